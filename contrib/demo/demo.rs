@@ -1,0 +1,3 @@
+//! A demonstration, to come.
+
+fn main() {}

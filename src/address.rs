@@ -1,0 +1,326 @@
+//! Envelope senders, and the keys that Postfix would have tried for one on an indexed table.
+//!
+//! Over socketmap and tcp_table Postfix sends the whole address once, unfolded, and derives nothing from it. What
+//! it does by itself for a `hash:` table (`mail_addr_find(3)`: without the address extension, then `@domain`, each
+//! folded) is done here.
+//!
+//! Postfix asks for an address whose local part needs quoting twice, first as `"john doe"@example.com`, then as
+//! `john doe@example.com`, and for the null sender as `"<>"`, then `<>`. Both forms of one address are one key
+//! here, so that the second question can never undo the answer to the first (an excluded sender would otherwise
+//! fall through to its domain's relay). A local part that is one quoted string stands for its content (RFC 5321
+//! section 4.1.2); anything else is taken as it is.
+//!
+//! Limits: no domain is converted between its U-label and A-label forms, no parent domain is tried, and a key that
+//! is not UTF-8 is folded in its ASCII letters only. Postfix does none of this either.
+
+use std::ops::Range;
+
+use caseless::Caseless;
+
+/// The key under which the null sender (RFC 5321 section 4.5.5) stands in a table; Postfix's default for
+/// `empty_address_relayhost_maps_lookup_key`.
+pub const NULL_SENDER: &[u8] = b"<>";
+
+/// Appends `text` folded as Postfix folds keys: Unicode full case folding where it is UTF-8 (`casefold(3)` with
+/// ICU: "ß" becomes "ss", both forms of the lower-case sigma become one), ASCII letters only where it is not.
+pub fn fold_into(text: &[u8], out: &mut Vec<u8>) {
+    match std::str::from_utf8(text) {
+        Ok(unicode) if !text.is_ascii() => {
+            let mut utf8 = [0; 4];
+            for folded in unicode.chars().default_case_fold() {
+                out.extend_from_slice(folded.encode_utf8(&mut utf8).as_bytes());
+            }
+        }
+        _ => out.extend(text.iter().map(u8::to_ascii_lowercase)),
+    }
+}
+
+/// The characters that begin an address extension: Postfix's `recipient_delimiter`, each character by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delimiters {
+    set: Vec<u8>,
+}
+
+impl Default for Delimiters {
+    fn default() -> Self {
+        Self { set: vec![b'+'] }
+    }
+}
+
+impl Delimiters {
+    /// The characters of `text`; none means that no address has an extension. `None` where a character is not
+    /// ASCII punctuation, or is one that an address needs for itself (`@` and `"`).
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let usable = |c: u8| c.is_ascii_punctuation() && c != b'@' && c != b'"';
+        text.bytes().all(usable).then(|| Self {
+            set: text.as_bytes().to_vec(),
+        })
+    }
+
+    /// How much of `local` comes before its extension, if it has one (`split_addr(3)`): the first delimiter
+    /// counts, never at the beginning, and never in the names that Postfix keeps whole.
+    fn before_extension(&self, local: &[u8]) -> Option<usize> {
+        const KEPT_WHOLE: [&[u8]; 3] = [b"postmaster", b"mailer-daemon", b"double-bounce"];
+        if KEPT_WHOLE.iter().any(|name| local.eq_ignore_ascii_case(name)) {
+            return None;
+        }
+        if self.set.contains(&b'-') && is_list_address(local) {
+            return None;
+        }
+        let at = local.iter().position(|c| self.set.contains(c))?;
+        (at > 0).then_some(at)
+    }
+}
+
+/// `owner-list` and `list-request`, which a `-` does not split (Postfix's `owner_request_special`).
+fn is_list_address(local: &[u8]) -> bool {
+    const OWNER: &[u8] = b"owner-";
+    const REQUEST: &[u8] = b"-request";
+    let begins = local
+        .get(..OWNER.len())
+        .is_some_and(|head| head.eq_ignore_ascii_case(OWNER));
+    let ends = local.len() > REQUEST.len()
+        && local
+            .get(local.len() - REQUEST.len()..)
+            .is_some_and(|tail| tail.eq_ignore_ascii_case(REQUEST));
+    begins || ends
+}
+
+/// An address cut into its parts, as it came.
+struct Parts<'a> {
+    local: &'a [u8],
+    /// Whether `local` stood in quotes and may hold backslashes.
+    quoted: bool,
+    /// `None` where there is no `@`, or nothing after it.
+    domain: Option<&'a [u8]>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(address: &'a [u8]) -> Self {
+        if let Some((content, rest)) = quoted_string(address) {
+            match rest {
+                [] => {
+                    return Self {
+                        local: content,
+                        quoted: true,
+                        domain: None,
+                    };
+                }
+                [b'@', domain @ ..] if !domain.is_empty() && !domain.contains(&b'@') => {
+                    return Self {
+                        local: content,
+                        quoted: true,
+                        domain: Some(domain),
+                    };
+                }
+                _ => {}
+            }
+        }
+        let split = memchr::memrchr(b'@', address).and_then(|at| address.split_at_checked(at));
+        match split {
+            Some((local, [b'@', domain @ ..])) if !domain.is_empty() => Self {
+                local,
+                quoted: false,
+                domain: Some(domain),
+            },
+            _ => Self {
+                local: address,
+                quoted: false,
+                domain: None,
+            },
+        }
+    }
+}
+
+/// The content of the quoted string that `text` begins with, backslashes and all, and what follows it.
+fn quoted_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let inner = text.strip_prefix(b"\"")?;
+    let mut escaped = false;
+    for (at, &c) in inner.iter().enumerate() {
+        match c {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return Some((inner.get(..at)?, inner.get(at + 1..)?)),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The keys of one address, most specific first: the whole address, then without its extension, then `@domain`.
+///
+/// The value keeps its memory from one address to the next ([`SenderKeys::read`]), so that a lookup allocates
+/// nothing once the first few have passed.
+#[derive(Default)]
+pub struct SenderKeys {
+    /// The keys one after the other.
+    text: Vec<u8>,
+    /// The local part without quotes, before folding.
+    unquoted: Vec<u8>,
+    whole: Range<usize>,
+    without_extension: Option<Range<usize>>,
+    domain: Option<Range<usize>>,
+}
+
+impl SenderKeys {
+    /// Reads `address` in place of the one before. The empty address is the null sender, like `<>` and `"<>"`.
+    pub fn read(&mut self, address: &[u8], delimiters: &Delimiters) {
+        self.text.clear();
+        self.without_extension = None;
+        self.domain = None;
+        if address.is_empty() || address == NULL_SENDER || address == b"\"<>\"" {
+            self.text.extend_from_slice(NULL_SENDER);
+            self.whole = 0..self.text.len();
+            return;
+        }
+        let parts = Parts::of(address);
+        let local = if parts.quoted {
+            unescape_into(parts.local, &mut self.unquoted);
+            self.unquoted.as_slice()
+        } else {
+            parts.local
+        };
+        fold_into(local, &mut self.text);
+        let Some(domain) = parts.domain else {
+            self.whole = 0..self.text.len();
+            return;
+        };
+        let at = self.text.len();
+        self.text.push(b'@');
+        fold_into(domain, &mut self.text);
+        self.whole = 0..self.text.len();
+        self.domain = Some(at..self.text.len());
+        if let Some(name) = delimiters
+            .before_extension(local)
+            .and_then(|end| local.get(..end))
+        {
+            let start = self.text.len();
+            fold_into(name, &mut self.text);
+            self.text.extend_from_within(at..start);
+            self.without_extension = Some(start..self.text.len());
+        }
+    }
+
+    /// The key of the whole address; for what is no address (a host, a next hop), the folded text.
+    #[must_use]
+    pub fn whole(&self) -> &[u8] {
+        self.part(&self.whole)
+    }
+
+    /// Whether this is an envelope sender, and not a host or a next hop: those have no `@`.
+    #[must_use]
+    pub fn is_sender(&self) -> bool {
+        self.whole() == NULL_SENDER || self.whole().contains(&b'@')
+    }
+
+    /// Whether the address has a domain.
+    #[must_use]
+    pub fn has_domain(&self) -> bool {
+        self.domain.is_some()
+    }
+
+    /// The keys in the order in which Postfix tries them.
+    pub fn in_order(&self) -> impl Iterator<Item = &[u8]> {
+        let domain = self.domain.as_ref().filter(|domain| **domain != self.whole);
+        [Some(&self.whole), self.without_extension.as_ref(), domain]
+            .into_iter()
+            .flatten()
+            .map(|range| self.part(range))
+    }
+
+    fn part(&self, range: &Range<usize>) -> &[u8] {
+        self.text.get(range.clone()).unwrap_or_default()
+    }
+}
+
+/// `content` of a quoted string without the backslashes of its quoted pairs.
+fn unescape_into(content: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    let mut escaped = false;
+    for &c in content {
+        if c == b'\\' && !escaped {
+            escaped = true;
+        } else {
+            out.push(c);
+            escaped = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Delimiters, SenderKeys};
+
+    fn keys_with(delimiters: &str, address: &str) -> Vec<String> {
+        let mut keys = SenderKeys::default();
+        keys.read(b"Someone+else@before.example", &Delimiters::default());
+        keys.read(address.as_bytes(), &Delimiters::new(delimiters).unwrap());
+        keys.in_order()
+            .map(|key| String::from_utf8(key.to_vec()).unwrap())
+            .collect()
+    }
+
+    fn keys(address: &str) -> Vec<String> {
+        keys_with("+", address)
+    }
+
+    #[test]
+    fn an_address_is_tried_whole_then_without_extension_then_by_domain() {
+        assert_eq!(
+            keys("User+Ext@One.Test"),
+            ["user+ext@one.test", "user@one.test", "@one.test"]
+        );
+        assert_eq!(keys("u+a+b@x.org"), ["u+a+b@x.org", "u@x.org", "@x.org"]);
+        assert_eq!(keys("@x.org"), ["@x.org"]);
+    }
+
+    #[test]
+    fn the_names_that_postfix_keeps_whole_have_no_extension() {
+        assert_eq!(keys("+u@x.org"), ["+u@x.org", "@x.org"]);
+        assert_eq!(keys("postmaster+u@x.org").len(), 3);
+        assert_eq!(
+            keys_with("-", "Mailer-Daemon@x.org"),
+            ["mailer-daemon@x.org", "@x.org"]
+        );
+        assert_eq!(keys_with("-", "owner-list@x.org").len(), 2);
+        assert_eq!(keys_with("-", "list-Request@x.org").len(), 2);
+        assert_eq!(keys_with("-", "-request@x.org").len(), 2);
+        assert_eq!(
+            keys_with("-+", "a+b-c@x.org"),
+            ["a+b-c@x.org", "a@x.org", "@x.org"]
+        );
+        assert_eq!(keys_with("", "a+b@x.org").len(), 2);
+    }
+
+    #[test]
+    fn both_forms_of_one_address_give_the_same_keys() {
+        for (quoted, plain) in [
+            (r#""John Doe+x"@x.org"#, "john doe+x@x.org"),
+            (r#""a@b"@x.org"#, "a@b@x.org"),
+            (r#""a\"b"@x.org"#, r#"a"b@x.org"#),
+            (r#""a..b"@x.org"#, "a..b@x.org"),
+            (r#""<>""#, "<>"),
+        ] {
+            assert_eq!(keys(quoted), keys(plain), "{quoted}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_whole_quoted_local_part_is_taken_as_it_is() {
+        assert_eq!(keys(r#"a"b"c@x.org"#), [r#"a"b"c@x.org"#, "@x.org"]);
+        assert_eq!(keys(r#""open@x.org"#), [r#""open@x.org"#, "@x.org"]);
+        assert_eq!(keys("user@"), ["user@"]);
+        assert_eq!(keys("[Relay1.org]:587"), ["[relay1.org]:587"]);
+    }
+
+    #[test]
+    fn folding_goes_beyond_ascii() {
+        assert_eq!(keys("STRASSE@x.org"), keys("straße@X.ORG"));
+        assert_eq!(keys("ΣΑΣ@x.org"), keys("σας@x.org"));
+        assert_eq!(keys("İ@x.org"), ["i\u{307}@x.org", "@x.org"]);
+        let mut bytes = SenderKeys::default();
+        bytes.read(b"M\xFCLLER@x.org", &Delimiters::default());
+        assert_eq!(bytes.whole(), b"m\xFCller@x.org");
+    }
+}

@@ -1,0 +1,119 @@
+//! What may be asked, and the three things that may be said about a key.
+//!
+//! *Not found* is an assertion with consequences: for the credentials it makes Postfix send without authenticating.
+//! So it is a value of its own beside *cannot tell*, and neither can be made from the other by a conversion:
+//! there is no `Option` on the way from the table to the wire.
+
+use std::fmt;
+
+/// The maps that are served, by the names under which main.cf asks for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Map {
+    /// `sender_dependent_relayhost_maps`: an envelope sender to its next hop.
+    Relayhost,
+    /// `smtp_sasl_password_maps`: an envelope sender, a host or a next hop to `user:password`.
+    Sasl,
+}
+
+impl Map {
+    /// Every map.
+    pub const ALL: [Self; 2] = [Self::Relayhost, Self::Sasl];
+
+    /// The name in main.cf.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Relayhost => "relayhost",
+            Self::Sasl => "sasl",
+        }
+    }
+
+    /// The map of that name.
+    #[must_use]
+    pub fn named(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|map| map.name().as_bytes() == name)
+    }
+}
+
+impl fmt::Display for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A value that was found: a next hop, or a credential. It cannot be formatted, because it may be a credential.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Value<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Value<'a> {
+    /// A value of these bytes, which must not be empty: Postfix takes an empty value for an error.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
+    /// The bytes, for whoever asked.
+    #[must_use]
+    pub fn expose(self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+/// Why nothing can be said about a key. Postfix logs the text, so it names no key and no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The entry that would answer has an error.
+    EntryWithError(Map),
+    /// The file has a line whose key cannot be read, and that may have been the key.
+    LineWithoutKey(Map),
+    /// The file could not be read.
+    FileUnreadable(Map),
+    /// The default relay could not be read.
+    DefaultUnreadable,
+    /// The credentials of the default relay could not be read.
+    DefaultCredentialsUnreadable,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = |map: &Map| match map {
+            Map::Relayhost => "the relay map",
+            Map::Sasl => "the credentials file",
+        };
+        match self {
+            Self::EntryWithError(map) => write!(f, "the entry for this key in {} has an error", file(map))?,
+            Self::LineWithoutKey(map) => write!(f, "{} has a line whose key cannot be read", file(map))?,
+            Self::FileUnreadable(map) => write!(f, "{} cannot be read", file(map))?,
+            Self::DefaultUnreadable => f.write_str("the default relay cannot be read")?,
+            Self::DefaultCredentialsUnreadable => {
+                f.write_str("the credentials of the default relay cannot be read")?;
+            }
+        }
+        f.write_str("; see the log of postmapd")
+    }
+}
+
+/// What is said about a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// This is it.
+    Found(Value<'a>),
+    /// There is none, for certain.
+    NotFound,
+    /// It is not known whether there is one.
+    CannotTell(Reason),
+}
+
+impl Answer<'_> {
+    /// The outcome alone, for logs.
+    #[must_use]
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Found(_) => "found",
+            Self::NotFound => "not_found",
+            Self::CannotTell(_) => "cannot_tell",
+        }
+    }
+}

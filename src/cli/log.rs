@@ -1,0 +1,139 @@
+//! Logs on standard error: text, JSON, or lines for journald.
+//!
+//! Nothing that is logged anywhere in this crate holds a credential; see [`crate::secret`]. A panic is logged by
+//! its place alone, because its message may quote what went wrong.
+
+use std::fmt;
+use std::io;
+use std::panic;
+
+use clap::{Args, ValueEnum};
+use tracing::{Event, Level, Subscriber, error};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt as layer};
+
+use super::{EX_CONFIG, Error};
+use crate::diagnostic::{Finding, Findings, Place, Severity};
+
+/// How much is logged, and in which form.
+#[derive(Args)]
+pub(super) struct LogOptions {
+    /// What is logged: off, error, warn, info, debug (with the keys of lookups) or trace
+    /// [env: POSTMAPD_LOG] [default: info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+
+    /// The form of the log [env: POSTMAPD_LOG_FORMAT] [default: text]
+    #[arg(long, value_name = "text|json|journald")]
+    log_format: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Form {
+    Text,
+    Json,
+    Journald,
+}
+
+impl LogOptions {
+    /// Starts logging, for the life of the process.
+    pub(super) fn start(&self) -> Result<(), Error> {
+        let (filter, place) = given(self.log.as_ref(), "--log", "POSTMAPD_LOG", "info");
+        let targets: Targets = filter.parse().map_err(|_| {
+            wrong(
+                place,
+                "this is no log filter",
+                "write off, error, warn, info, debug or trace",
+            )
+        })?;
+        let (form, place) = given(
+            self.log_format.as_ref(),
+            "--log-format",
+            "POSTMAPD_LOG_FORMAT",
+            "text",
+        );
+        let form = Form::from_str(&form, true).map_err(|_| {
+            wrong(
+                place,
+                "there is no such log format",
+                "write text, json or journald",
+            )
+        })?;
+        let to_stderr = layer::layer().with_writer(io::stderr).log_internal_errors(false);
+        let layer = match form {
+            Form::Text => to_stderr.with_target(false).with_ansi(false).boxed(),
+            Form::Json => to_stderr.json().flatten_event(true).boxed(),
+            Form::Journald => to_stderr.event_format(Journald).boxed(),
+        };
+        tracing_subscriber::registry()
+            .with(layer.with_filter(targets))
+            .init();
+        panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map_or_else(String::new, ToString::to_string);
+            error!(place, "a task panicked");
+        }));
+        Ok(())
+    }
+}
+
+fn given(
+    flag: Option<&String>,
+    flag_name: &'static str,
+    variable_name: &'static str,
+    default: &str,
+) -> (String, Place) {
+    let variable = || {
+        std::env::var(variable_name)
+            .ok()
+            .filter(|value| !value.is_empty())
+    };
+    match (flag, variable()) {
+        (Some(value), _) => (value.clone(), Place::Setting(flag_name)),
+        (None, Some(value)) => (value, Place::Setting(variable_name)),
+        (None, None) => (default.to_owned(), Place::Setting(flag_name)),
+    }
+}
+
+fn wrong(place: Place, message: &str, help: &str) -> Error {
+    let mut findings = Findings::default();
+    findings.push(
+        Finding::new(Severity::Error, "bad-log-setting", place)
+            .says(message)
+            .help(help),
+    );
+    Error::Settings {
+        findings,
+        code: EX_CONFIG,
+    }
+}
+
+/// A line for journald: the priority in front (sd-daemon(3)), and no time, which journald knows better.
+struct Journald;
+
+impl<S, N> FormatEvent<S, N> for Journald
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}

@@ -1,0 +1,99 @@
+//! What a person types: a file for each command.
+//!
+//! A command either does its work and says how it ended ([`ExitCode`]), or fails with an [`Error`], which `main`
+//! prints once. Exit codes follow sysexits.h where the contract does not name one itself.
+
+mod log;
+mod query;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use thiserror::Error;
+
+use crate::diagnostic::{Findings, Severity};
+use crate::server::listen::BindError;
+
+/// Live lookup tables for Postfix: sender-dependent relays and their credentials, over socketmap and tcp_table.
+#[derive(Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a folder of relay files to Postfix, in the foreground
+    Serve(serve::Serve),
+    /// Print what the tables, or a running server, answer for some keys
+    Query(query::Query),
+}
+
+/// Why a command could not do its work.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Settings are wrong.
+    #[error("{}", errors_of(findings))]
+    Settings {
+        /// What is wrong.
+        findings: Findings,
+        /// With which code to end.
+        code: u8,
+    },
+    /// A socket cannot be listened at.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system refuses something that it never should.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Settings { code, .. } => *code,
+            Self::Bind(error) if error.is_transient() => EX_UNAVAILABLE,
+            Self::Bind(_) => EX_CONFIG,
+            Self::System { .. } => EX_OSERR,
+        })
+    }
+
+    fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+}
+
+/// Usage errors, as clap has them.
+const EX_USAGE: u8 = 2;
+/// Somebody else is in the way.
+const EX_UNAVAILABLE: u8 = 69;
+/// The system is out of order.
+const EX_OSERR: u8 = 71;
+/// Nobody can tell now; later perhaps.
+const EX_TEMPFAIL: u8 = 75;
+/// The settings are wrong.
+const EX_CONFIG: u8 = 78;
+
+fn errors_of(findings: &Findings) -> String {
+    let errors = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error);
+    errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Parses the command line of this process and does what it says.
+pub fn run() -> Result<ExitCode, Error> {
+    match CommandLine::parse().command {
+        Command::Serve(serve) => serve.run(),
+        Command::Query(query) => query.run(),
+    }
+}

@@ -1,0 +1,215 @@
+//! `postmapd query`: what the tables, or a running server, answer for some keys.
+//!
+//! The output is that of `postmap -q`: the value alone for one key, `key<TAB>value` lines for several. For the
+//! `sasl` map the value is the credential that was asked for; it goes to standard output and nowhere else.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use super::{EX_TEMPFAIL, EX_USAGE, Error};
+use crate::address::SenderKeys;
+use crate::answer::{Answer, Map};
+use crate::client::{Client, Said};
+use crate::config::Settings;
+use crate::config::options::{Options, ServiceOptions};
+use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::endpoint::Endpoint;
+use crate::reload::load;
+use crate::routes::Snapshot;
+use crate::secret::Secret;
+
+/// Print what the tables, or a running server, answer for some keys.
+#[derive(Args)]
+#[command(after_help = "\
+Exit codes: 0 found, 1 not found, 75 cannot tell, 2 usage. For several keys: 75 if any cannot be told, else 0 if
+any was found.
+
+Examples:
+  postmapd query --dir /etc/postmapd relayhost someone@example.com
+  postmapd query --server socketmap:inet:127.0.0.1:10451 sasl '[relay.example.com]:587'
+  cut -f1 senders.txt | postmapd query relayhost -")]
+pub(super) struct Query {
+    #[command(flatten)]
+    options: Options,
+
+    /// Ask a running server, as main.cf names it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT
+    #[arg(long, value_name = "ENDPOINT")]
+    server: Option<String>,
+
+    /// The map: relayhost or sasl
+    #[arg(value_name = "MAP", value_parser = PossibleValuesParser::new(["relayhost", "sasl"]), hide_possible_values = true)]
+    map: String,
+
+    /// The keys: an envelope sender, <>, a host, a next hop; - reads them from standard input, one a line
+    #[arg(value_name = "KEY", required = true)]
+    keys: Vec<OsString>,
+}
+
+/// Whoever is asked.
+enum Source {
+    Tables {
+        snapshot: Box<Snapshot>,
+        keys: SenderKeys,
+        findings: Findings,
+    },
+    Server(Client),
+}
+
+impl Source {
+    fn ask(&mut self, map: Map, key: &[u8]) -> Result<Said, String> {
+        match self {
+            Self::Tables { snapshot, keys, .. } => Ok(match snapshot.answer(map, key, keys) {
+                Answer::Found(value) => Said::Found(Secret::from(value.expose().to_vec())),
+                Answer::NotFound => Said::NotFound,
+                Answer::CannotTell(reason) => Said::CannotTell(reason.to_string()),
+            }),
+            Self::Server(client) => client.ask(map, key).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+impl Query {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
+        let Some(map) = Map::named(self.map.as_bytes()) else {
+            return Ok(ExitCode::from(EX_USAGE));
+        };
+        let mut source = match &self.server {
+            Some(server) => {
+                let endpoint = Endpoint::to_ask(server, map).map_err(|problem| {
+                    let place = Place::Setting("--server");
+                    let finding = Finding::new(Severity::Error, "bad-endpoint", place);
+                    usage(finding.says(format!("`{server}` is no endpoint to ask: {problem}")))
+                })?;
+                match Client::connect(endpoint) {
+                    Ok(client) => Source::Server(client),
+                    Err(error) => return Ok(cannot_tell(&error.to_string())),
+                }
+            }
+            None => self.tables()?,
+        };
+        self.answer_all(map, &mut source)
+            .map_err(Error::system("cannot read the keys or print the values"))
+    }
+
+    fn tables(&self) -> Result<Source, Error> {
+        let mut findings = Findings::default();
+        let settings = Settings::collect(&self.options, &ServiceOptions::default(), &mut findings);
+        if findings.errors() > 0 {
+            return Err(Error::Settings {
+                findings,
+                code: EX_USAGE,
+            });
+        }
+        let mut loaded = load::load(&settings.sources);
+        let findings = std::mem::take(&mut loaded.findings);
+        Ok(Source::Tables {
+            snapshot: Box::new(loaded.into_snapshot(&settings.sources, 1)),
+            keys: SenderKeys::default(),
+            findings,
+        })
+    }
+
+    fn answer_all(&self, map: Map, source: &mut Source) -> io::Result<ExitCode> {
+        let mut outcomes = Outcomes::default();
+        let mut out = io::stdout().lock();
+        if let [key] = self.keys.as_slice()
+            && key != "-"
+        {
+            outcomes.answer(map, key.as_bytes(), source, |value| {
+                out.write_all(value)?;
+                out.write_all(b"\n")
+            })?;
+        } else {
+            let mut print = |key: &[u8], value: &[u8]| {
+                for part in [key, b"\t", value, b"\n"] {
+                    out.write_all(part)?;
+                }
+                Ok(())
+            };
+            for key in &self.keys {
+                if key == "-" {
+                    let mut input = io::stdin().lock();
+                    let mut line = Vec::new();
+                    while input.read_until(b'\n', &mut line)? > 0 {
+                        let key = line.strip_suffix(b"\n").unwrap_or(&line);
+                        outcomes.answer(map, key, source, |value| print(key, value))?;
+                        line.clear();
+                    }
+                } else {
+                    let key = key.as_bytes();
+                    outcomes.answer(map, key, source, |value| print(key, value))?;
+                }
+            }
+        }
+        out.flush()?;
+        Ok(outcomes.exit_code())
+    }
+}
+
+fn usage(finding: Finding) -> Error {
+    let mut findings = Findings::default();
+    findings.push(finding);
+    Error::Settings {
+        findings,
+        code: EX_USAGE,
+    }
+}
+
+/// Says why on standard error.
+fn cannot_tell(reason: &str) -> ExitCode {
+    // Standard error may be closed; the exit code tells it all the same.
+    let _ = writeln!(io::stderr(), "postmapd: {reason}");
+    ExitCode::from(EX_TEMPFAIL)
+}
+
+#[derive(Default)]
+struct Outcomes {
+    found: bool,
+    unsure: bool,
+}
+
+impl Outcomes {
+    fn answer(
+        &mut self,
+        map: Map,
+        key: &[u8],
+        source: &mut Source,
+        print: impl FnOnce(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match source.ask(map, key) {
+            Ok(Said::Found(value)) => {
+                self.found = true;
+                print(value.expose())?;
+            }
+            Ok(Said::NotFound) => {}
+            Ok(Said::CannotTell(reason)) | Err(reason) => {
+                if let Source::Tables { findings, .. } = source
+                    && !self.unsure
+                {
+                    for finding in findings
+                        .iter()
+                        .filter(|finding| finding.severity == Severity::Error)
+                    {
+                        cannot_tell(&finding.to_string());
+                    }
+                }
+                self.unsure = true;
+                cannot_tell(&format!("{}: {reason}", key.escape_ascii()));
+            }
+        }
+        Ok(())
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match (self.unsure, self.found) {
+            (true, _) => ExitCode::from(EX_TEMPFAIL),
+            (false, true) => ExitCode::SUCCESS,
+            (false, false) => ExitCode::FAILURE,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `postmapd serve`: the order of events of the server's life.
+//!
+//! Settings are checked before anything is bound, sockets are bound before anything is read (connects wait in the
+//! kernel's queue meanwhile), and what is read is in force before the first connection is accepted.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::log::LogOptions;
+use super::{EX_CONFIG, Error};
+use crate::config::Settings;
+use crate::config::options::{Options, ServiceOptions};
+use crate::diagnostic::{Findings, Severity};
+use crate::endpoint::Address;
+use crate::reload::{self, Reloader};
+use crate::routes::Routes;
+use crate::server::{self, listen};
+
+/// Serve a folder of relay files to Postfix, in the foreground.
+#[derive(Args)]
+#[command(after_help = "\
+SIGHUP reads the files again at once. SIGTERM and SIGINT answer what was asked, and end.
+
+The default relay comes from RELAY_HOST, RELAY_PORT, RELAY_USER and RELAY_PASSWORD, each also from the file that
+RELAY_..._FILE names, and from DEFAULT_RELAY_HOST.
+
+Example:
+  postmapd serve --dir /etc/postmapd --listen socketmap:inet:127.0.0.1:10451
+  postmap -q someone@example.com socketmap:inet:127.0.0.1:10451:relayhost")]
+pub(super) struct Serve {
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    service: ServiceOptions,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
+        self.log.start()?;
+        let mut findings = Findings::default();
+        let settings = Settings::collect(&self.options, &self.service, &mut findings);
+        for finding in findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Warning)
+        {
+            warn!("{finding}");
+        }
+        if findings.errors() > 0 {
+            return Err(Error::Settings {
+                findings,
+                code: EX_CONFIG,
+            });
+        }
+        // One thread serves every socket: it measured best, and nothing here waits on a lock.
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Error::system("cannot start the runtime"))?;
+        runtime.block_on(serve(settings))?;
+        info!("stopped");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn serve(settings: Settings) -> Result<(), Error> {
+    let watch_signal = |kind| signal(kind).map_err(Error::system("cannot watch for signals"));
+    let mut hangup = watch_signal(SignalKind::hangup())?;
+    let mut terminate = watch_signal(SignalKind::terminate())?;
+    let mut interrupt = watch_signal(SignalKind::interrupt())?;
+
+    let listeners = listen::bind(&settings.listen, &settings.sockets)?;
+    let (snapshot, reading) = reload::first(&settings.sources);
+    let routes = Arc::new(Routes::new(snapshot));
+    let reloader = Reloader::start(settings.sources, Arc::clone(&routes), reading)
+        .map_err(Error::system("cannot start the thread that reads the files"))?;
+
+    for listener in &listeners {
+        if let Address::Inet(host, _) = &listener.endpoint.address
+            && !host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        {
+            warn!(
+                "{} can be reached from other hosts, and whoever reaches it can ask for passwords",
+                listener.endpoint
+            );
+        }
+        info!("listening on {}", listener.endpoint);
+    }
+    let stop = CancellationToken::new();
+    let serving = server::run(listeners, routes, stop.clone());
+    tokio::pin!(serving);
+    loop {
+        tokio::select! {
+            () = &mut serving => return Ok(()),
+            _ = hangup.recv() => reloader.reread(),
+            _ = terminate.recv() => stop.cancel(),
+            _ = interrupt.recv() => stop.cancel(),
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! `RELAY_*` and `DEFAULT_RELAY_HOST`: the default relay, from variables or from the files that they name.
+//!
+//! docker-mailserver's variables, and both spellings of "from a file" that its users know: `RELAY_PASSWORD_FILE`
+//! and `RELAY_PASSWORD__FILE`. A variable is read once, at the start; a file is read again with the tables.
+//!
+//! A file that is missing, empty or wrong is an error, never an unset value: the answer that would follow from
+//! "no password" is to send without authenticating.
+
+use std::env;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use crate::default_relay::{DefaultRelay, Known};
+use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::nexthop;
+use crate::secret::Secret;
+use crate::table::grammar::MAX_LINE;
+
+/// Where one value comes from.
+#[derive(Default)]
+enum Origin {
+    /// Nowhere.
+    #[default]
+    Unset,
+    /// The variable itself.
+    Inline(Secret),
+    /// A file, named by a variable.
+    File(PathBuf),
+}
+
+/// One of the variables.
+struct Variable {
+    name: &'static str,
+    origin: Origin,
+}
+
+/// The variables of the default relay.
+pub struct RelayEnvironment {
+    host: Variable,
+    port: Variable,
+    user: Variable,
+    password: Variable,
+    default_host: Variable,
+}
+
+impl RelayEnvironment {
+    /// Takes the variables of this process, and warns of those that contradict each other or mean nothing any more.
+    pub fn from_process(findings: &mut Findings) -> Self {
+        warn_of_aws_ses(findings);
+        Self {
+            host: Variable::take("RELAY_HOST", ["RELAY_HOST_FILE", "RELAY_HOST__FILE"], findings),
+            port: Variable::take("RELAY_PORT", ["RELAY_PORT_FILE", "RELAY_PORT__FILE"], findings),
+            user: Variable::take("RELAY_USER", ["RELAY_USER_FILE", "RELAY_USER__FILE"], findings),
+            password: Variable::take(
+                "RELAY_PASSWORD",
+                ["RELAY_PASSWORD_FILE", "RELAY_PASSWORD__FILE"],
+                findings,
+            ),
+            default_host: Variable::take(
+                "DEFAULT_RELAY_HOST",
+                ["DEFAULT_RELAY_HOST_FILE", "DEFAULT_RELAY_HOST__FILE"],
+                findings,
+            ),
+        }
+    }
+
+    /// The files that are named.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let all = [
+            &self.host,
+            &self.port,
+            &self.user,
+            &self.password,
+            &self.default_host,
+        ];
+        all.into_iter().filter_map(|variable| match &variable.origin {
+            Origin::File(path) => Some(path.as_path()),
+            _ => None,
+        })
+    }
+
+    /// Judges what stands in the variables themselves. Values in files can change, and are judged when they are read.
+    pub(super) fn judge_inline(&self, findings: &mut Findings) {
+        let mut all = Findings::default();
+        self.resolve(&mut |_| None, &mut all);
+        for finding in all
+            .iter()
+            .filter(|finding| matches!(finding.place, Place::Setting(_)))
+        {
+            findings.push(finding.clone());
+        }
+    }
+
+    /// The default relay, with the named files read by `read`, which says by itself what it could not read.
+    pub fn resolve(
+        &self,
+        read: &mut dyn FnMut(&Path) -> Option<Secret>,
+        findings: &mut Findings,
+    ) -> DefaultRelay {
+        let mut value = |variable: &Variable, findings: &mut Findings| match &variable.origin {
+            Origin::Unset => Known::Unset,
+            Origin::Inline(value) => Known::Is(value.clone()),
+            Origin::File(path) => match read(path) {
+                None => Known::Unreadable,
+                Some(text) => variable.value_in(text, findings),
+            },
+        };
+        let host = value(&self.host, findings);
+        let port = value(&self.port, findings);
+        let user = value(&self.user, findings);
+        let password = value(&self.password, findings);
+        let default_host = value(&self.default_host, findings);
+        let relay_host = self.relay_host(host, &port, findings);
+        let default_relay_host = self.default_relay_host(default_host, findings);
+        let credentials = self.credentials(user, password, findings);
+        let default = DefaultRelay::new(relay_host, default_relay_host, credentials);
+        if !default.is_set()
+            && !matches!(
+                (&self.user.origin, &self.password.origin),
+                (Origin::Unset, _) | (_, Origin::Unset)
+            )
+        {
+            findings.push(
+                self.password
+                    .finding(Severity::Warning, "credentials-without-relay")
+                    .says("RELAY_USER and RELAY_PASSWORD are set, and no default relay is")
+                    .help("set RELAY_HOST or DEFAULT_RELAY_HOST, or remove them"),
+            );
+        }
+        default
+    }
+
+    fn relay_host(
+        &self,
+        host: Known<Secret>,
+        port: &Known<Secret>,
+        findings: &mut Findings,
+    ) -> Known<Vec<u8>> {
+        let host = match host {
+            Known::Is(host) => host,
+            Known::Unset => return Known::Unset,
+            Known::Unreadable => return Known::Unreadable,
+        };
+        let port = match port {
+            Known::Is(port) => port.expose(),
+            Known::Unset => b"25",
+            Known::Unreadable => return Known::Unreadable,
+        };
+        match nexthop::of_host_and_port(host.expose(), port) {
+            Ok(next_hop) => Known::Is(next_hop),
+            Err(problem) => {
+                let (variable, help) = match problem {
+                    nexthop::Problem::Port => (&self.port, "set it to a number from 1 to 65535"),
+                    _ => (
+                        &self.host,
+                        "set it to a host name or an address alone, and RELAY_PORT to the port",
+                    ),
+                };
+                findings.push(
+                    variable
+                        .finding(Severity::Error, "bad-relay-host")
+                        .says(problem.to_string())
+                        .help(help),
+                );
+                Known::Unreadable
+            }
+        }
+    }
+
+    fn default_relay_host(&self, host: Known<Secret>, findings: &mut Findings) -> Known<Vec<u8>> {
+        let Known::Is(host) = host else {
+            return host.map(|host| host.expose().to_vec());
+        };
+        let judged = if nexthop::is_dunno(host.expose()) {
+            Err("DUNNO is no next hop".to_owned())
+        } else {
+            nexthop::judge(host.expose()).map_err(|fault| fault.to_string())
+        };
+        match judged {
+            Ok(()) => Known::Is(host.expose().to_vec()),
+            Err(problem) => {
+                findings.push(
+                    self.default_host
+                        .finding(Severity::Error, "bad-default-relay-host")
+                        .says(format!("this is not a next hop: {problem}"))
+                        .help("set it to [host]:port, [host], host:port or host, or leave it empty"),
+                );
+                Known::Unreadable
+            }
+        }
+    }
+
+    fn credentials(
+        &self,
+        user: Known<Secret>,
+        password: Known<Secret>,
+        findings: &mut Findings,
+    ) -> Known<Secret> {
+        let (user, password) = match (user, password) {
+            (Known::Unset, Known::Unset) => return Known::Unset,
+            (Known::Unset, _) | (_, Known::Unset) => {
+                let (set, missing) = match self.user.origin {
+                    Origin::Unset => (&self.password, &self.user),
+                    _ => (&self.user, &self.password),
+                };
+                findings.push(
+                    set.finding(Severity::Warning, "half-credentials")
+                        .says(format!(
+                            "{} is set without {}, so neither counts",
+                            set.name, missing.name
+                        ))
+                        .help("set both, or neither"),
+                );
+                return Known::Unset;
+            }
+            (Known::Unreadable, _) | (_, Known::Unreadable) => return Known::Unreadable,
+            (Known::Is(user), Known::Is(password)) => (user, password),
+        };
+        let control = |secret: &Secret| {
+            secret
+                .expose()
+                .iter()
+                .any(|c| c.is_ascii_control() && *c != b'\t')
+        };
+        let fault = if user.expose().contains(&b':') {
+            Some((
+                &self.user,
+                "the user has a `:`, at which Postfix would part it from the password",
+            ))
+        } else if control(&user) {
+            Some((&self.user, "the user has a line end or another control byte"))
+        } else if control(&password) {
+            Some((
+                &self.password,
+                "the password has a line end or another control byte",
+            ))
+        } else if user.len() + password.len() > MAX_LINE {
+            Some((&self.password, "user and password are too long"))
+        } else {
+            None
+        };
+        if let Some((variable, message)) = fault {
+            findings.push(
+                variable
+                    .finding(Severity::Error, "bad-default-credentials")
+                    .says(message)
+                    .help("set it to what the relay's operator gave you, in one line"),
+            );
+            return Known::Unreadable;
+        }
+        let mut credentials = Secret::with_capacity(user.len() + 1 + password.len());
+        for part in [user.expose(), b":", password.expose()] {
+            credentials.append(part);
+        }
+        Known::Is(credentials)
+    }
+}
+
+impl Variable {
+    fn take(name: &'static str, file_names: [&'static str; 2], findings: &mut Findings) -> Self {
+        let inline = env::var_os(name)
+            .map(|value| Secret::from(value.into_vec()))
+            .filter(|value| !value.is_empty());
+        let mut named = file_names.into_iter().filter_map(|file_name| {
+            let path = env::var_os(file_name).filter(|path| !path.is_empty())?;
+            Some((file_name, PathBuf::from(path)))
+        });
+        let file = named.next();
+        let mut warn = |ignored: &'static str, used: &'static str| {
+            findings.push(
+                Finding::new(Severity::Warning, "variable-ignored", Place::Setting(ignored))
+                    .says(format!("{used} is set as well, and counts"))
+                    .help("set one of the two"),
+            );
+        };
+        if let (Some((used, _)), Some((ignored, _))) = (&file, named.next()) {
+            warn(ignored, used);
+        }
+        let origin = match (inline, file) {
+            (Some(value), file) => {
+                if let Some((ignored, _)) = file {
+                    warn(ignored, name);
+                }
+                Origin::Inline(value)
+            }
+            (None, Some((_, path))) => Origin::File(path),
+            (None, None) => Origin::Unset,
+        };
+        Self { name, origin }
+    }
+
+    /// The value in the text of its file: everything but one newline at the end.
+    fn value_in(&self, mut text: Secret, findings: &mut Findings) -> Known<Secret> {
+        if text.expose().ends_with(b"\n") {
+            text.truncate(text.len() - 1);
+        }
+        if text.expose().ends_with(b"\r") {
+            text.truncate(text.len() - 1);
+        }
+        if text.is_empty() {
+            findings.push(
+                self.finding(Severity::Error, "empty-secret-file")
+                    .says(format!("the file for {} is empty", self.name))
+                    .help("write the value into it, or do not name it"),
+            );
+            return Known::Unreadable;
+        }
+        Known::Is(text)
+    }
+
+    fn finding(&self, severity: Severity, code: &'static str) -> Finding {
+        let place = match &self.origin {
+            Origin::File(path) => Place::File(path.clone(), None),
+            Origin::Unset | Origin::Inline(_) => Place::Setting(self.name),
+        };
+        Finding::new(severity, code, place)
+    }
+}
+
+fn warn_of_aws_ses(findings: &mut Findings) {
+    let replaced = [
+        ("AWS_SES_HOST", "RELAY_HOST"),
+        ("AWS_SES_PORT", "RELAY_PORT"),
+        ("AWS_SES_USERPASS", "RELAY_USER and RELAY_PASSWORD"),
+    ];
+    for (old, new) in replaced {
+        if env::var_os(OsStr::new(old)).is_some() {
+            findings.push(
+                Finding::new(Severity::Warning, "aws-ses", Place::Setting(old))
+                    .says("this variable no longer means anything")
+                    .help(format!("use {new} instead")),
+            );
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The default relay: what `RELAY_*` and `DEFAULT_RELAY_HOST` say, for senders without an entry.
+//!
+//! `RELAY_HOST` is for senders that have a domain; `DEFAULT_RELAY_HOST` is for everyone, the null sender included,
+//! where the other does not answer. Their credentials belong to their next hops exactly as served: never to a
+//! sender, and never to a bare host name, which Postfix asks first and which would hide the file's entries.
+//!
+//! A part that should come from a file and could not be read is [`Known::Unreadable`], and what depends on it is
+//! *cannot tell*.
+
+use crate::address::fold_into;
+use crate::answer::{Answer, Reason, Value};
+use crate::nexthop;
+use crate::secret::Secret;
+
+/// Something that is set, is not set, or should be and cannot be read.
+#[derive(Clone, Default)]
+pub enum Known<T> {
+    /// It is this.
+    Is(T),
+    /// It is not set.
+    #[default]
+    Unset,
+    /// It is set, and nobody can say to what.
+    Unreadable,
+}
+
+impl<T> Known<T> {
+    /// The same with the value changed.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Known<U> {
+        match self {
+            Self::Is(value) => Known::Is(change(value)),
+            Self::Unset => Known::Unset,
+            Self::Unreadable => Known::Unreadable,
+        }
+    }
+
+    fn is_unset(&self) -> bool {
+        matches!(self, Self::Unset)
+    }
+
+    fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable)
+    }
+}
+
+/// The default next hops and their credentials.
+#[derive(Default)]
+pub struct DefaultRelay {
+    /// `RELAY_HOST`.
+    for_domains: Known<Vec<u8>>,
+    /// `DEFAULT_RELAY_HOST`.
+    for_everyone: Known<Vec<u8>>,
+    credentials: Known<Secret>,
+    /// The elements of both next hops, folded: the keys of the credentials.
+    keys: Vec<Vec<u8>>,
+}
+
+impl DefaultRelay {
+    /// A default relay of next hops that were judged already ([`nexthop::judge`]) and of `user:password`.
+    #[must_use]
+    pub fn new(
+        for_domains: Known<Vec<u8>>,
+        for_everyone: Known<Vec<u8>>,
+        credentials: Known<Secret>,
+    ) -> Self {
+        let mut keys = Vec::new();
+        for next_hop in [&for_domains, &for_everyone] {
+            if let Known::Is(list) = next_hop {
+                for element in nexthop::elements(list) {
+                    let mut key = Vec::with_capacity(element.len());
+                    fold_into(element, &mut key);
+                    keys.push(key);
+                }
+            }
+        }
+        Self {
+            for_domains,
+            for_everyone,
+            credentials,
+            keys,
+        }
+    }
+
+    /// Whether there is a default at all, be it one that cannot be read.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        !(self.for_domains.is_unset() && self.for_everyone.is_unset())
+    }
+
+    /// The next hop of a sender without an entry.
+    #[must_use]
+    pub fn next_hop(&self, has_domain: bool) -> Answer<'_> {
+        let choice = match &self.for_domains {
+            Known::Unset => &self.for_everyone,
+            _ if !has_domain => &self.for_everyone,
+            set => set,
+        };
+        match choice {
+            Known::Is(next_hop) => Answer::Found(Value::new(next_hop)),
+            Known::Unset => Answer::NotFound,
+            Known::Unreadable => Answer::CannotTell(Reason::DefaultUnreadable),
+        }
+    }
+
+    /// The credentials for a next hop without an entry, given as its folded key.
+    #[must_use]
+    pub fn credentials(&self, key: &[u8]) -> Answer<'_> {
+        if self.credentials.is_unset() {
+            return Answer::NotFound;
+        }
+        if !self.keys.iter().any(|own| own == key) {
+            // It may be the one that could not be read.
+            return if self.for_domains.is_unreadable() || self.for_everyone.is_unreadable() {
+                Answer::CannotTell(Reason::DefaultUnreadable)
+            } else {
+                Answer::NotFound
+            };
+        }
+        match &self.credentials {
+            Known::Is(credentials) => Answer::Found(Value::new(credentials.expose())),
+            Known::Unset => Answer::NotFound,
+            Known::Unreadable => Answer::CannotTell(Reason::DefaultCredentialsUnreadable),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A finding about a file or a setting: how bad, where, what is wrong, what to do.
+//!
+//! Start, reload, `query` and `check` all speak through [`Finding`]. A finding never quotes the text that it is
+//! about: in a credentials file a password may stand anywhere, in the place of a key too, and a credentials line
+//! may have been pasted into the relay map. The place (file:line:column) leads the reader to the text instead.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// How bad a [`Finding`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing; everything is usable.
+    Warning,
+    /// Something cannot be answered until it is mended.
+    Error,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// A line and a column of a file, both counted from 1, the column in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The line, from 1.
+    pub line: u32,
+    /// The byte within the line, from 1.
+    pub column: u32,
+}
+
+/// Where a finding points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A position in a file, or the file as a whole.
+    File(PathBuf, Option<Position>),
+    /// A flag or an environment variable, by its name.
+    Setting(&'static str),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, Some(at)) => write!(f, "{}:{}:{}", path.display(), at.line, at.column),
+            Self::File(path, None) => write!(f, "{}", path.display()),
+            Self::Setting(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One thing that is wrong, or that a person should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// A stable name for the kind of finding, for machines.
+    pub code: &'static str,
+    /// Where it is.
+    pub place: Place,
+    /// What is wrong, without a quotation.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+impl Finding {
+    /// An error at `position` of the file `path`, or about the file as a whole.
+    pub fn error(code: &'static str, path: &Path, position: impl Into<Option<Position>>) -> Self {
+        Self::new(Severity::Error, code, Place::File(path.into(), position.into()))
+    }
+
+    /// A warning at `position` of the file `path`, or about the file as a whole.
+    pub fn warning(code: &'static str, path: &Path, position: impl Into<Option<Position>>) -> Self {
+        Self::new(Severity::Warning, code, Place::File(path.into(), position.into()))
+    }
+
+    /// A finding without words yet; see [`Finding::says`] and [`Finding::help`].
+    #[must_use]
+    pub fn new(severity: Severity, code: &'static str, place: Place) -> Self {
+        Self {
+            severity,
+            code,
+            place,
+            message: String::new(),
+            help: String::new(),
+        }
+    }
+
+    /// The same finding, saying `message`.
+    #[must_use]
+    pub fn says(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self
+    }
+
+    /// The same finding, with what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = help.into();
+        self
+    }
+}
+
+/// One line: `FILE:LINE:COLUMN: error: what is wrong; what to do`.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.place, self.severity, self.message)?;
+        if !self.help.is_empty() {
+            write!(f, "; {}", self.help)?;
+        }
+        Ok(())
+    }
+}
+
+/// The findings of one reading. All are counted, the first [`Findings::KEPT`] are kept: a file with a million bad
+/// lines must not become a million lines of log.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    kept: Vec<Finding>,
+    errors: usize,
+    warnings: usize,
+}
+
+impl Findings {
+    /// How many findings are kept for the reader.
+    pub const KEPT: usize = 200;
+
+    /// Adds one.
+    pub fn push(&mut self, finding: Finding) {
+        match finding.severity {
+            Severity::Error => self.errors += 1,
+            Severity::Warning => self.warnings += 1,
+        }
+        if self.kept.len() < Self::KEPT {
+            self.kept.push(finding);
+        }
+    }
+
+    /// How many errors there were.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
+    /// How many warnings there were.
+    #[must_use]
+    pub fn warnings(&self) -> usize {
+        self.warnings
+    }
+
+    /// How many findings are counted but not kept.
+    #[must_use]
+    pub fn dropped(&self) -> usize {
+        self.errors + self.warnings - self.kept.len()
+    }
+
+    /// The kept findings, in the order in which they were made.
+    pub fn iter(&self) -> impl Iterator<Item = &Finding> {
+        self.kept.iter()
+    }
+}

@@ -1,0 +1,81 @@
+//! postmapd: live lookup tables for Postfix.
+//!
+//! Postfix asks two questions for each mail that leaves by a relay: *which next hop does this envelope sender
+//! use* (`sender_dependent_relayhost_maps`) and *which user and password does that next hop want*
+//! (`smtp_sasl_password_maps`). This crate answers both from two text files and the environment, over Postfix's
+//! own protocols, and an edit of the files is in force milliseconds after they are saved.
+//!
+//! # The way of a lookup
+//!
+//! ```text
+//! bytes ─► protocol (frame, request) ─► session ─► routes: which map, which keys, which route ─► answer ─► protocol (reply) ─► one write
+//! ```
+//!
+//! A [`server::session`] reads what has arrived into one buffer. A decoder of [`protocol`] cuts requests out of
+//! it: a map and a key, nothing else. The session takes the present [`routes::Snapshot`] once for all of them.
+//! The snapshot turns the key into the keys that Postfix would have tried on a `hash:` table
+//! ([`address::SenderKeys`]), finds the entry ([`table::Table`]) and says one of three things
+//! ([`answer::Answer`]): found, not found, cannot tell. The encoder of the same protocol appends the reply, and
+//! when nothing more has arrived, one write sends them all.
+//!
+//! # The way of an edit
+//!
+//! ```text
+//! file changes ─► watch (a hint, nothing more) ─► load (read whole, parse, judge) ─► a new snapshot ─► one pointer swap ─► the next lookup
+//! ```
+//!
+//! [`reload`] runs on a thread of its own. It is told that something changed, waits until the files have come to
+//! rest, reads them whole, and judges them with the grammar of [`table`]. What is right becomes a new snapshot and
+//! replaces the old one in [`routes::Routes`]; what is wrong becomes [`diagnostic::Finding`]s in the log, and the
+//! old snapshot stays.
+//!
+//! The two ways meet in one place, the pointer in [`routes::Routes`]. No lock and no channel stands on the first
+//! way that the second could hold up, and no connection learns of a reload.
+//!
+//! # The rooms, from the ground floor up
+//!
+//! A module uses only modules below it.
+//!
+//! | floor | module | what lives there |
+//! |---|---|---|
+//! | 0 | [`secret`] | bytes that can be stored and sent, but not printed, and that are wiped when dropped |
+//! | 0 | [`diagnostic`] | a finding about a file: severity, place, what is wrong, what to do |
+//! | 0 | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
+//! | 0 | [`nexthop`] | `[host]:port` and its relatives: parsed, judged, returned as written |
+//! | 0 | [`endpoint`] | `socketmap:inet:host:port` and its relatives, as main.cf writes them |
+//! | 1 | [`answer`] | the maps, and the three things that may be said about a key |
+//! | 1 | [`table`] | the grammar of the two files, and the compact immutable index of each |
+//! | 1 | [`config`] | flags, environment, `postmapd.toml` and secret files, checked |
+//! | 2 | [`routes`] | the snapshot (senders, next hops, credentials, defaults as one thing) and the pointer to it |
+//! | 2 | [`protocol`] | socketmap and tcp_table as codecs over bytes: no socket, no clock |
+//! | 3 | [`reload`] | notice, read, judge, publish or keep |
+//! | 3 | [`server`] | listeners to connections to requests, with their limits, and the drain at the end |
+//! | 3 | [`client`] | one question to a running server, as `query --server` asks it |
+//! | 4 | [`cli`] | what a person types; a file for each command |
+//!
+//! # What holds everywhere
+//!
+//! 1. Found, not found and cannot tell are three things. *Not found* for a password makes Postfix send without
+//!    authenticating, so whatever is unsure is *cannot tell*.
+//! 2. A sender's next hop and credentials come from one snapshot.
+//! 3. No reload touches a connection, and an idle connection is never closed.
+//! 4. A bad file never replaces a good one.
+//! 5. A credential is never printed except as the answer to whoever asks for it.
+//! 6. No peer can hurt another: what a peer can make the server hold, wait for or repeat has a limit
+//!    ([`server::limits`]).
+
+pub mod address;
+pub mod answer;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod default_relay;
+pub mod diagnostic;
+pub mod endpoint;
+pub mod nexthop;
+pub mod protocol;
+pub mod reload;
+pub mod routes;
+pub mod secret;
+pub mod server;
+pub mod table;

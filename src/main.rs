@@ -1,0 +1,17 @@
+//! The postmapd program: run the command line, print one error, end with its code.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match postmapd::cli::run() {
+        Ok(code) => code,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                // Standard error may be closed; the exit code tells it all the same.
+                let _ = writeln!(io::stderr(), "postmapd: {line}");
+            }
+            error.exit_code()
+        }
+    }
+}

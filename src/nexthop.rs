@@ -1,0 +1,289 @@
+//! Next hops: `[host]:port` and its relatives, judged here, returned as written.
+//!
+//! A next hop is parsed by Postfix's smtp(8), not by its table client, and smtp(8) exits where it cannot: one
+//! malformed value then throttles the mail of everyone for a minute. So everything that is not known to be right
+//! is refused when it is read. The rules are those of `host_port(3)` and `valid_hostname(3)`.
+//!
+//! Limits: a host name must be ASCII (an internationalised one is written in its A-label form, `xn--…`, because
+//! smtp(8) exits on the other where `smtputf8_enable` is off), and a service must be one of the four that every
+//! `/etc/services` has. No name is resolved here.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use thiserror::Error;
+
+/// The services that may stand in place of a port number.
+const SERVICES: [&[u8]; 4] = [b"smtp", b"smtps", b"submission", b"submissions"];
+
+/// Why a text is not a next hop. The text itself is not repeated: it may be a credential in the wrong file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Problem {
+    /// Nothing but blanks and commas.
+    #[error("there is no host")]
+    Empty,
+    /// `[host`
+    #[error("the bracket is not closed")]
+    UnclosedBracket,
+    /// `[host]25`
+    #[error("after the bracket comes something else than `:` and a port")]
+    AfterBracket,
+    /// `host:0`, `host:99999`, `host:`, `host:name`
+    #[error("the port is not a number from 1 to 65535, nor smtp, smtps, submission or submissions")]
+    Port,
+    /// `2001:db8::1`
+    #[error("an IPv6 address must stand in brackets")]
+    BareIpv6,
+    /// `-h`, `a..b`, `user@h`, `300.1.1.1`, `[]`
+    #[error("the host is neither a valid host name nor a valid address")]
+    Host,
+}
+
+/// A [`Problem`], and the byte of the text at which it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{problem}")]
+pub struct Fault {
+    /// What is wrong.
+    pub problem: Problem,
+    /// Where, in bytes from the beginning of the text.
+    pub offset: usize,
+}
+
+/// Whether `text` says that there is no destination (`DUNNO` in any case, as in access(5)).
+#[must_use]
+pub fn is_dunno(text: &[u8]) -> bool {
+    text.eq_ignore_ascii_case(b"DUNNO")
+}
+
+/// The elements of a list of next hops: Postfix 3.5 and later try them in order.
+pub fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|c| is_separator(*c))
+        .filter(|element| !element.is_empty())
+}
+
+fn is_separator(c: u8) -> bool {
+    matches!(c, b',' | b' ' | b'\t')
+}
+
+/// Judges a next hop, or a list of them separated by commas or blanks.
+pub fn judge(list: &[u8]) -> Result<(), Fault> {
+    let mut offset = 0;
+    let mut any = false;
+    for element in list.split(|c| is_separator(*c)) {
+        if !element.is_empty() {
+            any = true;
+            judge_one(element).map_err(|problem| Fault { problem, offset })?;
+        }
+        offset += element.len() + 1;
+    }
+    if any {
+        Ok(())
+    } else {
+        Err(Fault {
+            problem: Problem::Empty,
+            offset: 0,
+        })
+    }
+}
+
+fn judge_one(element: &[u8]) -> Result<(), Problem> {
+    if let Some(inner) = element.strip_prefix(b"[") {
+        let close = memchr::memchr(b']', inner).ok_or(Problem::UnclosedBracket)?;
+        let (host, rest) = inner.split_at_checked(close).ok_or(Problem::UnclosedBracket)?;
+        judge_host(host)?;
+        return match rest {
+            [b']'] => Ok(()),
+            [b']', b':', port @ ..] => judge_port(port),
+            _ => Err(Problem::AfterBracket),
+        };
+    }
+    let mut colons = memchr::memchr_iter(b':', element);
+    match (colons.next(), colons.next()) {
+        (None, _) => judge_plain_host(element),
+        (Some(at), None) => {
+            let (host, port) = element.split_at_checked(at).ok_or(Problem::Host)?;
+            judge_plain_host(host)?;
+            judge_port(port.strip_prefix(b":").unwrap_or_default())
+        }
+        (Some(_), Some(_)) if address(element).is_some_and(|ip| ip.is_ipv6()) => Err(Problem::BareIpv6),
+        (Some(_), Some(_)) => Err(Problem::Host),
+    }
+}
+
+fn judge_port(port: &[u8]) -> Result<(), Problem> {
+    if SERVICES.contains(&port) {
+        return Ok(());
+    }
+    let digits = std::str::from_utf8(port).map_err(|_| Problem::Port)?;
+    if digits.len() > 5 || !digits.bytes().all(|c| c.is_ascii_digit()) {
+        return Err(Problem::Port);
+    }
+    match digits.parse::<u32>() {
+        Ok(1..=65535) => Ok(()),
+        _ => Err(Problem::Port),
+    }
+}
+
+/// A host between brackets: a name or an address, IPv6 with or without the `IPv6:` of RFC 5321.
+fn judge_host(host: &[u8]) -> Result<(), Problem> {
+    if address(host).is_some() || is_host_name(host) {
+        Ok(())
+    } else {
+        Err(Problem::Host)
+    }
+}
+
+fn judge_plain_host(host: &[u8]) -> Result<(), Problem> {
+    match address(host) {
+        Some(IpAddr::V6(_)) => Err(Problem::BareIpv6),
+        Some(IpAddr::V4(_)) => Ok(()),
+        None if is_host_name(host) => Ok(()),
+        None => Err(Problem::Host),
+    }
+}
+
+fn address(host: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(host).ok()?;
+    if let Some((tag, v6)) = text.split_at_checked(5)
+        && tag.eq_ignore_ascii_case("ipv6:")
+    {
+        return v6.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+    }
+    if let Ok(v4) = text.parse::<Ipv4Addr>() {
+        return Some(IpAddr::V4(v4));
+    }
+    text.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+}
+
+/// `valid_hostname(3)`: labels of letters, digits, `-` and `_`, no empty one, no `-` at either end of one, 63 bytes
+/// a label and 255 in all, not all digits.
+fn is_host_name(host: &[u8]) -> bool {
+    let label = |label: &[u8]| {
+        matches!(label, [first, .., last] | [first @ last] if *first != b'-' && *last != b'-')
+            && label.len() <= 63
+            && label
+                .iter()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'))
+    };
+    host.len() <= 255
+        && host.split(|c| *c == b'.').all(label)
+        && host.iter().any(|c| !c.is_ascii_digit() && *c != b'.')
+}
+
+/// `[host]:port` of a host and a port given apart, as `RELAY_HOST` and `RELAY_PORT` are. Brackets that are there
+/// already are not doubled.
+pub fn of_host_and_port(host: &[u8], port: &[u8]) -> Result<Vec<u8>, Problem> {
+    let bare = match host {
+        [b'[', bare @ .., b']'] => bare,
+        [b'[', ..] if !host.contains(&b']') => return Err(Problem::UnclosedBracket),
+        [b'[', ..] => return Err(Problem::AfterBracket),
+        _ => host,
+    };
+    if bare.is_empty() {
+        return Err(Problem::Empty);
+    }
+    judge_host(bare)?;
+    judge_port(port)?;
+    Ok([b"[", bare, b"]:", port].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Problem, elements, judge, of_host_and_port};
+
+    #[test]
+    fn what_postfix_accepts_is_accepted() {
+        for text in [
+            "[relay1.org]:587",
+            "[relay1.org]",
+            "relay1.org:587",
+            "relay1.org",
+            "[192.0.2.1]:2525",
+            "192.0.2.1:2525",
+            "[::1]:2500",
+            "[IPv6:::1]:2500",
+            "[ipv6:2001:db8::25]",
+            "[a]:smtp",
+            "a:submissions",
+            "my_relay-1.example:465",
+            "[relay1.org]:587, [relay9.org]:587",
+            "a b,c,",
+            "1relay",
+        ] {
+            assert_eq!(judge(text.as_bytes()), Ok(()), "{text}");
+        }
+    }
+
+    /// The values of which smtp(8) was seen to exit or to panic, and some more.
+    #[test]
+    fn what_makes_smtp_exit_is_refused() {
+        for text in [
+            "",
+            " ",
+            ",",
+            " , ",
+            "[host",
+            "host:badservice",
+            "host:0",
+            "[h]:99999",
+            ":",
+            ":25",
+            "[]",
+            "::1",
+            "[IPv6:zz]",
+            "smtp:[h]:25",
+            "inet:h:25",
+            "unix:/path",
+            "[h]25",
+            "h:25x",
+            "a..b",
+            "-h",
+            "user@h",
+            "[h]:25;x",
+            "host:",
+            "[host]:",
+            "a.",
+            ".a",
+            "h:+25",
+            "999.1.1.1",
+            "12345",
+            "münchen.example",
+            "[a],[b",
+            "a\0b",
+            "h-",
+            "[a]:Smtp",
+            "[ipv6é]",
+        ] {
+            assert!(judge(text.as_bytes()).is_err(), "{text}");
+        }
+        assert_eq!(judge(b"2001:db8::1").unwrap_err().problem, Problem::BareIpv6);
+        let fault = judge(b"[a]:25, [b]:0").unwrap_err();
+        assert_eq!((fault.problem, fault.offset), (Problem::Port, 8));
+    }
+
+    #[test]
+    fn a_host_and_a_port_become_one_next_hop() {
+        let joined = |host: &str, port: &str| {
+            of_host_and_port(host.as_bytes(), port.as_bytes()).map(|hop| String::from_utf8(hop).unwrap())
+        };
+        assert_eq!(joined("relay.test", "25").unwrap(), "[relay.test]:25");
+        assert_eq!(joined("[relay.test]", "587").unwrap(), "[relay.test]:587");
+        assert_eq!(joined("2001:db8::1", "25").unwrap(), "[2001:db8::1]:25");
+        assert_eq!(joined("[2001:db8::1]", "25").unwrap(), "[2001:db8::1]:25");
+        for (host, port) in [
+            ("a:587", "25"),
+            ("[a]:587", "25"),
+            ("[a", "25"),
+            ("a", "0"),
+            ("a b", "25"),
+            ("[]", "1"),
+        ] {
+            assert!(joined(host, port).is_err(), "{host} {port}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_cut_at_commas_and_blanks() {
+        let list: Vec<_> = elements(b"[a]:1, b\t,c,").collect();
+        assert_eq!(list, [&b"[a]:1"[..], b"b", b"c"]);
+    }
+}

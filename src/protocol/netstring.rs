@@ -1,0 +1,137 @@
+//! Netstrings: `5:hello,`.
+//!
+//! Stricter than Postfix's reader (`util/netstring.c`), which takes leading zeros and an empty length: Postfix's
+//! writer makes neither, and whoever does is not Postfix.
+
+use std::fmt::Write;
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use super::Violation;
+
+/// Takes the first netstring out of `input`, with at most `limit` bytes in it. `None` where it has not arrived
+/// whole; `input` is then as before.
+pub fn decode(input: &mut BytesMut, limit: usize) -> Result<Option<BytesMut>, Violation> {
+    let Some((length, header)) = length(input, limit)? else {
+        return Ok(None);
+    };
+    let whole = header + length;
+    match input.get(whole) {
+        None => Ok(None),
+        Some(b',') => {
+            input.advance(header);
+            let payload = input.split_to(length);
+            input.advance(1);
+            Ok(Some(payload))
+        }
+        Some(_) => Err(Violation::Terminator),
+    }
+}
+
+/// The announced length and the size of the header with its colon. `None` where the colon has not arrived.
+fn length(input: &[u8], limit: usize) -> Result<Option<(usize, usize)>, Violation> {
+    let mut length = 0;
+    for (at, c) in input.iter().enumerate() {
+        match c {
+            b'0'..=b'9' if at > 0 && length == 0 => return Err(Violation::Length),
+            b'0'..=b'9' => {
+                // No overflow: the length was within the limit before this digit.
+                length = length * 10 + usize::from(c - b'0');
+                if length > limit {
+                    return Err(Violation::TooLong);
+                }
+            }
+            b':' if at > 0 => return Ok(Some((length, at + 1))),
+            _ => return Err(Violation::Length),
+        }
+    }
+    Ok(None)
+}
+
+/// Appends the netstring of `parts` in a row.
+pub fn encode(parts: &[&[u8]], output: &mut BytesMut) {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    // Writing to a BytesMut fails only past isize::MAX bytes.
+    let _ = write!(output, "{length}:");
+    output.reserve(length + 1);
+    for part in parts {
+        output.put_slice(part);
+    }
+    output.put_u8(b',');
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use netstring::{ReadNetstring, WriteNetstring};
+    use proptest::prelude::*;
+
+    use super::{decode, encode};
+    use crate::protocol::Violation;
+
+    fn frame(text: &str) -> Result<Option<String>, Violation> {
+        let mut input = BytesMut::from(text);
+        decode(&mut input, 10).map(|frame| frame.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()))
+    }
+
+    #[test]
+    fn a_whole_netstring_is_taken_and_a_part_is_waited_for() {
+        assert_eq!(frame("5:hello,").unwrap().as_deref(), Some("hello"));
+        assert_eq!(frame("0:,").unwrap().as_deref(), Some(""));
+        assert_eq!(frame("10:0123456789,").unwrap().as_deref(), Some("0123456789"));
+        for part in ["", "5", "5:", "5:hell", "5:hello"] {
+            assert!(frame(part).unwrap().is_none(), "{part}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_netstring_is_a_violation_as_soon_as_it_shows() {
+        for text in [
+            ":,",
+            "x",
+            " 5:hello,",
+            "05",
+            "00:,",
+            "+5:hello,",
+            "5 :hello,",
+            "-1:",
+        ] {
+            assert!(matches!(frame(text), Err(Violation::Length)), "{text}");
+        }
+        for text in ["11", "99999999999999999999999", "18446744073709551616:x"] {
+            assert!(matches!(frame(text), Err(Violation::TooLong)), "{text}");
+        }
+        assert!(matches!(frame("5:hello;"), Err(Violation::Terminator)));
+        assert!(matches!(frame("5:helloo,"), Err(Violation::Terminator)));
+    }
+
+    proptest! {
+        /// The `netstring` crate writes and reads the same bytes, for the strings that it can carry.
+        #[test]
+        fn the_independent_implementation_agrees(payload in ".{0,100}", cut in 0_usize..100) {
+            let (head, tail) = payload.as_bytes().split_at(cut.min(payload.len()));
+            let mut ours = BytesMut::new();
+            encode(&[head, tail], &mut ours);
+            let mut oracle = Vec::new();
+            oracle.write_netstring(&payload).unwrap();
+            prop_assert_eq!(&ours[..], oracle.as_slice());
+            prop_assert_eq!((&ours[..]).read_netstring().unwrap(), payload);
+        }
+
+        #[test]
+        fn what_is_encoded_decodes_to_itself(payload in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut bytes = BytesMut::new();
+            encode(&[&payload], &mut bytes);
+            prop_assert_eq!(decode(&mut bytes, 300).unwrap().unwrap(), payload);
+            prop_assert!(bytes.is_empty());
+        }
+
+        #[test]
+        fn no_bytes_panic_and_none_are_taken_in_vain(bytes in prop::collection::vec(any::<u8>(), 0..30)) {
+            let mut input = BytesMut::from(bytes.as_slice());
+            if !matches!(decode(&mut input, 10), Ok(Some(_))) {
+                prop_assert_eq!(input, bytes);
+            }
+        }
+    }
+}

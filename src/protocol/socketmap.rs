@@ -1,0 +1,130 @@
+//! socketmap_table(5): `relayhost user@example.com` in a netstring, and one netstring back.
+//!
+//! The reply is exact to the byte, because Postfix keeps every byte after the first blank: `OK value`, `NOTFOUND `
+//! with its blank, `TEMP reason`, `PERM reason`.
+
+use std::io;
+
+use bytes::{Buf, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::{Asked, MAX_KEY, Refusal, Reply, Violation, netstring};
+use crate::answer::{Answer, Map};
+
+/// The longest request: a key at its limit, and a map name of a length that nobody needs.
+pub const MAX_REQUEST: usize = MAX_KEY + 100;
+
+/// The longest reply that Postfix reads (`socketmap_max_reply_size`; a constant before 3.10).
+pub const MAX_REPLY: usize = 100_000;
+
+/// The server's side of the protocol.
+#[derive(Debug, Default)]
+pub struct Socketmap;
+
+impl Decoder for Socketmap {
+    type Item = Asked;
+    type Error = Violation;
+
+    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Asked>, Violation> {
+        let Some(mut request) = netstring::decode(input, MAX_REQUEST)? else {
+            return Ok(None);
+        };
+        let Some(blank) = memchr::memchr(b' ', &request) else {
+            return Ok(Some(Asked::Refused(Refusal::NotARequest)));
+        };
+        let name = request.split_to(blank);
+        request.advance(1);
+        Ok(Some(match Map::named(&name) {
+            Some(map) => Asked::Lookup { map, key: request },
+            None => Asked::Refused(Refusal::NoSuchMap),
+        }))
+    }
+}
+
+impl Encoder<Reply<'_>> for Socketmap {
+    type Error = io::Error;
+
+    fn encode(&mut self, reply: Reply<'_>, output: &mut BytesMut) -> Result<(), io::Error> {
+        let mut say = |word: &str, text: &[u8]| netstring::encode(&[word.as_bytes(), b" ", text], output);
+        match reply {
+            Reply::Answer(Answer::Found(value)) if value.expose().len() + "OK ".len() > MAX_REPLY => {
+                say("TEMP", b"the value is too long for socketmap; shorten it");
+            }
+            Reply::Answer(Answer::Found(value)) => say("OK", value.expose()),
+            Reply::Answer(Answer::NotFound) => say("NOTFOUND", b""),
+            Reply::Answer(Answer::CannotTell(reason)) => say("TEMP", reason.to_string().as_bytes()),
+            Reply::Refused(refusal) => say("PERM", refusal.to_string().as_bytes()),
+            Reply::Broken(violation) => say("PERM", violation.to_string().as_bytes()),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use tokio_util::codec::{Decoder, Encoder};
+
+    use super::{MAX_REPLY, MAX_REQUEST, Socketmap};
+    use crate::answer::{Answer, Map, Reason, Value};
+    use crate::protocol::{Asked, Refusal, Reply, Violation};
+
+    fn asked(payload: &str) -> Asked {
+        let mut input = BytesMut::from(format!("{}:{payload},", payload.len()).as_str());
+        Socketmap.decode(&mut input).unwrap().unwrap()
+    }
+
+    fn said(reply: Reply<'_>) -> String {
+        let mut output = BytesMut::new();
+        Socketmap.encode(reply, &mut output).unwrap();
+        String::from_utf8(output.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_key_is_everything_after_the_first_blank() {
+        for key in ["User+x@Example.COM", "", " a b:,\"", "<>"] {
+            let Asked::Lookup { map, key: got } = asked(&format!("sasl {key}")) else {
+                panic!("{key}")
+            };
+            assert_eq!((map, &got[..]), (Map::Sasl, key.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        assert!(matches!(asked("relayhost"), Asked::Refused(Refusal::NotARequest)));
+        assert!(matches!(asked(""), Asked::Refused(Refusal::NotARequest)));
+        assert!(matches!(asked("Relayhost x"), Asked::Refused(Refusal::NoSuchMap)));
+        assert!(matches!(asked(" x"), Asked::Refused(Refusal::NoSuchMap)));
+    }
+
+    #[test]
+    fn a_request_has_a_limit() {
+        let key = "x".repeat(MAX_REQUEST - "sasl ".len());
+        assert!(matches!(asked(&format!("sasl {key}")), Asked::Lookup { .. }));
+        let mut input = BytesMut::from(format!("{}:", MAX_REQUEST + 1).as_str());
+        assert!(matches!(Socketmap.decode(&mut input), Err(Violation::TooLong)));
+    }
+
+    #[test]
+    fn replies_are_exact_to_the_byte() {
+        let found = |value: &'static [u8]| Reply::Answer(Answer::Found(Value::new(value)));
+        assert_eq!(said(found(b"[relay1.org]:587")), "19:OK [relay1.org]:587,");
+        assert_eq!(said(Reply::Answer(Answer::NotFound)), "9:NOTFOUND ,");
+        let unsure = said(Reply::Answer(Answer::CannotTell(Reason::DefaultUnreadable)));
+        assert!(
+            unsure.contains(":TEMP the default relay cannot be read"),
+            "{unsure}"
+        );
+        assert!(said(Reply::Refused(Refusal::NoSuchMap)).contains(":PERM there is no such map"));
+        assert!(said(Reply::Broken(&Violation::TooLong)).contains(":PERM the request is too long"));
+    }
+
+    #[test]
+    fn a_value_that_postfix_would_not_read_is_not_sent() {
+        let long = vec![b'x'; MAX_REPLY - 2];
+        let reply = |value| said(Reply::Answer(Answer::Found(Value::new(value))));
+        assert!(reply(&long).contains(":TEMP "));
+        assert!(reply(long.split_last().unwrap().1).starts_with("100000:OK x"));
+    }
+}

@@ -1,0 +1,277 @@
+//! tcp_table(5): `get user@example.com` on a line, and one line back.
+//!
+//! Keys and values are percent-encoded. A reply has at most [`MAX_REPLY`] bytes with its newline; a value that
+//! does not fit is *cannot tell*, never *not found*. Postfix calls every 4xx an error and closes, so what socketmap
+//! calls permanent has no code of its own here.
+
+use std::io;
+
+use bytes::{Buf, BufMut, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::{Asked, MAX_KEY, Refusal, Reply, Violation};
+use crate::answer::{Answer, Map};
+
+/// The longest request line without its newline: `get ` and a key at its limit with every byte encoded. The manual
+/// limits replies only.
+pub const MAX_REQUEST: usize = "get ".len() + 3 * MAX_KEY;
+
+/// The longest reply, with its newline (`DICT_TCP_MAXLEN`).
+pub const MAX_REPLY: usize = 4096;
+
+/// The server's side of the protocol, for one map.
+#[derive(Debug)]
+pub struct TcpTable {
+    map: Map,
+    /// How much of the input is known to hold no newline.
+    scanned: usize,
+}
+
+impl TcpTable {
+    /// The protocol in front of `map`.
+    #[must_use]
+    pub fn new(map: Map) -> Self {
+        Self { map, scanned: 0 }
+    }
+}
+
+impl Decoder for TcpTable {
+    type Item = Asked;
+    type Error = Violation;
+
+    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Asked>, Violation> {
+        let unread = input.get(self.scanned..).unwrap_or_default();
+        let Some(newline) = memchr::memchr(b'\n', unread).map(|at| self.scanned + at) else {
+            self.scanned = input.len();
+            // One more for the CR of somebody at a terminal.
+            return if input.len() > MAX_REQUEST + 1 {
+                Err(Violation::TooLong)
+            } else {
+                Ok(None)
+            };
+        };
+        self.scanned = 0;
+        let mut line = input.split_to(newline);
+        input.advance(1);
+        if line.ends_with(b"\r") {
+            line.truncate(newline - 1);
+        }
+        if line.len() > MAX_REQUEST {
+            return Err(Violation::TooLong);
+        }
+        if !line.starts_with(b"get ") {
+            return Ok(Some(Asked::Refused(Refusal::NotARequest)));
+        }
+        line.advance("get ".len());
+        Ok(Some(if percent_decode(&mut line) {
+            Asked::Lookup {
+                map: self.map,
+                key: line,
+            }
+        } else {
+            Asked::Refused(Refusal::NotARequest)
+        }))
+    }
+}
+
+impl Encoder<Reply<'_>> for TcpTable {
+    type Error = io::Error;
+
+    fn encode(&mut self, reply: Reply<'_>, output: &mut BytesMut) -> Result<(), io::Error> {
+        let before = output.len();
+        match reply {
+            Reply::Answer(Answer::Found(value)) => {
+                output.put_slice(b"200 ");
+                percent_encode(value.expose(), output);
+                output.put_u8(b'\n');
+                if output.len() - before > MAX_REPLY {
+                    output.truncate(before);
+                    output.put_slice(b"400 the value is too long for tcp_table; use socketmap\n");
+                }
+            }
+            Reply::Answer(Answer::NotFound) => output.put_slice(b"500 not found\n"),
+            Reply::Answer(Answer::CannotTell(reason)) => error(&reason.to_string(), output),
+            Reply::Refused(refusal) => error(&refusal.to_string(), output),
+            Reply::Broken(violation) => error(&violation.to_string(), output),
+        }
+        Ok(())
+    }
+}
+
+/// Appends a 4xx reply. Our own texts hold nothing that needs encoding but `%`, and blanks may stay.
+fn error(text: &str, output: &mut BytesMut) {
+    output.put_slice(b"400 ");
+    output.put_slice(text.replace('%', "%25").as_bytes());
+    output.put_u8(b'\n');
+}
+
+/// Decodes in place. `false` where a `%` is not followed by two hexadecimal digits.
+pub(crate) fn percent_decode(text: &mut BytesMut) -> bool {
+    let (mut from, mut to) = (0, 0);
+    while let Some(&c) = text.get(from) {
+        let byte = if c == b'%' {
+            let digits = text
+                .get(from + 1..from + 3)
+                .and_then(|digits| std::str::from_utf8(digits).ok());
+            // `from_str_radix` alone would take a sign.
+            let digits = digits.filter(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()));
+            let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else {
+                return false;
+            };
+            from += 3;
+            byte
+        } else {
+            from += 1;
+            c
+        };
+        if let Some(place) = text.get_mut(to) {
+            *place = byte;
+        }
+        to += 1;
+    }
+    text.truncate(to);
+    true
+}
+
+/// Encodes `%`, blanks, and whatever is not printable ASCII, as Postfix does (`util/hex_quote.c`).
+pub(crate) fn percent_encode(text: &[u8], output: &mut BytesMut) {
+    let digit = |nibble: u8| {
+        if nibble < 10 {
+            b'0' + nibble
+        } else {
+            b'A' + nibble - 10
+        }
+    };
+    for &c in text {
+        if c.is_ascii_graphic() && c != b'%' {
+            output.put_u8(c);
+        } else {
+            output.put_slice(&[b'%', digit(c >> 4), digit(c & 15)]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use proptest::prelude::*;
+    use tokio_util::codec::{Decoder, Encoder};
+
+    use super::{MAX_REPLY, MAX_REQUEST, TcpTable, percent_decode, percent_encode};
+    use crate::answer::{Answer, Map, Value};
+    use crate::protocol::{Asked, Refusal, Reply, Violation};
+
+    fn asked(line: &str) -> Asked {
+        TcpTable::new(Map::Sasl)
+            .decode(&mut BytesMut::from(line))
+            .unwrap()
+            .unwrap()
+    }
+
+    fn key(line: &str) -> Vec<u8> {
+        match asked(line) {
+            Asked::Lookup { map: Map::Sasl, key } => key.to_vec(),
+            _ => panic!("{line}"),
+        }
+    }
+
+    fn said(value: &[u8]) -> String {
+        let mut output = BytesMut::from("before\n");
+        let reply = Reply::Answer(Answer::Found(Value::new(value)));
+        TcpTable::new(Map::Sasl).encode(reply, &mut output).unwrap();
+        String::from_utf8(output.to_vec())
+            .unwrap()
+            .strip_prefix("before\n")
+            .unwrap()
+            .to_owned()
+    }
+
+    #[test]
+    fn the_keys_that_postfix_was_seen_to_send_are_decoded() {
+        assert_eq!(key("get two%20words\n"), b"two words");
+        assert_eq!(key("get pct%25a%09b%0ac\n"), b"pct%a\tb\nc");
+        assert_eq!(key("get %C3%9Cn%c3%AF@x.org\n"), "Ünï@x.org".as_bytes());
+        assert_eq!(key("get \"a%20b\"@x.org\r\n"), b"\"a b\"@x.org");
+        assert_eq!(key("get \n"), b"");
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        for line in [
+            "put a b\n",
+            "\n",
+            "get\n",
+            "GET a\n",
+            "get %zz\n",
+            "get %4\n",
+            "get %+1\n",
+        ] {
+            assert!(
+                matches!(asked(line), Asked::Refused(Refusal::NotARequest)),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_request_has_a_limit() {
+        let at = format!("get {}\n", "x".repeat(MAX_REQUEST - 4));
+        assert_eq!(key(&at).len(), MAX_REQUEST - 4);
+        for over in [
+            format!("get {}\n", "x".repeat(MAX_REQUEST - 3)),
+            "x".repeat(MAX_REQUEST + 2),
+        ] {
+            let mut input = BytesMut::from(over.as_str());
+            assert!(matches!(
+                TcpTable::new(Map::Sasl).decode(&mut input),
+                Err(Violation::TooLong)
+            ));
+        }
+    }
+
+    #[test]
+    fn a_value_fits_its_line_or_is_an_error() {
+        assert_eq!(said(b"[relay1.org]:587"), "200 [relay1.org]:587\n");
+        assert_eq!(said("u:p% \tü".as_bytes()), "200 u:p%25%20%09%C3%BC\n");
+        assert_eq!(said(&[b'x'; MAX_REPLY - 5]).len(), MAX_REPLY);
+        assert!(said(&[b'x'; MAX_REPLY - 4]).starts_with("400 "));
+        assert!(said(&[b'%'; MAX_REPLY / 2]).starts_with("400 "));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes_to_itself(text in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut bytes = BytesMut::new();
+            percent_encode(&text, &mut bytes);
+            prop_assert!(bytes.iter().all(u8::is_ascii_graphic));
+            prop_assert!(percent_decode(&mut bytes));
+            prop_assert_eq!(bytes, text);
+        }
+
+        /// However a stream is cut, the same requests come out of it.
+        #[test]
+        fn any_split_gives_the_same_requests(
+            lines in prop::collection::vec("(get )?[a-z%0-9 ]{0,9}\r?\n", 0..9),
+            cuts in prop::collection::vec(1_usize..9, 1..30),
+        ) {
+            let stream = lines.concat();
+            let all = |pieces: &mut dyn Iterator<Item = usize>| {
+                let (mut codec, mut input, mut rest) = (TcpTable::new(Map::Sasl), BytesMut::new(), stream.as_bytes());
+                let mut requests = Vec::new();
+                while !rest.is_empty() {
+                    let (piece, later) = rest.split_at(pieces.next().unwrap().min(rest.len()));
+                    input.extend_from_slice(piece);
+                    rest = later;
+                    while let Some(asked) = codec.decode(&mut input).unwrap() {
+                        requests.push(match asked {
+                            Asked::Lookup { key, .. } => Some(key.to_vec()),
+                            Asked::Refused(_) => None,
+                        });
+                    }
+                }
+                requests
+            };
+            prop_assert_eq!(all(&mut cuts.iter().copied().cycle()), all(&mut std::iter::repeat(usize::MAX)));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Bytes that can be stored and sent, but not printed, and that are wiped when they are dropped.
+//!
+//! Every password, and every file that holds some, is a [`Secret`] from the moment it is read. The type has no
+//! `Debug`, no `Display` and no serialisation, so that no log line, error or panic can format one:
+//!
+//! ```compile_fail
+//! let secret = postmapd::secret::Secret::from(b"hunter2".to_vec());
+//! println!("{secret:?}");
+//! ```
+//!
+//! The bytes come out through [`Secret::expose`] alone, which is easy to search for in review.
+//!
+//! Limits: the memory is wiped, not locked; the kernel may still have swapped it out. A copy made by whoever
+//! calls [`Secret::expose`] is theirs to wipe.
+
+use zeroize::Zeroize;
+
+/// Bytes that are never printed and are wiped when dropped.
+#[derive(Default)]
+pub struct Secret {
+    bytes: Vec<u8>,
+}
+
+impl Secret {
+    /// An empty secret with room for `capacity` bytes.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(capacity),
+        }
+    }
+
+    /// The bytes themselves.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many bytes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Appends `more`. Where the room does not suffice, the bytes move to a larger place and the old one is wiped,
+    /// which `Vec` by itself would leave behind readable.
+    pub fn append(&mut self, more: &[u8]) {
+        let needed = self.bytes.len().saturating_add(more.len());
+        if needed > self.bytes.capacity() {
+            let mut larger = Vec::with_capacity(needed.max(self.bytes.capacity().saturating_mul(2)));
+            larger.extend_from_slice(&self.bytes);
+            self.bytes.zeroize();
+            self.bytes = larger;
+        }
+        self.bytes.extend_from_slice(more);
+    }
+
+    /// Forgets everything from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        if let Some(rest) = self.bytes.get_mut(len..) {
+            rest.zeroize();
+        }
+        self.bytes.truncate(len);
+    }
+}
+
+impl From<Vec<u8>> for Secret {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes }
+    }
+}
+
+impl Clone for Secret {
+    fn clone(&self) -> Self {
+        Self {
+            bytes: self.bytes.clone(),
+        }
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Secret {}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Secret;
+
+    #[test]
+    fn appending_past_the_capacity_keeps_every_byte() {
+        let mut secret = Secret::with_capacity(2);
+        for part in [&b"user"[..], b":", b"", b"password"] {
+            secret.append(part);
+        }
+        assert!(secret.expose() == b"user:password");
+        secret.truncate(4);
+        assert!(secret.expose() == b"user");
+    }
+}

@@ -1,0 +1,282 @@
+//! Endpoints to listening sockets.
+//!
+//! A TCP socket is bound with SO_REUSEADDR, so that a restart need not wait for old connections. A UNIX socket is
+//! bound so that nobody else can connect before owner, group and mode are as they shall be; a socket that is left
+//! over from a server that is gone is replaced, anything else at its path is an error; and it is removed at the end.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Group, Uid, User, chown};
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
+
+use super::limits::BACKLOG;
+use crate::config::SocketAccess;
+use crate::endpoint::{Address, Endpoint, Protocol};
+
+/// Why a socket cannot be listened at.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// The name of the host has no address.
+    #[error("{endpoint}: the host has no address: {source}; write an address, or mend the name")]
+    Resolve {
+        /// Where.
+        endpoint: Endpoint,
+        /// What the resolver says.
+        source: io::Error,
+    },
+    /// Somebody listens there.
+    #[error("{endpoint}: another process listens there already; stop it, or choose another endpoint")]
+    InUse {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// The path is taken by something that is no socket.
+    #[error(
+        "{endpoint}: there is something at this path that is not a socket; remove it, or choose another path"
+    )]
+    NotASocket {
+        /// Where.
+        endpoint: Endpoint,
+    },
+    /// The folder of a socket is not there.
+    #[error("{endpoint}: the folder of the socket does not exist; create it (mkdir -p {})", folder.display())]
+    NoFolder {
+        /// Where.
+        endpoint: Endpoint,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The system refuses.
+    #[error("{endpoint}: cannot listen: {source}")]
+    Refused {
+        /// Where.
+        endpoint: Endpoint,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is no such user or group.
+    #[error("there is no {kind} `{name}` for the sockets; name another, or create it")]
+    NoSuchName {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Owner, group or mode cannot be set.
+    #[error("{endpoint}: owner, group or mode of the socket cannot be set: {source}")]
+    Access {
+        /// Where.
+        endpoint: Endpoint,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl BindError {
+    /// Whether the settings are not to blame: it may go better when tried again.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::InUse { .. } | Self::Resolve { .. })
+    }
+
+    fn refused(endpoint: &Endpoint, source: io::Error) -> Self {
+        let endpoint = endpoint.clone();
+        match source.kind() {
+            ErrorKind::AddrInUse => Self::InUse { endpoint },
+            _ => Self::Refused { endpoint, source },
+        }
+    }
+}
+
+/// A listening socket.
+pub struct Listener {
+    /// Where it really listens, with the port that the system chose for port 0.
+    pub endpoint: Endpoint,
+    /// What accepts.
+    pub socket: Socket,
+}
+
+/// Either kind.
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpListener),
+    /// UNIX, and the file that goes with it.
+    Unix(UnixListener, SocketFile),
+}
+
+/// Binds every endpoint. A host name with several addresses gives several listeners.
+///
+/// Must be called within a runtime, and before other threads create files: it changes the umask for a moment.
+pub fn bind(endpoints: &[Endpoint], access: &SocketAccess) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = Vec::new();
+    for endpoint in endpoints {
+        match &endpoint.address {
+            Address::Inet(host, port) => {
+                for address in resolve(endpoint, host, *port)? {
+                    listeners.push(bind_tcp(endpoint, address)?);
+                }
+            }
+            Address::Unix(path) => listeners.push(bind_unix(endpoint, path, access)?),
+        }
+    }
+    Ok(listeners)
+}
+
+fn resolve(endpoint: &Endpoint, host: &str, port: u16) -> Result<Vec<SocketAddr>, BindError> {
+    use std::net::ToSocketAddrs;
+    let addresses = (host, port)
+        .to_socket_addrs()
+        .map_err(|source| BindError::Resolve {
+            endpoint: endpoint.clone(),
+            source,
+        })?;
+    let mut unique: Vec<SocketAddr> = Vec::new();
+    for address in addresses {
+        if !unique.contains(&address) {
+            unique.push(address);
+        }
+    }
+    Ok(unique)
+}
+
+fn bind_tcp(endpoint: &Endpoint, address: SocketAddr) -> Result<Listener, BindError> {
+    let open = || {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let local = listener.local_addr()?;
+        Ok((listener, local))
+    };
+    let (listener, local) = open().map_err(|source| BindError::refused(endpoint, source))?;
+    Ok(Listener {
+        endpoint: Endpoint {
+            protocol: endpoint.protocol,
+            address: Address::Inet(local.ip().to_string(), local.port()),
+        },
+        socket: Socket::Tcp(listener),
+    })
+}
+
+fn bind_unix(endpoint: &Endpoint, path: &Path, access: &SocketAccess) -> Result<Listener, BindError> {
+    make_room(endpoint, path)?;
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let bound = UnixSocket::new_stream().and_then(|socket| {
+        socket.bind(path)?;
+        socket.listen(BACKLOG)
+    });
+    umask(before);
+    let listener = bound.map_err(|source| match source.kind() {
+        ErrorKind::NotFound => BindError::NoFolder {
+            endpoint: endpoint.clone(),
+            folder: path.parent().unwrap_or(Path::new("/")).into(),
+        },
+        _ => BindError::refused(endpoint, source),
+    })?;
+    let file = SocketFile::of(path).map_err(|source| BindError::refused(endpoint, source))?;
+    grant(endpoint, path, access)?;
+    Ok(Listener {
+        endpoint: Endpoint {
+            protocol: Protocol::Socketmap,
+            address: Address::Unix(path.into()),
+        },
+        socket: Socket::Unix(listener, file),
+    })
+}
+
+/// Removes a socket at which nobody listens any more. A link is not followed.
+fn make_room(endpoint: &Endpoint, path: &Path) -> Result<(), BindError> {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    let endpoint = || endpoint.clone();
+    if !metadata.file_type().is_socket() {
+        return Err(BindError::NotASocket { endpoint: endpoint() });
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|source| BindError::refused(&endpoint(), source))
+        }
+        // It answers, or it has no room for us, or it is not ours to ask: somebody's either way.
+        _ => Err(BindError::InUse { endpoint: endpoint() }),
+    }
+}
+
+/// Sets owner, group and mode. The mode comes last: until then only the server's own user could connect.
+fn grant(endpoint: &Endpoint, path: &Path, access: &SocketAccess) -> Result<(), BindError> {
+    let refused = |source: io::Error| BindError::Access {
+        endpoint: endpoint.clone(),
+        source,
+    };
+    let owner = access.owner.as_deref().map(user).transpose()?;
+    let group_given = access.group.as_deref().map(group).transpose()?;
+    if owner.is_some() || group_given.is_some() {
+        chown(path, owner, group_given).map_err(|errno| refused(errno.into()))?;
+    }
+    if group_given.is_none()
+        && let Ok(Some(postfix)) = Group::from_name("postfix")
+    {
+        // Nobody asked for it by name, so a server that may not give the group away goes on with its own.
+        let _ = chown(path, None, Some(postfix.gid));
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(access.mode)).map_err(refused)
+}
+
+fn user(name: &str) -> Result<Uid, BindError> {
+    if let Ok(number) = name.parse() {
+        return Ok(Uid::from_raw(number));
+    }
+    let found = User::from_name(name).ok().flatten();
+    found.map(|user| user.uid).ok_or_else(|| BindError::NoSuchName {
+        kind: "user",
+        name: name.into(),
+    })
+}
+
+fn group(name: &str) -> Result<Gid, BindError> {
+    if let Ok(number) = name.parse() {
+        return Ok(Gid::from_raw(number));
+    }
+    let found = Group::from_name(name).ok().flatten();
+    found.map(|group| group.gid).ok_or_else(|| BindError::NoSuchName {
+        kind: "group",
+        name: name.into(),
+    })
+}
+
+/// The file of a UNIX socket, removed when dropped if it is still the one that was bound.
+pub struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self {
+            // The server may change its folder before the end.
+            path: std::path::absolute(path)?,
+            identity: (metadata.dev(), metadata.ino()),
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let still = fs::symlink_metadata(&self.path);
+        if still.is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! One connection, over any stream of bytes: read, answer, write, in order.
+//!
+//! All requests that have arrived are answered from one snapshot and in one write; a reply is never cut between
+//! two. An idle connection waits for ever. Deadlines run only while a request has begun or a reply waits to be
+//! written, and a peer that misses one is dropped without a word: the stream may be anywhere by then.
+//!
+//! When the server stops, what has arrived is answered, and the connection is closed.
+
+use std::io;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::codec::{Decoder, Encoder};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
+use crate::address::SenderKeys;
+use crate::protocol::{Asked, Reply, Violation};
+use crate::routes::Routes;
+
+/// Either protocol, as the server speaks it.
+pub trait Codec:
+    Decoder<Item = Asked, Error = Violation> + for<'a> Encoder<Reply<'a>, Error = io::Error>
+{
+}
+
+impl<C> Codec for C where
+    C: Decoder<Item = Asked, Error = Violation> + for<'a> Encoder<Reply<'a>, Error = io::Error>
+{
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum End {
+    /// The peer closed, or reset, the connection.
+    Closed,
+    /// The server stops.
+    Stopped,
+    /// The framing was broken.
+    Broken(Violation),
+    /// A deadline passed.
+    TooSlow,
+}
+
+/// Serves one connection to its end.
+pub async fn serve<S, C>(stream: S, codec: C, routes: &Routes, stop: &CancellationToken) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    C: Codec,
+{
+    let mut session = Session {
+        stream,
+        codec,
+        input: BytesMut::new(),
+        output: BytesMut::new(),
+        keys: SenderKeys::default(),
+    };
+    match session.run(routes, stop).await {
+        Ok(end) | Err(end) => end,
+    }
+}
+
+/// What [`Session::answer`] came to.
+enum Progress {
+    /// Every whole request is answered.
+    Done,
+    /// There are enough replies for one write, and perhaps more requests.
+    Enough,
+    /// The rest of the input is not the protocol. The reply that says so is in the output.
+    Broken(Violation),
+}
+
+struct Session<S, C> {
+    stream: S,
+    codec: C,
+    input: BytesMut,
+    output: BytesMut,
+    keys: SenderKeys,
+}
+
+impl<S, C> Session<S, C>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    C: Codec,
+{
+    async fn run(&mut self, routes: &Routes, stop: &CancellationToken) -> Result<End, End> {
+        // When the request that has begun to arrive must be there.
+        let mut deadline = None;
+        loop {
+            let progress = self.answer(routes);
+            self.write().await?;
+            match progress {
+                Progress::Enough => continue,
+                Progress::Broken(violation) => {
+                    self.linger().await;
+                    return Ok(End::Broken(violation));
+                }
+                Progress::Done => {}
+            }
+            deadline = if self.input.is_empty() {
+                None
+            } else {
+                deadline.or_else(|| Some(Instant::now() + REQUEST_DEADLINE))
+            };
+            self.input.reserve(READ_AT_ONCE);
+            let read = self.stream.read_buf(&mut self.input);
+            let read = async {
+                match deadline {
+                    Some(at) => timeout_at(at, read).await.map_err(|_| End::TooSlow)?,
+                    None => read.await,
+                }
+                .map_err(|_| End::Closed)
+            };
+            tokio::select! {
+                // What has arrived counts before the stop.
+                biased;
+                read = read => if read? == 0 {
+                    return Ok(End::Closed);
+                },
+                () = stop.cancelled() => return Ok(End::Stopped),
+            }
+        }
+    }
+
+    /// Answers the whole requests in the input from one snapshot, and lets the snapshot go.
+    fn answer(&mut self, routes: &Routes) -> Progress {
+        let snapshot = routes.load();
+        while self.output.len() < WRITE_AT {
+            let reply = match self.codec.decode(&mut self.input) {
+                Ok(None) => return Progress::Done,
+                Ok(Some(Asked::Lookup { map, key })) => {
+                    let answer = snapshot.answer(map, &key, &mut self.keys);
+                    debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");
+                    Reply::Answer(answer)
+                }
+                Ok(Some(Asked::Refused(refusal))) => {
+                    debug!(%refusal, "refused");
+                    Reply::Refused(refusal)
+                }
+                Err(violation) => {
+                    // Encoding to memory does not fail.
+                    let _ = self.codec.encode(Reply::Broken(&violation), &mut self.output);
+                    return Progress::Broken(violation);
+                }
+            };
+            if self.codec.encode(reply, &mut self.output).is_err() {
+                return Progress::Broken(Violation::TooLong);
+            }
+        }
+        Progress::Enough
+    }
+
+    async fn write(&mut self) -> Result<(), End> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let written = timeout(WRITE_DEADLINE, self.stream.write_all(&self.output)).await;
+        written.map_err(|_| End::TooSlow)?.map_err(|_| End::Closed)?;
+        if self.output.capacity() > WRITE_AT {
+            // One large batch shall not cost its memory for as long as the connection lives.
+            self.output = BytesMut::new();
+        }
+        self.output.clear();
+        Ok(())
+    }
+
+    /// Lets the peer read the last reply: closes our half, and takes what it still sends, for a while.
+    async fn linger(&mut self) {
+        let _ = timeout(LINGER, async {
+            self.stream.shutdown().await?;
+            let mut taken = 0;
+            while taken < LINGER_BYTES {
+                self.input.clear();
+                self.input.reserve(READ_AT_ONCE);
+                match self.stream.read_buf(&mut self.input).await? {
+                    0 => break,
+                    more => taken += more,
+                }
+            }
+            Ok::<(), io::Error>(())
+        })
+        .await;
+    }
+}

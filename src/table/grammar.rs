@@ -1,0 +1,280 @@
+//! The grammar of the two `.cf` files: text to records, each with its place.
+//!
+//! It is docker-mailserver's format made strict. Where it differs from Postfix's own `postmap` source, the
+//! difference is on purpose: no line continues another, a key alone is an entry, and in the relay map a `#` after
+//! a blank begins a comment (postmapd's README lists them).
+//!
+//! A line is a comment, an entry, or an error. An entry whose value is wrong is still a record ([`Content::Fault`]),
+//! because its key must answer *cannot tell* rather than *not found*; a line whose key cannot be read makes every
+//! miss of the table uncertain ([`Reading::keys_unreadable`]).
+//!
+//! Limits: a line has at most [`MAX_LINE`] bytes. Text that is not UTF-8 is served as it is, with a warning.
+
+use std::path::Path;
+
+use crate::diagnostic::{Finding, Findings, Position};
+use crate::nexthop;
+
+/// The most bytes that a line may have: the fields of the index are counted in 16 bits, and a reply of socketmap
+/// holds 100 000 (Postfix's `socketmap_max_reply_size`).
+pub const MAX_LINE: usize = 65_535;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Which of the two files a text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `postfix-relaymap.cf`: senders and next hops.
+    RelayMap,
+    /// `postfix-sasl-password.cf`: senders, hosts and next hops, and their credentials.
+    Credentials,
+}
+
+/// What stands after a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// A next hop or a credential that is right.
+    Value(&'a [u8]),
+    /// Nothing: no destination, or no credentials, on purpose.
+    Nothing,
+    /// Something that is wrong; a finding says what.
+    Fault,
+}
+
+/// An entry.
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    /// The line, from 1.
+    pub line: u32,
+    /// The byte of the line at which the key begins, from 1.
+    pub column: u32,
+    /// The key as written.
+    pub key: &'a [u8],
+    /// What it stands for.
+    pub content: Content<'a>,
+}
+
+/// What reading a text said beside its records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// A line was there whose key could not be read: it may have been any key.
+    pub keys_unreadable: bool,
+}
+
+/// Reads `text`, hands each entry to `take`, and says what is wrong in `findings`.
+pub fn read<'a>(
+    format: Format,
+    path: &Path,
+    text: &'a [u8],
+    findings: &mut Findings,
+    mut take: impl FnMut(Record<'a>, &mut Findings),
+) -> Reading {
+    let mut reader = Reader {
+        format,
+        path,
+        findings,
+        reading: Reading::default(),
+    };
+    let text = match text.strip_prefix(BYTE_ORDER_MARK) {
+        Some(rest) => {
+            let finding = Finding::warning("byte-order-mark", path, at(1, 0));
+            reader.findings.push(
+                finding
+                    .says("the file begins with a byte order mark, which is ignored here")
+                    .help("save it as UTF-8 without one: Postfix would take it for a part of the first key"),
+            );
+            rest
+        }
+        None => text,
+    };
+    let mut number = 0_u32;
+    for line in text.split_inclusive(|c| *c == b'\n') {
+        number = number.saturating_add(1);
+        if let Some(record) = reader.line(number, line) {
+            take(record, reader.findings);
+        }
+    }
+    reader.reading
+}
+
+struct Reader<'f, 'p> {
+    format: Format,
+    path: &'p Path,
+    findings: &'f mut Findings,
+    reading: Reading,
+}
+
+impl Reader<'_, '_> {
+    /// The entry of one line, if it is one. `raw` may end in LF or CRLF.
+    fn line<'a>(&mut self, number: u32, raw: &'a [u8]) -> Option<Record<'a>> {
+        let line = raw.strip_suffix(b"\n").unwrap_or(raw);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let text = line.trim_start_blanks();
+        let indent = line.len() - text.len();
+        if text.is_empty() || text.starts_with(b"#") {
+            return None;
+        }
+        if line.len() > MAX_LINE {
+            self.unreadable(
+                number,
+                0,
+                format!("the line is longer than {MAX_LINE} bytes"),
+                "shorten it",
+            );
+            return None;
+        }
+        let Some(key_end) = key_end(text) else {
+            let message = "the key has a quote that is not closed, or ends in a backslash";
+            let help = "close the quote, or write the key without it";
+            self.unreadable(number, indent, message, help);
+            return None;
+        };
+        let (key, rest) = text.split_at_checked(key_end)?;
+        if let Some(bad) = key.iter().position(u8::is_ascii_control) {
+            let help = "remove it; was the file saved by the wrong program, or cut off?";
+            self.unreadable(number, indent + bad, "the key has a control byte", help);
+            return None;
+        }
+        if indent > 0 {
+            self.findings.push(
+                Finding::warning("indented-entry", self.path, at(number, 0))
+                    .says("the entry is indented; it is an entry of its own here")
+                    .help("remove the blanks before it: Postfix would glue it to the line before"),
+            );
+        }
+        if std::str::from_utf8(line).is_err() {
+            self.findings.push(
+                Finding::warning("not-utf-8", self.path, at(number, 0))
+                    .says("the line is not UTF-8; its bytes are served as they are")
+                    .help("save the file as UTF-8: with smtputf8_enable=yes Postfix refuses such a value"),
+            );
+        }
+        let value = rest.trim_start_blanks();
+        let offset = indent + key_end + (rest.len() - value.len());
+        let content = match self.format {
+            Format::RelayMap => self.next_hop(number, offset, without_comment(value)),
+            Format::Credentials => self.credential(number, offset, value.trim_end_blanks()),
+        };
+        Some(Record {
+            line: number,
+            column: column(indent),
+            key,
+            content,
+        })
+    }
+
+    fn next_hop<'a>(&mut self, number: u32, offset: usize, value: &'a [u8]) -> Content<'a> {
+        if value.is_empty() || nexthop::is_dunno(value) {
+            return Content::Nothing;
+        }
+        match nexthop::judge(value) {
+            Ok(()) => Content::Value(value),
+            Err(fault) => {
+                self.findings.push(
+                    Finding::error("bad-next-hop", self.path, at(number, offset + fault.offset))
+                        .says(format!("this is not a next hop: {fault}"))
+                        .help("write [host]:port, [host], host:port or host, or nothing to deliver directly"),
+                );
+                Content::Fault
+            }
+        }
+    }
+
+    fn credential<'a>(&mut self, number: u32, offset: usize, value: &'a [u8]) -> Content<'a> {
+        if value.is_empty() {
+            self.findings.push(
+                Finding::warning("no-credentials", self.path, at(number, offset))
+                    .says("the key has no value: mail for it is sent without authenticating")
+                    .help("add user:password, or leave it if that is meant"),
+            );
+            return Content::Nothing;
+        }
+        let (bad, message) = if let Some(bad) = value.iter().position(|c| c.is_ascii_control() && *c != b'\t')
+        {
+            (bad, "the credentials have a control byte")
+        } else {
+            match memchr::memchr(b':', value) {
+                None => (0, "the credentials have no `:` between user and password"),
+                Some(0) => (0, "the credentials have no user before the first `:`"),
+                Some(_) => return Content::Value(value),
+            }
+        };
+        self.findings.push(
+            Finding::error("bad-credentials", self.path, at(number, offset + bad))
+                .says(message)
+                .help("write user:password in one line; the first `:` parts them"),
+        );
+        Content::Fault
+    }
+
+    fn unreadable(&mut self, number: u32, offset: usize, message: impl Into<String>, help: &str) {
+        self.reading.keys_unreadable = true;
+        self.findings.push(
+            Finding::error("bad-key", self.path, at(number, offset))
+                .says(message)
+                .help(help),
+        );
+    }
+}
+
+fn at(line: u32, offset: usize) -> Position {
+    Position {
+        line,
+        column: column(offset),
+    }
+}
+
+fn column(offset: usize) -> u32 {
+    u32::try_from(offset).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// Where the key ends: at the first blank that stands neither in quotes nor after a backslash
+/// (`postmap/postmap.c`). `None` where a quote is not closed, or a backslash has nothing after it.
+fn key_end(text: &[u8]) -> Option<usize> {
+    let mut quoted = false;
+    let mut escaped = false;
+    for (at, &c) in text.iter().enumerate() {
+        match c {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => quoted = !quoted,
+            b' ' | b'\t' if !quoted => return Some(at),
+            _ => {}
+        }
+    }
+    (!quoted && !escaped).then_some(text.len())
+}
+
+/// A next hop without the comment that may follow it: a `#` counts after a blank, and `value` stands after one.
+fn without_comment(value: &[u8]) -> &[u8] {
+    let comment = memchr::memchr_iter(b'#', value).find(|&hash| {
+        let before = hash.checked_sub(1).and_then(|before| value.get(before));
+        before.is_none_or(|c| is_blank(*c))
+    });
+    let end = comment.unwrap_or(value.len());
+    value.get(..end).unwrap_or(value).trim_end_blanks()
+}
+
+fn is_blank(c: u8) -> bool {
+    matches!(c, b' ' | b'\t')
+}
+
+trait TrimBlanks {
+    fn trim_start_blanks(&self) -> &Self;
+    fn trim_end_blanks(&self) -> &Self;
+}
+
+impl TrimBlanks for [u8] {
+    fn trim_start_blanks(&self) -> &[u8] {
+        let blanks = self.iter().take_while(|c| is_blank(**c)).count();
+        self.get(blanks..).unwrap_or_default()
+    }
+
+    fn trim_end_blanks(&self) -> &[u8] {
+        let blanks = self.iter().rev().take_while(|c| is_blank(**c)).count();
+        self.get(..self.len() - blanks).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

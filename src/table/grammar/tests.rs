@@ -1,0 +1,184 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::{Content, Format, read};
+use crate::diagnostic::Findings;
+
+#[derive(Debug, Clone, PartialEq)]
+struct Entry {
+    line: u32,
+    key: Vec<u8>,
+    /// `None` for a fault, empty for nothing.
+    value: Option<Vec<u8>>,
+}
+
+fn parse(format: Format, text: &[u8]) -> (Vec<Entry>, bool, Vec<String>) {
+    let mut findings = Findings::default();
+    let mut entries = Vec::new();
+    let reading = read(format, Path::new("t.cf"), text, &mut findings, |record, _| {
+        entries.push(Entry {
+            line: record.line,
+            key: record.key.to_vec(),
+            value: match record.content {
+                Content::Value(value) => Some(value.to_vec()),
+                Content::Nothing => Some(Vec::new()),
+                Content::Fault => None,
+            },
+        });
+    });
+    let said = findings.iter().map(ToString::to_string).collect();
+    (entries, reading.keys_unreadable, said)
+}
+
+fn values(format: Format, text: &str) -> Vec<(String, Option<String>)> {
+    let string = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let entries = parse(format, text.as_bytes()).0.into_iter();
+    entries
+        .map(|entry| (string(entry.key), entry.value.map(string)))
+        .collect()
+}
+
+fn is(key: &str, value: &str) -> (String, Option<String>) {
+    (key.into(), Some(value.into()))
+}
+
+#[test]
+fn a_relay_map_has_comments_behind_blanks_and_keys_without_destination() {
+    let text = "# c\n\n  # c\n@a\t[r]:587   # prod\r\n@b   \n@c # out\n@d DUNNO\n\"x y\"@e h:25 #\n  @f r";
+    assert_eq!(
+        values(Format::RelayMap, text),
+        [
+            is("@a", "[r]:587"),
+            is("@b", ""),
+            is("@c", ""),
+            is("@d", ""),
+            is("\"x y\"@e", "h:25"),
+            is("@f", "r"),
+        ]
+    );
+}
+
+#[test]
+fn credentials_are_raw_up_to_the_trailing_blanks() {
+    let text = "@a u:p#a:s\\s \"$w %o ü # x \t \r\n@b\n[r]:587\tu:\n";
+    assert_eq!(
+        values(Format::Credentials, text),
+        [
+            is("@a", "u:p#a:s\\s \"$w %o ü # x"),
+            is("@b", ""),
+            is("[r]:587", "u:")
+        ]
+    );
+}
+
+#[test]
+fn an_error_names_its_place_and_never_its_text() {
+    let (entries, unreadable, said) = parse(Format::RelayMap, b"@a [r]:587\n@b  [hunter2\n");
+    assert!(entries.get(1).unwrap().value.is_none() && !unreadable);
+    assert_eq!(said.len(), 1);
+    assert!(
+        said.first()
+            .unwrap()
+            .starts_with("t.cf:2:5: error: this is not a next hop: "),
+        "{said:?}"
+    );
+    let (_, unreadable, said) = parse(
+        Format::Credentials,
+        b"\"hunter2 u:p\n@b hunter2\n@c u:hunt\0er2\n@d :hunter2",
+    );
+    assert!(unreadable);
+    let places: Vec<_> = said
+        .iter()
+        .filter_map(|line| line.split_once(": error"))
+        .map(|(place, _)| place)
+        .collect();
+    assert_eq!(places, ["t.cf:1:1", "t.cf:2:4", "t.cf:3:10", "t.cf:4:4"]);
+    assert!(!said.concat().contains("hunt"), "{said:?}");
+}
+
+#[test]
+fn a_byte_order_mark_and_an_indented_entry_are_warnings() {
+    let (entries, _, said) = parse(Format::RelayMap, b"\xEF\xBB\xBF@a r\n @b r\n@\xFC r\n");
+    assert_eq!(entries.first().unwrap().key, b"@a");
+    assert_eq!(
+        said.iter().filter(|line| line.contains(": warning: ")).count(),
+        3,
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_line_has_a_limit() {
+    let long = |len: usize| [b"@a u:", vec![b'x'; len - 5].as_slice()].concat();
+    assert_eq!(parse(Format::Credentials, &long(super::MAX_LINE)).0.len(), 1);
+    let (entries, unreadable, _) = parse(Format::Credentials, &long(super::MAX_LINE + 1));
+    assert!(entries.is_empty() && unreadable);
+}
+
+fn text() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        prop::sample::select(vec![
+            "@a",
+            "u@a",
+            "\"x y\"@a",
+            " ",
+            "\t",
+            "\n",
+            "\r\n",
+            "#",
+            "[r]:587",
+            "u:p",
+            ":",
+            "\"",
+            "\\",
+            "\u{feff}",
+            "DUNNO",
+            ",",
+            "\0",
+            "é",
+            "[",
+            "]",
+        ])
+        .prop_map(|piece| piece.as_bytes().to_vec()),
+        prop::collection::vec(any::<u8>(), 0..4),
+    ];
+    prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    /// Printed in the plainest form, what was read reads the same again.
+    #[test]
+    fn read_print_read_is_the_same(text in text(), relay in any::<bool>()) {
+        let format = if relay { Format::RelayMap } else { Format::Credentials };
+        let (entries, _, _) = parse(format, &text);
+        let right: Vec<_> = entries.into_iter().filter(|entry| entry.value.is_some()).collect();
+        let mut printed = b"#\n".to_vec();
+        for entry in &right {
+            printed.extend_from_slice(&entry.key);
+            printed.push(b'\t');
+            printed.extend_from_slice(entry.value.as_deref().unwrap());
+            printed.push(b'\n');
+        }
+        let (again, unreadable, _) = parse(format, &printed);
+        prop_assert!(!unreadable);
+        let bare = |entries: &[Entry]| entries.iter().map(|e| (e.key.clone(), e.value.clone())).collect::<Vec<_>>();
+        prop_assert_eq!(bare(&again), bare(&right));
+    }
+
+    /// Every line is a comment, a record or an error: nothing is lost in silence.
+    #[test]
+    fn no_line_is_lost(text in text(), relay in any::<bool>()) {
+        let format = if relay { Format::RelayMap } else { Format::Credentials };
+        let (entries, unreadable, said) = parse(format, &text);
+        let bare = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
+        let lines = bare.split(|c| *c == b'\n').filter(|line| {
+            let line = line.trim_ascii_end();
+            let start = line.iter().position(|c| !matches!(c, b' ' | b'\t'));
+            start.is_some_and(|start| line.get(start) != Some(&b'#'))
+        }).count();
+        let bad_keys = said.iter().filter(|line| line.contains("the key has a")).count();
+        prop_assert_eq!(unreadable, bad_keys > 0);
+        prop_assert!(entries.len() + bad_keys >= lines);
+    }
+}
