@@ -49,10 +49,10 @@ impl Default for Delimiters {
 
 impl Delimiters {
     /// The characters of `text`; none means that no address has an extension. `None` where a character is not
-    /// ASCII punctuation, or is one that an address needs for itself (`@` and `"`).
+    /// printable ASCII, or is one that an address needs for itself (`@` and `"`).
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        let usable = |c: u8| c.is_ascii_punctuation() && c != b'@' && c != b'"';
+        let usable = |c: u8| c.is_ascii_graphic() && c != b'@' && c != b'"';
         text.bytes().all(usable).then(|| Self {
             set: text.as_bytes().to_vec(),
         })
@@ -164,12 +164,12 @@ pub struct SenderKeys {
 }
 
 impl SenderKeys {
-    /// Reads `address` in place of the one before. The empty address is the null sender, like `<>` and `"<>"`.
+    /// Reads `address` in place of the one before. `<>` and `"<>"` are the null sender.
     pub fn read(&mut self, address: &[u8], delimiters: &Delimiters) {
         self.text.clear();
         self.without_extension = None;
         self.domain = None;
-        if address.is_empty() || address == NULL_SENDER || address == b"\"<>\"" {
+        if address == NULL_SENDER || address == b"\"<>\"" {
             self.text.extend_from_slice(NULL_SENDER);
             self.whole = 0..self.text.len();
             return;

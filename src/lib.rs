@@ -39,18 +39,19 @@
 //! | floor | module | what lives there |
 //! |---|---|---|
 //! | 0 | [`secret`] | bytes that can be stored and sent, but not printed, and that are wiped when dropped |
-//! | 0 | [`diagnostic`] | a finding about a file: severity, place, what is wrong, what to do |
+//! | 0 | [`diagnostic`] | a finding about a file or a setting: severity, place, what is wrong, what to do |
 //! | 0 | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
 //! | 0 | [`nexthop`] | `[host]:port` and its relatives: parsed, judged, returned as written |
-//! | 0 | [`endpoint`] | `socketmap:inet:host:port` and its relatives, as main.cf writes them |
-//! | 1 | [`answer`] | the maps, and the three things that may be said about a key |
+//! | 0 | [`answer`] | the maps, and the three things that may be said about a key |
+//! | 1 | [`endpoint`] | `socketmap:inet:host:port` and its relatives, as main.cf writes them |
 //! | 1 | [`table`] | the grammar of the two files, and the compact immutable index of each |
-//! | 1 | [`config`] | flags, environment, `postmapd.toml` and secret files, checked |
-//! | 2 | [`routes`] | the snapshot (senders, next hops, credentials, defaults as one thing) and the pointer to it |
-//! | 2 | [`protocol`] | socketmap and tcp_table as codecs over bytes: no socket, no clock |
+//! | 1 | [`default_relay`] | the next hop and the credentials of senders without an entry |
+//! | 1 | [`protocol`] | socketmap and tcp_table as codecs over bytes: no socket, no clock |
+//! | 2 | [`config`] | flags, environment, `postmapd.toml` and secret files, checked |
+//! | 2 | [`routes`] | the snapshot (senders, next hops, credentials, default relay as one thing) and the pointer to it |
+//! | 2 | [`client`] | one question to a running server, as `query --server` asks it |
 //! | 3 | [`reload`] | notice, read, judge, publish or keep |
 //! | 3 | [`server`] | listeners to connections to requests, with their limits, and the drain at the end |
-//! | 3 | [`client`] | one question to a running server, as `query --server` asks it |
 //! | 4 | [`cli`] | what a person types; a file for each command |
 //!
 //! # What holds everywhere

@@ -1,3 +1,393 @@
-//! A demonstration, to come.
+//! The demo: a real Postfix, fake relays and postmapd on this machine's loopback, mails, an edit, mails again.
+//!
+//! `contrib/demo/run` builds and starts it. It needs root and Debian's postfix, uses a private instance in a temporary
+//! folder, and leaves nothing behind. It takes the built `postmapd` beside its own executable, or the one that
+//! `DEMO_POSTMAPD` names. Passwords are masked even though they are made up: nobody should get used to the sight.
 
-fn main() {}
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "the tests' own harness, of which this is a small part"
+)]
+#[path = "../../tests/promises/harness/mod.rs"]
+mod harness;
+
+use harness::client::{Reply, Socketmap};
+use harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, Setup};
+use harness::postfix::{self, DEADLINE, Postfix};
+use harness::smtp_server::{self, Auth, Journal, Login, Mail, SmtpServer};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Where the recipients live: their own server, which asks for no password and must not hear one.
+const RECIPIENTS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
+
+/// Who writes.
+const SENDERS: [&str; 5] = [
+    "ann@domain1.com",
+    "Ann+News@DOMAIN1.COM",
+    "bob@domain2.com",
+    "dan@domain3.com",
+    "eve@elsewhere.example",
+];
+
+fn main() -> ExitCode {
+    let mut screen = Screen::new();
+    match show(&mut screen) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads may have read enough (`| head`).
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(writeln!(io::stderr(), "demo: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show(screen: &mut Screen) -> io::Result<()> {
+    let begun = Instant::now();
+    screen.title("postmapd: live lookup tables for a real Postfix")?;
+    screen.line("A private Postfix, four fake servers and postmapd, on loopback, in a temporary folder.")?;
+    let stage = Stage::set()?;
+    stage.introduce(screen)?;
+
+    screen.title("Five mails")?;
+    let before = stage.send_all(1)?;
+    screen.table(&before, &[])?;
+
+    screen.title("An edit")?;
+    let (old, new) = (Tables::before(&stage.far_end), Tables::after(&stage.far_end));
+    screen.diff(RELAYMAP, &old.relaymap, &new.relaymap)?;
+    screen.diff(CREDENTIALS, &old.credentials, &new.credentials)?;
+    let time = stage.edit(&new)?;
+    screen.line("")?;
+    screen.strong(&format!(
+        "In force {:.1} ms after both files were saved.",
+        time.as_secs_f64() * 1000.0
+    ))?;
+    screen.line("No postmap, no reload, no signal; Postfix was not touched and no mail waited.")?;
+
+    screen.title("The same five mails")?;
+    let after = stage.send_all(2)?;
+    screen.table(&after, &before)?;
+    screen.line("")?;
+    screen.line(&format!(
+        "Credentials offered to the recipients' own server, though the file has some for domain3.com: {}.",
+        stage.far_end.recipients.attempts().len()
+    ))?;
+
+    drop(stage);
+    screen.line(&format!(
+        "Everything is stopped and removed again, after {:.1} s.",
+        begun.elapsed().as_secs_f64()
+    ))?;
+    screen.line("")?;
+    screen.line("Next: README.md has the main.cf lines and the files for your own Postfix.")
+}
+
+/// The servers to which mail can go.
+struct FarEnd {
+    journal: Journal,
+    relay_1: SmtpServer,
+    relay_2: SmtpServer,
+    default: SmtpServer,
+    recipients: SmtpServer,
+}
+
+impl FarEnd {
+    fn start() -> io::Result<Self> {
+        let journal = Journal::default();
+        let relay = |name, last, user| {
+            smtp_server::Setup::new(name, Ipv4Addr::new(127, 0, 0, last))
+                .auth(Auth::Demanded)
+                .accepting(account(user))
+                .journal(&journal)
+                .start()
+        };
+        Ok(Self {
+            relay_1: relay("relay 1", 2, "relay_user_1")?,
+            relay_2: relay("relay 2", 3, "relay_user_2")?,
+            default: relay("default relay", 4, "default_user")?,
+            recipients: smtp_server::Setup::new("recipient's server", RECIPIENTS)
+                .auth(Auth::Offered)
+                .journal(&journal)
+                .start()?,
+            journal,
+        })
+    }
+}
+
+/// A user with a password that only the relay and the credentials file know.
+fn account(user: &str) -> Login {
+    Login::new(user, &format!("secret of {user}"))
+}
+
+/// The lines of the two files.
+struct Tables {
+    relaymap: Vec<String>,
+    credentials: Vec<String>,
+}
+
+impl Tables {
+    fn before(far_end: &FarEnd) -> Self {
+        Self::new(&far_end.relay_1, "relay_user_1", far_end)
+    }
+
+    /// Domain 1 moves to relay 2.
+    fn after(far_end: &FarEnd) -> Self {
+        Self::new(&far_end.relay_2, "relay_user_2", far_end)
+    }
+
+    fn new(relay_of_domain_1: &SmtpServer, user_of_domain_1: &str, far_end: &FarEnd) -> Self {
+        Self {
+            relaymap: vec![
+                format!("@domain1.com   {}", relay_of_domain_1.next_hop()),
+                format!("@domain2.com   {}", far_end.relay_2.next_hop()),
+                "@domain3.com".to_owned(),
+            ],
+            credentials: vec![
+                format!("@domain1.com   {}", account(user_of_domain_1)),
+                format!("@domain2.com   {}", account("relay_user_2")),
+                // Of no use to a domain that is delivered directly, and not to be given away.
+                format!("@domain3.com   {}", account("left_over")),
+            ],
+        }
+    }
+}
+
+/// A file of those lines.
+fn text(lines: &[String]) -> String {
+    lines.join("\n") + "\n"
+}
+
+/// Everything that runs. What is dropped first stands first.
+struct Stage {
+    postfix: Postfix,
+    daemon: Daemon,
+    far_end: FarEnd,
+}
+
+impl Stage {
+    fn set() -> io::Result<Self> {
+        let postfix = postfix::Setup::new()?;
+        let far_end = FarEnd::start()?;
+        let tables = Tables::before(&far_end);
+        let default = account("default_user");
+        let setup = Setup::new()
+            .binary(binary()?)
+            .relaymap(text(&tables.relaymap))
+            .credentials(text(&tables.credentials))
+            .env("RELAY_HOST", "127.0.0.4")
+            .env("RELAY_PORT", far_end.default.port().to_string())
+            .env("RELAY_USER", default.user)
+            .env("RELAY_PASSWORD", default.password);
+        let daemon = Daemon::try_start(setup).map_err(io::Error::other)?;
+        let postfix = postfix
+            .set("smtp_tcp_port", far_end.recipients.port().to_string())
+            .set("sender_dependent_relayhost_maps", map(&daemon, "relayhost"))
+            .set("smtp_sasl_password_maps", map(&daemon, "sasl"))
+            .start()?;
+        Ok(Self {
+            postfix,
+            daemon,
+            far_end,
+        })
+    }
+
+    fn introduce(&self, screen: &mut Screen) -> io::Result<()> {
+        let far_end = &self.far_end;
+        screen.line("")?;
+        for (server, what) in [
+            (&far_end.relay_1, "takes no mail without AUTH"),
+            (&far_end.relay_2, "likewise"),
+            (&far_end.default, "likewise; it is RELAY_HOST in the environment"),
+            (
+                &far_end.recipients,
+                "offers AUTH, and should never hear a password",
+            ),
+        ] {
+            screen.line(&format!("  {:<20}{:<20}{what}", server.name(), server.next_hop()))?;
+        }
+        let tables = Tables::before(far_end);
+        screen.file(RELAYMAP, &tables.relaymap)?;
+        screen.file(CREDENTIALS, &tables.credentials)?;
+        screen.file(
+            "main.cf",
+            &[
+                format!(
+                    "sender_dependent_relayhost_maps = {}",
+                    map(&self.daemon, "relayhost")
+                ),
+                format!("smtp_sasl_password_maps = {}", map(&self.daemon, "sasl")),
+            ],
+        )
+    }
+
+    /// Sends a mail from each sender, each to somebody new (Postfix remembers a pair for 30 s), and sees where it went.
+    fn send_all(&self, round: usize) -> io::Result<Vec<Mail>> {
+        let recipients: Vec<_> = (1..=SENDERS.len())
+            .map(|n| format!("recipient-{round}-{n}@[{RECIPIENTS}]"))
+            .collect();
+        for (sender, recipient) in SENDERS.iter().zip(&recipients) {
+            self.postfix.send(sender, recipient)?;
+        }
+        let arrived = |recipient: &String| {
+            let mail = self.far_end.journal.mail_to(recipient, DEADLINE);
+            mail.ok_or_else(|| {
+                io::Error::other(format!(
+                    "the mail to {recipient} does not arrive; the log of Postfix:\n{}",
+                    self.postfix.log()
+                ))
+            })
+        };
+        recipients.iter().map(arrived).collect()
+    }
+
+    /// Saves both files as an editor does, and asks until the new answers come; returns how long they took.
+    fn edit(&self, tables: &Tables) -> io::Result<Duration> {
+        let new_hop = Reply::Found(self.far_end.relay_2.next_hop());
+        let new_login = Reply::Found(account("relay_user_2").to_string());
+        let mut client = Socketmap::to(&self.daemon, 0);
+        self.daemon.replace(CREDENTIALS, text(&tables.credentials));
+        self.daemon.replace(RELAYMAP, text(&tables.relaymap));
+        let saved = Instant::now();
+        let sender = "ann@domain1.com";
+        while client.ask("relayhost", sender) != new_hop || client.ask("sasl", sender) != new_login {
+            if saved.elapsed() > DEADLINE {
+                return Err(io::Error::other(format!(
+                    "the edit does not come into force; the log of postmapd:\n{}",
+                    self.daemon.log()
+                )));
+            }
+        }
+        Ok(saved.elapsed())
+    }
+}
+
+/// A map of the server, as main.cf names it.
+fn map(daemon: &Daemon, name: &str) -> String {
+    format!("{}:{name}", daemon.endpoint(0))
+}
+
+/// The `postmapd` to show: `target/release/postmapd` for `target/release/examples/demo`.
+fn binary() -> io::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("DEMO_POSTMAPD") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe()?;
+    let beside = own.ancestors().nth(2).map(|folder| folder.join("postmapd"));
+    beside.filter(|path| path.is_file()).ok_or_else(|| {
+        io::Error::other(format!(
+            "no postmapd beside {}: build it first (contrib/demo/run does), or set DEMO_POSTMAPD",
+            own.display()
+        ))
+    })
+}
+
+/// Standard output, in colours where somebody sees them.
+struct Screen {
+    out: io::Stdout,
+    colours: bool,
+}
+
+impl Screen {
+    const STRONG: &str = "1";
+    const FAINT: &str = "2";
+    const RED: &str = "31";
+    const GREEN: &str = "32";
+
+    fn new() -> Self {
+        let out = io::stdout();
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        Self {
+            colours: out.is_terminal() && !set("NO_COLOR") && !dumb,
+            out,
+        }
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{text}")
+    }
+
+    fn painted(&mut self, colour: &str, text: &str) -> io::Result<()> {
+        if self.colours {
+            writeln!(self.out, "\u{1b}[{colour}m{text}\u{1b}[0m")
+        } else {
+            self.line(text)
+        }
+    }
+
+    fn strong(&mut self, text: &str) -> io::Result<()> {
+        self.painted(Self::STRONG, text)
+    }
+
+    fn title(&mut self, text: &str) -> io::Result<()> {
+        self.line("")?;
+        self.strong(text)?;
+        self.painted(Self::FAINT, &"-".repeat(text.chars().count()))
+    }
+
+    /// A file, with its passwords masked.
+    fn file(&mut self, name: &str, lines: &[String]) -> io::Result<()> {
+        self.line("")?;
+        self.painted(Self::FAINT, &format!("  {name}"))?;
+        for line in lines {
+            self.line(&format!("    {}", masked(line)))?;
+        }
+        Ok(())
+    }
+
+    /// A file before and after, line by line.
+    fn diff(&mut self, name: &str, old: &[String], new: &[String]) -> io::Result<()> {
+        self.painted(Self::FAINT, &format!("  {name}"))?;
+        for (old, new) in old.iter().zip(new) {
+            if old == new {
+                self.line(&format!("      {}", masked(old)))?;
+            } else {
+                self.painted(Self::RED, &format!("    - {}", masked(old)))?;
+                self.painted(Self::GREEN, &format!("    + {}", masked(new)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which mail went where, and as whom; what differs from an earlier round stands out.
+    fn table(&mut self, mails: &[Mail], earlier: &[Mail]) -> io::Result<()> {
+        self.painted(Self::FAINT, &row(["mail from", "went to", "as"]))?;
+        for (n, mail) in mails.iter().enumerate() {
+            let login = match &mail.login {
+                Some(login) => masked(&login.to_string()),
+                None => "nobody (no AUTH)".to_owned(),
+            };
+            let text = row([&mail.sender, &mail.server, &login]);
+            match earlier.get(n) {
+                Some(old) if old.server != mail.server => {
+                    self.painted(Self::GREEN, &format!("{text}   <- was {}", old.server))?;
+                }
+                _ => self.line(&text)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A line of a table.
+fn row([sender, server, login]: [&str; 3]) -> String {
+    format!("  {sender:<24}{server:<21}{login}").trim_end().to_owned()
+}
+
+/// A text without the passwords of this demo.
+fn masked(text: &str) -> String {
+    let mut text = text.to_owned();
+    for user in ["relay_user_1", "relay_user_2", "default_user", "left_over"] {
+        text = text.replace(&account(user).password, "••••••••");
+    }
+    text
+}

@@ -47,20 +47,20 @@ impl LogOptions {
         let targets: Targets = filter.parse().map_err(|_| {
             wrong(
                 place,
-                "this is no log filter",
+                &format!("`{filter}` is no log filter"),
                 "write off, error, warn, info, debug or trace",
             )
         })?;
-        let (form, place) = given(
+        let (text, place) = given(
             self.log_format.as_ref(),
             "--log-format",
             "POSTMAPD_LOG_FORMAT",
             "text",
         );
-        let form = Form::from_str(&form, true).map_err(|_| {
+        let form = Form::from_str(&text, true).map_err(|_| {
             wrong(
                 place,
-                "there is no such log format",
+                &format!("`{text}` is no log format"),
                 "write text, json or journald",
             )
         })?;

@@ -1,6 +1,6 @@
 //! What a person types: a file for each command.
 //!
-//! A command either does its work and says how it ended ([`ExitCode`]), or fails with an [`Error`], which `main`
+//! A command either does its work and says how it ended ([`ExitCode`]), or fails with an [`enum@Error`], which `main`
 //! prints once. Exit codes follow sysexits.h where the contract does not name one itself.
 
 mod log;

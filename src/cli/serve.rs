@@ -18,7 +18,7 @@ use crate::config::Settings;
 use crate::config::options::{Options, ServiceOptions};
 use crate::diagnostic::{Findings, Severity};
 use crate::endpoint::Address;
-use crate::reload::{self, Reloader};
+use crate::reload::Keeper;
 use crate::routes::Routes;
 use crate::server::{self, listen};
 
@@ -77,9 +77,10 @@ async fn serve(settings: Settings) -> Result<(), Error> {
     let mut interrupt = watch_signal(SignalKind::interrupt())?;
 
     let listeners = listen::bind(&settings.listen, &settings.sockets)?;
-    let (snapshot, reading) = reload::first(&settings.sources);
+    let (keeper, snapshot) = Keeper::first(settings.sources);
     let routes = Arc::new(Routes::new(snapshot));
-    let reloader = Reloader::start(settings.sources, Arc::clone(&routes), reading)
+    let reloader = keeper
+        .start(Arc::clone(&routes))
         .map_err(Error::system("cannot start the thread that reads the files"))?;
 
     for listener in &listeners {

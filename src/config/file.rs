@@ -74,12 +74,13 @@ impl SettingsFile {
             }
         };
         for (key, value) in &table {
-            match key.get_ref().as_ref() {
-                "listen" => settings.listen = reader.strings(value),
-                "recipient_delimiter" => settings.recipient_delimiter = reader.string(value),
-                "socket_owner" => settings.socket_owner = reader.string(value),
-                "socket_group" => settings.socket_group = reader.string(value),
-                "socket_mode" => settings.socket_mode = reader.string(value),
+            let name = key.get_ref().as_ref();
+            match name {
+                "listen" => settings.listen = reader.strings(name, value),
+                "recipient_delimiter" => settings.recipient_delimiter = reader.string(name, value),
+                "socket_owner" => settings.socket_owner = reader.string(name, value),
+                "socket_group" => settings.socket_group = reader.string(name, value),
+                "socket_mode" => settings.socket_mode = reader.string(name, value),
                 unknown => {
                     let help = match nearest(unknown, KEYS) {
                         Some(near) => format!("did you mean {near}?"),
@@ -105,7 +106,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn string(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Given<String>> {
+    fn string(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Given<String>> {
         let place = Place::File(self.path.into(), Some(self.position(value.span())));
         if let Some(text) = value.get_ref().as_str() {
             return Some(Given {
@@ -116,17 +117,17 @@ impl Reader<'_> {
         self.error(
             "bad-setting",
             value.span(),
-            "this must be a string",
+            &format!("`{key}` must be a string"),
             "put it in quotes",
         );
         None
     }
 
     /// A list of strings, or one string.
-    fn strings(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Given<Vec<String>>> {
+    fn strings(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Given<Vec<String>>> {
         let place = Place::File(self.path.into(), Some(self.position(value.span())));
         let Some(list) = value.get_ref().as_array() else {
-            let one = self.string(value)?;
+            let one = self.string(key, value)?;
             return Some(Given {
                 value: vec![one.value],
                 place,
@@ -134,7 +135,7 @@ impl Reader<'_> {
         };
         let strings: Option<Vec<_>> = list
             .iter()
-            .map(|item| self.string(item).map(|given| given.value))
+            .map(|item| self.string(key, item).map(|given| given.value))
             .collect();
         strings.map(|value| Given { value, place })
     }
@@ -195,7 +196,9 @@ mod tests {
                 .contains("postmapd.toml:2:2: error: there is no setting `lisen`; did you mean listen?")
         );
         assert!(said("zzz = 1").contains("the settings are listen"));
-        assert!(said("socket_mode = 660").contains("postmapd.toml:1:15: error: this must be a string"));
+        assert!(
+            said("socket_mode = 660").contains("postmapd.toml:1:15: error: `socket_mode` must be a string")
+        );
         assert!(said("listen = [1]").contains("postmapd.toml:1:11"));
         assert!(said("listen = ").contains("postmapd.toml:1:"));
     }

@@ -5,7 +5,7 @@
 //! from; an error among them means that the server does not start.
 //!
 //! - [`options`]: the flags, and the variables that begin with `POSTMAPD_`
-//! - [`file`]: the settings file
+//! - [`mod@file`]: the settings file
 //! - [`relay_environment`]: the default relay's variables, and the files they may name
 
 pub mod file;

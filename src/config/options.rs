@@ -9,6 +9,8 @@ use clap::Args;
 use super::{DEFAULT_DIR, nearest};
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 
+const PREFIX: &str = "POSTMAPD_";
+
 /// Every variable of ours. None is called as Kubernetes calls those of a Service named postmapd.
 const VARIABLES: [&str; 9] = [
     "POSTMAPD_DIR",
@@ -180,9 +182,15 @@ fn either(
 /// `POSTMAPD_SERVICE_HOST` and others where a Service is named postmapd.
 pub(super) fn warn_of_unknown_variables(findings: &mut Findings) {
     let set = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    for name in set.filter(|name| name.starts_with("POSTMAPD_") && !VARIABLES.contains(&name.as_str())) {
-        let help = match nearest(&name, VARIABLES) {
-            Some(near) => format!("did you mean {near}?"),
+    for name in set.filter(|name| !VARIABLES.contains(&name.as_str())) {
+        let Some(word) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
+        let help = match nearest(
+            word,
+            VARIABLES.iter().filter_map(|known| known.strip_prefix(PREFIX)),
+        ) {
+            Some(near) => format!("did you mean {PREFIX}{near}?"),
             None => "postmapd serve --help lists the variables that count".to_owned(),
         };
         findings.push(

@@ -1,16 +1,17 @@
 //! Reading the sources whole and judging them: the one way in which anybody here reads a table.
 //!
-//! Start, reload and `query` all go through [`load`], so that they judge alike. A file is read in one go; if it
-//! changed meanwhile, again. Only regular files are read: a FIFO would hang, a directory says nothing.
+//! Start, reload and `query` all go through [`load`], so that they judge alike. All files are read in one go; if
+//! any of them, or a link on the way to one, changed meanwhile, all are read again, so that what is read was there
+//! at one moment. Only regular files are read: a FIFO would hang, a directory says nothing.
 //!
 //! What is missing in a folder that is there is an empty table. What cannot be read, a folder that is not there and
 //! a symbolic link that leads nowhere included, is a table that cannot tell.
 
 use std::collections::hash_map::DefaultHasher;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::hash::Hasher;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -26,12 +27,14 @@ use crate::routes::Snapshot;
 use crate::secret::Secret;
 use crate::table::Table;
 
-/// The largest file: the index counts in 32 bits.
-const MAX_FILE: u64 = u32::MAX as u64;
+use super::way::{self, Stamp};
 
-/// How often a file is read that changes while it is read, and how long is waited in between.
-const READ_ATTEMPTS: u32 = 10;
-const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
+/// The largest file: the index counts in 32 bits.
+pub const MAX_FILE: u64 = u32::MAX as u64;
+
+/// How often sources are read that change while they are read, and how long is waited in between.
+const ATTEMPTS: u32 = 10;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 
 /// Why a file cannot be read.
 #[derive(Debug, Error)]
@@ -45,7 +48,7 @@ pub enum ReadError {
     /// More than [`MAX_FILE`].
     #[error("it is larger than 4 GiB")]
     TooLarge,
-    /// It was written to during every attempt.
+    /// It was written to meanwhile.
     #[error("it changes while it is read")]
     Changing,
 }
@@ -79,9 +82,27 @@ pub struct Loaded {
     pub findings: Findings,
     /// A digest of all that was read: equal digests, equal content.
     pub digest: u64,
+    /// The sources changed while they were read.
+    pub torn: bool,
+    /// The stamps of what was read.
+    pub(super) stamps: Vec<Option<Stamp>>,
 }
 
 impl Loaded {
+    /// The same with tables that cannot tell.
+    fn without_answers(mut self, dir: &Path) -> Self {
+        self.relay_map = Table::unreadable(Map::Relayhost, Reason::FileUnreadable(Map::Relayhost));
+        self.credentials = Table::unreadable(Map::Sasl, Reason::FileUnreadable(Map::Sasl));
+        self.findings.push(
+            Finding::error("files-changing", dir, None)
+                .says("the files change faster than they can be read")
+                .help(
+                    "write them less often, or each new version to a folder of its own and swap a link to it",
+                ),
+        );
+        self
+    }
+
     /// The snapshot of what was loaded.
     #[must_use]
     pub fn into_snapshot(self, sources: &Sources, generation: u64) -> Snapshot {
@@ -95,9 +116,31 @@ impl Loaded {
     }
 }
 
-/// Reads and judges all sources.
+/// Reads and judges all sources as they are at one moment.
+///
+/// Where they keep changing, the relay map of one generation may stand beside the credentials of another. What is
+/// returned is then [`Loaded::torn`], and cannot tell anything.
 #[must_use]
 pub fn load(sources: &Sources) -> Loaded {
+    let mut attempts = 1;
+    loop {
+        let before = stamps(sources);
+        let mut loaded = load_once(sources);
+        let after = stamps(sources);
+        loaded.torn = before != after;
+        loaded.stamps = after;
+        if !loaded.torn {
+            return loaded;
+        }
+        if attempts == ATTEMPTS {
+            return loaded.without_answers(&sources.dir);
+        }
+        attempts += 1;
+        thread::sleep(BETWEEN_ATTEMPTS);
+    }
+}
+
+fn load_once(sources: &Sources) -> Loaded {
     let mut findings = Findings::default();
     let mut digest = DefaultHasher::new();
     let (relay_map, relay_map_file) = table(
@@ -142,6 +185,8 @@ pub fn load(sources: &Sources) -> Loaded {
         default,
         findings,
         digest: digest.finish(),
+        torn: false,
+        stamps: Vec::new(),
     }
 }
 
@@ -199,38 +244,27 @@ fn is_missing(dir: &Path, path: &Path) -> bool {
     no_such_name && fs::read_dir(dir).is_ok()
 }
 
-/// Reads a regular file whole, as it is at one moment.
+/// Reads a regular file whole.
 pub fn read_whole(path: &Path) -> Result<Secret, ReadError> {
-    for attempt in 0..READ_ATTEMPTS {
-        if attempt > 0 {
-            thread::sleep(BETWEEN_ATTEMPTS);
-        }
-        if let Some(text) = read_once(path)? {
-            return Ok(text);
-        }
-    }
-    Err(ReadError::Changing)
-}
-
-/// `None` where the file changed while it was read.
-fn read_once(path: &Path) -> Result<Option<Secret>, ReadError> {
     // Without O_NONBLOCK, opening a FIFO waits for a writer.
     let mut file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path)?;
-    let before = file.metadata()?;
-    if !before.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(ReadError::NotAFile);
     }
-    if before.len() > MAX_FILE {
+    let expected = usize::try_from(metadata.len()).map_err(|_| ReadError::TooLarge)?;
+    if metadata.len() > MAX_FILE {
         return Err(ReadError::TooLarge);
     }
-    let expected = usize::try_from(before.len()).map_err(|_| ReadError::TooLarge)?;
     let text = read_up_to(&mut file, expected)?;
-    let after = file.metadata()?;
-    let unchanged = Stamp::of(&before) == Stamp::of(&after) && text.len() == expected;
-    Ok(unchanged.then_some(text))
+    if text.len() == expected {
+        Ok(text)
+    } else {
+        Err(ReadError::Changing)
+    }
 }
 
 /// Reads to the end, or to one byte more than `expected`. The memory is reserved at once, so that no copy of a
@@ -243,37 +277,6 @@ fn read_up_to(file: &mut File, expected: usize) -> io::Result<Secret> {
     result.map(|_| text)
 }
 
-/// What changes when a file changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
-
-/// The stamps of all sources, for the poll: a file whose stamp is the same is not read again.
-#[must_use]
-pub fn stamps(sources: &Sources) -> Vec<Option<Stamp>> {
-    paths(sources)
-        .iter()
-        .map(|path| fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata)))
-        .collect()
-}
-
 /// Every file that is read.
 #[must_use]
 pub fn paths(sources: &Sources) -> Vec<PathBuf> {
@@ -282,4 +285,10 @@ pub fn paths(sources: &Sources) -> Vec<PathBuf> {
         .into_iter()
         .chain(sources.relay.files().map(Path::to_path_buf))
         .collect()
+}
+
+/// The stamps of all sources and of the links that lead to them: while they stay as they are, so does the content.
+#[must_use]
+pub(super) fn stamps(sources: &Sources) -> Vec<Option<Stamp>> {
+    paths(sources).iter().flat_map(|path| way::stamps(path)).collect()
 }

@@ -1,6 +1,6 @@
 //! Notice, read, judge, publish or keep.
 //!
-//! One thread does all of it, apart from those that answer. It sleeps until a hint comes ([`watch`], SIGHUP) or the
+//! One thread does all of it, apart from those that answer. It sleeps until a hint comes (inotify, SIGHUP) or the
 //! poll is due, waits until the files have come to rest, reads them whole ([`load`]), and then:
 //!
 //! - what reads as before changes nothing;
@@ -10,18 +10,19 @@
 //! - a table file that vanished, or that was cut to nothing, is believed after [`GRACE`]: most programs that
 //!   rewrite a file have a moment in which it is not there, or empty.
 //!
-//! Limits: a file that is held open and written in pieces more than [`UNSETTLED_REST`] apart may be read in
-//! between. Where inotify cannot be had, a change takes up to [`POLL`].
+//! Limits: a file that was written to is read when it is closed, or after [`OPEN_AT_MOST`]. Where inotify cannot be
+//! had, a change takes up to [`POLL`], and nothing tells whether the writer is done.
 
 pub mod hints;
 pub mod load;
 mod watch;
+mod way;
 
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, error, info, warn};
 
@@ -29,89 +30,51 @@ use crate::config::Sources;
 use crate::diagnostic::{Findings, Severity};
 use crate::routes::{Routes, Snapshot};
 use hints::{Hint, Hints};
-use load::{Loaded, Presence, Stamp};
+use load::{Loaded, Presence};
 use watch::Watch;
+use way::Stamp;
 
-/// How long nothing may happen after a file was closed or renamed before it is read: enough for the second of two
-/// files that are saved together.
-const SETTLED_REST: Duration = Duration::from_millis(10);
+/// How long nothing may happen before the files are read: enough for the second of two that are saved together.
+const REST: Duration = Duration::from_millis(10);
 
-/// How long nothing may happen while a file is open for writing.
-const UNSETTLED_REST: Duration = Duration::from_millis(300);
-
-/// How long one waits for rest at most.
+/// How long one waits for that rest at most.
 const RESTLESS_AT_MOST: Duration = Duration::from_secs(1);
 
+/// How long one waits at most for somebody to close a file that was written to.
+pub const OPEN_AT_MOST: Duration = Duration::from_secs(5);
+
 /// How often the files are compared without any hint.
-const POLL: Duration = Duration::from_secs(5);
+pub const POLL: Duration = Duration::from_secs(5);
 
 /// How long a vanished or emptied table is not believed.
-const GRACE: Duration = Duration::from_secs(5);
+pub const GRACE: Duration = Duration::from_secs(5);
 
-/// The first reading, before anything is served: what there is, with its errors in the log.
-#[must_use]
-pub fn first(sources: &Sources) -> (Snapshot, FirstReading) {
-    let started = Instant::now();
-    let stamps = load::stamps(sources);
-    let mut loaded = load::load(sources);
-    let mut reported = HashSet::new();
-    report(&loaded.findings, &mut reported);
-    let reading = FirstReading {
-        good: loaded.findings.errors() == 0,
-        digest: loaded.digest,
-        stamps,
-        reported,
-    };
-    let findings = std::mem::take(&mut loaded.findings);
-    let snapshot = loaded.into_snapshot(sources, 1);
-    announce(&snapshot, &findings, started.elapsed());
-    if !reading.good {
-        warn!(
-            "what has an error is answered with 'cannot tell' until it is mended; mail that needs it waits in the queue"
-        );
-    }
-    (snapshot, reading)
-}
-
-/// What [`first`] leaves to the thread that goes on.
-pub struct FirstReading {
+/// Keeps the snapshot up to date, once it is started.
+pub struct Keeper {
+    sources: Sources,
+    hints: Arc<Hints>,
+    watch: Watch,
+    /// Whether the snapshot in force is without errors.
     good: bool,
-    digest: u64,
-    stamps: Vec<Option<Stamp>>,
+    /// The digest of what was read last, in force or not.
+    tried: u64,
+    /// The digest of the snapshot in force.
+    current: u64,
+    /// The stamps of what was read last. `None` where they cannot be trusted to change with the content.
+    stamps: Option<Vec<Option<Stamp>>>,
+    /// The findings that the log has already, so that each is said once.
     reported: HashSet<String>,
+    /// Since when a table is gone that is still in force.
+    vanished: Option<Instant>,
 }
 
-/// The thread that keeps the snapshot up to date. Ends, and is waited for, when dropped.
+/// The thread of a [`Keeper`]. Ends, and is waited for, when dropped.
 pub struct Reloader {
     hints: Arc<Hints>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Reloader {
-    /// Starts the thread.
-    pub fn start(sources: Sources, routes: Arc<Routes>, first: FirstReading) -> io::Result<Self> {
-        let hints = Arc::new(Hints::default());
-        let keeper = Keeper {
-            watch: Watch::new(Arc::clone(&hints)),
-            sources,
-            routes,
-            good: first.good,
-            tried: first.digest,
-            current: first.digest,
-            stamps: first.stamps,
-            reported: first.reported,
-            vanished: None,
-        };
-        let theirs = Arc::clone(&hints);
-        let thread = thread::Builder::new()
-            .name("reload".into())
-            .spawn(move || keeper.run(&theirs))?;
-        Ok(Self {
-            hints,
-            thread: Some(thread),
-        })
-    }
-
     /// Asks to read again now.
     pub fn reread(&self) {
         self.hints.give(Hint::Reread);
@@ -128,54 +91,81 @@ impl Drop for Reloader {
     }
 }
 
-/// What the thread knows.
-struct Keeper {
-    sources: Sources,
-    routes: Arc<Routes>,
-    watch: Watch,
-    /// Whether the snapshot in force is without errors.
-    good: bool,
-    /// The digest of what was read last, in force or not.
-    tried: u64,
-    /// The digest of the snapshot in force.
-    current: u64,
-    stamps: Vec<Option<Stamp>>,
-    /// The findings that the log has already, so that each is said once.
-    reported: HashSet<String>,
-    /// Since when a table is gone that is still in force.
-    vanished: Option<Instant>,
-}
-
 impl Keeper {
-    fn run(mut self, hints: &Hints) {
-        self.watch.arm(&load::paths(&self.sources));
-        // Whatever changed between the first reading and this moment gave no hint.
-        self.look(false);
+    /// The first reading: the snapshot of what there is, be it with errors, which the log has then.
+    #[must_use]
+    pub fn first(sources: Sources) -> (Self, Snapshot) {
+        let started = Instant::now();
+        let hints = Arc::new(Hints::default());
+        let mut watch = Watch::new(Arc::clone(&hints));
+        // From before the reading, so that no change and no writer escapes.
+        watch.arm(&load::paths(&sources));
+        let mut loaded = load::load(&sources);
+        let findings = std::mem::take(&mut loaded.findings);
+        let mut keeper = Self {
+            hints,
+            watch,
+            good: findings.errors() == 0,
+            tried: loaded.digest,
+            current: loaded.digest,
+            stamps: trusted(&mut loaded),
+            reported: HashSet::new(),
+            vanished: None,
+            sources,
+        };
+        report(&findings, &mut keeper.reported);
+        let snapshot = loaded.into_snapshot(&keeper.sources, 1);
+        announce(&snapshot, &findings, started.elapsed());
+        if !keeper.good {
+            warn!(
+                "what has an error is answered with 'cannot tell' until it is mended; mail that needs it waits"
+            );
+        }
+        (keeper, snapshot)
+    }
+
+    /// Starts the thread that publishes in `routes` from now on.
+    pub fn start(self, routes: Arc<Routes>) -> io::Result<Reloader> {
+        let hints = Arc::clone(&self.hints);
+        let thread = thread::Builder::new()
+            .name("reload".into())
+            .spawn(move || self.run(&routes))?;
+        Ok(Reloader {
+            hints,
+            thread: Some(thread),
+        })
+    }
+
+    fn run(mut self, routes: &Routes) {
         loop {
             let mut deadline = Instant::now() + POLL;
             if let Some(since) = self.vanished {
                 deadline = deadline.min(since + GRACE);
             }
-            let hint = rest(hints, hints.take(deadline));
+            let hint = rest(&self.hints, self.hints.take(deadline));
             if hint == Some(Hint::Stop) {
                 return;
             }
             self.watch.arm(&load::paths(&self.sources));
-            self.look(hint == Some(Hint::Reread));
+            self.look(hint, routes);
         }
     }
 
     /// Reads where there is something new to read, and publishes or keeps.
-    fn look(&mut self, asked: bool) {
-        let stamps = load::stamps(&self.sources);
+    fn look(&mut self, hint: Option<Hint>, routes: &Routes) {
+        let asked = hint == Some(Hint::Reread);
         let waiting = self.vanished.is_some();
-        if stamps == self.stamps && !asked && !waiting {
+        if hint.is_none() && !waiting && self.stamps == Some(load::stamps(&self.sources)) {
             return;
         }
         let started = Instant::now();
-        self.stamps = stamps;
         let mut loaded = load::load(&self.sources);
-        let generation = self.routes.load().generation;
+        self.stamps = trusted(&mut loaded);
+        if loaded.torn {
+            debug!("the files change faster than they can be read; looking again");
+            return;
+        }
+        let generation = routes.load().generation;
         if asked {
             // Whoever asks wants to hear what is wrong, be it said already.
             self.reported.clear();
@@ -206,7 +196,7 @@ impl Keeper {
             );
             return;
         }
-        if self.has_vanished(&loaded) && !asked {
+        if has_vanished(&loaded, &routes.load()) && !asked {
             let since = *self.vanished.get_or_insert(started);
             if since.elapsed() < GRACE {
                 debug!("a table is gone; waiting whether it comes back");
@@ -217,37 +207,43 @@ impl Keeper {
         self.good = errors == 0;
         self.current = loaded.digest;
         let findings = std::mem::take(&mut loaded.findings);
-        let next = loaded.into_snapshot(&self.sources, generation + 1);
-        let duration = started.elapsed();
-        announce(&next, &findings, duration);
-        self.routes.publish(next);
+        routes.publish(loaded.into_snapshot(&self.sources, generation + 1));
+        announce(&routes.load(), &findings, started.elapsed());
     }
+}
 
-    /// Whether a table that is in force with entries has no file any more, or one without a single byte.
-    fn has_vanished(&self, loaded: &Loaded) -> bool {
-        let gone = |presence| matches!(presence, Presence::Missing | Presence::Empty);
-        let current = self.routes.load();
-        (gone(loaded.relay_map_file) && !current.relay_map.is_empty())
-            || (gone(loaded.credentials_file) && !current.credentials.is_empty())
-    }
+/// Whether a table that is in force with entries has no file any more, or one without a single byte.
+fn has_vanished(loaded: &Loaded, current: &Snapshot) -> bool {
+    let gone = |presence| matches!(presence, Presence::Missing | Presence::Empty);
+    (gone(loaded.relay_map_file) && !current.relay_map.is_empty())
+        || (gone(loaded.credentials_file) && !current.credentials.is_empty())
 }
 
 /// Waits until the files have come to rest, or until somebody does not want to wait.
 fn rest(hints: &Hints, mut noticed: Option<Hint>) -> Option<Hint> {
     let latest = Instant::now() + RESTLESS_AT_MOST;
-    while let Some(hint @ (Hint::Unsettled | Hint::Settled)) = noticed {
-        let quiet = if hint == Hint::Settled {
-            SETTLED_REST
-        } else {
-            UNSETTLED_REST
+    while noticed == Some(Hint::Changed) {
+        let until = match hints.open_since() {
+            Some(since) => since + OPEN_AT_MOST,
+            None => (Instant::now() + REST).min(latest),
         };
-        // The later event counts: what is being written now makes an earlier close irrelevant.
-        noticed = hints.take((Instant::now() + quiet).min(latest));
-        if noticed.is_none() || (noticed < Some(Hint::Reread) && Instant::now() >= latest) {
-            return Some(hint);
+        match hints.take(until) {
+            Some(more) if more > Hint::Changed || Instant::now() < until => noticed = Some(more),
+            _ => break,
         }
     }
+    hints.forget_open();
     noticed
+}
+
+/// The stamps by which the next poll knows whether anything changed. A file that was changed within the last second
+/// may change again without a new stamp, because the kernel's clock for files ticks slowly.
+fn trusted(loaded: &mut Loaded) -> Option<Vec<Option<Stamp>>> {
+    let stamps = std::mem::take(&mut loaded.stamps);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let now = i64::try_from(now.as_secs()).ok()?;
+    let recent = stamps.iter().flatten().any(|stamp| stamp.changed_at() >= now - 1);
+    (!recent && !loaded.torn).then_some(stamps)
 }
 
 /// Logs what was not logged yet.
@@ -277,7 +273,7 @@ fn announce(snapshot: &Snapshot, findings: &Findings, duration: Duration) {
         sasl_entries = snapshot.credentials.len(),
         errors = findings.errors(),
         warnings = findings.warnings(),
-        duration_ms = duration.as_secs_f64() * 1000.0,
+        duration_us = duration.as_micros(),
         "loaded"
     );
 }

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
@@ -21,9 +21,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{debug, warn};
 
 use super::hints::{Hint, Hints};
-
-/// The most symbolic links on the way to one file, as the kernel counts (path_resolution(7)).
-const MAX_LINKS: usize = 40;
+use super::way;
 
 /// What is watched now.
 pub(super) struct Watch {
@@ -92,11 +90,9 @@ fn start(
     let hints = Arc::clone(hints);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
         Ok(event) => {
-            if let Some(hint) = heard(&event, &names) {
-                hints.give(hint);
-            }
+            hear(&event, &names, &hints);
         }
-        Err(_) => hints.give(Hint::Settled),
+        Err(_) => hints.give(Hint::Changed),
     })?;
     for place in wanted {
         match watcher.watch(&place.path, RecursiveMode::NonRecursive) {
@@ -110,31 +106,34 @@ fn start(
     Ok(watcher)
 }
 
-/// What an event says, if it is about one of `names`. Only the last name of its path counts: two ways to one folder
+/// Tells what an event says about one of `names`. Only the last name of its path counts: two ways to one folder
 /// share a watch, and the path is then that of either.
-fn heard(event: &Event, names: &HashSet<OsString>) -> Option<Hint> {
-    let ours = event.need_rescan()
-        || event.paths.is_empty()
-        || event
-            .paths
-            .iter()
-            .any(|path| path.file_name().is_some_and(|name| names.contains(name)));
-    if !ours {
-        return None;
+fn hear(event: &Event, names: &HashSet<OsString>, hints: &Hints) {
+    if event.need_rescan() || event.paths.is_empty() {
+        hints.give(Hint::Changed);
     }
-    match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Hint::Settled),
-        // Our own reading is one of these.
-        EventKind::Access(_) => None,
-        // Whoever creates or writes a file closes it in the end; a link or a folder is whole at once, but an event
-        // does not say which it is.
-        EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => {
-            Some(Hint::Unsettled)
-        }
-        EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Any | EventKind::Other => {
-            Some(Hint::Settled)
+    for path in &event.paths {
+        let Some(name) = path.file_name().filter(|name| names.contains(*name)) else {
+            continue;
+        };
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => hints.closed(name),
+            // Our own reading is one of these.
+            EventKind::Access(_) => {}
+            EventKind::Modify(ModifyKind::Data(_)) => hints.written(name),
+            EventKind::Create(_) if begins_empty(path) => hints.written(name),
+            // Whatever has the name now has it whole.
+            EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
+                hints.closed(name);
+            }
+            EventKind::Modify(_) | EventKind::Any | EventKind::Other => hints.give(Hint::Changed),
         }
     }
+}
+
+/// Whether what was created is a file that somebody opened and will write and close, and not a link or a folder.
+fn begins_empty(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1)
 }
 
 fn watched(path: &Path) -> Option<Watched> {
@@ -154,48 +153,19 @@ struct Way {
 }
 
 impl Way {
-    /// Adds the way to `path`, name by name, through every symbolic link, as far as it exists.
     fn to(&mut self, path: &Path) {
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let mut ahead: Vec<OsString> = reversed_components(&absolute);
-        let mut here = PathBuf::from("/");
-        let mut links = 0;
-        while let Some(name) = ahead.pop() {
-            if name == ".." {
-                here.pop();
-                continue;
+        way::walk(path, |step| {
+            // The folder in its parent and the file in the folder, each link, and the first name that is missing.
+            if step.is_link() || step.ahead < 2 || step.metadata.is_none() {
+                self.places.insert(step.folder.to_owned());
+                self.names.insert(step.name.to_owned());
             }
-            let next = here.join(&name);
-            let step = fs::symlink_metadata(&next);
-            let is_link = step.as_ref().is_ok_and(fs::Metadata::is_symlink);
-            // The last folder in its parent and the file in its folder, each link, and the first name that is missing.
-            if is_link || ahead.len() < 2 || step.is_err() {
-                self.places.insert(here.clone());
-                self.names.insert(name.clone());
+            // The file itself, which may be mounted over its name.
+            if step.ahead == 0 && !step.is_link() && step.metadata.is_some() {
+                self.places.insert(step.folder.join(step.name));
             }
-            match fs::read_link(&next) {
-                Ok(target) if is_link && links < MAX_LINKS => {
-                    links += 1;
-                    if target.is_absolute() {
-                        here = PathBuf::from("/");
-                    }
-                    ahead.extend(reversed_components(&target));
-                }
-                _ if step.is_err() => return,
-                _ => here = next,
-            }
-        }
-        self.places.insert(here);
+        });
     }
-}
-
-fn reversed_components(path: &Path) -> Vec<OsString> {
-    let names = path.components().rev().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some(OsString::from("..")),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    });
-    names.collect()
 }
 
 #[cfg(test)]

@@ -184,3 +184,6 @@ where
         .await;
     }
 }
+
+#[cfg(test)]
+mod tests;

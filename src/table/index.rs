@@ -177,12 +177,18 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let mut index = Index::default();
-        assert_eq!(index.insert(&[b'k'; 65_536], Stored::Fault, 1), Insertion::Full);
         assert_eq!(
-            index.insert(b"k", Stored::Value(&[b'v'; 65_536]), 1),
+            index.insert(&vec![b'k'; 65_536], Stored::Fault, 1),
             Insertion::Full
         );
-        assert_eq!(index.insert(&[b'k'; 65_535], Stored::Fault, 1), Insertion::Done);
+        assert_eq!(
+            index.insert(b"k", Stored::Value(&vec![b'v'; 65_536]), 1),
+            Insertion::Full
+        );
+        assert_eq!(
+            index.insert(&vec![b'k'; 65_535], Stored::Fault, 1),
+            Insertion::Done
+        );
         assert_eq!(index.len(), 1);
     }
 }

@@ -1,1 +1,25 @@
 //! The promises of postmapd, each in a file of its own, tried on the built binary.
+//!
+//! The tests speak to `postmapd` as Postfix or an administrator does: over its sockets and on its command line.
+//! Oracles are programs and libraries that are not ours: Postfix itself, `postmap`, the `netstring` crate.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on must fail, loudly and at the line where it happened"
+)]
+
+mod framing;
+mod grammar;
+mod harness;
+mod live_reload;
+mod query_command;
+mod readme;
+mod real_postfix;
+mod relay_cases;
+mod same_as_postmap;
+mod search;
+mod secrets;
+mod settings;
+mod three_answers;

@@ -1,0 +1,195 @@
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use proptest::prelude::*;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
+
+use super::{Codec, End, serve};
+use crate::address::Delimiters;
+use crate::answer::Map;
+use crate::default_relay::DefaultRelay;
+use crate::diagnostic::Findings;
+use crate::protocol::netstring;
+use crate::protocol::socketmap::Socketmap;
+use crate::protocol::tcp_table::TcpTable;
+use crate::routes::{Routes, Snapshot};
+use crate::server::limits::WRITE_AT;
+use crate::table::Table;
+
+/// A peer that sends its pieces one by one, closes, and keeps each write apart.
+#[derive(Default)]
+struct Peer {
+    sends: VecDeque<Vec<u8>>,
+    got: Vec<Vec<u8>>,
+}
+
+impl AsyncRead for Peer {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(mut piece) = self.sends.pop_front() {
+            let rest = piece.split_off(piece.len().min(into.remaining()));
+            into.put_slice(&piece);
+            if !rest.is_empty() {
+                self.sends.push_front(rest);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Peer {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.got.push(bytes.to_vec());
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn routes() -> Routes {
+    let text = b"@one.test [relay]:587\n@none.test\n@wrong.test [\n";
+    Routes::new(Snapshot {
+        generation: 1,
+        relay_map: Table::build(Map::Relayhost, Path::new("t"), text, &mut Findings::default()),
+        credentials: Table::empty(Map::Sasl),
+        default: DefaultRelay::default(),
+        delimiters: Delimiters::default(),
+    })
+}
+
+/// What comes back for these pieces, write by write.
+fn exchange(codec: impl Codec, pieces: impl IntoIterator<Item = Vec<u8>>) -> (Vec<Vec<u8>>, End) {
+    let mut peer = Peer {
+        sends: pieces.into_iter().filter(|piece| !piece.is_empty()).collect(),
+        got: Vec::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let end = runtime.block_on(serve(&mut peer, codec, &routes(), &CancellationToken::new()));
+    (peer.got, end)
+}
+
+fn count(byte: u8, bytes: &[u8]) -> usize {
+    memchr::memchr_iter(byte, bytes).count()
+}
+
+/// A stream of requests, cut at every place that `cuts` says.
+fn cut(stream: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
+    let mut pieces = Vec::new();
+    let mut rest = stream;
+    for cut in cuts.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (piece, later) = rest.split_at((*cut).min(rest.len()));
+        pieces.push(piece.to_vec());
+        rest = later;
+    }
+    pieces
+}
+
+fn requests() -> impl Strategy<Value = Vec<String>> {
+    let request = prop::sample::select(vec![
+        "relayhost a@one.test",
+        "relayhost a@none.test",
+        "relayhost a@wrong.test",
+        "sasl [relay]:587",
+        "nosuchmap a@one.test",
+        "",
+        "relayhost ",
+        "relayhost \"a, b:3\"@one.test",
+    ]);
+    prop::collection::vec(request.prop_map(ToOwned::to_owned), 1..12)
+}
+
+proptest! {
+    #[test]
+    fn any_split_of_a_stream_gives_the_same_replies_and_no_write_ends_within_one(
+        requests in requests(),
+        cuts in prop::collection::vec(1_usize..40, 1..20),
+        broken in prop::sample::select(vec!["", "x", "07:", "3:abc;", "99999:"]),
+    ) {
+        let mut stream = BytesMut::new();
+        for request in &requests {
+            netstring::encode(&[request.as_bytes()], &mut stream);
+        }
+        stream.extend_from_slice(broken.as_bytes());
+        let (whole, _) = exchange(Socketmap, [stream.to_vec()]);
+        // All of it had arrived.
+        prop_assert_eq!(whole.len(), 1);
+        let (pieces, _) = exchange(Socketmap, cut(&stream, &cuts));
+        for write in &pieces {
+            let mut write = BytesMut::from(write.as_slice());
+            while netstring::decode(&mut write, 1000).unwrap().is_some() {}
+            prop_assert!(write.is_empty(), "a part of a reply: {:?}", write);
+        }
+        prop_assert_eq!(pieces.concat(), whole.concat());
+        let mut all = BytesMut::from(whole.concat().as_slice());
+        let replies = std::iter::from_fn(|| netstring::decode(&mut all, 1000).unwrap()).count();
+        prop_assert_eq!(replies, requests.len() + usize::from(!broken.is_empty()));
+    }
+
+    #[test]
+    fn any_split_of_lines_gives_the_same_replies_and_no_write_ends_within_one(
+        requests in prop::collection::vec("(get |put )?(a@one.test|%41@ONE.test|%zz|x)\r?\n", 1..12),
+        cuts in prop::collection::vec(1_usize..40, 1..20),
+    ) {
+        let stream = requests.concat();
+        let (whole, _) = exchange(TcpTable::new(Map::Relayhost), [stream.clone().into_bytes()]);
+        prop_assert_eq!(whole.len(), 1);
+        let (pieces, _) = exchange(TcpTable::new(Map::Relayhost), cut(stream.as_bytes(), &cuts));
+        prop_assert!(pieces.iter().all(|write| write.ends_with(b"\n")));
+        prop_assert_eq!(pieces.concat(), whole.concat());
+        prop_assert_eq!(count(b'\n', &whole.concat()), requests.len());
+    }
+
+    /// Whatever a peer sends, the session neither panics nor says more than it was asked.
+    #[test]
+    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200), cuts in prop::collection::vec(1_usize..40, 1..9)) {
+        let (socketmap, _) = exchange(Socketmap, cut(&bytes, &cuts));
+        prop_assert!(socketmap.len() <= 1 + count(b':', &bytes));
+        let (lines, _) = exchange(TcpTable::new(Map::Sasl), cut(&bytes, &cuts));
+        prop_assert!(count(b'\n', &lines.concat()) <= count(b'\n', &bytes));
+    }
+}
+
+#[test]
+fn a_peer_that_asks_a_lot_makes_the_server_hold_one_write_and_no_more() {
+    let stream = "13:relayhost a@x,".repeat(3 * WRITE_AT / 10);
+    let (writes, end) = exchange(Socketmap, [stream.clone().into_bytes()]);
+    assert!(matches!(end, End::Closed));
+    assert!(writes.iter().all(|write| write.len() < WRITE_AT + 100));
+    let replies = count(b',', &writes.concat());
+    assert_eq!(replies, stream.matches(',').count());
+}
+
+#[test]
+fn broken_framing_is_answered_once_and_ends_the_session() {
+    let (writes, end) = exchange(
+        Socketmap,
+        [b"20:relayhost a@one.test,x 20:relayhost a@one.test,".to_vec()],
+    );
+    assert!(matches!(end, End::Broken(_)));
+    let text = String::from_utf8(writes.concat()).unwrap();
+    assert!(
+        text.starts_with("14:OK [relay]:587,") && text.contains(":PERM "),
+        "{text}"
+    );
+    assert_eq!(text.matches(":OK").count(), 1);
+}

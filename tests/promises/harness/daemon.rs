@@ -1,0 +1,569 @@
+//! A `postmapd` of a test's own: built binary, temporary folder, ports that the system chose, ended on drop.
+//!
+//! The start lines are the interface: each listener is announced on standard error with its real address, and
+//! nothing here waits for time to pass, only for a line, an end of file or an exit, each with a deadline.
+//! `contrib/demo/demo.rs` includes this file too; it names its binary with [`Setup::binary`].
+#![allow(
+    dead_code,
+    reason = "the tests and the demo include this file, and neither uses all of it"
+)]
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up on it; far more than a healthy run needs.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The file of senders and next hops.
+pub(crate) const RELAYMAP: &str = "postfix-relaymap.cf";
+/// The file of credentials.
+pub(crate) const CREDENTIALS: &str = "postfix-sasl-password.cf";
+/// The settings file.
+pub(crate) const SETTINGS: &str = "postmapd.toml";
+
+/// What a daemon is started with. A clone shares the folder.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    binary: PathBuf,
+    /// Keeps a temporary folder alive as long as anybody uses it.
+    temporary: Option<Arc<tempfile::TempDir>>,
+    root: PathBuf,
+    dir: PathBuf,
+    dir_flag: bool,
+    env: Vec<(OsString, OsString)>,
+    listen: Vec<String>,
+    announced: Option<Vec<String>>,
+    args: Vec<OsString>,
+}
+
+impl Setup {
+    /// An empty folder under the system's temporary one, readable by everybody (Postfix looks in, too).
+    pub(crate) fn new() -> Self {
+        let temporary = tempfile::Builder::new()
+            .prefix("postmapd-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .tempdir()
+            .expect("a temporary folder");
+        let dir = temporary.path().join("tables");
+        fs::create_dir(&dir).expect("the folder of the tables");
+        let mut setup = Self::in_folder(&dir);
+        setup.root = temporary.path().to_path_buf();
+        setup.temporary = Some(Arc::new(temporary));
+        setup
+    }
+
+    /// A folder of the caller's, which outlives the daemon.
+    pub(crate) fn in_folder(dir: &Path) -> Self {
+        Self {
+            binary: option_env!("CARGO_BIN_EXE_postmapd").map_or_else(PathBuf::new, PathBuf::from),
+            temporary: None,
+            root: dir.to_path_buf(),
+            dir: dir.to_path_buf(),
+            dir_flag: true,
+            env: Vec::new(),
+            listen: Vec::new(),
+            announced: None,
+            args: Vec::new(),
+        }
+    }
+
+    /// The program to start, where Cargo does not name it (an example).
+    pub(crate) fn binary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.binary = path.into();
+        self
+    }
+
+    /// Writes the relay map.
+    pub(crate) fn relaymap(self, text: impl AsRef<[u8]>) -> Self {
+        self.file(RELAYMAP, text)
+    }
+
+    /// Writes the credentials.
+    pub(crate) fn credentials(self, text: impl AsRef<[u8]>) -> Self {
+        self.file(CREDENTIALS, text)
+    }
+
+    /// Writes `postmapd.toml`.
+    pub(crate) fn settings(self, text: impl AsRef<[u8]>) -> Self {
+        self.file(SETTINGS, text)
+    }
+
+    /// Writes a file of that name into the folder.
+    pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
+        fs::write(self.dir.join(name), text).expect("a file of the folder");
+        self
+    }
+
+    /// Sets a variable. The daemon inherits nothing else but `PATH`.
+    pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.as_ref().into(), value.as_ref().into()));
+        self
+    }
+
+    /// Adds `--listen ENDPOINT`. Without any, the daemon listens on `socketmap:inet:127.0.0.1:0`.
+    pub(crate) fn listen(mut self, endpoint: impl Into<String>) -> Self {
+        self.listen.push(endpoint.into());
+        self
+    }
+
+    /// Passes no `--listen`: the endpoints come from elsewhere, and these are the ones to be announced.
+    pub(crate) fn announces(mut self, endpoints: &[&str]) -> Self {
+        self.announced = Some(endpoints.iter().map(ToString::to_string).collect());
+        self
+    }
+
+    /// Passes no `--dir`: the folder comes from elsewhere.
+    pub(crate) fn without_dir_flag(mut self) -> Self {
+        self.dir_flag = false;
+        self
+    }
+
+    /// Adds an argument of `serve`.
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().into());
+        self
+    }
+
+    /// The folder of the tables.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The folder around the folder of the tables: sockets, secret files and everything else.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The same program on the same folder with the same environment: `postmapd COMMAND --dir DIR …`.
+    pub(crate) fn command(&self, command: &str) -> Command {
+        let mut process = Command::new(&self.binary);
+        process
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .arg(command);
+        if self.dir_flag {
+            process.arg("--dir").arg(&self.dir);
+        }
+        process
+    }
+
+    /// Runs `postmapd query …` to its end.
+    pub(crate) fn query<S: AsRef<OsStr>>(&self, args: &[S]) -> Finished {
+        finish(self.command("query").args(args), b"")
+    }
+
+    /// `serve` with everything that was set.
+    fn serve(&self) -> Command {
+        let mut process = self.command("serve");
+        if self.announced.is_none() {
+            for endpoint in self.wanted() {
+                process.arg("--listen").arg(endpoint);
+            }
+        }
+        process.args(&self.args);
+        process
+    }
+
+    /// The endpoints to be announced, before the system chose ports.
+    fn wanted(&self) -> Vec<String> {
+        if let Some(announced) = &self.announced {
+            return announced.clone();
+        }
+        if self.listen.is_empty() {
+            return vec!["socketmap:inet:127.0.0.1:0".into()];
+        }
+        self.listen.clone()
+    }
+
+    /// The same, with one endpoint of its own.
+    pub(crate) fn serve_with(self, endpoint: &str) -> Finished {
+        self.listen(endpoint).serve_until_exit()
+    }
+
+    /// Starts `serve` where it is expected to refuse, and waits for its end.
+    pub(crate) fn serve_until_exit(&self) -> Finished {
+        finish(&mut self.serve(), b"")
+    }
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command to its end with that standard input; one that does not end in time is killed, and the test fails.
+pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Finished {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    let stdout = Lines::collect(child.stdout.take());
+    let stderr = Lines::collect(child.stderr.take());
+    if let Some(mut stdin) = child.stdin.take() {
+        let input = input.to_vec();
+        // A program that ends without reading breaks the pipe, which is its right.
+        thread::spawn(move || drop(stdin.write_all(&input)));
+    }
+    let ended = stdout.wait_for_end() && stderr.wait_for_end();
+    if !ended {
+        drop(child.kill());
+    }
+    let status = reap(&mut child);
+    let (stdout, stderr) = (stdout.text(), stderr.text());
+    assert!(
+        ended && status.is_some(),
+        "{command:?} does not end within {DEADLINE:?}\n{stdout}\n{stderr}"
+    );
+    Finished {
+        code: status.and_then(|status| status.code()),
+        stdout,
+        stderr,
+    }
+}
+
+/// Waits for a child whose output has ended; kills it when that takes too long.
+fn reap(child: &mut Child) -> Option<ExitStatus> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            // Between the end of its output and its exit a process needs no more than a moment.
+            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
+            _ => {
+                drop(child.kill());
+                drop(child.wait());
+                return None;
+            }
+        }
+    }
+}
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    child: Child,
+    setup: Setup,
+    endpoints: Vec<String>,
+    stdout: Arc<Lines>,
+    stderr: Arc<Lines>,
+}
+
+impl Daemon {
+    /// Starts it and waits until it has announced every endpoint; fails the test where it does not.
+    pub(crate) fn start(setup: Setup) -> Self {
+        Self::try_start(setup).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Starts it and waits until it has announced every endpoint.
+    pub(crate) fn try_start(setup: Setup) -> Result<Self, String> {
+        let mut command = setup.serve();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{command:?} does not start: {error}"))?;
+        let stdout = Lines::collect(child.stdout.take());
+        let stderr = Lines::collect(child.stderr.take());
+        let mut daemon = Self {
+            child,
+            setup,
+            endpoints: Vec::new(),
+            stdout,
+            stderr,
+        };
+        let wanted = daemon.setup.wanted();
+        let announced = daemon.stderr.wait(DEADLINE, |lines| {
+            announced(&wanted, lines.iter().map(String::as_str))
+        });
+        match announced {
+            Some(endpoints) => {
+                daemon.endpoints = endpoints;
+                Ok(daemon)
+            }
+            None => Err(format!(
+                "{command:?} does not announce {wanted:?}; it wrote:\n{}",
+                daemon.log()
+            )),
+        }
+    }
+
+    /// What it was started with, with the ports that the system chose: start it again, or ask it something.
+    pub(crate) fn setup(&self) -> Setup {
+        let mut setup = self.setup.clone();
+        if setup.announced.is_none() {
+            setup.listen.clone_from(&self.endpoints);
+        }
+        setup
+    }
+
+    /// The n-th endpoint with its real address, as main.cf writes it (less the map name of a socketmap).
+    pub(crate) fn endpoint(&self, n: usize) -> &str {
+        &self.endpoints[n]
+    }
+
+    /// Where to connect for the n-th endpoint: `host:port`, or the path of a socket.
+    pub(crate) fn address(&self, n: usize) -> &str {
+        let endpoint = self.endpoint(n);
+        if let Some(address) = endpoint.strip_prefix("socketmap:inet:") {
+            return address;
+        }
+        if let Some(path) = endpoint.strip_prefix("socketmap:unix:") {
+            return path;
+        }
+        let rest = endpoint
+            .strip_prefix("tcp:")
+            .expect("an endpoint of a known kind");
+        rest.rsplit_once(':').expect("tcp:host:port:map").0
+    }
+
+    /// The n-th endpoint as a socket address.
+    pub(crate) fn socket_address(&self, n: usize) -> SocketAddr {
+        self.address(n).parse().expect("an address with a port")
+    }
+
+    /// The folder of the tables.
+    pub(crate) fn dir(&self) -> &Path {
+        self.setup.dir()
+    }
+
+    /// The folder around it.
+    pub(crate) fn root(&self) -> &Path {
+        self.setup.root()
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything on standard error so far.
+    pub(crate) fn log(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Everything on standard output so far.
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// How many lines the log has: a place to wait from.
+    pub(crate) fn log_lines(&self) -> usize {
+        self.stderr.lock().lines.len()
+    }
+
+    /// Waits for a line in the log, past or future, and returns it; fails the test where none comes.
+    pub(crate) fn wait_for_log(&self, wanted: impl Fn(&str) -> bool) -> String {
+        self.wait_for_log_after(0, wanted)
+    }
+
+    /// Waits for a line after the first `seen` ones.
+    pub(crate) fn wait_for_log_after(&self, seen: usize, wanted: impl Fn(&str) -> bool) -> String {
+        self.stderr
+            .wait(DEADLINE, |lines| {
+                lines.iter().skip(seen).find(|line| wanted(line)).cloned()
+            })
+            .unwrap_or_else(|| panic!("the awaited line does not come; the log so far:\n{}", self.log()))
+    }
+
+    /// Replaces a file of the folder as careful programs do: a new file, renamed over the old one.
+    pub(crate) fn replace(&self, name: &str, text: impl AsRef<[u8]>) {
+        let new = self.dir().join(format!("{name}.new"));
+        fs::write(&new, text).expect("a new file");
+        fs::rename(&new, self.dir().join(name)).expect("renamed over the old file");
+    }
+
+    /// Sends SIGHUP.
+    pub(crate) fn hangup(&self) {
+        self.signal("HUP");
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.end_by("TERM")
+    }
+
+    /// Sends a signal that ends it and waits for the end.
+    pub(crate) fn end_by(&mut self, signal: &str) -> ExitStatus {
+        self.signal(signal);
+        self.wait_for_exit()
+    }
+
+    /// Waits for an end that somebody else caused.
+    pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
+        self.stderr.wait_for_end();
+        self.stdout.wait_for_end();
+        reap(&mut self.child)
+            .unwrap_or_else(|| panic!("it does not end within {DEADLINE:?}; the log:\n{}", self.log()))
+    }
+
+    /// Ends it at once, as the kernel would.
+    pub(crate) fn kill(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// Sends a signal by its name without `SIG`.
+    pub(crate) fn signal(&self, name: &str) {
+        // The child has not been waited for, so its number is still its own.
+        let status = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.pid().to_string()])
+            .status()
+            .expect("sh");
+        assert!(status.success(), "signal {name} was not sent");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+        // A test that fails shows what the daemon said.
+        if thread::panicking() {
+            let mut stderr = std::io::stderr().lock();
+            drop(writeln!(
+                stderr,
+                "--- the log of postmapd {} ---\n{}",
+                self.pid(),
+                self.log()
+            ));
+        }
+    }
+}
+
+/// The wanted endpoints with their real ports, when each has a start line of its own.
+fn announced<'a>(wanted: &[String], lines: impl Iterator<Item = &'a str>) -> Option<Vec<String>> {
+    let mut found: Vec<Option<String>> = vec![None; wanted.len()];
+    for line in lines.filter(|line| line.contains("listening")) {
+        let line = without_colours(line);
+        for (wanted, found) in wanted.iter().zip(&mut found) {
+            if found.is_none()
+                && let Some(endpoint) = named_in(wanted, &line)
+            {
+                *found = Some(endpoint);
+                break;
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// The endpoint as this line names it; a wanted port 0 is any other port.
+fn named_in(wanted: &str, line: &str) -> Option<String> {
+    let (before, after) = match wanted.strip_prefix("tcp:").and_then(|rest| rest.rsplit_once(':')) {
+        Some((address, map)) if address.ends_with(":0") => {
+            (format!("tcp:{}", address.strip_suffix('0')?), format!(":{map}"))
+        }
+        _ if wanted.starts_with("socketmap:inet:") && wanted.ends_with(":0") => {
+            (wanted.strip_suffix('0')?.to_owned(), String::new())
+        }
+        _ => {
+            let at = line.find(wanted)?;
+            let next = line[at + wanted.len()..].chars().next();
+            let whole = next.is_none_or(|c| !(c.is_alphanumeric() || "/._-".contains(c)));
+            return whole.then(|| wanted.to_owned());
+        }
+    };
+    let rest = &line[line.find(&before)? + before.len()..];
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let port = &rest[..digits];
+    let real = port.parse::<u16>().is_ok_and(|port| port != 0) && rest[digits..].starts_with(&after);
+    real.then(|| format!("{before}{port}{after}"))
+}
+
+/// A line without the escape sequences that a terminal would colour it with.
+fn without_colours(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut escape = false;
+    for c in line.chars() {
+        match (escape, c) {
+            (false, '\u{1b}') => escape = true,
+            (true, c) if c.is_ascii_alphabetic() => escape = false,
+            (true, _) => {}
+            (false, c) => plain.push(c),
+        }
+    }
+    plain
+}
+
+/// The lines that a process writes, collected by a thread.
+struct Lines {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Lines {
+    fn collect(stream: Option<impl Read + Send + 'static>) -> Arc<Self> {
+        let lines = Arc::new(Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let stream = stream.expect("a pipe");
+        let writer = Arc::clone(&lines);
+        thread::spawn(move || {
+            let mut reader = BufReader::new(stream);
+            let mut line = Vec::new();
+            while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                writer
+                    .lock()
+                    .lines
+                    .push(String::from_utf8_lossy(&line).into_owned());
+                writer.changed.notify_all();
+                line.clear();
+            }
+            writer.lock().ended = true;
+            writer.changed.notify_all();
+        });
+        lines
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn text(&self) -> String {
+        self.lock().lines.concat()
+    }
+
+    /// Waits until the lines satisfy the wish, or have ended, or time is up.
+    fn wait<T>(&self, patience: Duration, wish: impl Fn(&[String]) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + patience;
+        let mut state = self.lock();
+        loop {
+            if let Some(granted) = wish(&state.lines) {
+                return Some(granted);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.ended || left.is_zero() {
+                return None;
+            }
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn wait_for_end(&self) -> bool {
+        self.wait(DEADLINE, |_| None::<()>);
+        self.lock().ended
+    }
+}

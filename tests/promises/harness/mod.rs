@@ -1,0 +1,35 @@
+//! What the tests share.
+
+pub(crate) mod client;
+pub(crate) mod daemon;
+pub(crate) mod postfix;
+pub(crate) mod smtp_server;
+
+use std::fmt::Debug;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Observes until it is as wished, and says how long that took; fails the test with the last observation.
+#[track_caller]
+pub(crate) fn eventually<T: Debug>(mut observe: impl FnMut() -> T, wish: impl Fn(&T) -> bool) -> Duration {
+    let begun = Instant::now();
+    loop {
+        let observed = observe();
+        if wish(&observed) {
+            return begun.elapsed();
+        }
+        assert!(
+            begun.elapsed() < daemon::DEADLINE,
+            "it stays like this: {observed:?}"
+        );
+        // Leaves the processor to whoever is to bring the change about.
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether a line of the log names that place in that file, with some column.
+pub(crate) fn names_place(line: &str, file: &str, row: usize) -> bool {
+    let place = format!("{file}:{row}:");
+    line.split_once(&place)
+        .is_some_and(|(_, column)| column.starts_with(|c: char| c.is_ascii_digit()))
+}

@@ -1,0 +1,572 @@
+//! A private Postfix: its own configuration, queue and log in a temporary folder, its smtpd on a loopback port.
+//!
+//! Nothing of the machine's own Postfix is read or touched but its programs. The instance needs root (master(8) starts
+//! as root only) and Debian's `postfix` package; where one of them is missing, [`Setup::new`] says so, and no test is
+//! skipped. A mail to `anybody@[127.0.0.9]` needs no DNS: without a relay it goes to that address, to the port that
+//! `smtp_tcp_port` names.
+//!
+//! It is stopped on drop, and also when the whole test process is killed: a shell that waits for the end of a pipe,
+//! which this process holds open, then runs `postfix stop` for this instance and for no other.
+//!
+//! Postfix tells nobody when a mail is deferred or a log line is written, so those waits look again every few
+//! milliseconds, with a deadline.
+
+#![allow(
+    dead_code,
+    reason = "the tests and the demo include this file, and neither uses all of it"
+)]
+
+use nix::unistd::{User, geteuid};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything of Postfix may take before a test gives up on it. An unreachable `tcp:` table alone takes 10 s.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
+
+/// How long to wait before looking again.
+const POLL: Duration = Duration::from_millis(20);
+
+/// The programs that are used here; all are in Debian's `postfix`.
+const PROGRAMS: [&str; 5] = ["postfix", "postqueue", "postmap", "sendmail", "postconf"];
+const PROGRAM_FOLDER: &str = "/usr/sbin";
+
+/// The services of an instance, as in Debian's master.cf, less `smtp inet`, which gets a port of its own, and less what
+/// delivers to mailboxes and other programs. The chroot column of the first three is a choice of the caller's.
+const SERVICES: &str = "\
+rewrite    unix  -  -  CHROOT  -      -  trivial-rewrite
+smtp       unix  -  -  CHROOT  -      -  smtp
+relay      unix  -  -  CHROOT  -      -  smtp
+pickup     unix  n  -  n       60     1  pickup
+cleanup    unix  n  -  n       -      0  cleanup
+qmgr       unix  n  -  n       300    1  qmgr
+tlsmgr     unix  -  -  n       1000?  1  tlsmgr
+bounce     unix  -  -  n       -      0  bounce
+defer      unix  -  -  n       -      0  bounce
+trace      unix  -  -  n       -      0  bounce
+verify     unix  -  -  n       -      1  verify
+flush      unix  n  -  n       1000?  0  flush
+proxymap   unix  -  -  n       -      -  proxymap
+proxywrite unix  -  -  n       -      1  proxymap
+showq      unix  n  -  n       -      -  showq
+error      unix  -  -  n       -      -  error
+retry      unix  -  -  n       -      -  error
+discard    unix  -  -  n       -      -  discard
+local      unix  -  n  n       -      -  local
+anvil      unix  -  -  n       -      1  anvil
+scache     unix  -  -  n       -      1  scache
+postlog    unix-dgram n - n    -      1  postlogd
+";
+
+/// What Debian's start script copies into the queue directory for the services that see nothing else. (It also copies
+/// libraries, which the C library of Debian 12 no longer needs.)
+const JAIL: [&str; 6] = [
+    "etc/localtime",
+    "etc/services",
+    "etc/resolv.conf",
+    "etc/hosts",
+    "etc/host.conf",
+    "etc/nsswitch.conf",
+];
+
+/// A folder for an instance, and what its main.cf will say.
+pub(crate) struct Setup {
+    folder: tempfile::TempDir,
+    parameters: BTreeMap<String, String>,
+    chrooted: bool,
+}
+
+impl Setup {
+    /// Makes the folder; fails where there is no Postfix, or nobody to start it.
+    pub(crate) fn new() -> io::Result<Self> {
+        let postfix = available()?;
+        let folder = tempfile::Builder::new()
+            .prefix("postmapd-postfix-")
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()?;
+        reachable(folder.path())?;
+        let root = folder.path();
+        for name in ["etc", "spool", "data"] {
+            fs::create_dir(root.join(name))?;
+        }
+        chown(root.join("data"), Some(postfix.uid.as_raw()), None)?;
+        let path = |name: &str| root.join(name).display().to_string();
+        let parameters = [
+            ("compatibility_level", "3.6".to_owned()),
+            ("queue_directory", path("spool")),
+            ("data_directory", path("data")),
+            ("maillog_file", path("maillog")),
+            ("maillog_file_prefixes", root.display().to_string()),
+            ("myhostname", "mta.test".to_owned()),
+            // Nobody lives here: every mail leaves.
+            ("mydestination", String::new()),
+            ("local_recipient_maps", String::new()),
+            ("alias_maps", String::new()),
+            ("inet_interfaces", "127.0.0.1".to_owned()),
+            ("inet_protocols", "ipv4".to_owned()),
+            ("mynetworks", "127.0.0.0/8".to_owned()),
+            ("smtpd_relay_restrictions", "permit_mynetworks, reject".to_owned()),
+            ("recipient_delimiter", "+".to_owned()),
+            ("smtp_dns_support_level", "disabled".to_owned()),
+            ("smtp_tls_security_level", "none".to_owned()),
+            ("smtp_sasl_auth_enable", "yes".to_owned()),
+            ("smtp_sender_dependent_authentication", "yes".to_owned()),
+            ("smtp_sasl_security_options", "noanonymous".to_owned()),
+        ];
+        Ok(Self {
+            folder,
+            parameters: parameters
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+            chrooted: false,
+        })
+    }
+
+    /// The folder around everything, which user `postfix` can reach.
+    pub(crate) fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// `queue_directory`: what a relative path of `unix:` starts from, chrooted or not.
+    pub(crate) fn queue_directory(&self) -> PathBuf {
+        self.root().join("spool")
+    }
+
+    /// Sets a parameter of main.cf.
+    pub(crate) fn set(mut self, parameter: &str, value: impl Into<String>) -> Self {
+        self.parameters.insert(parameter.to_owned(), value.into());
+        self
+    }
+
+    /// Runs the services that look something up in the queue directory as their root, as Debian does.
+    pub(crate) fn chrooted(mut self, chrooted: bool) -> Self {
+        self.chrooted = chrooted;
+        self
+    }
+
+    /// Starts the instance, and returns when it takes mail.
+    pub(crate) fn start(self) -> io::Result<Postfix> {
+        if self.chrooted {
+            self.fill_jail()?;
+        }
+        write_main_cf(self.root(), &self.parameters)?;
+        let guard = guard(self.root())?;
+        let mut postfix = Postfix {
+            port: 0,
+            setup: self,
+            guard,
+        };
+        // Between the choice of a port and smtpd's use of it, another process may take it; not three times.
+        for attempt in 1.. {
+            postfix.port = free_port()?;
+            match postfix.try_start() {
+                Ok(()) => break,
+                Err(error) if attempt == 3 => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(postfix)
+    }
+
+    fn fill_jail(&self) -> io::Result<()> {
+        let jail = self.queue_directory();
+        fs::create_dir_all(jail.join("etc"))?;
+        for name in JAIL {
+            let original = Path::new("/").join(name);
+            if original.is_file() {
+                fs::copy(original, jail.join(name))?;
+                fs::set_permissions(jail.join(name), fs::Permissions::from_mode(0o644))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A running instance; it stops when it is dropped.
+pub(crate) struct Postfix {
+    setup: Setup,
+    port: u16,
+    guard: Child,
+}
+
+/// A mail in the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Queued {
+    /// `active`, `deferred`, `incoming`, `maildrop` or `hold`.
+    pub(crate) queue: String,
+    pub(crate) sender: String,
+    pub(crate) recipients: Vec<String>,
+    /// Why the first recipient is still waiting, where Postfix has tried already.
+    pub(crate) reason: Option<String>,
+}
+
+impl Postfix {
+    /// The folder around everything.
+    pub(crate) fn root(&self) -> &Path {
+        self.setup.root()
+    }
+
+    /// `queue_directory`.
+    pub(crate) fn queue_directory(&self) -> PathBuf {
+        self.setup.queue_directory()
+    }
+
+    /// The port of its smtpd on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Sends a mail by SMTP; whatever smtpd refuses is an error with its reply.
+    pub(crate) fn send(&self, sender: &str, recipient: &str) -> io::Result<()> {
+        let mut session = SmtpClient::connect(self.port)?;
+        session.send(sender, recipient)?;
+        session.command("QUIT").map(drop)
+    }
+
+    /// Hands a mail to `sendmail`, which accepts it without asking any table.
+    pub(crate) fn submit(&self, sender: &str, recipient: &str) -> io::Result<()> {
+        let sender = if sender.is_empty() { "<>" } else { sender };
+        let mut command = self.program("sendmail", "-C");
+        command.args(["-i", "-f", sender, "--", recipient]);
+        run(command, b"Subject: a test\n\nHello.\n").map(drop)
+    }
+
+    /// What is in the queue.
+    pub(crate) fn queue(&self) -> io::Result<Vec<Queued>> {
+        let mut command = self.program("postqueue", "-c");
+        command.arg("-j");
+        let listing = run(command, b"")?;
+        listing.lines().map(queued).collect()
+    }
+
+    /// Waits until the queue is as wished; returns it as it was last seen, in an error when patience is at its end.
+    pub(crate) fn wait_for_queue(&self, wish: impl Fn(&[Queued]) -> bool) -> io::Result<Vec<Queued>> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let queue = self.queue()?;
+            if wish(&queue) {
+                return Ok(queue);
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!("the queue stays as it is: {queue:?}")));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// `postqueue -f`: tries everything that is deferred, now.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        let mut command = self.program("postqueue", "-c");
+        command.arg("-f");
+        run(command, b"").map(drop)
+    }
+
+    /// Everything that it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read(self.root().join("maillog"))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Waits until the log has that many lines with that text.
+    pub(crate) fn wait_for_log(&self, text: &str, lines: usize) -> io::Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let log = self.log();
+            if log.lines().filter(|line| line.contains(text)).count() >= lines {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!(
+                    "{text:?} is not logged {lines} times:\n{log}"
+                )));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Changes main.cf and reloads, as an administrator would; returns when master(8) has read it.
+    pub(crate) fn set(&mut self, parameters: &[(&str, &str)]) -> io::Result<()> {
+        for (name, value) in parameters {
+            self.setup
+                .parameters
+                .insert((*name).to_owned(), (*value).to_owned());
+        }
+        write_main_cf(self.root(), &self.setup.parameters)?;
+        let reloads = self.log().matches("reload -- version").count();
+        let mut command = self.program("postfix", "-c");
+        command.arg("reload");
+        run(command, b"")?;
+        self.wait_for_log("reload -- version", reloads + 1)
+    }
+
+    /// `postmap -q`: Postfix's own client, asked from the queue directory so that a relative `unix:` path is right.
+    pub(crate) fn lookup(&self, map: &str, key: &str) -> io::Result<Option<String>> {
+        let mut command = self.program("postmap", "-c");
+        command
+            .args(["-q", key, map])
+            .current_dir(self.queue_directory())
+            .stdin(Stdio::null());
+        let output = command.output()?;
+        let text = String::from_utf8_lossy(&output.stdout)
+            .trim_end_matches('\n')
+            .to_owned();
+        match output.status.code() {
+            Some(0) => Ok(Some(text)),
+            // An error is also 1, but not a silent one.
+            Some(1) if output.stderr.is_empty() => Ok(None),
+            _ => Err(failure(&command, &String::from_utf8_lossy(&output.stderr))),
+        }
+    }
+
+    /// A Postfix program for this instance. `timeout` ends one that hangs, and `postfix`, which is a shell script in
+    /// the end, with its children.
+    fn program(&self, name: &str, configuration_flag: &str) -> Command {
+        let mut command = Command::new("timeout");
+        command
+            .arg(DEADLINE.as_secs().to_string())
+            .arg(program_path(name))
+            .arg(configuration_flag)
+            .arg(self.root().join("etc"));
+        command
+    }
+
+    fn try_start(&self) -> io::Result<()> {
+        let chroot = if self.setup.chrooted { "y" } else { "n" };
+        let services = SERVICES.replace("CHROOT", chroot);
+        fs::write(
+            self.root().join("etc/master.cf"),
+            format!("127.0.0.1:{} inet n - n - - smtpd\n{services}", self.port),
+        )?;
+        let mut command = self.program("postfix", "-c");
+        command.arg("start");
+        run(command, b"").map_err(|error| io::Error::other(format!("{error}\n{}", self.log())))?;
+        Ok(())
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            drop(writeln!(
+                io::stderr().lock(),
+                "--- the log of Postfix ---\n{}",
+                self.log()
+            ));
+        }
+        // The end of the pipe is the guard's sign.
+        drop(self.guard.stdin.take());
+        drop(self.guard.wait());
+    }
+}
+
+/// The user of a Postfix that can be started here, or what is missing.
+fn available() -> io::Result<User> {
+    let missing = |what: &str| {
+        io::Error::other(format!(
+            "{what}: a private Postfix needs root and Debian's packages; run as root after `apt-get install postfix \
+             libsasl2-modules`"
+        ))
+    };
+    for program in PROGRAMS {
+        if !program_path(program).is_file() {
+            return Err(missing(&format!("no {PROGRAM_FOLDER}/{program} here")));
+        }
+    }
+    if !speaks_auth_plain() {
+        return Err(missing("no SASL library for AUTH PLAIN here"));
+    }
+    if !geteuid().is_root() {
+        return Err(missing("not root"));
+    }
+    User::from_name("postfix")
+        .map_err(io::Error::from)?
+        .ok_or_else(|| missing("no user postfix here"))
+}
+
+/// Whether smtp(8) will find the plugin that sends a password; without it mails just stay in the queue.
+fn speaks_auth_plain() -> bool {
+    let libraries = Path::new("/usr/lib");
+    let folders = fs::read_dir(libraries).into_iter().flatten().flatten();
+    let mut places = folders
+        .map(|folder| folder.path())
+        .chain([libraries.to_path_buf()]);
+    places.any(|place| place.join("sasl2/libplain.so").exists())
+}
+
+/// Fails where user `postfix` could not come along to the folder.
+fn reachable(folder: &Path) -> io::Result<()> {
+    for part in folder.ancestors() {
+        if part.metadata()?.permissions().mode() & 0o001 == 0 {
+            return Err(io::Error::other(format!(
+                "user postfix cannot pass through {}; set TMPDIR to a folder that everybody can reach",
+                part.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn program_path(name: &str) -> PathBuf {
+    Path::new(PROGRAM_FOLDER).join(name)
+}
+
+fn write_main_cf(root: &Path, parameters: &BTreeMap<String, String>) -> io::Result<()> {
+    let mut text = String::new();
+    for (name, value) in parameters {
+        text.extend([name, " = ", value, "\n"]);
+    }
+    // A daemon may be reading it.
+    let new = root.join("etc/main.cf.new");
+    fs::write(&new, text)?;
+    fs::rename(new, root.join("etc/main.cf"))
+}
+
+/// Starts the shell that stops the instance when this process lets go of the pipe, or is gone. It is a process group of
+/// its own, so that a signal from the terminal does not end it, too.
+fn guard(root: &Path) -> io::Result<Child> {
+    Command::new("sh")
+        .args(["-c", "read -r end; exec \"$1\" -c \"$2\" stop", "guard"])
+        .arg(program_path("postfix"))
+        .arg(root.join("etc"))
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Runs a program of Postfix to its end and returns its output. The output goes through a file: the daemons that
+/// `postfix start` leaves behind would keep a pipe open.
+fn run(mut command: Command, input: &[u8]) -> io::Result<String> {
+    let mut output = tempfile::tempfile()?;
+    let mut errors = tempfile::tempfile()?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(output.try_clone()?)
+        .stderr(errors.try_clone()?)
+        .spawn()
+        .map_err(|error| failure(&command, &error.to_string()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that has read enough may close its end.
+        drop(stdin.write_all(input));
+    }
+    let status = child.wait()?;
+    let written = written(&mut output)?;
+    if status.success() {
+        Ok(written)
+    } else {
+        let errors = self::written(&mut errors)?;
+        Err(failure(&command, &format!("{status}\n{written}{errors}")))
+    }
+}
+
+/// What a child has written into a file that it shares with us.
+fn written(file: &mut File) -> io::Result<String> {
+    use std::io::Seek as _;
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn failure(command: &Command, what: &str) -> io::Error {
+    io::Error::other(format!("{command:?}: {what}"))
+}
+
+/// A line of `postqueue -j`.
+fn queued(line: &str) -> io::Result<Queued> {
+    let entry: serde_json::Value = serde_json::from_str(line)?;
+    let text = |value: Option<&serde_json::Value>| {
+        value
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let recipients = entry.get("recipients").and_then(serde_json::Value::as_array);
+    let recipients = recipients.map(Vec::as_slice).unwrap_or_default();
+    Ok(Queued {
+        queue: text(entry.get("queue_name")),
+        sender: text(entry.get("sender")),
+        reason: recipients
+            .first()
+            .and_then(|one| one.get("delay_reason"))
+            .map(|reason| text(Some(reason))),
+        recipients: recipients.iter().map(|one| text(one.get("address"))).collect(),
+    })
+}
+
+/// A plain SMTP client, for as many mails as one likes.
+pub(crate) struct SmtpClient {
+    reader: BufReader<TcpStream>,
+    writer: TcpStream,
+}
+
+impl SmtpClient {
+    /// Connects to 127.0.0.1 and says EHLO.
+    pub(crate) fn connect(port: u16) -> io::Result<Self> {
+        let writer = TcpStream::connect(("127.0.0.1", port))?;
+        writer.set_read_timeout(Some(DEADLINE))?;
+        writer.set_nodelay(true)?;
+        let mut client = Self {
+            reader: BufReader::new(writer.try_clone()?),
+            writer,
+        };
+        client.reply("the connection")?;
+        client.command("EHLO client.test")?;
+        Ok(client)
+    }
+
+    /// Sends one mail.
+    pub(crate) fn send(&mut self, sender: &str, recipient: &str) -> io::Result<()> {
+        let utf8 = if sender.is_ascii() && recipient.is_ascii() {
+            ""
+        } else {
+            " SMTPUTF8"
+        };
+        self.command(&format!("MAIL FROM:<{sender}>{utf8}"))?;
+        self.command(&format!("RCPT TO:<{recipient}>"))?;
+        self.command("DATA")?;
+        self.command(&format!(
+            "From: <sender@client.test>\r\nTo: <{recipient}>\r\nSubject: a test\r\n\r\nHello.\r\n."
+        ))
+        .map(drop)
+    }
+
+    /// Sends a command, and returns its reply unless that is a refusal.
+    pub(crate) fn command(&mut self, command: &str) -> io::Result<String> {
+        self.writer.write_all(format!("{command}\r\n").as_bytes())?;
+        self.reply(command)
+    }
+
+    fn reply(&mut self, command: &str) -> io::Result<String> {
+        let mut reply = String::new();
+        loop {
+            let start = reply.len();
+            if self.reader.read_line(&mut reply)? == 0 {
+                return Err(io::Error::other(format!("smtpd hung up after {command}")));
+            }
+            let line = reply.get(start..).unwrap_or_default();
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return if line.starts_with(['2', '3']) {
+                    Ok(reply)
+                } else {
+                    Err(io::Error::other(format!("{command}: {reply}")))
+                };
+            }
+        }
+    }
+}

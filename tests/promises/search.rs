@@ -1,0 +1,337 @@
+//! Promise: for a whole address the server finds what Postfix would have found in a `hash:` table by asking for the
+//! address, the address without its extension and the domain, each folded, quoted and unquoted.
+
+use crate::harness::client::{Both, Reply};
+use crate::harness::daemon::{Daemon, Setup};
+
+/// A daemon whose relay map names, for each of these keys, a next hop after the key's place: `[hop0]`, `[hop1]`, …
+fn keyed(keys: &[&str]) -> (Daemon, Both) {
+    Both::start(keyed_setup(keys))
+}
+
+fn keyed_setup(keys: &[&str]) -> Setup {
+    let line = |(place, key)| format!("{key}\t[hop{place}]\n");
+    let lines: Vec<String> = keys.iter().enumerate().map(line).collect();
+    Setup::new().relaymap(lines.concat())
+}
+
+#[track_caller]
+fn hop(clients: &mut Both, sender: &str, place: usize) {
+    assert_eq!(
+        clients.relayhost(sender),
+        Reply::Found(format!("[hop{place}]")),
+        "{sender:?}"
+    );
+}
+
+#[track_caller]
+fn none(clients: &mut Both, sender: &str) {
+    assert_eq!(clients.relayhost(sender), Reply::NotFound, "{sender:?}");
+}
+
+#[test]
+fn the_address_wins_over_the_one_without_extension_and_that_over_the_domain() {
+    let (_daemon, mut clients) = keyed(&["@one.test", "ann@one.test", "ann+news@one.test"]);
+    hop(&mut clients, "ann+news@one.test", 2);
+    hop(&mut clients, "ann+other@one.test", 1);
+    hop(&mut clients, "ann@one.test", 1);
+    hop(&mut clients, "bob+news@one.test", 0);
+    hop(&mut clients, "@one.test", 0);
+    none(&mut clients, "ann@two.test");
+}
+
+#[test]
+fn an_extension_begins_at_the_first_delimiter() {
+    let (_daemon, mut clients) = keyed(&["@one.test", "ann@one.test", "ann+a@one.test"]);
+    hop(&mut clients, "ann+a+b@one.test", 1);
+    hop(&mut clients, "ann+a@one.test", 2);
+    hop(&mut clients, "ann+@one.test", 1);
+    // The sign counts in the local part only.
+    let (_daemon, mut clients) = keyed(&["ann@a.test", "ann@a+b.test"]);
+    hop(&mut clients, "ann@a+b.test", 1);
+    none(&mut clients, "ann@a+c.test");
+}
+
+#[test]
+fn nothing_shorter_than_the_domain_is_tried() {
+    let (_daemon, mut clients) = keyed(&["@one.test", "@test", "bob@two.test"]);
+    none(&mut clients, "ann@sub.one.test");
+    none(&mut clients, "ann@one.test.example");
+    none(&mut clients, "ann@two.test");
+    none(&mut clients, "bob");
+    none(&mut clients, "one.test");
+}
+
+#[test]
+fn a_local_part_that_would_become_empty_is_not_split() {
+    let (_daemon, mut clients) = keyed(&["@one.test", "+u@one.test"]);
+    hop(&mut clients, "+u@one.test", 1);
+    hop(&mut clients, "+u+x@one.test", 0);
+    hop(&mut clients, "+x@one.test", 0);
+    hop(&mut clients, "+@one.test", 0);
+}
+
+#[test]
+fn keys_fold_as_unicode_says() {
+    let (_daemon, mut clients) = keyed(&[
+        "@straße.test",
+        "@ΣΊΣΥΦΟΣ.test",
+        "@İ.test",
+        "ÜNI@one.test",
+        "@ǅ.test",
+        "@k.test",
+        "@ﬁ.test",
+        "@ŉ.test",
+        "@МОСКВА.test",
+    ]);
+    for sender in [
+        "a@straße.test",
+        "a@STRASSE.TEST",
+        "a@STRAẞE.test",
+        "a@strasse.test",
+        "a@ſtrasse.test",
+    ] {
+        hop(&mut clients, sender, 0);
+    }
+    for sender in ["a@σίσυφος.test", "a@σίσυφοσ.test", "a@Σίσυφος.TEST"] {
+        hop(&mut clients, sender, 1);
+    }
+    for sender in ["a@İ.test", "a@i\u{307}.test", "a@I\u{307}.test"] {
+        hop(&mut clients, sender, 2);
+    }
+    none(&mut clients, "a@i.test");
+    none(&mut clients, "a@ı.test");
+    for sender in ["üni@one.test", "Üni@ONE.test", "ÜNI+x@one.test"] {
+        hop(&mut clients, sender, 3);
+    }
+    none(&mut clients, "uni@one.test");
+    for sender in ["a@Ǆ.test", "a@ǆ.test"] {
+        hop(&mut clients, sender, 4);
+    }
+    // The Kelvin sign.
+    hop(&mut clients, "a@\u{212a}.test", 5);
+    hop(&mut clients, "a@FI.test", 6);
+    hop(&mut clients, "a@\u{2bc}n.test", 7);
+    hop(&mut clients, "a@москва.test", 8);
+    // Folding is not normalization: a letter and its accent are not the letter with the accent.
+    none(&mut clients, "u\u{308}ni@one.test");
+}
+
+#[test]
+fn values_keep_their_case() {
+    let (_daemon, mut clients) = Both::start(
+        Setup::new()
+            .relaymap("@One.Test [Relay1.TEST]:587\n")
+            .credentials("@One.Test User:PassWord\n"),
+    );
+    assert_eq!(
+        clients.relayhost("ANN@ONE.TEST"),
+        Reply::found("[Relay1.TEST]:587")
+    );
+    assert_eq!(clients.sasl("ANN@ONE.TEST"), Reply::found("User:PassWord"));
+}
+
+#[test]
+fn a_quoted_address_and_the_same_address_unquoted_get_one_answer() {
+    let keys = [
+        "@one.test",
+        "\"john doe\"@one.test",
+        "\"a@b\"@one.test",
+        "\"back\\\\slash\"@one.test",
+        "\"quo\\\"te\"@one.test",
+        "\"dots..dots\"@one.test",
+    ];
+    let (_daemon, mut clients) = keyed(&keys);
+    for (quoted, unquoted, place) in [
+        ("\"john doe\"@one.test", "john doe@one.test", 1),
+        ("\"John Doe+x\"@one.test", "John Doe+x@one.test", 1),
+        ("\"a@b\"@one.test", "a@b@one.test", 2),
+        ("\"back\\\\slash\"@one.test", "back\\slash@one.test", 3),
+        ("\"quo\\\"te\"@one.test", "quo\"te@one.test", 4),
+        ("\"dots..dots\"@one.test", "dots..dots@one.test", 5),
+        ("\"some one\"@one.test", "some one@one.test", 0),
+    ] {
+        hop(&mut clients, quoted, place);
+        hop(&mut clients, unquoted, place);
+    }
+    none(&mut clients, "\"john doe\"@two.test");
+    none(&mut clients, "john doe@two.test");
+}
+
+#[test]
+fn an_exclusion_holds_for_both_forms_of_an_address() {
+    // Postfix asks for the quoted form first and, told "not found", for the other: that one must not get the default.
+    let (_daemon, mut clients) = Both::start(
+        Setup::new()
+            .relaymap("\"john doe\"@one.test\n@one.test [relay1.test]\n\"a b\"@two.test\n")
+            .credentials("@one.test user1:secret1\n@two.test user2:secret2\n")
+            .env("RELAY_HOST", "default.test"),
+    );
+    for sender in [
+        "\"john doe\"@one.test",
+        "john doe@one.test",
+        "\"john doe+x\"@one.test",
+        "john doe+x@one.test",
+        "\"a b\"@two.test",
+        "a b@two.test",
+        "\"A B+x\"@two.test",
+        "A B+x@two.test",
+    ] {
+        none(&mut clients, sender);
+        assert_eq!(clients.sasl(sender), Reply::NotFound, "{sender}");
+    }
+    assert_eq!(
+        clients.relayhost("\"jane doe\"@one.test"),
+        Reply::found("[relay1.test]")
+    );
+    assert_eq!(
+        clients.relayhost("jane doe@one.test"),
+        Reply::found("[relay1.test]")
+    );
+}
+
+#[test]
+fn quotes_that_are_not_needed_make_no_difference() {
+    let (_daemon, mut clients) = keyed(&["@one.test", "\"ann\"@one.test"]);
+    for sender in [
+        "ann@one.test",
+        "\"ann\"@one.test",
+        "ann+x@one.test",
+        "\"ann+x\"@one.test",
+    ] {
+        hop(&mut clients, sender, 1);
+    }
+}
+
+#[test]
+fn the_null_sender_is_one_sender_in_both_forms() {
+    for key in ["<>", "\"<>\""] {
+        let (_daemon, mut clients) = keyed(&["@one.test", key]);
+        hop(&mut clients, "<>", 1);
+        hop(&mut clients, "\"<>\"", 1);
+    }
+    let (_daemon, mut clients) = keyed(&["@one.test"]);
+    none(&mut clients, "<>");
+    none(&mut clients, "\"<>\"");
+}
+
+#[test]
+fn an_address_literal_is_a_domain() {
+    let (_daemon, mut clients) = keyed(&["@[192.0.2.1]", "ann@[192.0.2.1]", "@[IPv6:2001:DB8::1]"]);
+    hop(&mut clients, "bob@[192.0.2.1]", 0);
+    hop(&mut clients, "ann+x@[192.0.2.1]", 1);
+    hop(&mut clients, "ann@[ipv6:2001:db8::1]", 2);
+    none(&mut clients, "ann@192.0.2.1");
+}
+
+#[test]
+fn the_last_at_sign_parts_local_part_and_domain() {
+    let (_daemon, mut clients) = keyed(&["@one.test", "@two.test", "ann@one.test"]);
+    hop(&mut clients, "ann@one.test@two.test", 1);
+    hop(&mut clients, "x@y@one.test", 0);
+    none(&mut clients, "ann@one.test@three.test");
+}
+
+#[test]
+fn postmaster_and_mailer_daemon_are_whole_but_their_extensions_split() {
+    let (_daemon, mut clients) = keyed(&["@one.test", "postmaster@one.test"]);
+    hop(&mut clients, "Postmaster@one.test", 1);
+    hop(&mut clients, "postmaster+x@one.test", 1);
+    // With a delimiter that is in the name, the name is still not split.
+    let keys = ["@one.test", "mailer@one.test", "double@one.test"];
+    let (_daemon, mut clients) = Both::start(keyed_setup(&keys).arg("--recipient-delimiter=-"));
+    for whole in [
+        "mailer-daemon@one.test",
+        "MAILER-DAEMON@one.test",
+        "Double-Bounce@one.test",
+    ] {
+        hop(&mut clients, whole, 0);
+    }
+    hop(&mut clients, "mailer-daemons@one.test", 1);
+    hop(&mut clients, "double-bounces@one.test", 2);
+}
+
+#[test]
+fn the_delimiter_can_be_set_in_three_places() {
+    let keys = ["@one.test", "ann@one.test"];
+    for setup in [
+        keyed_setup(&keys).arg("--recipient-delimiter").arg("="),
+        keyed_setup(&keys).env("POSTMAPD_RECIPIENT_DELIMITER", "="),
+        keyed_setup(&keys).settings("recipient_delimiter = \"=\"\n"),
+    ] {
+        let (_daemon, mut clients) = Both::start(setup);
+        hop(&mut clients, "ann=x@one.test", 1);
+        hop(&mut clients, "ann+x@one.test", 0);
+    }
+}
+
+#[test]
+fn with_a_dash_owners_and_requests_of_lists_are_whole() {
+    let keys = ["@one.test", "owner@one.test", "list@one.test", "ann@one.test"];
+    let (_daemon, mut clients) = Both::start(keyed_setup(&keys).env("POSTMAPD_RECIPIENT_DELIMITER", "-"));
+    for whole in [
+        "owner-list@one.test",
+        "Owner-list@one.test",
+        "list-request@one.test",
+        "list-REQUEST@one.test",
+    ] {
+        hop(&mut clients, whole, 0);
+    }
+    hop(&mut clients, "list-requests@one.test", 2);
+    hop(&mut clients, "ann-x@one.test", 3);
+    hop(&mut clients, "ann+x@one.test", 0);
+}
+
+#[test]
+fn without_a_dash_owners_and_requests_are_like_everybody() {
+    let (_daemon, mut clients) = keyed(&["@one.test", "owner-list@one.test", "list@one.test"]);
+    hop(&mut clients, "owner-list+x@one.test", 1);
+    hop(&mut clients, "list+x-request@one.test", 2);
+}
+
+#[test]
+fn several_delimiters_are_a_set() {
+    let keys = ["@one.test", "ann@one.test", "ann-a@one.test"];
+    let (_daemon, mut clients) = Both::start(keyed_setup(&keys).arg("--recipient-delimiter").arg("+="));
+    hop(&mut clients, "ann+x@one.test", 1);
+    hop(&mut clients, "ann=x@one.test", 1);
+    hop(&mut clients, "ann=a+b@one.test", 1);
+    hop(&mut clients, "ann-a+b@one.test", 2);
+    hop(&mut clients, "ann-b@one.test", 0);
+}
+
+#[test]
+fn credentials_are_searched_in_the_same_way() {
+    let (_daemon, mut clients) = Both::start(Setup::new().credentials(
+        "@one.test domain:secret\nann@one.test ann:secret\n\"john doe\"@one.test john:secret\n@STRASSE.test sz:secret\n",
+    ));
+    for (sender, credential) in [
+        ("bob@one.test", "domain:secret"),
+        ("ANN+x@One.test", "ann:secret"),
+        ("\"john doe+x\"@one.test", "john:secret"),
+        ("john doe@one.test", "john:secret"),
+        ("x@straße.test", "sz:secret"),
+    ] {
+        assert_eq!(clients.sasl(sender), Reply::found(credential), "{sender}");
+    }
+}
+
+#[test]
+fn next_hops_and_hosts_are_whole_keys() {
+    let (_daemon, mut clients) = Both::start(Setup::new().credentials(
+        "[relay1.test]:587 hop:secret\nrelay2.test host:secret\nann one:secret\n[::1]:25 six:secret\n",
+    ));
+    assert_eq!(clients.sasl("[RELAY1.test]:587"), Reply::found("hop:secret"));
+    assert_eq!(clients.sasl("Relay2.test"), Reply::found("host:secret"));
+    assert_eq!(clients.sasl("[::1]:25"), Reply::found("six:secret"));
+    for other in [
+        "relay1.test",
+        "[relay1.test]",
+        "relay1.test:587",
+        "mx.relay2.test",
+        "ann+x",
+        "relay2.test:25",
+    ] {
+        assert_eq!(clients.sasl(other), Reply::NotFound, "{other}");
+    }
+}

@@ -1,0 +1,334 @@
+//! Promise: a credential is the answer to whoever asks for it, and is nowhere else: not in a log of any level or
+//! format, not in an error, not on a command line.
+//!
+//! Every password here contains one word. Each test first sees that word come over the wire, so that it cannot pass
+//! by never having had a password at all.
+
+use crate::harness::client::{Both, Reply, Stream};
+use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
+use crate::harness::eventually;
+use std::fs;
+use std::io::Write as _;
+
+const WORD: &str = "CANARY";
+
+/// Fails where a text holds the word, in any case, or spelled out as numbers or escapes.
+#[track_caller]
+fn silent(what: &str, text: &str) {
+    let lower = text.to_lowercase();
+    let spellings = [
+        WORD.to_lowercase(),
+        WORD.bytes()
+            .map(|byte| byte.to_string())
+            .collect::<Vec<_>>()
+            .join(", "),
+        "43414e415259".into(),
+        // Base64, at each of the three offsets.
+        "q0foqvj".into(),
+        "nbtkfsw".into(),
+        "dqu5bul".into(),
+    ];
+    for spelling in spellings {
+        if let Some(at) = lower.find(&spelling) {
+            let line = text[..at].lines().count();
+            panic!("{what} holds a password, near line {line}:\n{text}");
+        }
+    }
+}
+
+#[track_caller]
+fn silent_process(daemon: &Daemon) {
+    silent("standard error", &daemon.log());
+    silent("standard output", &daemon.stdout());
+    silent(
+        "the command line",
+        &fs::read_to_string(format!("/proc/{}/cmdline", daemon.pid())).unwrap(),
+    );
+}
+
+fn silent_but_for_stdout(finished: &Finished) {
+    silent("the standard error of a query", &finished.stderr);
+}
+
+/// Good files, and passwords everywhere that a password can be.
+fn good() -> Setup {
+    let setup = Setup::new()
+        .relaymap("@one.test [relay1.test]:587\n@two.test [relay2.test]:587\n")
+        .credentials(
+            "@one.test user1:CANARY1\n@two.test user2:CANARY2 with blanks\n[relay1.test]:587 hop:CANARY3\n\
+             @one.test again:CANARY4\n  @three.test indented:CANARY5\n",
+        );
+    let secret = setup.root().join("secret");
+    fs::write(&secret, "CANARY6\n").unwrap();
+    setup
+        .env("RELAY_HOST", "default.test")
+        .env("RELAY_USER", "default")
+        .env("RELAY_PASSWORD_FILE", secret)
+        .env("DEFAULT_RELAY_HOST", "[null.test]:587")
+        .env("AWS_SES_HOST", "ses.test")
+        .env("AWS_SES_USERPASS", "user:CANARY7")
+        .env("POSTMAPD_PASSWORD", "CANARY8")
+}
+
+/// Credentials that went wrong, each in its own way, and the file that each belongs to.
+fn wrong() -> Vec<(&'static str, Vec<u8>)> {
+    [
+        (CREDENTIALS, "@one.test CANARYwithoutcolon\n"),
+        (CREDENTIALS, "user1:CANARY @one.test\n"),
+        (CREDENTIALS, "CANARY\n"),
+        (CREDENTIALS, ":CANARY\n@one.test :CANARY\n"),
+        (CREDENTIALS, "\"CANARY user:CANARY\n"),
+        (CREDENTIALS, "@one.test user:CAN\x01CANARY\n"),
+        (CREDENTIALS, "@one.test user:CANARY\0\n"),
+        (CREDENTIALS, "@one.test\x02user:CANARY\n"),
+        (
+            CREDENTIALS,
+            "@one.test user1:CANARYa\n@one.test user1:CANARYb\nx\x01 y\n",
+        ),
+        (CREDENTIALS, "@one.test [relay1.test]:587 user:CANARY\x1f\n"),
+        (RELAYMAP, "@one.test user1:CANARY1\n"),
+        (RELAYMAP, "@one.test [relay1.test]:CANARY\n"),
+        (RELAYMAP, "@one.test [relay1.test]:587 user1:CANARY1\n"),
+        (RELAYMAP, "user1:CANARY1 @one.test\n"),
+        (RELAYMAP, "[relay1.test]:587 user1:CANARY1\n"),
+        (RELAYMAP, "@one.test user1:CANARY\x01\n"),
+        (RELAYMAP, "@one.test CANARY:CANARY:587\n"),
+    ]
+    .into_iter()
+    .map(|(file, text)| (file, text.as_bytes().to_vec()))
+    .chain([(CREDENTIALS, b"@latin.test user:CANARY\xff\xfe\n".to_vec())])
+    // Whatever else a line is, the file has an error, and so the log has a line about it.
+    .map(|(file, text)| (file, [text, b"@wrong.test [wrong\n".to_vec()].concat()))
+    .collect()
+}
+
+fn traced(setup: Setup, format: &str) -> Setup {
+    setup
+        .env("POSTMAPD_LOG", "trace")
+        .env("POSTMAPD_LOG_FORMAT", format)
+}
+
+#[test]
+fn no_password_leaves_by_the_log_of_a_server_that_answers_refuses_and_reloads() {
+    for format in ["text", "json", "journald"] {
+        let (daemon, mut clients) = Both::start(traced(good(), format));
+        for (key, credential) in [
+            ("ann@one.test", "user1:CANARY1"),
+            ("ann@two.test", "user2:CANARY2 with blanks"),
+            ("[relay1.test]:587", "hop:CANARY3"),
+            ("[default.test]:25", "default:CANARY6"),
+        ] {
+            assert_eq!(clients.sasl(key), Reply::found(credential));
+        }
+        assert_eq!(clients.sasl("nobody"), Reply::NotFound);
+        assert!(clients.socketmap.ask("nosuchmap", "ann@one.test").is_refused());
+        for (endpoint, bytes) in [
+            (0, b"999999999:".as_slice()),
+            (0, b"x"),
+            (2, b"put x y\n"),
+            (2, b"get %z\n"),
+        ] {
+            let mut stream = Stream::to(&daemon, endpoint);
+            stream.write_all(bytes).unwrap();
+            stream.finish_sending();
+            stream.read_until_closed();
+        }
+
+        fs::write(daemon.root().join("secret"), "CANARY6b\n").unwrap();
+        eventually(
+            || clients.socketmap.ask("sasl", "[default.test]:25"),
+            |reply| *reply == Reply::found("default:CANARY6b"),
+        );
+
+        for (file, text) in wrong() {
+            let seen = daemon.log_lines();
+            daemon.replace(file, text);
+            daemon.hangup();
+            daemon.wait_for_log_after(seen, |line| line.contains(file));
+            clients.sasl("ann@one.test");
+            // Back to a good file, with a password that was not there before.
+            daemon.replace(RELAYMAP, "@one.test [relay1.test]:587\n");
+            daemon.replace(CREDENTIALS, format!("@one.test user1:CANARY{seen}\n"));
+            let good = Reply::Found(format!("user1:CANARY{seen}"));
+            eventually(
+                || clients.socketmap.ask("sasl", "ann@one.test"),
+                |reply| *reply == good,
+            );
+        }
+        silent_process(&daemon);
+        let mut daemon = daemon;
+        assert!(daemon.terminate().success());
+        silent("standard error", &daemon.log());
+        silent("standard output", &daemon.stdout());
+        assert!(
+            daemon.log().contains("ann@one.test"),
+            "at trace level the log says something:\n{}",
+            daemon.log()
+        );
+    }
+}
+
+#[test]
+fn no_password_leaves_by_the_errors_of_a_start() {
+    for (file, text) in wrong() {
+        let (daemon, mut clients) = Both::start(traced(good().file(file, &text), "text"));
+        daemon.wait_for_log(|line| line.contains(file));
+        let credential = clients.sasl("[default.test]:25");
+        assert!(credential == Reply::found("default:CANARY6") || credential.is_cannot_tell());
+        for key in [
+            "ann@one.test",
+            "@one.test",
+            "[relay1.test]:587",
+            "nobody@nowhere.test",
+        ] {
+            silent("a reason", clients.sasl(key).reason());
+            silent("a reason", clients.relayhost(key).reason());
+        }
+        silent_process(&daemon);
+    }
+}
+
+#[test]
+fn no_password_leaves_by_the_standard_error_of_a_query() {
+    for format in ["text", "json", "journald"] {
+        let setup = traced(good(), format);
+        let found = setup.query(&["sasl", "ann@one.test"]);
+        assert_eq!((found.code, found.stdout.as_str()), (Some(0), "user1:CANARY1\n"));
+        silent_but_for_stdout(&found);
+        let several = setup.query(&["sasl", "ann@two.test", "[default.test]:25", "nobody"]);
+        assert_eq!(
+            several.stdout,
+            "ann@two.test\tuser2:CANARY2 with blanks\n[default.test]:25\tdefault:CANARY6\n"
+        );
+        silent_but_for_stdout(&several);
+        for (file, text) in wrong() {
+            let failed = traced(good().file(file, text), format).query(&["sasl", "ann@one.test"]);
+            silent_but_for_stdout(&failed);
+        }
+        silent_but_for_stdout(&setup.query(&["sasl"]));
+        silent_but_for_stdout(&setup.query(&["sasl", "--nosuchflag", "ann@one.test"]));
+    }
+}
+
+#[test]
+fn no_password_leaves_by_a_query_that_asks_a_server() {
+    let (daemon, _clients) = Both::start(traced(good(), "text"));
+    for endpoint in [0, 2] {
+        let found = daemon
+            .setup()
+            .query(&["sasl", "--server", daemon.endpoint(endpoint), "ann@one.test"]);
+        assert_eq!(
+            (found.code, found.stdout.as_str()),
+            (Some(0), "user1:CANARY1\n"),
+            "{}",
+            found.stderr
+        );
+        silent_but_for_stdout(&found);
+    }
+    silent_process(&daemon);
+}
+
+#[test]
+fn no_password_leaves_by_a_secret_file_that_is_wrong() {
+    let contents: [&[u8]; 5] = [
+        b"CANARY\nCANARY\n",
+        b"CANARY\0\n",
+        b"CANARY\xff\n",
+        b"\n",
+        b"user:CANARY\x01\n",
+    ];
+    for content in contents {
+        let setup = good();
+        fs::write(setup.root().join("secret"), content).unwrap();
+        // Whether such a value is served, cannot be told or is refused is another promise.
+        match Daemon::try_start(traced(setup.clone(), "text").listen("socketmap:inet:127.0.0.1:0")) {
+            Ok(daemon) => silent_process(&daemon),
+            Err(error) => silent("the message of a refused start", &without_command(&error)),
+        }
+        silent_but_for_stdout(&traced(setup, "text").query(&["sasl", "[default.test]:25"]));
+    }
+}
+
+#[test]
+fn no_password_leaves_by_a_variable_that_is_wrong() {
+    for (name, value) in [
+        ("RELAY_PASSWORD", "CANARY\nCANARY"),
+        ("RELAY_PASSWORD", "CANARY\u{1}"),
+        ("RELAY_PASSWORD__FILE", ""),
+        ("RELAY_USER", "us:er"),
+        ("RELAY_PORT", "99999"),
+    ] {
+        let setup = Setup::new()
+            .env("RELAY_HOST", "default.test")
+            .env("RELAY_USER", "default")
+            .env("RELAY_PASSWORD", "CANARY")
+            .env("POSTMAPD_LISTN", "CANARY")
+            .env(name, value);
+        match Daemon::try_start(traced(setup.clone(), "text")) {
+            Ok(daemon) => silent_process(&daemon),
+            Err(error) => silent("the message of a refused start", &without_command(&error)),
+        }
+        silent_but_for_stdout(&traced(setup, "text").query(&["sasl", "[default.test]:25"]));
+    }
+}
+
+/// A start error of the harness, less its first line: that one shows the command with the test's own environment.
+fn without_command(error: &str) -> String {
+    error.lines().skip(1).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn no_password_leaves_by_a_settings_file_that_is_wrong() {
+    for text in [
+        "relay_password = \"CANARY\"\n",
+        "password = CANARY\n",
+        "listen = \"CANARY\n",
+    ] {
+        let setup = traced(good().settings(text), "text");
+        let refused = setup.serve_until_exit();
+        assert_eq!(refused.code, Some(78), "{}", refused.stderr);
+        silent("the message of a refused start", &refused.stderr);
+        silent("standard output", &refused.stdout);
+    }
+}
+
+#[test]
+fn a_key_is_shown_at_debug_and_not_before() {
+    for (level, shown) in [("", false), ("info", false), ("debug", true), ("trace", true)] {
+        let setup = good();
+        let setup = if level.is_empty() {
+            setup
+        } else {
+            setup.env("POSTMAPD_LOG", level)
+        };
+        let (daemon, mut clients) = Both::start(setup);
+        clients.relayhost("CanaryKey@one.test");
+        clients.sasl("CanaryKey@one.test");
+        let mut daemon = daemon;
+        assert!(daemon.terminate().success());
+        assert_eq!(
+            daemon.log().to_lowercase().contains("canarykey@one.test"),
+            shown,
+            "{level}: {}",
+            daemon.log()
+        );
+    }
+}
+
+#[test]
+fn the_word_would_be_seen() {
+    // The check itself: what it must find, in every spelling.
+    let base64 = ["Q0FOQVJZeno=", "YUNBTkFSWXp6", "YWJDQU5BUll6eg=="];
+    for spelled in ["xCANARYx", "canary", "[67, 65, 78, 65, 82, 89]", "43414e415259"]
+        .into_iter()
+        .chain(base64)
+    {
+        let found = std::panic::catch_unwind(|| silent("this", spelled));
+        assert!(found.is_err(), "{spelled}");
+    }
+    silent("this", "nothing of the kind");
+    silent(
+        "the output of true",
+        &finish(&mut std::process::Command::new("true"), b"").stdout,
+    );
+}

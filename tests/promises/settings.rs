@@ -1,0 +1,428 @@
+//! Promise: settings come from defaults, file, environment and flags, in this order, and a wrong one is named.
+
+use crate::harness::client::{Both, Reply, Socketmap, Stream};
+use crate::harness::daemon::{Daemon, Setup};
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
+
+const INET: &str = "socketmap:inet:127.0.0.1:0";
+
+fn setup() -> Setup {
+    Setup::new().relaymap("@one.test [relay1.test]\nann@one.test [relay2.test]\n")
+}
+
+/// Starts it, and asks for a sender's next hop.
+fn hop_of(setup: Setup, sender: &str) -> Reply {
+    let daemon = Daemon::start(setup);
+    Socketmap::to(&daemon, 0).ask("relayhost", sender)
+}
+
+#[track_caller]
+fn refused(setup: &Setup, words: &[&str]) {
+    let finished = setup.serve_until_exit();
+    assert_eq!(finished.code, Some(78), "{finished:?}");
+    for word in words {
+        assert!(
+            finished.stderr.contains(word),
+            "no {word:?} in: {}",
+            finished.stderr
+        );
+    }
+}
+
+#[test]
+fn the_folder_can_come_from_the_environment() {
+    let setup = setup();
+    let dir = setup.dir().to_path_buf();
+    let found = Reply::found("[relay1.test]");
+    assert_eq!(
+        hop_of(
+            setup.clone().without_dir_flag().env("POSTMAPD_DIR", &dir),
+            "x@one.test"
+        ),
+        found
+    );
+    // The flag wins.
+    assert_eq!(
+        hop_of(setup.env("POSTMAPD_DIR", "/nonexistent"), "x@one.test"),
+        found
+    );
+}
+
+#[test]
+fn endpoints_can_come_from_the_environment() {
+    let setup = setup();
+    let unix = format!("socketmap:unix:{}/socket", setup.root().display());
+    let endpoints = [
+        INET,
+        "tcp:127.0.0.1:0:relayhost",
+        "tcp:127.0.0.1:0:sasl",
+        unix.as_str(),
+    ];
+    let daemon = Daemon::start(
+        setup
+            .env("POSTMAPD_LISTEN", endpoints.join(","))
+            .announces(&endpoints),
+    );
+    let mut clients = Both::to(&daemon);
+    assert_eq!(clients.relayhost("x@one.test"), Reply::found("[relay1.test]"));
+    assert_eq!(
+        Socketmap::to(&daemon, 3).ask("relayhost", "x@one.test"),
+        Reply::found("[relay1.test]")
+    );
+}
+
+#[test]
+fn endpoints_can_come_from_the_settings_file() {
+    let setup = setup().settings("listen = [\"socketmap:inet:127.0.0.1:0\", \"tcp:127.0.0.1:0:sasl\"]\n");
+    let daemon = Daemon::start(setup.announces(&[INET, "tcp:127.0.0.1:0:sasl"]));
+    assert_eq!(
+        Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test"),
+        Reply::found("[relay1.test]")
+    );
+}
+
+#[test]
+fn flags_beat_the_environment_and_that_beats_the_file() {
+    let file = "recipient_delimiter = \"-\"\n";
+    let (extension, whole) = (Reply::found("[relay2.test]"), Reply::found("[relay1.test]"));
+
+    let only_file = setup().settings(file);
+    assert_eq!(hop_of(only_file.clone(), "ann-x@one.test"), extension);
+    assert_eq!(hop_of(only_file.clone(), "ann+x@one.test"), whole);
+
+    let environment = only_file.env("POSTMAPD_RECIPIENT_DELIMITER", "=");
+    assert_eq!(hop_of(environment.clone(), "ann=x@one.test"), extension);
+    assert_eq!(hop_of(environment.clone(), "ann-x@one.test"), whole);
+
+    let flag = environment.arg("--recipient-delimiter").arg("~");
+    assert_eq!(hop_of(flag.clone(), "ann~x@one.test"), extension);
+    assert_eq!(hop_of(flag, "ann=x@one.test"), whole);
+}
+
+#[test]
+fn endpoints_of_a_higher_place_replace_the_lower_ones() {
+    let setup = setup().settings("listen = [\"tcp:127.0.0.1:0:sasl\"]\n");
+    let daemon = Daemon::start(setup.clone().env("POSTMAPD_LISTEN", INET).announces(&[INET]));
+    Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test");
+    assert!(!daemon.log().contains("tcp:127"), "{}", daemon.log());
+
+    let daemon = Daemon::start(
+        setup
+            .env("POSTMAPD_LISTEN", "tcp:127.0.0.1:0:relayhost")
+            .listen(INET),
+    );
+    Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test");
+    assert!(!daemon.log().contains("tcp:127"), "{}", daemon.log());
+}
+
+#[test]
+fn the_settings_file_can_be_elsewhere() {
+    let setup = setup().settings("recipient_delimiter = \"-\"\n");
+    let elsewhere = setup.root().join("other.toml");
+    fs::write(&elsewhere, "recipient_delimiter = \"=\"\n").unwrap();
+    let setup = setup.arg("--config").arg(&elsewhere);
+    assert_eq!(
+        hop_of(setup.clone(), "ann=x@one.test"),
+        Reply::found("[relay2.test]")
+    );
+    assert_eq!(hop_of(setup, "ann-x@one.test"), Reply::found("[relay1.test]"));
+    refused(
+        &Setup::new().arg("--config").arg("/nonexistent/postmapd.toml"),
+        &["/nonexistent/postmapd.toml"],
+    );
+}
+
+#[test]
+fn an_unknown_key_of_the_settings_file_is_refused_with_a_suggestion() {
+    refused(
+        &setup().settings("listn = [\"x\"]\n"),
+        &["listn", "listen", "postmapd.toml"],
+    );
+    refused(
+        &setup().settings("recipient_delimeter = \"+\"\n"),
+        &["recipient_delimeter", "recipient_delimiter"],
+    );
+}
+
+#[test]
+fn a_settings_file_that_is_wrong_is_refused() {
+    refused(&setup().settings("listen = [\n"), &["postmapd.toml"]);
+    refused(&setup().settings("\nlisten = 5\n"), &["postmapd.toml:2:"]);
+    refused(
+        &setup().settings("recipient_delimiter = true\n"),
+        &["postmapd.toml:1:"],
+    );
+    refused(
+        &setup()
+            .settings("listen = [\"socketmap:inet:localhost\"]\n")
+            .announces(&[]),
+        &["socketmap:inet:localhost"],
+    );
+}
+
+#[test]
+fn an_unknown_variable_is_a_warning_with_a_suggestion_and_no_more() {
+    let daemon = Daemon::start(setup().env("POSTMAPD_LISTN", INET));
+    let line = daemon.wait_for_log(|line| line.contains("POSTMAPD_LISTN"));
+    assert!(line.contains("POSTMAPD_LISTEN"), "{line}");
+    assert_eq!(
+        Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test"),
+        Reply::found("[relay1.test]")
+    );
+}
+
+#[test]
+fn the_variables_of_kubernetes_do_no_harm() {
+    let setup = setup()
+        .env("POSTMAPD_PORT", "tcp://10.0.0.1:10451")
+        .env("POSTMAPD_PORT_10451_TCP", "tcp://10.0.0.1:10451")
+        .env("POSTMAPD_PORT_10451_TCP_PORT", "10451")
+        .env("POSTMAPD_SERVICE_HOST", "10.0.0.1")
+        .env("POSTMAPD_SERVICE_PORT", "10451");
+    assert_eq!(hop_of(setup, "x@one.test"), Reply::found("[relay1.test]"));
+}
+
+#[test]
+fn a_wrong_endpoint_is_refused_and_named() {
+    for wrong in [
+        "nonsense",
+        "socketmap:inet:127.0.0.1",
+        "socketmap:inet:127.0.0.1:65536",
+        "socketmap:inet:127.0.0.1:x",
+        "socketmap:unix:",
+        "tcp:127.0.0.1:0",
+        "tcp:127.0.0.1:0:nosuchmap",
+        "unix:/tmp/socket",
+        "socketmap:tcp:127.0.0.1:0",
+    ] {
+        let named = setup().serve_with(wrong);
+        // The command line is usage, which has a code of its own.
+        assert!(matches!(named.code, Some(2 | 78)), "{wrong}: {named:?}");
+        assert!(named.stderr.contains(wrong), "{wrong}: {}", named.stderr);
+        refused(
+            &setup().env("POSTMAPD_LISTEN", wrong).announces(&[]),
+            &["POSTMAPD_LISTEN", wrong],
+        );
+    }
+    let long = format!("socketmap:unix:/{}", "x".repeat(110));
+    assert!(matches!(setup().serve_with(&long).code, Some(2 | 78)));
+}
+
+#[test]
+fn an_address_in_use_is_an_error_that_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("socketmap:inet:{}", taken.local_addr().unwrap());
+    let finished = setup().listen(&endpoint).serve_until_exit();
+    assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
+    assert!(finished.stderr.contains(&endpoint), "{}", finished.stderr);
+}
+
+#[test]
+fn a_wrong_default_relay_is_refused_and_its_variable_named() {
+    for port in ["0", "65536", "-1", "2 5", "x", "25x"] {
+        refused(
+            &setup().env("RELAY_HOST", "default.test").env("RELAY_PORT", port),
+            &["RELAY_PORT"],
+        );
+    }
+    for host in [
+        "[default.test",
+        "default.test]",
+        "a..b",
+        "-default.test",
+        "user@default.test",
+        "default test",
+        "/socket",
+    ] {
+        refused(&setup().env("RELAY_HOST", host), &["RELAY_HOST"]);
+    }
+    for hop in [
+        "[default.test",
+        "default.test:0",
+        "default.test:nosuchport",
+        ":25",
+        "[]:25",
+        "user@default.test",
+        ",",
+    ] {
+        refused(&setup().env("DEFAULT_RELAY_HOST", hop), &["DEFAULT_RELAY_HOST"]);
+    }
+}
+
+#[test]
+fn empty_variables_are_unset() {
+    let setup = setup()
+        .env("RELAY_HOST", "")
+        .env("RELAY_PORT", "")
+        .env("DEFAULT_RELAY_HOST", "");
+    assert_eq!(hop_of(setup, "x@two.test"), Reply::NotFound);
+}
+
+#[test]
+fn the_old_variables_of_ses_are_a_warning_that_names_the_new_ones() {
+    for (old, new) in [
+        ("AWS_SES_HOST", "RELAY_HOST"),
+        ("AWS_SES_PORT", "RELAY_PORT"),
+        ("AWS_SES_USERPASS", "RELAY_USER"),
+    ] {
+        let daemon = Daemon::start(setup().env(old, "587"));
+        daemon.wait_for_log(|line| line.contains(old) && line.replace(old, "").contains(new));
+        assert_eq!(
+            Socketmap::to(&daemon, 0).ask("relayhost", "x@two.test"),
+            Reply::NotFound
+        );
+    }
+}
+
+#[test]
+fn a_signal_ends_it_well_and_takes_its_sockets_away() {
+    for signal in ["TERM", "INT"] {
+        let setup = setup();
+        let path = setup.root().join("socket");
+        let unix = format!("socketmap:unix:{}", path.display());
+        let mut daemon = Daemon::start(setup.listen(INET).listen(unix));
+        // Connections that have nothing to say do not hold it up.
+        let mut idle = Socketmap::to(&daemon, 0);
+        let mut other = Socketmap::to(&daemon, 1);
+        assert_eq!(idle.ask("relayhost", "x@one.test"), Reply::found("[relay1.test]"));
+        assert_eq!(
+            other.ask("relayhost", "x@one.test"),
+            Reply::found("[relay1.test]")
+        );
+        assert!(path.symlink_metadata().unwrap().file_type().is_socket());
+        let status = daemon.end_by(signal);
+        assert_eq!(status.code(), Some(0), "SIG{signal}: {status}");
+        assert!(!path.exists(), "the socket file is still there after SIG{signal}");
+        assert_eq!(daemon.stdout(), "", "standard output is for answers");
+    }
+}
+
+#[test]
+fn what_was_asked_before_a_signal_is_answered() {
+    let mut daemon = Daemon::start(setup());
+    let mut client = Socketmap::to(&daemon, 0);
+    let requests: Vec<u8> = (0..500)
+        .flat_map(|_| crate::harness::client::framed("relayhost x@one.test"))
+        .collect();
+    client.stream.write_all(&requests).unwrap();
+    // The first answer says that the server has begun to read; the others were sent in the same breath.
+    assert_eq!(client.reply(), Reply::found("[relay1.test]"));
+    let status = daemon.terminate();
+    assert_eq!(status.code(), Some(0));
+    for _ in 1..500 {
+        assert_eq!(client.reply(), Reply::found("[relay1.test]"));
+    }
+}
+
+#[test]
+fn ipv6_is_listened_on_as_main_cf_writes_it() {
+    let daemon = Daemon::start(
+        setup()
+            .listen("socketmap:inet:[::1]:0")
+            .listen("tcp:[::1]:0:relayhost"),
+    );
+    assert!(daemon.address(0).starts_with("[::1]:"));
+    assert_eq!(
+        Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test"),
+        Reply::found("[relay1.test]")
+    );
+    drop(Stream::to(&daemon, 1));
+}
+
+#[test]
+fn several_listeners_of_one_kind_are_all_served() {
+    let daemon = Daemon::start(setup().listen(INET).listen(INET).listen(INET));
+    for n in 0..3 {
+        assert_eq!(
+            Socketmap::to(&daemon, n).ask("relayhost", "x@one.test"),
+            Reply::found("[relay1.test]")
+        );
+    }
+    assert_ne!(daemon.address(0), daemon.address(1));
+}
+
+#[test]
+fn a_socket_is_for_its_owner_and_its_group() {
+    let setup = setup();
+    let path = setup.root().join("socket");
+    let unix = format!("socketmap:unix:{}", path.display());
+    let _daemon = Daemon::start(setup.clone().listen(&unix));
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
+    let other = setup
+        .arg("--socket-mode")
+        .arg("0600")
+        .listen(unix.replace("/socket", "/other"));
+    let daemon = Daemon::start(other);
+    assert_eq!(
+        fs::metadata(daemon.address(0)).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+}
+
+#[test]
+fn a_stale_socket_is_replaced() {
+    let setup = setup();
+    let path = setup.root().join("socket");
+    // Dropped without being removed, as after a crash.
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let setup = setup.listen(format!("socketmap:unix:{}", path.display()));
+    assert_eq!(hop_of(setup.clone(), "x@one.test"), Reply::found("[relay1.test]"));
+
+    // Its own, after it was killed.
+    let mut daemon = Daemon::start(setup.clone());
+    daemon.kill();
+    assert!(path.exists());
+    assert_eq!(hop_of(setup, "x@one.test"), Reply::found("[relay1.test]"));
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_left_alone() {
+    let setup = setup();
+    let path = setup.root().join("precious");
+    fs::write(&path, "precious").unwrap();
+    refused(
+        &setup.clone().listen(format!("socketmap:unix:{}", path.display())),
+        &[&path.display().to_string()],
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn a_socket_that_another_server_serves_is_left_alone() {
+    let setup = setup();
+    let unix = format!("socketmap:unix:{}/socket", setup.root().display());
+    let setup = setup.listen(unix);
+    let daemon = Daemon::start(setup.clone());
+    let finished = setup.serve_until_exit();
+    assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
+    assert_eq!(
+        Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test"),
+        Reply::found("[relay1.test]")
+    );
+}
+
+#[test]
+fn logs_come_in_three_formats_and_an_unknown_one_is_refused() {
+    let start = |format: &str| Daemon::start(setup().env("POSTMAPD_LOG_FORMAT", format));
+    let daemon = start("json");
+    for line in daemon.log().lines() {
+        let parsed: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        assert!(parsed.is_object(), "{line}");
+    }
+    // systemd reads the level from the beginning of the line.
+    for line in start("journald").log().lines() {
+        assert!(line.starts_with('<') && line.as_bytes()[2] == b'>', "{line}");
+    }
+    // No terminal, no colours.
+    assert!(!start("text").log().contains('\u{1b}'));
+    refused(
+        &setup().env("POSTMAPD_LOG_FORMAT", "xml"),
+        &["POSTMAPD_LOG_FORMAT"],
+    );
+}
