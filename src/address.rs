@@ -35,6 +35,18 @@ pub fn fold_into(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Whether `folded` is the key of the address that is written like this: [`SenderKeys::whole`] without the copy,
+/// for what nearly every key is.
+#[must_use]
+pub fn is_key_of(written: &[u8], folded: &[u8]) -> bool {
+    if written.is_ascii() && !written.starts_with(b"\"") {
+        return written.eq_ignore_ascii_case(folded);
+    }
+    let mut keys = SenderKeys::default();
+    keys.read(written, &Delimiters::default());
+    keys.whole() == folded
+}
+
 /// The characters that begin an address extension: Postfix's `recipient_delimiter`, each character by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delimiters {

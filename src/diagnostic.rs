@@ -141,6 +141,15 @@ impl Findings {
         }
     }
 
+    /// Adds one whose message takes time to make, and makes it only if it is kept.
+    pub fn push_with(&mut self, finding: Finding, message: impl FnOnce() -> String) {
+        if self.kept.len() < Self::KEPT {
+            self.push(finding.says(message()));
+        } else {
+            self.push(finding);
+        }
+    }
+
     /// How many errors there were.
     #[must_use]
     pub fn errors(&self) -> usize {

@@ -121,8 +121,14 @@ mod tests {
     use crate::table::Table;
 
     fn snapshot(relay_map: &str, credentials: &str, default: DefaultRelay) -> Snapshot {
-        let build =
-            |map, text: &str| Table::build(map, Path::new("t"), text.as_bytes(), &mut Findings::default());
+        let build = |map, text: &str| {
+            Table::build(
+                map,
+                Path::new("t"),
+                text.as_bytes().to_vec().into(),
+                &mut Findings::default(),
+            )
+        };
         Snapshot {
             generation: 1,
             relay_map: build(Map::Relayhost, relay_map),

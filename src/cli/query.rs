@@ -137,7 +137,9 @@ impl Query {
                     let mut line = Vec::new();
                     while input.read_until(b'\n', &mut line)? > 0 {
                         let key = line.strip_suffix(b"\n").unwrap_or(&line);
-                        outcomes.answer(map, key, source, |value| print(key, value))?;
+                        if !key.is_empty() {
+                            outcomes.answer(map, key, source, |value| print(key, value))?;
+                        }
                         line.clear();
                     }
                 } else {

@@ -211,7 +211,7 @@ fn table(
             } else {
                 Presence::Read
             };
-            (Table::build(map, path, text.expose(), findings), presence)
+            (Table::build(map, path, text, findings), presence)
         }
         Err(ReadError::Io(error)) if error.kind() == ErrorKind::NotFound && is_missing(dir, path) => {
             hash(digest, b"missing");

@@ -90,6 +90,7 @@ where
         let mut deadline = None;
         loop {
             let progress = self.answer(routes);
+            let answered = !self.output.is_empty();
             self.write().await?;
             match progress {
                 Progress::Enough => continue,
@@ -99,10 +100,11 @@ where
                 }
                 Progress::Done => {}
             }
-            deadline = if self.input.is_empty() {
-                None
-            } else {
-                deadline.or_else(|| Some(Instant::now() + REQUEST_DEADLINE))
+            deadline = match deadline {
+                _ if self.input.is_empty() => None,
+                // The request that has begun is the one that had begun before.
+                Some(running) if !answered => Some(running),
+                _ => Some(Instant::now() + REQUEST_DEADLINE),
             };
             self.input.reserve(READ_AT_ONCE);
             let read = self.stream.read_buf(&mut self.input);

@@ -44,10 +44,10 @@ pub enum Content<'a> {
 /// An entry.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
-    /// The line, from 1.
-    pub line: u32,
-    /// The byte of the line at which the key begins, from 1.
-    pub column: u32,
+    /// Where its key begins.
+    pub position: Position,
+    /// Likewise, in bytes from the beginning of the text.
+    pub offset: usize,
     /// The key as written.
     pub key: &'a [u8],
     /// What it stands for.
@@ -75,26 +75,86 @@ pub fn read<'a>(
         findings,
         reading: Reading::default(),
     };
-    let text = match text.strip_prefix(BYTE_ORDER_MARK) {
-        Some(rest) => {
-            let finding = Finding::warning("byte-order-mark", path, at(1, 0));
-            reader.findings.push(
-                finding
-                    .says("the file begins with a byte order mark, which is ignored here")
-                    .help("save it as UTF-8 without one: Postfix would take it for a part of the first key"),
-            );
-            rest
-        }
-        None => text,
-    };
+    let mut offset = 0;
+    let mut rest = text;
+    if let Some(after) = text.strip_prefix(BYTE_ORDER_MARK) {
+        (offset, rest) = (BYTE_ORDER_MARK.len(), after);
+        let finding = Finding::warning("byte-order-mark", path, at(1, 0));
+        reader.findings.push(
+            finding
+                .says("the file begins with a byte order mark, which is ignored here")
+                .help("save it as UTF-8 without one: Postfix would take it for a part of the first key"),
+        );
+    }
     let mut number = 0_u32;
-    for line in text.split_inclusive(|c| *c == b'\n') {
+    for line in rest.split_inclusive(|c| *c == b'\n') {
         number = number.saturating_add(1);
-        if let Some(record) = reader.line(number, line) {
+        if let Some(record) = reader.line(number, offset, line) {
             take(record, reader.findings);
         }
+        offset += line.len();
     }
     reader.reading
+}
+
+/// The entry that begins at `offset` of a text, which [`read`] reported there as [`Record::offset`]: its key, and
+/// its value as it would be if it is right.
+#[must_use]
+pub fn entry_at(format: Format, text: &[u8], offset: usize) -> Option<(&[u8], &[u8])> {
+    let line = text.get(offset..)?;
+    let end = memchr::memchr(b'\n', line).unwrap_or(line.len());
+    match cut(format, line.get(..end)?) {
+        Cut::Entry(entry) => Some((entry.key, entry.value)),
+        Cut::Nothing | Cut::Unclosed { .. } => None,
+    }
+}
+
+/// Whether a value says that there is nothing on purpose.
+#[must_use]
+pub fn is_nothing(format: Format, value: &[u8]) -> bool {
+    value.is_empty() || (format == Format::RelayMap && nexthop::is_dunno(value))
+}
+
+/// A line, cut into its parts and not judged yet.
+enum Cut<'a> {
+    /// Blank, or a comment.
+    Nothing,
+    /// The key does not end.
+    Unclosed { indent: usize },
+    /// An entry.
+    Entry(Entry<'a>),
+}
+
+struct Entry<'a> {
+    indent: usize,
+    key: &'a [u8],
+    /// Without the blanks around it and the comment after it.
+    value: &'a [u8],
+    /// Where the value begins in the line.
+    value_at: usize,
+}
+
+/// Cuts a line without its LF; a CR may end it.
+fn cut(format: Format, line: &[u8]) -> Cut<'_> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let text = line.trim_start_blanks();
+    let indent = line.len() - text.len();
+    if text.is_empty() || text.starts_with(b"#") {
+        return Cut::Nothing;
+    }
+    let Some((key, rest)) = key_end(text).and_then(|end| text.split_at_checked(end)) else {
+        return Cut::Unclosed { indent };
+    };
+    let value = rest.trim_start_blanks();
+    Cut::Entry(Entry {
+        indent,
+        key,
+        value_at: line.len() - value.len(),
+        value: match format {
+            Format::RelayMap => without_comment(value),
+            Format::Credentials => value.trim_end_blanks(),
+        },
+    })
 }
 
 struct Reader<'f, 'p> {
@@ -105,37 +165,30 @@ struct Reader<'f, 'p> {
 }
 
 impl Reader<'_, '_> {
-    /// The entry of one line, if it is one. `raw` may end in LF or CRLF.
-    fn line<'a>(&mut self, number: u32, raw: &'a [u8]) -> Option<Record<'a>> {
+    /// The entry of one line, if it is one. `raw` may end in LF or CRLF, and begins at `offset` of the text.
+    fn line<'a>(&mut self, number: u32, offset: usize, raw: &'a [u8]) -> Option<Record<'a>> {
         let line = raw.strip_suffix(b"\n").unwrap_or(raw);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let text = line.trim_start_blanks();
-        let indent = line.len() - text.len();
-        if text.is_empty() || text.starts_with(b"#") {
-            return None;
-        }
-        if line.len() > MAX_LINE {
-            self.unreadable(
-                number,
-                0,
-                format!("the line is longer than {MAX_LINE} bytes"),
-                "shorten it",
-            );
-            return None;
-        }
-        let Some(key_end) = key_end(text) else {
-            let message = "the key has a quote that is not closed, or ends in a backslash";
-            let help = "close the quote, or write the key without it";
-            self.unreadable(number, indent, message, help);
-            return None;
+        let entry = match cut(self.format, line) {
+            Cut::Nothing => return None,
+            _ if line.len() > MAX_LINE => {
+                let message = format!("the line is longer than {MAX_LINE} bytes");
+                self.unreadable(number, 0, message, "shorten it");
+                return None;
+            }
+            Cut::Unclosed { indent } => {
+                let message = "the key has a quote that is not closed, or ends in a backslash";
+                let help = "close the quote, or write the key without it";
+                self.unreadable(number, indent, message, help);
+                return None;
+            }
+            Cut::Entry(entry) => entry,
         };
-        let (key, rest) = text.split_at_checked(key_end)?;
-        if let Some(bad) = key.iter().position(u8::is_ascii_control) {
+        if let Some(bad) = entry.key.iter().position(u8::is_ascii_control) {
             let help = "remove it; was the file saved by the wrong program, or cut off?";
-            self.unreadable(number, indent + bad, "the key has a control byte", help);
+            self.unreadable(number, entry.indent + bad, "the key has a control byte", help);
             return None;
         }
-        if indent > 0 {
+        if entry.indent > 0 {
             self.findings.push(
                 Finding::warning("indented-entry", self.path, at(number, 0))
                     .says("the entry is indented; it is an entry of its own here")
@@ -149,22 +202,20 @@ impl Reader<'_, '_> {
                     .help("save the file as UTF-8: with smtputf8_enable=yes Postfix refuses such a value"),
             );
         }
-        let value = rest.trim_start_blanks();
-        let offset = indent + key_end + (rest.len() - value.len());
         let content = match self.format {
-            Format::RelayMap => self.next_hop(number, offset, without_comment(value)),
-            Format::Credentials => self.credential(number, offset, value.trim_end_blanks()),
+            Format::RelayMap => self.next_hop(number, entry.value_at, entry.value),
+            Format::Credentials => self.credential(number, entry.value_at, entry.value),
         };
         Some(Record {
-            line: number,
-            column: column(indent),
-            key,
+            position: at(number, entry.indent),
+            offset: offset + entry.indent,
+            key: entry.key,
             content,
         })
     }
 
     fn next_hop<'a>(&mut self, number: u32, offset: usize, value: &'a [u8]) -> Content<'a> {
-        if value.is_empty() || nexthop::is_dunno(value) {
+        if is_nothing(Format::RelayMap, value) {
             return Content::Nothing;
         }
         match nexthop::judge(value) {
@@ -220,12 +271,8 @@ impl Reader<'_, '_> {
 fn at(line: u32, offset: usize) -> Position {
     Position {
         line,
-        column: column(offset),
+        column: u32::try_from(offset).unwrap_or(u32::MAX).saturating_add(1),
     }
-}
-
-fn column(offset: usize) -> u32 {
-    u32::try_from(offset).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// Where the key ends: at the first blank that stands neither in quotes nor after a backslash

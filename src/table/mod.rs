@@ -1,18 +1,24 @@
 //! One table: the text of a `.cf` file, judged and indexed.
 //!
+//! The table is the text itself, as it was read, and an index of it: no key and no value is copied, and so there is
+//! no other place in memory that holds a password. A lookup reads the one line that the index points at, with the
+//! same grammar that judged it.
+//!
 //! A table says of a key: this value, nothing on purpose, a wrong entry, absent for certain, or absent as far as
 //! could be read ([`Hit`]). What each means for mail is decided in [`crate::routes`].
 
 pub mod grammar;
-pub mod index;
+mod index;
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use crate::address::{Delimiters, SenderKeys};
+use crate::address::{self, Delimiters, SenderKeys};
 use crate::answer::{Map, Reason};
-use crate::diagnostic::{Finding, Findings, Position};
+use crate::diagnostic::{Finding, Findings};
+use crate::secret::Secret;
 use grammar::{Content, Format};
-use index::{Index, Insertion, Stored};
+use index::{Index, Insertion, Keys};
 
 /// What a table says of a key.
 #[derive(Clone, Copy)]
@@ -30,9 +36,56 @@ pub enum Hit<'a> {
 /// A table, immutable once built.
 pub struct Table {
     map: Map,
+    text: Text,
     index: Index,
+    /// The offsets of the entries that are wrong. There are few: a table with any is served only where there never
+    /// was one without.
+    faults: HashSet<u32>,
     /// Why a miss is not certain, where it is not.
     incomplete: Option<Reason>,
+}
+
+/// A text, and the grammar by which to read it.
+struct Text {
+    format: Format,
+    bytes: Secret,
+}
+
+impl Text {
+    fn entry(&self, offset: u32) -> Option<(&[u8], &[u8])> {
+        grammar::entry_at(self.format, self.bytes.expose(), usize::try_from(offset).ok()?)
+    }
+
+    /// The line of an offset, from 1.
+    fn line(&self, offset: u32) -> usize {
+        let before = usize::try_from(offset)
+            .ok()
+            .and_then(|offset| self.bytes.expose().get(..offset));
+        memchr::memchr_iter(b'\n', before.unwrap_or_default()).count() + 1
+    }
+}
+
+impl Keys for Text {
+    fn is(&self, offset: u32, key: &[u8]) -> bool {
+        self.entry(offset)
+            .is_some_and(|(written, _)| address::is_key_of(written, key))
+    }
+
+    fn hash(&self, offset: u32, hash: &dyn Fn(&[u8]) -> u64) -> u64 {
+        let mut keys = SenderKeys::default();
+        keys.read(
+            self.entry(offset).map_or(&[], |(written, _)| written),
+            &Delimiters::default(),
+        );
+        hash(keys.whole())
+    }
+}
+
+fn format(map: Map) -> Format {
+    match map {
+        Map::Relayhost => Format::RelayMap,
+        Map::Sasl => Format::Credentials,
+    }
 }
 
 impl Table {
@@ -41,7 +94,12 @@ impl Table {
     pub fn empty(map: Map) -> Self {
         Self {
             map,
+            text: Text {
+                format: format(map),
+                bytes: Secret::default(),
+            },
             index: Index::default(),
+            faults: HashSet::new(),
             incomplete: None,
         }
     }
@@ -56,49 +114,58 @@ impl Table {
     }
 
     /// Builds the table of `map` from the text of the file `path`.
-    pub fn build(map: Map, path: &Path, text: &[u8], findings: &mut Findings) -> Self {
-        let format = match map {
-            Map::Relayhost => Format::RelayMap,
-            Map::Sasl => Format::Credentials,
+    pub fn build(map: Map, path: &Path, text: Secret, findings: &mut Findings) -> Self {
+        let text = Text {
+            format: format(map),
+            bytes: text,
         };
-        let lines = memchr::memchr_iter(b'\n', text).count() + 1;
-        let mut index = Index::with_capacity(lines, text.len());
+        let lines = memchr::memchr_iter(b'\n', text.bytes.expose()).count() + 1;
+        let mut index = Index::with_capacity(lines);
+        let mut faults = HashSet::new();
+        let mut beyond = false;
         let mut keys = SenderKeys::default();
         let whole = Delimiters::default();
-        let mut full = false;
-        let reading = grammar::read(format, path, text, findings, |record, findings| {
-            keys.read(record.key, &whole);
-            let stored = match record.content {
-                Content::Value(value) => Stored::Value(value),
-                Content::Nothing => Stored::Nothing,
-                Content::Fault => Stored::Fault,
-            };
-            let position = Some(Position {
-                line: record.line,
-                column: record.column,
-            });
-            match index.insert(keys.whole(), stored, record.line) {
-                Insertion::Done => {}
-                Insertion::Duplicate(line) => findings.push(
-                    Finding::warning("duplicate-key", path, position)
-                        .says(format!("line {line} has this key already, and the first wins"))
-                        .help("remove one of the two lines"),
-                ),
-                Insertion::Full if full => {}
-                Insertion::Full => {
-                    full = true;
-                    findings.push(
-                        Finding::error("table-full", path, position)
-                            .says("from here on the table is larger than 4 GiB")
-                            .help("split it between several servers"),
-                    );
+        let reading = grammar::read(
+            text.format,
+            path,
+            text.bytes.expose(),
+            findings,
+            |record, findings| {
+                keys.read(record.key, &whole);
+                match index.insert(keys.whole(), record.offset, &text) {
+                    Insertion::Done => {
+                        if let (Content::Fault, Ok(offset)) = (record.content, u32::try_from(record.offset)) {
+                            faults.insert(offset);
+                        }
+                    }
+                    Insertion::Duplicate(first) => findings.push_with(
+                        Finding::warning("duplicate-key", path, record.position)
+                            .help("remove one of the two lines"),
+                        || {
+                            format!(
+                                "line {} has this key already, and the first wins",
+                                text.line(first)
+                            )
+                        },
+                    ),
+                    Insertion::Beyond if beyond => {}
+                    Insertion::Beyond => {
+                        beyond = true;
+                        findings.push(
+                            Finding::error("table-too-large", path, record.position)
+                                .says("from here on the file is larger than 4 GiB")
+                                .help("split it between several servers"),
+                        );
+                    }
                 }
-            }
-        });
+            },
+        );
         Self {
             map,
+            text,
             index,
-            incomplete: (reading.keys_unreadable || full).then_some(Reason::LineWithoutKey(map)),
+            faults,
+            incomplete: (reading.keys_unreadable || beyond).then_some(Reason::LineWithoutKey(map)),
         }
     }
 
@@ -111,36 +178,45 @@ impl Table {
     /// Whether there is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.len() == 0
     }
 
     /// What the table says of the first of these keys that it has.
     pub fn find<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Hit<'_> {
-        for key in keys {
-            match self.index.find(key).map(|entry| entry.stored) {
-                Some(Stored::Value(value)) => return Hit::Value(value),
-                Some(Stored::Nothing) => return Hit::Nothing,
-                Some(Stored::Fault) => return Hit::Unsure(Reason::EntryWithError(self.map)),
-                None => {}
+        let found = keys.into_iter().find_map(|key| self.index.find(key, &self.text));
+        let Some(offset) = found else {
+            return self.incomplete.map_or(Hit::Absent, Hit::Unsure);
+        };
+        match self.text.entry(offset) {
+            Some((_, value)) if !self.faults.contains(&offset) => {
+                if grammar::is_nothing(self.text.format, value) {
+                    Hit::Nothing
+                } else {
+                    Hit::Value(value)
+                }
             }
+            _ => Hit::Unsure(Reason::EntryWithError(self.map)),
         }
-        self.incomplete.map_or(Hit::Absent, Hit::Unsure)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::path::Path;
 
+    use proptest::prelude::*;
+
     use super::{Hit, Table};
+    use crate::address::{Delimiters, SenderKeys};
     use crate::answer::Map;
     use crate::diagnostic::Findings;
 
     #[test]
     fn the_first_of_two_lines_with_one_key_wins_and_the_second_is_a_warning() {
         let mut findings = Findings::default();
-        let text = b"@A.example [one]\n\"x y\"@a r\n@a.EXAMPLE [two]\n\"X Y\"@a r\n";
-        let table = Table::build(Map::Relayhost, Path::new("t"), text, &mut findings);
+        let text = b"@A.example [one]\n\"x y\"@a r\n@a.EXAMPLE [two]\n\"X Y\"@a r\n".to_vec();
+        let table = Table::build(Map::Relayhost, Path::new("t"), text.into(), &mut findings);
         assert!(matches!(table.find([&b"@a.example"[..]]), Hit::Value(b"[one]")));
         assert!(matches!(table.find([&b"x y@a"[..]]), Hit::Value(b"r")));
         assert_eq!((table.len(), findings.errors(), findings.warnings()), (2, 0, 2));
@@ -152,5 +228,43 @@ mod tests {
                 .to_string()
                 .starts_with("t:3:1: warning: line 1 has")
         );
+    }
+
+    /// How a key may be written, and a query for it that is folded otherwise.
+    fn key() -> impl Strategy<Value = String> {
+        "(\"[a-c ]{0,2}\"|[a-cA-Cßé]{1,2})@[a-bA-B]|[a-cA-C]{1,2}|<>|\"<>\""
+    }
+
+    proptest! {
+        /// The same keys and values go into the table and into the standard library's map.
+        #[test]
+        fn it_answers_as_a_hash_map_does(
+            entries in prop::collection::vec((key(), prop::option::of("[a-z]{1,9}"), " {0,1}", "\r?\n"), 0..60),
+            asked in prop::collection::vec(key(), 0..50),
+        ) {
+            let folded = |key: &str| {
+                let mut keys = SenderKeys::default();
+                keys.read(key.as_bytes(), &Delimiters::default());
+                keys.whole().to_vec()
+            };
+            let mut text = String::from("# comment\n");
+            let mut model: HashMap<Vec<u8>, Option<String>> = HashMap::new();
+            for (key, value, indent, end) in entries {
+                text.extend([&indent, &key, " \t", value.as_deref().unwrap_or_default(), &end]);
+                model.entry(folded(&key)).or_insert(value);
+            }
+            let text = text.into_bytes();
+            let table = Table::build(Map::Relayhost, Path::new("t"), text.into(), &mut Findings::default());
+            prop_assert_eq!(table.len(), model.len());
+            for key in asked.iter().map(|key| folded(key)).chain(model.keys().cloned()) {
+                let found = match table.find([&key[..]]) {
+                    Hit::Value(value) => Some(Some(String::from_utf8(value.to_vec()).unwrap())),
+                    Hit::Nothing => Some(None),
+                    Hit::Absent => None,
+                    Hit::Unsure(reason) => panic!("{reason}"),
+                };
+                prop_assert_eq!(found.as_ref(), model.get(&key));
+            }
+        }
     }
 }

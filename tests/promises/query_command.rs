@@ -100,6 +100,12 @@ fn a_dash_reads_keys_from_standard_input() {
     );
     check(&ask("x@nowhere.test\n"), 1, "");
     check(&ask(""), 1, "");
+    // A blank line is no key: with a default for everyone it would be found.
+    let mut command = setup.command("query");
+    command
+        .args(["relayhost", "-"])
+        .env("DEFAULT_RELAY_HOST", "default.test");
+    check(&finish(&mut command, b"\n\n"), 1, "");
     check(
         &ask("ann@bad.test\nann@one.test\n"),
         75,

@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use proptest::prelude::*;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Codec, End, serve};
@@ -18,7 +19,7 @@ use crate::protocol::netstring;
 use crate::protocol::socketmap::Socketmap;
 use crate::protocol::tcp_table::TcpTable;
 use crate::routes::{Routes, Snapshot};
-use crate::server::limits::WRITE_AT;
+use crate::server::limits::{REQUEST_DEADLINE, WRITE_AT};
 use crate::table::Table;
 
 /// A peer that sends its pieces one by one, closes, and keeps each write apart.
@@ -61,7 +62,9 @@ impl AsyncWrite for Peer {
 }
 
 fn routes() -> Routes {
-    let text = b"@one.test [relay]:587\n@none.test\n@wrong.test [\n";
+    let text = b"@one.test [relay]:587\n@none.test\n@wrong.test [\n"
+        .to_vec()
+        .into();
     Routes::new(Snapshot {
         generation: 1,
         relay_map: Table::build(Map::Relayhost, Path::new("t"), text, &mut Findings::default()),
@@ -192,4 +195,68 @@ fn broken_framing_is_answered_once_and_ends_the_session() {
         "{text}"
     );
     assert_eq!(text.matches(":OK").count(), 1);
+}
+
+/// Runs a session over an in-memory pipe, with a clock that jumps to the next deadline when nothing else happens.
+fn with_clock<F: Future<Output = ()>>(client: impl FnOnce(DuplexStream) -> F) -> End {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (ours, theirs) = tokio::io::duplex(1000);
+        let (routes, stop) = (routes(), CancellationToken::new());
+        tokio::join!(serve(theirs, Socketmap, &routes, &stop), client(ours)).0
+    })
+}
+
+const REQUEST: &[u8] = b"20:relayhost a@one.test,";
+
+#[test]
+fn a_deadline_is_that_of_one_request_and_not_of_a_busy_connection() {
+    let end = with_clock(async |mut client| {
+        let (head, tail) = REQUEST.split_at(9);
+        client.write_all(head).await.unwrap();
+        // Always a request that has begun, and each is whole in time.
+        for _ in 0..20 {
+            sleep(REQUEST_DEADLINE / 10).await;
+            client.write_all(tail).await.unwrap();
+            client.write_all(head).await.unwrap();
+            let mut reply = [0; 18];
+            client.read_exact(&mut reply).await.unwrap();
+        }
+    });
+    assert!(matches!(end, End::Closed), "{end:?}");
+}
+
+#[test]
+fn a_request_that_does_not_end_ends_the_session_and_an_idle_one_never_does() {
+    let end = with_clock(async |mut client| {
+        sleep(REQUEST_DEADLINE * 1000).await;
+        let begun = Instant::now();
+        for c in REQUEST.iter().cycle() {
+            // A byte now and then does not move the deadline.
+            if client.write_all(&[*c]).await.is_err() {
+                break;
+            }
+            sleep(REQUEST_DEADLINE / 5).await;
+        }
+        assert!(
+            begun.elapsed() <= REQUEST_DEADLINE * 3 / 2,
+            "{:?}",
+            begun.elapsed()
+        );
+    });
+    assert!(matches!(end, End::TooSlow), "{end:?}");
+}
+
+#[test]
+fn a_peer_that_does_not_read_ends_its_session() {
+    let end = with_clock(
+        async |mut client| {
+            while client.write_all(REQUEST).await.is_ok() {}
+        },
+    );
+    assert!(matches!(end, End::TooSlow), "{end:?}");
 }

@@ -18,7 +18,7 @@ fn parse(format: Format, text: &[u8]) -> (Vec<Entry>, bool, Vec<String>) {
     let mut entries = Vec::new();
     let reading = read(format, Path::new("t.cf"), text, &mut findings, |record, _| {
         entries.push(Entry {
-            line: record.line,
+            line: record.position.line,
             key: record.key.to_vec(),
             value: match record.content {
                 Content::Value(value) => Some(value.to_vec()),
