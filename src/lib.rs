@@ -39,6 +39,7 @@
 //! | floor | module | what lives there |
 //! |---|---|---|
 //! | 0 | [`secret`] | bytes that can be stored and sent, but not printed, and that are wiped when dropped |
+//! | 0 | [`whole_file`] | a file, read whole, as a secret |
 //! | 0 | [`diagnostic`] | a finding about a file or a setting: severity, place, what is wrong, what to do |
 //! | 0 | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
 //! | 0 | [`nexthop`] | `[host]:port` and its relatives: parsed, judged, returned as written |
@@ -80,3 +81,4 @@ pub mod routes;
 pub mod secret;
 pub mod server;
 pub mod table;
+pub mod whole_file;

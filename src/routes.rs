@@ -102,9 +102,10 @@ impl Routes {
         self.current.load()
     }
 
-    /// Puts `next` in force. Lookups that began before end with the snapshot with which they began.
-    pub fn publish(&self, next: Snapshot) {
-        self.current.store(Arc::new(next));
+    /// Puts `next` in force, and returns what was. Lookups that began before end with the snapshot with which they
+    /// began.
+    pub fn publish(&self, next: Snapshot) -> Arc<Snapshot> {
+        self.current.swap(Arc::new(next))
     }
 }
 

@@ -4,6 +4,7 @@
 //! `sasl` map the value is the credential that was asked for; it goes to standard output and nowhere else.
 
 use std::ffi::OsString;
+use std::hash::RandomState;
 use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use super::{EX_TEMPFAIL, EX_USAGE, Error};
 use crate::address::SenderKeys;
 use crate::answer::{Answer, Map};
 use crate::client::{Client, Said};
-use crate::config::Settings;
+use crate::config::Sources;
 use crate::config::options::{Options, ServiceOptions};
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 use crate::endpoint::Endpoint;
@@ -98,19 +99,19 @@ impl Query {
 
     fn tables(&self) -> Result<Source, Error> {
         let mut findings = Findings::default();
-        let settings = Settings::collect(&self.options, &ServiceOptions::default(), &mut findings);
+        let sources = Sources::new(self.options.clone(), ServiceOptions::default(), &mut findings);
+        load::first_settings(&sources, &mut findings);
         if findings.errors() > 0 {
             return Err(Error::Settings {
                 findings,
                 code: EX_USAGE,
             });
         }
-        let mut loaded = load::load(&settings.sources);
-        let findings = std::mem::take(&mut loaded.findings);
+        let loaded = load::read(&sources, &RandomState::new()).judge(&sources);
         Ok(Source::Tables {
-            snapshot: Box::new(loaded.into_snapshot(&settings.sources, 1)),
+            snapshot: Box::new(loaded.snapshot),
             keys: SenderKeys::default(),
-            findings,
+            findings: loaded.findings,
         })
     }
 

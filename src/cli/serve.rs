@@ -14,11 +14,11 @@ use tracing::{info, warn};
 
 use super::log::LogOptions;
 use super::{EX_CONFIG, Error};
-use crate::config::Settings;
 use crate::config::options::{Options, ServiceOptions};
+use crate::config::{Settings, Sources};
 use crate::diagnostic::{Findings, Severity};
 use crate::endpoint::Address;
-use crate::reload::Keeper;
+use crate::reload::{Keeper, load};
 use crate::routes::Routes;
 use crate::server::{self, listen};
 
@@ -46,7 +46,8 @@ impl Serve {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         self.log.start()?;
         let mut findings = Findings::default();
-        let settings = Settings::collect(&self.options, &self.service, &mut findings);
+        let sources = Sources::new(self.options, self.service, &mut findings);
+        let settings = load::first_settings(&sources, &mut findings);
         for finding in findings
             .iter()
             .filter(|finding| finding.severity == Severity::Warning)
@@ -64,20 +65,20 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(Error::system("cannot start the runtime"))?;
-        runtime.block_on(serve(settings))?;
+        runtime.block_on(serve(sources, settings))?;
         info!("stopped");
         Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn serve(settings: Settings) -> Result<(), Error> {
+async fn serve(sources: Sources, settings: Settings) -> Result<(), Error> {
     let watch_signal = |kind| signal(kind).map_err(Error::system("cannot watch for signals"));
     let mut hangup = watch_signal(SignalKind::hangup())?;
     let mut terminate = watch_signal(SignalKind::terminate())?;
     let mut interrupt = watch_signal(SignalKind::interrupt())?;
 
     let listeners = listen::bind(&settings.listen, &settings.sockets)?;
-    let (keeper, snapshot) = Keeper::first(settings.sources);
+    let (keeper, snapshot) = Keeper::first(sources, settings);
     let routes = Arc::new(Routes::new(snapshot));
     let reloader = keeper
         .start(Arc::clone(&routes))

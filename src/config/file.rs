@@ -6,31 +6,41 @@
 //! socket_owner = "root"
 //! socket_group = "postfix"
 //! socket_mode = "0660"
+//!
+//! [reload]            # in seconds; fractions are fine
+//! poll = 5            # how often the files are compared without any hint
+//! grace = 5           # how long a table that vanished, or was cut to nothing, is not believed
+//! patience = 30       # how long a file that is open for writing is waited for
 //! ```
+//!
+//! Delimiter and reload settings count when the file is saved, the others after a restart.
 //!
 //! A key that is not known is an error, with the nearest one that is: a setting that is ignored in silence is one
 //! that somebody relies on.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::nearest;
 use super::options::Given;
+use super::{Pace, nearest};
 use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
 
-/// Every key.
-const KEYS: [&str; 5] = [
+/// Every key of the file.
+const KEYS: [&str; 6] = [
     "listen",
     "recipient_delimiter",
     "socket_owner",
     "socket_group",
     "socket_mode",
+    "reload",
 ];
+
+/// Every key of `[reload]`.
+const RELOAD_KEYS: [&str; 3] = ["poll", "grace", "patience"];
 
 /// What the file says.
 #[derive(Debug, Default)]
@@ -40,32 +50,29 @@ pub(super) struct SettingsFile {
     pub(super) socket_owner: Option<Given<String>>,
     pub(super) socket_group: Option<Given<String>>,
     pub(super) socket_mode: Option<Given<String>>,
+    pub(super) pace: Pace,
 }
 
 impl SettingsFile {
-    /// Reads the file that was named, which must be there, or `postmapd.toml` in `dir`, if it is there.
-    pub(super) fn read(named: Option<PathBuf>, dir: &Path, findings: &mut Findings) -> Self {
-        let (path, wanted) = match named {
-            Some(path) => (path, true),
-            None => (dir.join("postmapd.toml"), false),
-        };
-        match fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&path, &text, findings),
-            Err(error) if error.kind() == ErrorKind::NotFound && !wanted => Self::default(),
-            Err(error) => {
-                findings.push(
-                    Finding::error("settings-unreadable", &path, None)
-                        .says(format!("the settings cannot be read: {error}"))
-                        .help("mend its path or its permissions"),
-                );
-                Self::default()
-            }
-        }
-    }
-
-    fn parse(path: &Path, text: &str, findings: &mut Findings) -> Self {
-        let mut reader = Reader { path, text, findings };
+    /// Reads the text of the file `path`.
+    pub(super) fn parse(path: &Path, text: &[u8], findings: &mut Findings) -> Self {
         let mut settings = Self::default();
+        let text = match std::str::from_utf8(text) {
+            Ok(text) => text,
+            Err(error) => {
+                let text = text.get(..error.valid_up_to()).unwrap_or_default();
+                let text = std::str::from_utf8(text).unwrap_or_default();
+                let end = text.len()..text.len();
+                Reader { path, text, findings }.error(
+                    "not-utf-8",
+                    end,
+                    "the file is not UTF-8",
+                    "save it as UTF-8",
+                );
+                return settings;
+            }
+        };
+        let mut reader = Reader { path, text, findings };
         let table = match DeTable::parse(text) {
             Ok(table) => table.into_inner(),
             Err(error) => {
@@ -81,18 +88,8 @@ impl SettingsFile {
                 "socket_owner" => settings.socket_owner = reader.string(name, value),
                 "socket_group" => settings.socket_group = reader.string(name, value),
                 "socket_mode" => settings.socket_mode = reader.string(name, value),
-                unknown => {
-                    let help = match nearest(unknown, KEYS) {
-                        Some(near) => format!("did you mean {near}?"),
-                        None => format!("the settings are {}", KEYS.join(", ")),
-                    };
-                    reader.error(
-                        "unknown-setting",
-                        key.span(),
-                        &format!("there is no setting `{unknown}`"),
-                        &help,
-                    );
-                }
+                "reload" => settings.pace = reader.pace(value),
+                unknown => reader.unknown(unknown, key.span(), &KEYS),
             }
         }
         settings
@@ -106,6 +103,51 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn pace(&mut self, value: &Spanned<DeValue<'_>>) -> Pace {
+        let mut pace = Pace::default();
+        let Some(table) = value.get_ref().as_table() else {
+            self.error(
+                "bad-setting",
+                value.span(),
+                "`reload` must be a table",
+                "begin it with the line [reload]",
+            );
+            return pace;
+        };
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            let known = match name {
+                "poll" => &mut pace.poll,
+                "grace" => &mut pace.grace,
+                "patience" => &mut pace.patience,
+                unknown => {
+                    self.unknown(unknown, key.span(), &RELOAD_KEYS);
+                    continue;
+                }
+            };
+            if let Some(duration) = seconds(value.get_ref()) {
+                *known = duration;
+            } else {
+                let message = format!("`{name}` must be a number of seconds, from 0.01 to 86400");
+                self.error("bad-setting", value.span(), &message, "write for example 5");
+            }
+        }
+        pace
+    }
+
+    fn unknown(&mut self, name: &str, span: Range<usize>, known: &[&str]) {
+        let help = match nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("the settings here are {}", known.join(", ")),
+        };
+        self.error(
+            "unknown-setting",
+            span,
+            &format!("there is no setting `{name}`"),
+            &help,
+        );
+    }
+
     fn string(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Given<String>> {
         let place = Place::File(self.path.into(), Some(self.position(value.span())));
         if let Some(text) = value.get_ref().as_str() {
@@ -161,16 +203,28 @@ impl Reader<'_> {
     }
 }
 
+fn seconds(value: &DeValue<'_>) -> Option<Duration> {
+    let number: f64 = match value {
+        DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok()?,
+        DeValue::Float(number) => number.as_str().parse().ok()?,
+        _ => return None,
+    };
+    (0.01..=86400.0)
+        .contains(&number)
+        .then(|| Duration::from_secs_f64(number))
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
-    use super::SettingsFile;
+    use super::{Pace, SettingsFile};
     use crate::diagnostic::Findings;
 
     fn parse(text: &str) -> (SettingsFile, Vec<String>) {
         let mut findings = Findings::default();
-        let settings = SettingsFile::parse(Path::new("postmapd.toml"), text, &mut findings);
+        let settings = SettingsFile::parse(Path::new("postmapd.toml"), text.as_bytes(), &mut findings);
         (settings, findings.iter().map(ToString::to_string).collect())
     }
 
@@ -190,16 +244,36 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_its_place() {
-        let said = |text| parse(text).1.join("\n");
+        let said = |text: &str| parse(text).1.join("\n");
         assert!(
             said("\n lisen = 1")
                 .contains("postmapd.toml:2:2: error: there is no setting `lisen`; did you mean listen?")
         );
-        assert!(said("zzz = 1").contains("the settings are listen"));
+        assert!(said("zzz = 1").contains("the settings here are listen"));
         assert!(
             said("socket_mode = 660").contains("postmapd.toml:1:15: error: `socket_mode` must be a string")
         );
         assert!(said("listen = [1]").contains("postmapd.toml:1:11"));
         assert!(said("listen = ").contains("postmapd.toml:1:"));
+        assert!(
+            said("[reload]\npol = 1")
+                .contains("postmapd.toml:2:1: error: there is no setting `pol`; did you mean poll?")
+        );
+        for wrong in ["-1", "0", "\"5\"", "true", "nan", "1e9"] {
+            let said = parse(&format!("[reload]\ngrace = {wrong}")).1.join("\n");
+            assert!(
+                said.contains("postmapd.toml:2:9: error: `grace` must be"),
+                "{wrong}: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_pace_of_reloads_is_in_seconds() {
+        let (settings, said) = parse("[reload]\npoll = 0.25\npatience = 60\n");
+        assert!(said.is_empty(), "{said:?}");
+        assert_eq!(settings.pace.poll, Duration::from_millis(250));
+        assert_eq!(settings.pace.patience, Duration::from_secs(60));
+        assert_eq!(settings.pace.grace, Pace::default().grace);
     }
 }

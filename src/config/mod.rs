@@ -2,7 +2,10 @@
 //!
 //! The order is: defaults, `postmapd.toml`, environment, flags; the later wins. An empty variable is an unset one,
 //! because Compose passes variables on that nobody set. What is wrong becomes a finding with the place it came
-//! from; an error among them means that the server does not start.
+//! from; an error among them means that the server does not start, or, while it runs, that nothing changes.
+//!
+//! [`Sources`] say where to read, and stay as they are for the life of the process; [`Settings`] are what the flags,
+//! the environment and the settings file come to as of one reading of that file.
 //!
 //! - [`options`]: the flags, and the variables that begin with `POSTMAPD_`
 //! - [`mod@file`]: the settings file
@@ -12,7 +15,8 @@ pub mod file;
 pub mod options;
 pub mod relay_environment;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::address::Delimiters;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
@@ -27,17 +31,42 @@ pub const DEFAULT_DIR: &str = "/etc/postmapd";
 /// Where is listened where nothing else is said: local, and every map by its name.
 pub const DEFAULT_LISTEN: &str = "socketmap:inet:127.0.0.1:10451";
 
-/// What is read: the folder, and what the environment says about the default relay.
+/// Where everything is read: the folder, the settings file, and what the environment says.
 pub struct Sources {
-    /// The folder with the tables.
-    pub dir: PathBuf,
-    /// What begins an address extension.
-    pub delimiters: Delimiters,
+    dir: PathBuf,
+    settings_file: PathBuf,
+    settings_file_is_named: bool,
+    options: Options,
+    service: ServiceOptions,
     /// The default relay's variables.
     pub relay: RelayEnvironment,
 }
 
 impl Sources {
+    /// Takes flags and environment, and says what is wrong with the environment by itself.
+    pub fn new(options: Options, service: ServiceOptions, findings: &mut Findings) -> Self {
+        options::warn_of_unknown_variables(findings);
+        let relay = RelayEnvironment::from_process(findings);
+        // Whoever set a variable to something wrong learns it before anything is served.
+        relay.judge_inline(findings);
+        let dir = options.dir();
+        let named = options.config();
+        Self {
+            settings_file_is_named: named.is_some(),
+            settings_file: named.unwrap_or_else(|| dir.join("postmapd.toml")),
+            dir,
+            options,
+            service,
+            relay,
+        }
+    }
+
+    /// The folder with the tables.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The relay map.
     #[must_use]
     pub fn relay_map(&self) -> PathBuf {
@@ -48,6 +77,46 @@ impl Sources {
     #[must_use]
     pub fn credentials(&self) -> PathBuf {
         self.dir.join("postfix-sasl-password.cf")
+    }
+
+    /// The settings file.
+    #[must_use]
+    pub fn settings_file(&self) -> &Path {
+        &self.settings_file
+    }
+
+    /// Whether the settings file was named, and therefore has to be there.
+    #[must_use]
+    pub fn needs_settings_file(&self) -> bool {
+        self.settings_file_is_named
+    }
+
+    /// The settings, with `text` as the content of the settings file. Where `findings` has an error afterwards, they
+    /// are not to be used.
+    pub fn settings(&self, text: &[u8], findings: &mut Findings) -> Settings {
+        let file = SettingsFile::parse(&self.settings_file, text, findings);
+        let service = &self.service;
+        Settings {
+            listen: listen(service.listen(findings).or(file.listen), findings),
+            sockets: SocketAccess {
+                owner: service
+                    .socket_owner(findings)
+                    .or(file.socket_owner)
+                    .map(|given| given.value),
+                group: service
+                    .socket_group(findings)
+                    .or(file.socket_group)
+                    .map(|given| given.value),
+                mode: mode(service.socket_mode(findings).or(file.socket_mode), findings),
+            },
+            delimiters: delimiters(
+                self.options
+                    .recipient_delimiter(findings)
+                    .or(file.recipient_delimiter),
+                findings,
+            ),
+            pace: file.pace,
+        }
     }
 }
 
@@ -62,48 +131,38 @@ pub struct SocketAccess {
     pub mode: u32,
 }
 
-/// Every setting, checked.
-pub struct Settings {
-    /// What is read.
-    pub sources: Sources,
-    /// Where is listened.
-    pub listen: Vec<Endpoint>,
-    /// Who may use the UNIX sockets.
-    pub sockets: SocketAccess,
+/// How soon changes of the files are seen and believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// How often the files are compared without any hint.
+    pub poll: Duration,
+    /// How long a table that vanished, or was cut to nothing, is not believed.
+    pub grace: Duration,
+    /// How long a file that is open for writing is waited for.
+    pub patience: Duration,
 }
 
-impl Settings {
-    /// Collects the settings. Where `findings` has an error afterwards, they are not to be used.
-    pub fn collect(options: &Options, service: &ServiceOptions, findings: &mut Findings) -> Self {
-        options::warn_of_unknown_variables(findings);
-        let dir = options.dir();
-        let file = SettingsFile::read(options.config(), &dir, findings);
-        let relay = RelayEnvironment::from_process(findings);
-        // Whoever set a variable to something wrong learns it before anything is served.
-        relay.judge_inline(findings);
+impl Default for Pace {
+    fn default() -> Self {
         Self {
-            listen: listen(service.listen(findings).or(file.listen), findings),
-            sockets: SocketAccess {
-                owner: service
-                    .socket_owner(findings)
-                    .or(file.socket_owner)
-                    .map(|given| given.value),
-                group: service
-                    .socket_group(findings)
-                    .or(file.socket_group)
-                    .map(|given| given.value),
-                mode: mode(service.socket_mode(findings).or(file.socket_mode), findings),
-            },
-            sources: Sources {
-                dir,
-                delimiters: delimiters(
-                    options.recipient_delimiter(findings).or(file.recipient_delimiter),
-                    findings,
-                ),
-                relay,
-            },
+            poll: Duration::from_secs(5),
+            grace: Duration::from_secs(5),
+            patience: Duration::from_secs(30),
         }
     }
+}
+
+/// Every setting, checked.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where is listened. Counts at the start only.
+    pub listen: Vec<Endpoint>,
+    /// Who may use the UNIX sockets. Counts at the start only.
+    pub sockets: SocketAccess,
+    /// What begins an address extension.
+    pub delimiters: Delimiters,
+    /// How soon changes count.
+    pub pace: Pace,
 }
 
 fn listen(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Vec<Endpoint> {

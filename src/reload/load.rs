@@ -1,225 +1,241 @@
-//! Reading the sources whole and judging them: the one way in which anybody here reads a table.
+//! Reading the sources and judging them: the one way in which anybody here comes to a snapshot.
 //!
-//! Start, reload and `query` all go through [`load`], so that they judge alike. All files are read in one go; if
-//! any of them, or a link on the way to one, changed meanwhile, all are read again, so that what is read was there
-//! at one moment. Only regular files are read: a FIFO would hang, a directory says nothing.
+//! Start, reload and `query` all go through [`read`] and [`Reading::judge`], so that they judge alike. All files are
+//! read in one go; if any of them, or a link on the way to one, changed meanwhile, all are read again, so that what
+//! is read was there at one moment.
 //!
 //! What is missing in a folder that is there is an empty table. What cannot be read, a folder that is not there and
 //! a symbolic link that leads nowhere included, is a table that cannot tell.
+//!
+//! Reading and judging are two steps, because most readings find what was there before, and end with its digest.
 
-use std::collections::hash_map::DefaultHasher;
-use std::fs::{self, File, OpenOptions};
-use std::hash::Hasher;
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::collections::HashMap;
+use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
-use thiserror::Error;
-
+use super::way::{self, Stamp};
 use crate::answer::{Map, Reason};
-use crate::config::Sources;
-use crate::default_relay::DefaultRelay;
+use crate::config::{Settings, Sources};
 use crate::diagnostic::{Finding, Findings};
 use crate::routes::Snapshot;
 use crate::secret::Secret;
 use crate::table::Table;
-
-use super::way::{self, Stamp};
-
-/// The largest file: the index counts in 32 bits.
-pub const MAX_FILE: u64 = u32::MAX as u64;
+use crate::whole_file::{self, ReadError};
 
 /// How often sources are read that change while they are read, and how long is waited in between.
 const ATTEMPTS: u32 = 10;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 
-/// Why a file cannot be read.
-#[derive(Debug, Error)]
-pub enum ReadError {
-    /// The system says so.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// A directory, a FIFO, a socket, a device.
-    #[error("it is not a regular file")]
-    NotAFile,
-    /// More than [`MAX_FILE`].
-    #[error("it is larger than 4 GiB")]
-    TooLarge,
-    /// It was written to meanwhile.
-    #[error("it changes while it is read")]
-    Changing,
-}
-
-/// What became of one table file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// It was read, and has something in it.
-    Read,
-    /// It was read, and has not one byte in it.
-    Empty,
-    /// It is not there.
+/// What stands under the name of one source.
+pub enum Content {
+    /// This text.
+    Text(Secret),
+    /// Nothing: the folder is there, and has no such name.
     Missing,
-    /// It is there, or should be, and cannot be read.
-    Unreadable,
+    /// Something that cannot be read.
+    Unreadable(ReadError),
 }
 
-/// The sources as of one moment.
-pub struct Loaded {
-    /// The relay map.
-    pub relay_map: Table,
-    /// Its file.
-    pub relay_map_file: Presence,
-    /// The credentials.
-    pub credentials: Table,
-    /// Their file.
-    pub credentials_file: Presence,
-    /// The default relay.
-    pub default: DefaultRelay,
-    /// What is to be said about all of it.
-    pub findings: Findings,
-    /// A digest of all that was read: equal digests, equal content.
-    pub digest: u64,
-    /// The sources changed while they were read.
-    pub torn: bool,
-    /// The stamps of what was read.
+impl Content {
+    fn of(path: &Path) -> Self {
+        match whole_file::read(path) {
+            Ok(text) => Self::Text(text),
+            Err(error) if error.is_not_found() && is_missing(path) => Self::Missing,
+            Err(error) => Self::Unreadable(error),
+        }
+    }
+
+    /// Whether there is not one byte.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Missing => true,
+            Self::Unreadable(_) => false,
+        }
+    }
+
+    /// With the kind and the length, so that no two contents in a row can be taken for two others.
+    fn digest(&self, digest: &mut impl Hasher) {
+        let mut add = |kind, bytes: &[u8]| {
+            digest.write_u8(kind);
+            digest.write_usize(bytes.len());
+            digest.write(bytes);
+        };
+        match self {
+            Self::Text(text) => add(0, text.expose()),
+            Self::Missing => add(1, &[]),
+            Self::Unreadable(error) => add(2, error.to_string().as_bytes()),
+        }
+    }
+}
+
+/// Whether a file that was not found is not there, for certain: its folder is, and no link of its name.
+fn is_missing(path: &Path) -> bool {
+    let no_such_name = fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    no_such_name && fs::read_dir(folder.unwrap_or(Path::new("."))).is_ok()
+}
+
+/// All sources as of one moment, not judged yet.
+pub struct Reading {
+    settings_file: Content,
+    relay_map: Content,
+    credentials: Content,
+    secrets: Vec<(PathBuf, Content)>,
+    /// The sources kept changing while they were read: the relay map of one generation may stand beside the
+    /// credentials of another, and nothing of it may be used.
+    pub(super) torn: bool,
+    /// A digest of all of it: equal digests, equal content.
+    pub(super) digest: u64,
+    /// The stamps of all of it.
     pub(super) stamps: Vec<Option<Stamp>>,
 }
 
-impl Loaded {
-    /// The same with tables that cannot tell.
-    fn without_answers(mut self, dir: &Path) -> Self {
-        self.relay_map = Table::unreadable(Map::Relayhost, Reason::FileUnreadable(Map::Relayhost));
-        self.credentials = Table::unreadable(Map::Sasl, Reason::FileUnreadable(Map::Sasl));
-        self.findings.push(
-            Finding::error("files-changing", dir, None)
-                .says("the files change faster than they can be read")
-                .help(
-                    "write them less often, or each new version to a folder of its own and swap a link to it",
-                ),
-        );
-        self
-    }
-
-    /// The snapshot of what was loaded.
-    #[must_use]
-    pub fn into_snapshot(self, sources: &Sources, generation: u64) -> Snapshot {
-        Snapshot {
-            generation,
-            relay_map: self.relay_map,
-            credentials: self.credentials,
-            default: self.default,
-            delimiters: sources.delimiters.clone(),
-        }
-    }
-}
-
-/// Reads and judges all sources as they are at one moment.
-///
-/// Where they keep changing, the relay map of one generation may stand beside the credentials of another. What is
-/// returned is then [`Loaded::torn`], and cannot tell anything.
+/// Reads all sources as they are at one moment. `hasher` makes the digest.
 #[must_use]
-pub fn load(sources: &Sources) -> Loaded {
+pub fn read(sources: &Sources, hasher: &RandomState) -> Reading {
+    let mut before = stamps(sources);
     let mut attempts = 1;
     loop {
-        let before = stamps(sources);
-        let mut loaded = load_once(sources);
-        let after = stamps(sources);
-        loaded.torn = before != after;
-        loaded.stamps = after;
-        if !loaded.torn {
-            return loaded;
-        }
-        if attempts == ATTEMPTS {
-            return loaded.without_answers(&sources.dir);
+        let mut reading = read_once(sources, hasher);
+        reading.stamps = stamps(sources);
+        reading.torn = before != reading.stamps;
+        if !reading.torn || attempts == ATTEMPTS {
+            return reading;
         }
         attempts += 1;
         thread::sleep(BETWEEN_ATTEMPTS);
+        before = stamps(sources);
     }
 }
 
-fn load_once(sources: &Sources) -> Loaded {
-    let mut findings = Findings::default();
-    let mut digest = DefaultHasher::new();
-    let (relay_map, relay_map_file) = table(
-        Map::Relayhost,
-        &sources.dir,
-        &sources.relay_map(),
-        &mut findings,
-        &mut digest,
-    );
-    let (credentials, credentials_file) = table(
-        Map::Sasl,
-        &sources.dir,
-        &sources.credentials(),
-        &mut findings,
-        &mut digest,
-    );
-    let mut unreadable = Vec::new();
-    let mut read_secret = |path: &Path| match read_whole(path) {
-        Ok(text) => {
-            hash(&mut digest, text.expose());
-            Some(text)
-        }
-        Err(error) => {
-            hash(&mut digest, error.to_string().as_bytes());
-            unreadable.push(
-                Finding::error("secret-unreadable", path, None)
-                    .says(format!("the file cannot be read: {error}"))
-                    .help("mend its path or its permissions, or unset the variable that names it"),
-            );
-            None
-        }
+fn read_once(sources: &Sources, hasher: &RandomState) -> Reading {
+    let mut digest = hasher.build_hasher();
+    let mut content = |path: &Path| {
+        let content = Content::of(path);
+        content.digest(&mut digest);
+        content
     };
-    let default = sources.relay.resolve(&mut read_secret, &mut findings);
-    for finding in unreadable {
-        findings.push(finding);
-    }
-    Loaded {
+    let settings_file = content(sources.settings_file());
+    let relay_map = content(&sources.relay_map());
+    let credentials = content(&sources.credentials());
+    let secrets = sources
+        .relay
+        .files()
+        .map(|path| (path.to_owned(), content(path)))
+        .collect();
+    Reading {
+        settings_file,
         relay_map,
-        relay_map_file,
         credentials,
-        credentials_file,
-        default,
-        findings,
-        digest: digest.finish(),
+        secrets,
         torn: false,
+        digest: digest.finish(),
         stamps: Vec::new(),
     }
 }
 
-/// Hashes with the length, so that no two texts in a row can be taken for two others.
-fn hash(digest: &mut DefaultHasher, text: &[u8]) {
-    digest.write_usize(text.len());
-    digest.write(text);
+/// The sources as of one moment, judged.
+pub struct Loaded {
+    /// The snapshot, to which only its generation is missing.
+    pub snapshot: Snapshot,
+    /// The settings.
+    pub settings: Settings,
+    /// What is to be said about all of it.
+    pub findings: Findings,
+    /// The relay map's file is not there, or has not one byte.
+    pub relay_map_is_gone: bool,
+    /// Likewise the credentials' file.
+    pub credentials_are_gone: bool,
 }
 
-fn table(
-    map: Map,
-    dir: &Path,
-    path: &Path,
-    findings: &mut Findings,
-    digest: &mut DefaultHasher,
-) -> (Table, Presence) {
-    match read_whole(path) {
-        Ok(text) => {
-            hash(digest, text.expose());
-            let presence = if text.is_empty() {
-                Presence::Empty
+impl Reading {
+    /// Judges what was read.
+    #[must_use]
+    pub fn judge(self, sources: &Sources) -> Loaded {
+        let mut findings = Findings::default();
+        if self.torn {
+            findings.push(
+                Finding::error("files-changing", sources.dir(), None)
+                    .says("the files change faster than they can be read")
+                    .help("write each new version to a folder of its own and swap a link to it"),
+            );
+        }
+        let relay_map_is_gone = self.relay_map.is_gone();
+        let credentials_are_gone = self.credentials.is_gone();
+        let settings = settings(self.settings_file, sources, &mut findings);
+        let mut table = |map, path: PathBuf, content| {
+            if self.torn {
+                Table::unreadable(map, Reason::FileUnreadable(map))
             } else {
-                Presence::Read
+                table(map, &path, content, sources.dir(), &mut findings)
+            }
+        };
+        let relay_map = table(Map::Relayhost, sources.relay_map(), self.relay_map);
+        let credentials = table(Map::Sasl, sources.credentials(), self.credentials);
+        let secrets: HashMap<PathBuf, Secret> = self
+            .secrets
+            .into_iter()
+            .filter_map(|(path, content)| secret(path, content, &mut findings))
+            .collect();
+        let default = sources
+            .relay
+            .resolve(&mut |path| secrets.get(path).cloned(), &mut findings);
+        Loaded {
+            snapshot: Snapshot {
+                generation: 1,
+                relay_map,
+                credentials,
+                default,
+                delimiters: settings.delimiters.clone(),
+            },
+            settings,
+            findings,
+            relay_map_is_gone,
+            credentials_are_gone,
+        }
+    }
+}
+
+/// Reads and judges the settings alone, before anything else is known to be right.
+pub fn first_settings(sources: &Sources, findings: &mut Findings) -> Settings {
+    settings(Content::of(sources.settings_file()), sources, findings)
+}
+
+fn settings(content: Content, sources: &Sources, findings: &mut Findings) -> Settings {
+    let text = match content {
+        Content::Text(text) => text,
+        Content::Missing if !sources.needs_settings_file() => Secret::default(),
+        // Where the whole folder cannot be read, the tables say so.
+        Content::Unreadable(error) if error.is_not_found() && !sources.needs_settings_file() => {
+            Secret::default()
+        }
+        Content::Missing | Content::Unreadable(_) => {
+            let why = match content {
+                Content::Unreadable(error) => error.to_string(),
+                _ => "there is no such file".to_owned(),
             };
-            (Table::build(map, path, text, findings), presence)
+            findings.push(
+                Finding::error("settings-unreadable", sources.settings_file(), None)
+                    .says(format!("the settings cannot be read: {why}"))
+                    .help("mend the path or the permissions"),
+            );
+            Secret::default()
         }
-        Err(ReadError::Io(error)) if error.kind() == ErrorKind::NotFound && is_missing(dir, path) => {
-            hash(digest, b"missing");
-            (Table::empty(map), Presence::Missing)
-        }
-        Err(error) => {
-            hash(digest, b"unreadable");
-            hash(digest, error.to_string().as_bytes());
+    };
+    sources.settings(text.expose(), findings)
+}
+
+fn table(map: Map, path: &Path, content: Content, dir: &Path, findings: &mut Findings) -> Table {
+    match content {
+        Content::Text(text) => Table::build(map, path, text, findings),
+        Content::Missing => Table::empty(map),
+        Content::Unreadable(error) => {
             let (what, help) = if dir.is_dir() {
                 (path, "mend the file or its permissions")
             } else {
@@ -230,58 +246,34 @@ fn table(
                     .says(format!("the {map} map cannot be read: {error}"))
                     .help(help),
             );
-            (
-                Table::unreadable(map, Reason::FileUnreadable(map)),
-                Presence::Unreadable,
-            )
+            Table::unreadable(map, Reason::FileUnreadable(map))
         }
     }
 }
 
-/// Whether a file that was not found is not there, for certain: its folder is, and no link of its name.
-fn is_missing(dir: &Path, path: &Path) -> bool {
-    let no_such_name = fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-    no_such_name && fs::read_dir(dir).is_ok()
-}
-
-/// Reads a regular file whole.
-pub fn read_whole(path: &Path) -> Result<Secret, ReadError> {
-    // Without O_NONBLOCK, opening a FIFO waits for a writer.
-    let mut file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(ReadError::NotAFile);
-    }
-    let expected = usize::try_from(metadata.len()).map_err(|_| ReadError::TooLarge)?;
-    if metadata.len() > MAX_FILE {
-        return Err(ReadError::TooLarge);
-    }
-    let text = read_up_to(&mut file, expected)?;
-    if text.len() == expected {
-        Ok(text)
-    } else {
-        Err(ReadError::Changing)
-    }
-}
-
-/// Reads to the end, or to one byte more than `expected`. The memory is reserved at once, so that no copy of a
-/// password stays behind in a smaller piece.
-fn read_up_to(file: &mut File, expected: usize) -> io::Result<Secret> {
-    let mut bytes = Vec::with_capacity(expected.saturating_add(1));
-    let limit = u64::try_from(expected).unwrap_or(u64::MAX).saturating_add(1);
-    let result = file.take(limit).read_to_end(&mut bytes);
-    let text = Secret::from(bytes);
-    result.map(|_| text)
+fn secret(path: PathBuf, content: Content, findings: &mut Findings) -> Option<(PathBuf, Secret)> {
+    let why = match content {
+        Content::Text(text) => return Some((path, text)),
+        Content::Missing => "there is no such file".to_owned(),
+        Content::Unreadable(error) => error.to_string(),
+    };
+    findings.push(
+        Finding::error("secret-unreadable", &path, None)
+            .says(format!("the file cannot be read: {why}"))
+            .help("mend its path or its permissions, or unset the variable that names it"),
+    );
+    None
 }
 
 /// Every file that is read.
 #[must_use]
 pub fn paths(sources: &Sources) -> Vec<PathBuf> {
-    let tables = [sources.relay_map(), sources.credentials()];
-    tables
+    let files = [
+        sources.settings_file().to_owned(),
+        sources.relay_map(),
+        sources.credentials(),
+    ];
+    files
         .into_iter()
         .chain(sources.relay.files().map(Path::to_path_buf))
         .collect()

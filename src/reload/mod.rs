@@ -7,11 +7,13 @@
 //! - what is right becomes the next snapshot;
 //! - what is wrong is said in the log, once, and the last good snapshot stays in force. Only where there was never
 //!   a good one does a new bad one replace an old bad one, so that mending one error of two has its effect;
-//! - a table file that vanished, or that was cut to nothing, is believed after [`GRACE`]: most programs that
-//!   rewrite a file have a moment in which it is not there, or empty.
+//! - a table file that vanished, or that was cut to nothing, is believed after [`Pace::grace`]: most programs that
+//!   rewrite a file have a moment in which it is not there, or empty. A table of which only comments are left, in
+//!   contrast, was written by somebody, and counts at once.
 //!
-//! Limits: a file that was written to is read when it is closed, or after [`OPEN_AT_MOST`]. Where inotify cannot be
-//! had, a change takes up to [`POLL`], and nothing tells whether the writer is done.
+//! Limits: a file that was written to is read when it is closed, or after [`Pace::patience`]. Where the kernel reports
+//! no changes, a change is found after up to [`Pace::poll`], once nothing has changed for [`QUIET`], and nothing
+//! tells whether the writer is done.
 
 pub mod hints;
 pub mod load;
@@ -19,41 +21,42 @@ mod watch;
 mod way;
 
 use std::collections::HashSet;
+use std::hash::RandomState;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, error, info, warn};
 
-use crate::config::Sources;
+use crate::config::{Pace, Settings, Sources};
 use crate::diagnostic::{Findings, Severity};
 use crate::routes::{Routes, Snapshot};
 use hints::{Hint, Hints};
-use load::{Loaded, Presence};
+use load::{Loaded, Reading};
 use watch::Watch;
 use way::Stamp;
 
 /// How long nothing may happen before the files are read: enough for the second of two that are saved together.
-const REST: Duration = Duration::from_millis(10);
+pub const REST: Duration = Duration::from_millis(20);
 
 /// How long one waits for that rest at most.
-const RESTLESS_AT_MOST: Duration = Duration::from_secs(1);
+pub const RESTLESS_AT_MOST: Duration = Duration::from_secs(1);
 
-/// How long one waits at most for somebody to close a file that was written to.
-pub const OPEN_AT_MOST: Duration = Duration::from_secs(5);
-
-/// How often the files are compared without any hint.
-pub const POLL: Duration = Duration::from_secs(5);
-
-/// How long a vanished or emptied table is not believed.
-pub const GRACE: Duration = Duration::from_secs(5);
+/// How long nothing may change in a file of which the kernel does not report who writes to it.
+pub const QUIET: Duration = Duration::from_secs(1);
 
 /// Keeps the snapshot up to date, once it is started.
 pub struct Keeper {
     sources: Sources,
     hints: Arc<Hints>,
     watch: Watch,
+    /// Makes the digests.
+    hasher: RandomState,
+    /// The settings at the start, of which some cannot change.
+    started_with: Settings,
+    pace: Pace,
     /// Whether the snapshot in force is without errors.
     good: bool,
     /// The digest of what was read last, in force or not.
@@ -64,6 +67,8 @@ pub struct Keeper {
     stamps: Option<Vec<Option<Stamp>>>,
     /// The findings that the log has already, so that each is said once.
     reported: HashSet<String>,
+    /// Those of the snapshot in force.
+    reported_in_force: HashSet<String>,
     /// Since when a table is gone that is still in force.
     vanished: Option<Instant>,
 }
@@ -92,36 +97,44 @@ impl Drop for Reloader {
 }
 
 impl Keeper {
-    /// The first reading: the snapshot of what there is, be it with errors, which the log has then.
+    /// The first reading: the snapshot of what there is, be it with errors, which the log has then. `settings` are
+    /// those with which the server starts.
     #[must_use]
-    pub fn first(sources: Sources) -> (Self, Snapshot) {
+    pub fn first(sources: Sources, settings: Settings) -> (Self, Snapshot) {
         let started = Instant::now();
         let hints = Arc::new(Hints::default());
+        let hasher = RandomState::new();
         let mut watch = Watch::new(Arc::clone(&hints));
         // From before the reading, so that no change and no writer escapes.
         watch.arm(&load::paths(&sources));
-        let mut loaded = load::load(&sources);
-        let findings = std::mem::take(&mut loaded.findings);
-        let mut keeper = Self {
+        let mut reading = load::read(&sources, &hasher);
+        let stamps = trusted(&mut reading);
+        let digest = reading.digest;
+        let loaded = reading.judge(&sources);
+        let good = loaded.findings.errors() == 0;
+        let reported = report(&loaded.findings, &HashSet::new());
+        let keeper = Self {
+            sources,
             hints,
             watch,
-            good: findings.errors() == 0,
-            tried: loaded.digest,
-            current: loaded.digest,
-            stamps: trusted(&mut loaded),
-            reported: HashSet::new(),
+            hasher,
+            pace: settings.pace,
+            started_with: settings,
+            good,
+            tried: digest,
+            current: digest,
+            stamps,
+            reported_in_force: reported.clone(),
+            reported,
             vanished: None,
-            sources,
         };
-        report(&findings, &mut keeper.reported);
-        let snapshot = loaded.into_snapshot(&keeper.sources, 1);
-        announce(&snapshot, &findings, started.elapsed());
-        if !keeper.good {
+        announce(&loaded.snapshot, &loaded.findings, started.elapsed());
+        if !good {
             warn!(
                 "what has an error is answered with 'cannot tell' until it is mended; mail that needs it waits"
             );
         }
-        (keeper, snapshot)
+        (keeper, loaded.snapshot)
     }
 
     /// Starts the thread that publishes in `routes` from now on.
@@ -138,93 +151,163 @@ impl Keeper {
 
     fn run(mut self, routes: &Routes) {
         loop {
-            let mut deadline = Instant::now() + POLL;
+            let mut deadline = Instant::now() + self.pace.poll;
             if let Some(since) = self.vanished {
-                deadline = deadline.min(since + GRACE);
+                deadline = deadline.min(since + self.pace.grace);
             }
-            let hint = rest(&self.hints, self.hints.take(deadline));
+            let hint = rest(&self.hints, self.hints.take(deadline), self.pace.patience);
             if hint == Some(Hint::Stop) {
                 return;
             }
             self.watch.arm(&load::paths(&self.sources));
-            self.look(hint, routes);
+            if catch_unwind(AssertUnwindSafe(|| self.look(hint, routes))).is_err() {
+                // The hook has said where. This thread must live on, or no edit would ever count again.
+                error!("reading the files failed in a way that it never should; what is in force stays so");
+            }
         }
     }
 
-    /// Reads where there is something new to read, and publishes or keeps.
+    /// Reads where there may be something new, and publishes or keeps.
     fn look(&mut self, hint: Option<Hint>, routes: &Routes) {
         let asked = hint == Some(Hint::Reread);
-        let waiting = self.vanished.is_some();
-        if hint.is_none() && !waiting && self.stamps == Some(load::stamps(&self.sources)) {
+        if hint.is_none() && self.vanished.is_none() && !self.may_have_changed_unheard() {
             return;
         }
         let started = Instant::now();
-        let mut loaded = load::load(&self.sources);
-        self.stamps = trusted(&mut loaded);
-        if loaded.torn {
+        let mut reading = load::read(&self.sources, &self.hasher);
+        self.stamps = trusted(&mut reading);
+        if reading.torn {
             debug!("the files change faster than they can be read; looking again");
             return;
         }
-        let generation = routes.load().generation;
-        if asked {
-            // Whoever asks wants to hear what is wrong, be it said already.
-            self.reported.clear();
-        }
-        if loaded.digest == self.current {
-            report(&loaded.findings, &mut self.reported);
+        let digest = reading.digest;
+        if digest == self.current && !asked {
             if self.tried != self.current {
-                info!(generation, "the files are again as they are in force");
-            } else if asked {
-                info!(generation, "read again: nothing changed");
+                info!(
+                    generation = routes.load().generation,
+                    "the files are again as they are in force"
+                );
+                self.reported = self.reported_in_force.clone();
             }
             self.tried = self.current;
             self.vanished = None;
             return;
         }
-        if loaded.digest == self.tried && !asked && !waiting {
-            debug!("read again: as before, and not in force");
+        if digest == self.tried && !asked && self.vanished.is_none() {
             return;
         }
-        self.tried = loaded.digest;
-        report(&loaded.findings, &mut self.reported);
+        self.tried = digest;
+        let loaded = reading.judge(&self.sources);
+        if asked {
+            // Whoever asks wants to hear what is wrong, be it said already.
+            self.reported.clear();
+        }
+        self.reported = report(&loaded.findings, &self.reported);
+        self.decide(loaded, digest, asked, started, routes);
+    }
+
+    /// Publishes what was loaded, or keeps what is in force.
+    fn decide(&mut self, loaded: Loaded, digest: u64, asked: bool, started: Instant, routes: &Routes) {
+        let generation = routes.load().generation;
         let errors = loaded.findings.errors();
         if errors > 0 && self.good {
             self.vanished = None;
             error!(
                 generation,
-                errors, "the tables have errors and are not used; generation {generation} stays in force"
+                errors, "the files have errors and are not used; generation {generation} stays in force"
             );
             return;
         }
-        if has_vanished(&loaded, &routes.load()) && !asked {
+        if digest == self.current {
+            self.vanished = None;
+            info!(generation, errors, "read again: nothing changed");
+            return;
+        }
+        if !asked && has_vanished(&loaded, &routes.load()) {
             let since = *self.vanished.get_or_insert(started);
-            if since.elapsed() < GRACE {
+            if since.elapsed() < self.pace.grace {
                 debug!("a table is gone; waiting whether it comes back");
                 return;
             }
         }
         self.vanished = None;
         self.good = errors == 0;
-        self.current = loaded.digest;
-        let findings = std::mem::take(&mut loaded.findings);
-        routes.publish(loaded.into_snapshot(&self.sources, generation + 1));
-        announce(&routes.load(), &findings, started.elapsed());
+        self.current = digest;
+        self.reported_in_force = self.reported.clone();
+        self.pace = loaded.settings.pace;
+        self.name_what_needs_a_restart(&loaded.settings);
+        let snapshot = Snapshot {
+            generation: generation + 1,
+            ..loaded.snapshot
+        };
+        let before = routes.publish(snapshot);
+        announce(&routes.load(), &loaded.findings, started.elapsed());
+        retire(before);
+    }
+
+    /// Whether the files may be others than those that were read last, though no hint came.
+    fn may_have_changed_unheard(&self) -> bool {
+        let stamps = load::stamps(&self.sources);
+        if self.watch.hears_everything() {
+            return self.stamps.as_ref() != Some(&stamps);
+        }
+        // Nobody says when a writer is done, so it is awaited that nothing moves. The stamps of such a file system may
+        // be out of date, and so the content decides in any case.
+        if self.stamps.as_ref() != Some(&stamps) {
+            let latest = Instant::now() + self.pace.patience;
+            let mut last = stamps;
+            while Instant::now() < latest {
+                // Other hints keep until afterwards.
+                thread::sleep(QUIET.min(self.pace.poll));
+                let now = load::stamps(&self.sources);
+                if now == last {
+                    break;
+                }
+                last = now;
+            }
+        }
+        true
+    }
+
+    /// Says which changed settings cannot count while the server runs.
+    fn name_what_needs_a_restart(&self, settings: &Settings) {
+        let before = &self.started_with;
+        for (name, changed) in [
+            ("listen", settings.listen != before.listen),
+            ("socket_owner", settings.sockets.owner != before.sockets.owner),
+            ("socket_group", settings.sockets.group != before.sockets.group),
+            ("socket_mode", settings.sockets.mode != before.sockets.mode),
+        ] {
+            if changed {
+                let file = self.sources.settings_file().display();
+                warn!("{file}: {name} has changed, which counts after a restart");
+            }
+        }
     }
 }
 
 /// Whether a table that is in force with entries has no file any more, or one without a single byte.
 fn has_vanished(loaded: &Loaded, current: &Snapshot) -> bool {
-    let gone = |presence| matches!(presence, Presence::Missing | Presence::Empty);
-    (gone(loaded.relay_map_file) && !current.relay_map.is_empty())
-        || (gone(loaded.credentials_file) && !current.credentials.is_empty())
+    (loaded.relay_map_is_gone && !current.relay_map.is_empty())
+        || (loaded.credentials_are_gone && !current.credentials.is_empty())
+}
+
+/// Drops a snapshot here, and not in a thread that answers: wiping and freeing a large one takes milliseconds. A
+/// lookup that still uses it ends within microseconds.
+fn retire(snapshot: Arc<Snapshot>) {
+    let latest = Instant::now() + Duration::from_secs(1);
+    while Arc::strong_count(&snapshot) > 1 && Instant::now() < latest {
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(snapshot);
 }
 
 /// Waits until the files have come to rest, or until somebody does not want to wait.
-fn rest(hints: &Hints, mut noticed: Option<Hint>) -> Option<Hint> {
+fn rest(hints: &Hints, mut noticed: Option<Hint>, patience: Duration) -> Option<Hint> {
     let latest = Instant::now() + RESTLESS_AT_MOST;
     while noticed == Some(Hint::Changed) {
         let until = match hints.open_since() {
-            Some(since) => since + OPEN_AT_MOST,
+            Some(since) => since + patience,
             None => (Instant::now() + REST).min(latest),
         };
         match hints.take(until) {
@@ -238,16 +321,16 @@ fn rest(hints: &Hints, mut noticed: Option<Hint>) -> Option<Hint> {
 
 /// The stamps by which the next poll knows whether anything changed. A file that was changed within the last second
 /// may change again without a new stamp, because the kernel's clock for files ticks slowly.
-fn trusted(loaded: &mut Loaded) -> Option<Vec<Option<Stamp>>> {
-    let stamps = std::mem::take(&mut loaded.stamps);
+fn trusted(reading: &mut Reading) -> Option<Vec<Option<Stamp>>> {
+    let stamps = std::mem::take(&mut reading.stamps);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let now = i64::try_from(now.as_secs()).ok()?;
     let recent = stamps.iter().flatten().any(|stamp| stamp.changed_at() >= now - 1);
-    (!recent && !loaded.torn).then_some(stamps)
+    (!recent && !reading.torn).then_some(stamps)
 }
 
-/// Logs what was not logged yet.
-fn report(findings: &Findings, reported: &mut HashSet<String>) {
+/// Logs what was not logged yet, and says what the log has now.
+fn report(findings: &Findings, reported: &HashSet<String>) -> HashSet<String> {
     let mut now = HashSet::new();
     for finding in findings.iter() {
         let text = finding.to_string();
@@ -262,7 +345,7 @@ fn report(findings: &Findings, reported: &mut HashSet<String>) {
     if findings.dropped() > 0 {
         warn!("and {} findings more", findings.dropped());
     }
-    *reported = now;
+    now
 }
 
 /// The one line of a reload.

@@ -16,6 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::sys::statfs;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{debug, warn};
@@ -26,10 +27,11 @@ use super::way;
 /// What is watched now.
 pub(super) struct Watch {
     hints: Arc<Hints>,
-    /// Dropped last thing when another takes over: between the two no event is lost.
+    /// Replaced by another that is armed already, so that between the two no event is lost.
     watcher: Option<RecommendedWatcher>,
     armed: Vec<Watched>,
-    complained: bool,
+    /// Why not every change is heard of, where that is so. The log has it.
+    deaf: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,8 +48,13 @@ impl Watch {
             hints,
             watcher: None,
             armed: Vec::new(),
-            complained: false,
+            deaf: None,
         }
+    }
+
+    /// Whether every change gives a hint, as far as is known.
+    pub(super) fn hears_everything(&self) -> bool {
+        self.deaf.is_none()
     }
 
     /// Watches the way to each of `paths` as it is now. Cheap where it is as before.
@@ -62,24 +69,55 @@ impl Watch {
         if self.watcher.is_some() && wanted == self.armed {
             return;
         }
-        match start(&wanted, way.names, &self.hints) {
+        let deaf = match start(&wanted, way.names, &self.hints) {
             Ok(watcher) => {
                 debug!(places = wanted.len(), "watching");
                 self.watcher = Some(watcher);
-                self.armed = wanted;
-                self.complained = false;
+                wanted.iter().find_map(|place| silent_file_system(&place.path))
             }
             Err(error) => {
                 self.watcher = None;
-                if !self.complained {
-                    warn!(
-                        "changes are found by polling only: {error}; raise fs.inotify.max_user_instances or max_user_watches"
-                    );
-                    self.complained = true;
-                }
+                Some(format!(
+                    "changes are found by polling, because the kernel cannot watch the files: {error}; \
+                     raise fs.inotify.max_user_instances or fs.inotify.max_user_watches"
+                ))
             }
+        };
+        self.armed = wanted;
+        if let Some(reason) = &deaf
+            && self.deaf != deaf
+        {
+            warn!("{reason}");
         }
+        self.deaf = deaf;
     }
+}
+
+/// Whether `path` is on a file system that does not report every change: one that other hosts can write to, or one
+/// that is laid over another.
+fn silent_file_system(path: &Path) -> Option<String> {
+    // The magic numbers of statfs(2), for those that nix does not name.
+    const CIFS: i64 = 0xFF53_4D42;
+    const SMB2: i64 = 0xFE53_4D42;
+    const NINE_P: i64 = 0x0102_1997;
+    const CEPH: i64 = 0x00C3_6400;
+    let silent = [
+        (statfs::NFS_SUPER_MAGIC.0, "NFS"),
+        (statfs::SMB_SUPER_MAGIC.0, "SMB"),
+        (CIFS, "SMB"),
+        (SMB2, "SMB"),
+        (NINE_P, "9P"),
+        (CEPH, "Ceph"),
+        (statfs::AFS_SUPER_MAGIC.0, "AFS"),
+        (statfs::FUSE_SUPER_MAGIC.0, "FUSE"),
+        (statfs::OVERLAYFS_SUPER_MAGIC.0, "an overlay"),
+    ];
+    let kind = statfs::statfs(path).ok()?.filesystem_type().0;
+    let (_, name) = silent.into_iter().find(|(magic, _)| *magic == kind)?;
+    Some(format!(
+        "{} is on {name}, which does not report every change: its files are found changed by polling as well",
+        path.display()
+    ))
 }
 
 fn start(
