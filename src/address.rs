@@ -24,14 +24,19 @@ pub const NULL_SENDER: &[u8] = b"<>";
 /// Appends `text` folded as Postfix folds keys: Unicode full case folding where it is UTF-8 (`casefold(3)` with
 /// ICU: "ß" becomes "ss", both forms of the lower-case sigma become one), ASCII letters only where it is not.
 pub fn fold_into(text: &[u8], out: &mut Vec<u8>) {
-    match std::str::from_utf8(text) {
-        Ok(unicode) if !text.is_ascii() => {
-            let mut utf8 = [0; 4];
-            for folded in unicode.chars().default_case_fold() {
-                out.extend_from_slice(folded.encode_utf8(&mut utf8).as_bytes());
-            }
+    if !text.is_ascii()
+        && let Ok(unicode) = std::str::from_utf8(text)
+    {
+        let mut utf8 = [0; 4];
+        for folded in unicode.chars().default_case_fold() {
+            out.extend_from_slice(folded.encode_utf8(&mut utf8).as_bytes());
         }
-        _ => out.extend(text.iter().map(u8::to_ascii_lowercase)),
+        return;
+    }
+    let start = out.len();
+    out.extend_from_slice(text);
+    if let Some(copy) = out.get_mut(start..) {
+        copy.make_ascii_lowercase();
     }
 }
 

@@ -148,10 +148,14 @@ fn address(host: &[u8]) -> Option<IpAddr> {
     {
         return v6.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
     }
-    if let Ok(v4) = text.parse::<Ipv4Addr>() {
-        return Some(IpAddr::V4(v4));
+    if text.contains(':') {
+        return text.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
     }
-    text.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+    // Nearly every host is a name, and most names do not end in a digit.
+    let may_be_v4 = text.ends_with(|c: char| c.is_ascii_digit());
+    may_be_v4
+        .then(|| text.parse::<Ipv4Addr>().ok().map(IpAddr::V4))
+        .flatten()
 }
 
 /// `valid_hostname(3)`: labels of letters, digits, `-` and `_`, no empty one, no `-` at either end of one, 63 bytes

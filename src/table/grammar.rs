@@ -73,6 +73,7 @@ pub fn read<'a>(
         format,
         path,
         findings,
+        is_utf8: std::str::from_utf8(text).is_ok(),
         reading: Reading::default(),
     };
     let mut offset = 0;
@@ -87,12 +88,17 @@ pub fn read<'a>(
         );
     }
     let mut number = 0_u32;
-    for line in rest.split_inclusive(|c| *c == b'\n') {
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |newline| newline + 1);
+        let Some((line, after)) = rest.split_at_checked(end) else {
+            break;
+        };
         number = number.saturating_add(1);
         if let Some(record) = reader.line(number, offset, line) {
             take(record, reader.findings);
         }
-        offset += line.len();
+        offset += end;
+        rest = after;
     }
     reader.reading
 }
@@ -161,6 +167,8 @@ struct Reader<'f, 'p> {
     format: Format,
     path: &'p Path,
     findings: &'f mut Findings,
+    /// The whole text is UTF-8, and no line need be looked at by itself.
+    is_utf8: bool,
     reading: Reading,
 }
 
@@ -195,7 +203,7 @@ impl Reader<'_, '_> {
                     .help("remove the blanks before it: Postfix would glue it to the line before"),
             );
         }
-        if std::str::from_utf8(line).is_err() {
+        if !self.is_utf8 && std::str::from_utf8(line).is_err() {
             self.findings.push(
                 Finding::warning("not-utf-8", self.path, at(number, 0))
                     .says("the line is not UTF-8; its bytes are served as they are")
@@ -278,6 +286,13 @@ fn at(line: u32, offset: usize) -> Position {
 /// Where the key ends: at the first blank that stands neither in quotes nor after a backslash
 /// (`postmap/postmap.c`). `None` where a quote is not closed, or a backslash has nothing after it.
 fn key_end(text: &[u8]) -> Option<usize> {
+    let plain_end = memchr::memchr2(b' ', b'\t', text).unwrap_or(text.len());
+    if text
+        .get(..plain_end)
+        .is_some_and(|key| memchr::memchr2(b'"', b'\\', key).is_none())
+    {
+        return Some(plain_end);
+    }
     let mut quoted = false;
     let mut escaped = false;
     for (at, &c) in text.iter().enumerate() {

@@ -7,31 +7,20 @@
 //! The hash is SipHash with a key of this process (`RandomState`): queries come from the network and keys from
 //! files that customers may influence, so nobody shall be able to choose collisions.
 //!
-//! Limit: offsets have 32 bits, so that a text has up to 4 GiB. What lies beyond is refused ([`Insertion::Beyond`]).
+//! Limit: offsets have 32 bits, so that a text has up to 4 GiB.
 
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-/// What became of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Insertion {
-    /// It is in.
-    Done,
-    /// The key is there already, at this offset, and stays as it is.
-    Duplicate(u32),
-    /// It begins where no offset reaches.
-    Beyond,
-}
-
 /// Keys of entries, as the text has them.
 pub(super) trait Keys {
     /// Whether the entry at `offset` has this key, which is folded.
     fn is(&self, offset: u32, key: &[u8]) -> bool;
 
-    /// Hands the folded key of the entry at `offset` to `hash`.
-    fn hash(&self, offset: u32, hash: &dyn Fn(&[u8]) -> u64) -> u64;
+    /// Calls `with` with the folded key of the entry at `offset`.
+    fn with<T>(&self, offset: u32, with: impl FnOnce(&[u8]) -> T) -> T;
 }
 
 /// The index.
@@ -55,21 +44,22 @@ impl Index {
         self.offsets.len()
     }
 
-    /// Adds the entry at `offset`, whose folded key is `key`.
-    pub(super) fn insert(&mut self, key: &[u8], offset: usize, keys: &impl Keys) -> Insertion {
-        let Ok(offset) = u32::try_from(offset) else {
-            return Insertion::Beyond;
-        };
+    /// The hash of a folded key.
+    pub(super) fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// Adds the entry at `offset`, whose folded key has this hash. Where the key is there already, it stays as it is,
+    /// and the offset of its entry is returned.
+    pub(super) fn insert(&mut self, hash: u64, offset: u32, keys: &impl Keys) -> Result<(), u32> {
         let hasher = &self.hasher;
-        let rehash = |other: &u32| keys.hash(*other, &|key| hasher.hash_one(key));
-        match self
-            .offsets
-            .entry(hasher.hash_one(key), |other| keys.is(*other, key), rehash)
-        {
-            Entry::Occupied(first) => Insertion::Duplicate(*first.get()),
+        let same = |other: &u32| keys.with(offset, |key| keys.is(*other, key));
+        let rehash = |other: &u32| keys.with(*other, |key| hasher.hash_one(key));
+        match self.offsets.entry(hash, same, rehash) {
+            Entry::Occupied(first) => Err(*first.get()),
             Entry::Vacant(place) => {
                 place.insert(offset);
-                Insertion::Done
+                Ok(())
             }
         }
     }

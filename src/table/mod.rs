@@ -15,10 +15,10 @@ use std::path::Path;
 
 use crate::address::{self, Delimiters, SenderKeys};
 use crate::answer::{Map, Reason};
-use crate::diagnostic::{Finding, Findings};
+use crate::diagnostic::{Finding, Findings, Position};
 use crate::secret::Secret;
-use grammar::{Content, Format};
-use index::{Index, Insertion, Keys};
+use grammar::{Content, Format, Record};
+use index::{Index, Keys};
 
 /// What a table says of a key.
 #[derive(Clone, Copy)]
@@ -71,13 +71,85 @@ impl Keys for Text {
             .is_some_and(|(written, _)| address::is_key_of(written, key))
     }
 
-    fn hash(&self, offset: u32, hash: &dyn Fn(&[u8]) -> u64) -> u64 {
+    fn with<T>(&self, offset: u32, with: impl FnOnce(&[u8]) -> T) -> T {
         let mut keys = SenderKeys::default();
-        keys.read(
-            self.entry(offset).map_or(&[], |(written, _)| written),
-            &Delimiters::default(),
-        );
-        hash(keys.whole())
+        let written = self.entry(offset).map_or(&[][..], |(written, _)| written);
+        keys.read(written, &Delimiters::default());
+        with(keys.whole())
+    }
+}
+
+/// A table that grows. Entries are put into the index in batches: each falls somewhere else in memory, and only
+/// several in a row let the processor wait for all of them at once.
+struct Builder<'a> {
+    text: &'a Text,
+    path: &'a Path,
+    index: Index,
+    faults: HashSet<u32>,
+    batch: Vec<Pending>,
+    keys: SenderKeys,
+    no_extension: Delimiters,
+}
+
+struct Pending {
+    hash: u64,
+    offset: u32,
+    position: Position,
+    is_fault: bool,
+}
+
+impl<'a> Builder<'a> {
+    const BATCH: usize = 256;
+
+    fn new(text: &'a Text, path: &'a Path) -> Self {
+        let lines = memchr::memchr_iter(b'\n', text.bytes.expose()).count() + 1;
+        Self {
+            text,
+            path,
+            index: Index::with_capacity(lines),
+            faults: HashSet::new(),
+            batch: Vec::with_capacity(Self::BATCH),
+            keys: SenderKeys::default(),
+            no_extension: Delimiters::default(),
+        }
+    }
+
+    fn take(&mut self, record: &Record<'_>, findings: &mut Findings) {
+        // The text is no longer than offsets reach.
+        let Ok(offset) = u32::try_from(record.offset) else {
+            return;
+        };
+        self.keys.read(record.key, &self.no_extension);
+        self.batch.push(Pending {
+            hash: self.index.hash(self.keys.whole()),
+            offset,
+            position: record.position,
+            is_fault: matches!(record.content, Content::Fault),
+        });
+        if self.batch.len() == Self::BATCH {
+            self.flush(findings);
+        }
+    }
+
+    fn flush(&mut self, findings: &mut Findings) {
+        for pending in self.batch.drain(..) {
+            match self.index.insert(pending.hash, pending.offset, self.text) {
+                Ok(()) if pending.is_fault => {
+                    self.faults.insert(pending.offset);
+                }
+                Ok(()) => {}
+                Err(first) => findings.push_with(
+                    Finding::warning("duplicate-key", self.path, pending.position)
+                        .help("remove one of the two lines"),
+                    || {
+                        format!(
+                            "line {} has this key already, and the first wins",
+                            self.text.line(first)
+                        )
+                    },
+                ),
+            }
+        }
     }
 }
 
@@ -115,57 +187,36 @@ impl Table {
 
     /// Builds the table of `map` from the text of the file `path`.
     pub fn build(map: Map, path: &Path, text: Secret, findings: &mut Findings) -> Self {
+        if u32::try_from(text.len()).is_err() {
+            findings.push(
+                Finding::error("file-too-large", path, None)
+                    .says("the file is larger than 4 GiB")
+                    .help("split it between several servers"),
+            );
+            return Self::unreadable(map, Reason::FileUnreadable(map));
+        }
         let text = Text {
             format: format(map),
             bytes: text,
         };
-        let lines = memchr::memchr_iter(b'\n', text.bytes.expose()).count() + 1;
-        let mut index = Index::with_capacity(lines);
-        let mut faults = HashSet::new();
-        let mut beyond = false;
-        let mut keys = SenderKeys::default();
-        let whole = Delimiters::default();
+        let mut builder = Builder::new(&text, path);
         let reading = grammar::read(
             text.format,
             path,
             text.bytes.expose(),
             findings,
             |record, findings| {
-                keys.read(record.key, &whole);
-                match index.insert(keys.whole(), record.offset, &text) {
-                    Insertion::Done => {
-                        if let (Content::Fault, Ok(offset)) = (record.content, u32::try_from(record.offset)) {
-                            faults.insert(offset);
-                        }
-                    }
-                    Insertion::Duplicate(first) => findings.push_with(
-                        Finding::warning("duplicate-key", path, record.position)
-                            .help("remove one of the two lines"),
-                        || {
-                            format!(
-                                "line {} has this key already, and the first wins",
-                                text.line(first)
-                            )
-                        },
-                    ),
-                    Insertion::Beyond if beyond => {}
-                    Insertion::Beyond => {
-                        beyond = true;
-                        findings.push(
-                            Finding::error("table-too-large", path, record.position)
-                                .says("from here on the file is larger than 4 GiB")
-                                .help("split it between several servers"),
-                        );
-                    }
-                }
+                builder.take(&record, findings);
             },
         );
+        builder.flush(findings);
+        let Builder { index, faults, .. } = builder;
         Self {
             map,
-            text,
             index,
             faults,
-            incomplete: (reading.keys_unreadable || beyond).then_some(Reason::LineWithoutKey(map)),
+            text,
+            incomplete: reading.keys_unreadable.then_some(Reason::LineWithoutKey(map)),
         }
     }
 
