@@ -104,3 +104,50 @@ fn every_flag_and_variable_of_serve_is_in_its_help_and_every_variable_in_the_rea
         );
     }
 }
+
+#[test]
+fn the_manual_of_the_settings_file_names_every_setting_and_its_example_is_right() {
+    let manual = fs::read_to_string(repository().join("contrib/man/postmapd.toml.5")).unwrap();
+    let (_, example) = manual.split_once(".EX\n").unwrap();
+    let (example, _) = example.split_once(".EE").unwrap();
+    let setup = Setup::new().settings(example);
+    let ran = setup.query(&["relayhost", "x@one.test"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""));
+    // What the program itself says are the settings.
+    for (text, heading) in [
+        ("zzz = 1\n", ".SH SETTINGS"),
+        ("[reload]\nzzz = 1\n", ".SS [reload]"),
+    ] {
+        let ran = Setup::new().settings(text).query(&["relayhost", "x@one.test"]);
+        let (_, names) = ran
+            .stderr
+            .split_once("the settings here are ")
+            .expect("a list of settings");
+        let (_, section) = manual.split_once(heading).unwrap();
+        for name in names.trim().split(", ") {
+            assert!(section.contains(name), "{name} is not in the manual");
+        }
+    }
+}
+
+#[test]
+fn the_manual_of_the_tables_has_an_example_that_is_right() {
+    let manual = fs::read_to_string(repository().join("contrib/man/postmapd-tables.5")).unwrap();
+    let (_, example) = manual.split_once(".EX\n").unwrap();
+    let (example, _) = example.split_once(".EE").unwrap();
+    let (relaymap, credentials) = example.split_once("\n# postfix-sasl-password.cf\n").unwrap();
+    let setup = Setup::new().relaymap(relaymap).credentials(credentials);
+    for (map, key, expected) in [
+        ("relayhost", "x@domain1.com", "[relay1.org]:587\n"),
+        ("relayhost", "boss@domain1.com", "[relay9.org]:587\n"),
+        ("relayhost", "x@domain3.com", ""),
+        ("sasl", "[relay9.org]:587", "boss:another password\n"),
+    ] {
+        let ran = setup.query(&[map, key]);
+        assert_eq!(
+            (ran.stdout.as_str(), ran.stderr.as_str()),
+            (expected, ""),
+            "{key}"
+        );
+    }
+}
