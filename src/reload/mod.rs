@@ -7,12 +7,12 @@
 //! - what is right becomes the next snapshot;
 //! - what is wrong is said in the log, once, and the last good snapshot stays in force. Only where there was never
 //!   a good one does a new bad one replace an old bad one, so that mending one error of two has its effect;
-//! - a table file that vanished, or that was cut to nothing, is believed after [`Pace::grace`]: most programs that
+//! - a table file that vanished, or that was cut to nothing, is believed after [`crate::config::Pace::grace`]: most programs that
 //!   rewrite a file have a moment in which it is not there, or empty. A table of which only comments are left, in
 //!   contrast, was written by somebody, and counts at once.
 //!
-//! Limits: a file that was written to is read when it is closed, or after [`Pace::patience`]. Where the kernel reports
-//! no changes, a change is found after up to [`Pace::poll`], once nothing has changed for [`QUIET`], and nothing
+//! Limits: a file that was written to is read when it is closed, or after [`crate::config::Pace::patience`]. Where the kernel reports
+//! no changes, a change is found after up to [`crate::config::Pace::poll`], once nothing has changed for [`QUIET`], and nothing
 //! tells whether the writer is done.
 
 pub mod hints;
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, error, info, warn};
 
-use crate::config::{Pace, Settings, Sources};
+use crate::config::{Settings, Sources};
 use crate::diagnostic::{Findings, Severity};
 use crate::routes::{Routes, Snapshot};
 use hints::{Hint, Hints};
@@ -56,7 +56,8 @@ pub struct Keeper {
     hasher: RandomState,
     /// The settings at the start, of which some cannot change.
     started_with: Settings,
-    pace: Pace,
+    /// The settings as of the snapshot in force.
+    settings: Settings,
     /// Whether the snapshot in force is without errors.
     good: bool,
     /// The digest of what was read last, in force or not.
@@ -118,7 +119,7 @@ impl Keeper {
             hints,
             watch,
             hasher,
-            pace: settings.pace,
+            settings: settings.clone(),
             started_with: settings,
             good,
             tried: digest,
@@ -151,11 +152,15 @@ impl Keeper {
 
     fn run(mut self, routes: &Routes) {
         loop {
-            let mut deadline = Instant::now() + self.pace.poll;
+            let mut deadline = Instant::now() + self.settings.pace.poll;
             if let Some(since) = self.vanished {
-                deadline = deadline.min(since + self.pace.grace);
+                deadline = deadline.min(since + self.settings.pace.grace);
             }
-            let hint = rest(&self.hints, self.hints.take(deadline), self.pace.patience);
+            let hint = rest(
+                &self.hints,
+                self.hints.take(deadline),
+                self.settings.pace.patience,
+            );
             if hint == Some(Hint::Stop) {
                 return;
             }
@@ -177,7 +182,9 @@ impl Keeper {
         let mut reading = load::read(&self.sources, &self.hasher);
         self.stamps = trusted(&mut reading);
         if reading.torn {
-            debug!("the files change faster than they can be read; looking again");
+            if asked {
+                warn!("the files change faster than they can be read; what is in force stays so");
+            }
             return;
         }
         let digest = reading.digest;
@@ -225,7 +232,7 @@ impl Keeper {
         }
         if !asked && has_vanished(&loaded, &routes.load()) {
             let since = *self.vanished.get_or_insert(started);
-            if since.elapsed() < self.pace.grace {
+            if since.elapsed() < self.settings.pace.grace {
                 debug!("a table is gone; waiting whether it comes back");
                 return;
             }
@@ -234,8 +241,8 @@ impl Keeper {
         self.good = errors == 0;
         self.current = digest;
         self.reported_in_force = self.reported.clone();
-        self.pace = loaded.settings.pace;
         self.name_what_needs_a_restart(&loaded.settings);
+        self.settings = loaded.settings;
         let snapshot = Snapshot {
             generation: generation + 1,
             ..loaded.snapshot
@@ -254,11 +261,14 @@ impl Keeper {
         // Nobody says when a writer is done, so it is awaited that nothing moves. The stamps of such a file system may
         // be out of date, and so the content decides in any case.
         if self.stamps.as_ref() != Some(&stamps) {
-            let latest = Instant::now() + self.pace.patience;
+            let latest = Instant::now() + self.settings.pace.patience;
             let mut last = stamps;
             while Instant::now() < latest {
-                // Other hints keep until afterwards.
-                thread::sleep(QUIET.min(self.pace.poll));
+                let quiet = QUIET.min(self.settings.pace.poll);
+                if let Some(urgent @ (Hint::Reread | Hint::Stop)) = self.hints.take(Instant::now() + quiet) {
+                    self.hints.give(urgent);
+                    return false;
+                }
                 let now = load::stamps(&self.sources);
                 if now == last {
                     break;
@@ -271,14 +281,17 @@ impl Keeper {
 
     /// Says which changed settings cannot count while the server runs.
     fn name_what_needs_a_restart(&self, settings: &Settings) {
-        let before = &self.started_with;
-        for (name, changed) in [
-            ("listen", settings.listen != before.listen),
-            ("socket_owner", settings.sockets.owner != before.sockets.owner),
-            ("socket_group", settings.sockets.group != before.sockets.group),
-            ("socket_mode", settings.sockets.mode != before.sockets.mode),
-        ] {
-            if changed {
+        let differences = |other: &Settings| {
+            [
+                ("listen", settings.listen != other.listen),
+                ("socket_owner", settings.sockets.owner != other.sockets.owner),
+                ("socket_group", settings.sockets.group != other.sockets.group),
+                ("socket_mode", settings.sockets.mode != other.sockets.mode),
+            ]
+        };
+        let (since_start, now) = (differences(&self.started_with), differences(&self.settings));
+        for ((name, since_start), (_, now)) in since_start.into_iter().zip(now) {
+            if since_start && now {
                 let file = self.sources.settings_file().display();
                 warn!("{file}: {name} has changed, which counts after a restart");
             }
