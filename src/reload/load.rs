@@ -148,10 +148,19 @@ pub struct Loaded {
     pub settings: Settings,
     /// What is to be said about all of it.
     pub findings: Findings,
-    /// The relay map's file is not there, or has not one byte.
-    pub relay_map_is_gone: bool,
-    /// Likewise the credentials' file.
-    pub credentials_are_gone: bool,
+    /// Which files are not there, or have not one byte.
+    pub gone: Gone,
+}
+
+/// Which files are not there, or have not one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// The settings file.
+    pub settings_file: bool,
+    /// The relay map.
+    pub relay_map: bool,
+    /// The credentials.
+    pub credentials: bool,
 }
 
 impl Reading {
@@ -166,8 +175,13 @@ impl Reading {
                     .help("write each new version to a folder of its own and swap a link to it"),
             );
         }
-        let relay_map_is_gone = self.relay_map.is_gone();
-        let credentials_are_gone = self.credentials.is_gone();
+        let gone = Gone {
+            // One that cannot be read is an error, or its whole folder is missing.
+            settings_file: self.settings_file.is_gone()
+                || matches!(self.settings_file, Content::Unreadable(_)),
+            relay_map: self.relay_map.is_gone(),
+            credentials: self.credentials.is_gone(),
+        };
         let settings = settings(self.settings_file, sources, &mut findings);
         let mut table = |map, path: PathBuf, content| {
             if self.torn {
@@ -196,8 +210,7 @@ impl Reading {
             },
             settings,
             findings,
-            relay_map_is_gone,
-            credentials_are_gone,
+            gone,
         }
     }
 }
@@ -211,8 +224,10 @@ fn settings(content: Content, sources: &Sources, findings: &mut Findings) -> Set
     let text = match content {
         Content::Text(text) => text,
         Content::Missing if !sources.needs_settings_file() => Secret::default(),
-        // Where the whole folder cannot be read, the tables say so.
-        Content::Unreadable(error) if error.is_not_found() && !sources.needs_settings_file() => {
+        // Where the whole folder is missing, the tables say so.
+        Content::Unreadable(error)
+            if error.is_not_found() && !sources.needs_settings_file() && !sources.dir().exists() =>
+        {
             Secret::default()
         }
         Content::Missing | Content::Unreadable(_) => {

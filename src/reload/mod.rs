@@ -7,7 +7,7 @@
 //! - what is right becomes the next snapshot;
 //! - what is wrong is said in the log, once, and the last good snapshot stays in force. Only where there was never
 //!   a good one does a new bad one replace an old bad one, so that mending one error of two has its effect;
-//! - a table file that vanished, or that was cut to nothing, is believed after [`crate::config::Pace::grace`]: most programs that
+//! - a file that vanished, or that was cut to nothing, is believed after [`crate::config::Pace::grace`]: most programs that
 //!   rewrite a file have a moment in which it is not there, or empty. A table of which only comments are left, in
 //!   contrast, was written by somebody, and counts at once.
 //!
@@ -34,7 +34,7 @@ use crate::config::{Settings, Sources};
 use crate::diagnostic::{Findings, Severity};
 use crate::routes::{Routes, Snapshot};
 use hints::{Hint, Hints};
-use load::{Loaded, Reading};
+use load::{Gone, Loaded, Reading};
 use watch::Watch;
 use way::Stamp;
 
@@ -66,11 +66,13 @@ pub struct Keeper {
     current: u64,
     /// The stamps of what was read last. `None` where they cannot be trusted to change with the content.
     stamps: Option<Vec<Option<Stamp>>>,
+    /// Which files are gone in what is in force.
+    gone: Gone,
     /// The findings that the log has already, so that each is said once.
     reported: HashSet<String>,
     /// Those of the snapshot in force.
     reported_in_force: HashSet<String>,
-    /// Since when a table is gone that is still in force.
+    /// Since when a file is gone that is still in force.
     vanished: Option<Instant>,
 }
 
@@ -121,6 +123,7 @@ impl Keeper {
             hasher,
             settings: settings.clone(),
             started_with: settings,
+            gone: loaded.gone,
             good,
             tried: digest,
             current: digest,
@@ -175,8 +178,13 @@ impl Keeper {
     /// Reads where there may be something new, and publishes or keeps.
     fn look(&mut self, hint: Option<Hint>, routes: &Routes) {
         let asked = hint == Some(Hint::Reread);
-        if hint.is_none() && self.vanished.is_none() && !self.may_have_changed_unheard() {
+        let waiting = self.vanished.is_some();
+        if hint.is_none() && !waiting && !self.may_have_changed_unheard() {
             return;
+        }
+        if hint.is_some() {
+            // Gone again, perhaps, but not gone all the time.
+            self.vanished = None;
         }
         let started = Instant::now();
         let mut reading = load::read(&self.sources, &self.hasher);
@@ -200,7 +208,7 @@ impl Keeper {
             self.vanished = None;
             return;
         }
-        if digest == self.tried && !asked && self.vanished.is_none() {
+        if digest == self.tried && !asked && !waiting {
             return;
         }
         self.tried = digest;
@@ -230,10 +238,10 @@ impl Keeper {
             info!(generation, errors, "read again: nothing changed");
             return;
         }
-        if !asked && has_vanished(&loaded, &routes.load()) {
+        if !asked && self.has_vanished(loaded.gone, &routes.load()) {
             let since = *self.vanished.get_or_insert(started);
             if since.elapsed() < self.settings.pace.grace {
-                debug!("a table is gone; waiting whether it comes back");
+                debug!("a file is gone; waiting whether it comes back");
                 return;
             }
         }
@@ -243,6 +251,7 @@ impl Keeper {
         self.reported_in_force = self.reported.clone();
         self.name_what_needs_a_restart(&loaded.settings);
         self.settings = loaded.settings;
+        self.gone = loaded.gone;
         let snapshot = Snapshot {
             generation: generation + 1,
             ..loaded.snapshot
@@ -250,6 +259,14 @@ impl Keeper {
         let before = routes.publish(snapshot);
         announce(&routes.load(), &loaded.findings, started.elapsed());
         retire(before);
+    }
+
+    /// Whether a file that counts for something in what is in force is gone. A table that is in force and cannot tell
+    /// counts too: a folder that appears is filled one file after the other.
+    fn has_vanished(&self, gone: Gone, current: &Snapshot) -> bool {
+        (gone.relay_map && !current.relay_map.is_empty_for_certain())
+            || (gone.credentials && !current.credentials.is_empty_for_certain())
+            || (gone.settings_file && !self.gone.settings_file)
     }
 
     /// Whether the files may be others than those that were read last, though no hint came.
@@ -297,12 +314,6 @@ impl Keeper {
             }
         }
     }
-}
-
-/// Whether a table that is in force with entries has no file any more, or one without a single byte.
-fn has_vanished(loaded: &Loaded, current: &Snapshot) -> bool {
-    (loaded.relay_map_is_gone && !current.relay_map.is_empty())
-        || (loaded.credentials_are_gone && !current.credentials.is_empty())
 }
 
 /// Drops a snapshot here, and not in a thread that answers: wiping and freeing a large one takes milliseconds. A

@@ -169,9 +169,10 @@ fn hear(event: &Event, names: &HashSet<OsString>, hints: &Hints) {
     }
 }
 
-/// Whether what was created is a file that somebody opened and will write and close, and not a link or a folder.
+/// Whether what was created is a file that somebody opened and will write and close, and not a link of either kind
+/// or a folder. What has been written by now is an event of its own.
 fn begins_empty(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1)
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
 }
 
 fn watched(path: &Path) -> Option<Watched> {

@@ -232,6 +232,12 @@ impl Table {
         self.len() == 0
     }
 
+    /// Whether there is no entry, and it is certain that there is none.
+    #[must_use]
+    pub fn is_empty_for_certain(&self) -> bool {
+        self.is_empty() && self.incomplete.is_none()
+    }
+
     /// What the table says of the first of these keys that it has.
     pub fn find<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Hit<'_> {
         let found = keys.into_iter().find_map(|key| self.index.find(key, &self.text));
