@@ -3,13 +3,14 @@
 //! Only regular files are read: a FIFO would wait for a writer, a directory says nothing, a device never ends. What
 //! is read is a [`Secret`] from the first byte, because nobody knows what stands in it.
 //!
-//! A file that grows or shrinks while it is read is an error. One that is written over in place, to the same length,
-//! does not show here; whoever reads several files as of one moment looks at their stamps before and after.
+//! A file that grows or shrinks while it is read is an error. One in which somebody pauses half-way does not show
+//! here; whoever wants to know asks [`WholeFile::is_as_it_was`] a moment later.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::OFlag;
 use thiserror::Error;
@@ -44,8 +45,40 @@ impl ReadError {
     }
 }
 
+/// A file that was read.
+pub struct WholeFile {
+    /// What stood in it.
+    pub text: Secret,
+    file: File,
+    len: u64,
+    modified: (i64, i64),
+}
+
+impl WholeFile {
+    /// Whether it still has the length and the time that it had when it was read. A file that was replaced or removed
+    /// since is as it was.
+    #[must_use]
+    pub fn is_as_it_was(&self) -> bool {
+        self.file
+            .metadata()
+            .is_ok_and(|now| now.len() == self.len && modified(&now) == self.modified)
+    }
+
+    /// Whether it was written to within the last seconds, and somebody may be about to go on.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        self.modified.0 >= now - 2
+    }
+}
+
+fn modified(metadata: &Metadata) -> (i64, i64) {
+    (metadata.mtime(), metadata.mtime_nsec())
+}
+
 /// Reads the file whole.
-pub fn read(path: &Path) -> Result<Secret, ReadError> {
+pub fn read(path: &Path) -> Result<WholeFile, ReadError> {
     // Without O_NONBLOCK, opening a FIFO waits for a writer.
     let mut file = OpenOptions::new()
         .read(true)
@@ -60,11 +93,15 @@ pub fn read(path: &Path) -> Result<Secret, ReadError> {
     }
     let expected = usize::try_from(metadata.len()).map_err(|_| ReadError::TooLarge)?;
     let text = read_up_to(&mut file, expected)?;
-    if text.len() == expected {
-        Ok(text)
-    } else {
-        Err(ReadError::Changing)
+    if text.len() != expected {
+        return Err(ReadError::Changing);
     }
+    Ok(WholeFile {
+        text,
+        file,
+        len: metadata.len(),
+        modified: modified(&metadata),
+    })
 }
 
 /// Reads to the end, or to one byte more than `expected`. The memory is reserved at once, so that no copy of a

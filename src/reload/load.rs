@@ -24,16 +24,19 @@ use crate::diagnostic::{Finding, Findings};
 use crate::routes::Snapshot;
 use crate::secret::Secret;
 use crate::table::Table;
-use crate::whole_file::{self, ReadError};
+use crate::whole_file::{self, ReadError, WholeFile};
 
 /// How often sources are read that change while they are read, and how long is waited in between.
 const ATTEMPTS: u32 = 10;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 
+/// How long a file that was written to lately must stay as it was read.
+const STAYS: Duration = Duration::from_millis(10);
+
 /// What stands under the name of one source.
 pub enum Content {
     /// This text.
-    Text(Secret),
+    Text(WholeFile),
     /// Nothing: the folder is there, and has no such name.
     Missing,
     /// Something that cannot be read.
@@ -43,7 +46,7 @@ pub enum Content {
 impl Content {
     fn of(path: &Path) -> Self {
         match whole_file::read(path) {
-            Ok(text) => Self::Text(text),
+            Ok(file) => Self::Text(file),
             Err(error) if error.is_not_found() && is_missing(path) => Self::Missing,
             Err(error) => Self::Unreadable(error),
         }
@@ -53,7 +56,7 @@ impl Content {
     #[must_use]
     pub fn is_gone(&self) -> bool {
         match self {
-            Self::Text(text) => text.is_empty(),
+            Self::Text(file) => file.text.is_empty(),
             Self::Missing => true,
             Self::Unreadable(_) => false,
         }
@@ -67,7 +70,7 @@ impl Content {
             digest.write(bytes);
         };
         match self {
-            Self::Text(text) => add(0, text.expose()),
+            Self::Text(file) => add(0, file.text.expose()),
             Self::Missing => add(1, &[]),
             Self::Unreadable(error) => add(2, error.to_string().as_bytes()),
         }
@@ -104,7 +107,7 @@ pub fn read(sources: &Sources, hasher: &RandomState) -> Reading {
     loop {
         let mut reading = read_once(sources, hasher);
         reading.stamps = stamps(sources);
-        reading.torn = before != reading.stamps;
+        reading.torn = before != reading.stamps || !reading.stays();
         if !reading.torn || attempts == ATTEMPTS {
             return reading;
         }
@@ -137,6 +140,26 @@ fn read_once(sources: &Sources, hasher: &RandomState) -> Reading {
         torn: false,
         digest: digest.finish(),
         stamps: Vec::new(),
+    }
+}
+
+impl Reading {
+    /// Whether nobody is in the middle of writing to what was read, as far as that shows within [`STAYS`].
+    fn stays(&self) -> bool {
+        let secrets = self.secrets.iter().map(|(_, content)| content);
+        let contents = [&self.settings_file, &self.relay_map, &self.credentials]
+            .into_iter()
+            .chain(secrets);
+        let fresh: Vec<&WholeFile> = contents
+            .filter_map(|content| match content {
+                Content::Text(file) if file.is_fresh() => Some(file),
+                _ => None,
+            })
+            .collect();
+        if !fresh.is_empty() {
+            thread::sleep(STAYS);
+        }
+        fresh.into_iter().all(WholeFile::is_as_it_was)
     }
 }
 
@@ -222,7 +245,7 @@ pub fn first_settings(sources: &Sources, findings: &mut Findings) -> Settings {
 
 fn settings(content: Content, sources: &Sources, findings: &mut Findings) -> Settings {
     let text = match content {
-        Content::Text(text) => text,
+        Content::Text(file) => file.text,
         Content::Missing if !sources.needs_settings_file() => Secret::default(),
         // Where the whole folder is missing, the tables say so.
         Content::Unreadable(error)
@@ -248,7 +271,7 @@ fn settings(content: Content, sources: &Sources, findings: &mut Findings) -> Set
 
 fn table(map: Map, path: &Path, content: Content, dir: &Path, findings: &mut Findings) -> Table {
     match content {
-        Content::Text(text) => Table::build(map, path, text, findings),
+        Content::Text(file) => Table::build(map, path, file.text, findings),
         Content::Missing => Table::empty(map),
         Content::Unreadable(error) => {
             let (what, help) = if dir.is_dir() {
@@ -268,7 +291,7 @@ fn table(map: Map, path: &Path, content: Content, dir: &Path, findings: &mut Fin
 
 fn secret(path: PathBuf, content: Content, findings: &mut Findings) -> Option<(PathBuf, Secret)> {
     let why = match content {
-        Content::Text(text) => return Some((path, text)),
+        Content::Text(file) => return Some((path, file.text)),
         Content::Missing => "there is no such file".to_owned(),
         Content::Unreadable(error) => error.to_string(),
     };
@@ -278,6 +301,21 @@ fn secret(path: PathBuf, content: Content, findings: &mut Findings) -> Option<(P
             .help("mend its path or its permissions, or unset the variable that names it"),
     );
     None
+}
+
+/// The stamps of those files that are gone: a file that is cut to nothing again and again was not gone all the time.
+#[must_use]
+pub(super) fn stamps_of_gone(sources: &Sources, gone: Gone) -> Vec<Option<Stamp>> {
+    let files = [
+        (gone.settings_file, sources.settings_file().to_owned()),
+        (gone.relay_map, sources.relay_map()),
+        (gone.credentials, sources.credentials()),
+    ];
+    files
+        .iter()
+        .filter(|(gone, _)| *gone)
+        .flat_map(|(_, path)| way::stamps(path))
+        .collect()
 }
 
 /// Every file that is read.

@@ -73,7 +73,13 @@ pub struct Keeper {
     /// Those of the snapshot in force.
     reported_in_force: HashSet<String>,
     /// Since when a file is gone that is still in force.
-    vanished: Option<Instant>,
+    vanished: Option<Vanished>,
+}
+
+/// Files that are gone.
+struct Vanished {
+    since: Instant,
+    files: Vec<Option<Stamp>>,
 }
 
 /// The thread of a [`Keeper`]. Ends, and is waited for, when dropped.
@@ -156,40 +162,35 @@ impl Keeper {
     fn run(mut self, routes: &Routes) {
         loop {
             let mut deadline = Instant::now() + self.settings.pace.poll;
-            if let Some(since) = self.vanished {
-                deadline = deadline.min(since + self.settings.pace.grace);
+            if let Some(vanished) = &self.vanished {
+                deadline = deadline.min(vanished.since + self.settings.pace.grace);
             }
-            let hint = rest(
-                &self.hints,
-                self.hints.take(deadline),
-                self.settings.pace.patience,
-            );
+            let noticed = self.hints.take(deadline);
+            let (hint, impatient) = rest(&self.hints, noticed, self.settings.pace.patience);
             if hint == Some(Hint::Stop) {
                 return;
             }
             self.watch.arm(&load::paths(&self.sources));
-            if catch_unwind(AssertUnwindSafe(|| self.look(hint, routes))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.look(hint, impatient, routes))).is_err() {
                 // The hook has said where. This thread must live on, or no edit would ever count again.
                 error!("reading the files failed in a way that it never should; what is in force stays so");
             }
         }
     }
 
-    /// Reads where there may be something new, and publishes or keeps.
-    fn look(&mut self, hint: Option<Hint>, routes: &Routes) {
+    /// Reads where there may be something new, and publishes or keeps. Who is `impatient` reads what somebody is still
+    /// writing.
+    fn look(&mut self, hint: Option<Hint>, impatient: bool, routes: &Routes) {
         let asked = hint == Some(Hint::Reread);
         let waiting = self.vanished.is_some();
         if hint.is_none() && !waiting && !self.may_have_changed_unheard() {
             return;
         }
-        if hint.is_some() {
-            // Gone again, perhaps, but not gone all the time.
-            self.vanished = None;
-        }
         let started = Instant::now();
         let mut reading = load::read(&self.sources, &self.hasher);
         self.stamps = trusted(&mut reading);
-        if reading.torn {
+        // Somebody may have begun to write while the files were read, and have paused.
+        if reading.torn || (!impatient && self.hints.open_since().is_some()) {
             if asked {
                 warn!("the files change faster than they can be read; what is in force stays so");
             }
@@ -239,9 +240,17 @@ impl Keeper {
             return;
         }
         if !asked && self.has_vanished(loaded.gone, &routes.load()) {
-            let since = *self.vanished.get_or_insert(started);
-            if since.elapsed() < self.settings.pace.grace {
+            let files = load::stamps_of_gone(&self.sources, loaded.gone);
+            let vanished = match self.vanished.take() {
+                Some(before) if before.files == files => before,
+                _ => Vanished {
+                    since: started,
+                    files,
+                },
+            };
+            if vanished.since.elapsed() < self.settings.pace.grace {
                 debug!("a file is gone; waiting whether it comes back");
+                self.vanished = Some(vanished);
                 return;
             }
         }
@@ -326,21 +335,26 @@ fn retire(snapshot: Arc<Snapshot>) {
     drop(snapshot);
 }
 
-/// Waits until the files have come to rest, or until somebody does not want to wait.
-fn rest(hints: &Hints, mut noticed: Option<Hint>, patience: Duration) -> Option<Hint> {
+/// Waits until the files have come to rest and nobody writes to them. Whoever asks to read now waits for writers
+/// only, and the end waits for nothing. Also says whether a writer took longer than the patience lasts.
+fn rest(hints: &Hints, mut noticed: Option<Hint>, patience: Duration) -> (Option<Hint>, bool) {
     let latest = Instant::now() + RESTLESS_AT_MOST;
-    while noticed == Some(Hint::Changed) {
-        let until = match hints.open_since() {
+    while let Some(hint @ (Hint::Changed | Hint::Reread)) = noticed {
+        let open = hints.open_since();
+        let until = match open {
             Some(since) => since + patience,
+            None if hint == Hint::Reread => break,
             None => (Instant::now() + REST).min(latest),
         };
         match hints.take(until) {
-            Some(more) if more > Hint::Changed || Instant::now() < until => noticed = Some(more),
-            _ => break,
+            Some(more) if more > hint || Instant::now() < until => noticed = Some(more.max(hint)),
+            _ => {
+                hints.forget_open();
+                return (noticed, open.is_some());
+            }
         }
     }
-    hints.forget_open();
-    noticed
+    (noticed, false)
 }
 
 /// The stamps by which the next poll knows whether anything changed. A file that was changed within the last second

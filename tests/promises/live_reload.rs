@@ -14,17 +14,17 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-const LIVE: Duration = Duration::from_millis(500);
+pub(crate) const LIVE: Duration = Duration::from_millis(500);
 
-fn relay(n: usize) -> String {
+pub(crate) fn relay(n: usize) -> String {
     format!("[relay{n}.test]:587")
 }
 
-fn table(n: usize) -> String {
+pub(crate) fn table(n: usize) -> String {
     format!("# generation {n}\n@one.test {}\n@two.test [two.test]\n", relay(n))
 }
 
-fn setup() -> Setup {
+pub(crate) fn setup() -> Setup {
     Setup::new()
         .relaymap(table(0))
         .credentials("@one.test user0:secret0\n@two.test two:secret\n")
@@ -33,7 +33,7 @@ fn setup() -> Setup {
 /// Tries an edit three times, each with the next generation, and asks on one connection all the while.
 ///
 /// Every answer on the way is the old or the new one, and the other entry is never away.
-fn edits_are_live(daemon: &Daemon, mut edit: impl FnMut(usize)) {
+pub(crate) fn edits_are_live(daemon: &Daemon, mut edit: impl FnMut(usize)) {
     let mut client = Socketmap::to(daemon, 0);
     let old = client.ask("relayhost", "ann@one.test");
     let mut late = Vec::new();
@@ -198,7 +198,7 @@ fn a_file_with_an_older_time_and_the_same_size_is_live() {
 }
 
 /// Points a symbolic link elsewhere in one step, as Kubernetes does.
-fn repoint(link: &Path, target: &Path) {
+pub(crate) fn repoint(link: &Path, target: &Path) {
     let new = link.with_file_name("..new");
     symlink(target, &new).unwrap();
     fs::rename(new, link).unwrap();
@@ -237,7 +237,7 @@ fn the_target_of_a_symbolic_link_is_live() {
 }
 
 /// Both files of a generation, in a folder of their own.
-fn version(dir: &Path, n: usize) {
+pub(crate) fn version(dir: &Path, n: usize) {
     let folder = dir.join(format!("..version{n}"));
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join(RELAYMAP), table(n)).unwrap();
@@ -245,7 +245,7 @@ fn version(dir: &Path, n: usize) {
 }
 
 /// A folder as Kubernetes mounts one: both files are links through `..data`, and that is a link to a version.
-fn mounted() -> Setup {
+pub(crate) fn mounted() -> Setup {
     let setup = Setup::new();
     version(setup.dir(), 0);
     symlink("..version0", setup.dir().join("..data")).unwrap();
@@ -330,7 +330,7 @@ fn a_burst_of_swaps_never_pairs_a_relay_with_another_generations_password() {
 }
 
 /// The n of `[relayn.test]:587`.
-fn generation(reply: &Reply) -> usize {
+pub(crate) fn generation(reply: &Reply) -> usize {
     let Reply::Found(value) = reply else {
         panic!("no relay: {reply:?}")
     };

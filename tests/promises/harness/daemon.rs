@@ -31,6 +31,8 @@ pub(crate) const SETTINGS: &str = "postmapd.toml";
 /// What a daemon is started with. A clone shares the folder.
 #[derive(Clone)]
 pub(crate) struct Setup {
+    /// A program, and its arguments, that becomes the daemon.
+    within: Vec<OsString>,
     binary: PathBuf,
     /// Keeps a temporary folder alive as long as anybody uses it.
     temporary: Option<Arc<tempfile::TempDir>>,
@@ -62,6 +64,7 @@ impl Setup {
     /// A folder of the caller's, which outlives the daemon.
     pub(crate) fn in_folder(dir: &Path) -> Self {
         Self {
+            within: Vec::new(),
             binary: option_env!("CARGO_BIN_EXE_postmapd").map_or_else(PathBuf::new, PathBuf::from),
             temporary: None,
             root: dir.to_path_buf(),
@@ -77,6 +80,12 @@ impl Setup {
     /// The program to start, where Cargo does not name it (an example).
     pub(crate) fn binary(mut self, path: impl Into<PathBuf>) -> Self {
         self.binary = path.into();
+        self
+    }
+
+    /// Starts the program by way of another one, which takes it as its last arguments and becomes it (exec).
+    pub(crate) fn within<S: AsRef<OsStr>>(mut self, program: impl IntoIterator<Item = S>) -> Self {
+        self.within = program.into_iter().map(|word| word.as_ref().into()).collect();
         self
     }
 
@@ -143,8 +152,14 @@ impl Setup {
 
     /// The same program on the same folder with the same environment: `postmapd COMMAND --dir DIR …`.
     pub(crate) fn command(&self, command: &str) -> Command {
-        let mut process = Command::new(&self.binary);
+        let mut words = self
+            .within
+            .iter()
+            .map(OsString::as_os_str)
+            .chain([self.binary.as_os_str()]);
+        let mut process = Command::new(words.next().expect("a program"));
         process
+            .args(words)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs(self.env.iter().map(|(name, value)| (name, value)))

@@ -2,7 +2,9 @@
 
 pub(crate) mod client;
 pub(crate) mod daemon;
+pub(crate) mod observer;
 pub(crate) mod postfix;
+pub(crate) mod remote_folder;
 pub(crate) mod smtp_server;
 
 use std::fmt::Debug;

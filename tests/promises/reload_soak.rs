@@ -1,0 +1,284 @@
+//! Promise: however often the files flip, and under whatever load, each pair of answers is of one version, none is
+//! missing, no connection ends, the last version wins, and the server does not grow.
+//!
+//! A minute long by default. `POSTMAPD_SOAK_SECONDS=3600 cargo test --test promises soak -- --nocapture` is an hour,
+//! and says how far it is.
+
+use crate::harness::client::{Reply, Socketmap};
+use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, Setup};
+use crate::live_reload::{generation, mounted, relay, repoint};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How many ask at the same time, each on a connection of its own.
+const CLIENTS: usize = 3;
+
+/// How much the server may grow after its first reloads: that of less than a hundred snapshots.
+const GROWTH_KIB: u64 = 3 << 10;
+
+/// How long it lasts.
+fn length() -> Duration {
+    let seconds = std::env::var("POSTMAPD_SOAK_SECONDS").ok();
+    let seconds = seconds.map_or(60.0, |seconds| seconds.parse().expect("a number of seconds"));
+    Duration::from_secs_f64(seconds)
+}
+
+/// Both files of a version, in a folder of their own beside the others. The sender's entries stand at the ends of
+/// the tables, and what is between them differs in length.
+fn write_version(parent: &Path, n: usize) {
+    let folder = parent.join(format!("..version{n}"));
+    fs::create_dir(&folder).unwrap();
+    let (mut map, mut credentials) = (String::new(), String::new());
+    for k in 0..800 + n % 7 {
+        writeln!(map, "@d{k}.test [x.test]").unwrap();
+        writeln!(credentials, "@d{k}.test user:secret").unwrap();
+    }
+    fs::write(folder.join(RELAYMAP), map + &format!("@one.test {}\n", relay(n))).unwrap();
+    let text = format!("@one.test user{n}:secret{n}\n{credentials}");
+    fs::write(folder.join(CREDENTIALS), text).unwrap();
+}
+
+/// Who flips, and how.
+struct Flipper {
+    /// Where the folders of the versions are.
+    parent: PathBuf,
+    /// The link that is pointed at one of them.
+    link: PathBuf,
+    /// The version that it points at.
+    at: usize,
+    /// The highest version that was ever made.
+    last: usize,
+    flips: usize,
+}
+
+impl Flipper {
+    fn point(&mut self, n: usize) {
+        repoint(&self.link, Path::new(&format!("..version{n}")));
+        self.at = n;
+        self.flips += 1;
+    }
+
+    /// To and fro between two folders that stay, so that every file comes back as it was.
+    fn alternate(&mut self, times: usize) {
+        let (one, other) = (self.last, self.last - 1);
+        for _ in 0..times {
+            self.point(if self.at == one { other } else { one });
+        }
+    }
+
+    /// To a folder that was not there before; the one before the last goes.
+    fn renew(&mut self) {
+        self.last += 1;
+        write_version(&self.parent, self.last);
+        self.point(self.last);
+        if let Some(old) = self.last.checked_sub(2) {
+            fs::remove_dir_all(self.parent.join(format!("..version{old}"))).unwrap();
+        }
+    }
+
+    /// Flips in every rhythm until the time is over: bursts without a pause, single flips, and short rests.
+    fn flip(&mut self, until: Instant) {
+        for round in 0_u64.. {
+            if Instant::now() >= until {
+                return;
+            }
+            match round % 4 {
+                0 => self.alternate(60),
+                1 => self.renew(),
+                2 => {
+                    for _ in 0..6 {
+                        self.alternate(1);
+                        thread::sleep(Duration::from_millis(round % 5));
+                    }
+                }
+                _ => {
+                    self.renew();
+                    self.renew();
+                }
+            }
+            // The pauses of whoever edits: some shorter than what the server waits for rest, some longer.
+            thread::sleep(Duration::from_millis(7 * (round % 9)));
+        }
+    }
+}
+
+/// What the process holds: memory in KiB, and open files.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    memory: u64,
+    files: usize,
+    threads: usize,
+}
+
+fn size(daemon: &Daemon) -> Size {
+    let process = PathBuf::from(format!("/proc/{}", daemon.pid()));
+    let status = fs::read_to_string(process.join("status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    let count = |folder| fs::read_dir(process.join(folder)).unwrap().count();
+    Size {
+        memory: line.trim_end_matches("kB").trim().parse().unwrap(),
+        files: count("fd"),
+        threads: count("task"),
+    }
+}
+
+/// The least of several sizes: watches that are made anew stand beside the old ones for a moment.
+fn settled_size(daemon: &Daemon) -> Size {
+    let sizes = (0..10).map(|_| {
+        thread::sleep(Duration::from_millis(20));
+        size(daemon)
+    });
+    let least = |one: Size, other: Size| Size {
+        memory: one.memory.min(other.memory),
+        files: one.files.min(other.files),
+        threads: one.threads.min(other.threads),
+    };
+    sizes.reduce(least).unwrap()
+}
+
+/// Asks pairs until it is told to end; fails at the first that is torn or not there.
+fn ask(daemon: &Daemon, stop: &AtomicBool, pairs: &AtomicUsize, seen: &Mutex<BTreeSet<usize>>) {
+    let mut client = Socketmap::to(daemon, 0);
+    let questions = [("relayhost", "ann@one.test"), ("sasl", "ann@one.test")].repeat(8);
+    let mut versions = BTreeSet::new();
+    while !stop.load(Ordering::Relaxed) {
+        for pair in client.ask_all(&questions).chunks(2) {
+            let version = generation(&pair[0]);
+            let password = Reply::Found(format!("user{version}:secret{version}"));
+            assert_eq!(pair[1], password, "beside the relay of version {version}");
+            versions.insert(version);
+        }
+        pairs.fetch_add(8, Ordering::Relaxed);
+        thread::sleep(Duration::from_millis(3));
+    }
+    seen.lock().unwrap().extend(versions);
+}
+
+/// Flips the link for as long as is wished, a quarter to warm up, under the eyes of several clients.
+fn soak(daemon: &Daemon, mut flipper: Flipper) {
+    let length = length();
+    let (stop, pairs, seen) = (AtomicBool::new(false), AtomicUsize::new(0), Mutex::default());
+    let sizes = thread::scope(|scope| {
+        struct Stop<'a>(&'a AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| scope.spawn(|| ask(daemon, &stop, &pairs, &seen)))
+            .collect();
+        let _stop = Stop(&stop);
+        let begun = Instant::now();
+        let mut sizes = Vec::new();
+        let steps = 12;
+        for step in 1..=steps {
+            flipper.flip(begun + length * step / steps);
+            assert!(
+                !clients.iter().any(thread::ScopedJoinHandle::is_finished),
+                "a client has seen what must not be"
+            );
+            wait_for_version(daemon, flipper.at);
+            sizes.push(settled_size(daemon));
+            let progress = format!(
+                "{:?}: {} flips, {:?}",
+                begun.elapsed(),
+                flipper.flips,
+                sizes.last()
+            );
+            drop(writeln!(std::io::stderr(), "{progress}"));
+        }
+        sizes
+    });
+    let seen = seen.into_inner().unwrap();
+    let (pairs, flips) = (pairs.into_inner(), flipper.flips);
+    // Thousands where the machine is not busy with something else; enough in any case for the test to mean something.
+    assert!(
+        flips > 100 && pairs > 500 && seen.len() > 10,
+        "{flips} flips, {pairs} pairs, {} versions seen in {length:?}",
+        seen.len()
+    );
+    let (warm_up, rest) = sizes.split_at(3);
+    let warm = warm_up.iter().map(|size| size.memory).max().unwrap();
+    for size in rest {
+        assert!(
+            size.memory <= warm + GROWTH_KIB,
+            "it grows with each of {flips} flips: {sizes:?}"
+        );
+        assert!(
+            size.files <= warm_up[2].files + 40 && size.threads <= warm_up[2].threads + 20,
+            "it keeps something of each of {flips} flips: {sizes:?}"
+        );
+    }
+}
+
+/// Fails unless the version is in force soon.
+fn wait_for_version(daemon: &Daemon, version: usize) {
+    let mut client = Socketmap::to(daemon, 0);
+    let since = Instant::now();
+    loop {
+        let reply = client.ask("relayhost", "ann@one.test");
+        if generation(&reply) == version {
+            return;
+        }
+        assert!(
+            since.elapsed() < DEADLINE / 8,
+            "the last version, {version}, does not win: {reply:?}"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn soak_the_link_of_the_folder() {
+    let outer = Setup::new();
+    let parent = outer.root().to_path_buf();
+    for n in 0..2 {
+        write_version(&parent, n);
+    }
+    let link = parent.join("link");
+    repoint(&link, Path::new("..version1"));
+    let daemon = Daemon::start(Setup::in_folder(&link));
+    let flipper = Flipper {
+        parent,
+        link,
+        at: 1,
+        last: 1,
+        flips: 0,
+    };
+    soak(&daemon, flipper);
+}
+
+fn soak_a_config_map() {
+    let daemon = Daemon::start(mounted());
+    let parent = daemon.dir().to_path_buf();
+    write_version(&parent, 1);
+    let link = parent.join("..data");
+    let mut flipper = Flipper {
+        parent,
+        link,
+        at: 0,
+        last: 1,
+        flips: 0,
+    };
+    flipper.point(1);
+    soak(&daemon, flipper);
+}
+
+#[test]
+fn thousands_of_flips_under_load_tear_nothing_lose_nothing_and_leave_nothing() {
+    // Both at a time, and in one test, so that the others go on beside it.
+    thread::scope(|scope| {
+        scope.spawn(soak_the_link_of_the_folder);
+        scope.spawn(soak_a_config_map);
+    });
+}
