@@ -1,0 +1,183 @@
+//! What a reload costs: beside `postmap`, in memory, and to those who ask meanwhile.
+//!
+//! `cargo bench --bench reload -- --entries 10000,1000000,10000000 --runs 5` measures the built program, all sizes and
+//! everything about a size in one run, and prints Markdown. benches/README.md says what each row means and what came
+//! out where.
+//!
+//! The parts of one run follow each other closely, so that whatever else the machine does hits `postmap` and postmapd
+//! alike: compare within a run, never two runs. Nothing is asserted about times. A wrong answer, though, ends the
+//! benchmark: every reply is compared byte for byte, those during reloads too.
+//!
+//! Limits: whoever asks shares the machine with the server that answers. All sockets are on loopback, all files in one
+//! temporary folder (`TMPDIR` says where), which is removed at the end, and on Ctrl-C.
+#![allow(clippy::print_stdout, reason = "the tables are what it is for")]
+#![allow(clippy::print_stderr, reason = "progress, beside the tables")]
+#![allow(
+    clippy::cast_precision_loss,
+    reason = "what is measured has three digits, and an f64 has fifteen"
+)]
+
+#[path = "reload/client.rs"]
+mod client;
+#[path = "reload/machine.rs"]
+mod machine;
+#[path = "reload/postmap.rs"]
+mod postmap;
+#[path = "reload/report.rs"]
+mod report;
+#[path = "reload/server.rs"]
+mod server;
+#[path = "reload/tables.rs"]
+mod tables;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use client::{Asking, Meanwhile, Questions};
+use postmap::Postmap;
+use report::{Measured, Run};
+use server::Server;
+use tables::Tables;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+const USAGE: &str = "usage: cargo bench --bench reload -- [--entries 10000,1000000,10000000] [--runs N]
+
+  --entries  entries in each of the two files, one size after the other (default: 10000,1000000)
+  --runs     how often each size is measured (default: 5)";
+
+/// How often the relay map is replaced in each run, while its memory is watched.
+const RELOADS: u32 = 10;
+
+/// How many connections ask at once: one lonely Postfix process, and a busy Postfix.
+const CONNECTIONS: [usize; 2] = [1, 16];
+
+struct Options {
+    entries: Vec<u64>,
+    runs: u32,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo test --all-targets` runs this program without the flag, and means a test.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    match options(&arguments).and_then(|options| benchmark(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("reload: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(arguments: &[String]) -> Result<Options> {
+    let mut options = Options {
+        entries: vec![10_000, 1_000_000],
+        runs: 5,
+    };
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--bench" => {}
+            "--entries" => {
+                let sizes = arguments.next().ok_or(USAGE)?.split(',').map(str::parse);
+                options.entries = sizes.collect::<std::result::Result<_, _>>()?;
+            }
+            "--runs" => options.runs = arguments.next().ok_or(USAGE)?.parse()?,
+            _ => return Err(USAGE.into()),
+        }
+    }
+    if options.runs == 0 || options.entries.contains(&0) {
+        return Err(USAGE.into());
+    }
+    Ok(options)
+}
+
+fn benchmark(options: &Options) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("postmapd-bench-").tempdir()?;
+    remove_when_interrupted(folder.path())?;
+    let postmap = Postmap::find(folder.path())?;
+    let load_before = machine::load();
+    let mut measured = Vec::new();
+    for &entries in &options.entries {
+        let here = folder.path().join(entries.to_string());
+        measured.push(measure(entries, options.runs, &here, &postmap)?);
+        std::fs::remove_dir_all(&here)?;
+    }
+    report::print(&machine::describe(&postmap, &load_before), &measured);
+    Ok(())
+}
+
+/// Measures one size, all of it in each run.
+fn measure(entries: u64, runs: u32, folder: &Path, postmap: &Postmap) -> Result<Measured> {
+    eprintln!("{entries} entries: writing the files");
+    let mut tables = Tables::write(folder, entries)?;
+    let questions = Questions::about(&tables);
+    // The server takes the time stamp of a file for what it is once the file is older than a second. Until then it
+    // reads again at each poll, and the quiet server would not be quiet.
+    thread::sleep(Duration::from_millis(1500));
+    let mut measured = Measured::new(&tables)?;
+    for number in 1..=runs {
+        eprintln!("{entries} entries: run {number} of {runs}");
+        let mut run = run(&mut tables, &questions)?;
+        for format in postmap::FORMATS {
+            if !measured.has_enough(format) {
+                run.built
+                    .push((format, postmap.build(format, tables.relay_map())?));
+            }
+        }
+        measured.runs.push(run);
+    }
+    Ok(measured)
+}
+
+/// One server's life.
+fn run(tables: &mut Tables, questions: &Questions) -> Result<Run> {
+    let server = Server::start(tables.folder())?;
+    let mut run = Run {
+        start: server.start,
+        memory_after_start: server.settled_memory()?,
+        ..Run::default()
+    };
+    let asking = Asking::of(server.address, questions);
+    for connections in CONNECTIONS {
+        run.quiet.push(asking.measure(connections, Meanwhile::Nothing)?);
+        run.busy.push(asking.measure(connections, Meanwhile::BusyThread)?);
+    }
+    for number in 1..=RELOADS {
+        run.reloads.push(tables.replace_and_wait(server.address)?);
+        if number == 1 {
+            run.memory_after_one = server.settled_memory()?;
+        }
+    }
+    run.memory_after_all = server.settled_memory()?;
+    run.loads = server.durations_of_reloads();
+    for connections in CONNECTIONS {
+        run.reloading
+            .push(asking.measure(connections, Meanwhile::Reloads(tables))?);
+    }
+    run.memory_peak = server.peak_memory()?;
+    Ok(run)
+}
+
+/// Removes the folder where somebody presses Ctrl-C, which reaches the server and `postmap` by itself.
+fn remove_when_interrupted(folder: &Path) -> Result<()> {
+    let folder = folder.to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    thread::Builder::new().name("interrupt".into()).spawn(move || {
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            // Nothing is left to do about a failure.
+            let _ = std::fs::remove_dir_all(&folder);
+            std::process::exit(130);
+        }
+    })?;
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The built postmapd, started on a folder, ended on drop; what it says and what it needs.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Result;
+
+/// How long a start may take before the benchmark gives up.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Memory that has not changed for so long will not change by itself.
+const SETTLED: Duration = Duration::from_millis(300);
+
+/// A running server.
+pub(crate) struct Server {
+    child: Child,
+    lines: Receiver<String>,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// How long it took from the start of the process until it said so.
+    pub(crate) start: Duration,
+}
+
+impl Server {
+    /// Starts it on the tables in `folder`, with nothing from the environment.
+    pub(crate) fn start(folder: &Path) -> Result<Self> {
+        let begun = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_postmapd"))
+            .args(["serve", "--listen", "socketmap:inet:127.0.0.1:0", "--dir"])
+            .arg(folder)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let log = child.stderr.take().ok_or("the server has no standard error")?;
+        let (sender, lines) = mpsc::channel();
+        // Ends with the server, whose end of the pipe is the only one.
+        thread::spawn(move || {
+            for line in BufReader::new(log).lines().map_while(std::result::Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut server = Self {
+            child,
+            lines,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            start: Duration::ZERO,
+        };
+        let mut said = Vec::new();
+        loop {
+            let line = server.lines.recv_timeout(PATIENCE);
+            let line = line.map_err(|_| format!("the server does not start; it says {said:#?}"))?;
+            if let Some((_, address)) = line.split_once("listening on socketmap:inet:") {
+                server.start = begun.elapsed();
+                server.address = address.trim().parse()?;
+                return Ok(server);
+            }
+            said.push(line);
+        }
+    }
+
+    /// Resident memory in bytes, once it stays as it is.
+    pub(crate) fn settled_memory(&self) -> Result<u64> {
+        let begun = Instant::now();
+        let mut last = self.status("VmRSS:")?;
+        let mut since = Instant::now();
+        while since.elapsed() < SETTLED && begun.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(20));
+            let now = self.status("VmRSS:")?;
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+        }
+        Ok(last)
+    }
+
+    /// The most resident memory that it ever had, in bytes.
+    pub(crate) fn peak_memory(&self) -> Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next());
+        let kilobytes: u64 = kilobytes.ok_or("the kernel does not tell the memory")?.parse()?;
+        Ok(kilobytes * 1024)
+    }
+
+    /// How long the server itself says that it took for the reloads since the start: reading, judging and indexing,
+    /// without the waiting for the files to come to rest.
+    pub(crate) fn durations_of_reloads(&self) -> Vec<Duration> {
+        let microseconds = |line: String| {
+            let (_, rest) = line.split_once("duration_us=")?;
+            rest.split_whitespace().next()?.parse().ok()
+        };
+        self.lines
+            .try_iter()
+            .filter_map(microseconds)
+            .map(Duration::from_micros)
+            .collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has no state to save, and its sockets are on loopback.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
