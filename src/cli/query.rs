@@ -27,8 +27,8 @@ use crate::secret::Secret;
 /// Print what the tables, or a running server, answer for some keys.
 #[derive(Args)]
 #[command(after_help = "\
-Exit codes: 0 found, 1 not found, 75 cannot tell, 2 usage. For several keys: 75 if any cannot be told, else 0 if
-any was found.
+Exit codes: 0 found, 1 not found, 75 cannot tell, 2 usage or a wrong setting. For several keys: 75 if any cannot be \
+told, else 0 if any was found.
 
 Examples:
   postmapd query --dir /etc/postmapd relayhost someone@example.com

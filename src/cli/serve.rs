@@ -27,8 +27,8 @@ use crate::server::{self, listen};
 #[command(after_help = "\
 SIGHUP reads the files again at once. SIGTERM and SIGINT answer what was asked, and end.
 
-The default relay comes from RELAY_HOST, RELAY_PORT, RELAY_USER and RELAY_PASSWORD, each also from the file that
-RELAY_..._FILE names, and from DEFAULT_RELAY_HOST.
+The default relay comes from RELAY_HOST, RELAY_PORT, RELAY_USER and RELAY_PASSWORD, and from DEFAULT_RELAY_HOST. \
+Each may stand in the file that a variable of its name with _FILE behind it names.
 
 Example:
   postmapd serve --dir /etc/postmapd --listen socketmap:inet:127.0.0.1:10451

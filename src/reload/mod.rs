@@ -60,10 +60,11 @@ pub struct Keeper {
     settings: Settings,
     /// Whether the snapshot in force is without errors.
     good: bool,
-    /// The digest of what was read last, in force or not.
-    tried: u64,
-    /// The digest of the snapshot in force.
-    current: u64,
+    /// The digest of what was read last, in force or not. `None` where it was torn: it may well have the content of
+    /// what is there when the files have come to rest, and was judged as if it had none.
+    tried: Option<u64>,
+    /// Likewise of the snapshot in force.
+    current: Option<u64>,
     /// The stamps of what was read last. `None` where they cannot be trusted to change with the content.
     stamps: Option<Vec<Option<Stamp>>>,
     /// Which files are gone in what is in force.
@@ -118,7 +119,7 @@ impl Keeper {
         watch.arm(&load::paths(&sources));
         let mut reading = load::read(&sources, &hasher);
         let stamps = trusted(&mut reading);
-        let digest = reading.digest;
+        let digest = (!reading.torn).then_some(reading.digest);
         let loaded = reading.judge(&sources);
         let good = loaded.findings.errors() == 0;
         let reported = report(&loaded.findings, &HashSet::new());
@@ -196,7 +197,7 @@ impl Keeper {
             }
             return;
         }
-        let digest = reading.digest;
+        let digest = Some(reading.digest);
         if digest == self.current && !asked {
             if self.tried != self.current {
                 info!(
@@ -223,7 +224,14 @@ impl Keeper {
     }
 
     /// Publishes what was loaded, or keeps what is in force.
-    fn decide(&mut self, loaded: Loaded, digest: u64, asked: bool, started: Instant, routes: &Routes) {
+    fn decide(
+        &mut self,
+        loaded: Loaded,
+        digest: Option<u64>,
+        asked: bool,
+        started: Instant,
+        routes: &Routes,
+    ) {
         let generation = routes.load().generation;
         let errors = loaded.findings.errors();
         if errors > 0 && self.good {

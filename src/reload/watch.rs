@@ -30,6 +30,8 @@ pub(super) struct Watch {
     /// Replaced by another that is armed already, so that between the two no event is lost.
     watcher: Option<RecommendedWatcher>,
     armed: Vec<Watched>,
+    /// The names that it hears about: a link may come to lead to another name in the same folder.
+    names: HashSet<OsString>,
     /// Why not every change is heard of, where that is so. The log has it.
     deaf: Option<String>,
 }
@@ -48,6 +50,7 @@ impl Watch {
             hints,
             watcher: None,
             armed: Vec::new(),
+            names: HashSet::new(),
             deaf: None,
         }
     }
@@ -65,11 +68,10 @@ impl Watch {
         }
         let mut wanted: Vec<Watched> = way.places.iter().filter_map(|path| watched(path)).collect();
         wanted.sort();
-        wanted.dedup_by(|a, b| (a.device, a.inode) == (b.device, b.inode));
-        if self.watcher.is_some() && wanted == self.armed {
+        if self.watcher.is_some() && wanted == self.armed && way.names == self.names {
             return;
         }
-        let deaf = match start(&wanted, way.names, &self.hints) {
+        let deaf = match start(&wanted, way.names.clone(), &self.hints) {
             Ok(watcher) => {
                 debug!(places = wanted.len(), "watching");
                 self.watcher = Some(watcher);
@@ -84,6 +86,7 @@ impl Watch {
             }
         };
         self.armed = wanted;
+        self.names = way.names;
         if let Some(reason) = &deaf
             && self.deaf != deaf
         {

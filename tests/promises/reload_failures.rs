@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The secret file of [`setup`], beside the folder.
 const PASSWORD: &str = "password";
@@ -978,4 +978,36 @@ fn a_log_that_nobody_reads_holds_up_no_lookup() {
     );
     drop(unheard);
     drop(reader.join());
+}
+
+#[test]
+fn files_that_were_touched_all_through_the_start_count_when_that_ends() {
+    let setup = Setup::new()
+        .relaymap("@one.test [one.test]\n")
+        .credentials("")
+        .settings(QUICK);
+    let path = setup.dir().join(RELAYMAP);
+    let starting = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let touching = scope.spawn(|| {
+            // The content is the same all the time: only the time of the file moves. The kernel reports that as
+            // writing, which ends when the file is closed.
+            let file = File::options().write(true).open(path).unwrap();
+            while starting.load(Ordering::Relaxed) {
+                file.set_modified(SystemTime::now()).unwrap();
+                // More often than a reading takes that looks whether a fresh file stays as it is, and not so often
+                // that the kernel drops events.
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let daemon = Daemon::try_start(setup);
+        starting.store(false, Ordering::Relaxed);
+        touching.join().unwrap();
+        let daemon = daemon.unwrap();
+        let mut client = Socketmap::to(&daemon, 0);
+        eventually(
+            || client.ask("relayhost", "ann@one.test"),
+            |reply| *reply == Reply::found("[one.test]"),
+        );
+    });
 }
