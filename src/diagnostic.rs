@@ -150,6 +150,20 @@ impl Findings {
         }
     }
 
+    /// Adds those of another reading.
+    pub fn append(&mut self, other: &Self) {
+        self.errors += other.errors;
+        self.warnings += other.warnings;
+        let room = Self::KEPT - self.kept.len();
+        self.kept.extend(other.kept.iter().take(room).cloned());
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.errors + self.warnings == 0
+    }
+
     /// How many errors there were.
     #[must_use]
     pub fn errors(&self) -> usize {

@@ -39,6 +39,7 @@
 //! | floor | module | what lives there |
 //! |---|---|---|
 //! | 0 | [`secret`] | bytes that can be stored and sent, but not printed, and that are wiped when dropped |
+//! | 0 | [`memory`] | what is freed, given back to the system |
 //! | 0 | [`whole_file`] | a file, read whole, as a secret |
 //! | 0 | [`diagnostic`] | a finding about a file or a setting: severity, place, what is wrong, what to do |
 //! | 0 | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
@@ -74,6 +75,7 @@ pub mod config;
 pub mod default_relay;
 pub mod diagnostic;
 pub mod endpoint;
+pub mod memory;
 pub mod nexthop;
 pub mod protocol;
 pub mod reload;

@@ -26,9 +26,9 @@ pub struct Snapshot {
     /// Which one this is, from 1, in the order of publication.
     pub generation: u64,
     /// The relay map.
-    pub relay_map: Table,
+    pub relay_map: Arc<Table>,
     /// The credentials.
-    pub credentials: Table,
+    pub credentials: Arc<Table>,
     /// What senders without an entry get.
     pub default: DefaultRelay,
     /// What begins an address extension.
@@ -132,8 +132,8 @@ mod tests {
         };
         Snapshot {
             generation: 1,
-            relay_map: build(Map::Relayhost, relay_map),
-            credentials: build(Map::Sasl, credentials),
+            relay_map: build(Map::Relayhost, relay_map).into(),
+            credentials: build(Map::Sasl, credentials).into(),
             default,
             delimiters: Delimiters::default(),
         }

@@ -8,7 +8,7 @@
 //! println!("{secret:?}");
 //! ```
 //!
-//! The bytes come out through [`Secret::expose`] alone, which is easy to search for in review.
+//! The bytes come out through [`Secret::expose`] and its like alone, which are easy to search for in review.
 //!
 //! Limits: the memory is wiped, not locked; the kernel may still have swapped it out. A copy made by whoever
 //! calls [`Secret::expose`] is theirs to wipe.
@@ -34,6 +34,12 @@ impl Secret {
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The bytes themselves, to be written to.
+    #[must_use]
+    pub fn expose_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
     }
 
     /// How many bytes there are.

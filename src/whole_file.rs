@@ -17,8 +17,9 @@ use thiserror::Error;
 
 use crate::secret::Secret;
 
-/// The largest file: the index of a table counts in 32 bits.
-pub const MAX_FILE: u64 = u32::MAX as u64;
+/// The largest file: some twenty million senders. The index of a table counts in 32 bits, of which the cutting of the
+/// text into blocks costs two.
+pub const MAX_FILE: u64 = 1 << 30;
 
 /// Why a file cannot be read.
 #[derive(Debug, Error)]
@@ -30,7 +31,7 @@ pub enum ReadError {
     #[error("it is not a regular file")]
     NotAFile,
     /// More than [`MAX_FILE`].
-    #[error("it is larger than 4 GiB")]
+    #[error("it is larger than 1 GiB")]
     TooLarge,
     /// It grew or shrank meanwhile.
     #[error("it changes while it is read")]
@@ -46,15 +47,15 @@ impl ReadError {
 }
 
 /// A file that was read.
-pub struct WholeFile {
+pub struct WholeFile<T = Secret> {
     /// What stood in it.
-    pub text: Secret,
+    pub text: T,
     file: File,
     len: u64,
     modified: (i64, i64),
 }
 
-impl WholeFile {
+impl<T> WholeFile<T> {
     /// Whether it still has the length and the time that it had when it was read. A file that was replaced or removed
     /// since is as it was.
     #[must_use]
@@ -79,8 +80,23 @@ fn modified(metadata: &Metadata) -> (i64, i64) {
 
 /// Reads the file whole.
 pub fn read(path: &Path) -> Result<WholeFile, ReadError> {
+    read_as(path, |file, len| {
+        // The memory is reserved at once, so that no copy of a password stays behind in a smaller piece.
+        let mut bytes = Vec::with_capacity(len.saturating_add(1));
+        let result = file.read_to_end(&mut bytes);
+        let text = Secret::from(bytes);
+        result.map(|_| text)
+    })
+}
+
+/// Reads the file whole, as `read` makes it of its bytes, of which there should be as many as `read` is told. One more
+/// is there to be read if the file has grown.
+pub fn read_as<T>(
+    path: &Path,
+    read: impl FnOnce(&mut dyn Read, usize) -> io::Result<T>,
+) -> Result<WholeFile<T>, ReadError> {
     // Without O_NONBLOCK, opening a FIFO waits for a writer.
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path)?;
@@ -92,8 +108,9 @@ pub fn read(path: &Path) -> Result<WholeFile, ReadError> {
         return Err(ReadError::TooLarge);
     }
     let expected = usize::try_from(metadata.len()).map_err(|_| ReadError::TooLarge)?;
-    let text = read_up_to(&mut file, expected)?;
-    if text.len() != expected {
+    let mut limited = (&file).take(metadata.len() + 1);
+    let text = read(&mut limited, expected)?;
+    if limited.limit() != 1 {
         return Err(ReadError::Changing);
     }
     Ok(WholeFile {
@@ -102,14 +119,4 @@ pub fn read(path: &Path) -> Result<WholeFile, ReadError> {
         len: metadata.len(),
         modified: modified(&metadata),
     })
-}
-
-/// Reads to the end, or to one byte more than `expected`. The memory is reserved at once, so that no copy of a
-/// password stays behind in a smaller piece.
-fn read_up_to(file: &mut File, expected: usize) -> io::Result<Secret> {
-    let mut bytes = Vec::with_capacity(expected.saturating_add(1));
-    let limit = u64::try_from(expected).unwrap_or(u64::MAX).saturating_add(1);
-    let result = file.take(limit).read_to_end(&mut bytes);
-    let text = Secret::from(bytes);
-    result.map(|_| text)
 }

@@ -107,7 +107,7 @@ impl Query {
                 code: EX_USAGE,
             });
         }
-        let loaded = load::read(&sources, &RandomState::new()).judge(&sources);
+        let loaded = load::read(&sources, &RandomState::new(), None).judge(&sources, None);
         Ok(Source::Tables {
             snapshot: Box::new(loaded.snapshot),
             keys: SenderKeys::default(),

@@ -7,13 +7,15 @@
 //! What is missing in a folder that is there is an empty table. What cannot be read, a folder that is not there and
 //! a symbolic link that leads nowhere included, is a table that cannot tell.
 //!
-//! Reading and judging are two steps, because most readings find what was there before, and end with its digest.
+//! Reading and judging are two steps, because most readings find what was there before, and end with its digest. What
+//! an edit leaves as it was is neither kept twice nor judged again ([`crate::table::text`], [`Table::rebuild`]).
 
 use std::collections::HashMap;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use crate::diagnostic::{Finding, Findings};
 use crate::routes::Snapshot;
 use crate::secret::Secret;
 use crate::table::Table;
+use crate::table::text::Text;
 use crate::whole_file::{self, ReadError, WholeFile};
 
 /// How often sources are read that change while they are read, and how long is waited in between.
@@ -34,47 +37,81 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 const STAYS: Duration = Duration::from_millis(10);
 
 /// What stands under the name of one source.
-pub enum Content {
+enum Content<T = Secret> {
     /// This text.
-    Text(WholeFile),
+    Text(WholeFile<T>),
     /// Nothing: the folder is there, and has no such name.
     Missing,
     /// Something that cannot be read.
     Unreadable(ReadError),
 }
 
-impl Content {
-    fn of(path: &Path) -> Self {
-        match whole_file::read(path) {
+impl<T> Content<T> {
+    /// What stands at `path`, of which `read` has just been tried.
+    fn of(path: &Path, read: Result<WholeFile<T>, ReadError>) -> Self {
+        match read {
             Ok(file) => Self::Text(file),
             Err(error) if error.is_not_found() && is_missing(path) => Self::Missing,
             Err(error) => Self::Unreadable(error),
         }
     }
 
-    /// Whether there is not one byte.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
+    /// Adds to a digest what tells this content from another, with the kind, so that no two in a row can be taken for
+    /// two others.
+    fn digest<D: Hasher>(&self, digest: &mut D, of_text: impl FnOnce(&T, &mut D)) {
         match self {
-            Self::Text(file) => file.text.is_empty(),
+            Self::Text(file) => {
+                digest.write_u8(0);
+                of_text(&file.text, digest);
+            }
+            Self::Missing => digest.write_u8(1),
+            Self::Unreadable(error) => {
+                digest.write_u8(2);
+                digest_bytes(error.to_string().as_bytes(), digest);
+            }
+        }
+    }
+
+    /// Whether there is not one byte.
+    fn is_gone(&self, is_empty: impl FnOnce(&T) -> bool) -> bool {
+        match self {
+            Self::Text(file) => is_empty(&file.text),
             Self::Missing => true,
             Self::Unreadable(_) => false,
         }
     }
 
-    /// With the kind and the length, so that no two contents in a row can be taken for two others.
-    fn digest(&self, digest: &mut impl Hasher) {
-        let mut add = |kind, bytes: &[u8]| {
-            digest.write_u8(kind);
-            digest.write_usize(bytes.len());
-            digest.write(bytes);
-        };
+    /// Whether somebody may be about to go on with writing it.
+    fn is_fresh(&self) -> bool {
+        matches!(self, Self::Text(file) if file.is_fresh())
+    }
+
+    fn is_as_it_was(&self) -> bool {
         match self {
-            Self::Text(file) => add(0, file.text.expose()),
-            Self::Missing => add(1, &[]),
-            Self::Unreadable(error) => add(2, error.to_string().as_bytes()),
+            Self::Text(file) => file.is_as_it_was(),
+            Self::Missing | Self::Unreadable(_) => true,
         }
     }
+}
+
+impl Content<Secret> {
+    fn read(path: &Path) -> Self {
+        Self::of(path, whole_file::read(path))
+    }
+}
+
+impl Content<Text> {
+    /// Reads the text of a table, of which `previous` is what is in force.
+    fn read(path: &Path, previous: Option<&Table>, hasher: &RandomState) -> Self {
+        let previous: Vec<_> = previous.into_iter().flat_map(Table::blocks).cloned().collect();
+        let read = whole_file::read_as(path, |file, len| Text::read(file, len, &previous, hasher));
+        Self::of(path, read)
+    }
+}
+
+fn digest_bytes(bytes: &[u8], digest: &mut impl Hasher) {
+    digest.write_usize(bytes.len());
+    digest.write(bytes);
 }
 
 /// Whether a file that was not found is not there, for certain: its folder is, and no link of its name.
@@ -87,8 +124,8 @@ fn is_missing(path: &Path) -> bool {
 /// All sources as of one moment, not judged yet.
 pub struct Reading {
     settings_file: Content,
-    relay_map: Content,
-    credentials: Content,
+    relay_map: Content<Text>,
+    credentials: Content<Text>,
     secrets: Vec<(PathBuf, Content)>,
     /// The sources kept changing while they were read: the relay map of one generation may stand beside the
     /// credentials of another, and nothing of it may be used.
@@ -99,13 +136,13 @@ pub struct Reading {
     pub(super) stamps: Vec<Option<Stamp>>,
 }
 
-/// Reads all sources as they are at one moment. `hasher` makes the digest.
+/// Reads all sources as they are at one moment. `hasher` makes the digests; with it, `in_force` was read.
 #[must_use]
-pub fn read(sources: &Sources, hasher: &RandomState) -> Reading {
+pub fn read(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>) -> Reading {
     let mut before = stamps(sources);
     let mut attempts = 1;
     loop {
-        let mut reading = read_once(sources, hasher);
+        let mut reading = read_once(sources, hasher, in_force);
         reading.stamps = stamps(sources);
         reading.torn = before != reading.stamps || !reading.stays();
         if !reading.torn || attempts == ATTEMPTS {
@@ -117,49 +154,51 @@ pub fn read(sources: &Sources, hasher: &RandomState) -> Reading {
     }
 }
 
-fn read_once(sources: &Sources, hasher: &RandomState) -> Reading {
-    let mut digest = hasher.build_hasher();
-    let mut content = |path: &Path| {
-        let content = Content::of(path);
-        content.digest(&mut digest);
-        content
-    };
-    let settings_file = content(sources.settings_file());
-    let relay_map = content(&sources.relay_map());
-    let credentials = content(&sources.credentials());
-    let secrets = sources
-        .relay
-        .files()
-        .map(|path| (path.to_owned(), content(path)))
-        .collect();
-    Reading {
-        settings_file,
-        relay_map,
-        credentials,
-        secrets,
+fn read_once(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>) -> Reading {
+    let relay_map = in_force.map(|snapshot| &*snapshot.relay_map);
+    let credentials = in_force.map(|snapshot| &*snapshot.credentials);
+    let mut reading = Reading {
+        settings_file: Content::<Secret>::read(sources.settings_file()),
+        relay_map: Content::<Text>::read(&sources.relay_map(), relay_map, hasher),
+        credentials: Content::<Text>::read(&sources.credentials(), credentials, hasher),
+        secrets: sources
+            .relay
+            .files()
+            .map(|path| (path.to_owned(), Content::<Secret>::read(path)))
+            .collect(),
         torn: false,
-        digest: digest.finish(),
+        digest: 0,
         stamps: Vec::new(),
-    }
+    };
+    reading.digest = reading.digest(hasher);
+    reading
 }
 
 impl Reading {
+    fn digest(&self, hasher: &RandomState) -> u64 {
+        let mut digest = hasher.build_hasher();
+        for table in [&self.relay_map, &self.credentials] {
+            table.digest(&mut digest, Text::digest);
+        }
+        let secrets = self.secrets.iter().map(|(_, content)| content);
+        for content in [&self.settings_file].into_iter().chain(secrets) {
+            content.digest(&mut digest, |text, digest| {
+                digest_bytes(text.expose(), digest);
+            });
+        }
+        digest.finish()
+    }
+
     /// Whether nobody is in the middle of writing to what was read, as far as that shows within [`STAYS`].
     fn stays(&self) -> bool {
+        let tables = [&self.relay_map, &self.credentials];
         let secrets = self.secrets.iter().map(|(_, content)| content);
-        let contents = [&self.settings_file, &self.relay_map, &self.credentials]
-            .into_iter()
-            .chain(secrets);
-        let fresh: Vec<&WholeFile> = contents
-            .filter_map(|content| match content {
-                Content::Text(file) if file.is_fresh() => Some(file),
-                _ => None,
-            })
-            .collect();
-        if !fresh.is_empty() {
-            thread::sleep(STAYS);
+        let mut others = [&self.settings_file].into_iter().chain(secrets);
+        if !tables.into_iter().any(Content::is_fresh) && !others.clone().any(Content::is_fresh) {
+            return true;
         }
-        fresh.into_iter().all(WholeFile::is_as_it_was)
+        thread::sleep(STAYS);
+        tables.into_iter().all(Content::is_as_it_was) && others.all(Content::is_as_it_was)
     }
 }
 
@@ -187,9 +226,9 @@ pub struct Gone {
 }
 
 impl Reading {
-    /// Judges what was read.
+    /// Judges what was read. What reads as it does in `in_force` is taken from there.
     #[must_use]
-    pub fn judge(self, sources: &Sources) -> Loaded {
+    pub fn judge(self, sources: &Sources, in_force: Option<&Snapshot>) -> Loaded {
         let mut findings = Findings::default();
         if self.torn {
             findings.push(
@@ -200,21 +239,23 @@ impl Reading {
         }
         let gone = Gone {
             // One that cannot be read is an error, or its whole folder is missing.
-            settings_file: self.settings_file.is_gone()
+            settings_file: self.settings_file.is_gone(Secret::is_empty)
                 || matches!(self.settings_file, Content::Unreadable(_)),
-            relay_map: self.relay_map.is_gone(),
-            credentials: self.credentials.is_gone(),
+            relay_map: self.relay_map.is_gone(Text::is_empty),
+            credentials: self.credentials.is_gone(Text::is_empty),
         };
         let settings = settings(self.settings_file, sources, &mut findings);
-        let mut table = |map, path: PathBuf, content| {
+        let mut table = |map, path: PathBuf, content, previous| {
             if self.torn {
-                Table::unreadable(map, Reason::FileUnreadable(map))
+                Table::unreadable(map, Reason::FileUnreadable(map)).into()
             } else {
-                table(map, &path, content, sources.dir(), &mut findings)
+                table(map, &path, content, previous, sources.dir(), &mut findings)
             }
         };
-        let relay_map = table(Map::Relayhost, sources.relay_map(), self.relay_map);
-        let credentials = table(Map::Sasl, sources.credentials(), self.credentials);
+        let previous = in_force.map(|snapshot| &snapshot.relay_map);
+        let relay_map = table(Map::Relayhost, sources.relay_map(), self.relay_map, previous);
+        let previous = in_force.map(|snapshot| &snapshot.credentials);
+        let credentials = table(Map::Sasl, sources.credentials(), self.credentials, previous);
         let secrets: HashMap<PathBuf, Secret> = self
             .secrets
             .into_iter()
@@ -240,7 +281,11 @@ impl Reading {
 
 /// Reads and judges the settings alone, before anything else is known to be right.
 pub fn first_settings(sources: &Sources, findings: &mut Findings) -> Settings {
-    settings(Content::of(sources.settings_file()), sources, findings)
+    settings(
+        Content::<Secret>::read(sources.settings_file()),
+        sources,
+        findings,
+    )
 }
 
 fn settings(content: Content, sources: &Sources, findings: &mut Findings) -> Settings {
@@ -269,10 +314,21 @@ fn settings(content: Content, sources: &Sources, findings: &mut Findings) -> Set
     sources.settings(text.expose(), findings)
 }
 
-fn table(map: Map, path: &Path, content: Content, dir: &Path, findings: &mut Findings) -> Table {
+fn table(
+    map: Map,
+    path: &Path,
+    content: Content<Text>,
+    previous: Option<&Arc<Table>>,
+    dir: &Path,
+    findings: &mut Findings,
+) -> Arc<Table> {
     match content {
-        Content::Text(file) => Table::build(map, path, file.text, findings),
-        Content::Missing => Table::empty(map),
+        Content::Text(file) => {
+            let table = Table::rebuild(previous, map, path, &file.text);
+            findings.append(table.findings());
+            table
+        }
+        Content::Missing => Table::empty(map).into(),
         Content::Unreadable(error) => {
             let (what, help) = if dir.is_dir() {
                 (path, "mend the file or its permissions")
@@ -284,7 +340,7 @@ fn table(map: Map, path: &Path, content: Content, dir: &Path, findings: &mut Fin
                     .says(format!("the {map} map cannot be read: {error}"))
                     .help(help),
             );
-            Table::unreadable(map, Reason::FileUnreadable(map))
+            Table::unreadable(map, Reason::FileUnreadable(map)).into()
         }
     }
 }

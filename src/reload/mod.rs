@@ -32,6 +32,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{Settings, Sources};
 use crate::diagnostic::{Findings, Severity};
+use crate::memory;
 use crate::routes::{Routes, Snapshot};
 use hints::{Hint, Hints};
 use load::{Gone, Loaded, Reading};
@@ -52,7 +53,7 @@ pub struct Keeper {
     sources: Sources,
     hints: Arc<Hints>,
     watch: Watch,
-    /// Makes the digests.
+    /// Makes the digests, always the same way: they are compared with those of what is in force.
     hasher: RandomState,
     /// The settings at the start, of which some cannot change.
     started_with: Settings,
@@ -117,10 +118,10 @@ impl Keeper {
         let mut watch = Watch::new(Arc::clone(&hints));
         // From before the reading, so that no change and no writer escapes.
         watch.arm(&load::paths(&sources));
-        let mut reading = load::read(&sources, &hasher);
+        let mut reading = load::read(&sources, &hasher, None);
         let stamps = trusted(&mut reading);
         let digest = (!reading.torn).then_some(reading.digest);
-        let loaded = reading.judge(&sources);
+        let loaded = reading.judge(&sources, None);
         let good = loaded.findings.errors() == 0;
         let reported = report(&loaded.findings, &HashSet::new());
         let keeper = Self {
@@ -188,7 +189,8 @@ impl Keeper {
             return;
         }
         let started = Instant::now();
-        let mut reading = load::read(&self.sources, &self.hasher);
+        let in_force = routes.load();
+        let mut reading = load::read(&self.sources, &self.hasher, Some(&in_force));
         self.stamps = trusted(&mut reading);
         // Somebody may have begun to write while the files were read, and have paused.
         if reading.torn || (!impatient && self.hints.open_since().is_some()) {
@@ -214,13 +216,15 @@ impl Keeper {
             return;
         }
         self.tried = digest;
-        let loaded = reading.judge(&self.sources);
+        let loaded = reading.judge(&self.sources, Some(&in_force));
+        drop(in_force);
         if asked {
             // Whoever asks wants to hear what is wrong, be it said already.
             self.reported.clear();
         }
         self.reported = report(&loaded.findings, &self.reported);
         self.decide(loaded, digest, asked, started, routes);
+        memory::give_back();
     }
 
     /// Publishes what was loaded, or keeps what is in force.

@@ -15,8 +15,8 @@ use std::path::Path;
 use crate::diagnostic::{Finding, Findings, Position};
 use crate::nexthop;
 
-/// The most bytes that a line may have: the fields of the index are counted in 16 bits, and a reply of socketmap
-/// holds 100 000 (Postfix's `socketmap_max_reply_size`).
+/// The most bytes that a line may have: a reply of socketmap holds 100 000 (Postfix's `socketmap_max_reply_size`), and
+/// the offset of a key in its block must not need more bits than a location has.
 pub const MAX_LINE: usize = 65_535;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -46,7 +46,7 @@ pub enum Content<'a> {
 pub struct Record<'a> {
     /// Where its key begins.
     pub position: Position,
-    /// Likewise, in bytes from the beginning of the text.
+    /// Likewise, in bytes from the beginning of what was read.
     pub offset: usize,
     /// The key as written.
     pub key: &'a [u8],
@@ -67,52 +67,28 @@ pub fn read<'a>(
     path: &Path,
     text: &'a [u8],
     findings: &mut Findings,
-    mut take: impl FnMut(Record<'a>, &mut Findings),
+    take: impl FnMut(Record<'a>, &mut Findings),
 ) -> Reading {
-    let mut reader = Reader {
-        format,
-        path,
-        findings,
-        is_utf8: std::str::from_utf8(text).is_ok(),
-        reading: Reading::default(),
-    };
-    let mut offset = 0;
-    let mut rest = text;
-    if let Some(after) = text.strip_prefix(BYTE_ORDER_MARK) {
-        (offset, rest) = (BYTE_ORDER_MARK.len(), after);
-        let finding = Finding::warning("byte-order-mark", path, at(1, 0));
-        reader.findings.push(
-            finding
-                .says("the file begins with a byte order mark, which is ignored here")
-                .help("save it as UTF-8 without one: Postfix would take it for a part of the first key"),
-        );
-    }
-    let mut number = 0_u32;
-    while !rest.is_empty() {
-        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |newline| newline + 1);
-        let Some((line, after)) = rest.split_at_checked(end) else {
-            break;
-        };
-        number = number.saturating_add(1);
-        if let Some(record) = reader.line(number, offset, line) {
-            take(record, reader.findings);
-        }
-        offset += end;
-        rest = after;
-    }
+    let mut reader = Reader::new(format, path);
+    reader.read(text, findings, take);
     reader.reading
 }
 
-/// The entry that begins at `offset` of a text, which [`read`] reported there as [`Record::offset`]: its key, and
-/// its value as it would be if it is right.
+/// The entry with which `text` begins, which [`Reader::read`] reported there as [`Record::offset`]: its key, and its
+/// value as it would be if it is right.
 #[must_use]
-pub fn entry_at(format: Format, text: &[u8], offset: usize) -> Option<(&[u8], &[u8])> {
-    let line = text.get(offset..)?;
-    let end = memchr::memchr(b'\n', line).unwrap_or(line.len());
-    match cut(format, line.get(..end)?) {
+pub fn entry_at(format: Format, text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
+    match cut(format, text.get(..end)?) {
         Cut::Entry(entry) => Some((entry.key, entry.value)),
         Cut::Nothing | Cut::Unclosed { .. } => None,
     }
+}
+
+/// Whether a text begins with a byte order mark.
+#[must_use]
+pub fn begins_with_byte_order_mark(text: &[u8]) -> bool {
+    text.starts_with(BYTE_ORDER_MARK)
 }
 
 /// Whether a value says that there is nothing on purpose.
@@ -163,56 +139,120 @@ fn cut(format: Format, line: &[u8]) -> Cut<'_> {
     })
 }
 
-struct Reader<'f, 'p> {
+/// Reads a text, which may come in blocks of whole lines.
+pub struct Reader<'a, 'p> {
     format: Format,
     path: &'p Path,
-    findings: &'f mut Findings,
-    /// The whole text is UTF-8, and no line need be looked at by itself.
+    /// Of the line that was read last.
+    number: u32,
+    /// What is being read is UTF-8, and no line need be looked at by itself.
     is_utf8: bool,
+    /// The next hop that was judged last and is right: most are like the one before.
+    right: &'a [u8],
     reading: Reading,
 }
 
-impl Reader<'_, '_> {
+impl<'a, 'p> Reader<'a, 'p> {
+    /// Begins the text of the file `path`.
+    #[must_use]
+    pub fn new(format: Format, path: &'p Path) -> Self {
+        Self {
+            format,
+            path,
+            number: 0,
+            is_utf8: true,
+            right: &[],
+            reading: Reading::default(),
+        }
+    }
+
+    /// Reads the lines that come next, hands each entry to `take`, and says what is wrong in `findings`.
+    pub fn read(
+        &mut self,
+        lines: &'a [u8],
+        findings: &mut Findings,
+        mut take: impl FnMut(Record<'a>, &mut Findings),
+    ) {
+        self.is_utf8 = std::str::from_utf8(lines).is_ok();
+        let mut offset = 0;
+        let mut rest = lines;
+        if self.number == 0
+            && let Some(after) = lines.strip_prefix(BYTE_ORDER_MARK)
+        {
+            (offset, rest) = (BYTE_ORDER_MARK.len(), after);
+            findings.push(
+                Finding::warning("byte-order-mark", self.path, at(1, 0))
+                    .says("the file begins with a byte order mark, which is ignored here")
+                    .help("save it as UTF-8 without one: Postfix would take it for a part of the first key"),
+            );
+        }
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |newline| newline + 1);
+            let Some((line, after)) = rest.split_at_checked(end) else {
+                break;
+            };
+            self.number = self.number.saturating_add(1);
+            if let Some(record) = self.line(self.number, offset, line, findings) {
+                take(record, findings);
+            }
+            offset += end;
+            rest = after;
+        }
+    }
+
+    /// What the lines up to now said beside their records.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        self.reading
+    }
+
     /// The entry of one line, if it is one. `raw` may end in LF or CRLF, and begins at `offset` of the text.
-    fn line<'a>(&mut self, number: u32, offset: usize, raw: &'a [u8]) -> Option<Record<'a>> {
+    fn line(
+        &mut self,
+        number: u32,
+        offset: usize,
+        raw: &'a [u8],
+        findings: &mut Findings,
+    ) -> Option<Record<'a>> {
         let line = raw.strip_suffix(b"\n").unwrap_or(raw);
         let entry = match cut(self.format, line) {
             Cut::Nothing => return None,
             _ if line.len() > MAX_LINE => {
                 let message = format!("the line is longer than {MAX_LINE} bytes");
-                self.unreadable(number, 0, message, "shorten it");
+                self.unreadable(number, 0, message, "shorten it", findings);
                 return None;
             }
             Cut::Unclosed { indent } => {
                 let message = "the key has a quote that is not closed, or ends in a backslash";
                 let help = "close the quote, or write the key without it";
-                self.unreadable(number, indent, message, help);
+                self.unreadable(number, indent, message, help, findings);
                 return None;
             }
             Cut::Entry(entry) => entry,
         };
         if let Some(bad) = entry.key.iter().position(u8::is_ascii_control) {
             let help = "remove it; was the file saved by the wrong program, or cut off?";
-            self.unreadable(number, entry.indent + bad, "the key has a control byte", help);
+            let message = "the key has a control byte";
+            self.unreadable(number, entry.indent + bad, message, help, findings);
             return None;
         }
         if entry.indent > 0 {
-            self.findings.push(
+            findings.push(
                 Finding::warning("indented-entry", self.path, at(number, 0))
                     .says("the entry is indented; it is an entry of its own here")
                     .help("remove the blanks before it: Postfix would glue it to the line before"),
             );
         }
         if !self.is_utf8 && std::str::from_utf8(line).is_err() {
-            self.findings.push(
+            findings.push(
                 Finding::warning("not-utf-8", self.path, at(number, 0))
                     .says("the line is not UTF-8; its bytes are served as they are")
                     .help("save the file as UTF-8: with smtputf8_enable=yes Postfix refuses such a value"),
             );
         }
         let content = match self.format {
-            Format::RelayMap => self.next_hop(number, entry.value_at, entry.value),
-            Format::Credentials => self.credential(number, entry.value_at, entry.value),
+            Format::RelayMap => self.next_hop(number, entry.value_at, entry.value, findings),
+            Format::Credentials => self.credential(number, entry.value_at, entry.value, findings),
         };
         Some(Record {
             position: at(number, entry.indent),
@@ -222,14 +262,26 @@ impl Reader<'_, '_> {
         })
     }
 
-    fn next_hop<'a>(&mut self, number: u32, offset: usize, value: &'a [u8]) -> Content<'a> {
+    fn next_hop(
+        &mut self,
+        number: u32,
+        offset: usize,
+        value: &'a [u8],
+        findings: &mut Findings,
+    ) -> Content<'a> {
         if is_nothing(Format::RelayMap, value) {
             return Content::Nothing;
         }
+        if value == self.right {
+            return Content::Value(value);
+        }
         match nexthop::judge(value) {
-            Ok(()) => Content::Value(value),
+            Ok(()) => {
+                self.right = value;
+                Content::Value(value)
+            }
             Err(fault) => {
-                self.findings.push(
+                findings.push(
                     Finding::error("bad-next-hop", self.path, at(number, offset + fault.offset))
                         .says(format!("this is not a next hop: {fault}"))
                         .help("write [host]:port, [host], host:port or host, or nothing to deliver directly"),
@@ -239,9 +291,15 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn credential<'a>(&mut self, number: u32, offset: usize, value: &'a [u8]) -> Content<'a> {
+    fn credential(
+        &self,
+        number: u32,
+        offset: usize,
+        value: &'a [u8],
+        findings: &mut Findings,
+    ) -> Content<'a> {
         if value.is_empty() {
-            self.findings.push(
+            findings.push(
                 Finding::warning("no-credentials", self.path, at(number, offset))
                     .says("the key has no value: mail for it is sent without authenticating")
                     .help("add user:password, or leave it if that is meant"),
@@ -258,7 +316,7 @@ impl Reader<'_, '_> {
                 Some(_) => return Content::Value(value),
             }
         };
-        self.findings.push(
+        findings.push(
             Finding::error("bad-credentials", self.path, at(number, offset + bad))
                 .says(message)
                 .help("write user:password in one line; the first `:` parts them"),
@@ -266,9 +324,16 @@ impl Reader<'_, '_> {
         Content::Fault
     }
 
-    fn unreadable(&mut self, number: u32, offset: usize, message: impl Into<String>, help: &str) {
+    fn unreadable(
+        &mut self,
+        number: u32,
+        offset: usize,
+        message: impl Into<String>,
+        help: &str,
+        findings: &mut Findings,
+    ) {
         self.reading.keys_unreadable = true;
-        self.findings.push(
+        findings.push(
             Finding::error("bad-key", self.path, at(number, offset))
                 .says(message)
                 .help(help),

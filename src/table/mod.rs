@@ -6,19 +6,29 @@
 //!
 //! A table says of a key: this value, nothing on purpose, a wrong entry, absent for certain, or absent as far as
 //! could be read ([`Hit`]). What each means for mail is decided in [`crate::routes`].
+//!
+//! A table can be built from nothing or, after an edit, from the one before ([`Table::rebuild`]). Then only the blocks
+//! of the text that changed are judged and indexed, if there is nothing to say about the table before and after: no
+//! error, no warning, no key twice. Findings have line numbers, and which of two lines wins depends on their order,
+//! so anything of that kind is worked out from the whole text.
 
+mod blocks;
 pub mod grammar;
 mod index;
+pub mod text;
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::address::{self, Delimiters, SenderKeys};
 use crate::answer::{Map, Reason};
 use crate::diagnostic::{Finding, Findings, Position};
 use crate::secret::Secret;
-use grammar::{Content, Format, Record};
+use blocks::{Blocks, Location};
+use grammar::{Content, Format, Reader, Record};
 use index::{Index, Keys};
+use text::{Block, Text};
 
 /// What a table says of a key.
 #[derive(Clone, Copy)]
@@ -36,44 +46,36 @@ pub enum Hit<'a> {
 /// A table, immutable once built.
 pub struct Table {
     map: Map,
-    text: Text,
+    entries: Entries,
     index: Index,
-    /// The offsets of the entries that are wrong. There are few: a table with any is served only where there never
-    /// was one without.
-    faults: HashSet<u32>,
+    /// The entries that are wrong. There are few: a table with any is served only where there never was one without.
+    faults: HashSet<Location>,
     /// Why a miss is not certain, where it is not.
     incomplete: Option<Reason>,
+    findings: Findings,
 }
 
-/// A text, and the grammar by which to read it.
-struct Text {
+/// A text in blocks, and the grammar by which to read it.
+struct Entries {
     format: Format,
-    bytes: Secret,
+    blocks: Blocks,
 }
 
-impl Text {
-    fn entry(&self, offset: u32) -> Option<(&[u8], &[u8])> {
-        grammar::entry_at(self.format, self.bytes.expose(), usize::try_from(offset).ok()?)
-    }
-
-    /// The line of an offset, from 1.
-    fn line(&self, offset: u32) -> usize {
-        let before = usize::try_from(offset)
-            .ok()
-            .and_then(|offset| self.bytes.expose().get(..offset));
-        memchr::memchr_iter(b'\n', before.unwrap_or_default()).count() + 1
+impl Entries {
+    fn at(&self, location: Location) -> Option<(&[u8], &[u8])> {
+        grammar::entry_at(self.format, self.blocks.from(location)?)
     }
 }
 
-impl Keys for Text {
-    fn is(&self, offset: u32, key: &[u8]) -> bool {
-        self.entry(offset)
+impl Keys for Entries {
+    fn is(&self, location: Location, key: &[u8]) -> bool {
+        self.at(location)
             .is_some_and(|(written, _)| address::is_key_of(written, key))
     }
 
-    fn with<T>(&self, offset: u32, with: impl FnOnce(&[u8]) -> T) -> T {
+    fn with<T>(&self, location: Location, with: impl FnOnce(&[u8]) -> T) -> T {
         let mut keys = SenderKeys::default();
-        let written = self.entry(offset).map_or(&[][..], |(written, _)| written);
+        let written = self.at(location).map_or(&[][..], |(written, _)| written);
         keys.read(written, &Delimiters::default());
         with(keys.whole())
     }
@@ -82,10 +84,12 @@ impl Keys for Text {
 /// A table that grows. Entries are put into the index in batches: each falls somewhere else in memory, and only
 /// several in a row let the processor wait for all of them at once.
 struct Builder<'a> {
-    text: &'a Text,
+    entries: &'a Entries,
     path: &'a Path,
     index: Index,
-    faults: HashSet<u32>,
+    faults: HashSet<Location>,
+    /// An entry could not be located.
+    is_too_large: bool,
     batch: Vec<Pending>,
     keys: SenderKeys,
     no_extension: Delimiters,
@@ -93,7 +97,7 @@ struct Builder<'a> {
 
 struct Pending {
     hash: u64,
-    offset: u32,
+    location: Location,
     position: Position,
     is_fault: bool,
 }
@@ -101,28 +105,34 @@ struct Pending {
 impl<'a> Builder<'a> {
     const BATCH: usize = 256;
 
-    fn new(text: &'a Text, path: &'a Path) -> Self {
-        let lines = memchr::memchr_iter(b'\n', text.bytes.expose()).count() + 1;
+    fn new(entries: &'a Entries, path: &'a Path, index: Index) -> Self {
         Self {
-            text,
+            entries,
             path,
-            index: Index::with_capacity(lines),
+            index,
             faults: HashSet::new(),
+            is_too_large: false,
             batch: Vec::with_capacity(Self::BATCH),
             keys: SenderKeys::default(),
             no_extension: Delimiters::default(),
         }
     }
 
-    fn take(&mut self, record: &Record<'_>, findings: &mut Findings) {
-        // The text is no longer than offsets reach.
-        let Ok(offset) = u32::try_from(record.offset) else {
+    fn hash(&mut self, key: &[u8]) -> u64 {
+        self.keys.read(key, &self.no_extension);
+        self.index.hash(self.keys.whole())
+    }
+
+    /// Takes an entry of the block with this number.
+    fn take(&mut self, block: u32, record: &Record<'_>, findings: &mut Findings) {
+        let Some(location) = Location::new(block, record.offset) else {
+            self.is_too_large = true;
             return;
         };
-        self.keys.read(record.key, &self.no_extension);
+        let hash = self.hash(record.key);
         self.batch.push(Pending {
-            hash: self.index.hash(self.keys.whole()),
-            offset,
+            hash,
+            location,
             position: record.position,
             is_fault: matches!(record.content, Content::Fault),
         });
@@ -133,19 +143,17 @@ impl<'a> Builder<'a> {
 
     fn flush(&mut self, findings: &mut Findings) {
         for pending in self.batch.drain(..) {
-            match self.index.insert(pending.hash, pending.offset, self.text) {
+            match self.index.insert(pending.hash, pending.location, self.entries) {
                 Ok(()) if pending.is_fault => {
-                    self.faults.insert(pending.offset);
+                    self.faults.insert(pending.location);
                 }
                 Ok(()) => {}
                 Err(first) => findings.push_with(
                     Finding::warning("duplicate-key", self.path, pending.position)
                         .help("remove one of the two lines"),
                     || {
-                        format!(
-                            "line {} has this key already, and the first wins",
-                            self.text.line(first)
-                        )
+                        let first = self.entries.blocks.line(first);
+                        format!("line {first} has this key already, and the first wins")
                     },
                 ),
             }
@@ -166,13 +174,14 @@ impl Table {
     pub fn empty(map: Map) -> Self {
         Self {
             map,
-            text: Text {
+            entries: Entries {
                 format: format(map),
-                bytes: Secret::default(),
+                blocks: Blocks::default(),
             },
             index: Index::default(),
             faults: HashSet::new(),
             incomplete: None,
+            findings: Findings::default(),
         }
     }
 
@@ -187,37 +196,120 @@ impl Table {
 
     /// Builds the table of `map` from the text of the file `path`.
     pub fn build(map: Map, path: &Path, text: Secret, findings: &mut Findings) -> Self {
-        if u32::try_from(text.len()).is_err() {
+        let table = Self::of(map, path, &Text::from(text));
+        findings.append(&table.findings);
+        table
+    }
+
+    /// The table of `map` for the text of the file `path`, of which `previous` is the table before an edit.
+    #[must_use]
+    pub fn rebuild(previous: Option<&Arc<Self>>, map: Map, path: &Path, text: &Text) -> Arc<Self> {
+        // Nothing that could not be read is the table of a text.
+        let previous = previous.filter(|table| table.map == map && table.incomplete.is_none());
+        match previous {
+            Some(table) if table.entries.blocks.are(text) => Arc::clone(table),
+            Some(table) => Arc::new(
+                table
+                    .edited(path, text)
+                    .unwrap_or_else(|| Self::of(map, path, text)),
+            ),
+            None => Arc::new(Self::of(map, path, text)),
+        }
+    }
+
+    fn of(map: Map, path: &Path, text: &Text) -> Self {
+        let entries = Entries {
+            format: format(map),
+            blocks: Blocks::of(text),
+        };
+        let lines: usize = text.blocks().iter().map(|block| block.newlines()).sum();
+        let mut findings = Findings::default();
+        let mut reader = Reader::new(entries.format, path);
+        let mut builder = Builder::new(&entries, path, Index::with_capacity(lines + 1));
+        for (number, block) in entries.blocks.in_order() {
+            reader.read(block.bytes(), &mut findings, |record, findings| {
+                builder.take(number, &record, findings);
+            });
+        }
+        builder.flush(&mut findings);
+        let mut incomplete = reader
+            .reading()
+            .keys_unreadable
+            .then_some(Reason::LineWithoutKey(map));
+        if builder.is_too_large {
+            incomplete = Some(Reason::FileUnreadable(map));
             findings.push(
                 Finding::error("file-too-large", path, None)
-                    .says("the file is larger than 4 GiB")
+                    .says("the file has more lines than can be indexed")
                     .help("split it between several servers"),
             );
-            return Self::unreadable(map, Reason::FileUnreadable(map));
         }
-        let text = Text {
-            format: format(map),
-            bytes: text,
-        };
-        let mut builder = Builder::new(&text, path);
-        let reading = grammar::read(
-            text.format,
-            path,
-            text.bytes.expose(),
-            findings,
-            |record, findings| {
-                builder.take(&record, findings);
-            },
-        );
-        builder.flush(findings);
         let Builder { index, faults, .. } = builder;
         Self {
             map,
+            entries,
             index,
             faults,
-            text,
-            incomplete: reading.keys_unreadable.then_some(Reason::LineWithoutKey(map)),
+            incomplete,
+            findings,
         }
+    }
+
+    /// The table after an edit that made this text of its own. `None` where that has to be worked out from the whole
+    /// text.
+    fn edited(&self, path: &Path, text: &Text) -> Option<Self> {
+        if !self.findings.is_empty() {
+            return None;
+        }
+        let edit = self.entries.blocks.edit(text)?;
+        let format = self.entries.format;
+        let entries = Entries {
+            format,
+            blocks: edit.blocks,
+        };
+        let mut builder = Builder::new(&entries, path, self.index.clone());
+        let mut findings = Findings::default();
+        let mut all_removed = true;
+        for (number, block) in &edit.removed {
+            Reader::new(format, path).read(block.bytes(), &mut findings, |record, _| {
+                let hash = builder.hash(record.key);
+                let location = Location::new(*number, record.offset);
+                all_removed &= location.is_some_and(|location| builder.index.remove(hash, location));
+            });
+        }
+        for number in edit.added {
+            let block = entries.blocks.block(number)?;
+            Reader::new(format, path).read(block.bytes(), &mut findings, |record, findings| {
+                builder.take(number, &record, findings);
+            });
+        }
+        builder.flush(&mut findings);
+        let begins = text.blocks().first().map(|block| block.bytes());
+        let is_sound = all_removed
+            && !builder.is_too_large
+            && findings.is_empty()
+            && !begins.is_some_and(grammar::begins_with_byte_order_mark);
+        let Builder { mut index, .. } = builder;
+        index.shrink(&entries);
+        is_sound.then(|| Self {
+            map: self.map,
+            entries,
+            index,
+            faults: HashSet::new(),
+            incomplete: None,
+            findings,
+        })
+    }
+
+    /// What is to be said about the file.
+    #[must_use]
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// The blocks of the text, in order.
+    pub fn blocks(&self) -> impl Iterator<Item = &Arc<Block>> {
+        self.entries.blocks.in_order().map(|(_, block)| block)
     }
 
     /// How many entries there are, those without a value and those with an error included.
@@ -240,13 +332,15 @@ impl Table {
 
     /// What the table says of the first of these keys that it has.
     pub fn find<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Hit<'_> {
-        let found = keys.into_iter().find_map(|key| self.index.find(key, &self.text));
-        let Some(offset) = found else {
+        let found = keys
+            .into_iter()
+            .find_map(|key| self.index.find(key, &self.entries));
+        let Some(location) = found else {
             return self.incomplete.map_or(Hit::Absent, Hit::Unsure);
         };
-        match self.text.entry(offset) {
-            Some((_, value)) if !self.faults.contains(&offset) => {
-                if grammar::is_nothing(self.text.format, value) {
+        match self.entries.at(location) {
+            Some((_, value)) if !self.faults.contains(&location) => {
+                if grammar::is_nothing(self.entries.format, value) {
                     Hit::Nothing
                 } else {
                     Hit::Value(value)
@@ -262,8 +356,12 @@ mod tests {
     use std::collections::HashMap;
     use std::path::Path;
 
+    use std::hash::RandomState;
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
+    use super::text::{Block, Text};
     use super::{Hit, Table};
     use crate::address::{Delimiters, SenderKeys};
     use crate::answer::Map;
@@ -321,6 +419,99 @@ mod tests {
                     Hit::Unsure(reason) => panic!("{reason}"),
                 };
                 prop_assert_eq!(found.as_ref(), model.get(&key));
+            }
+        }
+    }
+
+    fn read(text: &str, previous: Option<&Table>, hasher: &RandomState) -> Text {
+        let previous: Vec<Arc<Block>> = previous.into_iter().flat_map(Table::blocks).cloned().collect();
+        Text::read(&mut text.as_bytes(), text.len(), &previous, hasher).unwrap()
+    }
+
+    fn many_lines() -> Vec<String> {
+        let line = |n| format!("user{n}@domain.example  [relay{}.example]:587\n", n % 5);
+        (0..6_000).map(line).collect()
+    }
+
+    /// What the table says about each of these senders, and what is to be said about the table.
+    fn everything(table: &Table) -> (usize, Vec<String>, Vec<String>) {
+        let said = |n| match table.find([format!("user{n}@domain.example").as_bytes()]) {
+            Hit::Value(value) => String::from_utf8(value.to_vec()).unwrap(),
+            Hit::Nothing => "nothing".into(),
+            Hit::Absent => "absent".into(),
+            Hit::Unsure(reason) => reason.to_string(),
+        };
+        let findings = table.findings().iter().map(ToString::to_string).collect();
+        (table.len(), (0..6_100).map(said).collect(), findings)
+    }
+
+    #[test]
+    fn an_edit_of_one_line_is_worked_out_from_its_block_alone() {
+        let (hasher, path) = (RandomState::new(), Path::new("t"));
+        let mut lines = many_lines();
+        let before = Table::of(Map::Relayhost, path, &read(&lines.concat(), None, &hasher));
+        lines[3_000] = "User3000@domain.example new\n".into();
+        lines.insert(10, "user6050@domain.example new\n".into());
+        lines.remove(5_000);
+        let text = read(&lines.concat(), Some(&before), &hasher);
+        let edited = before.edited(path, &text).unwrap();
+        assert!(everything(&edited) == everything(&Table::of(Map::Relayhost, path, &text)));
+        let kept = edited
+            .blocks()
+            .filter(|new| before.blocks().any(|old| Arc::ptr_eq(old, new)));
+        assert!(kept.count() > 0);
+    }
+
+    #[test]
+    fn a_file_that_reads_as_before_is_the_same_table() {
+        let hasher = RandomState::new();
+        let lines = many_lines().concat() + "user1@domain.example twice\n";
+        let build = |previous: Option<&Arc<Table>>| {
+            let text = read(&lines, previous.map(|table| &**table), &hasher);
+            Table::rebuild(previous, Map::Relayhost, Path::new("t"), &text)
+        };
+        let before = build(None);
+        assert!(Arc::ptr_eq(&before, &build(Some(&before))));
+        assert_eq!(before.findings().warnings(), 1);
+    }
+
+    /// Edits: a line replaces so many others, somewhere.
+    fn edit() -> impl Strategy<Value = (usize, usize, String)> {
+        let sender = (0_u32..6_100).prop_map(|n| format!("user{n}@domain.example [new]\n"));
+        let line = prop_oneof![
+            6 => Just(String::new()),
+            6 => sender,
+            1 => Just("\u{feff}# a byte order mark\n".to_owned()),
+            1 => Just("user1@domain.example [bad\n".to_owned()),
+            1 => Just("\"user2@domain.example [bad]\n".to_owned()),
+            1 => Just("\n\n# comment\n".repeat(3_000)),
+        ];
+        let place = prop_oneof![Just(0_usize), 0_usize..6_000];
+        let lines = prop_oneof![6 => 0_usize..3, 1 => 0_usize..6_000];
+        (place, lines, line)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// However often and however a file is edited, the table is that of the file as it is.
+        #[test]
+        fn a_table_after_edits_is_that_of_the_text(
+            edits in prop::collection::vec(prop::collection::vec(edit(), 1..4), 1..6)
+        ) {
+            let (hasher, path) = (RandomState::new(), Path::new("t"));
+            let mut lines = many_lines();
+            let mut table = Table::rebuild(None, Map::Relayhost, path, &read(&lines.concat(), None, &hasher));
+            for edit in edits {
+                for (place, replaced, line) in edit {
+                    let place = place.min(lines.len());
+                    let end = (place + replaced).min(lines.len());
+                    lines.splice(place..end, [line]);
+                }
+                let text = read(&lines.concat(), Some(&table), &hasher);
+                let next = Table::rebuild(Some(&table), Map::Relayhost, path, &text);
+                prop_assert!(everything(&next) == everything(&Table::of(Map::Relayhost, path, &text)));
+                table = next;
             }
         }
     }

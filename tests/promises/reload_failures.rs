@@ -115,7 +115,7 @@ const OBSTACLES: [Obstacle; 11] = [
         symlink("/proc/self/mem", path).unwrap();
     }),
     ("a file of 4 GiB", |path| sparse(path, 1 << 32)),
-    ("a file of more than 4 GiB", |path| sparse(path, (1 << 32) + 4096)),
+    ("a file of more than 1 GiB", |path| sparse(path, (1 << 30) + 1)),
 ];
 
 fn sparse(path: &Path, length: u64) {

@@ -67,8 +67,8 @@ fn routes() -> Routes {
         .into();
     Routes::new(Snapshot {
         generation: 1,
-        relay_map: Table::build(Map::Relayhost, Path::new("t"), text, &mut Findings::default()),
-        credentials: Table::empty(Map::Sasl),
+        relay_map: Table::build(Map::Relayhost, Path::new("t"), text, &mut Findings::default()).into(),
+        credentials: Table::empty(Map::Sasl).into(),
         default: DefaultRelay::default(),
         delimiters: Delimiters::default(),
     })

@@ -1,0 +1,152 @@
+//! The blocks of one table, each with a number, and where in them an entry begins.
+//!
+//! A block keeps its number while it stays in the table, and so do the [`Location`]s of its entries, wherever in the
+//! file it comes to stand: what an edit leaves as it was need not be indexed again. Numbers of blocks that are gone
+//! are given to new ones.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::text::{Block, Text};
+
+/// Where an entry's line begins: the number of its block in 15 bits, the offset within it in 17.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Location(u32);
+
+const OFFSET_BITS: u32 = 17;
+const MAX_BLOCKS: usize = 1 << (u32::BITS - OFFSET_BITS);
+
+impl Location {
+    /// `None` where it is out of reach, which takes a larger text than anybody may read.
+    pub(super) fn new(block: u32, offset: usize) -> Option<Self> {
+        let offset = u32::try_from(offset).ok()?;
+        let is_within = offset >> OFFSET_BITS == 0 && usize::try_from(block).ok()? < MAX_BLOCKS;
+        is_within.then_some(Self(block << OFFSET_BITS | offset))
+    }
+
+    fn block(self) -> u32 {
+        self.0 >> OFFSET_BITS
+    }
+
+    fn offset(self) -> Option<usize> {
+        usize::try_from(self.0 & ((1 << OFFSET_BITS) - 1)).ok()
+    }
+}
+
+/// The blocks of one table.
+#[derive(Clone, Default)]
+pub(super) struct Blocks {
+    by_number: Vec<Option<Arc<Block>>>,
+    /// The numbers in the order of the file.
+    order: Vec<u32>,
+}
+
+/// How the blocks of one table differ from those of the one before.
+pub(super) struct Edit {
+    /// All blocks as they are now.
+    pub(super) blocks: Blocks,
+    /// Those that are gone, with the numbers that they had.
+    pub(super) removed: Vec<(u32, Arc<Block>)>,
+    /// The numbers of those that are new.
+    pub(super) added: Vec<u32>,
+}
+
+impl Blocks {
+    /// Those of a text, numbered in its order.
+    pub(super) fn of(text: &Text) -> Self {
+        Self {
+            by_number: text.blocks().iter().cloned().map(Some).collect(),
+            order: (0..).zip(text.blocks()).map(|(number, _)| number).collect(),
+        }
+    }
+
+    /// The blocks with their numbers, in the order of the file.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = (u32, &Arc<Block>)> {
+        self.order
+            .iter()
+            .filter_map(|&number| Some((number, self.block(number)?)))
+    }
+
+    pub(super) fn block(&self, number: u32) -> Option<&Arc<Block>> {
+        self.by_number.get(usize::try_from(number).ok()?)?.as_ref()
+    }
+
+    /// Whether these are the blocks of `text`, in its order.
+    pub(super) fn are(&self, text: &Text) -> bool {
+        self.order.len() == text.blocks().len()
+            && self
+                .in_order()
+                .zip(text.blocks())
+                .all(|((_, own), other)| Arc::ptr_eq(own, other))
+    }
+
+    /// What has to be changed to get the blocks of `text`. `None` where a block stands there twice, or where more than
+    /// half of the text is new.
+    pub(super) fn edit(&self, text: &Text) -> Option<Edit> {
+        let mut gone: HashMap<*const Block, u32> = self
+            .in_order()
+            .map(|(number, block)| (Arc::as_ptr(block), number))
+            .collect();
+        let mut kept = HashMap::new();
+        let mut new_bytes = 0;
+        for block in text.blocks() {
+            if let Some(number) = gone.remove(&Arc::as_ptr(block)) {
+                kept.insert(Arc::as_ptr(block), number);
+            } else if kept.contains_key(&Arc::as_ptr(block)) {
+                return None;
+            } else {
+                new_bytes += block.bytes().len();
+            }
+        }
+        if new_bytes > text.len() / 2 {
+            return None;
+        }
+        let mut by_number = self.by_number.clone();
+        let mut removed = Vec::new();
+        for number in gone.into_values() {
+            let block = by_number.get_mut(usize::try_from(number).ok()?)?.take()?;
+            removed.push((number, block));
+        }
+        let mut added = Vec::new();
+        let mut order = Vec::with_capacity(text.blocks().len());
+        let mut free = 0;
+        for block in text.blocks() {
+            if let Some(number) = kept.get(&Arc::as_ptr(block)) {
+                order.push(*number);
+                continue;
+            }
+            while by_number.get(free).is_some_and(Option::is_some) {
+                free += 1;
+            }
+            match by_number.get_mut(free) {
+                Some(place) => *place = Some(Arc::clone(block)),
+                None => by_number.push(Some(Arc::clone(block))),
+            }
+            let number = u32::try_from(free).ok()?;
+            added.push(number);
+            order.push(number);
+        }
+        Some(Edit {
+            blocks: Self { by_number, order },
+            removed,
+            added,
+        })
+    }
+
+    /// The block of a location from there on.
+    pub(super) fn from(&self, location: Location) -> Option<&[u8]> {
+        self.block(location.block())?.bytes().get(location.offset()?..)
+    }
+
+    /// The line of a location, from 1.
+    pub(super) fn line(&self, location: Location) -> usize {
+        let before = self
+            .in_order()
+            .take_while(|(number, _)| *number != location.block());
+        let lines_before: usize = before.map(|(_, block)| block.newlines()).sum();
+        let within = self
+            .block(location.block())
+            .and_then(|block| block.bytes().get(..location.offset()?));
+        lines_before + memchr::memchr_iter(b'\n', within.unwrap_or_default()).count() + 1
+    }
+}

@@ -1,0 +1,377 @@
+//! The text of a table, in blocks of whole lines that one generation shares with the next.
+//!
+//! Most edits change a few lines. A text is therefore cut into blocks of some [`SMALLEST`] to [`LARGEST`] bytes, and a
+//! block that reads as it did before is not kept twice: while two generations are in memory, they are there once but
+//! for the blocks that differ. Where a block ends depends on the lines in it and on nothing else, so that after an
+//! inserted line the blocks fall into step again (content-defined chunking, as rsync and backup programs do it).
+//!
+//! Blocks are compared byte by byte; the digests only lead to candidates.
+//!
+//! Limits: a text of up to [`crate::whole_file::MAX_FILE`] bytes has at most 2^15 blocks, and no line begins beyond the first
+//! [`LARGEST`] bytes of its block. A line of any length is in one block.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, ErrorKind, Read};
+use std::sync::Arc;
+
+use crate::secret::Secret;
+
+/// The fewest bytes of a block, but for the last one.
+pub const SMALLEST: usize = 32 * 1024;
+
+/// A block ends with the line that reaches this size.
+pub const LARGEST: usize = 64 * 1024;
+
+/// Between the two, a block ends after one line of so many.
+const LINES: u64 = 256;
+
+/// How much is read at once.
+const BUFFER: usize = 4 * LARGEST;
+
+/// Some lines in a row.
+pub struct Block {
+    bytes: Secret,
+    digest: u64,
+    newlines: usize,
+}
+
+impl Block {
+    /// The lines, each with its end.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.expose()
+    }
+
+    /// How many lines end in it.
+    #[must_use]
+    pub fn newlines(&self) -> usize {
+        self.newlines
+    }
+}
+
+/// A text as it was read, in order.
+#[derive(Default)]
+pub struct Text {
+    blocks: Vec<Arc<Block>>,
+    len: usize,
+}
+
+impl Text {
+    /// Reads a text of about `expected` bytes to its end. Blocks that stand in `previous` as well are shared with it;
+    /// `hasher` has to be the one with which those were read.
+    pub fn read(
+        from: &mut dyn Read,
+        expected: usize,
+        previous: &[Arc<Block>],
+        hasher: &RandomState,
+    ) -> io::Result<Self> {
+        let mut cutter = Cutter::new(expected, previous, hasher);
+        loop {
+            match from.read(cutter.room()) {
+                Ok(0) => return Ok(cutter.finish()),
+                Ok(read) => cutter.filled(read),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The blocks.
+    #[must_use]
+    pub fn blocks(&self) -> &[Arc<Block>] {
+        &self.blocks
+    }
+
+    /// How many bytes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds to a digest what tells this text from another that was read with the same hasher.
+    pub fn digest(&self, digest: &mut impl Hasher) {
+        digest.write_usize(self.blocks.len());
+        for block in &self.blocks {
+            digest.write_u64(block.digest);
+        }
+    }
+}
+
+impl From<Secret> for Text {
+    fn from(bytes: Secret) -> Self {
+        let mut rest = bytes.expose();
+        // Reading from memory does not fail.
+        Self::read(&mut rest, bytes.len(), &[], &RandomState::new()).unwrap_or_default()
+    }
+}
+
+/// The text before the edit, as far as it may come again.
+struct Previous<'p> {
+    blocks: &'p [Arc<Block>],
+    /// Where `blocks` has which digest, once that is asked for.
+    by_digest: Option<HashMap<u64, usize>>,
+    /// Which block comes next if nothing has changed here.
+    next: usize,
+}
+
+impl<'p> Previous<'p> {
+    /// The block that comes next if nothing has changed here. The last one ends where its text did, and not because of
+    /// its lines: more may follow them now.
+    fn next(&self) -> Option<&'p Arc<Block>> {
+        let (_, all_but_last) = self.blocks.split_last()?;
+        all_but_last.get(self.next)
+    }
+
+    /// The block that reads like this.
+    fn find(&mut self, digest: u64, bytes: &[u8]) -> Option<&'p Arc<Block>> {
+        let blocks = self.blocks;
+        let by_digest = self
+            .by_digest
+            .get_or_insert_with(|| blocks.iter().map(|block| block.digest).zip(0..).collect());
+        let at = *by_digest.get(&digest)?;
+        let block = blocks.get(at).filter(|block| block.bytes() == bytes)?;
+        self.next = at + 1;
+        Some(block)
+    }
+}
+
+/// Cuts what arrives into blocks.
+struct Cutter<'p> {
+    hasher: &'p RandomState,
+    previous: Previous<'p>,
+    text: Text,
+    buffer: Secret,
+    /// What is read and not cut off yet, within the buffer.
+    start: usize,
+    end: usize,
+    /// How much of that was searched for the end of a block: whole lines.
+    searched: usize,
+}
+
+impl<'p> Cutter<'p> {
+    fn new(expected: usize, previous: &'p [Arc<Block>], hasher: &'p RandomState) -> Self {
+        Self {
+            hasher,
+            previous: Previous {
+                blocks: previous,
+                by_digest: None,
+                next: 0,
+            },
+            text: Text::default(),
+            buffer: vec![0; expected.saturating_add(1).min(BUFFER)].into(),
+            start: 0,
+            end: 0,
+            searched: 0,
+        }
+    }
+
+    /// Where to put what comes next.
+    fn room(&mut self) -> &mut [u8] {
+        if self.end == self.buffer.len() {
+            if self.start == 0 {
+                self.buffer.append(&vec![0; self.buffer.len()]);
+            } else {
+                self.buffer.expose_mut().copy_within(self.start..self.end, 0);
+                self.end -= self.start;
+                self.start = 0;
+            }
+        }
+        self.buffer.expose_mut().get_mut(self.end..).unwrap_or_default()
+    }
+
+    fn filled(&mut self, bytes: usize) {
+        self.end += bytes;
+        while let Some(block) = self.next_block(false) {
+            self.push(block);
+        }
+    }
+
+    fn finish(mut self) -> Text {
+        while let Some(block) = self.next_block(true) {
+            self.push(block);
+        }
+        self.text
+    }
+
+    fn push(&mut self, block: Arc<Block>) {
+        let len = block.bytes.len();
+        self.start += len;
+        self.searched = 0;
+        self.text.len += len;
+        self.text.blocks.push(block);
+    }
+
+    /// The next block, if it is there whole.
+    fn next_block(&mut self, at_end: bool) -> Option<Arc<Block>> {
+        let pending = self.buffer.expose().get(self.start..self.end)?;
+        if let Some(next) = self.previous.next() {
+            if pending.starts_with(next.bytes()) {
+                self.previous.next += 1;
+                return Some(Arc::clone(next));
+            }
+            if !at_end && next.bytes().starts_with(pending) {
+                return None;
+            }
+        }
+        let bytes = match boundary(pending, self.searched, self.hasher) {
+            Ok(end) => pending.get(..end)?,
+            Err(_) if at_end && !pending.is_empty() => pending,
+            Err(searched) => {
+                self.searched = searched;
+                return None;
+            }
+        };
+        let digest = self.hasher.hash_one(bytes);
+        let known = self.previous.find(digest, bytes).cloned();
+        Some(known.unwrap_or_else(|| {
+            Arc::new(Block {
+                newlines: memchr::memchr_iter(b'\n', bytes).count(),
+                bytes: bytes.to_vec().into(),
+                digest,
+            })
+        }))
+    }
+}
+
+/// Where the first block of `pending` ends, or how much is searched: everything before `searched`, which is the end of
+/// a line, was.
+fn boundary(pending: &[u8], searched: usize, hasher: &RandomState) -> Result<usize, usize> {
+    let mut end = searched;
+    if end < SMALLEST {
+        // Whatever line reaches this size, those after it are candidates.
+        end = line_end(pending, SMALLEST - 1).ok_or(searched)?;
+    }
+    while end < LARGEST {
+        let start = end;
+        end = line_end(pending, start).ok_or(start)?;
+        let line = pending.get(start..end).unwrap_or_default();
+        if hasher.hash_one(line) % LINES == 0 {
+            break;
+        }
+    }
+    Ok(end)
+}
+
+/// Where the line ends that `at` is in, its LF included.
+fn line_end(text: &[u8], at: usize) -> Option<usize> {
+    memchr::memchr(b'\n', text.get(at..)?).map(|lf| at + lf + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::RandomState;
+    use std::io::Read;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::{Block, LARGEST, SMALLEST, Text};
+
+    /// Gives at most so many bytes at once.
+    struct Dripping<'a>(&'a [u8], usize);
+
+    impl Read for Dripping<'_> {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            let most = into.len().min(self.1);
+            self.0.read(&mut into[..most])
+        }
+    }
+
+    fn whole(text: &Text) -> Vec<u8> {
+        text.blocks()
+            .iter()
+            .flat_map(|block| block.bytes().to_vec())
+            .collect()
+    }
+
+    fn shared(one: &[Arc<Block>], other: &[Arc<Block>]) -> usize {
+        let is_in = |block: &&Arc<Block>| one.iter().any(|own| Arc::ptr_eq(own, block));
+        other.iter().filter(is_in).count()
+    }
+
+    fn lines(from: u32, to: u32) -> Vec<u8> {
+        (from..to)
+            .flat_map(|n| format!("user{n}@domain{}.example [relay.example]:587\n", n / 7).into_bytes())
+            .collect()
+    }
+
+    fn read(bytes: &[u8], drip: usize, previous: &Text, hasher: &RandomState) -> Text {
+        let expected = bytes.len();
+        Text::read(&mut Dripping(bytes, drip), expected, previous.blocks(), hasher).unwrap()
+    }
+
+    #[test]
+    fn blocks_are_whole_lines_of_the_promised_sizes() {
+        let bytes = lines(0, 20_000);
+        let text = Text::from(crate::secret::Secret::from(bytes.clone()));
+        assert!(whole(&text) == bytes);
+        let (_, all_but_last) = text.blocks().split_last().unwrap();
+        assert!(all_but_last.len() > 5);
+        for block in all_but_last {
+            let len = block.bytes().len();
+            assert!((SMALLEST..LARGEST + 60).contains(&len), "{len}");
+            assert!(block.bytes().ends_with(b"\n"));
+        }
+    }
+
+    #[test]
+    fn a_line_longer_than_any_buffer_stays_in_one_block() {
+        let mut bytes = lines(0, 2_000);
+        bytes.extend(vec![b'#'; 3_000_000]);
+        bytes.push(b'\n');
+        bytes.extend(lines(2_000, 4_000));
+        let text = read(&bytes, 1000, &Text::default(), &RandomState::new());
+        assert!(whole(&text) == bytes);
+    }
+
+    #[test]
+    fn an_inserted_line_costs_one_block_or_two() {
+        let hasher = RandomState::new();
+        let before = read(&lines(0, 20_000), usize::MAX, &Text::default(), &hasher);
+        let mut bytes = lines(0, 10_000);
+        bytes.extend(b"a@new.line [r]\n");
+        bytes.extend(lines(10_000, 20_000));
+        let after = read(&bytes, usize::MAX, &before, &hasher);
+        assert!(whole(&after) == bytes);
+        assert!(after.blocks().len() - shared(before.blocks(), after.blocks()) <= 2);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// However it arrives and whatever was there before, what is read is what stands there; and what was read
+        /// before is shared whole with the same text read again, which has the same digest.
+        #[test]
+        fn a_text_is_what_was_read(
+            cuts in prop::collection::vec((0_u32..9_000, 0_u32..3_000), 1..5),
+            drip in 1_usize..300_000,
+            ends in any::<bool>(),
+        ) {
+            let hasher = RandomState::new();
+            let before = read(&lines(0, 9_000), usize::MAX, &Text::default(), &hasher);
+            let mut bytes: Vec<u8> = cuts.iter().flat_map(|&(from, some)| lines(from, from + some)).collect();
+            if !ends {
+                bytes.pop();
+            }
+            let after = read(&bytes, drip.max(bytes.len() / 1000), &before, &hasher);
+            prop_assert!(whole(&after) == bytes);
+            prop_assert_eq!(after.len(), bytes.len());
+            let again = read(&bytes, usize::MAX, &after, &hasher);
+            prop_assert_eq!(shared(after.blocks(), again.blocks()), after.blocks().len());
+            let fresh = read(&bytes, usize::MAX, &Text::default(), &hasher);
+            let digests = [&after, &again, &fresh].map(|text| {
+                let mut digest = std::hash::BuildHasher::build_hasher(&hasher);
+                text.digest(&mut digest);
+                std::hash::Hasher::finish(&digest)
+            });
+            prop_assert!(digests.iter().all(|digest| *digest == digests[0]));
+        }
+    }
+}
