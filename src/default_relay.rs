@@ -90,16 +90,44 @@ impl DefaultRelay {
     /// The next hop of a sender without an entry.
     #[must_use]
     pub fn next_hop(&self, has_domain: bool) -> Answer<'_> {
-        let choice = match &self.for_domains {
-            Known::Unset => &self.for_everyone,
-            _ if !has_domain => &self.for_everyone,
-            set => set,
+        let next_hop = if self.is_for_domains(has_domain) {
+            &self.for_domains
+        } else {
+            &self.for_everyone
         };
-        match choice {
+        match next_hop {
             Known::Is(next_hop) => Answer::Found(Value::new(next_hop)),
             Known::Unset => Answer::NotFound,
             Known::Unreadable => Answer::CannotTell(Reason::DefaultUnreadable),
         }
+    }
+
+    /// The next hops that are known, each with the variable from which it comes.
+    pub fn next_hops(&self) -> impl Iterator<Item = (&[u8], &'static str)> {
+        let both = [
+            (&self.for_domains, "RELAY_HOST"),
+            (&self.for_everyone, "DEFAULT_RELAY_HOST"),
+        ];
+        both.into_iter()
+            .filter_map(|(next_hop, variable)| match next_hop {
+                Known::Is(next_hop) => Some((next_hop.as_slice(), variable)),
+                Known::Unset | Known::Unreadable => None,
+            })
+    }
+
+    /// The variable from which the next hop of such a sender comes.
+    #[must_use]
+    pub fn variable(&self, has_domain: bool) -> &'static str {
+        if self.is_for_domains(has_domain) {
+            "RELAY_HOST"
+        } else {
+            "DEFAULT_RELAY_HOST"
+        }
+    }
+
+    /// Whether `RELAY_HOST` is what counts.
+    fn is_for_domains(&self, has_domain: bool) -> bool {
+        has_domain && !self.for_domains.is_unset()
     }
 
     /// The credentials for a next hop without an entry, given as its folded key.

@@ -41,6 +41,7 @@
 //! | 0 | [`secret`] | bytes that can be stored and sent, but not printed, and that are wiped when dropped |
 //! | 0 | [`memory`] | what is freed, given back to the system |
 //! | 0 | [`whole_file`] | a file, read whole, as a secret |
+//! | 0 | [`printable`] | text from a file, for a terminal to show and not to obey |
 //! | 0 | [`diagnostic`] | a finding about a file or a setting: severity, place, what is wrong, what to do |
 //! | 0 | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
 //! | 0 | [`nexthop`] | `[host]:port` and its relatives: parsed, judged, returned as written |
@@ -51,9 +52,11 @@
 //! | 1 | [`protocol`] | socketmap and tcp_table as codecs over bytes: no socket, no clock |
 //! | 2 | [`config`] | flags, environment, `postmapd.toml` and secret files, checked |
 //! | 2 | [`routes`] | the snapshot (senders, next hops, credentials, default relay as one thing) and the pointer to it |
+//! | 2 | [`explain`] | why a snapshot answers as it does |
 //! | 2 | [`client`] | one question to a running server, as `query --server` asks it |
 //! | 3 | [`reload`] | notice, read, judge, publish or keep |
 //! | 3 | [`server`] | listeners to connections to requests, with their limits, and the drain at the end |
+//! | 3 | [`check`] | what is worth a warning in files that can be served |
 //! | 4 | [`cli`] | what a person types; a file for each command |
 //!
 //! # What holds everywhere
@@ -69,14 +72,17 @@
 
 pub mod address;
 pub mod answer;
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod default_relay;
 pub mod diagnostic;
 pub mod endpoint;
+pub mod explain;
 pub mod memory;
 pub mod nexthop;
+pub mod printable;
 pub mod protocol;
 pub mod reload;
 pub mod routes;

@@ -64,6 +64,41 @@ fn is_separator(c: u8) -> bool {
     matches!(c, b',' | b' ' | b'\t')
 }
 
+/// The server that an element of a list leads to, as Postfix names it when it asks for credentials: without brackets,
+/// port and `IPv6:`. `None` where Postfix looks up MX records first, whose hosts are not known here.
+#[must_use]
+pub fn server(element: &[u8]) -> Option<&[u8]> {
+    let (host, _) = host_and_port(element);
+    if let Some((tag, v6)) = host.split_at_checked(5)
+        && tag.eq_ignore_ascii_case(b"ipv6:")
+    {
+        return Some(v6);
+    }
+    let is_without_mx = element.starts_with(b"[") || address(host).is_some();
+    is_without_mx.then_some(host)
+}
+
+/// The host of an element without its brackets, and its port, if it has one.
+#[must_use]
+pub fn host_and_port(element: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let (host, rest) = if let Some(inner) = element.strip_prefix(b"[") {
+        let close = memchr::memchr(b']', inner).unwrap_or(inner.len());
+        let (host, rest) = inner.split_at_checked(close).unwrap_or((inner, &[]));
+        (host, rest.strip_prefix(b"]").unwrap_or_default())
+    } else {
+        let colon = memchr::memchr(b':', element).unwrap_or(element.len());
+        element.split_at_checked(colon).unwrap_or((element, &[]))
+    };
+    (host, rest.strip_prefix(b":"))
+}
+
+/// Whether an element names the port of SMTP over TLS from the first byte (RFC 8314: `submissions`, 465).
+#[must_use]
+pub fn wants_implicit_tls(element: &[u8]) -> bool {
+    let (_, port) = host_and_port(element);
+    port.is_some_and(|port| [&b"465"[..], b"smtps", b"submissions"].contains(&port))
+}
+
 /// Judges a next hop, or a list of them separated by commas or blanks.
 pub fn judge(list: &[u8]) -> Result<(), Fault> {
     let mut offset = 0;

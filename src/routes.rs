@@ -78,7 +78,8 @@ impl Snapshot {
     }
 
     /// Whether next hops come from here: otherwise they come from main.cf, and credentials need none of ours.
-    fn routes_at_all(&self) -> bool {
+    #[must_use]
+    pub fn routes_at_all(&self) -> bool {
         !self.relay_map.is_empty() || self.default.is_set()
     }
 }

@@ -3,6 +3,8 @@
 //! A command either does its work and says how it ended ([`ExitCode`]), or fails with an [`enum@Error`], which `main`
 //! prints once. Exit codes follow sysexits.h where the contract does not name one itself.
 
+mod check;
+mod explain;
 mod log;
 mod query;
 mod serve;
@@ -29,6 +31,8 @@ enum Command {
     Serve(serve::Serve),
     /// Print what the tables, or a running server, answer for some keys
     Query(query::Query),
+    /// Read everything and say what is wrong, where, why it matters, and what to do
+    Check(check::Check),
 }
 
 /// Why a command could not do its work.
@@ -95,5 +99,6 @@ pub fn run() -> Result<ExitCode, Error> {
     match CommandLine::parse().command {
         Command::Serve(serve) => serve.run(),
         Command::Query(query) => query.run(),
+        Command::Check(check) => check.run(),
     }
 }

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
+use super::explain::{self, Format};
 use super::{EX_TEMPFAIL, EX_USAGE, Error};
 use crate::address::SenderKeys;
 use crate::answer::{Answer, Map};
@@ -32,6 +33,7 @@ told, else 0 if any was found.
 
 Examples:
   postmapd query --dir /etc/postmapd relayhost someone@example.com
+  postmapd query --explain relayhost someone@example.com
   postmapd query --server socketmap:inet:127.0.0.1:10451 sasl '[relay.example.com]:587'
   cut -f1 senders.txt | postmapd query relayhost -")]
 pub(super) struct Query {
@@ -41,6 +43,14 @@ pub(super) struct Query {
     /// Ask a running server, as main.cf names it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT
     #[arg(long, value_name = "ENDPOINT")]
     server: Option<String>,
+
+    /// Say which keys were tried, what answered and why, and what Postfix does then; passwords are not shown
+    #[arg(long, conflicts_with = "server")]
+    explain: bool,
+
+    /// How to print the explanation
+    #[arg(long, value_enum, default_value_t = Format::Text, requires = "explain", hide_possible_values = false)]
+    format: Format,
 
     /// The map: relayhost or sasl
     #[arg(value_name = "MAP", value_parser = PossibleValuesParser::new(["relayhost", "sasl"]), hide_possible_values = true)]
@@ -53,18 +63,43 @@ pub(super) struct Query {
 
 /// Whoever is asked.
 enum Source {
-    Tables {
-        snapshot: Box<Snapshot>,
-        keys: SenderKeys,
-        findings: Findings,
-    },
+    Tables(Box<Tables>),
     Server(Client),
+}
+
+/// The files and the environment, read for this once.
+struct Tables {
+    sources: Sources,
+    snapshot: Snapshot,
+    keys: SenderKeys,
+    findings: Findings,
+}
+
+impl Tables {
+    fn read(options: &Options) -> Result<Self, Error> {
+        let mut findings = Findings::default();
+        let sources = Sources::new(options.clone(), ServiceOptions::default(), &mut findings);
+        load::first_settings(&sources, &mut findings);
+        if findings.errors() > 0 {
+            return Err(Error::Settings {
+                findings,
+                code: EX_USAGE,
+            });
+        }
+        let loaded = load::read(&sources, &RandomState::new(), None).judge(&sources, None);
+        Ok(Self {
+            sources,
+            snapshot: loaded.snapshot,
+            keys: SenderKeys::default(),
+            findings: loaded.findings,
+        })
+    }
 }
 
 impl Source {
     fn ask(&mut self, map: Map, key: &[u8]) -> Result<Said, String> {
         match self {
-            Self::Tables { snapshot, keys, .. } => Ok(match snapshot.answer(map, key, keys) {
+            Self::Tables(tables) => Ok(match tables.snapshot.answer(map, key, &mut tables.keys) {
                 Answer::Found(value) => Said::Found(Secret::from(value.expose().to_vec())),
                 Answer::NotFound => Said::NotFound,
                 Answer::CannotTell(reason) => Said::CannotTell(reason.to_string()),
@@ -79,78 +114,79 @@ impl Query {
         let Some(map) = Map::named(self.map.as_bytes()) else {
             return Ok(ExitCode::from(EX_USAGE));
         };
-        let mut source = match &self.server {
-            Some(server) => {
-                let endpoint = Endpoint::to_ask(server, map).map_err(|problem| {
-                    let place = Place::Setting("--server");
-                    let finding = Finding::new(Severity::Error, "bad-endpoint", place);
-                    usage(finding.says(format!("`{server}` is no endpoint to ask: {problem}")))
-                })?;
-                match Client::connect(endpoint) {
-                    Ok(client) => Source::Server(client),
-                    Err(error) => return Ok(cannot_tell(&error.to_string())),
+        let result = if self.explain {
+            self.explain_all(map, &Tables::read(&self.options)?)
+        } else {
+            let mut source = match &self.server {
+                Some(server) => {
+                    let endpoint = Endpoint::to_ask(server, map).map_err(|problem| {
+                        let place = Place::Setting("--server");
+                        let finding = Finding::new(Severity::Error, "bad-endpoint", place);
+                        usage(finding.says(format!("`{server}` is no endpoint to ask: {problem}")))
+                    })?;
+                    match Client::connect(endpoint) {
+                        Ok(client) => Source::Server(client),
+                        Err(error) => return Ok(cannot_tell(&error.to_string())),
+                    }
                 }
-            }
-            None => self.tables()?,
+                None => Source::Tables(Box::new(Tables::read(&self.options)?)),
+            };
+            self.answer_all(map, &mut source)
         };
-        self.answer_all(map, &mut source)
-            .map_err(Error::system("cannot read the keys or print the values"))
-    }
-
-    fn tables(&self) -> Result<Source, Error> {
-        let mut findings = Findings::default();
-        let sources = Sources::new(self.options.clone(), ServiceOptions::default(), &mut findings);
-        load::first_settings(&sources, &mut findings);
-        if findings.errors() > 0 {
-            return Err(Error::Settings {
-                findings,
-                code: EX_USAGE,
-            });
-        }
-        let loaded = load::read(&sources, &RandomState::new(), None).judge(&sources, None);
-        Ok(Source::Tables {
-            snapshot: Box::new(loaded.snapshot),
-            keys: SenderKeys::default(),
-            findings: loaded.findings,
-        })
+        result.map_err(Error::system("cannot read the keys or print the values"))
     }
 
     fn answer_all(&self, map: Map, source: &mut Source) -> io::Result<ExitCode> {
         let mut outcomes = Outcomes::default();
         let mut out = io::stdout().lock();
-        if let [key] = self.keys.as_slice()
-            && key != "-"
-        {
-            outcomes.answer(map, key.as_bytes(), source, |value| {
+        let is_one = matches!(self.keys.as_slice(), [key] if key != "-");
+        self.each_key(|key| {
+            outcomes.answer(map, key, source, |value| {
+                if !is_one {
+                    out.write_all(key)?;
+                    out.write_all(b"\t")?;
+                }
                 out.write_all(value)?;
                 out.write_all(b"\n")
-            })?;
-        } else {
-            let mut print = |key: &[u8], value: &[u8]| {
-                for part in [key, b"\t", value, b"\n"] {
-                    out.write_all(part)?;
-                }
-                Ok(())
-            };
-            for key in &self.keys {
-                if key == "-" {
-                    let mut input = io::stdin().lock();
-                    let mut line = Vec::new();
-                    while input.read_until(b'\n', &mut line)? > 0 {
-                        let key = line.strip_suffix(b"\n").unwrap_or(&line);
-                        if !key.is_empty() {
-                            outcomes.answer(map, key, source, |value| print(key, value))?;
-                        }
-                        line.clear();
-                    }
-                } else {
-                    let key = key.as_bytes();
-                    outcomes.answer(map, key, source, |value| print(key, value))?;
-                }
-            }
-        }
+            })
+        })?;
         out.flush()?;
         Ok(outcomes.exit_code())
+    }
+
+    fn explain_all(&self, map: Map, tables: &Tables) -> io::Result<ExitCode> {
+        let mut outcomes = Outcomes::default();
+        let mut out = io::stdout().lock();
+        self.each_key(|key| {
+            let answer = explain::print(&tables.snapshot, &tables.sources, map, key, self.format, &mut out)?;
+            outcomes.found |= matches!(answer, Answer::Found(_));
+            if let Answer::CannotTell(reason) = answer {
+                outcomes.cannot_tell(key, &reason.to_string(), &tables.findings);
+            }
+            Ok(())
+        })?;
+        out.flush()?;
+        Ok(outcomes.exit_code())
+    }
+
+    /// Hands out the keys, those from standard input in the place of `-`.
+    fn each_key(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        for key in &self.keys {
+            if key != "-" {
+                take(key.as_bytes())?;
+                continue;
+            }
+            let mut input = io::stdin().lock();
+            let mut line = Vec::new();
+            while input.read_until(b'\n', &mut line)? > 0 {
+                let key = line.strip_suffix(b"\n").unwrap_or(&line);
+                if !key.is_empty() {
+                    take(key)?;
+                }
+                line.clear();
+            }
+        }
+        Ok(())
     }
 }
 
@@ -191,21 +227,29 @@ impl Outcomes {
             }
             Ok(Said::NotFound) => {}
             Ok(Said::CannotTell(reason)) | Err(reason) => {
-                if let Source::Tables { findings, .. } = source
-                    && !self.unsure
-                {
-                    for finding in findings
-                        .iter()
-                        .filter(|finding| finding.severity == Severity::Error)
-                    {
-                        cannot_tell(&finding.to_string());
-                    }
-                }
-                self.unsure = true;
-                cannot_tell(&format!("{}: {reason}", key.escape_ascii()));
+                let none = Findings::default();
+                let findings = match source {
+                    Source::Tables(tables) => &tables.findings,
+                    Source::Server(_) => &none,
+                };
+                self.cannot_tell(key, &reason, findings);
             }
         }
         Ok(())
+    }
+
+    /// Says why on standard error, after everything that is wrong with the files, once.
+    fn cannot_tell(&mut self, key: &[u8], reason: &str, findings: &Findings) {
+        if !self.unsure {
+            let errors = findings
+                .iter()
+                .filter(|finding| finding.severity == Severity::Error);
+            for finding in errors {
+                cannot_tell(&finding.to_string());
+            }
+        }
+        self.unsure = true;
+        cannot_tell(&format!("{}: {reason}", key.escape_ascii()));
     }
 
     fn exit_code(&self) -> ExitCode {

@@ -42,6 +42,12 @@ const KEYS: [&str; 6] = [
 /// Every key of `[reload]`.
 const RELOAD_KEYS: [&str; 3] = ["poll", "grace", "patience"];
 
+/// Whether the file may have a key of this name.
+#[must_use]
+pub fn is_setting(name: &str) -> bool {
+    KEYS.contains(&name) || RELOAD_KEYS.contains(&name)
+}
+
 /// What the file says.
 #[derive(Debug, Default)]
 pub(super) struct SettingsFile {

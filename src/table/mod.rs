@@ -161,7 +161,9 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn format(map: Map) -> Format {
+/// The grammar of a map's file.
+#[must_use]
+pub fn format(map: Map) -> Format {
     match map {
         Map::Relayhost => Format::RelayMap,
         Map::Sasl => Format::Credentials,
@@ -328,6 +330,39 @@ impl Table {
     #[must_use]
     pub fn is_empty_for_certain(&self) -> bool {
         self.is_empty() && self.incomplete.is_none()
+    }
+
+    /// Hands every entry to `take`, in the order of the file.
+    pub fn each(&self, mut take: impl FnMut(Record<'_>)) {
+        let mut reader = Reader::new(self.entries.format, Path::new(""));
+        for (_, block) in self.entries.blocks.in_order() {
+            // What is wrong was found when the table was built.
+            reader.read(block.bytes(), &mut Findings::default(), |record, _| take(record));
+        }
+    }
+
+    /// The text of a line, counted from 1, without its end.
+    #[must_use]
+    pub fn line(&self, number: u32) -> Option<&[u8]> {
+        let mut before = usize::try_from(number).ok()?.checked_sub(1)?;
+        let block = self.blocks().find(|block| {
+            let is_here = before < block.newlines() || !block.bytes().ends_with(b"\n");
+            if !is_here {
+                before -= block.newlines();
+            }
+            is_here
+        })?;
+        let line = block.bytes().split(|c| *c == b'\n').nth(before)?;
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+
+    /// Which of these keys is the first that has an entry, counted from 0, and the line of that entry.
+    pub fn locate<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Option<(usize, usize)> {
+        let mut keys = keys.into_iter().enumerate();
+        keys.find_map(|(number, key)| {
+            let location = self.index.find(key, &self.entries)?;
+            Some((number, self.entries.blocks.line(location)))
+        })
     }
 
     /// What the table says of the first of these keys that it has.

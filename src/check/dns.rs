@@ -1,0 +1,81 @@
+//! Whether the hosts of the next hops have an address, asked of the resolver of this machine.
+//!
+//! Each host is asked for once, some at a time, and as long as the resolver takes. MX records are not looked up: a next
+//! hop without brackets may have some and no address.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::ToSocketAddrs;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
+use crate::nexthop;
+use crate::routes::Snapshot;
+use crate::table::grammar::Content;
+
+/// How many hosts are asked for at once.
+const AT_ONCE: usize = 16;
+
+/// A host, and whether MX records come first.
+type Host = (String, bool);
+
+/// Says of which hosts in the next hops of `snapshot`, whose relay map is the file `relay_map`, there is no address.
+pub fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Findings) {
+    let mut places: BTreeMap<Host, Place> = BTreeMap::new();
+    let mut add = |list: &[u8], place: &dyn Fn() -> Place| {
+        for element in nexthop::elements(list) {
+            let (host, _) = nexthop::host_and_port(element);
+            let has_mx = nexthop::server(element).is_none();
+            let host = String::from_utf8_lossy(nexthop::server(element).unwrap_or(host)).into_owned();
+            places.entry((host, has_mx)).or_insert_with(place);
+        }
+    };
+    snapshot.relay_map.each(|record| {
+        if let Content::Value(list) = record.content {
+            let at = |position: Position| Place::File(relay_map.into(), Some(position));
+            add(list, &|| at(record.position));
+        }
+    });
+    for (list, variable) in snapshot.default.next_hops() {
+        add(list, &|| Place::Setting(variable));
+    }
+    for ((host, has_mx), error) in without_address(places.keys().cloned().collect()) {
+        let Some(place) = places.remove(&(host.clone(), has_mx)) else {
+            continue;
+        };
+        let unless = if has_mx {
+            ", and MX records were not looked up"
+        } else {
+            ""
+        };
+        findings.push(
+            Finding::new(Severity::Warning, "host-without-address", place)
+                .says(format!("{host} has no address here ({error}){unless}"))
+                .help("correct the name, or see what this machine's resolver says about it"),
+        );
+    }
+}
+
+/// Those of these hosts that have no address, each with what the resolver says.
+fn without_address(hosts: VecDeque<Host>) -> Vec<(Host, String)> {
+    let waiting = Mutex::new(hosts);
+    let failed = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let Some(host) = next else { return };
+                    if let Err(error) = (host.0.as_str(), 25).to_socket_addrs() {
+                        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        failed.push((host, error.to_string()));
+                    }
+                }
+            });
+        }
+    });
+    let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.sort();
+    failed
+}

@@ -1,0 +1,310 @@
+//! What `check` finds beyond what a file says by itself: entries that Postfix never asks for, credentials that are
+//! withheld, next hops that cannot work, files that others can read.
+//!
+//! All of these are warnings. The server serves such files as they are, and says nothing of it, because each may be
+//! meant; errors and the warnings of a single line come from [`crate::table::grammar`] and [`crate::config`], and are
+//! in the log of the server too.
+//!
+//! Limits: what main.cf says is not known here, but for what `postconf --check` reads. Host names are resolved on
+//! demand only ([`dns`]).
+
+pub mod dns;
+pub mod excerpt;
+pub mod why;
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::address::{NULL_SENDER, SenderKeys};
+use crate::answer::{Answer, Map};
+use crate::config::Sources;
+use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
+use crate::nexthop;
+use crate::routes::Snapshot;
+use crate::table::grammar::{Content, Record};
+use crate::table::{Hit, Table};
+
+/// What is to be said about the files of `sources` beyond what reading them said. `snapshot` is what they come to.
+pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) {
+    let relay_map = sources.relay_map();
+    let credentials = sources.credentials();
+    let routed = Routed::of(snapshot);
+    let mut keys = SenderKeys::default();
+    line_ends(&snapshot.relay_map, &relay_map, findings);
+    snapshot.relay_map.each(|record| {
+        keys.read(record.key, &snapshot.delimiters);
+        let at = |finding: Finding| Finding {
+            place: Place::File(relay_map.clone(), Some(record.position)),
+            ..finding
+        };
+        if let Some(finding) = never_asked_of_relay_map(&keys).or_else(|| never_asked_of_sender(&keys)) {
+            findings.push(at(finding));
+        }
+        if let Content::Value(list) = record.content
+            && nexthop::elements(list).any(nexthop::wants_implicit_tls)
+        {
+            findings.push(at(implicit_tls()));
+        }
+    });
+    for (list, variable) in snapshot.default.next_hops() {
+        if nexthop::elements(list).any(nexthop::wants_implicit_tls) {
+            findings.push(Finding {
+                place: Place::Setting(variable),
+                ..implicit_tls()
+            });
+        }
+    }
+    line_ends(&snapshot.credentials, &credentials, findings);
+    snapshot.credentials.each(|record| {
+        keys.read(record.key, &snapshot.delimiters);
+        let finding = if keys.is_sender() {
+            never_asked_of_sender(&keys)
+                .or_else(|| null_sender(&keys))
+                .or_else(|| withheld(snapshot, &routed, &record))
+        } else {
+            never_asked_of_host(&keys, &routed, snapshot)
+        };
+        if let Some(finding) = finding {
+            findings.push(Finding {
+                place: Place::File(credentials.clone(), Some(record.position)),
+                ..finding
+            });
+        }
+    });
+    readable_by_others(&credentials, findings);
+}
+
+/// Who is routed where, in all.
+struct Routed {
+    /// The domains of which a single sender has a next hop of their own, with their `@`.
+    domains_of_senders: HashSet<Vec<u8>>,
+    /// The elements of all next hops, folded.
+    next_hops: HashSet<Vec<u8>>,
+}
+
+impl Routed {
+    fn of(snapshot: &Snapshot) -> Self {
+        let mut domains_of_senders = HashSet::new();
+        let mut next_hops = HashSet::new();
+        let mut keys = SenderKeys::default();
+        let mut add = |list: &[u8]| {
+            for element in nexthop::elements(list) {
+                if !next_hops.contains(element) {
+                    next_hops.insert(element.to_ascii_lowercase());
+                }
+            }
+        };
+        snapshot.relay_map.each(|record| {
+            if let Content::Value(list) = record.content {
+                add(list);
+                keys.read(record.key, &snapshot.delimiters);
+                if let Some(domain) = keys.domain()
+                    && !domains_of_senders.contains(domain)
+                {
+                    domains_of_senders.insert(domain.to_vec());
+                }
+            }
+        });
+        for (list, _) in snapshot.default.next_hops() {
+            add(list);
+        }
+        Self {
+            domains_of_senders,
+            next_hops,
+        }
+    }
+}
+
+fn warning(code: &'static str) -> Finding {
+    Finding::new(Severity::Warning, code, Place::Setting(""))
+}
+
+fn implicit_tls() -> Finding {
+    warning("implicit-tls")
+        .says("this port speaks TLS from the first byte, which a next hop cannot ask for")
+        .help(
+            "use port 587 (STARTTLS), or give these senders a transport with smtp_tls_wrappermode = yes through \
+             sender_dependent_default_transport_maps",
+        )
+}
+
+/// A key that no envelope sender can have.
+fn never_asked_of_sender(keys: &SenderKeys) -> Option<Finding> {
+    let key = keys.whole();
+    if key == NULL_SENDER {
+        return None;
+    }
+    let at = memchr::memrchr(b'@', key)?;
+    let (local, domain) = (key.get(..at)?, key.get(at + 1..)?);
+    let never = |message: &str, help: &str| Some(warning("never-asked").says(message).help(help));
+    if domain.is_empty() {
+        return never(
+            "the key has no domain after its `@`: no sender is like that",
+            "write user@domain, or @domain",
+        );
+    }
+    if domain.ends_with(b".") {
+        return never(
+            "the domain ends in a dot, which Postfix removes from the sender before it asks",
+            "remove the dot",
+        );
+    }
+    if domain.iter().any(u8::is_ascii_whitespace) {
+        return never("the domain has a blank in it", "remove the blank");
+    }
+    if domain.starts_with(b".") || domain.starts_with(b"*") || local == b"*" {
+        return never(
+            "there are no wildcards, and a parent domain is not tried",
+            "write @domain for each domain; RELAY_HOST is the default for all others",
+        );
+    }
+    None
+}
+
+fn null_sender(keys: &SenderKeys) -> Option<Finding> {
+    (keys.whole() == NULL_SENDER).then(|| {
+        warning("never-asked")
+            .says("Postfix never asks for credentials by the null sender")
+            .help("write the next hop of bounces as the key, as it stands in the relay map")
+    })
+}
+
+/// A key of the relay map that is no sender at all.
+fn never_asked_of_relay_map(keys: &SenderKeys) -> Option<Finding> {
+    let key = keys.whole();
+    if keys.is_sender() {
+        return None;
+    }
+    let (code, message, help) = if key == b"*" {
+        (
+            "never-asked",
+            "there are no wildcards",
+            "set RELAY_HOST: it is the next hop of all senders without an entry",
+        )
+    } else if key.starts_with(b"[") || key.contains(&b':') {
+        (
+            "never-asked",
+            "the key is a next hop, and the relay map is asked for senders",
+            "write the sender first, then the next hop; credentials of a next hop belong into the other file",
+        )
+    } else if key.contains(&b'.') {
+        (
+            "bare-domain",
+            "the key is a domain without its `@`, for which Postfix never asks here",
+            "put an @ before it",
+        )
+    } else {
+        (
+            "never-asked",
+            "the key has no domain; Postfix always asks for the whole address",
+            "write user@domain, with the domain that Postfix appends (myorigin) if need be",
+        )
+    };
+    Some(warning(code).says(message).help(help))
+}
+
+/// Credentials of a sender that are withheld.
+fn withheld(snapshot: &Snapshot, routed: &Routed, record: &Record<'_>) -> Option<Finding> {
+    if !matches!(record.content, Content::Value(_)) || !snapshot.routes_at_all() {
+        return None;
+    }
+    let mut keys = SenderKeys::default();
+    if !matches!(
+        snapshot.answer(Map::Relayhost, record.key, &mut keys),
+        Answer::NotFound
+    ) {
+        return None;
+    }
+    let is_domain = keys.domain() == Some(keys.whole());
+    if is_domain && routed.domains_of_senders.contains(keys.whole()) {
+        return None;
+    }
+    let is_excluded = matches!(snapshot.relay_map.find(keys.in_order()), Hit::Nothing);
+    Some(if is_excluded {
+        warning("excluded-with-credentials")
+            .says("the relay map excludes this sender from relaying, so its credentials are never used")
+            .help("remove the credentials, or give the sender a next hop")
+    } else {
+        warning("credentials-withheld")
+            .says("this sender has no next hop, so its credentials are withheld")
+            .help("add the sender to the relay map, or set RELAY_HOST")
+    })
+}
+
+/// Credentials of a host or a next hop that Postfix never asks for by this key.
+fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) -> Option<Finding> {
+    let key = keys.whole();
+    let is_next_hop = key.starts_with(b"[") || key.contains(&b':');
+    let mut words = nexthop::elements(key);
+    if nexthop::judge(key).is_err() || words.next() != Some(key) {
+        return Some(
+            warning("never-asked")
+                .says("the key is neither a sender nor a host nor a next hop")
+                .help("write @domain, user@domain, host, or one next hop exactly as the relay map has it"),
+        );
+    }
+    if routed.next_hops.contains(key) {
+        return None;
+    }
+    let (host, _) = nexthop::host_and_port(key);
+    let same_host = |next_hop: &&Vec<u8>| nexthop::host_and_port(next_hop).0 == host;
+    let likely = routed.next_hops.iter().filter(same_host).min();
+    if let Some(likely) = likely.filter(|_| is_next_hop) {
+        let likely = String::from_utf8_lossy(likely);
+        return Some(
+            warning("never-asked")
+                .says("no next hop is written like this, and Postfix asks for it as it is written")
+                .help(format!("write {likely}, or the host alone")),
+        );
+    }
+    let domain = [b"@", key].concat();
+    let is_domain = !is_next_hop
+        && likely.is_none()
+        && matches!(
+            snapshot.relay_map.find([domain.as_slice()]),
+            Hit::Value(_) | Hit::Nothing
+        );
+    is_domain.then(|| {
+        warning("bare-domain")
+            .says("the key is a host here, but the relay map has a sender domain of this name")
+            .help("put an @ before it, if these are the credentials of the senders")
+    })
+}
+
+/// Says once that the lines of a file end as they do on Windows.
+fn line_ends(table: &Table, path: &Path, findings: &mut Findings) {
+    let mut number = 0;
+    for block in table.blocks() {
+        for line in block.bytes().split_inclusive(|c| *c == b'\n') {
+            number += 1;
+            if line.ends_with(b"\r\n") {
+                let position = Position {
+                    line: number,
+                    column: u32::try_from(line.len() - 1).unwrap_or(u32::MAX),
+                };
+                findings.push(
+                    Finding::warning("crlf", path, position)
+                        .says("the lines end in CR and LF, as on Windows; the CR is ignored")
+                        .help("save the file with UNIX line ends"),
+                );
+                return;
+            }
+        }
+    }
+}
+
+fn readable_by_others(path: &Path, findings: &mut Findings) {
+    let is_readable = |path: &Path| {
+        fs::metadata(path)
+            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o004 != 0)
+    };
+    if is_readable(path) {
+        findings.push(
+            Finding::warning("readable-by-others", path, None)
+                .says("every user of this machine can read the passwords in it")
+                .help(format!("chmod o= {}", path.display())),
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! Why a kind of finding matters to Postfix, in a sentence.
+
+/// Why findings of this code matter.
+#[must_use]
+pub fn why(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "bad-next-hop" => {
+            "smtp(8) exits at a next hop that it cannot parse, and master(8) then holds back the mail of everyone for a \
+             minute"
+        }
+        "bad-credentials" => {
+            "Postfix would log in with an empty password, or not at all; the key is answered with 'cannot tell' instead"
+        }
+        "bad-key" => {
+            "the line may be meant for any sender, so whatever is not found in this file is 'cannot tell'"
+        }
+        "duplicate-key" => "postmap(1) keeps the first line of a key, too",
+        "no-credentials" => "Postfix sends without authenticating where it finds no credentials",
+        "indented-entry" => "postmap(1) glues an indented line to the one before it",
+        "byte-order-mark" => "postmap(1) takes it for a part of the first key, which then never matches",
+        "not-utf-8" => "with smtputf8_enable=yes Postfix takes a value that is not UTF-8 for a failed lookup",
+        "crlf" => "postmap(1) ignores the CR too; other programs make it a part of the password",
+        "never-asked" => {
+            "the entry can never match: Postfix asks for a sender's whole address, for the name of the \
+                          server and for the next hop as it is written, and nothing else"
+        }
+        "bare-domain" => "the entry never matches a sender: those of a domain are found by @domain",
+        "credentials-withheld" => {
+            "without a next hop the mail goes to the recipient's own server, and Postfix would offer it the password"
+        }
+        "excluded-with-credentials" => {
+            "mail of an excluded sender goes to the recipient's own server, which must not get the password"
+        }
+        "implicit-tls" => {
+            "smtp(8) waits for a greeting in plain text, the server for TLS, and the mail is deferred"
+        }
+        "host-without-address" => {
+            "Postfix bounces mail for a sender-dependent relay whose name does not resolve (5.4.4)"
+        }
+        "readable-by-others" => "smtp(8) reads no file here: postmapd alone needs to",
+        "relayhost-in-main-cf" => {
+            "an excluded sender, which is to be delivered directly, goes to that relayhost instead"
+        }
+        "file-unreadable" | "file-too-large" | "files-changing" => {
+            "what is not known is answered with 'cannot tell', and Postfix keeps the mail in its queue"
+        }
+        "secret-unreadable" | "empty-secret-file" => {
+            "without it the default relay, or its credentials, are 'cannot tell'; never 'no credentials'"
+        }
+        "bad-relay-host" | "bad-default-relay-host" => {
+            "a next hop that smtp(8) cannot parse stops everyone's mail"
+        }
+        "bad-default-credentials" | "half-credentials" | "credentials-without-relay" => {
+            "credentials that are not whole are of no use to the relay, and its refusal bounces the mail"
+        }
+        "aws-ses" | "variable-ignored" | "unknown-variable" => "what it says has no effect",
+        "bad-endpoint"
+        | "bad-socket-mode"
+        | "bad-recipient-delimiter"
+        | "bad-setting"
+        | "bad-toml"
+        | "unknown-setting"
+        | "settings-unreadable" => {
+            "the server does not start with wrong settings, and keeps those it has while it runs"
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,275 @@
+//! `postmapd check`: everything that is wrong with the files, or worth knowing, as a good compiler says it.
+//!
+//! It reads and judges as the server does, and then looks at what the entries mean together ([`crate::check`]). A line
+//! is shown where that cannot show a credential ([`crate::check::excerpt`]).
+
+use std::collections::HashMap;
+use std::hash::RandomState;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::Error;
+use crate::answer::Map;
+use crate::check::excerpt::{self, Excerpt};
+use crate::check::{self, dns, why};
+use crate::config::Sources;
+use crate::config::options::{Options, ServiceOptions};
+use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
+use crate::reload::load;
+use crate::routes::Snapshot;
+use crate::whole_file;
+
+/// Read everything and say what is wrong, where, why it matters, and what to do
+#[derive(Args)]
+#[command(after_help = "\
+The variables of the environment count as they do for the server: run it with the same ones.
+
+Exit codes: 0 no errors, 1 errors (with --strict: or warnings), 2 usage.
+
+Examples:
+  postmapd check --dir /etc/postmapd
+  postmapd check --strict --dns && systemctl start postmapd
+  postmapd check --format json | jq -r '.findings[] | \"\\(.file):\\(.line) \\(.code)\"'")]
+pub(super) struct Check {
+    #[command(flatten)]
+    options: Options,
+
+    /// End with 1 if there are warnings
+    #[arg(long)]
+    strict: bool,
+
+    /// Ask the resolver for every host of a next hop
+    #[arg(long)]
+    dns: bool,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people: with the line, the reason and what to do
+    Text,
+    /// For machines
+    Json,
+}
+
+impl Check {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
+        let mut findings = Findings::default();
+        let sources = Sources::new(self.options, ServiceOptions::default(), &mut findings);
+        let loaded = load::read(&sources, &RandomState::new(), None).judge(&sources, None);
+        findings.append(&loaded.findings);
+        check::examine(&sources, &loaded.snapshot, &mut findings);
+        if self.dns {
+            dns::examine(&loaded.snapshot, &sources.relay_map(), &mut findings);
+        }
+        let is_bad = findings.errors() > 0 || (self.strict && findings.warnings() > 0);
+        let report = Report {
+            findings: in_order(&findings),
+            errors: findings.errors(),
+            warnings: findings.warnings(),
+            dropped: findings.dropped(),
+        };
+        let printed = match self.format {
+            Format::Text => report.text(&sources, &loaded.snapshot),
+            Format::Json => report.json(),
+        };
+        printed.map_err(Error::system("cannot print the findings"))?;
+        Ok(if is_bad {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+/// The findings, file by file, from the top to the bottom of each.
+fn in_order(findings: &Findings) -> Vec<&Finding> {
+    let mut files: HashMap<&Path, usize> = HashMap::new();
+    let mut ordered: Vec<_> = findings
+        .iter()
+        .map(|finding| match &finding.place {
+            Place::File(path, position) => {
+                let next = files.len() + 1;
+                let file = *files.entry(path).or_insert(next);
+                let position = position.map(|at| (at.line, at.column));
+                ((file, position), finding)
+            }
+            Place::Setting(_) => ((0, None), finding),
+        })
+        .collect();
+    ordered.sort_by_key(|(place, _)| *place);
+    ordered.into_iter().map(|(_, finding)| finding).collect()
+}
+
+struct Report<'a> {
+    findings: Vec<&'a Finding>,
+    errors: usize,
+    warnings: usize,
+    /// How many more there are.
+    dropped: usize,
+}
+
+impl Report<'_> {
+    fn text(&self, sources: &Sources, snapshot: &Snapshot) -> io::Result<()> {
+        let lines = Lines::of(sources, snapshot);
+        let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
+        let mut out = anstream::stdout().lock();
+        for finding in &self.findings {
+            let excerpt = lines.excerpt(&finding.place);
+            writeln!(out, "{}\n", renderer.render(&[group(finding, excerpt.as_ref())]))?;
+        }
+        if self.dropped > 0 {
+            writeln!(out, "and {} findings more\n", self.dropped)?;
+        }
+        writeln!(
+            out,
+            "{}: {}, {}",
+            sources.dir().display(),
+            counted(self.errors, "error"),
+            counted(self.warnings, "warning")
+        )?;
+        out.flush()
+    }
+
+    fn json(&self) -> io::Result<()> {
+        let object = Object {
+            findings: self
+                .findings
+                .iter()
+                .map(|finding| FindingObject::of(finding))
+                .collect(),
+            errors: self.errors,
+            warnings: self.warnings,
+        };
+        let mut out = io::stdout().lock();
+        serde_json::to_writer(&mut out, &object)?;
+        writeln!(out)?;
+        out.flush()
+    }
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    match number {
+        0 => format!("no {noun}s"),
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
+/// A finding as the renderer takes it.
+fn group<'a>(finding: &'a Finding, excerpt: Option<&'a Excerpt>) -> Group<'a> {
+    let level = match finding.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    // Columns are those of the file. The renderer would count them in what is shown.
+    let heading = level.with_name(format!("{}: {}", finding.place, finding.severity));
+    let mut group = Group::with_title(heading.primary_title(&finding.message).id(finding.code));
+    if let (Some(excerpt), Place::File(_, Some(position))) = (excerpt, &finding.place) {
+        let caret = AnnotationKind::Primary.span(excerpt.at.clone());
+        let snippet = Snippet::source(&excerpt.text).line_start(number(position.line));
+        group = group.element(snippet.annotation(caret));
+    }
+    if let Some(why) = why::why(finding.code) {
+        group = group.element(Level::NOTE.message(why));
+    }
+    if !finding.help.is_empty() {
+        group = group.element(Level::HELP.message(&finding.help));
+    }
+    group
+}
+
+fn number(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// Where the lines come from that are shown.
+struct Lines<'a> {
+    snapshot: &'a Snapshot,
+    relay_map: PathBuf,
+    credentials: PathBuf,
+    settings_file: &'a Path,
+}
+
+impl<'a> Lines<'a> {
+    fn of(sources: &'a Sources, snapshot: &'a Snapshot) -> Self {
+        Self {
+            snapshot,
+            relay_map: sources.relay_map(),
+            credentials: sources.credentials(),
+            settings_file: sources.settings_file(),
+        }
+    }
+
+    /// What may be shown of the line at this place.
+    fn excerpt(&self, place: &Place) -> Option<Excerpt> {
+        let Place::File(path, Some(Position { line, column })) = place else {
+            return None;
+        };
+        if *path == self.relay_map {
+            let text = self.snapshot.relay_map.line(*line)?;
+            Some(excerpt::of_table(Map::Relayhost, text, *column))
+        } else if *path == self.credentials {
+            let text = self.snapshot.credentials.line(*line)?;
+            Some(excerpt::of_table(Map::Sasl, text, *column))
+        } else if path == self.settings_file {
+            let file = whole_file::read(path).ok()?;
+            let mut lines = file.text.expose().split(|c| *c == b'\n');
+            let text = lines.nth(number(*line).checked_sub(1)?)?;
+            Some(excerpt::of_settings(text, *column))
+        } else {
+            None
+        }
+    }
+}
+
+/// The findings for machines. Names and meaning are an interface.
+#[derive(Serialize)]
+struct Object<'a> {
+    findings: Vec<FindingObject<'a>>,
+    errors: usize,
+    warnings: usize,
+}
+
+#[derive(Serialize)]
+struct FindingObject<'a> {
+    severity: String,
+    code: &'a str,
+    /// `null` where a setting is meant that does not come from a file.
+    file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    setting: Option<&'a str>,
+    line: Option<u32>,
+    column: Option<u32>,
+    message: &'a str,
+    help: &'a str,
+}
+
+impl<'a> FindingObject<'a> {
+    fn of(finding: &'a Finding) -> Self {
+        let (file, setting, position) = match &finding.place {
+            Place::File(path, position) => (Some(path.to_string_lossy().into_owned()), None, *position),
+            Place::Setting(name) => (None, Some(*name), None),
+        };
+        Self {
+            severity: finding.severity.to_string(),
+            code: finding.code,
+            file,
+            setting,
+            line: position.map(|at| at.line),
+            column: position.map(|at| at.column),
+            message: &finding.message,
+            help: &finding.help,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! `postmapd query --explain`: why a key is answered as it is, and what Postfix makes of the answer.
+//!
+//! For an envelope sender both halves are shown, whichever map was asked: the next hop, and the credentials in the
+//! order in which Postfix asks for them. A password is never shown here, only that there is one, and for which user.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::address::SenderKeys;
+use crate::answer::{Answer, Map};
+use crate::config::Sources;
+use crate::explain::{self, Explanation, Source};
+use crate::nexthop;
+use crate::printable::printable;
+use crate::routes::Snapshot;
+
+/// What stands for a password.
+const MASK: &str = "********";
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Text,
+    /// For machines: one object a line
+    Json,
+}
+
+/// Prints why `key` is answered as it is, and hands back the answer.
+pub(super) fn print<'a>(
+    snapshot: &'a Snapshot,
+    sources: &Sources,
+    map: Map,
+    key: &[u8],
+    format: Format,
+    out: &mut impl Write,
+) -> io::Result<Answer<'a>> {
+    let asked = explain::explain(snapshot, map, key);
+    let others = others(snapshot, &asked);
+    let files = [sources.relay_map(), sources.credentials()];
+    match format {
+        Format::Text => {
+            text(&asked, &files, out)?;
+            for other in &others {
+                writeln!(out)?;
+                text(other, &files, out)?;
+            }
+            writeln!(out)?;
+        }
+        Format::Json => {
+            let mut object = Object::of(&asked, &files);
+            let mut related = others.iter().map(|other| Object::of(other, &files));
+            match map {
+                Map::Relayhost => object.credentials = Some(related.collect()),
+                Map::Sasl => object.relayhost = related.next().map(Box::new),
+            }
+            serde_json::to_writer(&mut *out, &object)?;
+            writeln!(out)?;
+        }
+    }
+    Ok(asked.answer)
+}
+
+/// The other half of what decides about a sender's mail: the credentials for its next hops, or its next hop.
+fn others<'a>(snapshot: &'a Snapshot, asked: &Explanation<'a>) -> Vec<Explanation<'a>> {
+    let mut keys = SenderKeys::default();
+    keys.read(&asked.key, &snapshot.delimiters);
+    match (asked.map, asked.answer) {
+        (Map::Relayhost, Answer::Found(list)) => {
+            let mut all: Vec<Explanation<'_>> = Vec::new();
+            for next_hop in nexthop::elements(list.expose()) {
+                for question in explain::credentials(snapshot, &asked.key, Some(next_hop)) {
+                    if !all.iter().any(|known| known.key == question.key) {
+                        all.push(question);
+                    }
+                }
+            }
+            all
+        }
+        (Map::Relayhost, Answer::NotFound) => explain::credentials(snapshot, &asked.key, None),
+        (Map::Sasl, _) if keys.is_sender() => vec![explain::explain(snapshot, Map::Relayhost, &asked.key)],
+        (Map::Relayhost, Answer::CannotTell(_)) | (Map::Sasl, _) => Vec::new(),
+    }
+}
+
+fn text(explanation: &Explanation<'_>, files: &[PathBuf; 2], out: &mut impl Write) -> io::Result<()> {
+    let tried: Vec<String> = explanation.tried.iter().map(|key| printable(key)).collect();
+    writeln!(out, "{} {}", explanation.map, printable(&explanation.key))?;
+    writeln!(out, "  tried    {}", tried.join(", "))?;
+    let outcome = explanation.answer.outcome().replace('_', " ");
+    match value(explanation) {
+        Some(value) => writeln!(out, "  answer   {outcome}: {value}")?,
+        None => writeln!(out, "  answer   {outcome}")?,
+    }
+    match explanation.source {
+        Some(Source::Line(map, line)) => writeln!(out, "  from     {}:{line}", file(map, files))?,
+        Some(Source::Variable(name)) => writeln!(out, "  from     {name}")?,
+        None => {}
+    }
+    writeln!(out, "  because  {}", explanation.reason)?;
+    writeln!(out, "  Postfix  {}", consequence(explanation))
+}
+
+/// The value as it may be shown: of credentials, the user.
+fn value(explanation: &Explanation<'_>) -> Option<String> {
+    let Answer::Found(value) = explanation.answer else {
+        return None;
+    };
+    Some(match explanation.map {
+        Map::Relayhost => printable(value.expose()),
+        Map::Sasl => format!("{}:{MASK}", user(explanation)),
+    })
+}
+
+fn user(explanation: &Explanation<'_>) -> String {
+    match explanation.answer {
+        Answer::Found(value) if explanation.map == Map::Sasl => {
+            let user = value.expose().split(|c| *c == b':').next();
+            printable(user.unwrap_or_default())
+        }
+        _ => String::new(),
+    }
+}
+
+/// What Postfix does with the answer.
+fn consequence(explanation: &Explanation<'_>) -> String {
+    match (explanation.map, explanation.answer) {
+        (Map::Relayhost, Answer::Found(list)) => {
+            let ways: Vec<String> = nexthop::elements(list.expose()).map(way).collect();
+            ways.join("; if that fails, it ")
+        }
+        (Map::Relayhost, Answer::NotFound) => {
+            "sends to relayhost of main.cf if that is set (it should not be), else to the recipient's own servers"
+                .to_owned()
+        }
+        (Map::Relayhost, Answer::CannotTell(_)) => {
+            "keeps the mail: 451 4.3.0 to who submits it, deferred if it is in the queue; tries again after \
+             minimal_backoff_time (300 s)"
+                .to_owned()
+        }
+        (Map::Sasl, Answer::Found(_)) => {
+            format!("logs in as {} if the server offers AUTH", user(explanation))
+        }
+        (Map::Sasl, Answer::NotFound) => {
+            let next = if explanation.key.contains(&b'@') {
+                "asks for the server's host name next, then for the next hop as it is written; where none has \
+                 credentials, it sends without authenticating"
+            } else if explanation.key.iter().any(|c| b"[:".contains(c)) {
+                "sends without authenticating: this is the last thing it asks"
+            } else {
+                "asks for the next hop as it is written, if that is another text; else it sends without authenticating"
+            };
+            next.to_owned()
+        }
+        (Map::Sasl, Answer::CannotTell(_)) => {
+            "keeps the mail (4.3.0 local data error) and tries the next server".to_owned()
+        }
+    }
+}
+
+fn way(element: &[u8]) -> String {
+    let (host, port) = nexthop::host_and_port(element);
+    let port = port.map_or_else(
+        || "the default port".to_owned(),
+        |port| format!("port {}", printable(port)),
+    );
+    let host = printable(host);
+    let way = if nexthop::server(element).is_some() {
+        format!("connects to {host}, {port}")
+    } else {
+        format!("looks up the MX records of {host} and connects to those hosts, {port}")
+    };
+    if nexthop::wants_implicit_tls(element) {
+        way + " (where TLS begins at once, which needs a transport with smtp_tls_wrappermode = yes)"
+    } else {
+        way
+    }
+}
+
+fn file(map: Map, [relay_map, credentials]: &[PathBuf; 2]) -> String {
+    let path = match map {
+        Map::Relayhost => relay_map,
+        Map::Sasl => credentials,
+    };
+    path.display().to_string()
+}
+
+/// An explanation for machines. Names and meaning are an interface.
+#[derive(Serialize)]
+struct Object {
+    map: &'static str,
+    key: String,
+    outcome: &'static str,
+    value: Option<String>,
+    tried: Vec<String>,
+    source: Option<Place>,
+    reason: String,
+    postfix: String,
+    /// What Postfix would ask for credentials, in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credentials: Option<Vec<Object>>,
+    /// The next hop of the sender, on which its credentials depend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relayhost: Option<Box<Object>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Place {
+    Line { file: String, line: usize },
+    Variable { variable: &'static str },
+}
+
+impl Object {
+    fn of(explanation: &Explanation<'_>, files: &[PathBuf; 2]) -> Self {
+        Self {
+            map: explanation.map.name(),
+            key: String::from_utf8_lossy(&explanation.key).into_owned(),
+            outcome: explanation.answer.outcome(),
+            value: value(explanation),
+            tried: explanation.tried.iter().map(|key| printable(key)).collect(),
+            source: explanation.source.map(|source| match source {
+                Source::Line(map, line) => Place::Line {
+                    file: file(map, files),
+                    line,
+                },
+                Source::Variable(variable) => Place::Variable { variable },
+            }),
+            reason: explanation.reason.clone(),
+            postfix: consequence(explanation),
+            credentials: None,
+            relayhost: None,
+        }
+    }
+}
