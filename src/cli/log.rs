@@ -18,18 +18,16 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt as layer};
 
 use super::{EX_CONFIG, Error};
+use crate::config::setting::{self, Setting};
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 
 /// How much is logged, and in which form.
 #[derive(Args)]
 pub(super) struct LogOptions {
-    /// What is logged: off, error, warn, info, debug (with the keys of lookups) or trace
-    /// [env: POSTMAPD_LOG] [default: info]
-    #[arg(long, value_name = "FILTER")]
+    #[arg(long, value_name = setting::LOG.value, help = setting::LOG.help())]
     log: Option<String>,
 
-    /// The form of the log [env: POSTMAPD_LOG_FORMAT] [default: text]
-    #[arg(long, value_name = "text|json|journald")]
+    #[arg(long, value_name = setting::LOG_FORMAT.value, help = setting::LOG_FORMAT.help())]
     log_format: Option<String>,
 }
 
@@ -43,7 +41,7 @@ enum Form {
 impl LogOptions {
     /// Starts logging, for the life of the process.
     pub(super) fn start(&self) -> Result<(), Error> {
-        let (filter, place) = given(self.log.as_ref(), "--log", "POSTMAPD_LOG", "info");
+        let (filter, place) = given(self.log.as_ref(), &setting::LOG);
         let targets: Targets = filter.parse().map_err(|_| {
             wrong(
                 place,
@@ -51,12 +49,7 @@ impl LogOptions {
                 "write off, error, warn, info, debug or trace",
             )
         })?;
-        let (text, place) = given(
-            self.log_format.as_ref(),
-            "--log-format",
-            "POSTMAPD_LOG_FORMAT",
-            "text",
-        );
+        let (text, place) = given(self.log_format.as_ref(), &setting::LOG_FORMAT);
         let form = Form::from_str(&text, true).map_err(|_| {
             wrong(
                 place,
@@ -81,21 +74,16 @@ impl LogOptions {
     }
 }
 
-fn given(
-    flag: Option<&String>,
-    flag_name: &'static str,
-    variable_name: &'static str,
-    default: &str,
-) -> (String, Place) {
+fn given(flag: Option<&String>, setting: &Setting) -> (String, Place) {
     let variable = || {
-        std::env::var(variable_name)
-            .ok()
-            .filter(|value| !value.is_empty())
+        let value = std::env::var(setting.variable?).ok();
+        value.filter(|value| !value.is_empty())
     };
+    let named = |name: Option<&'static str>| Place::Setting(name.unwrap_or_default());
     match (flag, variable()) {
-        (Some(value), _) => (value.clone(), Place::Setting(flag_name)),
-        (None, Some(value)) => (value, Place::Setting(variable_name)),
-        (None, None) => (default.to_owned(), Place::Setting(flag_name)),
+        (Some(value), _) => (value.clone(), named(setting.flag)),
+        (None, Some(value)) => (value, named(setting.variable)),
+        (None, None) => (setting.default.to_owned(), named(setting.flag)),
     }
 }
 

@@ -11,15 +11,26 @@ mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::diagnostic::{Findings, Severity};
 use crate::server::listen::BindError;
 
+const EXAMPLES: &str = "\
+From nothing to a live answer:
+  postmapd relay add-domain example.com smtp.relay.example 587
+  postmapd relay add-auth example.com relay-user
+  postmapd check
+  postmapd serve &
+  postmap -q someone@example.com socketmap:inet:127.0.0.1:10451:relayhost
+  postmapd postconf --commands | sh
+
+Each command has examples of its own: postmapd COMMAND --help";
+
 /// Live lookup tables for Postfix: sender-dependent relays and their credentials, over socketmap and tcp_table.
 #[derive(Parser)]
-#[command(version, propagate_version = true, arg_required_else_help = true)]
+#[command(version, propagate_version = true, arg_required_else_help = true, after_help = EXAMPLES)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -92,6 +103,12 @@ fn errors_of(findings: &Findings) -> String {
         .iter()
         .filter(|finding| finding.severity == Severity::Error);
     errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// The definition of the command line, from which help, manual pages and completions are made.
+#[must_use]
+pub fn definition() -> clap::Command {
+    CommandLine::command()
 }
 
 /// Parses the command line of this process and does what it says.

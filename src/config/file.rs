@@ -26,26 +26,16 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::options::Given;
-use super::{Pace, nearest};
+use super::{Pace, nearest, setting};
 use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
-
-/// Every key of the file.
-const KEYS: [&str; 6] = [
-    "listen",
-    "recipient_delimiter",
-    "socket_owner",
-    "socket_group",
-    "socket_mode",
-    "reload",
-];
-
-/// Every key of `[reload]`.
-const RELOAD_KEYS: [&str; 3] = ["poll", "grace", "patience"];
 
 /// Whether the file may have a key of this name.
 #[must_use]
 pub fn is_setting(name: &str) -> bool {
-    KEYS.contains(&name) || RELOAD_KEYS.contains(&name)
+    setting::TABLES
+        .iter()
+        .chain([&""])
+        .any(|table| setting::keys(table).any(|key| key == name))
 }
 
 /// What the file says.
@@ -95,7 +85,7 @@ impl SettingsFile {
                 "socket_group" => settings.socket_group = reader.string(name, value),
                 "socket_mode" => settings.socket_mode = reader.string(name, value),
                 "reload" => settings.pace = reader.pace(value),
-                unknown => reader.unknown(unknown, key.span(), &KEYS),
+                unknown => reader.unknown(unknown, key.span(), ""),
             }
         }
         settings
@@ -127,7 +117,7 @@ impl Reader<'_> {
                 "grace" => &mut pace.grace,
                 "patience" => &mut pace.patience,
                 unknown => {
-                    self.unknown(unknown, key.span(), &RELOAD_KEYS);
+                    self.unknown(unknown, key.span(), "reload");
                     continue;
                 }
             };
@@ -141,7 +131,9 @@ impl Reader<'_> {
         pace
     }
 
-    fn unknown(&mut self, name: &str, span: Range<usize>, known: &[&str]) {
+    fn unknown(&mut self, name: &str, span: Range<usize>, table: &str) {
+        let tables = setting::TABLES.iter().copied().filter(|_| table.is_empty());
+        let known: Vec<&str> = setting::keys(table).chain(tables).collect();
         let help = match nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean {near}?"),
             None => format!("the settings here are {}", known.join(", ")),

@@ -7,6 +7,7 @@
 //! [`Sources`] say where to read, and stay as they are for the life of the process; [`Settings`] are what the flags,
 //! the environment and the settings file come to as of one reading of that file.
 //!
+//! - [`setting`]: every setting, with its names, its default and its meaning
 //! - [`options`]: the flags, and the variables that begin with `POSTMAPD_`
 //! - [`mod@file`]: the settings file
 //! - [`relay_environment`]: the default relay's variables, and the files they may name
@@ -14,6 +15,7 @@
 pub mod file;
 pub mod options;
 pub mod relay_environment;
+pub mod setting;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -6,23 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::setting::{self, Setting};
 use super::{DEFAULT_DIR, nearest};
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 
 const PREFIX: &str = "POSTMAPD_";
-
-/// Every variable of ours. None is called as Kubernetes calls those of a Service named postmapd.
-const VARIABLES: [&str; 9] = [
-    "POSTMAPD_DIR",
-    "POSTMAPD_CONFIG",
-    "POSTMAPD_LISTEN",
-    "POSTMAPD_RECIPIENT_DELIMITER",
-    "POSTMAPD_SOCKET_OWNER",
-    "POSTMAPD_SOCKET_GROUP",
-    "POSTMAPD_SOCKET_MODE",
-    "POSTMAPD_LOG",
-    "POSTMAPD_LOG_FORMAT",
-];
 
 /// A value, and where it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,38 +24,29 @@ pub struct Given<T> {
 /// What every command that reads the folder may be told.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Options {
-    /// The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = setting::DIR.value, help = setting::DIR.help())]
     dir: Option<PathBuf>,
 
-    /// The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = setting::CONFIG.value, help = setting::CONFIG.help())]
     config: Option<PathBuf>,
 
-    /// What begins an address extension, each character by itself, as in main.cf
-    /// [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]
-    #[arg(long, value_name = "CHARACTERS")]
+    #[arg(long, value_name = setting::RECIPIENT_DELIMITER.value, help = setting::RECIPIENT_DELIMITER.help())]
     recipient_delimiter: Option<String>,
 }
 
 /// What only a server may be told.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ServiceOptions {
-    /// Where to listen, as main.cf writes it; may be given several times
-    /// [env: POSTMAPD_LISTEN, separated by commas] [default: socketmap:inet:127.0.0.1:10451]
-    #[arg(long, value_name = "ENDPOINT")]
+    #[arg(long, value_name = setting::LISTEN.value, help = setting::LISTEN.help())]
     listen: Vec<String>,
 
-    /// The owner of UNIX sockets, a name or a number [env: POSTMAPD_SOCKET_OWNER] [default: the server's user]
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = setting::SOCKET_OWNER.value, help = setting::SOCKET_OWNER.help())]
     socket_owner: Option<String>,
 
-    /// The group of UNIX sockets, a name or a number [env: POSTMAPD_SOCKET_GROUP] [default: postfix, if it exists]
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = setting::SOCKET_GROUP.value, help = setting::SOCKET_GROUP.help())]
     socket_group: Option<String>,
 
-    /// The mode of UNIX sockets [env: POSTMAPD_SOCKET_MODE] [default: 0660]
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = setting::SOCKET_MODE.value, help = setting::SOCKET_MODE.help())]
     socket_mode: Option<String>,
 }
 
@@ -91,12 +70,7 @@ impl Options {
 
     pub(super) fn recipient_delimiter(&self, findings: &mut Findings) -> Option<Given<String>> {
         let flag = self.recipient_delimiter.as_ref();
-        either(
-            flag,
-            "--recipient-delimiter",
-            "POSTMAPD_RECIPIENT_DELIMITER",
-            findings,
-        )
+        either(flag, &setting::RECIPIENT_DELIMITER, findings)
     }
 }
 
@@ -108,7 +82,7 @@ impl ServiceOptions {
                 place: Place::Setting("--listen"),
             });
         }
-        let given = either(None, "--listen", "POSTMAPD_LISTEN", findings)?;
+        let given = either(None, &setting::LISTEN, findings)?;
         let endpoints = given
             .value
             .split(',')
@@ -121,30 +95,15 @@ impl ServiceOptions {
     }
 
     pub(super) fn socket_owner(&self, findings: &mut Findings) -> Option<Given<String>> {
-        either(
-            self.socket_owner.as_ref(),
-            "--socket-owner",
-            "POSTMAPD_SOCKET_OWNER",
-            findings,
-        )
+        either(self.socket_owner.as_ref(), &setting::SOCKET_OWNER, findings)
     }
 
     pub(super) fn socket_group(&self, findings: &mut Findings) -> Option<Given<String>> {
-        either(
-            self.socket_group.as_ref(),
-            "--socket-group",
-            "POSTMAPD_SOCKET_GROUP",
-            findings,
-        )
+        either(self.socket_group.as_ref(), &setting::SOCKET_GROUP, findings)
     }
 
     pub(super) fn socket_mode(&self, findings: &mut Findings) -> Option<Given<String>> {
-        either(
-            self.socket_mode.as_ref(),
-            "--socket-mode",
-            "POSTMAPD_SOCKET_MODE",
-            findings,
-        )
+        either(self.socket_mode.as_ref(), &setting::SOCKET_MODE, findings)
     }
 }
 
@@ -156,18 +115,18 @@ fn variable(name: &str) -> Option<OsString> {
 /// What a flag says, or the variable behind it.
 fn either(
     flag: Option<&String>,
-    flag_name: &'static str,
-    variable_name: &'static str,
+    setting: &'static Setting,
     findings: &mut Findings,
 ) -> Option<Given<String>> {
-    if let Some(value) = flag {
+    if let (Some(value), Some(name)) = (flag, setting.flag) {
         return Some(Given {
             value: value.clone(),
-            place: Place::Setting(flag_name),
+            place: Place::Setting(name),
         });
     }
-    let place = Place::Setting(variable_name);
-    if let Ok(value) = variable(variable_name)?.into_string() {
+    let name = setting.variable?;
+    let place = Place::Setting(name);
+    if let Ok(value) = variable(name)?.into_string() {
         return Some(Given { value, place });
     }
     findings.push(
@@ -182,13 +141,13 @@ fn either(
 /// `POSTMAPD_SERVICE_HOST` and others where a Service is named postmapd.
 pub(super) fn warn_of_unknown_variables(findings: &mut Findings) {
     let set = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    for name in set.filter(|name| !VARIABLES.contains(&name.as_str())) {
+    for name in set.filter(|name| !setting::variables().any(|known| known == name)) {
         let Some(word) = name.strip_prefix(PREFIX) else {
             continue;
         };
         let help = match nearest(
             word,
-            VARIABLES.iter().filter_map(|known| known.strip_prefix(PREFIX)),
+            setting::variables().filter_map(|known| known.strip_prefix(PREFIX)),
         ) {
             Some(near) => format!("did you mean {PREFIX}{near}?"),
             None => "postmapd serve --help lists the variables that count".to_owned(),

@@ -14,6 +14,7 @@ mod framing;
 mod grammar;
 mod harness;
 mod live_reload;
+mod manual;
 mod query_command;
 mod readme;
 mod real_postfix;

@@ -1,0 +1,165 @@
+//! The manual pages and the completions, made from the definitions of the command line and of the settings.
+
+use std::io;
+
+use clap_complete::Shell;
+use postmapd::cli;
+use postmapd::config::setting::{self, Counts, Setting};
+
+/// A file: its path below contrib/, and what it should hold.
+pub(crate) type Page = (String, Vec<u8>);
+
+/// All of them.
+pub(crate) fn all() -> io::Result<Vec<Page>> {
+    let mut command = cli::definition().disable_help_subcommand(true);
+    command.build();
+    let mut pages = vec![("man/postmapd.toml.5".to_owned(), settings_file().into_bytes())];
+    commands(&command, &mut pages)?;
+    for (shell, name) in [
+        (Shell::Bash, "postmapd.bash"),
+        (Shell::Zsh, "_postmapd"),
+        (Shell::Fish, "postmapd.fish"),
+    ] {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut cli::definition(), "postmapd", &mut script);
+        pages.push((format!("completions/{name}"), script));
+    }
+    Ok(pages)
+}
+
+/// A page for a command, and one for each of its own.
+fn commands(command: &clap::Command, pages: &mut Vec<Page>) -> io::Result<()> {
+    let name = command
+        .get_display_name()
+        .unwrap_or(command.get_name())
+        .to_owned();
+    let after_help = command
+        .get_after_help()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let own = || command.get_subcommands().filter(|own| !own.is_hide_set());
+    let source = concat!("postmapd ", env!("CARGO_PKG_VERSION"));
+    let manual = clap_mangen::Man::new(command.clone())
+        .title(name.as_str())
+        .source(source)
+        .manual("postmapd");
+    let mut page = Vec::new();
+    manual.render_title(&mut page)?;
+    // Endpoints and paths are to be copied, and no hyphen may come into them.
+    page.extend(b".nh\n");
+    manual.render_name_section(&mut page)?;
+    manual.render_synopsis_section(&mut page)?;
+    manual.render_description_section(&mut page)?;
+    manual.render_options_section(&mut page)?;
+    if own().next().is_some() {
+        manual.render_subcommands_section(&mut page)?;
+    }
+    page.extend(sections(&after_help).into_bytes());
+    pages.push((format!("man/{name}.1"), page));
+    own().cloned().try_for_each(|own| commands(&own, pages))
+}
+
+/// The text after the options as sections of a manual: what ends with a colon is an example, what begins with
+/// `Exit codes` is the exit status, and the rest are notes.
+fn sections(after_help: &str) -> String {
+    let (mut notes, mut status, mut examples) = (String::new(), String::new(), String::new());
+    for paragraph in after_help
+        .split("\n\n")
+        .filter(|paragraph| !paragraph.trim().is_empty())
+    {
+        match paragraph.split_once('\n') {
+            Some((heading, lines)) if heading.ends_with(':') => {
+                if !heading.starts_with("Example") {
+                    examples += &format!(".PP\n{}\n", roff(heading));
+                }
+                examples += &format!(".EX\n{}\n.EE\n", roff(lines));
+            }
+            _ if paragraph.starts_with("Exit codes") => {
+                status += &format!("{}\n", roff(paragraph.trim_start_matches("Exit codes: ")));
+            }
+            _ => notes += &format!(".PP\n{}\n", roff(paragraph)),
+        }
+    }
+    let section = |name, text: String| {
+        let is_empty = text.is_empty();
+        (!is_empty)
+            .then(|| format!(".SH {name}\n{text}"))
+            .unwrap_or_default()
+    };
+    section("NOTES", notes)
+        + &section("EXIT STATUS", status)
+        + &section("EXAMPLES", examples)
+        + ".SH SEE ALSO\n.BR postmapd (1),\n.BR postmapd.toml (5),\n.BR postmapd\\-tables (5)\n"
+}
+
+const HEAD: &str = r#".TH POSTMAPD.TOML 5 "" postmapd "File formats"
+.SH NAME
+postmapd.toml \- settings of postmapd
+.SH DESCRIPTION
+The file is optional.
+.BR postmapd (1)
+reads it from the folder of its tables, or from where
+.B \-\-config
+says.
+The environment wins over it, and flags win over both.
+A key that is not known is an error, as is a value that is wrong: the server does not start, or, while it runs, goes on
+with what it had.
+"#;
+
+const TAIL: &str = r#".SH EXAMPLE
+.EX
+listen = ["socketmap:unix:/var/spool/postfix/postmapd/socketmap", "tcp:127.0.0.1:10452:relayhost"]
+recipient_delimiter = "+-"
+
+[reload]
+patience = 60
+.EE
+.SH SEE ALSO
+.BR postmapd (1),
+.BR postmapd\-tables (5)
+"#;
+
+fn settings_file() -> String {
+    let mut page = HEAD.to_owned() + ".SH SETTINGS\n";
+    let of_table = |table: &str, page: &mut String| {
+        for setting in setting::ALL {
+            match setting.key.map(|key| key.split_once('.').unwrap_or(("", key))) {
+                Some((own, key)) if own == table => describe(setting, key, page),
+                _ => {}
+            }
+        }
+    };
+    of_table("", &mut page);
+    for table in setting::TABLES {
+        page += &format!(".SS [{table}]\nIn seconds, from 0.01 to 86400; fractions are fine.\n");
+        of_table(table, &mut page);
+    }
+    page + TAIL
+}
+
+fn describe(setting: &Setting, key: &str, page: &mut String) {
+    *page += &format!(
+        ".TP\n.B {key}\n{}.\nDefault: {}.\n",
+        roff(setting.about),
+        roff(setting.default)
+    );
+    *page += match setting.counts {
+        Counts::WhenSaved => "Counts when the file is saved.\n",
+        Counts::AtStart => "Counts after a restart.\n",
+    };
+    let others: Vec<String> = [setting.flag, setting.variable]
+        .into_iter()
+        .flatten()
+        .map(roff)
+        .collect();
+    if !others.is_empty() {
+        *page += &format!("Elsewhere: {}.\n", others.join(", "));
+    }
+}
+
+/// Text that groff shows as it is.
+fn roff(text: &str) -> String {
+    text.replace('\\', "\\e")
+        .replace('-', "\\-")
+        .replace('\'', "\\(aq")
+}

@@ -1,0 +1,232 @@
+//! Every setting: its names, its default, and what it means.
+//!
+//! Flags, variables, the settings file, `--help` and the manual all speak of a setting through its [`Setting`].
+
+/// When a new value counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    /// When the settings file is saved.
+    WhenSaved,
+    /// When the server starts.
+    AtStart,
+}
+
+/// A setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// The key in the settings file; before a dot stands its table.
+    pub key: Option<&'static str>,
+    /// The flag.
+    pub flag: Option<&'static str>,
+    /// The variable.
+    pub variable: Option<&'static str>,
+    /// What its value is called in a usage line.
+    pub value: &'static str,
+    /// What counts where nothing is said.
+    pub default: &'static str,
+    /// What it means, without a full stop.
+    pub about: &'static str,
+    /// When a new value counts.
+    pub counts: Counts,
+}
+
+impl Setting {
+    /// The help text of the flag.
+    #[must_use]
+    pub fn help(&self) -> String {
+        let variable = self
+            .variable
+            .map(|name| format!(" [env: {name}]"))
+            .unwrap_or_default();
+        format!("{}{variable} [default: {}]", self.about, self.default)
+    }
+}
+
+/// The folder.
+pub static DIR: Setting = Setting {
+    key: None,
+    flag: Some("--dir"),
+    variable: Some("POSTMAPD_DIR"),
+    value: "DIR",
+    default: super::DEFAULT_DIR,
+    about: "The folder with postfix-relaymap.cf and postfix-sasl-password.cf",
+    counts: Counts::AtStart,
+};
+
+/// The settings file.
+pub static CONFIG: Setting = Setting {
+    key: None,
+    flag: Some("--config"),
+    variable: Some("POSTMAPD_CONFIG"),
+    value: "FILE",
+    default: "postmapd.toml in DIR, if it is there",
+    about: "The settings file",
+    counts: Counts::AtStart,
+};
+
+/// Where to listen.
+pub static LISTEN: Setting = Setting {
+    key: Some("listen"),
+    flag: Some("--listen"),
+    variable: Some("POSTMAPD_LISTEN"),
+    value: "ENDPOINT",
+    default: super::DEFAULT_LISTEN,
+    about: "Where to listen, as main.cf writes it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT:MAP; \
+            may be given several times, in the variable separated by commas, in the settings file as a list",
+    counts: Counts::AtStart,
+};
+
+/// The owner of UNIX sockets.
+pub static SOCKET_OWNER: Setting = Setting {
+    key: Some("socket_owner"),
+    flag: Some("--socket-owner"),
+    variable: Some("POSTMAPD_SOCKET_OWNER"),
+    value: "USER",
+    default: "the server's user",
+    about: "The owner of UNIX sockets, a name or a number",
+    counts: Counts::AtStart,
+};
+
+/// The group of UNIX sockets.
+pub static SOCKET_GROUP: Setting = Setting {
+    key: Some("socket_group"),
+    flag: Some("--socket-group"),
+    variable: Some("POSTMAPD_SOCKET_GROUP"),
+    value: "GROUP",
+    default: "postfix, if there is such a group and the server may give it",
+    about: "The group of UNIX sockets, a name or a number",
+    counts: Counts::AtStart,
+};
+
+/// The mode of UNIX sockets.
+pub static SOCKET_MODE: Setting = Setting {
+    key: Some("socket_mode"),
+    flag: Some("--socket-mode"),
+    variable: Some("POSTMAPD_SOCKET_MODE"),
+    value: "MODE",
+    default: "0660",
+    about: "The mode of UNIX sockets, an octal number (in the settings file in quotes)",
+    counts: Counts::AtStart,
+};
+
+/// What begins an address extension.
+pub static RECIPIENT_DELIMITER: Setting = Setting {
+    key: Some("recipient_delimiter"),
+    flag: Some("--recipient-delimiter"),
+    variable: Some("POSTMAPD_RECIPIENT_DELIMITER"),
+    value: "CHARACTERS",
+    default: "+",
+    about: "What begins an address extension, each character by itself, as in main.cf",
+    counts: Counts::WhenSaved,
+};
+
+/// What is logged.
+pub static LOG: Setting = Setting {
+    key: None,
+    flag: Some("--log"),
+    variable: Some("POSTMAPD_LOG"),
+    value: "FILTER",
+    default: "info",
+    about: "What is logged: off, error, warn, info, debug (with the keys of lookups) or trace",
+    counts: Counts::AtStart,
+};
+
+/// The form of the log.
+pub static LOG_FORMAT: Setting = Setting {
+    key: None,
+    flag: Some("--log-format"),
+    variable: Some("POSTMAPD_LOG_FORMAT"),
+    value: "text|json|journald",
+    default: "text",
+    about: "The form of the log",
+    counts: Counts::AtStart,
+};
+
+/// How often the files are compared.
+pub static POLL: Setting = Setting {
+    key: Some("reload.poll"),
+    flag: None,
+    variable: None,
+    value: "SECONDS",
+    default: "5",
+    about: "How often the files are compared without any hint that they changed",
+    counts: Counts::WhenSaved,
+};
+
+/// How long what vanished is not believed.
+pub static GRACE: Setting = Setting {
+    key: Some("reload.grace"),
+    flag: None,
+    variable: None,
+    value: "SECONDS",
+    default: "5",
+    about: "How long a table that vanished, or was cut to not one byte, is not believed",
+    counts: Counts::WhenSaved,
+};
+
+/// How long a writer is waited for.
+pub static PATIENCE: Setting = Setting {
+    key: Some("reload.patience"),
+    flag: None,
+    variable: None,
+    value: "SECONDS",
+    default: "30",
+    about: "How long a file that is open for writing is waited for",
+    counts: Counts::WhenSaved,
+};
+
+/// Every setting, in the order in which they are explained.
+pub static ALL: [&Setting; 12] = [
+    &DIR,
+    &CONFIG,
+    &LISTEN,
+    &SOCKET_OWNER,
+    &SOCKET_GROUP,
+    &SOCKET_MODE,
+    &RECIPIENT_DELIMITER,
+    &POLL,
+    &GRACE,
+    &PATIENCE,
+    &LOG,
+    &LOG_FORMAT,
+];
+
+/// The keys of one table of the settings file: of the file itself for an empty name, else those of `[table]`.
+pub fn keys(table: &str) -> impl Iterator<Item = &'static str> {
+    ALL.iter().filter_map(move |setting| {
+        let (own, key) = match setting.key?.split_once('.') {
+            Some((own, key)) => (own, key),
+            None => ("", setting.key?),
+        };
+        (own == table).then_some(key)
+    })
+}
+
+/// The tables of the settings file.
+pub static TABLES: [&str; 1] = ["reload"];
+
+/// Every variable.
+pub fn variables() -> impl Iterator<Item = &'static str> {
+    ALL.iter().filter_map(|setting| setting.variable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn the_names_of_a_setting_are_one_name() {
+        for setting in ALL {
+            let name = setting
+                .flag
+                .map(|flag| flag.trim_start_matches("--").replace('-', "_"));
+            if let (Some(name), Some(variable)) = (&name, setting.variable) {
+                assert_eq!(variable, format!("POSTMAPD_{}", name.to_uppercase()));
+            }
+            if let (Some(name), Some(key)) = (&name, setting.key) {
+                assert_eq!(key.replace('.', "_"), *name);
+            }
+            assert!(setting.key.is_some() || setting.flag.is_some());
+        }
+    }
+}

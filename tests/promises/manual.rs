@@ -1,0 +1,73 @@
+//! The manual pages and the completions are those of this program, and can be read.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+#[path = "../../contrib/manual/pages.rs"]
+mod pages;
+
+fn contrib() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib")
+}
+
+#[test]
+fn the_manual_pages_and_completions_are_those_of_this_program() {
+    for (path, content) in pages::all().unwrap() {
+        let there = fs::read(contrib().join(&path)).unwrap_or_default();
+        assert!(
+            there == content,
+            "contrib/{path} is not up to date; run: cargo run --example manual"
+        );
+    }
+}
+
+#[test]
+fn no_manual_page_is_left_of_a_command_that_is_gone() {
+    let current: Vec<String> = pages::all().unwrap().into_iter().map(|(path, _)| path).collect();
+    for folder in ["man", "completions"] {
+        for entry in fs::read_dir(contrib().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let path = format!("{folder}/{name}");
+            assert!(current.contains(&path) || name == "postmapd-tables.5", "{path}");
+        }
+    }
+}
+
+#[test]
+fn groff_has_nothing_to_say_about_the_manual_pages() {
+    for entry in fs::read_dir(contrib().join("man")).unwrap() {
+        let page = entry.unwrap().path();
+        let ran = Command::new("groff")
+            .args(["-man", "-ww", "-z", "-Tutf8"])
+            .arg(&page)
+            .output()
+            .expect("groff, which tests/run-all installs");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(
+            ran.status.success() && said.is_empty(),
+            "{}: {said}",
+            page.display()
+        );
+    }
+}
+
+#[test]
+fn the_shells_take_the_completions_as_scripts() {
+    for (shell, name) in [
+        ("bash", "postmapd.bash"),
+        ("zsh", "_postmapd"),
+        ("fish", "postmapd.fish"),
+    ] {
+        let ran = Command::new(shell)
+            .arg("-n")
+            .arg(contrib().join("completions").join(name))
+            .output()
+            .unwrap_or_else(|error| panic!("{shell}, which tests/run-all installs: {error}"));
+        assert!(
+            ran.status.success(),
+            "{shell}: {}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
+    }
+}
