@@ -70,21 +70,19 @@ fn sections(after_help: &str) -> String {
         match paragraph.split_once('\n') {
             Some((heading, lines)) if heading.ends_with(':') => {
                 if !heading.starts_with("Example") {
-                    examples += &format!(".PP\n{}\n", roff(heading));
+                    examples.extend([".PP\n", &roff(heading), "\n"]);
                 }
-                examples += &format!(".EX\n{}\n.EE\n", roff(lines));
+                examples.extend([".EX\n", &roff(lines), "\n.EE\n"]);
             }
             _ if paragraph.starts_with("Exit codes") => {
-                status += &format!("{}\n", roff(paragraph.trim_start_matches("Exit codes: ")));
+                status.extend([&roff(paragraph.trim_start_matches("Exit codes: ")), "\n"]);
             }
-            _ => notes += &format!(".PP\n{}\n", roff(paragraph)),
+            _ => notes.extend([".PP\n", &roff(paragraph), "\n"]),
         }
     }
-    let section = |name, text: String| {
-        let is_empty = text.is_empty();
-        (!is_empty)
-            .then(|| format!(".SH {name}\n{text}"))
-            .unwrap_or_default()
+    let section = |name, text: String| match text.as_str() {
+        "" => text,
+        _ => format!(".SH {name}\n{text}"),
     };
     section("NOTES", notes)
         + &section("EXIT STATUS", status)
@@ -131,18 +129,19 @@ fn settings_file() -> String {
     };
     of_table("", &mut page);
     for table in setting::TABLES {
-        page += &format!(".SS [{table}]\nIn seconds, from 0.01 to 86400; fractions are fine.\n");
+        page.extend([
+            ".SS [",
+            table,
+            "]\nIn seconds, from 0.01 to 86400; fractions are fine.\n",
+        ]);
         of_table(table, &mut page);
     }
     page + TAIL
 }
 
 fn describe(setting: &Setting, key: &str, page: &mut String) {
-    *page += &format!(
-        ".TP\n.B {key}\n{}.\nDefault: {}.\n",
-        roff(setting.about),
-        roff(setting.default)
-    );
+    page.extend([".TP\n.B ", key, "\n", &roff(setting.about), ".\n"]);
+    page.extend(["Default: ", &roff(setting.default), ".\n"]);
     *page += match setting.counts {
         Counts::WhenSaved => "Counts when the file is saved.\n",
         Counts::AtStart => "Counts after a restart.\n",
@@ -153,7 +152,7 @@ fn describe(setting: &Setting, key: &str, page: &mut String) {
         .map(roff)
         .collect();
     if !others.is_empty() {
-        *page += &format!("Elsewhere: {}.\n", others.join(", "));
+        page.extend(["Elsewhere: ", &others.join(", "), ".\n"]);
     }
 }
 
