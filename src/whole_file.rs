@@ -53,9 +53,17 @@ pub struct WholeFile<T = Secret> {
     file: File,
     len: u64,
     modified: (i64, i64),
+    links: u64,
 }
 
 impl<T> WholeFile<T> {
+    /// Whether it had no name any more when it was read. Where it is still found by its path, it is mounted there by
+    /// itself, and whoever owns the mount has replaced it since: its new version will never be seen here.
+    #[must_use]
+    pub fn is_orphan(&self) -> bool {
+        self.links == 0
+    }
+
     /// Whether it still has the length and the time that it had when it was read. A file that was replaced or removed
     /// since is as it was.
     #[must_use]
@@ -118,5 +126,6 @@ pub fn read_as<T>(
         file,
         len: metadata.len(),
         modified: modified(&metadata),
+        links: metadata.nlink(),
     })
 }

@@ -38,6 +38,7 @@ pub fn why(code: &str) -> Option<&'static str> {
             "Postfix bounces mail for a sender-dependent relay whose name does not resolve (5.4.4)"
         }
         "readable-by-others" => "smtp(8) reads no file here: postmapd alone needs to",
+        "replaced-under-its-mount" => "edits on the host are not seen here, and what is served gets old",
         "relayhost-in-main-cf" => {
             "an excluded sender, which is to be delivered directly, goes to that relayhost instead"
         }

@@ -62,6 +62,8 @@ impl<T> Content<T> {
         match self {
             Self::Text(file) => {
                 digest.write_u8(0);
+                // It is a finding, and a finding must be news.
+                digest.write_u8(u8::from(file.is_orphan()));
                 of_text(&file.text, digest);
             }
             Self::Missing => digest.write_u8(1),
@@ -84,6 +86,10 @@ impl<T> Content<T> {
     /// Whether somebody may be about to go on with writing it.
     fn is_fresh(&self) -> bool {
         matches!(self, Self::Text(file) if file.is_fresh())
+    }
+
+    fn is_orphan(&self) -> bool {
+        matches!(self, Self::Text(file) if file.is_orphan())
     }
 
     fn is_as_it_was(&self) -> bool {
@@ -189,6 +195,24 @@ impl Reading {
         digest.finish()
     }
 
+    /// The files that are mounted here by themselves and have been replaced where they come from.
+    fn orphans(&self, sources: &Sources) -> Vec<PathBuf> {
+        let tables = [
+            (sources.relay_map(), self.relay_map.is_orphan()),
+            (sources.credentials(), self.credentials.is_orphan()),
+            (sources.settings_file().to_owned(), self.settings_file.is_orphan()),
+        ];
+        let secrets = self
+            .secrets
+            .iter()
+            .map(|(path, content)| (path.clone(), content.is_orphan()));
+        tables
+            .into_iter()
+            .chain(secrets)
+            .filter_map(|(path, is_orphan)| is_orphan.then_some(path))
+            .collect()
+    }
+
     /// Whether nobody is in the middle of writing to what was read, as far as that shows within [`STAYS`].
     fn stays(&self) -> bool {
         let tables = [&self.relay_map, &self.credentials];
@@ -235,6 +259,15 @@ impl Reading {
                 Finding::error("files-changing", sources.dir(), None)
                     .says("the files change faster than they can be read")
                     .help("write each new version to a folder of its own and swap a link to it"),
+            );
+        }
+        for path in self.orphans(sources) {
+            findings.push(
+                Finding::warning("replaced-under-its-mount", &path, None)
+                    .says("the file was replaced by whoever owns its mount, and this is still the old one")
+                    .help(
+                        "it is mounted by itself; mount its folder instead, and start this container again",
+                    ),
             );
         }
         let gone = Gone {

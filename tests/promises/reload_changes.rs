@@ -579,7 +579,7 @@ fn lines_appended_to_a_file_mounted_over_the_name_are_live() {
 }
 
 #[test]
-fn a_mounted_file_that_its_host_replaces_stays_as_it_is_mounted() {
+fn a_mounted_file_that_its_host_replaces_stays_as_it_is_mounted_and_the_log_says_so_once() {
     // The mount shows the old file for as long as it lasts. It has no name any more, and is not gone.
     let (daemon, host) = bound();
     observe(&daemon, &SENDERS, |observer| {
@@ -588,7 +588,12 @@ fn a_mounted_file_that_its_host_replaces_stays_as_it_is_mounted() {
         let new = host.with_extension("new");
         fs::write(&new, table(1)).unwrap();
         fs::rename(&new, &host).unwrap();
+        let is_warning = |line: &str| line.contains("WARN") && line.contains("mount its folder instead");
+        daemon.wait_for_log_after(seen, is_warning);
+        fs::write(&new, table(2)).unwrap();
+        fs::rename(&new, &host).unwrap();
         observer.wait_for_rounds(100);
+        assert_eq!(daemon.log().lines().filter(|line| is_warning(line)).count(), 1);
         daemon.hangup();
         daemon.wait_for_log_after(seen, |line| line.contains("nothing changed"));
         assert_eq!(observer.answers(), [relays(0)]);
