@@ -13,6 +13,7 @@
 //! Limits: no domain is converted between its U-label and A-label forms, no parent domain is tried, and a key that
 //! is not UTF-8 is folded in its ASCII letters only. Postfix does none of this either.
 
+use std::fmt;
 use std::ops::Range;
 
 use caseless::Caseless;
@@ -61,6 +62,13 @@ pub struct Delimiters {
 impl Default for Delimiters {
     fn default() -> Self {
         Self { set: vec![b'+'] }
+    }
+}
+
+/// As main.cf has them.
+impl fmt::Display for Delimiters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.set))
     }
 }
 

@@ -76,22 +76,36 @@ pub enum Reason {
     DefaultCredentialsUnreadable,
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = |map: &Map| match map {
-            Map::Relayhost => "the relay map",
-            Map::Sasl => "the credentials file",
-        };
+impl Reason {
+    /// The text, whole as it is: a reply is made without allocating.
+    #[must_use]
+    pub fn text(self) -> &'static str {
         match self {
-            Self::EntryWithError(map) => write!(f, "the entry for this key in {} has an error", file(map))?,
-            Self::LineWithoutKey(map) => write!(f, "{} has a line whose key cannot be read", file(map))?,
-            Self::FileUnreadable(map) => write!(f, "{} cannot be read", file(map))?,
-            Self::DefaultUnreadable => f.write_str("the default relay cannot be read")?,
+            Self::EntryWithError(Map::Relayhost) => {
+                "the entry for this key in the relay map has an error; see the log of postmapd"
+            }
+            Self::EntryWithError(Map::Sasl) => {
+                "the entry for this key in the credentials file has an error; see the log of postmapd"
+            }
+            Self::LineWithoutKey(Map::Relayhost) => {
+                "the relay map has a line whose key cannot be read; see the log of postmapd"
+            }
+            Self::LineWithoutKey(Map::Sasl) => {
+                "the credentials file has a line whose key cannot be read; see the log of postmapd"
+            }
+            Self::FileUnreadable(Map::Relayhost) => "the relay map cannot be read; see the log of postmapd",
+            Self::FileUnreadable(Map::Sasl) => "the credentials file cannot be read; see the log of postmapd",
+            Self::DefaultUnreadable => "the default relay cannot be read; see the log of postmapd",
             Self::DefaultCredentialsUnreadable => {
-                f.write_str("the credentials of the default relay cannot be read")?;
+                "the credentials of the default relay cannot be read; see the log of postmapd"
             }
         }
-        f.write_str("; see the log of postmapd")
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
 

@@ -52,7 +52,7 @@ impl Encoder<Reply<'_>> for Socketmap {
             }
             Reply::Answer(Answer::Found(value)) => say("OK", value.expose()),
             Reply::Answer(Answer::NotFound) => say("NOTFOUND", b""),
-            Reply::Answer(Answer::CannotTell(reason)) => say("TEMP", reason.to_string().as_bytes()),
+            Reply::Answer(Answer::CannotTell(reason)) => say("TEMP", reason.text().as_bytes()),
             Reply::Refused(refusal) => say("PERM", refusal.to_string().as_bytes()),
             Reply::Broken(violation) => say("PERM", violation.to_string().as_bytes()),
         }

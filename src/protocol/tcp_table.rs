@@ -90,7 +90,7 @@ impl Encoder<Reply<'_>> for TcpTable {
                 }
             }
             Reply::Answer(Answer::NotFound) => output.put_slice(b"500 not found\n"),
-            Reply::Answer(Answer::CannotTell(reason)) => error(&reason.to_string(), output),
+            Reply::Answer(Answer::CannotTell(reason)) => error(reason.text(), output),
             Reply::Refused(refusal) => error(&refusal.to_string(), output),
             Reply::Broken(violation) => error(&violation.to_string(), output),
         }
@@ -101,7 +101,12 @@ impl Encoder<Reply<'_>> for TcpTable {
 /// Appends a 4xx reply. Our own texts hold nothing that needs encoding but `%`, and blanks may stay.
 fn error(text: &str, output: &mut BytesMut) {
     output.put_slice(b"400 ");
-    output.put_slice(text.replace('%', "%25").as_bytes());
+    for (number, part) in text.split('%').enumerate() {
+        if number > 0 {
+            output.put_slice(b"%25");
+        }
+        output.put_slice(part.as_bytes());
+    }
     output.put_u8(b'\n');
 }
 
