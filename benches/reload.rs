@@ -40,7 +40,7 @@ use client::{Asking, Meanwhile, Questions};
 use postmap::Postmap;
 use report::{Measured, Run};
 use server::Server;
-use tables::Tables;
+use tables::{Edition, Tables};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -49,7 +49,7 @@ const USAGE: &str = "usage: cargo bench --bench reload -- [--entries 10000,10000
   --entries  entries in each of the two files, one size after the other (default: 10000,1000000)
   --runs     how often each size is measured (default: 5)";
 
-/// How often the relay map is replaced in each run, while its memory is watched.
+/// How often a line of the relay map changes in each run, while the memory is watched.
 const RELOADS: u32 = 10;
 
 /// How many connections ask at once: one lonely Postfix process, and a busy Postfix.
@@ -118,7 +118,7 @@ fn benchmark(options: &Options) -> Result<()> {
 fn measure(entries: u64, runs: u32, folder: &Path, postmap: &Postmap) -> Result<Measured> {
     eprintln!("{entries} entries: writing the files");
     let mut tables = Tables::write(folder, entries)?;
-    let questions = Questions::about(&tables);
+    let questions = [Edition::First, Edition::Second].map(|edition| Questions::about(&tables, edition));
     // The server takes the time stamp of a file for what it is once the file is older than a second. Until then it
     // reads again at each poll, and the quiet server would not be quiet.
     thread::sleep(Duration::from_millis(1500));
@@ -138,18 +138,19 @@ fn measure(entries: u64, runs: u32, folder: &Path, postmap: &Postmap) -> Result<
 }
 
 /// One server's life.
-fn run(tables: &mut Tables, questions: &Questions) -> Result<Run> {
+fn run(tables: &mut Tables, [first, second]: &[Questions; 2]) -> Result<Run> {
     let server = Server::start(tables.folder())?;
     let mut run = Run {
         start: server.start,
         memory_after_start: server.settled_memory()?,
         ..Run::default()
     };
-    let asking = Asking::of(server.address, questions);
+    let asking = Asking::of(server.address, first);
     for connections in CONNECTIONS {
         run.quiet.push(asking.measure(connections, Meanwhile::Nothing)?);
         run.busy.push(asking.measure(connections, Meanwhile::BusyThread)?);
     }
+    server.forget_peak();
     for number in 1..=RELOADS {
         run.reloads.push(tables.replace_and_wait(server.address)?);
         if number == 1 {
@@ -163,6 +164,15 @@ fn run(tables: &mut Tables, questions: &Questions) -> Result<Run> {
             .push(asking.measure(connections, Meanwhile::Reloads(tables))?);
     }
     run.memory_peak = server.peak_memory()?;
+    server.forget_peak();
+    run.rewrite = tables.rewrite_and_wait(server.address)?;
+    run.memory_after_rewrite = server.settled_memory()?;
+    run.memory_peak_of_rewrite = server.peak_memory()?;
+    let last = server.durations_of_reloads().pop();
+    run.rewrite_load = last.ok_or("the server does not say how long it took")?;
+    // Not for how long it takes, but for what is replied.
+    Asking::of(server.address, second).measure(1, Meanwhile::Nothing)?;
+    tables.restore()?;
     Ok(run)
 }
 

@@ -41,6 +41,24 @@ pub enum Place {
     File(PathBuf, Option<Position>),
     /// A flag or an environment variable, by its name.
     Setting(&'static str),
+    /// A parameter of Postfix.
+    Parameter {
+        /// The service for which master.cf has it (`smtp/unix`), or `None` for main.cf.
+        service: Option<String>,
+        /// The parameter, or the column of master.cf.
+        name: String,
+    },
+}
+
+impl Place {
+    /// A parameter of Postfix: of that service in master.cf, or in main.cf.
+    #[must_use]
+    pub fn parameter(service: Option<String>, name: &str) -> Self {
+        Self::Parameter {
+            service,
+            name: name.to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for Place {
@@ -49,6 +67,11 @@ impl fmt::Display for Place {
             Self::File(path, Some(at)) => write!(f, "{}:{}:{}", path.display(), at.line, at.column),
             Self::File(path, None) => write!(f, "{}", path.display()),
             Self::Setting(name) => f.write_str(name),
+            Self::Parameter { service: None, name } => write!(f, "main.cf: {name}"),
+            Self::Parameter {
+                service: Some(service),
+                name,
+            } => write!(f, "master.cf: {service}: {name}"),
         }
     }
 }
@@ -117,17 +140,19 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The findings of one reading. All are counted, the first [`Findings::KEPT`] are kept: a file with a million bad
-/// lines must not become a million lines of log.
+/// The findings of one reading. All are counted, the first [`Findings::KEPT`] errors and as many warnings are kept: a
+/// file with a million bad lines must not become a million lines of log, and warnings must not hide an error.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     kept: Vec<Finding>,
     errors: usize,
     warnings: usize,
+    /// How many of those that are kept are errors.
+    errors_kept: usize,
 }
 
 impl Findings {
-    /// How many findings are kept for the reader.
+    /// How many errors, and how many warnings, are kept for the reader.
     pub const KEPT: usize = 200;
 
     /// Adds one.
@@ -136,14 +161,28 @@ impl Findings {
             Severity::Error => self.errors += 1,
             Severity::Warning => self.warnings += 1,
         }
-        if self.kept.len() < Self::KEPT {
+        self.keep(finding);
+    }
+
+    /// Keeps one that is counted already, if there is room.
+    fn keep(&mut self, finding: Finding) {
+        if self.has_room_for(finding.severity) {
+            self.errors_kept += usize::from(finding.severity == Severity::Error);
             self.kept.push(finding);
         }
     }
 
+    fn has_room_for(&self, severity: Severity) -> bool {
+        let kept = match severity {
+            Severity::Error => self.errors_kept,
+            Severity::Warning => self.kept.len() - self.errors_kept,
+        };
+        kept < Self::KEPT
+    }
+
     /// Adds one whose message takes time to make, and makes it only if it is kept.
     pub fn push_with(&mut self, finding: Finding, message: impl FnOnce() -> String) {
-        if self.kept.len() < Self::KEPT {
+        if self.has_room_for(finding.severity) {
             self.push(finding.says(message()));
         } else {
             self.push(finding);
@@ -154,8 +193,9 @@ impl Findings {
     pub fn append(&mut self, other: &Self) {
         self.errors += other.errors;
         self.warnings += other.warnings;
-        let room = Self::KEPT - self.kept.len();
-        self.kept.extend(other.kept.iter().take(room).cloned());
+        for finding in &other.kept {
+            self.keep(finding.clone());
+        }
     }
 
     /// Whether there are none.

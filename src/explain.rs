@@ -10,6 +10,7 @@
 use crate::address::SenderKeys;
 use crate::answer::{Answer, Map};
 use crate::nexthop;
+use crate::printable::printable;
 use crate::routes::Snapshot;
 use crate::table::{Hit, Table};
 
@@ -56,7 +57,7 @@ pub fn explain<'a>(snapshot: &'a Snapshot, map: Map, key: &[u8]) -> Explanation<
     let entry = found.and_then(|(number, line)| Some(Entry::of(table, asked.get(number)?, line)));
     let how = match map {
         Map::Relayhost => of_next_hop(snapshot, &keys, answer, entry),
-        Map::Sasl if keys.is_sender() => of_sender(snapshot, &keys, answer, entry),
+        Map::Sasl if keys.is_sender() => of_sender(snapshot, key, answer, entry),
         Map::Sasl => of_host(answer, entry),
     };
     let last = found.map_or(asked.len(), |(number, _)| number + 1);
@@ -65,10 +66,18 @@ pub fn explain<'a>(snapshot: &'a Snapshot, map: Map, key: &[u8]) -> Explanation<
         key: key.to_vec(),
         answer,
         tried: asked.iter().take(last).map(|key| key.to_vec()).collect(),
-        source: match (how.variable, entry) {
-            (Some(variable), _) => Some(Source::Variable(variable)),
-            (None, Some(entry)) => Some(Source::Line(map, entry.line)),
-            (None, None) => None,
+        source: match (how.variable, answer, entry) {
+            // Being unsure about the route is being unsure about the credentials: it is the route that has to be mended.
+            (_, Answer::CannotTell(_), _) if map == Map::Sasl && keys.is_sender() => {
+                let route = explain(snapshot, Map::Relayhost, key);
+                match route.answer {
+                    Answer::CannotTell(_) => route.source,
+                    _ => entry.map(|entry| Source::Line(map, entry.line)),
+                }
+            }
+            (Some(variable), ..) => Some(Source::Variable(variable)),
+            (None, _, Some(entry)) => Some(Source::Line(map, entry.line)),
+            (None, _, None) => None,
         },
         reason: how.reason,
     }
@@ -127,7 +136,7 @@ impl<'a> Entry<'a> {
     }
 
     fn name(&self) -> String {
-        self.key.escape_ascii().to_string()
+        printable(self.key)
     }
 }
 
@@ -171,11 +180,11 @@ fn of_next_hop(snapshot: &Snapshot, keys: &SenderKeys, answer: Answer<'_>, entry
     }
 }
 
-fn of_sender(snapshot: &Snapshot, keys: &SenderKeys, answer: Answer<'_>, entry: Option<Entry<'_>>) -> How {
+fn of_sender(snapshot: &Snapshot, sender: &[u8], answer: Answer<'_>, entry: Option<Entry<'_>>) -> How {
     match (answer, entry) {
         (Answer::CannotTell(reason), _) => How::because(reason.to_string()),
         (Answer::NotFound, Some(entry)) if entry.has_value => {
-            let route = explain(snapshot, Map::Relayhost, keys.whole());
+            let route = explain(snapshot, Map::Relayhost, sender);
             How::because(format!(
                 "withheld: the credentials of {} are there, but the sender has no next hop ({}), and Postfix would \
                  offer them to the recipient's own server",

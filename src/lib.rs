@@ -47,7 +47,8 @@
 //! | 0 | [`nexthop`] | `[host]:port` and its relatives: parsed, judged, returned as written |
 //! | 0 | [`answer`] | the maps, and the three things that may be said about a key |
 //! | 1 | [`endpoint`] | `socketmap:inet:host:port` and its relatives, as main.cf writes them |
-//! | 1 | [`table`] | the grammar of the two files, and the compact immutable index of each |
+//! | 1 | [`table`] | the grammar of the two files, the compact immutable index of each, and edits of their text |
+//! | 1 | [`replace_file`] | a file, locked, changed and replaced whole, or left as it was |
 //! | 1 | [`default_relay`] | the next hop and the credentials of senders without an entry |
 //! | 1 | [`protocol`] | socketmap and tcp_table as codecs over bytes: no socket, no clock |
 //! | 2 | [`config`] | flags, environment, `postmapd.toml` and secret files, checked |
@@ -55,6 +56,7 @@
 //! | 2 | [`explain`] | why a snapshot answers as it does |
 //! | 2 | [`client`] | one question to a running server, as `query --server` asks it |
 //! | 3 | [`reload`] | notice, read, judge, publish or keep |
+//! | 3 | [`postfix`] | the parameters that Postfix needs for all this, and what a live one has instead |
 //! | 3 | [`server`] | listeners to connections to requests, with their limits, and the drain at the end |
 //! | 3 | [`check`] | what is worth a warning in files that can be served |
 //! | 4 | [`cli`] | what a person types; a file for each command |
@@ -80,11 +82,14 @@ pub mod default_relay;
 pub mod diagnostic;
 pub mod endpoint;
 pub mod explain;
+pub mod import;
 pub mod memory;
 pub mod nexthop;
+pub mod postfix;
 pub mod printable;
 pub mod protocol;
 pub mod reload;
+pub mod replace_file;
 pub mod routes;
 pub mod secret;
 pub mod server;

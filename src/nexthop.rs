@@ -78,6 +78,12 @@ pub fn server(element: &[u8]) -> Option<&[u8]> {
     is_without_mx.then_some(host)
 }
 
+/// Whether this is an IPv6 address without brackets: no next hop, but what Postfix calls a server at that address.
+#[must_use]
+pub fn is_bare_ipv6(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+}
+
 /// The host of an element without its brackets, and its port, if it has one.
 #[must_use]
 pub fn host_and_port(element: &[u8]) -> (&[u8], Option<&[u8]>) {

@@ -2,6 +2,8 @@
 //!
 //! A program of its own, because an allocator is counted for a whole process.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};

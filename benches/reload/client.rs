@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime;
 
 use super::Result;
-use super::tables::{self, Tables, scattered};
+use super::tables::{self, Edition, Tables, scattered};
 
 /// How long a measurement takes at least.
 const AT_LEAST: Duration = Duration::from_secs(1);
@@ -52,8 +52,8 @@ pub(crate) struct Questions {
 }
 
 impl Questions {
-    /// Questions about all of the entries of `tables`.
-    pub(crate) fn about(tables: &Tables) -> Self {
+    /// Questions about all of the entries of `tables`, as they are in this edition.
+    pub(crate) fn about(tables: &Tables, edition: Edition) -> Self {
         let question = |number: u64| {
             let entry = scattered(number) % tables.entries;
             let known = !number.is_multiple_of(4);
@@ -66,13 +66,13 @@ impl Questions {
                 Question::new(
                     "relayhost",
                     &sender,
-                    known.then(|| tables::next_hop(entry)).as_deref(),
+                    known.then(|| edition.next_hop(entry)).as_deref(),
                 )
             } else {
                 Question::new(
                     "sasl",
                     &sender,
-                    known.then(|| tables::credentials(entry)).as_deref(),
+                    known.then(|| edition.credentials(entry)).as_deref(),
                 )
             }
         };

@@ -22,6 +22,11 @@ pub(crate) struct Run {
     pub(crate) memory_after_one: u64,
     pub(crate) memory_after_all: u64,
     pub(crate) memory_peak: u64,
+    /// Where every line of both files was new, how long it took, and the server's own share.
+    pub(crate) rewrite: Duration,
+    pub(crate) rewrite_load: Duration,
+    pub(crate) memory_peak_of_rewrite: u64,
+    pub(crate) memory_after_rewrite: u64,
     /// For each of [`CONNECTIONS`].
     pub(crate) quiet: Vec<Latency>,
     pub(crate) busy: Vec<Latency>,
@@ -153,6 +158,12 @@ fn print_sizes(measured: &[Measured]) {
     row("of this, reading, judging and indexing", measured, |size| {
         Spread::of(size.seconds(|run| &run.loads)).time()
     });
+    row("**reload of every line of both files**", measured, |size| {
+        size.spread(|run| run.rewrite.as_secs_f64()).time()
+    });
+    row("of this, reading, judging and indexing", measured, |size| {
+        size.spread(|run| run.rewrite_load.as_secs_f64()).time()
+    });
     for format in postmap::FORMATS {
         row(
             &format!("`postmap {format}:` of the relay map"),
@@ -172,7 +183,11 @@ fn print_sizes(measured: &[Measured]) {
     memory(&format!("resident after {RELOADS} reloads"), |run| {
         run.memory_after_all
     });
-    memory("the most it ever was", |run| run.memory_peak);
+    memory("the most while one line changes", |run| run.memory_peak);
+    memory("the most while every line changes", |run| {
+        run.memory_peak_of_rewrite
+    });
+    memory("resident after that", |run| run.memory_after_rewrite);
 }
 
 fn beside_reload(size: &Measured, format: &str) -> String {

@@ -83,7 +83,16 @@ impl Server {
         Ok(last)
     }
 
-    /// The most resident memory that it ever had, in bytes.
+    /// Counts the most resident memory from now on. Where the system does not permit that, it stays what it was since
+    /// the start.
+    pub(crate) fn forget_peak(&self) {
+        // The number is proc_pid_clear_refs(5)'s.
+        if let Err(error) = fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5") {
+            eprintln!("the peak of the memory is that since the start: {error}");
+        }
+    }
+
+    /// The most resident memory that it had since [`Server::forget_peak`], in bytes.
     pub(crate) fn peak_memory(&self) -> Result<u64> {
         self.status("VmHWM:")
     }
@@ -96,8 +105,8 @@ impl Server {
         Ok(kilobytes * 1024)
     }
 
-    /// How long the server itself says that it took for the reloads since the start: reading, judging and indexing,
-    /// without the waiting for the files to come to rest.
+    /// How long the server itself says that it took for the reloads since it was last asked: reading, judging and
+    /// indexing, without the waiting for the files to come to rest.
     pub(crate) fn durations_of_reloads(&self) -> Vec<Duration> {
         let microseconds = |line: String| {
             let (_, rest) = line.split_once("duration_us=")?;

@@ -4,6 +4,8 @@
 //! relay map take turns. The one that is out of sight gets the new marker in place, and a hard link to it is renamed
 //! over the live name. To the server this is the rename that every careful program ends with. To the machine it is far
 //! less work than writing the file again, and so what is measured is the server's work and not ours.
+//!
+//! There is a second edition of both files, of which every line differs from the first and is as long.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -111,18 +113,34 @@ pub(crate) fn stranger(number: u64) -> String {
     )
 }
 
-/// The next hop of an entry.
-pub(crate) fn next_hop(entry: u64) -> String {
-    format!(
-        "[smtp.relay{}.example]:587",
-        scattered(entry / SENDERS_PER_DOMAIN) % 12
-    )
+/// Which values the entries have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edition {
+    First,
+    /// Every next hop and every password is another one.
+    Second,
 }
 
-/// The credentials of an entry: a name, and sixteen letters and digits.
-pub(crate) fn credentials(entry: u64) -> String {
-    let chance = scattered(!entry);
-    format!("relay-{entry}:{:016x}", chance ^ 0x5bd1_e995)
+impl Edition {
+    /// The next hop of an entry.
+    pub(crate) fn next_hop(self, entry: u64) -> String {
+        let host = match self {
+            Self::First => "smtp",
+            Self::Second => "mail",
+        };
+        let relay = scattered(entry / SENDERS_PER_DOMAIN) % 12;
+        format!("[{host}.relay{relay}.example]:587")
+    }
+
+    /// The credentials of an entry: a name, and sixteen letters and digits.
+    pub(crate) fn credentials(self, entry: u64) -> String {
+        let chance = scattered(!entry);
+        let password = match self {
+            Self::First => chance,
+            Self::Second => !chance,
+        };
+        format!("relay-{entry}:{password:016x}")
+    }
 }
 
 /// The files of one size.
@@ -131,7 +149,10 @@ pub(crate) struct Tables {
     folder: PathBuf,
     /// The copies of the relay map that take turns.
     copies: [PathBuf; 2],
-    /// Where the line of the marker begins.
+    credentials: PathBuf,
+    /// The relay map and the credentials of the second edition.
+    second: [PathBuf; 2],
+    /// Where the line of the marker begins, in each relay map.
     marker_at: u64,
     generation: u64,
 }
@@ -142,29 +163,23 @@ impl Tables {
         let live = folder.join("tables");
         fs::create_dir_all(&live)?;
         let copies = [folder.join("copy-0.cf"), folder.join("copy-1.cf")];
-        let marker_at = {
-            let mut file = Counting::create(&copies[0])?;
-            for entry in 0..entries {
-                writeln!(file.out, "{}  {}", key(entry), next_hop(entry))?;
-            }
-            let marker_at = file.position()?;
-            file.out.write_all(marker_line(0).as_bytes())?;
-            file.finish()?;
-            marker_at
-        };
+        let credentials = folder.join("credentials.cf");
+        let second = [folder.join("second-0.cf"), folder.join("second-1.cf")];
+        let marker_at = write_relay_map(&copies[0], entries, Edition::First)?;
         fs::copy(&copies[0], &copies[1])?;
         // What is not on the disk yet would be written behind the back of the measurement.
         File::open(&copies[1])?.sync_all()?;
+        write_relay_map(&second[0], entries, Edition::Second)?;
+        write_credentials(&credentials, entries, Edition::First)?;
+        write_credentials(&second[1], entries, Edition::Second)?;
         fs::hard_link(&copies[0], live.join(RELAY_MAP))?;
-        let mut file = Counting::create(&live.join(CREDENTIALS))?;
-        for entry in 0..entries {
-            writeln!(file.out, "{}  {}", key(entry), credentials(entry))?;
-        }
-        file.finish()?;
+        fs::hard_link(&credentials, live.join(CREDENTIALS))?;
         Ok(Self {
             entries,
             folder: live,
             copies,
+            credentials,
+            second,
             marker_at,
             generation: 0,
         })
@@ -186,9 +201,29 @@ impl Tables {
         Ok([metadata(RELAY_MAP)?.len(), metadata(CREDENTIALS)?.len()])
     }
 
-    /// Replaces the relay map, and says how long it took from the rename to the first reply of the new generation on
-    /// a connection that was open before.
+    /// Replaces the relay map by one of which the marker differs. Says how long it took from the rename to the first
+    /// reply of the new generation on a connection that was open before.
     pub(crate) fn replace_and_wait(&mut self, address: SocketAddr) -> Result<Duration> {
+        self.wait(address, |tables| tables.replace(&tables.copy(), None))
+    }
+
+    /// Likewise, where every line of both files differs.
+    pub(crate) fn rewrite_and_wait(&mut self, address: SocketAddr) -> Result<Duration> {
+        let [relay_map, credentials] = self.second.clone();
+        self.wait(address, |tables| tables.replace(&relay_map, Some(&credentials)))
+    }
+
+    /// Puts the first edition back.
+    pub(crate) fn restore(&mut self) -> io::Result<()> {
+        let credentials = self.credentials.clone();
+        self.replace(&self.copy(), Some(&credentials)).map(|_| ())
+    }
+
+    fn wait(
+        &mut self,
+        address: SocketAddr,
+        replace: impl FnOnce(&mut Self) -> io::Result<Instant>,
+    ) -> Result<Duration> {
         let mut connection = Connection::to(address)?;
         let mut marker = |generation| {
             let question = marker_question(generation);
@@ -197,7 +232,7 @@ impl Tables {
         if !marker(self.generation)? {
             return Err("the marker is not where it was left".into());
         }
-        let replaced = self.replace()?;
+        let replaced = replace(self)?;
         while !marker(self.generation)? {
             if replaced.elapsed() > PATIENCE {
                 return Err("the reload does not come".into());
@@ -207,20 +242,53 @@ impl Tables {
         Ok(replaced.elapsed())
     }
 
-    fn replace(&mut self) -> io::Result<Instant> {
-        let next = self.generation + 1;
+    /// The copy of the relay map that is out of sight.
+    fn copy(&self) -> PathBuf {
         let [even, odd] = &self.copies;
-        let copy = if next.is_multiple_of(2) { even } else { odd };
-        let file = File::options().write(true).open(copy)?;
-        file.write_all_at(marker_line(next).as_bytes(), self.marker_at)?;
+        let next_is_even = (self.generation + 1).is_multiple_of(2);
+        if next_is_even { even } else { odd }.clone()
+    }
+
+    /// Puts a relay map in place, with the next generation's marker, and with it credentials. Returns the moment before.
+    fn replace(&mut self, relay_map: &Path, credentials: Option<&Path>) -> io::Result<Instant> {
+        self.generation += 1;
+        let file = File::options().write(true).open(relay_map)?;
+        file.write_all_at(marker_line(self.generation).as_bytes(), self.marker_at)?;
         drop(file);
-        let ready = self.folder.join("ready");
-        fs::hard_link(copy, &ready)?;
+        let files: Vec<_> = [(relay_map, RELAY_MAP)]
+            .into_iter()
+            .chain(credentials.map(|credentials| (credentials, CREDENTIALS)))
+            .map(|(file, name)| (file, self.folder.join(name)))
+            .collect();
+        for (file, live) in &files {
+            fs::hard_link(file, live.with_extension("ready"))?;
+        }
         let replaced = Instant::now();
-        fs::rename(&ready, self.folder.join(RELAY_MAP))?;
-        self.generation = next;
+        for (_, live) in &files {
+            fs::rename(live.with_extension("ready"), live)?;
+        }
         Ok(replaced)
     }
+}
+
+/// Writes a relay map, and says where its marker begins.
+fn write_relay_map(path: &Path, entries: u64, edition: Edition) -> io::Result<u64> {
+    let mut file = Counting::create(path)?;
+    for entry in 0..entries {
+        writeln!(file.out, "{}  {}", key(entry), edition.next_hop(entry))?;
+    }
+    let marker_at = file.position()?;
+    file.out.write_all(marker_line(0).as_bytes())?;
+    file.finish()?;
+    Ok(marker_at)
+}
+
+fn write_credentials(path: &Path, entries: u64, edition: Edition) -> io::Result<()> {
+    let mut file = Counting::create(path)?;
+    for entry in 0..entries {
+        writeln!(file.out, "{}  {}", key(entry), edition.credentials(entry))?;
+    }
+    file.finish()
 }
 
 fn marker_hop(generation: u64) -> String {

@@ -22,8 +22,17 @@ _postmapd() {
             postmapd,help)
                 cmd="postmapd__subcmd__help"
                 ;;
+            postmapd,import)
+                cmd="postmapd__subcmd__import"
+                ;;
+            postmapd,postconf)
+                cmd="postmapd__subcmd__postconf"
+                ;;
             postmapd,query)
                 cmd="postmapd__subcmd__query"
+                ;;
+            postmapd,relay)
+                cmd="postmapd__subcmd__relay"
                 ;;
             postmapd,serve)
                 cmd="postmapd__subcmd__serve"
@@ -34,11 +43,80 @@ _postmapd() {
             postmapd__subcmd__help,help)
                 cmd="postmapd__subcmd__help__subcmd__help"
                 ;;
+            postmapd__subcmd__help,import)
+                cmd="postmapd__subcmd__help__subcmd__import"
+                ;;
+            postmapd__subcmd__help,postconf)
+                cmd="postmapd__subcmd__help__subcmd__postconf"
+                ;;
             postmapd__subcmd__help,query)
                 cmd="postmapd__subcmd__help__subcmd__query"
                 ;;
+            postmapd__subcmd__help,relay)
+                cmd="postmapd__subcmd__help__subcmd__relay"
+                ;;
             postmapd__subcmd__help,serve)
                 cmd="postmapd__subcmd__help__subcmd__serve"
+                ;;
+            postmapd__subcmd__help__subcmd__relay,add-auth)
+                cmd="postmapd__subcmd__help__subcmd__relay__subcmd__add__subcmd__auth"
+                ;;
+            postmapd__subcmd__help__subcmd__relay,add-domain)
+                cmd="postmapd__subcmd__help__subcmd__relay__subcmd__add__subcmd__domain"
+                ;;
+            postmapd__subcmd__help__subcmd__relay,exclude-domain)
+                cmd="postmapd__subcmd__help__subcmd__relay__subcmd__exclude__subcmd__domain"
+                ;;
+            postmapd__subcmd__help__subcmd__relay,list)
+                cmd="postmapd__subcmd__help__subcmd__relay__subcmd__list"
+                ;;
+            postmapd__subcmd__help__subcmd__relay,remove-auth)
+                cmd="postmapd__subcmd__help__subcmd__relay__subcmd__remove__subcmd__auth"
+                ;;
+            postmapd__subcmd__help__subcmd__relay,remove-domain)
+                cmd="postmapd__subcmd__help__subcmd__relay__subcmd__remove__subcmd__domain"
+                ;;
+            postmapd__subcmd__relay,add-auth)
+                cmd="postmapd__subcmd__relay__subcmd__add__subcmd__auth"
+                ;;
+            postmapd__subcmd__relay,add-domain)
+                cmd="postmapd__subcmd__relay__subcmd__add__subcmd__domain"
+                ;;
+            postmapd__subcmd__relay,exclude-domain)
+                cmd="postmapd__subcmd__relay__subcmd__exclude__subcmd__domain"
+                ;;
+            postmapd__subcmd__relay,help)
+                cmd="postmapd__subcmd__relay__subcmd__help"
+                ;;
+            postmapd__subcmd__relay,list)
+                cmd="postmapd__subcmd__relay__subcmd__list"
+                ;;
+            postmapd__subcmd__relay,remove-auth)
+                cmd="postmapd__subcmd__relay__subcmd__remove__subcmd__auth"
+                ;;
+            postmapd__subcmd__relay,remove-domain)
+                cmd="postmapd__subcmd__relay__subcmd__remove__subcmd__domain"
+                ;;
+            postmapd__subcmd__relay__subcmd__help,add-auth)
+                cmd="postmapd__subcmd__relay__subcmd__help__subcmd__add__subcmd__auth"
+                ;;
+            postmapd__subcmd__relay__subcmd__help,add-domain)
+                cmd="postmapd__subcmd__relay__subcmd__help__subcmd__add__subcmd__domain"
+                ;;
+            postmapd__subcmd__relay__subcmd__help,exclude-domain)
+                cmd="postmapd__subcmd__relay__subcmd__help__subcmd__exclude__subcmd__domain"
+                ;;
+            postmapd__subcmd__relay__subcmd__help,help)
+                cmd="postmapd__subcmd__relay__subcmd__help__subcmd__help"
+                ;;
+            postmapd__subcmd__relay__subcmd__help,list)
+                cmd="postmapd__subcmd__relay__subcmd__help__subcmd__list"
+                ;;
+            postmapd__subcmd__relay__subcmd__help,remove-auth)
+                cmd="postmapd__subcmd__relay__subcmd__help__subcmd__remove__subcmd__auth"
+                ;;
+            postmapd__subcmd__relay__subcmd__help,remove-domain)
+                cmd="postmapd__subcmd__relay__subcmd__help__subcmd__remove__subcmd__domain"
                 ;;
             *)
                 ;;
@@ -47,7 +125,7 @@ _postmapd() {
 
     case "${cmd}" in
         postmapd)
-            opts="-h -V --help --version serve query check help"
+            opts="-h -V --help --version serve query check relay import postconf help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -61,7 +139,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__check)
-            opts="-h -V --dir --config --recipient-delimiter --strict --dns --format --help --version"
+            opts="-c -h -V --dir --config --recipient-delimiter --strict --dns --format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -79,6 +157,10 @@ _postmapd() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
@@ -91,7 +173,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__help)
-            opts="serve query check help"
+            opts="serve query check relay import postconf help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -132,9 +214,135 @@ _postmapd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        postmapd__subcmd__help__subcmd__import)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__help__subcmd__postconf)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         postmapd__subcmd__help__subcmd__query)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__help__subcmd__relay)
+            opts="add-domain add-auth exclude-domain remove-domain remove-auth list"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__help__subcmd__relay__subcmd__add__subcmd__auth)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__help__subcmd__relay__subcmd__add__subcmd__domain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__help__subcmd__relay__subcmd__exclude__subcmd__domain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__help__subcmd__relay__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__help__subcmd__relay__subcmd__remove__subcmd__auth)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__help__subcmd__relay__subcmd__remove__subcmd__domain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -153,6 +361,94 @@ _postmapd() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__import)
+            opts="-c -h -V --dir --config --recipient-delimiter --dry-run --force --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__postconf)
+            opts="-c -h -V --dir --config --recipient-delimiter --listen --socket-owner --socket-group --socket-mode --server --commands --docker-mailserver --check --strict --format --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket-owner)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket-group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket-mode)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --docker-mailserver)
+                    COMPREPLY=($(compgen -W "main master both" -- "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -185,6 +481,304 @@ _postmapd() {
                     ;;
                 --format)
                     COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay)
+            opts="-h -V --dir --config --recipient-delimiter --help --version add-domain add-auth exclude-domain remove-domain remove-auth list help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__add__subcmd__auth)
+            opts="-h -V --password-stdin --next-hop --dir --config --recipient-delimiter --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__add__subcmd__domain)
+            opts="-h -V --dir --config --recipient-delimiter --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__exclude__subcmd__domain)
+            opts="-h -V --dir --config --recipient-delimiter --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__help)
+            opts="add-domain add-auth exclude-domain remove-domain remove-auth list help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__help__subcmd__add__subcmd__auth)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__help__subcmd__add__subcmd__domain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__help__subcmd__exclude__subcmd__domain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__help__subcmd__remove__subcmd__auth)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__help__subcmd__remove__subcmd__domain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__list)
+            opts="-h -V --format --dir --config --recipient-delimiter --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__remove__subcmd__auth)
+            opts="-h -V --next-hop --dir --config --recipient-delimiter --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__relay__subcmd__remove__subcmd__domain)
+            opts="-h -V --dir --config --recipient-delimiter --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)

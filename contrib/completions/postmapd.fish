@@ -29,6 +29,9 @@ complete -c postmapd -n "__fish_postmapd_needs_command" -s V -l version -d 'Prin
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "serve" -d 'Serve a folder of relay files to Postfix, in the foreground'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "query" -d 'Print what the tables, or a running server, answer for some keys'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "check" -d 'Read everything and say what is wrong, where, why it matters, and what to do'
+complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "relay" -d 'Add, change, remove and list relays and their credentials'
+complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "import" -d 'Write the files and settings that answer as an existing Postfix\'s tables do'
+complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "postconf" -d 'Print the main.cf lines for the present settings, or check a live Postfix against them'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
@@ -53,13 +56,104 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand query" -s V -l version
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand check" -s c -d 'Postfix\'s configuration directory, as for postconf -c: relayhost there is looked at, if there is a Postfix' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l format -d 'How to print' -r -f -a "text\t'For people: with the line, the reason and what to do'
 json\t'For machines'"
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l strict -d 'End with 1 if there are warnings'
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l dns -d 'Ask the resolver for every host of a next hop'
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -s V -l version -d 'Print version'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check help" -f -a "serve" -d 'Serve a folder of relay files to Postfix, in the foreground'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check help" -f -a "query" -d 'Print what the tables, or a running server, answer for some keys'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check help" -f -a "check" -d 'Read everything and say what is wrong, where, why it matters, and what to do'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -s h -l help -d 'Print help'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -s V -l version -d 'Print version'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -f -a "add-domain" -d 'Send the mail of a domain, or of one sender, by a relay'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -f -a "add-auth" -d 'Store the credentials of a domain, of one sender, or of a next hop'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -f -a "exclude-domain" -d 'Deliver the mail of a domain, or of one sender, directly, whatever the default relay is'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -f -a "remove-domain" -d 'Remove the relay map\'s entry of a domain, or of one sender; the default relay counts again'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -f -a "remove-auth" -d 'Remove the credentials of a domain, of one sender, or of a next hop'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -f -a "list" -d 'List every sender that has an entry, its next hop and its user; never a password'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-domain" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-domain" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-domain" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-domain" -s h -l help -d 'Print help'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-domain" -s V -l version -d 'Print version'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-auth" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-auth" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-auth" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-auth" -l password-stdin -d 'Read the password from standard input, one line'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-auth" -l next-hop -d 'DOMAIN is a host or a next hop, and is written as it is'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-auth" -s h -l help -d 'Print help'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-auth" -s V -l version -d 'Print version'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from exclude-domain" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from exclude-domain" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from exclude-domain" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from exclude-domain" -s h -l help -d 'Print help'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from exclude-domain" -s V -l version -d 'Print version'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-domain" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-domain" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-domain" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-domain" -s h -l help -d 'Print help'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-domain" -s V -l version -d 'Print version'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-auth" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-auth" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-auth" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-auth" -l next-hop -d 'DOMAIN is a host or a next hop, and is taken as it is'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-auth" -s h -l help -d 'Print help'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-auth" -s V -l version -d 'Print version'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -l format -d 'text or json' -r -f -a "text\t''
+json\t''"
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "add-domain" -d 'Send the mail of a domain, or of one sender, by a relay'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "add-auth" -d 'Store the credentials of a domain, of one sender, or of a next hop'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "exclude-domain" -d 'Deliver the mail of a domain, or of one sender, directly, whatever the default relay is'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "remove-domain" -d 'Remove the relay map\'s entry of a domain, or of one sender; the default relay counts again'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "remove-auth" -d 'Remove the credentials of a domain, of one sender, or of a next hop'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "list" -d 'List every sender that has an entry, its next hop and its user; never a password'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand import" -s c -d 'Postfix\'s configuration directory, as for postconf -c' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l dry-run -d 'Show what would change, passwords masked, and write nothing'
+complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l force -d 'Replace files that have entries already'
+complete -c postmapd -n "__fish_postmapd_using_subcommand import" -s h -l help -d 'Print help'
+complete -c postmapd -n "__fish_postmapd_using_subcommand import" -s V -l version -d 'Print version'
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l listen -d 'Where to listen, as main.cf writes it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT:MAP; may be given several times, in the variable separated by commas, in the settings file as a list [env: POSTMAPD_LISTEN] [default: socketmap:inet:127.0.0.1:10451]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l socket-owner -d 'The owner of UNIX sockets, a name or a number [env: POSTMAPD_SOCKET_OWNER] [default: the server\'s user]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l socket-group -d 'The group of UNIX sockets, a name or a number [env: POSTMAPD_SOCKET_GROUP] [default: postfix, if there is such a group and the server may give it]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l socket-mode -d 'The mode of UNIX sockets, an octal number (in the settings file in quotes) [env: POSTMAPD_SOCKET_MODE] [default: 0660]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l server -d 'The server as Postfix reaches it, where that is not as it listens (another container, port 0); may be given several times' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s c -d 'Postfix\'s configuration directory, as for postconf -c' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l docker-mailserver -d 'Print docker-mailserver\'s override files instead: main (postfix-main.cf), master (postfix-master.cf), or both' -r -f -a "main\t''
+master\t''
+both\t''"
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l format -d 'How to print what --check finds' -r -f -a "text\t''
+json\t''"
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l commands -d 'Print commands for a shell instead of lines'
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l check -d 'Compare a live Postfix with the lines, and name everything that defeats or leaks'
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l strict -d 'End with 1 for warnings, too'
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s h -l help -d 'Print help'
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s V -l version -d 'Print version'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "serve" -d 'Serve a folder of relay files to Postfix, in the foreground'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "query" -d 'Print what the tables, or a running server, answer for some keys'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "check" -d 'Read everything and say what is wrong, where, why it matters, and what to do'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "relay" -d 'Add, change, remove and list relays and their credentials'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "import" -d 'Write the files and settings that answer as an existing Postfix\'s tables do'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "postconf" -d 'Print the main.cf lines for the present settings, or check a live Postfix against them'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "add-domain" -d 'Send the mail of a domain, or of one sender, by a relay'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "add-auth" -d 'Store the credentials of a domain, of one sender, or of a next hop'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "exclude-domain" -d 'Deliver the mail of a domain, or of one sender, directly, whatever the default relay is'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "remove-domain" -d 'Remove the relay map\'s entry of a domain, or of one sender; the default relay counts again'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "remove-auth" -d 'Remove the credentials of a domain, of one sender, or of a next hop'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "list" -d 'List every sender that has an entry, its next hop and its user; never a password'

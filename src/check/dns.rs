@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use super::excerpt;
 use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
 use crate::nexthop;
 use crate::routes::Snapshot;
@@ -20,28 +21,40 @@ const AT_ONCE: usize = 16;
 /// A host, and whether MX records come first.
 type Host = (String, bool);
 
+/// Where a host is named, and whether its name may be repeated: a plain word may be a password.
+type Mention = (Place, bool);
+
 /// Says of which hosts in the next hops of `snapshot`, whose relay map is the file `relay_map`, there is no address.
 pub fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Findings) {
-    let mut places: BTreeMap<Host, Place> = BTreeMap::new();
-    let mut add = |list: &[u8], place: &dyn Fn() -> Place| {
+    let mut mentions: BTreeMap<Host, Mention> = BTreeMap::new();
+    let mut add = |list: &[u8], is_table: bool, place: &dyn Fn() -> Place| {
         for element in nexthop::elements(list) {
             let (host, _) = nexthop::host_and_port(element);
             let has_mx = nexthop::server(element).is_none();
             let host = String::from_utf8_lossy(nexthop::server(element).unwrap_or(host)).into_owned();
-            places.entry((host, has_mx)).or_insert_with(place);
+            // The brackets around the value of a variable are ours.
+            let is_certain = if is_table {
+                excerpt::is_name_or_port(element)
+            } else {
+                host.contains(['.', ':'])
+            };
+            let mention = mentions
+                .entry((host, has_mx))
+                .or_insert_with(|| (place(), is_certain));
+            mention.1 |= is_certain;
         }
     };
     snapshot.relay_map.each(|record| {
         if let Content::Value(list) = record.content {
             let at = |position: Position| Place::File(relay_map.into(), Some(position));
-            add(list, &|| at(record.position));
+            add(list, true, &|| at(record.position));
         }
     });
     for (list, variable) in snapshot.default.next_hops() {
-        add(list, &|| Place::Setting(variable));
+        add(list, false, &|| Place::Setting(variable));
     }
-    for ((host, has_mx), error) in without_address(places.keys().cloned().collect()) {
-        let Some(place) = places.remove(&(host.clone(), has_mx)) else {
+    for ((host, has_mx), error) in without_address(mentions.keys().cloned().collect()) {
+        let Some((place, is_certain)) = mentions.remove(&(host.clone(), has_mx)) else {
             continue;
         };
         let unless = if has_mx {
@@ -49,9 +62,10 @@ pub fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Findings) {
         } else {
             ""
         };
+        let name = if is_certain { host.as_str() } else { "a host" };
         findings.push(
             Finding::new(Severity::Warning, "host-without-address", place)
-                .says(format!("{host} has no address here ({error}){unless}"))
+                .says(format!("{name} has no address here ({error}){unless}"))
                 .help("correct the name, or see what this machine's resolver says about it"),
         );
     }

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::address::NULL_SENDER;
 use crate::answer::Map;
 use crate::config::file;
 use crate::nexthop;
@@ -58,44 +59,88 @@ fn shown_of_table(map: Map, line: &[u8]) -> usize {
     if is_lonely_word && !key.starts_with(b"@") || !is_name(key) {
         return 0;
     }
-    if map == Map::Sasl || !nexthop::elements(value).all(is_name_or_port) {
-        return indent + key.len() + (line.len() - indent - key.len()).min(1);
+    let key_end = indent + key.len();
+    let after_key = line.get(key_end..).unwrap_or_default();
+    let end = if map == Map::Relayhost && nexthop::elements(value).all(is_name_or_port) {
+        let blanks = after_key.iter().take_while(|c| c.is_ascii_whitespace()).count();
+        key_end + blanks + value.len()
+    } else {
+        key_end
+    };
+    // What comes after that is blank, a comment in which anything may stand, or the value.
+    let rest = line.get(end..).unwrap_or_default();
+    if rest.iter().all(u8::is_ascii_whitespace) {
+        line.len()
+    } else {
+        end + rest.iter().take(1).filter(|c| c.is_ascii_whitespace()).count()
     }
-    line.len()
 }
 
 /// Whether this is a sender, a host or a next hop, and not a user with a password.
 fn is_name(key: &[u8]) -> bool {
-    if key.contains(&b'@') {
-        return !key.contains(&b':');
+    if key == NULL_SENDER {
+        return true;
     }
-    is_name_or_port(key)
+    let Some(at) = memchr::memrchr(b'@', key) else {
+        return is_name_or_port(key);
+    };
+    let is_of_domain = |c: &u8| c.is_ascii_alphanumeric() || !c.is_ascii() || b".-_*[]".contains(c);
+    let is_domain = key.iter().skip(at + 1).all(is_of_domain);
+    // A backslash may join a password to the word after it.
+    is_domain && !key.iter().any(|c| b":\\".contains(c))
 }
 
 /// Whether a word, right or wrong, is a host and perhaps a port: the only colons in it are those of an IPv6 address and
-/// one before some digits.
-fn is_name_or_port(word: &[u8]) -> bool {
+/// one before some digits. A plain word may be a password.
+pub(super) fn is_name_or_port(word: &[u8]) -> bool {
     let is_address = |text: &[u8]| text.iter().all(|c| c.is_ascii_hexdigit() || *c == b':');
+    let is_of_host = |c: &u8| c.is_ascii_alphanumeric() || !c.is_ascii() || b".-_".contains(c);
+    let is_in_brackets = word.starts_with(b"[") && word.contains(&b']');
+    // A bracket that is not closed says nothing.
+    let word = word
+        .strip_prefix(b"[")
+        .filter(|_| !is_in_brackets)
+        .unwrap_or(word);
     let (host, port) = nexthop::host_and_port(word);
-    let is_host = !host.contains(&b':') || is_address(host);
+    if !is_in_brackets && !word.contains(&b'.') && port.is_none_or(<[u8]>::is_empty) {
+        return false;
+    }
+    let is_host = host.iter().all(is_of_host) || is_address(host);
     let is_port = port.is_none_or(|port| port.len() <= 5 && port.iter().all(u8::is_ascii_digit));
     let is_all =
         !word.starts_with(b"[") || word.len() <= host.len() + 2 + port.map_or(0, |port| port.len() + 1);
-    !word.contains(&b'@') && (is_host && is_port && is_all || nexthop::judge(word).is_ok())
+    !word.iter().any(|c| b"@,".contains(c)) && (is_host && is_port && is_all || nexthop::judge(word).is_ok())
 }
 
 /// An excerpt of a line of the settings file.
 #[must_use]
 pub fn of_settings(line: &[u8], column: u32) -> Excerpt {
-    let name = line.split(|c| *c == b'=').next().unwrap_or_default();
-    let is_known = std::str::from_utf8(name).is_ok_and(|name| file::is_setting(name.trim()));
-    let is_heading = line.trim_ascii_start().starts_with(b"[");
-    let shown = match memchr::memchr(b'=', line) {
-        _ if is_known || is_heading => line.len(),
-        Some(equals) => equals + 1,
-        None => 0,
+    let is_name = |name: &[u8]| {
+        let name = std::str::from_utf8(name).map(str::trim);
+        name.is_ok_and(file::is_like_a_setting)
+    };
+    let heading = line.trim_ascii().strip_prefix(b"[");
+    let heading = heading.and_then(|rest| rest.strip_suffix(b"]"));
+    let shown = match memchr::memchr(b'=', line).and_then(|equals| line.split_at_checked(equals)) {
+        None if heading.is_some_and(is_name) => line.len(),
+        Some((name, value)) if is_name(name) && is_number_or_endpoint(value) => line.len(),
+        Some((name, _)) if is_name(name) => name.len() + 1,
+        _ => 0,
     };
     Excerpt::of(line, shown, column)
+}
+
+/// Whether the value of a setting, with the `=` before it, is certain to be no password.
+fn is_number_or_endpoint(value: &[u8]) -> bool {
+    let of_number = |c: &u8| c.is_ascii_digit() || c.is_ascii_whitespace() || b"=\"'-+.,_[]".contains(c);
+    let of_endpoint = |c: &u8| c.is_ascii_alphanumeric() || of_number(c) || b":/".contains(c);
+    let start = value
+        .iter()
+        .position(|c| !b"= [\"'".contains(c))
+        .unwrap_or(value.len());
+    let start = value.get(start..).unwrap_or_default();
+    let is_endpoint = start.starts_with(b"socketmap:") || start.starts_with(b"tcp:");
+    value.iter().all(of_number) || is_endpoint && value.iter().all(of_endpoint)
 }
 
 #[cfg(test)]
@@ -113,19 +158,22 @@ mod tests {
     fn a_line_of_the_relay_map_is_shown_unless_it_may_hold_a_password() {
         for line in [
             "@a  [r]:99999",
-            "@a [r",
-            "u@a h:25, g:0 # why",
-            "@a. r",
-            "@a h:",
-            "a.example r:25x",
+            "@a [r.t",
+            "@a [r.example:25",
+            "u@a h:25, g:0",
+            "@a. [r] ",
+            "@a [h]:",
+            "@a r.example",
         ] {
-            let expected = if line.contains("25x") {
-                "a.example ********"
-            } else {
-                line
-            };
-            assert_eq!(shown(Map::Relayhost, line), expected);
+            assert_eq!(shown(Map::Relayhost, line), line);
         }
+        assert_eq!(
+            shown(Map::Relayhost, "u@a h:25, g:0 # why"),
+            "u@a h:25, g:0 ********"
+        );
+        assert_eq!(shown(Map::Relayhost, "@a # u:password"), "@a ********");
+        assert_eq!(shown(Map::Relayhost, "@a password"), "@a ********");
+        assert_eq!(shown(Map::Relayhost, "a.example r:25x"), "a.example ********");
         assert_eq!(shown(Map::Relayhost, "@a user:password"), "@a ********");
         assert_eq!(shown(Map::Relayhost, "@a me@a:password"), "@a ********");
         for line in [
@@ -134,6 +182,9 @@ mod tests {
             "\"pass word",
             "# @a u:password",
             "u@a:password r",
+            "@a.example=password",
+            "a.example,password",
+            "password\\ @a.example",
         ] {
             assert_eq!(shown(Map::Relayhost, line), "********", "{line}");
         }
@@ -161,22 +212,34 @@ mod tests {
             text: text.into(),
             at,
         };
-        assert_eq!(of_table(Map::Relayhost, b"@a  [r", 5), excerpt("@a  [r", 4..5));
-        assert_eq!(of_table(Map::Relayhost, b"@a  [r", 7), excerpt("@a  [r", 6..6));
+        assert_eq!(
+            of_table(Map::Relayhost, b"@a  [r.t", 5),
+            excerpt("@a  [r.t", 4..5)
+        );
+        assert_eq!(
+            of_table(Map::Relayhost, b"@a  [r.t", 9),
+            excerpt("@a  [r.t", 8..8)
+        );
         assert_eq!(
             of_table(Map::Sasl, b"@a  password", 9),
             excerpt("@a ********", 3..4)
         );
-        let escape = "\u{fc}@a [\u{1b}".as_bytes();
         assert_eq!(
-            of_table(Map::Relayhost, escape, 7),
-            excerpt("\u{fc}@a [\u{fffd}", 6..9)
+            of_table(Map::Relayhost, "\u{1b}\u{fc}@a [r.t".as_bytes(), 2),
+            excerpt("\u{fffd}\u{fc}@a [r.t", 3..5)
         );
         assert_eq!(of_settings(b"listen = 1", 10), excerpt("listen = 1", 9..10));
-        assert_eq!(
-            of_settings(b"password = \"x\"", 1),
-            excerpt("password =********", 0..1)
-        );
+        assert_eq!(of_settings(b"lisen = \"x\"", 1), excerpt("lisen =********", 0..1));
+        for line in [
+            "password = 1",
+            "[r.example]:587 user:password",
+            "@a user:pass=word",
+            "password",
+        ] {
+            assert_eq!(of_settings(line.as_bytes(), 1).text, "********", "{line}");
+        }
+        assert_eq!(of_settings(b"[reload]", 1).text, "[reload]");
+        assert_eq!(of_settings(b"poll = 5 # password", 1).text, "poll =********");
     }
 
     proptest! {

@@ -1,18 +1,19 @@
 //! What `check` finds beyond what a file says by itself: entries that Postfix never asks for, credentials that are
-//! withheld, next hops that cannot work, files that others can read.
+//! withheld or shadowed, next hops that cannot work, files that others can read.
 //!
 //! All of these are warnings. The server serves such files as they are, and says nothing of it, because each may be
 //! meant; errors and the warnings of a single line come from [`crate::table::grammar`] and [`crate::config`], and are
 //! in the log of the server too.
 //!
-//! Limits: what main.cf says is not known here, but for what `postconf --check` reads. Host names are resolved on
-//! demand only ([`dns`]).
+//! Limits: of main.cf only `relayhost` is looked at ([`main_cf`]); the rest is for `postconf --check`. Host names are
+//! resolved on demand only ([`dns`]).
 
 pub mod dns;
 pub mod excerpt;
+pub mod main_cf;
 pub mod why;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -64,7 +65,7 @@ pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) 
                 .or_else(|| null_sender(&keys))
                 .or_else(|| withheld(snapshot, &routed, &record))
         } else {
-            never_asked_of_host(&keys, &routed, snapshot)
+            never_asked_of_host(&keys, &routed, snapshot).or_else(|| shadowed(&keys, snapshot, &record))
         };
         if let Some(finding) = finding {
             findings.push(Finding {
@@ -78,15 +79,17 @@ pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) 
 
 /// Who is routed where, in all.
 struct Routed {
-    /// The domains of which a single sender has a next hop of their own, with their `@`.
-    domains_of_senders: HashSet<Vec<u8>>,
+    /// The keys under which senders with a next hop of their own are looked for, too: without extension, and `@domain`.
+    reached: HashSet<Vec<u8>>,
     /// The elements of all next hops, folded.
     next_hops: HashSet<Vec<u8>>,
+    /// For each host of these, the first of its next hops in the order of the alphabet.
+    by_host: HashMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Routed {
     fn of(snapshot: &Snapshot) -> Self {
-        let mut domains_of_senders = HashSet::new();
+        let mut reached = HashSet::new();
         let mut next_hops = HashSet::new();
         let mut keys = SenderKeys::default();
         let mut add = |list: &[u8]| {
@@ -100,19 +103,28 @@ impl Routed {
             if let Content::Value(list) = record.content {
                 add(list);
                 keys.read(record.key, &snapshot.delimiters);
-                if let Some(domain) = keys.domain()
-                    && !domains_of_senders.contains(domain)
-                {
-                    domains_of_senders.insert(domain.to_vec());
+                for key in keys.in_order().skip(1) {
+                    if !reached.contains(key) {
+                        reached.insert(key.to_vec());
+                    }
                 }
             }
         });
         for (list, _) in snapshot.default.next_hops() {
             add(list);
         }
+        let mut by_host: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        for next_hop in &next_hops {
+            let (host, _) = nexthop::host_and_port(next_hop);
+            let first = by_host.entry(host.to_vec()).or_insert_with(|| next_hop.clone());
+            if next_hop < first {
+                first.clone_from(next_hop);
+            }
+        }
         Self {
-            domains_of_senders,
+            reached,
             next_hops,
+            by_host,
         }
     }
 }
@@ -153,6 +165,12 @@ fn never_asked_of_sender(keys: &SenderKeys) -> Option<Finding> {
     }
     if domain.iter().any(u8::is_ascii_whitespace) {
         return never("the domain has a blank in it", "remove the blank");
+    }
+    if !domain.starts_with(b"[") && domain.iter().any(|c| b"<>()\",;:\\".contains(c)) {
+        return never(
+            "the domain has a character that is in no domain",
+            "write the address alone: user@domain, or @domain",
+        );
     }
     if domain.starts_with(b".") || domain.starts_with(b"*") || local == b"*" {
         return never(
@@ -217,8 +235,7 @@ fn withheld(snapshot: &Snapshot, routed: &Routed, record: &Record<'_>) -> Option
     ) {
         return None;
     }
-    let is_domain = keys.domain() == Some(keys.whole());
-    if is_domain && routed.domains_of_senders.contains(keys.whole()) {
+    if routed.reached.contains(keys.whole()) {
         return None;
     }
     let is_excluded = matches!(snapshot.relay_map.find(keys.in_order()), Hit::Nothing);
@@ -236,6 +253,9 @@ fn withheld(snapshot: &Snapshot, routed: &Routed, record: &Record<'_>) -> Option
 /// Credentials of a host or a next hop that Postfix never asks for by this key.
 fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) -> Option<Finding> {
     let key = keys.whole();
+    if nexthop::is_bare_ipv6(key) {
+        return None;
+    }
     let is_next_hop = key.starts_with(b"[") || key.contains(&b':');
     let mut words = nexthop::elements(key);
     if nexthop::judge(key).is_err() || words.next() != Some(key) {
@@ -249,10 +269,14 @@ fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) 
         return None;
     }
     let (host, _) = nexthop::host_and_port(key);
-    let same_host = |next_hop: &&Vec<u8>| nexthop::host_and_port(next_hop).0 == host;
-    let likely = routed.next_hops.iter().filter(same_host).min();
+    let likely = routed.by_host.get(host);
     if let Some(likely) = likely.filter(|_| is_next_hop) {
-        let likely = String::from_utf8_lossy(likely);
+        // A plain word there may be a password.
+        let likely = if excerpt::is_name_or_port(likely) {
+            String::from_utf8_lossy(likely)
+        } else {
+            "it exactly as the relay map has it".into()
+        };
         return Some(
             warning("never-asked")
                 .says("no next hop is written like this, and Postfix asks for it as it is written")
@@ -270,6 +294,22 @@ fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) 
         warning("bare-domain")
             .says("the key is a host here, but the relay map has a sender domain of this name")
             .help("put an @ before it, if these are the credentials of the senders")
+    })
+}
+
+/// Credentials of a next hop whose server has some under its name.
+fn shadowed(keys: &SenderKeys, snapshot: &Snapshot, record: &Record<'_>) -> Option<Finding> {
+    if !matches!(record.content, Content::Value(_)) {
+        return None;
+    }
+    let server = nexthop::server(keys.whole()).filter(|server| *server != keys.whole())?;
+    let (_, line) = snapshot.credentials.locate([server])?;
+    matches!(snapshot.credentials.find([server]), Hit::Value(_)).then(|| {
+        warning("shadowed")
+            .says(format!(
+                "line {line} has credentials for the name of this server, and they win"
+            ))
+            .help("remove one of the two lines")
     })
 }
 
@@ -296,11 +336,14 @@ fn line_ends(table: &Table, path: &Path, findings: &mut Findings) {
 }
 
 fn readable_by_others(path: &Path, findings: &mut Findings) {
-    let is_readable = |path: &Path| {
-        fs::metadata(path)
-            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o004 != 0)
+    let mode = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
+    let Ok(real_path) = path.canonicalize() else {
+        return;
     };
-    if is_readable(path) {
+    let mut folders = real_path.ancestors().skip(1);
+    // What stands in a folder that others cannot enter is safe from them.
+    if real_path.is_file() && mode(&real_path) & 0o004 != 0 && folders.all(|folder| mode(folder) & 0o001 != 0)
+    {
         findings.push(
             Finding::warning("readable-by-others", path, None)
                 .says("every user of this machine can read the passwords in it")

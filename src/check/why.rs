@@ -25,6 +25,9 @@ pub fn why(code: &str) -> Option<&'static str> {
                           server and for the next hop as it is written, and nothing else"
         }
         "bare-domain" => "the entry never matches a sender: those of a domain are found by @domain",
+        "shadowed" => {
+            "Postfix asks for the name of the server before the next hop, and takes what it finds first"
+        }
         "credentials-withheld" => {
             "without a next hop the mail goes to the recipient's own server, and Postfix would offer it the password"
         }
@@ -58,6 +61,7 @@ pub fn why(code: &str) -> Option<&'static str> {
         "bad-endpoint"
         | "bad-socket-mode"
         | "bad-recipient-delimiter"
+        | "bad-log-setting"
         | "bad-setting"
         | "bad-toml"
         | "unknown-setting"

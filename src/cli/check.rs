@@ -4,7 +4,6 @@
 //! is shown where that cannot show a credential ([`crate::check::excerpt`]).
 
 use std::collections::HashMap;
-use std::hash::RandomState;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,15 +11,16 @@ use std::process::ExitCode;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
-use super::Error;
+use super::log::LogOptions;
+use super::{Error, findings};
 use crate::answer::Map;
 use crate::check::excerpt::{self, Excerpt};
-use crate::check::{self, dns, why};
+use crate::check::{self, dns, main_cf, why};
 use crate::config::Sources;
 use crate::config::options::{Options, ServiceOptions};
 use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
+use crate::postfix::command::Commands;
 use crate::reload::load;
 use crate::routes::Snapshot;
 use crate::whole_file;
@@ -48,6 +48,10 @@ pub(super) struct Check {
     #[arg(long)]
     dns: bool,
 
+    /// Postfix's configuration directory, as for postconf -c: relayhost there is looked at, if there is a Postfix
+    #[arg(short = 'c', value_name = "DIR")]
+    config_directory: Option<PathBuf>,
+
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -65,23 +69,23 @@ enum Format {
 impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let mut findings = Findings::default();
-        let sources = Sources::new(self.options, ServiceOptions::default(), &mut findings);
-        let loaded = load::read(&sources, &RandomState::new(), None).judge(&sources, None);
+        LogOptions::default().judge(&mut findings);
+        let sources = Sources::not_judged(self.options, ServiceOptions::default(), &mut findings);
+        let loaded = load::once(&sources);
         findings.append(&loaded.findings);
         check::examine(&sources, &loaded.snapshot, &mut findings);
+        let commands = Commands {
+            directory: self.config_directory,
+        };
+        main_cf::examine(&loaded.snapshot, &commands, &mut findings);
         if self.dns {
             dns::examine(&loaded.snapshot, &sources.relay_map(), &mut findings);
         }
         let is_bad = findings.errors() > 0 || (self.strict && findings.warnings() > 0);
-        let report = Report {
-            findings: in_order(&findings),
-            errors: findings.errors(),
-            warnings: findings.warnings(),
-            dropped: findings.dropped(),
-        };
+        let ordered = in_order(&findings);
         let printed = match self.format {
-            Format::Text => report.text(&sources, &loaded.snapshot),
-            Format::Json => report.json(),
+            Format::Text => print(&ordered, &findings, &Lines::of(&sources, &loaded.snapshot)),
+            Format::Json => findings::print_json(ordered, &findings, &mut io::stdout().lock()),
         };
         printed.map_err(Error::system("cannot print the findings"))?;
         Ok(if is_bad {
@@ -104,58 +108,27 @@ fn in_order(findings: &Findings) -> Vec<&Finding> {
                 let position = position.map(|at| (at.line, at.column));
                 ((file, position), finding)
             }
-            Place::Setting(_) => ((0, None), finding),
+            Place::Setting(_) | Place::Parameter { .. } => ((0, None), finding),
         })
         .collect();
     ordered.sort_by_key(|(place, _)| *place);
     ordered.into_iter().map(|(_, finding)| finding).collect()
 }
 
-struct Report<'a> {
-    findings: Vec<&'a Finding>,
-    errors: usize,
-    warnings: usize,
-    /// How many more there are.
-    dropped: usize,
-}
-
-impl Report<'_> {
-    fn text(&self, sources: &Sources, snapshot: &Snapshot) -> io::Result<()> {
-        let lines = Lines::of(sources, snapshot);
-        let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
-        let mut out = anstream::stdout().lock();
-        for finding in &self.findings {
-            let excerpt = lines.excerpt(&finding.place);
-            writeln!(out, "{}\n", renderer.render(&[group(finding, excerpt.as_ref())]))?;
-        }
-        if self.dropped > 0 {
-            writeln!(out, "and {} findings more\n", self.dropped)?;
-        }
-        writeln!(
-            out,
-            "{}: {}, {}",
-            sources.dir().display(),
-            counted(self.errors, "error"),
-            counted(self.warnings, "warning")
-        )?;
-        out.flush()
+/// Prints the findings, in this order, with their lines.
+fn print(ordered: &[&Finding], all: &Findings, lines: &Lines<'_>) -> io::Result<()> {
+    let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
+    let mut out = anstream::stdout().lock();
+    for finding in ordered {
+        let excerpt = lines.excerpt(&finding.place);
+        writeln!(out, "{}\n", renderer.render(&[group(finding, excerpt.as_ref())]))?;
     }
-
-    fn json(&self) -> io::Result<()> {
-        let object = Object {
-            findings: self
-                .findings
-                .iter()
-                .map(|finding| FindingObject::of(finding))
-                .collect(),
-            errors: self.errors,
-            warnings: self.warnings,
-        };
-        let mut out = io::stdout().lock();
-        serde_json::to_writer(&mut out, &object)?;
-        writeln!(out)?;
-        out.flush()
+    if all.dropped() > 0 {
+        writeln!(out, "and {} findings more\n", all.dropped())?;
     }
+    let (errors, warnings) = (counted(all.errors(), "error"), counted(all.warnings(), "warning"));
+    writeln!(out, "{}: {errors}, {warnings}", lines.dir.display())?;
+    out.flush()
 }
 
 fn counted(number: usize, noun: &str) -> String {
@@ -196,6 +169,7 @@ fn number(number: u32) -> usize {
 /// Where the lines come from that are shown.
 struct Lines<'a> {
     snapshot: &'a Snapshot,
+    dir: &'a Path,
     relay_map: PathBuf,
     credentials: PathBuf,
     settings_file: &'a Path,
@@ -205,6 +179,7 @@ impl<'a> Lines<'a> {
     fn of(sources: &'a Sources, snapshot: &'a Snapshot) -> Self {
         Self {
             snapshot,
+            dir: sources.dir(),
             relay_map: sources.relay_map(),
             credentials: sources.credentials(),
             settings_file: sources.settings_file(),
@@ -229,47 +204,6 @@ impl<'a> Lines<'a> {
             Some(excerpt::of_settings(text, *column))
         } else {
             None
-        }
-    }
-}
-
-/// The findings for machines. Names and meaning are an interface.
-#[derive(Serialize)]
-struct Object<'a> {
-    findings: Vec<FindingObject<'a>>,
-    errors: usize,
-    warnings: usize,
-}
-
-#[derive(Serialize)]
-struct FindingObject<'a> {
-    severity: String,
-    code: &'a str,
-    /// `null` where a setting is meant that does not come from a file.
-    file: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    setting: Option<&'a str>,
-    line: Option<u32>,
-    column: Option<u32>,
-    message: &'a str,
-    help: &'a str,
-}
-
-impl<'a> FindingObject<'a> {
-    fn of(finding: &'a Finding) -> Self {
-        let (file, setting, position) = match &finding.place {
-            Place::File(path, position) => (Some(path.to_string_lossy().into_owned()), None, *position),
-            Place::Setting(name) => (None, Some(*name), None),
-        };
-        Self {
-            severity: finding.severity.to_string(),
-            code: finding.code,
-            file,
-            setting,
-            line: position.map(|at| at.line),
-            column: position.map(|at| at.column),
-            message: &finding.message,
-            help: &finding.help,
         }
     }
 }

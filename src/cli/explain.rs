@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::address::SenderKeys;
+use crate::address::{NULL_SENDER, SenderKeys};
 use crate::answer::{Answer, Map};
 use crate::config::Sources;
 use crate::explain::{self, Explanation, Source};
@@ -144,10 +144,14 @@ fn consequence(explanation: &Explanation<'_>) -> String {
             format!("logs in as {} if the server offers AUTH", user(explanation))
         }
         (Map::Sasl, Answer::NotFound) => {
-            let next = if explanation.key.contains(&b'@') {
+            let next = if explanation.key == NULL_SENDER {
+                "never asks this: bounces have the credentials of their next hop"
+            } else if explanation.key.contains(&b'@') {
                 "asks for the server's host name next, then for the next hop as it is written; where none has \
                  credentials, it sends without authenticating"
-            } else if explanation.key.iter().any(|c| b"[:".contains(c)) {
+            } else if !nexthop::is_bare_ipv6(&explanation.key)
+                && explanation.key.iter().any(|c| b"[:".contains(c))
+            {
                 "sends without authenticating: this is the last thing it asks"
             } else {
                 "asks for the next hop as it is written, if that is another text; else it sends without authenticating"

@@ -109,11 +109,7 @@ impl Import {
         if said.is_refused {
             return Ok(ExitCode::FAILURE);
         }
-        let written = if self.dry_run {
-            show(&files)
-        } else {
-            write(&files)
-        };
+        let written = if self.dry_run { show(&files) } else { write(&files) };
         written?;
         Ok(ExitCode::SUCCESS)
     }
@@ -172,7 +168,10 @@ impl Import {
         };
         let mut findings = Findings::default();
         Table::build(map, &file.path, file.text.clone(), &mut findings);
-        for finding in findings.iter().filter(|finding| finding.severity == Severity::Error) {
+        for finding in findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Error)
+        {
             said.refuse(finding.to_string());
         }
         let Ok(there) = whole_file::read(&file.path) else {
@@ -354,7 +353,9 @@ fn with_delimiters(path: &Path, delimiters: &Delimiters) -> Result<Secret, Strin
 fn show(files: &[File]) -> Result<(), Error> {
     let mut out = String::new();
     for file in files {
-        let there = whole_file::read(&file.path).map(|file| file.text).unwrap_or_default();
+        let there = whole_file::read(&file.path)
+            .map(|file| file.text)
+            .unwrap_or_default();
         let (old, new) = (there.expose(), file.text.expose());
         let (in_old, in_new): (HashSet<_>, HashSet<_>) = (lines(old).collect(), lines(new).collect());
         let gone = lines(old).filter(|line| !in_new.contains(line));

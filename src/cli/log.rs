@@ -22,7 +22,7 @@ use crate::config::setting::{self, Setting};
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 
 /// How much is logged, and in which form.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(super) struct LogOptions {
     #[arg(long, value_name = setting::LOG.value, help = setting::LOG.help())]
     log: Option<String>,
@@ -41,22 +41,17 @@ enum Form {
 impl LogOptions {
     /// Starts logging, for the life of the process.
     pub(super) fn start(&self) -> Result<(), Error> {
-        let (filter, place) = given(self.log.as_ref(), &setting::LOG);
-        let targets: Targets = filter.parse().map_err(|_| {
-            wrong(
-                place,
-                &format!("`{filter}` is no log filter"),
-                "write off, error, warn, info, debug or trace",
-            )
-        })?;
-        let (text, place) = given(self.log_format.as_ref(), &setting::LOG_FORMAT);
-        let form = Form::from_str(&text, true).map_err(|_| {
-            wrong(
-                place,
-                &format!("`{text}` is no log format"),
-                "write text, json or journald",
-            )
-        })?;
+        let (targets, form) = self
+            .targets()
+            .and_then(|targets| Ok((targets, self.form()?)))
+            .map_err(|finding| {
+                let mut findings = Findings::default();
+                findings.push(finding);
+                Error::Settings {
+                    findings,
+                    code: EX_CONFIG,
+                }
+            })?;
         let to_stderr = layer::layer().with_writer(io::stderr).log_internal_errors(false);
         let layer = match form {
             Form::Text => to_stderr.with_target(false).with_ansi(false).boxed(),
@@ -71,6 +66,31 @@ impl LogOptions {
             error!(place, "a task panicked");
         }));
         Ok(())
+    }
+
+    /// Says what is wrong, without logging anything.
+    pub(super) fn judge(&self, findings: &mut Findings) {
+        for finding in [self.targets().err(), self.form().err()].into_iter().flatten() {
+            findings.push(finding);
+        }
+    }
+
+    fn targets(&self) -> Result<Targets, Finding> {
+        let (filter, place) = given(self.log.as_ref(), &setting::LOG);
+        filter.parse().map_err(|_| {
+            wrong(place)
+                .says("this is no log filter")
+                .help("write off, error, warn, info, debug or trace")
+        })
+    }
+
+    fn form(&self) -> Result<Form, Finding> {
+        let (text, place) = given(self.log_format.as_ref(), &setting::LOG_FORMAT);
+        Form::from_str(&text, true).map_err(|_| {
+            wrong(place)
+                .says("this is no log format")
+                .help("write text, json or journald")
+        })
     }
 }
 
@@ -87,17 +107,8 @@ fn given(flag: Option<&String>, setting: &Setting) -> (String, Place) {
     }
 }
 
-fn wrong(place: Place, message: &str, help: &str) -> Error {
-    let mut findings = Findings::default();
-    findings.push(
-        Finding::new(Severity::Error, "bad-log-setting", place)
-            .says(message)
-            .help(help),
-    );
-    Error::Settings {
-        findings,
-        code: EX_CONFIG,
-    }
+fn wrong(place: Place) -> Finding {
+    Finding::new(Severity::Error, "bad-log-setting", place)
 }
 
 /// A line for journald: the priority in front (sd-daemon(3)), and no time, which journald knows better.

@@ -5,8 +5,13 @@
 
 mod check;
 mod explain;
+mod findings;
+mod import;
 mod log;
+mod password;
+mod postconf;
 mod query;
+mod relay;
 mod serve;
 
 use std::process::ExitCode;
@@ -15,6 +20,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::diagnostic::{Findings, Severity};
+use crate::postfix::live::Unreadable;
 use crate::server::listen::BindError;
 
 const EXAMPLES: &str = "\
@@ -44,6 +50,12 @@ enum Command {
     Query(query::Query),
     /// Read everything and say what is wrong, where, why it matters, and what to do
     Check(check::Check),
+    /// Add, change, remove and list relays and their credentials
+    Relay(relay::Relay),
+    /// Write the files and settings that answer as an existing Postfix's tables do
+    Import(import::Import),
+    /// Print the main.cf lines for the present settings, or check a live Postfix against them
+    Postconf(postconf::Postconf),
 }
 
 /// Why a command could not do its work.
@@ -60,6 +72,15 @@ pub enum Error {
     /// A socket cannot be listened at.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A relay file is not edited.
+    #[error(transparent)]
+    Relay(#[from] relay::RelayError),
+    /// A file is not replaced.
+    #[error(transparent)]
+    Replace(#[from] crate::replace_file::ReplaceError),
+    /// Postfix cannot be read.
+    #[error(transparent)]
+    Postfix(#[from] Unreadable),
     /// The system refuses something that it never should.
     #[error("{what}: {source}")]
     System {
@@ -77,7 +98,9 @@ impl Error {
         ExitCode::from(match self {
             Self::Settings { code, .. } => *code,
             Self::Bind(error) if error.is_transient() => EX_UNAVAILABLE,
+            Self::Postfix(_) => EX_UNAVAILABLE,
             Self::Bind(_) => EX_CONFIG,
+            Self::Relay(_) | Self::Replace(_) => REFUSED,
             Self::System { .. } => EX_OSERR,
         })
     }
@@ -87,9 +110,11 @@ impl Error {
     }
 }
 
+/// An edit that is not made.
+const REFUSED: u8 = 1;
 /// Usage errors, as clap has them.
 const EX_USAGE: u8 = 2;
-/// Somebody else is in the way.
+/// Somebody else is in the way, or a program that is needed is not there.
 const EX_UNAVAILABLE: u8 = 69;
 /// The system is out of order.
 const EX_OSERR: u8 = 71;
@@ -113,9 +138,19 @@ pub fn definition() -> clap::Command {
 
 /// Parses the command line of this process and does what it says.
 pub fn run() -> Result<ExitCode, Error> {
-    match CommandLine::parse().command {
+    let command_line = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(error) => match relay::usage_without_words(&error) {
+            Some(code) => return Ok(code),
+            None => error.exit(),
+        },
+    };
+    match command_line.command {
         Command::Serve(serve) => serve.run(),
         Command::Query(query) => query.run(),
         Command::Check(check) => check.run(),
+        Command::Relay(relay) => relay.run(),
+        Command::Postconf(postconf) => postconf.run(),
+        Command::Import(import) => import.run(),
     }
 }

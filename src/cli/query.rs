@@ -4,7 +4,6 @@
 //! `sasl` map the value is the credential that was asked for; it goes to standard output and nowhere else.
 
 use std::ffi::OsString;
-use std::hash::RandomState;
 use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
@@ -86,7 +85,7 @@ impl Tables {
                 code: EX_USAGE,
             });
         }
-        let loaded = load::read(&sources, &RandomState::new(), None).judge(&sources, None);
+        let loaded = load::once(&sources);
         Ok(Self {
             sources,
             snapshot: loaded.snapshot,

@@ -28,14 +28,14 @@ use toml::de::{DeTable, DeValue};
 use super::options::Given;
 use super::{Pace, nearest, setting};
 use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
+use crate::printable::printable;
 
-/// Whether the file may have a key of this name.
+/// Whether this is the name of a setting, or a misspelt one. Anything else may be a password.
 #[must_use]
-pub fn is_setting(name: &str) -> bool {
-    setting::TABLES
-        .iter()
-        .chain([&""])
-        .any(|table| setting::keys(table).any(|key| key == name))
+pub fn is_like_a_setting(name: &str) -> bool {
+    let tables = setting::TABLES.iter().copied();
+    let keys = tables.clone().chain([""]).flat_map(setting::keys);
+    nearest(name, keys.chain(tables)).is_some()
 }
 
 /// What the file says.
@@ -60,7 +60,7 @@ impl SettingsFile {
                 let text = std::str::from_utf8(text).unwrap_or_default();
                 let end = text.len()..text.len();
                 Reader { path, text, findings }.error(
-                    "not-utf-8",
+                    "bad-toml",
                     end,
                     "the file is not UTF-8",
                     "save it as UTF-8",
@@ -72,7 +72,13 @@ impl SettingsFile {
         let table = match DeTable::parse(text) {
             Ok(table) => table.into_inner(),
             Err(error) => {
-                reader.error("bad-toml", error.span().unwrap_or_default(), error.message(), "");
+                let help = "write NAME = VALUE, one a line, with text in quotes; see postmapd.toml(5)";
+                reader.error(
+                    "bad-toml",
+                    error.span().unwrap_or_default(),
+                    error.message(),
+                    help,
+                );
                 return settings;
             }
         };
@@ -134,16 +140,18 @@ impl Reader<'_> {
     fn unknown(&mut self, name: &str, span: Range<usize>, table: &str) {
         let tables = setting::TABLES.iter().copied().filter(|_| table.is_empty());
         let known: Vec<&str> = setting::keys(table).chain(tables).collect();
-        let help = match nearest(name, known.iter().copied()) {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("the settings here are {}", known.join(", ")),
+        // What is not even like the name of a setting may be a password.
+        let (message, help) = match nearest(name, known.iter().copied()) {
+            Some(near) => (
+                format!("there is no setting `{}`", printable(name.as_bytes())),
+                format!("did you mean {near}?"),
+            ),
+            None => (
+                "there is no setting of this name".to_owned(),
+                format!("the settings here are {}", known.join(", ")),
+            ),
         };
-        self.error(
-            "unknown-setting",
-            span,
-            &format!("there is no setting `{name}`"),
-            &help,
-        );
+        self.error("unknown-setting", span, &message, &help);
     }
 
     fn string(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Given<String>> {

@@ -23,6 +23,7 @@ use std::time::Duration;
 use crate::address::Delimiters;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 use crate::endpoint::Endpoint;
+use crate::printable::printable;
 use file::SettingsFile;
 use options::{Given, Options, ServiceOptions};
 use relay_environment::RelayEnvironment;
@@ -47,10 +48,16 @@ pub struct Sources {
 impl Sources {
     /// Takes flags and environment, and says what is wrong with the environment by itself.
     pub fn new(options: Options, service: ServiceOptions, findings: &mut Findings) -> Self {
+        let sources = Self::not_judged(options, service, findings);
+        // Whoever set a variable to something wrong learns it before anything is served.
+        sources.relay.judge_inline(findings);
+        sources
+    }
+
+    /// Likewise, but what is wrong with the default relay is only said when all is read and judged.
+    pub fn not_judged(options: Options, service: ServiceOptions, findings: &mut Findings) -> Self {
         options::warn_of_unknown_variables(findings);
         let relay = RelayEnvironment::from_process(findings);
-        // Whoever set a variable to something wrong learns it before anything is served.
-        relay.judge_inline(findings);
         let dir = options.dir();
         let named = options.config();
         Self {
@@ -178,12 +185,25 @@ fn listen(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Vec<End
             Ok(endpoint) => endpoints.push(endpoint),
             Err(problem) => findings.push(
                 Finding::new(Severity::Error, "bad-endpoint", given.place.clone())
-                    .says(format!("`{text}` is no endpoint to listen at: {problem}"))
+                    .says(format!(
+                        "{} is no endpoint to listen at: {problem}",
+                        name(text, &given.place)
+                    ))
                     .help("write for example socketmap:inet:127.0.0.1:10451"),
             ),
         }
     }
     endpoints
+}
+
+/// An endpoint as it may be named: what does not even begin like one may be a password, unless it was typed as a flag.
+fn name(endpoint: &str, place: &Place) -> String {
+    let is_flag = matches!(place, Place::Setting(name) if name.starts_with("--"));
+    if is_flag || endpoint.starts_with("socketmap:") || endpoint.starts_with("tcp:") {
+        format!("`{}`", printable(endpoint.as_bytes()))
+    } else {
+        "this".to_owned()
+    }
 }
 
 fn delimiters(given: Option<Given<String>>, findings: &mut Findings) -> Delimiters {
@@ -217,7 +237,7 @@ fn mode(given: Option<Given<String>>, findings: &mut Findings) -> u32 {
 }
 
 /// The nearest of `known` to a misspelt word, if any is near.
-fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known
         .into_iter()
         .map(|name| (strsim::jaro_winkler(word, name), name));

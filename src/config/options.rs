@@ -21,16 +21,16 @@ pub struct Given<T> {
     pub place: Place,
 }
 
-/// What every command that reads the folder may be told.
+/// What every command that reads the folder may be told, before its own subcommand or behind it.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Options {
-    #[arg(long, value_name = setting::DIR.value, help = setting::DIR.help())]
+    #[arg(long, global = true, value_name = setting::DIR.value, help = setting::DIR.help())]
     dir: Option<PathBuf>,
 
-    #[arg(long, value_name = setting::CONFIG.value, help = setting::CONFIG.help())]
+    #[arg(long, global = true, value_name = setting::CONFIG.value, help = setting::CONFIG.help())]
     config: Option<PathBuf>,
 
-    #[arg(long, value_name = setting::RECIPIENT_DELIMITER.value, help = setting::RECIPIENT_DELIMITER.help())]
+    #[arg(long, global = true, value_name = setting::RECIPIENT_DELIMITER.value, help = setting::RECIPIENT_DELIMITER.help())]
     recipient_delimiter: Option<String>,
 }
 
@@ -130,7 +130,7 @@ fn either(
         return Some(Given { value, place });
     }
     findings.push(
-        Finding::new(Severity::Error, "not-utf-8", place)
+        Finding::new(Severity::Error, "bad-setting", place)
             .says("the value is not UTF-8")
             .help("set it to plain text"),
     );

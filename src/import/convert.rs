@@ -230,9 +230,13 @@ impl Lines {
         let is_control = |c: &u8| c.is_ascii_control() && *c != b'\t';
         let has_blanks_outside = value.trim_ascii() != value;
         let is_too_long = key.len() + value.len() + 1 > MAX_LINE;
-        if key.iter().any(u8::is_ascii_control) || value.iter().any(is_control) || has_blanks_outside || is_too_long
+        if key.iter().any(u8::is_ascii_control)
+            || value.iter().any(is_control)
+            || has_blanks_outside
+            || is_too_long
         {
-            let text = "the file cannot carry it: a control byte, a blank at the end, or more than 65535 bytes";
+            let text =
+                "the file cannot carry it: a control byte, a blank at the end, or more than 65535 bytes";
             converted.remark(true, self.parameter, entry, text);
             return;
         }

@@ -83,9 +83,13 @@ pub fn dump(table: &str, number: usize, config_directory: Option<&Path>) -> Resu
 fn help(kind: &str) -> &'static str {
     match kind {
         "socketmap" | "tcp" => "a server answers already: import where its entries come from",
-        "static" => "what answers every key is a default relay: take the table out of the list, and set RELAY_HOST",
+        "static" => {
+            "what answers every key is a default relay: take the table out of the list, and set RELAY_HOST"
+        }
         "inline" => "copy its entries into a file, and name that as texthash:",
-        "regexp" | "pcre" | "cidr" => "write the senders that it matches into a file, and name that as texthash:",
+        "regexp" | "pcre" | "cidr" => {
+            "write the senders that it matches into a file, and name that as texthash:"
+        }
         _ => "write its entries into a file, and name that as texthash:",
     }
 }
@@ -95,10 +99,7 @@ fn list(table: &str, config_directory: Option<&Path>) -> Result<Secret, Unreadab
     if let Some(directory) = config_directory {
         command.arg("-c").arg(directory);
     }
-    let ran = command
-        .args(["-s", table])
-        .output()
-        .map_err(Unreadable::NotRun)?;
+    let ran = command.args(["-s", table]).output().map_err(Unreadable::NotRun)?;
     let output = Secret::from(ran.stdout);
     if ran.status.success() {
         return Ok(output);

@@ -142,6 +142,12 @@ pub struct Reading {
     pub(super) stamps: Vec<Option<Stamp>>,
 }
 
+/// Reads and judges everything for once, with nothing in force.
+#[must_use]
+pub fn once(sources: &Sources) -> Loaded {
+    read(sources, &RandomState::new(), None).judge(sources, None)
+}
+
 /// Reads all sources as they are at one moment. `hasher` makes the digests; with it, `in_force` was read.
 #[must_use]
 pub fn read(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>) -> Reading {

@@ -188,11 +188,16 @@ impl Keeper {
     /// Reads where there may be something new, and publishes or keeps. Who is `impatient` reads what somebody is still
     /// writing.
     fn look(&mut self, hint: Option<Hint>, impatient: bool, routes: &Routes) {
-        let asked = hint == Some(Hint::Reread);
-        let waiting = self.vanished.is_some();
-        if hint.is_none() && !waiting && !self.may_have_changed_unheard() {
+        if hint.is_none() && self.vanished.is_none() && !self.may_have_changed_unheard() {
             return;
         }
+        self.read_again(hint == Some(Hint::Reread), impatient, routes);
+        // Whatever came of it: what was read and is not used takes as much memory as what is.
+        memory::give_back();
+    }
+
+    fn read_again(&mut self, asked: bool, impatient: bool, routes: &Routes) {
+        let waiting = self.vanished.is_some();
         let started = Instant::now();
         let in_force = routes.load();
         let mut reading = load::read(&self.sources, &self.hasher, Some(&in_force));
@@ -229,7 +234,6 @@ impl Keeper {
         }
         self.reported = report(&loaded.findings, &self.reported);
         self.decide(loaded, digest, asked, started, routes);
-        memory::give_back();
     }
 
     /// Publishes what was loaded, or keeps what is in force.

@@ -80,13 +80,17 @@ impl Blocks {
                 .all(|((_, own), other)| Arc::ptr_eq(own, other))
     }
 
-    /// What has to be changed to get the blocks of `text`. `None` where a block stands there twice, or where more than
-    /// half of the text is new.
+    /// What has to be changed to get the blocks of `text`. `None` where a block stands twice, there or here, or where
+    /// more than half of the text is new.
     pub(super) fn edit(&self, text: &Text) -> Option<Edit> {
         let mut gone: HashMap<*const Block, u32> = self
             .in_order()
             .map(|(number, block)| (Arc::as_ptr(block), number))
             .collect();
+        if gone.len() < self.order.len() {
+            // One number of two would stay taken by a block that may be gone.
+            return None;
+        }
         let mut kept = HashMap::new();
         let mut new_bytes = 0;
         for block in text.blocks() {
@@ -148,5 +152,41 @@ impl Blocks {
             .block(location.block())
             .and_then(|block| block.bytes().get(..location.offset()?));
         lines_before + memchr::memchr_iter(b'\n', within.unwrap_or_default()).count() + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::RandomState;
+    use std::sync::Arc;
+
+    use super::super::text::{Block, Text};
+    use super::Blocks;
+
+    #[test]
+    fn a_block_that_stood_twice_is_not_kept_once_it_is_gone() {
+        let hasher = RandomState::new();
+        let read = |text: &str, previous: &Blocks| {
+            let previous: Vec<Arc<Block>> = previous.in_order().map(|(_, block)| Arc::clone(block)).collect();
+            Text::read(&mut text.as_bytes(), text.len(), &previous, &hasher).unwrap()
+        };
+        let comments = "# a comment\n".repeat(20_000);
+        let mut entries = String::new();
+        for n in 0..40_000 {
+            entries.push_str("user");
+            entries.push_str(&n.to_string());
+            entries.push_str("@a.test [r.test]\n");
+        }
+        let first = Blocks::of(&read(&(comments.clone() + &entries), &Blocks::default()));
+        // There are more blocks that read alike than there were, and so they become one.
+        let text = read(&(comments.repeat(2) + &entries), &first);
+        assert!(first.edit(&text).is_none());
+        let second = Blocks::of(&text);
+        let after = read(&entries, &second);
+        let third = second
+            .edit(&after)
+            .map_or_else(|| Blocks::of(&after), |edit| edit.blocks);
+        let held = third.by_number.iter().flatten().count();
+        assert_eq!(held, after.blocks().len());
     }
 }

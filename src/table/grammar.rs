@@ -19,7 +19,7 @@ use crate::nexthop;
 /// the offset of a key in its block must not need more bits than a location has.
 pub const MAX_LINE: usize = 65_535;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Which of the two files a text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,12 @@ pub fn entry_at(format: Format, text: &[u8]) -> Option<(&[u8], &[u8])> {
 #[must_use]
 pub fn begins_with_byte_order_mark(text: &[u8]) -> bool {
     text.starts_with(BYTE_ORDER_MARK)
+}
+
+/// The text without the byte order mark that it may begin with: columns are counted from behind it, as editors do.
+#[must_use]
+pub fn without_byte_order_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
 /// Whether a value says that there is nothing on purpose.
@@ -301,7 +307,7 @@ impl<'a, 'p> Reader<'a, 'p> {
         if value.is_empty() {
             findings.push(
                 Finding::warning("no-credentials", self.path, at(number, offset))
-                    .says("the key has no value: mail for it is sent without authenticating")
+                    .says("the key has no value: it has no credentials, whatever its domain has")
                     .help("add user:password, or leave it if that is meant"),
             );
             return Content::Nothing;

@@ -13,6 +13,7 @@
 //! so anything of that kind is worked out from the whole text.
 
 mod blocks;
+pub mod edit;
 pub mod grammar;
 mod index;
 pub mod text;
@@ -326,10 +327,16 @@ impl Table {
         self.len() == 0
     }
 
+    /// Whether every line could be read, so that a miss is certain.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.incomplete.is_none()
+    }
+
     /// Whether there is no entry, and it is certain that there is none.
     #[must_use]
     pub fn is_empty_for_certain(&self) -> bool {
-        self.is_empty() && self.incomplete.is_none()
+        self.is_empty() && self.is_whole()
     }
 
     /// Hands every entry to `take`, in the order of the file.
@@ -341,7 +348,7 @@ impl Table {
         }
     }
 
-    /// The text of a line, counted from 1, without its end.
+    /// The text of a line, counted from 1, without its end and without the byte order mark of the file.
     #[must_use]
     pub fn line(&self, number: u32) -> Option<&[u8]> {
         let mut before = usize::try_from(number).ok()?.checked_sub(1)?;
@@ -353,6 +360,11 @@ impl Table {
             is_here
         })?;
         let line = block.bytes().split(|c| *c == b'\n').nth(before)?;
+        let line = if number == 1 {
+            grammar::without_byte_order_mark(line)
+        } else {
+            line
+        };
         Some(line.strip_suffix(b"\r").unwrap_or(line))
     }
 
@@ -485,9 +497,11 @@ mod tests {
         let (hasher, path) = (RandomState::new(), Path::new("t"));
         let mut lines = many_lines();
         let before = Table::of(Map::Relayhost, path, &read(&lines.concat(), None, &hasher));
-        lines[3_000] = "User3000@domain.example new\n".into();
+        // All in one block or two of some seven, so that it is never more than half.
+        lines[100] = "User100@domain.example new\n".into();
         lines.insert(10, "user6050@domain.example new\n".into());
-        lines.remove(5_000);
+        lines.insert(20, "user6060@domain.example new\n".into());
+        lines.remove(50);
         let text = read(&lines.concat(), Some(&before), &hasher);
         let edited = before.edited(path, &text).unwrap();
         assert!(everything(&edited) == everything(&Table::of(Map::Relayhost, path, &text)));

@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inserted_line_costs_one_block_or_two() {
+    fn an_inserted_line_costs_a_few_blocks_at_most() {
         let hasher = RandomState::new();
         let before = read(&lines(0, 20_000), usize::MAX, &Text::default(), &hasher);
         let mut bytes = lines(0, 10_000);
@@ -340,7 +340,8 @@ mod tests {
         bytes.extend(lines(10_000, 20_000));
         let after = read(&bytes, usize::MAX, &before, &hasher);
         assert!(whole(&after) == bytes);
-        assert!(after.blocks().len() - shared(before.blocks(), after.blocks()) <= 2);
+        // Mostly one or two. Where no line after it ends a block in time, it takes longer to fall into step.
+        assert!(after.blocks().len() - shared(before.blocks(), after.blocks()) <= 6);
     }
 
     proptest! {

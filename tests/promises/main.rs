@@ -10,17 +10,22 @@
     reason = "a test that cannot go on must fail, loudly and at the line where it happened"
 )]
 
+mod check_command;
+mod explain_command;
 mod framing;
 mod grammar;
 mod harness;
 mod live_reload;
 mod manual;
+mod postconf_command;
 mod query_command;
 mod readme;
 mod real_postfix;
 mod relay_cases;
+mod relay_command;
 mod reload_changes;
 mod reload_failures;
+mod reload_memory;
 mod reload_soak;
 mod reload_without_events;
 mod same_as_postmap;

@@ -55,7 +55,7 @@ fn tried(case: &Value) -> Vec<String> {
 }
 
 /// The folder and the environment of a case; files elsewhere move into a folder of their own.
-fn setup(case: &Value) -> Setup {
+pub(crate) fn setup(case: &Value) -> Setup {
     let mut setup = Setup::new();
     if let Some(relaymap) = case["relaymap_cf"].as_str() {
         setup = setup.relaymap(relaymap);

@@ -203,9 +203,12 @@ fn a_wrong_endpoint_is_refused_and_named() {
         // The command line is usage, which has a code of its own.
         assert!(matches!(named.code, Some(2 | 78)), "{wrong}: {named:?}");
         assert!(named.stderr.contains(wrong), "{wrong}: {}", named.stderr);
+        // What does not even begin like an endpoint may be a password that went into the wrong variable.
+        let is_like_one = wrong.starts_with("socketmap:") || wrong.starts_with("tcp:");
+        let quoted = if is_like_one { wrong } else { "POSTMAPD_LISTEN" };
         refused(
             &setup().env("POSTMAPD_LISTEN", wrong).announces(&[]),
-            &["POSTMAPD_LISTEN", wrong],
+            &["POSTMAPD_LISTEN", quoted],
         );
     }
     let long = format!("socketmap:unix:/{}", "x".repeat(110));

@@ -6,6 +6,7 @@ pub(crate) mod observer;
 pub(crate) mod postfix;
 pub(crate) mod remote_folder;
 pub(crate) mod smtp_server;
+pub(crate) mod starttls;
 
 use std::fmt::Debug;
 use std::thread;

@@ -146,6 +146,12 @@ impl Setup {
         self
     }
 
+    /// Leaves a parameter to its default.
+    pub(crate) fn without(mut self, parameter: &str) -> Self {
+        self.parameters.remove(parameter);
+        self
+    }
+
     /// Runs the services that look something up in the queue directory as their root, as Debian does.
     pub(crate) fn chrooted(mut self, chrooted: bool) -> Self {
         self.chrooted = chrooted;
@@ -217,6 +223,11 @@ impl Postfix {
     /// `queue_directory`.
     pub(crate) fn queue_directory(&self) -> PathBuf {
         self.setup.queue_directory()
+    }
+
+    /// `config_directory`.
+    pub(crate) fn config_directory(&self) -> PathBuf {
+        self.root().join("etc")
     }
 
     /// The port of its smtpd on 127.0.0.1.
@@ -301,6 +312,11 @@ impl Postfix {
                 .insert((*name).to_owned(), (*value).to_owned());
         }
         write_main_cf(self.root(), &self.setup.parameters)?;
+        self.reload()
+    }
+
+    /// Reloads, after whatever somebody else did to its configuration; returns when master(8) has read it.
+    pub(crate) fn reload(&self) -> io::Result<()> {
         let reloads = self.log().matches("reload -- version").count();
         let mut command = self.program("postfix", "-c");
         command.arg("reload");

@@ -1,0 +1,50 @@
+//! The one thing in main.cf that undoes what the files say: a `relayhost` beside next hops of our own.
+//!
+//! Everything else that matters there is for `postconf --check`. Where there is no main.cf, as in a container of the
+//! server's own, there is nothing to say, and postconf(1), which sleeps for a second before it fails, is not run.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::postfix::command::Commands;
+use crate::postfix::live;
+use crate::routes::Snapshot;
+
+/// Where nearly every Postfix has its configuration.
+const USUAL_DIRECTORY: &str = "/etc/postfix";
+
+/// Looks at `relayhost` of the Postfix that these commands are for.
+pub fn examine(snapshot: &Snapshot, commands: &Commands, findings: &mut Findings) {
+    if !snapshot.routes_at_all() {
+        return;
+    }
+    let directory = commands
+        .directory
+        .clone()
+        .or_else(|| env::var_os("MAIL_CONFIG").map(PathBuf::from));
+    let directory = directory.as_deref().unwrap_or(Path::new(USUAL_DIRECTORY));
+    if !directory.join("main.cf").is_file() {
+        return;
+    }
+    let Ok(relayhost) = live::parameter(commands, "relayhost") else {
+        return;
+    };
+    if relayhost.is_empty() {
+        return;
+    }
+    let place = Place::Parameter {
+        service: None,
+        name: "relayhost".to_owned(),
+    };
+    let message = if snapshot.default.is_set() {
+        "the default relay is in main.cf, too, and there nobody can be excluded from it"
+    } else {
+        "main.cf has a next hop for everyone that has none here, senders that are excluded among them"
+    };
+    findings.push(
+        Finding::new(Severity::Warning, "relayhost-in-main-cf", place)
+            .says(message)
+            .help(commands.set("relayhost", "")),
+    );
+}

@@ -1,0 +1,263 @@
+//! `postmapd postconf`: the main.cf lines for the present settings, and the check of a live Postfix against them.
+//!
+//! Printing needs no Postfix: where a UNIX socket is served and postconf cannot be asked for `queue_directory`, that is
+//! taken to be the usual one. The check needs one, and says so with exit code 69 where there is none.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use super::{EX_USAGE, Error, findings};
+use crate::answer::Map;
+use crate::config::options::{Options, ServiceOptions};
+use crate::config::{Settings, Sources};
+use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::endpoint::{Address, Endpoint, Protocol};
+use crate::postfix::command::Commands;
+use crate::postfix::live::{self, Live};
+use crate::postfix::reach::{NoName, Reach};
+use crate::postfix::{check, paste, wanted};
+use crate::reload::load;
+
+/// `queue_directory` of nearly every Postfix.
+const USUAL_QUEUE_DIRECTORY: &str = "/var/spool/postfix";
+
+/// Print the main.cf lines for the present settings, or check a live Postfix against them.
+#[derive(Args)]
+#[command(after_help = "\
+What is printed can be pasted as it stands: each parameter with the reason above it, as a comment. The endpoint is the \
+one at which `postmapd serve` listens with the same flags, variables and settings file. Of several listeners a UNIX \
+socket inside the queue directory comes first, relative to it, because chrooted services find it too; then TCP; then a \
+UNIX socket elsewhere, through proxymap(8); then tcp_table.
+
+--check reads the live Postfix (main.cf, master.cf with its -o, what it was built with) and prints one line for each \
+thing that defeats postmapd or leaks a password: place, severity, what is wrong, and the command that mends it. Where \
+nothing is wrong it prints nothing, like `postfix check`. An error defeats or leaks; a warning may be meant. No value \
+of a parameter is ever printed. After a change: postfix reload.
+
+docker-mailserver has two ways, each a file in its config volume. postfix-main.cf (main) where its own relay feature \
+is not in use; postfix-master.cf (master) where RELAY_*, its two files and `setup relay` go on being used. Take one.
+
+Exit codes: 0 printed, or nothing differs; 1 --check found errors (with --strict, also warnings); 2 usage or a wrong \
+setting; 69 postconf is not there, or fails.
+
+Examples:
+  postmapd postconf
+  postmapd postconf --listen socketmap:unix:/var/spool/postfix/postmapd/socketmap
+  postmapd postconf --commands | sh && postfix reload
+  postmapd postconf --check && echo all right
+  postmapd postconf --check -c /etc/postfix-out --format json
+  postmapd postconf --docker-mailserver=main --server socketmap:inet:postmapd:10451 \\
+      > docker-data/dms/config/postfix-main.cf")]
+pub(super) struct Postconf {
+    #[command(flatten)]
+    options: Options,
+
+    #[command(flatten)]
+    service: ServiceOptions,
+
+    /// The server as Postfix reaches it, where that is not as it listens (another container, port 0); may be given
+    /// several times
+    #[arg(long, value_name = "ENDPOINT")]
+    server: Vec<String>,
+
+    /// Postfix's configuration directory, as for postconf -c
+    #[arg(short = 'c', value_name = "DIR")]
+    config_directory: Option<PathBuf>,
+
+    /// Print commands for a shell instead of lines
+    #[arg(long, group = "output")]
+    commands: bool,
+
+    /// Print docker-mailserver's override files instead: main (postfix-main.cf), master (postfix-master.cf), or both
+    #[arg(
+        long,
+        value_name = "FILE",
+        group = "output",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "both"
+    )]
+    docker_mailserver: Option<OverrideFile>,
+
+    /// Compare a live Postfix with the lines, and name everything that defeats or leaks
+    #[arg(long, group = "output")]
+    check: bool,
+
+    /// End with 1 for warnings, too
+    #[arg(long, requires = "check")]
+    strict: bool,
+
+    /// How to print what --check finds
+    #[arg(long, value_name = "FORMAT", requires = "check", default_value = "text")]
+    format: Format,
+}
+
+/// docker-mailserver's files for overrides.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OverrideFile {
+    Main,
+    Master,
+    Both,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl Postconf {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
+        let settings = self.settings()?;
+        let endpoints = self.endpoints(settings.listen.clone())?;
+        let commands = Commands {
+            directory: self.config_directory.clone(),
+        };
+        if self.check {
+            // What is wrong on this side does not depend on any Postfix.
+            let usual = Reach::new(endpoints.clone(), USUAL_QUEUE_DIRECTORY.into());
+            wanted::parameters(&usual).map_err(|reason| no_name(&reason))?;
+            let live = Live::read(commands)?;
+            let reach = Reach::new(endpoints, live.main("queue_directory").into());
+            let findings =
+                check::check(&live, &reach, &settings.delimiters).map_err(|reason| no_name(&reason))?;
+            return self.report(&findings);
+        }
+        let reach = Reach::new(endpoints.clone(), self.queue_directory(&endpoints, &commands)?);
+        let text = self.text(&reach, &commands).map_err(|reason| no_name(&reason))?;
+        print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn settings(&self) -> Result<Settings, Error> {
+        let mut findings = Findings::default();
+        let sources = Sources::new(self.options.clone(), self.service.clone(), &mut findings);
+        let settings = load::first_settings(&sources, &mut findings);
+        if findings.errors() > 0 {
+            return Err(Error::Settings {
+                findings,
+                code: EX_USAGE,
+            });
+        }
+        Ok(settings)
+    }
+
+    fn endpoints(&self, listen: Vec<Endpoint>) -> Result<Vec<Endpoint>, Error> {
+        if self.server.is_empty() {
+            return Ok(listen);
+        }
+        let parse = |text: &String| {
+            // What stands in main.cf has the map behind a socketmap endpoint.
+            let as_asked = |map| {
+                let endpoint = Endpoint::to_ask(text, map).ok();
+                endpoint.filter(|endpoint| endpoint.protocol == Protocol::Socketmap)
+            };
+            Endpoint::to_listen(text).or_else(|problem| {
+                Map::ALL.into_iter().find_map(as_asked).ok_or_else(|| {
+                    let place = Place::Setting("--server");
+                    let finding = Finding::new(Severity::Error, "bad-endpoint", place);
+                    usage(finding.says(format!("`{text}` is no endpoint: {problem}")))
+                })
+            })
+        };
+        self.server.iter().map(parse).collect()
+    }
+
+    /// What a path of a socket is relative to. Where nobody named a Postfix, none need be here.
+    fn queue_directory(&self, endpoints: &[Endpoint], commands: &Commands) -> Result<PathBuf, Error> {
+        let is_unix = |endpoint: &Endpoint| matches!(endpoint.address, Address::Unix(_));
+        if self.docker_mailserver.is_none() && endpoints.iter().any(is_unix) {
+            match live::parameter(commands, "queue_directory") {
+                Ok(directory) => return Ok(directory.into()),
+                Err(error) if self.config_directory.is_some() => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(USUAL_QUEUE_DIRECTORY.into())
+    }
+
+    fn text(&self, reach: &Reach, commands: &Commands) -> Result<String, NoName> {
+        let Some(file) = self.docker_mailserver else {
+            let wanted = wanted::parameters(reach)?;
+            return Ok(if self.commands {
+                paste::shell(&wanted, reach, commands)
+            } else {
+                paste::main_cf(&wanted, reach)
+            });
+        };
+        let wanted = wanted::parameters_for_container(reach)?;
+        let main = || paste::docker_mailserver_main(&wanted, reach);
+        let master = || paste::docker_mailserver_master(&wanted, reach);
+        Ok(match file {
+            OverrideFile::Main => main(),
+            OverrideFile::Master => master(),
+            OverrideFile::Both => format!(
+                "##### Either this file (--docker-mailserver=main):\n{}\n\
+                 ##### or this one (--docker-mailserver=master), not both:\n{}",
+                main(),
+                master()
+            ),
+        })
+    }
+
+    fn report(&self, findings: &Findings) -> Result<ExitCode, Error> {
+        let (errors, warnings) = (findings.errors(), findings.warnings());
+        let text = match self.format {
+            Format::Json => {
+                let mut out = io::stdout().lock();
+                findings::print_json(findings.iter(), findings, &mut out)
+                    .map_err(Error::system("cannot print"))?;
+                String::new()
+            }
+            Format::Text if errors + warnings == 0 => String::new(),
+            Format::Text => {
+                let mut lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+                lines.push(format!(
+                    "{}, {}\n",
+                    count(errors, "error"),
+                    count(warnings, "warning")
+                ));
+                lines.join("\n")
+            }
+        };
+        print(&text)?;
+        Ok(if errors > 0 || self.strict && warnings > 0 {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Error::system("cannot print"))
+}
+
+fn no_name(reason: &NoName) -> Error {
+    let help = match reason {
+        NoName::NoListener(map) => format!("listen at a socketmap endpoint, or at tcp:HOST:PORT:{map}"),
+        NoName::NoPort(_) => "listen at a fixed port, or name the endpoint with --server".to_owned(),
+        NoName::Path(_) => "give the socket another path".to_owned(),
+    };
+    let finding = Finding::new(Severity::Error, "no-endpoint", Place::Setting("--listen"));
+    usage(finding.says(reason.to_string()).help(help))
+}
+
+fn usage(finding: Finding) -> Error {
+    let mut findings = Findings::default();
+    findings.push(finding);
+    Error::Settings {
+        findings,
+        code: EX_USAGE,
+    }
+}

@@ -1,0 +1,163 @@
+//! `postmapd relay list`: every sender with an entry, its next hop and its user.
+//!
+//! What is listed are the answers that Postfix would get, and not the lines of the files: the senders of the relay map
+//! in its order, then those of the credentials file that it has not. Where an answer cannot be told, the text says so,
+//! JSON leaves the sender out, and the exit code is 1.
+
+use std::collections::HashSet;
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::super::{Error, REFUSED};
+use super::edit::MOST_ERRORS;
+use super::standing::{Standing, Told};
+use crate::address::{Delimiters, SenderKeys};
+use crate::config::Sources;
+use crate::diagnostic::Severity;
+use crate::printable::printable;
+use crate::reload::load;
+use crate::routes::Snapshot;
+use crate::table::{Hit, Table};
+
+/// How the list is printed.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum Form {
+    Text,
+    Json,
+}
+
+/// One sender.
+struct Row {
+    sender: String,
+    standing: Standing,
+    excluded: bool,
+}
+
+pub(super) fn run(sources: &Sources, form: Form) -> Result<ExitCode, Error> {
+    let loaded = load::once(sources);
+    let snapshot = &loaded.snapshot;
+    let tables = [&snapshot.relay_map, &snapshot.credentials];
+    let senders = senders(tables);
+    let rows = senders.iter().map(|sender| Row {
+        sender: printable(sender),
+        standing: Standing::of(sender, snapshot),
+        excluded: is_excluded(sender, snapshot),
+    });
+    let mut out = BufWriter::new(io::stdout().lock());
+    let printed = match form {
+        Form::Text => print_text(rows, &mut out),
+        Form::Json => print_json(rows, &mut out),
+    };
+    let all_sure = printed
+        .and_then(|all_sure| out.flush().map(|()| all_sure))
+        .map_err(Error::system("cannot print the list"))?;
+    // A line whose key cannot be read may be that of a sender.
+    if all_sure && tables.into_iter().all(|table| table.is_whole()) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let errors = loaded
+        .findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error);
+    for finding in errors.take(MOST_ERRORS) {
+        // Standard error may be closed; the exit code tells it all the same.
+        let _ = writeln!(io::stderr(), "postmapd: {finding}");
+    }
+    Ok(ExitCode::from(REFUSED))
+}
+
+/// Every sender that has an entry, once.
+fn senders(tables: [&Arc<Table>; 2]) -> Vec<Vec<u8>> {
+    let mut keys = SenderKeys::default();
+    let (mut in_order, mut seen) = (Vec::new(), HashSet::new());
+    for table in tables {
+        table.each(|record| {
+            keys.read(record.key, &Delimiters::default());
+            if keys.is_sender() && seen.insert(keys.whole().to_vec()) {
+                in_order.push(record.key.to_vec());
+            }
+        });
+    }
+    in_order
+}
+
+/// Whether the entry that answers for a sender has no destination.
+fn is_excluded(sender: &[u8], snapshot: &Snapshot) -> bool {
+    let mut keys = SenderKeys::default();
+    keys.read(sender, &snapshot.delimiters);
+    matches!(snapshot.relay_map.find(keys.in_order()), Hit::Nothing)
+}
+
+impl Row {
+    fn is_sure(&self) -> bool {
+        let unsure = |told: &Told| matches!(told, Told::Unsure(_));
+        !unsure(&self.standing.next_hop) && !unsure(&self.standing.user)
+    }
+
+    fn cells(&self) -> [String; 3] {
+        let cell = |told: &Told, none: &str| match told {
+            Told::Is(text) => printable(text),
+            Told::None => none.to_owned(),
+            Told::Unsure(_) => "cannot tell".to_owned(),
+        };
+        let none = if self.excluded { "direct" } else { "-" };
+        [
+            self.sender.clone(),
+            cell(&self.standing.next_hop, none),
+            cell(&self.standing.user, "-"),
+        ]
+    }
+}
+
+/// Prints aligned columns; says whether every answer could be told.
+fn print_text(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Result<bool> {
+    let mut all_sure = true;
+    let rows = rows
+        .inspect(|row| all_sure &= row.is_sure())
+        .map(|row| row.cells());
+    let head = ["SENDER", "NEXT HOP", "USER"].map(ToOwned::to_owned);
+    let lines: Vec<[String; 3]> = [head].into_iter().chain(rows).collect();
+    if lines.len() == 1 {
+        return Ok(true);
+    }
+    let width = |of: fn(&[String; 3]) -> &String| lines.iter().map(|line| of(line).chars().count()).max();
+    let sender = width(|[sender, ..]| sender).unwrap_or_default();
+    let next_hop = width(|[_, next_hop, _]| next_hop).unwrap_or_default();
+    for [a, b, c] in &lines {
+        writeln!(out, "{a:sender$}  {b:next_hop$}  {c}")?;
+    }
+    Ok(all_sure)
+}
+
+/// Prints an array, and leaves out what cannot be told; says whether every answer could be.
+fn print_json(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Result<bool> {
+    let quoted = |text: &str| Value::from(text).to_string();
+    let told = |told: &Told| match told {
+        Told::Is(text) => quoted(&String::from_utf8_lossy(text)),
+        Told::None | Told::Unsure(_) => Value::Null.to_string(),
+    };
+    let mut all_sure = true;
+    let mut before = "[\n  ";
+    for row in rows {
+        if !row.is_sure() {
+            all_sure = false;
+            continue;
+        }
+        write!(
+            out,
+            "{before}{{\"sender\": {}, \"nexthop\": {}, \"user\": {}, \"excluded\": {}}}",
+            quoted(&row.sender),
+            told(&row.standing.next_hop),
+            told(&row.standing.user),
+            row.excluded
+        )?;
+        before = ",\n  ";
+    }
+    let end = if before.starts_with('[') { "[]\n" } else { "\n]\n" };
+    out.write_all(end.as_bytes())?;
+    Ok(all_sure)
+}

@@ -1,0 +1,273 @@
+//! `postmapd relay`: edits the two files, as `setup.sh relay` of docker-mailserver does, and says what then holds.
+//!
+//! An edit reads the file, changes one entry of it ([`crate::table::edit`]), judges the result with the code that the
+//! server judges it with, and puts it in place ([`crate::replace_file`]). A result with an error is not written,
+//! whether the error is new or was there before: the server would not use the file, the new entry included. An edit
+//! that mends the last error is written.
+//!
+//! Afterwards one line on standard output says what holds for the sender or the next hop, from a snapshot of the whole
+//! folder and of the environment of this command; what matters beside it is a warning on standard error. Exit codes: 0
+//! it is as was asked, 1 refused and nothing written, 2 usage.
+
+mod edit;
+mod key;
+mod list;
+mod standing;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::password::{self, PasswordError};
+use super::{EX_USAGE, Error};
+use crate::answer::Map;
+use crate::config::Sources;
+use crate::config::options::{Options, ServiceOptions};
+use crate::diagnostic::Findings;
+use crate::printable::printable;
+use crate::replace_file::{self, ReplaceError};
+use crate::secret::Secret;
+use crate::table::edit::Uncarriable;
+use edit::{Edit, Hint, What};
+use key::Refused;
+
+/// Add, change, remove and list relays and their credentials.
+#[derive(Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+DOMAIN is a domain (example.com, or @example.com), one sender (someone@example.com) or the null sender ('<>'). \
+Running a command twice is as running it once. A running server has the change in force milliseconds later.
+
+Exit codes: 0 done, 1 refused (nothing was written) or no such entry, 2 usage."
+)]
+pub(super) struct Relay {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Send the mail of a domain, or of one sender, by a relay
+    #[command(after_help = "\
+Writes `@DOMAIN [HOST]:PORT` to postfix-relaymap.cf, or changes the entry in its place.
+
+Examples:
+  postmapd relay add-domain example.com relay.example.net 587
+  postmapd relay add-domain boss@example.com 192.0.2.1")]
+    AddDomain {
+        /// The domain, the sender, or <> for the null sender
+        domain: OsString,
+        /// The host name or the address of the relay; an MX record of it is not looked up
+        host: OsString,
+        /// Its port: a number, smtp, smtps, submission or submissions [default: 25]
+        port: Option<OsString>,
+    },
+    /// Store the credentials of a domain, of one sender, or of a next hop
+    #[command(after_help = "\
+Writes `@DOMAIN USER:PASSWORD` to postfix-sasl-password.cf, or changes the entry in its place. A new file has mode 0600; root \
+gives it to the owner of the folder.
+
+Without PASSWORD and --password-stdin the password is asked for twice at the terminal. A PASSWORD on the command line \
+can be seen by every local user in the list of processes, and stays in the history of the shell.
+
+What begins with a bracket or has a port is a next hop, as the relay map has it: [relay.example.net]:587. With \
+--next-hop so is a bare host name. Every mail by that next hop gets its credentials, unless the sender has its own.
+
+Examples:
+  postmapd relay add-auth example.com relay_user
+  postmapd relay add-auth example.com relay_user --password-stdin < password
+  postmapd relay add-auth '[relay.example.net]:587' relay_user")]
+    AddAuth {
+        /// The domain, the sender, or the next hop
+        domain: OsString,
+        /// The user at the relay
+        user: OsString,
+        /// The password, where others may see it
+        #[arg(allow_hyphen_values = true)]
+        password: Option<OsString>,
+        /// Read the password from standard input, one line
+        #[arg(long, conflicts_with = "password")]
+        password_stdin: bool,
+        /// DOMAIN is a host or a next hop, and is written as it is
+        #[arg(long)]
+        next_hop: bool,
+    },
+    /// Deliver the mail of a domain, or of one sender, directly, whatever the default relay is
+    ExcludeDomain {
+        /// The domain, the sender, or <> for the null sender
+        domain: OsString,
+    },
+    /// Remove the relay map's entry of a domain, or of one sender; the default relay counts again
+    RemoveDomain {
+        /// The domain, the sender, or <> for the null sender
+        domain: OsString,
+    },
+    /// Remove the credentials of a domain, of one sender, or of a next hop
+    RemoveAuth {
+        /// The domain, the sender, or the next hop
+        domain: OsString,
+        /// DOMAIN is a host or a next hop, and is taken as it is
+        #[arg(long)]
+        next_hop: bool,
+    },
+    /// List every sender that has an entry, its next hop and its user; never a password
+    #[command(after_help = "\
+The next hop and the user are those that Postfix would get: for a sender without credentials of its own, those of its \
+domain or of its next hop; none for one whose mail has no next hop.
+
+--format json prints [{\"sender\": \"@example.com\", \"nexthop\": \"[relay.example.net]:587\" or null, \"user\": \"relay_user\" \
+or null, \"excluded\": false}].")]
+    List {
+        /// text or json
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        format: list::Form,
+    },
+}
+
+/// Why an edit was not made. Nothing was written, unless it says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// What was typed cannot be.
+    #[error("{0}; nothing was written")]
+    Refused(#[from] Refused),
+    /// There is no password.
+    #[error("{0}; nothing was written")]
+    Password(#[from] PasswordError),
+    /// The format is narrower than what was typed.
+    #[error("{0}; nothing was written")]
+    Uncarriable(#[from] Uncarriable),
+    /// The file cannot be replaced.
+    #[error(transparent)]
+    Replace(#[from] ReplaceError),
+    /// The server would refuse the result.
+    #[error(
+        "{}\n{} was not written: with an error in it the server would use none of it; mend the line first",
+        errors.join("\n"),
+        path.display()
+    )]
+    Errors {
+        /// The file.
+        path: PathBuf,
+        /// The first of its errors.
+        errors: Vec<String>,
+    },
+    /// There is nothing to remove.
+    #[error("{} has no entry for {key}{hint}", path.display())]
+    NoEntry {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        key: String,
+        /// What may have been meant.
+        hint: &'static str,
+    },
+}
+
+impl Relay {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
+        // What is wrong with the environment concerns the server, and is said with what holds.
+        let sources = Sources::new(self.options, ServiceOptions::default(), &mut Findings::default());
+        match self.command {
+            Command::List { format } => list::run(&sources, format),
+            Command::AddDomain { domain, host, port } => {
+                let port = port.as_ref().map(|port| port.as_bytes());
+                let key = key::sender(domain.as_bytes()).map_err(RelayError::from)?;
+                let next_hop = key::next_hop(host.as_bytes(), port).map_err(RelayError::from)?;
+                Edit {
+                    map: Map::Relayhost,
+                    key,
+                    what: What::Set(&next_hop),
+                }
+                .make(&sources)
+            }
+            Command::ExcludeDomain { domain } => Edit {
+                map: Map::Relayhost,
+                key: key::sender(domain.as_bytes()).map_err(RelayError::from)?,
+                what: What::Set(b""),
+            }
+            .make(&sources),
+            Command::AddAuth {
+                domain,
+                user,
+                password,
+                password_stdin,
+                next_hop,
+            } => {
+                let password = password.map(|password| Secret::from(password.into_vec()));
+                if password.as_ref().is_some_and(looks_like_a_flag) {
+                    return Err(RelayError::from(Refused::LikeAFlag).into());
+                }
+                let key = key::of_credentials(domain.as_bytes(), next_hop).map_err(RelayError::from)?;
+                let user = user.as_bytes();
+                // Nobody types a password twice for something that is refused then.
+                key::user(user).map_err(RelayError::from)?;
+                replace_file::folder_is_there(&sources.credentials()).map_err(RelayError::from)?;
+                let password = match password {
+                    Some(password) => Ok(password),
+                    None if password_stdin => password::from_standard_input(),
+                    None => password::ask(&format!("{} at {}", printable(user), printable(&key))),
+                };
+                let password = password.map_err(RelayError::from)?;
+                let value = key::credentials(user, &password).map_err(RelayError::from)?;
+                Edit {
+                    map: Map::Sasl,
+                    key,
+                    what: What::Set(value.expose()),
+                }
+                .make(&sources)
+            }
+            Command::RemoveDomain { domain } => Edit {
+                map: Map::Relayhost,
+                key: key::to_remove(domain.as_bytes(), false).map_err(RelayError::from)?,
+                what: What::Remove(None),
+            }
+            .make(&sources),
+            Command::RemoveAuth { domain, next_hop } => Edit {
+                map: Map::Sasl,
+                key: key::to_remove(domain.as_bytes(), next_hop).map_err(RelayError::from)?,
+                what: What::Remove(Some(Hint {
+                    other_key: domain.as_bytes(),
+                    text: "; it has one for the host of that name: add --next-hop",
+                })),
+            }
+            .make(&sources),
+        }
+    }
+}
+
+/// Whether a password may be a misspelt flag: what stands behind `--` is none.
+fn looks_like_a_flag(password: &Secret) -> bool {
+    password.expose().starts_with(b"--") && !std::env::args_os().any(|word| word == "--")
+}
+
+/// What to say where the words of an `add-auth` cannot be understood: clap would repeat them, and one of them may be a
+/// password.
+pub(super) fn usage_without_words(error: &clap::Error) -> Option<ExitCode> {
+    use clap::error::ErrorKind;
+    let names_words = !matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::DisplayVersion
+            | ErrorKind::MissingRequiredArgument
+            | ErrorKind::ArgumentConflict
+    );
+    if !names_words || !std::env::args_os().any(|word| word == "add-auth") {
+        return None;
+    }
+    let _ = writeln!(
+        io::stderr(),
+        "postmapd: these words cannot be understood; they are not repeated here, because one may be a password\n\n\
+         Usage: postmapd relay add-auth [OPTIONS] DOMAIN USER [PASSWORD]\n\n\
+         A value with blanks needs quotes, and --password-stdin reads a password from standard input. For more, try \
+         'postmapd relay add-auth --help'."
+    );
+    Some(ExitCode::from(EX_USAGE))
+}

@@ -1,0 +1,316 @@
+//! A live Postfix as a whole: which service reads what, what defeats or leaks, and the command that mends it.
+//!
+//! A parameter counts as the service sees it: `-o` in master.cf wins over main.cf. Every trivial-rewrite is judged, and
+//! of the SMTP clients those that `default_transport` and `relay_transport` name, because by them leaves what postmapd
+//! routes. Other SMTP clients get mail with a next hop of its own (a content filter, an entry of `transport_maps`), and
+//! are judged for what leaks; for everything, as warnings, where senders may be given transports.
+//!
+//! An error defeats or leaks; a warning is a thing to know that may be meant.
+
+use super::judge;
+use super::live::{Live, Service};
+use super::obstacles::OBSTACLES;
+use super::reach::{Kinship, NoName, Reach};
+use super::table_list;
+use super::verdict::{Cure, Site, Verdict};
+use super::wanted::{self, Reader, Wanted};
+use crate::address::Delimiters;
+use crate::config::nearest;
+use crate::diagnostic::{Finding, Findings, Place, Severity};
+
+/// What leaks by whatever service it leaves.
+const LEAKS: [&str; 2] = ["password-in-cleartext", "maps-swapped"];
+
+/// Where a table of ours may stand, other than in the wanted parameters.
+const MAY_HOLD_OUR_TABLES: [&str; 5] = [
+    "lmtp_sasl_password_maps",
+    "address_verify_sender_dependent_relayhost_maps",
+    "sender_dependent_relayhost_maps",
+    "smtp_sasl_password_maps",
+    "proxy_read_maps",
+];
+
+/// Compares a live Postfix with what the server that is reached so needs.
+pub fn check(live: &Live, reach: &Reach, delimiters: &Delimiters) -> Result<Findings, NoName> {
+    let mut check = Check {
+        live,
+        reach,
+        findings: Vec::new(),
+    };
+    let wanted = wanted::parameters(reach)?;
+    let rewriters: Vec<&Service> = live
+        .services
+        .iter()
+        .filter(|service| service.program == "trivial-rewrite")
+        .collect();
+    if rewriters.is_empty() {
+        check.add(
+            Place::parameter(Some("rewrite/unix".to_owned()), "command"),
+            Severity::Error,
+            "no-rewrite",
+            "master.cf has no trivial-rewrite service, without which Postfix routes no mail",
+            "put the line of rewrite back into master.cf".to_owned(),
+        );
+    }
+    let mut main_route = Vec::new();
+    for service in &rewriters {
+        check.service(&wanted, Reader::Rewrite, service, Role::MainRoute);
+        main_route.extend(check.transports(service));
+    }
+    for service in clients(live).filter(|service| main_route.contains(&service.id.name)) {
+        check.service(&wanted, Reader::Client, service, Role::MainRoute);
+    }
+    let by_sender = rewriters.iter().any(|service| {
+        let tables = live.value(&service.id, "sender_dependent_default_transport_maps");
+        !tables.is_empty()
+    });
+    let role = if by_sender { Role::BySender } else { Role::Other };
+    for service in clients(live).filter(|service| !main_route.contains(&service.id.name)) {
+        if live
+            .value(&service.id, "smtp_sasl_auth_enable")
+            .eq_ignore_ascii_case("yes")
+            || by_sender
+        {
+            check.service(&wanted, Reader::Client, service, role);
+        }
+    }
+    check.our_tables_elsewhere();
+    check.misspelt(&wanted);
+    check.delimiter(delimiters);
+    check.other_instances();
+    let mut findings = Findings::default();
+    check
+        .findings
+        .into_iter()
+        .for_each(|finding| findings.push(finding));
+    Ok(findings)
+}
+
+/// By what mail comes to an SMTP client.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Whatever postmapd routes.
+    MainRoute,
+    /// Perhaps what a table of senders sends there, which keeps the next hop.
+    BySender,
+    /// What has a next hop of its own.
+    Other,
+}
+
+fn clients(live: &Live) -> impl Iterator<Item = &Service> {
+    let services = live.services.iter();
+    services.filter(|service| service.program == "smtp" && service.id.kind == "unix")
+}
+
+struct Check<'a> {
+    live: &'a Live,
+    reach: &'a Reach,
+    findings: Vec<Finding>,
+}
+
+impl<'a> Check<'a> {
+    fn site(&self, service: &'a Service) -> Site<'a> {
+        Site {
+            live: self.live,
+            service,
+            reach: self.reach,
+        }
+    }
+
+    /// Judges everything that a service reads.
+    fn service(&mut self, wanted: &[Wanted], reader: Reader, service: &'a Service, role: Role) {
+        let site = self.site(service);
+        for wanted in wanted.iter().filter(|wanted| wanted.reader == reader) {
+            self.parameter(wanted.parameter, site, role, |value| {
+                judge::judge(wanted, value, site)
+            });
+        }
+        for obstacle in OBSTACLES.iter().filter(|obstacle| obstacle.reader == reader) {
+            self.parameter(obstacle.parameter, site, role, |value| {
+                let stands = (obstacle.stands)(value, site);
+                let verdict = Verdict {
+                    severity: obstacle.severity,
+                    code: obstacle.code,
+                    message: obstacle.message.to_owned(),
+                    cure: obstacle.cure.into(),
+                };
+                stands.then_some(verdict).into_iter().collect()
+            });
+        }
+    }
+
+    fn parameter(
+        &mut self,
+        parameter: &str,
+        site: Site<'a>,
+        role: Role,
+        judge: impl Fn(&str) -> Vec<Verdict>,
+    ) {
+        let main_does = || {
+            let verdicts = judge(self.live.main(parameter));
+            verdicts.iter().all(|verdict| verdict.severity != Severity::Error)
+        };
+        let verdicts = judge(site.value(parameter));
+        // Asked once, and only where there is something to mend.
+        let main_does = !verdicts.is_empty() && main_does();
+        for verdict in verdicts {
+            let severity = match role {
+                Role::MainRoute => verdict.severity,
+                _ if verdict.code == "maps-swapped" => verdict.severity,
+                Role::Other if !LEAKS.contains(&verdict.code) => continue,
+                _ => Severity::Warning,
+            };
+            let (place, help) = self.mend(parameter, site, &verdict.cure, main_does);
+            self.add(place, severity, verdict.code, &verdict.message, help);
+        }
+    }
+
+    /// Where the value stands, and the command or the advice that mends it.
+    fn mend(&self, parameter: &str, site: Site<'_>, cure: &Cure, main_does: bool) -> (Place, String) {
+        let commands = &self.live.commands;
+        let id = &site.service.id;
+        let overridden = self.live.is_overridden(id, parameter);
+        // Also where a default follows another parameter that the service has of its own.
+        let own = overridden || site.value(parameter) != self.live.main(parameter);
+        let help = match cure {
+            Cure::Advice(advice) => advice.clone(),
+            Cure::Unjail(service) => {
+                let place = Place::parameter(Some(service.to_string()), "chroot");
+                return (place, commands.set_column(service, "chroot", "n"));
+            }
+            Cure::Unset | Cure::Value(_) if overridden && main_does => commands.unset_for(id, parameter),
+            Cure::Unset if overridden => commands.unset_for(id, parameter),
+            Cure::Unset => commands.unset(parameter),
+            Cure::Value(value) if own => commands.set_for(id, parameter, value),
+            Cure::Value(value) => commands.set(parameter, value),
+        };
+        (Place::parameter(own.then(|| id.to_string()), parameter), help)
+    }
+
+    /// The SMTP clients that mail leaves by, as this trivial-rewrite chooses them.
+    fn transports(&mut self, service: &'a Service) -> Vec<String> {
+        let site = self.site(service);
+        let mut names = Vec::new();
+        for parameter in ["default_transport", "relay_transport"] {
+            let (name, next_hop) = match site.value(parameter).split_once(':') {
+                Some((name, next_hop)) => (name, next_hop),
+                None => (site.value(parameter), ""),
+            };
+            names.push(name.to_owned());
+            let is_client = clients(self.live).any(|client| client.id.name == name);
+            let advice = "name smtp: there, without a next hop".to_owned();
+            let (place, command) = self.mend(parameter, site, &Cure::Unset, false);
+            match parameter {
+                "default_transport" if !is_client => self.add(
+                    place,
+                    Severity::Error,
+                    "default-transport",
+                    "mail does not leave by an SMTP client of master.cf, and only that asks postmapd for a password",
+                    command,
+                ),
+                "default_transport" if !next_hop.is_empty() => self.add(
+                    place,
+                    Severity::Error,
+                    "default-transport",
+                    "its next hop is one for everyone, and wins over the sender's",
+                    command,
+                ),
+                "relay_transport" if is_client && !next_hop.is_empty() => self.add(
+                    place,
+                    Severity::Warning,
+                    "relay-transport",
+                    "mail to relay_domains goes to that next hop whatever the sender's is, and the sender's password \
+                     is offered there",
+                    advice,
+                ),
+                _ => {}
+            }
+        }
+        names
+    }
+
+    /// A map of ours where its answers mean something else, and where Postfix would log them.
+    fn our_tables_elsewhere(&mut self) {
+        let live = self.live;
+        for (service, parameter, value) in live.everything() {
+            if MAY_HOLD_OUR_TABLES.contains(&parameter) || !live.knows(parameter) {
+                continue;
+            }
+            let is_ours = |table: &str| {
+                let inner = table.strip_prefix("proxy:").unwrap_or(table);
+                matches!(
+                    self.reach.kinship(inner, false),
+                    Kinship::Ours(_) | Kinship::Hidden(_)
+                )
+            };
+            let (ours, others): (Vec<&str>, Vec<&str>) =
+                table_list::tables(value).partition(|table| is_ours(table));
+            if ours.is_empty() {
+                continue;
+            }
+            let commands = &live.commands;
+            let help = match service {
+                _ if !others.is_empty() => "take postmapd's table out of it".to_owned(),
+                Some(service) => commands.unset_for(service, parameter),
+                None => commands.set(parameter, ""),
+            };
+            self.add(
+                Place::parameter(service.map(ToString::to_string), parameter),
+                Severity::Error,
+                "map-elsewhere",
+                "it asks postmapd for something that postmapd does not answer: passwords and next hops would be taken \
+                 for other things here, and logged",
+                help,
+            );
+        }
+    }
+
+    fn misspelt(&mut self, wanted: &[Wanted]) {
+        for name in &self.live.unused {
+            let names = wanted.iter().map(|wanted| wanted.parameter);
+            if let Some(near) = nearest(name, names) {
+                self.add(
+                    Place::parameter(None, name),
+                    Severity::Warning,
+                    "unused-parameter",
+                    &format!("Postfix does not know this parameter; {near} is meant, perhaps"),
+                    self.live.commands.unset(name),
+                );
+            }
+        }
+    }
+
+    fn delimiter(&mut self, delimiters: &Delimiters) {
+        if Delimiters::new(self.live.main("recipient_delimiter")).as_ref() != Some(delimiters) {
+            self.add(
+                Place::parameter(None, "recipient_delimiter"),
+                Severity::Warning,
+                "recipient-delimiter",
+                "postmapd parts address extensions otherwise than Postfix does",
+                "set recipient_delimiter in postmapd.toml to the same characters".to_owned(),
+            );
+        }
+    }
+
+    fn other_instances(&mut self) {
+        let live = self.live;
+        if live.commands.directory.is_none() && !live.main("multi_instance_directories").is_empty() {
+            self.add(
+                Place::parameter(None, "multi_instance_directories"),
+                Severity::Warning,
+                "other-instances",
+                "there are other instances of Postfix, each with a main.cf of its own",
+                "check each with -c DIR".to_owned(),
+            );
+        }
+    }
+
+    /// Adds a finding, unless another service has led to it already.
+    fn add(&mut self, place: Place, severity: Severity, code: &'static str, message: &str, help: String) {
+        let known = |finding: &Finding| finding.code == code && finding.place == place;
+        if !self.findings.iter().any(known) {
+            self.findings
+                .push(Finding::new(severity, code, place).says(message).help(help));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! One value of a wanted parameter, as one service sees it: does it do, and if not, why and what would.
+//!
+//! What does is accepted, be it written otherwise than in [`super::wanted`]: `encrypt` for `may`, docker-mailserver's
+//! `noanonymous` where TLS is mandatory, a relay table by way of `proxy:`.
+
+use super::table_list;
+use super::verdict::{Cure, Site, Verdict};
+use super::wanted::{Demand, Wanted};
+
+/// How sure TLS is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tls {
+    Off,
+    WhereOffered,
+    Always,
+}
+
+/// Judges a value that this parameter has, or might have, at that site.
+#[must_use]
+pub fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict> {
+    let cure = || Cure::Value(wanted.value.clone());
+    let mut verdicts = Vec::new();
+    match wanted.demand {
+        Demand::Empty if value.is_empty() => {}
+        Demand::Empty => verdicts.push(Verdict::error(
+            "relayhost-set",
+            "a next hop for everyone: Postfix takes it for each sender that postmapd excludes, and for bounces",
+            cure(),
+        )),
+        Demand::Yes if value.eq_ignore_ascii_case("yes") => {}
+        Demand::Yes if wanted.parameter == "smtp_sasl_auth_enable" => verdicts.push(Verdict::error(
+            "auth-off",
+            "Postfix does not log in anywhere, and relays refuse its mail",
+            cure(),
+        )),
+        Demand::Yes => verdicts.push(Verdict::error(
+            "sender-auth-off",
+            "the sender's own password is not asked for, so mail leaves by the next hop's account, or by none",
+            cure(),
+        )),
+        Demand::Table(map) => verdicts.extend(table_list::judge(map, value, &wanted.value, site)),
+        Demand::WithoutTls => without_tls(value, site, &cure, &mut verdicts),
+        Demand::UnderTls => {
+            if forbids_plain(value) {
+                verdicts.push(Verdict::error(
+                    "plain-forbidden",
+                    "it forbids PLAIN and LOGIN under TLS too, and most relays offer nothing else, so their mail \
+                     stays in the queue",
+                    cure(),
+                ));
+            }
+            verdicts.extend(anonymous(value, &cure));
+        }
+        Demand::Tls => {
+            if tls(value, site) == Tls::Off {
+                let consequence = if forbids_plain(site.value("smtp_sasl_security_options")) {
+                    "no password may be sent without it, and mail that needs a login stays in the queue"
+                } else {
+                    "passwords and mail can be read on the way"
+                };
+                verdicts.push(Verdict::error(
+                    "tls-off",
+                    format!("TLS is off: {consequence}"),
+                    cure(),
+                ));
+            }
+        }
+    }
+    verdicts
+}
+
+fn without_tls(value: &str, site: Site<'_>, cure: &impl Fn() -> Cure, verdicts: &mut Vec<Verdict>) {
+    verdicts.extend(anonymous(value, cure));
+    if forbids_plain(value) {
+        return;
+    }
+    let level = tls(site.value("smtp_tls_security_level"), site);
+    let lowered = ["smtp_tls_policy_maps", "smtp_tls_per_site"]
+        .iter()
+        .any(|parameter| !site.value(parameter).is_empty());
+    if level != Tls::Always {
+        verdicts.push(Verdict::error(
+            "password-in-cleartext",
+            "without noplaintext, a server that offers AUTH and no TLS gets the password in clear text",
+            cure(),
+        ));
+    } else if lowered {
+        verdicts.push(Verdict::warning(
+            "tls-policy-may-lower",
+            "TLS is mandatory, but a table of TLS policies may say otherwise for a server, which then gets the \
+             password in clear text",
+            cure(),
+        ));
+    }
+}
+
+fn anonymous(value: &str, cure: &impl Fn() -> Cure) -> Option<Verdict> {
+    (!options(value).any(|option| option == "noanonymous")).then(|| {
+        Verdict::warning(
+            "anonymous-allowed",
+            "without noanonymous, Postfix may log in as nobody where a server lets it",
+            cure(),
+        )
+    })
+}
+
+fn options(value: &str) -> impl Iterator<Item = String> {
+    value
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_lowercase)
+}
+
+/// Whether SASL's PLAIN and LOGIN do not have all these properties.
+pub(super) fn forbids_plain(value: &str) -> bool {
+    const NOT_OF_PLAIN: [&str; 5] = [
+        "noplaintext",
+        "noactive",
+        "nodictionary",
+        "forward_secrecy",
+        "mutual_auth",
+    ];
+    options(value).any(|option| NOT_OF_PLAIN.contains(&option.as_str()))
+}
+
+fn tls(level: &str, site: Site<'_>) -> Tls {
+    let is_yes = |parameter| site.value(parameter).eq_ignore_ascii_case("yes");
+    match level.to_ascii_lowercase().as_str() {
+        "" if is_yes("smtp_enforce_tls") => Tls::Always,
+        "" if is_yes("smtp_use_tls") => Tls::WhereOffered,
+        "" | "none" => Tls::Off,
+        // `dane` is `may` where a domain has no TLSA record.
+        "may" | "dane" => Tls::WhereOffered,
+        _ => Tls::Always,
+    }
+}

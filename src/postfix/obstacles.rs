@@ -1,0 +1,214 @@
+//! Parameters that nobody has to set for postmapd, and that defeat it or leak where somebody has.
+//!
+//! Each is judged by its value alone; what takes more than that stands in [`super::check`].
+
+use super::judge::forbids_plain;
+use super::verdict::{Cure, Site};
+use super::wanted::Reader;
+use crate::diagnostic::Severity;
+use crate::protocol::socketmap::MAX_REPLY;
+
+/// A parameter that may stand in the way.
+pub struct Obstacle {
+    /// Its name.
+    pub parameter: &'static str,
+    /// Who reads it.
+    pub reader: Reader,
+    /// How bad it is.
+    pub severity: Severity,
+    /// A stable name, for machines.
+    pub code: &'static str,
+    /// Whether this value stands in the way.
+    pub stands: fn(&str, Site<'_>) -> bool,
+    /// What comes of it.
+    pub message: &'static str,
+    /// What to do.
+    pub cure: Remedy,
+}
+
+/// A [`Cure`] that is known beforehand.
+#[derive(Clone, Copy)]
+pub enum Remedy {
+    /// This value.
+    Value(&'static str),
+    /// The default.
+    Unset,
+    /// What an administrator has to decide.
+    Advice(&'static str),
+}
+
+impl From<Remedy> for Cure {
+    fn from(remedy: Remedy) -> Self {
+        match remedy {
+            Remedy::Value(value) => Self::Value(value.to_owned()),
+            Remedy::Unset => Self::Unset,
+            Remedy::Advice(advice) => Self::Advice(advice.to_owned()),
+        }
+    }
+}
+
+fn is_set(value: &str, _: Site<'_>) -> bool {
+    !value.is_empty()
+}
+
+fn is_yes(value: &str, _: Site<'_>) -> bool {
+    value.eq_ignore_ascii_case("yes")
+}
+
+fn is_no(value: &str, _: Site<'_>) -> bool {
+    value.eq_ignore_ascii_case("no")
+}
+
+fn words(value: &str) -> impl Iterator<Item = String> {
+    let words = value.split(|c: char| c == ',' || c.is_whitespace());
+    words.map(str::to_ascii_lowercase)
+}
+
+/// Every one of them.
+pub const OBSTACLES: &[Obstacle] = &[
+    Obstacle {
+        parameter: "transport_maps",
+        reader: Reader::Rewrite,
+        severity: Severity::Warning,
+        code: "transport-maps",
+        stands: is_set,
+        message: "what these tables say about a recipient wins over the sender's next hop, and the host that they name \
+                  is offered the sender's password",
+        cure: Remedy::Advice(
+            "give their transports a service of their own in master.cf with -o smtp_sasl_auth_enable=no, unless they \
+             are meant to log in",
+        ),
+    },
+    Obstacle {
+        parameter: "sender_dependent_default_transport_maps",
+        reader: Reader::Rewrite,
+        severity: Severity::Warning,
+        code: "sender-transport-maps",
+        stands: is_set,
+        message: "a next hop in these tables wins over the one that postmapd answers",
+        cure: Remedy::Advice("name transports without a next hop there, as in `slow:`"),
+    },
+    Obstacle {
+        parameter: "empty_address_relayhost_maps_lookup_key",
+        reader: Reader::Rewrite,
+        severity: Severity::Error,
+        code: "null-sender-key",
+        stands: |value, _| value != "<>",
+        message: "postmapd knows the null sender as <>, so bounces do not find their next hop",
+        cure: Remedy::Unset,
+    },
+    Obstacle {
+        parameter: "address_verify_relayhost",
+        reader: Reader::Rewrite,
+        severity: Severity::Warning,
+        code: "probe-relayhost",
+        stands: |value, site| value != site.value("relayhost"),
+        message: "probes of addresses take another way than the mail that follows them",
+        cure: Remedy::Unset,
+    },
+    Obstacle {
+        parameter: "address_verify_sender_dependent_relayhost_maps",
+        reader: Reader::Rewrite,
+        severity: Severity::Warning,
+        code: "probe-relayhost",
+        stands: |value, site| value != site.value("sender_dependent_relayhost_maps"),
+        message: "probes of addresses take another way than the mail that follows them",
+        cure: Remedy::Unset,
+    },
+    Obstacle {
+        parameter: "smtp_fallback_relay",
+        reader: Reader::Client,
+        severity: Severity::Error,
+        code: "fallback-relay",
+        stands: is_set,
+        message: "where a sender's next hop is down, mail goes to the fallback relay, which is offered the sender's \
+                  password",
+        cure: Remedy::Value(""),
+    },
+    Obstacle {
+        parameter: "smtp_sasl_tls_verified_security_options",
+        reader: Reader::Client,
+        severity: Severity::Error,
+        code: "plain-forbidden",
+        // Where it follows the parameter above it, that one is named.
+        stands: |value, site| forbids_plain(value) && value != site.value("smtp_sasl_tls_security_options"),
+        message: "it forbids PLAIN and LOGIN at servers with a verified certificate, and most relays offer nothing else",
+        cure: Remedy::Value("noanonymous"),
+    },
+    Obstacle {
+        parameter: "smtp_sasl_type",
+        reader: Reader::Client,
+        severity: Severity::Error,
+        code: "no-sasl",
+        stands: |value, site| !site.live.sasl_types.contains(value),
+        message: "the client of this Postfix cannot log in with that SASL implementation (postconf -A)",
+        cure: Remedy::Unset,
+    },
+    Obstacle {
+        parameter: "smtp_sasl_mechanism_filter",
+        reader: Reader::Client,
+        severity: Severity::Warning,
+        code: "mechanism-filter",
+        stands: |value, _| {
+            !value.is_empty() && !words(value).any(|word| matches!(word.as_str(), "plain" | "login"))
+        },
+        message: "it names neither PLAIN nor LOGIN, and most relays offer nothing else",
+        cure: Remedy::Unset,
+    },
+    Obstacle {
+        parameter: "smtp_sasl_password_result_delimiter",
+        reader: Reader::Client,
+        severity: Severity::Error,
+        code: "result-delimiter",
+        stands: |value, site| {
+            site.live.knows("smtp_sasl_password_result_delimiter") && !value.starts_with(':')
+        },
+        message: "postmapd answers user:password, and Postfix would part that elsewhere",
+        cure: Remedy::Unset,
+    },
+    Obstacle {
+        parameter: "smtp_sasl_auth_soft_bounce",
+        reader: Reader::Client,
+        severity: Severity::Warning,
+        code: "hard-bounce",
+        stands: is_no,
+        message: "a login that a relay refuses bounces the mail, also while a password is being changed",
+        cure: Remedy::Unset,
+    },
+    Obstacle {
+        parameter: "smtp_never_send_ehlo",
+        reader: Reader::Client,
+        severity: Severity::Error,
+        code: "no-ehlo",
+        stands: is_yes,
+        message: "without EHLO there is neither TLS nor a login",
+        cure: Remedy::Unset,
+    },
+    Obstacle {
+        parameter: "smtp_discard_ehlo_keywords",
+        reader: Reader::Client,
+        severity: Severity::Error,
+        code: "ehlo-keyword-discarded",
+        stands: |value, _| words(value).any(|word| matches!(word.as_str(), "auth" | "starttls")),
+        message: "Postfix does not want to know that a server offers AUTH, or STARTTLS, so it does not log in",
+        cure: Remedy::Unset,
+    },
+    Obstacle {
+        parameter: "smtp_tls_wrappermode",
+        reader: Reader::Client,
+        severity: Severity::Warning,
+        code: "wrappermode",
+        stands: is_yes,
+        message: "every server is spoken to in TLS from the first byte, which is right for port 465 and for no other",
+        cure: Remedy::Unset,
+    },
+    Obstacle {
+        parameter: "socketmap_max_reply_size",
+        reader: Reader::Client,
+        severity: Severity::Warning,
+        code: "reply-size",
+        stands: |value, _| value.parse::<usize>().is_ok_and(|size| size < MAX_REPLY),
+        message: "a longer answer than that is an error to Postfix, and the mail stays in the queue",
+        cure: Remedy::Unset,
+    },
+];

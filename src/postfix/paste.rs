@@ -1,0 +1,103 @@
+//! The wanted parameters as text to paste: main.cf, commands, docker-mailserver's override files.
+//!
+//! docker-mailserver appends postfix-main.cf to main.cf, and gives each line of postfix-master.cf that begins with a
+//! letter to `postconf -P`; a comment is harmless in both.
+
+use super::command::{Commands, ServiceName, assignment, service_assignment};
+use super::reach::Reach;
+use super::wanted::{Reader, Wanted};
+
+/// Lines of main.cf, with the reason above each.
+#[must_use]
+pub fn main_cf(wanted: &[Wanted], reach: &Reach) -> String {
+    let mut text = heading(
+        &[&format!("For main.cf. postmapd listens at {reach}.")],
+        reach,
+        false,
+    );
+    for one in wanted {
+        text.extend(["# ", one.why, "\n", &assignment(one.parameter, &one.value), "\n"]);
+    }
+    text
+}
+
+/// Commands that write the same, with the reason above each.
+#[must_use]
+pub fn shell(wanted: &[Wanted], reach: &Reach, commands: &Commands) -> String {
+    let mut text = heading(
+        &[&format!(
+            "postmapd listens at {reach}. After these commands: postfix reload"
+        )],
+        reach,
+        false,
+    );
+    for one in wanted {
+        let command = commands.set(one.parameter, &one.value);
+        text.extend(["# ", one.why, "\n", &command, "\n"]);
+    }
+    text
+}
+
+/// docker-mailserver's postfix-main.cf, for those who leave its own relay feature alone.
+#[must_use]
+pub fn docker_mailserver_main(wanted: &[Wanted], reach: &Reach) -> String {
+    let mut text = heading(
+        &[
+            "docker-data/dms/config/postfix-main.cf of docker-mailserver, where its own relay feature is not in use:",
+            "RELAY_HOST and DEFAULT_RELAY_HOST unset, and no postfix-relaymap.cf in that folder. Else it puts its own",
+            "tables back after the next change of an account. Give postmapd a folder of its own.",
+        ],
+        reach,
+        true,
+    );
+    for one in wanted {
+        text.extend(["# ", one.why, "\n", &assignment(one.parameter, &one.value), "\n"]);
+    }
+    text
+}
+
+/// docker-mailserver's postfix-master.cf, for those who go on with its files, its variables and `setup relay`.
+#[must_use]
+pub fn docker_mailserver_master(wanted: &[Wanted], reach: &Reach) -> String {
+    let mut text = heading(
+        &[
+            "docker-data/dms/config/postfix-master.cf of docker-mailserver. These win over what it writes into main.cf,",
+            "so RELAY_*, postfix-relaymap.cf, postfix-sasl-password.cf and `setup relay` may go on being used; postmapd",
+            "reads the same files.",
+        ],
+        reach,
+        true,
+    );
+    for one in wanted {
+        text.extend(["# ", one.why, "\n"]);
+        let services: &[&str] = match one.reader {
+            Reader::Rewrite => &["rewrite"],
+            Reader::Client => &["smtp", "relay"],
+        };
+        for name in services {
+            let service = ServiceName {
+                name: (*name).to_owned(),
+                kind: "unix".to_owned(),
+            };
+            text.push_str(&service_assignment(&service, one.parameter, &one.value));
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn heading(about: &[&str], reach: &Reach, for_container: bool) -> String {
+    let remarks = reach.remarks(for_container);
+    let last = for_container.then_some("After an edit of this file, create the container anew.");
+    let mut text = String::new();
+    for line in about
+        .iter()
+        .copied()
+        .chain(remarks.iter().map(String::as_str))
+        .chain(last)
+    {
+        text.extend(["# ", line, "\n"]);
+    }
+    text.push('\n');
+    text
+}

@@ -1,0 +1,319 @@
+//! How Postfix reaches the server: the names of the maps in main.cf, and whether a name that stands there is ours.
+//!
+//! Of several listeners the one is named that most services of Postfix can reach: a UNIX socket inside the queue
+//! directory, relative to it, which is right for chrooted services and for the others; else TCP; else a UNIX socket
+//! elsewhere, by way of proxymap(8), which sees the whole file system; else `tcp:`.
+//!
+//! Limits: no name is resolved. `localhost` is taken for loopback, and another host name for whatever address the server
+//! listens at, if the port is right.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::answer::Map;
+use crate::endpoint::{Address, Endpoint, Protocol};
+
+/// The name of the server's container where nobody said another.
+pub const CONTAINER: &str = "postmapd";
+
+/// Why main.cf cannot name the server.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NoName {
+    /// No listener has that map.
+    #[error("no listener serves the map {0}")]
+    NoListener(Map),
+    /// Only listeners with a port that the system chooses.
+    #[error("the listener for the map {0} has port 0, so its port is another one after each start")]
+    NoPort(Map),
+    /// A blank, a comma, a brace or a `$` in the path.
+    #[error(
+        "main.cf cannot name the path of the socket for the map {0}: it has a blank, a comma, a brace or a $"
+    )]
+    Path(Map),
+}
+
+/// The server, as one Postfix sees it.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    endpoints: Vec<Endpoint>,
+    queue_directory: PathBuf,
+}
+
+/// What a table in main.cf is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kinship {
+    /// It asks this server about this map.
+    Ours(Map),
+    /// It would, but the service cannot see the socket from its jail.
+    Hidden(Map),
+    /// It asks this server about a map that it does not have.
+    NoSuchMap,
+    /// It looks like a question to this server, and goes elsewhere.
+    Elsewhere(Map),
+    /// Nothing to do with us.
+    Foreign,
+}
+
+impl Reach {
+    /// A server that listens at these endpoints, for the Postfix with that queue directory.
+    #[must_use]
+    pub fn new(endpoints: Vec<Endpoint>, queue_directory: PathBuf) -> Self {
+        Self {
+            endpoints,
+            queue_directory,
+        }
+    }
+
+    /// The name of a map in main.cf.
+    pub fn table(&self, map: Map) -> Result<String, NoName> {
+        let endpoint = self.choose(map, |endpoint| match (&endpoint.protocol, &endpoint.address) {
+            (_, Address::Unix(path)) if self.in_the_queue(path).is_some() => 0,
+            (Protocol::Socketmap, Address::Inet(..)) => 1,
+            (Protocol::Socketmap, Address::Unix(_)) => 2,
+            (Protocol::TcpTable(_), _) => 3,
+        })?;
+        Ok(match &endpoint.address {
+            Address::Unix(path) => match self.in_the_queue(path) {
+                Some(relative) => format!("socketmap:unix:{}:{map}", relative.display()),
+                None => format!("proxy:socketmap:unix:{}:{map}", path.display()),
+            },
+            Address::Inet(host, port) => name_inet(endpoint, local(host), *port, map),
+        })
+    }
+
+    /// The name of a map for the Postfix in docker-mailserver's container, where nothing is chrooted.
+    pub fn table_for_container(&self, map: Map) -> Result<String, NoName> {
+        let endpoint = self.choose(map, |endpoint| match (&endpoint.protocol, &endpoint.address) {
+            (_, Address::Unix(_)) => 0,
+            (Protocol::Socketmap, _) => 1,
+            _ => 2,
+        })?;
+        Ok(match &endpoint.address {
+            Address::Unix(path) => format!("socketmap:unix:{}:{map}", path.display()),
+            Address::Inet(host, port) => {
+                let host = if is_wildcard(host) { CONTAINER } else { host };
+                name_inet(endpoint, host, *port, map)
+            }
+        })
+    }
+
+    fn choose(&self, map: Map, rank: impl Fn(&Endpoint) -> u8) -> Result<&Endpoint, NoName> {
+        let serves = |endpoint: &&Endpoint| match endpoint.protocol {
+            Protocol::Socketmap => true,
+            Protocol::TcpTable(own) => own == map,
+        };
+        let mut reason = NoName::NoListener(map);
+        let mut best: Option<(u8, &Endpoint)> = None;
+        for endpoint in self.endpoints.iter().filter(serves) {
+            match &endpoint.address {
+                Address::Inet(_, 0) => reason = NoName::NoPort(map),
+                Address::Unix(path) if !is_writable(path) => reason = NoName::Path(map),
+                _ => {
+                    let rank = rank(endpoint);
+                    if best.is_none_or(|(lowest, _)| rank < lowest) {
+                        best = Some((rank, endpoint));
+                    }
+                }
+            }
+        }
+        best.map(|(_, endpoint)| endpoint).ok_or(reason)
+    }
+
+    /// The path relative to the queue directory, if it is inside.
+    fn in_the_queue<'a>(&self, path: &'a Path) -> Option<&'a Path> {
+        if path.is_relative() {
+            return Some(path);
+        }
+        path.strip_prefix(&self.queue_directory).ok()
+    }
+
+    /// What a table without `proxy:` in front is to us, asked by a service in the jail or outside.
+    #[must_use]
+    pub fn kinship(&self, table: &str, chrooted: bool) -> Kinship {
+        if let Some(rest) = table.strip_prefix("tcp:") {
+            return self.tcp_kinship(rest);
+        }
+        let Some((address, name)) = table
+            .strip_prefix("socketmap:")
+            .and_then(|rest| rest.rsplit_once(':'))
+        else {
+            return Kinship::Foreign;
+        };
+        let map = Map::named(name.as_bytes());
+        let elsewhere = map.map_or(Kinship::Foreign, Kinship::Elsewhere);
+        let Ok(asked) = Endpoint::to_listen(&format!("socketmap:{address}")) else {
+            return elsewhere;
+        };
+        let socketmaps = || {
+            let all = self.endpoints.iter();
+            all.filter(|endpoint| endpoint.protocol == Protocol::Socketmap)
+        };
+        let here = match &asked.address {
+            Address::Inet(host, port) => socketmaps().any(|own| is_at(&own.address, host, *port)),
+            Address::Unix(path) => {
+                let owns = |place: &Path| {
+                    socketmaps()
+                        .any(|own| matches!(&own.address, Address::Unix(own) if self.is_same(own, place)))
+                };
+                let seen = match (path.strip_prefix("/"), chrooted) {
+                    (Ok(inside), true) => self.queue_directory.join(inside),
+                    _ => self.queue_directory.join(path),
+                };
+                if !owns(&seen) && owns(path) {
+                    return map.map_or(Kinship::NoSuchMap, Kinship::Hidden);
+                }
+                owns(&seen)
+            }
+        };
+        match (here, map) {
+            (true, Some(map)) => Kinship::Ours(map),
+            (true, None) => Kinship::NoSuchMap,
+            (false, _) => elsewhere,
+        }
+    }
+
+    fn tcp_kinship(&self, address: &str) -> Kinship {
+        // Any map: it is not part of the name, and only makes an endpoint of it.
+        let asked = Endpoint::to_listen(&format!("tcp:{address}:relayhost"));
+        let Ok(Address::Inet(host, port)) = asked.map(|endpoint| endpoint.address) else {
+            return Kinship::Foreign;
+        };
+        let at_that_port = self
+            .endpoints
+            .iter()
+            .filter(|own| is_at(&own.address, &host, port));
+        let mut kinship = Kinship::Foreign;
+        for own in at_that_port {
+            match own.protocol {
+                Protocol::TcpTable(map) => return Kinship::Ours(map),
+                Protocol::Socketmap => kinship = Kinship::NoSuchMap,
+            }
+        }
+        kinship
+    }
+
+    /// Whether two paths of sockets are one, also by way of links such as /var/run.
+    fn is_same(&self, own: &Path, other: &Path) -> bool {
+        let own = self.queue_directory.join(own);
+        own == other || resolved(&own).is_some_and(|own| resolved(other).is_some_and(|other| own == other))
+    }
+
+    /// Remarks about the choice, for whoever reads the lines.
+    #[must_use]
+    pub fn remarks(&self, for_container: bool) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let Ok(chosen) = (if for_container {
+            self.table_for_container(Map::Relayhost)
+        } else {
+            self.table(Map::Relayhost)
+        }) else {
+            return remarks;
+        };
+        if self.endpoints.len() > 1 {
+            remarks.push(format!(
+                "Of the {} listeners, these lines name the one that most services of Postfix can reach.",
+                self.endpoints.len()
+            ));
+        }
+        if for_container {
+            if chosen.contains("unix:") {
+                remarks.push(
+                    "Mount the folder of the socket at the same path into both containers; user postfix must be able \
+                     to connect (--socket-mode 0666, folder 0755)."
+                        .to_owned(),
+                );
+            } else if chosen.contains(":127.0.0.1:")
+                || chosen.contains(":[::1]:")
+                || chosen.contains(":localhost:")
+            {
+                remarks.push(
+                    "A loopback address is right where postmapd's container has network_mode: \
+                     \"service:mailserver\"; else name it: --server socketmap:inet:CONTAINER:PORT."
+                        .to_owned(),
+                );
+            } else if chosen.contains(&format!(":{CONTAINER}:")) {
+                remarks.push(format!(
+                    "{CONTAINER} is the name of its container in a network of these two alone; if it has another name: \
+                     --server socketmap:inet:NAME:PORT."
+                ));
+            }
+        } else if chosen.starts_with("proxy:") {
+            remarks.push(
+                "The socket lies outside the queue directory, where chrooted services cannot see it; so proxymap(8) \
+                 asks for them."
+                    .to_owned(),
+            );
+        } else if chosen.starts_with("socketmap:unix:") {
+            remarks.push(format!(
+                "The path of the socket is relative to queue_directory ({}), so it is right with and without chroot.",
+                self.queue_directory.display()
+            ));
+        }
+        remarks
+    }
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, endpoint) in self.endpoints.iter().enumerate() {
+            let separator = if n == 0 { "" } else { ", " };
+            write!(f, "{separator}{endpoint}")?;
+        }
+        Ok(())
+    }
+}
+
+fn name_inet(endpoint: &Endpoint, host: &str, port: u16, map: Map) -> String {
+    let address = Address::Inet(host.to_owned(), port);
+    match endpoint.protocol {
+        Protocol::Socketmap => format!("socketmap:inet:{address}:{map}"),
+        Protocol::TcpTable(_) => format!("tcp:{address}"),
+    }
+}
+
+/// The folder with its links resolved, and the name in it; the socket itself need not be there.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent()?.canonicalize().ok()?;
+    Some(folder.join(path.file_name()?))
+}
+
+/// Whether a map list can hold the path.
+fn is_writable(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| {
+        !path.contains(|c: char| c.is_whitespace() || c.is_control() || ",{}$".contains(c))
+    })
+}
+
+fn is_wildcard(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+}
+
+/// The host at which a Postfix on the same machine asks.
+fn local(host: &str) -> &str {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) if ip.is_unspecified() => "127.0.0.1",
+        Ok(IpAddr::V6(ip)) if ip.is_unspecified() => "::1",
+        _ => host,
+    }
+}
+
+/// Whether a question to `host` and `port` arrives at `own`.
+fn is_at(own: &Address, host: &str, port: u16) -> bool {
+    let Address::Inet(own_host, own_port) = own else {
+        return false;
+    };
+    if *own_port != port {
+        return false;
+    }
+    let ip = |host: &str| host.parse::<IpAddr>().ok();
+    let is_local = |host: &str| host.eq_ignore_ascii_case("localhost");
+    match (ip(own_host), ip(host)) {
+        (Some(own), Some(asked)) => own == asked || own.is_unspecified(),
+        (Some(own), None) => own.is_loopback() == is_local(host) || own.is_unspecified(),
+        (None, Some(asked)) => !is_local(own_host) || asked.is_loopback(),
+        (None, None) => own_host.eq_ignore_ascii_case(host),
+    }
+}

@@ -1,0 +1,219 @@
+//! The tables of `sender_dependent_relayhost_maps` or `smtp_sasl_password_maps`, against the one that is wanted.
+//!
+//! Postfix asks the tables of a list in order and believes the first that answers. A table may hold a password in its
+//! very name (`static:user:password`), so a finding counts the others and does not name them.
+
+use super::live::Service;
+use super::reach::Kinship;
+use super::verdict::{Cure, Site, Verdict};
+use crate::answer::Map;
+
+const PROXY: &str = "proxy:";
+
+/// The tables of a list: cut at blanks and commas, but not within braces.
+pub fn tables(list: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    let separator = move |c: char| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && (c == ',' || c.is_whitespace())
+    };
+    list.split(separator).filter(|table| !table.is_empty())
+}
+
+/// What a table is to us, `proxy:` or not, asked by that service.
+#[must_use]
+pub fn kinship(table: &str, site: Site<'_>) -> Kinship {
+    match table.strip_prefix(PROXY) {
+        // proxymap(8) asks, from where it stands.
+        Some(inner) => {
+            let chrooted = proxymap(site).is_some_and(|proxymap| proxymap.chrooted);
+            site.reach.kinship(inner, chrooted)
+        }
+        None => site.reach.kinship(table, site.service.chrooted),
+    }
+}
+
+fn proxymap(site: Site<'_>) -> Option<&Service> {
+    let name = site.value("proxymap_service_name");
+    let services = &site.live.services;
+    services
+        .iter()
+        .find(|service| service.id.name == name && service.id.kind == "unix")
+}
+
+/// Judges a list that should ask `map`, where `wanted` is the table to name.
+#[must_use]
+pub fn judge(map: Map, list: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict> {
+    let cure = || Cure::Value(wanted.to_owned());
+    let known: Vec<(&str, Kinship)> = tables(list).map(|table| (table, kinship(table, site))).collect();
+    let is_ours = |kin: Kinship| kin == Kinship::Ours(map);
+    let is_swapped =
+        |kin: Kinship| matches!(kin, Kinship::Ours(other) | Kinship::Hidden(other) if other != map);
+    if known.iter().any(|(_, kin)| is_swapped(*kin)) {
+        return vec![Verdict::error(
+            "maps-swapped",
+            match map {
+                Map::Relayhost => {
+                    "it asks for credentials: Postfix would take a password for a next hop, and log it"
+                }
+                Map::Sasl => "it asks for next hops: Postfix would offer one as a user and a password",
+            },
+            cure(),
+        )];
+    }
+    if let Some((table, _)) = known.iter().find(|(_, kin)| matches!(kin, Kinship::Hidden(_))) {
+        return vec![hidden(table, wanted, site)];
+    }
+    let Some(at) = known.iter().position(|(_, kin)| is_ours(*kin)) else {
+        return vec![missing(map, &known, cure())];
+    };
+    let mut verdicts = Vec::new();
+    let foreign = |part: Option<&[(&str, Kinship)]>| {
+        let part = part.unwrap_or_default().iter();
+        part.filter(|(_, kin)| !is_ours(*kin)).count()
+    };
+    if foreign(known.get(..at)) > 0 {
+        verdicts.push(Verdict::error(
+            "table-before",
+            "another table stands before postmapd's, and what it answers counts; move its entries to postmapd's files",
+            cure(),
+        ));
+    }
+    if foreign(known.get(at..)) > 0 {
+        verdicts.push(Verdict::warning(
+            "table-after",
+            match map {
+                Map::Relayhost => {
+                    "another table stands after postmapd's, and is asked about the senders that postmapd has \
+                     deliver directly"
+                }
+                Map::Sasl => {
+                    "another table stands after postmapd's, and is asked about the senders that have no \
+                     credentials here"
+                }
+            },
+            cure(),
+        ));
+    }
+    for (table, _) in known.iter().filter(|(_, kin)| is_ours(*kin)) {
+        verdicts.extend(usable(table, wanted, site));
+    }
+    verdicts
+}
+
+fn missing(map: Map, known: &[(&str, Kinship)], cure: Cure) -> Verdict {
+    let any = |wish: Kinship| known.iter().any(|(_, kin)| *kin == wish);
+    if any(Kinship::NoSuchMap) {
+        return Verdict::error(
+            "wrong-map",
+            "it asks postmapd in a way that this listener does not answer: another map, or the other protocol",
+            cure,
+        );
+    }
+    if any(Kinship::Elsewhere(map)) {
+        return Verdict::error(
+            "wrong-endpoint",
+            "it asks at an endpoint at which postmapd does not listen",
+            cure,
+        );
+    }
+    let consequence = match map {
+        Map::Relayhost => "mail does not leave by the senders' next hops",
+        Map::Sasl => "Postfix does not get the passwords, and does not log in",
+    };
+    let instead = if known.is_empty() {
+        "postmapd is not asked"
+    } else {
+        "other tables are asked, and postmapd is not"
+    };
+    Verdict::error("map-missing", format!("{instead}: {consequence}"), cure)
+}
+
+fn hidden(table: &str, wanted: &str, site: Site<'_>) -> Verdict {
+    let proxymap = proxymap(site).filter(|proxymap| proxymap.chrooted);
+    let cure = match proxymap {
+        Some(proxymap) if table.starts_with(PROXY) && wanted.starts_with(PROXY) => {
+            Cure::Unjail(proxymap.id.clone())
+        }
+        _ => Cure::Value(wanted.to_owned()),
+    };
+    Verdict::error(
+        "chroot-hides-socket",
+        "the service that asks is chrooted in the queue directory, where the socket does not have this path; every \
+         lookup fails, and mail stays in the queue",
+        cure,
+    )
+}
+
+/// What is wrong with a table although it is ours.
+fn usable(table: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    let inner = table.strip_prefix(PROXY).unwrap_or(table);
+    let kind = inner.split(':').next().unwrap_or_default();
+    if !site.live.table_types.contains(kind) {
+        verdicts.push(Verdict::error(
+            "no-table-type",
+            format!("this Postfix is built without {kind}: tables (postconf -m)"),
+            Cure::Advice(match kind {
+                "tcp" => "let postmapd listen at a socketmap endpoint, and name that".to_owned(),
+                _ => "install a Postfix that has them".to_owned(),
+            }),
+        ));
+    }
+    let protocols = site.value("inet_protocols").to_ascii_lowercase();
+    if inner.contains(":[") && !protocols.contains("ipv6") && !protocols.contains("all") {
+        verdicts.push(Verdict::error(
+            "ipv6-off",
+            "the endpoint is an IPv6 address, and inet_protocols has no ipv6, so it cannot be reached",
+            Cure::Advice("let postmapd listen at 127.0.0.1 too, or add ipv6 to inet_protocols".to_owned()),
+        ));
+    }
+    if table.starts_with(PROXY) {
+        verdicts.extend(through_proxymap(table, wanted, site));
+    }
+    verdicts
+}
+
+fn through_proxymap(table: &str, wanted: &str, site: Site<'_>) -> Option<Verdict> {
+    let cure = |advice: &str| {
+        if wanted.starts_with(PROXY) {
+            Cure::Advice(advice.to_owned())
+        } else {
+            Cure::Value(wanted.to_owned())
+        }
+    };
+    let Some(proxymap) = proxymap(site) else {
+        return Some(Verdict::error(
+            "no-proxymap",
+            "it goes through proxymap(8), and master.cf has no such service",
+            cure("put the line of proxymap back into master.cf"),
+        ));
+    };
+    let approved = site.live.value(&proxymap.id, "proxy_read_maps");
+    if tables(approved).any(|approved| approved == table) {
+        return None;
+    }
+    Some(Verdict::error(
+        "proxy-not-approved",
+        "proxymap(8) refuses it, because proxy_read_maps does not have it, and the service that asks dies of that",
+        cure("add this table, with proxy: in front, to proxy_read_maps in main.cf"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tables;
+
+    #[test]
+    fn a_list_is_cut_at_blanks_and_commas_outside_of_braces() {
+        let list = "hash:/a, inline:{ a=b, c=d },,\tsocketmap:inet:h:1:sasl";
+        assert_eq!(
+            tables(list).collect::<Vec<_>>(),
+            ["hash:/a", "inline:{ a=b, c=d }", "socketmap:inet:h:1:sasl"]
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! What is said about one value of a parameter: how bad it is, what is wrong, and what mends it.
+
+use super::command::ServiceName;
+use super::live::{Live, Service};
+use super::reach::Reach;
+use crate::diagnostic::Severity;
+
+/// Who reads a value.
+#[derive(Clone, Copy)]
+pub struct Site<'a> {
+    /// The Postfix.
+    pub live: &'a Live,
+    /// The service.
+    pub service: &'a Service,
+    /// The server that it should ask.
+    pub reach: &'a Reach,
+}
+
+impl Site<'_> {
+    /// What counts for the service.
+    #[must_use]
+    pub fn value(&self, parameter: &str) -> &str {
+        self.live.value(&self.service.id, parameter)
+    }
+}
+
+/// Something that is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// How bad it is.
+    pub severity: Severity,
+    /// A stable name, for machines.
+    pub code: &'static str,
+    /// What is wrong, without a quotation.
+    pub message: String,
+    /// What mends it.
+    pub cure: Cure,
+}
+
+/// What mends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cure {
+    /// This value.
+    Value(String),
+    /// The default.
+    Unset,
+    /// No chroot for this service.
+    Unjail(ServiceName),
+    /// Something that nobody can do for the administrator.
+    Advice(String),
+}
+
+impl Verdict {
+    /// An error.
+    #[must_use]
+    pub fn error(code: &'static str, message: impl Into<String>, cure: Cure) -> Self {
+        Self {
+            severity: Severity::Error,
+            code,
+            message: message.into(),
+            cure,
+        }
+    }
+
+    /// A warning.
+    #[must_use]
+    pub fn warning(code: &'static str, message: impl Into<String>, cure: Cure) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(code, message, cure)
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! A file written in place, where none can be renamed over it.
+//!
+//! Room is reserved first. All is written with one call, filled up with line ends to the length that was there, and
+//! then the file is cut: whoever reads in between reads the old text, or the new one and blank lines. Where anything
+//! fails, what was there is put back.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use super::ReplaceError;
+use crate::secret::Secret;
+
+/// Writes `new` over `old` in the file itself, or puts `old` back.
+pub(super) fn write(path: &Path, old: &Secret, new: &Secret) -> Result<(), ReplaceError> {
+    let not_written = |source| ReplaceError::NotWritten {
+        path: path.to_owned(),
+        source,
+    };
+    let file = OpenOptions::new().write(true).open(path).map_err(not_written)?;
+    reserve(&file, new.len()).map_err(not_written)?;
+    write_over(&file, new, old.len()).map_err(|source| match write_over(&file, old, 0) {
+        Ok(()) => not_written(source),
+        Err(restoring) => ReplaceError::Damaged {
+            path: path.to_owned(),
+            source,
+            restoring,
+        },
+    })
+}
+
+/// Asks for room for so many bytes, without a change of the file. A file system that cannot promise any is believed to
+/// have some.
+fn reserve(file: &File, bytes: usize) -> io::Result<()> {
+    let Ok(length) = i64::try_from(bytes) else {
+        return Ok(());
+    };
+    if length == 0 {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
+        Err(error @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes `text` over what is there, which has `length` bytes: first filled up with line ends, then cut.
+fn write_over(file: &File, text: &Secret, length: usize) -> io::Result<()> {
+    let mut filled = Secret::with_capacity(text.len().max(length));
+    filled.append(text.expose());
+    filled.append(&vec![b'\n'; length.saturating_sub(text.len())]);
+    file.write_all_at(filled.expose(), 0)?;
+    file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
+    file.sync_all()
+}

@@ -1,0 +1,74 @@
+//! Locks on folders and files, and signals that have to wait.
+
+use std::fs::File;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+
+use super::ReplaceError;
+
+/// How long a lock is waited for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+
+/// The file as it was opened. Some file systems (NFS) lock only files that are open for writing; there the lock on the
+/// folder has to do.
+pub(super) enum Opened {
+    Locked(Flock<File>),
+    Unlocked(File),
+}
+
+impl Opened {
+    /// The file, locked or not.
+    pub(super) fn file(&self) -> &File {
+        match self {
+            Self::Locked(lock) => lock,
+            Self::Unlocked(file) => file,
+        }
+    }
+}
+
+/// Locks a folder or a file, or waits; gives it back where it has no locks.
+pub(super) fn lock(file: File, path: &Path) -> Result<Result<Flock<File>, (File, Errno)>, ReplaceError> {
+    let latest = Instant::now() + PATIENCE;
+    let mut file = file;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Ok(lock)),
+            Err((same, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < latest => file = same,
+            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => {
+                return Err(ReplaceError::Locked(path.to_owned()));
+            }
+            Err(without) => return Ok(Err(without)),
+        }
+        thread::sleep(BETWEEN_LOOKS);
+    }
+}
+
+/// Signals that end a process wait until this is dropped.
+pub(super) struct DeferredSignals {
+    before: Option<SigSet>,
+}
+
+impl DeferredSignals {
+    pub(super) fn begin() -> Self {
+        let ending = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+        let ending: SigSet = ending.into_iter().collect();
+        Self {
+            before: ending.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok(),
+        }
+    }
+}
+
+impl Drop for DeferredSignals {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // It cannot fail with a mask that the kernel gave us.
+            let _ = before.thread_set_mask();
+        }
+    }
+}

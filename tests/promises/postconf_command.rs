@@ -1,0 +1,985 @@
+//! Promise: `postmapd postconf` prints what Postfix needs, and `--check` names whatever defeats it or leaks.
+//!
+//! The judge is Postfix: what is printed is given to a private instance, and mail has to leave by the right relay with
+//! the right login, under TLS. Each mistake is made in a real configuration directory, by postconf, and each command
+//! that a finding proposes is run as it stands, and has to mend it.
+
+use crate::harness::daemon::{Daemon, Finished, Setup, finish};
+use crate::harness::postfix::{self, DEADLINE, Postfix};
+use crate::harness::smtp_server::{self, Auth, Journal, Login, SmtpServer};
+use crate::harness::starttls::Front;
+use serde_json::Value;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+/// Runs a script of commands, as an administrator pastes them.
+#[track_caller]
+fn sh(script: &str) -> Finished {
+    let finished = finish(Command::new("sh").args(["-eu", "-c", script]), b"");
+    assert_eq!(finished.code, Some(0), "{script}\n{}", finished.stderr);
+    finished
+}
+
+/// `postconf -c DIR …`.
+#[track_caller]
+fn postconf<S: AsRef<std::ffi::OsStr>>(directory: &Path, arguments: &[S]) -> String {
+    let mut command = Command::new("postconf");
+    let finished = finish(command.arg("-c").arg(directory).args(arguments), b"");
+    assert_eq!(finished.code, Some(0), "{command:?}: {}", finished.stderr);
+    finished.stdout
+}
+
+/// What is printed, less the comments.
+fn lines(printed: &str) -> Vec<&str> {
+    let all = printed.lines();
+    all.filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
+
+#[track_caller]
+fn printed(setup: &Setup, arguments: &[&str]) -> String {
+    let finished = finish(setup.command("postconf").args(arguments), b"");
+    assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
+    finished.stdout
+}
+
+/// A configuration directory as Debian ships it, with nothing running.
+struct Configuration {
+    folder: tempfile::TempDir,
+    /// What postmapd is started with.
+    setup: Setup,
+}
+
+impl Configuration {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let etc = folder.path().join("etc");
+        fs::create_dir(&etc).unwrap();
+        fs::copy("/usr/share/postfix/master.cf.dist", etc.join("master.cf"))
+            .expect("Debian's master.cf: apt-get install postfix");
+        let main = format!(
+            "compatibility_level = 3.6\nqueue_directory = {0}/spool\ndata_directory = {0}/data\n\
+             recipient_delimiter = +\nmydestination =\nsmtp_sasl_security_options = noanonymous\n",
+            folder.path().display()
+        );
+        fs::write(etc.join("main.cf"), main).unwrap();
+        let configuration = Self {
+            folder,
+            setup: Setup::new(),
+        };
+        configuration.age();
+        configuration
+    }
+
+    /// With everything as it is printed for these listeners.
+    fn right(listen: &[&str]) -> Self {
+        let mut configuration = Self::new();
+        let listen: Vec<String> = listen
+            .iter()
+            .map(|endpoint| endpoint.replace("QUEUE", &configuration.queue().display().to_string()))
+            .collect();
+        configuration.setup = configuration.setup.env("POSTMAPD_LISTEN", listen.join(","));
+        let commands = printed(
+            &configuration.setup,
+            &["--commands", "-c", configuration.etc().to_str().unwrap()],
+        );
+        for command in lines(&commands) {
+            configuration.run(command);
+        }
+        configuration
+    }
+
+    fn etc(&self) -> PathBuf {
+        self.folder.path().join("etc")
+    }
+
+    fn queue(&self) -> PathBuf {
+        self.folder.path().join("spool")
+    }
+
+    fn main_cf(&self) -> String {
+        fs::read_to_string(self.etc().join("main.cf")).unwrap()
+    }
+
+    /// main.cf and master.cf.
+    fn files(&self) -> [String; 2] {
+        ["main.cf", "master.cf"].map(|name| fs::read_to_string(self.etc().join(name)).unwrap())
+    }
+
+    fn restore(&self, files: &[String; 2]) {
+        for (name, text) in ["main.cf", "master.cf"].into_iter().zip(files) {
+            fs::write(self.etc().join(name), text).unwrap();
+        }
+        self.age();
+    }
+
+    /// Runs commands that change it.
+    #[track_caller]
+    fn run(&self, script: &str) {
+        sh(script);
+        self.age();
+    }
+
+    /// Every program of Postfix waits until main.cf has been as it is for a second; these tests make many changes.
+    fn age(&self) {
+        let main_cf = fs::File::options().write(true).open(self.etc().join("main.cf"));
+        let before = SystemTime::now() - Duration::from_secs(10);
+        main_cf.unwrap().set_modified(before).unwrap();
+    }
+
+    fn check(&self, arguments: &[&str]) -> Finished {
+        let mut command = self.setup.command("postconf");
+        command.arg("--check").arg("-c").arg(self.etc()).args(arguments);
+        finish(&mut command, b"")
+    }
+
+    /// What `--check --format json` finds.
+    #[track_caller]
+    fn findings(&self) -> Vec<Finding> {
+        let finished = self.check(&["--format", "json"]);
+        let report: Value = serde_json::from_str(&finished.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", finished.stdout, finished.stderr));
+        let findings: Vec<Finding> = report["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(Finding::from)
+            .collect();
+        let errors = findings.iter().filter(|finding| finding.is_error).count();
+        assert_eq!(report["errors"], errors);
+        assert_eq!(report["warnings"], findings.len() - errors);
+        assert_eq!(finished.code, Some(i32::from(errors > 0)));
+        findings
+    }
+
+    #[track_caller]
+    fn edit(&self, mistake: &str) {
+        let (flag, argument) = mistake.split_once(' ').unwrap();
+        let queue = self.queue().display().to_string();
+        postconf(&self.etc(), &[flag, &argument.replace("QUEUE", &queue)]);
+        self.age();
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Finding {
+    is_error: bool,
+    code: String,
+    /// `main.cf: relayhost` or `master.cf: smtp/unix: relayhost`.
+    place: String,
+    help: String,
+}
+
+impl From<&Value> for Finding {
+    fn from(finding: &Value) -> Self {
+        let text = |name: &str| finding[name].as_str().unwrap().to_owned();
+        assert!(!text("message").is_empty());
+        let file = text("file");
+        let service = finding["service"].as_str();
+        let service = service.map_or(String::new(), |service| format!("{service}: "));
+        Self {
+            is_error: text("severity") == "error",
+            code: text("code"),
+            place: format!("{file}: {service}{}", text("parameter")),
+            help: text("help"),
+        }
+    }
+}
+
+const INET: &[&str] = &["socketmap:inet:127.0.0.1:10451"];
+const INSIDE: &[&str] = &["socketmap:unix:QUEUE/postmapd/socketmap"];
+const OUTSIDE: &[&str] = &["socketmap:unix:/run/postmapd/socketmap"];
+const V6: &[&str] = &["socketmap:inet:[::1]:10451"];
+const TCP: &[&str] = &["tcp:127.0.0.1:10452:relayhost", "tcp:127.0.0.1:10453:sasl"];
+
+const OURS: &str = "socketmap:inet:127.0.0.1:10451:relayhost";
+
+/// A mistake of tests/postconf-mistakes.txt.
+#[derive(Debug)]
+struct Mistake<'a> {
+    listen: &'static [&'static str],
+    is_error: bool,
+    code: &'a str,
+    place: &'a str,
+    edits: Vec<&'a str>,
+}
+
+fn mistakes(text: &str) -> Vec<Mistake<'_>> {
+    let mut mistakes: Vec<Mistake> = Vec::new();
+    for line in text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        if let Some(edit) = line.strip_prefix("    ") {
+            mistakes.last_mut().unwrap().edits.push(edit);
+            continue;
+        }
+        let [listen, severity, code, place] = line.splitn(4, ' ').collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
+        mistakes.push(Mistake {
+            listen: match listen {
+                "inet" => INET,
+                "inside" => INSIDE,
+                "outside" => OUTSIDE,
+                "v6" => V6,
+                "tcp" => TCP,
+                _ => panic!("{line}"),
+            },
+            is_error: severity == "error",
+            code,
+            place,
+            edits: Vec::new(),
+        });
+    }
+    mistakes
+}
+
+#[test]
+fn each_mistake_is_named_where_it_was_made_and_the_proposed_command_mends_it() {
+    let mut mended = 0;
+    let rights = [INET, INSIDE, OUTSIDE, V6, TCP].map(|listen| {
+        let configuration = Configuration::right(listen);
+        assert_eq!(configuration.findings(), [], "{listen:?}");
+        (listen, configuration.files(), configuration)
+    });
+    for mistake in mistakes(include_str!("../postconf-mistakes.txt")) {
+        let Mistake {
+            listen,
+            is_error,
+            code,
+            place,
+            edits,
+        } = mistake;
+        let mut all = rights.iter();
+        let (_, files, configuration) = all.find(|(these, ..)| *these == listen).unwrap();
+        configuration.restore(files);
+        for edit in &edits {
+            configuration.edit(edit);
+        }
+        let findings = configuration.findings();
+        let named = |findings: &[Finding]| {
+            let mut all = findings.iter();
+            all.find(|finding| finding.code == code && finding.place == place)
+                .cloned()
+        };
+        let finding =
+            named(&findings).unwrap_or_else(|| panic!("{edits:?} is not {code} at {place}: {findings:#?}"));
+        assert_eq!(finding.is_error, is_error, "{edits:?}: {findings:#?}");
+        assert!(!finding.help.is_empty(), "{finding:?}");
+        let text = configuration.check(&[]).stdout;
+        let line = format!("{place}: {}: ", if is_error { "error" } else { "warning" });
+        assert!(text.lines().any(|text| text.starts_with(&line)), "{line}\n{text}");
+        if finding.help.starts_with("postconf ") {
+            configuration.run(&finding.help);
+            let after = configuration.findings();
+            assert_eq!(named(&after), None, "{} does not help: {after:#?}", finding.help);
+            mended += 1;
+        }
+        // Whoever follows every command arrives at a Postfix without an error, unless an advice stands in the way.
+        let mut left = configuration.findings();
+        for _ in 0..3 {
+            let commands = left.iter().map(|finding| finding.help.as_str());
+            let script: Vec<&str> = commands.filter(|help| help.starts_with("postconf ")).collect();
+            if script.is_empty() {
+                break;
+            }
+            for command in script {
+                configuration.run(command);
+            }
+            left = configuration.findings();
+        }
+        assert!(
+            left.iter().all(|finding| !finding.help.starts_with("postconf ")),
+            "after {edits:?}: {left:#?}"
+        );
+    }
+    assert!(mended > 50, "only {mended} were mended by a command");
+}
+
+#[test]
+fn what_does_is_not_called_a_mistake_because_it_is_written_otherwise() {
+    let fine: &[(&[&str], &[&str])] = &[
+        (INET, &["-e smtp_tls_security_level=encrypt"]),
+        (INET, &["-e smtp_tls_security_level=dane-only"]),
+        // docker-mailserver's own way.
+        (
+            INET,
+            &[
+                "-e smtp_tls_security_level=encrypt",
+                "-e smtp_sasl_security_options=noanonymous",
+            ],
+        ),
+        (INET, &["-X smtp_tls_security_level", "-e smtp_use_tls=yes"]),
+        (
+            INET,
+            &["-e smtp_sasl_password_maps=proxy:socketmap:inet:127.0.0.1:10451:sasl"],
+        ),
+        (
+            INET,
+            &[
+                "-e ours=socketmap:inet:127.0.0.1:10451",
+                "-e smtp_sasl_password_maps=${ours}:sasl",
+            ],
+        ),
+        (
+            INET,
+            &["-e smtp_sasl_password_maps=socketmap:inet:localhost:10451:sasl"],
+        ),
+        (INET, &["-e lmtp_sasl_password_maps=$smtp_sasl_password_maps"]),
+        // master.cf wins, for better as for worse.
+        (INET, &["-e relayhost=[other.test]", "-P rewrite/unix/relayhost="]),
+        (
+            INET,
+            &[
+                "-X smtp_sasl_auth_enable",
+                "-P smtp/unix/smtp_sasl_auth_enable=yes",
+                "-P relay/unix/smtp_sasl_auth_enable=yes",
+            ],
+        ),
+        // A content filter, and a transport for recipients, are nothing that postmapd routes.
+        (
+            INET,
+            &[
+                "-M filter/unix=filter unix - - n - 2 smtp",
+                "-P filter/unix/smtp_sasl_auth_enable=no",
+                "-P filter/unix/smtp_tls_security_level=none",
+            ],
+        ),
+        // The path as the jail has it, and as the whole file system has it, for services of either kind.
+        (
+            INSIDE,
+            &["-e smtp_sasl_password_maps=socketmap:unix:/postmapd/socketmap:sasl"],
+        ),
+        (
+            INSIDE,
+            &[
+                "-F smtp/unix/chroot=n",
+                "-F relay/unix/chroot=-",
+                "-e smtp_sasl_password_maps=socketmap:unix:QUEUE/postmapd/socketmap:sasl",
+            ],
+        ),
+        (
+            INSIDE,
+            &["-e smtp_sasl_password_maps=proxy:socketmap:unix:QUEUE/postmapd/socketmap:sasl"],
+        ),
+        (TCP, &[]),
+        (V6, &[]),
+        (OUTSIDE, &[]),
+        (
+            &["socketmap:inet:0.0.0.0:10451"],
+            &["-e smtp_sasl_password_maps=socketmap:inet:mx.test:10451:sasl"],
+        ),
+    ];
+    for (listen, edits) in fine {
+        let configuration = Configuration::right(listen);
+        edits.iter().for_each(|edit| configuration.edit(edit));
+        assert_eq!(configuration.findings(), [], "{listen:?} {edits:?}");
+        let check = configuration.check(&["--strict"]);
+        assert_eq!(
+            (check.code, check.stdout.as_str(), check.stderr.as_str()),
+            (Some(0), "", "")
+        );
+    }
+}
+
+#[test]
+fn several_mistakes_are_all_named_with_a_summary_and_without_a_repetition() {
+    let configuration = Configuration::new();
+    let check = configuration.check(&[]);
+    assert_eq!(check.code, Some(1));
+    let mut all: Vec<&str> = check.stdout.lines().collect();
+    assert_eq!(all.pop(), Some("6 errors, 0 warnings"));
+    assert_eq!(all.len(), 6);
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count, "{}", check.stdout);
+}
+
+#[test]
+fn a_warning_alone_is_no_failure_unless_asked_for() {
+    let configuration = Configuration::right(INET);
+    configuration.edit("-e transport_maps=hash:/etc/postfix/transport");
+    assert_eq!(configuration.check(&[]).code, Some(0));
+    assert_eq!(configuration.check(&["--strict"]).code, Some(1));
+    assert!(
+        configuration
+            .check(&[])
+            .stdout
+            .ends_with("\n0 errors, 1 warning\n")
+    );
+}
+
+#[test]
+fn a_value_that_goes_on_in_the_next_lines_is_read_whole() {
+    let configuration = Configuration::right(INET);
+    let text = configuration.main_cf().replace(
+        &format!("sender_dependent_relayhost_maps = {OURS}"),
+        &format!("sender_dependent_relayhost_maps =\n    hash:/etc/postfix/relay\n# a remark\n    {OURS}"),
+    );
+    fs::write(configuration.etc().join("main.cf"), text).unwrap();
+    let findings = configuration.findings();
+    let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
+    assert_eq!(codes, ["table-before"]);
+}
+
+#[test]
+fn what_postfix_was_built_without_is_named() {
+    let configuration = Configuration::right(TCP);
+    let folder = tempfile::tempdir().unwrap();
+    // A Postfix without tcp_table, and one that cannot log in, as those of some distributions are.
+    let wrapper = "#!/bin/sh\nreal=/usr/sbin/postconf\n\
+                   case \"$*\" in *-m) $real \"$@\" | grep -vx tcp;; *-A) ;; *) exec $real \"$@\";; esac\n";
+    let program = folder.path().join("postconf");
+    fs::write(&program, wrapper).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let crippled = Configuration {
+        setup: configuration.setup.clone().env("PATH", path),
+        ..configuration
+    };
+    let findings = crippled.findings();
+    let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
+    assert_eq!(
+        codes,
+        ["no-table-type", "no-table-type", "no-sasl"],
+        "{findings:#?}"
+    );
+}
+
+/// Parameters that the Postfix here does not have yet, with a value that defeats: a postconf in front of the real one
+/// knows them.
+#[test]
+fn parameters_of_a_newer_postfix_are_judged_too() {
+    let configuration = Configuration::right(INET);
+    let folder = tempfile::tempdir().unwrap();
+    let wrapper = "#!/bin/sh\n/usr/sbin/postconf \"$@\" || exit\n\
+                   case \"$*\" in *-[FPmA]*) ;; *)\n\
+                   echo 'smtp_sasl_password_result_delimiter = %'\n\
+                   echo 'socketmap_max_reply_size = 1000';; esac\n";
+    let program = folder.path().join("postconf");
+    fs::write(&program, wrapper).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let newer = Configuration {
+        setup: configuration.setup.clone().env("PATH", path),
+        ..configuration
+    };
+    let findings = newer.findings();
+    let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
+    assert_eq!(codes, ["result-delimiter", "reply-size"], "{findings:#?}");
+}
+
+#[test]
+fn no_value_of_a_parameter_is_printed_not_even_in_a_proposal() {
+    let configuration = Configuration::right(INET);
+    for edit in [
+        "-e smtp_sasl_password_maps=static:them:secret-of-theirs, socketmap:inet:127.0.0.1:10451:sasl",
+        "-P smtp/unix/smtp_sasl_password_maps=inline:{{[x]=them:secret-of-theirs}}",
+        "-e smtp_sasl_pasword_maps=static:them:secret-of-theirs",
+        "-e relayhost=secret-of-theirs",
+        "-e transport_maps=socketmap:inet:127.0.0.1:10451:sasl, static:secret-of-theirs",
+        "-e default_transport=smtp:secret-of-theirs",
+    ] {
+        configuration.edit(edit);
+        for format in ["text", "json"] {
+            let check = configuration.check(&["--format", format]);
+            assert_eq!(check.code, Some(1), "{edit}");
+            for text in [check.stdout, check.stderr] {
+                assert!(!text.contains("secret-of-theirs"), "{edit}: {text}");
+            }
+        }
+    }
+    // Postfix's own message quotes the line.
+    let broken = configuration.main_cf() + "smtp_sasl secret-of-theirs\n";
+    fs::write(configuration.etc().join("main.cf"), broken).unwrap();
+    let check = configuration.check(&[]);
+    let said = check.stdout + &check.stderr;
+    assert!(!said.contains("secret-of-theirs"), "{said}");
+}
+
+#[test]
+fn other_instances_are_not_forgotten() {
+    let configuration = Configuration::right(INET);
+    configuration.edit("-e multi_instance_directories=/etc/postfix-out");
+    let mut command = configuration
+        .setup
+        .clone()
+        .env("MAIL_CONFIG", configuration.etc())
+        .command("postconf");
+    let check = finish(command.arg("--check"), b"");
+    assert_eq!(check.code, Some(0), "{}", check.stderr);
+    let line = "main.cf: multi_instance_directories: warning: ";
+    assert!(check.stdout.starts_with(line), "{}", check.stdout);
+    assert_eq!(configuration.findings(), []);
+}
+
+#[test]
+fn the_lines_and_the_commands_make_the_same_main_cf() {
+    for listen in [INET, INSIDE, OUTSIDE, TCP, V6] {
+        let by_commands = Configuration::right(listen);
+        let directory = by_commands.etc().display().to_string();
+        // The commands as one script change nothing any more.
+        let before = by_commands.files();
+        by_commands.run(&printed(&by_commands.setup, &["--commands", "-c", &directory]));
+        assert_eq!(by_commands.files(), before);
+        let text = printed(&by_commands.setup, &["-c", &directory]);
+        let pasted = Configuration::new();
+        let name_of = |line: &str| line.split(" =").next().unwrap_or_default().to_owned();
+        let own: Vec<String> = lines(&text).into_iter().map(name_of).collect();
+        let rest: Vec<String> = pasted
+            .main_cf()
+            .lines()
+            .filter(|line| !own.contains(&name_of(line)))
+            .map(|line| line.to_owned() + "\n")
+            .collect();
+        fs::write(pasted.etc().join("main.cf"), rest.concat() + &text).unwrap();
+        let by_lines = Configuration::new();
+        for line in lines(&text) {
+            postconf(&by_lines.etc(), &["-e", line]);
+            by_lines.age();
+        }
+
+        let settings = |configuration: &Configuration| {
+            let here = configuration.folder.path().display().to_string();
+            postconf(&configuration.etc(), &["-n"]).replace(&here, "HERE")
+        };
+        assert_eq!(settings(&pasted), settings(&by_commands));
+        assert_eq!(settings(&by_lines), settings(&by_commands));
+        let main_cf = |configuration: &Configuration| {
+            let here = configuration.folder.path().display().to_string();
+            configuration.main_cf().replace(&here, "HERE")
+        };
+        assert_eq!(main_cf(&by_lines), main_cf(&by_commands));
+        assert_eq!(by_commands.check(&[]).stdout, "");
+    }
+}
+
+#[test]
+fn each_parameter_has_a_comment_before_it() {
+    let text = printed(&Setup::new(), &[]);
+    let all: Vec<&str> = text.lines().collect();
+    let mut parameters = 0;
+    for pair in all.windows(2) {
+        if !pair[1].is_empty() && !pair[1].starts_with('#') {
+            parameters += 1;
+            assert!(pair[0].starts_with("# "), "{}", pair[1]);
+        }
+    }
+    assert_eq!(parameters, 8);
+    assert!(all.contains(&"sender_dependent_relayhost_maps = socketmap:inet:127.0.0.1:10451:relayhost"));
+}
+
+#[test]
+fn the_endpoint_is_the_one_that_postfix_can_reach() {
+    let of = |arguments: &[&str]| {
+        let text = printed(&Setup::new(), arguments);
+        let wanted = "smtp_sasl_password_maps = ";
+        let line = text.lines().find_map(|line| line.strip_prefix(wanted));
+        line.unwrap().to_owned()
+    };
+    let listen = |endpoints: &[&str]| {
+        let arguments: Vec<&str> = endpoints.iter().flat_map(|one| ["--listen", one]).collect();
+        of(&arguments)
+    };
+    let inside = "socketmap:unix:/var/spool/postfix/postmapd/socketmap";
+    assert_eq!(
+        listen(&[INET[0], inside]),
+        "socketmap:unix:postmapd/socketmap:sasl"
+    );
+    assert_eq!(
+        listen(&[OUTSIDE[0], INET[0]]),
+        "socketmap:inet:127.0.0.1:10451:sasl"
+    );
+    assert_eq!(
+        listen(OUTSIDE),
+        "proxy:socketmap:unix:/run/postmapd/socketmap:sasl"
+    );
+    assert_eq!(listen(TCP), "tcp:127.0.0.1:10453");
+    assert_eq!(
+        listen(&[TCP[0], TCP[1], INET[0]]),
+        "socketmap:inet:127.0.0.1:10451:sasl"
+    );
+    assert_eq!(
+        listen(&["socketmap:inet:0.0.0.0:25"]),
+        "socketmap:inet:127.0.0.1:25:sasl"
+    );
+    assert_eq!(
+        listen(&["socketmap:inet:[::]:25"]),
+        "socketmap:inet:[::1]:25:sasl"
+    );
+    assert_eq!(
+        listen(&["socketmap:inet:127.0.0.1:0", V6[0]]),
+        "socketmap:inet:[::1]:10451:sasl"
+    );
+    // What Postfix reaches is not always what the server listens at.
+    assert_eq!(
+        of(&[
+            "--listen",
+            "socketmap:inet:0.0.0.0:0",
+            "--server",
+            "socketmap:inet:relayd.test:10451:sasl"
+        ]),
+        "socketmap:inet:relayd.test:10451:sasl"
+    );
+    // And from the settings file, as the server takes it.
+    let setup = Setup::new().settings("listen = [\"socketmap:inet:127.0.0.1:4711\"]\n");
+    assert!(
+        printed(&setup, &[]).contains("\nsmtp_sasl_password_maps = socketmap:inet:127.0.0.1:4711:sasl\n")
+    );
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_has_an_exit_code_of_its_own() {
+    let run = |setup: &Setup, arguments: &[&str]| finish(setup.command("postconf").args(arguments), b"");
+    let setup = Setup::new();
+    for arguments in [
+        &["--listen", "socketmap:inet:127.0.0.1:0"][..],
+        &["--listen", "socketmap:inet:127.0.0.1:0", "--check"],
+        &["--listen", "tcp:127.0.0.1:10452:relayhost"],
+        &["--listen", "socketmap:unix:/run/post mapd/socket"],
+        &["--listen", "nonsense"],
+        &["--server", "nonsense"],
+        &["--server", "tcp:127.0.0.1:1"],
+        &["--check", "--commands"],
+        &["--docker-mailserver=c"],
+        &["--format", "json"],
+        &["--strict"],
+    ] {
+        let finished = run(&setup, arguments);
+        assert_eq!(
+            (finished.code, finished.stdout.as_str()),
+            (Some(2), ""),
+            "{arguments:?}"
+        );
+        assert!(!finished.stderr.trim().is_empty(), "{arguments:?}");
+    }
+    let nowhere = run(&setup, &["--check", "-c", "/nowhere"]);
+    assert_eq!((nowhere.code, nowhere.stdout.as_str()), (Some(69), ""));
+    assert!(nowhere.stderr.contains("/nowhere/main.cf"), "{}", nowhere.stderr);
+}
+
+#[test]
+fn a_postconf_that_hangs_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("postconf");
+    fs::write(&program, "#!/bin/sh\nexec sleep 60\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let finished = finish(
+        Setup::new().env("PATH", path).command("postconf").arg("--check"),
+        b"",
+    );
+    assert_eq!((finished.code, finished.stdout.as_str()), (Some(69), ""));
+    assert!(finished.stderr.contains("does not end"), "{}", finished.stderr);
+}
+
+// With a running Postfix.
+
+const ONE: (&str, &str) = ("relay_user_1", "pw:with:colons");
+const TWO: (&str, &str) = ("relay_user_2", "p%20 w#");
+const PLAIN: (&str, &str) = ("plain", "never-in-clear-text");
+
+/// Two relays behind TLS, one that offers AUTH and no TLS, and the recipient's own server.
+struct FarEnd {
+    journal: Journal,
+    one: Front,
+    two: Front,
+    without_tls: SmtpServer,
+    recipient: SmtpServer,
+    _behind: [SmtpServer; 2],
+}
+
+impl FarEnd {
+    fn start() -> Self {
+        let journal = Journal::default();
+        let relay = |name, (user, password)| {
+            smtp_server::Setup::new(name, Ipv4Addr::new(127, 0, 0, 8))
+                .auth(Auth::Demanded)
+                .accepting(Login::new(user, password))
+                .journal(&journal)
+                .start()
+                .unwrap()
+        };
+        let offering = |name, last| {
+            smtp_server::Setup::new(name, Ipv4Addr::new(127, 0, 0, last))
+                .auth(Auth::Offered)
+                .journal(&journal)
+                .start()
+                .unwrap()
+        };
+        let behind = [relay("relay one", ONE), relay("relay two", TWO)];
+        let address = |server: &SmtpServer| SocketAddr::from(([127, 0, 0, 8], server.port()));
+        Self {
+            one: Front::start(Ipv4Addr::new(127, 0, 0, 2), address(&behind[0])),
+            two: Front::start(Ipv4Addr::new(127, 0, 0, 3), address(&behind[1])),
+            without_tls: offering("without tls", 4),
+            recipient: offering("recipient", 9),
+            _behind: behind,
+            journal,
+        }
+    }
+
+    fn daemon(&self) -> Setup {
+        let line = |key: &str, (user, password): (&str, &str)| format!("{key} {user}:{password}\n");
+        Setup::new()
+            .relaymap(format!(
+                "@one.test {}\n@two.test {}\n@plain.test {}\n@direct.test\n",
+                self.one.next_hop(),
+                self.two.next_hop(),
+                self.without_tls.next_hop()
+            ))
+            .credentials(
+                [
+                    line("@one.test", ONE),
+                    line("@two.test", TWO),
+                    line("@plain.test", PLAIN),
+                ]
+                .concat(),
+            )
+    }
+
+    /// A Postfix in which nobody has thought of relays yet.
+    fn postfix(&self) -> postfix::Setup {
+        [
+            "smtp_tls_security_level",
+            "smtp_sasl_auth_enable",
+            "smtp_sender_dependent_authentication",
+            "smtp_sasl_security_options",
+        ]
+        .into_iter()
+        .fold(postfix::Setup::new().unwrap(), postfix::Setup::without)
+        .set("smtp_tcp_port", self.recipient.port().to_string())
+    }
+
+    /// Each sender's mail leaves by the right relay, with the right login, under TLS; no password leaks.
+    fn expect_all_right(&self, postfix: &Postfix) {
+        let expected = [
+            ("ann@one.test", "relay one", Some(ONE)),
+            ("bob@two.test", "relay two", Some(TWO)),
+            ("Ann+x@ONE.test", "relay one", Some(ONE)),
+            ("dan@direct.test", "recipient", None),
+        ];
+        for (n, (sender, server, login)) in expected.into_iter().enumerate() {
+            let recipient = format!("recipient-{n}@[127.0.0.9]");
+            postfix.send(sender, &recipient).unwrap();
+            let mail = self.journal.mail_to(&recipient, DEADLINE);
+            let mail = mail.unwrap_or_else(|| panic!("the mail from {sender} does not arrive"));
+            let login = login.map(|(user, password)| Login::new(user, password));
+            assert_eq!((mail.server.as_str(), mail.login), (server, login), "{sender}");
+        }
+        postfix.send("eve@plain.test", "plain@[127.0.0.9]").unwrap();
+        let waiting = postfix
+            .wait_for_queue(|queue| queue.iter().any(|mail| mail.reason.is_some()))
+            .unwrap();
+        assert_eq!(waiting.len(), 1, "{waiting:?}");
+        assert_eq!(self.without_tls.attempts(), []);
+        assert_eq!(self.recipient.attempts(), []);
+        for front in [&self.one, &self.two] {
+            assert_eq!(front.auth_in_clear_text(), Vec::<String>::new());
+        }
+    }
+}
+
+fn check_running(setup: &Setup, listen: &str, postfix: &Postfix) -> Finished {
+    let mut command = setup.command("postconf");
+    command
+        .args(["--check", "--strict", "--listen", listen, "-c"])
+        .arg(postfix.config_directory());
+    finish(&mut command, b"")
+}
+
+#[track_caller]
+fn expect_silence(check: &Finished) {
+    assert_eq!(
+        (check.code, check.stdout.as_str(), check.stderr.as_str()),
+        (Some(0), "", "")
+    );
+}
+
+fn the_printed_lines_make_mail_go_out(chrooted: bool) {
+    let far_end = FarEnd::start();
+    let postfix = far_end.postfix().chrooted(chrooted);
+    let listen = if chrooted {
+        let folder = postfix.queue_directory().join("postmapd");
+        fs::create_dir(&folder).unwrap();
+        format!("socketmap:unix:{}/socketmap", folder.display())
+    } else {
+        "socketmap:inet:127.0.0.1:0".to_owned()
+    };
+    let daemon = Daemon::start(far_end.daemon().listen(listen));
+    let postfix = postfix.start().unwrap();
+    let setup = daemon.setup();
+    assert_eq!(check_running(&setup, daemon.endpoint(0), &postfix).code, Some(1));
+    let directory = postfix.config_directory();
+    let text = printed(
+        &setup,
+        &["--listen", daemon.endpoint(0), "-c", directory.to_str().unwrap()],
+    );
+    assert_eq!(
+        text.contains("= socketmap:unix:postmapd/socketmap:sasl\n"),
+        chrooted
+    );
+    postconf(&directory, &[&["-e"], lines(&text).as_slice()].concat());
+    postfix.reload().unwrap();
+    expect_silence(&check_running(&setup, daemon.endpoint(0), &postfix));
+    far_end.expect_all_right(&postfix);
+}
+
+#[test]
+fn the_printed_lines_make_mail_go_out_by_the_right_relay_with_the_right_login() {
+    the_printed_lines_make_mail_go_out(false);
+}
+
+#[test]
+fn the_printed_lines_do_so_from_the_jail_too() {
+    the_printed_lines_make_mail_go_out(true);
+}
+
+#[test]
+fn the_printed_lines_do_so_for_a_socket_outside_the_jail() {
+    let far_end = FarEnd::start();
+    let folder = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let daemon = Daemon::start(
+        far_end
+            .daemon()
+            .listen(format!("socketmap:unix:{}/socket", folder.path().display())),
+    );
+    let postfix = far_end.postfix().chrooted(true).start().unwrap();
+    let setup = daemon.setup();
+    let directory = postfix.config_directory();
+    sh(&printed(
+        &setup,
+        &[
+            "--commands",
+            "--listen",
+            daemon.endpoint(0),
+            "-c",
+            directory.to_str().unwrap(),
+        ],
+    ));
+    postfix.reload().unwrap();
+    expect_silence(&check_running(&setup, daemon.endpoint(0), &postfix));
+    far_end.expect_all_right(&postfix);
+}
+
+/// What docker-mailserver has in main.cf while its own relay feature is not in use, as far as it matters here.
+fn like_docker_mailserver(setup: postfix::Setup) -> postfix::Setup {
+    setup
+        .set("smtputf8_enable", "no")
+        .set("smtp_tls_security_level", "none")
+        .set("smtp_tls_loglevel", "1")
+        .set("mydestination", "$myhostname, localhost.$mydomain, localhost")
+}
+
+#[test]
+fn docker_mailservers_postfix_main_cf_makes_mail_go_out() {
+    let far_end = FarEnd::start();
+    let daemon = Daemon::start(far_end.daemon());
+    let postfix = like_docker_mailserver(far_end.postfix()).start().unwrap();
+    let setup = daemon.setup();
+    let text = printed(
+        &setup,
+        &["--docker-mailserver=main", "--server", daemon.endpoint(0)],
+    );
+    // As it does before it starts Postfix: appended, and written anew without duplicates. (A running postlogd that is
+    // warned of duplicates may block itself.)
+    let directory = postfix.config_directory();
+    let aside = tempfile::tempdir().unwrap();
+    let old = fs::read_to_string(directory.join("main.cf")).unwrap();
+    fs::write(aside.path().join("main.cf"), old + &text).unwrap();
+    let new: Vec<String> = postconf(aside.path(), &["-n"])
+        .lines()
+        .filter(|line| !line.starts_with("config_directory"))
+        .map(|line| line.to_owned() + "\n")
+        .collect();
+    fs::write(directory.join("main.cf.new"), new.concat()).unwrap();
+    fs::rename(directory.join("main.cf.new"), directory.join("main.cf")).unwrap();
+    postfix.reload().unwrap();
+    expect_silence(&check_running(&setup, daemon.endpoint(0), &postfix));
+    far_end.expect_all_right(&postfix);
+}
+
+#[test]
+fn docker_mailservers_postfix_master_cf_wins_over_its_own_relay_feature() {
+    let far_end = FarEnd::start();
+    let daemon = Daemon::start(far_end.daemon());
+    let postfix = like_docker_mailserver(far_end.postfix())
+        // What it writes for DEFAULT_RELAY_HOST and its two files, after each change of an account.
+        .set("relayhost", far_end.without_tls.next_hop())
+        .set(
+            "sender_dependent_relayhost_maps",
+            "texthash:/etc/postfix/relayhost_map",
+        )
+        .set("smtp_sasl_password_maps", "texthash:/etc/postfix/sasl_passwd")
+        .set("smtp_sasl_auth_enable", "yes")
+        .set("smtp_sasl_security_options", "noanonymous")
+        .set("smtp_sender_dependent_authentication", "yes")
+        .start()
+        .unwrap();
+    let setup = daemon.setup();
+    let before = check_running(&setup, daemon.endpoint(0), &postfix);
+    assert_eq!(before.code, Some(1));
+    let text = printed(
+        &setup,
+        &["--docker-mailserver=master", "--server", daemon.endpoint(0)],
+    );
+    for line in lines(&text) {
+        assert!(!line.contains(' '), "postconf -P of 3.7 takes no blank: {line}");
+        postconf(&postfix.config_directory(), &["-P", line]);
+    }
+    postfix.reload().unwrap();
+    expect_silence(&check_running(&setup, daemon.endpoint(0), &postfix));
+    far_end.expect_all_right(&postfix);
+}
+
+#[test]
+fn docker_mailservers_files_are_told_apart_when_both_are_printed() {
+    let setup = Setup::new().env("POSTMAPD_LISTEN", "socketmap:inet:0.0.0.0:10451");
+    let both = printed(&setup, &["--docker-mailserver"]);
+    let main = printed(&setup, &["--docker-mailserver=main"]);
+    let master = printed(&setup, &["--docker-mailserver=master"]);
+    assert!(both.contains(&main) && both.contains(&master));
+    assert!(main.contains("\nsmtp_sasl_password_maps = socketmap:inet:postmapd:10451:sasl\n"));
+    assert!(master.contains("\nrelay/unix/smtp_sasl_password_maps=socketmap:inet:postmapd:10451:sasl\n"));
+    let socket = Setup::new().env("POSTMAPD_LISTEN", "socketmap:unix:/run/postmapd/socketmap");
+    assert!(
+        printed(&socket, &["--docker-mailserver=main"])
+            .contains(" = socketmap:unix:/run/postmapd/socketmap:sasl\n")
+    );
+}
+
+#[test]
+fn a_next_hop_in_default_transport_defeats_postmapd_as_the_check_says() {
+    let far_end = FarEnd::start();
+    let daemon = Daemon::start(far_end.daemon());
+    let postfix = far_end.postfix().start().unwrap();
+    let setup = daemon.setup();
+    let directory = postfix.config_directory();
+    let directory_flag = directory.to_str().unwrap();
+    let listen = ["--listen", daemon.endpoint(0)];
+    sh(&printed(
+        &setup,
+        &[&["--commands", "-c", directory_flag], &listen[..]].concat(),
+    ));
+    let wrong = format!("default_transport = smtp:{}", far_end.without_tls.next_hop());
+    postconf(&directory, &["-e", &wrong]);
+    postfix.reload().unwrap();
+    postfix.send("dan@direct.test", "one@[127.0.0.9]").unwrap();
+    let mail = far_end.journal.mail_to("one@[127.0.0.9]", DEADLINE).unwrap();
+    assert_eq!(mail.server, "without tls");
+    let check = check_running(&setup, daemon.endpoint(0), &postfix);
+    assert_eq!(check.code, Some(1));
+    let (_, command) = check.stdout.lines().next().unwrap().rsplit_once("; ").unwrap();
+    sh(command);
+    postfix.reload().unwrap();
+    far_end.expect_all_right(&postfix);
+}

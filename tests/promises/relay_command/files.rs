@@ -1,0 +1,501 @@
+//! What becomes of the file: its mode, its owner and its links; many edits at once; where it cannot be renamed over, or
+//! cannot be written at all.
+
+use super::{all, answer, done, refused, relay, text};
+use crate::harness::client::{Reply, Socketmap};
+use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
+use crate::harness::eventually;
+use crate::harness::observer::observe;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+#[test]
+fn new_files_are_private_where_they_hold_passwords_and_belong_to_the_owner_of_the_folder() {
+    let setup = Setup::new();
+    done(
+        &setup,
+        &["add-domain", "one.test", "r"],
+        "@one.test: [r]:25 without credentials",
+    );
+    done(
+        &setup,
+        &["add-auth", "one.test", "u", "p"],
+        "@one.test: [r]:25 as u",
+    );
+    assert_eq!(mode(&setup.dir().join(CREDENTIALS)), 0o600);
+    assert_eq!(mode(&setup.dir().join(RELAYMAP)), 0o644);
+    let setup = Setup::new();
+    chown(setup.dir(), Some(4711), Some(4712)).expect("the tests need to be root");
+    done(
+        &setup,
+        &["add-auth", "one.test", "u", "p"],
+        "@one.test: the next hop of main.cf as u",
+    );
+    let metadata = fs::metadata(setup.dir().join(CREDENTIALS)).unwrap();
+    assert_eq!(
+        (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777),
+        (4711, 4712, 0o600)
+    );
+}
+
+#[test]
+fn mode_owner_and_attributes_stay_and_another_inode_has_the_name() {
+    let setup = Setup::new()
+        .relaymap("@one.test [a]\n")
+        .credentials("@one.test u:p\n");
+    for (name, wanted) in [(RELAYMAP, 0o640), (CREDENTIALS, 0o4604)] {
+        let path = setup.dir().join(name);
+        chown(&path, Some(4711), Some(4712)).expect("the tests need to be root");
+        fs::set_permissions(&path, fs::Permissions::from_mode(wanted)).unwrap();
+        rustix::fs::setxattr(&path, "user.note", b"kept", rustix::fs::XattrFlags::empty())
+            .expect("a file system with extended attributes");
+        // u::rw-,u:4713:r--,g::r--,m::r--,o::---, as setfacl(1) writes it.
+        let entry = |tag: u16, permissions: u16, id: u32| {
+            [
+                &tag.to_le_bytes()[..],
+                &permissions.to_le_bytes(),
+                &id.to_le_bytes(),
+            ]
+            .concat()
+        };
+        let none = u32::MAX;
+        let list = [
+            2_u32.to_le_bytes().to_vec(),
+            entry(1, 6, none),
+            entry(2, 4, 4713),
+            entry(4, 4, none),
+            entry(0x10, 4, none),
+            entry(0x20, 0, none),
+        ]
+        .concat();
+        let with_list = name == RELAYMAP;
+        if with_list {
+            rustix::fs::setxattr(
+                &path,
+                "system.posix_acl_access",
+                &list,
+                rustix::fs::XattrFlags::empty(),
+            )
+            .expect("a file system with access control lists");
+        }
+        let before = fs::metadata(&path).unwrap();
+        let args = if name == RELAYMAP {
+            ["add-domain", "two.test", "r", "25"]
+        } else {
+            ["add-auth", "one.test", "u", "new"]
+        };
+        assert_eq!(relay(&setup, &args).code, Some(0));
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!(
+            (after.uid(), after.gid(), after.mode()),
+            (4711, 4712, before.mode()),
+            "{name}"
+        );
+        assert_ne!(after.ino(), before.ino());
+        let read = |attribute: &str| {
+            let mut value = vec![0; 1000];
+            let length = rustix::fs::getxattr(&path, attribute, value.as_mut_slice()).unwrap();
+            value.truncate(length);
+            value
+        };
+        assert_eq!(read("user.note"), b"kept");
+        if with_list {
+            assert_eq!(read("system.posix_acl_access"), list);
+        }
+    }
+}
+
+#[test]
+fn a_symbolic_link_stays_and_what_it_leads_to_is_replaced() {
+    let setup = Setup::new();
+    let real = setup.root().join("real");
+    fs::create_dir(&real).unwrap();
+    fs::write(real.join("map"), "# real\n").unwrap();
+    symlink("../real", setup.root().join("linked")).unwrap();
+    symlink("../real/map", setup.dir().join(RELAYMAP)).unwrap();
+    let before = fs::metadata(real.join("map")).unwrap().ino();
+    assert_eq!(relay(&setup, &["exclude-domain", "one.test"]).code, Some(0));
+    assert_eq!(
+        fs::read_to_string(real.join("map")).unwrap(),
+        "# real\n@one.test\n"
+    );
+    assert_ne!(fs::metadata(real.join("map")).unwrap().ino(), before);
+    let link = setup.dir().join(RELAYMAP);
+    assert_eq!(fs::read_link(&link).unwrap(), Path::new("../real/map"));
+    assert_eq!(fs::read_dir(&real).unwrap().count(), 1);
+    fs::remove_file(real.join("map")).unwrap();
+    let ran = relay(&setup, &["exclude-domain", "two.test"]);
+    assert!(
+        ran.code == Some(1) && ran.stderr.contains("leads nowhere"),
+        "{ran:?}"
+    );
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+}
+
+#[test]
+fn thirty_edits_at_once_lose_nothing_and_a_server_never_sees_a_wrong_file() {
+    const N: usize = 30;
+    let setup = Setup::new()
+        .relaymap("@first.test [first]:25\n")
+        .credentials("@first.test first:secret\n");
+    let daemon = Daemon::start(setup);
+    let setup = daemon.setup();
+    let questions = [("relayhost", "x@first.test"), ("sasl", "x@first.test")];
+    let seen = observe(&daemon, &questions, |observer| {
+        thread::scope(|scope| {
+            for n in 0..N {
+                let setup = &setup;
+                scope.spawn(move || {
+                    let domain = format!("d{n}.test");
+                    let ran = if n % 2 == 0 {
+                        relay(setup, &["add-domain", &domain, &format!("r{n}.test")])
+                    } else {
+                        relay(setup, &["add-auth", &domain, &format!("u{n}"), "secret"])
+                    };
+                    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+                    assert!(ran.stdout.starts_with(&format!("@{domain}: ")), "{ran:?}");
+                });
+            }
+        });
+        observer.answers()
+    });
+    assert_eq!(seen, [[Reply::found("[first]:25"), Reply::found("first:secret")]]);
+    let (relays, credentials) = (text(&setup, RELAYMAP), text(&setup, CREDENTIALS));
+    assert_eq!(
+        (relays.lines().count(), credentials.lines().count()),
+        (N / 2 + 1, N / 2 + 1)
+    );
+    let mut client = Socketmap::to(&daemon, 0);
+    for n in 0..N {
+        if n % 2 == 0 {
+            assert!(relays.contains(&format!("@d{n}.test [r{n}.test]:25\n")));
+            let wanted = Reply::found(&format!("[r{n}.test]:25"));
+            eventually(
+                || client.ask("relayhost", &format!("x@d{n}.test")),
+                |reply| *reply == wanted,
+            );
+        } else {
+            assert!(credentials.contains(&format!("@d{n}.test u{n}:secret\n")));
+        }
+    }
+    let log = daemon.log();
+    assert!(!log.contains("ERROR") && !log.contains("secret"), "{log}");
+    assert_eq!(all(&setup).len(), 2);
+}
+
+#[test]
+fn edits_of_one_entry_at_once_leave_one_of_them_whole() {
+    let setup = Setup::new().relaymap("@one.test [a]\n");
+    thread::scope(|scope| {
+        for n in 0..10 {
+            let setup = &setup;
+            scope.spawn(move || relay(setup, &["add-domain", "one.test", &format!("r{n}.test")]));
+        }
+    });
+    let text = text(&setup, RELAYMAP);
+    assert!(
+        text.starts_with("@one.test [r") && text.lines().count() == 1,
+        "{text}"
+    );
+}
+
+#[test]
+fn a_signal_at_any_moment_leaves_no_other_file_and_either_text() {
+    let setup = Setup::new().credentials("# only this\n");
+    let mut ended_by_signal = 0;
+    for n in 0..60_u64 {
+        let mut child = setup
+            .command("relay")
+            .args(["add-auth", &format!("d{n}.test"), "u", "p"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Another moment each time, whatever it falls upon.
+        thread::sleep(Duration::from_micros(n * 250));
+        let id = child.id().to_string();
+        drop(
+            Command::new("sh")
+                .args(["-c", "kill -s TERM \"$0\" 2>/dev/null", &id])
+                .status(),
+        );
+        ended_by_signal += usize::from(child.wait().unwrap().code().is_none());
+        let names: Vec<_> = all(&setup).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, [CREDENTIALS]);
+    }
+    assert!(ended_by_signal > 0, "no signal came in time");
+    let text = text(&setup, CREDENTIALS);
+    for line in text.lines().skip(1) {
+        assert!(line.starts_with("@d") && line.ends_with(".test u:p"), "{line}");
+    }
+}
+
+/// Becomes the rest where a script has prepared the file systems and nobody else sees it; `$1` is the folder around
+/// the tables, and the current one.
+fn prepared(setup: Setup, script: &str) -> Setup {
+    let root = setup.root().to_str().unwrap().to_owned();
+    let script = format!("set -e; cd \"$1\"; {script}; shift; exec \"$@\"");
+    setup.within(["unshare", "--mount", "sh", "-c", &script, "sh", &root])
+}
+
+#[test]
+fn a_file_that_is_mounted_by_itself_is_written_in_place_and_live() {
+    let setup = Setup::new();
+    let host = setup.root().join("host");
+    fs::write(&host, "# mounted\n@one.test [a.test]:25\n").unwrap();
+    fs::set_permissions(&host, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::write(setup.dir().join(RELAYMAP), "# hidden\n").unwrap();
+    let inode = fs::metadata(&host).unwrap().ino();
+    let setup = prepared(setup, &format!("mount --bind host tables/{RELAYMAP}"));
+    let daemon = Daemon::start(setup.clone());
+    let mut client = Socketmap::to(&daemon, 0);
+    let inside = |args: &[&str]| -> Finished {
+        let program = Setup::in_folder(daemon.dir()).command("relay");
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", &format!("--target={}", daemon.pid())]);
+        command
+            .arg(program.get_program())
+            .args(program.get_args())
+            .args(args);
+        finish(&mut command, b"")
+    };
+    let mut live = |key: &str, wanted: &str| {
+        let wanted = if wanted.is_empty() {
+            Reply::NotFound
+        } else {
+            Reply::found(wanted)
+        };
+        eventually(|| client.ask("relayhost", key), |reply| *reply == wanted);
+    };
+    for (args, expected, key, wanted) in [
+        (
+            &["add-domain", "two.test", "a-much-longer-name.test", "587"][..],
+            "# mounted\n@one.test [a.test]:25\n@two.test [a-much-longer-name.test]:587\n",
+            "x@two.test",
+            "[a-much-longer-name.test]:587",
+        ),
+        (
+            &["remove-domain", "two.test"],
+            "# mounted\n@one.test [a.test]:25\n",
+            "x@two.test",
+            "",
+        ),
+        (
+            &["add-domain", "ONE.test", "b"],
+            "# mounted\n@one.test [b]:25\n",
+            "x@one.test",
+            "[b]:25",
+        ),
+    ] {
+        let ran = inside(args);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_eq!(fs::read_to_string(&host).unwrap(), expected);
+        live(key, wanted);
+    }
+    let metadata = fs::metadata(&host).unwrap();
+    assert_eq!((metadata.ino(), metadata.mode() & 0o7777), (inode, 0o640));
+    // Thirty at once, the file being the one lock that all share.
+    thread::scope(|scope| {
+        for n in 0..30 {
+            let inside = &inside;
+            scope.spawn(move || {
+                let ran = inside(&["exclude-domain", &format!("d{n}.test")]);
+                assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+            });
+        }
+    });
+    assert_eq!(fs::read_to_string(&host).unwrap().lines().count(), 32);
+    let names: Vec<_> = all(&setup).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, [RELAYMAP]);
+    assert!(!daemon.log().contains("ERROR"), "{}", daemon.log());
+}
+
+#[test]
+fn edits_through_a_mounted_file_and_through_its_folder_at_once_lose_nothing_that_both_see() {
+    // Whoever sees the file by itself locks the file, and writes in place; both see one file as long as nobody renames
+    // another over it, which an edit of the folder's own would do. A second name keeps it from that.
+    let setup = Setup::new().relaymap("# both\n");
+    let host = setup.root().join("host");
+    fs::hard_link(setup.dir().join(RELAYMAP), &host).unwrap();
+    let other = Setup::new().relaymap("# hidden\n");
+    let script = format!(
+        "mount --bind {} {}",
+        host.display(),
+        other.dir().join(RELAYMAP).display()
+    );
+    let other = prepared(other, &script);
+    thread::scope(|scope| {
+        for n in 0..20 {
+            let setup = if n % 2 == 0 { &setup } else { &other };
+            scope.spawn(move || {
+                let ran = relay(setup, &["exclude-domain", &format!("d{n}.test")]);
+                assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+            });
+        }
+    });
+    assert_eq!(text(&setup, RELAYMAP).lines().count(), 21);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_an_error_and_nothing_changes() {
+    let setup = Setup::new().relaymap("@one.test [a]\n");
+    let read_only = prepared(
+        setup.clone(),
+        "mount --bind tables tables && mount -o remount,bind,ro tables",
+    );
+    for args in [
+        &["add-domain", "one.test", "r"][..],
+        &["remove-domain", "one.test"],
+        &["add-auth", "one.test", "u", "CANARY"],
+    ] {
+        let stderr = refused(&read_only, args);
+        assert!(
+            stderr.contains("cannot be written") && !stderr.contains("CANARY"),
+            "{stderr}"
+        );
+    }
+    // What is there already needs no writing.
+    let ran = relay(&read_only, &["exclude-domain", "none.test"]);
+    assert_eq!(ran.code, Some(1));
+}
+
+#[test]
+fn a_file_that_may_be_written_in_a_folder_that_may_not_is_written_in_place() {
+    let setup = Setup::new().relaymap("@one.test [a]\n");
+    let path = setup.dir().join(RELAYMAP);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    let inode = fs::metadata(&path).unwrap().ino();
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let as_nobody = setup.clone().within(nobody);
+    done(
+        &as_nobody,
+        &["exclude-domain", "one.test"],
+        "@one.test: delivered directly",
+    );
+    assert_eq!(text(&setup, RELAYMAP), "@one.test\n");
+    assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(refused(&as_nobody, &["exclude-domain", "two.test"]).contains("ermission denied"));
+    // In a folder of its own, it may not give the owner away: the file stays where it is.
+    chown(setup.dir(), Some(65534), Some(65534)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    done(
+        &as_nobody,
+        &["exclude-domain", "two.test"],
+        "@two.test: delivered directly",
+    );
+    let metadata = fs::metadata(&path).unwrap();
+    assert_eq!((metadata.ino(), metadata.uid()), (inode, 0));
+    assert_eq!(all(&setup).len(), 1);
+}
+
+/// Runs `add-auth` with a password too long for what is left of the disk that `script` has mounted, and fails unless
+/// the folder then has these names and the file is as it was.
+#[track_caller]
+fn full(script: &str, names: &[&str]) {
+    let before = "@one.test u:p\n".to_owned() + &"# filler\n".repeat(300);
+    let setup = Setup::new().credentials("# hidden\n");
+    fs::write(setup.root().join("old"), &before).unwrap();
+    fs::create_dir(setup.root().join("small")).unwrap();
+    // The mounts are gone with the process, so whatever is looked at is looked at in it.
+    let look = "\"$@\"; code=$?; ls -A tables; echo --; cat tables/postfix-sasl-password.cf; exit $code";
+    let program = setup.command("relay");
+    let password = "CANARY".repeat(8000);
+    let mut command = Command::new("unshare");
+    command
+        .args([
+            "--mount",
+            "sh",
+            "-c",
+            &format!("set -e; cd \"$1\"; shift; {script}; set +e; {look}"),
+            "sh",
+        ])
+        .arg(setup.root())
+        .arg(program.get_program())
+        .args(program.get_args())
+        .args(["add-auth", "one.test", "u", &password]);
+    let ran = finish(&mut command, b"");
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("No space left") && ran.stderr.contains("as it was"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains("CANARY"));
+    let (listed, shown) = ran.stdout.split_once("--\n").unwrap();
+    assert_eq!(listed.lines().collect::<Vec<_>>(), names);
+    assert_eq!(shown, before);
+}
+
+/// Takes all the room that is left in `small`.
+const FILL: &str = "dd if=/dev/zero of=small/fill bs=1k 2>/dev/null || [ -s small/fill ]";
+
+#[test]
+fn a_full_disk_leaves_the_file_as_it_was() {
+    let mount = "mount -t tmpfs -o size=16k none small; cp old small/postfix-sasl-password.cf";
+    full(
+        &format!("{mount}; {FILL}; mount --bind small tables"),
+        &["fill", CREDENTIALS],
+    );
+}
+
+#[test]
+fn a_full_disk_leaves_a_file_that_is_mounted_by_itself_as_it_was() {
+    let mount = "mount -t tmpfs -o size=16k none small; cp old small/f";
+    full(
+        &format!("{mount}; {FILL}; mount --bind small/f tables/{CREDENTIALS}"),
+        &[CREDENTIALS],
+    );
+}
+
+#[test]
+fn what_a_disk_took_before_it_was_full_is_taken_back() {
+    // A file system that reserves no room (ext2) takes as much as it has of what is written in place.
+    let mount = "truncate -s 256k disk; mkfs.ext2 -q -b 1024 disk; mount -o loop disk small; cp old small/f; \
+                 dd if=/dev/zero of=small/spare bs=1024 count=6 2>/dev/null";
+    full(
+        &format!("{mount}; {FILL}; rm small/spare; mount --bind small/f tables/{CREDENTIALS}"),
+        &[CREDENTIALS],
+    );
+}
+
+#[test]
+fn who_holds_the_lock_of_the_folder_or_of_the_file_is_waited_for() {
+    for locked in ["", RELAYMAP] {
+        let setup = Setup::new().relaymap("@one.test [a]\n");
+        let path = setup.dir().join(locked).canonicalize().unwrap();
+        let lock = Flock::lock(fs::File::open(&path).unwrap(), FlockArg::LockExclusive).unwrap();
+        let mut child = setup
+            .command("relay")
+            .args(["exclude-domain", "one.test"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let held = format!("/proc/{}/fd", child.id());
+        eventually(
+            || {
+                fs::read_dir(&held).is_ok_and(|fds| {
+                    fds.flatten()
+                        .any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == path))
+                })
+            },
+            |waits| *waits,
+        );
+        // Long enough for an edit that waits for nobody.
+        thread::sleep(Duration::from_millis(100));
+        assert!(child.try_wait().unwrap().is_none(), "{locked}");
+        assert_eq!(text(&setup, RELAYMAP), "@one.test [a]\n");
+        drop(lock);
+        assert!(child.wait().unwrap().success());
+        assert_eq!(answer(&setup, "relayhost", "x@one.test"), "");
+    }
+}

@@ -1,0 +1,255 @@
+//! The prompt for a password, at a terminal of the test's own.
+
+use super::{all, text};
+use crate::harness::daemon::{CREDENTIALS, Setup};
+use crate::harness::eventually;
+use nix::pty::openpty;
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+const FIRST: &str = "Password for user at @one.test: ";
+const SECOND: &str = "The same once more: ";
+
+/// `add-auth` at a terminal, which is the controlling one of its session.
+struct Session {
+    /// The folder lasts as long.
+    _setup: Setup,
+    keyboard: File,
+    /// The side of the program, to look at its settings.
+    terminal: OwnedFd,
+    shown: Arc<Mutex<String>>,
+    child: Child,
+}
+
+impl Session {
+    fn begin(setup: &Setup) -> Self {
+        let pair = openpty(None, None).expect("a pseudo-terminal");
+        let terminal = pair.slave;
+        let mut screen = File::from(pair.master.try_clone().unwrap());
+        let shown = Arc::new(Mutex::new(String::new()));
+        let writer = Arc::clone(&shown);
+        thread::spawn(move || {
+            let mut piece = [0; 4096];
+            // The end of a terminal is an error.
+            while let Ok(read) = screen.read(&mut piece) {
+                *writer.lock().unwrap() += &String::from_utf8_lossy(&piece[..read]);
+            }
+        });
+        let program = setup.command("relay");
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait"]).arg(program.get_program());
+        command
+            .args(program.get_args())
+            .args(["add-auth", "one.test", "user"]);
+        let child = command
+            .stdin(Stdio::from(terminal.try_clone().unwrap()))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("setsid");
+        Self {
+            _setup: setup.clone(),
+            keyboard: pair.master.into(),
+            terminal,
+            shown,
+            child,
+        }
+    }
+
+    fn shown(&self) -> String {
+        self.shown.lock().unwrap().clone()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, text: &str) {
+        eventually(|| self.shown(), |shown| shown.contains(text));
+    }
+
+    fn type_in(&mut self, text: &str) {
+        self.keyboard.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn echoes(&self) -> bool {
+        tcgetattr(&self.terminal)
+            .unwrap()
+            .local_flags
+            .contains(LocalFlags::ECHO)
+    }
+
+    /// The end of the program, what it wrote, and all that the terminal showed.
+    fn end(mut self) -> (ExitStatus, String, String) {
+        eventually(
+            || self.child.try_wait().unwrap().is_some(),
+            |has_ended| *has_ended,
+        );
+        assert!(self.echoes(), "the terminal stays silent");
+        let status = self.child.wait().unwrap();
+        let mut written = String::new();
+        self.child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut written)
+            .unwrap();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut written)
+            .unwrap();
+        (status, written, self.shown())
+    }
+}
+
+#[test]
+fn the_password_is_asked_for_twice_and_never_shown() {
+    let setup = Setup::new();
+    let mut session = Session::begin(&setup);
+    session.wait_for(FIRST);
+    assert!(!session.echoes());
+    session.type_in("CANARY #1 ä\n");
+    session.wait_for(SECOND);
+    session.type_in("CANARY #1 ä\n");
+    let (status, written, shown) = session.end();
+    assert_eq!(status.code(), Some(0), "{written}");
+    assert_eq!(text(&setup, CREDENTIALS), "@one.test user:CANARY #1 ä\n");
+    assert!(!shown.contains("CANARY") && !written.contains("CANARY"));
+    assert_eq!(shown, format!("{FIRST}\r\n{SECOND}\r\n"));
+}
+
+#[test]
+fn what_is_rubbed_out_does_not_count() {
+    let setup = Setup::new();
+    let mut session = Session::begin(&setup);
+    session.wait_for(FIRST);
+    session.type_in("wrong\x15secrex\x7ft\n");
+    session.wait_for(SECOND);
+    session.type_in("secret\n");
+    assert_eq!(session.end().0.code(), Some(0));
+    assert_eq!(text(&setup, CREDENTIALS), "@one.test user:secret\n");
+}
+
+#[test]
+fn two_passwords_none_or_one_too_long_are_refused() {
+    for (first, second, reason) in [
+        ("CANARY1\n", "CANARY2\n", "not the same"),
+        ("\n", "\n", "empty"),
+        ("CANARY \n", "CANARY \n", "blank"),
+        ("\x04", "", "no password"),
+        ("CANARY\n", "\x04", "no password"),
+    ] {
+        let setup = Setup::new();
+        let mut session = Session::begin(&setup);
+        session.wait_for(FIRST);
+        session.type_in(first);
+        if !second.is_empty() {
+            session.wait_for(SECOND);
+            session.type_in(second);
+        }
+        let (status, written, shown) = session.end();
+        assert_eq!(status.code(), Some(1), "{written}");
+        assert!(written.contains(reason), "{written}");
+        assert!(!shown.contains("CANARY") && !written.contains("CANARY"));
+        assert!(all(&setup).is_empty());
+    }
+    let setup = Setup::new();
+    let mut session = Session::begin(&setup);
+    session.wait_for(FIRST);
+    session.type_in(&format!("{}\n", "x".repeat(5000)));
+    let (status, written, _) = session.end();
+    assert!(
+        status.code() == Some(1) && written.contains("--password-stdin"),
+        "{written}"
+    );
+}
+
+#[test]
+fn the_echo_comes_back_whichever_signal_ends_it() {
+    const SIGINT: i32 = 2;
+    const SIGQUIT: i32 = 3;
+    let setup = Setup::new();
+    for (typed, signal) in [("half\x03", SIGINT), ("half\x1c", SIGQUIT)] {
+        for at_second in [false, true] {
+            let mut session = Session::begin(&setup);
+            session.wait_for(FIRST);
+            if at_second {
+                session.type_in("CANARY\n");
+                session.wait_for(SECOND);
+            }
+            session.type_in(typed);
+            let (status, _, shown) = session.end();
+            assert_eq!(status.signal(), Some(signal), "{status:?}");
+            assert!(!shown.contains("CANARY") && !shown.contains("half"), "{shown}");
+        }
+    }
+    for name in ["TERM", "HUP", "INT"] {
+        let session = Session::begin(&setup);
+        session.wait_for(FIRST);
+        let sent = Command::new("sh")
+            .args([
+                "-c",
+                "kill -s \"$0\" \"$1\"",
+                name,
+                &session.child.id().to_string(),
+            ])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+        let (status, ..) = session.end();
+        assert!(status.signal().is_some(), "{name}: {status:?}");
+    }
+    assert!(all(&setup).is_empty());
+}
+
+#[test]
+fn whoever_stops_it_and_goes_on_is_asked_again() {
+    let setup = Setup::new();
+    let mut session = Session::begin(&setup);
+    session.wait_for(FIRST);
+    // Nobody could continue it here, so the kernel does not stop it.
+    session.type_in("half\x1a");
+    session.wait_for(&format!("{FIRST}\r\n{FIRST}"));
+    assert!(!session.echoes());
+    session.type_in("secret\n");
+    session.wait_for(SECOND);
+    session.type_in("secret\n");
+    assert_eq!(session.end().0.code(), Some(0));
+    assert_eq!(text(&setup, CREDENTIALS), "@one.test user:secret\n");
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_do_and_asks_nobody() {
+    let setup = Setup::new();
+    let program = setup.command("relay");
+    let mut command = Command::new("setsid");
+    command
+        .arg("--wait")
+        .arg(program.get_program())
+        .args(program.get_args());
+    let ran = crate::harness::daemon::finish(command.args(["add-auth", "one.test", "user"]), b"CANARY\n");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    assert!(ran.stderr.contains("--password-stdin"), "{}", ran.stderr);
+    assert!(all(&setup).is_empty());
+}
+
+#[test]
+fn nobody_is_asked_for_something_that_is_refused_then() {
+    for (setup, args) in [
+        (Setup::new(), ["add-auth", "one..test", "user"]),
+        (Setup::new(), ["add-auth", "one.test", "us:er"]),
+        (
+            Setup::in_folder(&Setup::new().root().join("nowhere")),
+            ["add-auth", "one.test", "user"],
+        ),
+    ] {
+        let ran = super::relay(&setup, &args);
+        assert_eq!(ran.code, Some(1));
+        assert!(!ran.stderr.contains("terminal"), "{}", ran.stderr);
+    }
+}
