@@ -58,8 +58,8 @@ fn the_commands_that_it_shows_print_what_it_shows() {
                     .env("POSTMAPD_DIR", at("tables")),
                 b"",
             );
-            let said = ran.stdout.lines().map(str::trim_end);
-            let expected = expected.lines().map(str::trim_end);
+            let said = ran.stdout.trim_end().lines().map(str::trim_end);
+            let expected = expected.trim_end().lines().map(str::trim_end);
             assert!(said.eq(expected), "{command}: {}{}", ran.stdout, ran.stderr);
         }
     }
