@@ -25,7 +25,8 @@
 //! ```
 //!
 //! [`reload`] runs on a thread of its own. It is told that something changed, waits until the files have come to
-//! rest, reads them whole, and judges them with the grammar of [`table`]. What is right becomes a new snapshot and
+//! rest, reads them whole, and judges them with the grammar of [`table`]. What reads as before is shared with the
+//! snapshot in force ([`table::text`]). What is right becomes a new snapshot and
 //! replaces the old one in [`routes::Routes`]; what is wrong becomes [`diagnostic::Finding`]s in the log, and the
 //! old snapshot stays.
 //!
@@ -47,7 +48,7 @@
 //! | 0 | [`nexthop`] | `[host]:port` and its relatives: parsed, judged, returned as written |
 //! | 0 | [`answer`] | the maps, and the three things that may be said about a key |
 //! | 1 | [`endpoint`] | `socketmap:inet:host:port` and its relatives, as main.cf writes them |
-//! | 1 | [`table`] | the grammar of the two files, the compact immutable index of each, and edits of their text |
+//! | 1 | [`table`] | the grammar of the two files, the text in blocks and its compact index, and edits of the text |
 //! | 1 | [`replace_file`] | a file, locked, changed and replaced whole, or left as it was |
 //! | 1 | [`default_relay`] | the next hop and the credentials of senders without an entry |
 //! | 1 | [`protocol`] | socketmap and tcp_table as codecs over bytes: no socket, no clock |
@@ -55,6 +56,7 @@
 //! | 2 | [`routes`] | the snapshot (senders, next hops, credentials, default relay as one thing) and the pointer to it |
 //! | 2 | [`explain`] | why a snapshot answers as it does |
 //! | 2 | [`client`] | one question to a running server, as `query --server` asks it |
+//! | 2 | [`import`] | the tables that Postfix has, as the two files |
 //! | 3 | [`reload`] | notice, read, judge, publish or keep |
 //! | 3 | [`postfix`] | the parameters that Postfix needs for all this, and what a live one has instead |
 //! | 3 | [`server`] | listeners to connections to requests, with their limits, and the drain at the end |

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use thiserror::Error;
 
-use crate::diagnostic::{Findings, Severity};
+use crate::diagnostic::{Finding, Findings, Severity};
 use crate::postfix::live::Unreadable;
 use crate::server::listen::BindError;
 
@@ -103,6 +103,16 @@ impl Error {
             Self::Relay(_) | Self::Replace(_) => REFUSED,
             Self::System { .. } => EX_OSERR,
         })
+    }
+
+    /// What was typed is wrong.
+    fn usage(finding: Finding) -> Self {
+        let mut findings = Findings::default();
+        findings.push(finding);
+        Self::Settings {
+            findings,
+            code: EX_USAGE,
+        }
     }
 
     fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {

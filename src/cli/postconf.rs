@@ -159,7 +159,7 @@ impl Postconf {
                 Map::ALL.into_iter().find_map(as_asked).ok_or_else(|| {
                     let place = Place::Setting("--server");
                     let finding = Finding::new(Severity::Error, "bad-endpoint", place);
-                    usage(finding.says(format!("`{text}` is no endpoint: {problem}")))
+                    Error::usage(finding.says(format!("`{text}` is no endpoint: {problem}")))
                 })
             })
         };
@@ -250,14 +250,5 @@ fn no_name(reason: &NoName) -> Error {
         NoName::Path(_) => "give the socket another path".to_owned(),
     };
     let finding = Finding::new(Severity::Error, "no-endpoint", Place::Setting("--listen"));
-    usage(finding.says(reason.to_string()).help(help))
-}
-
-fn usage(finding: Finding) -> Error {
-    let mut findings = Findings::default();
-    findings.push(finding);
-    Error::Settings {
-        findings,
-        code: EX_USAGE,
-    }
+    Error::usage(finding.says(reason.to_string()).help(help))
 }

@@ -121,7 +121,7 @@ impl Query {
                     let endpoint = Endpoint::to_ask(server, map).map_err(|problem| {
                         let place = Place::Setting("--server");
                         let finding = Finding::new(Severity::Error, "bad-endpoint", place);
-                        usage(finding.says(format!("`{server}` is no endpoint to ask: {problem}")))
+                        Error::usage(finding.says(format!("`{server}` is no endpoint to ask: {problem}")))
                     })?;
                     match Client::connect(endpoint) {
                         Ok(client) => Source::Server(client),
@@ -186,15 +186,6 @@ impl Query {
             }
         }
         Ok(())
-    }
-}
-
-fn usage(finding: Finding) -> Error {
-    let mut findings = Findings::default();
-    findings.push(finding);
-    Error::Settings {
-        findings,
-        code: EX_USAGE,
     }
 }
 

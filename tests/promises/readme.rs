@@ -71,7 +71,7 @@ fn commands(block: &str) -> Vec<(String, String)> {
     for line in block.lines() {
         match (line.strip_prefix("$ "), commands.last_mut()) {
             (Some(command), _) => commands.push((command.to_owned(), String::new())),
-            (None, Some((_, expected))) => *expected += &format!("{line}\n"),
+            (None, Some((_, expected))) => expected.extend([line, "\n"]),
             (None, None) => panic!("output without a command: {line}"),
         }
     }
