@@ -3,8 +3,6 @@
 //! Stricter than Postfix's reader (`util/netstring.c`), which takes leading zeros and an empty length: Postfix's
 //! writer makes neither, and whoever does is not Postfix.
 
-use std::fmt::Write;
-
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::Violation;
@@ -51,13 +49,29 @@ fn length(input: &[u8], limit: usize) -> Result<Option<(usize, usize)>, Violatio
 /// Appends the netstring of `parts` in a row.
 pub fn encode(parts: &[&[u8]], output: &mut BytesMut) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
-    // Writing to a BytesMut fails only past isize::MAX bytes.
-    let _ = write!(output, "{length}:");
+    put_decimal(length, output);
+    output.put_u8(b':');
     output.reserve(length + 1);
     for part in parts {
         output.put_slice(part);
     }
     output.put_u8(b',');
+}
+
+/// Appends a number in decimal: a tenth of the instructions of a whole lookup less than by way of `fmt`.
+fn put_decimal(mut number: usize, output: &mut BytesMut) {
+    // As many as the largest usize has.
+    let mut digits = [b'0'; 20];
+    let mut used = 0;
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        *digit += u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+        used = place + 1;
+        if number == 0 {
+            break;
+        }
+    }
+    output.put_slice(digits.get(digits.len() - used..).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -72,6 +86,18 @@ mod tests {
     fn frame(text: &str) -> Result<Option<String>, Violation> {
         let mut input = BytesMut::from(text);
         decode(&mut input, 10).map(|frame| frame.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()))
+    }
+
+    #[test]
+    fn lengths_are_decimal() {
+        for length in [0, 1, 9, 10, 99, 100, 12_345, 100_000] {
+            let mut output = BytesMut::new();
+            encode(&[&vec![b'x'; length]], &mut output);
+            assert!(output.starts_with(format!("{length}:").as_bytes()));
+        }
+        let mut output = BytesMut::new();
+        super::put_decimal(usize::MAX, &mut output);
+        assert_eq!(output, usize::MAX.to_string().as_bytes());
     }
 
     #[test]

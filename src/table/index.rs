@@ -76,11 +76,18 @@ impl Index {
         }
     }
 
-    /// The location of the entry that has this folded key.
-    pub(super) fn find(&self, key: &[u8], keys: &impl Keys) -> Option<Location> {
-        self.locations
-            .find(self.hasher.hash_one(key), |location| keys.is(*location, key))
-            .copied()
+    /// The entry with this folded key, of which `entry` says at a location whether it is that one.
+    pub(super) fn find<T>(
+        &self,
+        key: &[u8],
+        mut entry: impl FnMut(Location) -> Option<T>,
+    ) -> Option<(Location, T)> {
+        let mut found = None;
+        let location = self.locations.find(self.hasher.hash_one(key), |location| {
+            found = entry(*location);
+            found.is_some()
+        })?;
+        Some((*location, found?))
     }
 }
 

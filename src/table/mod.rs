@@ -66,12 +66,17 @@ impl Entries {
     fn at(&self, location: Location) -> Option<(&[u8], &[u8])> {
         grammar::entry_at(self.format, self.blocks.from(location)?)
     }
+
+    /// The value of the entry there, if it has this folded key.
+    fn with_key(&self, location: Location, key: &[u8]) -> Option<&[u8]> {
+        let (written, value) = self.at(location)?;
+        address::is_key_of(written, key).then_some(value)
+    }
 }
 
 impl Keys for Entries {
     fn is(&self, location: Location, key: &[u8]) -> bool {
-        self.at(location)
-            .is_some_and(|(written, _)| address::is_key_of(written, key))
+        self.with_key(location, key).is_some()
     }
 
     fn with<T>(&self, location: Location, with: impl FnOnce(&[u8]) -> T) -> T {
@@ -372,28 +377,27 @@ impl Table {
     pub fn locate<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Option<(usize, usize)> {
         let mut keys = keys.into_iter().enumerate();
         keys.find_map(|(number, key)| {
-            let location = self.index.find(key, &self.entries)?;
+            let (location, _) = self
+                .index
+                .find(key, |location| self.entries.with_key(location, key))?;
             Some((number, self.entries.blocks.line(location)))
         })
     }
 
     /// What the table says of the first of these keys that it has.
     pub fn find<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Hit<'_> {
-        let found = keys
-            .into_iter()
-            .find_map(|key| self.index.find(key, &self.entries));
-        let Some(location) = found else {
-            return self.incomplete.map_or(Hit::Absent, Hit::Unsure);
-        };
-        match self.entries.at(location) {
-            Some((_, value)) if !self.faults.contains(&location) => {
-                if grammar::is_nothing(self.entries.format, value) {
-                    Hit::Nothing
-                } else {
-                    Hit::Value(value)
-                }
+        let mut keys = keys.into_iter();
+        let found = keys.find_map(|key| {
+            self.index
+                .find(key, |location| self.entries.with_key(location, key))
+        });
+        match found {
+            None => self.incomplete.map_or(Hit::Absent, Hit::Unsure),
+            Some((location, _)) if self.faults.contains(&location) => {
+                Hit::Unsure(Reason::EntryWithError(self.map))
             }
-            _ => Hit::Unsure(Reason::EntryWithError(self.map)),
+            Some((_, value)) if grammar::is_nothing(self.entries.format, value) => Hit::Nothing,
+            Some((_, value)) => Hit::Value(value),
         }
     }
 }

@@ -1,0 +1,253 @@
+//! How many instructions a lookup takes: decode, fold, search and encode, without the kernel.
+//!
+//! `cargo bench --bench instructions` counts them under valgrind, which gives nearly the same figure on every machine,
+//! however busy. `-- --check` compares with benches/instructions.txt and fails where one has grown by more than 5 %;
+//! `-- --write` puts the present figures there.
+//!
+//! The program runs itself twice for each case, once with more lookups, and takes the difference, so that what is done
+//! but once (starting, building the tables) does not count.
+//!
+//! Limits: the figures are those of one compiler and one target. The hash of the index has another key in each process,
+//! which moves them by some tenths of a per cent.
+#![allow(clippy::print_stdout, reason = "the table is what it is for")]
+#![allow(clippy::print_stderr, reason = "errors, beside the table")]
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use bytes::BytesMut;
+use postmapd::address::{Delimiters, SenderKeys};
+use postmapd::answer::{Answer, Map};
+use postmapd::default_relay::DefaultRelay;
+use postmapd::diagnostic::Findings;
+use postmapd::protocol::socketmap::Socketmap;
+use postmapd::protocol::tcp_table::TcpTable;
+use postmapd::protocol::{Asked, Reply};
+use postmapd::routes::Snapshot;
+use postmapd::server::session::Codec;
+use postmapd::table::Table;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// How many lookups there are in the two runs.
+const FEW: u64 = 2_000;
+const MANY: u64 = 42_000;
+
+/// How much more than before is too much.
+const GROWTH: f64 = 1.05;
+
+/// Senders in each table, in domains of ten, the last of which is the domain's entry.
+const ENTRIES: u64 = 10_000;
+
+/// What is asked: its name, whether over socketmap, the map, the key, and whether there is an answer.
+struct Case {
+    name: &'static str,
+    socketmap: bool,
+    map: Map,
+    key: fn(u64) -> String,
+    found: bool,
+}
+
+const CASES: [Case; 7] = [
+    Case {
+        name: "relayhost-sender",
+        socketmap: true,
+        map: Map::Relayhost,
+        key: |n| format!("user{}@domain{}.example", n % 9, n / 10 % (ENTRIES / 10)),
+        found: true,
+    },
+    Case {
+        name: "relayhost-domain",
+        socketmap: true,
+        map: Map::Relayhost,
+        key: |n| format!("Somebody@Domain{}.example", n % (ENTRIES / 10)),
+        found: true,
+    },
+    Case {
+        name: "relayhost-extension-domain",
+        socketmap: true,
+        map: Map::Relayhost,
+        key: |n| format!("somebody+news@domain{}.example", n % (ENTRIES / 10)),
+        found: true,
+    },
+    Case {
+        name: "relayhost-not-found",
+        socketmap: true,
+        map: Map::Relayhost,
+        key: |n| format!("somebody@elsewhere{n}.example"),
+        found: false,
+    },
+    Case {
+        name: "sasl-sender",
+        socketmap: true,
+        map: Map::Sasl,
+        key: |n| format!("somebody@domain{}.example", n % (ENTRIES / 10)),
+        found: true,
+    },
+    Case {
+        name: "sasl-host",
+        socketmap: true,
+        map: Map::Sasl,
+        key: |n| format!("relay{}.example", n % 1000),
+        found: false,
+    },
+    Case {
+        name: "tcp-table-domain",
+        socketmap: false,
+        map: Map::Relayhost,
+        key: |n| format!("somebody@domain{}.example", n % (ENTRIES / 10)),
+        found: true,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["run", name, lookups] => run(name, lookups),
+        ["--bench"] | ["--bench", "--check" | "--write"] | ["--check" | "--write", "--bench"] => {
+            measure(&words)
+        }
+        // `cargo test --all-targets` runs this program without the flag, and means a test.
+        _ => {
+            println!("usage: cargo bench --bench instructions [-- --check | --write]");
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("instructions: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn figures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.txt")
+}
+
+fn measure(words: &[&str]) -> Result<()> {
+    let before = fs::read_to_string(figures()).unwrap_or_default();
+    let mut now = String::new();
+    let mut grown = Vec::new();
+    println!("{:<28} {:>12} {:>12}", "instructions a lookup", "now", "before");
+    for case in &CASES {
+        let instructions = (count(case, MANY)? - count(case, FEW)?) / (MANY - FEW);
+        writeln!(now, "{} {instructions}", case.name)?;
+        let known = before
+            .lines()
+            .find_map(|line| line.strip_prefix(case.name)?.trim().parse::<u64>().ok());
+        let shown = known.map_or_else(|| "-".to_owned(), |known| known.to_string());
+        println!("{:<28} {instructions:>12} {shown:>12}", case.name);
+        if known.is_none_or(|known| as_f64(instructions) > as_f64(known) * GROWTH) {
+            grown.push(case.name);
+        }
+    }
+    if words.contains(&"--write") {
+        fs::write(figures(), now)?;
+    } else if words.contains(&"--check") && !grown.is_empty() {
+        return Err(format!(
+            "more than 5 % over benches/instructions.txt, or not in it: {}; if that is worth it, run \
+             cargo bench --bench instructions -- --write",
+            grown.join(", ")
+        )
+        .into());
+    }
+    Ok(())
+}
+
+#[allow(clippy::cast_precision_loss, reason = "thousands")]
+fn as_f64(number: u64) -> f64 {
+    number as f64
+}
+
+/// The instructions of a whole run.
+fn count(case: &Case, lookups: u64) -> Result<u64> {
+    let ran = Command::new("valgrind")
+        .args([
+            "--tool=cachegrind",
+            "--cache-sim=no",
+            "--cachegrind-out-file=/dev/null",
+        ])
+        .arg(std::env::current_exe()?)
+        .args(["run", case.name, &lookups.to_string()])
+        .output()
+        .map_err(|error| format!("valgrind cannot be run: {error}"))?;
+    let said = String::from_utf8_lossy(&ran.stderr);
+    let line = said.lines().find_map(|line| line.split_once("I   refs:"));
+    let (_, number) = line
+        .filter(|_| ran.status.success())
+        .ok_or_else(|| format!("valgrind does not count: {said}"))?;
+    Ok(number.trim().replace(',', "").parse()?)
+}
+
+/// Looks up so often, as a session does.
+fn run(name: &str, lookups: &str) -> Result<()> {
+    let case = CASES
+        .iter()
+        .find(|case| case.name == name)
+        .ok_or("no such case")?;
+    let lookups: u64 = lookups.parse()?;
+    if case.socketmap {
+        ask(case, Socketmap, lookups)
+    } else {
+        ask(case, TcpTable::new(case.map), lookups)
+    }
+}
+
+fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
+    let requests: Vec<String> = (0..1000).map(|n| request(case, &(case.key)(n * 7))).collect();
+    let snapshot = snapshot();
+    let mut keys = SenderKeys::default();
+    let (mut input, mut output) = (BytesMut::with_capacity(4096), BytesMut::with_capacity(4096));
+    for request in requests.iter().cycle().take(usize::try_from(lookups)?) {
+        input.extend_from_slice(request.as_bytes());
+        let Ok(Some(Asked::Lookup { map, key })) = codec.decode(&mut input) else {
+            return Err("a request is refused".into());
+        };
+        let answer = snapshot.answer(map, &key, &mut keys);
+        if matches!(answer, Answer::Found(_)) != case.found {
+            return Err("the answer is wrong".into());
+        }
+        codec.encode(Reply::Answer(answer), &mut output)?;
+        output.clear();
+    }
+    Ok(())
+}
+
+fn request(case: &Case, key: &str) -> String {
+    if case.socketmap {
+        let payload = format!("{} {key}", case.map);
+        format!("{}:{payload},", payload.len())
+    } else {
+        format!("get {key}\n")
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let (mut relay_map, mut credentials) = (String::new(), String::new());
+    for n in 0..ENTRIES {
+        let key = match n % 10 {
+            9 => format!("@domain{}.example", n / 10),
+            user => format!("user{user}@domain{}.example", n / 10),
+        };
+        // Writing to a String does not fail.
+        let _ = writeln!(relay_map, "{key} [relay{}.example]:587", n % 12);
+        let _ = writeln!(credentials, "{key} user{n}:{n:016x}");
+    }
+    let table = |map, text: String| {
+        let text = text.into_bytes().into();
+        Table::build(map, Path::new("t"), text, &mut Findings::default()).into()
+    };
+    Snapshot {
+        generation: 1,
+        relay_map: table(Map::Relayhost, relay_map),
+        credentials: table(Map::Sasl, credentials),
+        default: DefaultRelay::default(),
+        delimiters: Delimiters::default(),
+    }
+}
