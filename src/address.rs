@@ -54,10 +54,20 @@ pub fn is_key_of(written: &[u8], folded: &[u8]) -> bool {
 }
 
 /// The characters that begin an address extension: Postfix's `recipient_delimiter`, each character by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Delimiters {
     set: Vec<u8>,
 }
+
+/// Their order does not matter.
+impl PartialEq for Delimiters {
+    fn eq(&self, other: &Self) -> bool {
+        let has_all = |one: &Self, other: &Self| one.set.iter().all(|c| other.set.contains(c));
+        has_all(self, other) && has_all(other, self)
+    }
+}
+
+impl Eq for Delimiters {}
 
 impl Default for Delimiters {
     fn default() -> Self {

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,13 +13,13 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{EX_USAGE, Error};
-use crate::address::Delimiters;
+use crate::address::{Delimiters, NULL_SENDER};
 use crate::answer::Map;
 use crate::config::Sources;
 use crate::config::options::{Options, ServiceOptions};
 use crate::diagnostic::{Findings, Severity};
 use crate::import::convert::{self, Converted, Existing, PASSWORDS, RELAYS, Remark};
-use crate::import::dump;
+use crate::import::dump::{self, Place};
 use crate::nexthop;
 use crate::postfix::command::{Commands, ServiceName};
 use crate::postfix::live::Live;
@@ -37,7 +38,7 @@ Read are sender_dependent_relayhost_maps, smtp_sasl_password_maps, relayhost and
 them, and the entries of hash:, btree:, lmdb:, sdbm:, dbm:, cdb: and texthash: tables (with proxy: or without) as \
 postmap -s lists them. Written are postfix-relaymap.cf, postfix-sasl-password.cf, recipient_delimiter in postmapd.toml \
 where it is not +, and DEFAULT_RELAY_HOST in postmapd.env where there is a relayhost: start the server with that \
-variable.
+variable. What else stands in those two stays.
 
 One thing is answered otherwise, on purpose: the credentials of a sender that has no next hop are withheld.
 
@@ -79,6 +80,8 @@ enum Holds {
     Relays,
     Credentials,
     Settings,
+    /// Variables, which may hold a password.
+    Environment,
 }
 
 impl Import {
@@ -101,7 +104,7 @@ impl Import {
         for remark in &converted.remarks {
             said.remark(remark, &tables);
         }
-        let files = files(&sources, &settings.delimiters, &existing, converted, &mut said);
+        let files = self.files(&sources, &settings.delimiters, &existing, converted, &mut said);
         for file in &files {
             self.judge(file, &mut said);
         }
@@ -122,7 +125,9 @@ impl Import {
         let passwords: Vec<String> = owned_tables(live.value(&smtp, PASSWORDS));
         let mut existing = Existing {
             relayhost: live.value(&rewrite, "relayhost").as_bytes().to_vec(),
-            authenticates_by_sender: live.value(&smtp, "smtp_sender_dependent_authentication") == "yes",
+            authenticates_by_sender: live
+                .value(&smtp, "smtp_sender_dependent_authentication")
+                .eq_ignore_ascii_case("yes"),
             null_sender_key: live
                 .value(&rewrite, "empty_address_relayhost_maps_lookup_key")
                 .as_bytes()
@@ -137,12 +142,30 @@ impl Import {
         if !existing.relayhost.is_empty() && nexthop::judge(&existing.relayhost).is_err() {
             said.refuse("main.cf: relayhost is no next hop that postmapd could answer; correct it first");
         }
+        // From Postfix 3.9 on.
+        let delimiter = live.value(&smtp, "smtp_sasl_password_result_delimiter");
+        if !passwords.is_empty() && !delimiter.is_empty() && !delimiter.starts_with(':') {
+            said.refuse(
+                "main.cf: smtp_sasl_password_result_delimiter: these tables have something else than a colon between \
+                 user and password; write them with colons, and take the parameter out of main.cf first",
+            );
+        }
+        if existing.null_sender_key != NULL_SENDER {
+            said.note(
+                "main.cf: empty_address_relayhost_maps_lookup_key: what answers for it becomes the entry for <>, under \
+                 which postmapd knows the null sender; take the parameter out of main.cf (postconf -X)",
+            );
+        }
+        let place = Place {
+            config_directory: self.config_directory.as_deref(),
+            queue_directory: Path::new(live.main("queue_directory")),
+        };
         for (parameter, tables, entries) in [
             (RELAYS, &relays, &mut existing.relays),
             (PASSWORDS, &passwords, &mut existing.passwords),
         ] {
             for (number, table) in (1..).zip(tables) {
-                match dump::dump(table, number, self.config_directory.as_deref()) {
+                match dump::dump(table, number, &place) {
                     Ok(dump) => {
                         if dump.is_from_source {
                             said.note(format!(
@@ -156,15 +179,28 @@ impl Import {
                 }
             }
         }
+        say_unknown_domains(live, &existing, said);
         (existing, Tables { relays, passwords })
     }
 
     /// Refuses to replace what somebody wrote, and to write what the server would refuse.
     fn judge(&self, file: &File, said: &mut Said) {
+        if let Err(error) = replace_file::folder_is_there(&file.path) {
+            said.refuse(error.to_string());
+            return;
+        }
+        let there = match whole_file::read(&file.path) {
+            Ok(there) => Some(there.text),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => {
+                said.refuse(format!("{} cannot be read: {error}", file.path.display()));
+                return;
+            }
+        };
         let map = match file.holds {
             Holds::Relays => Map::Relayhost,
             Holds::Credentials => Map::Sasl,
-            Holds::Settings => return,
+            Holds::Settings | Holds::Environment => return,
         };
         let mut findings = Findings::default();
         Table::build(map, &file.path, file.text.clone(), &mut findings);
@@ -174,17 +210,62 @@ impl Import {
         {
             said.refuse(finding.to_string());
         }
-        let Ok(there) = whole_file::read(&file.path) else {
+        let Some(there) = there.filter(|there| *there != file.text) else {
             return;
         };
-        let is_same = there.text == file.text;
-        let has_entries = !Table::build(map, &file.path, there.text, &mut Findings::default()).is_empty();
-        if has_entries && !is_same && !self.force && !self.dry_run {
+        let mut wrong = Findings::default();
+        let has_entries = !Table::build(map, &file.path, there, &mut wrong).is_empty() || wrong.errors() > 0;
+        if has_entries && !self.may_replace() {
             said.refuse(format!(
                 "{}: there are entries already; --dry-run shows what would change, --force replaces them",
                 file.path.display()
             ));
         }
+    }
+
+    fn may_replace(&self) -> bool {
+        self.force || self.dry_run
+    }
+
+    /// Everything that is to be written.
+    fn files(
+        &self,
+        sources: &Sources,
+        delimiters: &Delimiters,
+        existing: &Existing,
+        converted: Converted,
+        said: &mut Said,
+    ) -> Vec<File> {
+        let file = |path: PathBuf, text, holds| File {
+            path,
+            text,
+            mode: if holds == Holds::Credentials { 0o600 } else { 0o644 },
+            holds,
+        };
+        let mut files = vec![
+            file(sources.relay_map(), converted.relay_map, Holds::Relays),
+            file(sources.credentials(), converted.credentials, Holds::Credentials),
+        ];
+        if existing.delimiters != *delimiters {
+            let path = sources.settings_file();
+            match with_delimiters(path, &existing.delimiters) {
+                Ok(text) => files.push(file(path.to_owned(), text, Holds::Settings)),
+                Err(text) => said.refuse(text),
+            }
+        }
+        if !existing.relayhost.is_empty() {
+            let path = sources.dir().join("postmapd.env");
+            said.note(format!(
+                "relayhost of main.cf becomes DEFAULT_RELAY_HOST: start the server with the variable in {}, and \
+                 empty relayhost in main.cf (postmapd postconf)",
+                path.display()
+            ));
+            match with_default_relay(&path, &existing.relayhost, self.may_replace()) {
+                Ok(text) => files.push(file(path, text, Holds::Environment)),
+                Err(text) => said.refuse(text),
+            }
+        }
+        files
     }
 }
 
@@ -199,19 +280,49 @@ fn owned_tables(list: &str) -> Vec<String> {
     table_list::tables(list).map(ToOwned::to_owned).collect()
 }
 
-/// The domains that Postfix completes an address without a domain with, or takes for its own. Tables among them are
-/// not read.
+/// The domains that Postfix completes an address without a domain with, or takes for its own. Those in a table are not
+/// read.
 fn local_domains(live: &Live) -> Vec<String> {
     let mut domains: Vec<String> = Vec::new();
-    for parameter in ["myorigin", "mydestination"] {
-        for name in table_list::tables(live.main(parameter)) {
-            let is_name = !name.contains([':', '/', '!', '{']);
-            if is_name && !domains.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-                domains.push(name.to_owned());
-            }
+    let mut add = |name: &str| {
+        let is_name = !name.contains([':', '/', '!', '{']);
+        if is_name && !domains.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            domains.push(name.to_owned());
+        }
+    };
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let origin = live.main("myorigin");
+    if origin.starts_with('/') {
+        // Debian: the first line of a file.
+        add(read(origin).lines().next().unwrap_or_default().trim());
+    } else {
+        add(origin);
+    }
+    for name in table_list::tables(live.main("mydestination")) {
+        if name.starts_with('/') {
+            let text = read(name);
+            let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+            lines.flat_map(table_list::tables).for_each(&mut add);
+        } else {
+            add(name);
         }
     }
+    domains.retain(|name| !name.is_empty());
     domains
+}
+
+/// Says that own domains are not known, where that matters.
+fn say_unknown_domains(live: &Live, existing: &Existing, said: &mut Said) {
+    let is_table = |name: &str| name.contains(':');
+    let mut tables = table_list::tables(live.main("mydestination"));
+    let is_without_domain =
+        |entry: &convert::Entry| !entry.key.contains(&b'@') && entry.key != existing.null_sender_key;
+    if tables.any(is_table) && existing.relays.iter().any(is_without_domain) {
+        said.note(
+            "main.cf: mydestination: the domains in a table are not read; add an entry for each user without a domain \
+             in these domains by hand",
+        );
+    }
 }
 
 /// The tables of both lists.
@@ -246,8 +357,8 @@ impl Said {
         let table = remark.table.checked_sub(1).and_then(|at| list.get(at));
         let table = table.map_or("", String::as_str);
         // What is neither a sender nor a next hop may be a password that stands in the wrong place.
-        let is_key = remark.key.contains(&b'@') || nexthop::judge(&remark.key).is_ok();
-        let key = if is_key || remark.parameter == RELAYS {
+        let is_user = remark.key.contains(&b'@') && !remark.key.contains(&b':');
+        let key = if is_user || nexthop::judge(&remark.key).is_ok() {
             printable(&remark.key)
         } else {
             "a key that is not shown".to_owned()
@@ -275,66 +386,51 @@ impl Said {
     }
 }
 
-/// Everything that is to be written.
-fn files(
-    sources: &Sources,
-    delimiters: &Delimiters,
-    existing: &Existing,
-    converted: Converted,
-    said: &mut Said,
-) -> Vec<File> {
-    let mut files = vec![
-        File {
-            path: sources.relay_map(),
-            text: converted.relay_map,
-            mode: 0o644,
-            holds: Holds::Relays,
-        },
-        File {
-            path: sources.credentials(),
-            text: converted.credentials,
-            mode: 0o600,
-            holds: Holds::Credentials,
-        },
-    ];
-    if existing.delimiters != *delimiters {
-        match with_delimiters(sources.settings_file(), &existing.delimiters) {
-            Ok(text) => files.push(File {
-                path: sources.settings_file().to_owned(),
-                text,
-                mode: 0o644,
-                holds: Holds::Settings,
-            }),
-            Err(text) => said.refuse(text),
-        }
+/// The text of a file, or none where it is not there.
+fn text_of(path: &Path) -> Result<Secret, String> {
+    match whole_file::read(path) {
+        Ok(file) => Ok(file.text),
+        Err(error) if error.is_not_found() => Ok(Secret::default()),
+        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
     }
-    if !existing.relayhost.is_empty() {
-        let text = [b"DEFAULT_RELAY_HOST=", existing.relayhost.as_slice(), b"\n"].concat();
-        files.push(File {
-            path: sources.dir().join("postmapd.env"),
-            text: text.into(),
-            mode: 0o644,
-            holds: Holds::Settings,
-        });
-        said.note(format!(
-            "relayhost of main.cf becomes DEFAULT_RELAY_HOST: start the server with the variable in {}, and empty \
-             relayhost in main.cf (postmapd postconf)",
-            sources.dir().join("postmapd.env").display()
-        ));
-    }
-    files
 }
+
+/// The file of variables with this default relay. What else stands there stays.
+fn with_default_relay(path: &Path, relayhost: &[u8], may_replace: bool) -> Result<Secret, String> {
+    let there = text_of(path)?;
+    let assignment = [DEFAULT_RELAY, relayhost].concat();
+    let mut text = Secret::with_capacity(there.len() + assignment.len() + 2);
+    let mut is_there = false;
+    let lines = there.expose().strip_suffix(b"\n").unwrap_or(there.expose());
+    for line in lines.split(|c| *c == b'\n').filter(|_| !lines.is_empty()) {
+        let is_it = line.starts_with(DEFAULT_RELAY);
+        if is_it && line != assignment && !may_replace {
+            return Err(format!(
+                "{}: there is another DEFAULT_RELAY_HOST already; --dry-run shows what would change, --force replaces it",
+                path.display()
+            ));
+        }
+        is_there |= is_it;
+        text.append(if is_it { &assignment } else { line });
+        text.append(b"\n");
+    }
+    if !is_there {
+        text.append(&assignment);
+        text.append(b"\n");
+    }
+    Ok(text)
+}
+
+const DEFAULT_RELAY: &[u8] = b"DEFAULT_RELAY_HOST=";
 
 /// The settings file with this delimiter, which it does not have yet.
 fn with_delimiters(path: &Path, delimiters: &Delimiters) -> Result<Secret, String> {
-    let there = match whole_file::read(path) {
-        Ok(file) => file.text,
-        Err(error) if error.is_not_found() => Secret::default(),
-        Err(error) => return Err(format!("{}: {error}", path.display())),
-    };
-    let has_one = String::from_utf8_lossy(there.expose())
-        .lines()
-        .any(|line| line.trim_start().starts_with("recipient_delimiter"));
+    let there = text_of(path)?;
+    // A name may stand in quotes, too.
+    let has_one = String::from_utf8_lossy(there.expose()).lines().any(|line| {
+        let name = line.split('=').next().unwrap_or_default().trim();
+        name.trim_matches(['"', '\'']) == "recipient_delimiter"
+    });
     let value = delimiters.to_string().replace('\\', "\\\\");
     if has_one {
         return Err(format!(
@@ -383,7 +479,10 @@ fn shown(holds: Holds, line: &[u8]) -> String {
     match holds {
         Holds::Relays => crate::check::excerpt::of_table(Map::Relayhost, line, 1).text,
         Holds::Credentials => crate::check::excerpt::of_table(Map::Sasl, line, 1).text,
-        Holds::Settings => printable(line),
+        Holds::Settings => crate::check::excerpt::of_settings(line, 1).text,
+        // Nothing else changes there.
+        Holds::Environment if line.starts_with(DEFAULT_RELAY) => printable(line),
+        Holds::Environment => String::new(),
     }
 }
 

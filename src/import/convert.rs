@@ -4,10 +4,13 @@
 //!
 //! - Of several tables in a list Postfix believes the first that has a key, and tries a longer key in all of them
 //!   before a shorter one. One table in which the first entry of each key is kept answers alike.
+//! - An address whose local part needs quotes is asked for with them and then without. Here both are one key, and the
+//!   entry with them counts. Where quotes are needless, Postfix never asks for the key.
 //! - A key without a domain is asked for senders of Postfix's own domains only; it becomes one entry for each of them.
+//!   A password's key may be a host, too: one with a dot, a colon or a bracket, or that a next hop names, is only that.
 //! - `DUNNO` means the `relayhost` of main.cf, if there is one. Here the default relay takes its place, and a key
 //!   without destination means direct delivery; so such a key gets the `relayhost` as its next hop.
-//! - The entry for `empty_address_relayhost_maps_lookup_key` becomes that for `<>`.
+//! - The entry that answers for `empty_address_relayhost_maps_lookup_key` becomes that for `<>`.
 //! - `user` without a colon is a user with an empty password (`smtp_sasl_passwd_lookup`), written `user:`.
 //!
 //! What Postfix never asks for is left out, and said. What cannot be said in the files, and values at which smtp(8)
@@ -15,7 +18,7 @@
 
 use std::collections::HashSet;
 
-use crate::address::{Delimiters, NULL_SENDER, SenderKeys};
+use crate::address::{Delimiters, NULL_SENDER, SenderKeys, fold_into};
 use crate::nexthop;
 use crate::secret::Secret;
 use crate::table::grammar::MAX_LINE;
@@ -91,25 +94,97 @@ pub fn convert(existing: &Existing) -> Converted {
 
 fn relays(existing: &Existing, converted: &mut Converted) {
     let mut lines = Lines::new(RELAYS);
-    let mut without_domain = Vec::new();
-    for entry in &existing.relays {
-        let key = if entry.key == existing.null_sender_key {
-            NULL_SENDER
-        } else {
-            &entry.key
-        };
-        if key != NULL_SENDER && !key.contains(&b'@') {
-            without_domain.push(entry);
+    if let Some(entry) = of_null_sender(existing)
+        && let Some(value) = destination(existing, entry, converted)
+    {
+        lines.add(NULL_SENDER, value, entry, converted);
+    }
+    for entry in quoted_first(&existing.relays) {
+        if !entry.key.contains(&b'@') {
             continue;
         }
+        let Some(key) = as_asked(&entry.key) else {
+            converted.remark(false, RELAYS, entry, NEVER_ASKED);
+            continue;
+        };
         if let Some(value) = destination(existing, entry, converted) {
-            lines.add(key, value, entry, converted);
+            lines.add(&key, value, entry, converted);
         }
     }
-    for entry in without_domain {
-        local(existing, entry, &mut lines, converted);
+    let with_domain = lines.keys.clone();
+    for entry in quoted_first(&existing.relays) {
+        if entry.key.contains(&b'@') || is_null_sender(&entry.key) {
+            continue;
+        }
+        let keys = of_own_domains(existing, &entry.key, &with_domain);
+        if keys.is_empty() {
+            converted.remark(
+                false,
+                RELAYS,
+                entry,
+                "left out: Postfix asks for a key without @ only for a user of its own domains",
+            );
+        } else if let Some(value) = destination(existing, entry, converted) {
+            for key in keys.iter().flatten() {
+                lines.add(key, value, entry, converted);
+            }
+        }
     }
     converted.relay_map = lines.text;
+}
+
+const NEVER_ASKED: &str = "left out: Postfix asks for no address in these quotes, so it answers nobody; write it without \
+                           them if it is meant";
+
+fn is_null_sender(key: &[u8]) -> bool {
+    key == NULL_SENDER || key == b"\"<>\""
+}
+
+/// The entries whose keys are quoted, and then the others: Postfix asks all tables for the quoted form first.
+fn quoted_first(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    let is_quoted = |entry: &&Entry| entry.key.starts_with(b"\"");
+    let others = entries.iter().filter(move |entry| !is_quoted(entry));
+    entries.iter().filter(is_quoted).chain(others)
+}
+
+/// The entry that answers for the null sender: what Postfix asks then is a parameter, and searched for like an address.
+fn of_null_sender(existing: &Existing) -> Option<&Entry> {
+    let asked = &existing.null_sender_key;
+    let mut senders = SenderKeys::default();
+    senders.read(asked, &existing.delimiters);
+    let mut keys = vec![quoted(asked)];
+    let mut folded = Vec::new();
+    fold_into(asked, &mut folded);
+    keys.push(folded);
+    keys.extend(senders.in_order().map(<[u8]>::to_vec));
+    keys.iter().find_map(|key| {
+        let is_it = |entry: &&Entry| entry.key.eq_ignore_ascii_case(key);
+        existing.relays.iter().find(is_it)
+    })
+}
+
+/// The key of a sender or of a domain as a line has it, if Postfix asks for it at all: an address that needs no quotes
+/// is never asked for in some, and one that does is asked for in quotes that escape nothing but quotes and backslashes.
+fn as_asked(key: &[u8]) -> Option<Vec<u8>> {
+    let (local, domain) = split(key);
+    if !key.starts_with(b"\"") {
+        // A `#` at the beginning would make a comment of the line.
+        let is_plain = local.is_empty() || !needs_quotes(local) && !local.starts_with(b"#");
+        return Some(if is_plain { key.to_vec() } else { in_quotes(key) });
+    }
+    let inner = local.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let mut plain = Vec::with_capacity(key.len());
+    let mut escaped = false;
+    for &c in inner {
+        if c == b'\\' && !escaped {
+            escaped = true;
+        } else {
+            plain.push(c);
+            escaped = false;
+        }
+    }
+    plain.extend_from_slice(domain);
+    (quoted(&plain) == key).then(|| key.to_vec())
 }
 
 /// The value of a relay as the relay map has it. `None` where it cannot be said.
@@ -130,40 +205,32 @@ fn destination<'a>(existing: &'a Existing, entry: &'a Entry, converted: &mut Con
     None
 }
 
-/// An entry for a key without a domain, once for each domain of Postfix's own. Postfix tries such a key after those
-/// with a domain and before `@domain`.
-fn local(existing: &Existing, entry: &Entry, lines: &mut Lines, converted: &mut Converted) {
-    let looks_like_a_domain = entry.key.contains(&b'.') || entry.key.contains(&b'[');
-    if existing.local_domains.is_empty() || looks_like_a_domain {
-        converted.remark(
-            false,
-            RELAYS,
-            entry,
-            "left out: Postfix asks for a key without @ only for a user of its own domains",
-        );
-        return;
-    }
-    let Some(value) = destination(existing, entry, converted) else {
-        return;
+/// The keys that a key without a domain becomes: one for each domain of Postfix's own, `None` where a longer key is
+/// there. Postfix tries such a key after those with a domain and before `@domain`.
+fn of_own_domains(existing: &Existing, key: &[u8], with_domain: &HashSet<Vec<u8>>) -> Vec<Option<Vec<u8>>> {
+    let is_next_hop = key.starts_with(b"[");
+    let Some(local) = as_asked(key).filter(|_| !is_next_hop) else {
+        return Vec::new();
     };
-    for domain in &existing.local_domains {
-        let key = [&entry.key, &b"@"[..], domain.as_bytes()].concat();
+    let in_domain = |domain: &String| {
+        let key = [&local, &b"@"[..], domain.as_bytes()].concat();
         let mut keys = SenderKeys::default();
         keys.read(&key, &existing.delimiters);
         let is_shadowed = keys
             .in_order()
             .filter(|key| !key.starts_with(b"@"))
-            .any(|key| lines.keys.contains(key));
-        if !is_shadowed {
-            lines.add(&key, value, entry, converted);
-        }
-    }
+            .any(|key| with_domain.contains(key));
+        (!is_shadowed).then_some(key)
+    };
+    existing.local_domains.iter().map(in_domain).collect()
 }
 
 fn passwords(existing: &Existing, converted: &mut Converted) {
     let mut lines = Lines::new(PASSWORDS);
-    for entry in &existing.passwords {
-        if entry.key.contains(&b'@') && !existing.authenticates_by_sender {
+    let mut without_domain = Vec::new();
+    for entry in quoted_first(&existing.passwords) {
+        let is_sender = entry.key.contains(&b'@');
+        if is_sender && !existing.authenticates_by_sender {
             converted.remark(
                 false,
                 PASSWORDS,
@@ -172,24 +239,71 @@ fn passwords(existing: &Existing, converted: &mut Converted) {
             );
             continue;
         }
-        let value = entry.value.expose();
-        match memchr::memchr(b':', value) {
-            Some(0) => converted.remark(
+        let Some(key) = as_asked(&entry.key) else {
+            converted.remark(false, PASSWORDS, entry, NEVER_ASKED);
+            continue;
+        };
+        let Some(value) = credentials(entry, converted) else {
+            continue;
+        };
+        let may_be_host = !entry.key.starts_with(b"\"") && !entry.key.starts_with(b"#");
+        if is_sender {
+            lines.add(&key, value.expose(), entry, converted);
+        } else if may_be_host && !is_null_sender(&entry.key) {
+            lines.add(&entry.key, value.expose(), entry, converted);
+        }
+        if !is_sender && existing.authenticates_by_sender && !is_surely_host(existing, &entry.key) {
+            without_domain.push((entry, value));
+        }
+    }
+    let with_domain = lines.keys.clone();
+    for (entry, value) in without_domain {
+        for key in of_own_domains(existing, &entry.key, &with_domain)
+            .iter()
+            .flatten()
+        {
+            lines.add(key, value.expose(), entry, converted);
+        }
+    }
+    converted.credentials = lines.text;
+}
+
+/// Whether a key without `@` is no user of Postfix's own domains, for whose senders it would be asked, too: it has a
+/// dot, a colon or a bracket, or is the server of a next hop.
+fn is_surely_host(existing: &Existing, key: &[u8]) -> bool {
+    let relays = existing.relays.iter().map(|entry| entry.value.expose());
+    let is_server = |element: &[u8]| {
+        let (host, _) = nexthop::host_and_port(element);
+        host.eq_ignore_ascii_case(key)
+    };
+    is_null_sender(key)
+        || key.iter().any(|c| matches!(c, b'.' | b':' | b'['))
+        || relays
+            .chain([existing.relayhost.as_slice()])
+            .any(|list| nexthop::elements(list).any(is_server))
+}
+
+/// The value of a password as the credentials have it. `None` where it cannot be said.
+fn credentials(entry: &Entry, converted: &mut Converted) -> Option<Secret> {
+    let value = entry.value.expose();
+    match memchr::memchr(b':', value) {
+        Some(0) => {
+            converted.remark(
                 true,
                 PASSWORDS,
                 entry,
                 "the value has no user before its colon: no login with it can succeed; correct it in the table",
-            ),
-            Some(_) => lines.add(&entry.key, value, entry, converted),
-            None => {
-                let mut with_colon = Secret::with_capacity(value.len() + 1);
-                with_colon.append(value);
-                with_colon.append(b":");
-                lines.add(&entry.key, with_colon.expose(), entry, converted);
-            }
+            );
+            None
+        }
+        Some(_) => Some(entry.value.clone()),
+        None => {
+            let mut with_colon = Secret::with_capacity(value.len() + 1);
+            with_colon.append(value);
+            with_colon.append(b":");
+            Some(with_colon)
         }
     }
-    converted.credentials = lines.text;
 }
 
 impl Converted {
@@ -226,7 +340,6 @@ impl Lines {
         if !self.keys.insert(keys.whole().to_vec()) {
             return;
         }
-        let key = quoted(key);
         let is_control = |c: &u8| c.is_ascii_control() && *c != b'\t';
         let has_blanks_outside = value.trim_ascii() != value;
         let is_too_long = key.len() + value.len() + 1 > MAX_LINE;
@@ -240,7 +353,7 @@ impl Lines {
             converted.remark(true, self.parameter, entry, text);
             return;
         }
-        self.text.append(&key);
+        self.text.append(key);
         if !value.is_empty() {
             self.text.append(b"\t");
             self.text.append(value);
@@ -249,14 +362,26 @@ impl Lines {
     }
 }
 
-/// The key as a line can begin with it: a local part with blanks in it is quoted, as is a `#` at the beginning.
-fn quoted(key: &[u8]) -> Vec<u8> {
-    let is_plain = !key.contains(&b' ') && !key.starts_with(b"#") && !key.contains(&b'\\');
-    if is_plain || key.starts_with(b"\"") {
-        return key.to_vec();
+/// The address, which stands in no quotes, as Postfix asks for it first (`quote_822_local(3)`).
+fn quoted(address: &[u8]) -> Vec<u8> {
+    if needs_quotes(split(address).0) {
+        in_quotes(address)
+    } else {
+        address.to_vec()
     }
-    let at = memchr::memrchr(b'@', key).unwrap_or(key.len());
-    let (local, domain) = key.split_at_checked(at).unwrap_or((key, &[]));
+}
+
+fn needs_quotes(local: &[u8]) -> bool {
+    let is_special = |c: &u8| c.is_ascii_control() || b" ()<>@,;:\\\"[]".contains(c);
+    local.is_empty()
+        || local.iter().any(is_special)
+        || local.starts_with(b".")
+        || local.ends_with(b".")
+        || local.windows(2).any(|two| two == b"..")
+}
+
+fn in_quotes(address: &[u8]) -> Vec<u8> {
+    let (local, domain) = split(address);
     let mut quoted = vec![b'"'];
     for &c in local {
         if matches!(c, b'"' | b'\\') {
@@ -267,4 +392,10 @@ fn quoted(key: &[u8]) -> Vec<u8> {
     quoted.push(b'"');
     quoted.extend_from_slice(domain);
     quoted
+}
+
+/// The local part, and the rest from the last `@` on.
+fn split(address: &[u8]) -> (&[u8], &[u8]) {
+    let at = memchr::memrchr(b'@', address).unwrap_or(address.len());
+    address.split_at_checked(at).unwrap_or((address, &[]))
 }

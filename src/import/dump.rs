@@ -3,9 +3,16 @@
 //! Formats that Postfix cannot list (cdb), and indexed files that are missing, are read from their source text with
 //! Postfix's own `texthash:`. What is asked over a network, computed or matched by patterns has no entries to read.
 //!
-//! Limits: where the source is read in place of the indexed file, it may be newer than what Postfix answers with.
+//! A table whose source was edited after it was built is refused: nobody can say which of the two is meant. A relative
+//! path begins at the queue directory, as for Postfix's daemons.
+//!
+//! Limits: where the source is read in place of the indexed file, an edit in the second in which that was built is not
+//! noticed. Own domains that `mydestination` has in a table, and addresses of interfaces (`user@[192.0.2.1]`), are not
+//! known.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,6 +27,16 @@ const LISTED: [&str; 6] = ["hash", "btree", "lmdb", "sdbm", "dbm", "texthash"];
 /// Types that Postfix builds from a source text, and does not list.
 const FROM_SOURCE: [&str; 1] = ["cdb"];
 
+/// What Postfix adds to the name of a source text for that of the indexed file.
+const ENDINGS: [(&str, &str); 6] = [
+    ("hash", ".db"),
+    ("btree", ".db"),
+    ("lmdb", ".lmdb"),
+    ("cdb", ".cdb"),
+    ("sdbm", ".pag"),
+    ("dbm", ".pag"),
+];
+
 /// Why a table cannot be read. No value of an entry, and no name that may hold one, is repeated.
 #[derive(Debug, Error)]
 pub enum Unreadable {
@@ -30,6 +47,15 @@ pub enum Unreadable {
         kind: String,
         /// What to do.
         help: &'static str,
+    },
+    /// Nobody can say which of the two is meant.
+    #[error(
+        "{table} is older than its source text, and Postfix answers with what it was: run `postmap {table}`, or undo \
+         the edit"
+    )]
+    Older {
+        /// The table.
+        table: String,
     },
     /// There is no postmap, or it may not be run.
     #[error("postmap cannot be run: {0}")]
@@ -52,18 +78,30 @@ pub struct Dump {
     pub is_from_source: bool,
 }
 
+/// Where tables are, and who reads them.
+pub struct Place<'a> {
+    /// Postfix's configuration directory, where it is not the default.
+    pub config_directory: Option<&'a Path>,
+    /// What a relative path begins at for Postfix's daemons.
+    pub queue_directory: &'a Path,
+}
+
 /// Reads the entries of `table`, as main.cf names it, which has this number in its list.
-pub fn dump(table: &str, number: usize, config_directory: Option<&Path>) -> Result<Dump, Unreadable> {
+pub fn dump(table: &str, number: usize, place: &Place<'_>) -> Result<Dump, Unreadable> {
     let table = table.strip_prefix("proxy:").unwrap_or(table);
     let (kind, path) = table.split_once(':').unwrap_or(("", table));
-    let source = || format!("texthash:{path}");
-    let run = |table: &str| list(table, config_directory);
+    let path = place.queue_directory.join(path);
+    let source = || format!("texthash:{}", path.display());
+    let run = |table: &str| list(table, place.config_directory);
+    if is_older(kind, &path) {
+        return Err(Unreadable::Older {
+            table: format!("{kind}:{}", path.display()),
+        });
+    }
     let (output, is_from_source) = if LISTED.contains(&kind) {
-        match run(table) {
+        match run(&format!("{kind}:{}", path.display())) {
             Ok(output) => (output, false),
-            Err(Unreadable::Failed { .. }) if kind != "texthash" && Path::new(path).is_file() => {
-                (run(&source())?, true)
-            }
+            Err(Unreadable::Failed { .. }) if kind != "texthash" && path.is_file() => (run(&source())?, true),
             Err(error) => return Err(error),
         }
     } else if FROM_SOURCE.contains(&kind) {
@@ -78,6 +116,20 @@ pub fn dump(table: &str, number: usize, config_directory: Option<&Path>) -> Resu
         entries: entries(output.expose(), number),
         is_from_source,
     })
+}
+
+/// Whether the source was edited in a later second than that in which postmap read it.
+fn is_older(kind: &str, source: &Path) -> bool {
+    let Some((_, ending)) = ENDINGS.iter().find(|(known, _)| *known == kind) else {
+        return false;
+    };
+    let mut index = source.as_os_str().to_owned();
+    index.push(ending);
+    let changed = |path: &Path| fs::metadata(path).map(|metadata| metadata.mtime());
+    match (changed(source), changed(Path::new(&index))) {
+        (Ok(source), Ok(index)) => source > index,
+        _ => false,
+    }
 }
 
 fn help(kind: &str) -> &'static str {

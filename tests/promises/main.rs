@@ -15,6 +15,7 @@ mod explain_command;
 mod framing;
 mod grammar;
 mod harness;
+mod import_command;
 mod live_reload;
 mod manual;
 mod postconf_command;

@@ -108,7 +108,7 @@ fn run(command: &mut Command, input: &[u8]) -> Finished {
 }
 
 /// The local part as `quote_822_local` writes it.
-fn quoted(address: &str) -> String {
+pub(crate) fn quoted(address: &str) -> String {
     let (local, domain) = match address.rfind('@') {
         Some(at) => address.split_at(at),
         None => (address, ""),

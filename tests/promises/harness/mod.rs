@@ -5,6 +5,7 @@ pub(crate) mod daemon;
 pub(crate) mod observer;
 pub(crate) mod postfix;
 pub(crate) mod remote_folder;
+pub(crate) mod resolver;
 pub(crate) mod smtp_server;
 pub(crate) mod starttls;
 

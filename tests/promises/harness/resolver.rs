@@ -1,0 +1,107 @@
+//! trivial-rewrite(8) by itself: the program of Postfix that chooses the next hop, asked without a running instance.
+//!
+//! With `-S` it answers one request on its standard input, which must be a socket. The request is that of
+//! `resolve_clnt.c`: name and value pairs, each ended by a NUL, and an empty name at the end. It reads main.cf and opens
+//! the tables as under master(8), but knows nothing of master.cf: a caller passes what `-o` says there. Tables behind
+//! `proxy:` need a running proxymap(8), so they cannot be asked here.
+
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::daemon::DEADLINE;
+
+/// Nobody in the tests has this domain: what goes there by no relay has it as its next hop.
+const ELSEWHERE: &str = "elsewhere.test";
+
+/// `RESOLVE_FLAG_ERROR` and `RESOLVE_FLAG_FAIL`: a wrong address, a table that cannot be asked.
+const FAILED: u32 = (1 << 2) | (1 << 3);
+
+/// How many are asked at once.
+const AT_ONCE: usize = 4;
+
+/// One configuration of Postfix.
+pub(crate) struct Resolver {
+    pub(crate) config_directory: PathBuf,
+    pub(crate) queue_directory: PathBuf,
+    /// What `-o` says in master.cf for `rewrite/unix`.
+    pub(crate) overrides: Vec<(String, String)>,
+}
+
+impl Resolver {
+    /// The next hop of mail from each sender to a foreign domain, or `None` where it is delivered directly. A sender is
+    /// in internal form: without quotes, and empty for the null sender.
+    #[track_caller]
+    pub(crate) fn next_hops(&self, senders: &[String]) -> Vec<Option<String>> {
+        let mut next_hops = Vec::with_capacity(senders.len());
+        for some in senders.chunks(AT_ONCE) {
+            let asked: Vec<_> = some.iter().map(|sender| self.ask(sender)).collect();
+            for (sender, (stream, child)) in some.iter().zip(asked) {
+                next_hops.push(answer(sender, stream, child));
+            }
+        }
+        next_hops
+    }
+
+    fn ask(&self, sender: &str) -> (UnixStream, Child) {
+        let program = Path::new("/usr/lib/postfix/sbin/trivial-rewrite");
+        assert!(
+            program.exists(),
+            "no {}: apt-get install postfix",
+            program.display()
+        );
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(DEADLINE)).unwrap();
+        let output = theirs.try_clone().unwrap();
+        let options = self.overrides.iter();
+        let child = Command::new(program)
+            .arg("-S")
+            .args(options.flat_map(|(name, value)| ["-o".to_owned(), format!("{name}={value}")]))
+            .env("MAIL_CONFIG", &self.config_directory)
+            .current_dir(&self.queue_directory)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(OwnedFd::from(output)))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let recipient = format!("somebody@{ELSEWHERE}");
+        let words = ["request", "resolve", "sender", sender, "address", &recipient, ""];
+        let request: Vec<u8> = words
+            .iter()
+            .flat_map(|word| [word.as_bytes(), b"\0"].concat())
+            .collect();
+        ours.write_all(&request).unwrap();
+        (ours, child)
+    }
+}
+
+#[track_caller]
+fn answer(sender: &str, mut stream: UnixStream, mut child: Child) -> Option<String> {
+    let mut reply = Vec::new();
+    let mut block = [0; 4096];
+    // The empty name at the end of the attributes.
+    while !reply.ends_with(b"\0\0") {
+        match stream.read(&mut block) {
+            Ok(read @ 1..) => reply.extend_from_slice(&block[..read]),
+            ended => panic!("trivial-rewrite does not resolve {sender:?}: {ended:?} after {reply:?}"),
+        }
+    }
+    drop(stream.shutdown(Shutdown::Both));
+    child.wait().unwrap();
+    let text = String::from_utf8(reply).unwrap();
+    let words: Vec<&str> = text.split('\0').collect();
+    // `flags` comes twice; the second counts.
+    let attributes: HashMap<&str, &str> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    let flags: u32 = attributes["flags"].parse().unwrap();
+    assert_eq!(
+        flags & FAILED,
+        0,
+        "trivial-rewrite cannot resolve {sender:?}: {text:?}"
+    );
+    let next_hop = attributes["nexthop"];
+    (next_hop != ELSEWHERE).then(|| next_hop.to_owned())
+}

@@ -1,0 +1,1551 @@
+//! Promise: `postmapd import` writes files and settings that answer as Postfix's own tables do, or writes nothing.
+//!
+//! The judge of next hops is Postfix's trivial-rewrite(8): it is asked with the old tables, and then with main.cf as
+//! `postmapd postconf --commands` makes it and a server running on the imported folder. The judge of passwords is
+//! `postmap -q`, asked for the keys in the order of smtp(8), and a real delivery.
+//!
+//! Where the answers differ on purpose (`postmapd import --help`): a sender without a next hop gets no credentials. And
+//! an address that has quotes in itself (`"\"ann\""@one.test`) does not find the key `"ann"@one.test`, which an
+//! administrator wrote for somebody else; that key is left out, and said.
+
+use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, SETTINGS, Setup, finish};
+use crate::harness::postfix;
+use crate::harness::resolver::Resolver;
+use crate::harness::smtp_server::{self, Auth, Journal, Login};
+use crate::same_as_postmap::quoted;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestRunner};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+const RELAYS: &str = "sender_dependent_relayhost_maps";
+const PASSWORDS: &str = "smtp_sasl_password_maps";
+const ENVIRONMENT: &str = "postmapd.env";
+
+/// In every password whose secrecy is at stake.
+const WORD: &str = "CANARY";
+
+/// The types that are built from a source text, and the one that is read as it is.
+const TYPES: [&str; 5] = ["hash", "btree", "lmdb", "cdb", "texthash"];
+
+/// An existing Postfix: its configuration directory and its tables. Nothing of it runs.
+struct Old {
+    folder: tempfile::TempDir,
+    parameters: BTreeMap<String, String>,
+    tables: usize,
+}
+
+impl Old {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("postmapd-import-")
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .unwrap();
+        for name in ["etc", "spool", "data"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        fs::copy(
+            "/usr/share/postfix/master.cf.dist",
+            folder.path().join("etc/master.cf"),
+        )
+        .expect("Debian's master.cf: apt-get install postfix");
+        let old = Self {
+            parameters: BTreeMap::new(),
+            tables: 0,
+            folder,
+        };
+        let path = |name: &str| old.path(name).display().to_string();
+        let (queue, data) = (path("spool"), path("data"));
+        old.set("compatibility_level", "3.6")
+            .set("queue_directory", &queue)
+            .set("data_directory", &data)
+            .set("myhostname", "mta.test")
+            .set("mydestination", "local.test, localhost")
+            .set("myorigin", "$myhostname")
+            .set("inet_interfaces", "127.0.0.1")
+            .set("recipient_delimiter", "+")
+            .set("smtp_sender_dependent_authentication", "yes")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn etc(&self) -> PathBuf {
+        self.path("etc")
+    }
+
+    /// Sets a parameter of main.cf.
+    fn set(mut self, parameter: &str, value: &str) -> Self {
+        self.parameters.insert(parameter.to_owned(), value.to_owned());
+        let lines: Vec<String> = self
+            .parameters
+            .iter()
+            .map(|(name, value)| format!("{name} = {value}\n"))
+            .collect();
+        fs::write(self.path("etc/main.cf"), lines.concat()).unwrap();
+        age_configuration(&self.etc());
+        self
+    }
+
+    fn value(&self, parameter: &str) -> &str {
+        self.parameters.get(parameter).map_or("", String::as_str)
+    }
+
+    /// Writes a source text, builds what this type needs, and names it as main.cf does.
+    fn table(&mut self, kind: &str, text: &str) -> String {
+        self.tables += 1;
+        let source = self.path(&format!("table-{}", self.tables));
+        fs::write(&source, text).unwrap();
+        age(&source, 60);
+        let name = format!("{kind}:{}", source.display());
+        if kind != "texthash" {
+            let built = finish(Command::new("postmap").arg("-c").arg(self.etc()).arg(&name), b"");
+            assert_eq!(built.code, Some(0), "postmap {name}: {}", built.stderr);
+        }
+        name
+    }
+
+    /// Adds a table at the end of a list.
+    fn with(mut self, parameter: &str, kind: &str, text: &str) -> Self {
+        let table = self.table(kind, text);
+        let list = [self.value(parameter), &table].join(" ");
+        self.set(parameter, list.trim())
+    }
+
+    fn relays(self, kind: &str, text: &str) -> Self {
+        self.with(RELAYS, kind, text)
+    }
+
+    fn passwords(self, kind: &str, text: &str) -> Self {
+        self.with(PASSWORDS, kind, text)
+    }
+
+    /// The tables of a list. None of the tests has a blank in a name.
+    fn list(&self, parameter: &str) -> Vec<&str> {
+        self.value(parameter).split_whitespace().collect()
+    }
+
+    fn resolver(&self) -> Resolver {
+        Resolver {
+            config_directory: self.etc(),
+            queue_directory: self.path("spool"),
+            overrides: Vec::new(),
+        }
+    }
+
+    /// `postmapd import -c … ARGUMENTS`.
+    fn run_import(&self, setup: &Setup, arguments: &[&str]) -> Finished {
+        let mut command = setup.command("import");
+        finish(command.arg("-c").arg(self.etc()).args(arguments), b"")
+    }
+
+    /// The same, into a new folder, where it has to succeed. What it says comes with it.
+    #[track_caller]
+    fn import(&self) -> (Setup, Finished) {
+        let setup = Setup::new();
+        let finished = self.run_import(&setup, &[]);
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        (with_environment(setup), finished)
+    }
+
+    /// Fails where it is not refused, where anything is written, or where a password is said; returns what is said.
+    #[track_caller]
+    fn refused(&self, setup: &Setup, arguments: &[&str]) -> String {
+        let before = snapshot(setup.dir());
+        let finished = self.run_import(setup, arguments);
+        let said = format!("{}{}", finished.stdout, finished.stderr);
+        assert_eq!(finished.code, Some(1), "{:?}: {said}", self.parameters);
+        assert_eq!(snapshot(setup.dir()), before, "{said}");
+        assert!(
+            !said.contains(WORD),
+            "{:?}: a password is said: {said}",
+            self.parameters
+        );
+        assert!(!finished.stderr.is_empty());
+        said
+    }
+
+    /// The next hops with the imported folder served, and main.cf changed as postmapd says.
+    #[track_caller]
+    fn next_hops_after(&self, imported: Setup, senders: &[String]) -> Vec<Option<String>> {
+        let etc = self.path("etc-after");
+        drop(fs::remove_dir_all(&etc));
+        fs::create_dir(&etc).unwrap();
+        for name in ["main.cf", "master.cf"] {
+            fs::copy(self.etc().join(name), etc.join(name)).unwrap();
+        }
+        let daemon = Daemon::start(imported);
+        let mut command = daemon.setup().command("postconf");
+        command.args(["--commands", "--listen", daemon.endpoint(0), "-c"]);
+        age_configuration(&etc);
+        let printed = finish(command.arg(&etc), b"");
+        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        // Each waits while the one before has just changed main.cf.
+        let older = format!("touch -d '1 minute ago' {}\n", etc.join("main.cf").display());
+        let script = printed
+            .stdout
+            .replace("\npostconf", &format!("\n{older}postconf"));
+        let ran = finish(Command::new("sh").args(["-eu", "-c", &script]), b"");
+        assert_eq!(ran.code, Some(0), "{}\n{}", printed.stdout, ran.stderr);
+        age_configuration(&etc);
+        let after = Resolver {
+            config_directory: etc,
+            ..self.resolver()
+        };
+        after.next_hops(senders)
+    }
+
+    /// Imports it, and compares the next hop of each sender.
+    #[track_caller]
+    fn compare(&self, senders: &[&str]) {
+        let (imported, _) = self.import();
+        self.compare_with(imported, senders);
+    }
+
+    #[track_caller]
+    fn compare_with(&self, imported: Setup, senders: &[&str]) {
+        let senders: Vec<String> = senders.iter().map(|sender| (*sender).to_owned()).collect();
+        let before = self.resolver().next_hops(&senders);
+        let map = fs::read_to_string(imported.dir().join(RELAYMAP)).unwrap();
+        let after = self.next_hops_after(imported, &senders);
+        let differences: Vec<String> = senders
+            .iter()
+            .zip(before.iter().zip(&after))
+            .filter(|(_, (before, after))| before != after)
+            .map(|(sender, (before, after))| format!("<{sender}>: {before:?} before, {after:?} after"))
+            .collect();
+        assert!(
+            differences.is_empty(),
+            "{:?}\n{}\nwith this relay map:\n{map}",
+            self.parameters,
+            differences.join("\n")
+        );
+        assert!(
+            before.iter().any(Option::is_some),
+            "no sender has a next hop at all: {senders:?}"
+        );
+    }
+
+    /// The keys that these tables have, each with what the first that has it answers.
+    fn ask(&self, parameter: &str, keys: &BTreeSet<String>) -> HashMap<String, String> {
+        let lines: Vec<String> = keys.iter().map(|key| format!("{key}\n")).collect();
+        let mut answers = HashMap::new();
+        for table in self.list(parameter) {
+            let mut command = Command::new("postmap");
+            command.arg("-c").arg(self.etc()).args(["-q", "-", table]);
+            let asked = finish(&mut command, lines.concat().as_bytes());
+            assert!(
+                matches!(asked.code, Some(0 | 1)) && !asked.stderr.contains("fatal"),
+                "{command:?}: {}",
+                asked.stderr
+            );
+            for (key, value) in asked.stdout.lines().map(|line| line.split_once('\t').unwrap()) {
+                answers.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+            }
+        }
+        answers
+    }
+}
+
+/// Sets the time of the last change back.
+fn age(path: &Path, seconds: u64) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(seconds))
+        .unwrap();
+}
+
+/// Postfix waits while one of its files is younger than a second, so it gets older ones.
+fn age_configuration(etc: &Path) {
+    for name in ["main.cf", "master.cf"] {
+        age(&etc.join(name), 60);
+    }
+}
+
+/// With the variables that the import wrote.
+fn with_environment(setup: Setup) -> Setup {
+    let text = fs::read_to_string(setup.dir().join(ENVIRONMENT)).unwrap_or_default();
+    text.lines().fold(setup, |setup, line| {
+        let (name, value) = line.split_once('=').unwrap();
+        setup.env(name, value)
+    })
+}
+
+/// Every file of a folder: its text, its number, its last change and its mode.
+fn snapshot(folder: &Path) -> BTreeMap<String, (Vec<u8>, u64, SystemTime, u32)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| {
+            let metadata = entry.metadata().unwrap();
+            let text = if metadata.is_file() {
+                fs::read(entry.path()).unwrap()
+            } else {
+                Vec::new()
+            };
+            let name = entry.file_name().into_string().unwrap();
+            (
+                name,
+                (
+                    text,
+                    metadata.ino(),
+                    metadata.modified().unwrap(),
+                    metadata.mode(),
+                ),
+            )
+        })
+        .collect()
+}
+
+/// What `postmapd query MAP -` answers for these keys.
+#[track_caller]
+fn query(setup: &Setup, map: &str, keys: &BTreeSet<String>) -> HashMap<String, String> {
+    let lines: Vec<String> = keys.iter().map(|key| format!("{key}\n")).collect();
+    let asked = finish(setup.command("query").args([map, "-"]), lines.concat().as_bytes());
+    assert!(matches!(asked.code, Some(0 | 1)), "{}", asked.stderr);
+    let answers = asked.stdout.lines().map(|line| line.split_once('\t').unwrap());
+    answers
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn set(keys: &[&str]) -> BTreeSet<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}
+
+#[track_caller]
+fn text(setup: &Setup, name: &str) -> String {
+    fs::read_to_string(setup.dir().join(name)).unwrap()
+}
+
+#[track_caller]
+fn mode(setup: &Setup, name: &str) -> u32 {
+    setup.dir().join(name).metadata().unwrap().mode() & 0o7777
+}
+
+// Sameness.
+
+/// Everything that a table may hold, spread over tables of all types, with keys that several of them have.
+fn every_type(old: Old) -> Old {
+    old.relays(
+        "hash",
+        "@one.test [hash.one]:587\nBoss@One.Test [hash.boss]\n@free.test DUNNO\nann@free.test [ann.free]:2525\n\
+         @long.test [a.test]:25,\n  [b.test]:26\n",
+    )
+    .relays(
+        "btree",
+        "@one.test [btree.one]\nann+news@one.test [ann.news]:587\nbob@one.test dunno\n\"john doe\"@two.test [john.two]\n",
+    )
+    .relays(
+        "lmdb",
+        "<> [bounces.test]\n@two.test host.two:submission\nclerk [clerk.local]\nBOSS@one.test [lmdb.boss]\n",
+    )
+    .relays("cdb", "@cdb.test cdb.test\n\"a\\\"b\"@cdb.test [quote.cdb]\n\"x@y\"@cdb.test [at.cdb]\n@local.test [local.domain]\n")
+    .relays("texthash", "@Straße.test [str]:25\n<> [never.test]\n@[192.0.2.1] [literal.test]\ncarl@two.test DuNnO\n@one.test [text.one]\n")
+}
+
+const SENDERS: [&str; 40] = [
+    "",
+    "somebody@one.test",
+    "Somebody@ONE.TEST",
+    "somebody+x@one.test",
+    "boss@one.test",
+    "BOSS+x@one.test",
+    "ann@one.test",
+    "ann+news@one.test",
+    "ANN+NEWS@one.test",
+    "ann+other@one.test",
+    "bob@one.test",
+    "bob+x@one.test",
+    "x@free.test",
+    "ann@free.test",
+    "ann+x@FREE.test",
+    "x@long.test",
+    "john doe@two.test",
+    "John Doe+x@two.test",
+    "john@two.test",
+    "carl@two.test",
+    "carl+y@two.test",
+    "clerk@local.test",
+    "CLERK+x@local.test",
+    "clerk@mta.test",
+    "clerk@localhost",
+    "clerk@one.test",
+    "somebody@local.test",
+    "somebody@mta.test",
+    "a\"b@cdb.test",
+    "a\"b+x@cdb.test",
+    "x@y@cdb.test",
+    "anybody@cdb.test",
+    "x@straße.test",
+    "x@STRASSE.test",
+    "x@[192.0.2.1]",
+    "x@unknown.test",
+    "postmaster@one.test",
+    "postmaster+x@two.test",
+    "+x@one.test",
+    "x@sub.one.test",
+];
+
+#[test]
+fn each_sender_keeps_its_next_hop_with_tables_of_every_type_in_one_list() {
+    every_type(Old::new()).compare(&SENDERS);
+}
+
+#[test]
+fn each_sender_keeps_its_next_hop_beside_a_relayhost() {
+    for relayhost in ["[default.test]:587", "default.test", "[d1.test]:25, [d2.test]:26"] {
+        every_type(Old::new())
+            .set("relayhost", relayhost)
+            .compare(&SENDERS);
+    }
+}
+
+#[test]
+fn each_type_of_table_alone_gives_the_same_files() {
+    let mut files = BTreeSet::new();
+    for kind in TYPES {
+        let old = Old::new()
+            .relays(
+                kind,
+                "@Two.test [r2]\nann@one.test [r1]:587\n@one.test DUNNO\n\"a b\"@one.test r3\n<> [r4]\n",
+            )
+            .passwords(
+                kind,
+                "[R1]:587 u1:p1\nr2 u2:p:2\nann@one.test u3:p 3 # not a comment\n",
+            );
+        let (imported, _) = old.import();
+        files.insert((text(&imported, RELAYMAP), text(&imported, CREDENTIALS)));
+    }
+    assert_eq!(files.len(), 1, "{files:#?}");
+    assert_eq!(files.first().unwrap().0.lines().count(), 5, "{files:#?}");
+    assert_eq!(files.first().unwrap().1.lines().count(), 3, "{files:#?}");
+}
+
+#[test]
+fn an_extension_begins_where_it_began() {
+    let table = "@one.test [one]\nann@one.test [ann]\nann+x@one.test [plus]\nann-x@one.test [minus]\n\
+                 bob-y+z@one.test [both]\nowner@one.test [owner]\nlist@one.test [list]\npostmaster@one.test [pm]\n";
+    let senders = [
+        "ann@one.test",
+        "ann+x@one.test",
+        "ann-x@one.test",
+        "ann+y@one.test",
+        "ann-y@one.test",
+        "ann-y+z@one.test",
+        "ann+y-z@one.test",
+        "bob-y+z@one.test",
+        "bob@one.test",
+        "owner-list@one.test",
+        "list-request@one.test",
+        "postmaster+x@one.test",
+        "postmaster-x@one.test",
+        "ann+@one.test",
+        "-x@one.test",
+    ];
+    for delimiters in ["+", "-", "", "+-", "-+", "=", "#", "\\"] {
+        let old = Old::new()
+            .set("recipient_delimiter", delimiters)
+            .relays("hash", table);
+        old.compare(&senders);
+    }
+}
+
+#[test]
+fn a_key_without_a_domain_goes_on_for_the_senders_of_postfixs_own_domains() {
+    Old::new()
+        .relays(
+            "hash",
+            "clerk [clerk]\nclerk+x [clerk.x]\njohn.doe [john.doe]\nkate+y [kate.y]\nkate@local.test [kate.full]\n\
+             @local.test [domain]\nboss DUNNO\n\"a b\" [blank]\n",
+        )
+        .relays("btree", "clerk+x@mta.test [full.x]\nBoss@mta.test [boss.mta]\nclerk [second]\n")
+        .compare(&[
+            "clerk@local.test",
+            "Clerk+X@local.test",
+            "clerk+z@local.test",
+            "clerk+x@mta.test",
+            "clerk@mta.test",
+            "john.doe@local.test",
+            "John.Doe+x@mta.test",
+            "john.doe@one.test",
+            "kate+y@local.test",
+            "kate+y@mta.test",
+            "kate@mta.test",
+            "boss@local.test",
+            "boss@mta.test",
+            "a b@local.test",
+            "a b+x@mta.test",
+            "other@local.test",
+            "clerk@other.test",
+        ]);
+}
+
+#[test]
+fn own_domains_are_also_those_in_files() {
+    let old = Old::new();
+    let origin = old.path("mailname");
+    let destinations = old.path("destinations");
+    fs::write(&origin, "origin.test\n").unwrap();
+    fs::write(&destinations, "# ours\nd1.test\n  d2.test\n").unwrap();
+    let old = old
+        .set("myorigin", &origin.display().to_string())
+        .set("mydestination", &format!("local.test {}", destinations.display()))
+        .relays("hash", "clerk [clerk]\n@local.test [local]\n");
+    old.compare(&[
+        "clerk@origin.test",
+        "clerk@local.test",
+        "clerk@d1.test",
+        "clerk@D2.test",
+        "clerk@mta.test",
+    ]);
+}
+
+#[test]
+fn own_domains_in_a_table_are_said_where_a_key_has_no_domain() {
+    let mut old = Old::new();
+    let domains = old.table("hash", "table.test x\n");
+    let old = old
+        .set("mydestination", &format!("local.test {domains}"))
+        .relays("hash", "clerk [clerk]\n");
+    let (imported, said) = old.import();
+    assert!(said.stderr.contains("mydestination"), "{}", said.stderr);
+    old.compare_with(imported, &["clerk@local.test", "clerk@mta.test"]);
+}
+
+#[test]
+fn the_null_sender_keeps_its_next_hop_however_its_key_is_written() {
+    let table = "@one.test [one]\nMAILER-DAEMON@one.test [daemon]\n";
+    for (key, entries) in [
+        ("", "<> [plain]\n"),
+        ("", "\"<>\" [quoted]\n"),
+        ("", "<> [plain]\n\"<>\" [quoted]\n"),
+        ("", ""),
+        ("nobody", "nobody [nobody]\n<> [never]\n"),
+        ("NoBody", "nobody [nobody]\n"),
+        ("nobody", "<> [never]\n\"<>\" [never]\n"),
+        ("mailer-daemon@one.test", ""),
+        ("bounces+x@one.test", "bounces@one.test [bounces]\n"),
+        ("bounces@one.test", "<> [never]\n"),
+    ] {
+        let mut old = Old::new().relays("hash", &[table, entries].concat());
+        if !key.is_empty() {
+            old = old.set("empty_address_relayhost_maps_lookup_key", key);
+        }
+        let (imported, said) = old.import();
+        let senders = ["", "x@one.test", "mailer-daemon@one.test"].map(ToOwned::to_owned);
+        let before = old.resolver().next_hops(&senders);
+        // postmapd knows it as `<>`, and says what to do about main.cf.
+        if !key.is_empty() {
+            assert!(
+                said.stderr.contains("empty_address_relayhost_maps_lookup_key"),
+                "{}",
+                said.stderr
+            );
+            old.parameters.remove("empty_address_relayhost_maps_lookup_key");
+            old = old.set("relayhost", "");
+        }
+        let map = text(&imported, RELAYMAP);
+        let after = old.next_hops_after(imported, &senders);
+        assert_eq!(after, before, "{key:?} with\n{entries}becomes\n{map}");
+    }
+}
+
+#[test]
+fn a_key_that_postfix_never_asks_for_answers_nobody() {
+    let old = Old::new()
+        .relays(
+            "hash",
+            "\"ann\"@one.test [needless]\nann@two.test [two]\n\"ann\"@two.test [needless]\n",
+        )
+        .relays(
+            "hash",
+            "\"a\\ b\"@one.test [needless]\na\\ c@one.test [backslash]\n@three.test [three]\n",
+        )
+        .relays(
+            "hash",
+            "\"d e\"@one.test [later]\none.test [bare.domain]\n[r]:25 [hop]\n",
+        );
+    let (imported, said) = old.import();
+    assert!(said.stderr.contains("left out"), "{}", said.stderr);
+    old.compare_with(
+        imported,
+        &[
+            "ann@one.test",
+            "ann@two.test",
+            "a b@one.test",
+            "a c@one.test",
+            "a\\ c@one.test",
+            "d e@one.test",
+            "x@one.test",
+            "x@three.test",
+        ],
+    );
+}
+
+#[test]
+fn overrides_in_master_cf_count() {
+    let mut old = Old::new()
+        .set("relayhost", "[main.test]")
+        .set("other_relays", "")
+        .relays("hash", "@one.test [main.one]\n")
+        .passwords("hash", "[main.one] u:main\n");
+    let relays = old.table("hash", "@one.test [rewrite.one]\n@two.test DUNNO\n");
+    let passwords = old.table("hash", "[rewrite.one] u:smtp\nx@one.test u:sender\n");
+    let old = old
+        .set("other_relays", &relays)
+        .set("smtp_sender_dependent_authentication", "no");
+    for assignment in [
+        "rewrite/unix/relayhost=[rewrite.test]:26".to_owned(),
+        format!("rewrite/unix/{RELAYS}=$other_relays"),
+        "rewrite/unix/recipient_delimiter=-".to_owned(),
+        format!("smtp/unix/{PASSWORDS}={passwords}"),
+        "smtp/unix/smtp_sender_dependent_authentication=yes".to_owned(),
+    ] {
+        let mut command = Command::new("postconf");
+        let done = finish(command.arg("-c").arg(old.etc()).args(["-P", &assignment]), b"");
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+    }
+    age_configuration(&old.etc());
+    let (imported, _) = old.import();
+    let senders = ["x@one.test", "x-y@one.test", "x@two.test", "x@three.test", ""].map(ToOwned::to_owned);
+    let overrides = [
+        ("relayhost", "[rewrite.test]:26"),
+        (RELAYS, &relays),
+        ("recipient_delimiter", "-"),
+    ];
+    let before = Resolver {
+        overrides: overrides
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
+        ..old.resolver()
+    }
+    .next_hops(&senders);
+    let keys = set(&["x@one.test", "x-y@one.test", "[rewrite.one]", "[main.one]"]);
+    let expected = [
+        ("x@one.test", "u:sender"),
+        ("x-y@one.test", "u:sender"),
+        ("[rewrite.one]", "u:smtp"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(query(&imported, "sasl", &keys), HashMap::from(expected));
+    // The wire form of the null sender is `<>`.
+    let asked: BTreeSet<String> = senders
+        .iter()
+        .map(|sender| if sender.is_empty() { "<>" } else { sender }.to_owned())
+        .collect();
+    let answers = query(&imported, "relayhost", &asked);
+    for (sender, before) in senders.iter().zip(before) {
+        let key = if sender.is_empty() { "<>" } else { sender };
+        assert_eq!(answers.get(key), before.as_ref(), "{sender}");
+    }
+}
+
+#[test]
+fn a_relative_path_begins_at_the_queue_directory_as_it_does_for_postfix() {
+    let old = Old::new();
+    fs::write(old.path("spool/relays"), "@one.test [one]\n").unwrap();
+    age(&old.path("spool/relays"), 60);
+    let mut command = Command::new("postmap");
+    command
+        .arg("-c")
+        .arg(old.etc())
+        .arg("hash:relays")
+        .current_dir(old.path("spool"));
+    assert_eq!(finish(&mut command, b"").code, Some(0));
+    let old = old.set(RELAYS, "hash:relays");
+    old.compare(&["x@one.test"]);
+}
+
+// Passwords.
+
+#[test]
+fn each_next_hop_and_host_keeps_its_credentials() {
+    let lines = [
+        ("[relay1.test]:587", "user:pass:with:colons"),
+        ("Relay1.Test", "user:with blanks  and\ttabs # and no comment"),
+        ("[192.0.2.1]:2525", "user:quo\"tes' and \\ backslash %20 $HOME"),
+        ("192.0.2.2", "user:größe"),
+        ("[IPv6:2001:db8::1]:25", "user:"),
+        ("relay.nocolon", "user-alone"),
+        ("[relay3.test]", "first:1"),
+        ("dotless", "dotless:1"),
+        ("relay.dunno", "DUNNO"),
+    ];
+    let source: Vec<String> = lines
+        .iter()
+        .map(|(key, value)| format!("{key}  {value}\n"))
+        .collect();
+    for kinds in TYPES.iter().zip(TYPES.iter().rev()) {
+        let old = Old::new()
+            .passwords(kinds.0, &source.concat())
+            .passwords(kinds.1, "[relay3.test] second:2\n[only.second] second:3\n");
+        let (imported, _) = old.import();
+        let mut keys: BTreeSet<String> = lines.iter().map(|(key, _)| (*key).to_owned()).collect();
+        keys.extend(
+            [
+                "[only.second]",
+                "[RELAY1.test]:587",
+                "relay1.test:587",
+                "relay1.test",
+                "2001:db8::1",
+            ]
+            .map(Into::into),
+        );
+        let mut before = old.ask(PASSWORDS, &keys);
+        assert_eq!(before.len(), lines.len() + 3, "{before:?}");
+        // Without a colon it is a user without a password for smtp(8), too.
+        for value in before.values_mut().filter(|value| !value.contains(':')) {
+            value.push(':');
+        }
+        assert_eq!(query(&imported, "sasl", &keys), before, "{kinds:?}");
+    }
+}
+
+#[test]
+fn a_password_of_a_user_without_a_domain_goes_on_for_the_senders_of_postfixs_own_domains() {
+    let old = Old::new()
+        .relays(
+            "hash",
+            "@local.test [relay.test]\n@mta.test [relay.test]\n@one.test [relay.test]\n",
+        )
+        .passwords(
+            "hash",
+            "clerk c:1\n@local.test d:1\nboss@local.test b:1\nboss b:2\nrelay.test r:1\n",
+        );
+    let (imported, _) = old.import();
+    let keys = set(&[
+        "clerk@local.test",
+        "Clerk+x@mta.test",
+        "clerk@one.test",
+        "boss+y@local.test",
+        "boss@mta.test",
+        "x@local.test",
+        "relay.test",
+        "x@mta.test",
+    ]);
+    let expected = [
+        ("clerk@local.test", "c:1"),
+        ("Clerk+x@mta.test", "c:1"),
+        ("boss+y@local.test", "b:1"),
+        ("boss@mta.test", "b:2"),
+        ("x@local.test", "d:1"),
+        ("relay.test", "r:1"),
+    ];
+    let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(query(&imported, "sasl", &keys), HashMap::from(expected));
+}
+
+#[test]
+fn without_authentication_by_sender_the_keys_of_senders_are_left_out_and_said() {
+    for off in ["no", "No", ""] {
+        let mut old = Old::new().relays("hash", "@one.test [relay.test]\n").passwords(
+            "hash",
+            "x@one.test u:CANARY1\n@one.test u:CANARY2\n[relay.test] u:hop\n",
+        );
+        old.parameters.remove("smtp_sender_dependent_authentication");
+        let old = match off {
+            "" => old.set("relayhost", ""),
+            off => old.set("smtp_sender_dependent_authentication", off),
+        };
+        let (imported, said) = old.import();
+        let credentials = text(&imported, CREDENTIALS);
+        assert_eq!(credentials.trim_end(), "[relay.test]\tu:hop");
+        for key in ["x@one.test", ": @one.test"] {
+            assert!(said.stderr.contains(key), "{}", said.stderr);
+        }
+        assert!(
+            said.stderr.contains("smtp_sender_dependent_authentication") && !said.stderr.contains(WORD),
+            "{}",
+            said.stderr
+        );
+    }
+    let old = Old::new()
+        .set("smtp_sender_dependent_authentication", "YES")
+        .passwords("hash", "x@one.test u:sender\n");
+    let (imported, said) = old.import();
+    assert_eq!(text(&imported, CREDENTIALS), "x@one.test\tu:sender\n");
+    assert_eq!(said.stderr, "");
+}
+
+/// A real Postfix delivers before and after, through the same relays with the same logins.
+#[test]
+fn mail_leaves_by_the_same_relays_with_the_same_logins() {
+    let journal = Journal::default();
+    let server = |name, last| {
+        smtp_server::Setup::new(name, Ipv4Addr::new(127, 0, 0, last))
+            .auth(Auth::Offered)
+            .journal(&journal)
+            .start()
+            .unwrap()
+    };
+    let (one, two, default) = (server("one", 2), server("two", 3), server("default", 4));
+    let setup = postfix::Setup::new().unwrap();
+    let etc = setup.root().join("etc");
+    let write = |name: &str, text: String| {
+        let path = setup.root().join(name);
+        fs::write(&path, text).unwrap();
+        age(&path, 60);
+        path.display().to_string()
+    };
+    let relays = write("relays", format!("@one.test {}\n", one.next_hop()));
+    let more = write(
+        "more",
+        format!(
+            "boss@one.test {}\n\"john doe\"@two.test {1}\n@one.test [127.0.0.1]:1\n<> {1}\n@free.test DUNNO\n",
+            two.next_hop(),
+            two.next_hop()
+        ),
+    );
+    let passwords = write(
+        "passwords",
+        format!(
+            "@one.test sender:p w:1\n127.0.0.3 host:2\n{} hop:never\n{} default:3\nboss@one.test boss:4\n",
+            two.next_hop(),
+            default.next_hop()
+        ),
+    );
+    let relayhost = default.next_hop();
+    let parameters = [
+        (RELAYS, format!("proxy:hash:{relays}, texthash:{more}")),
+        (PASSWORDS, format!("proxy:btree:{passwords}")),
+        ("relayhost", relayhost),
+        ("smtp_sender_dependent_authentication", "yes".to_owned()),
+    ];
+    let setup = parameters
+        .iter()
+        .fold(setup, |setup, (name, value)| setup.set(name, value));
+    fs::write(etc.join("main.cf"), "compatibility_level = 3.6\n").unwrap();
+    for table in [format!("hash:{relays}"), format!("btree:{passwords}")] {
+        let built = finish(Command::new("postmap").arg("-c").arg(&etc).arg(&table), b"");
+        assert_eq!(built.code, Some(0), "{}", built.stderr);
+    }
+    let mut postfix = setup.start().unwrap();
+    let senders = [
+        "somebody@one.test",
+        "Boss+x@one.test",
+        "\"john doe\"@two.test",
+        "x@free.test",
+        "x@unknown.test",
+        "",
+    ];
+    let deliver = |postfix: &postfix::Postfix, round: &str| -> Vec<(String, Option<Login>)> {
+        let recipients: Vec<String> = (0..senders.len())
+            .map(|number| format!("{round}-{number}@elsewhere.test"))
+            .collect();
+        for (sender, recipient) in senders.iter().zip(&recipients) {
+            postfix.send(sender, recipient).unwrap();
+        }
+        let arrivals = recipients.iter().map(|recipient| {
+            let mail = journal.mail_to(recipient, postfix::DEADLINE);
+            let mail = mail.unwrap_or_else(|| panic!("the mail to {recipient} does not arrive"));
+            (mail.server, mail.login)
+        });
+        arrivals.collect()
+    };
+    let before = deliver(&postfix, "before");
+    assert_eq!(
+        before
+            .iter()
+            .map(|(server, login)| (server.as_str(), login.as_ref().map_or("", |login| &login.user)))
+            .collect::<Vec<_>>(),
+        [
+            ("one", "sender"),
+            ("two", "boss"),
+            ("two", "host"),
+            ("default", "default"),
+            ("default", "default"),
+            ("two", "host")
+        ]
+    );
+    let imported = Setup::new();
+    let import = finish(imported.command("import").arg("-c").arg(&etc), b"");
+    assert_eq!(import.code, Some(0), "{}", import.stderr);
+    let daemon = Daemon::start(with_environment(imported));
+    let endpoint = daemon.endpoint(0);
+    let maps = ["relayhost", "sasl"].map(|map| format!("{endpoint}:{map}"));
+    postfix
+        .set(&[("relayhost", ""), (RELAYS, &maps[0]), (PASSWORDS, &maps[1])])
+        .unwrap();
+    assert_eq!(deliver(&postfix, "after"), before);
+}
+
+// Any tables.
+
+/// The extension's place, as `split_addr(3)` has it.
+fn stripped(address: &str, delimiters: &str) -> Option<String> {
+    let (local, domain) = address.rsplit_once('@')?;
+    let lower = local.to_lowercase();
+    let is_list = lower.starts_with("owner-") || lower.ends_with("-request");
+    if lower == "postmaster" || delimiters.contains('-') && is_list {
+        return None;
+    }
+    let at = local.find(|c| delimiters.contains(c)).filter(|&at| at > 0)?;
+    Some(format!("{}@{domain}", &local[..at]))
+}
+
+const OWN_DOMAINS: [&str; 3] = ["local.test", "localhost", "mta.test"];
+
+/// The keys that Postfix asks for a sender in internal form, in their order (`mail_addr_find(3)`).
+fn keys_of(address: &str, delimiters: &str) -> Vec<String> {
+    if address.is_empty() {
+        return vec!["\"<>\"".into(), "<>".into()];
+    }
+    let forms = [Some(address.to_owned()), stripped(address, delimiters)];
+    let forms: Vec<String> = forms.into_iter().flatten().collect();
+    let mut keys: Vec<String> = forms
+        .iter()
+        .flat_map(|form| [quoted(form), form.clone()])
+        .collect();
+    let domain = address.rsplit_once('@').unwrap().1;
+    if OWN_DOMAINS.contains(&domain.to_lowercase().as_str()) {
+        for form in &forms {
+            let both = [quoted(form), form.clone()];
+            keys.extend(both.map(|form| form.rsplit_once('@').unwrap().0.to_owned()));
+        }
+    }
+    keys.push(format!("@{domain}"));
+    keys
+}
+
+const LOCALS: [&str; 15] = [
+    "ann",
+    "Ann",
+    "ann+x",
+    "ann-x",
+    "bob",
+    "bob+x-y",
+    "BOB-y",
+    "a b",
+    "A b+x",
+    "\"ann\"",
+    "\"a b\"",
+    "owner-ann",
+    "postmaster+x",
+    "straße",
+    "STRASSE",
+];
+
+const DOMAINS: [&str; 5] = ["one.test", "ONE.test", "two.test", "local.test", "mta.test"];
+
+/// A key as a source text may have it: quoted where that keeps it one key.
+fn source_key() -> impl Strategy<Value = String> {
+    let blank = |local: &str| local.replace("a b", "\"a b\"").replace("A b+x", "\"A b+x\"");
+    let local = select(LOCALS.to_vec()).prop_map(move |local| {
+        if local.starts_with('"') {
+            local.to_owned()
+        } else {
+            blank(local)
+        }
+    });
+    let domain = select(DOMAINS.to_vec());
+    prop_oneof![
+        6 => (local.clone(), domain.clone()).prop_map(|(local, domain)| format!("{local}@{domain}")),
+        3 => domain.prop_map(|domain| format!("@{domain}")),
+        2 => local,
+        1 => select(vec!["<>", "\"<>\"", "<>@one.test"]).prop_map(ToOwned::to_owned),
+    ]
+}
+
+fn sender() -> impl Strategy<Value = String> {
+    // Nobody has quotes in the address itself (`"\"ann\""@one.test`), and such a key is left out.
+    let locals: Vec<&str> = LOCALS
+        .into_iter()
+        .filter(|local| !local.starts_with('"'))
+        .collect();
+    let some = (select(locals), select(DOMAINS.to_vec()));
+    prop_oneof![
+        30 => some.prop_map(|(local, domain)| format!("{local}@{domain}")),
+        1 => Just(String::new()),
+    ]
+}
+
+/// A type, by its number, and a source text. Postfix's daemons refuse a `texthash:` with two lines for one key, which
+/// `postmap -q` does not.
+fn table_of(
+    key: impl Strategy<Value = String>,
+    values: Vec<&'static str>,
+) -> impl Strategy<Value = (usize, String)> {
+    let lines = prop::collection::vec((key, select(values)), 0..14);
+    (0..TYPES.len(), lines).prop_map(|(kind, mut lines)| {
+        let mut seen = BTreeSet::new();
+        lines.retain(|(key, _)| {
+            let is_new = seen.insert(key.to_lowercase().replace('ß', "ss"));
+            is_new || TYPES[kind] != "texthash"
+        });
+        let lines: Vec<String> = lines
+            .iter()
+            .map(|(key, value)| format!("{key}\t{value}\n"))
+            .collect();
+        (kind, lines.concat())
+    })
+}
+
+#[test]
+fn any_tables_answer_as_before() {
+    let hosts = ["[r1.test]:587", "r1.test", "R2.test", "[r2.test]", "r3.test:25"];
+    let password_key = || {
+        prop_oneof![
+            2 => source_key(),
+            1 => select(hosts.to_vec()).prop_map(ToOwned::to_owned),
+        ]
+    };
+    let next_hops = vec![
+        "[r1.test]:587",
+        "[r2.test]",
+        "r3.test:25",
+        "[r1.test], r2.test",
+        "DUNNO",
+        "dunno",
+    ];
+    let credentials = vec!["u1:p1", "u2:p:2", "u3:", "alone", "u4: b l #a"];
+    let strategy = (
+        (
+            table_of(source_key(), next_hops.clone()),
+            table_of(source_key(), next_hops),
+        ),
+        (
+            table_of(password_key(), credentials.clone()),
+            table_of(password_key(), credentials),
+        ),
+        select(vec!["+", "-", "", "+-"]),
+        select(vec!["", "[default.test]:25"]),
+        prop::collection::vec(sender(), 40),
+    );
+    let config = Config {
+        cases: 48,
+        max_shrink_iters: 60,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let result = TestRunner::new(config).run(
+        &strategy,
+        |(relays, passwords, delimiters, relayhost, senders)| {
+            let old = Old::new()
+                .set("recipient_delimiter", delimiters)
+                .set("relayhost", relayhost)
+                .relays(TYPES[relays.0.0], &relays.0.1)
+                .relays(TYPES[relays.1.0], &relays.1.1)
+                .passwords(TYPES[passwords.0.0], &passwords.0.1)
+                .passwords(TYPES[passwords.1.0], &passwords.1.1);
+            same_answers(&old, delimiters, relayhost, &senders, &hosts)
+        },
+    );
+    result.unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn same_answers(
+    old: &Old,
+    delimiters: &str,
+    relayhost: &str,
+    senders: &[String],
+    hosts: &[&str],
+) -> Result<(), TestCaseError> {
+    let (imported, _) = old.import();
+    let mut keys: BTreeSet<String> = senders
+        .iter()
+        .flat_map(|sender| keys_of(sender, delimiters))
+        .collect();
+    keys.extend(hosts.iter().map(|host| (*host).to_owned()));
+    let relays = old.ask(RELAYS, &keys);
+    let passwords = old.ask(PASSWORDS, &keys);
+    let first = |answers: &HashMap<String, String>, sender: &str| {
+        let mut keys = keys_of(sender, delimiters).into_iter();
+        keys.find_map(|key| answers.get(&key).cloned())
+    };
+    let default = (!relayhost.is_empty()).then(|| relayhost.to_owned());
+    let expected: Vec<Option<String>> = senders
+        .iter()
+        .map(|sender| {
+            first(&relays, sender)
+                .filter(|value| !value.eq_ignore_ascii_case("dunno"))
+                .or_else(|| default.clone())
+        })
+        .collect();
+    // The order of the keys is Postfix's own.
+    prop_assert_eq!(&old.resolver().next_hops(&senders[..2]), &expected[..2]);
+    let wire = |sender: &str| {
+        if sender.is_empty() {
+            ["\"<>\"".to_owned(), "<>".to_owned()]
+        } else {
+            [quoted(sender), sender.to_owned()]
+        }
+    };
+    let asked: BTreeSet<String> = senders.iter().flat_map(|sender| wire(sender)).collect();
+    let now = query(&imported, "relayhost", &asked);
+    for (sender, expected) in senders.iter().zip(&expected) {
+        // Postfix asks for the second form where the first is not found.
+        let [one, other] = wire(sender);
+        let answer = now.get(&one).or_else(|| now.get(&other));
+        prop_assert_eq!(answer, expected.as_ref(), "the next hop of <{}>", sender);
+    }
+    let with_colon = |value: &String| {
+        if value.contains(':') {
+            value.clone()
+        } else {
+            format!("{value}:")
+        }
+    };
+    let mut asked = asked;
+    asked.extend(hosts.iter().map(|host| (*host).to_owned()));
+    let now = query(&imported, "sasl", &asked);
+    for (sender, next_hop) in senders.iter().zip(&expected) {
+        // Not asked for, or withheld on purpose.
+        if sender.is_empty() || next_hop.is_none() {
+            continue;
+        }
+        let [one, other] = wire(sender);
+        let answer = now.get(&one).or_else(|| now.get(&other));
+        let expected = first(&passwords, sender).as_ref().map(with_colon);
+        prop_assert_eq!(answer, expected.as_ref(), "the password of <{}>", sender);
+    }
+    for host in hosts {
+        let expected = passwords.get(*host).map(with_colon);
+        prop_assert_eq!(now.get(*host), expected.as_ref(), "the password of {}", host);
+    }
+    Ok(())
+}
+
+// Refusals.
+
+/// A folder with files that nobody may touch.
+fn occupied() -> Setup {
+    Setup::new()
+        .relaymap("# by hand\n@kept.test [kept.test]\n")
+        .credentials("[kept.test] kept:CANARY-kept\n")
+        .settings("recipient_delimiter = \"+\"\n")
+        .file(ENVIRONMENT, "RELAY_PASSWORD=CANARY-env\n")
+}
+
+#[test]
+fn a_table_without_entries_to_read_is_refused() {
+    let tables = [
+        "regexp:/etc/relays",
+        "pcre:/etc/relays",
+        "cidr:/etc/relays",
+        "static:user:CANARY",
+        "static:{user:CANARY with blanks}",
+        "inline:{key={user:CANARY with blanks}}",
+        "inline:{ { @one.test = user:CANARY } }",
+        "socketmap:inet:127.0.0.1:1:relayhost",
+        "tcp:127.0.0.1:1",
+        "ldap:/etc/postfix/ldap.cf",
+        "mysql:/etc/postfix/mysql.cf",
+        "pipemap:{texthash:/x, static:CANARY}",
+        "unionmap:{static:CANARY}",
+        "randmap:{user:CANARY}",
+        "environ:CANARY",
+        "memcache:/x",
+        "proxy:static:user:CANARY",
+        "proxy:regexp:/etc/relays",
+        "proxy:proxy:static:user:CANARY",
+        "/etc/postfix/relays",
+        "user:CANARY",
+        "CANARY",
+        "hash:/nowhere/relays",
+        "texthash:/nowhere/relays",
+        "cdb:/nowhere/relays",
+        "hash:",
+        "fail:CANARY",
+    ];
+    let setup = occupied();
+    let mut old = Old::new();
+    let good = old.table("hash", "@one.test [one.test]\n");
+    for parameter in [RELAYS, PASSWORDS] {
+        for table in tables {
+            let old = Old::new().set(parameter, &format!("{good}, {table}"));
+            let said = old.refused(&setup, &["--force"]);
+            assert!(
+                said.contains(parameter) && said.contains("table 2") && said.contains("nothing is written"),
+                "{table}: {said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_value_at_which_smtp_exits_is_refused_and_its_key_is_named() {
+    let setup = occupied();
+    for value in [
+        "[host",
+        "host:badservice",
+        "host:0",
+        "[h]:99999",
+        ":25",
+        "[]",
+        "::1",
+        "smtp:[h]:25",
+        "[h]25",
+        "a..b",
+        "user@h",
+        "user:CANARY",
+        "[h]:25 CANARY:x",
+        ",",
+        "münchen.test",
+    ] {
+        let old = Old::new().relays("hash", &format!("@fine.test [fine]\n@wrong.test {value}\n"));
+        let said = old.refused(&setup, &["--force"]);
+        assert!(
+            said.contains("@wrong.test") && !said.contains("@fine.test"),
+            "{value}: {said}"
+        );
+        let old = Old::new().set("relayhost", value);
+        let said = old.refused(&setup, &["--force"]);
+        assert!(said.contains("relayhost"), "{value}: {said}");
+    }
+}
+
+#[test]
+fn credentials_without_a_user_are_refused_and_their_key_is_named() {
+    let setup = occupied();
+    for key in ["x@wrong.test", "[wrong.test]:587", "@wrong.test"] {
+        for value in [":CANARY", ":"] {
+            let old = Old::new().passwords("hash", &format!("[fine.test] u:CANARY\n{key} {value}\n"));
+            let said = old.refused(&setup, &["--force"]);
+            assert!(said.contains(key) && !said.contains("fine.test"), "{said}");
+        }
+    }
+}
+
+/// Postfix 3.9 and later; where an older one is installed, its postconf gets the line from here.
+#[test]
+fn another_sign_than_a_colon_before_the_password_is_refused() {
+    let old = Old::new().passwords("hash", "[one.test] user|CANARY\n");
+    let programs = old.path("programs");
+    fs::create_dir(&programs).unwrap();
+    let script = "#!/bin/sh\n/usr/sbin/postconf \"$@\"\n\
+        case \"$*\" in *' '-[PFmA]*) ;; *) echo 'smtp_sasl_password_result_delimiter = |' ;; esac\n";
+    fs::write(programs.join("postconf"), script).unwrap();
+    fs::set_permissions(programs.join("postconf"), fs::Permissions::from_mode(0o755)).unwrap();
+    let setup = occupied().env("PATH", format!("{}:/usr/sbin:/usr/bin:/bin", programs.display()));
+    let said = old.refused(&setup, &["--force"]);
+    assert!(said.contains("smtp_sasl_password_result_delimiter"), "{said}");
+}
+
+#[test]
+fn a_key_that_may_be_a_password_is_not_said() {
+    let setup = occupied();
+    for key in ["user:CANARY", "me@here.test:CANARY", "CANARY!"] {
+        let line = format!("{key} :x\n");
+        Old::new().passwords("hash", &line).refused(&setup, &["--force"]);
+        Old::new().relays("hash", &line).refused(&setup, &["--force"]);
+        let old = Old::new()
+            .set("smtp_sender_dependent_authentication", "no")
+            .set("mydestination", "")
+            .relays("hash", &format!("{key} [relay.test]\n"))
+            .passwords("hash", &format!("{key} u:CANARY\n"));
+        let (_, said) = old.import();
+        assert!(!said.stderr.contains(WORD), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn a_table_that_was_never_built_is_read_from_its_source_and_that_is_said() {
+    for kind in ["hash", "btree", "lmdb", "cdb"] {
+        let mut old = Old::new();
+        let source = old.table("texthash", "@one.test [one.test]\n");
+        let table = source.replace("texthash", kind);
+        let old = old.set(RELAYS, &table);
+        let (imported, said) = old.import();
+        assert_eq!(text(&imported, RELAYMAP), "@one.test\t[one.test]\n");
+        assert!(
+            said.stderr.contains("source") && said.stderr.contains("table 1"),
+            "{}",
+            said.stderr
+        );
+    }
+}
+
+#[test]
+fn a_table_that_is_older_than_its_source_is_refused() {
+    let setup = occupied();
+    for kind in ["hash", "btree", "lmdb", "cdb"] {
+        for parameter in [RELAYS, PASSWORDS] {
+            let mut old = Old::new();
+            let table = old.table(kind, "[one.test] one.test\n");
+            let source = old.path("table-1");
+            fs::write(&source, "[one.test] two.test\n").unwrap();
+            let index = old.path(&format!(
+                "table-1.{}",
+                if kind.ends_with("db") { kind } else { "db" }
+            ));
+            age(&index, 30);
+            let old = old.set(parameter, &format!("proxy:{table}"));
+            let said = old.refused(&setup, &["--force"]);
+            assert!(
+                said.contains("older") && said.contains(&format!("postmap {table}")),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_password_is_in_the_arguments_of_any_process() {
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let old = Old::new()
+        .relays("hash", "@one.test [one.test]\n")
+        .passwords("hash", "[one.test] u:CANARY1\n")
+        .passwords("cdb", "x@one.test u:CANARY2\n");
+    let setup = Setup::new();
+    let import = setup.command("import");
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-v", "-s", "100000", "-e", "trace=execve", "-o"])
+        .arg(trace.path())
+        .arg(import.get_program())
+        .args(import.get_args())
+        .arg("-c")
+        .arg(old.etc());
+    let finished = finish(&mut command, b"");
+    assert_eq!(
+        finished.code,
+        Some(0),
+        "{} (apt-get install strace)",
+        finished.stderr
+    );
+    let traced = fs::read_to_string(trace.path()).unwrap();
+    assert!(traced.contains("postmap\", \"-c\""), "{traced}");
+    for said in [&traced, &finished.stdout, &finished.stderr] {
+        assert!(!said.contains(WORD), "{said}");
+    }
+    assert_eq!(text(&setup, CREDENTIALS).matches(WORD).count(), 2);
+}
+
+#[test]
+fn where_one_file_cannot_be_written_none_is() {
+    let old = Old::new()
+        .set("relayhost", "[default.test]")
+        .set("recipient_delimiter", "-")
+        .relays("hash", "@one.test [one.test]\n")
+        .passwords("hash", "[one.test] u:CANARY\n");
+    for name in [RELAYMAP, CREDENTIALS, SETTINGS, ENVIRONMENT] {
+        let setup = Setup::new();
+        let is_read_first = name == SETTINGS;
+        fs::create_dir(setup.dir().join(name)).unwrap();
+        let before = snapshot(setup.dir());
+        let finished = old.run_import(&setup, &["--force"]);
+        assert!(
+            finished.code == Some(1) || is_read_first && finished.code == Some(2),
+            "{name}: {finished:?}"
+        );
+        assert_eq!(snapshot(setup.dir()), before, "{name}: {finished:?}");
+        assert!(!format!("{finished:?}").contains(WORD));
+        fs::remove_dir(setup.dir().join(name)).unwrap();
+        symlink("nowhere", setup.dir().join(name)).unwrap();
+        let finished = old.run_import(&setup, &["--force"]);
+        assert_ne!(finished.code, Some(0), "{name}: {finished:?}");
+        let names: Vec<_> = fs::read_dir(setup.dir())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names, [OsStr::new(name)], "{finished:?}");
+    }
+    let nowhere = Setup::new();
+    fs::remove_dir(nowhere.dir()).unwrap();
+    let finished = old.run_import(&nowhere, &[]);
+    assert_ne!(finished.code, Some(0), "{finished:?}");
+    assert!(!nowhere.dir().exists());
+}
+
+// The files that are there.
+
+fn something() -> Old {
+    Old::new()
+        .relays("hash", "@one.test [one.test]\n@two.test [two.test]\n")
+        .passwords("hash", "[one.test] u:CANARY1\n@two.test u:CANARY2\n")
+}
+
+#[test]
+fn files_with_entries_are_left_alone_without_force() {
+    let old = something();
+    for setup in [
+        Setup::new().relaymap("@kept.test [kept.test]\n"),
+        Setup::new().credentials("[kept.test] kept:CANARY\n"),
+        Setup::new().relaymap("wrong [\n"),
+    ] {
+        let said = old.refused(&setup, &[]);
+        assert!(said.contains("--force"), "{said}");
+        let finished = old.run_import(&setup, &["--force"]);
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        assert_eq!(
+            text(&setup, RELAYMAP),
+            "@one.test\t[one.test]\n@two.test\t[two.test]\n"
+        );
+        assert!(!text(&setup, CREDENTIALS).contains("kept"));
+    }
+    // Comments alone are no entries.
+    let setup = Setup::new().relaymap("# nothing yet\n\n").credentials("");
+    assert_eq!(old.run_import(&setup, &[]).code, Some(0));
+}
+
+#[test]
+fn a_dry_run_shows_what_would_change_masked_and_changes_nothing() {
+    let old = something()
+        .set("relayhost", "[default.test]:587")
+        .set("recipient_delimiter", "-");
+    let setup = Setup::new()
+        .relaymap("@gone.test [gone.test]\n@one.test [one.test]\n")
+        .credentials("[gone.test] kept:CANARY3\nuser:CANARY4\n@two.test\tu:CANARY2\n")
+        .settings("listen = \"socketmap:inet:127.0.0.1:10451\"\n")
+        .file(
+            ENVIRONMENT,
+            "RELAY_PASSWORD=CANARY5\nDEFAULT_RELAY_HOST=[old.test]\n",
+        );
+    let before = snapshot(setup.dir());
+    let finished = old.run_import(&setup, &["--dry-run"]);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert_eq!(snapshot(setup.dir()), before);
+    let said = format!("{}{}", finished.stdout, finished.stderr);
+    assert!(!said.contains(WORD), "{said}");
+    for line in [
+        "-@gone.test [gone.test]",
+        "+@two.test\t[two.test]",
+        "-[gone.test] ********",
+        "+[one.test]\t********",
+        "+recipient_delimiter = \"-\"",
+        "+DEFAULT_RELAY_HOST=[default.test]:587",
+    ] {
+        let line = line.replace('\t', " ");
+        let shown = finished
+            .stdout
+            .lines()
+            .any(|shown| shown.replace('\t', " ") == line);
+        assert!(shown, "{line:?} is not in\n{}", finished.stdout);
+    }
+    // An empty folder stays empty.
+    let setup = Setup::new();
+    assert_eq!(old.run_import(&setup, &["--dry-run"]).code, Some(0));
+    assert_eq!(snapshot(setup.dir()), BTreeMap::new());
+    // What would be refused is refused.
+    let wrong = Old::new().relays("hash", "@one.test [\n");
+    wrong.refused(&setup, &["--dry-run"]);
+}
+
+#[test]
+fn a_second_import_changes_nothing() {
+    let old = every_type(something())
+        .set("relayhost", "[default.test]")
+        .set("recipient_delimiter", "+-");
+    let setup = Setup::new().settings("# mine\nlisten = \"socketmap:inet:127.0.0.1:10451\"\n");
+    let first = old.run_import(&setup, &[]);
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    let before = snapshot(setup.dir());
+    assert_eq!(before.len(), 4, "{before:?}");
+    for arguments in [&[][..], &["--force"], &["--dry-run"]] {
+        let finished = old.run_import(&setup, arguments);
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        assert_eq!(snapshot(setup.dir()), before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn credentials_are_for_their_owner_alone() {
+    let old = something().set("relayhost", "[default.test]");
+    let (imported, _) = old.import();
+    assert_eq!(mode(&imported, CREDENTIALS), 0o600);
+    assert_eq!(mode(&imported, RELAYMAP), 0o644);
+    // A file that is there keeps its mode, as with `relay add-auth`; what others may read is said by `check`.
+    let setup = Setup::new().credentials("");
+    let path = setup.dir().join(CREDENTIALS);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(old.run_import(&setup, &[]).code, Some(0));
+    assert_eq!(mode(&setup, CREDENTIALS), 0o640);
+}
+
+#[test]
+fn the_imported_folder_passes_the_check() {
+    for relayhost in ["", "[127.0.0.1]:25"] {
+        let old = every_type(Old::new())
+            .set("relayhost", relayhost)
+            .set("recipient_delimiter", "+-")
+            .passwords(
+                "hash",
+                "[hash.one]:587 u:CANARY1\n@two.test u:CANARY2\n\"john doe\"@two.test alone\n",
+            );
+        let (imported, said) = old.import();
+        let checked = finish(&mut imported.command("check"), b"");
+        assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+        for text in [&said.stdout, &said.stderr, &checked.stdout, &checked.stderr] {
+            assert!(!text.contains(WORD), "{text}");
+        }
+    }
+}
+
+#[test]
+fn other_settings_stay_as_they_are() {
+    let old = something().set("recipient_delimiter", "\\");
+    let settings = "# mine\nlisten = [\"socketmap:inet:127.0.0.1:10451\"]\n\n[reload]\npoll = 5\n";
+    let setup = Setup::new().settings(settings);
+    let finished = old.run_import(&setup, &[]);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    let now = text(&setup, SETTINGS);
+    assert!(
+        now.contains("recipient_delimiter = \"\\\\\"") && now.contains(settings),
+        "{now}"
+    );
+    let checked = finish(&mut setup.command("check"), b"");
+    assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+}
+
+#[test]
+fn another_delimiter_in_the_settings_is_refused_with_what_to_do() {
+    let old = something().set("recipient_delimiter", "-");
+    for settings in [
+        "recipient_delimiter = \"+\"\n",
+        "listen = [\"socketmap:inet:127.0.0.1:10451\"]\n  recipient_delimiter=\"=\"\n",
+        "\"recipient_delimiter\" = \"+\"\n",
+        "'recipient_delimiter' = \"+\"\n",
+    ] {
+        let setup = Setup::new().settings(settings);
+        let said = old.refused(&setup, &["--force"]);
+        assert!(
+            said.contains("recipient_delimiter = \"-\"") && said.contains(SETTINGS),
+            "{said}"
+        );
+    }
+    for settings in ["recipient_delimiter = \"-\"\n", "# recipient_delimiter = \"+\"\n"] {
+        let setup = Setup::new().settings(settings);
+        let finished = old.run_import(&setup, &[]);
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        assert!(text(&setup, SETTINGS).contains(settings));
+    }
+    // The order does not matter, so there is nothing to change.
+    let setup = Setup::new().settings("recipient_delimiter = \"-+\"\n");
+    let old = old.set("recipient_delimiter", "+-");
+    let finished = old.run_import(&setup, &[]);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+}
+
+#[test]
+fn other_variables_in_the_environment_file_stay_as_they_are() {
+    let old = something().set("relayhost", "[default.test]:587");
+    let mine = "# mine\nRELAY_PASSWORD=CANARY\nPOSTMAPD_LOG=debug\n";
+    let setup = Setup::new().file(ENVIRONMENT, mine);
+    fs::set_permissions(setup.dir().join(ENVIRONMENT), fs::Permissions::from_mode(0o600)).unwrap();
+    let finished = old.run_import(&setup, &[]);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    let expected = format!("{mine}DEFAULT_RELAY_HOST=[default.test]:587\n");
+    assert_eq!(text(&setup, ENVIRONMENT), expected);
+    assert_eq!(mode(&setup, ENVIRONMENT), 0o600);
+    // Another default relay was meant by somebody.
+    let setup = Setup::new().file(ENVIRONMENT, "DEFAULT_RELAY_HOST=[other.test]\nPOSTMAPD_LOG=debug");
+    let said = old.refused(&setup, &[]);
+    assert!(
+        said.contains("--force") && said.contains("DEFAULT_RELAY_HOST"),
+        "{said}"
+    );
+    let finished = old.run_import(&setup, &["--force"]);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert_eq!(
+        text(&setup, ENVIRONMENT),
+        "DEFAULT_RELAY_HOST=[default.test]:587\nPOSTMAPD_LOG=debug\n"
+    );
+}
