@@ -6,6 +6,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match postmapd::cli::run() {
         Ok(code) => code,
+        Err(error) if error.is_broken_pipe() => error.exit_code(),
         Err(error) => {
             for line in error.to_string().lines() {
                 // Standard error may be closed; the exit code tells it all the same.

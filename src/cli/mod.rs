@@ -14,6 +14,7 @@ mod query;
 mod relay;
 mod serve;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -92,9 +93,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is only that nobody reads on, as in `postmapd check | head`.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::System { source, .. } if source.kind() == ErrorKind::BrokenPipe)
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
+        if self.is_broken_pipe() {
+            return ExitCode::from(BROKEN_PIPE);
+        }
         ExitCode::from(match self {
             Self::Settings { code, .. } => *code,
             Self::Bind(error) if error.is_transient() => EX_UNAVAILABLE,
@@ -120,6 +130,8 @@ impl Error {
     }
 }
 
+/// What a shell reports of a program that SIGPIPE ended.
+const BROKEN_PIPE: u8 = 141;
 /// An edit that is not made.
 const REFUSED: u8 = 1;
 /// Usage errors, as clap has them.

@@ -65,20 +65,20 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(Error::system("cannot start the runtime"))?;
-        runtime.block_on(serve(sources, settings))?;
+        runtime.block_on(serve(sources, settings, &findings))?;
         info!("stopped");
         Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn serve(sources: Sources, settings: Settings) -> Result<(), Error> {
+async fn serve(sources: Sources, settings: Settings, said: &Findings) -> Result<(), Error> {
     let watch_signal = |kind| signal(kind).map_err(Error::system("cannot watch for signals"));
     let mut hangup = watch_signal(SignalKind::hangup())?;
     let mut terminate = watch_signal(SignalKind::terminate())?;
     let mut interrupt = watch_signal(SignalKind::interrupt())?;
 
     let listeners = listen::bind(&settings.listen, &settings.sockets)?;
-    let (keeper, snapshot) = Keeper::first(sources, settings);
+    let (keeper, snapshot) = Keeper::first(sources, settings, said);
     let routes = Arc::new(Routes::new(snapshot));
     let reloader = keeper
         .start(Arc::clone(&routes))

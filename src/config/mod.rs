@@ -20,9 +20,11 @@ pub mod setting;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::{Group, User};
+
 use crate::address::Delimiters;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Address, Endpoint};
 use crate::printable::printable;
 use file::SettingsFile;
 use options::{Given, Options, ServiceOptions};
@@ -105,19 +107,20 @@ impl Sources {
     pub fn settings(&self, text: &[u8], findings: &mut Findings) -> Settings {
         let file = SettingsFile::parse(&self.settings_file, text, findings);
         let service = &self.service;
+        let listen = listen(service.listen(findings).or(file.listen), findings);
+        // Where there is no such socket, there need be no such user.
+        let has_files = listen
+            .iter()
+            .any(|endpoint| matches!(endpoint.address, Address::Unix(_)));
+        let owner = service.socket_owner(findings).or(file.socket_owner);
+        let group = service.socket_group(findings).or(file.socket_group);
         Settings {
-            listen: listen(service.listen(findings).or(file.listen), findings),
             sockets: SocketAccess {
-                owner: service
-                    .socket_owner(findings)
-                    .or(file.socket_owner)
-                    .map(|given| given.value),
-                group: service
-                    .socket_group(findings)
-                    .or(file.socket_group)
-                    .map(|given| given.value),
+                owner: owner.and_then(|given| number("user", given, has_files, findings)),
+                group: group.and_then(|given| number("group", given, has_files, findings)),
                 mode: mode(service.socket_mode(findings).or(file.socket_mode), findings),
             },
+            listen,
             delimiters: delimiters(
                 self.options
                     .recipient_delimiter(findings)
@@ -132,10 +135,10 @@ impl Sources {
 /// Who may use the UNIX sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketAccess {
-    /// The owner, a name or a number. `None` for the server's own user.
-    pub owner: Option<String>,
-    /// The group, a name or a number. `None` for `postfix` where there is such a group and it may be given.
-    pub group: Option<String>,
+    /// The number of the owner. `None` for the server's own user.
+    pub owner: Option<u32>,
+    /// The number of the group. `None` for `postfix` where there is such a group and it may be given.
+    pub group: Option<u32>,
     /// The mode, as chmod(1) counts it.
     pub mode: u32,
 }
@@ -218,6 +221,29 @@ fn delimiters(given: Option<Given<String>>, findings: &mut Findings) -> Delimite
         );
         Delimiters::default()
     })
+}
+
+/// The number of a user or a group, which is given by its number or its name.
+fn number(kind: &'static str, given: Given<String>, is_needed: bool, findings: &mut Findings) -> Option<u32> {
+    let name = &given.value;
+    let number = name.parse().ok().or_else(|| match kind {
+        "user" => User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()),
+        _ => Group::from_name(name)
+            .ok()
+            .flatten()
+            .map(|group| group.gid.as_raw()),
+    });
+    if number.is_none() && is_needed {
+        findings.push(
+            Finding::new(Severity::Error, "no-such-user", given.place)
+                .says(format!(
+                    "there is no {kind} `{}` for the sockets",
+                    printable(name.as_bytes())
+                ))
+                .help("name another, or create it"),
+        );
+    }
+    number
 }
 
 fn mode(given: Option<Given<String>>, findings: &mut Findings) -> u32 {

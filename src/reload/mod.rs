@@ -109,9 +109,9 @@ impl Drop for Reloader {
 
 impl Keeper {
     /// The first reading: the snapshot of what there is, be it with errors, which the log has then. `settings` are
-    /// those with which the server starts.
+    /// those with which the server starts, `said` what the log has about them already.
     #[must_use]
-    pub fn first(sources: Sources, settings: Settings) -> (Self, Snapshot) {
+    pub fn first(sources: Sources, settings: Settings, said: &Findings) -> (Self, Snapshot) {
         let started = Instant::now();
         let hints = Arc::new(Hints::default());
         let hasher = RandomState::new();
@@ -123,7 +123,8 @@ impl Keeper {
         let digest = (!reading.torn).then_some(reading.digest);
         let loaded = reading.judge(&sources, None);
         let good = loaded.findings.errors() == 0;
-        let reported = report(&loaded.findings, &HashSet::new());
+        let said = said.iter().map(ToString::to_string).collect();
+        let reported = report(&loaded.findings, &said);
         let keeper = Self {
             sources,
             hints,

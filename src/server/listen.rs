@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Group, Uid, User, chown};
+use nix::unistd::{Gid, Group, Uid, chown};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
@@ -60,14 +60,6 @@ pub enum BindError {
         endpoint: Endpoint,
         /// What the system says.
         source: io::Error,
-    },
-    /// There is no such user or group.
-    #[error("there is no {kind} `{name}` for the sockets; name another, or create it")]
-    NoSuchName {
-        /// `user` or `group`.
-        kind: &'static str,
-        /// Its name.
-        name: String,
     },
     /// Owner, group or mode cannot be set.
     #[error("{endpoint}: owner, group or mode of the socket cannot be set: {source}")]
@@ -219,8 +211,8 @@ fn grant(endpoint: &Endpoint, path: &Path, access: &SocketAccess) -> Result<(), 
         endpoint: endpoint.clone(),
         source,
     };
-    let owner = access.owner.as_deref().map(user).transpose()?;
-    let group_given = access.group.as_deref().map(group).transpose()?;
+    let owner = access.owner.map(Uid::from_raw);
+    let group_given = access.group.map(Gid::from_raw);
     if owner.is_some() || group_given.is_some() {
         chown(path, owner, group_given).map_err(|errno| refused(errno.into()))?;
     }
@@ -231,28 +223,6 @@ fn grant(endpoint: &Endpoint, path: &Path, access: &SocketAccess) -> Result<(), 
         let _ = chown(path, None, Some(postfix.gid));
     }
     fs::set_permissions(path, fs::Permissions::from_mode(access.mode)).map_err(refused)
-}
-
-fn user(name: &str) -> Result<Uid, BindError> {
-    if let Ok(number) = name.parse() {
-        return Ok(Uid::from_raw(number));
-    }
-    let found = User::from_name(name).ok().flatten();
-    found.map(|user| user.uid).ok_or_else(|| BindError::NoSuchName {
-        kind: "user",
-        name: name.into(),
-    })
-}
-
-fn group(name: &str) -> Result<Gid, BindError> {
-    if let Ok(number) = name.parse() {
-        return Ok(Gid::from_raw(number));
-    }
-    let found = Group::from_name(name).ok().flatten();
-    found.map(|group| group.gid).ok_or_else(|| BindError::NoSuchName {
-        kind: "group",
-        name: name.into(),
-    })
 }
 
 /// The file of a UNIX socket, removed when dropped if it is still the one that was bound.

@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 fn check(setup: &Setup, args: &[&str]) -> Finished {
@@ -381,6 +381,13 @@ const IN_ENVIRONMENT: &[InEnvironment] = &[
         &["error bad-recipient-delimiter POSTMAPD_RECIPIENT_DELIMITER"],
     ),
     (
+        &[
+            ("POSTMAPD_SOCKET_OWNER", b"no-such-name"),
+            ("POSTMAPD_LISTEN", b"socketmap:unix:/run/x"),
+        ],
+        &["error no-such-user POSTMAPD_SOCKET_OWNER"],
+    ),
+    (
         &[("POSTMAPD_SOCKET_OWNER", b"\xff")],
         &["error bad-setting POSTMAPD_SOCKET_OWNER"],
     ),
@@ -664,6 +671,21 @@ fn codes_in_sources() -> BTreeSet<String> {
     }
     assert!(codes.len() > 25, "the sources give only these codes: {codes:?}");
     codes
+}
+
+#[test]
+fn nobody_is_told_that_nobody_reads_on() {
+    let mut check = Setup::new()
+        .relaymap("@a.test [\n".repeat(50))
+        .command("check")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(check.stdout.take());
+    let ended = check.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(ended.stderr).unwrap(), "");
+    assert_eq!(ended.status.code(), Some(141));
 }
 
 #[test]

@@ -282,6 +282,31 @@ fn the_old_variables_of_ses_are_a_warning_that_names_the_new_ones() {
 }
 
 #[test]
+fn a_warning_about_a_variable_is_logged_once() {
+    let daemon = Daemon::start(setup().env("RELAY_USER", "somebody"));
+    daemon.wait_for_log(|line| line.contains("listening on"));
+    let log = daemon.log();
+    let said = log.lines().filter(|line| line.contains("RELAY_PASSWORD"));
+    assert_eq!(said.count(), 1, "{log}");
+}
+
+#[test]
+fn an_owner_or_a_group_that_is_not_there_is_refused_with_its_place_where_there_is_a_socket_for_it() {
+    for key in ["socket_owner", "socket_group"] {
+        let text = format!("{key} = \"no-such-name\"\n");
+        let unix = |setup: Setup| {
+            let path = setup.root().join("socket");
+            setup.listen(format!("socketmap:unix:{}", path.display()))
+        };
+        refused(
+            &unix(setup().settings(&text)),
+            &["postmapd.toml:1:16: error: there is no", "`no-such-name`"],
+        );
+        drop(Daemon::start(setup().settings(&text).listen(INET)));
+    }
+}
+
+#[test]
 fn a_signal_ends_it_well_and_takes_its_sockets_away() {
     for signal in ["TERM", "INT"] {
         let setup = setup();
