@@ -1,0 +1,158 @@
+//! The files that an import comes to: made, shown as a difference, or put in place.
+//!
+//! What stands in the settings file and in the file of variables besides stays. A password is never shown.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::super::Error;
+use crate::address::Delimiters;
+use crate::answer::Map;
+use crate::check::excerpt;
+use crate::printable::printable;
+use crate::replace_file;
+use crate::secret::Secret;
+use crate::whole_file;
+
+/// A file to be written.
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    pub(super) text: Secret,
+    pub(super) mode: u32,
+    /// What may be shown of a line.
+    pub(super) holds: Holds,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    Relays,
+    Credentials,
+    Settings,
+    /// Variables, which may hold a password.
+    Environment,
+}
+
+/// The text of a file, or none where it is not there.
+fn text_of(path: &Path) -> Result<Secret, String> {
+    match whole_file::read(path) {
+        Ok(file) => Ok(file.text),
+        Err(error) if error.is_not_found() => Ok(Secret::default()),
+        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+    }
+}
+
+/// The file of variables with this default relay. What else stands there stays.
+pub(super) fn with_default_relay(path: &Path, relayhost: &[u8], may_replace: bool) -> Result<Secret, String> {
+    let there = text_of(path)?;
+    let assignment = [DEFAULT_RELAY, relayhost].concat();
+    let mut text = Secret::with_capacity(there.len() + assignment.len() + 2);
+    let mut is_there = false;
+    let lines = there.expose().strip_suffix(b"\n").unwrap_or(there.expose());
+    for line in lines.split(|c| *c == b'\n').filter(|_| !lines.is_empty()) {
+        let is_it = line.starts_with(DEFAULT_RELAY);
+        if is_it && line != assignment && !may_replace {
+            return Err(format!(
+                "{}: there is another DEFAULT_RELAY_HOST already; --dry-run shows what would change, --force replaces it",
+                path.display()
+            ));
+        }
+        is_there |= is_it;
+        text.append(if is_it { &assignment } else { line });
+        text.append(b"\n");
+    }
+    if !is_there {
+        text.append(&assignment);
+        text.append(b"\n");
+    }
+    Ok(text)
+}
+
+const DEFAULT_RELAY: &[u8] = b"DEFAULT_RELAY_HOST=";
+
+/// The settings file with this delimiter, which it does not have yet.
+pub(super) fn with_delimiters(path: &Path, delimiters: &Delimiters) -> Result<Secret, String> {
+    let there = text_of(path)?;
+    // A name may stand in quotes, too.
+    let has_one = String::from_utf8_lossy(there.expose()).lines().any(|line| {
+        let name = line.split('=').next().unwrap_or_default().trim();
+        name.trim_matches(['"', '\'']) == "recipient_delimiter"
+    });
+    let value = delimiters.to_string().replace('\\', "\\\\");
+    if has_one {
+        return Err(format!(
+            "{}: set recipient_delimiter = \"{value}\" there, as main.cf has it",
+            path.display()
+        ));
+    }
+    // At the beginning: at the end it would belong to the last table.
+    let line = format!("recipient_delimiter = \"{value}\"\n");
+    let mut text = Secret::from(line.into_bytes());
+    text.append(there.expose());
+    Ok(text)
+}
+
+/// Shows what would change, line by line.
+pub(super) fn show(files: &[File]) -> Result<(), Error> {
+    let mut out = String::new();
+    for file in files {
+        let there = whole_file::read(&file.path)
+            .map(|file| file.text)
+            .unwrap_or_default();
+        let (old, new) = (there.expose(), file.text.expose());
+        let (in_old, in_new): (HashSet<_>, HashSet<_>) = (lines(old).collect(), lines(new).collect());
+        let gone = lines(old).filter(|line| !in_new.contains(line));
+        let added = lines(new).filter(|line| !in_old.contains(line));
+        let mut changes = String::new();
+        for (sign, line) in gone.map(|line| ('-', line)).chain(added.map(|line| ('+', line))) {
+            let _ = writeln!(changes, "{sign}{}", shown(file.holds, line));
+        }
+        if changes.is_empty() {
+            let _ = writeln!(out, "{}: nothing changes", file.path.display());
+        } else {
+            let _ = write!(out, "{}:\n{changes}", file.path.display());
+        }
+    }
+    print(&out)
+}
+
+/// The lines that are not empty.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|c| *c == b'\n').filter(|line| !line.is_empty())
+}
+
+/// A line without its password.
+fn shown(holds: Holds, line: &[u8]) -> String {
+    match holds {
+        Holds::Relays => excerpt::of_table(Map::Relayhost, line, 1).text,
+        Holds::Credentials => excerpt::of_table(Map::Sasl, line, 1).text,
+        Holds::Settings => excerpt::of_settings(line, 1).text,
+        // Nothing else changes there.
+        Holds::Environment if line.starts_with(DEFAULT_RELAY) => printable(line),
+        Holds::Environment => String::new(),
+    }
+}
+
+pub(super) fn write(files: &[File]) -> Result<(), Error> {
+    let mut out = String::new();
+    for file in files {
+        let mut is_new = false;
+        let edit = |there: &[u8]| -> Result<Option<Secret>, replace_file::ReplaceError> {
+            is_new = there != file.text.expose();
+            Ok(is_new.then(|| file.text.clone()))
+        };
+        replace_file::edit(&file.path, file.mode, edit)?;
+        let lines = lines(file.text.expose()).count();
+        let done = if is_new { "written" } else { "as it was" };
+        let _ = writeln!(out, "{}: {lines} lines, {done}", file.path.display());
+    }
+    print(&out)
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Error::system("cannot print"))
+}
