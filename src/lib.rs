@@ -24,7 +24,7 @@
 //! file changes ─► watch (a hint, nothing more) ─► load (read whole, parse, judge) ─► a new snapshot ─► one pointer swap ─► the next lookup
 //! ```
 //!
-//! [`reload`] runs on a thread of its own. It is told that something changed, waits until the files have come to
+//! [`reload`] runs on a thread of its own, which lets those that answer go first. It is told that something changed, waits until the files have come to
 //! rest, reads them whole, and judges them with the grammar of [`table`]. What reads as before is shared with the
 //! snapshot in force ([`table::text`]). What is right becomes a new snapshot and
 //! replaces the old one in [`routes::Routes`]; what is wrong becomes [`diagnostic::Finding`]s in the log, and the

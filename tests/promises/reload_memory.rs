@@ -794,3 +794,29 @@ fn edit_and_compare(seed: u64, done: &mut Vec<String>) {
     let at_most = before + files + before / 4;
     eventually(|| memory(&compared.daemon, "VmRSS:"), |now| *now <= at_most);
 }
+
+#[test]
+fn the_thread_that_reads_lets_those_that_answer_go_first() {
+    let daemon = Daemon::start(Setup::new());
+    let tasks = format!("/proc/{}/task", daemon.pid());
+    let nicenesses = || -> HashMap<String, String> {
+        let stats = fs::read_dir(&tasks)
+            .unwrap()
+            .filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
+        stats
+            .map(|stat| {
+                let (name, fields) = stat.rsplit_once(") ").unwrap();
+                let (_, name) = name.split_once(" (").unwrap();
+                // The nineteenth of all fields (proc_pid_stat(5)), of which two stand before.
+                let niceness = fields.split(' ').nth(16).unwrap();
+                (name.to_owned(), niceness.to_owned())
+            })
+            .collect()
+    };
+    let is = |all: &HashMap<String, String>, name: &str, niceness: &str| {
+        all.get(name).is_some_and(|own| own == niceness)
+    };
+    eventually(nicenesses, |all| {
+        is(all, "reload", "10") && is(all, "postmapd", "0")
+    });
+}
