@@ -13,8 +13,8 @@ use thiserror::Error;
 
 use crate::answer::Map;
 use crate::endpoint::{Address, Endpoint, Protocol};
-use crate::protocol::socketmap::MAX_REPLY;
-use crate::protocol::{netstring, tcp_table};
+use crate::protocol::socketmap::{self, MAX_REPLY};
+use crate::protocol::{Told, netstring, tcp_table};
 use crate::secret::Secret;
 
 /// How long connecting, reading and writing may take each. A lookup that takes seconds is a broken server, and the
@@ -103,12 +103,12 @@ impl Client {
         loop {
             let whole = match self.endpoint.protocol {
                 Protocol::Socketmap => match netstring::decode(&mut reply, MAX_REPLY) {
-                    Ok(whole) => whole.map(|payload| socketmap_reply(&payload)),
+                    Ok(whole) => whole.map(|payload| socketmap::told(&payload).map(said)),
                     Err(_) => return Ok(None),
                 },
                 Protocol::TcpTable(_) => {
                     let newline = memchr::memchr(b'\n', &reply);
-                    newline.map(|at| tcp_table_reply(reply.split_to(at)))
+                    newline.map(|at| tcp_table::told(&mut reply.split_to(at)).map(said))
                 }
             };
             if let Some(said) = whole {
@@ -150,32 +150,10 @@ fn connect_unix(path: &std::path::Path) -> io::Result<Box<dyn Stream>> {
     Ok(Box::new(stream))
 }
 
-fn socketmap_reply(payload: &[u8]) -> Option<Said> {
-    let (word, text) = match memchr::memchr(b' ', payload).and_then(|at| payload.split_at_checked(at)) {
-        Some((word, text)) => (word, text.strip_prefix(b" ").unwrap_or_default()),
-        None => (payload, &[][..]),
-    };
-    match word {
-        b"OK" if !text.is_empty() => Some(Said::Found(Secret::from(text.to_vec()))),
-        b"NOTFOUND" => Some(Said::NotFound),
-        b"TEMP" | b"TIMEOUT" | b"PERM" => Some(Said::CannotTell(String::from_utf8_lossy(text).into_owned())),
-        _ => None,
-    }
-}
-
-fn tcp_table_reply(mut line: BytesMut) -> Option<Said> {
-    let (code, text) = (line.first().copied()?, line.get(3)?);
-    if !matches!(text, b' ' | b'\t') {
-        return None;
-    }
-    let mut text = line.split_off(4);
-    if !tcp_table::percent_decode(&mut text) {
-        return None;
-    }
-    match code {
-        b'2' if !text.is_empty() => Some(Said::Found(Secret::from(text.to_vec()))),
-        b'5' => Some(Said::NotFound),
-        b'4' => Some(Said::CannotTell(String::from_utf8_lossy(&text).into_owned())),
-        _ => None,
+fn said(told: Told<'_>) -> Said {
+    match told {
+        Told::Found(value) => Said::Found(Secret::from(value.to_vec())),
+        Told::NotFound => Said::NotFound,
+        Told::CannotTell(reason) => Said::CannotTell(String::from_utf8_lossy(reason).into_owned()),
     }
 }

@@ -60,6 +60,7 @@
 //! | 3 | [`reload`] | notice, read, judge, publish or keep |
 //! | 3 | [`postfix`] | the parameters that Postfix needs for all this, and what a live one has instead |
 //! | 3 | [`server`] | listeners to connections to requests, with their limits, and the drain at the end |
+//! | 3 | [`mod@bench`] | load on a server, and how long its replies take |
 //! | 3 | [`check`] | what is worth a warning in files that can be served |
 //! | 4 | [`cli`] | what a person types; a file for each command |
 //!
@@ -76,6 +77,7 @@
 
 pub mod address;
 pub mod answer;
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod client;

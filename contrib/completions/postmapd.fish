@@ -30,6 +30,7 @@ complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "serve" -d 'Serve 
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "query" -d 'Print what the tables, or a running server, answer for some keys'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "check" -d 'Read everything and say what is wrong, where, why it matters, and what to do'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "relay" -d 'Add, change, remove and list relays and their credentials'
+complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "bench" -d 'Ask a server as many Postfix processes would, and say how fast it answers'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "import" -d 'Write the files and settings that answer as an existing Postfix\'s tables do'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "postconf" -d 'Print the main.cf lines for the present settings, or check a live Postfix against them'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -117,6 +118,31 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "remove-auth" -d 'Remove the credentials of a domain, of one sender, or of a next hop'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "list" -d 'List every sender that has an entry, its next hop and its user; never a password'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l connections -d 'How many connections, each in turn: 1,2,4,8,16,32, and with --rate or --compare 16 alone, without this' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l pipeline -d 'How many requests in flight on each connection; Postfix has one' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l rate -d 'So many requests a second, due at fixed times, instead of as many as are answered' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l duration -d 'How long to measure each number of connections (500ms, 10s, 2m) [default: 3s without --count]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l count -d 'How many requests to measure' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l warm-up -d 'How long to ask before anything counts' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l timeout -d 'How long to wait for a connection or a reply; Postfix waits 100 seconds' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l keys -d 'The keys, one a line; - reads standard input' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l hits -d 'The share of keys that are found, from 0 to 1; the rest are senders without an entry' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l distinct -d 'How many keys to take from the tables, at most' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l seed -d 'Where the random choice of keys begins' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l pid -d 'The server\'s process, for processor time; several with commas' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l compare -d 'A second server, measured in alternation; the report has the ratios, and their spread over the rounds' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l compare-pid -d 'The second server\'s process' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l rounds -d 'How often to measure each of the two [default: 5]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l format -d 'How to print' -r -f -a "text\t'For people'
+json\t'For machines'
+csv\t'For machines, a line a run'"
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l plot -d 'Draw the result: FILE.svg or FILE.png' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l no-verify -d 'Take keys from the folder, but do not compare the replies with it'
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -s V -l version -d 'Print version'
 complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
@@ -144,13 +170,14 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l check -d 
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l strict -d 'End with 1 for warnings, too'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s h -l help -d 'Print help'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s V -l version -d 'Print version'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "serve" -d 'Serve a folder of relay files to Postfix, in the foreground'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "query" -d 'Print what the tables, or a running server, answer for some keys'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "check" -d 'Read everything and say what is wrong, where, why it matters, and what to do'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "relay" -d 'Add, change, remove and list relays and their credentials'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "import" -d 'Write the files and settings that answer as an existing Postfix\'s tables do'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "postconf" -d 'Print the main.cf lines for the present settings, or check a live Postfix against them'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay import postconf help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "serve" -d 'Serve a folder of relay files to Postfix, in the foreground'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "query" -d 'Print what the tables, or a running server, answer for some keys'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "check" -d 'Read everything and say what is wrong, where, why it matters, and what to do'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "relay" -d 'Add, change, remove and list relays and their credentials'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "bench" -d 'Ask a server as many Postfix processes would, and say how fast it answers'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "import" -d 'Write the files and settings that answer as an existing Postfix\'s tables do'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "postconf" -d 'Print the main.cf lines for the present settings, or check a live Postfix against them'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "add-domain" -d 'Send the mail of a domain, or of one sender, by a relay'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "add-auth" -d 'Store the credentials of a domain, of one sender, or of a next hop'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "exclude-domain" -d 'Deliver the mail of a domain, or of one sender, directly, whatever the default relay is'

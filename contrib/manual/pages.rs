@@ -59,15 +59,18 @@ fn commands(command: &clap::Command, pages: &mut Vec<Page>) -> io::Result<()> {
     own().cloned().try_for_each(|own| commands(&own, pages))
 }
 
-/// The text after the options as sections of a manual: what ends with a colon is an example, what begins with
-/// `Exit codes` is the exit status, and the rest are notes.
+/// The text after the options as sections of a manual: what ends with a colon is an example, or the fields of an
+/// output, what begins with `Exit codes` is the exit status, and the rest are notes.
 fn sections(after_help: &str) -> String {
-    let (mut notes, mut status, mut examples) = (String::new(), String::new(), String::new());
+    let [mut notes, mut status, mut examples, mut fields] = [const { String::new() }; 4];
     for paragraph in after_help
         .split("\n\n")
         .filter(|paragraph| !paragraph.trim().is_empty())
     {
         match paragraph.split_once('\n') {
+            Some((heading, lines)) if heading.starts_with("Fields") => {
+                fields.extend([&roff(heading), "\n.PP\n.EX\n", &roff(lines), "\n.EE\n"]);
+            }
             Some((heading, lines)) if heading.ends_with(':') => {
                 if !heading.starts_with("Example") {
                     examples.extend([".PP\n", &roff(heading), "\n"]);
@@ -87,6 +90,7 @@ fn sections(after_help: &str) -> String {
     section("NOTES", notes)
         + &section("EXIT STATUS", status)
         + &section("EXAMPLES", examples)
+        + &section("OUTPUT", fields)
         + ".SH SEE ALSO\n.BR postmapd (1),\n.BR postmapd.toml (5),\n.BR postmapd\\-tables (5)\n"
 }
 

@@ -3,6 +3,7 @@
 //! A command either does its work and says how it ended ([`ExitCode`]), or fails with an [`enum@Error`], which `main`
 //! prints once. Exit codes follow sysexits.h where the contract does not name one itself.
 
+mod bench;
 mod check;
 mod explain;
 mod findings;
@@ -13,6 +14,7 @@ mod postconf;
 mod query;
 mod relay;
 mod serve;
+mod tables;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -20,6 +22,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use thiserror::Error;
 
+use crate::bench::BenchError;
 use crate::diagnostic::{Finding, Findings, Severity};
 use crate::postfix::live::Unreadable;
 use crate::server::listen::BindError;
@@ -53,6 +56,8 @@ enum Command {
     Check(check::Check),
     /// Add, change, remove and list relays and their credentials
     Relay(relay::Relay),
+    /// Ask a server as many Postfix processes would, and say how fast it answers
+    Bench(bench::Bench),
     /// Write the files and settings that answer as an existing Postfix's tables do
     Import(import::Import),
     /// Print the main.cf lines for the present settings, or check a live Postfix against them
@@ -82,6 +87,9 @@ pub enum Error {
     /// Postfix cannot be read.
     #[error(transparent)]
     Postfix(#[from] Unreadable),
+    /// A server cannot be measured.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// The system refuses something that it never should.
     #[error("{what}: {source}")]
     System {
@@ -108,10 +116,11 @@ impl Error {
         ExitCode::from(match self {
             Self::Settings { code, .. } => *code,
             Self::Bind(error) if error.is_transient() => EX_UNAVAILABLE,
+            Self::Bench(error) if error.is_unreachable() => EX_UNAVAILABLE,
             Self::Postfix(_) => EX_UNAVAILABLE,
             Self::Bind(_) => EX_CONFIG,
             Self::Relay(_) | Self::Replace(_) => REFUSED,
-            Self::System { .. } => EX_OSERR,
+            Self::Bench(_) | Self::System { .. } => EX_OSERR,
         })
     }
 
@@ -170,6 +179,7 @@ pub fn run() -> Result<ExitCode, Error> {
     match command_line.command {
         Command::Serve(serve) => serve.run(),
         Command::Query(query) => query.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Check(check) => check.run(),
         Command::Relay(relay) => relay.run(),
         Command::Postconf(postconf) => postconf.run(),

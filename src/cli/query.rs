@@ -12,16 +12,13 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use super::explain::{self, Format};
+use super::tables::Tables;
 use super::{EX_TEMPFAIL, EX_USAGE, Error};
-use crate::address::SenderKeys;
 use crate::answer::{Answer, Map};
 use crate::client::{Client, Said};
-use crate::config::Sources;
-use crate::config::options::{Options, ServiceOptions};
+use crate::config::options::Options;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 use crate::endpoint::Endpoint;
-use crate::reload::load;
-use crate::routes::Snapshot;
 use crate::secret::Secret;
 
 /// Print what the tables, or a running server, answer for some keys.
@@ -64,35 +61,6 @@ pub(super) struct Query {
 enum Source {
     Tables(Box<Tables>),
     Server(Client),
-}
-
-/// The files and the environment, read for this once.
-struct Tables {
-    sources: Sources,
-    snapshot: Snapshot,
-    keys: SenderKeys,
-    findings: Findings,
-}
-
-impl Tables {
-    fn read(options: &Options) -> Result<Self, Error> {
-        let mut findings = Findings::default();
-        let sources = Sources::new(options.clone(), ServiceOptions::default(), &mut findings);
-        load::first_settings(&sources, &mut findings);
-        if findings.errors() > 0 {
-            return Err(Error::Settings {
-                findings,
-                code: EX_USAGE,
-            });
-        }
-        let loaded = load::once(&sources);
-        Ok(Self {
-            sources,
-            snapshot: loaded.snapshot,
-            keys: SenderKeys::default(),
-            findings: loaded.findings,
-        })
-    }
 }
 
 impl Source {

@@ -61,6 +61,12 @@ impl Options {
             .unwrap_or_else(|| DEFAULT_DIR.into())
     }
 
+    /// Whether the folder was named, by the flag or by the variable, and is not merely the usual one.
+    #[must_use]
+    pub fn names_dir(&self) -> bool {
+        self.dir.is_some() || variable("POSTMAPD_DIR").is_some()
+    }
+
     /// The settings file, if one was named.
     pub(super) fn config(&self) -> Option<PathBuf> {
         self.config

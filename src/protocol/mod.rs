@@ -59,6 +59,17 @@ pub enum Reply<'a> {
     Broken(&'a Violation),
 }
 
+/// What a server said, as a client reads it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Told<'a> {
+    /// This is it. It may be a credential, so this type cannot be printed.
+    Found(&'a [u8]),
+    /// There is none.
+    NotFound,
+    /// It cannot tell, or does not want to; with its reason.
+    CannotTell(&'a [u8]),
+}
+
 /// Why the bytes of a peer are not the protocol.
 #[derive(Debug, Error)]
 pub enum Violation {

@@ -3,6 +3,8 @@
 //! Stricter than Postfix's reader (`util/netstring.c`), which takes leading zeros and an empty length: Postfix's
 //! writer makes neither, and whoever does is not Postfix.
 
+use std::ops::Range;
+
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::Violation;
@@ -10,18 +12,24 @@ use super::Violation;
 /// Takes the first netstring out of `input`, with at most `limit` bytes in it. `None` where it has not arrived
 /// whole; `input` is then as before.
 pub fn decode(input: &mut BytesMut, limit: usize) -> Result<Option<BytesMut>, Violation> {
+    Ok(find(input, limit)?.map(|payload| {
+        input.advance(payload.start);
+        let payload = input.split_to(payload.len());
+        input.advance(1);
+        payload
+    }))
+}
+
+/// Where in `input` the payload of the first netstring lies; its comma is the byte behind. `None` where it has not
+/// arrived whole.
+pub fn find(input: &[u8], limit: usize) -> Result<Option<Range<usize>>, Violation> {
     let Some((length, header)) = length(input, limit)? else {
         return Ok(None);
     };
     let whole = header + length;
     match input.get(whole) {
         None => Ok(None),
-        Some(b',') => {
-            input.advance(header);
-            let payload = input.split_to(length);
-            input.advance(1);
-            Ok(Some(payload))
-        }
+        Some(b',') => Ok(Some(header..whole)),
         Some(_) => Err(Violation::Terminator),
     }
 }

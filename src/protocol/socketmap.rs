@@ -8,7 +8,7 @@ use std::io;
 use bytes::{Buf, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::{Asked, MAX_KEY, Refusal, Reply, Violation, netstring};
+use super::{Asked, MAX_KEY, Refusal, Reply, Told, Violation, netstring};
 use crate::answer::{Answer, Map};
 
 /// The longest request: a key at its limit, and a map name of a length that nobody needs.
@@ -57,6 +57,22 @@ impl Encoder<Reply<'_>> for Socketmap {
             Reply::Broken(violation) => say("PERM", violation.to_string().as_bytes()),
         }
         Ok(())
+    }
+}
+
+/// What the payload of a reply says, read as Postfix reads it. `None` where it is not the protocol; a value that is
+/// empty is an error to Postfix, too.
+#[must_use]
+pub fn told(payload: &[u8]) -> Option<Told<'_>> {
+    let (word, text) = match memchr::memchr(b' ', payload).and_then(|at| payload.split_at_checked(at)) {
+        Some((word, text)) => (word, text.strip_prefix(b" ").unwrap_or_default()),
+        None => (payload, &[][..]),
+    };
+    match word {
+        b"OK" if !text.is_empty() => Some(Told::Found(text)),
+        b"NOTFOUND" => Some(Told::NotFound),
+        b"TEMP" | b"TIMEOUT" | b"PERM" => Some(Told::CannotTell(text)),
+        _ => None,
     }
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use bytes::{Buf, BufMut, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::{Asked, MAX_KEY, Refusal, Reply, Violation};
+use super::{Asked, MAX_KEY, Refusal, Reply, Told, Violation};
 use crate::answer::{Answer, Map};
 
 /// The longest request line without its newline: `get ` and a key at its limit with every byte encoded. The manual
@@ -108,6 +108,25 @@ fn error(text: &str, output: &mut BytesMut) {
         output.put_slice(part.as_bytes());
     }
     output.put_u8(b'\n');
+}
+
+/// What a reply says, of which `line` is everything before the newline; it is decoded in place. `None` where it is not
+/// the protocol; a value that is empty is an error to Postfix, too.
+pub fn told(line: &mut BytesMut) -> Option<Told<'_>> {
+    let code = *line.first()?;
+    if !matches!(line.get(3)?, b' ' | b'\t') {
+        return None;
+    }
+    line.advance(4);
+    if !percent_decode(line) {
+        return None;
+    }
+    match code {
+        b'2' if !line.is_empty() => Some(Told::Found(line)),
+        b'5' => Some(Told::NotFound),
+        b'4' => Some(Told::CannotTell(line)),
+        _ => None,
+    }
 }
 
 /// Decodes in place. `false` where a `%` is not followed by two hexadecimal digits.

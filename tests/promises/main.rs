@@ -10,6 +10,7 @@
     reason = "a test that cannot go on must fail, loudly and at the line where it happened"
 )]
 
+mod bench_command;
 mod check_command;
 mod explain_command;
 mod framing;

@@ -1,0 +1,124 @@
+//! How much processor time a process has used, from /proc.
+//!
+//! `/proc/PID/task/*/schedstat` counts in nanoseconds, thread by thread, and forgets a thread that ends;
+//! `/proc/PID/stat` counts the whole process in ticks of usually 10 ms. So the first is used where no thread came or
+//! went, and the second otherwise. Processes that the measured one starts count only if they are named, too.
+
+use std::fs;
+use std::io;
+
+use super::number::{float, whole};
+
+/// What processes have used up to a moment.
+pub struct Used {
+    processes: Vec<Process>,
+}
+
+struct Process {
+    /// User and system time, in nanoseconds.
+    ticks: u64,
+    /// Each thread's number, running time, and time of waiting for a processor, in nanoseconds.
+    threads: Vec<(u32, u64, u64)>,
+}
+
+/// Nanoseconds between two moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Running.
+    pub running: u64,
+    /// Ready to run, while others had the processors.
+    pub waiting: u64,
+}
+
+impl Used {
+    /// What these processes have used until now. It fails where one of them is not there.
+    pub fn by(pids: &[u32]) -> io::Result<Self> {
+        let processes = pids.iter().map(|pid| Process::read(*pid));
+        Ok(Self {
+            processes: processes.collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// What has been spent since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Spent {
+        let mut spent = Spent::default();
+        for (now, before) in self.processes.iter().zip(&before.processes) {
+            let same = now.threads.len() == before.threads.len()
+                && now.threads.iter().zip(&before.threads).all(|(a, b)| a.0 == b.0);
+            let sum = |threads: &[(u32, u64, u64)]| {
+                threads
+                    .iter()
+                    .fold((0, 0), |sum, thread| (sum.0 + thread.1, sum.1 + thread.2))
+            };
+            if same && !now.threads.is_empty() {
+                let (now, before) = (sum(&now.threads), sum(&before.threads));
+                spent.running += now.0.saturating_sub(before.0);
+                spent.waiting += now.1.saturating_sub(before.1);
+            } else {
+                spent.running += now.ticks.saturating_sub(before.ticks);
+            }
+        }
+        spent
+    }
+}
+
+impl Process {
+    fn read(pid: u32) -> io::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let ticks = ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
+        let second = float(rustix::param::clock_ticks_per_second().max(1));
+        // Threads come and go while the folder is read: whatever cannot be read is one that went.
+        let mut threads = Vec::new();
+        for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+            let number = task.file_name().to_str().and_then(|name| name.parse().ok());
+            let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            let mut fields = schedstat.split_ascii_whitespace().map(str::parse);
+            if let (Some(number), Some(Ok(running)), Some(Ok(waiting))) =
+                (number, fields.next(), fields.next())
+            {
+                threads.push((number, running, waiting));
+            }
+        }
+        threads.sort_unstable();
+        Ok(Self {
+            ticks: whole(float(ticks) * 1e9 / second),
+            threads,
+        })
+    }
+}
+
+/// utime and stime of proc(5). The name in parentheses may hold anything, blanks and parentheses included.
+fn ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let utime: u64 = fields.next()?.parse().ok()?;
+    let stime: u64 = fields.next()?.parse().ok()?;
+    Some(utime + stime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Used, ticks};
+
+    #[test]
+    fn the_times_are_found_behind_any_name() {
+        let stat = "42 (a ) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 17 4 0 0 20 0 1 0 100 1000 10";
+        assert_eq!(ticks(stat), Some(21));
+        assert_eq!(ticks("42"), None);
+    }
+
+    #[test]
+    fn a_process_that_works_uses_time() {
+        let me = [std::process::id()];
+        let before = Used::by(&me).unwrap();
+        let mut work = 0_u64;
+        loop {
+            work = std::hint::black_box(work.wrapping_mul(31).wrapping_add(1));
+            if work.is_multiple_of(1024) && Used::by(&me).unwrap().since(&before).running > 0 {
+                break;
+            }
+        }
+        assert!(Used::by(&[u32::MAX]).is_err());
+    }
+}

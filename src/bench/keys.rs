@@ -1,0 +1,428 @@
+//! What is asked: keys from a list, from the tables, or made up, and with each the reply that is right, if it is known.
+//!
+//! Everything is worked out and encoded before the first request is sent. The same seed gives the same keys in the same
+//! order. Of a credentials file only keys are taken that cannot be a password in the wrong place, because a key whose
+//! answer is wrong is printed: entries with a value, and senders.
+
+use bytes::{BufMut, BytesMut};
+use thiserror::Error;
+
+use super::number::{count, float, ratio, whole};
+use super::tally::Outcome;
+use super::target::{Target, Wire};
+use crate::address::SenderKeys;
+use crate::answer::{Answer, Map};
+use crate::protocol::{MAX_KEY, netstring, tcp_table};
+use crate::routes::Snapshot;
+use crate::secret::Secret;
+use crate::table::grammar::Content;
+
+/// Why there are no keys.
+#[derive(Debug, Error)]
+pub enum KeysError {
+    /// The list or the table is empty.
+    #[error("there is no key to ask for: {0}")]
+    None(&'static str),
+    /// A key that no server of ours would take.
+    #[error("key {0} is longer than {MAX_KEY} bytes")]
+    TooLong(usize),
+    /// A sender without an entry is not answered *not found*.
+    #[error(
+        "a sender without an entry is answered {0:?}, so no share of misses can be made; leave --hits out"
+    )]
+    NoMiss(&'static str),
+    /// More than can be numbered.
+    #[error("there are more than four thousand million keys")]
+    TooMany,
+}
+
+/// What the files say about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Nobody has looked.
+    Unknown,
+    /// This.
+    Is(Outcome),
+}
+
+/// Byte strings in a row. Some hold credentials, so all are wiped.
+#[derive(Default)]
+struct Row {
+    bytes: Secret,
+    ends: Vec<usize>,
+}
+
+impl Row {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.append(bytes);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn get(&self, number: usize) -> &[u8] {
+        let start = number.checked_sub(1).and_then(|before| self.ends.get(before));
+        let end = self.ends.get(number).copied().unwrap_or_default();
+        let bytes = self.bytes.expose().get(start.copied().unwrap_or_default()..end);
+        bytes.unwrap_or_default()
+    }
+}
+
+/// Requests, encoded for one server, and their right replies. They are asked in a row, and then again.
+pub struct Questions {
+    keys: Row,
+    requests: Row,
+    /// Found: the value.
+    values: Row,
+    /// The whole reply as nearly every server would send it, so that comparing it is one comparison.
+    replies: Row,
+    expected: Vec<Expected>,
+}
+
+impl Questions {
+    /// Questions to `target` for these keys. With a snapshot, its answers are the right ones.
+    pub fn new(
+        target: &Target,
+        keys: &[Vec<u8>],
+        right: Option<(&Snapshot, Map)>,
+    ) -> Result<Self, KeysError> {
+        if u32::try_from(keys.len()).is_err() {
+            return Err(KeysError::TooMany);
+        }
+        let mut questions = Self {
+            keys: Row::default(),
+            requests: Row::default(),
+            values: Row::default(),
+            replies: Row::default(),
+            expected: Vec::with_capacity(keys.len()),
+        };
+        let (mut memory, mut bytes) = (SenderKeys::default(), BytesMut::new());
+        for (number, key) in keys.iter().enumerate() {
+            if key.len() > MAX_KEY {
+                return Err(KeysError::TooLong(number + 1));
+            }
+            questions.keys.push(key);
+            bytes.clear();
+            target.encode(key, &mut bytes);
+            questions.requests.push(&bytes);
+            let answer = right.map(|(snapshot, map)| snapshot.answer(map, key, &mut memory));
+            bytes.clear();
+            questions.expected.push(match answer {
+                None => Expected::Unknown,
+                Some(Answer::Found(value)) => {
+                    found(target.wire(), value.expose(), &mut bytes);
+                    questions.values.push(value.expose());
+                    Expected::Is(Outcome::Found)
+                }
+                Some(Answer::NotFound) => {
+                    if target.wire() == Wire::Socketmap {
+                        netstring::encode(&[b"NOTFOUND "], &mut bytes);
+                    }
+                    Expected::Is(Outcome::NotFound)
+                }
+                Some(Answer::CannotTell(_)) => Expected::Is(Outcome::CannotTell),
+            });
+            if questions.values.ends.len() < questions.expected.len() {
+                questions.values.push(b"");
+            }
+            questions.replies.push(&bytes);
+        }
+        if questions.expected.is_empty() {
+            return Err(KeysError::None("the list is empty"));
+        }
+        Ok(questions)
+    }
+
+    /// How many there are; at least one.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.expected.len()
+    }
+
+    /// Whether there is none, which [`Self::new`] refuses.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.expected.is_empty()
+    }
+
+    /// The key of a question.
+    #[must_use]
+    pub fn key(&self, number: usize) -> &[u8] {
+        self.keys.get(number)
+    }
+
+    pub(super) fn request(&self, number: usize) -> &[u8] {
+        self.requests.get(number)
+    }
+
+    pub(super) fn value(&self, number: usize) -> &[u8] {
+        self.values.get(number)
+    }
+
+    /// The right reply to the byte; empty where there are several.
+    pub(super) fn reply(&self, number: usize) -> &[u8] {
+        self.replies.get(number)
+    }
+
+    pub(super) fn expected(&self, number: usize) -> Expected {
+        self.expected.get(number).copied().unwrap_or(Expected::Unknown)
+    }
+}
+
+/// The reply that has found `value`.
+fn found(wire: Wire, value: &[u8], reply: &mut BytesMut) {
+    match wire {
+        Wire::Socketmap => netstring::encode(&[b"OK ", value], reply),
+        Wire::TcpTable => {
+            reply.put_slice(b"200 ");
+            tcp_table::percent_encode(value, reply);
+            reply.put_u8(b'\n');
+        }
+    }
+}
+
+/// Numbers that look random, the same for the same seed (SplitMix64).
+pub struct Random(u64);
+
+impl Random {
+    /// From this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `end`, which is not 0. The bias is that of 64 bits.
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % count(end.max(1))).unwrap_or_default()
+    }
+
+    fn shuffle<T>(&mut self, all: &mut [T]) {
+        for last in (1..all.len()).rev() {
+            let other = self.below(last + 1);
+            all.swap(last, other);
+        }
+    }
+}
+
+/// The least number of keys where they are made up: a server that remembers the last few answers should not shine.
+const FEW: usize = 1_000;
+
+/// Keys for which the tables have entries, in random order, `most` at most: for `@domain` somebody of that domain, and
+/// otherwise the key as written. With `hits`, that share of them is found, and the rest are senders without an entry.
+pub fn of_tables(
+    snapshot: &Snapshot,
+    map: Map,
+    hits: Option<f64>,
+    most: usize,
+    random: &mut Random,
+) -> Result<Vec<Vec<u8>>, KeysError> {
+    let table = match map {
+        Map::Relayhost => &snapshot.relay_map,
+        Map::Sasl => &snapshot.credentials,
+    };
+    let mut memory = SenderKeys::default();
+    let (mut keys, mut seen) = (Vec::new(), 0);
+    table.each(|record| {
+        let is_sender = record.key.contains(&b'@') || record.key == b"<>";
+        let is_sure_to_be_a_key = match record.content {
+            Content::Value(_) => true,
+            Content::Nothing => map == Map::Relayhost || is_sender,
+            Content::Fault => map == Map::Relayhost,
+        };
+        if !is_sure_to_be_a_key {
+            return;
+        }
+        let key = match record.key.strip_prefix(b"@") {
+            Some(domain) => [format!("user{}@", random.below(FEW)).as_bytes(), domain].concat(),
+            None => record.key.to_vec(),
+        };
+        let mut is_found = || matches!(snapshot.answer(map, &key, &mut memory), Answer::Found(_));
+        if hits.is_some() && !is_found() {
+            return;
+        }
+        seen += 1;
+        // A fair sample of a stream: the n-th is taken with a chance of most/n.
+        if keys.len() < most {
+            keys.push(key);
+        } else if let Some(place) = keys.get_mut(random.below(seen)) {
+            *place = key;
+        }
+    });
+    random.shuffle(&mut keys);
+    if let Some(hits) = hits {
+        keys = with_misses(keys, snapshot, map, hits, most, random)?;
+    }
+    if keys.is_empty() {
+        return Err(KeysError::None(
+            "the table of this map has no entry that can be asked for",
+        ));
+    }
+    Ok(keys)
+}
+
+/// `keys`, repeated or cut so that they are a share of `hits` among senders that have no entry.
+fn with_misses(
+    keys: Vec<Vec<u8>>,
+    snapshot: &Snapshot,
+    map: Map,
+    hits: f64,
+    most: usize,
+    random: &mut Random,
+) -> Result<Vec<Vec<u8>>, KeysError> {
+    let wanted = whole(ratio(float(count(keys.len())), hits));
+    let all = usize::try_from(wanted).unwrap_or(most).clamp(FEW.min(most), most);
+    let found = usize::try_from(whole(float(count(all)) * hits)).unwrap_or(all);
+    if found > 0 && keys.is_empty() {
+        return Err(KeysError::None("the table of this map has no entry with a value"));
+    }
+    let mut mixed: Vec<_> = keys.into_iter().cycle().take(found).collect();
+    let mut memory = SenderKeys::default();
+    for key in made_up(all - found, random) {
+        match snapshot.answer(map, &key, &mut memory) {
+            Answer::NotFound => mixed.push(key),
+            other => return Err(KeysError::NoMiss(other.outcome())),
+        }
+    }
+    random.shuffle(&mut mixed);
+    Ok(mixed)
+}
+
+/// So many senders that nobody has an entry for: names below .invalid (RFC 2606) are nobody's.
+#[must_use]
+pub fn made_up(number: usize, random: &mut Random) -> Vec<Vec<u8>> {
+    let sender = |_| {
+        format!(
+            "user{}@domain{}.invalid",
+            random.below(1_000_000),
+            random.below(100_000)
+        )
+    };
+    (0..number).map(sender).map(String::into_bytes).collect()
+}
+
+/// The keys in a text, one a line; blank lines are none.
+#[must_use]
+pub fn of_lines(text: &[u8]) -> Vec<Vec<u8>> {
+    text.split(|c| *c == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .filter(|line| !line.is_empty())
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Expected, Questions, Random, Target, of_lines, of_tables};
+    use crate::address::{Delimiters, SenderKeys};
+    use crate::answer::{Answer, Map};
+    use crate::bench::tally::Outcome;
+    use crate::default_relay::DefaultRelay;
+    use crate::diagnostic::Findings;
+    use crate::routes::Snapshot;
+    use crate::table::Table;
+
+    fn snapshot(relay_map: &str, credentials: &str) -> Snapshot {
+        let build = |map, text: &str| {
+            let mut findings = Findings::default();
+            Table::build(
+                map,
+                Path::new("t"),
+                text.as_bytes().to_vec().into(),
+                &mut findings,
+            )
+            .into()
+        };
+        Snapshot {
+            generation: 1,
+            relay_map: build(Map::Relayhost, relay_map),
+            credentials: build(Map::Sasl, credentials),
+            default: DefaultRelay::default(),
+            delimiters: Delimiters::default(),
+        }
+    }
+
+    fn found(snapshot: &Snapshot, keys: &[Vec<u8>]) -> usize {
+        let mut memory = SenderKeys::default();
+        keys.iter()
+            .filter(|key| {
+                matches!(
+                    snapshot.answer(Map::Relayhost, key, &mut memory),
+                    Answer::Found(_)
+                )
+            })
+            .count()
+    }
+
+    #[test]
+    fn the_share_of_hits_is_exact_and_the_seed_decides() {
+        let routes = snapshot("@a [r]\nb@b [r]\n@c\n", "");
+        let keys =
+            |hits, seed| of_tables(&routes, Map::Relayhost, hits, 10_000, &mut Random::new(seed)).unwrap();
+        for (hits, right) in [(0.75, 750), (1.0, 1000), (0.0, 0)] {
+            let keys = keys(Some(hits), 1);
+            assert_eq!((keys.len(), found(&routes, &keys)), (1000, right));
+        }
+        assert_eq!(keys(None, 1).len(), 3);
+        assert_eq!(keys(Some(0.5), 7), keys(Some(0.5), 7));
+        assert_ne!(keys(Some(0.5), 7), keys(Some(0.5), 8));
+    }
+
+    #[test]
+    fn a_large_table_is_sampled() {
+        let lines: Vec<String> = (0..500).map(|n| format!("u{n}@a [r]\n")).collect();
+        let routes = snapshot(&lines.concat(), "");
+        let keys = of_tables(&routes, Map::Relayhost, None, 100, &mut Random::new(1)).unwrap();
+        let different: std::collections::HashSet<_> = keys.iter().collect();
+        assert_eq!((keys.len(), different.len()), (100, 100));
+    }
+
+    #[test]
+    fn what_may_be_a_password_in_the_wrong_place_is_no_key() {
+        let routes = snapshot("", "user:secret @a\nsecret\n:secret\n[r]:25 u:p\n@b u:p\nx@b\n");
+        let mut keys = of_tables(&routes, Map::Sasl, None, 100, &mut Random::new(1)).unwrap();
+        keys.sort();
+        assert_eq!(keys.len(), 3);
+        assert_eq!(
+            (keys[0].as_slice(), keys[2].as_slice()),
+            (&b"[r]:25"[..], &b"x@b"[..])
+        );
+        assert!(keys[1].starts_with(b"user") && keys[1].ends_with(b"@b"));
+    }
+
+    #[test]
+    fn each_question_knows_its_request_and_its_reply() {
+        let routes = snapshot("@a [r]\n@c [\n", "");
+        let keys = of_lines(b"x@a\r\n\nx@b\nx@c");
+        let of = |target: &str| {
+            let target = Target::new(target, "relayhost").unwrap();
+            Questions::new(&target, &keys, Some((&routes, Map::Relayhost))).unwrap()
+        };
+        let questions = of("socketmap:inet:h:1");
+        assert_eq!(questions.request(0), b"13:relayhost x@a,");
+        assert_eq!(
+            (questions.reply(0), questions.value(0)),
+            (&b"6:OK [r],"[..], &b"[r]"[..])
+        );
+        assert_eq!(
+            (questions.reply(1), questions.value(1)),
+            (&b"9:NOTFOUND ,"[..], &b""[..])
+        );
+        assert_eq!(questions.expected(2), Expected::Is(Outcome::CannotTell));
+        let questions = of("tcp:h:1");
+        assert_eq!(
+            (questions.request(1), questions.key(1)),
+            (&b"get x@b\n"[..], &b"x@b"[..])
+        );
+        assert_eq!(
+            (questions.reply(0), questions.reply(1)),
+            (&b"200 [r]\n"[..], &b""[..])
+        );
+    }
+}

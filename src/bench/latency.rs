@@ -1,0 +1,141 @@
+//! Latencies: every one recorded, none kept. To three digits, from a nanosecond to an hour.
+
+use hdrhistogram::{CreationError, Histogram};
+use serde::Serialize;
+
+use super::number::{count, float, ratio};
+
+const LONGEST: u64 = 3_600_000_000_000;
+const DIGITS: u8 = 3;
+
+/// A distribution of latencies.
+#[derive(Clone)]
+pub struct Latency {
+    histogram: Histogram<u64>,
+    /// The histogram rounds; the mean need not.
+    sum: u128,
+}
+
+/// A distribution in a few figures, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Figures {
+    /// The mean.
+    pub mean: f64,
+    /// Half are faster.
+    pub p50: f64,
+    /// 90 % are faster.
+    pub p90: f64,
+    /// 99 % are faster.
+    pub p99: f64,
+    /// 99.9 % are faster.
+    pub p99_9: f64,
+    /// 99.99 % are faster.
+    pub p99_99: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+impl Latency {
+    /// Nothing yet. It fails only if the bounds above are wrong.
+    pub fn new() -> Result<Self, CreationError> {
+        Ok(Self {
+            histogram: Histogram::new_with_bounds(1, LONGEST, DIGITS)?,
+            sum: 0,
+        })
+    }
+
+    /// Records one, in nanoseconds.
+    pub fn record(&mut self, nanos: u64) {
+        self.histogram.saturating_record(nanos);
+        self.sum += u128::from(nanos);
+    }
+
+    /// Records those of `other`, too.
+    pub fn append(&mut self, other: &Self) {
+        // It fails only for a histogram of other bounds.
+        let _ = self.histogram.add(&other.histogram);
+        self.sum += other.sum;
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.histogram.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.histogram.is_empty()
+    }
+
+    /// The latency, in microseconds, within which this share of replies came.
+    #[must_use]
+    pub fn at(&self, share: f64) -> f64 {
+        if self.is_empty() {
+            return 0.0;
+        }
+        // Values of the histogram are the upper ends of its cells; no reply was slower than the slowest.
+        float(self.histogram.value_at_quantile(share).min(self.histogram.max())) / 1e3
+    }
+
+    /// In a few figures.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let sum = u64::try_from(self.sum).unwrap_or(u64::MAX);
+        Figures {
+            mean: ratio(float(sum), float(self.len())) / 1e3,
+            p50: self.at(0.5),
+            p90: self.at(0.9),
+            p99: self.at(0.99),
+            p99_9: self.at(0.999),
+            p99_99: self.at(0.9999),
+            max: self.at(1.0),
+        }
+    }
+
+    /// Points of the distribution, `steps` to each nine: the share that is slower, as its negative power of ten
+    /// (1 is the slowest tenth, 2 the slowest hundredth), and the latency in microseconds. It ends where a single
+    /// reply is left.
+    #[must_use]
+    pub fn curve(&self, steps: usize) -> Vec<(f64, f64)> {
+        let nines = float(self.len().max(1)).log10();
+        let step = 1.0 / float(count(steps.max(1)));
+        let mut points = Vec::new();
+        let mut power = 0.0;
+        while power < nines {
+            points.push((power, self.at(1.0 - 10_f64.powf(-power))));
+            power += step;
+        }
+        points.push((nines, self.at(1.0)));
+        points
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Latency;
+
+    #[test]
+    fn the_figures_are_those_of_what_was_recorded() {
+        let mut latency = Latency::new().unwrap();
+        assert!(latency.figures() == super::Figures::default());
+        for micros in 1..=1000 {
+            latency.record(micros * 1000);
+        }
+        let figures = latency.figures();
+        assert!((figures.mean - 500.5).abs() < 1e-9);
+        for (figure, right) in [
+            (figures.p50, 500.0),
+            (figures.p90, 900.0),
+            (figures.p99, 990.0),
+            (figures.p99_9, 999.0),
+            (figures.max, 1000.0),
+        ] {
+            assert!((figure - right).abs() <= right / 1000.0, "{figure} {right}");
+        }
+        let curve = latency.curve(10);
+        assert_eq!(curve.len(), 31);
+        assert!(curve.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1));
+    }
+}

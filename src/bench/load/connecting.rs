@@ -1,0 +1,168 @@
+//! Connections of the generator: opened, written to, given up, opened again. Nothing here waits, but at the start.
+
+use std::io;
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_error;
+
+use super::{Generator, LoadError, ROUNDS, no_events, number};
+use crate::bench::connection::{Connection, State};
+use crate::bench::number::count;
+use crate::bench::tally::Fault;
+use crate::bench::target::Begun;
+
+/// How long a server that refuses connections is left alone, in nanoseconds.
+const AFTER_REFUSAL: u64 = 100_000_000;
+
+/// How long one that closed without a reply is, likewise, or one whose queue is full.
+const AFTER_SILENCE: u64 = 10_000_000;
+
+impl Generator<'_> {
+    /// Opens every connection, or says why that cannot be.
+    pub(super) fn connect_all(&mut self) -> Result<(), LoadError> {
+        let mut events = no_events();
+        for id in 0..self.connections.len() {
+            self.connect(id, 0)
+                .map_err(|error| LoadError::Connect(error.into()))?;
+        }
+        while self.connections.iter().any(|connection| !connection.is_open()) {
+            let now = self.now();
+            if now > self.timeout {
+                return Err(LoadError::Connect(io::ErrorKind::TimedOut.into()));
+            }
+            for id in 0..self.connections.len() {
+                if matches!(&self.connections.get(id), Some(Connection { state: State::Gone { retry_at }, .. }) if *retry_at <= now)
+                {
+                    self.connect(id, now)
+                        .map_err(|error| LoadError::Connect(error.into()))?;
+                }
+            }
+            let ready = self.wait(&mut events, ROUNDS)?;
+            for event in events.iter().take(ready) {
+                let id = number(event);
+                self.connected(id)
+                    .map_err(|error| LoadError::Connect(error.into()))?;
+            }
+        }
+        self.reconnects = 0;
+        Ok(())
+    }
+
+    /// Begins to open a connection.
+    fn connect(&mut self, id: usize, now: u64) -> Result<(), Errno> {
+        let begun = self.place.begin();
+        let Some(connection) = self.connections.get_mut(id) else {
+            return Ok(());
+        };
+        let data = epoll::EventData::new_u64(count(id));
+        let state = match begun {
+            Ok(Begun::Open(socket)) => {
+                epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN)?;
+                State::Open { socket }
+            }
+            Ok(Begun::Pending(socket)) => {
+                epoll::add(&self.epoll, &socket, data, epoll::EventFlags::OUT)?;
+                State::Connecting { socket, since: now }
+            }
+            Err(Errno::AGAIN) => State::Gone {
+                retry_at: now + AFTER_SILENCE,
+            },
+            Err(error) => {
+                connection.reset(State::Gone {
+                    retry_at: now + AFTER_REFUSAL,
+                });
+                return Err(error);
+            }
+        };
+        if !matches!(state, State::Gone { .. }) {
+            self.reconnects += 1;
+        }
+        connection.reset(state);
+        Ok(())
+    }
+
+    /// Finds out how a connect went that was pending. Whether the connection is open now.
+    pub(super) fn connected(&mut self, id: usize) -> Result<bool, Errno> {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return Ok(false);
+        };
+        match std::mem::replace(&mut connection.state, State::Gone { retry_at: u64::MAX }) {
+            State::Connecting { socket, .. } => {
+                socket_error(&socket)??;
+                let data = epoll::EventData::new_u64(count(id));
+                epoll::modify(&self.epoll, &socket, data, epoll::EventFlags::IN)?;
+                connection.state = State::Open { socket };
+                Ok(true)
+            }
+            other => {
+                connection.state = other;
+                Ok(false)
+            }
+        }
+    }
+
+    pub(super) fn refused(&mut self, id: usize, now: u64) {
+        self.fault_now(Fault::Connect, now);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.reset(State::Gone {
+                retry_at: now + AFTER_REFUSAL,
+            });
+        }
+    }
+
+    /// Gives a connection up. What was in flight on it is lost for this reason.
+    pub(super) fn lose(&mut self, id: usize, fault: Fault, now: u64) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let retry_at = if connection.has_answered {
+            now
+        } else {
+            now + AFTER_SILENCE
+        };
+        // Dropping the socket takes it out of epoll, too.
+        connection.reset(State::Gone { retry_at });
+        while let Some(asked) = self
+            .connections
+            .get_mut(id)
+            .and_then(|lost| lost.in_flight.pop_front())
+        {
+            self.in_flight -= 1;
+            self.tally_of(asked.measured).faults.add(fault, 1);
+        }
+        self.open_again(id, now);
+    }
+
+    /// Opens a connection that is gone, if it is time and it will be needed.
+    pub(super) fn open_again(&mut self, id: usize, now: u64) {
+        let is_time =
+            |connection: &Connection| matches!(connection.state, State::Gone { retry_at } if retry_at <= now);
+        if self.has_asked_all(now) || !self.connections.get(id).is_some_and(is_time) {
+            return;
+        }
+        match self.connect(id, now) {
+            Ok(()) if self.connections.get(id).is_some_and(Connection::is_open) => {
+                self.is_free(id, self.load.pipeline, now);
+            }
+            Ok(()) => {}
+            Err(_) => self.refused(id, now),
+        }
+    }
+
+    pub(super) fn flush(&mut self, id: usize) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let was_blocked = connection.is_blocked;
+        connection.flush();
+        if connection.is_blocked != was_blocked
+            && let State::Open { socket } = &connection.state
+        {
+            let mut flags = epoll::EventFlags::IN;
+            flags.set(epoll::EventFlags::OUT, connection.is_blocked);
+            // It fails only for a socket that is not registered.
+            let _ = epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(count(id)), flags);
+        }
+    }
+}

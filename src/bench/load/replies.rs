@@ -1,0 +1,87 @@
+//! What comes back: read, judged, counted.
+
+use super::{Generator, Mismatch};
+use crate::bench::connection::Read;
+use crate::bench::keys::Expected;
+use crate::bench::number::nanos;
+use crate::bench::reply::{Begins, judge};
+use crate::bench::tally::Fault;
+
+/// How many wrong replies are remembered with their key.
+const REMEMBERED: usize = 10;
+
+impl Generator<'_> {
+    /// Reads what has come, counts the replies, and asks again.
+    pub(super) fn receive(&mut self, id: usize) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let read = connection.read();
+        // One look at the clock for all that came at once, and for what is asked next.
+        let now = nanos(self.begun.elapsed());
+        match read {
+            Read::Nothing => return,
+            Read::Closed => {
+                self.lose(id, Fault::Closed, now);
+                return;
+            }
+            Read::Some => {}
+        }
+        let (mut taken, mut replies) = (0, 0);
+        while let Some(asked) = connection.in_flight.front().copied() {
+            let unread = connection.unread(taken);
+            let wire = self.target.wire();
+            match judge(wire, unread, self.questions, asked.question, &mut self.memory) {
+                Begins::Partial => break,
+                Begins::Malformed => {
+                    connection.in_flight.pop_front();
+                    self.in_flight -= 1;
+                    self.tally_of(asked.measured).faults.add(Fault::Malformed, 1);
+                    self.lose(id, Fault::Closed, now);
+                    return;
+                }
+                Begins::Reply {
+                    length,
+                    outcome,
+                    fault,
+                } => {
+                    connection.in_flight.pop_front();
+                    connection.has_answered = true;
+                    taken += length;
+                    replies += 1;
+                    let tally = if asked.measured {
+                        self.latency.record(now.saturating_sub(asked.from));
+                        self.last_counted_reply = now;
+                        &mut self.tally
+                    } else {
+                        &mut self.warm_up
+                    };
+                    tally.reply(outcome);
+                    if let Some(fault) = fault {
+                        tally.faults.add(fault, 1);
+                        if let Expected::Is(right) = self.questions.expected(asked.question)
+                            && self.mismatches.len() < REMEMBERED
+                        {
+                            self.mismatches.push(Mismatch {
+                                question: asked.question,
+                                right,
+                                said: outcome,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        self.in_flight -= replies;
+        self.last_reply = now;
+        let is_more = connection.in_flight.is_empty() && !connection.unread(taken).is_empty();
+        connection.take(taken);
+        if is_more {
+            // Whose answer would that be, and whose the next one? Nobody knows.
+            self.fault_now(Fault::Extra, now);
+            self.lose(id, Fault::Closed, now);
+            return;
+        }
+        self.is_free(id, replies, now);
+    }
+}

@@ -1,0 +1,475 @@
+//! The plot: the latency distribution, and replies a second and latencies over the number of connections.
+//!
+//! The distribution is drawn as HdrHistogram draws it, with as much room for the slowest hundredth as for the slowest
+//! tenth, because that is where servers differ. Latencies are on a logarithmic axis: a median of 80 µs and a maximum of
+//! 5 ms are both to be read. What is drawn is a list of lines and texts ([`Drawing`]), which [`svg`] writes and [`png`]
+//! paints.
+
+pub mod png;
+pub mod svg;
+
+use super::number::{count, float};
+use super::report::{Report, Row, grouped, letter, time};
+
+/// Lines for each nine of the distribution.
+const STEPS: usize = 20;
+/// More lines than that cannot be told apart.
+const MOST_LINES: usize = 6;
+const WIDTH: f64 = 960.0;
+const LEFT: f64 = 74.0;
+const RIGHT: f64 = 190.0;
+
+/// What something is drawn in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ink {
+    /// Text and axes.
+    Text,
+    /// The grid.
+    Grid,
+    /// A line of its own colour.
+    Series(usize),
+}
+
+/// Which end of a text is at its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anchor {
+    /// The left one.
+    Start,
+    /// Neither.
+    Middle,
+    /// The right one.
+    End,
+}
+
+/// A line or a text, in pixels from the upper left corner.
+pub enum Shape {
+    /// A line through points.
+    Line {
+        /// Through these.
+        points: Vec<(f64, f64)>,
+        /// Its colour.
+        ink: Ink,
+        /// How thick it is.
+        width: f64,
+        /// Whether it is broken.
+        dashed: bool,
+    },
+    /// A text.
+    Text {
+        /// Where its base line is.
+        at: (f64, f64),
+        /// What it says.
+        text: String,
+        /// Which end of it is there.
+        anchor: Anchor,
+        /// Its height.
+        size: f64,
+        /// Its colour.
+        ink: Ink,
+    },
+}
+
+/// Something to be drawn.
+pub struct Drawing {
+    /// In pixels.
+    pub width: f64,
+    /// In pixels.
+    pub height: f64,
+    /// For those who cannot see it.
+    pub title: String,
+    /// From the bottom to the top.
+    pub shapes: Vec<Shape>,
+}
+
+/// A place for a curve, and what its axes mean.
+struct Panel {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+    x: Axis,
+    y: Axis,
+}
+
+struct Axis {
+    least: f64,
+    most: f64,
+    /// Where there is a mark, and what it says.
+    marks: Vec<(f64, String)>,
+    title: String,
+}
+
+impl Axis {
+    fn share(&self, value: f64) -> f64 {
+        ((value - self.least) / (self.most - self.least).max(1e-9)).clamp(0.0, 1.0)
+    }
+}
+
+/// The plot of a report.
+#[must_use]
+pub fn draw(report: &Report<'_>) -> Drawing {
+    let rows: Vec<Row> = report
+        .rows()
+        .into_iter()
+        .filter(|row| !row.latency.is_empty())
+        .collect();
+    let servers: Vec<String> = report
+        .plan
+        .servers
+        .iter()
+        .map(|server| server.target.to_string())
+        .collect();
+    let map = report
+        .plan
+        .servers
+        .first()
+        .map_or("", |server| server.target.map());
+    let mut drawing = Drawing {
+        width: WIDTH,
+        height: 0.0,
+        title: format!("postmapd bench: map {map} of {}", servers.join(" and ")),
+        shapes: Vec::new(),
+    };
+    let heading = match servers.as_slice() {
+        [one] => format!("{one}, map {map}"),
+        _ => format!("map {map}"),
+    };
+    drawing.text((LEFT - 50.0, 32.0), heading, Anchor::Start, 17.0, Ink::Text);
+    drawing.text(
+        (LEFT - 50.0, 54.0),
+        report.manner(),
+        Anchor::Start,
+        12.0,
+        Ink::Text,
+    );
+    let mut top = 72.0;
+    if servers.len() > 1 {
+        for (letter, server) in ('A'..).zip(&servers) {
+            drawing.text(
+                (LEFT - 50.0, top),
+                format!("{letter} = {server}"),
+                Anchor::Start,
+                12.0,
+                Ink::Text,
+            );
+            top += 18.0;
+        }
+    }
+    top += 34.0;
+    let bottom = top + 280.0;
+    distribution(&mut drawing, &rows, servers.len(), top, bottom);
+    drawing.height = bottom + 56.0;
+    let mut connections: Vec<usize> = rows.iter().map(|row| row.connections).collect();
+    connections.dedup();
+    if connections.len() > 1 {
+        let top = bottom + 110.0;
+        let bottom = top + 210.0;
+        over_connections(&mut drawing, &rows, &connections, servers.len(), (top, bottom));
+        drawing.height = bottom + 56.0;
+    }
+    drawing
+}
+
+/// Which row it is, in words.
+fn name(row: &Row, servers: usize) -> String {
+    let letter = letter(servers, row.server);
+    let noun = if row.connections == 1 {
+        "connection"
+    } else {
+        "connections"
+    };
+    format!("{letter}{} {noun}", row.connections)
+}
+
+fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, bottom: f64) {
+    // Of many numbers of connections some, evenly, the first and the last among them.
+    let groups = rows.len() / servers.max(1);
+    let most = MOST_LINES / servers.max(1);
+    let shown: Vec<&Row> = if groups <= most || most < 2 {
+        rows.iter().take(MOST_LINES).collect()
+    } else {
+        let chosen: Vec<usize> = (0..most).map(|n| n * (groups - 1) / (most - 1)).collect();
+        let is_chosen = |(number, _): &(usize, &Row)| chosen.contains(&(number / servers.max(1)));
+        rows.iter()
+            .enumerate()
+            .filter(is_chosen)
+            .map(|(_, row)| row)
+            .collect()
+    };
+    let curves: Vec<Vec<(f64, f64)>> = shown.iter().map(|row| row.latency.curve(STEPS)).collect();
+    let nines = curves
+        .iter()
+        .filter_map(|curve| Some(curve.last()?.0))
+        .fold(1.0, f64::max);
+    let percent = [
+        "0 %",
+        "90 %",
+        "99 %",
+        "99.9 %",
+        "99.99 %",
+        "99.999 %",
+        "99.9999 %",
+        "99.99999 %",
+    ];
+    let marks = (0_u8..).map(f64::from).zip(percent.map(str::to_owned));
+    let panel = Panel {
+        left: LEFT,
+        right: WIDTH - RIGHT,
+        top,
+        bottom,
+        x: Axis {
+            least: 0.0,
+            most: nines,
+            marks: marks.filter(|(at, _)| *at <= nines).collect(),
+            title: "share of the replies that took no longer".into(),
+        },
+        y: latency_axis(curves.iter().flatten().map(|point| point.1)),
+    };
+    drawing.panel(&panel);
+    for (number, (curve, row)) in curves.iter().zip(&shown).enumerate() {
+        let (series, dashed) = (Ink::Series(number), row.server > 0);
+        drawing.line(
+            curve.iter().map(|point| panel.at(*point)).collect(),
+            series,
+            2.0,
+            dashed,
+        );
+        drawing.legend(
+            WIDTH - RIGHT + 18.0,
+            top + 10.0,
+            number,
+            name(row, servers),
+            dashed,
+        );
+    }
+}
+
+fn over_connections(
+    drawing: &mut Drawing,
+    rows: &[Row],
+    connections: &[usize],
+    servers: usize,
+    (top, bottom): (f64, f64),
+) {
+    let place = |connections: usize| float(count(connections)).log2();
+    let ends = (
+        connections.first().copied().map(place),
+        connections.last().copied().map(place),
+    );
+    let axis = || Axis {
+        least: ends.0.unwrap_or_default(),
+        most: ends.1.unwrap_or(1.0),
+        marks: connections
+            .iter()
+            .map(|number| (place(*number), number.to_string()))
+            .collect(),
+        title: "connections".into(),
+    };
+    let middle = f64::midpoint(LEFT, WIDTH - RIGHT);
+    let rates = Panel {
+        left: LEFT,
+        right: middle - 45.0,
+        top,
+        bottom,
+        x: axis(),
+        y: rate_axis(rows.iter().map(Row::rate).fold(0.0, f64::max)),
+    };
+    let latencies = rows
+        .iter()
+        .flat_map(|row| [row.latency.at(0.5), row.latency.at(0.99)]);
+    let times = Panel {
+        left: middle + 45.0,
+        right: WIDTH - RIGHT,
+        top,
+        bottom,
+        x: axis(),
+        y: latency_axis(latencies),
+    };
+    drawing.panel(&rates);
+    drawing.panel(&times);
+    for server in 0..servers {
+        let letter = letter(servers, server);
+        let dashed = server > 0;
+        let own = || rows.iter().filter(|row| row.server == server);
+        let curve = |panel: &Panel, figure: &dyn Fn(&Row) -> f64| -> Vec<(f64, f64)> {
+            own()
+                .map(|row| panel.at((place(row.connections), figure(row))))
+                .collect()
+        };
+        drawing.line(curve(&rates, &Row::rate), Ink::Series(0), 2.0, dashed);
+        drawing.line(
+            curve(&times, &|row| row.latency.at(0.5)),
+            Ink::Series(2),
+            2.0,
+            dashed,
+        );
+        drawing.line(
+            curve(&times, &|row| row.latency.at(0.99)),
+            Ink::Series(1),
+            2.0,
+            dashed,
+        );
+        for (line, (series, what)) in [(0, "replies/s"), (1, "p99"), (2, "p50")].into_iter().enumerate() {
+            let x = WIDTH - RIGHT + 18.0;
+            let y = top + 10.0 + 20.0 * float(count(3 * server + line));
+            drawing.line(vec![(x, y), (x + 22.0, y)], Ink::Series(series), 2.0, dashed);
+            drawing.text(
+                (x + 30.0, y + 4.0),
+                format!("{letter}{what}"),
+                Anchor::Start,
+                12.0,
+                Ink::Text,
+            );
+        }
+    }
+}
+
+/// A logarithmic axis that holds these microseconds, in steps of 1, 2, 5, 10.
+fn latency_axis(micros: impl Iterator<Item = f64> + Clone) -> Axis {
+    let least = micros.clone().fold(f64::INFINITY, f64::min).clamp(0.01, 1e9);
+    let most = micros.fold(0.0, f64::max).clamp(least, 1e10);
+    let steps: Vec<f64> = (-3..10)
+        .flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(power)))
+        .collect();
+    let below = steps
+        .iter()
+        .copied()
+        .filter(|step| *step <= least)
+        .fold(0.001, f64::max);
+    let above = steps
+        .iter()
+        .copied()
+        .filter(|step| *step >= most)
+        .fold(f64::INFINITY, f64::min);
+    let inside: Vec<f64> = steps
+        .into_iter()
+        .filter(|step| (below..=above).contains(step))
+        .collect();
+    // Seldom more than three decades; where there are, their beginnings suffice.
+    let sparse = inside.len() > 11;
+    let is_shown = |step: &f64| !sparse || (step.log10() - step.log10().round()).abs() < 1e-6;
+    let short = |step: f64| time(step).replace(".00", "").replace(".0 ", " ");
+    Axis {
+        least: below.log10(),
+        most: above.min(1e10).log10(),
+        marks: inside
+            .into_iter()
+            .filter(is_shown)
+            .map(|step| (step.log10(), short(step)))
+            .collect(),
+        title: "latency, logarithmic".into(),
+    }
+}
+
+/// A linear axis from 0 to a round number, with about five marks.
+fn rate_axis(most: f64) -> Axis {
+    let rough = (most / 5.0).max(0.2);
+    let power = 10_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|step| step * power)
+        .find(|step| *step >= rough)
+        .unwrap_or(rough);
+    let marks = (most / step).ceil().max(1.0);
+    let mut at = 0.0;
+    let mut shown = Vec::new();
+    while at <= marks {
+        shown.push((at * step, grouped(at * step)));
+        at += 1.0;
+    }
+    Axis {
+        least: 0.0,
+        most: marks * step,
+        marks: shown,
+        title: "replies/s".into(),
+    }
+}
+
+impl Panel {
+    /// Where a point is: its abscissa as the axis has it, its ordinate as it was measured.
+    fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        let y = if self.y.title.contains("logarithmic") {
+            y.max(1e-6).log10()
+        } else {
+            y
+        };
+        (self.x_at(x), self.y_at(y))
+    }
+
+    fn x_at(&self, x: f64) -> f64 {
+        self.left + self.x.share(x) * (self.right - self.left)
+    }
+
+    fn y_at(&self, y: f64) -> f64 {
+        self.bottom - self.y.share(y) * (self.bottom - self.top)
+    }
+}
+
+impl Drawing {
+    fn line(&mut self, points: Vec<(f64, f64)>, ink: Ink, width: f64, dashed: bool) {
+        self.shapes.push(Shape::Line {
+            points,
+            ink,
+            width,
+            dashed,
+        });
+    }
+
+    fn text(&mut self, at: (f64, f64), text: impl Into<String>, anchor: Anchor, size: f64, ink: Ink) {
+        self.shapes.push(Shape::Text {
+            at,
+            text: text.into(),
+            anchor,
+            size,
+            ink,
+        });
+    }
+
+    fn legend(&mut self, x: f64, top: f64, number: usize, text: String, dashed: bool) {
+        let y = top + 20.0 * float(count(number));
+        self.line(vec![(x, y), (x + 22.0, y)], Ink::Series(number), 2.0, dashed);
+        self.text((x + 30.0, y + 4.0), text, Anchor::Start, 12.0, Ink::Text);
+    }
+
+    /// The axes, their marks and titles.
+    fn panel(&mut self, panel: &Panel) {
+        let Panel {
+            left,
+            right,
+            top,
+            bottom,
+            ..
+        } = *panel;
+        for (value, text) in &panel.x.marks {
+            let x = panel.x_at(*value);
+            self.line(vec![(x, top), (x, bottom)], Ink::Grid, 1.0, false);
+            self.text((x, bottom + 18.0), text.clone(), Anchor::Middle, 12.0, Ink::Text);
+        }
+        for (value, text) in &panel.y.marks {
+            let y = panel.y_at(*value);
+            self.line(vec![(left, y), (right, y)], Ink::Grid, 1.0, false);
+            self.text((left - 8.0, y + 4.0), text.clone(), Anchor::End, 12.0, Ink::Text);
+        }
+        self.line(
+            vec![(left, top), (left, bottom), (right, bottom)],
+            Ink::Text,
+            1.0,
+            false,
+        );
+        self.text(
+            (left, top - 12.0),
+            panel.y.title.clone(),
+            Anchor::Start,
+            12.0,
+            Ink::Text,
+        );
+        let middle = f64::midpoint(left, right);
+        self.text(
+            (middle, bottom + 40.0),
+            panel.x.title.clone(),
+            Anchor::Middle,
+            12.0,
+            Ink::Text,
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! Bytes from a server, cut into replies, and each judged.
+//!
+//! The framing is that of the protocols, as strictly as the rest of postmapd reads it. A value that is expected is
+//! compared byte for byte; of *not found* and *cannot tell* the text is the server's own affair.
+
+use bytes::BytesMut;
+
+use super::keys::{Expected, Questions};
+use super::tally::{Fault, Outcome};
+use super::target::Wire;
+use crate::protocol::{Told, netstring, socketmap, tcp_table};
+
+/// The longest reply that is waited for: of either protocol, with its frame.
+pub(super) const LONGEST: usize = socketmap::MAX_REPLY + 16;
+
+/// What the bytes begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begins {
+    /// A reply that is not whole.
+    Partial,
+    /// A reply.
+    Reply {
+        /// Its length.
+        length: usize,
+        /// What it says.
+        outcome: Outcome,
+        /// What is wrong with that.
+        fault: Option<Fault>,
+    },
+    /// Not a reply.
+    Malformed,
+}
+
+/// Judges the first reply in `input` as the answer to this question. `memory` is lent for decoding.
+pub(super) fn judge(
+    wire: Wire,
+    input: &[u8],
+    questions: &Questions,
+    number: usize,
+    memory: &mut BytesMut,
+) -> Begins {
+    let expected = questions.expected(number);
+    let right = questions.reply(number);
+    if let Expected::Is(outcome) = expected
+        && !right.is_empty()
+        && input.starts_with(right)
+    {
+        return Begins::Reply {
+            length: right.len(),
+            outcome,
+            fault: None,
+        };
+    }
+    let (length, told) = match wire {
+        Wire::Socketmap => match netstring::find(input, socketmap::MAX_REPLY) {
+            Err(_) => return Begins::Malformed,
+            Ok(None) => return Begins::Partial,
+            Ok(Some(payload)) => {
+                let length = payload.end + 1;
+                (length, socketmap::told(input.get(payload).unwrap_or_default()))
+            }
+        },
+        Wire::TcpTable => match memchr::memchr(b'\n', input) {
+            Some(at) if at < tcp_table::MAX_REPLY => {
+                memory.clear();
+                memory.extend_from_slice(input.get(..at).unwrap_or_default());
+                (at + 1, tcp_table::told(memory))
+            }
+            None if input.len() < tcp_table::MAX_REPLY => return Begins::Partial,
+            _ => return Begins::Malformed,
+        },
+    };
+    let (outcome, is_value) = match told {
+        None => return Begins::Malformed,
+        Some(Told::Found(value)) => (Outcome::Found, value == questions.value(number)),
+        Some(Told::NotFound) => (Outcome::NotFound, true),
+        Some(Told::CannotTell(_)) => (Outcome::CannotTell, true),
+    };
+    let fault = match expected {
+        Expected::Is(right) if right == outcome && is_value => None,
+        Expected::Is(_) => Some(Fault::Wrong),
+        Expected::Unknown if outcome == Outcome::CannotTell => Some(Fault::CannotTell),
+        Expected::Unknown => None,
+    };
+    Begins::Reply {
+        length,
+        outcome,
+        fault,
+    }
+}

@@ -1,0 +1,247 @@
+//! JSON and CSV: the figures of each run, and in JSON the circumstances and the ratios.
+
+use std::fmt::{self, Write as _};
+use std::io;
+
+use serde::Serialize;
+
+use super::{Generator, Report, rounded};
+use crate::bench::Measured;
+use crate::bench::compare::{Comparison, compare};
+use crate::bench::latency::Figures;
+use crate::bench::tally::Faults;
+
+#[derive(Serialize)]
+struct Json<'a> {
+    version: &'static str,
+    ok: bool,
+    map: &'a str,
+    servers: Vec<String>,
+    mode: &'static str,
+    rate: Option<f64>,
+    pipeline: usize,
+    duration_seconds: Option<f64>,
+    count: Option<u64>,
+    warm_up_seconds: f64,
+    timeout_seconds: f64,
+    rounds: u32,
+    keys: usize,
+    seed: u64,
+    verified: bool,
+    runs: Vec<JsonRun>,
+    comparison: Vec<Comparison>,
+}
+
+#[derive(Serialize)]
+struct JsonRun {
+    server: usize,
+    round: u32,
+    connections: usize,
+    seconds: f64,
+    requests: u64,
+    replies: u64,
+    found: u64,
+    not_found: u64,
+    cannot_tell: u64,
+    replies_per_second: f64,
+    latency_us: Figures,
+    errors: JsonErrors,
+    server_cpu_us_per_reply: Option<f64>,
+    reconnects: u64,
+    generator: Generator,
+    warm_up: WarmUp,
+}
+
+#[derive(Serialize)]
+struct JsonErrors {
+    total: u64,
+    #[serde(flatten)]
+    kinds: Faults,
+}
+
+#[derive(Serialize)]
+struct WarmUp {
+    requests: u64,
+    replies: u64,
+    errors: u64,
+}
+
+impl Figures {
+    fn rounded(self) -> Self {
+        Self {
+            mean: rounded(self.mean),
+            p50: rounded(self.p50),
+            p90: rounded(self.p90),
+            p99: rounded(self.p99),
+            p99_9: rounded(self.p99_9),
+            p99_99: rounded(self.p99_99),
+            max: rounded(self.max),
+        }
+    }
+}
+
+impl JsonRun {
+    fn of(measured: &Measured) -> Self {
+        let run = &measured.run;
+        Self {
+            server: measured.server,
+            round: measured.round,
+            connections: measured.connections,
+            seconds: run.seconds,
+            requests: run.tally.requests,
+            replies: run.tally.replies(),
+            found: run.tally.found,
+            not_found: run.tally.not_found,
+            cannot_tell: run.tally.cannot_tell,
+            replies_per_second: rounded(run.rate()),
+            latency_us: run.latency.figures().rounded(),
+            errors: JsonErrors {
+                total: run.tally.faults.total(),
+                kinds: run.tally.faults,
+            },
+            server_cpu_us_per_reply: run.server_micros().map(rounded),
+            reconnects: run.reconnects,
+            generator: Generator::of(run),
+            warm_up: WarmUp {
+                requests: run.warm_up.requests,
+                replies: run.warm_up.replies(),
+                errors: run.warm_up.faults.total(),
+            },
+        }
+    }
+}
+
+impl Report<'_> {
+    /// As JSON.
+    pub fn json(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let load = self.plan.loads.first();
+        let first = self.plan.servers.first();
+        let json = Json {
+            version: env!("CARGO_PKG_VERSION"),
+            ok: self.is_ok(),
+            map: first.map_or("", |server| server.target.map()),
+            servers: self
+                .plan
+                .servers
+                .iter()
+                .map(|server| server.target.to_string())
+                .collect(),
+            mode: if load.is_some_and(|load| load.rate.is_some()) {
+                "open"
+            } else {
+                "closed"
+            },
+            rate: load.and_then(|load| load.rate),
+            pipeline: load.map_or(1, |load| load.pipeline),
+            duration_seconds: load.and_then(|load| Some(load.duration?.as_secs_f64())),
+            count: load.and_then(|load| load.count),
+            warm_up_seconds: load.map_or(0.0, |load| load.warm_up.as_secs_f64()),
+            timeout_seconds: load.map_or(0.0, |load| load.timeout.as_secs_f64()),
+            rounds: self.plan.rounds,
+            keys: first.map_or(0, |server| server.questions.len()),
+            seed: self.settings.seed,
+            verified: self.settings.verified,
+            runs: self.measured.iter().map(JsonRun::of).collect(),
+            comparison: if self.is_comparison() {
+                compare(self.measured)
+            } else {
+                Vec::new()
+            },
+        };
+        serde_json::to_writer_pretty(&mut *out, &json)?;
+        writeln!(out)
+    }
+
+    /// As CSV: a line a run.
+    pub fn csv(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let kinds = Faults::default()
+            .each()
+            .map(|(name, ..)| format!("error_{name}"))
+            .join(",");
+        writeln!(
+            out,
+            "server,endpoint,round,connections,seconds,requests,replies,found,not_found,cannot_tell,\
+             replies_per_second,mean_us,p50_us,p90_us,p99_us,p99_9_us,p99_99_us,max_us,errors,{kinds},\
+             server_cpu_us_per_reply,reconnects,generator_cpu,generator_cpu_wait,late,lateness_p99_us,\
+             lateness_max_us,generator_valid,warm_up_requests,warm_up_replies,warm_up_errors"
+        )?;
+        for measured in self.measured {
+            let run = JsonRun::of(measured);
+            let endpoint = self.plan.servers.get(run.server);
+            let endpoint = endpoint
+                .map(|server| server.target.to_string())
+                .unwrap_or_default();
+            let (latency, own, warm_up) = (&run.latency_us, &run.generator, &run.warm_up);
+            let mut line = String::new();
+            let mut field = |value: &dyn fmt::Display| {
+                // Writing to a string does not fail.
+                let _ = write!(line, ",{value}");
+            };
+            field(&quoted(&endpoint));
+            field(&run.round);
+            field(&run.connections);
+            field(&run.seconds);
+            for number in [
+                run.requests,
+                run.replies,
+                run.found,
+                run.not_found,
+                run.cannot_tell,
+            ] {
+                field(&number);
+            }
+            field(&run.replies_per_second);
+            for micros in [
+                latency.mean,
+                latency.p50,
+                latency.p90,
+                latency.p99,
+                latency.p99_9,
+                latency.p99_99,
+                latency.max,
+            ] {
+                field(&micros);
+            }
+            field(&run.errors.total);
+            for (_, _, number) in run.errors.kinds.each() {
+                field(&number);
+            }
+            field(
+                &run.server_cpu_us_per_reply
+                    .map_or(String::new(), |cpu| cpu.to_string()),
+            );
+            field(&run.reconnects);
+            field(&own.cpu);
+            field(&own.cpu_wait);
+            field(&own.late);
+            field(&own.lateness_p99_us);
+            field(&own.lateness_max_us);
+            field(&own.valid);
+            for number in [warm_up.requests, warm_up.replies, warm_up.errors] {
+                field(&number);
+            }
+            writeln!(out, "{}{line}", run.server)?;
+        }
+        Ok(())
+    }
+}
+
+/// A field of CSV (RFC 4180).
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn an_endpoint_is_one_field_whatever_is_in_it() {
+        assert_eq!(quoted("socketmap:unix:/a b"), "socketmap:unix:/a b");
+        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
+    }
+}

@@ -1,0 +1,261 @@
+//! What came out, for people and for machines.
+//!
+//! JSON and CSV are interfaces: fields may be added, and none changes its meaning. All latencies are in microseconds.
+//! A wrong reply is told by its key and by what was expected and said in kind, never by a value.
+
+mod machine;
+mod text;
+
+use serde::Serialize;
+
+use super::latency::Latency;
+use super::load::{LATE, Run};
+use super::number::{count, float, ratio, whole};
+use super::tally::{Faults, Tally};
+use super::{Measured, Plan};
+
+/// More than this share of late requests, and the figures are the generator's as much as the server's.
+const TOO_MANY_LATE: f64 = 0.01;
+/// With so much of a processor, the generator may be what is measured.
+const BUSY: f64 = 0.95;
+/// With so much waiting for one, it shares a processor with the server or with others.
+const CROWDED: f64 = 0.2;
+
+/// What was asked for, beside what the plan says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the random choices begin.
+    pub seed: u64,
+    /// Whether the replies were compared with the files.
+    pub verified: bool,
+}
+
+/// A measurement and its circumstances.
+pub struct Report<'a> {
+    /// What was done.
+    pub plan: &'a Plan,
+    /// How.
+    pub settings: &'a Settings,
+    /// What came out.
+    pub measured: &'a [Measured],
+}
+
+/// What the generator did itself.
+#[derive(Clone, Copy, Serialize)]
+struct Generator {
+    /// Shares of one processor.
+    cpu: f64,
+    cpu_wait: f64,
+    late: u64,
+    lateness_p99_us: f64,
+    lateness_max_us: f64,
+    valid: bool,
+}
+
+/// To three decimals: more would be noise, and harder to read.
+fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}
+
+impl Generator {
+    fn of(run: &Run) -> Self {
+        let share = |nanos| rounded(ratio(float(nanos) / 1e9, run.own_seconds));
+        let sent = float(run.lateness.len());
+        Self {
+            cpu: share(run.own.running),
+            cpu_wait: share(run.own.waiting),
+            late: run.late,
+            lateness_p99_us: rounded(run.lateness.at(0.99)),
+            lateness_max_us: rounded(run.lateness.at(1.0)),
+            valid: ratio(float(run.late), sent) <= TOO_MANY_LATE,
+        }
+    }
+}
+
+/// All rounds of one server with one number of connections.
+pub(super) struct Row {
+    pub(super) server: usize,
+    pub(super) connections: usize,
+    pub(super) latency: Latency,
+    tally: Tally,
+    seconds: f64,
+    cpu: Option<u64>,
+}
+
+impl Row {
+    pub(super) fn rate(&self) -> f64 {
+        ratio(float(self.tally.replies()), self.seconds)
+    }
+}
+
+impl Report<'_> {
+    /// Whether every request had the right reply, those of the warm-up included.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.faults().total() == 0
+    }
+
+    /// What went wrong, all in all.
+    fn faults(&self) -> Faults {
+        let mut all = Tally::default();
+        for measured in self.measured {
+            all.append(&measured.run.tally);
+            all.append(&measured.run.warm_up);
+        }
+        all.faults
+    }
+
+    /// The rounds put together, by server and connections.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        let mut rows: Vec<Row> = Vec::new();
+        for Measured {
+            server,
+            connections,
+            run,
+            ..
+        } in self.measured
+        {
+            let same = |row: &&mut Row| (row.server, row.connections) == (*server, *connections);
+            let cpu = run.server.map(|spent| spent.running);
+            if let Some(row) = rows.iter_mut().find(same) {
+                row.latency.append(&run.latency);
+                row.tally.append(&run.tally);
+                row.seconds += run.seconds;
+                row.cpu = row.cpu.zip(cpu).map(|(sum, more)| sum + more);
+            } else {
+                rows.push(Row {
+                    server: *server,
+                    connections: *connections,
+                    latency: run.latency.clone(),
+                    tally: run.tally,
+                    seconds: run.seconds,
+                    cpu,
+                });
+            }
+        }
+        rows.sort_by_key(|row| (row.connections, row.server));
+        rows
+    }
+
+    fn is_comparison(&self) -> bool {
+        self.plan.servers.len() > 1
+    }
+
+    /// How the server was asked, in words.
+    pub(super) fn manner(&self) -> String {
+        let Some(load) = self.plan.loads.first() else {
+            return String::new();
+        };
+        match load.rate {
+            Some(rate) => format!("open loop, {} requests/s", grouped(rate)),
+            None if load.pipeline == 1 => "closed loop, one request in flight on each connection".into(),
+            None => format!(
+                "closed loop, {} requests in flight on each connection",
+                load.pipeline
+            ),
+        }
+    }
+
+    /// Why the figures may not be those of the server.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let generators = || self.measured.iter().map(|one| (one, Generator::of(&one.run)));
+        let invalid: Vec<_> = generators().filter(|(_, own)| !own.valid).collect();
+        if let Some((one, own)) = invalid.first() {
+            warnings.push(format!(
+                "The generator could not keep up: with {} it sent {} of {} requests more than {} late (the worst {}), \
+                 though a connection was free. These latencies are its own as much as the server's.",
+                plural(count(one.connections), "connection"),
+                own.late,
+                one.run.lateness.len(),
+                time(float(LATE) / 1e3),
+                time(own.lateness_max_us),
+            ));
+        }
+        let longest = generators().map(|(_, own)| own.cpu_wait).fold(0.0, f64::max);
+        if longest >= CROWDED {
+            warnings.push(format!(
+                "The generator waited for a processor {:.0} % of the time: it shared one with the server or with \
+                 others, and all figures suffer. taskset(1) gives each its own.",
+                longest * 100.0
+            ));
+        }
+        let busiest = generators().map(|(_, own)| own.cpu).fold(0.0, f64::max);
+        if busiest >= BUSY {
+            warnings.push(format!(
+                "The generator used {:.0} % of a processor: where the curve is flat, that may be its own limit.",
+                busiest * 100.0
+            ));
+        }
+        warnings
+    }
+}
+
+/// Which of several servers, in front of something that is said of it.
+pub(super) fn letter(servers: usize, server: usize) -> &'static str {
+    match (servers, server) {
+        (0 | 1, _) => "",
+        (_, 0) => "A, ",
+        _ => "B, ",
+    }
+}
+
+fn plural(number: u64, noun: &str) -> String {
+    let grouped = grouped(float(number));
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{grouped} {noun}s")
+    }
+}
+
+/// A number in groups of three digits.
+pub(super) fn grouped(number: f64) -> String {
+    let digits = whole(number).to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Microseconds in three digits, with a unit.
+pub(super) fn time(micros: f64) -> String {
+    let (number, unit) = match micros {
+        micros if micros < 999.5 => (micros, "µs"),
+        micros if micros < 999_500.0 => (micros / 1e3, "ms"),
+        micros => (micros / 1e6, "s"),
+    };
+    let decimals = match number {
+        number if number < 9.995 => 2,
+        number if number < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{number:.decimals$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{grouped, time};
+
+    #[test]
+    fn figures_have_three_digits_and_a_unit() {
+        for (micros, shown) in [
+            (0.0, "0.00 µs"),
+            (9.994, "9.99 µs"),
+            (83.14, "83.1 µs"),
+            (999.4, "999 µs"),
+            (999.6, "1.00 ms"),
+            (12_345.0, "12.3 ms"),
+            (1_500_000.0, "1.50 s"),
+        ] {
+            assert_eq!(time(micros), shown);
+        }
+        assert_eq!(grouped(123.4), "123");
+        assert_eq!(grouped(1_234_567.0), "1 234 567");
+    }
+}

@@ -1,0 +1,176 @@
+//! Whom one asks: a server of either protocol, ours or another, and the name of a map in it.
+//!
+//! The map may have any name that Postfix can send, because other servers have other maps. A request is encoded as
+//! Postfix encodes it. Connecting never waits: the generator has other connections to look after.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt::set_tcp_nodelay,
+};
+
+use crate::answer::Map;
+use crate::endpoint::{Address, Endpoint, Problem, Protocol};
+use crate::protocol::{netstring, tcp_table};
+
+/// How one asks there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// socketmap_table(5).
+    Socketmap,
+    /// tcp_table(5).
+    TcpTable,
+}
+
+/// A map of a server.
+pub struct Target {
+    label: String,
+    map: String,
+    wire: Wire,
+    address: Address,
+}
+
+/// Where the connections go.
+pub(super) enum Place {
+    Inet(SocketAddr),
+    Unix(SocketAddrUnix),
+}
+
+/// A connect that was begun.
+pub(super) enum Begun {
+    /// Nothing more is needed.
+    Open(OwnedFd),
+    /// It is open, or not, once the socket can be written to.
+    Pending(OwnedFd),
+}
+
+impl Target {
+    /// The map `map` of the server at `text`, which may name the map behind the address as main.cf does.
+    pub fn new(text: &str, map: &str) -> Result<Self, Problem> {
+        // Which of our own maps it is makes no difference to an address.
+        let ours = Map::named(map.as_bytes()).unwrap_or(Map::Relayhost);
+        let address = text
+            .strip_suffix(map)
+            .and_then(|text| text.strip_suffix(':'))
+            .unwrap_or(text);
+        let endpoint = Endpoint::to_ask(address, ours)?;
+        Ok(Self {
+            label: text.to_owned(),
+            map: map.to_owned(),
+            wire: match endpoint.protocol {
+                Protocol::Socketmap => Wire::Socketmap,
+                Protocol::TcpTable(_) => Wire::TcpTable,
+            },
+            address: endpoint.address,
+        })
+    }
+
+    /// The name of the map.
+    #[must_use]
+    pub fn map(&self) -> &str {
+        &self.map
+    }
+
+    /// The protocol.
+    #[must_use]
+    pub fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    /// The bytes that ask for `key`.
+    pub(super) fn encode(&self, key: &[u8], request: &mut BytesMut) {
+        match self.wire {
+            Wire::Socketmap => netstring::encode(&[self.map.as_bytes(), b" ", key], request),
+            Wire::TcpTable => {
+                request.put_slice(b"get ");
+                tcp_table::percent_encode(key, request);
+                request.put_u8(b'\n');
+            }
+        }
+    }
+
+    /// Where to connect to: of several addresses of a name, the first at which somebody answers.
+    pub(super) fn resolve(&self, patience: Duration) -> io::Result<Place> {
+        match &self.address {
+            Address::Unix(path) => Ok(Place::Unix(SocketAddrUnix::new(path)?)),
+            Address::Inet(host, port) => {
+                let addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs()?.collect();
+                if let [only] = addresses[..] {
+                    return Ok(Place::Inet(only));
+                }
+                let mut last = io::Error::from(io::ErrorKind::NotFound);
+                for address in addresses {
+                    match TcpStream::connect_timeout(&address, patience) {
+                        Ok(_) => return Ok(Place::Inet(address)),
+                        Err(error) => last = error,
+                    }
+                }
+                Err(last)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)
+    }
+}
+
+impl Place {
+    /// Begins to connect. [`Errno::AGAIN`] means that the server's queue is full for now.
+    pub(super) fn begin(&self) -> Result<Begun, Errno> {
+        let family = match self {
+            Self::Inet(SocketAddr::V4(_)) => AddressFamily::INET,
+            Self::Inet(SocketAddr::V6(_)) => AddressFamily::INET6,
+            Self::Unix(_) => AddressFamily::UNIX,
+        };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+        let begun = match self {
+            Self::Inet(address) => {
+                set_tcp_nodelay(&socket, true)?;
+                connect(&socket, address)
+            }
+            Self::Unix(path) => connect(&socket, path),
+        };
+        match begun {
+            Ok(()) => Ok(Begun::Open(socket)),
+            Err(Errno::INPROGRESS) => Ok(Begun::Pending(socket)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::{Target, Wire};
+
+    fn asks(endpoint: &str, map: &str) -> (Wire, String) {
+        let target = Target::new(endpoint, map).unwrap();
+        let mut request = BytesMut::new();
+        target.encode(b"a b@c", &mut request);
+        (target.wire(), String::from_utf8(request.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_map_of_another_server_may_have_any_name() {
+        let request = (Wire::Socketmap, "13:forward a b@c,".to_owned());
+        assert_eq!(asks("socketmap:inet:h:1", "forward"), request);
+        assert_eq!(asks("socketmap:inet:h:1:forward", "forward"), request);
+        assert_eq!(asks("socketmap:unix:/a:forward", "forward"), request);
+        let line = (Wire::TcpTable, "get a%20b@c\n".to_owned());
+        assert_eq!(asks("tcp:h:1", "forward"), line);
+        assert_eq!(asks("tcp:[::1]:1:relayhost", "relayhost"), line);
+        assert!(Target::new("tcp:h:1:relayhost", "sasl").is_err());
+        assert!(Target::new("h:1", "sasl").is_err());
+    }
+}

@@ -1,0 +1,500 @@
+//! `postmapd bench`: how many answers a second a server gives, and how long they take.
+//!
+//! The report goes to standard output; a progress line to standard error, if that is a terminal.
+
+use std::fs;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::tables::Tables;
+use super::{EX_USAGE, Error};
+use crate::answer::Map;
+use crate::bench::keys::{self, KeysError, Questions, Random};
+use crate::bench::load::{Load, Progress};
+use crate::bench::plot;
+use crate::bench::report::{Report, Settings};
+use crate::bench::target::Target;
+use crate::bench::{Plan, Server, Step};
+use crate::config::options::Options;
+use crate::diagnostic::{Finding, Findings, Place, Severity};
+
+/// Connections without --connections, and with --rate or --compare.
+const SWEEP: [usize; 6] = [1, 2, 4, 8, 16, 32];
+const ONE: [usize; 1] = [16];
+/// Rounds with --compare.
+const ROUNDS: u32 = 5;
+/// Made-up keys where there is neither a list nor a folder.
+const MADE_UP: usize = 10_000;
+
+/// Ask a server as many Postfix processes would, and report replies a second and the latency distribution
+#[derive(Args)]
+#[command(after_help = "\
+Any server of socketmap_table(5) or tcp_table(5) can be measured, under any map name. Without --rate each connection \
+asks again when it has its reply, as a Postfix process does (closed loop): a server that stalls is asked less, and the \
+stall is one slow reply on each connection. With --rate requests are due at fixed times whatever the server does, and \
+each latency counts from then (open loop): a stall shows in every request that should have been sent during it.
+
+The keys are those of --keys, one a line, in that order and over again; else those of the tables in --dir, in random \
+order, with somebody of the domain for @domain; else made-up senders. With --dir (or POSTMAPD_DIR) every reply is \
+compared with the files and the environment: a value byte for byte. Without it, a reply that cannot tell is an error. \
+An error names the key, what the files say and what the server said in kind; a credential is never printed.
+
+The machine that measures is measured, too: the load comes from one thread, whose processor time, time of waiting for a \
+processor and late sends are reported (generator). More than 1 in 100 requests sent over 1 ms late by its own fault, \
+and the measurement is called invalid. That does not change the exit code.
+
+--plot draws the distribution, with as much room for the slowest hundredth as for the slowest tenth, and for several \
+numbers of connections replies a second and latencies over them.
+
+--format json has the fields below, latencies in microseconds; fields may be added, and none changes its meaning. \
+--format csv has a line for each run with the same figures; the first line names them: latencies as p99_us, errors as \
+errors and error_wrong, and what is of the generator or the warm-up as generator_cpu, late, warm_up_requests.
+
+Exit codes: 0 every request had its right reply; 1 wrong or missing replies; 2 usage; 69 cannot connect; 71 the system \
+refuses something.
+
+Examples:
+  postmapd bench socketmap:inet:127.0.0.1:10451 relayhost --dir /etc/postmapd
+  postmapd bench socketmap:unix:/var/spool/postfix/postmapd/socketmap relayhost \\
+      --connections 1,8,64 --plot curve.svg
+  postmapd bench tcp:127.0.0.1:10452 relayhost --dir /etc/postmapd --hits 0.75 \\
+      --rate 20000 --duration 30s
+  postmapd bench socketmap:inet:127.0.0.1:10451 sasl --keys senders.txt --pid \"$(pidof postmapd)\"
+  postmapd bench socketmap:inet:127.0.0.1:10451 relayhost --keys keys.txt \\
+      --compare tcp:127.0.0.1:10452
+  postmapd bench socketmap:inet:127.0.0.1:10003 forward --keys addresses.txt \\
+      --format json | jq '.runs[].latency_us'
+
+Fields of --format json:
+  version, ok             of postmapd; whether there was no error
+  map, servers, mode      the endpoints as given; closed or open
+  rate, pipeline, duration_seconds, count, warm_up_seconds, timeout_seconds,
+  rounds, keys, seed, verified
+  runs[]                  one for each server, round and number of connections,
+                          in the order in which they ran:
+    server                0 or 1, as in servers
+    round, connections
+    seconds               from the end of the warm-up to the last reply
+    requests              = replies + malformed + closed + timeout + unsent
+    replies               = found + not_found + cannot_tell
+    found, not_found, cannot_tell, replies_per_second
+    latency_us            mean, p50, p90, p99, p99_9, p99_99, max
+    errors                total; replies: wrong, cannot_tell; no replies:
+                          malformed, closed, timeout, unsent; extra: bytes that
+                          nobody asked for; connect: not opened again
+    server_cpu_us_per_reply   user and system time of --pid; null without it
+    reconnects
+    generator             cpu, cpu_wait: shares of a processor; late: requests;
+                          lateness_p99_us, lateness_max_us; valid
+    warm_up               requests, replies, errors; errors count for ok
+  comparison[]            of the second server to the first, for each number of
+                          connections: connections, rounds, and of each ratio
+                          median, min, max, or null where there is none:
+    replies_per_second, mean, p50, p90, p99, p99_9, p99_99, max, server_cpu")]
+pub(super) struct Bench {
+    #[command(flatten)]
+    options: Options,
+
+    /// How many connections, each in turn: 1,2,4,8,16,32, and with --rate or --compare 16 alone, without this
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = number::<1, 100_000>)]
+    connections: Vec<usize>,
+
+    /// How many requests in flight on each connection; Postfix has one
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<1, 10_000>)]
+    pipeline: usize,
+
+    /// So many requests a second, due at fixed times, instead of as many as are answered
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<f64>,
+
+    /// How long to measure each number of connections (500ms, 10s, 2m) [default: 3s without --count]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
+    duration: Option<Duration>,
+
+    /// How many requests to measure
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    count: Option<u64>,
+
+    /// How long to ask before anything counts
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration)]
+    warm_up: Duration,
+
+    /// How long to wait for a connection or a reply; Postfix waits 100 seconds
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = some_time)]
+    timeout: Duration,
+
+    /// The keys, one a line; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+
+    /// The share of keys that are found, from 0 to 1; the rest are senders without an entry
+    #[arg(long, value_name = "SHARE", conflicts_with = "keys", value_parser = share)]
+    hits: Option<f64>,
+
+    /// How many keys to take from the tables, at most
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = number::<1, 10_000_000>)]
+    distinct: usize,
+
+    /// Where the random choice of keys begins
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// Take keys from the folder, but do not compare the replies with it
+    #[arg(long)]
+    no_verify: bool,
+
+    /// The server's process, for processor time; several with commas
+    #[arg(long, value_name = "PID,...", value_delimiter = ',')]
+    pid: Vec<u32>,
+
+    /// A second server, measured in alternation; the report has the ratios, and their spread over the rounds
+    #[arg(long, value_name = "ENDPOINT")]
+    compare: Option<String>,
+
+    /// The second server's process
+    #[arg(long, value_name = "PID,...", value_delimiter = ',', requires = "compare")]
+    compare_pid: Vec<u32>,
+
+    /// How often to measure each of the two [default: 5]
+    #[arg(long, value_name = "N", requires = "compare", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+
+    /// Draw the result: FILE.svg or FILE.png
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+
+    /// The server, as main.cf names it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT
+    #[arg(value_name = "ENDPOINT")]
+    endpoint: String,
+
+    /// The name of the map
+    #[arg(value_name = "MAP", value_parser = map_name)]
+    map: String,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For machines
+    Json,
+    /// For machines, a line a run
+    Csv,
+}
+
+/// What a picture is written as.
+#[derive(Clone, Copy)]
+enum Picture {
+    Svg,
+    Png,
+}
+
+impl Bench {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
+        let picture = self.picture()?;
+        let keys = self.list_of_keys()?;
+        let needs_tables = self.options.names_dir() && (keys.is_none() || !self.no_verify);
+        let tables = if needs_tables { Some(self.tables()?) } else { None };
+        if self.hits.is_some() && tables.is_none() {
+            return Err(usage("--hits", "what is found, the folder says; add --dir"));
+        }
+        let keys = match (keys, &tables) {
+            (Some(keys), _) => keys,
+            (None, Some((tables, map))) => {
+                let random = &mut Random::new(self.seed);
+                keys::of_tables(&tables.snapshot, *map, self.hits, self.distinct, random)
+                    .map_err(|error| usage("--dir", error))?
+            }
+            (None, None) => keys::made_up(MADE_UP, &mut Random::new(self.seed)),
+        };
+        let right = tables.as_ref().filter(|_| !self.no_verify);
+        let right = right.map(|(tables, map)| (&tables.snapshot, *map));
+        let mut servers = vec![self.server("ENDPOINT", &self.endpoint, &self.pid, &keys, right)?];
+        if let Some(second) = &self.compare {
+            servers.push(self.server("--compare", second, &self.compare_pid, &keys, right)?);
+        }
+        let plan = Plan {
+            servers,
+            loads: self.loads(),
+            rounds: if self.compare.is_some() {
+                self.rounds.unwrap_or(ROUNDS)
+            } else {
+                1
+            },
+        };
+        allow_connections(&plan.loads);
+        let mut line = ProgressLine::default();
+        let measured = plan.carry_out(&mut |step, progress| line.show(step, progress));
+        line.clear();
+        let measured = measured?;
+        let settings = Settings {
+            seed: self.seed,
+            verified: right.is_some(),
+        };
+        let report = Report {
+            plan: &plan,
+            settings: &settings,
+            measured: &measured,
+        };
+        self.print(&report)
+            .map_err(Error::system("cannot print the report"))?;
+        if let Some((path, picture)) = picture {
+            let drawing = plot::draw(&report);
+            let bytes = match picture {
+                Picture::Svg => plot::svg::write(&drawing).into_bytes(),
+                Picture::Png => plot::png::write(&drawing),
+            };
+            fs::write(path, bytes).map_err(Error::system("cannot write the plot"))?;
+        }
+        Ok(if report.is_ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    fn print(&self, report: &Report<'_>) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        match self.format {
+            Format::Text => report.text(&mut out)?,
+            Format::Json => report.json(&mut out)?,
+            Format::Csv => report.csv(&mut out)?,
+        }
+        if self.format != Format::Text {
+            for warning in report.warnings() {
+                // Standard error may be closed; the figures tell it all the same.
+                let _ = writeln!(io::stderr(), "postmapd: {warning}");
+            }
+        }
+        out.flush()
+    }
+
+    /// Where the plot goes, and as what. Whoever waits for minutes should not learn then that it cannot be written.
+    fn picture(&self) -> Result<Option<(&Path, Picture)>, Error> {
+        let Some(path) = self.plot.as_deref() else {
+            return Ok(None);
+        };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if folder.is_some_and(|folder| !folder.is_dir()) {
+            return Err(usage("--plot", "its folder does not exist"));
+        }
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        match extension.map(str::to_ascii_lowercase).as_deref() {
+            Some("svg") => Ok(Some((path, Picture::Svg))),
+            Some("png") => Ok(Some((path, Picture::Png))),
+            _ => Err(usage("--plot", "the name must end in .svg or .png")),
+        }
+    }
+
+    fn list_of_keys(&self) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        let Some(path) = &self.keys else {
+            return Ok(None);
+        };
+        let text = if path.as_os_str() == "-" {
+            let mut text = Vec::new();
+            io::stdin().lock().read_to_end(&mut text).map(|_| text)
+        } else {
+            fs::read(path)
+        };
+        let text = text.map_err(|error| usage("--keys", format!("{}: {error}", path.display())))?;
+        match keys::of_lines(&text) {
+            keys if keys.is_empty() => Err(usage("--keys", KeysError::None("the list is empty"))),
+            keys => Ok(Some(keys)),
+        }
+    }
+
+    fn tables(&self) -> Result<(Tables, Map), Error> {
+        let Some(map) = Map::named(self.map.as_bytes()) else {
+            let says = format!(
+                "the folder has the maps relayhost and sasl, and not {}; use --keys with --no-verify, or no folder",
+                self.map
+            );
+            return Err(usage("--dir", says));
+        };
+        let tables = Tables::read(&self.options)?;
+        if tables.findings.errors() > 0 {
+            // Standard error may be closed, and no more is lost than a hint.
+            let _ = writeln!(
+                io::stderr(),
+                "postmapd: the files have errors, and some keys cannot be told; postmapd check says more"
+            );
+        }
+        Ok((tables, map))
+    }
+
+    fn server(
+        &self,
+        argument: &'static str,
+        endpoint: &str,
+        pids: &[u32],
+        keys: &[Vec<u8>],
+        right: Option<(&crate::routes::Snapshot, Map)>,
+    ) -> Result<Server, Error> {
+        let target = Target::new(endpoint, &self.map)
+            .map_err(|problem| usage(argument, format!("`{endpoint}` is no endpoint to ask: {problem}")))?;
+        let questions = Questions::new(&target, keys, right).map_err(|error| usage("--keys", error))?;
+        for pid in pids {
+            if !Path::new(&format!("/proc/{pid}/stat")).exists() {
+                return Err(usage("--pid", format!("there is no process {pid}")));
+            }
+        }
+        Ok(Server {
+            target,
+            questions,
+            pids: pids.to_vec(),
+        })
+    }
+
+    fn loads(&self) -> Vec<Load> {
+        let usual = if self.rate.is_some() || self.compare.is_some() {
+            &ONE[..]
+        } else {
+            &SWEEP
+        };
+        let connections = if self.connections.is_empty() {
+            usual
+        } else {
+            &self.connections
+        };
+        let load = |connections: &usize| Load {
+            connections: *connections,
+            pipeline: self.pipeline,
+            rate: self.rate,
+            warm_up: self.warm_up,
+            duration: match (self.duration, self.count) {
+                (None, None) => Some(Duration::from_secs(3)),
+                (duration, _) => duration,
+            },
+            count: self.count,
+            timeout: self.timeout,
+        };
+        connections.iter().map(load).collect()
+    }
+}
+
+/// Each connection is an open file. Where the system does not allow so many, connecting will say so.
+fn allow_connections(loads: &[Load]) {
+    let most = loads
+        .iter()
+        .map(|load| load.connections)
+        .max()
+        .unwrap_or_default();
+    if let (Ok((soft, hard)), Ok(most)) = (getrlimit(Resource::RLIMIT_NOFILE), u64::try_from(most))
+        && soft < most + 100
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(most + 100), hard);
+    }
+}
+
+/// One line on a terminal, written over and over. There is nothing coloured in it.
+#[derive(Default)]
+struct ProgressLine {
+    is_shown: bool,
+}
+
+impl ProgressLine {
+    fn show(&mut self, step: &Step<'_>, progress: Progress) {
+        let mut err = io::stderr().lock();
+        if !err.is_terminal() || std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
+            return;
+        }
+        self.is_shown = true;
+        // Nobody misses a line of progress.
+        let _ = write!(
+            err,
+            "\r\x1b[K{}/{}  {}  {} connections  {:.1} s  {:.0} replies/s  {} errors",
+            step.number,
+            step.of,
+            step.server,
+            step.connections,
+            progress.seconds,
+            progress.rate,
+            progress.faults
+        );
+        let _ = err.flush();
+    }
+
+    fn clear(&mut self) {
+        if self.is_shown {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+fn usage(argument: &'static str, says: impl std::fmt::Display) -> Error {
+    let mut findings = Findings::default();
+    findings
+        .push(Finding::new(Severity::Error, "bad-argument", Place::Setting(argument)).says(says.to_string()));
+    Error::Settings {
+        findings,
+        code: EX_USAGE,
+    }
+}
+
+fn number<const LEAST: usize, const MOST: usize>(text: &str) -> Result<usize, String> {
+    match text.trim().parse() {
+        Ok(number) if (LEAST..=MOST).contains(&number) => Ok(number),
+        _ => Err(format!("it is no number from {LEAST} to {MOST}")),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.01..=10_000_000.0).contains(&rate) => Ok(rate),
+        _ => Err("it is no number from 0.01 to 10000000".into()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("it is no number from 0 to 1".into()),
+    }
+}
+
+/// A number of seconds, or one with a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)]
+        .into_iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
+        .unwrap_or((text, 1.0));
+    match number.trim().parse::<f64>() {
+        Ok(number) if (0.0..=86_400.0).contains(&(number * unit)) => {
+            Ok(Duration::from_secs_f64(number * unit))
+        }
+        _ => Err("it is no time up to a day; write 500ms, 10s or 2m".into()),
+    }
+}
+
+/// Likewise, and more than none.
+fn some_time(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|time| {
+        if time.is_zero() {
+            Err("no time is too little".into())
+        } else {
+            Ok(time)
+        }
+    })
+}
+
+/// A map's name as socketmap can carry it: the first blank ends it.
+fn map_name(text: &str) -> Result<String, String> {
+    if text.is_empty()
+        || text
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || c == ':')
+    {
+        return Err("a map's name has neither blanks nor colons".into());
+    }
+    Ok(text.to_owned())
+}

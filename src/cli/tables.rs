@@ -1,0 +1,44 @@
+//! The tables as a server that started now would have them, for the commands that answer from the files.
+
+use super::{EX_USAGE, Error};
+use crate::address::SenderKeys;
+use crate::config::Sources;
+use crate::config::options::{Options, ServiceOptions};
+use crate::diagnostic::Findings;
+use crate::reload::load;
+use crate::routes::Snapshot;
+
+/// The files and the environment, read for this once.
+pub(super) struct Tables {
+    /// Where they come from.
+    pub(super) sources: Sources,
+    /// What answers.
+    pub(super) snapshot: Snapshot,
+    /// Memory for a lookup.
+    pub(super) keys: SenderKeys,
+    /// What is wrong with them.
+    pub(super) findings: Findings,
+}
+
+impl Tables {
+    /// Reads them. Wrong settings are an error of usage; what is wrong with the tables is answered as the server
+    /// would.
+    pub(super) fn read(options: &Options) -> Result<Self, Error> {
+        let mut findings = Findings::default();
+        let sources = Sources::new(options.clone(), ServiceOptions::default(), &mut findings);
+        load::first_settings(&sources, &mut findings);
+        if findings.errors() > 0 {
+            return Err(Error::Settings {
+                findings,
+                code: EX_USAGE,
+            });
+        }
+        let loaded = load::once(&sources);
+        Ok(Self {
+            sources,
+            snapshot: loaded.snapshot,
+            keys: SenderKeys::default(),
+            findings: loaded.findings,
+        })
+    }
+}
