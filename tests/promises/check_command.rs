@@ -7,10 +7,13 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 fn check(setup: &Setup, args: &[&str]) -> Finished {
@@ -678,15 +681,17 @@ fn codes_in_sources() -> BTreeSet<String> {
 
 #[test]
 fn nobody_is_told_that_nobody_reads_on() {
-    let mut check = Setup::new()
+    // Not a pipe whose reading end is dropped: a process that another test is just starting holds
+    // a copy of every descriptor until its exec(2), and until then the pipe has a reader. Shutting
+    // a socket down counts for all its descriptors.
+    let (reader, writer) = UnixStream::pair().unwrap();
+    reader.shutdown(Shutdown::Both).unwrap();
+    let ended = Setup::new()
         .relaymap("@a.test [\n".repeat(50))
         .command("check")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+        .stdout(OwnedFd::from(writer))
+        .output()
         .unwrap();
-    drop(check.stdout.take());
-    let ended = check.wait_with_output().unwrap();
     assert_eq!(String::from_utf8(ended.stderr).unwrap(), "");
     assert_eq!(ended.status.code(), Some(141));
 }
