@@ -206,6 +206,7 @@ pub(crate) struct Postfix {
 /// A mail in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Queued {
+    id: String,
     /// `active`, `deferred`, `incoming`, `maildrop` or `hold`.
     pub(crate) queue: String,
     pub(crate) sender: String,
@@ -250,12 +251,19 @@ impl Postfix {
         run(command, b"Subject: a test\n\nHello.\n").map(drop)
     }
 
-    /// What is in the queue.
+    /// What is in the queue. A mail that moves from one queue to the next while they are listed is listed in both:
+    /// the later one counts.
     pub(crate) fn queue(&self) -> io::Result<Vec<Queued>> {
         let mut command = self.program("postqueue", "-c");
         command.arg("-j");
         let listing = run(command, b"")?;
-        listing.lines().map(queued).collect()
+        let mut queue: Vec<Queued> = Vec::new();
+        for line in listing.lines() {
+            let mail = queued(line)?;
+            queue.retain(|listed| listed.id != mail.id);
+            queue.push(mail);
+        }
+        Ok(queue)
     }
 
     /// Waits until the queue is as wished; returns it as it was last seen, in an error when patience is at its end.
@@ -515,6 +523,7 @@ fn queued(line: &str) -> io::Result<Queued> {
     let recipients = entry.get("recipients").and_then(serde_json::Value::as_array);
     let recipients = recipients.map(Vec::as_slice).unwrap_or_default();
     Ok(Queued {
+        id: text(entry.get("queue_id")),
         queue: text(entry.get("queue_name")),
         sender: text(entry.get("sender")),
         reason: recipients
