@@ -28,8 +28,12 @@ pub const SPARE_DESCRIPTORS: usize = 64;
 /// burst of connects wait for the retransmission of a SYN, a second and more.
 pub const BACKLOG: u32 = 4096;
 
-/// How much is read at a time.
+/// How much is read at a time. On the stack: an idle connection holds none of it.
 pub const READ_AT_ONCE: usize = 16 * 1024;
+
+/// How large a buffer may be that a connection keeps while it waits, in bytes. One large request or batch shall not
+/// cost its memory for as long as the connection lives; the requests of Postfix need no more.
+pub const KEPT: usize = 1024;
 
 /// At how many bytes of replies a write happens though more requests have arrived: what a peer that asks a lot
 /// and reads slowly can make the server hold is this and one reply.

@@ -6,16 +6,20 @@
 //!
 //! When the server stops, what has arrived is answered, and the connection is closed.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Poll, ready};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::{Decoder, Encoder};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
+use super::limits::{KEPT, LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
 use crate::address::SenderKeys;
 use crate::protocol::{Asked, Reply, Violation};
 use crate::routes::Routes;
@@ -54,6 +58,7 @@ where
         stream,
         codec,
         input: BytesMut::new(),
+        longest_input: 0,
         output: BytesMut::new(),
         keys: SenderKeys::default(),
     };
@@ -76,6 +81,8 @@ struct Session<S, C> {
     stream: S,
     codec: C,
     input: BytesMut,
+    /// How long the input has been since its memory was last let go.
+    longest_input: usize,
     output: BytesMut,
     keys: SenderKeys,
 }
@@ -86,6 +93,8 @@ where
     C: Codec,
 {
     async fn run(&mut self, routes: &Routes, stop: &CancellationToken) -> Result<End, End> {
+        // One for the whole session: each new one would enter itself into a list that all sessions share.
+        let mut stopped = pin!(stop.cancelled());
         // When the request that has begun to arrive must be there.
         let mut deadline = None;
         loop {
@@ -100,14 +109,18 @@ where
                 }
                 Progress::Done => {}
             }
+            if self.input.is_empty() && self.longest_input > KEPT {
+                self.input = BytesMut::new();
+                self.keys = SenderKeys::default();
+                self.longest_input = 0;
+            }
             deadline = match deadline {
                 _ if self.input.is_empty() => None,
                 // The request that has begun is the one that had begun before.
                 Some(running) if !answered => Some(running),
                 _ => Some(Instant::now() + REQUEST_DEADLINE),
             };
-            self.input.reserve(READ_AT_ONCE);
-            let read = self.stream.read_buf(&mut self.input);
+            let read = self.read();
             let read = async {
                 match deadline {
                     Some(at) => timeout_at(at, read).await.map_err(|_| End::TooSlow)?,
@@ -121,7 +134,7 @@ where
                 read = read => if read? == 0 {
                     return Ok(End::Closed);
                 },
-                () = stop.cancelled() => return Ok(End::Stopped),
+                () = stopped.as_mut() => return Ok(End::Stopped),
             }
         }
     }
@@ -154,18 +167,47 @@ where
         Progress::Enough
     }
 
+    /// Adds to the input what has arrived; 0 at the end of the stream.
+    ///
+    /// By way of the stack, so that a connection that waits holds no buffer of the size of a read.
+    async fn read(&mut self) -> io::Result<usize> {
+        poll_fn(|context| {
+            let mut space = [MaybeUninit::uninit(); READ_AT_ONCE];
+            let mut arrived = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut arrived))?;
+            self.input.extend_from_slice(arrived.filled());
+            self.longest_input = self.longest_input.max(self.input.len());
+            Poll::Ready(Ok(arrived.filled().len()))
+        })
+        .await
+    }
+
     async fn write(&mut self) -> Result<(), End> {
         if self.output.is_empty() {
             return Ok(());
         }
-        let written = timeout(WRITE_DEADLINE, self.stream.write_all(&self.output)).await;
-        written.map_err(|_| End::TooSlow)?.map_err(|_| End::Closed)?;
-        if self.output.capacity() > WRITE_AT {
-            // One large batch shall not cost its memory for as long as the connection lives.
+        let sent = self.write_what_fits().await.map_err(|_| End::Closed)?;
+        let rest = self.output.get(sent..).unwrap_or_default();
+        if !rest.is_empty() {
+            let written = timeout(WRITE_DEADLINE, self.stream.write_all(rest)).await;
+            written.map_err(|_| End::TooSlow)?.map_err(|_| End::Closed)?;
+        }
+        if self.output.capacity() > KEPT {
             self.output = BytesMut::new();
         }
         self.output.clear();
         Ok(())
+    }
+
+    /// Writes as much as the kernel takes without waiting, which is nearly always all. No clock is read for it.
+    async fn write_what_fits(&mut self) -> io::Result<usize> {
+        poll_fn(
+            |context| match Pin::new(&mut self.stream).poll_write(context, &self.output) {
+                Poll::Ready(sent) => Poll::Ready(sent),
+                Poll::Pending => Poll::Ready(Ok(0)),
+            },
+        )
+        .await
     }
 
     /// Lets the peer read the last reply: closes our half, and takes what it still sends, for a while.
@@ -175,8 +217,7 @@ where
             let mut taken = 0;
             while taken < LINGER_BYTES {
                 self.input.clear();
-                self.input.reserve(READ_AT_ONCE);
-                match self.stream.read_buf(&mut self.input).await? {
+                match self.read().await? {
                     0 => break,
                     more => taken += more,
                 }

@@ -1,0 +1,261 @@
+//! How far above the floor postmapd is: beside a server that has no table and answers everything alike.
+//!
+//! `cargo bench --bench floor` starts both, asks them in turn with `postmapd bench`, over TCP and over a UNIX socket,
+//! and prints the ratios as Markdown: medians over the rounds, with the smallest and the largest. benches/README.md
+//! says what came out where, and benches/runtime.md which shapes of the server were tried.
+//!
+//! Limits: the load comes from one thread on the same machine, so on two processors each side has one. Nothing is
+//! asserted about times, but a missed goal is marked.
+#![allow(clippy::print_stdout, reason = "the table is what it is for")]
+#![allow(clippy::print_stderr, reason = "progress, beside the table")]
+
+#[path = "floor/reply_loop.rs"]
+mod reply_loop;
+#[path = "floor/tokio_loop.rs"]
+mod tokio_loop;
+
+use std::env;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+
+use serde_json::Value;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+const USAGE: &str =
+    "usage: cargo bench --bench floor -- [--connections 1,16,64,256] [--rounds N] [--duration TIME] [--entries N]
+           [--subject SERVER]
+
+  --connections  how many connections ask, one number after the other (default: 1,16,64,256)
+  --rounds       how often each server is measured at each (default: 7)
+  --duration     for how long each time (default: 1s)
+  --entries      entries in the relay map (default: 10000)
+  --subject      what is measured beside the floor: another build of postmapd than this one, or `tokio`, for the
+                 floor of the runtime";
+
+/// How this program calls itself to serve.
+const REPLY_LOOP: &str = "--reply-loop";
+const TOKIO_LOOP: &str = "--tokio-loop";
+
+/// What is compared, the field of `postmapd bench --format json`, and how much of the floor's it shall be: at least for
+/// replies, at most for the others.
+const GOALS: [(&str, &str, f64); 4] = [
+    ("replies/s", "replies_per_second", 0.95),
+    ("p50", "p50", 1.05),
+    ("p99", "p99", 1.2),
+    ("processor time", "server_cpu", 1.15),
+];
+
+/// At how many connections the goal for replies holds.
+const BUSY: u64 = 64;
+
+struct Options {
+    connections: String,
+    rounds: String,
+    duration: String,
+    entries: u32,
+    subject: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [REPLY_LOOP, endpoint] => reply_loop::serve(endpoint),
+        [TOKIO_LOOP, endpoint] => tokio_loop::serve(endpoint),
+        // `cargo test --all-targets` runs this program without the flag, and means a test.
+        arguments if !arguments.contains(&"--bench") => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        arguments => options(arguments).and_then(|options| benchmark(&options)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("floor: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(arguments: &[&str]) -> Result<Options> {
+    let mut options = Options {
+        connections: "1,16,64,256".into(),
+        rounds: "7".into(),
+        duration: "1s".into(),
+        entries: 10_000,
+        subject: env!("CARGO_BIN_EXE_postmapd").into(),
+    };
+    let mut arguments = arguments.iter().filter(|argument| **argument != "--bench");
+    while let Some(argument) = arguments.next() {
+        let value = *arguments.next().ok_or(USAGE)?;
+        match *argument {
+            "--connections" => options.connections = value.into(),
+            "--rounds" => options.rounds = value.into(),
+            "--duration" => options.duration = value.into(),
+            "--entries" => options.entries = value.parse()?,
+            "--subject" => options.subject = value.into(),
+            _ => return Err(USAGE.into()),
+        }
+    }
+    Ok(options)
+}
+
+/// An endpoint of socketmap, taken apart.
+enum Socket<'a> {
+    Inet(SocketAddr),
+    Unix(&'a Path),
+}
+
+impl Socket<'_> {
+    fn at(&self, address: SocketAddr) -> String {
+        match self {
+            Self::Inet(_) => format!("socketmap:inet:{address}"),
+            Self::Unix(path) => format!("socketmap:unix:{}", path.display()),
+        }
+    }
+}
+
+fn socket(endpoint: &str) -> Result<Socket<'_>> {
+    if let Some(address) = endpoint.strip_prefix("socketmap:inet:") {
+        Ok(Socket::Inet(address.parse()?))
+    } else if let Some(path) = endpoint.strip_prefix("socketmap:unix:") {
+        Ok(Socket::Unix(Path::new(path)))
+    } else {
+        Err(format!("{endpoint} is no endpoint of socketmap").into())
+    }
+}
+
+/// A server that is ended on drop.
+struct Server {
+    child: Child,
+    endpoint: String,
+}
+
+impl Server {
+    /// Starts it, and waits until it says on standard error where it listens.
+    fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut log = BufReader::new(child.stderr.take().ok_or("the server has no standard error")?);
+        let mut said = String::new();
+        let endpoint = loop {
+            let begins = said.len();
+            if log.read_line(&mut said)? == 0 {
+                return Err(format!("the server does not start; it says {said}").into());
+            }
+            if let Some((_, endpoint)) = said.get(begins..).unwrap_or_default().split_once("listening on ") {
+                break endpoint.trim().to_owned();
+            }
+        };
+        // So that it never waits for a reader.
+        thread::spawn(move || log.read_to_end(&mut Vec::new()));
+        Ok(Self { child, endpoint })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn benchmark(options: &Options) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let tables = folder.path().join("tables");
+    fs::create_dir(&tables)?;
+    let (mut relay_map, mut keys) = (String::new(), String::new());
+    for entry in 0..options.entries {
+        writeln!(
+            relay_map,
+            "@customer{entry}.example [smtp.relay{}.example]:587",
+            entry % 10
+        )?;
+        writeln!(keys, "someone@customer{entry}.example")?;
+    }
+    fs::write(tables.join("postfix-relaymap.cf"), relay_map)?;
+    let key_file = folder.path().join("keys");
+    fs::write(&key_file, keys)?;
+
+    println!("| socket | connections | what | ratio to the floor | smallest | largest | goal |");
+    println!("|---|---:|---|---:|---:|---:|---|");
+    for kind in ["TCP", "UNIX"] {
+        let endpoint = |name: &str| match kind {
+            "TCP" => "socketmap:inet:127.0.0.1:0".to_owned(),
+            _ => format!("socketmap:unix:{}", folder.path().join(name).display()),
+        };
+        let own = |mode| {
+            let mut command = Command::new(env::current_exe()?);
+            command.args([mode, &endpoint(mode)]);
+            Server::start(&mut command)
+        };
+        let floor = own(REPLY_LOOP)?;
+        let subject = if options.subject == Path::new("tokio") {
+            own(TOKIO_LOOP)?
+        } else {
+            let mut command = Command::new(&options.subject);
+            command.args(["serve", "--listen", &endpoint("postmapd"), "--dir"]);
+            Server::start(command.arg(&tables))?
+        };
+        for line in compare(&floor, &subject, &key_file, options)? {
+            println!("| {kind} | {line} |");
+        }
+    }
+    Ok(())
+}
+
+/// Measures both in turn; the lines of the table, less the kind of the socket.
+fn compare(floor: &Server, subject: &Server, keys: &Path, options: &Options) -> Result<Vec<String>> {
+    let output = Command::new(env!("CARGO_BIN_EXE_postmapd"))
+        .args(["bench", &floor.endpoint, "relayhost", "--compare", &subject.endpoint])
+        .args(["--pid", &floor.child.id().to_string()])
+        .args(["--compare-pid", &subject.child.id().to_string()])
+        .args(["--connections", &options.connections])
+        .args(["--rounds", &options.rounds])
+        .args(["--duration", &options.duration])
+        .args(["--format", "json"])
+        .arg("--keys")
+        .arg(keys)
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        return Err(format!("postmapd bench ends with {}", output.status).into());
+    }
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    let comparisons = report["comparison"].as_array().ok_or("no comparison")?;
+    let mut lines = Vec::new();
+    for comparison in comparisons {
+        let connections = comparison["connections"].as_u64().ok_or("no connections")?;
+        for (name, field, goal) in GOALS {
+            let ratio = |which| {
+                comparison[field][which]
+                    .as_f64()
+                    .ok_or_else(|| format!("no {field} at {connections} connections"))
+            };
+            let median = ratio("median")?;
+            let (goal, is_met) = match field {
+                "replies_per_second" if connections == BUSY => (format!("≥ {goal}"), median >= goal),
+                "replies_per_second" => ("–".into(), true),
+                _ => (format!("≤ {goal}"), median <= goal),
+            };
+            let missed = if is_met { "" } else { ", **missed**" };
+            lines.push(format!(
+                "{connections} | {name} | {median:.3} | {:.3} | {:.3} | {goal}{missed}",
+                ratio("min")?,
+                ratio("max")?
+            ));
+        }
+    }
+    Ok(lines)
+}
