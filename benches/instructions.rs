@@ -25,9 +25,8 @@ use postmapd::default_relay::DefaultRelay;
 use postmapd::diagnostic::Findings;
 use postmapd::protocol::socketmap::Socketmap;
 use postmapd::protocol::tcp_table::TcpTable;
-use postmapd::protocol::{Asked, Reply};
+use postmapd::protocol::{Asked, Codec, Reply};
 use postmapd::routes::Snapshot;
-use postmapd::server::session::Codec;
 use postmapd::table::Table;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -220,14 +219,18 @@ fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
     let (mut input, mut output) = (BytesMut::with_capacity(4096), BytesMut::with_capacity(4096));
     for request in requests.iter().cycle().take(usize::try_from(lookups)?) {
         input.extend_from_slice(request.as_bytes());
-        let Ok(Some(Asked::Lookup { map, key })) = codec.decode(&mut input) else {
+        let Ok(Some((Asked::Lookup { map, key }, taken))) = codec.decode(&mut input) else {
             return Err("a request is refused".into());
         };
-        let answer = snapshot.answer(map, &key, &mut keys);
+        if taken != request.len() {
+            return Err("a request is not taken whole".into());
+        }
+        let answer = snapshot.answer(map, key, &mut keys);
         if matches!(answer, Answer::Found(_)) != case.found {
             return Err("the answer is wrong".into());
         }
-        codec.encode(Reply::Answer(answer), &mut output)?;
+        codec.encode(&Reply::Answer(answer), &mut output);
+        input.clear();
         output.clear();
     }
     Ok(())

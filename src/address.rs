@@ -103,7 +103,10 @@ impl Delimiters {
         if self.set.contains(&b'-') && is_list_address(local) {
             return None;
         }
-        let at = local.iter().position(|c| self.set.contains(c))?;
+        let at = match self.set.as_slice() {
+            [one] => memchr::memchr(*one, local),
+            several => local.iter().position(|c| several.contains(c)),
+        }?;
         (at > 0).then_some(at)
     }
 }
@@ -246,7 +249,7 @@ impl SenderKeys {
     /// Whether this is an envelope sender, and not a host or a next hop: those have no `@`.
     #[must_use]
     pub fn is_sender(&self) -> bool {
-        self.whole() == NULL_SENDER || self.whole().contains(&b'@')
+        self.domain.is_some() || self.whole() == NULL_SENDER || self.whole().contains(&b'@')
     }
 
     /// Whether the address has a domain.

@@ -17,12 +17,13 @@ use postmapd::address::Delimiters;
 use postmapd::answer::Map;
 use postmapd::default_relay::DefaultRelay;
 use postmapd::diagnostic::Findings;
+use postmapd::protocol::Codec;
 use postmapd::protocol::socketmap::Socketmap;
 use postmapd::protocol::tcp_table::TcpTable;
 use postmapd::routes::{Routes, Snapshot};
-use postmapd::server::session::{self, Codec};
+use postmapd::server::session;
+use postmapd::server::stop::Stop;
 use postmapd::table::Table;
-use tokio_util::sync::CancellationToken;
 
 /// Counts what one thread asks for.
 struct Counting;
@@ -95,7 +96,7 @@ fn allocations<C: Codec + Send + 'static>(codec: C, exchanges: &[(String, String
             theirs.set_nonblocking(true).unwrap();
             let stream = tokio::net::UnixStream::from_std(theirs).unwrap();
             IS_COUNTED.set(true);
-            session::serve(stream, codec, &routes(), &CancellationToken::new()).await;
+            session::serve(stream, codec, &routes(), &Stop::default()).await;
             IS_COUNTED.set(false);
         });
     });

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::log::LogOptions;
@@ -20,6 +19,7 @@ use crate::diagnostic::{Findings, Severity};
 use crate::endpoint::Address;
 use crate::reload::{Keeper, load};
 use crate::routes::Routes;
+use crate::server::stop::Stop;
 use crate::server::{self, listen};
 
 /// Serve a folder of relay files to Postfix, in the foreground.
@@ -95,15 +95,15 @@ async fn serve(sources: Sources, settings: Settings, said: &Findings) -> Result<
         }
         info!("listening on {}", listener.endpoint);
     }
-    let stop = CancellationToken::new();
+    let stop = Stop::default();
     let serving = server::run(listeners, routes, stop.clone());
     tokio::pin!(serving);
     loop {
         tokio::select! {
             () = &mut serving => return Ok(()),
             _ = hangup.recv() => reloader.reread(),
-            _ = terminate.recv() => stop.cancel(),
-            _ = interrupt.recv() => stop.cancel(),
+            _ = terminate.recv() => stop.begin(),
+            _ = interrupt.recv() => stop.begin(),
         }
     }
 }

@@ -7,14 +7,11 @@
 //! Well-framed nonsense is [`Asked::Refused`] and the connection goes on. Broken framing is a [`Violation`]: where
 //! the next request begins is then unknown, so the session answers once more and closes.
 //!
-//! A decoder takes its request out of the buffer with `split_to`, which shares memory; so let the request go
-//! before reading on, and the buffer is used again in place.
+//! A request is decoded in place and borrows the input, so that it costs neither a copy nor a count of references.
 
 pub mod netstring;
 pub mod socketmap;
 pub mod tcp_table;
-
-use std::io;
 
 use bytes::BytesMut;
 use thiserror::Error;
@@ -25,14 +22,27 @@ use crate::answer::{Answer, Map};
 /// its own, but `line_length_limit` keeps a real sender below 2 kB.
 pub const MAX_KEY: usize = 10_000;
 
+/// Either protocol, as the server speaks it.
+///
+/// Not the traits of `tokio_util::codec`: there, a request owns its bytes, and each lookup pays for that with several
+/// atomic counts (a tenth of all that it does outside the kernel; benches/runtime.md).
+pub trait Codec {
+    /// The first request in `input`, and how many bytes it took. `None` where it has not arrived whole; call again with
+    /// the same bytes and more behind them.
+    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation>;
+
+    /// Appends a reply to `output`.
+    fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut);
+}
+
 /// A whole request.
-pub enum Asked {
+pub enum Asked<'i> {
     /// What `map` says of `key`.
     Lookup {
         /// The map.
         map: Map,
         /// The key, as it came.
-        key: BytesMut,
+        key: &'i [u8],
     },
     /// Something that is not answered.
     Refused(Refusal),
@@ -71,7 +81,7 @@ pub enum Told<'a> {
 }
 
 /// Why the bytes of a peer are not the protocol.
-#[derive(Debug, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
     /// The length of a netstring is not a plain decimal number.
     #[error("the length of the netstring is not a decimal number without leading zeros")]
@@ -82,7 +92,4 @@ pub enum Violation {
     /// A request is longer than any that Postfix sends.
     #[error("the request is too long")]
     TooLong,
-    /// Reading failed. Never made here; the trait of the decoders asks for it.
-    #[error("reading failed: {0}")]
-    Io(#[from] io::Error),
 }

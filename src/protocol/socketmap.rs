@@ -3,12 +3,9 @@
 //! The reply is exact to the byte, because Postfix keeps every byte after the first blank: `OK value`, `NOTFOUND `
 //! with its blank, `TEMP reason`, `PERM reason`.
 
-use std::io;
+use bytes::BytesMut;
 
-use bytes::{Buf, BytesMut};
-use tokio_util::codec::{Decoder, Encoder};
-
-use super::{Asked, MAX_KEY, Refusal, Reply, Told, Violation, netstring};
+use super::{Asked, Codec, MAX_KEY, Refusal, Reply, Told, Violation, netstring};
 use crate::answer::{Answer, Map};
 
 /// The longest request: a key at its limit, and a map name of a length that nobody needs.
@@ -21,30 +18,28 @@ pub const MAX_REPLY: usize = 100_000;
 #[derive(Debug, Default)]
 pub struct Socketmap;
 
-impl Decoder for Socketmap {
-    type Item = Asked;
-    type Error = Violation;
-
-    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Asked>, Violation> {
-        let Some(mut request) = netstring::decode(input, MAX_REQUEST)? else {
+impl Codec for Socketmap {
+    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
+        let Some(payload) = netstring::find(input, MAX_REQUEST)? else {
             return Ok(None);
         };
-        let Some(blank) = memchr::memchr(b' ', &request) else {
-            return Ok(Some(Asked::Refused(Refusal::NotARequest)));
+        let taken = payload.end + 1;
+        let request = input.get(payload).unwrap_or_default();
+        let blank = request.iter().position(|c| *c == b' ');
+        let asked = match blank.and_then(|blank| request.split_at_checked(blank)) {
+            None => Asked::Refused(Refusal::NotARequest),
+            Some((name, key)) => match Map::named(name) {
+                None => Asked::Refused(Refusal::NoSuchMap),
+                Some(map) => Asked::Lookup {
+                    map,
+                    key: key.get(1..).unwrap_or_default(),
+                },
+            },
         };
-        let name = request.split_to(blank);
-        request.advance(1);
-        Ok(Some(match Map::named(&name) {
-            Some(map) => Asked::Lookup { map, key: request },
-            None => Asked::Refused(Refusal::NoSuchMap),
-        }))
+        Ok(Some((asked, taken)))
     }
-}
 
-impl Encoder<Reply<'_>> for Socketmap {
-    type Error = io::Error;
-
-    fn encode(&mut self, reply: Reply<'_>, output: &mut BytesMut) -> Result<(), io::Error> {
+    fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut) {
         let mut say = |word: &str, text: &[u8]| netstring::encode(&[word.as_bytes(), b" ", text], output);
         match reply {
             Reply::Answer(Answer::Found(value)) if value.expose().len() + "OK ".len() > MAX_REPLY => {
@@ -56,7 +51,6 @@ impl Encoder<Reply<'_>> for Socketmap {
             Reply::Refused(refusal) => say("PERM", refusal.to_string().as_bytes()),
             Reply::Broken(violation) => say("PERM", violation.to_string().as_bytes()),
         }
-        Ok(())
     }
 }
 
@@ -79,20 +73,23 @@ pub fn told(payload: &[u8]) -> Option<Told<'_>> {
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use tokio_util::codec::{Decoder, Encoder};
 
     use super::{MAX_REPLY, MAX_REQUEST, Socketmap};
     use crate::answer::{Answer, Map, Reason, Value};
-    use crate::protocol::{Asked, Refusal, Reply, Violation};
+    use crate::protocol::{Asked, Codec, Refusal, Reply, Violation};
 
-    fn asked(payload: &str) -> Asked {
-        let mut input = BytesMut::from(format!("{}:{payload},", payload.len()).as_str());
-        Socketmap.decode(&mut input).unwrap().unwrap()
+    /// With the beginning of another request behind it.
+    fn asked(payload: &str) -> Asked<'static> {
+        let request = format!("{}:{payload},", payload.len());
+        let input = Box::leak((request.clone() + "7:").into_boxed_str().into_boxed_bytes());
+        let (asked, taken) = Socketmap.decode(input).unwrap().unwrap();
+        assert_eq!(taken, request.len());
+        asked
     }
 
     fn said(reply: Reply<'_>) -> String {
         let mut output = BytesMut::new();
-        Socketmap.encode(reply, &mut output).unwrap();
+        Socketmap.encode(&reply, &mut output);
         String::from_utf8(output.to_vec()).unwrap()
     }
 
@@ -102,7 +99,7 @@ mod tests {
             let Asked::Lookup { map, key: got } = asked(&format!("sasl {key}")) else {
                 panic!("{key}")
             };
-            assert_eq!((map, &got[..]), (Map::Sasl, key.as_bytes()));
+            assert_eq!((map, got), (Map::Sasl, key.as_bytes()));
         }
     }
 
@@ -118,7 +115,7 @@ mod tests {
     fn a_request_has_a_limit() {
         let key = "x".repeat(MAX_REQUEST - "sasl ".len());
         assert!(matches!(asked(&format!("sasl {key}")), Asked::Lookup { .. }));
-        let mut input = BytesMut::from(format!("{}:", MAX_REQUEST + 1).as_str());
+        let mut input = format!("{}:", MAX_REQUEST + 1).into_bytes();
         assert!(matches!(Socketmap.decode(&mut input), Err(Violation::TooLong)));
     }
 

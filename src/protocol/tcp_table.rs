@@ -4,12 +4,9 @@
 //! does not fit is *cannot tell*, never *not found*. Postfix calls every 4xx an error and closes, so what socketmap
 //! calls permanent has no code of its own here.
 
-use std::io;
-
 use bytes::{Buf, BufMut, BytesMut};
-use tokio_util::codec::{Decoder, Encoder};
 
-use super::{Asked, MAX_KEY, Refusal, Reply, Told, Violation};
+use super::{Asked, Codec, MAX_KEY, Refusal, Reply, Told, Violation};
 use crate::answer::{Answer, Map};
 
 /// The longest request line without its newline: `get ` and a key at its limit with every byte encoded. The manual
@@ -35,11 +32,8 @@ impl TcpTable {
     }
 }
 
-impl Decoder for TcpTable {
-    type Item = Asked;
-    type Error = Violation;
-
-    fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Asked>, Violation> {
+impl Codec for TcpTable {
+    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
         let unread = input.get(self.scanned..).unwrap_or_default();
         let Some(newline) = memchr::memchr(b'\n', unread).map(|at| self.scanned + at) else {
             self.scanned = input.len();
@@ -51,33 +45,26 @@ impl Decoder for TcpTable {
             };
         };
         self.scanned = 0;
-        let mut line = input.split_to(newline);
-        input.advance(1);
-        if line.ends_with(b"\r") {
-            line.truncate(newline - 1);
-        }
-        if line.len() > MAX_REQUEST {
+        let end = match newline.checked_sub(1) {
+            Some(before) if input.get(before) == Some(&b'\r') => before,
+            _ => newline,
+        };
+        if end > MAX_REQUEST {
             return Err(Violation::TooLong);
         }
-        if !line.starts_with(b"get ") {
-            return Ok(Some(Asked::Refused(Refusal::NotARequest)));
-        }
-        line.advance("get ".len());
-        Ok(Some(if percent_decode(&mut line) {
-            Asked::Lookup {
-                map: self.map,
-                key: line,
-            }
-        } else {
-            Asked::Refused(Refusal::NotARequest)
-        }))
+        let line = input.get_mut(..end).unwrap_or_default();
+        let key = match line.split_at_mut_checked("get ".len()) {
+            Some((verb, key)) if verb == b"get " => percent_decode(key),
+            _ => None,
+        };
+        let asked = key.map_or(Asked::Refused(Refusal::NotARequest), |key| Asked::Lookup {
+            map: self.map,
+            key,
+        });
+        Ok(Some((asked, newline + 1)))
     }
-}
 
-impl Encoder<Reply<'_>> for TcpTable {
-    type Error = io::Error;
-
-    fn encode(&mut self, reply: Reply<'_>, output: &mut BytesMut) -> Result<(), io::Error> {
+    fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut) {
         let before = output.len();
         match reply {
             Reply::Answer(Answer::Found(value)) => {
@@ -94,7 +81,6 @@ impl Encoder<Reply<'_>> for TcpTable {
             Reply::Refused(refusal) => error(&refusal.to_string(), output),
             Reply::Broken(violation) => error(&violation.to_string(), output),
         }
-        Ok(())
     }
 }
 
@@ -118,20 +104,20 @@ pub fn told(line: &mut BytesMut) -> Option<Told<'_>> {
         return None;
     }
     line.advance(4);
-    if !percent_decode(line) {
-        return None;
-    }
+    let text = percent_decode(line)?;
     match code {
-        b'2' if !line.is_empty() => Some(Told::Found(line)),
+        b'2' if !text.is_empty() => Some(Told::Found(text)),
         b'5' => Some(Told::NotFound),
-        b'4' => Some(Told::CannotTell(line)),
+        b'4' => Some(Told::CannotTell(text)),
         _ => None,
     }
 }
 
-/// Decodes in place. `false` where a `%` is not followed by two hexadecimal digits.
-pub(crate) fn percent_decode(text: &mut BytesMut) -> bool {
-    let (mut from, mut to) = (0, 0);
+/// Decodes in place. `None` where a `%` is not followed by two hexadecimal digits.
+pub(crate) fn percent_decode(text: &mut [u8]) -> Option<&[u8]> {
+    // Nearly always there is nothing to decode up to the end.
+    let mut from = memchr::memchr(b'%', text).unwrap_or(text.len());
+    let mut to = from;
     while let Some(&c) = text.get(from) {
         let byte = if c == b'%' {
             let digits = text
@@ -139,9 +125,7 @@ pub(crate) fn percent_decode(text: &mut BytesMut) -> bool {
                 .and_then(|digits| std::str::from_utf8(digits).ok());
             // `from_str_radix` alone would take a sign.
             let digits = digits.filter(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()));
-            let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else {
-                return false;
-            };
+            let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok())?;
             from += 3;
             byte
         } else {
@@ -153,8 +137,7 @@ pub(crate) fn percent_decode(text: &mut BytesMut) -> bool {
         }
         to += 1;
     }
-    text.truncate(to);
-    true
+    text.get(..to)
 }
 
 /// Encodes `%`, blanks, and whatever is not printable ASCII, as Postfix does (`util/hex_quote.c`).
@@ -177,19 +160,19 @@ pub(crate) fn percent_encode(text: &[u8], output: &mut BytesMut) {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
+    use bytes::{Buf, BytesMut};
     use proptest::prelude::*;
-    use tokio_util::codec::{Decoder, Encoder};
 
     use super::{MAX_REPLY, MAX_REQUEST, TcpTable, percent_decode, percent_encode};
     use crate::answer::{Answer, Map, Value};
-    use crate::protocol::{Asked, Refusal, Reply, Violation};
+    use crate::protocol::{Asked, Codec, Refusal, Reply, Violation};
 
-    fn asked(line: &str) -> Asked {
-        TcpTable::new(Map::Sasl)
-            .decode(&mut BytesMut::from(line))
-            .unwrap()
-            .unwrap()
+    /// With the beginning of another request behind it.
+    fn asked(line: &str) -> Asked<'static> {
+        let input = Box::leak((line.to_owned() + "get").into_boxed_str().into_boxed_bytes());
+        let (asked, taken) = TcpTable::new(Map::Sasl).decode(input).unwrap().unwrap();
+        assert_eq!(taken, line.len());
+        asked
     }
 
     fn key(line: &str) -> Vec<u8> {
@@ -202,7 +185,7 @@ mod tests {
     fn said(value: &[u8]) -> String {
         let mut output = BytesMut::from("before\n");
         let reply = Reply::Answer(Answer::Found(Value::new(value)));
-        TcpTable::new(Map::Sasl).encode(reply, &mut output).unwrap();
+        TcpTable::new(Map::Sasl).encode(&reply, &mut output);
         String::from_utf8(output.to_vec())
             .unwrap()
             .strip_prefix("before\n")
@@ -245,7 +228,7 @@ mod tests {
             format!("get {}\n", "x".repeat(MAX_REQUEST - 3)),
             "x".repeat(MAX_REQUEST + 2),
         ] {
-            let mut input = BytesMut::from(over.as_str());
+            let mut input = over.into_bytes();
             assert!(matches!(
                 TcpTable::new(Map::Sasl).decode(&mut input),
                 Err(Violation::TooLong)
@@ -268,8 +251,7 @@ mod tests {
             let mut bytes = BytesMut::new();
             percent_encode(&text, &mut bytes);
             prop_assert!(bytes.iter().all(u8::is_ascii_graphic));
-            prop_assert!(percent_decode(&mut bytes));
-            prop_assert_eq!(bytes, text);
+            prop_assert_eq!(percent_decode(&mut bytes), Some(text.as_slice()));
         }
 
         /// However a stream is cut, the same requests come out of it.
@@ -286,11 +268,12 @@ mod tests {
                     let (piece, later) = rest.split_at(pieces.next().unwrap().min(rest.len()));
                     input.extend_from_slice(piece);
                     rest = later;
-                    while let Some(asked) = codec.decode(&mut input).unwrap() {
+                    while let Some((asked, taken)) = codec.decode(&mut input).unwrap() {
                         requests.push(match asked {
                             Asked::Lookup { key, .. } => Some(key.to_vec()),
                             Asked::Refused(_) => None,
                         });
+                        input.advance(taken);
                     }
                 }
                 requests

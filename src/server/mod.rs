@@ -2,6 +2,7 @@
 //!
 //! - [`listen`]: endpoints to sockets;
 //! - [`session`]: one connection;
+//! - [`stop`]: the end of all of it;
 //! - [`limits`]: what a peer can make the server hold, wait for or repeat.
 //!
 //! A connection's permit is taken before it is accepted, so that over the limit the kernel's queue waits instead
@@ -11,6 +12,7 @@
 pub mod limits;
 pub mod listen;
 pub mod session;
+pub mod stop;
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +22,6 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, trace, warn};
 
@@ -30,9 +31,10 @@ use crate::protocol::tcp_table::TcpTable;
 use crate::routes::Routes;
 use limits::{CONNECTIONS, DRAIN_DEADLINE, SHORTAGE_PAUSE, SPARE_DESCRIPTORS};
 use listen::{Listener, Socket};
+use stop::Stop;
 
 /// Serves until `stop`, then lets the sessions answer what they were asked.
-pub async fn run(listeners: Vec<Listener>, routes: Arc<Routes>, stop: CancellationToken) {
+pub async fn run(listeners: Vec<Listener>, routes: Arc<Routes>, stop: Stop) {
     let server = Server {
         routes,
         stop: stop.clone(),
@@ -44,7 +46,7 @@ pub async fn run(listeners: Vec<Listener>, routes: Arc<Routes>, stop: Cancellati
         accepting.spawn(server.clone().accept(listener));
     }
     accepting.close();
-    stop.cancelled().await;
+    stop.wait().await;
     // The listeners end first, and their sockets with them.
     accepting.wait().await;
     server.sessions.close();
@@ -59,7 +61,7 @@ pub async fn run(listeners: Vec<Listener>, routes: Arc<Routes>, stop: Cancellati
 #[derive(Clone)]
 struct Server {
     routes: Arc<Routes>,
-    stop: CancellationToken,
+    stop: Stop,
     sessions: TaskTracker,
     permits: Arc<Semaphore>,
 }
@@ -70,7 +72,7 @@ impl Server {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return,
+                () = self.stop.wait() => return,
                 accepted = self.accept_one(&listener) => accepted,
             };
             match accepted {

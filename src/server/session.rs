@@ -12,28 +12,16 @@ use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::codec::{Decoder, Encoder};
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::limits::{KEPT, LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
+use super::stop::Stop;
 use crate::address::SenderKeys;
-use crate::protocol::{Asked, Reply, Violation};
+use crate::protocol::{Asked, Codec, Reply, Violation};
 use crate::routes::Routes;
-
-/// Either protocol, as the server speaks it.
-pub trait Codec:
-    Decoder<Item = Asked, Error = Violation> + for<'a> Encoder<Reply<'a>, Error = io::Error>
-{
-}
-
-impl<C> Codec for C where
-    C: Decoder<Item = Asked, Error = Violation> + for<'a> Encoder<Reply<'a>, Error = io::Error>
-{
-}
 
 /// How a session ended.
 #[derive(Debug)]
@@ -49,7 +37,7 @@ pub enum End {
 }
 
 /// Serves one connection to its end.
-pub async fn serve<S, C>(stream: S, codec: C, routes: &Routes, stop: &CancellationToken) -> End
+pub async fn serve<S, C>(stream: S, codec: C, routes: &Routes, stop: &Stop) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
     C: Codec,
@@ -92,9 +80,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     C: Codec,
 {
-    async fn run(&mut self, routes: &Routes, stop: &CancellationToken) -> Result<End, End> {
-        // One for the whole session: each new one would enter itself into a list that all sessions share.
-        let mut stopped = pin!(stop.cancelled());
+    async fn run(&mut self, routes: &Routes, stop: &Stop) -> Result<End, End> {
+        let mut stopped = pin!(stop.wait());
         // When the request that has begun to arrive must be there.
         let mut deadline = None;
         loop {
@@ -141,30 +128,41 @@ where
 
     /// Answers the whole requests in the input from one snapshot, and lets the snapshot go.
     fn answer(&mut self, routes: &Routes) -> Progress {
+        if self.input.is_empty() {
+            return Progress::Done;
+        }
         let snapshot = routes.load();
-        while self.output.len() < WRITE_AT {
-            let reply = match self.codec.decode(&mut self.input) {
-                Ok(None) => return Progress::Done,
-                Ok(Some(Asked::Lookup { map, key })) => {
-                    let answer = snapshot.answer(map, &key, &mut self.keys);
+        let mut answered = 0;
+        let progress = loop {
+            if self.output.len() >= WRITE_AT {
+                break Progress::Enough;
+            }
+            let (reply, taken) = match self.codec.decode(self.input.get_mut(answered..).unwrap_or_default()) {
+                Ok(None) => break Progress::Done,
+                Ok(Some((Asked::Lookup { map, key }, taken))) => {
+                    let answer = snapshot.answer(map, key, &mut self.keys);
                     debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");
-                    Reply::Answer(answer)
+                    (Reply::Answer(answer), taken)
                 }
-                Ok(Some(Asked::Refused(refusal))) => {
+                Ok(Some((Asked::Refused(refusal), taken))) => {
                     debug!(%refusal, "refused");
-                    Reply::Refused(refusal)
+                    (Reply::Refused(refusal), taken)
                 }
                 Err(violation) => {
-                    // Encoding to memory does not fail.
-                    let _ = self.codec.encode(Reply::Broken(&violation), &mut self.output);
-                    return Progress::Broken(violation);
+                    self.codec.encode(&Reply::Broken(&violation), &mut self.output);
+                    break Progress::Broken(violation);
                 }
             };
-            if self.codec.encode(reply, &mut self.output).is_err() {
-                return Progress::Broken(Violation::TooLong);
-            }
+            self.codec.encode(&reply, &mut self.output);
+            answered += taken;
+        };
+        if answered == self.input.len() {
+            // Unlike advancing, this makes room at the front.
+            self.input.clear();
+        } else {
+            self.input.advance(answered);
         }
-        Progress::Enough
+        progress
     }
 
     /// Adds to the input what has arrived; 0 at the end of the stream.

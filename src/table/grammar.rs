@@ -85,6 +85,28 @@ pub fn entry_at(format: Format, text: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
+/// The value of the entry with which `text` begins, where that can be seen to have this folded key without cutting the
+/// line into its parts: what a lookup finds nearly always. `None` says nothing; [`entry_at`] knows.
+#[must_use]
+pub fn value_at<'t>(format: Format, text: &'t [u8], key: &[u8]) -> Option<&'t [u8]> {
+    let (written, rest) = text.split_at_checked(key.len())?;
+    // Quotes and backslashes may hide where a key ends, and only ASCII is folded by letters.
+    let is_plain = written.is_ascii() && memchr::memchr2(b'"', b'\\', written).is_none();
+    if !is_plain || !written.eq_ignore_ascii_case(key) || !rest.first().is_some_and(|c| is_blank(*c)) {
+        return None;
+    }
+    let (value, is_whole) = match format {
+        // A `#` need not begin a comment, and seldom is there one.
+        Format::RelayMap => match memchr::memchr2(b'\n', b'#', rest) {
+            Some(end) => (rest.get(..end)?, rest.get(end) == Some(&b'\n')),
+            None => (rest, true),
+        },
+        Format::Credentials => (rest.get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len()))?, true),
+    };
+    let value = value.strip_suffix(b"\r").unwrap_or(value);
+    is_whole.then(|| value.trim_start_blanks().trim_end_blanks())
+}
+
 /// Whether a text begins with a byte order mark.
 #[must_use]
 pub fn begins_with_byte_order_mark(text: &[u8]) -> bool {

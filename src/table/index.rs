@@ -7,7 +7,7 @@
 //! The hash is SipHash with a key of this process (`RandomState`): queries come from the network and keys from
 //! files that customers may influence, so nobody shall be able to choose collisions.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry, OccupiedEntry};
@@ -46,7 +46,7 @@ impl Index {
 
     /// The hash of a folded key.
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key)
+        hash(&self.hasher, key)
     }
 
     /// Adds the entry at `location`, whose folded key has this hash. Where the key is there already, it stays as it is,
@@ -83,7 +83,7 @@ impl Index {
         mut entry: impl FnMut(Location) -> Option<T>,
     ) -> Option<(Location, T)> {
         let mut found = None;
-        let location = self.locations.find(self.hasher.hash_one(key), |location| {
+        let location = self.locations.find(hash(&self.hasher, key), |location| {
             found = entry(*location);
             found.is_some()
         })?;
@@ -92,5 +92,12 @@ impl Index {
 }
 
 fn rehash(hasher: &RandomState, keys: &impl Keys) -> impl Fn(&Location) -> u64 {
-    move |location| keys.with(*location, |key| hasher.hash_one(key))
+    move |location| keys.with(*location, |key| hash(hasher, key))
+}
+
+/// Of the bytes alone: the length that `hash_one` puts before them tells nothing where nothing comes behind them.
+fn hash(hasher: &RandomState, key: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(key);
+    hasher.finish()
 }

@@ -69,8 +69,11 @@ impl Entries {
 
     /// The value of the entry there, if it has this folded key.
     fn with_key(&self, location: Location, key: &[u8]) -> Option<&[u8]> {
-        let (written, value) = self.at(location)?;
-        address::is_key_of(written, key).then_some(value)
+        let text = self.blocks.from(location)?;
+        grammar::value_at(self.format, text, key).or_else(|| {
+            let (written, value) = grammar::entry_at(self.format, text)?;
+            address::is_key_of(written, key).then_some(value)
+        })
     }
 }
 

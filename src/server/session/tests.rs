@@ -8,18 +8,18 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 
-use super::{Codec, End, serve};
+use super::{End, serve};
 use crate::address::Delimiters;
 use crate::answer::Map;
 use crate::default_relay::DefaultRelay;
 use crate::diagnostic::Findings;
-use crate::protocol::netstring;
+use crate::protocol::{Codec, netstring};
 use crate::protocol::socketmap::Socketmap;
 use crate::protocol::tcp_table::TcpTable;
 use crate::routes::{Routes, Snapshot};
 use crate::server::limits::{REQUEST_DEADLINE, WRITE_AT};
+use crate::server::stop::Stop;
 use crate::table::Table;
 
 /// A peer that sends its pieces one by one, closes, and keeps each write apart.
@@ -84,7 +84,7 @@ fn exchange(codec: impl Codec, pieces: impl IntoIterator<Item = Vec<u8>>) -> (Ve
         .enable_time()
         .build()
         .unwrap();
-    let end = runtime.block_on(serve(&mut peer, codec, &routes(), &CancellationToken::new()));
+    let end = runtime.block_on(serve(&mut peer, codec, &routes(), &Stop::default()));
     (peer.got, end)
 }
 
@@ -206,7 +206,7 @@ fn with_clock<F: Future<Output = ()>>(client: impl FnOnce(DuplexStream) -> F) ->
         .unwrap();
     runtime.block_on(async {
         let (ours, theirs) = tokio::io::duplex(1000);
-        let (routes, stop) = (routes(), CancellationToken::new());
+        let (routes, stop) = (routes(), Stop::default());
         tokio::join!(serve(theirs, Socketmap, &routes, &stop), client(ours)).0
     })
 }

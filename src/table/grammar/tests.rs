@@ -2,7 +2,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{Content, Format, read};
+use super::{Content, Format, entry_at, read, value_at};
+use crate::address::is_key_of;
 use crate::diagnostic::Findings;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -164,6 +165,32 @@ proptest! {
         prop_assert!(!unreadable);
         let bare = |entries: &[Entry]| entries.iter().map(|e| (e.key.clone(), e.value.clone())).collect::<Vec<_>>();
         prop_assert_eq!(bare(&again), bare(&right));
+    }
+
+    /// What is seen at a glance is what cutting the line gives.
+    #[test]
+    fn a_value_seen_at_once_is_that_of_the_entry(
+        key in r#"[aB@"\\#é+]{1,5}"#,
+        asked in prop::option::of(r#"[ab@"\\#é+]{1,5}"#),
+        rest in "[ \t]{0,2}[a:#\"\\\\é \t]{0,8}\r?(\n@b c:d\n)?",
+        relay in any::<bool>(),
+    ) {
+        let format = if relay { Format::RelayMap } else { Format::Credentials };
+        let text = key.clone() + &rest;
+        // A location is always that of an entry.
+        let Some((written, value)) = entry_at(format, text.as_bytes()) else {
+            return Ok(());
+        };
+        if text.starts_with('#') {
+            return Ok(());
+        }
+        let asked = asked.unwrap_or_else(|| key.to_lowercase());
+        let at_once = value_at(format, text.as_bytes(), asked.as_bytes());
+        if is_key_of(written, asked.as_bytes()) {
+            prop_assert!(at_once.is_none_or(|at_once| at_once == value), "{text:?} {asked:?}");
+        } else {
+            prop_assert_eq!(at_once, None, "{:?} {:?}", text, asked);
+        }
     }
 
     /// Every line is a comment, a record or an error: nothing is lost in silence.
