@@ -25,23 +25,25 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 
 use serde_json::Value;
+use tokio_loop::Shape;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const USAGE: &str =
     "usage: cargo bench --bench floor -- [--connections 1,16,64,256] [--rounds N] [--duration TIME] [--entries N]
-           [--subject SERVER]
+           [--sockets TCP,UNIX] [--subject SERVER]
 
   --connections  how many connections ask, one number after the other (default: 1,16,64,256)
   --rounds       how often each server is measured at each (default: 7)
   --duration     for how long each time (default: 1s)
   --entries      entries in the relay map (default: 10000)
-  --subject      what is measured beside the floor: another build of postmapd than this one, or `tokio`, for the
-                 floor of the runtime";
+  --sockets      TCP,UNIX or one of them (default: both)
+  --subject      what is measured beside the floor: another build of postmapd than this one, or the floor of a runtime:
+                 tokio (one thread), tokio-shared (one runtime, several threads), tokio-each (TCP only; a thread for
+                 each processor with its own accept)";
 
 /// How this program calls itself to serve.
 const REPLY_LOOP: &str = "--reply-loop";
-const TOKIO_LOOP: &str = "--tokio-loop";
 
 /// What is compared, the field of `postmapd bench --format json`, and how much of the floor's it shall be: at least for
 /// replies, at most for the others.
@@ -61,13 +63,16 @@ struct Options {
     duration: String,
     entries: u32,
     subject: PathBuf,
+    sockets: String,
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [REPLY_LOOP, endpoint] => reply_loop::serve(endpoint),
-        [TOKIO_LOOP, endpoint] => tokio_loop::serve(endpoint),
+        ["--shape", name, endpoint] => shape(name)
+            .ok_or_else(|| USAGE.into())
+            .and_then(|shape| tokio_loop::serve(shape, endpoint)),
         // `cargo test --all-targets` runs this program without the flag, and means a test.
         arguments if !arguments.contains(&"--bench") => {
             println!("{USAGE}");
@@ -91,6 +96,7 @@ fn options(arguments: &[&str]) -> Result<Options> {
         duration: "1s".into(),
         entries: 10_000,
         subject: env!("CARGO_BIN_EXE_postmapd").into(),
+        sockets: "TCP,UNIX".into(),
     };
     let mut arguments = arguments.iter().filter(|argument| **argument != "--bench");
     while let Some(argument) = arguments.next() {
@@ -100,11 +106,17 @@ fn options(arguments: &[&str]) -> Result<Options> {
             "--rounds" => options.rounds = value.into(),
             "--duration" => options.duration = value.into(),
             "--entries" => options.entries = value.parse()?,
+            "--sockets" => options.sockets = value.into(),
             "--subject" => options.subject = value.into(),
             _ => return Err(USAGE.into()),
         }
     }
     Ok(options)
+}
+
+fn shape(name: &str) -> Option<Shape> {
+    let mut all = Shape::ALL.into_iter();
+    all.find_map(|(other, shape)| (other == name).then_some(shape))
 }
 
 /// An endpoint of socketmap, taken apart.
@@ -190,19 +202,18 @@ fn benchmark(options: &Options) -> Result<()> {
 
     println!("| socket | connections | what | ratio to the floor | smallest | largest | goal |");
     println!("|---|---:|---|---:|---:|---:|---|");
-    for kind in ["TCP", "UNIX"] {
+    for kind in options.sockets.split(',') {
         let endpoint = |name: &str| match kind {
             "TCP" => "socketmap:inet:127.0.0.1:0".to_owned(),
             _ => format!("socketmap:unix:{}", folder.path().join(name).display()),
         };
-        let own = |mode| {
+        let own = |mode: &[&str]| {
             let mut command = Command::new(env::current_exe()?);
-            command.args([mode, &endpoint(mode)]);
-            Server::start(&mut command)
+            Server::start(command.args(mode).arg(endpoint(mode.concat().as_str())))
         };
-        let floor = own(REPLY_LOOP)?;
-        let subject = if options.subject == Path::new("tokio") {
-            own(TOKIO_LOOP)?
+        let floor = own(&[REPLY_LOOP])?;
+        let subject = if let Some(name) = options.subject.to_str().filter(|name| shape(name).is_some()) {
+            own(&["--shape", name])?
         } else {
             let mut command = Command::new(&options.subject);
             command.args(["serve", "--listen", &endpoint("postmapd"), "--dir"]);

@@ -212,6 +212,9 @@ impl SenderKeys {
             self.whole = 0..self.text.len();
             return;
         }
+        if self.read_plain(address, delimiters) {
+            return;
+        }
         let parts = Parts::of(address);
         let local = if parts.quoted {
             unescape_into(parts.local, &mut self.unquoted);
@@ -238,6 +241,28 @@ impl SenderKeys {
             self.text.extend_from_within(at..start);
             self.without_extension = Some(start..self.text.len());
         }
+    }
+
+    /// Likewise, for what nearly every address is: ASCII, no quoted string, and a domain. Says whether it is that.
+    fn read_plain(&mut self, address: &[u8], delimiters: &Delimiters) -> bool {
+        if !address.is_ascii() || address.starts_with(b"\"") {
+            return false;
+        }
+        let Some(at) = memchr::memrchr(b'@', address).filter(|at| at + 1 < address.len()) else {
+            return false;
+        };
+        // In one piece: folded, too, each part is as long as it was.
+        self.text.extend_from_slice(address);
+        self.text.make_ascii_lowercase();
+        self.whole = 0..address.len();
+        self.domain = Some(at..address.len());
+        if let Some(end) = address.get(..at).and_then(|local| delimiters.before_extension(local)) {
+            let start = self.text.len();
+            self.text.extend_from_within(..end);
+            self.text.extend_from_within(at..start);
+            self.without_extension = Some(start..self.text.len());
+        }
+        true
     }
 
     /// The key of the whole address; for what is no address (a host, a next hop), the folded text.
@@ -294,6 +319,8 @@ fn unescape_into(content: &[u8], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{Delimiters, SenderKeys};
 
     fn keys_with(delimiters: &str, address: &str) -> Vec<String> {
@@ -366,5 +393,18 @@ mod tests {
         let mut bytes = SenderKeys::default();
         bytes.read(b"M\xFCLLER@x.org", &Delimiters::default());
         assert_eq!(bytes.whole(), b"m\xFCller@x.org");
+    }
+
+    proptest! {
+        /// The plain form is read at once, the quoted one by its parts.
+        #[test]
+        fn what_is_read_at_once_is_what_its_parts_give(
+            local in "[a-zA-Z@.+=-]{0,6}|postmaster|owner-X|X-request",
+            domain in "[a-zA-Z.]{1,6}",
+            delimiters in prop::sample::select(vec!["+", "+-", "-", ""]),
+        ) {
+            let (plain, quoted) = (format!("{local}@{domain}"), format!("\"{local}\"@{domain}"));
+            prop_assert_eq!(keys_with(delimiters, &plain), keys_with(delimiters, &quoted));
+        }
     }
 }

@@ -1,36 +1,85 @@
-//! The floor of the runtime: [`crate::reply_loop`] with tokio instead of epoll(7), one task for each connection.
+//! The floor of a runtime: [`crate::reply_loop`] with tokio instead of epoll(7), one task for each connection.
 //!
-//! What lies between the two is tokio's; what lies between this and postmapd is ours.
+//! What lies between the two is tokio's; what lies between this and postmapd is ours. In three shapes, so that the one
+//! that postmapd has can be compared with those that it has not.
 
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpSocket, UnixListener};
+use tokio::runtime::{Builder, Runtime};
 
 use super::reply_loop::REPLY;
 use super::{Result, Socket, socket};
 
+/// Which threads answer.
+#[derive(Clone, Copy)]
+pub(crate) enum Shape {
+    /// One for everything.
+    OneThread,
+    /// One runtime with a thread for each processor, which take tasks from each other.
+    Shared,
+    /// A runtime of its own for each processor, each with its own listening socket (SO_REUSEPORT; TCP only).
+    OneForEachProcessor,
+}
+
+impl Shape {
+    /// What `--subject` calls it.
+    pub(crate) const ALL: [(&str, Self); 3] = [
+        ("tokio", Self::OneThread),
+        ("tokio-shared", Self::Shared),
+        ("tokio-each", Self::OneForEachProcessor),
+    ];
+}
+
 /// Serves `endpoint` until it is killed. Says on standard error where it listens.
-pub(crate) fn serve(endpoint: &str) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub(crate) fn serve(shape: Shape, endpoint: &str) -> Result<()> {
+    let one_thread = || Builder::new_current_thread().enable_all().build();
+    let runtime: Runtime = match shape {
+        Shape::OneThread => one_thread()?,
+        Shape::Shared => Builder::new_multi_thread().enable_all().build()?,
+        Shape::OneForEachProcessor => {
+            let Socket::Inet(mut address) = socket(endpoint)? else {
+                return Err("there is no SO_REUSEPORT for UNIX sockets".into());
+            };
+            let first = bind(address)?;
+            address = first.local_addr()?;
+            eprintln!("listening on socketmap:inet:{address}");
+            for _ in 1..std::thread::available_parallelism()?.get() {
+                std::thread::spawn(move || one_thread()?.block_on(accept_tcp(bind(address)?)));
+            }
+            return one_thread()?.block_on(accept_tcp(first));
+        }
+    };
     runtime.block_on(accept(endpoint))
+}
+
+fn bind(address: SocketAddr) -> Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+async fn accept_tcp(socket: TcpSocket) -> Result<()> {
+    let listener = socket.listen(4096)?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(answer(stream));
+    }
 }
 
 async fn accept(endpoint: &str) -> Result<()> {
     match socket(endpoint)? {
-        socket @ Socket::Inet(address) => {
-            let listener = TcpSocket::new_v4()?;
-            listener.bind(address)?;
-            let listener = listener.listen(4096)?;
-            eprintln!("listening on {}", socket.at(listener.local_addr()?));
-            loop {
-                let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                tokio::spawn(answer(stream));
-            }
+        Socket::Inet(address) => {
+            let socket = bind(address)?;
+            eprintln!("listening on socketmap:inet:{}", socket.local_addr()?);
+            accept_tcp(socket).await
         }
         Socket::Unix(path) => {
             let listener = UnixListener::bind(path)?;

@@ -58,8 +58,7 @@ fn length(input: &[u8], limit: usize) -> Result<Option<(usize, usize)>, Violatio
 pub fn encode(parts: &[&[u8]], output: &mut BytesMut) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     output.reserve(MAX_DIGITS + length + 2);
-    put_decimal(length, output);
-    output.put_u8(b':');
+    put_header(length, output);
     for part in parts {
         output.put_slice(part);
     }
@@ -69,19 +68,19 @@ pub fn encode(parts: &[&[u8]], output: &mut BytesMut) {
 /// How many the largest usize has.
 const MAX_DIGITS: usize = 20;
 
-/// Appends a number in decimal: a tenth of the instructions of a whole lookup less than by way of `fmt`.
-fn put_decimal(mut number: usize, output: &mut BytesMut) {
-    let mut digits = [b'0'; MAX_DIGITS];
-    let mut used = 0;
-    for (place, digit) in digits.iter_mut().rev().enumerate() {
-        *digit += u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-        used = place + 1;
-        if number == 0 {
+/// Appends a length in decimal and its colon: a tenth of the instructions of a whole lookup less than by way of `fmt`.
+fn put_header(mut length: usize, output: &mut BytesMut) {
+    let mut header = [b':'; MAX_DIGITS + 1];
+    let mut begins = MAX_DIGITS;
+    for digit in header.iter_mut().rev().skip(1) {
+        *digit = b'0' + u8::try_from(length % 10).unwrap_or_default();
+        length /= 10;
+        begins -= 1;
+        if length == 0 {
             break;
         }
     }
-    output.put_slice(digits.get(digits.len() - used..).unwrap_or_default());
+    output.put_slice(header.get(begins..).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -106,8 +105,8 @@ mod tests {
             assert!(output.starts_with(format!("{length}:").as_bytes()));
         }
         let mut output = BytesMut::new();
-        super::put_decimal(usize::MAX, &mut output);
-        assert_eq!(output, usize::MAX.to_string().as_bytes());
+        super::put_header(usize::MAX, &mut output);
+        assert_eq!(output, format!("{}:", usize::MAX).as_bytes());
     }
 
     #[test]
