@@ -68,7 +68,12 @@ struct Options {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    let outcome = match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
         [REPLY_LOOP, endpoint] => reply_loop::serve(endpoint),
         ["--shape", name, endpoint] => shape(name)
             .ok_or_else(|| USAGE.into())
@@ -229,7 +234,13 @@ fn benchmark(options: &Options) -> Result<()> {
 /// Measures both in turn; the lines of the table, less the kind of the socket.
 fn compare(floor: &Server, subject: &Server, keys: &Path, options: &Options) -> Result<Vec<String>> {
     let output = Command::new(env!("CARGO_BIN_EXE_postmapd"))
-        .args(["bench", &floor.endpoint, "relayhost", "--compare", &subject.endpoint])
+        .args([
+            "bench",
+            &floor.endpoint,
+            "relayhost",
+            "--compare",
+            &subject.endpoint,
+        ])
         .args(["--pid", &floor.child.id().to_string()])
         .args(["--compare-pid", &subject.child.id().to_string()])
         .args(["--connections", &options.connections])

@@ -256,7 +256,10 @@ impl SenderKeys {
         self.text.make_ascii_lowercase();
         self.whole = 0..address.len();
         self.domain = Some(at..address.len());
-        if let Some(end) = address.get(..at).and_then(|local| delimiters.before_extension(local)) {
+        if let Some(end) = address
+            .get(..at)
+            .and_then(|local| delimiters.before_extension(local))
+        {
             let start = self.text.len();
             self.text.extend_from_within(..end);
             self.text.extend_from_within(at..start);

@@ -137,7 +137,10 @@ where
             if self.output.len() >= WRITE_AT {
                 break Progress::Enough;
             }
-            let (reply, taken) = match self.codec.decode(self.input.get_mut(answered..).unwrap_or_default()) {
+            let (reply, taken) = match self
+                .codec
+                .decode(self.input.get_mut(answered..).unwrap_or_default())
+            {
                 Ok(None) => break Progress::Done,
                 Ok(Some((Asked::Lookup { map, key }, taken))) => {
                     let answer = snapshot.answer(map, key, &mut self.keys);

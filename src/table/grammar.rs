@@ -101,7 +101,10 @@ pub fn value_at<'t>(format: Format, text: &'t [u8], key: &[u8]) -> Option<&'t [u
             Some(end) => (rest.get(..end)?, rest.get(end) == Some(&b'\n')),
             None => (rest, true),
         },
-        Format::Credentials => (rest.get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len()))?, true),
+        Format::Credentials => (
+            rest.get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len()))?,
+            true,
+        ),
     };
     let value = value.strip_suffix(b"\r").unwrap_or(value);
     is_whole.then(|| value.trim_start_blanks().trim_end_blanks())
