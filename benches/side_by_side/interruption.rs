@@ -1,37 +1,46 @@
-//! Ctrl-C: everything that was started is ended in order, and the folders are removed, a running Postfix's as well.
+//! Ctrl-C, or SIGTERM: everything that was started is ended in order, and the folders are removed, a running Postfix's as well.
 //!
-//! The signal reaches the running `postmap` by itself, which ends the present step.
+//! Ctrl-C reaches the running `postmap` by itself, which ends the present step. SIGTERM waits for its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::apparatus::Result;
 
-/// Whether somebody has pressed Ctrl-C.
+/// Whether somebody wants an end.
 pub(crate) struct Interruption {
-    pressed: Arc<AtomicBool>,
+    wanted: Arc<AtomicBool>,
 }
 
 impl Interruption {
     /// From now on it is noticed, and ends nothing by itself.
     pub(crate) fn expect() -> Result<Self> {
-        let pressed = Arc::new(AtomicBool::new(false));
-        let noticed = Arc::clone(&pressed);
+        let wanted = Arc::new(AtomicBool::new(false));
+        let noticed = Arc::clone(&wanted);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .build()?;
         thread::Builder::new().name("interrupt".into()).spawn(move || {
-            if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            let signal = async {
+                let mut terminate = signal(SignalKind::terminate())?;
+                tokio::select! {
+                    result = tokio::signal::ctrl_c() => result,
+                    _ = terminate.recv() => Ok(()),
+                }
+            };
+            if runtime.block_on(signal).is_ok() {
                 noticed.store(true, Ordering::Relaxed);
             }
         })?;
-        Ok(Self { pressed })
+        Ok(Self { wanted })
     }
 
     /// An error, once somebody has.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.pressed.load(Ordering::Relaxed) {
+        if self.wanted.load(Ordering::Relaxed) {
             return Err("interrupted".into());
         }
         Ok(())

@@ -9,6 +9,9 @@ use crate::apparatus::spread::{Spread, grouped};
 use crate::lookup::Questions;
 use crate::table::{Answers, Table, Way};
 
+/// The row's name and all that is said of it.
+const COLUMNS: usize = 7;
+
 /// One size.
 #[derive(Serialize)]
 pub(crate) struct Size {
@@ -23,6 +26,7 @@ struct Row {
     /// How many keys it was asked in each round.
     keys: u64,
     lookup: Option<Spread>,
+    lookup_beside_busy_thread: Option<Spread>,
     start: Option<Spread>,
     change: Option<Spread>,
     /// What of the change `postmap` took.
@@ -66,6 +70,7 @@ impl Row {
             table: table.name,
             keys,
             lookup: spread(table.lookups),
+            lookup_beside_busy_thread: spread(table.lookups_beside_busy_thread),
             start: spread(table.starts),
             change: spread(table.changes),
             build: spread(table.builds),
@@ -75,7 +80,7 @@ impl Row {
         }
     }
 
-    fn cells(&self) -> [String; 6] {
+    fn cells(&self) -> [String; COLUMNS] {
         let time = |spread: Option<Spread>| spread.map_or_else(|| "-".into(), Spread::time);
         let answers = match (&self.skipped, &self.different, self.answers) {
             (Some(why), ..) => format!("skipped: {}", why.replace(['\n', '|'], " ")),
@@ -85,6 +90,7 @@ impl Row {
         [
             self.table.clone(),
             time(self.lookup),
+            time(self.lookup_beside_busy_thread),
             time(self.start),
             time(self.change),
             time(self.build),
@@ -129,10 +135,11 @@ pub(crate) fn print(format: Format, machine: &Machine, sizes: &[Size]) -> Result
     Ok(())
 }
 
-fn heading(size: &Size) -> [String; 6] {
+fn heading(size: &Size) -> [String; COLUMNS] {
     [
         format!("{} entries", grouped(size.entries)),
         "a lookup".into(),
+        "beside a busy thread".into(),
         "start and one lookup".into(),
         "a line changes".into(),
         "of this, postmap".into(),
@@ -140,12 +147,12 @@ fn heading(size: &Size) -> [String; 6] {
     ]
 }
 
-fn print_aligned(lines: &[[String; 6]]) {
+fn print_aligned(lines: &[[String; COLUMNS]]) {
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
     };
-    let widths: Vec<usize> = (0..6).map(width).collect();
+    let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
     for line in lines {
         let mut padded = String::new();
         for (cell, width) in line.iter().zip(&widths) {

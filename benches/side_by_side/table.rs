@@ -56,6 +56,7 @@ pub(crate) struct Table {
     pub(crate) starts: Vec<f64>,
     /// A lookup.
     pub(crate) lookups: Vec<f64>,
+    pub(crate) lookups_beside_busy_thread: Vec<f64>,
     /// From the rename of the source to the new answer.
     pub(crate) changes: Vec<f64>,
     /// Of this, `postmap`.
@@ -199,6 +200,7 @@ impl Rows<'_> {
             program: (self.postmap.program.clone(), self.postmap.configuration.clone()),
             starts: Vec::new(),
             lookups: Vec::new(),
+            lookups_beside_busy_thread: Vec::new(),
             changes: Vec::new(),
             builds: Vec::new(),
         });
