@@ -17,32 +17,28 @@
     reason = "what is measured has three digits, and an f64 has fifteen"
 )]
 
+#[path = "apparatus/mod.rs"]
+mod apparatus;
 #[path = "reload/client.rs"]
 mod client;
-#[path = "reload/machine.rs"]
-mod machine;
-#[path = "reload/postmap.rs"]
-mod postmap;
 #[path = "reload/report.rs"]
 mod report;
-#[path = "reload/server.rs"]
-mod server;
 #[path = "reload/tables.rs"]
 mod tables;
 
-use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use apparatus::Result;
+use apparatus::entries::Edition;
+use apparatus::machine::{self, Machine};
+use apparatus::postmap::{self, Postmap};
+use apparatus::server::Server;
 use client::{Asking, Meanwhile, Questions};
-use postmap::Postmap;
 use report::{Measured, Run};
-use server::Server;
-use tables::{Edition, Tables};
-
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+use tables::Tables;
 
 const USAGE: &str = "usage: cargo bench --bench reload -- [--entries 10000,1000000,10000000] [--runs N]
 
@@ -110,7 +106,10 @@ fn benchmark(options: &Options) -> Result<()> {
         measured.push(measure(entries, options.runs, &here, &postmap)?);
         std::fs::remove_dir_all(&here)?;
     }
-    report::print(&machine::describe(&postmap, &load_before), &measured);
+    report::print(
+        &Machine::seen("reload", &postmap, load_before).to_string(),
+        &measured,
+    );
     Ok(())
 }
 
@@ -139,20 +138,21 @@ fn measure(entries: u64, runs: u32, folder: &Path, postmap: &Postmap) -> Result<
 
 /// One server's life.
 fn run(tables: &mut Tables, [first, second]: &[Questions; 2]) -> Result<Run> {
-    let server = Server::start(tables.folder())?;
+    let server = Server::start(tables.folder(), &["socketmap:inet:127.0.0.1:0".to_owned()])?;
+    let address = server.address()?;
     let mut run = Run {
         start: server.start,
         memory_after_start: server.settled_memory()?,
         ..Run::default()
     };
-    let asking = Asking::of(server.address, first);
+    let asking = Asking::of(address, first);
     for connections in CONNECTIONS {
         run.quiet.push(asking.measure(connections, Meanwhile::Nothing)?);
         run.busy.push(asking.measure(connections, Meanwhile::BusyThread)?);
     }
     server.forget_peak();
     for number in 1..=RELOADS {
-        run.reloads.push(tables.replace_and_wait(server.address)?);
+        run.reloads.push(tables.replace_and_wait(address)?);
         if number == 1 {
             run.memory_after_one = server.settled_memory()?;
         }
@@ -165,13 +165,13 @@ fn run(tables: &mut Tables, [first, second]: &[Questions; 2]) -> Result<Run> {
     }
     run.memory_peak = server.peak_memory()?;
     server.forget_peak();
-    run.rewrite = tables.rewrite_and_wait(server.address)?;
+    run.rewrite = tables.rewrite_and_wait(address)?;
     run.memory_after_rewrite = server.settled_memory()?;
     run.memory_peak_of_rewrite = server.peak_memory()?;
     let last = server.durations_of_reloads().pop();
     run.rewrite_load = last.ok_or("the server does not say how long it took")?;
     // Not for how long it takes, but for what is replied.
-    Asking::of(server.address, second).measure(1, Meanwhile::Nothing)?;
+    Asking::of(address, second).measure(1, Meanwhile::Nothing)?;
     tables.restore()?;
     Ok(run)
 }

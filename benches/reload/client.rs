@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime;
 
-use super::Result;
-use super::tables::{self, Edition, Tables, scattered};
+use super::apparatus::Result;
+use super::apparatus::entries::{self, Edition, scattered};
+use super::tables::Tables;
 
 /// How long a measurement takes at least.
 const AT_LEAST: Duration = Duration::from_secs(1);
@@ -58,9 +59,9 @@ impl Questions {
             let entry = scattered(number) % tables.entries;
             let known = !number.is_multiple_of(4);
             let sender = if known {
-                tables::sender(entry)
+                entries::sender(entry)
             } else {
-                tables::stranger(number)
+                entries::stranger(number)
             };
             if (number / 2).is_multiple_of(2) {
                 Question::new(

@@ -1,11 +1,11 @@
 //! What was measured, as Markdown: medians with the least and the greatest of all runs.
 
-use std::fmt::{self, Display, Formatter};
 use std::io;
 use std::time::Duration;
 
+use super::apparatus::postmap::{self, Built};
+use super::apparatus::spread::{Digits, Spread, grouped};
 use super::client::Latency;
-use super::postmap::{self, Built};
 use super::tables::Tables;
 use super::{CONNECTIONS, RELOADS};
 
@@ -76,55 +76,6 @@ impl Measured {
 
     fn seconds(&self, of: impl Fn(&Run) -> &Vec<Duration>) -> Vec<f64> {
         self.runs.iter().flat_map(of).map(Duration::as_secs_f64).collect()
-    }
-}
-
-/// The median of some values, the least and the greatest.
-#[derive(Clone, Copy, Default)]
-struct Spread {
-    median: f64,
-    least: f64,
-    greatest: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_unstable_by(f64::total_cmp);
-        let at = |at: usize| values.get(at).copied().unwrap_or_default();
-        Self {
-            median: f64::midpoint(at(values.len().saturating_sub(1) / 2), at(values.len() / 2)),
-            least: at(0),
-            greatest: at(values.len().saturating_sub(1)),
-        }
-    }
-
-    /// In a unit, three digits each.
-    fn show(self, unit: f64, name: &str) -> String {
-        let digits = |value: f64| Digits(value / unit);
-        let (median, least, greatest) = (digits(self.median), digits(self.least), digits(self.greatest));
-        format!("{median}{name} ({least}..{greatest})")
-    }
-
-    fn time(self) -> String {
-        match self.median {
-            ..1e-3 => self.show(1e-6, " µs"),
-            1e-3..1.0 => self.show(1e-3, " ms"),
-            _ => self.show(1.0, " s"),
-        }
-    }
-}
-
-/// A number with three digits that count.
-struct Digits(f64);
-
-impl Display for Digits {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let decimals = match self.0 {
-            99.95.. => 0,
-            9.995.. => 1,
-            _ => 2,
-        };
-        write!(f, "{:.decimals$}", self.0)
     }
 }
 
@@ -260,17 +211,4 @@ impl Summary {
         let per_second = self.per_second.show(1000.0, " k");
         println!("| {heading} | {name} | {per_second} | {} |", cells.join(" | "));
     }
-}
-
-/// `1000000` as `1 000 000`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
 }

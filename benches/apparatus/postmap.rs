@@ -47,9 +47,9 @@ impl Built {
 pub(crate) struct Postmap {
     /// Postfix's version, if there is one.
     pub(crate) version: Option<String>,
-    program: String,
+    pub(crate) program: String,
     /// A configuration of our own: without one `postmap` does nothing, and the system's is none of our business.
-    configuration: PathBuf,
+    pub(crate) configuration: PathBuf,
     formats: Vec<String>,
 }
 
@@ -80,6 +80,20 @@ impl Postmap {
         Ok(found)
     }
 
+    /// Whether this type of table is installed.
+    pub(crate) fn knows(&self, format: &str) -> bool {
+        self.formats.iter().any(|installed| installed == format)
+    }
+
+    /// `postmap`, to be told what to do, with our configuration or another.
+    pub(crate) fn command(&self, configuration: Option<&Path>) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("-c")
+            .arg(configuration.unwrap_or(&self.configuration));
+        command
+    }
+
     fn output(&self, program: &str, arguments: &[&str]) -> Result<Option<String>> {
         let command = Command::new(program)
             .arg("-c")
@@ -97,13 +111,12 @@ impl Postmap {
 
     /// Builds the indexed file of `table` in this format, and removes it.
     pub(crate) fn build(&self, format: &str, table: &Path) -> Result<Built> {
-        if !self.formats.iter().any(|installed| installed == format) {
+        if !self.knows(format) {
             return Ok(Built::NotInstalled);
         }
         let begun = Instant::now();
-        let mut child = Command::new(&self.program)
-            .arg("-c")
-            .arg(&self.configuration)
+        let mut child = self
+            .command(None)
             .arg(format!("{format}:{}", table.display()))
             .stdin(Stdio::null())
             .stderr(Stdio::piped())

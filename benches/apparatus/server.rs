@@ -9,6 +9,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use postmapd::endpoint::{Address, Endpoint};
+
 use super::Result;
 
 /// How long a start may take before the benchmark gives up.
@@ -21,19 +23,20 @@ const SETTLED: Duration = Duration::from_millis(300);
 pub(crate) struct Server {
     child: Child,
     lines: Receiver<String>,
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
+    /// Where it listens, in the order of what it was told.
+    pub(crate) endpoints: Vec<Endpoint>,
     /// How long it took from the start of the process until it said so.
     pub(crate) start: Duration,
 }
 
 impl Server {
     /// Starts it on the tables in `folder`, with nothing from the environment.
-    pub(crate) fn start(folder: &Path) -> Result<Self> {
+    pub(crate) fn start(folder: &Path, listen: &[String]) -> Result<Self> {
         let begun = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_postmapd"))
-            .args(["serve", "--listen", "socketmap:inet:127.0.0.1:0", "--dir"])
+            .args(["serve", "--dir"])
             .arg(folder)
+            .args(listen.iter().flat_map(|endpoint| ["--listen", endpoint]))
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -52,19 +55,27 @@ impl Server {
         let mut server = Self {
             child,
             lines,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            endpoints: Vec::new(),
             start: Duration::ZERO,
         };
         let mut said = Vec::new();
-        loop {
+        while server.endpoints.len() < listen.len() {
             let line = server.lines.recv_timeout(PATIENCE);
             let line = line.map_err(|_| format!("the server does not start; it says {said:#?}"))?;
-            if let Some((_, address)) = line.split_once("listening on socketmap:inet:") {
-                server.start = begun.elapsed();
-                server.address = address.trim().parse()?;
-                return Ok(server);
+            if let Some((_, endpoint)) = line.split_once("listening on ") {
+                server.endpoints.push(Endpoint::to_listen(endpoint.trim())?);
             }
             said.push(line);
+        }
+        server.start = begun.elapsed();
+        Ok(server)
+    }
+
+    /// The address of the first endpoint, which is a TCP one.
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
+        match self.endpoints.first().map(|endpoint| &endpoint.address) {
+            Some(Address::Inet(host, port)) => Ok(SocketAddr::new(host.parse()?, *port)),
+            _ => Err("the server does not listen on TCP".into()),
         }
     }
 

@@ -1,0 +1,127 @@
+//! A relay map that changes: written once without being held in memory, replaced by rename.
+//!
+//! A replacement has one changed line, the last: the marker, whose next hop counts the generations. Two copies of the
+//! file take turns. The one that is out of sight gets the new marker in place, and a hard link to it is renamed over
+//! the live name. To whoever reads it this is the rename that every careful program ends with. To the machine it is far
+//! less work than writing the file again, and so what is measured is the reader's work and not ours.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::entries::{self, Edition};
+
+/// The name that postmapd reads.
+pub(crate) const NAME: &str = "postfix-relaymap.cf";
+
+/// The sender whose next hop says which generation answers.
+pub(crate) const MARKER: &str = "marker@bench.example";
+
+/// The two copies, and which of them is next.
+pub(crate) struct RelayMap {
+    copies: [PathBuf; 2],
+    /// Where the line of the marker begins.
+    marker_at: u64,
+    generation: u64,
+}
+
+impl RelayMap {
+    /// Writes both copies into `folder`, which is there.
+    pub(crate) fn write(folder: &Path, entries: u64) -> io::Result<Self> {
+        let copies = copies(folder);
+        let marker_at = write(&copies[0], entries, Edition::First)?;
+        copy(&copies[0], &copies[1])?;
+        Ok(Self {
+            copies,
+            marker_at,
+            generation: 0,
+        })
+    }
+
+    /// The same in another folder, which is there.
+    pub(crate) fn copied_to(&self, folder: &Path) -> io::Result<Self> {
+        let copies = copies(folder);
+        for (from, to) in self.copies.iter().zip(&copies) {
+            copy(from, to)?;
+        }
+        Ok(Self { copies, ..*self })
+    }
+
+    /// The next hop of the marker in the present generation.
+    pub(crate) fn marker_hop(&self) -> String {
+        marker_hop(self.generation)
+    }
+
+    /// The copy of the present generation, where no other file was made that.
+    pub(crate) fn present(&self) -> &Path {
+        let [even, odd] = &self.copies;
+        if self.generation.is_multiple_of(2) {
+            even
+        } else {
+            odd
+        }
+    }
+
+    /// Makes the copy that is out of sight the next generation, and returns it.
+    pub(crate) fn next(&mut self) -> io::Result<PathBuf> {
+        let [even, odd] = &self.copies;
+        let next_is_even = (self.generation + 1).is_multiple_of(2);
+        let file = if next_is_even { even } else { odd }.clone();
+        self.make_next(&file)?;
+        Ok(file)
+    }
+
+    /// Makes any file of [`write()`] the next generation.
+    pub(crate) fn make_next(&mut self, file: &Path) -> io::Result<()> {
+        self.generation += 1;
+        let file = File::options().write(true).open(file)?;
+        file.write_all_at(marker_line(self.generation).as_bytes(), self.marker_at)
+    }
+}
+
+/// Renames links to files over live names, all at once. Returns the moment before.
+pub(crate) fn put(files: &[(&Path, &Path)]) -> io::Result<Instant> {
+    for (file, live) in files {
+        fs::hard_link(file, live.with_extension("ready"))?;
+    }
+    let replaced = Instant::now();
+    for (_, live) in files {
+        fs::rename(live.with_extension("ready"), live)?;
+    }
+    Ok(replaced)
+}
+
+/// Writes a relay map of generation 0, and says where its marker begins: for each number of entries in the same place.
+pub(crate) fn write(path: &Path, entries: u64, edition: Edition) -> io::Result<u64> {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create_new(path)?);
+    for entry in 0..entries {
+        writeln!(file, "{}  {}", entries::key(entry), edition.next_hop(entry))?;
+    }
+    file.flush()?;
+    let marker_at = file.get_ref().metadata()?.len();
+    file.write_all(marker_line(0).as_bytes())?;
+    file.flush()?;
+    // What is not on the disk yet would be written behind the back of the measurement.
+    file.get_ref().sync_all()?;
+    Ok(marker_at)
+}
+
+fn copies(folder: &Path) -> [PathBuf; 2] {
+    [folder.join("copy-0.cf"), folder.join("copy-1.cf")]
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(from, to)?;
+    File::open(to)?.sync_all()
+}
+
+pub(crate) fn marker_hop(generation: u64) -> String {
+    format!("[generation{generation:010}.example]:587")
+}
+
+/// Always of the same length, so that it can be changed in place.
+fn marker_line(generation: u64) -> String {
+    format!("{MARKER}  {}\n", marker_hop(generation))
+}

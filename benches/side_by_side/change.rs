@@ -1,0 +1,90 @@
+//! A change of one line: from the moment at which the new source has its name to the first new answer.
+
+use std::thread;
+use std::time::Duration;
+
+use postmapd::answer::Map;
+use postmapd::client::{Client, Said};
+
+use crate::apparatus::Result;
+use crate::apparatus::relay_map::{self, MARKER};
+use crate::lookup;
+use crate::table::{Stage, Table, Way};
+
+/// How long a change may take before the benchmark gives up.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Between two questions to our server: short beside a reload, long beside a lookup, so that asking disturbs neither.
+const BETWEEN_QUESTIONS: Duration = Duration::from_micros(200);
+
+/// Changes a table of Postfix's own, does what there is to do, and has one new process after the other ask.
+pub(crate) fn measure(table: &mut Table) -> Result<()> {
+    let Some((live, relay_map)) = &mut table.source else {
+        return Ok(());
+    };
+    let next = relay_map.next()?;
+    let hop = relay_map.marker_hop();
+    let begun = relay_map::put(&[(&next, live)])?;
+    table.build()?;
+    let built = begun.elapsed();
+    loop {
+        let found = lookup::ask_for(table, MARKER)?;
+        if found == hop {
+            break;
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(format!("{} still says {found} of {MARKER}", table.endpoint).into());
+        }
+    }
+    table.changes.push(begun.elapsed().as_secs_f64());
+    if matches!(table.way, Way::Built(_)) {
+        table.builds.push(built.as_secs_f64());
+    }
+    table.age()
+}
+
+/// Changes what our server serves. All ways to it are asked in turn, over connections that were open before.
+pub(crate) fn measure_served(stage: &mut Stage) -> Result<()> {
+    let mut waiting = Vec::new();
+    let mut clients = Vec::new();
+    for (number, table) in stage.tables().enumerate() {
+        if let Way::Served(endpoint) = &table.way {
+            let mut client = Client::connect(endpoint.clone())?;
+            ask(&mut client)?;
+            clients.push((number, client));
+        }
+    }
+    let (live, relay_map) = &mut stage.served;
+    let next = relay_map.next()?;
+    let hop = relay_map.marker_hop();
+    let begun = relay_map::put(&[(&next, live)])?;
+    while !clients.is_empty() {
+        let mut still = Vec::new();
+        for (number, mut client) in clients {
+            if ask(&mut client)?.as_deref() == Some(hop.as_bytes()) {
+                waiting.push((number, begun.elapsed()));
+            } else {
+                still.push((number, client));
+            }
+        }
+        clients = still;
+        if begun.elapsed() > PATIENCE {
+            return Err("the reload does not come".into());
+        }
+        thread::sleep(BETWEEN_QUESTIONS);
+    }
+    for (number, took) in waiting {
+        if let Some(table) = stage.tables().nth(number) {
+            table.changes.push(took.as_secs_f64());
+        }
+    }
+    Ok(())
+}
+
+fn ask(client: &mut Client) -> Result<Option<Vec<u8>>> {
+    match client.ask(Map::Relayhost, MARKER.as_bytes())? {
+        Said::Found(value) => Ok(Some(value.expose().to_vec())),
+        Said::NotFound => Ok(None),
+        Said::CannotTell(why) => Err(why.into()),
+    }
+}

@@ -1,0 +1,317 @@
+//! The ways to look up the same relay map, each with files of its own.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use postmapd::answer::Map;
+use postmapd::endpoint::{Address, Endpoint, Protocol};
+
+use crate::apparatus::Result;
+use crate::apparatus::postmap::Postmap;
+use crate::apparatus::relay_map::{self, RelayMap};
+use crate::apparatus::server::Server;
+use crate::lookup::{self, Keys};
+use crate::postfix::{self, Postfix};
+
+/// How a change of the source becomes an answer.
+pub(crate) enum Way {
+    /// Never: `static:`, for what asking alone costs.
+    Constant,
+    /// `postmap` builds an indexed file of it, in this format.
+    Built(&'static str),
+    /// Each process reads it when it starts.
+    ReadAtStart,
+    /// Our server notices by itself.
+    Served(Endpoint),
+    /// That is somebody else's business.
+    Elsewhere,
+}
+
+/// Whether the answers are those of the source.
+pub(crate) enum Answers {
+    Same,
+    /// With an example.
+    Different(String),
+}
+
+/// One way: a row of the report.
+pub(crate) struct Table {
+    /// As the report calls it.
+    pub(crate) name: String,
+    /// As `postmap` is told, with the map.
+    pub(crate) endpoint: String,
+    pub(crate) way: Way,
+    /// Why there is nothing to measure.
+    pub(crate) skipped: Option<String>,
+    pub(crate) answers: Answers,
+    /// The place at which it stands in the report.
+    row: usize,
+    /// What is read or built, and what it is replaced by.
+    pub(crate) source: Option<(PathBuf, RelayMap)>,
+    /// The client, and the configuration that it is to read.
+    program: (String, PathBuf),
+    /// In seconds: from the start of a process to the end of its first answer and itself.
+    pub(crate) starts: Vec<f64>,
+    /// A lookup.
+    pub(crate) lookups: Vec<f64>,
+    pub(crate) lookups_beside_busy_thread: Vec<f64>,
+    /// From the rename of the source to the new answer.
+    pub(crate) changes: Vec<f64>,
+    /// Of this, `postmap`.
+    pub(crate) builds: Vec<f64>,
+}
+
+impl Table {
+    /// The client, for this table.
+    pub(crate) fn postmap(&self) -> Command {
+        let mut command = Command::new(&self.program.0);
+        command.arg("-c").arg(&self.program.1);
+        command
+    }
+
+    /// Whether a lookup stays within the process that asks.
+    pub(crate) fn in_process(&self) -> bool {
+        match self.way {
+            Way::Constant | Way::ReadAtStart => true,
+            Way::Built(_) => !self.endpoint.starts_with("proxy:"),
+            Way::Served(_) | Way::Elsewhere => false,
+        }
+    }
+
+    /// Has `postmap` build the indexed file, if it is one.
+    pub(crate) fn build(&self) -> Result<()> {
+        if let (Way::Built(format), Some((live, _))) = (&self.way, &self.source) {
+            let output = self
+                .postmap()
+                .arg(format!("{format}:{}", live.display()))
+                .stdin(Stdio::null())
+                .output()?;
+            if !output.status.success() || !output.stderr.is_empty() {
+                let complaint = String::from_utf8_lossy(&output.stderr);
+                return Err(format!("postmap {format}: {complaint}").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the source as old as it would be in use: `texthash:` waits while a file is younger than a second or two.
+    pub(crate) fn age(&self) -> Result<()> {
+        if let (Way::ReadAtStart, Some((live, _))) = (&self.way, &self.source) {
+            let past = SystemTime::now() - Duration::from_secs(60);
+            File::options().write(true).open(live)?.set_modified(past)?;
+        }
+        Ok(())
+    }
+}
+
+/// All ways, and what has to run for them.
+pub(crate) struct Stage {
+    tables: Vec<Table>,
+    /// Ours, and the relay map that it serves.
+    pub(crate) served: (PathBuf, RelayMap),
+    _postmapd: Server,
+    _postfix: Option<Postfix>,
+}
+
+impl Stage {
+    /// Writes, builds and starts everything, and asks each for one key.
+    pub(crate) fn set(
+        postmap: &Postmap,
+        relay_map: &RelayMap,
+        folder: &Path,
+        elsewhere: &[String],
+        one: &Keys,
+    ) -> Result<Self> {
+        let (postmapd, served) = serve(relay_map, folder)?;
+        let (postfix, proxied) = proxy(postmap, relay_map);
+        let mut rows = Rows {
+            postmap,
+            tables: Vec::new(),
+        };
+        rows.push("static:", "static:[floor.example]:587".into(), Way::Constant);
+        for format in ["hash", "lmdb", "cdb"] {
+            rows.built(format, relay_map, folder)?;
+        }
+        rows.read_at_start(relay_map, folder)?;
+        rows.proxied(postfix.as_ref(), proxied);
+        for endpoint in &postmapd.endpoints {
+            rows.served(endpoint.clone());
+        }
+        for endpoint in elsewhere {
+            rows.push(endpoint, endpoint.clone(), Way::Elsewhere);
+        }
+        let mut stage = Self {
+            tables: rows.tables,
+            served,
+            _postmapd: postmapd,
+            _postfix: postfix,
+        };
+        for table in stage.tables() {
+            table.build()?;
+            table.age()?;
+            match lookup::ask(table, one) {
+                Err(error) if matches!(table.way, Way::Elsewhere) => {
+                    table.skipped = Some(error.to_string());
+                }
+                result => result.map(drop)?,
+            }
+        }
+        Ok(stage)
+    }
+
+    /// Lets another table begin.
+    pub(crate) fn turn(&mut self, round: u32) {
+        let by = usize::try_from(round).unwrap_or_default() * 2 + 1;
+        let tables = self.tables.len().max(1);
+        self.tables.rotate_left(by % tables);
+    }
+
+    /// Those that can be measured, in the present order.
+    pub(crate) fn tables(&mut self) -> impl Iterator<Item = &mut Table> {
+        self.tables.iter_mut().filter(|table| table.skipped.is_none())
+    }
+
+    /// All of them, in the order of the report.
+    pub(crate) fn into_rows(self) -> Vec<Table> {
+        let mut tables = self.tables;
+        tables.sort_by_key(|table| table.row);
+        tables
+    }
+}
+
+/// The rows, as they come about.
+struct Rows<'a> {
+    postmap: &'a Postmap,
+    tables: Vec<Table>,
+}
+
+impl Rows<'_> {
+    fn push(&mut self, name: &str, endpoint: String, way: Way) -> Option<&mut Table> {
+        self.tables.push(Table {
+            name: name.to_owned(),
+            endpoint,
+            way,
+            skipped: None,
+            answers: Answers::Same,
+            row: self.tables.len(),
+            source: None,
+            program: (self.postmap.program.clone(), self.postmap.configuration.clone()),
+            starts: Vec::new(),
+            lookups: Vec::new(),
+            lookups_beside_busy_thread: Vec::new(),
+            changes: Vec::new(),
+            builds: Vec::new(),
+        });
+        self.tables.last_mut()
+    }
+
+    fn built(&mut self, format: &'static str, relay_map: &RelayMap, folder: &Path) -> Result<()> {
+        let name = format!("{format}:");
+        if !self.postmap.knows(format) {
+            let why = match format {
+                "hash" => "not in this Postfix (it needs Berkeley DB)".to_owned(),
+                _ => format!("not installed (apt install postfix-{format})"),
+            };
+            self.skip(&name, Way::Built(format), why);
+            return Ok(());
+        }
+        let source = source(relay_map, &folder.join(format))?;
+        let endpoint = format!("{format}:{}", source.0.display());
+        if let Some(table) = self.push(&name, endpoint, Way::Built(format)) {
+            table.source = Some(source);
+        }
+        Ok(())
+    }
+
+    fn read_at_start(&mut self, relay_map: &RelayMap, folder: &Path) -> Result<()> {
+        let source = source(relay_map, &folder.join("texthash"))?;
+        let endpoint = format!("texthash:{}", source.0.display());
+        if let Some(table) = self.push("texthash:", endpoint, Way::ReadAtStart) {
+            table.source = Some(source);
+        }
+        Ok(())
+    }
+
+    fn proxied(&mut self, postfix: Option<&Postfix>, source: Result<(PathBuf, RelayMap)>) {
+        match (postfix, source) {
+            (Some(postfix), Ok(source)) => {
+                let endpoint = format!("proxy:lmdb:{}", source.0.display());
+                if let Some(table) = self.push("proxy:lmdb:", endpoint, Way::Built("lmdb")) {
+                    table.source = Some(source);
+                    table.program.1 = postfix.config_directory();
+                }
+            }
+            (_, Err(error)) => self.skip("proxy:lmdb:", Way::Built("lmdb"), error.to_string()),
+            (None, Ok(_)) => self.skip("proxy:lmdb:", Way::Built("lmdb"), "no Postfix runs".into()),
+        }
+    }
+
+    fn served(&mut self, endpoint: Endpoint) {
+        let (name, map) = match (endpoint.protocol, &endpoint.address) {
+            (Protocol::TcpTable(_), _) => ("postmapd, tcp_table", None),
+            (Protocol::Socketmap, Address::Unix(_)) => ("postmapd, socketmap over UNIX", Some("relayhost")),
+            (Protocol::Socketmap, _) => ("postmapd, socketmap over TCP", Some("relayhost")),
+        };
+        let asked = match (map, &endpoint.address) {
+            (Some(map), _) => format!("{endpoint}:{map}"),
+            (None, Address::Inet(host, port)) => format!("tcp:{host}:{port}"),
+            (None, Address::Unix(_)) => endpoint.to_string(),
+        };
+        self.push(name, asked, Way::Served(endpoint));
+    }
+
+    fn skip(&mut self, name: &str, way: Way, why: String) {
+        if let Some(table) = self.push(name, name.to_owned(), way) {
+            table.skipped = Some(why);
+        }
+    }
+}
+
+/// A relay map of a table's own, in place, in a new folder.
+fn source(relay_map: &RelayMap, folder: &Path) -> Result<(PathBuf, RelayMap)> {
+    fs::create_dir(folder)?;
+    let own = relay_map.copied_to(folder)?;
+    let live = folder.join("relaymap.cf");
+    fs::hard_link(own.present(), &live)?;
+    Ok((live, own))
+}
+
+/// Starts our server on a relay map of its own.
+fn serve(relay_map: &RelayMap, folder: &Path) -> Result<(Server, (PathBuf, RelayMap))> {
+    let folder = folder.join("postmapd");
+    let live = folder.join("tables");
+    fs::create_dir_all(&live)?;
+    let own = relay_map.copied_to(&folder)?;
+    let file = live.join(relay_map::NAME);
+    fs::hard_link(own.present(), &file)?;
+    let unix = format!("socketmap:unix:{}", folder.join("socket").display());
+    let listen = [
+        "socketmap:inet:127.0.0.1:0".to_owned(),
+        unix,
+        format!("tcp:127.0.0.1:0:{}", Map::Relayhost.name()),
+    ];
+    Ok((Server::start(&live, &listen)?, (file, own)))
+}
+
+/// Starts a private Postfix, whose proxymap(8) may read a table in its folder.
+fn proxy(postmap: &Postmap, relay_map: &RelayMap) -> (Option<Postfix>, Result<(PathBuf, RelayMap)>) {
+    if !postmap.knows("lmdb") {
+        return (
+            None,
+            Err("lmdb is not installed (apt install postfix-lmdb)".into()),
+        );
+    }
+    let start = || -> Result<_> {
+        let setup = postfix::Setup::new()?;
+        // The folder is open to the user `postfix`, as which proxymap(8) opens its tables.
+        let source = source(relay_map, &setup.root().join("tables"))?;
+        let table = format!("proxy:lmdb:{}", source.0.display());
+        Ok((setup.set("proxy_read_maps", table).start()?, source))
+    };
+    match start() {
+        Ok((postfix, source)) => (Some(postfix), Ok(source)),
+        Err(error) => (None, Err(error)),
+    }
+}
