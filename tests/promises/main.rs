@@ -12,6 +12,7 @@
 
 mod bench_command;
 mod check_command;
+mod costs;
 mod explain_command;
 mod framing;
 mod grammar;

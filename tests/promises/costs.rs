@@ -1,0 +1,174 @@
+//! Promise: a lookup costs the server one read, one write and one wait; a connection costs it some kilobytes; and
+//! while nobody asks and no file changes, it does nothing.
+
+use crate::harness::client::{Reply, Socketmap, TcpTable};
+use crate::harness::daemon::{Daemon, Setup};
+use crate::harness::eventually;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+/// Both protocols, and both kinds of socket.
+fn served(settings: &str) -> Daemon {
+    let setup = Setup::new()
+        .settings(settings)
+        .relaymap("@one.test [relay1.test]:587\nann@one.test [relay2.test]:587\n@none.test\n")
+        .credentials("@one.test user:password\n");
+    let unix = format!("socketmap:unix:{}/socket", setup.root().display());
+    Daemon::start(
+        setup
+            .listen("socketmap:inet:127.0.0.1:0")
+            .listen(unix)
+            .listen("tcp:127.0.0.1:0:relayhost"),
+    )
+}
+
+#[test]
+fn a_lookup_is_one_read_one_write_and_one_wait() {
+    const ROUNDS: usize = 100;
+    let daemon = served("");
+    let (mut inet, mut unix) = (Socketmap::to(&daemon, 0), Socketmap::to(&daemon, 1));
+    let mut line = TcpTable::to(&daemon, 2);
+    let mut round = || {
+        for client in [&mut inet, &mut unix] {
+            assert_eq!(
+                client.ask("relayhost", "Ann+x@ONE.test"),
+                Reply::found("[relay2.test]:587")
+            );
+            assert_eq!(client.ask("relayhost", "x@none.test"), Reply::NotFound);
+            assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:password"));
+        }
+        assert_eq!(line.ask("x@one.test"), Reply::found("[relay1.test]:587"));
+    };
+    const LOOKUPS: usize = 7 * ROUNDS;
+    round();
+
+    // Of the thread that answers: its number is that of the process.
+    let trace = daemon.root().join("trace");
+    let mut strace = Command::new("strace")
+        .args(["-p", &daemon.pid().to_string(), "-o"])
+        .arg(&trace)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("strace (apt-get install strace)");
+    let mut said = String::new();
+    BufReader::new(strace.stderr.take().unwrap())
+        .read_line(&mut said)
+        .unwrap();
+    assert!(said.contains("attached"), "{said}");
+    (0..ROUNDS).for_each(|_| round());
+    let interrupt = Command::new("kill")
+        .args(["-INT", &strace.id().to_string()])
+        .status();
+    assert!(interrupt.unwrap().success());
+    strace.wait().unwrap();
+
+    let trace = fs::read_to_string(trace).unwrap();
+    let mut calls = BTreeMap::new();
+    for name in trace.lines().filter_map(|line| line.split_once('(')) {
+        *calls.entry(name.0).or_insert(0) += 1;
+    }
+    // The call in which it was found, and the one in which it was left.
+    let waits = calls.remove("epoll_wait").unwrap_or_default();
+    assert!(
+        waits <= LOOKUPS + 2,
+        "{waits} waits for {LOOKUPS} lookups\n{trace}"
+    );
+    assert_eq!(
+        calls,
+        BTreeMap::from([("recvfrom", LOOKUPS), ("sendto", LOOKUPS)]),
+        "{trace}"
+    );
+}
+
+/// How often its threads gave up a processor or lost it: a thread that does anything at all does so at its end.
+fn context_switches(daemon: &Daemon) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+    let of_task = |status: String| {
+        let counts = status
+            .lines()
+            .filter_map(|line| line.split_once("ctxt_switches:"));
+        counts
+            .map(|(_, count)| count.trim().parse::<u64>().unwrap())
+            .sum::<u64>()
+    };
+    // A thread may have ended since it was listed.
+    tasks
+        .filter_map(|task| fs::read_to_string(task.unwrap().path().join("status")).ok())
+        .map(of_task)
+        .sum()
+}
+
+#[test]
+fn a_server_that_nobody_asks_does_nothing_between_two_looks_at_its_files() {
+    let daemon = served("[reload]\npoll = 3600\n");
+    let mut clients: Vec<_> = (0..100).map(|n| Socketmap::to(&daemon, n % 2)).collect();
+    for client in &mut clients {
+        assert_eq!(client.ask("relayhost", "x@none.test"), Reply::NotFound);
+    }
+    let rests = || {
+        let before = context_switches(&daemon);
+        thread::sleep(Duration::from_secs(2));
+        context_switches(&daemon) == before
+    };
+    // What the start left to do comes first.
+    eventually(rests, |rested| *rested);
+    for client in &mut clients {
+        assert_eq!(client.ask("relayhost", "x@none.test"), Reply::NotFound);
+    }
+}
+
+fn resident(daemon: &Daemon) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().unwrap();
+    kilobytes * 1024
+}
+
+#[test]
+fn ten_thousand_connections_that_have_asked_cost_less_than_sixty_four_mebibytes() {
+    // What the server serves at once (limits::CONNECTIONS), less a few for whoever else connects.
+    const CONNECTIONS: usize = 9_990;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let wanted = u64::try_from(CONNECTIONS + 4_000).unwrap();
+    assert!(
+        hard >= wanted,
+        "`ulimit -Hn` is {hard}, and this test needs {wanted}"
+    );
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(wanted), hard).unwrap();
+
+    let daemon = served("");
+    let mut clients = vec![Socketmap::to(&daemon, 0), Socketmap::to(&daemon, 1)];
+    let ask = |client: &mut Socketmap| {
+        assert_eq!(
+            client.ask("relayhost", "Ann+x@ONE.test"),
+            Reply::found("[relay2.test]:587")
+        );
+    };
+    clients.iter_mut().for_each(ask);
+    let idle = resident(&daemon);
+    while clients.len() < CONNECTIONS {
+        let mut client = Socketmap::to(&daemon, clients.len() % 2);
+        ask(&mut client);
+        clients.push(client);
+    }
+    // A request of the largest size shall not be remembered either.
+    let long = format!("{}@none.test", "x".repeat(9_000));
+    for client in clients.iter_mut().step_by(10) {
+        assert_eq!(client.ask("relayhost", &long), Reply::NotFound);
+    }
+    let more = resident(&daemon).saturating_sub(idle);
+    assert!(
+        more <= 64 << 20,
+        "{CONNECTIONS} connections cost {more} bytes, {} each",
+        more / 9_990
+    );
+    clients.iter_mut().for_each(ask);
+}
