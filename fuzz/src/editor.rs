@@ -51,7 +51,8 @@ impl Case<'_> {
     fn set(&self, value: &[u8]) {
         let edited = edit::set(self.format, self.text, self.key, value);
         let is_near_limit = self.text.len() + self.key.len() + value.len() > MAX_LINE - 10;
-        if !is_near_limit {
+        // A CR is a part of a value that another CR follows, and of the line end where none does.
+        if !is_near_limit && !value.ends_with(b"\r") {
             assert_eq!(edited.is_ok(), self.can_carry(value));
         }
         let Ok(edited) = edited else { return };

@@ -36,10 +36,10 @@ pub fn generations(data: &[u8]) {
 }
 
 /// Long enough for some blocks, each of some 40 lines.
-const LINES: usize = 300;
-const MOST_EDITS: usize = 24;
+const LINES: usize = 250;
+const MOST_EDITS: usize = 12;
 /// However often lines are doubled.
-const MOST_LINES: usize = 900;
+const MOST_LINES: usize = 600;
 
 /// A hash without a key, so that an input cuts the same blocks in every process; and on demand a bad one, with which
 /// different blocks have the same digest.
@@ -182,7 +182,10 @@ impl History {
             let (own, after) = rest.split_at(block.bytes().len());
             assert!(own == block.bytes() && !own.is_empty());
             assert!(own.ends_with(b"\n") || after.is_empty());
-            assert_eq!(table::lines(own).len(), block.newlines() + usize::from(!own.ends_with(b"\n")));
+            assert_eq!(
+                table::lines(own).len(),
+                block.newlines() + usize::from(!own.ends_with(b"\n"))
+            );
             rest = after;
         }
         assert!(rest.is_empty() && text.len() == bytes.len() && text.is_empty() == bytes.is_empty());
@@ -204,7 +207,7 @@ impl History {
         for (key, entry) in &expected {
             tables::found(self.map, table, key, &entry.meaning);
         }
-        for number in (0..LINES + 256).step_by(3) {
+        for number in (0..LINES + 256).step_by(17) {
             let key = format!("user{number}@test").into_bytes();
             match expected.get(&key) {
                 Some(entry) => assert_eq!(table.locate([key.as_slice()]), Some((0, entry.line as usize))),

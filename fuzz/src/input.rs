@@ -1,7 +1,7 @@
 //! What the bytes of an input mean.
 
 /// How long an input may become.
-const LONGEST: usize = 200_000;
+const LONGEST: usize = 140_000;
 
 /// The byte that stands before a run: `FE`, the byte, and how often in two more. Without it a fuzzer would hardly come
 /// near a limit of 30 000 or 65 535 bytes, and every input that does would be as long.

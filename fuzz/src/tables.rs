@@ -112,14 +112,20 @@ fn the_records_in_blocks(map: Map, text: &[u8], plain: &Reading) {
     assert_eq!(findings.errors() + findings.warnings(), plain.said.len());
 }
 
+/// To find a line takes as long as there are lines before it; so of many not each is looked for.
+const MANY: usize = 200;
+
 fn the_table(map: Map, text: &[u8], plain: &Reading) {
     let mut findings = Findings::default();
     let table = Table::build(map, path(), text.to_vec().into(), &mut findings);
     let expected = table::table(plain);
     assert_eq!(table.len(), expected.len());
     assert_eq!(table.is_whole(), !plain.keys_unreadable);
-    for (key, entry) in &expected {
+    for (number, (key, entry)) in expected.iter().enumerate() {
         found(map, &table, key, &entry.meaning);
+        if number > MANY {
+            continue;
+        }
         assert_eq!(table.locate([key.as_slice()]), Some((0, entry.line as usize)));
         // In other letters, and behind keys that are not there.
         let mut keys = SenderKeys::default();
@@ -158,7 +164,13 @@ pub fn found(map: Map, table: &Table, key: &[u8], meaning: &Meaning) {
 
 fn the_lines(table: &Table, text: &[u8]) {
     let text = text.strip_prefix(MARK).unwrap_or(text);
-    for (number, line) in (1..).zip(table::lines(text)) {
+    let lines = table::lines(text);
+    let last = lines.len().saturating_sub(1);
+    for (number, line) in (1..)
+        .zip(lines.iter().copied())
+        .take(MANY)
+        .chain((u32::try_from(last + 1).unwrap()..).zip(lines.get(last).copied()))
+    {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         assert_eq!(table.line(number), Some(line.strip_suffix(b"\r").unwrap_or(line)));
     }

@@ -150,7 +150,7 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
 type Judged = (Meaning, Option<(Severity, &'static str, usize)>);
 
 fn of_relay_map(value: &[u8]) -> Judged {
-    if value.is_empty() || value.to_ascii_lowercase() == b"dunno" {
+    if value.is_empty() || value.eq_ignore_ascii_case(b"dunno") {
         return (Meaning::Nothing, None);
     }
     match next_hop::first_fault(value) {
