@@ -17,9 +17,9 @@ use postmapd::routes::{Routes, Snapshot};
 use postmapd::secret::Secret;
 use postmapd::server::limits::WRITE_AT;
 use postmapd::server::session::{End, serve};
+use postmapd::server::stop::Stop;
 use postmapd::table::{Table, format};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::CancellationToken;
 
 use super::input;
 use super::plain::address;
@@ -109,7 +109,7 @@ enum Said {
 impl Plan {
     fn run(&self, stream: &[u8]) {
         let routes = Routes::new(self.snapshot(0));
-        let stop = CancellationToken::new();
+        let stop = Stop::default();
         let mut peer = Peer {
             plan: self,
             routes: &routes,
@@ -399,7 +399,7 @@ impl Tables {
 struct Peer<'p> {
     plan: &'p Plan,
     routes: &'p Routes,
-    stop: CancellationToken,
+    stop: Stop,
     sends: VecDeque<Vec<u8>>,
     /// How many pieces were given, at least in part.
     given: usize,
@@ -434,7 +434,7 @@ impl AsyncRead for Peer<'_> {
         }
         let Some(mut piece) = self.sends.pop_front() else {
             if self.plan.stops {
-                self.stop.cancel();
+                self.stop.begin();
                 return Poll::Pending;
             }
             return Poll::Ready(Ok(()));

@@ -136,6 +136,14 @@ fn the_table(map: Map, text: &[u8], plain: &Reading) {
         if keys.whole() == key {
             found(map, &table, keys.whole(), &entry.meaning);
         }
+        // A key may be asked for with blanks and line ends in it: it is not the beginning of a line.
+        for end in 1..20 {
+            let begun = text.get(entry.offset..entry.offset + entry.written.len() + end);
+            if let Some(begun) = begun.map(<[u8]>::to_ascii_lowercase) {
+                let line = expected.get(&begun).map(|entry| (0, entry.line as usize));
+                assert_eq!(table.locate([begun.as_slice()]), line);
+            }
+        }
         let absent = b"\0 is in no key".as_slice();
         assert_eq!(table.locate([absent, key]), Some((1, entry.line as usize)));
     }

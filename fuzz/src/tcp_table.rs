@@ -3,8 +3,7 @@
 use bytes::BytesMut;
 use postmapd::answer::{Answer, Map, Value};
 use postmapd::protocol::tcp_table::{MAX_REPLY, MAX_REQUEST, TcpTable, told};
-use postmapd::protocol::{Asked, Refusal, Reply, Told, Violation};
-use tokio_util::codec::{Decoder, Encoder};
+use postmapd::protocol::{Asked, Codec, Refusal, Reply, Told, Violation};
 
 use super::input;
 use super::plain::framing::{self, Frame, percent_decoded};
@@ -24,35 +23,43 @@ pub fn tcp_table(data: &[u8]) {
 
 fn requests(stream: &[u8], piece: usize) {
     let mut codec = TcpTable::new(Map::Sasl);
-    let mut input = BytesMut::new();
+    let mut input: Vec<u8> = Vec::new();
     let mut pieces = stream.chunks(piece);
     let mut rest = stream;
     loop {
-        let asked = loop {
+        let expected = framing::line(rest, MAX_REQUEST);
+        let taken = loop {
             match codec.decode(&mut input) {
                 Ok(None) => match pieces.next() {
                     Some(piece) => input.extend_from_slice(piece),
-                    None => break Ok(None),
+                    None => {
+                        assert_eq!((&expected, input.as_slice()), (&Frame::Part, rest));
+                        return;
+                    }
                 },
-                decided => break decided,
+                Ok(Some((asked, taken))) => {
+                    let Frame::Whole(line, length) = &expected else {
+                        panic!("not {expected:?}");
+                    };
+                    assert_eq!(taken, *length);
+                    assert_asked(&asked, line);
+                    break taken;
+                }
+                Err(violation) => {
+                    assert_eq!((violation, &expected), (Violation::TooLong, &Frame::TooLong));
+                    return;
+                }
             }
         };
-        let expected = framing::line(rest, MAX_REQUEST);
-        match (&asked, &expected) {
-            (Ok(Some(asked)), Frame::Whole(line, _)) => assert_asked(asked, line),
-            (Ok(None), Frame::Part) => assert_eq!(input, rest),
-            (Err(Violation::TooLong), Frame::TooLong) => {}
-            _ => panic!("not {expected:?}"),
-        }
-        let Frame::Whole(_, taken) = expected else { return };
+        input.drain(..taken);
         rest = &rest[taken..];
     }
 }
 
-fn assert_asked(asked: &Asked, line: &[u8]) {
+fn assert_asked(asked: &Asked<'_>, line: &[u8]) {
     let expected = line.strip_prefix(b"get ").and_then(percent_decoded);
     match (asked, expected) {
-        (Asked::Lookup { map: Map::Sasl, key }, Some(expected)) => assert_eq!(key, expected.as_slice()),
+        (Asked::Lookup { map: Map::Sasl, key }, Some(expected)) => assert_eq!(*key, expected),
         (Asked::Refused(Refusal::NotARequest), None) => {}
         _ => panic!("another request than {line:?}"),
     }
@@ -64,7 +71,7 @@ fn what_is_written_is_read(value: &[u8]) {
     }
     let mut line = BytesMut::new();
     let reply = Reply::Answer(Answer::Found(Value::new(value)));
-    TcpTable::new(Map::Sasl).encode(reply, &mut line).unwrap();
+    TcpTable::new(Map::Sasl).encode(&reply, &mut line);
     assert!(line.len() <= MAX_REPLY);
     assert_eq!(line.split_off(line.len() - 1), &b"\n"[..]);
     // Nothing that Postfix would take for something else.
