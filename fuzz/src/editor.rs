@@ -151,7 +151,7 @@ impl Case<'_> {
     }
 
     fn meaning_of(&self, value: &[u8]) -> Meaning {
-        let line = [b"k ", value].concat();
+        let line = [b"k ", value, b"\r\n"].concat();
         table::read(self.format, &line).entries[0].meaning.clone()
     }
 

@@ -93,7 +93,7 @@ fn odd_line(map: Map, kind: u8, of: usize) -> Vec<u8> {
         6 => format!("\u{feff}user{of}@test a:b\n"),
         7 => format!("new{of}@test a.test\n").repeat(1 + of % 2),
         8 => format!("# {}\n", "x".repeat(40_000)),
-        9 => format!("# {}\n", "x".repeat(140_000)),
+        9 => format!("# {}\n", "x".repeat(280_000)),
         10 => format!("long{of}@test u:{}\n", "x".repeat(60_000)),
         11 => "#\n".repeat(20_000),
         _ => return [b"\xFF", line(map, of, 1).as_slice()].concat(),

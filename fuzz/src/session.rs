@@ -384,7 +384,7 @@ impl Tables {
         let credentials = format!(
             "@one.test user{version}:secret % x\nuser@one.test u:secret:{version}\nnone@one.test\n\
              bad@one.test secret\n@none.test a:secret\n@wrong.test a:secret\n<> null:secret\n\
-             \"john doe\"@one.test john:secret\n[relay{version}.test]:587 hop{version}:secret\nrelay1.test host:secret\n\
+             \"john doe\"@one.test john:secret\n[relay{version}.test]:587 hop{version}:secret\nrelay1.test host:secret\nnothing.test\n\
              [e.test]:26 file:secret\nfits@one.test secret:{fits}\nlong@one.test secret:{too_long}\n\
              vast@one.test secret:{vast}\n{last}"
         );
