@@ -90,8 +90,11 @@ pub fn entry_at(format: Format, text: &[u8]) -> Option<(&[u8], &[u8])> {
 #[must_use]
 pub fn value_at<'t>(format: Format, text: &'t [u8], key: &[u8]) -> Option<&'t [u8]> {
     let (written, rest) = text.split_at_checked(key.len())?;
-    // Quotes and backslashes may hide where a key ends, and only ASCII is folded by letters.
-    let is_plain = written.is_ascii() && memchr::memchr2(b'"', b'\\', written).is_none();
+    // Quotes and backslashes may hide where a key ends, blanks and line ends show that it ended before, and only ASCII
+    // is folded by letters. A key that is asked for may have any of them.
+    let is_plain = written.is_ascii()
+        && memchr::memchr2(b'"', b'\\', written).is_none()
+        && memchr::memchr3(b' ', b'\t', b'\n', written).is_none();
     if !is_plain || !written.eq_ignore_ascii_case(key) || !rest.first().is_some_and(|c| is_blank(*c)) {
         return None;
     }

@@ -59,12 +59,13 @@ pub struct Text {
 
 impl Text {
     /// Reads a text of about `expected` bytes to its end. Blocks that stand in `previous` as well are shared with it;
-    /// `hasher` has to be the one with which those were read.
+    /// `hasher` has to be the one with which those were read. The server's has a key of its process, so that nobody can
+    /// write lines of which none ends a block; one without a key makes the same blocks in every process.
     pub fn read(
         from: &mut dyn Read,
         expected: usize,
         previous: &[Arc<Block>],
-        hasher: &RandomState,
+        hasher: &impl BuildHasher,
     ) -> io::Result<Self> {
         let mut cutter = Cutter::new(expected, previous, hasher);
         loop {
@@ -143,8 +144,8 @@ impl<'p> Previous<'p> {
 }
 
 /// Cuts what arrives into blocks.
-struct Cutter<'p> {
-    hasher: &'p RandomState,
+struct Cutter<'p, H> {
+    hasher: &'p H,
     previous: Previous<'p>,
     text: Text,
     buffer: Secret,
@@ -155,8 +156,8 @@ struct Cutter<'p> {
     searched: usize,
 }
 
-impl<'p> Cutter<'p> {
-    fn new(expected: usize, previous: &'p [Arc<Block>], hasher: &'p RandomState) -> Self {
+impl<'p, H: BuildHasher> Cutter<'p, H> {
+    fn new(expected: usize, previous: &'p [Arc<Block>], hasher: &'p H) -> Self {
         Self {
             hasher,
             previous: Previous {
@@ -242,7 +243,7 @@ impl<'p> Cutter<'p> {
 
 /// Where the first block of `pending` ends, or how much is searched: everything before `searched`, which is the end of
 /// a line, was.
-fn boundary(pending: &[u8], searched: usize, hasher: &RandomState) -> Result<usize, usize> {
+fn boundary(pending: &[u8], searched: usize, hasher: &impl BuildHasher) -> Result<usize, usize> {
     let mut end = searched;
     if end < SMALLEST {
         // Whatever line reaches this size, those after it are candidates.

@@ -147,6 +147,17 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
+#[test]
+fn a_key_that_is_asked_for_with_a_blank_is_not_the_beginning_of_a_line() {
+    let at_once = |text: &str, asked: &str| {
+        value_at(Format::Credentials, text.as_bytes(), asked.as_bytes()).map(<[u8]>::to_vec)
+    };
+    assert_eq!(at_once("john doe@x u:p\n", "john doe@x"), None);
+    assert_eq!(at_once("john\tdoe@x u:p\n", "john\tdoe@x"), None);
+    assert_eq!(at_once("@a u:p\n@b u:p\n", "@a u:p\n@b"), None);
+    assert_eq!(at_once("john u:p\n", "john").as_deref(), Some(&b"u:p"[..]));
+}
+
 proptest! {
     /// Printed in the plainest form, what was read reads the same again.
     #[test]
@@ -167,11 +178,12 @@ proptest! {
         prop_assert_eq!(bare(&again), bare(&right));
     }
 
-    /// What is seen at a glance is what cutting the line gives.
+    /// What is seen at a glance is what cutting the line gives, whatever is asked for: also the beginning of the line.
     #[test]
     fn a_value_seen_at_once_is_that_of_the_entry(
         key in r#"[aB@"\\#é+]{1,5}"#,
         asked in prop::option::of(r#"[ab@"\\#é+]{1,5}"#),
+        more in 0_usize..9,
         rest in "[ \t]{0,2}[a:#\"\\\\é \t]{0,8}\r?(\n@b c:d\n)?",
         relay in any::<bool>(),
     ) {
@@ -184,7 +196,10 @@ proptest! {
         if text.starts_with('#') {
             return Ok(());
         }
-        let asked = asked.unwrap_or_else(|| key.to_lowercase());
+        let asked = asked.unwrap_or_else(|| {
+            let line: String = text.chars().take(key.chars().count() + more).collect();
+            line.to_lowercase()
+        });
         let at_once = value_at(format, text.as_bytes(), asked.as_bytes());
         if is_key_of(written, asked.as_bytes()) {
             prop_assert!(at_once.is_none_or(|at_once| at_once == value), "{text:?} {asked:?}");

@@ -1,0 +1,207 @@
+//! Edits of the two files: edit, read, compare.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use postmapd::answer::Map;
+use postmapd::diagnostic::Findings;
+use postmapd::table::edit::{self, Change, Edited};
+use postmapd::table::grammar::{Format, MAX_LINE};
+use postmapd::table::{Table, format};
+
+use super::input;
+use super::plain::address;
+use super::plain::table::{self, MARK, Meaning, Reading};
+
+/// The first line says which file (`r` or `c`) and what to do (`s` or `d`), the second is the key, the third the value,
+/// and the rest is the text.
+pub fn editor(data: &[u8]) {
+    let data = input::expand(data);
+    let (what, rest) = input::first_line(&data);
+    let (key, rest) = input::first_line(rest);
+    let (value, text) = input::first_line(rest);
+    let map = if what.first() == Some(&b'r') {
+        Map::Relayhost
+    } else {
+        Map::Sasl
+    };
+    let case = Case {
+        map,
+        format: format(map),
+        key,
+        text,
+        before: table::read(format(map), text),
+    };
+    if what.get(1) == Some(&b'd') {
+        case.remove();
+    } else {
+        case.set(value);
+    }
+}
+
+struct Case<'d> {
+    map: Map,
+    format: Format,
+    key: &'d [u8],
+    text: &'d [u8],
+    before: Reading,
+}
+
+impl Case<'_> {
+    fn set(&self, value: &[u8]) {
+        let edited = edit::set(self.format, self.text, self.key, value);
+        let is_near_limit = self.text.len() + self.key.len() + value.len() > MAX_LINE - 10;
+        // A CR is a part of a value that another CR follows, and of the line end where none does.
+        if !is_near_limit && !value.ends_with(b"\r") {
+            assert_eq!(edited.is_ok(), self.can_carry(value));
+        }
+        let Ok(edited) = edited else { return };
+        let text = edited.text.expose();
+        let after = table::read(self.format, text);
+        let mut expected = self.meanings(&self.before);
+        expected.insert(address::key(self.key), self.meaning_of(value));
+        assert_eq!(self.meanings(&after), expected);
+        assert_eq!(after.keys_unreadable, self.before.keys_unreadable);
+        let [only] = self.own(&after)[..] else {
+            panic!("the key is there several times");
+        };
+        assert_eq!(only as usize, edited.line);
+        assert!(
+            edit::get(self.format, text, self.key) == Some(value)
+                || self.meaning_of(value) == Meaning::Nothing
+        );
+        assert_eq!(text.starts_with(MARK), self.text.starts_with(MARK));
+        let expected = match self.own(&self.before).len() {
+            0 => Change::Added,
+            _ if text == self.text => Change::None,
+            _ => Change::Replaced,
+        };
+        assert_eq!(edited.change, expected);
+        if edited.change == Change::Added {
+            self.only_a_line_was_added(text);
+        } else {
+            assert_eq!(self.others(text, &after), self.others(self.text, &self.before));
+        }
+        if self.meaning_of(value) != Meaning::Fault {
+            self.is_accepted_as_before(&edited);
+        }
+        let again = edit::set(self.format, text, self.key, value).unwrap();
+        assert!(again.change == Change::None && again.text == edited.text && again.line == edited.line);
+    }
+
+    fn remove(&self) {
+        let edited = edit::remove(self.format, self.text, self.key);
+        let text = edited.text.expose();
+        let after = table::read(self.format, text);
+        assert!(self.own(&after).is_empty());
+        assert_eq!(edit::get(self.format, text, self.key), None);
+        let was_there = !self.own(&self.before).is_empty();
+        assert_eq!(
+            edited.change,
+            if was_there { Change::Removed } else { Change::None }
+        );
+        if !was_there {
+            assert_eq!(text, self.text);
+        }
+        if !self.has_a_mark_within() {
+            let mut expected = self.meanings(&self.before);
+            expected.remove(&address::key(self.key));
+            assert_eq!(self.meanings(&after), expected);
+            assert_eq!(text.starts_with(MARK), self.text.starts_with(MARK));
+            let others = self.others(self.text, &self.before);
+            if was_there && others.is_empty() {
+                // Not a text of no bytes: the server does not believe one at once.
+                assert!([&b"\n"[..], b"\r\n"].contains(&text.strip_prefix(MARK).unwrap_or(text)));
+            } else {
+                assert_eq!(self.others(text, &after), others);
+            }
+        }
+        self.is_accepted_as_before(&edited);
+    }
+
+    /// What the server would not refuse before, it does not refuse now.
+    fn is_accepted_as_before(&self, edited: &Edited) {
+        let errors = |text: &[u8]| {
+            let mut findings = Findings::default();
+            Table::build(self.map, Path::new("t"), text.to_vec().into(), &mut findings);
+            findings.errors()
+        };
+        assert!(errors(edited.text.expose()) <= errors(self.text));
+    }
+
+    /// A byte order mark that begins a line, but not the text, is a part of a key; it is one no more where that line
+    /// becomes the first.
+    fn has_a_mark_within(&self) -> bool {
+        table::lines(self.text)
+            .iter()
+            .skip(1)
+            .any(|line| line.starts_with(MARK))
+            || self
+                .text
+                .strip_prefix(MARK)
+                .is_some_and(|text| text.starts_with(MARK))
+    }
+
+    fn meanings(&self, reading: &Reading) -> HashMap<Vec<u8>, Meaning> {
+        let table = table::table(reading);
+        table
+            .into_iter()
+            .map(|(key, entry)| (key, entry.meaning.clone()))
+            .collect()
+    }
+
+    fn meaning_of(&self, value: &[u8]) -> Meaning {
+        let line = [b"k ", value, b"\r\n"].concat();
+        table::read(self.format, &line).entries[0].meaning.clone()
+    }
+
+    /// The lines of the entries with the key.
+    fn own(&self, reading: &Reading) -> Vec<u32> {
+        let own = address::key(self.key);
+        let entries = reading.entries.iter();
+        let with_key = entries.filter(|entry| address::key(&entry.written) == own);
+        with_key.map(|entry| entry.line).collect()
+    }
+
+    /// The lines, each with its end, that are no entries of the key.
+    fn others<'t>(&self, text: &'t [u8], reading: &Reading) -> Vec<&'t [u8]> {
+        let own = self.own(reading);
+        let lines = table::lines(text.strip_prefix(MARK).unwrap_or(text));
+        let others = (1..).zip(lines).filter(|(number, _)| !own.contains(number));
+        others.map(|(_, line)| line).collect()
+    }
+
+    fn only_a_line_was_added(&self, text: &[u8]) {
+        let added = text.strip_prefix(self.text).expect("what was there is as it was");
+        let is_whole = self.text.is_empty() || self.text == MARK || self.text.ends_with(b"\n");
+        let line = if is_whole {
+            added
+        } else {
+            let added = added.strip_prefix(b"\r").unwrap_or(added);
+            added.strip_prefix(b"\n").expect("the last line was ended")
+        };
+        assert!(line.starts_with(self.key) && line.ends_with(b"\n"));
+        assert_eq!(line.iter().filter(|c| **c == b'\n').count(), 1);
+    }
+
+    /// Whether a line can hold the value, and the key, if it is not there already.
+    fn can_carry(&self, value: &[u8]) -> bool {
+        let holds = |key: &[u8]| {
+            let line = [key, b" ", value, b"\n"].concat();
+            // Behind another line, so that a byte order mark is none.
+            let text = if self.text.is_empty() {
+                line
+            } else {
+                [b"#\n", line.as_slice()].concat()
+            };
+            let reading = table::read(self.format, &text);
+            matches!(&reading.entries[..], [only] if only.written == key && only.raw == value)
+                && !reading.keys_unreadable
+        };
+        if self.own(&self.before).is_empty() {
+            holds(self.key)
+        } else {
+            holds(b"k")
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What each fuzz target does with its input, and the oracles by which it judges the answer.
+//!
+//! This crate is for cargo-fuzz. The same files are a module of tests/fuzz_cases.rs, which replays the kept inputs with
+//! the test command; so nothing in here may need libFuzzer.
+//!
+//! - [`targets`]: the names
+//! - [`netstring`], [`tcp_table`], [`tables`], [`settings`], [`session`], [`editor`], [`generations`]: the bodies
+//! - [`plain`]: the contract once more, in the plainest way, from nothing of the product's code
+//! - [`input`]: what the bytes of an input mean
+
+pub mod editor;
+pub mod generations;
+pub mod input;
+pub mod netstring;
+pub mod plain;
+pub mod session;
+pub mod settings;
+pub mod tables;
+pub mod tcp_table;
+
+/// The targets, by the names of their binaries and folders.
+pub mod targets {
+    pub use super::editor::editor;
+    pub use super::generations::generations;
+    pub use super::netstring::netstring;
+    pub use super::session::session;
+    pub use super::settings::settings;
+    pub use super::tables::{credentials, relaymap};
+    pub use super::tcp_table::tcp_table;
+
+    /// Takes one input, and panics where something is wrong.
+    pub type Target = fn(&[u8]);
+
+    /// Every target.
+    pub const ALL: [(&str, Target); 8] = [
+        ("netstring", netstring),
+        ("tcp_table", tcp_table),
+        ("relaymap", relaymap),
+        ("credentials", credentials),
+        ("settings", settings),
+        ("session", session),
+        ("editor", editor),
+        ("generations", generations),
+    ];
+}

@@ -1,0 +1,158 @@
+//! Netstrings, and the requests and replies of socketmap in them.
+
+use ::netstring::{ReadNetstring, WriteNetstring};
+use bytes::BytesMut;
+use postmapd::answer::Map;
+use postmapd::protocol::socketmap::{self, MAX_REQUEST, Socketmap};
+use postmapd::protocol::{Asked, Codec, Refusal, Told, Violation, netstring};
+
+use super::input;
+use super::plain::framing::{self, Frame};
+
+/// A stream of netstrings is read as the plain reader and the `netstring` crate read it, whole and byte by byte.
+pub fn netstring(data: &[u8]) {
+    let stream = input::expand(data);
+    for limit in [0, 10, 300, MAX_REQUEST] {
+        every_beginning(&stream, limit);
+        the_whole_stream(&stream, limit);
+    }
+    what_is_written_is_read(&stream);
+    requests(&stream);
+    assert_told(&stream);
+}
+
+fn frame(input: &mut BytesMut, limit: usize) -> Frame {
+    let before = input.len();
+    match netstring::decode(input, limit) {
+        Ok(Some(payload)) => Frame::Whole(payload.to_vec(), before - input.len()),
+        Ok(None) => Frame::Part,
+        Err(violation) => broken(&violation),
+    }
+}
+
+fn broken(violation: &Violation) -> Frame {
+    match violation {
+        Violation::Length => Frame::BadLength,
+        Violation::Terminator => Frame::NoComma,
+        Violation::TooLong => Frame::TooLong,
+    }
+}
+
+/// What is wrong is seen as soon as it shows, and nothing is taken before it is whole.
+fn every_beginning(stream: &[u8], limit: usize) {
+    for end in 0..=stream.len().min(64) {
+        let mut input = BytesMut::from(&stream[..end]);
+        let found = frame(&mut input, limit);
+        assert_eq!(found, framing::netstring(&stream[..end], limit));
+        if !matches!(found, Frame::Whole(..)) {
+            assert_eq!(input, stream[..end]);
+        }
+    }
+}
+
+fn the_whole_stream(stream: &[u8], limit: usize) {
+    let mut input = BytesMut::from(stream);
+    let mut rest = stream;
+    loop {
+        let found = netstring::find(rest, limit);
+        let expected = framing::netstring(rest, limit);
+        assert_eq!(frame(&mut input, limit), expected);
+        let Frame::Whole(payload, taken) = expected else {
+            break;
+        };
+        assert_eq!(&rest[found.unwrap().unwrap()], payload);
+        if let Ok(text) = String::from_utf8(payload) {
+            assert_eq!((&rest[..taken]).read_netstring().unwrap(), text);
+        }
+        rest = &rest[taken..];
+        assert_eq!(input, rest);
+    }
+}
+
+fn what_is_written_is_read(payload: &[u8]) {
+    let mut written = BytesMut::new();
+    netstring::encode(
+        &[&payload[..payload.len() / 2], &payload[payload.len() / 2..]],
+        &mut written,
+    );
+    if let Ok(text) = std::str::from_utf8(payload) {
+        let mut oracle = Vec::new();
+        oracle.write_netstring(text).unwrap();
+        assert_eq!(written, oracle);
+    }
+    assert_eq!(
+        frame(&mut written, payload.len()),
+        Frame::Whole(payload.to_vec(), written_len(payload))
+    );
+}
+
+fn written_len(payload: &[u8]) -> usize {
+    format!("{}:,", payload.len()).len() + payload.len()
+}
+
+fn requests(stream: &[u8]) {
+    let mut rest = stream;
+    loop {
+        let expected = framing::netstring(rest, MAX_REQUEST);
+        // At once, and byte by byte: then nothing that follows is there yet.
+        let whole = match &expected {
+            Frame::Whole(_, taken) => *taken,
+            _ => rest.len(),
+        };
+        for arrived in (0..whole.min(64)).chain([whole.saturating_sub(1), whole, rest.len()]) {
+            let arrived = &rest[..arrived.min(rest.len())];
+            match (
+                Socketmap.decode(&mut arrived.to_vec()),
+                framing::netstring(arrived, MAX_REQUEST),
+            ) {
+                (Ok(Some((asked, taken))), Frame::Whole(payload, length)) => {
+                    assert_eq!(taken, length);
+                    assert_asked(&asked, &payload);
+                }
+                (Ok(None), Frame::Part) => {}
+                (Err(violation), expected) => assert_eq!(broken(&violation), expected),
+                (Ok(_), expected) => panic!("not {expected:?}"),
+            }
+        }
+        let Frame::Whole(_, taken) = expected else { return };
+        rest = &rest[taken..];
+    }
+}
+
+fn assert_asked(asked: &Asked<'_>, payload: &[u8]) {
+    let mut words = payload.splitn(2, |c| *c == b' ');
+    match (words.next(), words.next(), asked) {
+        (
+            Some(b"relayhost"),
+            Some(own),
+            Asked::Lookup {
+                map: Map::Relayhost,
+                key,
+            },
+        )
+        | (Some(b"sasl"), Some(own), Asked::Lookup { map: Map::Sasl, key }) => assert_eq!(*key, own),
+        (_, Some(_), Asked::Refused(Refusal::NoSuchMap)) => {
+            assert!(!payload.starts_with(b"relayhost ") && !payload.starts_with(b"sasl "));
+        }
+        (_, None, Asked::Refused(Refusal::NotARequest)) => {}
+        _ => panic!("another request than {payload:?}"),
+    }
+}
+
+/// A reply, as a client reads it.
+fn assert_told(payload: &[u8]) {
+    let rest = |word: &[u8]| payload.strip_prefix(word);
+    let error = rest(b"TEMP ").or(rest(b"PERM ")).or(rest(b"TIMEOUT "));
+    let bare = [&b"TEMP"[..], b"PERM", b"TIMEOUT"].contains(&payload);
+    match socketmap::told(payload) {
+        Some(Told::Found(value)) => assert!(!value.is_empty() && rest(b"OK ") == Some(value)),
+        Some(Told::NotFound) => assert!(payload == b"NOTFOUND" || rest(b"NOTFOUND ").is_some()),
+        Some(Told::CannotTell(text)) => assert!(error == Some(text) || (bare && text.is_empty())),
+        None => assert!(
+            rest(b"OK ").is_none_or(<[u8]>::is_empty)
+                && rest(b"NOTFOUND ").is_none()
+                && error.is_none()
+                && !bare
+        ),
+    }
+}

@@ -1,0 +1,183 @@
+//! The grammar of the two files, line by line.
+
+use std::collections::HashMap;
+
+use postmapd::diagnostic::Severity;
+use postmapd::table::grammar::{Format, MAX_LINE};
+
+use super::{address, next_hop};
+
+/// What a key stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    Value(Vec<u8>),
+    Nothing,
+    Fault,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// From 1.
+    pub line: u32,
+    pub column: u32,
+    /// Of its key, from the beginning of the text.
+    pub offset: usize,
+    /// The key as written.
+    pub written: Vec<u8>,
+    /// What stands behind it, right or wrong.
+    pub raw: Vec<u8>,
+    pub meaning: Meaning,
+}
+
+/// What is to be said of a place.
+pub type Said = (Severity, &'static str, u32, u32);
+
+#[derive(Default)]
+pub struct Reading {
+    pub entries: Vec<Entry>,
+    pub said: Vec<Said>,
+    pub keys_unreadable: bool,
+}
+
+pub const MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// The lines of a text, each with its end.
+pub fn lines(text: &[u8]) -> Vec<&[u8]> {
+    text.split_inclusive(|c| *c == b'\n').collect()
+}
+
+pub fn read(format: Format, text: &[u8]) -> Reading {
+    let mut reading = Reading::default();
+    let mut offset = 0;
+    if text.starts_with(MARK) {
+        offset = MARK.len();
+        reading.said.push((Severity::Warning, "byte-order-mark", 1, 1));
+    }
+    for (number, line) in (1..).zip(lines(&text[offset..])) {
+        read_line(format, line, number, offset, &mut reading);
+        offset += line.len();
+    }
+    reading
+}
+
+fn is_blank(c: u8) -> bool {
+    c == b' ' || c == b'\t'
+}
+
+fn trimmed_end(mut text: &[u8]) -> &[u8] {
+    while text.last().is_some_and(|c| is_blank(*c)) {
+        text = &text[..text.len() - 1];
+    }
+    text
+}
+
+fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &mut Reading) {
+    let without_lf = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = without_lf.strip_suffix(b"\r").unwrap_or(without_lf);
+    let column = |at: usize| u32::try_from(at).unwrap() + 1;
+    let Some(indent) = line.iter().position(|c| !is_blank(*c)) else {
+        return;
+    };
+    if line[indent] == b'#' {
+        return;
+    }
+    let mut unreadable = |at| {
+        reading.keys_unreadable = true;
+        reading
+            .said
+            .push((Severity::Error, "bad-key", number, column(at)));
+    };
+    if without_lf.len() > MAX_LINE {
+        return unreadable(0);
+    }
+    // The key, quotes and backslashes as postmap reads them.
+    let mut at = indent;
+    let mut in_quotes = false;
+    while at < line.len() && (in_quotes || !is_blank(line[at])) {
+        if line[at] == b'"' {
+            in_quotes = !in_quotes;
+        }
+        at += if line[at] == b'\\' { 2 } else { 1 };
+    }
+    if in_quotes || at > line.len() {
+        return unreadable(indent);
+    }
+    let written = &line[indent..at];
+    if let Some(bad) = written.iter().position(|c| *c < 32 || *c == 127) {
+        return unreadable(indent + bad);
+    }
+    while at < line.len() && is_blank(line[at]) {
+        at += 1;
+    }
+    let value_at = at;
+    let mut value = &line[value_at..];
+    if format == Format::RelayMap {
+        for hash in 0..value.len() {
+            if value[hash] == b'#' && (hash == 0 || is_blank(value[hash - 1])) {
+                value = &value[..hash];
+                break;
+            }
+        }
+    }
+    let value = trimmed_end(value);
+    if indent > 0 {
+        reading
+            .said
+            .push((Severity::Warning, "indented-entry", number, 1));
+    }
+    if std::str::from_utf8(line).is_err() {
+        reading.said.push((Severity::Warning, "not-utf-8", number, 1));
+    }
+    let (meaning, said) = match format {
+        Format::RelayMap => of_relay_map(value),
+        Format::Credentials => of_credentials(value),
+    };
+    if let Some((severity, code, bad)) = said {
+        reading
+            .said
+            .push((severity, code, number, column(value_at + bad)));
+    }
+    reading.entries.push(Entry {
+        line: number,
+        column: column(indent),
+        offset: begin + indent,
+        written: written.to_vec(),
+        raw: value.to_vec(),
+        meaning,
+    });
+}
+
+type Judged = (Meaning, Option<(Severity, &'static str, usize)>);
+
+fn of_relay_map(value: &[u8]) -> Judged {
+    if value.is_empty() || value.eq_ignore_ascii_case(b"dunno") {
+        return (Meaning::Nothing, None);
+    }
+    match next_hop::first_fault(value) {
+        None => (Meaning::Value(value.to_vec()), None),
+        Some(at) => (Meaning::Fault, Some((Severity::Error, "bad-next-hop", at))),
+    }
+}
+
+fn of_credentials(value: &[u8]) -> Judged {
+    if value.is_empty() {
+        return (Meaning::Nothing, Some((Severity::Warning, "no-credentials", 0)));
+    }
+    let wrong = |at| (Meaning::Fault, Some((Severity::Error, "bad-credentials", at)));
+    if let Some(bad) = value.iter().position(|c| (*c < 32 && *c != b'\t') || *c == 127) {
+        return wrong(bad);
+    }
+    match value.iter().position(|c| *c == b':') {
+        None | Some(0) => wrong(0),
+        Some(_) => (Meaning::Value(value.to_vec()), None),
+    }
+}
+
+/// What each key stands for, and on which line: the first wins.
+pub fn table(reading: &Reading) -> HashMap<Vec<u8>, &Entry> {
+    let mut table = HashMap::new();
+    for entry in &reading.entries {
+        table.entry(address::key(&entry.written)).or_insert(entry);
+    }
+    table
+}

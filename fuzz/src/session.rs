@@ -1,0 +1,493 @@
+//! A whole session over an in-memory stream.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use postmapd::address::Delimiters;
+use postmapd::answer::Map;
+use postmapd::default_relay::{DefaultRelay, Known};
+use postmapd::diagnostic::Findings;
+use postmapd::protocol::socketmap::{MAX_REPLY, MAX_REQUEST, Socketmap};
+use postmapd::protocol::tcp_table::{self, TcpTable};
+use postmapd::routes::{Routes, Snapshot};
+use postmapd::secret::Secret;
+use postmapd::server::limits::WRITE_AT;
+use postmapd::server::session::{End, serve};
+use postmapd::server::stop::Stop;
+use postmapd::table::{Table, format};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::input;
+use super::plain::address;
+use super::plain::framing::{self, Frame, percent_decoded};
+use super::plain::table::{self, Meaning};
+
+/// The first line says how, and the rest is what the peer sends. In the first line stand
+///
+/// 1. the protocol: `s` socketmap, `r` or `c` tcp_table in front of the relay map or the credentials
+/// 2. the default relay: `-` none, `d` one, `u` one that cannot be read
+/// 3. how it ends: `e` the peer closes, `q` the server stops
+/// 4. how many bytes each write takes, and whether one in two waits first
+/// 5. after how many pieces the tables are swapped for others, 0 for never
+/// 6. and from there on how long each piece is, over and over; 0 is the rest.
+pub fn session(data: &[u8]) {
+    let data = input::expand(data);
+    let (how, stream) = input::first_line(&data);
+    let byte = |at: usize| how.get(at).copied().unwrap_or_default();
+    let plan = Plan {
+        protocol: match byte(0) {
+            b's' => Protocol::Socketmap,
+            b'c' => Protocol::TcpTable(Map::Sasl),
+            _ => Protocol::TcpTable(Map::Relayhost),
+        },
+        default: match byte(1) {
+            b'd' => Default::Set,
+            b'u' => Default::Unreadable,
+            _ => Default::None,
+        },
+        stops: byte(2) == b'q',
+        write: input::number(byte(3)),
+        swap: input::number(byte(4)),
+        pieces: pieces(stream, how.get(5..).unwrap_or_default()),
+    };
+    plan.run(stream);
+}
+
+fn pieces(stream: &[u8], lengths: &[u8]) -> Vec<Vec<u8>> {
+    let mut pieces = Vec::new();
+    let mut rest = stream;
+    let mut lengths = lengths.iter().cycle();
+    while !rest.is_empty() {
+        let length = match lengths.next().map_or(0, |length| input::number(*length)) {
+            // A stream of many bytes is not sent byte by byte.
+            0 => rest.len(),
+            length if pieces.len() < 500 => length.min(rest.len()),
+            _ => rest.len(),
+        };
+        let (piece, after) = rest.split_at(length);
+        pieces.push(piece.to_vec());
+        rest = after;
+    }
+    pieces
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Socketmap,
+    TcpTable(Map),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Default {
+    None,
+    Set,
+    Unreadable,
+}
+
+struct Plan {
+    protocol: Protocol,
+    default: Default,
+    stops: bool,
+    write: usize,
+    swap: usize,
+    pieces: Vec<Vec<u8>>,
+}
+
+/// What is said, but for the words of a reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Said {
+    Found(Vec<u8>),
+    NotFound,
+    CannotTell,
+    Refused,
+}
+
+impl Plan {
+    fn run(&self, stream: &[u8]) {
+        let routes = Routes::new(self.snapshot(0));
+        let stop = Stop::default();
+        let mut peer = Peer {
+            plan: self,
+            routes: &routes,
+            stop: stop.clone(),
+            sends: self.pieces.iter().cloned().collect(),
+            given: 0,
+            got: Vec::new(),
+            writes: 0,
+            waits: false,
+            is_owed: false,
+        };
+        // The clock jumps to the next deadline when nothing else happens.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let end = match self.protocol {
+            Protocol::Socketmap => runtime.block_on(serve(&mut peer, Socketmap, &routes, &stop)),
+            Protocol::TcpTable(map) => runtime.block_on(serve(&mut peer, TcpTable::new(map), &routes, &stop)),
+        };
+        let (expected, is_broken) = self.expected(stream);
+        match end {
+            End::Broken(_) => assert!(is_broken),
+            End::Stopped => assert!(self.stops && !is_broken),
+            End::Closed => assert!(!self.stops && !is_broken),
+            End::TooSlow => panic!("nobody was slow"),
+        }
+        assert_eq!(self.replies(&peer.got), expected);
+    }
+
+    /// The replies, one request after the other.
+    fn expected(&self, stream: &[u8]) -> (Vec<Said>, bool) {
+        let mut replies = Vec::new();
+        let (mut arrived, mut taken) = (0, 0);
+        let pieces = if self.pieces.is_empty() {
+            &[Vec::new()][..]
+        } else {
+            &self.pieces
+        };
+        for (number, piece) in pieces.iter().enumerate() {
+            arrived += piece.len();
+            loop {
+                let rest = &stream[taken..arrived];
+                let frame = match self.protocol {
+                    Protocol::Socketmap => framing::netstring(rest, MAX_REQUEST),
+                    Protocol::TcpTable(_) => framing::line(rest, tcp_table::MAX_REQUEST),
+                };
+                match frame {
+                    Frame::Part => break,
+                    Frame::Whole(request, length) => {
+                        taken += length;
+                        replies.push(self.reply(&request, self.tables_at(number)));
+                    }
+                    Frame::BadLength | Frame::TooLong | Frame::NoComma => {
+                        replies.push(Said::Refused);
+                        return (replies, true);
+                    }
+                }
+            }
+        }
+        (replies, false)
+    }
+
+    /// Which tables are in force once this piece has arrived.
+    fn tables_at(&self, piece: usize) -> usize {
+        piece.checked_div(self.swap).unwrap_or_default() % Tables::all().len()
+    }
+
+    fn reply(&self, request: &[u8], tables: usize) -> Said {
+        let (map, key) = match self.protocol {
+            Protocol::Socketmap => {
+                let mut words = request.splitn(2, |c| *c == b' ');
+                match (words.next(), words.next()) {
+                    (Some(b"relayhost"), Some(key)) => (Map::Relayhost, key.to_vec()),
+                    (Some(b"sasl"), Some(key)) => (Map::Sasl, key.to_vec()),
+                    _ => return Said::Refused,
+                }
+            }
+            Protocol::TcpTable(map) => match request.strip_prefix(b"get ").and_then(percent_decoded) {
+                Some(key) => (map, key),
+                None => return Said::Refused,
+            },
+        };
+        let said = self.answer(map, &key, &Tables::all()[tables]);
+        match (&said, self.protocol) {
+            (Said::Found(value), Protocol::TcpTable(_)) => {
+                let length: usize = value.iter().map(|c| if b"% ".contains(c) { 3 } else { 1 }).sum();
+                if "200 \n".len() + length > tcp_table::MAX_REPLY {
+                    Said::CannotTell
+                } else {
+                    said
+                }
+            }
+            _ => said,
+        }
+    }
+
+    /// What the contract says of a key.
+    fn answer(&self, map: Map, key: &[u8], tables: &Tables) -> Said {
+        let (keys, has_domain) = address::keys(key, "+-");
+        let is_sender = keys[0] == b"<>" || keys[0].contains(&b'@');
+        let relay = tables.relay_map.say(&keys).unwrap_or_else(|| match self.default {
+            Default::None => Said::NotFound,
+            Default::Set => Said::Found(if has_domain { FOR_DOMAINS } else { FOR_EVERYONE }.to_vec()),
+            Default::Unreadable if has_domain => Said::CannotTell,
+            Default::Unreadable => Said::Found(FOR_EVERYONE.to_vec()),
+        });
+        if map == Map::Relayhost {
+            return relay;
+        }
+        if !is_sender {
+            return tables
+                .credentials
+                .say(&keys[..1])
+                .unwrap_or_else(|| match self.default {
+                    Default::None => Said::NotFound,
+                    _ if [&b"[e.test]:26"[..], b"f.test"].contains(&keys[0].as_slice()) => {
+                        Said::Found(OF_DEFAULT.to_vec())
+                    }
+                    Default::Set if keys[0] == b"[d.test]:25" => Said::Found(OF_DEFAULT.to_vec()),
+                    Default::Set => Said::NotFound,
+                    Default::Unreadable => Said::CannotTell,
+                });
+        }
+        let credentials = tables.credentials.say(&keys).unwrap_or(Said::NotFound);
+        if relay == Said::CannotTell || credentials == Said::CannotTell {
+            return Said::CannotTell;
+        }
+        // Every relay map here has an entry.
+        if relay == Said::NotFound {
+            Said::NotFound
+        } else {
+            credentials
+        }
+    }
+
+    fn replies(&self, got: &[u8]) -> Vec<Said> {
+        let mut replies = Vec::new();
+        let mut rest = got;
+        while !rest.is_empty() {
+            let frame = match self.protocol {
+                Protocol::Socketmap => framing::netstring(rest, MAX_REPLY),
+                Protocol::TcpTable(_) => framing::line(rest, tcp_table::MAX_REPLY),
+            };
+            let Frame::Whole(reply, taken) = frame else {
+                panic!("a part of a reply: {}", rest.escape_ascii());
+            };
+            replies.push(self.said(&reply));
+            rest = &rest[taken..];
+        }
+        replies
+    }
+
+    fn said(&self, reply: &[u8]) -> Said {
+        let (code, text) = reply.split_at(reply.iter().position(|c| *c == b' ').expect("a blank") + 1);
+        let said = match (self.protocol, code) {
+            (Protocol::Socketmap, b"OK ") => Said::Found(text.to_vec()),
+            (Protocol::TcpTable(_), b"200 ") => Said::Found(percent_decoded(text).unwrap()),
+            (Protocol::Socketmap, b"NOTFOUND ") if text.is_empty() => Said::NotFound,
+            (Protocol::TcpTable(_), b"500 ") => Said::NotFound,
+            (Protocol::Socketmap, b"TEMP ") => Said::CannotTell,
+            (Protocol::Socketmap, b"PERM ") => Said::Refused,
+            // Postfix's client knows one kind of error here; the texts differ.
+            (Protocol::TcpTable(_), b"400 ") if is_refusal(text) => Said::Refused,
+            (Protocol::TcpTable(_), b"400 ") => Said::CannotTell,
+            _ => panic!("no reply: {}", reply.escape_ascii()),
+        };
+        // A reason has no key and no credential.
+        let secret = text.windows(6).any(|text| text == b"secret");
+        assert!(!secret || matches!(said, Said::Found(_)));
+        said
+    }
+
+    fn snapshot(&self, tables: usize) -> Snapshot {
+        let tables = &Tables::all()[tables];
+        let for_domains = match self.default {
+            Default::None => Known::Unset,
+            Default::Set => Known::Is(FOR_DOMAINS.to_vec()),
+            Default::Unreadable => Known::Unreadable,
+        };
+        let default = match self.default {
+            Default::None => DefaultRelay::default(),
+            Default::Set | Default::Unreadable => DefaultRelay::new(
+                for_domains,
+                Known::Is(FOR_EVERYONE.to_vec()),
+                Known::Is(Secret::from(OF_DEFAULT.to_vec())),
+            ),
+        };
+        Snapshot {
+            generation: 1,
+            relay_map: Arc::clone(&tables.relay_map.table),
+            credentials: Arc::clone(&tables.credentials.table),
+            default,
+            delimiters: Delimiters::new("+-").unwrap(),
+        }
+    }
+}
+
+fn is_refusal(text: &[u8]) -> bool {
+    text == b"this is not a lookup request" || text == b"the request is too long"
+}
+
+const FOR_DOMAINS: &[u8] = b"[d.test]:25";
+const FOR_EVERYONE: &[u8] = b"[e.test]:26, F.test";
+const OF_DEFAULT: &[u8] = b"default:secret";
+
+/// Two files, and what they mean.
+struct Tables {
+    relay_map: Plain,
+    credentials: Plain,
+}
+
+struct Plain {
+    table: Arc<Table>,
+    meanings: std::collections::HashMap<Vec<u8>, Meaning>,
+    keys_unreadable: bool,
+}
+
+impl Plain {
+    fn new(map: Map, text: String) -> Self {
+        let reading = table::read(format(map), text.as_bytes());
+        let table = table::table(&reading);
+        Self {
+            meanings: table
+                .into_iter()
+                .map(|(key, entry)| (key, entry.meaning.clone()))
+                .collect(),
+            keys_unreadable: reading.keys_unreadable,
+            table: Table::build(
+                map,
+                Path::new("t"),
+                text.into_bytes().into(),
+                &mut Findings::default(),
+            )
+            .into(),
+        }
+    }
+
+    /// What the first of the keys stands for that is there; `None` where none is, for certain.
+    fn say(&self, keys: &[Vec<u8>]) -> Option<Said> {
+        match keys.iter().find_map(|key| self.meanings.get(key)) {
+            Some(Meaning::Value(value)) => Some(Said::Found(value.clone())),
+            Some(Meaning::Nothing) => Some(Said::NotFound),
+            Some(Meaning::Fault) => Some(Said::CannotTell),
+            None => self.keys_unreadable.then_some(Said::CannotTell),
+        }
+    }
+}
+
+impl Tables {
+    /// Those that are right but for some entries, others for the same keys, and some with a line whose key cannot be read.
+    fn all() -> &'static [Self; 3] {
+        static ALL: OnceLock<[Tables; 3]> = OnceLock::new();
+        ALL.get_or_init(|| {
+            [
+                Self::of(1, ""),
+                Self::of(2, ""),
+                Self::of(3, "\"open@one.test x:secret\n"),
+            ]
+        })
+    }
+
+    fn of(version: u8, last: &str) -> Self {
+        let relay_map = format!(
+            "@one.test [relay{version}.test]:587\nuser@one.test other{version}.test\n@none.test\n@dunno.test dunno\n\
+             @wrong.test [secret\n<> [bounce{version}.test]:25\n\"john doe\"@one.test a.test, b.test\n\
+             Straße@one.test [ss.test]\nwrong+x@one.test :25\n@two.test [two.test]\n{last}"
+        );
+        // One that fits into a reply of tcp_table and one that does not.
+        let (fits, too_long, vast) = ("x".repeat(4085), "x".repeat(4086), "x".repeat(60_000));
+        let credentials = format!(
+            "@one.test user{version}:secret % x\nuser@one.test u:secret:{version}\nnone@one.test\n\
+             bad@one.test secret\n@none.test a:secret\n@wrong.test a:secret\n<> null:secret\n\
+             \"john doe\"@one.test john:secret\n[relay{version}.test]:587 hop{version}:secret\nrelay1.test host:secret\nnothing.test\n\
+             [e.test]:26 file:secret\nfits@one.test secret:{fits}\nlong@one.test secret:{too_long}\n\
+             vast@one.test secret:{vast}\n{last}"
+        );
+        Self {
+            relay_map: Plain::new(Map::Relayhost, relay_map),
+            credentials: Plain::new(Map::Sasl, credentials),
+        }
+    }
+}
+
+/// The other end.
+struct Peer<'p> {
+    plan: &'p Plan,
+    routes: &'p Routes,
+    stop: Stop,
+    sends: VecDeque<Vec<u8>>,
+    /// How many pieces were given, at least in part.
+    given: usize,
+    got: Vec<u8>,
+    writes: usize,
+    /// Whether the next call is told to wait.
+    waits: bool,
+    /// Whether a write was told to wait: then nothing more is read before it.
+    is_owed: bool,
+}
+
+impl Peer<'_> {
+    /// Every second call waits, and is woken at once.
+    fn comes_later(&mut self, context: &Context<'_>) -> bool {
+        self.waits = self.plan.write % 2 == 1 && !self.waits;
+        if self.waits {
+            context.waker().wake_by_ref();
+        }
+        self.waits
+    }
+}
+
+impl AsyncRead for Peer<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        assert!(!self.is_owed, "more is read while a reply waits");
+        if self.comes_later(context) {
+            return Poll::Pending;
+        }
+        let Some(mut piece) = self.sends.pop_front() else {
+            if self.plan.stops {
+                self.stop.begin();
+                return Poll::Pending;
+            }
+            return Poll::Ready(Ok(()));
+        };
+        let number = self.plan.pieces.len() - self.sends.len() - 1;
+        if number >= self.given {
+            self.given = number + 1;
+            if self.plan.swap > 0 && number.is_multiple_of(self.plan.swap) {
+                self.routes
+                    .publish(self.plan.snapshot(self.plan.tables_at(number)));
+            }
+        }
+        let rest = piece.split_off(piece.len().min(into.remaining()));
+        into.put_slice(&piece);
+        if !rest.is_empty() {
+            self.sends.push_front(rest);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Peer<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        assert!(
+            bytes.len() < WRITE_AT + MAX_REPLY,
+            "{} bytes are held",
+            bytes.len()
+        );
+        self.is_owed = self.comes_later(context);
+        if self.is_owed {
+            return Poll::Pending;
+        }
+        self.writes += 1;
+        // Small ones first, then whatever comes: it shall end.
+        let most = if self.writes < 500 && self.plan.write > 1 {
+            self.plan.write
+        } else {
+            bytes.len()
+        };
+        let written = most.min(bytes.len());
+        self.got.extend_from_slice(&bytes[..written]);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

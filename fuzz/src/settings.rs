@@ -1,0 +1,173 @@
+//! `postmapd.toml`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use postmapd::address::Delimiters;
+use postmapd::config::options::{Options, ServiceOptions};
+use postmapd::config::{DEFAULT_LISTEN, Pace, Settings, Sources};
+use postmapd::diagnostic::{Findings, Place, Severity};
+use postmapd::endpoint::{Address, Endpoint};
+use serde_json::Value;
+
+/// Every finding has a place that is there and quotes nothing that may be a password; and what the `basic-toml` crate
+/// reads is what the settings are.
+pub fn settings(data: &[u8]) {
+    let mut findings = Findings::default();
+    let sources = Sources::not_judged(Options::default(), ServiceOptions::default(), &mut findings);
+    let mut findings = Findings::default();
+    let settings = sources.settings(data, &mut findings);
+    places(data, sources.settings_file(), &findings);
+    nothing_is_quoted(data, &findings);
+    let is_right = findings.errors() == 0;
+    match std::str::from_utf8(data).map(basic_toml::from_str::<Value>) {
+        Err(_) => assert!(!is_right),
+        Ok(Ok(read)) => compare(&read, is_right, settings, &findings),
+        // It does not know what TOML 1.0 and 1.1 added.
+        Ok(Err(_)) => {}
+    }
+}
+
+fn places(data: &[u8], path: &Path, findings: &Findings) {
+    let lines: Vec<&[u8]> = data.split(|c| *c == b'\n').collect();
+    for finding in findings.iter() {
+        assert_eq!(finding.severity, Severity::Error);
+        let Place::File(of, Some(at)) = &finding.place else {
+            panic!("{finding}");
+        };
+        assert_eq!(of, path);
+        let line = lines.get(at.line as usize - 1).expect("a line that is there");
+        assert!((1..=line.len() + 1).contains(&(at.column as usize)), "{finding}");
+        // One line, for a log.
+        assert!(!finding.to_string().contains(char::is_control), "{finding:?}");
+    }
+}
+
+/// The seeds have this where a password may have been pasted.
+const PASSWORD: &str = "hunter2";
+
+fn nothing_is_quoted(data: &[u8], findings: &Findings) {
+    let has_it = |text: &[u8]| {
+        text.windows(PASSWORD.len())
+            .any(|part| part == PASSWORD.as_bytes())
+    };
+    if !has_it(data) {
+        return;
+    }
+    for finding in findings.iter() {
+        // These name what is not there: a user, a group, an endpoint, a misspelt setting.
+        let names = ["no-such-user", "bad-endpoint", "unknown-setting"].contains(&finding.code);
+        assert!(names || !has_it(finding.to_string().as_bytes()), "{finding}");
+    }
+}
+
+const KEYS: [&str; 6] = [
+    "listen",
+    "recipient_delimiter",
+    "socket_owner",
+    "socket_group",
+    "socket_mode",
+    "reload",
+];
+
+fn compare(read: &Value, is_right: bool, settings: Settings, findings: &Findings) {
+    if findings.iter().any(|finding| finding.code == "bad-toml") {
+        // Tolerated of the older reader.
+        return;
+    }
+    let expected = expected(read);
+    assert_eq!(
+        is_right,
+        expected.is_some(),
+        "{:?}",
+        findings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    );
+    let Some(expected) = expected else { return };
+    assert_eq!(settings.listen, expected.listen);
+    assert_eq!(settings.delimiters, expected.delimiters);
+    assert_eq!(settings.sockets.mode, expected.mode);
+    assert_eq!(settings.pace, expected.pace);
+    assert_eq!(settings.sockets.owner, expected.owner);
+    assert_eq!(settings.sockets.group, expected.group);
+}
+
+struct Expected {
+    listen: Vec<Endpoint>,
+    delimiters: Delimiters,
+    mode: u32,
+    pace: Pace,
+    owner: Option<u32>,
+    group: Option<u32>,
+}
+
+/// The settings, if they are right.
+fn expected(read: &Value) -> Option<Expected> {
+    let table = read.as_object()?;
+    if table.keys().any(|key| !KEYS.contains(&key.as_str())) {
+        return None;
+    }
+    let text = |key: &str, default: &str| match table.get(key) {
+        None => Some(default.to_owned()),
+        Some(value) => value.as_str().map(ToOwned::to_owned),
+    };
+    let listen = match table.get("listen") {
+        None => vec![DEFAULT_LISTEN.to_owned()],
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(list)) => {
+            let list: Option<Vec<String>> = list
+                .iter()
+                .map(|item| item.as_str().map(ToOwned::to_owned))
+                .collect();
+            list?
+        }
+        Some(_) => return None,
+    };
+    let listen: Vec<Endpoint> = listen
+        .iter()
+        .map(|text| Endpoint::to_listen(text).ok())
+        .collect::<Option<_>>()?;
+    let has_files = listen
+        .iter()
+        .any(|endpoint| matches!(endpoint.address, Address::Unix(_)));
+    let mode = text("socket_mode", "660")?;
+    let mode = u32::from_str_radix(&mode, 8).ok().filter(|mode| *mode <= 0o777)?;
+    // A name is looked up on the machine; the seeds have those that every machine has.
+    let account = |key: &str| -> Option<Option<u32>> {
+        let Some(value) = table.get(key) else {
+            return Some(None);
+        };
+        let name = value.as_str()?;
+        match name.parse().ok().or((name == "root").then_some(0)) {
+            Some(number) => Some(Some(number)),
+            None if has_files => None,
+            None => Some(None),
+        }
+    };
+    let mut pace = Pace::default();
+    match table.get("reload") {
+        None => {}
+        Some(Value::Object(reload)) => {
+            for (key, value) in reload {
+                let seconds = value
+                    .as_f64()
+                    .filter(|seconds| (0.01..=86_400.0).contains(seconds))?;
+                let known = match key.as_str() {
+                    "poll" => &mut pace.poll,
+                    "grace" => &mut pace.grace,
+                    "patience" => &mut pace.patience,
+                    _ => return None,
+                };
+                *known = Duration::from_secs_f64(seconds);
+            }
+        }
+        Some(_) => return None,
+    }
+    Some(Expected {
+        listen,
+        delimiters: Delimiters::new(&text("recipient_delimiter", "+")?)?,
+        mode,
+        pace,
+        owner: account("socket_owner")?,
+        group: account("socket_group")?,
+    })
+}

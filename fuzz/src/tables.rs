@@ -1,0 +1,204 @@
+//! The two files: text to records, and the table of them.
+
+use std::path::Path;
+
+use postmapd::address::SenderKeys;
+use postmapd::answer::{Map, Reason};
+use postmapd::diagnostic::{Finding, Findings, Place};
+use postmapd::table::grammar::{self, Content, Reader, Record};
+use postmapd::table::{Hit, Table, format};
+
+use super::input;
+use super::plain::address;
+use super::plain::table::{self, Entry, MARK, Meaning, Reading, Said};
+
+/// `postfix-relaymap.cf`, read as the plain reader of the contract reads it.
+pub fn relaymap(data: &[u8]) {
+    check(Map::Relayhost, &input::expand(data));
+}
+
+/// `postfix-sasl-password.cf`, likewise.
+pub fn credentials(data: &[u8]) {
+    check(Map::Sasl, &input::expand(data));
+}
+
+fn check(map: Map, text: &[u8]) {
+    let plain = table::read(format(map), text);
+    the_records(map, text, &plain);
+    the_records_in_blocks(map, text, &plain);
+    the_table(map, text, &plain);
+}
+
+fn path() -> &'static Path {
+    Path::new("t")
+}
+
+/// Code and place of a finding.
+pub fn said(finding: &Finding) -> Said {
+    let Place::File(_, at) = &finding.place else {
+        panic!("of no file: {finding}")
+    };
+    let at = at.map_or((0, 0), |at| (at.line, at.column));
+    (finding.severity, finding.code, at.0, at.1)
+}
+
+fn the_same(record: &Record<'_>, offset: usize, entry: &Entry) {
+    let meaning = match record.content {
+        Content::Value(value) => Meaning::Value(value.to_vec()),
+        Content::Nothing => Meaning::Nothing,
+        Content::Fault => Meaning::Fault,
+    };
+    assert_eq!(
+        (
+            record.position.line,
+            record.position.column,
+            record.offset + offset,
+            record.key,
+            meaning
+        ),
+        (
+            entry.line,
+            entry.column,
+            entry.offset,
+            entry.written.as_slice(),
+            entry.meaning.clone()
+        )
+    );
+}
+
+fn the_records(map: Map, text: &[u8], plain: &Reading) {
+    let mut findings = Findings::default();
+    let mut expected = plain.entries.iter();
+    let reading = grammar::read(format(map), path(), text, &mut findings, |record, _| {
+        let entry = expected.next().expect("an entry that is none");
+        the_same(&record, 0, entry);
+        let (key, value) = grammar::entry_at(format(map), &text[record.offset..]).unwrap();
+        assert_eq!((key, value), (entry.written.as_slice(), entry.raw.as_slice()));
+    });
+    assert_eq!(expected.next(), None);
+    assert_eq!(reading.keys_unreadable, plain.keys_unreadable);
+    // Of each kind the first are kept, and all are counted.
+    let mut kept = [0; 2];
+    let is_kept = |said: &&Said| {
+        let kept = &mut kept[said.0 as usize];
+        *kept += 1;
+        *kept <= Findings::KEPT
+    };
+    let expected: Vec<&Said> = plain.said.iter().filter(is_kept).collect();
+    let found: Vec<Said> = findings.iter().map(said).collect();
+    assert_eq!(found.iter().collect::<Vec<_>>(), expected);
+    assert_eq!(findings.errors() + findings.warnings(), plain.said.len());
+    assert_eq!(findings.dropped(), plain.said.len() - found.len());
+}
+
+/// A text that comes in blocks of whole lines reads as it does in one piece.
+fn the_records_in_blocks(map: Map, text: &[u8], plain: &Reading) {
+    let lines = table::lines(text);
+    let first: usize = lines
+        .iter()
+        .take(lines.len().div_ceil(2))
+        .map(|line| line.len())
+        .sum();
+    let mut findings = Findings::default();
+    let mut expected = plain.entries.iter();
+    let mut reader = Reader::new(format(map), path());
+    for (block, offset) in [(&text[..first], 0), (&text[first..], first)] {
+        reader.read(block, &mut findings, |record, _| {
+            the_same(&record, offset, expected.next().unwrap())
+        });
+    }
+    assert_eq!(expected.next(), None);
+    assert_eq!(reader.reading().keys_unreadable, plain.keys_unreadable);
+    assert_eq!(findings.errors() + findings.warnings(), plain.said.len());
+}
+
+/// To find a line takes as long as there are lines before it; so of many not each is looked for.
+const MANY: usize = 200;
+
+fn the_table(map: Map, text: &[u8], plain: &Reading) {
+    let mut findings = Findings::default();
+    let table = Table::build(map, path(), text.to_vec().into(), &mut findings);
+    let expected = table::table(plain);
+    assert_eq!(table.len(), expected.len());
+    assert_eq!(table.is_whole(), !plain.keys_unreadable);
+    for (number, (key, entry)) in expected.iter().enumerate() {
+        found(map, &table, key, &entry.meaning);
+        if number > MANY {
+            continue;
+        }
+        assert_eq!(table.locate([key.as_slice()]), Some((0, entry.line as usize)));
+        // In other letters, and behind keys that are not there.
+        let mut keys = SenderKeys::default();
+        keys.read(
+            &entry.written.to_ascii_uppercase(),
+            &postmapd::address::Delimiters::default(),
+        );
+        if keys.whole() == key {
+            found(map, &table, keys.whole(), &entry.meaning);
+        }
+        // A key may be asked for with blanks and line ends in it: it is not the beginning of a line.
+        for end in 1..20 {
+            let begun = text.get(entry.offset..entry.offset + entry.written.len() + end);
+            if let Some(begun) = begun.map(<[u8]>::to_ascii_lowercase) {
+                let line = expected.get(&begun).map(|entry| (0, entry.line as usize));
+                assert_eq!(table.locate([begun.as_slice()]), line);
+            }
+        }
+        let absent = b"\0 is in no key".as_slice();
+        assert_eq!(table.locate([absent, key]), Some((1, entry.line as usize)));
+    }
+    let absent = match table.find([b"\0 is in no key".as_slice()]) {
+        Hit::Absent => !plain.keys_unreadable,
+        Hit::Unsure(reason) => plain.keys_unreadable && reason == Reason::LineWithoutKey(map),
+        Hit::Value(_) | Hit::Nothing => false,
+    };
+    assert!(absent);
+    let mut entries = plain.entries.iter();
+    table.each(|record| assert_eq!(record.key, entries.next().unwrap().written));
+    assert_eq!(entries.next(), None);
+    the_lines(&table, text);
+    duplicates(&findings, plain);
+}
+
+/// Looks one key up.
+pub fn found(map: Map, table: &Table, key: &[u8], meaning: &Meaning) {
+    match (table.find([key]), meaning) {
+        (Hit::Value(value), Meaning::Value(expected)) => assert_eq!(value, expected),
+        (Hit::Nothing, Meaning::Nothing) => {}
+        (Hit::Unsure(reason), Meaning::Fault) => assert_eq!(reason, Reason::EntryWithError(map)),
+        _ => panic!("{} is not {meaning:?}", key.escape_ascii()),
+    }
+}
+
+fn the_lines(table: &Table, text: &[u8]) {
+    let text = text.strip_prefix(MARK).unwrap_or(text);
+    let lines = table::lines(text);
+    let last = lines.len().saturating_sub(1);
+    for (number, line) in (1..)
+        .zip(lines.iter().copied())
+        .take(MANY)
+        .chain((u32::try_from(last + 1).unwrap()..).zip(lines.get(last).copied()))
+    {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        assert_eq!(table.line(number), Some(line.strip_suffix(b"\r").unwrap_or(line)));
+    }
+    assert_eq!(table.line(0), None);
+}
+
+/// The findings of the table are those of the grammar, and each key that was there already.
+fn duplicates(findings: &Findings, plain: &Reading) {
+    let first = table::table(plain);
+    let is_later = |entry: &&Entry| first[&address::key(&entry.written)].line != entry.line;
+    let again = plain.entries.iter().filter(is_later).map(|entry| {
+        let severity = postmapd::diagnostic::Severity::Warning;
+        (severity, "duplicate-key", entry.line, entry.column)
+    });
+    let mut expected: Vec<Said> = plain.said.iter().copied().chain(again).collect();
+    assert_eq!(findings.errors() + findings.warnings(), expected.len());
+    if findings.dropped() == 0 {
+        let mut found: Vec<Said> = findings.iter().map(said).collect();
+        expected.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(found, expected);
+    }
+}

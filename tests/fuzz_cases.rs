@@ -1,0 +1,114 @@
+//! The inputs that fuzzing is begun with, and those in which it found something, each given to its target again.
+//!
+//! fuzz/README.md says what the targets assert, and how to fuzz for longer. No libFuzzer and no special build is needed
+//! here: the bodies of the targets are plain functions.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a target that finds something must fail, loudly and at the line where it happened"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[allow(
+    unreachable_pub,
+    clippy::pedantic,
+    missing_docs,
+    reason = "a crate of its own when it is built for libFuzzer"
+)]
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
+}
+
+/// The names in a folder, without their extension.
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    entries
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect()
+}
+
+/// Gives every file of a folder to the target.
+fn replay(target: fuzz::targets::Target, folder: &Path) -> usize {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    for file in &files {
+        let data = fs::read(file).unwrap();
+        let outcome = std::panic::catch_unwind(|| target(&data));
+        assert!(outcome.is_ok(), "{} fails", file.display());
+    }
+    files.len()
+}
+
+fn replay_all(name: &str) {
+    let (_, target) = fuzz::targets::ALL
+        .into_iter()
+        .find(|(own, _)| *own == name)
+        .unwrap();
+    let seeds = replay(target, &folder("seeds").join(name));
+    assert!(seeds > 0, "{name} has no seeds");
+    let found = folder("found").join(name);
+    if found.exists() {
+        assert!(replay(target, &found) > 0, "{} is empty", found.display());
+    }
+}
+
+macro_rules! targets {
+    ($($name:ident),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            replay_all(stringify!($name));
+        })*
+
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+targets! { netstring, tcp_table, relaymap, credentials, settings, session, editor, generations }
+
+/// Nothing is forgotten: each target has its binary, its seeds and its test, and no case belongs to a target that is gone.
+#[test]
+fn every_target_is_replayed() {
+    let targets: BTreeSet<String> = fuzz::targets::ALL
+        .into_iter()
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    assert_eq!(
+        NAMES
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<BTreeSet<_>>(),
+        targets
+    );
+    assert_eq!(names(&folder("fuzz_targets")), targets);
+    assert_eq!(names(&folder("seeds")), targets);
+    assert!(names(&folder("found")).is_subset(&targets));
+    let manifest = fs::read_to_string(folder("Cargo.toml")).unwrap();
+    for name in targets {
+        let binary = fs::read_to_string(folder("fuzz_targets").join(format!("{name}.rs"))).unwrap();
+        assert!(binary.contains(&format!("targets::{name}(data)")), "{binary}");
+        assert!(
+            manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")),
+            "{name}"
+        );
+    }
+}
