@@ -4,8 +4,9 @@
 //! and prints the ratios as Markdown: medians over the rounds, with the smallest and the largest. benches/README.md
 //! says what came out where, and benches/runtime.md which shapes of the server were tried.
 //!
-//! Limits: the load comes from one thread on the same machine, so on two processors each side has one. Nothing is
-//! asserted about times, but a missed goal is marked.
+//! Limits: the load comes from one thread on the same machine, on a processor of its own (`taskset`), and so do both
+//! servers, so that what a second processor would do for them does not show. Nothing is asserted about times, but a
+//! missed goal is marked.
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 #![allow(clippy::print_stderr, reason = "progress, beside the table")]
 
@@ -16,6 +17,7 @@ mod tokio_loop;
 
 use std::env;
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -53,6 +55,10 @@ const GOALS: [(&str, &str, f64); 4] = [
     ("p99", "p99", 1.2),
     ("processor time", "server_cpu", 1.15),
 ];
+
+/// Which processor is whose.
+const SERVER: usize = 0;
+const GENERATOR: usize = 1;
 
 /// At how many connections the goal for replies holds.
 const BUSY: u64 = 64;
@@ -149,6 +155,13 @@ fn socket(endpoint: &str) -> Result<Socket<'_>> {
     }
 }
 
+/// The program, kept to one processor: where the scheduler moves both sides about, a round tells more of it than of them.
+fn on_processor(number: usize, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", &number.to_string()]).arg(program);
+    command
+}
+
 /// A server that is ended on drop.
 struct Server {
     child: Child,
@@ -213,14 +226,14 @@ fn benchmark(options: &Options) -> Result<()> {
             _ => format!("socketmap:unix:{}", folder.path().join(name).display()),
         };
         let own = |mode: &[&str]| {
-            let mut command = Command::new(env::current_exe()?);
+            let mut command = on_processor(SERVER, env::current_exe()?);
             Server::start(command.args(mode).arg(endpoint(mode.concat().as_str())))
         };
         let floor = own(&[REPLY_LOOP])?;
         let subject = if let Some(name) = options.subject.to_str().filter(|name| shape(name).is_some()) {
             own(&["--shape", name])?
         } else {
-            let mut command = Command::new(&options.subject);
+            let mut command = on_processor(SERVER, &options.subject);
             command.args(["serve", "--listen", &endpoint("postmapd"), "--dir"]);
             Server::start(command.arg(&tables))?
         };
@@ -233,7 +246,7 @@ fn benchmark(options: &Options) -> Result<()> {
 
 /// Measures both in turn; the lines of the table, less the kind of the socket.
 fn compare(floor: &Server, subject: &Server, keys: &Path, options: &Options) -> Result<Vec<String>> {
-    let output = Command::new(env!("CARGO_BIN_EXE_postmapd"))
+    let output = on_processor(GENERATOR, env!("CARGO_BIN_EXE_postmapd"))
         .args([
             "bench",
             &floor.endpoint,
