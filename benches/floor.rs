@@ -268,14 +268,15 @@ fn compare(floor: &Server, subject: &Server, keys: &Path, options: &Options) -> 
         return Err(format!("postmapd bench ends with {}", output.status).into());
     }
     let report: Value = serde_json::from_slice(&output.stdout)?;
-    let comparisons = report["comparison"].as_array().ok_or("no comparison")?;
+    let comparisons = report.get("comparison").and_then(Value::as_array).ok_or("no comparison")?;
     let mut lines = Vec::new();
     for comparison in comparisons {
-        let connections = comparison["connections"].as_u64().ok_or("no connections")?;
+        let connections = comparison.get("connections").and_then(Value::as_u64).ok_or("no connections")?;
         for (name, field, goal) in GOALS {
             let ratio = |which| {
-                comparison[field][which]
-                    .as_f64()
+                comparison
+                    .get(field)
+                    .and_then(|spread| spread.get(which)?.as_f64())
                     .ok_or_else(|| format!("no {field} at {connections} connections"))
             };
             let median = ratio("median")?;

@@ -70,11 +70,16 @@ pub(crate) fn serve(endpoint: &str) -> Result<()> {
                     epoll::EventFlags::IN,
                 )?;
                 connections.resize_with(connections.len().max(at + 1), || None);
-                connections[at] = Some(connection);
+                if let Some(place) = connections.get_mut(at) {
+                    *place = Some(connection);
+                }
                 continue;
             }
             let at = usize::try_from(key)?;
-            let Some(connection) = &connections[at] else {
+            let Some(place) = connections.get_mut(at) else {
+                continue;
+            };
+            let Some(connection) = place.as_ref() else {
                 continue;
             };
             let goes_on = match rustix::io::read(connection, &mut request) {
@@ -83,7 +88,7 @@ pub(crate) fn serve(endpoint: &str) -> Result<()> {
             };
             if !goes_on {
                 // Closing takes it out of the poll.
-                connections[at] = None;
+                *place = None;
             }
         }
     }

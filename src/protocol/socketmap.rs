@@ -87,9 +87,9 @@ mod tests {
         asked
     }
 
-    fn said(reply: Reply<'_>) -> String {
+    fn said(reply: &Reply<'_>) -> String {
         let mut output = BytesMut::new();
-        Socketmap.encode(&reply, &mut output);
+        Socketmap.encode(reply, &mut output);
         String::from_utf8(output.to_vec()).unwrap()
     }
 
@@ -122,21 +122,21 @@ mod tests {
     #[test]
     fn replies_are_exact_to_the_byte() {
         let found = |value: &'static [u8]| Reply::Answer(Answer::Found(Value::new(value)));
-        assert_eq!(said(found(b"[relay1.org]:587")), "19:OK [relay1.org]:587,");
-        assert_eq!(said(Reply::Answer(Answer::NotFound)), "9:NOTFOUND ,");
-        let unsure = said(Reply::Answer(Answer::CannotTell(Reason::DefaultUnreadable)));
+        assert_eq!(said(&found(b"[relay1.org]:587")), "19:OK [relay1.org]:587,");
+        assert_eq!(said(&Reply::Answer(Answer::NotFound)), "9:NOTFOUND ,");
+        let unsure = said(&Reply::Answer(Answer::CannotTell(Reason::DefaultUnreadable)));
         assert!(
             unsure.contains(":TEMP the default relay cannot be read"),
             "{unsure}"
         );
-        assert!(said(Reply::Refused(Refusal::NoSuchMap)).contains(":PERM there is no such map"));
-        assert!(said(Reply::Broken(&Violation::TooLong)).contains(":PERM the request is too long"));
+        assert!(said(&Reply::Refused(Refusal::NoSuchMap)).contains(":PERM there is no such map"));
+        assert!(said(&Reply::Broken(&Violation::TooLong)).contains(":PERM the request is too long"));
     }
 
     #[test]
     fn a_value_that_postfix_would_not_read_is_not_sent() {
         let long = vec![b'x'; MAX_REPLY - 2];
-        let reply = |value| said(Reply::Answer(Answer::Found(Value::new(value))));
+        let reply = |value| said(&Reply::Answer(Answer::Found(Value::new(value))));
         assert!(reply(&long).contains(":TEMP "));
         assert!(reply(long.split_last().unwrap().1).starts_with("100000:OK x"));
     }

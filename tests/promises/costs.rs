@@ -30,6 +30,7 @@ fn served(settings: &str) -> Daemon {
 #[test]
 fn a_lookup_is_one_read_one_write_and_one_wait() {
     const ROUNDS: usize = 100;
+    const LOOKUPS: usize = 7 * ROUNDS;
     let daemon = served("");
     let (mut inet, mut unix) = (Socketmap::to(&daemon, 0), Socketmap::to(&daemon, 1));
     let mut line = TcpTable::to(&daemon, 2);
@@ -44,7 +45,6 @@ fn a_lookup_is_one_read_one_write_and_one_wait() {
         }
         assert_eq!(line.ask("x@one.test"), Reply::found("[relay1.test]:587"));
     };
-    const LOOKUPS: usize = 7 * ROUNDS;
     round();
 
     // Of the thread that answers: its number is that of the process.
