@@ -268,10 +268,16 @@ fn compare(floor: &Server, subject: &Server, keys: &Path, options: &Options) -> 
         return Err(format!("postmapd bench ends with {}", output.status).into());
     }
     let report: Value = serde_json::from_slice(&output.stdout)?;
-    let comparisons = report.get("comparison").and_then(Value::as_array).ok_or("no comparison")?;
+    let comparisons = report
+        .get("comparison")
+        .and_then(Value::as_array)
+        .ok_or("no comparison")?;
     let mut lines = Vec::new();
     for comparison in comparisons {
-        let connections = comparison.get("connections").and_then(Value::as_u64).ok_or("no connections")?;
+        let connections = comparison
+            .get("connections")
+            .and_then(Value::as_u64)
+            .ok_or("no connections")?;
         for (name, field, goal) in GOALS {
             let ratio = |which| {
                 comparison
