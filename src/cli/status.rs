@@ -189,13 +189,17 @@ fn print(state: &State, out: &mut impl Write) -> io::Result<()> {
     )?;
     let width = state.files.iter().map(|file| file.path.chars().count()).max();
     for file in &state.files {
-        writeln!(
-            out,
-            "  {:2$}  {}",
-            file.path,
-            standing(file),
-            width.unwrap_or_default()
-        )?;
+        let width = width.unwrap_or_default();
+        writeln!(out, "  {:width$}  {}", file.path, standing(file))?;
+        // Its own errors come below, as does whatever else there is to say.
+        if let Some(problem) = &file.problem
+            && !state
+                .findings
+                .iter()
+                .any(|finding| problem.contains(&finding.message))
+        {
+            writeln!(out, "    {problem}")?;
+        }
     }
     for finding in &state.findings {
         writeln!(out, "{}", line(finding))?;
