@@ -9,7 +9,7 @@
 //!
 //! It runs in a thread of its own that lets those that answer go first, with sockets of its own, and reads only what
 //! they leave behind: counters, the ledger, the snapshot. So whoever asks here, be it slowly or a lot, takes nothing from
-//! a lookup but idle processor time. What such a peer can make this thread hold is limited in [`http`].
+//! a lookup but idle processor time. What such a peer can make this thread hold is limited in `http`.
 //!
 //! Nothing that is said here holds a sender, a host, a user or a credential: findings do not quote, labels are names of
 //! ours and paths of files, and the digest of a file with credentials says nothing about it ([`crate::digest`]).

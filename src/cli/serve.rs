@@ -36,6 +36,8 @@ SIGHUP reads the files again at once. SIGTERM and SIGINT answer what was asked, 
 The default relay comes from RELAY_HOST, RELAY_PORT, RELAY_USER and RELAY_PASSWORD, and from DEFAULT_RELAY_HOST. \
 Each may stand in the file that a variable of its name with _FILE behind it names.
 
+--admin tells health, status and metrics over HTTP; postmapd-status(1) says what.
+
 Example:
   postmapd serve --dir /etc/postmapd --listen socketmap:inet:127.0.0.1:10451
   postmap -q someone@example.com socketmap:inet:127.0.0.1:10451:relayhost")]
