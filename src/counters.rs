@@ -200,6 +200,7 @@ impl Counters {
 
     /// Begins a batch: what is answered in one write.
     #[must_use]
+    #[inline]
     pub fn batch(&self) -> Batch<'_> {
         Batch {
             counters: self,
@@ -277,6 +278,7 @@ pub struct Batch<'c> {
 
 impl Batch<'_> {
     /// Counts an answer.
+    #[inline]
     pub fn answered(&mut self, map: Map, answer: &Answer<'_>) {
         self.lookups += 1;
         self.count(
@@ -307,6 +309,7 @@ impl Batch<'_> {
     }
 
     /// Ends the batch: its replies are ready to be written.
+    #[inline]
     pub fn end(self) {
         if let Some(begun) = self.begun
             && self.lookups > 0
@@ -316,6 +319,7 @@ impl Batch<'_> {
         }
     }
 
+    #[inline]
     fn count(&self, map: Map, outcome: Outcome) {
         if let Some(of_map) = self.counters.lookups.get(map as usize) {
             add(of_map, outcome as usize, 1);
@@ -332,6 +336,7 @@ impl Drop for Connected {
     }
 }
 
+#[inline]
 fn add(counters: &[Counter], number: usize, more: u64) {
     if let Some(counter) = counters.get(number) {
         counter.add(more);
