@@ -21,6 +21,7 @@ use std::process::{Command, ExitCode};
 use bytes::BytesMut;
 use postmapd::address::{Delimiters, SenderKeys};
 use postmapd::answer::{Answer, Map};
+use postmapd::counters::Counters;
 use postmapd::default_relay::DefaultRelay;
 use postmapd::diagnostic::Findings;
 use postmapd::protocol::socketmap::Socketmap;
@@ -216,6 +217,8 @@ fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
     let requests: Vec<String> = (0..1000).map(|n| request(case, &(case.key)(n * 7))).collect();
     let snapshot = snapshot();
     let mut keys = SenderKeys::default();
+    // Without the clock, as it is without an admin listener.
+    let counters = Counters::default();
     let (mut input, mut output) = (BytesMut::with_capacity(4096), BytesMut::with_capacity(4096));
     for request in requests.iter().cycle().take(usize::try_from(lookups)?) {
         input.extend_from_slice(request.as_bytes());
@@ -225,11 +228,14 @@ fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
         if taken != request.len() {
             return Err("a request is not taken whole".into());
         }
+        let mut batch = counters.batch();
         let answer = snapshot.answer(map, key, &mut keys);
+        batch.answered(map, &answer);
         if matches!(answer, Answer::Found(_)) != case.found {
             return Err("the answer is wrong".into());
         }
         codec.encode(&Reply::Answer(answer), &mut output);
+        batch.end();
         input.clear();
         output.clear();
     }

@@ -50,8 +50,17 @@ pub enum ClientError {
     },
 }
 
-trait Stream: Read + Write {}
+/// What can be read from and written to.
+pub(crate) trait Stream: Read + Write {}
 impl<S: Read + Write> Stream for S {}
+
+/// Connects to an address, with a deadline for that and for each reading and writing.
+pub(crate) fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
+    match address {
+        Address::Inet(host, port) => connect_tcp(host, *port),
+        Address::Unix(path) => connect_unix(path),
+    }
+}
 
 /// A connection to a server.
 pub struct Client {
@@ -62,11 +71,7 @@ pub struct Client {
 impl Client {
     /// Connects.
     pub fn connect(endpoint: Endpoint) -> Result<Self, ClientError> {
-        let stream = match &endpoint.address {
-            Address::Inet(host, port) => connect_tcp(host, *port),
-            Address::Unix(path) => connect_unix(path),
-        };
-        match stream {
+        match connect(&endpoint.address) {
             Ok(stream) => Ok(Self { endpoint, stream }),
             Err(source) => Err(ClientError::Io { endpoint, source }),
         }

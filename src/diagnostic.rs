@@ -4,6 +4,8 @@
 //! about: in a credentials file a password may stand anywhere, in the place of a key too, and a credentials line
 //! may have been pasted into the relay map. The place (file:line:column) leads the reader to the text instead.
 
+pub mod machine;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 

@@ -62,6 +62,17 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// The address of a listener that has no protocol to name: `HOST:PORT`, or `unix:PATH`.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return unix(path);
+        }
+        let (host, port) = host_and_port(text)?;
+        Ok(Self::Inet(host.into(), self::port(port)?))
+    }
+}
+
 /// A place at which maps are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -105,10 +116,7 @@ impl Endpoint {
         };
         if let Some(rest) = text.strip_prefix("socketmap:unix:") {
             let (path, map) = strip_map(rest);
-            if path.is_empty() || path.len() > MAX_UNIX_PATH {
-                return Err(Problem::Path);
-            }
-            return Ok((Transport::Socketmap, Address::Unix(path.into()), map));
+            return Ok((Transport::Socketmap, unix(&path)?, map));
         }
         let (transport, rest) = if let Some(rest) = text.strip_prefix("socketmap:inet:") {
             (Transport::Socketmap, rest)
@@ -134,6 +142,13 @@ impl Endpoint {
 enum Transport {
     Socketmap,
     Tcp,
+}
+
+fn unix(path: &str) -> Result<Address, Problem> {
+    if path.is_empty() || path.len() > MAX_UNIX_PATH {
+        return Err(Problem::Path);
+    }
+    Ok(Address::Unix(path.into()))
 }
 
 /// `host:rest` or `[v6]:rest`, in its two parts.
@@ -179,7 +194,7 @@ impl fmt::Display for Address {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, Problem};
+    use super::{Address, Endpoint, Problem};
     use crate::answer::Map;
 
     #[test]
@@ -193,6 +208,23 @@ mod tests {
             "tcp:[::1]:10453:sasl",
         ] {
             assert_eq!(Endpoint::to_listen(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn an_address_by_itself_has_a_port_or_a_path() {
+        for text in ["127.0.0.1:9451", "[::1]:0", "localhost:9451"] {
+            assert_eq!(Address::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Address::parse("unix:/run/a"), Ok(Address::Unix("/run/a".into())));
+        for (text, problem) in [
+            ("9451", Problem::HostAndPort),
+            (":9451", Problem::HostAndPort),
+            ("h:70000", Problem::Port),
+            ("h:1:2", Problem::Port),
+            ("unix:", Problem::Path),
+        ] {
+            assert_eq!(Address::parse(text), Err(problem), "{text}");
         }
     }
 

@@ -33,6 +33,12 @@
 //! The two ways meet in one place, the pointer in [`routes::Routes`]. No lock and no channel stands on the first
 //! way that the second could hold up, and no connection learns of a reload.
 //!
+//! # Who watches
+//!
+//! The way of a lookup leaves numbers in [`counters`], that of an edit leaves what came of it in the ledger
+//! ([`reload::ledger`]). [`admin`] reads both, from a thread of its own with sockets of its own, so that nobody who asks
+//! there can hold up a lookup.
+//!
 //! # The rooms, from the ground floor up
 //!
 //! A module uses only modules below it.
@@ -41,9 +47,11 @@
 //! |---|---|---|
 //! | 0 | [`secret`] | bytes that can be stored and sent, but not printed, and that are wiped when dropped |
 //! | 0 | [`memory`] | what is freed, given back to the system |
+//! | 0 | [`background`] | threads that let those that answer go first |
 //! | 0 | [`whole_file`] | a file, read whole, as a secret |
 //! | 0 | [`printable`] | text from a file, for a terminal to show and not to obey |
 //! | 0 | [`diagnostic`] | a finding about a file or a setting: severity, place, what is wrong, what to do |
+//! | 0 | [`digest`] | digests of files, and such that give nothing away |
 //! | 0 | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
 //! | 0 | [`nexthop`] | `[host]:port` and its relatives: parsed, judged, returned as written |
 //! | 0 | [`answer`] | the maps, and the three things that may be said about a key |
@@ -52,6 +60,7 @@
 //! | 1 | [`replace_file`] | a file, locked, changed and replaced whole, or left as it was |
 //! | 1 | [`default_relay`] | the next hop and the credentials of senders without an entry |
 //! | 1 | [`protocol`] | socketmap and tcp_table as codecs over bytes: no socket, no clock |
+//! | 2 | [`counters`] | what the server counts while it answers |
 //! | 2 | [`config`] | flags, environment, `postmapd.toml` and secret files, checked |
 //! | 2 | [`routes`] | the snapshot (senders, next hops, credentials, default relay as one thing) and the pointer to it |
 //! | 2 | [`explain`] | why a snapshot answers as it does |
@@ -62,7 +71,8 @@
 //! | 3 | [`server`] | listeners to connections to requests, with their limits, and the drain at the end |
 //! | 3 | [`mod@bench`] | load on a server, and how long its replies take |
 //! | 3 | [`check`] | what is worth a warning in files that can be served |
-//! | 4 | [`cli`] | what a person types; a file for each command |
+//! | 4 | [`admin`] | health, status and metrics over HTTP, and the client that `status` is |
+//! | 5 | [`cli`] | what a person types; a file for each command |
 //!
 //! # What holds everywhere
 //!
@@ -76,14 +86,18 @@
 //!    ([`server::limits`]).
 
 pub mod address;
+pub mod admin;
 pub mod answer;
+pub mod background;
 pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod counters;
 pub mod default_relay;
 pub mod diagnostic;
+pub mod digest;
 pub mod endpoint;
 pub mod explain;
 pub mod import;

@@ -77,6 +77,15 @@ impl Snapshot {
         }
     }
 
+    /// The table of a map.
+    #[must_use]
+    pub fn table(&self, map: Map) -> &Arc<Table> {
+        match map {
+            Map::Relayhost => &self.relay_map,
+            Map::Sasl => &self.credentials,
+        }
+    }
+
     /// Whether next hops come from here: otherwise they come from main.cf, and credentials need none of ours.
     #[must_use]
     pub fn routes_at_all(&self) -> bool {
@@ -101,6 +110,12 @@ impl Routes {
     /// The snapshot in force at this moment. Never waits, whatever a writer does.
     pub fn load(&self) -> Guard<Arc<Snapshot>> {
         self.current.load()
+    }
+
+    /// Likewise, to keep for longer: for whoever does not answer lookups.
+    #[must_use]
+    pub fn load_full(&self) -> Arc<Snapshot> {
+        self.current.load_full()
     }
 
     /// Puts `next` in force, and returns what was. Lookups that began before end with the snapshot with which they

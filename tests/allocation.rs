@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use postmapd::address::Delimiters;
 use postmapd::answer::Map;
+use postmapd::counters::Counters;
 use postmapd::default_relay::DefaultRelay;
 use postmapd::diagnostic::Findings;
 use postmapd::protocol::Codec;
@@ -96,7 +97,8 @@ fn allocations<C: Codec + Send + 'static>(codec: C, exchanges: &[(String, String
             theirs.set_nonblocking(true).unwrap();
             let stream = tokio::net::UnixStream::from_std(theirs).unwrap();
             IS_COUNTED.set(true);
-            session::serve(stream, codec, &routes(), &Stop::default()).await;
+            let counters = Counters::timed();
+            session::serve(stream, codec, &routes(), &counters, &Stop::default()).await;
             IS_COUNTED.set(false);
         });
     });

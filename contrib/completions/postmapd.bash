@@ -40,6 +40,9 @@ _postmapd() {
             postmapd,serve)
                 cmd="postmapd__subcmd__serve"
                 ;;
+            postmapd,status)
+                cmd="postmapd__subcmd__status"
+                ;;
             postmapd__subcmd__help,bench)
                 cmd="postmapd__subcmd__help__subcmd__bench"
                 ;;
@@ -63,6 +66,9 @@ _postmapd() {
                 ;;
             postmapd__subcmd__help,serve)
                 cmd="postmapd__subcmd__help__subcmd__serve"
+                ;;
+            postmapd__subcmd__help,status)
+                cmd="postmapd__subcmd__help__subcmd__status"
                 ;;
             postmapd__subcmd__help__subcmd__relay,add-auth)
                 cmd="postmapd__subcmd__help__subcmd__relay__subcmd__add__subcmd__auth"
@@ -131,7 +137,7 @@ _postmapd() {
 
     case "${cmd}" in
         postmapd)
-            opts="-h -V --help --version serve query check relay bench import postconf help"
+            opts="-h -V --help --version serve status query check relay bench import postconf help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -273,7 +279,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__help)
-            opts="serve query check relay bench import postconf help"
+            opts="serve status query check relay bench import postconf help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -482,6 +488,20 @@ _postmapd() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        postmapd__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         postmapd__subcmd__import)
             opts="-c -h -V --dir --config --recipient-delimiter --dry-run --force --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -513,7 +533,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__postconf)
-            opts="-c -h -V --dir --config --recipient-delimiter --listen --socket-owner --socket-group --socket-mode --server --commands --docker-mailserver --check --strict --format --help --version"
+            opts="-c -h -V --dir --config --recipient-delimiter --listen --admin --socket-owner --socket-group --socket-mode --server --commands --docker-mailserver --check --strict --format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -532,6 +552,10 @@ _postmapd() {
                     return 0
                     ;;
                 --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -903,7 +927,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__serve)
-            opts="-h -V --dir --config --recipient-delimiter --listen --socket-owner --socket-group --socket-mode --log --log-format --help --version"
+            opts="-h -V --dir --config --recipient-delimiter --listen --admin --socket-owner --socket-group --socket-mode --log --log-format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -925,6 +949,10 @@ _postmapd() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --socket-owner)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -943,6 +971,40 @@ _postmapd() {
                     ;;
                 --log-format)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        postmapd__subcmd__status)
+            opts="-h -V --dir --config --recipient-delimiter --admin --alive --format --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 *)

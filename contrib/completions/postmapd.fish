@@ -27,6 +27,7 @@ end
 complete -c postmapd -n "__fish_postmapd_needs_command" -s h -l help -d 'Print help'
 complete -c postmapd -n "__fish_postmapd_needs_command" -s V -l version -d 'Print version'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "serve" -d 'Serve a folder of relay files to Postfix, in the foreground'
+complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "status" -d 'Ask a running server how it and its files are'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "query" -d 'Print what the tables, or a running server, answer for some keys'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "check" -d 'Read everything and say what is wrong, where, why it matters, and what to do'
 complete -c postmapd -n "__fish_postmapd_needs_command" -f -a "relay" -d 'Add, change, remove and list relays and their credentials'
@@ -38,6 +39,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l dir -d 'The 
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l listen -d 'Where to listen, as main.cf writes it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT:MAP; may be given several times, in the variable separated by commas, in the settings file as a list [env: POSTMAPD_LISTEN] [default: socketmap:inet:127.0.0.1:10451]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l admin -d 'Where to tell health, status and metrics over HTTP: HOST:PORT or unix:PATH; see postmapd-status(1) [env: POSTMAPD_ADMIN] [default: nowhere]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l socket-owner -d 'The owner of UNIX sockets, a name or a number [env: POSTMAPD_SOCKET_OWNER] [default: the server\'s user]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l socket-group -d 'The group of UNIX sockets, a name or a number [env: POSTMAPD_SOCKET_GROUP] [default: postfix, if there is such a group and the server may give it]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l socket-mode -d 'The mode of UNIX sockets, an octal number (in the settings file in quotes) [env: POSTMAPD_SOCKET_MODE] [default: 0660]' -r
@@ -45,6 +47,15 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l log -d 'What
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l log-format -d 'The form of the log [env: POSTMAPD_LOG_FORMAT] [default: text]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -s h -l help -d 'Print help'
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -s V -l version -d 'Print version'
+complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l admin -d 'The server\'s admin listener, HOST:PORT or unix:PATH [env: POSTMAPD_ADMIN] [default: 127.0.0.1:9451]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l format -d 'How to print' -r -f -a "text\t'For people'
+json\t'For machines: what /status says'"
+complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l alive -d 'Ask nothing but whether the server answers lookups, and print nothing if it does: for health checks'
+complete -c postmapd -n "__fish_postmapd_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c postmapd -n "__fish_postmapd_using_subcommand status" -s V -l version -d 'Print version'
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
@@ -155,6 +166,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l dir -d 'T
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l listen -d 'Where to listen, as main.cf writes it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT:MAP; may be given several times, in the variable separated by commas, in the settings file as a list [env: POSTMAPD_LISTEN] [default: socketmap:inet:127.0.0.1:10451]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l admin -d 'Where to tell health, status and metrics over HTTP: HOST:PORT or unix:PATH; see postmapd-status(1) [env: POSTMAPD_ADMIN] [default: nowhere]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l socket-owner -d 'The owner of UNIX sockets, a name or a number [env: POSTMAPD_SOCKET_OWNER] [default: the server\'s user]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l socket-group -d 'The group of UNIX sockets, a name or a number [env: POSTMAPD_SOCKET_GROUP] [default: postfix, if there is such a group and the server may give it]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l socket-mode -d 'The mode of UNIX sockets, an octal number (in the settings file in quotes) [env: POSTMAPD_SOCKET_MODE] [default: 0660]' -r
@@ -170,14 +182,15 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l check -d 
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l strict -d 'End with 1 for warnings, too'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s h -l help -d 'Print help'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s V -l version -d 'Print version'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "serve" -d 'Serve a folder of relay files to Postfix, in the foreground'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "query" -d 'Print what the tables, or a running server, answer for some keys'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "check" -d 'Read everything and say what is wrong, where, why it matters, and what to do'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "relay" -d 'Add, change, remove and list relays and their credentials'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "bench" -d 'Ask a server as many Postfix processes would, and say how fast it answers'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "import" -d 'Write the files and settings that answer as an existing Postfix\'s tables do'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "postconf" -d 'Print the main.cf lines for the present settings, or check a live Postfix against them'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve query check relay bench import postconf help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "serve" -d 'Serve a folder of relay files to Postfix, in the foreground'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "status" -d 'Ask a running server how it and its files are'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "query" -d 'Print what the tables, or a running server, answer for some keys'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "check" -d 'Read everything and say what is wrong, where, why it matters, and what to do'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "relay" -d 'Add, change, remove and list relays and their credentials'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "bench" -d 'Ask a server as many Postfix processes would, and say how fast it answers'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "import" -d 'Write the files and settings that answer as an existing Postfix\'s tables do'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "postconf" -d 'Print the main.cf lines for the present settings, or check a live Postfix against them'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "add-domain" -d 'Send the mail of a domain, or of one sender, by a relay'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "add-auth" -d 'Store the credentials of a domain, of one sender, or of a next hop'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "exclude-domain" -d 'Deliver the mail of a domain, or of one sender, directly, whatever the default relay is'

@@ -69,7 +69,7 @@ fn sections(after_help: &str) -> String {
     {
         match paragraph.split_once('\n') {
             Some((heading, lines)) if heading.starts_with("Fields") => {
-                fields.extend([&roff(heading), "\n.PP\n.EX\n", &roff(lines), "\n.EE\n"]);
+                fields.extend([".PP\n", &roff(heading), "\n.PP\n.EX\n", &roff(lines), "\n.EE\n"]);
             }
             Some((heading, lines)) if heading.ends_with(':') => {
                 if !heading.starts_with("Example") {

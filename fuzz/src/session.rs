@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use postmapd::address::Delimiters;
 use postmapd::answer::Map;
+use postmapd::counters::Counters;
 use postmapd::default_relay::{DefaultRelay, Known};
 use postmapd::diagnostic::Findings;
 use postmapd::protocol::socketmap::{MAX_REPLY, MAX_REQUEST, Socketmap};
@@ -109,7 +110,7 @@ enum Said {
 impl Plan {
     fn run(&self, stream: &[u8]) {
         let routes = Routes::new(self.snapshot(0));
-        let stop = Stop::default();
+        let (counters, stop) = (Counters::timed(), Stop::default());
         let mut peer = Peer {
             plan: self,
             routes: &routes,
@@ -128,8 +129,10 @@ impl Plan {
             .build()
             .unwrap();
         let end = match self.protocol {
-            Protocol::Socketmap => runtime.block_on(serve(&mut peer, Socketmap, &routes, &stop)),
-            Protocol::TcpTable(map) => runtime.block_on(serve(&mut peer, TcpTable::new(map), &routes, &stop)),
+            Protocol::Socketmap => runtime.block_on(serve(&mut peer, Socketmap, &routes, &counters, &stop)),
+            Protocol::TcpTable(map) => {
+                runtime.block_on(serve(&mut peer, TcpTable::new(map), &routes, &counters, &stop))
+            }
         };
         let (expected, is_broken) = self.expected(stream);
         match end {

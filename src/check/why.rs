@@ -59,6 +59,7 @@ pub fn why(code: &str) -> Option<&'static str> {
         }
         "aws-ses" | "variable-ignored" | "unknown-variable" => "what it says has no effect",
         "bad-endpoint"
+        | "bad-admin-address"
         | "no-such-user"
         | "bad-socket-mode"
         | "bad-recipient-delimiter"

@@ -14,6 +14,7 @@ mod postconf;
 mod query;
 mod relay;
 mod serve;
+mod status;
 mod tables;
 
 use std::io::ErrorKind;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use thiserror::Error;
 
+use crate::admin::client::AdminError;
 use crate::bench::BenchError;
 use crate::diagnostic::{Finding, Findings, Severity};
 use crate::postfix::live::Unreadable;
@@ -50,6 +52,8 @@ struct CommandLine {
 enum Command {
     /// Serve a folder of relay files to Postfix, in the foreground
     Serve(serve::Serve),
+    /// Ask a running server how it and its files are
+    Status(status::Status),
     /// Print what the tables, or a running server, answer for some keys
     Query(query::Query),
     /// Read everything and say what is wrong, where, why it matters, and what to do
@@ -90,6 +94,9 @@ pub enum Error {
     /// A server cannot be measured.
     #[error(transparent)]
     Bench(#[from] BenchError),
+    /// A server does not say how it is.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// The system refuses something that it never should.
     #[error("{what}: {source}")]
     System {
@@ -117,7 +124,7 @@ impl Error {
             Self::Settings { code, .. } => *code,
             Self::Bind(error) if error.is_transient() => EX_UNAVAILABLE,
             Self::Bench(error) if error.is_unreachable() => EX_UNAVAILABLE,
-            Self::Postfix(_) => EX_UNAVAILABLE,
+            Self::Postfix(_) | Self::Admin(_) => EX_UNAVAILABLE,
             Self::Bind(_) => EX_CONFIG,
             Self::Relay(_) | Self::Replace(_) => REFUSED,
             Self::Bench(_) | Self::System { .. } => EX_OSERR,
@@ -178,6 +185,7 @@ pub fn run() -> Result<ExitCode, Error> {
     };
     match command_line.command {
         Command::Serve(serve) => serve.run(),
+        Command::Status(status) => status.run(),
         Command::Query(query) => query.run(),
         Command::Bench(bench) => bench.run(),
         Command::Check(check) => check.run(),

@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use clap::Args;
 use tokio::runtime;
@@ -13,14 +14,19 @@ use tracing::{info, warn};
 
 use super::log::LogOptions;
 use super::{EX_CONFIG, Error};
+use crate::admin::pulse::pulse;
+use crate::admin::status::TableDigests;
+use crate::admin::{Admin, View};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
+use crate::counters::Counters;
 use crate::diagnostic::{Findings, Severity};
 use crate::endpoint::Address;
 use crate::reload::{Keeper, load};
 use crate::routes::Routes;
+use crate::server;
+use crate::server::listen::{self, Socket};
 use crate::server::stop::Stop;
-use crate::server::{self, listen};
 
 /// Serve a folder of relay files to Postfix, in the foreground.
 #[derive(Args)]
@@ -29,6 +35,8 @@ SIGHUP reads the files again at once. SIGTERM and SIGINT answer what was asked, 
 
 The default relay comes from RELAY_HOST, RELAY_PORT, RELAY_USER and RELAY_PASSWORD, and from DEFAULT_RELAY_HOST. \
 Each may stand in the file that a variable of its name with _FILE behind it names.
+
+--admin tells health, status and metrics over HTTP; postmapd-status(1) says what.
 
 Example:
   postmapd serve --dir /etc/postmapd --listen socketmap:inet:127.0.0.1:10451
@@ -72,14 +80,20 @@ impl Serve {
 }
 
 async fn serve(sources: Sources, settings: Settings, said: &Findings) -> Result<(), Error> {
+    let started = SystemTime::now();
     let watch_signal = |kind| signal(kind).map_err(Error::system("cannot watch for signals"));
     let mut hangup = watch_signal(SignalKind::hangup())?;
     let mut terminate = watch_signal(SignalKind::terminate())?;
     let mut interrupt = watch_signal(SignalKind::interrupt())?;
 
     let listeners = listen::bind(&settings.listen, &settings.sockets)?;
+    let admin_sockets = match &settings.admin {
+        Some(address) => listen::bind_address(&format!("admin {address}"), address, &settings.sockets)?,
+        None => Vec::new(),
+    };
     let (keeper, snapshot) = Keeper::first(sources, settings, said);
     let routes = Arc::new(Routes::new(snapshot));
+    let ledger = keeper.ledger();
     let reloader = keeper
         .start(Arc::clone(&routes))
         .map_err(Error::system("cannot start the thread that reads the files"))?;
@@ -95,15 +109,49 @@ async fn serve(sources: Sources, settings: Settings, said: &Findings) -> Result<
         }
         info!("listening on {}", listener.endpoint);
     }
+    let counters = Arc::new(if admin_sockets.is_empty() {
+        Counters::default()
+    } else {
+        Counters::timed()
+    });
+    let (pulse, heart) = pulse();
+    tokio::spawn(heart.beat());
+    let view = View {
+        routes: Arc::clone(&routes),
+        counters: Arc::clone(&counters),
+        ledger,
+        pulse,
+        listeners: listeners
+            .iter()
+            .map(|listener| listener.endpoint.to_string())
+            .collect(),
+        started,
+        digests: TableDigests::default(),
+    };
+    let _admin = start_admin(admin_sockets, view)?;
     let stop = Stop::default();
-    let serving = server::run(listeners, routes, stop.clone());
+    let serving = server::run(listeners, routes, counters, stop.clone());
     tokio::pin!(serving);
     loop {
         tokio::select! {
-            () = &mut serving => return Ok(()),
+            () = &mut serving => break,
             _ = hangup.recv() => reloader.reread(),
             _ = terminate.recv() => stop.begin(),
             _ = interrupt.recv() => stop.begin(),
         }
     }
+    Ok(())
+}
+
+/// Starts to tell health, status and metrics, if anywhere.
+fn start_admin(sockets: Vec<(Address, Socket)>, view: View) -> Result<Option<Admin>, Error> {
+    if sockets.is_empty() {
+        return Ok(None);
+    }
+    for (address, _) in &sockets {
+        info!("admin listening on {address}");
+    }
+    let sockets = sockets.into_iter().map(|(_, socket)| socket).collect();
+    let admin = Admin::start(sockets, view).map_err(Error::system("cannot start the admin listener"))?;
+    Ok(Some(admin))
 }

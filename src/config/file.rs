@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! listen = ["socketmap:inet:127.0.0.1:10451", "tcp:127.0.0.1:10452:relayhost"]
+//! admin = "127.0.0.1:9451"
 //! recipient_delimiter = "+"
 //! socket_owner = "root"
 //! socket_group = "postfix"
@@ -42,6 +43,7 @@ pub fn is_like_a_setting(name: &str) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct SettingsFile {
     pub(super) listen: Option<Given<Vec<String>>>,
+    pub(super) admin: Option<Given<String>>,
     pub(super) recipient_delimiter: Option<Given<String>>,
     pub(super) socket_owner: Option<Given<String>>,
     pub(super) socket_group: Option<Given<String>>,
@@ -86,6 +88,7 @@ impl SettingsFile {
             let name = key.get_ref().as_ref();
             match name {
                 "listen" => settings.listen = reader.strings(name, value),
+                "admin" => settings.admin = reader.string(name, value),
                 "recipient_delimiter" => settings.recipient_delimiter = reader.string(name, value),
                 "socket_owner" => settings.socket_owner = reader.string(name, value),
                 "socket_group" => settings.socket_group = reader.string(name, value),

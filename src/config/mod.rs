@@ -33,6 +33,9 @@ use relay_environment::RelayEnvironment;
 /// The folder that is read where nothing else is said.
 pub const DEFAULT_DIR: &str = "/etc/postmapd";
 
+/// Where `status` asks where nothing else is said.
+pub const DEFAULT_ADMIN: &str = "127.0.0.1:9451";
+
 /// Where is listened where nothing else is said: local, and every map by its name.
 pub const DEFAULT_LISTEN: &str = "socketmap:inet:127.0.0.1:10451";
 
@@ -108,10 +111,11 @@ impl Sources {
         let file = SettingsFile::parse(&self.settings_file, text, findings);
         let service = &self.service;
         let listen = listen(service.listen(findings).or(file.listen), findings);
+        let admin = service.admin(findings).or(file.admin);
+        let admin = admin.and_then(|given| admin_address(&given, findings));
         // Where there is no such socket, there need be no such user.
-        let has_files = listen
-            .iter()
-            .any(|endpoint| matches!(endpoint.address, Address::Unix(_)));
+        let mut addresses = listen.iter().map(|endpoint| &endpoint.address).chain(&admin);
+        let has_files = addresses.any(|address| matches!(address, Address::Unix(_)));
         let owner = service.socket_owner(findings).or(file.socket_owner);
         let group = service.socket_group(findings).or(file.socket_group);
         Settings {
@@ -121,6 +125,7 @@ impl Sources {
                 mode: mode(service.socket_mode(findings).or(file.socket_mode), findings),
             },
             listen,
+            admin,
             delimiters: delimiters(
                 self.options
                     .recipient_delimiter(findings)
@@ -169,6 +174,8 @@ impl Default for Pace {
 pub struct Settings {
     /// Where is listened. Counts at the start only.
     pub listen: Vec<Endpoint>,
+    /// Where health, status and metrics are told, if anywhere. Counts at the start only.
+    pub admin: Option<Address>,
     /// Who may use the UNIX sockets. Counts at the start only.
     pub sockets: SocketAccess,
     /// What begins an address extension.
@@ -197,6 +204,19 @@ fn listen(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Vec<End
         }
     }
     endpoints
+}
+
+fn admin_address(given: &Given<String>, findings: &mut Findings) -> Option<Address> {
+    let problem = match Address::parse(&given.value) {
+        Ok(address) => return Some(address),
+        Err(problem) => problem,
+    };
+    findings.push(
+        Finding::new(Severity::Error, "bad-admin-address", given.place.clone())
+            .says(format!("this is no address for the admin listener: {problem}"))
+            .help("write for example 127.0.0.1:9451, or unix:/run/postmapd/admin"),
+    );
+    None
 }
 
 /// An endpoint as it may be named: what does not even begin like one may be a password, unless it was typed as a flag.

@@ -40,6 +40,9 @@ pub struct ServiceOptions {
     #[arg(long, value_name = setting::LISTEN.value, help = setting::LISTEN.help())]
     listen: Vec<String>,
 
+    #[arg(long, value_name = setting::ADMIN.value, help = setting::ADMIN.help())]
+    admin: Option<String>,
+
     #[arg(long, value_name = setting::SOCKET_OWNER.value, help = setting::SOCKET_OWNER.help())]
     socket_owner: Option<String>,
 
@@ -81,6 +84,15 @@ impl Options {
 }
 
 impl ServiceOptions {
+    /// What a client of the admin listener may be told: its flag alone.
+    #[must_use]
+    pub fn of_admin(flag: Option<String>) -> Self {
+        Self {
+            admin: flag,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn listen(&self, findings: &mut Findings) -> Option<Given<Vec<String>>> {
         if !self.listen.is_empty() {
             return Some(Given {
@@ -98,6 +110,10 @@ impl ServiceOptions {
             value: endpoints.map(ToOwned::to_owned).collect(),
             place: given.place,
         })
+    }
+
+    pub(super) fn admin(&self, findings: &mut Findings) -> Option<Given<String>> {
+        either(self.admin.as_ref(), &setting::ADMIN, findings)
     }
 
     pub(super) fn socket_owner(&self, findings: &mut Findings) -> Option<Given<String>> {

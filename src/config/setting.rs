@@ -76,6 +76,17 @@ pub static LISTEN: Setting = Setting {
     counts: Counts::AtStart,
 };
 
+/// Where health and metrics are told.
+pub static ADMIN: Setting = Setting {
+    key: Some("admin"),
+    flag: Some("--admin"),
+    variable: Some("POSTMAPD_ADMIN"),
+    value: "ADDRESS",
+    default: "nowhere",
+    about: "Where to tell health, status and metrics over HTTP: HOST:PORT or unix:PATH; see postmapd-status(1)",
+    counts: Counts::AtStart,
+};
+
 /// The owner of UNIX sockets.
 pub static SOCKET_OWNER: Setting = Setting {
     key: Some("socket_owner"),
@@ -176,10 +187,11 @@ pub static PATIENCE: Setting = Setting {
 };
 
 /// Every setting, in the order in which they are explained.
-pub static ALL: [&Setting; 12] = [
+pub static ALL: [&Setting; 13] = [
     &DIR,
     &CONFIG,
     &LISTEN,
+    &ADMIN,
     &SOCKET_OWNER,
     &SOCKET_GROUP,
     &SOCKET_MODE,

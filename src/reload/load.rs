@@ -12,17 +12,19 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use super::ledger::Version;
 use super::way::{self, Stamp};
 use crate::answer::{Map, Reason};
 use crate::config::{Settings, Sources};
 use crate::diagnostic::{Finding, Findings};
+use crate::digest;
 use crate::routes::Snapshot;
 use crate::secret::Secret;
 use crate::table::Table;
@@ -92,6 +94,21 @@ impl<T> Content<T> {
         matches!(self, Self::Text(file) if file.is_orphan())
     }
 
+    /// This content of the file `path`, of which `of_text` makes the digest.
+    fn version(&self, path: &Path, map: Option<Map>, of_text: impl FnOnce(&T) -> Option<String>) -> Version {
+        Version {
+            path: path.to_owned(),
+            map,
+            is_there: matches!(self, Self::Text(_)),
+            content: 0,
+            digest: match self {
+                Self::Text(file) => of_text(&file.text),
+                Self::Missing | Self::Unreadable(_) => None,
+            },
+            errors_of_table: 0,
+        }
+    }
+
     fn is_as_it_was(&self) -> bool {
         match self {
             Self::Text(file) => file.is_as_it_was(),
@@ -138,6 +155,8 @@ pub struct Reading {
     pub(super) torn: bool,
     /// A digest of all of it: equal digests, equal content.
     pub(super) digest: u64,
+    /// A digest of each file, in the order of [`paths`].
+    digests: Vec<u64>,
     /// The stamps of all of it.
     pub(super) stamps: Vec<Option<Stamp>>,
 }
@@ -180,25 +199,57 @@ fn read_once(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot
             .collect(),
         torn: false,
         digest: 0,
+        digests: Vec::new(),
         stamps: Vec::new(),
     };
-    reading.digest = reading.digest(hasher);
+    reading.digests = reading.digests(hasher);
+    reading.digest = hasher.hash_one(&reading.digests);
     reading
 }
 
 impl Reading {
-    fn digest(&self, hasher: &RandomState) -> u64 {
-        let mut digest = hasher.build_hasher();
-        for table in [&self.relay_map, &self.credentials] {
-            table.digest(&mut digest, Text::digest);
+    fn digests(&self, hasher: &RandomState) -> Vec<u64> {
+        fn of<T>(
+            content: &Content<T>,
+            hasher: &RandomState,
+            of_text: impl Fn(&T, &mut DefaultHasher),
+        ) -> u64 {
+            let mut digest = hasher.build_hasher();
+            content.digest(&mut digest, of_text);
+            digest.finish()
         }
-        let secrets = self.secrets.iter().map(|(_, content)| content);
-        for content in [&self.settings_file].into_iter().chain(secrets) {
-            content.digest(&mut digest, |text, digest| {
+        let small = |content: &Content| {
+            of(content, hasher, |text, digest| {
                 digest_bytes(text.expose(), digest);
-            });
+            })
+        };
+        let mut digests = vec![
+            small(&self.settings_file),
+            of(&self.relay_map, hasher, Text::digest),
+            of(&self.credentials, hasher, Text::digest),
+        ];
+        digests.extend(self.secrets.iter().map(|(_, content)| small(content)));
+        digests
+    }
+
+    /// What was read, file by file, in the order of [`paths`].
+    fn versions(&self, sources: &Sources) -> Vec<Version> {
+        let table = |path: PathBuf, map, content: &Content<Text>| content.version(&path, Some(map), |_| None);
+        let mut versions = vec![
+            self.settings_file.version(sources.settings_file(), None, |text| {
+                Some(digest::plain([text.expose()]))
+            }),
+            table(sources.relay_map(), Map::Relayhost, &self.relay_map),
+            table(sources.credentials(), Map::Sasl, &self.credentials),
+        ];
+        let secrets = self.secrets.iter();
+        versions.extend(
+            secrets.map(|(path, content)| content.version(path, None, |text| digest::keyed([text.expose()]))),
+        );
+        for (version, digest) in versions.iter_mut().zip(&self.digests) {
+            version.content = *digest;
         }
-        digest.finish()
+        versions
     }
 
     /// The files that are mounted here by themselves and have been replaced where they come from.
@@ -242,6 +293,8 @@ pub struct Loaded {
     pub findings: Findings,
     /// Which files are not there, or have not one byte.
     pub gone: Gone,
+    /// What was read, file by file.
+    pub versions: Vec<Version>,
 }
 
 /// Which files are not there, or have not one byte.
@@ -260,6 +313,7 @@ impl Reading {
     #[must_use]
     pub fn judge(self, sources: &Sources, in_force: Option<&Snapshot>) -> Loaded {
         let mut findings = Findings::default();
+        let mut versions = self.versions(sources);
         if self.torn {
             findings.push(
                 Finding::error("files-changing", sources.dir(), None)
@@ -303,7 +357,15 @@ impl Reading {
         let default = sources
             .relay
             .resolve(&mut |path| secrets.get(path).cloned(), &mut findings);
+        for version in &mut versions {
+            version.errors_of_table = match version.map {
+                Some(Map::Relayhost) => relay_map.findings().errors(),
+                Some(Map::Sasl) => credentials.findings().errors(),
+                None => 0,
+            };
+        }
         Loaded {
+            versions,
             snapshot: Snapshot {
                 generation: 1,
                 relay_map,

@@ -16,6 +16,7 @@
 //! tells whether the writer is done.
 
 pub mod hints;
+pub mod ledger;
 pub mod load;
 mod watch;
 mod way;
@@ -28,15 +29,15 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::process::setpriority_process;
-use rustix::thread::gettid;
 use tracing::{debug, error, info, warn};
 
+use crate::background::yield_to_lookups;
 use crate::config::{Settings, Sources};
 use crate::diagnostic::{Findings, Severity};
 use crate::memory;
 use crate::routes::{Routes, Snapshot};
 use hints::{Hint, Hints};
+use ledger::Ledger;
 use load::{Gone, Loaded, Reading};
 use watch::Watch;
 use way::Stamp;
@@ -55,6 +56,8 @@ pub struct Keeper {
     sources: Sources,
     hints: Arc<Hints>,
     watch: Watch,
+    /// What became of it all, for whoever watches.
+    ledger: Arc<Ledger>,
     /// Makes the digests, always the same way: they are compared with those of what is in force.
     hasher: RandomState,
     /// The settings at the start, of which some cannot change.
@@ -127,10 +130,12 @@ impl Keeper {
         let good = loaded.findings.errors() == 0;
         let said = said.iter().map(ToString::to_string).collect();
         let reported = report(&loaded.findings, &said);
+        announce(&loaded.snapshot, &loaded.findings, started.elapsed());
         let keeper = Self {
             sources,
             hints,
             watch,
+            ledger: Arc::new(Ledger::new(loaded.versions, loaded.findings)),
             hasher,
             settings: settings.clone(),
             started_with: settings,
@@ -143,13 +148,18 @@ impl Keeper {
             reported,
             vanished: None,
         };
-        announce(&loaded.snapshot, &loaded.findings, started.elapsed());
         if !good {
             warn!(
                 "what has an error is answered with 'cannot tell' until it is mended; mail that needs it waits"
             );
         }
         (keeper, loaded.snapshot)
+    }
+
+    /// What becomes of each reading.
+    #[must_use]
+    pub fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger)
     }
 
     /// Starts the thread that publishes in `routes` from now on.
@@ -185,6 +195,7 @@ impl Keeper {
             if catch_unwind(AssertUnwindSafe(|| self.look(hint, impatient, routes))).is_err() {
                 // The hook has said where. This thread must live on, or no edit would ever count again.
                 error!("reading the files failed in a way that it never should; what is in force stays so");
+                self.ledger.failed();
             }
         }
     }
@@ -193,14 +204,18 @@ impl Keeper {
     /// writing.
     fn look(&mut self, hint: Option<Hint>, impatient: bool, routes: &Routes) {
         if hint.is_none() && self.vanished.is_none() && !self.may_have_changed_unheard() {
+            if self.watch.hears_everything() {
+                self.ledger.confirmed();
+            }
             return;
         }
-        self.read_again(hint == Some(Hint::Reread), impatient, routes);
+        self.read_again(hint, impatient, routes);
         // Whatever came of it: what was read and is not used takes as much memory as what is.
         memory::give_back();
     }
 
-    fn read_again(&mut self, asked: bool, impatient: bool, routes: &Routes) {
+    fn read_again(&mut self, hint: Option<Hint>, impatient: bool, routes: &Routes) {
+        let asked = hint == Some(Hint::Reread);
         let waiting = self.vanished.is_some();
         let started = Instant::now();
         let in_force = routes.load();
@@ -210,6 +225,7 @@ impl Keeper {
         if reading.torn || (!impatient && self.hints.open_since().is_some()) {
             if asked {
                 warn!("the files change faster than they can be read; what is in force stays so");
+                self.ledger.failed();
             }
             return;
         }
@@ -222,11 +238,16 @@ impl Keeper {
                 );
                 self.reported = self.reported_in_force.clone();
             }
+            self.ledger
+                .unchanged(hint.is_some() || self.tried != self.current);
             self.tried = self.current;
             self.vanished = None;
             return;
         }
         if digest == self.tried && !asked && !waiting {
+            if hint.is_some() {
+                self.ledger.failed();
+            }
             return;
         }
         self.tried = digest;
@@ -253,6 +274,7 @@ impl Keeper {
         let errors = loaded.findings.errors();
         if errors > 0 && self.good {
             self.vanished = None;
+            self.ledger.kept(&loaded.versions, loaded.findings);
             error!(
                 generation,
                 errors, "the files have errors and are not used; generation {generation} stays in force"
@@ -261,6 +283,7 @@ impl Keeper {
         }
         if digest == self.current {
             self.vanished = None;
+            self.ledger.unchanged(true);
             info!(generation, errors, "read again: nothing changed");
             return;
         }
@@ -292,6 +315,7 @@ impl Keeper {
         };
         let before = routes.publish(snapshot);
         announce(&routes.load(), &loaded.findings, started.elapsed());
+        self.ledger.published(loaded.versions, loaded.findings);
         retire(before);
     }
 
@@ -335,6 +359,7 @@ impl Keeper {
         let differences = |other: &Settings| {
             [
                 ("listen", settings.listen != other.listen),
+                ("admin", settings.admin != other.admin),
                 ("socket_owner", settings.sockets.owner != other.sockets.owner),
                 ("socket_group", settings.sockets.group != other.sockets.group),
                 ("socket_mode", settings.sockets.mode != other.sockets.mode),
@@ -347,15 +372,6 @@ impl Keeper {
                 warn!("{file}: {name} has changed, which counts after a restart");
             }
         }
-    }
-}
-
-/// Lets the threads that answer go first where they and this one want the same processor: an edit may take longer
-/// then, and no lookup does.
-fn yield_to_lookups() {
-    const NICENESS: i32 = 10;
-    if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
-        debug!("reading the files goes on at the usual priority: {error}");
     }
 }
 

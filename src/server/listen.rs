@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use super::limits::BACKLOG;
 use crate::config::SocketAccess;
-use crate::endpoint::{Address, Endpoint, Protocol};
+use crate::endpoint::{Address, Endpoint};
 
 /// Why a socket cannot be listened at.
 #[derive(Debug, Error)]
@@ -27,7 +27,7 @@ pub enum BindError {
     #[error("{endpoint}: the host has no address: {source}; write an address, or mend the name")]
     Resolve {
         /// Where.
-        endpoint: Endpoint,
+        endpoint: String,
         /// What the resolver says.
         source: io::Error,
     },
@@ -35,7 +35,7 @@ pub enum BindError {
     #[error("{endpoint}: another process listens there already; stop it, or choose another endpoint")]
     InUse {
         /// Where.
-        endpoint: Endpoint,
+        endpoint: String,
     },
     /// The path is taken by something that is no socket.
     #[error(
@@ -43,13 +43,13 @@ pub enum BindError {
     )]
     NotASocket {
         /// Where.
-        endpoint: Endpoint,
+        endpoint: String,
     },
     /// The folder of a socket is not there.
     #[error("{endpoint}: the folder of the socket does not exist; create it (mkdir -p {})", folder.display())]
     NoFolder {
         /// Where.
-        endpoint: Endpoint,
+        endpoint: String,
         /// The folder.
         folder: PathBuf,
     },
@@ -57,7 +57,7 @@ pub enum BindError {
     #[error("{endpoint}: cannot listen: {source}")]
     Refused {
         /// Where.
-        endpoint: Endpoint,
+        endpoint: String,
         /// What the system says.
         source: io::Error,
     },
@@ -65,7 +65,7 @@ pub enum BindError {
     #[error("{endpoint}: owner, group or mode of the socket cannot be set: {source}")]
     Access {
         /// Where.
-        endpoint: Endpoint,
+        endpoint: String,
         /// What the system says.
         source: io::Error,
     },
@@ -78,8 +78,8 @@ impl BindError {
         matches!(self, Self::InUse { .. } | Self::Resolve { .. })
     }
 
-    fn refused(endpoint: &Endpoint, source: io::Error) -> Self {
-        let endpoint = endpoint.clone();
+    fn refused(endpoint: &str, source: io::Error) -> Self {
+        let endpoint = endpoint.to_owned();
         match source.kind() {
             ErrorKind::AddrInUse => Self::InUse { endpoint },
             _ => Self::Refused { endpoint, source },
@@ -109,24 +109,40 @@ pub enum Socket {
 pub fn bind(endpoints: &[Endpoint], access: &SocketAccess) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::new();
     for endpoint in endpoints {
-        match &endpoint.address {
-            Address::Inet(host, port) => {
-                for address in resolve(endpoint, host, *port)? {
-                    listeners.push(bind_tcp(endpoint, address)?);
-                }
-            }
-            Address::Unix(path) => listeners.push(bind_unix(endpoint, path, access)?),
-        }
+        let sockets = bind_address(&endpoint.to_string(), &endpoint.address, access)?;
+        listeners.extend(sockets.into_iter().map(|(address, socket)| Listener {
+            endpoint: Endpoint {
+                protocol: endpoint.protocol,
+                address,
+            },
+            socket,
+        }));
     }
     Ok(listeners)
 }
 
-fn resolve(endpoint: &Endpoint, host: &str, port: u16) -> Result<Vec<SocketAddr>, BindError> {
+/// Binds one address, which errors call `endpoint`, and says where each of its sockets really listens. The same limits
+/// as those of [`bind`].
+pub fn bind_address(
+    endpoint: &str,
+    address: &Address,
+    access: &SocketAccess,
+) -> Result<Vec<(Address, Socket)>, BindError> {
+    match address {
+        Address::Inet(host, port) => resolve(endpoint, host, *port)?
+            .into_iter()
+            .map(|address| bind_tcp(endpoint, address))
+            .collect(),
+        Address::Unix(path) => Ok(vec![bind_unix(endpoint, path, access)?]),
+    }
+}
+
+fn resolve(endpoint: &str, host: &str, port: u16) -> Result<Vec<SocketAddr>, BindError> {
     use std::net::ToSocketAddrs;
     let addresses = (host, port)
         .to_socket_addrs()
         .map_err(|source| BindError::Resolve {
-            endpoint: endpoint.clone(),
+            endpoint: endpoint.to_owned(),
             source,
         })?;
     let mut unique: Vec<SocketAddr> = Vec::new();
@@ -138,7 +154,7 @@ fn resolve(endpoint: &Endpoint, host: &str, port: u16) -> Result<Vec<SocketAddr>
     Ok(unique)
 }
 
-fn bind_tcp(endpoint: &Endpoint, address: SocketAddr) -> Result<Listener, BindError> {
+fn bind_tcp(endpoint: &str, address: SocketAddr) -> Result<(Address, Socket), BindError> {
     let open = || {
         let socket = if address.is_ipv4() {
             TcpSocket::new_v4()
@@ -152,16 +168,11 @@ fn bind_tcp(endpoint: &Endpoint, address: SocketAddr) -> Result<Listener, BindEr
         Ok((listener, local))
     };
     let (listener, local) = open().map_err(|source| BindError::refused(endpoint, source))?;
-    Ok(Listener {
-        endpoint: Endpoint {
-            protocol: endpoint.protocol,
-            address: Address::Inet(local.ip().to_string(), local.port()),
-        },
-        socket: Socket::Tcp(listener),
-    })
+    let address = Address::Inet(local.ip().to_string(), local.port());
+    Ok((address, Socket::Tcp(listener)))
 }
 
-fn bind_unix(endpoint: &Endpoint, path: &Path, access: &SocketAccess) -> Result<Listener, BindError> {
+fn bind_unix(endpoint: &str, path: &Path, access: &SocketAccess) -> Result<(Address, Socket), BindError> {
     make_room(endpoint, path)?;
     let before = umask(Mode::from_bits_truncate(0o177));
     let bound = UnixSocket::new_stream().and_then(|socket| {
@@ -171,28 +182,22 @@ fn bind_unix(endpoint: &Endpoint, path: &Path, access: &SocketAccess) -> Result<
     umask(before);
     let listener = bound.map_err(|source| match source.kind() {
         ErrorKind::NotFound => BindError::NoFolder {
-            endpoint: endpoint.clone(),
+            endpoint: endpoint.to_owned(),
             folder: path.parent().unwrap_or(Path::new("/")).into(),
         },
         _ => BindError::refused(endpoint, source),
     })?;
     let file = SocketFile::of(path).map_err(|source| BindError::refused(endpoint, source))?;
     grant(endpoint, path, access)?;
-    Ok(Listener {
-        endpoint: Endpoint {
-            protocol: Protocol::Socketmap,
-            address: Address::Unix(path.into()),
-        },
-        socket: Socket::Unix(listener, file),
-    })
+    Ok((Address::Unix(path.into()), Socket::Unix(listener, file)))
 }
 
 /// Removes a socket at which nobody listens any more. A link is not followed.
-fn make_room(endpoint: &Endpoint, path: &Path) -> Result<(), BindError> {
+fn make_room(endpoint: &str, path: &Path) -> Result<(), BindError> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };
-    let endpoint = || endpoint.clone();
+    let endpoint = || endpoint.to_owned();
     if !metadata.file_type().is_socket() {
         return Err(BindError::NotASocket { endpoint: endpoint() });
     }
@@ -206,9 +211,9 @@ fn make_room(endpoint: &Endpoint, path: &Path) -> Result<(), BindError> {
 }
 
 /// Sets owner, group and mode. The mode comes last: until then only the server's own user could connect.
-fn grant(endpoint: &Endpoint, path: &Path, access: &SocketAccess) -> Result<(), BindError> {
+fn grant(endpoint: &str, path: &Path, access: &SocketAccess) -> Result<(), BindError> {
     let refused = |source: io::Error| BindError::Access {
-        endpoint: endpoint.clone(),
+        endpoint: endpoint.to_owned(),
         source,
     };
     let owner = access.owner.map(Uid::from_raw);

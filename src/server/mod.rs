@@ -25,6 +25,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, trace, warn};
 
+use crate::counters::Counters;
 use crate::endpoint::Protocol;
 use crate::protocol::socketmap::Socketmap;
 use crate::protocol::tcp_table::TcpTable;
@@ -34,9 +35,10 @@ use listen::{Listener, Socket};
 use stop::Stop;
 
 /// Serves until `stop`, then lets the sessions answer what they were asked.
-pub async fn run(listeners: Vec<Listener>, routes: Arc<Routes>, stop: Stop) {
+pub async fn run(listeners: Vec<Listener>, routes: Arc<Routes>, counters: Arc<Counters>, stop: Stop) {
     let server = Server {
         routes,
+        counters,
         stop: stop.clone(),
         sessions: TaskTracker::new(),
         permits: Arc::new(Semaphore::new(connections())),
@@ -61,6 +63,7 @@ pub async fn run(listeners: Vec<Listener>, routes: Arc<Routes>, stop: Stop) {
 #[derive(Clone)]
 struct Server {
     routes: Arc<Routes>,
+    counters: Arc<Counters>,
     stop: Stop,
     sessions: TaskTracker,
     permits: Arc<Semaphore>,
@@ -121,12 +124,17 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let routes = Arc::clone(&self.routes);
+        let counters = Arc::clone(&self.counters);
+        let connected = counters.connected();
         let stop = self.stop.clone();
         self.sessions.spawn(async move {
             let end = match protocol {
-                Protocol::Socketmap => session::serve(stream, Socketmap, &routes, &stop).await,
-                Protocol::TcpTable(map) => session::serve(stream, TcpTable::new(map), &routes, &stop).await,
+                Protocol::Socketmap => session::serve(stream, Socketmap, &routes, &counters, &stop).await,
+                Protocol::TcpTable(map) => {
+                    session::serve(stream, TcpTable::new(map), &routes, &counters, &stop).await
+                }
             };
+            drop(connected);
             debug!(?end, "disconnected");
             drop(permit);
         });
@@ -134,7 +142,7 @@ impl Server {
 }
 
 /// Whether accepting failed because of one peer, and the next may do better at once.
-fn is_the_peers(error: &io::Error) -> bool {
+pub(crate) fn is_the_peers(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
         errno,

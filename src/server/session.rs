@@ -20,6 +20,7 @@ use tracing::debug;
 use super::limits::{KEPT, LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
 use super::stop::Stop;
 use crate::address::SenderKeys;
+use crate::counters::{Batch, Counters, ProtocolError};
 use crate::protocol::{Asked, Codec, Reply, Violation};
 use crate::routes::Routes;
 
@@ -37,7 +38,7 @@ pub enum End {
 }
 
 /// Serves one connection to its end.
-pub async fn serve<S, C>(stream: S, codec: C, routes: &Routes, stop: &Stop) -> End
+pub async fn serve<S, C>(stream: S, codec: C, routes: &Routes, counters: &Counters, stop: &Stop) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
     C: Codec,
@@ -50,9 +51,13 @@ where
         output: BytesMut::new(),
         keys: SenderKeys::default(),
     };
-    match session.run(routes, stop).await {
-        Ok(end) | Err(end) => end,
+    let (Ok(end) | Err(end)) = session.run(routes, counters, stop).await;
+    match end {
+        End::TooSlow => counters.broken(ProtocolError::Timeout),
+        End::Closed if !session.input.is_empty() => counters.broken(ProtocolError::Truncated),
+        End::Closed | End::Stopped | End::Broken(_) => {}
     }
+    end
 }
 
 /// What [`Session::answer`] came to.
@@ -80,12 +85,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     C: Codec,
 {
-    async fn run(&mut self, routes: &Routes, stop: &Stop) -> Result<End, End> {
+    async fn run(&mut self, routes: &Routes, counters: &Counters, stop: &Stop) -> Result<End, End> {
         let mut stopped = pin!(stop.wait());
         // When the request that has begun to arrive must be there.
         let mut deadline = None;
         loop {
-            let progress = self.answer(routes);
+            let mut batch = counters.batch();
+            let progress = self.answer(routes, &mut batch);
+            batch.end();
             let answered = !self.output.is_empty();
             self.write().await?;
             match progress {
@@ -127,7 +134,7 @@ where
     }
 
     /// Answers the whole requests in the input from one snapshot, and lets the snapshot go.
-    fn answer(&mut self, routes: &Routes) -> Progress {
+    fn answer(&mut self, routes: &Routes, batch: &mut Batch<'_>) -> Progress {
         if self.input.is_empty() {
             return Progress::Done;
         }
@@ -145,13 +152,16 @@ where
                 Ok(Some((Asked::Lookup { map, key }, taken))) => {
                     let answer = snapshot.answer(map, key, &mut self.keys);
                     debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");
+                    batch.answered(map, &answer);
                     (Reply::Answer(answer), taken)
                 }
                 Ok(Some((Asked::Refused(refusal), taken))) => {
                     debug!(%refusal, "refused");
+                    batch.refused_request(refusal.into());
                     (Reply::Refused(refusal), taken)
                 }
                 Err(violation) => {
+                    batch.broken((&violation).into());
                     self.codec.encode(&Reply::Broken(&violation), &mut self.output);
                     break Progress::Broken(violation);
                 }

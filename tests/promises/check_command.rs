@@ -356,6 +356,11 @@ const IN_SETTINGS: &[(&[u8], &[&str], &str)] = &[
         "listen = \"tcp:127.0.0.1:1\"\n         ^",
     ),
     (
+        b"admin = \"9451\"\n",
+        &["error bad-admin-address postmapd.toml:1:9"],
+        "admin = \"9451\"\n        ^",
+    ),
+    (
         b"listen = \n",
         &["error bad-toml postmapd.toml:1:10"],
         "listen = \n         ^",

@@ -10,6 +10,7 @@
     reason = "a test that cannot go on must fail, loudly and at the line where it happened"
 )]
 
+mod admin;
 mod bench_command;
 mod check_command;
 mod costs;
@@ -20,6 +21,7 @@ mod harness;
 mod import_command;
 mod live_reload;
 mod manual;
+mod monitoring;
 mod postconf_command;
 mod query_command;
 mod readme;
@@ -35,4 +37,5 @@ mod same_as_postmap;
 mod search;
 mod secrets;
 mod settings;
+mod status_command;
 mod three_answers;

@@ -110,6 +110,7 @@ fn every_flag_and_variable_of_serve_is_in_its_help_and_every_variable_in_the_rea
         "DIR",
         "CONFIG",
         "LISTEN",
+        "ADMIN",
         "RECIPIENT_DELIMITER",
         "SOCKET_OWNER",
         "SOCKET_GROUP",

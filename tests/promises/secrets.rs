@@ -4,6 +4,7 @@
 //! Every password here contains one word. Each test first sees that word come over the wire, so that it cannot pass
 //! by never having had a password at all.
 
+use crate::harness::admin::Admin;
 use crate::harness::client::{Both, Reply, Stream};
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
 use crate::harness::eventually;
@@ -331,4 +332,52 @@ fn the_word_would_be_seen() {
         "the output of true",
         &finish(&mut std::process::Command::new("true"), b"").stdout,
     );
+}
+
+#[test]
+fn no_password_leaves_by_the_admin_listener() {
+    let told = |admin: &Admin, daemon: &Daemon| {
+        for path in [
+            "/healthz",
+            "/readyz",
+            "/status",
+            "/metrics",
+            "/CANARY",
+            "/status?CANARY",
+        ] {
+            for accept in ["*/*", "application/openmetrics-text"] {
+                let told = admin.get_as(path, accept);
+                silent(path, &(told.head + &told.body));
+            }
+        }
+        for format in ["text", "json"] {
+            let mut command = daemon.setup().command("status");
+            let told = finish(command.args(["--admin", &admin.address, "--format", format]), b"");
+            silent("status", &(told.stdout + &told.stderr));
+        }
+    };
+    let (daemon, mut clients) = Both::start(Admin::wanted(traced(good(), "text")));
+    let admin = Admin::of(&daemon);
+    assert_eq!(clients.sasl("ann@one.test"), Reply::found("user1:CANARY1"));
+    // Nor does what a peer sent, be it a password.
+    assert_eq!(
+        clients.relayhost("CANARY@CANARY.test"),
+        Reply::found("[default.test]:25")
+    );
+    assert!(clients.socketmap.ask("CANARY", "CANARY").is_refused());
+    told(&admin, &daemon);
+    for (file, text) in wrong() {
+        let seen = daemon.log_lines();
+        daemon.replace(file, &text);
+        daemon.wait_for_log_after(seen, |line| line.contains("stays in force"));
+        assert_eq!(admin.get("/readyz").code, 503);
+        told(&admin, &daemon);
+    }
+    for (file, text) in wrong() {
+        let daemon = Daemon::start(Admin::wanted(good().file(file, &text)));
+        told(&Admin::of(&daemon), &daemon);
+    }
+    let wrong = traced(good().settings("admin = \"CANARY\"\n"), "text").serve_until_exit();
+    assert_eq!(wrong.code, Some(78));
+    silent("the message of a refused start", &wrong.stderr);
 }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{End, serve};
 use crate::address::Delimiters;
 use crate::answer::Map;
+use crate::counters::Counters;
 use crate::default_relay::DefaultRelay;
 use crate::diagnostic::Findings;
 use crate::protocol::socketmap::Socketmap;
@@ -84,7 +85,13 @@ fn exchange(codec: impl Codec, pieces: impl IntoIterator<Item = Vec<u8>>) -> (Ve
         .enable_time()
         .build()
         .unwrap();
-    let end = runtime.block_on(serve(&mut peer, codec, &routes(), &Stop::default()));
+    let end = runtime.block_on(serve(
+        &mut peer,
+        codec,
+        &routes(),
+        &Counters::default(),
+        &Stop::default(),
+    ));
     (peer.got, end)
 }
 
@@ -206,8 +213,8 @@ fn with_clock<F: Future<Output = ()>>(client: impl FnOnce(DuplexStream) -> F) ->
         .unwrap();
     runtime.block_on(async {
         let (ours, theirs) = tokio::io::duplex(1000);
-        let (routes, stop) = (routes(), Stop::default());
-        tokio::join!(serve(theirs, Socketmap, &routes, &stop), client(ours)).0
+        let (routes, counters, stop) = (routes(), Counters::default(), Stop::default());
+        tokio::join!(serve(theirs, Socketmap, &routes, &counters, &stop), client(ours)).0
     })
 }
 

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod admin;
 pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod observer;

@@ -1,0 +1,140 @@
+//! One question to an admin listener, as `postmapd status` asks it.
+//!
+//! Blocking, because a person or a health check waits for it, and bounded: a deadline for each step ([`crate::client`]),
+//! and no more memory than the longest reply.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use thiserror::Error;
+
+use crate::client::connect;
+use crate::endpoint::Address;
+
+/// The longest reply: a status with every finding that is kept has less than a tenth.
+const MAX_REPLY: u64 = 4 * 1024 * 1024;
+
+/// Why there is no reply.
+#[derive(Debug, Error)]
+pub enum AdminError {
+    /// Nobody answers there, or not in time.
+    #[error("{address}: {source}; is postmapd running, and started with --admin {address}?")]
+    Io {
+        /// Whom we asked.
+        address: Address,
+        /// What happened.
+        source: io::Error,
+    },
+    /// What came back is not what an admin listener says.
+    #[error("{address}: this is not the admin listener of a postmapd")]
+    NotAdmin {
+        /// Whom we asked.
+        address: Address,
+    },
+    /// The server runs, and does not answer lookups.
+    #[error("{address}: postmapd runs, but the thread that answers lookups does not; restart it")]
+    NotAlive {
+        /// Whom we asked.
+        address: Address,
+    },
+}
+
+/// A reply.
+pub struct Reply {
+    /// The status code.
+    pub code: u16,
+    /// What it says.
+    pub body: Vec<u8>,
+}
+
+/// Asks for `path`.
+pub fn get(address: &Address, path: &str) -> Result<Reply, AdminError> {
+    let address = reachable(address);
+    let bytes = match exchange(&address, path) {
+        Ok(bytes) => bytes,
+        Err(source) => return Err(AdminError::Io { address, source }),
+    };
+    parse(&bytes).ok_or(AdminError::NotAdmin { address })
+}
+
+/// Where a server that listens at every address can be asked.
+fn reachable(address: &Address) -> Address {
+    match address {
+        Address::Inet(host, port) => {
+            let host = match host.parse::<IpAddr>() {
+                Ok(IpAddr::V4(ip)) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+                Ok(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
+                _ => host.clone(),
+            };
+            Address::Inet(host, *port)
+        }
+        Address::Unix(path) => Address::Unix(path.clone()),
+    }
+}
+
+fn exchange(address: &Address, path: &str) -> io::Result<Vec<u8>> {
+    let mut stream = connect(address)?;
+    let host = match address {
+        Address::Inet(..) => address.to_string(),
+        Address::Unix(_) => "localhost".to_owned(),
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut reply = Vec::new();
+    stream.take(MAX_REPLY).read_to_end(&mut reply)?;
+    Ok(reply)
+}
+
+/// The reply in these bytes, if they are one, whole. The listener tells the length of whatever it says.
+fn parse(bytes: &[u8]) -> Option<Reply> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(body) = head.parse(bytes).ok()? else {
+        return None;
+    };
+    let length = head
+        .headers
+        .iter()
+        .find(|header| header.name.eq_ignore_ascii_case("content-length"))?;
+    let length: usize = std::str::from_utf8(length.value).ok()?.parse().ok()?;
+    Some(Reply {
+        code: head.code?,
+        body: bytes.get(body..body.checked_add(length)?)?.to_vec(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse, reachable};
+    use crate::endpoint::Address;
+
+    #[test]
+    fn a_reply_that_is_cut_short_is_none() {
+        let whole = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3\r\nX: y\r\n\r\nab\n";
+        let reply = parse(whole).unwrap();
+        assert_eq!((reply.code, reply.body.as_slice()), (503, &b"ab\n"[..]));
+        for end in 0..whole.len() {
+            assert!(parse(&whole[..end]).is_none(), "{end}");
+        }
+        for other in [
+            "",
+            "OK relay\n",
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        ] {
+            assert!(parse(other.as_bytes()).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn every_address_is_asked_by_way_of_loopback() {
+        for (listens, asked) in [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:1", "[::1]:1"),
+            ("192.0.2.1:1", "192.0.2.1:1"),
+            ("name:1", "name:1"),
+        ] {
+            assert_eq!(reachable(&Address::parse(listens).unwrap()).to_string(), asked);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! HTTP/1.1 at the admin listener: connections to requests to answers.
+//!
+//! A connection is for one request, may hold little memory and lives for seconds at most. Of too many, the oldest has
+//! to go: a peer that opens connections and says nothing cannot keep out one that asks at once.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::exposition::Format;
+use super::status::Status;
+use super::{View, metrics, readiness};
+use crate::server::is_the_peers;
+use crate::server::limits::SHORTAGE_PAUSE;
+use crate::server::listen::{Socket, SocketFile};
+
+/// How many connections a listener has at once. A scraper, a probe and a person need three.
+const CONNECTIONS: usize = 32;
+
+/// How long the head of a request may take to arrive.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a connection lives, be it that we make a digest of the largest file for it or that it does not read.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How many bytes and how many headers the head of a request may have. hyper allows no less than 8 KiB.
+const HEAD_BYTES: usize = 8 * 1024;
+const HEADERS: usize = 64;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// A listening socket on its way from one runtime to another.
+pub(super) enum Door {
+    Tcp(std::net::TcpListener),
+    Unix(StdUnixListener, SocketFile),
+}
+
+impl Door {
+    pub(super) fn new(socket: Socket) -> io::Result<Self> {
+        Ok(match socket {
+            Socket::Tcp(listener) => Self::Tcp(listener.into_std()?),
+            Socket::Unix(listener, file) => Self::Unix(listener.into_std()?, file),
+        })
+    }
+
+    fn open(self) -> io::Result<Socket> {
+        Ok(match self {
+            Self::Tcp(listener) => Socket::Tcp(TcpListener::from_std(listener)?),
+            Self::Unix(listener, file) => Socket::Unix(UnixListener::from_std(listener)?, file),
+        })
+    }
+}
+
+/// Answers until `stop`.
+pub(super) async fn serve(doors: Vec<Door>, view: Arc<View>, stop: CancellationToken) -> io::Result<()> {
+    let accepting = TaskTracker::new();
+    for door in doors {
+        let socket = door.open()?;
+        let (view, stop) = (Arc::clone(&view), stop.clone());
+        accepting.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = accept(&socket, &view) => {}
+            }
+        });
+    }
+    accepting.close();
+    accepting.wait().await;
+    Ok(())
+}
+
+async fn accept(socket: &Socket, view: &Arc<View>) {
+    let mut guests = Guests::default();
+    let mut short = false;
+    loop {
+        match accept_one(socket, view).await {
+            Ok(guest) => {
+                guests.admit(guest);
+                short = false;
+            }
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => {
+                if !short {
+                    warn!("the admin listener cannot accept a connection: {error}; trying again");
+                }
+                short = true;
+                sleep(SHORTAGE_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn accept_one(socket: &Socket, view: &Arc<View>) -> io::Result<AbortHandle> {
+    let view = Arc::clone(view);
+    let task = match socket {
+        Socket::Tcp(listener) => {
+            let (stream, _) = listener.accept().await?;
+            tokio::spawn(serve_connection(stream, view))
+        }
+        Socket::Unix(listener, _) => {
+            let (stream, _) = listener.accept().await?;
+            tokio::spawn(serve_connection(stream, view))
+        }
+    };
+    Ok(task.abort_handle())
+}
+
+/// The connections, the oldest first.
+#[derive(Default)]
+struct Guests(VecDeque<AbortHandle>);
+
+impl Guests {
+    fn admit(&mut self, guest: AbortHandle) {
+        self.0.retain(|guest| !guest.is_finished());
+        if self.0.len() >= CONNECTIONS
+            && let Some(oldest) = self.0.pop_front()
+        {
+            debug!("too many connections to the admin listener; the oldest has to go");
+            oldest.abort();
+        }
+        self.0.push_back(guest);
+    }
+}
+
+async fn serve_connection<S>(stream: S, view: Arc<View>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let view = Arc::clone(&view);
+        async move { Ok::<_, Infallible>(answer(&request, &view).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match timeout(CONNECTION_DEADLINE, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!("a request to the admin listener failed: {error}"),
+        Err(_) => debug!("a request to the admin listener took too long"),
+    }
+}
+
+async fn answer(request: &Request<Incoming>, view: &Arc<View>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    if !["/healthz", "/readyz", "/status", "/metrics"].contains(&path) {
+        let text = "there are /healthz, /readyz, /status and /metrics\n";
+        return reply(StatusCode::NOT_FOUND, TEXT, text);
+    }
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        let mut refusal = reply(
+            StatusCode::METHOD_NOT_ALLOWED,
+            TEXT,
+            "GET and HEAD are answered\n",
+        );
+        let allowed = HeaderValue::from_static("GET, HEAD");
+        refusal.headers_mut().insert(ALLOW, allowed);
+        return refusal;
+    }
+    match path {
+        "/healthz" => healthz(view).await,
+        "/readyz" => readyz(view),
+        "/status" => status(view).await,
+        _ => metrics(request.headers(), view),
+    }
+}
+
+async fn healthz(view: &View) -> Response<Full<Bytes>> {
+    if view.pulse.beats().await {
+        reply(StatusCode::OK, TEXT, "ok\n")
+    } else {
+        let text = "the thread that answers lookups does not answer\n";
+        reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+    }
+}
+
+fn readyz(view: &View) -> Response<Full<Bytes>> {
+    let account = view.ledger.account();
+    if account.is_ready() {
+        return reply(StatusCode::OK, TEXT, "ok\n");
+    }
+    let lines = readiness::obstacles(&account).into_iter().map(|line| line + "\n");
+    reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines.collect::<String>())
+}
+
+async fn status(view: &Arc<View>) -> Response<Full<Bytes>> {
+    let view = Arc::clone(view);
+    let told = spawn_blocking(move || serde_json::to_string(&Status::of(&view))).await;
+    match told {
+        Ok(Ok(text)) => reply(StatusCode::OK, "application/json", text + "\n"),
+        // Neither can fail but by a mistake of ours.
+        Ok(Err(_)) | Err(_) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "this failed\n"),
+    }
+}
+
+fn metrics(headers: &HeaderMap, view: &View) -> Response<Full<Bytes>> {
+    let accepted: Vec<&str> = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let format = Format::preferred(&accepted.join(","));
+    let mut text = reply(
+        StatusCode::OK,
+        format.content_type(),
+        metrics::render(view, format),
+    );
+    text.headers_mut()
+        .insert(VARY, HeaderValue::from_static("Accept"));
+    text
+}
+
+fn reply(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut reply = Response::new(Full::new(text.into()));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}

@@ -1,0 +1,274 @@
+//! `postmapd status`: how a running server and its files are, by way of its admin listener.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, ValueEnum};
+use humantime::{format_duration, parse_rfc3339};
+
+use super::{EX_USAGE, Error};
+use crate::admin::client::{self, AdminError, Reply};
+use crate::admin::status::{FileStatus, Status as State};
+use crate::config::options::{Options, ServiceOptions};
+use crate::config::setting;
+use crate::config::{DEFAULT_ADMIN, Sources};
+use crate::diagnostic::machine::FindingObject;
+use crate::diagnostic::{Findings, Severity};
+use crate::endpoint::Address;
+use crate::reload::load;
+
+/// Ask a running server how it and its files are.
+#[derive(Args)]
+#[command(after_help = "\
+The server has to run with --admin, which is off by default. The address comes from the same flag, variable and settings \
+file as the server's; without any, 127.0.0.1:9451 is asked. It is HTTP without passwords: keep it to loopback, a UNIX \
+socket (mode, owner and group as for the others) or a private network. A health check should have the address from the \
+variable: a settings file may be wrong while the server goes on with what it had. Nothing there holds a credential, a sender or a \
+user, but paths of files and what is wrong in them.
+
+/healthz: 200 if the thread that answers lookups answers within 2 s, else 503. For liveness probes.
+
+/readyz: 200 if every file is valid, else 503 and a line for each that is not: its path, since when, and why. For alerts; \
+think twice before it decides about traffic, since a server with a wrong file goes on answering from the last good ones.
+
+/status: JSON with the fields below, which --format json prints as it came.
+
+/metrics: for Prometheus, and in the OpenMetrics format for who accepts that. Alert rules and a dashboard are in \
+contrib/prometheus and contrib/grafana.
+
+A file is valid if it was read without an error and that reading is in force. A file that is gone, or still being written, \
+stays what it was until that is believed (see reload in postmapd.toml(5)).
+
+Exit codes: 0 every file is valid; 1 some file is not; 2 usage; 69 the server cannot be reached, is no postmapd, or does \
+not answer lookups.
+
+Examples:
+  postmapd serve --admin 127.0.0.1:9451 &
+  postmapd status
+  postmapd status --alive || systemctl restart postmapd
+  postmapd status --format json | jq -r '.files[] | select(.valid | not).path'
+  curl -s http://127.0.0.1:9451/metrics
+
+Fields of /status and --format json:
+  version, started        of postmapd; when the server started
+  generation, loaded      the number of the snapshot in force; since when
+  ready                   whether every file is valid
+  files[]                 those that are read:
+    path
+    map                   relayhost or sasl; null for other files
+    digest                of the version in force: sha256: and what sha256sum
+                          prints; for files with credentials hmac-sha256: and
+                          a digest with a key that each start of the server
+                          makes anew, so that nobody can try passwords on it;
+                          null where there is no file
+    entries               of the version in force; null where it is no table
+    valid, invalid_since, problem
+  last_reload             outcome: changed, unchanged, failed; at. The reading at
+                          the start is one, too
+  last_success            when the files were last seen to be right and in force
+  findings[]              as check --format json has them, about the present files
+  errors, warnings        how many there are; not all of them are listed
+  listeners, connections  where lookups are answered; how many connections
+
+Fields of /metrics:
+  postmapd_lookups_total            map, outcome: found, not_found, cannot_tell,
+                                    refused
+  postmapd_lookup_duration_seconds  a histogram: from when a request had arrived
+                                    to when its reply was ready to be written,
+                                    with all that go out in one write
+  postmapd_protocol_errors_total    kind: length, terminator, too_long,
+                                    truncated, timeout
+  postmapd_refusals_total           reason: no_such_map, not_a_request, user,
+                                    network
+  postmapd_connections
+  postmapd_reloads_total            outcome: changed, unchanged, failed. A poll
+                                    that finds nothing new does not count
+  postmapd_reload_last_success_timestamp_seconds
+                                    as last_success; it moves with each poll
+  postmapd_snapshot_generation, postmapd_snapshot_loaded_timestamp_seconds
+  postmapd_files_valid              file: its path. 1 or 0
+  postmapd_table_entries            map
+  postmapd_build_info               version")]
+pub(super) struct Status {
+    #[command(flatten)]
+    options: Options,
+
+    #[arg(long, value_name = setting::ADMIN.value, help = help())]
+    admin: Option<String>,
+
+    /// Ask nothing but whether the server answers lookups, and print nothing if it does: for health checks
+    #[arg(long, conflicts_with = "format")]
+    alive: bool,
+
+    /// How to print
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For machines: what /status says
+    Json,
+}
+
+impl Status {
+    pub(super) fn run(self) -> Result<ExitCode, Error> {
+        let address = self.address()?;
+        if self.alive {
+            return match client::get(&address, "/healthz")? {
+                Reply { code: 200, .. } => Ok(ExitCode::SUCCESS),
+                Reply { code: 503, .. } => Err(AdminError::NotAlive { address }.into()),
+                Reply { .. } => Err(AdminError::NotAdmin { address }.into()),
+            };
+        }
+        let reply = client::get(&address, "/status")?;
+        let state = serde_json::from_slice::<State>(&reply.body);
+        let Some(state) = state.ok().filter(|_| reply.code == 200) else {
+            return Err(AdminError::NotAdmin { address }.into());
+        };
+        let mut out = anstream::stdout().lock();
+        let printed = match self.format {
+            Format::Text => print(&state, &mut out),
+            Format::Json => out.write_all(&reply.body),
+        };
+        printed
+            .and_then(|()| out.flush())
+            .map_err(Error::system("cannot print the status"))?;
+        Ok(if state.ready {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    /// Where to ask. What is wrong with other settings does not matter: the server runs on with what it had.
+    fn address(&self) -> Result<Address, Error> {
+        let mut findings = Findings::default();
+        let service = ServiceOptions::of_admin(self.admin.clone());
+        let sources = Sources::not_judged(self.options.clone(), service, &mut findings);
+        let settings = load::first_settings(&sources, &mut findings);
+        if let Some(address) = settings.admin {
+            return Ok(address);
+        }
+        let mut wrong = Findings::default();
+        let is_about_it = |code| ["bad-admin-address", "settings-unreadable"].contains(&code);
+        findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Error && is_about_it(finding.code))
+            .for_each(|finding| wrong.push(finding.clone()));
+        if wrong.errors() > 0 {
+            return Err(Error::Settings {
+                findings: wrong,
+                code: EX_USAGE,
+            });
+        }
+        Address::parse(DEFAULT_ADMIN)
+            .map_err(|_| Error::system(setting::ADMIN.about)(io::ErrorKind::InvalidInput.into()))
+    }
+}
+
+/// The help text of --admin: the same address as the server's, seen from the other side.
+fn help() -> String {
+    let variable = setting::ADMIN.variable.unwrap_or_default();
+    format!(
+        "The server's admin listener, HOST:PORT or unix:PATH [env: {variable}] [default: {DEFAULT_ADMIN}]"
+    )
+}
+
+fn print(state: &State, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "postmapd {}, started {}; generation {} is in force since {}",
+        state.version,
+        when(&state.started),
+        state.generation,
+        when(&state.loaded)
+    )?;
+    let width = state.files.iter().map(|file| file.path.chars().count()).max();
+    for file in &state.files {
+        let width = width.unwrap_or_default();
+        writeln!(out, "  {:width$}  {}", file.path, standing(file))?;
+        // Its own errors come below, as does whatever else there is to say.
+        if let Some(problem) = &file.problem
+            && !state
+                .findings
+                .iter()
+                .any(|finding| problem.contains(&finding.message))
+        {
+            writeln!(out, "    {problem}")?;
+        }
+    }
+    for finding in &state.findings {
+        writeln!(out, "{}", line(finding))?;
+    }
+    let listed = state.findings.len();
+    let all = state.errors + state.warnings;
+    if all > listed {
+        writeln!(out, "and {} findings more", all - listed)?;
+    }
+    writeln!(
+        out,
+        "last reading of the files: {}, {}",
+        state.last_reload.outcome,
+        when(&state.last_reload.at)
+    )?;
+    writeln!(
+        out,
+        "listening on {}; connections: {}",
+        state.listeners.join(", "),
+        state.connections
+    )
+}
+
+/// How a file stands, in words.
+fn standing(file: &FileStatus) -> String {
+    let what = match (file.entries, &file.digest) {
+        (Some(1), _) => "1 entry, ".to_owned(),
+        (Some(entries), _) => format!("{entries} entries, "),
+        (None, _) => String::new(),
+    };
+    match (&file.invalid_since, &file.digest) {
+        (Some(since), _) => format!("{what}NOT VALID since {}", when(since)),
+        (None, None) => format!("{what}no such file"),
+        (None, Some(_)) => format!("{what}valid"),
+    }
+}
+
+/// A finding in one line, as the log has it.
+fn line(finding: &FindingObject) -> String {
+    let mut line = finding
+        .file
+        .clone()
+        .or_else(|| finding.setting.clone())
+        .unwrap_or_default();
+    for number in [finding.line, finding.column].into_iter().flatten() {
+        line.extend([":", &number.to_string()]);
+    }
+    line.extend([": ", &finding.severity, ": ", &finding.message]);
+    if !finding.help.is_empty() {
+        line.extend(["; ", &finding.help]);
+    }
+    line
+}
+
+/// A time with how long ago it was.
+fn when(time: &str) -> String {
+    let ago = parse_rfc3339(time)
+        .ok()
+        .and_then(|time| SystemTime::now().duration_since(time).ok());
+    // A clock that is set back makes a time of the future out of one that is past.
+    let seconds = ago.unwrap_or_default().as_secs();
+    let rounded = match seconds {
+        0..3600 => seconds,
+        3600..86_400 => seconds - seconds % 60,
+        _ => seconds - seconds % 3600,
+    };
+    let time = time
+        .split_once('.')
+        .map_or(time, |(time, _)| time)
+        .trim_end_matches('Z');
+    format!("{time}Z ({} ago)", format_duration(Duration::from_secs(rounded)))
+}

@@ -1,0 +1,71 @@
+//! Digests of files, by which two of them can be told apart without being shown.
+//!
+//! Where no credential belongs, the digest is the one that sha256sum(1) prints. Of a file with credentials that would be
+//! too much: who has the digest of `@example.com user:password` can try passwords until one fits. So there it is made
+//! with a key that this process invents at its start and that never leaves it: it says whether the file has changed,
+//! and nothing else, to nobody.
+
+use std::sync::OnceLock;
+
+use hmac::{Hmac, KeyInit, Mac};
+use rustix::rand::{GetRandomFlags, getrandom};
+use sha2::{Digest, Sha256};
+
+/// The digest of a text in pieces, as `sha256:` and hexadecimal digits.
+pub fn plain<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut digest = Sha256::new();
+    pieces.into_iter().for_each(|piece| digest.update(piece));
+    written("sha256", &digest.finalize())
+}
+
+/// The digest of a text in pieces that may be a credential, as `hmac-sha256:` and hexadecimal digits. `None` where the
+/// system has no random numbers to give.
+pub fn keyed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
+    let mut digest = Hmac::<Sha256>::new_from_slice(key()?).ok()?;
+    pieces.into_iter().for_each(|piece| digest.update(piece));
+    Some(written("hmac-sha256", &digest.finalize().into_bytes()))
+}
+
+fn key() -> Option<&'static [u8]> {
+    static KEY: OnceLock<Option<[u8; 32]>> = OnceLock::new();
+    let key = KEY.get_or_init(|| {
+        let mut key = [0; 32];
+        let filled = getrandom(&mut key, GetRandomFlags::empty());
+        (filled == Ok(key.len())).then_some(key)
+    });
+    key.as_ref().map(<[u8; 32]>::as_slice)
+}
+
+fn written(kind: &str, digest: &[u8]) -> String {
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+    [kind, ":"]
+        .into_iter()
+        .flat_map(str::chars)
+        .chain(digits)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{keyed, plain};
+
+    #[test]
+    fn the_plain_digest_is_the_usual_one() {
+        // The example of FIPS 180-4.
+        let expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(plain([&b"abc"[..]]), expected);
+        assert_eq!(plain([&b"a"[..], b"", b"bc"]), expected);
+    }
+
+    #[test]
+    fn the_keyed_digest_depends_on_more_than_the_text() {
+        let digest = keyed([&b"abc"[..]]).unwrap();
+        assert_eq!(Some(&digest), keyed([&b"a"[..], b"bc"]).as_ref());
+        assert_ne!(Some(&digest), keyed([&b"abd"[..]]).as_ref());
+        let (kind, digits) = digest.split_once(':').unwrap();
+        assert_eq!((kind, digits.len()), ("hmac-sha256", 64));
+        // HMAC with an empty key, which anybody could compute.
+        assert!(!digits.starts_with("fd7adb15"));
+    }
+}

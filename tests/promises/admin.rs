@@ -1,0 +1,761 @@
+//! Promise: who watches the server is told the truth about it, in the formats that monitoring reads, and can neither
+//! disturb a lookup nor learn a credential.
+//!
+//! Oracles: promtool, the parsers of Prometheus' own client library for Python, sha256sum. That no password is told is
+//! tried in `secrets.rs`, and that a Prometheus can make use of it in `monitoring.rs`.
+
+use crate::harness::admin::{Admin, exchange};
+use crate::harness::client::{Both, Reply, Socketmap, Stream};
+use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, Setup, finish};
+use crate::harness::eventually;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const GOOD: &str = "@one.test [relay1.test]:587\n@two.test\n";
+
+fn setup() -> Setup {
+    Setup::new().relaymap(GOOD).credentials("@one.test user:pass\n")
+}
+
+/// Series with their values, as [`crate::harness::admin::Metrics::not_zero`] gives them.
+fn series<const N: usize>(expected: [(&str, &str); N]) -> Vec<(String, String)> {
+    expected
+        .into_iter()
+        .map(|(labels, value)| (labels.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn seconds_now() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64()
+}
+
+#[test]
+fn there_is_no_admin_listener_unless_one_is_asked_for() {
+    let daemon = Daemon::start(setup());
+    assert!(!daemon.log().contains("admin"), "{}", daemon.log());
+    let sockets = |path: &str| {
+        let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
+        let own: Vec<String> = open
+            .filter_map(|fd| {
+                fs::read_link(fd.ok()?.path())
+                    .ok()?
+                    .into_os_string()
+                    .into_string()
+                    .ok()
+            })
+            .collect();
+        let table = fs::read_to_string(format!("/proc/{}/net/{path}", daemon.pid())).unwrap();
+        let listening = table
+            .lines()
+            .filter(|line| line.split_whitespace().nth(3) == Some("0A"));
+        listening
+            .filter(|line| {
+                let inode = line.split_whitespace().nth(9).unwrap();
+                own.contains(&format!("socket:[{inode}]"))
+            })
+            .count()
+    };
+    assert_eq!((sockets("tcp"), sockets("tcp6")), (1, 0));
+}
+
+#[test]
+fn the_address_comes_from_the_flag_the_variable_or_the_settings_file() {
+    for setup in [
+        setup().settings("admin = \"127.0.0.1:0\"\n"),
+        setup()
+            .settings("admin = \"nonsense\"\n")
+            .env("POSTMAPD_ADMIN", "127.0.0.1:0"),
+        setup()
+            .env("POSTMAPD_ADMIN", "nonsense")
+            .arg("--admin")
+            .arg("localhost:0"),
+    ] {
+        let daemon = Daemon::start(setup);
+        assert_eq!(Admin::of(&daemon).get("/healthz").code, 200);
+    }
+    for (setup, place) in [
+        (setup().arg("--admin").arg("9451"), "--admin"),
+        (setup().env("POSTMAPD_ADMIN", "host"), "POSTMAPD_ADMIN"),
+        (setup().settings("admin = \"host:port\"\n"), "postmapd.toml:1:9"),
+    ] {
+        let refused = setup.serve_with("socketmap:inet:127.0.0.1:0");
+        assert_eq!(refused.code, Some(78));
+        let expected = format!("{place}: error: this is no address for the admin listener");
+        assert!(refused.stderr.contains(&expected), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_ends_the_start_with_69() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let refused = setup()
+        .arg("--admin")
+        .arg(&address)
+        .serve_with("socketmap:inet:127.0.0.1:0");
+    assert_eq!(refused.code, Some(69), "{}", refused.stderr);
+    assert!(
+        refused
+            .stderr
+            .contains(&format!("admin {address}: another process listens there")),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn a_unix_socket_serves_as_well_and_goes_with_the_server() {
+    let setup = setup();
+    let path = setup.root().join("admin");
+    let address = path.to_str().unwrap().to_owned();
+    let mut daemon = Daemon::start(
+        setup
+            .arg("--admin")
+            .arg(format!("unix:{address}"))
+            .arg("--socket-mode")
+            .arg("0600"),
+    );
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let told = exchange(&address, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!((told.code, told.body.as_str()), (200, "ok\n"));
+    assert!(daemon.terminate().success());
+    assert!(!path.exists());
+}
+
+#[test]
+fn every_lookup_is_counted_once_by_its_map_and_its_outcome() {
+    let setup = Admin::wanted(
+        Setup::new()
+            .relaymap("@one.test [relay1.test]:587\n@two.test\n@bad.test [relay\n")
+            .credentials("@one.test user:pass\n"),
+    );
+    let (daemon, mut clients) = Both::start(setup);
+    let admin = Admin::of(&daemon);
+    let found = Reply::found("[relay1.test]:587");
+    // Each question goes to both protocols.
+    for _ in 0..3 {
+        assert_eq!(clients.relayhost("x@one.test"), found);
+    }
+    assert_eq!(clients.relayhost("x@two.test"), Reply::NotFound);
+    assert_eq!(clients.relayhost("x@elsewhere.test"), Reply::NotFound);
+    assert!(clients.relayhost("x@bad.test").is_cannot_tell());
+    assert_eq!(clients.sasl("x@one.test"), Reply::found("user:pass"));
+    assert_eq!(clients.sasl("relay1.test"), Reply::NotFound);
+    assert!(clients.sasl("x@bad.test").is_cannot_tell());
+    // And these many go to one, in one write.
+    let many = vec![("relayhost", "x@one.test"); 100];
+    assert_eq!(clients.socketmap.ask_all(&many), vec![found; 100]);
+
+    let metrics = admin.metrics();
+    assert_eq!(
+        metrics.not_zero("postmapd_lookups_total"),
+        series([
+            ("{map=\"relayhost\",outcome=\"found\"}", "106"),
+            ("{map=\"relayhost\",outcome=\"not_found\"}", "4"),
+            ("{map=\"relayhost\",outcome=\"cannot_tell\"}", "2"),
+            ("{map=\"sasl\",outcome=\"found\"}", "2"),
+            ("{map=\"sasl\",outcome=\"not_found\"}", "2"),
+            ("{map=\"sasl\",outcome=\"cannot_tell\"}", "2"),
+        ])
+    );
+    assert_eq!(metrics.not_zero("postmapd_refusals_total"), []);
+    assert_eq!(metrics.not_zero("postmapd_protocol_errors_total"), []);
+    let count = metrics.value("postmapd_lookup_duration_seconds_count");
+    assert_eq!(count.to_string(), "118");
+    let sum = metrics.value("postmapd_lookup_duration_seconds_sum");
+    assert!(sum > 118.0 * 100e-9 && sum < 118.0, "{sum} s");
+    assert_eq!(
+        metrics
+            .value("postmapd_table_entries{map=\"relayhost\"}")
+            .to_string(),
+        "3"
+    );
+    assert_eq!(
+        metrics.value("postmapd_table_entries{map=\"sasl\"}").to_string(),
+        "1"
+    );
+}
+
+#[test]
+fn what_is_refused_or_broken_is_counted_by_why() {
+    let (daemon, mut clients) = Both::start(Admin::wanted(setup()));
+    let admin = Admin::of(&daemon);
+    for _ in 0..2 {
+        assert!(clients.socketmap.ask("nosuchmap", "x@one.test").is_refused());
+    }
+    // A sender that is not told: no label holds what a peer sent.
+    assert!(clients.socketmap.ask("CANARYMAP", "canary@one.test").is_refused());
+    let metrics = admin.metrics();
+    assert_eq!(
+        metrics.not_zero("postmapd_refusals_total"),
+        series([("{reason=\"no_such_map\"}", "3")])
+    );
+    assert_eq!(metrics.not_zero("postmapd_lookups_total"), []);
+    for (endpoint, bytes) in [
+        (0, &b"5:hello,"[..]),
+        (1, b"put x y\n"),
+        (0, b"x"),
+        (0, b"01:x,"),
+        (0, b"15:relayhost x@y.z;"),
+        (0, b"999999:"),
+        (0, b"20:relayhost"),
+        (1, b"get x@one.te"),
+    ] {
+        let mut stream = Stream::to(&daemon, endpoint);
+        stream.write_all(bytes).unwrap();
+        stream.finish_sending();
+        stream.read_until_closed();
+    }
+    let mut long = Stream::to(&daemon, 1);
+    // The server may close before all is sent.
+    let _ = long.write_all(&vec![b'x'; 40_000]);
+    long.read_until_closed();
+    let expected = series([
+        ("{kind=\"length\"}", "2"),
+        ("{kind=\"terminator\"}", "1"),
+        ("{kind=\"too_long\"}", "2"),
+        ("{kind=\"truncated\"}", "2"),
+    ]);
+    eventually(
+        || admin.metrics().not_zero("postmapd_protocol_errors_total"),
+        |errors| *errors == expected,
+    );
+    let text = admin.metrics().0;
+    assert!(
+        text.contains("postmapd_refusals_total{reason=\"not_a_request\"} 2"),
+        "{text}"
+    );
+    assert!(!text.to_lowercase().contains("canary"), "{text}");
+}
+
+#[test]
+fn connections_are_those_that_there_are() {
+    let (daemon, admin) = Admin::start(setup());
+    let connections = || admin.metrics().value("postmapd_connections").to_string();
+    assert_eq!(connections(), "0");
+    let mut clients: Vec<_> = (0..7).map(|_| Socketmap::to(&daemon, 0)).collect();
+    for client in &mut clients {
+        client.ask("relayhost", "x@one.test");
+    }
+    assert_eq!(connections(), "7");
+    assert_eq!(admin.status()["connections"], 7);
+    clients.truncate(2);
+    eventually(connections, |now| now == "2");
+}
+
+#[test]
+fn a_reading_is_told_with_what_came_of_it() {
+    let (daemon, admin) = Admin::start(setup());
+    let begun = seconds_now();
+    let status = admin.status();
+    assert_eq!(
+        (&status["version"], &status["generation"], &status["ready"]),
+        (&env!("CARGO_PKG_VERSION").into(), &1.into(), &true.into())
+    );
+    assert_eq!(status["listeners"], serde_json::json!([daemon.endpoint(0)]));
+    assert_eq!(
+        (&status["errors"], &status["findings"]),
+        (&0.into(), &serde_json::json!([]))
+    );
+    let reloads = || admin.metrics().not_zero("postmapd_reloads_total");
+    assert_eq!(reloads(), []);
+    let loaded = || {
+        admin
+            .metrics()
+            .value("postmapd_snapshot_loaded_timestamp_seconds")
+    };
+    let first = loaded();
+    assert!((begun - first).abs() < DEADLINE.as_secs_f64(), "{first}");
+    let last = || {
+        admin.status()["last_reload"]["outcome"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(last(), "changed");
+
+    daemon.replace(RELAYMAP, "@one.test [relay2.test]:587\n");
+    let changed = series([("{outcome=\"changed\"}", "1")]);
+    eventually(reloads, |now| *now == changed);
+    assert_eq!(
+        (admin.status()["generation"].as_u64(), last().as_str()),
+        (Some(2), "changed")
+    );
+    assert!(loaded() > first);
+    let second = loaded();
+
+    daemon.hangup();
+    let unchanged = series([("{outcome=\"changed\"}", "1"), ("{outcome=\"unchanged\"}", "1")]);
+    eventually(reloads, |now| *now == unchanged);
+    assert_eq!(last(), "unchanged");
+
+    daemon.replace(RELAYMAP, "@one.test [relay2.test\n");
+    let failed = series([
+        ("{outcome=\"changed\"}", "1"),
+        ("{outcome=\"unchanged\"}", "1"),
+        ("{outcome=\"failed\"}", "1"),
+    ]);
+    eventually(reloads, |now| *now == failed);
+    let status = admin.status();
+    assert_eq!(
+        (status["generation"].as_u64(), last().as_str()),
+        (Some(2), "failed")
+    );
+    assert_eq!(
+        (status["errors"].as_u64(), status["ready"].as_bool()),
+        (Some(1), Some(false))
+    );
+    let finding = &status["findings"][0];
+    assert_eq!(finding["code"], "bad-next-hop");
+    assert_eq!((&finding["line"], &finding["column"]), (&1.into(), &11.into()));
+    assert_eq!(finding["file"].as_str(), daemon.dir().join(RELAYMAP).to_str());
+    assert!((loaded() - second).abs() < f64::EPSILON);
+    let at = status["last_reload"]["at"].as_str().unwrap();
+    let at = humantime::parse_rfc3339(at)
+        .unwrap()
+        .duration_since(UNIX_EPOCH)
+        .unwrap();
+    assert!((at.as_secs_f64() - seconds_now()).abs() < DEADLINE.as_secs_f64());
+}
+
+#[test]
+fn the_files_are_seen_to_be_right_at_each_poll_and_not_while_one_is_wrong() {
+    let (daemon, admin) = Admin::start(setup().settings("[reload]\npoll = 0.02\n"));
+    let succeeded = || {
+        admin
+            .metrics()
+            .value("postmapd_reload_last_success_timestamp_seconds")
+    };
+    let first = succeeded();
+    eventually(succeeded, |now| *now > first);
+    assert_eq!(
+        admin.metrics().not_zero("postmapd_reloads_total"),
+        [],
+        "nothing was new"
+    );
+    daemon.replace(RELAYMAP, "@one.test [\n");
+    eventually(|| admin.get("/readyz").code, |code| *code == 503);
+    let last = succeeded();
+    let polls_until = seconds_now() + 0.2;
+    eventually(seconds_now, |now| *now > polls_until);
+    assert!((succeeded() - last).abs() < f64::EPSILON);
+    daemon.replace(RELAYMAP, GOOD);
+    eventually(succeeded, |now| *now > last);
+    assert_eq!(admin.get("/readyz").code, 200);
+}
+
+#[test]
+fn a_file_that_is_not_valid_is_named_with_why_and_since_when() {
+    let (daemon, admin) = Admin::start(setup());
+    let path = |name: &str| daemon.dir().join(name).to_str().unwrap().to_owned();
+    let (relay_map, credentials) = (path(RELAYMAP), path(CREDENTIALS));
+    let told = admin.get("/readyz");
+    assert_eq!((told.code, told.body.as_str()), (200, "ok\n"));
+    let valid = |file: &str| {
+        let value = admin
+            .metrics()
+            .value(&format!("postmapd_files_valid{{file=\"{file}\"}}"));
+        value.to_string()
+    };
+    assert_eq!(
+        (valid(&relay_map).as_str(), valid(&credentials).as_str()),
+        ("1", "1")
+    );
+
+    let before = seconds_now().floor();
+    daemon.replace(RELAYMAP, "@one.test [relay1.test\n@two.test [x\n");
+    eventually(|| admin.get("/readyz").code, |code| *code == 503);
+    let body = admin.get("/readyz").body;
+    let since = |body: &str| {
+        let (_, rest) = body.split_once(": not valid since ").expect("since when");
+        let (time, _) = rest.split_once(": ").expect("and why");
+        let time = humantime::parse_rfc3339(time).expect("RFC 3339");
+        time.duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+    };
+    let first = since(&body);
+    assert!(first >= before && first <= seconds_now(), "{body}");
+    let expected =
+        format!("2 errors, of which the first is: {relay_map}:1:11: error: this is not a next hop");
+    assert!(body.starts_with(&relay_map) && body.contains(&expected), "{body}");
+    assert_eq!(body.lines().count(), 1, "{body}");
+    assert_eq!(
+        (valid(&relay_map).as_str(), valid(&credentials).as_str()),
+        ("0", "1")
+    );
+
+    // The other file is right, and yet not in force; the first one has been wrong all the time.
+    let reached = seconds_now().ceil();
+    eventually(seconds_now, |now| *now > reached);
+    daemon.replace(CREDENTIALS, "@one.test user:other\n");
+    eventually(|| valid(&credentials), |valid| valid == "0");
+    let body = admin.get("/readyz").body;
+    assert_eq!(body.lines().count(), 2, "{body}");
+    assert!((since(&body) - first).abs() < f64::EPSILON, "{body}");
+    let waiting = body.lines().nth(1).unwrap();
+    assert!(
+        waiting.starts_with(&credentials)
+            && waiting.ends_with("it is not used until the other files are right"),
+        "{body}"
+    );
+    assert!(since(waiting) > first);
+
+    daemon.replace(RELAYMAP, GOOD);
+    eventually(|| admin.get("/readyz").code, |code| *code == 200);
+    assert_eq!(
+        (valid(&relay_map).as_str(), valid(&credentials).as_str()),
+        ("1", "1")
+    );
+    let mut client = Socketmap::to(&daemon, 0);
+    assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:other"));
+}
+
+#[test]
+fn a_file_that_is_as_it_was_before_a_wrong_edit_is_valid_again() {
+    let (daemon, admin) = Admin::start(setup());
+    daemon.replace(RELAYMAP, "@one.test [\n");
+    eventually(|| admin.get("/readyz").code, |code| *code == 503);
+    daemon.replace(RELAYMAP, GOOD);
+    eventually(|| admin.get("/readyz").code, |code| *code == 200);
+    let status = admin.status();
+    assert_eq!(
+        (status["generation"].as_u64(), status["errors"].as_u64()),
+        (Some(1), Some(0))
+    );
+    assert_eq!(status["last_reload"]["outcome"], "unchanged");
+}
+
+#[test]
+fn what_was_wrong_at_the_start_is_not_valid_until_it_is_mended() {
+    let setup = Setup::new().relaymap(GOOD);
+    let secret = setup.root().join("secret");
+    fs::create_dir(setup.dir().join(CREDENTIALS)).unwrap();
+    let setup = setup
+        .env("RELAY_HOST", "relay.test")
+        .env("RELAY_USER", "user")
+        .env("RELAY_PASSWORD_FILE", &secret)
+        .settings("[reload]\ngrace = 0.01\n");
+    let (daemon, admin) = Admin::start(setup);
+    let lines = || {
+        admin
+            .get("/readyz")
+            .body
+            .lines()
+            .map(ToOwned::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let told = admin.get("/readyz");
+    assert_eq!((told.code, lines().len()), (503, 2), "{}", told.body);
+    assert!(
+        told.body
+            .contains(&format!("{}: not valid since", secret.display())),
+        "{}",
+        told.body
+    );
+    assert_eq!(admin.status()["last_reload"]["outcome"], "failed");
+    assert_eq!(admin.status()["last_success"], serde_json::Value::Null);
+    assert_eq!(
+        admin
+            .metrics()
+            .value("postmapd_reload_last_success_timestamp_seconds")
+            .to_string(),
+        "0"
+    );
+    fs::write(&secret, "password\n").unwrap();
+    eventually(lines, |lines| lines.len() == 1);
+    fs::remove_dir(daemon.dir().join(CREDENTIALS)).unwrap();
+    eventually(|| admin.get("/readyz").code, |code| *code == 200);
+    let status = admin.status();
+    let files: Vec<_> = status["files"].as_array().unwrap().iter().collect();
+    assert_eq!(files.len(), 4, "{status}");
+    assert!(files.iter().all(|file| file["valid"] == true), "{status}");
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_told_for_each_table() {
+    let setup = Setup::new();
+    let folder = setup.root().join("later");
+    let (_daemon, admin) = Admin::start(setup.without_dir_flag().env("POSTMAPD_DIR", &folder));
+    let body = admin.get("/readyz").body;
+    for (line, file) in body.lines().zip([RELAYMAP, CREDENTIALS]) {
+        assert!(line.starts_with(folder.join(file).to_str().unwrap()), "{body}");
+    }
+    assert_eq!(body.lines().count(), 2, "{body}");
+}
+
+#[test]
+fn a_digest_tells_versions_apart_and_nothing_about_a_credential() {
+    let settings = "recipient_delimiter = \"+\"\n";
+    let setup = setup().settings(settings);
+    let secret = setup.root().join("secret");
+    fs::write(&secret, "password\n").unwrap();
+    let setup = setup
+        .env("RELAY_HOST", "relay.test")
+        .env("RELAY_USER", "user")
+        .env("RELAY_PASSWORD_FILE", &secret);
+    let (daemon, admin) = Admin::start(setup.clone());
+    let (_other_daemon, other) = Admin::start(setup);
+    let digest = |admin: &Admin, path: &Path| {
+        let status = admin.status();
+        let files = status["files"].as_array().unwrap();
+        let file = files.iter().find(|file| file["path"].as_str() == path.to_str());
+        file.unwrap()["digest"].as_str().unwrap().to_owned()
+    };
+    let sum = |path: &Path| {
+        let ran = finish(Command::new("sha256sum").arg(path), b"");
+        ran.stdout.split(' ').next().unwrap().to_owned()
+    };
+    for name in [RELAYMAP, "postmapd.toml"] {
+        let path = daemon.dir().join(name);
+        assert_eq!(digest(&admin, &path), format!("sha256:{}", sum(&path)));
+        assert_eq!(digest(&admin, &path), digest(&other, &path));
+    }
+    for path in [daemon.dir().join(CREDENTIALS), secret] {
+        let before = digest(&admin, &path);
+        assert!(before.starts_with("hmac-sha256:"), "{before}");
+        assert!(!before.contains(&sum(&path)));
+        assert_ne!(before, digest(&other, &path), "the key is one of each server");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("pass", "word")).unwrap();
+        eventually(|| digest(&admin, &path), |now| *now != before);
+        fs::write(&path, text).unwrap();
+        eventually(|| digest(&admin, &path), |now| *now == before);
+    }
+    // Of a version that is not in force, nothing is told.
+    let relay_map = daemon.dir().join(RELAYMAP);
+    let before = digest(&admin, &relay_map);
+    daemon.replace(RELAYMAP, "@one.test [\n");
+    eventually(|| admin.get("/readyz").code, |code| *code == 503);
+    assert_eq!(digest(&admin, &relay_map), before);
+    fs::remove_file(daemon.dir().join("postmapd.toml")).unwrap();
+}
+
+#[test]
+fn the_metrics_are_right_for_those_who_read_them_in_either_format() {
+    let setup = setup()
+        .env("RELAY_PASSWORD_FILE", "/no/\"such\\file")
+        .env("RELAY_HOST", "r.test");
+    let (daemon, admin) = Admin::start(setup);
+    Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test");
+    let text = admin.get("/metrics");
+    let open = admin.get_as("/metrics", "application/openmetrics-text; version=1.0.0");
+    assert_eq!(
+        (text.header("content-type"), open.header("content-type")),
+        (
+            Some("text/plain; version=0.0.4; charset=utf-8"),
+            Some("application/openmetrics-text; version=1.0.0; charset=utf-8")
+        )
+    );
+    assert!(
+        text.body.contains("file=\"/no/\\\"such\\\\file\""),
+        "{}",
+        text.body
+    );
+    let checked = finish(
+        Command::new("promtool").args(["check", "metrics"]),
+        text.body.as_bytes(),
+    );
+    assert_eq!(
+        (checked.code, checked.stdout.as_str(), checked.stderr.as_str()),
+        (Some(0), "", "")
+    );
+    // Both parsers of the Python library give the same series; that of OpenMetrics is the strict reference.
+    let parsed = |parser: &str, body: &str| {
+        let script = format!(
+            "import sys\n\
+             from {parser} import text_string_to_metric_families as parse\n\
+             for family in parse(sys.stdin.read()):\n  \
+               for sample in family.samples:\n    \
+                 print(family.type, sample.name, sorted(sample.labels.items()))\n"
+        );
+        let ran = finish(
+            Command::new("/usr/bin/python3").args(["-c", &script]),
+            body.as_bytes(),
+        );
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{body}");
+        assert!(ran.stdout.lines().count() > 40, "{}", ran.stdout);
+        ran.stdout
+    };
+    assert_eq!(
+        parsed("prometheus_client.parser", &text.body),
+        parsed("prometheus_client.openmetrics.parser", &open.body)
+    );
+    for cut in ["# EOF\n", "# TYPE postmapd_lookups counter\n"] {
+        assert!(open.body.contains(cut), "{}", open.body);
+    }
+    assert!(open.body.ends_with("\n# EOF\n") && !text.body.contains("EOF"));
+}
+
+#[test]
+fn only_what_there_is_can_be_asked_for_and_only_read() {
+    let (_daemon, admin) = Admin::start(setup());
+    let ask = |request: &str| exchange(&admin.address, request);
+    for path in ["/", "/metrics/", "/../etc/passwd", "/Metrics", "*", "/readyz%20"] {
+        let told = ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!(told.code, 404, "{path}");
+    }
+    assert_eq!(ask("GET /healthz?x=y HTTP/1.1\r\nHost: x\r\n\r\n").code, 200);
+    assert_eq!(ask("GET /healthz HTTP/1.0\r\n\r\n").code, 200);
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
+        let told = ask(&format!(
+            "{method} /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+        ));
+        assert_eq!(
+            (told.code, told.header("allow")),
+            (405, Some("GET, HEAD")),
+            "{method}"
+        );
+    }
+    for path in ["/healthz", "/readyz", "/status"] {
+        let head = ask(&format!("HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let get = admin.get(path);
+        assert_eq!((head.code, head.body.as_str()), (get.code, ""));
+        assert_eq!(get.header("content-length").unwrap().parse(), Ok(get.body.len()));
+        assert_eq!(
+            head.header("content-length"),
+            get.header("content-length"),
+            "{path}"
+        );
+        assert_eq!(head.header("cache-control"), Some("no-store"));
+    }
+    // One request is answered on each connection, and a body is not waited for.
+    let told = ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(
+        (told.header("connection"), told.body.as_str()),
+        (Some("close"), "ok\n")
+    );
+    let told = ask("POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+    assert_eq!(told.code, 405);
+}
+
+#[test]
+fn what_is_no_request_is_refused() {
+    let (_daemon, admin) = Admin::start(setup());
+    let many: String = ["x: y\r\n"; 100].concat();
+    for (request, codes) in [
+        ("nonsense\r\n\r\n".to_owned(), &[400][..]),
+        ("\0\0\0\0\0\0\0\0\0\0".to_owned(), &[400]),
+        ("GET /metrics HTTP/9.9\r\n\r\n".to_owned(), &[400, 505]),
+        (
+            format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000)),
+            &[400, 414, 431],
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(20_000)),
+            &[400, 431],
+        ),
+        (format!("GET / HTTP/1.1\r\n{many}\r\n"), &[400, 431]),
+    ] {
+        let mut stream = Stream::connect(&admin.address);
+        // The server may close before all is sent.
+        let _ = stream.write_all(request.as_bytes());
+        let reply = String::from_utf8(stream.read_until_closed()).unwrap();
+        let code = reply.get(9..12).and_then(|code| code.parse::<u16>().ok());
+        // A reset may have taken the reply with it.
+        assert!(
+            reply.is_empty() || codes.contains(&code.unwrap()),
+            "{request}: {reply}"
+        );
+    }
+    assert_eq!(admin.get("/healthz").code, 200);
+}
+
+#[test]
+fn peers_that_are_slow_or_many_are_dropped_and_disturb_nobody() {
+    const PEERS: usize = 300;
+    let (daemon, admin) = Admin::start(setup());
+    let mut client = Socketmap::to(&daemon, 0);
+    let found = Reply::found("[relay1.test]:587");
+    assert_eq!(client.ask("relayhost", "x@one.test"), found);
+    let descriptors = || {
+        fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
+            .unwrap()
+            .count()
+    };
+    let before = descriptors();
+    // One that says nothing, one that begins a head, one that asks and does not read, and over again.
+    let mut peers: Vec<Stream> = (0..PEERS)
+        .map(|number| {
+            let mut stream = Stream::connect(&admin.address);
+            let begin = [
+                "",
+                "GET /metrics HTTP/1.1\r\nHost:",
+                "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+            ];
+            // It may have been dropped already.
+            let _ = stream.write_all(begin[number % 3].as_bytes());
+            assert_eq!(client.ask("relayhost", "x@one.test"), found);
+            stream
+        })
+        .collect();
+    eventually(descriptors, |now| *now <= before + 33);
+    assert_eq!(admin.get("/healthz").code, 200);
+    assert_eq!(admin.metrics().value("postmapd_connections").to_string(), "1");
+    // Those that are left have seconds to say what they want, or get what they asked for.
+    let last = peers.split_off(PEERS - 6);
+    for mut peer in last {
+        let reply = String::from_utf8(peer.read_until_closed()).unwrap();
+        assert!(
+            reply.is_empty() || reply.starts_with("HTTP/1.1 200") || reply.starts_with("HTTP/1.1 408"),
+            "{reply}"
+        );
+    }
+    eventually(descriptors, |now| *now <= before + 1);
+    assert_eq!(client.ask("relayhost", "x@one.test"), found);
+}
+
+#[test]
+fn health_is_that_of_the_thread_that_answers_lookups() {
+    let (daemon, admin) = Admin::start(setup());
+    assert_eq!(admin.get("/healthz").code, 200);
+    // strace holds up the first thread alone, in each of its waits, and so nothing is wrong with any other.
+    let mut strace = Command::new("strace")
+        .args(["-qq", "-e", "trace=epoll_wait,epoll_pwait,epoll_pwait2"])
+        .args([
+            "-e",
+            "inject=epoll_wait,epoll_pwait,epoll_pwait2:delay_exit=30000000",
+        ])
+        .args(["-p", &daemon.pid().to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("strace, which tests/run-all installs");
+    eventually(|| admin.get("/healthz").code, |code| *code == 503);
+    assert!(admin.get("/healthz").body.contains("does not answer"));
+    let hung = finish(
+        daemon
+            .setup()
+            .command("status")
+            .args(["--alive", "--admin", &admin.address]),
+        b"",
+    );
+    assert_eq!(hung.code, Some(69), "{}", hung.stderr);
+    assert_eq!(admin.get("/readyz").code, 200, "the files are right");
+    assert_eq!(admin.get("/metrics").code, 200);
+    drop(strace.kill());
+    drop(strace.wait());
+    eventually(|| admin.get("/healthz").code, |code| *code == 200);
+    let begun = std::time::Instant::now();
+    assert_eq!(
+        Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test"),
+        Reply::found("[relay1.test]:587")
+    );
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn the_admin_listener_ends_with_the_server_whoever_is_connected() {
+    let (mut daemon, admin) = Admin::start(setup());
+    let mut idle = Stream::connect(&admin.address);
+    idle.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
+    assert_eq!(admin.get("/healthz").code, 200);
+    assert!(daemon.terminate().success());
+    idle.read_until_closed();
+}

@@ -1,0 +1,304 @@
+//! Promise: what contrib/prometheus and contrib/grafana say about the server is true of it.
+//!
+//! The tools are the real ones: promtool judges and tries the rules, and a Prometheus scrapes a running server and
+//! evaluates each expression of the rules and of the dashboard. For the dashboard itself there is no tool: what Grafana
+//! would not say, such as two panels in one place, is looked for here.
+
+use crate::harness::admin::{Admin, Told, exchange};
+use crate::harness::client::Socketmap;
+use crate::harness::daemon::{DEADLINE, Setup, finish};
+use crate::harness::eventually;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+fn contrib(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib").join(name)
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&fs::read_to_string(contrib("grafana/postmapd.json")).unwrap()).unwrap()
+}
+
+/// The expressions of the dashboard's panels and annotations, as Grafana would send them.
+fn expressions() -> Vec<String> {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().unwrap());
+    let annotations = dashboard["annotations"]["list"].as_array().unwrap().iter();
+    let all = targets
+        .chain(annotations)
+        .map(|own| own["expr"].as_str().unwrap());
+    all.map(|expr| {
+        expr.replace("$__rate_interval", "30s")
+            .replace("$job", ".*")
+            .replace("$instance", ".*")
+    })
+    .collect()
+}
+
+/// A Prometheus of the test's own.
+struct Prometheus {
+    child: Child,
+    address: String,
+    _data: tempfile::TempDir,
+}
+
+impl Prometheus {
+    /// Starts one that scrapes this address often, with the rules of contrib.
+    fn start(target: &str) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let config = format!(
+            "global: {{scrape_interval: 100ms, scrape_timeout: 100ms, evaluation_interval: 100ms}}\n\
+             scrape_configs: [{{job_name: postmapd, static_configs: [{{targets: [\"{target}\"]}}]}}]\n\
+             rule_files: [\"{}\"]\n",
+            contrib("prometheus/postmapd.rules.yml").display()
+        );
+        fs::write(data.path().join("prometheus.yml"), config).unwrap();
+        let flag = |name: &str, path: &str| format!("--{name}={}", data.path().join(path).display());
+        let mut child = Command::new("prometheus")
+            .arg(flag("config.file", "prometheus.yml"))
+            .arg(flag("storage.tsdb.path", "data"))
+            .arg("--web.listen-address=127.0.0.1:0")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("prometheus, which tests/run-all installs");
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut address = None;
+        for line in log.by_ref().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("msg=\"Listening on\" address=") {
+                address = Some(rest.trim().to_owned());
+            }
+            if line.contains("Server is ready") {
+                break;
+            }
+        }
+        // Somebody has to read on, or it would wait.
+        std::thread::spawn(move || log.for_each(drop));
+        Self {
+            child,
+            address: address.expect("a line that says where it listens"),
+            _data: data,
+        }
+    }
+
+    /// What its API says. HTTP/1.0, so that the reply comes in one piece.
+    fn api(&self, path: &str) -> Value {
+        let told: Told = exchange(&self.address, &format!("GET /api/v1/{path} HTTP/1.0\r\n\r\n"));
+        let said = told.json();
+        assert_eq!(said["status"], "success", "{path}: {said}");
+        said["data"].clone()
+    }
+
+    /// The result of an expression.
+    fn query(&self, expr: &str) -> Vec<Value> {
+        let mut encoded = String::new();
+        for byte in expr.bytes() {
+            write!(encoded, "%{byte:02X}").unwrap();
+        }
+        let data = self.api(&format!("query?query={encoded}"));
+        data["result"].as_array().unwrap().clone()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn promtool_finds_the_rules_right_and_each_alert_fires_when_it_should() {
+    for args in [
+        &["check", "config", "prometheus.yml"][..],
+        &["test", "rules", "postmapd.rules.test.yml"],
+    ] {
+        let ran = finish(
+            Command::new("promtool")
+                .args(args)
+                .current_dir(contrib("prometheus")),
+            b"",
+        );
+        assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    }
+    let names = |file: &str, key: &str| -> BTreeSet<String> {
+        let text = fs::read_to_string(contrib("prometheus").join(file)).unwrap();
+        let rest = text.split(key).skip(1);
+        rest.map(|rest| rest.split([' ', '\n', '}', ',']).next().unwrap().to_owned())
+            .collect()
+    };
+    let alerts = names("postmapd.rules.yml", "- alert: ");
+    assert!(alerts.len() >= 4, "{alerts:?}");
+    assert_eq!(names("postmapd.rules.test.yml", "alertname: "), alerts);
+}
+
+#[test]
+fn a_prometheus_understands_the_server_and_every_expression_says_something_of_it() {
+    let setup = Setup::new()
+        .relaymap("@one.test [relay1.test]:587\n")
+        .credentials("@one.test user:CANARY\n");
+    let (daemon, admin) = Admin::start(setup);
+    let mut client = Socketmap::to(&daemon, 0);
+    let prometheus = Prometheus::start(&admin.address);
+    let health = || prometheus.api("targets")["activeTargets"][0]["health"].clone();
+    eventually(health, |health| health == "up");
+    // It asks for OpenMetrics, and takes nothing that is not.
+    let begun = Instant::now();
+    loop {
+        client.ask("relayhost", "x@one.test");
+        let rate = prometheus.query("sum(rate(postmapd_lookups_total[30s]))");
+        if rate.first().is_some_and(|rate| rate["value"][1] != "0") {
+            break;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{rate:?}");
+    }
+    for expr in expressions() {
+        let result = prometheus.query(&expr);
+        // Nothing has changed yet, which is what the annotation is about.
+        let is_about_a_change = expr.starts_with("changes(");
+        assert_eq!(result.is_empty(), is_about_a_change, "{expr}: {result:?}");
+    }
+    let data = prometheus.api("rules");
+    let rules = data["groups"][0]["rules"].as_array().unwrap();
+    for rule in rules {
+        assert_eq!(rule["state"], "inactive", "{rule}");
+        // Without its comparison, each speaks of series that there are.
+        let (left, _) = rule["query"].as_str().unwrap().rsplit_once([' ']).unwrap();
+        let left = left.trim_end_matches(['=', '>', ' ']);
+        assert!(!prometheus.query(left).is_empty(), "{left}");
+    }
+    let health = || {
+        let data = prometheus.api("rules");
+        let rules = data["groups"][0]["rules"].as_array().unwrap().clone();
+        rules.into_iter().all(|rule| rule["health"] == "ok")
+    };
+    eventually(health, |all| *all);
+    // Types and labels are told as the contract has them.
+    let mut types = BTreeMap::new();
+    let metadata = prometheus.api("metadata");
+    for (name, told) in metadata.as_object().unwrap() {
+        types.insert(name.clone(), told[0]["type"].as_str().unwrap().to_owned());
+    }
+    let expected = [
+        ("postmapd_build_info", "gauge"),
+        ("postmapd_connections", "gauge"),
+        ("postmapd_files_valid", "gauge"),
+        ("postmapd_lookup_duration_seconds", "histogram"),
+        ("postmapd_lookups", "counter"),
+        ("postmapd_protocol_errors", "counter"),
+        ("postmapd_refusals", "counter"),
+        ("postmapd_reload_last_success_timestamp_seconds", "gauge"),
+        ("postmapd_reloads", "counter"),
+        ("postmapd_snapshot_generation", "gauge"),
+        ("postmapd_snapshot_loaded_timestamp_seconds", "gauge"),
+        ("postmapd_table_entries", "gauge"),
+    ];
+    let expected = expected.map(|(name, kind)| (name.to_owned(), kind.to_owned()));
+    assert_eq!(types, BTreeMap::from(expected));
+    let labels = prometheus.api("labels");
+    let own = ["file", "kind", "le", "map", "outcome", "reason", "version"];
+    let of_prometheus = [
+        "__name__",
+        "alertname",
+        "alertstate",
+        "severity",
+        "instance",
+        "job",
+    ];
+    for label in labels.as_array().unwrap() {
+        let label = label.as_str().unwrap();
+        assert!(own.contains(&label) || of_prometheus.contains(&label), "{label}");
+    }
+}
+
+#[test]
+fn the_labels_of_the_dashboard_are_those_of_the_server() {
+    let (_daemon, admin) = Admin::start(Setup::new().relaymap("@one.test [relay1.test]:587\n"));
+    let text = admin.metrics().0;
+    let labels_of = |metric: &str| -> BTreeSet<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(metric));
+        let labels = lines
+            .filter_map(|rest| rest.strip_prefix('{')?.split_once('}'))
+            .flat_map(|(labels, _)| {
+                labels
+                    .split(',')
+                    .map(|label| label.split('=').next().unwrap().to_owned())
+            });
+        labels.chain(["job".to_owned(), "instance".to_owned()]).collect()
+    };
+    let dashboard = dashboard();
+    let mut used = 0;
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().unwrap() {
+            let expr = target["expr"].as_str().unwrap();
+            let at = expr.find("postmapd_").expect("a metric");
+            let metric = expr[at..].split(['{', '[', ')', ' ']).next().unwrap();
+            let labels = labels_of(metric);
+            let by = expr
+                .split("by (")
+                .nth(1)
+                .map_or("", |rest| rest.split(')').next().unwrap());
+            let legend = target["legendFormat"].as_str().unwrap();
+            let shown = legend
+                .split("{{")
+                .skip(1)
+                .map(|rest| rest.split("}}").next().unwrap());
+            let by: Vec<&str> = by.split(", ").filter(|label| !label.is_empty()).collect();
+            for label in by.iter().copied().chain(shown.clone()) {
+                assert!(labels.contains(label), "{expr}: {label}");
+                used += 1;
+            }
+            // What is summed away cannot be shown.
+            assert!(
+                by.is_empty() || shown.clone().all(|label| by.contains(&label)),
+                "{expr}: {legend}"
+            );
+        }
+    }
+    assert!(used > 20, "{used}");
+}
+
+#[test]
+fn the_dashboard_has_a_place_of_its_own_for_each_panel_and_any_data_source() {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut ids = BTreeSet::new();
+    let mut cells = BTreeSet::new();
+    for panel in panels {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
+        assert!(!panel["title"].as_str().unwrap().is_empty());
+        let place = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        assert!(place("x") + place("w") <= 24, "{panel}");
+        for x in place("x")..place("x") + place("w") {
+            for y in place("y")..place("y") + place("h") {
+                assert!(cells.insert((x, y)), "two panels at {x}, {y}");
+            }
+        }
+        let references: BTreeSet<_> = panel["targets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|target| {
+                assert_eq!(target["datasource"]["uid"], "${datasource}");
+                target["refId"].as_str().unwrap()
+            })
+            .collect();
+        assert_eq!(references.len(), panel["targets"].as_array().unwrap().len());
+        assert_eq!(panel["datasource"]["uid"], "${datasource}");
+    }
+    let variables: Vec<_> = dashboard["templating"]["list"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|variable| variable["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(variables, ["datasource", "job", "instance"]);
+    assert!(panels.len() > 10);
+}

@@ -1,0 +1,143 @@
+//! Promise: `postmapd status` says how a running server is, to a person, to a script and to a health check.
+
+use crate::harness::admin::Admin;
+use crate::harness::daemon::{CREDENTIALS, Finished, RELAYMAP, Setup, finish};
+use crate::harness::eventually;
+use std::net::TcpListener;
+
+fn setup() -> Setup {
+    Setup::new()
+        .relaymap("@one.test [relay1.test]:587\n")
+        .credentials("@one.test user:CANARY\n")
+}
+
+fn status(setup: &Setup, args: &[&str]) -> Finished {
+    let ran = finish(setup.command("status").args(args), b"");
+    assert!(!format!("{ran:?}").contains("CANARY"), "{ran:?}");
+    ran
+}
+
+#[test]
+fn the_exit_code_says_whether_every_file_is_valid() {
+    let (daemon, admin) = Admin::start(setup());
+    let told = |args: &[&str]| {
+        let args: Vec<&str> = args.iter().copied().chain(["--admin", &admin.address]).collect();
+        status(&daemon.setup(), &args)
+    };
+    let well = told(&[]);
+    assert_eq!((well.code, well.stderr.as_str()), (Some(0), ""), "{well:?}");
+    let lines: Vec<&str> = well.stdout.lines().collect();
+    assert!(lines[0].starts_with(concat!("postmapd ", env!("CARGO_PKG_VERSION"), ", started ")));
+    assert!(
+        lines[0].contains("; generation 1 is in force since "),
+        "{}",
+        lines[0]
+    );
+    for (line, file) in lines[1..3].iter().zip([RELAYMAP, CREDENTIALS]) {
+        assert!(
+            line.contains(file) && line.ends_with("  1 entry, valid"),
+            "{line}"
+        );
+    }
+    assert!(
+        lines[3].starts_with("last reading of the files: changed, "),
+        "{}",
+        lines[3]
+    );
+    assert_eq!(
+        lines[4],
+        format!("listening on {}; connections: 0", daemon.endpoint(0))
+    );
+    assert_eq!(lines.len(), 5);
+
+    daemon.replace(RELAYMAP, "@one.test [relay1.test\n");
+    eventually(|| told(&[]).code, |code| *code == Some(1));
+    daemon.replace(CREDENTIALS, "@one.test user:CANARY2\n");
+    eventually(
+        || told(&[]).stdout,
+        |text| {
+            text.matches("1 entry, NOT VALID since ").count() == 2
+                && text.contains("    it is not used until the other files are right\n")
+                && text.contains(
+                    ":1:11: error: this is not a next hop: the bracket is not closed; write [host]:port",
+                )
+                && text.contains("last reading of the files: failed, ")
+        },
+    );
+    assert_eq!(told(&["--format", "json"]).code, Some(1));
+    // The server answers, as well as it can: nobody has to restart it.
+    let alive = told(&["--alive"]);
+    assert_eq!(
+        (alive.code, alive.stdout.as_str(), alive.stderr.as_str()),
+        (Some(0), "", "")
+    );
+}
+
+#[test]
+fn json_is_what_the_server_says() {
+    let (daemon, admin) = Admin::start(setup());
+    let told = status(&daemon.setup(), &["--format", "json", "--admin", &admin.address]);
+    assert_eq!(told.stdout, admin.get("/status").body);
+}
+
+#[test]
+fn the_address_comes_from_where_the_servers_comes_from() {
+    let (daemon, admin) = Admin::start(setup());
+    let by_variable = daemon.setup().env("POSTMAPD_ADMIN", &admin.address);
+    assert_eq!(status(&by_variable, &[]).code, Some(0));
+    let by_file = daemon
+        .setup()
+        .settings(format!("admin = \"{}\"\n", admin.address));
+    assert_eq!(status(&by_file, &["--alive"]).code, Some(0));
+    // What else is wrong in the settings is not its business.
+    let wrong = daemon
+        .setup()
+        .settings(format!("admin = \"{}\"\nsocket_mode = \"x\"\n", admin.address));
+    assert_eq!(status(&wrong, &["--alive"]).code, Some(0));
+    for (setup, place) in [
+        (daemon.setup().env("POSTMAPD_ADMIN", "nonsense"), "POSTMAPD_ADMIN"),
+        (
+            daemon.setup().settings("admin = \"nonsense\"\n"),
+            "postmapd.toml:1:9",
+        ),
+    ] {
+        let refused = status(&setup, &[]);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(
+            refused
+                .stderr
+                .contains(&format!("{place}: error: this is no address")),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_or_is_another_is_69() {
+    let nobody = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    for args in [
+        &["--admin", &nobody][..],
+        &["--alive", "--admin", &nobody],
+        &["--admin", "unix:/no/such"],
+    ] {
+        let ran = status(&setup(), args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(69), ""), "{ran:?}");
+        assert!(
+            ran.stderr
+                .contains("is postmapd running, and started with --admin"),
+            "{ran:?}"
+        );
+    }
+    // The listener for lookups is not this one.
+    let (daemon, _admin) = Admin::start(setup());
+    let ran = status(&daemon.setup(), &["--admin", daemon.address(0)]);
+    assert_eq!(ran.code, Some(69), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("this is not the admin listener of a postmapd"),
+        "{ran:?}"
+    );
+}
