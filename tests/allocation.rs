@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -17,10 +18,12 @@ use postmapd::address::Delimiters;
 use postmapd::answer::Map;
 use postmapd::default_relay::DefaultRelay;
 use postmapd::diagnostic::Findings;
+use postmapd::peer::{Allowed, Peer};
 use postmapd::protocol::Codec;
 use postmapd::protocol::socketmap::Socketmap;
 use postmapd::protocol::tcp_table::TcpTable;
 use postmapd::routes::{Routes, Snapshot};
+use postmapd::server::access::Visitor;
 use postmapd::server::session;
 use postmapd::server::stop::Stop;
 use postmapd::table::Table;
@@ -78,6 +81,7 @@ fn routes() -> Routes {
         ),
         default: DefaultRelay::default(),
         delimiters: Delimiters::default(),
+        allowed: Allowed::new([0, 102], []),
     })
 }
 
@@ -95,8 +99,13 @@ fn allocations<C: Codec + Send + 'static>(codec: C, exchanges: &[(String, String
         runtime.block_on(async {
             theirs.set_nonblocking(true).unwrap();
             let stream = tokio::net::UnixStream::from_std(theirs).unwrap();
+            let peer = Peer::User {
+                uid: 102,
+                address: None,
+            };
+            let visitor = Visitor::new(peer, Arc::default());
             IS_COUNTED.set(true);
-            session::serve(stream, codec, &routes(), &Stop::default()).await;
+            session::serve(stream, codec, visitor, &routes(), &Stop::default()).await;
             IS_COUNTED.set(false);
         });
     });

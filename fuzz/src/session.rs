@@ -11,10 +11,12 @@ use postmapd::address::Delimiters;
 use postmapd::answer::Map;
 use postmapd::default_relay::{DefaultRelay, Known};
 use postmapd::diagnostic::Findings;
+use postmapd::peer::{self, Allowed};
 use postmapd::protocol::socketmap::{MAX_REPLY, MAX_REQUEST, Socketmap};
 use postmapd::protocol::tcp_table::{self, TcpTable};
 use postmapd::routes::{Routes, Snapshot};
 use postmapd::secret::Secret;
+use postmapd::server::access::Visitor;
 use postmapd::server::limits::WRITE_AT;
 use postmapd::server::session::{End, serve};
 use postmapd::server::stop::Stop;
@@ -25,6 +27,17 @@ use super::input;
 use super::plain::address;
 use super::plain::framing::{self, Frame, percent_decoded};
 use super::plain::table::{self, Meaning};
+
+/// The user that may ask everything, and is the one that asks.
+const ALLOWED: u32 = 0;
+
+fn visitor() -> Visitor {
+    let peer = peer::Peer::User {
+        uid: ALLOWED,
+        address: None,
+    };
+    Visitor::new(peer, Arc::default())
+}
 
 /// The first line says how, and the rest is what the peer sends. In the first line stand
 ///
@@ -128,8 +141,10 @@ impl Plan {
             .build()
             .unwrap();
         let end = match self.protocol {
-            Protocol::Socketmap => runtime.block_on(serve(&mut peer, Socketmap, &routes, &stop)),
-            Protocol::TcpTable(map) => runtime.block_on(serve(&mut peer, TcpTable::new(map), &routes, &stop)),
+            Protocol::Socketmap => runtime.block_on(serve(&mut peer, Socketmap, visitor(), &routes, &stop)),
+            Protocol::TcpTable(map) => {
+                runtime.block_on(serve(&mut peer, TcpTable::new(map), visitor(), &routes, &stop))
+            }
         };
         let (expected, is_broken) = self.expected(stream);
         match end {
@@ -300,6 +315,7 @@ impl Plan {
             ),
         };
         Snapshot {
+            allowed: Allowed::new([ALLOWED], []),
             generation: 1,
             relay_map: Arc::clone(&tables.relay_map.table),
             credentials: Arc::clone(&tables.credentials.table),

@@ -16,7 +16,6 @@ use super::{EX_CONFIG, Error};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
 use crate::diagnostic::{Findings, Severity};
-use crate::endpoint::Address;
 use crate::reload::{Keeper, load};
 use crate::routes::Routes;
 use crate::server::stop::Stop;
@@ -85,14 +84,6 @@ async fn serve(sources: Sources, settings: Settings, said: &Findings) -> Result<
         .map_err(Error::system("cannot start the thread that reads the files"))?;
 
     for listener in &listeners {
-        if let Address::Inet(host, _) = &listener.endpoint.address
-            && !host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        {
-            warn!(
-                "{} can be reached from other hosts, and whoever reaches it can ask for passwords",
-                listener.endpoint
-            );
-        }
         info!("listening on {}", listener.endpoint);
     }
     let stop = Stop::default();

@@ -310,6 +310,7 @@ impl Reading {
                 credentials,
                 default,
                 delimiters: settings.delimiters.clone(),
+                allowed: settings.allowed.clone(),
             },
             settings,
             findings,

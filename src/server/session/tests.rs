@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -14,10 +15,12 @@ use crate::address::Delimiters;
 use crate::answer::Map;
 use crate::default_relay::DefaultRelay;
 use crate::diagnostic::Findings;
+use crate::peer::{Allowed, Peer as Who};
 use crate::protocol::socketmap::Socketmap;
 use crate::protocol::tcp_table::TcpTable;
 use crate::protocol::{Codec, netstring};
 use crate::routes::{Routes, Snapshot};
+use crate::server::access::Visitor;
 use crate::server::limits::{REQUEST_DEADLINE, WRITE_AT};
 use crate::server::stop::Stop;
 use crate::table::Table;
@@ -61,6 +64,13 @@ impl AsyncWrite for Peer {
     }
 }
 
+/// The user that may ask everything.
+const ALLOWED: u32 = 1;
+
+fn visitor(uid: u32) -> Visitor {
+    Visitor::new(Who::User { uid, address: None }, Arc::default())
+}
+
 fn routes() -> Routes {
     let text = b"@one.test [relay]:587\n@none.test\n@wrong.test [\n"
         .to_vec()
@@ -71,6 +81,7 @@ fn routes() -> Routes {
         credentials: Table::empty(Map::Sasl).into(),
         default: DefaultRelay::default(),
         delimiters: Delimiters::default(),
+        allowed: Allowed::new([ALLOWED], []),
     })
 }
 
@@ -84,7 +95,13 @@ fn exchange(codec: impl Codec, pieces: impl IntoIterator<Item = Vec<u8>>) -> (Ve
         .enable_time()
         .build()
         .unwrap();
-    let end = runtime.block_on(serve(&mut peer, codec, &routes(), &Stop::default()));
+    let end = runtime.block_on(serve(
+        &mut peer,
+        codec,
+        visitor(ALLOWED),
+        &routes(),
+        &Stop::default(),
+    ));
     (peer.got, end)
 }
 
@@ -207,7 +224,11 @@ fn with_clock<F: Future<Output = ()>>(client: impl FnOnce(DuplexStream) -> F) ->
     runtime.block_on(async {
         let (ours, theirs) = tokio::io::duplex(1000);
         let (routes, stop) = (routes(), Stop::default());
-        tokio::join!(serve(theirs, Socketmap, &routes, &stop), client(ours)).0
+        tokio::join!(
+            serve(theirs, Socketmap, visitor(ALLOWED), &routes, &stop),
+            client(ours)
+        )
+        .0
     })
 }
 
