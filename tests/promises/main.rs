@@ -10,6 +10,7 @@
     reason = "a test that cannot go on must fail, loudly and at the line where it happened"
 )]
 
+mod access;
 mod bench_command;
 mod check_command;
 mod costs;
@@ -35,4 +36,5 @@ mod same_as_postmap;
 mod search;
 mod secrets;
 mod settings;
+mod sockets;
 mod three_answers;

@@ -88,7 +88,8 @@ impl Access {
         if allowed.may_connect(peer) {
             return Some(visitor);
         }
-        debug!(%client, "closed: {}", self.refusals.reason(peer));
+        let reason = self.refusals.reason(peer);
+        debug!(%client, "closed: {reason}");
         None
     }
 
