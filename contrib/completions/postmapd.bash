@@ -513,7 +513,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__postconf)
-            opts="-c -h -V --dir --config --recipient-delimiter --listen --socket-owner --socket-group --socket-mode --server --commands --docker-mailserver --check --strict --format --help --version"
+            opts="-c -h -V --dir --config --recipient-delimiter --listen --allow-users --allow-networks --socket-owner --socket-group --socket-mode --server --commands --docker-mailserver --check --strict --format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -532,6 +532,14 @@ _postmapd() {
                     return 0
                     ;;
                 --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow-users)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow-networks)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -903,7 +911,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__serve)
-            opts="-h -V --dir --config --recipient-delimiter --listen --socket-owner --socket-group --socket-mode --log --log-format --help --version"
+            opts="-h -V --dir --config --recipient-delimiter --listen --allow-users --allow-networks --socket-owner --socket-group --socket-mode --log --log-format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -922,6 +930,14 @@ _postmapd() {
                     return 0
                     ;;
                 --listen)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow-users)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow-networks)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

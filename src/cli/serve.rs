@@ -29,6 +29,9 @@ SIGHUP reads the files again at once. SIGTERM and SIGINT answer what was asked, 
 The default relay comes from RELAY_HOST, RELAY_PORT, RELAY_USER and RELAY_PASSWORD, and from DEFAULT_RELAY_HOST. \
 Each may stand in the file that a variable of its name with _FILE behind it names.
 
+Whoever can connect may ask relayhost. Passwords are answered to allowed users alone, who are known on UNIX sockets and on \
+loopback TCP; other hosts have to be in an allowed network, or are hung up on. A refusal is PERM and says why.
+
 Example:
   postmapd serve --dir /etc/postmapd --listen socketmap:inet:127.0.0.1:10451
   postmap -q someone@example.com socketmap:inet:127.0.0.1:10451:relayhost")]

@@ -2,10 +2,10 @@
 //!
 //! The clients are threads that have become another user, or have moved into another network namespace.
 
-use std::fs;
-use std::io::Write as _;
+use std::io::{BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::{fmt, fs};
 
 use crate::harness::client::{Reply, Socketmap, Stream, TcpTable, framed};
 use crate::harness::daemon::{Daemon, SETTINGS, Setup, finish};
@@ -40,38 +40,73 @@ fn everywhere(setup: Setup) -> Setup {
         .arg("0666")
 }
 
-/// The ways to it: each with what `relayhost` and `sasl` are asked through.
-fn ways(daemon: &Daemon) -> Vec<(String, Box<dyn Fn(&str) -> Reply + Send + Sync>)> {
-    let port = |n: usize| daemon.address(n).rsplit_once(':').unwrap().1.to_owned();
+/// A way to it.
+enum Way {
+    Socketmap(String),
+    TcpTable { relayhost: String, sasl: String },
+}
+
+impl Way {
+    /// Asks on a connection of its own.
+    fn ask(&self, map: &str) -> Reply {
+        let connect = |address: &str| Stream::connect(address);
+        match self {
+            Self::Socketmap(address) => Socketmap {
+                stream: connect(address),
+            }
+            .ask(map, SENDER),
+            Self::TcpTable { relayhost, sasl } => TcpTable {
+                stream: BufReader::new(connect(if map == "sasl" { sasl } else { relayhost })),
+            }
+            .ask(SENDER),
+        }
+    }
+
+    /// What both maps say.
+    fn ask_both(&self) -> [Reply; 2] {
+        ["relayhost", "sasl"].map(|map| self.ask(map))
+    }
+
+    fn is_unix(&self) -> bool {
+        matches!(self, Self::Socketmap(address) if address.starts_with('/'))
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socketmap(address) => write!(f, "socketmap at {address}"),
+            Self::TcpTable { sasl, .. } => write!(f, "tcp_table at {sasl}"),
+        }
+    }
+}
+
+/// The port of the n-th endpoint.
+fn port(daemon: &Daemon, n: usize) -> &str {
+    daemon.address(n).rsplit_once(':').unwrap().1
+}
+
+/// All ways to one that listens [`everywhere`].
+fn ways(daemon: &Daemon) -> Vec<Way> {
     let socketmaps = [
         daemon.address(0).to_owned(),
         daemon.address(1).to_owned(),
         // A socket for IPv6 and IPv4 hears of an IPv4 client by its IPv4-mapped address.
-        format!("127.0.0.1:{}", port(2)),
-        format!("[::1]:{}", port(2)),
-        format!("[::ffff:127.0.0.1]:{}", port(2)),
-        format!("[::ffff:127.0.0.1]:{}", port(0)),
+        format!("127.0.0.1:{}", port(daemon, 2)),
+        format!("[::1]:{}", port(daemon, 2)),
+        format!("[::ffff:127.0.0.1]:{}", port(daemon, 2)),
+        format!("[::ffff:127.0.0.1]:{}", port(daemon, 0)),
         daemon.address(3).to_owned(),
     ];
-    let mut ways: Vec<(String, Box<dyn Fn(&str) -> Reply + Send + Sync>)> = Vec::new();
-    for address in socketmaps {
-        let name = address.clone();
-        let ask = move |map: &str| {
-            let stream = Stream::connect(&address);
-            Socketmap { stream }.ask(map, SENDER)
-        };
-        ways.push((name, Box::new(ask)));
-    }
-    let [sasl, relayhost] = [4, 5].map(|n| daemon.address(n).to_owned());
-    let ask = move |map: &str| {
-        let stream = Stream::connect(if map == "sasl" { &sasl } else { &relayhost });
-        TcpTable {
-            stream: std::io::BufReader::new(stream),
-        }
-        .ask(SENDER)
+    let tcp_table = Way::TcpTable {
+        sasl: daemon.address(4).to_owned(),
+        relayhost: daemon.address(5).to_owned(),
     };
-    ways.push(("tcp_table".to_owned(), Box::new(ask)));
-    ways
+    socketmaps
+        .into_iter()
+        .map(Way::Socketmap)
+        .chain([tcp_table])
+        .collect()
 }
 
 /// The reason of a refusal, in whichever words the protocol has for it.
@@ -84,8 +119,8 @@ fn refusal(reply: &Reply) -> &str {
 
 #[track_caller]
 fn expect_allowed(daemon: &Daemon, uid: u32) {
-    for (way, ask) in ways(daemon) {
-        let replies = as_user(uid, || ["relayhost", "sasl"].map(&ask));
+    for way in ways(daemon) {
+        let replies = as_user(uid, || way.ask_both());
         let expected = [Reply::found(NEXT_HOP), Reply::found(CREDENTIALS)];
         assert_eq!(replies, expected, "user {uid} over {way}");
     }
@@ -93,12 +128,12 @@ fn expect_allowed(daemon: &Daemon, uid: u32) {
 
 #[track_caller]
 fn expect_refused(daemon: &Daemon, uid: u32, words: &[&str]) {
-    for (way, ask) in ways(daemon) {
-        let [relayhost, sasl] = as_user(uid, || ["relayhost", "sasl"].map(&ask));
+    for way in ways(daemon) {
+        let [relayhost, sasl] = as_user(uid, || way.ask_both());
         assert_eq!(relayhost, Reply::found(NEXT_HOP), "user {uid} over {way}");
         assert_eq!(
             sasl.is_refused(),
-            way != "tcp_table",
+            matches!(way, Way::Socketmap(_)),
             "user {uid} over {way}: {sasl:?}"
         );
         let reason = refusal(&sasl);
@@ -215,11 +250,10 @@ fn wait_for_answers(daemon: &Daemon, count: usize) {
 fn a_client_that_asks_and_is_gone_before_it_is_accepted_is_never_taken_for_root() {
     const CLIENTS: usize = 20;
     let daemon = Daemon::start(everywhere(setup()).env("POSTMAPD_LOG", "debug"));
-    let port = |n: usize| daemon.address(n).rsplit_once(':').unwrap().1.to_owned();
     let addresses = [
         daemon.address(0).to_owned(),
         daemon.address(1).to_owned(),
-        format!("127.0.0.1:{}", port(2)),
+        format!("127.0.0.1:{}", port(&daemon, 2)),
     ];
     // Nothing is accepted before they have all closed. The kernel says user 0 of such a socket.
     daemon.signal("STOP");
@@ -302,9 +336,9 @@ fn a_refusal_is_logged_once_a_peer() {
     let daemon = Daemon::start(everywhere(setup()));
     let (nobody, other) = (uid_of("nobody"), uid_of("daemon"));
     for uid in [nobody, other, nobody, other] {
-        for (_, ask) in ways(&daemon) {
+        for way in ways(&daemon) {
             for _ in 0..3 {
-                refusal(&as_user(uid, || ask("sasl")));
+                refusal(&as_user(uid, || way.ask("sasl")));
             }
         }
     }
@@ -337,7 +371,7 @@ fn expect_closed(address: &str) {
 
 /// The addresses of a listener on every address, as seen from the other end of the cable.
 fn over_the_cable(daemon: &Daemon) -> [String; 2] {
-    let port = daemon.address(0).rsplit_once(':').unwrap().1;
+    let port = port(daemon, 0);
     [format!("192.0.2.1:{port}"), format!("[2001:db8::1]:{port}")]
 }
 
@@ -368,7 +402,7 @@ fn another_host_is_hung_up_on_unless_its_network_is_allowed_and_then_gets_everyt
         networks.near(ROOT, || expect_closed(address));
     }
     // Who comes over loopback is known as ever.
-    let port = daemon.address(0).rsplit_once(':').unwrap().1;
+    let port = port(&daemon, 0);
     for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
         let ask = || {
             Socketmap {
@@ -449,10 +483,10 @@ fn where_the_kernel_does_not_say_who_connects_over_tcp_nobody_gets_credentials_t
     let daemon = Daemon::start(everywhere(setup()).within(words.split(' ')));
     let said = daemon.wait_for_log(|line| line.contains("sock_diag"));
     assert!(said.contains("WARN") && said.contains("UNIX socket"), "{said}");
-    for (way, ask) in ways(&daemon) {
-        assert_eq!(ask("relayhost"), Reply::found(NEXT_HOP), "{way}");
-        let sasl = ask("sasl");
-        if way.starts_with('/') {
+    for way in ways(&daemon) {
+        let [relayhost, sasl] = way.ask_both();
+        assert_eq!(relayhost, Reply::found(NEXT_HOP), "{way}");
+        if way.is_unix() {
             assert_eq!(sasl, Reply::found(CREDENTIALS), "{way}");
         } else {
             let reason = refusal(&sasl);

@@ -12,7 +12,7 @@
 //! - [`refusals`]: what is said to whoever is refused, and to the log.
 
 pub mod refusals;
-mod sock_diag;
+pub mod sock_diag;
 
 use std::io;
 use std::net::SocketAddr;
