@@ -235,6 +235,30 @@ fn a_name_that_is_not_known_or_a_network_that_is_none_is_refused_at_the_start_wi
     }
 }
 
+/// How many sockets that were connected to these addresses the kernel says to be root's, because they are nobody's.
+fn ownerless(addresses: &[String]) -> usize {
+    let port = |address: &str| address.rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
+    let ends: Vec<_> = addresses
+        .iter()
+        .map(|address| format!(":{:04X}", port(address)))
+        .collect();
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap());
+    let is_ownerless = |line: &&str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let (remote, state, uid, inode) = (fields[2], fields[3], fields[7], fields[9]);
+        // FIN_WAIT2 or TIME_WAIT
+        ends.iter().any(|end| remote.ends_with(end))
+            && ["05", "06"].contains(&state)
+            && uid == "0"
+            && inode == "0"
+    };
+    tables
+        .iter()
+        .flat_map(|table| table.lines().skip(1))
+        .filter(is_ownerless)
+        .count()
+}
+
 /// Waits until the server has read what it was sent, and has answered.
 fn wait_for_answers(daemon: &Daemon, count: usize) {
     let answered = |daemon: &Daemon| {
@@ -263,6 +287,7 @@ fn a_client_that_asks_and_is_gone_before_it_is_accepted_is_never_taken_for_root(
             client.write_all(&framed(&format!("sasl {SENDER}"))).unwrap();
         }
     });
+    eventually(|| ownerless(&addresses), |count| *count == CLIENTS);
     daemon.signal("CONT");
     wait_for_answers(&daemon, CLIENTS);
     assert!(!daemon.log().contains("outcome"), "{}", daemon.log());
