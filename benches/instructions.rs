@@ -1,4 +1,4 @@
-//! How many instructions a lookup takes: decode, fold, search and encode, without the kernel.
+//! How many instructions a lookup takes: decode, see who asks, fold, search and encode, without the kernel.
 //!
 //! `cargo bench --bench instructions` counts them under valgrind, which gives nearly the same figure on every machine,
 //! however busy. `-- --check` compares with benches/instructions.txt and fails where one has grown by more than 5 %;
@@ -24,6 +24,7 @@ use postmapd::answer::{Answer, Map};
 use postmapd::counters::Counters;
 use postmapd::default_relay::DefaultRelay;
 use postmapd::diagnostic::Findings;
+use postmapd::peer::{Allowed, Peer};
 use postmapd::protocol::socketmap::Socketmap;
 use postmapd::protocol::tcp_table::TcpTable;
 use postmapd::protocol::{Asked, Codec, Reply};
@@ -216,6 +217,10 @@ fn run(name: &str, lookups: &str) -> Result<()> {
 fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
     let requests: Vec<String> = (0..1000).map(|n| request(case, &(case.key)(n * 7))).collect();
     let snapshot = snapshot();
+    let peer = Peer::User {
+        uid: 102,
+        address: "127.0.0.1".parse().ok(),
+    };
     let mut keys = SenderKeys::default();
     // Without the clock, as it is without an admin listener.
     let counters = Counters::default();
@@ -229,6 +234,9 @@ fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
             return Err("a request is not taken whole".into());
         }
         let mut batch = counters.batch();
+        if !snapshot.allowed.may_ask(map, peer) {
+            return Err("the peer is refused".into());
+        }
         let answer = snapshot.answer(map, key, &mut keys);
         batch.answered(map, &answer);
         if matches!(answer, Answer::Found(_)) != case.found {
@@ -272,5 +280,6 @@ fn snapshot() -> Snapshot {
         credentials: table(Map::Sasl, credentials),
         default: DefaultRelay::default(),
         delimiters: Delimiters::default(),
+        allowed: Allowed::new([0, 102], []),
     }
 }

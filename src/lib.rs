@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A [`server::session`] reads what has arrived into one buffer. A decoder of [`protocol`] cuts requests out of
-//! it: a map and a key, nothing else. The session takes the present [`routes::Snapshot`] once for all of them.
+//! it: a map and a key, nothing else. The session takes the present [`routes::Snapshot`] once for all of them, and
+//! asks it first whether the peer, which was recognised when it connected ([`server::access`]), may ask this map.
 //! The snapshot turns the key into the keys that Postfix would have tried on a `hash:` table
 //! ([`address::SenderKeys`]), finds the entry ([`table::Table`]) and says one of three things
 //! ([`answer::Answer`]): found, not found, cannot tell. The encoder of the same protocol appends the reply, and
@@ -59,6 +60,7 @@
 //! | 1 | [`table`] | the grammar of the two files, the text in blocks and its compact index, and edits of the text |
 //! | 1 | [`replace_file`] | a file, locked, changed and replaced whole, or left as it was |
 //! | 1 | [`default_relay`] | the next hop and the credentials of senders without an entry |
+//! | 1 | [`peer`] | who asks, and who may |
 //! | 1 | [`protocol`] | socketmap and tcp_table as codecs over bytes: no socket, no clock |
 //! | 2 | [`counters`] | what the server counts while it answers |
 //! | 2 | [`config`] | flags, environment, `postmapd.toml` and secret files, checked |
@@ -81,7 +83,7 @@
 //! 2. A sender's next hop and credentials come from one snapshot.
 //! 3. No reload touches a connection, and an idle connection is never closed.
 //! 4. A bad file never replaces a good one.
-//! 5. A credential is never printed except as the answer to whoever asks for it.
+//! 5. A credential is never printed except as the answer to whoever asks for it and may ([`peer`]).
 //! 6. No peer can hurt another: what a peer can make the server hold, wait for or repeat has a limit
 //!    ([`server::limits`]).
 
@@ -103,6 +105,7 @@ pub mod explain;
 pub mod import;
 pub mod memory;
 pub mod nexthop;
+pub mod peer;
 pub mod postfix;
 pub mod printable;
 pub mod protocol;

@@ -19,6 +19,7 @@ use arc_swap::{ArcSwap, Guard};
 use crate::address::{Delimiters, SenderKeys};
 use crate::answer::{Answer, Map, Value};
 use crate::default_relay::DefaultRelay;
+use crate::peer::Allowed;
 use crate::table::{Hit, Table};
 
 /// Everything that answers, as of one moment.
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub default: DefaultRelay,
     /// What begins an address extension.
     pub delimiters: Delimiters,
+    /// Who may ask. The answers here are for whoever asks; the server looks first.
+    pub allowed: Allowed,
 }
 
 impl Snapshot {
@@ -134,6 +137,7 @@ mod tests {
     use crate::answer::{Answer, Map, Reason};
     use crate::default_relay::{DefaultRelay, Known};
     use crate::diagnostic::Findings;
+    use crate::peer::Allowed;
     use crate::secret::Secret;
     use crate::table::Table;
 
@@ -152,6 +156,7 @@ mod tests {
             credentials: build(Map::Sasl, credentials).into(),
             default,
             delimiters: Delimiters::default(),
+            allowed: Allowed::default(),
         }
     }
 

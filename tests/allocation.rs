@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -18,10 +19,12 @@ use postmapd::answer::Map;
 use postmapd::counters::Counters;
 use postmapd::default_relay::DefaultRelay;
 use postmapd::diagnostic::Findings;
+use postmapd::peer::{Allowed, Peer};
 use postmapd::protocol::Codec;
 use postmapd::protocol::socketmap::Socketmap;
 use postmapd::protocol::tcp_table::TcpTable;
 use postmapd::routes::{Routes, Snapshot};
+use postmapd::server::access::Visitor;
 use postmapd::server::session;
 use postmapd::server::stop::Stop;
 use postmapd::table::Table;
@@ -79,6 +82,7 @@ fn routes() -> Routes {
         ),
         default: DefaultRelay::default(),
         delimiters: Delimiters::default(),
+        allowed: Allowed::new([0, 102], []),
     })
 }
 
@@ -96,9 +100,14 @@ fn allocations<C: Codec + Send + 'static>(codec: C, exchanges: &[(String, String
         runtime.block_on(async {
             theirs.set_nonblocking(true).unwrap();
             let stream = tokio::net::UnixStream::from_std(theirs).unwrap();
+            let peer = Peer::User {
+                uid: 102,
+                address: None,
+            };
+            let visitor = Visitor::new(peer, Arc::default());
             IS_COUNTED.set(true);
             let counters = Counters::timed();
-            session::serve(stream, codec, &routes(), &counters, &Stop::default()).await;
+            session::serve(stream, codec, visitor, &routes(), &counters, &Stop::default()).await;
             IS_COUNTED.set(false);
         });
     });

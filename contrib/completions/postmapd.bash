@@ -533,7 +533,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__postconf)
-            opts="-c -h -V --dir --config --recipient-delimiter --listen --admin --socket-owner --socket-group --socket-mode --server --commands --docker-mailserver --check --strict --format --help --version"
+            opts="-c -h -V --dir --config --recipient-delimiter --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --server --commands --docker-mailserver --check --strict --format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -556,6 +556,14 @@ _postmapd() {
                     return 0
                     ;;
                 --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow-users)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow-networks)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -927,7 +935,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__serve)
-            opts="-h -V --dir --config --recipient-delimiter --listen --admin --socket-owner --socket-group --socket-mode --log --log-format --help --version"
+            opts="-h -V --dir --config --recipient-delimiter --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --log --log-format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -950,6 +958,14 @@ _postmapd() {
                     return 0
                     ;;
                 --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow-users)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow-networks)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -108,9 +108,28 @@ A key that is not known is an error, as is a value that is wrong: the server doe
 with what it had.
 "#;
 
-const TAIL: &str = r#".SH EXAMPLE
+const TAIL: &str = r#".SH "WHO MAY ASK"
+The map relayhost is for whoever may connect, and sasl for allowed peers.
+A peer on a UNIX socket is known by its user, and so is one on TCP from 127.0.0.0/8 or ::1, where the kernel says whose
+the connection is; the user has to be in
+.BR allow_users .
+A peer from any other address, one of this host included, has to be in
+.BR allow_networks ,
+or its connection is closed; if it is, it may ask everything.
+.PP
+A refused request is answered with PERM (400 over tcp_table), which names the user or the address and the setting;
+Postfix logs it and keeps the mail.
+The log of postmapd has each refused peer once a day; of IPv6 hosts, each /64.
+.PP
+Users are looked up when the settings are read.
+The number of a user is always right, also of one that only another container has a name for.
+A user whom the user namespace of the server does not know has the number 65534, as nobody has: that number should not be
+allowed.
+A user whom the kernel does not name is not allowed.
+.SH EXAMPLE
 .EX
 listen = ["socketmap:unix:/var/spool/postfix/postmapd/socketmap", "tcp:127.0.0.1:10452:relayhost"]
+allow_users = ["root", "postfix", 1001]
 recipient_delimiter = "+-"
 
 [reload]

@@ -12,10 +12,12 @@ use postmapd::answer::Map;
 use postmapd::counters::Counters;
 use postmapd::default_relay::{DefaultRelay, Known};
 use postmapd::diagnostic::Findings;
+use postmapd::peer::{self, Allowed};
 use postmapd::protocol::socketmap::{MAX_REPLY, MAX_REQUEST, Socketmap};
 use postmapd::protocol::tcp_table::{self, TcpTable};
 use postmapd::routes::{Routes, Snapshot};
 use postmapd::secret::Secret;
+use postmapd::server::access::Visitor;
 use postmapd::server::limits::WRITE_AT;
 use postmapd::server::session::{End, serve};
 use postmapd::server::stop::Stop;
@@ -26,6 +28,17 @@ use super::input;
 use super::plain::address;
 use super::plain::framing::{self, Frame, percent_decoded};
 use super::plain::table::{self, Meaning};
+
+/// The user that may ask everything, and is the one that asks.
+const ALLOWED: u32 = 0;
+
+fn visitor() -> Visitor {
+    let peer = peer::Peer::User {
+        uid: ALLOWED,
+        address: None,
+    };
+    Visitor::new(peer, Arc::default())
+}
 
 /// The first line says how, and the rest is what the peer sends. In the first line stand
 ///
@@ -129,10 +142,17 @@ impl Plan {
             .build()
             .unwrap();
         let end = match self.protocol {
-            Protocol::Socketmap => runtime.block_on(serve(&mut peer, Socketmap, &routes, &counters, &stop)),
-            Protocol::TcpTable(map) => {
-                runtime.block_on(serve(&mut peer, TcpTable::new(map), &routes, &counters, &stop))
+            Protocol::Socketmap => {
+                runtime.block_on(serve(&mut peer, Socketmap, visitor(), &routes, &counters, &stop))
             }
+            Protocol::TcpTable(map) => runtime.block_on(serve(
+                &mut peer,
+                TcpTable::new(map),
+                visitor(),
+                &routes,
+                &counters,
+                &stop,
+            )),
         };
         let (expected, is_broken) = self.expected(stream);
         match end {
@@ -303,6 +323,7 @@ impl Plan {
             ),
         };
         Snapshot {
+            allowed: Allowed::new([ALLOWED], []),
             generation: 1,
             relay_map: Arc::clone(&tables.relay_map.table),
             credentials: Arc::clone(&tables.credentials.table),

@@ -325,6 +325,7 @@ mod tests {
     use crate::bench::tally::Outcome;
     use crate::default_relay::DefaultRelay;
     use crate::diagnostic::Findings;
+    use crate::peer::Allowed;
     use crate::routes::Snapshot;
     use crate::table::Table;
 
@@ -345,6 +346,7 @@ mod tests {
             credentials: build(Map::Sasl, credentials),
             default: DefaultRelay::default(),
             delimiters: Delimiters::default(),
+            allowed: Allowed::default(),
         }
     }
 

@@ -58,9 +58,13 @@ pub fn why(code: &str) -> Option<&'static str> {
             "credentials that are not whole are of no use to the relay, and its refusal bounces the mail"
         }
         "aws-ses" | "variable-ignored" | "unknown-variable" => "what it says has no effect",
+        "nobody-allowed" => {
+            "Postfix is hung up on there, and keeps all mail that needs an answer in its queue"
+        }
         "bad-endpoint"
         | "bad-admin-address"
         | "no-such-user"
+        | "bad-network"
         | "bad-socket-mode"
         | "bad-recipient-delimiter"
         | "bad-log-setting"

@@ -36,6 +36,9 @@ SIGHUP reads the files again at once. SIGTERM and SIGINT answer what was asked, 
 The default relay comes from RELAY_HOST, RELAY_PORT, RELAY_USER and RELAY_PASSWORD, and from DEFAULT_RELAY_HOST. \
 Each may stand in the file that a variable of its name with _FILE behind it names.
 
+Whoever can connect may ask relayhost. Passwords are answered to allowed users alone, who are known on UNIX sockets and on \
+loopback TCP; other hosts have to be in an allowed network, or are hung up on. A refusal is PERM and says why.
+
 --admin tells health, status and metrics over HTTP; postmapd-status(1) says what.
 
 Example:
@@ -99,14 +102,6 @@ async fn serve(sources: Sources, settings: Settings, said: &Findings) -> Result<
         .map_err(Error::system("cannot start the thread that reads the files"))?;
 
     for listener in &listeners {
-        if let Address::Inet(host, _) = &listener.endpoint.address
-            && !host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        {
-            warn!(
-                "{} can be reached from other hosts, and whoever reaches it can ask for passwords",
-                listener.endpoint
-            );
-        }
         info!("listening on {}", listener.endpoint);
     }
     let counters = Arc::new(if admin_sockets.is_empty() {

@@ -4,6 +4,8 @@
 //! listen = ["socketmap:inet:127.0.0.1:10451", "tcp:127.0.0.1:10452:relayhost"]
 //! admin = "127.0.0.1:9451"
 //! recipient_delimiter = "+"
+//! allow_users = ["root", "postfix", 1001]
+//! allow_networks = ["192.0.2.0/24"]
 //! socket_owner = "root"
 //! socket_group = "postfix"
 //! socket_mode = "0660"
@@ -14,7 +16,7 @@
 //! patience = 30       # how long a file that is open for writing is waited for
 //! ```
 //!
-//! Delimiter and reload settings count when the file is saved, the others after a restart.
+//! `listen` and the settings of sockets count after a restart, the others when the file is saved.
 //!
 //! A key that is not known is an error, with the nearest one that is: a setting that is ignored in silence is one
 //! that somebody relies on.
@@ -45,6 +47,8 @@ pub(super) struct SettingsFile {
     pub(super) listen: Option<Given<Vec<String>>>,
     pub(super) admin: Option<Given<String>>,
     pub(super) recipient_delimiter: Option<Given<String>>,
+    pub(super) allow_users: Option<Given<Vec<String>>>,
+    pub(super) allow_networks: Option<Given<Vec<String>>>,
     pub(super) socket_owner: Option<Given<String>>,
     pub(super) socket_group: Option<Given<String>>,
     pub(super) socket_mode: Option<Given<String>>,
@@ -89,6 +93,8 @@ impl SettingsFile {
             match name {
                 "listen" => settings.listen = reader.strings(name, value),
                 "admin" => settings.admin = reader.string(name, value),
+                "allow_users" => settings.allow_users = reader.words(name, value),
+                "allow_networks" => settings.allow_networks = reader.strings(name, value),
                 "recipient_delimiter" => settings.recipient_delimiter = reader.string(name, value),
                 "socket_owner" => settings.socket_owner = reader.string(name, value),
                 "socket_group" => settings.socket_group = reader.string(name, value),
@@ -176,19 +182,37 @@ impl Reader<'_> {
 
     /// A list of strings, or one string.
     fn strings(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Given<Vec<String>>> {
+        self.list(key, value, Self::string)
+    }
+
+    /// A list of strings and whole numbers, or one of them.
+    fn words(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Given<Vec<String>>> {
+        self.list(key, value, |reader, key, item| match item.get_ref() {
+            DeValue::Integer(number) if number.radix() == 10 => Some(Given {
+                value: number.as_str().to_owned(),
+                place: Place::File(reader.path.into(), Some(reader.position(item.span()))),
+            }),
+            _ => reader.string(key, item),
+        })
+    }
+
+    /// A list, or one item by itself.
+    fn list(
+        &mut self,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+        read: impl Fn(&mut Self, &str, &Spanned<DeValue<'_>>) -> Option<Given<String>>,
+    ) -> Option<Given<Vec<String>>> {
         let place = Place::File(self.path.into(), Some(self.position(value.span())));
-        let Some(list) = value.get_ref().as_array() else {
-            let one = self.string(key, value)?;
-            return Some(Given {
-                value: vec![one.value],
-                place,
-            });
+        let items = match value.get_ref().as_array() {
+            Some(list) => list.iter().map(|item| read(self, key, item)).collect(),
+            None => vec![read(self, key, value)],
         };
-        let strings: Option<Vec<_>> = list
-            .iter()
-            .map(|item| self.string(key, item).map(|given| given.value))
+        let words: Option<Vec<_>> = items
+            .into_iter()
+            .map(|given| given.map(|given| given.value))
             .collect();
-        strings.map(|value| Given { value, place })
+        words.map(|value| Given { value, place })
     }
 
     fn position(&self, span: Range<usize>) -> Position {
@@ -249,6 +273,29 @@ mod tests {
             ("+-", "postmapd.toml:2:23")
         );
         assert_eq!(parse("listen = \"a\"").0.listen.unwrap().value, ["a"]);
+    }
+
+    #[test]
+    fn users_are_names_or_numbers_and_one_needs_no_list() {
+        let users = |text: &str| {
+            let (settings, said) = parse(text);
+            assert!(said.is_empty(), "{said:?}");
+            settings.allow_users.unwrap().value
+        };
+        assert_eq!(users("allow_users = [\"root\", 1001]"), ["root", "1001"]);
+        assert_eq!(users("allow_users = 1001"), ["1001"]);
+        assert_eq!(users("allow_users = \"root\""), ["root"]);
+        assert!(users("allow_users = []").is_empty());
+        for wrong in ["[true]", "1.5", "0x10", "[[1]]"] {
+            let said = parse(&format!("allow_users = {wrong}")).1.join("\n");
+            assert!(said.contains("postmapd.toml:1:1"), "{wrong}: {said}");
+        }
+        assert!(
+            parse("allow_networks = [10]")
+                .1
+                .join("\n")
+                .contains("postmapd.toml:1:19")
+        );
     }
 
     #[test]

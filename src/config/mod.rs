@@ -7,11 +7,13 @@
 //! [`Sources`] say where to read, and stay as they are for the life of the process; [`Settings`] are what the flags,
 //! the environment and the settings file come to as of one reading of that file.
 //!
+//! - [`allow`]: who may ask
 //! - [`setting`]: every setting, with its names, its default and its meaning
 //! - [`options`]: the flags, and the variables that begin with `POSTMAPD_`
 //! - [`mod@file`]: the settings file
 //! - [`relay_environment`]: the default relay's variables, and the files they may name
 
+pub mod allow;
 pub mod file;
 pub mod options;
 pub mod relay_environment;
@@ -25,6 +27,7 @@ use nix::unistd::{Group, User};
 use crate::address::Delimiters;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 use crate::endpoint::{Address, Endpoint};
+use crate::peer::Allowed;
 use crate::printable::printable;
 use file::SettingsFile;
 use options::{Given, Options, ServiceOptions};
@@ -114,17 +117,27 @@ impl Sources {
         let admin = service.admin(findings).or(file.admin);
         let admin = admin.and_then(|given| admin_address(&given, findings));
         // Where there is no such socket, there need be no such user.
-        let mut addresses = listen.iter().map(|endpoint| &endpoint.address).chain(&admin);
+        let mut addresses = listen
+            .value
+            .iter()
+            .map(|endpoint| &endpoint.address)
+            .chain(&admin);
         let has_files = addresses.any(|address| matches!(address, Address::Unix(_)));
         let owner = service.socket_owner(findings).or(file.socket_owner);
         let group = service.socket_group(findings).or(file.socket_group);
+        let allowed = Allowed::new(
+            allow::users(service.allow_users(findings).or(file.allow_users), findings),
+            allow::networks(service.allow_networks(findings).or(file.allow_networks), findings),
+        );
+        allow::warn_of_the_unreachable(&listen, &allowed, findings);
         Settings {
+            allowed,
             sockets: SocketAccess {
                 owner: owner.and_then(|given| number("user", given, has_files, findings)),
                 group: group.and_then(|given| number("group", given, has_files, findings)),
                 mode: mode(service.socket_mode(findings).or(file.socket_mode), findings),
             },
-            listen,
+            listen: listen.value,
             admin,
             delimiters: delimiters(
                 self.options
@@ -178,13 +191,15 @@ pub struct Settings {
     pub admin: Option<Address>,
     /// Who may use the UNIX sockets. Counts at the start only.
     pub sockets: SocketAccess,
+    /// Who may ask.
+    pub allowed: Allowed,
     /// What begins an address extension.
     pub delimiters: Delimiters,
     /// How soon changes count.
     pub pace: Pace,
 }
 
-fn listen(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Vec<Endpoint> {
+fn listen(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Given<Vec<Endpoint>> {
     let given = given.unwrap_or_else(|| Given {
         value: vec![DEFAULT_LISTEN.to_owned()],
         place: Place::Setting("--listen"),
@@ -203,7 +218,10 @@ fn listen(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Vec<End
             ),
         }
     }
-    endpoints
+    Given {
+        value: endpoints,
+        place: given.place,
+    }
 }
 
 fn admin_address(given: &Given<String>, findings: &mut Findings) -> Option<Address> {

@@ -43,6 +43,12 @@ pub struct ServiceOptions {
     #[arg(long, value_name = setting::ADMIN.value, help = setting::ADMIN.help())]
     admin: Option<String>,
 
+    #[arg(long, value_name = setting::ALLOW_USERS.value, help = setting::ALLOW_USERS.help())]
+    allow_users: Vec<String>,
+
+    #[arg(long, value_name = setting::ALLOW_NETWORKS.value, help = setting::ALLOW_NETWORKS.help())]
+    allow_networks: Vec<String>,
+
     #[arg(long, value_name = setting::SOCKET_OWNER.value, help = setting::SOCKET_OWNER.help())]
     socket_owner: Option<String>,
 
@@ -94,22 +100,15 @@ impl ServiceOptions {
     }
 
     pub(super) fn listen(&self, findings: &mut Findings) -> Option<Given<Vec<String>>> {
-        if !self.listen.is_empty() {
-            return Some(Given {
-                value: self.listen.clone(),
-                place: Place::Setting("--listen"),
-            });
-        }
-        let given = either(None, &setting::LISTEN, findings)?;
-        let endpoints = given
-            .value
-            .split(',')
-            .map(str::trim)
-            .filter(|text| !text.is_empty());
-        Some(Given {
-            value: endpoints.map(ToOwned::to_owned).collect(),
-            place: given.place,
-        })
+        list(&self.listen, &setting::LISTEN, findings)
+    }
+
+    pub(super) fn allow_users(&self, findings: &mut Findings) -> Option<Given<Vec<String>>> {
+        list(&self.allow_users, &setting::ALLOW_USERS, findings)
+    }
+
+    pub(super) fn allow_networks(&self, findings: &mut Findings) -> Option<Given<Vec<String>>> {
+        list(&self.allow_networks, &setting::ALLOW_NETWORKS, findings)
     }
 
     pub(super) fn admin(&self, findings: &mut Findings) -> Option<Given<String>> {
@@ -157,6 +156,26 @@ fn either(
             .help("set it to plain text"),
     );
     None
+}
+
+/// Likewise of a setting with several values: a flag is given several times, a variable has commas between them.
+fn list(flags: &[String], setting: &'static Setting, findings: &mut Findings) -> Option<Given<Vec<String>>> {
+    if let (Some(name), false) = (setting.flag, flags.is_empty()) {
+        return Some(Given {
+            value: flags.to_vec(),
+            place: Place::Setting(name),
+        });
+    }
+    let given = either(None, setting, findings)?;
+    Some(Given {
+        value: between_commas(&given.value).map(ToOwned::to_owned).collect(),
+        place: given.place,
+    })
+}
+
+/// The words between commas.
+pub(super) fn between_commas(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty())
 }
 
 /// A misspelt variable would otherwise be ignored in silence. It is no error: Kubernetes sets `POSTMAPD_PORT`,

@@ -87,6 +87,30 @@ pub static ADMIN: Setting = Setting {
     counts: Counts::AtStart,
 };
 
+/// Which local users get credentials.
+pub static ALLOW_USERS: Setting = Setting {
+    key: Some("allow_users"),
+    flag: Some("--allow-users"),
+    variable: Some("POSTMAPD_ALLOW_USERS"),
+    value: "USERS",
+    default: "root, postfix if there is such a user, and the server's own user",
+    about: "The local users that get answers from sasl, names or numbers separated by commas, in the settings file a \
+            list; everybody else gets those of relayhost alone",
+    counts: Counts::WhenSaved,
+};
+
+/// Which other hosts may ask.
+pub static ALLOW_NETWORKS: Setting = Setting {
+    key: Some("allow_networks"),
+    flag: Some("--allow-networks"),
+    variable: Some("POSTMAPD_ALLOW_NETWORKS"),
+    value: "NETWORKS",
+    default: "none",
+    about: "The other hosts that may connect, and ask everything: addresses or networks (192.0.2.7, 192.0.2.0/24, \
+            2001:db8::/32) separated by commas, in the settings file a list; 127.0.0.0/8 admits every local user",
+    counts: Counts::WhenSaved,
+};
+
 /// The owner of UNIX sockets.
 pub static SOCKET_OWNER: Setting = Setting {
     key: Some("socket_owner"),
@@ -187,11 +211,13 @@ pub static PATIENCE: Setting = Setting {
 };
 
 /// Every setting, in the order in which they are explained.
-pub static ALL: [&Setting; 13] = [
+pub static ALL: [&Setting; 15] = [
     &DIR,
     &CONFIG,
     &LISTEN,
     &ADMIN,
+    &ALLOW_USERS,
+    &ALLOW_NETWORKS,
     &SOCKET_OWNER,
     &SOCKET_GROUP,
     &SOCKET_MODE,

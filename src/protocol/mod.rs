@@ -65,6 +65,8 @@ pub enum Reply<'a> {
     Answer(Answer<'a>),
     /// The request was refused.
     Refused(Refusal),
+    /// The peer may not ask this, for this reason. To Postfix it is what a refused request is: never *not found*.
+    NotAllowed(&'a str),
     /// The framing was broken, and the connection ends after this reply.
     Broken(&'a Violation),
 }

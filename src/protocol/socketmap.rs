@@ -49,6 +49,7 @@ impl Codec for Socketmap {
             Reply::Answer(Answer::NotFound) => say("NOTFOUND", b""),
             Reply::Answer(Answer::CannotTell(reason)) => say("TEMP", reason.text().as_bytes()),
             Reply::Refused(refusal) => say("PERM", refusal.to_string().as_bytes()),
+            Reply::NotAllowed(reason) => say("PERM", reason.as_bytes()),
             Reply::Broken(violation) => say("PERM", violation.to_string().as_bytes()),
         }
     }

@@ -79,6 +79,7 @@ impl Codec for TcpTable {
             Reply::Answer(Answer::NotFound) => output.put_slice(b"500 not found\n"),
             Reply::Answer(Answer::CannotTell(reason)) => error(reason.text(), output),
             Reply::Refused(refusal) => error(&refusal.to_string(), output),
+            Reply::NotAllowed(reason) => error(reason, output),
             Reply::Broken(violation) => error(&violation.to_string(), output),
         }
     }

@@ -372,6 +372,7 @@ impl Reading {
                 credentials,
                 default,
                 delimiters: settings.delimiters.clone(),
+                allowed: settings.allowed.clone(),
             },
             settings,
             findings,

@@ -47,3 +47,8 @@ pub const LINGER_BYTES: usize = 1024 * 1024;
 
 /// How long accepting pauses where the machine is short of descriptors or memory.
 pub const SHORTAGE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How many refused peers are remembered, so that the log has each once: their reasons, some 200 bytes each.
+pub const REFUSALS_REMEMBERED: usize = 1024;
+/// After how long they are forgotten, and the log has those that still come again.
+pub const REFUSALS_FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);

@@ -3,18 +3,24 @@
 //! A TCP socket is bound with SO_REUSEADDR, so that a restart need not wait for old connections. A UNIX socket is
 //! bound so that nobody else can connect before owner, group and mode are as they shall be; a socket that is left
 //! over from a server that is gone is replaced, anything else at its path is an error; and it is removed at the end.
+//! Whoever can write to its folder cannot have the owner or mode of another file changed by putting that in its place.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Group, Uid, chown};
+use nix::unistd::Group;
+use rustix::fs::{AtFlags, FileType, OFlags, chownat, fstat, open};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::process::{Gid, Uid};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
+use tracing::warn;
 
 use super::limits::BACKLOG;
 use crate::config::SocketAccess;
@@ -187,8 +193,12 @@ fn bind_unix(endpoint: &str, path: &Path, access: &SocketAccess) -> Result<(Addr
         },
         _ => BindError::refused(endpoint, source),
     })?;
-    let file = SocketFile::of(path).map_err(|source| BindError::refused(endpoint, source))?;
-    grant(endpoint, path, access)?;
+    let file = SocketFile::of(path)
+        .map_err(|source| BindError::refused(endpoint, source))?
+        .ok_or_else(|| BindError::NotASocket {
+            endpoint: endpoint.into(),
+        })?;
+    grant(endpoint, &file, access)?;
     Ok((Address::Unix(path.into()), Socket::Unix(listener, file)))
 }
 
@@ -201,49 +211,73 @@ fn make_room(endpoint: &str, path: &Path) -> Result<(), BindError> {
     if !metadata.file_type().is_socket() {
         return Err(BindError::NotASocket { endpoint: endpoint() });
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(|source| BindError::refused(&endpoint(), source))
-        }
+    match is_left_over(path) {
+        Ok(true) => fs::remove_file(path).map_err(|source| BindError::refused(&endpoint(), source)),
         // It answers, or it has no room for us, or it is not ours to ask: somebody's either way.
-        _ => Err(BindError::InUse { endpoint: endpoint() }),
+        Ok(false) | Err(_) => Err(BindError::InUse { endpoint: endpoint() }),
     }
 }
 
+/// Whether nobody listens at this socket. Does not wait: the queue of a server that hangs may be full.
+fn is_left_over(path: &Path) -> io::Result<bool> {
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    Ok(connect(&socket, &SocketAddrUnix::new(path)?) == Err(Errno::CONNREFUSED))
+}
+
 /// Sets owner, group and mode. The mode comes last: until then only the server's own user could connect.
-fn grant(endpoint: &str, path: &Path, access: &SocketAccess) -> Result<(), BindError> {
+fn grant(endpoint: &str, file: &SocketFile, access: &SocketAccess) -> Result<(), BindError> {
     let refused = |source: io::Error| BindError::Access {
         endpoint: endpoint.to_owned(),
         source,
     };
-    let owner = access.owner.map(Uid::from_raw);
-    let group_given = access.group.map(Gid::from_raw);
-    if owner.is_some() || group_given.is_some() {
-        chown(path, owner, group_given).map_err(|errno| refused(errno.into()))?;
+    let chown = |owner: Option<u32>, group: Option<u32>| {
+        let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
+        chownat(&file.handle, "", owner, group, AtFlags::EMPTY_PATH)
+    };
+    if access.owner.is_some() || access.group.is_some() {
+        chown(access.owner, access.group).map_err(|errno| refused(errno.into()))?;
     }
-    if group_given.is_none()
+    if access.group.is_none()
         && let Ok(Some(postfix)) = Group::from_name("postfix")
+        && let Err(error) = chown(None, Some(postfix.gid.as_raw()))
     {
-        // Nobody asked for it by name, so a server that may not give the group away goes on with its own.
-        let _ = chown(path, None, Some(postfix.gid));
+        // Nobody asked for it by name, so the server goes on with its own group.
+        warn!(
+            "{endpoint}: the socket cannot be given to the group postfix ({error}); put the server's user into that \
+             group, or say with --socket-group who may connect"
+        );
     }
+    // A handle of this kind has no chmod(2) of its own.
+    let path = format!("/proc/self/fd/{}", file.handle.as_raw_fd());
     fs::set_permissions(path, fs::Permissions::from_mode(access.mode)).map_err(refused)
 }
 
 /// The file of a UNIX socket, removed when dropped if it is still the one that was bound.
 pub struct SocketFile {
     path: PathBuf,
+    /// To the file itself, wherever it is and whatever is at its path (O_PATH).
+    handle: OwnedFd,
     identity: (u64, u64),
 }
 
 impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs::symlink_metadata(path)?;
-        Ok(Self {
+    /// Of the socket that was just bound at `path`. `None` if somebody has put something else there since.
+    fn of(path: &Path) -> io::Result<Option<Self>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = open(path, flags, rustix::fs::Mode::empty())?;
+        let about = fstat(&handle)?;
+        let is_socket = FileType::from_raw_mode(about.st_mode) == FileType::Socket;
+        Ok(is_socket.then_some(Self {
             // The server may change its folder before the end.
             path: std::path::absolute(path)?,
-            identity: (metadata.dev(), metadata.ino()),
-        })
+            handle,
+            identity: (about.st_dev, about.st_ino),
+        }))
     }
 }
 

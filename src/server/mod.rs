@@ -1,6 +1,7 @@
 //! Listeners to connections to requests, with their limits, and the drain at the end.
 //!
 //! - [`listen`]: endpoints to sockets;
+//! - [`access`]: who is on the other end, and what is refused to it;
 //! - [`session`]: one connection;
 //! - [`stop`]: the end of all of it;
 //! - [`limits`]: what a peer can make the server hold, wait for or repeat.
@@ -9,6 +10,7 @@
 //! of our memory. Where accepting fails, the server says so once, pauses, and goes on: it neither spins nor ends.
 //! A session that panics ends alone.
 
+pub mod access;
 pub mod limits;
 pub mod listen;
 pub mod session;
@@ -25,11 +27,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, trace, warn};
 
-use crate::counters::Counters;
+use crate::counters::{Counters, Reason};
 use crate::endpoint::Protocol;
 use crate::protocol::socketmap::Socketmap;
 use crate::protocol::tcp_table::TcpTable;
 use crate::routes::Routes;
+use access::refusals::Refusals;
+use access::{Access, Visitor};
 use limits::{CONNECTIONS, DRAIN_DEADLINE, SHORTAGE_PAUSE, SPARE_DESCRIPTORS};
 use listen::{Listener, Socket};
 use stop::Stop;
@@ -41,6 +45,7 @@ pub async fn run(listeners: Vec<Listener>, routes: Arc<Routes>, counters: Arc<Co
         counters,
         stop: stop.clone(),
         sessions: TaskTracker::new(),
+        refusals: Arc::default(),
         permits: Arc::new(Semaphore::new(connections())),
     };
     let accepting = TaskTracker::new();
@@ -66,17 +71,24 @@ struct Server {
     counters: Arc<Counters>,
     stop: Stop,
     sessions: TaskTracker,
+    refusals: Arc<Refusals>,
     permits: Arc<Semaphore>,
 }
 
 impl Server {
     async fn accept(self, listener: Listener) {
+        let mut access = Access::new(Arc::clone(&self.refusals));
+        if let Socket::Tcp(socket) = &listener.socket
+            && let Ok(address) = socket.local_addr()
+        {
+            access.try_out(address);
+        }
         let mut short = false;
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = self.stop.wait() => return,
-                accepted = self.accept_one(&listener) => accepted,
+                accepted = self.accept_one(&listener, &mut access) => accepted,
             };
             match accepted {
                 Ok(()) => short = false,
@@ -97,7 +109,7 @@ impl Server {
         }
     }
 
-    async fn accept_one(&self, listener: &Listener) -> io::Result<()> {
+    async fn accept_one(&self, listener: &Listener, access: &mut Access) -> io::Result<()> {
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
@@ -106,20 +118,25 @@ impl Server {
             Socket::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
                 trace!(%peer, "connected");
+                let Some(visitor) = access.tcp(&stream, peer, &self.routes.load().allowed) else {
+                    self.counters.refused(Reason::Network);
+                    return Ok(());
+                };
                 // Each reply is one write already; waiting for more to send would only delay it.
                 stream.set_nodelay(true)?;
-                self.start(stream, listener.endpoint.protocol, permit);
+                self.start(stream, listener.endpoint.protocol, visitor, permit);
             }
             Socket::Unix(socket, _) => {
                 let (stream, _) = socket.accept().await?;
                 trace!("connected");
-                self.start(stream, listener.endpoint.protocol, permit);
+                let visitor = access.unix(&stream);
+                self.start(stream, listener.endpoint.protocol, visitor, permit);
             }
         }
         Ok(())
     }
 
-    fn start<S>(&self, stream: S, protocol: Protocol, permit: OwnedSemaphorePermit)
+    fn start<S>(&self, stream: S, protocol: Protocol, visitor: Visitor, permit: OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -129,9 +146,11 @@ impl Server {
         let stop = self.stop.clone();
         self.sessions.spawn(async move {
             let end = match protocol {
-                Protocol::Socketmap => session::serve(stream, Socketmap, &routes, &counters, &stop).await,
+                Protocol::Socketmap => {
+                    session::serve(stream, Socketmap, visitor, &routes, &counters, &stop).await
+                }
                 Protocol::TcpTable(map) => {
-                    session::serve(stream, TcpTable::new(map), &routes, &counters, &stop).await
+                    session::serve(stream, TcpTable::new(map), visitor, &routes, &counters, &stop).await
                 }
             };
             drop(connected);

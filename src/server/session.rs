@@ -4,6 +4,8 @@
 //! two. An idle connection waits for ever. Deadlines run only while a request has begun or a reply waits to be
 //! written, and a peer that misses one is dropped without a word: the stream may be anywhere by then.
 //!
+//! Whether its peer may ask is looked up in the snapshot that answers.
+//!
 //! When the server stops, what has arrived is answered, and the connection is closed.
 
 use std::future::poll_fn;
@@ -17,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
+use super::access::Visitor;
 use super::limits::{KEPT, LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
 use super::stop::Stop;
 use crate::address::SenderKeys;
@@ -38,7 +41,14 @@ pub enum End {
 }
 
 /// Serves one connection to its end.
-pub async fn serve<S, C>(stream: S, codec: C, routes: &Routes, counters: &Counters, stop: &Stop) -> End
+pub async fn serve<S, C>(
+    stream: S,
+    codec: C,
+    visitor: Visitor,
+    routes: &Routes,
+    counters: &Counters,
+    stop: &Stop,
+) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
     C: Codec,
@@ -46,6 +56,7 @@ where
     let mut session = Session {
         stream,
         codec,
+        visitor,
         input: BytesMut::new(),
         longest_input: 0,
         output: BytesMut::new(),
@@ -73,6 +84,7 @@ enum Progress {
 struct Session<S, C> {
     stream: S,
     codec: C,
+    visitor: Visitor,
     input: BytesMut,
     /// How long the input has been since its memory was last let go.
     longest_input: usize,
@@ -149,6 +161,14 @@ where
                 .decode(self.input.get_mut(answered..).unwrap_or_default())
             {
                 Ok(None) => break Progress::Done,
+                Ok(Some((Asked::Lookup { map, .. }, taken)))
+                    if !snapshot.allowed.may_ask(map, self.visitor.peer()) =>
+                {
+                    batch.refused(map, self.visitor.kind_of_refusal());
+                    let reason = self.visitor.refuse();
+                    debug!(%map, "refused: {reason}");
+                    (Reply::NotAllowed(reason), taken)
+                }
                 Ok(Some((Asked::Lookup { map, key }, taken))) => {
                     let answer = snapshot.answer(map, key, &mut self.keys);
                     debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");

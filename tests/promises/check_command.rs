@@ -326,6 +326,11 @@ const IN_SETTINGS: &[(&[u8], &[&str], &str)] = &[
         "pol = 1\n^",
     ),
     (
+        b"listen = [\"tcp:0.0.0.0:10453:sasl\"]\nallow_networks = [\"::1\"]\n",
+        &["warning nobody-allowed postmapd.toml:1:10"],
+        "listen = [\"tcp:0.0.0.0:10453:sasl\"]\n         ^",
+    ),
+    (
         b"socket_mode = 660\n",
         &["error bad-setting postmapd.toml:1:15"],
         "socket_mode = 660\n              ^",
@@ -379,6 +384,18 @@ const IN_ENVIRONMENT: &[InEnvironment] = &[
     (
         &[("POSTMAPD_LISTEN", b"nonsense")],
         &["error bad-endpoint POSTMAPD_LISTEN"],
+    ),
+    (
+        &[("POSTMAPD_ALLOW_USERS", b"root,no-such-user")],
+        &["error no-such-user POSTMAPD_ALLOW_USERS"],
+    ),
+    (
+        &[("POSTMAPD_ALLOW_NETWORKS", b"192.0.2.0/24,localhost")],
+        &["error bad-network POSTMAPD_ALLOW_NETWORKS"],
+    ),
+    (
+        &[("POSTMAPD_LISTEN", b"socketmap:inet:192.0.2.1:10451")],
+        &["warning nobody-allowed POSTMAPD_LISTEN"],
     ),
     (
         &[("POSTMAPD_SOCKET_MODE", b"rw")],

@@ -10,6 +10,7 @@
     reason = "a test that cannot go on must fail, loudly and at the line where it happened"
 )]
 
+mod access;
 mod admin;
 mod bench_command;
 mod check_command;
@@ -37,5 +38,6 @@ mod same_as_postmap;
 mod search;
 mod secrets;
 mod settings;
+mod sockets;
 mod status_command;
 mod three_answers;

@@ -7,7 +7,7 @@
 //!
 //! Postfix remembers for 30 s how it resolved the last pair of sender and recipient, so no recipient is used twice.
 
-use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, Setup};
+use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
 use crate::harness::postfix::{self, DEADLINE, Postfix};
 use crate::harness::smtp_server::{self, Auth, Journal, Login, Mail, SmtpServer};
 use std::cell::Cell;
@@ -508,6 +508,49 @@ through! {
     socketmap_unix_from_the_chroot_jail: Way::UnixFromTheJail,
     proxy_socketmap_inet: Way::Proxy,
     tcp_table: Way::Tcp,
+}
+
+#[test]
+fn a_password_that_postfix_may_not_ask_for_keeps_its_mail_in_the_queue_until_it_may() {
+    let scene = Scene::start(Way::Inet);
+    scene.expect(&[("ann@domain1.com", at("relay one", ONE))]);
+    let seen = scene.daemon.log_lines();
+    scene.daemon.replace(SETTINGS, "allow_users = [\"root\"]\n");
+    scene
+        .daemon
+        .wait_for_log_after(seen, |line| line.contains("generation"));
+
+    // smtp(8) may well ask on the connection that it has already.
+    let recipient = scene.fresh_recipient();
+    scene.postfix.submit("bob@domain2.com", &recipient).unwrap();
+    let queue = scene
+        .postfix
+        .wait_for_queue(|queue| {
+            queue
+                .iter()
+                .any(|mail| mail.queue == "deferred" && mail.reason.is_some())
+        })
+        .unwrap();
+    let reason = queue[0].reason.as_deref().unwrap_or_default();
+    assert!(
+        reason.starts_with("local data error while talking to"),
+        "{queue:?}"
+    );
+    // Postfix's log says who and why.
+    let said = "permanent error: user postfix (";
+    scene.postfix.wait_for_log(said, 1).unwrap();
+    assert!(scene.postfix.log().contains("allow_users of postmapd"));
+    assert_eq!(scene.far_end.journal.mails().len(), 1, "only the one from before");
+    assert_eq!(scene.far_end.journal.attempts().len(), 1);
+
+    let seen = scene.daemon.log_lines();
+    scene.daemon.replace(SETTINGS, "");
+    scene
+        .daemon
+        .wait_for_log_after(seen, |line| line.contains("generation"));
+    scene.postfix.flush().unwrap();
+    assert_eq!(scene.arrival(&recipient), at("relay two", TWO));
+    scene.expect_no_stray_credentials();
 }
 
 /// The control: with Postfix's own tables the leak that the server prevents does happen, and the fake server sees it.

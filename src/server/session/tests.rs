@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -15,10 +16,12 @@ use crate::answer::Map;
 use crate::counters::Counters;
 use crate::default_relay::DefaultRelay;
 use crate::diagnostic::Findings;
+use crate::peer::{Allowed, Peer as Who};
 use crate::protocol::socketmap::Socketmap;
 use crate::protocol::tcp_table::TcpTable;
 use crate::protocol::{Codec, netstring};
 use crate::routes::{Routes, Snapshot};
+use crate::server::access::Visitor;
 use crate::server::limits::{REQUEST_DEADLINE, WRITE_AT};
 use crate::server::stop::Stop;
 use crate::table::Table;
@@ -62,6 +65,13 @@ impl AsyncWrite for Peer {
     }
 }
 
+/// The user that may ask everything.
+const ALLOWED: u32 = 1;
+
+fn visitor(uid: u32) -> Visitor {
+    Visitor::new(Who::User { uid, address: None }, Arc::default())
+}
+
 fn routes() -> Routes {
     let text = b"@one.test [relay]:587\n@none.test\n@wrong.test [\n"
         .to_vec()
@@ -72,6 +82,7 @@ fn routes() -> Routes {
         credentials: Table::empty(Map::Sasl).into(),
         default: DefaultRelay::default(),
         delimiters: Delimiters::default(),
+        allowed: Allowed::new([ALLOWED], []),
     })
 }
 
@@ -88,6 +99,7 @@ fn exchange(codec: impl Codec, pieces: impl IntoIterator<Item = Vec<u8>>) -> (Ve
     let end = runtime.block_on(serve(
         &mut peer,
         codec,
+        visitor(ALLOWED),
         &routes(),
         &Counters::default(),
         &Stop::default(),
@@ -214,7 +226,11 @@ fn with_clock<F: Future<Output = ()>>(client: impl FnOnce(DuplexStream) -> F) ->
     runtime.block_on(async {
         let (ours, theirs) = tokio::io::duplex(1000);
         let (routes, counters, stop) = (routes(), Counters::default(), Stop::default());
-        tokio::join!(serve(theirs, Socketmap, &routes, &counters, &stop), client(ours)).0
+        tokio::join!(
+            serve(theirs, Socketmap, visitor(ALLOWED), &routes, &counters, &stop),
+            client(ours)
+        )
+        .0
     })
 }
 

@@ -1,0 +1,218 @@
+//! Who may ask: `allow_users` and `allow_networks`, read into [`crate::peer::Allowed`].
+//!
+//! Names of users become numbers when the settings are read. Where nothing is said, `root`, `postfix` (where there is
+//! such a user) and the server's own user are allowed, and no network.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use nix::unistd::{Uid, User, geteuid};
+
+use super::options::{Given, between_commas};
+use crate::diagnostic::{Finding, Findings, Severity};
+use crate::endpoint::{Address, Endpoint};
+use crate::peer::Allowed;
+use crate::printable::printable;
+
+/// The numbers of the users.
+pub(super) fn users(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Vec<u32> {
+    let Some(given) = given else {
+        let postfix = User::from_name("postfix").ok().flatten().map(|user| user.uid);
+        let root = Uid::from_raw(0);
+        return [root, geteuid()]
+            .into_iter()
+            .chain(postfix)
+            .map(Uid::as_raw)
+            .collect();
+    };
+    let words = given.value.iter().flat_map(|text| between_commas(text));
+    words
+        .filter_map(|word| {
+            let user = user(word);
+            if let Err(why) = &user {
+                let shown = printable(word.as_bytes());
+                findings.push(
+                    Finding::new(Severity::Error, "no-such-user", given.place.clone())
+                        .says(format!("there is no user `{shown}` to allow: {why}"))
+                        .help("write a name that this machine knows, or the number of the user"),
+                );
+            }
+            user.ok()
+        })
+        .collect()
+}
+
+/// The number of a user.
+fn user(word: &str) -> Result<u32, String> {
+    if word.bytes().all(|c| c.is_ascii_digit()) {
+        // The greatest number means nobody at all to the kernel.
+        let number = word.parse().ok().filter(|number| *number != u32::MAX);
+        return number.ok_or_else(|| format!("a number is at most {}", u32::MAX - 1));
+    }
+    match User::from_name(word) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        Ok(None) => Err("the name is not known".to_owned()),
+        Err(error) => Err(format!("the name cannot be looked up: {error}")),
+    }
+}
+
+/// The networks.
+pub(super) fn networks(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Vec<IpNet> {
+    let Some(given) = given else {
+        return Vec::new();
+    };
+    let words = given.value.iter().flat_map(|text| between_commas(text));
+    words
+        .filter_map(|word| match network(word) {
+            Ok(network) => Some(network),
+            Err(help) => {
+                let shown = printable(word.as_bytes());
+                findings.push(
+                    Finding::new(Severity::Error, "bad-network", given.place.clone())
+                        .says(format!("`{shown}` is neither an address nor a network"))
+                        .help(help),
+                );
+                None
+            }
+        })
+        .collect()
+}
+
+/// `address` or `address/length`; an IPv6 address may have brackets, as in Postfix's `mynetworks`. Where it is wrong,
+/// what to do.
+fn network(word: &str) -> Result<IpNet, String> {
+    let example = || "write for example 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32".to_owned();
+    let plain = match word.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, length)) => format!("{address}{length}"),
+        None => word.to_owned(),
+    };
+    let network = match plain.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => plain.parse().map_err(|_| example())?,
+    };
+    // Peers are compared by the shorter form.
+    let network = match (network.addr().to_canonical(), network) {
+        (address @ IpAddr::V4(_), IpNet::V6(mapped)) => {
+            let length = mapped.prefix_len().checked_sub(96).ok_or_else(example)?;
+            IpNet::new(address, length).map_err(|_| example())?
+        }
+        (_, network) => network,
+    };
+    if network == network.trunc() {
+        Ok(network)
+    } else {
+        // As Postfix: somebody meant something else than what is written.
+        let (whole, one) = (network.trunc(), network.addr());
+        Err(format!(
+            "the address has bits behind the length; write {whole} for the network, or {one} for the host"
+        ))
+    }
+}
+
+/// A listener for other hosts of which none is let in is a mistake, of which its clients would learn only that they
+/// are hung up on.
+pub(super) fn warn_of_the_unreachable(
+    listen: &Given<Vec<Endpoint>>,
+    allowed: &Allowed,
+    findings: &mut Findings,
+) {
+    if allowed.admits_other_hosts() {
+        return;
+    }
+    for endpoint in &listen.value {
+        let Address::Inet(host, _) = &endpoint.address else {
+            continue;
+        };
+        let Ok(address) = host.parse::<IpAddr>() else {
+            continue;
+        };
+        if address.to_canonical().is_loopback() {
+            continue;
+        }
+        let who = if address.is_unspecified() {
+            "no other host"
+        } else {
+            "nobody"
+        };
+        findings.push(
+            Finding::new(Severity::Warning, "nobody-allowed", listen.place.clone())
+                .says(format!(
+                    "{who} may connect to {endpoint}: allow_networks names no network of other hosts"
+                ))
+                .help("name in allow_networks those that may ask for everything, passwords too, or listen on 127.0.0.1"),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{network, users};
+    use crate::config::options::Given;
+    use crate::diagnostic::{Findings, Place};
+
+    #[test]
+    fn networks_are_written_as_in_main_cf() {
+        for (written, read) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("[2001:db8::]/32", "2001:db8::/32"),
+            ("[::1]", "::1/128"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ] {
+            assert_eq!(network(written).unwrap().to_string(), read, "{written}");
+        }
+        for wrong in [
+            "",
+            "localhost",
+            "192.0.2",
+            "192.0.2.0/33",
+            "192.0.2.0/",
+            "192.0.2.0/+8",
+            "192.0.2.0/255.255.255.0",
+            "/8",
+            "[::1",
+            "::1]",
+            "[[::1]]",
+            "::ffff:192.0.2.0/80",
+            "2001:db8::/129",
+        ] {
+            assert!(network(wrong).is_err(), "{wrong}");
+        }
+        let help = network("192.0.2.7/24").unwrap_err();
+        assert!(
+            help.contains("192.0.2.0/24") && help.contains("or 192.0.2.7 "),
+            "{help}"
+        );
+    }
+
+    #[test]
+    fn users_are_names_or_numbers() {
+        let read = |words: &[&str]| {
+            let mut findings = Findings::default();
+            let given = Given {
+                value: words.iter().map(ToString::to_string).collect(),
+                place: Place::Setting("--allow-users"),
+            };
+            let users = users(Some(given), &mut findings);
+            (users, findings.errors())
+        };
+        assert_eq!(read(&["root, 1001", "65534"]), (vec![0, 1001, 65534], 0));
+        assert_eq!(read(&[""]), (vec![], 0));
+        assert_eq!(read(&["4294967294"]), (vec![u32::MAX - 1], 0));
+        for wrong in [
+            "4294967295",
+            "4294967296",
+            "-1",
+            "+1",
+            "no-such-user",
+            "1 2",
+            "0x0",
+        ] {
+            assert_eq!(read(&[wrong]), (vec![], 1), "{wrong}");
+        }
+        assert!(users(None, &mut Findings::default()).contains(&0));
+    }
+}

@@ -1,0 +1,169 @@
+//! Who is on the other end of a connection, and what is refused to it.
+//!
+//! A peer is recognised once, when its connection is accepted: on a UNIX socket by the credentials that the kernel
+//! noted when it connected (SO_PEERCRED), on loopback TCP by the kernel's socket diagnostics ([`sock_diag`]), and
+//! otherwise by its address. What it may is decided for each request, by the list of the snapshot that answers
+//! ([`crate::peer::Allowed`]): a list that is narrowed counts for open connections, too.
+//!
+//! Where the system does not say who it is, it is nobody: it gets the relay map, and no credentials. A host that is
+//! not admitted is hung up on at once.
+//!
+//! - [`sock_diag`]: the question to the kernel;
+//! - [`refusals`]: what is said to whoever is refused, and to the log.
+
+pub mod refusals;
+pub mod sock_diag;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::{TcpStream, UnixStream};
+use tracing::{debug, warn};
+
+use crate::counters::Reason;
+use crate::peer::{Allowed, Peer};
+use refusals::Refusals;
+use sock_diag::SockDiag;
+
+/// Recognises the peers of one listener.
+pub struct Access {
+    refusals: Arc<Refusals>,
+    kernel: Option<SockDiag>,
+    /// Whether the log knows that the kernel does not answer.
+    is_said: bool,
+}
+
+impl Access {
+    /// For a listener that shares the memory of refusals with the others.
+    #[must_use]
+    pub fn new(refusals: Arc<Refusals>) -> Self {
+        Self {
+            refusals,
+            kernel: None,
+            is_said: false,
+        }
+    }
+
+    /// Says now, and not at the first mail, if the users of loopback connections to this listener cannot be told.
+    pub fn try_out(&mut self, listener: SocketAddr) {
+        let address = listener.ip().to_canonical();
+        if !address.is_loopback() && !address.is_unspecified() {
+            return;
+        }
+        match self.ask(|kernel| kernel.finds(listener)) {
+            // A kernel without the module for TCP says that there is no such socket.
+            Ok(false) => self.cannot_tell(&io::ErrorKind::Unsupported.into()),
+            Ok(true) => {}
+            Err(error) => self.cannot_tell(&error),
+        }
+    }
+
+    /// Who has connected to a TCP socket. To be called right after it was accepted. `None` if the connection is to be
+    /// closed.
+    pub fn tcp(&mut self, stream: &TcpStream, client: SocketAddr, allowed: &Allowed) -> Option<Visitor> {
+        let address = client.ip().to_canonical();
+        let peer = if address.is_loopback() {
+            let user = stream
+                .local_addr()
+                .and_then(|server| self.ask(|kernel| kernel.user(client, server)));
+            match user {
+                Ok(Some(uid)) => Peer::User {
+                    uid,
+                    address: Some(address),
+                },
+                Ok(None) => Peer::Unknown {
+                    address: Some(address),
+                },
+                Err(error) => {
+                    self.cannot_tell(&error);
+                    Peer::Unknown {
+                        address: Some(address),
+                    }
+                }
+            }
+        } else {
+            Peer::Host(address)
+        };
+        let visitor = Visitor::new(peer, Arc::clone(&self.refusals));
+        if allowed.may_connect(peer) {
+            return Some(visitor);
+        }
+        let reason = self.refusals.reason(peer);
+        debug!(%client, "closed: {reason}");
+        None
+    }
+
+    /// Who has connected to a UNIX socket.
+    #[must_use]
+    pub fn unix(&self, stream: &UnixStream) -> Visitor {
+        let peer = match stream.peer_cred() {
+            Ok(credentials) => Peer::User {
+                uid: credentials.uid(),
+                address: None,
+            },
+            Err(_) => Peer::Unknown { address: None },
+        };
+        Visitor::new(peer, Arc::clone(&self.refusals))
+    }
+
+    /// Asks the kernel; after a failure, on a new socket the next time.
+    fn ask<T>(&mut self, question: impl FnOnce(&mut SockDiag) -> io::Result<T>) -> io::Result<T> {
+        let mut kernel = match self.kernel.take() {
+            Some(kernel) => kernel,
+            None => SockDiag::open()?,
+        };
+        let answer = question(&mut kernel)?;
+        self.kernel = Some(kernel);
+        Ok(answer)
+    }
+
+    fn cannot_tell(&mut self, error: &io::Error) {
+        if !self.is_said {
+            warn!(
+                "the kernel does not say whose a loopback connection is ({error}; sock_diag, module tcp_diag), so sasl \
+                 is refused there; let Postfix ask over a UNIX socket"
+            );
+        }
+        self.is_said = true;
+    }
+}
+
+/// The peer of one connection, and what it was told.
+pub struct Visitor {
+    peer: Peer,
+    refusals: Arc<Refusals>,
+    reason: Option<Arc<str>>,
+}
+
+impl Visitor {
+    /// A peer that is known already.
+    #[must_use]
+    pub fn new(peer: Peer, refusals: Arc<Refusals>) -> Self {
+        Self {
+            peer,
+            refusals,
+            reason: None,
+        }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// As what a refusal of it is counted.
+    #[must_use]
+    pub fn kind_of_refusal(&self) -> Reason {
+        match self.peer {
+            Peer::User { .. } | Peer::Unknown { .. } => Reason::User,
+            Peer::Host(_) => Reason::Network,
+        }
+    }
+
+    /// Why a request of it is refused. The log has it once for each peer, however often it asks.
+    pub fn refuse(&mut self) -> &str {
+        self.reason.get_or_insert_with(|| self.refusals.reason(self.peer))
+    }
+}

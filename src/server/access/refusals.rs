@@ -1,0 +1,184 @@
+//! What refused peers are told, and that the log has it once for each of them.
+//!
+//! Limits: so many peers are remembered ([`REFUSALS_REMEMBERED`]), for so long ([`REFUSALS_FORGOTTEN`]). Whoever comes
+//! when the memory is full is refused all the same, and the log says once that there are more. A user counts once,
+//! from whichever loopback address it comes; of IPv6 hosts, a whole /64 counts as one.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tracing::warn;
+
+use crate::peer::Peer;
+use crate::printable::printable;
+use crate::server::limits::{REFUSALS_FORGOTTEN, REFUSALS_REMEMBERED};
+
+/// The refusals of one server.
+pub struct Refusals {
+    said: Mutex<Said>,
+}
+
+struct Said {
+    reasons: HashMap<Peer, Arc<str>>,
+    since: Instant,
+    /// Whether the log knows that not all are named.
+    is_full: bool,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self {
+            said: Mutex::new(Said {
+                reasons: HashMap::new(),
+                since: Instant::now(),
+                is_full: false,
+            }),
+        }
+    }
+}
+
+impl Refusals {
+    /// Why this peer is refused, in the words for itself. The log has it from now on.
+    #[must_use]
+    pub fn reason(&self, peer: Peer) -> Arc<str> {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.since.elapsed() > REFUSALS_FORGOTTEN {
+            said.reasons.clear();
+            (said.since, said.is_full) = (Instant::now(), false);
+        }
+        if let Some(reason) = said.reasons.get(&alike(peer)) {
+            // Of a host, the address that asks is meant, and not the first of its network.
+            return match peer {
+                Peer::Host(_) => reason_of(peer, None),
+                _ => Arc::clone(reason),
+            };
+        }
+        if said.reasons.len() >= REFUSALS_REMEMBERED {
+            if !said.is_full {
+                warn!("more than {REFUSALS_REMEMBERED} peers were refused; those that follow are not named");
+            }
+            said.is_full = true;
+            return reason_of(peer, None);
+        }
+        let name = match peer {
+            Peer::User { uid, .. } => name_of(uid),
+            _ => None,
+        };
+        let reason = reason_of(peer, name.as_deref());
+        warn!("refused: {reason}");
+        said.reasons.insert(alike(peer), Arc::clone(&reason));
+        reason
+    }
+}
+
+/// What is remembered of a peer.
+fn alike(peer: Peer) -> Peer {
+    match peer {
+        Peer::User { uid, .. } => Peer::User { uid, address: None },
+        Peer::Unknown { .. } => Peer::Unknown { address: None },
+        Peer::Host(IpAddr::V6(address)) => {
+            let network = address.to_bits() & (u128::MAX << 64);
+            Peer::Host(Ipv6Addr::from_bits(network).into())
+        }
+        Peer::Host(address) => Peer::Host(address),
+    }
+}
+
+/// Postfix logs 200 characters of it.
+fn reason_of(peer: Peer, name: Option<&str>) -> Arc<str> {
+    match (peer, name) {
+        (Peer::User { uid, .. }, Some(name)) => {
+            format!("user {name} ({uid}) may not ask sasl: it is not in allow_users of postmapd")
+        }
+        (Peer::User { uid, .. }, None) => {
+            format!("user {uid} may not ask sasl: it is not in allow_users of postmapd")
+        }
+        (Peer::Unknown { .. }, _) => {
+            "a user that cannot be told may not ask sasl: it is not in allow_users of postmapd".to_owned()
+        }
+        (Peer::Host(address), _) => {
+            format!("{address} may not ask: it is not in allow_networks of postmapd")
+        }
+    }
+    .into()
+}
+
+/// The name of a user, from /etc/passwd alone: another source may take its time, and lookups would wait for it.
+fn name_of(uid: u32) -> Option<String> {
+    const ENOUGH: u64 = 1 << 20;
+    let lines = BufReader::new(File::open("/etc/passwd").ok()?.take(ENOUGH)).split(b'\n');
+    let uid = uid.to_string();
+    lines.map_while(Result::ok).find_map(|line| {
+        let mut fields = line.split(|c| *c == b':');
+        let name = fields.next().filter(|name| (1..=64).contains(&name.len()))?;
+        (fields.nth(1)? == uid.as_bytes()).then(|| printable(name))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::{Refusals, name_of};
+    use crate::peer::Peer;
+    use crate::server::limits::REFUSALS_REMEMBERED;
+
+    fn remembered(refusals: &Refusals) -> usize {
+        refusals.said.lock().unwrap().reasons.len()
+    }
+
+    #[test]
+    fn the_reason_names_the_peer_and_the_setting() {
+        let refusals = Refusals::default();
+        let reason = |peer| refusals.reason(peer).to_string();
+        let root = reason(Peer::User {
+            uid: 0,
+            address: None,
+        });
+        assert!(
+            root.contains("root (0)") && root.contains("allow_users"),
+            "{root}"
+        );
+        let unknown = reason(Peer::Unknown { address: None });
+        assert!(unknown.contains("allow_users"), "{unknown}");
+        let host = "2001:db8::1".parse().unwrap();
+        let host = reason(Peer::Host(host));
+        assert!(
+            host.contains("2001:db8::1") && host.contains("allow_networks"),
+            "{host}"
+        );
+        for reason in [root, unknown, host] {
+            assert!(reason.len() < 200, "{reason}");
+        }
+        // Another of the same network is named as itself.
+        let host = reason(Peer::Host("2001:db8::2".parse().unwrap()));
+        assert!(host.contains("2001:db8::2"), "{host}");
+    }
+
+    #[test]
+    fn no_more_peers_are_remembered_than_the_limit() {
+        let refusals = Refusals::default();
+        for n in 0..10 {
+            let address = Some(IpAddr::from(Ipv4Addr::new(127, 0, 0, n)));
+            let _ = refusals.reason(Peer::User { uid: 7, address });
+            let _ = refusals.reason(Peer::Unknown { address });
+            let _ = refusals.reason(Peer::Host(format!("2001:db8::{n}").parse().unwrap()));
+        }
+        assert_eq!(remembered(&refusals), 3);
+        for uid in 0..u32::try_from(REFUSALS_REMEMBERED).unwrap() + 10 {
+            let reason = refusals.reason(Peer::User { uid, address: None });
+            assert!(reason.contains(&uid.to_string()), "{reason}");
+        }
+        assert_eq!(remembered(&refusals), REFUSALS_REMEMBERED);
+    }
+
+    #[test]
+    fn names_come_from_the_file_of_local_users() {
+        assert_eq!(name_of(0).as_deref(), Some("root"));
+        assert_eq!(name_of(4_000_000_000), None);
+    }
+}

@@ -1,0 +1,629 @@
+//! Promise: credentials are answered to allowed users and networks alone, and nobody is ever told "not found" instead.
+//!
+//! The clients are threads that have become another user, or have moved into another network namespace.
+
+use std::io::{BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::{fmt, fs};
+
+use crate::harness::client::{Reply, Socketmap, Stream, TcpTable, framed};
+use crate::harness::daemon::{Daemon, SETTINGS, Setup, finish};
+use crate::harness::elsewhere::{Networks, as_user, uid_of};
+use crate::harness::eventually;
+
+const ROOT: u32 = 0;
+/// A number that no user has.
+const NAMELESS: u32 = 54321;
+
+const NEXT_HOP: &str = "[relay.test]:587";
+const CREDENTIALS: &str = "user:password";
+const SENDER: &str = "ann@one.test";
+
+fn setup() -> Setup {
+    Setup::new()
+        .relaymap(format!("@one.test {NEXT_HOP}\n"))
+        .credentials(format!("@one.test {CREDENTIALS}\n"))
+}
+
+/// Every kind of endpoint: sockets of one host, each of which anybody can connect to.
+fn everywhere(setup: Setup) -> Setup {
+    let socket = format!("socketmap:unix:{}/socket", setup.root().display());
+    setup
+        .listen("socketmap:inet:127.0.0.1:0")
+        .listen("socketmap:inet:[::1]:0")
+        .listen("socketmap:inet:[::]:0")
+        .listen(socket)
+        .listen("tcp:127.0.0.1:0:sasl")
+        .listen("tcp:127.0.0.1:0:relayhost")
+        .arg("--socket-mode")
+        .arg("0666")
+}
+
+/// A way to it.
+enum Way {
+    Socketmap(String),
+    TcpTable { relayhost: String, sasl: String },
+}
+
+impl Way {
+    /// Asks on a connection of its own.
+    fn ask(&self, map: &str) -> Reply {
+        let connect = |address: &str| Stream::connect(address);
+        match self {
+            Self::Socketmap(address) => Socketmap {
+                stream: connect(address),
+            }
+            .ask(map, SENDER),
+            Self::TcpTable { relayhost, sasl } => TcpTable {
+                stream: BufReader::new(connect(if map == "sasl" { sasl } else { relayhost })),
+            }
+            .ask(SENDER),
+        }
+    }
+
+    /// What both maps say.
+    fn ask_both(&self) -> [Reply; 2] {
+        ["relayhost", "sasl"].map(|map| self.ask(map))
+    }
+
+    fn is_unix(&self) -> bool {
+        matches!(self, Self::Socketmap(address) if address.starts_with('/'))
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socketmap(address) => write!(f, "socketmap at {address}"),
+            Self::TcpTable { sasl, .. } => write!(f, "tcp_table at {sasl}"),
+        }
+    }
+}
+
+/// The port of the n-th endpoint.
+fn port(daemon: &Daemon, n: usize) -> &str {
+    daemon.address(n).rsplit_once(':').unwrap().1
+}
+
+/// All ways to one that listens [`everywhere`].
+fn ways(daemon: &Daemon) -> Vec<Way> {
+    let socketmaps = [
+        daemon.address(0).to_owned(),
+        daemon.address(1).to_owned(),
+        // A socket for IPv6 and IPv4 hears of an IPv4 client by its IPv4-mapped address.
+        format!("127.0.0.1:{}", port(daemon, 2)),
+        format!("[::1]:{}", port(daemon, 2)),
+        format!("[::ffff:127.0.0.1]:{}", port(daemon, 2)),
+        format!("[::ffff:127.0.0.1]:{}", port(daemon, 0)),
+        daemon.address(3).to_owned(),
+    ];
+    let tcp_table = Way::TcpTable {
+        sasl: daemon.address(4).to_owned(),
+        relayhost: daemon.address(5).to_owned(),
+    };
+    socketmaps
+        .into_iter()
+        .map(Way::Socketmap)
+        .chain([tcp_table])
+        .collect()
+}
+
+/// The reason of a refusal, in whichever words the protocol has for it.
+#[track_caller]
+fn refusal(reply: &Reply) -> &str {
+    assert!(reply.is_refused() || reply.is_cannot_tell(), "{reply:?}");
+    assert!(!reply.reason().contains(CREDENTIALS));
+    reply.reason()
+}
+
+#[track_caller]
+fn expect_allowed(daemon: &Daemon, uid: u32) {
+    for way in ways(daemon) {
+        let replies = as_user(uid, || way.ask_both());
+        let expected = [Reply::found(NEXT_HOP), Reply::found(CREDENTIALS)];
+        assert_eq!(replies, expected, "user {uid} over {way}");
+    }
+}
+
+#[track_caller]
+fn expect_refused(daemon: &Daemon, uid: u32, words: &[&str]) {
+    for way in ways(daemon) {
+        let [relayhost, sasl] = as_user(uid, || way.ask_both());
+        assert_eq!(relayhost, Reply::found(NEXT_HOP), "user {uid} over {way}");
+        assert_eq!(
+            sasl.is_refused(),
+            matches!(way, Way::Socketmap(_)),
+            "user {uid} over {way}: {sasl:?}"
+        );
+        let reason = refusal(&sasl);
+        for word in words.iter().chain(&["allow_users"]) {
+            assert!(
+                reason.contains(word),
+                "user {uid} over {way}: no {word} in {reason}"
+            );
+        }
+    }
+}
+
+#[test]
+fn by_default_root_and_postfix_get_credentials_and_nobody_else_does() {
+    let daemon = Daemon::start(everywhere(setup()));
+    expect_allowed(&daemon, ROOT);
+    expect_allowed(&daemon, uid_of("postfix"));
+    expect_refused(&daemon, uid_of("nobody"), &["nobody", "65534"]);
+    expect_refused(&daemon, uid_of("daemon"), &["daemon", "1"]);
+    expect_refused(&daemon, NAMELESS, &["54321"]);
+    // A refusal ends nothing: the connection goes on, and so does the server.
+    let mut client = as_user(NAMELESS, || Socketmap::to(&daemon, 0));
+    for _ in 0..3 {
+        refusal(&client.ask("sasl", SENDER));
+        assert_eq!(client.ask("relayhost", SENDER), Reply::found(NEXT_HOP));
+    }
+}
+
+#[test]
+fn the_servers_own_user_gets_credentials() {
+    let me = NAMELESS.to_string();
+    let setup = everywhere(setup());
+    std::os::unix::fs::chown(setup.root(), Some(NAMELESS), None).unwrap();
+    let daemon = Daemon::start(setup.within(["setpriv", "--reuid", &me, "--regid", &me, "--clear-groups"]));
+    expect_allowed(&daemon, NAMELESS);
+    expect_allowed(&daemon, ROOT);
+    expect_allowed(&daemon, uid_of("postfix"));
+    expect_refused(&daemon, uid_of("daemon"), &["daemon"]);
+}
+
+#[test]
+fn a_list_takes_names_and_numbers_and_takes_the_place_of_the_default() {
+    let settings = [
+        everywhere(setup()).arg("--allow-users=daemon,54321"),
+        everywhere(setup())
+            .arg("--allow-users=daemon")
+            .arg("--allow-users=54321"),
+        everywhere(setup()).env("POSTMAPD_ALLOW_USERS", "1, 54321"),
+        everywhere(setup()).settings("allow_users = [\"daemon\", 54321]\n"),
+        // The environment wins over the file, and the flag over both.
+        everywhere(setup())
+            .settings("allow_users = \"root\"\n")
+            .env("POSTMAPD_ALLOW_USERS", "nobody")
+            .arg("--allow-users=54321,1"),
+    ];
+    for setup in settings {
+        let daemon = Daemon::start(setup);
+        expect_allowed(&daemon, uid_of("daemon"));
+        expect_allowed(&daemon, NAMELESS);
+        expect_refused(&daemon, ROOT, &["root", "0"]);
+    }
+    let nobody = Daemon::start(everywhere(setup()).settings("allow_users = []\n"));
+    expect_refused(&nobody, ROOT, &["root"]);
+}
+
+#[test]
+fn a_name_that_is_not_known_or_a_network_that_is_none_is_refused_at_the_start_with_what_to_do() {
+    for (setup, words) in [
+        (
+            setup().arg("--allow-users=root,no-such-user"),
+            ["--allow-users", "no-such-user", "number"],
+        ),
+        (
+            setup().env("POSTMAPD_ALLOW_USERS", "4294967295"),
+            ["POSTMAPD_ALLOW_USERS", "4294967295", "at most"],
+        ),
+        (
+            setup().settings("\nallow_users = [\"root\", \"no-such-user\"]\n"),
+            ["postmapd.toml:2:", "no-such-user", "number"],
+        ),
+        (
+            setup().arg("--allow-networks=localhost"),
+            ["--allow-networks", "`localhost`", "192.0.2.0/24"],
+        ),
+        (
+            setup().settings("allow_networks = [\"192.0.2.7/24\"]\n"),
+            ["postmapd.toml:1:", "192.0.2.7/24", "192.0.2.0/24"],
+        ),
+        (
+            setup().settings("allow_user = []\n"),
+            ["postmapd.toml:1:1", "allow_user", "allow_users"],
+        ),
+    ] {
+        let finished = setup.serve_until_exit();
+        assert_eq!(finished.code, Some(78), "{finished:?}");
+        for word in words {
+            assert!(finished.stderr.contains(word), "no {word} in {}", finished.stderr);
+        }
+    }
+}
+
+/// How many sockets that were connected to these addresses the kernel says to be root's, because they are nobody's.
+fn ownerless(addresses: &[String]) -> usize {
+    let port = |address: &str| address.rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
+    let ends: Vec<_> = addresses
+        .iter()
+        .map(|address| format!(":{:04X}", port(address)))
+        .collect();
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap());
+    let is_ownerless = |line: &&str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let (remote, state, uid, inode) = (fields[2], fields[3], fields[7], fields[9]);
+        // FIN_WAIT2 or TIME_WAIT
+        ends.iter().any(|end| remote.ends_with(end))
+            && ["05", "06"].contains(&state)
+            && uid == "0"
+            && inode == "0"
+    };
+    tables
+        .iter()
+        .flat_map(|table| table.lines().skip(1))
+        .filter(is_ownerless)
+        .count()
+}
+
+/// Waits until the server has read what it was sent, and has answered.
+fn wait_for_answers(daemon: &Daemon, count: usize) {
+    let answered = |daemon: &Daemon| {
+        let log = daemon.log();
+        log.lines()
+            .filter(|line| line.contains("DEBUG") && (line.contains("refused:") || line.contains("lookup")))
+            .count()
+    };
+    eventually(|| answered(daemon), |answered| *answered >= count);
+}
+
+#[test]
+fn a_client_that_asks_and_is_gone_before_it_is_accepted_is_never_taken_for_root() {
+    const CLIENTS: usize = 20;
+    let daemon = Daemon::start(everywhere(setup()).env("POSTMAPD_LOG", "debug"));
+    let addresses = [
+        daemon.address(0).to_owned(),
+        daemon.address(1).to_owned(),
+        format!("127.0.0.1:{}", port(&daemon, 2)),
+    ];
+    // Nothing is accepted before they have all closed. The kernel says user 0 of such a socket.
+    daemon.signal("STOP");
+    as_user(NAMELESS, || {
+        for address in addresses.iter().cycle().take(CLIENTS) {
+            let mut client = Stream::connect(address);
+            client.write_all(&framed(&format!("sasl {SENDER}"))).unwrap();
+        }
+    });
+    eventually(|| ownerless(&addresses), |count| *count == CLIENTS);
+    daemon.signal("CONT");
+    wait_for_answers(&daemon, CLIENTS);
+    assert!(!daemon.log().contains("outcome"), "{}", daemon.log());
+    // And as fast as it goes.
+    as_user(NAMELESS, || {
+        for address in addresses.iter().cycle().take(10 * CLIENTS) {
+            let mut client = Stream::connect(address);
+            client.write_all(&framed(&format!("sasl {SENDER}"))).unwrap();
+        }
+    });
+    wait_for_answers(&daemon, 11 * CLIENTS);
+    assert!(!daemon.log().contains("outcome"), "{}", daemon.log());
+}
+
+#[test]
+fn a_client_that_only_waits_for_its_answer_is_still_known() {
+    let daemon = Daemon::start(everywhere(setup()));
+    for n in 0..4 {
+        daemon.signal("STOP");
+        let mut client = Socketmap::to(&daemon, n);
+        client.request("sasl", SENDER);
+        client.stream.finish_sending();
+        daemon.signal("CONT");
+        assert_eq!(client.reply(), Reply::found(CREDENTIALS));
+    }
+}
+
+#[test]
+fn an_edit_of_the_list_counts_for_the_next_request_of_open_connections() {
+    let daemon = Daemon::start(everywhere(setup()));
+    for n in 0..4 {
+        let mut root = Socketmap::to(&daemon, n);
+        let mut other = as_user(NAMELESS, || Socketmap::to(&daemon, n));
+        assert_eq!(root.ask("sasl", SENDER), Reply::found(CREDENTIALS));
+        refusal(&other.ask("sasl", SENDER));
+
+        daemon.replace(SETTINGS, "allow_users = [54321]\n");
+        eventually(
+            || other.ask("sasl", SENDER),
+            |reply| *reply == Reply::found(CREDENTIALS),
+        );
+        refusal(&root.ask("sasl", SENDER));
+
+        daemon.replace(SETTINGS, "");
+        eventually(
+            || root.ask("sasl", SENDER),
+            |reply| *reply == Reply::found(CREDENTIALS),
+        );
+        refusal(&other.ask("sasl", SENDER));
+
+        // A list that is wrong changes nothing.
+        let seen = daemon.log_lines();
+        daemon.replace(SETTINGS, "allow_users = [\"no-such-user\"]\n");
+        daemon.wait_for_log_after(seen, |line| line.contains("stays in force"));
+        assert_eq!(root.ask("sasl", SENDER), Reply::found(CREDENTIALS));
+        daemon.replace(SETTINGS, "");
+        daemon.wait_for_log_after(seen, |line| line.contains("again as they are in force"));
+    }
+}
+
+fn refusals_in_log(daemon: &Daemon) -> Vec<String> {
+    let log = daemon.log();
+    log.lines()
+        .filter(|line| line.contains("refused:"))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_refusal_is_logged_once_a_peer() {
+    let daemon = Daemon::start(everywhere(setup()));
+    let (nobody, other) = (uid_of("nobody"), uid_of("daemon"));
+    for uid in [nobody, other, nobody, other] {
+        for way in ways(&daemon) {
+            for _ in 0..3 {
+                refusal(&as_user(uid, || way.ask("sasl")));
+            }
+        }
+    }
+    let said = refusals_in_log(&daemon);
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].contains("user nobody (65534)") && said[0].contains("WARN"),
+        "{said:?}"
+    );
+    assert!(said[1].contains("user daemon (1)"), "{said:?}");
+}
+
+#[test]
+fn the_network_of_loopback_admits_every_local_user() {
+    let daemon = Daemon::start(everywhere(setup()).arg("--allow-networks=127.0.0.0/8"));
+    for uid in [ROOT, uid_of("nobody"), NAMELESS] {
+        expect_allowed(&daemon, uid);
+    }
+    assert_eq!(refusals_in_log(&daemon), [""; 0]);
+}
+
+/// Connects, and asks: nothing comes back but the end.
+#[track_caller]
+fn expect_closed(address: &str) {
+    let mut stream = Stream::connect(address);
+    // The server may have closed by then, and that is as good.
+    drop(stream.write_all(&framed(&format!("relayhost {SENDER}"))));
+    assert_eq!(stream.read_until_closed(), b"");
+}
+
+/// The addresses of a listener on every address, as seen from the other end of the cable.
+fn over_the_cable(daemon: &Daemon) -> [String; 2] {
+    let port = port(daemon, 0);
+    [format!("192.0.2.1:{port}"), format!("[2001:db8::1]:{port}")]
+}
+
+#[test]
+fn another_host_is_hung_up_on_unless_its_network_is_allowed_and_then_gets_everything() {
+    let networks = Networks::new();
+    let setup = setup()
+        .listen("socketmap:inet:[::]:0")
+        .within(networks.starter())
+        .settings("allow_networks = [\"198.51.100.0/24\"]\n");
+    let daemon = Daemon::start(setup);
+    let addresses = over_the_cable(&daemon);
+    for address in addresses.iter().cycle().take(6) {
+        networks.far(|| expect_closed(address));
+    }
+    let said = refusals_in_log(&daemon);
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].contains("192.0.2.2 ") && said[0].contains("allow_networks"),
+        "{said:?}"
+    );
+    assert!(
+        said[1].contains("2001:db8::2 ") && said[1].contains("allow_networks"),
+        "{said:?}"
+    );
+    // Its own address that is not a loopback one is no way around the list of users.
+    for address in &addresses {
+        networks.near(ROOT, || expect_closed(address));
+    }
+    // Who comes over loopback is known as ever.
+    let port = port(&daemon, 0);
+    for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
+        let ask = || {
+            Socketmap {
+                stream: Stream::connect(&address),
+            }
+            .ask("sasl", SENDER)
+        };
+        assert_eq!(networks.near(ROOT, ask), Reply::found(CREDENTIALS));
+        refusal(&networks.near(NAMELESS, ask));
+    }
+
+    let seen = daemon.log_lines();
+    daemon.replace(SETTINGS, "allow_networks = [\"192.0.2.2\", \"2001:db8::/64\"]\n");
+    daemon.wait_for_log_after(seen, |line| line.contains("generation"));
+    let mut clients = addresses.map(|address| {
+        networks.far(|| Socketmap {
+            stream: Stream::connect(&address),
+        })
+    });
+    for client in &mut clients {
+        assert_eq!(client.ask("relayhost", SENDER), Reply::found(NEXT_HOP));
+        assert_eq!(client.ask("sasl", SENDER), Reply::found(CREDENTIALS));
+    }
+
+    // An edit closes no connection, but what was allowed is not any more.
+    daemon.replace(SETTINGS, "");
+    let [one, two] = &mut clients;
+    eventually(|| one.ask("sasl", SENDER), Reply::is_refused);
+    for client in [one, two] {
+        for map in ["relayhost", "sasl"] {
+            let reply = client.ask(map, SENDER);
+            assert!(
+                reply.is_refused() && reply.reason().contains("allow_networks"),
+                "{reply:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_network_of_loopback_admits_no_other_host() {
+    let networks = Networks::new();
+    let setup = setup()
+        .listen("socketmap:inet:[::]:0")
+        .within(networks.starter())
+        .arg("--allow-networks=127.0.0.0/8,::1");
+    let daemon = Daemon::start(setup);
+    for address in over_the_cable(&daemon) {
+        networks.far(|| expect_closed(&address));
+    }
+}
+
+#[test]
+fn a_unix_socket_knows_the_user_from_another_network_namespace() {
+    let networks = Networks::new();
+    let setup = setup();
+    let socket = format!("socketmap:unix:{}/socket", setup.root().display());
+    let daemon = Daemon::start(setup.listen(socket).arg("--socket-mode").arg("0666"));
+    let ask = || Socketmap::to(&daemon, 0).ask("sasl", SENDER);
+    assert_eq!(networks.near(ROOT, ask), Reply::found(CREDENTIALS));
+    refusal(&networks.near(NAMELESS, ask));
+}
+
+#[test]
+fn a_user_of_whom_this_user_namespace_knows_no_number_is_not_allowed() {
+    // root is root there, and everybody else is 65534, which is what nobody has elsewhere.
+    let daemon = Daemon::start(everywhere(setup()).within(["unshare", "--user", "--map-root-user"]));
+    expect_allowed(&daemon, ROOT);
+    for uid in [uid_of("postfix"), uid_of("daemon"), NAMELESS] {
+        expect_refused(&daemon, uid, &["65534"]);
+    }
+}
+
+#[test]
+fn where_the_kernel_does_not_say_who_connects_over_tcp_nobody_gets_credentials_there() {
+    // The only calls of connect(2) that the server makes are those to the kernel.
+    let words = "strace -D -f -qq -o /dev/null -e trace=connect -e inject=connect:error=EACCES";
+    let daemon = Daemon::start(everywhere(setup()).within(words.split(' ')));
+    let said = daemon.wait_for_log(|line| line.contains("sock_diag"));
+    assert!(said.contains("WARN") && said.contains("UNIX socket"), "{said}");
+    for way in ways(&daemon) {
+        let [relayhost, sasl] = way.ask_both();
+        assert_eq!(relayhost, Reply::found(NEXT_HOP), "{way}");
+        if way.is_unix() {
+            assert_eq!(sasl, Reply::found(CREDENTIALS), "{way}");
+        } else {
+            let reason = refusal(&sasl);
+            assert!(
+                reason.contains("cannot be told") && reason.contains("allow_users"),
+                "{reason}"
+            );
+        }
+    }
+    assert_eq!(refusals_in_log(&daemon).len(), 1);
+}
+
+#[test]
+fn a_listener_that_nobody_can_reach_is_a_warning_at_the_start() {
+    let warned = |setup: Setup| {
+        let daemon = Daemon::start(setup);
+        daemon.wait_for_log(|line| line.contains("listening on"));
+        let log = daemon.log();
+        log.lines()
+            .any(|line| line.contains("WARN") && line.contains("allow_networks"))
+    };
+    for endpoint in [
+        "socketmap:inet:0.0.0.0:0",
+        "socketmap:inet:[::]:0",
+        "tcp:0.0.0.0:0:sasl",
+    ] {
+        assert!(warned(setup().listen(endpoint)), "{endpoint}");
+        let some = setup().arg("--allow-networks=192.0.2.0/24");
+        assert!(!warned(some.listen(endpoint)), "{endpoint}");
+    }
+    for endpoint in [
+        "socketmap:inet:127.0.0.1:0",
+        "socketmap:inet:[::1]:0",
+        "socketmap:inet:localhost:0",
+    ] {
+        let setup = setup();
+        let listens = if endpoint.contains("localhost") {
+            setup
+                .env("POSTMAPD_LISTEN", endpoint)
+                .announces(&["socketmap:inet:127.0.0.1:0"])
+        } else {
+            setup.listen(endpoint)
+        };
+        assert!(!warned(listens), "{endpoint}");
+    }
+}
+
+#[test]
+fn query_shows_the_reason_and_ends_as_for_what_cannot_be_told() {
+    let daemon = Daemon::start(everywhere(setup()));
+    // A copy, because the user may not look into the folder of the build.
+    let program = daemon.root().join("postmapd");
+    fs::copy(env!("CARGO_BIN_EXE_postmapd"), &program).unwrap();
+    fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    for n in 0..5 {
+        let query = |map: &str, user: &str| {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", user, "--regid", user, "--clear-groups"]);
+            command
+                .arg(&program)
+                .args(["query", "--server", daemon.endpoint(n), map, SENDER]);
+            finish(&mut command, b"")
+        };
+        let refused = query("sasl", "65534");
+        assert_eq!(
+            (refused.code, refused.stdout.as_str()),
+            (Some(75), ""),
+            "{refused:?}"
+        );
+        assert!(
+            refused.stderr.contains("nobody (65534)") && refused.stderr.contains("allow_users"),
+            "{refused:?}"
+        );
+        assert_eq!(query("sasl", "0").stdout, format!("{CREDENTIALS}\n"));
+        if n < 4 {
+            assert_eq!(query("relayhost", "65534").stdout, format!("{NEXT_HOP}\n"));
+        }
+    }
+}
+
+#[test]
+fn postmap_gets_credentials_as_root_and_an_error_as_anybody_else() {
+    let daemon = Daemon::start(everywhere(setup()));
+    let configuration = daemon.root();
+    fs::write(configuration.join("main.cf"), "compatibility_level = 3.6\n").unwrap();
+    let postmap = |user: &str, table: &str| {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid",
+            user,
+            "--regid",
+            user,
+            "--clear-groups",
+            "postmap",
+            "-c",
+        ]);
+        command.arg(configuration).args(["-q", SENDER, table]);
+        finish(&mut command, b"")
+    };
+    for n in [0, 3] {
+        let [relayhost, sasl] = ["relayhost", "sasl"].map(|map| format!("{}:{map}", daemon.endpoint(n)));
+        assert_eq!(postmap("0", &sasl).stdout, format!("{CREDENTIALS}\n"));
+        assert_eq!(postmap("65534", &relayhost).stdout, format!("{NEXT_HOP}\n"));
+        let refused = postmap("65534", &sasl);
+        assert_eq!(
+            (refused.code, refused.stdout.as_str()),
+            (Some(1), ""),
+            "{refused:?}"
+        );
+        assert!(
+            refused.stderr.contains("permanent error: user nobody (65534)"),
+            "{refused:?}"
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! Promise: a UNIX socket is for its owner and its group, takes nobody's place, and is gone with its server.
+//!
+//! That a stale one is replaced, and what is no socket left alone, is in settings.rs.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Group;
+
+use crate::harness::client::{Reply, Socketmap};
+use crate::harness::daemon::{Daemon, Finished, Setup, finish};
+use crate::harness::elsewhere::{as_user, uid_of};
+
+fn setup() -> (Setup, PathBuf) {
+    let setup = Setup::new().relaymap("@one.test [relay1.test]\n");
+    let path = setup.root().join("socket");
+    (setup.listen(format!("socketmap:unix:{}", path.display())), path)
+}
+
+fn group(name: &str) -> u32 {
+    Group::from_name(name).unwrap().unwrap().gid.as_raw()
+}
+
+/// Owner, group and mode.
+fn access(path: &Path) -> (u32, u32, u32) {
+    let about = fs::symlink_metadata(path).unwrap();
+    assert!(about.file_type().is_socket());
+    (about.uid(), about.gid(), about.permissions().mode() & 0o7777)
+}
+
+#[test]
+fn by_default_it_belongs_to_the_group_postfix_and_to_nobody_else() {
+    let (setup, path) = setup();
+    let daemon = Daemon::start(setup);
+    assert_eq!(access(&path), (0, group("postfix"), 0o660));
+    // In words: another user cannot even connect.
+    let refused = as_user(uid_of("nobody"), || UnixStream::connect(&path).map(drop));
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+    let mut client = as_user(group("postfix"), || Socketmap::to(&daemon, 0));
+    assert_eq!(
+        client.ask("relayhost", "x@one.test"),
+        Reply::found("[relay1.test]")
+    );
+}
+
+#[test]
+fn owner_group_and_mode_are_as_the_settings_say() {
+    let daemon_user = uid_of("daemon");
+    let (by_name, path) = setup();
+    let words = [
+        "--socket-owner=daemon",
+        "--socket-group=mail",
+        "--socket-mode=0640",
+    ];
+    let daemon = Daemon::start(words.iter().fold(by_name, Setup::arg));
+    assert_eq!(access(&path), (daemon_user, group("mail"), 0o640));
+    drop(daemon);
+    let (by_number, path) = setup();
+    let words = [
+        "--socket-owner=54321",
+        "--socket-group=54322",
+        "--socket-mode=600",
+    ];
+    let _daemon = Daemon::start(words.iter().fold(by_number, Setup::arg));
+    assert_eq!(access(&path), (54321, 54322, 0o600));
+}
+
+#[test]
+fn nobody_can_connect_before_owner_group_and_mode_are_right() {
+    let (setup, path) = setup();
+    // Whatever the umask of whoever starts it, and seen by the kernel's own account of the calls.
+    let calls = setup.root().join("calls");
+    let shell = format!(
+        "umask 0; exec strace -D -f -qq -o {} -e trace=umask,bind,listen,fchownat,chmod,fchmodat \"$@\"",
+        calls.display()
+    );
+    let mut daemon = Daemon::start(setup.within(["sh", "-c", &shell, "sh"]));
+    assert_eq!(access(&path).2, 0o660);
+    daemon.terminate();
+    let calls = fs::read_to_string(calls).unwrap();
+    let at = |call: &str| {
+        let found = calls.lines().position(|line| line.contains(call));
+        found.unwrap_or_else(|| panic!("no {call} in:\n{calls}"))
+    };
+    let order = [
+        at("umask(0177)"),
+        at("bind("),
+        at("listen("),
+        at("fchownat("),
+        at("chmod"),
+    ];
+    assert!(order.is_sorted(), "{order:?}:\n{calls}");
+}
+
+/// Starts it where it must refuse, naming the path.
+#[track_caller]
+fn refused(setup: &Setup, path: &Path) -> Finished {
+    let finished = setup.serve_until_exit();
+    assert!(matches!(finished.code, Some(69 | 78)), "{finished:?}");
+    assert!(finished.stderr.contains(&*path.to_string_lossy()), "{finished:?}");
+    finished
+}
+
+#[test]
+fn what_is_no_socket_is_an_error_and_stays() {
+    let (setup, path) = setup();
+    let target = setup.root().join("target");
+
+    fs::create_dir(&path).unwrap();
+    assert_eq!(refused(&setup, &path).code, Some(78));
+    fs::remove_dir(&path).unwrap();
+
+    // A link is none, wherever it leads: to nothing, to a file, to a stale socket.
+    symlink(&target, &path).unwrap();
+    assert_eq!(refused(&setup, &path).code, Some(78));
+    fs::write(&target, "precious").unwrap();
+    assert_eq!(refused(&setup, &path).code, Some(78));
+    assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+    fs::remove_file(&target).unwrap();
+    drop(UnixListener::bind(&target).unwrap());
+    assert_eq!(refused(&setup, &path).code, Some(78));
+    assert!(target.exists() && path.is_symlink());
+    fs::remove_file(&path).unwrap();
+
+    let mut pipe = std::process::Command::new("mkfifo");
+    assert_eq!(finish(pipe.arg(&path), b"").code, Some(0));
+    assert_eq!(refused(&setup, &path).code, Some(78));
+    assert!(path.exists());
+}
+
+#[test]
+fn the_socket_of_a_server_that_hangs_is_left_alone_and_not_waited_for() {
+    let (setup, path) = setup();
+    let hanging = rustix::net::socket(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&hanging, &rustix::net::SocketAddrUnix::new(&path).unwrap()).unwrap();
+    rustix::net::listen(&hanging, 0).unwrap();
+    // Its queue has room for one, and another connect would wait for ever.
+    let _waiting = UnixStream::connect(&path).unwrap();
+    assert_eq!(refused(&setup, &path).code, Some(69));
+    assert!(path.exists());
+
+    // Another kind of socket that somebody has.
+    fs::remove_file(&path).unwrap();
+    let _datagrams = UnixDatagram::bind(&path).unwrap();
+    assert_eq!(refused(&setup, &path).code, Some(69));
+    assert!(path.exists());
+}
+
+#[test]
+fn at_its_end_it_removes_its_own_socket_and_no_other() {
+    let (setup, path) = setup();
+    let mut daemon = Daemon::start(setup.clone());
+    daemon.terminate();
+    assert!(!path.exists());
+
+    let mut daemon = Daemon::start(setup);
+    fs::remove_file(&path).unwrap();
+    let _other = UnixListener::bind(&path).unwrap();
+    daemon.terminate();
+    assert!(path.exists());
+}
+
+#[test]
+fn without_the_right_to_give_it_to_the_group_postfix_it_says_so_and_serves() {
+    let me = uid_of("daemon").to_string();
+    let (setup, _) = setup();
+    let folder = setup.root().join("run");
+    fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::chown(&folder, Some(uid_of("daemon")), None).unwrap();
+    let socket = folder.join("socket");
+    let setup = Setup::in_folder(setup.dir()).listen(format!("socketmap:unix:{}", socket.display()));
+    let words = ["setpriv", "--reuid", &me, "--regid", &me, "--clear-groups"];
+    let daemon = Daemon::start(setup.clone().within(words));
+    daemon.wait_for_log(|line| line.contains("WARN") && line.contains("group postfix"));
+    assert_eq!(access(&socket), (uid_of("daemon"), uid_of("daemon"), 0o660));
+    drop(daemon);
+    // Where the group was asked for by name, that is an error.
+    let finished = setup
+        .within(words)
+        .arg("--socket-group=postfix")
+        .serve_until_exit();
+    assert_eq!(finished.code, Some(78), "{finished:?}");
+}
