@@ -92,10 +92,9 @@ pub fn value_at<'t>(format: Format, text: &'t [u8], key: &[u8]) -> Option<&'t [u
     let (written, rest) = text.split_at_checked(key.len())?;
     // Quotes and backslashes may hide where a key ends, blanks and line ends show that it ended before, and only ASCII
     // is folded by letters. A key that is asked for may have any of them.
-    let is_plain = written.is_ascii()
-        && memchr::memchr2(b'"', b'\\', written).is_none()
-        && memchr::memchr3(b' ', b'\t', b'\n', written).is_none();
-    if !is_plain || !written.eq_ignore_ascii_case(key) || !rest.first().is_some_and(|c| is_blank(*c)) {
+    let mut letters = written.iter().zip(key);
+    let is_key = letters.all(|(own, asked)| FOLDED.get(usize::from(*own)) == Some(asked));
+    if !is_key || !rest.first().is_some_and(|c| is_blank(*c)) {
         return None;
     }
     let (value, is_whole) = match format {
@@ -111,6 +110,23 @@ pub fn value_at<'t>(format: Format, text: &'t [u8], key: &[u8]) -> Option<&'t [u
     };
     let value = value.strip_suffix(b"\r").unwrap_or(value);
     is_whole.then(|| value.trim_start_blanks().trim_end_blanks())
+}
+
+/// The folded form of each byte that may stand in a plain key. Of the others one that is in no folded key: the form of
+/// `A`.
+static FOLDED: [u8; 256] = folded();
+
+#[allow(clippy::indexing_slicing, reason = "the compiler does it, once")]
+const fn folded() -> [u8; 256] {
+    let mut folded = [b'A'; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        if byte != b'"' && byte != b'\\' {
+            folded[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    folded
 }
 
 /// Whether a text begins with a byte order mark.

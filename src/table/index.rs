@@ -4,13 +4,14 @@
 //! each, so that a table needs little more memory than its file, whatever its size, and is dropped in one stroke. A
 //! key is compared with the text itself.
 //!
-//! The hash is SipHash with a key of this process (`RandomState`): queries come from the network and keys from
+//! The hash is SipHash-1-3 with a key of chance (from `RandomState`): queries come from the network and keys from
 //! files that customers may influence, so nobody shall be able to choose collisions.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry, OccupiedEntry};
+use siphasher::sip::SipHasher13;
 
 use super::blocks::Location;
 
@@ -24,10 +25,16 @@ pub(super) trait Keys {
 }
 
 /// The index.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Index {
     locations: HashTable<Location>,
-    hasher: RandomState,
+    hasher: SipHasher13,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self::with_capacity(0)
+    }
 }
 
 impl Index {
@@ -35,7 +42,7 @@ impl Index {
     pub(super) fn with_capacity(entries: usize) -> Self {
         Self {
             locations: HashTable::with_capacity(entries),
-            hasher: RandomState::new(),
+            hasher: keyed(),
         }
     }
 
@@ -46,7 +53,7 @@ impl Index {
 
     /// The hash of a folded key.
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
-        hash(&self.hasher, key)
+        self.hasher.hash(key)
     }
 
     /// Adds the entry at `location`, whose folded key has this hash. Where the key is there already, it stays as it is,
@@ -83,7 +90,7 @@ impl Index {
         mut entry: impl FnMut(Location) -> Option<T>,
     ) -> Option<(Location, T)> {
         let mut found = None;
-        let location = self.locations.find(hash(&self.hasher, key), |location| {
+        let location = self.locations.find(self.hasher.hash(key), |location| {
             found = entry(*location);
             found.is_some()
         })?;
@@ -91,13 +98,12 @@ impl Index {
     }
 }
 
-fn rehash(hasher: &RandomState, keys: &impl Keys) -> impl Fn(&Location) -> u64 {
-    move |location| keys.with(*location, |key| hash(hasher, key))
+fn rehash(hasher: &SipHasher13, keys: &impl Keys) -> impl Fn(&Location) -> u64 {
+    move |location| keys.with(*location, |key| hasher.hash(key))
 }
 
-/// Of the bytes alone: the length that `hash_one` puts before them tells nothing where nothing comes behind them.
-fn hash(hasher: &RandomState, key: &[u8]) -> u64 {
-    let mut hasher = hasher.build_hasher();
-    hasher.write(key);
-    hasher.finish()
+/// A hasher with a key that nobody can know.
+fn keyed() -> SipHasher13 {
+    let chance = RandomState::new();
+    SipHasher13::new_with_keys(chance.hash_one(0_u8), chance.hash_one(1_u8))
 }

@@ -798,9 +798,8 @@ fn edit_and_compare(seed: u64, done: &mut Vec<String>) {
 #[test]
 fn the_thread_that_reads_lets_those_that_answer_go_first() {
     let daemon = Daemon::start(Setup::new());
-    let tasks = format!("/proc/{}/task", daemon.pid());
-    let nicenesses = || -> HashMap<String, String> {
-        let stats = fs::read_dir(&tasks)
+    let nicenesses = |process: u32| -> HashMap<String, String> {
+        let stats = fs::read_dir(format!("/proc/{process}/task"))
             .unwrap()
             .filter_map(|task| fs::read_to_string(task.unwrap().path().join("stat")).ok());
         stats
@@ -816,7 +815,10 @@ fn the_thread_that_reads_lets_those_that_answer_go_first() {
     let is = |all: &HashMap<String, String>, name: &str, niceness: &str| {
         all.get(name).is_some_and(|own| own == niceness)
     };
-    eventually(nicenesses, |all| {
-        is(all, "reload", "10") && is(all, "postmapd", "0")
-    });
+    // Whoever runs the tests may have made them nice.
+    let own = nicenesses(std::process::id()).into_values().next().unwrap();
+    eventually(
+        || nicenesses(daemon.pid()),
+        |all| is(all, "reload", "10") && is(all, "postmapd", &own),
+    );
 }
