@@ -33,13 +33,14 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const USAGE: &str =
     "usage: cargo bench --bench floor -- [--connections 1,16,64,256] [--rounds N] [--duration TIME] [--entries N]
-           [--sockets TCP,UNIX] [--subject SERVER]
+           [--sockets TCP,UNIX] [--processors own|any] [--subject SERVER]
 
   --connections  how many connections ask, one number after the other (default: 1,16,64,256)
   --rounds       how often each server is measured at each (default: 7)
   --duration     for how long each time (default: 1s)
   --entries      entries in the relay map (default: 10000)
   --sockets      TCP,UNIX or one of them (default: both)
+  --processors   own: the servers have one processor, and who asks another (default); any: as the scheduler likes
   --subject      what is measured beside the floor: another build of postmapd than this one, or the floor of a runtime:
                  tokio (one thread), tokio-shared (one runtime, several threads), tokio-each (TCP only; a thread for
                  each processor with its own accept)";
@@ -70,6 +71,7 @@ struct Options {
     entries: u32,
     subject: PathBuf,
     sockets: String,
+    any_processor: bool,
 }
 
 fn main() -> ExitCode {
@@ -108,6 +110,7 @@ fn options(arguments: &[&str]) -> Result<Options> {
         entries: 10_000,
         subject: env!("CARGO_BIN_EXE_postmapd").into(),
         sockets: "TCP,UNIX".into(),
+        any_processor: false,
     };
     let mut arguments = arguments.iter().filter(|argument| **argument != "--bench");
     while let Some(argument) = arguments.next() {
@@ -118,6 +121,7 @@ fn options(arguments: &[&str]) -> Result<Options> {
             "--duration" => options.duration = value.into(),
             "--entries" => options.entries = value.parse()?,
             "--sockets" => options.sockets = value.into(),
+            "--processors" => options.any_processor = value == "any",
             "--subject" => options.subject = value.into(),
             _ => return Err(USAGE.into()),
         }
@@ -155,8 +159,12 @@ fn socket(endpoint: &str) -> Result<Socket<'_>> {
     }
 }
 
-/// The program, kept to one processor: where the scheduler moves both sides about, a round tells more of it than of them.
-fn on_processor(number: usize, program: impl AsRef<OsStr>) -> Command {
+/// The program, kept to one processor: where the scheduler moves both sides about, a round tells more of it than of
+/// them.
+fn on_processor(number: usize, options: &Options, program: impl AsRef<OsStr>) -> Command {
+    if options.any_processor {
+        return Command::new(program.as_ref());
+    }
     let mut command = Command::new("taskset");
     command.args(["-c", &number.to_string()]).arg(program);
     command
@@ -226,14 +234,14 @@ fn benchmark(options: &Options) -> Result<()> {
             _ => format!("socketmap:unix:{}", folder.path().join(name).display()),
         };
         let own = |mode: &[&str]| {
-            let mut command = on_processor(SERVER, env::current_exe()?);
+            let mut command = on_processor(SERVER, options, env::current_exe()?);
             Server::start(command.args(mode).arg(endpoint(mode.concat().as_str())))
         };
         let floor = own(&[REPLY_LOOP])?;
         let subject = if let Some(name) = options.subject.to_str().filter(|name| shape(name).is_some()) {
             own(&["--shape", name])?
         } else {
-            let mut command = on_processor(SERVER, &options.subject);
+            let mut command = on_processor(SERVER, options, &options.subject);
             command.args(["serve", "--listen", &endpoint("postmapd"), "--dir"]);
             Server::start(command.arg(&tables))?
         };
@@ -246,7 +254,7 @@ fn benchmark(options: &Options) -> Result<()> {
 
 /// Measures both in turn; the lines of the table, less the kind of the socket.
 fn compare(floor: &Server, subject: &Server, keys: &Path, options: &Options) -> Result<Vec<String>> {
-    let output = on_processor(GENERATOR, env!("CARGO_BIN_EXE_postmapd"))
+    let output = on_processor(GENERATOR, options, env!("CARGO_BIN_EXE_postmapd"))
         .args([
             "bench",
             &floor.endpoint,
