@@ -1,0 +1,87 @@
+//! Promise: what contrib has for docker-mailserver, Kubernetes and Ansible is well-formed by the judgement of their own
+//! tools, and the server does with it what is said there.
+//!
+//! No container and no cluster is started: the server runs with the settings of the files, as the user and without the
+//! rights that they give it, in a folder that is made and changed as it would be there.
+
+mod ansible;
+mod docker_mailserver;
+mod kubernetes;
+
+use crate::harness::client::{Reply, Socketmap};
+use crate::harness::daemon::{Daemon, Finished, finish};
+use crate::harness::elsewhere::as_user;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn contrib(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib").join(name)
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(contrib(name)).unwrap()
+}
+
+/// The documents of a YAML file, by the library that most tools here use, too.
+fn yaml(text: &str) -> Vec<Value> {
+    let program = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout)";
+    let json = done(
+        Command::new("/usr/bin/python3").args(["-c", program]),
+        text.as_bytes(),
+    );
+    serde_json::from_str(&json.stdout).unwrap()
+}
+
+/// Runs a program, which has to end well.
+#[track_caller]
+fn done(command: &mut Command, input: &[u8]) -> Finished {
+    let finished = finish(command, input);
+    assert_eq!(
+        finished.code,
+        Some(0),
+        "{command:?}: {}{}",
+        finished.stdout,
+        finished.stderr
+    );
+    finished
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
+}
+
+/// What becomes the server as a container's runtime would start it: this user, no capability and no way to one.
+fn confined(uid: u32, gid: u32) -> Vec<String> {
+    [
+        "setpriv",
+        &format!("--reuid={uid}"),
+        &format!("--regid={gid}"),
+        "--clear-groups",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        "--no-new-privs",
+        "--",
+    ]
+    .map(ToOwned::to_owned)
+    .to_vec()
+}
+
+/// What a user is answered on the first listener.
+fn ask_as(daemon: &Daemon, uid: u32, map: &str, key: &str) -> Reply {
+    as_user(uid, || Socketmap::to(daemon, 0)).ask(map, key)
+}
+
+#[test]
+fn every_file_of_yaml_is_formatted() {
+    let rules = "{extends: default, rules: {document-start: disable, line-length: {max: 130}, \
+                 octal-values: {forbid-implicit-octal: false}}}";
+    let folders = ["docker-mailserver", "kubernetes", "ansible"].map(contrib);
+    done(
+        Command::new("yamllint")
+            .args(["--strict", "-d", rules])
+            .args(folders),
+        b"",
+    );
+}

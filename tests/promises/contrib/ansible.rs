@@ -1,0 +1,140 @@
+//! contrib/ansible: the role is run on this host, in a mount namespace in which /etc and /usr/local are copies that go
+//! away with it. No service is started: there may be no systemd here.
+
+use super::{contrib, done};
+use std::fs;
+use std::process::Command;
+
+#[test]
+fn ansible_lint_has_nothing_to_say() {
+    let home = tempfile::tempdir().unwrap();
+    done(
+        Command::new("ansible-lint")
+            .args([
+                "--offline",
+                "--nocolor",
+                "--strict",
+                "--profile",
+                "production",
+                "playbook.yml",
+                "roles",
+            ])
+            .current_dir(contrib("ansible"))
+            .env("HOME", home.path())
+            .env("ANSIBLE_HOME", home.path())
+            .env("XDG_CACHE_HOME", home.path()),
+        b"",
+    );
+}
+
+/// Runs the role three times, the last time with another password, and then looks at what is there.
+const RUNS: &str = r#"
+set -eu
+mount -t tmpfs tmpfs "$WORK"
+for folder in etc usr/local; do
+    mkdir -p "$WORK/new/$folder" "$WORK/work/$folder"
+    mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$WORK/new/$folder,workdir=$WORK/work/$folder" "/$folder"
+done
+mkdir "$WORK/home" "$WORK/spool" "$WORK/data"
+rm -rf /etc/postmapd /etc/postfix
+mkdir /etc/postfix
+cp /usr/share/postfix/master.cf.dist /etc/postfix/master.cf
+# A relayhost is in the way, and Postfix does not run.
+cat > /etc/postfix/main.cf <<END
+compatibility_level = 3.6
+queue_directory = $WORK/spool
+data_directory = $WORK/data
+relayhost = [old.test]
+recipient_delimiter = +-
+END
+printf '%s' "$PLAYBOOK" > "$WORK/playbook.yml"
+play() {
+    echo "RUN $1"
+    ansible-playbook -i localhost, --diff "$WORK/playbook.yml" -e "password=$1"
+}
+play never-to-be-seen-1
+cp -p /etc/postfix/main.cf "$WORK/main.cf"
+play never-to-be-seen-1
+play never-to-be-seen-2
+echo "RESULT"
+test /etc/postfix/main.cf -ot "$WORK/main.cf" || cmp /etc/postfix/main.cf "$WORK/main.cf"
+postmapd postconf --check --strict
+stat -c '%n %U %G %a' /etc/postmapd/* "$WORK/spool/postmapd" /etc/default/postmapd
+systemd-analyze verify /etc/systemd/system/postmapd.service
+cat /etc/default/postmapd
+setpriv --reuid=postmapd --regid=postmapd --clear-groups postmapd query sasl me@one.test
+"#;
+
+#[test]
+fn the_role_installs_everything_once_and_a_new_password_restarts_nothing() {
+    let work = tempfile::tempdir().unwrap();
+    let here = work.path().display();
+    let playbook = format!(
+        r#"- hosts: localhost
+  connection: local
+  gather_facts: false
+  roles:
+    - role: postmapd
+      postmapd_binary: {binary}
+      postmapd_socket_folder: {here}/spool/postmapd
+      postmapd_settings:
+        listen: ["socketmap:unix:{here}/spool/postmapd/socketmap"]
+        recipient_delimiter: +-
+        reload: {{poll: 7}}
+      postmapd_environment: {{RELAY_HOST: default.test, RELAY_PORT: 587}}
+      postmapd_manage_service: false
+      postmapd_relaymap: "@one.test [relay.test]:587\n"
+      postmapd_credentials: "@one.test user:{{{{ password }}}}\n"
+"#,
+        binary = env!("CARGO_BIN_EXE_postmapd")
+    );
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", RUNS])
+        .env("WORK", work.path())
+        .env("PLAYBOOK", playbook)
+        .env("HOME", work.path().join("home"))
+        .env("ANSIBLE_ROLES_PATH", contrib("ansible/roles"))
+        .env("ANSIBLE_NOCOLOR", "1")
+        .env("ANSIBLE_PYTHON_INTERPRETER", "/usr/bin/python3");
+    // Its output goes to a file: it takes longer than anything else may.
+    let said = fs::File::create(work.path().with_extension("log")).unwrap();
+    let status = command
+        .stdout(said.try_clone().unwrap())
+        .stderr(said)
+        .stdin(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    let said = fs::read_to_string(work.path().with_extension("log")).unwrap();
+    fs::remove_file(work.path().with_extension("log")).unwrap();
+    assert!(status.success(), "{said}");
+
+    let (runs, result) = said.split_once("RESULT\n").unwrap();
+    let runs: Vec<&str> = runs.split("RUN never").skip(1).collect();
+    assert_eq!(runs.len(), 3, "{said}");
+    for (run, (changes, handlers)) in runs.iter().zip([
+        ("changed=11 ", true),
+        ("changed=0 ", false),
+        ("changed=1 ", false),
+    ]) {
+        assert!(
+            run.contains(changes) && run.contains("failed=0 "),
+            "{changes}{run}"
+        );
+        assert_eq!(run.contains("RUNNING HANDLER"), handlers, "{run}");
+        // What a password is, the differences do not show.
+        assert!(!run.contains("user:never-to-be-seen"), "{run}");
+    }
+    for line in [
+        "/etc/postmapd/postfix-relaymap.cf root postmapd 640",
+        "/etc/postmapd/postfix-sasl-password.cf root postmapd 640",
+        "/etc/postmapd/postmapd.toml root postmapd 640",
+        "/etc/default/postmapd root root 600",
+        &format!("{here}/spool/postmapd postmapd postfix 750"),
+        "RELAY_HOST=\"default.test\"",
+        "RELAY_PORT=\"587\"",
+        "user:never-to-be-seen-2",
+    ] {
+        assert!(result.lines().any(|own| own == line), "{line}\n{result}");
+    }
+}

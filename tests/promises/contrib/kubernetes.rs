@@ -1,0 +1,218 @@
+//! contrib/kubernetes.
+
+use super::{ask_as, confined, contrib, done, read, text, yaml};
+use crate::harness::client::{Reply, Socketmap};
+use crate::harness::daemon::{Daemon, Finished, Setup, finish};
+use crate::harness::elsewhere::as_user;
+use crate::harness::eventually;
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+/// The oldest version that has sidecar containers, and the newest that the validator knows.
+const VERSIONS: [&str; 2] = ["1.29", "1.37"];
+
+fn manifest() -> String {
+    read("kubernetes/base/postfix.yaml")
+}
+
+/// `kubernetes-validate --strict`: no field that the schema does not have.
+fn validate(manifest: &str, version: &str) -> Finished {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kubernetes-validate");
+    let mut command = Command::new(program.join("bin/kubernetes-validate"));
+    finish(
+        command.args(["--strict", "-k", version, "-"]),
+        manifest.as_bytes(),
+    )
+}
+
+/// The pod of the StatefulSet.
+fn pod() -> Value {
+    let documents = yaml(&manifest());
+    let set = documents.iter().find(|one| one["kind"] == "StatefulSet").unwrap();
+    set["spec"]["template"]["spec"].clone()
+}
+
+/// The one in a list that has that name.
+fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
+    let mut all = list.as_array().unwrap().iter();
+    all.find(|one| one["name"] == name)
+        .unwrap_or_else(|| panic!("no {name} in {list}"))
+}
+
+#[test]
+fn the_manifest_is_strictly_what_the_schemas_say() {
+    let manifest = manifest();
+    for version in VERSIONS {
+        let judged = validate(&manifest, version);
+        let passed = judged.stdout.matches(" passed for resource ").count();
+        assert_eq!((judged.code, passed), (Some(0), 2), "{}", judged.stdout);
+        // The validator does see what is wrong.
+        for (right, wrong) in [
+            ("livenessProbe:", "livenesProbe:"),
+            ("runAsUser: 10451", "runAsUser: postmapd"),
+            ("sizeLimit: 1Mi", "size: 1Mi"),
+        ] {
+            let judged = validate(&manifest.replace(right, wrong), version);
+            assert_eq!(judged.code, Some(1), "{wrong}: {}", judged.stdout);
+        }
+    }
+}
+
+#[test]
+fn the_kustomization_makes_what_the_manifest_mounts() {
+    let kustomization = &yaml(&read("kubernetes/base/kustomization.yaml"))[0];
+    let resources = kustomization["resources"].as_array().unwrap();
+    assert_eq!(resources.as_slice(), ["postfix.yaml"]);
+    // Else each edit would be a new pod.
+    assert_eq!(kustomization["generatorOptions"]["disableNameSuffixHash"], true);
+    let pod = pod();
+    let sources = &named(&pod["volumes"], "postmapd-files")["projected"]["sources"];
+    for (generator, source) in [("configMapGenerator", "configMap"), ("secretGenerator", "secret")] {
+        let made = &kustomization[generator][0];
+        let mut mounted = sources.as_array().unwrap().iter();
+        assert!(mounted.any(|one| one[source]["name"] == made["name"]), "{source}");
+        for file in made["files"].as_array().unwrap() {
+            let path = contrib("kubernetes/base").join(text(file));
+            assert!(path.is_file(), "{}", path.display());
+        }
+    }
+    // kubelet brings no change to a subPath.
+    for mount in named(&pod["initContainers"], "postmapd")["volumeMounts"]
+        .as_array()
+        .unwrap()
+    {
+        assert!(mount["subPath"].is_null() && mount["subPathExpr"].is_null());
+    }
+}
+
+#[test]
+fn the_container_is_confined() {
+    let pod = pod();
+    let context = &named(&pod["initContainers"], "postmapd")["securityContext"];
+    for (name, value) in [
+        ("runAsNonRoot", Value::from(true)),
+        ("allowPrivilegeEscalation", Value::from(false)),
+        ("readOnlyRootFilesystem", Value::from(true)),
+        ("capabilities", serde_json::json!({"drop": ["ALL"]})),
+        ("seccompProfile", serde_json::json!({"type": "RuntimeDefault"})),
+    ] {
+        assert_eq!(context[name], value, "{name}");
+    }
+    let socket = named(
+        &named(&pod["containers"], "postfix")["volumeMounts"],
+        "postmapd-socket",
+    );
+    assert_eq!(socket["readOnly"], true);
+}
+
+/// Writes a version of the volume as kubelet does: a folder of its own, which `..data` names after one rename. The
+/// files belong to root:root and have the mode of the volume.
+fn bring(volume: &Path, version: &str, files: &[(&str, String)]) {
+    let folder = volume.join(format!("..{version}"));
+    fs::create_dir(&folder).unwrap();
+    for (name, text) in files {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o440)).unwrap();
+        let link = volume.join(name);
+        if link.symlink_metadata().is_err() {
+            symlink(Path::new("..data").join(name), link).unwrap();
+        }
+    }
+    symlink(format!("..{version}"), volume.join("..data_tmp")).unwrap();
+    fs::rename(volume.join("..data_tmp"), volume.join("..data")).unwrap();
+}
+
+#[test]
+fn the_sidecar_takes_over_what_kubelet_brings_and_gives_passwords_to_postfix_alone() {
+    let pod = pod();
+    let container = named(&pod["initContainers"], "postmapd");
+    assert_eq!(container["args"], serde_json::json!(["serve"]));
+    let mode = &named(&pod["volumes"], "postmapd-files")["projected"]["defaultMode"];
+    assert_eq!(mode, 0o440);
+    let number = |name: &str| u32::try_from(container["securityContext"][name].as_u64().unwrap()).unwrap();
+    let (uid, gid) = (number("runAsUser"), number("runAsGroup"));
+
+    let setup = Setup::new();
+    let own = setup.dir().to_path_buf();
+    let shipped = ["postfix-relaymap.cf", "postfix-sasl-password.cf", "postmapd.toml"]
+        .map(|name| (name, read(&format!("kubernetes/base/{name}"))));
+    bring(&own, "1", &shipped);
+    // An emptyDir is for everybody.
+    let socket = setup.root().join("run");
+    fs::create_dir(&socket).unwrap();
+    fs::set_permissions(&socket, PermissionsExt::from_mode(0o777)).unwrap();
+    let admin = format!("unix:{}/admin", socket.display());
+    let environment = container["env"].as_array().unwrap().iter();
+    let setup = environment.fold(setup, |setup, one| {
+        let value = text(&one["value"])
+            .replace("/run/postmapd", socket.to_str().unwrap())
+            .replace("/etc/postmapd", own.to_str().unwrap())
+            .replace("127.0.0.1:9451", &admin);
+        setup.env(text(&one["name"]), value)
+    });
+    let endpoint = format!("socketmap:unix:{}/socketmap", socket.display());
+    let setup = setup.without_dir_flag().within(confined(uid, gid));
+    let daemon = Daemon::start(setup.announces(&[&endpoint]));
+    // An image that holds nothing but the program knows no group postfix; the machine of the tests does.
+    let log = daemon.log();
+    let mut warnings = log.lines().filter(|line| line.contains("WARN"));
+    assert!(warnings.all(|line| line.contains("the group postfix")), "{log}");
+
+    // Each probe, with the program found in PATH.
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        let command = container[probe]["exec"]["command"].as_array().unwrap();
+        let words: Vec<&str> = command.iter().map(text).collect();
+        assert_eq!(words[0], "postmapd", "{probe}");
+        let mut alive = daemon.setup().command(words[1]);
+        done(alive.args(&words[2..]), b"");
+    }
+
+    let mut postfix = as_user(101, || Socketmap::to(&daemon, 0));
+    let found = Reply::found;
+    assert_eq!(
+        postfix.ask("relayhost", "me@domain1.com"),
+        found("[relay1.org]:587")
+    );
+    assert_eq!(
+        postfix.ask("sasl", "me@domain1.com"),
+        found("relay_user_1:password_1")
+    );
+    assert_eq!(
+        ask_as(&daemon, 54321, "relayhost", "me@domain1.com"),
+        found("[relay1.org]:587")
+    );
+    assert!(ask_as(&daemon, 54321, "sasl", "me@domain1.com").is_refused());
+
+    // Everything changes in one step, and who may ask with it; the connection stays.
+    let new = [
+        ("postfix-relaymap.cf", "@domain1.com [relay9.org]:587\n"),
+        ("postfix-sasl-password.cf", "@domain1.com user_9:password_9\n"),
+        ("postmapd.toml", "allow_users = [0, 101, 54321]\n"),
+    ]
+    .map(|(name, text)| (name, text.to_owned()));
+    bring(&own, "2", &new);
+    let [hop, password] = ["[relay9.org]:587", "user_9:password_9"].map(found);
+    eventually(
+        || postfix.ask("relayhost", "me@domain1.com"),
+        |reply| *reply == hop,
+    );
+    assert_eq!(postfix.ask("sasl", "me@domain1.com"), password);
+    assert_eq!(ask_as(&daemon, 54321, "sasl", "me@domain1.com"), password);
+}
+
+#[test]
+fn the_files_of_the_base_have_no_fault() {
+    // As they are in the volume, and not in a repository that everybody may read.
+    let files = ["postfix-relaymap.cf", "postfix-sasl-password.cf", "postmapd.toml"];
+    let setup = Setup::new();
+    for name in files {
+        let path = setup.dir().join(name);
+        fs::write(&path, read(&format!("kubernetes/base/{name}"))).unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o440)).unwrap();
+    }
+    done(setup.command("check").arg("--strict"), b"");
+}
