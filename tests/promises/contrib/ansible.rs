@@ -57,12 +57,21 @@ cp -p /etc/postfix/main.cf "$WORK/main.cf"
 play never-to-be-seen-1
 play never-to-be-seen-2
 echo "RESULT"
-test /etc/postfix/main.cf -ot "$WORK/main.cf" || cmp /etc/postfix/main.cf "$WORK/main.cf"
+[ ! /etc/postfix/main.cf -nt "$WORK/main.cf" ]
 postmapd postconf --check --strict
 stat -c '%n %U %G %a' /etc/postmapd/* "$WORK/spool/postmapd" /etc/default/postmapd
 systemd-analyze verify /etc/systemd/system/postmapd.service
 cat /etc/default/postmapd
-setpriv --reuid=postmapd --regid=postmapd --clear-groups postmapd query sasl me@one.test
+# The server as its unit has it: that user, that group alone, no capability.
+socket=$WORK/spool/postmapd/socketmap
+setpriv --reuid=postmapd --regid=postmapd --clear-groups --bounding-set=-all --no-new-privs \
+    timeout 20 postmapd serve 2> "$WORK/log" &
+server=$!
+until [ -S "$socket" ] || ! kill -0 $server; do sleep 0.01; done
+cat "$WORK/log"
+setpriv --reuid=postfix --regid=postfix --clear-groups postmap -q me@one.test "socketmap:unix:$socket:sasl"
+kill $server
+wait $server
 "#;
 
 #[test]
@@ -130,7 +139,7 @@ fn the_role_installs_everything_once_and_a_new_password_restarts_nothing() {
         "/etc/postmapd/postfix-sasl-password.cf root postmapd 640",
         "/etc/postmapd/postmapd.toml root postmapd 640",
         "/etc/default/postmapd root root 600",
-        &format!("{here}/spool/postmapd postmapd postfix 750"),
+        &format!("{here}/spool/postmapd postmapd postfix 2750"),
         "RELAY_HOST=\"default.test\"",
         "RELAY_PORT=\"587\"",
         "user:never-to-be-seen-2",
