@@ -41,6 +41,8 @@ pub enum Reason {
     User,
     /// The peer's address may not connect.
     Network,
+    /// The peer has as many connections as it may.
+    Connections,
 }
 
 /// How a peer broke the protocol.
@@ -76,7 +78,13 @@ impl Outcome {
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::NoSuchMap, Self::NotARequest, Self::User, Self::Network];
+    pub const ALL: [Self; 5] = [
+        Self::NoSuchMap,
+        Self::NotARequest,
+        Self::User,
+        Self::Network,
+        Self::Connections,
+    ];
 
     /// The label.
     #[must_use]
@@ -86,6 +94,7 @@ impl Reason {
             Self::NotARequest => "not_a_request",
             Self::User => "user",
             Self::Network => "network",
+            Self::Connections => "connections",
         }
     }
 }
@@ -370,7 +379,7 @@ mod tests {
         for (times, reason) in Reason::ALL.into_iter().enumerate() {
             (0..times).for_each(|_| counters.refused(reason));
         }
-        assert_eq!(Reason::ALL.map(|reason| counters.refusals(reason)), [0, 1, 3, 3]);
+        assert_eq!(Reason::ALL.map(|reason| counters.refusals(reason)), [0, 1, 3, 3, 4]);
         for (times, error) in ProtocolError::ALL.into_iter().enumerate() {
             (0..times).for_each(|_| counters.broken(error));
         }

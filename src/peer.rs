@@ -8,7 +8,7 @@
 //! Limits: a peer is a user, not a program. Whoever runs as an allowed user, or was handed an open connection by one,
 //! is that user. A proxy is known by its own user, whoever speaks through it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -34,6 +34,23 @@ pub enum Peer {
     },
     /// Whoever comes from an address that is not a loopback one.
     Host(IpAddr),
+}
+
+impl Peer {
+    /// The peer that this one counts as wherever peers are counted: a user is one, from whichever address it comes, and
+    /// so is a whole /64 of IPv6, which any host has to itself.
+    #[must_use]
+    pub fn counts_as(self) -> Self {
+        match self {
+            Self::User { uid, .. } => Self::User { uid, address: None },
+            Self::Unknown { .. } => Self::Unknown { address: None },
+            Self::Host(IpAddr::V6(address)) => {
+                let network = address.to_bits() & (u128::MAX << 64);
+                Self::Host(Ipv6Addr::from_bits(network).into())
+            }
+            Self::Host(IpAddr::V4(_)) => self,
+        }
+    }
 }
 
 /// Who may ask: a part of each snapshot, so that an edit of the list counts for the next request of every connection.

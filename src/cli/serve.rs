@@ -94,6 +94,7 @@ async fn serve(sources: Sources, settings: Settings, said: &Findings) -> Result<
         Some(address) => listen::bind_address(&format!("admin {address}"), address, &settings.sockets)?,
         None => Vec::new(),
     };
+    let limits = settings.limits;
     let (keeper, snapshot) = Keeper::first(sources, settings, said);
     let routes = Arc::new(Routes::new(snapshot));
     let ledger = keeper.ledger();
@@ -125,7 +126,7 @@ async fn serve(sources: Sources, settings: Settings, said: &Findings) -> Result<
     };
     let _admin = start_admin(admin_sockets, view)?;
     let stop = Stop::default();
-    let serving = server::run(listeners, routes, counters, stop.clone());
+    let serving = server::run(listeners, routes, counters, limits, stop.clone());
     tokio::pin!(serving);
     loop {
         tokio::select! {

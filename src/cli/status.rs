@@ -80,7 +80,7 @@ Fields of /metrics:
   postmapd_protocol_errors_total    kind: length, terminator, too_long,
                                     truncated, timeout
   postmapd_refusals_total           reason: no_such_map, not_a_request, user,
-                                    network
+                                    network, connections
   postmapd_connections
   postmapd_reloads_total            outcome: changed, unchanged, failed. A poll
                                     that finds nothing new does not count

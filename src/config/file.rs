@@ -10,13 +10,17 @@
 //! socket_group = "postfix"
 //! socket_mode = "0660"
 //!
+//! [limits]
+//! connections = 10000            # served at once
+//! connections_per_peer = 5000    # one user, or one host, has at most
+//!
 //! [reload]            # in seconds; fractions are fine
 //! poll = 5            # how often the files are compared without any hint
 //! grace = 5           # how long a table that vanished, or was cut to nothing, is not believed
 //! patience = 30       # how long a file that is open for writing is waited for
 //! ```
 //!
-//! `listen` and the settings of sockets count after a restart, the others when the file is saved.
+//! `listen`, the settings of sockets and the limits count after a restart, the others when the file is saved.
 //!
 //! A key that is not known is an error, with the nearest one that is: a setting that is ignored in silence is one
 //! that somebody relies on.
@@ -29,9 +33,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::options::Given;
-use super::{Pace, nearest, setting};
+use super::{Limits, Pace, nearest, setting};
 use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
 use crate::printable::printable;
+use crate::server::limits::MOST_CONNECTIONS;
 
 /// Whether this is the name of a setting, or a misspelt one. Anything else may be a password.
 #[must_use]
@@ -52,6 +57,7 @@ pub(super) struct SettingsFile {
     pub(super) socket_owner: Option<Given<String>>,
     pub(super) socket_group: Option<Given<String>>,
     pub(super) socket_mode: Option<Given<String>>,
+    pub(super) limits: Limits,
     pub(super) pace: Pace,
 }
 
@@ -99,6 +105,7 @@ impl SettingsFile {
                 "socket_owner" => settings.socket_owner = reader.string(name, value),
                 "socket_group" => settings.socket_group = reader.string(name, value),
                 "socket_mode" => settings.socket_mode = reader.string(name, value),
+                "limits" => settings.limits = reader.limits(value),
                 "reload" => settings.pace = reader.pace(value),
                 unknown => reader.unknown(unknown, key.span(), ""),
             }
@@ -116,16 +123,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn pace(&mut self, value: &Spanned<DeValue<'_>>) -> Pace {
         let mut pace = Pace::default();
-        let Some(table) = value.get_ref().as_table() else {
-            self.error(
-                "bad-setting",
-                value.span(),
-                "`reload` must be a table",
-                "begin it with the line [reload]",
-            );
-            return pace;
-        };
-        for (key, value) in table {
+        for (key, value) in self.table("reload", value).into_iter().flatten() {
             let name = key.get_ref().as_ref();
             let known = match name {
                 "poll" => &mut pace.poll,
@@ -144,6 +142,38 @@ impl Reader<'_> {
             }
         }
         pace
+    }
+
+    fn limits(&mut self, value: &Spanned<DeValue<'_>>) -> Limits {
+        let mut limits = Limits::default();
+        for (key, value) in self.table("limits", value).into_iter().flatten() {
+            let name = key.get_ref().as_ref();
+            let known = match name {
+                "connections" => &mut limits.connections,
+                "connections_per_peer" => &mut limits.connections_per_peer,
+                unknown => {
+                    self.unknown(unknown, key.span(), "limits");
+                    continue;
+                }
+            };
+            *known = connections(value.get_ref());
+            if known.is_none() {
+                let message = format!("`{name}` must be a whole number from 1 to {MOST_CONNECTIONS}");
+                self.error("bad-setting", value.span(), &message, "write for example 10000");
+            }
+        }
+        limits
+    }
+
+    /// What stands under `[name]`.
+    fn table<'v>(&mut self, name: &str, value: &'v Spanned<DeValue<'_>>) -> Option<&'v DeTable<'v>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            let message = format!("`{name}` must be a table");
+            let help = format!("begin it with the line [{name}]");
+            self.error("bad-setting", value.span(), &message, &help);
+        }
+        table
     }
 
     fn unknown(&mut self, name: &str, span: Range<usize>, table: &str) {
@@ -247,6 +277,14 @@ fn seconds(value: &DeValue<'_>) -> Option<Duration> {
         .then(|| Duration::from_secs_f64(number))
 }
 
+fn connections(value: &DeValue<'_>) -> Option<usize> {
+    let DeValue::Integer(number) = value else {
+        return None;
+    };
+    let number = number.as_str().parse().ok().filter(|_| number.radix() == 10);
+    number.filter(|number| (1..=MOST_CONNECTIONS).contains(number))
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -331,5 +369,23 @@ mod tests {
         assert_eq!(settings.pace.poll, Duration::from_millis(250));
         assert_eq!(settings.pace.patience, Duration::from_secs(60));
         assert_eq!(settings.pace.grace, Pace::default().grace);
+    }
+
+    #[test]
+    fn connections_are_whole_numbers_within_what_linux_allows() {
+        let (settings, said) = parse("[limits]\nconnections = 1\nconnections_per_peer = 1048576\n");
+        assert!(said.is_empty(), "{said:?}");
+        assert_eq!(settings.limits.connections, Some(1));
+        assert_eq!(settings.limits.connections_per_peer, Some(1_048_576));
+        for wrong in ["0", "-1", "1048577", "99999999999999999999", "1.5", "\"5\"", "0x10"] {
+            let said = parse(&format!("[limits]\nconnections = {wrong}")).1.join("\n");
+            assert!(
+                said.contains("postmapd.toml:2:15: error: `connections` must be a whole number"),
+                "{wrong}: {said}"
+            );
+        }
+        assert!(parse("limits = 5").1.join("\n").contains("begin it with the line [limits]"));
+        let said = parse("[limits]\nconections = 5").1.join("\n");
+        assert!(said.contains("did you mean connections?"), "{said}");
     }
 }

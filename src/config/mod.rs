@@ -145,6 +145,7 @@ impl Sources {
                     .or(file.recipient_delimiter),
                 findings,
             ),
+            limits: file.limits,
             pace: file.pace,
         }
     }
@@ -182,6 +183,15 @@ impl Default for Pace {
     }
 }
 
+/// How many connections there may be; what is not said is for the server to choose ([`crate::server::admission`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// In all.
+    pub connections: Option<usize>,
+    /// Of one user, or one host.
+    pub connections_per_peer: Option<usize>,
+}
+
 /// Every setting, checked.
 #[derive(Clone)]
 pub struct Settings {
@@ -195,6 +205,8 @@ pub struct Settings {
     pub allowed: Allowed,
     /// What begins an address extension.
     pub delimiters: Delimiters,
+    /// How many connections there may be. Counts at the start only.
+    pub limits: Limits,
     /// How soon changes count.
     pub pace: Pace,
 }

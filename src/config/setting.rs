@@ -177,6 +177,30 @@ pub static LOG_FORMAT: Setting = Setting {
     counts: Counts::AtStart,
 };
 
+/// How many connections there may be.
+pub static CONNECTIONS: Setting = Setting {
+    key: Some("limits.connections"),
+    flag: None,
+    variable: None,
+    value: "NUMBER",
+    default: "10000, or as many as the process may open files, less 128",
+    about: "How many connections are served at once, from 1 to 1048576; those that come then wait in the kernel's queue. \
+            Peers that may not ask sasl have at most half of them together",
+    counts: Counts::AtStart,
+};
+
+/// How many of them one peer may have.
+pub static CONNECTIONS_PER_PEER: Setting = Setting {
+    key: Some("limits.connections_per_peer"),
+    flag: None,
+    variable: None,
+    value: "NUMBER",
+    default: "half of the connections; a quarter for a peer that may not ask sasl",
+    about: "How many of them one user, or one host, may have, and at most connections; more of it are closed at once, \
+            and the log says so. A peer that may not ask sasl never has more than a quarter",
+    counts: Counts::AtStart,
+};
+
 /// How often the files are compared.
 pub static POLL: Setting = Setting {
     key: Some("reload.poll"),
@@ -211,7 +235,7 @@ pub static PATIENCE: Setting = Setting {
 };
 
 /// Every setting, in the order in which they are explained.
-pub static ALL: [&Setting; 15] = [
+pub static ALL: [&Setting; 17] = [
     &DIR,
     &CONFIG,
     &LISTEN,
@@ -222,6 +246,8 @@ pub static ALL: [&Setting; 15] = [
     &SOCKET_GROUP,
     &SOCKET_MODE,
     &RECIPIENT_DELIMITER,
+    &CONNECTIONS,
+    &CONNECTIONS_PER_PEER,
     &POLL,
     &GRACE,
     &PATIENCE,
@@ -241,7 +267,7 @@ pub fn keys(table: &str) -> impl Iterator<Item = &'static str> {
 }
 
 /// The tables of the settings file.
-pub static TABLES: [&str; 1] = ["reload"];
+pub static TABLES: [&str; 2] = ["limits", "reload"];
 
 /// Every variable.
 pub fn variables() -> impl Iterator<Item = &'static str> {

@@ -223,8 +223,12 @@ mod tests {
 
     #[test]
     fn a_request_has_a_limit() {
-        let at = format!("get {}\n", "x".repeat(MAX_REQUEST - 4));
-        assert_eq!(key(&at).len(), MAX_REQUEST - 4);
+        for length in [MAX_REQUEST - 1, MAX_REQUEST] {
+            for end in ["\n", "\r\n"] {
+                let line = format!("get {}{end}", "x".repeat(length - 4));
+                assert_eq!(key(&line).len(), length - 4);
+            }
+        }
         for over in [
             format!("get {}\n", "x".repeat(MAX_REQUEST - 3)),
             "x".repeat(MAX_REQUEST + 2),
@@ -241,6 +245,7 @@ mod tests {
     fn a_value_fits_its_line_or_is_an_error() {
         assert_eq!(said(b"[relay1.org]:587"), "200 [relay1.org]:587\n");
         assert_eq!(said("u:p% \tü".as_bytes()), "200 u:p%25%20%09%C3%BC\n");
+        assert_eq!(said(&[b'x'; MAX_REPLY - 6]).len(), MAX_REPLY - 1);
         assert_eq!(said(&[b'x'; MAX_REPLY - 5]).len(), MAX_REPLY);
         assert!(said(&[b'x'; MAX_REPLY - 4]).starts_with("400 "));
         assert!(said(&[b'%'; MAX_REPLY / 2]).starts_with("400 "));

@@ -363,6 +363,14 @@ impl Keeper {
                 ("socket_owner", settings.sockets.owner != other.sockets.owner),
                 ("socket_group", settings.sockets.group != other.sockets.group),
                 ("socket_mode", settings.sockets.mode != other.sockets.mode),
+                (
+                    "limits.connections",
+                    settings.limits.connections != other.limits.connections,
+                ),
+                (
+                    "limits.connections_per_peer",
+                    settings.limits.connections_per_peer != other.limits.connections_per_peer,
+                ),
             ]
         };
         let (since_start, now) = (differences(&self.started_with), differences(&self.settings));

@@ -2,7 +2,12 @@
 //!
 //! The sizes of requests and replies stand with their protocols: [`crate::protocol::socketmap::MAX_REQUEST`],
 //! [`crate::protocol::socketmap::MAX_REPLY`], [`crate::protocol::tcp_table::MAX_REQUEST`],
-//! [`crate::protocol::tcp_table::MAX_REPLY`].
+//! [`crate::protocol::tcp_table::MAX_REPLY`]. How many connections there may be can be set ([`crate::config::Limits`]).
+//!
+//! What a connection can make the server hold is one read and the beginning of one request, and the replies of one
+//! write and one more: some 64 KiB, for as long as a deadline lasts. A peer can have that as often as it may have
+//! connections, and all peers together as often as there may be any ([`crate::server::admission`]): for a user that may
+//! not ask for credentials, 160 MB; for all of them, twice that.
 
 use std::time::Duration;
 
@@ -17,15 +22,26 @@ pub const WRITE_DEADLINE: Duration = Duration::from_secs(100);
 /// How long the server waits for its sessions when it ends. Postfix asks again elsewhere or later.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How many connections are served at once; the kernel's queue holds the next ones. Postfix has at most
-/// `default_process_limit` (100) processes a service that ask, each with one connection an endpoint.
+/// How many connections are served at once where nothing else is said; the kernel's queue holds the next ones. Postfix
+/// has at most `default_process_limit` (100) processes a service that ask, each with one connection an endpoint: a
+/// main.cf with both maps at one endpoint, and ten services in master.cf that deliver or route, comes to a thousand.
 pub const CONNECTIONS: usize = 10_000;
 
-/// Descriptors that are kept for everything but connections: files, listeners, the runtime, inotify.
-pub const SPARE_DESCRIPTORS: usize = 64;
+/// How many connections may be set at most: more descriptors than this, Linux gives no process (`fs.nr_open`).
+pub const MOST_CONNECTIONS: usize = 1 << 20;
+
+/// No peer has more than one in so many of what those like it share, and those that may not ask for credentials share
+/// one in so many of all. So that half of all is always left for Postfix, however many users are against it, and half
+/// of that five times what it needs.
+pub const SHARE: usize = 2;
+
+/// Descriptors that are kept for everything but connections: two admin listeners with theirs (32 each), the files,
+/// the listeners, the runtime, inotify.
+pub const SPARE_DESCRIPTORS: usize = 128;
 
 /// The listen queue that is asked for; the kernel cuts it to `net.core.somaxconn`. Rust's default of 128 makes a
-/// burst of connects wait for the retransmission of a SYN, a second and more.
+/// burst of connects wait for the retransmission of a SYN, a second and more. All processes of a Postfix that starts
+/// connect at once, up to `default_process_limit` of each service.
 pub const BACKLOG: u32 = 4096;
 
 /// How much is read at a time. On the stack: an idle connection holds none of it.
@@ -36,8 +52,8 @@ pub const READ_AT_ONCE: usize = 16 * 1024;
 pub const KEPT: usize = 1024;
 
 /// At how many bytes of replies a write happens though more requests have arrived: what a peer that asks a lot
-/// and reads slowly can make the server hold is this and one reply.
-pub const WRITE_AT: usize = 64 * 1024;
+/// and reads slowly can make the server hold is this and one reply. Postfix waits for each reply before it asks on.
+pub const WRITE_AT: usize = 16 * 1024;
 
 /// After broken framing: how long, and for how many bytes, the rest of what the peer sends is read and thrown away.
 /// Closing at once would make the kernel reset the connection, and the peer could lose the reply.
@@ -47,6 +63,9 @@ pub const LINGER_BYTES: usize = 1024 * 1024;
 
 /// How long accepting pauses where the machine is short of descriptors or memory.
 pub const SHORTAGE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How soon the log has again that the machine is short, or that a peer has too many connections.
+pub const SAID_AGAIN: Duration = Duration::from_secs(60 * 60);
 
 /// How many refused peers are remembered, so that the log has each once: their reasons, some 200 bytes each.
 pub const REFUSALS_REMEMBERED: usize = 1024;

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -50,7 +49,7 @@ impl Refusals {
             said.reasons.clear();
             (said.since, said.is_full) = (Instant::now(), false);
         }
-        if let Some(reason) = said.reasons.get(&alike(peer)) {
+        if let Some(reason) = said.reasons.get(&peer.counts_as()) {
             // Of a host, the address that asks is meant, and not the first of its network.
             return match peer {
                 Peer::Host(_) => reason_of(peer, None),
@@ -64,51 +63,44 @@ impl Refusals {
             said.is_full = true;
             return reason_of(peer, None);
         }
-        let name = match peer {
-            Peer::User { uid, .. } => name_of(uid),
-            _ => None,
-        };
-        let reason = reason_of(peer, name.as_deref());
+        let reason = reason_of(peer, name_of(peer).as_deref());
         warn!("refused: {reason}");
-        said.reasons.insert(alike(peer), Arc::clone(&reason));
+        said.reasons.insert(peer.counts_as(), Arc::clone(&reason));
         reason
-    }
-}
-
-/// What is remembered of a peer.
-fn alike(peer: Peer) -> Peer {
-    match peer {
-        Peer::User { uid, .. } => Peer::User { uid, address: None },
-        Peer::Unknown { .. } => Peer::Unknown { address: None },
-        Peer::Host(IpAddr::V6(address)) => {
-            let network = address.to_bits() & (u128::MAX << 64);
-            Peer::Host(Ipv6Addr::from_bits(network).into())
-        }
-        Peer::Host(address) => Peer::Host(address),
     }
 }
 
 /// Postfix logs 200 characters of it.
 fn reason_of(peer: Peer, name: Option<&str>) -> Arc<str> {
-    match (peer, name) {
-        (Peer::User { uid, .. }, Some(name)) => {
-            format!("user {name} ({uid}) may not ask sasl: it is not in allow_users of postmapd")
+    let who = called(peer, name);
+    match peer {
+        Peer::User { .. } | Peer::Unknown { .. } => {
+            format!("{who} may not ask sasl: it is not in allow_users of postmapd")
         }
-        (Peer::User { uid, .. }, None) => {
-            format!("user {uid} may not ask sasl: it is not in allow_users of postmapd")
-        }
-        (Peer::Unknown { .. }, _) => {
-            "a user that cannot be told may not ask sasl: it is not in allow_users of postmapd".to_owned()
-        }
-        (Peer::Host(address), _) => {
-            format!("{address} may not ask: it is not in allow_networks of postmapd")
-        }
+        Peer::Host(_) => format!("{who} may not ask: it is not in allow_networks of postmapd"),
     }
     .into()
 }
 
+/// What a peer is called in a log, with its name if it has one.
+pub(in crate::server) fn name(peer: Peer) -> String {
+    called(peer, name_of(peer).as_deref())
+}
+
+fn called(peer: Peer, name: Option<&str>) -> String {
+    match (peer, name) {
+        (Peer::User { uid, .. }, Some(name)) => format!("user {name} ({uid})"),
+        (Peer::User { uid, .. }, None) => format!("user {uid}"),
+        (Peer::Unknown { .. }, _) => "a user that cannot be told".to_owned(),
+        (Peer::Host(address), _) => address.to_string(),
+    }
+}
+
 /// The name of a user, from /etc/passwd alone: another source may take its time, and lookups would wait for it.
-fn name_of(uid: u32) -> Option<String> {
+fn name_of(peer: Peer) -> Option<String> {
+    let Peer::User { uid, .. } = peer else {
+        return None;
+    };
     const ENOUGH: u64 = 1 << 20;
     let lines = BufReader::new(File::open("/etc/passwd").ok()?.take(ENOUGH)).split(b'\n');
     let uid = uid.to_string();
@@ -178,7 +170,8 @@ mod tests {
 
     #[test]
     fn names_come_from_the_file_of_local_users() {
-        assert_eq!(name_of(0).as_deref(), Some("root"));
-        assert_eq!(name_of(4_000_000_000), None);
+        let name = |uid| name_of(Peer::User { uid, address: None });
+        assert_eq!(name(0).as_deref(), Some("root"));
+        assert_eq!(name(4_000_000_000), None);
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Duration, Instant, sleep};
 
 use super::{End, serve};
 use crate::address::Delimiters;
@@ -22,7 +22,7 @@ use crate::protocol::tcp_table::TcpTable;
 use crate::protocol::{Codec, netstring};
 use crate::routes::{Routes, Snapshot};
 use crate::server::access::Visitor;
-use crate::server::limits::{REQUEST_DEADLINE, WRITE_AT};
+use crate::server::limits::{REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
 use crate::server::stop::Stop;
 use crate::table::Table;
 
@@ -226,7 +226,9 @@ fn with_clock<F: Future<Output = ()>>(client: impl FnOnce(DuplexStream) -> F) ->
     runtime.block_on(async {
         let (ours, theirs) = tokio::io::duplex(1000);
         let (routes, counters, stop) = (routes(), Counters::default(), Stop::default());
+        // At the moment of a deadline, the session comes first.
         tokio::join!(
+            biased;
             serve(theirs, Socketmap, visitor(ALLOWED), &routes, &counters, &stop),
             client(ours)
         )
@@ -282,4 +284,53 @@ fn a_peer_that_does_not_read_ends_its_session() {
         },
     );
     assert!(matches!(end, End::TooSlow), "{end:?}");
+}
+
+const MOMENT: Duration = Duration::from_millis(2);
+
+#[test]
+fn a_request_counts_if_it_is_there_before_its_deadline_and_not_after_it() {
+    let end_of = |takes: Duration| {
+        with_clock(async |mut client| {
+            let (head, tail) = REQUEST.split_at(1);
+            client.write_all(head).await.unwrap();
+            sleep(takes).await;
+            // Where the session has ended, this fails.
+            let _ = client.write_all(tail).await;
+            let mut replies = Vec::new();
+            client.shutdown().await.unwrap();
+            client.read_to_end(&mut replies).await.unwrap();
+            assert_eq!(replies.is_empty(), takes >= REQUEST_DEADLINE, "{takes:?}");
+        })
+    };
+    assert!(matches!(end_of(REQUEST_DEADLINE - MOMENT), End::Closed));
+    assert!(matches!(end_of(REQUEST_DEADLINE), End::TooSlow));
+    assert!(matches!(end_of(REQUEST_DEADLINE + MOMENT), End::TooSlow));
+}
+
+#[test]
+fn replies_count_if_they_are_taken_before_their_deadline_and_not_after_it() {
+    // More replies than the pipe holds, in one write.
+    const REQUESTS: usize = 100;
+    let end_of = |takes: Duration| {
+        with_clock(async |client| {
+            let (mut from, mut to) = tokio::io::split(client);
+            let requests = REQUEST.repeat(REQUESTS);
+            let ask = async {
+                let _ = to.write_all(&requests).await;
+                let _ = to.shutdown().await;
+            };
+            let read = async {
+                sleep(takes).await;
+                let mut replies = Vec::new();
+                from.read_to_end(&mut replies).await.unwrap();
+                count(b',', &replies)
+            };
+            let ((), replies) = tokio::join!(ask, read);
+            assert_eq!(replies == REQUESTS, takes < WRITE_DEADLINE, "{takes:?}: {replies}");
+        })
+    };
+    assert!(matches!(end_of(WRITE_DEADLINE - MOMENT), End::Closed));
+    assert!(matches!(end_of(WRITE_DEADLINE), End::TooSlow));
+    assert!(matches!(end_of(WRITE_DEADLINE + MOMENT), End::TooSlow));
 }
