@@ -28,6 +28,7 @@ use nix::errno::Errno;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, trace, warn};
@@ -106,7 +107,9 @@ impl Server {
                 accepted = self.accept_one(&mut doors) => accepted,
             };
             match accepted {
-                Ok(()) => {}
+                // Those who are connected come before the next who connects: in a storm of connects, a lookup waits for
+                // one of them and not for all that the queue holds.
+                Ok(()) => yield_now().await,
                 Err(error) if is_the_peers(&error) => {
                     debug!("a peer went away before it was accepted: {error}");
                 }

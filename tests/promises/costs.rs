@@ -3,8 +3,7 @@
 
 use crate::harness::client::{Reply, Socketmap, TcpTable};
 use crate::harness::daemon::{Daemon, Setup};
-use crate::harness::eventually;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use crate::harness::{eventually, room_for_descriptors};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -136,15 +135,8 @@ fn resident(daemon: &Daemon) -> u64 {
 fn ten_thousand_connections_that_have_asked_cost_less_than_sixty_four_mebibytes() {
     // What the server serves at once (limits::CONNECTIONS), less a few for whoever else connects.
     const CONNECTIONS: usize = 9_990;
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    let wanted = u64::try_from(CONNECTIONS + 4_000).unwrap();
-    assert!(
-        hard >= wanted,
-        "`ulimit -Hn` is {hard}, and this test needs {wanted}"
-    );
-    setrlimit(Resource::RLIMIT_NOFILE, soft.max(wanted), hard).unwrap();
-
-    let daemon = served("");
+    room_for_descriptors(CONNECTIONS);
+    let daemon = served("[limits]\nconnections_per_peer = 10000\n");
     let mut clients = vec![Socketmap::to(&daemon, 0), Socketmap::to(&daemon, 1)];
     let ask = |client: &mut Socketmap| {
         assert_eq!(

@@ -21,6 +21,7 @@ mod framing;
 mod grammar;
 mod harness;
 mod import_command;
+mod limits;
 mod live_reload;
 mod manual;
 mod monitoring;

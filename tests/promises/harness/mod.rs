@@ -11,6 +11,7 @@ pub(crate) mod resolver;
 pub(crate) mod smtp_server;
 pub(crate) mod starttls;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fmt::Debug;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,6 +32,18 @@ pub(crate) fn eventually<T: Debug>(mut observe: impl FnMut() -> T, wish: impl Fn
         // Leaves the processor to whoever is to bring the change about.
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Lets this process open so many files more than it usually does: 4000 for the tests that run beside this one.
+#[track_caller]
+pub(crate) fn room_for_descriptors(wanted: usize) {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit of descriptors");
+    let wanted = u64::try_from(wanted + 4000).expect("a number");
+    assert!(
+        hard >= wanted,
+        "`ulimit -Hn` is {hard}, and this test needs {wanted}"
+    );
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(wanted), hard).expect("a higher limit");
 }
 
 /// Whether a line of the log names that place in that file, with some column.
