@@ -496,7 +496,7 @@ fn expect_no_delay(what: &str, quiet: Duration, client: &mut Socketmap) {
 
 #[test]
 fn peers_that_never_read_or_send_byte_by_byte_or_connect_in_a_storm_delay_nobody() {
-    const NEVER_READ: usize = 100;
+    const NEVER_READ: usize = 40;
     const SLOW: usize = 1000;
     room_for_descriptors(NEVER_READ + SLOW + 500);
     let daemon = Daemon::start(setup(""));
@@ -507,7 +507,8 @@ fn peers_that_never_read_or_send_byte_by_byte_or_connect_in_a_storm_delay_nobody
     let burst = framed(&format!("relayhost {SENDER}")).repeat(1000);
     let never_read: Vec<Stream> = (0..NEVER_READ)
         .map(|n| {
-            let mut stream = Stream::to(&daemon, n % 2);
+            // TCP takes megabytes before it comes to a stop, so a few do.
+            let mut stream = Stream::to(&daemon, usize::from(n % 10 > 0));
             set_nonblocking(&stream);
             while stream.write(&burst).is_ok() {}
             stream
@@ -553,7 +554,6 @@ fn peers_that_never_read_or_send_byte_by_byte_or_connect_in_a_storm_delay_nobody
         expect_no_delay("a storm of connects", quiet, &mut client);
         drop(stopping);
     });
-    println!("{quiet:?} {}", connects.load(Ordering::Relaxed));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod bench_command;
 mod check_command;
 mod contrib;
 mod costs;
+mod defects_of_others;
 mod explain_command;
 mod framing;
 mod grammar;

@@ -1,0 +1,146 @@
+//! Promise: what was found wrong with other servers of these protocols is right here, and a test shows it.
+//!
+//! Each of these was reproduced with the program that is named, or read in its source. A test is named by its file in this
+//! folder, or by its path.
+//!
+//! | with | what happens | what shows that it does not happen here |
+//! |---|---|---|
+//! | podop | a key of 1 KiB or more: the connection dies | `framing::keys_as_long_as_postfix_sends_them_are_answered`, `limits::a_request_may_have_a_key_of_postfixs_longest_and_a_map_of_a_hundred_bytes_and_no_byte_more` |
+//! | podop | two queries in one segment: no reply, ever | `framing::replies_to_a_burst_come_in_one_piece` |
+//! | podop | a map that it does not know: an exception, and a temporary error | `three_answers::no_such_map_and_what_is_no_request_are_refused` |
+//! | podop | a netstring that does not end in a comma is taken | `framing::broken_framing_is_refused_and_the_connection_closed_while_others_go_on` |
+//! | dutty5's connector | every next hop is percent-encoded over socketmap, where Postfix decodes nothing | `defects_of_others::over_socketmap_a_value_is_sent_as_it_is`, `grammar::next_hops_are_returned_as_written` |
+//! | dutty5's connector | a request in two writes: an error for each, and the stream is out of step | `framing::requests_get_the_same_replies_whole_and_byte_by_byte`, `framing::any_split_of_any_requests_gets_the_same_replies` |
+//! | dutty5's connector | of several requests in one segment, all but the first are lost | `framing::replies_to_a_burst_come_in_one_piece` |
+//! | dutty5's connector | out of descriptors: it spins, and writes 50 MB of log a second | `limits::out_of_descriptors_it_says_so_once_and_waits_and_serves_those_that_there_are` |
+//! | dutty5's connector | what it reads is broken, or does not fit a line of tcp_table: "not found" | `framing::an_answer_that_does_not_fit_a_line_is_cannot_tell_and_not_not_found`, `limits::a_reply_is_as_long_as_postfix_reads_it_and_a_longer_one_is_cannot_tell`, `three_answers::a_relay_map_that_cannot_be_read_cannot_tell_anything_about_senders`, `three_answers::credentials_that_cannot_be_read_cannot_tell_anything_but_relays_go_on` |
+//! | vitalvas's library | `9999999999:`, and it reserves 10 GB | `framing::no_peer_can_make_the_server_hold_much` |
+//! | vitalvas's and d--j's libraries | out of descriptors: the process ends | `limits::out_of_descriptors_it_says_so_once_and_waits_and_serves_those_that_there_are`, `limits::whatever_the_system_lacks_for_a_connection_it_goes_on` |
+//! | mta-sts-resolver | a key that is not UTF-8: the connection is closed | `defects_of_others::a_key_that_is_not_utf8_is_a_miss_and_the_connection_goes_on` |
+//! | PostSRSd | SIGHUP: open connections are closed | `framing::idle_connections_stay_open_across_reloads` |
+//! | PostSRSd, dutty5's connector | a burst of connects: stalls of a second, for want of a queue | `limits::a_burst_of_connects_has_room_in_the_queue_of_the_kernel` |
+//! | Postfix's client, of any server that closes | it asks again after the end of a connection, but not if the last system call that failed had timed out: mail is deferred. So a server must not close idle connections | `src/server/session/tests.rs::a_request_that_does_not_end_ends_the_session_and_an_idle_one_never_does`, `defects_of_others::no_question_and_no_reload_ends_a_connection`, `framing::idle_connections_stay_open_across_reloads` |
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::harness::client::{Reply, Socketmap, TcpTable, framed, payloads};
+use crate::harness::daemon::{Daemon, Setup};
+
+const NEXT_HOP: &str = "[smtp.relay.test]:587";
+
+fn start() -> Daemon {
+    Daemon::start(
+        Setup::new()
+            .relaymap(format!("@one.test {NEXT_HOP}\n"))
+            .credentials("@one.test user:p%5B w/ü\u{20ac}=\n")
+            .listen("socketmap:inet:127.0.0.1:0")
+            .listen("tcp:127.0.0.1:0:relayhost"),
+    )
+}
+
+#[test]
+fn over_socketmap_a_value_is_sent_as_it_is() {
+    let daemon = start();
+    let mut client = Socketmap::to(&daemon, 0);
+    for (map, expected) in [
+        ("relayhost", "OK [smtp.relay.test]:587"),
+        ("sasl", "OK user:p%5B w/ü€="),
+    ] {
+        client.request(map, "ann@one.test");
+        assert_eq!(client.payload(), expected);
+    }
+}
+
+#[test]
+fn a_key_that_is_not_utf8_is_a_miss_and_the_connection_goes_on() {
+    let daemon = start();
+    let mut client = Socketmap::to(&daemon, 0);
+    let mut table = TcpTable::to(&daemon, 1);
+    for key in [
+        &b"\xff@two.test"[..],
+        b"\xc3\x28@two.test",
+        b"\xed\xa0\x80@two.test",
+        b"ann@two.test\xfe",
+    ] {
+        let request = [b"relayhost ", key].concat();
+        let request = [format!("{}:", request.len()).as_bytes(), &request, b","].concat();
+        client.stream.write_all(&request).unwrap();
+        assert_eq!(client.payload(), "NOTFOUND ", "{}", key.escape_ascii());
+        assert_eq!(client.ask("relayhost", "ann@one.test"), Reply::found(NEXT_HOP));
+        table.send(&[b"get ", key, b"\n"].concat());
+        assert_eq!(table.reply(), Reply::NotFound, "{}", key.escape_ascii());
+        assert_eq!(table.ask("ann@one.test"), Reply::found(NEXT_HOP));
+    }
+}
+
+#[test]
+fn no_question_and_no_reload_ends_a_connection() {
+    let daemon = start();
+    let mut client = Socketmap::to(&daemon, 0);
+    for round in 0..5 {
+        // Whatever is well framed, be it answered, missed, or refused.
+        for payload in [
+            "relayhost ann@one.test",
+            "relayhost ann@two.test",
+            "sasl ann@one.test",
+            "nosuchmap ann@one.test",
+            "relayhost",
+            "relayhost ",
+            "",
+        ] {
+            client.stream.write_all(&framed(payload)).unwrap();
+            assert_eq!(payloads(&framed(&client.payload())).len(), 1);
+        }
+        let seen = daemon.log_lines();
+        daemon.replace("postfix-relaymap.cf", format!("@one.test [relay{round}.test]\n"));
+        daemon.wait_for_log_after(seen, |line| line.contains("loaded"));
+        assert_eq!(
+            client.ask("relayhost", "ann@one.test"),
+            Reply::Found(format!("[relay{round}.test]"))
+        );
+    }
+}
+
+/// The rows of the table above: with what, and the tests.
+fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
+    let lines = include_str!("defects_of_others.rs").lines();
+    let rows = lines.filter_map(|line| line.strip_prefix("//! | ")?.strip_suffix(" |"));
+    let rows = rows.map(|row| row.split(" | ").collect::<Vec<_>>()).skip(1);
+    rows.map(|row| {
+        let [with, _, tests] = row.as_slice() else {
+            panic!("three columns: {row:?}")
+        };
+        let tests = tests.split(", ").map(|test| test.trim_matches('`')).collect();
+        (*with, tests)
+    })
+    .collect()
+}
+
+#[test]
+fn every_test_that_is_named_here_exists_and_runs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources: HashMap<String, String> = HashMap::new();
+    let rows = rows();
+    for (with, tests) in &rows {
+        for test in tests {
+            let (file, name) = test
+                .rsplit_once("::")
+                .unwrap_or_else(|| panic!("{with}: {test}"));
+            let path = if file.starts_with("src/") {
+                file.to_owned()
+            } else {
+                format!("tests/promises/{file}.rs")
+            };
+            let source = sources
+                .entry(path)
+                .or_insert_with_key(|path| fs::read_to_string(root.join(path)).expect(path));
+            let is_run = source.contains(&format!("\n#[test]\nfn {name}() {{\n"));
+            assert!(is_run, "{with}: there is no test {test}");
+        }
+    }
+    // As many as were found.
+    assert_eq!(rows.len(), 15);
+}
