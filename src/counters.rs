@@ -379,7 +379,10 @@ mod tests {
         for (times, reason) in Reason::ALL.into_iter().enumerate() {
             (0..times).for_each(|_| counters.refused(reason));
         }
-        assert_eq!(Reason::ALL.map(|reason| counters.refusals(reason)), [0, 1, 3, 3, 4]);
+        assert_eq!(
+            Reason::ALL.map(|reason| counters.refusals(reason)),
+            [0, 1, 3, 3, 4]
+        );
         for (times, error) in ProtocolError::ALL.into_iter().enumerate() {
             (0..times).for_each(|_| counters.broken(error));
         }

@@ -126,11 +126,28 @@ The number of a user is always right, also of one that only another container ha
 A user whom the user namespace of the server does not know has the number 65534, as nobody has: that number should not be
 allowed.
 A user whom the kernel does not name is not allowed.
+.SH "WHO GETS A CONNECTION"
+When as many are served as
+.B connections
+says, those that come then wait in the queue of the kernel until one is closed.
+A peer that has as many as
+.B connections_per_peer
+says is known only when it is accepted: its connection is closed at once, so that nobody waits behind it.
+The log has each such peer once an hour, and the metric postmapd_refusals_total counts them (reason: connections).
+A user is one peer, however it connects, and so is an IPv4 address, and a /64 of IPv6.
+.PP
+A Postfix has one connection for each of its processes that asks, and for each endpoint: at most
+.B default_process_limit
+(100) for each service in master.cf that delivers mail, and a few for trivial\-rewrite.
+Raise the limits if the product comes near to 5000.
 .SH EXAMPLE
 .EX
 listen = ["socketmap:unix:/var/spool/postfix/postmapd/socketmap", "tcp:127.0.0.1:10452:relayhost"]
 allow_users = ["root", "postfix", 1001]
 recipient_delimiter = "+-"
+
+[limits]
+connections = 20000
 
 [reload]
 patience = 60
@@ -152,11 +169,11 @@ fn settings_file() -> String {
     };
     of_table("", &mut page);
     for table in setting::TABLES {
-        page.extend([
-            ".SS [",
-            table,
-            "]\nIn seconds, from 0.01 to 86400; fractions are fine.\n",
-        ]);
+        let values = match table {
+            "reload" => "In seconds, from 0.01 to 86400; fractions are fine.\n",
+            _ => "",
+        };
+        page.extend([".SS [", table, "]\n", values]);
         of_table(table, &mut page);
     }
     page + TAIL

@@ -36,7 +36,6 @@ use super::options::Given;
 use super::{Limits, Pace, nearest, setting};
 use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
 use crate::printable::printable;
-use crate::server::limits::MOST_CONNECTIONS;
 
 /// Whether this is the name of a setting, or a misspelt one. Anything else may be a password.
 #[must_use]
@@ -158,7 +157,7 @@ impl Reader<'_> {
             };
             *known = connections(value.get_ref());
             if known.is_none() {
-                let message = format!("`{name}` must be a whole number from 1 to {MOST_CONNECTIONS}");
+                let message = format!("`{name}` must be a whole number from 1 to {}", Limits::MOST);
                 self.error("bad-setting", value.span(), &message, "write for example 10000");
             }
         }
@@ -282,7 +281,7 @@ fn connections(value: &DeValue<'_>) -> Option<usize> {
         return None;
     };
     let number = number.as_str().parse().ok().filter(|_| number.radix() == 10);
-    number.filter(|number| (1..=MOST_CONNECTIONS).contains(number))
+    number.filter(|number| (1..=Limits::MOST).contains(number))
 }
 
 #[cfg(test)]
@@ -377,14 +376,27 @@ mod tests {
         assert!(said.is_empty(), "{said:?}");
         assert_eq!(settings.limits.connections, Some(1));
         assert_eq!(settings.limits.connections_per_peer, Some(1_048_576));
-        for wrong in ["0", "-1", "1048577", "99999999999999999999", "1.5", "\"5\"", "0x10"] {
+        for wrong in [
+            "0",
+            "-1",
+            "1048577",
+            "99999999999999999999",
+            "1.5",
+            "\"5\"",
+            "0x10",
+        ] {
             let said = parse(&format!("[limits]\nconnections = {wrong}")).1.join("\n");
             assert!(
                 said.contains("postmapd.toml:2:15: error: `connections` must be a whole number"),
                 "{wrong}: {said}"
             );
         }
-        assert!(parse("limits = 5").1.join("\n").contains("begin it with the line [limits]"));
+        assert!(
+            parse("limits = 5")
+                .1
+                .join("\n")
+                .contains("begin it with the line [limits]")
+        );
         let said = parse("[limits]\nconections = 5").1.join("\n");
         assert!(said.contains("did you mean connections?"), "{said}");
     }

@@ -183,13 +183,18 @@ impl Default for Pace {
     }
 }
 
-/// How many connections there may be; what is not said is for the server to choose ([`crate::server::admission`]).
+/// How many connections there may be; what is not said is for the server to choose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// In all.
     pub connections: Option<usize>,
     /// Of one user, or one host.
     pub connections_per_peer: Option<usize>,
+}
+
+impl Limits {
+    /// The most that may be set: Linux gives no process more descriptors (`fs.nr_open`).
+    pub const MOST: usize = 1 << 20;
 }
 
 /// Every setting, checked.

@@ -191,9 +191,7 @@ fn descriptors(wanted: usize) -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return wanted;
     };
-    let wanted = u64::try_from(wanted)
-        .unwrap_or(hard)
-        .clamp(soft, hard.max(soft));
+    let wanted = u64::try_from(wanted).unwrap_or(hard).clamp(soft, hard.max(soft));
     let limit = match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) {
         Ok(()) => wanted,
         Err(_) => soft,
@@ -238,7 +236,9 @@ mod tests {
     #[test]
     fn a_peer_has_its_share_and_a_place_that_is_left_is_free() {
         let admission = Admission::of(100, Some(3));
-        let mut places: Vec<Place> = (0..3).map(|_| connect(&admission, user(7), false).unwrap()).collect();
+        let mut places: Vec<Place> = (0..3)
+            .map(|_| connect(&admission, user(7), false).unwrap())
+            .collect();
         assert!(connect(&admission, user(7), false).is_none());
         let elsewhere = Peer::User {
             uid: 7,
@@ -254,14 +254,20 @@ mod tests {
     #[test]
     fn strangers_leave_half_of_all_however_many_they_are() {
         let admission = Admission::of(100, None);
-        let strangers: Vec<Place> = (0..200).map_while(|uid| connect(&admission, user(uid), true)).collect();
+        let strangers: Vec<Place> = (0..200)
+            .map_while(|uid| connect(&admission, user(uid), true))
+            .collect();
         assert_eq!(strangers.len(), 50);
-        let allowed: Vec<Place> = (0..50).map_while(|_| connect(&admission, user(1000), false)).collect();
+        let allowed: Vec<Place> = (0..50)
+            .map_while(|_| connect(&admission, user(1000), false))
+            .collect();
         assert_eq!(allowed.len(), 50);
         drop(strangers);
         assert!(connect(&admission, user(0), true).is_some());
         // One of them has no more than half of that.
-        let one: Vec<Place> = (0..200).map_while(|_| connect(&admission, user(5), true)).collect();
+        let one: Vec<Place> = (0..200)
+            .map_while(|_| connect(&admission, user(5), true))
+            .collect();
         assert_eq!(one.len(), 25);
     }
 

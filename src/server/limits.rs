@@ -27,9 +27,6 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 /// main.cf with both maps at one endpoint, and ten services in master.cf that deliver or route, comes to a thousand.
 pub const CONNECTIONS: usize = 10_000;
 
-/// How many connections may be set at most: more descriptors than this, Linux gives no process (`fs.nr_open`).
-pub const MOST_CONNECTIONS: usize = 1 << 20;
-
 /// No peer has more than one in so many of what those like it share, and those that may not ask for credentials share
 /// one in so many of all. So that half of all is always left for Postfix, however many users are against it, and half
 /// of that five times what it needs.

@@ -115,7 +115,9 @@ impl Server {
                 }
                 Err(error) => {
                     if said.is_none_or(|at| at.elapsed() >= SAID_AGAIN) {
-                        warn!("cannot accept a connection: {error}; trying again, and serving those that there are");
+                        warn!(
+                            "cannot accept a connection: {error}; trying again, and serving those that there are"
+                        );
                         said = Some(Instant::now());
                     }
                     sleep(SHORTAGE_PAUSE).await;

@@ -126,9 +126,7 @@ fn every_test_that_is_named_here_exists_and_runs() {
     let rows = rows();
     for (with, tests) in &rows {
         for test in tests {
-            let (file, name) = test
-                .rsplit_once("::")
-                .unwrap_or_else(|| panic!("{with}: {test}"));
+            let (file, name) = test.rsplit_once("::").unwrap_or_else(|| panic!("{with}: {test}"));
             let path = if file.starts_with("src/") {
                 file.to_owned()
             } else {

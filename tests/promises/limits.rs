@@ -17,6 +17,7 @@ use crate::harness::admin::Admin;
 use crate::harness::client::{Reply, Socketmap, Stream, TcpTable, framed, payloads};
 use crate::harness::daemon::{Daemon, Setup};
 use crate::harness::elsewhere::{as_user, uid_of};
+use crate::harness::latency::Quiet;
 use crate::harness::{eventually, room_for_descriptors};
 
 const NEXT_HOP: &str = "[relay.test]:587";
@@ -471,29 +472,6 @@ fn whatever_the_system_lacks_for_a_connection_it_goes_on() {
     assert_eq!(log.matches("cannot accept a connection").count(), 1, "{log}");
 }
 
-/// How long half of so many lookups take at most, one after the other. Each is answered.
-fn median(client: &mut Socketmap) -> Duration {
-    const LOOKUPS: usize = 300;
-    let mut took: Vec<Duration> = (0..LOOKUPS)
-        .map(|_| {
-            let begun = Instant::now();
-            expect_answer(client);
-            begun.elapsed()
-        })
-        .collect();
-    took.sort_unstable();
-    took[LOOKUPS / 2]
-}
-
-/// That lookups beside all this take no more than some times what they took in the same run without it. Other programs
-/// on the machine have three chances to leave it alone.
-#[track_caller]
-fn expect_no_delay(what: &str, quiet: Duration, client: &mut Socketmap) {
-    const FACTOR: u32 = 10;
-    let best = (0..3).map(|_| median(client)).min().unwrap();
-    assert!(best <= FACTOR * quiet, "{what}: {best:?}, and {quiet:?} without");
-}
-
 #[test]
 fn peers_that_never_read_or_send_byte_by_byte_or_connect_in_a_storm_delay_nobody() {
     const NEVER_READ: usize = 40;
@@ -501,8 +479,8 @@ fn peers_that_never_read_or_send_byte_by_byte_or_connect_in_a_storm_delay_nobody
     room_for_descriptors(NEVER_READ + SLOW + 500);
     let daemon = Daemon::start(setup(""));
     let mut client = Socketmap::to(&daemon, 0);
-    median(&mut client);
-    let quiet = median(&mut client);
+    let mut lookup = || expect_answer(&mut client);
+    let quiet = Quiet::measure(&mut lookup);
 
     let burst = framed(&format!("relayhost {SENDER}")).repeat(1000);
     let never_read: Vec<Stream> = (0..NEVER_READ)
@@ -514,19 +492,19 @@ fn peers_that_never_read_or_send_byte_by_byte_or_connect_in_a_storm_delay_nobody
             stream
         })
         .collect();
-    expect_no_delay("peers that never read", quiet, &mut client);
+    quiet.expect_no_delay("peers that never read", &mut lookup);
 
     let mut slow: Vec<Stream> = (0..SLOW).map(|n| Stream::to(&daemon, n % 2)).collect();
     let request = framed(&format!("relayhost {SENDER}"));
     for stream in &mut slow {
         stream.write_all(&request[..1]).unwrap();
     }
-    expect_no_delay("requests that were begun", quiet, &mut client);
+    quiet.expect_no_delay("requests that were begun", &mut lookup);
     for byte in &request[1..] {
         for stream in &mut slow {
             stream.write_all(&[*byte]).unwrap();
         }
-        expect_answer(&mut client);
+        lookup();
     }
     for stream in slow {
         assert_eq!(Socketmap { stream }.reply(), Reply::found(NEXT_HOP));
@@ -551,7 +529,7 @@ fn peers_that_never_read_or_send_byte_by_byte_or_connect_in_a_storm_delay_nobody
             }
         });
         eventually(|| connects.load(Ordering::Relaxed), |connects| *connects > 1000);
-        expect_no_delay("a storm of connects", quiet, &mut client);
+        quiet.expect_no_delay("a storm of connects", &mut lookup);
         drop(stopping);
     });
 }
@@ -560,7 +538,8 @@ fn peers_that_never_read_or_send_byte_by_byte_or_connect_in_a_storm_delay_nobody
 fn a_change_of_the_limits_counts_after_a_restart_and_the_log_says_so() {
     let daemon = Daemon::start(setup("[limits]\nconnections_per_peer = 3\n"));
     daemon.replace("postmapd.toml", "[limits]\nconnections_per_peer = 5\n");
-    daemon.wait_for_log(|line| line.contains("limits.connections_per_peer has changed, which counts after a"));
+    daemon
+        .wait_for_log(|line| line.contains("limits.connections_per_peer has changed, which counts after a"));
     let held: Vec<Stream> = (0..5).map_while(|_| answered(&daemon, 1)).collect();
     assert_eq!(held.len(), 3);
 }
@@ -571,7 +550,9 @@ fn fewer_descriptors_than_connections_are_said_at_the_start() {
     let daemon = Daemon::start(limited);
     let line = daemon.wait_for_log(|line| line.contains("connections are served at once"));
     assert!(
-        line.contains("no more than 172 connections") && line.contains("not 10000") && line.contains("300 files"),
+        line.contains("no more than 172 connections")
+            && line.contains("not 10000")
+            && line.contains("300 files"),
         "{line}"
     );
     // Half of them are for one peer.

@@ -327,7 +327,11 @@ fn replies_count_if_they_are_taken_before_their_deadline_and_not_after_it() {
                 count(b',', &replies)
             };
             let ((), replies) = tokio::join!(ask, read);
-            assert_eq!(replies == REQUESTS, takes < WRITE_DEADLINE, "{takes:?}: {replies}");
+            assert_eq!(
+                replies == REQUESTS,
+                takes < WRITE_DEADLINE,
+                "{takes:?}: {replies}"
+            );
         })
     };
     assert!(matches!(end_of(WRITE_DEADLINE - MOMENT), End::Closed));
