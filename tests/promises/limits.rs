@@ -134,9 +134,9 @@ fn a_reply_is_as_long_as_postfix_reads_it_and_a_longer_one_is_cannot_tell() {
     // A default next hop is served as it is given, so it can be as long as anybody likes.
     let list = |length: usize| {
         let one = "[relay.test]:587,";
-        let mut list = one.repeat(length / one.len() - 1);
-        let host = "x".repeat(length - list.len() - "[]:25".len());
-        list.push_str(&format!("[{host}]:25"));
+        let several = one.repeat(length / one.len() - 1);
+        let host = "x".repeat(length - several.len() - "[]:25".len());
+        let list = format!("{several}[{host}]:25");
         assert_eq!(list.len(), length);
         list
     };
@@ -453,9 +453,9 @@ fn whatever_the_system_lacks_for_a_connection_it_goes_on() {
             .stderr(Stdio::piped())
             .spawn()
             .expect("strace");
-        let traced = || fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+        let status = || fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
         let tracer = format!("TracerPid:\t{}\n", strace.id());
-        eventually(traced, |status| status.contains(&tracer));
+        eventually(status, |status| status.contains(&tracer));
         for endpoint in [0, 1] {
             let mut client = Socketmap::to(&daemon, endpoint);
             client.request("relayhost", SENDER);

@@ -98,10 +98,10 @@ fn called(peer: Peer, name: Option<&str>) -> String {
 
 /// The name of a user, from /etc/passwd alone: another source may take its time, and lookups would wait for it.
 fn name_of(peer: Peer) -> Option<String> {
+    const ENOUGH: u64 = 1 << 20;
     let Peer::User { uid, .. } = peer else {
         return None;
     };
-    const ENOUGH: u64 = 1 << 20;
     let lines = BufReader::new(File::open("/etc/passwd").ok()?.take(ENOUGH)).split(b'\n');
     let uid = uid.to_string();
     lines.map_while(Result::ok).find_map(|line| {
