@@ -10,7 +10,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -320,6 +320,16 @@ fn pings_are_for_the_process_that_is_asked_for_them() {
     assert!(!manager.hears_ping_within(Duration::from_millis(500)));
 }
 
+/// A server that ends with its test, however that ends.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 #[test]
 fn a_thread_that_cannot_answer_does_not_ping() {
     const LIMIT: Duration = Duration::from_secs(1);
@@ -329,13 +339,14 @@ fn a_thread_that_cannot_answer_does_not_ping() {
     let manager = Manager::at(&setup);
     let path = setup.root().join("socket");
     let setup = setup.env("NOTIFY_SOCKET", &manager.name);
-    let mut server = setup
+    let server = setup
         .command("serve")
         .arg("--listen")
         .arg(format!("socketmap:unix:{}", path.display()))
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut server = Server(server);
     assert!(manager.hears().is("READY"));
     assert!(manager.hears_ping_within(LIMIT));
     // Nobody reads its log, and each connection adds to it: in the end the thread waits for ever to write a line. The
@@ -350,11 +361,10 @@ fn a_thread_that_cannot_answer_does_not_ping() {
         "it pings, and answers nobody"
     );
     // Somebody reads.
-    let mut log = server.stderr.take().unwrap();
+    let mut log = server.0.stderr.take().unwrap();
     let reader = thread::spawn(move || log.read_to_end(&mut Vec::new()));
     assert!(manager.hears_ping_within(DEADLINE));
-    server.kill().unwrap();
-    server.wait().unwrap();
+    drop(server);
     reader.join().unwrap().unwrap();
 }
 
@@ -672,7 +682,7 @@ fn a_socket_that_is_handed_over_outlives_the_server_and_refuses_nobody() {
     let announced = format!("socketmap:unix:{}", path.display());
     let give = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=socketmap; exec \"$@\" 3<&0 0</dev/null";
     for _ in 0..5 {
-        let mut server = setup
+        let server = setup
             .clone()
             .within(["sh", "-c", give, "sh"])
             .command("serve")
@@ -682,6 +692,7 @@ fn a_socket_that_is_handed_over_outlives_the_server_and_refuses_nobody() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let mut server = Server(server);
         let query = finish(
             setup
                 .clone()
@@ -695,12 +706,12 @@ fn a_socket_that_is_handed_over_outlives_the_server_and_refuses_nobody() {
             "{query:?}"
         );
         let ended = Command::new("kill")
-            .arg(server.id().to_string())
+            .arg(server.0.id().to_string())
             .status()
             .unwrap();
         assert!(ended.success());
         // From now on nobody serves; who connects waits.
-        assert!(server.wait().unwrap().success());
+        assert!(server.0.wait().unwrap().success());
         drop(UnixStream::connect(&path).unwrap());
     }
 }
