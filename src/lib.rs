@@ -61,6 +61,7 @@
 //! | 1 | [`replace_file`] | a file, locked, changed and replaced whole, or left as it was |
 //! | 1 | [`default_relay`] | the next hop and the credentials of senders without an entry |
 //! | 1 | [`peer`] | who asks, and who may |
+//! | 1 | [`service_manager`] | sockets that systemd hands over, and what it is told |
 //! | 1 | [`protocol`] | socketmap and tcp_table as codecs over bytes: no socket, no clock |
 //! | 2 | [`counters`] | what the server counts while it answers |
 //! | 2 | [`config`] | flags, environment, `postmapd.toml` and secret files, checked |
@@ -114,5 +115,6 @@ pub mod replace_file;
 pub mod routes;
 pub mod secret;
 pub mod server;
+pub mod service_manager;
 pub mod table;
 pub mod whole_file;

@@ -46,7 +46,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l socket-owner
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l socket-group -d 'The group of UNIX sockets, a name or a number [env: POSTMAPD_SOCKET_GROUP] [default: postfix, if there is such a group and the server may give it]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l socket-mode -d 'The mode of UNIX sockets, an octal number (in the settings file in quotes) [env: POSTMAPD_SOCKET_MODE] [default: 0660]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l log -d 'What is logged: off, error, warn, info, debug (with the keys of lookups) or trace [env: POSTMAPD_LOG] [default: info]' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l log-format -d 'The form of the log [env: POSTMAPD_LOG_FORMAT] [default: text]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -l log-format -d 'The form of the log [env: POSTMAPD_LOG_FORMAT] [default: journald where the journal reads standard error, else text]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -s h -l help -d 'Print help'
 complete -c postmapd -n "__fish_postmapd_using_subcommand serve" -s V -l version -d 'Print version'
 complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F

@@ -51,7 +51,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// A listening socket on its way from one runtime to another.
 pub(super) enum Door {
     Tcp(std::net::TcpListener),
-    Unix(StdUnixListener, SocketFile),
+    Unix(StdUnixListener, Option<SocketFile>),
 }
 
 impl Door {

@@ -4,10 +4,13 @@
 //! its place alone, because its message may quote what went wrong.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::panic;
+use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use rustix::fs::fstat;
 use tracing::{Event, Level, Subscriber, error};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
@@ -31,16 +34,44 @@ pub(super) struct LogOptions {
     log_format: Option<String>,
 }
 
+/// The form of the log.
 #[derive(Clone, Copy, ValueEnum)]
-enum Form {
+pub(super) enum Form {
     Text,
     Json,
     Journald,
 }
 
+impl Form {
+    /// The form that suits whoever reads standard error, where nobody chose one.
+    fn of_standard_error() -> Self {
+        if is_the_journal(&io::stderr()) {
+            Self::Journald
+        } else {
+            Self::Text
+        }
+    }
+
+    /// Says why the program ends, where its last words need a form; elsewhere `main` does.
+    pub(super) fn say_last(self, error: Error) -> Result<ExitCode, Error> {
+        let Self::Journald = self else { return Err(error) };
+        // Whatever the filter: an end without a word helps nobody.
+        let _ = io::stderr().write_all(with_priority(3, &error.to_string()).as_bytes());
+        Ok(error.exit_code())
+    }
+}
+
+/// Whether the journal reads what is written there (JOURNAL_STREAM of systemd.exec(5)).
+fn is_the_journal(stream: &impl AsFd) -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    fstat(stream).is_ok_and(|about| named == format!("{}:{}", about.st_dev, about.st_ino))
+}
+
 impl LogOptions {
     /// Starts logging, for the life of the process.
-    pub(super) fn start(&self) -> Result<(), Error> {
+    pub(super) fn start(&self) -> Result<Form, Error> {
         let (targets, form) = self
             .targets()
             .and_then(|targets| Ok((targets, self.form()?)))
@@ -65,7 +96,7 @@ impl LogOptions {
             let place = panic.location().map_or_else(String::new, ToString::to_string);
             error!(place, "a task panicked");
         }));
-        Ok(())
+        Ok(form)
     }
 
     /// Says what is wrong, without logging anything.
@@ -76,7 +107,8 @@ impl LogOptions {
     }
 
     fn targets(&self) -> Result<Targets, Finding> {
-        let (filter, place) = given(self.log.as_ref(), &setting::LOG);
+        let (filter, place) = given(self.log.as_ref(), &setting::LOG)
+            .unwrap_or_else(|| (setting::LOG.default.to_owned(), Place::Setting("--log")));
         filter.parse().map_err(|_| {
             wrong(place)
                 .says("this is no log filter")
@@ -85,7 +117,9 @@ impl LogOptions {
     }
 
     fn form(&self) -> Result<Form, Finding> {
-        let (text, place) = given(self.log_format.as_ref(), &setting::LOG_FORMAT);
+        let Some((text, place)) = given(self.log_format.as_ref(), &setting::LOG_FORMAT) else {
+            return Ok(Form::of_standard_error());
+        };
         Form::from_str(&text, true).map_err(|_| {
             wrong(place)
                 .says("this is no log format")
@@ -94,16 +128,17 @@ impl LogOptions {
     }
 }
 
-fn given(flag: Option<&String>, setting: &Setting) -> (String, Place) {
+/// What was said, if anything was, and where.
+fn given(flag: Option<&String>, setting: &Setting) -> Option<(String, Place)> {
     let variable = || {
         let value = std::env::var(setting.variable?).ok();
         value.filter(|value| !value.is_empty())
     };
     let named = |name: Option<&'static str>| Place::Setting(name.unwrap_or_default());
     match (flag, variable()) {
-        (Some(value), _) => (value.clone(), named(setting.flag)),
-        (None, Some(value)) => (value, named(setting.variable)),
-        (None, None) => (setting.default.to_owned(), named(setting.flag)),
+        (Some(value), _) => Some((value.clone(), named(setting.flag))),
+        (None, Some(value)) => Some((value, named(setting.variable))),
+        (None, None) => None,
     }
 }
 
@@ -131,8 +166,19 @@ where
             Level::INFO => 6,
             Level::DEBUG | Level::TRACE => 7,
         };
-        write!(writer, "<{priority}>")?;
-        context.field_format().format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        let mut text = String::new();
+        context
+            .field_format()
+            .format_fields(Writer::new(&mut text), event)?;
+        writer.write_str(&with_priority(priority, &text))
     }
+}
+
+/// The text with the priority in front of each of its lines: journald takes each for an entry of its own.
+fn with_priority(priority: u8, text: &str) -> String {
+    let mut lines = String::new();
+    for line in text.lines() {
+        lines.extend(["<", &priority.to_string(), ">", line, "\n"]);
+    }
+    lines
 }

@@ -15,6 +15,7 @@ mod query;
 mod relay;
 mod serve;
 mod status;
+mod supervision;
 mod tables;
 
 use std::io::ErrorKind;
@@ -28,6 +29,7 @@ use crate::bench::BenchError;
 use crate::diagnostic::{Finding, Findings, Severity};
 use crate::postfix::live::Unreadable;
 use crate::server::listen::BindError;
+use crate::service_manager::handover::HandoverError;
 
 const EXAMPLES: &str = "\
 From nothing to a live answer:
@@ -82,6 +84,9 @@ pub enum Error {
     /// A socket cannot be listened at.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A socket of the service manager cannot be served.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
     /// A relay file is not edited.
     #[error(transparent)]
     Relay(#[from] relay::RelayError),
@@ -125,7 +130,7 @@ impl Error {
             Self::Bind(error) if error.is_transient() => EX_UNAVAILABLE,
             Self::Bench(error) if error.is_unreachable() => EX_UNAVAILABLE,
             Self::Postfix(_) | Self::Admin(_) => EX_UNAVAILABLE,
-            Self::Bind(_) => EX_CONFIG,
+            Self::Bind(_) | Self::Handover(_) => EX_CONFIG,
             Self::Relay(_) | Self::Replace(_) => REFUSED,
             Self::Bench(_) | Self::System { .. } => EX_OSERR,
         })

@@ -1,7 +1,8 @@
 //! `postmapd serve`: the order of events of the server's life.
 //!
-//! Settings are checked before anything is bound, sockets are bound before anything is read (connects wait in the
-//! kernel's queue meanwhile), and what is read is in force before the first connection is accepted.
+//! Sockets of the service manager are taken before anything else, settings are checked before anything is bound, sockets are bound before anything is read (connects wait in the
+//! kernel's queue meanwhile), and what is read is in force before the first connection is accepted and the service
+//! manager is told that we are ready.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use super::log::LogOptions;
+use super::supervision::Supervision;
 use super::{EX_CONFIG, Error};
 use crate::admin::pulse::pulse;
 use crate::admin::status::TableDigests;
@@ -21,12 +23,13 @@ use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
 use crate::counters::Counters;
 use crate::diagnostic::{Findings, Severity};
-use crate::endpoint::Address;
+use crate::endpoint::{Address, Endpoint};
 use crate::reload::{Keeper, load};
 use crate::routes::Routes;
 use crate::server;
-use crate::server::listen::{self, Socket};
+use crate::server::listen::{self, Listener, Socket};
 use crate::server::stop::Stop;
+use crate::service_manager::handover::Handover;
 
 /// Serve a folder of relay files to Postfix, in the foreground.
 #[derive(Args)]
@@ -40,6 +43,11 @@ Whoever can connect may ask relayhost. Passwords are answered to allowed users a
 loopback TCP; other hosts have to be in an allowed network, or are hung up on. A refusal is PERM and says why.
 
 --admin tells health, status and metrics over HTTP; postmapd-status(1) says what.
+
+A service manager hears by NOTIFY_SOCKET (sd_notify(3), Type=notify-reload) when the server is ready, what became of the \
+last reload, that the thread that answers lives (WATCHDOG_USEC), and when the end begins. Sockets that it hands over \
+(sd_listen_fds(3)) are served as their names say: socketmap, relayhost and sasl (over tcp_table), or admin; then only an \
+endpoint that is set is listened at besides, not the default. Units are in contrib/systemd.
 
 Example:
   postmapd serve --dir /etc/postmapd --listen socketmap:inet:127.0.0.1:10451
@@ -55,7 +63,12 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
-        self.log.start()?;
+        let form = self.log.start()?;
+        self.serve_to_the_end().or_else(|error| form.say_last(error))
+    }
+
+    fn serve_to_the_end(self) -> Result<ExitCode, Error> {
+        let handover = Handover::from_environment()?;
         let mut findings = Findings::default();
         let sources = Sources::new(self.options, self.service, &mut findings);
         let settings = load::first_settings(&sources, &mut findings);
@@ -76,24 +89,28 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(Error::system("cannot start the runtime"))?;
-        runtime.block_on(serve(sources, settings, &findings))?;
+        runtime.block_on(serve(sources, settings, handover, &findings))?;
         info!("stopped");
         Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn serve(sources: Sources, settings: Settings, said: &Findings) -> Result<(), Error> {
+async fn serve(
+    sources: Sources,
+    settings: Settings,
+    handover: Handover,
+    said: &Findings,
+) -> Result<(), Error> {
     let started = SystemTime::now();
     let watch_signal = |kind| signal(kind).map_err(Error::system("cannot watch for signals"));
     let mut hangup = watch_signal(SignalKind::hangup())?;
     let mut terminate = watch_signal(SignalKind::terminate())?;
     let mut interrupt = watch_signal(SignalKind::interrupt())?;
 
-    let listeners = listen::bind(&settings.listen, &settings.sockets)?;
-    let admin_sockets = match &settings.admin {
-        Some(address) => listen::bind_address(&format!("admin {address}"), address, &settings.sockets)?,
-        None => Vec::new(),
-    };
+    let Sockets {
+        listeners,
+        admin: admin_sockets,
+    } = sockets(&settings, handover)?;
     let limits = settings.limits;
     let (keeper, snapshot) = Keeper::first(sources, settings, said);
     let routes = Arc::new(Routes::new(snapshot));
@@ -115,7 +132,7 @@ async fn serve(sources: Sources, settings: Settings, said: &Findings) -> Result<
     let view = View {
         routes: Arc::clone(&routes),
         counters: Arc::clone(&counters),
-        ledger,
+        ledger: Arc::clone(&ledger),
         pulse,
         listeners: listeners
             .iter()
@@ -126,17 +143,69 @@ async fn serve(sources: Sources, settings: Settings, said: &Findings) -> Result<
     };
     let _admin = start_admin(admin_sockets, view)?;
     let stop = Stop::default();
+    let supervision = Supervision::ready(&routes, &ledger);
     let serving = server::run(listeners, routes, counters, limits, stop.clone());
     tokio::pin!(serving);
     loop {
         tokio::select! {
             () = &mut serving => break,
-            _ = hangup.recv() => reloader.reread(),
-            _ = terminate.recv() => stop.begin(),
-            _ = interrupt.recv() => stop.begin(),
+            _ = hangup.recv() => supervision.reloading(reloader.reread()),
+            _ = terminate.recv() => end(&stop, &supervision),
+            _ = interrupt.recv() => end(&stop, &supervision),
         }
     }
+    supervision.end().await;
     Ok(())
+}
+
+fn end(stop: &Stop, supervision: &Supervision) {
+    stop.begin();
+    supervision.stopping();
+}
+
+struct Sockets {
+    listeners: Vec<Listener>,
+    admin: Vec<(Address, Socket)>,
+}
+
+/// The sockets that were handed over, and those that the settings want besides. Where some are handed over, nobody misses
+/// the default, and what is handed over already is not bound again.
+fn sockets(settings: &Settings, handover: Handover) -> Result<Sockets, Error> {
+    let take = |socket| {
+        Socket::handed_over(socket).map_err(Error::system("cannot use a socket that was handed over"))
+    };
+    let mut sockets = Sockets {
+        listeners: Vec::new(),
+        admin: Vec::new(),
+    };
+    for (endpoint, socket) in handover.maps {
+        let socket = take(socket)?;
+        info!("{endpoint} is handed over by the service manager");
+        sockets.listeners.push(Listener { endpoint, socket });
+    }
+    for (address, socket) in handover.admin {
+        sockets.admin.push((address, take(socket)?));
+    }
+    let is_wanted = |endpoint: &&Endpoint| {
+        let mut there = sockets.listeners.iter();
+        !settings.listen_is_default && !there.any(|listener| listener.endpoint == **endpoint)
+    };
+    let missing: Vec<Endpoint> = if sockets.listeners.is_empty() {
+        settings.listen.clone()
+    } else {
+        settings.listen.iter().filter(is_wanted).cloned().collect()
+    };
+    sockets
+        .listeners
+        .extend(listen::bind(&missing, &settings.sockets)?);
+    let mut admin = sockets.admin.iter();
+    if let Some(address) = &settings.admin
+        && !admin.any(|(there, _)| there == address)
+    {
+        let bound = listen::bind_address(&format!("admin {address}"), address, &settings.sockets)?;
+        sockets.admin.extend(bound);
+    }
+    Ok(sockets)
 }
 
 /// Starts to tell health, status and metrics, if anywhere.

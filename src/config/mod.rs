@@ -113,7 +113,9 @@ impl Sources {
     pub fn settings(&self, text: &[u8], findings: &mut Findings) -> Settings {
         let file = SettingsFile::parse(&self.settings_file, text, findings);
         let service = &self.service;
-        let listen = listen(service.listen(findings).or(file.listen), findings);
+        let given = service.listen(findings).or(file.listen);
+        let listen_is_default = given.is_none();
+        let listen = listen(given, findings);
         let admin = service.admin(findings).or(file.admin);
         let admin = admin.and_then(|given| admin_address(&given, findings));
         // Where there is no such socket, there need be no such user.
@@ -138,6 +140,7 @@ impl Sources {
                 mode: mode(service.socket_mode(findings).or(file.socket_mode), findings),
             },
             listen: listen.value,
+            listen_is_default,
             admin,
             delimiters: delimiters(
                 self.options
@@ -202,6 +205,8 @@ impl Limits {
 pub struct Settings {
     /// Where is listened. Counts at the start only.
     pub listen: Vec<Endpoint>,
+    /// Whether nobody said where to listen, and `listen` is the usual place.
+    pub listen_is_default: bool,
     /// Where health, status and metrics are told, if anywhere. Counts at the start only.
     pub admin: Option<Address>,
     /// Who may use the UNIX sockets. Counts at the start only.

@@ -172,7 +172,7 @@ pub static LOG_FORMAT: Setting = Setting {
     flag: Some("--log-format"),
     variable: Some("POSTMAPD_LOG_FORMAT"),
     value: "text|json|journald",
-    default: "text",
+    default: "journald where the journal reads standard error, else text",
     about: "The form of the log",
     counts: Counts::AtStart,
 };

@@ -29,6 +29,8 @@ pub struct Hints {
 #[derive(Default)]
 struct Noticed {
     hint: Option<Hint>,
+    /// How often somebody has asked to read again.
+    requests: u64,
     /// Files that were written to and not closed, and since when. Only names that are watched come here.
     open: HashMap<OsString, Instant>,
 }
@@ -37,6 +39,20 @@ impl Hints {
     /// Gives a hint. Returns at once.
     pub fn give(&self, hint: Hint) {
         self.note(|_| hint);
+    }
+
+    /// Asks to read again now, and says the how-manieth such request this is. Returns at once.
+    pub fn ask(&self) -> u64 {
+        let mut noticed = self.lock();
+        noticed.requests += 1;
+        noticed.hint = noticed.hint.max(Some(Hint::Reread));
+        self.wake.notify_one();
+        noticed.requests
+    }
+
+    /// How many requests to read again there were.
+    pub(super) fn requests(&self) -> u64 {
+        self.lock().requests
     }
 
     /// The file of this name was written to, and will be closed.

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tokio::sync::watch;
+
 use crate::answer::Map;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 
@@ -161,9 +163,19 @@ fn errors_of<'f>(version: &Version, all: &[Version], findings: &'f Findings) -> 
     (kept.max(version.errors_of_table), findings.iter().find(is_its))
 }
 
+/// How far the readings have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How many readings there were after the one at the start.
+    pub readings: u64,
+    /// How many of the requests to read again are answered by them.
+    pub requests: u64,
+}
+
 /// The ledger.
 pub struct Ledger {
     pages: Mutex<Pages>,
+    progress: watch::Sender<Progress>,
 }
 
 struct Pages {
@@ -196,7 +208,26 @@ impl Ledger {
                 in_force: read,
                 findings_in_force: findings,
             }),
+            progress: watch::Sender::default(),
         }
+    }
+
+    /// Says when a reading has ended. What came of it is in the account by then.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// A reading may have ended; one that `requests` answers so many requests, if it does.
+    pub(super) fn ended(&self, requests: Option<u64>) {
+        let readings = self.lock().account.reloads.iter().sum();
+        self.progress.send_if_modified(|progress| {
+            let now = Progress {
+                readings,
+                requests: requests.unwrap_or(progress.requests),
+            };
+            std::mem::replace(progress, now) != now
+        });
     }
 
     /// The state of affairs.

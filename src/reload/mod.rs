@@ -96,9 +96,10 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Asks to read again now.
-    pub fn reread(&self) {
-        self.hints.give(Hint::Reread);
+    /// Asks to read again now. [`Ledger::follow`] says when the request of this number is answered.
+    #[must_use]
+    pub fn reread(&self) -> u64 {
+        self.hints.ask()
     }
 }
 
@@ -191,12 +192,15 @@ impl Keeper {
             if hint == Some(Hint::Stop) {
                 return;
             }
+            // Those that were made by now are answered by what is read from now on.
+            let requests = (hint == Some(Hint::Reread)).then(|| self.hints.requests());
             self.watch.arm(&load::paths(&self.sources));
             if catch_unwind(AssertUnwindSafe(|| self.look(hint, impatient, routes))).is_err() {
                 // The hook has said where. This thread must live on, or no edit would ever count again.
                 error!("reading the files failed in a way that it never should; what is in force stays so");
                 self.ledger.failed();
             }
+            self.ledger.ended(requests);
         }
     }
 

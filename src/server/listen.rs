@@ -25,6 +25,7 @@ use tracing::warn;
 use super::limits::BACKLOG;
 use crate::config::SocketAccess;
 use crate::endpoint::{Address, Endpoint};
+use crate::service_manager::handover;
 
 /// Why a socket cannot be listened at.
 #[derive(Debug, Error)]
@@ -105,8 +106,18 @@ pub struct Listener {
 pub enum Socket {
     /// TCP.
     Tcp(TcpListener),
-    /// UNIX, and the file that goes with it.
-    Unix(UnixListener, SocketFile),
+    /// UNIX, and the file that goes with it, if it is ours.
+    Unix(UnixListener, Option<SocketFile>),
+}
+
+impl Socket {
+    /// A socket that somebody else bound, who keeps its file. Must be called within a runtime.
+    pub fn handed_over(socket: handover::Socket) -> io::Result<Self> {
+        Ok(match socket {
+            handover::Socket::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            handover::Socket::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?, None),
+        })
+    }
 }
 
 /// Binds every endpoint. A host name with several addresses gives several listeners.
@@ -199,7 +210,7 @@ fn bind_unix(endpoint: &str, path: &Path, access: &SocketAccess) -> Result<(Addr
             endpoint: endpoint.into(),
         })?;
     grant(endpoint, &file, access)?;
-    Ok((Address::Unix(path.into()), Socket::Unix(listener, file)))
+    Ok((Address::Unix(path.into()), Socket::Unix(listener, Some(file))))
 }
 
 /// Removes a socket at which nobody listens any more. A link is not followed.
@@ -244,6 +255,8 @@ fn grant(endpoint: &str, file: &SocketFile, access: &SocketAccess) -> Result<(),
     }
     if access.group.is_none()
         && let Ok(Some(postfix)) = Group::from_name("postfix")
+        // A folder with its setgid bit has given it already.
+        && fstat(&file.handle).map(|about| about.st_gid) != Ok(postfix.gid.as_raw())
         && let Err(error) = chown(None, Some(postfix.gid.as_raw()))
     {
         // Nobody asked for it by name, so the server goes on with its own group.

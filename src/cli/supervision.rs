@@ -1,0 +1,180 @@
+//! What a service manager hears of the server's life (`Type=notify-reload` of systemd.service(5)).
+//!
+//! One task says it all, in the thread that answers lookups: while that thread hangs, no `WATCHDOG=1` is sent, and the
+//! manager replaces the server. A manager that reads nothing only makes this task wait. Without `NOTIFY_SOCKET` there is
+//! no such task.
+//!
+//! The status line has numbers and outcomes. What is wrong with a file is in the log.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tracing::{info, warn};
+
+use crate::reload::ledger::{Ledger, Outcome};
+use crate::routes::Routes;
+use crate::service_manager::notify::{Notice, NotifySocket, watchdog_interval};
+
+/// How long the end waits until the manager has taken what it should hear.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Tells the manager. Without one, it does nothing.
+pub(super) struct Supervision(Option<Supervised>);
+
+struct Supervised {
+    life: watch::Sender<Life>,
+    task: JoinHandle<()>,
+}
+
+/// What the manager is to be told of.
+#[derive(Clone, Copy, Default)]
+struct Life {
+    /// The number of the last request to read again.
+    requests: u64,
+    /// The end has begun.
+    stopping: bool,
+}
+
+impl Supervision {
+    /// Says that the server is ready, and tells of what comes from now on.
+    pub(super) fn ready(routes: &Arc<Routes>, ledger: &Arc<Ledger>) -> Self {
+        Self(NotifySocket::from_environment().map(|socket| {
+            let (life, follow) = watch::channel(Life::default());
+            let teller = Teller {
+                socket,
+                routes: Arc::clone(routes),
+                ledger: Arc::clone(ledger),
+                said: String::new(),
+                fails: false,
+            };
+            let task = tokio::spawn(teller.tell(follow));
+            Supervised { life, task }
+        }))
+    }
+
+    /// The files are read again, because somebody asked to; `request` is the number of that.
+    pub(super) fn reloading(&self, request: u64) {
+        self.lives(|life| life.requests = request);
+    }
+
+    /// The end has begun.
+    pub(super) fn stopping(&self) {
+        self.lives(|life| life.stopping = true);
+    }
+
+    /// Waits until all is said, but not for long.
+    pub(super) async fn end(self) {
+        if let Some(Supervised { life, task }) = self.0 {
+            drop(life);
+            // A manager that does not read has lost nothing that it would not learn from the exit.
+            let _ = timeout(LAST_WORDS, task).await;
+        }
+    }
+
+    fn lives(&self, change: impl FnOnce(&mut Life)) {
+        if let Some(Supervised { life, .. }) = &self.0 {
+            life.send_modify(change);
+        }
+    }
+}
+
+struct Teller {
+    socket: NotifySocket,
+    routes: Arc<Routes>,
+    ledger: Arc<Ledger>,
+    /// The last status.
+    said: String,
+    /// Whether the last notice could not be sent.
+    fails: bool,
+}
+
+impl Teller {
+    async fn tell(mut self, mut life: watch::Receiver<Life>) {
+        let mut progress = self.ledger.follow();
+        let mut beat = watchdog_interval().map(|every| {
+            info!("the service manager hears every {every:?} that lookups are answered");
+            let mut beat = interval(every);
+            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            beat
+        });
+        self.say_ready().await;
+        let (mut requests, mut is_reloading, mut is_stopping) = (0, false, false);
+        loop {
+            tokio::select! {
+                changed = life.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let now = *life.borrow_and_update();
+                    if now.stopping && !is_stopping {
+                        is_stopping = true;
+                        self.say(Notice::Stopping).await;
+                    } else if now.requests > requests {
+                        (requests, is_reloading) = (now.requests, true);
+                        self.say(Notice::Reloading).await;
+                    }
+                }
+                // The ledger is there as long as this is.
+                _ = progress.changed() => {}
+                () = next(&mut beat) => {
+                    self.say(Notice::Watchdog).await;
+                    continue;
+                }
+            }
+            let answered = progress.borrow_and_update().requests;
+            if is_stopping {
+                // It is not ready any more, whatever is read.
+            } else if is_reloading && answered >= requests {
+                is_reloading = false;
+                self.say_ready().await;
+            } else if self.status() != self.said {
+                self.said = self.status();
+                self.say(Notice::Status(self.said.clone())).await;
+            }
+        }
+    }
+
+    async fn say_ready(&mut self) {
+        self.said = self.status();
+        self.say(Notice::Ready(self.said.clone())).await;
+    }
+
+    async fn say(&mut self, notice: Notice) {
+        let sent = self.socket.send(&notice).await;
+        if let (Err(error), false) = (&sent, self.fails) {
+            warn!("the service manager cannot be told what becomes of the server: {error}");
+        }
+        self.fails = sent.is_err();
+    }
+
+    /// Which snapshot answers, and what came of the last reading.
+    fn status(&self) -> String {
+        let snapshot = self.routes.load();
+        let account = self.ledger.account();
+        let errors = account.findings.errors();
+        let last = match account.last.outcome {
+            Outcome::Failed if errors > 0 => format!("failed ({errors} errors; postmapd check says which)"),
+            outcome => outcome.label().to_owned(),
+        };
+        format!(
+            "generation {}: {} relayhost entries, {} sasl entries; last reload: {last}",
+            snapshot.generation,
+            snapshot.relay_map.len(),
+            snapshot.credentials.len(),
+        )
+    }
+}
+
+/// The next beat; never, if nobody wants to hear any.
+async fn next(beat: &mut Option<Interval>) {
+    match beat {
+        Some(beat) => {
+            beat.tick().await;
+        }
+        None => pending().await,
+    }
+}

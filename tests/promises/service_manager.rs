@@ -1,0 +1,717 @@
+//! Promise: a service manager knows how the server is, and may hand sockets over.
+//!
+//! The manager is the test, by the protocols that sd_notify(3) and sd_listen_fds(3) document; sockets are handed over by
+//! `systemd-socket-activate`, which is systemd's. The units are in units.rs.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::harness::admin::exchange;
+use crate::harness::client::{Reply, Socketmap, TcpTable, framed, payloads};
+use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, Finished, RELAYMAP, Setup, finish};
+use crate::harness::eventually;
+
+fn setup() -> Setup {
+    Setup::new()
+        .relaymap("@one.test [relay1.test]\n")
+        .credentials("@one.test user:secret-of-one\n")
+}
+
+/// A service manager, as far as its service sees it.
+struct Manager {
+    socket: UnixDatagram,
+    name: String,
+}
+
+impl Manager {
+    /// With a socket at a path, as systemd has it.
+    fn at(setup: &Setup) -> Self {
+        let path = setup.root().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let name = path.to_str().unwrap().to_owned();
+        Self { socket, name }.patient()
+    }
+
+    /// With an abstract socket.
+    fn abstract_one(setup: &Setup) -> Self {
+        let name = setup.root().join("abstract").to_str().unwrap().to_owned();
+        let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let name = format!("@{name}");
+        Self { socket, name }.patient()
+    }
+
+    fn patient(self) -> Self {
+        self.socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        self
+    }
+
+    /// The server as its service.
+    fn starts(&self, setup: Setup) -> Daemon {
+        Daemon::start(setup.env("NOTIFY_SOCKET", &self.name))
+    }
+
+    /// The next notice.
+    fn hears(&self) -> Notice {
+        let mut bytes = [0; 4096];
+        let read = self.socket.recv(&mut bytes).expect("a notice");
+        let text = std::str::from_utf8(&bytes[..read]).expect("UTF-8");
+        assert!(!text.contains("secret"), "{text}");
+        let split = |line: &str| {
+            line.split_once('=')
+                .map(|(name, value)| (name.into(), value.into()))
+        };
+        Notice(
+            text.lines()
+                .map(|line| split(line).expect("NAME=VALUE"))
+                .collect(),
+        )
+    }
+
+    /// The next notice that is no ping.
+    fn hears_news(&self) -> Notice {
+        loop {
+            let notice = self.hears();
+            if !notice.is("WATCHDOG") {
+                return notice;
+            }
+        }
+    }
+
+    /// Whether a ping comes in that time. What else comes is let by.
+    fn hears_ping_within(&self, time: Duration) -> bool {
+        let begun = Instant::now();
+        let heard = loop {
+            let Some(left) = time.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
+                break false;
+            };
+            self.socket.set_read_timeout(Some(left)).unwrap();
+            let mut bytes = [0; 4096];
+            match self.socket.recv(&mut bytes) {
+                Ok(read) if &bytes[..read] == b"WATCHDOG=1" => break true,
+                Ok(_) => {}
+                Err(_) => break false,
+            }
+        };
+        self.socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        heard
+    }
+
+    /// That nothing waits to be heard.
+    fn hears_no_more(&self) {
+        self.socket.set_nonblocking(true).unwrap();
+        let mut bytes = [0; 4096];
+        let more = self.socket.recv(&mut bytes);
+        assert!(
+            more.is_err(),
+            "{:?}",
+            String::from_utf8_lossy(&bytes[..more.unwrap()])
+        );
+    }
+}
+
+/// One datagram.
+#[derive(Debug)]
+struct Notice(Vec<(String, String)>);
+
+impl Notice {
+    fn value(&self, name: &str) -> Option<&str> {
+        let mut lines = self.0.iter();
+        lines.find(|line| line.0 == name).map(|line| line.1.as_str())
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.value(name) == Some("1")
+    }
+
+    fn status(&self) -> &str {
+        self.value("STATUS").unwrap_or_else(|| panic!("{self:?}"))
+    }
+}
+
+fn monotonic_microseconds() -> i64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1000
+}
+
+/// The server's life, as the manager hears it.
+fn a_life(manager: &Manager, setup: Setup) {
+    let path = setup.root().join("socket");
+    let mut daemon = manager.starts(setup.listen(format!("socketmap:unix:{}", path.display())));
+    let ready = manager.hears();
+    // It is ready: nothing has to be tried twice.
+    let mut client = Socketmap::to(&daemon, 0);
+    assert_eq!(
+        client.ask("relayhost", "x@one.test"),
+        Reply::found("[relay1.test]")
+    );
+    assert!(ready.is("READY"), "{ready:?}");
+    assert_eq!(
+        ready.status(),
+        "generation 1: 1 relayhost entries, 1 sasl entries; last reload: changed"
+    );
+
+    // An edit is news, and no reload that somebody waits for.
+    daemon.replace(RELAYMAP, "@one.test [relay2.test]\n@two.test [relay2.test]\n");
+    let news = manager.hears();
+    assert!(!news.is("READY") && !news.is("RELOADING"), "{news:?}");
+    assert_eq!(
+        news.status(),
+        "generation 2: 2 relayhost entries, 1 sasl entries; last reload: changed"
+    );
+    assert_eq!(
+        client.ask("relayhost", "x@one.test"),
+        Reply::found("[relay2.test]")
+    );
+
+    // SIGHUP is answered twice: at once, and when it is done.
+    for (text, outcome) in [
+        (
+            None,
+            "generation 2: 2 relayhost entries, 1 sasl entries; last reload: unchanged",
+        ),
+        (
+            Some("@one.test user-without-password\n"),
+            "generation 2: 2 relayhost entries, 1 sasl entries; last reload: failed (1 errors; postmapd check says which)",
+        ),
+        (
+            Some("@one.test user:another-secret\n@three.test u:p\n"),
+            "generation 3: 2 relayhost entries, 2 sasl entries; last reload: changed",
+        ),
+    ] {
+        if let Some(text) = text {
+            // Not closed: nothing hints at the change but the signal and the poll.
+            daemon.replace(CREDENTIALS, text);
+        }
+        let before = monotonic_microseconds();
+        daemon.signal("HUP");
+        let reloading = loop {
+            let notice = manager.hears();
+            if notice.is("RELOADING") {
+                break notice;
+            }
+            assert!(!notice.is("READY"), "{notice:?}");
+        };
+        let said: i64 = reloading.value("MONOTONIC_USEC").unwrap().parse().unwrap();
+        assert!(
+            (before..=monotonic_microseconds()).contains(&said),
+            "{reloading:?}"
+        );
+        let ready = loop {
+            let notice = manager.hears();
+            if notice.is("READY") {
+                break notice;
+            }
+            assert!(!notice.is("RELOADING"), "{notice:?}");
+        };
+        assert!(
+            ready.status().starts_with(outcome.split("; ").next().unwrap()),
+            "{ready:?}"
+        );
+        // The edit may have been noticed by itself, and then the signal finds nothing new.
+        let unchanged = outcome.replace("last reload: changed", "last reload: unchanged");
+        assert!([outcome, &unchanged].contains(&ready.status()), "{ready:?}");
+    }
+
+    daemon.signal("TERM");
+    let stopping = loop {
+        let notice = manager.hears();
+        assert!(!notice.is("READY"), "{notice:?}");
+        if notice.value("STATUS").is_none() {
+            break notice;
+        }
+    };
+    assert!(stopping.is("STOPPING"), "{stopping:?}");
+    assert_eq!(daemon.wait_for_exit().code(), Some(0));
+    manager.hears_no_more();
+}
+
+#[test]
+fn the_manager_hears_of_ready_reloading_outcomes_and_the_end() {
+    let setup = setup();
+    a_life(&Manager::at(&setup), setup);
+}
+
+#[test]
+fn an_abstract_socket_hears_the_same() {
+    let setup = setup();
+    a_life(&Manager::abstract_one(&setup), setup);
+}
+
+#[test]
+fn tables_that_were_never_right_do_not_hold_up_the_start_and_are_said() {
+    let setup = setup().credentials("@one.test no-colon\n");
+    let manager = Manager::at(&setup);
+    let _daemon = manager.starts(setup);
+    let ready = manager.hears();
+    assert!(
+        ready.is("READY") && ready.status().contains("last reload: failed"),
+        "{ready:?}"
+    );
+}
+
+#[test]
+fn requests_that_come_while_one_is_answered_are_answered_too() {
+    let setup = setup();
+    let manager = Manager::at(&setup);
+    let mut daemon = manager.starts(setup);
+    for _ in 0..50 {
+        daemon.signal("HUP");
+    }
+    daemon.signal("TERM");
+    let mut reloading = false;
+    loop {
+        let notice = manager.hears();
+        if notice.is("STOPPING") {
+            break;
+        }
+        // Ready only where that was open, and never twice.
+        if notice.is("RELOADING") {
+            reloading = true;
+        } else if notice.is("READY") && notice.status().ends_with("unchanged") {
+            assert!(std::mem::take(&mut reloading), "{notice:?}");
+        }
+    }
+    assert_eq!(daemon.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn pings_come_twice_in_the_time_after_which_the_manager_acts() {
+    const LIMIT: Duration = Duration::from_secs(4);
+    let setup = setup().env("WATCHDOG_USEC", LIMIT.as_micros().to_string());
+    let manager = Manager::at(&setup);
+    let _daemon = manager.starts(setup);
+    let ping = || {
+        assert!(
+            manager.hears_ping_within(LIMIT),
+            "the manager would have replaced it"
+        );
+    };
+    ping();
+    let begun = Instant::now();
+    ping();
+    ping();
+    // Not for each idle moment either.
+    assert!(begun.elapsed() > LIMIT * 3 / 4, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn pings_are_for_the_process_that_is_asked_for_them() {
+    let start = |process: &str| {
+        let setup = setup().env("WATCHDOG_USEC", "20000");
+        let manager = Manager::at(&setup);
+        let set = format!("WATCHDOG_PID={process} exec \"$@\"");
+        let daemon = manager.starts(setup.within(["sh", "-c", &set, "sh"]));
+        (manager, daemon)
+    };
+    let (manager, _daemon) = start("$$");
+    assert!(manager.hears_ping_within(DEADLINE));
+    let (manager, _daemon) = start("1");
+    assert!(manager.hears().is("READY"));
+    assert!(!manager.hears_ping_within(Duration::from_millis(500)));
+}
+
+/// A server that ends with its test, however that ends.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn a_thread_that_cannot_answer_does_not_ping() {
+    const LIMIT: Duration = Duration::from_secs(1);
+    let setup = setup()
+        .env("WATCHDOG_USEC", LIMIT.as_micros().to_string())
+        .env("POSTMAPD_LOG", "trace");
+    let manager = Manager::at(&setup);
+    let path = setup.root().join("socket");
+    let setup = setup.env("NOTIFY_SOCKET", &manager.name);
+    let server = setup
+        .command("serve")
+        .arg("--listen")
+        .arg(format!("socketmap:unix:{}", path.display()))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut server = Server(server);
+    assert!(manager.hears().is("READY"));
+    assert!(manager.hears_ping_within(LIMIT));
+    // Nobody reads its log, and each connection adds to it: in the end the thread waits for ever to write a line. The
+    // pipe takes 64 KiB, and the queue of the socket these.
+    for _ in 0..3000 {
+        drop(UnixStream::connect(&path));
+    }
+    // A ping that was sent before is no ping.
+    while manager.hears_ping_within(Duration::from_millis(1)) {}
+    assert!(
+        !manager.hears_ping_within(LIMIT * 2),
+        "it pings, and answers nobody"
+    );
+    // Somebody reads.
+    let mut log = server.0.stderr.take().unwrap();
+    let reader = thread::spawn(move || log.read_to_end(&mut Vec::new()));
+    assert!(manager.hears_ping_within(DEADLINE));
+    drop(server);
+    reader.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_manager_that_does_not_read_holds_up_neither_lookups_nor_the_end() {
+    let setup = setup().env("WATCHDOG_USEC", "2000");
+    let manager = Manager::at(&setup);
+    let mut daemon = manager.starts(setup);
+    // The queue of its socket is full after some, and stays so.
+    let queue = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
+    thread::sleep(Duration::from_millis(2) * queue.trim().parse().unwrap());
+    let mut client = Socketmap::to(&daemon, 0);
+    for _ in 0..100 {
+        assert_eq!(
+            client.ask("relayhost", "x@one.test"),
+            Reply::found("[relay1.test]")
+        );
+    }
+    daemon.signal("HUP");
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn without_a_manager_nothing_is_said_and_a_wrong_one_is_no_reason_to_stop() {
+    let plain = Daemon::start(setup().env("WATCHDOG_USEC", "1000000"));
+    assert!(!plain.log().contains("service manager"));
+    for wrong in ["relative/path", "vsock:2:1234"] {
+        let daemon = Daemon::start(setup().env("NOTIFY_SOCKET", wrong));
+        daemon.wait_for_log(|line| line.contains("WARN") && line.contains("NOTIFY_SOCKET"));
+    }
+    let nobody = Daemon::start(setup().env("NOTIFY_SOCKET", "/nonexistent/socket"));
+    nobody.wait_for_log(|line| line.contains("WARN") && line.contains("the service manager cannot be told"));
+    let reply = Socketmap::to(&nobody, 0).ask("relayhost", "x@one.test");
+    assert_eq!(reply, Reply::found("[relay1.test]"));
+}
+
+/// Ports that nobody has. systemd-socket-activate has to be told one.
+fn free_ports() -> [u16; 3] {
+    // All at once, so that they differ.
+    [(); 3]
+        .map(|()| TcpListener::bind("127.0.0.1:0").unwrap())
+        .map(|socket| socket.local_addr().unwrap().port())
+}
+
+/// The server, with sockets that systemd opens and hands over by these names, and with these arguments. The first
+/// connection to a socket of that path is waited for by systemd, and answered by the server.
+fn handed_over(setup: Setup, sockets: &[(&str, &str)], first: &Path) -> (Daemon, Vec<String>) {
+    let mut words = vec!["systemd-socket-activate".to_owned()];
+    for (address, _) in sockets {
+        words.extend(["-l".to_owned(), (*address).to_owned()]);
+    }
+    let names: Vec<&str> = sockets.iter().map(|(_, name)| *name).collect();
+    words.push(format!("--fdname={}", names.join(":")));
+    let request = framed("relayhost x@one.test");
+    let path = first.to_owned();
+    let client = thread::spawn(move || {
+        let mut stream = None;
+        eventually(
+            || {
+                stream = UnixStream::connect(&path).ok();
+                stream.is_some()
+            },
+            |connected| *connected,
+        );
+        let mut stream = stream.unwrap();
+        std::io::Write::write_all(&mut stream, &request).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut reply = Vec::new();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.read_to_end(&mut reply).unwrap();
+        payloads(&reply)
+    });
+    let daemon = Daemon::start(setup.within(words));
+    (daemon, client.join().unwrap())
+}
+
+#[test]
+fn sockets_are_served_as_they_are_named() {
+    let setup = setup();
+    let path = setup.root().join("socket");
+    let unix = path.to_str().unwrap().to_owned();
+    let [relayhost, sasl, admin] = free_ports().map(|port| format!("127.0.0.1:{port}"));
+    let [everything, ..] = free_ports().map(|port| format!("[::1]:{port}"));
+    let sockets = [
+        (unix.as_str(), "socketmap"),
+        (&relayhost, "relayhost"),
+        (&sasl, "sasl"),
+        (&everything, "socketmap"),
+        (&admin, "admin"),
+    ];
+    let announced = [
+        format!("socketmap:unix:{unix}"),
+        format!("tcp:{relayhost}:relayhost"),
+        format!("tcp:{sasl}:sasl"),
+        format!("socketmap:inet:{everything}"),
+    ];
+    let (mut daemon, waited) = handed_over(
+        setup.announces(&announced.each_ref().map(String::as_str)),
+        &sockets,
+        &path,
+    );
+    // Asked before there was a server.
+    assert_eq!(waited, ["OK [relay1.test]"]);
+    let found = Reply::found("[relay1.test]");
+    let credentials = Reply::found("user:secret-of-one");
+    assert_eq!(Socketmap::to(&daemon, 0).ask("sasl", "x@one.test"), credentials);
+    assert_eq!(TcpTable::to(&daemon, 1).ask("x@one.test"), found);
+    assert_eq!(TcpTable::to(&daemon, 2).ask("x@one.test"), credentials);
+    assert_eq!(Socketmap::to(&daemon, 3).ask("sasl", "x@one.test"), credentials);
+    daemon.wait_for_log(|line| line.contains(&format!("admin listening on {admin}")));
+    let told = exchange(
+        &admin,
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    );
+    assert_eq!(told.code, 200);
+    // Where systemd listens, nobody misses the usual place.
+    assert!(!daemon.log().contains(":10451"), "{}", daemon.log());
+    // What is handed over to us is for nobody else.
+    for descriptor in 3..8 {
+        let about = fs::read_to_string(format!("/proc/{}/fdinfo/{descriptor}", daemon.pid())).unwrap();
+        let flags = about
+            .lines()
+            .find_map(|line| line.strip_prefix("flags:"))
+            .unwrap();
+        let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
+        assert_ne!(flags & 0o2_000_000, 0, "O_CLOEXEC of {descriptor}: {flags:o}");
+        assert_ne!(flags & 0o4000, 0, "O_NONBLOCK of {descriptor}: {flags:o}");
+    }
+    let inode = fs::symlink_metadata(&path).unwrap().ino();
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait_for_exit().code(), Some(0));
+    assert_eq!(
+        fs::symlink_metadata(&path).unwrap().ino(),
+        inode,
+        "the socket is not ours to remove"
+    );
+}
+
+#[test]
+fn what_the_settings_want_besides_is_bound_and_what_is_handed_over_is_not_bound_again() {
+    let setup = setup();
+    let path = setup.root().join("socket");
+    let unix = format!("socketmap:unix:{}", path.display());
+    let setup = setup
+        .settings(format!("listen = [\"{unix}\", \"tcp:127.0.0.1:0:relayhost\"]\n"))
+        .announces(&[&unix, "tcp:127.0.0.1:0:relayhost"]);
+    let (daemon, waited) = handed_over(setup, &[(path.to_str().unwrap(), "socketmap")], &path);
+    assert_eq!(waited, ["OK [relay1.test]"]);
+    assert_eq!(
+        TcpTable::to(&daemon, 1).ask("x@one.test"),
+        Reply::found("[relay1.test]")
+    );
+}
+
+/// How `serve` ends where bash hands this over as descriptor 3.
+fn with_descriptor(redirection: &str, variables: &str) -> Finished {
+    let script = format!("export LISTEN_PID=$$ {variables}; exec \"$@\" {redirection}");
+    let setup = setup().within(["bash", "-c", &script, "bash"]);
+    setup.serve_with("socketmap:inet:127.0.0.1:0")
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_the_reason() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connected = format!("3<>/dev/tcp/127.0.0.1/{port}");
+    let one = "LISTEN_FDS=1 LISTEN_FDNAMES=socketmap";
+    for (redirection, variables, said) in [
+        (
+            "3</dev/null",
+            one,
+            "`socketmap` (descriptor 3) is no stream socket that listens",
+        ),
+        ("3<&-", one, "(descriptor 3) is no stream socket that listens"),
+        (&connected, one, "(descriptor 3) is no stream socket that listens"),
+        (
+            "3<>/dev/udp/127.0.0.1/9",
+            one,
+            "(descriptor 3) is no stream socket that listens",
+        ),
+        (
+            "3</dev/null",
+            "LISTEN_FDS=1 LISTEN_FDNAMES=smtp",
+            "by the name `smtp`",
+        ),
+        ("3</dev/null", "LISTEN_FDS=1 LISTEN_FDNAMES=", "by the name ``"),
+        ("3</dev/null", "LISTEN_FDS=1", "FileDescriptorName="),
+        (
+            "3</dev/null",
+            "LISTEN_FDS=2 LISTEN_FDNAMES=socketmap",
+            "LISTEN_FDNAMES is not what",
+        ),
+        (
+            "3</dev/null",
+            "LISTEN_FDS=many LISTEN_FDNAMES=socketmap",
+            "LISTEN_FDS is not what",
+        ),
+        ("3</dev/null", "LISTEN_FDS=2000000000", "LISTEN_FDS is not what"),
+        (
+            "3</dev/null",
+            "LISTEN_FDS=1 LISTEN_PID=us",
+            "LISTEN_PID is not what",
+        ),
+    ] {
+        let ended = with_descriptor(redirection, variables);
+        assert_eq!(ended.code, Some(78), "{redirection} {variables}: {ended:?}");
+        assert!(
+            ended.stderr.contains(said),
+            "{redirection} {variables}: {ended:?}"
+        );
+    }
+}
+
+#[test]
+fn a_unix_socket_cannot_be_a_tcp_table() {
+    let setup = setup();
+    let path = setup.root().join("socket");
+    let poke = path.clone();
+    let poked = thread::spawn(move || eventually(|| UnixStream::connect(&poke).is_ok(), |ok| *ok));
+    let unix = path.to_str().unwrap();
+    let ended = setup
+        .within(["systemd-socket-activate", "-l", unix, "--fdname=sasl"])
+        .serve_until_exit();
+    poked.join().unwrap();
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    assert!(
+        ended.stderr.contains("Postfix asks tcp_table over TCP alone"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn sockets_for_another_process_are_left_alone() {
+    for variables in [
+        "LISTEN_PID=1 LISTEN_FDS=1 LISTEN_FDNAMES=smtp",
+        "LISTEN_PID= LISTEN_FDS=0",
+    ] {
+        let set = format!(
+            "export {variables}; [ -n \"$LISTEN_PID\" ] || unset LISTEN_PID; exec \"$@\" 3</dev/null"
+        );
+        let daemon = Daemon::start(setup().within(["sh", "-c", &set, "sh"]));
+        let reply = Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test");
+        assert_eq!(reply, Reply::found("[relay1.test]"));
+    }
+}
+
+/// Becomes the program, with standard error announced as the journal's, or as `stream` says.
+fn in_the_journal(stream: &str) -> [String; 4] {
+    let set = format!("export JOURNAL_STREAM={stream}; exec \"$@\"");
+    ["sh".into(), "-c".into(), set, "sh".into()]
+}
+
+const STANDARD_ERROR: &str = "$(stat -L -c %d:%i /proc/self/fd/2)";
+
+#[test]
+fn the_journal_gets_priorities_without_being_asked() {
+    let daemon = Daemon::start(setup().within(in_the_journal(STANDARD_ERROR)));
+    let log = daemon.log();
+    assert!(log.lines().all(|line| line.starts_with("<6>")), "{log}");
+    let broken = setup().relaymap("@one.test [relay\n");
+    let daemon = Daemon::start(broken.within(in_the_journal(STANDARD_ERROR)));
+    daemon.wait_for_log(|line| line.starts_with("<3>") && line.contains("postfix-relaymap.cf:1:"));
+    daemon.wait_for_log(|line| line.starts_with("<4>"));
+    // Not another stream's, and not against what somebody chose.
+    for daemon in [
+        setup().within(in_the_journal("1:1")),
+        setup()
+            .within(in_the_journal(STANDARD_ERROR))
+            .env("POSTMAPD_LOG_FORMAT", "text"),
+    ] {
+        let log = Daemon::start(daemon).log();
+        assert!(log.lines().all(|line| !line.starts_with('<')), "{log}");
+    }
+}
+
+#[test]
+fn the_journal_gets_the_priority_of_each_last_word() {
+    let setup = setup()
+        .settings("lisen = 1\nsocket_mode = 1\n")
+        .within(in_the_journal(STANDARD_ERROR));
+    let ended = setup.serve_until_exit();
+    assert_eq!(ended.code, Some(78));
+    assert!(ended.stderr.lines().count() >= 2, "{}", ended.stderr);
+    assert!(
+        ended.stderr.lines().all(|line| line.starts_with("<3>")),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn the_variables_reach_no_other_program() {
+    // There is none: the server starts no process, and so nobody inherits a socket or a variable.
+    let setup = setup();
+    let manager = Manager::at(&setup);
+    let daemon = manager.starts(setup);
+    assert!(manager.hears().is("READY"));
+    daemon.signal("HUP");
+    while !manager.hears_news().is("READY") {}
+    let pid = daemon.pid();
+    let children = fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|thread| fs::read_to_string(thread.unwrap().path().join("children")).unwrap())
+        .collect::<String>();
+    assert_eq!(children, "");
+}
+
+#[test]
+fn a_socket_that_is_handed_over_outlives_the_server_and_refuses_nobody() {
+    let setup = setup();
+    let path = setup.root().join("socket");
+    // Kept open here, as systemd does, and handed to one server after the other.
+    let listener = UnixListener::bind(&path).unwrap();
+    let announced = format!("socketmap:unix:{}", path.display());
+    let give = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=socketmap; exec \"$@\" 3<&0 0</dev/null";
+    for _ in 0..5 {
+        let server = setup
+            .clone()
+            .within(["sh", "-c", give, "sh"])
+            .command("serve")
+            .stdin(Stdio::from(std::os::fd::OwnedFd::from(
+                listener.try_clone().unwrap(),
+            )))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut server = Server(server);
+        let query = finish(
+            setup
+                .clone()
+                .command("query")
+                .args(["--server", &announced, "relayhost", "x@one.test"]),
+            b"",
+        );
+        assert_eq!(
+            (query.code, query.stdout.as_str()),
+            (Some(0), "[relay1.test]\n"),
+            "{query:?}"
+        );
+        let ended = Command::new("kill")
+            .arg(server.0.id().to_string())
+            .status()
+            .unwrap();
+        assert!(ended.success());
+        // From now on nobody serves; who connects waits.
+        assert!(server.0.wait().unwrap().success());
+        drop(UnixStream::connect(&path).unwrap());
+    }
+}

@@ -1,0 +1,389 @@
+//! Promise: the files of contrib/systemd are right, as systemd's own programs read them, and hide what they can.
+//!
+//! The units also run under a real systemd, in namespaces of its own (tests/systemd). What they rely on is tried by itself,
+//! here and in service_manager.rs.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::harness::client::{Reply, Socketmap};
+use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
+use crate::harness::elsewhere::uid_of;
+use crate::harness::eventually;
+
+fn contrib() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/systemd")
+}
+
+/// The units in a folder of their own, with these of the examples as drop-ins, and the program that was built.
+fn units(examples: &[&str]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let service = fs::read_to_string(contrib().join("postmapd.service")).unwrap();
+    let installed = "/usr/bin/postmapd";
+    assert!(service.contains(installed));
+    let service = service.replace(installed, env!("CARGO_BIN_EXE_postmapd"));
+    fs::write(folder.path().join("postmapd.service"), service).unwrap();
+    fs::copy(
+        contrib().join("postmapd.socket"),
+        folder.path().join("postmapd.socket"),
+    )
+    .unwrap();
+    let drop_ins = folder.path().join("postmapd.service.d");
+    fs::create_dir(&drop_ins).unwrap();
+    for example in examples {
+        let name = format!("{example}.conf");
+        fs::copy(contrib().join("examples").join(&name), drop_ins.join(&name)).unwrap();
+    }
+    folder
+}
+
+fn analyze(folder: &TempDir, words: &[&str]) -> Finished {
+    finish(
+        Command::new("systemd-analyze")
+            .args(words)
+            .env("SYSTEMD_COLORS", "0")
+            .current_dir(folder.path()),
+        b"",
+    )
+}
+
+/// Every example, one of which is a drop-in of its own.
+fn examples() -> Vec<String> {
+    let names = fs::read_dir(contrib().join("examples")).unwrap();
+    names
+        .map(|entry| {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            name.strip_suffix(".conf").expect("a drop-in").to_owned()
+        })
+        .collect()
+}
+
+/// What `systemd-analyze verify` has to say about what is ours.
+fn complaints(examples: &[&str]) -> Vec<String> {
+    let verified = analyze(
+        &units(examples),
+        &["verify", "--man=no", "./postmapd.service", "./postmapd.socket"],
+    );
+    let complaints = verified.stderr.lines().filter(|line| {
+        // Before systemd 253 (Debian 12) the line before this one counts.
+        line.contains("postmapd") && !line.contains("Failed to parse service type, ignoring: notify-reload")
+    });
+    let complaints: Vec<String> = complaints.map(ToOwned::to_owned).collect();
+    assert!(verified.code == Some(0) || !complaints.is_empty(), "{verified:?}");
+    complaints
+}
+
+#[test]
+fn systemd_has_nothing_to_say_about_the_units() {
+    assert_eq!(complaints(&[]), [""; 0]);
+    let examples = examples();
+    assert_eq!(examples.len(), 5, "{examples:?}");
+    for example in &examples {
+        assert_eq!(complaints(&[example]), [""; 0], "{example}");
+    }
+    // It would, if there were something.
+    let folder = units(&[]);
+    let wrong = "[Service]\nProtectEverything=yes\n";
+    fs::write(folder.path().join("postmapd.service.d/wrong.conf"), wrong).unwrap();
+    let said = analyze(&folder, &["verify", "--man=no", "./postmapd.service"]).stderr;
+    assert!(said.contains("ProtectEverything"), "{said}");
+}
+
+/// The figure of `systemd-analyze security`, from 0 (nothing is open) to 10.
+fn exposure(examples: &[&str]) -> f64 {
+    let judged = analyze(
+        &units(examples),
+        &["security", "--offline=true", "--no-pager", "./postmapd.service"],
+    );
+    let figure = judged.stdout.lines().find_map(|line| {
+        line.split_once("Overall exposure level for postmapd.service: ")
+            .and_then(|(_, figure)| figure.split(' ').next()?.parse().ok())
+    });
+    figure.unwrap_or_else(|| panic!("{judged:?}"))
+}
+
+#[test]
+fn the_service_is_closed_to_what_it_does_not_need() {
+    assert!(exposure(&[]) <= 0.5, "{}", exposure(&[]));
+    assert!(exposure(&["root-only-tables"]) <= 0.8);
+    assert!(exposure(&["credentials", "relay-password"]) <= 0.5);
+    // A network costs more than anything else.
+    assert!(exposure(&["loopback"]) <= 1.2, "{}", exposure(&["loopback"]));
+}
+
+/// A root folder in which systemd's programs made users and files as contrib has them.
+fn installed() -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("etc")).unwrap();
+    fs::create_dir_all(root.path().join("var/spool/postfix")).unwrap();
+    fs::write(root.path().join("etc/group"), "root:x:0:\npostfix:x:105:\n").unwrap();
+    fs::write(
+        root.path().join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\npostfix:x:102:105::/var/spool/postfix:/usr/sbin/nologin\n",
+    )
+    .unwrap();
+    create(&root);
+    root
+}
+
+fn create(root: &TempDir) {
+    let at = format!("--root={}", root.path().display());
+    for (program, words, file) in [
+        ("systemd-sysusers", &[][..], "sysusers.d/postmapd.conf"),
+        ("systemd-tmpfiles", &["--create"][..], "tmpfiles.d/postmapd.conf"),
+    ] {
+        let made = finish(
+            Command::new(program)
+                .arg(&at)
+                .args(words)
+                .arg(contrib().join(file)),
+            b"",
+        );
+        assert_eq!(made.code, Some(0), "{program}: {made:?}");
+    }
+}
+
+/// The number of a name in `etc/passwd` or `etc/group`.
+fn number(root: &TempDir, file: &str, name: &str) -> u32 {
+    let names = fs::read_to_string(root.path().join("etc").join(file)).unwrap();
+    let line = names.lines().find(|line| line.split(':').next() == Some(name));
+    let line = line.unwrap_or_else(|| panic!("no {name} in {names}"));
+    line.split(':').nth(2).unwrap().parse().unwrap()
+}
+
+/// Owner, group and mode.
+fn access(root: &TempDir, path: &str) -> (u32, u32, u32) {
+    let about = fs::symlink_metadata(root.path().join(path)).unwrap();
+    (about.uid(), about.gid(), about.permissions().mode() & 0o7777)
+}
+
+#[test]
+fn user_and_folders_are_made_and_what_is_there_stays() {
+    let root = installed();
+    let (user, group) = (
+        number(&root, "passwd", "postmapd"),
+        number(&root, "group", "postmapd"),
+    );
+    assert!(user > 0 && user < 1000, "a system user: {user}");
+    let expected = [
+        ("etc/postmapd", (0, group, 0o750)),
+        ("etc/postmapd/postfix-relaymap.cf", (0, group, 0o640)),
+        ("etc/postmapd/postfix-sasl-password.cf", (0, group, 0o640)),
+        ("var/spool/postfix/postmapd", (user, 105, 0o2750)),
+    ];
+    for (path, access_expected) in expected {
+        assert_eq!(access(&root, path), access_expected, "{path}");
+    }
+    // A second time, as at each boot: nothing that was written is lost.
+    let table = root.path().join("etc/postmapd/postfix-relaymap.cf");
+    fs::write(&table, "@one.test [relay1.test]\n").unwrap();
+    create(&root);
+    assert_eq!(fs::read_to_string(table).unwrap(), "@one.test [relay1.test]\n");
+}
+
+#[test]
+fn where_there_is_no_postfix_the_rest_is_made_all_the_same() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("etc")).unwrap();
+    fs::write(root.path().join("etc/group"), "root:x:0:\n").unwrap();
+    fs::write(root.path().join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
+    let at = format!("--root={}", root.path().display());
+    for (program, words, file) in [
+        ("systemd-sysusers", &[][..], "sysusers.d/postmapd.conf"),
+        ("systemd-tmpfiles", &["--create"][..], "tmpfiles.d/postmapd.conf"),
+    ] {
+        finish(
+            Command::new(program)
+                .arg(&at)
+                .args(words)
+                .arg(contrib().join(file)),
+            b"",
+        );
+    }
+    let group = number(&root, "group", "postmapd");
+    assert_eq!(access(&root, "etc/postmapd"), (0, group, 0o750));
+    assert!(!root.path().join("var/spool/postfix").exists());
+}
+
+/// Becomes the program as the user nobody, with these options of setpriv(1), and no way back.
+fn as_nobody(options: &[&str]) -> Vec<String> {
+    let nobody = uid_of("nobody").to_string();
+    let mut words = vec![
+        "setpriv".to_owned(),
+        format!("--reuid={nobody}"),
+        "--no-new-privs".to_owned(),
+    ];
+    words.extend(options.iter().map(ToString::to_string));
+    words
+}
+
+/// The program, where every user can run it.
+fn for_everybody(setup: Setup) -> Setup {
+    let copy = setup.root().join("postmapd");
+    fs::copy(env!("CARGO_BIN_EXE_postmapd"), &copy).unwrap();
+    setup.binary(copy)
+}
+
+/// As tmpfiles.d has it: root writes, a group reads.
+#[test]
+fn tables_that_a_group_may_read_are_live_for_a_user_of_that_group() {
+    const GROUP: u32 = 64_321;
+    let setup = Setup::new()
+        .relaymap("@one.test [relay1.test]\n")
+        .credentials("@one.test user:one\n");
+    let setup = for_everybody(setup);
+    for (path, mode) in [
+        (setup.dir().to_owned(), 0o750),
+        (setup.dir().join(RELAYMAP), 0o640),
+        (setup.dir().join(CREDENTIALS), 0o640),
+    ] {
+        std::os::unix::fs::chown(&path, Some(0), Some(GROUP)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let group = format!("--regid={GROUP}");
+    let daemon = Daemon::start(setup.within(as_nobody(&[
+        &group,
+        "--clear-groups",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+    ])));
+    let mut client = Socketmap::to(&daemon, 0);
+    assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:one"));
+    // root's own command keeps owner, group and mode, so that the server reads on.
+    let edit = |words: &[&str]| {
+        let edited = finish(Setup::in_folder(daemon.dir()).command("relay").args(words), b"");
+        assert_eq!(edited.code, Some(0), "{edited:?}");
+    };
+    edit(&["add-auth", "one.test", "user", "two"]);
+    eventually(
+        || client.ask("sasl", "x@one.test"),
+        |reply| *reply == Reply::found("user:two"),
+    );
+}
+
+/// As examples/root-only-tables.conf has it.
+#[test]
+fn tables_that_only_root_may_read_are_live_with_one_capability() {
+    let setup = for_everybody(Setup::new().relaymap("").credentials("@one.test user:one\n"));
+    fs::set_permissions(setup.dir(), fs::Permissions::from_mode(0o700)).unwrap();
+    for name in [RELAYMAP, CREDENTIALS] {
+        fs::set_permissions(setup.dir().join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let one = [
+        "--regid=65534",
+        "--clear-groups",
+        "--bounding-set=-all,+dac_read_search",
+        "--inh-caps=-all,+dac_read_search",
+        "--ambient-caps=-all,+dac_read_search",
+    ];
+    let daemon = Daemon::start(setup.clone().within(as_nobody(&one)));
+    let mut client = Socketmap::to(&daemon, 0);
+    assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:one"));
+    let new = daemon.dir().join("new");
+    fs::write(&new, "@one.test user:two\n").unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(new, daemon.dir().join(CREDENTIALS)).unwrap();
+    eventually(
+        || client.ask("sasl", "x@one.test"),
+        |reply| *reply == Reply::found("user:two"),
+    );
+    // Without it the server cannot tell.
+    fs::set_permissions(setup.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    let none = [
+        "--regid=65534",
+        "--clear-groups",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+    ];
+    let daemon = Daemon::start(setup.within(as_nobody(&none)));
+    assert!(
+        Socketmap::to(&daemon, 0)
+            .ask("sasl", "x@one.test")
+            .is_cannot_tell()
+    );
+}
+
+/// As examples/credentials.conf and examples/relay-password.conf have it: files of the server's user, read only.
+#[test]
+fn credentials_of_systemd_are_a_folder_like_another() {
+    let credentials = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        (RELAYMAP, "@one.test [relay1.test]\n"),
+        (CREDENTIALS, "@one.test user:one\n"),
+        ("relay-password", "secret\n"),
+    ] {
+        let path = credentials.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o400)).unwrap();
+    }
+    fs::set_permissions(credentials.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    let setup = Setup::in_folder(credentials.path())
+        .without_dir_flag()
+        .env("POSTMAPD_DIR", credentials.path())
+        .env("RELAY_HOST", "smtp.relay.example")
+        .env("RELAY_PORT", "587")
+        .env("RELAY_USER", "relay-user")
+        .env("RELAY_PASSWORD_FILE", credentials.path().join("relay-password"));
+    let daemon = Daemon::start(setup);
+    let mut client = Socketmap::to(&daemon, 0);
+    assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:one"));
+    let reply = client.ask("sasl", "[smtp.relay.example]:587");
+    assert_eq!(reply, Reply::found("relay-user:secret"));
+}
+
+/// What tests/systemd/drive prints, if all is well.
+const UNDER_SYSTEMD: &str = "\
+# as installed
+active
+generation 1: 1 relayhost entries, 1 sasl entries; last reload: changed
+postfix: [relay1.test] user:one
+root: [relay1.test] user:one
+nobody: [relay1.test] no answer
+generation 1: 1 relayhost entries, 1 sasl entries; last reload: unchanged
+generation 1: 1 relayhost entries, 1 sasl entries; last reload: failed (1 errors; postmapd check says which)
+generation 1: 1 relayhost entries, 1 sasl entries; last reload: failed (1 errors; postmapd check says which)
+generation 2: 1 relayhost entries, 1 sasl entries; last reload: changed
+CapBnd: 0000000000000000
+CapEff: 0000000000000000
+NoNewPrivs: 1
+Seccomp: 2
+reload: nice 10
+# restarts while somebody asks
+[relay2.test]
+# a server that hangs
+NRestarts=1
+[relay2.test]
+# loopback
+active
+postfix: user:one
+nobody: no answer
+# without the socket unit
+active
+postmapd postfix 660
+user:one
+# tables of root alone
+active
+user:one
+generation 2: 1 relayhost entries, 1 sasl entries; last reload: changed
+user:two
+DONE
+";
+
+#[test]
+fn a_real_systemd_starts_reloads_watches_and_replaces_the_server() {
+    let boot = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd/boot");
+    let booted = Command::new(boot)
+        .arg(env!("CARGO_BIN_EXE_postmapd"))
+        .output()
+        .unwrap();
+    let (said, log) = (
+        String::from_utf8_lossy(&booted.stdout),
+        String::from_utf8_lossy(&booted.stderr),
+    );
+    assert!(booted.status.success(), "{log}");
+    assert_eq!(said, UNDER_SYSTEMD, "{log}");
+}
