@@ -1,7 +1,8 @@
 //! `postmapd serve`: the order of events of the server's life.
 //!
 //! Settings are checked before anything is bound, sockets are bound before anything is read (connects wait in the
-//! kernel's queue meanwhile), and what is read is in force before the first connection is accepted.
+//! kernel's queue meanwhile), and what is read is in force before the first connection is accepted. In between, once
+//! everything is bound and before the first table is read, the process locks itself ([`crate::confinement`]).
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::admin::status::TableDigests;
 use crate::admin::{Admin, View};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
+use crate::confinement::Confinement;
 use crate::counters::Counters;
 use crate::diagnostic::{Findings, Severity};
 use crate::endpoint::Address;
@@ -89,17 +91,22 @@ async fn serve(sources: Sources, settings: Settings, said: &Findings) -> Result<
     let mut terminate = watch_signal(SignalKind::terminate())?;
     let mut interrupt = watch_signal(SignalKind::interrupt())?;
 
+    let confinement = Confinement::plan(settings.user.clone(), settings.is_confined)?;
     let listeners = listen::bind(&settings.listen, &settings.sockets)?;
     let admin_sockets = match &settings.admin {
         Some(address) => listen::bind_address(&format!("admin {address}"), address, &settings.sockets)?,
         None => Vec::new(),
     };
+    let addresses = listeners.iter().map(|listener| &listener.endpoint.address);
+    let addresses = addresses.chain(admin_sockets.iter().map(|(address, _)| address));
+    let confined = confinement.enforce(addresses.filter_map(Address::path))?;
     let (keeper, snapshot) = Keeper::first(sources, settings, said);
     let routes = Arc::new(Routes::new(snapshot));
     let ledger = keeper.ledger();
     let reloader = keeper
         .start(Arc::clone(&routes))
         .map_err(Error::system("cannot start the thread that reads the files"))?;
+    confined.leave_reading_to_others();
 
     for listener in &listeners {
         info!("listening on {}", listener.endpoint);

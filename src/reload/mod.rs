@@ -363,6 +363,8 @@ impl Keeper {
                 ("socket_owner", settings.sockets.owner != other.sockets.owner),
                 ("socket_group", settings.sockets.group != other.sockets.group),
                 ("socket_mode", settings.sockets.mode != other.sockets.mode),
+                ("user", settings.user != other.user),
+                ("confinement", settings.is_confined != other.is_confined),
             ]
         };
         let (since_start, now) = (differences(&self.started_with), differences(&self.settings));
