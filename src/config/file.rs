@@ -327,7 +327,12 @@ mod tests {
             assert!(said.is_empty(), "{said:?}");
             assert_eq!(settings.confinement.unwrap().value, read);
         }
-        assert!(parse("confinement = 0").1.join("\n").contains("postmapd.toml:1:15"));
+        assert!(
+            parse("confinement = 0")
+                .1
+                .join("\n")
+                .contains("postmapd.toml:1:15")
+        );
     }
 
     #[test]

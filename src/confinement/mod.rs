@@ -42,7 +42,9 @@ use user::{Capabilities, ServerUser};
 #[derive(Debug, Error)]
 pub enum ConfinementError {
     /// It is not started as root.
-    #[error("the server cannot become the user {user}, because it is not started as root; start it as root, or leave `user` out")]
+    #[error(
+        "the server cannot become the user {user}, because it is not started as root; start it as root, or leave `user` out"
+    )]
     NotRoot {
         /// The user.
         user: String,

@@ -147,7 +147,10 @@ fn other_numbers(number: c_long) -> impl Iterator<Item = c_long> {
         libc::SYS_execveat => Some(545),
         _ => None,
     };
-    [Some(number), own].into_iter().flatten().map(|number| number | X32)
+    [Some(number), own]
+        .into_iter()
+        .flatten()
+        .map(|number| number | X32)
 }
 #[cfg(not(target_arch = "x86_64"))]
 fn other_numbers(_: c_long) -> impl Iterator<Item = c_long> {

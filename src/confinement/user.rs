@@ -14,9 +14,7 @@ use std::ffi::CString;
 use std::io;
 
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setresgid, setresuid};
-use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities,
-};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities};
 
 use super::ConfinementError;
 
@@ -52,7 +50,10 @@ impl ServerUser {
     pub(super) fn judge(&self) -> Result<(), ConfinementError> {
         let has = capabilities(None).map_err(|error| self.refused(error))?;
         let user = self.name.clone();
-        if !has.effective.contains(CapabilitySet::SETUID | CapabilitySet::SETGID) {
+        if !has
+            .effective
+            .contains(CapabilitySet::SETUID | CapabilitySet::SETGID)
+        {
             return Err(ConfinementError::NotRoot { user });
         }
         if that_read(has.permitted).is_empty() {
