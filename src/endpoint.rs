@@ -9,7 +9,7 @@
 //! tcp_table endpoint out.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -63,15 +63,6 @@ pub enum Address {
 }
 
 impl Address {
-    /// The path of a UNIX socket.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Inet(..) => None,
-            Self::Unix(path) => Some(path),
-        }
-    }
-
     /// The address of a listener that has no protocol to name: `HOST:PORT`, or `unix:PATH`.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         if let Some(path) = text.strip_prefix("unix:") {

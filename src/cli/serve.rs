@@ -43,6 +43,8 @@ loopback TCP; other hosts have to be in an allowed network, or are hung up on. A
 
 --admin tells health, status and metrics over HTTP; postmapd-status(1) says what.
 
+Once its sockets are bound, the server locks itself: see CONFINEMENT in postmapd.toml(5). With --user it also stops being root.
+
 Example:
   postmapd serve --dir /etc/postmapd --listen socketmap:inet:127.0.0.1:10451
   postmap -q someone@example.com socketmap:inet:127.0.0.1:10451:relayhost")]
@@ -97,9 +99,9 @@ async fn serve(sources: Sources, settings: Settings, said: &Findings) -> Result<
         Some(address) => listen::bind_address(&format!("admin {address}"), address, &settings.sockets)?,
         None => Vec::new(),
     };
-    let addresses = listeners.iter().map(|listener| &listener.endpoint.address);
-    let addresses = addresses.chain(admin_sockets.iter().map(|(address, _)| address));
-    let confined = confinement.enforce(addresses.filter_map(Address::path))?;
+    let sockets = listeners.iter().map(|listener| &listener.socket);
+    let sockets = sockets.chain(admin_sockets.iter().map(|(_, socket)| socket));
+    let confined = confinement.enforce(sockets.filter_map(Socket::file))?;
     let (keeper, snapshot) = Keeper::first(sources, settings, said);
     let routes = Arc::new(Routes::new(snapshot));
     let ledger = keeper.ledger();

@@ -119,7 +119,8 @@ impl Capabilities {
         if !self.are_reduced {
             return Ok(());
         }
-        let permitted = capabilities(None)?.permitted;
+        let has = capabilities(None)?;
+        let permitted = has.permitted;
         let kept = if geteuid().is_root() {
             // The folder of a socket may be another user's.
             permitted & (CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER)
@@ -131,7 +132,12 @@ impl Capabilities {
             permitted: kept,
             inheritable: CapabilitySet::empty(),
         };
-        Ok(set_capabilities(None, sets)?)
+        // A unit of systemd that left nothing may well forbid the call.
+        let is_so = (has.effective, has.permitted, has.inheritable) == (kept, kept, sets.inheritable);
+        if !is_so {
+            set_capabilities(None, sets)?;
+        }
+        Ok(())
     }
 }
 
