@@ -28,8 +28,12 @@ pub fn read_only(folders: &[&Path]) -> io::Result<String> {
     let status = restrict(folders).map_err(io::Error::other)?;
     match status {
         LandlockStatus::Available { effective_abi, .. } => Ok(format!("ABI {}", effective_abi as i32)),
-        LandlockStatus::NotEnabled => Err(io::Error::other("the kernel has it, and it is not enabled")),
-        LandlockStatus::NotImplemented => Err(io::Error::other("the kernel does not have it")),
+        LandlockStatus::NotEnabled => Err(io::Error::other(
+            "the kernel has it, but it is not enabled (lsm= at boot)",
+        )),
+        LandlockStatus::NotImplemented => Err(io::Error::other(
+            "the kernel does not have it, or a filter of system calls forbids it",
+        )),
     }
 }
 
