@@ -137,6 +137,8 @@ It keeps no capability but those that read files and, while it is root, remove i
 Files that are for root alone (0600) can still be read after the change of the user: the threads that read keep
 CAP_DAC_READ_SEARCH, or CAP_DAC_OVERRIDE where a container does not give that, and the one that answers keeps none.
 Where the system gives neither, the server does not start.
+A file system that judges by itself who may read (FUSE, NFS) has to let that user read; what it refuses is said at the
+start.
 .IP \(bu 2
 No new privileges, no core dump; other processes of the same user cannot look into its memory or its environment.
 .IP \(bu 2

@@ -50,7 +50,6 @@ const DENIED: &[c_long] = &[
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
@@ -111,6 +110,7 @@ const FCHMODAT2: c_long = 452;
 const DENIED_HERE: &[c_long] = &[
     libc::SYS_fork,
     libc::SYS_vfork,
+    libc::SYS_kexec_file_load,
     libc::SYS_iopl,
     libc::SYS_ioperm,
     libc::SYS_modify_ldt,
@@ -129,7 +129,12 @@ const DENIED_HERE: &[c_long] = &[
     libc::SYS_utimes,
     libc::SYS_futimesat,
 ];
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+const DENIED_HERE: &[c_long] = &[
+    // renameat and kexec_file_load, which libc names for some C libraries only (asm-generic/unistd.h).
+    38, 294,
+];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const DENIED_HERE: &[c_long] = &[];
 
 /// A kernel for x86-64 may know each call by a second number (x32).

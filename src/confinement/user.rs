@@ -8,6 +8,9 @@
 //!
 //! Capabilities belong to a thread. The one that answers has none at all.
 //!
+//! Limits: a file system that judges by itself who may read (FUSE, NFS) goes by the number of the user, whatever its
+//! capabilities. As the first reading comes after the change, what cannot be read there is said at the start.
+//!
 //! A server that stays root keeps those that read files and remove its sockets, and no other.
 
 use std::ffi::CString;
