@@ -107,7 +107,7 @@ impl Confinement {
         }
         let capabilities = Capabilities::of(self.user.is_some() || self.is_on);
         match (capabilities.keep_for_readers(), &self.user) {
-            (Ok(()), _) => {}
+            (Ok(()), _) => in_force.push("only capabilities to read".to_owned()),
             // It could not read what it has to.
             (Err(error), Some(user)) => return Err(user.refused(error)),
             (Err(error), None) => lacks("capabilities are kept", &error),
