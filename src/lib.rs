@@ -56,6 +56,7 @@
 //! | 0 | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
 //! | 0 | [`nexthop`] | `[host]:port` and its relatives: parsed, judged, returned as written |
 //! | 0 | [`answer`] | the maps, and the three things that may be said about a key |
+//! | 1 | [`confinement`] | the process locks itself: its user, capabilities, Landlock, a filter of system calls |
 //! | 1 | [`endpoint`] | `socketmap:inet:host:port` and its relatives, as main.cf writes them |
 //! | 1 | [`table`] | the grammar of the two files, the text in blocks and its compact index, and edits of the text |
 //! | 1 | [`replace_file`] | a file, locked, changed and replaced whole, or left as it was |
@@ -97,6 +98,7 @@ pub mod check;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod confinement;
 pub mod counters;
 pub mod default_relay;
 pub mod diagnostic;

@@ -140,6 +140,44 @@ A Postfix has one connection for each of its processes that asks, and for each e
 .B default_process_limit
 (100) for each service in master.cf that delivers mail, and a few for trivial\-rewrite.
 Raise the limits if the product comes near to 5000.
+.SH CONFINEMENT
+Once the sockets are bound, and before a table is read, the server gives up what it does not need:
+.IP \(bu 2
+It becomes
+.BR user ,
+if one is named.
+.IP \(bu 2
+It keeps no capability but those that read files and, while it is root, remove its sockets.
+Files that are for root alone (0600) can still be read after the change of the user: the threads that read keep
+CAP_DAC_READ_SEARCH, or CAP_DAC_OVERRIDE where a container does not give that, and the one that answers keeps none.
+Where the system gives neither, the server does not start.
+A file system that judges by itself who may read (FUSE, NFS) has to let that user read; what it refuses is said at the
+start.
+.IP \(bu 2
+No new privileges, no core dump; other processes of the same user cannot look into its memory or its environment.
+.IP \(bu 2
+It writes, makes, renames and runs no file, and opens no TCP connection (Landlock, from Linux 5.13 on; connections from 6.7
+on).
+It may remove files in the folders of its UNIX sockets and below: give those a folder of their own.
+Reading stays as owner and mode of the files allow it, so that a file may be replaced, linked and mounted as before.
+.IP \(bu 2
+System calls that only an intruder would make fail (seccomp).
+.PP
+What the kernel does not have is said at the start, and the server runs without it.
+.PP
+The folder of a UNIX socket has to be writable for the
+.BR user ,
+or the socket stays at the end; the next start replaces it.
+.PP
+To attach a debugger, to get a core dump, or where users are looked up over TCP (an NSS module that speaks LDAP by itself):
+.BR "confinement = false" .
+The settings
+.B user
+and
+.B confinement
+count for
+.B postmapd serve
+alone.
 .SH EXAMPLE
 .EX
 listen = ["socketmap:unix:/var/spool/postfix/postmapd/socketmap", "tcp:127.0.0.1:10452:relayhost"]

@@ -66,6 +66,7 @@ pub fn why(code: &str) -> Option<&'static str> {
         | "no-such-user"
         | "bad-network"
         | "bad-socket-mode"
+        | "bad-switch"
         | "bad-recipient-delimiter"
         | "bad-log-setting"
         | "bad-setting"

@@ -26,6 +26,7 @@ use thiserror::Error;
 
 use crate::admin::client::AdminError;
 use crate::bench::BenchError;
+use crate::confinement::ConfinementError;
 use crate::diagnostic::{Finding, Findings, Severity};
 use crate::postfix::live::Unreadable;
 use crate::server::listen::BindError;
@@ -87,6 +88,9 @@ pub enum Error {
     /// A socket of the service manager cannot be served.
     #[error(transparent)]
     Handover(#[from] HandoverError),
+    /// The server cannot become the user that it shall be.
+    #[error(transparent)]
+    Confinement(#[from] ConfinementError),
     /// A relay file is not edited.
     #[error(transparent)]
     Relay(#[from] relay::RelayError),
@@ -130,7 +134,7 @@ impl Error {
             Self::Bind(error) if error.is_transient() => EX_UNAVAILABLE,
             Self::Bench(error) if error.is_unreachable() => EX_UNAVAILABLE,
             Self::Postfix(_) | Self::Admin(_) => EX_UNAVAILABLE,
-            Self::Bind(_) | Self::Handover(_) => EX_CONFIG,
+            Self::Bind(_) | Self::Handover(_) | Self::Confinement(_) => EX_CONFIG,
             Self::Relay(_) | Self::Replace(_) => REFUSED,
             Self::Bench(_) | Self::System { .. } => EX_OSERR,
         })

@@ -1,8 +1,9 @@
 //! `postmapd serve`: the order of events of the server's life.
 //!
-//! Sockets of the service manager are taken before anything else, settings are checked before anything is bound, sockets are bound before anything is read (connects wait in the
-//! kernel's queue meanwhile), and what is read is in force before the first connection is accepted and the service
-//! manager is told that we are ready.
+//! Sockets of the service manager are taken before anything else, settings are checked before anything is bound, sockets
+//! are bound before anything is read (connects wait in the kernel's queue meanwhile), and what is read is in force before
+//! the first connection is accepted and the service manager is told that we are ready. In between, once everything is
+//! bound and before the first table is read, the process locks itself ([`crate::confinement`]).
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::admin::status::TableDigests;
 use crate::admin::{Admin, View};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
+use crate::confinement::Confinement;
 use crate::counters::Counters;
 use crate::diagnostic::{Findings, Severity};
 use crate::endpoint::{Address, Endpoint};
@@ -48,6 +50,8 @@ A service manager hears by NOTIFY_SOCKET (sd_notify(3), Type=notify-reload) when
 last reload, that the thread that answers lives (WATCHDOG_USEC), and when the end begins. Sockets that it hands over \
 (sd_listen_fds(3)) are served as their names say: socketmap, relayhost and sasl (over tcp_table), or admin; then only an \
 endpoint that is set is listened at besides, not the default. Units are in contrib/systemd.
+
+Once its sockets are bound, the server locks itself: see CONFINEMENT in postmapd.toml(5). With --user it also stops being root.
 
 Example:
   postmapd serve --dir /etc/postmapd --listen socketmap:inet:127.0.0.1:10451
@@ -107,10 +111,14 @@ async fn serve(
     let mut terminate = watch_signal(SignalKind::terminate())?;
     let mut interrupt = watch_signal(SignalKind::interrupt())?;
 
+    let confinement = Confinement::plan(settings.user.clone(), settings.is_confined)?;
     let Sockets {
         listeners,
         admin: admin_sockets,
     } = sockets(&settings, handover)?;
+    let bound = listeners.iter().map(|listener| &listener.socket);
+    let bound = bound.chain(admin_sockets.iter().map(|(_, socket)| socket));
+    let confined = confinement.enforce(bound.filter_map(Socket::file))?;
     let limits = settings.limits;
     let (keeper, snapshot) = Keeper::first(sources, settings, said);
     let routes = Arc::new(Routes::new(snapshot));
@@ -118,6 +126,7 @@ async fn serve(
     let reloader = keeper
         .start(Arc::clone(&routes))
         .map_err(Error::system("cannot start the thread that reads the files"))?;
+    confined.leave_reading_to_others();
 
     for listener in &listeners {
         info!("listening on {}", listener.endpoint);

@@ -9,6 +9,8 @@
 //! socket_owner = "root"
 //! socket_group = "postfix"
 //! socket_mode = "0660"
+//! user = "postmapd"
+//! confinement = true
 //!
 //! [limits]
 //! connections = 10000            # served at once
@@ -57,6 +59,8 @@ pub(super) struct SettingsFile {
     pub(super) socket_group: Option<Given<String>>,
     pub(super) socket_mode: Option<Given<String>>,
     pub(super) limits: Limits,
+    pub(super) user: Option<Given<String>>,
+    pub(super) confinement: Option<Given<String>>,
     pub(super) pace: Pace,
 }
 
@@ -105,6 +109,8 @@ impl SettingsFile {
                 "socket_group" => settings.socket_group = reader.string(name, value),
                 "socket_mode" => settings.socket_mode = reader.string(name, value),
                 "limits" => settings.limits = reader.limits(value),
+                "user" => settings.user = reader.word(name, value),
+                "confinement" => settings.confinement = reader.switch(name, value),
                 "reload" => settings.pace = reader.pace(value),
                 unknown => reader.unknown(unknown, key.span(), ""),
             }
@@ -216,13 +222,29 @@ impl Reader<'_> {
 
     /// A list of strings and whole numbers, or one of them.
     fn words(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Given<Vec<String>>> {
-        self.list(key, value, |reader, key, item| match item.get_ref() {
+        self.list(key, value, Self::word)
+    }
+
+    /// A string or a whole number.
+    fn word(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Given<String>> {
+        match value.get_ref() {
             DeValue::Integer(number) if number.radix() == 10 => Some(Given {
                 value: number.as_str().to_owned(),
-                place: Place::File(reader.path.into(), Some(reader.position(item.span()))),
+                place: Place::File(self.path.into(), Some(self.position(value.span()))),
             }),
-            _ => reader.string(key, item),
-        })
+            _ => self.string(key, value),
+        }
+    }
+
+    /// A string, or true or false.
+    fn switch(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Given<String>> {
+        match value.get_ref() {
+            DeValue::Boolean(is_on) => Some(Given {
+                value: is_on.to_string(),
+                place: Place::File(self.path.into(), Some(self.position(value.span()))),
+            }),
+            _ => self.string(key, value),
+        }
     }
 
     /// A list, or one item by itself.
@@ -332,6 +354,21 @@ mod tests {
                 .1
                 .join("\n")
                 .contains("postmapd.toml:1:19")
+        );
+    }
+
+    #[test]
+    fn a_switch_is_true_or_false_or_a_word() {
+        for (written, read) in [("true", "true"), ("false", "false"), ("\"off\"", "off")] {
+            let (settings, said) = parse(&format!("confinement = {written}"));
+            assert!(said.is_empty(), "{said:?}");
+            assert_eq!(settings.confinement.unwrap().value, read);
+        }
+        assert!(
+            parse("confinement = 0")
+                .1
+                .join("\n")
+                .contains("postmapd.toml:1:15")
         );
     }
 

@@ -25,6 +25,7 @@ use std::time::Duration;
 use nix::unistd::{Group, User};
 
 use crate::address::Delimiters;
+use crate::confinement::user::ServerUser;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 use crate::endpoint::{Address, Endpoint};
 use crate::peer::Allowed;
@@ -132,13 +133,18 @@ impl Sources {
             allow::networks(service.allow_networks(findings).or(file.allow_networks), findings),
         );
         allow::warn_of_the_unreachable(&listen, &allowed, findings);
+        let user = service.user(findings).or(file.user);
+        let user = user.and_then(|given| server_user(&given, findings));
+        let owner = owner.and_then(|given| number("user", given, has_files, findings));
         Settings {
             allowed,
             sockets: SocketAccess {
-                owner: owner.and_then(|given| number("user", given, has_files, findings)),
+                owner: owner.or(user.as_ref().map(|user| user.uid)),
                 group: group.and_then(|given| number("group", given, has_files, findings)),
                 mode: mode(service.socket_mode(findings).or(file.socket_mode), findings),
             },
+            user,
+            is_confined: is_on(service.confinement(findings).or(file.confinement), findings),
             listen: listen.value,
             listen_is_default,
             admin,
@@ -157,7 +163,7 @@ impl Sources {
 /// Who may use the UNIX sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketAccess {
-    /// The number of the owner. `None` for the server's own user.
+    /// The number of the owner; where nobody is named, the user that the server becomes. `None` for whoever starts it.
     pub owner: Option<u32>,
     /// The number of the group. `None` for `postfix` where there is such a group and it may be given.
     pub group: Option<u32>,
@@ -211,6 +217,10 @@ pub struct Settings {
     pub admin: Option<Address>,
     /// Who may use the UNIX sockets. Counts at the start only.
     pub sockets: SocketAccess,
+    /// Who the server becomes, if somebody is named. Counts at the start only.
+    pub user: Option<ServerUser>,
+    /// Whether it locks itself ([`crate::confinement`]). Counts at the start only.
+    pub is_confined: bool,
     /// Who may ask.
     pub allowed: Allowed,
     /// What begins an address extension.
@@ -304,6 +314,38 @@ fn number(kind: &'static str, given: Given<String>, is_needed: bool, findings: &
         );
     }
     number
+}
+
+fn server_user(given: &Given<String>, findings: &mut Findings) -> Option<ServerUser> {
+    let user = ServerUser::find(&given.value);
+    if user.is_none() {
+        findings.push(
+            Finding::new(Severity::Error, "no-such-user", given.place.clone())
+                .says(format!(
+                    "there is no user `{}` that the server could become",
+                    printable(given.value.as_bytes())
+                ))
+                .help("create it (adduser --system --group postmapd), or name another"),
+        );
+    }
+    user
+}
+
+/// Whether a switch is on, which it is where nothing is said. In Postfix's words, or in TOML's.
+fn is_on(given: Option<Given<String>>, findings: &mut Findings) -> bool {
+    let Some(given) = given else { return true };
+    match given.value.as_str() {
+        "on" | "yes" | "true" => true,
+        "off" | "no" | "false" => false,
+        _ => {
+            findings.push(
+                Finding::new(Severity::Error, "bad-switch", given.place)
+                    .says("this is neither on nor off")
+                    .help("write on or off"),
+            );
+            true
+        }
+    }
 }
 
 fn mode(given: Option<Given<String>>, findings: &mut Findings) -> u32 {

@@ -57,6 +57,12 @@ pub struct ServiceOptions {
 
     #[arg(long, value_name = setting::SOCKET_MODE.value, help = setting::SOCKET_MODE.help())]
     socket_mode: Option<String>,
+
+    #[arg(long, value_name = setting::USER.value, help = setting::USER.help())]
+    user: Option<String>,
+
+    #[arg(long, value_name = setting::CONFINEMENT.value, help = setting::CONFINEMENT.help())]
+    confinement: Option<String>,
 }
 
 impl Options {
@@ -125,6 +131,14 @@ impl ServiceOptions {
 
     pub(super) fn socket_mode(&self, findings: &mut Findings) -> Option<Given<String>> {
         either(self.socket_mode.as_ref(), &setting::SOCKET_MODE, findings)
+    }
+
+    pub(super) fn user(&self, findings: &mut Findings) -> Option<Given<String>> {
+        either(self.user.as_ref(), &setting::USER, findings)
+    }
+
+    pub(super) fn confinement(&self, findings: &mut Findings) -> Option<Given<String>> {
+        either(self.confinement.as_ref(), &setting::CONFINEMENT, findings)
     }
 }
 

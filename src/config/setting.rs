@@ -144,6 +144,30 @@ pub static SOCKET_MODE: Setting = Setting {
     counts: Counts::AtStart,
 };
 
+/// Who the server becomes.
+pub static USER: Setting = Setting {
+    key: Some("user"),
+    flag: Some("--user"),
+    variable: Some("POSTMAPD_USER"),
+    value: "USER",
+    default: "whoever starts the server",
+    about: "The user that the server becomes once its sockets are bound, a name or a number; it has to be started as root, \
+            and goes on to read files that are for root alone",
+    counts: Counts::AtStart,
+};
+
+/// Whether the server locks itself.
+pub static CONFINEMENT: Setting = Setting {
+    key: Some("confinement"),
+    flag: Some("--confinement"),
+    variable: Some("POSTMAPD_CONFINEMENT"),
+    value: "on|off",
+    default: "on",
+    about: "Whether the server locks itself: no new privileges, no core dump, no writing of files, no programs, no outgoing \
+            TCP connections, only the capabilities and system calls that it needs",
+    counts: Counts::AtStart,
+};
+
 /// What begins an address extension.
 pub static RECIPIENT_DELIMITER: Setting = Setting {
     key: Some("recipient_delimiter"),
@@ -235,7 +259,7 @@ pub static PATIENCE: Setting = Setting {
 };
 
 /// Every setting, in the order in which they are explained.
-pub static ALL: [&Setting; 17] = [
+pub static ALL: [&Setting; 19] = [
     &DIR,
     &CONFIG,
     &LISTEN,
@@ -245,6 +269,8 @@ pub static ALL: [&Setting; 17] = [
     &SOCKET_OWNER,
     &SOCKET_GROUP,
     &SOCKET_MODE,
+    &USER,
+    &CONFINEMENT,
     &RECIPIENT_DELIMITER,
     &CONNECTIONS,
     &CONNECTIONS_PER_PEER,

@@ -375,6 +375,8 @@ impl Keeper {
                     "limits.connections_per_peer",
                     settings.limits.connections_per_peer != other.limits.connections_per_peer,
                 ),
+                ("user", settings.user != other.user),
+                ("confinement", settings.is_confined != other.is_confined),
             ]
         };
         let (since_start, now) = (differences(&self.started_with), differences(&self.settings));

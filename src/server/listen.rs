@@ -120,6 +120,17 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// The file that is removed at the end, by its absolute path.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(_, file) => file.as_ref().map(|file| &*file.path),
+        }
+    }
+}
+
 /// Binds every endpoint. A host name with several addresses gives several listeners.
 ///
 /// Must be called within a runtime, and before other threads create files: it changes the umask for a moment.

@@ -8,6 +8,8 @@
 //!
 //! When the server stops, what has arrived is answered, and the connection is closed.
 
+mod replies;
+
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
@@ -23,9 +25,11 @@ use super::access::Visitor;
 use super::limits::{KEPT, LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
 use super::stop::Stop;
 use crate::address::SenderKeys;
+use crate::answer::{Answer, Map};
 use crate::counters::{Batch, Counters, ProtocolError};
 use crate::protocol::{Asked, Codec, Reply, Violation};
 use crate::routes::Routes;
+use replies::Replies;
 
 /// How a session ended.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ where
         visitor,
         input: BytesMut::new(),
         longest_input: 0,
-        output: BytesMut::new(),
+        output: Replies::default(),
         keys: SenderKeys::default(),
     };
     let (Ok(end) | Err(end)) = session.run(routes, counters, stop).await;
@@ -88,7 +92,7 @@ struct Session<S, C> {
     input: BytesMut,
     /// How long the input has been since its memory was last let go.
     longest_input: usize,
-    output: BytesMut,
+    output: Replies,
     keys: SenderKeys,
 }
 
@@ -156,6 +160,7 @@ where
             if self.output.len() >= WRITE_AT {
                 break Progress::Enough;
             }
+            let mut is_secret = false;
             let (reply, taken) = match self
                 .codec
                 .decode(self.input.get_mut(answered..).unwrap_or_default())
@@ -173,6 +178,7 @@ where
                     let answer = snapshot.answer(map, key, &mut self.keys);
                     debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");
                     batch.answered(map, &answer);
+                    is_secret = map == Map::Sasl && matches!(answer, Answer::Found(_));
                     (Reply::Answer(answer), taken)
                 }
                 Ok(Some((Asked::Refused(refusal), taken))) => {
@@ -182,11 +188,12 @@ where
                 }
                 Err(violation) => {
                     batch.broken((&violation).into());
-                    self.codec.encode(&Reply::Broken(&violation), &mut self.output);
+                    let reply = Reply::Broken(&violation);
+                    self.output.add(&mut self.codec, &reply, false);
                     break Progress::Broken(violation);
                 }
             };
-            self.codec.encode(&reply, &mut self.output);
+            self.output.add(&mut self.codec, &reply, is_secret);
             answered += taken;
         };
         if answered == self.input.len() {
@@ -223,10 +230,7 @@ where
             let written = timeout(WRITE_DEADLINE, self.stream.write_all(rest)).await;
             written.map_err(|_| End::TooSlow)?.map_err(|_| End::Closed)?;
         }
-        if self.output.capacity() > KEPT {
-            self.output = BytesMut::new();
-        }
-        self.output.clear();
+        self.output.sent();
         Ok(())
     }
 

@@ -402,6 +402,14 @@ const IN_ENVIRONMENT: &[InEnvironment] = &[
         &["error bad-socket-mode POSTMAPD_SOCKET_MODE"],
     ),
     (
+        &[("POSTMAPD_CONFINEMENT", b"perhaps")],
+        &["error bad-switch POSTMAPD_CONFINEMENT"],
+    ),
+    (
+        &[("POSTMAPD_USER", b"no-such-name")],
+        &["error no-such-user POSTMAPD_USER"],
+    ),
+    (
         &[("POSTMAPD_RECIPIENT_DELIMITER", b"@")],
         &["error bad-recipient-delimiter POSTMAPD_RECIPIENT_DELIMITER"],
     ),

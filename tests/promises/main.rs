@@ -14,6 +14,7 @@ mod access;
 mod admin;
 mod bench_command;
 mod check_command;
+mod confinement;
 mod contrib;
 mod costs;
 mod defects_of_others;

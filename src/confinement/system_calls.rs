@@ -1,0 +1,218 @@
+//! A filter of system calls (seccomp): what only an intruder would ask for is answered with "not permitted".
+//!
+//! It is a list of what is denied. A list of what is allowed would be stricter, and would break the server with some
+//! update of the C library, of the runtime or of the kernel, at a time of its own choosing; the systemd unit has such
+//! a list, which systemd maintains. Denied are: other programs and processes, the memory of other processes,
+//! mounts, namespaces, kernel modules, BPF, keys, io_uring, the clock, files opened by handle (which the capability to
+//! read would permit, out of any container), changes of files and of their owner and mode (of which Landlock knows
+//! some only), further listeners, sockets of families other than UNIX, IPv4, IPv6 and netlink, and typing into the
+//! terminal that started it.
+//!
+//! Limits: the arguments of clone3(2) cannot be looked at, so it "does not exist", and the C library takes clone(2).
+//! The 32-bit calls of a 64-bit kernel end the process.
+
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
+use std::io;
+
+use libc::c_long;
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter,
+};
+
+/// Denied whatever the arguments.
+const DENIED: &[c_long] = &[
+    // Programs, and other processes.
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    // Mounts and namespaces.
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_mount_setattr,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    // The kernel.
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    libc::SYS_syslog,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_reboot,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_personality,
+    libc::SYS_vhangup,
+    // Files.
+    libc::SYS_open_by_handle_at,
+    libc::SYS_fanotify_init,
+    libc::SYS_truncate,
+    libc::SYS_mkdirat,
+    libc::SYS_mknodat,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    libc::SYS_renameat2,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    // Sockets.
+    libc::SYS_listen,
+];
+
+// asm-generic/ioctls.h and tiocl.h, which x86-64 and arm64 share.
+const TIOCSTI: u64 = 0x5412;
+const TIOCLINUX: u64 = 0x541C;
+
+/// It has this number on every architecture.
+const FCHMODAT2: c_long = 452;
+
+/// Likewise, but only some architectures have them.
+#[cfg(target_arch = "x86_64")]
+const DENIED_HERE: &[c_long] = &[
+    libc::SYS_fork,
+    libc::SYS_vfork,
+    libc::SYS_kexec_file_load,
+    libc::SYS_iopl,
+    libc::SYS_ioperm,
+    libc::SYS_modify_ldt,
+    libc::SYS_mkdir,
+    libc::SYS_rmdir,
+    libc::SYS_mknod,
+    libc::SYS_creat,
+    libc::SYS_link,
+    libc::SYS_symlink,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+];
+#[cfg(target_arch = "aarch64")]
+const DENIED_HERE: &[c_long] = &[
+    // renameat and kexec_file_load, which libc names for some C libraries only (asm-generic/unistd.h).
+    38, 294,
+];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const DENIED_HERE: &[c_long] = &[];
+
+/// A kernel for x86-64 may know each call by a second number (x32).
+#[cfg(target_arch = "x86_64")]
+fn other_numbers(number: c_long) -> impl Iterator<Item = c_long> {
+    const X32: c_long = 0x4000_0000;
+    // Those that have yet another number there (arch/x86/entry/syscalls/syscall_64.tbl).
+    let own = match number {
+        libc::SYS_execve => Some(520),
+        libc::SYS_ptrace => Some(521),
+        libc::SYS_kexec_load => Some(528),
+        libc::SYS_ioctl => Some(514),
+        libc::SYS_process_vm_readv => Some(539),
+        libc::SYS_process_vm_writev => Some(540),
+        libc::SYS_execveat => Some(545),
+        _ => None,
+    };
+    [Some(number), own]
+        .into_iter()
+        .flatten()
+        .map(|number| number | X32)
+}
+#[cfg(not(target_arch = "x86_64"))]
+fn other_numbers(_: c_long) -> impl Iterator<Item = c_long> {
+    std::iter::empty()
+}
+
+/// Filters the calls of the calling thread and of those that it starts.
+pub fn filter() -> io::Result<()> {
+    for program in programs().map_err(io::Error::other)? {
+        apply_filter(&program).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+fn programs() -> Result<[BpfProgram; 2], BackendError> {
+    let mut denied: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    let mut deny = |number: c_long, rules: &[SeccompRule]| {
+        for number in other_numbers(number).chain([number]) {
+            denied.insert(number, rules.to_vec());
+        }
+    };
+    for number in DENIED.iter().chain(DENIED_HERE) {
+        deny(*number, &[]);
+    }
+    deny(libc::SYS_clone, &[no_thread()?]);
+    deny(libc::SYS_socket, &[other_family()?]);
+    deny(libc::SYS_ioctl, &[terminal(TIOCSTI)?, terminal(TIOCLINUX)?]);
+    let mut missing = BTreeMap::new();
+    for number in other_numbers(libc::SYS_clone3).chain([libc::SYS_clone3]) {
+        missing.insert(number, Vec::new());
+    }
+    Ok([program(denied, libc::EPERM)?, program(missing, libc::ENOSYS)?])
+}
+
+fn program(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<BpfProgram, BackendError> {
+    let action = SeccompAction::Errno(errno.unsigned_abs());
+    SeccompFilter::new(rules, SeccompAction::Allow, action, TargetArch::try_from(ARCH)?)?.try_into()
+}
+
+/// clone(2) of a process.
+fn no_thread() -> Result<SeccompRule, BackendError> {
+    let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
+    SeccompRule::new(vec![condition(0, SeccompCmpOp::MaskedEq(thread), 0)?])
+}
+
+/// socket(2) of a family that is not served.
+fn other_family() -> Result<SeccompRule, BackendError> {
+    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+    let others = families.map(|family| condition(0, SeccompCmpOp::Ne, u64::from(family.unsigned_abs())));
+    SeccompRule::new(others.into_iter().collect::<Result<_, _>>()?)
+}
+
+/// ioctl(2) of this request.
+fn terminal(request: u64) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![condition(1, SeccompCmpOp::Eq, request)?])
+}
+
+fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+}
