@@ -232,6 +232,8 @@ mod tests {
         assert_eq!(of_settings(b"lisen = \"x\"", 1), excerpt("lisen =********", 0..1));
         for line in [
             "password = 1",
+            "user1:password= @a.test",
+            "userpassword = 1",
             "[r.example]:587 user:password",
             "@a user:pass=word",
             "password",

@@ -44,7 +44,11 @@ use crate::printable::printable;
 pub fn is_like_a_setting(name: &str) -> bool {
     let tables = setting::TABLES.iter().copied();
     let keys = tables.clone().chain([""]).flat_map(setting::keys);
-    nearest(name, keys.chain(tables)).is_some()
+    let is_key = name
+        .bytes()
+        .all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
+    // What begins as a setting does may go on as a password.
+    is_key && nearest(name, keys.chain(tables)).is_some_and(|known| name.len() <= known.len() + 2)
 }
 
 /// What the file says.
