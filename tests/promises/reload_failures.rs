@@ -542,7 +542,10 @@ fn long_table(n: usize) -> String {
 
 /// Saves a long table again and again, without a pause, while somebody asks for both of its ends.
 fn changes_while_it_is_read(save: impl Fn(&Daemon, &str) + Sync) {
-    let daemon = Daemon::start(Setup::new().relaymap(long_table(0)).settings(QUICK));
+    // With the usual grace: on a busy machine a writer, and the thread that hears of it, may pause for longer than a
+    // short one lasts.
+    let settings = "[reload]\npoll = 0.02\n";
+    let daemon = Daemon::start(Setup::new().relaymap(long_table(0)).settings(settings));
     let saving = AtomicBool::new(true);
     thread::scope(|scope| {
         scope.spawn(|| {
