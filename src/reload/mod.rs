@@ -295,8 +295,10 @@ impl Keeper {
             let files = load::stamps_of_gone(&self.sources, loaded.gone);
             let vanished = match self.vanished.take() {
                 Some(before) if before.files == files => before,
+                // From now, and not from when the reading began: judging may have taken longer than the grace, and
+                // nothing is believed that was seen but once.
                 _ => Vanished {
-                    since: started,
+                    since: Instant::now(),
                     files,
                 },
             };

@@ -542,10 +542,7 @@ fn long_table(n: usize) -> String {
 
 /// Saves a long table again and again, without a pause, while somebody asks for both of its ends.
 fn changes_while_it_is_read(save: impl Fn(&Daemon, &str) + Sync) {
-    // With the usual grace: on a busy machine a writer, and the thread that hears of it, may pause for longer than a
-    // short one lasts.
-    let settings = "[reload]\npoll = 0.02\n";
-    let daemon = Daemon::start(Setup::new().relaymap(long_table(0)).settings(settings));
+    let daemon = Daemon::start(Setup::new().relaymap(long_table(0)).settings(QUICK));
     let saving = AtomicBool::new(true);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -575,6 +572,37 @@ fn changes_while_it_is_read(save: impl Fn(&Daemon, &str) + Sync) {
 #[test]
 fn a_file_written_in_place_again_and_again_is_never_answered_half() {
     changes_while_it_is_read(|daemon, text| fs::write(daemon.dir().join(RELAYMAP), text).unwrap());
+}
+
+#[test]
+fn a_table_that_was_empty_for_a_moment_is_not_believed_because_judging_the_other_took_long() {
+    let credentials = |n: usize| {
+        (0..150_000).fold(String::new(), |mut text, k| {
+            writeln!(text, "user{k}@d.test u:p{n}").unwrap();
+            text
+        })
+    };
+    let setup = Setup::new().relaymap(text(RELAYMAP, 0)).settings(QUICK);
+    let daemon = Daemon::start(setup.credentials(credentials(0)));
+    let question = [("relayhost", "x@one.test")];
+    observe(&daemon, &question, |observer| {
+        let seen = daemon.log_lines();
+        let next = credentials(1);
+        daemon.replace(CREDENTIALS, next);
+        fs::write(daemon.dir().join(RELAYMAP), "").unwrap();
+        // The reading has begun by then, and the credentials are not judged yet.
+        thread::sleep(Duration::from_millis(150));
+        daemon.replace(RELAYMAP, text(RELAYMAP, 0));
+        daemon.wait_for_log_after(seen, |line| line.contains("loaded generation=2"));
+        observer.wait_for_rounds(60);
+        assert_eq!(
+            observer.answers().len(),
+            1,
+            "{:?}\n{}",
+            observer.answers(),
+            daemon.log()
+        );
+    });
 }
 
 #[test]
