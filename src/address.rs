@@ -22,6 +22,9 @@ use caseless::Caseless;
 /// `empty_address_relayhost_maps_lookup_key`.
 pub const NULL_SENDER: &[u8] = b"<>";
 
+/// How many bytes of an address are looked at together.
+const AT_ONCE: usize = 16;
+
 /// Appends `text` folded as Postfix folds keys: Unicode full case folding where it is UTF-8 (`casefold(3)` with
 /// ICU: "ß" becomes "ss", both forms of the lower-case sigma become one), ASCII letters only where it is not.
 pub fn fold_into(text: &[u8], out: &mut Vec<u8>) {
@@ -97,17 +100,13 @@ impl Delimiters {
     /// counts, never at the beginning, and never in the names that Postfix keeps whole.
     fn before_extension(&self, local: &[u8]) -> Option<usize> {
         const KEPT_WHOLE: [&[u8]; 3] = [b"postmaster", b"mailer-daemon", b"double-bounce"];
-        if KEPT_WHOLE.iter().any(|name| local.eq_ignore_ascii_case(name)) {
-            return None;
-        }
-        if self.set.contains(&b'-') && is_list_address(local) {
-            return None;
-        }
         let at = match self.set.as_slice() {
-            [one] => memchr::memchr(*one, local),
+            [one] => local.iter().position(|c| c == one),
             several => local.iter().position(|c| several.contains(c)),
         }?;
-        (at > 0).then_some(at)
+        let is_kept_whole = KEPT_WHOLE.iter().any(|name| local.eq_ignore_ascii_case(name))
+            || (self.set.contains(&b'-') && is_list_address(local));
+        (at > 0 && !is_kept_whole).then_some(at)
     }
 }
 
@@ -186,6 +185,44 @@ fn quoted_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     None
 }
 
+/// A key, folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key<'k> {
+    bytes: &'k [u8],
+    is_plain: bool,
+}
+
+impl<'k> Key<'k> {
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(self) -> &'k [u8] {
+        self.bytes
+    }
+
+    /// Whether it is made of nothing but visible ASCII, and has neither quotes nor backslashes. (It may be so and not be
+    /// known to be.)
+    #[must_use]
+    pub fn is_plain(self) -> bool {
+        self.is_plain
+    }
+
+    /// Whether it stands for every sender of a domain.
+    #[must_use]
+    pub fn is_domain(self) -> bool {
+        self.bytes.first() == Some(&b'@')
+    }
+}
+
+/// Of what is folded already.
+impl<'k> From<&'k [u8]> for Key<'k> {
+    fn from(bytes: &'k [u8]) -> Self {
+        Self {
+            bytes,
+            is_plain: false,
+        }
+    }
+}
+
 /// The keys of one address, most specific first: the whole address, then without its extension, then `@domain`.
 ///
 /// The value keeps its memory from one address to the next ([`SenderKeys::read`]), so that a lookup allocates
@@ -199,6 +236,7 @@ pub struct SenderKeys {
     whole: Range<usize>,
     without_extension: Option<Range<usize>>,
     domain: Option<Range<usize>>,
+    is_plain: bool,
 }
 
 impl SenderKeys {
@@ -207,6 +245,7 @@ impl SenderKeys {
         self.text.clear();
         self.without_extension = None;
         self.domain = None;
+        self.is_plain = false;
         if address == NULL_SENDER || address == b"\"<>\"" {
             self.text.extend_from_slice(NULL_SENDER);
             self.whole = 0..self.text.len();
@@ -243,23 +282,36 @@ impl SenderKeys {
         }
     }
 
-    /// Likewise, for what nearly every address is: ASCII, no quoted string, and a domain. Says whether it is that.
+    /// Likewise, for what nearly every address is: of visible ASCII, without quotes and backslashes. Says whether it is
+    /// that.
     fn read_plain(&mut self, address: &[u8], delimiters: &Delimiters) -> bool {
-        if !address.is_ascii() || address.starts_with(b"\"") {
+        // In one go, because folded, too, each part is as long as it was; and in pieces that a processor takes at once.
+        self.text.extend_from_slice(address);
+        self.text.resize(address.len().next_multiple_of(AT_ONCE), b'.');
+        let mut is_special = false;
+        for piece in self.text.as_chunks_mut::<AT_ONCE>().0 {
+            for c in piece {
+                is_special |= !matches!(*c, b'!'..=b'~') | (*c == b'"') | (*c == b'\\');
+                *c = c.to_ascii_lowercase();
+            }
+        }
+        if is_special {
+            self.text.clear();
             return false;
         }
-        let Some(at) = memchr::memrchr(b'@', address).filter(|at| at + 1 < address.len()) else {
-            return false;
-        };
-        // In one piece: folded, too, each part is as long as it was.
-        self.text.extend_from_slice(address);
-        self.text.make_ascii_lowercase();
+        self.text.truncate(address.len());
+        self.is_plain = true;
         self.whole = 0..address.len();
+        let at = self.text.iter().rposition(|c| *c == b'@');
+        let Some(at) = at.filter(|at| at + 1 < address.len()) else {
+            return true;
+        };
         self.domain = Some(at..address.len());
-        if let Some(end) = address
+        let extension = self
+            .text
             .get(..at)
-            .and_then(|local| delimiters.before_extension(local))
-        {
+            .and_then(|local| delimiters.before_extension(local));
+        if let Some(end) = extension {
             let start = self.text.len();
             self.text.extend_from_within(..end);
             self.text.extend_from_within(at..start);
@@ -293,12 +345,25 @@ impl SenderKeys {
     }
 
     /// The keys in the order in which Postfix tries them.
-    pub fn in_order(&self) -> impl Iterator<Item = &[u8]> {
-        let domain = self.domain.as_ref().filter(|domain| **domain != self.whole);
+    pub fn in_order(&self) -> impl Iterator<Item = Key<'_>> {
+        let domain = self.domain.as_ref().filter(|domain| domain.start > 0);
         [Some(&self.whole), self.without_extension.as_ref(), domain]
             .into_iter()
             .flatten()
-            .map(|range| self.part(range))
+            .map(|range| self.key(range))
+    }
+
+    /// [`SenderKeys::whole`] as a key.
+    #[must_use]
+    pub fn whole_key(&self) -> Key<'_> {
+        self.key(&self.whole)
+    }
+
+    fn key(&self, range: &Range<usize>) -> Key<'_> {
+        Key {
+            bytes: self.part(range),
+            is_plain: self.is_plain,
+        }
     }
 
     fn part(&self, range: &Range<usize>) -> &[u8] {
@@ -331,7 +396,7 @@ mod tests {
         keys.read(b"Someone+else@before.example", &Delimiters::default());
         keys.read(address.as_bytes(), &Delimiters::new(delimiters).unwrap());
         keys.in_order()
-            .map(|key| String::from_utf8(key.to_vec()).unwrap())
+            .map(|key| String::from_utf8(key.bytes().to_vec()).unwrap())
             .collect()
     }
 

@@ -7,7 +7,7 @@
 //! Limits: what Postfix finds by itself is not known here: the MX hosts of a next hop without brackets, and a next hop
 //! that comes from main.cf.
 
-use crate::address::SenderKeys;
+use crate::address::{Key, SenderKeys};
 use crate::answer::{Answer, Map};
 use crate::nexthop;
 use crate::printable::printable;
@@ -48,13 +48,13 @@ pub fn explain<'a>(snapshot: &'a Snapshot, map: Map, key: &[u8]) -> Explanation<
         Map::Relayhost => &snapshot.relay_map,
         Map::Sasl => &snapshot.credentials,
     };
-    let asked: Vec<&[u8]> = if map == Map::Sasl && !keys.is_sender() {
-        vec![keys.whole()]
+    let asked: Vec<Key<'_>> = if map == Map::Sasl && !keys.is_sender() {
+        vec![keys.whole_key()]
     } else {
         keys.in_order().collect()
     };
     let found = table.locate(asked.iter().copied());
-    let entry = found.and_then(|(number, line)| Some(Entry::of(table, asked.get(number)?, line)));
+    let entry = found.and_then(|(number, line)| Some(Entry::of(table, *asked.get(number)?, line)));
     let how = match map {
         Map::Relayhost => of_next_hop(snapshot, &keys, answer, entry),
         Map::Sasl if keys.is_sender() => of_sender(snapshot, key, answer, entry),
@@ -65,7 +65,7 @@ pub fn explain<'a>(snapshot: &'a Snapshot, map: Map, key: &[u8]) -> Explanation<
         map,
         key: key.to_vec(),
         answer,
-        tried: asked.iter().take(last).map(|key| key.to_vec()).collect(),
+        tried: asked.iter().take(last).map(|key| key.bytes().to_vec()).collect(),
         source: match (how.variable, answer, entry) {
             // Being unsure about the route is being unsure about the credentials: it is the route that has to be mended.
             (_, Answer::CannotTell(_), _) if map == Map::Sasl && keys.is_sender() => {
@@ -130,9 +130,12 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn of(table: &Table, key: &'a [u8], line: usize) -> Self {
-        let has_value = matches!(table.find([key]), Hit::Value(_));
-        Self { key, line, has_value }
+    fn of(table: &Table, key: Key<'a>, line: usize) -> Self {
+        Self {
+            key: key.bytes(),
+            line,
+            has_value: matches!(table.find([key]), Hit::Value(_)),
+        }
     }
 
     fn name(&self) -> String {

@@ -72,7 +72,7 @@ impl Snapshot {
     }
 
     fn credentials_of_host(&self, keys: &SenderKeys) -> Answer<'_> {
-        match self.credentials.find([keys.whole()]) {
+        match self.credentials.find([keys.whole_key()]) {
             Hit::Value(credentials) => Answer::Found(Value::new(credentials)),
             Hit::Nothing => Answer::NotFound,
             Hit::Unsure(reason) => Answer::CannotTell(reason),

@@ -179,8 +179,8 @@ impl History {
     fn the_blocks_are(&self, text: &Text, bytes: &[u8]) {
         let mut rest = bytes;
         for block in text.blocks() {
-            let (own, after) = rest.split_at(block.bytes().len());
-            assert!(own == block.bytes() && !own.is_empty());
+            let (own, after) = rest.split_at(block.len());
+            assert!(own == block.pieces().collect::<Vec<_>>().concat() && !own.is_empty());
             assert!(own.ends_with(b"\n") || after.is_empty());
             assert_eq!(
                 table::lines(own).len(),
@@ -210,9 +210,12 @@ impl History {
         for number in (0..LINES + 256).step_by(17) {
             let key = format!("user{number}@test").into_bytes();
             match expected.get(&key) {
-                Some(entry) => assert_eq!(table.locate([key.as_slice()]), Some((0, entry.line as usize))),
+                Some(entry) => assert_eq!(
+                    table.locate([key.as_slice().into()]),
+                    Some((0, entry.line as usize))
+                ),
                 None => assert!(matches!(
-                    table.find([key.as_slice()]),
+                    table.find([key.as_slice().into()]),
                     Hit::Absent | Hit::Unsure(_)
                 )),
             }

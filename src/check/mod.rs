@@ -18,7 +18,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::address::{NULL_SENDER, SenderKeys};
+use crate::address::{Key, NULL_SENDER, SenderKeys};
 use crate::answer::{Answer, Map};
 use crate::config::Sources;
 use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
@@ -103,7 +103,7 @@ impl Routed {
             if let Content::Value(list) = record.content {
                 add(list);
                 keys.read(record.key, &snapshot.delimiters);
-                for key in keys.in_order().skip(1) {
+                for key in keys.in_order().skip(1).map(Key::bytes) {
                     if !reached.contains(key) {
                         reached.insert(key.to_vec());
                     }
@@ -287,7 +287,7 @@ fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) 
     let is_domain = !is_next_hop
         && likely.is_none()
         && matches!(
-            snapshot.relay_map.find([domain.as_slice()]),
+            snapshot.relay_map.find([domain.as_slice().into()]),
             Hit::Value(_) | Hit::Nothing
         );
     is_domain.then(|| {
@@ -303,8 +303,8 @@ fn shadowed(keys: &SenderKeys, snapshot: &Snapshot, record: &Record<'_>) -> Opti
         return None;
     }
     let server = nexthop::server(keys.whole()).filter(|server| *server != keys.whole())?;
-    let (_, line) = snapshot.credentials.locate([server])?;
-    matches!(snapshot.credentials.find([server]), Hit::Value(_)).then(|| {
+    let (_, line) = snapshot.credentials.locate([server.into()])?;
+    matches!(snapshot.credentials.find([server.into()]), Hit::Value(_)).then(|| {
         warning("shadowed")
             .says(format!(
                 "line {line} has credentials for the name of this server, and they win"
@@ -317,7 +317,7 @@ fn shadowed(keys: &SenderKeys, snapshot: &Snapshot, record: &Record<'_>) -> Opti
 fn line_ends(table: &Table, path: &Path, findings: &mut Findings) {
     let mut number = 0;
     for block in table.blocks() {
-        for line in block.bytes().split_inclusive(|c| *c == b'\n') {
+        for line in block.lines().split_inclusive(|c| *c == b'\n') {
             number += 1;
             if line.ends_with(b"\r\n") {
                 let position = Position {

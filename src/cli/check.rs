@@ -193,10 +193,10 @@ impl<'a> Lines<'a> {
         };
         if *path == self.relay_map {
             let text = self.snapshot.relay_map.line(*line)?;
-            Some(excerpt::of_table(Map::Relayhost, text, *column))
+            Some(excerpt::of_table(Map::Relayhost, text.expose(), *column))
         } else if *path == self.credentials {
             let text = self.snapshot.credentials.line(*line)?;
-            Some(excerpt::of_table(Map::Sasl, text, *column))
+            Some(excerpt::of_table(Map::Sasl, text.expose(), *column))
         } else if path == self.settings_file {
             let file = whole_file::read(path).ok()?;
             let mut lines = file.text.expose().split(|c| *c == b'\n');

@@ -156,7 +156,7 @@ fn of_null_sender(existing: &Existing) -> Option<&Entry> {
     let mut folded = Vec::new();
     fold_into(asked, &mut folded);
     keys.push(folded);
-    keys.extend(senders.in_order().map(<[u8]>::to_vec));
+    keys.extend(senders.in_order().map(|key| key.bytes().to_vec()));
     keys.iter().find_map(|key| {
         let is_it = |entry: &&Entry| entry.key.eq_ignore_ascii_case(key);
         existing.relays.iter().find(is_it)
@@ -218,8 +218,8 @@ fn of_own_domains(existing: &Existing, key: &[u8], with_domain: &HashSet<Vec<u8>
         keys.read(&key, &existing.delimiters);
         let is_shadowed = keys
             .in_order()
-            .filter(|key| !key.starts_with(b"@"))
-            .any(|key| with_domain.contains(key));
+            .filter(|key| !key.is_domain())
+            .any(|key| with_domain.contains(key.bytes()));
         (!is_shadowed).then_some(key)
     };
     existing.local_domains.iter().map(in_domain).collect()

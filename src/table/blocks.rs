@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::text::{Block, Text};
 
 /// Where an entry's line begins: the number of its block in 15 bits, the offset within it in 17.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Location(u32);
 
 const OFFSET_BITS: u32 = 17;
@@ -99,7 +99,7 @@ impl Blocks {
             } else if kept.contains_key(&Arc::as_ptr(block)) {
                 return None;
             } else {
-                new_bytes += block.bytes().len();
+                new_bytes += block.len();
             }
         }
         if new_bytes > text.len() / 2 {
@@ -137,9 +137,11 @@ impl Blocks {
         })
     }
 
-    /// The block of a location from there on.
-    pub(super) fn from(&self, location: Location) -> Option<&[u8]> {
-        self.block(location.block())?.bytes().get(location.offset()?..)
+    /// The block of a location, and its lines from there on.
+    #[inline]
+    pub(super) fn from(&self, location: Location) -> Option<(&Block, &[u8])> {
+        let block = self.block(location.block())?;
+        Some((block, block.lines().get(location.offset()?..)?))
     }
 
     /// The line of a location, from 1.
@@ -150,7 +152,7 @@ impl Blocks {
         let lines_before: usize = before.map(|(_, block)| block.newlines()).sum();
         let within = self
             .block(location.block())
-            .and_then(|block| block.bytes().get(..location.offset()?));
+            .and_then(|block| block.lines().get(..location.offset()?));
         lines_before + memchr::memchr_iter(b'\n', within.unwrap_or_default()).count() + 1
     }
 }

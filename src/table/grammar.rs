@@ -12,6 +12,7 @@
 
 use std::path::Path;
 
+use crate::address::Key;
 use crate::diagnostic::{Finding, Findings, Position};
 use crate::nexthop;
 
@@ -70,7 +71,7 @@ pub fn read<'a>(
     take: impl FnMut(Record<'a>, &mut Findings),
 ) -> Reading {
     let mut reader = Reader::new(format, path);
-    reader.read(text, findings, take);
+    reader.read(text, |value| value, findings, take);
     reader.reading
 }
 
@@ -85,18 +86,24 @@ pub fn entry_at(format: Format, text: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// The value of the entry with which `text` begins, where that can be seen to have this folded key without cutting the
-/// line into its parts: what a lookup finds nearly always. `None` says nothing; [`entry_at`] knows.
+/// What follows the key of the entry with which `text` begins, where that can be seen to have this folded key without
+/// cutting the line into its parts: what a lookup finds nearly always. `None` says nothing; [`entry_at`] knows.
+#[inline]
 #[must_use]
-pub fn value_at<'t>(format: Format, text: &'t [u8], key: &[u8]) -> Option<&'t [u8]> {
-    let (written, rest) = text.split_at_checked(key.len())?;
+pub fn behind_key<'t>(text: &'t [u8], key: Key<'_>) -> Option<&'t [u8]> {
+    let (written, rest) = text.split_at_checked(key.bytes().len())?;
     // Quotes and backslashes may hide where a key ends, blanks and line ends show that it ended before, and only ASCII
-    // is folded by letters. A key that is asked for may have any of them.
-    let mut letters = written.iter().zip(key);
-    let is_key = letters.all(|(own, asked)| FOLDED.get(usize::from(*own)) == Some(asked));
-    if !is_key || !rest.first().is_some_and(|c| is_blank(*c)) {
-        return None;
-    }
+    // is folded by letters. A key that is asked for may have any of them, if it is not plain.
+    let is_key = (key.is_plain() && written == key.bytes()) || {
+        let mut letters = written.iter().zip(key.bytes());
+        letters.all(|(own, asked)| FOLDED.get(usize::from(*own)) == Some(asked))
+    };
+    (is_key && rest.first().is_some_and(|c| is_blank(*c))).then_some(rest)
+}
+
+/// The value in `rest`, which [`behind_key`] gave. `None` says nothing; [`entry_at`] knows.
+#[must_use]
+pub fn value_behind(format: Format, rest: &[u8]) -> Option<&[u8]> {
     let (value, is_whole) = match format {
         // A `#` need not begin a comment, and seldom is there one.
         Format::RelayMap => match memchr::memchr2(b'\n', b'#', rest) {
@@ -216,10 +223,12 @@ impl<'a, 'p> Reader<'a, 'p> {
         }
     }
 
-    /// Reads the lines that come next, hands each entry to `take`, and says what is wrong in `findings`.
+    /// Reads the lines that come next, hands each entry to `take`, and says what is wrong in `findings`. What is written
+    /// for a value in these lines stands for what `value` makes of it.
     pub fn read(
         &mut self,
         lines: &'a [u8],
+        value: impl Fn(&'a [u8]) -> &'a [u8],
         findings: &mut Findings,
         mut take: impl FnMut(Record<'a>, &mut Findings),
     ) {
@@ -242,7 +251,7 @@ impl<'a, 'p> Reader<'a, 'p> {
                 break;
             };
             self.number = self.number.saturating_add(1);
-            if let Some(record) = self.line(self.number, offset, line, findings) {
+            if let Some(record) = self.line(self.number, offset, line, &value, findings) {
                 take(record, findings);
             }
             offset += end;
@@ -262,6 +271,7 @@ impl<'a, 'p> Reader<'a, 'p> {
         number: u32,
         offset: usize,
         raw: &'a [u8],
+        value: impl Fn(&'a [u8]) -> &'a [u8],
         findings: &mut Findings,
     ) -> Option<Record<'a>> {
         let line = raw.strip_suffix(b"\n").unwrap_or(raw);
@@ -301,8 +311,8 @@ impl<'a, 'p> Reader<'a, 'p> {
             );
         }
         let content = match self.format {
-            Format::RelayMap => self.next_hop(number, entry.value_at, entry.value, findings),
-            Format::Credentials => self.credential(number, entry.value_at, entry.value, findings),
+            Format::RelayMap => self.next_hop(number, entry.value_at, value(entry.value), findings),
+            Format::Credentials => self.credential(number, entry.value_at, value(entry.value), findings),
         };
         Some(Record {
             position: at(number, entry.indent),

@@ -1,8 +1,8 @@
 //! One table: the text of a `.cf` file, judged and indexed.
 //!
-//! The table is the text itself, as it was read, and an index of it: no key and no value is copied, and so there is
-//! no other place in memory that holds a password. A lookup reads the one line that the index points at, with the
-//! same grammar that judged it.
+//! The table is the text itself, as it was read, and an index of it: no key is copied, a value that comes again stands
+//! once ([`text::Block`]), and there is no other place in memory that holds a password. A lookup reads the one line that
+//! the index points at, with the same grammar that judged it.
 //!
 //! A table says of a key: this value, nothing on purpose, a wrong entry, absent for certain, or absent as far as
 //! could be read ([`Hit`]). What each means for mail is decided in [`crate::routes`].
@@ -12,6 +12,7 @@
 //! error, no warning, no key twice. Findings have line numbers, and which of two lines wins depends on their order,
 //! so anything of that kind is worked out from the whole text.
 
+mod block;
 mod blocks;
 pub mod edit;
 pub mod grammar;
@@ -22,7 +23,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::address::{self, Delimiters, SenderKeys};
+use crate::address::{self, Delimiters, Key, SenderKeys};
 use crate::answer::{Map, Reason};
 use crate::diagnostic::{Finding, Findings, Position};
 use crate::secret::Secret;
@@ -63,23 +64,31 @@ struct Entries {
 }
 
 impl Entries {
+    /// The key of the entry there, as written, and its value.
     fn at(&self, location: Location) -> Option<(&[u8], &[u8])> {
-        grammar::entry_at(self.format, self.blocks.from(location)?)
+        let (block, lines) = self.blocks.from(location)?;
+        let (key, value) = grammar::entry_at(self.format, lines)?;
+        Some((key, block.value(value)))
     }
 
-    /// The value of the entry there, if it has this folded key.
-    fn with_key(&self, location: Location, key: &[u8]) -> Option<&[u8]> {
-        let text = self.blocks.from(location)?;
-        grammar::value_at(self.format, text, key).or_else(|| {
-            let (written, value) = grammar::entry_at(self.format, text)?;
-            address::is_key_of(written, key).then_some(value)
-        })
+    /// The value of the entry there, if it has this key.
+    #[inline]
+    fn with_key(&self, location: Location, key: Key<'_>) -> Option<&[u8]> {
+        let (block, lines) = self.blocks.from(location)?;
+        if let Some(rest) = grammar::behind_key(lines, key) {
+            let value = block.value_behind_key(rest);
+            if let Some(value) = value.or_else(|| grammar::value_behind(self.format, rest)) {
+                return Some(value);
+            }
+        }
+        let (written, value) = self.at(location)?;
+        address::is_key_of(written, key.bytes()).then_some(value)
     }
 }
 
 impl Keys for Entries {
     fn is(&self, location: Location, key: &[u8]) -> bool {
-        self.with_key(location, key).is_some()
+        self.with_key(location, key.into()).is_some()
     }
 
     fn with<T>(&self, location: Location, with: impl FnOnce(&[u8]) -> T) -> T {
@@ -238,9 +247,14 @@ impl Table {
         let mut reader = Reader::new(entries.format, path);
         let mut builder = Builder::new(&entries, path, Index::with_capacity(lines + 1));
         for (number, block) in entries.blocks.in_order() {
-            reader.read(block.bytes(), &mut findings, |record, findings| {
-                builder.take(number, &record, findings);
-            });
+            reader.read(
+                block.lines(),
+                |value| block.value(value),
+                &mut findings,
+                |record, findings| {
+                    builder.take(number, &record, findings);
+                },
+            );
         }
         builder.flush(&mut findings);
         let mut incomplete = reader
@@ -282,20 +296,31 @@ impl Table {
         let mut findings = Findings::default();
         let mut all_removed = true;
         for (number, block) in &edit.removed {
-            Reader::new(format, path).read(block.bytes(), &mut findings, |record, _| {
-                let hash = builder.hash(record.key);
-                let location = Location::new(*number, record.offset);
-                all_removed &= location.is_some_and(|location| builder.index.remove(hash, location));
-            });
+            Reader::new(format, path).read(
+                block.lines(),
+                |value| block.value(value),
+                &mut findings,
+                |record, _| {
+                    let hash = builder.hash(record.key);
+                    let location = Location::new(*number, record.offset);
+                    all_removed &=
+                        location.is_some_and(|location| builder.index.remove(hash, location, &self.entries));
+                },
+            );
         }
         for number in edit.added {
             let block = entries.blocks.block(number)?;
-            Reader::new(format, path).read(block.bytes(), &mut findings, |record, findings| {
-                builder.take(number, &record, findings);
-            });
+            Reader::new(format, path).read(
+                block.lines(),
+                |value| block.value(value),
+                &mut findings,
+                |record, findings| {
+                    builder.take(number, &record, findings);
+                },
+            );
         }
         builder.flush(&mut findings);
-        let begins = text.blocks().first().map(|block| block.bytes());
+        let begins = text.blocks().first().map(|block| block.lines());
         let is_sound = all_removed
             && !builder.is_too_large
             && findings.is_empty()
@@ -352,56 +377,65 @@ impl Table {
         let mut reader = Reader::new(self.entries.format, Path::new(""));
         for (_, block) in self.entries.blocks.in_order() {
             // What is wrong was found when the table was built.
-            reader.read(block.bytes(), &mut Findings::default(), |record, _| take(record));
+            reader.read(
+                block.lines(),
+                |value| block.value(value),
+                &mut Findings::default(),
+                |record, _| take(record),
+            );
         }
     }
 
     /// The text of a line, counted from 1, without its end and without the byte order mark of the file.
     #[must_use]
-    pub fn line(&self, number: u32) -> Option<&[u8]> {
+    pub fn line(&self, number: u32) -> Option<Secret> {
         let mut before = usize::try_from(number).ok()?.checked_sub(1)?;
         let block = self.blocks().find(|block| {
-            let is_here = before < block.newlines() || !block.bytes().ends_with(b"\n");
+            let is_here = before < block.newlines() || !block.lines().ends_with(b"\n");
             if !is_here {
                 before -= block.newlines();
             }
             is_here
         })?;
-        let line = block.bytes().split(|c| *c == b'\n').nth(before)?;
+        let line = block.lines().split(|c| *c == b'\n').nth(before)?;
         let line = if number == 1 {
             grammar::without_byte_order_mark(line)
         } else {
             line
         };
-        Some(line.strip_suffix(b"\r").unwrap_or(line))
+        let mut whole = Secret::default();
+        block.pieces_of(line).for_each(|piece| whole.append(piece));
+        let without_cr = whole.expose().strip_suffix(b"\r").map(<[u8]>::len);
+        without_cr.into_iter().for_each(|len| whole.truncate(len));
+        Some(whole)
     }
 
     /// Which of these keys is the first that has an entry, counted from 0, and the line of that entry.
-    pub fn locate<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Option<(usize, usize)> {
+    pub fn locate<'k>(&self, keys: impl IntoIterator<Item = Key<'k>>) -> Option<(usize, usize)> {
         let mut keys = keys.into_iter().enumerate();
         keys.find_map(|(number, key)| {
-            let (location, _) = self
-                .index
-                .find(key, |location| self.entries.with_key(location, key))?;
+            let (location, _) = self.entry(key)?;
             Some((number, self.entries.blocks.line(location)))
         })
     }
 
     /// What the table says of the first of these keys that it has.
-    pub fn find<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Hit<'_> {
-        let mut keys = keys.into_iter();
-        let found = keys.find_map(|key| {
-            self.index
-                .find(key, |location| self.entries.with_key(location, key))
-        });
-        match found {
+    pub fn find<'k>(&self, keys: impl IntoIterator<Item = Key<'k>>) -> Hit<'_> {
+        match keys.into_iter().find_map(|key| self.entry(key)) {
             None => self.incomplete.map_or(Hit::Absent, Hit::Unsure),
-            Some((location, _)) if self.faults.contains(&location) => {
+            Some((location, _)) if !self.faults.is_empty() && self.faults.contains(&location) => {
                 Hit::Unsure(Reason::EntryWithError(self.map))
             }
             Some((_, value)) if grammar::is_nothing(self.entries.format, value) => Hit::Nothing,
             Some((_, value)) => Hit::Value(value),
         }
+    }
+
+    #[inline]
+    fn entry(&self, key: Key<'_>) -> Option<(Location, &[u8])> {
+        let hash = self.index.hash(key.bytes());
+        self.index
+            .find(hash, |location| self.entries.with_key(location, key))
     }
 }
 

@@ -5,7 +5,8 @@
 //! for the blocks that differ. Where a block ends depends on the lines in it and on nothing else, so that after an
 //! inserted line the blocks fall into step again (content-defined chunking, as rsync and backup programs do it).
 //!
-//! Blocks are compared byte by byte; the digests only lead to candidates.
+//! Blocks are compared byte by byte; the digests only lead to candidates. How a block holds its lines is its own business
+//! ([`super::block`]).
 //!
 //! Limits: a text of up to [`crate::whole_file::MAX_FILE`] bytes has at most 2^15 blocks, and no line begins beyond the first
 //! [`LARGEST`] bytes of its block. A line of any length is in one block.
@@ -15,6 +16,10 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
+pub use super::block::Block;
+use super::block::Comparison;
 use crate::secret::Secret;
 
 /// The fewest bytes of a block, but for the last one.
@@ -28,27 +33,6 @@ const LINES: u64 = 256;
 
 /// How much is read at once.
 const BUFFER: usize = 4 * LARGEST;
-
-/// Some lines in a row.
-pub struct Block {
-    bytes: Secret,
-    digest: u64,
-    newlines: usize,
-}
-
-impl Block {
-    /// The lines, each with its end.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        self.bytes.expose()
-    }
-
-    /// How many lines end in it.
-    #[must_use]
-    pub fn newlines(&self) -> usize {
-        self.newlines
-    }
-}
 
 /// A text as it was read, in order.
 #[derive(Default)]
@@ -100,7 +84,7 @@ impl Text {
     pub fn digest(&self, digest: &mut impl Hasher) {
         digest.write_usize(self.blocks.len());
         for block in &self.blocks {
-            digest.write_u64(block.digest);
+            digest.write_u64(block.digest());
         }
     }
 }
@@ -135,9 +119,11 @@ impl<'p> Previous<'p> {
         let blocks = self.blocks;
         let by_digest = self
             .by_digest
-            .get_or_insert_with(|| blocks.iter().map(|block| block.digest).zip(0..).collect());
+            .get_or_insert_with(|| blocks.iter().map(|block| block.digest()).zip(0..).collect());
         let at = *by_digest.get(&digest)?;
-        let block = blocks.get(at).filter(|block| block.bytes() == bytes)?;
+        let is_same =
+            |block: &&Arc<Block>| block.len() == bytes.len() && block.compare(bytes) == Comparison::Begins;
+        let block = blocks.get(at).filter(is_same)?;
         self.next = at + 1;
         Some(block)
     }
@@ -154,6 +140,7 @@ struct Cutter<'p, H> {
     end: usize,
     /// How much of that was searched for the end of a block: whole lines.
     searched: usize,
+    scratch: Zeroizing<Vec<u8>>,
 }
 
 impl<'p, H: BuildHasher> Cutter<'p, H> {
@@ -170,6 +157,7 @@ impl<'p, H: BuildHasher> Cutter<'p, H> {
             start: 0,
             end: 0,
             searched: 0,
+            scratch: Zeroizing::default(),
         }
     }
 
@@ -202,7 +190,7 @@ impl<'p, H: BuildHasher> Cutter<'p, H> {
     }
 
     fn push(&mut self, block: Arc<Block>) {
-        let len = block.bytes.len();
+        let len = block.len();
         self.start += len;
         self.searched = 0;
         self.text.len += len;
@@ -213,12 +201,13 @@ impl<'p, H: BuildHasher> Cutter<'p, H> {
     fn next_block(&mut self, at_end: bool) -> Option<Arc<Block>> {
         let pending = self.buffer.expose().get(self.start..self.end)?;
         if let Some(next) = self.previous.next() {
-            if pending.starts_with(next.bytes()) {
-                self.previous.next += 1;
-                return Some(Arc::clone(next));
-            }
-            if !at_end && next.bytes().starts_with(pending) {
-                return None;
+            match next.compare(pending) {
+                Comparison::Begins => {
+                    self.previous.next += 1;
+                    return Some(Arc::clone(next));
+                }
+                Comparison::Ends if !at_end => return None,
+                Comparison::Ends | Comparison::Differs => {}
             }
         }
         let bytes = match boundary(pending, self.searched, self.hasher) {
@@ -231,13 +220,7 @@ impl<'p, H: BuildHasher> Cutter<'p, H> {
         };
         let digest = self.hasher.hash_one(bytes);
         let known = self.previous.find(digest, bytes).cloned();
-        Some(known.unwrap_or_else(|| {
-            Arc::new(Block {
-                newlines: memchr::memchr_iter(b'\n', bytes).count(),
-                bytes: bytes.to_vec().into(),
-                digest,
-            })
-        }))
+        Some(known.unwrap_or_else(|| Arc::new(Block::new(bytes, digest, &mut self.scratch))))
     }
 }
 
@@ -288,7 +271,7 @@ mod tests {
     fn whole(text: &Text) -> Vec<u8> {
         text.blocks()
             .iter()
-            .flat_map(|block| block.bytes().to_vec())
+            .flat_map(|block| block.pieces().collect::<Vec<_>>().concat())
             .collect()
     }
 
@@ -316,9 +299,9 @@ mod tests {
         let (_, all_but_last) = text.blocks().split_last().unwrap();
         assert!(all_but_last.len() > 5);
         for block in all_but_last {
-            let len = block.bytes().len();
+            let len = block.len();
             assert!((SMALLEST..LARGEST + 60).contains(&len), "{len}");
-            assert!(block.bytes().ends_with(b"\n"));
+            assert!(block.lines().ends_with(b"\n"));
         }
     }
 

@@ -2,8 +2,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{Content, Format, entry_at, read, value_at};
-use crate::address::is_key_of;
+use super::{Content, Format, behind_key, entry_at, read, value_behind};
+use crate::address::{Delimiters, SenderKeys, is_key_of};
 use crate::diagnostic::Findings;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -147,10 +147,23 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
+/// As a lookup sees it, by a key that is known to be plain and by one that is not.
+fn value_at<'t>(format: Format, text: &'t [u8], asked: &[u8]) -> Option<&'t [u8]> {
+    let mut keys = SenderKeys::default();
+    keys.read(asked, &Delimiters::default());
+    let value_of = |key| behind_key(text, key).and_then(|rest| value_behind(format, rest));
+    let value = value_of(asked.into());
+    if keys.whole() == asked {
+        assert_eq!(value_of(keys.whole_key()), value);
+    }
+    value
+}
+
 #[test]
 fn a_key_that_is_asked_for_with_a_blank_is_not_the_beginning_of_a_line() {
     let at_once = |text: &str, asked: &str| {
-        value_at(Format::Credentials, text.as_bytes(), asked.as_bytes()).map(<[u8]>::to_vec)
+        let format = Format::Credentials;
+        value_at(format, text.as_bytes(), asked.as_bytes()).map(<[u8]>::to_vec)
     };
     assert_eq!(at_once("john doe@x u:p\n", "john doe@x"), None);
     assert_eq!(at_once("john\tdoe@x u:p\n", "john\tdoe@x"), None);
