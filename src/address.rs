@@ -291,7 +291,7 @@ impl SenderKeys {
         let mut is_special = false;
         for piece in self.text.as_chunks_mut::<AT_ONCE>().0 {
             for c in piece {
-                is_special |= !matches!(*c, b'!'..=b'~') | (*c == b'"') | (*c == b'\\');
+                is_special |= matches!(*c, 0..=b' ' | b'"' | b'\\' | 0x7f..);
                 *c = c.to_ascii_lowercase();
             }
         }

@@ -291,9 +291,8 @@ mod tests {
 
     #[test]
     fn a_value_that_comes_again_stands_once() {
-        let text: String = (0..100)
-            .map(|n| format!("user{n}@a.test [relay{}.test]:587\n", n % 4))
-            .collect();
+        let line = |n: usize| format!("user{n}@a.test [relay{}.test]:587\n", n % 4);
+        let text = (0..100).map(line).collect::<Vec<_>>().concat();
         let block = block(text.as_bytes());
         assert_eq!(block.pieces().collect::<Vec<_>>().concat(), text.as_bytes());
         let times = |word: &[u8]| memchr::memmem::find_iter(block.lines(), word).count();
@@ -307,7 +306,7 @@ mod tests {
     #[test]
     fn more_values_than_there_are_numbers_stand_in_their_lines() {
         let line = |n: usize| format!("u{n}@a.test relay{:04}.test\n", n % (VALUES + 50));
-        let text: String = (0..1000).map(line).collect();
+        let text = (0..1000).map(line).collect::<Vec<_>>().concat();
         let block = block(text.as_bytes());
         assert_eq!(block.pieces().collect::<Vec<_>>().concat(), text.as_bytes());
         assert!(block.lines().len() < text.len());

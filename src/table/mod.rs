@@ -405,8 +405,9 @@ impl Table {
         };
         let mut whole = Secret::default();
         block.pieces_of(line).for_each(|piece| whole.append(piece));
-        let without_cr = whole.expose().strip_suffix(b"\r").map(<[u8]>::len);
-        without_cr.into_iter().for_each(|len| whole.truncate(len));
+        if let Some(len) = whole.expose().strip_suffix(b"\r").map(<[u8]>::len) {
+            whole.truncate(len);
+        }
         Some(whole)
     }
 
