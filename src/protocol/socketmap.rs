@@ -25,32 +25,33 @@ impl Codec for Socketmap {
         };
         let taken = payload.end + 1;
         let request = input.get(payload).unwrap_or_default();
-        let blank = request.iter().position(|c| *c == b' ');
-        let asked = match blank.and_then(|blank| request.split_at_checked(blank)) {
-            None => Asked::Refused(Refusal::NotARequest),
-            Some((name, key)) => match Map::named(name) {
-                None => Asked::Refused(Refusal::NoSuchMap),
-                Some(map) => Asked::Lookup {
-                    map,
-                    key: key.get(1..).unwrap_or_default(),
-                },
-            },
-        };
+        let lookup = Map::ALL.into_iter().find_map(|map| {
+            let key = request.strip_prefix(map.name().as_bytes())?.strip_prefix(b" ")?;
+            Some(Asked::Lookup { map, key })
+        });
+        let asked = lookup.unwrap_or_else(|| {
+            let is_lookup = request.contains(&b' ');
+            Asked::Refused(if is_lookup {
+                Refusal::NoSuchMap
+            } else {
+                Refusal::NotARequest
+            })
+        });
         Ok(Some((asked, taken)))
     }
 
     fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut) {
-        let mut say = |word: &str, text: &[u8]| netstring::encode(&[word.as_bytes(), b" ", text], output);
+        let mut say = |word: &str, text: &[u8]| netstring::encode(&[word.as_bytes(), text], output);
         match reply {
             Reply::Answer(Answer::Found(value)) if value.expose().len() + "OK ".len() > MAX_REPLY => {
-                say("TEMP", b"the value is too long for socketmap; shorten it");
+                say("TEMP ", b"the value is too long for socketmap; shorten it");
             }
-            Reply::Answer(Answer::Found(value)) => say("OK", value.expose()),
-            Reply::Answer(Answer::NotFound) => say("NOTFOUND", b""),
-            Reply::Answer(Answer::CannotTell(reason)) => say("TEMP", reason.text().as_bytes()),
-            Reply::Refused(refusal) => say("PERM", refusal.to_string().as_bytes()),
-            Reply::NotAllowed(reason) => say("PERM", reason.as_bytes()),
-            Reply::Broken(violation) => say("PERM", violation.to_string().as_bytes()),
+            Reply::Answer(Answer::Found(value)) => say("OK ", value.expose()),
+            Reply::Answer(Answer::NotFound) => say("NOTFOUND ", b""),
+            Reply::Answer(Answer::CannotTell(reason)) => say("TEMP ", reason.text().as_bytes()),
+            Reply::Refused(refusal) => say("PERM ", refusal.to_string().as_bytes()),
+            Reply::NotAllowed(reason) => say("PERM ", reason.as_bytes()),
+            Reply::Broken(violation) => say("PERM ", violation.to_string().as_bytes()),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! A block: some lines of a table's text in a row, in which a short value that comes again stands once.
 //!
-//! Half of a relay map is next hops, and there are few of them. Where a line is nothing but a key, a blank and a value
-//! that stands in the block already, its value is a reference of two bytes to the place where it stands first. Every
-//! other line is kept as it is written, comments and all, so that the text can be had back byte for byte
-//! ([`Block::pieces`]), and a key stands in a line where it stood.
+//! Half of a relay map is next hops, and there are few of them. Where a line is nothing but a key, blanks and a value, and
+//! what follows its first blank stands in the block already, there is a reference of two bytes in place of that, to where it
+//! stands first. Every other line is kept as it is written, comments and all, so that the text can be had back byte for
+//! byte ([`Block::pieces`]), and a key stands in a line where it stood.
 //!
 //! Limits: there are at most [`VALUES`] values to refer to; the others stand in each of their lines. A block that has the
 //! byte that begins a reference in it is kept as it is written.
@@ -28,11 +28,19 @@ const LONGEST_LINE: usize = 1024;
 /// Some lines in a row.
 pub struct Block {
     lines: Secret,
-    /// Where in the lines the values stand that are referred to, and how long they are.
-    values: Box<[(u32, u32)]>,
+    /// What is referred to.
+    values: Box<[Place]>,
     len: usize,
     digest: u64,
     newlines: usize,
+}
+
+/// Where in the lines something stands that is referred to.
+struct Place {
+    begins: u32,
+    len: u16,
+    /// How many blanks it begins with, before the value.
+    blanks: u16,
 }
 
 /// How a text goes on, compared with a block.
@@ -71,12 +79,20 @@ impl Block {
         self.lines.expose()
     }
 
-    /// The value that is written like this in a line: itself, or what it refers to.
-    #[inline]
+    /// What a line says where this is written for its value: itself, or what it refers to, with the blanks before it.
+    #[must_use]
+    pub fn behind_first_blank<'b>(&'b self, written: &'b [u8]) -> &'b [u8] {
+        match written {
+            [REFERENCE, number] => self.referred_to(*number).unwrap_or(written),
+            _ => written,
+        }
+    }
+
+    /// The value for which this is written: itself, or what it refers to.
     #[must_use]
     pub fn value<'b>(&'b self, written: &'b [u8]) -> &'b [u8] {
         match written {
-            [REFERENCE, number] => self.referred_to(*number).unwrap_or(written),
+            [REFERENCE, number] => self.value_of(*number).unwrap_or(written),
             _ => written,
         }
     }
@@ -85,16 +101,27 @@ impl Block {
     #[inline]
     pub(super) fn value_behind_key(&self, rest: &[u8]) -> Option<&[u8]> {
         match rest {
-            [b' ', REFERENCE, number, ..] => self.referred_to(*number),
+            [_, REFERENCE, number, ..] => self.value_of(*number),
             _ => None,
         }
     }
 
     #[inline]
+    fn value_of(&self, number: u8) -> Option<&[u8]> {
+        let place = self.place(number)?;
+        self.referred_to(number)?.get(usize::from(place.blanks)..)
+    }
+
+    #[inline]
     fn referred_to(&self, number: u8) -> Option<&[u8]> {
-        let place = self.values.get(usize::from(number.checked_sub(FIRST)?))?;
-        let begins = usize::try_from(place.0).ok()?;
-        self.lines().get(begins..)?.get(..usize::try_from(place.1).ok()?)
+        let place = self.place(number)?;
+        let begins = usize::try_from(place.begins).ok()?;
+        self.lines().get(begins..)?.get(..usize::from(place.len))
+    }
+
+    #[inline]
+    fn place(&self, number: u8) -> Option<&Place> {
+        self.values.get(usize::from(number.checked_sub(FIRST)?))
     }
 
     /// The text, in pieces.
@@ -176,7 +203,7 @@ impl Block {
 
 /// Writes the lines of `text` with references to `short`, and returns where the values stand. If there are none, what was
 /// written is not the text.
-fn shorten(text: &[u8], short: &mut Vec<u8>) -> Vec<(u32, u32)> {
+fn shorten(text: &[u8], short: &mut Vec<u8>) -> Vec<Place> {
     let mut values = Vec::new();
     if memchr::memchr(REFERENCE, text).is_some() {
         return values;
@@ -208,18 +235,16 @@ fn shorten(text: &[u8], short: &mut Vec<u8>) -> Vec<(u32, u32)> {
     values
 }
 
-/// How long the key of a line is, if the line is nothing but a plain key, one blank and a value that reads the same in
-/// either file.
+/// How long the key of a line is, if the line is nothing but a plain key, blanks and a value that reads the same in either
+/// file.
 fn length_of_key(line: &[u8]) -> Option<usize> {
     if line.len() > LONGEST_LINE || memchr::memchr3(b'"', b'\\', b'#', line).is_some() || !line.is_ascii() {
         return None;
     }
     let key = memchr::memchr2(b' ', b'\t', line).filter(|key| *key > 0)?;
-    let value = line.get(key..)?.strip_prefix(b" ")?;
-    let is_blank_or_cr = |c: &u8| matches!(c, b' ' | b'\t' | b'\r');
-    let is_cut_close =
-        !value.first().is_some_and(is_blank_or_cr) && !value.last().is_some_and(is_blank_or_cr);
-    (value.len() >= SHORTEST_VALUE && is_cut_close).then_some(key)
+    let value = line.get(key + 1..)?;
+    let is_cut_close = value.len() >= SHORTEST_VALUE && !matches!(value.last(), Some(b' ' | b'\t' | b'\r'));
+    is_cut_close.then_some(key)
 }
 
 /// How many values are remembered that came but once.
@@ -247,14 +272,19 @@ impl Default for Seen<'_> {
 
 impl<'t> Seen<'t> {
     /// The number of a value that was seen already, which it may get now; `values` are those that have one.
-    fn number(&mut self, value: &'t [u8], place: usize, values: &mut Vec<(u32, u32)>) -> Option<u8> {
+    fn number(&mut self, value: &'t [u8], place: usize, values: &mut Vec<Place>) -> Option<u8> {
         // Values that fall into one place drive each other out, and then the text is longer than it need be.
         let seen = self.places.get_mut(Self::place_of(value))?;
         match seen {
             Some(seen) if seen.value == value => {
                 if seen.number.is_none() && values.len() < VALUES {
                     seen.number = Some(FIRST + u8::try_from(values.len()).ok()?);
-                    values.push((seen.place.try_into().ok()?, value.len().try_into().ok()?));
+                    let is_blank = |c: &&u8| matches!(c, b' ' | b'\t');
+                    values.push(Place {
+                        begins: seen.place.try_into().ok()?,
+                        len: value.len().try_into().ok()?,
+                        blanks: value.iter().take_while(is_blank).count().try_into().ok()?,
+                    });
                 }
                 seen.number
             }
@@ -291,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_value_that_comes_again_stands_once() {
-        let line = |n: usize| format!("user{n}@a.test [relay{}.test]:587\n", n % 4);
+        let line = |n: usize| format!("user{n}@a.test   [relay{}.test]:587\n", n % 4);
         let text = (0..100).map(line).collect::<Vec<_>>().concat();
         let block = block(text.as_bytes());
         assert_eq!(block.pieces().collect::<Vec<_>>().concat(), text.as_bytes());

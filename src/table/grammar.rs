@@ -224,7 +224,7 @@ impl<'a, 'p> Reader<'a, 'p> {
     }
 
     /// Reads the lines that come next, hands each entry to `take`, and says what is wrong in `findings`. What is written
-    /// for a value in these lines stands for what `value` makes of it.
+    /// for a value in these lines stands for what `value` makes of it, which may have blanks before it.
     pub fn read(
         &mut self,
         lines: &'a [u8],
@@ -310,9 +310,12 @@ impl<'a, 'p> Reader<'a, 'p> {
                     .help("save the file as UTF-8: with smtputf8_enable=yes Postfix refuses such a value"),
             );
         }
+        let behind_blank = value(entry.value);
+        let value = behind_blank.trim_start_blanks();
+        let value_at = entry.value_at + (behind_blank.len() - value.len());
         let content = match self.format {
-            Format::RelayMap => self.next_hop(number, entry.value_at, value(entry.value), findings),
-            Format::Credentials => self.credential(number, entry.value_at, value(entry.value), findings),
+            Format::RelayMap => self.next_hop(number, value_at, value, findings),
+            Format::Credentials => self.credential(number, value_at, value, findings),
         };
         Some(Record {
             position: at(number, entry.indent),

@@ -249,7 +249,7 @@ impl Table {
         for (number, block) in entries.blocks.in_order() {
             reader.read(
                 block.lines(),
-                |value| block.value(value),
+                |value| block.behind_first_blank(value),
                 &mut findings,
                 |record, findings| {
                     builder.take(number, &record, findings);
@@ -298,7 +298,7 @@ impl Table {
         for (number, block) in &edit.removed {
             Reader::new(format, path).read(
                 block.lines(),
-                |value| block.value(value),
+                |value| block.behind_first_blank(value),
                 &mut findings,
                 |record, _| {
                     let hash = builder.hash(record.key);
@@ -312,7 +312,7 @@ impl Table {
             let block = entries.blocks.block(number)?;
             Reader::new(format, path).read(
                 block.lines(),
-                |value| block.value(value),
+                |value| block.behind_first_blank(value),
                 &mut findings,
                 |record, findings| {
                     builder.take(number, &record, findings);
@@ -379,7 +379,7 @@ impl Table {
             // What is wrong was found when the table was built.
             reader.read(
                 block.lines(),
-                |value| block.value(value),
+                |value| block.behind_first_blank(value),
                 &mut Findings::default(),
                 |record, _| take(record),
             );

@@ -26,6 +26,8 @@ pub(super) struct Replies {
     bytes: BytesMut,
     /// How many bytes, from the first, may be of credentials, or may have been before something took their place.
     secret: usize,
+    /// How many bytes, from the first, are sent.
+    sent: usize,
 }
 
 impl Replies {
@@ -47,12 +49,18 @@ impl Replies {
         }
     }
 
-    /// Forgets what was sent.
-    pub(super) fn sent(&mut self) {
+    /// Forgets all of them.
+    #[inline]
+    pub(super) fn clear(&mut self) {
         self.wipe();
         if self.bytes.capacity() > KEPT {
             self.bytes = BytesMut::new();
         }
+    }
+
+    /// Forgets that there were this many bytes more: they are sent. Until the rest is, they stay where they are.
+    pub(super) fn advance(&mut self, sent: usize) {
+        self.sent = self.sent.saturating_add(sent);
     }
 
     /// Moves to a larger place by itself: the buffer by itself would leave the old one readable.
@@ -68,8 +76,10 @@ impl Replies {
         self.secret = secret;
     }
 
+    #[inline]
     fn wipe(&mut self) {
         self.bytes.clear();
+        self.sent = 0;
         if self.secret > 0 {
             if let Some(secret) = self.bytes.spare_capacity_mut().get_mut(..self.secret) {
                 secret.zeroize();
@@ -83,7 +93,7 @@ impl Deref for Replies {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.get(self.sent..).unwrap_or_default()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::diagnostic::Findings;
 use crate::peer::{Allowed, Peer as Who};
 use crate::protocol::socketmap::Socketmap;
 use crate::protocol::tcp_table::TcpTable;
-use crate::protocol::{Codec, netstring};
+use crate::protocol::{Asked, Codec, Reply, Violation, netstring};
 use crate::routes::{Routes, Snapshot};
 use crate::server::access::Visitor;
 use crate::server::limits::{REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
@@ -343,4 +343,31 @@ fn replies_count_if_they_are_taken_before_their_deadline_and_not_after_it() {
     ));
     assert!(matches!(end_of(WRITE_DEADLINE), End::TooSlow));
     assert!(matches!(end_of(WRITE_DEADLINE + MOMENT), End::TooSlow));
+}
+
+/// Panics at a request that is not the protocol's.
+struct Fragile(Socketmap);
+
+impl Codec for Fragile {
+    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
+        assert!(!input.starts_with(b"x"), "as a defect might");
+        self.0.decode(input)
+    }
+
+    fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut) {
+        self.0.encode(reply, output);
+    }
+}
+
+#[test]
+fn the_replies_of_a_session_that_panicked_go_to_nobody_else() {
+    let fragile = |bytes: &[u8]| {
+        let pieces = [bytes.to_vec()];
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            exchange(Fragile(Socketmap), pieces)
+        }))
+    };
+    assert!(fragile(&[REQUEST, b"x"].concat()).is_err());
+    let (writes, _) = fragile(b"20:relayhost a@none.tes,").unwrap();
+    assert_eq!(writes, [b"9:NOTFOUND ,"]);
 }
