@@ -13,6 +13,8 @@
 //! Limits: no domain is converted between its U-label and A-label forms, no parent domain is tried, and a key that
 //! is not UTF-8 is folded in its ASCII letters only. Postfix does none of this either.
 
+mod letters;
+
 use std::fmt;
 use std::ops::Range;
 
@@ -21,9 +23,6 @@ use caseless::Caseless;
 /// The key under which the null sender (RFC 5321 section 4.5.5) stands in a table; Postfix's default for
 /// `empty_address_relayhost_maps_lookup_key`.
 pub const NULL_SENDER: &[u8] = b"<>";
-
-/// How many bytes of an address are looked at together.
-const AT_ONCE: usize = 16;
 
 /// Appends `text` folded as Postfix folds keys: Unicode full case folding where it is UTF-8 (`casefold(3)` with
 /// ICU: "ß" becomes "ss", both forms of the lower-case sigma become one), ASCII letters only where it is not.
@@ -285,25 +284,22 @@ impl SenderKeys {
     /// Likewise, for what nearly every address is: of visible ASCII, without quotes and backslashes. Says whether it is
     /// that.
     fn read_plain(&mut self, address: &[u8], delimiters: &Delimiters) -> bool {
-        // In one go, because folded, too, each part is as long as it was; and in pieces that a processor takes at once.
+        // In one go, because folded, too, each part is as long as it was.
         self.text.extend_from_slice(address);
-        self.text.resize(address.len().next_multiple_of(AT_ONCE), b'.');
-        let mut is_special = false;
-        for piece in self.text.as_chunks_mut::<AT_ONCE>().0 {
-            for c in piece {
-                is_special |= matches!(*c, 0..=b' ' | b'"' | b'\\' | 0x7f..);
-                *c = c.to_ascii_lowercase();
-            }
-        }
-        if is_special {
-            self.text.clear();
-            return false;
+        self.text
+            .resize(address.len().next_multiple_of(letters::AT_ONCE), b'.');
+        let mut last_at = None;
+        for (number, letters) in self.text.as_chunks_mut().0.iter_mut().enumerate() {
+            let Some(at) = letters::fold(letters) else {
+                self.text.clear();
+                return false;
+            };
+            last_at = at.map(|at| number * letters::AT_ONCE + at).or(last_at);
         }
         self.text.truncate(address.len());
         self.is_plain = true;
         self.whole = 0..address.len();
-        let at = self.text.iter().rposition(|c| *c == b'@');
-        let Some(at) = at.filter(|at| at + 1 < address.len()) else {
+        let Some(at) = last_at.filter(|at| at + 1 < address.len()) else {
             return true;
         };
         self.domain = Some(at..address.len());

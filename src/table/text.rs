@@ -6,7 +6,7 @@
 //! inserted line the blocks fall into step again (content-defined chunking, as rsync and backup programs do it).
 //!
 //! Blocks are compared byte by byte; the digests only lead to candidates. How a block holds its lines is its own business
-//! ([`super::block`]).
+//! ([`Block`]).
 //!
 //! Limits: a text of up to [`crate::whole_file::MAX_FILE`] bytes has at most 2^15 blocks, and no line begins beyond the first
 //! [`LARGEST`] bytes of its block. A line of any length is in one block.
