@@ -48,6 +48,7 @@
 //! |---|---|---|
 //! | 0 | [`secret`] | bytes that can be stored and sent, but not printed, and that are wiped when dropped |
 //! | 0 | [`memory`] | what is freed, given back to the system |
+//! | 0 | [`name_service`] | where names of users and hosts are looked up |
 //! | 0 | [`background`] | threads that let those that answer go first |
 //! | 0 | [`whole_file`] | a file, read whole, as a secret |
 //! | 0 | [`printable`] | text from a file, for a terminal to show and not to obey |
@@ -107,6 +108,7 @@ pub mod endpoint;
 pub mod explain;
 pub mod import;
 pub mod memory;
+pub mod name_service;
 pub mod nexthop;
 pub mod peer;
 pub mod postfix;

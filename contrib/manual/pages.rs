@@ -126,6 +126,10 @@ The number of a user is always right, also of one that only another container ha
 A user whom the user namespace of the server does not know has the number 65534, as nobody has: that number should not be
 allowed.
 A user whom the kernel does not name is not allowed.
+.PP
+Names of users, groups and hosts are looked up where nsswitch.conf(5) says, except by the static program: that looks in
+/etc/passwd, /etc/group and /etc/hosts, asks the name servers of resolv.conf(5), and knows nothing else.
+A user whom only a directory service knows is to be given to it by number.
 .SH "WHO GETS A CONNECTION"
 When as many are served as
 .B connections

@@ -28,6 +28,7 @@ use crate::admin::client::AdminError;
 use crate::bench::BenchError;
 use crate::confinement::ConfinementError;
 use crate::diagnostic::{Finding, Findings, Severity};
+use crate::name_service;
 use crate::postfix::live::Unreadable;
 use crate::server::listen::BindError;
 use crate::service_manager::handover::HandoverError;
@@ -185,6 +186,7 @@ pub fn definition() -> clap::Command {
 
 /// Parses the command line of this process and does what it says.
 pub fn run() -> Result<ExitCode, Error> {
+    name_service::configure().map_err(Error::system("names of users and hosts cannot be looked up"))?;
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
         Err(error) => match relay::usage_without_words(&error) {

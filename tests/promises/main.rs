@@ -27,6 +27,7 @@ mod limits;
 mod live_reload;
 mod manual;
 mod monitoring;
+mod packages;
 mod postconf_command;
 mod query_command;
 mod readme;

@@ -1,0 +1,422 @@
+//! Promise: what contrib/package builds can be installed, runs, is replaced and leaves nothing behind; the static program
+//! runs on any Linux on x86-64, and takes nothing of the host into itself; and the bill of materials names what is in them.
+//!
+//! `tests/run-all` has built both before the tests, so that what is built here is there. The package is installed under a real
+//! systemd, in namespaces of its own (tests/systemd).
+
+mod bill_of_materials;
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use self::bill_of_materials::{bill, components, judge, text};
+use crate::harness::client::{Reply, Socketmap};
+use crate::harness::daemon::{Daemon, Finished, Setup, finish};
+use crate::harness::eventually;
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The folder that Cargo builds in.
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// Runs a program, however long it takes; it has to end well.
+#[track_caller]
+fn done(command: &mut Command) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let stdout = String::from_utf8(stdout).unwrap();
+    assert!(
+        status.success(),
+        "{command:?}: {status}\n{stdout}{}",
+        String::from_utf8_lossy(&stderr)
+    );
+    stdout
+}
+
+/// What `contrib/package/NAME` builds, in a folder of its own.
+struct Built {
+    folder: TempDir,
+    path: PathBuf,
+}
+
+impl Built {
+    fn by(script: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(repository().join("contrib/package").join(script));
+        let said = done(
+            command
+                .arg(folder.path())
+                .env("CARGO_TARGET_DIR", target())
+                .current_dir("/"),
+        );
+        let path = PathBuf::from(said.lines().last().unwrap());
+        assert_eq!(path.parent(), Some(folder.path()));
+        Self { folder, path }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        fs::read(&self.path).unwrap()
+    }
+
+    /// A file beside it, that is named like it.
+    fn beside(&self, ending: &str) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(ending);
+        name.into()
+    }
+
+    #[track_caller]
+    fn has_its_checksum(&self) {
+        let mut check = Command::new("sha256sum");
+        let said = done(
+            check
+                .args(["--check", "--strict"])
+                .arg(self.beside(".sha256"))
+                .current_dir(self.folder.path()),
+        );
+        let name = self.path.file_name().unwrap().to_str().unwrap();
+        assert_eq!(said, format!("{name}: OK\n"));
+    }
+}
+
+/// No path of the machine that built it.
+#[track_caller]
+fn names_no_path_of_this_machine(bytes: &[u8]) {
+    let home = std::env::var("HOME").unwrap();
+    let cargo = std::env::var("CARGO_HOME").unwrap_or_else(|_| format!("{home}/.cargo"));
+    for path in [
+        env!("CARGO_MANIFEST_DIR"),
+        &cargo,
+        &format!("{home}/."),
+        target().to_str().unwrap(),
+    ] {
+        assert!(memchr::memmem::find(bytes, path.as_bytes()).is_none(), "{path}");
+    }
+}
+
+fn example() -> PathBuf {
+    repository().join("contrib/example")
+}
+
+/// Serves the example folder at a UNIX socket, and answers as its files say until they say something else.
+fn serves(program: &Path, within: &[&str]) {
+    let setup = Setup::new();
+    for name in ["postfix-relaymap.cf", "postfix-sasl-password.cf"] {
+        fs::copy(example().join(name), setup.dir().join(name)).unwrap();
+    }
+    let socket = format!("socketmap:unix:{}", setup.root().join("socket").display());
+    let mut daemon = Daemon::start(setup.within(within).binary(program).listen(socket));
+    let mut client = Socketmap::to(&daemon, 0);
+    for (map, key, reply) in [
+        (
+            "relayhost",
+            "someone@domain1.com",
+            Reply::found("[relay1.org]:587"),
+        ),
+        (
+            "relayhost",
+            "Someone+news@DOMAIN2.com",
+            Reply::found("[relay2.org]:2525"),
+        ),
+        ("relayhost", "someone@domain3.com", Reply::NotFound),
+        (
+            "sasl",
+            "someone@domain1.com",
+            Reply::found("relay_user_1:password_1"),
+        ),
+    ] {
+        assert_eq!(client.ask(map, key), reply, "{map} {key}: {}", daemon.log());
+    }
+    daemon.replace("postfix-relaymap.cf", "@domain1.com [relay3.org]\n");
+    eventually(
+        || client.ask("relayhost", "someone@domain1.com"),
+        |reply| *reply == Reply::found("[relay3.org]"),
+    );
+    assert!(daemon.terminate().success(), "{}", daemon.log());
+}
+
+#[test]
+fn the_static_program_needs_nothing_but_a_kernel() {
+    let built = Built::by("static");
+    built.has_its_checksum();
+    let headers = done(Command::new("readelf").arg("-lW").arg(&built.path));
+    assert!(headers.contains("LOAD"), "{headers}");
+    assert!(!headers.contains("INTERP"), "{headers}");
+    let libraries = done(Command::new("readelf").arg("-dW").arg(&built.path));
+    assert!(!libraries.contains("NEEDED"), "{libraries}");
+    names_no_path_of_this_machine(&built.bytes());
+
+    // In a root folder with nothing else in it.
+    let root = tempfile::tempdir().unwrap();
+    fs::copy(&built.path, root.path().join("postmapd")).unwrap();
+    for name in ["postfix-relaymap.cf", "postfix-sasl-password.cf"] {
+        fs::copy(example().join(name), root.path().join(name)).unwrap();
+    }
+    let answer = done(Command::new("chroot").arg(root.path()).args([
+        "/postmapd",
+        "query",
+        "--dir",
+        "/",
+        "relayhost",
+        "a@domain1.com",
+    ]));
+    assert_eq!(answer, "[relay1.org]:587\n");
+
+    serves(&built.path, &[]);
+}
+
+/// The first x86-64 processors: what later ones added is an illegal instruction.
+const OLDEST: [&str; 3] = ["qemu-x86_64", "-cpu", "qemu64,-pni,-cx16"];
+
+#[test]
+fn the_static_program_runs_on_the_oldest_processor() {
+    // It does refuse what is newer: popcnt came years later.
+    let folder = tempfile::tempdir().unwrap();
+    let (source, newer) = (folder.path().join("newer.c"), folder.path().join("newer"));
+    fs::write(
+        &source,
+        "int main(void) { __asm__(\"popcnt %eax, %eax\"); return 0; }\n",
+    )
+    .unwrap();
+    done(
+        Command::new("cc")
+            .args(["-static", "-o"])
+            .arg(&newer)
+            .arg(&source),
+    );
+    let [qemu, options @ ..] = OLDEST;
+    let status = Command::new(qemu)
+        .args(options)
+        .arg(&newer)
+        .current_dir(folder.path())
+        .output()
+        .unwrap()
+        .status;
+    assert_eq!(status.signal(), Some(4), "SIGILL: {status}");
+
+    let built = Built::by("static");
+    let run = |words: &[&str]| {
+        let mut command = Command::new(qemu);
+        command.args(options).arg(&built.path).args(words);
+        finish(command.arg("--dir").arg(example()), b"")
+    };
+    let asked = run(&["query", "relayhost", "a@domain1.com"]);
+    assert_eq!(asked.stdout, "[relay1.org]:587\n", "{asked:?}");
+    let checked = run(&["check"]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    serves(&built.path, &OLDEST);
+}
+
+/// Which files a program opens, or tries to, where nsswitch.conf names sources that the C library has to load, and there is
+/// no network.
+fn opened(program: &Path, words: &[&str]) -> (Finished, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let (switch, log) = (folder.path().join("nsswitch.conf"), folder.path().join("log"));
+    fs::write(
+        &switch,
+        "passwd: files systemd\ngroup: files systemd\ninitgroups: systemd\nhosts: mymachines files resolve dns\n",
+    )
+    .unwrap();
+    let inside = "mount --bind \"$1\" /etc/nsswitch.conf; log=$2; shift 2; \
+        exec strace -f -o \"$log\" -e trace=open,openat -- \"$@\"";
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--net", "sh", "-ec", inside, "sh"])
+        .arg(&switch)
+        .arg(&log)
+        .arg(program)
+        .args(words);
+    let finished = finish(&mut command, b"");
+    (finished, fs::read_to_string(log).unwrap())
+}
+
+/// A C library that was linked in, and one that a module of the host brings: that ended it (SIGSEGV) at the first name that
+/// is not in /etc/passwd.
+#[test]
+fn the_static_program_loads_nothing_of_the_host_to_look_names_up() {
+    let built = Built::by("static");
+    let dynamic = Path::new(env!("CARGO_BIN_EXE_postmapd"));
+    let example = example();
+    let serve = [
+        "serve",
+        "--dir",
+        example.to_str().unwrap(),
+        "--allow-users",
+        "postfix,no-such-user",
+        "--socket-group",
+        "no-such-group",
+        "--listen",
+        "socketmap:unix:/nonexistent/socket",
+    ];
+    let (refused, files) = opened(&built.path, &serve);
+    assert_eq!(refused.code, Some(78), "{refused:?}");
+    for name in ["no-such-user", "no-such-group"] {
+        assert!(refused.stderr.contains(&format!("`{name}`")), "{refused:?}");
+    }
+    // Those that are in the files are found there.
+    assert!(!refused.stderr.contains("`postfix`"), "{refused:?}");
+    for file in ["/etc/passwd", "/etc/group"] {
+        assert!(files.contains(&format!("\"{file}\"")), "{files}");
+    }
+    assert!(!files.contains(".so"), "{files}");
+    // A program that asks the machine does load them here.
+    let (_, files) = opened(dynamic, &serve);
+    assert!(files.contains("/libnss_systemd.so"), "{files}");
+
+    let ask = [
+        "query",
+        "--server",
+        "socketmap:inet:no-such-host.invalid:10451",
+        "relayhost",
+        "a@domain1.com",
+    ];
+    let (failed, files) = opened(&built.path, &ask);
+    assert_eq!(failed.code, Some(75), "{failed:?}");
+    for file in ["/etc/hosts", "/etc/resolv.conf"] {
+        assert!(files.contains(&format!("\"{file}\"")), "{files}");
+    }
+    assert!(!files.contains(".so"), "{files}");
+    let (_, files) = opened(dynamic, &ask);
+    assert!(files.contains("/libnss_mymachines.so"), "{files}");
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let bytes = Sha256::digest(bytes);
+    let words: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    words.concat()
+}
+
+#[test]
+fn the_package_is_clean_and_always_the_same_file() {
+    let (built, again) = (Built::by("deb"), Built::by("deb"));
+    built.has_its_checksum();
+    assert_eq!(digest(&built.bytes()), digest(&again.bytes()));
+    let judged = Command::new("lintian")
+        .args(["--fail-on", "error,warning", "--display-info"])
+        .args(["--suppress-tags", ACCEPTED.join(",").as_str()])
+        .arg(&built.path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&judged.stdout);
+    assert!(judged.status.success() && said.is_empty(), "{said}");
+
+    let files = built.folder.path().join("files");
+    done(Command::new("dpkg-deb").arg("-x").arg(&built.path).arg(&files));
+    let program = fs::read(files.join("usr/bin/postmapd")).unwrap();
+    names_no_path_of_this_machine(&program);
+    let bill = bill(&files.join("usr/share/doc/postmapd/postmapd.cdx.json"));
+    assert_eq!(judge(&[&bill]), [""]);
+    assert_eq!(
+        text(&bill["metadata"]["component"]["hashes"][0]["content"]),
+        digest(&program)
+    );
+    assert_eq!(components(&bill).1, ["rust-std"]);
+    let libraries = done(
+        Command::new("readelf")
+            .arg("-dW")
+            .arg(files.join("usr/bin/postmapd")),
+    );
+    assert!(
+        libraries.contains("NEEDED") && libraries.contains("libc.so.6"),
+        "{libraries}"
+    );
+}
+
+/// What lintian says for information alone, and is as it should be.
+const ACCEPTED: [&str; 3] = [
+    // The compiler's version, which stays as the linker wrote it.
+    "binary-has-unneeded-section",
+    // Of C.
+    "hardening-no-fortify-functions",
+    // There is no other init that tells a service of a reload.
+    "package-supports-alternative-init-but-no-init.d-script",
+];
+
+/// What tests/systemd/drive-package prints, if all is well.
+const INSTALLED: &str = "\
+# installed
+postmapd.service: active running enabled
+postmapd.socket: active running disabled
+. root postmapd 750
+postfix-relaymap.cf root postmapd 640
+postfix-sasl-password.cf root postmapd 640
+postmapd.toml root postmapd 640
+postfix: no answer
+postmapd VERSION
+1
+postmapd
+smtp_sasl_password_maps = socketmap:unix:postmapd/socketmap:sasl
+reloaded
+# edited
+[relay1.test]
+@one.test: [relay1.test] as user
+user:secret
+root: [relay1.test] user:secret
+nobody: no answer no answer
+# upgraded while somebody asks
+[relay1.test] user:secret
+99 install ok installed
+active running enabled
+another process
+the same socket
+2a3
+> postfix-relaymap.cf.dpkg-dist root root 644
+# New words.
+# removed
+inactive dead
+/etc/postmapd:
+postfix-relaymap.cf
+postfix-relaymap.cf.dpkg-dist
+postfix-sasl-password.cf
+postmapd.toml
+
+/var/spool/postfix/postmapd:
+# installed again
+user:secret
+# purged
+notes
+> etc/group
+> etc/gshadow
+> etc/passwd
+> etc/shadow
+postmapd:/nonexistent:/usr/sbin/nologin
+DONE
+";
+
+#[test]
+fn the_package_is_installed_asked_upgraded_removed_and_purged() {
+    let built = Built::by("deb");
+    let package = built.folder.path().join("postmapd.deb");
+    fs::rename(&built.path, &package).unwrap();
+    let scripts = repository().join("tests/systemd");
+    let booted = Command::new(scripts.join("boot"))
+        .arg(scripts.join("drive-package"))
+        .arg(package)
+        .output()
+        .unwrap();
+    let (said, log) = (
+        String::from_utf8_lossy(&booted.stdout),
+        String::from_utf8_lossy(&booted.stderr),
+    );
+    assert!(booted.status.success(), "{log}");
+    assert_eq!(
+        said,
+        INSTALLED.replace("VERSION", env!("CARGO_PKG_VERSION")),
+        "{log}"
+    );
+}

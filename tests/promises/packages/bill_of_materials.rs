@@ -1,0 +1,182 @@
+//! What is linked in, as contrib/package/bill-of-materials says it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{Built, digest, done, repository, target};
+use crate::harness::daemon::finish;
+
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+/// Judges bills of materials by CycloneDX's own library: for each line, which is one, what is wrong with it, or nothing.
+const JUDGE: &str = "\
+import json, sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from license_expression import get_spdx_licensing
+schema, licences = JsonStrictValidator(SchemaVersion.V1_6), get_spdx_licensing()
+for text in sys.stdin:
+    wrong = schema.validate_str(text)
+    said = {one['licenses'][0]['expression'] for one in json.loads(text)['components']}
+    print(wrong.data.message if wrong else [error for one in said for error in licences.validate(one).errors] or '')
+";
+
+#[track_caller]
+pub(super) fn judge(bills: &[&Value]) -> Vec<String> {
+    let python = target().join("cyclonedx-validate/bin/python");
+    let lines: Vec<String> = bills.iter().map(|bill| format!("{bill}\n")).collect();
+    let judged = finish(
+        Command::new(&python).args(["-c", JUDGE]),
+        lines.concat().as_bytes(),
+    );
+    assert_eq!(judged.code, Some(0), "{judged:?}");
+    judged.stdout.lines().map(ToOwned::to_owned).collect()
+}
+
+pub(super) fn bill(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+pub(super) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
+}
+
+/// The crates of a bill of materials, as `name@version`, and what else is in it.
+pub(super) fn components(bill: &Value) -> (BTreeSet<String>, Vec<String>) {
+    let named = |component: &Value| format!("{}@{}", text(&component["name"]), text(&component["version"]));
+    let all = bill["components"].as_array().unwrap();
+    let (crates, others): (Vec<_>, Vec<_>) = all
+        .iter()
+        .partition(|component| text(&component["purl"]).starts_with("pkg:cargo/"));
+    (
+        crates.into_iter().map(named).collect(),
+        others
+            .into_iter()
+            .map(|other| text(&other["name"]).to_owned())
+            .collect(),
+    )
+}
+
+/// What Cargo compiled for the target of the static program: not for the machine that builds, as procedural macros are.
+fn compiled() -> BTreeSet<String> {
+    let remap = done(&mut Command::new(repository().join("contrib/package/remap")));
+    let flags = ["-Ctarget-cpu=x86-64", "-Ctarget-feature=+crt-static", &remap].join("\u{1f}");
+    let mut build = Command::new(env!("CARGO"));
+    build
+        .args(["build", "--locked", "--release", "--bin", "postmapd"])
+        .args(["--message-format", "json", "--target", TRIPLE])
+        .current_dir(repository())
+        .env("CARGO_TARGET_DIR", target())
+        .env("CARGO_ENCODED_RUSTFLAGS", flags);
+    let messages = done(&mut build);
+    let folder = target().join(TRIPLE);
+    let of_target = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).unwrap();
+        let file = message["filenames"][0].as_str()?;
+        let package = text(&message["package_id"]);
+        // The program itself has a path here.
+        if !Path::new(file).starts_with(&folder) || package.starts_with("path+") {
+            return None;
+        }
+        let (place, version) = package.rsplit_once('#').unwrap();
+        Some(match version.split_once('@') {
+            Some((name, version)) => format!("{name}@{version}"),
+            None => format!("{}@{version}", place.rsplit('/').next().unwrap()),
+        })
+    });
+    of_target.collect()
+}
+
+/// What is in Cargo.lock: checksums of crates.
+fn checksums() -> Vec<(String, String)> {
+    let lock = fs::read_to_string(repository().join("Cargo.lock")).unwrap();
+    let field = |package: &str, name: &str| {
+        let start = format!("{name} = \"");
+        let line = package.lines().find(|line| line.starts_with(&start))?;
+        Some(line[start.len()..].trim_end_matches('"').to_owned())
+    };
+    lock.split("[[package]]")
+        .filter_map(|package| {
+            let name = format!("{}@{}", field(package, "name")?, field(package, "version")?);
+            Some((name, field(package, "checksum")?))
+        })
+        .collect()
+}
+
+#[test]
+fn the_bill_of_materials_names_every_crate_that_is_linked_and_no_other() {
+    let built = Built::by("static");
+    let bill = bill(&built.beside(".cdx.json"));
+    // A judge that sees what is wrong.
+    let (mut no_purl, mut no_licence) = (bill.clone(), bill.clone());
+    no_purl["components"][0]["puri"] = "pkg:cargo/one".into();
+    no_licence["components"][0]["licenses"][0]["expression"] = "MIT OR Apache".into();
+    let judged = judge(&[&bill, &no_purl, &no_licence]);
+    assert_eq!(judged[0], "");
+    assert!(
+        judged[1].contains("puri") && judged[2].contains("Apache"),
+        "{judged:?}"
+    );
+    let (crates, others) = components(&bill);
+    assert_eq!(crates, compiled());
+    assert_eq!(others, ["rust-std", "glibc", "libgcc"]);
+    let tree = done(
+        Command::new(env!("CARGO"))
+            .args([
+                "tree",
+                "--locked",
+                "--edges",
+                "normal,no-proc-macro",
+                "--target",
+                TRIPLE,
+            ])
+            .args(["--prefix", "none", "--format", "{p}"])
+            .current_dir(repository()),
+    );
+    let tree: BTreeSet<String> = tree
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let mut words = line.split(' ');
+            let name = words.next().unwrap();
+            format!("{name}@{}", words.next().unwrap().trim_start_matches('v'))
+        })
+        .collect();
+    assert_eq!(crates, tree);
+
+    // Each with its licence and the checksum by which Cargo knows it; the program with its own.
+    let checksums = checksums();
+    for component in bill["components"].as_array().unwrap() {
+        let name = format!("{}@{}", text(&component["name"]), text(&component["version"]));
+        assert!(
+            !text(&component["licenses"][0]["expression"]).is_empty(),
+            "{name}"
+        );
+        if crates.contains(&name) {
+            let hash = text(&component["hashes"][0]["content"]);
+            assert!(
+                checksums
+                    .iter()
+                    .any(|known| (&*known.0, &*known.1) == (&*name, hash)),
+                "{name}"
+            );
+        }
+    }
+    let program = &bill["metadata"]["component"];
+    assert_eq!(text(&program["version"]), env!("CARGO_PKG_VERSION"));
+    assert_eq!(text(&program["hashes"][0]["content"]), digest(&built.bytes()));
+
+    let notices = fs::read_to_string(built.beside(".notices.txt")).unwrap();
+    for name in crates.iter().map(|name| name.replace('@', " ")) {
+        assert!(
+            notices
+                .lines()
+                .any(|line| line.starts_with(&format!("{name}: ")) && line.contains("; text ")),
+            "{name}"
+        );
+    }
+}
