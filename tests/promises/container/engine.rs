@@ -28,12 +28,16 @@ pub(super) const IMAGE: &str = "localhost/postmapd:local";
 pub(super) const SERVER: u32 = 10451;
 
 /// The ordinary user who runs podman, and the first of the numbers that stand for those in its containers.
-const OPERATOR: u32 = 54_321;
+pub(super) const OPERATOR: u32 = 54_321;
 const SUBORDINATE: u32 = 1_000_000;
+
+pub(super) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
 
 /// Runs `contrib/container/build` without a network, and returns the archive. It may have to compile everything.
 pub(super) fn build(folder: &Path, engine: &str) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/container/build");
+    let script = repository().join("contrib/container/build");
     let mut command = Command::new("timeout");
     command.args(["900", "unshare", "--net"]).arg(script).arg(folder);
     let built = command.env("CONTAINER_ENGINE", engine).output().unwrap();
@@ -167,8 +171,8 @@ impl Engine {
         command
     }
 
-    /// `podman`, as the one who runs it.
-    pub(super) fn command(&self) -> Command {
+    /// A program in its namespaces, as the one who runs podman.
+    pub(super) fn own(&self, program: &str) -> Command {
         let user = self.who.outside(0);
         let home = self.path("home");
         let mut command = self.inside("setpriv");
@@ -178,17 +182,22 @@ impl Engine {
                 &format!("--regid={user}"),
                 "--clear-groups",
             ])
-            .args(["podman", "--storage-driver", "vfs"])
-            .arg("--root")
-            .arg(home.join("store"))
-            .arg("--runroot")
-            .arg(home.join("run"))
-            .arg("--tmpdir")
-            .arg(home.join("tmp"))
+            .arg(program)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("CONTAINERS_CONF", self.path("containers.conf"))
             .envs(["HOME", "TMPDIR", "XDG_RUNTIME_DIR"].map(|name| (name, &home)));
+        command
+    }
+
+    /// `podman`, with its store in the folder.
+    pub(super) fn command(&self) -> Command {
+        let home = self.path("home");
+        let mut command = self.own("podman");
+        command.args(["--storage-driver", "vfs"]);
+        for (flag, folder) in [("--root", "store"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
+            command.arg(flag).arg(home.join(folder));
+        }
         command
     }
 
