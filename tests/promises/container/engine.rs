@@ -36,25 +36,22 @@ pub(super) fn repository() -> &'static Path {
 }
 
 /// Runs `contrib/container/build` without a network, and returns the archive. It may have to compile everything.
-pub(super) fn build(folder: &Path, engine: &str) -> PathBuf {
-    let script = repository().join("contrib/container/build");
+pub(super) fn build(engine: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new("timeout");
-    command.args(["900", "unshare", "--net"]).arg(script).arg(folder);
-    let built = command.env("CONTAINER_ENGINE", engine).output().unwrap();
+    command.args(["900", "unshare", "--net"]);
+    command.arg(repository().join("contrib/container/build"));
+    command.arg(folder.path()).env("CONTAINER_ENGINE", engine);
+    let built = command.output().unwrap();
     let [said, complaints] = [built.stdout, built.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(built.status.success(), "{engine}: {said}{complaints}");
-    PathBuf::from(said.lines().last().expect("the name of the archive"))
+    fs::read(said.lines().last().expect("the name of the archive")).unwrap()
 }
 
 /// The archive, built once.
-pub(super) fn archive() -> &'static Path {
-    static BUILT: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let (_, archive) = BUILT.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let archive = build(folder.path(), "podman");
-        (folder, archive)
-    });
-    archive
+pub(super) fn archive() -> &'static [u8] {
+    static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
+    BUILT.get_or_init(|| build("podman"))
 }
 
 /// Who runs podman.
@@ -110,10 +107,11 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn start(who: Who) -> Self {
+        // podman takes short paths only, whatever TMPDIR says.
         let work = tempfile::Builder::new()
             .prefix("postmapd-container-")
             .permissions(fs::Permissions::from_mode(0o755))
-            .tempdir()
+            .tempdir_in("/tmp")
             .unwrap();
         fs::write(work.path().join("containers.conf"), SETTINGS).unwrap();
         fs::create_dir(work.path().join("home")).unwrap();
@@ -123,7 +121,7 @@ impl Engine {
             Some(who.outside(0)),
         )
         .unwrap();
-        fs::copy(archive(), work.path().join("image.tar")).unwrap();
+        fs::write(work.path().join("image.tar"), archive()).unwrap();
         fs::set_permissions(work.path().join("image.tar"), fs::Permissions::from_mode(0o644)).unwrap();
         let errors = work.path().join("keeper");
         let mut keeper = Command::new("unshare")

@@ -2,72 +2,65 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::CLOSED;
 use super::engine::{Engine, IMAGE, OPERATOR, SERVER, Who, archive, build, repository};
 use crate::contrib::docker_mailserver::service;
 use crate::contrib::kubernetes::{named, pod};
-use crate::contrib::{done, text};
+use crate::contrib::{done, read, text};
 use crate::harness::eventually;
 
-fn list(archive: &Path) -> String {
-    done(
-        Command::new("tar")
-            .args(["--numeric-owner", "-t", "-v", "-f"])
-            .arg(archive),
-        b"",
-    )
-    .stdout
+/// An archive, taken apart.
+struct Image {
+    config: Value,
+    /// Mode, owner and name of everything in its one layer.
+    files: Vec<String>,
+    program: Vec<u8>,
 }
 
-/// Takes an archive apart: the configuration, and what is in its one layer (mode, owner, name).
-fn contents(archive: &Path) -> (Value, Vec<String>) {
-    let folder = tempfile::tempdir().unwrap();
-    done(
-        Command::new("tar")
-            .arg("-x")
-            .arg("-f")
-            .arg(archive)
-            .arg("-C")
-            .arg(folder.path()),
-        b"",
-    );
-    let json = |name: &str| -> Value {
-        serde_json::from_slice(&fs::read(folder.path().join(name)).unwrap()).unwrap()
-    };
-    let manifest = json("manifest.json");
-    assert_eq!(manifest[0]["RepoTags"], json!([IMAGE]));
-    assert_eq!(manifest[0]["Layers"].as_array().unwrap().len(), 1);
-    let layer = list(&folder.path().join(text(&manifest[0]["Layers"][0])));
-    let mut files: Vec<String> = layer
-        .lines()
-        .map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            format!("{} {} {}", words[0], words[1], words[5].trim_end_matches('/'))
-        })
-        .collect();
-    files.sort_by(|one, other| one.rsplit(' ').next().cmp(&other.rsplit(' ').next()));
-    (json(text(&manifest[0]["Config"])), files)
-}
-
-/// The program in an archive.
-fn program(archive: &Path) -> Vec<u8> {
-    let script = r#"tar -x -O -f "$1" --wildcards '*.tar' | tar -x -O usr/bin/postmapd"#;
-    let taken = Command::new("sh")
-        .args(["-c", script, "sh"])
-        .arg(archive)
-        .output();
-    taken.unwrap().stdout
+impl Image {
+    fn of(archive: &[u8]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tar = |words: &[&str], input: &[u8]| {
+            let mut command = Command::new("tar");
+            done(
+                command.arg("--numeric-owner").args(words).current_dir(&folder),
+                input,
+            )
+            .stdout
+        };
+        tar(&["-x"], archive);
+        let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+        let json = |name: &str| -> Value { serde_json::from_slice(&read(name)).unwrap() };
+        let image = &json("manifest.json")[0];
+        assert_eq!(image["RepoTags"], json!([IMAGE]));
+        assert_eq!(image["Layers"].as_array().unwrap().len(), 1);
+        let layer = text(&image["Layers"][0]);
+        let mut files: Vec<String> = tar(&["-t", "-v", "-f", layer], b"")
+            .lines()
+            .map(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                format!("{} {} {}", words[0], words[1], words[5].trim_end_matches('/'))
+            })
+            .collect();
+        files.sort_by(|one, other| one.rsplit(' ').next().cmp(&other.rsplit(' ').next()));
+        tar(&["-x", "-f", layer, "usr/bin/postmapd"], b"");
+        Self {
+            config: json(text(&image["Config"])),
+            files,
+            program: read("usr/bin/postmapd"),
+        }
+    }
 }
 
 #[test]
 fn the_image_holds_the_program_two_names_and_two_folders() {
-    let size = fs::metadata(archive()).unwrap().len();
-    assert!(size < 10_000_000, "{size}");
-    let (config, files) = contents(archive());
+    assert!(archive().len() < 10_000_000, "{}", archive().len());
+    let Image { config, files, .. } = Image::of(archive());
     let expected = [
         "drwxr-xr-x 0/0 etc",
         "-rw-r--r-- 0/0 etc/group",
@@ -114,10 +107,7 @@ fn the_image_holds_the_program_two_names_and_two_folders() {
 
 #[test]
 fn one_program_gives_one_image() {
-    let folder = tempfile::tempdir().unwrap();
-    let again = build(folder.path(), "podman");
-    let same = |other: &Path| fs::read(archive()).unwrap() == fs::read(other).unwrap();
-    assert!(same(&again), "two builds differ");
+    assert!(build("podman") == archive(), "two builds differ");
     // An ordinary user, and another folder.
     let engine = Engine::start(Who::Operator);
     fs::create_dir_all(engine.path("contrib/container")).unwrap();
@@ -128,17 +118,12 @@ fn one_program_gives_one_image() {
     for name in ["Cargo.toml", script] {
         fs::copy(repository().join(name), engine.path(name)).unwrap();
     }
-    fs::write(engine.path("program"), program(archive())).unwrap();
+    fs::write(engine.path("program"), Image::of(archive()).program).unwrap();
     let mut command = engine.own(engine.path(script).to_str().unwrap());
-    let own = done(
-        command.arg(engine.path("home/image")).arg(engine.path("program")),
-        b"",
-    )
-    .stdout;
-    assert!(
-        same(Path::new(own.lines().last().unwrap())),
-        "two builds differ: {own}"
-    );
+    command.arg(engine.path("home/image")).arg(engine.path("program"));
+    let said = done(&mut command, b"").stdout;
+    let other = fs::read(said.lines().last().unwrap()).unwrap();
+    assert!(other == archive(), "two builds differ: {said}");
     // It leaves nothing behind, and neither does one that runs beside this.
     let is_own = |path: &PathBuf| fs::metadata(path).is_ok_and(|about| about.uid() == OPERATOR);
     let left = || {
@@ -147,10 +132,23 @@ fn one_program_gives_one_image() {
     };
     eventually(left, Option::is_none);
     // Another builder writes its layer otherwise, with the same in it.
-    let (mut own, own_files) = contents(archive());
-    let (mut other, other_files) = contents(&build(folder.path(), "buildah"));
-    assert_eq!(own_files, other_files);
-    own["rootfs"].take();
-    other["rootfs"].take();
-    assert_eq!(own, other);
+    let [mut one, mut other] = [archive(), &build("buildah")].map(Image::of);
+    assert_eq!(one.files, other.files);
+    assert!(one.program == other.program);
+    for image in [&mut one, &mut other] {
+        image.config["rootfs"].take();
+    }
+    assert_eq!(one.config, other.config);
+}
+
+#[test]
+fn the_guide_advises_what_the_tests_run() {
+    let guide = read("container/README.md");
+    for option in CLOSED
+        .iter()
+        .filter(|option| **option != "--read-only-tmpfs=false")
+    {
+        assert!(guide.contains(&option.replacen('=', " ", 1)), "{option}");
+    }
+    assert!(guide.contains(&format!("postmapd-{}-image.tar", env!("CARGO_PKG_VERSION"))));
 }
