@@ -4,11 +4,11 @@
 //! machines of the tests differ in what they let a container have, so these do without: there are no control groups
 //! (`cgroups=disabled`), limits of descriptors and processes are low enough for whoever may not raise them, and a
 //! network is that of a namespace which the test made, or none. Seccomp, capabilities, user and mount namespaces are
-//! podman's own.
+//! podman's own. Nothing of the machine is changed: not its devices either, which crun would give away.
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -78,6 +78,18 @@ set -eu
 mount --make-rshared /
 # On machines with both kinds of control groups crun would start nothing.
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+# Devices of its own: crun gives the standard input of a container, /dev/null, to the container's user.
+mkdir dev
+mount -t tmpfs -o mode=0755 tmpfs dev
+for device in "null 1 3" "zero 1 5" "full 1 7" "random 1 8" "urandom 1 9" "tty 5 0"; do
+    mknod -m 0666 "dev/${device%% *}" c ${device#* }
+done
+mkdir dev/pts dev/mqueue
+mkdir -m 1777 dev/shm
+mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+mount --rbind dev /dev
 add() { cp "/etc/$1" "$1"; echo "$2" >> "$1"; mount --bind "$1" "/etc/$1"; }
 add passwd "operator:x:$OPERATOR:$OPERATOR::$PWD/home:/bin/sh"
 add group "operator:x:$OPERATOR:"
@@ -250,6 +262,7 @@ impl Engine {
         let mut command = self.command();
         command.args(["system", "service", "--time=0", &socket]);
         let log = File::create(self.path("docker.log")).unwrap();
+        command.stdin(Stdio::piped());
         let service = command.stdout(log.try_clone().unwrap()).stderr(log).spawn();
         self.service = Some(service.unwrap());
         eventually(|| self.path("docker").exists(), |exists| *exists);
@@ -342,6 +355,12 @@ impl Container<'_> {
     /// Sends SIGTERM as `podman stop` does, and returns how it ended. 137 is what is left of one that had to be killed.
     pub(super) fn stop(&self) -> i32 {
         self.podman(&["stop", "--time", "1"]);
+        let null = fs::metadata("/dev/null").unwrap();
+        assert_eq!(
+            (null.uid(), null.gid()),
+            (0, 0),
+            "a device of this machine was given away"
+        );
         let code = self.podman(&["inspect", "--format", "{{.State.ExitCode}}"]);
         code.trim().parse().unwrap()
     }
