@@ -1,12 +1,12 @@
 //! Promise: what contrib has for docker-mailserver, Kubernetes and Ansible is well-formed by the judgement of their own
 //! tools, and the server does with it what is said there.
 //!
-//! No container and no cluster is started: the server runs with the settings of the files, as the user and without the
-//! rights that they give it, in a folder that is made and changed as it would be there.
+//! No container and no cluster is started here: the server runs with the settings of the files, as the user and without
+//! the rights that they give it, in a folder that is made and changed as it would be there. container.rs starts the image.
 
 mod ansible;
-mod docker_mailserver;
-mod kubernetes;
+pub(crate) mod docker_mailserver;
+pub(crate) mod kubernetes;
 
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{Daemon, Finished, finish};
@@ -20,12 +20,12 @@ fn contrib(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib").join(name)
 }
 
-fn read(name: &str) -> String {
+pub(crate) fn read(name: &str) -> String {
     fs::read_to_string(contrib(name)).unwrap()
 }
 
 /// The documents of a YAML file, by the library that most tools here use, too.
-fn yaml(text: &str) -> Vec<Value> {
+pub(crate) fn yaml(text: &str) -> Vec<Value> {
     let program = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout)";
     let json = done(
         Command::new("/usr/bin/python3").args(["-c", program]),
@@ -36,7 +36,7 @@ fn yaml(text: &str) -> Vec<Value> {
 
 /// Runs a program, which has to end well.
 #[track_caller]
-fn done(command: &mut Command, input: &[u8]) -> Finished {
+pub(crate) fn done(command: &mut Command, input: &[u8]) -> Finished {
     let finished = finish(command, input);
     assert_eq!(
         finished.code,
@@ -48,7 +48,7 @@ fn done(command: &mut Command, input: &[u8]) -> Finished {
     finished
 }
 
-fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
 }
 

@@ -15,6 +15,7 @@ mod admin;
 mod bench_command;
 mod check_command;
 mod confinement;
+mod container;
 mod contrib;
 mod costs;
 mod defects_of_others;

@@ -1,5 +1,5 @@
-//! contrib/ansible: the role is run on this host, in a mount namespace in which /etc and /usr/local are copies that go
-//! away with it. No service is started: there may be no systemd here.
+//! contrib/ansible: the role is run on this host, in a mount namespace in which /etc, /usr/local and /var/spool are copies
+//! that go away with it. No service is started: there may be no systemd here. The unit under a systemd is in units.rs.
 
 use super::{contrib, done};
 use std::fs;
@@ -27,16 +27,16 @@ fn ansible_lint_has_nothing_to_say() {
     );
 }
 
-/// Runs the role three times, the last time with another password, and then looks at what is there.
+/// Runs the role three times, the last time with another password, looks at what is there, and runs it once more.
 const RUNS: &str = r#"
 set -eu
 mount -t tmpfs tmpfs "$WORK"
-for folder in etc usr/local; do
+for folder in etc usr/local var/spool; do
     mkdir -p "$WORK/new/$folder" "$WORK/work/$folder"
     mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$WORK/new/$folder,workdir=$WORK/work/$folder" "/$folder"
 done
 mkdir "$WORK/home" "$WORK/spool" "$WORK/data"
-rm -rf /etc/postmapd /etc/postfix
+rm -rf /etc/postmapd /etc/postfix /etc/sysusers.d /etc/tmpfiles.d /var/spool/postfix/postmapd
 mkdir /etc/postfix
 cp /usr/share/postfix/master.cf.dist /etc/postfix/master.cf
 # A relayhost is in the way, and Postfix does not run.
@@ -60,7 +60,12 @@ echo "RESULT"
 [ ! /etc/postfix/main.cf -nt "$WORK/main.cf" ]
 postmapd postconf --check --strict
 stat -c '%n %U %G %a' /etc/postmapd/* "$WORK/spool/postmapd" /etc/default/postmapd
-systemd-analyze verify /etc/systemd/system/postmapd.service
+drop_ins=/etc/systemd/system/postmapd.service.d
+systemd-analyze verify --man=no /etc/systemd/system/postmapd.service
+systemd-analyze security --offline=true --no-pager /etc/systemd/system/postmapd.service | grep -o 'Overall.*[0-9]'
+cmp /etc/systemd/system/postmapd.service "$SYSTEMD/postmapd.service"
+ls "$drop_ins"
+cat "$drop_ins/here.conf"
 cat /etc/default/postmapd
 # The server as its unit has it: that user, that group alone, no capability.
 socket=$WORK/spool/postmapd/socketmap
@@ -72,6 +77,12 @@ cat "$WORK/log"
 setpriv --reuid=postfix --regid=postfix --clear-groups postmap -q me@one.test "socketmap:unix:$socket:sasl"
 kill $server
 wait $server
+# Over TCP, the unit has to let it.
+listen='{postmapd_settings: {listen: ["socketmap:inet:192.0.2.1:10451"], allow_networks: [192.0.2.0/24]}}'
+ansible-playbook -i localhost, "$WORK/playbook.yml" -e "password=never-to-be-seen-2" -e "$listen"
+cmp "$drop_ins/loopback.conf" "$SYSTEMD/examples/loopback.conf"
+grep IPAddressAllow=192.0.2.0/24 "$drop_ins/here.conf"
+systemd-analyze verify --man=no /etc/systemd/system/postmapd.service
 "#;
 
 #[test]
@@ -102,6 +113,7 @@ fn the_role_installs_everything_once_and_a_new_password_restarts_nothing() {
         .args(["-m", "sh", "-c", RUNS])
         .env("WORK", work.path())
         .env("PLAYBOOK", playbook)
+        .env("SYSTEMD", contrib("systemd"))
         .env("HOME", work.path().join("home"))
         .env("ANSIBLE_ROLES_PATH", contrib("ansible/roles"))
         .env("ANSIBLE_NOCOLOR", "1")
@@ -122,7 +134,7 @@ fn the_role_installs_everything_once_and_a_new_password_restarts_nothing() {
     let runs: Vec<&str> = runs.split("RUN never").skip(1).collect();
     assert_eq!(runs.len(), 3, "{said}");
     for (run, (changes, handlers)) in runs.iter().zip([
-        ("changed=11 ", true),
+        ("changed=16 ", true),
         ("changed=0 ", false),
         ("changed=1 ", false),
     ]) {
@@ -143,6 +155,10 @@ fn the_role_installs_everything_once_and_a_new_password_restarts_nothing() {
         "RELAY_HOST=\"default.test\"",
         "RELAY_PORT=\"587\"",
         "user:never-to-be-seen-2",
+        "Overall exposure level for postmapd.service: 0.5",
+        "ExecStart=/usr/local/bin/postmapd serve",
+        "EnvironmentFile=-/etc/default/postmapd",
+        &format!("ReadWritePaths={here}/spool/postmapd"),
     ] {
         assert!(result.lines().any(|own| own == line), "{line}\n{result}");
     }

@@ -39,7 +39,7 @@ fn compose(file: &str, postfix: Option<u32>) -> Finished {
 }
 
 /// The service of that name.
-fn service(file: &str, postfix: Option<u32>, name: &str) -> Value {
+pub(crate) fn service(file: &str, postfix: Option<u32>, name: &str) -> Value {
     let config = compose(file, postfix);
     assert_eq!(config.code, Some(0), "{file}: {}", config.stderr);
     yaml(&config.stdout)[0]["services"][name].clone()

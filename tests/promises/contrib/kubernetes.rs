@@ -29,14 +29,14 @@ fn validate(manifest: &str, version: &str) -> Finished {
 }
 
 /// The pod of the StatefulSet.
-fn pod() -> Value {
+pub(crate) fn pod() -> Value {
     let documents = yaml(&manifest());
     let set = documents.iter().find(|one| one["kind"] == "StatefulSet").unwrap();
     set["spec"]["template"]["spec"].clone()
 }
 
 /// The one in a list that has that name.
-fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
+pub(crate) fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
     let mut all = list.as_array().unwrap().iter();
     all.find(|one| one["name"] == name)
         .unwrap_or_else(|| panic!("no {name} in {list}"))
@@ -110,7 +110,7 @@ fn the_container_is_confined() {
 
 /// Writes a version of the volume as kubelet does: a folder of its own, which `..data` names after one rename. The
 /// files belong to root:root and have the mode of the volume.
-fn bring(volume: &Path, version: &str, files: &[(&str, String)]) {
+pub(crate) fn bring(volume: &Path, version: &str, files: &[(&str, String)]) {
     let folder = volume.join(format!("..{version}"));
     fs::create_dir(&folder).unwrap();
     for (name, text) in files {

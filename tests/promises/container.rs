@@ -1,0 +1,87 @@
+//! Promise: the container image is small, holds nothing but the program, and is as closed and as live as the program is.
+//!
+//! The image that contrib/container/build makes runs in a real podman, as root and rootless, by hand and as contrib's
+//! files have it: docker-compose itself starts compose.yaml. There is no cluster; what kubelet would do is done here.
+
+mod alone;
+mod engine;
+mod image;
+mod setups;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::harness::client::{Reply, Socketmap};
+use crate::harness::daemon::{CREDENTIALS, RELAYMAP};
+use crate::harness::eventually;
+use engine::{Container, Engine};
+
+/// What an operator is advised to take away from it.
+const CLOSED: [&str; 6] = [
+    "--network=none",
+    "--read-only",
+    "--read-only-tmpfs=false",
+    "--cap-drop=all",
+    "--security-opt=no-new-privileges",
+    "--env=POSTMAPD_LISTEN=socketmap:unix:/run/postmapd/socketmap",
+];
+const SOCKET: &str = "socketmap:unix:/run/postmapd/socketmap";
+
+/// Two tables in a folder of the engine, and another one for the socket, as options of podman.
+fn folders(engine: &Engine) -> [String; 2] {
+    let tables = engine.folder("tables");
+    engine.write(&tables.join(RELAYMAP), "@one.test [relay1.test]:587\n");
+    engine.write(&tables.join(CREDENTIALS), "@one.test user:password-1\n");
+    let socket = engine.folder("socket");
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o755)).unwrap();
+    [
+        format!("--volume={}:/etc/postmapd:ro", tables.display()),
+        format!("--volume={}:/run/postmapd", socket.display()),
+    ]
+}
+
+fn wait_for(client: &mut Socketmap, map: &str, value: &str) {
+    let wanted = Reply::found(value);
+    eventually(|| client.ask(map, "me@one.test"), |reply| *reply == wanted);
+}
+
+/// What the runtime takes from it, and what it takes from itself.
+fn is_confined(container: &Container<'_>) {
+    let status = container.proc("status");
+    let of = |name: &str| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+        line.unwrap_or_else(|| panic!("no {name} in {status}")).to_owned()
+    };
+    for set in ["CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(of(set), "0000000000000000", "{set}");
+    }
+    assert_eq!(of("NoNewPrivs"), "1");
+    // The runtime's filter of system calls, and its own two.
+    assert_eq!(
+        (of("Seccomp").as_str(), of("Seccomp_filters").as_str()),
+        ("2", "3")
+    );
+    assert!(of("NSpid").ends_with("\t1"), "{status}");
+    let mounts = container.proc("mountinfo");
+    let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/"));
+    let options = root.and_then(|line| line.split(' ').nth(5)).unwrap();
+    assert!(options.starts_with("ro,"), "{mounts}");
+    let log = container.log();
+    assert!(
+        log.contains("no writing (Landlock ABI") && log.contains("system calls filtered"),
+        "{log}"
+    );
+}
+
+/// Health checks succeed, and leave no process behind for the server to bury.
+fn is_healthy(container: &Container<'_>) {
+    for _ in 0..3 {
+        let alive = container.exec(&["status", "--alive"]);
+        assert_eq!((alive.code, alive.stdout.as_str()), (Some(0), ""), "{alive:?}");
+    }
+    container.podman(&["healthcheck", "run"]);
+    assert_eq!(container.exec(&["check", "--strict"]).code, Some(0));
+    assert_eq!(container.children(), [""; 0]);
+}
