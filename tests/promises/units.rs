@@ -375,9 +375,11 @@ DONE
 
 #[test]
 fn a_real_systemd_starts_reloads_watches_and_replaces_the_server() {
-    let boot = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd/boot");
-    let booted = Command::new(boot)
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd");
+    let booted = Command::new(scripts.join("boot"))
+        .arg(scripts.join("drive"))
         .arg(env!("CARGO_BIN_EXE_postmapd"))
+        .arg(contrib())
         .output()
         .unwrap();
     let (said, log) = (

@@ -1,5 +1,5 @@
 //! A mail server that is nobody's: this machine's systemd, journal and Postfix in namespaces of their own, on a copy of
-//! the file system that goes away with them (tests/systemd/boot --host), and the servers at the far end.
+//! the file system that goes away with them (tests/systemd/boot), and the servers at the far end.
 //!
 //! Whatever a guide tells an administrator to type can be typed here, as root, into `/etc` and all.
 //!
@@ -31,11 +31,14 @@ pub(crate) struct MailHost {
 }
 
 impl MailHost {
-    /// Boots it, with a Postfix that runs and answers from `hash:` tables, and the repository in /srv/postmapd.
+    /// Boots it, with a Postfix that runs and answers from `hash:` tables, and a checkout in /srv/checkout.
     pub(crate) fn start() -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd/boot");
-        let mut boot = Command::new(script)
-            .args(["--host", env!("CARGO_BIN_EXE_postmapd")])
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let scripts = repository.join("tests/systemd");
+        let mut boot = Command::new(scripts.join("boot"))
+            .args([scripts.join("host"), scripts.join("stand-ins"), repository.join("contrib")])
+            .arg(env!("CARGO_BIN_EXE_postmapd"))
+            .env("STAY", "yes")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -49,7 +52,7 @@ impl MailHost {
         Self { boot, init }
     }
 
-    /// Types that into a shell of root's, in /srv/postmapd. Output and errors are one, as on a terminal.
+    /// Types that into a shell of root's, in /srv/checkout. Output and errors are one, as on a terminal.
     pub(crate) fn types(&self, command: &str) -> Finished {
         self.types_to(command, b"")
     }
@@ -62,10 +65,10 @@ impl MailHost {
                 .args(["--target", &self.init])
                 .args(["--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup"])
                 .arg(format!("--root={root}"))
-                .arg(format!("--wd={root}/srv/postmapd"))
+                .arg(format!("--wd={root}/srv/checkout"))
                 .args(["env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb", "SYSTEMD_PAGER="])
                 .arg("PATH=/srv/stand-ins:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-                .args(["timeout", "15", "bash", "-c", "exec 2>&1; cd /srv/postmapd; eval \"$1\"", "bash"])
+                .args(["timeout", "15", "bash", "-c", "exec 2>&1; cd /srv/checkout; eval \"$1\"", "bash"])
                 .arg(command),
             input,
         )
