@@ -29,10 +29,10 @@ use page::{Command, Page, Piece, all, is_as_shown, repository};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Commands of which a page may show what will be there in a moment: they change nothing, and are asked again.
-const LOOKS: [&str; 13] = [
-    "su ",
+const LOOKS: [&str; 16] = [
     "grep ",
     "tail ",
+    "su ",
     "mailq",
     "postmap -q ",
     "postmapd status",
@@ -40,13 +40,27 @@ const LOOKS: [&str; 13] = [
     "systemctl is-active ",
     "systemctl show ",
     "journalctl ",
-    "docker compose exec mailserver ",
+    "docker compose exec mailserver grep ",
+    "docker compose exec mailserver postmap -q ",
     "docker compose logs ",
-    "kubectl exec ",
+    "kubectl exec postfix-0 -c postfix -- grep ",
+    "kubectl exec postfix-0 -c postfix -- postmap -q ",
+    "kubectl logs ",
 ];
 
 /// Commands that are not run here, and the test that runs each.
-const ELSEWHERE: &[(&str, &str)] = &[];
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("../checkout/contrib/container/build", "tests/promises/container.rs"),
+    (
+        "docker load -i ../checkout/target/container/postmapd-0.1.0-image.tar",
+        "tests/promises/container.rs",
+    ),
+    ("contrib/package/deb", "tests/promises/packages.rs"),
+    (
+        "apt install ./target/package/postmapd_0.1.0-0postmapd1_amd64.deb",
+        "tests/promises/packages.rs",
+    ),
+];
 
 /// Runs a page, and tells of each heading and each quotation on the way. Returns how many commands were run.
 fn follow(host: &MailHost, page: &Page, mut meets: impl FnMut(&Piece)) -> usize {

@@ -28,6 +28,7 @@ pub(crate) fn within<T: Send>(act: impl FnOnce() -> T + Send) -> T {
 pub(crate) struct MailHost {
     boot: Child,
     init: String,
+    folder: String,
 }
 
 impl MailHost {
@@ -49,10 +50,20 @@ impl MailHost {
             .expect("a process id");
         let init = line.trim().to_owned();
         assert!(!init.is_empty(), "it did not boot; see standard error");
-        Self { boot, init }
+        Self {
+            boot,
+            init,
+            folder: "/srv/checkout".to_owned(),
+        }
     }
 
-    /// Types that into a shell of root's, in /srv/checkout. Output and errors are one, as on a terminal.
+    /// Makes a folder, in which everything is typed from now on.
+    pub(crate) fn works_in(&mut self, folder: &str) {
+        self.output(&format!("mkdir -p {folder}"));
+        folder.clone_into(&mut self.folder);
+    }
+
+    /// Types that into a shell of root's, in the checkout, or where it works. Output and errors are one, as on a terminal.
     pub(crate) fn types(&self, command: &str) -> Finished {
         self.types_to(command, b"")
     }
@@ -65,11 +76,11 @@ impl MailHost {
                 .args(["--target", &self.init])
                 .args(["--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup"])
                 .arg(format!("--root={root}"))
-                .arg(format!("--wd={root}/srv/checkout"))
+                .arg(format!("--wd={root}{}", self.folder))
                 .args(["env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb", "SYSTEMD_PAGER="])
                 .arg("PATH=/srv/stand-ins:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-                .args(["timeout", "15", "bash", "-c", "exec 2>&1; cd /srv/checkout; eval \"$1\"", "bash"])
-                .arg(command),
+                .args(["timeout", "15", "bash", "-c", "exec 2>&1; cd \"$2\"; eval \"$1\"", "bash"])
+                .args([command, &self.folder]),
             input,
         )
     }
