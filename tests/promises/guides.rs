@@ -23,7 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::mail_host::MailHost;
-use page::{Command, Page, Piece, all, is_as_shown, repository};
+use page::{Command, Page, Piece, is_as_shown};
 
 /// How long something may take to be as shown.
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -11,7 +11,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::daemon::{Finished, finish};
@@ -93,6 +93,11 @@ impl MailHost {
              echo '--- connections ---'; ss -tanp",
         )
         .stdout
+    }
+
+    /// Its file system, from outside.
+    pub(crate) fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.init))
     }
 
     /// What it prints, where it has to end well.
