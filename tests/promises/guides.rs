@@ -1,7 +1,7 @@
 //! Promise: what the guides, the README and the READMEs of contrib tell somebody to type does what they say.
 //!
 //! Each command of each page is run in the order in which it stands there, as root, on a mail server of its own with a
-//! real systemd, Postfix and journal (`harness::mail_host`), and what it prints is compared with what the page shows.
+//! real systemd, Postfix and journal (`mail_host`), and what it prints is compared with what the page shows.
 //! What a page quotes from a log is provoked, and has to be there. A command that is run by nothing fails the test.
 //!
 //! Not everything is the true thing:
@@ -15,6 +15,7 @@
 mod docker_mailserver;
 mod kubernetes;
 mod links;
+mod mail_host;
 mod page;
 mod replace_hash;
 mod what_happens;
@@ -22,7 +23,7 @@ mod what_happens;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::mail_host::MailHost;
+use mail_host::MailHost;
 use page::{Command, Page, Piece, is_as_shown};
 
 /// How long something may take to be as shown.
@@ -50,10 +51,20 @@ const LOOKS: [&str; 16] = [
 
 /// Commands that are not run here, and the test that runs each.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("../checkout/contrib/container/build", "tests/promises/container.rs"),
+    (
+        "../checkout/contrib/container/build",
+        "tests/promises/container.rs",
+    ),
     (
         "docker load -i ../checkout/target/container/postmapd-0.1.0-image.tar",
         "tests/promises/container.rs",
+    ),
+    // With a connection to this host, and as root; it takes the build of the tests.
+    ("cargo build --release", "tests/promises/contrib/ansible.rs"),
+    ("cd contrib/ansible", "tests/promises/contrib/ansible.rs"),
+    (
+        "ansible-playbook -i mail.example.com, --ask-become-pass playbook.yml",
+        "tests/promises/contrib/ansible.rs",
     ),
     ("contrib/package/deb", "tests/promises/packages.rs"),
     (

@@ -1,7 +1,7 @@
 //! contrib/guides/with-docker-mailserver.md, with a stand-in for docker (tests/systemd/stand-ins/docker).
 
+use super::mail_host::{FarEnd, MailHost, within};
 use super::{Page, follow};
-use crate::harness::mail_host::{FarEnd, MailHost, within};
 
 /// The folder of somebody's compose.yaml, and a Postfix as that of docker-mailserver: without chroots, its log elsewhere.
 const AS_IT_IS: &str = "\

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use super::mail_host::{FarEnd, MailHost, within};
 use super::{Page, follow};
-use crate::harness::mail_host::{FarEnd, MailHost, within};
 
 /// A folder of somebody's, and a Postfix that asks nobody yet.
 const AS_IT_IS: &str = "\

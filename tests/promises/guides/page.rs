@@ -64,7 +64,8 @@ pub(super) fn all() -> Vec<PathBuf> {
 impl Page {
     /// A page by its path in the repository.
     pub(super) fn read(name: &str) -> Self {
-        let text = fs::read_to_string(repository().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let text =
+            fs::read_to_string(repository().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         let pieces = pieces(name, &text);
         Self {
             name: name.to_owned(),
@@ -88,9 +89,14 @@ fn pieces(name: &str, text: &str) -> Vec<Piece> {
         let place = format!("{name}:{}", number + 1);
         if let Some(heading) = line.strip_prefix('#') {
             let text = heading.trim_start_matches('#');
-            pieces.push(Piece::Heading(1 + heading.len() - text.len(), text.trim().to_owned()));
+            pieces.push(Piece::Heading(
+                1 + heading.len() - text.len(),
+                text.trim().to_owned(),
+            ));
         }
-        let Some(kind) = line.trim_start().strip_prefix("```") else { continue };
+        let Some(kind) = line.trim_start().strip_prefix("```") else {
+            continue;
+        };
         let indent = line.len() - line.trim_start().len();
         let block: Vec<(usize, &str)> = lines
             .by_ref()
@@ -165,7 +171,11 @@ pub(super) fn is_like(shown: &str, line: &str) -> bool {
 
 #[test]
 fn three_dots_are_any_text_and_nothing_else_is() {
-    assert!(is_like("a…c", "abbbc") && is_like("…", "") && is_like("to=<…>, relay=…: x", "to=<b@c>, relay=d: e: x"));
+    assert!(
+        is_like("a…c", "abbbc")
+            && is_like("…", "")
+            && is_like("to=<…>, relay=…: x", "to=<b@c>, relay=d: e: x")
+    );
     assert!(!is_like("a…c", "abbbd") && !is_like("a.c", "abc") && !is_like("", "a"));
     let shown = ["a", "…", "d"].map(ToOwned::to_owned);
     assert!(is_as_shown(&shown, &["a", "d"]) && is_as_shown(&shown, &["a", "b", "c", "d"]));

@@ -1,7 +1,7 @@
 //! contrib/guides/replace-hash-on-a-host.md.
 
+use super::mail_host::{FarEnd, MailHost, within};
 use super::{Page, follow};
-use crate::harness::mail_host::{FarEnd, MailHost, within};
 
 #[test]
 fn a_host_with_hash_tables_goes_over_to_postmapd_and_back_as_the_guide_says() {

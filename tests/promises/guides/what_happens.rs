@@ -7,9 +7,9 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::mail_host::{FarEnd, MailHost, within};
 use super::page::{Page, Piece, Quotation, is_like};
 use super::{DEADLINE, do_as_shown};
-use crate::harness::mail_host::{FarEnd, MailHost, within};
 use crate::harness::postfix::SmtpClient;
 use crate::harness::smtp_server::{self, Auth, SmtpServer};
 
@@ -95,7 +95,9 @@ impl Scene {
     fn section(&mut self, heading: &str) {
         self.third = None;
         self.root(PUT_RIGHT);
-        self.wait("postmapd query --server socketmap:unix:/var/spool/postfix/postmapd/socketmap sasl x@domain1.com");
+        self.wait(
+            "postmapd query --server socketmap:unix:/var/spool/postfix/postmapd/socketmap sasl x@domain1.com",
+        );
         self.replies.clear();
         self.begin = self.mail_log().len();
         self.begin_of_postmapd = self.postmapd_log().len();
@@ -124,9 +126,11 @@ impl Scene {
         let told = SmtpClient::connect(25).and_then(|mut client| client.send(sender, recipient));
         if let Err(error) = told {
             let told = error.to_string();
-            let (_, reply) = told.rsplit_once(": 4").map_or(("", told.as_str()), |(command, _)| {
-                (command, &told[command.len() + 2..])
-            });
+            let (_, reply) = told
+                .rsplit_once(": 4")
+                .map_or(("", told.as_str()), |(command, _)| {
+                    (command, &told[command.len() + 2..])
+                });
             writeln!(self.replies, "{}", reply.trim_end()).unwrap();
         }
     }
@@ -142,7 +146,9 @@ impl Scene {
 
     /// Waits for a line of Postfix's about the mail to that recipient.
     fn log_has(&self, recipient: &str, what: &str) {
-        self.wait(&format!("grep 'to=<{recipient}>' /var/log/mail.log | grep -q -- '{what}'"));
+        self.wait(&format!(
+            "grep 'to=<{recipient}>' /var/log/mail.log | grep -q -- '{what}'"
+        ));
     }
 
     /// relay3.org, as it is in this section.
@@ -274,6 +280,14 @@ impl Scene {
             "the kernel does not report changes" => {
                 // Said where the folder is on an overlay, as /etc is here.
                 self.root("systemctl restart postmapd");
+                // Where somebody whose number nobody else has takes everything, and then starts a server.
+                self.root(
+                    "setpriv --reuid=64999 --regid=64999 --clear-groups python3 -c '
+import ctypes, subprocess
+while ctypes.CDLL(None).inotify_init() >= 0: pass
+subprocess.run([\"timeout\", \"1\", \"systemd-cat\", \"-t\", \"postmapd\", \"postmapd\", \"serve\", \"--dir\", \"/srv/right\",
+    \"--listen\", \"socketmap:inet:127.0.0.1:0\", \"--admin\", \"127.0.0.1:0\"])'",
+                );
             }
             "postmapd.toml has a setting that this postmapd does not know" => {
                 self.root("echo 'alow_users = [\"root\"]' >> /etc/postmapd/postmapd.toml");

@@ -5,7 +5,6 @@ pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod elsewhere;
 pub(crate) mod latency;
-pub(crate) mod mail_host;
 pub(crate) mod observer;
 pub(crate) mod postfix;
 pub(crate) mod remote_folder;

@@ -14,18 +14,18 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::daemon::{Finished, finish};
-use super::elsewhere::Networks;
-use super::smtp_server::{self, Auth, Journal, Login, SmtpServer};
-use super::starttls::Front;
+use crate::harness::daemon::{Finished, finish};
+use crate::harness::elsewhere::Networks;
+use crate::harness::smtp_server::{self, Auth, Journal, Login, SmtpServer};
+use crate::harness::starttls::Front;
 
 /// Does something in a network of its own.
-pub(crate) fn within<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+pub(super) fn within<T: Send>(act: impl FnOnce() -> T + Send) -> T {
     Networks::new().near(0, act)
 }
 
 /// A running one; everything in it ends when it is dropped.
-pub(crate) struct MailHost {
+pub(super) struct MailHost {
     boot: Child,
     init: String,
     folder: String,
@@ -33,11 +33,15 @@ pub(crate) struct MailHost {
 
 impl MailHost {
     /// Boots it, with a Postfix that runs and answers from `hash:` tables, and a checkout in /srv/checkout.
-    pub(crate) fn start() -> Self {
+    pub(super) fn start() -> Self {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
         let scripts = repository.join("tests/systemd");
         let mut boot = Command::new(scripts.join("boot"))
-            .args([scripts.join("host"), scripts.join("stand-ins"), repository.join("contrib")])
+            .args([
+                scripts.join("host"),
+                scripts.join("stand-ins"),
+                repository.join("contrib"),
+            ])
             .arg(env!("CARGO_BIN_EXE_postmapd"))
             .env("STAY", "yes")
             .stdin(Stdio::piped())
@@ -58,18 +62,18 @@ impl MailHost {
     }
 
     /// Makes a folder, in which everything is typed from now on.
-    pub(crate) fn works_in(&mut self, folder: &str) {
+    pub(super) fn works_in(&mut self, folder: &str) {
         self.output(&format!("mkdir -p {folder}"));
         folder.clone_into(&mut self.folder);
     }
 
     /// Types that into a shell of root's, in the checkout, or where it works. Output and errors are one, as on a terminal.
-    pub(crate) fn types(&self, command: &str) -> Finished {
+    pub(super) fn types(&self, command: &str) -> Finished {
         self.types_to(command, b"")
     }
 
     /// The same with that on standard input.
-    pub(crate) fn types_to(&self, command: &str, input: &[u8]) -> Finished {
+    pub(super) fn types_to(&self, command: &str, input: &[u8]) -> Finished {
         let root = format!("/proc/{}/root", self.init);
         finish(
             Command::new("nsenter")
@@ -77,16 +81,30 @@ impl MailHost {
                 .args(["--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup"])
                 .arg(format!("--root={root}"))
                 .arg(format!("--wd={root}{}", self.folder))
-                .args(["env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb", "SYSTEMD_PAGER="])
+                .args([
+                    "env",
+                    "-i",
+                    "HOME=/root",
+                    "LANG=C.UTF-8",
+                    "TERM=dumb",
+                    "SYSTEMD_PAGER=",
+                ])
                 .arg("PATH=/srv/stand-ins:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-                .args(["timeout", "15", "bash", "-c", "exec 2>&1; cd \"$2\"; eval \"$1\"", "bash"])
+                .args([
+                    "timeout",
+                    "15",
+                    "bash",
+                    "-c",
+                    "exec 2>&1; cd \"$2\"; eval \"$1\"",
+                    "bash",
+                ])
                 .args([command, &self.folder]),
             input,
         )
     }
 
     /// What somebody needs who has to find out why something is not as it should be.
-    pub(crate) fn state(&self) -> String {
+    pub(super) fn state(&self) -> String {
         self.types(
             "echo '--- the log of Postfix ---'; tail -n 30 /var/log/mail.log
              echo '--- the log of postmapd ---'; journalctl -u postmapd -n 30 -o cat
@@ -96,13 +114,13 @@ impl MailHost {
     }
 
     /// Its file system, from outside.
-    pub(crate) fn root(&self) -> PathBuf {
+    pub(super) fn root(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.init))
     }
 
     /// What it prints, where it has to end well.
     #[track_caller]
-    pub(crate) fn output(&self, command: &str) -> String {
+    pub(super) fn output(&self, command: &str) -> String {
         let done = self.types(command);
         assert_eq!(done.code, Some(0), "{command}: {}", done.stdout);
         done.stdout
@@ -118,20 +136,20 @@ impl Drop for MailHost {
 }
 
 /// The logins of the two relays, as tests/systemd/host has them, and one that both would take besides.
-pub(crate) const ONE: (&str, &str) = ("relay_user_1", "password_1");
-pub(crate) const TWO: (&str, &str) = ("relay_user_2", "password_2");
-pub(crate) const NEW: (&str, &str) = ("relay_user_3", "password_3");
+pub(super) const ONE: (&str, &str) = ("relay_user_1", "password_1");
+pub(super) const TWO: (&str, &str) = ("relay_user_2", "password_2");
+pub(super) const NEW: (&str, &str) = ("relay_user_3", "password_3");
 
 /// The servers at the far end.
-pub(crate) struct FarEnd {
-    pub(crate) journal: Journal,
+pub(super) struct FarEnd {
+    pub(super) journal: Journal,
     /// STARTTLS in front of the relays. Dropped before them.
-    pub(crate) fronts: Vec<Front>,
+    pub(super) fronts: Vec<Front>,
     _servers: Vec<SmtpServer>,
 }
 
 impl FarEnd {
-    pub(crate) fn start() -> Self {
+    pub(super) fn start() -> Self {
         let journal = Journal::default();
         let relay = |name: &str, logins: &[(&str, &str)]| {
             let setup = smtp_server::Setup::new(name, Ipv4Addr::LOCALHOST)
@@ -164,7 +182,7 @@ impl FarEnd {
     }
 
     /// Where each mail arrived, and as whom it came, in order.
-    pub(crate) fn arrivals(&self) -> Vec<String> {
+    pub(super) fn arrivals(&self) -> Vec<String> {
         let mails = self.journal.mails();
         let arrivals = mails.iter().map(|mail| {
             let user = mail.login.as_ref().map_or("nobody", |login| &login.user);
@@ -176,7 +194,7 @@ impl FarEnd {
     /// Promise 1, whatever went wrong: no relay took a mail without AUTH, no password went to a server that is not its
     /// relay or went without TLS, and no mail of a relayed sender went past its relay.
     #[track_caller]
-    pub(crate) fn expect_no_leak(&self, direct: &[&str]) {
+    pub(super) fn expect_no_leak(&self, direct: &[&str]) {
         for mail in self.journal.mails() {
             let past = mail.server == "example.net";
             assert!(
