@@ -282,7 +282,7 @@ impl Scene {
                 self.root("systemctl restart postmapd");
                 // Where somebody whose number nobody else has takes everything, and then starts a server.
                 self.root(
-                    "setpriv --reuid=64999 --regid=64999 --clear-groups python3 -c '
+                    "POSTMAPD_LOG_FORMAT=journald setpriv --reuid=64999 --regid=64999 --clear-groups python3 -c '
 import ctypes, subprocess
 while ctypes.CDLL(None).inotify_init() >= 0: pass
 subprocess.run([\"timeout\", \"1\", \"systemd-cat\", \"-t\", \"postmapd\", \"postmapd\", \"serve\", \"--dir\", \"/srv/right\",
