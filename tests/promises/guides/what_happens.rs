@@ -126,11 +126,8 @@ impl Scene {
         let told = SmtpClient::connect(25).and_then(|mut client| client.send(sender, recipient));
         if let Err(error) = told {
             let told = error.to_string();
-            let (_, reply) = told
-                .rsplit_once(": 4")
-                .map_or(("", told.as_str()), |(command, _)| {
-                    (command, &told[command.len() + 2..])
-                });
+            // After the command that it is about.
+            let reply = told.find(": 4").map_or(told.as_str(), |at| &told[at + 2..]);
             writeln!(self.replies, "{}", reply.trim_end()).unwrap();
         }
     }
