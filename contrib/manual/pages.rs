@@ -54,7 +54,11 @@ fn commands(command: &clap::Command, pages: &mut Vec<Page>) -> io::Result<()> {
     if own().next().is_some() {
         manual.render_subcommands_section(&mut page)?;
     }
+    if name == "postmapd" {
+        page.extend(OF_THE_PROGRAM.bytes());
+    }
     page.extend(sections(&after_help).into_bytes());
+    page.extend(SEE_ALSO.bytes());
     pages.push((format!("man/{name}.1"), page));
     own().cloned().try_for_each(|own| commands(&own, pages))
 }
@@ -91,8 +95,22 @@ fn sections(after_help: &str) -> String {
         + &section("EXIT STATUS", status)
         + &section("EXAMPLES", examples)
         + &section("OUTPUT", fields)
-        + ".SH SEE ALSO\n.BR postmapd (1),\n.BR postmapd.toml (5),\n.BR postmapd\\-tables (5)\n"
 }
+
+/// What the first page says besides its commands.
+const OF_THE_PROGRAM: &str = include_str!("postmapd.roff");
+
+const SEE_ALSO: &str = r".SH SEE ALSO
+.BR postmapd (1),
+.BR postmapd.toml (5),
+.BR postmapd\-tables (5),
+.BR socketmap_table (5),
+.BR postconf (5)
+.PP
+Guides, in contrib/guides of the source:
+replace\-hash\-on\-a\-host.md, with\-docker\-mailserver.md, in\-kubernetes.md, and what\-happens\-when.md, which has each fault with
+what Postfix logs, what a sender sees, and what to do.
+";
 
 const HEAD: &str = r#".TH POSTMAPD.TOML 5 "" postmapd "File formats"
 .SH NAME
@@ -125,7 +143,16 @@ Users are looked up when the settings are read.
 The number of a user is always right, also of one that only another container has a name for.
 A user whom the user namespace of the server does not know has the number 65534, as nobody has: that number should not be
 allowed.
-A user whom the kernel does not name is not allowed.
+A user whom the kernel does not name is not allowed: of a client that has closed already, of a connection that a firewall rule
+redirected, or where the kernel has no socket diagnostics (said at the start; a UNIX socket works there).
+.PP
+trivial\-rewrite, smtp and proxymap ask as the user mail_owner of main.cf, postmap \-q as whoever types it.
+A proxy (socat, ssh \-L, a container's port forwarding) is known by its own user or address, whoever is behind it.
+root of a container without a user namespace is root.
+With 127.0.0.0/8 in
+.BR allow_networks ,
+every local user gets passwords.
+What goes to another host is not encrypted: use such a network for nothing else, or a tunnel.
 .PP
 Names of users, groups and hosts are looked up where nsswitch.conf(5) says, except by the static program: that looks in
 /etc/passwd, /etc/group and /etc/hosts, asks the name servers of resolv.conf(5), and knows nothing else.

@@ -22,6 +22,7 @@ mod defects_of_others;
 mod explain_command;
 mod framing;
 mod grammar;
+mod guides;
 mod harness;
 mod import_command;
 mod limits;

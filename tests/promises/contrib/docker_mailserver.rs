@@ -60,7 +60,11 @@ fn with_environment(setup: Setup, service: &Value, replace: &[(&str, &str)]) -> 
 fn whoever_does_not_say_who_postfix_is_is_told_so() {
     let config = compose("compose.yaml", None);
     assert_ne!(config.code, Some(0));
-    assert!(config.stderr.contains("see README.md"), "{}", config.stderr);
+    assert!(
+        config.stderr.contains("see with-docker-mailserver.md"),
+        "{}",
+        config.stderr
+    );
 }
 
 #[test]

@@ -149,6 +149,7 @@ pub(crate) enum Auth {
 pub(crate) struct Setup {
     name: String,
     host: Ipv4Addr,
+    port: u16,
     auth: Auth,
     accepted: Option<Vec<Login>>,
     journal: Journal,
@@ -160,10 +161,17 @@ impl Setup {
         Self {
             name: name.to_owned(),
             host,
+            port: 0,
             auth: Auth::Offered,
             accepted: None,
             journal: Journal::default(),
         }
+    }
+
+    /// A port of the caller's choice, who has a network of its own; otherwise the system chooses.
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
     }
 
     pub(crate) fn auth(mut self, auth: Auth) -> Self {
@@ -183,9 +191,9 @@ impl Setup {
         self
     }
 
-    /// Binds a port that the system chooses, and serves.
+    /// Binds the port, and serves.
     pub(crate) fn start(self) -> io::Result<SmtpServer> {
-        let listener = TcpListener::bind((self.host, 0))?;
+        let listener = TcpListener::bind((self.host, self.port))?;
         let address = SocketAddrV4::new(self.host, listener.local_addr()?.port());
         let shared = Arc::new(Shared {
             setup: self,

@@ -39,6 +39,11 @@ struct Shared {
 impl Front {
     /// Listens on that address, before the server at `behind`.
     pub(crate) fn start(host: Ipv4Addr, behind: SocketAddr) -> Self {
+        Self::start_at(SocketAddrV4::new(host, 0), behind)
+    }
+
+    /// The same at a port of the caller's choice, who has a network of its own.
+    pub(crate) fn start_at(address: SocketAddrV4, behind: SocketAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let made = Command::new("openssl")
             .args([
@@ -64,8 +69,8 @@ impl Front {
             .output()
             .expect("openssl, to try TLS with: apt-get install openssl");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let listener = TcpListener::bind((host, 0)).unwrap();
-        let address = SocketAddrV4::new(host, listener.local_addr().unwrap().port());
+        let listener = TcpListener::bind(address).unwrap();
+        let address = SocketAddrV4::new(*address.ip(), listener.local_addr().unwrap().port());
         let shared = Arc::new(Shared {
             folder,
             behind,

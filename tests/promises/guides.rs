@@ -1,0 +1,118 @@
+//! Promise: what the guides, the README and the READMEs of contrib tell somebody to type does what they say.
+//!
+//! Each command of each page is run in the order in which it stands there, as root, on a mail server of its own with a
+//! real systemd, Postfix and journal (`mail_host`), and what it prints is compared with what the page shows.
+//! What a page quotes from a log is provoked, and has to be there. A command that is run by nothing fails the test.
+//!
+//! Not everything is the true thing:
+//!
+//! - `target/release/postmapd` is the build of the tests.
+//! - The relays are fakes on loopback, and their names stand in /etc/hosts.
+//! - `docker` and `kubectl` are stand-ins (tests/systemd/stand-ins, which say what they do): there is no daemon and no
+//!   cluster. What docker-compose and the real kubectl can do without one, they do.
+//! - [`ELSEWHERE`] has the commands that another test runs.
+
+mod docker_mailserver;
+mod kubernetes;
+mod links;
+mod mail_host;
+mod page;
+mod replace_hash;
+mod what_happens;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mail_host::MailHost;
+use page::{Command, Page, Piece, is_as_shown};
+
+/// How long something may take to be as shown.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Commands of which a page may show what will be there in a moment: they change nothing, and are asked again.
+const LOOKS: [&str; 16] = [
+    "grep ",
+    "tail ",
+    "su ",
+    "mailq",
+    "postmap -q ",
+    "postmapd status",
+    "postmapd query ",
+    "systemctl is-active ",
+    "systemctl show ",
+    "journalctl ",
+    "docker compose exec mailserver grep ",
+    "docker compose exec mailserver postmap -q ",
+    "docker compose logs ",
+    "kubectl exec postfix-0 -c postfix -- grep ",
+    "kubectl exec postfix-0 -c postfix -- postmap -q ",
+    "kubectl logs ",
+];
+
+/// Commands that are not run here, and the test that runs each.
+const ELSEWHERE: &[(&str, &str)] = &[
+    (
+        "../checkout/contrib/container/build",
+        "tests/promises/container.rs",
+    ),
+    (
+        "docker load -i ../checkout/target/container/postmapd-0.1.0-image.tar",
+        "tests/promises/container.rs",
+    ),
+    // With a connection to this host, and as root; it takes the build of the tests.
+    ("cargo build --release", "tests/promises/contrib/ansible.rs"),
+    ("cd contrib/ansible", "tests/promises/contrib/ansible.rs"),
+    (
+        "ansible-playbook -i mail.example.com, --ask-become-pass playbook.yml",
+        "tests/promises/contrib/ansible.rs",
+    ),
+    ("contrib/package/deb", "tests/promises/packages.rs"),
+    (
+        "apt install ./target/package/postmapd_0.1.0-0postmapd1_amd64.deb",
+        "tests/promises/packages.rs",
+    ),
+];
+
+/// Runs a page, and tells of each heading and each quotation on the way. Returns how many commands were run.
+fn follow(host: &MailHost, page: &Page, mut meets: impl FnMut(&Piece)) -> usize {
+    let mut run = 0;
+    for piece in &page.pieces {
+        match piece {
+            Piece::Command(command) if is_elsewhere(command) => {}
+            Piece::Command(command) => {
+                do_as_shown(host, command);
+                run += 1;
+            }
+            other => meets(other),
+        }
+    }
+    run
+}
+
+fn is_elsewhere(command: &Command) -> bool {
+    ELSEWHERE.iter().any(|(text, _)| *text == command.text)
+}
+
+/// Runs a command until what it prints is what is shown, once if it is not a look.
+fn do_as_shown(host: &MailHost, command: &Command) {
+    let begun = Instant::now();
+    let looks = LOOKS.iter().any(|look| command.text.starts_with(look));
+    loop {
+        let done = host.types(&command.text);
+        let printed: Vec<&str> = done.stdout.trim_end().lines().map(str::trim_end).collect();
+        if done.code == Some(0) && is_as_shown(&command.shown, &printed) {
+            return;
+        }
+        assert!(
+            looks && begun.elapsed() < DEADLINE,
+            "{}: {}\n--- prints, with exit code {:?} ---\n{}\n--- and not ---\n{}\n{}",
+            command.place,
+            command.text,
+            done.code,
+            printed.join("\n"),
+            command.shown.join("\n"),
+            host.state(),
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,41 @@
+//! contrib/guides/with-docker-mailserver.md, with a stand-in for docker (tests/systemd/stand-ins/docker).
+
+use super::mail_host::{FarEnd, MailHost, within};
+use super::{Page, follow};
+
+/// The folder of somebody's compose.yaml, and a Postfix as that of docker-mailserver: without chroots, its log elsewhere.
+const AS_IT_IS: &str = "\
+install -m 0755 /srv/checkout/target/release/postmapd /usr/bin/postmapd
+mkdir -p docker-data/dms/config /var/log/mail
+cp ../checkout/contrib/docker-mailserver/compose.yaml compose.yaml
+touch mailserver.env
+cp /etc/postfix/relay_by_sender docker-data/dms/config/postfix-relaymap.cf
+cp /etc/postfix/sasl_passwd docker-data/dms/config/postfix-sasl-password.cf
+postconf -F '*/*/chroot = n'
+postconf -X sender_dependent_relayhost_maps smtp_sasl_password_maps smtp_sasl_auth_enable
+postconf -e maillog_file=/var/log/mail/mail.log
+postfix reload
+";
+
+#[test]
+fn a_docker_mailserver_goes_over_to_postmapd_and_back_in_both_ways_as_the_guide_says() {
+    within(|| {
+        let far_end = FarEnd::start();
+        let mut host = MailHost::start();
+        host.works_in("/srv/mail");
+        host.output(AS_IT_IS);
+        let page = Page::read("contrib/guides/with-docker-mailserver.md");
+        let run = follow(&host, &page, |_| {});
+        assert!(run > 35, "only {run} commands");
+        far_end.expect_no_leak(&[]);
+        assert_eq!(
+            far_end.arrivals(),
+            [
+                "you@domain1.com by relay1.org as relay_user_1",
+                "you@domain2.com by relay1.org as relay_user_3",
+                "you@domain1.com by relay1.org as relay_user_1",
+                "you@domain2.com by relay1.org as relay_user_3",
+            ]
+        );
+    });
+}

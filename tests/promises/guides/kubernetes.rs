@@ -1,0 +1,41 @@
+//! contrib/guides/in-kubernetes.md, with a stand-in for kubectl (tests/systemd/stand-ins/kubectl); `kubectl kustomize` is the
+//! real one.
+
+use std::fs;
+use std::path::Path;
+
+use super::mail_host::{FarEnd, MailHost, within};
+use super::{Page, follow};
+
+/// A folder of somebody's, and a Postfix that asks nobody yet.
+const AS_IT_IS: &str = "\
+install -m 0755 /srv/checkout/target/release/postmapd /usr/bin/postmapd
+postconf -X sender_dependent_relayhost_maps smtp_sasl_password_maps
+postfix reload
+";
+
+#[test]
+fn a_pod_has_a_sidecar_whose_files_are_edited_while_it_runs_as_the_guide_says() {
+    within(|| {
+        let far_end = FarEnd::start();
+        let mut host = MailHost::start();
+        host.works_in("/srv/deployment");
+        host.output(AS_IT_IS);
+        let installed = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kubernetes-validate");
+        fs::copy(installed.join("bin/kubectl"), host.root().join("srv/kubectl")).unwrap();
+        let page = Page::read("contrib/guides/in-kubernetes.md");
+        let run = follow(&host, &page, |_| {});
+        assert!(run > 30, "only {run} commands");
+        // The pod is the one that it was: it has been started once.
+        let starts = host.output("grep -c 'loaded generation=1 ' /run/postmapd.log");
+        assert_eq!(starts.trim(), "1");
+        far_end.expect_no_leak(&[]);
+        assert_eq!(
+            far_end.arrivals(),
+            [
+                "you@domain1.com by relay1.org as relay_user_1",
+                "you@domain2.com by relay1.org as relay_user_3",
+            ]
+        );
+    });
+}

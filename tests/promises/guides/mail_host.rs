@@ -1,0 +1,212 @@
+//! A mail server that is nobody's: this machine's systemd, journal and Postfix in namespaces of their own, on a copy of
+//! the file system that goes away with them (tests/systemd/boot), and the servers at the far end.
+//!
+//! Whatever a guide tells an administrator to type can be typed here, as root, into `/etc` and all.
+//!
+//! The far end: two relays at port 587 that offer STARTTLS and take no mail without AUTH, a third that the tests start
+//! and stop, and the recipient's own server at port 25, which offers AUTH and takes any login: what it hears is a leak.
+//! Names are in /etc/hosts (tests/systemd/host); there is no DNS.
+//!
+//! Everything that touches its network has to run in [`within`], the drop of its parts included.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::harness::daemon::{Finished, finish};
+use crate::harness::elsewhere::Networks;
+use crate::harness::smtp_server::{self, Auth, Journal, Login, SmtpServer};
+use crate::harness::starttls::Front;
+
+/// Does something in a network of its own.
+pub(super) fn within<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    Networks::new().near(0, act)
+}
+
+/// A running one; everything in it ends when it is dropped.
+pub(super) struct MailHost {
+    boot: Child,
+    init: String,
+    folder: String,
+}
+
+impl MailHost {
+    /// Boots it, with a Postfix that runs and answers from `hash:` tables, and a checkout in /srv/checkout.
+    pub(super) fn start() -> Self {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let scripts = repository.join("tests/systemd");
+        let mut boot = Command::new(scripts.join("boot"))
+            .args([
+                scripts.join("host"),
+                scripts.join("stand-ins"),
+                repository.join("contrib"),
+            ])
+            .arg(env!("CARGO_BIN_EXE_postmapd"))
+            .env("STAY", "yes")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tests/systemd/boot");
+        let mut line = String::new();
+        BufReader::new(boot.stdout.take().expect("a pipe"))
+            .read_line(&mut line)
+            .expect("a process id");
+        let init = line.trim().to_owned();
+        assert!(!init.is_empty(), "it did not boot; see standard error");
+        Self {
+            boot,
+            init,
+            folder: "/srv/checkout".to_owned(),
+        }
+    }
+
+    /// Makes a folder, in which everything is typed from now on.
+    pub(super) fn works_in(&mut self, folder: &str) {
+        self.output(&format!("mkdir -p {folder}"));
+        folder.clone_into(&mut self.folder);
+    }
+
+    /// Types that into a shell of root's, in the checkout, or where it works. Output and errors are one, as on a terminal.
+    pub(super) fn types(&self, command: &str) -> Finished {
+        self.types_to(command, b"")
+    }
+
+    /// The same with that on standard input.
+    pub(super) fn types_to(&self, command: &str, input: &[u8]) -> Finished {
+        let root = format!("/proc/{}/root", self.init);
+        finish(
+            Command::new("nsenter")
+                .args(["--target", &self.init])
+                .args(["--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup"])
+                .arg(format!("--root={root}"))
+                .arg(format!("--wd={root}{}", self.folder))
+                .args([
+                    "env",
+                    "-i",
+                    "HOME=/root",
+                    "LANG=C.UTF-8",
+                    "TERM=dumb",
+                    "SYSTEMD_PAGER=",
+                ])
+                .arg("PATH=/srv/stand-ins:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+                .args([
+                    "timeout",
+                    "15",
+                    "bash",
+                    "-c",
+                    "exec 2>&1; cd \"$2\"; eval \"$1\"",
+                    "bash",
+                ])
+                .args([command, &self.folder]),
+            input,
+        )
+    }
+
+    /// What somebody needs who has to find out why something is not as it should be.
+    pub(super) fn state(&self) -> String {
+        self.types(
+            "echo '--- the log of Postfix ---'; tail -n 30 /var/log/mail.log
+             echo '--- the log of postmapd ---'; journalctl -u postmapd -n 30 -o cat
+             echo '--- connections ---'; ss -tanp",
+        )
+        .stdout
+    }
+
+    /// Its file system, from outside.
+    pub(super) fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.init))
+    }
+
+    /// What it prints, where it has to end well.
+    #[track_caller]
+    pub(super) fn output(&self, command: &str) -> String {
+        let done = self.types(command);
+        assert_eq!(done.code, Some(0), "{command}: {}", done.stdout);
+        done.stdout
+    }
+}
+
+impl Drop for MailHost {
+    fn drop(&mut self) {
+        // The end of its standard input is the sign.
+        drop(self.boot.stdin.take());
+        drop(self.boot.wait());
+    }
+}
+
+/// The logins of the two relays, as tests/systemd/host has them, and one that both would take besides.
+pub(super) const ONE: (&str, &str) = ("relay_user_1", "password_1");
+pub(super) const TWO: (&str, &str) = ("relay_user_2", "password_2");
+pub(super) const NEW: (&str, &str) = ("relay_user_3", "password_3");
+
+/// The servers at the far end.
+pub(super) struct FarEnd {
+    pub(super) journal: Journal,
+    /// STARTTLS in front of the relays. Dropped before them.
+    pub(super) fronts: Vec<Front>,
+    _servers: Vec<SmtpServer>,
+}
+
+impl FarEnd {
+    pub(super) fn start() -> Self {
+        let journal = Journal::default();
+        let relay = |name: &str, logins: &[(&str, &str)]| {
+            let setup = smtp_server::Setup::new(name, Ipv4Addr::LOCALHOST)
+                .auth(Auth::Demanded)
+                .journal(&journal);
+            let setup = logins.iter().fold(setup, |setup, (user, password)| {
+                setup.accepting(Login::new(user, password))
+            });
+            setup.start().unwrap()
+        };
+        let servers = vec![
+            relay("relay1.org", &[ONE, NEW]),
+            relay("relay2.org", &[TWO, NEW]),
+            smtp_server::Setup::new("example.net", Ipv4Addr::new(127, 0, 0, 9))
+                .port(25)
+                .auth(Auth::Offered)
+                .journal(&journal)
+                .start()
+                .unwrap(),
+        ];
+        let front = |last, server: &SmtpServer| {
+            let behind = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
+            Front::start_at(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 587), behind)
+        };
+        Self {
+            fronts: vec![front(2, &servers[0]), front(3, &servers[1])],
+            _servers: servers,
+            journal,
+        }
+    }
+
+    /// Where each mail arrived, and as whom it came, in order.
+    pub(super) fn arrivals(&self) -> Vec<String> {
+        let mails = self.journal.mails();
+        let arrivals = mails.iter().map(|mail| {
+            let user = mail.login.as_ref().map_or("nobody", |login| &login.user);
+            format!("{} by {} as {user}", mail.sender, mail.server)
+        });
+        arrivals.collect()
+    }
+
+    /// Promise 1, whatever went wrong: no relay took a mail without AUTH, no password went to a server that is not its
+    /// relay or went without TLS, and no mail of a relayed sender went past its relay.
+    #[track_caller]
+    pub(super) fn expect_no_leak(&self, direct: &[&str]) {
+        for mail in self.journal.mails() {
+            let past = mail.server == "example.net";
+            assert!(
+                past == mail.login.is_none() && past == direct.contains(&mail.sender.as_str()),
+                "{mail:?}"
+            );
+        }
+        for attempt in self.journal.attempts() {
+            assert_ne!(attempt.server, "example.net", "{attempt:?}");
+        }
+        for front in &self.fronts {
+            assert_eq!(front.auth_in_clear_text(), Vec::<String>::new());
+        }
+    }
+}

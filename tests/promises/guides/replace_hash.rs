@@ -1,0 +1,24 @@
+//! contrib/guides/replace-hash-on-a-host.md.
+
+use super::mail_host::{FarEnd, MailHost, within};
+use super::{Page, follow};
+
+#[test]
+fn a_host_with_hash_tables_goes_over_to_postmapd_and_back_as_the_guide_says() {
+    within(|| {
+        let far_end = FarEnd::start();
+        let host = MailHost::start();
+        let page = Page::read("contrib/guides/replace-hash-on-a-host.md");
+        let run = follow(&host, &page, |_| {});
+        assert!(run > 30, "only {run} commands");
+        far_end.expect_no_leak(&[]);
+        assert_eq!(
+            far_end.arrivals(),
+            [
+                "someone@domain1.com by relay1.org as relay_user_1",
+                "someone@domain2.com by relay1.org as relay_user_3",
+                "someone@domain2.com by relay2.org as relay_user_2",
+            ]
+        );
+    });
+}

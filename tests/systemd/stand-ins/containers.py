@@ -1,0 +1,59 @@
+"""What the stand-ins of docker and kubectl share: the container of postmapd is a process with the user, the environment and
+the mounts that its manifest gives it, and the container of Postfix is this host."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+LOG, PID = "/run/postmapd.log", "/run/postmapd.pid"
+
+
+def run(*words, **options):
+    return subprocess.run(words, check=True, **options)
+
+
+def become(uid, gid, environment, words):
+    """The command of a process of the container: that user, no capability, no way to one."""
+    names = [f"{name}={value}" for name, value in environment.items()]
+    return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all",
+            "--no-new-privs", "--", "env", "-i", "PATH=/usr/bin:/bin", *names, *words]
+
+
+def stop():
+    if os.path.exists(PID):
+        process = int(open(PID).read())
+        try:
+            os.kill(process, signal.SIGTERM)
+            while os.path.exists(f"/proc/{process}"):
+                time.sleep(0.01)
+        except ProcessLookupError:
+            pass
+        os.remove(PID)
+
+
+def start(command):
+    """Starts the server; it outlives this program, and what it logs is kept."""
+    stop()
+    with open(LOG, "ab") as log:
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    with open(PID, "w") as file:
+        file.write(str(server.pid))
+    # A container is started when its process is; wait for what the next command of somebody would find.
+    deadline = time.monotonic() + 10
+    while b"listening on" not in open(LOG, "rb").read() and server.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def mount(*words, at):
+    """Mounts something there, in place of what was mounted there."""
+    os.makedirs(at, exist_ok=True)
+    if os.path.ismount(at):
+        run("umount", at)
+    run("mount", *words, at)
+
+
+def become_this(words):
+    sys.stdout.flush()
+    os.execvp(words[0], words)
