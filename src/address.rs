@@ -290,7 +290,7 @@ impl SenderKeys {
             .resize(address.len().next_multiple_of(letters::AT_ONCE), b'.');
         let mut last_at = None;
         for (number, letters) in self.text.as_chunks_mut().0.iter_mut().enumerate() {
-            let Some(at) = letters::fold(letters) else {
+            let Ok(at) = letters::fold(letters) else {
                 self.text.clear();
                 return false;
             };

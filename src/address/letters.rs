@@ -14,10 +14,13 @@ const fn each(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; AT_ONCE])
 }
 
-/// Folds eight letters of plain ASCII, and says where the last `@` among them is, if there is one. `None` if one of them is
-/// not visible ASCII, or a quote, or a backslash.
+/// One of the letters is not visible ASCII, or a quote, or a backslash: they have to be read one by one.
+#[derive(Debug, PartialEq)]
+pub(super) struct NotPlain;
+
+/// Folds eight plain letters, and says where the last `@` among them is, if there is one.
 #[inline]
-pub(super) fn fold(letters: &mut [u8; AT_ONCE]) -> Option<Option<usize>> {
+pub(super) fn fold(letters: &mut [u8; AT_ONCE]) -> Result<Option<usize>, NotPlain> {
     let word = u64::from_le_bytes(*letters);
     let raised = word | HIGHEST;
     // The highest bit of each byte is set if the byte, as far as it is ASCII, is at least this one.
@@ -25,30 +28,33 @@ pub(super) fn fold(letters: &mut [u8; AT_ONCE]) -> Option<Option<usize>> {
     // Likewise, if it is another one than this.
     let is_not = |byte| ((word ^ each(byte) | HIGHEST) - each(1)) & HIGHEST;
     if (word & HIGHEST) != 0 || (at_least(b'!') & is_not(b'"') & is_not(b'\\') & is_not(0x7f)) != HIGHEST {
-        return None;
+        return Err(NotPlain);
     }
     let is_upper = at_least(b'A') & !at_least(b'Z' + 1);
     // 0x20 lies between a letter and its other case.
     *letters = (word | is_upper >> 2).to_le_bytes();
     let is_at = !is_not(b'@') & HIGHEST;
-    Some((is_at != 0).then(|| AT_ONCE - 1 - is_at.leading_zeros() as usize / 8))
+    Ok((is_at != 0).then(|| AT_ONCE - 1 - is_at.leading_zeros() as usize / 8))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{AT_ONCE, fold};
+    use super::{AT_ONCE, NotPlain, fold};
 
-    fn one_by_one(letters: [u8; AT_ONCE]) -> Option<([u8; AT_ONCE], Option<usize>)> {
+    type Folded = ([u8; AT_ONCE], Option<usize>);
+
+    fn one_by_one(letters: [u8; AT_ONCE]) -> Result<Folded, NotPlain> {
         let is_plain = |c: &u8| c.is_ascii_graphic() && !b"\"\\".contains(c);
-        letters.iter().all(is_plain).then(|| {
-            let at = letters.iter().rposition(|c| *c == b'@');
-            (letters.map(|c| c.to_ascii_lowercase()), at)
-        })
+        if !letters.iter().all(is_plain) {
+            return Err(NotPlain);
+        }
+        let at = letters.iter().rposition(|c| *c == b'@');
+        Ok((letters.map(|c| c.to_ascii_lowercase()), at))
     }
 
-    fn at_once(mut letters: [u8; AT_ONCE]) -> Option<([u8; AT_ONCE], Option<usize>)> {
+    fn at_once(mut letters: [u8; AT_ONCE]) -> Result<Folded, NotPlain> {
         fold(&mut letters).map(|at| (letters, at))
     }
 
