@@ -107,7 +107,7 @@ const SEE_ALSO: &str = r".SH SEE ALSO
 .BR socketmap_table (5),
 .BR postconf (5)
 .PP
-Guides, in contrib/guides of the source:
+Guides, in contrib/guides of the source (of the Debian package, in /usr/share/doc/postmapd/examples/guides):
 replace\-hash\-on\-a\-host.md, with\-docker\-mailserver.md, in\-kubernetes.md, and what\-happens\-when.md, which has each fault with
 what Postfix logs, what a sender sees, and what to do.
 ";
