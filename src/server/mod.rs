@@ -3,7 +3,7 @@
 //! - [`listen`]: endpoints to sockets;
 //! - [`access`]: who is on the other end, and what is refused to it;
 //! - [`admission`]: how many connections there are, in all and of each peer;
-//! - [`session`]: one connection;
+//! - [`session`]: one connection, and [`stream`], its socket;
 //! - [`stop`]: the end of all of it;
 //! - [`limits`]: what a peer can make the server hold, wait for or repeat.
 //!
@@ -17,15 +17,16 @@ pub mod limits;
 pub mod listen;
 pub mod session;
 pub mod stop;
+pub mod stream;
 
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use nix::errno::Errno;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::yield_now;
@@ -46,6 +47,7 @@ use admission::Admission;
 use limits::{DRAIN_DEADLINE, SAID_AGAIN, SHORTAGE_PAUSE};
 use listen::{Listener, Socket};
 use stop::Stop;
+use stream::Stream;
 
 /// Serves until `stop`, then lets the sessions answer what they were asked.
 pub async fn run(
@@ -147,24 +149,31 @@ impl Server {
                     return;
                 };
                 // Each reply is one write already; waiting for more to send would only delay it.
-                if let Err(error) = stream.set_nodelay(true) {
-                    debug!("a peer went away before it was served: {error}");
-                    return;
-                }
-                self.start(stream, protocol, visitor, permit);
+                let stream = stream.set_nodelay(true).and_then(|()| stream.into_std());
+                self.start(stream.map(OwnedFd::from), protocol, visitor, permit);
             }
             Accepted::Unix(stream) => {
                 trace!("connected");
                 let visitor = door.access.unix(&stream);
-                self.start(stream, protocol, visitor, permit);
+                self.start(stream.into_std().map(OwnedFd::from), protocol, visitor, permit);
             }
         }
     }
 
-    fn start<S>(&self, stream: S, protocol: Protocol, visitor: Visitor, permit: OwnedSemaphorePermit)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    fn start(
+        &self,
+        socket: io::Result<OwnedFd>,
+        protocol: Protocol,
+        visitor: Visitor,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let stream = match socket.and_then(Stream::new) {
+            Ok(stream) => stream,
+            Err(error) => {
+                debug!("a peer went away before it was served: {error}");
+                return;
+            }
+        };
         let peer = visitor.peer();
         let is_stranger = !self.routes.load().allowed.may_ask(Map::Sasl, peer);
         let Some(place) = self.admission.admit(permit, peer, is_stranger) else {

@@ -100,7 +100,9 @@ struct Desk {
 }
 
 thread_local! {
-    static DESK: RefCell<Desk> = RefCell::default();
+    /// Where a thread reads to, and its desk.
+    static DESK: RefCell<(Box<[u8]>, Desk)> =
+        RefCell::new((vec![0; READ_AT_ONCE].into_boxed_slice(), Desk::default()));
 }
 
 /// What [`Session::answer`] came to.
@@ -166,38 +168,38 @@ where
         counters: &Counters,
         has_deadline: bool,
     ) -> Poll<Result<Turn, End>> {
-        loop {
-            // On the stack, so that a connection that waits holds no buffer of the size of a read.
-            let mut space = [MaybeUninit::uninit(); READ_AT_ONCE];
-            let mut arrived = ReadBuf::uninit(&mut space);
-            if !self.is_more {
-                let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut arrived));
-                if read.is_err() || arrived.filled().is_empty() {
-                    return Poll::Ready(Err(End::Closed));
+        DESK.with_borrow_mut(|(space, desk)| {
+            loop {
+                let mut arrived = ReadBuf::new(space);
+                if !self.is_more {
+                    let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut arrived));
+                    if read.is_err() || arrived.filled().is_empty() {
+                        return Poll::Ready(Err(End::Closed));
+                    }
+                }
+                let turn = if self.waiting.is_empty() {
+                    let arrived = arrived.filled_mut();
+                    let (turn, taken) = self.exchange(arrived, desk, context, routes, counters)?;
+                    self.waiting
+                        .extend_from_slice(arrived.get(taken..).unwrap_or_default());
+                    turn
+                } else {
+                    // Taken out, so that its memory goes with the last of it.
+                    let mut waiting = mem::take(&mut self.waiting);
+                    waiting.extend_from_slice(arrived.filled());
+                    let (turn, taken) = self.exchange(&mut waiting, desk, context, routes, counters)?;
+                    if taken < waiting.len() {
+                        waiting.advance(taken);
+                        self.waiting = waiting;
+                    }
+                    turn
+                };
+                let is_begun = !self.is_more && !self.waiting.is_empty();
+                if has_deadline || is_begun || turn.broken.is_some() || !self.unsent.is_empty() {
+                    return Poll::Ready(Ok(turn));
                 }
             }
-            let turn = if self.waiting.is_empty() {
-                let arrived = arrived.filled_mut();
-                let (turn, taken) = self.exchange(arrived, context, routes, counters)?;
-                self.waiting
-                    .extend_from_slice(arrived.get(taken..).unwrap_or_default());
-                turn
-            } else {
-                // Taken out, so that its memory goes with the last of it.
-                let mut waiting = mem::take(&mut self.waiting);
-                waiting.extend_from_slice(arrived.filled());
-                let (turn, taken) = self.exchange(&mut waiting, context, routes, counters)?;
-                if taken < waiting.len() {
-                    waiting.advance(taken);
-                    self.waiting = waiting;
-                }
-                turn
-            };
-            let is_begun = !self.is_more && !self.waiting.is_empty();
-            if has_deadline || is_begun || turn.broken.is_some() || !self.unsent.is_empty() {
-                return Poll::Ready(Ok(turn));
-            }
-        }
+        })
     }
 
     /// Answers the whole requests in `input`, sends the replies as far as the kernel takes them without waiting, which is
@@ -205,38 +207,37 @@ where
     fn exchange(
         &mut self,
         input: &mut [u8],
+        desk: &mut Desk,
         context: &mut Context<'_>,
         routes: &Routes,
         counters: &Counters,
     ) -> Result<(Turn, usize), End> {
-        DESK.with_borrow_mut(|desk| {
-            // A session that panicked has left its own.
-            desk.replies.clear();
-            let mut batch = counters.batch();
-            let (progress, taken) = self.answer(input, desk, routes, &mut batch);
-            batch.end();
-            self.is_more = matches!(progress, Progress::Enough);
-            let turn = Turn {
-                answered: !desk.replies.is_empty(),
-                broken: match progress {
-                    Progress::Broken(violation) => Some(violation),
-                    Progress::Done | Progress::Enough => None,
-                },
+        // A session that panicked has left its own.
+        desk.replies.clear();
+        let mut batch = counters.batch();
+        let (progress, taken) = self.answer(input, desk, routes, &mut batch);
+        batch.end();
+        self.is_more = matches!(progress, Progress::Enough);
+        let turn = Turn {
+            answered: !desk.replies.is_empty(),
+            broken: match progress {
+                Progress::Broken(violation) => Some(violation),
+                Progress::Done | Progress::Enough => None,
+            },
+        };
+        if turn.answered {
+            let sent = match Pin::new(&mut self.stream).poll_write(context, &desk.replies) {
+                Poll::Ready(sent) => sent.map_err(|_| End::Closed)?,
+                Poll::Pending => 0,
             };
-            if turn.answered {
-                let sent = match Pin::new(&mut self.stream).poll_write(context, &desk.replies) {
-                    Poll::Ready(sent) => sent.map_err(|_| End::Closed)?,
-                    Poll::Pending => 0,
-                };
-                if sent == desk.replies.len() {
-                    desk.replies.clear();
-                } else {
-                    self.unsent = mem::take(&mut desk.replies);
-                    self.unsent.advance(sent);
-                }
+            if sent == desk.replies.len() {
+                desk.replies.clear();
+            } else {
+                self.unsent = mem::take(&mut desk.replies);
+                self.unsent.advance(sent);
             }
-            Ok((turn, taken))
-        })
+        }
+        Ok((turn, taken))
     }
 
     /// Answers the whole requests in `input` from one snapshot, and lets the snapshot go. Says how many bytes they have.

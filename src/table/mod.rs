@@ -50,6 +50,8 @@ pub struct Table {
     map: Map,
     entries: Entries,
     index: Index,
+    /// How many of the entries are for a domain. A table of nothing else, as most are, is not searched for an address.
+    domains: usize,
     /// The entries that are wrong. There are few: a table with any is served only where there never was one without.
     faults: HashSet<Location>,
     /// Why a miss is not certain, where it is not.
@@ -105,6 +107,7 @@ struct Builder<'a> {
     entries: &'a Entries,
     path: &'a Path,
     index: Index,
+    domains: usize,
     faults: HashSet<Location>,
     /// An entry could not be located.
     is_too_large: bool,
@@ -117,17 +120,19 @@ struct Pending {
     hash: u64,
     location: Location,
     position: Position,
+    is_domain: bool,
     is_fault: bool,
 }
 
 impl<'a> Builder<'a> {
     const BATCH: usize = 256;
 
-    fn new(entries: &'a Entries, path: &'a Path, index: Index) -> Self {
+    fn new(entries: &'a Entries, path: &'a Path, index: Index, domains: usize) -> Self {
         Self {
             entries,
             path,
             index,
+            domains,
             faults: HashSet::new(),
             is_too_large: false,
             batch: Vec::with_capacity(Self::BATCH),
@@ -136,9 +141,11 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn hash(&mut self, key: &[u8]) -> u64 {
+    /// The hash of a key as written, and whether it is for a domain.
+    fn hash(&mut self, key: &[u8]) -> (u64, bool) {
         self.keys.read(key, &self.no_extension);
-        self.index.hash(self.keys.whole())
+        let key = self.keys.whole_key();
+        (self.index.hash(key.bytes()), key.is_domain())
     }
 
     /// Takes an entry of the block with this number.
@@ -147,11 +154,12 @@ impl<'a> Builder<'a> {
             self.is_too_large = true;
             return;
         };
-        let hash = self.hash(record.key);
+        let (hash, is_domain) = self.hash(record.key);
         self.batch.push(Pending {
             hash,
             location,
             position: record.position,
+            is_domain,
             is_fault: matches!(record.content, Content::Fault),
         });
         if self.batch.len() == Self::BATCH {
@@ -162,10 +170,12 @@ impl<'a> Builder<'a> {
     fn flush(&mut self, findings: &mut Findings) {
         for pending in self.batch.drain(..) {
             match self.index.insert(pending.hash, pending.location, self.entries) {
-                Ok(()) if pending.is_fault => {
-                    self.faults.insert(pending.location);
+                Ok(()) => {
+                    self.domains += usize::from(pending.is_domain);
+                    if pending.is_fault {
+                        self.faults.insert(pending.location);
+                    }
                 }
-                Ok(()) => {}
                 Err(first) => findings.push_with(
                     Finding::warning("duplicate-key", self.path, pending.position)
                         .help("remove one of the two lines"),
@@ -199,6 +209,7 @@ impl Table {
                 blocks: Blocks::default(),
             },
             index: Index::default(),
+            domains: 0,
             faults: HashSet::new(),
             incomplete: None,
             findings: Findings::default(),
@@ -245,7 +256,7 @@ impl Table {
         let lines: usize = text.blocks().iter().map(|block| block.newlines()).sum();
         let mut findings = Findings::default();
         let mut reader = Reader::new(entries.format, path);
-        let mut builder = Builder::new(&entries, path, Index::with_capacity(lines + 1));
+        let mut builder = Builder::new(&entries, path, Index::with_capacity(lines + 1), 0);
         for (number, block) in entries.blocks.in_order() {
             reader.read(
                 block.lines(),
@@ -269,11 +280,17 @@ impl Table {
                     .help("split it between several servers"),
             );
         }
-        let Builder { index, faults, .. } = builder;
+        let Builder {
+            index,
+            domains,
+            faults,
+            ..
+        } = builder;
         Self {
             map,
             entries,
             index,
+            domains,
             faults,
             incomplete,
             findings,
@@ -292,7 +309,7 @@ impl Table {
             format,
             blocks: edit.blocks,
         };
-        let mut builder = Builder::new(&entries, path, self.index.clone());
+        let mut builder = Builder::new(&entries, path, self.index.clone(), self.domains);
         let mut findings = Findings::default();
         let mut all_removed = true;
         for (number, block) in &edit.removed {
@@ -301,10 +318,11 @@ impl Table {
                 |value| block.behind_first_blank(value),
                 &mut findings,
                 |record, _| {
-                    let hash = builder.hash(record.key);
+                    let (hash, is_domain) = builder.hash(record.key);
                     let location = Location::new(*number, record.offset);
                     all_removed &=
                         location.is_some_and(|location| builder.index.remove(hash, location, &self.entries));
+                    builder.domains = builder.domains.saturating_sub(usize::from(is_domain));
                 },
             );
         }
@@ -325,12 +343,15 @@ impl Table {
             && !builder.is_too_large
             && findings.is_empty()
             && !begins.is_some_and(grammar::begins_with_byte_order_mark);
-        let Builder { mut index, .. } = builder;
+        let Builder {
+            mut index, domains, ..
+        } = builder;
         index.shrink(&entries);
         is_sound.then(|| Self {
             map: self.map,
             entries,
             index,
+            domains,
             faults: HashSet::new(),
             incomplete: None,
             findings,
@@ -434,6 +455,14 @@ impl Table {
 
     #[inline]
     fn entry(&self, key: Key<'_>) -> Option<(Location, &[u8])> {
+        let like_it = if key.is_domain() {
+            self.domains
+        } else {
+            self.len() - self.domains
+        };
+        if like_it == 0 {
+            return None;
+        }
         let hash = self.index.hash(key.bytes());
         self.index
             .find(hash, |location| self.entries.with_key(location, key))

@@ -76,30 +76,39 @@ fn read(text: &str, previous: Option<&Table>, hasher: &RandomState) -> Text {
     Text::read(&mut text.as_bytes(), text.len(), &previous, hasher).unwrap()
 }
 
-fn many_lines() -> Vec<String> {
+fn many(key: impl Fn(usize) -> String) -> Vec<String> {
     let line = |n: usize| {
         let blanks = " ".repeat(1 + n % 2);
-        format!("user{n}@domain.example{blanks}[relay{}.example]:587\n", n % 5)
+        format!("{}{blanks}[relay{}.example]:587\n", key(n), n % 5)
     };
     (0..6_000).map(line).collect()
 }
 
-/// What the table says about each of these senders, and what is to be said about the table.
+fn sender(n: usize) -> String {
+    format!("user{n}@domain.example")
+}
+
+fn domain(n: usize) -> String {
+    format!("@domain{n}.example")
+}
+
+/// What the table says about each of these keys, and what is to be said about the table.
 fn everything(table: &Table) -> (usize, Vec<String>, Vec<String>) {
-    let said = |n| match table.find([format!("user{n}@domain.example").as_bytes().into()]) {
+    let said = |key: String| match table.find([key.as_bytes().into()]) {
         Hit::Value(value) => String::from_utf8(value.to_vec()).unwrap(),
         Hit::Nothing => "nothing".into(),
         Hit::Absent => "absent".into(),
         Hit::Unsure(reason) => reason.to_string(),
     };
     let findings = table.findings().iter().map(ToString::to_string).collect();
-    (table.len(), (0..6_100).map(said).collect(), findings)
+    let keys = (0..6_100).map(sender).chain((0..6_100).map(domain));
+    (table.len(), keys.map(said).collect(), findings)
 }
 
 #[test]
 fn an_edit_of_one_line_is_worked_out_from_its_block_alone() {
     let (hasher, path) = (RandomState::new(), Path::new("t"));
-    let mut lines = many_lines();
+    let mut lines = many(sender);
     let before = Table::of(Map::Relayhost, path, &read(&lines.concat(), None, &hasher));
     // All in one block or two of some seven, so that it is never more than half.
     lines[100] = "User100@domain.example new\n".into();
@@ -116,9 +125,25 @@ fn an_edit_of_one_line_is_worked_out_from_its_block_alone() {
 }
 
 #[test]
+fn a_table_of_domains_alone_finds_the_first_address_that_is_added_and_the_other_way_round() {
+    let (hasher, path) = (RandomState::new(), Path::new("t"));
+    for (mut lines, other) in [(many(sender), domain(1)), (many(domain), sender(1))] {
+        let mut table = Table::of(Map::Relayhost, path, &read(&lines.concat(), None, &hasher));
+        for line in [format!("{other} [new]\n"), "# gone again\n".to_owned()] {
+            lines[3_000] = line;
+            let text = read(&lines.concat(), Some(&table), &hasher);
+            table = table.edited(path, &text).unwrap();
+            let anew = Table::of(Map::Relayhost, path, &text);
+            assert!(everything(&table) == everything(&anew));
+            assert_eq!(table.domains, anew.domains);
+        }
+    }
+}
+
+#[test]
 fn a_file_that_reads_as_before_is_the_same_table() {
     let hasher = RandomState::new();
-    let lines = many_lines().concat() + "user1@domain.example twice\n";
+    let lines = many(sender).concat() + "user1@domain.example twice\n";
     let build = |previous: Option<&Arc<Table>>| {
         let text = read(&lines, previous.map(|table| &**table), &hasher);
         Table::rebuild(previous, Map::Relayhost, Path::new("t"), &text)
@@ -130,10 +155,11 @@ fn a_file_that_reads_as_before_is_the_same_table() {
 
 /// Edits: a line replaces so many others, somewhere.
 fn edit() -> impl Strategy<Value = (usize, usize, String)> {
-    let sender = (0_u32..6_100).prop_map(|n| format!("user{n}@domain.example [new]\n"));
+    let new = |key: fn(usize) -> String| (0_usize..6_100).prop_map(move |n| format!("{} [new]\n", key(n)));
     let line = prop_oneof![
         6 => Just(String::new()),
-        6 => sender,
+        6 => new(sender),
+        6 => new(domain),
         1 => Just("\u{feff}# a byte order mark\n".to_owned()),
         1 => Just("user1@domain.example [bad\n".to_owned()),
         1 => Just("\"user2@domain.example [bad]\n".to_owned()),
@@ -150,10 +176,11 @@ proptest! {
     /// However often and however a file is edited, the table is that of the file as it is.
     #[test]
     fn a_table_after_edits_is_that_of_the_text(
+        of_domains in any::<bool>(),
         edits in prop::collection::vec(prop::collection::vec(edit(), 1..4), 1..6)
     ) {
         let (hasher, path) = (RandomState::new(), Path::new("t"));
-        let mut lines = many_lines();
+        let mut lines = if of_domains { many(domain) } else { many(sender) };
         let mut table = Table::rebuild(None, Map::Relayhost, path, &read(&lines.concat(), None, &hasher));
         for edit in edits {
             for (place, replaced, line) in edit {
@@ -163,7 +190,9 @@ proptest! {
             }
             let text = read(&lines.concat(), Some(&table), &hasher);
             let next = Table::rebuild(Some(&table), Map::Relayhost, path, &text);
-            prop_assert!(everything(&next) == everything(&Table::of(Map::Relayhost, path, &text)));
+            let anew = Table::of(Map::Relayhost, path, &text);
+            prop_assert!(everything(&next) == everything(&anew));
+            prop_assert_eq!(next.domains, anew.domains);
             table = next;
         }
     }
