@@ -1,8 +1,12 @@
 //! How far above the floor postmapd is: beside a server that has no table and answers everything alike.
 //!
 //! `cargo bench --bench floor` starts both, asks them in turn with `postmapd bench`, over TCP and over a UNIX socket,
-//! and prints the ratios as Markdown: medians over the rounds, with the smallest and the largest. benches/README.md
-//! says what came out where, and benches/runtime.md which shapes of the server were tried.
+//! and prints the ratios as Markdown. benches/README.md says what came out where, and benches/runtime.md which shapes of
+//! the server were tried.
+//!
+//! Where its memory happens to lie makes one process up to a tenth faster or slower than the next of the same program, for
+//! as long as it lives. So both are started anew several times; each start gives the median of its rounds, and the table
+//! has the median, the smallest and the largest of these.
 //!
 //! Limits: the load comes from one thread on the same machine, on a processor of its own (`taskset`), and so do both
 //! servers, so that what a second processor would do for them does not show. Nothing is asserted about times, but a
@@ -15,12 +19,13 @@ mod reply_loop;
 #[path = "floor/tokio_loop.rs"]
 mod tokio_loop;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -32,12 +37,13 @@ use tokio_loop::Shape;
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const USAGE: &str =
-    "usage: cargo bench --bench floor -- [--connections 1,16,64,256] [--rounds N] [--duration TIME] [--entries N]
-           [--sockets TCP,UNIX] [--processors own|any] [--subject SERVER]
+    "usage: cargo bench --bench floor -- [--connections 1,16,64,256] [--starts N] [--rounds N] [--duration TIME]
+           [--entries N] [--sockets TCP,UNIX] [--processors own|any] [--subject SERVER]
 
   --connections  how many connections ask, one number after the other (default: 1,16,64,256)
-  --rounds       how often each server is measured at each (default: 7)
-  --duration     for how long each time (default: 1s)
+  --starts       how often both servers are started (default: 7)
+  --rounds       how often each is measured at each number of connections, after each start (default: 7)
+  --duration     for how long each time (default: 200ms)
   --entries      entries in the relay map (default: 10000)
   --sockets      TCP,UNIX or one of them (default: both)
   --processors   own: the servers have one processor, and who asks another (default); any: as the scheduler likes
@@ -48,10 +54,12 @@ const USAGE: &str =
 /// How this program calls itself to serve.
 const REPLY_LOOP: &str = "--reply-loop";
 
+const REPLIES: &str = "replies/s";
+
 /// What is compared, the field of `postmapd bench --format json`, and how much of the floor's it shall be: at least for
 /// replies, at most for the others.
 const GOALS: [(&str, &str, f64); 4] = [
-    ("replies/s", "replies_per_second", 0.95),
+    (REPLIES, "replies_per_second", 0.95),
     ("p50", "p50", 1.05),
     ("p99", "p99", 1.2),
     ("processor time", "server_cpu", 1.15),
@@ -66,6 +74,7 @@ const BUSY: u64 = 64;
 
 struct Options {
     connections: String,
+    starts: u32,
     rounds: String,
     duration: String,
     entries: u32,
@@ -105,8 +114,9 @@ fn main() -> ExitCode {
 fn options(arguments: &[&str]) -> Result<Options> {
     let mut options = Options {
         connections: "1,16,64,256".into(),
+        starts: 7,
         rounds: "7".into(),
-        duration: "1s".into(),
+        duration: "200ms".into(),
         entries: 10_000,
         subject: env!("CARGO_BIN_EXE_postmapd").into(),
         sockets: "TCP,UNIX".into(),
@@ -117,6 +127,7 @@ fn options(arguments: &[&str]) -> Result<Options> {
         let value = *arguments.next().ok_or(USAGE)?;
         match *argument {
             "--connections" => options.connections = value.into(),
+            "--starts" => options.starts = value.parse()?,
             "--rounds" => options.rounds = value.into(),
             "--duration" => options.duration = value.into(),
             "--entries" => options.entries = value.parse()?,
@@ -229,31 +240,75 @@ fn benchmark(options: &Options) -> Result<()> {
     println!("| socket | connections | what | ratio to the floor | smallest | largest | goal |");
     println!("|---|---:|---|---:|---:|---:|---|");
     for kind in options.sockets.split(',') {
-        let endpoint = |name: &str| match kind {
-            "TCP" => "socketmap:inet:127.0.0.1:0".to_owned(),
-            _ => format!("socketmap:unix:{}", folder.path().join(name).display()),
-        };
-        let own = |mode: &[&str]| {
-            let mut command = on_processor(SERVER, options, env::current_exe()?);
-            Server::start(command.args(mode).arg(endpoint(mode.concat().as_str())))
-        };
-        let floor = own(&[REPLY_LOOP])?;
-        let subject = if let Some(name) = options.subject.to_str().filter(|name| shape(name).is_some()) {
-            own(&["--shape", name])?
-        } else {
-            let mut command = on_processor(SERVER, options, &options.subject);
-            command.args(["serve", "--listen", &endpoint("postmapd"), "--dir"]);
-            Server::start(command.arg(&tables))?
-        };
-        for line in compare(&floor, &subject, &key_file, options)? {
+        let mut ratios = Ratios::new();
+        for _ in 0..options.starts {
+            let (floor, subject) = start_both(kind, options, folder.path(), &tables)?;
+            compare(&floor, &subject, &key_file, options, &mut ratios)?;
+        }
+        for ((connections, number), starts) in &mut ratios {
+            let (name, _, goal) = GOALS.get(*number).ok_or("no goal")?;
+            let line = line(*connections, name, *goal, starts).ok_or("nothing was measured")?;
             println!("| {kind} | {line} |");
         }
     }
     Ok(())
 }
 
-/// Measures both in turn; the lines of the table, less the kind of the socket.
-fn compare(floor: &Server, subject: &Server, keys: &Path, options: &Options) -> Result<Vec<String>> {
+/// The ratios of each start, by the number of connections and the place in [`GOALS`].
+type Ratios = BTreeMap<(u64, usize), Vec<f64>>;
+
+/// A line of the table, less the kind of the socket.
+fn line(connections: u64, name: &str, goal: f64, ratios: &mut [f64]) -> Option<String> {
+    ratios.sort_by(f64::total_cmp);
+    let (smallest, largest) = (ratios.first()?, ratios.last()?);
+    let median = ratios.get(ratios.len() / 2)?;
+    let (goal, is_met) = match name {
+        REPLIES if connections == BUSY => (format!("≥ {goal}"), *median >= goal),
+        REPLIES => ("–".into(), true),
+        _ => (format!("≤ {goal}"), *median <= goal),
+    };
+    let missed = if is_met { "" } else { ", **missed**" };
+    Some(format!(
+        "{connections} | {name} | {median:.3} | {smallest:.3} | {largest:.3} | {goal}{missed}"
+    ))
+}
+
+/// The floor and what is measured beside it.
+fn start_both(kind: &str, options: &Options, folder: &Path, tables: &Path) -> Result<(Server, Server)> {
+    let endpoint = |name: &str| {
+        if kind == "TCP" {
+            return Ok("socketmap:inet:127.0.0.1:0".to_owned());
+        }
+        let path = folder.join(name);
+        // The one of the start before, which postmapd takes away and the others do not.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(format!("socketmap:unix:{}", path.display())),
+        }
+    };
+    let own = |mode: &[&str]| {
+        let mut command = on_processor(SERVER, options, env::current_exe()?);
+        Server::start(command.args(mode).arg(endpoint(mode.concat().as_str())?))
+    };
+    let floor = own(&[REPLY_LOOP])?;
+    let subject = if let Some(name) = options.subject.to_str().filter(|name| shape(name).is_some()) {
+        own(&["--shape", name])?
+    } else {
+        let mut command = on_processor(SERVER, options, &options.subject);
+        command.args(["serve", "--listen", &endpoint("postmapd")?, "--dir"]);
+        Server::start(command.arg(tables))?
+    };
+    Ok((floor, subject))
+}
+
+/// Measures both in turn, and adds what came out.
+fn compare(
+    floor: &Server,
+    subject: &Server,
+    keys: &Path,
+    options: &Options,
+    ratios: &mut Ratios,
+) -> Result<()> {
     let output = on_processor(GENERATOR, options, env!("CARGO_BIN_EXE_postmapd"))
         .args([
             "bench",
@@ -266,7 +321,7 @@ fn compare(floor: &Server, subject: &Server, keys: &Path, options: &Options) -> 
         .args(["--compare-pid", &subject.child.id().to_string()])
         .args(["--connections", &options.connections])
         .args(["--rounds", &options.rounds])
-        .args(["--duration", &options.duration])
+        .args(["--duration", &options.duration, "--warm-up", "50ms"])
         .args(["--format", "json"])
         .arg("--keys")
         .arg(keys)
@@ -280,32 +335,18 @@ fn compare(floor: &Server, subject: &Server, keys: &Path, options: &Options) -> 
         .get("comparison")
         .and_then(Value::as_array)
         .ok_or("no comparison")?;
-    let mut lines = Vec::new();
     for comparison in comparisons {
         let connections = comparison
             .get("connections")
             .and_then(Value::as_u64)
             .ok_or("no connections")?;
-        for (name, field, goal) in GOALS {
-            let ratio = |which| {
-                comparison
-                    .get(field)
-                    .and_then(|spread| spread.get(which)?.as_f64())
-                    .ok_or_else(|| format!("no {field} at {connections} connections"))
-            };
-            let median = ratio("median")?;
-            let (goal, is_met) = match field {
-                "replies_per_second" if connections == BUSY => (format!("≥ {goal}"), median >= goal),
-                "replies_per_second" => ("–".into(), true),
-                _ => (format!("≤ {goal}"), median <= goal),
-            };
-            let missed = if is_met { "" } else { ", **missed**" };
-            lines.push(format!(
-                "{connections} | {name} | {median:.3} | {:.3} | {:.3} | {goal}{missed}",
-                ratio("min")?,
-                ratio("max")?
-            ));
+        for (number, (name, field, _)) in GOALS.into_iter().enumerate() {
+            let median = comparison
+                .get(field)
+                .and_then(|spread| spread.get("median")?.as_f64())
+                .ok_or_else(|| format!("no {name} at {connections} connections"))?;
+            ratios.entry((connections, number)).or_default().push(median);
         }
     }
-    Ok(lines)
+    Ok(())
 }

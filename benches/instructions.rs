@@ -41,7 +41,7 @@ const MANY: u64 = 42_000;
 const GROWTH: f64 = 1.05;
 const GROWTH_OF_ANOTHER_COMPILER: f64 = 1.25;
 
-/// Senders in each table, in domains of ten, the last of which is the domain's entry.
+/// Entries in each table, in domains of ten, the last of which is the domain's entry.
 const ENTRIES: u64 = 10_000;
 
 /// What is asked: its name, whether over socketmap, the map, the key, and whether there is an answer.
@@ -49,15 +49,18 @@ struct Case {
     name: &'static str,
     socketmap: bool,
     map: Map,
+    /// Whether the tables have entries for addresses besides those for domains.
+    addresses: bool,
     key: fn(u64) -> String,
     found: bool,
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     Case {
         name: "relayhost-sender",
         socketmap: true,
         map: Map::Relayhost,
+        addresses: true,
         key: |n| format!("user{}@domain{}.example", n % 9, n / 10 % (ENTRIES / 10)),
         found: true,
     },
@@ -65,6 +68,15 @@ const CASES: [Case; 7] = [
         name: "relayhost-domain",
         socketmap: true,
         map: Map::Relayhost,
+        addresses: true,
+        key: |n| format!("Somebody@Domain{}.example", n % (ENTRIES / 10)),
+        found: true,
+    },
+    Case {
+        name: "relayhost-domains-only",
+        socketmap: true,
+        map: Map::Relayhost,
+        addresses: false,
         key: |n| format!("Somebody@Domain{}.example", n % (ENTRIES / 10)),
         found: true,
     },
@@ -72,6 +84,7 @@ const CASES: [Case; 7] = [
         name: "relayhost-extension-domain",
         socketmap: true,
         map: Map::Relayhost,
+        addresses: true,
         key: |n| format!("somebody+news@domain{}.example", n % (ENTRIES / 10)),
         found: true,
     },
@@ -79,6 +92,7 @@ const CASES: [Case; 7] = [
         name: "relayhost-not-found",
         socketmap: true,
         map: Map::Relayhost,
+        addresses: true,
         key: |n| format!("somebody@elsewhere{n}.example"),
         found: false,
     },
@@ -86,6 +100,7 @@ const CASES: [Case; 7] = [
         name: "sasl-sender",
         socketmap: true,
         map: Map::Sasl,
+        addresses: true,
         key: |n| format!("somebody@domain{}.example", n % (ENTRIES / 10)),
         found: true,
     },
@@ -93,6 +108,7 @@ const CASES: [Case; 7] = [
         name: "sasl-host",
         socketmap: true,
         map: Map::Sasl,
+        addresses: true,
         key: |n| format!("relay{}.example", n % 1000),
         found: false,
     },
@@ -100,6 +116,7 @@ const CASES: [Case; 7] = [
         name: "tcp-table-domain",
         socketmap: false,
         map: Map::Relayhost,
+        addresses: true,
         key: |n| format!("somebody@domain{}.example", n % (ENTRIES / 10)),
         found: true,
     },
@@ -216,7 +233,7 @@ fn run(name: &str, lookups: &str) -> Result<()> {
 
 fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
     let requests: Vec<String> = (0..1000).map(|n| request(case, &(case.key)(n * 7))).collect();
-    let snapshot = snapshot();
+    let snapshot = snapshot(case.addresses);
     let peer = Peer::User {
         uid: 102,
         address: "127.0.0.1".parse().ok(),
@@ -259,11 +276,12 @@ fn request(case: &Case, key: &str) -> String {
     }
 }
 
-fn snapshot() -> Snapshot {
+fn snapshot(addresses: bool) -> Snapshot {
     let (mut relay_map, mut credentials) = (String::new(), String::new());
     for n in 0..ENTRIES {
         let key = match n % 10 {
             9 => format!("@domain{}.example", n / 10),
+            _ if !addresses => format!("@other{n}.example"),
             user => format!("user{user}@domain{}.example", n / 10),
         };
         // Writing to a String does not fail.
