@@ -122,3 +122,88 @@ impl AsyncWrite for Stream {
         Poll::Ready(Ok(shutdown(self.socket()?, Shutdown::Write)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::pin::Pin;
+    use std::task::Poll;
+    use std::thread;
+
+    use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+    use super::Stream;
+
+    /// A stream, and the peer's end of it, which blocks.
+    fn pair() -> (Stream, UnixStream) {
+        let (own, peer) = UnixStream::pair().unwrap();
+        own.set_nonblocking(true).unwrap();
+        (Stream::new(own.into()).unwrap(), peer)
+    }
+
+    /// Sends until there is no room.
+    async fn fill(stream: &mut Stream) -> usize {
+        let mut sent = 0;
+        poll_fn(|context| {
+            while let Poll::Ready(more) = Pin::new(&mut *stream).poll_write(context, &[b'x'; 4096]) {
+                sent += more.unwrap();
+            }
+            Poll::Ready(())
+        })
+        .await;
+        sent
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_is_sent_once_there_is() {
+        let (mut stream, mut peer) = pair();
+        let sent: Vec<u8> = (0..4_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let length = sent.len();
+        let reader = thread::spawn(move || {
+            let mut got = vec![0; length];
+            peer.read_exact(&mut got).unwrap();
+            peer.write_all(b"thanks").unwrap();
+            got
+        });
+        stream.write_all(&sent).await.unwrap();
+        assert!(stream.hears_of_room, "there was always room");
+        let mut answer = [0; 6];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"thanks");
+        assert!(reader.join().unwrap() == sent);
+    }
+
+    #[tokio::test]
+    async fn what_arrived_before_there_was_no_room_is_read() {
+        let (mut stream, mut peer) = pair();
+        peer.write_all(b"before").unwrap();
+        assert!(fill(&mut stream).await > 0);
+        peer.write_all(b" and after").unwrap();
+        let mut got = [0; 16];
+        stream.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"before and after");
+    }
+
+    #[tokio::test]
+    async fn the_end_is_read_after_what_came_before_it() {
+        for ends_at_once in [true, false] {
+            let (mut stream, mut peer) = pair();
+            peer.write_all(b"last").unwrap();
+            let mut peer = Some(peer).filter(|_| !ends_at_once);
+            let mut got = [0; 100];
+            assert_eq!(stream.read(&mut got).await.unwrap(), 4);
+            drop(peer.take());
+            assert_eq!(stream.read(&mut got).await.unwrap(), 0);
+            assert_eq!(stream.read(&mut got).await.unwrap(), 0, "and stays the end");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_gone_is_an_error_and_no_signal() {
+        let (mut stream, peer) = pair();
+        drop(peer);
+        assert!(stream.write_all(b"x").await.is_err());
+    }
+}
