@@ -133,52 +133,49 @@ impl Server {
         let (place, accepted) = poll_fn(|context| accept_from(doors, context)).await?;
         // The others first, the next time.
         doors.rotate_left(place + 1);
-        if let Some(door) = doors.last_mut() {
-            self.let_in(door, accepted, permit);
+        match doors.last_mut() {
+            Some(door) => self.let_in(door, accepted, permit),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    fn let_in(&self, door: &mut Door, accepted: Accepted, permit: OwnedSemaphorePermit) {
+    fn let_in(&self, door: &mut Door, accepted: Accepted, permit: OwnedSemaphorePermit) -> io::Result<()> {
         let protocol = door.listener.endpoint.protocol;
         match accepted {
             Accepted::Tcp(stream, peer) => {
                 trace!(%peer, "connected");
                 let Some(visitor) = door.access.tcp(&stream, peer, &self.routes.load().allowed) else {
                     self.counters.refused(Reason::Network);
-                    return;
+                    return Ok(());
                 };
                 // Each reply is one write already; waiting for more to send would only delay it.
-                let stream = stream.set_nodelay(true).and_then(|()| stream.into_std());
-                self.start(stream.map(OwnedFd::from), protocol, visitor, permit);
+                if let Err(error) = stream.set_nodelay(true) {
+                    debug!("a peer went away before it was served: {error}");
+                    return Ok(());
+                }
+                self.start(stream.into_std()?.into(), protocol, visitor, permit)
             }
             Accepted::Unix(stream) => {
                 trace!("connected");
                 let visitor = door.access.unix(&stream);
-                self.start(stream.into_std().map(OwnedFd::from), protocol, visitor, permit);
+                self.start(stream.into_std()?.into(), protocol, visitor, permit)
             }
         }
     }
 
     fn start(
         &self,
-        socket: io::Result<OwnedFd>,
+        socket: OwnedFd,
         protocol: Protocol,
         visitor: Visitor,
         permit: OwnedSemaphorePermit,
-    ) {
-        let stream = match socket.and_then(Stream::new) {
-            Ok(stream) => stream,
-            Err(error) => {
-                debug!("a peer went away before it was served: {error}");
-                return;
-            }
-        };
+    ) -> io::Result<()> {
+        let stream = Stream::new(socket)?;
         let peer = visitor.peer();
         let is_stranger = !self.routes.load().allowed.may_ask(Map::Sasl, peer);
         let Some(place) = self.admission.admit(permit, peer, is_stranger) else {
             self.counters.refused(Reason::Connections);
-            return;
+            return Ok(());
         };
         let routes = Arc::clone(&self.routes);
         let counters = Arc::clone(&self.counters);
@@ -197,6 +194,7 @@ impl Server {
             debug!(?end, "disconnected");
             drop(place);
         });
+        Ok(())
     }
 }
 

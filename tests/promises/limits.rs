@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -462,6 +462,29 @@ fn out_of_descriptors_it_says_so_once_and_waits_and_serves_those_that_there_are(
     assert_eq!(log.matches("cannot accept a connection").count(), 1, "{log}");
 }
 
+/// Lets some calls of the server fail. Returns once they do.
+fn inject(daemon: &Daemon, call: &str, how: &str) -> Child {
+    let strace = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e"])
+        .arg(format!("inject={call}:{how}"))
+        .args(["-p", &daemon.pid().to_string()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("strace");
+    let status = || fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let tracer = format!("TracerPid:\t{}\n", strace.id());
+    eventually(status, |status| status.contains(&tracer));
+    strace
+}
+
+fn end(mut strace: Child) {
+    let interrupt = Command::new("kill")
+        .args(["-INT", &strace.id().to_string()])
+        .status();
+    assert!(interrupt.unwrap().success());
+    strace.wait().unwrap();
+}
+
 #[test]
 fn whatever_the_system_lacks_for_a_connection_it_goes_on() {
     let daemon = Daemon::start(setup(""));
@@ -476,30 +499,32 @@ fn whatever_the_system_lacks_for_a_connection_it_goes_on() {
         "EHOSTUNREACH",
         "EINVAL",
     ] {
-        let mut strace = Command::new("strace")
-            .args(["-qq", "-o", "/dev/null", "-e", "trace=accept4", "-e"])
-            .arg(format!("inject=accept4:error={error}:when=1..2"))
-            .args(["-p", &daemon.pid().to_string()])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("strace");
-        let status = || fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-        let tracer = format!("TracerPid:\t{}\n", strace.id());
-        eventually(status, |status| status.contains(&tracer));
+        let strace = inject(&daemon, "accept4", &format!("error={error}:when=1..2"));
         for endpoint in [0, 1] {
             let mut client = Socketmap::to(&daemon, endpoint);
             client.request("relayhost", SENDER);
             expect_answer(&mut held);
             assert_eq!(client.reply(), Reply::found(NEXT_HOP), "after {error}");
         }
-        let interrupt = Command::new("kill")
-            .args(["-INT", &strace.id().to_string()])
-            .status();
-        assert!(interrupt.unwrap().success());
-        strace.wait().unwrap();
+        end(strace);
     }
     let log = daemon.log();
     assert_eq!(log.matches("cannot accept a connection").count(), 1, "{log}");
+}
+
+#[test]
+fn whatever_the_system_lacks_to_hear_of_a_connection_it_says_so_and_goes_on() {
+    let daemon = Daemon::start(setup(""));
+    let mut held = Socketmap::to(&daemon, 0);
+    expect_answer(&mut held);
+    // Accepting is the first two.
+    let strace = inject(&daemon, "epoll_ctl", "error=ENOSPC:when=3");
+    let lost = Socketmap::to(&daemon, 1);
+    daemon.wait_for_log(|line| line.contains("cannot accept a connection: No space left on device"));
+    drop(lost);
+    expect_answer(&mut held);
+    expect_answer(&mut Socketmap::to(&daemon, 1));
+    end(strace);
 }
 
 #[test]
