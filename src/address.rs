@@ -13,12 +13,14 @@
 //! Limits: no domain is converted between its U-label and A-label forms, no parent domain is tried, and a key that
 //! is not UTF-8 is folded in its ASCII letters only. Postfix does none of this either.
 
+mod extension;
 mod letters;
 
-use std::fmt;
 use std::ops::Range;
 
 use caseless::Caseless;
+
+pub use extension::Delimiters;
 
 /// The key under which the null sender (RFC 5321 section 4.5.5) stands in a table; Postfix's default for
 /// `empty_address_relayhost_maps_lookup_key`.
@@ -53,74 +55,6 @@ pub fn is_key_of(written: &[u8], folded: &[u8]) -> bool {
     let mut keys = SenderKeys::default();
     keys.read(written, &Delimiters::default());
     keys.whole() == folded
-}
-
-/// The characters that begin an address extension: Postfix's `recipient_delimiter`, each character by itself.
-#[derive(Clone, Debug)]
-pub struct Delimiters {
-    set: Vec<u8>,
-}
-
-/// Their order does not matter.
-impl PartialEq for Delimiters {
-    fn eq(&self, other: &Self) -> bool {
-        let has_all = |one: &Self, other: &Self| one.set.iter().all(|c| other.set.contains(c));
-        has_all(self, other) && has_all(other, self)
-    }
-}
-
-impl Eq for Delimiters {}
-
-impl Default for Delimiters {
-    fn default() -> Self {
-        Self { set: vec![b'+'] }
-    }
-}
-
-/// As main.cf has them.
-impl fmt::Display for Delimiters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.set))
-    }
-}
-
-impl Delimiters {
-    /// The characters of `text`; none means that no address has an extension. `None` where a character is not
-    /// printable ASCII, or is one that an address needs for itself (`@` and `"`).
-    #[must_use]
-    pub fn new(text: &str) -> Option<Self> {
-        let usable = |c: u8| c.is_ascii_graphic() && c != b'@' && c != b'"';
-        text.bytes().all(usable).then(|| Self {
-            set: text.as_bytes().to_vec(),
-        })
-    }
-
-    /// How much of `local` comes before its extension, if it has one (`split_addr(3)`): the first delimiter
-    /// counts, never at the beginning, and never in the names that Postfix keeps whole.
-    fn before_extension(&self, local: &[u8]) -> Option<usize> {
-        const KEPT_WHOLE: [&[u8]; 3] = [b"postmaster", b"mailer-daemon", b"double-bounce"];
-        let at = match self.set.as_slice() {
-            [one] => local.iter().position(|c| c == one),
-            several => local.iter().position(|c| several.contains(c)),
-        }?;
-        let is_kept_whole = KEPT_WHOLE.iter().any(|name| local.eq_ignore_ascii_case(name))
-            || (self.set.contains(&b'-') && is_list_address(local));
-        (at > 0 && !is_kept_whole).then_some(at)
-    }
-}
-
-/// `owner-list` and `list-request`, which a `-` does not split (Postfix's `owner_request_special`).
-fn is_list_address(local: &[u8]) -> bool {
-    const OWNER: &[u8] = b"owner-";
-    const REQUEST: &[u8] = b"-request";
-    let begins = local
-        .get(..OWNER.len())
-        .is_some_and(|head| head.eq_ignore_ascii_case(OWNER));
-    let ends = local.len() > REQUEST.len()
-        && local
-            .get(local.len() - REQUEST.len()..)
-            .is_some_and(|tail| tail.eq_ignore_ascii_case(REQUEST));
-    begins || ends
 }
 
 /// An address cut into its parts, as it came.

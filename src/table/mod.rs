@@ -14,7 +14,9 @@
 
 mod block;
 mod blocks;
+mod builder;
 pub mod edit;
+mod entries;
 pub mod grammar;
 mod index;
 pub mod text;
@@ -23,13 +25,15 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::address::{self, Delimiters, Key, SenderKeys};
+use crate::address::Key;
 use crate::answer::{Map, Reason};
-use crate::diagnostic::{Finding, Findings, Position};
+use crate::diagnostic::{Finding, Findings};
 use crate::secret::Secret;
 use blocks::{Blocks, Location};
-use grammar::{Content, Format, Reader, Record};
-use index::{Index, Keys};
+use builder::Builder;
+use entries::Entries;
+use grammar::{Format, Reader, Record};
+use index::Index;
 use text::{Block, Text};
 
 /// What a table says of a key.
@@ -57,136 +61,6 @@ pub struct Table {
     /// Why a miss is not certain, where it is not.
     incomplete: Option<Reason>,
     findings: Findings,
-}
-
-/// A text in blocks, and the grammar by which to read it.
-struct Entries {
-    format: Format,
-    blocks: Blocks,
-}
-
-impl Entries {
-    /// The key of the entry there, as written, and its value.
-    fn at(&self, location: Location) -> Option<(&[u8], &[u8])> {
-        let (block, lines) = self.blocks.from(location)?;
-        let (key, value) = grammar::entry_at(self.format, lines)?;
-        Some((key, block.value(value)))
-    }
-
-    /// The value of the entry there, if it has this key.
-    #[inline]
-    fn with_key(&self, location: Location, key: Key<'_>) -> Option<&[u8]> {
-        let (block, lines) = self.blocks.from(location)?;
-        if let Some(rest) = grammar::behind_key(lines, key) {
-            let value = block.value_behind_key(rest);
-            if let Some(value) = value.or_else(|| grammar::value_behind(self.format, rest)) {
-                return Some(value);
-            }
-        }
-        let (written, value) = self.at(location)?;
-        address::is_key_of(written, key.bytes()).then_some(value)
-    }
-}
-
-impl Keys for Entries {
-    fn is(&self, location: Location, key: &[u8]) -> bool {
-        self.with_key(location, key.into()).is_some()
-    }
-
-    fn with<T>(&self, location: Location, with: impl FnOnce(&[u8]) -> T) -> T {
-        let mut keys = SenderKeys::default();
-        let written = self.at(location).map_or(&[][..], |(written, _)| written);
-        keys.read(written, &Delimiters::default());
-        with(keys.whole())
-    }
-}
-
-/// A table that grows. Entries are put into the index in batches: each falls somewhere else in memory, and only
-/// several in a row let the processor wait for all of them at once.
-struct Builder<'a> {
-    entries: &'a Entries,
-    path: &'a Path,
-    index: Index,
-    domains: usize,
-    faults: HashSet<Location>,
-    /// An entry could not be located.
-    is_too_large: bool,
-    batch: Vec<Pending>,
-    keys: SenderKeys,
-    no_extension: Delimiters,
-}
-
-struct Pending {
-    hash: u64,
-    location: Location,
-    position: Position,
-    is_domain: bool,
-    is_fault: bool,
-}
-
-impl<'a> Builder<'a> {
-    const BATCH: usize = 256;
-
-    fn new(entries: &'a Entries, path: &'a Path, index: Index, domains: usize) -> Self {
-        Self {
-            entries,
-            path,
-            index,
-            domains,
-            faults: HashSet::new(),
-            is_too_large: false,
-            batch: Vec::with_capacity(Self::BATCH),
-            keys: SenderKeys::default(),
-            no_extension: Delimiters::default(),
-        }
-    }
-
-    /// The hash of a key as written, and whether it is for a domain.
-    fn hash(&mut self, key: &[u8]) -> (u64, bool) {
-        self.keys.read(key, &self.no_extension);
-        let key = self.keys.whole_key();
-        (self.index.hash(key.bytes()), key.is_domain())
-    }
-
-    /// Takes an entry of the block with this number.
-    fn take(&mut self, block: u32, record: &Record<'_>, findings: &mut Findings) {
-        let Some(location) = Location::new(block, record.offset) else {
-            self.is_too_large = true;
-            return;
-        };
-        let (hash, is_domain) = self.hash(record.key);
-        self.batch.push(Pending {
-            hash,
-            location,
-            position: record.position,
-            is_domain,
-            is_fault: matches!(record.content, Content::Fault),
-        });
-        if self.batch.len() == Self::BATCH {
-            self.flush(findings);
-        }
-    }
-
-    fn flush(&mut self, findings: &mut Findings) {
-        for pending in self.batch.drain(..) {
-            match self.index.insert(pending.hash, pending.location, self.entries) {
-                Ok(()) => {
-                    self.domains += usize::from(pending.is_domain);
-                    if pending.is_fault {
-                        self.faults.insert(pending.location);
-                    }
-                }
-                Err(first) => findings.push_with(
-                    Finding::warning("duplicate-key", self.path, pending.position)
-                        .help("remove one of the two lines"),
-                    || {
-                        let first = self.entries.blocks.line(first);
-                        format!("line {first} has this key already, and the first wins")
-                    },
-                ),
-            }
-        }
-    }
 }
 
 /// The grammar of a map's file.
@@ -317,13 +191,7 @@ impl Table {
                 block.lines(),
                 |value| block.behind_first_blank(value),
                 &mut findings,
-                |record, _| {
-                    let (hash, is_domain) = builder.hash(record.key);
-                    let location = Location::new(*number, record.offset);
-                    all_removed &=
-                        location.is_some_and(|location| builder.index.remove(hash, location, &self.entries));
-                    builder.domains = builder.domains.saturating_sub(usize::from(is_domain));
-                },
+                |record, _| all_removed &= builder.remove(*number, &record, &self.entries),
             );
         }
         for number in edit.added {
