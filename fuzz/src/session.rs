@@ -1,11 +1,10 @@
 //! A whole session over an in-memory stream.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::time::Instant;
 
 use postmapd::address::Delimiters;
 use postmapd::answer::Map;
@@ -13,16 +12,15 @@ use postmapd::counters::Counters;
 use postmapd::default_relay::{DefaultRelay, Known};
 use postmapd::diagnostic::Findings;
 use postmapd::peer::{self, Allowed};
+use postmapd::protocol::Codec;
 use postmapd::protocol::socketmap::{MAX_REPLY, MAX_REQUEST, Socketmap};
 use postmapd::protocol::tcp_table::{self, TcpTable};
 use postmapd::routes::{Routes, Snapshot};
 use postmapd::secret::Secret;
 use postmapd::server::access::Visitor;
 use postmapd::server::limits::WRITE_AT;
-use postmapd::server::session::{End, serve};
-use postmapd::server::stop::Stop;
+use postmapd::server::session::{Desk, End, Next, Session, Stream};
 use postmapd::table::{Table, format};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::input;
 use super::plain::address;
@@ -123,36 +121,9 @@ enum Said {
 impl Plan {
     fn run(&self, stream: &[u8]) {
         let routes = Routes::new(self.snapshot(0));
-        let (counters, stop) = (Counters::timed(), Stop::default());
-        let mut peer = Peer {
-            plan: self,
-            routes: &routes,
-            stop: stop.clone(),
-            sends: self.pieces.iter().cloned().collect(),
-            given: 0,
-            got: Vec::new(),
-            writes: 0,
-            waits: false,
-            is_owed: false,
-        };
-        // The clock jumps to the next deadline when nothing else happens.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        let end = match self.protocol {
-            Protocol::Socketmap => {
-                runtime.block_on(serve(&mut peer, Socketmap, visitor(), &routes, &counters, &stop))
-            }
-            Protocol::TcpTable(map) => runtime.block_on(serve(
-                &mut peer,
-                TcpTable::new(map),
-                visitor(),
-                &routes,
-                &counters,
-                &stop,
-            )),
+        let (end, got) = match self.protocol {
+            Protocol::Socketmap => self.serve(Socketmap, &routes),
+            Protocol::TcpTable(map) => self.serve(TcpTable::new(map), &routes),
         };
         let (expected, is_broken) = self.expected(stream);
         match end {
@@ -161,7 +132,40 @@ impl Plan {
             End::Closed => assert!(!self.stops && !is_broken),
             End::TooSlow => panic!("nobody was slow"),
         }
-        assert_eq!(self.replies(&peer.got), expected);
+        assert_eq!(self.replies(&got), expected);
+    }
+
+    /// A session as the server has it. Says how it ended, and what the peer got.
+    fn serve(&self, codec: impl Codec, routes: &Routes) -> (End, Vec<u8>) {
+        let peer = Peer {
+            plan: self,
+            routes,
+            sends: self.pieces.iter().cloned().collect(),
+            given: 0,
+            got: Vec::new(),
+            writes: 0,
+            waits: false,
+            is_owed: false,
+        };
+        let (mut desk, counters) = (Desk::default(), Counters::timed());
+        let mut session = Session::new(peer, codec, visitor());
+        let end = loop {
+            match session.turn(&mut desk, routes, &counters, Instant::now) {
+                Ok(Next::Arrival) if self.stops && session.stream().sends.is_empty() => {
+                    // Nothing comes any more: the server ends who owes nothing, and the clock whoever lingers.
+                    break if session.is_idle() {
+                        End::Stopped
+                    } else {
+                        session.expire()
+                    };
+                }
+                Ok(Next::Room) => assert!(session.deadline().is_some(), "a reply that waits for ever"),
+                Ok(Next::Arrival | Next::Turn) => {}
+                Err(end) => break end,
+            }
+        };
+        session.count(&end, &counters);
+        (end, session.stream().got.clone())
     }
 
     /// The replies, one request after the other.
@@ -423,7 +427,6 @@ impl Tables {
 struct Peer<'p> {
     plan: &'p Plan,
     routes: &'p Routes,
-    stop: Stop,
     sends: VecDeque<Vec<u8>>,
     /// How many pieces were given, at least in part.
     given: usize,
@@ -436,32 +439,26 @@ struct Peer<'p> {
 }
 
 impl Peer<'_> {
-    /// Every second call waits, and is woken at once.
-    fn comes_later(&mut self, context: &Context<'_>) -> bool {
+    /// Every second call waits.
+    fn comes_later(&mut self) -> io::Result<()> {
         self.waits = self.plan.write % 2 == 1 && !self.waits;
         if self.waits {
-            context.waker().wake_by_ref();
+            return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.waits
+        Ok(())
     }
 }
 
-impl AsyncRead for Peer<'_> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+impl Read for Peer<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         assert!(!self.is_owed, "more is read while a reply waits");
-        if self.comes_later(context) {
-            return Poll::Pending;
-        }
+        self.comes_later()?;
         let Some(mut piece) = self.sends.pop_front() else {
-            if self.plan.stops {
-                self.stop.begin();
-                return Poll::Pending;
-            }
-            return Poll::Ready(Ok(()));
+            return if self.plan.stops {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(0)
+            };
         };
         let number = self.plan.pieces.len() - self.sends.len() - 1;
         if number >= self.given {
@@ -471,30 +468,24 @@ impl AsyncRead for Peer<'_> {
                     .publish(self.plan.snapshot(self.plan.tables_at(number)));
             }
         }
-        let rest = piece.split_off(piece.len().min(into.remaining()));
-        into.put_slice(&piece);
+        let rest = piece.split_off(piece.len().min(into.len()));
+        into[..piece.len()].copy_from_slice(&piece);
         if !rest.is_empty() {
             self.sends.push_front(rest);
         }
-        Poll::Ready(Ok(()))
+        Ok(piece.len())
     }
 }
 
-impl AsyncWrite for Peer<'_> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+impl Write for Peer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         assert!(
             bytes.len() < WRITE_AT + MAX_REPLY,
             "{} bytes are held",
             bytes.len()
         );
-        self.is_owed = self.comes_later(context);
-        if self.is_owed {
-            return Poll::Pending;
-        }
+        self.is_owed = true;
+        self.comes_later()?;
         self.writes += 1;
         // Small ones first, then whatever comes: it shall end.
         let most = if self.writes < 500 && self.plan.write > 1 {
@@ -503,15 +494,18 @@ impl AsyncWrite for Peer<'_> {
             bytes.len()
         };
         let written = most.min(bytes.len());
+        self.is_owed = written < bytes.len();
         self.got.extend_from_slice(&bytes[..written]);
-        Poll::Ready(Ok(written))
+        Ok(written)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
+}
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+impl Stream for Peer<'_> {
+    fn end_writing(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,38 +47,35 @@ const HEADERS: usize = 64;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// A listening socket on its way from one runtime to another.
-pub(super) enum Door {
-    Tcp(std::net::TcpListener),
-    Unix(StdUnixListener, Option<SocketFile>),
+/// A listening socket, within the runtime.
+enum Door {
+    Tcp(TcpListener),
+    /// And its file, for as long.
+    Unix(
+        UnixListener,
+        #[expect(dead_code, reason = "it is removed when it is dropped")] Option<SocketFile>,
+    ),
 }
 
 impl Door {
-    pub(super) fn new(socket: Socket) -> io::Result<Self> {
+    fn open(socket: Socket) -> io::Result<Self> {
         Ok(match socket {
-            Socket::Tcp(listener) => Self::Tcp(listener.into_std()?),
-            Socket::Unix(listener, file) => Self::Unix(listener.into_std()?, file),
-        })
-    }
-
-    fn open(self) -> io::Result<Socket> {
-        Ok(match self {
-            Self::Tcp(listener) => Socket::Tcp(TcpListener::from_std(listener)?),
-            Self::Unix(listener, file) => Socket::Unix(UnixListener::from_std(listener)?, file),
+            Socket::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Socket::Unix(listener, file) => Self::Unix(UnixListener::from_std(listener)?, file),
         })
     }
 }
 
 /// Answers until `stop`.
-pub(super) async fn serve(doors: Vec<Door>, view: Arc<View>, stop: CancellationToken) -> io::Result<()> {
+pub(super) async fn serve(sockets: Vec<Socket>, view: Arc<View>, stop: CancellationToken) -> io::Result<()> {
     let accepting = TaskTracker::new();
-    for door in doors {
-        let socket = door.open()?;
+    for socket in sockets {
+        let door = Door::open(socket)?;
         let (view, stop) = (Arc::clone(&view), stop.clone());
         accepting.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = accept(&socket, &view) => {}
+                () = accept(&door, &view) => {}
             }
         });
     }
@@ -88,11 +84,11 @@ pub(super) async fn serve(doors: Vec<Door>, view: Arc<View>, stop: CancellationT
     Ok(())
 }
 
-async fn accept(socket: &Socket, view: &Arc<View>) {
+async fn accept(door: &Door, view: &Arc<View>) {
     let mut guests = Guests::default();
     let mut short = false;
     loop {
-        match accept_one(socket, view).await {
+        match accept_one(door, view).await {
             Ok(guest) => {
                 guests.admit(guest);
                 short = false;
@@ -109,14 +105,14 @@ async fn accept(socket: &Socket, view: &Arc<View>) {
     }
 }
 
-async fn accept_one(socket: &Socket, view: &Arc<View>) -> io::Result<AbortHandle> {
+async fn accept_one(door: &Door, view: &Arc<View>) -> io::Result<AbortHandle> {
     let view = Arc::clone(view);
-    let task = match socket {
-        Socket::Tcp(listener) => {
+    let task = match door {
+        Door::Tcp(listener) => {
             let (stream, _) = listener.accept().await?;
             tokio::spawn(serve_connection(stream, view))
         }
-        Socket::Unix(listener, _) => {
+        Door::Unix(listener, _) => {
             let (stream, _) = listener.accept().await?;
             tokio::spawn(serve_connection(stream, view))
         }

@@ -36,7 +36,6 @@ use crate::counters::Counters;
 use crate::reload::ledger::Ledger;
 use crate::routes::Routes;
 use crate::server::listen::Socket;
-use http::Door;
 use pulse::Pulse;
 use status::TableDigests;
 
@@ -67,10 +66,6 @@ pub struct Admin {
 impl Admin {
     /// Starts to answer at these sockets.
     pub fn start(sockets: Vec<Socket>, view: View) -> io::Result<Self> {
-        let doors = sockets
-            .into_iter()
-            .map(Door::new)
-            .collect::<io::Result<Vec<_>>>()?;
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             // For digests, one after the other.
@@ -82,7 +77,7 @@ impl Admin {
         let stopped = stop.clone();
         let thread = thread::Builder::new().name("admin".into()).spawn(move || {
             background::yield_to_lookups();
-            if let Err(error) = runtime.block_on(http::serve(doors, Arc::new(view), stopped)) {
+            if let Err(error) = runtime.block_on(http::serve(sockets, Arc::new(view), stopped)) {
                 error!("the admin listener has ended: {error}");
             }
             // A digest may take seconds yet, and nobody waits for it.

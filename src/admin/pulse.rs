@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::server::bell::Bell;
+
 /// How long the thread may take. A lookup waits as long then, and Postfix's own patience is 100 s.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -14,8 +16,10 @@ pub const DEADLINE: Duration = Duration::from_secs(2);
 const ASKED_AT_ONCE: usize = 16;
 
 /// The side that asks.
+#[derive(Clone)]
 pub struct Pulse {
     ask: mpsc::Sender<oneshot::Sender<()>>,
+    bell: Bell,
 }
 
 /// The side that answers.
@@ -23,26 +27,32 @@ pub struct Heart {
     asked: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
-/// Both sides.
+/// Both sides. The one that answers hears this bell.
 #[must_use]
-pub fn pulse() -> (Pulse, Heart) {
+pub fn pulse(bell: Bell) -> (Pulse, Heart) {
     let (ask, asked) = mpsc::channel(ASKED_AT_ONCE);
-    (Pulse { ask }, Heart { asked })
+    (Pulse { ask, bell }, Heart { asked })
 }
 
 impl Pulse {
     /// Whether the other side answers in time.
     pub async fn beats(&self) -> bool {
         let (answer, answered) = oneshot::channel();
-        let asked = async { self.ask.send(answer).await.is_ok() && answered.await.is_ok() };
+        let asked = async {
+            if self.ask.send(answer).await.is_err() {
+                return false;
+            }
+            self.bell.ring();
+            answered.await.is_ok()
+        };
         timeout(DEADLINE, asked).await.unwrap_or(false)
     }
 }
 
 impl Heart {
-    /// Answers until nobody can ask any more. To be spawned where lookups are answered.
-    pub async fn beat(mut self) {
-        while let Some(answer) = self.asked.recv().await {
+    /// Answers whoever has asked. To be called where lookups are answered, whenever the bell rings.
+    pub fn beat(&mut self) {
+        while let Ok(answer) = self.asked.try_recv() {
             // Whoever asked may have lost patience.
             let _ = answer.send(());
         }
@@ -51,7 +61,10 @@ impl Heart {
 
 #[cfg(test)]
 mod tests {
-    use super::pulse;
+    use mio::{Events, Poll, Token};
+    use std::time::Duration;
+
+    use super::{Bell, DEADLINE, pulse};
 
     #[test]
     fn only_a_thread_that_gets_to_it_has_a_pulse() {
@@ -59,14 +72,23 @@ mod tests {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             runtime.enable_time().start_paused(true).build().unwrap()
         };
-        let (asks, heart) = pulse();
+        let mut poll = Poll::new().unwrap();
+        let bell = Bell::new(poll.registry(), Token(0)).unwrap();
+        let (asks, mut heart) = pulse(bell);
         clock().block_on(async {
             assert!(!asks.beats().await, "nobody lets the heart beat");
-            let beating = tokio::spawn(heart.beat());
-            assert!(asks.beats().await);
-            beating.abort();
-            let _ = beating.await;
+            let (beats, ()) = tokio::join!(asks.beats(), async {
+                // It is asked by now, and hears the bell.
+                let mut events = Events::with_capacity(1);
+                poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+                assert!(!events.is_empty());
+                heart.beat();
+            });
+            assert!(beats);
+            drop(heart);
+            let begun = tokio::time::Instant::now();
             assert!(!asks.beats().await, "it is gone");
+            assert!(begun.elapsed() < DEADLINE);
         });
     }
 }

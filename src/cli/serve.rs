@@ -5,13 +5,16 @@
 //! the first connection is accepted and the service manager is told that we are ready. In between, once everything is
 //! bound and before the first table is read, the process locks itself ([`crate::confinement`]).
 
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::SystemTime;
 
 use clap::Args;
 use tokio::runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::log::LogOptions;
@@ -26,9 +29,9 @@ use crate::confinement::Confinement;
 use crate::counters::Counters;
 use crate::diagnostic::{Findings, Severity};
 use crate::endpoint::{Address, Endpoint};
-use crate::reload::{Keeper, load};
+use crate::reload::{Keeper, Reloader, load};
 use crate::routes::Routes;
-use crate::server;
+use crate::server::Server;
 use crate::server::listen::{self, Listener, Socket};
 use crate::server::stop::Stop;
 use crate::service_manager::handover::Handover;
@@ -88,29 +91,23 @@ impl Serve {
                 code: EX_CONFIG,
             });
         }
-        // One thread serves every socket: it measured best, and nothing here waits on a lock.
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(Error::system("cannot start the runtime"))?;
-        runtime.block_on(serve(sources, settings, handover, &findings))?;
+        serve(sources, settings, handover, &findings)?;
         info!("stopped");
         Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn serve(
-    sources: Sources,
-    settings: Settings,
-    handover: Handover,
-    said: &Findings,
-) -> Result<(), Error> {
+/// The calling thread answers until the end. Signals and the service manager have another.
+fn serve(sources: Sources, settings: Settings, handover: Handover, said: &Findings) -> Result<(), Error> {
     let started = SystemTime::now();
-    let watch_signal = |kind| signal(kind).map_err(Error::system("cannot watch for signals"));
-    let mut hangup = watch_signal(SignalKind::hangup())?;
-    let mut terminate = watch_signal(SignalKind::terminate())?;
-    let mut interrupt = watch_signal(SignalKind::interrupt())?;
-
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::system("cannot start the runtime"))?;
+    let signals = {
+        let _within = runtime.enter();
+        Signals::watch().map_err(Error::system("cannot watch for signals"))?
+    };
     let confinement = Confinement::plan(settings.user.clone(), settings.is_confined)?;
     let Sockets {
         listeners,
@@ -128,48 +125,89 @@ async fn serve(
         .map_err(Error::system("cannot start the thread that reads the files"))?;
     confined.leave_reading_to_others();
 
-    for listener in &listeners {
-        info!("listening on {}", listener.endpoint);
+    let endpoints: Vec<String> = listeners
+        .iter()
+        .map(|listener| listener.endpoint.to_string())
+        .collect();
+    for endpoint in &endpoints {
+        info!("listening on {endpoint}");
     }
     let counters = Arc::new(if admin_sockets.is_empty() {
         Counters::default()
     } else {
         Counters::timed()
     });
-    let (pulse, heart) = pulse();
-    tokio::spawn(heart.beat());
+    let server = Server::new(listeners, Arc::clone(&routes), Arc::clone(&counters), limits)
+        .map_err(Error::system("cannot start to serve"))?;
+    let (pulse, mut heart) = pulse(server.bell());
     let view = View {
         routes: Arc::clone(&routes),
-        counters: Arc::clone(&counters),
+        counters,
         ledger: Arc::clone(&ledger),
-        pulse,
-        listeners: listeners
-            .iter()
-            .map(|listener| listener.endpoint.to_string())
-            .collect(),
+        pulse: pulse.clone(),
+        listeners: endpoints,
         started,
         digests: TableDigests::default(),
     };
     let _admin = start_admin(admin_sockets, view)?;
-    let stop = Stop::default();
-    let supervision = Supervision::ready(&routes, &ledger);
-    let serving = server::run(listeners, routes, counters, limits, stop.clone());
-    tokio::pin!(serving);
+    let stop = server.stop();
+    let (has_ended, ended) = oneshot::channel();
+    let attendant = thread::Builder::new()
+        .name("attendant".into())
+        .spawn(move || {
+            runtime.block_on(async {
+                let supervision = Supervision::ready(&routes, &ledger, &pulse);
+                attend(signals, &reloader, &stop, &supervision, ended).await;
+                supervision.end().await;
+            });
+        })
+        .map_err(Error::system("cannot start the thread that hears signals"))?;
+    let outcome = server.run(|| heart.beat());
+    drop(has_ended);
+    // One that panicked has said so already.
+    let _ = attendant.join();
+    outcome.map_err(Error::system("cannot serve any more"))
+}
+
+/// Does what is asked by signals, until the server has ended.
+async fn attend(
+    mut signals: Signals,
+    reloader: &Reloader,
+    stop: &Stop,
+    supervision: &Supervision,
+    mut ended: oneshot::Receiver<()>,
+) {
     loop {
         tokio::select! {
-            () = &mut serving => break,
-            _ = hangup.recv() => supervision.reloading(reloader.reread()),
-            _ = terminate.recv() => end(&stop, &supervision),
-            _ = interrupt.recv() => end(&stop, &supervision),
+            _ = &mut ended => return,
+            _ = signals.hangup.recv() => supervision.reloading(reloader.reread()),
+            _ = signals.terminate.recv() => end(stop, supervision),
+            _ = signals.interrupt.recv() => end(stop, supervision),
         }
     }
-    supervision.end().await;
-    Ok(())
 }
 
 fn end(stop: &Stop, supervision: &Supervision) {
     stop.begin();
     supervision.stopping();
+}
+
+/// What is asked by signals.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on. Must be called within a runtime.
+    fn watch() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
 }
 
 struct Sockets {

@@ -1,7 +1,7 @@
 //! What a service manager hears of the server's life (`Type=notify-reload` of systemd.service(5)).
 //!
-//! One task says it all, in the thread that answers lookups: while that thread hangs, no `WATCHDOG=1` is sent, and the
-//! manager replaces the server. A manager that reads nothing only makes this task wait. Without `NOTIFY_SOCKET` there is
+//! One task says it all. Each `WATCHDOG=1` is sent only after the thread that answers lookups has shown that it lives:
+//! while that hangs, none is sent, and the manager replaces the server. A manager that reads nothing only makes this task wait. Without `NOTIFY_SOCKET` there is
 //! no such task.
 //!
 //! The status line has numbers and outcomes. What is wrong with a file is in the log.
@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
+use crate::admin::pulse::Pulse;
 use crate::reload::ledger::{Ledger, Outcome};
 use crate::routes::Routes;
 use crate::service_manager::notify::{Notice, NotifySocket, watchdog_interval};
@@ -41,13 +42,16 @@ struct Life {
 
 impl Supervision {
     /// Says that the server is ready, and tells of what comes from now on.
-    pub(super) fn ready(routes: &Arc<Routes>, ledger: &Arc<Ledger>) -> Self {
+    ///
+    /// Must be called within a runtime.
+    pub(super) fn ready(routes: &Arc<Routes>, ledger: &Arc<Ledger>, pulse: &Pulse) -> Self {
         Self(NotifySocket::from_environment().map(|socket| {
             let (life, follow) = watch::channel(Life::default());
             let teller = Teller {
                 socket,
                 routes: Arc::clone(routes),
                 ledger: Arc::clone(ledger),
+                pulse: pulse.clone(),
                 said: String::new(),
                 fails: false,
             };
@@ -86,6 +90,7 @@ struct Teller {
     socket: NotifySocket,
     routes: Arc<Routes>,
     ledger: Arc<Ledger>,
+    pulse: Pulse,
     /// The last status.
     said: String,
     /// Whether the last notice could not be sent.
@@ -121,7 +126,9 @@ impl Teller {
                 // The ledger is there as long as this is.
                 _ = progress.changed() => {}
                 () = next(&mut beat) => {
-                    self.say(Notice::Watchdog).await;
+                    if self.pulse.beats().await {
+                        self.say(Notice::Watchdog).await;
+                    }
                     continue;
                 }
             }

@@ -17,6 +17,8 @@ use bytes::BytesMut;
 use thiserror::Error;
 
 use crate::answer::{Answer, Map};
+use socketmap::Socketmap;
+use tcp_table::TcpTable;
 
 /// The longest key, in bytes: Postfix's `socketmap_max_query_size` (3.12). Up to 3.11 its client has no limit of
 /// its own, but `line_length_limit` keeps a real sender below 2 kB.
@@ -33,6 +35,32 @@ pub trait Codec {
 
     /// Appends a reply to `output`.
     fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut);
+}
+
+/// What is spoken at one listener.
+pub enum Dialect {
+    /// Socketmap.
+    Socketmap(Socketmap),
+    /// tcp_table, in front of one map.
+    TcpTable(TcpTable),
+}
+
+impl Codec for Dialect {
+    #[inline]
+    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
+        match self {
+            Self::Socketmap(codec) => codec.decode(input),
+            Self::TcpTable(codec) => codec.decode(input),
+        }
+    }
+
+    #[inline]
+    fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut) {
+        match self {
+            Self::Socketmap(codec) => codec.encode(reply, output),
+            Self::TcpTable(codec) => codec.encode(reply, output),
+        }
+    }
 }
 
 /// A whole request.

@@ -1,7 +1,6 @@
 //! Who gets a connection: so many there are in all, and so many for each peer.
 //!
-//! The permit of a connection is taken before it is accepted, so where all are taken the kernel's queue waits and not
-//! our memory. A peer that has its share already is known only afterwards: its connection is closed at once, because if
+//! Where there are as many as there may be, none is accepted: the kernel's queue waits and not our memory. A peer that has its share already is known only afterwards: its connection is closed at once, because if
 //! it waited, those behind it in the queue would wait as well.
 //!
 //! Peers that may not ask for credentials are no part of a mail system that is set up right, and one person may be a
@@ -17,7 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 use super::access::refusals::name;
@@ -27,7 +25,6 @@ use crate::peer::Peer;
 
 /// The connections of one server.
 pub struct Admission {
-    permits: Arc<Semaphore>,
     most: Most,
     taken: Arc<Mutex<Taken>>,
 }
@@ -35,6 +32,8 @@ pub struct Admission {
 /// How many connections whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Most {
+    /// All together.
+    all: usize,
     /// A peer that may ask for credentials.
     peer: usize,
     /// One that may not.
@@ -45,6 +44,7 @@ struct Most {
 
 #[derive(Default)]
 struct Taken {
+    all: usize,
     /// Of peers that have any.
     by_peer: HashMap<Peer, usize>,
     by_strangers: usize,
@@ -57,7 +57,6 @@ pub struct Place {
     peer: Peer,
     is_stranger: bool,
     taken: Arc<Mutex<Taken>>,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Admission {
@@ -80,20 +79,20 @@ impl Admission {
 
     fn of(connections: usize, per_peer: Option<usize>) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(connections)),
             most: Most::of(connections, per_peer),
             taken: Arc::default(),
         }
     }
 
-    /// Waits until there may be one connection more.
-    pub async fn permit(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
-        Arc::clone(&self.permits).acquire_owned().await
+    /// Whether there is no place for anybody.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        lock(&self.taken).all >= self.most.all
     }
 
     /// Takes a connection of this peer on. `None` if it has too many, which the log is told.
     #[must_use]
-    pub fn admit(&self, permit: OwnedSemaphorePermit, peer: Peer, is_stranger: bool) -> Option<Place> {
+    pub fn admit(&self, peer: Peer, is_stranger: bool) -> Option<Place> {
         let peer = peer.counts_as();
         let mut taken = lock(&self.taken);
         let own = taken.by_peer.get(&peer).copied().unwrap_or_default();
@@ -124,13 +123,13 @@ impl Admission {
             debug!(?peer, own, "closed: too many connections of such peers");
             return None;
         }
+        taken.all += 1;
         taken.by_peer.insert(peer, own + 1);
         taken.by_strangers += usize::from(is_stranger);
         Some(Place {
             peer,
             is_stranger,
             taken: Arc::clone(&self.taken),
-            _permit: permit,
         })
     }
 }
@@ -141,6 +140,7 @@ impl Most {
         let peer = per_peer.unwrap_or_else(|| share(connections)).min(connections);
         let strangers = share(connections);
         Self {
+            all: connections,
             peer,
             stranger: peer.min(share(strangers)),
             strangers,
@@ -165,6 +165,7 @@ impl Taken {
     }
 
     fn leave(&mut self, peer: Peer, is_stranger: bool) {
+        self.all = self.all.saturating_sub(1);
         if let Some(own) = self.by_peer.get_mut(&peer) {
             *own = own.saturating_sub(1);
             if *own == 0 {
@@ -211,10 +212,10 @@ mod tests {
         Peer::User { uid, address: None }
     }
 
-    /// As the server does it: the permit first.
+    /// As the server does it: only where there is a place at all.
     fn connect(admission: &Admission, peer: Peer, is_stranger: bool) -> Option<Place> {
-        let permit = admission.permits.clone().try_acquire_owned().unwrap();
-        admission.admit(permit, peer, is_stranger)
+        assert!(!admission.is_full());
+        admission.admit(peer, is_stranger)
     }
 
     #[test]
@@ -248,7 +249,8 @@ mod tests {
         assert!(connect(&admission, user(8), false).is_some());
         places.pop();
         assert!(connect(&admission, elsewhere, false).is_some());
-        assert_eq!(admission.permits.available_permits(), 100 - 2);
+        // Both of those who were refused have left nothing behind.
+        assert_eq!(lock(&admission.taken).all, 2);
     }
 
     #[test]
@@ -262,6 +264,7 @@ mod tests {
             .map_while(|_| connect(&admission, user(1000), false))
             .collect();
         assert_eq!(allowed.len(), 50);
+        assert!(admission.is_full());
         drop(strangers);
         assert!(connect(&admission, user(0), true).is_some());
         // One of them has no more than half of that.
@@ -280,7 +283,7 @@ mod tests {
             assert!(connect(&admission, user(uid), false).is_none());
         }
         let taken = lock(&admission.taken);
-        assert!(taken.by_peer.is_empty() && taken.by_strangers == 0);
+        assert!(taken.all == 0 && taken.by_peer.is_empty() && taken.by_strangers == 0);
         assert_eq!(taken.said.len(), REFUSALS_REMEMBERED);
     }
 }

@@ -39,10 +39,13 @@ pub const SPARE_DESCRIPTORS: usize = 128;
 /// The listen queue that is asked for; the kernel cuts it to `net.core.somaxconn`. Rust's default of 128 makes a
 /// burst of connects wait for the retransmission of a SYN, a second and more. All processes of a Postfix that starts
 /// connect at once, up to `default_process_limit` of each service.
-pub const BACKLOG: u32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
-/// How much is read at a time. On the stack: an idle connection holds none of it.
+/// How much is read at a time, into a place that all connections share.
 pub const READ_AT_ONCE: usize = 16 * 1024;
+
+/// How many events the kernel tells at a time. Further connections come in the next round.
+pub const EVENTS_AT_ONCE: usize = 256;
 
 /// How large a buffer may be that a connection keeps while it waits, in bytes. One large request or batch shall not
 /// cost its memory for as long as the connection lives; the requests of Postfix need no more.

@@ -7,19 +7,22 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Group;
 use rustix::fs::{AtFlags, FileType, OFlags, chownat, fstat, open};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind as name, connect, listen, socket_with,
+};
 use rustix::process::{Gid, Uid};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 use tracing::warn;
 
 use super::limits::BACKLOG;
@@ -102,7 +105,7 @@ pub struct Listener {
     pub socket: Socket,
 }
 
-/// Either kind.
+/// Either kind. It does not wait for a connection where there is none.
 pub enum Socket {
     /// TCP.
     Tcp(TcpListener),
@@ -111,16 +114,20 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// A socket that somebody else bound, who keeps its file. Must be called within a runtime.
+    /// A socket that somebody else bound, who keeps its file.
     pub fn handed_over(socket: handover::Socket) -> io::Result<Self> {
         Ok(match socket {
-            handover::Socket::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
-            handover::Socket::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?, None),
+            handover::Socket::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                Self::Tcp(listener)
+            }
+            handover::Socket::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                Self::Unix(listener, None)
+            }
         })
     }
-}
 
-impl Socket {
     /// The file that is removed at the end, by its absolute path.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
@@ -133,7 +140,7 @@ impl Socket {
 
 /// Binds every endpoint. A host name with several addresses gives several listeners.
 ///
-/// Must be called within a runtime, and before other threads create files: it changes the umask for a moment.
+/// Must be called before other threads create files: it changes the umask for a moment.
 pub fn bind(endpoints: &[Endpoint], access: &SocketAccess) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::new();
     for endpoint in endpoints {
@@ -184,14 +191,15 @@ fn resolve(endpoint: &str, host: &str, port: u16) -> Result<Vec<SocketAddr>, Bin
 
 fn bind_tcp(endpoint: &str, address: SocketAddr) -> Result<(Address, Socket), BindError> {
     let open = || {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()
+        let socket = stream_socket(if address.is_ipv4() {
+            AddressFamily::INET
         } else {
-            TcpSocket::new_v6()
-        }?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
+            AddressFamily::INET6
+        })?;
+        set_socket_reuseaddr(&socket, true)?;
+        name(&socket, &address)?;
+        listen(&socket, BACKLOG)?;
+        let listener = TcpListener::from(socket);
         let local = listener.local_addr()?;
         Ok((listener, local))
     };
@@ -203,10 +211,13 @@ fn bind_tcp(endpoint: &str, address: SocketAddr) -> Result<(Address, Socket), Bi
 fn bind_unix(endpoint: &str, path: &Path, access: &SocketAccess) -> Result<(Address, Socket), BindError> {
     make_room(endpoint, path)?;
     let before = umask(Mode::from_bits_truncate(0o177));
-    let bound = UnixSocket::new_stream().and_then(|socket| {
-        socket.bind(path)?;
-        socket.listen(BACKLOG)
-    });
+    let open = || {
+        let socket = stream_socket(AddressFamily::UNIX)?;
+        name(&socket, &SocketAddrUnix::new(path)?)?;
+        listen(&socket, BACKLOG)?;
+        Ok(UnixListener::from(socket))
+    };
+    let bound: io::Result<UnixListener> = open();
     umask(before);
     let listener = bound.map_err(|source| match source.kind() {
         ErrorKind::NotFound => BindError::NoFolder {
@@ -242,13 +253,14 @@ fn make_room(endpoint: &str, path: &Path) -> Result<(), BindError> {
 
 /// Whether nobody listens at this socket. Does not wait: the queue of a server that hangs may be full.
 fn is_left_over(path: &Path) -> io::Result<bool> {
-    let socket = socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
+    let socket = stream_socket(AddressFamily::UNIX)?;
     Ok(connect(&socket, &SocketAddrUnix::new(path)?) == Err(Errno::CONNREFUSED))
+}
+
+/// A socket of this family that waits for nothing.
+fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(family, SocketType::STREAM, flags, None)?)
 }
 
 /// Sets owner, group and mode. The mode comes last: until then only the server's own user could connect.

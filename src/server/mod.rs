@@ -1,231 +1,275 @@
 //! Listeners to connections to requests, with their limits, and the drain at the end.
 //!
+//! One thread does it all, in a loop: it waits until the kernel says that something has happened, gives each connection
+//! to which it has a turn, lets in who knocks, ends who is too slow, and waits again. It waits for nothing else, takes no
+//! lock that anybody holds for long, and knows no task and no timer: what a lookup costs above what the kernel costs any
+//! server is little (benches/runtime.md).
+//!
 //! - [`listen`]: endpoints to sockets;
 //! - [`access`]: who is on the other end, and what is refused to it;
 //! - [`admission`]: how many connections there are, in all and of each peer;
 //! - [`session`]: one connection, and [`stream`], its socket;
-//! - [`stop`]: the end of all of it;
+//! - `doors`, `connections`: the listeners and the sessions that there are;
+//! - [`bell`], [`stop`]: what other threads have to say;
 //! - [`limits`]: what a peer can make the server hold, wait for or repeat.
 //!
-//! One task accepts for all listeners, in turn, and takes a connection's permit before it accepts it: so over the limit
-//! the kernel's queue waits instead of our memory, and no listener keeps a permit that another one needs. Where accepting
-//! fails, the server says so once, pauses, and goes on: it neither spins nor ends. A session that panics ends alone.
+//! In each round of the loop, every connection has at most one turn, which reads once, and every listener lets in one
+//! connection: in a storm of connects, a lookup waits for one of them and not for all that the queue holds. Where there
+//! are as many connections as there may be, none is accepted, and the kernel's queue waits instead of our memory.
+//! Where accepting fails, the server says so once, pauses, and goes on: it neither spins nor ends. A session that panics
+//! ends alone.
 
 pub mod access;
 pub mod admission;
+pub mod bell;
+mod connections;
+mod doors;
 pub mod limits;
 pub mod listen;
 pub mod session;
 pub mod stop;
 pub mod stream;
 
-use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use mio::{Events, Poll, Token};
 use nix::errno::Errno;
-use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_util::task::TaskTracker;
-use tracing::{debug, trace, warn};
+use tracing::{debug, warn};
 
 use crate::answer::Map;
 use crate::config::Limits;
 use crate::counters::{Counters, Reason};
-use crate::endpoint::Protocol;
-use crate::protocol::socketmap::Socketmap;
-use crate::protocol::tcp_table::TcpTable;
 use crate::routes::Routes;
-use access::refusals::Refusals;
-use access::{Access, Visitor};
 use admission::Admission;
-use limits::{DRAIN_DEADLINE, SAID_AGAIN, SHORTAGE_PAUSE};
-use listen::{Listener, Socket};
+use bell::Bell;
+use connections::{Connections, Tools};
+use doors::{Arrival, Doors};
+use limits::{DRAIN_DEADLINE, EVENTS_AT_ONCE, SAID_AGAIN, SHORTAGE_PAUSE};
+use listen::Listener;
+use session::{Desk, Session};
 use stop::Stop;
-use stream::Stream;
 
-/// Serves until `stop`, then lets the sessions answer what they were asked.
-pub async fn run(
-    listeners: Vec<Listener>,
-    routes: Arc<Routes>,
-    counters: Arc<Counters>,
-    limits: Limits,
-    stop: Stop,
-) {
-    let server = Server {
-        routes,
-        counters,
-        stop: stop.clone(),
-        sessions: TaskTracker::new(),
-        admission: Admission::new(limits),
-    };
-    // The listeners end first, and their sockets with them.
-    server.accept(listeners).await;
-    server.sessions.close();
-    if timeout(DRAIN_DEADLINE, server.sessions.wait()).await.is_err() {
-        warn!(
-            sessions = server.sessions.len(),
-            "some peers did not read their replies in time"
-        );
-    }
-}
+/// The tokens of what is no connection: the bell, and the listeners from there on downwards.
+const BELL: Token = Token(usize::MAX);
 
-struct Server {
-    routes: Arc<Routes>,
-    counters: Arc<Counters>,
+/// The server.
+pub struct Server {
+    poll: Poll,
+    bell: Bell,
     stop: Stop,
-    sessions: TaskTracker,
+    doors: Doors,
+    connections: Connections,
     admission: Admission,
-}
-
-/// A listener, and who recognises its peers.
-struct Door {
-    listener: Listener,
-    access: Access,
-}
-
-/// A connection that nobody has looked at yet.
-enum Accepted {
-    Tcp(TcpStream, SocketAddr),
-    Unix(UnixStream),
+    routes: Arc<Routes>,
+    counters: Arc<Counters>,
+    desk: Desk,
+    /// Until when nothing is accepted, because the system lacks something.
+    rests_until: Option<Instant>,
+    /// When the log had last that accepting failed.
+    said: Option<Instant>,
+    /// By when those that still read their replies must have done so. `None` until the server stops.
+    drains_until: Option<Instant>,
 }
 
 impl Server {
-    /// Accepts connections until the server stops.
-    async fn accept(&self, listeners: Vec<Listener>) {
-        let refusals: Arc<Refusals> = Arc::default();
-        let doors = listeners.into_iter();
-        let mut doors: Vec<Door> = doors.map(|listener| Door::new(listener, &refusals)).collect();
-        let mut said: Option<Instant> = None;
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = self.stop.wait() => return,
-                accepted = self.accept_one(&mut doors) => accepted,
-            };
-            match accepted {
-                // Those who are connected come before the next who connects: in a storm of connects, a lookup waits for
-                // one of them and not for all that the queue holds.
-                Ok(()) => yield_now().await,
+    /// Serves at these listeners, once it runs.
+    pub fn new(
+        listeners: Vec<Listener>,
+        routes: Arc<Routes>,
+        counters: Arc<Counters>,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let bell = Bell::new(poll.registry(), BELL)?;
+        let doors = Doors::open(listeners, poll.registry(), |door| Token(BELL.0 - 1 - door))?;
+        Ok(Self {
+            poll,
+            stop: Stop::new(bell.clone()),
+            bell,
+            doors,
+            connections: Connections::default(),
+            admission: Admission::new(limits),
+            routes,
+            counters,
+            desk: Desk::default(),
+            rests_until: None,
+            said: None,
+            drains_until: None,
+        })
+    }
+
+    /// What rings for the thread that runs it.
+    #[must_use]
+    pub fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    /// What ends it.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Serves until it is stopped, then lets the sessions answer what they were asked. Calls `when_rung` after somebody
+    /// has rung. Fails where the kernel cannot wait for events, which it does not.
+    pub fn run(mut self, mut when_rung: impl FnMut()) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_AT_ONCE);
+        while !self.is_at_the_end() {
+            match self.poll.poll(&mut events, self.patience()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                waited => waited?,
+            }
+            if self.take(&events) {
+                when_rung();
+                if self.stop.has_begun() {
+                    self.drain();
+                }
+            }
+            self.give_turns();
+            self.let_in();
+            if self.connections.next_deadline().is_some() {
+                self.connections.expire(Instant::now(), &self.counters);
+            }
+        }
+        Ok(())
+    }
+
+    /// How long to wait for an event; for ever where nothing else is to be done.
+    fn patience(&self) -> Option<Duration> {
+        if self.connections.have_turns() {
+            return Some(Duration::ZERO);
+        }
+        let lets_in = match self.rests_until {
+            _ if !self.may_let_in() => None,
+            None => return Some(Duration::ZERO),
+            until => until,
+        };
+        let deadlines = [self.connections.next_deadline(), self.drains_until, lets_in];
+        let next = deadlines.into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Gives a turn to each connection to which something has happened. Says whether somebody has rung.
+    fn take(&mut self, events: &Events) -> bool {
+        let (doors, connections, mut tools) = self.parts();
+        let mut has_rung = false;
+        for event in events {
+            let Token(number) = event.token();
+            match (BELL.0 - number).checked_sub(1) {
+                None => has_rung = true,
+                Some(door) if door < doors.count() => doors.knock(door),
+                Some(_) => {
+                    connections.event(number, event.is_read_closed() || event.is_error(), &mut tools);
+                }
+            }
+        }
+        has_rung
+    }
+
+    fn parts(&mut self) -> (&mut Doors, &mut Connections, Tools<'_>) {
+        let tools = Tools {
+            registry: self.poll.registry(),
+            desk: &mut self.desk,
+            routes: &self.routes,
+            counters: &self.counters,
+            stops: self.drains_until.is_some(),
+        };
+        (&mut self.doors, &mut self.connections, tools)
+    }
+
+    /// To those that have turns without an event, one to each.
+    fn give_turns(&mut self) {
+        let (_, connections, mut tools) = self.parts();
+        for _ in 0..connections.queued() {
+            connections.next_turn(&mut tools);
+        }
+    }
+
+    /// Whether somebody knocks, and there is a place.
+    fn may_let_in(&self) -> bool {
+        self.doors.are_knocked_at() && !self.admission.is_full()
+    }
+
+    /// Lets in one at each door.
+    fn let_in(&mut self) {
+        if !self.may_let_in() || self.rests_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        self.rests_until = None;
+        for door in 0..self.doors.count() {
+            if self.admission.is_full() {
+                return;
+            }
+            match self.let_in_at(door) {
+                Ok(()) => {}
                 Err(error) if is_the_peers(&error) => {
                     debug!("a peer went away before it was accepted: {error}");
                 }
                 Err(error) => {
-                    if said.is_none_or(|at| at.elapsed() >= SAID_AGAIN) {
+                    if self.said.is_none_or(|at| at.elapsed() >= SAID_AGAIN) {
                         warn!(
                             "cannot accept a connection: {error}; trying again, and serving those that there are"
                         );
-                        said = Some(Instant::now());
+                        self.said = Some(Instant::now());
                     }
-                    sleep(SHORTAGE_PAUSE).await;
+                    self.rests_until = Some(Instant::now() + SHORTAGE_PAUSE);
+                    return;
                 }
             }
         }
     }
 
-    async fn accept_one(&self, doors: &mut [Door]) -> io::Result<()> {
-        let permit = self.admission.permit().await.map_err(io::Error::other)?;
-        let (place, accepted) = poll_fn(|context| accept_from(doors, context)).await?;
-        // The others first, the next time.
-        doors.rotate_left(place + 1);
-        match doors.last_mut() {
-            Some(door) => self.let_in(door, accepted, permit),
-            None => Ok(()),
-        }
-    }
-
-    fn let_in(&self, door: &mut Door, accepted: Accepted, permit: OwnedSemaphorePermit) -> io::Result<()> {
-        let protocol = door.listener.endpoint.protocol;
-        match accepted {
-            Accepted::Tcp(stream, peer) => {
-                trace!(%peer, "connected");
-                let Some(visitor) = door.access.tcp(&stream, peer, &self.routes.load().allowed) else {
-                    self.counters.refused(Reason::Network);
-                    return Ok(());
-                };
-                // Each reply is one write already; waiting for more to send would only delay it.
-                if let Err(error) = stream.set_nodelay(true) {
-                    debug!("a peer went away before it was served: {error}");
-                    return Ok(());
-                }
-                self.start(stream.into_std()?.into(), protocol, visitor, permit)
-            }
-            Accepted::Unix(stream) => {
-                trace!("connected");
-                let visitor = door.access.unix(&stream);
-                self.start(stream.into_std()?.into(), protocol, visitor, permit)
-            }
-        }
-    }
-
-    fn start(
-        &self,
-        socket: OwnedFd,
-        protocol: Protocol,
-        visitor: Visitor,
-        permit: OwnedSemaphorePermit,
-    ) -> io::Result<()> {
-        let stream = Stream::new(socket)?;
+    fn let_in_at(&mut self, door: usize) -> io::Result<()> {
+        let snapshot = self.routes.load();
+        let arrival = self.doors.answer(door, &snapshot.allowed, &self.counters)?;
+        let Some(Arrival {
+            socket,
+            dialect,
+            visitor,
+        }) = arrival
+        else {
+            return Ok(());
+        };
         let peer = visitor.peer();
-        let is_stranger = !self.routes.load().allowed.may_ask(Map::Sasl, peer);
-        let Some(place) = self.admission.admit(permit, peer, is_stranger) else {
+        let is_stranger = !snapshot.allowed.may_ask(Map::Sasl, peer);
+        let Some(place) = self.admission.admit(peer, is_stranger) else {
             self.counters.refused(Reason::Connections);
             return Ok(());
         };
-        let routes = Arc::clone(&self.routes);
-        let counters = Arc::clone(&self.counters);
-        let connected = counters.connected();
-        let stop = self.stop.clone();
-        self.sessions.spawn(async move {
-            let end = match protocol {
-                Protocol::Socketmap => {
-                    session::serve(stream, Socketmap, visitor, &routes, &counters, &stop).await
-                }
-                Protocol::TcpTable(map) => {
-                    session::serve(stream, TcpTable::new(map), visitor, &routes, &counters, &stop).await
-                }
-            };
-            drop(connected);
-            debug!(?end, "disconnected");
-            drop(place);
-        });
-        Ok(())
+        let session = Session::new(socket.into(), dialect, visitor);
+        let connected = self.counters.connected();
+        self.connections
+            .add(session, place, connected, self.poll.registry())
     }
-}
 
-impl Door {
-    fn new(listener: Listener, refusals: &Arc<Refusals>) -> Self {
-        let mut access = Access::new(Arc::clone(refusals));
-        if let Socket::Tcp(socket) = &listener.socket
-            && let Ok(address) = socket.local_addr()
-        {
-            access.try_out(address);
+    /// Begins to stop: closes the listeners, and gives each connection a turn to answer what has arrived.
+    fn drain(&mut self) {
+        if self.drains_until.is_none() {
+            self.drains_until = Some(Instant::now() + DRAIN_DEADLINE);
+            self.doors.close();
+            self.connections.queue_all();
         }
-        Self { listener, access }
     }
-}
 
-/// The first of these that has a connection, or fails, and which one it is.
-fn accept_from(doors: &[Door], context: &mut Context<'_>) -> Poll<io::Result<(usize, Accepted)>> {
-    for (place, door) in doors.iter().enumerate() {
-        let accepted = match &door.listener.socket {
-            Socket::Tcp(socket) => socket
-                .poll_accept(context)
-                .map_ok(|(stream, peer)| Accepted::Tcp(stream, peer)),
-            Socket::Unix(socket, _) => socket
-                .poll_accept(context)
-                .map_ok(|(stream, _)| Accepted::Unix(stream)),
+    /// Whether it has stopped, and nobody is owed anything any more.
+    fn is_at_the_end(&self) -> bool {
+        let Some(until) = self.drains_until else {
+            return false;
         };
-        if let Poll::Ready(accepted) = accepted {
-            return Poll::Ready(accepted.map(|accepted| (place, accepted)));
+        if self.connections.is_empty() {
+            return true;
         }
+        let is_late = Instant::now() >= until;
+        if is_late {
+            warn!(
+                sessions = self.connections.len(),
+                "some peers did not read their replies in time"
+            );
+        }
+        is_late
     }
-    Poll::Pending
 }
 
 /// Whether accepting failed because of one connection, which is gone, and the next may do better at once. On Linux,

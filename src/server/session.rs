@@ -1,40 +1,42 @@
 //! One connection, over any stream of bytes: read, answer, write, in order.
 //!
-//! All requests that have arrived are answered from one snapshot and in one write; a reply is never cut between
-//! two. An idle connection waits for ever. Deadlines run only while a request has begun or a reply waits to be
+//! It never waits: a turn takes what has arrived, answers it, and says what the connection waits for now ([`Next`]). All
+//! requests that have arrived are answered from one snapshot and in one write; a reply is never cut between two. A turn
+//! reads once, so that a peer that asks without end has as much of the thread as any other.
+//!
+//! An idle connection waits for ever. It has a deadline only while a request has begun or a reply waits to be
 //! written, and a peer that misses one is dropped without a word: the stream may be anywhere by then.
 //!
 //! Whether its peer may ask is looked up in the snapshot that answers.
 //!
-//! What answering needs, the sessions of a thread share (the desk): a connection that waits holds no memory for it, and
-//! the processor's caches hold one desk and not one for each connection. Only what does not fit into one turn is kept: the
+//! What answering needs, all sessions share (the [`Desk`]): a connection that waits holds no memory for it, and the
+//! processor's caches hold one desk and not one for each connection. Only what does not fit into one turn is kept: the
 //! beginning of a request, and replies that the kernel does not take.
-//!
-//! When the server stops, what has arrived is answered, and the connection is closed.
 
 mod replies;
 
-use std::cell::RefCell;
-use std::future::poll_fn;
-use std::io;
-use std::mem::{self, MaybeUninit};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::access::Visitor;
 use super::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
-use super::stop::Stop;
 use crate::address::SenderKeys;
 use crate::answer::{Answer, Map};
 use crate::counters::{Batch, Counters, ProtocolError};
 use crate::protocol::{Asked, Codec, Reply, Violation};
 use crate::routes::Routes;
 use replies::Replies;
+
+/// The peer's stream, which never waits: where there is nothing to read, or no room to write, that is the error
+/// [`ErrorKind::WouldBlock`].
+pub trait Stream: Read + Write {
+    /// Says that nothing more will be written.
+    fn end_writing(&mut self) -> io::Result<()>;
+}
 
 /// How a session ended.
 #[derive(Debug)]
@@ -49,63 +51,74 @@ pub enum End {
     TooSlow,
 }
 
-/// Serves one connection to its end.
-pub async fn serve<S, C>(
-    stream: S,
-    codec: C,
-    visitor: Visitor,
-    routes: &Routes,
-    counters: &Counters,
-    stop: &Stop,
-) -> End
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    C: Codec,
-{
-    let mut session = Session {
-        stream,
-        codec,
-        visitor,
-        waiting: BytesMut::new(),
-        is_more: false,
-        unsent: Replies::default(),
-    };
-    let (Ok(end) | Err(end)) = session.run(routes, counters, stop).await;
-    match end {
-        End::TooSlow => counters.broken(ProtocolError::Timeout),
-        End::Closed if !session.waiting.is_empty() => counters.broken(ProtocolError::Truncated),
-        End::Closed | End::Stopped | End::Broken(_) => {}
+/// What a session waits for after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// For its peer to send.
+    Arrival,
+    /// For room to write.
+    Room,
+    /// For its next turn: there may be more to answer.
+    Turn,
+}
+
+/// What answering needs and no connection needs while it waits. Each session that answers has it for that long.
+pub struct Desk {
+    /// What was read.
+    arrived: Box<[u8]>,
+    work: Work,
+}
+
+/// What requests are made into replies with.
+#[derive(Default)]
+struct Work {
+    keys: SenderKeys,
+    replies: Replies,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self {
+            arrived: vec![0; READ_AT_ONCE].into_boxed_slice(),
+            work: Work::default(),
+        }
     }
-    end
 }
 
 /// One connection. While it waits for a request it has no memory but this.
-struct Session<S, C> {
+pub struct Session<S, C> {
+    conversation: Conversation<S, C>,
+    /// Whether the peer will send nothing more than what has arrived.
+    has_ended: bool,
+    /// What its last turn has left to the next. Mostly nothing, which is then all that a turn looks at.
+    unfinished: Option<Box<Unfinished>>,
+}
+
+/// With whom, and in what language.
+struct Conversation<S, C> {
     stream: S,
     codec: C,
     visitor: Visitor,
+}
+
+/// What did not fit into one turn.
+struct Unfinished {
     /// What has arrived and is not answered.
     waiting: BytesMut,
     /// Whether that begins with more than a part of one request.
     is_more: bool,
     /// Replies that the kernel did not take at once.
     unsent: Replies,
+    /// How the peer broke the protocol, which it is told in the last reply.
+    broken: Option<Violation>,
+    /// How many bytes were thrown away since it was told; `None` before that.
+    thrown_away: Option<usize>,
+    /// When it must be done.
+    deadline: Option<Instant>,
 }
 
-/// What a thread needs to answer and no connection needs while it waits. Each session that answers has it for that long.
-#[derive(Default)]
-struct Desk {
-    keys: SenderKeys,
-    replies: Replies,
-}
-
-thread_local! {
-    /// Where a thread reads to, and its desk.
-    static DESK: RefCell<(Box<[u8]>, Desk)> =
-        RefCell::new((vec![0; READ_AT_ONCE].into_boxed_slice(), Desk::default()));
-}
-
-/// What [`Session::answer`] came to.
+/// What [`Conversation::answer`] came to.
+#[derive(Clone, Copy)]
 enum Progress {
     /// Every whole request is answered.
     Done,
@@ -115,143 +128,269 @@ enum Progress {
     Broken(Violation),
 }
 
-/// What a session that only reads, answers and writes leaves to whoever has a clock: replies that are not sent, a request
-/// that has begun, or the end of one that had.
-struct Turn {
-    /// Whether requests were answered last.
-    answered: bool,
-    /// How the peer broke the protocol, which it is told in the last reply.
-    broken: Option<Violation>,
-}
-
 impl<S, C> Session<S, C>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Stream,
     C: Codec,
 {
-    async fn run(&mut self, routes: &Routes, counters: &Counters, stop: &Stop) -> Result<End, End> {
-        let mut stopped = pin!(stop.wait());
-        // When the request that has begun to arrive must be there.
-        let mut deadline = None;
-        loop {
-            let turn = poll_fn(|context| {
-                match self.poll_turn(context, routes, counters, deadline.is_some()) {
-                    // What has arrived counts before the stop.
-                    Poll::Pending => stopped.as_mut().poll(context).map(|()| Err(End::Stopped)),
-                    turn @ Poll::Ready(_) => turn,
-                }
-            });
-            let turn = match deadline {
-                Some(at) => timeout_at(at, turn).await.map_err(|_| End::TooSlow)??,
-                None => turn.await?,
-            };
-            self.write_the_rest().await?;
-            if let Some(violation) = turn.broken {
-                self.linger().await;
-                return Ok(End::Broken(violation));
-            }
-            deadline = match deadline {
-                _ if self.waiting.is_empty() => None,
-                // The request that has begun is the one that had begun before.
-                Some(running) if !turn.answered => Some(running),
-                _ => Some(Instant::now() + REQUEST_DEADLINE),
-            };
+    /// A connection of this visitor that has just been made.
+    pub fn new(stream: S, codec: C, visitor: Visitor) -> Self {
+        Self {
+            conversation: Conversation {
+                stream,
+                codec,
+                visitor,
+            },
+            has_ended: false,
+            unfinished: None,
         }
     }
 
-    /// Reads, answers and writes, until there is nothing to read (for which it waits) or a clock is needed. `has_deadline`
-    /// says that one runs.
-    fn poll_turn(
-        &mut self,
-        context: &mut Context<'_>,
-        routes: &Routes,
-        counters: &Counters,
-        has_deadline: bool,
-    ) -> Poll<Result<Turn, End>> {
-        DESK.with_borrow_mut(|(space, desk)| {
-            loop {
-                let mut arrived = ReadBuf::new(space);
-                if !self.is_more {
-                    let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut arrived));
-                    if read.is_err() || arrived.filled().is_empty() {
-                        return Poll::Ready(Err(End::Closed));
-                    }
-                }
-                let turn = if self.waiting.is_empty() {
-                    let arrived = arrived.filled_mut();
-                    let (turn, taken) = self.exchange(arrived, desk, context, routes, counters)?;
-                    self.waiting
-                        .extend_from_slice(arrived.get(taken..).unwrap_or_default());
-                    turn
-                } else {
-                    // Taken out, so that its memory goes with the last of it.
-                    let mut waiting = mem::take(&mut self.waiting);
-                    waiting.extend_from_slice(arrived.filled());
-                    let (turn, taken) = self.exchange(&mut waiting, desk, context, routes, counters)?;
-                    if taken < waiting.len() {
-                        waiting.advance(taken);
-                        self.waiting = waiting;
-                    }
-                    turn
-                };
-                let is_begun = !self.is_more && !self.waiting.is_empty();
-                if has_deadline || is_begun || turn.broken.is_some() || !self.unsent.is_empty() {
-                    return Poll::Ready(Ok(turn));
-                }
-            }
-        })
+    /// Its stream.
+    pub fn stream(&self) -> &S {
+        &self.conversation.stream
     }
 
-    /// Answers the whole requests in `input`, sends the replies as far as the kernel takes them without waiting, which is
-    /// nearly always all, and says how many bytes of the input are answered.
+    /// By when it wants to have had the turn that gives it what it waits for. `None` while its peer may take its time.
+    #[inline]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.unfinished.as_ref()?.deadline
+    }
+
+    /// Nothing more will arrive than has. From now on it reads up to the end.
+    pub fn expect_the_end(&mut self) {
+        self.has_ended = true;
+    }
+
+    /// Whether it may be ended by a server that stops, once it waits for its peer: it owes nothing.
+    pub fn is_idle(&self) -> bool {
+        let owes = |unfinished: &Unfinished| !unfinished.unsent.is_empty() || unfinished.broken.is_some();
+        !self.unfinished.as_deref().is_some_and(owes)
+    }
+
+    /// How it ends if its deadline has passed.
+    #[must_use]
+    pub fn expire(&self) -> End {
+        // Who is told of its mistake has had all the time there is to read that.
+        let told = self.unfinished.as_ref().filter(|it| it.thrown_away.is_some());
+        told.and_then(|it| it.broken).map_or(End::TooSlow, End::Broken)
+    }
+
+    /// Counts how it ended.
+    pub fn count(&self, end: &End, counters: &Counters) {
+        let waiting = self.unfinished.as_ref().map(|it| &it.waiting);
+        match end {
+            End::TooSlow => counters.broken(ProtocolError::Timeout),
+            End::Closed if waiting.is_some_and(|waiting| !waiting.is_empty()) => {
+                counters.broken(ProtocolError::Truncated);
+            }
+            End::Closed | End::Stopped | End::Broken(_) => {}
+        }
+    }
+
+    /// Goes on as far as it can without waiting, and says what it waits for. `clock` is asked only where a deadline
+    /// begins.
+    #[inline]
+    pub fn turn(
+        &mut self,
+        desk: &mut Desk,
+        routes: &Routes,
+        counters: &Counters,
+        clock: impl Fn() -> Instant,
+    ) -> Result<Next, End> {
+        if self.unfinished.is_some() {
+            return self.go_on(desk, routes, counters, clock);
+        }
+        let length = match self.conversation.stream.read(&mut desk.arrived) {
+            Ok(0) => return Err(End::Closed),
+            Ok(length) => length,
+            Err(error) => return waits_for(&error, Next::Arrival),
+        };
+        // Less than there was room for is all that there was.
+        let is_all = length < desk.arrived.len() && !self.has_ended;
+        let arrived = desk.arrived.get_mut(..length).unwrap_or_default();
+        let work = &mut desk.work;
+        let (progress, taken, sent) = self.conversation.exchange(arrived, work, routes, counters)?;
+        if taken == length && sent == work.replies.len() && matches!(progress, Progress::Done) {
+            work.replies.clear();
+            return Ok(if is_all { Next::Arrival } else { Next::Turn });
+        }
+        let has_answered = !work.replies.is_empty();
+        let unfinished = self.unfinished.insert(Box::new(Unfinished {
+            waiting: BytesMut::from(arrived.get(taken..).unwrap_or_default()),
+            is_more: false,
+            unsent: Replies::default(),
+            broken: None,
+            thrown_away: None,
+            deadline: None,
+        }));
+        unfinished.note(progress, &mut work.replies, sent);
+        self.settle(has_answered, is_all, desk, clock)
+    }
+
+    /// A turn that begins with what the last has left.
+    fn go_on(
+        &mut self,
+        desk: &mut Desk,
+        routes: &Routes,
+        counters: &Counters,
+        clock: impl Fn() -> Instant,
+    ) -> Result<Next, End> {
+        let Some(unfinished) = &mut self.unfinished else {
+            return Ok(Next::Turn);
+        };
+        if !unfinished.unsent.is_empty() {
+            let sent = self.conversation.send(&unfinished.unsent)?;
+            unfinished.unsent.advance(sent);
+            if !unfinished.unsent.is_empty() {
+                return Ok(Next::Room);
+            }
+            unfinished.unsent = Replies::default();
+            unfinished.deadline = None;
+        }
+        if unfinished.broken.is_some() {
+            return self.linger(desk, clock);
+        }
+        let mut length = 0;
+        if !unfinished.is_more {
+            length = match self.conversation.stream.read(&mut desk.arrived) {
+                Ok(0) => return Err(End::Closed),
+                Ok(length) => length,
+                Err(error) => {
+                    waits_for(&error, ())?;
+                    return self.settle(false, true, desk, clock);
+                }
+            };
+        }
+        let is_all = length < desk.arrived.len() && !self.has_ended;
+        let arrived = desk.arrived.get(..length).unwrap_or_default();
+        // Taken out, so that its memory goes with the last of it.
+        let mut waiting = mem::take(&mut unfinished.waiting);
+        waiting.extend_from_slice(arrived);
+        let work = &mut desk.work;
+        let (progress, taken, sent) = self.conversation.exchange(&mut waiting, work, routes, counters)?;
+        if taken < waiting.len() {
+            waiting.advance(taken);
+            unfinished.waiting = waiting;
+        }
+        let has_answered = !work.replies.is_empty();
+        unfinished.note(progress, &mut work.replies, sent);
+        self.settle(has_answered, is_all, desk, clock)
+    }
+
+    /// Ends a turn that has left something, perhaps.
+    fn settle(
+        &mut self,
+        has_answered: bool,
+        is_all: bool,
+        desk: &mut Desk,
+        clock: impl Fn() -> Instant,
+    ) -> Result<Next, End> {
+        let Some(unfinished) = &mut self.unfinished else {
+            return Ok(Next::Turn);
+        };
+        if !unfinished.unsent.is_empty() {
+            unfinished.deadline = Some(clock() + WRITE_DEADLINE);
+            return Ok(Next::Room);
+        }
+        if unfinished.broken.is_some() {
+            return self.linger(desk, clock);
+        }
+        let next = if is_all && !unfinished.is_more {
+            Next::Arrival
+        } else {
+            Next::Turn
+        };
+        if unfinished.waiting.is_empty() {
+            self.unfinished = None;
+        } else if has_answered || unfinished.deadline.is_none() {
+            // Otherwise it is still the request that had begun before.
+            unfinished.deadline = Some(clock() + REQUEST_DEADLINE);
+        }
+        Ok(next)
+    }
+
+    /// Lets the peer read the last reply: ends our half, and throws away what it still sends, for a while.
+    fn linger(&mut self, desk: &mut Desk, clock: impl Fn() -> Instant) -> Result<Next, End> {
+        let Some(unfinished) = &mut self.unfinished else {
+            return Ok(Next::Turn);
+        };
+        let is_told = unfinished.thrown_away.is_some();
+        let thrown_away = unfinished.thrown_away.get_or_insert(0);
+        if !is_told {
+            unfinished.deadline = Some(clock() + LINGER);
+            if self.conversation.stream.end_writing().is_err() {
+                return Err(self.expire());
+            }
+        }
+        match self.conversation.stream.read(&mut desk.arrived) {
+            Ok(more) if more > 0 => {
+                *thrown_away = thrown_away.saturating_add(more);
+                if *thrown_away < LINGER_BYTES {
+                    return Ok(Next::Turn);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Arrival),
+            Ok(_) | Err(_) => {}
+        }
+        Err(self.expire())
+    }
+}
+
+impl Unfinished {
+    /// Takes down what answering came to, and what is left of the replies of which so much is sent.
+    fn note(&mut self, progress: Progress, replies: &mut Replies, sent: usize) {
+        self.is_more = matches!(progress, Progress::Enough);
+        if let Progress::Broken(violation) = progress {
+            self.broken = Some(violation);
+        }
+        if sent == replies.len() {
+            replies.clear();
+        } else {
+            self.unsent = mem::take(replies);
+            self.unsent.advance(sent);
+        }
+    }
+}
+
+impl<S: Stream, C: Codec> Conversation<S, C> {
+    /// Answers the whole requests in `input` and sends the replies. Says how far it came, and how many bytes of the
+    /// input are answered and of the replies are sent.
+    #[inline]
     fn exchange(
         &mut self,
         input: &mut [u8],
-        desk: &mut Desk,
-        context: &mut Context<'_>,
+        work: &mut Work,
         routes: &Routes,
         counters: &Counters,
-    ) -> Result<(Turn, usize), End> {
+    ) -> Result<(Progress, usize, usize), End> {
         // A session that panicked has left its own.
-        desk.replies.clear();
+        work.replies.clear();
         let mut batch = counters.batch();
-        let (progress, taken) = self.answer(input, desk, routes, &mut batch);
+        let (progress, taken) = self.answer(input, work, routes, &mut batch);
         batch.end();
-        self.is_more = matches!(progress, Progress::Enough);
-        let turn = Turn {
-            answered: !desk.replies.is_empty(),
-            broken: match progress {
-                Progress::Broken(violation) => Some(violation),
-                Progress::Done | Progress::Enough => None,
-            },
-        };
-        if turn.answered {
-            let sent = match Pin::new(&mut self.stream).poll_write(context, &desk.replies) {
-                Poll::Ready(sent) => sent.map_err(|_| End::Closed)?,
-                Poll::Pending => 0,
-            };
-            if sent == desk.replies.len() {
-                desk.replies.clear();
-            } else {
-                self.unsent = mem::take(&mut desk.replies);
-                self.unsent.advance(sent);
+        match self.send(&work.replies) {
+            Ok(sent) => Ok((progress, taken, sent)),
+            Err(end) => {
+                // There may be a password among those that nobody gets any more.
+                work.replies.clear();
+                Err(end)
             }
         }
-        Ok((turn, taken))
     }
 
     /// Answers the whole requests in `input` from one snapshot, and lets the snapshot go. Says how many bytes they have.
     fn answer(
         &mut self,
         input: &mut [u8],
-        desk: &mut Desk,
+        work: &mut Work,
         routes: &Routes,
         batch: &mut Batch<'_>,
     ) -> (Progress, usize) {
         let snapshot = routes.load();
         let mut answered = 0;
         let progress = loop {
-            if desk.replies.len() >= WRITE_AT {
+            if work.replies.len() >= WRITE_AT {
                 break Progress::Enough;
             }
             let mut is_secret = false;
@@ -266,7 +405,7 @@ where
                     (Reply::NotAllowed(reason), taken)
                 }
                 Ok(Some((Asked::Lookup { map, key }, taken))) => {
-                    let answer = snapshot.answer(map, key, &mut desk.keys);
+                    let answer = snapshot.answer(map, key, &mut work.keys);
                     debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");
                     batch.answered(map, &answer);
                     is_secret = map == Map::Sasl && matches!(answer, Answer::Found(_));
@@ -280,11 +419,11 @@ where
                 Err(violation) => {
                     batch.broken((&violation).into());
                     let reply = Reply::Broken(&violation);
-                    desk.replies.add(&mut self.codec, &reply, false);
+                    work.replies.add(&mut self.codec, &reply, false);
                     break Progress::Broken(violation);
                 }
             };
-            desk.replies.add(&mut self.codec, &reply, is_secret);
+            work.replies.add(&mut self.codec, &reply, is_secret);
             answered += taken;
             if answered == input.len() {
                 break Progress::Done;
@@ -293,41 +432,23 @@ where
         (progress, answered)
     }
 
-    /// Writes what the kernel did not take at once, within its deadline.
-    async fn write_the_rest(&mut self) -> Result<(), End> {
-        if !self.unsent.is_empty() {
-            let written = timeout(WRITE_DEADLINE, self.stream.write_all(&self.unsent)).await;
-            written.map_err(|_| End::TooSlow)?.map_err(|_| End::Closed)?;
-            self.unsent = Replies::default();
+    /// Sends as much of these replies as the kernel takes, which nearly always is all, and says how many bytes.
+    fn send(&mut self, replies: &Replies) -> Result<usize, End> {
+        if replies.is_empty() {
+            return Ok(0);
         }
-        Ok(())
+        match self.stream.write(replies) {
+            Ok(sent) => Ok(sent),
+            Err(error) => waits_for(&error, 0),
+        }
     }
+}
 
-    /// Lets the peer read the last reply: closes our half, and takes what it still sends, for a while.
-    async fn linger(&mut self) {
-        let _ = timeout(LINGER, async {
-            self.stream.shutdown().await?;
-            let mut taken = 0;
-            while taken < LINGER_BYTES {
-                match self.read_in_vain().await? {
-                    0 => break,
-                    more => taken += more,
-                }
-            }
-            Ok::<(), io::Error>(())
-        })
-        .await;
-    }
-
-    /// Takes what has arrived, and says how many bytes they were; 0 at the end of the stream.
-    async fn read_in_vain(&mut self) -> io::Result<usize> {
-        poll_fn(|context| {
-            let mut space = [MaybeUninit::uninit(); READ_AT_ONCE];
-            let mut arrived = ReadBuf::uninit(&mut space);
-            ready!(Pin::new(&mut self.stream).poll_read(context, &mut arrived))?;
-            Poll::Ready(Ok(arrived.filled().len()))
-        })
-        .await
+/// What an error of a stream means: that it is to be waited for, or the end.
+fn waits_for<T>(error: &io::Error, what: T) -> Result<T, End> {
+    match error.kind() {
+        ErrorKind::WouldBlock => Ok(what),
+        _ => Err(End::Closed),
     }
 }
 

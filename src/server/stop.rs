@@ -1,47 +1,32 @@
-//! The end of the server, as those who serve wait for it.
-//!
-//! A session waits for its peer or for the stop, at every lookup anew. Asking a [`CancellationToken`] each time would
-//! take two locks that all sessions share. So a session leaves its waker once, and from then on looks at a flag.
+//! The end of the server, as others ask for it.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 
-use tokio_util::sync::CancellationToken;
+use super::bell::Bell;
 
 /// Whether the server stops; clones are of one thing.
-#[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    begun: AtomicBool,
-    wakers: CancellationToken,
+#[derive(Clone, Debug)]
+pub struct Stop {
+    begun: Arc<AtomicBool>,
+    bell: Bell,
 }
 
 impl Stop {
-    /// The server stops, from now on.
-    pub fn begin(&self) {
-        self.0.begun.store(true, Ordering::SeqCst);
-        self.0.wakers.cancel();
+    pub(super) fn new(bell: Bell) -> Self {
+        Self {
+            begun: Arc::default(),
+            bell,
+        }
     }
 
-    /// Ends when the server stops. Whoever polls it must do so in one task only.
-    pub async fn wait(&self) {
-        let mut woken = pin!(self.0.wakers.cancelled());
-        let mut waits = false;
-        poll_fn(|context| {
-            if self.0.begun.load(Ordering::SeqCst) {
-                return Poll::Ready(());
-            }
-            if waits {
-                return Poll::Pending;
-            }
-            waits = true;
-            woken.as_mut().poll(context)
-        })
-        .await;
+    /// The server stops, from now on.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::SeqCst);
+        self.bell.ring();
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::SeqCst)
     }
 }

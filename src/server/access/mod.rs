@@ -15,10 +15,11 @@ pub mod refusals;
 pub mod sock_diag;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use tokio::net::{TcpStream, UnixStream};
+use rustix::net::sockopt::socket_peercred;
 use tracing::{debug, warn};
 
 use crate::counters::Reason;
@@ -97,9 +98,9 @@ impl Access {
     /// Who has connected to a UNIX socket.
     #[must_use]
     pub fn unix(&self, stream: &UnixStream) -> Visitor {
-        let peer = match stream.peer_cred() {
+        let peer = match socket_peercred(stream) {
             Ok(credentials) => Peer::User {
-                uid: credentials.uid(),
+                uid: credentials.uid.as_raw(),
                 address: None,
             },
             Err(_) => Peer::Unknown { address: None },

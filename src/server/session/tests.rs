@@ -1,19 +1,16 @@
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use proptest::prelude::*;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
-use tokio::time::{Duration, Instant, sleep};
 
-use super::{End, serve};
+use super::{Desk, End, Next, Session, Stream};
 use crate::address::Delimiters;
 use crate::answer::Map;
-use crate::counters::Counters;
+use crate::counters::{Counters, ProtocolError};
 use crate::default_relay::DefaultRelay;
 use crate::diagnostic::Findings;
 use crate::peer::{Allowed, Peer as Who};
@@ -22,46 +19,71 @@ use crate::protocol::tcp_table::TcpTable;
 use crate::protocol::{Asked, Codec, Reply, Violation, netstring};
 use crate::routes::{Routes, Snapshot};
 use crate::server::access::Visitor;
-use crate::server::limits::{REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
-use crate::server::stop::Stop;
+use crate::server::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
 use crate::table::Table;
 
-/// A peer that sends its pieces one by one, closes, and keeps each write apart.
-#[derive(Default)]
+/// A peer whose pieces arrive one by one, and that keeps each write apart.
 struct Peer {
     sends: VecDeque<Vec<u8>>,
+    /// How much it takes of what is written, in all, until it is given more room.
+    room: usize,
     got: Vec<Vec<u8>>,
+    /// Whether it was told that nothing more comes.
+    is_told: bool,
+    has_closed: bool,
 }
 
-impl AsyncRead for Peer {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Some(mut piece) = self.sends.pop_front() {
-            let rest = piece.split_off(piece.len().min(into.remaining()));
-            into.put_slice(&piece);
-            if !rest.is_empty() {
-                self.sends.push_front(rest);
-            }
+impl Peer {
+    fn new(sends: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Self {
+            sends: sends.into_iter().filter(|piece| !piece.is_empty()).collect(),
+            room: usize::MAX,
+            got: Vec::new(),
+            is_told: false,
+            has_closed: false,
         }
-        Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Peer {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.got.push(bytes.to_vec());
-        Poll::Ready(Ok(bytes.len()))
+impl Read for Peer {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(mut piece) = self.sends.pop_front() else {
+            return if self.has_closed {
+                Ok(0)
+            } else {
+                Err(ErrorKind::WouldBlock.into())
+            };
+        };
+        let rest = piece.split_off(piece.len().min(into.len()));
+        into[..piece.len()].copy_from_slice(&piece);
+        if !rest.is_empty() {
+            self.sends.push_front(rest);
+        }
+        Ok(piece.len())
+    }
+}
+
+impl Write for Peer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(!self.is_told, "written after the end");
+        let taken = bytes.len().min(self.room);
+        if taken == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.room -= taken;
+        self.got.push(bytes[..taken].to_vec());
+        Ok(taken)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
+}
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+impl Stream for Peer {
+    fn end_writing(&mut self) -> io::Result<()> {
+        self.is_told = true;
+        Ok(())
     }
 }
 
@@ -86,25 +108,75 @@ fn routes() -> Routes {
     })
 }
 
-/// What comes back for these pieces, write by write.
+/// A session, what it needs, and a clock that a test sets.
+struct Served<C> {
+    session: Session<Peer, C>,
+    desk: Desk,
+    routes: Routes,
+    counters: Counters,
+    now: Instant,
+}
+
+impl<C: Codec> Served<C> {
+    fn new(codec: C, peer: Peer) -> Self {
+        Self {
+            session: Session::new(peer, codec, visitor(ALLOWED)),
+            desk: Desk::default(),
+            routes: routes(),
+            counters: Counters::default(),
+            now: Instant::now(),
+        }
+    }
+
+    fn turn(&mut self) -> Result<Next, End> {
+        let now = self.now;
+        self.session
+            .turn(&mut self.desk, &self.routes, &self.counters, || now)
+    }
+
+    /// Turns until it waits for something.
+    fn turns(&mut self) -> Result<Next, End> {
+        loop {
+            match self.turn()? {
+                Next::Turn => {}
+                next => return Ok(next),
+            }
+        }
+    }
+
+    fn peer(&mut self) -> &mut Peer {
+        &mut self.session.conversation.stream
+    }
+
+    fn sends(&mut self, bytes: &[u8]) -> Result<Next, End> {
+        self.peer().sends.push_back(bytes.to_vec());
+        self.turns()
+    }
+
+    /// Time goes by. The server ends a session whose deadline is there.
+    fn rests(&mut self, time: Duration) -> Result<(), End> {
+        self.now += time;
+        match self.session.deadline() {
+            Some(at) if at <= self.now => Err(self.session.expire()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What comes back for these pieces, write by write, until the peer closes.
 fn exchange(codec: impl Codec, pieces: impl IntoIterator<Item = Vec<u8>>) -> (Vec<Vec<u8>>, End) {
-    let mut peer = Peer {
-        sends: pieces.into_iter().filter(|piece| !piece.is_empty()).collect(),
-        got: Vec::new(),
+    let mut served = Served::new(codec, Peer::new(pieces));
+    let end = loop {
+        match served.turn() {
+            // It is the next piece's arrival.
+            Ok(_) if !served.peer().sends.is_empty() => {}
+            Ok(Next::Turn) => {}
+            Ok(_) => served.peer().has_closed = true,
+            Err(end) => break end,
+        }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    let end = runtime.block_on(serve(
-        &mut peer,
-        codec,
-        visitor(ALLOWED),
-        &routes(),
-        &Counters::default(),
-        &Stop::default(),
-    ));
-    (peer.got, end)
+    let got = std::mem::take(&mut served.peer().got);
+    (got, end)
 }
 
 fn count(byte: u8, bytes: &[u8]) -> usize {
@@ -216,133 +288,170 @@ fn broken_framing_is_answered_once_and_ends_the_session() {
     assert_eq!(text.matches(":OK").count(), 1);
 }
 
-/// Runs a session over an in-memory pipe, with a clock that jumps to the next deadline when nothing else happens.
-fn with_clock<F: Future<Output = ()>>(client: impl FnOnce(DuplexStream) -> F) -> End {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let (ours, theirs) = tokio::io::duplex(1000);
-        let (routes, counters, stop) = (routes(), Counters::default(), Stop::default());
-        // At the moment of a deadline, the session comes first.
-        tokio::join!(
-            biased;
-            serve(theirs, Socketmap, visitor(ALLOWED), &routes, &counters, &stop),
-            client(ours)
-        )
-        .0
-    })
-}
-
 const REQUEST: &[u8] = b"20:relayhost a@one.test,";
+const REPLY: &[u8] = b"14:OK [relay]:587,";
+const MOMENT: Duration = Duration::from_millis(2);
+
+fn connected() -> Served<Socketmap> {
+    Served::new(Socketmap, Peer::new([]))
+}
 
 #[test]
 fn a_deadline_is_that_of_one_request_and_not_of_a_busy_connection() {
-    let end = with_clock(async |mut client| {
-        let (head, tail) = REQUEST.split_at(9);
-        client.write_all(head).await.unwrap();
-        // Always a request that has begun, and each is whole in time.
-        for _ in 0..20 {
-            sleep(REQUEST_DEADLINE / 10).await;
-            client.write_all(tail).await.unwrap();
-            client.write_all(head).await.unwrap();
-            let mut reply = [0; 18];
-            client.read_exact(&mut reply).await.unwrap();
-        }
-    });
-    assert!(matches!(end, End::Closed), "{end:?}");
+    let mut served = connected();
+    let (head, tail) = REQUEST.split_at(9);
+    served.sends(head).unwrap();
+    // Always a request that has begun, and each is whole in time.
+    for round in 1..20 {
+        served.rests(REQUEST_DEADLINE / 10).unwrap();
+        assert_eq!(served.sends(&[tail, head].concat()).unwrap(), Next::Arrival);
+        assert_eq!(served.peer().got.concat(), REPLY.repeat(round));
+    }
 }
 
 #[test]
 fn a_request_that_does_not_end_ends_the_session_and_an_idle_one_never_does() {
-    let end = with_clock(async |mut client| {
-        sleep(REQUEST_DEADLINE * 1000).await;
-        let begun = Instant::now();
-        for c in REQUEST.iter().cycle() {
-            // A byte now and then does not move the deadline.
-            if client.write_all(&[*c]).await.is_err() {
-                break;
-            }
-            sleep(REQUEST_DEADLINE / 5).await;
-        }
-        assert!(
-            begun.elapsed() <= REQUEST_DEADLINE * 3 / 2,
-            "{:?}",
-            begun.elapsed()
-        );
+    let mut served = connected();
+    served.rests(REQUEST_DEADLINE * 1000).unwrap();
+    served.sends(REQUEST).unwrap();
+    served.rests(REQUEST_DEADLINE * 1000).unwrap();
+    let begun = served.now;
+    let end = REQUEST.iter().find_map(|c| {
+        // A byte now and then does not move the deadline.
+        served.sends(&[*c]).unwrap();
+        served.rests(REQUEST_DEADLINE / 5).err()
     });
-    assert!(matches!(end, End::TooSlow), "{end:?}");
+    assert!(matches!(end, Some(End::TooSlow)), "{end:?}");
+    assert_eq!(served.now - begun, REQUEST_DEADLINE);
 }
 
 #[test]
-fn a_peer_that_does_not_read_ends_its_session() {
-    let end = with_clock(
-        async |mut client| {
-            while client.write_all(REQUEST).await.is_ok() {}
-        },
-    );
-    assert!(matches!(end, End::TooSlow), "{end:?}");
+fn an_event_without_anything_to_read_changes_nothing() {
+    let mut served = connected();
+    assert_eq!(served.turn().unwrap(), Next::Arrival);
+    served.sends(&REQUEST[..5]).unwrap();
+    let deadline = served.session.deadline();
+    served.rests(MOMENT).unwrap();
+    assert_eq!(served.turn().unwrap(), Next::Arrival);
+    assert_eq!(served.session.deadline(), deadline);
+    assert_eq!(served.sends(&REQUEST[5..]).unwrap(), Next::Arrival);
+    assert_eq!(served.peer().got.concat(), REPLY);
 }
-
-const MOMENT: Duration = Duration::from_millis(2);
 
 #[test]
 fn a_request_counts_if_it_is_there_before_its_deadline_and_not_after_it() {
-    let end_of = |takes: Duration| {
-        with_clock(async |mut client| {
-            let (head, tail) = REQUEST.split_at(1);
-            client.write_all(head).await.unwrap();
-            sleep(takes).await;
-            // Where the session has ended, this fails.
-            let _ = client.write_all(tail).await;
-            let mut replies = Vec::new();
-            client.shutdown().await.unwrap();
-            client.read_to_end(&mut replies).await.unwrap();
-            assert_eq!(replies.is_empty(), takes >= REQUEST_DEADLINE, "{takes:?}");
-        })
-    };
-    assert!(matches!(
-        end_of(REQUEST_DEADLINE.saturating_sub(MOMENT)),
-        End::Closed
-    ));
-    assert!(matches!(end_of(REQUEST_DEADLINE), End::TooSlow));
-    assert!(matches!(end_of(REQUEST_DEADLINE + MOMENT), End::TooSlow));
+    let mut served = connected();
+    let (head, tail) = REQUEST.split_at(1);
+    served.sends(head).unwrap();
+    served.rests(REQUEST_DEADLINE.saturating_sub(MOMENT)).unwrap();
+    served.sends(tail).unwrap();
+    assert_eq!(served.session.deadline(), None);
+    served.sends(head).unwrap();
+    assert!(matches!(served.rests(REQUEST_DEADLINE), Err(End::TooSlow)));
 }
 
 #[test]
-fn replies_count_if_they_are_taken_before_their_deadline_and_not_after_it() {
-    // More replies than the pipe holds, in one write.
-    const REQUESTS: usize = 100;
-    let end_of = |takes: Duration| {
-        with_clock(async |client| {
-            let (mut from, mut to) = tokio::io::split(client);
-            let requests = REQUEST.repeat(REQUESTS);
-            let ask = async {
-                let _ = to.write_all(&requests).await;
-                let _ = to.shutdown().await;
-            };
-            let read = async {
-                sleep(takes).await;
-                let mut replies = Vec::new();
-                from.read_to_end(&mut replies).await.unwrap();
-                count(b',', &replies)
-            };
-            let ((), replies) = tokio::join!(ask, read);
-            assert_eq!(
-                replies == REQUESTS,
-                takes < WRITE_DEADLINE,
-                "{takes:?}: {replies}"
-            );
-        })
+fn a_peer_that_does_not_read_is_read_from_no_more_and_ends_in_time() {
+    let mut served = connected();
+    served.peer().room = 5;
+    assert_eq!(served.sends(REQUEST).unwrap(), Next::Room);
+    // However often it has a turn, it reads nothing, and a little room does not move the deadline.
+    served.rests(WRITE_DEADLINE.saturating_sub(MOMENT)).unwrap();
+    served.peer().room = 1;
+    assert_eq!(served.sends(REQUEST).unwrap(), Next::Room);
+    assert_eq!(served.peer().sends.len(), 1);
+    assert!(!served.session.is_idle());
+    assert!(matches!(served.rests(MOMENT), Err(End::TooSlow)));
+}
+
+#[test]
+fn replies_count_if_they_are_taken_before_their_deadline_and_what_came_meanwhile_is_answered() {
+    let mut served = connected();
+    served.peer().room = 5;
+    let (head, tail) = REQUEST.split_at(9);
+    assert_eq!(served.sends(&[REQUEST, head].concat()).unwrap(), Next::Room);
+    served.rests(WRITE_DEADLINE.saturating_sub(MOMENT)).unwrap();
+    served.peer().room = usize::MAX;
+    assert_eq!(served.turns().unwrap(), Next::Arrival);
+    assert_eq!(served.peer().got.concat(), REPLY);
+    // The request that has begun has all its time from now on.
+    served.rests(REQUEST_DEADLINE.saturating_sub(MOMENT)).unwrap();
+    assert_eq!(served.sends(tail).unwrap(), Next::Arrival);
+    assert_eq!(served.peer().got.concat(), REPLY.repeat(2));
+    assert!(served.session.is_idle());
+    assert!(served.session.unfinished.is_none(), "it waits, and holds nothing");
+}
+
+#[test]
+fn a_peer_that_asks_without_end_has_no_turn_longer_than_one_read() {
+    let mut served = connected();
+    let stream = REQUEST.repeat(3 * READ_AT_ONCE / REQUEST.len());
+    served.peer().sends.push_back(stream.clone());
+    let before = stream.len();
+    assert_eq!(served.turn().unwrap(), Next::Turn);
+    let left: usize = served.peer().sends.iter().map(Vec::len).sum();
+    assert_eq!(before - left, READ_AT_ONCE);
+    served.turns().unwrap();
+    assert_eq!(count(b',', &served.peer().got.concat()), count(b',', &stream));
+}
+
+#[test]
+fn the_end_is_read_after_what_came_before_it() {
+    // The kernel told of both in one event.
+    for piece in [REQUEST, &REQUEST[..9], b"x"] {
+        let mut served = connected();
+        served.session.expect_the_end();
+        served.peer().has_closed = true;
+        assert!(served.sends(piece).is_err(), "{}", piece.escape_ascii());
+    }
+}
+
+#[test]
+fn how_a_session_ended_is_counted() {
+    for (sent, error) in [(REQUEST, None), (&REQUEST[..9], Some(ProtocolError::Truncated))] {
+        let mut served = connected();
+        served.sends(sent).unwrap();
+        served.peer().has_closed = true;
+        let end = served.turns().unwrap_err();
+        assert!(matches!(end, End::Closed));
+        served.session.count(&end, &served.counters);
+        let truncated = served.counters.protocol_errors(ProtocolError::Truncated);
+        assert_eq!(truncated, u64::from(error.is_some()));
+    }
+    let served = connected();
+    served.session.count(&End::TooSlow, &served.counters);
+    assert_eq!(served.counters.protocol_errors(ProtocolError::Timeout), 1);
+}
+
+#[test]
+fn who_is_told_of_its_mistake_may_send_on_for_a_while() {
+    let lingering = || {
+        let mut served = connected();
+        assert_eq!(served.sends(b"x").unwrap(), Next::Arrival);
+        assert!(served.peer().is_told && !served.session.is_idle());
+        served
     };
-    assert!(matches!(
-        end_of(WRITE_DEADLINE.saturating_sub(MOMENT)),
-        End::Closed
-    ));
-    assert!(matches!(end_of(WRITE_DEADLINE), End::TooSlow));
-    assert!(matches!(end_of(WRITE_DEADLINE + MOMENT), End::TooSlow));
+    let mut served = lingering();
+    served.rests(LINGER.saturating_sub(MOMENT)).unwrap();
+    assert_eq!(served.sends(REQUEST).unwrap(), Next::Arrival);
+    assert_eq!(served.peer().got.len(), 1, "it is not answered");
+    assert!(
+        matches!(served.rests(MOMENT), Err(End::Broken(_))),
+        "nor does it last"
+    );
+
+    let mut served = lingering();
+    let end = served.sends(&vec![0; LINGER_BYTES]);
+    assert!(matches!(end, Err(End::Broken(_))));
+
+    // Told only once there is room for it.
+    let mut served = connected();
+    served.peer().room = 5;
+    assert_eq!(served.sends(b"x").unwrap(), Next::Room);
+    assert!(!served.peer().is_told);
+    served.peer().room = usize::MAX;
+    assert_eq!(served.turns().unwrap(), Next::Arrival);
+    assert!(served.peer().is_told);
 }
 
 /// Panics at a request that is not the protocol's.
@@ -361,13 +470,17 @@ impl Codec for Fragile {
 
 #[test]
 fn the_replies_of_a_session_that_panicked_go_to_nobody_else() {
-    let fragile = |bytes: &[u8]| {
-        let pieces = [bytes.to_vec()];
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            exchange(Fragile(Socketmap), pieces)
-        }))
+    let mut desk = Desk::default();
+    let mut replies_to = |bytes: &[u8]| {
+        let mut served = Served::new(Fragile(Socketmap), Peer::new([bytes.to_vec()]));
+        std::mem::swap(&mut served.desk, &mut desk);
+        let turn = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| served.turn()));
+        std::mem::swap(&mut served.desk, &mut desk);
+        turn.map(|_| served.peer().got.concat())
     };
-    assert!(fragile(&[REQUEST, b"x"].concat()).is_err());
-    let (writes, _) = fragile(b"20:relayhost a@none.tes,").unwrap();
-    assert_eq!(writes, [b"9:NOTFOUND ,"]);
+    assert!(replies_to(&[REQUEST, b"x"].concat()).is_err());
+    assert_eq!(
+        replies_to(b"22:relayhost a@none.tests,").unwrap(),
+        b"9:NOTFOUND ,"
+    );
 }

@@ -1,0 +1,282 @@
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use mio::{Events, Poll};
+
+use super::{Connections, Tools};
+use crate::address::Delimiters;
+use crate::answer::Map;
+use crate::config::Limits;
+use crate::counters::{Counters, ProtocolError};
+use crate::default_relay::DefaultRelay;
+use crate::diagnostic::Findings;
+use crate::peer::{Allowed, Peer};
+use crate::protocol::socketmap::Socketmap;
+use crate::protocol::{Asked, Codec, Reply, Violation};
+use crate::routes::{Routes, Snapshot};
+use crate::server::access::Visitor;
+use crate::server::admission::Admission;
+use crate::server::limits::{LINGER, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_DEADLINE};
+use crate::server::session::{Desk, Session};
+use crate::table::Table;
+
+/// Panics at what is no socketmap, as a defect might.
+struct Fragile;
+
+impl Codec for Fragile {
+    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
+        assert!(!input.starts_with(b"panic"), "as a defect might");
+        Socketmap.decode(input)
+    }
+
+    fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut) {
+        Socketmap.encode(reply, output);
+    }
+}
+
+/// The round of the server, without listeners.
+struct Rounds {
+    poll: Poll,
+    connections: Connections<Fragile>,
+    admission: Admission,
+    routes: Routes,
+    counters: Arc<Counters>,
+    desk: Desk,
+    stops: bool,
+}
+
+const REQUEST: &[u8] = b"20:relayhost a@one.test,";
+const REPLY: &[u8] = b"14:OK [relay]:587,";
+
+impl Rounds {
+    fn new() -> Self {
+        let text = b"@one.test [relay]:587\n".to_vec().into();
+        let table = Table::build(Map::Relayhost, Path::new("t"), text, &mut Findings::default());
+        Self {
+            poll: Poll::new().unwrap(),
+            connections: Connections::default(),
+            admission: Admission::new(Limits::default()),
+            routes: Routes::new(Snapshot {
+                generation: 1,
+                relay_map: table.into(),
+                credentials: Table::empty(Map::Sasl).into(),
+                default: DefaultRelay::default(),
+                delimiters: Delimiters::default(),
+                allowed: Allowed::new([], []),
+            }),
+            counters: Arc::default(),
+            desk: Desk::default(),
+            stops: false,
+        }
+    }
+
+    fn connect(&mut self) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        theirs.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+        let peer = Peer::User {
+            uid: 1,
+            address: None,
+        };
+        let session = Session::new(
+            OwnedFd::from(ours).into(),
+            Fragile,
+            Visitor::new(peer, Arc::default()),
+        );
+        let place = self.admission.admit(peer, false).unwrap();
+        let connected = self.counters.connected();
+        let registry = self.poll.registry();
+        self.connections.add(session, place, connected, registry).unwrap();
+        theirs
+    }
+
+    /// A turn for whoever has something to do.
+    fn round(&mut self) {
+        let mut events = Events::with_capacity(100);
+        self.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        let mut tools = Tools {
+            registry: self.poll.registry(),
+            desk: &mut self.desk,
+            routes: &self.routes,
+            counters: &self.counters,
+            stops: self.stops,
+        };
+        for _ in 0..self.connections.queued() {
+            self.connections.next_turn(&mut tools);
+        }
+        for event in &events {
+            self.connections
+                .event(event.token().0, event.is_read_closed(), &mut tools);
+        }
+        let queued = self.connections.queue.len();
+        let marked = self.connections.all.iter().filter(|(_, it)| it.is_queued);
+        assert_eq!(
+            queued,
+            marked.count(),
+            "each is queued once, and only those that there are"
+        );
+        let timed = self
+            .connections
+            .all
+            .iter()
+            .filter(|(_, it)| it.deadline.is_some());
+        assert_eq!(self.connections.deadlines.len(), timed.count());
+    }
+
+    /// Rounds until everything that was sent is answered.
+    fn rounds(&mut self) {
+        self.round();
+        while self.connections.have_turns() {
+            self.round();
+        }
+    }
+}
+
+fn ask(rounds: &mut Rounds, mut client: &UnixStream) {
+    client.write_all(REQUEST).unwrap();
+    rounds.rounds();
+    let mut reply = [0; REPLY.len()];
+    client.read_exact(&mut reply).unwrap();
+    assert_eq!(reply, REPLY);
+}
+
+fn is_gone(mut client: &UnixStream) -> bool {
+    matches!(client.read(&mut [0]), Ok(0))
+}
+
+#[test]
+fn a_session_that_panics_ends_alone() {
+    let mut rounds = Rounds::new();
+    let (before, mut fragile, after) = (rounds.connect(), rounds.connect(), rounds.connect());
+    ask(&mut rounds, &fragile);
+    // All three in one round.
+    (&before).write_all(REQUEST).unwrap();
+    fragile.write_all(b"panic").unwrap();
+    (&after).write_all(REQUEST).unwrap();
+    rounds.rounds();
+    assert!(is_gone(&fragile));
+    assert_eq!(rounds.connections.len(), 2);
+    assert_eq!(rounds.counters.connections(), 2);
+    for mut client in [&before, &after] {
+        let mut reply = [0; REPLY.len()];
+        client.read_exact(&mut reply).unwrap();
+        assert_eq!(reply, REPLY);
+        ask(&mut rounds, client);
+    }
+    // Its number goes to the next.
+    let next = rounds.connect();
+    ask(&mut rounds, &next);
+}
+
+#[test]
+fn who_asks_without_end_has_one_turn_a_round() {
+    let mut rounds = Rounds::new();
+    let (mut greedy, polite) = (rounds.connect(), rounds.connect());
+    let requests = REQUEST.repeat(5 * READ_AT_ONCE / REQUEST.len());
+    greedy.set_nonblocking(true).unwrap();
+    let sent = greedy.write(&requests).unwrap();
+    assert!(sent > 2 * READ_AT_ONCE, "{sent}");
+    rounds.round();
+    assert!(rounds.connections.have_turns());
+    (&polite).write_all(REQUEST).unwrap();
+    // More of the greedy one, so that it has an event and a place in the queue.
+    let _ = greedy.write(REQUEST);
+    rounds.round();
+    let mut reply = [0; REPLY.len()];
+    (&polite).read_exact(&mut reply).unwrap();
+    assert!(rounds.connections.have_turns(), "the other one has not finished");
+}
+
+#[test]
+fn a_deadline_ends_its_own_connection_and_goes_with_it() {
+    let mut rounds = Rounds::new();
+    let (mut slow, mut quick, mut broken) = (rounds.connect(), rounds.connect(), rounds.connect());
+    for client in [&mut slow, &mut quick] {
+        client.write_all(&REQUEST[..5]).unwrap();
+    }
+    broken.write_all(b"x").unwrap();
+    rounds.rounds();
+    assert_eq!(rounds.connections.deadlines.len(), 3);
+    quick.write_all(&REQUEST[5..]).unwrap();
+    rounds.rounds();
+    assert_eq!(rounds.connections.deadlines.len(), 2);
+    let first = rounds.connections.next_deadline().unwrap();
+    assert!(first <= Instant::now() + LINGER);
+    rounds.connections.expire(Instant::now(), &rounds.counters);
+    assert_eq!(rounds.connections.len(), 3, "none has passed");
+    rounds
+        .connections
+        .expire(Instant::now() + LINGER, &rounds.counters);
+    assert_eq!(rounds.connections.len(), 2);
+    let later = Instant::now() + REQUEST_DEADLINE;
+    rounds.connections.expire(later, &rounds.counters);
+    assert!(is_gone(&slow));
+    assert_eq!(rounds.connections.next_deadline(), None);
+    assert_eq!(rounds.counters.protocol_errors(ProtocolError::Timeout), 1);
+    let mut reply = [0; REPLY.len()];
+    quick.read_exact(&mut reply).unwrap();
+    ask(&mut rounds, &quick);
+    // A peer that goes in the middle of a request takes its deadline along.
+    quick.write_all(&REQUEST[..5]).unwrap();
+    rounds.rounds();
+    drop(quick);
+    rounds.rounds();
+    assert!(rounds.connections.is_empty() && rounds.connections.deadlines.is_empty());
+    assert_eq!(rounds.counters.protocol_errors(ProtocolError::Truncated), 1);
+}
+
+#[test]
+fn who_leaves_no_room_is_told_all_once_it_reads_and_wakes_nobody_afterwards() {
+    let mut rounds = Rounds::new();
+    let mut client = rounds.connect();
+    client.set_nonblocking(true).unwrap();
+    let requests = REQUEST.repeat(100);
+    let mut asked = 0;
+    // Until the server reads no more, because nothing of what it says is read.
+    while let Ok(more) = client.write(&requests[asked % REQUEST.len()..]) {
+        asked += more;
+        rounds.rounds();
+    }
+    let hears_of_room = |rounds: &Rounds| rounds.connections.all.iter().any(|(_, it)| it.hears_of_room);
+    assert!(hears_of_room(&rounds));
+    assert!(rounds.connections.next_deadline().unwrap() <= Instant::now() + WRITE_DEADLINE);
+    let mut told = Vec::new();
+    while told.len() < asked / REQUEST.len() * REPLY.len() {
+        let mut some = [0; 4096];
+        if let Ok(length) = client.read(&mut some) {
+            told.extend_from_slice(&some[..length]);
+        }
+        rounds.rounds();
+    }
+    assert_eq!(told, REPLY.repeat(asked / REQUEST.len()));
+    assert!(!hears_of_room(&rounds));
+}
+
+#[test]
+fn a_server_that_stops_answers_what_has_arrived_and_lets_go_of_whoever_is_idle() {
+    let mut rounds = Rounds::new();
+    let (idle, mut asks, mut begins, mut broken) = (
+        rounds.connect(),
+        rounds.connect(),
+        rounds.connect(),
+        rounds.connect(),
+    );
+    begins.write_all(&REQUEST[..5]).unwrap();
+    broken.write_all(b"x").unwrap();
+    rounds.rounds();
+    asks.write_all(REQUEST).unwrap();
+    rounds.stops = true;
+    rounds.connections.queue_all();
+    rounds.rounds();
+    assert!(is_gone(&idle) && is_gone(&begins));
+    let mut reply = Vec::new();
+    asks.read_to_end(&mut reply).unwrap();
+    assert_eq!(reply, REPLY);
+    // It may still read what it is told.
+    assert_eq!(rounds.connections.len(), 1);
+}
