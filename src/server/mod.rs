@@ -31,6 +31,7 @@ pub mod stop;
 pub mod stream;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -121,13 +122,12 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 waited => waited?,
             }
-            if self.take(&events) {
+            if self.give_turns(&events) {
                 when_rung();
                 if self.stop.has_begun() {
                     self.drain();
                 }
             }
-            self.give_turns();
             self.let_in();
             if self.connections.next_deadline().is_some() {
                 self.connections.expire(Instant::now(), &self.counters);
@@ -151,40 +151,29 @@ impl Server {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// Gives a turn to each connection to which something has happened. Says whether somebody has rung.
-    fn take(&mut self, events: &Events) -> bool {
-        let (doors, connections, mut tools) = self.parts();
+    /// Gives a turn to each connection to which something has happened, and to those that have one without. Says whether
+    /// somebody has rung.
+    fn give_turns(&mut self, events: &Events) -> bool {
         let mut has_rung = false;
-        for event in events {
+        let doors = &mut self.doors;
+        let of_connections = events.iter().filter_map(|event| {
             let Token(number) = event.token();
             match (BELL.0 - number).checked_sub(1) {
                 None => has_rung = true,
                 Some(door) if door < doors.count() => doors.knock(door),
-                Some(_) => {
-                    connections.event(number, event.is_read_closed() || event.is_error(), &mut tools);
-                }
+                Some(_) => return Some((number, event.is_read_closed() || event.is_error())),
             }
-        }
-        has_rung
-    }
-
-    fn parts(&mut self) -> (&mut Doors, &mut Connections, Tools<'_>) {
-        let tools = Tools {
+            None
+        });
+        let mut tools = Tools {
             registry: self.poll.registry(),
             desk: &mut self.desk,
             routes: &self.routes,
             counters: &self.counters,
             stops: self.drains_until.is_some(),
         };
-        (&mut self.doors, &mut self.connections, tools)
-    }
-
-    /// To those that have turns without an event, one to each.
-    fn give_turns(&mut self) {
-        let (_, connections, mut tools) = self.parts();
-        for _ in 0..connections.queued() {
-            connections.next_turn(&mut tools);
-        }
+        self.connections.give_turns(of_connections, &mut tools);
+        has_rung
     }
 
     /// Whether somebody knocks, and there is a place.
@@ -202,7 +191,9 @@ impl Server {
             if self.admission.is_full() {
                 return;
             }
-            match self.let_in_at(door) {
+            // The hook has said where one panicked, which ends that connection.
+            let let_in = catch_unwind(AssertUnwindSafe(|| self.let_in_at(door)));
+            match let_in.unwrap_or(Ok(())) {
                 Ok(()) => {}
                 Err(error) if is_the_peers(&error) => {
                     debug!("a peer went away before it was accepted: {error}");

@@ -106,13 +106,10 @@ impl Rounds {
             counters: &self.counters,
             stops: self.stops,
         };
-        for _ in 0..self.connections.queued() {
-            self.connections.next_turn(&mut tools);
-        }
-        for event in &events {
-            self.connections
-                .event(event.token().0, event.is_read_closed(), &mut tools);
-        }
+        let events = events
+            .iter()
+            .map(|event| (event.token().0, event.is_read_closed()));
+        self.connections.give_turns(events, &mut tools);
         let queued = self.connections.queue.len();
         let marked = self.connections.all.iter().filter(|(_, it)| it.is_queued);
         assert_eq!(
