@@ -46,14 +46,37 @@ pub(super) struct Connections<C = Dialect> {
     /// Whose turn comes without an event.
     queue: VecDeque<usize>,
     deadlines: BTreeSet<(Instant, usize)>,
-    /// Whose turn it is, or was last.
+    stride: Stride,
+    /// Who has the processor, or had it last.
     current: usize,
+}
+
+/// Some turns, which go through their steps together: all read, then all answer, then all write. So the code of each step
+/// is still in the processor's nearest cache when the next connection comes to it, which nearly halves what a lookup costs
+/// above the kernel's share (benches/runtime.md).
+#[derive(Default)]
+struct Stride {
+    step: Step,
+    /// Whose turns they are. Each has the desk of its place.
+    members: Vec<usize>,
+    /// The place that comes next in this step.
+    next: usize,
+}
+
+/// What is done next in a stride.
+#[derive(Clone, Copy, Default)]
+enum Step {
+    #[default]
+    Read,
+    Answer,
+    Write,
 }
 
 /// What a turn needs besides its connection.
 pub(super) struct Tools<'a> {
     pub(super) registry: &'a Registry,
-    pub(super) desk: &'a mut Desk,
+    /// As many as a stride has turns; of none, nobody would have one.
+    pub(super) desks: &'a mut [Desk],
     pub(super) routes: &'a Routes,
     pub(super) counters: &'a Counters,
     /// Whether the server stops: whoever has nothing to do ends.
@@ -66,6 +89,7 @@ impl<C> Default for Connections<C> {
             all: Slab::new(),
             queue: VecDeque::new(),
             deadlines: BTreeSet::new(),
+            stride: Stride::default(),
             current: 0,
         }
     }
@@ -135,32 +159,82 @@ impl<C: Codec> Connections<C> {
         }
     }
 
-    fn turns(&mut self, events: impl Iterator<Item = (usize, bool)>, tools: &mut Tools<'_>) {
-        for (number, is_the_end) in events {
-            self.event(number, is_the_end, tools);
+    /// Goes on where a panic has ended it, if one has.
+    fn turns(&mut self, events: &mut impl Iterator<Item = (usize, bool)>, tools: &mut Tools<'_>) {
+        loop {
+            match self.stride.step {
+                Step::Read => {
+                    while self.stride.members.len() < tools.desks.len()
+                        && let Some((number, is_the_end)) = events.next()
+                    {
+                        self.read(number, is_the_end, tools);
+                    }
+                    if self.stride.members.is_empty() {
+                        break;
+                    }
+                    self.stride.step = Step::Answer;
+                }
+                Step::Answer => {
+                    // From after all has arrived: whoever knows of an edit when it asks is answered by it.
+                    let snapshot = tools.routes.load();
+                    while let Some((connection, desk)) = self.next_of_stride(tools.desks) {
+                        connection.session.answer(desk, &snapshot, tools.counters);
+                    }
+                    self.stride.next = 0;
+                    self.stride.step = Step::Write;
+                }
+                Step::Write => {
+                    while let Some((connection, desk)) = self.next_of_stride(tools.desks) {
+                        let turned = connection.session.write(desk, Instant::now);
+                        let is_as_ever =
+                            matches!(turned, Ok(Next::Arrival)) && !connection.is_special() && !tools.stops;
+                        if !is_as_ever {
+                            self.settle(self.current, turned, tools);
+                        }
+                    }
+                    self.stride = Stride {
+                        members: mem::take(&mut self.stride.members),
+                        ..Stride::default()
+                    };
+                    self.stride.members.clear();
+                }
+            }
         }
         for _ in 0..self.queue.len() {
             self.next_turn(tools);
         }
     }
 
-    /// Something has happened to a connection: gives it a turn, if it does not get one anyway.
+    /// Something has happened to a connection: begins a turn of it, if it does not get one anyway.
     #[inline]
-    fn event(&mut self, number: usize, is_the_end: bool, tools: &mut Tools<'_>) {
+    fn read(&mut self, number: usize, is_the_end: bool, tools: &mut Tools<'_>) {
         let Some(connection) = self.all.get_mut(number) else {
             return;
         };
         if is_the_end {
             connection.session.expect_the_end();
         }
-        if connection.is_queued {
+        let desk = tools.desks.get_mut(self.stride.members.len());
+        let Some(desk) = desk.filter(|_| !connection.is_queued) else {
             return;
-        }
+        };
         self.current = number;
-        let turned = connection.turn(tools);
-        let is_as_ever = matches!(turned, Ok(Next::Arrival)) && !connection.is_special() && !tools.stops;
-        if !is_as_ever {
-            self.settle(number, turned, tools);
+        match connection.session.read(desk, Instant::now).transpose() {
+            None => self.stride.members.push(number),
+            Some(turned) => self.settle(number, turned, tools),
+        }
+    }
+
+    /// Whose step it is now in a stride, and with which desk. Those that have ended since are left out.
+    #[inline]
+    fn next_of_stride<'t>(&mut self, desks: &'t mut [Desk]) -> Option<(&mut Connection<C>, &'t mut Desk)> {
+        loop {
+            let place = self.stride.next;
+            self.current = *self.stride.members.get(place)?;
+            self.stride.next += 1;
+            if self.all.contains(self.current) {
+                return self.all.get_mut(self.current).zip(desks.get_mut(place));
+            }
         }
     }
 
@@ -168,10 +242,12 @@ impl<C: Codec> Connections<C> {
     fn next_turn(&mut self, tools: &mut Tools<'_>) {
         if let Some(number) = self.queue.pop_front()
             && let Some(connection) = self.all.get_mut(number)
+            && let Some(desk) = tools.desks.first_mut()
         {
             connection.is_queued = false;
             self.current = number;
-            let turned = connection.turn(tools);
+            let session = &mut connection.session;
+            let turned = session.turn(desk, tools.routes, tools.counters, Instant::now);
             self.settle(number, turned, tools);
         }
     }
@@ -235,13 +311,6 @@ impl<C: Codec> Connections<C> {
 }
 
 impl<C: Codec> Connection<C> {
-    /// A turn of its session.
-    #[inline]
-    fn turn(&mut self, tools: &mut Tools<'_>) -> Result<Next, End> {
-        self.session
-            .turn(tools.desk, tools.routes, tools.counters, Instant::now)
-    }
-
     /// Whether something is noted of it that goes by with its next turn.
     #[inline]
     fn is_special(&self) -> bool {

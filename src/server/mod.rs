@@ -47,7 +47,7 @@ use admission::Admission;
 use bell::Bell;
 use connections::{Connections, Tools};
 use doors::{Arrival, Doors};
-use limits::{DRAIN_DEADLINE, EVENTS_AT_ONCE, SAID_AGAIN, SHORTAGE_PAUSE};
+use limits::{DRAIN_DEADLINE, EVENTS_AT_ONCE, SAID_AGAIN, SHORTAGE_PAUSE, STRIDE};
 use listen::Listener;
 use session::{Desk, Session};
 use stop::Stop;
@@ -65,7 +65,7 @@ pub struct Server {
     admission: Admission,
     routes: Arc<Routes>,
     counters: Arc<Counters>,
-    desk: Desk,
+    desks: Vec<Desk>,
     /// Until when nothing is accepted, because the system lacks something.
     rests_until: Option<Instant>,
     /// When the log had last that accepting failed.
@@ -94,7 +94,7 @@ impl Server {
             admission: Admission::new(limits),
             routes,
             counters,
-            desk: Desk::default(),
+            desks: (0..STRIDE).map(|_| Desk::default()).collect(),
             rests_until: None,
             said: None,
             drains_until: None,
@@ -167,7 +167,7 @@ impl Server {
         });
         let mut tools = Tools {
             registry: self.poll.registry(),
-            desk: &mut self.desk,
+            desks: &mut self.desks,
             routes: &self.routes,
             counters: &self.counters,
             stops: self.drains_until.is_some(),

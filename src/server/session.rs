@@ -28,7 +28,7 @@ use crate::address::SenderKeys;
 use crate::answer::{Answer, Map};
 use crate::counters::{Batch, Counters, ProtocolError};
 use crate::protocol::{Asked, Codec, Reply, Violation};
-use crate::routes::Routes;
+use crate::routes::{Routes, Snapshot};
 use replies::Replies;
 
 /// The peer's stream, which never waits: where there is nothing to read, or no room to write, that is the error
@@ -62,16 +62,16 @@ pub enum Next {
     Turn,
 }
 
-/// What answering needs and no connection needs while it waits. Each session that answers has it for that long.
+/// What a turn needs and no connection needs while it waits. A session has it from the first step of a turn to the last.
 pub struct Desk {
-    /// What was read.
+    /// What was read, and how much of it there is.
     arrived: Box<[u8]>,
-    work: Work,
-}
-
-/// What requests are made into replies with.
-#[derive(Default)]
-struct Work {
+    length: usize,
+    /// Whether that is all that there was.
+    is_all: bool,
+    /// How many bytes of it are answered, or noted as waiting.
+    taken: usize,
+    progress: Progress,
     keys: SenderKeys,
     replies: Replies,
 }
@@ -80,7 +80,12 @@ impl Default for Desk {
     fn default() -> Self {
         Self {
             arrived: vec![0; READ_AT_ONCE].into_boxed_slice(),
-            work: Work::default(),
+            length: 0,
+            is_all: false,
+            taken: 0,
+            progress: Progress::Done,
+            keys: SenderKeys::default(),
+            replies: Replies::default(),
         }
     }
 }
@@ -102,6 +107,7 @@ struct Conversation<S, C> {
 }
 
 /// What did not fit into one turn.
+#[derive(Default)]
 struct Unfinished {
     /// What has arrived and is not answered.
     waiting: BytesMut,
@@ -188,9 +194,8 @@ where
         }
     }
 
-    /// Goes on as far as it can without waiting, and says what it waits for. `clock` is asked only where a deadline
-    /// begins.
-    #[inline]
+    /// Goes on as far as it can without waiting, and says what it waits for: all three steps. `clock` is asked only where
+    /// a deadline begins.
     pub fn turn(
         &mut self,
         desk: &mut Desk,
@@ -198,84 +203,112 @@ where
         counters: &Counters,
         clock: impl Fn() -> Instant,
     ) -> Result<Next, End> {
-        if self.unfinished.is_some() {
-            return self.go_on(desk, routes, counters, clock);
+        if let Some(next) = self.read(desk, &clock)? {
+            return Ok(next);
         }
-        let length = match self.conversation.stream.read(&mut desk.arrived) {
-            Ok(0) => return Err(End::Closed),
-            Ok(length) => length,
-            Err(error) => return waits_for(&error, Next::Arrival),
-        };
-        // Less than there was room for is all that there was.
-        let is_all = length < desk.arrived.len() && !self.has_ended;
-        let arrived = desk.arrived.get_mut(..length).unwrap_or_default();
-        let work = &mut desk.work;
-        let (progress, taken, sent) = self.conversation.exchange(arrived, work, routes, counters)?;
-        if taken == length && sent == work.replies.len() && matches!(progress, Progress::Done) {
-            work.replies.clear();
-            return Ok(if is_all { Next::Arrival } else { Next::Turn });
-        }
-        let has_answered = !work.replies.is_empty();
-        let unfinished = self.unfinished.insert(Box::new(Unfinished {
-            waiting: BytesMut::from(arrived.get(taken..).unwrap_or_default()),
-            is_more: false,
-            unsent: Replies::default(),
-            broken: None,
-            thrown_away: None,
-            deadline: None,
-        }));
-        unfinished.note(progress, &mut work.replies, sent);
-        self.settle(has_answered, is_all, desk, clock)
+        self.answer(desk, &routes.load(), counters);
+        self.write(desk, clock)
     }
 
-    /// A turn that begins with what the last has left.
-    fn go_on(
-        &mut self,
-        desk: &mut Desk,
-        routes: &Routes,
-        counters: &Counters,
-        clock: impl Fn() -> Instant,
-    ) -> Result<Next, End> {
+    /// The first step: reads what has arrived. `None` if there is something to answer; otherwise the turn is over, and the
+    /// session waits for this.
+    #[inline]
+    pub fn read(&mut self, desk: &mut Desk, clock: impl Fn() -> Instant) -> Result<Option<Next>, End> {
+        desk.length = 0;
+        desk.is_all = false;
+        if self.unfinished.is_some() {
+            let next = self.go_on(desk, &clock)?;
+            if next.is_some() || self.unfinished.as_ref().is_some_and(|it| it.is_more) {
+                return Ok(next);
+            }
+        }
+        match self.conversation.stream.read(&mut desk.arrived) {
+            Ok(0) => Err(End::Closed),
+            Ok(length) => {
+                desk.length = length;
+                // Less than there was room for is all that there was.
+                desk.is_all = length < desk.arrived.len() && !self.has_ended;
+                Ok(None)
+            }
+            Err(error) => {
+                waits_for(&error, ())?;
+                self.settle(false, true, desk, clock).map(Some)
+            }
+        }
+    }
+
+    /// The second step: answers what has arrived from this snapshot.
+    #[inline]
+    pub fn answer(&mut self, desk: &mut Desk, snapshot: &Snapshot, counters: &Counters) {
+        // A session that panicked has left its own.
+        desk.replies.clear();
+        let mut batch = counters.batch();
+        let arrived = desk.arrived.get_mut(..desk.length).unwrap_or_default();
+        let (keys, replies) = (&mut desk.keys, &mut desk.replies);
+        if let Some(unfinished) = &mut self.unfinished {
+            // Taken out, so that its memory goes with the last of it.
+            let mut waiting = mem::take(&mut unfinished.waiting);
+            waiting.extend_from_slice(arrived);
+            let (progress, taken) =
+                self.conversation
+                    .answer(&mut waiting, keys, replies, snapshot, &mut batch);
+            if taken < waiting.len() {
+                waiting.advance(taken);
+                unfinished.waiting = waiting;
+            }
+            (desk.progress, desk.taken) = (progress, desk.length);
+        } else {
+            (desk.progress, desk.taken) = self
+                .conversation
+                .answer(arrived, keys, replies, snapshot, &mut batch);
+        }
+        batch.end();
+    }
+
+    /// The last step: sends the replies.
+    #[inline]
+    pub fn write(&mut self, desk: &mut Desk, clock: impl Fn() -> Instant) -> Result<Next, End> {
+        let replies = &mut desk.replies;
+        let sent = match self.conversation.send(replies) {
+            Ok(sent) => sent,
+            Err(end) => {
+                // There may be a password among those that nobody gets any more.
+                replies.clear();
+                return Err(end);
+            }
+        };
+        let is_done = matches!(desk.progress, Progress::Done) && desk.taken == desk.length;
+        if is_done && sent == replies.len() && self.unfinished.is_none() {
+            replies.clear();
+            return Ok(if desk.is_all { Next::Arrival } else { Next::Turn });
+        }
+        let has_answered = !replies.is_empty();
+        let unfinished = self.unfinished.get_or_insert_default();
+        let rest = desk.arrived.get(desk.taken..desk.length);
+        unfinished.waiting.extend_from_slice(rest.unwrap_or_default());
+        unfinished.note(desk.progress, replies, sent);
+        self.settle(has_answered, desk.is_all, desk, clock)
+    }
+
+    /// Goes on with what the last turn has left, as far as that comes before reading on. Says what it waits for, if it
+    /// comes no further.
+    fn go_on(&mut self, desk: &mut Desk, clock: impl Fn() -> Instant) -> Result<Option<Next>, End> {
         let Some(unfinished) = &mut self.unfinished else {
-            return Ok(Next::Turn);
+            return Ok(None);
         };
         if !unfinished.unsent.is_empty() {
             let sent = self.conversation.send(&unfinished.unsent)?;
             unfinished.unsent.advance(sent);
             if !unfinished.unsent.is_empty() {
-                return Ok(Next::Room);
+                return Ok(Some(Next::Room));
             }
             unfinished.unsent = Replies::default();
             unfinished.deadline = None;
         }
         if unfinished.broken.is_some() {
-            return self.linger(desk, clock);
+            return self.linger(desk, clock).map(Some);
         }
-        let mut length = 0;
-        if !unfinished.is_more {
-            length = match self.conversation.stream.read(&mut desk.arrived) {
-                Ok(0) => return Err(End::Closed),
-                Ok(length) => length,
-                Err(error) => {
-                    waits_for(&error, ())?;
-                    return self.settle(false, true, desk, clock);
-                }
-            };
-        }
-        let is_all = length < desk.arrived.len() && !self.has_ended;
-        let arrived = desk.arrived.get(..length).unwrap_or_default();
-        // Taken out, so that its memory goes with the last of it.
-        let mut waiting = mem::take(&mut unfinished.waiting);
-        waiting.extend_from_slice(arrived);
-        let work = &mut desk.work;
-        let (progress, taken, sent) = self.conversation.exchange(&mut waiting, work, routes, counters)?;
-        if taken < waiting.len() {
-            waiting.advance(taken);
-            unfinished.waiting = waiting;
-        }
-        let has_answered = !work.replies.is_empty();
-        unfinished.note(progress, &mut work.replies, sent);
-        self.settle(has_answered, is_all, desk, clock)
+        Ok(None)
     }
 
     /// Ends a turn that has left something, perhaps.
@@ -287,7 +320,7 @@ where
         clock: impl Fn() -> Instant,
     ) -> Result<Next, End> {
         let Some(unfinished) = &mut self.unfinished else {
-            return Ok(Next::Turn);
+            return Ok(Next::Arrival);
         };
         if !unfinished.unsent.is_empty() {
             unfinished.deadline = Some(clock() + WRITE_DEADLINE);
@@ -354,43 +387,18 @@ impl Unfinished {
 }
 
 impl<S: Stream, C: Codec> Conversation<S, C> {
-    /// Answers the whole requests in `input` and sends the replies. Says how far it came, and how many bytes of the
-    /// input are answered and of the replies are sent.
-    #[inline]
-    fn exchange(
-        &mut self,
-        input: &mut [u8],
-        work: &mut Work,
-        routes: &Routes,
-        counters: &Counters,
-    ) -> Result<(Progress, usize, usize), End> {
-        // A session that panicked has left its own.
-        work.replies.clear();
-        let mut batch = counters.batch();
-        let (progress, taken) = self.answer(input, work, routes, &mut batch);
-        batch.end();
-        match self.send(&work.replies) {
-            Ok(sent) => Ok((progress, taken, sent)),
-            Err(end) => {
-                // There may be a password among those that nobody gets any more.
-                work.replies.clear();
-                Err(end)
-            }
-        }
-    }
-
-    /// Answers the whole requests in `input` from one snapshot, and lets the snapshot go. Says how many bytes they have.
+    /// Answers the whole requests in `input`. Says how far it came, and how many bytes they have.
     fn answer(
         &mut self,
         input: &mut [u8],
-        work: &mut Work,
-        routes: &Routes,
+        keys: &mut SenderKeys,
+        replies: &mut Replies,
+        snapshot: &Snapshot,
         batch: &mut Batch<'_>,
     ) -> (Progress, usize) {
-        let snapshot = routes.load();
         let mut answered = 0;
         let progress = loop {
-            if work.replies.len() >= WRITE_AT {
+            if replies.len() >= WRITE_AT {
                 break Progress::Enough;
             }
             let mut is_secret = false;
@@ -405,7 +413,7 @@ impl<S: Stream, C: Codec> Conversation<S, C> {
                     (Reply::NotAllowed(reason), taken)
                 }
                 Ok(Some((Asked::Lookup { map, key }, taken))) => {
-                    let answer = snapshot.answer(map, key, &mut work.keys);
+                    let answer = snapshot.answer(map, key, keys);
                     debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");
                     batch.answered(map, &answer);
                     is_secret = map == Map::Sasl && matches!(answer, Answer::Found(_));
@@ -419,11 +427,11 @@ impl<S: Stream, C: Codec> Conversation<S, C> {
                 Err(violation) => {
                     batch.broken((&violation).into());
                     let reply = Reply::Broken(&violation);
-                    work.replies.add(&mut self.codec, &reply, false);
+                    replies.add(&mut self.codec, &reply, false);
                     break Progress::Broken(violation);
                 }
             };
-            work.replies.add(&mut self.codec, &reply, is_secret);
+            replies.add(&mut self.codec, &reply, is_secret);
             answered += taken;
             if answered == input.len() {
                 break Progress::Done;

@@ -21,7 +21,7 @@ use crate::protocol::{Asked, Codec, Reply, Violation};
 use crate::routes::{Routes, Snapshot};
 use crate::server::access::Visitor;
 use crate::server::admission::Admission;
-use crate::server::limits::{LINGER, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_DEADLINE};
+use crate::server::limits::{LINGER, READ_AT_ONCE, REQUEST_DEADLINE, STRIDE, WRITE_DEADLINE};
 use crate::server::session::{Desk, Session};
 use crate::table::Table;
 
@@ -46,7 +46,7 @@ struct Rounds {
     admission: Admission,
     routes: Routes,
     counters: Arc<Counters>,
-    desk: Desk,
+    desks: Vec<Desk>,
     stops: bool,
 }
 
@@ -70,7 +70,7 @@ impl Rounds {
                 allowed: Allowed::new([], []),
             }),
             counters: Arc::default(),
-            desk: Desk::default(),
+            desks: (0..STRIDE).map(|_| Desk::default()).collect(),
             stops: false,
         }
     }
@@ -101,7 +101,7 @@ impl Rounds {
         self.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
         let mut tools = Tools {
             registry: self.poll.registry(),
-            desk: &mut self.desk,
+            desks: &mut self.desks,
             routes: &self.routes,
             counters: &self.counters,
             stops: self.stops,

@@ -383,16 +383,18 @@ fn replies_count_if_they_are_taken_before_their_deadline_and_what_came_meanwhile
 }
 
 #[test]
-fn a_peer_that_asks_without_end_has_no_turn_longer_than_one_read() {
-    let mut served = connected();
-    let stream = REQUEST.repeat(3 * READ_AT_ONCE / REQUEST.len());
-    served.peer().sends.push_back(stream.clone());
-    let before = stream.len();
-    assert_eq!(served.turn().unwrap(), Next::Turn);
-    let left: usize = served.peer().sends.iter().map(Vec::len).sum();
-    assert_eq!(before - left, READ_AT_ONCE);
-    served.turns().unwrap();
-    assert_eq!(count(b',', &served.peer().got.concat()), count(b',', &stream));
+fn a_peer_that_asks_without_end_has_no_turn_longer_than_one_read_and_is_answered_to_the_end() {
+    // The second makes more replies of a read than go into one write.
+    for request in [REQUEST, b"0:,"] {
+        let mut served = connected();
+        let stream = request.repeat(3 * READ_AT_ONCE / request.len());
+        served.peer().sends.push_back(stream.clone());
+        assert_eq!(served.turn().unwrap(), Next::Turn);
+        let left: usize = served.peer().sends.iter().map(Vec::len).sum();
+        assert_eq!(stream.len() - left, READ_AT_ONCE);
+        assert_eq!(served.turns().unwrap(), Next::Arrival);
+        assert_eq!(count(b',', &served.peer().got.concat()), count(b',', &stream));
+    }
 }
 
 #[test]
