@@ -51,9 +51,9 @@ pub(super) struct Connections<C = Dialect> {
     current: usize,
 }
 
-/// Some turns, which go through their steps together: all read, then all answer, then all write. So the code of each step
-/// is still in the processor's nearest cache when the next connection comes to it, which nearly halves what a lookup costs
-/// above the kernel's share (benches/runtime.md).
+/// Some turns, which go through their steps together: all read, then all answer, then all write. The code of a step is
+/// then still in the processor's nearest cache when the next connection comes to it, and with many connections a lookup
+/// takes a fourteenth less (benches/runtime.md).
 #[derive(Default)]
 struct Stride {
     step: Step,
@@ -75,7 +75,7 @@ enum Step {
 /// What a turn needs besides its connection.
 pub(super) struct Tools<'a> {
     pub(super) registry: &'a Registry,
-    /// As many as a stride has turns; of none, nobody would have one.
+    /// One for each turn of a stride. Without any, nobody would have one.
     pub(super) desks: &'a mut [Desk],
     pub(super) routes: &'a Routes,
     pub(super) counters: &'a Counters,

@@ -1,9 +1,9 @@
 //! Listeners to connections to requests, with their limits, and the drain at the end.
 //!
 //! One thread does it all, in a loop: it waits until the kernel says that something has happened, gives each connection
-//! to which it has a turn, lets in who knocks, ends who is too slow, and waits again. It waits for nothing else, takes no
-//! lock that anybody holds for long, and knows no task and no timer: what a lookup costs above what the kernel costs any
-//! server is little (benches/runtime.md).
+//! to which it has a turn, lets in who knocks, ends who is too slow, and waits again. It waits for nothing else, and takes
+//! no lock that another thread holds. It is a loop of our own, because the tasks of a runtime cost a lookup more than its
+//! table does (benches/runtime.md).
 //!
 //! - [`listen`]: endpoints to sockets;
 //! - [`access`]: who is on the other end, and what is refused to it;

@@ -1,17 +1,17 @@
 //! One connection, over any stream of bytes: read, answer, write, in order.
 //!
-//! It never waits: a turn takes what has arrived, answers it, and says what the connection waits for now ([`Next`]). All
-//! requests that have arrived are answered from one snapshot and in one write; a reply is never cut between two. A turn
-//! reads once, so that a peer that asks without end has as much of the thread as any other.
+//! It never waits. A turn has three steps: it reads what has arrived, answers it, and writes the replies, and then says
+//! what the connection waits for ([`Next`]). All requests that have arrived are answered from one snapshot and in one
+//! write; a reply is never cut between two. A turn reads once, so that a peer that asks without end has as much of the
+//! thread as any other.
 //!
 //! An idle connection waits for ever. It has a deadline only while a request has begun or a reply waits to be
 //! written, and a peer that misses one is dropped without a word: the stream may be anywhere by then.
 //!
 //! Whether its peer may ask is looked up in the snapshot that answers.
 //!
-//! What answering needs, all sessions share (the [`Desk`]): a connection that waits holds no memory for it, and the
-//! processor's caches hold one desk and not one for each connection. Only what does not fit into one turn is kept: the
-//! beginning of a request, and replies that the kernel does not take.
+//! What a turn needs, the sessions share (a [`Desk`]): a connection that waits holds no memory for it. Only what does not
+//! fit into one turn is kept: the beginning of a request, and replies that the kernel does not take.
 
 mod replies;
 
