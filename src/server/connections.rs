@@ -192,11 +192,9 @@ impl<C: Codec> Connections<C> {
                             self.settle(self.current, turned, tools);
                         }
                     }
-                    self.stride = Stride {
-                        members: mem::take(&mut self.stride.members),
-                        ..Stride::default()
-                    };
+                    self.stride.next = 0;
                     self.stride.members.clear();
+                    self.stride.step = Step::Read;
                 }
             }
         }

@@ -492,6 +492,15 @@ fn a_unix_socket_knows_the_user_from_another_network_namespace() {
 }
 
 #[test]
+fn a_unix_socket_knows_the_user_of_a_process_that_has_no_number_here() {
+    // As one in another container: the server is in a PID namespace of its own, and who asks is not.
+    let words = ["unshare", "--pid", "--fork", "--kill-child"];
+    let daemon = Daemon::start(everywhere(setup()).within(words));
+    expect_allowed(&daemon, ROOT);
+    expect_refused(&daemon, NAMELESS, &[&NAMELESS.to_string()]);
+}
+
+#[test]
 fn a_user_of_whom_this_user_namespace_knows_no_number_is_not_allowed() {
     // root is root there, and everybody else is 65534, which is what nobody has elsewhere.
     let daemon = Daemon::start(everywhere(setup()).within(["unshare", "--user", "--map-root-user"]));
