@@ -162,7 +162,8 @@ fn serve(sources: Sources, settings: Settings, handover: Handover, said: &Findin
             });
         })
         .map_err(Error::system("cannot start the thread that hears signals"))?;
-    let outcome = server.run(|| heart.beat());
+    // The heart goes with the server, so that nobody waits for it to beat once more.
+    let outcome = server.run(move || heart.beat());
     drop(has_ended);
     // One that panicked has said so already.
     let _ = attendant.join();

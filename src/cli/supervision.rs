@@ -1,8 +1,8 @@
 //! What a service manager hears of the server's life (`Type=notify-reload` of systemd.service(5)).
 //!
 //! One task says it all. Each `WATCHDOG=1` is sent only after the thread that answers lookups has shown that it lives:
-//! while that hangs, none is sent, and the manager replaces the server. A manager that reads nothing only makes this task wait. Without `NOTIFY_SOCKET` there is
-//! no such task.
+//! while that hangs, none is sent, and the manager replaces the server. A manager that reads nothing only makes this
+//! task wait. Without `NOTIFY_SOCKET` there is no such task.
 //!
 //! The status line has numbers and outcomes. What is wrong with a file is in the log.
 

@@ -1,7 +1,8 @@
 //! Who gets a connection: so many there are in all, and so many for each peer.
 //!
-//! Where there are as many as there may be, none is accepted: the kernel's queue waits and not our memory. A peer that has its share already is known only afterwards: its connection is closed at once, because if
-//! it waited, those behind it in the queue would wait as well.
+//! Where there are as many as there may be, none is accepted: the kernel's queue waits and not our memory. A peer that
+//! has its share already is known only afterwards: its connection is closed at once, because if it waited, those behind
+//! it in the queue would wait as well.
 //!
 //! Peers that may not ask for credentials are no part of a mail system that is set up right, and one person may be a
 //! great many of them (whoever has subordinate user numbers is 65 536 users). So they share half of all connections, and

@@ -51,9 +51,9 @@ pub(super) struct Connections<C = Dialect> {
     current: usize,
 }
 
-/// Some turns, which go through their steps together: all read, then all answer, then all write. The code of a step is
-/// then still in the processor's nearest cache when the next connection comes to it, and with many connections a lookup
-/// takes a fourteenth less (benches/runtime.md).
+/// Some turns, which go through their steps together: all read, then all answer, then all write. So the processor's
+/// nearest cache has to take in the code of each step once for all of them, and with many connections a lookup takes a
+/// twentieth less (benches/runtime.md).
 #[derive(Default)]
 struct Stride {
     step: Step,
