@@ -3,6 +3,7 @@
 //! What the process has is read from /proc; what the lock forbids is tried by a thread of the test that puts the same
 //! lock upon itself, because a server that is locked cannot be asked to misbehave.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -44,53 +45,67 @@ fn setup() -> Setup {
         .credentials(credentials(0))
 }
 
-/// One line of /proc/PID/task/TID/status, for each thread.
-fn of_threads(daemon: &Daemon, name: &str) -> Vec<(String, String)> {
+/// A thread of the server at one moment.
+#[derive(Debug, Clone)]
+struct Thread {
+    name: String,
+    /// The lines of /proc/PID/task/TID/status, proc(5).
+    status: HashMap<String, String>,
+}
+
+impl Thread {
+    /// None where it has ended since it was listed.
+    fn at(path: &Path) -> Option<Self> {
+        let text = fs::read_to_string(path.join("status")).ok()?;
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        let mut status: HashMap<String, String> = lines
+            .map(|(field, value)| (field.to_owned(), value.trim().to_owned()))
+            .collect();
+        let name = status.remove("Name")?;
+        Some(Self { name, status })
+    }
+
+    #[track_caller]
+    fn field(&self, field: &str) -> &str {
+        let value = self.status.get(field);
+        value.unwrap_or_else(|| panic!("{} has no {field}: {:?}", self.name, self.status))
+    }
+}
+
+/// All threads, once all that it starts with have begun, which may be after it has announced its sockets.
+#[track_caller]
+fn threads(daemon: &Daemon) -> Vec<Thread> {
     // A thread has the name of the one that started it until it gives itself its own.
-    let is_named = |threads: &Vec<(String, String)>| {
-        let is_it = |(name, _): &&(String, String)| name == "postmapd";
-        threads.iter().filter(is_it).count() == 1 && threads.iter().any(|(name, _)| name == "reload")
+    let are_all = |threads: &Vec<Thread>| {
+        let with = |name: &str| threads.iter().filter(|thread| thread.name == name).count();
+        ["postmapd", "reload", "attendant"].map(with) == [1, 1, 1]
     };
     let mut threads = Vec::new();
     eventually(
         || {
-            threads = of_threads_now(daemon, name);
+            let listed = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+            threads = listed
+                .filter_map(|thread| Thread::at(&thread.unwrap().path()))
+                .collect();
             threads.clone()
         },
-        is_named,
+        are_all,
     );
     threads
 }
 
-fn of_threads_now(daemon: &Daemon, name: &str) -> Vec<(String, String)> {
-    let threads = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
-    let line = |thread: &Path| {
-        let status = fs::read_to_string(thread.join("status")).unwrap();
-        let of = |name: &str| {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.unwrap_or_else(|| panic!("no {name} in {status}"))
-                .trim()
-                .to_owned()
-        };
-        (of("Name"), of(name))
-    };
-    threads.map(|thread| line(&thread.unwrap().path())).collect()
-}
-
+/// What each thread may do, and may hand on to no other program.
+#[track_caller]
 fn capabilities(daemon: &Daemon) -> Vec<(String, u64)> {
-    let sets = ["CapPrm", "CapEff"].map(|set| of_threads(daemon, set));
-    assert_eq!(sets[0], sets[1]);
-    for inheritable in ["CapInh", "CapAmb"] {
-        assert!(
-            of_threads(daemon, inheritable)
-                .iter()
-                .all(|(_, set)| hex(set) == 0)
-        );
-    }
-    let [set, _] = sets;
-    set.into_iter().map(|(name, set)| (name, hex(&set))).collect()
+    let of = |thread: Thread| {
+        let set = thread.field("CapPrm");
+        assert_eq!(thread.field("CapEff"), set, "{thread:?}");
+        for inheritable in ["CapInh", "CapAmb"] {
+            assert_eq!(hex(thread.field(inheritable)), 0, "{thread:?}");
+        }
+        (thread.name.clone(), hex(set))
+    };
+    threads(daemon).into_iter().map(of).collect()
 }
 
 /// What this system gives to root at all, of some capabilities.
@@ -114,9 +129,9 @@ fn hex(set: &str) -> u64 {
 }
 
 #[track_caller]
-fn expect_in_all_threads(daemon: &Daemon, name: &str, value: &str) {
-    for (thread, is) in of_threads(daemon, name) {
-        assert_eq!(is, value, "{name} of {thread}");
+fn expect_in_all_threads(daemon: &Daemon, field: &str, value: &str) {
+    for thread in threads(daemon) {
+        assert_eq!(thread.field(field), value, "{field} of {}", thread.name);
     }
 }
 
