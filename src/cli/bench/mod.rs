@@ -2,8 +2,11 @@
 //!
 //! The report goes to standard output; a progress line to standard error, if that is a terminal.
 
+mod progress;
+mod values;
+
 use std::fs;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,13 +18,15 @@ use super::tables::Tables;
 use super::{EX_USAGE, Error};
 use crate::answer::Map;
 use crate::bench::keys::{self, KeysError, Questions, Random};
-use crate::bench::load::{Load, Progress};
+use crate::bench::load::Load;
 use crate::bench::plot;
 use crate::bench::report::{Report, Settings};
 use crate::bench::target::Target;
-use crate::bench::{Plan, Server, Step};
+use crate::bench::{Plan, Server};
 use crate::config::options::Options;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
+use progress::ProgressLine;
+use values::{duration, map_name, number, rate, share, some_time};
 
 /// Connections without --connections, and with --rate or --compare.
 const SWEEP: [usize; 6] = [1, 2, 4, 8, 16, 32];
@@ -396,41 +401,6 @@ fn allow_connections(loads: &[Load]) {
     }
 }
 
-/// One line on a terminal, written over and over. There is nothing coloured in it.
-#[derive(Default)]
-struct ProgressLine {
-    is_shown: bool,
-}
-
-impl ProgressLine {
-    fn show(&mut self, step: &Step<'_>, progress: Progress) {
-        let mut err = io::stderr().lock();
-        if !err.is_terminal() || std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
-            return;
-        }
-        self.is_shown = true;
-        // Nobody misses a line of progress.
-        let _ = write!(
-            err,
-            "\r\x1b[K{}/{}  {}  {} connections  {:.1} s  {:.0} replies/s  {} errors",
-            step.number,
-            step.of,
-            step.server,
-            step.connections,
-            progress.seconds,
-            progress.rate,
-            progress.faults
-        );
-        let _ = err.flush();
-    }
-
-    fn clear(&mut self) {
-        if self.is_shown {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
-    }
-}
-
 fn usage(argument: &'static str, says: impl std::fmt::Display) -> Error {
     let mut findings = Findings::default();
     findings
@@ -439,62 +409,4 @@ fn usage(argument: &'static str, says: impl std::fmt::Display) -> Error {
         findings,
         code: EX_USAGE,
     }
-}
-
-fn number<const LEAST: usize, const MOST: usize>(text: &str) -> Result<usize, String> {
-    match text.trim().parse() {
-        Ok(number) if (LEAST..=MOST).contains(&number) => Ok(number),
-        _ => Err(format!("it is no number from {LEAST} to {MOST}")),
-    }
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(rate) if (0.01..=10_000_000.0).contains(&rate) => Ok(rate),
-        _ => Err("it is no number from 0.01 to 10000000".into()),
-    }
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err("it is no number from 0 to 1".into()),
-    }
-}
-
-/// A number of seconds, or one with a unit.
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)]
-        .into_iter()
-        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
-        .unwrap_or((text, 1.0));
-    match number.trim().parse::<f64>() {
-        Ok(number) if (0.0..=86_400.0).contains(&(number * unit)) => {
-            Ok(Duration::from_secs_f64(number * unit))
-        }
-        _ => Err("it is no time up to a day; write 500ms, 10s or 2m".into()),
-    }
-}
-
-/// Likewise, and more than none.
-fn some_time(text: &str) -> Result<Duration, String> {
-    duration(text).and_then(|time| {
-        if time.is_zero() {
-            Err("no time is too little".into())
-        } else {
-            Ok(time)
-        }
-    })
-}
-
-/// A map's name as socketmap can carry it: the first blank ends it.
-fn map_name(text: &str) -> Result<String, String> {
-    if text.is_empty()
-        || text
-            .chars()
-            .any(|c| c.is_whitespace() || c.is_control() || c == ':')
-    {
-        return Err("a map's name has neither blanks nor colons".into());
-    }
-    Ok(text.to_owned())
 }
