@@ -196,8 +196,9 @@ fn it_can_be_left_out_by_flag_variable_and_file() {
 fn a_crash_leaves_no_core_dump() {
     for signal in ["ABRT", "QUIT", "ILL"] {
         let setup = setup();
+        // Whoever started the tests may have SIGQUIT ignored (a shell's `&` does), and a program inherits that.
         let shell = format!(
-            "ulimit -c unlimited; cd '{}'; exec \"$@\"",
+            "ulimit -c unlimited; cd '{}'; exec env --default-signal=QUIT \"$@\"",
             setup.root().display()
         );
         let mut daemon = Daemon::start(setup.clone().within(["sh", "-c", &shell, "sh"]));

@@ -18,6 +18,7 @@ use self::bill_of_materials::{bill, components, judge, text};
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
 use crate::harness::eventually;
+use crate::harness::systemd::boot;
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -403,17 +404,7 @@ fn the_package_is_installed_asked_upgraded_removed_and_purged() {
     let built = Built::by("deb");
     let package = built.folder.path().join("postmapd.deb");
     fs::rename(&built.path, &package).unwrap();
-    let scripts = repository().join("tests/systemd");
-    let booted = Command::new(scripts.join("boot"))
-        .arg(scripts.join("drive-package"))
-        .arg(package)
-        .output()
-        .unwrap();
-    let (said, log) = (
-        String::from_utf8_lossy(&booted.stdout),
-        String::from_utf8_lossy(&booted.stderr),
-    );
-    assert!(booted.status.success(), "{log}");
+    let (said, log) = boot("drive-package", [package]);
     assert_eq!(
         said,
         INSTALLED.replace("VERSION", env!("CARGO_PKG_VERSION")),

@@ -14,6 +14,7 @@ use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
 use crate::harness::elsewhere::uid_of;
 use crate::harness::eventually;
+use crate::harness::systemd::boot;
 
 fn contrib() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/systemd")
@@ -375,17 +376,7 @@ DONE
 
 #[test]
 fn a_real_systemd_starts_reloads_watches_and_replaces_the_server() {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd");
-    let booted = Command::new(scripts.join("boot"))
-        .arg(scripts.join("drive"))
-        .arg(env!("CARGO_BIN_EXE_postmapd"))
-        .arg(contrib())
-        .output()
-        .unwrap();
-    let (said, log) = (
-        String::from_utf8_lossy(&booted.stdout),
-        String::from_utf8_lossy(&booted.stderr),
-    );
-    assert!(booted.status.success(), "{log}");
+    let program = Path::new(env!("CARGO_BIN_EXE_postmapd"));
+    let (said, log) = boot("drive", [program, &contrib()]);
     assert_eq!(said, UNDER_SYSTEMD, "{log}");
 }

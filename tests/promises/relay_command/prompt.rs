@@ -43,8 +43,10 @@ impl Session {
         });
         let program = setup.command("relay");
         let mut command = Command::new("setsid");
-        command.args(["--ctty", "--wait"]).arg(program.get_program());
+        // Whoever started the tests may have these ignored (a shell's `&` does), and a program inherits that.
+        command.args(["--ctty", "--wait", "env", "--default-signal=INT,QUIT"]);
         command
+            .arg(program.get_program())
             .args(program.get_args())
             .args(["add-auth", "one.test", "user"]);
         let child = command
