@@ -147,7 +147,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l keys -d 'The
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l hits -d 'The share of keys that are found, from 0 to 1; the rest are senders without an entry' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l distinct -d 'How many keys to take from the tables, at most' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l seed -d 'Where the random choice of keys begins' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l pid -d 'The server\'s process, for processor time; several with commas' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l pid -d 'The server\'s process, for its processor time and that of those which it started; several with commas' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l compare -d 'A second server, measured in alternation; the report has the ratios, and their spread over the rounds' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l compare-pid -d 'The second server\'s process' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l rounds -d 'How often to measure each of the two [default: 5]' -r

@@ -2,8 +2,13 @@
 //!
 //! `/proc/PID/task/*/schedstat` counts in nanoseconds, thread by thread, and forgets a thread that ends;
 //! `/proc/PID/stat` counts the whole process in ticks of usually 10 ms. So the first is used where no thread came or
-//! went, and the second otherwise. Processes that the measured one starts count only if they are named, too.
+//! went, and the second otherwise.
+//!
+//! A server may answer in processes that it starts, each connection in one of its own perhaps. They count, too
+//! (`/proc/PID/task/*/children`, where the kernel has it, as those of distributions do), but for one that ends before the
+//! measurement does.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
@@ -11,14 +16,17 @@ use super::number::{float, whole};
 
 /// What processes have used up to a moment.
 pub struct Used {
-    processes: Vec<Process>,
+    processes: BTreeMap<u32, Process>,
 }
 
+#[derive(Default)]
 struct Process {
     /// User and system time, in nanoseconds.
     ticks: u64,
     /// Each thread's number, running time, and time of waiting for a processor, in nanoseconds.
     threads: Vec<(u32, u64, u64)>,
+    /// The processes that it has started and that are still there.
+    children: Vec<u32>,
 }
 
 /// Nanoseconds between two moments.
@@ -31,19 +39,35 @@ pub struct Spent {
 }
 
 impl Used {
-    /// What these processes have used until now. It fails where one of them is not there.
+    /// What these processes, and those that they started, have used until now. It fails where one of them is not there.
     pub fn by(pids: &[u32]) -> io::Result<Self> {
-        let processes = pids.iter().map(|pid| Process::read(*pid));
-        Ok(Self {
-            processes: processes.collect::<io::Result<_>>()?,
-        })
+        let mut processes = BTreeMap::new();
+        for pid in pids {
+            processes.insert(*pid, Process::read(*pid)?);
+        }
+        let children = |process: &Process| process.children.clone();
+        let mut started: Vec<u32> = processes.values().flat_map(children).collect();
+        while let Some(pid) = started.pop() {
+            if processes.contains_key(&pid) {
+                continue;
+            }
+            // It may have ended since it was listed.
+            if let Ok(process) = Process::read(pid) {
+                started.extend(&process.children);
+                processes.insert(pid, process);
+            }
+        }
+        Ok(Self { processes })
     }
 
     /// What has been spent since `before`.
     #[must_use]
     pub fn since(&self, before: &Self) -> Spent {
         let mut spent = Spent::default();
-        for (now, before) in self.processes.iter().zip(&before.processes) {
+        // One that was started since then had used nothing.
+        let nothing = Process::default();
+        for (pid, now) in &self.processes {
+            let before = before.processes.get(pid).unwrap_or(&nothing);
             let same = now.threads.len() == before.threads.len()
                 && now.threads.iter().zip(&before.threads).all(|(a, b)| a.0 == b.0);
             let sum = |threads: &[(u32, u64, u64)]| {
@@ -70,6 +94,7 @@ impl Process {
         let second = float(rustix::param::clock_ticks_per_second().max(1));
         // Threads come and go while the folder is read: whatever cannot be read is one that went.
         let mut threads = Vec::new();
+        let mut children = Vec::new();
         for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
             let number = task.file_name().to_str().and_then(|name| name.parse().ok());
             let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
@@ -79,11 +104,15 @@ impl Process {
             {
                 threads.push((number, running, waiting));
             }
+            let started = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            let numbers = started.split_ascii_whitespace();
+            children.extend(numbers.filter_map(|number| number.parse::<u32>().ok()));
         }
         threads.sort_unstable();
         Ok(Self {
             ticks: whole(float(ticks) * 1e9 / second),
             threads,
+            children,
         })
     }
 }
@@ -99,6 +128,10 @@ fn ticks(stat: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
     use super::{Used, ticks};
 
     #[test]
@@ -120,5 +153,24 @@ mod tests {
             }
         }
         assert!(Used::by(&[u32::MAX]).is_err());
+    }
+
+    #[test]
+    fn what_a_process_has_started_counts_as_its_own() {
+        // Works in a process of its own until its standard input ends, while the one that is measured waits.
+        let mut shell = Command::new("sh")
+            .args(["-c", "(while :; do :; done) & read line; kill $!; wait"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = [shell.id()];
+        let before = Used::by(&pid).unwrap();
+        let begun = Instant::now();
+        while Used::by(&pid).unwrap().since(&before).running < 20_000_000 {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
     }
 }

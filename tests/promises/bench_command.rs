@@ -582,25 +582,27 @@ fn csv_has_the_figures_of_json() {
 }
 
 #[test]
-fn processor_time_is_that_of_the_process_that_was_named() {
-    let daemon = Daemon::start(setup());
-    let pid = daemon.pid().to_string();
-    let args = [
-        daemon.endpoint(0),
-        "relayhost",
-        "--count",
-        "2000",
-        "--connections",
-        "2",
-        "--format",
-        "json",
-    ];
-    let of = |more: &[&str]| {
-        json(&bench(&daemon.setup(), &[&args, more].concat()), 0)["runs"][0]["server_cpu_us_per_reply"]
-            .clone()
+fn processor_time_is_that_of_the_process_that_was_named_and_of_those_that_it_started() {
+    let of = |daemon: &Daemon, more: &[&str]| {
+        let args = [
+            daemon.endpoint(0),
+            "relayhost",
+            "--count",
+            "2000",
+            "--connections",
+            "2",
+            "--format",
+            "json",
+        ];
+        let report = json(&bench(&daemon.setup(), &[&args, more].concat()), 0);
+        report["runs"][0]["server_cpu_us_per_reply"].clone()
     };
-    assert!(figure(&of(&["--pid", &pid])) > 0.0);
-    assert!(of(&[]).is_null());
+    let alone = Daemon::start(setup());
+    assert!(figure(&of(&alone, &["--pid", &alone.pid().to_string()])) > 0.0);
+    assert!(of(&alone, &[]).is_null());
+    // The named process does nothing but wait for the server.
+    let started = Daemon::start(setup().within(["unshare", "--kill-child"]));
+    assert!(figure(&of(&started, &["--pid", &started.pid().to_string()])) > 1.0);
 }
 
 #[test]

@@ -92,7 +92,8 @@ Fields of --format json:
     errors                total; replies: wrong, cannot_tell; no replies:
                           malformed, closed, timeout, unsent; extra: bytes that
                           nobody asked for; connect: not opened again
-    server_cpu_us_per_reply   user and system time of --pid; null without it
+    server_cpu_us_per_reply   user and system time of --pid and the
+                          processes that it started; null without it
     reconnects
     generator             cpu, cpu_wait: shares of a processor; late: requests;
                           lateness_p99_us, lateness_max_us; valid
@@ -153,7 +154,7 @@ pub(super) struct Bench {
     #[arg(long)]
     no_verify: bool,
 
-    /// The server's process, for processor time; several with commas
+    /// The server's process, for its processor time and that of those which it started; several with commas
     #[arg(long, value_name = "PID,...", value_delimiter = ',')]
     pid: Vec<u32>,
 
