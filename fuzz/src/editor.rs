@@ -151,7 +151,9 @@ impl Case<'_> {
     }
 
     fn meaning_of(&self, value: &[u8]) -> Meaning {
-        let line = [b"k ", value, b"\r\n"].concat();
+        // A CR at the end of a value is its own where another one follows.
+        let end: &[u8] = if value.ends_with(b"\r") { b"\r\n" } else { b"\n" };
+        let line = [b"k ", value, end].concat();
         table::read(self.format, &line).entries[0].meaning.clone()
     }
 
