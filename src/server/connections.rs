@@ -13,6 +13,7 @@ use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
@@ -24,6 +25,16 @@ use super::stream::PeerSocket;
 use crate::counters::{Connected, Counters};
 use crate::protocol::{Codec, Dialect};
 use crate::routes::Routes;
+
+/// What the kernel tells of every connection.
+const ARRIVAL: Interest = Interest::READABLE.add(Interest::PRIORITY);
+
+/// Whether, after this event, a read that fills less than its room may leave something: the end, which no event tells
+/// once more, or what lies behind urgent data (send(2), MSG_OOB), where a read ends. Postfix sends none.
+#[inline]
+pub(super) fn leaves_something(event: &Event) -> bool {
+    event.is_read_closed() || event.is_error() || event.is_priority()
+}
 
 /// One connection.
 struct Connection<C> {
@@ -114,7 +125,7 @@ impl<C: Codec> Connections<C> {
     ) -> io::Result<()> {
         let entry = self.all.vacant_entry();
         let socket = session.stream().as_raw_fd();
-        registry.register(&mut SourceFd(&socket), Token(entry.key()), Interest::READABLE)?;
+        registry.register(&mut SourceFd(&socket), Token(entry.key()), ARRIVAL)?;
         entry.insert(Connection {
             session,
             hears_of_room: false,
@@ -145,8 +156,8 @@ impl<C: Codec> Connections<C> {
         }
     }
 
-    /// Gives a turn to each connection of which there is an event (its number, and whether its peer has ended), and one to
-    /// each that was queued. A session that panics ends, and the others have their turns.
+    /// Gives a turn to each connection of which there is an event (its number, and whether a short read of it may leave
+    /// something: [`leaves_something`]), and one to each that was queued. A session that panics ends, and the others have their turns.
     pub(super) fn give_turns(
         &mut self,
         mut events: impl Iterator<Item = (usize, bool)>,
@@ -165,9 +176,9 @@ impl<C: Codec> Connections<C> {
             match self.stride.step {
                 Step::Read => {
                     while self.stride.members.len() < tools.desks.len()
-                        && let Some((number, is_the_end)) = events.next()
+                        && let Some((number, reads_to_the_end)) = events.next()
                     {
-                        self.read(number, is_the_end, tools);
+                        self.read(number, reads_to_the_end, tools);
                     }
                     if self.stride.members.is_empty() {
                         break;
@@ -205,12 +216,12 @@ impl<C: Codec> Connections<C> {
 
     /// Something has happened to a connection: begins a turn of it, if it does not get one anyway.
     #[inline]
-    fn read(&mut self, number: usize, is_the_end: bool, tools: &mut Tools<'_>) {
+    fn read(&mut self, number: usize, reads_to_the_end: bool, tools: &mut Tools<'_>) {
         let Some(connection) = self.all.get_mut(number) else {
             return;
         };
-        if is_the_end {
-            connection.session.expect_the_end();
+        if reads_to_the_end {
+            connection.session.read_to_the_end();
         }
         let desk = tools.desks.get_mut(self.stride.members.len());
         let Some(desk) = desk.filter(|_| !connection.is_queued) else {
@@ -322,9 +333,9 @@ impl<C: Codec> Connection<C> {
             return Ok(());
         }
         let interest = if wants {
-            Interest::READABLE | Interest::WRITABLE
+            ARRIVAL | Interest::WRITABLE
         } else {
-            Interest::READABLE
+            ARRIVAL
         };
         let socket = self.session.stream().as_raw_fd();
         if let Err(error) = registry.reregister(&mut SourceFd(&socket), Token(number), interest) {

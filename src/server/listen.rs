@@ -8,13 +8,15 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use nix::sys::socket::setsockopt;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Group;
+use nix::{setsockopt_impl, sockopt_impl};
 use rustix::fs::{AtFlags, FileType, OFlags, chownat, fstat, open};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_reuseaddr;
@@ -23,7 +25,7 @@ use rustix::net::{
 };
 use rustix::process::{Gid, Uid};
 use thiserror::Error;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::limits::BACKLOG;
 use crate::config::SocketAccess;
@@ -123,6 +125,7 @@ impl Socket {
             }
             handover::Socket::Unix(listener) => {
                 listener.set_nonblocking(true)?;
+                refuse_descriptors(&listener);
                 Self::Unix(listener, None)
             }
         })
@@ -213,6 +216,7 @@ fn bind_unix(endpoint: &str, path: &Path, access: &SocketAccess) -> Result<(Addr
     let before = umask(Mode::from_bits_truncate(0o177));
     let open = || {
         let socket = stream_socket(AddressFamily::UNIX)?;
+        refuse_descriptors(&socket);
         name(&socket, &SocketAddrUnix::new(path)?)?;
         listen(&socket, BACKLOG)?;
         Ok(UnixListener::from(socket))
@@ -261,6 +265,30 @@ fn is_left_over(path: &Path) -> io::Result<bool> {
 fn stream_socket(family: AddressFamily) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(socket_with(family, SocketType::STREAM, flags, None)?)
+}
+
+/// Of linux/asm-generic/socket.h, which the libc crate does not have yet.
+const SO_PASSRIGHTS: libc::c_int = 83;
+
+sockopt_impl!(
+    /// Whether a peer may hand descriptors over.
+    PassRights,
+    SetOnly,
+    libc::SOL_SOCKET,
+    SO_PASSRIGHTS,
+    bool
+);
+
+/// Lets nobody hand a descriptor over to a connection of this UNIX socket (SCM_RIGHTS of unix(7)). Nobody here takes one,
+/// but the kernel closes it in the thread that reads, and that may take as long as its sender wishes: the close of a TCP
+/// socket with SO_LINGER waits for its peer.
+///
+/// Limits: Linux 6.16 and later; a kernel before that has no such option. Connections that are in the queue of a socket
+/// that was handed over are as its unit says.
+fn refuse_descriptors(listener: &impl AsFd) {
+    if let Err(error) = setsockopt(listener, PassRights, &false) {
+        debug!("the kernel does not keep descriptors from being handed over: {error}");
+    }
 }
 
 /// Sets owner, group and mode. The mode comes last: until then only the server's own user could connect.

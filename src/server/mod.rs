@@ -45,7 +45,7 @@ use crate::counters::{Counters, Reason};
 use crate::routes::Routes;
 use admission::Admission;
 use bell::Bell;
-use connections::{Connections, Tools};
+use connections::{Connections, Tools, leaves_something};
 use doors::{Arrival, Doors};
 use limits::{DRAIN_DEADLINE, EVENTS_AT_ONCE, SAID_AGAIN, SHORTAGE_PAUSE, STRIDE};
 use listen::Listener;
@@ -161,7 +161,7 @@ impl Server {
             match (BELL.0 - number).checked_sub(1) {
                 None => has_rung = true,
                 Some(door) if door < doors.count() => doors.knock(door),
-                Some(_) => return Some((number, event.is_read_closed() || event.is_error())),
+                Some(_) => return Some((number, leaves_something(event))),
             }
             None
         });

@@ -93,8 +93,8 @@ impl Default for Desk {
 /// One connection. While it waits for a request it has no memory but this.
 pub struct Session<S, C> {
     conversation: Conversation<S, C>,
-    /// Whether the peer will send nothing more than what has arrived.
-    has_ended: bool,
+    /// Whether a read that fills less than its room says nothing of what is left.
+    reads_to_the_end: bool,
     /// What its last turn has left to the next. Mostly nothing, which is then all that a turn looks at.
     unfinished: Option<Box<Unfinished>>,
 }
@@ -147,7 +147,7 @@ where
                 codec,
                 visitor,
             },
-            has_ended: false,
+            reads_to_the_end: false,
             unfinished: None,
         }
     }
@@ -163,9 +163,9 @@ where
         self.unfinished.as_ref()?.deadline
     }
 
-    /// Nothing more will arrive than has. From now on it reads up to the end.
-    pub fn expect_the_end(&mut self) {
-        self.has_ended = true;
+    /// From now on it reads until there is nothing: no event will tell of the end once more, or a read ended early.
+    pub fn read_to_the_end(&mut self) {
+        self.reads_to_the_end = true;
     }
 
     /// Whether it may be ended by a server that stops, once it waits for its peer: it owes nothing.
@@ -227,7 +227,7 @@ where
             Ok(length) => {
                 desk.length = length;
                 // Less than there was room for is all that there was.
-                desk.is_all = length < desk.arrived.len() && !self.has_ended;
+                desk.is_all = length < desk.arrived.len() && !self.reads_to_the_end;
                 Ok(None)
             }
             Err(error) => {

@@ -1,13 +1,19 @@
 //! Promise: a UNIX socket is for its owner and its group, takes nobody's place, and is gone with its server.
 //!
-//! That a stale one is replaced, and what is no socket left alone, is in settings.rs.
+//! Nobody can hand descriptors over to it. That a stale one is replaced, and what is no socket left alone, is in settings.rs.
 
 use std::fs;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Group;
+use rustix::cmsg_space;
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
@@ -187,4 +193,23 @@ fn without_the_right_to_give_it_to_the_group_postfix_it_says_so_and_serves() {
         .arg("--socket-group=postfix")
         .serve_until_exit();
     assert_eq!(finished.code, Some(78), "{finished:?}");
+}
+
+/// The server would close it, and the close of a TCP socket with SO_LINGER waits for as long as its sender wishes.
+#[test]
+fn nobody_can_hand_a_descriptor_over_to_it() {
+    let (setup, path) = setup();
+    let daemon = Daemon::start(setup);
+    let peer = UnixStream::connect(&path).unwrap();
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut message = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [peer.as_fd()];
+    assert!(message.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let handed_over = sendmsg(&peer, &[IoSlice::new(b"2")], &mut message, SendFlags::empty());
+    // Linux before 6.16 cannot refuse it (SECURITY.md).
+    assert_eq!(handed_over, Err(Errno::PERM));
+    assert_eq!(
+        Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test"),
+        Reply::found("[relay1.test]")
+    );
 }

@@ -1,4 +1,5 @@
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -7,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use mio::{Events, Poll};
+use rustix::net::{SendFlags, send};
 
-use super::{Connections, Tools};
+use super::{Connections, Tools, leaves_something};
 use crate::address::Delimiters;
 use crate::answer::Map;
 use crate::config::Limits;
@@ -77,22 +79,30 @@ impl Rounds {
 
     fn connect(&mut self) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
+        self.add(ours.into());
         theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         theirs.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+        theirs
+    }
+
+    fn connect_over_tcp(&mut self) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        self.add(listener.accept().unwrap().0.into());
+        theirs
+    }
+
+    fn add(&mut self, ours: OwnedFd) {
         let peer = Peer::User {
             uid: 1,
             address: None,
         };
-        let session = Session::new(
-            OwnedFd::from(ours).into(),
-            Fragile,
-            Visitor::new(peer, Arc::default()),
-        );
+        let session = Session::new(ours.into(), Fragile, Visitor::new(peer, Arc::default()));
         let place = self.admission.admit(peer, false).unwrap();
         let connected = self.counters.connected();
         let registry = self.poll.registry();
         self.connections.add(session, place, connected, registry).unwrap();
-        theirs
     }
 
     /// A turn for whoever has something to do.
@@ -108,7 +118,7 @@ impl Rounds {
         };
         let events = events
             .iter()
-            .map(|event| (event.token().0, event.is_read_closed()));
+            .map(|event| (event.token().0, leaves_something(event)));
         self.connections.give_turns(events, &mut tools);
         let queued = self.connections.queue.len();
         let marked = self.connections.all.iter().filter(|(_, it)| it.is_queued);
@@ -276,4 +286,20 @@ fn a_server_that_stops_answers_what_has_arrived_and_lets_go_of_whoever_is_idle()
     assert_eq!(reply, REPLY);
     // It may still read what it is told.
     assert_eq!(rounds.connections.len(), 1);
+}
+
+#[test]
+fn what_lies_behind_urgent_data_is_answered_too() {
+    let mut rounds = Rounds::new();
+    let mut client = rounds.connect_over_tcp();
+    client.write_all(REQUEST).unwrap();
+    send(&client, b"!", SendFlags::OOB).unwrap();
+    // A read ends here, whatever room it has.
+    client.write_all(REQUEST).unwrap();
+    rounds.rounds();
+    let mut replies = [0; 2 * REPLY.len()];
+    client.read_exact(&mut replies).unwrap();
+    assert_eq!(replies, REPLY.repeat(2).as_slice());
+    // Nor does it wake for nothing.
+    assert!(!rounds.connections.have_turns());
 }
