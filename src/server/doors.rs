@@ -82,6 +82,13 @@ impl Doors {
         }
     }
 
+    /// Somebody may stand before any.
+    pub(super) fn knock_at_all(&mut self) {
+        for door in &mut self.0 {
+            door.is_knocked_at = true;
+        }
+    }
+
     /// Whether somebody may stand before one.
     pub(super) fn are_knocked_at(&self) -> bool {
         self.0.iter().any(|door| door.is_knocked_at)

@@ -47,7 +47,7 @@ use admission::Admission;
 use bell::Bell;
 use connections::{Connections, Tools, leaves_something};
 use doors::{Arrival, Doors};
-use limits::{DRAIN_DEADLINE, EVENTS_AT_ONCE, SAID_AGAIN, SHORTAGE_PAUSE, STRIDE};
+use limits::{BACKLOG, DRAIN_DEADLINE, EVENTS_AT_ONCE, SAID_AGAIN, SHORTAGE_PAUSE, STRIDE};
 use listen::Listener;
 use session::{Desk, Session};
 use stop::Stop;
@@ -235,10 +235,19 @@ impl Server {
             .add(session, place, connected, self.poll.registry())
     }
 
-    /// Begins to stop: closes the listeners, and gives each connection a turn to answer what has arrived.
+    /// Begins to stop: lets in who stands before the doors, closes those, and gives each connection a turn to answer what
+    /// has arrived.
     fn drain(&mut self) {
         if self.drains_until.is_none() {
             self.drains_until = Some(Instant::now() + DRAIN_DEADLINE);
+            // They may have asked already, and would be reset. No more than the queue holds: others come meanwhile.
+            self.doors.knock_at_all();
+            for _ in 0..BACKLOG {
+                if !self.may_let_in() {
+                    break;
+                }
+                self.let_in();
+            }
             self.doors.close();
             self.connections.queue_all();
         }

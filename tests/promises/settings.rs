@@ -347,6 +347,23 @@ fn what_was_asked_before_a_signal_is_answered() {
 }
 
 #[test]
+fn who_has_connected_and_asked_before_a_signal_is_answered() {
+    let mut daemon = Daemon::start(setup());
+    // So that nobody is let in before the signal is there.
+    daemon.signal("STOP");
+    let mut clients: Vec<Socketmap> = (0..300).map(|_| Socketmap::to(&daemon, 0)).collect();
+    for client in &mut clients {
+        client.request("relayhost", "x@one.test");
+    }
+    daemon.signal("TERM");
+    daemon.signal("CONT");
+    for client in &mut clients {
+        assert_eq!(client.reply(), Reply::found("[relay1.test]"));
+    }
+    assert_eq!(daemon.wait_for_exit().code(), Some(0));
+}
+
+#[test]
 fn ipv6_is_listened_on_as_main_cf_writes_it() {
     let daemon = Daemon::start(
         setup()
