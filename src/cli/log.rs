@@ -3,6 +3,8 @@
 //! Nothing that is logged anywhere in this crate holds a credential; see [`crate::secret`]. A panic is logged by
 //! its place alone, because its message may quote what went wrong.
 
+pub(super) mod stream;
+
 use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -23,6 +25,7 @@ use tracing_subscriber::{Layer, fmt as layer};
 use super::{EX_CONFIG, Error};
 use crate::config::setting::{self, Setting};
 use crate::diagnostic::{Finding, Findings, Place, Severity};
+use stream::Stream;
 
 /// How much is logged, and in which form.
 #[derive(Args, Default)]
@@ -83,7 +86,9 @@ impl LogOptions {
                     code: EX_CONFIG,
                 }
             })?;
-        let to_stderr = layer::layer().with_writer(io::stderr).log_internal_errors(false);
+        let to_stderr = layer::layer()
+            .with_writer(Stream::new(io::stderr()))
+            .log_internal_errors(false);
         let layer = match form {
             Form::Text => to_stderr.with_target(false).with_ansi(false).boxed(),
             Form::Json => to_stderr.json().flatten_event(true).boxed(),

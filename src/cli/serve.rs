@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::log::LogOptions;
+use super::log::{self, LogOptions};
 use super::supervision::Supervision;
 use super::{EX_CONFIG, Error};
 use crate::admin::pulse::pulse;
@@ -162,6 +162,7 @@ fn serve(sources: Sources, settings: Settings, handover: Handover, said: &Findin
             });
         })
         .map_err(Error::system("cannot start the thread that hears signals"))?;
+    log::stream::never_wait();
     // The heart goes with the server, so that nobody waits for it to beat once more.
     let outcome = server.run(move || heart.beat());
     drop(has_ended);

@@ -50,3 +50,4 @@ mod sockets;
 mod status_command;
 mod three_answers;
 mod units;
+mod unread_log;

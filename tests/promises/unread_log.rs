@@ -1,0 +1,177 @@
+//! Promise: a log that nobody reads holds up no lookup, no edit, and not the end. What was lost is said afterwards.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind, PipeReader, Read, Write as _, pipe};
+use std::os::fd::AsRawFd as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustix::fs::{Mode, OFlags, open};
+
+use crate::harness::client::{Reply, Socketmap, Stream};
+use crate::harness::daemon::{RELAYMAP, Setup, finish};
+use crate::harness::elsewhere::{as_user, uid_of};
+use crate::harness::eventually;
+
+const SENDER: &str = "ann@one.test";
+
+/// A server whose standard error is a pipe that is read when the test wishes.
+struct Unread {
+    server: Child,
+    setup: Setup,
+    socket: String,
+    log: BufReader<PipeReader>,
+    /// The same pipe, for writing without waiting.
+    filler: File,
+}
+
+impl Unread {
+    fn start() -> Self {
+        let setup = Setup::new()
+            .relaymap("@one.test [relay0.test]\n")
+            .credentials("@one.test user:password\n");
+        let socket = format!("{}/socket", setup.root().display());
+        let (reader, writer) = pipe().unwrap();
+        // Opened anew: what is set for a duplicate is set for the server's end, too.
+        let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+        let filler = open(path, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
+        let server = setup
+            .command("serve")
+            .arg(format!("--listen=socketmap:unix:{socket}"))
+            .args(["--socket-mode=0666", "--log-format=text"])
+            .stdin(Stdio::null())
+            .stderr(writer)
+            .spawn()
+            .unwrap();
+        let mut server = Self {
+            server,
+            setup,
+            socket,
+            log: BufReader::new(reader),
+            filler: filler.into(),
+        };
+        server.read_until("listening on");
+        server
+    }
+
+    fn read_until(&mut self, text: &str) {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert!(self.log.read_line(&mut line).unwrap() > 0, "the log ends");
+        }
+    }
+
+    /// Leaves no room in the pipe, as if the server had written so much.
+    fn fill(&mut self) {
+        for size in [4096, 1] {
+            let line = vec![b'\n'; size];
+            loop {
+                match self.filler.write(&line) {
+                    Ok(written) => assert!(written > 0),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+
+    /// What is in the pipe, and what comes.
+    fn read_from_now_on(&self) -> Arc<Mutex<String>> {
+        let text = Arc::new(Mutex::new(String::new()));
+        let (mut log, read) = (self.log.get_ref().try_clone().unwrap(), Arc::clone(&text));
+        thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(length @ 1..) = log.read(&mut piece) {
+                *read.lock().unwrap() += &String::from_utf8_lossy(&piece[..length]);
+            }
+        });
+        text
+    }
+
+    fn client(&self) -> Socketmap {
+        Socketmap {
+            stream: Stream::connect(&self.socket),
+        }
+    }
+
+    fn edit(&self, n: usize) {
+        let new = self.setup.dir().join("new");
+        fs::write(&new, format!("@one.test [relay{n}.test]\n")).unwrap();
+        fs::rename(&new, self.setup.dir().join(RELAYMAP)).unwrap();
+        let mut client = self.client();
+        let expected = Reply::found(&format!("[relay{n}.test]"));
+        eventually(|| client.ask("relayhost", SENDER), |reply| *reply == expected);
+    }
+
+    /// Makes the thread that answers log something.
+    fn is_refused(&self, user: &str) {
+        let mut client = as_user(uid_of(user), || self.client());
+        assert!(client.ask("sasl", SENDER).is_refused());
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        drop(self.server.kill());
+        drop(self.server.wait());
+    }
+}
+
+#[test]
+fn lookups_and_edits_go_on_and_what_was_lost_is_said() {
+    let mut server = Unread::start();
+    let mut polite = server.client();
+    server.fill();
+    // The log of the thread that answers, and that of the one that reads.
+    server.is_refused("nobody");
+    for n in 1..5 {
+        server.edit(n);
+    }
+    server.is_refused("daemon");
+    assert_eq!(polite.ask("relayhost", SENDER), Reply::found("[relay4.test]"));
+
+    // Somebody reads again.
+    let said = server.read_from_now_on();
+    let mut n = 5;
+    eventually(
+        || {
+            n += 1;
+            server.edit(n);
+            said.lock().unwrap().clone()
+        },
+        |said| said.contains(" are lost"),
+    );
+    let said = said.lock().unwrap().clone();
+    let has = |words: [&str; 2]| {
+        said.lines()
+            .any(|line| words.iter().all(|word| line.contains(word)))
+    };
+    assert!(has(["WARN", "lost="]) && has(["INFO", "generation="]), "{said}");
+}
+
+#[test]
+fn the_end_comes_all_the_same() {
+    for is_full in [true, false] {
+        let mut server = Unread::start();
+        if is_full {
+            server.fill();
+        }
+        let pid = server.server.id().to_string();
+        let sent = finish(Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &pid]), b"");
+        assert_eq!(sent.code, Some(0));
+        let mut status = None;
+        eventually(
+            || {
+                status = server.server.try_wait().unwrap();
+                status
+            },
+            Option::is_some,
+        );
+        assert_eq!(status.unwrap().code(), Some(0));
+        if !is_full {
+            server.read_until("stopped");
+        }
+    }
+}
