@@ -2,7 +2,7 @@
 //!
 //! One thread does it all, in a loop: it waits until the kernel says that something has happened, gives each connection
 //! to which it has a turn, lets in who knocks, ends who is too slow, and waits again. It waits for nothing else, and takes
-//! no lock that another thread holds. It is a loop of our own, because the tasks of a runtime cost a lookup more than its
+//! no lock that another thread holds while that waits. It is a loop of our own, because the tasks of a runtime cost a lookup more than its
 //! table does (benches/runtime.md).
 //!
 //! - [`listen`]: endpoints to sockets;
