@@ -4,11 +4,11 @@
 use crate::harness::client::{Reply, Socketmap, TcpTable};
 use crate::harness::daemon::{Daemon, Setup};
 use crate::harness::latency::Quiet;
-use crate::harness::{eventually, room_for_descriptors};
+use crate::harness::{eventually, room_for_descriptors, strace};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -48,19 +48,8 @@ fn a_lookup_is_one_read_one_write_and_a_wait() {
     };
     round();
 
-    // Of the thread that answers: its number is that of the process.
     let trace = daemon.root().join("trace");
-    let mut strace = Command::new("strace")
-        .args(["-p", &daemon.pid().to_string(), "-o"])
-        .arg(&trace)
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("strace (apt-get install strace)");
-    let mut said = String::new();
-    BufReader::new(strace.stderr.take().unwrap())
-        .read_line(&mut said)
-        .unwrap();
-    assert!(said.contains("attached"), "{said}");
+    let mut strace = strace::attach(&daemon, [OsStr::new("-o"), trace.as_os_str()]);
     (0..ROUNDS).for_each(|_| round());
     let interrupt = Command::new("kill")
         .args(["-INT", &strace.id().to_string()])

@@ -4,7 +4,7 @@
 //! `systemd-socket-activate`, which is systemd's. The units are in units.rs.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,7 +19,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::harness::admin::exchange;
 use crate::harness::client::{Reply, Socketmap, TcpTable, framed, payloads};
 use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, Finished, RELAYMAP, Setup, finish};
-use crate::harness::eventually;
+use crate::harness::{eventually, strace};
 
 fn setup() -> Setup {
     Setup::new()
@@ -60,10 +60,21 @@ impl Manager {
         Daemon::start(setup.env("NOTIFY_SOCKET", &self.name))
     }
 
+    /// The next datagram. A call that has a timeout may be interrupted by what other tests do with this process
+    /// (signal(7)), which says nothing of the server.
+    fn receives(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.socket.recv(bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => return received,
+            }
+        }
+    }
+
     /// The next notice.
     fn hears(&self) -> Notice {
         let mut bytes = [0; 4096];
-        let read = self.socket.recv(&mut bytes).expect("a notice");
+        let read = self.receives(&mut bytes).expect("a notice");
         let text = std::str::from_utf8(&bytes[..read]).expect("UTF-8");
         assert!(!text.contains("secret"), "{text}");
         let split = |line: &str| {
@@ -96,10 +107,14 @@ impl Manager {
             };
             self.socket.set_read_timeout(Some(left)).unwrap();
             let mut bytes = [0; 4096];
-            match self.socket.recv(&mut bytes) {
+            match self.receives(&mut bytes) {
                 Ok(read) if &bytes[..read] == b"WATCHDOG=1" => break true,
                 Ok(_) => {}
-                Err(_) => break false,
+                Err(error) => {
+                    let is_over = [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind());
+                    assert!(is_over, "{error}");
+                    break false;
+                }
             }
         };
         self.socket.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -110,7 +125,7 @@ impl Manager {
     fn hears_no_more(&self) {
         self.socket.set_nonblocking(true).unwrap();
         let mut bytes = [0; 4096];
-        let more = self.socket.recv(&mut bytes);
+        let more = self.receives(&mut bytes);
         assert!(
             more.is_err(),
             "{:?}",
@@ -335,19 +350,9 @@ struct Hold(Child);
 
 impl Hold {
     fn on(daemon: &Daemon) -> Self {
-        // Of the thread that answers: its number is that of the process. A call that begins takes an hour.
-        let mut strace = Command::new("strace")
-            .args(["-p", &daemon.pid().to_string(), "-o", "/dev/null"])
-            .args(["-e", "inject=epoll_wait:delay_enter=3600000000"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("strace (apt-get install strace)");
-        let mut said = String::new();
-        BufReader::new(strace.stderr.take().unwrap())
-            .read_line(&mut said)
-            .unwrap();
-        assert!(said.contains("attached"), "{said}");
-        Self(strace)
+        // A call that begins takes an hour.
+        let delay = "inject=epoll_wait:delay_enter=3600000000";
+        Self(strace::attach(daemon, ["-o", "/dev/null", "-e", delay]))
     }
 }
 
@@ -441,7 +446,7 @@ fn handed_over(setup: Setup, sockets: &[(&str, &str)], first: &Path) -> (Daemon,
             |connected| *connected,
         );
         let mut stream = stream.unwrap();
-        std::io::Write::write_all(&mut stream, &request).unwrap();
+        io::Write::write_all(&mut stream, &request).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut reply = Vec::new();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();

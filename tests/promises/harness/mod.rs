@@ -11,6 +11,7 @@ pub(crate) mod remote_folder;
 pub(crate) mod resolver;
 pub(crate) mod smtp_server;
 pub(crate) mod starttls;
+pub(crate) mod strace;
 pub(crate) mod systemd;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

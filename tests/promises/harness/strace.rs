@@ -1,0 +1,24 @@
+//! strace(1) on the thread that answers, and on no other: its number is that of the process.
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use super::daemon::Daemon;
+
+/// Attaches it; from then on it does what its arguments say, until it is ended.
+#[track_caller]
+pub(crate) fn attach<S: AsRef<OsStr>>(daemon: &Daemon, args: impl IntoIterator<Item = S>) -> Child {
+    let mut strace = Command::new("strace")
+        .args(["-p", &daemon.pid().to_string()])
+        .args(args)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("strace (apt-get install strace)");
+    let mut said = String::new();
+    BufReader::new(strace.stderr.take().expect("a pipe"))
+        .read_line(&mut said)
+        .expect("a line");
+    assert!(said.contains("attached"), "{said}");
+    strace
+}
