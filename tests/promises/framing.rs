@@ -6,6 +6,7 @@ use crate::harness::client::{Both, Reply, Socketmap, Stream, TcpTable, encoded, 
 use crate::harness::daemon::{Daemon, Setup};
 use crate::harness::eventually;
 use proptest::prelude::*;
+use rustix::net::{SendFlags, send};
 use std::fs;
 use std::io::{Read as _, Write as _};
 
@@ -450,6 +451,25 @@ fn a_client_that_has_finished_sending_still_gets_its_replies() {
         stream.read_until_closed(),
         b"200 [relay1.test]:587\n".repeat(2000)
     );
+}
+
+/// A read ends at urgent data (send(2), MSG_OOB), whatever is behind it. Postfix sends none.
+#[test]
+fn what_lies_behind_urgent_data_is_answered_without_more_of_it() {
+    let daemon = Daemon::start(setup());
+    let mut client = Socketmap::to(&daemon, 0);
+    // All of it is there before the server looks.
+    daemon.signal("STOP");
+    client.request("relayhost", "x@none.test");
+    let Stream::Tcp(tcp) = &client.stream else {
+        panic!("the first endpoint is TCP");
+    };
+    send(tcp, b"!", SendFlags::OOB).unwrap();
+    client.request("relayhost", "y@none.test");
+    daemon.signal("CONT");
+    for _ in 0..2 {
+        assert_eq!(client.reply(), Reply::NotFound);
+    }
 }
 
 #[test]

@@ -177,6 +177,14 @@ mod tests {
         })
     }
 
+    /// Without room for another line, and with so many bytes in the pipe.
+    fn full() -> (PipeReader, Stream<PipeWriter>, usize) {
+        let (reader, stream) = streamed();
+        let written = fill(&stream, &[b'x'; PIECE]);
+        assert!(written > 1);
+        (reader, stream, written * PIECE)
+    }
+
     fn read(from: &mut PipeReader, length: usize) -> Vec<u8> {
         let mut text = vec![0; length];
         from.read_exact(&mut text).unwrap();
@@ -198,17 +206,14 @@ mod tests {
 
     #[test]
     fn who_may_not_wait_loses_a_line_at_once_and_the_next_that_gets_through_says_how_many() {
-        let (mut reader, stream) = streamed();
-        let line = [b'x'; PIECE];
-        let written = fill(&stream, &line);
-        assert!(written > 1);
+        let (mut reader, stream, written) = full();
         thread::scope(|scope| {
             scope.spawn(|| {
                 never_wait();
                 assert_eq!(stream.put(b"lost, too\n"), 0);
             });
         });
-        read(&mut reader, written * PIECE);
+        read(&mut reader, written);
         assert_eq!(stream.put(b"new\n"), 2);
         assert_eq!(stream.put(b"newer\n"), 0);
         assert_eq!(read(&mut reader, 10), b"new\nnewer\n");
@@ -216,12 +221,10 @@ mod tests {
 
     #[test]
     fn who_may_wait_gets_its_line_through_once_somebody_reads() {
-        let (mut reader, stream) = streamed();
-        let line = [b'x'; PIECE];
-        let written = fill(&stream, &line);
+        let (mut reader, stream, written) = full();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| stream.put(b"new\n"));
-            read(&mut reader, written * PIECE);
+            read(&mut reader, written);
             assert_eq!(waiting.join().unwrap(), 1);
         });
         assert_eq!(read(&mut reader, 4), b"new\n");
@@ -229,9 +232,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_twice_for_a_reader_that_does_not_come() {
-        let (mut reader, stream) = streamed();
-        let line = [b'x'; PIECE];
-        let written = fill(&stream, &line);
+        let (mut reader, stream, written) = full();
         let begun = Instant::now();
         assert_eq!(stream.put(b"one\n"), 0);
         assert!(begun.elapsed() >= PATIENCE);
@@ -240,7 +241,7 @@ mod tests {
             assert_eq!(stream.put(b"more\n"), 0);
         }
         assert!(begun.elapsed() < 100 * PATIENCE);
-        read(&mut reader, written * PIECE);
+        read(&mut reader, written);
         assert_eq!(stream.put(b"new\n"), 1002);
     }
 
