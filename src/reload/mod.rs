@@ -15,6 +15,7 @@
 //! no changes, a change is found after up to [`crate::config::Pace::poll`], once nothing has changed for [`QUIET`], and nothing
 //! tells whether the writer is done.
 
+mod content;
 pub mod hints;
 pub mod ledger;
 pub mod load;

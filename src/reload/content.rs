@@ -1,0 +1,126 @@
+//! What stands under the name of one source, read and not judged: a text, nothing, or something that cannot be read.
+//!
+//! These three are kept apart, because nothing is an empty table, and what cannot be read is a table that cannot tell.
+
+use std::fs;
+use std::hash::{Hasher, RandomState};
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::ledger::Version;
+use crate::answer::Map;
+use crate::secret::Secret;
+use crate::table::Table;
+use crate::table::text::Text;
+use crate::whole_file::{self, ReadError, WholeFile};
+
+/// What stands under the name of one source.
+pub(super) enum Content<T = Secret> {
+    /// This text.
+    Text(WholeFile<T>),
+    /// Nothing: the folder is there, and has no such name.
+    Missing,
+    /// Something that cannot be read.
+    Unreadable(ReadError),
+}
+
+impl<T> Content<T> {
+    /// What stands at `path`, of which `read` has just been tried.
+    fn of(path: &Path, read: Result<WholeFile<T>, ReadError>) -> Self {
+        match read {
+            Ok(file) => Self::Text(file),
+            Err(error) if error.is_not_found() && is_missing(path) => Self::Missing,
+            Err(error) => Self::Unreadable(error),
+        }
+    }
+
+    /// Adds to a digest what tells this content from another, with the kind, so that no two in a row can be taken for
+    /// two others.
+    pub(super) fn digest<D: Hasher>(&self, digest: &mut D, of_text: impl FnOnce(&T, &mut D)) {
+        match self {
+            Self::Text(file) => {
+                digest.write_u8(0);
+                // It is a finding, and a finding must be news.
+                digest.write_u8(u8::from(file.is_orphan()));
+                of_text(&file.text, digest);
+            }
+            Self::Missing => digest.write_u8(1),
+            Self::Unreadable(error) => {
+                digest.write_u8(2);
+                digest_bytes(error.to_string().as_bytes(), digest);
+            }
+        }
+    }
+
+    /// Whether there is not one byte.
+    pub(super) fn is_gone(&self, is_empty: impl FnOnce(&T) -> bool) -> bool {
+        match self {
+            Self::Text(file) => is_empty(&file.text),
+            Self::Missing => true,
+            Self::Unreadable(_) => false,
+        }
+    }
+
+    /// Whether somebody may be about to go on with writing it.
+    pub(super) fn is_fresh(&self) -> bool {
+        matches!(self, Self::Text(file) if file.is_fresh())
+    }
+
+    pub(super) fn is_orphan(&self) -> bool {
+        matches!(self, Self::Text(file) if file.is_orphan())
+    }
+
+    /// This content of the file `path`, of which `of_text` makes the digest.
+    pub(super) fn version(
+        &self,
+        path: &Path,
+        map: Option<Map>,
+        of_text: impl FnOnce(&T) -> Option<String>,
+    ) -> Version {
+        Version {
+            path: path.to_owned(),
+            map,
+            is_there: matches!(self, Self::Text(_)),
+            content: 0,
+            digest: match self {
+                Self::Text(file) => of_text(&file.text),
+                Self::Missing | Self::Unreadable(_) => None,
+            },
+            errors_of_table: 0,
+        }
+    }
+
+    pub(super) fn is_as_it_was(&self) -> bool {
+        match self {
+            Self::Text(file) => file.is_as_it_was(),
+            Self::Missing | Self::Unreadable(_) => true,
+        }
+    }
+}
+
+impl Content<Secret> {
+    pub(super) fn read(path: &Path) -> Self {
+        Self::of(path, whole_file::read(path))
+    }
+}
+
+impl Content<Text> {
+    /// Reads the text of a table, of which `previous` is what is in force.
+    pub(super) fn read(path: &Path, previous: Option<&Table>, hasher: &RandomState) -> Self {
+        let previous: Vec<_> = previous.into_iter().flat_map(Table::blocks).cloned().collect();
+        let read = whole_file::read_as(path, |file, len| Text::read(file, len, &previous, hasher));
+        Self::of(path, read)
+    }
+}
+
+pub(super) fn digest_bytes(bytes: &[u8], digest: &mut impl Hasher) {
+    digest.write_usize(bytes.len());
+    digest.write(bytes);
+}
+
+/// Whether a file that was not found is not there, for certain: its folder is, and no link of its name.
+fn is_missing(path: &Path) -> bool {
+    let no_such_name = fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    no_such_name && fs::read_dir(folder.unwrap_or(Path::new("."))).is_ok()
+}
