@@ -19,6 +19,7 @@ mod content;
 pub mod hints;
 pub mod ledger;
 pub mod load;
+mod rest;
 mod watch;
 mod way;
 
@@ -40,14 +41,9 @@ use crate::routes::{Routes, Snapshot};
 use hints::{Hint, Hints};
 use ledger::Ledger;
 use load::{Gone, Loaded, Reading};
+use rest::{RESTLESS_AT_MOST, rest};
 use watch::Watch;
 use way::Stamp;
-
-/// How long nothing may happen before the files are read: enough for the second of two that are saved together.
-pub const REST: Duration = Duration::from_millis(20);
-
-/// How long one waits for that rest at most.
-pub const RESTLESS_AT_MOST: Duration = Duration::from_secs(1);
 
 /// How long nothing may change in a file of which the kernel does not report who writes to it.
 pub const QUIET: Duration = Duration::from_secs(1);
@@ -402,39 +398,6 @@ fn retire(snapshot: Arc<Snapshot>) {
     drop(snapshot);
 }
 
-/// Waits until the files have come to rest and nobody writes to them. Whoever asks to read now waits for writers
-/// only, and the end waits for nothing. Also says whether a writer took longer than the patience lasts.
-fn rest(
-    hints: &Hints,
-    mut noticed: Option<Hint>,
-    patience: Duration,
-    restless_at_most: Duration,
-) -> (Option<Hint>, bool) {
-    let latest = Instant::now() + restless_at_most;
-    while let Some(hint @ (Hint::Changed | Hint::Reread)) = noticed {
-        let open = hints.open_since();
-        let until = match open {
-            Some(since) => since + patience,
-            None if hint == Hint::Reread => break,
-            None => (Instant::now() + REST).min(latest),
-        };
-        let more = hints.take(until);
-        noticed = noticed.max(more);
-        if noticed > Some(hint) || Instant::now() < until {
-            continue;
-        }
-        if open.is_some() {
-            hints.forget_open();
-            return (noticed, true);
-        }
-        // Somebody may have begun to write in the last moment, and be waited for from now on.
-        if hints.open_since().is_none() {
-            break;
-        }
-    }
-    (noticed, false)
-}
-
 /// The stamps by which the next poll knows whether anything changed. A file that was changed within the last second
 /// may change again without a new stamp, because the kernel's clock for files ticks slowly.
 fn trusted(reading: &mut Reading) -> Option<Vec<Option<Stamp>>> {
@@ -476,6 +439,3 @@ fn announce(snapshot: &Snapshot, findings: &Findings, duration: Duration) {
         "loaded"
     );
 }
-
-#[cfg(test)]
-mod tests;
