@@ -5,11 +5,13 @@
 //! 5 ms are both to be read. What is drawn is a list of lines and texts ([`Drawing`]), which [`svg`] writes and [`png`]
 //! paints.
 
+mod axis;
 pub mod png;
 pub mod svg;
 
 use super::number::{count, float};
-use super::report::{Report, Row, grouped, letter, time};
+use super::report::{Report, Row, letter};
+use axis::{Axis, latency_axis, rate_axis};
 
 /// Lines for each nine of the distribution.
 const STEPS: usize = 20;
@@ -89,20 +91,6 @@ struct Panel {
     bottom: f64,
     x: Axis,
     y: Axis,
-}
-
-struct Axis {
-    least: f64,
-    most: f64,
-    /// Where there is a mark, and what it says.
-    marks: Vec<(f64, String)>,
-    title: String,
-}
-
-impl Axis {
-    fn share(&self, value: f64) -> f64 {
-        ((value - self.least) / (self.most - self.least).max(1e-9)).clamp(0.0, 1.0)
-    }
 }
 
 /// The plot of a report.
@@ -222,6 +210,7 @@ fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, b
             most: nines,
             marks: marks.filter(|(at, _)| *at <= nines).collect(),
             title: "share of the replies that took no longer".into(),
+            is_logarithmic: false,
         },
         y: latency_axis(curves.iter().flatten().map(|point| point.1)),
     };
@@ -264,6 +253,7 @@ fn over_connections(
             .map(|number| (place(*number), number.to_string()))
             .collect(),
         title: "connections".into(),
+        is_logarithmic: false,
     };
     let middle = f64::midpoint(LEFT, WIDTH - RIGHT);
     let rates = Panel {
@@ -324,76 +314,10 @@ fn over_connections(
     }
 }
 
-/// A logarithmic axis that holds these microseconds, in steps of 1, 2, 5, 10.
-fn latency_axis(micros: impl Iterator<Item = f64> + Clone) -> Axis {
-    let least = micros.clone().fold(f64::INFINITY, f64::min).clamp(0.01, 1e9);
-    let most = micros.fold(0.0, f64::max).clamp(least, 1e10);
-    let steps: Vec<f64> = (-3..10)
-        .flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(power)))
-        .collect();
-    let below = steps
-        .iter()
-        .copied()
-        .filter(|step| *step <= least)
-        .fold(0.001, f64::max);
-    let above = steps
-        .iter()
-        .copied()
-        .filter(|step| *step >= most)
-        .fold(f64::INFINITY, f64::min);
-    let inside: Vec<f64> = steps
-        .into_iter()
-        .filter(|step| (below..=above).contains(step))
-        .collect();
-    // Seldom more than three decades; where there are, their beginnings suffice.
-    let sparse = inside.len() > 11;
-    let is_shown = |step: &f64| !sparse || (step.log10() - step.log10().round()).abs() < 1e-6;
-    let short = |step: f64| time(step).replace(".00", "").replace(".0 ", " ");
-    Axis {
-        least: below.log10(),
-        most: above.min(1e10).log10(),
-        marks: inside
-            .into_iter()
-            .filter(is_shown)
-            .map(|step| (step.log10(), short(step)))
-            .collect(),
-        title: "latency, logarithmic".into(),
-    }
-}
-
-/// A linear axis from 0 to a round number, with about five marks.
-fn rate_axis(most: f64) -> Axis {
-    let rough = (most / 5.0).max(0.2);
-    let power = 10_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|step| step * power)
-        .find(|step| *step >= rough)
-        .unwrap_or(rough);
-    let marks = (most / step).ceil().max(1.0);
-    let mut at = 0.0;
-    let mut shown = Vec::new();
-    while at <= marks {
-        shown.push((at * step, grouped(at * step)));
-        at += 1.0;
-    }
-    Axis {
-        least: 0.0,
-        most: marks * step,
-        marks: shown,
-        title: "replies/s".into(),
-    }
-}
-
 impl Panel {
     /// Where a point is: its abscissa as the axis has it, its ordinate as it was measured.
     fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
-        let y = if self.y.title.contains("logarithmic") {
-            y.max(1e-6).log10()
-        } else {
-            y
-        };
-        (self.x_at(x), self.y_at(y))
+        (self.x_at(x), self.y_at(self.y.place(y)))
     }
 
     fn x_at(&self, x: f64) -> f64 {

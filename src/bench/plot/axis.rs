@@ -1,0 +1,93 @@
+//! The axes: from where to where, and which marks.
+
+use crate::bench::report::{grouped, time};
+
+/// An axis: what it holds, and where it has marks.
+pub(super) struct Axis {
+    pub(super) least: f64,
+    pub(super) most: f64,
+    /// Where there is a mark, and what it says.
+    pub(super) marks: Vec<(f64, String)>,
+    pub(super) title: String,
+    /// Its places are logarithms of what was measured.
+    pub(super) is_logarithmic: bool,
+}
+
+impl Axis {
+    /// Where on the axis a measured value is.
+    pub(super) fn place(&self, measured: f64) -> f64 {
+        if self.is_logarithmic {
+            measured.max(1e-6).log10()
+        } else {
+            measured
+        }
+    }
+
+    /// How far along the axis a place is, from 0 to 1.
+    pub(super) fn share(&self, value: f64) -> f64 {
+        ((value - self.least) / (self.most - self.least).max(1e-9)).clamp(0.0, 1.0)
+    }
+}
+
+/// A logarithmic axis that holds these microseconds, in steps of 1, 2, 5, 10.
+pub(super) fn latency_axis(micros: impl Iterator<Item = f64> + Clone) -> Axis {
+    let least = micros.clone().fold(f64::INFINITY, f64::min).clamp(0.01, 1e9);
+    let most = micros.fold(0.0, f64::max).clamp(least, 1e10);
+    let steps: Vec<f64> = (-3..10)
+        .flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(power)))
+        .collect();
+    let below = steps
+        .iter()
+        .copied()
+        .filter(|step| *step <= least)
+        .fold(0.001, f64::max);
+    let above = steps
+        .iter()
+        .copied()
+        .filter(|step| *step >= most)
+        .fold(f64::INFINITY, f64::min);
+    let inside: Vec<f64> = steps
+        .into_iter()
+        .filter(|step| (below..=above).contains(step))
+        .collect();
+    // Seldom more than three decades; where there are, their beginnings suffice.
+    let sparse = inside.len() > 11;
+    let is_shown = |step: &f64| !sparse || (step.log10() - step.log10().round()).abs() < 1e-6;
+    let short = |step: f64| time(step).replace(".00", "").replace(".0 ", " ");
+    Axis {
+        least: below.log10(),
+        most: above.min(1e10).log10(),
+        marks: inside
+            .into_iter()
+            .filter(is_shown)
+            .map(|step| (step.log10(), short(step)))
+            .collect(),
+        title: "latency, logarithmic".into(),
+        is_logarithmic: true,
+    }
+}
+
+/// A linear axis from 0 to a round number, with about five marks.
+pub(super) fn rate_axis(most: f64) -> Axis {
+    let rough = (most / 5.0).max(0.2);
+    let power = 10_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|step| step * power)
+        .find(|step| *step >= rough)
+        .unwrap_or(rough);
+    let marks = (most / step).ceil().max(1.0);
+    let mut at = 0.0;
+    let mut shown = Vec::new();
+    while at <= marks {
+        shown.push((at * step, grouped(at * step)));
+        at += 1.0;
+    }
+    Axis {
+        least: 0.0,
+        most: marks * step,
+        marks: shown,
+        title: "replies/s".into(),
+        is_logarithmic: false,
+    }
+}
