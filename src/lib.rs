@@ -51,6 +51,7 @@
 //! | 0 | [`name_service`] | where names of users and hosts are looked up |
 //! | 0 | [`background`] | threads that let those that answer go first |
 //! | 0 | [`whole_file`] | a file, read whole, as a secret |
+//! | 0 | [`invisible`] | characters that cannot be seen, named by their code point |
 //! | 0 | [`printable`] | text from a file, for a terminal to show and not to obey |
 //! | 0 | [`diagnostic`] | a finding about a file or a setting: severity, place, what is wrong, what to do |
 //! | 0 | [`digest`] | digests of files, and such that give nothing away |
@@ -107,6 +108,7 @@ pub mod digest;
 pub mod endpoint;
 pub mod explain;
 pub mod import;
+pub mod invisible;
 pub mod memory;
 pub mod name_service;
 pub mod nexthop;

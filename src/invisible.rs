@@ -1,0 +1,144 @@
+//! Characters that cannot be seen, or that look like a blank and are none, named by their code point.
+//!
+//! They come with text that is copied from web pages, documents and chats, and stay there unnoticed: in a host name that
+//! does not resolve, or in a password that the relay refuses. The names are those of the Unicode character database.
+//!
+//! Limits: letters that look like other letters are not known here, and an ordinary blank is none of these.
+
+/// The first such character of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invisible {
+    /// Where it begins, in bytes from the beginning of the text.
+    pub offset: usize,
+    /// The character.
+    pub character: char,
+}
+
+impl Invisible {
+    /// Returns the first invisible character of `text`. A tab is none, and bytes that are not UTF-8 are passed over.
+    #[must_use]
+    pub fn first(text: &[u8]) -> Option<Self> {
+        let mut offset = 0;
+        for chunk in text.utf8_chunks() {
+            let mut characters = chunk.valid().char_indices();
+            if let Some((at, character)) = characters.find(|(_, c)| *c != '\t' && is_invisible(*c)) {
+                return Some(Self {
+                    offset: offset + at,
+                    character,
+                });
+            }
+            offset += chunk.valid().len() + chunk.invalid().len();
+        }
+        None
+    }
+
+    /// The code point and what it is: `U+00A0 (no-break space)`.
+    #[must_use]
+    pub fn name(self) -> String {
+        name(self.character)
+    }
+}
+
+/// Whether a character shows nothing, or a gap that is no ordinary blank.
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
+    c.is_control() || c.is_whitespace() || what(c).is_some()
+}
+
+/// The code point of a character, and what it is where that is known: `U+00A0 (no-break space)`.
+#[must_use]
+pub fn name(c: char) -> String {
+    let code = u32::from(c);
+    match what(c) {
+        Some(what) => format!("U+{code:04X} ({what})"),
+        None => format!("U+{code:04X}"),
+    }
+}
+
+/// What an invisible character is.
+fn what(c: char) -> Option<&'static str> {
+    Some(match c {
+        '\0' => "NUL",
+        '\t' => "tab",
+        '\n' => "line feed",
+        '\r' => "carriage return",
+        '\u{1b}' => "escape",
+        '\u{7f}' => "delete",
+        '\u{a0}' => "no-break space",
+        '\u{ad}' => "soft hyphen",
+        '\u{34f}' => "combining grapheme joiner",
+        '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' => "Hangul filler",
+        '\u{1680}' => "Ogham space mark",
+        '\u{180e}' => "Mongolian vowel separator",
+        '\u{2000}'..='\u{2006}' | '\u{2008}'..='\u{200a}' => "a space of typography",
+        '\u{2007}' => "figure space",
+        '\u{200b}' => "zero width space",
+        '\u{200c}' => "zero width non-joiner",
+        '\u{200d}' => "zero width joiner",
+        '\u{200e}' => "left-to-right mark",
+        '\u{200f}' => "right-to-left mark",
+        '\u{2028}' => "line separator",
+        '\u{2029}' => "paragraph separator",
+        '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => "a control of the writing direction",
+        '\u{202f}' => "narrow no-break space",
+        '\u{205f}' => "medium mathematical space",
+        '\u{2060}' => "word joiner",
+        '\u{2061}'..='\u{2064}' => "an invisible operator",
+        '\u{2065}' | '\u{206a}'..='\u{206f}' => "a deprecated format character",
+        '\u{2800}' => "blank Braille pattern",
+        '\u{3000}' => "ideographic space",
+        '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => "variation selector",
+        '\u{feff}' => "byte order mark, or zero width no-break space",
+        '\u{fff9}'..='\u{fffb}' => "an annotation mark",
+        '\u{e0000}'..='\u{e007f}' => "a tag character",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Invisible, is_invisible, name};
+
+    #[test]
+    fn the_first_one_is_found_and_named_by_its_code_point() {
+        for (text, offset, named) in [
+            ("relay\u{a0}.test", 5, "U+00A0 (no-break space)"),
+            (
+                "\u{feff}x",
+                0,
+                "U+FEFF (byte order mark, or zero width no-break space)",
+            ),
+            ("é\u{200b}", 2, "U+200B (zero width space)"),
+            ("x\r", 1, "U+000D (carriage return)"),
+            ("x\u{1}", 1, "U+0001"),
+            ("x\u{85}", 1, "U+0085"),
+            ("a \u{202e}b", 2, "U+202E (a control of the writing direction)"),
+        ] {
+            let found = Invisible::first(text.as_bytes()).unwrap();
+            assert_eq!((found.offset, found.name().as_str()), (offset, named));
+        }
+        assert_eq!(Invisible::first(b"a\xff\xc2\xa0").unwrap().offset, 2);
+        for text in [
+            "",
+            "relay.test",
+            "two words",
+            "a\tb",
+            "pässwörd",
+            "日本",
+            "\u{1f600}",
+        ] {
+            assert_eq!(Invisible::first(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(Invisible::first(b"\xa0"), None);
+    }
+
+    #[test]
+    fn what_the_contract_names_is_invisible() {
+        for c in ['\u{a0}', '\u{feff}'].into_iter().chain('\u{200b}'..='\u{200f}') {
+            assert!(is_invisible(c) && name(c).contains('('), "{}", name(c));
+        }
+    }
+}
