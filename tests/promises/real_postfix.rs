@@ -3,16 +3,17 @@
 //! Each promise is tried through each way that Postfix has to a table: `socketmap:inet:`, `socketmap:unix:` with the
 //! services in their chroot jail, `proxy:socketmap:` and `tcp:`. For each there is a private Postfix, two relays and a
 //! default relay that take no mail without AUTH and only the logins they know, and the recipient's own server, which
-//! offers AUTH and takes any login: what it hears is a leak.
+//! offers AUTH and takes any login: what it hears is a leak. All this is done with each [`Release`] of Postfix.
 //!
 //! Postfix remembers for 30 s how it resolved the last pair of sender and recipient, so no recipient is used twice.
 
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
-use crate::harness::postfix::{self, DEADLINE, Postfix};
+use crate::harness::postfix::{self, DEADLINE, Postfix, Release};
 use crate::harness::smtp_server::{self, Auth, Journal, Login, Mail, SmtpServer};
 use std::cell::Cell;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::process::Command;
 use std::time::Instant;
 
 /// How Postfix reaches the server.
@@ -178,9 +179,9 @@ struct Scene {
 }
 
 impl Scene {
-    fn start(way: Way) -> Self {
+    fn start(release: Release, way: Way) -> Self {
         let far_end = FarEnd::start();
-        let postfix = postfix::Setup::new().unwrap().chrooted(way.chrooted());
+        let postfix = postfix::Setup::release(release).unwrap().chrooted(way.chrooted());
         let (user, password) = DEFAULT;
         let setup = Setup::new()
             .relaymap(far_end.relaymap())
@@ -281,8 +282,8 @@ fn direct() -> Arrival {
     "recipient".into()
 }
 
-fn each_mail_takes_the_relay_and_the_credentials_of_its_sender(way: Way) {
-    let scene = Scene::start(way);
+fn each_mail_takes_the_relay_and_the_credentials_of_its_sender(release: Release, way: Way) {
+    let scene = Scene::start(release, way);
     scene.expect(&[
         ("ann@domain1.com", at("relay one", ONE)),
         ("bob@domain2.com", at("relay two", TWO)),
@@ -300,8 +301,8 @@ fn each_mail_takes_the_relay_and_the_credentials_of_its_sender(way: Way) {
     scene.expect_no_stray_credentials();
 }
 
-fn an_edit_of_both_files_counts_for_the_next_mail(way: Way) {
-    let scene = Scene::start(way);
+fn an_edit_of_both_files_counts_for_the_next_mail(release: Release, way: Way) {
+    let scene = Scene::start(release, way);
     let (one, two) = (scene.far_end.one.next_hop(), scene.far_end.two.next_hop());
     let before = [
         ("ann@domain1.com", at("relay one", ONE)),
@@ -360,8 +361,8 @@ fn an_edit_of_both_files_counts_for_the_next_mail(way: Way) {
     scene.expect_no_stray_credentials();
 }
 
-fn an_excluded_sender_reaches_the_recipients_server_without_any_auth(way: Way) {
-    let scene = Scene::start(way);
+fn an_excluded_sender_reaches_the_recipients_server_without_any_auth(release: Release, way: Way) {
+    let scene = Scene::start(release, way);
     scene.expect(&[
         ("dan@domain3.com", direct()),
         ("Dan+x@DOMAIN3.com", direct()),
@@ -375,8 +376,11 @@ fn an_excluded_sender_reaches_the_recipients_server_without_any_auth(way: Way) {
     assert_eq!(scene.far_end.recipient.mails().len(), 5);
 }
 
-fn with_the_server_killed_no_mail_goes_anywhere_and_after_its_restart_all_goes_right(way: Way) {
-    let mut scene = Scene::start(way);
+fn with_the_server_killed_no_mail_goes_anywhere_and_after_its_restart_all_goes_right(
+    release: Release,
+    way: Way,
+) {
+    let mut scene = Scene::start(release, way);
     scene.expect(&[("ann@domain1.com", at("relay one", ONE))]);
     scene.daemon.kill();
 
@@ -428,8 +432,11 @@ fn with_the_server_killed_no_mail_goes_anywhere_and_after_its_restart_all_goes_r
     scene.expect_no_stray_credentials();
 }
 
-fn with_only_the_password_unknown_a_mail_waits_and_does_not_go_out_unauthenticated(way: Way) {
-    let mut scene = Scene::start(way);
+fn with_only_the_password_unknown_a_mail_waits_and_does_not_go_out_unauthenticated(
+    release: Release,
+    way: Way,
+) {
+    let mut scene = Scene::start(release, way);
     // A table that needs no server says where ann's mail goes, so that Postfix gets as far as the question for her
     // password. This relay would take mail without one.
     let open = smtp_server::Setup::new("open relay", Ipv4Addr::new(127, 0, 0, 5))
@@ -469,50 +476,83 @@ fn with_only_the_password_unknown_a_mail_waits_and_does_not_go_out_unauthenticat
     assert_eq!(scene.arrival(&recipient), at("open relay", ONE));
 }
 
-/// Every promise, through one way.
-macro_rules! through {
-    ($($module:ident: $way:expr,)*) => {$(
-        mod $module {
-            use super::Way;
+/// Every promise, with each release, through each way.
+macro_rules! with {
+    ($($of:ident: $release:expr => {$($module:ident: $way:expr,)*})*) => {$(
+        mod $of {
+            use super::{Release, Way};
 
-            #[test]
-            fn each_mail_takes_the_relay_and_the_credentials_of_its_sender() {
-                super::each_mail_takes_the_relay_and_the_credentials_of_its_sender($way);
-            }
+            $(mod $module {
+                use super::{Release, Way};
 
-            #[test]
-            fn an_edit_of_both_files_counts_for_the_next_mail() {
-                super::an_edit_of_both_files_counts_for_the_next_mail($way);
-            }
+                #[test]
+                fn each_mail_takes_the_relay_and_the_credentials_of_its_sender() {
+                    super::super::each_mail_takes_the_relay_and_the_credentials_of_its_sender($release, $way);
+                }
 
-            #[test]
-            fn an_excluded_sender_reaches_the_recipients_server_without_any_auth() {
-                super::an_excluded_sender_reaches_the_recipients_server_without_any_auth($way);
-            }
+                #[test]
+                fn an_edit_of_both_files_counts_for_the_next_mail() {
+                    super::super::an_edit_of_both_files_counts_for_the_next_mail($release, $way);
+                }
 
-            #[test]
-            fn with_the_server_killed_no_mail_goes_anywhere_and_after_its_restart_all_goes_right() {
-                super::with_the_server_killed_no_mail_goes_anywhere_and_after_its_restart_all_goes_right($way);
-            }
+                #[test]
+                fn an_excluded_sender_reaches_the_recipients_server_without_any_auth() {
+                    super::super::an_excluded_sender_reaches_the_recipients_server_without_any_auth($release, $way);
+                }
 
-            #[test]
-            fn with_only_the_password_unknown_a_mail_waits_and_does_not_go_out_unauthenticated() {
-                super::with_only_the_password_unknown_a_mail_waits_and_does_not_go_out_unauthenticated($way);
-            }
+                #[test]
+                fn with_the_server_killed_no_mail_goes_anywhere_and_after_its_restart_all_goes_right() {
+                    super::super::with_the_server_killed_no_mail_goes_anywhere_and_after_its_restart_all_goes_right($release, $way);
+                }
+
+                #[test]
+                fn with_only_the_password_unknown_a_mail_waits_and_does_not_go_out_unauthenticated() {
+                    super::super::with_only_the_password_unknown_a_mail_waits_and_does_not_go_out_unauthenticated($release, $way);
+                }
+            })*
         }
     )*};
 }
 
-through! {
-    socketmap_inet: Way::Inet,
-    socketmap_unix_from_the_chroot_jail: Way::UnixFromTheJail,
-    proxy_socketmap_inet: Way::Proxy,
-    tcp_table: Way::Tcp,
+with! {
+    postfix_3_7: Release::Installed => {
+        socketmap_inet: Way::Inet,
+        socketmap_unix_from_the_chroot_jail: Way::UnixFromTheJail,
+        proxy_socketmap_inet: Way::Proxy,
+        tcp_table: Way::Tcp,
+    }
+    postfix_3_10: Release::Debian13 => {
+        socketmap_inet: Way::Inet,
+        socketmap_unix_from_the_chroot_jail: Way::UnixFromTheJail,
+        proxy_socketmap_inet: Way::Proxy,
+        tcp_table: Way::Tcp,
+    }
+}
+
+#[test]
+fn the_releases_are_those_that_the_readme_names() {
+    let readme = include_str!("../../README.md").replace('\n', " ");
+    for release in Release::ALL {
+        let postconf = Command::new(release.programs().join("postconf"))
+            .args(["-d", "-h", "mail_version"])
+            .output()
+            .unwrap();
+        let version = String::from_utf8_lossy(&postconf.stdout).into_owned();
+        let expected = release.version();
+        assert!(version.starts_with(&format!("{expected}.")), "{version}");
+        assert!(readme.contains(&format!("Postfix {expected} ")), "{expected}");
+    }
 }
 
 #[test]
 fn a_password_that_postfix_may_not_ask_for_keeps_its_mail_in_the_queue_until_it_may() {
-    let scene = Scene::start(Way::Inet);
+    for release in Release::ALL {
+        a_password_that_may_not_be_asked_for_keeps_mail(release);
+    }
+}
+
+fn a_password_that_may_not_be_asked_for_keeps_mail(release: Release) {
+    let scene = Scene::start(release, Way::Inet);
     scene.expect(&[("ann@domain1.com", at("relay one", ONE))]);
     let seen = scene.daemon.log_lines();
     scene.daemon.replace(SETTINGS, "allow_users = [\"root\"]\n");
@@ -556,8 +596,14 @@ fn a_password_that_postfix_may_not_ask_for_keeps_its_mail_in_the_queue_until_it_
 /// The control: with Postfix's own tables the leak that the server prevents does happen, and the fake server sees it.
 #[test]
 fn with_plain_tables_postfix_offers_an_excluded_senders_password_to_the_recipients_server() {
+    for release in Release::ALL {
+        with_plain_tables_a_password_goes_to_the_recipients_server(release);
+    }
+}
+
+fn with_plain_tables_a_password_goes_to_the_recipients_server(release: Release) {
     let far_end = FarEnd::start();
-    let setup = postfix::Setup::new().unwrap();
+    let setup = postfix::Setup::release(release).unwrap();
     let table = |name: &str, text: String| {
         let path = setup.root().join("etc").join(name);
         fs::write(&path, text).unwrap();

@@ -36,7 +36,42 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// The programs that are used here; all are in Debian's `postfix`.
 const PROGRAMS: [&str; 5] = ["postfix", "postqueue", "postmap", "sendmail", "postconf"];
-const PROGRAM_FOLDER: &str = "/usr/sbin";
+
+/// Which Postfix an instance runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// The one that is installed here: Debian 12's, version 3.7.
+    Installed,
+    /// Debian 13's, version 3.10, in a root directory that `tests/debian-13` makes. It shares with this machine the
+    /// network, the users and the directory for temporary files, so paths below that one mean the same inside.
+    Debian13,
+}
+
+impl Release {
+    pub(crate) const ALL: [Self; 2] = [Self::Installed, Self::Debian13];
+
+    /// The directory of its programs. In front of `PATH`, it makes `postmapd` ask this Postfix.
+    pub(crate) fn programs(self) -> PathBuf {
+        match self {
+            Self::Installed => PathBuf::from("/usr/sbin"),
+            // An example has no such variable.
+            Self::Debian13 => Path::new(option_env!("CARGO_TARGET_TMPDIR").unwrap_or("target/tmp"))
+                .with_file_name("debian-13/sbin"),
+        }
+    }
+
+    /// Its `mail_version`, as far as tests depend on it.
+    pub(crate) const fn version(self) -> &'static str {
+        match self {
+            Self::Installed => "3.7",
+            Self::Debian13 => "3.10",
+        }
+    }
+
+    fn program(self, name: &str) -> PathBuf {
+        self.programs().join(name)
+    }
+}
 
 /// The services of an instance, as in Debian's master.cf, less `smtp inet`, which gets a port of its own, and less what
 /// delivers to mailboxes and other programs. The chroot column of the first three is a choice of the caller's.
@@ -78,15 +113,21 @@ const JAIL: [&str; 6] = [
 
 /// A folder for an instance, and what its main.cf will say.
 pub(crate) struct Setup {
+    release: Release,
     folder: tempfile::TempDir,
     parameters: BTreeMap<String, String>,
     chrooted: bool,
 }
 
 impl Setup {
-    /// Makes the folder; fails where there is no Postfix, or nobody to start it.
+    /// Makes the folder for an instance of the installed Postfix; fails where there is none, or without root.
     pub(crate) fn new() -> io::Result<Self> {
-        let postfix = available()?;
+        Self::release(Release::Installed)
+    }
+
+    /// Makes the folder for an instance of that Postfix; fails where there is none, or without root.
+    pub(crate) fn release(release: Release) -> io::Result<Self> {
+        let postfix = available(release)?;
         let folder = tempfile::Builder::new()
             .prefix("postmapd-postfix-")
             .permissions(fs::Permissions::from_mode(0o755))
@@ -121,6 +162,7 @@ impl Setup {
             ("smtp_sasl_security_options", "noanonymous".to_owned()),
         ];
         Ok(Self {
+            release,
             folder,
             parameters: parameters
                 .into_iter()
@@ -164,7 +206,7 @@ impl Setup {
             self.fill_jail()?;
         }
         write_main_cf(self.root(), &self.parameters)?;
-        let guard = guard(self.root())?;
+        let guard = guard(self.release, self.root())?;
         let mut postfix = Postfix {
             port: 0,
             setup: self,
@@ -357,7 +399,7 @@ impl Postfix {
         let mut command = Command::new("timeout");
         command
             .arg(DEADLINE.as_secs().to_string())
-            .arg(program_path(name))
+            .arg(self.setup.release.program(name))
             .arg(configuration_flag)
             .arg(self.root().join("etc"));
         command
@@ -393,19 +435,23 @@ impl Drop for Postfix {
 }
 
 /// The user of a Postfix that can be started here, or what is missing.
-fn available() -> io::Result<User> {
+fn available(release: Release) -> io::Result<User> {
     let missing = |what: &str| {
+        let make = match release {
+            Release::Installed => "apt-get install postfix libsasl2-modules",
+            Release::Debian13 => "tests/debian-13",
+        };
         io::Error::other(format!(
-            "{what}: a private Postfix needs root and Debian's packages; run as root after `apt-get install postfix \
-             libsasl2-modules`"
+            "{what}: a private Postfix needs root and Debian's packages; run as root after `{make}`"
         ))
     };
     for program in PROGRAMS {
-        if !program_path(program).is_file() {
-            return Err(missing(&format!("no {PROGRAM_FOLDER}/{program} here")));
+        let path = release.program(program);
+        if !path.is_file() {
+            return Err(missing(&format!("no {} here", path.display())));
         }
     }
-    if !speaks_auth_plain() {
+    if release == Release::Installed && !speaks_auth_plain() {
         return Err(missing("no SASL library for AUTH PLAIN here"));
     }
     if !geteuid().is_root() {
@@ -439,10 +485,6 @@ fn reachable(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn program_path(name: &str) -> PathBuf {
-    Path::new(PROGRAM_FOLDER).join(name)
-}
-
 fn write_main_cf(root: &Path, parameters: &BTreeMap<String, String>) -> io::Result<()> {
     let mut text = String::new();
     for (name, value) in parameters {
@@ -456,10 +498,10 @@ fn write_main_cf(root: &Path, parameters: &BTreeMap<String, String>) -> io::Resu
 
 /// Starts the shell that stops the instance when this process lets go of the pipe, or is gone. It is a process group of
 /// its own, so that a signal from the terminal does not end it, too.
-fn guard(root: &Path) -> io::Result<Child> {
+fn guard(release: Release, root: &Path) -> io::Result<Child> {
     Command::new("sh")
         .args(["-c", "read -r end; exec \"$1\" -c \"$2\" stop", "guard"])
-        .arg(program_path("postfix"))
+        .arg(release.program("postfix"))
         .arg(root.join("etc"))
         .current_dir("/")
         .stdin(Stdio::piped())
