@@ -3,7 +3,7 @@
 
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
 use crate::harness::eventually;
-use crate::harness::postfix::{self, DEADLINE, Postfix};
+use crate::harness::postfix::{self, DEADLINE, Postfix, Release};
 use crate::harness::smtp_server::{self, Journal, SmtpServer};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -540,13 +540,13 @@ struct Scene {
 }
 
 impl Scene {
-    fn start(setup: Setup, journal: &Journal, port: u16) -> Self {
+    fn start(release: Release, setup: Setup, journal: &Journal, port: u16) -> Self {
         let setup = setup
             .env("POSTMAPD_LOG", "debug")
             .env("POSTMAPD_LOG_FORMAT", "json");
         let daemon = Daemon::start(setup);
         let maps = ["relayhost", "sasl"].map(|map| format!("{}:{map}", daemon.endpoint(0)));
-        let postfix = postfix::Setup::new()
+        let postfix = postfix::Setup::release(release)
             .unwrap()
             .set("inet_protocols", "all")
             .set("smtp_tcp_port", port.to_string())
@@ -573,6 +573,12 @@ const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 #[test]
 fn the_chain_of_questions_for_credentials_is_that_of_a_real_postfix() {
+    for release in Release::ALL {
+        the_chain_of_questions_is_that_of(release);
+    }
+}
+
+fn the_chain_of_questions_is_that_of(release: Release) {
     let journal = Journal::default();
     let server = smtp_server::Setup::new("relay", HOST)
         .journal(&journal)
@@ -605,7 +611,7 @@ fn the_chain_of_questions_for_credentials_is_that_of_a_real_postfix() {
             "{relaymap}<> [{HOST}]:{port}\n@known.test [{HOST}]:{port}\n"
         ))
         .credentials("@known.test user:CANARY\n");
-    let scene = Scene::start(setup, &journal, port);
+    let scene = Scene::start(release, setup, &journal, port);
     let senders = (0..hops.len())
         .map(|n| format!("ann@d{n}.test"))
         .chain(["Ann+x@D0.test", "\"a b\"@d1.test", "u@known.test", ""].map(str::to_owned));
@@ -649,6 +655,12 @@ fn the_chain_of_questions_for_credentials_is_that_of_a_real_postfix() {
 
 #[test]
 fn a_key_that_check_says_is_never_asked_is_not_asked_by_a_real_postfix() {
+    for release in Release::ALL {
+        a_key_that_check_says_is_never_asked_is_not_asked_by(release);
+    }
+}
+
+fn a_key_that_check_says_is_never_asked_is_not_asked_by(release: Release) {
     let journal = Journal::default();
     let server = smtp_server::Setup::new("relay", HOST)
         .journal(&journal)
@@ -684,7 +696,7 @@ fn a_key_that_check_says_is_never_asked_is_not_asked_by_a_real_postfix() {
     assert_eq!(never.len(), 19, "{never:?}");
 
     // No credentials are found, so Postfix asks for all that it ever would.
-    let scene = Scene::start(Setup::new().relaymap(&relaymap), &journal, port);
+    let scene = Scene::start(release, Setup::new().relaymap(&relaymap), &journal, port);
     let senders = [
         "ann@a.test",
         "ann@b.test",
@@ -733,6 +745,12 @@ fn a_key_that_check_says_is_never_asked_is_not_asked_by_a_real_postfix() {
 
 #[test]
 fn a_next_hop_that_check_says_is_shadowed_is_not_used_by_a_real_postfix() {
+    for release in Release::ALL {
+        a_next_hop_that_check_says_is_shadowed_is_not_used_by(release);
+    }
+}
+
+fn a_next_hop_that_check_says_is_shadowed_is_not_used_by(release: Release) {
     let journal = Journal::default();
     let server = smtp_server::Setup::new("relay", HOST)
         .journal(&journal)
@@ -742,7 +760,7 @@ fn a_next_hop_that_check_says_is_shadowed_is_not_used_by_a_real_postfix() {
     let setup = Setup::new()
         .relaymap(format!("@a.test {hop}\n"))
         .credentials(format!("{hop} hop:CANARY\nlocalhost host:CANARY\n"));
-    let scene = Scene::start(setup, &journal, server.port());
+    let scene = Scene::start(release, setup, &journal, server.port());
     scene.deliver("ann@a.test", "shadow@[127.0.0.9]");
     let users: Vec<_> = journal
         .attempts()

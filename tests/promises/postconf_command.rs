@@ -5,7 +5,7 @@
 //! that a finding proposes is run as it stands, and has to mend it.
 
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
-use crate::harness::postfix::{self, DEADLINE, Postfix};
+use crate::harness::postfix::{self, DEADLINE, Postfix, Release};
 use crate::harness::smtp_server::{self, Auth, Journal, Login, SmtpServer};
 use crate::harness::starttls::Front;
 use serde_json::Value;
@@ -745,7 +745,7 @@ impl FarEnd {
     }
 
     /// A Postfix in which nobody has thought of relays yet.
-    fn postfix(&self) -> postfix::Setup {
+    fn postfix(&self, release: Release) -> postfix::Setup {
         [
             "smtp_tls_security_level",
             "smtp_sasl_auth_enable",
@@ -753,7 +753,7 @@ impl FarEnd {
             "smtp_sasl_security_options",
         ]
         .into_iter()
-        .fold(postfix::Setup::new().unwrap(), postfix::Setup::without)
+        .fold(postfix::Setup::release(release).unwrap(), postfix::Setup::without)
         .set("smtp_tcp_port", self.recipient.port().to_string())
     }
 
@@ -802,9 +802,9 @@ fn expect_silence(check: &Finished) {
     );
 }
 
-fn the_printed_lines_make_mail_go_out(chrooted: bool) {
+fn the_printed_lines_make_mail_go_out(release: Release, chrooted: bool) {
     let far_end = FarEnd::start();
-    let postfix = far_end.postfix().chrooted(chrooted);
+    let postfix = far_end.postfix(release).chrooted(chrooted);
     let listen = if chrooted {
         let folder = postfix.queue_directory().join("postmapd");
         fs::create_dir(&folder).unwrap();
@@ -814,7 +814,7 @@ fn the_printed_lines_make_mail_go_out(chrooted: bool) {
     };
     let daemon = Daemon::start(far_end.daemon().listen(listen));
     let postfix = postfix.start().unwrap();
-    let setup = daemon.setup();
+    let setup = daemon.setup().env("PATH", release.path());
     assert_eq!(check_running(&setup, daemon.endpoint(0), &postfix).code, Some(1));
     let directory = postfix.config_directory();
     let text = printed(
@@ -833,16 +833,26 @@ fn the_printed_lines_make_mail_go_out(chrooted: bool) {
 
 #[test]
 fn the_printed_lines_make_mail_go_out_by_the_right_relay_with_the_right_login() {
-    the_printed_lines_make_mail_go_out(false);
+    for release in Release::ALL {
+        the_printed_lines_make_mail_go_out(release, false);
+    }
 }
 
 #[test]
 fn the_printed_lines_do_so_from_the_jail_too() {
-    the_printed_lines_make_mail_go_out(true);
+    for release in Release::ALL {
+        the_printed_lines_make_mail_go_out(release, true);
+    }
 }
 
 #[test]
 fn the_printed_lines_do_so_for_a_socket_outside_the_jail() {
+    for release in Release::ALL {
+        the_printed_lines_make_mail_go_out_by_a_socket_outside_the_jail(release);
+    }
+}
+
+fn the_printed_lines_make_mail_go_out_by_a_socket_outside_the_jail(release: Release) {
     let far_end = FarEnd::start();
     let folder = tempfile::Builder::new()
         .permissions(fs::Permissions::from_mode(0o755))
@@ -853,8 +863,8 @@ fn the_printed_lines_do_so_for_a_socket_outside_the_jail() {
             .daemon()
             .listen(format!("socketmap:unix:{}/socket", folder.path().display())),
     );
-    let postfix = far_end.postfix().chrooted(true).start().unwrap();
-    let setup = daemon.setup();
+    let postfix = far_end.postfix(release).chrooted(true).start().unwrap();
+    let setup = daemon.setup().env("PATH", release.path());
     let directory = postfix.config_directory();
     sh(&printed(
         &setup,
@@ -882,10 +892,16 @@ fn like_docker_mailserver(setup: postfix::Setup) -> postfix::Setup {
 
 #[test]
 fn docker_mailservers_postfix_main_cf_makes_mail_go_out() {
+    for release in Release::ALL {
+        postfix_main_cf_makes_mail_go_out(release);
+    }
+}
+
+fn postfix_main_cf_makes_mail_go_out(release: Release) {
     let far_end = FarEnd::start();
     let daemon = Daemon::start(far_end.daemon());
-    let postfix = like_docker_mailserver(far_end.postfix()).start().unwrap();
-    let setup = daemon.setup();
+    let postfix = like_docker_mailserver(far_end.postfix(release)).start().unwrap();
+    let setup = daemon.setup().env("PATH", release.path());
     let text = printed(
         &setup,
         &["--docker-mailserver=main", "--server", daemon.endpoint(0)],
@@ -910,9 +926,15 @@ fn docker_mailservers_postfix_main_cf_makes_mail_go_out() {
 
 #[test]
 fn docker_mailservers_postfix_master_cf_wins_over_its_own_relay_feature() {
+    for release in Release::ALL {
+        postfix_master_cf_wins_over_the_relay_feature(release);
+    }
+}
+
+fn postfix_master_cf_wins_over_the_relay_feature(release: Release) {
     let far_end = FarEnd::start();
     let daemon = Daemon::start(far_end.daemon());
-    let postfix = like_docker_mailserver(far_end.postfix())
+    let postfix = like_docker_mailserver(far_end.postfix(release))
         // What it writes for DEFAULT_RELAY_HOST and its two files, after each change of an account.
         .set("relayhost", far_end.without_tls.next_hop())
         .set(
@@ -925,7 +947,7 @@ fn docker_mailservers_postfix_master_cf_wins_over_its_own_relay_feature() {
         .set("smtp_sender_dependent_authentication", "yes")
         .start()
         .unwrap();
-    let setup = daemon.setup();
+    let setup = daemon.setup().env("PATH", release.path());
     let before = check_running(&setup, daemon.endpoint(0), &postfix);
     assert_eq!(before.code, Some(1));
     let text = printed(
@@ -959,10 +981,16 @@ fn docker_mailservers_files_are_told_apart_when_both_are_printed() {
 
 #[test]
 fn a_next_hop_in_default_transport_defeats_postmapd_as_the_check_says() {
+    for release in Release::ALL {
+        a_next_hop_in_default_transport_defeats_postmapd(release);
+    }
+}
+
+fn a_next_hop_in_default_transport_defeats_postmapd(release: Release) {
     let far_end = FarEnd::start();
     let daemon = Daemon::start(far_end.daemon());
-    let postfix = far_end.postfix().start().unwrap();
-    let setup = daemon.setup();
+    let postfix = far_end.postfix(release).start().unwrap();
+    let setup = daemon.setup().env("PATH", release.path());
     let directory = postfix.config_directory();
     let directory_flag = directory.to_str().unwrap();
     let listen = ["--listen", daemon.endpoint(0)];

@@ -50,7 +50,7 @@ pub(crate) enum Release {
 impl Release {
     pub(crate) const ALL: [Self; 2] = [Self::Installed, Self::Debian13];
 
-    /// The directory of its programs. In front of `PATH`, it makes `postmapd` ask this Postfix.
+    /// The directory of its programs.
     pub(crate) fn programs(self) -> PathBuf {
         match self {
             Self::Installed => PathBuf::from("/usr/sbin"),
@@ -58,6 +58,12 @@ impl Release {
             Self::Debian13 => Path::new(option_env!("CARGO_TARGET_TMPDIR").unwrap_or("target/tmp"))
                 .with_file_name("debian-13/sbin"),
         }
+    }
+
+    /// `PATH` with its programs in front.
+    pub(crate) fn path(self) -> String {
+        let path = std::env::var("PATH").unwrap_or_default();
+        format!("{}:{path}", self.programs().display())
     }
 
     /// Its `mail_version`, as far as tests depend on it.
