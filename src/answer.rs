@@ -72,7 +72,7 @@ pub enum Reason {
     FileUnreadable(Map),
     /// The default relay could not be read.
     DefaultUnreadable,
-    /// The credentials of the default relay could not be read.
+    /// The credentials of the default relay could not be read, or are a user without a password or the reverse.
     DefaultCredentialsUnreadable,
 }
 
@@ -97,7 +97,7 @@ impl Reason {
             Self::FileUnreadable(Map::Sasl) => "the credentials file cannot be read; see the log of postmapd",
             Self::DefaultUnreadable => "the default relay cannot be read; see the log of postmapd",
             Self::DefaultCredentialsUnreadable => {
-                "the credentials of the default relay cannot be read; see the log of postmapd"
+                "the credentials of the default relay cannot be read or are not whole; see the log of postmapd"
             }
         }
     }

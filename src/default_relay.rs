@@ -20,7 +20,7 @@ pub enum Known<T> {
     /// It is not set.
     #[default]
     Unset,
-    /// It is set, and nobody can say to what.
+    /// It is set, and to what is not known: it cannot be read, is wrong, or is not whole.
     Unreadable,
 }
 
@@ -113,6 +113,15 @@ impl DefaultRelay {
                 Known::Is(next_hop) => Some((next_hop.as_slice(), variable)),
                 Known::Unset | Known::Unreadable => None,
             })
+    }
+
+    /// The login, if there is one that is known. A password, for whoever judges it.
+    #[must_use]
+    pub fn login(&self) -> Option<&[u8]> {
+        match &self.credentials {
+            Known::Is(login) => Some(login.expose()),
+            Known::Unset | Known::Unreadable => None,
+        }
     }
 
     /// The variable from which the next hop of such a sender comes.

@@ -8,7 +8,7 @@
 //! that comes from main.cf.
 
 use crate::address::{Key, SenderKeys};
-use crate::answer::{Answer, Map};
+use crate::answer::{Answer, Map, Reason};
 use crate::nexthop;
 use crate::printable::printable;
 use crate::routes::Snapshot;
@@ -208,7 +208,14 @@ fn of_sender(snapshot: &Snapshot, sender: &[u8], answer: Answer<'_>, entry: Opti
 
 fn of_host(answer: Answer<'_>, entry: Option<Entry<'_>>) -> How {
     match (answer, entry) {
-        (Answer::CannotTell(reason), _) => How::because(reason.to_string()),
+        (Answer::CannotTell(reason), _) => How {
+            reason: reason.to_string(),
+            // What has to be mended.
+            variable: match reason {
+                Reason::DefaultCredentialsUnreadable => Some("RELAY_USER"),
+                _ => None,
+            },
+        },
         (Answer::Found(_), Some(entry)) => {
             How::because(format!("the credentials file has an entry for {}", entry.name()))
         }

@@ -58,6 +58,7 @@
 //! | 0 | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
 //! | 0 | [`nexthop`] | `[host]:port` and its relatives: parsed, judged, returned as written |
 //! | 0 | [`answer`] | the maps, and the three things that may be said about a key |
+//! | 1 | [`suspicion`] | values that can be served and were nearly certainly not meant |
 //! | 1 | [`confinement`] | the process locks itself: its user, capabilities, Landlock, a filter of system calls |
 //! | 1 | [`endpoint`] | `socketmap:inet:host:port` and its relatives, as main.cf writes them |
 //! | 1 | [`table`] | the grammar of the two files, the text in blocks and its compact index, and edits of the text |
@@ -122,5 +123,6 @@ pub mod routes;
 pub mod secret;
 pub mod server;
 pub mod service_manager;
+pub mod suspicion;
 pub mod table;
 pub mod whole_file;

@@ -36,6 +36,12 @@ pub enum Problem {
     /// `-h`, `a..b`, `user@h`, `300.1.1.1`, `[]`
     #[error("the host is neither a valid host name nor a valid address")]
     Host,
+    /// `[host]:587` where the port is given apart
+    #[error("the host comes with a port, which is given apart")]
+    PortInHost,
+    /// `a, b` where one host is wanted
+    #[error("these are several hosts, and one is wanted")]
+    SeveralHosts,
 }
 
 /// A [`Problem`], and the byte of the text at which it stands.
@@ -96,6 +102,44 @@ pub fn host_and_port(element: &[u8]) -> (&[u8], Option<&[u8]>) {
         element.split_at_checked(colon).unwrap_or((element, &[]))
     };
     (host, rest.strip_prefix(b":"))
+}
+
+/// The host of an element in one spelling: an address as its numbers say, a name without a dot at its end.
+#[must_use]
+pub fn canonical_host(element: &[u8]) -> Vec<u8> {
+    let (host, _) = if is_bare_ipv6(element) {
+        (element, None)
+    } else {
+        host_and_port(element)
+    };
+    match address(host) {
+        Some(address) => address.to_string().into_bytes(),
+        None => host.strip_suffix(b".").unwrap_or(host).to_ascii_lowercase(),
+    }
+}
+
+/// Whether the hosts of a list are, as far as their names tell, of more than one operator: neither the same nor in one
+/// domain, as `smtp1.provider.example` and `smtp2.provider.example` are.
+#[must_use]
+pub fn has_several_operators(list: &[u8]) -> bool {
+    let mut hosts = elements(list).map(canonical_host);
+    let Some(first) = hosts.next() else { return false };
+    let domain = |host: &[u8]| {
+        let is_name = address(host).is_none();
+        let at = memchr::memchr(b'.', host).filter(|_| is_name)?;
+        let domain = host.get(at + 1..)?;
+        domain.contains(&b'.').then(|| domain.to_vec())
+    };
+    let ends_in = |host: &[u8], domain: &[u8]| {
+        host.strip_suffix(domain)
+            .is_some_and(|before| before.is_empty() || before.ends_with(b"."))
+    };
+    let are_related = |one: &[u8], other: &[u8]| {
+        one == other
+            || domain(one).is_some_and(|domain| ends_in(other, &domain))
+            || domain(other).is_some_and(|domain| ends_in(one, &domain))
+    };
+    hosts.any(|host| !are_related(&first, &host))
 }
 
 /// Whether an element names the port of SMTP over TLS from the first byte (RFC 8314: `submissions`, 465).
@@ -217,6 +261,15 @@ fn is_host_name(host: &[u8]) -> bool {
 /// `[host]:port` of a host and a port given apart, as `RELAY_HOST` and `RELAY_PORT` are. Brackets that are there
 /// already are not doubled.
 pub fn of_host_and_port(host: &[u8], port: &[u8]) -> Result<Vec<u8>, Problem> {
+    if elements(host).count() > 1 && judge(host).is_ok() {
+        return Err(Problem::SeveralHosts);
+    }
+    if let (own_host, Some(own_port)) = host_and_port(host)
+        && judge_host(own_host).is_ok()
+        && own_port.iter().all(u8::is_ascii_alphanumeric)
+    {
+        return Err(Problem::PortInHost);
+    }
     let bare = match host {
         [b'[', bare @ .., b']'] => bare,
         [b'[', ..] if !host.contains(&b']') => return Err(Problem::UnclosedBracket),
@@ -233,7 +286,44 @@ pub fn of_host_and_port(host: &[u8], port: &[u8]) -> Result<Vec<u8>, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Problem, elements, judge, of_host_and_port};
+    use super::{Problem, canonical_host, elements, has_several_operators, judge, of_host_and_port};
+
+    #[test]
+    fn hosts_of_one_operator_are_the_same_or_in_one_domain() {
+        for list in [
+            "[relay1.org]:587",
+            "[relay1.org]:587, [relay1.org]:2525",
+            "[relay1.org]:587, RELAY1.org",
+            "[smtp1.provider.example]:587, [smtp2.provider.example]:587",
+            "[smtp.provider.example]:587, [smtp.eu.provider.example]:587",
+            "[::1]:25, [IPv6:0:0::1]:26",
+        ] {
+            assert!(!has_several_operators(list.as_bytes()), "{list}");
+        }
+        for list in [
+            "[relay1.org]:587, [relay9.org]:587",
+            "[smtp.a.example]:587 [smtp.b.example]:587",
+            "[a]:1, [a]:2, [b]:3",
+            "[192.0.2.1]:25, [192.0.2.2]:25",
+            "[smtp.a.co.example]:587, [smtp.b.co.example]:587",
+            "[smtp.provider.example]:587, [smtp.otherprovider.example]:587",
+        ] {
+            assert!(has_several_operators(list.as_bytes()), "{list}");
+        }
+    }
+
+    #[test]
+    fn a_host_has_one_spelling() {
+        for (element, host) in [
+            ("[Relay.test]:587", "relay.test"),
+            ("relay.test.", "relay.test"),
+            ("[IPv6:0:0::1]:25", "::1"),
+            ("::1", "::1"),
+            ("192.0.2.1:25", "192.0.2.1"),
+        ] {
+            assert_eq!(canonical_host(element.as_bytes()), host.as_bytes(), "{element}");
+        }
+    }
 
     #[test]
     fn what_postfix_accepts_is_accepted() {
@@ -314,6 +404,16 @@ mod tests {
         assert_eq!(joined("[relay.test]", "587").unwrap(), "[relay.test]:587");
         assert_eq!(joined("2001:db8::1", "25").unwrap(), "[2001:db8::1]:25");
         assert_eq!(joined("[2001:db8::1]", "25").unwrap(), "[2001:db8::1]:25");
+        for (host, problem) in [
+            ("[a]:587", Problem::PortInHost),
+            ("a:587", Problem::PortInHost),
+            ("[2001:db8::1]:587", Problem::PortInHost),
+            ("[a]587", Problem::AfterBracket),
+            ("smtp://a", Problem::Host),
+            ("a, b", Problem::SeveralHosts),
+        ] {
+            assert_eq!(of_host_and_port(host.as_bytes(), b"25"), Err(problem), "{host}");
+        }
         for (host, port) in [
             ("a:587", "25"),
             ("[a]:587", "25"),

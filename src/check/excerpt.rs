@@ -77,7 +77,7 @@ fn shown_of_table(map: Map, line: &[u8]) -> usize {
 }
 
 /// Whether this is a sender, a host or a next hop, and not a user with a password.
-fn is_name(key: &[u8]) -> bool {
+pub(super) fn is_name(key: &[u8]) -> bool {
     if key == NULL_SENDER {
         return true;
     }

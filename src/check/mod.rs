@@ -10,7 +10,9 @@
 
 pub mod dns;
 pub mod excerpt;
+pub mod logins;
 pub mod main_cf;
+mod values;
 pub mod why;
 
 use std::collections::{HashMap, HashSet};
@@ -48,7 +50,17 @@ pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) 
         {
             findings.push(at(implicit_tls()));
         }
+        let others = [
+            logins::of_list(snapshot, &record),
+            values::other_form(&snapshot.relay_map, &record),
+            values::too_long(&record),
+        ];
+        for finding in others.into_iter().flatten() {
+            findings.push(at(finding));
+        }
     });
+    logins::bounces(snapshot, findings);
+    values::of_default(snapshot, findings);
     for (list, variable) in snapshot.default.next_hops() {
         if nexthop::elements(list).any(nexthop::wants_implicit_tls) {
             findings.push(Finding {
@@ -58,22 +70,36 @@ pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) 
         }
     }
     line_ends(&snapshot.credentials, &credentials, findings);
+    let mut strangers = logins::Strangers::default();
+    let at = |position: Position| Place::File(credentials.clone(), Some(position));
     snapshot.credentials.each(|record| {
         keys.read(record.key, &snapshot.delimiters);
         let finding = if keys.is_sender() {
             never_asked_of_sender(&keys)
                 .or_else(|| null_sender(&keys))
                 .or_else(|| withheld(snapshot, &routed, &record))
+                .or_else(|| logins::of_login(snapshot, &keys, &record))
         } else {
-            never_asked_of_host(&keys, &routed, snapshot).or_else(|| shadowed(&keys, snapshot, &record))
+            let finding =
+                never_asked_of_host(&keys, &routed, snapshot).or_else(|| shadowed(&keys, snapshot, &record));
+            if finding.is_none() {
+                strangers.consider(&keys, &routed, &record);
+            }
+            finding
         };
-        if let Some(finding) = finding {
+        let others = [
+            values::of_login(&record),
+            values::other_form(&snapshot.credentials, &record),
+            values::too_long(&record),
+        ];
+        for finding in finding.into_iter().chain(others.into_iter().flatten()) {
             findings.push(Finding {
-                place: Place::File(credentials.clone(), Some(record.position)),
+                place: at(record.position),
                 ..finding
             });
         }
     });
+    strangers.report(snapshot, at, findings);
     readable_by_others(&credentials, findings);
 }
 
@@ -83,7 +109,10 @@ struct Routed {
     reached: HashSet<Vec<u8>>,
     /// The elements of all next hops, folded.
     next_hops: HashSet<Vec<u8>>,
-    /// For each host of these, the first of its next hops in the order of the alphabet.
+    /// Their hosts as they are written, without brackets and port.
+    hosts: HashSet<Vec<u8>>,
+    /// For each host of these in one spelling ([`nexthop::canonical_host`]), the first of its next hops in the order of
+    /// the alphabet.
     by_host: HashMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -114,9 +143,12 @@ impl Routed {
             add(list);
         }
         let mut by_host: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        let mut hosts = HashSet::new();
         for next_hop in &next_hops {
             let (host, _) = nexthop::host_and_port(next_hop);
-            let first = by_host.entry(host.to_vec()).or_insert_with(|| next_hop.clone());
+            hosts.insert(nexthop::server(next_hop).unwrap_or(host).to_vec());
+            let host = nexthop::canonical_host(next_hop);
+            let first = by_host.entry(host).or_insert_with(|| next_hop.clone());
             if next_hop < first {
                 first.clone_from(next_hop);
             }
@@ -124,6 +156,7 @@ impl Routed {
         Self {
             reached,
             next_hops,
+            hosts,
             by_host,
         }
     }
@@ -253,24 +286,21 @@ fn withheld(snapshot: &Snapshot, routed: &Routed, record: &Record<'_>) -> Option
 /// Credentials of a host or a next hop that Postfix never asks for by this key.
 fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) -> Option<Finding> {
     let key = keys.whole();
-    if nexthop::is_bare_ipv6(key) {
-        return None;
-    }
-    let is_next_hop = key.starts_with(b"[") || key.contains(&b':');
+    let is_address = nexthop::is_bare_ipv6(key);
+    let is_next_hop = !is_address && (key.starts_with(b"[") || key.contains(&b':'));
     let mut words = nexthop::elements(key);
-    if nexthop::judge(key).is_err() || words.next() != Some(key) {
+    if !is_address && (nexthop::judge(key).is_err() || words.next() != Some(key)) {
         return Some(
             warning("never-asked")
                 .says("the key is neither a sender nor a host nor a next hop")
                 .help("write @domain, user@domain, host, or one next hop exactly as the relay map has it"),
         );
     }
-    if routed.next_hops.contains(key) {
+    if routed.next_hops.contains(key) || (!is_next_hop && routed.hosts.contains(key)) {
         return None;
     }
-    let (host, _) = nexthop::host_and_port(key);
-    let likely = routed.by_host.get(host);
-    if let Some(likely) = likely.filter(|_| is_next_hop) {
+    let likely = routed.by_host.get(&nexthop::canonical_host(key));
+    if let Some(likely) = likely {
         // A plain word there may be a password.
         let likely = if excerpt::is_name_or_port(likely) {
             String::from_utf8_lossy(likely)
@@ -285,7 +315,6 @@ fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) 
     }
     let domain = [b"@", key].concat();
     let is_domain = !is_next_hop
-        && likely.is_none()
         && matches!(
             snapshot.relay_map.find([domain.as_slice().into()]),
             Hit::Value(_) | Hit::Nothing

@@ -40,6 +40,23 @@ pub fn why(code: &str) -> Option<&'static str> {
         "host-without-address" => {
             "Postfix bounces mail for a sender-dependent relay whose name does not resolve (5.4.4)"
         }
+        "invisible-character" | "value-in-quotes" | "placeholder" | "blank-around-value" => {
+            "the relay refuses such a login, and Postfix logs that refusal alone"
+        }
+        "no-such-relay" => {
+            "a relay that wants a login refuses mail that comes without one, and Postfix bounces it (530 5.7.0)"
+        }
+        "login-for-several-relays" => {
+            "Postfix asks for the login by the sender before it asks by the relay, so the second relay is given the \
+             password of the first"
+        }
+        "bounces-without-relay" => {
+            "where direct delivery is blocked, bounces stay in the queue until they expire"
+        }
+        "domain-without-xn" | "domain-without-unicode" => {
+            "Postfix asks for a domain in the form in which the mail has it, and converts neither"
+        }
+        "too-long-for-tcp" => "Postfix takes at most so many bytes of a reply (DICT_TCP_MAXLEN)",
         "readable-by-others" => "smtp(8) reads no file here: postmapd alone needs to",
         "replaced-under-its-mount" => "edits on the host are not seen here, and what is served gets old",
         "relayhost-in-main-cf" => {
@@ -54,10 +71,15 @@ pub fn why(code: &str) -> Option<&'static str> {
         "bad-relay-host" | "bad-default-relay-host" => {
             "a next hop that smtp(8) cannot parse stops everyone's mail"
         }
-        "bad-default-credentials" | "half-credentials" | "credentials-without-relay" => {
+        "half-credentials" => {
+            "without a login Postfix would send without authenticating, and the relay's refusal would bounce the mail"
+        }
+        "bad-default-credentials" | "credentials-without-relay" => {
             "credentials that are not whole are of no use to the relay, and its refusal bounces the mail"
         }
-        "aws-ses" | "variable-ignored" | "unknown-variable" => "what it says has no effect",
+        "aws-ses" | "foreign-variable" | "service-link" | "variable-ignored" | "unknown-variable" => {
+            "what it says has no effect"
+        }
         "nobody-allowed" => {
             "Postfix is hung up on there, and keeps all mail that needs an answer in its queue"
         }

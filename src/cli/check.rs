@@ -18,7 +18,8 @@ use crate::answer::Map;
 use crate::check::excerpt::{self, Excerpt};
 use crate::check::{self, dns, main_cf, why};
 use crate::config::Sources;
-use crate::config::options::{Options, ServiceOptions};
+use crate::config::environment::Whose;
+use crate::config::options::Options;
 use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
 use crate::postfix::command::Commands;
 use crate::reload::load;
@@ -28,7 +29,9 @@ use crate::whole_file;
 /// Read everything and say what is wrong, where, why it matters, and what to do
 #[derive(Args)]
 #[command(after_help = "\
-The variables of the environment count as they do for the server: run it with the same ones.
+The default relay is judged with the variables of this command, if it has any (RELAY_HOST and so on); else with those of the \
+server that runs for the folder, whose environment root and the server's own user can see; else with those in \
+postmapd.env beside the tables. The text says which. Of the variables POSTMAPD_... those of this command count.
 
 Exit codes: 0 no errors, 1 errors (with --strict: or warnings), 2 usage.
 
@@ -70,7 +73,7 @@ impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let mut findings = Findings::default();
         LogOptions::default().judge(&mut findings);
-        let sources = Sources::not_judged(self.options, ServiceOptions::default(), &mut findings);
+        let sources = Sources::of_command(self.options, &mut findings);
         let loaded = load::once(&sources);
         findings.append(&loaded.findings);
         check::examine(&sources, &loaded.snapshot, &mut findings);
@@ -84,7 +87,20 @@ impl Check {
         let is_bad = findings.errors() > 0 || (self.strict && findings.warnings() > 0);
         let ordered = in_order(&findings);
         let printed = match self.format {
-            Format::Text => print(&ordered, &findings, &Lines::of(&sources, &loaded.snapshot)),
+            Format::Text => {
+                let lines = Lines::of(&sources, &loaded.snapshot);
+                // Of no interest where nothing depends on it.
+                let withholds = ordered
+                    .iter()
+                    .any(|finding| finding.code == "credentials-withheld");
+                let matters = withholds || sources.relay.is_set() || sources.environment.is_remarkable();
+                print(
+                    &ordered,
+                    &findings,
+                    &lines,
+                    matters.then_some(&sources.environment),
+                )
+            }
             Format::Json => findings::print_json(ordered, &findings, &mut io::stdout().lock()),
         };
         printed.map_err(Error::system("cannot print the findings"))?;
@@ -116,7 +132,12 @@ fn in_order(findings: &Findings) -> Vec<&Finding> {
 }
 
 /// Prints the findings, in this order, with their lines.
-fn print(ordered: &[&Finding], all: &Findings, lines: &Lines<'_>) -> io::Result<()> {
+fn print(
+    ordered: &[&Finding],
+    all: &Findings,
+    lines: &Lines<'_>,
+    environment: Option<&Whose>,
+) -> io::Result<()> {
     let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
     let mut out = anstream::stdout().lock();
     for finding in ordered {
@@ -125,6 +146,9 @@ fn print(ordered: &[&Finding], all: &Findings, lines: &Lines<'_>) -> io::Result<
     }
     if all.dropped() > 0 {
         writeln!(out, "and {} findings more\n", all.dropped())?;
+    }
+    if let Some(environment) = environment {
+        writeln!(out, "judged with {environment}")?;
     }
     let (errors, warnings) = (counted(all.errors(), "error"), counted(all.warnings(), "warning"));
     writeln!(out, "{}: {errors}, {warnings}", lines.dir.display())?;

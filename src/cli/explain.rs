@@ -47,10 +47,16 @@ pub(super) fn print<'a>(
                 writeln!(out)?;
                 text(other, &files, out)?;
             }
+            if needs_default(&asked) || others.iter().any(needs_default) {
+                writeln!(out, "\njudged with {}", sources.environment)?;
+            }
             writeln!(out)?;
         }
         Format::Json => {
             let mut object = Object::of(&asked, &files);
+            if needs_default(&asked) || others.iter().any(needs_default) {
+                object.environment = Some(sources.environment.to_string());
+            }
             let mut related = others.iter().map(|other| Object::of(other, &files));
             match map {
                 Map::Relayhost => object.credentials = Some(related.collect()),
@@ -61,6 +67,11 @@ pub(super) fn print<'a>(
         }
     }
     Ok(asked.answer)
+}
+
+/// Whether it depends on the default relay, so on whose environment counts.
+fn needs_default(explanation: &Explanation<'_>) -> bool {
+    explanation.map == Map::Relayhost && !matches!(explanation.source, Some(Source::Line(..)))
 }
 
 /// The other half of what decides about a sender's mail: the credentials for its next hops, or its next hop.
@@ -202,6 +213,9 @@ struct Object {
     source: Option<Place>,
     reason: String,
     postfix: String,
+    /// Whose environment the default relay is of, where the answer depends on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<String>,
     /// What Postfix would ask for credentials, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
     credentials: Option<Vec<Object>>,
@@ -234,6 +248,7 @@ impl Object {
             }),
             reason: explanation.reason.clone(),
             postfix: consequence(explanation),
+            environment: None,
             credentials: None,
             relayhost: None,
         }

@@ -24,6 +24,10 @@ use crate::secret::Secret;
 /// Print what the tables, or a running server, answer for some keys.
 #[derive(Args)]
 #[command(after_help = "\
+Without --server the answer is that of the files and of a default relay: of the variables of this command (RELAY_HOST and so \
+on) if it has any, else of the server that runs for the folder, as far as this user may see its environment, else of \
+postmapd.env beside the tables. --explain says which of them counted.
+
 Exit codes: 0 found, 1 not found, 75 cannot tell, 2 usage or a wrong setting. For several keys: 75 if any cannot be \
 told, else 0 if any was found.
 
@@ -98,6 +102,16 @@ impl Query {
                 }
                 None => Source::Tables(Box::new(Tables::read(&self.options)?)),
             };
+            if let Source::Tables(tables) = &source
+                && tables.sources.environment.is_in_doubt()
+            {
+                // Standard error may be closed.
+                let _ = writeln!(
+                    io::stderr(),
+                    "postmapd: judged with {}",
+                    tables.sources.environment
+                );
+            }
             self.answer_all(map, &mut source)
         };
         result.map_err(Error::system("cannot read the keys or print the values"))

@@ -3,7 +3,7 @@
 use super::{EX_USAGE, Error};
 use crate::address::SenderKeys;
 use crate::config::Sources;
-use crate::config::options::{Options, ServiceOptions};
+use crate::config::options::Options;
 use crate::diagnostic::Findings;
 use crate::reload::load;
 use crate::routes::Snapshot;
@@ -25,7 +25,8 @@ impl Tables {
     /// would.
     pub(super) fn read(options: &Options) -> Result<Self, Error> {
         let mut findings = Findings::default();
-        let sources = Sources::new(options.clone(), ServiceOptions::default(), &mut findings);
+        let sources = Sources::of_command(options.clone(), &mut findings);
+        sources.judge_variables(&mut findings);
         load::first_settings(&sources, &mut findings);
         if findings.errors() > 0 {
             return Err(Error::Settings {

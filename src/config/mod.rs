@@ -12,12 +12,18 @@
 //! - [`options`]: the flags, and the variables that begin with `POSTMAPD_`
 //! - [`mod@file`]: the settings file
 //! - [`relay_environment`]: the default relay's variables, and the files they may name
+//! - [`environment`]: whose environment they come from
+//! - [`variables`]: the variables as they are set there
 
 pub mod allow;
+pub mod environment;
 pub mod file;
+mod foreign_variables;
 pub mod options;
 pub mod relay_environment;
+mod running_server;
 pub mod setting;
+pub mod variables;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,12 +36,19 @@ use crate::diagnostic::{Finding, Findings, Place, Severity};
 use crate::endpoint::{Address, Endpoint};
 use crate::peer::Allowed;
 use crate::printable::printable;
+use environment::Whose;
 use file::SettingsFile;
 use options::{Given, Options, ServiceOptions};
 use relay_environment::RelayEnvironment;
+use variables::Variables;
 
 /// The folder that is read where nothing else is said.
 pub const DEFAULT_DIR: &str = "/etc/postmapd";
+
+/// The relay map in the folder.
+const RELAY_MAP_FILE: &str = "postfix-relaymap.cf";
+/// The credentials in the folder.
+const CREDENTIALS_FILE: &str = "postfix-sasl-password.cf";
 
 /// Where `status` asks where nothing else is said.
 pub const DEFAULT_ADMIN: &str = "127.0.0.1:9451";
@@ -52,6 +65,8 @@ pub struct Sources {
     service: ServiceOptions,
     /// The default relay's variables.
     pub relay: RelayEnvironment,
+    /// Whose environment these variables are of.
+    pub environment: Whose,
 }
 
 impl Sources {
@@ -59,14 +74,31 @@ impl Sources {
     pub fn new(options: Options, service: ServiceOptions, findings: &mut Findings) -> Self {
         let sources = Self::not_judged(options, service, findings);
         // Whoever set a variable to something wrong learns it before anything is served.
-        sources.relay.judge_inline(findings);
+        sources.judge_variables(findings);
         sources
     }
 
     /// Likewise, but what is wrong with the default relay is only said when all is read and judged.
     pub fn not_judged(options: Options, service: ServiceOptions, findings: &mut Findings) -> Self {
+        let environment = (Variables::of_process(), Whose::Own);
+        Self::in_environment(options, service, environment, findings)
+    }
+
+    /// The sources of a command that answers from the files, in the environment that counts for it ([`environment`]).
+    /// What is wrong with the default relay is only said when all is read and judged.
+    pub fn of_command(options: Options, findings: &mut Findings) -> Self {
+        let environment = environment::of_command(&options.dir());
+        Self::in_environment(options, ServiceOptions::default(), environment, findings)
+    }
+
+    fn in_environment(
+        options: Options,
+        service: ServiceOptions,
+        (variables, whose): (Variables, Whose),
+        findings: &mut Findings,
+    ) -> Self {
         options::warn_of_unknown_variables(findings);
-        let relay = RelayEnvironment::from_process(findings);
+        let relay = RelayEnvironment::new(&variables, findings);
         let dir = options.dir();
         let named = options.config();
         Self {
@@ -76,7 +108,13 @@ impl Sources {
             options,
             service,
             relay,
+            environment: whose,
         }
+    }
+
+    /// Says what is wrong with the variables of the default relay by themselves.
+    pub fn judge_variables(&self, findings: &mut Findings) {
+        self.relay.judge_inline(findings);
     }
 
     /// The folder with the tables.
@@ -88,13 +126,13 @@ impl Sources {
     /// The relay map.
     #[must_use]
     pub fn relay_map(&self) -> PathBuf {
-        self.dir.join("postfix-relaymap.cf")
+        self.dir.join(RELAY_MAP_FILE)
     }
 
     /// The credentials.
     #[must_use]
     pub fn credentials(&self) -> PathBuf {
-        self.dir.join("postfix-sasl-password.cf")
+        self.dir.join(CREDENTIALS_FILE)
     }
 
     /// The settings file.

@@ -4,17 +4,21 @@
 //! and `RELAY_PASSWORD__FILE`. A variable is read once, at the start; a file is read again with the tables.
 //!
 //! A file that is missing, empty or wrong is an error, never an unset value: the answer that would follow from
-//! "no password" is to send without authenticating.
+//! "no password" is to send without authenticating. For the same reason a user without a password, or a password without
+//! a user, is a login that nobody knows ([`Known::Unreadable`]) and not one that is unset: the next hop of the default
+//! relay is then *cannot tell*, and the mail waits. The sender and the host, which Postfix asks for before the next hop,
+//! stay *not found*, because only the last of the three answers decides to send without authenticating.
 
-use std::env;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use super::foreign_variables;
+use super::variables::Variables;
 use crate::default_relay::{DefaultRelay, Known};
 use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::invisible;
 use crate::nexthop;
 use crate::secret::Secret;
+use crate::suspicion::Suspicion;
 use crate::table::grammar::MAX_LINE;
 
 /// Where one value comes from.
@@ -45,39 +49,48 @@ pub struct RelayEnvironment {
 }
 
 impl RelayEnvironment {
-    /// Takes the variables of this process, and warns of those that contradict each other or mean nothing any more.
-    pub fn from_process(findings: &mut Findings) -> Self {
-        warn_of_aws_ses(findings);
+    /// Takes the variables, and warns of those that contradict each other or mean nothing here.
+    pub fn new(variables: &Variables, findings: &mut Findings) -> Self {
+        foreign_variables::warn(variables, findings);
+        let mut take = |name, file_names| Variable::take(variables, name, file_names, findings);
         Self {
-            host: Variable::take("RELAY_HOST", ["RELAY_HOST_FILE", "RELAY_HOST__FILE"], findings),
-            port: Variable::take("RELAY_PORT", ["RELAY_PORT_FILE", "RELAY_PORT__FILE"], findings),
-            user: Variable::take("RELAY_USER", ["RELAY_USER_FILE", "RELAY_USER__FILE"], findings),
-            password: Variable::take(
-                "RELAY_PASSWORD",
-                ["RELAY_PASSWORD_FILE", "RELAY_PASSWORD__FILE"],
-                findings,
-            ),
-            default_host: Variable::take(
+            host: take("RELAY_HOST", ["RELAY_HOST_FILE", "RELAY_HOST__FILE"]),
+            port: take("RELAY_PORT", ["RELAY_PORT_FILE", "RELAY_PORT__FILE"]),
+            user: take("RELAY_USER", ["RELAY_USER_FILE", "RELAY_USER__FILE"]),
+            password: take("RELAY_PASSWORD", ["RELAY_PASSWORD_FILE", "RELAY_PASSWORD__FILE"]),
+            default_host: take(
                 "DEFAULT_RELAY_HOST",
                 ["DEFAULT_RELAY_HOST_FILE", "DEFAULT_RELAY_HOST__FILE"],
-                findings,
             ),
         }
     }
 
-    /// The files that are named.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let all = [
+    /// Whether any of the variables is set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.all()
+            .into_iter()
+            .any(|variable| !matches!(variable.origin, Origin::Unset))
+    }
+
+    fn all(&self) -> [&Variable; 5] {
+        [
             &self.host,
             &self.port,
             &self.user,
             &self.password,
             &self.default_host,
-        ];
-        all.into_iter().filter_map(|variable| match &variable.origin {
-            Origin::File(path) => Some(path.as_path()),
-            _ => None,
-        })
+        ]
+    }
+
+    /// The files that are named.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.all()
+            .into_iter()
+            .filter_map(|variable| match &variable.origin {
+                Origin::File(path) => Some(path.as_path()),
+                _ => None,
+            })
     }
 
     /// Judges what stands in the variables themselves. Values in files can change, and are judged when they are read.
@@ -147,25 +160,25 @@ impl RelayEnvironment {
             Known::Unset => b"25",
             Known::Unreadable => return Known::Unreadable,
         };
-        match nexthop::of_host_and_port(host.expose(), port) {
-            Ok(next_hop) => Known::Is(next_hop),
-            Err(problem) => {
-                let (variable, help) = match problem {
-                    nexthop::Problem::Port => (&self.port, "set it to a number from 1 to 65535"),
-                    _ => (
-                        &self.host,
-                        "set it to a host name or an address alone, and RELAY_PORT to the port",
-                    ),
-                };
-                findings.push(
-                    variable
-                        .finding(Severity::Error, "bad-relay-host")
-                        .says(problem.to_string())
-                        .help(help),
-                );
-                Known::Unreadable
-            }
-        }
+        let problem = match nexthop::of_host_and_port(host.expose(), port) {
+            Ok(next_hop) => return Known::Is(next_hop),
+            Err(problem) => problem,
+        };
+        let (variable, value, help) = match problem {
+            nexthop::Problem::Port => (&self.port, port, "set it to a number from 1 to 65535"),
+            nexthop::Problem::SeveralHosts => (
+                &self.host,
+                host.expose(),
+                "set RELAY_HOST to one host; DEFAULT_RELAY_HOST takes a list",
+            ),
+            _ => (
+                &self.host,
+                host.expose(),
+                "set RELAY_HOST to a host name or an address alone, and RELAY_PORT to the port",
+            ),
+        };
+        findings.push(variable.unusable("bad-relay-host", value, problem.to_string(), help));
+        Known::Unreadable
     }
 
     fn default_relay_host(&self, host: Known<Secret>, findings: &mut Findings) -> Known<Vec<u8>> {
@@ -175,17 +188,17 @@ impl RelayEnvironment {
         let judged = if nexthop::is_dunno(host.expose()) {
             Err("DUNNO is no next hop".to_owned())
         } else {
-            nexthop::judge(host.expose()).map_err(|fault| fault.to_string())
+            nexthop::judge(host.expose()).map_err(|fault| format!("this is not a next hop: {fault}"))
         };
         match judged {
             Ok(()) => Known::Is(host.expose().to_vec()),
             Err(problem) => {
-                findings.push(
-                    self.default_host
-                        .finding(Severity::Error, "bad-default-relay-host")
-                        .says(format!("this is not a next hop: {problem}"))
-                        .help("set it to [host]:port, [host], host:port or host, or leave it empty"),
-                );
+                findings.push(self.default_host.unusable(
+                    "bad-default-relay-host",
+                    host.expose(),
+                    problem,
+                    "set it to [host]:port, [host], host:port or host, or leave it empty",
+                ));
                 Known::Unreadable
             }
         }
@@ -207,36 +220,36 @@ impl RelayEnvironment {
                 findings.push(
                     set.finding(Severity::Warning, "half-credentials")
                         .says(format!(
-                            "{} is set without {}, so neither counts",
+                            "{} is set without {}; the login of the default relay is 'cannot tell', and its mail waits",
                             set.name, missing.name
                         ))
-                        .help("set both, or neither"),
+                        .help(format!(
+                            "set {} too, or neither, for a default relay without a login",
+                            missing.name
+                        )),
                 );
-                return Known::Unset;
+                return Known::Unreadable;
             }
             (Known::Unreadable, _) | (_, Known::Unreadable) => return Known::Unreadable,
             (Known::Is(user), Known::Is(password)) => (user, password),
         };
         let control = |secret: &Secret| {
-            secret
-                .expose()
-                .iter()
-                .any(|c| c.is_ascii_control() && *c != b'\t')
+            let mut bytes = secret.expose().iter();
+            let control = bytes.find(|c| c.is_ascii_control() && **c != b'\t')?;
+            Some(invisible::name(char::from(*control)))
         };
         let fault = if user.expose().contains(&b':') {
-            Some((
-                &self.user,
-                "the user has a `:`, at which Postfix would part it from the password",
-            ))
-        } else if control(&user) {
-            Some((&self.user, "the user has a line end or another control byte"))
-        } else if control(&password) {
+            let message = "the user has a `:`, at which Postfix would part it from the password";
+            Some((&self.user, message.to_owned()))
+        } else if let Some(name) = control(&user) {
+            Some((&self.user, format!("the user has a control character, {name}")))
+        } else if let Some(name) = control(&password) {
             Some((
                 &self.password,
-                "the password has a line end or another control byte",
+                format!("the password has a line end or another control character, {name}"),
             ))
         } else if user.len() + password.len() > MAX_LINE {
-            Some((&self.password, "user and password are too long"))
+            Some((&self.password, "user and password are too long".to_owned()))
         } else {
             None
         };
@@ -249,6 +262,16 @@ impl RelayEnvironment {
             );
             return Known::Unreadable;
         }
+        for (variable, value) in [(&self.user, &user), (&self.password, &password)] {
+            if let Some(suspicion) = Suspicion::of(value.expose()) {
+                findings.push(
+                    variable
+                        .finding(Severity::Warning, suspicion.code())
+                        .says(suspicion.message(&format!("the value of {}", variable.name)))
+                        .help(suspicion.help()),
+                );
+            }
+        }
         let mut credentials = Secret::with_capacity(user.len() + 1 + password.len());
         for part in [user.expose(), b":", password.expose()] {
             credentials.append(part);
@@ -258,14 +281,33 @@ impl RelayEnvironment {
 }
 
 impl Variable {
-    fn take(name: &'static str, file_names: [&'static str; 2], findings: &mut Findings) -> Self {
-        let inline = env::var_os(name)
-            .map(|value| Secret::from(value.into_vec()))
-            .filter(|value| !value.is_empty());
-        let mut named = file_names.into_iter().filter_map(|file_name| {
-            let path = env::var_os(file_name).filter(|path| !path.is_empty())?;
-            Some((file_name, PathBuf::from(path)))
+    fn take(
+        variables: &Variables,
+        name: &'static str,
+        file_names: [&'static str; 2],
+        findings: &mut Findings,
+    ) -> Self {
+        let inline = variables.get(name).cloned();
+        let inline = inline.filter(|value| {
+            let is_link = name == "RELAY_PORT" && foreign_variables::is_service_link(value.expose());
+            if is_link {
+                findings.push(
+                    Finding::new(Severity::Warning, "service-link", Place::Setting(name))
+                        .says(
+                            "the value is what Kubernetes or a link of Docker sets for a service named relay, and is \
+                             ignored",
+                        )
+                        .help(
+                            "set enableServiceLinks: false for the pod, or give the service another name, and set the \
+                             variable yourself if the relay has another port than 25",
+                        ),
+                );
+            }
+            !is_link
         });
+        let mut named = file_names
+            .into_iter()
+            .filter_map(|file_name| Some((file_name, variables.file(file_name)?)));
         let file = named.next();
         let mut warn = |ignored: &'static str, used: &'static str| {
             findings.push(
@@ -309,28 +351,23 @@ impl Variable {
         Known::Is(text)
     }
 
+    /// An error about a value of which no next hop can be made. What other programs left on the value says more than its
+    /// grammar does.
+    fn unusable(&self, code: &'static str, value: &[u8], problem: String, help: &str) -> Finding {
+        let finding = self.finding(Severity::Error, code);
+        match Suspicion::of(value) {
+            Some(suspicion) => finding
+                .says(suspicion.message(&format!("the value of {}", self.name)))
+                .help(suspicion.help()),
+            None => finding.says(problem).help(help),
+        }
+    }
+
     fn finding(&self, severity: Severity, code: &'static str) -> Finding {
         let place = match &self.origin {
             Origin::File(path) => Place::File(path.clone(), None),
             Origin::Unset | Origin::Inline(_) => Place::Setting(self.name),
         };
         Finding::new(severity, code, place)
-    }
-}
-
-fn warn_of_aws_ses(findings: &mut Findings) {
-    let replaced = [
-        ("AWS_SES_HOST", "RELAY_HOST"),
-        ("AWS_SES_PORT", "RELAY_PORT"),
-        ("AWS_SES_USERPASS", "RELAY_USER and RELAY_PASSWORD"),
-    ];
-    for (old, new) in replaced {
-        if env::var_os(OsStr::new(old)).is_some() {
-            findings.push(
-                Finding::new(Severity::Warning, "aws-ses", Place::Setting(old))
-                    .says("this variable no longer means anything")
-                    .help(format!("use {new} instead")),
-            );
-        }
     }
 }

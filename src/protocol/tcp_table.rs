@@ -16,6 +16,14 @@ pub const MAX_REQUEST: usize = "get ".len() + 3 * MAX_KEY;
 /// The longest reply, with its newline (`DICT_TCP_MAXLEN`).
 pub const MAX_REPLY: usize = 4096;
 
+/// Whether a reply can carry this value.
+#[must_use]
+pub fn can_carry(value: &[u8]) -> bool {
+    let mut encoded = BytesMut::new();
+    percent_encode(value, &mut encoded);
+    "200 ".len() + encoded.len() + "\n".len() <= MAX_REPLY
+}
+
 /// The server's side of the protocol, for one map.
 #[derive(Debug)]
 pub struct TcpTable {
@@ -164,7 +172,7 @@ mod tests {
     use bytes::{Buf, BytesMut};
     use proptest::prelude::*;
 
-    use super::{MAX_REPLY, MAX_REQUEST, TcpTable, percent_decode, percent_encode};
+    use super::{MAX_REPLY, MAX_REQUEST, TcpTable, can_carry, percent_decode, percent_encode};
     use crate::answer::{Answer, Map, Value};
     use crate::protocol::{Asked, Codec, Refusal, Reply, Violation};
 
@@ -248,6 +256,7 @@ mod tests {
         assert_eq!(said(&[b'x'; MAX_REPLY - 6]).len(), MAX_REPLY - 1);
         assert_eq!(said(&[b'x'; MAX_REPLY - 5]).len(), MAX_REPLY);
         assert!(said(&[b'x'; MAX_REPLY - 4]).starts_with("400 "));
+        assert!(can_carry(&[b'x'; MAX_REPLY - 5]) && !can_carry(&[b'x'; MAX_REPLY - 4]));
         assert!(said(&[b'%'; MAX_REPLY / 2]).starts_with("400 "));
     }
 

@@ -205,6 +205,16 @@ const IN_RELAYMAP: &[InFile] = &[
         "[relay.test]:587 [r]\n^",
     ),
     (
+        "@m\u{fc}nchen.test [r]\n",
+        &["warning domain-without-xn postfix-relaymap.cf:1:1"],
+        "@m\u{fc}nchen.test [r]\n^",
+    ),
+    (
+        "ann@xn--mnchen-3ya.test [r]\n",
+        &["warning domain-without-unicode postfix-relaymap.cf:1:1"],
+        "ann@xn--mnchen-3ya.test [r]\n^",
+    ),
+    (
         "@a.test [r]:465\n",
         &["warning implicit-tls postfix-relaymap.cf:1:1"],
         "@a.test [r]:465\n^",
@@ -305,6 +315,31 @@ const IN_CREDENTIALS: &[InFile] = &[
         "u:CANARY relay.test:587\n",
         &["warning never-asked postfix-sasl-password.cf:1:1"],
         "********\n^",
+    ),
+    (
+        "[other.test]:587 u:CANARY\n",
+        &["warning no-such-relay postfix-sasl-password.cf:1:1"],
+        "[other.test]:587 ********\n^",
+    ),
+    (
+        "other.test u:CANARY\n",
+        &["warning no-such-relay postfix-sasl-password.cf:1:1"],
+        "other.test ********\n^",
+    ),
+    (
+        "@a.test \"u:CANARY\"\n",
+        &["warning value-in-quotes postfix-sasl-password.cf:1:1"],
+        "@a.test ********\n^",
+    ),
+    (
+        "@a.test <user>:CANARY\n",
+        &["warning placeholder postfix-sasl-password.cf:1:1"],
+        "@a.test ********\n^",
+    ),
+    (
+        "@a.test user:CANARY\u{feff}\n",
+        &["warning invisible-character postfix-sasl-password.cf:1:1"],
+        "@a.test ********\n^",
     ),
     (
         // Postfix asks for the name of the server first.
@@ -446,7 +481,10 @@ const IN_ENVIRONMENT: &[InEnvironment] = &[
     ),
     (
         &[("RELAY_HOST", b"r"), ("RELAY_PORT", b"465")],
-        &["warning implicit-tls RELAY_HOST"],
+        &[
+            "warning bounces-without-relay RELAY_HOST",
+            "warning implicit-tls RELAY_HOST",
+        ],
     ),
     (
         &[("DEFAULT_RELAY_HOST", b"[r")],
@@ -458,7 +496,7 @@ const IN_ENVIRONMENT: &[InEnvironment] = &[
     ),
     (
         &[
-            ("RELAY_HOST", b"r"),
+            ("DEFAULT_RELAY_HOST", b"r"),
             ("RELAY_USER", b"u:v"),
             ("RELAY_PASSWORD", b"CANARY"),
         ],
@@ -466,14 +504,14 @@ const IN_ENVIRONMENT: &[InEnvironment] = &[
     ),
     (
         &[
-            ("RELAY_HOST", b"r"),
+            ("DEFAULT_RELAY_HOST", b"r"),
             ("RELAY_USER", b"u"),
             ("RELAY_PASSWORD", b"CANARY\n"),
         ],
         &["error bad-default-credentials RELAY_PASSWORD"],
     ),
     (
-        &[("RELAY_HOST", b"r"), ("RELAY_PASSWORD", b"CANARY")],
+        &[("DEFAULT_RELAY_HOST", b"r"), ("RELAY_PASSWORD", b"CANARY")],
         &["warning half-credentials RELAY_PASSWORD"],
     ),
     (
@@ -485,8 +523,56 @@ const IN_ENVIRONMENT: &[InEnvironment] = &[
         &["warning aws-ses AWS_SES_USERPASS"],
     ),
     (
-        &[("RELAY_HOST", b"r"), ("RELAY_HOST_FILE", b"/nowhere")],
-        &["warning variable-ignored RELAY_HOST_FILE"],
+        &[
+            ("DEFAULT_RELAY_HOST", b"r"),
+            ("DEFAULT_RELAY_HOST_FILE", b"/nowhere"),
+        ],
+        &["warning variable-ignored DEFAULT_RELAY_HOST_FILE"],
+    ),
+    (
+        &[("RELAY_HOST", b"[r]:587")],
+        &["error bad-relay-host RELAY_HOST"],
+    ),
+    (
+        &[("RELAY_HOST", "relay\u{200b}.test".as_bytes())],
+        &["error bad-relay-host RELAY_HOST"],
+    ),
+    (
+        &[
+            ("DEFAULT_RELAY_HOST", b"r"),
+            ("RELAY_PORT", b"tcp://10.0.0.7:587"),
+        ],
+        &["warning service-link RELAY_PORT"],
+    ),
+    (
+        &[("RELAYHOST", b"CANARY")],
+        &["warning foreign-variable RELAYHOST"],
+    ),
+    (
+        &[("RELAY_PASWORD", b"CANARY")],
+        &["warning unknown-variable environment"],
+    ),
+    (
+        &[
+            ("DEFAULT_RELAY_HOST", b"r"),
+            ("RELAY_USER", b"'u'"),
+            ("RELAY_PASSWORD", b" CANARY"),
+        ],
+        &[
+            "warning value-in-quotes RELAY_USER",
+            "warning blank-around-value RELAY_PASSWORD",
+        ],
+    ),
+    (
+        &[
+            ("DEFAULT_RELAY_HOST", b"r"),
+            ("RELAY_USER", b"${USER}"),
+            ("RELAY_PASSWORD", "CANARY\u{a0}CANARY".as_bytes()),
+        ],
+        &[
+            "warning placeholder RELAY_USER",
+            "warning invisible-character RELAY_PASSWORD",
+        ],
     ),
 ];
 
@@ -523,6 +609,27 @@ fn cases_of_files() -> Vec<Case> {
         with_dns,
         case(
             Setup::new()
+                .relaymap("@a.test [relay1.test], [relay9.test]\n")
+                .credentials("@a.test user:CANARY\n"),
+            &["warning login-for-several-relays postfix-relaymap.cf:1:1"],
+            Some("@a.test [relay1.test], [relay9.test]\n^"),
+        ),
+        case(
+            Setup::new()
+                .relaymap("@a.test [relay1.test], [relay9.test]\n")
+                .credentials("ann@a.test user:CANARY\n"),
+            &["warning login-for-several-relays postfix-sasl-password.cf:1:1"],
+            Some("ann@a.test ********\n^"),
+        ),
+        case(
+            Setup::new()
+                .relaymap("@a.test [r]\n")
+                .credentials(format!("@a.test user:CANARY{}\n", "%".repeat(1400))),
+            &["warning too-long-for-tcp postfix-sasl-password.cf:1:1"],
+            Some("@a.test ********\n^"),
+        ),
+        case(
+            Setup::new()
                 .relaymap("@a.test [r]\n")
                 .credentials(b"@a.test user:CANARY\xfc\n"),
             &["warning not-utf-8 postfix-sasl-password.cf:1:1"],
@@ -553,14 +660,14 @@ fn cases_of_settings() -> Vec<Case> {
         secret_file(
             "RELAY_PASSWORD_FILE",
             Some("\n"),
-            &[("RELAY_USER", "u"), ("RELAY_HOST", "r")],
+            &[("RELAY_USER", "u"), ("DEFAULT_RELAY_HOST", "r")],
             "error empty-secret-file secret",
         ),
         secret_file("RELAY_HOST__FILE", Some("[r"), &[], "error bad-relay-host secret"),
         secret_file(
             "RELAY_PASSWORD_FILE",
             Some("CANARY\nCANARY"),
-            &[("RELAY_USER", "u"), ("RELAY_HOST", "r")],
+            &[("RELAY_USER", "u"), ("DEFAULT_RELAY_HOST", "r")],
             "error bad-default-credentials secret",
         ),
     ];
@@ -648,7 +755,7 @@ fn a_relayhost_in_main_cf_beside_next_hops_of_our_own_is_a_warning_with_the_comm
     let said = |setup: &Setup| all_in_short(setup, &["-c", directory]);
     let warning = ["warning relayhost-in-main-cf main.cf"];
     let routes = Setup::new().relaymap("@a.test [r.test]\n");
-    let by_default = Setup::new().env("RELAY_HOST", "r.test");
+    let by_default = Setup::new().env("DEFAULT_RELAY_HOST", "r.test");
     assert_eq!(said(&routes), warning);
     assert_eq!(said(&by_default), warning);
     let text = check(&routes, &["-c", directory]).stdout;
@@ -1108,6 +1215,11 @@ fn of_the_cases_of_the_page_those_that_are_odd_get_a_warning_and_no_others() {
     for case in cases.as_array().unwrap() {
         let setup = private(crate::relay_cases::setup(case));
         for finding in all_in_short(&setup, &[]) {
+            // Every one with RELAY_HOST and without a line for <>.
+            if finding.contains("bounces-without-relay") {
+                assert!(!case["env"]["RELAY_HOST"].is_null() && case["env"]["DEFAULT_RELAY_HOST"].is_null());
+                continue;
+            }
             warned.push(format!("{} {finding}", case["id"].as_str().unwrap()));
         }
     }
@@ -1122,7 +1234,12 @@ fn of_the_cases_of_the_page_those_that_are_odd_get_a_warning_and_no_others() {
             "D29 warning crlf postfix-relaymap.cf:1:30",
             "D31 warning duplicate-key postfix-relaymap.cf:2:1",
             "D32 warning duplicate-key postfix-relaymap.cf:2:1",
+            "D46 warning login-for-several-relays postfix-relaymap.cf:1:1",
+            "D49 warning domain-without-xn postfix-relaymap.cf:1:1",
             "S09 warning half-credentials RELAY_USER",
+            "S28 warning no-such-relay postfix-sasl-password.cf:1:1",
+            "S29 warning no-such-relay postfix-sasl-password.cf:1:1",
+            "S30 warning no-such-relay postfix-sasl-password.cf:1:1",
             "S31 warning no-credentials postfix-sasl-password.cf:1:13",
             "S33 warning duplicate-key postfix-sasl-password.cf:2:1",
             "S35 warning crlf postfix-sasl-password.cf:1:47",
@@ -1180,7 +1297,12 @@ fn line_with_password() -> impl Strategy<Value = String> {
 }
 
 /// Variables in which a password may end up, by mistake or on purpose.
-const VARIABLES: [&str; 17] = [
+const VARIABLES: [&str; 22] = [
+    "RELAYHOST",
+    "RELAYHOST_PASSWORD",
+    "RELAY_PASS",
+    "RELAY_PASWORD",
+    "SASL_PASSWD",
     "RELAY_HOST",
     "RELAY_PORT",
     "RELAY_USER",

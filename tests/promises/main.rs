@@ -19,6 +19,7 @@ mod container;
 mod contrib;
 mod costs;
 mod defects_of_others;
+mod environment;
 mod explain_command;
 mod framing;
 mod grammar;

@@ -526,6 +526,11 @@ fn a_file_that_the_server_would_refuse_is_never_written_and_one_that_the_edit_me
 #[track_caller]
 fn warned(setup: &Setup, args: &[&str], line: &str, warning: &str) {
     let stderr = done(setup, args, line);
+    // Of the password among the arguments, which is another test's.
+    let lines = stderr
+        .lines()
+        .filter(|line| !line.contains("was on the command line"));
+    let stderr = lines.collect::<Vec<_>>().join("\n");
     assert_eq!(stderr.is_empty(), warning.is_empty(), "{args:?}: {stderr}");
     assert!(
         stderr.contains(warning) && !stderr.contains("CANARY"),
@@ -677,6 +682,7 @@ fn the_list_has_every_sender_its_next_hop_and_its_user_and_no_password() {
     assert_eq!((json.code, json.stderr.as_str()), (Some(0), ""));
     let rows: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     let row = |sender: &str, nexthop: Option<&str>, user: Option<&str>, excluded: bool| serde_json::json!({"sender": sender, "nexthop": nexthop, "user": user, "excluded": excluded});
+    let unused = |sender: &str, excluded: bool, why: &str| serde_json::json!({"sender": sender, "nexthop": null, "user": "u", "excluded": excluded, "unused": why});
     assert_eq!(
         rows,
         serde_json::Value::Array(vec![
@@ -696,8 +702,8 @@ fn the_list_has_every_sender_its_next_hop_and_its_user_and_no_password() {
             row("<>", Some("[relay1.org]:587"), Some("hop"), false),
             row("\"j d\"@domain3.com", None, None, true),
             row("x@domain1.com", Some("[relay1.org]:587"), Some("\"q\\é"), false),
-            row("x@domain3.com", None, None, true),
-            row("@other.com", None, None, false),
+            unused("x@domain3.com", true, "delivered directly"),
+            unused("@other.com", false, "no next hop"),
         ])
     );
     let list = relay(&setup, &["list"]);
@@ -712,9 +718,75 @@ fn the_list_has_every_sender_its_next_hop_and_its_user_and_no_password() {
         list.stdout
     );
     assert!(lines[3][column..].starts_with("direct  "), "{}", list.stdout);
+    assert!(
+        lines[7].ends_with("u (not used: delivered directly)"),
+        "{}",
+        list.stdout
+    );
+    assert!(lines[8].ends_with("u (not used: no next hop)"), "{}", list.stdout);
+    // Not one entry depends on the default relay but the last, and whose it would be is said.
+    assert!(
+        list.stderr.contains("environment of this command"),
+        "{}",
+        list.stderr
+    );
     let empty = Setup::new();
     assert_eq!(relay(&empty, &["list"]).stdout, "");
     assert_eq!(relay(&empty, &["list", "--format=json"]).stdout, "[]\n");
+}
+
+#[test]
+fn a_password_on_the_command_line_is_taken_with_a_warning_and_one_that_is_not_there_without() {
+    let setup = Setup::new().relaymap("@one.test [a.test]\n");
+    let stderr = done(
+        &setup,
+        &["add-auth", "one.test", "u", "CANARY"],
+        "@one.test: [a.test] as u",
+    );
+    assert!(
+        stderr.contains("on the command line") && stderr.contains("--password-stdin"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("CANARY"));
+    let mut command = setup.command("relay");
+    let ran = finish(
+        command.args(["add-auth", "one.test", "u", "--password-stdin"]),
+        b"other\n",
+    );
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+}
+
+#[test]
+fn a_login_that_several_relays_would_be_offered_is_marked_in_the_list_and_after_an_edit() {
+    let setup = Setup::new()
+        .relaymap(
+            "@one.test [relay1.test]:587, [relay9.test]:587\n@two.test [smtp1.p.test], [smtp2.p.test]\n",
+        )
+        .credentials("@one.test u:CANARY\n@two.test v:CANARY\n");
+    let list = relay(&setup, &["list"]);
+    assert!(
+        list.stdout.contains("  u (offered to every relay of the list)\n"),
+        "{list:?}"
+    );
+    assert!(list.stdout.ends_with("  v\n"), "{list:?}");
+    let json: serde_json::Value =
+        serde_json::from_str(&relay(&setup, &["list", "--format", "json"]).stdout).unwrap();
+    assert_eq!(json[0]["warning"], "offered to every relay of the list");
+    assert!(json[1].get("warning").is_none() && json[0].get("unused").is_none());
+    let ran = finish(
+        setup
+            .command("relay")
+            .args(["add-auth", "one.test", "w", "--password-stdin"]),
+        b"CANARY\n",
+    );
+    assert!(ran.stderr.contains("every relay of its list"), "{ran:?}");
+    // What it says to do is right.
+    let by_next_hop = setup
+        .clone()
+        .credentials("[relay1.test]:587 one:CANARY\n[relay9.test]:587 nine:CANARY\n@two.test v:CANARY\n");
+    assert!(!relay(&by_next_hop, &["list"]).stdout.contains("offered"));
+    assert_eq!(answer(&setup, "sasl", "[relay1.test]:587"), "one:CANARY");
+    assert_eq!(answer(&setup, "sasl", "[relay9.test]:587"), "nine:CANARY");
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Edit<'_> {
         // Nobody else changes the file until it is known what holds.
         let loaded = load::once(sources);
         drop(held);
-        self.say(&loaded, warnings)
+        self.say(sources, &loaded, warnings)
             .map_err(Error::system("cannot say what holds now; the file is changed"))?;
         Ok(ExitCode::SUCCESS)
     }
@@ -86,8 +86,9 @@ impl Edit<'_> {
     }
 
     /// The one line on standard output, and the warnings on standard error.
-    fn say(&self, loaded: &Loaded, mut warnings: Vec<String>) -> io::Result<()> {
+    fn say(&self, sources: &Sources, loaded: &Loaded, mut warnings: Vec<String>) -> io::Result<()> {
         let held = standing::after_edit(self.map, &self.key, &loaded.snapshot);
+        let needs_default = standing::needs_default(&self.key, &loaded.snapshot);
         warnings.extend(held.warnings);
         let errors = loaded
             .findings
@@ -107,6 +108,9 @@ impl Edit<'_> {
         for warning in warnings {
             // Standard error may be closed, and the file is changed all the same.
             let _ = writeln!(io::stderr(), "postmapd: {warning}");
+        }
+        if needs_default && !sources.environment.is_plain() {
+            super::say_environment(sources);
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! `postmapd relay list`: every sender with an entry, its next hop and its user.
 //!
 //! What is listed are the answers that Postfix would get, and not the lines of the files: the senders of the relay map
-//! in its order, then those of the credentials file that it has not. Where an answer cannot be told, the text says so,
-//! JSON leaves the sender out, and the exit code is 1.
+//! in its order, then those of the credentials file that it has not. A user that the file has for a sender and that no
+//! answer names is shown too, with the reason. Where an answer cannot be told, the text says so, JSON leaves the sender
+//! out, and the exit code is 1.
 
 use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
@@ -14,10 +15,12 @@ use serde_json::Value;
 
 use super::super::{Error, REFUSED};
 use super::edit::MOST_ERRORS;
-use super::standing::{Standing, Told};
-use crate::address::{Delimiters, SenderKeys};
+use super::standing::{self, Standing, Told};
+use crate::address::{Delimiters, NULL_SENDER, SenderKeys};
+use crate::check::logins;
 use crate::config::Sources;
 use crate::diagnostic::Severity;
+use crate::nexthop;
 use crate::printable::printable;
 use crate::reload::load;
 use crate::routes::Snapshot;
@@ -35,6 +38,10 @@ struct Row {
     sender: String,
     standing: Standing,
     excluded: bool,
+    /// The user that the file has and nobody is told, and why.
+    unused: Option<(Vec<u8>, &'static str)>,
+    /// What is wrong with the user that Postfix is told.
+    warning: Option<&'static str>,
 }
 
 pub(super) fn run(sources: &Sources, form: Form) -> Result<ExitCode, Error> {
@@ -42,11 +49,7 @@ pub(super) fn run(sources: &Sources, form: Form) -> Result<ExitCode, Error> {
     let snapshot = &loaded.snapshot;
     let tables = [&snapshot.relay_map, &snapshot.credentials];
     let senders = senders(tables);
-    let rows = senders.iter().map(|sender| Row {
-        sender: printable(sender),
-        standing: Standing::of(sender, snapshot),
-        excluded: is_excluded(sender, snapshot),
-    });
+    let rows = senders.iter().map(|sender| Row::of(sender, snapshot));
     let mut out = BufWriter::new(io::stdout().lock());
     let printed = match form {
         Form::Text => print_text(rows, &mut out),
@@ -55,6 +58,19 @@ pub(super) fn run(sources: &Sources, form: Form) -> Result<ExitCode, Error> {
     let all_sure = printed
         .and_then(|all_sure| out.flush().map(|()| all_sure))
         .map_err(Error::system("cannot print the list"))?;
+    let needs_default = || {
+        senders
+            .iter()
+            .any(|sender| standing::needs_default(sender, snapshot))
+    };
+    // For machines there is nothing on standard error where nothing is remarkable.
+    let may_say = match form {
+        Form::Text => !sources.environment.is_plain(),
+        Form::Json => sources.environment.is_remarkable(),
+    };
+    if may_say && needs_default() {
+        super::say_environment(sources);
+    }
     // A line whose key cannot be read may be that of a sender.
     if all_sure && tables.into_iter().all(|table| table.is_whole()) {
         return Ok(ExitCode::SUCCESS);
@@ -93,6 +109,47 @@ fn is_excluded(sender: &[u8], snapshot: &Snapshot) -> bool {
 }
 
 impl Row {
+    fn of(sender: &[u8], snapshot: &Snapshot) -> Self {
+        let standing = Standing::of(sender, snapshot);
+        let excluded = is_excluded(sender, snapshot);
+        let reason = match (&standing.next_hop, &standing.user) {
+            (Told::None, Told::None) if excluded => Some("delivered directly"),
+            (Told::None, Told::None) => Some("no next hop"),
+            (Told::Is(_), Told::None) if sender == NULL_SENDER => {
+                Some("Postfix asks for no credentials of the null sender")
+            }
+            _ => None,
+        };
+        let unused = reason.and_then(|reason| Some((standing::user_in_file(sender, snapshot)?, reason)));
+        let warning = match (&standing.next_hop, &standing.user) {
+            (Told::Is(list), Told::Is(_))
+                if nexthop::has_several_operators(list)
+                    && sender != NULL_SENDER
+                    && logins::has_login_by_sender(snapshot, sender) =>
+            {
+                Some("offered to every relay of the list")
+            }
+            _ => None,
+        };
+        Self {
+            sender: printable(sender),
+            standing,
+            excluded,
+            unused,
+            warning,
+        }
+    }
+
+    fn user(&self) -> String {
+        match (&self.standing.user, &self.unused, self.warning) {
+            (Told::Is(user), _, Some(warning)) => format!("{} ({warning})", printable(user)),
+            (Told::Is(user), _, None) => printable(user),
+            (Told::None, Some((user, reason)), _) => format!("{} (not used: {reason})", printable(user)),
+            (Told::None, None, _) => "-".to_owned(),
+            (Told::Unsure(_), ..) => "cannot tell".to_owned(),
+        }
+    }
+
     fn is_sure(&self) -> bool {
         let unsure = |told: &Told| matches!(told, Told::Unsure(_));
         !unsure(&self.standing.next_hop) && !unsure(&self.standing.user)
@@ -108,7 +165,7 @@ impl Row {
         [
             self.sender.clone(),
             cell(&self.standing.next_hop, none),
-            cell(&self.standing.user, "-"),
+            self.user(),
         ]
     }
 }
@@ -147,14 +204,23 @@ fn print_json(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Resu
             all_sure = false;
             continue;
         }
+        let user = match (&row.standing.user, &row.unused) {
+            (Told::None, Some((user, _))) => quoted(&String::from_utf8_lossy(user)),
+            (user, _) => told(user),
+        };
         write!(
             out,
-            "{before}{{\"sender\": {}, \"nexthop\": {}, \"user\": {}, \"excluded\": {}}}",
+            "{before}{{\"sender\": {}, \"nexthop\": {}, \"user\": {user}, \"excluded\": {}",
             quoted(&row.sender),
             told(&row.standing.next_hop),
-            told(&row.standing.user),
             row.excluded
         )?;
+        let unused = row.unused.as_ref().map(|(_, reason)| ("unused", *reason));
+        let warning = row.warning.map(|warning| ("warning", warning));
+        for (name, text) in unused.into_iter().chain(warning) {
+            write!(out, ", \"{name}\": {}", quoted(text))?;
+        }
+        out.write_all(b"}")?;
         before = ",\n  ";
     }
     let end = if before.starts_with('[') { "[]\n" } else { "\n]\n" };

@@ -26,7 +26,7 @@ use super::password::{self, PasswordError};
 use super::{EX_USAGE, Error};
 use crate::answer::Map;
 use crate::config::Sources;
-use crate::config::options::{Options, ServiceOptions};
+use crate::config::options::Options;
 use crate::diagnostic::Findings;
 use crate::printable::printable;
 use crate::replace_file::{self, ReplaceError};
@@ -75,7 +75,8 @@ Writes `@DOMAIN USER:PASSWORD` to postfix-sasl-password.cf, or changes the entry
 gives it to the owner of the folder.
 
 Without PASSWORD and --password-stdin the password is asked for twice at the terminal. A PASSWORD on the command line \
-can be seen by every local user in the list of processes, and stays in the history of the shell.
+is there for scripts of docker-mailserver, and gets a warning: every local user can see it in the list of processes, and \
+it stays in the history of the shell.
 
 What begins with a bracket or has a port is a next hop, as the relay map has it: [relay.example.net]:587. With \
 --next-hop so is a bare host name. Every mail by that next hop gets its credentials, unless the sender has its own.
@@ -120,10 +121,15 @@ Examples:
     /// List every sender that has an entry, its next hop and its user; never a password
     #[command(after_help = "\
 The next hop and the user are those that Postfix would get: for a sender without credentials of its own, those of its \
-domain or of its next hop; none for one whose mail has no next hop.
+domain or of its next hop. Where the file has a user that is not used, because the sender is delivered directly or has no \
+next hop, it is shown with the reason behind it; likewise where the user is offered to several relays of a list.
+
+The default relay is that of the variables of this command (RELAY_HOST and so on), if it has any; else that of the server \
+that runs for the folder, or of postmapd.env beside the tables, which is said on standard error.
 
 --format json prints [{\"sender\": \"@example.com\", \"nexthop\": \"[relay.example.net]:587\" or null, \"user\": \"relay_user\" \
-or null, \"excluded\": false}].")]
+or null, \"excluded\": false}], with \"unused\": \"REASON\" in those whose user is not used, and \"warning\": \"REASON\" in those \
+whose user is offered to several relays.")]
     List {
         /// text or json
         #[arg(long, value_name = "FORMAT", default_value = "text")]
@@ -173,7 +179,7 @@ pub enum RelayError {
 impl Relay {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         // What is wrong with the environment concerns the server, and is said with what holds.
-        let sources = Sources::new(self.options, ServiceOptions::default(), &mut Findings::default());
+        let sources = Sources::of_command(self.options, &mut Findings::default());
         match self.command {
             Command::List { format } => list::run(&sources, format),
             Command::AddDomain { domain, host, port } => {
@@ -201,6 +207,7 @@ impl Relay {
                 next_hop,
             } => {
                 let password = password.map(|password| Secret::from(password.into_vec()));
+                let is_on_command_line = password.is_some();
                 if password.as_ref().is_some_and(looks_like_a_flag) {
                     return Err(RelayError::from(Refused::LikeAFlag).into());
                 }
@@ -216,12 +223,17 @@ impl Relay {
                 };
                 let password = password.map_err(RelayError::from)?;
                 let value = key::credentials(user, &password).map_err(RelayError::from)?;
-                Edit {
+                let done = Edit {
                     map: Map::Sasl,
                     key,
                     what: What::Set(value.expose()),
                 }
-                .make(&sources)
+                .make(&sources)?;
+                if is_on_command_line {
+                    // Standard error may be closed, and the file is changed all the same.
+                    let _ = writeln!(io::stderr(), "postmapd: {PASSWORD_SEEN}");
+                }
+                Ok(done)
             }
             Command::RemoveDomain { domain } => Edit {
                 map: Map::Relayhost,
@@ -242,9 +254,18 @@ impl Relay {
     }
 }
 
+const PASSWORD_SEEN: &str = "warning: the password was on the command line, where every local user could see it, and the shell may keep \
+     it in its history; leave it out to be asked for it, or give it with --password-stdin";
+
 /// Whether a password may be a misspelt flag: what stands behind `--` is none.
 fn looks_like_a_flag(password: &Secret) -> bool {
     password.expose().starts_with(b"--") && !std::env::args_os().any(|word| word == "--")
+}
+
+/// Says whose environment the default relay is from, where that is not simply this command's.
+fn say_environment(sources: &Sources) {
+    // Standard error may be closed; the answers are the same.
+    let _ = writeln!(io::stderr(), "postmapd: judged with {}", sources.environment);
 }
 
 /// What to say where the words of an `add-auth` cannot be understood: clap would repeat them, and one of them may be a

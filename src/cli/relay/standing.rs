@@ -5,6 +5,7 @@
 
 use crate::address::{self, Delimiters, NULL_SENDER, SenderKeys};
 use crate::answer::{Answer, Map, Reason};
+use crate::check::logins;
 use crate::nexthop;
 use crate::printable::printable;
 use crate::routes::Snapshot;
@@ -82,6 +83,26 @@ fn user_of_next_hop(list: &[u8], snapshot: &Snapshot) -> Told {
     }
 }
 
+/// Whether the default relay decides about a sender: the relay map has no entry for it.
+pub(super) fn needs_default(key: &[u8], snapshot: &Snapshot) -> bool {
+    let mut keys = SenderKeys::default();
+    keys.read(key, &snapshot.delimiters);
+    keys.is_sender() && matches!(snapshot.relay_map.find(keys.in_order()), Hit::Absent)
+}
+
+/// The user in the credentials file that a sender would have, used or not.
+pub(super) fn user_in_file(sender: &[u8], snapshot: &Snapshot) -> Option<Vec<u8>> {
+    let mut keys = SenderKeys::default();
+    keys.read(sender, &snapshot.delimiters);
+    match snapshot.credentials.find(keys.in_order()) {
+        Hit::Value(login) => {
+            let end = memchr::memchr(b':', login)?;
+            login.get(..end).map(<[u8]>::to_vec)
+        }
+        _ => None,
+    }
+}
+
 /// What is said after an edit.
 pub(super) struct AfterEdit {
     /// What holds, without the key.
@@ -110,6 +131,9 @@ fn of_sender(map: Map, key: &[u8], snapshot: &Snapshot) -> AfterEdit {
         Told::Is(list) => {
             if nexthop::elements(list).any(nexthop::wants_implicit_tls) {
                 warnings.push(IMPLICIT_TLS.to_owned());
+            }
+            if nexthop::has_several_operators(list) && logins::has_login_by_sender(snapshot, key) {
+                warnings.push(SEVERAL_RELAYS.to_owned());
             }
             printable(list)
         }
@@ -151,6 +175,9 @@ fn of_sender(map: Map, key: &[u8], snapshot: &Snapshot) -> AfterEdit {
 const IMPLICIT_TLS: &str = "warning: a relay on port 465 expects TLS from the first byte, which a next hop cannot ask for: without \
      smtp_tls_wrappermode=yes in main.cf, or in a transport of its own in master.cf, Postfix waits there for nothing; \
      most such relays have port 587 too";
+
+const SEVERAL_RELAYS: &str = "warning: Postfix offers the login of this sender to every relay of its list, and they are of different \
+     operators; give each relay its own (postmapd relay add-auth '[HOST]:PORT' USER), and remove that of the sender";
 
 /// Whether the credentials file has an entry that is for a sender.
 #[derive(Clone, Copy, PartialEq, Eq)]

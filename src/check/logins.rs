@@ -1,0 +1,215 @@
+//! Which relay gets which login, seen over all entries together.
+//!
+//! - A relay has no login, and there are logins for hosts that are no relay here: perhaps one was meant for the other.
+//! - A sender's login is offered to every relay of its list, and they are not of one operator.
+//! - The default relay is not for bounces.
+
+use super::{Routed, warning};
+use crate::address::{self, NULL_SENDER, SenderKeys};
+use crate::answer::{Answer, Map};
+use crate::diagnostic::{Finding, Findings, Place, Position};
+use crate::nexthop;
+use crate::routes::Snapshot;
+use crate::table::Hit;
+use crate::table::grammar::{Content, Record};
+
+use super::excerpt;
+
+/// Logins for hosts that are no relay here, and the places of their entries.
+#[derive(Default)]
+pub(super) struct Strangers {
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    position: Position,
+    /// Postfix may have the name from an MX record.
+    is_plain_host: bool,
+}
+
+impl Strangers {
+    /// Remembers the login if its host is no relay here. `keys` has read its key, which is no sender.
+    pub(super) fn consider(&mut self, keys: &SenderKeys, routed: &Routed, record: &Record<'_>) {
+        let key = keys.whole();
+        if matches!(record.content, Content::Value(_))
+            && !routed.by_host.contains_key(&nexthop::canonical_host(key))
+        {
+            self.entries.push(Entry {
+                position: record.position,
+                is_plain_host: !key.starts_with(b"[") && !key.contains(&b':'),
+            });
+        }
+    }
+
+    /// Warns of them, if a relay has no login. `at` makes a place in the credentials file of a position.
+    pub(super) fn report(self, snapshot: &Snapshot, at: impl Fn(Position) -> Place, findings: &mut Findings) {
+        if self.entries.is_empty() || !snapshot.routes_at_all() {
+            return;
+        }
+        let without = WithoutLogin::of(snapshot);
+        for entry in self.entries {
+            // Who looks up MX records may ask for any host.
+            let Some(relay) = without.first(entry.is_plain_host) else {
+                continue;
+            };
+            let (name, key) = if excerpt::is_name_or_port(&relay.element) {
+                let name = String::from_utf8_lossy(&relay.element).into_owned();
+                (name.clone(), name)
+            } else {
+                (
+                    "a relay".to_owned(),
+                    "it exactly as the relay map has it".to_owned(),
+                )
+            };
+            let place = match relay.line {
+                Some(line) => format!(" (line {line} of the relay map)"),
+                None => " (the default relay)".to_owned(),
+            };
+            findings.push(Finding {
+                place: at(entry.position),
+                ..warning("no-such-relay")
+                    .says(format!(
+                        "no next hop here leads to this host, and {name}{place} has no login"
+                    ))
+                    .help(format!(
+                        "if these are the credentials of that relay, write the key as {key}"
+                    ))
+            });
+        }
+    }
+}
+
+/// A relay that some sender uses without a login.
+struct Relay {
+    element: Vec<u8>,
+    /// The line of the relay map; none for the default relay.
+    line: Option<u32>,
+}
+
+/// The first relay without a login, and the first of those that Postfix connects to by name.
+struct WithoutLogin {
+    any: Option<Relay>,
+    without_mx: Option<Relay>,
+}
+
+impl WithoutLogin {
+    fn of(snapshot: &Snapshot) -> Self {
+        let mut found = Self {
+            any: None,
+            without_mx: None,
+        };
+        let mut keys = SenderKeys::default();
+        snapshot.relay_map.each(|record| {
+            if found.without_mx.is_none()
+                && let Content::Value(list) = record.content
+                && !has_login(snapshot, record.key, &mut keys)
+            {
+                found.look(list, Some(record.position.line), snapshot);
+            }
+        });
+        for (list, _) in snapshot.default.next_hops() {
+            found.look(list, None, snapshot);
+        }
+        found
+    }
+
+    fn look(&mut self, list: &[u8], line: Option<u32>, snapshot: &Snapshot) {
+        let mut keys = SenderKeys::default();
+        for element in nexthop::elements(list) {
+            let host = nexthop::server(element);
+            let is_known = has_login(snapshot, element, &mut keys)
+                || host.is_some_and(|host| has_login(snapshot, host, &mut keys));
+            if is_known {
+                continue;
+            }
+            let relay = || Relay {
+                element: element.to_vec(),
+                line,
+            };
+            if host.is_some() {
+                self.without_mx.get_or_insert_with(relay);
+            }
+            self.any.get_or_insert_with(relay);
+        }
+    }
+
+    fn first(&self, is_plain_host: bool) -> Option<&Relay> {
+        if is_plain_host {
+            self.without_mx.as_ref()
+        } else {
+            self.any.as_ref()
+        }
+    }
+}
+
+/// Whether there is a login, or may be one.
+fn has_login(snapshot: &Snapshot, key: &[u8], keys: &mut SenderKeys) -> bool {
+    !matches!(snapshot.answer(Map::Sasl, key, keys), Answer::NotFound)
+}
+
+/// A login of a sender that Postfix offers to relays of several operators, with the list that the sender has.
+fn several() -> Finding {
+    warning("login-for-several-relays")
+        .says("Postfix offers the login of this sender to every relay of its list, and they are of different operators")
+        .help(
+            "give each relay its own login by next hop ([relay1.org]:587 user:password, on a line for each), and remove \
+             that of the sender",
+        )
+}
+
+/// A list in the relay map whose sender has a login of its own.
+pub(super) fn of_list(snapshot: &Snapshot, record: &Record<'_>) -> Option<Finding> {
+    let Content::Value(list) = record.content else {
+        return None;
+    };
+    if !nexthop::has_several_operators(list) || is_null_sender(record.key) {
+        return None;
+    }
+    has_login_by_sender(snapshot, record.key).then(several)
+}
+
+/// A login of a sender, whose list is that of its domain or the default.
+pub(super) fn of_login(snapshot: &Snapshot, keys: &SenderKeys, record: &Record<'_>) -> Option<Finding> {
+    let is_login = matches!(record.content, Content::Value(_));
+    // A list of its own says it itself.
+    let is_own = !matches!(snapshot.relay_map.find([keys.whole_key()]), Hit::Absent);
+    if !is_login || is_own {
+        return None;
+    }
+    let mut memory = SenderKeys::default();
+    match snapshot.answer(Map::Relayhost, record.key, &mut memory) {
+        Answer::Found(list) => nexthop::has_several_operators(list.expose()).then(several),
+        Answer::NotFound | Answer::CannotTell(_) => None,
+    }
+}
+
+/// Whether the credentials file has a login for the sender itself, or for its domain.
+#[must_use]
+pub fn has_login_by_sender(snapshot: &Snapshot, sender: &[u8]) -> bool {
+    let mut keys = SenderKeys::default();
+    keys.read(sender, &snapshot.delimiters);
+    matches!(snapshot.credentials.find(keys.in_order()), Hit::Value(_))
+}
+
+fn is_null_sender(key: &[u8]) -> bool {
+    address::is_key_of(key, NULL_SENDER)
+}
+
+/// A default relay that is for senders with a domain alone, where nothing says what becomes of bounces.
+pub(super) fn bounces(snapshot: &Snapshot, findings: &mut Findings) {
+    let default = |has_domain| snapshot.default.next_hop(has_domain);
+    let mut keys = SenderKeys::default();
+    keys.read(NULL_SENDER, &snapshot.delimiters);
+    let is_said = !matches!(snapshot.relay_map.find([keys.whole_key()]), Hit::Absent);
+    if matches!(default(true), Answer::Found(_)) && matches!(default(false), Answer::NotFound) && !is_said {
+        findings.push(Finding {
+            place: Place::Setting("RELAY_HOST"),
+            ..warning("bounces-without-relay")
+                .says("RELAY_HOST is for senders that have a domain, and bounces have none: they are delivered directly")
+                .help(
+                    "add a line <> [host]:port to the relay map, or <> alone if direct is meant; or set \
+                     DEFAULT_RELAY_HOST, which is for bounces too",
+                )
+        });
+    }
+}

@@ -1,0 +1,153 @@
+//! What is odd about one value, or about one key, of files that can be served: marks that other programs leave on a login,
+//! values that a protocol cannot carry, and domains that Postfix may ask for in another form.
+
+use super::{excerpt, warning};
+use crate::diagnostic::Finding;
+use crate::diagnostic::{Findings, Place};
+use crate::protocol::tcp_table;
+use crate::routes::Snapshot;
+use crate::suspicion::Suspicion;
+use crate::table::grammar::{Content, Record};
+use crate::table::{Hit, Table};
+
+/// A login that was nearly certainly not meant like this.
+pub(super) fn of_login(record: &Record<'_>) -> Option<Finding> {
+    let Content::Value(login) = record.content else {
+        return None;
+    };
+    let (user, password) = login.split_at_checked(memchr::memchr(b':', login)?)?;
+    let password = password.strip_prefix(b":").unwrap_or_default();
+    let whole = Suspicion::of(login).filter(|suspicion| matches!(suspicion, Suspicion::Quoted));
+    let (suspicion, what) = whole
+        .map(|suspicion| (suspicion, "the value"))
+        .or_else(|| Some((Suspicion::of(user)?, "the user")))
+        .or_else(|| Some((Suspicion::of(password)?, "the password")))?;
+    Some(
+        warning(suspicion.code())
+            .says(suspicion.message(what))
+            .help(suspicion.help()),
+    )
+}
+
+/// A value that no reply of tcp_table can carry.
+pub(super) fn too_long(record: &Record<'_>) -> Option<Finding> {
+    let Content::Value(value) = record.content else {
+        return None;
+    };
+    (!tcp_table::can_carry(value)).then(too_long_for_tcp)
+}
+
+fn too_long_for_tcp() -> Finding {
+    warning("too-long-for-tcp")
+        .says(format!(
+            "the value is longer than a reply of tcp_table can be ({} bytes, with each byte encoded that is no plain \
+             ASCII)",
+            tcp_table::MAX_REPLY
+        ))
+        .help("ask over socketmap, which carries it; over tcp_table it is 'cannot tell'")
+}
+
+/// Likewise of the login of the default relay.
+pub(super) fn of_default(snapshot: &Snapshot, findings: &mut Findings) {
+    if snapshot
+        .default
+        .login()
+        .is_some_and(|login| !tcp_table::can_carry(login))
+    {
+        findings.push(Finding {
+            place: Place::Setting("RELAY_PASSWORD"),
+            ..too_long_for_tcp()
+        });
+    }
+}
+
+/// A sender whose domain is there in one of its two forms: with letters beyond ASCII, or as `xn--`.
+pub(super) fn other_form(table: &Table, record: &Record<'_>) -> Option<Finding> {
+    let key = record.key;
+    let at = memchr::memrchr(b'@', key)?;
+    let (local, domain) = key.split_at_checked(at + 1)?;
+    let domain = std::str::from_utf8(domain).ok()?;
+    let (other, code, message) = if domain.is_ascii() {
+        (
+            in_unicode(domain)?,
+            "domain-without-unicode",
+            "the domain is here in its xn-- form alone, and a mail with SMTPUTF8 has the other",
+        )
+    } else {
+        (
+            in_ascii(domain)?,
+            "domain-without-xn",
+            "the domain is here in its Unicode form alone, and most mail has the xn-- form",
+        )
+    };
+    let other_key = [local, other.as_bytes()].concat();
+    let mut keys = crate::address::SenderKeys::default();
+    keys.read(&other_key, &crate::address::Delimiters::default());
+    let is_there = !matches!(table.find([keys.whole_key()]), Hit::Absent);
+    let help = if excerpt::is_name(key) {
+        format!("add the same entry for the domain {other}")
+    } else {
+        "add the same entry for the other form of the domain".to_owned()
+    };
+    (!is_there).then(|| warning(code).says(message).help(help))
+}
+
+/// The `xn--` form of a domain, if it has one.
+fn in_ascii(domain: &str) -> Option<String> {
+    let label = |label: &str| {
+        if label.is_ascii() {
+            return Some(label.to_ascii_lowercase());
+        }
+        let encoded = punycode::encode(&label.to_lowercase()).ok()?;
+        Some(format!("xn--{encoded}"))
+    };
+    let labels: Option<Vec<String>> = domain.split('.').map(label).collect();
+    Some(labels?.join("."))
+}
+
+/// The Unicode form of a domain that has an `xn--` label.
+fn in_unicode(domain: &str) -> Option<String> {
+    let domain = domain.to_ascii_lowercase();
+    let label = |label: &str| match label.strip_prefix("xn--") {
+        Some(encoded) => punycode::decode(encoded)
+            .ok()
+            .filter(|decoded| !decoded.is_ascii()),
+        None => Some(label.to_owned()),
+    };
+    if !domain.split('.').any(|label| label.starts_with("xn--")) {
+        return None;
+    }
+    let labels: Option<Vec<String>> = domain.split('.').map(label).collect();
+    Some(labels?.join("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{in_ascii, in_unicode};
+
+    /// The samples of RFC 3492 and of registries.
+    #[test]
+    fn both_forms_of_a_domain_are_known() {
+        for (unicode, ascii) in [
+            ("münchen.example", "xn--mnchen-3ya.example"),
+            ("пример.example", "xn--e1afmkfd.example"),
+            ("例え.テスト", "xn--r8jz45g.xn--zckzah"),
+            ("a.bücher.example", "a.xn--bcher-kva.example"),
+        ] {
+            assert_eq!(in_ascii(unicode).as_deref(), Some(ascii));
+            assert_eq!(in_unicode(ascii).as_deref(), Some(unicode));
+        }
+        assert_eq!(
+            in_ascii("MÜNCHEN.example").as_deref(),
+            Some("xn--mnchen-3ya.example")
+        );
+        for plain in [
+            "example.com",
+            "xn--a.example",
+            "xn--.example",
+            "xn--99zzzzzzzzz.example",
+        ] {
+            assert_eq!(in_unicode(plain), None, "{plain}");
+        }
+    }
+}

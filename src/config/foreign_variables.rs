@@ -1,0 +1,180 @@
+//! Variables that mean nothing here, and are set because they mean something elsewhere: in other images that relay mail,
+//! in versions of docker-mailserver of long ago, and where a variable of ours is misspelt.
+//!
+//! Each is a warning that names what to set instead. Sources: the README of each image (bokysan/docker-postfix, panubo and
+//! catatnight, loganmarchione/docker-postfixrelay, turgon37/docker-smtp-relay, wader/postfix-relay, Mailu).
+//!
+//! Limits: names that say nothing of a relay (`SMTP_HOST`, `SMTP_PASSWORD`) may be meant for another program that shares
+//! the environment, and are passed over.
+
+use super::variables::Variables;
+use crate::diagnostic::{Finding, Findings, Place, Severity};
+
+/// Names of others, in upper case, and what replaces them here.
+const OTHERS: &[(&str, &str)] = &[
+    (
+        "RELAYHOST",
+        "RELAY_HOST and RELAY_PORT, or DEFAULT_RELAY_HOST, which takes [host]:port as it is",
+    ),
+    ("RELAYHOST_PORT", "RELAY_PORT"),
+    ("RELAYHOST_USERNAME", "RELAY_USER"),
+    ("RELAYHOST_USER", "RELAY_USER"),
+    ("RELAYHOST_PASSWORD", "RELAY_PASSWORD"),
+    ("RELAYHOST_PASSWORD_FILE", "RELAY_PASSWORD_FILE"),
+    (
+        "RELAYHOST_PASSWORDMAP",
+        "postfix-sasl-password.cf, with a line for each",
+    ),
+    (
+        "RELAYHOST_AUTH",
+        "RELAY_USER and RELAY_PASSWORD; setting both is enough",
+    ),
+    ("RELAY_USERNAME", "RELAY_USER"),
+    ("RELAY_USERNAME_FILE", "RELAY_USER_FILE"),
+    ("RELAY_LOGIN", "RELAY_USER"),
+    ("RELAY_AUTH_USER", "RELAY_USER"),
+    ("RELAYUSER", "RELAY_USER"),
+    ("RELAY_PASS", "RELAY_PASSWORD"),
+    ("RELAY_PASS_FILE", "RELAY_PASSWORD_FILE"),
+    ("RELAY_PASSWD", "RELAY_PASSWORD"),
+    ("RELAY_AUTH_PASSWORD", "RELAY_PASSWORD"),
+    ("RELAYPASSWORD", "RELAY_PASSWORD"),
+    ("RELAYPASS", "RELAY_PASSWORD"),
+    ("RELAYPORT", "RELAY_PORT"),
+    ("RELAY_HOSTNAME", "RELAY_HOST"),
+    ("RELAY_HOST_NAME", "RELAY_HOST"),
+    ("RELAY_HOST_PORT", "RELAY_PORT"),
+    ("RELAY_SERVER", "RELAY_HOST"),
+    ("RELAY_SMTP", "RELAY_HOST"),
+    ("DEFAULT_RELAYHOST", "DEFAULT_RELAY_HOST"),
+    (
+        "DEFAULT_RELAY_PORT",
+        "DEFAULT_RELAY_HOST, which takes [host]:port",
+    ),
+    (
+        "DEFAULT_RELAY_USER",
+        "RELAY_USER, which is for DEFAULT_RELAY_HOST too",
+    ),
+    (
+        "DEFAULT_RELAY_PASSWORD",
+        "RELAY_PASSWORD, which is for DEFAULT_RELAY_HOST too",
+    ),
+    ("SMTP_RELAY", "RELAY_HOST"),
+    ("SMTP_RELAY_HOST", "RELAY_HOST"),
+    ("SMTP_RELAY_PORT", "RELAY_PORT"),
+    ("SMTP_RELAY_USER", "RELAY_USER"),
+    ("SMTP_RELAY_USERNAME", "RELAY_USER"),
+    ("SMTP_RELAY_PASSWORD", "RELAY_PASSWORD"),
+    (
+        "POSTFIX_RELAYHOST",
+        "DEFAULT_RELAY_HOST, which takes [host]:port as it is",
+    ),
+    ("POSTFIX_RELAY_HOST", "RELAY_HOST"),
+    (
+        "SASL_PASSWD",
+        "postfix-sasl-password.cf, whose lines are the same",
+    ),
+];
+
+/// What docker-mailserver had until 2018.
+const AWS_SES: &[(&str, &str)] = &[
+    ("AWS_SES_HOST", "RELAY_HOST"),
+    ("AWS_SES_PORT", "RELAY_PORT"),
+    ("AWS_SES_USERPASS", "RELAY_USER and RELAY_PASSWORD"),
+];
+
+/// Our own, of which others may be misspellings.
+const OWN: &[&str] = &[
+    "RELAY_HOST",
+    "RELAY_PORT",
+    "RELAY_USER",
+    "RELAY_PASSWORD",
+    "DEFAULT_RELAY_HOST",
+];
+
+/// Warns of each variable that is set and means nothing here.
+pub(super) fn warn(variables: &Variables, findings: &mut Findings) {
+    for name in variables.names() {
+        let upper = name.to_ascii_uppercase();
+        let replaced =
+            |list: &'static [(&'static str, &'static str)]| list.iter().find(|(other, _)| *other == upper);
+        let finding = if let Some((old, new)) = replaced(AWS_SES) {
+            Finding::new(Severity::Warning, "aws-ses", Place::Setting(old))
+                .says("this variable no longer means anything")
+                .help(format!("use {new}"))
+        } else if let Some((other, new)) = replaced(OTHERS)
+            && !is_of_service_links(variables, other)
+        {
+            Finding::new(Severity::Warning, "foreign-variable", Place::Setting(other))
+                .says("this variable is of another image, and means nothing here")
+                .help(format!("use {new}"))
+        } else if let Some(own) = misspelt(name) {
+            Finding::new(
+                Severity::Warning,
+                "unknown-variable",
+                Place::Setting("environment"),
+            )
+            .says(format!("{name} is no variable of postmapd and does nothing"))
+            .help(format!("did you mean {own}?"))
+        } else {
+            continue;
+        };
+        findings.push(finding);
+    }
+}
+
+/// Whether a variable has its value from Kubernetes or from a link of Docker, which make their names of a service's.
+fn is_of_service_links(variables: &Variables, name: &str) -> bool {
+    variables
+        .get(name)
+        .is_some_and(|value| is_service_link(value.expose()))
+}
+
+/// Whether a value is that of `NAME_PORT` for a service: `tcp://10.0.0.7:587`.
+pub(super) fn is_service_link(value: &[u8]) -> bool {
+    [&b"tcp://"[..], b"udp://", b"sctp://"]
+        .iter()
+        .any(|scheme| value.starts_with(scheme))
+}
+
+/// The variable of ours that was nearly certainly meant: one letter is wrong, missing, too much, or two are exchanged.
+fn misspelt(name: &str) -> Option<String> {
+    let plain = ["__FILE", "_FILE", ""]
+        .into_iter()
+        .find_map(|end| Some((name.strip_suffix(end)?, end)));
+    let (plain, end) = plain?;
+    let upper = plain.to_ascii_uppercase();
+    let near = |own: &&&str| strsim::osa_distance(&upper, own) <= 1;
+    let own = OWN.iter().find(near)?;
+    // What is ours as it stands is no misspelling; `relay_host` is one.
+    (plain != *own).then(|| format!("{own}{end}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OTHERS, OWN, misspelt};
+
+    #[test]
+    fn a_misspelt_name_is_known_and_a_right_one_is_none() {
+        for (name, own) in [
+            ("RELAY_PASWORD", Some("RELAY_PASSWORD")),
+            ("RELAY_HOTS", Some("RELAY_HOST")),
+            ("relay_host", Some("RELAY_HOST")),
+            ("RELAY_PASSWOD_FILE", Some("RELAY_PASSWORD_FILE")),
+            ("RELAY_USERS", Some("RELAY_USER")),
+            ("DEFAULT_RELAY_HSOT__FILE", Some("DEFAULT_RELAY_HOST__FILE")),
+            ("RELAY_NETS", None),
+            ("RELAY_DOMAINS", None),
+            ("RELAY_TLS", None),
+            ("RELAY_SERVICE_HOST", None),
+        ] {
+            assert_eq!(misspelt(name).as_deref(), own, "{name}");
+        }
+        for own in OWN {
+            for end in ["", "_FILE", "__FILE"] {
+                assert_eq!(misspelt(&format!("{own}{end}")), None);
+            }
+            assert!(OTHERS.iter().all(|(other, _)| other != own));
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The variables of the default relay, from wherever they are set: the environment of this process, that of a running
+//! server, or the file of variables beside the tables.
+//!
+//! Values are secrets from the moment they are read, because a password may stand in any of them. Only what can concern
+//! the default relay is kept; the rest of an environment is wiped at once.
+
+use std::env;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::secret::Secret;
+
+/// Variables and their values. An empty value is an unset one, because Compose passes variables on that nobody set.
+#[derive(Clone, Default)]
+pub struct Variables {
+    set: Vec<(String, Secret)>,
+    /// Where the files are found that a variable names, if not where this process finds them.
+    root: Option<Root>,
+}
+
+/// The file system of another process, as proc(5) shows it.
+#[derive(Clone)]
+struct Root {
+    /// `/proc/PID/root`
+    root: PathBuf,
+    /// `/proc/PID/cwd`
+    working_directory: PathBuf,
+}
+
+impl Variables {
+    /// The variables of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let mut variables = Self::default();
+        for (name, value) in env::vars_os() {
+            variables.set(name.as_bytes(), Secret::from(value.into_vec()));
+        }
+        variables
+    }
+
+    /// The variables in an environment as `/proc/PID/environ` shows it, of the process whose directory in /proc this is.
+    #[must_use]
+    pub fn of_environment(block: &Secret, process: &Path) -> Self {
+        let mut variables = Self {
+            root: Some(Root {
+                root: process.join("root"),
+                working_directory: process.join("cwd"),
+            }),
+            ..Self::default()
+        };
+        for assignment in block.expose().split(|c| *c == 0) {
+            if let Some((name, value)) = assignment_of(assignment) {
+                variables.set(name, Secret::from(value.to_vec()));
+            }
+        }
+        variables
+    }
+
+    /// The variables of a file as systemd reads it (`EnvironmentFile=`): an assignment a line, perhaps with quotes around
+    /// the value, and comments that begin with `#` or `;`.
+    ///
+    /// Limits: no value goes on in the next line, and of the escapes in double quotes only those of a quote and of a
+    /// backslash are known.
+    #[must_use]
+    pub fn of_file(text: &Secret) -> Self {
+        let mut variables = Self::default();
+        for line in text.expose().split(|c| *c == b'\n') {
+            let line = line.trim_ascii();
+            if line.starts_with(b"#") || line.starts_with(b";") {
+                continue;
+            }
+            if let Some((name, value)) = assignment_of(line) {
+                variables.set(name.trim_ascii(), unquoted(value.trim_ascii()));
+            }
+        }
+        variables
+    }
+
+    /// Keeps a variable if it can concern the default relay. The last of a name wins.
+    fn set(&mut self, name: &[u8], value: Secret) {
+        let Ok(name) = std::str::from_utf8(name) else {
+            return;
+        };
+        let upper = name.to_ascii_uppercase();
+        if !["RELAY", "AWS_SES_", "SASL_PASSW"]
+            .iter()
+            .any(|word| upper.contains(word))
+        {
+            return;
+        }
+        self.set.retain(|(other, _)| other != name);
+        if !value.is_empty() {
+            self.set.push((name.to_owned(), value));
+        }
+    }
+
+    /// The value of a variable, if it is set.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Secret> {
+        self.set
+            .iter()
+            .find_map(|(own, value)| (own == name).then_some(value))
+    }
+
+    /// The names of the variables that are set.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.set.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The file that a variable names, as this process finds it.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<PathBuf> {
+        let named = std::ffi::OsStr::from_bytes(self.get(name)?.expose());
+        let named = Path::new(named);
+        let Some(other) = &self.root else {
+            return Some(named.to_owned());
+        };
+        let Ok(within) = named.strip_prefix("/") else {
+            return Some(other.working_directory.join(named));
+        };
+        let there = other.root.join(within);
+        Some(if is_same_file(named, &there) {
+            named.to_owned()
+        } else {
+            there
+        })
+    }
+
+    /// Whether both say the same of the default relay.
+    #[must_use]
+    pub fn are_same(&self, other: &Self) -> bool {
+        let has_all =
+            |own: &Self, other: &Self| own.set.iter().all(|(name, value)| other.get(name) == Some(value));
+        has_all(self, other) && has_all(other, self)
+    }
+}
+
+/// Whether two paths lead to one file.
+#[must_use]
+pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
+    id(one).is_some_and(|found| id(other) == Some(found))
+}
+
+fn assignment_of(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, value) = text.split_at_checked(memchr::memchr(b'=', text)?)?;
+    Some((name, value.strip_prefix(b"=")?))
+}
+
+/// A value without the quotes that systemd takes away.
+fn unquoted(value: &[u8]) -> Secret {
+    match value {
+        [b'\'', inner @ .., b'\''] => Secret::from(inner.to_vec()),
+        [b'"', inner @ .., b'"'] => {
+            let mut plain = Secret::with_capacity(inner.len());
+            let mut rest = inner.iter();
+            while let Some(c) = rest.next() {
+                let escaped = if *c == b'\\' { rest.clone().next() } else { None };
+                match escaped {
+                    Some(next @ (b'"' | b'\\' | b'$' | b'`')) => {
+                        rest.next();
+                        plain.append(&[*next]);
+                    }
+                    _ => plain.append(&[*c]),
+                }
+            }
+            plain
+        }
+        _ => Secret::from(value.to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Variables;
+    use crate::secret::Secret;
+
+    #[test]
+    fn a_file_of_variables_is_read_as_systemd_reads_it() {
+        let text = "# RELAY_HOST=no\n; RELAY_HOST=no\nRELAY_HOST=old.test\n RELAY_HOST = relay.test \n\
+                    RELAY_USER='a b'\nRELAY_PASSWORD=\"p\\\"\\\\\\$ =#\"\nHOME=/root\nRELAY_PORT=\nnonsense\n";
+        let variables = Variables::of_file(&Secret::from(text.as_bytes().to_vec()));
+        let get = |name| {
+            variables
+                .get(name)
+                .map(|value| String::from_utf8(value.expose().to_vec()).unwrap())
+        };
+        assert_eq!(get("RELAY_HOST").unwrap(), "relay.test");
+        assert_eq!(get("RELAY_USER").unwrap(), "a b");
+        assert_eq!(get("RELAY_PASSWORD").unwrap(), "p\"\\$ =#");
+        assert_eq!((get("RELAY_PORT"), get("HOME")), (None, None));
+    }
+}

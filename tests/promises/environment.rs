@@ -1,0 +1,340 @@
+//! Promise: the variables of the default relay mean what their users meant, or it is said why not; half a login is never
+//! *not found*; and a command says whose environment it has judged, and takes the server's where it has none of its own.
+
+use crate::harness::client::{Both, Reply};
+use crate::harness::daemon::{Daemon, Finished, Setup, finish};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+fn check(setup: &Setup) -> Finished {
+    finish(&mut setup.command("check"), b"")
+}
+
+fn relay(setup: &Setup, args: &[&str]) -> Finished {
+    finish(setup.command("relay").args(args), b"")
+}
+
+fn explain(setup: &Setup, key: &str) -> Finished {
+    setup.query(&["--explain", "relayhost", key])
+}
+
+/// Variables, what the answers to a sender and to the next hop are, and what the log and `check` say.
+struct Case {
+    variables: &'static [(&'static str, &'static str)],
+    relayhost: &'static str,
+    said: &'static [&'static str],
+}
+
+const SERVED: &[Case] = &[
+    Case {
+        variables: &[("RELAY_HOST", "relay.test"), ("RELAY_PORT", "tcp://10.0.0.7:587")],
+        relayhost: "[relay.test]:25",
+        said: &["RELAY_PORT", "enableServiceLinks"],
+    },
+    Case {
+        variables: &[("RELAY_HOST", "relay.test"), ("RELAYHOST_USERNAME", "CANARY")],
+        relayhost: "[relay.test]:25",
+        said: &["RELAYHOST_USERNAME", "use RELAY_USER"],
+    },
+    Case {
+        variables: &[("RELAY_HOST", "relay.test"), ("RELAY_PASS", "CANARY")],
+        relayhost: "[relay.test]:25",
+        said: &["RELAY_PASS", "use RELAY_PASSWORD"],
+    },
+    Case {
+        variables: &[("RELAY_HOST", "relay.test"), ("SASL_PASSWD", "x user:CANARY")],
+        relayhost: "[relay.test]:25",
+        said: &["SASL_PASSWD", "postfix-sasl-password.cf"],
+    },
+    Case {
+        variables: &[("RELAY_HOST", "relay.test"), ("RELAY_PASWORD", "CANARY")],
+        relayhost: "[relay.test]:25",
+        said: &["did you mean RELAY_PASSWORD?"],
+    },
+    Case {
+        variables: &[
+            ("RELAY_HOST", "relay.test"),
+            ("RELAY_USER", "\"user\""),
+            ("RELAY_PASSWORD", "CANARY"),
+        ],
+        relayhost: "[relay.test]:25",
+        said: &["RELAY_USER", "quotes around it"],
+    },
+    Case {
+        variables: &[
+            ("RELAY_HOST", "relay.test"),
+            ("RELAY_USER", "{USER}"),
+            ("RELAY_PASSWORD", "CANARY"),
+        ],
+        relayhost: "[relay.test]:25",
+        said: &["RELAY_USER", "placeholder"],
+    },
+    Case {
+        variables: &[
+            ("RELAY_HOST", "relay.test"),
+            ("RELAY_USER", "u"),
+            ("RELAY_PASSWORD", "CANARY\u{200e}"),
+        ],
+        relayhost: "[relay.test]:25",
+        said: &["RELAY_PASSWORD", "U+200E (left-to-right mark)"],
+    },
+];
+
+fn with(variables: &[(&str, &str)]) -> Setup {
+    let set = |setup: Setup, (name, value): &(&str, &str)| setup.env(name, value);
+    variables.iter().fold(Setup::new(), set)
+}
+
+#[test]
+fn variables_that_mean_something_else_elsewhere_are_named_at_start_and_by_check_and_the_server_serves() {
+    for case in SERVED {
+        let (daemon, mut clients) = Both::start(with(case.variables));
+        assert_eq!(clients.ask("relayhost", "a@b.test"), Reply::found(case.relayhost));
+        let text = check(&daemon.setup()).stdout;
+        for said in case.said {
+            assert!(daemon.log().contains(said), "{said}:\n{}", daemon.log());
+            assert!(text.contains(said), "{said}:\n{text}");
+        }
+        assert!(!format!("{}{text}", daemon.log()).contains("CANARY"));
+    }
+}
+
+#[test]
+fn a_host_that_cannot_be_used_is_refused_at_start_with_what_is_wrong_with_it() {
+    for (host, said) in [
+        ("[relay.test]:587", "the host comes with a port"),
+        ("relay.test:587", "the host comes with a port"),
+        ("relay\u{a0}.test", "U+00A0 (no-break space)"),
+        ("relay.test\r", "U+000D (carriage return)"),
+        ("\u{feff}relay.test", "U+FEFF"),
+        ("\"relay.test\"", "quotes around it"),
+        ("${RELAY_HOST}", "placeholder"),
+        ("a.test, b.test", "DEFAULT_RELAY_HOST takes a list"),
+        ("smtp://relay.test", "neither a valid host name"),
+    ] {
+        let setup = with(&[("RELAY_HOST", host)]);
+        let ended = setup.serve_until_exit();
+        assert_eq!(ended.code, Some(78), "{host:?}: {ended:?}");
+        assert!(ended.stderr.contains(said), "{host:?}: {}", ended.stderr);
+        let checked = check(&setup);
+        assert!(
+            checked.code == Some(1) && checked.stdout.contains(said),
+            "{host:?}: {checked:?}"
+        );
+    }
+}
+
+/// Postfix asks for the sender, the host and the next hop, and sends without a login where none of the three has one. So
+/// the last of them decides, and the two before it must not hide what the file has.
+#[test]
+fn half_a_login_of_the_default_relay_is_cannot_tell_for_its_next_hop_and_for_nothing_else() {
+    for half in [("RELAY_USER", "user"), ("RELAY_PASSWORD", "CANARY")] {
+        for hosts in [
+            &[("RELAY_HOST", "relay.test")][..],
+            &[("DEFAULT_RELAY_HOST", "[relay.test]:25, [else.test]:25")],
+        ] {
+            let setup = with(&[hosts, &[half]].concat())
+                .relaymap("@own.test [own.test]:25\n")
+                .credentials("[own.test]:25 own:one\nann@b.test ann:two\n");
+            let (daemon, mut clients) = Both::start(setup);
+            for key in ["[relay.test]:25", "[RELAY.test]:25"] {
+                assert!(clients.ask("sasl", key).is_cannot_tell(), "{half:?} {key}");
+            }
+            for key in ["bob@b.test", "relay.test", "[relay.test]:587", "other.test"] {
+                assert_eq!(clients.ask("sasl", key), Reply::NotFound, "{half:?} {key}");
+            }
+            assert_eq!(clients.ask("sasl", "ann@b.test"), Reply::found("ann:two"));
+            assert_eq!(clients.ask("sasl", "[own.test]:25"), Reply::found("own:one"));
+            assert!(daemon.log().contains("cannot tell") && daemon.log().contains(half.0));
+            assert!(!daemon.log().contains("CANARY"));
+            let query = daemon.setup().query(&["sasl", "[relay.test]:25"]);
+            assert_eq!(query.code, Some(75), "{query:?}");
+        }
+    }
+    // An entry of the file for the same key wins.
+    let whole = with(&[("RELAY_HOST", "relay.test"), ("RELAY_USER", "user")])
+        .credentials("[relay.test]:25 file:one\n");
+    assert_eq!(whole.query(&["sasl", "[relay.test]:25"]).stdout, "file:one\n");
+}
+
+fn server() -> Daemon {
+    Daemon::start(
+        Setup::new()
+            .relaymap("@own.test [own.test]:25\n")
+            .credentials("@b.test bob:CANARY\n")
+            .env("RELAY_HOST", "default.test")
+            .env("RELAY_USER", "shared")
+            .env("RELAY_PASSWORD", "CANARY"),
+    )
+}
+
+/// The same folder, in a shell that knows nothing of the server.
+fn shell(dir: &Path) -> Setup {
+    Setup::in_folder(dir)
+}
+
+#[test]
+fn a_command_takes_the_default_relay_of_the_server_that_runs_for_its_folder_and_says_so() {
+    let server = server();
+    let shell = shell(server.dir());
+    let whose = format!("process {}", server.pid());
+    let listed = relay(&shell, &["list"]);
+    assert!(
+        listed.stdout.contains("@b.test    [default.test]:25  bob\n"),
+        "{listed:?}"
+    );
+    let removed = relay(&shell, &["remove-domain", "own.test"]);
+    assert_eq!(removed.stdout, "@own.test: [default.test]:25 as shared\n");
+    let explained = explain(&shell, "x@else.test");
+    assert_eq!(explained.code, Some(0), "{explained:?}");
+    let checked = check(&shell);
+    let queried = shell.query(&["relayhost", "x@else.test"]);
+    assert_eq!(queried.stdout, "[default.test]:25\n");
+    for said in [
+        &listed.stderr,
+        &removed.stderr,
+        &explained.stdout,
+        &checked.stdout,
+    ] {
+        assert!(said.contains(&whose), "{said}");
+    }
+    for ran in [listed, removed, explained, checked] {
+        assert!(!format!("{ran:?}").contains("CANARY"), "{ran:?}");
+    }
+    // By another name of the folder, too.
+    let link = server.root().join("link");
+    std::os::unix::fs::symlink(server.dir(), &link).unwrap();
+    let queried = Setup::in_folder(&link).query(&["relayhost", "x@else.test"]);
+    assert_eq!(queried.stdout, "[default.test]:25\n");
+}
+
+#[test]
+fn variables_of_the_command_itself_count_before_those_of_the_server_and_the_difference_is_said() {
+    let server = server();
+    let shell = shell(server.dir()).env("RELAY_HOST", "other.test");
+    let explained = explain(&shell, "x@else.test");
+    assert!(
+        explained.stdout.contains("found: [other.test]:25"),
+        "{explained:?}"
+    );
+    let whose = format!("that of process {}", server.pid());
+    assert!(explained.stdout.contains(&whose), "{explained:?}");
+    // With the same ones there is nothing to be said of.
+    let same = relay(&server.setup(), &["list"]);
+    assert_eq!(same.stderr, "");
+}
+
+#[test]
+fn without_a_server_the_file_of_variables_beside_the_tables_counts_and_then_nothing() {
+    let setup = Setup::new()
+        .relaymap("@own.test [own.test]\n")
+        .credentials("@b.test bob:CANARY\n");
+    let explained = explain(&setup, "x@b.test");
+    assert_eq!(explained.code, Some(1));
+    assert!(
+        explained
+            .stdout
+            .contains("judged with the environment of this command")
+            && explained.stdout.contains("no server"),
+        "{explained:?}"
+    );
+    let checked = check(&setup);
+    assert!(
+        checked
+            .stdout
+            .contains("judged with the environment of this command"),
+        "{checked:?}"
+    );
+    let setup = setup.file(
+        "postmapd.env",
+        "# made by import\nDEFAULT_RELAY_HOST=\"[isp.test]:587\"\nRELAY_USER=u\nRELAY_PASSWORD=CANARY\n",
+    );
+    let explained = explain(&setup, "x@b.test");
+    assert!(
+        explained.stdout.contains("found: [isp.test]:587") && explained.stdout.contains("postmapd.env"),
+        "{explained:?}"
+    );
+    assert!(!explained.stdout.contains("CANARY"));
+    let setup = setup.env("RELAY_HOST", "mine.test");
+    assert_eq!(setup.query(&["relayhost", "x@b.test"]).stdout, "[mine.test]:25\n");
+}
+
+#[test]
+fn a_user_who_may_not_see_the_servers_environment_is_told_that_it_is_not_known() {
+    let server = server();
+    for name in [
+        crate::harness::daemon::RELAYMAP,
+        crate::harness::daemon::CREDENTIALS,
+    ] {
+        fs::set_permissions(server.dir().join(name), PermissionsExt::from_mode(0o644)).unwrap();
+    }
+    // The binary may lie where that user cannot go.
+    let copy = server.root().join("copy-of-postmapd");
+    fs::copy(env!("CARGO_BIN_EXE_postmapd"), &copy).unwrap();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&copy)
+        .arg("query")
+        .arg("--dir")
+        .arg(server.dir())
+        .args(["relayhost", "x@else.test"]);
+    let ran = finish(&mut command, b"");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let whose = format!("process {}", server.pid());
+    assert!(
+        ran.stderr.contains(&whose) && ran.stderr.contains("root alone"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn no_page_of_ours_puts_a_password_on_a_command_line() {
+    fn pages(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            // Completions have no commands but their own.
+            if path.is_dir() && !path.ends_with("completions") {
+                pages(&path, found);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![
+        root.join("README.md"),
+        root.join("SECURITY.md"),
+        root.join("CHANGELOG.md"),
+    ];
+    pages(&root.join("contrib"), &mut files);
+    let mut commands = 0;
+    for file in files {
+        let Ok(text) = fs::read_to_string(&file) else {
+            continue;
+        };
+        for line in text.lines() {
+            let words = line.split("relay add-auth ").nth(1).or_else(|| {
+                let (_, rest) = line.split_once(" relay ")?;
+                rest.split(" add-auth ").nth(1)
+            });
+            let Some(words) = words else { continue };
+            // Up to the next command.
+            let words = words.split(['&', '|', ';', '<', '`', ')']).next().unwrap();
+            let words: Vec<_> = words
+                .split_whitespace()
+                .take_while(|word| !word.starts_with('#'))
+                .filter(|word| !word.starts_with('-') && !word.starts_with("\\-"))
+                .collect();
+            // A usage line names the password in capitals.
+            let is_usage = words
+                .iter()
+                .any(|word| word.contains("OPTIONS") || word.contains("DOMAIN"));
+            assert!(words.len() <= 2 || is_usage, "{}: {line}", file.display());
+            commands += 1;
+        }
+    }
+    assert!(commands > 3, "{commands}");
+}
