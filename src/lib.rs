@@ -72,12 +72,12 @@
 //! | 2 | [`routes`] | the snapshot (senders, next hops, credentials, default relay as one thing) and the pointer to it |
 //! | 2 | [`explain`] | why a snapshot answers as it does |
 //! | 2 | [`client`] | one question to a running server, as `query --server` asks it |
-//! | 2 | [`import`] | the tables that Postfix has, as the two files |
 //! | 3 | [`reload`] | notice, read, judge, publish or keep |
 //! | 3 | [`postfix`] | the parameters that Postfix needs for all this, and what a live one has instead |
 //! | 3 | [`server`] | listeners to connections to requests, with their limits, and the drain at the end |
 //! | 3 | [`mod@bench`] | load on a server, and how long its replies take |
 //! | 3 | [`check`] | what is worth a warning in files that can be served |
+//! | 4 | [`import`] | the tables that Postfix has, as the two files |
 //! | 4 | [`admin`] | health, status and metrics over HTTP, and the client that `status` is |
 //! | 5 | [`cli`] | what a person types; a file for each command |
 //!

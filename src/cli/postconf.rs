@@ -1,7 +1,8 @@
 //! `postmapd postconf`: the main.cf lines for the present settings, and the check of a live Postfix against them.
 //!
-//! Printing needs no Postfix: where a UNIX socket is served and postconf cannot be asked for `queue_directory`, that is
-//! taken to be the usual one. The check needs one, and says so with exit code 69 where there is none.
+//! Printing needs no Postfix: where there is none, or none with a main.cf, `queue_directory` is taken to be the usual
+//! one. Where there is one, what its main.cf has that is stricter stays, and one that cannot be read is an error, as
+//! nobody could say what the lines would weaken. The check needs one. Without it, the exit code is 69.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -14,11 +15,11 @@ use crate::answer::Map;
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
 use crate::diagnostic::{Finding, Findings, Place, Severity};
-use crate::endpoint::{Address, Endpoint, Protocol};
+use crate::endpoint::{Endpoint, Protocol};
 use crate::postfix::command::Commands;
-use crate::postfix::live::{self, Live};
+use crate::postfix::live::Live;
 use crate::postfix::reach::{NoName, Reach};
-use crate::postfix::{check, paste, wanted};
+use crate::postfix::{check, paste, stricter, wanted};
 use crate::reload::load;
 
 /// `queue_directory` of nearly every Postfix.
@@ -30,12 +31,21 @@ const USUAL_QUEUE_DIRECTORY: &str = "/var/spool/postfix";
 What is printed can be pasted as it stands: each parameter with the reason above it, as a comment. The endpoint is the \
 one at which `postmapd serve` listens with the same flags, variables and settings file. Of several listeners a UNIX \
 socket inside the queue directory comes first, relative to it, because chrooted services find it too; then TCP; then a \
-UNIX socket elsewhere, through proxymap(8); then tcp_table.
+UNIX socket elsewhere, through proxymap(8); then tcp_table. What main.cf has already and is stricter stays: a \
+smtp_tls_security_level above may, and the words of smtp_sasl_security_options and smtp_sasl_tls_security_options. Only \
+noplaintext, which the latter has by default from the former, goes: with it, Postfix cannot log in at most relays. \
+docker-mailserver's files are printed without a look at its main.cf.
 
 --check reads the live Postfix (main.cf, master.cf with its -o, what it was built with) and prints one line for each \
 thing that defeats postmapd or leaks a password: place, severity, what is wrong, and the command that mends it. Where \
 nothing is wrong it prints nothing, like `postfix check`. An error defeats or leaks; a warning may be meant. No value \
-of a parameter is ever printed. After a change: postfix reload.
+of a parameter is ever printed. No command that it proposes weakens what main.cf or master.cf has on purpose; where \
+nothing else helps, it says what would have to be weakened. After a change: postfix reload.
+
+--check names what writes passwords into the log: -v of smtp (and of a proxymap that carries the passwords) in \
+master.cf, and debug_peer_list. It cannot see what Postfix was started with (postfix -v start), the content of tables \
+(smtp_tls_policy_maps, transport_maps), other instances, logs of relays and proxies, a debugger or a trace that is \
+attached to a process, and who can read the log.
 
 docker-mailserver has two ways, each a file in its config volume. postfix-main.cf (main) where its own relay feature \
 is not in use; postfix-master.cf (master) where RELAY_*, its two files and `setup relay` go on being used. Take one.
@@ -126,8 +136,14 @@ impl Postconf {
                 check::check(&live, &reach, &settings.delimiters).map_err(|reason| no_name(&reason))?;
             return self.report(&findings);
         }
-        let reach = Reach::new(endpoints.clone(), self.queue_directory(&endpoints, &commands)?);
-        let text = self.text(&reach, &commands).map_err(|reason| no_name(&reason))?;
+        let live = self.live(&commands)?;
+        let queue_directory = live
+            .as_ref()
+            .map_or(USUAL_QUEUE_DIRECTORY, |live| live.main("queue_directory"));
+        let reach = Reach::new(endpoints, queue_directory.into());
+        let text = self
+            .text(&reach, live.as_ref(), &commands)
+            .map_err(|reason| no_name(&reason))?;
         print(&text)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -166,22 +182,24 @@ impl Postconf {
         self.server.iter().map(parse).collect()
     }
 
-    /// What a path of a socket is relative to. Where nobody named a Postfix, none need be here.
-    fn queue_directory(&self, endpoints: &[Endpoint], commands: &Commands) -> Result<PathBuf, Error> {
-        let is_unix = |endpoint: &Endpoint| matches!(endpoint.address, Address::Unix(_));
-        if self.docker_mailserver.is_none() && endpoints.iter().any(is_unix) {
-            match live::parameter(commands, "queue_directory") {
-                Ok(directory) => return Ok(directory.into()),
-                Err(error) if self.config_directory.is_some() => return Err(error.into()),
-                Err(_) => {}
-            }
+    /// The Postfix that the lines are for. Where nobody named one, none need be here; docker-mailserver's is elsewhere.
+    fn live(&self, commands: &Commands) -> Result<Option<Live>, Error> {
+        if self.docker_mailserver.is_some() {
+            return Ok(None);
         }
-        Ok(USUAL_QUEUE_DIRECTORY.into())
+        match Live::read(commands.clone()) {
+            Ok(live) => Ok(Some(live)),
+            Err(error) if error.is_absent() && self.config_directory.is_none() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
-    fn text(&self, reach: &Reach, commands: &Commands) -> Result<String, NoName> {
+    fn text(&self, reach: &Reach, live: Option<&Live>, commands: &Commands) -> Result<String, NoName> {
         let Some(file) = self.docker_mailserver else {
-            let wanted = wanted::parameters(reach)?;
+            let mut wanted = wanted::parameters(reach)?;
+            if let Some(live) = live {
+                stricter::keep(&mut wanted, live);
+            }
             return Ok(if self.commands {
                 paste::shell(&wanted, reach, commands)
             } else {

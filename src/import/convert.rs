@@ -11,7 +11,10 @@
 //! - `DUNNO` means the `relayhost` of main.cf, if there is one. Here the default relay takes its place, and a key
 //!   without destination means direct delivery; so such a key gets the `relayhost` as its next hop.
 //! - The entry that answers for `empty_address_relayhost_maps_lookup_key` becomes that for `<>`.
-//! - `user` without a colon is a user with an empty password (`smtp_sasl_passwd_lookup`), written `user:`.
+//! - `static:`, as the first table of the passwords, answers every key, so every next hop that the relay map or `relayhost`
+//!   names gets its login. No table after it is ever asked.
+//! - `user` without a colon is a user with an empty password (`smtp_sasl_passwd_lookup`), which postmapd does not have:
+//!   an error.
 //!
 //! What Postfix never asks for is left out, and said. What cannot be said in the files, and values at which smtp(8)
 //! would exit, are errors.
@@ -40,6 +43,8 @@ pub struct Existing {
     pub relays: Vec<Entry>,
     /// `smtp_sasl_password_maps`, likewise.
     pub passwords: Vec<Entry>,
+    /// The value with which the first table of the passwords answers every key (`static:`).
+    pub password_for_all: Option<Secret>,
     /// `relayhost`.
     pub relayhost: Vec<u8>,
     /// `smtp_sender_dependent_authentication`.
@@ -225,7 +230,39 @@ fn of_own_domains(existing: &Existing, key: &[u8], with_domain: &HashSet<Vec<u8>
     existing.local_domains.iter().map(in_domain).collect()
 }
 
+/// The login of a `static:` table, for each next hop that a sender may have.
+fn password_for_all(existing: &Existing, login: &Secret, converted: &mut Converted) {
+    let table = Entry {
+        key: Vec::new(),
+        value: login.clone(),
+        table: 1,
+    };
+    let Some(value) = credentials(&table, converted) else {
+        return;
+    };
+    let mut lines = Lines::new(PASSWORDS);
+    let relays = existing.relays.iter().map(|entry| entry.value.expose());
+    let lists = [existing.relayhost.as_slice()].into_iter().chain(relays);
+    let lists = lists.filter(|list| !nexthop::is_dunno(list) && nexthop::judge(list).is_ok());
+    for element in lists.flat_map(nexthop::elements) {
+        lines.add(element, value.expose(), &table, converted);
+    }
+    if lines.keys.is_empty() {
+        converted.remark(
+            true,
+            PASSWORDS,
+            &table,
+            "it is one login for every server, and neither relayhost nor sender_dependent_relayhost_maps names the relay \
+             that it is for; set relayhost first",
+        );
+    }
+    converted.credentials = lines.text;
+}
+
 fn passwords(existing: &Existing, converted: &mut Converted) {
+    if let Some(login) = &existing.password_for_all {
+        return password_for_all(existing, login, converted);
+    }
     let mut lines = Lines::new(PASSWORDS);
     let mut without_domain = Vec::new();
     for entry in quoted_first(&existing.passwords) {
@@ -286,24 +323,18 @@ fn is_surely_host(existing: &Existing, key: &[u8]) -> bool {
 /// The value of a password as the credentials have it. `None` where it cannot be said.
 fn credentials(entry: &Entry, converted: &mut Converted) -> Option<Secret> {
     let value = entry.value.expose();
-    match memchr::memchr(b':', value) {
+    let wrong = match memchr::memchr(b':', value) {
         Some(0) => {
-            converted.remark(
-                true,
-                PASSWORDS,
-                entry,
-                "the value has no user before its colon: no login with it can succeed; correct it in the table",
-            );
-            None
+            "the value has no user before its colon: no login with it can succeed; correct it in the table"
         }
-        Some(_) => Some(entry.value.clone()),
-        None => {
-            let mut with_colon = Secret::with_capacity(value.len() + 1);
-            with_colon.append(value);
-            with_colon.append(b":");
-            Some(with_colon)
+        Some(at) if at + 1 < value.len() => return Some(entry.value.clone()),
+        _ => {
+            "the value has no password: Postfix logs in with an empty one, which postmapd refuses; correct it in the \
+             table, or take the entry out"
         }
-    }
+    };
+    converted.remark(true, PASSWORDS, entry, wrong);
+    None
 }
 
 impl Converted {

@@ -1,7 +1,12 @@
 //! The entries of a Postfix table, as Postfix itself reads them: `postmap -s`.
 //!
 //! Formats that Postfix cannot list (cdb), and indexed files that are missing, are read from their source text with
-//! Postfix's own `texthash:`. What is asked over a network, computed or matched by patterns has no entries to read.
+//! Postfix's own `texthash:`. `inline:` tables, whose entries stand in main.cf, are read by [`super::written`], because
+//! postmap would have to get them, passwords included, on its command line. What is asked over a network, computed or
+//! matched by patterns has no entries to read.
+//!
+//! postmap is ended where it prints nothing for 10 seconds, runs for ten minutes, or prints more than 256 MiB, which
+//! some five million senders need.
 //!
 //! A table whose source was edited after it was built is refused: nobody can say which of the two is meant. A relative
 //! path begins at the queue directory, as for Postfix's daemons.
@@ -10,16 +15,27 @@
 //! noticed. Own domains that `mydestination` has in a table, and addresses of interfaces (`user@[192.0.2.1]`), are not
 //! known.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use super::convert::Entry;
+use super::written;
+use crate::postfix::program::{self, Limits, RunError};
 use crate::secret::Secret;
+
+/// What one run of postmap may take. A table of ten million entries takes half a minute, and is printed all the while;
+/// `texthash:` is read first, about half a million entries a second.
+const LIMITS: Limits = Limits {
+    silence: Duration::from_secs(10),
+    total: Duration::from_secs(600),
+    output: 256 << 20,
+};
 
 /// Types whose entries Postfix lists.
 const LISTED: [&str; 6] = ["hash", "btree", "lmdb", "sdbm", "dbm", "texthash"];
@@ -60,6 +76,23 @@ pub enum Unreadable {
     /// There is no postmap, or it may not be run.
     #[error("postmap cannot be run: {0}")]
     NotRun(#[source] io::Error),
+    /// It does not end, or prints too much.
+    #[error("postmap, while it lists {table}: {why}")]
+    Stopped {
+        /// The table.
+        table: String,
+        /// Which limit it exceeds.
+        #[source]
+        why: RunError,
+    },
+    /// A table that stands in the list itself is not written as Postfix reads it.
+    #[error("{kind}: table: {why}")]
+    Syntax {
+        /// The type.
+        kind: &'static str,
+        /// What is wrong.
+        why: &'static str,
+    },
     /// It ended with an error.
     #[error("postmap cannot list {table}: {why}")]
     Failed {
@@ -71,6 +104,7 @@ pub enum Unreadable {
 }
 
 /// A table that was read.
+#[derive(Default)]
 pub struct Dump {
     /// Its entries, by domain, those of a domain as a whole first.
     pub entries: Vec<Entry>,
@@ -86,10 +120,23 @@ pub struct Place<'a> {
     pub queue_directory: &'a Path,
 }
 
+/// The type and the name of a table of a list, whether proxymap(8) is in between or not.
+pub(super) fn kind_and_name(table: &str) -> (&str, &str) {
+    let table = table.strip_prefix("proxy:").unwrap_or(table);
+    table.split_once(':').unwrap_or(("", table))
+}
+
 /// Reads the entries of `table`, as main.cf names it, which has this number in its list.
 pub fn dump(table: &str, number: usize, place: &Place<'_>) -> Result<Dump, Unreadable> {
-    let table = table.strip_prefix("proxy:").unwrap_or(table);
-    let (kind, path) = table.split_once(':').unwrap_or(("", table));
+    let (kind, path) = kind_and_name(table);
+    if kind == "inline" {
+        let mut entries = written::inline(path, number)?;
+        sort(&mut entries);
+        return Ok(Dump {
+            entries,
+            is_from_source: false,
+        });
+    }
     let path = place.queue_directory.join(path);
     let source = || format!("texthash:{}", path.display());
     let run = |table: &str| list(table, place.config_directory);
@@ -136,9 +183,9 @@ fn help(kind: &str) -> &'static str {
     match kind {
         "socketmap" | "tcp" => "a server answers already: import where its entries come from",
         "static" => {
-            "what answers every key is a default relay: take the table out of the list, and set RELAY_HOST"
+            "it answers every key, which the files can say of the first table of smtp_sasl_password_maps alone; as a \
+             next hop it is a default relay: take the table out of the list, and set RELAY_HOST"
         }
-        "inline" => "copy its entries into a file, and name that as texthash:",
         "regexp" | "pcre" | "cidr" => {
             "write the senders that it matches into a file, and name that as texthash:"
         }
@@ -147,33 +194,26 @@ fn help(kind: &str) -> &'static str {
 }
 
 fn list(table: &str, config_directory: Option<&Path>) -> Result<Secret, Unreadable> {
-    let mut command = Command::new(program());
+    let mut arguments: Vec<&OsStr> = Vec::new();
     if let Some(directory) = config_directory {
-        command.arg("-c").arg(directory);
+        arguments.extend([OsStr::new("-c"), directory.as_os_str()]);
     }
-    let ran = command.args(["-s", table]).output().map_err(Unreadable::NotRun)?;
-    let output = Secret::from(ran.stdout);
+    arguments.extend([OsStr::new("-s"), OsStr::new(table)]);
+    let ran = program::run("postmap", &arguments, LIMITS).map_err(|error| match error {
+        RunError::NotRun(source) => Unreadable::NotRun(source),
+        RunError::TooSlow(_) | RunError::TooMuch(_) => Unreadable::Stopped {
+            table: table.to_owned(),
+            why: error,
+        },
+    })?;
     if ran.status.success() {
-        return Ok(output);
+        return Ok(ran.output);
     }
-    let said = String::from_utf8_lossy(&ran.stderr);
-    let why = said.lines().last().unwrap_or("it says nothing");
+    let why = ran.errors.lines().last().unwrap_or("it says nothing");
     Err(Unreadable::Failed {
         table: table.to_owned(),
         why: why.trim_start_matches("postmap: ").to_owned(),
     })
-}
-
-/// PATH of many an unprivileged user does not have it.
-fn program() -> PathBuf {
-    let usual = Path::new("/usr/sbin/postmap");
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let is_in_path = std::env::split_paths(&paths).any(|folder| folder.join("postmap").is_file());
-    if !is_in_path && usual.is_file() {
-        usual.to_owned()
-    } else {
-        PathBuf::from("postmap")
-    }
 }
 
 /// The lines that postmap prints: a key, a tab and a value.
@@ -191,8 +231,12 @@ fn entries(output: &[u8], table: usize) -> Vec<Entry> {
         })
         .collect();
     // Postfix lists them in the order of its hashes.
-    entries.sort_by(|one, other| by_domain(&one.key).cmp(&by_domain(&other.key)));
+    sort(&mut entries);
     entries
+}
+
+fn sort(entries: &mut [Entry]) {
+    entries.sort_by(|one, other| by_domain(&one.key).cmp(&by_domain(&other.key)));
 }
 
 fn by_domain(key: &[u8]) -> (&[u8], &[u8]) {

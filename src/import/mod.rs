@@ -1,6 +1,8 @@
 //! An existing Postfix set-up, as the two files and the settings that give the same answers.
 //!
-//! [`dump`] reads the tables that Postfix reads, [`convert`] makes the files of them. Nothing is written here.
+//! [`dump`] reads the tables that Postfix reads, and [`written`] those that stand in main.cf itself; [`convert`] makes the
+//! files of them. Nothing is written here.
 
 pub mod convert;
 pub mod dump;
+pub mod written;

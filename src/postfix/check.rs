@@ -11,7 +11,9 @@ use super::judge;
 use super::live::{Live, Service};
 use super::obstacles::OBSTACLES;
 use super::reach::{Kinship, NoName, Reach};
+use super::stricter;
 use super::table_list;
+use super::verbose;
 use super::verdict::{Cure, Site, Verdict};
 use super::wanted::{self, Reader, Wanted};
 use crate::address::Delimiters;
@@ -19,7 +21,15 @@ use crate::config::nearest;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 
 /// What leaks by whatever service it leaves.
-const LEAKS: [&str; 2] = ["password-in-cleartext", "maps-swapped"];
+const LEAKS: [&str; 4] = [
+    "password-in-cleartext",
+    "maps-swapped",
+    "passwords-logged",
+    "debug-peers",
+];
+
+/// What is as bad by whatever service it leaves.
+const EVERYWHERE: [&str; 3] = ["maps-swapped", "passwords-logged", "debug-peers"];
 
 /// Where a table of ours may stand, other than in the wanted parameters.
 const MAY_HOLD_OUR_TABLES: [&str; 5] = [
@@ -37,7 +47,8 @@ pub fn check(live: &Live, reach: &Reach, delimiters: &Delimiters) -> Result<Find
         reach,
         findings: Vec::new(),
     };
-    let wanted = wanted::parameters(reach)?;
+    let mut wanted = wanted::parameters(reach)?;
+    stricter::keep(&mut wanted, live);
     let rewriters: Vec<&Service> = live
         .services
         .iter()
@@ -120,6 +131,12 @@ impl<'a> Check<'a> {
     /// Judges everything that a service reads.
     fn service(&mut self, wanted: &[Wanted], reader: Reader, service: &'a Service, role: Role) {
         let site = self.site(service);
+        if reader == Reader::Client {
+            self.verbose(service, "smtp(8)");
+            if let Some(proxymap) = table_list::proxymap_for_passwords(site) {
+                self.verbose(proxymap, "proxymap(8)");
+            }
+        }
         for wanted in wanted.iter().filter(|wanted| wanted.reader == reader) {
             self.parameter(wanted.parameter, site, role, |value| {
                 judge::judge(wanted, value, site)
@@ -136,6 +153,23 @@ impl<'a> Check<'a> {
                 };
                 stands.then_some(verdict).into_iter().collect()
             });
+        }
+    }
+
+    /// A service that writes passwords into the log.
+    fn verbose(&mut self, service: &Service, program: &str) {
+        if verbose::is_verbose(service) {
+            self.add(
+                Place::parameter(Some(service.id.to_string()), "command"),
+                Severity::Error,
+                "passwords-logged",
+                &format!("with -v, {program} writes every password that it gets into the log"),
+                format!(
+                    "take -v out of the line of {} in master.cf, postfix reload, and change the passwords if others \
+                     can read the log",
+                    service.id
+                ),
+            );
         }
     }
 
@@ -156,7 +190,7 @@ impl<'a> Check<'a> {
         for verdict in verdicts {
             let severity = match role {
                 Role::MainRoute => verdict.severity,
-                _ if verdict.code == "maps-swapped" => verdict.severity,
+                _ if EVERYWHERE.contains(&verdict.code) => verdict.severity,
                 Role::Other if !LEAKS.contains(&verdict.code) => continue,
                 _ => Severity::Warning,
             };
@@ -181,8 +215,8 @@ impl<'a> Check<'a> {
             Cure::Unset | Cure::Value(_) if overridden && main_does => commands.unset_for(id, parameter),
             Cure::Unset if overridden => commands.unset_for(id, parameter),
             Cure::Unset => commands.unset(parameter),
-            Cure::Value(value) if own => commands.set_for(id, parameter, value),
-            Cure::Value(value) => commands.set(parameter, value),
+            Cure::Value(value) | Cure::Here(value) if own => commands.set_for(id, parameter, value),
+            Cure::Value(value) | Cure::Here(value) => commands.set(parameter, value),
         };
         (Place::parameter(own.then(|| id.to_string()), parameter), help)
     }

@@ -3,6 +3,7 @@
 //! What does is accepted, be it written otherwise than in [`super::wanted`]: `encrypt` for `may`, docker-mailserver's
 //! `noanonymous` where TLS is mandatory, a relay table by way of `proxy:`.
 
+use super::stricter;
 use super::table_list;
 use super::verdict::{Cure, Site, Verdict};
 use super::wanted::{Demand, Wanted};
@@ -39,17 +40,22 @@ pub fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict> {
             cure(),
         )),
         Demand::Table(map) => verdicts.extend(table_list::judge(map, value, &wanted.value, site)),
-        Demand::WithoutTls => without_tls(value, site, &cure, &mut verdicts),
+        Demand::WithoutTls => without_tls(wanted, value, site, &mut verdicts),
         Demand::UnderTls => {
             if forbids_plain(value) {
+                let is_explicit = site.live.is_explicit(&site.service.id, wanted.parameter);
                 verdicts.push(Verdict::error(
                     "plain-forbidden",
                     "it forbids PLAIN and LOGIN under TLS too, and most relays offer nothing else, so their mail \
                      stays in the queue",
-                    cure(),
+                    if is_explicit || forbids_plain(&wanted.value) {
+                        Cure::Advice(WEAKENS.to_owned())
+                    } else {
+                        cure()
+                    },
                 ));
             }
-            verdicts.extend(anonymous(value, &cure));
+            verdicts.extend(anonymous(wanted, value));
         }
         Demand::Tls => {
             if tls(value, site) == Tls::Off {
@@ -69,8 +75,13 @@ pub fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict> {
     verdicts
 }
 
-fn without_tls(value: &str, site: Site<'_>, cure: &impl Fn() -> Cure, verdicts: &mut Vec<Verdict>) {
-    verdicts.extend(anonymous(value, cure));
+/// What to do about words that somebody wrote and that are stricter than what postmapd needs.
+const WEAKENS: &str = "if these relays offer PLAIN or LOGIN alone, take the words other than noanonymous out of it; that \
+                       weakens what was written here on purpose, so no command is proposed";
+
+fn without_tls(wanted: &Wanted, value: &str, site: Site<'_>, verdicts: &mut Vec<Verdict>) {
+    let cure = || Cure::Value(wanted.value.clone());
+    verdicts.extend(anonymous(wanted, value));
     if forbids_plain(value) {
         return;
     }
@@ -94,12 +105,16 @@ fn without_tls(value: &str, site: Site<'_>, cure: &impl Fn() -> Cure, verdicts: 
     }
 }
 
-fn anonymous(value: &str, cure: &impl Fn() -> Cure) -> Option<Verdict> {
+/// Words that stand there besides stay.
+fn anonymous(wanted: &Wanted, value: &str) -> Option<Verdict> {
     (!options(value).any(|option| option == "noanonymous")).then(|| {
         Verdict::warning(
             "anonymous-allowed",
             "without noanonymous, Postfix may log in as nobody where a server lets it",
-            cure(),
+            match stricter::united(&wanted.value, value) {
+                Some(value) => Cure::Here(value),
+                None => Cure::Value(wanted.value.clone()),
+            },
         )
     })
 }

@@ -1,8 +1,7 @@
 //! A live Postfix, read through its own `postconf`.
 //!
 //! Nothing here parses main.cf or master.cf: includes, continuation lines, `$name` and the defaults of that very version
-//! are what postconf(1) says they are. It is run without a shell, and ended where it takes longer than ten
-//! seconds (for about one it waits itself, when main.cf was changed that moment).
+//! are what postconf(1) says they are ([`super::program`] runs it).
 //! Only flags that every Postfix since 3.5 has are used.
 //!
 //! Limits: of a value for one service, `$name` is expanded with what main.cf says about that name, unless the value is
@@ -11,25 +10,22 @@
 //! What postconf prints may hold credentials (`static:user:password`), so none of it is repeated in an error.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::ffi::OsStr;
+use std::io;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use super::command::{Commands, ServiceName};
+use super::program::{self, Limits, RunError};
 
-/// How long one run of postconf may take. It reads two files in a hundredth of a second, but
-/// waits until main.cf has been as it is for a whole one.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How much it may print: a hundred times what the largest configuration needs.
-const MAX_OUTPUT: u64 = 8 << 20;
-
-/// Where postconf is where PATH, as that of many an unprivileged user, does not have it.
-const OUTSIDE_OF_PATH: &str = "/usr/sbin/postconf";
+/// What one run of postconf may take. It reads two files in a hundredth of a second, but waits until main.cf has been
+/// as it is for a whole one; 8 MiB are a hundred times what the largest configuration needs.
+const LIMITS: Limits = Limits {
+    silence: Duration::from_secs(10),
+    total: Duration::from_secs(10),
+    output: 8 << 20,
+};
 
 /// How deep `$name` may stand for `$name`.
 const MAX_REFERENCES: usize = 8;
@@ -47,13 +43,30 @@ pub enum Unreadable {
         command: String,
         /// What it says, where that cannot hold a credential.
         why: String,
+        /// Whether there is no main.cf.
+        is_absent: bool,
     },
-    /// It does not end.
-    #[error("{command} does not end within {} seconds", PATIENCE.as_secs())]
-    TooSlow {
+    /// It does not end, or prints too much.
+    #[error("{command}: {why}")]
+    Stopped {
         /// What was run.
         command: String,
+        /// Which limit it exceeds.
+        #[source]
+        why: RunError,
     },
+}
+
+impl Unreadable {
+    /// Whether there is no Postfix, or one without a main.cf.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        match self {
+            Self::NotRun(error) => error.kind() == io::ErrorKind::NotFound,
+            Self::Failed { is_absent, .. } => *is_absent,
+            Self::Stopped { .. } => false,
+        }
+    }
 }
 
 /// A service of master.cf.
@@ -65,6 +78,8 @@ pub struct Service {
     pub chrooted: bool,
     /// The program that it runs, without folder and arguments.
     pub program: String,
+    /// The program with its arguments, as master.cf has it.
+    pub command: String,
 }
 
 /// What postconf says about one Postfix.
@@ -82,6 +97,8 @@ pub struct Live {
     pub unused: Vec<String>,
     /// The parameters that Postfix itself knows.
     known: BTreeSet<String>,
+    /// The parameters that main.cf sets.
+    set: BTreeSet<String>,
     main: Values,
     overrides: BTreeMap<ServiceName, Values>,
 }
@@ -119,6 +136,7 @@ impl Live {
         let words = |text: String| text.split_whitespace().map(ToOwned::to_owned).collect();
         Ok(Self {
             known: assignments(&text(&["-d"])?).map(|(name, _)| name).collect(),
+            set: assignments(&text(&["-n"])?).map(|(name, _)| name).collect(),
             services: services(&text(&["-F"])?, chroots_by_default(&main)),
             table_types: words(text(&["-m"])?),
             sasl_types: words(text(&["-A"])?),
@@ -133,6 +151,33 @@ impl Live {
     #[must_use]
     pub fn main(&self, parameter: &str) -> &str {
         self.main.expanded.get(parameter).map_or("", String::as_str)
+    }
+
+    /// What stands in main.cf, with `$name` as it is written; nothing where the default counts.
+    #[must_use]
+    pub fn written(&self, parameter: &str) -> Option<&str> {
+        let is_set = self.set.contains(parameter);
+        let written = self.main.written.get(parameter).filter(|_| is_set);
+        written.map(String::as_str)
+    }
+
+    /// Whether main.cf sets it to something else than a mere reference to another parameter.
+    #[must_use]
+    pub fn is_explicit_in_main(&self, parameter: &str) -> bool {
+        let written = self.written(parameter);
+        written.is_some_and(|written| reference(written).is_none())
+    }
+
+    /// Whether the value that counts for that service was written for this very parameter: it is neither a default nor
+    /// a mere reference to another parameter.
+    #[must_use]
+    pub fn is_explicit(&self, service: &ServiceName, parameter: &str) -> bool {
+        let own = self.overrides.get(service);
+        let own = own.and_then(|values| values.written.get(parameter));
+        own.map_or_else(
+            || self.is_explicit_in_main(parameter),
+            |written| reference(written).is_none(),
+        )
     }
 
     /// Whether this Postfix has such a parameter.
@@ -226,6 +271,7 @@ fn services(text: &str, chrooted_by_default: bool) -> Vec<Service> {
                 id,
                 chrooted: chrooted_by_default,
                 program: String::new(),
+                command: String::new(),
             });
         }
         let Some(service) = services.last_mut() else {
@@ -235,6 +281,7 @@ fn services(text: &str, chrooted_by_default: bool) -> Vec<Service> {
             ("chroot", "y") => service.chrooted = true,
             ("chroot", "n") => service.chrooted = false,
             ("command", command) => {
+                command.clone_into(&mut service.command);
                 let program = command.split_whitespace().next().unwrap_or_default();
                 program
                     .rsplit('/')
@@ -263,7 +310,6 @@ struct Said {
 }
 
 fn run(commands: &Commands, arguments: &[&str]) -> Result<Said, Unreadable> {
-    let deadline = Instant::now() + PATIENCE;
     let name = || {
         let directory = commands.directory.as_ref();
         let directory = directory.map(|path| format!(" -c {}", path.display()));
@@ -274,58 +320,32 @@ fn run(commands: &Commands, arguments: &[&str]) -> Result<Said, Unreadable> {
         )
         .replace(" `", "`")
     };
-    let start = |program: &str| {
-        let mut command = Command::new(program);
-        if let Some(directory) = &commands.directory {
-            command.arg("-c").arg(directory);
-        }
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-    };
-    let mut child = start("postconf")
-        .or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => start(OUTSIDE_OF_PATH).map_err(|_| error),
-            _ => Err(error),
-        })
-        .map_err(Unreadable::NotRun)?;
-    let output = collect(child.stdout.take());
-    let errors = collect(child.stderr.take());
-    let left = || deadline.saturating_duration_since(Instant::now());
-    let (Ok(output), Ok(errors)) = (output.recv_timeout(left()), errors.recv_timeout(left())) else {
-        // It may have ended this very moment, which is as good.
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(Unreadable::TooSlow { command: name() });
-    };
-    // Both pipes are closed: it is at its end.
-    let status = child.wait().map_err(Unreadable::NotRun)?;
-    if status.success() {
-        return Ok(Said { output, errors });
+    let mut all: Vec<&OsStr> = Vec::new();
+    if let Some(directory) = &commands.directory {
+        all.extend([OsStr::new("-c"), directory.as_os_str()]);
+    }
+    all.extend(arguments.iter().map(OsStr::new));
+    let finished = program::run("postconf", &all, LIMITS).map_err(|error| match error {
+        RunError::NotRun(source) => Unreadable::NotRun(source),
+        RunError::TooSlow(_) | RunError::TooMuch(_) => Unreadable::Stopped {
+            command: name(),
+            why: error,
+        },
+    })?;
+    let errors = finished.errors;
+    if finished.status.success() {
+        return Ok(Said {
+            output: String::from_utf8_lossy(finished.output.expose()).into_owned(),
+            errors,
+        });
     }
     let opening = errors.lines().find_map(|line| line.split_once("fatal: open "));
     Err(Unreadable::Failed {
         command: name(),
+        is_absent: opening.is_some_and(|(_, what)| what.ends_with("No such file or directory")),
         why: opening.map_or_else(
             || "; run it to see why".to_owned(),
             |(_, what)| format!(": it cannot open {what}"),
         ),
     })
-}
-
-/// Reads to the end on a thread of its own, so that neither pipe can fill up while the other is read.
-fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(pipe) = pipe {
-            // What was read before an error still shows as too little.
-            let _ = pipe.take(MAX_OUTPUT).read_to_end(&mut bytes);
-        }
-        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
-    });
-    receiver
 }

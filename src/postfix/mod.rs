@@ -1,14 +1,17 @@
 //! Postfix's side: the settings that it needs for postmapd, and what a live one has instead.
 //!
 //! - [`command`]: `postconf` commands, quoted for a shell
+//! - [`program`]: a program of Postfix, run with limits of time and output
 //! - [`live`]: a live Postfix, read through its own postconf
 //! - [`reach`]: how Postfix reaches the server, and whether a table in main.cf is ours
 //! - [`wanted`]: the parameters that it needs: the one list from which everything else comes
+//! - [`stricter`]: what main.cf has that is stricter, so that no line of ours weakens it
 //! - [`paste`]: that list as text to paste
 //! - [`table_list`]: the tables of a parameter, against the one that is wanted
 //! - [`verdict`]: what is said about one value
 //! - [`judge`]: one value of a wanted parameter: does it do, and if not, why
 //! - [`obstacles`]: parameters that nobody has to set, and that defeat or leak where somebody has
+//! - [`verbose`]: services that write passwords into the log
 //! - [`check`]: a live Postfix as a whole: which service reads what, and every finding with the command that mends it
 //!
 //! Nothing here changes a Postfix. No finding quotes a value: `static:user:password` is one, too.
@@ -19,7 +22,10 @@ pub mod judge;
 pub mod live;
 pub mod obstacles;
 pub mod paste;
+pub mod program;
 pub mod reach;
+pub mod stricter;
 pub mod table_list;
+pub mod verbose;
 pub mod verdict;
 pub mod wanted;

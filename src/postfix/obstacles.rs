@@ -133,7 +133,10 @@ pub const OBSTACLES: &[Obstacle] = &[
         // Where it follows the parameter above it, that one is named.
         stands: |value, site| forbids_plain(value) && value != site.value("smtp_sasl_tls_security_options"),
         message: "it forbids PLAIN and LOGIN at servers with a verified certificate, and most relays offer nothing else",
-        cure: Remedy::Value("noanonymous"),
+        cure: Remedy::Advice(
+            "if these relays offer PLAIN or LOGIN alone, take the words other than noanonymous out of it; that weakens \
+             what was written here on purpose, so no command is proposed",
+        ),
     },
     Obstacle {
         parameter: "smtp_sasl_type",
@@ -153,7 +156,10 @@ pub const OBSTACLES: &[Obstacle] = &[
             !value.is_empty() && !words(value).any(|word| matches!(word.as_str(), "plain" | "login"))
         },
         message: "it names neither PLAIN nor LOGIN, and most relays offer nothing else",
-        cure: Remedy::Unset,
+        cure: Remedy::Advice(
+            "if these relays offer PLAIN or LOGIN alone, add them to it; that weakens what was written here on purpose, \
+             so no command is proposed",
+        ),
     },
     Obstacle {
         parameter: "smtp_sasl_password_result_delimiter",
@@ -173,6 +179,16 @@ pub const OBSTACLES: &[Obstacle] = &[
         code: "hard-bounce",
         stands: is_no,
         message: "a login that a relay refuses bounces the mail, also while a password is being changed",
+        cure: Remedy::Unset,
+    },
+    Obstacle {
+        parameter: "debug_peer_list",
+        reader: Reader::Client,
+        severity: Severity::Error,
+        code: "debug-peers",
+        stands: is_set,
+        message: "for the servers that it names, smtp(8) logs as with -v, the passwords that it sends there among it \
+                  (debug_peer_level says how much)",
         cure: Remedy::Unset,
     },
     Obstacle {

@@ -16,7 +16,7 @@ pub fn main_cf(wanted: &[Wanted], reach: &Reach) -> String {
         false,
     );
     for one in wanted {
-        text.extend(["# ", one.why, "\n", &assignment(one.parameter, &one.value), "\n"]);
+        text.extend(["# ", &one.why, "\n", &assignment(one.parameter, &one.value), "\n"]);
     }
     text
 }
@@ -33,7 +33,7 @@ pub fn shell(wanted: &[Wanted], reach: &Reach, commands: &Commands) -> String {
     );
     for one in wanted {
         let command = commands.set(one.parameter, &one.value);
-        text.extend(["# ", one.why, "\n", &command, "\n"]);
+        text.extend(["# ", &one.why, "\n", &command, "\n"]);
     }
     text
 }
@@ -51,7 +51,7 @@ pub fn docker_mailserver_main(wanted: &[Wanted], reach: &Reach) -> String {
         true,
     );
     for one in wanted {
-        text.extend(["# ", one.why, "\n", &assignment(one.parameter, &one.value), "\n"]);
+        text.extend(["# ", &one.why, "\n", &assignment(one.parameter, &one.value), "\n"]);
     }
     text
 }
@@ -69,7 +69,7 @@ pub fn docker_mailserver_master(wanted: &[Wanted], reach: &Reach) -> String {
         true,
     );
     for one in wanted {
-        text.extend(["# ", one.why, "\n"]);
+        text.extend(["# ", &one.why, "\n"]);
         let services: &[&str] = match one.reader {
             Reader::Rewrite => &["rewrite"],
             Reader::Client => &["smtp", "relay"],

@@ -243,7 +243,8 @@ impl Reach {
         } else if chosen.starts_with("proxy:") {
             remarks.push(
                 "The socket lies outside the queue directory, where chrooted services cannot see it; so proxymap(8) \
-                 asks for them."
+                 asks for them, and mail of a sender whose relay has just changed waits for a while. A socket in the \
+                 queue directory has neither drawback."
                     .to_owned(),
             );
         } else if chosen.starts_with("socketmap:unix:") {

@@ -10,7 +10,7 @@ use crate::answer::Map;
 
 const PROXY: &str = "proxy:";
 
-/// The tables of a list: cut at blanks and commas, but not within braces.
+/// The tables of a list: cut at blanks and commas, but not within braces (`mystrtokq(3)`).
 pub fn tables(list: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     let separator = move |c: char| {
@@ -19,7 +19,7 @@ pub fn tables(list: &str) -> impl Iterator<Item = &str> {
             '}' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        depth == 0 && (c == ',' || c.is_whitespace())
+        depth == 0 && matches!(c, ',' | ' ' | '\t' | '\r' | '\n')
     };
     list.split(separator).filter(|table| !table.is_empty())
 }
@@ -35,6 +35,13 @@ pub fn kinship(table: &str, site: Site<'_>) -> Kinship {
         }
         None => site.reach.kinship(table, site.service.chrooted),
     }
+}
+
+/// The proxymap(8) by which this service asks for passwords, if it does.
+#[must_use]
+pub fn proxymap_for_passwords(site: Site<'_>) -> Option<&Service> {
+    let is_proxied = tables(site.value("smtp_sasl_password_maps")).any(|table| table.starts_with(PROXY));
+    proxymap(site).filter(|_| is_proxied)
 }
 
 fn proxymap(site: Site<'_>) -> Option<&Service> {
@@ -101,6 +108,23 @@ pub fn judge(map: Map, list: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict>
     }
     for (table, _) in known.iter().filter(|(_, kin)| is_ours(*kin)) {
         verdicts.extend(usable(table, wanted, site));
+    }
+    let is_proxied = |(table, kin): &(&str, Kinship)| is_ours(*kin) && table.starts_with(PROXY);
+    if map == Map::Sasl && verdicts.is_empty() && known.iter().any(is_proxied) {
+        verdicts.push(Verdict::warning(
+            "sasl-through-proxy",
+            "proxymap(8) carries the questions of several SMTP clients on one connection, so postmapd cannot tell which \
+             next hop a client asks for: mail of a sender whose relay has just changed waits in the queue",
+            if wanted.starts_with(PROXY) {
+                Cure::Advice(
+                    "let postmapd listen at a UNIX socket in the queue directory, or at 127.0.0.1, and name that \
+                     without proxy:"
+                        .to_owned(),
+                )
+            } else {
+                cure()
+            },
+        ));
     }
     verdicts
 }

@@ -42,6 +42,8 @@ pub struct Verdict {
 pub enum Cure {
     /// This value.
     Value(String),
+    /// This value, at the very place where the present one stands: another place has a weaker one.
+    Here(String),
     /// The default.
     Unset,
     /// No chroot for this service.

@@ -4,6 +4,8 @@
 //! A parameter stands here if its default does not do. What merely must not get in the way stands in
 //! [`super::obstacles`].
 
+use std::borrow::Cow;
+
 use super::reach::{NoName, Reach};
 use crate::answer::Map;
 
@@ -44,8 +46,8 @@ pub struct Wanted {
     pub demand: Demand,
     /// Who reads it.
     pub reader: Reader,
-    /// Why, in one sentence.
-    pub why: &'static str,
+    /// Why.
+    pub why: Cow<'static, str>,
 }
 
 /// Everything, for a Postfix on the same machine.
@@ -65,7 +67,7 @@ fn list(table: impl Fn(Map) -> Result<String, NoName>) -> Result<Vec<Wanted>, No
         value: value.to_owned(),
         demand,
         reader,
-        why,
+        why: Cow::Borrowed(why),
     };
     Ok(vec![
         wanted(

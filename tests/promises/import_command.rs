@@ -673,11 +673,10 @@ fn each_next_hop_and_host_keeps_its_credentials() {
         ("Relay1.Test", "user:with blanks  and\ttabs # and no comment"),
         ("[192.0.2.1]:2525", "user:quo\"tes' and \\ backslash %20 $HOME"),
         ("192.0.2.2", "user:größe"),
-        ("[IPv6:2001:db8::1]:25", "user:"),
-        ("relay.nocolon", "user-alone"),
+        ("[IPv6:2001:db8::1]:25", "user::"),
         ("[relay3.test]", "first:1"),
         ("dotless", "dotless:1"),
-        ("relay.dunno", "DUNNO"),
+        ("relay.dunno", "DUNNO:1"),
     ];
     let source: Vec<String> = lines
         .iter()
@@ -699,12 +698,8 @@ fn each_next_hop_and_host_keeps_its_credentials() {
             ]
             .map(Into::into),
         );
-        let mut before = old.ask(PASSWORDS, &keys);
+        let before = old.ask(PASSWORDS, &keys);
         assert_eq!(before.len(), lines.len() + 3, "{before:?}");
-        // Without a colon it is a user without a password for smtp(8), too.
-        for value in before.values_mut().filter(|value| !value.contains(':')) {
-            value.push(':');
-        }
         assert_eq!(query(&imported, "sasl", &keys), before, "{kinds:?}");
     }
 }
@@ -773,6 +768,153 @@ fn without_authentication_by_sender_the_keys_of_senders_are_left_out_and_said() 
     let (imported, said) = old.import();
     assert_eq!(text(&imported, CREDENTIALS), "x@one.test\tu:sender\n");
     assert_eq!(said.stderr, "");
+}
+
+/// Postfix's own listing is the judge. It gets the tables here, and never from postmapd, because of their passwords.
+#[test]
+fn the_entries_of_an_inline_table_are_those_that_postmap_lists() {
+    for table in [
+        "inline:{[a.test]=u:p}",
+        "inline:{ [a.test]=u:p, [b.test]:587=u:p=q,{ [c.test] = u:with blanks, and commas } }",
+        "inline:{{[a.test] = u:{in} braces} {[b.test]=u:{p}}}",
+        "inline:{[a.test]=u:{p, q}}",
+        "inline:{[A.test]=u:1,[b.test]=u:2,[a.TEST]=u:3}",
+        "inline:{{\"john doe\"@one.test = u:p}}",
+        "inline:{{\"a= b\"@one.test = u:p},{\"a\\\"b\"@one.test=u:\"q\"}}",
+        "inline:{ {@one.test=u:p},,\t{Ann@One.test\t=\tu:q}\t}",
+        "proxy:inline:{@Größe.test=u:ü}",
+        "inline:{{@one.test = u:p#q $ \\ %20}}",
+    ] {
+        // main.cf has two for a dollar sign that is one.
+        let old = Old::new().set(PASSWORDS, &table.replace('$', "$$"));
+        let mut command = Command::new("postmap");
+        command.arg("-c").arg(old.etc()).arg("-s");
+        let listed = finish(command.arg(table.trim_start_matches("proxy:")), b"");
+        assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+        let (imported, said) = old.import();
+        let mut expected: Vec<&str> = listed.stdout.lines().collect();
+        let imported = text(&imported, CREDENTIALS);
+        let mut lines: Vec<&str> = imported.lines().collect();
+        expected.sort_unstable();
+        lines.sort_unstable();
+        assert_eq!(lines, expected, "{table}: {}", said.stderr);
+        assert_eq!(said.stderr, "");
+    }
+    // As next hops, and where an entry is wrong, the table is named without its content.
+    Old::new()
+        .set(
+            RELAYS,
+            "inline:{{@one.test = [a.test]:25, [b.test]}, @two.test=[c.test]}",
+        )
+        .compare(&["x@one.test", "X@Two.test", "x@three.test"]);
+    let old = Old::new().set(PASSWORDS, "inline:{[a.test]=u:CANARY, [b.test]=:CANARY}");
+    let said = old.refused(&occupied(), &["--force"]);
+    assert!(said.contains("table 1 (inline:): [b.test]: "), "{said}");
+}
+
+#[test]
+fn one_login_for_all_becomes_an_entry_for_each_next_hop() {
+    let relays = "@one.test [one.test]:587, two.test\n@three.test [three.test]\n@free.test DUNNO\n";
+    for (relayhost, relays, table, expected) in [
+        (
+            "[relay.test]:587",
+            "",
+            "static:me@relay.test:p:w",
+            "[relay.test]:587\tme@relay.test:p:w\n",
+        ),
+        (
+            "[a.test], b.test:25",
+            "",
+            "proxy:static:u:p",
+            "[a.test]\tu:p\nb.test:25\tu:p\n",
+        ),
+        ("[r.test]", "", "static:{ u:p q, r }", "[r.test]\tu:p q, r\n"),
+        ("[r.test]", "", "static:u:p hash:/nowhere", "[r.test]\tu:p\n"),
+        (
+            "[r.test]:25",
+            relays,
+            "static:u:p",
+            "[r.test]:25\tu:p\n[one.test]:587\tu:p\ntwo.test\tu:p\n[three.test]\tu:p\n",
+        ),
+        (
+            "",
+            relays,
+            "static:u:p",
+            "[one.test]:587\tu:p\ntwo.test\tu:p\n[three.test]\tu:p\n",
+        ),
+    ] {
+        for by_sender in ["yes", "no"] {
+            let mut old = Old::new()
+                .set("smtp_sender_dependent_authentication", by_sender)
+                .set("relayhost", relayhost)
+                .set(PASSWORDS, table);
+            if !relays.is_empty() {
+                old = old.relays("hash", relays);
+            }
+            let (imported, said) = old.import();
+            assert_eq!(text(&imported, CREDENTIALS), expected, "{table}");
+            assert!(!said.stderr.contains("u:p"), "{}", said.stderr);
+        }
+    }
+    let setup = occupied();
+    // It would be offered to every server of the world.
+    let said = Old::new()
+        .set(PASSWORDS, "static:u:CANARY")
+        .refused(&setup, &["--force"]);
+    assert!(
+        said.contains("table 1 (static:): it is one login for every server") && said.contains("relayhost"),
+        "{said}"
+    );
+    for wrong in [
+        "static:CANARY",
+        "static:CANARY:",
+        "static::CANARY",
+        "static:{u:CANARY",
+    ] {
+        Old::new()
+            .set("relayhost", "[r.test]")
+            .set(PASSWORDS, wrong)
+            .refused(&setup, &["--force"]);
+    }
+}
+
+/// The commonest recipe of all: one account at one provider.
+#[test]
+fn one_relayhost_with_one_login_goes_on_with_a_real_postfix() {
+    let journal = Journal::default();
+    let relay = smtp_server::Setup::new("relay", Ipv4Addr::new(127, 0, 0, 2))
+        .auth(Auth::Demanded)
+        .accepting(Login::new("me@relay.test", "p w:1"))
+        .journal(&journal)
+        .start()
+        .unwrap();
+    let mut postfix = postfix::Setup::new()
+        .unwrap()
+        .set("relayhost", relay.next_hop())
+        .set(PASSWORDS, "static:{me@relay.test:p w:1}")
+        .start()
+        .unwrap();
+    let deliver = |postfix: &postfix::Postfix, round: &str| {
+        for (number, sender) in ["ann@one.test", ""].iter().enumerate() {
+            let recipient = format!("{round}-{number}@elsewhere.test");
+            postfix.send(sender, &recipient).unwrap();
+            let mail = journal.mail_to(&recipient, postfix::DEADLINE);
+            let mail = mail.unwrap_or_else(|| panic!("the mail from <{sender}> does not arrive"));
+            assert_eq!(mail.login, Some(Login::new("me@relay.test", "p w:1")));
+        }
+    };
+    deliver(&postfix, "before");
+    let imported = Setup::new();
+    let mut import = imported.command("import");
+    let import = finish(import.arg("-c").arg(postfix.config_directory()), b"");
+    assert_eq!(import.code, Some(0), "{}", import.stderr);
+    let daemon = Daemon::start(with_environment(imported));
+    let endpoint = daemon.endpoint(0);
+    let maps = ["relayhost", "sasl"].map(|map| format!("{endpoint}:{map}"));
+    postfix
+        .set(&[("relayhost", ""), (RELAYS, &maps[0]), (PASSWORDS, &maps[1])])
+        .unwrap();
+    deliver(&postfix, "after");
 }
 
 /// A real Postfix delivers before and after, through the same relays with the same logins.
@@ -1005,7 +1147,7 @@ fn any_tables_answer_as_before() {
         "DUNNO",
         "dunno",
     ];
-    let credentials = vec!["u1:p1", "u2:p:2", "u3:", "alone", "u4: b l #a"];
+    let credentials = vec!["u1:p1", "u2:p:2", "u3::", "u4: b l #a"];
     let strategy = (
         (
             table_of(source_key(), next_hops.clone()),
@@ -1132,8 +1274,14 @@ fn a_table_without_entries_to_read_is_refused() {
         "cidr:/etc/relays",
         "static:user:CANARY",
         "static:{user:CANARY with blanks}",
-        "inline:{key={user:CANARY with blanks}}",
-        "inline:{ { @one.test = user:CANARY } }",
+        "inline:user:CANARY",
+        "inline:{}",
+        "inline:{CANARY}",
+        "inline:{ @one.test = user:CANARY }",
+        "inline:{\"@one.test = user:CANARY}",
+        "inline:{{@one.test = user:CANARY}x}",
+        "inline:{@one.test=user:CANARY}x",
+        "inline:{=user:CANARY}",
         "socketmap:inet:127.0.0.1:1:relayhost",
         "tcp:127.0.0.1:1",
         "ldap:/etc/postfix/ldap.cf",
@@ -1203,10 +1351,11 @@ fn a_value_at_which_smtp_exits_is_refused_and_its_key_is_named() {
 }
 
 #[test]
-fn credentials_without_a_user_are_refused_and_their_key_is_named() {
+fn credentials_without_a_user_or_a_password_are_refused_and_their_key_is_named() {
     let setup = occupied();
     for key in ["x@wrong.test", "[wrong.test]:587", "@wrong.test"] {
-        for value in [":CANARY", ":"] {
+        // Without a colon it is a user with an empty password for smtp(8).
+        for value in [":CANARY", ":", "CANARY", "CANARY:"] {
             let old = Old::new().passwords("hash", &format!("[fine.test] u:CANARY\n{key} {value}\n"));
             let said = old.refused(&setup, &["--force"]);
             assert!(said.contains(key) && !said.contains("fine.test"), "{said}");
@@ -1288,12 +1437,26 @@ fn a_table_that_is_older_than_its_source_is_refused() {
 }
 
 #[test]
+fn a_postmap_that_hangs_is_not_waited_for() {
+    let old = Old::new().relays("hash", "@one.test [one.test]\n");
+    let programs = old.path("programs");
+    fs::create_dir(&programs).unwrap();
+    fs::write(programs.join("postmap"), "#!/bin/sh\nexec sleep 600\n").unwrap();
+    fs::set_permissions(programs.join("postmap"), fs::Permissions::from_mode(0o755)).unwrap();
+    let setup = occupied().env("PATH", format!("{}:/usr/sbin:/usr/bin:/bin", programs.display()));
+    let said = old.refused(&setup, &["--force"]);
+    assert!(said.contains("does not end within 10 seconds"), "{said}");
+}
+
+#[test]
 fn no_password_is_in_the_arguments_of_any_process() {
     let trace = tempfile::NamedTempFile::new().unwrap();
     let old = Old::new()
         .relays("hash", "@one.test [one.test]\n")
         .passwords("hash", "[one.test] u:CANARY1\n")
         .passwords("cdb", "x@one.test u:CANARY2\n");
+    let list = format!("{} inline:{{[two.test]=u:CANARY3}}", old.value(PASSWORDS));
+    let old = old.set(PASSWORDS, &list);
     let setup = Setup::new();
     let import = setup.command("import");
     let mut command = Command::new("strace");
@@ -1316,7 +1479,7 @@ fn no_password_is_in_the_arguments_of_any_process() {
     for said in [&traced, &finished.stdout, &finished.stderr] {
         assert!(!said.contains(WORD), "{said}");
     }
-    assert_eq!(text(&setup, CREDENTIALS).matches(WORD).count(), 2);
+    assert_eq!(text(&setup, CREDENTIALS).matches(WORD).count(), 3);
 }
 
 #[test]
@@ -1348,11 +1511,18 @@ fn where_one_file_cannot_be_written_none_is() {
             .collect();
         assert_eq!(names, [OsStr::new(name)], "{finished:?}");
     }
+    // One directory is missing, and that is one error.
     let nowhere = Setup::new();
     fs::remove_dir(nowhere.dir()).unwrap();
-    let finished = old.run_import(&nowhere, &[]);
-    assert_ne!(finished.code, Some(0), "{finished:?}");
-    assert!(!nowhere.dir().exists());
+    for arguments in [&[][..], &["--dry-run"]] {
+        let finished = old.run_import(&nowhere, arguments);
+        assert_eq!((finished.code, finished.stdout.as_str()), (Some(1), ""));
+        assert!(!nowhere.dir().exists());
+        let name = nowhere.dir().display().to_string();
+        let errors = finished.stderr.lines().filter(|line| line.contains("cannot"));
+        assert_eq!(errors.count(), 1, "{}", finished.stderr);
+        assert!(finished.stderr.contains(&name), "{}", finished.stderr);
+    }
 }
 
 // The files that are there.
@@ -1384,6 +1554,50 @@ fn files_with_entries_are_left_alone_without_force() {
     // Comments alone are no entries.
     let setup = Setup::new().relaymap("# nothing yet\n\n").credentials("");
     assert_eq!(old.run_import(&setup, &[]).code, Some(0));
+}
+
+/// As the package installs them.
+#[test]
+fn comments_stay_and_are_no_change() {
+    let conffile = |name: &str| {
+        let path = Path::new("contrib/package/debian/conffiles").join(name);
+        fs::read_to_string(path).unwrap()
+    };
+    let (relays, credentials) = (conffile(RELAYMAP), conffile(CREDENTIALS));
+    assert!(relays.starts_with('#') && credentials.starts_with('#'));
+    let old = something();
+    let setup = Setup::new().relaymap(&relays).credentials(&credentials);
+    let shown = old.run_import(&setup, &["--dry-run"]);
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    let changes = shown.stdout.lines().filter(|line| line.starts_with(['-', '+']));
+    assert!(
+        changes.clone().all(|line| line.starts_with('+')),
+        "{}",
+        shown.stdout
+    );
+    assert_eq!(changes.count(), 4, "{}", shown.stdout);
+    let done = old.run_import(&setup, &[]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stdout.contains(": 2 lines, written"), "{}", done.stdout);
+    let now = text(&setup, RELAYMAP);
+    assert_eq!(
+        now,
+        format!("{relays}@one.test\t[one.test]\n@two.test\t[two.test]\n")
+    );
+    assert!(text(&setup, CREDENTIALS).starts_with(&credentials));
+    // Once more, and nothing changes; a comment between entries stays, too, though not between them.
+    let before = snapshot(setup.dir());
+    assert_eq!(old.run_import(&setup, &[]).code, Some(0));
+    assert_eq!(snapshot(setup.dir()), before);
+    let setup = Setup::new()
+        .relaymap("\u{feff}# first\r\n@a.test [a.test]\n  # second")
+        .credentials("");
+    let finished = old.run_import(&setup, &["--force"]);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert_eq!(
+        text(&setup, RELAYMAP),
+        "# first\r\n  # second\n@one.test\t[one.test]\n@two.test\t[two.test]\n"
+    );
 }
 
 #[test]
@@ -1468,7 +1682,7 @@ fn the_imported_folder_passes_the_check() {
             .set("recipient_delimiter", "+-")
             .passwords(
                 "hash",
-                "[hash.one]:587 u:CANARY1\n@two.test u:CANARY2\n\"john doe\"@two.test alone\n",
+                "[hash.one]:587 u:CANARY1\n@two.test u:CANARY2\n\"john doe\"@two.test u:CANARY3\n",
             );
         let (imported, said) = old.import();
         let checked = finish(&mut imported.command("check"), b"");

@@ -244,7 +244,14 @@ fn each_mistake_is_named_where_it_was_made_and_the_proposed_command_mends_it() {
     let mut mended = 0;
     let rights = [INET, INSIDE, OUTSIDE, V6, TCP].map(|listen| {
         let configuration = Configuration::right(listen);
-        assert_eq!(configuration.findings(), [], "{listen:?}");
+        let findings = configuration.findings();
+        let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
+        let expected: &[&str] = if listen == OUTSIDE {
+            &["sasl-through-proxy"]
+        } else {
+            &[]
+        };
+        assert_eq!(codes, expected, "{listen:?}");
         (listen, configuration.files(), configuration)
     });
     for mistake in mistakes(include_str!("../postconf-mistakes.txt")) {
@@ -315,9 +322,10 @@ fn what_does_is_not_called_a_mistake_because_it_is_written_otherwise() {
             ],
         ),
         (INET, &["-X smtp_tls_security_level", "-e smtp_use_tls=yes"]),
+        // Next hops are the same for all; what is asked for the login tells clients apart.
         (
             INET,
-            &["-e smtp_sasl_password_maps=proxy:socketmap:inet:127.0.0.1:10451:sasl"],
+            &["-e sender_dependent_relayhost_maps=proxy:socketmap:inet:127.0.0.1:10451:relayhost"],
         ),
         (
             INET,
@@ -363,13 +371,8 @@ fn what_does_is_not_called_a_mistake_because_it_is_written_otherwise() {
                 "-e smtp_sasl_password_maps=socketmap:unix:QUEUE/postmapd/socketmap:sasl",
             ],
         ),
-        (
-            INSIDE,
-            &["-e smtp_sasl_password_maps=proxy:socketmap:unix:QUEUE/postmapd/socketmap:sasl"],
-        ),
         (TCP, &[]),
         (V6, &[]),
-        (OUTSIDE, &[]),
         (
             &["socketmap:inet:0.0.0.0:10451"],
             &["-e smtp_sasl_password_maps=socketmap:inet:mx.test:10451:sasl"],
@@ -385,6 +388,177 @@ fn what_does_is_not_called_a_mistake_because_it_is_written_otherwise() {
             (Some(0), "", "")
         );
     }
+}
+
+/// What main.cf may have and is stricter, parameter by parameter, and what has to be there afterwards.
+const STRICTER: &[(&str, &str, &str)] = &[
+    ("smtp_tls_security_level", "encrypt", "encrypt"),
+    ("smtp_tls_security_level", "dane", "dane"),
+    ("smtp_tls_security_level", "dane-only", "dane-only"),
+    ("smtp_tls_security_level", "fingerprint", "fingerprint"),
+    ("smtp_tls_security_level", "verify", "verify"),
+    ("smtp_tls_security_level", "secure", "secure"),
+    ("smtp_tls_security_level", "Encrypt", "Encrypt"),
+    ("smtp_tls_security_level", "none", "may"),
+    ("smtp_enforce_tls", "yes", "yes"),
+    (
+        "smtp_sasl_security_options",
+        "noanonymous, noactive",
+        "noanonymous, noplaintext, noactive",
+    ),
+    (
+        "smtp_sasl_security_options",
+        "nodictionary,forward_secrecy mutual_auth",
+        "noanonymous, noplaintext, nodictionary, forward_secrecy, mutual_auth",
+    ),
+    (
+        "smtp_sasl_security_options",
+        "noplaintext,noanonymous",
+        "noanonymous, noplaintext",
+    ),
+    (
+        "smtp_sasl_tls_security_options",
+        "noplaintext",
+        "noanonymous, noplaintext",
+    ),
+    (
+        "smtp_sasl_tls_security_options",
+        "noanonymous, mutual_auth",
+        "noanonymous, mutual_auth",
+    ),
+    ("smtp_sasl_tls_security_options", "", "noanonymous"),
+];
+
+#[test]
+fn neither_the_lines_nor_the_commands_weaken_a_live_postfix() {
+    for (parameter, value, kept) in STRICTER {
+        let configuration = Configuration::new();
+        configuration.edit(&format!("-e {parameter}={value}"));
+        let etc = configuration.etc();
+        let directory = etc.to_str().unwrap();
+        let text = printed(&configuration.setup, &["-c", directory]);
+        let commands = printed(&configuration.setup, &["--commands", "-c", directory]);
+        assert_eq!(lines(&text).len(), 8);
+        if *parameter != "smtp_enforce_tls" {
+            let line = format!("{parameter} = {kept}");
+            assert!(lines(&text).contains(&line.as_str()), "{value}: {text}");
+        }
+        configuration.run(&commands);
+        let now = |name: &str| postconf(&etc, &["-x", "-h", name]).trim_end().to_owned();
+        assert_eq!(now(parameter), *kept, "{parameter} = {value}\n{commands}");
+        if *parameter == "smtp_enforce_tls" {
+            assert_eq!(now("smtp_tls_security_level"), "verify");
+        }
+        // And the check, whose proposals are followed here, has nothing weaker to propose.
+        for finding in configuration.findings() {
+            assert!(!finding.help.starts_with("postconf "), "{finding:?}");
+        }
+    }
+}
+
+#[test]
+fn a_demand_that_another_parameter_makes_by_default_is_kept_but_for_noplaintext() {
+    let configuration = Configuration::new();
+    configuration.edit("-e smtp_sasl_security_options=noanonymous, noplaintext, noactive");
+    let text = printed(
+        &configuration.setup,
+        &["-c", configuration.etc().to_str().unwrap()],
+    );
+    assert!(
+        lines(&text).contains(&"smtp_sasl_tls_security_options = noanonymous, noactive"),
+        "{text}"
+    );
+    assert!(text.contains("Kept from main.cf"), "{text}");
+}
+
+#[test]
+fn a_reference_to_another_parameter_stays_one() {
+    let configuration = Configuration::new();
+    configuration.edit("-e level=encrypt");
+    configuration.edit("-e smtp_tls_security_level=$level");
+    let directory = configuration.etc().display().to_string();
+    configuration.run(&printed(&configuration.setup, &["--commands", "-c", &directory]));
+    assert!(
+        configuration
+            .main_cf()
+            .contains("smtp_tls_security_level = $level\n")
+    );
+}
+
+/// Values that are stricter than the recommended ones and in the way: only the administrator can give them up.
+#[test]
+fn no_proposal_of_the_check_weakens_what_was_written_on_purpose() {
+    for (edit, place, code) in [
+        (
+            "-e smtp_sasl_tls_security_options=noanonymous, noplaintext",
+            "main.cf: smtp_sasl_tls_security_options",
+            "plain-forbidden",
+        ),
+        (
+            "-P smtp/unix/smtp_sasl_tls_security_options=noanonymous,noactive",
+            "master.cf: smtp/unix: smtp_sasl_tls_security_options",
+            "plain-forbidden",
+        ),
+        (
+            "-e smtp_sasl_tls_verified_security_options=noanonymous, noplaintext",
+            "main.cf: smtp_sasl_tls_verified_security_options",
+            "plain-forbidden",
+        ),
+        (
+            "-e smtp_sasl_mechanism_filter=cram-md5",
+            "main.cf: smtp_sasl_mechanism_filter",
+            "mechanism-filter",
+        ),
+    ] {
+        let configuration = Configuration::right(INET);
+        configuration.edit(edit);
+        let findings = configuration.findings();
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+        let Finding {
+            code: found,
+            place: at,
+            help,
+            ..
+        } = &findings[0];
+        assert_eq!((found.as_str(), at.as_str()), (code, place), "{edit}");
+        assert!(
+            help.contains("weakens") && !help.starts_with("postconf "),
+            "{edit}: {help}"
+        );
+    }
+    // A word that is missing is added, and the others stay, also for one service.
+    let configuration = Configuration::right(INET);
+    configuration.edit("-P smtp/unix/smtp_sasl_security_options=noplaintext,noactive");
+    let findings = configuration.findings();
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    configuration.run(&findings[0].help);
+    let now = postconf(
+        &configuration.etc(),
+        &["-P", "smtp/unix/smtp_sasl_security_options"],
+    );
+    assert_eq!(
+        now.trim_end(),
+        "smtp/unix/smtp_sasl_security_options = noanonymous,noplaintext,noactive"
+    );
+    assert_eq!(configuration.findings(), []);
+}
+
+#[test]
+fn a_postfix_that_cannot_be_read_gets_no_lines_that_may_weaken_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("postconf");
+    fs::write(
+        &program,
+        "#!/bin/sh\necho 'postconf: fatal: bad line' >&2\nexit 1\n",
+    )
+    .unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let setup = Setup::new().env("PATH", path);
+    let finished = finish(setup.command("postconf").arg("--commands"), b"");
+    assert_eq!((finished.code, finished.stdout.as_str()), (Some(69), ""));
+    // docker-mailserver's is in another container.
+    printed(&setup, &["--docker-mailserver=main"]);
 }
 
 #[test]
@@ -556,7 +730,7 @@ fn the_lines_and_the_commands_make_the_same_main_cf() {
             configuration.main_cf().replace(&here, "HERE")
         };
         assert_eq!(main_cf(&by_lines), main_cf(&by_commands));
-        assert_eq!(by_commands.check(&[]).stdout, "");
+        assert_eq!(by_commands.check(&[]).code, Some(0));
     }
 }
 
@@ -877,8 +1051,65 @@ fn the_printed_lines_make_mail_go_out_by_a_socket_outside_the_jail(release: Rele
         ],
     ));
     postfix.reload().unwrap();
-    expect_silence(&check_running(&setup, daemon.endpoint(0), &postfix));
+    let check = check_running(&setup, daemon.endpoint(0), &postfix);
+    assert!(
+        check
+            .stdout
+            .starts_with("main.cf: smtp_sasl_password_maps: warning: proxymap(8) carries")
+            && check.stdout.ends_with("\n0 errors, 1 warning\n"),
+        "{}",
+        check.stdout
+    );
     far_end.expect_all_right(&postfix);
+}
+
+/// Postfix itself is asked whether what the check calls a leak is one, and whether following it ends it.
+#[test]
+fn what_writes_passwords_into_the_log_is_named_before_it_does() {
+    for release in Release::ALL {
+        let far_end = FarEnd::start();
+        let daemon = Daemon::start(far_end.daemon());
+        let postfix = far_end.postfix(release).start().unwrap();
+        let setup = daemon.setup().env("PATH", release.path());
+        let directory = postfix.config_directory();
+        let listen = ["--listen", daemon.endpoint(0)];
+        let arguments = [&["--commands", "-c", directory.to_str().unwrap()], &listen[..]].concat();
+        let commands = printed(&setup, &arguments).replace(
+            "\npostconf",
+            &format!("\n{}/postconf", release.programs().display()),
+        );
+        sh(&commands);
+        let mut number = 0;
+        let mut logged = |edits: &[[&str; 2]]| {
+            for edit in edits {
+                postconf(&directory, edit);
+            }
+            postfix.reload().unwrap();
+            let before = postfix.log().len();
+            number += 1;
+            let recipient = format!("recipient-{number}@[127.0.0.9]");
+            postfix.send("ann@one.test", &recipient).unwrap();
+            far_end.journal.mail_to(&recipient, DEADLINE).unwrap();
+            postfix.wait_for_queue(<[_]>::is_empty).unwrap();
+            postfix.log()[before..].matches(ONE.1).count()
+        };
+        let named = |code: &str| {
+            let check = check_running(&setup, daemon.endpoint(0), &postfix);
+            let is_named = check.stdout.contains(code);
+            assert_eq!(check.code, Some(i32::from(is_named)), "{}", check.stdout);
+            assert!(!check.stdout.contains(ONE.1));
+            is_named
+        };
+        assert_eq!(logged(&[]), 0);
+        assert!(!named("log"));
+        assert!(logged(&[["-F", "smtp/unix/command=smtp -v"]]) > 0, "{release:?}");
+        assert!(named("master.cf: smtp/unix: command: error: with -v"));
+        assert_eq!(logged(&[["-F", "smtp/unix/command=smtp"]]), 0);
+        assert!(logged(&[["-e", "debug_peer_list=127.0.0.2"]]) > 0, "{release:?}");
+        assert!(named("main.cf: debug_peer_list: error: "));
+        assert_eq!(logged(&[["-X", "debug_peer_list"]]), 0);
+        assert!(!named("log"));
+    }
 }
 
 /// What docker-mailserver has in main.cf while its own relay feature is not in use, as far as it matters here.

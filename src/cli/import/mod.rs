@@ -20,6 +20,7 @@ use crate::config::options::{Options, ServiceOptions};
 use crate::diagnostic::{Findings, Severity};
 use crate::import::convert::{self, Converted, Existing, PASSWORDS, RELAYS, Remark};
 use crate::import::dump::{self, Place};
+use crate::import::written;
 use crate::nexthop;
 use crate::postfix::command::{Commands, ServiceName};
 use crate::postfix::live::Live;
@@ -36,9 +37,11 @@ use output::{File, Holds};
 #[command(after_help = "\
 Read are sender_dependent_relayhost_maps, smtp_sasl_password_maps, relayhost and recipient_delimiter as postconf names \
 them, and the entries of hash:, btree:, lmdb:, sdbm:, dbm:, cdb: and texthash: tables (with proxy: or without) as \
-postmap -s lists them. Written are postfix-relaymap.cf, postfix-sasl-password.cf, recipient_delimiter in postmapd.toml \
-where it is not +, and DEFAULT_RELAY_HOST in postmapd.env where there is a relayhost: start the server with that \
-variable. What else stands in those two stays.
+postmap -s lists them, of inline: tables, and the login of static:user:password as the first table of \
+smtp_sasl_password_maps, which becomes an entry for each next hop. Written are postfix-relaymap.cf, \
+postfix-sasl-password.cf, recipient_delimiter in postmapd.toml where it is not +, and DEFAULT_RELAY_HOST in postmapd.env \
+where there is a relayhost: start the server with that variable. Comments in the first two, and everything else in the \
+last two, stay.
 
 One thing is answered otherwise, on purpose: the credentials of a sender that has no next hop are withheld.
 
@@ -87,8 +90,17 @@ impl Import {
             said.remark(remark, &tables);
         }
         let files = self.files(&sources, &settings.delimiters, &existing, converted, &mut said);
+        let mut missing = Vec::new();
         for file in &files {
-            self.judge(file, &mut said);
+            match replace_file::folder_is_there(&file.path) {
+                Ok(()) => self.judge(file, &mut said),
+                Err(error) => missing.push(error.to_string()),
+            }
+        }
+        // All files are in one directory, as a rule.
+        missing.dedup();
+        for error in missing {
+            said.refuse(error);
         }
         said.print()?;
         if said.is_refused {
@@ -146,9 +158,25 @@ impl Import {
             config_directory: self.config_directory.as_deref(),
             queue_directory: Path::new(live.main("queue_directory")),
         };
+        let mut passwords_to_read = passwords.as_slice();
+        if let Some((first, others)) = passwords.split_first()
+            && let Some(login) = written::for_every_key(first)
+        {
+            passwords_to_read = &[];
+            match login {
+                Ok(login) => existing.password_for_all = Some(login),
+                Err(error) => said.refuse(format!("main.cf: {PASSWORDS}: table 1: {error}")),
+            }
+            if !others.is_empty() {
+                said.note(format!(
+                    "main.cf: {PASSWORDS}: table 1 is static: and answers every key, so the tables after it are never \
+                     asked, and are left out"
+                ));
+            }
+        }
         for (parameter, tables, entries) in [
-            (RELAYS, &relays, &mut existing.relays),
-            (PASSWORDS, &passwords, &mut existing.passwords),
+            (RELAYS, relays.as_slice(), &mut existing.relays),
+            (PASSWORDS, passwords_to_read, &mut existing.passwords),
         ] {
             for (number, table) in (1..).zip(tables) {
                 match dump::dump(table, number, &place) {
@@ -171,10 +199,6 @@ impl Import {
 
     /// Refuses to replace what somebody wrote, and to write what the server would refuse.
     fn judge(&self, file: &File, said: &mut Said) {
-        if let Err(error) = replace_file::folder_is_there(&file.path) {
-            said.refuse(error.to_string());
-            return;
-        }
         let there = match whole_file::read(&file.path) {
             Ok(there) => Some(there.text),
             Err(error) if error.is_not_found() => None,
@@ -228,10 +252,15 @@ impl Import {
             mode: if holds == Holds::Credentials { 0o600 } else { 0o644 },
             holds,
         };
-        let mut files = vec![
-            file(sources.relay_map(), converted.relay_map, Holds::Relays),
-            file(sources.credentials(), converted.credentials, Holds::Credentials),
-        ];
+        let files = [
+            (sources.relay_map(), converted.relay_map, Holds::Relays),
+            (sources.credentials(), converted.credentials, Holds::Credentials),
+        ]
+        .map(|(path, entries, holds)| {
+            let text = output::with_comments(&path, &entries);
+            file(path, text, holds)
+        });
+        let mut files = Vec::from(files);
         if existing.delimiters != *delimiters {
             let path = sources.settings_file();
             match output::with_delimiters(path, &existing.delimiters) {
@@ -349,7 +378,17 @@ impl Said {
         } else {
             "a key that is not shown".to_owned()
         };
-        let line = format!("{}: {table}: {key}: {}", remark.parameter, remark.text);
+        // The name of a table that stands in main.cf itself is its content.
+        let table = match table.strip_prefix("proxy:").unwrap_or(table).split_once(':') {
+            Some((kind @ ("inline" | "static"), _)) => format!("table {} ({kind}:)", remark.table),
+            _ => table.to_owned(),
+        };
+        let key = if remark.key.is_empty() {
+            String::new()
+        } else {
+            key + ": "
+        };
+        let line = format!("{}: {table}: {key}{}", remark.parameter, remark.text);
         if remark.is_error {
             self.refuse(line);
         } else {

@@ -43,6 +43,30 @@ fn text_of(path: &Path) -> Result<Secret, String> {
     }
 }
 
+/// The entries under the comments and blank lines that the file has. One that cannot be read has none.
+pub(super) fn with_comments(path: &Path, entries: &Secret) -> Secret {
+    let there = text_of(path).unwrap_or_default();
+    let there = there.expose();
+    let there = there.strip_prefix(BYTE_ORDER_MARK).unwrap_or(there);
+    let lines = there.split_inclusive(|c| *c == b'\n');
+    let mut text = Secret::with_capacity(there.len() + entries.len() + 1);
+    for line in lines.filter(|line| is_comment(line)) {
+        text.append(line);
+        if !line.ends_with(b"\n") {
+            text.append(b"\n");
+        }
+    }
+    text.append(entries.expose());
+    text
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Whether a line of a table is a comment or blank.
+fn is_comment(line: &[u8]) -> bool {
+    line.trim_ascii_start().first().is_none_or(|c| *c == b'#')
+}
+
 /// The file of variables with this default relay. What else stands there stays.
 pub(super) fn with_default_relay(path: &Path, relayhost: &[u8], may_replace: bool) -> Result<Secret, String> {
     let there = text_of(path)?;
@@ -143,9 +167,10 @@ pub(super) fn write(files: &[File]) -> Result<(), Error> {
             Ok(is_new.then(|| file.text.clone()))
         };
         replace_file::edit(&file.path, file.mode, edit)?;
-        let lines = lines(file.text.expose()).count();
+        let lines = lines(file.text.expose()).filter(|line| !is_comment(line)).count();
+        let noun = if lines == 1 { "line" } else { "lines" };
         let done = if is_new { "written" } else { "as it was" };
-        let _ = writeln!(out, "{}: {lines} lines, {done}", file.path.display());
+        let _ = writeln!(out, "{}: {lines} {noun}, {done}", file.path.display());
     }
     print(&out)
 }

@@ -1,0 +1,236 @@
+//! A program of Postfix (postconf, postmap), run without a shell and with limits.
+//!
+//! Its output is a [`Secret`]: it may hold passwords. A program that prints nothing for too long, takes too long in
+//! all, or prints too much is killed, and nothing of what it printed is used. Standard error is bounded as well; what
+//! exceeds the bound is read and dropped, so that the program does not block.
+//!
+//! Limits: processes that the program itself has started are not killed.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::secret::Secret;
+
+/// The directory of Postfix's programs, which the PATH of an unprivileged user often lacks.
+const USUAL_DIRECTORY: &str = "/usr/sbin";
+
+/// How much is read at once.
+const CHUNK: usize = 64 << 10;
+
+/// How many chunks may wait to be taken over.
+const CHUNKS: usize = 4;
+
+/// How much of standard error is kept.
+const MAX_ERRORS: usize = 64 << 10;
+
+/// How often a program that has closed its output is asked whether it has ended.
+const UNTIL_NEXT_LOOK: Duration = Duration::from_millis(5);
+
+/// What a program may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long it may print nothing.
+    pub silence: Duration,
+    /// How long it may run.
+    pub total: Duration,
+    /// How many bytes it may print.
+    pub output: usize,
+}
+
+/// Why the output of a program cannot be had. Nothing of what it printed is repeated.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// It is not there, or may not be run.
+    #[error("{0}")]
+    NotRun(#[source] io::Error),
+    /// It printed nothing for too long, or did not end.
+    #[error("it does not end within {} seconds", .0.as_secs())]
+    TooSlow(Duration),
+    /// It printed more than the limit.
+    #[error("it prints more than {} MiB", .0 >> 20)]
+    TooMuch(usize),
+}
+
+/// A program that has ended by itself.
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub output: Secret,
+    /// What it printed on standard error.
+    pub errors: String,
+}
+
+/// Runs `name`, which is looked for in PATH and then where Postfix's programs usually are.
+pub fn run(name: &str, arguments: &[&std::ffi::OsStr], limits: Limits) -> Result<Finished, RunError> {
+    let start = |program: &Path| {
+        Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+    };
+    let mut child = start(Path::new(name))
+        .or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => start(&Path::new(USUAL_DIRECTORY).join(name)).map_err(|_| error),
+            _ => Err(error),
+        })
+        .map_err(RunError::NotRun)?;
+    let result = follow(&mut child, limits);
+    if result.is_err() {
+        // It may have ended this very moment, which is as good.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    result
+}
+
+/// Reads both pipes until the program has ended.
+fn follow(child: &mut Child, limits: Limits) -> Result<Finished, RunError> {
+    let deadline = Instant::now() + limits.total;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let late = || {
+        RunError::TooSlow(if left().is_zero() {
+            limits.total
+        } else {
+            limits.silence
+        })
+    };
+    let chunks = chunks(child.stdout.take());
+    let errors = collect(child.stderr.take());
+    let mut output = Secret::default();
+    loop {
+        match chunks.recv_timeout(limits.silence.min(left())) {
+            Ok(chunk) => output.append(chunk.expose()),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => return Err(late()),
+        }
+        if output.len() > limits.output {
+            return Err(RunError::TooMuch(limits.output));
+        }
+    }
+    let errors = errors
+        .recv_timeout(limits.silence.min(left()))
+        .map_err(|_| late())?;
+    let until = deadline.min(Instant::now() + limits.silence);
+    loop {
+        if let Some(status) = child.try_wait().map_err(RunError::NotRun)? {
+            return Ok(Finished {
+                status,
+                output,
+                errors,
+            });
+        }
+        if Instant::now() >= until {
+            return Err(late());
+        }
+        thread::sleep(UNTIL_NEXT_LOOK);
+    }
+}
+
+/// Reads a pipe on a thread of its own, chunk by chunk.
+fn chunks(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Secret> {
+    let (sender, receiver) = mpsc::sync_channel(CHUNKS);
+    thread::spawn(move || {
+        let Some(mut pipe) = pipe else { return };
+        loop {
+            let mut chunk = Secret::from(vec![0; CHUNK]);
+            match pipe.read(chunk.expose_mut()) {
+                Ok(0) => return,
+                Ok(len) => {
+                    chunk.truncate(len);
+                    if sender.send(chunk).is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // What was read before shows as too little.
+                Err(_) => return,
+            }
+        }
+    });
+    receiver
+}
+
+/// Reads a pipe to its end on a thread of its own, and keeps the beginning.
+fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        for chunk in chunks(pipe) {
+            let room = MAX_ERRORS.saturating_sub(kept.len());
+            kept.extend(chunk.expose().iter().take(room));
+        }
+        let _ = sender.send(String::from_utf8_lossy(&kept).into_owned());
+    });
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::time::{Duration, Instant};
+
+    use super::{Limits, RunError, run};
+
+    const LIMITS: Limits = Limits {
+        silence: Duration::from_millis(200),
+        total: Duration::from_secs(10),
+        output: 1 << 20,
+    };
+
+    fn sh(script: &str, limits: Limits) -> Result<(Option<i32>, Vec<u8>, String), RunError> {
+        let finished = run("sh", &[OsStr::new("-c"), OsStr::new(script)], limits)?;
+        Ok((
+            finished.status.code(),
+            finished.output.expose().to_vec(),
+            finished.errors,
+        ))
+    }
+
+    #[test]
+    fn what_a_program_prints_comes_whole_with_its_status() {
+        let patient = Limits {
+            silence: Duration::from_secs(10),
+            ..LIMITS
+        };
+        let (code, output, errors) = sh("head -c 300000 /dev/zero; echo no >&2; exit 3", patient).unwrap();
+        assert_eq!((code, output.len(), errors.as_str()), (Some(3), 300_000, "no\n"));
+        let (_, output, errors) = sh("head -c 9000000 /dev/zero >&2; echo end", patient).unwrap();
+        assert_eq!((output.as_slice(), errors.len()), (&b"end\n"[..], 64 << 10));
+        let nowhere = run("no-such-program-of-postfix", &[], patient);
+        assert!(matches!(nowhere, Err(RunError::NotRun(_))));
+    }
+
+    #[test]
+    fn a_program_that_hangs_trickles_or_floods_is_ended() {
+        let begun = Instant::now();
+        for script in ["exec sleep 60", "exec sleep 60 >&-", "exec >&- 2>&-; sleep 60"] {
+            let ended = sh(script, LIMITS);
+            assert!(
+                matches!(ended, Err(RunError::TooSlow(limit)) if limit == LIMITS.silence),
+                "{script}"
+            );
+        }
+        let brief = Limits {
+            silence: Duration::from_secs(5),
+            total: Duration::from_secs(1),
+            ..LIMITS
+        };
+        let ended = sh("while :; do echo; sleep 0.1; done", brief);
+        assert!(matches!(ended, Err(RunError::TooSlow(limit)) if limit == brief.total));
+        let patient = Limits {
+            silence: Duration::from_secs(10),
+            ..LIMITS
+        };
+        assert!(matches!(sh("exec yes", patient), Err(RunError::TooMuch(_))));
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+}

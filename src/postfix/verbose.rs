@@ -1,0 +1,89 @@
+//! Services that write passwords into the log: smtp(8) with `-v` logs what the map of passwords answers and what it
+//! sends to the server, proxymap(8) with `-v` what it passes on. Any kind of table is concerned.
+//!
+//! The same comes of `debug_peer_list` for the servers that it names ([`super::obstacles`]).
+
+use super::live::Service;
+
+/// The options of Postfix's daemons that take an argument (`single_server(3)`).
+const WITH_ARGUMENT: &str = "imnost";
+
+/// Whether the command of a service in master.cf has `-v`.
+#[must_use]
+pub fn is_verbose(service: &Service) -> bool {
+    let mut words = arguments(&service.command).skip(1);
+    while let Some(word) = words.next() {
+        let Some(options) = word.strip_prefix('-').filter(|options| !options.is_empty()) else {
+            return false;
+        };
+        // As getopt(3) does: options may stand together, and what follows one that takes an argument is that.
+        for (at, option) in options.char_indices() {
+            if option == 'v' {
+                return true;
+            }
+            if WITH_ARGUMENT.contains(option) {
+                if at + option.len_utf8() == options.len() {
+                    words.next();
+                }
+                break;
+            }
+        }
+    }
+    false
+}
+
+/// The words of a command; what stands in braces is one.
+fn arguments(command: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    let separator = move |c: char| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && c.is_ascii_whitespace()
+    };
+    command.split(separator).filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_verbose;
+    use crate::postfix::command::ServiceName;
+    use crate::postfix::live::Service;
+
+    #[test]
+    fn the_option_is_found_where_getopt_finds_it() {
+        let verbose = |command: &str| {
+            is_verbose(&Service {
+                id: ServiceName {
+                    name: "smtp".to_owned(),
+                    kind: "unix".to_owned(),
+                },
+                chrooted: false,
+                program: "smtp".to_owned(),
+                command: command.to_owned(),
+            })
+        };
+        for command in [
+            "smtp -v",
+            "smtp -v -v",
+            "smtp -vv",
+            "/usr/lib/postfix/sbin/smtp -o a=b -v",
+            "smtp -o { a = b -c } -v",
+            "smtp -oa=b -Dv",
+        ] {
+            assert!(verbose(command), "{command}");
+        }
+        for command in [
+            "smtp",
+            "smtp -o -v",
+            "smtp -o v=-v",
+            "smtp -ov=x",
+            "smtp -o { a = -v }",
+            "-v",
+        ] {
+            assert!(!verbose(command), "{command}");
+        }
+    }
+}
