@@ -49,6 +49,7 @@ mod service_manager;
 mod settings;
 mod sockets;
 mod status_command;
+mod system_faults;
 mod three_answers;
 mod units;
 mod unread_log;

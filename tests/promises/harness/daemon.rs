@@ -283,22 +283,7 @@ impl Daemon {
 
     /// Starts it and waits until it has announced every endpoint.
     pub(crate) fn try_start(setup: Setup) -> Result<Self, String> {
-        let mut command = setup.serve();
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("{command:?} does not start: {error}"))?;
-        let stdout = Lines::collect(child.stdout.take());
-        let stderr = Lines::collect(child.stderr.take());
-        let mut daemon = Self {
-            child,
-            setup,
-            endpoints: Vec::new(),
-            stdout,
-            stderr,
-        };
+        let mut daemon = Self::launch(setup)?;
         let wanted = daemon.setup.wanted();
         let announced = daemon.stderr.wait(DEADLINE, |lines| {
             announced(&wanted, lines.iter().map(String::as_str))
@@ -309,10 +294,39 @@ impl Daemon {
                 Ok(daemon)
             }
             None => Err(format!(
-                "{command:?} does not announce {wanted:?}; it wrote:\n{}",
+                "{:?} does not announce {wanted:?}; it wrote:\n{}",
+                daemon.setup.serve(),
                 daemon.log()
             )),
         }
+    }
+
+    /// Starts it and waits for nothing: its endpoints are known to the caller alone.
+    pub(crate) fn launch(setup: Setup) -> Result<Self, String> {
+        let mut command = setup.serve();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{command:?} does not start: {error}"))?;
+        let stdout = Lines::collect(child.stdout.take());
+        let stderr = Lines::collect(child.stderr.take());
+        Ok(Self {
+            child,
+            setup,
+            endpoints: Vec::new(),
+            stdout,
+            stderr,
+        })
+    }
+
+    /// How it ended, where it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().expect("a child can be waited for")?;
+        // What it wrote last may still be on its way.
+        self.stderr.wait_for_end();
+        Some(status)
     }
 
     /// What it was started with, with the ports that the system chose: start it again, or ask it something.

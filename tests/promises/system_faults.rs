@@ -1,0 +1,531 @@
+//! Promise: whatever call of the system fails, an answer is right or *cannot tell*; the server goes on, or ends with a
+//! reason; and once the fault is over, edits take effect.
+//!
+//! Each run starts a server, looks up, edits, looks up, sends SIGHUP, edits, looks up and sends SIGTERM, while strace(1)
+//! lets the n-th call of one kind fail, in each thread that makes so many. This is done for every n until no thread
+//! makes so many calls, from the first instruction of the program on ([`Phase::Start`]) and from the moment on in which
+//! it serves ([`Phase::Running`]; the first failure at the start hides those of the threads that it keeps from starting).
+//!
+//! `cargo test` gives each call one error, in turn. Every call with every error takes some twenty minutes:
+//! `POSTMAPD_FAULTS=all cargo test --test promises system_faults -- --nocapture`.
+
+use crate::harness::client::{Reply, Stream, framed};
+use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, SETTINGS, Setup};
+use crate::harness::eventually;
+use netstring::ReadNetstring as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What a call fails with.
+const ERRORS: [&str; 7] = ["EIO", "ENOSPC", "EMFILE", "ENFILE", "ENOMEM", "EACCES", "EINTR"];
+
+/// The kinds of calls that the server makes and that can fail, less `execve`, `futex`, and what only gives back.
+const CALLS: [&str; 46] = [
+    "openat",
+    "read",
+    "pread64",
+    "lseek",
+    "fstat",
+    "newfstatat",
+    "statx",
+    "statfs",
+    "getdents64",
+    "readlink",
+    "getcwd",
+    "access",
+    "inotify_init1",
+    "inotify_add_watch",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_wait",
+    "eventfd2",
+    "poll",
+    "ppoll",
+    "socket",
+    "socketpair",
+    "bind",
+    "listen",
+    "connect",
+    "accept4",
+    "getsockname",
+    "getsockopt",
+    "setsockopt",
+    "recvfrom",
+    "recvmsg",
+    "sendto",
+    "sendmsg",
+    "write",
+    "fcntl",
+    "mmap",
+    "mprotect",
+    "brk",
+    "madvise",
+    "clone3",
+    "clone",
+    "prctl",
+    "prlimit64",
+    "sigaltstack",
+    "getrandom",
+    "sched_getaffinity",
+];
+
+/// How many runs at a time: most of each is waiting.
+const AT_ONCE: usize = 8;
+
+/// How long to wait before looking again whether an edit has taken effect.
+const BETWEEN_LOOKUPS: Duration = Duration::from_millis(25);
+
+/// From when on calls fail.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Start,
+    Running,
+}
+
+/// One failing call.
+#[derive(Debug, Clone, Copy)]
+struct Fault {
+    phase: Phase,
+    call: &'static str,
+    error: &'static str,
+    n: usize,
+}
+
+impl Fault {
+    /// What strace is told.
+    fn inject(self) -> [String; 4] {
+        let Self { call, error, n, .. } = self;
+        [
+            "-e".to_owned(),
+            format!("trace={call}"),
+            "-e".to_owned(),
+            format!("inject={call}:error={error}:when={n}"),
+        ]
+    }
+}
+
+/// The files of a version. What a sender's password may be belongs to that sender alone.
+fn text(name: &str, version: usize) -> String {
+    match name {
+        RELAYMAP => format!(
+            "@one.test [relay.test]:587\n@two.test [relay{version}.test]:587\n@direct.test\n# {version}\n"
+        ),
+        CREDENTIALS => format!(
+            "@one.test one:secret{version}\n@two.test two:secret{version}\n[hop.test]:25 hop:secret\n@direct.test never:shown\n"
+        ),
+        _ => format!("password{version}\n"),
+    }
+}
+
+/// Questions and the right answers of a version; `None` is *not found*.
+fn right(version: usize) -> [(&'static str, &'static str, Option<String>); 8] {
+    let found = |text: String| Some(text);
+    [
+        ("relayhost", "ann@one.test", found("[relay.test]:587".into())),
+        ("sasl", "ann@one.test", found(format!("one:secret{version}"))),
+        (
+            "relayhost",
+            "bob@two.test",
+            found(format!("[relay{version}.test]:587")),
+        ),
+        ("sasl", "[hop.test]:25", found("hop:secret".into())),
+        ("relayhost", "eve@other.test", found("[default.test]:25".into())),
+        (
+            "sasl",
+            "[default.test]:25",
+            found(format!("user:password{version}")),
+        ),
+        ("relayhost", "dan@direct.test", None),
+        ("sasl", "dan@direct.test", None),
+    ]
+}
+
+/// A server under a fault.
+struct Run {
+    daemon: Daemon,
+    strace: Option<Child>,
+    aside: tempfile::TempDir,
+    secret: PathBuf,
+    address: String,
+    /// The connection that stays open as long as the server keeps it.
+    held: Option<Stream>,
+    ended: Option<ExitStatus>,
+}
+
+/// How a run came to its end: the fault was not reached, or it was and the server was stopped or ended itself.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    NotReached,
+    Stopped,
+    Ended,
+}
+
+type Failure = String;
+
+impl Run {
+    fn start(fault: Fault) -> Result<Self, Failure> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Addresses that nothing else uses, so that the port is known before the server tells it.
+        let address = format!("127.100.{}.{}:10451", number / 250 % 250 + 1, number % 250 + 1);
+        let aside = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let setup = Setup::new();
+        let secret = setup.root().join("password");
+        fs::write(&secret, text("", 0)).map_err(|error| error.to_string())?;
+        let trace = aside.path().join("trace").display().to_string();
+        let quiet = ["-f", "-qq", "-o", &trace].map(str::to_owned);
+        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut setup = setup
+            .relaymap(text(RELAYMAP, 0))
+            .credentials(text(CREDENTIALS, 0))
+            .file(SETTINGS, "[reload]\npoll = 0.2\ngrace = 1\n")
+            .env("RELAY_HOST", "default.test")
+            .env("RELAY_USER", "user")
+            .env("RELAY_PASSWORD_FILE", &secret)
+            .listen(format!(
+                "socketmap:unix:{}",
+                aside.path().join("socket").display()
+            ))
+            .listen(format!("socketmap:inet:{address}"));
+        if matches!(fault.phase, Phase::Start) {
+            setup =
+                setup.within([words(&["strace", "-D"]), quiet.to_vec(), fault.inject().to_vec()].concat());
+        }
+        let mut run = Self {
+            daemon: Daemon::launch(setup)?,
+            strace: None,
+            aside,
+            secret,
+            address,
+            held: None,
+            ended: None,
+        };
+        if matches!(fault.phase, Phase::Running) {
+            run.until_right(0)?;
+            run.strace = Some(attach(
+                &run.daemon,
+                [quiet.to_vec(), fault.inject().to_vec()].concat(),
+            )?);
+        }
+        Ok(run)
+    }
+
+    /// Whether the call was made that is to fail.
+    fn was_reached(&self) -> bool {
+        fs::read_to_string(self.aside.path().join("trace")).is_ok_and(|trace| trace.contains("(INJECTED)"))
+    }
+
+    fn has_ended(&mut self) -> bool {
+        if self.ended.is_none() {
+            self.ended = self.daemon.ended();
+        }
+        self.ended.is_some()
+    }
+
+    /// Looks up until all answers are those of this version, on both listeners, or the server has ended. Before that
+    /// each is of this version or of the one before it, or *cannot tell*.
+    fn until_right(&mut self, version: usize) -> Result<(), Failure> {
+        let begun = Instant::now();
+        loop {
+            let answers = self.over_unix();
+            let mut all = judge("unix", version, &answers)?;
+            let mut over_tcp = Vec::new();
+            if all {
+                over_tcp = connect_tcp(&self.address)
+                    .map_or_else(|error| lost(&error), |mut stream| ask(&mut stream));
+                all = judge("inet", version, &over_tcp)?;
+            }
+            if all || self.has_ended() {
+                return Ok(());
+            }
+            if begun.elapsed() > DEADLINE {
+                return Err(format!(
+                    "version {version} does not come: {answers:?} {over_tcp:?}"
+                ));
+            }
+            thread::sleep(BETWEEN_LOOKUPS);
+        }
+    }
+
+    /// The answers over the connection that is held, or over a new one where it is lost.
+    fn over_unix(&mut self) -> Vec<Lookup> {
+        let held = self
+            .held
+            .take()
+            .map_or_else(|| connect_unix(&self.aside.path().join("socket")), Ok);
+        let mut held = match held {
+            Ok(held) => held,
+            Err(error) => return lost(&error),
+        };
+        let answers = ask(&mut held);
+        // One whose peer the server could not recognise is no better later.
+        let is_good = |answer: &Lookup| !matches!(answer, Ok(Reply::Refused(_)) | Err(_));
+        if answers.iter().all(is_good) {
+            self.held = Some(held);
+        }
+        answers
+    }
+
+    fn edit(&self, version: usize) -> Result<(), Failure> {
+        self.daemon.replace(CREDENTIALS, text(CREDENTIALS, version));
+        self.daemon.replace(RELAYMAP, text(RELAYMAP, version));
+        let new = self.secret.with_extension("new");
+        fs::write(&new, text("", version))
+            .and_then(|()| fs::rename(&new, &self.secret))
+            .map_err(|error| error.to_string())
+    }
+
+    /// The whole life of a server.
+    fn live(&mut self) -> Result<(), Failure> {
+        self.until_right(0)?;
+        self.edit(1)?;
+        self.until_right(1)?;
+        if !self.has_ended() {
+            self.daemon.hangup();
+        }
+        self.edit(2)?;
+        self.until_right(2)?;
+        if self.has_ended() {
+            return Ok(());
+        }
+        self.daemon.signal("TERM");
+        let begun = Instant::now();
+        while !self.has_ended() {
+            if begun.elapsed() > DEADLINE {
+                return Err("it does not end after SIGTERM".into());
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// Whether it ended as it should: with 0 after SIGTERM, or with a reason.
+    fn judge_end(&self) -> Result<(), Failure> {
+        let Some(status) = self.ended else {
+            return Err("it has not ended".into());
+        };
+        let log = self.daemon.log();
+        let has_reason = ["ERROR", "error", "Error", "memory allocation of", "cannot"]
+            .iter()
+            .any(|word| log.contains(word));
+        match status.code() {
+            Some(0) => Ok(()),
+            Some(_) if has_reason => Ok(()),
+            None if log.contains("memory allocation of") => Ok(()),
+            _ => Err(format!("it ended with {status} and no reason")),
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(mut strace) = self.strace.take() {
+            self.daemon.kill();
+            drop(strace.wait());
+        }
+    }
+}
+
+/// Attaches strace to every thread, and to those that they start.
+fn attach(daemon: &Daemon, args: Vec<String>) -> Result<Child, Failure> {
+    let strace = Command::new("strace")
+        .args(args)
+        .args(["-p", &daemon.pid().to_string()])
+        .spawn()
+        .map_err(|error| format!("strace: {error}"))?;
+    let tracer = format!("TracerPid:\t{}\n", strace.id());
+    let is_traced =
+        |task: &Path| fs::read_to_string(task.join("status")).is_ok_and(|status| status.contains(&tracer));
+    let tasks = || -> Vec<bool> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid()));
+        tasks
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|task| is_traced(&task.path()))
+            .collect()
+    };
+    eventually(tasks, |traced| {
+        !traced.is_empty() && traced.iter().all(|traced| *traced)
+    });
+    Ok(strace)
+}
+
+fn connect_unix(path: &Path) -> io::Result<Stream> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    Ok(Stream::Unix(stream))
+}
+
+fn connect_tcp(address: &str) -> io::Result<Stream> {
+    let address = address
+        .to_socket_addrs()?
+        .next()
+        .ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    Ok(Stream::Tcp(stream))
+}
+
+/// An answer, or how the connection was lost.
+type Lookup = Result<Reply, String>;
+
+fn lost(error: &io::Error) -> Vec<Lookup> {
+    right(0).map(|_| Err(error.to_string())).to_vec()
+}
+
+/// Asks everything in one go.
+fn ask(stream: &mut Stream) -> Vec<Lookup> {
+    let requests: Vec<u8> = right(0)
+        .iter()
+        .flat_map(|(map, key, _)| framed(&format!("{map} {key}")))
+        .collect();
+    if let Err(error) = stream.write_all(&requests) {
+        return lost(&error);
+    }
+    let reply = |_| {
+        stream
+            .read_netstring()
+            .map(|payload| Reply::from_socketmap(&payload))
+    };
+    right(0)
+        .map(reply)
+        .map(|reply| reply.map_err(|error| error.to_string()))
+        .to_vec()
+}
+
+/// Whether all of these answers are those of the version. A wrong one is a failure.
+fn judge(listener: &str, version: usize, answers: &[Lookup]) -> Result<bool, Failure> {
+    let before = right(version.saturating_sub(1));
+    let mut all = true;
+    for (((map, key, now), (_, _, before)), answer) in right(version).iter().zip(&before).zip(answers) {
+        let found = match answer {
+            Ok(Reply::Found(value)) => Some(value),
+            Ok(Reply::NotFound) => None,
+            Ok(Reply::CannotTell(_) | Reply::Refused(_)) | Err(_) => {
+                all = false;
+                continue;
+            }
+        };
+        if found == now.as_ref() {
+            continue;
+        }
+        all = false;
+        if found != before.as_ref() {
+            return Err(format!(
+                "{map} {key} is {answer:?} over {listener} at version {version}"
+            ));
+        }
+    }
+    Ok(all)
+}
+
+/// One run, and what came of it.
+fn run(fault: Fault) -> Result<Outcome, Failure> {
+    let mut run = Run::start(fault)?;
+    let lived = run.live().and_then(|()| run.judge_end());
+    let reached = run.was_reached();
+    lived.map_err(|failure| format!("{fault:?}: {failure}\n{}", run.daemon.log()))?;
+    Ok(match run.ended.and_then(|status| status.code()) {
+        _ if !reached => Outcome::NotReached,
+        Some(0) => Outcome::Stopped,
+        _ => Outcome::Ended,
+    })
+}
+
+/// What came of a sweep.
+#[derive(Default)]
+struct Report {
+    runs: usize,
+    ended: Vec<Fault>,
+    failures: Vec<Failure>,
+}
+
+/// Every n of one kind of call with the errors that `errors` gives for it.
+fn sweep(
+    phase: Phase,
+    call: &'static str,
+    errors: impl Fn(usize) -> Vec<&'static str>,
+    report: &Mutex<Report>,
+) -> usize {
+    let mut runs = 0;
+    for n in 1.. {
+        let mut reached = false;
+        for error in errors(n) {
+            let fault = Fault {
+                phase,
+                call,
+                error,
+                n,
+            };
+            let outcome = run(fault);
+            let mut report = report.lock().unwrap();
+            report.runs += 1;
+            runs += 1;
+            match outcome {
+                Ok(Outcome::NotReached) => continue,
+                Ok(Outcome::Stopped) => {}
+                Ok(Outcome::Ended) => report.ended.push(fault),
+                Err(failure) => {
+                    println!("{failure}");
+                    report.failures.push(failure);
+                }
+            }
+            reached = true;
+        }
+        if !reached {
+            break;
+        }
+    }
+    runs
+}
+
+#[test]
+fn whatever_call_fails_no_answer_is_wrong_and_the_next_edit_counts() {
+    let all = std::env::var("POSTMAPD_FAULTS").is_ok_and(|form| form == "all");
+    let only = std::env::var("POSTMAPD_FAULTS_CALL").ok();
+    let errors = |n: usize| {
+        if all {
+            ERRORS.to_vec()
+        } else {
+            vec![ERRORS[n % ERRORS.len()]]
+        }
+    };
+    let work: Vec<_> = CALLS
+        .iter()
+        .filter(|call| only.as_ref().is_none_or(|only| only == *call))
+        .flat_map(|call| [(Phase::Start, *call), (Phase::Running, *call)])
+        .collect();
+    let next = AtomicUsize::new(0);
+    let report = Mutex::new(Report::default());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((phase, call)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let begun = Instant::now();
+                    let runs = sweep(*phase, call, errors, &report);
+                    println!("{phase:?} {call}: {runs} runs in {:?}", begun.elapsed());
+                }
+            });
+        }
+    });
+    let report = report.into_inner().unwrap();
+    println!(
+        "{} runs; the server ended itself with a reason after: {:#?}",
+        report.runs, report.ended
+    );
+    assert!(
+        report.failures.is_empty(),
+        "{} failures:\n{}",
+        report.failures.len(),
+        report.failures.join("\n")
+    );
+}
