@@ -6,6 +6,7 @@
 //! bound and before the first table is read, the process locks itself ([`crate::confinement`]).
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -155,20 +156,31 @@ fn serve(sources: Sources, settings: Settings, handover: Handover, said: &Findin
     let attendant = thread::Builder::new()
         .name("attendant".into())
         .spawn(move || {
-            runtime.block_on(async {
-                let supervision = Supervision::ready(&routes, &ledger, &pulse);
-                attend(signals, &reloader, &stop, &supervision, ended).await;
-                supervision.end().await;
-            });
+            let attend = || {
+                runtime.block_on(async {
+                    let supervision = Supervision::ready(&routes, &ledger, &pulse);
+                    attend(signals, &reloader, &stop, &supervision, ended).await;
+                    supervision.end().await;
+                });
+            };
+            let attended = catch_unwind(AssertUnwindSafe(attend)).is_ok();
+            // Without this thread, no signal would end the server, and no edit take effect.
+            stop.begin();
+            attended
         })
         .map_err(Error::system("cannot start the thread that hears signals"))?;
     log::stream::never_wait();
     // The heart goes with the server, so that nobody waits for it to beat once more.
     let outcome = server.run(move || heart.beat());
     drop(has_ended);
-    // One that panicked has said so already.
-    let _ = attendant.join();
-    outcome.map_err(Error::system("cannot serve any more"))
+    let attended = attendant.join();
+    outcome
+        .and_then(|()| match attended {
+            Ok(true) => Ok(()),
+            // The hook has said where.
+            _ => Err(io::Error::other("the thread that hears signals failed")),
+        })
+        .map_err(Error::system("cannot serve any more"))
 }
 
 /// Does what is asked by signals, until the server has ended.

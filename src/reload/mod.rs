@@ -191,8 +191,11 @@ impl Keeper {
             }
             // Those that were made by now are answered by what is read from now on.
             let requests = (hint == Some(Hint::Reread)).then(|| self.hints.requests());
-            self.watch.arm(&load::paths(&self.sources));
-            if catch_unwind(AssertUnwindSafe(|| self.look(hint, impatient, routes))).is_err() {
+            let look = || {
+                self.watch.arm(&load::paths(&self.sources));
+                self.look(hint, impatient, routes);
+            };
+            if catch_unwind(AssertUnwindSafe(look)).is_err() {
                 // The hook has said where. This thread must live on, or no edit would ever count again.
                 error!("reading the files failed in a way that it never should; what is in force stays so");
                 self.ledger.failed();

@@ -13,12 +13,13 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::sys::statfs;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tracing::{debug, warn};
 
 use super::hints::{Hint, Hints};
@@ -28,7 +29,7 @@ use super::way;
 pub(super) struct Watch {
     hints: Arc<Hints>,
     /// Replaced by another that is armed already, so that between the two no event is lost.
-    watcher: Option<RecommendedWatcher>,
+    watcher: Option<Watcher>,
     armed: Vec<Watched>,
     /// The names that it hears about: a link may come to lead to another name in the same folder.
     names: HashSet<OsString>,
@@ -123,20 +124,44 @@ fn silent_file_system(path: &Path) -> Option<String> {
     ))
 }
 
-fn start(
-    wanted: &[Watched],
-    names: HashSet<OsString>,
-    hints: &Arc<Hints>,
-) -> notify::Result<RecommendedWatcher> {
+/// A watcher of `notify`, which panics in [`Self::watch`] and when it is dropped if its thread could not be started
+/// (`ulimit -u`, a limit of the cgroup) or has ended. Here the first is an error, and the second nothing. Two of these
+/// panics at the same time would abort the server.
+struct Watcher(Option<RecommendedWatcher>);
+
+impl Watcher {
+    fn watch(&mut self, path: &Path) -> notify::Result<()> {
+        let Some(watcher) = &mut self.0 else {
+            return Ok(());
+        };
+        // The watcher is not dropped in here.
+        let watch = || watcher.watch(path, RecursiveMode::NonRecursive);
+        catch_unwind(AssertUnwindSafe(watch)).unwrap_or_else(|_| {
+            Err(notify::Error::generic(
+                "the thread that hears of changes is not there",
+            ))
+        })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let watcher = self.0.take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(watcher)));
+    }
+}
+
+fn start(wanted: &[Watched], names: HashSet<OsString>, hints: &Arc<Hints>) -> notify::Result<Watcher> {
     let hints = Arc::clone(hints);
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
+    let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
         Ok(event) => {
             hear(&event, &names, &hints);
         }
         Err(_) => hints.give(Hint::Changed),
     })?;
+    let mut watcher = Watcher(Some(watcher));
     for place in wanted {
-        match watcher.watch(&place.path, RecursiveMode::NonRecursive) {
+        match watcher.watch(&place.path) {
             // It went away since it was listed: whatever took it away is an event of its folder.
             Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
             Err(error) if matches!(&error.kind, notify::ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::NotFound) =>

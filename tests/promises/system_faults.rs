@@ -6,8 +6,9 @@
 //! makes so many calls, from the first instruction of the program on ([`Phase::Start`]) and from the moment on in which
 //! it serves ([`Phase::Running`]; the first failure at the start hides those of the threads that it keeps from starting).
 //!
-//! `cargo test` gives each call one error, in turn. Every call with every error takes some twenty minutes:
-//! `POSTMAPD_FAULTS=all cargo test --test promises system_faults -- --nocapture`.
+//! `cargo test` gives each call one of [`ERRORS`], in turn: some 850 runs, a minute on two cores. Every call with every
+//! error takes seven times as long: `POSTMAPD_FAULTS=all cargo test --locked --test promises system_faults`; with
+//! `POSTMAPD_FAULTS_CALL=openat` it is one kind of call alone.
 
 use crate::harness::client::{Reply, Stream, framed};
 use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, SETTINGS, Setup};
@@ -27,8 +28,9 @@ use std::time::{Duration, Instant};
 /// What a call fails with.
 const ERRORS: [&str; 7] = ["EIO", "ENOSPC", "EMFILE", "ENFILE", "ENOMEM", "EACCES", "EINTR"];
 
-/// The kinds of calls that the server makes and that can fail, less `execve`, `futex`, and what only gives back.
-const CALLS: [&str; 46] = [
+/// The kinds of calls that the server makes and that can fail, less `execve`, `futex`, and what only gives back. (brk(2)
+/// has no errors: it returns where the memory ends.)
+const CALLS: [&str; 45] = [
     "openat",
     "read",
     "pread64",
@@ -66,7 +68,6 @@ const CALLS: [&str; 46] = [
     "fcntl",
     "mmap",
     "mprotect",
-    "brk",
     "madvise",
     "clone3",
     "clone",
@@ -77,8 +78,22 @@ const CALLS: [&str; 46] = [
     "sched_getaffinity",
 ];
 
+/// The calls without which a running server cannot go on: waiting for events, hearing of signals, and memory.
+const MAY_END: [&str; 7] = [
+    "epoll_wait",
+    "recvfrom",
+    "write",
+    "mmap",
+    "mprotect",
+    "madvise",
+    "sigaltstack",
+];
+
 /// How many runs at a time: most of each is waiting.
 const AT_ONCE: usize = 8;
+
+/// What strace has to say goes there, where it has a file of its own.
+const COMPLAINTS: &str = "complaints";
 
 /// How long to wait before looking again whether an edit has taken effect.
 const BETWEEN_LOOKUPS: Duration = Duration::from_millis(25);
@@ -166,6 +181,8 @@ enum Outcome {
     NotReached,
     Stopped,
     Ended,
+    /// strace failed.
+    Lost,
 }
 
 type Failure = String;
@@ -196,8 +213,14 @@ impl Run {
             ))
             .listen(format!("socketmap:inet:{address}"));
         if matches!(fault.phase, Phase::Start) {
-            setup =
-                setup.within([words(&["strace", "-D"]), quiet.to_vec(), fault.inject().to_vec()].concat());
+            setup = setup.within(
+                [
+                    words(&["strace", "-D", "--seccomp-bpf"]),
+                    quiet.to_vec(),
+                    fault.inject().to_vec(),
+                ]
+                .concat(),
+            );
         }
         let mut run = Self {
             daemon: Daemon::launch(setup)?,
@@ -212,6 +235,7 @@ impl Run {
             run.until_right(0)?;
             run.strace = Some(attach(
                 &run.daemon,
+                &run.aside.path().join(COMPLAINTS),
                 [quiet.to_vec(), fault.inject().to_vec()].concat(),
             )?);
         }
@@ -228,6 +252,13 @@ impl Run {
             self.ended = self.daemon.ended();
         }
         self.ended.is_some()
+    }
+
+    /// Whether strace has lost its way, as its version 6.1 does at times where a call is under way when it attaches: a
+    /// thread then stays stopped, and the run says nothing about the server.
+    fn is_lost(&self) -> bool {
+        let complaints = fs::read_to_string(self.aside.path().join(COMPLAINTS)).unwrap_or_default();
+        (self.daemon.log() + &complaints).contains("ptrace_syscall_info")
     }
 
     /// Looks up until all answers are those of this version, on both listeners, or the server has ended. Before that
@@ -296,30 +327,41 @@ impl Run {
         if self.has_ended() {
             return Ok(());
         }
-        self.daemon.signal("TERM");
         let begun = Instant::now();
+        let mut signals = 0;
         while !self.has_ended() {
-            if begun.elapsed() > DEADLINE {
+            if begun.elapsed() > DEADLINE || self.is_lost() {
                 return Err("it does not end after SIGTERM".into());
+            }
+            // The one that tells its thread of the signal may be the call that failed.
+            if begun.elapsed() >= signals * Duration::from_secs(1) {
+                signals += 1;
+                self.daemon.signal("TERM");
             }
             thread::sleep(Duration::from_millis(2));
         }
         Ok(())
     }
 
-    /// Whether it ended as it should: with 0 after SIGTERM, or with a reason.
-    fn judge_end(&self) -> Result<(), Failure> {
+    /// Whether it ended as it should: with 0 after SIGTERM, or with a reason. By a signal only where memory lacked: the
+    /// standard library aborts then, and says why. What fails before the first line of our own (the loader, the start-up
+    /// of the standard library) has no log yet, and has answered nobody.
+    fn judge_end(&self, fault: Fault) -> Result<(), Failure> {
         let Some(status) = self.ended else {
             return Err("it has not ended".into());
         };
         let log = self.daemon.log();
-        let has_reason = ["ERROR", "error", "Error", "memory allocation of", "cannot"]
+        let has_begun =
+            self.aside.path().join("socket").exists() || log.contains("INFO") || log.contains("WARN");
+        let has_reason = ["ERROR", "error", "cannot", "memory allocation of"]
             .iter()
             .any(|word| log.contains(word));
+        let is_memory = ["mmap", "mprotect", "madvise", "sigaltstack"].contains(&fault.call);
         match status.code() {
             Some(0) => Ok(()),
+            _ if !has_begun => Ok(()),
             Some(_) if has_reason => Ok(()),
-            None if log.contains("memory allocation of") => Ok(()),
+            None if has_reason && is_memory => Ok(()),
             _ => Err(format!("it ended with {status} and no reason")),
         }
     }
@@ -335,10 +377,12 @@ impl Drop for Run {
 }
 
 /// Attaches strace to every thread, and to those that they start.
-fn attach(daemon: &Daemon, args: Vec<String>) -> Result<Child, Failure> {
+fn attach(daemon: &Daemon, complaints: &Path, args: Vec<String>) -> Result<Child, Failure> {
+    let complaints = fs::File::create(complaints).map_err(|error| error.to_string())?;
     let strace = Command::new("strace")
         .args(args)
         .args(["-p", &daemon.pid().to_string()])
+        .stderr(complaints)
         .spawn()
         .map_err(|error| format!("strace: {error}"))?;
     let tracer = format!("TracerPid:\t{}\n", strace.id());
@@ -431,8 +475,11 @@ fn judge(listener: &str, version: usize, answers: &[Lookup]) -> Result<bool, Fai
 /// One run, and what came of it.
 fn run(fault: Fault) -> Result<Outcome, Failure> {
     let mut run = Run::start(fault)?;
-    let lived = run.live().and_then(|()| run.judge_end());
+    let lived = run.live().and_then(|()| run.judge_end(fault));
     let reached = run.was_reached();
+    if lived.is_err() && run.is_lost() {
+        return Ok(Outcome::Lost);
+    }
     lived.map_err(|failure| format!("{fault:?}: {failure}\n{}", run.daemon.log()))?;
     Ok(match run.ended.and_then(|status| status.code()) {
         _ if !reached => Outcome::NotReached,
@@ -445,7 +492,6 @@ fn run(fault: Fault) -> Result<Outcome, Failure> {
 #[derive(Default)]
 struct Report {
     runs: usize,
-    ended: Vec<Fault>,
     failures: Vec<Failure>,
 }
 
@@ -466,18 +512,21 @@ fn sweep(
                 error,
                 n,
             };
-            let outcome = run(fault);
+            let outcomes = (0..5).map(|_| run(fault));
+            let mut outcomes = outcomes.skip_while(|outcome| *outcome == Ok(Outcome::Lost));
+            let outcome = outcomes
+                .next()
+                .unwrap_or(Err(format!("{fault:?}: strace fails again and again")));
             let mut report = report.lock().unwrap();
             report.runs += 1;
             runs += 1;
             match outcome {
                 Ok(Outcome::NotReached) => continue,
-                Ok(Outcome::Stopped) => {}
-                Ok(Outcome::Ended) => report.ended.push(fault),
-                Err(failure) => {
-                    println!("{failure}");
-                    report.failures.push(failure);
+                Ok(Outcome::Ended) if matches!(phase, Phase::Running) && !MAY_END.contains(&call) => {
+                    report.failures.push(format!("{fault:?} ends a running server"));
                 }
+                Ok(Outcome::Stopped | Outcome::Ended | Outcome::Lost) => {}
+                Err(failure) => report.failures.push(failure),
             }
             reached = true;
         }
@@ -510,18 +559,17 @@ fn whatever_call_fails_no_answer_is_wrong_and_the_next_edit_counts() {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some((phase, call)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let begun = Instant::now();
                     let runs = sweep(*phase, call, errors, &report);
-                    println!("{phase:?} {call}: {runs} runs in {:?}", begun.elapsed());
+                    if all {
+                        drop(writeln!(io::stderr(), "{phase:?} {call}: {runs} runs"));
+                    }
                 }
             });
         }
     });
     let report = report.into_inner().unwrap();
-    println!(
-        "{} runs; the server ended itself with a reason after: {:#?}",
-        report.runs, report.ended
-    );
+    // Each call once, and not none of them.
+    assert!(only.is_some() || report.runs > 300, "{} runs", report.runs);
     assert!(
         report.failures.is_empty(),
         "{} failures:\n{}",
