@@ -593,6 +593,60 @@ fn a_password_that_may_not_be_asked_for_keeps_mail(release: Release) {
     scene.expect_no_stray_credentials();
 }
 
+#[test]
+fn half_a_login_of_the_default_relay_keeps_the_mail_of_postfix_3_7() {
+    half_a_login_keeps_mail(Release::Installed);
+}
+
+#[test]
+fn half_a_login_of_the_default_relay_keeps_the_mail_of_postfix_3_10() {
+    half_a_login_keeps_mail(Release::Debian13);
+}
+
+fn half_a_login_keeps_mail(release: Release) {
+    let journal = Journal::default();
+    // It would take mail without a login.
+    let open = smtp_server::Setup::new("open relay", Ipv4Addr::new(127, 0, 0, 5))
+        .journal(&journal)
+        .start()
+        .unwrap();
+    let setup = Setup::new()
+        .env("RELAY_HOST", "127.0.0.5")
+        .env("RELAY_PORT", open.port().to_string())
+        .env("RELAY_USER", ONE.0);
+    let mut daemon = Daemon::start(setup);
+    let maps = Way::Inet.maps(&daemon);
+    let postfix = postfix::Setup::release(release)
+        .unwrap()
+        .set("sender_dependent_relayhost_maps", &maps[0])
+        .set("smtp_sasl_password_maps", &maps[1])
+        .start()
+        .unwrap();
+    let recipient = format!("recipient@[{RECIPIENT_HOST}]");
+    postfix.submit("ann@else.test", &recipient).unwrap();
+    let queue = postfix
+        .wait_for_queue(|queue| {
+            queue
+                .iter()
+                .any(|mail| mail.queue == "deferred" && mail.reason.is_some())
+        })
+        .unwrap();
+    let reason = queue[0].reason.as_deref().unwrap_or_default();
+    assert!(
+        reason.starts_with("local data error while talking to"),
+        "{queue:?}"
+    );
+    assert_eq!((journal.mails().len(), journal.attempts().len()), (0, 0));
+
+    // With the other half it goes.
+    daemon.kill();
+    let daemon = Daemon::start(daemon.setup().env("RELAY_PASSWORD", ONE.1));
+    assert_eq!(Way::Inet.maps(&daemon), maps, "the same ports");
+    postfix.flush().unwrap();
+    let mail = journal.mail_to(&recipient, DEADLINE).expect("the mail arrives");
+    assert_eq!(arrival(&mail), at("open relay", ONE));
+}
+
 /// The control: with Postfix's own tables the leak that the server prevents does happen, and the fake server sees it.
 #[test]
 fn with_plain_tables_postfix_offers_an_excluded_senders_password_to_the_recipients_server() {
