@@ -18,6 +18,7 @@ mod confinement;
 mod container;
 mod contrib;
 mod costs;
+mod defects;
 mod defects_of_others;
 mod environment;
 mod explain_command;

@@ -1,0 +1,57 @@
+//! Promise: every fault of our own that was found outside of a test has a test by now: tests/DEFECTS.md.
+
+use std::fs;
+use std::path::Path;
+
+/// The rows of the tables that have a test: what was wrong, and the tests.
+fn rows(page: &str) -> Vec<(&str, Vec<&str>)> {
+    let rows = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    rows.filter(|row| *row != "what was wrong | test")
+        .map(|row| {
+            let (what, tests) = row
+                .rsplit_once(" | ")
+                .unwrap_or_else(|| panic!("two columns: {row}"));
+            let tests = tests.split(", ").map(|test| {
+                let test = test.strip_prefix('`').and_then(|test| test.strip_suffix('`'));
+                test.unwrap_or_else(|| panic!("a test in backquotes: {row}"))
+            });
+            (what, tests.collect())
+        })
+        .collect()
+}
+
+/// Whether this source has a test of that name.
+fn has_test(source: &str, name: &str) -> bool {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let head = format!("fn {name}(");
+    lines
+        .windows(2)
+        .any(|pair| pair[0] == "#[test]" && pair[1].starts_with(&head))
+}
+
+#[test]
+fn every_test_that_is_named_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("tests/DEFECTS.md")).unwrap();
+    let rows = rows(&page);
+    let mut missing = Vec::new();
+    for (what, tests) in &rows {
+        for test in tests {
+            let (file, name) = test.rsplit_once("::").unwrap_or_else(|| panic!("{what}: {test}"));
+            let path = if file.contains('.') {
+                root.join(file)
+            } else {
+                root.join(format!("tests/promises/{}.rs", file.replace("::", "/")))
+            };
+            let source = fs::read_to_string(&path).unwrap_or_default();
+            if !has_test(&source, name) {
+                missing.push(format!("{what}: there is no test {test}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+    assert!(rows.len() >= 30, "only {} rows", rows.len());
+    assert!(!has_test("fn f() {}", "f") && has_test("#[test]\n fn f() {}", "f"));
+}
