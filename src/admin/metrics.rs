@@ -96,6 +96,17 @@ fn readings(account: &Account, text: &mut Exposition) {
         let path = file.in_force.path.to_string_lossy();
         text.sample(&[("file", path.as_ref())], u8::from(file.invalid.is_none()));
     }
+    text.family(
+        "postmapd_findings",
+        Kind::Gauge,
+        "What there is to say about the files as they were read last, by severity.",
+    );
+    for (severity, count) in [
+        ("error", account.findings.errors()),
+        ("warning", account.findings.warnings()),
+    ] {
+        text.sample(&[("severity", severity)], count);
+    }
 }
 
 fn in_force(account: &Account, snapshot: &Snapshot, text: &mut Exposition) {

@@ -30,6 +30,8 @@ pub mod report;
 pub mod tally;
 pub mod target;
 
+use std::ops::ControlFlow;
+
 use thiserror::Error;
 
 use keys::Questions;
@@ -97,8 +99,11 @@ pub struct Step<'a> {
 }
 
 impl Plan {
-    /// Does all of it.
-    pub fn carry_out(&self, watch: &mut dyn FnMut(&Step<'_>, Progress)) -> Result<Vec<Measured>, BenchError> {
+    /// Does all of it, or until `watch` breaks: then the last run is shorter, or is left out where nothing was measured.
+    pub fn carry_out(
+        &self,
+        watch: &mut dyn FnMut(&Step<'_>, Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<Measured>, BenchError> {
         let of = self.servers.len() * self.loads.len() * usize::try_from(self.rounds).unwrap_or(usize::MAX);
         let mut measured = Vec::with_capacity(of);
         for load in &self.loads {
@@ -114,25 +119,33 @@ impl Plan {
                         number: measured.len() + 1,
                         of,
                     };
+                    let mut is_stopped = false;
                     let run = load::run(
                         &server.target,
                         &server.questions,
                         load,
                         &server.pids,
                         &mut |progress| {
-                            watch(&step, progress);
+                            let whether = watch(&step, progress);
+                            is_stopped |= whether.is_break();
+                            whether
                         },
                     );
                     let run = run.map_err(|source| BenchError {
                         server: server.target.to_string(),
                         source,
                     })?;
-                    measured.push(Measured {
-                        server: number,
-                        round,
-                        connections: load.connections,
-                        run,
-                    });
+                    if !is_stopped || run.tally.requests > 0 {
+                        measured.push(Measured {
+                            server: number,
+                            round,
+                            connections: load.connections,
+                            run,
+                        });
+                    }
+                    if is_stopped {
+                        return Ok(measured);
+                    }
                 }
             }
         }

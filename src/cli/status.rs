@@ -88,6 +88,8 @@ Fields of /metrics:
                                     as last_success; it moves with each poll
   postmapd_snapshot_generation, postmapd_snapshot_loaded_timestamp_seconds
   postmapd_files_valid              file: its path. 1 or 0
+  postmapd_findings                 severity: error, warning. Findings about the
+                                    files as they were read last
   postmapd_table_entries            map
   postmapd_build_info               version")]
 pub(super) struct Status {

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -881,4 +881,117 @@ fn a_terminal_shows_how_far_it_is_and_a_pipe_does_not() {
     );
     let piped = finish(daemon.setup().command("bench").args(args), b"");
     assert_eq!((piped.code, piped.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn what_is_answered_is_said_and_misses_alone_are_called_that() {
+    let daemon = Daemon::start(setup());
+    let endpoint = daemon.endpoint(0);
+    let plot = daemon.root().join("plot.svg");
+    let run = |more: &[&str]| {
+        // Without a directory, as it is typed first.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postmapd"));
+        command.env_clear().args(["bench", endpoint, "relayhost"]);
+        command.args(["--connections", "1", "--warm-up", "0", "--count", "200", "--plot"]);
+        let text = finish(command.arg(&plot).args(more), b"").stdout;
+        (text, fs::read_to_string(&plot).unwrap())
+    };
+    let (text, drawn) = run(&[]);
+    assert!(
+        text.contains("\nof 200 replies: 0 found, 200 not found, 0 cannot tell\n")
+            && text.contains("latencies of misses alone"),
+        "{text}"
+    );
+    assert!(drawn.contains("every answer was not found"));
+    let dir = daemon.setup().dir().to_str().unwrap().to_owned();
+    let (text, drawn) = run(&["--dir", &dir, "--hits", "1"]);
+    assert!(
+        text.contains("\nof 200 replies: 200 found, 0 not found, 0 cannot tell\n")
+            && !text.contains("misses"),
+        "{text}"
+    );
+    assert!(!drawn.contains("every answer was not found"));
+}
+
+/// A generator that is stopped for a while has requests to send, and room for them, and does not send them.
+#[test]
+fn an_invalid_run_is_called_that_in_the_report_and_in_the_plot() {
+    let daemon = Daemon::start(setup());
+    let plot = daemon.root().join("plot.svg");
+    let mut command = daemon.setup().command("bench");
+    command.args([
+        daemon.endpoint(0),
+        "relayhost",
+        "--connections",
+        "4",
+        "--rate",
+        "500",
+    ]);
+    command
+        .args(["--warm-up", "0", "--duration", "2s", "--plot"])
+        .arg(&plot);
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    // It has begun by then, and goes on for more than a second.
+    thread::sleep(Duration::from_millis(500));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("\nInvalid: the generator could not keep up"),
+        "{text}"
+    );
+    let drawn = fs::read_to_string(&plot).unwrap();
+    assert!(drawn.contains("INVALID: the generator could not keep up"));
+}
+
+#[test]
+fn ctrl_c_reports_what_was_measured_so_far() {
+    let daemon = Daemon::start(setup());
+    let mut command = daemon.setup().command("bench");
+    command.args([
+        daemon.endpoint(0),
+        "relayhost",
+        "--warm-up",
+        "0",
+        "--duration",
+        "0.5s",
+        "--connections",
+        "1,2,4,8",
+    ]);
+    // The second of the runs has begun when the progress says so; a pipe has none, so the time has to tell.
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_millis(1100));
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (text, said) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
+    assert_eq!(output.status.code(), Some(130), "{text}{said}");
+    assert!(
+        said.contains("interrupted; this is what was measured so far"),
+        "{said}"
+    );
+    let rows = text.lines().filter(|line| {
+        ["1 ", "2 ", "4 ", "8 "]
+            .iter()
+            .any(|n| line.trim_start().starts_with(n))
+            && line.contains("µs")
+    });
+    let rows = rows.count();
+    assert!((1..4).contains(&rows), "{text}");
 }

@@ -190,6 +190,7 @@ fn a_prometheus_understands_the_server_and_every_expression_says_something_of_it
         ("postmapd_build_info", "gauge"),
         ("postmapd_connections", "gauge"),
         ("postmapd_files_valid", "gauge"),
+        ("postmapd_findings", "gauge"),
         ("postmapd_lookup_duration_seconds", "histogram"),
         ("postmapd_lookups", "counter"),
         ("postmapd_protocol_errors", "counter"),
@@ -203,7 +204,9 @@ fn a_prometheus_understands_the_server_and_every_expression_says_something_of_it
     let expected = expected.map(|(name, kind)| (name.to_owned(), kind.to_owned()));
     assert_eq!(types, BTreeMap::from(expected));
     let labels = prometheus.api("labels");
-    let own = ["file", "kind", "le", "map", "outcome", "reason", "version"];
+    let own = [
+        "file", "kind", "le", "map", "outcome", "reason", "severity", "version",
+    ];
     let of_prometheus = [
         "__name__",
         "alertname",
@@ -215,6 +218,21 @@ fn a_prometheus_understands_the_server_and_every_expression_says_something_of_it
     for label in labels.as_array().unwrap() {
         let label = label.as_str().unwrap();
         assert!(own.contains(&label) || of_prometheus.contains(&label), "{label}");
+    }
+}
+
+#[test]
+fn findings_are_counted_by_severity_as_check_counts_them() {
+    let setup = Setup::new()
+        .relaymap(
+            "@one.test [relay1.test]:587\n@one.test [relay2.test]\n @two.test [relay2.test]\n@three.test [\n",
+        )
+        .credentials("@one.test user:CANARY\n");
+    let (_daemon, admin) = Admin::start(setup);
+    let metrics = admin.metrics();
+    for (severity, count) in [("error", "1"), ("warning", "2")] {
+        let name = format!("postmapd_findings{{severity=\"{severity}\"}}");
+        assert_eq!(metrics.value(&name).to_string(), count, "{}", metrics.0);
     }
 }
 

@@ -171,3 +171,43 @@ fn the_manual_of_the_tables_has_an_example_that_is_right() {
         );
     }
 }
+
+/// The names in the list of commands of a help text.
+fn commands_of(help: &str) -> Vec<String> {
+    let (_, list) = help.split_once("\nCommands:\n").unwrap_or_default();
+    let (list, _) = list.split_once("\n\n").unwrap_or((list, ""));
+    let names = list.lines().filter_map(|line| {
+        let name = line.strip_prefix("  ")?;
+        (!name.starts_with(' ')).then(|| name.split_whitespace().next().unwrap_or_default().to_owned())
+    });
+    names.filter(|name| !name.is_empty() && name != "help").collect()
+}
+
+#[test]
+fn each_command_and_each_subcommand_has_examples_in_its_help() {
+    let help = |words: &[String]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postmapd"));
+        let finished = finish(command.args(words).arg("--help"), b"");
+        assert_eq!(finished.code, Some(0), "{words:?}");
+        finished.stdout
+    };
+    let mut left: Vec<Vec<String>> = vec![Vec::new()];
+    let mut seen = 0;
+    while let Some(words) = left.pop() {
+        let text = help(&words);
+        for name in commands_of(&text) {
+            left.push([words.as_slice(), &[name]].concat());
+        }
+        if words.is_empty() {
+            continue;
+        }
+        seen += 1;
+        let (_, examples) = text
+            .split_once("\nExamples:\n")
+            .or_else(|| text.split_once("\nExample:\n"))
+            .unwrap_or_else(|| panic!("{words:?} has none:\n{text}"));
+        let own = format!("postmapd {}", words[0]);
+        assert!(examples.contains(&own), "{words:?}: {examples}");
+    }
+    assert!(seen >= 8 + 6, "{seen}");
+}

@@ -53,13 +53,28 @@ impl Generator<'_> {
         }
     }
 
+    /// Asks nothing more; what is under way is still waited for.
+    pub(super) fn stop(&mut self, now: u64) {
+        self.is_stopped = true;
+        self.schedule.warm_until = self.schedule.warm_until.min(now);
+        self.schedule.end = self.schedule.end.min(now);
+        if let Some((_, all)) = &mut self.schedule.open {
+            *all = self.asked;
+        }
+    }
+
     pub(super) fn finish(mut self) -> Result<Run, LoadError> {
         for connection in &mut self.connections {
             if matches!(connection.read(), Read::Some) {
                 self.tally.faults.add(Fault::Extra, 1);
             }
         }
-        if let (Some(count), None, None) = (self.load.count, self.load.duration, self.load.rate) {
+        if let (Some(count), None, None, false) = (
+            self.load.count,
+            self.load.duration,
+            self.load.rate,
+            self.is_stopped,
+        ) {
             let unsent = count.saturating_sub(self.asked);
             self.tally.requests += unsent;
             self.tally.faults.add(Fault::Unsent, unsent);

@@ -27,6 +27,7 @@ mod schedule;
 use std::collections::VecDeque;
 use std::io;
 use std::num::NonZeroU64;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -145,13 +146,14 @@ pub struct Progress {
     pub faults: u64,
 }
 
-/// Asks `target` these questions. `pids` are the server's processes.
+/// Asks `target` these questions. `pids` are the server's processes. Where `watch` breaks, nothing more is asked, and the
+/// run is what there is by then.
 pub fn run(
     target: &Target,
     questions: &Questions,
     load: &Load,
     pids: &[u32],
-    watch: &mut dyn FnMut(Progress),
+    watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Run, LoadError> {
     let place = target.resolve(load.timeout).map_err(LoadError::Connect)?;
     let mut generator = Generator::new(target, &place, questions, load, pids)?;
@@ -181,6 +183,7 @@ struct Generator<'a> {
     last_reply: u64,
     last_counted_reply: u64,
     has_given_up: bool,
+    is_stopped: bool,
     tally: Tally,
     warm_up: Tally,
     latency: Latency,
@@ -229,6 +232,7 @@ impl<'a> Generator<'a> {
             last_reply: 0,
             last_counted_reply: 0,
             has_given_up: false,
+            is_stopped: false,
             tally: Tally::default(),
             warm_up: Tally::default(),
             latency,
@@ -282,7 +286,7 @@ impl<'a> Generator<'a> {
     }
 
     /// Everything from the first request to the last reply.
-    fn drive(&mut self, watch: &mut dyn FnMut(Progress)) -> Result<(), LoadError> {
+    fn drive(&mut self, watch: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<(), LoadError> {
         let mut events = no_events();
         self.begun = Instant::now();
         for id in 0..self.connections.len() {
@@ -303,11 +307,14 @@ impl<'a> Generator<'a> {
             if now >= next_progress {
                 next_progress = now + PROGRESS;
                 let replies = self.tally.replies() + self.warm_up.replies();
-                watch(Progress {
+                let progress = Progress {
                     seconds: float(now) / 1e9,
                     rate: ratio(float(replies - seen.1) * 1e9, float(now - seen.0)),
                     faults: self.tally.faults.total() + self.warm_up.faults.total(),
-                });
+                };
+                if watch(progress).is_break() {
+                    self.stop(now);
+                }
                 seen = (now, replies);
             }
             if self.in_flight == 0 && self.has_asked_all(now) {

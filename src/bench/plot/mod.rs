@@ -130,6 +130,16 @@ pub fn draw(report: &Report<'_>) -> Drawing {
         12.0,
         Ink::Text,
     );
+    if let Some(reservation) = report.reservation() {
+        drawing.title = format!("{}; {reservation}", drawing.title);
+        drawing.text(
+            (WIDTH - 20.0, 32.0),
+            reservation.to_owned(),
+            Anchor::End,
+            15.0,
+            Ink::Series(1),
+        );
+    }
     let mut top = 72.0;
     if servers.len() > 1 {
         for (letter, server) in ('A'..).zip(&servers) {

@@ -156,15 +156,40 @@ impl Report<'_> {
         }
     }
 
+    /// Whether there were answers, and none but *not found*.
+    fn are_all_misses(&self) -> bool {
+        let tallies = || self.measured.iter().map(|one| &one.run.tally);
+        let are_misses = tallies().all(|tally| tally.found == 0 && tally.cannot_tell == 0);
+        are_misses && tallies().any(|tally| tally.not_found > 0)
+    }
+
+    /// What the plot says of the whole, where its curves are not what they seem.
+    #[must_use]
+    pub fn reservation(&self) -> Option<&'static str> {
+        let is_invalid = self.measured.iter().any(|one| !Generator::of(&one.run).valid);
+        if is_invalid {
+            Some("INVALID: the generator could not keep up")
+        } else {
+            self.are_all_misses().then_some("every answer was not found")
+        }
+    }
+
     /// Why the figures may not be those of the server.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        if self.are_all_misses() {
+            warnings.push(
+                "Every key was answered with not found, so these are the latencies of misses alone. --dir takes keys \
+                 that the tables have, --keys a list of your own."
+                    .to_owned(),
+            );
+        }
         let generators = || self.measured.iter().map(|one| (one, Generator::of(&one.run)));
         let invalid: Vec<_> = generators().filter(|(_, own)| !own.valid).collect();
         if let Some((one, own)) = invalid.first() {
             warnings.push(format!(
-                "The generator could not keep up: with {} it sent {} of {} requests more than {} late (the worst {}), \
+                "Invalid: the generator could not keep up: with {} it sent {} of {} requests more than {} late (the worst {}), \
                  though a connection was free. These latencies are its own as much as the server's.",
                 plural(count(one.connections), "connection"),
                 own.late,

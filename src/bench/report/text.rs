@@ -7,6 +7,7 @@ use super::{Generator, Report, grouped, letter, plural, time};
 use crate::bench::compare::{Spread, compare};
 use crate::bench::load::Mismatch;
 use crate::bench::number::{count, float, ratio};
+use crate::bench::tally::Tally;
 
 impl Report<'_> {
     /// As text, for people.
@@ -46,6 +47,7 @@ impl Report<'_> {
             self.manner()
         )?;
         self.table(out)?;
+        self.answers(out)?;
         if self.is_comparison() {
             self.ratios(out)?;
         }
@@ -96,6 +98,22 @@ impl Report<'_> {
             writeln!(out)?;
         }
         Ok(())
+    }
+
+    /// What was answered, in all runs together.
+    fn answers(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let sum = |figure: &dyn Fn(&Tally) -> u64| {
+            let figures = self.measured.iter().map(|one| figure(&one.run.tally));
+            grouped(float(figures.sum()))
+        };
+        writeln!(
+            out,
+            "\nof {} replies: {} found, {} not found, {} cannot tell",
+            sum(&Tally::replies),
+            sum(&|tally| tally.found),
+            sum(&|tally| tally.not_found),
+            sum(&|tally| tally.cannot_tell)
+        )
     }
 
     fn ratios(&self, out: &mut dyn io::Write) -> io::Result<()> {

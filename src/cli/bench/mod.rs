@@ -2,11 +2,13 @@
 //!
 //! The report goes to standard output; a progress line to standard error, if that is a terminal.
 
+mod interrupt;
 mod progress;
 mod values;
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use crate::bench::target::Target;
 use crate::bench::{Plan, Server};
 use crate::config::options::Options;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
+use interrupt::Interrupt;
 use progress::ProgressLine;
 use values::{duration, map_name, number, rate, share, some_time};
 
@@ -60,7 +63,9 @@ numbers of connections replies a second and latencies over them.
 --format csv has a line for each run with the same figures; the first line names them: latencies as p99_us, errors as \
 errors and error_wrong, and what is of the generator or the warm-up as generator_cpu, late, warm_up_requests.
 
-Exit codes: 0 every request had its right reply; 1 wrong or missing replies; 2 usage; 69 cannot connect; 71 the system \
+Ctrl-C ends the measurement and reports what was measured so far; a second one ends the program.
+
+Exit codes: 0 every request had its right reply; 1 wrong or missing replies; 130 interrupted; 2 usage; 69 cannot connect; 71 the system \
 refuses something.
 
 Examples:
@@ -187,6 +192,9 @@ pub(super) struct Bench {
     map: String,
 }
 
+/// As shells have it: 128 and the number of SIGINT.
+const INTERRUPTED: u8 = 130;
+
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -240,9 +248,24 @@ impl Bench {
         };
         allow_connections(&plan.loads);
         let mut line = ProgressLine::default();
-        let measured = plan.carry_out(&mut |step, progress| line.show(step, progress));
+        let mut interrupt = Interrupt::hold();
+        let measured = plan.carry_out(&mut |step, progress| {
+            line.show(step, progress);
+            match interrupt.as_mut().is_some_and(Interrupt::look) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
         line.clear();
         let measured = measured?;
+        let is_interrupted = interrupt.is_some_and(|interrupt| interrupt.has_come);
+        if is_interrupted {
+            // Standard error may be closed; the exit code tells it all the same.
+            let _ = writeln!(
+                io::stderr(),
+                "postmapd: interrupted; this is what was measured so far"
+            );
+        }
         let settings = Settings {
             seed: self.seed,
             verified: right.is_some(),
@@ -262,7 +285,9 @@ impl Bench {
             };
             fs::write(path, bytes).map_err(Error::system("cannot write the plot"))?;
         }
-        Ok(if report.is_ok() {
+        Ok(if is_interrupted {
+            ExitCode::from(INTERRUPTED)
+        } else if report.is_ok() {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE

@@ -43,7 +43,12 @@ use key::Refused;
 DOMAIN is a domain (example.com, or @example.com), one sender (someone@example.com) or the null sender ('<>'). \
 Running a command twice is as running it once. A running server has the change in force milliseconds later.
 
-Exit codes: 0 done, 1 refused (nothing was written) or no such entry, 2 usage."
+Exit codes: 0 done, 1 refused (nothing was written) or no such entry, 2 usage.
+
+Examples:
+  postmapd relay add-domain example.com relay.example.net 587
+  postmapd relay add-auth example.com relay_user
+  postmapd relay list"
 )]
 pub(super) struct Relay {
     #[command(flatten)]
@@ -101,16 +106,34 @@ Examples:
         next_hop: bool,
     },
     /// Deliver the mail of a domain, or of one sender, directly, whatever the default relay is
+    #[command(after_help = "\
+Writes `@DOMAIN` without a destination to postfix-relaymap.cf, or changes the entry in its place.
+
+Examples:
+  postmapd relay exclude-domain example.com
+  postmapd relay exclude-domain boss@example.com")]
     ExcludeDomain {
         /// The domain, the sender, or <> for the null sender
         domain: OsString,
     },
     /// Remove the relay map's entry of a domain, or of one sender; the default relay counts again
+    #[command(after_help = "\
+Its credentials stay, and are withheld while it has no next hop; remove-auth takes them out.
+
+Examples:
+  postmapd relay remove-domain example.com
+  postmapd relay remove-domain '<>'")]
     RemoveDomain {
         /// The domain, the sender, or <> for the null sender
         domain: OsString,
     },
     /// Remove the credentials of a domain, of one sender, or of a next hop
+    #[command(after_help = "\
+Its entry in the relay map stays; the credentials of its domain or its next hop count again, if there are any.
+
+Examples:
+  postmapd relay remove-auth example.com
+  postmapd relay remove-auth '[relay.example.net]:587'")]
     RemoveAuth {
         /// The domain, the sender, or the next hop
         domain: OsString,
@@ -129,7 +152,11 @@ that runs for the folder, or of postmapd.env beside the tables, which is said on
 
 --format json prints [{\"sender\": \"@example.com\", \"nexthop\": \"[relay.example.net]:587\" or null, \"user\": \"relay_user\" \
 or null, \"excluded\": false}], with \"unused\": \"REASON\" in those whose user is not used, and \"warning\": \"REASON\" in those \
-whose user is offered to several relays.")]
+whose user is offered to several relays.
+
+Examples:
+  postmapd relay list
+  postmapd relay list --dir /etc/postmapd --format json")]
     List {
         /// text or json
         #[arg(long, value_name = "FORMAT", default_value = "text")]
