@@ -251,9 +251,10 @@ impl Bench {
         let mut interrupt = Interrupt::hold();
         let measured = plan.carry_out(&mut |step, progress| {
             line.show(step, progress);
-            match interrupt.as_mut().is_some_and(Interrupt::look) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if interrupt.as_mut().is_some_and(Interrupt::look) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         });
         line.clear();
