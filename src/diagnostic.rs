@@ -9,6 +9,8 @@ pub mod machine;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::printable::{of_path, of_text, printable};
+
 /// How bad a [`Finding`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -66,14 +68,17 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path, Some(at)) => write!(f, "{}:{}:{}", path.display(), at.line, at.column),
-            Self::File(path, None) => write!(f, "{}", path.display()),
+            Self::File(path, Some(at)) => write!(f, "{}:{}:{}", of_path(path), at.line, at.column),
+            Self::File(path, None) => write!(f, "{}", of_path(path)),
             Self::Setting(name) => f.write_str(name),
-            Self::Parameter { service: None, name } => write!(f, "main.cf: {name}"),
+            Self::Parameter { service: None, name } => write!(f, "main.cf: {}", printable(name.as_bytes())),
             Self::Parameter {
                 service: Some(service),
                 name,
-            } => write!(f, "master.cf: {service}: {name}"),
+            } => {
+                let [service, name] = [service, name].map(|text| printable(text.as_bytes()));
+                write!(f, "master.cf: {service}: {name}")
+            }
         }
     }
 }
@@ -116,17 +121,17 @@ impl Finding {
         }
     }
 
-    /// The same finding, saying `message`.
+    /// The same finding, saying `message`, [`printable`].
     #[must_use]
     pub fn says(mut self, message: impl Into<String>) -> Self {
-        self.message = message.into();
+        self.message = of_text(message.into());
         self
     }
 
-    /// The same finding, with what to do.
+    /// The same finding, with what to do, [`printable`].
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = help.into();
+        self.help = of_text(help.into());
         self
     }
 }

@@ -39,6 +39,9 @@ pub enum Problem {
     /// A listener for `socketmap:…:relayhost`.
     #[error("a socketmap listener serves every map by name; leave the map out")]
     MapNotWanted,
+    /// A line end or another control character, which no parameter of main.cf can hold.
+    #[error("it has a control character")]
+    ControlCharacter,
     /// An empty path, or one that the kernel would cut.
     #[error("the path of the socket is empty, or longer than {MAX_UNIX_PATH} bytes")]
     Path,
@@ -65,6 +68,7 @@ pub enum Address {
 impl Address {
     /// The address of a listener that has no protocol to name: `HOST:PORT`, or `unix:PATH`.
     pub fn parse(text: &str) -> Result<Self, Problem> {
+        has_no_control_character(text)?;
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(path);
         }
@@ -107,6 +111,7 @@ impl Endpoint {
     }
 
     fn split(text: &str) -> Result<(Transport, Address, Option<Map>), Problem> {
+        has_no_control_character(text)?;
         let strip_map = |rest: &'_ str| -> (String, Option<Map>) {
             let map = rest.rsplit_once(':').and_then(|(rest, name)| {
                 let map = Map::named(name.as_bytes())?;
@@ -142,6 +147,13 @@ impl Endpoint {
 enum Transport {
     Socketmap,
     Tcp,
+}
+
+fn has_no_control_character(text: &str) -> Result<(), Problem> {
+    if text.chars().any(char::is_control) {
+        return Err(Problem::ControlCharacter);
+    }
+    Ok(())
 }
 
 fn unix(path: &str) -> Result<Address, Problem> {
@@ -187,7 +199,7 @@ impl fmt::Display for Address {
         match self {
             Self::Inet(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Inet(host, port) => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Unix(path) => write!(f, "{}", path.to_string_lossy()),
         }
     }
 }
@@ -243,6 +255,8 @@ mod tests {
             ("socketmap:inet:h:1:relayhost", Problem::MapNotWanted),
             ("socketmap:inet:h:1:other", Problem::UnknownMap),
             ("socketmap:unix:", Problem::Path),
+            ("socketmap:unix:/a\nb", Problem::ControlCharacter),
+            ("tcp:h\u{9b}:1:sasl", Problem::ControlCharacter),
             ("tcp:h:1", Problem::NoMap),
             ("tcp:h:1:", Problem::NoMap),
             ("tcp:h:1:other", Problem::UnknownMap),

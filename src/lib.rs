@@ -50,9 +50,10 @@
 //! | 0 | [`memory`] | what is freed, given back to the system |
 //! | 0 | [`name_service`] | where names of users and hosts are looked up |
 //! | 0 | [`background`] | threads that let those that answer go first |
+//! | 0 | [`user_namespace`] | which users have a number of their own here |
 //! | 0 | [`whole_file`] | a file, read whole, as a secret |
 //! | 0 | [`invisible`] | characters that cannot be seen, named by their code point |
-//! | 0 | [`printable`] | text from a file, for a terminal to show and not to obey |
+//! | 0 | [`printable`] | text that others wrote, for a terminal and a log to show and not to obey |
 //! | 0 | [`diagnostic`] | a finding about a file or a setting: severity, place, what is wrong, what to do |
 //! | 0 | [`digest`] | digests of files, and such that give nothing away |
 //! | 0 | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
@@ -92,6 +93,8 @@
 //! 6. No peer can hurt another: what a peer can make the server hold, wait for or repeat has a limit
 //!    ([`server::limits`]).
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod address;
 pub mod admin;
 pub mod answer;
@@ -125,4 +128,5 @@ pub mod server;
 pub mod service_manager;
 pub mod suspicion;
 pub mod table;
+pub mod user_namespace;
 pub mod whole_file;

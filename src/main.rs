@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use postmapd::printable::printable;
+
 fn main() -> ExitCode {
     match postmapd::cli::run() {
         Ok(code) => code,
@@ -10,7 +12,7 @@ fn main() -> ExitCode {
         Err(error) => {
             for line in error.to_string().lines() {
                 // Standard error may be closed; the exit code tells it all the same.
-                let _ = writeln!(io::stderr(), "postmapd: {line}");
+                let _ = writeln!(io::stderr(), "postmapd: {}", printable(line.as_bytes()));
             }
             error.exit_code()
         }

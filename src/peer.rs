@@ -27,7 +27,7 @@ pub enum Peer {
         /// Where TCP says that it comes from, an IPv4 address never in its IPv6 form.
         address: Option<IpAddr>,
     },
-    /// A local user of whom the system does not say which one it is.
+    /// A local user of whom the system does not say which one it is, the overflow user of a user namespace among them.
     Unknown {
         /// As above.
         address: Option<IpAddr>,

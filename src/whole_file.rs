@@ -88,13 +88,20 @@ fn modified(metadata: &Metadata) -> (i64, i64) {
 
 /// Reads the file whole.
 pub fn read(path: &Path) -> Result<WholeFile, ReadError> {
-    read_as(path, |file, len| {
-        // The memory is reserved at once, so that no copy of a password stays behind in a smaller piece.
-        let mut bytes = Vec::with_capacity(len.saturating_add(1));
-        let result = file.read_to_end(&mut bytes);
-        let text = Secret::from(bytes);
-        result.map(|_| text)
-    })
+    read_as(path, whole)
+}
+
+/// Reads a file that was opened, from its beginning.
+pub fn read_open(file: File) -> Result<WholeFile, ReadError> {
+    read_open_as(file, whole)
+}
+
+fn whole(file: &mut dyn Read, len: usize) -> io::Result<Secret> {
+    // The memory is reserved at once, so that no copy of a password stays behind in a smaller piece.
+    let mut bytes = Vec::with_capacity(len.saturating_add(1));
+    let result = file.read_to_end(&mut bytes);
+    let text = Secret::from(bytes);
+    result.map(|_| text)
 }
 
 /// Reads the file whole, as `read` makes it of its bytes, of which there should be as many as `read` is told. One more
@@ -108,6 +115,13 @@ pub fn read_as<T>(
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path)?;
+    read_open_as(file, read)
+}
+
+fn read_open_as<T>(
+    file: File,
+    read: impl FnOnce(&mut dyn Read, usize) -> io::Result<T>,
+) -> Result<WholeFile<T>, ReadError> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(ReadError::NotAFile);

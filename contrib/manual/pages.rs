@@ -141,8 +141,10 @@ The log of postmapd has each refused peer once a day; of IPv6 hosts, each /64.
 .PP
 Users are looked up when the settings are read.
 The number of a user is always right, also of one that only another container has a name for.
-A user whom the user namespace of the server does not know has the number 65534, as nobody has: that number should not be
-allowed.
+A user whom the user namespace of the server does not know has the number 65534, as nobody has: where the namespace does not
+map everybody, that number is not allowed, even if it is in
+.B allow_users
+or the server's own.
 A user whom the kernel does not name is not allowed: of a client that has closed already, of a connection that a firewall rule
 redirected, or where the kernel has no socket diagnostics (said at the start; a UNIX socket works there).
 .PP

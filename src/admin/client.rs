@@ -1,29 +1,39 @@
 //! One question to an admin listener, as `postmapd status` asks it.
 //!
-//! Blocking, because a person or a health check waits for it, and bounded: a deadline for each step ([`crate::client`]),
-//! and no more memory than the longest reply.
+//! Blocking, because a person or a health check waits for it, and bounded: a deadline for connecting and one for the reply
+//! in all ([`connection`](crate::client::connection)), and no more memory than the longest reply.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
-use crate::client::connect;
+use crate::client::connection::{Connection, ConnectionError};
 use crate::endpoint::Address;
 
 /// The longest reply: a status with every finding that is kept has less than a tenth.
-const MAX_REPLY: u64 = 4 * 1024 * 1024;
+const MAX_REPLY: usize = 4 * 1024 * 1024;
 
 /// Why there is no reply.
 #[derive(Debug, Error)]
 pub enum AdminError {
-    /// Nobody answers there, or not in time.
+    /// There is no connection, or it ended.
     #[error("{address}: {source}; is postmapd running, and started with --admin {address}?")]
     Io {
         /// Whom we asked.
         address: Address,
         /// What happened.
         source: io::Error,
+    },
+    /// The server did not answer in time.
+    #[error(
+        "{address}: {source}; if postmapd listens there, restart it; if not, name its admin listener with --admin"
+    )]
+    TimedOut {
+        /// Whom we asked.
+        address: Address,
+        /// What it did not do.
+        source: ConnectionError,
     },
     /// What came back is not what an admin listener says.
     #[error("{address}: this is not the admin listener of a postmapd")]
@@ -50,11 +60,12 @@ pub struct Reply {
 /// Asks for `path`.
 pub fn get(address: &Address, path: &str) -> Result<Reply, AdminError> {
     let address = reachable(address);
-    let bytes = match exchange(&address, path) {
-        Ok(bytes) => bytes,
-        Err(source) => return Err(AdminError::Io { address, source }),
-    };
-    parse(&bytes).ok_or(AdminError::NotAdmin { address })
+    match exchange(&address, path) {
+        Ok(Some(reply)) => Ok(reply),
+        Ok(None) => Err(AdminError::NotAdmin { address }),
+        Err(ConnectionError::Io(source)) => Err(AdminError::Io { address, source }),
+        Err(source @ ConnectionError::TimedOut(_)) => Err(AdminError::TimedOut { address, source }),
+    }
 }
 
 /// Where a server that listens at every address can be asked.
@@ -72,17 +83,26 @@ fn reachable(address: &Address) -> Address {
     }
 }
 
-fn exchange(address: &Address, path: &str) -> io::Result<Vec<u8>> {
-    let mut stream = connect(address)?;
+/// Asks, and reads no further than the reply says that it goes. `None` where there is none.
+fn exchange(address: &Address, path: &str) -> Result<Option<Reply>, ConnectionError> {
+    let mut connection = Connection::open(address)?;
     let host = match address {
         Address::Inet(..) => address.to_string(),
         Address::Unix(_) => "localhost".to_owned(),
     };
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut reply = Vec::new();
-    stream.take(MAX_REPLY).read_to_end(&mut reply)?;
-    Ok(reply)
+    connection.write_all(request.as_bytes())?;
+    let mut bytes = Vec::new();
+    let mut piece = [0; 16 * 1024];
+    while bytes.len() < MAX_REPLY {
+        let read = connection.read(&mut piece)?;
+        bytes.extend_from_slice(piece.get(..read).unwrap_or_default());
+        let reply = parse(&bytes);
+        if reply.is_some() || read == 0 {
+            return Ok(reply);
+        }
+    }
+    Ok(None)
 }
 
 /// The reply in these bytes, if they are one, whole. The listener tells the length of whatever it says.

@@ -28,6 +28,7 @@ use tracing::{debug, warn};
 use super::exposition::Format;
 use super::status::Status;
 use super::{View, metrics, readiness};
+use crate::printable::json;
 use crate::server::is_the_peers;
 use crate::server::limits::SHORTAGE_PAUSE;
 use crate::server::listen::{Socket, SocketFile};
@@ -203,9 +204,15 @@ fn readyz(view: &View) -> Response<Full<Bytes>> {
 
 async fn status(view: &Arc<View>) -> Response<Full<Bytes>> {
     let view = Arc::clone(view);
-    let told = spawn_blocking(move || serde_json::to_string(&Status::of(&view))).await;
-    match told {
-        Ok(Ok(text)) => reply(StatusCode::OK, "application/json", text + "\n"),
+    let told = spawn_blocking(move || {
+        let mut text = Vec::new();
+        json::write(&Status::of(&view), &mut text).map(|()| text)
+    });
+    match told.await {
+        Ok(Ok(mut text)) => {
+            text.push(b'\n');
+            reply(StatusCode::OK, "application/json", text)
+        }
         // Neither can fail but by a mistake of ours.
         Ok(Err(_)) | Err(_) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "this failed\n"),
     }

@@ -7,6 +7,7 @@ use super::exposition::{Exposition, Format, Kind};
 use super::status::is_told;
 use crate::answer::Map;
 use crate::counters::{BOUNDS, Counters, Outcome, ProtocolError, Reason};
+use crate::printable::of_path;
 use crate::reload::ledger::{self, Account};
 use crate::routes::Snapshot;
 
@@ -93,8 +94,8 @@ fn readings(account: &Account, text: &mut Exposition) {
         "1 if the present file is right and in force, else 0.",
     );
     for file in account.files.iter().filter(|file| is_told(file)) {
-        let path = file.in_force.path.to_string_lossy();
-        text.sample(&[("file", path.as_ref())], u8::from(file.invalid.is_none()));
+        let path = of_path(&file.in_force.path);
+        text.sample(&[("file", &path)], u8::from(file.invalid.is_none()));
     }
     text.family(
         "postmapd_findings",

@@ -3,6 +3,7 @@
 use humantime::format_rfc3339_seconds;
 
 use crate::diagnostic::{Place, Severity};
+use crate::printable::of_path;
 use crate::reload::ledger::{Account, File, Invalid};
 
 /// One line for each file that is not valid, and for each error that is about no file; nothing where all is well.
@@ -18,10 +19,9 @@ pub fn obstacles(account: &Account) -> Vec<String> {
 
 fn obstacle(file: &File) -> Option<String> {
     let invalid = file.invalid.as_ref()?;
-    let path = file.in_force.path.display();
+    let path = of_path(&file.in_force.path);
     let since = format_rfc3339_seconds(invalid.since);
-    let line = format!("{path}: not valid since {since}: {}", problem(invalid));
-    Some(line.replace('\n', " "))
+    Some(format!("{path}: not valid since {since}: {}", problem(invalid)))
 }
 
 /// Why a file is not valid, in words.

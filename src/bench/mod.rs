@@ -82,7 +82,7 @@ impl BenchError {
     /// Whether the server cannot be reached.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
-        matches!(self.source, LoadError::Connect(_))
+        matches!(self.source, LoadError::Connect(_) | LoadError::NotInTime(_))
     }
 }
 

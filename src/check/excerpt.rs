@@ -22,7 +22,7 @@ const MASK: &str = "********";
 pub struct Excerpt {
     /// The line, printable.
     pub text: String,
-    /// The character of `text` that the finding points at, in bytes; nothing at the end.
+    /// The character of `text` that the finding points at, or its escape, in bytes; nothing at the end.
     pub at: Range<usize>,
 }
 
@@ -33,13 +33,23 @@ impl Excerpt {
         let column = usize::try_from(column).unwrap_or(1).saturating_sub(1).min(shown);
         let mut text = printable(line.get(..column).unwrap_or_default());
         let at = text.len();
-        text += &printable(line.get(column..shown).unwrap_or_default());
+        let rest = line.get(column..shown).unwrap_or_default();
+        text += &printable(rest);
         if shown < line.len() {
             text += MASK;
         }
-        let first = text.get(at..).and_then(|rest| rest.chars().next());
-        let end = at + first.map_or(0, char::len_utf8);
-        Self { text, at: at..end }
+        // A character that is shown as an escape is pointed at with all of that.
+        let first = match rest.utf8_chunks().next() {
+            Some(chunk) => chunk.valid().chars().next().map_or_else(
+                || printable(chunk.invalid()).len(),
+                |first| printable(first.to_string().as_bytes()).len(),
+            ),
+            None => usize::from(shown < line.len()),
+        };
+        Self {
+            text,
+            at: at..at + first,
+        }
     }
 }
 
@@ -226,7 +236,11 @@ mod tests {
         );
         assert_eq!(
             of_table(Map::Relayhost, "\u{1b}\u{fc}@a [r.t".as_bytes(), 2),
-            excerpt("\u{fffd}\u{fc}@a [r.t", 3..5)
+            excerpt("\\u{1b}\u{fc}@a [r.t", 6..8)
+        );
+        assert_eq!(
+            of_table(Map::Relayhost, "@a\u{200b} [r.t".as_bytes(), 3),
+            excerpt("@a\\u{200b} [r.t", 2..10)
         );
         assert_eq!(of_settings(b"listen = 1", 10), excerpt("listen = 1", 9..10));
         assert_eq!(of_settings(b"lisen = \"x\"", 1), excerpt("lisen =********", 0..1));

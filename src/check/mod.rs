@@ -25,6 +25,7 @@ use crate::answer::{Answer, Map};
 use crate::config::Sources;
 use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
 use crate::nexthop;
+use crate::printable::of_path;
 use crate::routes::Snapshot;
 use crate::table::grammar::{Content, Record};
 use crate::table::{Hit, Table};
@@ -376,7 +377,7 @@ fn readable_by_others(path: &Path, findings: &mut Findings) {
         findings.push(
             Finding::warning("readable-by-others", path, None)
                 .says("every user of this machine can read the passwords in it")
-                .help(format!("chmod o= {}", path.display())),
+                .help(format!("chmod o= {}", of_path(path))),
         );
     }
 }

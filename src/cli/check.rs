@@ -22,6 +22,7 @@ use crate::config::environment::Whose;
 use crate::config::options::Options;
 use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
 use crate::postfix::command::Commands;
+use crate::printable::of_path;
 use crate::reload::load;
 use crate::routes::Snapshot;
 use crate::whole_file;
@@ -151,7 +152,7 @@ fn print(
         writeln!(out, "judged with {environment}")?;
     }
     let (errors, warnings) = (counted(all.errors(), "error"), counted(all.warnings(), "warning"));
-    writeln!(out, "{}: {errors}, {warnings}", lines.dir.display())?;
+    writeln!(out, "{}: {errors}, {warnings}", of_path(lines.dir))?;
     out.flush()
 }
 

@@ -4,7 +4,7 @@
 //! order in which Postfix asks for them. A password is never shown here, only that there is one, and for which user.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::answer::{Answer, Map};
 use crate::config::Sources;
 use crate::explain::{self, Explanation, Source};
 use crate::nexthop;
-use crate::printable::printable;
+use crate::printable::{json, of_path, printable};
 use crate::routes::Snapshot;
 
 /// What stands for a password.
@@ -62,7 +62,7 @@ pub(super) fn print<'a>(
                 Map::Relayhost => object.credentials = Some(related.collect()),
                 Map::Sasl => object.relayhost = related.next().map(Box::new),
             }
-            serde_json::to_writer(&mut *out, &object)?;
+            json::write(&object, &mut *out)?;
             writeln!(out)?;
         }
     }
@@ -106,11 +106,11 @@ fn text(explanation: &Explanation<'_>, files: &[PathBuf; 2], out: &mut impl Writ
         None => writeln!(out, "  answer   {outcome}")?,
     }
     match explanation.source {
-        Some(Source::Line(map, line)) => writeln!(out, "  from     {}:{line}", file(map, files))?,
+        Some(Source::Line(map, line)) => writeln!(out, "  from     {}:{line}", of_path(file(map, files)))?,
         Some(Source::Variable(name)) => writeln!(out, "  from     {name}")?,
         None => {}
     }
-    writeln!(out, "  because  {}", explanation.reason)?;
+    writeln!(out, "  because  {}", printable(explanation.reason.as_bytes()))?;
     writeln!(out, "  Postfix  {}", consequence(explanation))
 }
 
@@ -194,12 +194,11 @@ fn way(element: &[u8]) -> String {
     }
 }
 
-fn file(map: Map, [relay_map, credentials]: &[PathBuf; 2]) -> String {
-    let path = match map {
+fn file(map: Map, [relay_map, credentials]: &[PathBuf; 2]) -> &Path {
+    match map {
         Map::Relayhost => relay_map,
         Map::Sasl => credentials,
-    };
-    path.display().to_string()
+    }
 }
 
 /// An explanation for machines. Names and meaning are an interface.
@@ -238,10 +237,14 @@ impl Object {
             key: String::from_utf8_lossy(&explanation.key).into_owned(),
             outcome: explanation.answer.outcome(),
             value: value(explanation),
-            tried: explanation.tried.iter().map(|key| printable(key)).collect(),
+            tried: explanation
+                .tried
+                .iter()
+                .map(|key| String::from_utf8_lossy(key).into_owned())
+                .collect(),
             source: explanation.source.map(|source| match source {
                 Source::Line(map, line) => Place::Line {
-                    file: file(map, files),
+                    file: file(map, files).to_string_lossy().into_owned(),
                     line,
                 },
                 Source::Variable(variable) => Place::Variable { variable },

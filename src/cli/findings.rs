@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::diagnostic::machine::FindingObject;
 use crate::diagnostic::{Finding, Findings};
+use crate::printable::json;
 
 /// Prints findings, in the order of `findings`, of which `all` has the numbers.
 pub(super) fn print_json<'a>(
@@ -18,7 +19,7 @@ pub(super) fn print_json<'a>(
         errors: all.errors(),
         warnings: all.warnings(),
     };
-    serde_json::to_writer(&mut *out, &object)?;
+    json::write(&object, &mut *out)?;
     writeln!(out)
 }
 

@@ -1,6 +1,6 @@
 //! Logs on standard error: text, JSON, or lines for journald.
 //!
-//! Nothing that is logged anywhere in this crate holds a credential; see [`crate::secret`]. A panic is logged by
+//! An event is one line, whatever the names in it ([`crate::printable`]). Nothing that is logged anywhere in this crate holds a credential; see [`crate::secret`]. A panic is logged by
 //! its place alone, because its message may quote what went wrong.
 
 pub(super) mod stream;
@@ -25,6 +25,7 @@ use tracing_subscriber::{Layer, fmt as layer};
 use super::{EX_CONFIG, Error};
 use crate::config::setting::{self, Setting};
 use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::printable::{json, printable};
 use stream::Stream;
 
 /// How much is logged, and in which form.
@@ -59,7 +60,12 @@ impl Form {
     pub(super) fn say_last(self, error: Error) -> Result<ExitCode, Error> {
         let Self::Journald = self else { return Err(error) };
         // Whatever the filter: an end without a word helps nobody.
-        let _ = io::stderr().write_all(with_priority(3, &error.to_string()).as_bytes());
+        let text: Vec<String> = error
+            .to_string()
+            .lines()
+            .map(|line| printable(line.as_bytes()))
+            .collect();
+        let _ = io::stderr().write_all(with_priority(3, &text.join("\n")).as_bytes());
         Ok(error.exit_code())
     }
 }
@@ -90,8 +96,16 @@ impl LogOptions {
             .with_writer(Stream::new(io::stderr()))
             .log_internal_errors(false);
         let layer = match form {
-            Form::Text => to_stderr.with_target(false).with_ansi(false).boxed(),
-            Form::Json => to_stderr.json().flatten_event(true).boxed(),
+            Form::Text => {
+                let text = to_stderr.with_target(false).with_ansi(false);
+                text.map_event_format(|format| OneLine(format, |line| printable(line.as_bytes())))
+                    .boxed()
+            }
+            Form::Json => {
+                let json = to_stderr.json().flatten_event(true);
+                json.map_event_format(|format| OneLine(format, |line| json::escaped(line.as_bytes())))
+                    .boxed()
+            }
             Form::Journald => to_stderr.event_format(Journald).boxed(),
         };
         tracing_subscriber::registry()
@@ -151,6 +165,27 @@ fn wrong(place: Place) -> Finding {
     Finding::new(Severity::Error, "bad-log-setting", place)
 }
 
+/// A line of that format, with whatever others wrote in it as it may be shown.
+struct OneLine<F>(F, fn(&str) -> String);
+
+impl<S, N, F> FormatEvent<S, N> for OneLine<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        writeln!(writer, "{}", (self.1)(line.strip_suffix('\n').unwrap_or(&line)))
+    }
+}
+
 /// A line for journald: the priority in front (sd-daemon(3)), and no time, which journald knows better.
 struct Journald;
 
@@ -175,7 +210,7 @@ where
         context
             .field_format()
             .format_fields(Writer::new(&mut text), event)?;
-        writer.write_str(&with_priority(priority, &text))
+        writer.write_str(&with_priority(priority, &printable(text.as_bytes())))
     }
 }
 

@@ -22,6 +22,7 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use nix::sys::signal::{SigSet, Signal};
 use thiserror::Error;
 
 use crate::admin::client::AdminError;
@@ -184,9 +185,20 @@ pub fn definition() -> clap::Command {
     CommandLine::command()
 }
 
+/// Makes a file that grows beyond a limit (RLIMIT_FSIZE) an error of that write, EFBIG, and not the end of the process: an
+/// edit would leave a file with passwords behind, and a server would end because its log is full. To be called before a
+/// second thread. Programs that we start get the signal again (std::process).
+fn outlive_size_limit() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    // It cannot fail with a signal that there is.
+    let _ = signals.thread_block();
+}
+
 /// Parses the command line of this process and does what it says.
 pub fn run() -> Result<ExitCode, Error> {
     name_service::configure().map_err(Error::system("names of users and hosts cannot be looked up"))?;
+    outlive_size_limit();
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
         Err(error) => match relay::usage_without_words(&error) {

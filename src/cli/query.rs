@@ -1,10 +1,11 @@
 //! `postmapd query`: what the tables, or a running server, answer for some keys.
 //!
-//! The output is that of `postmap -q`: the value alone for one key, `key<TAB>value` lines for several. For the
-//! `sasl` map the value is the credential that was asked for; it goes to standard output and nowhere else.
+//! The output is that of `postmap -q`: the value alone for one key, `key<TAB>value` lines for several, byte for byte, unless
+//! it goes to a terminal: that is shown what is [`printable`]. For the `sasl` map the value is the credential that was
+//! asked for; it goes to standard output and nowhere else.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
@@ -19,6 +20,7 @@ use crate::client::{Client, Said};
 use crate::config::options::Options;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 use crate::endpoint::Endpoint;
+use crate::printable::printable;
 use crate::secret::Secret;
 
 /// Print what the tables, or a running server, answer for some keys.
@@ -30,6 +32,11 @@ postmapd.env beside the tables. --explain says which of them counted.
 
 Exit codes: 0 found, 1 not found, 75 cannot tell, 2 usage or a wrong setting. For several keys: 75 if any cannot be \
 told, else 0 if any was found.
+
+A file or a program gets each value byte for byte. A terminal gets characters that it would act upon or not show \
+as \\u{202e}, bytes that are no UTF-8 as \\xff, and a blank for a tab.
+
+--server waits 10 seconds for each answer, however slowly it arrives. A value with a control character is no answer.
 
 Examples:
   postmapd query --dir /etc/postmapd relayhost someone@example.com
@@ -120,14 +127,22 @@ impl Query {
     fn answer_all(&self, map: Map, source: &mut Source) -> io::Result<ExitCode> {
         let mut outcomes = Outcomes::default();
         let mut out = io::stdout().lock();
+        let is_terminal = out.is_terminal();
+        let shown = |bytes: &[u8]| {
+            Secret::from(if is_terminal {
+                printable(bytes).into_bytes()
+            } else {
+                bytes.to_vec()
+            })
+        };
         let is_one = matches!(self.keys.as_slice(), [key] if key != "-");
         self.each_key(|key| {
             outcomes.answer(map, key, source, |value| {
                 if !is_one {
-                    out.write_all(key)?;
+                    out.write_all(shown(key).expose())?;
                     out.write_all(b"\t")?;
                 }
-                out.write_all(value)?;
+                out.write_all(shown(value).expose())?;
                 out.write_all(b"\n")
             })
         })?;
@@ -174,7 +189,7 @@ impl Query {
 /// Says why on standard error.
 fn cannot_tell(reason: &str) -> ExitCode {
     // Standard error may be closed; the exit code tells it all the same.
-    let _ = writeln!(io::stderr(), "postmapd: {reason}");
+    let _ = writeln!(io::stderr(), "postmapd: {}", printable(reason.as_bytes()));
     ExitCode::from(EX_TEMPFAIL)
 }
 
@@ -221,7 +236,7 @@ impl Outcomes {
             }
         }
         self.unsure = true;
-        cannot_tell(&format!("{}: {reason}", key.escape_ascii()));
+        cannot_tell(&format!("{}: {reason}", printable(key)));
     }
 
     fn exit_code(&self) -> ExitCode {

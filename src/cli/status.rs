@@ -16,6 +16,7 @@ use crate::config::{DEFAULT_ADMIN, Sources};
 use crate::diagnostic::machine::FindingObject;
 use crate::diagnostic::{Findings, Severity};
 use crate::endpoint::Address;
+use crate::printable::{json, printable};
 use crate::reload::load;
 
 /// Ask a running server how it and its files are.
@@ -27,12 +28,14 @@ socket (mode, owner and group as for the others) or a private network. A health 
 variable: a settings file may be wrong while the server goes on with what it had. Nothing there holds a credential, a sender or a \
 user, but paths of files and what is wrong in them.
 
+Without a whole reply within 10 seconds, status ends with 69 and says so.
+
 /healthz: 200 if the thread that answers lookups answers within 2 s, else 503. For liveness probes.
 
 /readyz: 200 if every file is valid, else 503 and a line for each that is not: its path, since when, and why. For alerts; \
 think twice before it decides about traffic, since a server with a wrong file goes on answering from the last good ones.
 
-/status: JSON with the fields below, which --format json prints as it came.
+/status: JSON with the fields below, which --format json prints as it came, with escapes for what a terminal would obey.
 
 /metrics: for Prometheus, and in the OpenMetrics format for who accepts that. Alert rules and a dashboard are in \
 contrib/prometheus and contrib/grafana.
@@ -134,7 +137,7 @@ impl Status {
         let mut out = anstream::stdout().lock();
         let printed = match self.format {
             Format::Text => print(&state, &mut out),
-            Format::Json => out.write_all(&reply.body),
+            Format::Json => out.write_all(json::escaped(&reply.body).as_bytes()),
         };
         printed
             .and_then(|()| out.flush())
@@ -181,18 +184,28 @@ fn help() -> String {
 }
 
 fn print(state: &State, out: &mut impl Write) -> io::Result<()> {
-    writeln!(
-        out,
+    for line in lines(state) {
+        writeln!(out, "{}", printable(line.as_bytes()))?;
+    }
+    Ok(())
+}
+
+/// The widest column to which paths are filled up, in characters.
+const WIDEST: usize = 100;
+
+fn lines(state: &State) -> Vec<String> {
+    let mut lines = vec![format!(
         "postmapd {}, started {}; generation {} is in force since {}",
         state.version,
         when(&state.started),
         state.generation,
         when(&state.loaded)
-    )?;
+    )];
     let width = state.files.iter().map(|file| file.path.chars().count()).max();
     for file in &state.files {
-        let width = width.unwrap_or_default();
-        writeln!(out, "  {:width$}  {}", file.path, standing(file))?;
+        // A listener that is no postmapd may name a file with a megabyte of name, and many others.
+        let width = width.unwrap_or_default().min(WIDEST);
+        lines.push(format!("  {:width$}  {}", file.path, standing(file)));
         // Its own errors come below, as does whatever else there is to say.
         if let Some(problem) = &file.problem
             && !state
@@ -200,29 +213,26 @@ fn print(state: &State, out: &mut impl Write) -> io::Result<()> {
                 .iter()
                 .any(|finding| problem.contains(&finding.message))
         {
-            writeln!(out, "    {problem}")?;
+            lines.push(format!("    {problem}"));
         }
     }
-    for finding in &state.findings {
-        writeln!(out, "{}", line(finding))?;
-    }
+    lines.extend(state.findings.iter().map(line));
     let listed = state.findings.len();
-    let all = state.errors + state.warnings;
+    let all = state.errors.saturating_add(state.warnings);
     if all > listed {
-        writeln!(out, "and {} findings more", all - listed)?;
+        lines.push(format!("and {} findings more", all - listed));
     }
-    writeln!(
-        out,
+    lines.push(format!(
         "last reading of the files: {}, {}",
         state.last_reload.outcome,
         when(&state.last_reload.at)
-    )?;
-    writeln!(
-        out,
+    ));
+    lines.push(format!(
         "listening on {}; connections: {}",
         state.listeners.join(", "),
         state.connections
-    )
+    ));
+    lines
 }
 
 /// How a file stands, in words.

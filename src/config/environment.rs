@@ -16,6 +16,7 @@ use super::relay_environment::RelayEnvironment;
 use super::running_server::{self, Found, Process};
 use super::variables::Variables;
 use crate::diagnostic::Findings;
+use crate::printable::of_path;
 use crate::whole_file;
 
 /// The file of variables beside the tables.
@@ -78,7 +79,7 @@ impl fmt::Display for Whose {
                 write!(f, "the environment of {server}, which serves this directory")
             }
             Self::File(path) => {
-                write!(f, "{}; no server of this directory was found running", path.display())
+                write!(f, "{}; no server of this directory was found running", of_path(path))
             }
             Self::NoneFound => f.write_str(
                 "the environment of this command, which sets no default relay; no server of this directory was found \

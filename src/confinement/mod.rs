@@ -38,6 +38,8 @@ use tracing::{info, warn};
 
 use user::{Capabilities, ServerUser};
 
+use crate::printable::of_path;
+
 /// Why the server cannot become the user that it shall be.
 #[derive(Debug, Error)]
 pub enum ConfinementError {
@@ -99,7 +101,7 @@ impl Confinement {
                     warn!(
                         "{}: the user {} may not remove sockets here, so they stay at the end and the next start replaces \
                          them; give it the folder",
-                        folder.display(),
+                        of_path(folder),
                         user.name
                     );
                 }

@@ -138,15 +138,15 @@ pub fn dump(table: &str, number: usize, place: &Place<'_>) -> Result<Dump, Unrea
         });
     }
     let path = place.queue_directory.join(path);
-    let source = || format!("texthash:{}", path.display());
+    let source = || format!("texthash:{}", path.to_string_lossy());
     let run = |table: &str| list(table, place.config_directory);
     if is_older(kind, &path) {
         return Err(Unreadable::Older {
-            table: format!("{kind}:{}", path.display()),
+            table: format!("{kind}:{}", path.to_string_lossy()),
         });
     }
     let (output, is_from_source) = if LISTED.contains(&kind) {
-        match run(&format!("{kind}:{}", path.display())) {
+        match run(&format!("{kind}:{}", path.to_string_lossy())) {
             Ok(output) => (output, false),
             Err(Unreadable::Failed { .. }) if kind != "texthash" && path.is_file() => (run(&source())?, true),
             Err(error) => return Err(error),

@@ -62,7 +62,7 @@ impl Commands {
 
     fn postconf(&self, flag: &str, argument: &str) -> String {
         let directory = self.directory.as_ref();
-        let directory = directory.map(|path| format!(" -c {}", quoted(&path.display().to_string())));
+        let directory = directory.map(|path| format!(" -c {}", quoted(&path.to_string_lossy())));
         format!(
             "postconf{} {flag} '{}'",
             directory.unwrap_or_default(),

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use super::command::{Commands, ServiceName};
 use super::program::{self, Limits, RunError};
+use crate::printable::of_path;
 
 /// What one run of postconf may take. It reads two files in a hundredth of a second, but waits until main.cf has been
 /// as it is for a whole one; 8 MiB are a hundred times what the largest configuration needs.
@@ -312,7 +313,7 @@ struct Said {
 fn run(commands: &Commands, arguments: &[&str]) -> Result<Said, Unreadable> {
     let name = || {
         let directory = commands.directory.as_ref();
-        let directory = directory.map(|path| format!(" -c {}", path.display()));
+        let directory = directory.map(|path| format!(" -c {}", of_path(path)));
         format!(
             "`postconf{} {}`",
             directory.unwrap_or_default(),

@@ -77,8 +77,8 @@ impl Reach {
         })?;
         Ok(match &endpoint.address {
             Address::Unix(path) => match self.in_the_queue(path) {
-                Some(relative) => format!("socketmap:unix:{}:{map}", relative.display()),
-                None => format!("proxy:socketmap:unix:{}:{map}", path.display()),
+                Some(relative) => format!("socketmap:unix:{}:{map}", relative.to_string_lossy()),
+                None => format!("proxy:socketmap:unix:{}:{map}", path.to_string_lossy()),
             },
             Address::Inet(host, port) => name_inet(endpoint, local(host), *port, map),
         })
@@ -92,7 +92,7 @@ impl Reach {
             _ => 2,
         })?;
         Ok(match &endpoint.address {
-            Address::Unix(path) => format!("socketmap:unix:{}:{map}", path.display()),
+            Address::Unix(path) => format!("socketmap:unix:{}:{map}", path.to_string_lossy()),
             Address::Inet(host, port) => {
                 let host = if is_wildcard(host) { CONTAINER } else { host };
                 name_inet(endpoint, host, *port, map)
@@ -250,7 +250,7 @@ impl Reach {
         } else if chosen.starts_with("socketmap:unix:") {
             remarks.push(format!(
                 "The path of the socket is relative to queue_directory ({}), so it is right with and without chroot.",
-                self.queue_directory.display()
+                self.queue_directory.to_string_lossy()
             ));
         }
         remarks

@@ -37,6 +37,7 @@ use crate::background::yield_to_lookups;
 use crate::config::{Settings, Sources};
 use crate::diagnostic::{Findings, Severity};
 use crate::memory;
+use crate::printable::of_path;
 use crate::routes::{Routes, Snapshot};
 use hints::{Hint, Hints};
 use ledger::Ledger;
@@ -384,7 +385,7 @@ impl Keeper {
         let (since_start, now) = (differences(&self.started_with), differences(&self.settings));
         for ((name, since_start), (_, now)) in since_start.into_iter().zip(now) {
             if since_start && now {
-                let file = self.sources.settings_file().display();
+                let file = of_path(self.sources.settings_file());
                 warn!("{file}: {name} has changed, which counts after a restart");
             }
         }

@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::sys::statfs;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -24,6 +25,8 @@ use tracing::{debug, warn};
 
 use super::hints::{Hint, Hints};
 use super::way;
+
+use crate::printable::of_path;
 
 /// What is watched now.
 pub(super) struct Watch {
@@ -81,8 +84,8 @@ impl Watch {
             Err(error) => {
                 self.watcher = None;
                 Some(format!(
-                    "changes are found by polling, because the kernel cannot watch the files: {error}; \
-                     raise fs.inotify.max_user_instances or fs.inotify.max_user_watches"
+                    "changes are found by polling, because the kernel cannot watch the files: {}",
+                    cause(&error)
                 ))
             }
         };
@@ -95,6 +98,28 @@ impl Watch {
         }
         self.deaf = deaf;
     }
+}
+
+/// Why the kernel does not watch, and what to do about it: which of its limits is reached (inotify(7)), if it is one at all.
+fn cause(error: &notify::Error) -> String {
+    let errno = match &error.kind {
+        notify::ErrorKind::MaxFilesWatch => Some(Errno::ENOSPC),
+        notify::ErrorKind::Io(error) => error.raw_os_error().map(Errno::from_raw),
+        _ => None,
+    };
+    let what_to_do = match errno {
+        Some(Errno::ENOSPC) => "; raise fs.inotify.max_user_watches",
+        Some(Errno::EMFILE) => {
+            "; raise fs.inotify.max_user_instances, or the number of files that the process may open (LimitNOFILE= in a \
+             systemd unit, --ulimit nofile= in Docker)"
+        }
+        Some(Errno::ENFILE) => "; raise fs.file-max",
+        Some(Errno::EACCES) => {
+            "; let the server's user read that directory (chmod or chgrp), and not only enter it"
+        }
+        _ => "",
+    };
+    format!("{error}{what_to_do}")
 }
 
 /// Whether `path` is on a file system that does not report every change: one that other hosts can write to, or one
@@ -120,7 +145,7 @@ fn silent_file_system(path: &Path) -> Option<String> {
     let (_, name) = silent.into_iter().find(|(magic, _)| *magic == kind)?;
     Some(format!(
         "{} is on {name}, which does not report every change: its files are found changed by polling as well",
-        path.display()
+        of_path(path)
     ))
 }
 

@@ -3,17 +3,18 @@
 //! Until it is complete, its owner alone may read it. It is gone when it is dropped without having been renamed.
 
 use std::ffi::OsString;
-use std::fs::{self, Metadata, OpenOptions};
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::unistd::geteuid;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{
+    AtFlags, Dir, Mode, OFlags, RenameFlags, openat, renameat, renameat_with, statat, unlinkat,
+};
 
 use super::{Old, Place, attributes};
 use crate::secret::Secret;
@@ -35,20 +36,19 @@ fn mark(place: &Place) -> OsString {
 /// Takes away what a loss of power or a SIGKILL left here.
 pub(super) fn take_away_what_was_left_behind(place: &Place) {
     let mark = mark(place);
-    let Ok(entries) = fs::read_dir(&place.folder) else {
+    let Ok(entries) = Dir::read_from(&place.folder) else {
         return;
     };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     for entry in entries.flatten() {
-        let is_ours = entry.file_name().as_bytes().starts_with(mark.as_bytes());
-        let written = |metadata: Metadata| metadata.modified().ok();
-        if is_ours
-            && let Some(written) = entry.metadata().ok().and_then(written)
-            && SystemTime::now()
-                .duration_since(written)
-                .is_ok_and(|age| age > LEFT_BEHIND)
+        let name = entry.file_name();
+        if name.to_bytes().starts_with(mark.as_bytes())
+            && let Ok(about) = statat(&place.folder, name, AtFlags::SYMLINK_NOFOLLOW)
+            && let Ok(written) = u64::try_from(about.st_mtime)
+            && now.saturating_sub(Duration::from_secs(written)) > LEFT_BEHIND
         {
             // It is in nobody's way.
-            let _ = fs::remove_file(entry.path());
+            let _ = unlinkat(&place.folder, name, AtFlags::empty());
         }
     }
 }
@@ -76,24 +76,22 @@ impl Obstacle {
 }
 
 /// A new file. It is gone when this is dropped, unless it was renamed.
-pub(super) struct Beside {
-    path: PathBuf,
+pub(super) struct Beside<'a> {
+    place: &'a Place,
+    name: OsString,
 }
 
-impl Beside {
+impl<'a> Beside<'a> {
     /// A new file in the same folder, with the new text, and with everything else of the old one.
-    pub(super) fn write(place: &Place, old: &Old, new: &Secret, new_mode: u32) -> Result<Self, Obstacle> {
+    pub(super) fn write(place: &'a Place, old: &Old, new: &Secret, new_mode: u32) -> Result<Self, Obstacle> {
         let mode = if old.stamp.is_some() { 0o600 } else { new_mode };
         let mut name = mark(place);
         name.push(format!("{:016x}", RandomState::new().build_hasher().finish()));
-        let path = place.folder.join(name);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&path)
-            .map_err(Obstacle::of_folder)?;
-        let beside = Beside { path };
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&place.folder, &name, flags, Mode::from_raw_mode(mode))
+            .map_err(|error| Obstacle::of_folder(error.into()))?;
+        let beside = Beside { place, name };
+        let mut file = File::from(file);
         file.write_all(new.expose()).map_err(Obstacle::Final)?;
         if let (Some(stamp), Some(old)) = (&old.stamp, &old.file) {
             let metadata = file.metadata().map_err(Obstacle::Final)?;
@@ -107,7 +105,7 @@ impl Beside {
                 .map_err(Obstacle::InPlace)?;
         } else if geteuid().is_root() {
             // Whoever owns the folder reads what is in it; a file of root's own would shut the server out.
-            let folder = fs::metadata(&place.folder).map_err(Obstacle::Final)?;
+            let folder = place.folder.metadata().map_err(Obstacle::Final)?;
             if folder.uid() != 0 {
                 fchown(&file, Some(folder.uid()), Some(folder.gid())).map_err(Obstacle::Final)?;
             }
@@ -116,22 +114,24 @@ impl Beside {
         Ok(beside)
     }
 
-    pub(super) fn rename_to(self, path: &Path, replaces: bool) -> Result<(), Obstacle> {
+    /// Gives it the name of the file: over the old one, or only where there is none.
+    pub(super) fn rename(self, replaces: bool) -> Result<(), Obstacle> {
+        let Place { folder, name, .. } = self.place;
         if !replaces {
-            match renameat_with(CWD, &self.path, CWD, path, RenameFlags::NOREPLACE) {
+            match renameat_with(folder, &self.name, folder, name, RenameFlags::NOREPLACE) {
                 Err(rustix::io::Errno::EXIST) => return Err(Obstacle::SomebodyElse),
                 // The file system has no such rename.
                 Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {}
                 other => return other.map_err(|error| Obstacle::of_folder(error.into())),
             }
         }
-        fs::rename(&self.path, path).map_err(Obstacle::of_folder)
+        renameat(folder, &self.name, folder, name).map_err(|error| Obstacle::of_folder(error.into()))
     }
 }
 
-impl Drop for Beside {
+impl Drop for Beside<'_> {
     fn drop(&mut self) {
         // After a rename there is none.
-        let _ = fs::remove_file(&self.path);
+        let _ = unlinkat(&self.place.folder, &self.name, AtFlags::empty());
     }
 }

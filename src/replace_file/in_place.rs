@@ -4,29 +4,40 @@
 //! then the file is cut: whoever reads in between reads the old text, or the new one and blank lines. Where anything
 //! fails, what was there is put back.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::resource::{Resource, getrlimit};
+use rustix::fs::OFlags;
 
-use super::ReplaceError;
+use super::{Old, Place, ReplaceError, Stamp};
 use crate::secret::Secret;
 
-/// Writes `new` over `old` in the file itself, or puts `old` back.
-pub(super) fn write(path: &Path, old: &Secret, new: &Secret) -> Result<(), ReplaceError> {
+/// Writes `new` over the old text in the file itself, or puts that back.
+pub(super) fn write(place: &Place, old: &Old, new: &Secret) -> Result<(), ReplaceError> {
     let not_written = |source| ReplaceError::NotWritten {
-        path: path.to_owned(),
+        path: place.path.clone(),
         source,
     };
-    let file = OpenOptions::new().write(true).open(path).map_err(not_written)?;
+    let file = place.open(OFlags::WRONLY).map_err(not_written)?;
+    let metadata = file.metadata().map_err(not_written)?;
+    if old.stamp.as_ref() != Some(&Stamp::of(&metadata)) {
+        return Err(ReplaceError::Changing(place.path.clone()));
+    }
+    let old = &old.text;
+    // Otherwise what was there could not be put back beyond the limit, either.
+    let longest = u64::try_from(old.len().max(new.len())).unwrap_or(u64::MAX);
+    if getrlimit(Resource::RLIMIT_FSIZE).is_ok_and(|(limit, _)| longest > limit) {
+        return Err(not_written(Errno::EFBIG.into()));
+    }
     reserve(&file, new.len()).map_err(not_written)?;
     write_over(&file, new, old.len()).map_err(|source| match write_over(&file, old, 0) {
         Ok(()) => not_written(source),
         Err(restoring) => ReplaceError::Damaged {
-            path: path.to_owned(),
+            path: place.path.clone(),
             source,
             restoring,
         },

@@ -49,14 +49,29 @@ pub(super) fn lock(file: File, path: &Path) -> Result<Result<Flock<File>, (File,
     }
 }
 
-/// Signals that end a process wait until this is dropped.
+/// Signals that end a process wait until this is dropped: those of persons and of service managers, of timers that
+/// another program left running, and of a limit of processor time (RLIMIT_CPU).
 pub(super) struct DeferredSignals {
     before: Option<SigSet>,
 }
 
 impl DeferredSignals {
     pub(super) fn begin() -> Self {
-        let ending = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+        let ending = [
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+            Signal::SIGALRM,
+            Signal::SIGVTALRM,
+            Signal::SIGPROF,
+            Signal::SIGXCPU,
+            Signal::SIGIO,
+            Signal::SIGPWR,
+            Signal::SIGSTKFLT,
+        ];
         let ending: SigSet = ending.into_iter().collect();
         Self {
             before: ending.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok(),

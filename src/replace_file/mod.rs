@@ -8,9 +8,10 @@
 //!
 //! The new text is written to a new file beside the old one, given the owner, the group, the mode and the extended
 //! attributes (access control lists among them) of the old one, flushed to the disk, and renamed over it. Until then it is
-//! readable by its owner alone. A symbolic link stays, and what it leads to is replaced. Signals that would end the
-//! process wait, so that no such file stays behind; after a loss of power or a SIGKILL one may, and an edit takes it
-//! away that comes a minute later.
+//! readable by its owner alone. A symbolic link stays, and what it leads to is replaced, unless another user could have made
+//! it for that ([`place`]). Signals that would end the process wait, so that no such file stays behind; after a loss of
+//! power or a SIGKILL one may, and an edit takes it away that comes a minute later. A limit of the size of files
+//! (RLIMIT_FSIZE) is an error of writing like a full disk, as long as SIGXFSZ is blocked (`crate::cli`).
 //!
 //! A file that cannot be renamed over is written in place: one that is mounted by itself, one with several names, one
 //! whose owner or attributes we may not give to another file, one in a folder where we may not write. Room is reserved
@@ -24,23 +25,26 @@ mod attributes;
 mod beside;
 mod in_place;
 mod lock;
+mod place;
 
-use std::ffi::OsString;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, OFlag};
+use nix::fcntl::Flock;
+use rustix::fs::OFlags;
 use thiserror::Error;
 
+use crate::printable::of_path;
 use crate::secret::Secret;
 use crate::whole_file::{self, ReadError};
 use beside::{Beside, Obstacle};
 use lock::{DeferredSignals, Opened, PATIENCE, lock};
+use place::Place;
 
 /// How often all begins anew because somebody who does not lock changed the file meanwhile, and how long is waited in
 /// between.
@@ -56,7 +60,7 @@ const LATELY: Duration = Duration::from_secs(2);
 #[derive(Debug, Error)]
 pub enum ReplaceError {
     /// It is there and cannot be read, or locked.
-    #[error("{} cannot be read: {source}", path.display())]
+    #[error("{} cannot be read: {source}", of_path(path))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -64,10 +68,28 @@ pub enum ReplaceError {
         source: ReadError,
     },
     /// It is a symbolic link to nothing.
-    #[error("{} is a symbolic link that leads nowhere; create the file that it names, or remove it", .0.display())]
+    #[error("{} is a symbolic link that leads nowhere; create the file that it names, or remove it", of_path(.0))]
     LeadsNowhere(PathBuf),
+    /// A symbolic link on the way is another user's, and leads to what is not.
+    #[error(
+        "{} is a symbolic link of the user {of} and leads to what belongs to the user {owner}: it is not followed, because \
+         that user could have any file edited by way of it; name the directory itself with --dir, or give the link to root \
+         (chown -h root)",
+        of_path(link)
+    )]
+    ForeignLink {
+        /// The link.
+        link: PathBuf,
+        /// Its owner.
+        of: u32,
+        /// The owner of what it leads to.
+        owner: u32,
+    },
     /// Its folder is not there, or not for us.
-    #[error("the folder {} cannot be used: {source}; create it, or name another with --dir", folder.display())]
+    #[error(
+        "the folder {} cannot be used: {source}; create it, or name another with --dir",
+        of_path(folder)
+    )]
     Folder {
         /// The folder.
         folder: PathBuf,
@@ -75,7 +97,10 @@ pub enum ReplaceError {
         source: io::Error,
     },
     /// The file system has no locks.
-    #[error("{} cannot be locked, and two edits at once could lose one: {source}; edit the file by hand", path.display())]
+    #[error(
+        "{} cannot be locked, and two edits at once could lose one: {source}; edit the file by hand",
+        of_path(path)
+    )]
     NoLock {
         /// The folder.
         path: PathBuf,
@@ -83,13 +108,13 @@ pub enum ReplaceError {
         source: io::Error,
     },
     /// Somebody else has the lock.
-    #[error("somebody else holds a lock on {} for {} seconds already; try again later", .0.display(), PATIENCE.as_secs())]
+    #[error("somebody else holds a lock on {} for {} seconds already; try again later", of_path(.0), PATIENCE.as_secs())]
     Locked(PathBuf),
     /// Somebody who does not lock writes to it.
-    #[error("{} changes faster than it can be edited; try again when nobody else writes to it", .0.display())]
+    #[error("{} changes faster than it can be edited; try again when nobody else writes to it", of_path(.0))]
     Changing(PathBuf),
     /// It cannot be written. It is as it was.
-    #[error("{} cannot be written, and is as it was: {source}", path.display())]
+    #[error("{} cannot be written, and is as it was: {source}", of_path(path))]
     NotWritten {
         /// The file.
         path: PathBuf,
@@ -100,7 +125,7 @@ pub enum ReplaceError {
     #[error(
         "{} could not be written ({source}), nor could what was there be put back ({restoring}): it is damaged; restore \
          it from a backup",
-        path.display()
+        of_path(path)
     )]
     Damaged {
         /// The file.
@@ -111,7 +136,7 @@ pub enum ReplaceError {
         restoring: io::Error,
     },
     /// The new text is in place, and may not be after a loss of power.
-    #[error("{} is changed, but a loss of power may undo it: {source}", path.display())]
+    #[error("{} is changed, but a loss of power may undo it: {source}", of_path(path))]
     NotFlushed {
         /// The file.
         path: PathBuf,
@@ -139,11 +164,14 @@ pub fn edit<E: From<ReplaceError>>(
             thread::sleep(BETWEEN_ATTEMPTS);
         }
         let place = Place::of(path)?;
-        let folder =
-            lock(open_folder(&place.folder)?, &place.folder)?.map_err(|(_, error)| ReplaceError::NoLock {
-                path: place.folder.clone(),
-                source: error.into(),
-            })?;
+        let folder = place.folder.try_clone().map_err(|source| ReplaceError::Folder {
+            folder: place.folder_path().to_owned(),
+            source,
+        })?;
+        let folder = lock(folder, place.folder_path())?.map_err(|(_, error)| ReplaceError::NoLock {
+            path: place.folder_path().to_owned(),
+            source: error.into(),
+        })?;
         beside::take_away_what_was_left_behind(&place);
         let Some(old) = Old::read(&place, path)? else {
             continue;
@@ -163,41 +191,10 @@ pub fn edit<E: From<ReplaceError>>(
 
 /// Whether there is a folder for the file `path` to be in.
 pub fn folder_is_there(path: &Path) -> Result<(), ReplaceError> {
-    open_folder(&Place::of(path)?.folder).map(drop)
-}
-
-/// The file itself, where no symbolic link leads any further.
-struct Place {
-    folder: PathBuf,
-    name: OsString,
-    path: PathBuf,
+    Place::of(path).map(drop)
 }
 
 impl Place {
-    fn of(path: &Path) -> Result<Self, ReplaceError> {
-        let path = match fs::canonicalize(path) {
-            Ok(real) => real,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                if fs::symlink_metadata(path).is_ok() {
-                    return Err(ReplaceError::LeadsNowhere(path.to_owned()));
-                }
-                path.to_owned()
-            }
-            Err(source) => {
-                return Err(ReplaceError::Unreadable {
-                    path: path.to_owned(),
-                    source: source.into(),
-                });
-            }
-        };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        Ok(Self {
-            folder: folder.unwrap_or(Path::new(".")).to_owned(),
-            name: path.file_name().unwrap_or_default().to_owned(),
-            path,
-        })
-    }
-
     /// Whether `new` is in place; `false` where the old text is not what was read any more.
     fn replace(&self, old: &Old, new: &Secret, new_mode: u32) -> Result<bool, ReplaceError> {
         let _deferred = DeferredSignals::begin();
@@ -211,13 +208,14 @@ impl Place {
         };
         let renamed = match created {
             Ok(_) if !self.is_still(old) => return Ok(false),
-            Ok(beside) => beside.rename_to(&self.path, old.stamp.is_some()),
+            Ok(beside) => beside.rename(old.stamp.is_some()),
             Err(obstacle) => Err(obstacle),
         };
         match renamed {
             Err(Obstacle::SomebodyElse) => return Ok(false),
-            Ok(()) => File::open(&self.folder)
-                .and_then(|folder| folder.sync_all())
+            Ok(()) => self
+                .folder
+                .sync_all()
                 // Some file systems cannot flush a folder.
                 .or_else(|source| match source.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EINVAL | Errno::EACCES | Errno::EROFS) => Ok(()),
@@ -231,7 +229,7 @@ impl Place {
                 if !self.is_still(old) {
                     return Ok(false);
                 }
-                in_place::write(&self.path, &old.text, new)?;
+                in_place::write(self, old, new)?;
             }
             Err(Obstacle::InPlace(source) | Obstacle::Final(source)) => return Err(not_written(source)),
         }
@@ -239,7 +237,7 @@ impl Place {
     }
 
     fn is_still(&self, old: &Old) -> bool {
-        let now = fs::metadata(&self.path).ok().map(|metadata| Stamp::of(&metadata));
+        let now = self.metadata().ok().map(|metadata| Stamp::of(&metadata));
         now == old.stamp
     }
 }
@@ -260,11 +258,7 @@ impl Old {
             source,
         };
         // Without O_NONBLOCK, opening a FIFO waits for a writer.
-        let opened = OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlag::O_NONBLOCK.bits())
-            .open(&place.path);
-        let file = match opened {
+        let file = match place.open(OFlags::RDONLY | OFlags::NONBLOCK) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Ok(Some(Self {
@@ -280,10 +274,13 @@ impl Old {
             Err((file, _)) => Opened::Unlocked(file),
         };
         let metadata = file.file().metadata().map_err(|error| unreadable(error.into()))?;
-        let text = match whole_file::read(&place.path) {
+        let to_read = file
+            .file()
+            .try_clone()
+            .map_err(|error| unreadable(error.into()))?;
+        let text = match whole_file::read_open(to_read) {
             Ok(file) => file.text,
             Err(ReadError::Changing) => return Ok(None),
-            Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(unreadable(error)),
         };
         let old = Self {
@@ -327,17 +324,6 @@ impl Stamp {
             mode: metadata.mode() & 0o7777,
         }
     }
-}
-
-fn open_folder(folder: &Path) -> Result<File, ReplaceError> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_DIRECTORY.bits())
-        .open(folder)
-        .map_err(|source| ReplaceError::Folder {
-            folder: folder.to_owned(),
-            source,
-        })
 }
 
 #[cfg(test)]

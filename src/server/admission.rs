@@ -65,14 +65,13 @@ impl Admission {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let wanted = limits.connections.unwrap_or(CONNECTIONS);
-        let fit = descriptors(wanted.saturating_add(SPARE_DESCRIPTORS)).saturating_sub(SPARE_DESCRIPTORS);
-        let connections = wanted.min(fit).max(1);
+        let open_files = descriptors(wanted.saturating_add(SPARE_DESCRIPTORS));
+        let connections = wanted.min(open_files.saturating_sub(SPARE_DESCRIPTORS)).max(1);
         if connections < wanted {
             warn!(
                 "no more than {connections} connections are served at once, and not {wanted}, because the process may \
-                 have {} files open; raise that (LimitNOFILE= in a systemd unit, --ulimit nofile= in Docker), or lower \
-                 limits.connections",
-                fit.saturating_add(SPARE_DESCRIPTORS)
+                 have {open_files} files open, and keeps {SPARE_DESCRIPTORS} for itself; raise that (LimitNOFILE= in a \
+                 systemd unit, --ulimit nofile= in Docker), or lower limits.connections"
             );
         }
         Self::of(connections, limits.connections_per_peer)

@@ -30,6 +30,7 @@ use tracing::{debug, warn};
 use super::limits::BACKLOG;
 use crate::config::SocketAccess;
 use crate::endpoint::{Address, Endpoint};
+use crate::printable::of_path;
 use crate::service_manager::handover;
 
 /// Why a socket cannot be listened at.
@@ -58,7 +59,10 @@ pub enum BindError {
         endpoint: String,
     },
     /// The folder of a socket is not there.
-    #[error("{endpoint}: the folder of the socket does not exist; create it (mkdir -p {})", folder.display())]
+    #[error(
+        "{endpoint}: the folder of the socket does not exist; create it (mkdir -p {})",
+        of_path(folder)
+    )]
     NoFolder {
         /// Where.
         endpoint: String,

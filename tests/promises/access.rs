@@ -636,3 +636,50 @@ fn postmap_gets_credentials_as_root_and_an_error_as_anybody_else() {
         );
     }
 }
+
+/// Starts what follows in a user namespace of its own with this map, as its user 65534. The map is written from outside,
+/// where alone all users may be in it.
+fn in_a_user_namespace(setup: Setup, map: &str) -> Setup {
+    let script = "(until [ \"$(readlink /proc/$$/ns/user)\" != \"$(readlink /proc/self/ns/user)\" ]; do :; done\n\
+                  printf \"$2\" > /proc/$$/uid_map && printf \"$2\" > /proc/$$/gid_map && echo go > \"$1/pipe\") &\n\
+                  exec unshare --user sh -c 'read go < \"$1/pipe\"; shift 2; exec setpriv --reuid=65534 --regid=65534 \
+                  --clear-groups \"$@\"' sh \"$@\"";
+    nix::unistd::mkfifo(&setup.root().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let root = setup.root().to_str().unwrap().to_owned();
+    let words = ["sh", "-c", script, "sh", &root, map];
+    setup.within(words)
+}
+
+#[test]
+fn in_a_user_namespace_the_overflow_user_gets_no_credentials_even_if_it_is_the_servers_own() {
+    for setup in [
+        everywhere(setup()),
+        everywhere(setup()).arg("--allow-users=65534,0"),
+    ] {
+        fs::set_permissions(setup.root(), fs::Permissions::from_mode(0o777)).unwrap();
+        // Root is root, user 65534 of it is user 54321 of the host, and nobody else is mapped.
+        let daemon = Daemon::start(in_a_user_namespace(setup, "0 0 1\\n65534 54321 1\\n"));
+        expect_allowed(&daemon, ROOT);
+        // One whom the namespace does not know, and the one whose number that is.
+        for uid in [uid_of("daemon"), uid_of("nobody"), 4711, NAMELESS] {
+            expect_refused(&daemon, uid, &["cannot be told"]);
+        }
+    }
+}
+
+#[test]
+fn in_a_user_namespace_that_maps_everybody_user_65534_is_a_user_as_any_other() {
+    let setup = everywhere(setup());
+    fs::set_permissions(setup.root(), fs::Permissions::from_mode(0o777)).unwrap();
+    let daemon = Daemon::start(in_a_user_namespace(setup, "0 0 4294967295\\n"));
+    expect_allowed(&daemon, uid_of("nobody"));
+    expect_refused(&daemon, uid_of("daemon"), &["daemon"]);
+}
+
+#[test]
+fn a_network_that_admits_every_local_user_admits_those_of_no_known_number() {
+    let setup = everywhere(setup()).arg("--allow-networks=127.0.0.0/8");
+    fs::set_permissions(setup.root(), fs::Permissions::from_mode(0o777)).unwrap();
+    let daemon = Daemon::start(in_a_user_namespace(setup, "0 0 1\\n65534 54321 1\\n"));
+    expect_allowed(&daemon, 4711);
+}

@@ -606,6 +606,13 @@ fn fewer_descriptors_than_connections_are_said_at_the_start() {
             && line.contains("300 files"),
         "{line}"
     );
+    // Where they do not even suffice for the server itself, the limit is what is said, too.
+    let scarce = Daemon::start(setup("").within(["prlimit", "--nofile=40:40"]));
+    let line = scarce.wait_for_log(|line| line.contains("connections are served at once"));
+    assert!(
+        line.contains("no more than 1 connections") && line.contains("may have 40 files open"),
+        "{line}"
+    );
     // Half of them are for one peer.
     let held: Vec<Stream> = (0..200).map_while(|_| answered(&daemon, 1)).collect();
     assert_eq!(held.len(), 86);

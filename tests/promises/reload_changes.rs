@@ -1028,6 +1028,22 @@ fn where_inotify_is_exhausted_changes_are_found_by_a_poll_and_the_log_says_so_on
 }
 
 #[test]
+fn where_the_permission_is_missing_no_limit_of_inotify_is_blamed() {
+    // Whoever may only enter a directory reads the files in it and does not watch it.
+    let setup = setup().settings("[reload]\npoll = 0.1\n");
+    fs::set_permissions(setup.dir(), fs::Permissions::from_mode(0o711)).unwrap();
+    let other = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"];
+    let daemon = Daemon::start(setup.within(other));
+    let said = daemon.wait_for_log(|line| line.contains("found by polling"));
+    assert!(
+        said.contains("ermission denied") && said.contains("chmod"),
+        "{said}"
+    );
+    assert!(said.contains(daemon.dir().to_str().unwrap()), "{said}");
+    assert!(!said.contains("max_user") && !said.contains("raise"), "{said}");
+}
+
+#[test]
 fn where_inotify_works_nothing_is_said_of_polling() {
     let daemon = Daemon::start(setup());
     daemon.hangup();

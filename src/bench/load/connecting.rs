@@ -1,7 +1,5 @@
 //! Connections of the generator: opened, written to, given up, opened again. Nothing here waits, but at the start.
 
-use std::io;
-
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
@@ -29,7 +27,7 @@ impl Generator<'_> {
         while self.connections.iter().any(|connection| !connection.is_open()) {
             let now = self.now();
             if now > self.timeout {
-                return Err(LoadError::Connect(io::ErrorKind::TimedOut.into()));
+                return Err(LoadError::NotInTime(self.load.timeout));
             }
             for id in 0..self.connections.len() {
                 if matches!(&self.connections.get(id), Some(Connection { state: State::Gone { retry_at }, .. }) if *retry_at <= now)

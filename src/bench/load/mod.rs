@@ -78,6 +78,9 @@ pub enum LoadError {
     /// Nobody is there.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
+    /// Nor does it refuse.
+    #[error("no connection within {0:?} (--timeout); the server accepts too few, or none")]
+    NotInTime(Duration),
     /// The system refuses something.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
@@ -155,7 +158,10 @@ pub fn run(
     pids: &[u32],
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Run, LoadError> {
-    let place = target.resolve(load.timeout).map_err(LoadError::Connect)?;
+    let place = target.resolve(load.timeout).map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => LoadError::NotInTime(load.timeout),
+        _ => LoadError::Connect(error),
+    })?;
     let mut generator = Generator::new(target, &place, questions, load, pids)?;
     generator.connect_all()?;
     generator.drive(watch)?;

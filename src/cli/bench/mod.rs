@@ -27,6 +27,8 @@ use crate::bench::target::Target;
 use crate::bench::{Plan, Server};
 use crate::config::options::Options;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::printable::of_path;
+use crate::replace_file::{self, ReplaceError};
 use interrupt::Interrupt;
 use progress::ProgressLine;
 use values::{duration, map_name, number, rate, share, some_time};
@@ -284,7 +286,9 @@ impl Bench {
                 Picture::Svg => plot::svg::write(&drawing).into_bytes(),
                 Picture::Png => plot::png::write(&drawing),
             };
-            fs::write(path, bytes).map_err(Error::system("cannot write the plot"))?;
+            // Not by way of another user's link, as root in a directory of somebody else.
+            replace_file::edit::<ReplaceError>(path, 0o644, |_| Ok(Some(bytes.clone().into())))
+                .map_err(|error| Error::system("cannot write the plot")(io::Error::other(error)))?;
         }
         Ok(if is_interrupted {
             ExitCode::from(INTERRUPTED)
@@ -338,7 +342,7 @@ impl Bench {
         } else {
             fs::read(path)
         };
-        let text = text.map_err(|error| usage("--keys", format!("{}: {error}", path.display())))?;
+        let text = text.map_err(|error| usage("--keys", format!("{}: {error}", of_path(path))))?;
         match keys::of_lines(&text) {
             keys if keys.is_empty() => Err(usage("--keys", KeysError::None("the list is empty"))),
             keys => Ok(Some(keys)),

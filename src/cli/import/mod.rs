@@ -25,7 +25,7 @@ use crate::nexthop;
 use crate::postfix::command::{Commands, ServiceName};
 use crate::postfix::live::Live;
 use crate::postfix::table_list;
-use crate::printable::printable;
+use crate::printable::{of_path, printable};
 use crate::reload::load;
 use crate::replace_file;
 use crate::table::Table;
@@ -203,7 +203,7 @@ impl Import {
             Ok(there) => Some(there.text),
             Err(error) if error.is_not_found() => None,
             Err(error) => {
-                said.refuse(format!("{} cannot be read: {error}", file.path.display()));
+                said.refuse(format!("{} cannot be read: {error}", of_path(&file.path)));
                 return;
             }
         };
@@ -228,7 +228,7 @@ impl Import {
         if has_entries && !self.may_replace() {
             said.refuse(format!(
                 "{}: there are entries already; --dry-run shows what would change, --force replaces them",
-                file.path.display()
+                of_path(&file.path)
             ));
         }
     }
@@ -273,7 +273,7 @@ impl Import {
             said.note(format!(
                 "relayhost of main.cf becomes DEFAULT_RELAY_HOST: start the server with the variable in {}, and \
                  empty relayhost in main.cf (postmapd postconf)",
-                path.display()
+                of_path(&path)
             ));
             match output::with_default_relay(&path, &existing.relayhost, self.may_replace()) {
                 Ok(text) => files.push(file(path, text, Holds::Environment)),
@@ -400,7 +400,7 @@ impl Said {
         let mut err = io::stderr().lock();
         let mut print = || {
             for line in &self.lines {
-                writeln!(err, "postmapd: {line}")?;
+                writeln!(err, "postmapd: {}", printable(line.as_bytes()))?;
             }
             if self.is_refused {
                 writeln!(err, "postmapd: nothing is written")?;

@@ -11,7 +11,7 @@ use super::super::Error;
 use crate::address::Delimiters;
 use crate::answer::Map;
 use crate::check::excerpt;
-use crate::printable::printable;
+use crate::printable::{of_path, printable};
 use crate::replace_file;
 use crate::secret::Secret;
 use crate::whole_file;
@@ -39,7 +39,7 @@ fn text_of(path: &Path) -> Result<Secret, String> {
     match whole_file::read(path) {
         Ok(file) => Ok(file.text),
         Err(error) if error.is_not_found() => Ok(Secret::default()),
-        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+        Err(error) => Err(format!("{} cannot be read: {error}", of_path(path))),
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) fn with_default_relay(path: &Path, relayhost: &[u8], may_replace: boo
         if is_it && line != assignment && !may_replace {
             return Err(format!(
                 "{}: there is another DEFAULT_RELAY_HOST already; --dry-run shows what would change, --force replaces it",
-                path.display()
+                of_path(path)
             ));
         }
         is_there |= is_it;
@@ -107,7 +107,7 @@ pub(super) fn with_delimiters(path: &Path, delimiters: &Delimiters) -> Result<Se
     if has_one {
         return Err(format!(
             "{}: set recipient_delimiter = \"{value}\" there, as main.cf has it",
-            path.display()
+            of_path(path)
         ));
     }
     // At the beginning: at the end it would belong to the last table.
@@ -133,9 +133,9 @@ pub(super) fn show(files: &[File]) -> Result<(), Error> {
             let _ = writeln!(changes, "{sign}{}", shown(file.holds, line));
         }
         if changes.is_empty() {
-            let _ = writeln!(out, "{}: nothing changes", file.path.display());
+            let _ = writeln!(out, "{}: nothing changes", of_path(&file.path));
         } else {
-            let _ = write!(out, "{}:\n{changes}", file.path.display());
+            let _ = write!(out, "{}:\n{changes}", of_path(&file.path));
         }
     }
     print(&out)
@@ -170,7 +170,7 @@ pub(super) fn write(files: &[File]) -> Result<(), Error> {
         let lines = lines(file.text.expose()).filter(|line| !is_comment(line)).count();
         let noun = if lines == 1 { "line" } else { "lines" };
         let done = if is_new { "written" } else { "as it was" };
-        let _ = writeln!(out, "{}: {lines} {noun}, {done}", file.path.display());
+        let _ = writeln!(out, "{}: {lines} {noun}, {done}", of_path(&file.path));
     }
     print(&out)
 }

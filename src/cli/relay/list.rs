@@ -170,6 +170,10 @@ impl Row {
     }
 }
 
+/// The widest column to which cells are filled up, in characters: one long list of next hops does not make every line as
+/// long, and the standard library fills up to 65 535.
+const WIDEST: usize = 200;
+
 /// Prints aligned columns; says whether every answer could be told.
 fn print_text(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Result<bool> {
     let mut all_sure = true;
@@ -182,8 +186,8 @@ fn print_text(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Resu
         return Ok(true);
     }
     let width = |of: fn(&[String; 3]) -> &String| lines.iter().map(|line| of(line).chars().count()).max();
-    let sender = width(|[sender, ..]| sender).unwrap_or_default();
-    let next_hop = width(|[_, next_hop, _]| next_hop).unwrap_or_default();
+    let sender = width(|[sender, ..]| sender).unwrap_or_default().min(WIDEST);
+    let next_hop = width(|[_, next_hop, _]| next_hop).unwrap_or_default().min(WIDEST);
     for [a, b, c] in &lines {
         writeln!(out, "{a:sender$}  {b:next_hop$}  {c}")?;
     }

@@ -28,7 +28,7 @@ use crate::answer::Map;
 use crate::config::Sources;
 use crate::config::options::Options;
 use crate::diagnostic::Findings;
-use crate::printable::printable;
+use crate::printable::{of_path, printable};
 use crate::replace_file::{self, ReplaceError};
 use crate::secret::Secret;
 use crate::table::edit::Uncarriable;
@@ -42,6 +42,8 @@ use key::Refused;
     after_help = "\
 DOMAIN is a domain (example.com, or @example.com), one sender (someone@example.com) or the null sender ('<>'). \
 Running a command twice is as running it once. A running server has the change in force milliseconds later.
+
+A symbolic link on the path of a file is followed if it belongs to root, to you, or to the owner of what it leads to.
 
 Exit codes: 0 done, 1 refused (nothing was written) or no such entry, 2 usage.
 
@@ -183,7 +185,7 @@ pub enum RelayError {
     #[error(
         "{}\n{} was not written: with an error in it the server would use none of it; mend the line first",
         errors.join("\n"),
-        path.display()
+        of_path(path)
     )]
     Errors {
         /// The file.
@@ -192,7 +194,7 @@ pub enum RelayError {
         errors: Vec<String>,
     },
     /// There is nothing to remove.
-    #[error("{} has no entry for {key}{hint}", path.display())]
+    #[error("{} has no entry for {key}{hint}", of_path(path))]
     NoEntry {
         /// The file.
         path: PathBuf,

@@ -5,8 +5,10 @@
 //! otherwise by its address. What it may is decided for each request, by the list of the snapshot that answers
 //! ([`crate::peer::Allowed`]): a list that is narrowed counts for open connections, too.
 //!
-//! Where the system does not say who it is, it is nobody: it gets the relay map, and no credentials. A host that is
-//! not admitted is hung up on at once.
+//! Where the system does not say who it is, it is nobody: it gets the relay map, and no credentials. In a user namespace
+//! that does not map everybody, that holds for the overflow user (65534), even where it is the server's own: the kernel
+//! shows every user of the host so whom the namespace does not map ([`crate::user_namespace`]). A host that is not admitted
+//! is hung up on at once.
 //!
 //! - [`sock_diag`]: the question to the kernel;
 //! - [`refusals`]: what is said to whoever is refused, and to the log.
@@ -15,7 +17,7 @@ pub mod refusals;
 pub mod sock_diag;
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ use tracing::{debug, warn};
 
 use crate::counters::Reason;
 use crate::peer::{Allowed, Peer};
+use crate::user_namespace;
 use refusals::Refusals;
 use sock_diag::SockDiag;
 
@@ -32,6 +35,8 @@ use sock_diag::SockDiag;
 pub struct Access {
     refusals: Arc<Refusals>,
     kernel: Option<SockDiag>,
+    /// The number of users whom the kernel does not name in this user namespace.
+    unmapped: Option<u32>,
     /// Whether the log knows that the kernel does not answer.
     is_said: bool,
 }
@@ -43,6 +48,7 @@ impl Access {
         Self {
             refusals,
             kernel: None,
+            unmapped: user_namespace::number_of_the_unmapped(),
             is_said: false,
         }
     }
@@ -70,10 +76,7 @@ impl Access {
                 .local_addr()
                 .and_then(|server| self.ask(|kernel| kernel.user(client, server)));
             match user {
-                Ok(Some(uid)) => Peer::User {
-                    uid,
-                    address: Some(address),
-                },
+                Ok(Some(uid)) => self.local(uid, Some(address)),
                 Ok(None) => Peer::Unknown {
                     address: Some(address),
                 },
@@ -101,13 +104,20 @@ impl Access {
     pub fn unix(&self, stream: &UnixStream) -> Visitor {
         // Not by way of rustix, which has no peer without a number of its own here: one in another container.
         let peer = match getsockopt(stream, PeerCredentials) {
-            Ok(credentials) => Peer::User {
-                uid: credentials.uid(),
-                address: None,
-            },
+            Ok(credentials) => self.local(credentials.uid(), None),
             Err(_) => Peer::Unknown { address: None },
         };
         Visitor::new(peer, Arc::clone(&self.refusals))
+    }
+
+    /// A local user by the number that the kernel gives it, unless that number is everybody's whom the user namespace does
+    /// not map.
+    fn local(&self, uid: u32, address: Option<IpAddr>) -> Peer {
+        if self.unmapped == Some(uid) {
+            Peer::Unknown { address }
+        } else {
+            Peer::User { uid, address }
+        }
     }
 
     /// Asks the kernel; after a failure, on a new socket the next time.

@@ -15,6 +15,7 @@ use tracing::warn;
 use crate::peer::Peer;
 use crate::printable::printable;
 use crate::server::limits::{REFUSALS_FORGOTTEN, REFUSALS_REMEMBERED};
+use crate::user_namespace;
 
 /// The refusals of one server.
 pub struct Refusals {
@@ -91,7 +92,12 @@ fn called(peer: Peer, name: Option<&str>) -> String {
     match (peer, name) {
         (Peer::User { uid, .. }, Some(name)) => format!("user {name} ({uid})"),
         (Peer::User { uid, .. }, None) => format!("user {uid}"),
-        (Peer::Unknown { .. }, _) => "a user that cannot be told".to_owned(),
+        (Peer::Unknown { .. }, _) => match user_namespace::number_of_the_unmapped() {
+            None => "a user that cannot be told".to_owned(),
+            Some(number) => format!(
+                "a user that cannot be told ({number} is every user whom this user namespace does not map)"
+            ),
+        },
         (Peer::Host(address), _) => address.to_string(),
     }
 }

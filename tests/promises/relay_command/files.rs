@@ -499,3 +499,169 @@ fn who_holds_the_lock_of_the_folder_or_of_the_file_is_waited_for() {
         assert_eq!(answer(&setup, "relayhost", "x@one.test"), "");
     }
 }
+
+/// A user who is neither root nor the owner of what root has.
+const MALLORY: u32 = 4711;
+
+fn link_of(owner: u32, target: impl AsRef<Path>, link: &Path) {
+    symlink(target, link).unwrap();
+    std::os::unix::fs::lchown(link, Some(owner), Some(owner)).expect("the tests need to be root");
+}
+
+/// A directory of another user, and a file of root's elsewhere.
+fn directory_of_another() -> (Setup, std::path::PathBuf) {
+    let setup = Setup::new();
+    chown(setup.dir(), Some(MALLORY), Some(MALLORY)).unwrap();
+    let roots = setup.root().join("roots");
+    fs::create_dir(&roots).unwrap();
+    let file = roots.join(RELAYMAP);
+    fs::write(&file, "@root.test [root]\n").unwrap();
+    (setup, file)
+}
+
+#[test]
+fn root_follows_no_link_of_another_user_to_what_is_not_that_users() {
+    let (setup, file) = directory_of_another();
+    let link = setup.dir().join(RELAYMAP);
+    let expect_refused = |setup: &Setup, named: &Path| {
+        let ran = relay(setup, &["add-domain", "one.test", "evil.test"]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
+        let what = format!("{} is a symbolic link of the user {MALLORY}", named.display());
+        assert!(
+            ran.stderr.contains(&what) && ran.stderr.contains("chown -h"),
+            "{ran:?}"
+        );
+        assert_eq!(fs::read_to_string(&file).unwrap(), "@root.test [root]\n");
+        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
+    };
+    // The file itself, by one link and by two of which the second is root's.
+    link_of(MALLORY, &file, &link);
+    expect_refused(&setup, &link);
+    let between = setup.root().join("between");
+    link_of(0, &file, &between);
+    fs::remove_file(&link).unwrap();
+    link_of(MALLORY, "../between", &link);
+    expect_refused(&setup, &link);
+    // A directory on the way.
+    let way = setup.root().join("way");
+    link_of(MALLORY, "roots", &way);
+    expect_refused(&Setup::in_folder(&way), &way);
+    // What the next link leads to, where the first is right.
+    let (dir, right) = (setup.root().join("dir"), setup.root().join("right"));
+    fs::create_dir(&dir).unwrap();
+    chown(&dir, Some(MALLORY), None).unwrap();
+    link_of(MALLORY, "dir", &right);
+    link_of(MALLORY, &file, &dir.join(RELAYMAP));
+    expect_refused(&Setup::in_folder(&right), &dir.join(RELAYMAP));
+}
+
+#[test]
+fn a_link_of_roots_or_of_the_targets_owner_is_followed() {
+    let (setup, file) = directory_of_another();
+    let link = setup.dir().join(RELAYMAP);
+    link_of(0, &file, &link);
+    assert_eq!(relay(&setup, &["add-domain", "one.test", "relay"]).code, Some(0));
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        "@root.test [root]\n@one.test [relay]:25\n"
+    );
+    // Mallory's own file, elsewhere, by a link of Mallory's.
+    let own = setup.root().join("own");
+    fs::create_dir(&own).unwrap();
+    fs::write(own.join("map"), "@own.test [own]\n").unwrap();
+    chown(own.join("map"), Some(MALLORY), None).unwrap();
+    fs::remove_file(&link).unwrap();
+    link_of(MALLORY, "../own/map", &link);
+    assert_eq!(relay(&setup, &["exclude-domain", "own.test"]).code, Some(0));
+    assert_eq!(fs::read_to_string(own.join("map")).unwrap(), "@own.test\n");
+    assert_eq!(fs::metadata(own.join("map")).unwrap().uid(), MALLORY);
+    // Whoever edits may have led to the file.
+    let everybodys = setup.root().join("everybodys");
+    fs::write(&everybodys, "@own.test [own]\n").unwrap();
+    fs::set_permissions(&everybodys, fs::Permissions::from_mode(0o666)).unwrap();
+    fs::remove_file(&link).unwrap();
+    link_of(MALLORY, "../everybodys", &link);
+    let mallory = MALLORY.to_string();
+    let as_mallory = setup.clone().within([
+        "setpriv",
+        "--reuid",
+        &mallory,
+        "--regid",
+        &mallory,
+        "--clear-groups",
+    ]);
+    let ran = relay(&as_mallory, &["exclude-domain", "own.test"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(fs::read_to_string(&everybodys).unwrap(), "@own.test\n");
+}
+
+#[test]
+fn links_that_are_exchanged_all_the_time_never_lead_root_elsewhere() {
+    let (setup, file) = directory_of_another();
+    let (way, good) = (setup.root().join("way"), setup.root().join("good"));
+    fs::create_dir(&good).unwrap();
+    chown(&good, Some(MALLORY), None).unwrap();
+    let spare = setup.root().join("spare");
+    link_of(MALLORY, "roots", &spare);
+    fs::create_dir(&way).unwrap();
+    chown(&way, Some(MALLORY), None).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // A directory and a link of Mallory's, in turn under the same name.
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                rustix::fs::renameat_with(
+                    rustix::fs::CWD,
+                    &way,
+                    rustix::fs::CWD,
+                    &spare,
+                    rustix::fs::RenameFlags::EXCHANGE,
+                )
+                .unwrap();
+            }
+        });
+        for n in 0..40 {
+            let ran = relay(
+                &Setup::in_folder(&way),
+                &["add-domain", &format!("d{n}.test"), "evil.test"],
+            );
+            assert!(matches!(ran.code, Some(0 | 1)), "{ran:?}");
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(fs::read_to_string(&file).unwrap(), "@root.test [root]\n");
+    assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_limit_of_the_size_of_files_is_an_error_and_leaves_nothing_behind() {
+    let long = "# a comment of some length\n".repeat(4000);
+    let setup = Setup::new()
+        .relaymap("@one.test [relay]\n")
+        .credentials(format!("@one.test first:secret\n{long}"));
+    let limited = setup.clone().within(["prlimit", "--fsize=4096:4096"]);
+    let said = refused(&limited, &["add-auth", "one.test", "u", "p"]);
+    assert!(
+        said.contains("cannot be written, and is as it was") && said.contains("too large"),
+        "{said}"
+    );
+    // One that cannot be replaced is written in place, and put back.
+    let path = setup.dir().join(CREDENTIALS);
+    fs::hard_link(&path, setup.dir().join("second-name")).unwrap();
+    let said = refused(&limited, &["add-auth", "one.test", "u", "p"]);
+    assert!(said.contains("is as it was"), "{said}");
+}
+
+#[test]
+fn a_signal_while_an_edit_is_written_ends_it_only_when_nothing_is_left_behind() {
+    for signal in ["TERM", "INT", "HUP", "QUIT", "XCPU", "ALRM", "USR1", "XFSZ"] {
+        let setup = Setup::new().credentials("@one.test first:secret\n");
+        let trace = setup.root().join("trace");
+        // The flush of the new file takes its time, and the signal comes before it.
+        let inject = format!("inject=fsync:signal=SIG{signal}:when=1");
+        let strace = ["strace", "-qq", "-o", trace.to_str().unwrap(), "-e", &inject];
+        let ran = relay(&setup.clone().within(strace), &["add-auth", "one.test", "u", "p"]);
+        assert_eq!(text(&setup, CREDENTIALS), "@one.test u:p\n", "{signal}: {ran:?}");
+        assert_eq!(all(&setup).len(), 1, "{signal}: {:?}", all(&setup));
+    }
+}

@@ -1,0 +1,190 @@
+//! A connection to a server, with one deadline for whatever is done on it.
+//!
+//! The time-outs of a socket begin anew with each byte that arrives, so a server that sends one now and then would hold a
+//! client for ever. Here each call gets what is left of [`DEADLINE`].
+//!
+//! Limits: the C library looks a host name up, and waits as long as resolv.conf(5) says; that time counts, but nothing
+//! cuts it short.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use thiserror::Error;
+
+use crate::endpoint::Address;
+
+/// How long connecting may take in all, and one request with its reply. A lookup that takes seconds is a broken server,
+/// and the person should learn it before Postfix does.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a connection is of no use.
+#[derive(Debug, Error)]
+pub enum ConnectionError {
+    /// The deadline passed.
+    #[error("{0} within {seconds} seconds", seconds = DEADLINE.as_secs())]
+    TimedOut(Step),
+    /// What the system says.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// What the server did not do in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Accept the connection.
+    Connect,
+    /// Take the request.
+    Write,
+    /// Send a whole reply.
+    Read,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "the server did not accept a connection",
+            Self::Write => "the server did not take the request",
+            Self::Read => "the server did not send a whole reply",
+        })
+    }
+}
+
+/// A connection.
+pub(crate) struct Connection {
+    socket: Socket,
+    until: Instant,
+}
+
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Connection {
+    /// Connects, and gives one request and its reply the same time again.
+    pub(crate) fn open(address: &Address) -> Result<Self, ConnectionError> {
+        let until = Instant::now() + DEADLINE;
+        let socket = match address {
+            Address::Inet(host, port) => Socket::Tcp(connect_tcp(host, *port, until)?),
+            Address::Unix(path) => Socket::Unix(connect_unix(path, until)?),
+        };
+        let mut connection = Self { socket, until };
+        connection.begin();
+        Ok(connection)
+    }
+
+    /// Begins another request, with a deadline of its own.
+    pub(crate) fn begin(&mut self) {
+        self.until = Instant::now() + DEADLINE;
+    }
+
+    /// Writes all of it.
+    pub(crate) fn write_all(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let left = left(self.until, Step::Write)?;
+            let written = match &mut self.socket {
+                Socket::Tcp(stream) => stream
+                    .set_write_timeout(Some(left))
+                    .and_then(|()| stream.write(rest)),
+                Socket::Unix(stream) => stream
+                    .set_write_timeout(Some(left))
+                    .and_then(|()| stream.write(rest)),
+            };
+            match written {
+                Ok(length) => rest = rest.get(length..).unwrap_or_default(),
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what there is, waiting for the first byte of it; 0 where the server has closed.
+    pub(crate) fn read(&mut self, into: &mut [u8]) -> Result<usize, ConnectionError> {
+        loop {
+            let left = left(self.until, Step::Read)?;
+            let read = match &mut self.socket {
+                Socket::Tcp(stream) => stream
+                    .set_read_timeout(Some(left))
+                    .and_then(|()| stream.read(into)),
+                Socket::Unix(stream) => stream
+                    .set_read_timeout(Some(left))
+                    .and_then(|()| stream.read(into)),
+            };
+            match read {
+                Err(error) if is_passing(&error) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+}
+
+/// What is left until then.
+fn left(until: Instant, step: Step) -> Result<Duration, ConnectionError> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        Err(ConnectionError::TimedOut(step))
+    } else {
+        Ok(left)
+    }
+}
+
+/// Whether the call ended early, or its part of the time is over: the clock decides whether another is made.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
+}
+
+fn connect_tcp(host: &str, port: u16, until: Instant) -> Result<TcpStream, ConnectionError> {
+    let addresses: Vec<_> = (host, port).to_socket_addrs()?.collect();
+    let mut last = ConnectionError::Io(ErrorKind::NotFound.into());
+    let mut number = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    for address in addresses {
+        // An address that does not answer leaves time for the others.
+        let share = left(until, Step::Connect)? / number;
+        number = number.saturating_sub(1).max(1);
+        match TcpStream::connect_timeout(&address, share.max(Duration::from_millis(1))) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                last = ConnectionError::TimedOut(Step::Connect);
+            }
+            Err(error) => last = error.into(),
+        }
+    }
+    Err(last)
+}
+
+/// By way of rustix, because the standard library sets no time-out before it connects, and a server whose queue is full
+/// lets that wait.
+fn connect_unix(path: &Path, until: Instant) -> Result<UnixStream, ConnectionError> {
+    let address = SocketAddrUnix::new(path).map_err(io::Error::from)?;
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(io::Error::from)?;
+    loop {
+        let left = left(until, Step::Connect)?;
+        set_socket_timeout(&socket, Timeout::Send, Some(left)).map_err(io::Error::from)?;
+        match connect(&socket, &address) {
+            Ok(()) => return Ok(UnixStream::from(socket)),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Which users have a number of their own in this process's user namespace.
+//!
+//! In a user namespace (rootless Podman, userns-remap of Docker, `hostUsers: false` of Kubernetes) the kernel shows every
+//! user that the namespace does not map under one number, the overflow user (user_namespaces(7)). So that number says
+//! nothing about who it is, even where the namespace maps a user of its own to it.
+//!
+//! Failure: where /proc cannot be read, the overflow user counts as unknown. No other user is affected.
+
+use std::fs;
+use std::sync::OnceLock;
+
+/// `DEFAULT_OVERFLOWUID` of linux/highuid.h.
+const USUAL_OVERFLOW_USER: u32 = 65_534;
+
+/// Every number that a user can have: all of 32 bits but the last, which stands for none.
+const ALL_USERS: u64 = u32::MAX as u64;
+
+/// The number under which this process sees users that its namespace does not map. `None` where it maps everybody. Found
+/// out once: a process does not change its namespace here, and a map is written once.
+#[must_use]
+pub fn number_of_the_unmapped() -> Option<u32> {
+    static FOUND: OnceLock<Option<u32>> = OnceLock::new();
+    *FOUND.get_or_init(find_out)
+}
+
+fn find_out() -> Option<u32> {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
+    (!maps_everybody(&map)).then(|| overflow.trim().parse().unwrap_or(USUAL_OVERFLOW_USER))
+}
+
+/// Whether a map of users has all of them. A namespace inside another can map only what that one maps.
+fn maps_everybody(map: &str) -> bool {
+    let lengths = map
+        .lines()
+        .filter_map(|line| line.split_ascii_whitespace().nth(2));
+    lengths
+        .filter_map(|length| length.parse::<u64>().ok())
+        .sum::<u64>()
+        >= ALL_USERS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::maps_everybody;
+
+    #[test]
+    fn a_map_has_everybody_or_not() {
+        for (map, all) in [
+            ("         0          0 4294967295\n", true),
+            ("0 0 65534\n65534 65534 4294901761\n", true),
+            ("0 0 4294967294\n", false),
+            ("0 1000 1\n1 100000 65536\n", false),
+            ("65534 1000 1\n", false),
+            ("", false),
+        ] {
+            assert_eq!(maps_everybody(map), all, "{map}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Promise: a command that asks a server ends, whatever the server does, and says what it waited for and for how long.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::client::framed;
+use crate::harness::daemon::{Daemon, Finished, Setup, finish};
+
+/// How long a command may take, whose deadline is ten seconds.
+const ENOUGH: Duration = Duration::from_secs(14);
+
+/// A server that answers each connection in this way, after it has read something.
+fn server(answer: impl Fn(&mut TcpStream) + Send + Copy + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut piece = [0; 4096];
+                if stream.read(&mut piece).is_ok_and(|read| read > 0) {
+                    answer(&mut stream);
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Sends this, and then a byte now and then as long as anybody listens.
+fn drip(stream: &mut TcpStream, begins: &str) {
+    let mut bytes = begins.as_bytes();
+    while stream.write_all(bytes).is_ok() {
+        bytes = b"a";
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[track_caller]
+fn timed(ran: impl FnOnce() -> Finished, code: i32, says: &str) {
+    let begun = Instant::now();
+    let ran = ran();
+    let took = begun.elapsed();
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{ran:?}");
+    assert!(took < ENOUGH, "{took:?}");
+    assert!(ran.stderr.contains(says), "{ran:?}");
+    assert!(!ran.stderr.contains("os error"), "{ran:?}");
+    assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
+}
+
+fn query(endpoint: &str) -> Finished {
+    Setup::new().query(&["--server", endpoint, "sasl", "a@one.test"])
+}
+
+fn alive(address: &str) -> Finished {
+    let mut command = Setup::new().command("status");
+    finish(command.args(["--alive", "--admin", address]), b"")
+}
+
+#[test]
+fn query_ends_where_a_server_sends_a_byte_now_and_then() {
+    let socketmap = server(|stream| drip(stream, "9999:OK "));
+    let tcp = server(|stream| drip(stream, "200 "));
+    let says = "the server did not send a whole reply within 10 seconds; ";
+    thread::scope(|scope| {
+        scope.spawn(|| timed(|| query(&format!("socketmap:inet:{socketmap}")), 75, says));
+        scope.spawn(|| timed(|| query(&format!("tcp:{tcp}")), 75, says));
+    });
+}
+
+#[test]
+fn a_health_check_ends_where_a_server_sends_a_byte_now_and_then() {
+    let head = server(|stream| drip(stream, "HTTP/1.1 200 OK\r\nX: "));
+    let body = server(|stream| drip(stream, "HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n"));
+    let nothing = server(|_| thread::sleep(Duration::from_secs(3600)));
+    thread::scope(|scope| {
+        for address in [&head, &body, &nothing] {
+            let says = "the server did not send a whole reply within 10 seconds; if postmapd listens there, restart it";
+            scope.spawn(move || timed(|| alive(address), 69, says));
+        }
+    });
+}
+
+#[test]
+fn a_reply_ends_where_it_says_and_not_where_the_connection_does() {
+    let address = server(|stream| {
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"));
+        thread::sleep(Duration::from_secs(3600));
+    });
+    let begun = Instant::now();
+    assert_eq!(alive(&address).code, Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_server_that_accepts_nobody_is_not_waited_for() {
+    // Its queue holds one connection, which nobody takes out of it.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let address = rustix::net::SocketAddrUnix::new(&path).unwrap();
+    let unix = rustix::net::socket(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&unix, &address).unwrap();
+    rustix::net::listen(&unix, 0).unwrap();
+    let _first = UnixStream::connect(&path).unwrap();
+
+    let says = "the server did not accept a connection within 10 seconds; ";
+    let path = path.display();
+    thread::scope(|scope| {
+        scope.spawn(|| timed(|| query(&format!("socketmap:unix:{path}")), 75, says));
+        scope.spawn(|| timed(|| alive(&format!("unix:{path}")), 69, says));
+    });
+}
+
+#[test]
+fn a_reply_that_comes_late_is_not_taken_for_the_answer_to_another_key() {
+    let late = server(|stream| {
+        thread::sleep(Duration::from_secs(15));
+        drop(stream.write_all(&framed("OK another:password")));
+        thread::sleep(Duration::from_secs(3600));
+    });
+    let twice = server(|stream| {
+        let reply = framed("OK another:password");
+        drop(stream.write_all(&[reply.clone(), reply].concat()));
+        thread::sleep(Duration::from_secs(3600));
+    });
+    thread::scope(|scope| {
+        for address in [&late, &twice] {
+            scope.spawn(move || {
+                let endpoint = format!("socketmap:inet:{address}");
+                let ran = Setup::new().query(&["--server", &endpoint, "sasl", "a@one.test", "b@two.test"]);
+                assert_eq!((ran.code, ran.stdout.as_str()), (Some(75), ""), "{ran:?}");
+                let second = "b@two.test: ";
+                let not_asked = ran.stderr.lines().find(|line| line.contains(second)).unwrap();
+                assert!(not_asked.contains("not asked"), "{ran:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn bench_ends_where_a_server_sends_a_byte_now_and_then() {
+    let address = server(|stream| drip(stream, "9999:OK "));
+    let setup = Setup::new().relaymap("@one.test [relay]\n");
+    let mut command = setup.command("bench");
+    command.args([
+        &format!("socketmap:inet:{address}"),
+        "relayhost",
+        "--connections",
+        "2",
+    ]);
+    command.args(["--count", "4", "--warm-up", "0s", "--timeout", "1s"]);
+    let begun = Instant::now();
+    let ran = finish(&mut command, b"");
+    assert!(begun.elapsed() < ENOUGH, "{ran:?}");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stdout.contains("4  no reply in time"), "{ran:?}");
+}
+
+#[test]
+fn bench_says_how_long_it_waited_for_a_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let address = rustix::net::SocketAddrUnix::new(&path).unwrap();
+    let unix = rustix::net::socket(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    rustix::net::bind(&unix, &address).unwrap();
+    rustix::net::listen(&unix, 0).unwrap();
+    let setup = Setup::new().relaymap("@one.test [relay]\n");
+    let mut command = setup.command("bench");
+    command.args([
+        &format!("socketmap:unix:{}", path.display()),
+        "relayhost",
+        "--timeout",
+        "1s",
+    ]);
+    command.args(["--connections", "9"]);
+    let ran = finish(&mut command, b"");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(69), ""), "{ran:?}");
+    assert!(ran.stderr.contains("no connection within 1s"), "{ran:?}");
+}
+
+#[test]
+fn bench_writes_no_plot_by_way_of_another_users_link() {
+    let daemon = Daemon::start(Setup::new().relaymap("@one.test [relay]\n"));
+    let (file, link) = (daemon.root().join("roots.svg"), daemon.dir().join("plot.svg"));
+    std::fs::write(&file, "root's").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(4711), Some(4711)).expect("the tests need to be root");
+    let mut command = daemon.setup().command("bench");
+    command.args([
+        daemon.endpoint(0),
+        "relayhost",
+        "--count",
+        "10",
+        "--warm-up",
+        "0s",
+    ]);
+    command.args(["--plot", link.to_str().unwrap()]);
+    let ran = finish(&mut command, b"");
+    assert_eq!(ran.code, Some(71), "{ran:?}");
+    assert!(
+        ran.stderr.contains("is a symbolic link of the user 4711"),
+        "{ran:?}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "root's");
+}
