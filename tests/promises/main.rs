@@ -14,6 +14,7 @@ mod access;
 mod admin;
 mod bench_command;
 mod check_command;
+mod claims;
 mod clients;
 mod confinement;
 mod container;

@@ -1,0 +1,141 @@
+//! Promise: README.md and SECURITY.md claim what tests hold, and nothing else.
+//!
+//! tests/claims.txt names, for each paragraph, list item and row of a table of the two pages, the tests that hold it. A
+//! paragraph that is added without a line there fails, and so does a line whose paragraph or test is gone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The paragraphs, list items and rows of tables of a page, each as one line; no headings and no fenced blocks.
+fn parts(page: &str) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    let (mut is_fenced, mut goes_on) = (false, false);
+    for line in page.lines() {
+        if line.starts_with("```") {
+            is_fenced = !is_fenced;
+            goes_on = false;
+            continue;
+        }
+        let is_heading = line.starts_with('#');
+        let is_rule = line.starts_with('|') && line.chars().all(|c| "|- ".contains(c));
+        if is_fenced || is_heading || is_rule || line.trim().is_empty() {
+            goes_on = false;
+            continue;
+        }
+        let is_numbered = line
+            .split_once(". ")
+            .is_some_and(|(number, _)| number.parse::<u8>().is_ok());
+        let begins = line.starts_with('|') || line.starts_with("- ") || is_numbered;
+        match parts.last_mut() {
+            Some(last) if goes_on && !begins => {
+                last.push(' ');
+                last.push_str(line.trim());
+            }
+            _ => parts.push(line.trim().to_owned()),
+        }
+        goes_on = !line.starts_with('|');
+    }
+    parts
+}
+
+/// For each page, how its parts begin and what holds them.
+fn claims() -> BTreeMap<String, Vec<(String, String)>> {
+    let mut claims: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    let mut page = String::new();
+    for line in read("tests/claims.txt").lines() {
+        match line.split_once(" => ") {
+            _ if line.is_empty() || line.starts_with("# ") => {}
+            Some((begins, held)) => {
+                let claim = (begins.to_owned(), held.to_owned());
+                claims.entry(page.clone()).or_default().push(claim);
+            }
+            None => line.clone_into(&mut page),
+        }
+    }
+    claims
+}
+
+#[test]
+fn every_paragraph_of_readme_and_security_names_the_tests_that_hold_it() {
+    for (page, claims) in claims() {
+        let parts = parts(&read(&page));
+        assert!(parts.len() >= 40, "{page}: {}", parts.len());
+        for part in &parts {
+            let lines = claims
+                .iter()
+                .filter(|(begins, _)| part.starts_with(begins.as_str()));
+            assert_eq!(
+                lines.count(),
+                1,
+                "{page}: in tests/claims.txt is not one line for\n{part}"
+            );
+        }
+        for (begins, _) in &claims {
+            let there = parts.iter().filter(|part| part.starts_with(begins.as_str()));
+            assert_eq!(
+                there.count(),
+                1,
+                "{page} has not one part that begins with\n{begins}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_test_that_holds_a_claim_exists_and_runs() {
+    let mut tests = 0;
+    for (begins, held) in claims().into_values().flatten() {
+        if held.starts_with('[') {
+            assert!(held.ends_with(']'), "{begins}");
+            continue;
+        }
+        for name in held.split_whitespace() {
+            let Some((file, test)) = name.rsplit_once("::") else {
+                assert!(!read(name).is_empty(), "{begins}: {name}");
+                continue;
+            };
+            tests += 1;
+            let source = read(&format!("tests/promises/{file}.rs"));
+            let lines: Vec<&str> = source.lines().map(str::trim).collect();
+            let begins_it = format!("fn {test}() {{");
+            let is_run = lines.windows(2).any(|two| two == ["#[test]", begins_it.as_str()]);
+            assert!(is_run, "{begins}: there is no test {name}");
+        }
+    }
+    assert!(tests > 100, "{tests}");
+}
+
+/// The files with `unsafe` in a line that is no comment.
+fn with_unsafe(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            with_unsafe(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let is_unsafe = |line: &str| !line.trim_start().starts_with("//") && line.contains("unsafe {");
+            if text.lines().any(is_unsafe) {
+                let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+                found.push(path.strip_prefix(root).unwrap().display().to_string());
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_is_where_the_page_says() {
+    let mut found = Vec::new();
+    with_unsafe(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    let page = read("SECURITY.md");
+    found.sort();
+    assert_eq!(found, ["src/memory.rs", "src/name_service.rs"]);
+    for file in found {
+        assert!(page.contains(&format!("`{file}`")), "{file}");
+    }
+}
