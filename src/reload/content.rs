@@ -61,6 +61,11 @@ impl<T> Content<T> {
         }
     }
 
+    /// Whether the system has failed to read it.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self, Self::Unreadable(ReadError::Io(_)))
+    }
+
     /// Whether somebody may be about to go on with writing it.
     pub(super) fn is_fresh(&self) -> bool {
         matches!(self, Self::Text(file) if file.is_fresh())

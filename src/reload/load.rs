@@ -162,6 +162,16 @@ impl Reading {
             .collect()
     }
 
+    /// Whether the system has failed to read any of it, which it may do no more when asked again.
+    pub(super) fn has_failed(&self) -> bool {
+        let mut others = self
+            .secrets
+            .iter()
+            .map(|(_, content)| content)
+            .chain([&self.settings_file]);
+        self.relay_map.has_failed() || self.credentials.has_failed() || others.any(Content::has_failed)
+    }
+
     /// Whether nobody is in the middle of writing to what was read, as far as that shows within [`STAYS`].
     fn stays(&self) -> bool {
         let tables = [&self.relay_map, &self.credentials];

@@ -403,13 +403,14 @@ fn retire(snapshot: Arc<Snapshot>) {
 }
 
 /// The stamps by which the next poll knows whether anything changed. A file that was changed within the last second
-/// may change again without a new stamp, because the kernel's clock for files ticks slowly.
+/// may change again without a new stamp, because the kernel's clock for files ticks slowly. One that the system failed to
+/// read (out of descriptors, an error of a disk) may be read the next time with the same stamp.
 fn trusted(reading: &mut Reading) -> Option<Vec<Option<Stamp>>> {
     let stamps = std::mem::take(&mut reading.stamps);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let now = i64::try_from(now.as_secs()).ok()?;
     let recent = stamps.iter().flatten().any(|stamp| stamp.changed_at() >= now - 1);
-    (!recent && !reading.torn).then_some(stamps)
+    (!recent && !reading.torn && !reading.has_failed()).then_some(stamps)
 }
 
 /// Logs what was not logged yet, and says what the log has now.

@@ -10,7 +10,7 @@
 //! error takes seven times as long: `POSTMAPD_FAULTS=all cargo test --locked --test promises system_faults`; with
 //! `POSTMAPD_FAULTS_CALL=openat` it is one kind of call alone.
 
-use crate::harness::client::{Reply, Stream, framed};
+use crate::harness::client::{Reply, Socketmap, Stream, framed};
 use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, SETTINGS, Setup};
 use crate::harness::eventually;
 use netstring::ReadNetstring as _;
@@ -576,4 +576,29 @@ fn whatever_call_fails_no_answer_is_wrong_and_the_next_edit_counts() {
         report.failures.len(),
         report.failures.join("\n")
     );
+}
+
+/// The sweep has files that were just written, whose stamps are not trusted anyway.
+#[test]
+fn a_file_that_could_not_be_read_at_the_start_is_read_again_though_nothing_about_it_changes() {
+    let setup = Setup::new()
+        .relaymap(text(RELAYMAP, 0))
+        .credentials(text(CREDENTIALS, 0));
+    let setup = setup.file(SETTINGS, "[reload]\npoll = 0.1\n");
+    let file = setup.dir().join(CREDENTIALS);
+    let age = || {
+        fs::metadata(&file)
+            .unwrap()
+            .modified()
+            .unwrap()
+            .elapsed()
+            .unwrap_or_default()
+    };
+    eventually(age, |age| *age > Duration::from_secs(3));
+    let path = file.display().to_string();
+    let words = "strace -D -f -qq -o /dev/null -e trace=openat -e inject=openat:error=EMFILE:when=1 -P";
+    let daemon = Daemon::start(setup.within(words.split(' ').chain([path.as_str()])));
+    daemon.wait_for_log(|line| line.contains("cannot be read: Too many open files"));
+    let ask = || Socketmap::to(&daemon, 0).ask("sasl", "ann@one.test");
+    eventually(ask, |reply| *reply == Reply::found("one:secret0"));
 }
