@@ -3,6 +3,9 @@
 //! They come with text that is copied from web pages, documents and chats, and stay there unnoticed: in a host name that
 //! does not resolve, or in a password that the relay refuses. The names are those of the Unicode character database.
 //!
+//! Punctuation beyond ASCII is known here, too: a dash, a quotation mark or an `@` of a word processor looks like the
+//! ASCII character and is another.
+//!
 //! Limits: letters that look like other letters are not known here, and an ordinary blank is none of these.
 
 /// The first such character of a text.
@@ -45,7 +48,19 @@ pub fn is_invisible(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
     }
-    c.is_control() || c.is_whitespace() || what(c).is_some()
+    c.is_control() || c.is_whitespace() || (what(c).is_some() && !is_foreign_punctuation(c))
+}
+
+/// Whether `c` is punctuation beyond ASCII, which may look like a dot, a dash, a colon, a quotation mark or an `@`, and
+/// which is in no domain name (RFC 5892 section 2.9). The middle dots of Catalan and Katakana and the marks of Hebrew are.
+#[must_use]
+pub fn is_foreign_punctuation(c: char) -> bool {
+    matches!(c,
+        '\u{a1}'..='\u{a9}' | '\u{ab}'..='\u{b4}' | '\u{b6}' | '\u{b8}' | '\u{b9}' | '\u{bb}'..='\u{bf}'
+        | '\u{37e}' | '\u{589}' | '\u{2010}'..='\u{2027}' | '\u{2030}'..='\u{205e}' | '\u{2212}' | '\u{2236}'
+        | '\u{3001}'..='\u{3003}' | '\u{3008}'..='\u{3011}' | '\u{a789}' | '\u{e000}'..='\u{f8ff}'
+        | '\u{fe10}'..='\u{fe19}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff01}'..='\u{ff0f}' | '\u{ff1a}'..='\u{ff20}'
+        | '\u{ff3b}'..='\u{ff40}' | '\u{ff5b}'..='\u{ff65}' | '\u{fffc}'..='\u{ffff}')
 }
 
 /// The code point of a character, and what it is where that is known: `U+00A0 (no-break space)`.
@@ -58,7 +73,7 @@ pub fn name(c: char) -> String {
     }
 }
 
-/// What an invisible character is.
+/// What an invisible character is, or a character of punctuation that is often meant for an ASCII one.
 fn what(c: char) -> Option<&'static str> {
     Some(match c {
         '\0' => "NUL",
@@ -80,6 +95,19 @@ fn what(c: char) -> Option<&'static str> {
         '\u{200d}' => "zero width joiner",
         '\u{200e}' => "left-to-right mark",
         '\u{200f}' => "right-to-left mark",
+        '\u{2010}' => "hyphen",
+        '\u{2011}' => "non-breaking hyphen",
+        '\u{2013}' => "en dash",
+        '\u{2014}' => "em dash",
+        '\u{2018}' => "left single quotation mark",
+        '\u{2019}' => "right single quotation mark",
+        '\u{201c}' => "left double quotation mark",
+        '\u{201d}' => "right double quotation mark",
+        '\u{2212}' => "minus sign",
+        '\u{3002}' => "ideographic full stop",
+        '\u{ff0e}' => "fullwidth full stop",
+        '\u{ff1a}' => "fullwidth colon",
+        '\u{ff20}' => "fullwidth commercial at",
         '\u{2028}' => "line separator",
         '\u{2029}' => "paragraph separator",
         '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => "a control of the writing direction",
@@ -100,7 +128,7 @@ fn what(c: char) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Invisible, is_invisible, name};
+    use super::{Invisible, is_foreign_punctuation, is_invisible, name};
 
     #[test]
     fn the_first_one_is_found_and_named_by_its_code_point() {
@@ -133,6 +161,17 @@ mod tests {
             assert_eq!(Invisible::first(text.as_bytes()), None, "{text}");
         }
         assert_eq!(Invisible::first(b"\xa0"), None);
+    }
+
+    #[test]
+    fn letters_and_marks_of_all_scripts_are_neither_invisible_nor_punctuation() {
+        for c in "aß中क\u{94d}あ・·ل\u{64e}א\u{5f3}ªº".chars() {
+            assert!(!is_invisible(c) && !is_foreign_punctuation(c), "{c:?}");
+        }
+        for c in "“’–．：＠。…".chars() {
+            assert!(is_foreign_punctuation(c) && !is_invisible(c), "{c:?}");
+        }
+        assert_eq!(name('’'), "U+2019 (right single quotation mark)");
     }
 
     #[test]

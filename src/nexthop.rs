@@ -15,6 +15,9 @@ use thiserror::Error;
 /// The services that may stand in place of a port number.
 const SERVICES: [&[u8]; 4] = [b"smtp", b"smtps", b"submission", b"submissions"];
 
+/// Words of master.cf(5) and of transport(5) that people write before a next hop.
+const TRANSPORTS: [&[u8]; 6] = [b"smtp", b"smtps", b"relay", b"lmtp", b"inet", b"unix"];
+
 /// Why a text is not a next hop. The text itself is not repeated: it may be a credential in the wrong file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Problem {
@@ -33,6 +36,14 @@ pub enum Problem {
     /// `2001:db8::1`
     #[error("an IPv6 address must stand in brackets")]
     BareIpv6,
+    /// `smtp:[host]:25`
+    #[error(
+        "the word before the first `:` is a transport, as in transport_maps, and here the next hop stands alone"
+    )]
+    Transport,
+    /// `https://host`
+    #[error("this is a URL, and not a host")]
+    Url,
     /// `-h`, `a..b`, `user@h`, `300.1.1.1`, `[]`
     #[error("the host is neither a valid host name nor a valid address")]
     Host,
@@ -171,6 +182,27 @@ pub fn judge(list: &[u8]) -> Result<(), Fault> {
 }
 
 fn judge_one(element: &[u8]) -> Result<(), Problem> {
+    judge_form(element).map_err(|problem| meant_otherwise(element).unwrap_or(problem))
+}
+
+/// What a text that is no next hop is instead, where that is known.
+fn meant_otherwise(element: &[u8]) -> Option<Problem> {
+    let colon = memchr::memchr(b':', element)?;
+    let (word, rest) = element.split_at_checked(colon)?;
+    let is_word = |c: &u8| c.is_ascii_alphanumeric() || b"-_+".contains(c);
+    if word.is_empty() || !word.iter().all(is_word) {
+        return None;
+    }
+    if rest.starts_with(b"://") {
+        return Some(Problem::Url);
+    }
+    // A number there is a port, of a host with the name of a transport.
+    let is_number = rest.len() > 1 && rest.iter().skip(1).all(u8::is_ascii_digit);
+    let is_transport = !is_number && TRANSPORTS.iter().any(|known| word.eq_ignore_ascii_case(known));
+    (rest.starts_with(b":[") || is_transport).then_some(Problem::Transport)
+}
+
+fn judge_form(element: &[u8]) -> Result<(), Problem> {
     if let Some(inner) = element.strip_prefix(b"[") {
         let close = memchr::memchr(b']', inner).ok_or(Problem::UnclosedBracket)?;
         let (host, rest) = inner.split_at_checked(close).ok_or(Problem::UnclosedBracket)?;
@@ -279,7 +311,7 @@ pub fn of_host_and_port(host: &[u8], port: &[u8]) -> Result<Vec<u8>, Problem> {
     if bare.is_empty() {
         return Err(Problem::Empty);
     }
-    judge_host(bare)?;
+    judge_host(bare).map_err(|problem| meant_otherwise(host).unwrap_or(problem))?;
     judge_port(port)?;
     Ok([b"[", bare, b"]:", port].concat())
 }
@@ -391,6 +423,13 @@ mod tests {
             assert!(judge(text.as_bytes()).is_err(), "{text}");
         }
         assert_eq!(judge(b"2001:db8::1").unwrap_err().problem, Problem::BareIpv6);
+        for text in ["smtp:[h]:25", "inet:h:25", "relay:", "my-relay:[h]", "smtp:h"] {
+            let problem = judge(text.as_bytes()).unwrap_err().problem;
+            assert_eq!(problem, Problem::Transport, "{text}");
+        }
+        assert_eq!(judge(b"https://h:25").unwrap_err().problem, Problem::Url);
+        assert_eq!(judge(b"relay:99999").unwrap_err().problem, Problem::Port);
+        assert_eq!(judge(b"h:smtpd").unwrap_err().problem, Problem::Port);
         let fault = judge(b"[a]:25, [b]:0").unwrap_err();
         assert_eq!((fault.problem, fault.offset), (Problem::Port, 8));
     }
@@ -409,7 +448,7 @@ mod tests {
             ("a:587", Problem::PortInHost),
             ("[2001:db8::1]:587", Problem::PortInHost),
             ("[a]587", Problem::AfterBracket),
-            ("smtp://a", Problem::Host),
+            ("smtp://a", Problem::Url),
             ("a, b", Problem::SeveralHosts),
         ] {
             assert_eq!(of_host_and_port(host.as_bytes(), b"25"), Err(problem), "{host}");

@@ -74,6 +74,24 @@ impl Secret {
         }
         self.bytes.truncate(len);
     }
+
+    /// Takes one line end off the end: LF, CR LF, or the CR of a line end that was cut in two, as the tables' lines end.
+    pub fn strip_line_end(&mut self) {
+        for end in [b"\n", b"\r"] {
+            if self.bytes.ends_with(end) {
+                self.truncate(self.bytes.len() - 1);
+            }
+        }
+    }
+
+    /// Takes the byte order mark of UTF-8 off the beginning. Returns whether there was one.
+    pub fn strip_byte_order_mark(&mut self) -> bool {
+        let Some(rest) = self.bytes.strip_prefix(b"\xEF\xBB\xBF") else {
+            return false;
+        };
+        *self = Self::from(rest.to_vec());
+        true
+    }
 }
 
 impl From<Vec<u8>> for Secret {
@@ -117,5 +135,23 @@ mod tests {
         assert!(secret.expose() == b"user:password");
         secret.truncate(4);
         assert!(secret.expose() == b"user");
+    }
+
+    #[test]
+    fn one_line_end_and_one_byte_order_mark_are_taken_off() {
+        for (text, value, had_mark) in [
+            ("pw\n", "pw", false),
+            ("pw\r\n", "pw", false),
+            ("pw\r", "pw", false),
+            ("\u{feff}pw\r\n", "pw", true),
+            ("\u{feff}\u{feff}pw\n\n", "\u{feff}pw\n", true),
+            ("\n", "", false),
+            (" pw ", " pw ", false),
+        ] {
+            let mut secret = Secret::from(text.as_bytes().to_vec());
+            assert_eq!(secret.strip_byte_order_mark(), had_mark);
+            secret.strip_line_end();
+            assert!(secret.expose() == value.as_bytes(), "{value}");
+        }
     }
 }

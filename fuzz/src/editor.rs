@@ -93,9 +93,9 @@ impl Case<'_> {
         let edited = edit::remove(self.format, self.text, self.key);
         let text = edited.text.expose();
         let after = table::read(self.format, text);
-        assert!(self.own(&after).is_empty());
+        assert!(self.lines(&after).is_empty());
         assert_eq!(edit::get(self.format, text, self.key), None);
-        let was_there = !self.own(&self.before).is_empty();
+        let was_there = !self.lines(&self.before).is_empty();
         assert_eq!(
             edited.change,
             if was_there { Change::Removed } else { Change::None }
@@ -108,12 +108,12 @@ impl Case<'_> {
             expected.remove(&address::key(self.key));
             assert_eq!(self.meanings(&after), expected);
             assert_eq!(text.starts_with(MARK), self.text.starts_with(MARK));
-            let others = self.others(self.text, &self.before);
+            let others = self.but(self.text, &self.lines(&self.before));
             if was_there && others.is_empty() {
                 // Not a text of no bytes: the server does not believe one at once.
                 assert!([&b"\n"[..], b"\r\n"].contains(&text.strip_prefix(MARK).unwrap_or(text)));
             } else {
-                assert_eq!(self.others(text, &after), others);
+                assert_eq!(self.but(text, &self.lines(&after)), others);
             }
         }
         self.is_accepted_as_before(&edited);
@@ -153,8 +153,17 @@ impl Case<'_> {
     fn meaning_of(&self, value: &[u8]) -> Meaning {
         // A CR at the end of a value is its own where another one follows.
         let end: &[u8] = if value.ends_with(b"\r") { b"\r\n" } else { b"\n" };
-        let line = [b"k ", value, end].concat();
+        let line = [self.some_key(value), b" ", value, end].concat();
         table::read(self.format, &line).entries[0].meaning.clone()
+    }
+
+    /// A short key that may have the value.
+    fn some_key(&self, value: &[u8]) -> &'static [u8] {
+        if self.format == Format::Credentials && !value.is_empty() {
+            b"k"
+        } else {
+            b"@k"
+        }
     }
 
     /// The lines of the entries with the key.
@@ -165,9 +174,23 @@ impl Case<'_> {
         with_key.map(|entry| entry.line).collect()
     }
 
+    /// Likewise, with those of its lines whose key is none.
+    fn lines(&self, reading: &Reading) -> Vec<u32> {
+        let own = address::key(self.key);
+        let no_keys = reading.no_keys.iter();
+        let more = no_keys.filter(|(_, written)| address::key(written) == own);
+        let mut lines = self.own(reading);
+        lines.extend(more.map(|(line, _)| *line));
+        lines
+    }
+
     /// The lines, each with its end, that are no entries of the key.
     fn others<'t>(&self, text: &'t [u8], reading: &Reading) -> Vec<&'t [u8]> {
-        let own = self.own(reading);
+        self.but(text, &self.own(reading))
+    }
+
+    /// The lines but for these.
+    fn but<'t>(&self, text: &'t [u8], own: &[u32]) -> Vec<&'t [u8]> {
         let lines = table::lines(text.strip_prefix(MARK).unwrap_or(text));
         let others = (1..).zip(lines).filter(|(number, _)| !own.contains(number));
         others.map(|(_, line)| line).collect()
@@ -203,7 +226,7 @@ impl Case<'_> {
         if self.own(&self.before).is_empty() {
             holds(self.key)
         } else {
-            holds(b"k")
+            holds(self.some_key(value))
         }
     }
 }

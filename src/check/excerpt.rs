@@ -9,10 +9,11 @@ use std::ops::Range;
 use crate::address::NULL_SENDER;
 use crate::answer::Map;
 use crate::config::file;
+use crate::invisible::{Invisible, is_invisible};
 use crate::nexthop;
 use crate::printable::printable;
 use crate::table;
-use crate::table::grammar;
+use crate::table::{grammar, key};
 
 /// What stands for whatever is not shown.
 const MASK: &str = "********";
@@ -27,10 +28,27 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
-    /// The first `shown` bytes of a line and a mask for the rest, pointing at a column of the line, from 1.
-    fn of(line: &[u8], shown: usize, column: u32) -> Self {
+    /// The first `shown` bytes of a line and a mask for the rest, pointing at a column of the line, from 1. An invisible
+    /// character there is shown by its code point, wherever it stands.
+    fn new(line: &[u8], shown: usize, column: u32) -> Self {
         let shown = shown.min(line.len());
-        let column = usize::try_from(column).unwrap_or(1).saturating_sub(1).min(shown);
+        let column = usize::try_from(column)
+            .unwrap_or(1)
+            .saturating_sub(1)
+            .min(line.len());
+        let invisible = character_at(line, column).filter(|c| !c.is_ascii() && is_invisible(*c));
+        if let Some(c) = invisible.filter(|_| column >= shown) {
+            let mut text = printable(line.get(..shown).unwrap_or_default());
+            if column > shown {
+                text += MASK;
+            }
+            let at = text.len();
+            text += &printable(c.to_string().as_bytes());
+            let end = text.len();
+            text += MASK;
+            return Self { text, at: at..end };
+        }
+        let column = column.min(shown);
         let mut text = printable(line.get(..column).unwrap_or_default());
         let at = text.len();
         let rest = line.get(column..shown).unwrap_or_default();
@@ -53,10 +71,16 @@ impl Excerpt {
     }
 }
 
+/// The character that begins at a byte of a line.
+fn character_at(line: &[u8], at: usize) -> Option<char> {
+    let rest = line.get(at..)?.utf8_chunks().next()?;
+    rest.valid().chars().next()
+}
+
 /// An excerpt of a line of a table.
 #[must_use]
 pub fn of_table(map: Map, line: &[u8], column: u32) -> Excerpt {
-    Excerpt::of(line, shown_of_table(map, line), column)
+    Excerpt::new(line, shown_of_table(map, line), column)
 }
 
 /// How many bytes of a line may be shown.
@@ -65,6 +89,9 @@ fn shown_of_table(map: Map, line: &[u8]) -> usize {
         return 0;
     };
     let indent = line.iter().take_while(|c| c.is_ascii_whitespace()).count();
+    if let Some(end) = domain_before_invisible(key) {
+        return indent + end;
+    }
     let is_lonely_word = value.is_empty() && (map == Map::Sasl || !key.contains(&b'.'));
     if is_lonely_word && !key.starts_with(b"@") || !is_name(key) {
         return 0;
@@ -84,6 +111,14 @@ fn shown_of_table(map: Map, line: &[u8]) -> usize {
     } else {
         end + rest.iter().take(1).filter(|c| c.is_ascii_whitespace()).count()
     }
+}
+
+/// Where the `@domain` ends with which a key begins that an invisible character holds together with its value. A word
+/// without a dot may be a password.
+fn domain_before_invisible(key: &[u8]) -> Option<usize> {
+    let end = Invisible::first(key)?.offset;
+    let domain = key.get(..end)?.strip_prefix(b"@")?;
+    (domain.contains(&b'.') && key::domain(domain).is_ok()).then_some(end)
 }
 
 /// Whether this is a sender, a host or a next hop, and not a user with a password.
@@ -137,7 +172,7 @@ pub fn of_settings(line: &[u8], column: u32) -> Excerpt {
         Some((name, _)) if is_name(name) => name.len() + 1,
         _ => 0,
     };
-    Excerpt::of(line, shown, column)
+    Excerpt::new(line, shown, column)
 }
 
 /// Whether the value of a setting, with the `=` before it, is certain to be no password.
@@ -258,11 +293,55 @@ mod tests {
         assert_eq!(of_settings(b"poll = 5 # password", 1).text, "poll =********");
     }
 
+    #[test]
+    fn an_invisible_character_is_shown_by_its_code_point_and_what_follows_is_not() {
+        let shown = |map, line: &str| {
+            let at = line.find(|c: char| !c.is_ascii()).unwrap();
+            let excerpt = of_table(map, line.as_bytes(), u32::try_from(at + 1).unwrap());
+            assert!(
+                excerpt.text[excerpt.at.clone()].starts_with("\\u{"),
+                "{excerpt:?}"
+            );
+            excerpt.text
+        };
+        for (map, line, text) in [
+            (
+                Map::Sasl,
+                "@a.example\u{a0}user:password",
+                "@a.example\\u{a0}********",
+            ),
+            (
+                Map::Sasl,
+                "@a.example\u{200b} user:password",
+                "@a.example\\u{200b}********",
+            ),
+            (Map::Sasl, "pass\u{a0}word", "********\\u{a0}********"),
+            (Map::Sasl, "p@ss\u{a0}word", "********\\u{a0}********"),
+            (
+                Map::Sasl,
+                "\u{feff}@a.example u:password",
+                "\\u{feff}@a.example ********",
+            ),
+            (
+                Map::Sasl,
+                "@a.example u:pass\u{a0}word",
+                "@a.example ********\\u{a0}********",
+            ),
+            (
+                Map::Relayhost,
+                "@a.example [r.example]:587\u{a0}",
+                "@a.example ********\\u{a0}********",
+            ),
+        ] {
+            assert_eq!(shown(map, line), text);
+        }
+    }
+
     proptest! {
         /// Whatever is wrong with the line.
         #[test]
         fn no_password_is_ever_shown(
-            key in "[@a-z\\[\\]:\" .]{0,9}", blank in "[ \t]{0,2}", user in "[a-z@]{0,5}", rest in "[ :x]{0,4}",
+            key in "[@a-z\\[\\]:\" .\u{a0}]{0,9}", blank in "[ \t\u{a0}]{0,2}", user in "[a-z@]{0,5}", rest in "[ :x]{0,4}",
             column in 0_u32..40,
         ) {
             for map in Map::ALL {

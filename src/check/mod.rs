@@ -1,5 +1,5 @@
-//! What `check` finds beyond what a file says by itself: entries that Postfix never asks for, credentials that are
-//! withheld or shadowed, next hops that cannot work, files that others can read.
+//! What `check` finds beyond what a file says by itself: next hops that no sender has, credentials that are withheld or
+//! shadowed, next hops that cannot work, files that others can read.
 //!
 //! All of these are warnings. The server serves such files as they are, and says nothing of it, because each may be
 //! meant; errors and the warnings of a single line come from [`crate::table::grammar`] and [`crate::config`], and are
@@ -8,6 +8,7 @@
 //! Limits: of main.cf only `relayhost` is looked at ([`main_cf`]); the rest is for `postconf --check`. Host names are
 //! resolved on demand only ([`dns`]).
 
+pub mod directory;
 pub mod dns;
 pub mod excerpt;
 pub mod logins;
@@ -43,7 +44,7 @@ pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) 
             place: Place::File(relay_map.clone(), Some(record.position)),
             ..finding
         };
-        if let Some(finding) = never_asked_of_relay_map(&keys).or_else(|| never_asked_of_sender(&keys)) {
+        if let Some(finding) = star(&keys) {
             findings.push(at(finding));
         }
         if let Content::Value(list) = record.content
@@ -76,7 +77,7 @@ pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) 
     snapshot.credentials.each(|record| {
         keys.read(record.key, &snapshot.delimiters);
         let finding = if keys.is_sender() {
-            never_asked_of_sender(&keys)
+            star(&keys)
                 .or_else(|| null_sender(&keys))
                 .or_else(|| withheld(snapshot, &routed, &record))
                 .or_else(|| logins::of_login(snapshot, &keys, &record))
@@ -102,6 +103,7 @@ pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) 
     });
     strangers.report(snapshot, at, findings);
     readable_by_others(&credentials, findings);
+    directory::examine(sources, snapshot, findings);
 }
 
 /// Who is routed where, in all.
@@ -176,43 +178,13 @@ fn implicit_tls() -> Finding {
         )
 }
 
-/// A key that no envelope sender can have.
-fn never_asked_of_sender(keys: &SenderKeys) -> Option<Finding> {
-    let key = keys.whole();
-    if key == NULL_SENDER {
-        return None;
-    }
-    let at = memchr::memrchr(b'@', key)?;
-    let (local, domain) = (key.get(..at)?, key.get(at + 1..)?);
-    let never = |message: &str, help: &str| Some(warning("never-asked").says(message).help(help));
-    if domain.is_empty() {
-        return never(
-            "the key has no domain after its `@`: no sender is like that",
-            "write user@domain, or @domain",
-        );
-    }
-    if domain.ends_with(b".") {
-        return never(
-            "the domain ends in a dot, which Postfix removes from the sender before it asks",
-            "remove the dot",
-        );
-    }
-    if domain.iter().any(u8::is_ascii_whitespace) {
-        return never("the domain has a blank in it", "remove the blank");
-    }
-    if !domain.starts_with(b"[") && domain.iter().any(|c| b"<>()\",;:\\".contains(c)) {
-        return never(
-            "the domain has a character that is in no domain",
-            "write the address alone: user@domain, or @domain",
-        );
-    }
-    if domain.starts_with(b".") || domain.starts_with(b"*") || local == b"*" {
-        return never(
-            "there are no wildcards, and a parent domain is not tried",
-            "write @domain for each domain; RELAY_HOST is the default for all others",
-        );
-    }
-    None
+/// A key that looks like a wildcard, and is the address of one sender.
+fn star(keys: &SenderKeys) -> Option<Finding> {
+    keys.whole().starts_with(b"*@").then(|| {
+        warning("never-asked")
+            .says("there are no wildcards: this is the entry of the one sender whose local part is `*`")
+            .help("write @domain for every sender of the domain")
+    })
 }
 
 fn null_sender(keys: &SenderKeys) -> Option<Finding> {
@@ -221,40 +193,6 @@ fn null_sender(keys: &SenderKeys) -> Option<Finding> {
             .says("Postfix never asks for credentials by the null sender")
             .help("write the next hop of bounces as the key, as it stands in the relay map")
     })
-}
-
-/// A key of the relay map that is no sender at all.
-fn never_asked_of_relay_map(keys: &SenderKeys) -> Option<Finding> {
-    let key = keys.whole();
-    if keys.is_sender() {
-        return None;
-    }
-    let (code, message, help) = if key == b"*" {
-        (
-            "never-asked",
-            "there are no wildcards",
-            "set RELAY_HOST: it is the next hop of all senders without an entry",
-        )
-    } else if key.starts_with(b"[") || key.contains(&b':') {
-        (
-            "never-asked",
-            "the key is a next hop, and the relay map is asked for senders",
-            "write the sender first, then the next hop; credentials of a next hop belong into the other file",
-        )
-    } else if key.contains(&b'.') {
-        (
-            "bare-domain",
-            "the key is a domain without its `@`, for which Postfix never asks here",
-            "put an @ before it",
-        )
-    } else {
-        (
-            "never-asked",
-            "the key has no domain; Postfix always asks for the whole address",
-            "write user@domain, with the domain that Postfix appends (myorigin) if need be",
-        )
-    };
-    Some(warning(code).says(message).help(help))
 }
 
 /// Credentials of a sender that are withheld.
@@ -289,14 +227,6 @@ fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) 
     let key = keys.whole();
     let is_address = nexthop::is_bare_ipv6(key);
     let is_next_hop = !is_address && (key.starts_with(b"[") || key.contains(&b':'));
-    let mut words = nexthop::elements(key);
-    if !is_address && (nexthop::judge(key).is_err() || words.next() != Some(key)) {
-        return Some(
-            warning("never-asked")
-                .says("the key is neither a sender nor a host nor a next hop")
-                .help("write @domain, user@domain, host, or one next hop exactly as the relay map has it"),
-        );
-    }
     if routed.next_hops.contains(key) || (!is_next_hop && routed.hosts.contains(key)) {
         return None;
     }

@@ -111,7 +111,7 @@ fn in_unicode(domain: &str) -> Option<String> {
     let label = |label: &str| match label.strip_prefix("xn--") {
         Some(encoded) => punycode::decode(encoded)
             .ok()
-            .filter(|decoded| !decoded.is_ascii()),
+            .filter(|decoded| !decoded.is_ascii() && !decoded.chars().any(char::is_control)),
         None => Some(label.to_owned()),
     };
     if !domain.split('.').any(|label| label.starts_with("xn--")) {

@@ -2,6 +2,7 @@
 
 /// Why findings of this code matter.
 #[must_use]
+#[allow(clippy::too_many_lines, reason = "a table of codes")]
 pub fn why(code: &str) -> Option<&'static str> {
     Some(match code {
         "bad-next-hop" => {
@@ -12,8 +13,17 @@ pub fn why(code: &str) -> Option<&'static str> {
             "Postfix would log in with an empty password, or not at all; the key is answered with 'cannot tell' instead"
         }
         "bad-key" => {
-            "the line may be meant for any sender, so whatever is not found in this file is 'cannot tell'"
+            "Postfix can ask for no such key, so this is no line of a table: it may be meant for any sender, and whatever \
+             is not found in this file is 'cannot tell'"
         }
+        "nothing-routes" => {
+            "a directory that is mounted too late or at the wrong place looks like this, and Postfix is told that no \
+             sender has a relay"
+        }
+        "near-miss-name" => {
+            "a table that is missing is empty, so that its senders have no relay or no password"
+        }
+        "two-ats" => "no sender has two @ in its address, so Postfix never asks for the entry",
         "duplicate-key" => "postmap(1) keeps the first line of a key, too",
         "no-credentials" => "Postfix sends without authenticating where it finds no credentials",
         "indented-entry" => "postmap(1) glues an indented line to the one before it",

@@ -62,17 +62,17 @@ impl PasswordError {
 
 /// The one line of standard input.
 pub(super) fn from_standard_input() -> Result<Secret, PasswordError> {
-    let mut text = Vec::with_capacity(MAX_LINE + 3);
+    let mut text = Vec::with_capacity(MAX_LINE + 6);
     let limit = u64::try_from(text.capacity()).unwrap_or(u64::MAX);
     let read = io::stdin().lock().take(limit).read_to_end(&mut text);
     let mut text = Secret::from(text);
     read.map_err(PasswordError::Input)?;
-    if text.expose().ends_with(b"\n") {
-        text.truncate(text.len() - 1);
-        if text.expose().ends_with(b"\r") {
-            text.truncate(text.len() - 1);
-        }
+    // As a secret file is read.
+    if text.strip_byte_order_mark() {
+        let warning = "standard input begins with a byte order mark, which is not a part of the password";
+        let _ = writeln!(io::stderr(), "postmapd: warning: {warning}");
     }
+    text.strip_line_end();
     if text.expose().contains(&b'\n') {
         return Err(PasswordError::SeveralLines);
     }
@@ -177,7 +177,7 @@ impl Terminal {
                 break Err(PasswordError::TooLongForTerminal);
             }
             if line.expose().ends_with(b"\n") {
-                line.truncate(line.len() - 1);
+                line.strip_line_end();
                 break Ok(Typed::Password(line));
             }
             if read == 0 {

@@ -24,6 +24,7 @@ use super::{EX_CONFIG, Error};
 use crate::admin::pulse::pulse;
 use crate::admin::status::TableDigests;
 use crate::admin::{Admin, View};
+use crate::check::directory;
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
 use crate::confinement::Confinement;
@@ -119,6 +120,11 @@ fn serve(sources: Sources, settings: Settings, handover: Handover, said: &Findin
     let confined = confinement.enforce(bound.filter_map(Socket::file))?;
     let limits = settings.limits;
     let (keeper, snapshot) = Keeper::first(sources, settings, said);
+    let mut of_directory = Findings::default();
+    directory::examine(keeper.sources(), &snapshot, &mut of_directory);
+    for finding in of_directory.iter() {
+        warn!("{finding}");
+    }
     let routes = Arc::new(Routes::new(snapshot));
     let ledger = keeper.ledger();
     let reloader = keeper

@@ -332,14 +332,16 @@ impl Variable {
         Self { name, origin }
     }
 
-    /// The value in the text of its file: everything but one newline at the end.
+    /// The value in the text of its file: everything but a byte order mark before it and one line end behind it.
     fn value_in(&self, mut text: Secret, findings: &mut Findings) -> Known<Secret> {
-        if text.expose().ends_with(b"\n") {
-            text.truncate(text.len() - 1);
+        if text.strip_byte_order_mark() {
+            findings.push(
+                self.finding(Severity::Warning, "byte-order-mark")
+                    .says("the file begins with a byte order mark, which is not a part of the value")
+                    .help("save it as UTF-8 without one"),
+            );
         }
-        if text.expose().ends_with(b"\r") {
-            text.truncate(text.len() - 1);
-        }
+        text.strip_line_end();
         if text.is_empty() {
             findings.push(
                 self.finding(Severity::Error, "empty-secret-file")

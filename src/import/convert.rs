@@ -16,15 +16,16 @@
 //! - `user` without a colon is a user with an empty password (`smtp_sasl_passwd_lookup`), which postmapd does not have:
 //!   an error.
 //!
-//! What Postfix never asks for is left out, and said. What cannot be said in the files, and values at which smtp(8)
-//! would exit, are errors.
+//! What Postfix never asks for ([`key`]) is left out, and said. What cannot be said in the files, and values at which
+//! smtp(8) would exit, are errors.
 
 use std::collections::HashSet;
 
 use crate::address::{Delimiters, NULL_SENDER, SenderKeys, fold_into};
 use crate::nexthop;
 use crate::secret::Secret;
-use crate::table::grammar::MAX_LINE;
+use crate::table::grammar::{Format, MAX_LINE};
+use crate::table::key;
 
 /// An entry of a table, as `postmap -s` prints it.
 pub struct Entry {
@@ -98,7 +99,7 @@ pub fn convert(existing: &Existing) -> Converted {
 }
 
 fn relays(existing: &Existing, converted: &mut Converted) {
-    let mut lines = Lines::new(RELAYS);
+    let mut lines = Lines::new(RELAYS, Format::RelayMap);
     if let Some(entry) = of_null_sender(existing)
         && let Some(value) = destination(existing, entry, converted)
     {
@@ -140,6 +141,8 @@ fn relays(existing: &Existing, converted: &mut Converted) {
 
 const NEVER_ASKED: &str = "left out: Postfix asks for no address in these quotes, so it answers nobody; write it without \
                            them if it is meant";
+
+const NO_KEY: &str = "left out: Postfix asks for no such key, so it answers nobody";
 
 fn is_null_sender(key: &[u8]) -> bool {
     key == NULL_SENDER || key == b"\"<>\""
@@ -240,7 +243,7 @@ fn password_for_all(existing: &Existing, login: &Secret, converted: &mut Convert
     let Some(value) = credentials(&table, converted) else {
         return;
     };
-    let mut lines = Lines::new(PASSWORDS);
+    let mut lines = Lines::new(PASSWORDS, Format::Credentials);
     let relays = existing.relays.iter().map(|entry| entry.value.expose());
     let lists = [existing.relayhost.as_slice()].into_iter().chain(relays);
     let lists = lists.filter(|list| !nexthop::is_dunno(list) && nexthop::judge(list).is_ok());
@@ -263,7 +266,7 @@ fn passwords(existing: &Existing, converted: &mut Converted) {
     if let Some(login) = &existing.password_for_all {
         return password_for_all(existing, login, converted);
     }
-    let mut lines = Lines::new(PASSWORDS);
+    let mut lines = Lines::new(PASSWORDS, Format::Credentials);
     let mut without_domain = Vec::new();
     for entry in quoted_first(&existing.passwords) {
         let is_sender = entry.key.contains(&b'@');
@@ -352,14 +355,16 @@ impl Converted {
 /// The lines of one file. The first line of a key counts.
 struct Lines {
     parameter: &'static str,
+    format: Format,
     text: Secret,
     keys: HashSet<Vec<u8>>,
 }
 
 impl Lines {
-    fn new(parameter: &'static str) -> Self {
+    fn new(parameter: &'static str, format: Format) -> Self {
         Self {
             parameter,
+            format,
             text: Secret::default(),
             keys: HashSet::new(),
         }
@@ -369,6 +374,10 @@ impl Lines {
         let mut keys = SenderKeys::default();
         keys.read(key, &Delimiters::new("").unwrap_or_default());
         if !self.keys.insert(keys.whole().to_vec()) {
+            return;
+        }
+        if key::judge(self.format, key).is_err() && !key.iter().any(u8::is_ascii_control) {
+            converted.remark(false, self.parameter, entry, NO_KEY);
             return;
         }
         let is_control = |c: &u8| c.is_ascii_control() && *c != b'\t';

@@ -155,6 +155,12 @@ impl Keeper {
         (keeper, loaded.snapshot)
     }
 
+    /// Where everything is read.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
     /// What becomes of each reading.
     #[must_use]
     pub fn ledger(&self) -> Arc<Ledger> {

@@ -7,6 +7,7 @@ use super::blocks::Location;
 use super::entries::Entries;
 use super::grammar::{Content, Record};
 use super::index::Index;
+use super::key;
 use crate::address::{Delimiters, SenderKeys};
 use crate::diagnostic::{Finding, Findings, Position};
 
@@ -19,6 +20,8 @@ pub(super) struct Builder<'a> {
     /// How many of the entries are for a domain.
     pub(super) domains: usize,
     pub(super) faults: HashSet<Location>,
+    /// See [`super::Table`].
+    pub(super) meant: HashSet<Vec<u8>>,
     /// An entry could not be located.
     pub(super) is_too_large: bool,
     batch: Vec<Pending>,
@@ -44,6 +47,7 @@ impl<'a> Builder<'a> {
             index,
             domains,
             faults: HashSet::new(),
+            meant: HashSet::new(),
             is_too_large: false,
             batch: Vec::with_capacity(Self::BATCH),
             keys: SenderKeys::default(),
@@ -64,6 +68,10 @@ impl<'a> Builder<'a> {
             self.is_too_large = true;
             return;
         };
+        if let Some(key) = key::surely_meant(self.entries.format, record.key) {
+            self.keys.read(key, &self.no_extension);
+            self.meant.insert(self.keys.whole().to_vec());
+        }
         let (hash, is_domain) = self.hash(record.key);
         self.batch.push(Pending {
             hash,

@@ -96,10 +96,10 @@ pub fn set(format: Format, text: &[u8], key: &[u8], value: &[u8]) -> Result<Edit
 /// The text without the key.
 #[must_use]
 pub fn remove(format: Format, text: &[u8], key: &[u8]) -> Edited {
-    let entries = entries(format, text, key);
+    let entries = lines(format, text, key);
     let mut new = Secret::with_capacity(text.len() + 1);
     append_without(text, 0, &entries, &mut new);
-    if !self::entries(format, new.expose(), key).is_empty() {
+    if !lines(format, new.expose(), key).is_empty() {
         // A byte order mark within the text was a part of a key, and is none where it comes first.
         let again = remove(format, new.expose(), key);
         return Edited {
@@ -125,22 +125,38 @@ pub fn remove(format: Format, text: &[u8], key: &[u8]) -> Edited {
 /// The value of the key, if it is there: empty where there is none on purpose.
 #[must_use]
 pub fn get<'t>(format: Format, text: &'t [u8], key: &[u8]) -> Option<&'t [u8]> {
-    let first = entries(format, text, key).into_iter().next()?;
+    let first = entries(format, text, key).into_iter().next();
+    let first = first.or_else(|| lines(format, text, key).into_iter().next())?;
     Some(slice(text, first.value))
 }
 
 /// Every entry with this key, the one that answers first.
 fn entries(format: Format, text: &[u8], key: &[u8]) -> Vec<Entry> {
-    let mut keys = SenderKeys::default();
-    keys.read(key, &Delimiters::default());
-    let mut found = Vec::new();
+    let (folded, mut found) = (folded(key), Vec::new());
     let mut ignored = Findings::default();
     grammar::read(format, Path::new(""), text, &mut ignored, |record, _| {
-        if address::is_key_of(record.key, keys.whole()) {
+        if address::is_key_of(record.key, &folded) {
             found.extend(entry(format, text, record.offset));
         }
     });
     found
+}
+
+/// Likewise, with the lines whose key is written so that it is none: those can be taken out, too.
+fn lines(format: Format, text: &[u8], key: &[u8]) -> Vec<Entry> {
+    let (folded, mut found) = (folded(key), Vec::new());
+    grammar::each_key(format, text, |offset, written| {
+        if address::is_key_of(written, &folded) {
+            found.extend(entry(format, text, offset));
+        }
+    });
+    found
+}
+
+fn folded(key: &[u8]) -> Vec<u8> {
+    let mut keys = SenderKeys::default();
+    keys.read(key, &Delimiters::default());
+    keys.whole().to_vec()
 }
 
 /// The entry whose key begins at `offset`.

@@ -5,15 +5,17 @@
 //! a blank begins a comment (postmapd's README lists them).
 //!
 //! A line is a comment, an entry, or an error. An entry whose value is wrong is still a record ([`Content::Fault`]),
-//! because its key must answer *cannot tell* rather than *not found*; a line whose key cannot be read makes every
-//! miss of the table uncertain ([`Reading::keys_unreadable`]).
+//! because its key must answer *cannot tell* rather than *not found*; a line whose key cannot be read, or is none that
+//! Postfix can ask for ([`key`]), makes every miss of the table uncertain ([`Reading::keys_unreadable`]).
 //!
 //! Limits: a line has at most [`MAX_LINE`] bytes. Text that is not UTF-8 is served as it is, with a warning.
 
 use std::path::Path;
 
+use super::key;
 use crate::address::Key;
 use crate::diagnostic::{Finding, Findings, Position};
+use crate::invisible::Invisible;
 use crate::nexthop;
 
 /// The most bytes that a line may have: a reply of socketmap holds 100 000 (Postfix's `socketmap_max_reply_size`), and
@@ -73,6 +75,22 @@ pub fn read<'a>(
     let mut reader = Reader::new(format, path);
     reader.read(text, |value| value, findings, take);
     reader.reading
+}
+
+/// Cuts `text` into its entries: hands the offset and the key of each to `take`, also where Postfix can ask for no such
+/// key. Values are not judged.
+pub fn each_key<'a>(format: Format, text: &'a [u8], mut take: impl FnMut(usize, &'a [u8])) {
+    let mut offset = text.len() - without_byte_order_mark(text).len();
+    for line in without_byte_order_mark(text).split_inclusive(|c| *c == b'\n') {
+        let without_end = line.strip_suffix(b"\n").unwrap_or(line);
+        if let Cut::Entry(entry) = cut(format, without_end)
+            && without_end.len() <= MAX_LINE
+            && !entry.key.iter().any(u8::is_ascii_control)
+        {
+            take(offset + entry.indent, entry.key);
+        }
+        offset += line.len();
+    }
 }
 
 /// The entry with which `text` begins, which [`Reader::read`] reported there as [`Record::offset`]: its key, and its
@@ -310,19 +328,35 @@ impl<'a, 'p> Reader<'a, 'p> {
                     .help("save the file as UTF-8: with smtputf8_enable=yes Postfix refuses such a value"),
             );
         }
-        let behind_blank = value(entry.value);
-        let value = behind_blank.trim_start_blanks();
-        let value_at = entry.value_at + (behind_blank.len() - value.len());
-        let content = match self.format {
-            Format::RelayMap => self.next_hop(number, value_at, value, findings),
-            Format::Credentials => self.credential(number, value_at, value, findings),
-        };
-        Some(Record {
+        let record = |content| Record {
             position: at(number, entry.indent),
             offset: offset + entry.indent,
             key: entry.key,
             content,
-        })
+        };
+        let behind_blank = value(entry.value);
+        let value = behind_blank.trim_start_blanks();
+        let judged = if value.is_empty() {
+            key::judge_lonely(self.format, entry.key)
+        } else {
+            key::judge(self.format, entry.key)
+        };
+        if let Err(fault) = judged {
+            let help = fault.problem.help(self.format);
+            let place = entry.indent + fault.offset;
+            if fault.problem.concerns_no_other_key() {
+                let code = "two-ats";
+                self.error(code, number, place, fault.to_string(), help, findings);
+                return Some(record(Content::Fault));
+            }
+            self.unreadable(number, place, fault.to_string(), help, findings);
+            return None;
+        }
+        let value_at = entry.value_at + (behind_blank.len() - value.len());
+        Some(record(match self.format {
+            Format::RelayMap => self.next_hop(number, value_at, value, findings),
+            Format::Credentials => self.credential(number, value_at, entry.key, value, findings),
+        }))
     }
 
     fn next_hop(
@@ -344,11 +378,26 @@ impl<'a, 'p> Reader<'a, 'p> {
                 Content::Value(value)
             }
             Err(fault) => {
-                findings.push(
-                    Finding::error("bad-next-hop", self.path, at(number, offset + fault.offset))
-                        .says(format!("this is not a next hop: {fault}"))
-                        .help("write [host]:port, [host], host:port or host, or nothing to deliver directly"),
-                );
+                let invisible = Invisible::first(value).filter(|_| !value.is_ascii());
+                let (place, message) = match invisible {
+                    Some(found) => (
+                        found.offset,
+                        format!(
+                            "the next hop has a character that cannot be seen: {}",
+                            found.name()
+                        ),
+                    ),
+                    None => (fault.offset, format!("this is not a next hop: {fault}")),
+                };
+                let help = match fault.problem {
+                    _ if invisible.is_some() => "remove it; where it stands for a blank, type the blank",
+                    nexthop::Problem::Transport => {
+                        "write the next hop alone, without the transport before it"
+                    }
+                    nexthop::Problem::Url => "write the host, and a port in place of the scheme: [host]:port",
+                    _ => "write [host]:port, [host], host:port or host, or nothing to deliver directly",
+                };
+                self.error("bad-next-hop", number, offset + place, message, help, findings);
                 Content::Fault
             }
         }
@@ -358,10 +407,11 @@ impl<'a, 'p> Reader<'a, 'p> {
         &self,
         number: u32,
         offset: usize,
+        key: &[u8],
         value: &'a [u8],
         findings: &mut Findings,
     ) -> Content<'a> {
-        if value.is_empty() {
+        if value.is_empty() && key::is_sender(key) {
             findings.push(
                 Finding::warning("no-credentials", self.path, at(number, offset))
                     .says("the key has no value: it has no credentials, whatever its domain has")
@@ -369,21 +419,24 @@ impl<'a, 'p> Reader<'a, 'p> {
             );
             return Content::Nothing;
         }
-        let (bad, message) = if let Some(bad) = value.iter().position(|c| c.is_ascii_control() && *c != b'\t')
-        {
+        let control = value.iter().position(|c| c.is_ascii_control() && *c != b'\t');
+        let (bad, message) = if value.is_empty() {
+            (
+                0,
+                "the key is a host or a next hop without a value, and only a sender may stand without credentials",
+            )
+        } else if let Some(bad) = control {
             (bad, "the credentials have a control byte")
         } else {
             match memchr::memchr(b':', value) {
                 None => (0, "the credentials have no `:` between user and password"),
                 Some(0) => (0, "the credentials have no user before the first `:`"),
+                Some(colon) if colon + 1 == value.len() => (colon, "the password is empty"),
                 Some(_) => return Content::Value(value),
             }
         };
-        findings.push(
-            Finding::error("bad-credentials", self.path, at(number, offset + bad))
-                .says(message)
-                .help("write user:password in one line; the first `:` parts them"),
-        );
+        let help = "write user:password in one line; the first `:` parts them";
+        self.error("bad-credentials", number, offset + bad, message, help, findings);
         Content::Fault
     }
 
@@ -396,8 +449,20 @@ impl<'a, 'p> Reader<'a, 'p> {
         findings: &mut Findings,
     ) {
         self.reading.keys_unreadable = true;
+        self.error("bad-key", number, offset, message, help, findings);
+    }
+
+    fn error(
+        &self,
+        code: &'static str,
+        number: u32,
+        offset: usize,
+        message: impl Into<String>,
+        help: &str,
+        findings: &mut Findings,
+    ) {
         findings.push(
-            Finding::error("bad-key", self.path, at(number, offset))
+            Finding::error(code, self.path, at(number, offset))
                 .says(message)
                 .help(help),
         );

@@ -19,6 +19,7 @@ pub mod edit;
 mod entries;
 pub mod grammar;
 mod index;
+pub mod key;
 pub mod text;
 
 use std::collections::HashSet;
@@ -58,6 +59,9 @@ pub struct Table {
     domains: usize,
     /// The entries that are wrong. There are few: a table with any is served only where there never was one without.
     faults: HashSet<Location>,
+    /// Folded keys for which an entry was surely meant that is for no sender (`@@example.com`), where *not found* would
+    /// make Postfix send without authenticating.
+    meant: HashSet<Vec<u8>>,
     /// Why a miss is not certain, where it is not.
     incomplete: Option<Reason>,
     findings: Findings,
@@ -85,6 +89,7 @@ impl Table {
             index: Index::default(),
             domains: 0,
             faults: HashSet::new(),
+            meant: HashSet::new(),
             incomplete: None,
             findings: Findings::default(),
         }
@@ -158,6 +163,7 @@ impl Table {
             index,
             domains,
             faults,
+            meant,
             ..
         } = builder;
         Self {
@@ -166,6 +172,7 @@ impl Table {
             index,
             domains,
             faults,
+            meant,
             incomplete,
             findings,
         }
@@ -221,6 +228,7 @@ impl Table {
             index,
             domains,
             faults: HashSet::new(),
+            meant: HashSet::new(),
             incomplete: None,
             findings,
         })
@@ -311,14 +319,14 @@ impl Table {
 
     /// What the table says of the first of these keys that it has.
     pub fn find<'k>(&self, keys: impl IntoIterator<Item = Key<'k>>) -> Hit<'_> {
-        match keys.into_iter().find_map(|key| self.entry(key)) {
-            None => self.incomplete.map_or(Hit::Absent, Hit::Unsure),
-            Some((location, _)) if !self.faults.is_empty() && self.faults.contains(&location) => {
-                Hit::Unsure(Reason::EntryWithError(self.map))
-            }
-            Some((_, value)) if grammar::is_nothing(self.entries.format, value) => Hit::Nothing,
-            Some((_, value)) => Hit::Value(value),
-        }
+        let unsure = Hit::Unsure(Reason::EntryWithError(self.map));
+        let hit = keys.into_iter().find_map(|key| match self.entry(key) {
+            None => (!self.meant.is_empty() && self.meant.contains(key.bytes())).then_some(unsure),
+            Some((location, _)) if !self.faults.is_empty() && self.faults.contains(&location) => Some(unsure),
+            Some((_, value)) if grammar::is_nothing(self.entries.format, value) => Some(Hit::Nothing),
+            Some((_, value)) => Some(Hit::Value(value)),
+        });
+        hit.unwrap_or_else(|| self.incomplete.map_or(Hit::Absent, Hit::Unsure))
     }
 
     #[inline]

@@ -35,7 +35,7 @@ fn the_first_of_two_lines_with_one_key_wins_and_the_second_is_a_warning() {
 
 /// How a key may be written, and a query for it that is folded otherwise.
 fn key() -> impl Strategy<Value = String> {
-    "(\"[a-c ]{0,2}\"|[a-cA-Cßé]{1,2})@[a-bA-B]|[a-cA-C]{1,2}|<>|\"<>\""
+    "(\"[a-c ]{0,2}\"|[a-cA-Cßé]{1,2}|)@[a-bA-B]|<>|\"<>\""
 }
 
 proptest! {
@@ -69,6 +69,33 @@ proptest! {
             prop_assert_eq!(found.as_ref(), model.get(&key));
         }
     }
+}
+
+#[test]
+fn two_ats_concern_no_sender_and_leave_the_credentials_of_the_domain_unsure() {
+    let build = |map, text: &str| {
+        let text = text.as_bytes().to_vec();
+        Table::build(map, Path::new("t"), text.into(), &mut Findings::default())
+    };
+    let said = |table: &Table, key: &str| match table.find([key.as_bytes().into()]) {
+        Hit::Value(_) => "value",
+        Hit::Nothing => "nothing",
+        Hit::Absent => "absent",
+        Hit::Unsure(_) => "unsure",
+    };
+    let relay_map = build(Map::Relayhost, "@@a.test [r]\n@b.test [r]\n");
+    let credentials = build(Map::Sasl, "@@a.test u:p\n@b.test u:p\n@@B.test u:p\n");
+    for (key, of_relay_map, of_credentials) in [
+        ("@@a.test", "unsure", "unsure"),
+        ("@a.test", "absent", "unsure"),
+        ("@b.test", "value", "value"),
+        ("@c.test", "absent", "absent"),
+    ] {
+        assert_eq!(said(&relay_map, key), of_relay_map, "{key}");
+        assert_eq!(said(&credentials, key), of_credentials, "{key}");
+    }
+    let unreadable = build(Map::Relayhost, "@b.test [r]\n@*\t[r]\n");
+    assert_eq!(said(&unreadable, "@c.test"), "unsure");
 }
 
 fn read(text: &str, previous: Option<&Table>, hasher: &RandomState) -> Text {

@@ -683,7 +683,7 @@ fn a_key_that_check_says_is_never_asked_is_not_asked_by(release: Release) {
     let report: Value = serde_json::from_str(&report.stdout).unwrap();
     let mut never = BTreeSet::new();
     for finding in report["findings"].as_array().unwrap() {
-        if ["never-asked", "bare-domain"].contains(&word(finding, "code")) {
+        if ["never-asked", "bare-domain", "bad-key"].contains(&word(finding, "code")) {
             let (map, text) = if word(finding, "file").ends_with(RELAYMAP) {
                 ("relayhost", &relaymap)
             } else {
@@ -696,8 +696,14 @@ fn a_key_that_check_says_is_never_asked_is_not_asked_by(release: Release) {
     }
     assert_eq!(never.len(), 19, "{never:?}");
 
-    // No credentials are found, so Postfix asks for all that it ever would.
-    let scene = Scene::start(release, Setup::new().relaymap(&relaymap), &journal, port);
+    // No credentials are found, so Postfix asks for all that it ever would. Where a key is none, what is not found could
+    // not be told.
+    let is_right = |line: &&str| {
+        let key = line.split(' ').next().unwrap().to_owned();
+        !never.contains(&("relayhost".to_owned(), key))
+    };
+    let right: String = relaymap.split_inclusive('\n').filter(is_right).collect();
+    let scene = Scene::start(release, Setup::new().relaymap(right), &journal, port);
     let senders = [
         "ann@a.test",
         "ann@b.test",

@@ -34,6 +34,7 @@ mod limits;
 mod live_reload;
 mod manual;
 mod monitoring;
+mod no_table;
 mod packages;
 mod postconf_command;
 mod query_command;

@@ -284,7 +284,25 @@ fn what_cannot_be_is_refused_with_its_reason_and_nothing_is_written() {
         (&["exclude-domain", ""], "empty"),
         (&["exclude-domain", "@"], "empty"),
         (&["add-auth", "", "u", "CANARY"], "empty"),
-        (&["add-domain", "@@one.test", "r.test"], "quote"),
+        (&["add-domain", "@@one.test", "r.test"], "two @"),
+        (&["add-domain", "*.one.test", "r.test"], "wildcards"),
+        (&["add-domain", "@*", "r.test"], "wildcards"),
+        (
+            &["add-domain", "one.test\u{a0}", "r.test"],
+            "U+00A0 (no-break space)",
+        ),
+        (
+            &["add-domain", "@one.test\u{200b}", "r.test"],
+            "U+200B (zero width space)",
+        ),
+        (&["add-domain", "@a.test,@b.test", "r.test"], "`,`"),
+        (&["add-domain", "mailto:u@one.test", "r.test"], "quote"),
+        (&["add-domain", "'u@one.test'", "r.test"], "quotes"),
+        (&["add-domain", "@one.test:[r.test]:587", "r.test"], "`:`"),
+        (&["add-domain", "one.test", "https://smtp.test", "587"], "URL"),
+        (&["add-domain", "one.test", "smtp:[r.test]:587"], "transport"),
+        (&["add-auth", "one.test\u{a0}", "u", "CANARY"], "U+00A0"),
+        (&["add-auth", "@@one.test", "u", "CANARY"], "two @"),
         (&["add-domain", "one..test", "r.test"], "no domain"),
         (&["add-domain", "one.test\n@two.test", "r.test"], "line end"),
         (&["add-domain", "one test", "r.test"], "no domain"),
@@ -399,6 +417,38 @@ fn text_bytes(setup: &Setup) -> Vec<u8> {
 }
 
 #[test]
+fn standard_input_is_read_as_a_secret_file_is() {
+    for (input, warns) in [
+        ("pw", false),
+        ("pw\n", false),
+        ("pw\r\n", false),
+        ("pw\r", false),
+        ("\u{feff}pw\r\n", true),
+    ] {
+        let setup = Setup::new();
+        let mut command = setup.command("relay");
+        command.args(["add-auth", "one.test", "user", "--password-stdin"]);
+        let ran = finish(&mut command, input.as_bytes());
+        assert_eq!(ran.code, Some(0), "{input:?}: {}", ran.stderr);
+        assert_eq!(text_bytes(&setup), b"@one.test user:pw\n", "{input:?}");
+        assert_eq!(ran.stderr.contains("byte order mark"), warns, "{}", ran.stderr);
+        let file = Setup::new().file("secret", input);
+        let file = file.env("RELAY_HOST", "r.test").env("RELAY_USER", "user");
+        let path = file.dir().join("secret");
+        let file = file.env("RELAY_PASSWORD_FILE", path);
+        let asked = file.query(&["sasl", "[r.test]:25"]);
+        assert_eq!(asked.stdout, "user:pw\n", "{input:?}: {}", asked.stderr);
+        let checked = finish(&mut file.command("check"), b"");
+        assert_eq!(
+            checked.stdout.contains("[byte-order-mark]"),
+            warns,
+            "{}",
+            checked.stdout
+        );
+    }
+}
+
+#[test]
 fn any_password_that_a_line_can_hold_comes_back_as_it_was() {
     let setup = Setup::new().credentials("# first\n@one.test old:old\n@z.test a:b\n");
     for password in [
@@ -427,7 +477,7 @@ fn any_password_that_a_line_can_hold_comes_back_as_it_was() {
         "pässwörd",
         "密码 🔑",
         "=",
-        "\u{feff}",
+        "x\u{feff}",
         "\u{a0}nbsp\u{a0}",
     ] {
         for by_argument in [false, true] {

@@ -5,5 +5,6 @@
 
 pub mod address;
 pub mod framing;
+pub mod key;
 pub mod next_hop;
 pub mod table;

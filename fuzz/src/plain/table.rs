@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use postmapd::diagnostic::Severity;
 use postmapd::table::grammar::{Format, MAX_LINE};
 
+use super::key::{self, Judged};
 use super::{address, next_hop};
 
 /// What a key stands for.
@@ -37,6 +38,10 @@ pub struct Reading {
     pub entries: Vec<Entry>,
     pub said: Vec<Said>,
     pub keys_unreadable: bool,
+    /// The lines whose key is none, and what stands there.
+    pub no_keys: Vec<(u32, Vec<u8>)>,
+    /// Keys for which entries with two @ were surely meant.
+    pub meant: Vec<Vec<u8>>,
 }
 
 pub const MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -128,9 +133,27 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
     if std::str::from_utf8(line).is_err() {
         reading.said.push((Severity::Warning, "not-utf-8", number, 1));
     }
-    let (meaning, said) = match format {
-        Format::RelayMap => of_relay_map(value),
-        Format::Credentials => of_credentials(value),
+    let judged = key::judge(format, written, value.is_empty());
+    let (meaning, said) = match (judged, format) {
+        (Judged::None(bad), _) => {
+            reading.keys_unreadable = true;
+            reading
+                .said
+                .push((Severity::Error, "bad-key", number, column(indent + bad)));
+            reading.no_keys.push((number, written.to_vec()));
+            return;
+        }
+        (Judged::TwoAts, _) => {
+            if format == Format::Credentials {
+                reading.meant.push(address::key(&written[1..]));
+            }
+            reading
+                .said
+                .push((Severity::Error, "two-ats", number, column(indent)));
+            (Meaning::Fault, None)
+        }
+        (Judged::Key, Format::RelayMap) => of_relay_map(value),
+        (Judged::Key, Format::Credentials) => of_credentials(written, value),
     };
     if let Some((severity, code, bad)) = said {
         reading
@@ -147,20 +170,26 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
     });
 }
 
-type Judged = (Meaning, Option<(Severity, &'static str, usize)>);
+type Meant = (Meaning, Option<(Severity, &'static str, usize)>);
 
-fn of_relay_map(value: &[u8]) -> Judged {
+fn of_relay_map(value: &[u8]) -> Meant {
     if value.is_empty() || value.eq_ignore_ascii_case(b"dunno") {
         return (Meaning::Nothing, None);
     }
     match next_hop::first_fault(value) {
         None => (Meaning::Value(value.to_vec()), None),
+        // What cannot be seen is pointed at.
+        Some(at) if !value.is_ascii() => {
+            let at = postmapd::invisible::Invisible::first(value).map_or(at, |found| found.offset);
+            (Meaning::Fault, Some((Severity::Error, "bad-next-hop", at)))
+        }
         Some(at) => (Meaning::Fault, Some((Severity::Error, "bad-next-hop", at))),
     }
 }
 
-fn of_credentials(value: &[u8]) -> Judged {
-    if value.is_empty() {
+fn of_credentials(written: &[u8], value: &[u8]) -> Meant {
+    let is_sender = written.contains(&b'@') || written == b"<>" || written == b"\"<>\"";
+    if value.is_empty() && is_sender {
         return (Meaning::Nothing, Some((Severity::Warning, "no-credentials", 0)));
     }
     let wrong = |at| (Meaning::Fault, Some((Severity::Error, "bad-credentials", at)));
@@ -169,6 +198,7 @@ fn of_credentials(value: &[u8]) -> Judged {
     }
     match value.iter().position(|c| *c == b':') {
         None | Some(0) => wrong(0),
+        Some(colon) if colon + 1 == value.len() => wrong(colon),
         Some(_) => (Meaning::Value(value.to_vec()), None),
     }
 }

@@ -29,6 +29,8 @@ use crate::printable::{of_path, printable};
 use crate::reload::load;
 use crate::replace_file;
 use crate::table::Table;
+use crate::table::grammar::Format;
+use crate::table::key;
 use crate::whole_file;
 use output::{File, Holds};
 
@@ -372,8 +374,9 @@ impl Said {
         let table = remark.table.checked_sub(1).and_then(|at| list.get(at));
         let table = table.map_or("", String::as_str);
         // What is neither a sender nor a next hop may be a password that stands in the wrong place.
-        let is_user = remark.key.contains(&b'@') && !remark.key.contains(&b':');
-        let key = if is_user || nexthop::judge(&remark.key).is_ok() {
+        let is_key = key::judge(Format::Credentials, &remark.key).is_ok();
+        let is_next_hop = || nexthop::judge(&remark.key).is_ok();
+        let key = if is_key && (!remark.key.contains(&b':') || is_next_hop()) {
             printable(&remark.key)
         } else {
             "a key that is not shown".to_owned()

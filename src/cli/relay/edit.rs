@@ -13,6 +13,7 @@ use crate::printable::printable;
 use crate::reload::load::{self, Loaded};
 use crate::replace_file;
 use crate::table::edit::{self, Change, Edited};
+use crate::table::grammar::Format;
 use crate::table::{self, Table};
 
 /// An edit of one file.
@@ -78,7 +79,11 @@ impl Edit<'_> {
                     .filter(|hint| edit::get(format, text, hint.other_key).is_some());
                 Err(RelayError::NoEntry {
                     path: path.to_owned(),
-                    key: printable(&self.key),
+                    // What is no key may be a password.
+                    key: match table::key::judge(Format::Credentials, &self.key) {
+                        Ok(()) => printable(&self.key),
+                        Err(_) => "what was given".to_owned(),
+                    },
                     hint: meant.map_or("", |hint| hint.text),
                 })
             }

@@ -15,7 +15,8 @@ use thiserror::Error;
 use crate::address::NULL_SENDER;
 use crate::nexthop::{self, Problem};
 use crate::secret::Secret;
-use crate::table::grammar::MAX_LINE;
+use crate::table::grammar::{Format, MAX_LINE};
+use crate::table::key::{self, Problem as KeyProblem};
 
 /// Why something that was typed is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -29,6 +30,9 @@ pub enum Refused {
          example example.com"
     )]
     Domain,
+    /// A key that Postfix never asks for.
+    #[error("{0}; write for example example.com, @example.com or someone@example.com")]
+    Key(KeyProblem),
     /// A second line, perhaps.
     #[error("the domain has a line end or another control character")]
     ControlInDomain,
@@ -60,6 +64,17 @@ pub enum Refused {
     /// A host that is none.
     #[error("this is no relay: {0}; write the host and the port apart, for example relay.example.com 587")]
     Host(Problem),
+    /// `https://relay.example.com`
+    #[error(
+        "this is a URL, and no relay; write the host alone, and the port after it: relay.example.com 587"
+    )]
+    Url,
+    /// `smtp:[relay.example.com]:587`
+    #[error(
+        "this begins with a transport, as in transport_maps; write the host alone, and the port after it: \
+         relay.example.com 587"
+    )]
+    Transport,
     /// A port twice.
     #[error("the host has a port already; give it once")]
     PortTwice,
@@ -108,35 +123,35 @@ pub(super) fn sender(typed: &[u8]) -> Result<Vec<u8>, Refused> {
     if typed.iter().any(u8::is_ascii_control) {
         return Err(Refused::ControlInDomain);
     }
-    let Some((local, domain)) = parts(typed) else {
-        return match typed {
-            [] => Err(Refused::EmptyDomain),
-            [b'[', ..] => Err(Refused::NextHopForSender),
-            _ if is_domain(typed) => Ok([b"@", typed].concat()),
-            _ => Err(Refused::Domain),
-        };
+    let key = match typed {
+        [] => return Err(Refused::EmptyDomain),
+        [b'[', ..] if !typed.contains(&b'@') => return Err(Refused::NextHopForSender),
+        // At the beginning of a line it would make a comment of it.
+        [b'#', ..] => return Err(Refused::LocalPart),
+        _ if typed.contains(&b'@') => typed.to_vec(),
+        _ => [b"@", typed].concat(),
     };
-    if domain.is_empty() {
-        return Err(Refused::EmptyDomain);
-    }
-    if !is_domain(domain) && !is_literal(domain) {
-        return Err(Refused::Domain);
-    }
-    if local.is_empty() || is_quoted(local) || is_plain(local) {
-        Ok(typed.to_vec())
-    } else {
-        Err(Refused::LocalPart)
-    }
+    key::judge(Format::RelayMap, &key).map_err(|fault| match fault.problem {
+        KeyProblem::NoDomain => Refused::EmptyDomain,
+        KeyProblem::Domain => Refused::Domain,
+        KeyProblem::LocalPart => Refused::LocalPart,
+        problem => Refused::Key(problem),
+    })?;
+    Ok(key)
 }
 
 /// The key of credentials.
 pub(super) fn of_credentials(typed: &[u8], is_next_hop: bool) -> Result<Vec<u8>, Refused> {
     if is_next_hop || is_bracketed(typed) {
-        nexthop::judge(typed).map_err(|fault| Refused::NextHop(fault.problem))?;
-        if nexthop::elements(typed).next() != Some(typed) {
-            return Err(Refused::SeveralNextHops);
-        }
-        return Ok(typed.to_vec());
+        return match key::judge(Format::Credentials, typed) {
+            // A sender is none.
+            Ok(()) if !key::is_sender(typed) => Ok(typed.to_vec()),
+            Err(fault) if fault.problem == KeyProblem::SeveralNextHops => Err(Refused::SeveralNextHops),
+            _ => Err(nexthop::judge(typed).map_or_else(
+                |fault| Refused::NextHop(fault.problem),
+                |()| Refused::NextHop(Problem::Host),
+            )),
+        };
     }
     match sender(typed)? {
         null if null == NULL_SENDER => Err(Refused::NullSenderCredentials),
@@ -158,6 +173,11 @@ pub(super) fn to_remove(typed: &[u8], is_next_hop: bool) -> Result<Vec<u8>, Refu
 pub(super) fn next_hop(host: &[u8], port: Option<&[u8]>) -> Result<Vec<u8>, Refused> {
     if nexthop::is_dunno(host) {
         return Err(Refused::Dunno);
+    }
+    match nexthop::judge(host) {
+        Err(fault) if fault.problem == Problem::Url => return Err(Refused::Url),
+        Err(fault) if fault.problem == Problem::Transport => return Err(Refused::Transport),
+        _ => {}
     }
     let own = split_port(host);
     let (host, port) = match (own, port) {
@@ -204,13 +224,6 @@ pub(super) fn length(key: &[u8], value: &[u8]) -> Result<(), Refused> {
     }
 }
 
-/// What stands before and after the last `@`.
-fn parts(address: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = memchr::memrchr(b'@', address)?;
-    let (local, domain) = address.split_at_checked(at)?;
-    Some((local, domain.strip_prefix(b"@")?))
-}
-
 /// `[host]`, `[host]:port` or `host:port`.
 fn is_bracketed(typed: &[u8]) -> bool {
     !typed.contains(&b'@') && (typed.starts_with(b"[") || typed.contains(&b':'))
@@ -222,62 +235,6 @@ fn split_port(host: &[u8]) -> Option<(&[u8], &[u8])> {
     let (before, port) = host.split_at_checked(colon)?;
     let is_port = before.ends_with(b"]") || !before.contains(&b':');
     is_port.then_some((before, port.strip_prefix(b":")?))
-}
-
-/// Labels between single dots, in ASCII or beyond: an internationalised domain comes from Postfix in either form.
-fn is_domain(text: &[u8]) -> bool {
-    let is_label = |label: &[u8]| {
-        !label.is_empty()
-            && label
-                .iter()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_') || !c.is_ascii())
-    };
-    text.split(|c| *c == b'.').all(is_label)
-}
-
-/// `[192.0.2.1]` as the domain of an address.
-fn is_literal(domain: &[u8]) -> bool {
-    let inner = domain.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
-    inner.is_some_and(|text| {
-        !text.is_empty()
-            && text
-                .iter()
-                .all(|c| c.is_ascii_graphic() && !matches!(c, b'[' | b']' | b'\\' | b'"'))
-    })
-}
-
-/// One string in quotes, from end to end.
-fn is_quoted(local: &[u8]) -> bool {
-    let Some(inner) = local
-        .strip_prefix(b"\"")
-        .and_then(|rest| rest.strip_suffix(b"\""))
-    else {
-        return false;
-    };
-    let mut escaped = false;
-    for &c in inner {
-        match c {
-            _ if c.is_ascii_control() => return false,
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return false,
-            _ => {}
-        }
-    }
-    !escaped
-}
-
-/// A local part that needs no quotes.
-fn is_plain(local: &[u8]) -> bool {
-    !local.starts_with(b"#")
-        && local.iter().all(|c| {
-            !c.is_ascii()
-                || (c.is_ascii_graphic()
-                    && !matches!(
-                        c,
-                        b'"' | b'\\' | b'@' | b'(' | b')' | b'<' | b'>' | b',' | b';' | b'[' | b']'
-                    ))
-        })
 }
 
 fn has_control(text: &[u8]) -> bool {

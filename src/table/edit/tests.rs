@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::{Change, Uncarriable, get, remove, set};
 use crate::address::{Delimiters, SenderKeys};
 use crate::table::grammar::{self, Content, Format, Record};
+use crate::table::key;
 
 use Format::{Credentials, RelayMap};
 
@@ -241,6 +242,7 @@ proptest! {
     ) {
         let format = if is_relay_map { RelayMap } else { Credentials };
         let (text, key, value) = (text.as_bytes(), key.as_bytes(), value.as_bytes());
+        prop_assume!(key::judge(format, key).is_ok());
         let mut expected = model(format, text);
         let edited = if removes {
             expected.remove(&folded(key));

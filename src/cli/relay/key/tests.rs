@@ -1,4 +1,4 @@
-use super::{Refused, next_hop, of_credentials, sender, to_remove};
+use super::{KeyProblem, Refused, next_hop, of_credentials, sender, to_remove};
 
 fn text(result: Result<Vec<u8>, Refused>) -> Result<String, Refused> {
     result.map(|bytes| String::from_utf8(bytes).unwrap())
@@ -26,19 +26,24 @@ fn a_domain_an_address_and_the_null_sender_are_senders() {
         ("@", Refused::EmptyDomain),
         ("user@", Refused::EmptyDomain),
         ("example..com", Refused::Domain),
-        (".example.com", Refused::Domain),
-        ("example.com.", Refused::Domain),
+        (".example.com", Refused::Key(KeyProblem::Wildcard)),
+        ("example.com.", Refused::Key(KeyProblem::TrailingDot)),
         ("exam ple.com", Refused::Domain),
         ("@exam\nple.com", Refused::ControlInDomain),
-        ("a,b", Refused::Domain),
-        ("*", Refused::Domain),
-        ("@@example.com", Refused::LocalPart),
+        ("a,b", Refused::Key(KeyProblem::Separator(','))),
+        ("*", Refused::Key(KeyProblem::Wildcard)),
+        ("*.example.com", Refused::Key(KeyProblem::Wildcard)),
+        ("@.example.com", Refused::Key(KeyProblem::Wildcard)),
+        ("@@example.com", Refused::Key(KeyProblem::TwoAts)),
+        ("example.com\u{a0}", Refused::Key(KeyProblem::Invisible('\u{a0}'))),
+        ("mailto:u@e.example", Refused::LocalPart),
+        ("'u@e.example'", Refused::Key(KeyProblem::Enclosed)),
         ("john doe@example.com", Refused::LocalPart),
         ("#a@example.com", Refused::LocalPart),
         ("\"open@example.com", Refused::LocalPart),
         ("\"a\"b\"@example.com", Refused::LocalPart),
         ("[relay.test]:25", Refused::NextHopForSender),
-        ("relay.test:25", Refused::Domain),
+        ("relay.test:25", Refused::Key(KeyProblem::Separator(':'))),
     ] {
         assert_eq!(text(sender(typed.as_bytes())), Err(refused), "{typed}");
     }
@@ -53,6 +58,7 @@ fn credentials_are_of_senders_and_of_next_hops() {
         ("relay.test:587", false, "relay.test:587"),
         ("[2001:db8::1]:25", false, "[2001:db8::1]:25"),
         ("someone@example.com", false, "someone@example.com"),
+        ("2001:db8::1", true, "2001:db8::1"),
     ] {
         assert_eq!(
             text(of_credentials(typed.as_bytes(), is_next_hop)),
@@ -88,6 +94,10 @@ fn a_host_may_come_with_brackets_or_a_port_and_not_with_two() {
     }
     assert_eq!(joined("relay.test:587", Some("25")), Err(Refused::PortTwice));
     assert_eq!(joined("dunno", None), Err(Refused::Dunno));
+    assert_eq!(joined("https://relay.test", Some("587")), Err(Refused::Url));
+    assert_eq!(joined("https://relay.test", None), Err(Refused::Url));
+    assert_eq!(joined("smtp:[relay.test]:587", None), Err(Refused::Transport));
+    assert_eq!(joined("smtp:[relay.test]", Some("587")), Err(Refused::Transport));
     for (host, port) in [
         ("", None),
         ("a", Some("")),
