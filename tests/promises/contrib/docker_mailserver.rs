@@ -139,7 +139,8 @@ fn over_the_network_the_mailserver_alone_may_ask() {
         text(&postmapd["environment"]["POSTMAPD_LISTEN"]),
         "socketmap:inet:0.0.0.0:10451"
     );
-    let setup = with_environment(Setup::new(), &postmapd, &[]);
+    let routed = Setup::new().relaymap("@one.test [relay.test]:587\n");
+    let setup = with_environment(routed, &postmapd, &[]);
     let check = done(setup.command("check").arg("--strict"), b"");
     assert_eq!(check.stderr, "");
 }
