@@ -923,7 +923,7 @@ fn an_invalid_run_is_called_that_in_the_report_and_in_the_plot() {
         daemon.endpoint(0),
         "relayhost",
         "--connections",
-        "4",
+        "400",
         "--rate",
         "500",
     ]);
