@@ -24,11 +24,12 @@ use postmapd::answer::{Answer, Map};
 use postmapd::counters::Counters;
 use postmapd::default_relay::DefaultRelay;
 use postmapd::diagnostic::Findings;
+use postmapd::history::History;
 use postmapd::peer::{Allowed, Peer};
 use postmapd::protocol::socketmap::Socketmap;
 use postmapd::protocol::tcp_table::TcpTable;
 use postmapd::protocol::{Asked, Codec, Reply};
-use postmapd::routes::Snapshot;
+use postmapd::routes::{Routing, Snapshot};
 use postmapd::table::Table;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -296,7 +297,9 @@ fn snapshot(addresses: bool) -> Snapshot {
         generation: 1,
         relay_map: table(Map::Relayhost, relay_map),
         credentials: table(Map::Sasl, credentials),
-        default: DefaultRelay::default(),
+        default: DefaultRelay::default().into(),
+        routing: Routing::Here,
+        history: History::default(),
         delimiters: Delimiters::default(),
         allowed: Allowed::new([0, 102], []),
     }

@@ -74,6 +74,12 @@ pub enum Reason {
     DefaultUnreadable,
     /// The credentials of the default relay could not be read, or are a user without a password or the reverse.
     DefaultCredentialsUnreadable,
+    /// There are credentials for the sender, and it is not known where its mail goes.
+    NoRouting,
+    /// The sender's next hop changed lately, and this is none that it is known to have had.
+    NextHopOfAnotherTime,
+    /// The sender's next hop changed lately, and several SMTP clients share this connection.
+    SharedConnection,
 }
 
 impl Reason {
@@ -98,6 +104,18 @@ impl Reason {
             Self::DefaultUnreadable => "the default relay cannot be read; see the log of postmapd",
             Self::DefaultCredentialsUnreadable => {
                 "the credentials of the default relay cannot be read or are not whole; see the log of postmapd"
+            }
+            Self::NoRouting => {
+                "there is no relay map and no default relay, so it is not known where this password may go; \
+                 see next_hops in postmapd.toml(5)"
+            }
+            Self::NextHopOfAnotherTime => {
+                "the next hop of this sender changed lately, and its login for this one is not known; \
+                 the next delivery attempt uses the new next hop"
+            }
+            Self::SharedConnection => {
+                "the next hop of this sender changed lately, and its login cannot be told on a connection that \
+                 several SMTP clients share; remove proxy: in front of this map"
             }
         }
     }

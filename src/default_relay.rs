@@ -13,7 +13,7 @@ use crate::nexthop;
 use crate::secret::Secret;
 
 /// Something that is set, is not set, or should be and cannot be read.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub enum Known<T> {
     /// It is this.
     Is(T),
@@ -44,7 +44,7 @@ impl<T> Known<T> {
 }
 
 /// The default next hops and their credentials.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 pub struct DefaultRelay {
     /// `RELAY_HOST`.
     for_domains: Known<Vec<u8>>,
@@ -85,6 +85,12 @@ impl DefaultRelay {
     #[must_use]
     pub fn is_set(&self) -> bool {
         !(self.for_domains.is_unset() && self.for_everyone.is_unset())
+    }
+
+    /// Whether `other` has the same next hops, with whatever credentials.
+    #[must_use]
+    pub fn has_same_next_hops(&self, other: &Self) -> bool {
+        self.for_domains == other.for_domains && self.for_everyone == other.for_everyone
     }
 
     /// The next hop of a sender without an entry.

@@ -70,6 +70,7 @@
 //! | 1 | [`protocol`] | socketmap and tcp_table as codecs over bytes: no socket, no clock |
 //! | 2 | [`counters`] | what the server counts while it answers |
 //! | 2 | [`config`] | flags, environment, `postmapd.toml` and secret files, checked |
+//! | 2 | [`history`] | what the tables said before the edits of the last minutes |
 //! | 2 | [`routes`] | the snapshot (senders, next hops, credentials, default relay as one thing) and the pointer to it |
 //! | 2 | [`explain`] | why a snapshot answers as it does |
 //! | 2 | [`client`] | one question to a running server, as `query --server` asks it |
@@ -111,6 +112,7 @@ pub mod diagnostic;
 pub mod digest;
 pub mod endpoint;
 pub mod explain;
+pub mod history;
 pub mod import;
 pub mod invisible;
 pub mod memory;

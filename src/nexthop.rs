@@ -65,6 +65,12 @@ pub struct Fault {
     pub offset: usize,
 }
 
+/// Whether an element is a domain alone, without brackets and port, as the next hop of mail is that is delivered directly.
+#[must_use]
+pub fn is_bare_domain(element: &[u8]) -> bool {
+    !element.iter().any(|c| matches!(c, b'[' | b']' | b':'))
+}
+
 /// Whether `text` says that there is no destination (`DUNNO` in any case, as in access(5)).
 #[must_use]
 pub fn is_dunno(text: &[u8]) -> bool {

@@ -3,10 +3,12 @@
 //! Here a hit or a miss of a table becomes an answer. The rules, each with its reason:
 //!
 //! - A relay map entry without destination ends the search: the default does not apply to an excluded sender.
-//! - A sender's credentials need a route. Where this server routes at all and gives the sender no next hop, the
-//!   credentials are withheld: Postfix would offer them to the recipient's own server.
+//! - A sender's credentials need a route ([`Routing`]). Without one Postfix would offer them to the recipient's own
+//!   server. Where it is not known whether there is a route, it is not known whether there are credentials.
 //! - Being unsure about either the route or the credentials is being unsure about the credentials.
 //! - The default relay's credentials are the last resort for a next hop that the file does not name.
+//! - A sender whose next hop changed within the last minutes has a login at a next hop, and none by itself
+//!   ([`Snapshot::has_moved`], [`Snapshot::login_at`]): its mail may be on its way to either relay.
 //!
 //! A [`Snapshot`] never changes. [`Routes`] swaps a whole one for a whole other, so that no lookup sees the next
 //! hop of one generation and the credentials of another. Whoever holds a loaded snapshot keeps its memory, so load
@@ -16,11 +18,25 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::address::{Delimiters, SenderKeys};
-use crate::answer::{Answer, Map, Value};
+use crate::address::{Delimiters, Key, SenderKeys, is_key_of};
+use crate::answer::{Answer, Map, Reason, Value};
 use crate::default_relay::DefaultRelay;
+use crate::history::{History, Parts};
+use crate::nexthop;
 use crate::peer::Allowed;
 use crate::table::{Hit, Table};
+
+/// Where the next hops of senders come from. It decides about credentials of a sender for which there is no next hop here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routing {
+    /// From here: there is a relay map file, even an empty one, or a default relay. The sender's mail is delivered
+    /// directly, and its credentials are withheld.
+    Here,
+    /// From main.cf, as the setting `next_hops` says: the credentials are answered.
+    MainCf,
+    /// There is neither, which may be a file that was lost: *cannot tell*.
+    Unknown,
+}
 
 /// Everything that answers, as of one moment.
 pub struct Snapshot {
@@ -31,52 +47,173 @@ pub struct Snapshot {
     /// The credentials.
     pub credentials: Arc<Table>,
     /// What senders without an entry get.
-    pub default: DefaultRelay,
+    pub default: Arc<DefaultRelay>,
+    /// Where next hops come from.
+    pub routing: Routing,
     /// What begins an address extension.
     pub delimiters: Delimiters,
     /// Who may ask. The answers here are for whoever asks; the server looks first.
     pub allowed: Allowed,
+    /// What the tables said before the edits of the last minutes.
+    pub history: History,
+}
+
+/// The tables as of a generation.
+#[derive(Clone, Copy)]
+enum State {
+    /// As they are.
+    Present,
+    /// As they were in this generation ([`History`]).
+    Past(u64),
 }
 
 impl Snapshot {
-    /// The answer of `map` for `key`, which is as it came from Postfix. `keys` lends its memory.
+    /// The answer of `map` for `key`, which is as it came from Postfix. `keys` lends its memory. For a sender that has
+    /// moved, see [`Snapshot::has_moved`].
     pub fn answer(&self, map: Map, key: &[u8], keys: &mut SenderKeys) -> Answer<'_> {
         keys.read(key, &self.delimiters);
         match map {
-            Map::Relayhost => self.next_hop(keys),
-            Map::Sasl if keys.is_sender() => self.credentials_of_sender(keys),
-            Map::Sasl => self.credentials_of_host(keys),
+            Map::Relayhost => self.next_hop(keys, State::Present),
+            Map::Sasl if keys.is_sender() => self.credentials_of_sender(keys, State::Present),
+            Map::Sasl => self.credentials_of_host(keys.whole_key(), State::Present),
         }
     }
 
-    fn next_hop(&self, keys: &SenderKeys) -> Answer<'_> {
-        match self.relay_map.find(keys.in_order()) {
+    /// Whether the sender of these keys had another next hop within the time for which edits are remembered, so that mail
+    /// may be on its way to that one.
+    #[must_use]
+    pub fn has_moved(&self, keys: &SenderKeys) -> bool {
+        if self.history.is_empty() {
+            return false;
+        }
+        if self.history.forgot() {
+            return true;
+        }
+        let mut generations = self.history.generations(keys).peekable();
+        if generations.peek().is_none() {
+            return false;
+        }
+        let present = self.next_hop(keys, State::Present);
+        // With an answer that cannot tell, no mail is on its way.
+        generations.any(|last| match (self.next_hop(keys, State::Past(last)), present) {
+            (Answer::CannotTell(_), _) | (_, Answer::CannotTell(_)) => false,
+            (past, present) => past != present,
+        })
+    }
+
+    /// The login of `sender` at `next_hop`, where the server's host name is `host`: what the newest generation answers in
+    /// which the sender had this next hop, asked for all three in this order, as Postfix does
+    /// (`smtp_sasl_passwd_lookup` in smtp/smtp_sasl_glue.c). Not known, where the sender had it in none. Allocates.
+    #[must_use]
+    pub fn login_at(&self, sender: &SenderKeys, host: Key<'_>, next_hop: Key<'_>) -> Answer<'_> {
+        let states = self.states_of(sender);
+        let had_it = states
+            .iter()
+            .find(|state| self.is_routed(sender, **state, next_hop));
+        // Delivered directly, its next hop is the recipient's domain: any, but no relay of a generation that is forgotten.
+        let may_be_direct = !self.history.forgot() || nexthop::is_bare_domain(next_hop.bytes());
+        let direct = || {
+            let mut states = states.iter().filter(|_| may_be_direct);
+            states.find(|state| self.next_hop(sender, **state) == Answer::NotFound)
+        };
+        let Some(&state) = had_it.or_else(direct) else {
+            return Answer::CannotTell(Reason::NextHopOfAnotherTime);
+        };
+        match self.credentials_of_sender(sender, state) {
+            Answer::NotFound => {}
+            answer => return answer,
+        }
+        match self.credentials_of_host(host, state) {
+            Answer::NotFound => self.credentials_of_host(next_hop, state),
+            answer => answer,
+        }
+    }
+
+    /// Whether the sender has this next hop, or had it as far as is remembered.
+    #[must_use]
+    pub fn had_next_hop(&self, sender: &SenderKeys, next_hop: Key<'_>) -> bool {
+        let states = self.states_of(sender);
+        states
+            .iter()
+            .any(|state| self.is_routed(sender, *state, next_hop))
+    }
+
+    /// The states of the tables between which this sender may have moved, the newest first.
+    fn states_of(&self, sender: &SenderKeys) -> Vec<State> {
+        let mut generations: Vec<u64> = self.history.generations(sender).collect();
+        generations.sort_unstable_by(|one, other| other.cmp(one));
+        generations.dedup();
+        let past = generations.into_iter().map(State::Past);
+        [State::Present].into_iter().chain(past).collect()
+    }
+
+    fn is_routed(&self, sender: &SenderKeys, state: State, next_hop: Key<'_>) -> bool {
+        match self.next_hop(sender, state) {
+            Answer::Found(list) => {
+                nexthop::elements(list.expose()).any(|element| is_key_of(element, next_hop.bytes()))
+            }
+            Answer::NotFound | Answer::CannotTell(_) => false,
+        }
+    }
+
+    fn next_hop(&self, keys: &SenderKeys, state: State) -> Answer<'_> {
+        match self.relay_map_hit(keys, state) {
             Hit::Value(next_hop) => Answer::Found(Value::new(next_hop)),
             Hit::Nothing => Answer::NotFound,
             Hit::Unsure(reason) => Answer::CannotTell(reason),
-            Hit::Absent => self.default.next_hop(keys.has_domain()),
+            Hit::Absent => self.default_relay(state).next_hop(keys.has_domain()),
         }
     }
 
-    fn credentials_of_sender(&self, keys: &SenderKeys) -> Answer<'_> {
-        let credentials = match self.credentials.find(keys.in_order()) {
+    fn credentials_of_sender(&self, keys: &SenderKeys, state: State) -> Answer<'_> {
+        let hit = match state {
+            State::Present => self.credentials.find(keys.in_order()),
+            State::Past(last) => self.history.credentials(&self.credentials, keys.in_order(), last),
+        };
+        let credentials = match hit {
             Hit::Value(credentials) => Answer::Found(Value::new(credentials)),
             Hit::Nothing | Hit::Absent => Answer::NotFound,
             Hit::Unsure(reason) => Answer::CannotTell(reason),
         };
-        match (self.next_hop(keys), credentials) {
+        match (self.next_hop(keys, state), credentials) {
             (unsure @ Answer::CannotTell(_), _) | (_, unsure @ Answer::CannotTell(_)) => unsure,
-            (Answer::NotFound, _) if self.routes_at_all() => Answer::NotFound,
+            (Answer::NotFound, found @ Answer::Found(_)) => match self.routing {
+                Routing::Here => Answer::NotFound,
+                Routing::Unknown => Answer::CannotTell(Reason::NoRouting),
+                Routing::MainCf if matches!(self.relay_map_hit(keys, state), Hit::Nothing) => {
+                    Answer::NotFound
+                }
+                Routing::MainCf => found,
+            },
             (_, credentials) => credentials,
         }
     }
 
-    fn credentials_of_host(&self, keys: &SenderKeys) -> Answer<'_> {
-        match self.credentials.find([keys.whole_key()]) {
+    /// The credentials of a host or a next hop.
+    fn credentials_of_host(&self, key: Key<'_>, state: State) -> Answer<'_> {
+        let hit = match state {
+            State::Present => self.credentials.find([key]),
+            State::Past(last) => self.history.credentials(&self.credentials, [key], last),
+        };
+        match hit {
             Hit::Value(credentials) => Answer::Found(Value::new(credentials)),
             Hit::Nothing => Answer::NotFound,
             Hit::Unsure(reason) => Answer::CannotTell(reason),
-            Hit::Absent => self.default.credentials(keys.whole()),
+            Hit::Absent => self.default_relay(state).credentials(key.bytes()),
+        }
+    }
+
+    fn relay_map_hit(&self, keys: &SenderKeys, state: State) -> Hit<'_> {
+        match state {
+            State::Present => self.relay_map.find(keys.in_order()),
+            State::Past(last) => self.history.relay_map(&self.relay_map, keys.in_order(), last),
+        }
+    }
+
+    fn default_relay(&self, state: State) -> &DefaultRelay {
+        match state {
+            State::Present => &self.default,
+            State::Past(last) => self.history.default_relay(&self.default, last),
         }
     }
 
@@ -89,10 +226,35 @@ impl Snapshot {
         }
     }
 
-    /// Whether next hops come from here: otherwise they come from main.cf, and credentials need none of ours.
+    /// The parts of which earlier states are remembered.
+    #[must_use]
+    pub fn parts(&self) -> Parts<'_> {
+        Parts {
+            relay_map: &self.relay_map,
+            credentials: &self.credentials,
+            default: &self.default,
+        }
+    }
+
+    /// This snapshot with other memories.
+    #[must_use]
+    pub fn with_history(&self, history: History) -> Self {
+        Self {
+            generation: self.generation,
+            relay_map: Arc::clone(&self.relay_map),
+            credentials: Arc::clone(&self.credentials),
+            default: Arc::clone(&self.default),
+            routing: self.routing,
+            delimiters: self.delimiters.clone(),
+            allowed: self.allowed.clone(),
+            history,
+        }
+    }
+
+    /// Whether next hops come from here, so that a sender without one is delivered directly.
     #[must_use]
     pub fn routes_at_all(&self) -> bool {
-        !self.relay_map.is_empty() || self.default.is_set()
+        self.routing == Routing::Here
     }
 }
 
@@ -132,11 +294,12 @@ impl Routes {
 mod tests {
     use std::path::Path;
 
-    use super::Snapshot;
+    use super::{Routing, Snapshot};
     use crate::address::{Delimiters, SenderKeys};
     use crate::answer::{Answer, Map, Reason};
     use crate::default_relay::{DefaultRelay, Known};
     use crate::diagnostic::Findings;
+    use crate::history::History;
     use crate::peer::Allowed;
     use crate::secret::Secret;
     use crate::table::Table;
@@ -154,9 +317,15 @@ mod tests {
             generation: 1,
             relay_map: build(Map::Relayhost, relay_map).into(),
             credentials: build(Map::Sasl, credentials).into(),
-            default,
+            routing: if default.is_set() || !relay_map.is_empty() {
+                Routing::Here
+            } else {
+                Routing::Unknown
+            },
+            default: default.into(),
             delimiters: Delimiters::default(),
             allowed: Allowed::default(),
+            history: History::default(),
         }
     }
 
@@ -184,8 +353,16 @@ mod tests {
         assert_eq!(ask(&some, Map::Sasl, "x@routed"), "s:1");
         assert_eq!(ask(&some, Map::Sasl, "x@excluded"), "-");
         assert_eq!(ask(&some, Map::Sasl, "x@unknown"), "-");
-        let none = snapshot("", credentials, DefaultRelay::default());
+        let mut none = snapshot("", credentials, DefaultRelay::default());
+        let unsure = format!("? {:?}", Reason::NoRouting);
+        assert_eq!(ask(&none, Map::Sasl, "x@excluded"), unsure);
+        assert_eq!(ask(&none, Map::Sasl, "x@stranger"), "-");
+        none.routing = Routing::MainCf;
         assert_eq!(ask(&none, Map::Sasl, "x@excluded"), "s:2");
+        let mut main_cf = snapshot("@excluded\n", credentials, DefaultRelay::default());
+        main_cf.routing = Routing::MainCf;
+        assert_eq!(ask(&main_cf, Map::Sasl, "x@excluded"), "-");
+        assert_eq!(ask(&main_cf, Map::Sasl, "x@unknown"), "s:3");
         let all = snapshot("", credentials, default());
         assert_eq!(ask(&all, Map::Sasl, "x@unknown"), "s:3");
     }

@@ -21,8 +21,9 @@ use postmapd::counters::Counters;
 use postmapd::default_relay::DefaultRelay;
 use postmapd::diagnostic::Findings;
 use postmapd::endpoint::{Address, Endpoint};
+use postmapd::history::History;
 use postmapd::peer::Allowed;
-use postmapd::routes::{Routes, Snapshot};
+use postmapd::routes::{Routes, Routing, Snapshot};
 use postmapd::server::{Server, listen};
 use postmapd::table::Table;
 
@@ -77,7 +78,9 @@ fn routes() -> Routes {
             Map::Sasl,
             "@one.test user:password\n[relay1.test]:587 user:password\n",
         ),
-        default: DefaultRelay::default(),
+        default: DefaultRelay::default().into(),
+        routing: Routing::Here,
+        history: History::default(),
         delimiters: Delimiters::default(),
         allowed: Allowed::new([rustix::process::getuid().as_raw()], []),
     })

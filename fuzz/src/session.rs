@@ -11,11 +11,12 @@ use postmapd::answer::Map;
 use postmapd::counters::Counters;
 use postmapd::default_relay::{DefaultRelay, Known};
 use postmapd::diagnostic::Findings;
+use postmapd::history::History;
 use postmapd::peer::{self, Allowed};
 use postmapd::protocol::Codec;
 use postmapd::protocol::socketmap::{MAX_REPLY, MAX_REQUEST, Socketmap};
 use postmapd::protocol::tcp_table::{self, TcpTable};
-use postmapd::routes::{Routes, Snapshot};
+use postmapd::routes::{Routes, Routing, Snapshot};
 use postmapd::secret::Secret;
 use postmapd::server::access::Visitor;
 use postmapd::server::limits::WRITE_AT;
@@ -331,7 +332,14 @@ impl Plan {
             generation: 1,
             relay_map: Arc::clone(&tables.relay_map.table),
             credentials: Arc::clone(&tables.credentials.table),
-            default,
+            // The model answers credentials without a route where nothing is routed.
+            routing: if default.is_set() || !tables.relay_map.table.is_empty() {
+                Routing::Here
+            } else {
+                Routing::MainCf
+            },
+            default: default.into(),
+            history: History::default(),
             delimiters: Delimiters::new("+-").unwrap(),
         }
     }

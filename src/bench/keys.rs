@@ -13,7 +13,7 @@ use super::target::{Target, Wire};
 use crate::address::SenderKeys;
 use crate::answer::{Answer, Map};
 use crate::protocol::{MAX_KEY, netstring, tcp_table};
-use crate::routes::Snapshot;
+use crate::routes::{Routing, Snapshot};
 use crate::secret::Secret;
 use crate::table::grammar::Content;
 
@@ -325,8 +325,9 @@ mod tests {
     use crate::bench::tally::Outcome;
     use crate::default_relay::DefaultRelay;
     use crate::diagnostic::Findings;
+    use crate::history::History;
     use crate::peer::Allowed;
-    use crate::routes::Snapshot;
+    use crate::routes::{Routing, Snapshot};
     use crate::table::Table;
 
     fn snapshot(relay_map: &str, credentials: &str) -> Snapshot {
@@ -344,7 +345,9 @@ mod tests {
             generation: 1,
             relay_map: build(Map::Relayhost, relay_map),
             credentials: build(Map::Sasl, credentials),
-            default: DefaultRelay::default(),
+            default: DefaultRelay::default().into(),
+            routing: Routing::Here,
+            history: History::default(),
             delimiters: Delimiters::default(),
             allowed: Allowed::default(),
         }

@@ -11,6 +11,7 @@
 //! socket_mode = "0660"
 //! user = "postmapd"
 //! confinement = true
+//! next_hops = "postmapd"         # or "main.cf"
 //!
 //! [limits]
 //! connections = 10000            # served at once
@@ -20,6 +21,7 @@
 //! poll = 5            # how often the files are compared without any hint
 //! grace = 5           # how long a table that vanished, or was cut to nothing, is not believed
 //! patience = 30       # how long a file that is open for writing is waited for
+//! in_flight = 900     # how long mail on its way gets the login of the next hop it goes to
 //! ```
 //!
 //! `listen`, the settings of sockets and the limits count after a restart, the others when the file is saved.
@@ -65,6 +67,7 @@ pub(super) struct SettingsFile {
     pub(super) limits: Limits,
     pub(super) user: Option<Given<String>>,
     pub(super) confinement: Option<Given<String>>,
+    pub(super) next_hops: Option<Given<String>>,
     pub(super) pace: Pace,
 }
 
@@ -115,6 +118,7 @@ impl SettingsFile {
                 "limits" => settings.limits = reader.limits(value),
                 "user" => settings.user = reader.word(name, value),
                 "confinement" => settings.confinement = reader.switch(name, value),
+                "next_hops" => settings.next_hops = reader.string(name, value),
                 "reload" => settings.pace = reader.pace(value),
                 unknown => reader.unknown(unknown, key.span(), ""),
             }
@@ -138,13 +142,17 @@ impl Reader<'_> {
                 "poll" => &mut pace.poll,
                 "grace" => &mut pace.grace,
                 "patience" => &mut pace.patience,
+                "in_flight" => &mut pace.in_flight,
                 unknown => {
                     self.unknown(unknown, key.span(), "reload");
                     continue;
                 }
             };
-            if let Some(duration) = seconds(value.get_ref()) {
+            if let Some(duration) = seconds(value.get_ref(), name == "in_flight") {
                 *known = duration;
+            } else if name == "in_flight" {
+                let message = format!("`{name}` must be a number of seconds, from 0.01 to 86400, or 0");
+                self.error("bad-setting", value.span(), &message, "write for example 900");
             } else {
                 let message = format!("`{name}` must be a number of seconds, from 0.01 to 86400");
                 self.error("bad-setting", value.span(), &message, "write for example 5");
@@ -291,14 +299,13 @@ impl Reader<'_> {
     }
 }
 
-fn seconds(value: &DeValue<'_>) -> Option<Duration> {
+fn seconds(value: &DeValue<'_>, may_be_zero: bool) -> Option<Duration> {
     let number: f64 = match value {
         DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok()?,
         DeValue::Float(number) => number.as_str().parse().ok()?,
         _ => return None,
     };
-    (0.01..=86400.0)
-        .contains(&number)
+    ((0.01..=86400.0).contains(&number) || (may_be_zero && number == 0.0))
         .then(|| Duration::from_secs_f64(number))
 }
 

@@ -192,6 +192,7 @@ impl Sources {
                     .or(file.recipient_delimiter),
                 findings,
             ),
+            next_hops: next_hops(self.options.next_hops(findings).or(file.next_hops), findings),
             limits: file.limits,
             pace: file.pace,
         }
@@ -209,6 +210,16 @@ pub struct SocketAccess {
     pub mode: u32,
 }
 
+/// Where the next hops of senders come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NextHops {
+    /// From the relay map and the default relay.
+    #[default]
+    Postmapd,
+    /// From main.cf, so that credentials need no next hop here.
+    MainCf,
+}
+
 /// How soon changes of the files are seen and believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
@@ -218,6 +229,8 @@ pub struct Pace {
     pub grace: Duration,
     /// How long a file that is open for writing is waited for.
     pub patience: Duration,
+    /// How long an edit that moves a sender is remembered ([`crate::history`]). Zero for not at all.
+    pub in_flight: Duration,
 }
 
 impl Default for Pace {
@@ -226,6 +239,7 @@ impl Default for Pace {
             poll: Duration::from_secs(5),
             grace: Duration::from_secs(5),
             patience: Duration::from_secs(30),
+            in_flight: Duration::from_secs(15 * 60),
         }
     }
 }
@@ -263,6 +277,8 @@ pub struct Settings {
     pub allowed: Allowed,
     /// What begins an address extension.
     pub delimiters: Delimiters,
+    /// Where next hops come from.
+    pub next_hops: NextHops,
     /// How many connections there may be. Counts at the start only.
     pub limits: Limits,
     /// How soon changes count.
@@ -329,6 +345,24 @@ fn delimiters(given: Option<Given<String>>, findings: &mut Findings) -> Delimite
         );
         Delimiters::default()
     })
+}
+
+fn next_hops(given: Option<Given<String>>, findings: &mut Findings) -> NextHops {
+    let Some(given) = given else {
+        return NextHops::default();
+    };
+    match given.value.as_str() {
+        "postmapd" => NextHops::Postmapd,
+        "main.cf" => NextHops::MainCf,
+        _ => {
+            findings.push(
+                Finding::new(Severity::Error, "bad-next-hops", given.place)
+                    .says("this does not say where next hops come from")
+                    .help("write postmapd, or main.cf if main.cf has the relays and postmapd the credentials alone"),
+            );
+            NextHops::default()
+        }
+    }
 }
 
 /// The number of a user or a group, which is given by its number or its name.

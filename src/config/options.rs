@@ -32,6 +32,9 @@ pub struct Options {
 
     #[arg(long, global = true, value_name = setting::RECIPIENT_DELIMITER.value, help = setting::RECIPIENT_DELIMITER.help())]
     recipient_delimiter: Option<String>,
+
+    #[arg(long, global = true, value_name = setting::NEXT_HOPS.value, help = setting::NEXT_HOPS.help())]
+    next_hops: Option<String>,
 }
 
 /// What only a server may be told.
@@ -92,6 +95,10 @@ impl Options {
     pub(super) fn recipient_delimiter(&self, findings: &mut Findings) -> Option<Given<String>> {
         let flag = self.recipient_delimiter.as_ref();
         either(flag, &setting::RECIPIENT_DELIMITER, findings)
+    }
+
+    pub(super) fn next_hops(&self, findings: &mut Findings) -> Option<Given<String>> {
+        either(self.next_hops.as_ref(), &setting::NEXT_HOPS, findings)
     }
 }
 

@@ -179,6 +179,19 @@ pub static RECIPIENT_DELIMITER: Setting = Setting {
     counts: Counts::WhenSaved,
 };
 
+/// Where next hops come from.
+pub static NEXT_HOPS: Setting = Setting {
+    key: Some("next_hops"),
+    flag: Some("--next-hops"),
+    variable: Some("POSTMAPD_NEXT_HOPS"),
+    value: "postmapd|main.cf",
+    default: "postmapd",
+    about: "Where the next hops of senders come from. With postmapd, credentials of a sender that has no next hop here are \
+            withheld, and without a relay map and a default relay the answer is a temporary error; with main.cf, they are \
+            answered",
+    counts: Counts::WhenSaved,
+};
+
 /// What is logged.
 pub static LOG: Setting = Setting {
     key: None,
@@ -258,8 +271,20 @@ pub static PATIENCE: Setting = Setting {
     counts: Counts::WhenSaved,
 };
 
+/// How long mail that is on its way gets the login of the relay it goes to.
+pub static IN_FLIGHT: Setting = Setting {
+    key: Some("reload.in_flight"),
+    flag: None,
+    variable: None,
+    value: "SECONDS",
+    default: "900",
+    about: "How long after an edit that changes the next hop of a sender its mail that is already on its way gets the login \
+            of the next hop it goes to; 0 switches this off",
+    counts: Counts::WhenSaved,
+};
+
 /// Every setting, in the order in which they are explained.
-pub static ALL: [&Setting; 19] = [
+pub static ALL: [&Setting; 21] = [
     &DIR,
     &CONFIG,
     &LISTEN,
@@ -272,11 +297,13 @@ pub static ALL: [&Setting; 19] = [
     &USER,
     &CONFINEMENT,
     &RECIPIENT_DELIMITER,
+    &NEXT_HOPS,
     &CONNECTIONS,
     &CONNECTIONS_PER_PEER,
     &POLL,
     &GRACE,
     &PATIENCE,
+    &IN_FLIGHT,
     &LOG,
     &LOG_FORMAT,
 ];

@@ -21,10 +21,11 @@ use super::content::{Content, digest_bytes};
 use super::ledger::Version;
 use super::way::{self, Stamp};
 use crate::answer::{Map, Reason};
-use crate::config::{Settings, Sources};
+use crate::config::{NextHops, Settings, Sources};
 use crate::diagnostic::{Finding, Findings};
 use crate::digest;
-use crate::routes::Snapshot;
+use crate::history::History;
+use crate::routes::{Routing, Snapshot};
 use crate::secret::Secret;
 use crate::table::Table;
 use crate::table::text::Text;
@@ -248,6 +249,7 @@ impl Reading {
             }
         };
         let previous = in_force.map(|snapshot| &snapshot.relay_map);
+        let has_relay_map = !matches!(self.relay_map, Content::Missing);
         let relay_map = table(Map::Relayhost, sources.relay_map(), self.relay_map, previous);
         let previous = in_force.map(|snapshot| &snapshot.credentials);
         let credentials = table(Map::Sasl, sources.credentials(), self.credentials, previous);
@@ -272,9 +274,15 @@ impl Reading {
                 generation: 1,
                 relay_map,
                 credentials,
-                default,
+                routing: match settings.next_hops {
+                    NextHops::MainCf => Routing::MainCf,
+                    NextHops::Postmapd if has_relay_map || default.is_set() => Routing::Here,
+                    NextHops::Postmapd => Routing::Unknown,
+                },
+                default: default.into(),
                 delimiters: settings.delimiters.clone(),
                 allowed: settings.allowed.clone(),
+                history: History::default(),
             },
             settings,
             findings,

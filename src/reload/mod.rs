@@ -183,6 +183,9 @@ impl Keeper {
         yield_to_lookups();
         loop {
             let mut deadline = Instant::now() + self.settings.pace.poll;
+            if let Some(expires) = self.forget(routes) {
+                deadline = deadline.min(expires);
+            }
             if let Some(vanished) = &self.vanished {
                 deadline = deadline.min(vanished.since + self.settings.pace.grace);
             }
@@ -209,6 +212,23 @@ impl Keeper {
             }
             self.ledger.ended(requests);
         }
+    }
+
+    /// Forgets the edits that are old enough, and says when the next one will be.
+    fn forget(&self, routes: &Routes) -> Option<Instant> {
+        let window = self.settings.pace.in_flight;
+        let now = Instant::now();
+        let current = routes.load_full();
+        let expires = current.history.expires(window)?;
+        if expires > now {
+            return Some(expires);
+        }
+        let history = current.history.without_expired(now, window);
+        let expires = history.expires(window);
+        let next = current.with_history(history);
+        drop(current);
+        retire(routes.publish(next));
+        expires
     }
 
     /// Reads where there may be something new, and publishes or keeps. Who is `impatient` reads what somebody is still
@@ -322,8 +342,18 @@ impl Keeper {
         self.name_what_needs_a_restart(&loaded.settings);
         self.settings = loaded.settings;
         self.gone = loaded.gone;
+        let current = routes.load();
+        let history = current.history.after(
+            generation,
+            current.parts(),
+            loaded.snapshot.parts(),
+            Instant::now(),
+            self.settings.pace.in_flight,
+        );
+        drop(current);
         let snapshot = Snapshot {
             generation: generation + 1,
+            history,
             ..loaded.snapshot
         };
         let before = routes.publish(snapshot);

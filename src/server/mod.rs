@@ -24,6 +24,7 @@ pub mod admission;
 pub mod bell;
 mod connections;
 mod doors;
+pub mod exchange;
 pub mod limits;
 pub mod listen;
 pub mod session;

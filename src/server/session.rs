@@ -23,6 +23,7 @@ use bytes::{Buf, BytesMut};
 use tracing::debug;
 
 use super::access::Visitor;
+use super::exchange::Exchange;
 use super::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
 use crate::address::SenderKeys;
 use crate::answer::{Answer, Map};
@@ -104,6 +105,7 @@ struct Conversation<S, C> {
     stream: S,
     codec: C,
     visitor: Visitor,
+    exchange: Exchange,
 }
 
 /// What did not fit into one turn.
@@ -146,6 +148,7 @@ where
                 stream,
                 codec,
                 visitor,
+                exchange: Exchange::default(),
             },
             reads_to_the_end: false,
             unfinished: None,
@@ -413,7 +416,7 @@ impl<S: Stream, C: Codec> Conversation<S, C> {
                     (Reply::NotAllowed(reason), taken)
                 }
                 Ok(Some((Asked::Lookup { map, key }, taken))) => {
-                    let answer = snapshot.answer(map, key, keys);
+                    let answer = self.exchange.answer(snapshot, map, key, keys);
                     debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");
                     batch.answered(map, &answer);
                     is_secret = map == Map::Sasl && matches!(answer, Answer::Found(_));

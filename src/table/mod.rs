@@ -319,14 +319,59 @@ impl Table {
 
     /// What the table says of the first of these keys that it has.
     pub fn find<'k>(&self, keys: impl IntoIterator<Item = Key<'k>>) -> Hit<'_> {
+        let entry = keys.into_iter().find_map(|key| self.entry_hit(key));
+        entry.unwrap_or_else(|| self.miss())
+    }
+
+    /// What the entry of this key says. `None` if there is no such entry, which need not be certain ([`Table::miss`]).
+    #[inline]
+    #[must_use]
+    pub fn entry_hit(&self, key: Key<'_>) -> Option<Hit<'_>> {
         let unsure = Hit::Unsure(Reason::EntryWithError(self.map));
-        let hit = keys.into_iter().find_map(|key| match self.entry(key) {
+        match self.entry(key) {
             None => (!self.meant.is_empty() && self.meant.contains(key.bytes())).then_some(unsure),
             Some((location, _)) if !self.faults.is_empty() && self.faults.contains(&location) => Some(unsure),
             Some((_, value)) if grammar::is_nothing(self.entries.format, value) => Some(Hit::Nothing),
             Some((_, value)) => Some(Hit::Value(value)),
-        });
-        hit.unwrap_or_else(|| self.incomplete.map_or(Hit::Absent, Hit::Unsure))
+        }
+    }
+
+    /// Whether the entries alone decide what the table says of a key: every line could be read, and none was meant for
+    /// another key than it has.
+    #[must_use]
+    pub fn is_told_by_its_entries(&self) -> bool {
+        self.is_whole() && self.meant.is_empty()
+    }
+
+    /// What the table says of a key without an entry.
+    #[must_use]
+    pub fn miss(&self) -> Hit<'_> {
+        self.incomplete.map_or(Hit::Absent, Hit::Unsure)
+    }
+
+    /// Hands the key of every entry to `take`, as written, that stands in a block of text which `other` does not share.
+    /// A key whose entry differs between the two tables is among those of the one or of the other.
+    pub fn keys_not_shared_with(&self, other: &Self, mut take: impl FnMut(&[u8])) {
+        for block in self.blocks_not_shared_with(other) {
+            Reader::new(self.entries.format, Path::new("")).read(
+                block.lines(),
+                |value| block.behind_first_blank(value),
+                &mut Findings::default(),
+                |record, _| take(record.key),
+            );
+        }
+    }
+
+    /// How many bytes of text this table has that `other` does not share.
+    #[must_use]
+    pub fn bytes_not_shared_with(&self, other: &Self) -> usize {
+        self.blocks_not_shared_with(other).map(|block| block.len()).sum()
+    }
+
+    fn blocks_not_shared_with<'t>(&'t self, other: &Self) -> impl Iterator<Item = &'t Arc<Block>> {
+        let shared: HashSet<*const Block> = other.blocks().map(Arc::as_ptr).collect();
+        self.blocks()
+            .filter(move |block| !shared.contains(&Arc::as_ptr(block)))
     }
 
     #[inline]

@@ -17,10 +17,11 @@ use crate::config::Limits;
 use crate::counters::{Counters, ProtocolError};
 use crate::default_relay::DefaultRelay;
 use crate::diagnostic::Findings;
+use crate::history::History;
 use crate::peer::{Allowed, Peer};
 use crate::protocol::socketmap::Socketmap;
 use crate::protocol::{Asked, Codec, Reply, Violation};
-use crate::routes::{Routes, Snapshot};
+use crate::routes::{Routes, Routing, Snapshot};
 use crate::server::access::Visitor;
 use crate::server::admission::Admission;
 use crate::server::limits::{LINGER, READ_AT_ONCE, REQUEST_DEADLINE, STRIDE, WRITE_DEADLINE};
@@ -67,7 +68,9 @@ impl Rounds {
                 generation: 1,
                 relay_map: table.into(),
                 credentials: Table::empty(Map::Sasl).into(),
-                default: DefaultRelay::default(),
+                default: DefaultRelay::default().into(),
+                routing: Routing::Here,
+                history: History::default(),
                 delimiters: Delimiters::default(),
                 allowed: Allowed::new([], []),
             }),

@@ -13,11 +13,12 @@ use crate::answer::Map;
 use crate::counters::{Counters, ProtocolError};
 use crate::default_relay::DefaultRelay;
 use crate::diagnostic::Findings;
+use crate::history::History;
 use crate::peer::{Allowed, Peer as Who};
 use crate::protocol::socketmap::Socketmap;
 use crate::protocol::tcp_table::TcpTable;
 use crate::protocol::{Asked, Codec, Reply, Violation, netstring};
-use crate::routes::{Routes, Snapshot};
+use crate::routes::{Routes, Routing, Snapshot};
 use crate::server::access::Visitor;
 use crate::server::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
 use crate::table::Table;
@@ -102,7 +103,9 @@ fn routes() -> Routes {
         generation: 1,
         relay_map: Table::build(Map::Relayhost, Path::new("t"), text, &mut Findings::default()).into(),
         credentials: Table::empty(Map::Sasl).into(),
-        default: DefaultRelay::default(),
+        default: DefaultRelay::default().into(),
+        routing: Routing::Here,
+        history: History::default(),
         delimiters: Delimiters::default(),
         allowed: Allowed::new([ALLOWED], []),
     })

@@ -1,0 +1,261 @@
+//! Which sender a connection asks for the login of, from one request to the next.
+//!
+//! For one login, smtp(8) asks for the sender, then for the server's host name, then for the next hop, on one connection
+//! and until one of them is found (`smtp_sasl_passwd_lookup` in smtp/smtp_sasl_glue.c). The login of a sender that has
+//! moved depends on the next hop ([`Snapshot::login_at`]), which is the third request: the first two are answered *not
+//! found*, and the third with the login of this sender there.
+//!
+//! A sender whose local part needs quotes is asked for twice, first with quotes, then without, which is one request here.
+//!
+//! Behind `proxy:`, one connection carries several SMTP clients, and a request for a host or a next hop does not say whose
+//! it is. That shows when a second sender is asked for before the first has its answer. From then on the connection gets
+//! *cannot tell* for senders that have moved, and for hosts and next hops, until no edit is remembered any more; the
+//! logins of all other senders are answered as ever.
+//!
+//! Where the snapshot changes between the request for a sender and the last one for its login, that is *cannot tell*: the
+//! one may have the sender's login and the other the next hop's.
+//!
+//! Limits: what is kept of a connection is one sender and one host, of [`MAX_KEPT`] bytes each. Requests that name no
+//! sender (mail of the null sender, or `smtp_sender_dependent_authentication = no`) cannot be told from those of a sender
+//! before them on a shared connection: behind `proxy:`, such mail may be given the login of a moved sender at the same
+//! next hop. Nor does it show there that an edit came between two requests of one client: the second may be answered as of
+//! after it.
+
+use crate::address::SenderKeys;
+use crate::answer::{Answer, Map, Reason};
+use crate::routes::Snapshot;
+
+/// The longest sender or host that is kept, in bytes: Postfix takes no longer line from a client (`line_length_limit` in
+/// postconf(5)).
+pub const MAX_KEPT: usize = 2048;
+
+/// Where a connection is in asking for a login.
+#[derive(Default)]
+pub struct Exchange {
+    state: State,
+}
+
+#[derive(Default)]
+enum State {
+    /// Nothing is asked for.
+    #[default]
+    Idle,
+    /// A sender that has not moved was not found, so a host and a next hop may follow.
+    Unmoved(Unmoved),
+    /// A sender that has moved was asked for.
+    Moved(Box<Moved>),
+    /// Several clients share the connection.
+    Shared {
+        /// Whether one of them has asked for a sender that has moved, so that any host or next hop may be for it.
+        moved_is_open: bool,
+    },
+}
+
+struct Unmoved {
+    /// The generation in which it was not found.
+    generation: u64,
+    /// Its key, if it was asked for with quotes: it comes once more, without.
+    quoted: Option<Box<[u8]>>,
+    has_host: bool,
+}
+
+/// The sender that has moved, and what was asked since.
+struct Moved {
+    /// As it was asked for last.
+    sender: Vec<u8>,
+    /// The host that was asked for after it.
+    host: Option<Vec<u8>>,
+    /// Whether it was asked for more often than a next hop was.
+    is_asked_again: bool,
+    /// Whether the next hop was asked for.
+    is_answered: bool,
+}
+
+impl Exchange {
+    /// The answer of `map` for `key`, the next request of the connection. `keys` lends its memory.
+    #[inline]
+    pub fn answer<'s>(
+        &mut self,
+        snapshot: &'s Snapshot,
+        map: Map,
+        key: &[u8],
+        keys: &mut SenderKeys,
+    ) -> Answer<'s> {
+        let answer = snapshot.answer(map, key, keys);
+        if map != Map::Sasl {
+            answer
+        } else if keys.is_sender() {
+            self.sender(snapshot, key, keys, answer)
+        } else {
+            self.host_or_next_hop(snapshot, key, keys, answer)
+        }
+    }
+
+    fn sender<'s>(
+        &mut self,
+        snapshot: &'s Snapshot,
+        key: &[u8],
+        keys: &SenderKeys,
+        answer: Answer<'s>,
+    ) -> Answer<'s> {
+        if snapshot.has_moved(keys) {
+            return self.moved_sender(snapshot, key, keys);
+        }
+        let is_same = match &self.state {
+            State::Unmoved(one) => one.is_of(keys),
+            // The edit that moved it was forgotten meanwhile.
+            State::Moved(moved) => moved.keys(snapshot).whole() == keys.whole(),
+            State::Idle | State::Shared { .. } => false,
+        };
+        if is_same {
+            self.state = State::Idle;
+        }
+        if answer != Answer::NotFound {
+            // It is done; what was asked for before it may go on.
+            return answer;
+        }
+        self.state = match &self.state {
+            State::Idle => State::Unmoved(Unmoved {
+                generation: snapshot.generation,
+                quoted: key.starts_with(b"\"").then(|| keys.whole().into()),
+                has_host: false,
+            }),
+            State::Unmoved(_) => State::Shared { moved_is_open: false },
+            State::Moved(_) => State::Shared { moved_is_open: true },
+            State::Shared { moved_is_open } => State::Shared {
+                moved_is_open: *moved_is_open,
+            },
+        };
+        answer
+    }
+
+    #[cold]
+    fn moved_sender<'s>(&mut self, snapshot: &'s Snapshot, key: &[u8], keys: &SenderKeys) -> Answer<'s> {
+        let shared = Answer::CannotTell(Reason::SharedConnection);
+        match &mut self.state {
+            _ if key.len() > MAX_KEPT => Answer::CannotTell(Reason::NextHopOfAnotherTime),
+            State::Unmoved(one) if !one.is_of(keys) => {
+                self.state = State::Shared { moved_is_open: false };
+                shared
+            }
+            State::Idle | State::Unmoved(_) => {
+                self.state = State::Moved(Box::new(Moved {
+                    sender: key.to_vec(),
+                    host: None,
+                    is_asked_again: false,
+                    is_answered: false,
+                }));
+                Answer::NotFound
+            }
+            // Once its host was asked for, this is another client's: what comes next may be a host or a next hop.
+            State::Moved(moved)
+                if moved.keys(snapshot).whole() == keys.whole()
+                    && (moved.host.is_none() || moved.is_answered) =>
+            {
+                let is_without_quotes = moved.sender.starts_with(b"\"") && !key.starts_with(b"\"");
+                moved.is_asked_again |= !moved.is_answered && !is_without_quotes;
+                moved.is_answered = false;
+                moved.host = None;
+                key.clone_into(&mut moved.sender);
+                Answer::NotFound
+            }
+            State::Moved(_) => {
+                self.state = State::Shared { moved_is_open: true };
+                shared
+            }
+            State::Shared { .. } => shared,
+        }
+    }
+
+    fn host_or_next_hop<'s>(
+        &mut self,
+        snapshot: &'s Snapshot,
+        key: &[u8],
+        keys: &SenderKeys,
+        answer: Answer<'s>,
+    ) -> Answer<'s> {
+        match &mut self.state {
+            State::Idle => answer,
+            State::Unmoved(one) if answer == Answer::NotFound && !one.has_host => {
+                one.has_host = true;
+                answer
+            }
+            State::Unmoved(one) => {
+                let is_same = one.generation == snapshot.generation;
+                self.state = State::Idle;
+                if is_same {
+                    answer
+                } else {
+                    Answer::CannotTell(Reason::NextHopOfAnotherTime)
+                }
+            }
+            State::Moved(moved) => {
+                let (next, answer) = moved.next_request(snapshot, key, keys);
+                if let Some(next) = next {
+                    self.state = next;
+                }
+                answer
+            }
+            State::Shared { moved_is_open } => {
+                *moved_is_open &= !snapshot.history.is_empty();
+                if *moved_is_open {
+                    Answer::CannotTell(Reason::SharedConnection)
+                } else {
+                    answer
+                }
+            }
+        }
+    }
+}
+
+impl Unmoved {
+    /// Whether a request for the sender of these keys belongs to that for this one.
+    fn is_of(&self, keys: &SenderKeys) -> bool {
+        !self.has_host && self.quoted.as_deref() == Some(keys.whole())
+    }
+}
+
+impl Moved {
+    fn keys(&self, snapshot: &Snapshot) -> SenderKeys {
+        let mut keys = SenderKeys::default();
+        keys.read(&self.sender, &snapshot.delimiters);
+        keys
+    }
+
+    /// The answer for the host or the next hop that is asked for after the sender, and what the connection comes to then,
+    /// if that is something else.
+    #[cold]
+    fn next_request<'s>(
+        &mut self,
+        snapshot: &'s Snapshot,
+        key: &[u8],
+        keys: &SenderKeys,
+    ) -> (Option<State>, Answer<'s>) {
+        let shared = State::Shared { moved_is_open: true };
+        if self.is_answered || key.len() > MAX_KEPT {
+            return (Some(shared), Answer::CannotTell(Reason::SharedConnection));
+        }
+        let Some(host) = &self.host else {
+            // An entry for the host would hide the one for the next hop.
+            self.host = Some(keys.whole().to_vec());
+            return (None, Answer::NotFound);
+        };
+        let sender = self.keys(snapshot);
+        let login = if !self.is_asked_again || snapshot.had_next_hop(&sender, keys.whole_key()) {
+            snapshot.login_at(&sender, host.as_slice().into(), keys.whole_key())
+        } else {
+            // It may be another client's host.
+            Answer::CannotTell(Reason::SharedConnection)
+        };
+        let next = match login {
+            _ if !self.is_asked_again => Some(State::Idle),
+            Answer::CannotTell(_) => Some(shared),
+            _ => None,
+        };
+        self.is_answered = true;
+        (next, login)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,353 @@
+//! Several SMTP clients, on one connection or on one each, while edits move their senders: no login but the right one.
+//!
+//! A client does what `smtp_sasl_passwd_lookup` does. What is right is worked out by a model that keeps every generation
+//! as plain maps.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::Exchange;
+use crate::address::{Delimiters, SenderKeys};
+use crate::answer::{Answer, Map};
+use crate::default_relay::DefaultRelay;
+use crate::diagnostic::Findings;
+use crate::history::History;
+use crate::peer::Allowed;
+use crate::routes::{Routing, Snapshot};
+use crate::table::Table;
+
+const WINDOW: Duration = Duration::from_secs(900);
+const SENDERS: [&str; 4] = ["a@x.test", "\"b b\"@x.test", "c@y.test", "d@z.test"];
+/// The keys under which they stand in the tables.
+const KEYS: [&str; 4] = ["a@x.test", "\"b b\"@x.test", "@y.test", "d@z.test"];
+const RELAYS: [&str; 3] = ["[r1.test]:587", "[r2.test]:587", "r3.test"];
+const HOSTS: [&str; 3] = ["r1.test", "r2.test", "mx.r3.test"];
+
+/// The files of one generation.
+#[derive(Clone, Debug)]
+struct Generation {
+    /// Of each sender: no entry, an entry without destination, or a relay.
+    relays: [Option<Option<usize>>; 4],
+    /// Whether each sender, relay and host has a login.
+    logins: [bool; 10],
+}
+
+impl Generation {
+    fn relay_map(&self) -> String {
+        let lines = KEYS.iter().zip(self.relays).filter_map(|(key, relay)| {
+            let relay = relay?.map(|relay| RELAYS[relay]).unwrap_or_default();
+            Some(format!("{key} {relay}\n"))
+        });
+        lines.collect()
+    }
+
+    /// Every login is another in each generation.
+    fn credentials(&self, number: usize) -> HashMap<String, String> {
+        let keys = KEYS.iter().chain(&RELAYS).chain(&HOSTS).zip(self.logins);
+        keys.filter(|(_, has)| *has)
+            .map(|(key, _)| {
+                (
+                    (*key).to_owned(),
+                    format!("{number}-{key}:p").replace([' ', '"'], "_"),
+                )
+            })
+            .collect()
+    }
+
+    fn relay_of(&self, sender: usize) -> Option<&'static str> {
+        self.relays[sender].flatten().map(|relay| RELAYS[relay])
+    }
+}
+
+/// A mail in the hands of one smtp(8).
+#[derive(Clone, Copy, Debug)]
+struct Mail {
+    sender: usize,
+    host: &'static str,
+    next_hop: &'static str,
+}
+
+/// What smtp(8) comes to.
+#[derive(Clone, Debug, PartialEq)]
+enum Login {
+    Is(String),
+    None,
+    Deferred,
+}
+
+/// The login of a mail if it is asked for as of the last of these generations.
+fn right(generations: &[Generation], mail: Mail) -> Login {
+    let plain = |number: usize| {
+        let generation = &generations[number];
+        let credentials = generation.credentials(number);
+        let sender = generation
+            .relay_of(mail.sender)
+            .and_then(|_| credentials.get(KEYS[mail.sender]));
+        let found = sender
+            .or_else(|| credentials.get(mail.host))
+            .or_else(|| credentials.get(mail.next_hop));
+        found.cloned().map_or(Login::None, Login::Is)
+    };
+    let present = generations.last().unwrap().relay_of(mail.sender);
+    if generations.iter().all(|one| one.relay_of(mail.sender) == present) {
+        return plain(generations.len() - 1);
+    }
+    let newest = |wanted: Option<&str>| {
+        let mut numbers = (0..generations.len()).rev();
+        numbers.find(|number| generations[*number].relay_of(mail.sender) == wanted)
+    };
+    newest(Some(mail.next_hop))
+        .or_else(|| newest(None))
+        .map_or(Login::Deferred, plain)
+}
+
+fn publish(before: Option<&Snapshot>, generation: &Generation, number: usize) -> Snapshot {
+    let build = |map, text: String| -> Arc<Table> {
+        Table::build(
+            map,
+            Path::new("t"),
+            text.into_bytes().into(),
+            &mut Findings::default(),
+        )
+        .into()
+    };
+    let credentials = generation.credentials(number);
+    let credentials = credentials.iter().map(|(key, login)| format!("{key} {login}\n"));
+    let mut next = Snapshot {
+        generation: number as u64,
+        relay_map: build(Map::Relayhost, generation.relay_map()),
+        credentials: build(Map::Sasl, credentials.collect()),
+        default: Arc::new(DefaultRelay::default()),
+        routing: Routing::Here,
+        delimiters: Delimiters::default(),
+        allowed: Allowed::default(),
+        history: History::default(),
+    };
+    if let Some(before) = before {
+        let history = &before.history;
+        next.history = history.after(
+            before.generation,
+            before.parts(),
+            next.parts(),
+            Instant::now(),
+            WINDOW,
+        );
+    }
+    next
+}
+
+/// One smtp(8) that asks.
+struct Client {
+    mail: Mail,
+    /// What it asks, in order.
+    requests: Vec<String>,
+    asked: usize,
+    /// The generation when it asked first.
+    since: usize,
+    login: Option<Login>,
+}
+
+impl Client {
+    fn new(mail: Mail) -> Self {
+        let sender = SENDERS[mail.sender];
+        let mut requests = vec![sender.to_owned()];
+        if sender.contains('"') {
+            requests.push(sender.replace('"', ""));
+        }
+        requests.extend([mail.host.to_owned(), mail.next_hop.to_owned()]);
+        Self {
+            mail,
+            requests,
+            asked: 0,
+            since: 0,
+            login: None,
+        }
+    }
+
+    fn ask(&mut self, exchange: &mut Exchange, snapshot: &Snapshot, number: usize) {
+        if self.asked == 0 {
+            self.since = number;
+        }
+        let key = self.requests[self.asked].as_bytes();
+        let answer = exchange.answer(snapshot, Map::Sasl, key, &mut SenderKeys::default());
+        self.asked += 1;
+        self.login = match answer {
+            Answer::Found(value) => Some(Login::Is(String::from_utf8(value.expose().to_vec()).unwrap())),
+            Answer::CannotTell(_) => Some(Login::Deferred),
+            Answer::NotFound if self.asked == self.requests.len() => Some(Login::None),
+            Answer::NotFound => None,
+        };
+    }
+}
+
+fn generation() -> impl Strategy<Value = Generation> {
+    let relay = prop_oneof![
+        1 => Just(None),
+        1 => Just(Some(None)),
+        6 => (0..RELAYS.len()).prop_map(|relay| Some(Some(relay))),
+    ];
+    let login = prop::bool::weighted(0.6);
+    (prop::array::uniform4(relay), prop::array::uniform10(login))
+        .prop_map(|(relays, logins)| Generation { relays, logins })
+}
+
+/// A step: an edit, or a request of one of some clients. A new client takes the place of one that has its login.
+fn steps() -> impl Strategy<Value = Vec<(u8, usize, usize)>> {
+    prop::collection::vec((0_u8..12, 0_usize..4, 0_usize..8), 1..120)
+}
+
+/// Lets clients ask over `connections` connections, each over one of its own where there are as many as clients, and
+/// says for each mail what its login was and may have been.
+fn run(
+    generations: &[Generation],
+    steps: &[(u8, usize, usize)],
+    connections: usize,
+) -> Vec<(Client, Login, Vec<Login>)> {
+    let mut number = 0;
+    let mut snapshot = publish(None, &generations[0], 0);
+    let mut exchanges: Vec<Exchange> = (0..connections).map(|_| Exchange::default()).collect();
+    let mut clients: Vec<Option<Client>> = (0..4).map(|_| None).collect();
+    let mut done = Vec::new();
+    for &(kind, client, choice) in steps {
+        if kind == 0 && number + 1 < generations.len() {
+            number += 1;
+            snapshot = publish(Some(&snapshot), &generations[number], number);
+            continue;
+        }
+        let place = clients.get_mut(client).unwrap();
+        let one = place.get_or_insert_with(|| {
+            let sender = choice % SENDERS.len();
+            // It became active now, or some edits ago.
+            let active = &generations[number.saturating_sub(choice / SENDERS.len() * 2)];
+            let relay = active.relays[sender].flatten();
+            Client::new(Mail {
+                sender,
+                host: relay.map_or("mx.recipient.test", |relay| HOSTS[relay]),
+                next_hop: relay.map_or("recipient.test", |relay| RELAYS[relay]),
+            })
+        });
+        one.ask(&mut exchanges[client % connections], &snapshot, number);
+        if let Some(login) = one.login.take() {
+            let right = (one.since..=number).map(|last| right(&generations[..=last], one.mail));
+            let right = right.collect();
+            done.extend(place.take().map(|client| (client, login, right)));
+        }
+    }
+    done
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// On a connection of its own, each mail gets the login of its sender at its next hop; where an edit comes while it
+    /// asks, that of before or after, or it is told to wait.
+    #[test]
+    fn a_client_with_a_connection_of_its_own_gets_the_login_of_its_sender_at_its_next_hop(
+        generations in prop::collection::vec(generation(), 1..6),
+        steps in steps(),
+    ) {
+        for (client, login, right) in run(&generations, &steps, 4) {
+            let may_wait = right.len() > 1;
+            prop_assert!(
+                right.contains(&login) || (may_wait && login == Login::Deferred),
+                "{:?}: {login:?}, not {right:?}", client.mail
+            );
+        }
+    }
+
+    /// On one connection for all, in whatever order their requests come, each gets that or is told to wait. Where an edit
+    /// comes while it asks, it may get what stands for its own host or next hop after the edit, though the sender itself
+    /// was not found before it.
+    #[test]
+    fn clients_that_share_a_connection_get_no_login_but_their_own(
+        generations in prop::collection::vec(generation(), 1..6),
+        steps in steps(),
+    ) {
+        for (client, login, right) in run(&generations, &steps, 1) {
+            let is_edited = right.len() > 1;
+            let is_own = |key: &str| {
+                let numbers = client.since..client.since + right.len();
+                let mut logins = numbers.map(|number| generations[number].credentials(number).remove(key));
+                logins.any(|own| own.is_some_and(|own| login == Login::Is(own)))
+            };
+            let is_of_hop = is_own(client.mail.host) || is_own(client.mail.next_hop) || login == Login::None;
+            prop_assert!(
+                right.contains(&login) || login == Login::Deferred || (is_edited && is_of_hop),
+                "{:?}: {login:?}, not {right:?}", client.mail
+            );
+        }
+    }
+}
+
+/// A world in which a moved from the first relay to the second with its login, and c stays at the third.
+fn moved() -> Snapshot {
+    let mut logins = [true; 10];
+    logins[4..].fill(false);
+    let before = Generation {
+        relays: [Some(Some(0)), None, Some(Some(2)), Some(Some(0))],
+        logins,
+    };
+    let mut after = before.clone();
+    after.relays[0] = Some(Some(1));
+    publish(Some(&publish(None, &before, 0)), &after, 1)
+}
+
+fn ask(exchange: &mut Exchange, snapshot: &Snapshot, key: &str) -> String {
+    match exchange.answer(snapshot, Map::Sasl, key.as_bytes(), &mut SenderKeys::default()) {
+        Answer::Found(value) => String::from_utf8(value.expose().to_vec()).unwrap(),
+        Answer::NotFound => "-".into(),
+        Answer::CannotTell(reason) => format!("? {reason:?}"),
+    }
+}
+
+#[test]
+fn two_moved_senders_at_once_are_both_told_to_wait_and_no_other_sender_is() {
+    let snapshot = moved();
+    let mut exchange = Exchange::default();
+    assert_eq!(ask(&mut exchange, &snapshot, "a@x.test"), "-");
+    assert_eq!(ask(&mut exchange, &snapshot, "r1.test"), "-");
+    assert_eq!(ask(&mut exchange, &snapshot, "c@y.test"), "1-@y.test:p");
+    assert_eq!(ask(&mut exchange, &snapshot, "[r1.test]:587"), "0-a@x.test:p");
+    // This one has no login for itself, so that its host and next hop would follow.
+    assert_eq!(ask(&mut exchange, &snapshot, "a@x.test"), "-");
+    assert_eq!(ask(&mut exchange, &snapshot, "u@elsewhere.test"), "-");
+    for key in ["r1.test", "[r1.test]:587", "a@x.test"] {
+        assert_eq!(ask(&mut exchange, &snapshot, key), "? SharedConnection");
+    }
+    assert_eq!(ask(&mut exchange, &snapshot, "c@y.test"), "1-@y.test:p");
+}
+
+#[test]
+fn a_next_hop_that_the_sender_never_had_is_not_known() {
+    let snapshot = moved();
+    let mut exchange = Exchange::default();
+    for next_hop in ["[fallback.test]:25", "r3.test"] {
+        assert_eq!(ask(&mut exchange, &snapshot, "A@X.test"), "-");
+        assert_eq!(ask(&mut exchange, &snapshot, "fallback.test"), "-");
+        assert_eq!(ask(&mut exchange, &snapshot, next_hop), "? NextHopOfAnotherTime");
+    }
+    assert_eq!(ask(&mut exchange, &snapshot, "a@x.test"), "-");
+    assert_eq!(ask(&mut exchange, &snapshot, "r2.test"), "-");
+    assert_eq!(ask(&mut exchange, &snapshot, "[R2.test]:587"), "1-a@x.test:p");
+}
+
+#[test]
+fn a_sender_or_host_too_long_to_be_kept_is_told_to_wait() {
+    let snapshot = moved();
+    let long = "x".repeat(super::MAX_KEPT);
+    let mut exchange = Exchange::default();
+    // The extension makes it another spelling of the same sender.
+    assert_eq!(
+        ask(&mut exchange, &snapshot, &format!("a+{long}@x.test")),
+        "? NextHopOfAnotherTime"
+    );
+    assert_eq!(ask(&mut exchange, &snapshot, "a@x.test"), "-");
+    assert_eq!(
+        ask(&mut exchange, &snapshot, &format!("{long}.test")),
+        "? SharedConnection"
+    );
+}
