@@ -151,7 +151,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__bench)
-            opts="-h -V --dir --config --recipient-delimiter --connections --pipeline --rate --duration --count --warm-up --timeout --keys --hits --distinct --seed --no-verify --pid --compare --compare-pid --rounds --format --plot --help --version"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --connections --pipeline --rate --duration --count --warm-up --timeout --keys --hits --distinct --seed --no-verify --pid --compare --compare-pid --rounds --format --plot --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -166,6 +166,10 @@ _postmapd() {
                     return 0
                     ;;
                 --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -245,7 +249,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__check)
-            opts="-c -h -V --dir --config --recipient-delimiter --strict --dns --format --help --version"
+            opts="-c -h -V --dir --config --recipient-delimiter --next-hops --strict --dns --format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -260,6 +264,10 @@ _postmapd() {
                     return 0
                     ;;
                 --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -503,7 +511,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__import)
-            opts="-c -h -V --dir --config --recipient-delimiter --dry-run --force --help --version"
+            opts="-c -h -V --dir --config --recipient-delimiter --next-hops --dry-run --force --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -518,6 +526,10 @@ _postmapd() {
                     return 0
                     ;;
                 --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -533,7 +545,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__postconf)
-            opts="-c -h -V --dir --config --recipient-delimiter --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --confinement --server --commands --docker-mailserver --check --strict --format --help --version"
+            opts="-c -h -V --dir --config --recipient-delimiter --next-hops --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --confinement --server --commands --docker-mailserver --check --strict --format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -548,6 +560,10 @@ _postmapd() {
                     return 0
                     ;;
                 --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -611,7 +627,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__query)
-            opts="-h -V --dir --config --recipient-delimiter --server --explain --format --help --version relayhost sasl"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --server --explain --format --help --version relayhost sasl"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -626,6 +642,10 @@ _postmapd() {
                     return 0
                     ;;
                 --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -645,7 +665,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay)
-            opts="-h -V --dir --config --recipient-delimiter --help --version add-domain add-auth exclude-domain remove-domain remove-auth list help"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version add-domain add-auth exclude-domain remove-domain remove-auth list help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -663,6 +683,10 @@ _postmapd() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --next-hops)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -671,7 +695,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__add__subcmd__auth)
-            opts="-h -V --password-stdin --next-hop --dir --config --recipient-delimiter --help --version"
+            opts="-h -V --password-stdin --next-hop --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -686,6 +710,10 @@ _postmapd() {
                     return 0
                     ;;
                 --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -697,7 +725,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__add__subcmd__domain)
-            opts="-h -V --dir --config --recipient-delimiter --help --version"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -712,6 +740,10 @@ _postmapd() {
                     return 0
                     ;;
                 --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -723,7 +755,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__exclude__subcmd__domain)
-            opts="-h -V --dir --config --recipient-delimiter --help --version"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -738,6 +770,10 @@ _postmapd() {
                     return 0
                     ;;
                 --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -861,7 +897,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__list)
-            opts="-h -V --format --dir --config --recipient-delimiter --help --version"
+            opts="-h -V --format --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -883,6 +919,10 @@ _postmapd() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --next-hops)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -891,7 +931,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__remove__subcmd__auth)
-            opts="-h -V --next-hop --dir --config --recipient-delimiter --help --version"
+            opts="-h -V --next-hop --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -906,6 +946,10 @@ _postmapd() {
                     return 0
                     ;;
                 --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -917,7 +961,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__relay__subcmd__remove__subcmd__domain)
-            opts="-h -V --dir --config --recipient-delimiter --help --version"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -935,6 +979,10 @@ _postmapd() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --next-hops)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -943,7 +991,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__serve)
-            opts="-h -V --dir --config --recipient-delimiter --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --confinement --log --log-format --help --version"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --confinement --log --log-format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -958,6 +1006,10 @@ _postmapd() {
                     return 0
                     ;;
                 --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1013,7 +1065,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__status)
-            opts="-h -V --dir --config --recipient-delimiter --admin --alive --format --help --version"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --admin --alive --format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1028,6 +1080,10 @@ _postmapd() {
                     return 0
                     ;;
                 --recipient-delimiter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --next-hops)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -24,7 +24,9 @@ pub(super) fn render(view: &View, format: Format) -> String {
     traffic(&view.counters, &mut text);
     let account = view.ledger.account();
     readings(&account, &mut text);
-    in_force(&account, &view.routes.load_full(), &mut text);
+    let snapshot = view.routes.load_full();
+    in_force(&account, &snapshot, &mut text);
+    in_flight(&snapshot, &mut text);
     text.finish()
 }
 
@@ -131,6 +133,15 @@ fn in_force(account: &Account, snapshot: &Snapshot, text: &mut Exposition) {
     for map in Map::ALL {
         text.sample(&[("map", map.name())], snapshot.table(map).len());
     }
+}
+
+fn in_flight(snapshot: &Snapshot, text: &mut Exposition) {
+    text.family(
+        "postmapd_senders_in_flight",
+        Kind::Gauge,
+        "Entries of the relay map that had another next hop within reload.in_flight, whose mail may be on its way there.",
+    );
+    text.sample(&[], snapshot.history.moved_entries());
 }
 
 fn timestamp(time: SystemTime) -> String {

@@ -39,6 +39,8 @@ pub struct Status {
     pub errors: usize,
     /// Likewise, warnings.
     pub warnings: usize,
+    /// How many entries of the relay map had another next hop within `reload.in_flight` ([`crate::history`]).
+    pub senders_in_flight: usize,
     /// Where lookups are answered.
     pub listeners: Vec<String>,
     /// How many connections there are to them.
@@ -100,6 +102,7 @@ impl Status {
             findings: account.findings.iter().map(FindingObject::of).collect(),
             errors: account.findings.errors(),
             warnings: account.findings.warnings(),
+            senders_in_flight: snapshot.history.moved_entries(),
             listeners: view.listeners.clone(),
             connections: view.counters.connections(),
         }

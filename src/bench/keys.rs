@@ -13,7 +13,7 @@ use super::target::{Target, Wire};
 use crate::address::SenderKeys;
 use crate::answer::{Answer, Map};
 use crate::protocol::{MAX_KEY, netstring, tcp_table};
-use crate::routes::{Routing, Snapshot};
+use crate::routes::Snapshot;
 use crate::secret::Secret;
 use crate::table::grammar::Content;
 

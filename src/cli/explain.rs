@@ -152,7 +152,14 @@ fn consequence(explanation: &Explanation<'_>) -> String {
                 .to_owned()
         }
         (Map::Sasl, Answer::Found(_)) => {
-            format!("logs in as {} if the server offers AUTH", user(explanation))
+            let login = format!("logs in as {} if the server offers AUTH", user(explanation));
+            if explanation.key.contains(&b'@') {
+                login
+                    + "; for reload.in_flight after its next hop changed, a running server answers not found here, and \
+                       at the next hop the login of this sender there"
+            } else {
+                login
+            }
         }
         (Map::Sasl, Answer::NotFound) => {
             let next = if explanation.key == NULL_SENDER {

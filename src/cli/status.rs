@@ -72,6 +72,9 @@ Fields of /status and --format json:
   last_success            when the files were last seen to be right and in force
   findings[]              as check --format json has them, about the present files
   errors, warnings        how many there are; not all of them are listed
+  senders_in_flight       entries of the relay map that had another next hop
+                          within reload.in_flight: their mail may be on its
+                          way to that one, and gets the login there
   listeners, connections  where lookups are answered; how many connections
 
 Fields of /metrics:
@@ -94,6 +97,8 @@ Fields of /metrics:
   postmapd_findings                 severity: error, warning. Findings about the
                                     files as they were read last
   postmapd_table_entries            map
+  postmapd_senders_in_flight        entries of the relay map that had another next
+                                    hop within reload.in_flight
   postmapd_build_info               version")]
 pub(super) struct Status {
     #[command(flatten)]

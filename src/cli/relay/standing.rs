@@ -8,7 +8,7 @@ use crate::answer::{Answer, Map, Reason};
 use crate::check::logins;
 use crate::nexthop;
 use crate::printable::printable;
-use crate::routes::Snapshot;
+use crate::routes::{Routing, Snapshot};
 use crate::table::Hit;
 use crate::table::grammar::Content;
 
@@ -138,7 +138,8 @@ fn of_sender(map: Map, key: &[u8], snapshot: &Snapshot) -> AfterEdit {
             printable(list)
         }
         Told::None if routes_at_all => "delivered directly".to_owned(),
-        Told::None => "the next hop of main.cf".to_owned(),
+        Told::None if snapshot.routing == Routing::MainCf => "the next hop of main.cf".to_owned(),
+        Told::None => "no next hop is known here".to_owned(),
         Told::Unsure(reason) => format!("the next hop cannot be told: {reason}"),
     };
     let line = match (&standing.user, &standing.next_hop) {
@@ -165,7 +166,14 @@ fn of_sender(map: Map, key: &[u8], snapshot: &Snapshot) -> AfterEdit {
             }
         )),
         (Told::None, _, Stored::Own) if map == Map::Sasl => warnings.push(
-            "warning: no sender has a next hop here, so these credentials go to wherever main.cf sends the mail".to_owned(),
+            if snapshot.routing == Routing::MainCf {
+                "warning: no sender has a next hop here, so these credentials go to wherever main.cf sends the mail"
+            } else {
+                "warning: there is no relay map and no default relay, so a server answers these credentials with a temporary \
+                 error and mail waits: give the sender a next hop (postmapd relay add-domain), or set next_hops = \"main.cf\" \
+                 in postmapd.toml if main.cf has the relays"
+            }
+            .to_owned(),
         ),
         _ => {}
     }

@@ -27,22 +27,39 @@ const KEYS: [&str; 4] = ["a@x.test", "\"b b\"@x.test", "@y.test", "d@z.test"];
 const RELAYS: [&str; 3] = ["[r1.test]:587", "[r2.test]:587", "r3.test"];
 const HOSTS: [&str; 3] = ["r1.test", "r2.test", "mx.r3.test"];
 
+#[derive(Clone, Copy, Debug)]
+enum Relay {
+    NoEntry,
+    Excluded,
+    Is(usize),
+}
+
+impl Relay {
+    fn number(self) -> Option<usize> {
+        match self {
+            Self::Is(number) => Some(number),
+            Self::NoEntry | Self::Excluded => None,
+        }
+    }
+}
+
 /// The files of one generation.
 #[derive(Clone, Debug)]
 struct Generation {
-    /// Of each sender: no entry, an entry without destination, or a relay.
-    relays: [Option<Option<usize>>; 4],
+    /// What the relay map has for each sender.
+    relays: [Relay; 4],
     /// Whether each sender, relay and host has a login.
     logins: [bool; 10],
 }
 
 impl Generation {
     fn relay_map(&self) -> String {
-        let lines = KEYS.iter().zip(self.relays).filter_map(|(key, relay)| {
-            let relay = relay?.map(|relay| RELAYS[relay]).unwrap_or_default();
-            Some(format!("{key} {relay}\n"))
+        let lines = KEYS.iter().zip(self.relays).map(|(key, relay)| match relay {
+            Relay::NoEntry => String::new(),
+            Relay::Excluded => format!("{key}\n"),
+            Relay::Is(number) => format!("{key} {}\n", RELAYS[number]),
         });
-        lines.collect()
+        lines.collect::<Vec<_>>().concat()
     }
 
     /// Every login is another in each generation.
@@ -59,7 +76,7 @@ impl Generation {
     }
 
     fn relay_of(&self, sender: usize) -> Option<&'static str> {
-        self.relays[sender].flatten().map(|relay| RELAYS[relay])
+        self.relays[sender].number().map(|relay| RELAYS[relay])
     }
 }
 
@@ -116,11 +133,12 @@ fn publish(before: Option<&Snapshot>, generation: &Generation, number: usize) ->
         .into()
     };
     let credentials = generation.credentials(number);
-    let credentials = credentials.iter().map(|(key, login)| format!("{key} {login}\n"));
+    let lines = credentials.iter().map(|(key, login)| format!("{key} {login}\n"));
+    let credentials: Vec<String> = lines.collect();
     let mut next = Snapshot {
         generation: number as u64,
         relay_map: build(Map::Relayhost, generation.relay_map()),
-        credentials: build(Map::Sasl, credentials.collect()),
+        credentials: build(Map::Sasl, credentials.concat()),
         default: Arc::new(DefaultRelay::default()),
         routing: Routing::Here,
         delimiters: Delimiters::default(),
@@ -186,9 +204,9 @@ impl Client {
 
 fn generation() -> impl Strategy<Value = Generation> {
     let relay = prop_oneof![
-        1 => Just(None),
-        1 => Just(Some(None)),
-        6 => (0..RELAYS.len()).prop_map(|relay| Some(Some(relay))),
+        1 => Just(Relay::NoEntry),
+        1 => Just(Relay::Excluded),
+        6 => (0..RELAYS.len()).prop_map(Relay::Is),
     ];
     let login = prop::bool::weighted(0.6);
     (prop::array::uniform4(relay), prop::array::uniform10(login))
@@ -223,7 +241,7 @@ fn run(
             let sender = choice % SENDERS.len();
             // It became active now, or some edits ago.
             let active = &generations[number.saturating_sub(choice / SENDERS.len() * 2)];
-            let relay = active.relays[sender].flatten();
+            let relay = active.relays[sender].number();
             Client::new(Mail {
                 sender,
                 host: relay.map_or("mx.recipient.test", |relay| HOSTS[relay]),
@@ -288,11 +306,11 @@ fn moved() -> Snapshot {
     let mut logins = [true; 10];
     logins[4..].fill(false);
     let before = Generation {
-        relays: [Some(Some(0)), None, Some(Some(2)), Some(Some(0))],
+        relays: [Relay::Is(0), Relay::NoEntry, Relay::Is(2), Relay::Is(0)],
         logins,
     };
     let mut after = before.clone();
-    after.relays[0] = Some(Some(1));
+    after.relays[0] = Relay::Is(1);
     publish(Some(&publish(None, &before, 0)), &after, 1)
 }
 
