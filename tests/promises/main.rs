@@ -30,6 +30,7 @@ mod grammar;
 mod guides;
 mod harness;
 mod import_command;
+mod in_flight;
 mod limits;
 mod live_reload;
 mod manual;

@@ -190,6 +190,12 @@ impl Scene {
             .env("RELAY_PORT", far_end.default.port().to_string())
             .env("RELAY_USER", user)
             .env("RELAY_PASSWORD", password);
+        // Where SMTP clients share a connection, a sender that has just moved has to wait.
+        let setup = if way == Way::Proxy {
+            setup.settings("[reload]\nin_flight = 0\n")
+        } else {
+            setup
+        };
         let daemon = Daemon::start(way.listen(setup, &postfix));
         let maps = way.maps(&daemon);
         let postfix = postfix
@@ -327,8 +333,8 @@ fn an_edit_of_both_files_counts_for_the_next_mail(release: Release, way: Way) {
             scene.send("ann@domain1.com")
         })
         .collect();
+    // The credentials were saved first. (Of a sender that has just moved, postmap(1) gets none: tests/promises/in_flight.rs.)
     scene.wait_until_in_force(0, "ann@domain1.com", &two);
-    scene.wait_until_in_force(1, "ann@domain1.com", &login(NEW_TWO).to_string());
     scene.expect(&[
         ("ann@domain1.com", at("relay two", NEW_TWO)),
         ("bob@domain2.com", at("relay one", NEW_TWO)),
@@ -356,7 +362,6 @@ fn an_edit_of_both_files_counts_for_the_next_mail(release: Release, way: Way) {
     fs::write(scene.daemon.dir().join(CREDENTIALS), FarEnd::credentials()).unwrap();
     fs::write(scene.daemon.dir().join(RELAYMAP), scene.far_end.relaymap()).unwrap();
     scene.wait_until_in_force(0, "ann@domain1.com", &one);
-    scene.wait_until_in_force(1, "ann@domain1.com", &login(ONE).to_string());
     scene.expect(&before);
     scene.expect_no_stray_credentials();
 }

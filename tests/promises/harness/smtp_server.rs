@@ -152,6 +152,7 @@ pub(crate) struct Setup {
     port: u16,
     auth: Auth,
     accepted: Option<Vec<Login>>,
+    delay: Duration,
     journal: Journal,
 }
 
@@ -164,6 +165,7 @@ impl Setup {
             port: 0,
             auth: Auth::Offered,
             accepted: None,
+            delay: Duration::ZERO,
             journal: Journal::default(),
         }
     }
@@ -182,6 +184,12 @@ impl Setup {
     /// Accepts this login, and of all others only those that were named in the same way.
     pub(crate) fn accepting(mut self, login: Login) -> Self {
         self.accepted.get_or_insert_default().push(login);
+        self
+    }
+
+    /// Takes so long for each mail.
+    pub(crate) fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
         self
     }
 
@@ -440,6 +448,7 @@ impl<'a> Session<'a> {
                 None => return Ok(()),
             }
         }
+        thread::sleep(self.setup.delay);
         let mail = Mail {
             server: self.setup.name.clone(),
             sender,
