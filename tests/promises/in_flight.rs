@@ -7,10 +7,10 @@
 use crate::harness::admin::Admin;
 use crate::harness::client::{Reply, Socketmap, TcpTable};
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, Setup};
+use crate::harness::eventually;
 use crate::harness::postfix::{self, DEADLINE, Release};
 use crate::harness::smtp_server::{self, Auth, Journal, Login, Mail, SmtpServer};
 use crate::harness::starttls::Front;
-use crate::harness::eventually;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -115,6 +115,28 @@ fn save(daemon: &Daemon, [relay_map, credentials]: &[String; 2]) {
     }
 }
 
+/// Starts the server so that this Postfix can ask it, and says what main.cf has for `relayhost` and for `sasl`.
+fn start_for(way: Way, setup: Setup, postfix: &postfix::Setup) -> (Daemon, [String; 2]) {
+    let setup = match way {
+        Way::Inet => setup.listen("socketmap:inet:127.0.0.1:0"),
+        Way::UnixFromTheJail => {
+            let socket = postfix.queue_directory().join("postmapd/socketmap");
+            fs::create_dir(socket.parent().unwrap()).unwrap();
+            setup.listen(format!("socketmap:unix:{}", socket.display()))
+        }
+        Way::Tcp => setup
+            .listen("tcp:127.0.0.1:0:relayhost")
+            .listen("tcp:127.0.0.1:0:sasl"),
+    };
+    let daemon = Daemon::start(setup);
+    let maps = ["relayhost", "sasl"].map(|map| match way {
+        Way::Inet => format!("{}:{map}", daemon.endpoint(0)),
+        Way::UnixFromTheJail => format!("socketmap:unix:postmapd/socketmap:{map}"),
+        Way::Tcp => format!("tcp:{}", daemon.address(usize::from(map == "sasl"))),
+    });
+    (daemon, maps)
+}
+
 /// Sends the burst, edits in the middle of it, and sees to it that each mail arrives with the login of where it arrives.
 fn send(burst: &Burst) {
     let journal = Journal::default();
@@ -129,24 +151,11 @@ fn send(burst: &Burst) {
         .chrooted(burst.way == Way::UnixFromTheJail);
     let mut own = LOGINS[0];
     let [relay_map, credentials] = files(&relays, Some(0), own);
-    let setup = Setup::new().relaymap(relay_map).credentials(credentials);
-    let setup = match burst.way {
-        Way::Inet => setup.listen("socketmap:inet:127.0.0.1:0"),
-        Way::UnixFromTheJail => {
-            let socket = postfix.queue_directory().join("postmapd/socketmap");
-            fs::create_dir(socket.parent().unwrap()).unwrap();
-            setup.listen(format!("socketmap:unix:{}", socket.display()))
-        }
-        Way::Tcp => setup
-            .listen("tcp:127.0.0.1:0:relayhost")
-            .listen("tcp:127.0.0.1:0:sasl"),
-    };
-    let daemon = Daemon::start(setup);
-    let maps = ["relayhost", "sasl"].map(|map| match burst.way {
-        Way::Inet => format!("{}:{map}", daemon.endpoint(0)),
-        Way::UnixFromTheJail => format!("socketmap:unix:postmapd/socketmap:{map}"),
-        Way::Tcp => format!("tcp:{}", daemon.address(usize::from(map == "sasl"))),
-    });
+    let (daemon, maps) = start_for(
+        burst.way,
+        Setup::new().relaymap(relay_map).credentials(credentials),
+        &postfix,
+    );
     let on = |is: bool| if is { "yes" } else { "no" };
     let mut postfix = postfix
         .set("smtp_tcp_port", recipient.port().to_string())
