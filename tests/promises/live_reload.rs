@@ -27,7 +27,7 @@ pub(crate) fn table(n: usize) -> String {
 pub(crate) fn setup() -> Setup {
     Setup::new()
         .relaymap(table(0))
-        .credentials("@one.test user0:secret0\n@two.test two:secret\n")
+        .credentials("login.test user0:secret0\n@two.test two:secret\n")
 }
 
 /// Tries an edit three times, each with the next generation, and asks on one connection all the while.
@@ -241,7 +241,11 @@ pub(crate) fn version(dir: &Path, n: usize) {
     let folder = dir.join(format!("..version{n}"));
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join(RELAYMAP), table(n)).unwrap();
-    fs::write(folder.join(CREDENTIALS), format!("@one.test user{n}:secret{n}\n")).unwrap();
+    fs::write(
+        folder.join(CREDENTIALS),
+        format!("login.test user{n}:secret{n}\n"),
+    )
+    .unwrap();
 }
 
 /// A folder as Kubernetes mounts one: both files are links through `..data`, and that is a link to a version.
@@ -309,7 +313,7 @@ fn a_burst_of_swaps_never_pairs_a_relay_with_another_generations_password() {
         let mut seen = BTreeSet::new();
         let mut ended = None;
         loop {
-            let pair = client.ask_all(&[("relayhost", "ann@one.test"), ("sasl", "ann@one.test")]);
+            let pair = client.ask_all(&[("relayhost", "ann@one.test"), ("sasl", "login.test")]);
             let generation = generation(&pair[0]);
             let password = Reply::Found(format!("user{generation}:secret{generation}"));
             assert_eq!(pair[1], password, "beside the relay of generation {generation}");
@@ -365,9 +369,9 @@ fn files_that_appear_are_live() {
         || client.ask("relayhost", "ann@one.test"),
         |reply| *reply == Reply::Found(relay(0)),
     );
-    fs::write(daemon.dir().join(CREDENTIALS), "@one.test user:secret\n").unwrap();
+    fs::write(daemon.dir().join(CREDENTIALS), "login.test user:secret\n").unwrap();
     eventually(
-        || client.ask("sasl", "ann@one.test"),
+        || client.ask("sasl", "login.test"),
         |reply| *reply == Reply::found("user:secret"),
     );
 }
@@ -393,7 +397,7 @@ fn a_file_with_an_error_leaves_the_last_good_snapshot_and_says_where() {
         assert_eq!(clients.relayhost("ann@one.test"), Reply::Found(relay(0)));
         assert_eq!(clients.relayhost("ann@two.test"), Reply::found("[two.test]"));
         assert_eq!(clients.relayhost("ann@three.test"), Reply::NotFound);
-        assert_eq!(clients.sasl("ann@one.test"), Reply::found("user0:secret0"));
+        assert_eq!(clients.sasl("login.test"), Reply::found("user0:secret0"));
     }
     daemon.replace(RELAYMAP, table(1));
     eventually(
@@ -406,18 +410,18 @@ fn a_file_with_an_error_leaves_the_last_good_snapshot_and_says_where() {
 fn credentials_with_an_error_leave_the_last_good_snapshot_of_both_files() {
     let (daemon, mut clients) = Both::start(setup());
     let seen = daemon.log_lines();
-    daemon.replace(CREDENTIALS, "@one.test user1:secret1\n@two.test nocolon\n");
+    daemon.replace(CREDENTIALS, "login.test user1:secret1\n@two.test nocolon\n");
     daemon.wait_for_log_after(seen, |line| names_place(line, CREDENTIALS, 2));
     // The good relay map beside it waits: its passwords are the ones that are not there yet.
     daemon.replace(RELAYMAP, table(1));
     let seen = daemon.log_lines();
     daemon.hangup();
     daemon.wait_for_log_after(seen, |line| names_place(line, CREDENTIALS, 2));
-    assert_eq!(clients.sasl("ann@one.test"), Reply::found("user0:secret0"));
+    assert_eq!(clients.sasl("login.test"), Reply::found("user0:secret0"));
     assert_eq!(clients.relayhost("ann@one.test"), Reply::Found(relay(0)));
-    daemon.replace(CREDENTIALS, "@one.test user1:secret1\n");
+    daemon.replace(CREDENTIALS, "login.test user1:secret1\n");
     eventually(
-        || clients.socketmap.ask("sasl", "ann@one.test"),
+        || clients.socketmap.ask("sasl", "login.test"),
         |reply| *reply == Reply::found("user1:secret1"),
     );
     assert_eq!(clients.relayhost("ann@one.test"), Reply::Found(relay(1)));
@@ -432,7 +436,7 @@ fn a_file_that_can_no_longer_be_read_leaves_the_last_good_snapshot() {
     fs::create_dir(&path).unwrap();
     daemon.wait_for_log_after(seen, |line| line.contains(RELAYMAP));
     assert_eq!(clients.relayhost("ann@one.test"), Reply::Found(relay(0)));
-    assert_eq!(clients.sasl("ann@one.test"), Reply::found("user0:secret0"));
+    assert_eq!(clients.sasl("login.test"), Reply::found("user0:secret0"));
     fs::remove_dir(&path).unwrap();
     fs::write(&path, table(1)).unwrap();
     eventually(

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 const SENDERS: [(&str, &str); 3] = [
     ("relayhost", "ann@one.test"),
     ("relayhost", "ann@two.test"),
-    ("sasl", "ann@one.test"),
+    ("sasl", "login.test"),
 ];
 
 /// The answers of the n-th relay map.
@@ -246,7 +246,7 @@ fn fill(folder: &Path, n: usize) {
 }
 
 fn credentials(n: usize) -> String {
-    format!("@one.test user{n}:secret{n}\n")
+    format!("login.test user{n}:secret{n}\n")
 }
 
 /// Makes a folder with both files of a version.
@@ -412,7 +412,7 @@ fn a_symbolic_link_at_any_level_is_live() {
             fs::write(root.join(format!("..texts{n}/text")), table(n)).unwrap();
             fs::write(
                 root.join(format!("..tables{n}")).join(CREDENTIALS),
-                "@one.test user0:secret0\n",
+                "login.test user0:secret0\n",
             )
             .unwrap();
         }

@@ -36,7 +36,7 @@ fn text(subject: &str, n: usize) -> String {
             "# {n}\n@one.test {}\nann@two.test [ann.test]\n@two.test [two.test]\n",
             relay(n)
         ),
-        CREDENTIALS => format!("@one.test user{n}:secret{n}\n"),
+        CREDENTIALS => format!("login.test user{n}:secret{n}\n"),
         PASSWORD => format!("secret{n}\n"),
         _ => format!("recipient_delimiter = \"{}\"\n# {n}\n{QUICK}", ["=", "-"][n % 2]),
     }
@@ -45,7 +45,7 @@ fn text(subject: &str, n: usize) -> String {
 /// What is asked: every file has its say.
 const QUESTIONS: [(&str, &str); 6] = [
     ("relayhost", "ann@one.test"),
-    ("sasl", "ann@one.test"),
+    ("sasl", "login.test"),
     ("sasl", "[default.test]:25"),
     ("relayhost", "ann=x@two.test"),
     ("relayhost", "ann-x@two.test"),
@@ -675,7 +675,7 @@ const LONG: Duration = Duration::from_secs(600);
 fn with_grace(grace: Duration) -> Setup {
     Setup::new()
         .relaymap(table(0))
-        .credentials("@one.test user0:secret0\n")
+        .credentials("login.test user0:secret0\n")
         .settings(format!(
             "[reload]\npoll = 0.02\ngrace = {}\n",
             grace.as_secs_f64()
@@ -685,7 +685,7 @@ fn with_grace(grace: Duration) -> Setup {
 const SENDERS: [(&str, &str); 3] = [
     ("relayhost", "ann@one.test"),
     ("relayhost", "ann@two.test"),
-    ("sasl", "ann@one.test"),
+    ("sasl", "login.test"),
 ];
 
 /// The answers with these numbers of the relay map and the credentials; `None` where that file has no entry.
@@ -712,7 +712,7 @@ fn gone_after_grace(gone: &[Reply], act: impl FnOnce(&Daemon), meanwhile: impl F
         assert_eq!(observer.answers(), [pair(Some(0), Some(0)), gone.to_vec()]);
         // And a table that comes back is live.
         daemon.replace(RELAYMAP, table(2));
-        daemon.replace(CREDENTIALS, "@one.test user2:secret2\n");
+        daemon.replace(CREDENTIALS, "login.test user2:secret2\n");
         observer.wait_for(&pair(Some(2), Some(2)));
     });
 }
@@ -771,13 +771,13 @@ fn edits_of_the_other_file_wait_for_the_grace_and_do_not_prolong_it() {
         &gone,
         |daemon| {
             fs::remove_file(daemon.dir().join(RELAYMAP)).unwrap();
-            daemon.replace(CREDENTIALS, "@one.test user1:secret1\n");
+            daemon.replace(CREDENTIALS, "login.test user1:secret1\n");
         },
         |daemon, observer| {
             let begun = Instant::now();
             let mut n = 0;
             while observer.answers().last() != Some(&gone) && begun.elapsed() < 6 * GRACE {
-                daemon.replace(CREDENTIALS, format!("@one.test user1:secret1\n# {n}\n"));
+                daemon.replace(CREDENTIALS, format!("login.test user1:secret1\n# {n}\n"));
                 observer.wait_for_rounds(30);
                 n += 1;
             }
@@ -791,7 +791,7 @@ fn a_table_that_comes_back_within_the_grace_is_live_with_the_edit_of_the_other_f
     observe(&daemon, &SENDERS, |observer| {
         observer.wait_for(&pair(Some(0), Some(0)));
         fs::remove_file(daemon.dir().join(RELAYMAP)).unwrap();
-        daemon.replace(CREDENTIALS, "@one.test user1:secret1\n");
+        daemon.replace(CREDENTIALS, "login.test user1:secret1\n");
         several_polls(&daemon);
         daemon.replace(RELAYMAP, table(1));
         observer.wait_for(&pair(Some(1), Some(1)));
@@ -842,7 +842,7 @@ fn a_removed_folder_is_not_an_empty_one_however_long_it_lasts() {
         daemon.hangup();
         daemon.wait_for_log_after(seen, |line| line.contains("ERROR"));
         fs::create_dir(daemon.dir()).unwrap();
-        fs::write(daemon.dir().join(CREDENTIALS), "@one.test user1:secret1\n").unwrap();
+        fs::write(daemon.dir().join(CREDENTIALS), "login.test user1:secret1\n").unwrap();
         observer.wait_for_rounds(100);
         fs::write(daemon.dir().join(RELAYMAP), table(1)).unwrap();
         observer.wait_for(&pair(Some(1), Some(1)));
@@ -864,7 +864,7 @@ impl Unheard {
     fn start(within: &[&str], stderr: Stdio) -> Self {
         let setup = Setup::new()
             .relaymap(table(0))
-            .credentials("@one.test user0:secret0\n")
+            .credentials("login.test user0:secret0\n")
             .within(within);
         let socket = setup.root().join("socket");
         let child = setup
@@ -929,7 +929,7 @@ impl Unheard {
         }
         let mut another = self.client();
         assert_eq!(another.ask("relayhost", "ann@one.test"), Reply::Found(relay(4)));
-        assert_eq!(another.ask("sasl", "ann@one.test"), Reply::found("user0:secret0"));
+        assert_eq!(another.ask("sasl", "login.test"), Reply::found("user0:secret0"));
         self.signal("TERM");
         let ended = Instant::now();
         let status = loop {

@@ -54,14 +54,21 @@ struct Served {
 }
 
 impl Served {
-    /// The first version of both files.
+    /// The first version of both files, and nothing of it remembered after an edit.
     fn start() -> Self {
+        Self::with("[reload]\nin_flight = 0\n")
+    }
+
+    /// The first version of both files.
+    fn with(settings: &str) -> Self {
         let empty = Daemon::start(Setup::new().relaymap("").credentials(""));
         let base = memory(&empty, "VmRSS:");
         drop(empty);
         let setup = Setup::new()
             .relaymap(relay_map(0..LINES, 0))
-            .credentials(credentials(0..LINES, 0));
+            .credentials(credentials(0..LINES, 0))
+            // What is remembered of an edit is looked at by itself.
+            .settings(settings);
         let daemon = Daemon::start(setup);
         Self {
             client: Socketmap::to(&daemon, 0),
@@ -219,6 +226,24 @@ fn at_rest_and_while_one_line_changes_the_server_needs_less_than_twice_its_files
     );
     let tenth_more = at_rest + at_rest / 10;
     eventually(|| served.resident(), |resident| *resident < tenth_more);
+}
+
+#[test]
+fn what_is_remembered_for_mail_on_its_way_has_a_limit() {
+    let mut served = Served::with("");
+    let files = served.files();
+    for version in 1..=4 {
+        served.daemon.replace(CREDENTIALS, credentials(0..LINES, version));
+        served.daemon.replace(RELAYMAP, relay_map(0..LINES, version));
+        served.says(
+            "relayhost",
+            &sender(LINES - 1),
+            &Reply::Found(hop(LINES - 1, version)),
+        );
+    }
+    // Both tables as they are, and of either two that were, of at most 8 MiB each (src/history.rs).
+    let limit = 2 * files + 4 * 8 * 1024 * 1024;
+    eventually(|| served.resident(), |resident| *resident < limit);
 }
 
 #[test]
@@ -720,7 +745,7 @@ fn edit_and_compare(seed: u64, done: &mut Vec<String>) {
         version: 0,
         touched: Vec::new(),
     });
-    let setup = Setup::new();
+    let setup = Setup::new().settings("[reload]\nin_flight = 0\n");
     let good = Setup::new();
     let models = files.each_mut().map(|file| {
         let text = file.next(chance);

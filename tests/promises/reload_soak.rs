@@ -41,7 +41,7 @@ fn write_version(parent: &Path, n: usize) {
         writeln!(credentials, "@d{k}.test user:secret").unwrap();
     }
     fs::write(folder.join(RELAYMAP), map + &format!("@one.test {}\n", relay(n))).unwrap();
-    let text = format!("@one.test user{n}:secret{n}\n{credentials}");
+    let text = format!("login.test user{n}:secret{n}\n{credentials}");
     fs::write(folder.join(CREDENTIALS), text).unwrap();
 }
 
@@ -149,7 +149,7 @@ fn settled_size(daemon: &Daemon) -> Size {
 /// Asks pairs until it is told to end; fails at the first that is torn or not there.
 fn ask(daemon: &Daemon, stop: &AtomicBool, pairs: &AtomicUsize, seen: &Mutex<BTreeSet<usize>>) {
     let mut client = Socketmap::to(daemon, 0);
-    let questions = [("relayhost", "ann@one.test"), ("sasl", "ann@one.test")].repeat(8);
+    let questions = [("relayhost", "ann@one.test"), ("sasl", "login.test")].repeat(8);
     let mut versions = BTreeSet::new();
     while !stop.load(Ordering::Relaxed) {
         for pair in client.ask_all(&questions).chunks(2) {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const SENDERS: [(&str, &str); 3] = [
     ("relayhost", "ann@one.test"),
     ("relayhost", "ann@two.test"),
-    ("sasl", "ann@one.test"),
+    ("sasl", "login.test"),
 ];
 
 fn versions(map: usize, credentials: usize) -> Vec<Reply> {
@@ -30,7 +30,7 @@ fn versions(map: usize, credentials: usize) -> Vec<Reply> {
 }
 
 fn credentials(n: usize) -> String {
-    format!("@one.test user{n}:secret{n}\n")
+    format!("login.test user{n}:secret{n}\n")
 }
 
 fn settings(grace: f64) -> String {
