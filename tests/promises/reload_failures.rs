@@ -36,7 +36,7 @@ fn text(subject: &str, n: usize) -> String {
             "# {n}\n@one.test {}\nann@two.test [ann.test]\n@two.test [two.test]\n",
             relay(n)
         ),
-        CREDENTIALS => format!("login.test user{n}:secret{n}\n"),
+        CREDENTIALS => format!("login.test user{n}:secret{n}\n@one.test user{n}:secret{n}\n"),
         PASSWORD => format!("secret{n}\n"),
         _ => format!("recipient_delimiter = \"{}\"\n# {n}\n{QUICK}", ["=", "-"][n % 2]),
     }
@@ -245,6 +245,10 @@ fn obstacles_at_the_start(subject: usize, unsure: &[usize]) {
             let [answered] = answered.as_slice() else {
                 panic!("the answers change: {answered:?}");
             };
+            if subject < 2 {
+                let of_sender = Socketmap::to(&daemon, 0).ask("sasl", "ann@one.test");
+                assert!(of_sender.is_cannot_tell(), "{obstacle}: {of_sender:?}");
+            }
             for (n, answer) in answered.iter().enumerate() {
                 if unsure.contains(&n) {
                     assert!(
@@ -272,7 +276,7 @@ fn obstacles_at_the_start(subject: usize, unsure: &[usize]) {
 #[test]
 fn what_is_no_file_in_place_of_the_relay_map_costs_its_answers_at_the_start() {
     // And the passwords of senders: without a relay they would go to the recipient's own server.
-    obstacles_at_the_start(0, &[0, 1, 3, 4, 5]);
+    obstacles_at_the_start(0, &[0, 3, 4, 5]);
 }
 
 #[test]

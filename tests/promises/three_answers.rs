@@ -3,8 +3,12 @@
 //! The tests that start with broken files look at the first snapshot, where there is no good one to fall back to.
 
 use crate::harness::client::{Both, Reply, Socketmap, TcpTable};
-use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, Setup};
+use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
+use crate::harness::eventually;
 use std::fs;
+
+/// main.cf has the relays, and the server the credentials alone.
+const MAIN_CF: &str = "next_hops = \"main.cf\"\n";
 
 /// Two domains and their credentials.
 fn two_domains() -> Setup {
@@ -106,7 +110,7 @@ fn a_good_line_does_not_stand_in_for_the_bad_one_that_wins_over_it() {
 
 #[test]
 fn credentials_without_a_colon_cannot_tell_for_their_key() {
-    let (_daemon, mut clients) = Both::start(Setup::new().credentials(
+    let (_daemon, mut clients) = Both::start(Setup::new().settings(MAIN_CF).credentials(
         "@one.test nocolon\nann@one.test ann:secret\nbob@two.test nocolon\n@two.test two:secret\n[relay1.test]:587 nocolon\n",
     ));
     for key in [
@@ -377,11 +381,65 @@ fn a_default_relay_is_a_next_hop_and_brings_the_credentials_back() {
 }
 
 #[test]
-fn a_server_that_routes_nothing_answers_for_every_sender() {
-    let (_daemon, mut clients) = Both::start(two_domains().relaymap("# nothing yet\n"));
-    assert_eq!(clients.relayhost("ann@one.test"), Reply::NotFound);
+fn a_relay_map_in_which_nothing_is_left_releases_no_password() {
+    for text in ["", "# nothing left\n", "# @one.test [relay1.test]:587\n"] {
+        let (_daemon, mut clients) = Both::start(two_domains().relaymap(text));
+        for sender in ["ann@one.test", "ann@elsewhere.test", "nobody@nowhere.test"] {
+            assert_eq!(clients.relayhost(sender), Reply::NotFound, "{text:?}");
+            assert_eq!(clients.sasl(sender), Reply::NotFound, "{text:?}");
+        }
+        assert_eq!(
+            clients.sasl("[relay1.test]:587"),
+            Reply::found("hop:hopsecret"),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn without_a_relay_map_and_a_default_a_password_is_not_released_until_main_cf_is_said_to_have_the_relays() {
+    let credentials = "@one.test user1:secret1\n[relay1.test]:587 hop:hopsecret\n";
+    let (daemon, mut clients) = Both::start(Setup::new().credentials(credentials));
+    assert!(clients.sasl("ann@one.test").reason().contains("next_hops"));
+    // A sender without a password has none, and what is kept by next hop is for that relay alone.
+    assert_eq!(clients.sasl("nobody@nowhere.test"), Reply::NotFound);
+    assert_eq!(clients.sasl("[relay1.test]:587"), Reply::found("hop:hopsecret"));
+    daemon.replace(SETTINGS, MAIN_CF);
+    eventually(
+        || clients.socketmap.ask("sasl", "ann@one.test"),
+        |reply| *reply == Reply::found("user1:secret1"),
+    );
+    daemon.replace(RELAYMAP, "@one.test\n");
+    eventually(
+        || clients.socketmap.ask("sasl", "ann@one.test"),
+        |reply| *reply == Reply::NotFound,
+    );
+}
+
+#[test]
+fn a_relay_map_that_is_lost_while_the_server_runs_releases_no_password() {
+    let settings = "[reload]\ngrace = 0.05\nin_flight = 0\n";
+    let (daemon, mut clients) = Both::start(two_domains().settings(settings));
+    assert_eq!(clients.sasl("ann@elsewhere.test"), Reply::NotFound);
+    fs::remove_file(daemon.dir().join(RELAYMAP)).unwrap();
+    eventually(
+        || clients.relayhost("ann@one.test"),
+        |reply| *reply == Reply::NotFound,
+    );
+    assert!(clients.sasl("ann@one.test").is_cannot_tell());
+    assert!(clients.sasl("ann@elsewhere.test").is_cannot_tell());
+}
+
+#[test]
+fn the_flag_and_the_variable_say_that_main_cf_has_the_relays_and_nothing_else_is_taken() {
+    let setup = || Setup::new().credentials("@one.test user1:secret1\n");
+    let (_daemon, mut clients) = Both::start(setup().arg("--next-hops").arg("main.cf"));
     assert_eq!(clients.sasl("ann@one.test"), Reply::found("user1:secret1"));
-    assert_eq!(clients.sasl("ann@elsewhere.test"), Reply::found("user4:secret4"));
+    let variable = setup().env("POSTMAPD_NEXT_HOPS", "main.cf");
+    assert_eq!(variable.query(&["sasl", "ann@one.test"]).code, Some(0));
+    let wrong = setup().settings("next_hops = \"maincf\"\n").serve_until_exit();
+    assert_eq!(wrong.code, Some(78));
+    assert!(wrong.stderr.contains("postmapd.toml:1:13"), "{}", wrong.stderr);
 }
 
 #[test]
@@ -409,8 +467,11 @@ fn dunno_in_any_case_is_no_destination() {
 
 #[test]
 fn a_credentials_key_without_a_value_ends_the_search() {
-    let (_daemon, mut clients) =
-        Both::start(Setup::new().credentials("ann@one.test\n@one.test user1:secret1\n"));
+    let (_daemon, mut clients) = Both::start(
+        Setup::new()
+            .settings(MAIN_CF)
+            .credentials("ann@one.test\n@one.test user1:secret1\n"),
+    );
     assert_eq!(clients.sasl("ann@one.test"), Reply::NotFound);
     assert_eq!(clients.sasl("ann+x@one.test"), Reply::NotFound);
     assert_eq!(clients.sasl("bob@one.test"), Reply::found("user1:secret1"));
