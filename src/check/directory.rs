@@ -11,9 +11,11 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
+use crate::address::SenderKeys;
 use crate::config::Sources;
 use crate::diagnostic::{Finding, Findings};
-use crate::routes::Snapshot;
+use crate::routes::{Routing, Snapshot};
+use crate::table::grammar::Content;
 
 /// How many names of a directory are looked at.
 const AT_MOST: usize = 10_000;
@@ -21,19 +23,39 @@ const AT_MOST: usize = 10_000;
 /// How many letters may be wrong in a name that is nearly another.
 const NEAR: usize = 3;
 
+fn has_credentials_of_senders(snapshot: &Snapshot) -> bool {
+    let mut keys = SenderKeys::default();
+    let mut has = false;
+    snapshot.credentials.each(|record| {
+        keys.read(record.key, &snapshot.delimiters);
+        has |= keys.is_sender() && matches!(record.content, Content::Value(_));
+    });
+    has
+}
+
 /// What is to be said about the directory of `sources`.
 pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) {
     let dir = sources.dir();
     let tables = [&snapshot.relay_map, &snapshot.credentials];
     // Where the directory or a table cannot be read, that is said already.
     if tables.iter().all(|table| table.is_empty_for_certain())
-        && !snapshot.routes_at_all()
+        && !snapshot.default.is_set()
         && tables.iter().all(|table| table.findings().is_empty())
     {
         findings.push(
             Finding::warning("nothing-routes", dir, None)
                 .says("nothing here routes mail: there is no entry in either table and no default relay")
                 .help("write the tables into this directory, name another with --dir, or set RELAY_HOST"),
+        );
+    }
+    if snapshot.routing == Routing::Unknown && has_credentials_of_senders(snapshot) {
+        findings.push(
+            Finding::warning("no-next-hops", dir, None)
+                .says(
+                    "there are credentials of senders, and no relay map and no default relay: they are answered with a \
+                     temporary error, and mail waits",
+                )
+                .help("write the relay map, set RELAY_HOST, or set next_hops = \"main.cf\" if main.cf has the relays"),
         );
     }
     let own = [

@@ -20,6 +20,11 @@ pub fn why(code: &str) -> Option<&'static str> {
             "a directory that is mounted too late or at the wrong place looks like this, and Postfix is told that no \
              sender has a relay"
         }
+        "no-next-hops" => {
+            "a relay map that was lost looks like this, and without a relay Postfix would offer the passwords to the \
+             recipients' own servers"
+        }
+        "bad-next-hops" => "it decides whether a password without a relay is withheld, so it is not guessed",
         "near-miss-name" => {
             "a table that is missing is empty, so that its senders have no relay or no password"
         }

@@ -479,6 +479,10 @@ const IN_ENVIRONMENT: &[InEnvironment] = &[
         &["error bad-socket-mode POSTMAPD_SOCKET_MODE"],
     ),
     (
+        &[("POSTMAPD_NEXT_HOPS", b"maincf")],
+        &["error bad-next-hops POSTMAPD_NEXT_HOPS"],
+    ),
+    (
         &[("POSTMAPD_CONFINEMENT", b"perhaps")],
         &["error bad-switch POSTMAPD_CONFINEMENT"],
     ),
@@ -630,8 +634,15 @@ fn cases_of_files() -> Vec<Case> {
         case
     };
     let readable = case(
-        Setup::new().credentials("@a.test user:CANARY\n"),
+        Setup::new()
+            .relaymap("@a.test [r.test]:587\n")
+            .credentials("@a.test user:CANARY\n"),
         &["warning readable-by-others postfix-sasl-password.cf"],
+        None,
+    );
+    let not_routed = case(
+        private(Setup::new().credentials("@a.test user:CANARY\n")),
+        &["warning no-next-hops "],
         None,
     );
     fs::set_permissions(
@@ -678,6 +689,7 @@ fn cases_of_files() -> Vec<Case> {
             Some("@a.test ********\n^"),
         ),
         readable,
+        not_routed,
         case(unreadable, &["error file-unreadable postfix-relaymap.cf"], None),
         case(Setup::new(), &["warning nothing-routes "], None),
         case(
@@ -1206,7 +1218,9 @@ fn what_cannot_be_read_is_an_error_that_names_it() {
 
 #[test]
 fn credentials_in_a_folder_that_others_cannot_enter_are_not_readable_by_others() {
-    let setup = Setup::new().credentials("@a.test u:p\n");
+    let setup = Setup::new()
+        .relaymap("@a.test [r.test]:587\n")
+        .credentials("@a.test u:p\n");
     assert_eq!(
         all_in_short(&setup, &[]),
         ["warning readable-by-others postfix-sasl-password.cf"]
@@ -1241,8 +1255,11 @@ fn examples_that_are_right_give_no_warning() {
             ),
     );
     // The relay comes from main.cf, and with it the next hops.
-    let elsewhere =
-        private(Setup::new().credentials("@a.test u:p\n[r.test]:587 u:p\nr2.test u:p\n[::1]:25 u:p\n"));
+    let elsewhere = private(
+        Setup::new()
+            .settings("next_hops = \"main.cf\"\n")
+            .credentials("@a.test u:p\n[r.test]:587 u:p\nr2.test u:p\n[::1]:25 u:p\n"),
+    );
     // Who has a next hop only with an extension, or only as one of a domain, has a use for the others' credentials.
     let some = private(
         Setup::new()
@@ -1296,6 +1313,7 @@ fn of_the_cases_of_the_page_those_that_are_odd_get_a_warning_and_no_others() {
             "S33 warning duplicate-key postfix-sasl-password.cf:2:1",
             "S35 warning crlf postfix-sasl-password.cf:1:47",
             "S36 warning excluded-with-credentials postfix-sasl-password.cf:3:1",
+            "S37 warning no-next-hops ",
             "S39 warning indented-entry postfix-sasl-password.cf:2:1",
             "S40 warning indented-entry postfix-sasl-password.cf:2:1",
             "S42 warning bare-domain postfix-sasl-password.cf:1:1",

@@ -226,7 +226,7 @@ fn a_server_believes_at_once_that_the_last_entry_is_gone() {
     done(
         &setup,
         &["remove-domain", "one.test"],
-        "@one.test: the next hop of main.cf",
+        "@one.test: delivered directly",
     );
     // An empty file would not be believed for five seconds.
     let took = eventually(
@@ -399,7 +399,7 @@ fn round_trip(setup: &Setup, password: &[u8], by_argument: bool) {
     let expected = [b"user:", password, b"\n"].concat();
     let output = setup
         .command("query")
-        .args(["sasl", "x@one.test"])
+        .args(["--next-hops", "main.cf", "sasl", "x@one.test"])
         .output()
         .unwrap();
     assert_eq!(
@@ -594,8 +594,8 @@ fn one_line_says_what_holds_and_warnings_say_what_matters() {
     let warned = |args: &[&str], line: &str, warning: &str| warned(&setup, args, line, warning);
     warned(
         &["add-auth", "domain1.com", "relay_user_1", "CANARY"],
-        "@domain1.com: the next hop of main.cf as relay_user_1",
-        "main.cf",
+        "@domain1.com: no next hop is known here",
+        "next_hops = \"main.cf\"",
     );
     warned(
         &["add-domain", "domain1.com", "relay1.org", "587"],

@@ -38,7 +38,7 @@ fn new_files_are_private_where_they_hold_passwords_and_belong_to_the_owner_of_th
     done(
         &setup,
         &["add-auth", "one.test", "u", "p"],
-        "@one.test: the next hop of main.cf as u",
+        "@one.test: no next hop is known here",
     );
     let metadata = fs::metadata(setup.dir().join(CREDENTIALS)).unwrap();
     assert_eq!(
