@@ -4,7 +4,7 @@
 //! A file with a misspelt name is not read, and a missing table is an empty one, so that nothing else would tell. The
 //! server says the same at its start.
 //!
-//! Limits: of a directory the first [`AT_MOST`] names are looked at. Names that are a table's with something behind it
+//! Limits: of a directory the first `AT_MOST` names are looked at. Names that are a table's with something behind it
 //! are taken for copies, and reported only where the table itself is missing.
 
 use std::ffi::OsStr;

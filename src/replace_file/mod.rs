@@ -9,7 +9,7 @@
 //! The new text is written to a new file beside the old one, given the owner, the group, the mode and the extended
 //! attributes (access control lists among them) of the old one, flushed to the disk, and renamed over it. Until then it is
 //! readable by its owner alone. A symbolic link stays, and what it leads to is replaced, unless another user could have made
-//! it for that ([`place`]). Signals that would end the process wait, so that no such file stays behind; after a loss of
+//! it for that (`src/replace_file/place.rs`). Signals that would end the process wait, so that no such file stays behind; after a loss of
 //! power or a SIGKILL one may, and an edit takes it away that comes a minute later. A limit of the size of files
 //! (RLIMIT_FSIZE) is an error of writing like a full disk, as long as SIGXFSZ is blocked (`crate::cli`).
 //!
