@@ -76,6 +76,11 @@ fn cut<'a>(bytes: &'a [u8], places: &[usize]) -> Vec<&'a [u8]> {
         .collect()
 }
 
+/// A server for which main.cf has the relays.
+fn credentials_alone() -> Setup {
+    Setup::new().settings("next_hops = \"main.cf\"\n")
+}
+
 #[test]
 fn requests_get_the_same_replies_whole_and_byte_by_byte() {
     let (daemon, _clients) = Both::start(setup());
@@ -217,7 +222,7 @@ fn any_value_that_a_file_can_carry_comes_back_over_both_protocols() {
             .map(|some| format!("u:{}", some.iter().collect::<String>())),
     );
 
-    let (_daemon, mut clients) = Both::start(Setup::new().credentials(numbered(&values)));
+    let (_daemon, mut clients) = Both::start(credentials_alone().credentials(numbered(&values)));
     for (place, value) in values.iter().enumerate() {
         assert_eq!(
             clients.sasl(&format!("user{place}@one.test")),
@@ -230,7 +235,7 @@ fn any_value_that_a_file_can_carry_comes_back_over_both_protocols() {
 fn any_password_comes_back_over_both_protocols() {
     proptest!(ProptestConfig::with_cases(24), |(passwords in prop::collection::vec("[^\\pC\\s]\\PC{0,60}[^\\pC\\s]", 1..20))| {
         let values: Vec<String> = passwords.iter().map(|password| format!("user:{password}")).collect();
-        let (_daemon, mut clients) = Both::start(Setup::new().credentials(numbered(&values)));
+        let (_daemon, mut clients) = Both::start(credentials_alone().credentials(numbered(&values)));
         for (place, value) in values.iter().enumerate() {
             prop_assert_eq!(clients.sasl(&format!("user{place}@one.test")), Reply::found(value));
         }
@@ -507,7 +512,7 @@ fn a_line_may_end_as_telnet_ends_it() {
 
 #[test]
 fn blanks_percent_signs_and_bytes_beyond_ascii_are_encoded_in_a_reply() {
-    let (daemon, _clients) = Both::start(Setup::new().credentials("@one.test us er:50%\u{fc}\n"));
+    let (daemon, _clients) = Both::start(credentials_alone().credentials("@one.test us er:50%\u{fc}\n"));
     let mut table = TcpTable::to(&daemon, 2);
     table.send(b"get ann@one.test\n");
     assert_eq!(table.line().to_ascii_uppercase(), b"200 US%20ER:50%25%C3%BC");
@@ -517,7 +522,7 @@ fn blanks_percent_signs_and_bytes_beyond_ascii_are_encoded_in_a_reply() {
 fn an_answer_that_does_not_fit_a_line_is_cannot_tell_and_not_not_found() {
     let fits = format!("u:{}", "x".repeat(4096 - "200 u:\n".len()));
     let encoded_too_long = format!("u:{}", "%".repeat(1400));
-    let (daemon, _clients) = Both::start(Setup::new().credentials(format!(
+    let (daemon, _clients) = Both::start(credentials_alone().credentials(format!(
         "fits@one.test {fits}\nlong@one.test {fits}x\nlonger@one.test {fits}{fits}\nencoded@one.test {encoded_too_long}\n"
     )));
     let mut socketmap = Socketmap::to(&daemon, 0);

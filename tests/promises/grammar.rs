@@ -127,7 +127,11 @@ fn a_credential_is_raw_but_for_the_blanks_around_it() {
             )
         })
         .collect();
-    let (_daemon, mut clients) = Both::start(Setup::new().credentials(text.concat()));
+    let (_daemon, mut clients) = Both::start(
+        Setup::new()
+            .settings("next_hops = \"main.cf\"\n")
+            .credentials(text.concat()),
+    );
     for (place, value) in values.iter().enumerate() {
         assert_eq!(
             clients.sasl(&format!("user{place}@one.test")),

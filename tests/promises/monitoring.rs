@@ -197,6 +197,7 @@ fn a_prometheus_understands_the_server_and_every_expression_says_something_of_it
         ("postmapd_refusals", "counter"),
         ("postmapd_reload_last_success_timestamp_seconds", "gauge"),
         ("postmapd_reloads", "counter"),
+        ("postmapd_senders_in_flight", "gauge"),
         ("postmapd_snapshot_generation", "gauge"),
         ("postmapd_snapshot_loaded_timestamp_seconds", "gauge"),
         ("postmapd_table_entries", "gauge"),

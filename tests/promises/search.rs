@@ -302,7 +302,7 @@ fn several_delimiters_are_a_set() {
 
 #[test]
 fn credentials_are_searched_in_the_same_way() {
-    let (_daemon, mut clients) = Both::start(Setup::new().credentials(
+    let (_daemon, mut clients) = Both::start(Setup::new().settings("next_hops = \"main.cf\"\n").credentials(
         "@one.test domain:secret\nann@one.test ann:secret\n\"john doe\"@one.test john:secret\n@STRASSE.test sz:secret\n",
     ));
     for (sender, credential) in [

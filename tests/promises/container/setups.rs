@@ -164,17 +164,17 @@ fn the_sidecar_of_a_pod_takes_over_what_kubelet_brings() {
         assert_eq!(container.exec(&words[1..]).code, Some(0), "{probe}");
     }
     let mut postfix = engine.connect_as(101, &socket.join("socketmap"));
-    let mut ask = |map: &str| postfix.ask(map, "me@domain1.com");
-    assert_eq!(ask("sasl"), Reply::found("relay_user_1:password_1"));
+    let sender = "me@domain1.com";
+    assert_eq!(postfix.login(sender), Reply::found("relay_user_1:password_1"));
     let mut new = shipped;
     new[0].1 = "@domain1.com [relay9.org]:587\n".to_owned();
     new[1].1 = "@domain1.com user_9:password_9\n".to_owned();
     bring(&files, "2", &new);
     eventually(
-        || ask("relayhost"),
+        || postfix.ask("relayhost", sender),
         |reply| *reply == Reply::found("[relay9.org]:587"),
     );
-    assert_eq!(ask("sasl"), Reply::found("user_9:password_9"));
+    assert_eq!(postfix.login(sender), Reply::found("user_9:password_9"));
     assert_eq!(container.stop(), 0);
 
     // Some clusters choose a number that no image knows.

@@ -200,8 +200,9 @@ fn the_sidecar_takes_over_what_kubelet_brings_and_gives_passwords_to_postfix_alo
         || postfix.ask("relayhost", "me@domain1.com"),
         |reply| *reply == hop,
     );
-    assert_eq!(postfix.ask("sasl", "me@domain1.com"), password);
-    assert_eq!(ask_as(&daemon, 54321, "sasl", "me@domain1.com"), password);
+    assert_eq!(postfix.login("me@domain1.com"), password);
+    let mut other = as_user(54321, || Socketmap::to(&daemon, 0));
+    assert_eq!(other.login("me@domain1.com"), password);
 }
 
 #[test]

@@ -193,6 +193,20 @@ impl Socketmap {
         self.reply()
     }
 
+    /// Asks for the login of a sender at its next hop, as Postfix does: for the sender, for the host, for the next hop.
+    pub(crate) fn login(&mut self, sender: &str) -> Reply {
+        let next_hop = self.ask("relayhost", sender);
+        let of_sender = self.ask("sasl", sender);
+        let (Reply::Found(next_hop), Reply::NotFound) = (next_hop, &of_sender) else {
+            return of_sender;
+        };
+        let host = next_hop.trim_start_matches('[').split([']', ':']).next();
+        match self.ask("sasl", host.expect("a host")) {
+            Reply::NotFound => self.ask("sasl", &next_hop),
+            of_host => of_host,
+        }
+    }
+
     /// Sends a request.
     pub(crate) fn request(&mut self, map: &str, key: &str) {
         self.stream
