@@ -12,8 +12,8 @@
 //! *cannot tell* for senders that have moved, and for hosts and next hops, until no edit is remembered any more; the
 //! logins of all other senders are answered as ever.
 //!
-//! Where the snapshot changes between the request for a sender and the last one for its login, that is *cannot tell*: the
-//! one may have the sender's login and the other the next hop's.
+//! Where an edit comes between the request for a sender and the last one for its login, and what was not found before it
+//! would be found after it, the last answer is *cannot tell*: all are to be of one generation.
 //!
 //! Limits: what is kept of a connection is one sender and one host, of [`MAX_KEPT`] bytes each. Requests that name no
 //! sender (mail of the null sender, or `smtp_sender_dependent_authentication = no`) cannot be told from those of a sender
@@ -33,6 +33,10 @@ pub const MAX_KEPT: usize = 2048;
 #[derive(Default)]
 pub struct Exchange {
     state: State,
+    /// The keys of the sender that has not moved and of the host after it, where `state` says that there are any. The memory
+    /// stays for the next.
+    sender: Vec<u8>,
+    host: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -51,11 +55,12 @@ enum State {
     },
 }
 
+#[derive(Clone, Copy)]
 struct Unmoved {
     /// The generation in which it was not found.
     generation: u64,
-    /// Its key, if it was asked for with quotes: it comes once more, without.
-    quoted: Option<Box<[u8]>>,
+    /// Whether it was asked for with quotes: it comes once more, without.
+    is_quoted: bool,
     has_host: bool,
 }
 
@@ -102,7 +107,7 @@ impl Exchange {
             return self.moved_sender(snapshot, key, keys);
         }
         let is_same = match &self.state {
-            State::Unmoved(one) => one.is_of(keys),
+            State::Unmoved(one) => one.is_quoted && !one.has_host && self.sender == keys.whole(),
             // The edit that moved it was forgotten meanwhile.
             State::Moved(moved) => moved.keys(snapshot).whole() == keys.whole(),
             State::Idle | State::Shared { .. } => false,
@@ -115,11 +120,14 @@ impl Exchange {
             return answer;
         }
         self.state = match &self.state {
-            State::Idle => State::Unmoved(Unmoved {
-                generation: snapshot.generation,
-                quoted: key.starts_with(b"\"").then(|| keys.whole().into()),
-                has_host: false,
-            }),
+            State::Idle => {
+                keep(&mut self.sender, keys);
+                State::Unmoved(Unmoved {
+                    generation: snapshot.generation,
+                    is_quoted: key.starts_with(b"\""),
+                    has_host: false,
+                })
+            }
             State::Unmoved(_) => State::Shared { moved_is_open: false },
             State::Moved(_) => State::Shared { moved_is_open: true },
             State::Shared { moved_is_open } => State::Shared {
@@ -134,7 +142,7 @@ impl Exchange {
         let shared = Answer::CannotTell(Reason::SharedConnection);
         match &mut self.state {
             _ if key.len() > MAX_KEPT => Answer::CannotTell(Reason::NextHopOfAnotherTime),
-            State::Unmoved(one) if !one.is_of(keys) => {
+            State::Unmoved(one) if !one.is_quoted || one.has_host || self.sender != keys.whole() => {
                 self.state = State::Shared { moved_is_open: false };
                 shared
             }
@@ -178,12 +186,13 @@ impl Exchange {
             State::Idle => answer,
             State::Unmoved(one) if answer == Answer::NotFound && !one.has_host => {
                 one.has_host = true;
+                keep(&mut self.host, keys);
                 answer
             }
             State::Unmoved(one) => {
-                let is_same = one.generation == snapshot.generation;
+                let one = *one;
                 self.state = State::Idle;
-                if is_same {
+                if one.generation == snapshot.generation || self.is_still_not_found(one, snapshot) {
                     answer
                 } else {
                     Answer::CannotTell(Reason::NextHopOfAnotherTime)
@@ -208,10 +217,26 @@ impl Exchange {
     }
 }
 
-impl Unmoved {
-    /// Whether a request for the sender of these keys belongs to that for this one.
-    fn is_of(&self, keys: &SenderKeys) -> bool {
-        !self.has_host && self.quoted.as_deref() == Some(keys.whole())
+impl Exchange {
+    /// Whether what was not found before this request is not found now, so that the answers are of one generation.
+    #[cold]
+    fn is_still_not_found(&self, one: Unmoved, snapshot: &Snapshot) -> bool {
+        let mut keys = SenderKeys::default();
+        let mut is_not_found = |key: &[u8]| {
+            // One that is not kept has no bytes.
+            !key.is_empty()
+                && snapshot.answer(Map::Sasl, key, &mut keys) == Answer::NotFound
+                && !(keys.is_sender() && snapshot.has_moved(&keys))
+        };
+        is_not_found(&self.sender) && (!one.has_host || is_not_found(&self.host))
+    }
+}
+
+/// Keeps the whole key, if it is not too long.
+fn keep(into: &mut Vec<u8>, keys: &SenderKeys) {
+    into.clear();
+    if keys.whole().len() <= MAX_KEPT {
+        into.extend_from_slice(keys.whole());
     }
 }
 
