@@ -529,11 +529,10 @@ impl Edited {
                 format!("lines {some:?} end in CR LF: {to_crlf}")
             }
             14 => {
-                let at = chance.number(2) * chance.number(count);
-                let line = format!("\u{feff}{}", self.entry(chance));
+                let line = self.entry(chance);
                 self.touched.push(line.clone());
-                self.lines.insert(at, line);
-                format!("insert a byte order mark at {at}")
+                self.lines.insert(0, line);
+                "insert an entry at the beginning".to_owned()
             }
             15 => {
                 let some = chance.lines(count, count);

@@ -269,7 +269,11 @@ fn tables_that_a_group_may_read_are_live_for_a_user_of_that_group() {
 /// As examples/root-only-tables.conf has it.
 #[test]
 fn tables_that_only_root_may_read_are_live_with_one_capability() {
-    let setup = for_everybody(Setup::new().relaymap("").credentials("@one.test user:one\n"));
+    let setup = for_everybody(
+        Setup::new()
+            .relaymap("@one.test [relay1.test]\n")
+            .credentials("@one.test user:one\n"),
+    );
     fs::set_permissions(setup.dir(), fs::Permissions::from_mode(0o700)).unwrap();
     for name in [RELAYMAP, CREDENTIALS] {
         fs::set_permissions(setup.dir().join(name), fs::Permissions::from_mode(0o600)).unwrap();
