@@ -86,6 +86,7 @@ fn is_healthy(container: &Container<'_>) {
         assert_eq!((alive.code, alive.stdout.as_str()), (Some(0), ""), "{alive:?}");
     }
     container.podman(&["healthcheck", "run"]);
-    assert_eq!(container.exec(&["check", "--strict"]).code, Some(0));
+    // Bounces are delivered directly here, which is a warning.
+    assert_eq!(container.exec(&["check"]).code, Some(0));
     assert_eq!(container.children(), [""; 0]);
 }
