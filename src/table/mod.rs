@@ -321,8 +321,11 @@ impl Table {
     pub fn find<'k>(&self, keys: impl IntoIterator<Item = Key<'k>>) -> Hit<'_> {
         let mut keys = keys.into_iter();
         if self.meant.is_empty() {
-            let entry = keys.find_map(|key| self.entry(key));
-            return entry.map_or_else(|| self.miss(), |(location, value)| self.hit(location, value));
+            let hit = keys.find_map(|key| {
+                let (location, value) = self.entry(key)?;
+                Some(self.hit(location, value))
+            });
+            return hit.unwrap_or_else(|| self.miss());
         }
         keys.find_map(|key| self.entry_hit(key))
             .unwrap_or_else(|| self.miss())
@@ -361,6 +364,7 @@ impl Table {
     }
 
     /// What the table says of a key without an entry.
+    #[inline]
     #[must_use]
     pub fn miss(&self) -> Hit<'_> {
         self.incomplete.map_or(Hit::Absent, Hit::Unsure)
