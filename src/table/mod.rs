@@ -319,16 +319,15 @@ impl Table {
 
     /// What the table says of the first of these keys that it has.
     pub fn find<'k>(&self, keys: impl IntoIterator<Item = Key<'k>>) -> Hit<'_> {
-        let mut keys = keys.into_iter();
-        if self.meant.is_empty() {
-            let hit = keys.find_map(|key| {
-                let (location, value) = self.entry(key)?;
-                Some(self.hit(location, value))
-            });
-            return hit.unwrap_or_else(|| self.miss());
+        for key in keys {
+            if let Some((location, value)) = self.entry(key) {
+                return self.hit(location, value);
+            }
+            if !self.meant.is_empty() && self.meant.contains(key.bytes()) {
+                return Hit::Unsure(Reason::EntryWithError(self.map));
+            }
         }
-        keys.find_map(|key| self.entry_hit(key))
-            .unwrap_or_else(|| self.miss())
+        self.miss()
     }
 
     /// What the entry of this key says. `None` if there is no such entry, which need not be certain ([`Table::miss`]).
