@@ -319,39 +319,20 @@ impl Table {
 
     /// What the table says of the first of these keys that it has.
     pub fn find<'k>(&self, keys: impl IntoIterator<Item = Key<'k>>) -> Hit<'_> {
-        for key in keys {
-            if let Some((location, value)) = self.entry(key) {
-                return self.hit(location, value);
-            }
-            if !self.meant.is_empty() && self.meant.contains(key.bytes()) {
-                return Hit::Unsure(Reason::EntryWithError(self.map));
-            }
-        }
-        self.miss()
+        let entry = keys.into_iter().find_map(|key| self.entry_hit(key));
+        entry.unwrap_or_else(|| self.miss())
     }
 
     /// What the entry of this key says. `None` if there is no such entry, which need not be certain ([`Table::miss`]).
     #[inline]
     #[must_use]
     pub fn entry_hit(&self, key: Key<'_>) -> Option<Hit<'_>> {
+        let unsure = Hit::Unsure(Reason::EntryWithError(self.map));
         match self.entry(key) {
-            None => self
-                .meant
-                .contains(key.bytes())
-                .then_some(Hit::Unsure(Reason::EntryWithError(self.map))),
-            Some((location, value)) => Some(self.hit(location, value)),
-        }
-    }
-
-    /// What the entry there says, which has this value.
-    #[inline]
-    fn hit<'t>(&self, location: Location, value: &'t [u8]) -> Hit<'t> {
-        if !self.faults.is_empty() && self.faults.contains(&location) {
-            Hit::Unsure(Reason::EntryWithError(self.map))
-        } else if grammar::is_nothing(self.entries.format, value) {
-            Hit::Nothing
-        } else {
-            Hit::Value(value)
+            None => (!self.meant.is_empty() && self.meant.contains(key.bytes())).then_some(unsure),
+            Some((location, _)) if !self.faults.is_empty() && self.faults.contains(&location) => Some(unsure),
+            Some((_, value)) if grammar::is_nothing(self.entries.format, value) => Some(Hit::Nothing),
+            Some((_, value)) => Some(Hit::Value(value)),
         }
     }
 
@@ -363,7 +344,6 @@ impl Table {
     }
 
     /// What the table says of a key without an entry.
-    #[inline]
     #[must_use]
     pub fn miss(&self) -> Hit<'_> {
         self.incomplete.map_or(Hit::Absent, Hit::Unsure)
