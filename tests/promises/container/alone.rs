@@ -58,7 +58,7 @@ fn is_closed_and_live(who: Who) {
     // An edit by renaming, and one in place, count for an open connection.
     engine.write(
         &engine.path("tables").join(RELAYMAP),
-        "@one.test [relay2.test]:587\n",
+        "@one.test [relay2.test]:587\n<>\n",
     );
     engine.write(
         &engine.path("tables").join(CREDENTIALS),
