@@ -166,7 +166,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l rounds -d 'H
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l format -d 'How to print' -r -f -a "text\t'For people'
 json\t'For machines'
 csv\t'For machines, a line a run'"
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l plot -d 'Draw the result: FILE.svg or FILE.png' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l plot -d 'Draw the result as SVG: FILE.svg' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l no-verify -d 'Take keys from the folder, but do not compare the replies with it'
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -s V -l version -d 'Print version'

@@ -2,11 +2,9 @@
 //!
 //! The distribution is drawn as HdrHistogram draws it, with as much room for the slowest hundredth as for the slowest
 //! tenth, because that is where servers differ. Latencies are on a logarithmic axis: a median of 80 µs and a maximum of
-//! 5 ms are both to be read. What is drawn is a list of lines and texts ([`Drawing`]), which [`svg`] writes and [`png`]
-//! paints.
+//! 5 ms are both to be read. What is drawn is a list of lines and texts ([`Drawing`]), which [`svg`] writes.
 
 mod axis;
-pub mod png;
 pub mod svg;
 
 use super::number::{count, float};

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use super::{Anchor, Drawing, Ink, Shape};
 
 /// Colours that are told apart by those who confuse red and green, and seen on light and on dark paper (Okabe and Ito).
-pub(super) const SERIES: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9"];
+const SERIES: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9"];
 
 const STYLE: &str = "\
 .paper{fill:#ffffff}.ink{fill:#1f2328}.axis{stroke:#1f2328}.grid{stroke:#d8dee4}\
@@ -76,7 +76,7 @@ pub fn write(drawing: &Drawing) -> String {
     svg + "</svg>\n"
 }
 
-pub(super) fn colour(number: usize) -> &'static str {
+fn colour(number: usize) -> &'static str {
     SERIES.get(number % SERIES.len()).copied().unwrap_or("#808080")
 }
 

@@ -181,7 +181,7 @@ pub(super) struct Bench {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 
-    /// Draw the result: FILE.svg or FILE.png
+    /// Draw the result as SVG: FILE.svg
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 
@@ -208,16 +208,9 @@ enum Format {
     Csv,
 }
 
-/// What a picture is written as.
-#[derive(Clone, Copy)]
-enum Picture {
-    Svg,
-    Png,
-}
-
 impl Bench {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
-        let picture = self.picture()?;
+        let plot = self.plot_file()?;
         let keys = self.list_of_keys()?;
         let needs_tables = self.options.names_dir() && (keys.is_none() || !self.no_verify);
         let tables = if needs_tables { Some(self.tables()?) } else { None };
@@ -280,12 +273,8 @@ impl Bench {
         };
         self.print(&report)
             .map_err(Error::system("cannot print the report"))?;
-        if let Some((path, picture)) = picture {
-            let drawing = plot::draw(&report);
-            let bytes = match picture {
-                Picture::Svg => plot::svg::write(&drawing).into_bytes(),
-                Picture::Png => plot::png::write(&drawing),
-            };
+        if let Some(path) = plot {
+            let bytes = plot::svg::write(&plot::draw(&report)).into_bytes();
             // Not by way of another user's link, as root in a directory of somebody else.
             replace_file::edit::<ReplaceError>(path, 0o644, |_| Ok(Some(bytes.clone().into())))
                 .map_err(|error| Error::system("cannot write the plot")(io::Error::other(error)))?;
@@ -315,8 +304,8 @@ impl Bench {
         out.flush()
     }
 
-    /// Where the plot goes, and as what. Whoever waits for minutes should not learn then that it cannot be written.
-    fn picture(&self) -> Result<Option<(&Path, Picture)>, Error> {
+    /// The file of the plot, checked before the measurement, which may take minutes.
+    fn plot_file(&self) -> Result<Option<&Path>, Error> {
         let Some(path) = self.plot.as_deref() else {
             return Ok(None);
         };
@@ -324,12 +313,16 @@ impl Bench {
         if folder.is_some_and(|folder| !folder.is_dir()) {
             return Err(usage("--plot", "its folder does not exist"));
         }
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        match extension.map(str::to_ascii_lowercase).as_deref() {
-            Some("svg") => Ok(Some((path, Picture::Svg))),
-            Some("png") => Ok(Some((path, Picture::Png))),
-            _ => Err(usage("--plot", "the name must end in .svg or .png")),
+        if !path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("svg"))
+        {
+            return Err(usage(
+                "--plot",
+                "the plot is written as SVG, and the name must end in .svg",
+            ));
         }
+        Ok(Some(path))
     }
 
     fn list_of_keys(&self) -> Result<Option<Vec<Vec<u8>>>, Error> {
