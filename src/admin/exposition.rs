@@ -1,82 +1,13 @@
-//! The two text formats of metrics: Prometheus' 0.0.4 and OpenMetrics 1.0.0, written from one description.
-//!
-//! No library writes both. They differ in the names of counters, in the unit, and in how they end; what either asks for
-//! more than the other (canonical numbers, a counter's `_total`) is done in both.
+//! The text format of Prometheus, version 0.0.4. Numbers are written as OpenMetrics asks for, too, so that every reader
+//! takes them.
 
 use std::fmt::{Display, Write};
 
-/// Which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    /// Prometheus, text format 0.0.4.
-    Prometheus,
-    /// OpenMetrics 1.0.0.
-    OpenMetrics,
-}
-
-impl Format {
-    /// The one that an `Accept` header prefers. Who does not name OpenMetrics gets the older one.
-    pub(super) fn preferred(accept: &str) -> Self {
-        let ranges: Vec<Range<'_>> = accept.split(',').map(Range::parse).collect();
-        let quality = |is_it: &dyn Fn(&Range<'_>) -> bool| {
-            let qualities = ranges
-                .iter()
-                .filter(|range| is_it(range))
-                .map(|range| range.quality);
-            qualities.max_by(f64::total_cmp)
-        };
-        let open = quality(&|range| {
-            range
-                .media_type
-                .eq_ignore_ascii_case("application/openmetrics-text")
-                && range.version.is_none_or(|version| version == "1.0.0")
-        });
-        let text = quality(&|range| range.media_type.eq_ignore_ascii_case("text/plain"))
-            .or_else(|| quality(&|range| range.media_type.eq_ignore_ascii_case("text/*")))
-            .or_else(|| quality(&|range| range.media_type == "*/*"))
-            .unwrap_or_default();
-        match open {
-            Some(open) if open > 0.0 && open >= text => Self::OpenMetrics,
-            _ => Self::Prometheus,
-        }
-    }
-
-    pub(super) fn content_type(self) -> &'static str {
-        match self {
-            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
-            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        }
-    }
-}
-
-/// A media range of an `Accept` header.
-struct Range<'a> {
-    media_type: &'a str,
-    version: Option<&'a str>,
-    quality: f64,
-}
-
-impl<'a> Range<'a> {
-    fn parse(text: &'a str) -> Self {
-        let mut parts = text.split(';').map(str::trim);
-        let mut range = Self {
-            media_type: parts.next().unwrap_or_default(),
-            version: None,
-            quality: 1.0,
-        };
-        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
-            match name.trim() {
-                "q" | "Q" => range.quality = value.trim().parse().unwrap_or_default(),
-                "version" => range.version = Some(value.trim().trim_matches('"')),
-                _ => {}
-            }
-        }
-        range
-    }
-}
+/// The media type of the format.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What kind of numbers a family has.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Kind {
     Counter,
     Gauge,
@@ -98,32 +29,23 @@ pub(super) type Label<'a> = (&'static str, &'a str);
 
 /// Metrics as text.
 pub(super) struct Exposition {
-    format: Format,
     text: String,
     family: &'static str,
 }
 
 impl Exposition {
-    pub(super) fn new(format: Format) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            format,
             text: String::with_capacity(8 * 1024),
             family: "",
         }
     }
 
-    /// Begins the family `name`, a counter's with its `_total`.
+    /// Begins the family `name`, a counter's name ends in `_total`.
     pub(super) fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
         self.family = name;
-        let name = match (self.format, kind) {
-            (Format::OpenMetrics, Kind::Counter) => name.trim_end_matches("_total"),
-            _ => name,
-        };
         self.line(format_args!("# HELP {name} {help}"));
         self.line(format_args!("# TYPE {name} {}", kind.name()));
-        if self.format == Format::OpenMetrics && name.ends_with("_seconds") {
-            self.line(format_args!("# UNIT {name} seconds"));
-        }
     }
 
     /// A number of the family that was begun last.
@@ -154,10 +76,7 @@ impl Exposition {
     }
 
     /// The whole text.
-    pub(super) fn finish(mut self) -> String {
-        if self.format == Format::OpenMetrics {
-            self.text.push_str("# EOF\n");
-        }
+    pub(super) fn finish(self) -> String {
         self.text
     }
 
@@ -170,50 +89,16 @@ impl Exposition {
 
 #[cfg(test)]
 mod tests {
-    use super::{Exposition, Format, Kind};
+    use super::{Exposition, Kind};
 
     #[test]
-    fn the_format_is_the_one_that_is_accepted() {
-        for accept in [
-            "application/openmetrics-text",
-            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
-             text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
-            "text/plain;q=0.2, Application/OpenMetrics-text; version=\"1.0.0\"; charset=utf-8; q=0.3",
-            "*/*;q=0.1,application/openmetrics-text;q=0.1",
-        ] {
-            assert_eq!(Format::preferred(accept), Format::OpenMetrics, "{accept}");
-        }
-        for accept in [
-            "",
-            "*/*",
-            "text/plain",
-            "text/html,*/*;q=0.8",
-            "application/openmetrics-text;version=0.0.1",
-            "application/openmetrics-text;q=0.4,text/plain;q=0.5",
-            "application/openmetrics-text;q=0",
-            "application/openmetrics-text;q=x",
-            ";;q=,=",
-        ] {
-            assert_eq!(Format::preferred(accept), Format::Prometheus, "{accept}");
-        }
-    }
-
-    #[test]
-    fn a_label_is_escaped_and_a_counter_is_named_as_its_format_wants() {
-        let write = |format| {
-            let mut exposition = Exposition::new(format);
-            exposition.family("a_total", Kind::Counter, "Some.");
-            exposition.sample(&[("file", "/a\"b\\c\nd"), ("x", "y")], 3);
-            exposition.finish()
-        };
-        let sample = "a_total{file=\"/a\\\"b\\\\c\\nd\",x=\"y\"} 3\n";
+    fn a_label_is_escaped() {
+        let mut exposition = Exposition::new();
+        exposition.family("a_total", Kind::Counter, "Some.");
+        exposition.sample(&[("file", "/a\"b\\c\nd"), ("x", "y")], 3);
         assert_eq!(
-            write(Format::Prometheus),
-            format!("# HELP a_total Some.\n# TYPE a_total counter\n{sample}")
-        );
-        assert_eq!(
-            write(Format::OpenMetrics),
-            format!("# HELP a Some.\n# TYPE a counter\n{sample}# EOF\n")
+            exposition.finish(),
+            "# HELP a_total Some.\n# TYPE a_total counter\na_total{file=\"/a\\\"b\\\\c\\nd\",x=\"y\"} 3\n"
         );
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::exposition::Format;
+use super::exposition;
 use super::status::Status;
 use super::{View, metrics, readiness};
 use crate::printable::json;
@@ -180,7 +180,7 @@ async fn answer(request: &Request<Incoming>, view: &Arc<View>) -> Response<Full<
         "/healthz" => healthz(view).await,
         "/readyz" => readyz(view),
         "/status" => status(view).await,
-        _ => metrics(request.headers(), view),
+        _ => reply(StatusCode::OK, exposition::CONTENT_TYPE, metrics::render(view)),
     }
 }
 
@@ -216,23 +216,6 @@ async fn status(view: &Arc<View>) -> Response<Full<Bytes>> {
         // Neither can fail but by a mistake of ours.
         Ok(Err(_)) | Err(_) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "this failed\n"),
     }
-}
-
-fn metrics(headers: &HeaderMap, view: &View) -> Response<Full<Bytes>> {
-    let accepted: Vec<&str> = headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    let format = Format::preferred(&accepted.join(","));
-    let mut text = reply(
-        StatusCode::OK,
-        format.content_type(),
-        metrics::render(view, format),
-    );
-    text.headers_mut()
-        .insert(VARY, HeaderValue::from_static("Accept"));
-    text
 }
 
 fn reply(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::View;
-use super::exposition::{Exposition, Format, Kind};
+use super::exposition::{Exposition, Kind};
 use super::status::is_told;
 use crate::answer::Map;
 use crate::counters::{BOUNDS, Counters, Outcome, ProtocolError, Reason};
@@ -17,8 +17,8 @@ const LE: [&str; BOUNDS.len()] = [
     "0.001", "0.01", "0.1", "1.0",
 ];
 
-pub(super) fn render(view: &View, format: Format) -> String {
-    let mut text = Exposition::new(format);
+pub(super) fn render(view: &View) -> String {
+    let mut text = Exposition::new();
     text.family("postmapd_build_info", Kind::Gauge, "The version of the server.");
     text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     traffic(&view.counters, &mut text);

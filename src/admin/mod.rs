@@ -5,7 +5,7 @@
 //! | `/healthz` | whether the thread that answers lookups lives: the question goes through it ([`pulse`]) |
 //! | `/readyz` | whether every file is valid, and which is not, why and since when ([`readiness`]) |
 //! | `/status` | all of it for machines ([`status`]); `postmapd status` is its client ([`client`]) |
-//! | `/metrics` | numbers, as Prometheus or OpenMetrics write them ([`metrics`]) |
+//! | `/metrics` | numbers in Prometheus' text format 0.0.4 ([`metrics`]) |
 //!
 //! It runs in a thread of its own that lets those that answer go first, with sockets of its own, and reads only what
 //! they leave behind: counters, the ledger, the snapshot. So whoever asks here, be it slowly or a lot, takes nothing from

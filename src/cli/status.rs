@@ -37,8 +37,7 @@ think twice before it decides about traffic, since a server with a wrong file go
 
 /status: JSON with the fields below, which --format json prints as it came, with escapes for what a terminal would obey.
 
-/metrics: for Prometheus, and in the OpenMetrics format for who accepts that. Alert rules and a dashboard are in \
-contrib/prometheus and contrib/grafana.
+/metrics: Prometheus text format 0.0.4. Alert rules and a dashboard are in contrib/prometheus and contrib/grafana.
 
 A file is valid if it was read without an error and that reading is in force. A file that is gone, or still being written, \
 stays what it was until that is believed (see reload in postmapd.toml(5)).

@@ -149,7 +149,7 @@ fn a_prometheus_understands_the_server_and_every_expression_says_something_of_it
     let prometheus = Prometheus::start(&admin.address);
     let health = || prometheus.api("targets")["activeTargets"][0]["health"].clone();
     eventually(health, |health| health == "up");
-    // It asks for OpenMetrics, and takes nothing that is not.
+    // It asks for OpenMetrics first, and takes the format that the content type names.
     let begun = Instant::now();
     loop {
         client.ask("relayhost", "x@one.test");
@@ -192,11 +192,11 @@ fn a_prometheus_understands_the_server_and_every_expression_says_something_of_it
         ("postmapd_files_valid", "gauge"),
         ("postmapd_findings", "gauge"),
         ("postmapd_lookup_duration_seconds", "histogram"),
-        ("postmapd_lookups", "counter"),
-        ("postmapd_protocol_errors", "counter"),
-        ("postmapd_refusals", "counter"),
+        ("postmapd_lookups_total", "counter"),
+        ("postmapd_protocol_errors_total", "counter"),
+        ("postmapd_refusals_total", "counter"),
         ("postmapd_reload_last_success_timestamp_seconds", "gauge"),
-        ("postmapd_reloads", "counter"),
+        ("postmapd_reloads_total", "counter"),
         ("postmapd_senders_in_flight", "gauge"),
         ("postmapd_snapshot_generation", "gauge"),
         ("postmapd_snapshot_loaded_timestamp_seconds", "gauge"),
