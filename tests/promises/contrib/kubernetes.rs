@@ -108,6 +108,21 @@ fn the_container_is_confined() {
     assert_eq!(socket["readOnly"], true);
 }
 
+/// By way of `proxy:`, mail of a sender that has just moved would wait.
+#[test]
+fn the_socket_is_where_postfix_asks_for_passwords_without_proxymap() {
+    let socket = named(
+        &named(&pod()["containers"], "postfix")["volumeMounts"],
+        "postmapd-socket",
+    )
+    .clone();
+    let server = format!("socketmap:unix:{}/socketmap", text(&socket["mountPath"]));
+    let setup = Setup::new();
+    let printed = done(setup.command("postconf").args(["--server", &server]), b"").stdout;
+    let map = "smtp_sasl_password_maps = socketmap:unix:postmapd/socketmap:sasl";
+    assert!(printed.lines().any(|line| line == map), "{printed}");
+}
+
 /// Writes a version of the volume as kubelet does: a folder of its own, which `..data` names after one rename. The
 /// files belong to root:root and have the mode of the volume.
 pub(crate) fn bring(volume: &Path, version: &str, files: &[(&str, String)]) {
