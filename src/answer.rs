@@ -78,6 +78,8 @@ pub enum Reason {
     NoRouting,
     /// The sender's next hop changed lately, and this is none that it is known to have had.
     NextHopOfAnotherTime,
+    /// The next hop had a login until lately, and it is not known whose mail asks for it.
+    LoginOfAnotherTime,
     /// The sender's next hop changed lately, and several SMTP clients share this connection.
     SharedConnection,
 }
@@ -111,6 +113,10 @@ impl Reason {
             }
             Self::NextHopOfAnotherTime => {
                 "the next hop of this sender changed lately, and its login for this one is not known; \
+                 the next delivery attempt uses the new next hop"
+            }
+            Self::LoginOfAnotherTime => {
+                "the login of this next hop was removed lately, and mail may have been on its way there; \
                  the next delivery attempt uses the new next hop"
             }
             Self::SharedConnection => {

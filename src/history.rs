@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::{Delimiters, Key, SenderKeys};
-use crate::answer::Reason;
+use crate::answer::{Answer, Reason};
 use crate::default_relay::DefaultRelay;
 use crate::secret::Secret;
 use crate::table::{Hit, Table};
@@ -217,6 +217,18 @@ impl History {
     pub fn default_relay<'a>(&'a self, present: &'a DefaultRelay, generation: u64) -> &'a DefaultRelay {
         let earlier = self.defaults.iter().find(|(last, _)| *last >= generation);
         earlier.map_or(present, |(_, default)| default)
+    }
+
+    /// Whether a host or next hop had a login before an edit that is remembered.
+    #[must_use]
+    pub fn had_login(&self, key: Key<'_>) -> bool {
+        let entries = self.credentials.keys.get(key.bytes()).into_iter().flatten();
+        let mut values = entries.map(|(_, before)| matches!(before, Before::Value(_)));
+        let mut tables = self.credentials.tables.iter();
+        let mut defaults = self.defaults.iter();
+        values.any(|is_value| is_value)
+            || tables.any(|(_, table)| matches!(table.entry_hit(key), Some(Hit::Value(_))))
+            || defaults.any(|(_, default)| matches!(default.credentials(key.bytes()), Answer::Found(_)))
     }
 
     /// The last generations before edits that may have moved the sender of these keys, in no order. None for nearly every

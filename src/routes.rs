@@ -138,6 +138,13 @@ impl Snapshot {
             .any(|state| self.is_routed(sender, *state, next_hop))
     }
 
+    /// Whether a host or next hop that has no login now may have had one when mail was put on its way to it.
+    #[must_use]
+    pub fn may_have_had_login(&self, key: Key<'_>) -> bool {
+        // A bare domain is the next hop of mail that is delivered directly.
+        self.history.had_login(key) || self.history.forgot() && !nexthop::is_bare_domain(key.bytes())
+    }
+
     /// The states of the tables between which this sender may have moved, the newest first.
     fn states_of(&self, sender: &SenderKeys) -> Vec<State> {
         let mut generations: Vec<u64> = self.history.generations(sender).collect();

@@ -15,6 +15,10 @@
 //! Where an edit comes between the request for a sender and the last one for its login, and what was not found before it
 //! would be found after it, the last answer is *cannot tell*: all are to be of one generation.
 //!
+//! Mail of the null sender, and all mail with `smtp_sender_dependent_authentication = no`, is asked for by host and next hop
+//! alone. Where an edit that is remembered removed their login, mail may still be on its way there: *cannot tell*, and
+//! not *not found*, with which it would leave without a login and be bounced.
+//!
 //! Limits: what is kept of a connection is one sender and one host, of [`MAX_KEPT`] bytes each. Requests that name no
 //! sender (mail of the null sender, or `smtp_sender_dependent_authentication = no`) cannot be told from those of a sender
 //! before them on a shared connection: behind `proxy:`, such mail may be given the login of a moved sender at the same
@@ -183,7 +187,7 @@ impl Exchange {
         answer: Answer<'s>,
     ) -> Answer<'s> {
         match &mut self.state {
-            State::Idle => answer,
+            State::Idle => without_sender(snapshot, keys, answer),
             State::Unmoved(one) if answer == Answer::NotFound && !one.has_host => {
                 one.has_host = true;
                 keep(&mut self.host, keys);
@@ -210,10 +214,23 @@ impl Exchange {
                 if *moved_is_open {
                     Answer::CannotTell(Reason::SharedConnection)
                 } else {
-                    answer
+                    without_sender(snapshot, keys, answer)
                 }
             }
         }
+    }
+}
+
+/// The answer for a host or a next hop of mail whose sender is not asked for: the null sender's, and all mail with
+/// `smtp_sender_dependent_authentication = no`. Nothing says whether its next hop changed.
+fn without_sender<'s>(snapshot: &Snapshot, keys: &SenderKeys, answer: Answer<'s>) -> Answer<'s> {
+    let is_unsure = answer == Answer::NotFound
+        && !snapshot.history.is_empty()
+        && snapshot.may_have_had_login(keys.whole_key());
+    if is_unsure {
+        Answer::CannotTell(Reason::LoginOfAnotherTime)
+    } else {
+        answer
     }
 }
 

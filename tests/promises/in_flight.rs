@@ -4,10 +4,11 @@
 //! before an edit asks for a login after it. Each burst is sent with a real Postfix of either [`Release`] to relays that
 //! accept only their own login and take their time, and the edit comes in the middle of it.
 
-use crate::harness::admin::Admin;
-use crate::harness::client::{Reply, Socketmap, TcpTable};
+mod answers;
+mod waiting;
+
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, Setup};
-use crate::harness::eventually;
+use crate::harness::name_server::NameServer;
 use crate::harness::postfix::{self, DEADLINE, Release};
 use crate::harness::smtp_server::{self, Auth, Journal, Login, Mail, SmtpServer};
 use crate::harness::starttls::Front;
@@ -44,23 +45,47 @@ struct Burst {
     /// Whether Postfix may use a connection for more than one mail.
     cache: bool,
     tls: bool,
+    next_hops: NextHops,
+    keys: Keys,
     mails: usize,
     edits: &'static [Edit],
+}
+
+/// How the relay map names relays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NextHops {
+    /// By address, in brackets.
+    Hosts,
+    /// By a domain without brackets, whose mail exchangers Postfix looks up. The name server is at this address.
+    Domains(Ipv4Addr),
+}
+
+/// What the credentials file has logins for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    Senders,
+    /// Next hops, where main.cf has `smtp_sender_dependent_authentication = no`.
+    NextHops,
 }
 
 struct Relay {
     server: SmtpServer,
     front: Option<Front>,
+    domain: Option<&'static str>,
 }
 
 impl Relay {
     fn next_hop(&self) -> String {
-        match &self.front {
-            Some(front) => front.next_hop(),
-            None => self.server.next_hop(),
+        match (&self.front, self.domain) {
+            (Some(front), _) => front.next_hop(),
+            (None, Some(domain)) => format!("{domain}:{}", self.server.port()),
+            (None, None) => self.server.next_hop(),
         }
     }
 }
+
+const RELAY_HOSTS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
+const RELAY_DOMAINS: [&str; 2] = ["relay1.test", "relay2.test"];
 
 const LOGINS: [&str; 2] = ["user-1:first", "user-2:second"];
 const ROTATED: [&str; 2] = ["user-1:first-rotated", "user-2:second-rotated"];
@@ -74,7 +99,7 @@ fn login(text: &str) -> Login {
 
 fn relays(burst: &Burst, journal: &Journal) -> [Relay; 2] {
     [0, 1].map(|number| {
-        let host = Ipv4Addr::new(127, 0, 0, if number == 0 { 2 } else { 3 });
+        let host = RELAY_HOSTS[number];
         let mut setup = smtp_server::Setup::new(["relay 1", "relay 2"][number], host)
             .auth(Auth::Demanded)
             .accepting(login(LOGINS[number]))
@@ -89,18 +114,31 @@ fn relays(burst: &Burst, journal: &Journal) -> [Relay; 2] {
         let server = setup.start().unwrap();
         let behind = SocketAddr::V4(SocketAddrV4::new(host, server.port()));
         let front = burst.tls.then(|| Front::start(host, behind));
-        Relay { server, front }
+        let domain = matches!(burst.next_hops, NextHops::Domains(_)).then(|| RELAY_DOMAINS[number]);
+        Relay {
+            server,
+            front,
+            domain,
+        }
     })
 }
 
 /// The files when the sender has this relay (`None` for none) and this login.
-fn files(relays: &[Relay; 2], relay: Option<usize>, own: &str) -> [String; 2] {
+fn files(keys: Keys, relays: &[Relay; 2], relay: Option<usize>, own: &str) -> [String; 2] {
     let steady = relays[0].next_hop();
     let next_hop = relay.map(|number| relays[number].next_hop()).unwrap_or_default();
-    let credentials = relay.map(|_| format!("@moving.test {own}\n")).unwrap_or_default();
+    let credentials = match keys {
+        Keys::Senders => {
+            let credentials = relay.map(|_| format!("@moving.test {own}\n")).unwrap_or_default();
+            format!("{credentials}@steady.test {STEADY}\n")
+        }
+        // The other sender stays where it is, and its login with it.
+        Keys::NextHops if relay == Some(1) => format!("{steady} {}\n{next_hop} {own}\n", LOGINS[0]),
+        Keys::NextHops => format!("{steady} {}\n", LOGINS[0]),
+    };
     [
         format!("@moving.test {next_hop}\n@steady.test {steady}\n"),
-        format!("{credentials}@steady.test {STEADY}\n"),
+        credentials,
     ]
 }
 
@@ -137,6 +175,32 @@ fn start_for(way: Way, setup: Setup, postfix: &postfix::Setup) -> (Daemon, [Stri
     (daemon, maps)
 }
 
+/// Starts a Postfix that asks these maps and delivers directly to that port.
+fn start_postfix(burst: &Burst, setup: postfix::Setup, maps: &[String; 2], port: u16) -> postfix::Postfix {
+    let on = |is: bool| if is { "yes" } else { "no" };
+    let mut setup = setup
+        .set(
+            "smtp_sender_dependent_authentication",
+            on(burst.keys == Keys::Senders),
+        )
+        .set("smtp_tcp_port", port.to_string())
+        .set("sender_dependent_relayhost_maps", &maps[0])
+        .set("smtp_sasl_password_maps", &maps[1])
+        .set("smtp_connection_cache_on_demand", on(burst.cache))
+        // So that there is a queue.
+        .set("default_destination_concurrency_limit", "8")
+        .set("initial_destination_concurrency", "8");
+    if burst.tls {
+        setup = setup
+            .set("smtp_tls_security_level", "encrypt")
+            .set("smtp_sasl_tls_security_options", "noanonymous");
+    }
+    if let NextHops::Domains(address) = burst.next_hops {
+        setup = setup.name_server(address);
+    }
+    setup.start().unwrap()
+}
+
 /// Sends the burst, edits in the middle of it, and sees to it that each mail arrives with the login of where it arrives.
 fn send(burst: &Burst) {
     let journal = Journal::default();
@@ -150,27 +214,17 @@ fn send(burst: &Burst) {
         .unwrap()
         .chrooted(burst.way == Way::UnixFromTheJail);
     let mut own = LOGINS[0];
-    let [relay_map, credentials] = files(&relays, Some(0), own);
+    let [relay_map, credentials] = files(burst.keys, &relays, Some(0), own);
     let (daemon, maps) = start_for(
         burst.way,
         Setup::new().relaymap(relay_map).credentials(credentials),
         &postfix,
     );
-    let on = |is: bool| if is { "yes" } else { "no" };
-    let mut postfix = postfix
-        .set("smtp_tcp_port", recipient.port().to_string())
-        .set("sender_dependent_relayhost_maps", &maps[0])
-        .set("smtp_sasl_password_maps", &maps[1])
-        .set("smtp_connection_cache_on_demand", on(burst.cache))
-        // So that there is a queue.
-        .set("default_destination_concurrency_limit", "8")
-        .set("initial_destination_concurrency", "8");
-    if burst.tls {
-        postfix = postfix
-            .set("smtp_tls_security_level", "encrypt")
-            .set("smtp_sasl_tls_security_options", "noanonymous");
-    }
-    let postfix = postfix.start().unwrap();
+    let _name_server = match burst.next_hops {
+        NextHops::Hosts => None,
+        NextHops::Domains(address) => Some(NameServer::start(address, &RELAY_DOMAINS, &RELAY_HOSTS)),
+    };
+    let postfix = start_postfix(burst, postfix, &maps, recipient.port());
 
     let mut sent = Vec::new();
     let mut submit = |sender: &str| {
@@ -196,7 +250,7 @@ fn send(burst: &Burst) {
             Edit::Exclude => relay = None,
             Edit::Rotate => own = ROTATED[relay.unwrap()],
         }
-        save(&daemon, &files(&relays, relay, own));
+        save(&daemon, &files(burst.keys, &relays, relay, own));
         let wanted = relay.map(|number| relays[number].next_hop());
         let saved = Instant::now();
         while postfix.lookup(&maps[0], "u@moving.test").unwrap() != wanted {
@@ -241,8 +295,8 @@ fn send(burst: &Burst) {
 fn assert_is_at_home(burst: &Burst, mail: &Mail) {
     let user = mail.login.as_ref().map(|login| login.user.as_str());
     let allowed = match (mail.server.as_str(), mail.sender.as_str()) {
-        ("relay 1", "u@steady.test") => Some("steady"),
-        ("relay 1", "u@moving.test") => Some("user-1"),
+        ("relay 1", "u@steady.test") if burst.keys == Keys::Senders => Some("steady"),
+        ("relay 1", _) => Some("user-1"),
         ("relay 2", "u@moving.test") => Some("user-2"),
         ("recipient", "u@moving.test") if burst.edits.contains(&Edit::Exclude) => None,
         _ => panic!("{mail:?}"),
@@ -256,6 +310,8 @@ fn all_ways_and_edits(release: Release) {
         way: Way::Inet,
         cache: false,
         tls: false,
+        next_hops: NextHops::Hosts,
+        keys: Keys::Senders,
         mails: 200,
         edits: &[Edit::MoveTo(1)],
     };
@@ -279,6 +335,8 @@ fn tls_and_rotation(release: Release) {
         way: Way::Inet,
         cache: true,
         tls: true,
+        next_hops: NextHops::Hosts,
+        keys: Keys::Senders,
         mails: 64,
         edits: &[Edit::MoveTo(1)],
     };
@@ -293,6 +351,32 @@ fn tls_and_rotation(release: Release) {
         tls: false,
         cache: false,
         edits: &[Edit::Rotate, Edit::MoveTo(1)],
+        ..burst
+    });
+}
+
+/// Each release of Postfix has a name server of its own.
+fn mail_exchangers_and_logins_by_next_hop(release: Release, name_server: Ipv4Addr) {
+    let burst = Burst {
+        release,
+        way: Way::Inet,
+        cache: false,
+        tls: false,
+        next_hops: NextHops::Domains(name_server),
+        keys: Keys::Senders,
+        mails: 64,
+        edits: &[Edit::MoveTo(1), Edit::MoveTo(0)],
+    };
+    send(&burst);
+    send(&Burst {
+        keys: Keys::NextHops,
+        edits: &[Edit::MoveTo(1)],
+        ..burst
+    });
+    send(&Burst {
+        next_hops: NextHops::Hosts,
+        keys: Keys::NextHops,
+        edits: &[Edit::MoveTo(1), Edit::Exclude],
         ..burst
     });
 }
@@ -317,111 +401,13 @@ fn mail_on_its_way_gets_the_login_of_its_relay_over_tls_and_when_a_login_rotates
     tls_and_rotation(Release::Debian13);
 }
 
-const BEFORE: [&str; 2] = [
-    "@a.test [r1.test]:587\n@b.test [r1.test]:587\n",
-    "@a.test a:old\n@b.test b:stays\nr1.test host:entry\n[r1.test]:587 hop:one\n",
-];
-const AFTER: [&str; 2] = [
-    "@a.test [r2.test]:587\n@b.test [r1.test]:587\n",
-    "@a.test a:new\n@b.test b:stays\nr1.test host:entry\n[r1.test]:587 hop:one\n",
-];
-
-fn start(settings: &str) -> Daemon {
-    let [relay_map, credentials] = BEFORE;
-    Daemon::start(
-        Setup::new()
-            .relaymap(relay_map)
-            .credentials(credentials)
-            .settings(settings)
-            .listen("socketmap:inet:127.0.0.1:0")
-            .listen("tcp:127.0.0.1:0:sasl"),
-    )
-}
-
-fn relayhost_becomes(daemon: &Daemon, next_hop: &str) {
-    let mut client = Socketmap::to(daemon, 0);
-    eventually(
-        || client.ask("relayhost", "u@a.test"),
-        |reply| *reply == Reply::found(next_hop),
-    );
+#[test]
+fn mail_on_its_way_gets_the_login_of_its_relay_by_mail_exchangers_and_where_logins_are_by_next_hop() {
+    mail_exchangers_and_logins_by_next_hop(Release::Installed, Ipv4Addr::new(127, 0, 53, 7));
 }
 
 #[test]
-fn the_login_of_a_moved_sender_is_told_at_its_next_hop_over_both_protocols() {
-    let daemon = start("");
-    save(&daemon, &AFTER.map(ToOwned::to_owned));
-    relayhost_becomes(&daemon, "[r2.test]:587");
-    let mut socketmap = Socketmap::to(&daemon, 0);
-    let mut tcp = TcpTable::to(&daemon, 1);
-    let mut ask: [&mut dyn FnMut(&str) -> Reply; 2] =
-        [&mut |key| socketmap.ask("sasl", key), &mut |key| tcp.ask(key)];
-    for ask in &mut ask {
-        for (next_hop, login) in [
-            ("[r1.test]:587", Reply::found("a:old")),
-            ("[R2.test]:587", Reply::found("a:new")),
-        ] {
-            let host = next_hop.trim_matches(['[', ']']).split(']').next().unwrap();
-            assert_eq!(ask("u@a.test"), Reply::NotFound);
-            // Even where the file has an entry for the host: it would hide the next hop.
-            assert_eq!(ask(host), Reply::NotFound);
-            assert_eq!(ask(next_hop), login);
-        }
-        assert_eq!(ask("u@a.test"), Reply::NotFound);
-        assert_eq!(ask("fallback.test"), Reply::NotFound);
-        assert!(ask("[fallback.test]:587").is_cannot_tell());
-        // Who did not move is answered as ever, and so is mail of the null sender.
-        assert_eq!(ask("u@b.test"), Reply::found("b:stays"));
-        assert_eq!(ask("r1.test"), Reply::found("host:entry"));
-        assert_eq!(ask("[r1.test]:587"), Reply::found("hop:one"));
-    }
-}
-
-#[test]
-fn what_an_edit_changed_is_remembered_for_the_time_that_is_set_and_not_longer() {
-    let daemon = start("[reload]\nin_flight = 0.3\n");
-    save(&daemon, &AFTER.map(ToOwned::to_owned));
-    relayhost_becomes(&daemon, "[r2.test]:587");
-    let mut client = Socketmap::to(&daemon, 0);
-    eventually(
-        || client.ask("sasl", "u@a.test"),
-        |reply| *reply == Reply::found("a:new"),
-    );
-    let daemon = start("[reload]\nin_flight = 0\n");
-    save(&daemon, &AFTER.map(ToOwned::to_owned));
-    relayhost_becomes(&daemon, "[r2.test]:587");
-    assert_eq!(
-        Socketmap::to(&daemon, 0).ask("sasl", "u@a.test"),
-        Reply::found("a:new")
-    );
-}
-
-#[test]
-fn status_and_metrics_count_the_senders_in_flight() {
-    let [relay_map, credentials] = BEFORE;
-    let (daemon, admin) = Admin::start(Setup::new().relaymap(relay_map).credentials(credentials));
-    let count = || admin.metrics().value("postmapd_senders_in_flight");
-    assert!(count() < 0.5);
-    save(&daemon, &AFTER.map(ToOwned::to_owned));
-    eventually(count, |count| (0.5..1.5).contains(count));
-    assert_eq!(admin.status()["senders_in_flight"], 1);
-}
-
-#[test]
-fn two_moved_senders_at_once_on_one_connection_wait() {
-    let daemon = start("");
-    let both = [
-        AFTER[0].replace("[r1.test]:587", "[r3.test]:587"),
-        AFTER[1].to_owned(),
-    ];
-    save(&daemon, &both);
-    relayhost_becomes(&daemon, "[r2.test]:587");
-    let mut client = Socketmap::to(&daemon, 0);
-    assert_eq!(client.ask("sasl", "u@a.test"), Reply::NotFound);
-    for key in ["u@b.test", "r1.test", "[r1.test]:587", "u@a.test"] {
-        let reply = client.ask("sasl", key);
-        assert!(
-            reply.is_cannot_tell() && reply.reason().contains("proxy:"),
-            "{key}: {reply:?}"
-        );
-    }
+fn mail_on_its_way_gets_the_login_of_its_relay_by_mail_exchangers_and_where_logins_are_by_next_hop_with_postfix_3_10()
+ {
+    mail_exchangers_and_logins_by_next_hop(Release::Debian13, Ipv4Addr::new(127, 0, 53, 10));
 }

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod elsewhere;
 pub(crate) mod latency;
+pub(crate) mod name_server;
 pub(crate) mod observer;
 pub(crate) mod postfix;
 pub(crate) mod remote_folder;

@@ -20,7 +20,7 @@ use nix::unistd::{User, geteuid};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -123,6 +123,7 @@ pub(crate) struct Setup {
     folder: tempfile::TempDir,
     parameters: BTreeMap<String, String>,
     chrooted: bool,
+    name_server: Option<Ipv4Addr>,
 }
 
 impl Setup {
@@ -175,6 +176,7 @@ impl Setup {
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             chrooted: false,
+            name_server: None,
         })
     }
 
@@ -206,12 +208,24 @@ impl Setup {
         self
     }
 
+    /// Has its SMTP clients look up mail exchangers and addresses at this server, in place of those of this machine.
+    pub(crate) fn name_server(mut self, address: Ipv4Addr) -> Self {
+        self.name_server = Some(address);
+        self.without("smtp_dns_support_level")
+    }
+
     /// Starts the instance, and returns when it takes mail.
     pub(crate) fn start(self) -> io::Result<Postfix> {
         if self.chrooted {
             self.fill_jail()?;
         }
         write_main_cf(self.root(), &self.parameters)?;
+        if let Some(address) = self.name_server {
+            fs::write(
+                self.root().join("etc/resolv.conf"),
+                format!("nameserver {address}\n"),
+            )?;
+        }
         let guard = guard(self.release, self.root())?;
         let mut postfix = Postfix {
             port: 0,
@@ -403,8 +417,13 @@ impl Postfix {
     /// the end, with its children.
     fn program(&self, name: &str, configuration_flag: &str) -> Command {
         let mut command = Command::new("timeout");
+        command.arg(DEADLINE.as_secs().to_string());
+        if self.setup.name_server.is_some() {
+            let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+            command.args(["unshare", "--mount", "sh", "-c", script]);
+            command.arg(self.root().join("etc/resolv.conf"));
+        }
         command
-            .arg(DEADLINE.as_secs().to_string())
             .arg(self.setup.release.program(name))
             .arg(configuration_flag)
             .arg(self.root().join("etc"));

@@ -1,0 +1,100 @@
+//! A name server of the tests' own, at a loopback address, that knows mail exchangers and their addresses.
+//!
+//! Limits: UDP alone, one question a query, MX and A records. What it does not know is NXDOMAIN.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+/// Where the question begins in a query (RFC 1035, section 4.1.1).
+const HEADER: usize = 12;
+const A: u16 = 1;
+const MX: u16 = 15;
+
+/// A running name server; it stops when it is dropped.
+pub(crate) struct NameServer {
+    address: Ipv4Addr,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl NameServer {
+    /// At port 53 of that address, which no other test may use. Each domain has one mail exchanger, at the address in the
+    /// same place of `exchangers`; its name is `mx.` and the domain.
+    pub(crate) fn start(address: Ipv4Addr, domains: &[&'static str], exchangers: &[Ipv4Addr]) -> Self {
+        let socket = UdpSocket::bind((address, 53)).unwrap();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let thread = thread::spawn({
+            let stopping = Arc::clone(&stopping);
+            let known: Vec<_> = domains.iter().copied().zip(exchangers.iter().copied()).collect();
+            move || {
+                let mut query = [0; 512];
+                while let Ok((length, peer)) = socket.recv_from(&mut query) {
+                    if stopping.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    if let Some(reply) = reply(query.get(..length).unwrap_or_default(), &known) {
+                        socket.send_to(&reply, peer).unwrap();
+                    }
+                }
+            }
+        });
+        Self {
+            address,
+            stopping,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let woken = UdpSocket::bind((self.address, 0)).and_then(|own| own.send_to(b"", (self.address, 53)));
+        if let (Ok(_), Some(thread)) = (woken, self.thread.take()) {
+            drop(thread.join());
+        }
+    }
+}
+
+fn reply(query: &[u8], known: &[(&'static str, Ipv4Addr)]) -> Option<Vec<u8>> {
+    let (header, rest) = query.split_at_checked(HEADER)?;
+    let end = rest.iter().position(|byte| *byte == 0)? + 1;
+    let (name, class_and_type) = (rest.get(..end)?, rest.get(end..end + 4)?);
+    let kind = u16::from_be_bytes([class_and_type[0], class_and_type[1]]);
+    let record = known.iter().find_map(|(domain, address)| {
+        let exchanger = encoded(&format!("mx.{domain}"));
+        let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+        match kind {
+            MX if is(&encoded(domain)) => Some([&[0, 10], &exchanger[..]].concat()),
+            A if is(&exchanger) => Some(address.octets().to_vec()),
+            _ => None,
+        }
+    });
+    let is_known = u8::from(record.is_some());
+    // An authoritative answer to one question, with what was asked for or NXDOMAIN.
+    let flags = [0x85, if record.is_some() { 0x80 } else { 0x83 }];
+    let mut reply = [header.get(..2)?, &flags, &[0, 1, 0, is_known, 0, 0, 0, 0]].concat();
+    reply.extend_from_slice(rest.get(..end + 4)?);
+    if let Some(record) = record {
+        // The name of the question, its type and class, 60 seconds.
+        reply.extend_from_slice(&[0xc0, 12]);
+        reply.extend_from_slice(class_and_type);
+        reply.extend_from_slice(&60_u32.to_be_bytes());
+        reply.extend_from_slice(&u16::try_from(record.len()).ok()?.to_be_bytes());
+        reply.extend_from_slice(&record);
+    }
+    Some(reply)
+}
+
+/// A name as labels.
+fn encoded(name: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for label in name.split('.') {
+        bytes.push(u8::try_from(label.len()).unwrap());
+        bytes.extend_from_slice(label.as_bytes());
+    }
+    bytes.push(0);
+    bytes
+}

@@ -1,0 +1,116 @@
+//! The answers to the keys of senders that have moved, and of the others, over both protocols.
+
+use super::save;
+use crate::harness::admin::Admin;
+use crate::harness::client::{Reply, Socketmap, TcpTable};
+use crate::harness::daemon::{Daemon, Setup};
+use crate::harness::eventually;
+
+const BEFORE: [&str; 2] = [
+    "@a.test [r1.test]:587\n@b.test [r1.test]:587\n",
+    "@a.test a:old\n@b.test b:stays\nr1.test host:entry\n[r1.test]:587 hop:one\n",
+];
+const AFTER: [&str; 2] = [
+    "@a.test [r2.test]:587\n@b.test [r1.test]:587\n",
+    "@a.test a:new\n@b.test b:stays\nr1.test host:entry\n[r1.test]:587 hop:one\n",
+];
+
+fn start(settings: &str) -> Daemon {
+    let [relay_map, credentials] = BEFORE;
+    Daemon::start(
+        Setup::new()
+            .relaymap(relay_map)
+            .credentials(credentials)
+            .settings(settings)
+            .listen("socketmap:inet:127.0.0.1:0")
+            .listen("tcp:127.0.0.1:0:sasl"),
+    )
+}
+
+fn relayhost_becomes(daemon: &Daemon, next_hop: &str) {
+    let mut client = Socketmap::to(daemon, 0);
+    eventually(
+        || client.ask("relayhost", "u@a.test"),
+        |reply| *reply == Reply::found(next_hop),
+    );
+}
+
+#[test]
+fn the_login_of_a_moved_sender_is_told_at_its_next_hop_over_both_protocols() {
+    let daemon = start("");
+    save(&daemon, &AFTER.map(ToOwned::to_owned));
+    relayhost_becomes(&daemon, "[r2.test]:587");
+    let mut socketmap = Socketmap::to(&daemon, 0);
+    let mut tcp = TcpTable::to(&daemon, 1);
+    let mut ask: [&mut dyn FnMut(&str) -> Reply; 2] =
+        [&mut |key| socketmap.ask("sasl", key), &mut |key| tcp.ask(key)];
+    for ask in &mut ask {
+        for (next_hop, login) in [
+            ("[r1.test]:587", Reply::found("a:old")),
+            ("[R2.test]:587", Reply::found("a:new")),
+        ] {
+            let host = next_hop.trim_matches(['[', ']']).split(']').next().unwrap();
+            assert_eq!(ask("u@a.test"), Reply::NotFound);
+            // Even where the file has an entry for the host: it would hide the next hop.
+            assert_eq!(ask(host), Reply::NotFound);
+            assert_eq!(ask(next_hop), login);
+        }
+        assert_eq!(ask("u@a.test"), Reply::NotFound);
+        assert_eq!(ask("fallback.test"), Reply::NotFound);
+        assert!(ask("[fallback.test]:587").is_cannot_tell());
+        // Who did not move is answered as ever, and so is mail of the null sender.
+        assert_eq!(ask("u@b.test"), Reply::found("b:stays"));
+        assert_eq!(ask("r1.test"), Reply::found("host:entry"));
+        assert_eq!(ask("[r1.test]:587"), Reply::found("hop:one"));
+    }
+}
+
+#[test]
+fn what_an_edit_changed_is_remembered_for_the_time_that_is_set_and_not_longer() {
+    let daemon = start("[reload]\nin_flight = 0.3\n");
+    save(&daemon, &AFTER.map(ToOwned::to_owned));
+    relayhost_becomes(&daemon, "[r2.test]:587");
+    let mut client = Socketmap::to(&daemon, 0);
+    eventually(
+        || client.ask("sasl", "u@a.test"),
+        |reply| *reply == Reply::found("a:new"),
+    );
+    let daemon = start("[reload]\nin_flight = 0\n");
+    save(&daemon, &AFTER.map(ToOwned::to_owned));
+    relayhost_becomes(&daemon, "[r2.test]:587");
+    assert_eq!(
+        Socketmap::to(&daemon, 0).ask("sasl", "u@a.test"),
+        Reply::found("a:new")
+    );
+}
+
+#[test]
+fn status_and_metrics_count_the_senders_in_flight() {
+    let [relay_map, credentials] = BEFORE;
+    let (daemon, admin) = Admin::start(Setup::new().relaymap(relay_map).credentials(credentials));
+    let count = || admin.metrics().value("postmapd_senders_in_flight");
+    assert!(count() < 0.5);
+    save(&daemon, &AFTER.map(ToOwned::to_owned));
+    eventually(count, |count| (0.5..1.5).contains(count));
+    assert_eq!(admin.status()["senders_in_flight"], 1);
+}
+
+#[test]
+fn two_moved_senders_at_once_on_one_connection_wait() {
+    let daemon = start("");
+    let both = [
+        AFTER[0].replace("[r1.test]:587", "[r3.test]:587"),
+        AFTER[1].to_owned(),
+    ];
+    save(&daemon, &both);
+    relayhost_becomes(&daemon, "[r2.test]:587");
+    let mut client = Socketmap::to(&daemon, 0);
+    assert_eq!(client.ask("sasl", "u@a.test"), Reply::NotFound);
+    for key in ["u@b.test", "r1.test", "[r1.test]:587", "u@a.test"] {
+        let reply = client.ask("sasl", key);
+        assert!(
+            reply.is_cannot_tell() && reply.reason().contains("proxy:"),
+            "{key}: {reply:?}"
+        );
+    }
+}
