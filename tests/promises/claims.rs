@@ -101,7 +101,7 @@ fn every_test_that_holds_a_claim_exists_and_runs() {
                 continue;
             };
             tests += 1;
-            let source = read(&format!("tests/promises/{file}.rs"));
+            let source = read(&format!("tests/promises/{}.rs", file.replace("::", "/")));
             let lines: Vec<&str> = source.lines().map(str::trim).collect();
             let begins_it = format!("fn {test}() {{");
             let is_run = lines.windows(2).any(|two| two == ["#[test]", begins_it.as_str()]);
