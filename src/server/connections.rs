@@ -11,8 +11,10 @@ use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::Guard;
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -20,11 +22,12 @@ use slab::Slab;
 use tracing::debug;
 
 use super::admission::Place;
-use super::session::{Desk, End, Next, Session};
+use super::batch::{Batch, Turns};
+use super::session::{Desk, End, Next, Session, Stream};
 use super::stream::PeerSocket;
 use crate::counters::{Connected, Counters};
 use crate::protocol::{Codec, Dialect};
-use crate::routes::Routes;
+use crate::routes::{Routes, Snapshot};
 
 /// What the kernel tells of every connection.
 const ARRIVAL: Interest = Interest::READABLE.add(Interest::PRIORITY);
@@ -37,8 +40,8 @@ pub(super) fn leaves_something(event: &Event) -> bool {
 }
 
 /// One connection.
-struct Connection<C> {
-    session: Session<PeerSocket, C>,
+struct Connection<S, C> {
+    session: Session<S, C>,
     /// Whether the kernel tells when there is room to write. It does so again each time that the peer of a UNIX socket has
     /// taken a reply, and the server would wake for nothing: so only those hear of it that have found none.
     hears_of_room: bool,
@@ -52,61 +55,36 @@ struct Connection<C> {
 }
 
 /// All of them.
-pub(super) struct Connections<C = Dialect> {
-    all: Slab<Connection<C>>,
+pub(super) struct Connections<S = PeerSocket, C = Dialect> {
+    all: Slab<Connection<S, C>>,
     /// Whose turn comes without an event.
     queue: VecDeque<usize>,
     deadlines: BTreeSet<(Instant, usize)>,
-    stride: Stride,
-    /// Who has the processor, or had it last.
+    /// Which has the processor, or had it last.
     current: usize,
-}
-
-/// Some turns, which go through their steps together: all read, then all answer, then all write. So the processor's
-/// nearest cache has to take in the code of each step once for all of them, and with many connections a lookup takes a
-/// twentieth less (benches/runtime.md).
-#[derive(Default)]
-struct Stride {
-    step: Step,
-    /// Whose turns they are. Each has the desk of its place.
-    members: Vec<usize>,
-    /// The place that comes next in this step.
-    next: usize,
-}
-
-/// What is done next in a stride.
-#[derive(Clone, Copy, Default)]
-enum Step {
-    #[default]
-    Read,
-    Answer,
-    Write,
 }
 
 /// What a turn needs besides its connection.
 pub(super) struct Tools<'a> {
     pub(super) registry: &'a Registry,
-    /// One for each turn of a stride. Without any, nobody would have one.
-    pub(super) desks: &'a mut [Desk],
     pub(super) routes: &'a Routes,
     pub(super) counters: &'a Counters,
     /// Whether the server stops: whoever has nothing to do ends.
     pub(super) stops: bool,
 }
 
-impl<C> Default for Connections<C> {
+impl<S, C> Default for Connections<S, C> {
     fn default() -> Self {
         Self {
             all: Slab::new(),
             queue: VecDeque::new(),
             deadlines: BTreeSet::new(),
-            stride: Stride::default(),
             current: 0,
         }
     }
 }
 
-impl<C: Codec> Connections<C> {
+impl<S: Stream + AsRawFd, C: Codec> Connections<S, C> {
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
@@ -118,7 +96,7 @@ impl<C: Codec> Connections<C> {
     /// Adds one. Where that fails, the system lacks something.
     pub(super) fn add(
         &mut self,
-        session: Session<PeerSocket, C>,
+        session: Session<S, C>,
         place: Place,
         connected: Connected,
         registry: &Registry,
@@ -161,103 +139,39 @@ impl<C: Codec> Connections<C> {
     pub(super) fn give_turns(
         &mut self,
         mut events: impl Iterator<Item = (usize, bool)>,
-        tools: &mut Tools<'_>,
+        batch: &mut Batch,
+        tools: Tools<'_>,
     ) {
+        let mut turns = TurnsOfAll {
+            connections: self,
+            tools,
+        };
         // Around all of them: around each, it costs a fiftieth of a lookup.
-        while catch_unwind(AssertUnwindSafe(|| self.turns(&mut events, tools))).is_err() {
-            // The hook has said where.
-            self.end(self.current, &End::Closed, tools.counters);
-        }
-    }
-
-    /// Goes on where a panic has ended it, if one has.
-    fn turns(&mut self, events: &mut impl Iterator<Item = (usize, bool)>, tools: &mut Tools<'_>) {
-        loop {
-            match self.stride.step {
-                Step::Read => {
-                    while self.stride.members.len() < tools.desks.len()
-                        && let Some((number, reads_to_the_end)) = events.next()
-                    {
-                        self.read(number, reads_to_the_end, tools);
-                    }
-                    if self.stride.members.is_empty() {
-                        break;
-                    }
-                    self.stride.step = Step::Answer;
-                }
-                Step::Answer => {
-                    // From after all has arrived: whoever knows of an edit when it asks is answered by it.
-                    let snapshot = tools.routes.load();
-                    while let Some((connection, desk)) = self.next_of_stride(tools.desks) {
-                        connection.session.answer(desk, &snapshot, tools.counters);
-                    }
-                    self.stride.next = 0;
-                    self.stride.step = Step::Write;
-                }
-                Step::Write => {
-                    while let Some((connection, desk)) = self.next_of_stride(tools.desks) {
-                        let turned = connection.session.write(desk, Instant::now);
-                        let is_as_ever =
-                            matches!(turned, Ok(Next::Arrival)) && !connection.is_special() && !tools.stops;
-                        if !is_as_ever {
-                            self.settle(self.current, turned, tools);
-                        }
-                    }
-                    self.stride.next = 0;
-                    self.stride.members.clear();
-                    self.stride.step = Step::Read;
-                }
-            }
-        }
-        for _ in 0..self.queue.len() {
-            self.next_turn(tools);
-        }
-    }
-
-    /// Something has happened to a connection: begins a turn of it, if it does not get one anyway.
-    #[inline]
-    fn read(&mut self, number: usize, reads_to_the_end: bool, tools: &mut Tools<'_>) {
-        let Some(connection) = self.all.get_mut(number) else {
-            return;
-        };
-        if reads_to_the_end {
-            connection.session.read_to_the_end();
-        }
-        let desk = tools.desks.get_mut(self.stride.members.len());
-        let Some(desk) = desk.filter(|_| !connection.is_queued) else {
-            return;
-        };
-        self.current = number;
-        match connection.session.read(desk, Instant::now).transpose() {
-            None => self.stride.members.push(number),
-            Some(turned) => self.settle(number, turned, tools),
-        }
-    }
-
-    /// Whose step it is now in a stride, and with which desk. Those that have ended since are left out.
-    #[inline]
-    fn next_of_stride<'t>(&mut self, desks: &'t mut [Desk]) -> Option<(&mut Connection<C>, &'t mut Desk)> {
-        loop {
-            let place = self.stride.next;
-            self.current = *self.stride.members.get(place)?;
-            self.stride.next += 1;
-            if self.all.contains(self.current) {
-                return self.all.get_mut(self.current).zip(desks.get_mut(place));
-            }
-        }
-    }
-
-    /// Gives a turn to the connection that has been queued for longest.
-    fn next_turn(&mut self, tools: &mut Tools<'_>) {
-        if let Some(number) = self.queue.pop_front()
-            && let Some(connection) = self.all.get_mut(number)
-            && let Some(desk) = tools.desks.first_mut()
+        while catch_unwind(AssertUnwindSafe(|| {
+            batch.run(&mut events, &mut turns);
+            turns.connections.queued_turns(batch, &turns.tools);
+        }))
+        .is_err()
         {
-            connection.is_queued = false;
-            self.current = number;
-            let session = &mut connection.session;
-            let turned = session.turn(desk, tools.routes, tools.counters, Instant::now);
-            self.settle(number, turned, tools);
+            // The hook has said where.
+            let current = turns.connections.current;
+            turns.connections.end(current, &End::Closed, turns.tools.counters);
+        }
+    }
+
+    /// Gives a turn to each connection that is queued now.
+    fn queued_turns(&mut self, batch: &mut Batch, tools: &Tools<'_>) {
+        for _ in 0..self.queue.len() {
+            if let Some(number) = self.queue.pop_front()
+                && let Some(connection) = self.all.get_mut(number)
+                && let Some(desk) = batch.desk()
+            {
+                connection.is_queued = false;
+                self.current = number;
+                let session = &mut connection.session;
+                let turned = session.turn(desk, tools.routes, tools.counters, Instant::now);
+                self.settle(number, turned, tools);
+            }
         }
     }
 
@@ -319,7 +233,71 @@ impl<C: Codec> Connections<C> {
     }
 }
 
-impl<C: Codec> Connection<C> {
+/// The turns of all connections that have something to do.
+struct TurnsOfAll<'a, S, C> {
+    connections: &'a mut Connections<S, C>,
+    tools: Tools<'a>,
+}
+
+impl<S: Stream + AsRawFd, C: Codec> TurnsOfAll<'_, S, C> {
+    /// The session whose turn it is, unless it has ended.
+    #[inline]
+    fn connection(&mut self, number: usize) -> Option<&mut Connection<S, C>> {
+        self.connections.current = number;
+        self.connections.all.get_mut(number)
+    }
+}
+
+impl<S: Stream + AsRawFd, C: Codec> Turns for TurnsOfAll<'_, S, C> {
+    type Event = (usize, bool);
+    type Snapshot = Guard<Arc<Snapshot>>;
+
+    #[inline]
+    fn read(&mut self, (number, reads_to_the_end): (usize, bool), desk: &mut Desk) -> Option<usize> {
+        let connection = self.connection(number)?;
+        if reads_to_the_end {
+            connection.session.read_to_the_end();
+        }
+        // It gets a turn anyway.
+        if connection.is_queued {
+            return None;
+        }
+        match connection.session.read(desk, Instant::now).transpose() {
+            None => Some(number),
+            Some(turned) => {
+                self.connections.settle(number, turned, &self.tools);
+                None
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.tools.routes.load()
+    }
+
+    #[inline]
+    fn answer(&mut self, number: usize, desk: &mut Desk, snapshot: &Guard<Arc<Snapshot>>) {
+        let counters = self.tools.counters;
+        if let Some(connection) = self.connection(number) {
+            connection.session.answer(desk, snapshot, counters);
+        }
+    }
+
+    #[inline]
+    fn write(&mut self, number: usize, desk: &mut Desk) {
+        let stops = self.tools.stops;
+        let Some(connection) = self.connection(number) else {
+            return;
+        };
+        let turned = connection.session.write(desk, Instant::now);
+        let is_as_ever = matches!(turned, Ok(Next::Arrival)) && !connection.is_special() && !stops;
+        if !is_as_ever {
+            self.connections.settle(number, turned, &self.tools);
+        }
+    }
+}
+
+impl<S: Stream + AsRawFd, C: Codec> Connection<S, C> {
     /// Whether something is noted of it that goes by with its next turn.
     #[inline]
     fn is_special(&self) -> bool {

@@ -49,7 +49,7 @@ pub const EVENTS_AT_ONCE: usize = 256;
 
 /// How many connections read together, then answer together, then write together, of those that have something to do. The
 /// first of them waits for as many lookups more, a few microseconds, and all are served sooner.
-pub const STRIDE: usize = 16;
+pub const BATCH: usize = 16;
 
 /// How large a buffer may be that a connection keeps while it waits, in bytes. One large request or batch shall not
 /// cost its memory for as long as the connection lives; the requests of Postfix need no more.

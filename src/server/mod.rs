@@ -9,7 +9,7 @@
 //! - [`access`]: who is on the other end, and what is refused to it;
 //! - [`admission`]: how many connections there are, in all and of each peer;
 //! - [`session`]: one connection, and [`stream`], its socket;
-//! - `doors`, `connections`: the listeners and the sessions that there are;
+//! - `doors`, `connections`: the listeners and the sessions that there are; `batch`: the order of their turns;
 //! - [`bell`], [`stop`]: what other threads have to say;
 //! - [`limits`]: what a peer can make the server hold, wait for or repeat.
 //!
@@ -21,6 +21,7 @@
 
 pub mod access;
 pub mod admission;
+mod batch;
 pub mod bell;
 mod connections;
 mod doors;
@@ -45,12 +46,13 @@ use crate::config::Limits;
 use crate::counters::{Counters, Reason};
 use crate::routes::Routes;
 use admission::Admission;
+use batch::Batch;
 use bell::Bell;
 use connections::{Connections, Tools, leaves_something};
 use doors::{Arrival, Doors};
-use limits::{BACKLOG, DRAIN_DEADLINE, EVENTS_AT_ONCE, SAID_AGAIN, SHORTAGE_PAUSE, STRIDE};
+use limits::{BACKLOG, DRAIN_DEADLINE, EVENTS_AT_ONCE, SAID_AGAIN, SHORTAGE_PAUSE};
 use listen::Listener;
-use session::{Desk, Session};
+use session::Session;
 use stop::Stop;
 
 /// The tokens of what is no connection: the bell, and the listeners from there on downwards.
@@ -66,7 +68,7 @@ pub struct Server {
     admission: Admission,
     routes: Arc<Routes>,
     counters: Arc<Counters>,
-    desks: Vec<Desk>,
+    batch: Batch,
     /// Until when nothing is accepted, because the system lacks something.
     rests_until: Option<Instant>,
     /// When the log had last that accepting failed.
@@ -95,7 +97,7 @@ impl Server {
             admission: Admission::new(limits),
             routes,
             counters,
-            desks: (0..STRIDE).map(|_| Desk::default()).collect(),
+            batch: Batch::default(),
             rests_until: None,
             said: None,
             drains_until: None,
@@ -166,14 +168,14 @@ impl Server {
             }
             None
         });
-        let mut tools = Tools {
+        let tools = Tools {
             registry: self.poll.registry(),
-            desks: &mut self.desks,
             routes: &self.routes,
             counters: &self.counters,
             stops: self.drains_until.is_some(),
         };
-        self.connections.give_turns(of_connections, &mut tools);
+        self.connections
+            .give_turns(of_connections, &mut self.batch, tools);
         has_rung
     }
 

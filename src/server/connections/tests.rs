@@ -1,6 +1,6 @@
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,8 +24,10 @@ use crate::protocol::{Asked, Codec, Reply, Violation};
 use crate::routes::{Routes, Routing, Snapshot};
 use crate::server::access::Visitor;
 use crate::server::admission::Admission;
-use crate::server::limits::{LINGER, READ_AT_ONCE, REQUEST_DEADLINE, STRIDE, WRITE_DEADLINE};
-use crate::server::session::{Desk, Session};
+use crate::server::batch::Batch;
+use crate::server::limits::{BATCH, LINGER, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_DEADLINE};
+use crate::server::session::{Session, Stream};
+use crate::server::stream::PeerSocket;
 use crate::table::Table;
 
 /// Panics at what is no socketmap, as a defect might.
@@ -42,14 +44,58 @@ impl Codec for Fragile {
     }
 }
 
+/// A socket that panics in a phase of its turn, as a defect might.
+struct FragileSocket {
+    socket: PeerSocket,
+    panics: Option<Phase>,
+}
+
+/// A phase of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Read,
+    Answer,
+    Write,
+}
+
+impl Read for FragileSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        assert!(self.panics != Some(Phase::Read), "as a defect might");
+        self.socket.read(buffer)
+    }
+}
+
+impl Write for FragileSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        assert!(self.panics != Some(Phase::Write), "as a defect might");
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
+impl Stream for FragileSocket {
+    fn end_writing(&mut self) -> io::Result<()> {
+        self.socket.end_writing()
+    }
+}
+
+impl AsRawFd for FragileSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
 /// The round of the server, without listeners.
 struct Rounds {
     poll: Poll,
-    connections: Connections<Fragile>,
+    connections: Connections<FragileSocket, Fragile>,
     admission: Admission,
     routes: Routes,
     counters: Arc<Counters>,
-    desks: Vec<Desk>,
+    batch: Batch,
     stops: bool,
 }
 
@@ -75,14 +121,19 @@ impl Rounds {
                 allowed: Allowed::new([], []),
             }),
             counters: Arc::default(),
-            desks: (0..STRIDE).map(|_| Desk::default()).collect(),
+            batch: Batch::default(),
             stops: false,
         }
     }
 
     fn connect(&mut self) -> UnixStream {
+        self.connect_to_panic(None)
+    }
+
+    /// A connection whose turns panic in this phase (while it answers: at `panic`).
+    fn connect_to_panic(&mut self, panics: Option<Phase>) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        self.add(ours.into());
+        self.add(ours.into(), panics);
         theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         theirs.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
         theirs
@@ -92,16 +143,18 @@ impl Rounds {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        self.add(listener.accept().unwrap().0.into());
+        self.add(listener.accept().unwrap().0.into(), None);
         theirs
     }
 
-    fn add(&mut self, ours: OwnedFd) {
+    fn add(&mut self, ours: OwnedFd, panics: Option<Phase>) {
         let peer = Peer::User {
             uid: 1,
             address: None,
         };
-        let session = Session::new(ours.into(), Fragile, Visitor::new(peer, Arc::default()));
+        let socket = ours.into();
+        let stream = FragileSocket { socket, panics };
+        let session = Session::new(stream, Fragile, Visitor::new(peer, Arc::default()));
         let place = self.admission.admit(peer, false).unwrap();
         let connected = self.counters.connected();
         let registry = self.poll.registry();
@@ -112,9 +165,8 @@ impl Rounds {
     fn round(&mut self) {
         let mut events = Events::with_capacity(100);
         self.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
-        let mut tools = Tools {
+        let tools = Tools {
             registry: self.poll.registry(),
-            desks: &mut self.desks,
             routes: &self.routes,
             counters: &self.counters,
             stops: self.stops,
@@ -122,7 +174,7 @@ impl Rounds {
         let events = events
             .iter()
             .map(|event| (event.token().0, leaves_something(event)));
-        self.connections.give_turns(events, &mut tools);
+        self.connections.give_turns(events, &mut self.batch, tools);
         let queued = self.connections.queue.len();
         let marked = self.connections.all.iter().filter(|(_, it)| it.is_queued);
         assert_eq!(
@@ -156,31 +208,50 @@ fn ask(rounds: &mut Rounds, mut client: &UnixStream) {
 }
 
 fn is_gone(mut client: &UnixStream) -> bool {
-    matches!(client.read(&mut [0]), Ok(0))
+    match client.read(&mut [0]) {
+        Ok(length) => length == 0,
+        // What it asked was never read.
+        Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+    }
 }
 
+/// One that panics among others of its batch, in each phase and at each place; and, queued, outside of a batch.
 #[test]
-fn a_session_that_panics_ends_alone() {
-    let mut rounds = Rounds::new();
-    let (before, mut fragile, after) = (rounds.connect(), rounds.connect(), rounds.connect());
-    ask(&mut rounds, &fragile);
-    // All three in one round.
-    (&before).write_all(REQUEST).unwrap();
-    fragile.write_all(b"panic").unwrap();
-    (&after).write_all(REQUEST).unwrap();
-    rounds.rounds();
-    assert!(is_gone(&fragile));
-    assert_eq!(rounds.connections.len(), 2);
-    assert_eq!(rounds.counters.connections(), 2);
-    for mut client in [&before, &after] {
-        let mut reply = [0; REPLY.len()];
-        client.read_exact(&mut reply).unwrap();
-        assert_eq!(reply, REPLY);
-        ask(&mut rounds, client);
+fn a_panic_in_any_phase_ends_its_own_connection_and_the_rest_of_the_batch_is_answered() {
+    for phase in [Phase::Read, Phase::Answer, Phase::Write] {
+        for (count, place) in [(3, 0), (3, 1), (3, 2), (1, 0), (2 * BATCH + 1, BATCH - 1)] {
+            for is_queued in [false, true] {
+                let mut rounds = Rounds::new();
+                let mut clients: Vec<UnixStream> = (0..count)
+                    .map(|number| rounds.connect_to_panic((number == place).then_some(phase)))
+                    .collect();
+                let fragile = clients.remove(place);
+                // All in one round.
+                for mut client in &clients {
+                    client.write_all(REQUEST).unwrap();
+                }
+                let asks = if phase == Phase::Answer { b"panic" } else { REQUEST };
+                (&fragile).write_all(asks).unwrap();
+                if is_queued {
+                    rounds.connections.queue_all();
+                }
+                rounds.rounds();
+                let what = format!("{phase:?}, {place} of {count}, {is_queued}");
+                assert!(is_gone(&fragile), "{what}");
+                assert_eq!(rounds.connections.len(), clients.len(), "{what}");
+                assert_eq!(rounds.counters.connections(), clients.len() as u64, "{what}");
+                for mut client in &clients {
+                    let mut reply = [0; REPLY.len()];
+                    client.read_exact(&mut reply).unwrap();
+                    assert_eq!(reply, REPLY, "{what}");
+                    ask(&mut rounds, client);
+                }
+                // Its number goes to the next.
+                let next = rounds.connect();
+                ask(&mut rounds, &next);
+            }
+        }
     }
-    // Its number goes to the next.
-    let next = rounds.connect();
-    ask(&mut rounds, &next);
 }
 
 #[test]
