@@ -23,6 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt as layer};
 
 use super::{EX_CONFIG, Error};
+use crate::config::options::{self, Given};
 use crate::config::setting::{self, Setting};
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 use crate::printable::{json, printable};
@@ -126,21 +127,21 @@ impl LogOptions {
     }
 
     fn targets(&self) -> Result<Targets, Finding> {
-        let (filter, place) = given(self.log.as_ref(), &setting::LOG)
-            .unwrap_or_else(|| (setting::LOG.default.to_owned(), Place::Setting("--log")));
-        filter.parse().map_err(|_| {
-            wrong(place)
+        let given = given(self.log.as_ref(), &setting::LOG)?;
+        let given = given.unwrap_or_else(|| Given::word(setting::LOG.default, Place::Setting("--log")));
+        given.value.parse().map_err(|_| {
+            wrong(given.place)
                 .says("this is no log filter")
                 .help("write off, error, warn, info, debug or trace")
         })
     }
 
     fn form(&self) -> Result<Form, Finding> {
-        let Some((text, place)) = given(self.log_format.as_ref(), &setting::LOG_FORMAT) else {
+        let Some(given) = given(self.log_format.as_ref(), &setting::LOG_FORMAT)? else {
             return Ok(Form::of_standard_error());
         };
-        Form::from_str(&text, true).map_err(|_| {
-            wrong(place)
+        Form::from_str(&given.value, true).map_err(|_| {
+            wrong(given.place)
                 .says("this is no log format")
                 .help("write text, json or journald")
         })
@@ -148,16 +149,12 @@ impl LogOptions {
 }
 
 /// What was said, if anything was, and where.
-fn given(flag: Option<&String>, setting: &Setting) -> Option<(String, Place)> {
-    let variable = || {
-        let value = std::env::var(setting.variable?).ok();
-        value.filter(|value| !value.is_empty())
-    };
-    let named = |name: Option<&'static str>| Place::Setting(name.unwrap_or_default());
-    match (flag, variable()) {
-        (Some(value), _) => Some((value.clone(), named(setting.flag))),
-        (None, Some(value)) => Some((value, named(setting.variable))),
-        (None, None) => None,
+fn given(flag: Option<&String>, setting: &'static Setting) -> Result<Option<Given<String>>, Finding> {
+    let mut findings = Findings::default();
+    let given = options::either(flag, setting, &mut findings);
+    match findings.iter().next() {
+        Some(finding) => Err(finding.clone()),
+        None => Ok(given),
     }
 }
 

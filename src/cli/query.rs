@@ -22,6 +22,7 @@ use crate::diagnostic::{Finding, Findings, Place, Severity};
 use crate::endpoint::Endpoint;
 use crate::printable::printable;
 use crate::secret::Secret;
+use crate::table::grammar::without_byte_order_mark;
 
 /// Print what the tables, or a running server, answer for some keys.
 #[derive(Args)]
@@ -63,7 +64,8 @@ pub(super) struct Query {
     #[arg(value_name = "MAP", value_parser = PossibleValuesParser::new(["relayhost", "sasl"]), hide_possible_values = true)]
     map: String,
 
-    /// The keys: an envelope sender, <>, a host, a next hop; - reads them from standard input, one a line
+    /// The keys: an envelope sender, <>, a host, a next hop; - reads them from standard input, one a line (CR LF and a
+    /// byte order mark are no part of a key)
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<OsString>,
 }
@@ -174,8 +176,17 @@ impl Query {
             }
             let mut input = io::stdin().lock();
             let mut line = Vec::new();
+            let mut is_first = true;
             while input.read_until(b'\n', &mut line)? > 0 {
+                // As the lines of the files are read.
                 let key = line.strip_suffix(b"\n").unwrap_or(&line);
+                let key = key.strip_suffix(b"\r").unwrap_or(key);
+                let key = if is_first {
+                    without_byte_order_mark(key)
+                } else {
+                    key
+                };
+                is_first = false;
                 if !key.is_empty() {
                     take(key)?;
                 }

@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use nix::unistd::{Uid, User, geteuid};
 
-use super::options::{Given, between_commas};
+use super::options::Given;
 use crate::diagnostic::{Finding, Findings, Severity};
 use crate::endpoint::{Address, Endpoint};
+use crate::name_service;
 use crate::peer::Allowed;
 use crate::printable::printable;
 
@@ -25,7 +26,7 @@ pub(super) fn users(given: Option<Given<Vec<String>>>, findings: &mut Findings) 
             .map(Uid::as_raw)
             .collect();
     };
-    let words = given.value.iter().flat_map(|text| between_commas(text));
+    let words = given.value.iter();
     words
         .filter_map(|word| {
             let user = user(word);
@@ -45,9 +46,7 @@ pub(super) fn users(given: Option<Given<Vec<String>>>, findings: &mut Findings) 
 /// The number of a user.
 fn user(word: &str) -> Result<u32, String> {
     if word.bytes().all(|c| c.is_ascii_digit()) {
-        // The greatest number means nobody at all to the kernel.
-        let number = word.parse().ok().filter(|number| *number != u32::MAX);
-        return number.ok_or_else(|| format!("a number is at most {}", u32::MAX - 1));
+        return name_service::number(word).ok_or_else(|| format!("a number is at most {}", u32::MAX - 1));
     }
     match User::from_name(word) {
         Ok(Some(user)) => Ok(user.uid.as_raw()),
@@ -61,7 +60,7 @@ pub(super) fn networks(given: Option<Given<Vec<String>>>, findings: &mut Finding
     let Some(given) = given else {
         return Vec::new();
     };
-    let words = given.value.iter().flat_map(|text| between_commas(text));
+    let words = given.value.iter();
     words
         .filter_map(|word| match network(word) {
             Ok(network) => Some(network),
@@ -192,10 +191,7 @@ mod tests {
     fn users_are_names_or_numbers() {
         let read = |words: &[&str]| {
             let mut findings = Findings::default();
-            let given = Given {
-                value: words.iter().map(ToString::to_string).collect(),
-                place: Place::Setting("--allow-users"),
-            };
+            let given = Given::words(words, Place::Setting("--allow-users"));
             let users = users(Some(given), &mut findings);
             (users, findings.errors())
         };

@@ -112,8 +112,8 @@ impl SettingsFile {
                 "allow_users" => settings.allow_users = reader.words(name, value),
                 "allow_networks" => settings.allow_networks = reader.strings(name, value),
                 "recipient_delimiter" => settings.recipient_delimiter = reader.string(name, value),
-                "socket_owner" => settings.socket_owner = reader.string(name, value),
-                "socket_group" => settings.socket_group = reader.string(name, value),
+                "socket_owner" => settings.socket_owner = reader.word(name, value),
+                "socket_group" => settings.socket_group = reader.word(name, value),
                 "socket_mode" => settings.socket_mode = reader.string(name, value),
                 "limits" => settings.limits = reader.limits(value),
                 "user" => settings.user = reader.word(name, value),
@@ -213,10 +213,7 @@ impl Reader<'_> {
     fn string(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Given<String>> {
         let place = Place::File(self.path.into(), Some(self.position(value.span())));
         if let Some(text) = value.get_ref().as_str() {
-            return Some(Given {
-                value: text.to_owned(),
-                place,
-            });
+            return Some(Given::word(text, place));
         }
         self.error(
             "bad-setting",
@@ -275,7 +272,7 @@ impl Reader<'_> {
             .into_iter()
             .map(|given| given.map(|given| given.value))
             .collect();
-        words.map(|value| Given { value, place })
+        words.map(|words| Given::words(&words, place))
     }
 
     fn position(&self, span: Range<usize>) -> Position {

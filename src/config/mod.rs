@@ -34,6 +34,7 @@ use crate::address::Delimiters;
 use crate::confinement::user::ServerUser;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 use crate::endpoint::{Address, Endpoint};
+use crate::name_service;
 use crate::peer::Allowed;
 use crate::printable::printable;
 use environment::Whose;
@@ -291,6 +292,13 @@ fn listen(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Given<V
         place: Place::Setting("--listen"),
     });
     let mut endpoints = Vec::new();
+    if given.value.is_empty() {
+        findings.push(
+            Finding::new(Severity::Error, "bad-endpoint", given.place.clone())
+                .says("no endpoint to listen at is named")
+                .help("write for example socketmap:inet:127.0.0.1:10451, or leave it out for the default"),
+        );
+    }
     for text in &given.value {
         match Endpoint::to_listen(text) {
             Ok(endpoint) => endpoints.push(endpoint),
@@ -368,7 +376,7 @@ fn next_hops(given: Option<Given<String>>, findings: &mut Findings) -> NextHops 
 /// The number of a user or a group, which is given by its number or its name.
 fn number(kind: &'static str, given: Given<String>, is_needed: bool, findings: &mut Findings) -> Option<u32> {
     let name = &given.value;
-    let number = name.parse().ok().or_else(|| match kind {
+    let number = name_service::number(name).or_else(|| match kind {
         "user" => User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()),
         _ => Group::from_name(name)
             .ok()

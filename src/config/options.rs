@@ -1,7 +1,11 @@
 //! The flags of the commands that read the folder, and the variable behind each.
+//!
+//! A value is read alike in a flag, a variable and the settings file ([`Given`]). One difference: a variable that is empty or
+//! has whitespace alone is not set, because Compose passes variables on that have no value.
 
 use std::env;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -19,6 +23,30 @@ pub struct Given<T> {
     pub value: T,
     /// Where it was given.
     pub place: Place,
+}
+
+impl Given<String> {
+    /// A value without the whitespace around it, of which a line end may be left by a file with CR LF.
+    #[must_use]
+    pub fn word(text: &str, place: Place) -> Self {
+        Self {
+            value: text.trim_ascii().to_owned(),
+            place,
+        }
+    }
+}
+
+impl Given<Vec<String>> {
+    /// The words of one or several lists with commas.
+    #[must_use]
+    pub fn words<T: AsRef<str>>(texts: &[T], place: Place) -> Self {
+        let words = texts.iter().flat_map(|text| text.as_ref().split(','));
+        let words = words.map(str::trim_ascii).filter(|word| !word.is_empty());
+        Self {
+            value: words.map(ToOwned::to_owned).collect(),
+            place,
+        }
+    }
 }
 
 /// What every command that reads the folder may be told, before its own subcommand or behind it.
@@ -151,25 +179,22 @@ impl ServiceOptions {
 
 /// A variable, if it is set to something.
 fn variable(name: &str) -> Option<OsString> {
-    env::var_os(name).filter(|value| !value.is_empty())
+    env::var_os(name).filter(|value| !value.as_bytes().trim_ascii().is_empty())
 }
 
-/// What a flag says, or the variable behind it.
-fn either(
+/// What a flag says, or the variable behind it. A variable that is not UTF-8 is an error.
+pub fn either(
     flag: Option<&String>,
     setting: &'static Setting,
     findings: &mut Findings,
 ) -> Option<Given<String>> {
     if let (Some(value), Some(name)) = (flag, setting.flag) {
-        return Some(Given {
-            value: value.clone(),
-            place: Place::Setting(name),
-        });
+        return Some(Given::word(value, Place::Setting(name)));
     }
     let name = setting.variable?;
     let place = Place::Setting(name);
     if let Ok(value) = variable(name)?.into_string() {
-        return Some(Given { value, place });
+        return Some(Given::word(&value, place));
     }
     findings.push(
         Finding::new(Severity::Error, "bad-setting", place)
@@ -179,24 +204,13 @@ fn either(
     None
 }
 
-/// Likewise of a setting with several values: a flag is given several times, a variable has commas between them.
+/// Likewise of a setting with several values: a flag may be given several times.
 fn list(flags: &[String], setting: &'static Setting, findings: &mut Findings) -> Option<Given<Vec<String>>> {
     if let (Some(name), false) = (setting.flag, flags.is_empty()) {
-        return Some(Given {
-            value: flags.to_vec(),
-            place: Place::Setting(name),
-        });
+        return Some(Given::words(flags, Place::Setting(name)));
     }
     let given = either(None, setting, findings)?;
-    Some(Given {
-        value: between_commas(&given.value).map(ToOwned::to_owned).collect(),
-        place: given.place,
-    })
-}
-
-/// The words between commas.
-pub(super) fn between_commas(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|word| !word.is_empty())
+    Some(Given::words(&[given.value], given.place))
 }
 
 /// A misspelt variable would otherwise be ignored in silence. It is no error: Kubernetes sets `POSTMAPD_PORT`,

@@ -72,7 +72,7 @@ pub static LISTEN: Setting = Setting {
     value: "ENDPOINT",
     default: super::DEFAULT_LISTEN,
     about: "Where to listen, as main.cf writes it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT:MAP; \
-            may be given several times, in the variable separated by commas, in the settings file as a list",
+            several are separated by commas, in the settings file they may be a list; the flag may be given several times",
     counts: Counts::AtStart,
 };
 

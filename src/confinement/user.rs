@@ -20,6 +20,7 @@ use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities};
 
 use super::ConfinementError;
+use crate::name_service;
 
 /// A user of this system that the server shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl ServerUser {
     /// The user of that name or number. `None` where this system knows none.
     #[must_use]
     pub fn find(word: &str) -> Option<Self> {
-        let by_number = || User::from_uid(Uid::from_raw(word.parse().ok()?)).ok()?;
+        let by_number = || User::from_uid(Uid::from_raw(name_service::number(word)?)).ok()?;
         let user = User::from_name(word).ok().flatten().or_else(by_number)?;
         Some(Self {
             name: user.name,

@@ -36,6 +36,7 @@ mod live_reload;
 mod manual;
 mod monitoring;
 mod no_table;
+mod one_text;
 mod packages;
 mod postconf_command;
 mod query_command;
