@@ -26,8 +26,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::exposition;
-use super::status::Status;
-use super::{View, metrics, readiness};
+use super::status::{Status, obstacles};
+use super::{View, metrics};
 use crate::printable::json;
 use crate::server::is_the_peers;
 use crate::server::limits::SHORTAGE_PAUSE;
@@ -198,7 +198,7 @@ fn readyz(view: &View) -> Response<Full<Bytes>> {
     if account.is_ready() {
         return reply(StatusCode::OK, TEXT, "ok\n");
     }
-    let lines = readiness::obstacles(&account).into_iter().map(|line| line + "\n");
+    let lines = obstacles(&account).into_iter().map(|line| line + "\n");
     reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines.collect::<String>())
 }
 

@@ -3,7 +3,7 @@
 //! | path | says |
 //! |---|---|
 //! | `/healthz` | whether the thread that answers lookups lives: the question goes through it ([`pulse`]) |
-//! | `/readyz` | whether every file is valid, and which is not, why and since when ([`readiness`]) |
+//! | `/readyz` | whether every file is valid, and which is not, why and since when |
 //! | `/status` | all of it for machines ([`status`]); `postmapd status` is its client ([`client`]) |
 //! | `/metrics` | numbers in Prometheus' text format 0.0.4 ([`metrics`]) |
 //!
@@ -19,7 +19,6 @@ mod exposition;
 mod http;
 pub mod metrics;
 pub mod pulse;
-pub mod readiness;
 pub mod status;
 
 use std::io;

@@ -1,16 +1,20 @@
 //! `/status`: everything about the server that may be told, as JSON. Names and meaning are an interface (contract).
+//!
+//! `/readyz` says of it which files are not valid, why and since when ([`obstacles`]).
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
-use humantime::format_rfc3339_millis;
+use humantime::{format_rfc3339_millis, format_rfc3339_seconds};
 use serde::{Deserialize, Serialize};
 
-use super::{View, readiness};
+use super::View;
 use crate::answer::Map;
 use crate::diagnostic::machine::FindingObject;
+use crate::diagnostic::{Place, Severity};
 use crate::digest;
-use crate::reload::ledger::File;
+use crate::printable::of_path;
+use crate::reload::ledger::{Account, File, Invalid};
 use crate::routes::Snapshot;
 use crate::table::Table;
 
@@ -127,8 +131,36 @@ impl FileStatus {
             entries: table.map(|(_, table)| table.len()),
             valid: file.invalid.is_none(),
             invalid_since: file.invalid.as_ref().map(|invalid| time(invalid.since)),
-            problem: file.invalid.as_ref().map(readiness::problem),
+            problem: file.invalid.as_ref().map(problem),
         }
+    }
+}
+
+/// One line for each file that is not valid, and for each error that is about no file; nothing where all is well.
+#[must_use]
+pub(super) fn obstacles(account: &Account) -> Vec<String> {
+    let files = account.files.iter().filter_map(obstacle);
+    let errors = account
+        .findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error && !matches!(finding.place, Place::File(..)));
+    files.chain(errors.map(ToString::to_string)).collect()
+}
+
+fn obstacle(file: &File) -> Option<String> {
+    let invalid = file.invalid.as_ref()?;
+    let path = of_path(&file.in_force.path);
+    let since = format_rfc3339_seconds(invalid.since);
+    Some(format!("{path}: not valid since {since}: {}", problem(invalid)))
+}
+
+/// Why a file is not valid, in words.
+fn problem(invalid: &Invalid) -> String {
+    match (invalid.errors, &invalid.first) {
+        (0, _) => "it is not used until the other files are right".to_owned(),
+        (1, Some(first)) => first.to_string(),
+        (errors, Some(first)) => format!("{errors} errors, of which the first is: {first}"),
+        (errors, None) => format!("errors: {errors}"),
     }
 }
 

@@ -12,15 +12,15 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use clap::{Args, ValueEnum};
 
+use super::Error;
 use super::log::LogOptions;
-use super::{Error, findings};
 use crate::answer::Map;
 use crate::check::excerpt::{self, Excerpt};
 use crate::check::{self, dns, main_cf, why};
 use crate::config::Sources;
 use crate::config::environment::Whose;
 use crate::config::options::Options;
-use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
+use crate::diagnostic::{Finding, Findings, Place, Position, Severity, machine};
 use crate::postfix::command::Commands;
 use crate::printable::of_path;
 use crate::reload::load;
@@ -102,7 +102,7 @@ impl Check {
                     matters.then_some(&sources.environment),
                 )
             }
-            Format::Json => findings::print_json(ordered, &findings, &mut io::stdout().lock()),
+            Format::Json => machine::print(ordered, &findings, &mut io::stdout().lock()),
         };
         printed.map_err(Error::system("cannot print the findings"))?;
         Ok(if is_bad {

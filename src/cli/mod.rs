@@ -6,7 +6,6 @@
 mod bench;
 mod check;
 mod explain;
-mod findings;
 mod import;
 mod log;
 mod password;

@@ -10,11 +10,11 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::{EX_USAGE, Error, findings};
+use super::{EX_USAGE, Error};
 use crate::answer::Map;
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
-use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::diagnostic::{Finding, Findings, Place, Severity, machine};
 use crate::endpoint::{Endpoint, Protocol};
 use crate::postfix::command::Commands;
 use crate::postfix::live::Live;
@@ -226,8 +226,7 @@ impl Postconf {
         let text = match self.format {
             Format::Json => {
                 let mut out = io::stdout().lock();
-                findings::print_json(findings.iter(), findings, &mut out)
-                    .map_err(Error::system("cannot print"))?;
+                machine::print(findings.iter(), findings, &mut out).map_err(Error::system("cannot print"))?;
                 String::new()
             }
             Format::Text if errors + warnings == 0 => String::new(),

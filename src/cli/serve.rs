@@ -34,8 +34,8 @@ use crate::endpoint::{Address, Endpoint};
 use crate::reload::{Keeper, Reloader, load};
 use crate::routes::Routes;
 use crate::server::Server;
+use crate::server::bell::Stop;
 use crate::server::listen::{self, Listener, Socket};
-use crate::server::stop::Stop;
 use crate::service_manager::handover::Handover;
 
 /// Serve a folder of relay files to Postfix, in the foreground.

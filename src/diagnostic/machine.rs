@@ -1,8 +1,11 @@
-//! A finding for machines. Names and meaning are an interface (contract: `check --format json`).
+//! Findings for machines. Names and meaning are an interface (contract: `check --format json`).
+
+use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Finding, Place};
+use super::{Finding, Findings, Place};
+use crate::printable::json;
 
 /// A finding, as JSON has it.
 #[derive(Default, Deserialize, Serialize)]
@@ -65,4 +68,26 @@ impl FindingObject {
             }
         }
     }
+}
+
+/// Prints findings, in the order of `findings`, of which `all` has the numbers.
+pub fn print<'a>(
+    findings: impl IntoIterator<Item = &'a Finding>,
+    all: &Findings,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let object = Object {
+        findings: findings.into_iter().map(FindingObject::of).collect(),
+        errors: all.errors(),
+        warnings: all.warnings(),
+    };
+    json::write(&object, &mut *out)?;
+    writeln!(out)
+}
+
+#[derive(Serialize)]
+struct Object {
+    findings: Vec<FindingObject>,
+    errors: usize,
+    warnings: usize,
 }

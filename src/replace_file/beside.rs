@@ -1,8 +1,13 @@
 //! A new file beside the old one, with the same owner, group, mode and attributes, to be renamed over it.
 //!
 //! Until it is complete, its owner alone may read it. It is gone when it is dropped without having been renamed.
+//!
+//! The crate `tempfile` makes, removes and renames such files by path. Here all of that goes by the descriptor of the
+//! folder that [`super::place`] has found: of a path, another user could exchange a link between two of the steps. What
+//! else there is to do would be left to do beside that crate: files that a SIGKILL left behind, owner and attributes,
+//! and a rename that replaces nothing where the file system has none.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
@@ -10,17 +15,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::errno::Errno;
 use nix::unistd::geteuid;
 use rustix::fs::{
-    AtFlags, Dir, Mode, OFlags, RenameFlags, openat, renameat, renameat_with, statat, unlinkat,
+    AtFlags, Dir, Mode, OFlags, RenameFlags, XattrFlags, fgetxattr, flistxattr, fsetxattr, openat, renameat,
+    renameat_with, statat, unlinkat,
 };
+use rustix::io::Errno;
 
-use super::{Old, Place, attributes};
+use super::{Old, Place};
 use crate::secret::Secret;
 
 /// In the name of the new file, behind a dot and the name of the old one.
 const MARK: &str = ".postmapd-";
+
+/// The most bytes that Linux lets the names of extended attributes, or one value, have.
+const MOST_OF_ATTRIBUTES: usize = 65_536;
 
 /// After how long such a file is taken for one that was left behind.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
@@ -66,8 +75,8 @@ pub(super) enum Obstacle {
 impl Obstacle {
     /// What an error of creating a file, or of renaming it, means.
     fn of_folder(source: io::Error) -> Self {
-        match source.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::EACCES | Errno::EPERM | Errno::EROFS | Errno::EBUSY | Errno::EXDEV) => {
+        match Errno::from_io_error(&source) {
+            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV) => {
                 Self::InPlace(source)
             }
             _ => Self::Final(source),
@@ -100,7 +109,7 @@ impl<'a> Beside<'a> {
             if uid.is_some() || gid.is_some() {
                 fchown(&file, uid, gid).map_err(Obstacle::InPlace)?;
             }
-            attributes::copy(old.file(), &file).map_err(Obstacle::InPlace)?;
+            copy_attributes(old.file(), &file).map_err(Obstacle::InPlace)?;
             file.set_permissions(PermissionsExt::from_mode(stamp.mode))
                 .map_err(Obstacle::InPlace)?;
         } else if geteuid().is_root() {
@@ -119,9 +128,9 @@ impl<'a> Beside<'a> {
         let Place { folder, name, .. } = self.place;
         if !replaces {
             match renameat_with(folder, &self.name, folder, name, RenameFlags::NOREPLACE) {
-                Err(rustix::io::Errno::EXIST) => return Err(Obstacle::SomebodyElse),
+                Err(Errno::EXIST) => return Err(Obstacle::SomebodyElse),
                 // The file system has no such rename.
-                Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {}
+                Err(Errno::INVAL | Errno::NOSYS) => {}
                 other => return other.map_err(|error| Obstacle::of_folder(error.into())),
             }
         }
@@ -134,4 +143,35 @@ impl Drop for Beside<'_> {
         // After a rename there is none.
         let _ = unlinkat(&self.place.folder, &self.name, AtFlags::empty());
     }
+}
+
+/// Copies all extended attributes: access control lists, labels, and what users put there. A label that only the system
+/// may set is left to the system.
+fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
+    let mut names = vec![0; MOST_OF_ATTRIBUTES];
+    let length = match flistxattr(from, names.as_mut_slice()) {
+        Ok(length) => length,
+        Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let names = names.get(..length).unwrap_or_default();
+    for name in names.split(|c| *c == 0).filter(|name| !name.is_empty()) {
+        match copy_attribute(OsStr::from_bytes(name), from, to) {
+            Ok(()) => {}
+            Err(Errno::PERM | Errno::NOTSUP | Errno::ACCESS) if !name.starts_with(b"system.") => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn copy_attribute(name: &OsStr, from: &File, to: &File) -> rustix::io::Result<()> {
+    let mut value = vec![0; MOST_OF_ATTRIBUTES];
+    let length = fgetxattr(from, name, value.as_mut_slice())?;
+    fsetxattr(
+        to,
+        name,
+        value.get(..length).unwrap_or_default(),
+        XattrFlags::empty(),
+    )
 }

@@ -21,7 +21,6 @@
 //!
 //! Limits: the times of the old file are not kept. A folder that two hosts mount (NFS) is locked on each host by itself.
 
-mod attributes;
 mod beside;
 mod in_place;
 mod lock;

@@ -1,9 +1,11 @@
-//! How another thread makes the one that answers look up from its work.
+//! What other threads have to say to the one that answers: that there is something to do ([`Bell`]), and that the server
+//! stops ([`Stop`]).
 //!
-//! Whoever wants something leaves it where the thread that answers will find it, and rings.
+//! A thread leaves what it wants where the one that answers will find it, and rings.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::{Registry, Token, Waker};
 use tracing::error;
@@ -24,5 +26,31 @@ impl Bell {
         if let Err(error) = self.0.wake() {
             error!("the thread that answers cannot be woken: {error}");
         }
+    }
+}
+
+/// Whether the server stops; clones are of one thing.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    begun: Arc<AtomicBool>,
+    bell: Bell,
+}
+
+impl Stop {
+    pub(super) fn new(bell: Bell) -> Self {
+        Self {
+            begun: Arc::default(),
+            bell,
+        }
+    }
+
+    /// The server stops, from now on.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::SeqCst);
+        self.bell.ring();
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::SeqCst)
     }
 }

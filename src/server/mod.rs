@@ -10,7 +10,7 @@
 //! - [`admission`]: how many connections there are, in all and of each peer;
 //! - [`session`]: one connection, and [`stream`], its socket;
 //! - `doors`, `connections`: the listeners and the sessions that there are; `batch`: the order of their turns;
-//! - [`bell`], [`stop`]: what other threads have to say;
+//! - [`bell`]: what other threads have to say;
 //! - [`limits`]: what a peer can make the server hold, wait for or repeat.
 //!
 //! In each round of the loop, every connection has at most one turn, which reads once, and every listener lets in one
@@ -29,7 +29,6 @@ pub mod exchange;
 pub mod limits;
 pub mod listen;
 pub mod session;
-pub mod stop;
 pub mod stream;
 
 use std::io;
@@ -47,13 +46,12 @@ use crate::counters::{Counters, Reason};
 use crate::routes::Routes;
 use admission::Admission;
 use batch::Batch;
-use bell::Bell;
+use bell::{Bell, Stop};
 use connections::{Connections, Tools, leaves_something};
 use doors::{Arrival, Doors};
 use limits::{BACKLOG, DRAIN_DEADLINE, EVENTS_AT_ONCE, SAID_AGAIN, SHORTAGE_PAUSE};
 use listen::Listener;
 use session::Session;
-use stop::Stop;
 
 /// The tokens of what is no connection: the bell, and the listeners from there on downwards.
 const BELL: Token = Token(usize::MAX);

@@ -1,7 +1,6 @@
 //! Which request goes out next, when, and on which connection.
 
-use super::schedule::Schedule;
-use super::{Generator, LATE};
+use super::{Generator, LATE, Schedule};
 use crate::bench::connection::{Asked, Connection};
 
 impl Generator<'_> {

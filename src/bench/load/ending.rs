@@ -1,7 +1,6 @@
 //! What ends without a reply: requests, the patience with a server, the run.
 
-use super::schedule::Schedule;
-use super::{Generator, LoadError, Run};
+use super::{Generator, LoadError, Run, Schedule};
 use crate::bench::connection::{Read, State};
 use crate::bench::cpu::Spent;
 use crate::bench::number::float;

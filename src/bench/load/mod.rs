@@ -22,7 +22,6 @@ mod asking;
 mod connecting;
 mod ending;
 mod replies;
-mod schedule;
 
 use std::collections::VecDeque;
 use std::io;
@@ -40,10 +39,9 @@ use super::connection::{Connection, State};
 use super::cpu::{Spent, Used};
 use super::keys::Questions;
 use super::latency::Latency;
-use super::number::{float, nanos, ratio};
+use super::number::{float, nanos, ratio, whole};
 use super::tally::{Fault, Outcome, Tally};
 use super::target::{Place, Target};
-use schedule::Schedule;
 
 /// How late a request may be sent before the generator is to blame, in nanoseconds.
 pub const LATE: u64 = 1_000_000;
@@ -380,4 +378,39 @@ fn no_events() -> Vec<epoll::Event> {
 fn number(event: &epoll::Event) -> usize {
     let data = event.data;
     usize::try_from(data.u64()).unwrap_or(usize::MAX)
+}
+
+/// When what is due. Nanoseconds since the load began.
+struct Schedule {
+    warm_until: u64,
+    end: u64,
+    /// Nanoseconds from one request to the next, and how many there are.
+    open: Option<(f64, u64)>,
+}
+
+impl Schedule {
+    fn of(load: &Load) -> Self {
+        let warm_until = nanos(load.warm_up);
+        let end = load
+            .duration
+            .map_or(u64::MAX, |duration| warm_until.saturating_add(nanos(duration)));
+        let open = load.rate.map(|rate| {
+            let between = 1e9 / rate;
+            let until = |time: u64| whole((float(time) / between).ceil());
+            let by_count = load
+                .count
+                .map_or(u64::MAX, |count| until(warm_until).saturating_add(count));
+            (between, until(end).min(by_count))
+        });
+        Self {
+            warm_until,
+            end,
+            open,
+        }
+    }
+
+    /// When the n-th request of the open loop is due.
+    fn due(between: f64, number: u64) -> u64 {
+        whole(float(number) * between)
+    }
 }

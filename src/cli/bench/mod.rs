@@ -2,8 +2,7 @@
 //!
 //! The report goes to standard output; a progress line to standard error, if that is a terminal.
 
-mod interrupt;
-mod progress;
+mod terminal;
 mod values;
 
 use std::fs;
@@ -29,8 +28,7 @@ use crate::config::options::Options;
 use crate::diagnostic::{Finding, Findings, Place, Severity};
 use crate::printable::of_path;
 use crate::replace_file::{self, ReplaceError};
-use interrupt::Interrupt;
-use progress::ProgressLine;
+use terminal::{Interrupt, ProgressLine};
 use values::{duration, map_name, number, rate, share, some_time};
 
 /// Connections without --connections, and with --rate or --compare.
