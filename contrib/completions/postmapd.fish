@@ -58,7 +58,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l recipient-d
 complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l next-hops -d 'Where the next hops of senders come from. With postmapd, credentials of a sender that has no next hop here are withheld, and without a relay map and a default relay the answer is a temporary error; with main.cf, they are answered [env: POSTMAPD_NEXT_HOPS] [default: postmapd]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l admin -d 'The server\'s admin listener, HOST:PORT or unix:PATH [env: POSTMAPD_ADMIN] [default: 127.0.0.1:9451]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l format -d 'How to print' -r -f -a "text\t'For people'
-json\t'For machines: what /status says'"
+json\t'For machines'"
 complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l alive -d 'Ask nothing but whether the server answers lookups, and print nothing if it does: for health checks'
 complete -c postmapd -n "__fish_postmapd_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c postmapd -n "__fish_postmapd_using_subcommand status" -s V -l version -d 'Print version'
@@ -67,8 +67,8 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l config -d 'T
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l next-hops -d 'Where the next hops of senders come from. With postmapd, credentials of a sender that has no next hop here are withheld, and without a relay map and a default relay the answer is a temporary error; with main.cf, they are answered [env: POSTMAPD_NEXT_HOPS] [default: postmapd]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l server -d 'Ask a running server, as main.cf names it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l format -d 'How to print the explanation' -r -f -a "text\t'For people'
-json\t'For machines: one object a line'"
+complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l format -d 'How to print the explanation; json is one object a line' -r -f -a "text\t'For people'
+json\t'For machines'"
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l explain -d 'Say which keys were tried, what answered and why, and what Postfix does then; passwords are not shown'
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -s V -l version -d 'Print version'
@@ -77,7 +77,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l config -d 'T
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l next-hops -d 'Where the next hops of senders come from. With postmapd, credentials of a sender that has no next hop here are withheld, and without a relay map and a default relay the answer is a temporary error; with main.cf, they are answered [env: POSTMAPD_NEXT_HOPS] [default: postmapd]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -s c -d 'Postfix\'s configuration directory, as for postconf -c: relayhost there is looked at, if there is a Postfix' -r -F
-complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l format -d 'How to print' -r -f -a "text\t'For people: with the line, the reason and what to do'
+complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l format -d 'How to print' -r -f -a "text\t'For people'
 json\t'For machines'"
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l strict -d 'End with 1 if there are warnings'
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l dns -d 'Ask the resolver for every host of a next hop'
@@ -197,12 +197,12 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s c -d 'Pos
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l docker-mailserver -d 'Print docker-mailserver\'s override files instead: main (postfix-main.cf), master (postfix-master.cf), or both' -r -f -a "main\t''
 master\t''
 both\t''"
-complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l format -d 'How to print what --check finds' -r -f -a "text\t''
-json\t''"
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l format -d 'How to print what --check finds' -r -f -a "text\t'For people'
+json\t'For machines'"
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l commands -d 'Print commands for a shell instead of lines'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l check -d 'Compare a live Postfix with the lines, and name everything that defeats or leaks'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l strict -d 'End with 1 for warnings, too'
-complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s h -l help -d 'Print help'
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s V -l version -d 'Print version'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "serve" -d 'Serve a folder of relay files to Postfix, in the foreground'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "status" -d 'Ask a running server how it and its files are'

@@ -10,10 +10,10 @@ use std::process::ExitCode;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::Error;
 use super::log::LogOptions;
+use super::{Error, OutputFormat, counted};
 use crate::answer::Map;
 use crate::check::excerpt::{self, Excerpt};
 use crate::check::{self, dns, main_cf, why};
@@ -57,17 +57,8 @@ pub(super) struct Check {
     config_directory: Option<PathBuf>,
 
     /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-/// How to print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people: with the line, the reason and what to do
-    Text,
-    /// For machines
-    Json,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
 }
 
 impl Check {
@@ -88,7 +79,7 @@ impl Check {
         let is_bad = findings.errors() > 0 || (self.strict && findings.warnings() > 0);
         let ordered = in_order(&findings);
         let printed = match self.format {
-            Format::Text => {
+            OutputFormat::Text => {
                 let lines = Lines::of(&sources, &loaded.snapshot);
                 // Of no interest where nothing depends on it.
                 let withholds = ordered
@@ -102,7 +93,7 @@ impl Check {
                     matters.then_some(&sources.environment),
                 )
             }
-            Format::Json => machine::print(ordered, &findings, &mut io::stdout().lock()),
+            OutputFormat::Json => machine::print(ordered, &findings, &mut io::stdout().lock()),
         };
         printed.map_err(Error::system("cannot print the findings"))?;
         Ok(if is_bad {
@@ -151,17 +142,13 @@ fn print(
     if let Some(environment) = environment {
         writeln!(out, "judged with {environment}")?;
     }
-    let (errors, warnings) = (counted(all.errors(), "error"), counted(all.warnings(), "warning"));
+    let number = |number, noun| match number {
+        0 => format!("no {noun}s"),
+        _ => counted(number, noun),
+    };
+    let (errors, warnings) = (number(all.errors(), "error"), number(all.warnings(), "warning"));
     writeln!(out, "{}: {errors}, {warnings}", of_path(lines.dir))?;
     out.flush()
-}
-
-fn counted(number: usize, noun: &str) -> String {
-    match number {
-        0 => format!("no {noun}s"),
-        1 => format!("1 {noun}"),
-        _ => format!("{number} {noun}s"),
-    }
 }
 
 /// A finding as the renderer takes it.

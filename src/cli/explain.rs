@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::OutputFormat;
 use crate::address::{NULL_SENDER, SenderKeys};
 use crate::answer::{Answer, Map};
 use crate::config::Sources;
@@ -19,29 +20,20 @@ use crate::routes::Snapshot;
 /// What stands for a password.
 const MASK: &str = "********";
 
-/// How to print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
-    /// For people
-    Text,
-    /// For machines: one object a line
-    Json,
-}
-
 /// Prints why `key` is answered as it is, and hands back the answer.
 pub(super) fn print<'a>(
     snapshot: &'a Snapshot,
     sources: &Sources,
     map: Map,
     key: &[u8],
-    format: Format,
+    format: OutputFormat,
     out: &mut impl Write,
 ) -> io::Result<Answer<'a>> {
     let asked = explain::explain(snapshot, map, key);
     let others = others(snapshot, &asked);
     let files = [sources.relay_map(), sources.credentials()];
     match format {
-        Format::Text => {
+        OutputFormat::Text => {
             text(&asked, &files, out)?;
             for other in &others {
                 writeln!(out)?;
@@ -52,7 +44,7 @@ pub(super) fn print<'a>(
             }
             writeln!(out)?;
         }
-        Format::Json => {
+        OutputFormat::Json => {
             let mut object = Object::of(&asked, &files);
             if needs_default(&asked) || others.iter().any(needs_default) {
                 object.environment = Some(sources.environment.to_string());

@@ -85,14 +85,7 @@ impl LogOptions {
         let (targets, form) = self
             .targets()
             .and_then(|targets| Ok((targets, self.form()?)))
-            .map_err(|finding| {
-                let mut findings = Findings::default();
-                findings.push(finding);
-                Error::Settings {
-                    findings,
-                    code: EX_CONFIG,
-                }
-            })?;
+            .map_err(|finding| Error::of(finding, EX_CONFIG))?;
         let to_stderr = layer::layer()
             .with_writer(Stream::new(io::stderr()))
             .log_internal_errors(false);

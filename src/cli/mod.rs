@@ -20,7 +20,7 @@ mod tables;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SigSet, Signal};
 use thiserror::Error;
 
@@ -70,6 +70,21 @@ enum Command {
     Import(import::Import),
     /// Print the main.cf lines for the present settings, or check a live Postfix against them
     Postconf(postconf::Postconf),
+}
+
+/// How a command prints what it found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OutputFormat {
+    /// For people
+    Text,
+    /// For machines
+    Json,
+}
+
+/// A number of things in words: `1 error`, `2 errors`.
+fn counted(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 /// Why a command could not do its work.
@@ -143,12 +158,22 @@ impl Error {
 
     /// What was typed is wrong.
     fn usage(finding: Finding) -> Self {
+        Self::of(finding, EX_USAGE)
+    }
+
+    /// One finding that ends the program with this code.
+    fn of(finding: Finding, code: u8) -> Self {
         let mut findings = Findings::default();
         findings.push(finding);
-        Self::Settings {
-            findings,
-            code: EX_USAGE,
+        Self::Settings { findings, code }
+    }
+
+    /// The findings again, unless there are errors among them, which end the program with this code.
+    fn if_any(findings: Findings, code: u8) -> Result<Findings, Self> {
+        if findings.errors() > 0 {
+            return Err(Self::Settings { findings, code });
         }
+        Ok(findings)
     }
 
     fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {

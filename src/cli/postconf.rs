@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::{EX_USAGE, Error};
+use super::{EX_USAGE, Error, OutputFormat, counted};
 use crate::answer::Map;
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
@@ -102,7 +102,7 @@ pub(super) struct Postconf {
 
     /// How to print what --check finds
     #[arg(long, value_name = "FORMAT", requires = "check", default_value = "text")]
-    format: Format,
+    format: OutputFormat,
 }
 
 /// docker-mailserver's files for overrides.
@@ -111,12 +111,6 @@ enum OverrideFile {
     Main,
     Master,
     Both,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 impl Postconf {
@@ -152,12 +146,7 @@ impl Postconf {
         let mut findings = Findings::default();
         let sources = Sources::new(self.options.clone(), self.service.clone(), &mut findings);
         let settings = load::first_settings(&sources, &mut findings);
-        if findings.errors() > 0 {
-            return Err(Error::Settings {
-                findings,
-                code: EX_USAGE,
-            });
-        }
+        Error::if_any(findings, EX_USAGE)?;
         Ok(settings)
     }
 
@@ -224,18 +213,18 @@ impl Postconf {
     fn report(&self, findings: &Findings) -> Result<ExitCode, Error> {
         let (errors, warnings) = (findings.errors(), findings.warnings());
         let text = match self.format {
-            Format::Json => {
+            OutputFormat::Json => {
                 let mut out = io::stdout().lock();
                 machine::print(findings.iter(), findings, &mut out).map_err(Error::system("cannot print"))?;
                 String::new()
             }
-            Format::Text if errors + warnings == 0 => String::new(),
-            Format::Text => {
+            OutputFormat::Text if errors + warnings == 0 => String::new(),
+            OutputFormat::Text => {
                 let mut lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
                 lines.push(format!(
                     "{}, {}\n",
-                    count(errors, "error"),
-                    count(warnings, "warning")
+                    counted(errors, "error"),
+                    counted(warnings, "warning")
                 ));
                 lines.join("\n")
             }
@@ -247,10 +236,6 @@ impl Postconf {
             ExitCode::SUCCESS
         })
     }
-}
-
-fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn print(text: &str) -> Result<(), Error> {

@@ -12,9 +12,9 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use super::explain::{self, Format};
+use super::explain;
 use super::tables::Tables;
-use super::{EX_TEMPFAIL, EX_USAGE, Error};
+use super::{EX_TEMPFAIL, EX_USAGE, Error, OutputFormat};
 use crate::answer::{Answer, Map};
 use crate::client::{Client, Said};
 use crate::config::options::Options;
@@ -56,9 +56,9 @@ pub(super) struct Query {
     #[arg(long, conflicts_with = "server")]
     explain: bool,
 
-    /// How to print the explanation
-    #[arg(long, value_enum, default_value_t = Format::Text, requires = "explain", hide_possible_values = false)]
-    format: Format,
+    /// How to print the explanation; json is one object a line
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text, requires = "explain", hide_possible_values = false)]
+    format: OutputFormat,
 
     /// The map: relayhost or sasl
     #[arg(value_name = "MAP", value_parser = PossibleValuesParser::new(["relayhost", "sasl"]), hide_possible_values = true)]

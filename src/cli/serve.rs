@@ -87,12 +87,7 @@ impl Serve {
         {
             warn!("{finding}");
         }
-        if findings.errors() > 0 {
-            return Err(Error::Settings {
-                findings,
-                code: EX_CONFIG,
-            });
-        }
+        let findings = Error::if_any(findings, EX_CONFIG)?;
         serve(sources, settings, handover, &findings)?;
         info!("stopped");
         Ok(ExitCode::SUCCESS)

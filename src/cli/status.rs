@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use humantime::{format_duration, parse_rfc3339};
 
-use super::{EX_USAGE, Error};
+use super::{EX_USAGE, Error, OutputFormat};
 use crate::admin::client::{self, AdminError, Reply};
 use crate::admin::status::{FileStatus, Status as State};
 use crate::config::options::{Options, ServiceOptions};
@@ -112,15 +112,7 @@ pub(super) struct Status {
 
     /// How to print
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: Format,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// For machines: what /status says
-    Json,
+    format: OutputFormat,
 }
 
 impl Status {
@@ -140,8 +132,8 @@ impl Status {
         };
         let mut out = anstream::stdout().lock();
         let printed = match self.format {
-            Format::Text => print(&state, &mut out),
-            Format::Json => out.write_all(json::escaped(&reply.body).as_bytes()),
+            OutputFormat::Text => print(&state, &mut out),
+            OutputFormat::Json => out.write_all(json::escaped(&reply.body).as_bytes()),
         };
         printed
             .and_then(|()| out.flush())
@@ -168,12 +160,7 @@ impl Status {
             .iter()
             .filter(|finding| finding.severity == Severity::Error && is_about_it(finding.code))
             .for_each(|finding| wrong.push(finding.clone()));
-        if wrong.errors() > 0 {
-            return Err(Error::Settings {
-                findings: wrong,
-                code: EX_USAGE,
-            });
-        }
+        Error::if_any(wrong, EX_USAGE)?;
         Address::parse(DEFAULT_ADMIN)
             .map_err(|_| Error::system(setting::ADMIN.about)(io::ErrorKind::InvalidInput.into()))
     }

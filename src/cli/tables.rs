@@ -28,12 +28,7 @@ impl Tables {
         let sources = Sources::of_command(options.clone(), &mut findings);
         sources.judge_variables(&mut findings);
         load::first_settings(&sources, &mut findings);
-        if findings.errors() > 0 {
-            return Err(Error::Settings {
-                findings,
-                code: EX_USAGE,
-            });
-        }
+        Error::if_any(findings, EX_USAGE)?;
         let loaded = load::once(&sources);
         Ok(Self {
             sources,

@@ -15,8 +15,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use super::Error;
 use super::tables::Tables;
-use super::{EX_USAGE, Error};
 use crate::answer::Map;
 use crate::bench::keys::{self, KeysError, Questions, Random};
 use crate::bench::load::Load;
@@ -25,7 +25,7 @@ use crate::bench::report::{Report, Settings};
 use crate::bench::target::Target;
 use crate::bench::{Plan, Server};
 use crate::config::options::Options;
-use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::diagnostic::{Finding, Place, Severity};
 use crate::printable::of_path;
 use crate::replace_file::{self, ReplaceError};
 use terminal::{Interrupt, ProgressLine};
@@ -424,11 +424,6 @@ fn allow_connections(loads: &[Load]) {
 }
 
 fn usage(argument: &'static str, says: impl std::fmt::Display) -> Error {
-    let mut findings = Findings::default();
-    findings
-        .push(Finding::new(Severity::Error, "bad-argument", Place::Setting(argument)).says(says.to_string()));
-    Error::Settings {
-        findings,
-        code: EX_USAGE,
-    }
+    let finding = Finding::new(Severity::Error, "bad-argument", Place::Setting(argument));
+    Error::usage(finding.says(says.to_string()))
 }

@@ -76,12 +76,7 @@ impl Import {
         let mut findings = Findings::default();
         let sources = Sources::new(self.options.clone(), ServiceOptions::default(), &mut findings);
         let settings = load::first_settings(&sources, &mut findings);
-        if findings.errors() > 0 {
-            return Err(Error::Settings {
-                findings,
-                code: EX_USAGE,
-            });
-        }
+        Error::if_any(findings, EX_USAGE)?;
         let live = Live::read(Commands {
             directory: self.config_directory.clone(),
         })?;
