@@ -32,47 +32,47 @@ pub enum Said {
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
-pub enum ClientError {
+#[error("{endpoint}: {problem}")]
+pub struct ClientError {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a server.
+#[derive(Debug, Error)]
+pub enum Problem {
     /// There is no connection, or it ended.
-    #[error("{endpoint}: {source}; is postmapd running, and does it listen there?")]
-    Io {
-        /// The server.
-        endpoint: Endpoint,
-        /// What happened.
-        source: io::Error,
-    },
-    /// The server did not answer in time.
+    #[error("{0}; is postmapd running, and does it listen there?")]
+    Io(io::Error),
+    /// It did not answer in time.
     #[error(
-        "{endpoint}: {source}; Postfix would wait, too: see the server's log, ask postmapd status --alive, and restart the \
-         server if it does not answer"
+        "{0}; Postfix would wait, too: see the server's log, ask postmapd status --alive, and restart the server if it does \
+         not answer"
     )]
-    TimedOut {
-        /// The server.
-        endpoint: Endpoint,
-        /// What it did not do.
-        source: ConnectionError,
-    },
+    TimedOut(ConnectionError),
     /// What came back is not the protocol.
-    #[error("{endpoint}: the reply is not of this protocol; is it another kind of server?")]
-    NotTheProtocol {
-        /// The server.
-        endpoint: Endpoint,
-    },
+    #[error("the reply is not of this protocol; is it another kind of server?")]
+    NotTheProtocol,
     /// What came back is no value that a relay table can have.
     #[error(
-        "{endpoint}: the value has a control character, which no value of postmapd has, and is not printed; is it another \
-         kind of server?"
+        "the value has a control character, which no value of postmapd has, and is not printed; is it another kind of \
+         server?"
     )]
-    ControlCharacter {
-        /// The server.
-        endpoint: Endpoint,
-    },
+    ControlCharacter,
     /// An earlier question had no reply.
-    #[error("{endpoint}: not asked, because an earlier question had no reply")]
-    NotAsked {
-        /// The server.
-        endpoint: Endpoint,
-    },
+    #[error("not asked, because an earlier question had no reply")]
+    NotAsked,
+}
+
+impl From<ConnectionError> for Problem {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::Io(error) => Self::Io(error),
+            error @ ConnectionError::TimedOut(_) => Self::TimedOut(error),
+        }
+    }
 }
 
 /// A connection to a server.
@@ -90,36 +90,33 @@ impl Client {
                 endpoint,
                 connection: Some(connection),
             }),
-            Err(error) => Err(failed(endpoint, error)),
+            Err(error) => Err(ClientError {
+                endpoint,
+                problem: error.into(),
+            }),
         }
     }
 
     /// Asks what `map` says of `key`.
     pub fn ask(&mut self, map: Map, key: &[u8]) -> Result<Said, ClientError> {
-        let endpoint = self.endpoint.clone();
-        let Some(mut connection) = self.connection.take() else {
-            return Err(ClientError::NotAsked { endpoint });
-        };
-        let said = match exchange(&mut connection, endpoint.protocol, map, key) {
-            Ok(Some(said)) => said,
-            Ok(None) => return Err(ClientError::NotTheProtocol { endpoint }),
-            Err(error) => return Err(failed(endpoint, error)),
-        };
+        self.try_to_ask(map, key).map_err(|problem| ClientError {
+            endpoint: self.endpoint.clone(),
+            problem,
+        })
+    }
+
+    fn try_to_ask(&mut self, map: Map, key: &[u8]) -> Result<Said, Problem> {
+        let mut connection = self.connection.take().ok_or(Problem::NotAsked)?;
+        let said =
+            exchange(&mut connection, self.endpoint.protocol, map, key)?.ok_or(Problem::NotTheProtocol)?;
         self.connection = Some(connection);
         match said {
             // On standard output a line end would be the end of the value, and the rest an answer to another key.
             Said::Found(value) if value.expose().iter().any(|c| c.is_ascii_control() && *c != b'\t') => {
-                Err(ClientError::ControlCharacter { endpoint })
+                Err(Problem::ControlCharacter)
             }
             said => Ok(said),
         }
-    }
-}
-
-fn failed(endpoint: Endpoint, error: ConnectionError) -> ClientError {
-    match error {
-        ConnectionError::Io(source) => ClientError::Io { endpoint, source },
-        source @ ConnectionError::TimedOut(_) => ClientError::TimedOut { endpoint, source },
     }
 }
 

@@ -16,37 +16,29 @@ const MAX_REPLY: usize = 4 * 1024 * 1024;
 
 /// Why there is no reply.
 #[derive(Debug, Error)]
-pub enum AdminError {
+#[error("{address}: {problem}")]
+pub struct AdminError {
+    /// The address that was asked.
+    pub address: Address,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+/// What is wrong with an admin listener.
+#[derive(Debug, Error)]
+pub enum Problem {
     /// There is no connection, or it ended.
-    #[error("{address}: {source}; is postmapd running, and started with --admin {address}?")]
-    Io {
-        /// Whom we asked.
-        address: Address,
-        /// What happened.
-        source: io::Error,
-    },
-    /// The server did not answer in time.
-    #[error(
-        "{address}: {source}; if postmapd listens there, restart it; if not, name its admin listener with --admin"
-    )]
-    TimedOut {
-        /// Whom we asked.
-        address: Address,
-        /// What it did not do.
-        source: ConnectionError,
-    },
+    #[error("{0}; is postmapd running, and started with --admin {1}?")]
+    Io(io::Error, Address),
+    /// It did not answer in time.
+    #[error("{0}; if postmapd listens there, restart it; if not, name its admin listener with --admin")]
+    TimedOut(ConnectionError),
     /// What came back is not what an admin listener says.
-    #[error("{address}: this is not the admin listener of a postmapd")]
-    NotAdmin {
-        /// Whom we asked.
-        address: Address,
-    },
+    #[error("this is not the admin listener of a postmapd")]
+    NotAdmin,
     /// The server runs, and does not answer lookups.
-    #[error("{address}: postmapd runs, but the thread that answers lookups does not; restart it")]
-    NotAlive {
-        /// Whom we asked.
-        address: Address,
-    },
+    #[error("postmapd runs, but the thread that answers lookups does not; restart it")]
+    NotAlive,
 }
 
 /// A reply.
@@ -60,12 +52,13 @@ pub struct Reply {
 /// Asks for `path`.
 pub fn get(address: &Address, path: &str) -> Result<Reply, AdminError> {
     let address = reachable(address);
-    match exchange(&address, path) {
-        Ok(Some(reply)) => Ok(reply),
-        Ok(None) => Err(AdminError::NotAdmin { address }),
-        Err(ConnectionError::Io(source)) => Err(AdminError::Io { address, source }),
-        Err(source @ ConnectionError::TimedOut(_)) => Err(AdminError::TimedOut { address, source }),
-    }
+    let problem = match exchange(&address, path) {
+        Ok(Some(reply)) => return Ok(reply),
+        Ok(None) => Problem::NotAdmin,
+        Err(ConnectionError::Io(error)) => Problem::Io(error, address.clone()),
+        Err(error @ ConnectionError::TimedOut(_)) => Problem::TimedOut(error),
+    };
+    Err(AdminError { address, problem })
 }
 
 /// Where a server that listens at every address can be asked.

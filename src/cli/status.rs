@@ -8,7 +8,7 @@ use clap::Args;
 use humantime::{format_duration, parse_rfc3339};
 
 use super::{EX_USAGE, Error, OutputFormat};
-use crate::admin::client::{self, AdminError, Reply};
+use crate::admin::client::{self, AdminError, Problem};
 use crate::admin::status::{FileStatus, Status as State};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::setting;
@@ -118,18 +118,15 @@ pub(super) struct Status {
 impl Status {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let address = self.address()?;
-        if self.alive {
-            return match client::get(&address, "/healthz")? {
-                Reply { code: 200, .. } => Ok(ExitCode::SUCCESS),
-                Reply { code: 503, .. } => Err(AdminError::NotAlive { address }.into()),
-                Reply { .. } => Err(AdminError::NotAdmin { address }.into()),
-            };
-        }
-        let reply = client::get(&address, "/status")?;
-        let state = serde_json::from_slice::<State>(&reply.body);
-        let Some(state) = state.ok().filter(|_| reply.code == 200) else {
-            return Err(AdminError::NotAdmin { address }.into());
+        let path = if self.alive { "/healthz" } else { "/status" };
+        let reply = client::get(&address, path)?;
+        let state = match reply.code {
+            200 if self.alive => return Ok(ExitCode::SUCCESS),
+            503 if self.alive => Err(Problem::NotAlive),
+            200 => serde_json::from_slice::<State>(&reply.body).map_err(|_| Problem::NotAdmin),
+            _ => Err(Problem::NotAdmin),
         };
+        let state = state.map_err(|problem| AdminError { address, problem })?;
         let mut out = anstream::stdout().lock();
         let printed = match self.format {
             OutputFormat::Text => print(&state, &mut out),
