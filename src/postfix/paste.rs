@@ -10,94 +10,82 @@ use super::wanted::{Reader, Wanted};
 /// Lines of main.cf, with the reason above each.
 #[must_use]
 pub fn main_cf(wanted: &[Wanted], reach: &Reach) -> String {
-    let mut text = heading(
-        &[&format!("For main.cf. postmapd listens at {reach}.")],
-        reach,
-        false,
-    );
-    for one in wanted {
-        text.extend(["# ", &one.why, "\n", &assignment(one.parameter, &one.value), "\n"]);
-    }
-    text
+    let about = format!("For main.cf. postmapd listens at {reach}.");
+    lines(&[&about], wanted, reach, false, |one| {
+        assignment(one.parameter, &one.value)
+    })
 }
 
 /// Commands that write the same, with the reason above each.
 #[must_use]
 pub fn shell(wanted: &[Wanted], reach: &Reach, commands: &Commands) -> String {
-    let mut text = heading(
-        &[&format!(
-            "postmapd listens at {reach}. After these commands: postfix reload"
-        )],
-        reach,
-        false,
-    );
-    for one in wanted {
-        let command = commands.set(one.parameter, &one.value);
-        text.extend(["# ", &one.why, "\n", &command, "\n"]);
-    }
-    text
+    let about = format!("postmapd listens at {reach}. After these commands: postfix reload");
+    lines(&[&about], wanted, reach, false, |one| {
+        commands.set(one.parameter, &one.value)
+    })
 }
 
 /// docker-mailserver's postfix-main.cf, for those who leave its own relay feature alone.
 #[must_use]
 pub fn docker_mailserver_main(wanted: &[Wanted], reach: &Reach) -> String {
-    let mut text = heading(
+    lines(
         &[
             "docker-data/dms/config/postfix-main.cf of docker-mailserver, where its own relay feature is not in use:",
             "RELAY_HOST and DEFAULT_RELAY_HOST unset, and no postfix-relaymap.cf in that folder. Else it puts its own",
             "tables back after the next change of an account. Give postmapd a folder of its own.",
         ],
+        wanted,
         reach,
         true,
-    );
-    for one in wanted {
-        text.extend(["# ", &one.why, "\n", &assignment(one.parameter, &one.value), "\n"]);
-    }
-    text
+        |one| assignment(one.parameter, &one.value),
+    )
 }
 
 /// docker-mailserver's postfix-master.cf, for those who go on with its files, its variables and `setup relay`.
 #[must_use]
 pub fn docker_mailserver_master(wanted: &[Wanted], reach: &Reach) -> String {
-    let mut text = heading(
+    let write = |one: &Wanted| {
+        let services: &[&str] = match one.reader {
+            Reader::Rewrite => &["rewrite"],
+            Reader::Client => &["smtp", "relay"],
+        };
+        let service = |name: &&str| {
+            let (name, kind) = ((*name).to_owned(), "unix".to_owned());
+            service_assignment(&ServiceName { name, kind }, one.parameter, &one.value)
+        };
+        services.iter().map(service).collect::<Vec<_>>().join("\n")
+    };
+    lines(
         &[
             "docker-data/dms/config/postfix-master.cf of docker-mailserver. These win over what it writes into main.cf,",
             "so RELAY_*, postfix-relaymap.cf, postfix-sasl-password.cf and `setup relay` may go on being used; postmapd",
             "reads the same files.",
         ],
+        wanted,
         reach,
         true,
-    );
-    for one in wanted {
-        text.extend(["# ", &one.why, "\n"]);
-        let services: &[&str] = match one.reader {
-            Reader::Rewrite => &["rewrite"],
-            Reader::Client => &["smtp", "relay"],
-        };
-        for name in services {
-            let service = ServiceName {
-                name: (*name).to_owned(),
-                kind: "unix".to_owned(),
-            };
-            text.push_str(&service_assignment(&service, one.parameter, &one.value));
-            text.push('\n');
-        }
-    }
-    text
+        write,
+    )
 }
 
-fn heading(about: &[&str], reach: &Reach, for_container: bool) -> String {
+/// A heading, and what `write` makes of each parameter, with the reason above it.
+fn lines(
+    about: &[&str],
+    wanted: &[Wanted],
+    reach: &Reach,
+    for_container: bool,
+    write: impl Fn(&Wanted) -> String,
+) -> String {
     let remarks = reach.remarks(for_container);
     let last = for_container.then_some("After an edit of this file, create the container anew.");
+    let heading = about.iter().copied().chain(remarks.iter().map(String::as_str));
     let mut text = String::new();
-    for line in about
-        .iter()
-        .copied()
-        .chain(remarks.iter().map(String::as_str))
-        .chain(last)
-    {
+    for line in heading.chain(last) {
         text.extend(["# ", line, "\n"]);
     }
     text.push('\n');
+    for one in wanted {
+        text.extend(["# ", &one.why, "\n", &write(one), "\n"]);
+    }
     text
 }
