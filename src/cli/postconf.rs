@@ -2,7 +2,7 @@
 //!
 //! Printing needs no Postfix: where there is none, or none with a main.cf, `queue_directory` is taken to be the usual
 //! one. Where there is one, what its main.cf has that is stricter stays, and one that cannot be read is an error, as
-//! nobody could say what the lines would weaken. The check needs one. Without it, the exit code is 69.
+//! it is not known then what the lines would weaken. The check needs one. Without it, the exit code is 69.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ noplaintext, which the latter has by default from the former, goes: with it, Pos
 docker-mailserver's files are printed without a look at its main.cf.
 
 --check reads the live Postfix (main.cf, master.cf with its -o, what it was built with) and prints one line for each \
-thing that defeats postmapd or leaks a password: place, severity, what is wrong, and the command that mends it. Where \
+thing that defeats postmapd or leaks a password: place, severity, what is wrong, and the command that fixes it. Where \
 nothing is wrong it prints nothing, like `postfix check`. An error defeats or leaks; a warning may be meant. No value \
 of a parameter is ever printed. No command that it proposes weakens what main.cf or master.cf has on purpose; where \
 nothing else helps, it says what would have to be weakened. After a change: postfix reload.
@@ -171,7 +171,7 @@ impl Postconf {
         self.server.iter().map(parse).collect()
     }
 
-    /// The Postfix that the lines are for. Where nobody named one, none need be here; docker-mailserver's is elsewhere.
+    /// The Postfix that the lines are for. Where none is named, none has to be here; docker-mailserver's is elsewhere.
     fn live(&self, commands: &Commands) -> Result<Option<Live>, Error> {
         if self.docker_mailserver.is_some() {
             return Ok(None);

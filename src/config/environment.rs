@@ -2,7 +2,7 @@
 //!
 //! The server has its own. A command that answers from the files has, in this order:
 //!
-//! 1. its own, where that sets a variable of the default relay: whoever tries something sets it for one command;
+//! 1. its own, where that sets a variable of the default relay: an operator who tries something sets it for one command;
 //! 2. that of the server that runs for the directory (`src/config/running_server.rs`);
 //! 3. the file `postmapd.env` beside the tables, which `postmapd import` writes for the service to read;
 //! 4. its own, which has none.

@@ -95,7 +95,7 @@ pub static ALLOW_USERS: Setting = Setting {
     value: "USERS",
     default: "root, postfix if there is such a user, and the server's own user",
     about: "The local users that get answers from sasl, names or numbers separated by commas, in the settings file a \
-            list; everybody else gets those of relayhost alone",
+            list; all other users get those of relayhost alone",
     counts: Counts::WhenSaved,
 };
 

@@ -1,4 +1,4 @@
-//! A live Postfix as a whole: which service reads what, what defeats or leaks, and the command that mends it.
+//! A live Postfix as a whole: which service reads what, what defeats or leaks, and the command that fixes it.
 //!
 //! A parameter counts as the service sees it: `-o` in master.cf wins over main.cf. Every trivial-rewrite is judged, and
 //! of the SMTP clients those that `default_transport` and `relay_transport` name, because by them leaves what postmapd
@@ -185,7 +185,7 @@ impl<'a> Check<'a> {
             verdicts.iter().all(|verdict| verdict.severity != Severity::Error)
         };
         let verdicts = judge(site.value(parameter));
-        // Asked once, and only where there is something to mend.
+        // Asked once, and only where there is something to fix.
         let main_does = !verdicts.is_empty() && main_does();
         for verdict in verdicts {
             let severity = match role {
@@ -199,7 +199,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Where the value stands, and the command or the advice that mends it.
+    /// Where the value stands, and the command or the advice that fixes it.
     fn mend(&self, parameter: &str, site: Site<'_>, cure: &Cure, main_does: bool) -> (Place, String) {
         let commands = &self.live.commands;
         let id = &site.service.id;

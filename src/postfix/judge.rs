@@ -75,7 +75,7 @@ pub fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict> {
     verdicts
 }
 
-/// What to do about words that somebody wrote and that are stricter than what postmapd needs.
+/// What to do about words of main.cf that are stricter than what postmapd needs.
 const WEAKENS: &str = "if these relays offer PLAIN or LOGIN alone, take the words other than noanonymous out of it; that \
                        weakens what was written here on purpose, so no command is proposed";
 
@@ -110,7 +110,7 @@ fn anonymous(wanted: &Wanted, value: &str) -> Option<Verdict> {
     (!options(value).any(|option| option == "noanonymous")).then(|| {
         Verdict::warning(
             "anonymous-allowed",
-            "without noanonymous, Postfix may log in as nobody where a server lets it",
+            "without noanonymous, Postfix may use anonymous authentication where a server offers it",
             match stricter::united(&wanted.value, value) {
                 Some(value) => Cure::Here(value),
                 None => Cure::Value(wanted.value.clone()),

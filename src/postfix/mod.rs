@@ -10,9 +10,9 @@
 //! - [`table_list`]: the tables of a parameter, against the one that is wanted
 //! - [`verdict`]: what is said about one value
 //! - [`judge`]: one value of a wanted parameter: does it do, and if not, why
-//! - [`obstacles`]: parameters that nobody has to set, and that defeat or leak where somebody has
+//! - [`obstacles`]: parameters that postmapd does not need, and that defeat it or leak a password where they are set
 //! - [`verbose`]: services that write passwords into the log
-//! - [`check`]: a live Postfix as a whole: which service reads what, and every finding with the command that mends it
+//! - [`check`]: a live Postfix as a whole: which service reads what, and every finding with the command that fixes it
 //!
 //! Nothing here changes a Postfix. No finding quotes a value: `static:user:password` is one, too.
 

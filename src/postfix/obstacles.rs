@@ -1,4 +1,4 @@
-//! Parameters that nobody has to set for postmapd, and that defeat it or leak where somebody has.
+//! Parameters that postmapd does not need, and that defeat it or leak a password where they are set.
 //!
 //! Each is judged by its value alone; what takes more than that stands in [`super::check`].
 
@@ -12,7 +12,7 @@ use crate::protocol::socketmap::MAX_REPLY;
 pub struct Obstacle {
     /// Its name.
     pub parameter: &'static str,
-    /// Who reads it.
+    /// The daemon that reads it.
     pub reader: Reader,
     /// How bad it is.
     pub severity: Severity,

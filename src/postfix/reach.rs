@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::answer::Map;
 use crate::endpoint::{Address, Endpoint, Protocol};
 
-/// The name of the server's container where nobody said another.
+/// The default name of the server's container.
 pub const CONTAINER: &str = "postmapd";
 
 /// Why main.cf cannot name the server.
@@ -201,7 +201,7 @@ impl Reach {
         own == other || resolved(&own).is_some_and(|own| resolved(other).is_some_and(|other| own == other))
     }
 
-    /// Remarks about the choice, for whoever reads the lines.
+    /// Remarks about the choice, as comments above the lines.
     #[must_use]
     pub fn remarks(&self, for_container: bool) -> Vec<String> {
         let mut remarks = Vec::new();

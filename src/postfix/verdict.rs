@@ -1,11 +1,11 @@
-//! What is said about one value of a parameter: how bad it is, what is wrong, and what mends it.
+//! What is said about one value of a parameter: how bad it is, what is wrong, and what fixes it.
 
 use super::command::ServiceName;
 use super::live::{Live, Service};
 use super::reach::Reach;
 use crate::diagnostic::Severity;
 
-/// Who reads a value.
+/// The daemon that reads a value.
 #[derive(Clone, Copy)]
 pub struct Site<'a> {
     /// The Postfix.
@@ -33,11 +33,11 @@ pub struct Verdict {
     pub code: &'static str,
     /// What is wrong, without a quotation.
     pub message: String,
-    /// What mends it.
+    /// What fixes it.
     pub cure: Cure,
 }
 
-/// What mends it.
+/// What fixes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cure {
     /// This value.
@@ -48,7 +48,7 @@ pub enum Cure {
     Unset,
     /// No chroot for this service.
     Unjail(ServiceName),
-    /// Something that nobody can do for the administrator.
+    /// What the administrator has to decide: no command does it.
     Advice(String),
 }
 

@@ -44,7 +44,7 @@ pub struct Wanted {
     pub value: String,
     /// What a value must be like to do.
     pub demand: Demand,
-    /// Who reads it.
+    /// The daemon that reads it.
     pub reader: Reader,
     /// Why.
     pub why: Cow<'static, str>,
@@ -103,7 +103,7 @@ fn list(table: impl Fn(Map) -> Result<String, NoName>) -> Result<Vec<Wanted>, No
             "yes",
             Demand::Yes,
             Client,
-            "Ask for the sender's password first; else everybody's mail to a next hop leaves by one account.",
+            "Ask for the sender's password first; else all mail to a next hop leaves by one account.",
         ),
         wanted(
             "smtp_sasl_security_options",

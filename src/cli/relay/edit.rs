@@ -39,7 +39,7 @@ pub(super) struct Hint<'a> {
 impl Edit<'_> {
     /// Makes it, and says what then holds.
     pub(super) fn make(&self, sources: &Sources) -> Result<ExitCode, Error> {
-        // Everybody may know the relays, and nobody the passwords.
+        // The relays are public, the passwords are not.
         let (path, new_mode) = match self.map {
             Map::Relayhost => (sources.relay_map(), 0o644),
             Map::Sasl => (sources.credentials(), 0o600),
@@ -54,7 +54,7 @@ impl Edit<'_> {
             judge(self.map, &path, text, &edited, &mut warnings)?;
             Ok(Some(edited.text))
         })?;
-        // Nobody else changes the file until it is known what holds.
+        // The lock keeps other edits out until it is known what takes effect.
         let loaded = load::once(sources);
         drop(held);
         self.say(sources, &loaded, warnings)
@@ -105,7 +105,7 @@ impl Edit<'_> {
             said += 1;
         }
         if said > 0 {
-            warnings.push("until that is mended, a running server goes on with what it had".to_owned());
+            warnings.push("until that is fixed, a running server keeps its active tables".to_owned());
         }
         let mut out = io::stdout().lock();
         writeln!(out, "{}: {}", printable(&self.key), held.line)?;
@@ -135,7 +135,7 @@ fn judge(
     let mut findings = Findings::default();
     drop(Table::build(map, path, edited.text.clone(), &mut findings));
     if findings.errors() > 0 {
-        // Nothing is written, so the lines to be mended are those of the file as it is.
+        // Nothing is written, so the lines to fix are those of the file as it is.
         let mut present = Findings::default();
         drop(Table::build(map, path, before.to_vec().into(), &mut present));
         if present.errors() > 0 {

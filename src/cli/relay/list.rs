@@ -38,7 +38,7 @@ struct Row {
     sender: String,
     standing: Standing,
     excluded: bool,
-    /// The user that the file has and nobody is told, and why.
+    /// The user that the file has and that no lookup is answered with, and why.
     unused: Option<(Vec<u8>, &'static str)>,
     /// What is wrong with the user that Postfix is told.
     warning: Option<&'static str>,

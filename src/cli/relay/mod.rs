@@ -3,7 +3,7 @@
 //! An edit reads the file, changes one entry of it ([`crate::table::edit`]), judges the result with the code that the
 //! server judges it with, and puts it in place ([`crate::replace_file`]). A result with an error is not written,
 //! whether the error is new or was there before: the server would not use the file, the new entry included. An edit
-//! that mends the last error is written.
+//! that fixes the last error is written.
 //!
 //! Afterwards one line on standard output says what holds for the sender or the next hop, from a snapshot of the whole
 //! folder and of the environment of this command; what matters beside it is a warning on standard error. Exit codes: 0
@@ -183,7 +183,7 @@ pub enum RelayError {
     Replace(#[from] ReplaceError),
     /// The server would refuse the result.
     #[error(
-        "{}\n{} was not written: with an error in it the server would use none of it; mend the line first",
+        "{}\n{} was not written: with an error in it the server would use none of it; fix the line first",
         errors.join("\n"),
         of_path(path)
     )]
@@ -242,7 +242,7 @@ impl Relay {
                 }
                 let key = key::of_credentials(domain.as_bytes(), next_hop).map_err(RelayError::from)?;
                 let user = user.as_bytes();
-                // Nobody types a password twice for something that is refused then.
+                // Refuse what is wrong before asking for a password, not after.
                 key::user(user).map_err(RelayError::from)?;
                 replace_file::folder_is_there(&sources.credentials()).map_err(RelayError::from)?;
                 let password = match password {

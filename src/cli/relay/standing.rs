@@ -18,7 +18,7 @@ pub(super) enum Told {
     Is(Vec<u8>),
     /// There is none.
     None,
-    /// Nobody knows.
+    /// A lookup is answered *cannot tell*.
     Unsure(Reason),
 }
 
