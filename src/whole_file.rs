@@ -3,6 +3,10 @@
 //! Only regular files are read: a FIFO would wait for a writer, a directory says nothing, a device never ends. What
 //! is read is a [`Secret`] from the first byte, because nobody knows what stands in it.
 //!
+//! Limits: a file has at most [`MAX_FILE`] bytes, and one that is kept as a single text at most [`MAX_TEXT`], unless
+//! the caller says otherwise. Memory is asked for and not taken: where the system has none, that is an error of this
+//! file and not the end of the process.
+//!
 //! A file that grows or shrinks while it is read is an error. One in which somebody pauses half-way does not show
 //! here; whoever wants to know asks [`WholeFile::is_as_it_was`] a moment later.
 
@@ -21,6 +25,13 @@ use crate::secret::Secret;
 /// text into blocks costs two.
 pub const MAX_FILE: u64 = 1 << 30;
 
+/// The largest file that is kept as a single text: settings, or a secret.
+pub const MAX_TEXT: u64 = 1 << 20;
+
+/// How much memory must be left after what a reading takes, so that the threads that answer do not fail for want of
+/// it. More than glibc ever takes from its heap instead of from the system, so that asking gives it back at once.
+const HEADROOM: usize = 40 << 20;
+
 /// Why a file cannot be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
@@ -30,9 +41,9 @@ pub enum ReadError {
     /// A directory, a FIFO, a socket, a device.
     #[error("it is not a regular file")]
     NotAFile,
-    /// More than [`MAX_FILE`].
-    #[error("it is larger than 1 GiB")]
-    TooLarge,
+    /// More than so many MiB.
+    #[error("it is larger than {0} MiB")]
+    TooLarge(u64),
     /// It grew or shrank meanwhile.
     #[error("it changes while it is read")]
     Changing,
@@ -46,11 +57,20 @@ impl ReadError {
     }
 }
 
+/// How far a reading went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// To the end of the file.
+    Whole,
+    /// As far as the file can be used: what follows was not read.
+    Cut,
+}
+
 /// A file that was read.
 pub struct WholeFile<T = Secret> {
     /// What stood in it.
     pub text: T,
-    file: File,
+    file: Option<File>,
     len: u64,
     modified: (i64, i64),
     links: u64,
@@ -68,9 +88,15 @@ impl<T> WholeFile<T> {
     /// since is as it was.
     #[must_use]
     pub fn is_as_it_was(&self) -> bool {
-        self.file
-            .metadata()
-            .is_ok_and(|now| now.len() == self.len && modified(&now) == self.modified)
+        self.file.as_ref().is_none_or(|file| {
+            file.metadata()
+                .is_ok_and(|now| now.len() == self.len && modified(&now) == self.modified)
+        })
+    }
+
+    /// Closes the file, which keeps its file system from being unmounted. From then on it is as it was.
+    pub fn close(&mut self) {
+        self.file = None;
     }
 
     /// Whether it was written to within the last seconds, and somebody may be about to go on.
@@ -86,60 +112,83 @@ fn modified(metadata: &Metadata) -> (i64, i64) {
     (metadata.mtime(), metadata.mtime_nsec())
 }
 
-/// Reads the file whole.
+/// Reads the file whole, of which there are at most [`MAX_FILE`] bytes.
 pub fn read(path: &Path) -> Result<WholeFile, ReadError> {
-    read_as(path, whole)
+    read_text(open(path)?, MAX_FILE)
 }
 
-/// Reads a file that was opened, from its beginning.
-pub fn read_open(file: File) -> Result<WholeFile, ReadError> {
-    read_open_as(file, whole)
+/// Reads the open file whole, of which there are at most `most` bytes.
+pub fn read_text(file: File, most: u64) -> Result<WholeFile, ReadError> {
+    read_as(file, most, |file, len| {
+        // The memory is reserved at once, so that no copy of a password stays behind in a smaller piece.
+        let mut bytes = reserved(len.saturating_add(1))?;
+        let result = file.read_to_end(&mut bytes);
+        let text = Secret::from(bytes);
+        result.map(|_| (text, Extent::Whole))
+    })
 }
 
-fn whole(file: &mut dyn Read, len: usize) -> io::Result<Secret> {
-    // The memory is reserved at once, so that no copy of a password stays behind in a smaller piece.
-    let mut bytes = Vec::with_capacity(len.saturating_add(1));
-    let result = file.read_to_end(&mut bytes);
-    let text = Secret::from(bytes);
-    result.map(|_| text)
-}
-
-/// Reads the file whole, as `read` makes it of its bytes, of which there should be as many as `read` is told. One more
-/// is there to be read if the file has grown.
-pub fn read_as<T>(
-    path: &Path,
-    read: impl FnOnce(&mut dyn Read, usize) -> io::Result<T>,
-) -> Result<WholeFile<T>, ReadError> {
+/// Opens a file to read it.
+pub fn open(path: &Path) -> io::Result<File> {
     // Without O_NONBLOCK, opening a FIFO waits for a writer.
-    let file = OpenOptions::new()
+    OpenOptions::new()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path)?;
-    read_open_as(file, read)
+        .open(path)
 }
 
-fn read_open_as<T>(
+/// Reads the open file whole, as `read` makes it of its bytes, of which there should be as many as `read` is told. One
+/// more is there to be read if the file has grown.
+pub fn read_as<T>(
     file: File,
-    read: impl FnOnce(&mut dyn Read, usize) -> io::Result<T>,
+    most: u64,
+    read: impl FnOnce(&mut dyn Read, usize) -> io::Result<(T, Extent)>,
 ) -> Result<WholeFile<T>, ReadError> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(ReadError::NotAFile);
     }
-    if metadata.len() > MAX_FILE {
-        return Err(ReadError::TooLarge);
+    let too_large = ReadError::TooLarge(most >> 20);
+    if metadata.len() > most {
+        return Err(too_large);
     }
-    let expected = usize::try_from(metadata.len()).map_err(|_| ReadError::TooLarge)?;
+    let expected = usize::try_from(metadata.len()).map_err(|_| too_large)?;
     let mut limited = (&file).take(metadata.len() + 1);
-    let text = read(&mut limited, expected)?;
-    if limited.limit() != 1 {
+    let (text, extent) = read(&mut limited, expected)?;
+    if extent == Extent::Whole && limited.limit() != 1 {
         return Err(ReadError::Changing);
     }
     Ok(WholeFile {
         text,
-        file,
+        file: Some(file),
         len: metadata.len(),
         modified: modified(&metadata),
         links: metadata.nlink(),
     })
+}
+
+/// An empty vector with room for exactly so many, or the error that there is no memory for it.
+pub fn reserved<T>(room: usize) -> io::Result<Vec<T>> {
+    let mut vector = Vec::new();
+    vector.try_reserve_exact(room).map_err(|_| out_of_memory())?;
+    if size_of::<T>().saturating_mul(room) >= HEADROOM / 2 {
+        has_headroom()?;
+    }
+    Ok(vector)
+}
+
+/// Fails unless there is memory left for the threads that answer.
+pub fn has_headroom() -> io::Result<()> {
+    let mut headroom = Vec::<u8>::new();
+    let result = headroom.try_reserve_exact(HEADROOM);
+    // Memory that is never used may otherwise never be asked for.
+    std::hint::black_box(&headroom);
+    result.map_err(|_| out_of_memory())
+}
+
+fn out_of_memory() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::OutOfMemory,
+        "there is not enough memory to read it",
+    )
 }

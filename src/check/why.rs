@@ -77,7 +77,7 @@ pub fn why(code: &str) -> Option<&'static str> {
         "relayhost-in-main-cf" => {
             "an excluded sender, which is to be delivered directly, goes to that relayhost instead"
         }
-        "file-unreadable" | "file-too-large" | "files-changing" => {
+        "file-unreadable" | "file-too-large" | "files-changing" | "file-open-for-writing" | "file-gone" => {
             "what is not known is answered with 'cannot tell', and Postfix keeps the mail in its queue"
         }
         "secret-unreadable" | "empty-secret-file" => {

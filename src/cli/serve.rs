@@ -41,7 +41,7 @@ use crate::service_manager::handover::Handover;
 /// Serve a folder of relay files to Postfix, in the foreground.
 #[derive(Args)]
 #[command(after_help = "\
-SIGHUP reads the files again at once. SIGTERM and SIGINT answer what was asked, and end.
+SIGHUP reads the files again at once; one that is missing or empty at that moment has the same grace as ever. SIGTERM and SIGINT answer what was asked, and end.
 
 The default relay comes from RELAY_HOST, RELAY_PORT, RELAY_USER and RELAY_PASSWORD, and from DEFAULT_RELAY_HOST. \
 Each may stand in the file that a variable of its name with _FILE behind it names.

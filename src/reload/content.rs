@@ -2,10 +2,14 @@
 //!
 //! These three are kept apart, because nothing is an empty table, and what cannot be read is a table that cannot tell.
 
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{Hasher, RandomState};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::ledger::Version;
 use crate::answer::Map;
@@ -22,6 +26,42 @@ pub(super) enum Content<T = Secret> {
     Missing,
     /// Something that cannot be read.
     Unreadable(ReadError),
+}
+
+/// The directory of the tables, opened once for all that is read of it in one go: whatever is exchanged for it
+/// meanwhile, and exchanged back, what is read is of one directory.
+pub(super) struct Directory<'p> {
+    path: &'p Path,
+    handle: Result<OwnedFd, Errno>,
+}
+
+impl<'p> Directory<'p> {
+    pub(super) fn open(path: &'p Path) -> Self {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Self {
+            path,
+            handle: rustix::fs::open(
+                if path.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    path
+                },
+                flags,
+                Mode::empty(),
+            ),
+        }
+    }
+
+    /// Opens the file at `path`, by way of the directory if it is in there.
+    fn open_file(&self, path: &Path) -> io::Result<File> {
+        let Some(name) = path.file_name().filter(|_| path.parent() == Some(self.path)) else {
+            return whole_file::open(path);
+        };
+        let handle = self.handle.as_ref().map_err(|error| io::Error::from(*error))?;
+        // Without O_NONBLOCK, opening a FIFO waits for a writer.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(handle, name, flags, Mode::empty())?.into())
+    }
 }
 
 impl<T> Content<T> {
@@ -95,6 +135,13 @@ impl<T> Content<T> {
         }
     }
 
+    /// Closes the file.
+    pub(super) fn close(&mut self) {
+        if let Self::Text(file) = self {
+            file.close();
+        }
+    }
+
     pub(super) fn is_as_it_was(&self) -> bool {
         match self {
             Self::Text(file) => file.is_as_it_was(),
@@ -104,16 +151,35 @@ impl<T> Content<T> {
 }
 
 impl Content<Secret> {
-    pub(super) fn read(path: &Path) -> Self {
-        Self::of(path, whole_file::read(path))
+    /// Reads a small file: settings or a secret.
+    pub(super) fn read(path: &Path, directory: &Directory<'_>) -> Self {
+        let read = directory.open_file(path).map_err(ReadError::from);
+        Self::of(
+            path,
+            read.and_then(|file| whole_file::read_text(file, whole_file::MAX_TEXT)),
+        )
     }
 }
 
 impl Content<Text> {
     /// Reads the text of a table, of which `previous` is what is in force.
-    pub(super) fn read(path: &Path, previous: Option<&Table>, hasher: &RandomState) -> Self {
+    pub(super) fn read(
+        path: &Path,
+        directory: &Directory<'_>,
+        previous: Option<&Table>,
+        hasher: &RandomState,
+    ) -> Self {
         let previous: Vec<_> = previous.into_iter().flat_map(Table::blocks).cloned().collect();
-        let read = whole_file::read_as(path, |file, len| Text::read(file, len, &previous, hasher));
+        let read = directory
+            .open_file(path)
+            .map_err(ReadError::from)
+            .and_then(|file| {
+                whole_file::read_as(file, whole_file::MAX_FILE, |file, len| {
+                    let text = Text::read(file, len, &previous, hasher)?;
+                    let extent = text.extent();
+                    Ok((text, extent))
+                })
+            });
         Self::of(path, read)
     }
 }

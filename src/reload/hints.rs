@@ -4,7 +4,7 @@
 //! afterwards, and the names of the files that somebody holds open for writing.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -19,6 +19,15 @@ pub enum Hint {
     Stop,
 }
 
+/// A name in a directory that is watched. The same name in another directory is another place.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    /// Device and inode of the directory.
+    pub(super) directory: (u64, u64),
+    /// The name in it.
+    pub(super) name: OsString,
+}
+
 /// The hints.
 #[derive(Default)]
 pub struct Hints {
@@ -31,8 +40,8 @@ struct Noticed {
     hint: Option<Hint>,
     /// How often somebody has asked to read again.
     requests: u64,
-    /// Files that were written to and not closed, and since when. Only names that are watched come here.
-    open: HashMap<OsString, Instant>,
+    /// Files that were written to and not closed, and since when. Only places that are watched come here.
+    open: HashMap<Place, Instant>,
 }
 
 impl Hints {
@@ -55,30 +64,46 @@ impl Hints {
         self.lock().requests
     }
 
-    /// The file of this name was written to, and will be closed.
-    pub(super) fn written(&self, name: &OsStr) {
+    /// The file at this place was written to, and will be closed.
+    pub(super) fn written(&self, place: &Place) {
         self.note(|open| {
-            open.entry(name.to_owned()).or_insert_with(Instant::now);
+            open.entry(place.clone()).or_insert_with(Instant::now);
             Hint::Changed
         });
     }
 
-    /// The file of this name was closed after writing, or the name went to something else.
-    pub(super) fn closed(&self, name: &OsStr) {
+    /// The file at this place was closed after writing, or the name went to something else.
+    pub(super) fn closed(&self, place: &Place) {
         self.note(|open| {
-            open.remove(name);
+            open.remove(place);
             Hint::Changed
         });
     }
 
-    /// Since when some file is open for writing.
-    pub(super) fn open_since(&self) -> Option<Instant> {
-        self.lock().open.values().min().copied()
+    /// The files that are open for writing, and since when.
+    pub(super) fn open(&self) -> Vec<(Place, Instant)> {
+        let noticed = self.lock();
+        noticed
+            .open
+            .iter()
+            .map(|(place, since)| (place.clone(), *since))
+            .collect()
     }
 
-    /// Waits no longer for the files that are open for writing.
-    pub(super) fn forget_open(&self) {
-        self.lock().open.clear();
+    /// When a file was opened for writing, of those for which that was after `since`: the last of them.
+    pub(super) fn opened_after(&self, since: Option<Instant>) -> Option<Instant> {
+        let noticed = self.lock();
+        noticed
+            .open
+            .values()
+            .copied()
+            .filter(|at| Some(*at) > since)
+            .max()
+    }
+
+    /// Forgets those files that are open for writing and not to be kept.
+    pub(super) fn retain_open(&self, mut keep: impl FnMut(&Place, Instant) -> bool) {
+        self.lock().open.retain(|place, since| keep(place, *since));
     }
 
     /// Takes what was noticed since the last time, waiting for something until `deadline`.
@@ -91,7 +116,7 @@ impl Hints {
         noticed.hint.take()
     }
 
-    fn note(&self, note: impl FnOnce(&mut HashMap<OsString, Instant>) -> Hint) {
+    fn note(&self, note: impl FnOnce(&mut HashMap<Place, Instant>) -> Hint) {
         let mut noticed = self.lock();
         let hint = note(&mut noticed.open);
         noticed.hint = noticed.hint.max(Some(hint));

@@ -2,7 +2,8 @@
 //!
 //! It is about the files as they are now, in force or not. A file is valid if it was read without an error and what was
 //! read is in force; else the ledger has since when it is not, and why. A file that has vanished, or is still being
-//! written, is not judged before it is believed, and stays meanwhile what it was.
+//! written, is not judged before it is believed, and stays meanwhile what it was, unless that takes too long
+//! (`super::waits`): then it is not valid.
 //!
 //! Nothing of a file's text comes here: a finding never quotes, and digests are made by [`crate::digest`].
 
@@ -183,6 +184,8 @@ struct Pages {
     in_force: Vec<Version>,
     /// What there is to say about what is in force.
     findings_in_force: Arc<Findings>,
+    /// What is waited for too long, file by file, and since when that is known.
+    waiting: Vec<Option<(SystemTime, Finding)>>,
 }
 
 impl Ledger {
@@ -207,6 +210,7 @@ impl Ledger {
                 account,
                 in_force: read,
                 findings_in_force: findings,
+                waiting: Vec::new(),
             }),
             progress: watch::Sender::default(),
         }
@@ -233,7 +237,30 @@ impl Ledger {
     /// The state of affairs.
     #[must_use]
     pub fn account(&self) -> Account {
-        self.lock().account.clone()
+        let pages = self.lock();
+        let mut account = pages.account.clone();
+        for (file, waiting) in account.files.iter_mut().zip(&pages.waiting) {
+            if let (None, Some((since, finding))) = (&file.invalid, waiting) {
+                file.invalid = Some(Invalid {
+                    since: *since,
+                    errors: 1,
+                    first: Some(finding.clone()),
+                });
+            }
+        }
+        account
+    }
+
+    /// These files are waited for too long, for these reasons, in the order in which they are read.
+    pub(super) fn waiting(&self, reasons: Vec<Option<Finding>>) {
+        let mut pages = self.lock();
+        let before = std::mem::take(&mut pages.waiting);
+        let before = before.into_iter().chain(std::iter::repeat(None));
+        let waiting = reasons.into_iter().zip(before).map(|(reason, before)| {
+            let since = before.map_or_else(SystemTime::now, |(since, _)| since);
+            Some((since, reason?))
+        });
+        pages.waiting = waiting.collect();
     }
 
     /// What was read is in force.
@@ -278,7 +305,7 @@ impl Ledger {
     /// Nothing has changed since the last reading.
     pub(super) fn confirmed(&self) {
         let mut pages = self.lock();
-        if pages.account.is_ready() {
+        if pages.account.is_ready() && pages.waiting.iter().all(Option::is_none) {
             pages.account.succeeded = Some(SystemTime::now());
         }
     }

@@ -1,8 +1,9 @@
 //! Reading the sources and judging them: the one way in which anybody here comes to a snapshot.
 //!
 //! Start, reload and `query` all go through [`read`] and [`Reading::judge`], so that they judge alike. All files are
-//! read in one go; if any of them, or a link on the way to one, changed meanwhile, all are read again, so that what
-//! is read was there at one moment.
+//! read in one go, and those of the directory of the tables through one handle of it. If any of them, or a link or a
+//! directory on the way to one, changed meanwhile, all are read again, so that what is read was there at one moment.
+//! A file that keeps changing cannot be read, and neither can others whose way changes with it.
 //!
 //! What is missing in a folder that is there is an empty table. What cannot be read, a folder that is not there and
 //! a symbolic link that leads nowhere included, is a table that cannot tell.
@@ -15,11 +16,11 @@ use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::content::{Content, digest_bytes};
+use super::content::{Content, Directory, digest_bytes};
 use super::ledger::Version;
-use super::way::{self, Stamp};
+use super::way::{self, Stamps};
 use crate::answer::{Map, Reason};
 use crate::config::{NextHops, Settings, Sources};
 use crate::diagnostic::{Finding, Findings};
@@ -29,6 +30,7 @@ use crate::routes::{Routing, Snapshot};
 use crate::secret::Secret;
 use crate::table::Table;
 use crate::table::text::Text;
+use crate::whole_file::ReadError;
 
 /// How often sources are read that change while they are read, and how long is waited in between.
 const ATTEMPTS: u32 = 10;
@@ -37,21 +39,22 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 /// How long a file that was written to lately must stay as it was read.
 const STAYS: Duration = Duration::from_millis(10);
 
+/// How many sources are tables. In the order of [`paths`] the settings come before them, and the secrets after them.
+const TABLES: usize = 2;
+
 /// All sources as of one moment, not judged yet.
 pub struct Reading {
-    settings_file: Content,
-    relay_map: Content<Text>,
-    credentials: Content<Text>,
-    secrets: Vec<(PathBuf, Content)>,
-    /// The sources kept changing while they were read: the relay map of one generation may stand beside the
-    /// credentials of another, and nothing of it may be used.
-    pub(super) torn: bool,
-    /// A digest of all of it: equal digests, equal content.
-    pub(super) digest: u64,
+    settings_file: Arc<Content>,
+    relay_map: Arc<Content<Text>>,
+    credentials: Arc<Content<Text>>,
+    secrets: Vec<(PathBuf, Arc<Content>)>,
+    /// Which sources kept changing while they were read, in the order of [`paths`]: the text of one moment may stand
+    /// beside that of another, and so they cannot be read.
+    pub(super) unsettled: Vec<bool>,
     /// A digest of each file, in the order of [`paths`].
     digests: Vec<u64>,
-    /// The stamps of all of it.
-    pub(super) stamps: Vec<Option<Stamp>>,
+    /// The stamps of each file, in the order of [`paths`].
+    pub(super) stamps: Vec<Stamps>,
 }
 
 /// Reads and judges everything for once, with nothing in force.
@@ -63,41 +66,53 @@ pub fn once(sources: &Sources) -> Loaded {
 /// Reads all sources as they are at one moment. `hasher` makes the digests; with it, `in_force` was read.
 #[must_use]
 pub fn read(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>) -> Reading {
-    let mut before = stamps(sources);
     let mut attempts = 1;
     loop {
+        let at = SystemTime::now();
+        let before = stamps(sources);
         let mut reading = read_once(sources, hasher, in_force);
         reading.stamps = stamps(sources);
-        reading.torn = before != reading.stamps || !reading.stays();
-        if !reading.torn || attempts == ATTEMPTS {
+        reading.unsettled = way::unsettled(&before, &reading.stamps, at);
+        reading.find_writers();
+        let is_settled = !reading.unsettled.contains(&true);
+        if is_settled || attempts == ATTEMPTS {
+            reading.finish(hasher);
             return reading;
         }
         attempts += 1;
         thread::sleep(BETWEEN_ATTEMPTS);
-        before = stamps(sources);
     }
 }
 
 fn read_once(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>) -> Reading {
-    let relay_map = in_force.map(|snapshot| &*snapshot.relay_map);
-    let credentials = in_force.map(|snapshot| &*snapshot.credentials);
-    let mut reading = Reading {
-        settings_file: Content::<Secret>::read(sources.settings_file()),
-        relay_map: Content::<Text>::read(&sources.relay_map(), relay_map, hasher),
-        credentials: Content::<Text>::read(&sources.credentials(), credentials, hasher),
+    let directory = Directory::open(sources.dir());
+    let table = |path: PathBuf, table| Content::<Text>::read(&path, &directory, table, hasher).into();
+    let small = |path: &Path| Content::<Secret>::read(path, &directory).into();
+    Reading {
+        settings_file: small(sources.settings_file()),
+        relay_map: table(sources.relay_map(), in_force.map(|snapshot| &*snapshot.relay_map)),
+        credentials: table(
+            sources.credentials(),
+            in_force.map(|snapshot| &*snapshot.credentials),
+        ),
         secrets: sources
             .relay
             .files()
-            .map(|path| (path.to_owned(), Content::<Secret>::read(path)))
+            .map(|path| (path.to_owned(), small(path)))
             .collect(),
-        torn: false,
-        digest: 0,
+        unsettled: Vec::new(),
         digests: Vec::new(),
         stamps: Vec::new(),
-    };
-    reading.digests = reading.digests(hasher);
-    reading.digest = hasher.hash_one(&reading.digests);
-    reading
+    }
+}
+
+/// Gives a source that keeps changing the content that it has for as long as it does, and lets go of the others' files.
+fn settle<T>(content: &mut Arc<Content<T>>, is_unsettled: bool) {
+    if is_unsettled {
+        *content = Content::Unreadable(ReadError::Changing).into();
+    } else if let Some(content) = Arc::get_mut(content) {
+        content.close();
+    }
 }
 
 impl Reading {
@@ -111,18 +126,14 @@ impl Reading {
             content.digest(&mut digest, of_text);
             digest.finish()
         }
-        let small = |content: &Content| {
-            of(content, hasher, |text, digest| {
-                digest_bytes(text.expose(), digest);
-            })
-        };
-        let mut digests = vec![
-            small(&self.settings_file),
-            of(&self.relay_map, hasher, Text::digest),
-            of(&self.credentials, hasher, Text::digest),
-        ];
-        digests.extend(self.secrets.iter().map(|(_, content)| small(content)));
-        digests
+        self.each(
+            |table| of(table, hasher, Text::digest),
+            |small| {
+                of(small, hasher, |text, digest| {
+                    digest_bytes(text.expose(), digest);
+                })
+            },
+        )
     }
 
     /// What was read, file by file, in the order of [`paths`].
@@ -165,24 +176,87 @@ impl Reading {
 
     /// Whether the system has failed to read any of it, which it may do no more when asked again.
     pub(super) fn has_failed(&self) -> bool {
-        let mut others = self
-            .secrets
-            .iter()
-            .map(|(_, content)| content)
-            .chain([&self.settings_file]);
-        self.relay_map.has_failed() || self.credentials.has_failed() || others.any(Content::has_failed)
+        fn failed<T>(content: &Content<T>) -> bool {
+            content.has_failed()
+        }
+        self.each(failed, failed).contains(&true)
     }
 
-    /// Whether nobody is in the middle of writing to what was read, as far as that shows within [`STAYS`].
-    fn stays(&self) -> bool {
-        let tables = [&self.relay_map, &self.credentials];
-        let secrets = self.secrets.iter().map(|(_, content)| content);
-        let mut others = [&self.settings_file].into_iter().chain(secrets);
-        if !tables.into_iter().any(Content::is_fresh) && !others.clone().any(Content::is_fresh) {
-            return true;
+    /// Notes which files somebody is in the middle of writing to, as far as that shows within [`STAYS`].
+    fn find_writers(&mut self) {
+        fn fresh<T>(content: &Content<T>) -> bool {
+            content.is_fresh()
         }
-        thread::sleep(STAYS);
-        tables.into_iter().all(Content::is_as_it_was) && others.all(Content::is_as_it_was)
+        fn written<T>(content: &Content<T>) -> bool {
+            !content.is_as_it_was()
+        }
+        let fresh = self.each(fresh, fresh);
+        if fresh.contains(&true) {
+            thread::sleep(STAYS);
+            let written = self.each(written, written);
+            for (unsettled, written) in self.unsettled.iter_mut().zip(written) {
+                *unsettled |= written;
+            }
+        }
+    }
+
+    /// What is said of each source, in the order of [`paths`].
+    fn each<R>(&self, table: impl Fn(&Content<Text>) -> R, small: impl Fn(&Content) -> R) -> Vec<R> {
+        let mut all = vec![
+            small(&self.settings_file),
+            table(&self.relay_map),
+            table(&self.credentials),
+        ];
+        all.extend(self.secrets.iter().map(|(_, content)| small(content)));
+        all
+    }
+
+    fn finish(&mut self, hasher: &RandomState) {
+        let [settings_file, relay_map, credentials, secrets @ ..] = self.unsettled.as_slice() else {
+            return;
+        };
+        settle(&mut self.settings_file, *settings_file);
+        settle(&mut self.relay_map, *relay_map);
+        settle(&mut self.credentials, *credentials);
+        for ((_, content), is_unsettled) in self.secrets.iter_mut().zip(secrets) {
+            settle(content, *is_unsettled);
+        }
+        self.digests = self.digests(hasher);
+    }
+
+    /// A digest of all of it: equal digests, equal content.
+    pub(super) fn digest(&self, hasher: &RandomState) -> u64 {
+        hasher.hash_one(&self.digests)
+    }
+
+    /// Which sources are not there, or have not one byte, in the order of [`paths`]. A secret that is not there is an
+    /// error, and not an empty one.
+    pub(super) fn gone(&self) -> Vec<bool> {
+        let mut gone = self.each(
+            |table| table.is_gone(Text::is_empty),
+            |small| small.is_gone(Secret::is_empty),
+        );
+        for (gone, (_, content)) in gone.iter_mut().skip(TABLES + 1).zip(&self.secrets) {
+            *gone &= !matches!(**content, Content::Missing);
+        }
+        gone
+    }
+
+    /// Takes this source as it was read in `other`.
+    pub(super) fn hold(&mut self, source: usize, other: &Self) {
+        if let (Some(own), Some(others)) = (self.digests.get_mut(source), other.digests.get(source)) {
+            *own = *others;
+        }
+        match source.checked_sub(TABLES + 1) {
+            None if source == 0 => self.settings_file = Arc::clone(&other.settings_file),
+            None if source == 1 => self.relay_map = Arc::clone(&other.relay_map),
+            None => self.credentials = Arc::clone(&other.credentials),
+            Some(secret) => {
+                if let (Some(own), Some(others)) = (self.secrets.get_mut(secret), other.secrets.get(secret)) {
+                    own.1 = Arc::clone(&others.1);
+                }
+            }
+        }
     }
 }
 
@@ -214,16 +288,9 @@ pub struct Gone {
 impl Reading {
     /// Judges what was read. What reads as it does in `in_force` is taken from there.
     #[must_use]
-    pub fn judge(self, sources: &Sources, in_force: Option<&Snapshot>) -> Loaded {
+    pub fn judge(&self, sources: &Sources, in_force: Option<&Snapshot>) -> Loaded {
         let mut findings = Findings::default();
         let mut versions = self.versions(sources);
-        if self.torn {
-            findings.push(
-                Finding::error("files-changing", sources.dir(), None)
-                    .says("the files change faster than they can be read")
-                    .help("write each new version to a folder of its own and swap a link to it"),
-            );
-        }
         for path in self.orphans(sources) {
             findings.push(
                 Finding::warning("replaced-under-its-mount", &path, None)
@@ -236,27 +303,23 @@ impl Reading {
         let gone = Gone {
             // One that cannot be read is an error, or its whole folder is missing.
             settings_file: self.settings_file.is_gone(Secret::is_empty)
-                || matches!(self.settings_file, Content::Unreadable(_)),
+                || matches!(*self.settings_file, Content::Unreadable(_)),
             relay_map: self.relay_map.is_gone(Text::is_empty),
             credentials: self.credentials.is_gone(Text::is_empty),
         };
-        let settings = settings(self.settings_file, sources, &mut findings);
+        let settings = settings(&self.settings_file, sources, &mut findings);
         let mut table = |map, path: PathBuf, content, previous| {
-            if self.torn {
-                Table::unreadable(map, Reason::FileUnreadable(map)).into()
-            } else {
-                table(map, &path, content, previous, sources.dir(), &mut findings)
-            }
+            table(map, &path, content, previous, sources.dir(), &mut findings)
         };
         let previous = in_force.map(|snapshot| &snapshot.relay_map);
-        let has_relay_map = !matches!(self.relay_map, Content::Missing);
-        let relay_map = table(Map::Relayhost, sources.relay_map(), self.relay_map, previous);
+        let has_relay_map = !matches!(*self.relay_map, Content::Missing);
+        let relay_map = table(Map::Relayhost, sources.relay_map(), &*self.relay_map, previous);
         let previous = in_force.map(|snapshot| &snapshot.credentials);
-        let credentials = table(Map::Sasl, sources.credentials(), self.credentials, previous);
+        let credentials = table(Map::Sasl, sources.credentials(), &*self.credentials, previous);
         let secrets: HashMap<PathBuf, Secret> = self
             .secrets
-            .into_iter()
-            .filter_map(|(path, content)| secret(path, content, &mut findings))
+            .iter()
+            .filter_map(|(path, content)| Some((path.clone(), secret(path, content, &mut findings)?)))
             .collect();
         let default = sources
             .relay
@@ -294,21 +357,25 @@ impl Reading {
 /// Reads and judges the settings alone, before anything else is known to be right.
 pub fn first_settings(sources: &Sources, findings: &mut Findings) -> Settings {
     settings(
-        Content::<Secret>::read(sources.settings_file()),
+        &Content::<Secret>::read(sources.settings_file(), &Directory::open(sources.dir())),
         sources,
         findings,
     )
 }
 
-fn settings(content: Content, sources: &Sources, findings: &mut Findings) -> Settings {
+fn settings(content: &Content, sources: &Sources, findings: &mut Findings) -> Settings {
     let text = match content {
-        Content::Text(file) => file.text,
-        Content::Missing if !sources.needs_settings_file() => Secret::default(),
+        Content::Text(file) => file.text.expose(),
+        Content::Missing if !sources.needs_settings_file() => &[],
         // Where the whole folder is missing, the tables say so.
         Content::Unreadable(error)
             if error.is_not_found() && !sources.needs_settings_file() && !sources.dir().exists() =>
         {
-            Secret::default()
+            &[]
+        }
+        Content::Unreadable(ReadError::Changing) => {
+            findings.push(changing(sources.settings_file()));
+            &[]
         }
         Content::Missing | Content::Unreadable(_) => {
             let why = match content {
@@ -320,16 +387,23 @@ fn settings(content: Content, sources: &Sources, findings: &mut Findings) -> Set
                     .says(format!("the settings cannot be read: {why}"))
                     .help("mend the path or the permissions"),
             );
-            Secret::default()
+            &[]
         }
     };
-    sources.settings(text.expose(), findings)
+    sources.settings(text, findings)
+}
+
+/// The finding that a file could not be read as of one moment.
+pub(super) fn changing(path: &Path) -> Finding {
+    Finding::error("files-changing", path, None)
+        .says("the file, or the way to it, changes faster than it can be read")
+        .help("write each new version to a directory of its own and swap a link to it")
 }
 
 fn table(
     map: Map,
     path: &Path,
-    content: Content<Text>,
+    content: &Content<Text>,
     previous: Option<&Arc<Table>>,
     dir: &Path,
     findings: &mut Findings,
@@ -341,6 +415,10 @@ fn table(
             table
         }
         Content::Missing => Table::empty(map).into(),
+        Content::Unreadable(ReadError::Changing) => {
+            findings.push(changing(path));
+            Table::unreadable(map, Reason::FileUnreadable(map)).into()
+        }
         Content::Unreadable(error) => {
             let (what, help) = if dir.is_dir() {
                 (path, "mend the file or its permissions")
@@ -357,33 +435,18 @@ fn table(
     }
 }
 
-fn secret(path: PathBuf, content: Content, findings: &mut Findings) -> Option<(PathBuf, Secret)> {
+fn secret(path: &Path, content: &Content, findings: &mut Findings) -> Option<Secret> {
     let why = match content {
-        Content::Text(file) => return Some((path, file.text)),
+        Content::Text(file) => return Some(file.text.clone()),
         Content::Missing => "there is no such file".to_owned(),
         Content::Unreadable(error) => error.to_string(),
     };
     findings.push(
-        Finding::error("secret-unreadable", &path, None)
+        Finding::error("secret-unreadable", path, None)
             .says(format!("the file cannot be read: {why}"))
             .help("mend its path or its permissions, or unset the variable that names it"),
     );
     None
-}
-
-/// The stamps of those files that are gone: a file that is cut to nothing again and again was not gone all the time.
-#[must_use]
-pub(super) fn stamps_of_gone(sources: &Sources, gone: Gone) -> Vec<Option<Stamp>> {
-    let files = [
-        (gone.settings_file, sources.settings_file().to_owned()),
-        (gone.relay_map, sources.relay_map()),
-        (gone.credentials, sources.credentials()),
-    ];
-    files
-        .iter()
-        .filter(|(gone, _)| *gone)
-        .flat_map(|(_, path)| way::stamps(path))
-        .collect()
 }
 
 /// Every file that is read.
@@ -400,8 +463,8 @@ pub fn paths(sources: &Sources) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The stamps of all sources and of the links that lead to them: while they stay as they are, so does the content.
+/// The stamps of the way to each source, in the order of [`paths`].
 #[must_use]
-pub(super) fn stamps(sources: &Sources) -> Vec<Option<Stamp>> {
-    paths(sources).iter().flat_map(|path| way::stamps(path)).collect()
+pub(super) fn stamps(sources: &Sources) -> Vec<Stamps> {
+    paths(sources).iter().map(|path| Stamps::of(path)).collect()
 }

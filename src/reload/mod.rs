@@ -7,9 +7,11 @@
 //! - what is right becomes the next snapshot;
 //! - what is wrong is said in the log, once, and the last good snapshot stays in force. Only where there was never
 //!   a good one does a new bad one replace an old bad one, so that mending one error of two has its effect;
-//! - a file that vanished, or that was cut to nothing, is believed after [`crate::config::Pace::grace`]: most programs that
-//!   rewrite a file have a moment in which it is not there, or empty. A table of which only comments are left, in
-//!   contrast, was written by somebody, and counts at once.
+//! - a file that vanished, or that was cut to nothing, is believed after [`crate::config::Pace::grace`], also when a
+//!   reload is asked for: most programs that rewrite a file have a moment in which it is not there, or empty. A table of
+//!   which only comments are left, in contrast, was written by somebody, and counts at once;
+//! - a file that is waited for, because it is gone, open for writing, or changes all the time, stays as it is in force,
+//!   and the others are used without it after a moment (`waits`).
 //!
 //! Limits: a file that was written to is read when it is closed, or after [`crate::config::Pace::patience`]. Where the kernel reports
 //! no changes, a change is found after up to [`crate::config::Pace::poll`], once nothing has changed for [`QUIET`], and nothing
@@ -20,6 +22,7 @@ pub mod hints;
 pub mod ledger;
 pub mod load;
 mod rest;
+mod waits;
 mod watch;
 mod way;
 
@@ -27,6 +30,7 @@ use std::collections::HashSet;
 use std::hash::RandomState;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -35,7 +39,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::background::yield_to_lookups;
 use crate::config::{Settings, Sources};
-use crate::diagnostic::{Findings, Severity};
+use crate::diagnostic::{Finding, Findings, Severity};
 use crate::memory;
 use crate::printable::of_path;
 use crate::routes::{Routes, Snapshot};
@@ -43,8 +47,9 @@ use hints::{Hint, Hints};
 use ledger::Ledger;
 use load::{Gone, Loaded, Reading};
 use rest::{RESTLESS_AT_MOST, rest};
+use waits::{TOGETHER, Waits, Why};
 use watch::Watch;
-use way::Stamp;
+use way::Stamps;
 
 /// How long nothing may change in a file of which the kernel does not report who writes to it.
 pub const QUIET: Duration = Duration::from_secs(1);
@@ -64,27 +69,26 @@ pub struct Keeper {
     settings: Settings,
     /// Whether the snapshot in force is without errors.
     good: bool,
-    /// The digest of what was read last, in force or not. `None` where it was torn: it may well have the content of
-    /// what is there when the files have come to rest, and was judged as if it had none.
-    tried: Option<u64>,
+    /// The digest of what was judged last, in force or not.
+    tried: u64,
     /// Likewise of the snapshot in force.
-    current: Option<u64>,
-    /// The stamps of what was read last. `None` where they cannot be trusted to change with the content.
-    stamps: Option<Vec<Option<Stamp>>>,
+    current: u64,
+    /// What the snapshot in force was made of.
+    in_force: Reading,
+    /// The stamps of what was read last.
+    stamps: Vec<Stamps>,
+    /// Whether these can be trusted to change with the content.
+    stamps_tell: bool,
     /// Which files are gone in what is in force.
     gone: Gone,
     /// The findings that the log has already, so that each is said once.
     reported: HashSet<String>,
     /// Those of the snapshot in force.
     reported_in_force: HashSet<String>,
-    /// Since when a file is gone that is still in force.
-    vanished: Option<Vanished>,
-}
-
-/// Files that are gone.
-struct Vanished {
-    since: Instant,
-    files: Vec<Option<Stamp>>,
+    /// The files whose present content is not used yet, by their number in [`load::paths`].
+    waits: Waits,
+    /// Files that still changed when the kernel did not report who writes to them.
+    moving: Vec<bool>,
 }
 
 /// The thread of a [`Keeper`]. Ends, and is waited for, when dropped.
@@ -122,9 +126,8 @@ impl Keeper {
         let mut watch = Watch::new(Arc::clone(&hints));
         // From before the reading, so that no change and no writer escapes.
         watch.arm(&load::paths(&sources));
-        let mut reading = load::read(&sources, &hasher, None);
-        let stamps = trusted(&mut reading);
-        let digest = (!reading.torn).then_some(reading.digest);
+        let reading = load::read(&sources, &hasher, None);
+        let digest = reading.digest(&hasher);
         let loaded = reading.judge(&sources, None);
         let good = loaded.findings.errors() == 0;
         let said = said.iter().map(ToString::to_string).collect();
@@ -135,6 +138,11 @@ impl Keeper {
             hints,
             watch,
             ledger: Arc::new(Ledger::new(loaded.versions, loaded.findings)),
+            stamps: reading.stamps.clone(),
+            stamps_tell: can_be_trusted(&reading),
+            waits: Waits::none(reading.stamps.len()),
+            moving: Vec::new(),
+            in_force: reading,
             hasher,
             settings: settings.clone(),
             started_with: settings,
@@ -142,10 +150,8 @@ impl Keeper {
             good,
             tried: digest,
             current: digest,
-            stamps,
             reported_in_force: reported.clone(),
             reported,
-            vanished: None,
         };
         if !good {
             warn!(
@@ -182,20 +188,14 @@ impl Keeper {
     fn run(mut self, routes: &Routes) {
         yield_to_lookups();
         loop {
-            let mut deadline = Instant::now() + self.settings.pace.poll;
-            if let Some(expires) = self.forget(routes) {
-                deadline = deadline.min(expires);
-            }
-            if let Some(vanished) = &self.vanished {
-                deadline = deadline.min(vanished.since + self.settings.pace.grace);
-            }
+            let pace = self.settings.pace;
+            let now = Instant::now();
+            let next = self.waits.next(pace.grace, pace.patience, now);
+            let deadline = next.into_iter().fold(now + pace.poll, Instant::min);
+            let deadline = self.forget(routes).into_iter().fold(deadline, Instant::min);
             let noticed = self.hints.take(deadline);
-            let (hint, impatient) = rest(
-                &self.hints,
-                noticed,
-                self.settings.pace.patience,
-                RESTLESS_AT_MOST,
-            );
+            let together = TOGETHER.min(pace.patience);
+            let hint = rest(&self.hints, noticed, together, RESTLESS_AT_MOST);
             if hint == Some(Hint::Stop) {
                 return;
             }
@@ -203,7 +203,7 @@ impl Keeper {
             let requests = (hint == Some(Hint::Reread)).then(|| self.hints.requests());
             let look = || {
                 self.watch.arm(&load::paths(&self.sources));
-                self.look(hint, impatient, routes);
+                self.look(hint, routes);
             };
             if catch_unwind(AssertUnwindSafe(look)).is_err() {
                 // The hook has said where. This thread must live on, or no edit would ever count again.
@@ -231,36 +231,29 @@ impl Keeper {
         expires
     }
 
-    /// Reads where there may be something new, and publishes or keeps. Who is `impatient` reads what somebody is still
-    /// writing.
-    fn look(&mut self, hint: Option<Hint>, impatient: bool, routes: &Routes) {
-        if hint.is_none() && self.vanished.is_none() && !self.may_have_changed_unheard() {
+    /// Reads where there may be something new, and publishes or keeps.
+    fn look(&mut self, hint: Option<Hint>, routes: &Routes) {
+        self.moving.clear();
+        if hint.is_none() && !self.waits.is_any() && !self.may_have_changed_unheard() {
             if self.watch.hears_everything() {
                 self.ledger.confirmed();
             }
             return;
         }
-        self.read_again(hint, impatient, routes);
+        self.read_again(hint, routes);
         // Whatever came of it: what was read and is not used takes as much memory as what is.
         memory::give_back();
     }
 
-    fn read_again(&mut self, hint: Option<Hint>, impatient: bool, routes: &Routes) {
+    fn read_again(&mut self, hint: Option<Hint>, routes: &Routes) {
         let asked = hint == Some(Hint::Reread);
-        let waiting = self.vanished.is_some();
         let started = Instant::now();
         let in_force = routes.load();
+        let given_up = self.give_up_writers();
         let mut reading = load::read(&self.sources, &self.hasher, Some(&in_force));
-        self.stamps = trusted(&mut reading);
-        // Somebody may have begun to write while the files were read, and have paused.
-        if reading.torn || (!impatient && self.hints.open_since().is_some()) {
-            if asked {
-                warn!("the files change faster than they can be read; what is in force stays so");
-                self.ledger.failed();
-            }
-            return;
-        }
-        let digest = Some(reading.digest);
+        let waiting = self.hold_what_is_waited_for(&mut reading, &given_up, &in_force);
+        self.report_waits(asked);
+        let digest = reading.digest(&self.hasher);
         if digest == self.current && !asked {
             if self.tried != self.current {
                 info!(
@@ -270,15 +263,19 @@ impl Keeper {
                 self.reported = self.reported_in_force.clone();
             }
             self.ledger
-                .unchanged(hint.is_some() || self.tried != self.current);
+                .unchanged(!waiting && hint.is_some() || self.tried != self.current);
             self.tried = self.current;
-            self.vanished = None;
             return;
         }
-        if digest == self.tried && !asked && !waiting {
-            if hint.is_some() {
+        if digest == self.tried && !asked {
+            if hint.is_some() && !waiting {
                 self.ledger.failed();
             }
+            return;
+        }
+        // What is saved together takes effect together.
+        if digest != self.current && waiting && self.waits.hold_up_others(Instant::now()) {
+            debug!("a file changed while another is waited for; waiting for both");
             return;
         }
         self.tried = digest;
@@ -289,22 +286,103 @@ impl Keeper {
             self.reported.clear();
         }
         self.reported = report(&loaded.findings, &self.reported);
-        self.decide(loaded, digest, asked, started, routes);
+        self.decide(loaded, reading, digest, started, routes);
+    }
+
+    /// No longer waits for those writers that take longer than the patience lasts. Returns which files they write to.
+    fn give_up_writers(&self) -> Vec<usize> {
+        let now = Instant::now();
+        let mut given_up = Vec::new();
+        self.hints.retain_open(|place, since| {
+            let is_kept = now < since + self.settings.pace.patience;
+            if !is_kept {
+                given_up.extend(self.watch.files_at(place));
+            }
+            is_kept
+        });
+        given_up
+    }
+
+    /// Puts what is in force in place of what was read of those files that are not to be used yet. Returns whether there
+    /// are any. Files that are `given_up` are read though a program has them open for writing.
+    fn hold_what_is_waited_for(
+        &mut self,
+        reading: &mut Reading,
+        given_up: &[usize],
+        current: &Snapshot,
+    ) -> bool {
+        let now = Instant::now();
+        let mut why: Vec<Option<Why>> = self
+            .vanished(reading, current)
+            .into_iter()
+            .map(|has_vanished| has_vanished.then_some(Why::Gone))
+            .collect();
+        // A program may have begun to write while the files were read, and have paused.
+        for (place, since) in self.hints.open() {
+            for file in self
+                .watch
+                .files_at(&place)
+                .filter(|file| !given_up.contains(file))
+            {
+                if let Some(why) = why.get_mut(file) {
+                    *why = Some(Why::Written(since));
+                }
+            }
+        }
+        let moving = self.moving.iter().chain(std::iter::repeat(&false));
+        for ((why, is_unsettled), is_moving) in why.iter_mut().zip(&reading.unsettled).zip(moving) {
+            if *is_unsettled || *is_moving {
+                *why = Some(Why::Changing);
+            }
+        }
+        for (file, why) in why.into_iter().enumerate() {
+            let is_as_before = self.stamps.get(file) == reading.stamps.get(file);
+            let grace = self.settings.pace.grace;
+            if self.waits.observe(file, why, is_as_before, grace, now) {
+                reading.hold(file, &self.in_force);
+            }
+        }
+        self.stamps_tell = can_be_trusted(reading);
+        self.stamps.clone_from(&reading.stamps);
+        self.waits.is_any()
+    }
+
+    /// Says what is waited for: to whoever asked for it, and else where it takes long.
+    fn report_waits(&mut self, asked: bool) {
+        let paths = load::paths(&self.sources);
+        let finding = |file: usize, why| paths.get(file).map(|path| waited_for(path, why));
+        let due = self.waits.due(self.settings.pace.grace, Instant::now());
+        let mut overdue = vec![None; paths.len()];
+        for (file, why, is_news) in due {
+            let finding = finding(file, why);
+            if let (Some(finding), true) = (&finding, is_news) {
+                self.ledger.failed();
+                if !asked {
+                    warn!("{finding}");
+                }
+            }
+            if let Some(overdue) = overdue.get_mut(file) {
+                *overdue = finding;
+            }
+        }
+        self.ledger.waiting(overdue);
+        if asked {
+            for finding in self
+                .waits
+                .all()
+                .into_iter()
+                .filter_map(|(file, why)| finding(file, why))
+            {
+                warn!("{finding}");
+            }
+        }
     }
 
     /// Publishes what was loaded, or keeps what is in force.
-    fn decide(
-        &mut self,
-        loaded: Loaded,
-        digest: Option<u64>,
-        asked: bool,
-        started: Instant,
-        routes: &Routes,
-    ) {
+    fn decide(&mut self, loaded: Loaded, reading: Reading, digest: u64, started: Instant, routes: &Routes) {
         let generation = routes.load().generation;
         let errors = loaded.findings.errors();
         if errors > 0 && self.good {
-            self.vanished = None;
             self.ledger.kept(&loaded.versions, loaded.findings);
             error!(
                 generation,
@@ -313,29 +391,10 @@ impl Keeper {
             return;
         }
         if digest == self.current {
-            self.vanished = None;
             self.ledger.unchanged(true);
             info!(generation, errors, "read again: nothing changed");
             return;
         }
-        if !asked && self.has_vanished(loaded.gone, &routes.load()) {
-            let files = load::stamps_of_gone(&self.sources, loaded.gone);
-            let vanished = match self.vanished.take() {
-                Some(before) if before.files == files => before,
-                // From now, and not from when the reading began: judging may have taken longer than the grace, and
-                // nothing is believed that was seen but once.
-                _ => Vanished {
-                    since: Instant::now(),
-                    files,
-                },
-            };
-            if vanished.since.elapsed() < self.settings.pace.grace {
-                debug!("a file is gone; waiting whether it comes back");
-                self.vanished = Some(vanished);
-                return;
-            }
-        }
-        self.vanished = None;
         self.good = errors == 0;
         self.current = digest;
         self.reported_in_force = self.reported.clone();
@@ -351,6 +410,7 @@ impl Keeper {
             self.settings.pace.in_flight,
         );
         drop(current);
+        self.in_force = reading;
         let snapshot = Snapshot {
             generation: generation + 1,
             history,
@@ -362,26 +422,33 @@ impl Keeper {
         retire(before);
     }
 
-    /// Whether a file that counts for something in what is in force is gone. A table that is in force and cannot tell
+    /// Which files are gone that count for something in what is in force. A table that is in force and cannot tell
     /// counts too: a folder that appears is filled one file after the other.
-    fn has_vanished(&self, gone: Gone, current: &Snapshot) -> bool {
-        (gone.relay_map && !current.relay_map.is_empty_for_certain())
-            || (gone.credentials && !current.credentials.is_empty_for_certain())
-            || (gone.settings_file && !self.gone.settings_file)
+    fn vanished(&self, reading: &Reading, current: &Snapshot) -> Vec<bool> {
+        let counts = [
+            !self.gone.settings_file,
+            !current.relay_map.is_empty_for_certain(),
+            !current.credentials.is_empty_for_certain(),
+        ];
+        let before = self.in_force.gone().into_iter().map(|was_gone| !was_gone);
+        let counts = counts.into_iter().chain(before.skip(counts.len()));
+        let gone = reading.gone().into_iter().zip(counts);
+        gone.map(|(is_gone, counts)| is_gone && counts).collect()
     }
 
     /// Whether the files may be others than those that were read last, though no hint came.
-    fn may_have_changed_unheard(&self) -> bool {
+    fn may_have_changed_unheard(&mut self) -> bool {
         let stamps = load::stamps(&self.sources);
+        let is_as_before = self.stamps_tell && self.stamps == stamps;
         if self.watch.hears_everything() {
-            return self.stamps.as_ref() != Some(&stamps);
+            return !is_as_before;
         }
         // Nobody says when a writer is done, so it is awaited that nothing moves. The stamps of such a file system may
         // be out of date, and so the content decides in any case.
-        if self.stamps.as_ref() != Some(&stamps) {
-            let latest = Instant::now() + self.settings.pace.patience;
+        if !is_as_before {
+            let latest = Instant::now() + TOGETHER.min(self.settings.pace.patience);
             let mut last = stamps;
-            while Instant::now() < latest {
+            loop {
                 let quiet = QUIET.min(self.settings.pace.poll);
                 if let Some(urgent @ (Hint::Reread | Hint::Stop)) = self.hints.take(Instant::now() + quiet) {
                     self.hints.give(urgent);
@@ -389,6 +456,10 @@ impl Keeper {
                 }
                 let now = load::stamps(&self.sources);
                 if now == last {
+                    break;
+                }
+                if Instant::now() >= latest {
+                    self.moving = now.iter().zip(&last).map(|(now, last)| now != last).collect();
                     break;
                 }
                 last = now;
@@ -438,15 +509,27 @@ fn retire(snapshot: Arc<Snapshot>) {
     drop(snapshot);
 }
 
-/// The stamps by which the next poll knows whether anything changed. A file that was changed within the last second
+/// Whether the next poll knows by the stamps whether anything changed. A file that was changed within the last second
 /// may change again without a new stamp, because the kernel's clock for files ticks slowly. One that the system failed to
 /// read (out of descriptors, an error of a disk) may be read the next time with the same stamp.
-fn trusted(reading: &mut Reading) -> Option<Vec<Option<Stamp>>> {
-    let stamps = std::mem::take(&mut reading.stamps);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-    let now = i64::try_from(now.as_secs()).ok()?;
-    let recent = stamps.iter().flatten().any(|stamp| stamp.changed_at() >= now - 1);
-    (!recent && !reading.torn && !reading.has_failed()).then_some(stamps)
+fn can_be_trusted(reading: &Reading) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let mut times = reading.stamps.iter().flat_map(Stamps::times);
+    !reading.unsettled.contains(&true) && !reading.has_failed() && times.all(|changed| changed < now - 1)
+}
+
+/// What there is to say about a file that is waited for.
+fn waited_for(path: &Path, why: Why) -> Finding {
+    match why {
+        Why::Changing => load::changing(path),
+        Why::Written(_) => Finding::error("file-open-for-writing", path, None)
+            .says("a program has the file open for writing, and its present content is not used yet")
+            .help("let that program close it, or write a new file and rename it over this one"),
+        Why::Gone => Finding::error("file-gone", path, None)
+            .says("the file is missing or empty, and what it had stays in force for now")
+            .help("write it again, or leave it alone if it is to count as empty; for no entries, a comment will do"),
+    }
 }
 
 /// Logs what was not logged yet, and says what the log has now.

@@ -1,4 +1,4 @@
-//! When to read: once the files have come to rest and nobody writes to them, or after the patience has run out.
+//! When to read: once the files have come to rest and none is open for writing, or after a time at most.
 
 use std::time::{Duration, Instant};
 
@@ -10,80 +10,95 @@ const REST: Duration = Duration::from_millis(20);
 /// How long one waits for that rest at most.
 pub(super) const RESTLESS_AT_MOST: Duration = Duration::from_secs(1);
 
-/// Waits until the files have come to rest and nobody writes to them. Whoever asks to read now waits for writers
-/// only, and the end waits for nothing. Also says whether a writer took longer than the patience lasts.
+/// Waits until the files have come to rest and none is open for writing. Whoever asks to read now waits for writers
+/// only, and the end waits for nothing. A writer is waited for `together` at most, and in all no longer than that: its own
+/// file is not read before it is closed, but the others are ([`super::waits`]).
 pub(super) fn rest(
     hints: &Hints,
     mut noticed: Option<Hint>,
-    patience: Duration,
+    together: Duration,
     restless_at_most: Duration,
-) -> (Option<Hint>, bool) {
-    let latest = Instant::now() + restless_at_most;
+) -> Option<Hint> {
+    let begun = Instant::now();
+    let latest = begun + restless_at_most;
     while let Some(hint @ (Hint::Changed | Hint::Reread)) = noticed {
-        let open = hints.open_since();
-        let until = match open {
-            Some(since) => since + patience,
+        let now = Instant::now();
+        if now >= begun + together {
+            break;
+        }
+        let writer = hints.opened_after(now.checked_sub(together));
+        let until = match writer {
+            Some(opened) => (opened + together).min(begun + together),
             None if hint == Hint::Reread => break,
-            None => (Instant::now() + REST).min(latest),
+            None => (now + REST).min(latest),
         };
         let more = hints.take(until);
         noticed = noticed.max(more);
         if noticed > Some(hint) || Instant::now() < until {
             continue;
         }
-        if open.is_some() {
-            hints.forget_open();
-            return (noticed, true);
-        }
-        // Somebody may have begun to write in the last moment, and be waited for from now on.
-        if hints.open_since().is_none() {
+        // A program may have begun to write in the last moment, and be waited for from now on.
+        if hints.opened_after(Instant::now().checked_sub(together)).is_none() {
             break;
         }
     }
-    (noticed, false)
+    noticed
 }
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use super::{Hint, Hints, rest};
+    use super::{Hint, Hints, RESTLESS_AT_MOST, rest};
+    use crate::reload::hints::Place;
+
+    fn place() -> Place {
+        Place {
+            directory: (1, 1),
+            name: "t.cf".into(),
+        }
+    }
 
     #[test]
-    fn a_writer_that_begins_when_the_wait_ends_is_not_forgotten() {
+    fn a_writer_is_waited_for_until_it_closes_the_file() {
         let hints = Hints::default();
-        let name = OsStr::new("t.cf");
-        // Of the writer: whether it is noted for certain, and how often it has closed the file.
-        let (writing, closed, done) = (AtomicBool::new(false), AtomicU64::new(0), AtomicBool::new(false));
+        hints.written(&place());
         thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::SeqCst) {
-                    hints.written(name);
-                    writing.store(true, Ordering::SeqCst);
-                    thread::sleep(Duration::from_micros(200));
-                    writing.store(false, Ordering::SeqCst);
-                    closed.fetch_add(1, Ordering::SeqCst);
-                    hints.closed(name);
-                }
+            let closed = scope.spawn(|| {
+                thread::sleep(Duration::from_millis(100));
+                let now = Instant::now();
+                hints.closed(&place());
+                now
             });
-            let begun = Instant::now();
-            while begun.elapsed() < Duration::from_secs(1) {
-                let restless_at_most = Duration::from_micros(500);
-                let patience = Duration::from_secs(60);
-                let (_, impatient) = rest(&hints, Some(Hint::Changed), patience, restless_at_most);
-                assert!(!impatient);
-                let before = closed.load(Ordering::SeqCst);
-                let is_forgotten = writing.load(Ordering::SeqCst) && hints.open_since().is_none();
-                let is_the_same = writing.load(Ordering::SeqCst) && closed.load(Ordering::SeqCst) == before;
-                if is_forgotten && is_the_same {
-                    done.store(true, Ordering::SeqCst);
-                    panic!("somebody writes, and nobody knows any more");
-                }
+            let long = Duration::from_secs(60);
+            for hint in [Hint::Changed, Hint::Reread] {
+                assert_eq!(rest(&hints, Some(hint), long, RESTLESS_AT_MOST), Some(hint));
             }
-            done.store(true, Ordering::SeqCst);
+            assert!(closed.join().unwrap() <= Instant::now());
         });
+    }
+
+    #[test]
+    fn writers_without_end_are_waited_for_a_time_in_all() {
+        let hints = Hints::default();
+        let together = Duration::from_millis(200);
+        hints.written(&place());
+        let begun = Instant::now();
+        assert_eq!(
+            rest(&hints, Some(Hint::Changed), together, RESTLESS_AT_MOST),
+            Some(Hint::Changed)
+        );
+        assert!(begun.elapsed() >= together);
+        assert_eq!(hints.open().len(), 1);
+        // It had its time, and holds up nothing else.
+        let again = Instant::now();
+        rest(
+            &hints,
+            Some(Hint::Reread),
+            Duration::from_millis(1),
+            RESTLESS_AT_MOST,
+        );
+        assert!(again.elapsed() < together);
     }
 }

@@ -6,11 +6,10 @@
 //! The set is made anew before each reading ([`Watch::arm`]), because any of these changes it.
 //!
 //! An event is never believed, only heard: it says *look*, and the content decides. Events about other names in
-//! the same folders are not heard. What no event reports (a network file system, the lower layer of an overlay, an
+//! the same folders, and about the same names in others, are not heard. What no event reports (a network file system, the lower layer of an overlay, an
 //! exhausted or overflowed inotify) is found by the poll in [`super`].
 
-use std::collections::HashSet;
-use std::ffi::OsString;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +22,7 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tracing::{debug, warn};
 
-use super::hints::{Hint, Hints};
+use super::hints::{Hint, Hints, Place};
 use super::way;
 
 use crate::printable::of_path;
@@ -34,8 +33,9 @@ pub(super) struct Watch {
     /// Replaced by another that is armed already, so that between the two no event is lost.
     watcher: Option<Watcher>,
     armed: Vec<Watched>,
-    /// The names that it hears about: a link may come to lead to another name in the same folder.
-    names: HashSet<OsString>,
+    /// The places that it hears about, each with the files that are reached by way of it, by their number: a link may
+    /// come to lead to another name in the same folder.
+    names: HashMap<Place, BTreeSet<usize>>,
     /// Why not every change is heard of, where that is so. The log has it.
     deaf: Option<String>,
 }
@@ -54,7 +54,7 @@ impl Watch {
             hints,
             watcher: None,
             armed: Vec::new(),
-            names: HashSet::new(),
+            names: HashMap::new(),
             deaf: None,
         }
     }
@@ -64,18 +64,23 @@ impl Watch {
         self.deaf.is_none()
     }
 
+    /// The files that are reached by way of this place, by their number.
+    pub(super) fn files_at(&self, place: &Place) -> impl Iterator<Item = usize> {
+        self.names.get(place).into_iter().flatten().copied()
+    }
+
     /// Watches the way to each of `paths` as it is now. Cheap where it is as before.
     pub(super) fn arm(&mut self, paths: &[PathBuf]) {
         let mut way = Way::default();
-        for path in paths {
-            way.to(path);
+        for (number, path) in paths.iter().enumerate() {
+            way.to(number, path);
         }
         let mut wanted: Vec<Watched> = way.places.iter().filter_map(|path| watched(path)).collect();
         wanted.sort();
         if self.watcher.is_some() && wanted == self.armed && way.names == self.names {
             return;
         }
-        let deaf = match start(&wanted, way.names.clone(), &self.hints) {
+        let deaf = match start(&wanted, &way.names, &self.hints) {
             Ok(watcher) => {
                 debug!(places = wanted.len(), "watching");
                 self.watcher = Some(watcher);
@@ -91,6 +96,8 @@ impl Watch {
         };
         self.armed = wanted;
         self.names = way.names;
+        // The way leads elsewhere now, and writers at other places are waited for no more.
+        self.hints.retain_open(|place, _| self.names.contains_key(place));
         if let Some(reason) = &deaf
             && self.deaf != deaf
         {
@@ -176,11 +183,16 @@ impl Drop for Watcher {
     }
 }
 
-fn start(wanted: &[Watched], names: HashSet<OsString>, hints: &Arc<Hints>) -> notify::Result<Watcher> {
+fn start(
+    wanted: &[Watched],
+    names: &HashMap<Place, BTreeSet<usize>>,
+    hints: &Arc<Hints>,
+) -> notify::Result<Watcher> {
     let hints = Arc::clone(hints);
+    let ears = Ears::new(wanted, names);
     let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
         Ok(event) => {
-            hear(&event, &names, &hints);
+            ears.hear(&event, &hints);
         }
         Err(_) => hints.give(Hint::Changed),
     })?;
@@ -197,27 +209,68 @@ fn start(wanted: &[Watched], names: HashSet<OsString>, hints: &Arc<Hints>) -> no
     Ok(watcher)
 }
 
-/// Tells what an event says about one of `names`. Only the last name of its path counts: two ways to one folder
-/// share a watch, and the path is then that of either.
-fn hear(event: &Event, names: &HashSet<OsString>, hints: &Hints) {
-    if event.need_rescan() || event.paths.is_empty() {
-        hints.give(Hint::Changed);
-    }
-    for path in &event.paths {
-        let Some(name) = path.file_name().filter(|name| names.contains(*name)) else {
-            continue;
+/// What makes an event one about a place that matters. A name counts in its own directory and nowhere else: whoever may
+/// write to the directory above could otherwise hold up every edit with a file of the same name.
+struct Ears {
+    /// Device and inode of each path that is watched. Two paths to one directory share a watch, and an event then has
+    /// either.
+    ids: HashMap<PathBuf, (u64, u64)>,
+    names: HashSet<Place>,
+    /// For a file that is watched itself, every place that it has. Two names of one file share a watch.
+    files: HashMap<PathBuf, Vec<Place>>,
+}
+
+impl Ears {
+    fn new(wanted: &[Watched], names: &HashMap<Place, BTreeSet<usize>>) -> Self {
+        let ids = wanted
+            .iter()
+            .map(|watched| (watched.path.clone(), (watched.device, watched.inode)))
+            .collect();
+        let mut ears = Self {
+            ids,
+            names: names.keys().cloned().collect(),
+            files: HashMap::new(),
         };
-        match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => hints.closed(name),
-            // Our own reading is one of these.
-            EventKind::Access(_) => {}
-            EventKind::Modify(ModifyKind::Data(_)) => hints.written(name),
-            EventKind::Create(_) if begins_empty(path) => hints.written(name),
-            // Whatever has the name now has it whole.
-            EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
-                hints.closed(name);
+        for watched in wanted {
+            let id = (watched.device, watched.inode);
+            let same = wanted.iter().filter(|other| (other.device, other.inode) == id);
+            let places = same.filter_map(|other| ears.place(&other.path)).collect();
+            ears.files.insert(watched.path.clone(), places);
+        }
+        ears
+    }
+
+    /// The place of this path, if it is one that matters.
+    fn place(&self, path: &Path) -> Option<Place> {
+        let place = Place {
+            directory: *self.ids.get(path.parent()?)?,
+            name: path.file_name()?.to_owned(),
+        };
+        self.names.contains(&place).then_some(place)
+    }
+
+    /// Tells what an event says about a place that matters.
+    fn hear(&self, event: &Event, hints: &Hints) {
+        if event.need_rescan() || event.paths.is_empty() {
+            hints.give(Hint::Changed);
+        }
+        for path in &event.paths {
+            let of_file = self.files.get(path).cloned().unwrap_or_default();
+            let own = self.place(path).filter(|own| !of_file.contains(own));
+            for place in of_file.iter().chain(&own) {
+                match event.kind {
+                    EventKind::Access(AccessKind::Close(AccessMode::Write)) => hints.closed(place),
+                    // Our own reading is one of these.
+                    EventKind::Access(_) => {}
+                    EventKind::Modify(ModifyKind::Data(_)) => hints.written(place),
+                    EventKind::Create(_) if begins_empty(path) => hints.written(place),
+                    // Whatever has the name now has it whole.
+                    EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
+                        hints.closed(place);
+                    }
+                    EventKind::Modify(_) | EventKind::Any | EventKind::Other => hints.give(Hint::Changed),
+                }
             }
-            EventKind::Modify(_) | EventKind::Any | EventKind::Other => hints.give(Hint::Changed),
         }
     }
 }
@@ -241,16 +294,22 @@ fn watched(path: &Path) -> Option<Watched> {
 #[derive(Default)]
 struct Way {
     places: HashSet<PathBuf>,
-    names: HashSet<OsString>,
+    names: HashMap<Place, BTreeSet<usize>>,
 }
 
 impl Way {
-    fn to(&mut self, path: &Path) {
+    fn to(&mut self, number: usize, path: &Path) {
         way::walk(path, |step| {
             // The folder in its parent and the file in the folder, each link, and the first name that is missing.
             if step.is_link() || step.ahead < 2 || step.metadata.is_none() {
                 self.places.insert(step.folder.to_owned());
-                self.names.insert(step.name.to_owned());
+                if let Some(folder) = watched(step.folder) {
+                    let place = Place {
+                        directory: (folder.device, folder.inode),
+                        name: step.name.to_owned(),
+                    };
+                    self.names.entry(place).or_default().insert(number);
+                }
             }
             // The file itself, which may be mounted over its name.
             if step.ahead == 0 && !step.is_link() && step.metadata.is_some() {
@@ -278,7 +337,7 @@ mod tests {
         symlink("..first", at("..data")).unwrap();
         symlink("..data/t.cf", at("t.cf")).unwrap();
         let mut way = Way::default();
-        way.to(&at("t.cf"));
+        way.to(0, &at("t.cf"));
         for place in [root.clone(), at("..first"), at("..first/t.cf")] {
             assert!(
                 way.places.contains(&place),
@@ -286,18 +345,28 @@ mod tests {
                 way.places
             );
         }
+        let knows = |way: &Way, folder: &std::path::Path, name: &str| {
+            let folder = super::watched(folder).unwrap();
+            let place = super::Place {
+                directory: (folder.device, folder.inode),
+                name: name.into(),
+            };
+            way.names.contains_key(&place)
+        };
         for name in ["t.cf", "..data"] {
-            assert!(way.names.contains(std::ffi::OsStr::new(name)));
+            assert!(knows(&way, &root, name));
         }
+        assert!(knows(&way, &at("..first"), "t.cf"));
+        assert!(!knows(&way, root.parent().unwrap(), "t.cf"));
         let mut missing = Way::default();
-        missing.to(&at("later/t.cf"));
+        missing.to(0, &at("later/t.cf"));
         assert!(missing.places.contains(&root));
-        assert!(missing.names.contains(std::ffi::OsStr::new("later")));
+        assert!(knows(&missing, &root, "later"));
         let mut circle = Way::default();
         symlink("b", at("a")).unwrap();
         symlink("a", at("b")).unwrap();
-        circle.to(&at("a/t.cf"));
+        circle.to(0, &at("a/t.cf"));
         let mut relative = Way::default();
-        relative.to(&PathBuf::from("../x/./y"));
+        relative.to(0, &PathBuf::from("../x/./y"));
     }
 }

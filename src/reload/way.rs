@@ -8,9 +8,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The most symbolic links on the way to one file, as the kernel counts (path_resolution(7)).
 const MAX_LINKS: usize = 40;
+
+/// The longest tick of the kernel's clock for files (HZ = 100), and some more.
+const TICK: Duration = Duration::from_millis(12);
 
 /// A name in a folder, on the way.
 pub(super) struct Step<'a> {
@@ -100,20 +104,166 @@ impl Stamp {
         }
     }
 
+    /// What tells a directory from another, whatever is in it. Its times change with every name in it.
+    fn of_directory(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: 0,
+            modified: (0, 0),
+            changed: (0, 0),
+        }
+    }
+
     /// When the last change was, in seconds since 1970.
     pub(super) fn changed_at(&self) -> i64 {
         self.changed.0
     }
+
+    /// Whether the last change was so lately, `since_1970` being now, that another one need not show in the times.
+    fn is_within_a_tick(&self, since_1970: Duration) -> bool {
+        let time = |(seconds, nanoseconds): (i64, i64)| {
+            Some(Duration::new(
+                seconds.try_into().ok()?,
+                nanoseconds.try_into().ok()?,
+            ))
+        };
+        let changed = time(self.changed).and_then(|changed| since_1970.checked_sub(changed));
+        changed.is_some_and(|ago| ago < TICK)
+    }
 }
 
-/// The stamps of the links on the way to `path` and of its end. `None` stands for the end of a way that leads
-/// nowhere.
-pub(super) fn stamps(path: &Path) -> Vec<Option<Stamp>> {
-    let mut stamps = Vec::new();
-    walk(path, |step| {
-        if step.is_link() || step.ahead == 0 || step.metadata.is_none() {
-            stamps.push(step.metadata.as_ref().map(Stamp::of));
+/// The stamps of the way to one file: while they stay as they are, so does the content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stamps {
+    /// Each directory and each link on the way, and where it is.
+    way: Vec<(PathBuf, Stamp)>,
+    /// What stands at the end. `None` where nothing does, or the way leads nowhere.
+    end: Option<Stamp>,
+}
+
+impl Stamps {
+    /// The stamps of the way to `path`.
+    pub(super) fn of(path: &Path) -> Self {
+        let mut stamps = Self::default();
+        walk(path, |step| {
+            let Some(metadata) = &step.metadata else { return };
+            if step.is_link() {
+                stamps
+                    .way
+                    .push((step.folder.join(step.name), Stamp::of(metadata)));
+            } else if step.ahead == 0 {
+                stamps.end = Some(Stamp::of(metadata));
+            } else {
+                stamps
+                    .way
+                    .push((step.folder.join(step.name), Stamp::of_directory(metadata)));
+            }
+        });
+        stamps
+    }
+
+    /// Every stamp that has times.
+    pub(super) fn times(&self) -> impl Iterator<Item = i64> {
+        let all = self.way.iter().map(|(_, stamp)| stamp).chain(&self.end);
+        all.map(Stamp::changed_at)
+    }
+
+    /// Whether the end was changed so lately that it may have changed since without another stamp.
+    fn ends_within_a_tick(&self, since_1970: Duration) -> bool {
+        self.end
+            .as_ref()
+            .is_some_and(|end| end.is_within_a_tick(since_1970))
+    }
+}
+
+/// Which of several files may not have been the same all the time from when the stamps `before` were taken until `after`.
+///
+/// `at` is when the first of `before` was taken. Files that have a part of their way in common are taken together: if
+/// it changed for one of them, one may have been read by the old way and the other by the new one.
+pub(super) fn unsettled(before: &[Stamps], after: &[Stamps], at: SystemTime) -> Vec<bool> {
+    let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut moved: Vec<&Path> = Vec::new();
+    for (before, after) in before.iter().zip(after) {
+        for (place, stamp) in &before.way {
+            if stamp.is_within_a_tick(at)
+                || !after
+                    .way
+                    .iter()
+                    .any(|other| other.0 == *place && other.1 == *stamp)
+            {
+                moved.push(place);
+            }
         }
-    });
-    stamps
+        for (place, _) in &after.way {
+            if !before.way.iter().any(|other| other.0 == *place) {
+                moved.push(place);
+            }
+        }
+    }
+    let is_unsettled = |(before, after): (&Stamps, &Stamps)| {
+        before.end != after.end
+            || before.ends_within_a_tick(at)
+            || [before, after]
+                .into_iter()
+                .flat_map(|stamps| &stamps.way)
+                .any(|(place, _)| moved.contains(&place.as_path()))
+    };
+    before.iter().zip(after).map(is_unsettled).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    use super::{Stamps, unsettled};
+
+    fn stamps(root: &Path) -> Vec<Stamps> {
+        ["one/a", "one/b", "other"]
+            .map(|name| Stamps::of(&root.join(name)))
+            .into()
+    }
+
+    #[test]
+    fn a_file_that_changed_is_unsettled_alone_and_one_whose_way_changed_with_all_that_share_it() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        for version in ["v1", "v2"] {
+            fs::create_dir(root.join(version)).unwrap();
+            for name in ["a", "b"] {
+                fs::write(root.join(version).join(name), version).unwrap();
+            }
+        }
+        symlink("v1", root.join("one")).unwrap();
+        fs::write(root.join("other"), "").unwrap();
+        let before = stamps(root);
+        let later = SystemTime::now() + Duration::from_secs(1);
+        assert_eq!(unsettled(&before, &stamps(root), later), [false; 3]);
+        // What has just been made may change again within the same tick.
+        assert_eq!(unsettled(&before, &stamps(root), SystemTime::now()), [true; 3]);
+
+        fs::write(root.join("v1/a"), "longer").unwrap();
+        assert_eq!(unsettled(&before, &stamps(root), later), [true, false, false]);
+
+        let before = stamps(root);
+        symlink("v2", root.join("new")).unwrap();
+        fs::rename(root.join("new"), root.join("one")).unwrap();
+        assert_eq!(unsettled(&before, &stamps(root), later), [true, true, false]);
+
+        // A directory is told by what it is, and not by what is made in it.
+        let before = stamps(root);
+        fs::write(root.join("v2/c"), "").unwrap();
+        fs::write(root.join("d"), "").unwrap();
+        assert_eq!(unsettled(&before, &stamps(root), later), [false; 3]);
+        fs::rename(root.join("v2"), root.join("v3")).unwrap();
+        fs::create_dir(root.join("v2")).unwrap();
+        for name in ["a", "b"] {
+            fs::hard_link(root.join("v3").join(name), root.join("v2").join(name)).unwrap();
+        }
+        let after = stamps(root);
+        assert_eq!(unsettled(&before, &after, later)[..2], [true, true]);
+    }
 }

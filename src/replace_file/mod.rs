@@ -277,7 +277,7 @@ impl Old {
             .file()
             .try_clone()
             .map_err(|error| unreadable(error.into()))?;
-        let text = match whole_file::read_open(to_read) {
+        let text = match whole_file::read_text(to_read, whole_file::MAX_FILE) {
             Ok(file) => file.text,
             Err(ReadError::Changing) => return Ok(None),
             Err(error) => return Err(unreadable(error)),

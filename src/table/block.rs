@@ -8,9 +8,12 @@
 //! Limits: there are at most [`VALUES`] values to refer to; the others stand in each of their lines. A block that has the
 //! byte that begins a reference in it is kept as it is written.
 
+use std::io;
+
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
+use crate::whole_file::reserved;
 
 /// The byte with which a reference begins. No key, no next hop and no credential that is right has it.
 const REFERENCE: u8 = 0x01;
@@ -33,6 +36,7 @@ pub struct Block {
     len: usize,
     digest: u64,
     newlines: usize,
+    entries: usize,
 }
 
 /// Where in the lines something stands that is referred to.
@@ -56,21 +60,27 @@ pub(super) enum Comparison {
 
 impl Block {
     /// The block of this text, which has this digest. `scratch` lends its memory.
-    pub(super) fn new(text: &[u8], digest: u64, scratch: &mut Zeroizing<Vec<u8>>) -> Self {
+    pub(super) fn new(text: &[u8], digest: u64, scratch: &mut Zeroizing<Vec<u8>>) -> io::Result<Self> {
         scratch.clear();
+        if scratch.capacity() < text.len() {
+            *scratch = Zeroizing::new(reserved(text.len())?);
+        }
         let values = shorten(text, scratch);
         let lines = if values.is_empty() {
             text
         } else {
             scratch.as_slice()
         };
-        Self {
-            lines: lines.to_vec().into(),
+        let mut kept = reserved(lines.len())?;
+        kept.extend_from_slice(lines);
+        Ok(Self {
+            lines: kept.into(),
             values: values.into(),
             len: text.len(),
             digest,
             newlines: memchr::memchr_iter(b'\n', text).count(),
-        }
+            entries: count_entries(text),
+        })
     }
 
     /// The lines, each with its end, and with references for values: what [`Block::value`] is for.
@@ -199,6 +209,23 @@ impl Block {
     pub fn newlines(&self) -> usize {
         self.newlines
     }
+
+    /// How many entries there are at most: lines that are neither blank nor a comment.
+    #[must_use]
+    pub(super) fn entries(&self) -> usize {
+        self.entries
+    }
+}
+
+/// How many lines of `text` are neither blank nor a comment.
+fn count_entries(text: &[u8]) -> usize {
+    let starts = memchr::memchr_iter(b'\n', text).map(|newline| newline + 1);
+    let is_entry = |start: &usize| {
+        let mut line = text.get(*start..).unwrap_or_default().iter();
+        let first = line.find(|c| !matches!(c, b' ' | b'\t' | b'\r'));
+        !matches!(first, None | Some(b'#' | b'\n'))
+    };
+    std::iter::once(0).chain(starts).filter(is_entry).count()
 }
 
 /// Writes the lines of `text` with references to `short`, and returns where the values stand. If there are none, what was
@@ -316,7 +343,7 @@ mod tests {
     use super::{Block, Comparison, VALUES};
 
     fn block(text: &[u8]) -> Block {
-        Block::new(text, 0, &mut Zeroizing::default())
+        Block::new(text, 0, &mut Zeroizing::default()).unwrap()
     }
 
     #[test]
@@ -340,6 +367,19 @@ mod tests {
         let block = block(text.as_bytes());
         assert_eq!(block.pieces().collect::<Vec<_>>().concat(), text.as_bytes());
         assert!(block.lines().len() < text.len());
+    }
+
+    #[test]
+    fn blank_lines_and_comments_are_no_entries() {
+        for (text, entries) in [
+            ("", 0),
+            ("\n\n \n\t\r\n", 0),
+            ("# a b\n  # c d", 0),
+            ("a b\n\n  c d\r\n#\n\"e f\" g", 3),
+            ("a", 1),
+        ] {
+            assert_eq!(block(text.as_bytes()).entries(), entries, "{text:?}");
+        }
     }
 
     proptest! {

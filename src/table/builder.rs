@@ -1,6 +1,7 @@
 //! A table that grows and shrinks, entry by entry: from nothing, or from the one before an edit.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::Path;
 
 use super::blocks::Location;
@@ -24,6 +25,8 @@ pub(super) struct Builder<'a> {
     pub(super) meant: HashSet<Vec<u8>>,
     /// An entry could not be located.
     pub(super) is_too_large: bool,
+    /// There was no memory for an entry.
+    pub(super) failed: Option<io::Error>,
     batch: Vec<Pending>,
     keys: SenderKeys,
     no_extension: Delimiters,
@@ -49,6 +52,7 @@ impl<'a> Builder<'a> {
             faults: HashSet::new(),
             meant: HashSet::new(),
             is_too_large: false,
+            failed: None,
             batch: Vec::with_capacity(Self::BATCH),
             keys: SenderKeys::default(),
             no_extension: Delimiters::default(),
@@ -97,7 +101,14 @@ impl<'a> Builder<'a> {
     /// Puts what was taken into the index.
     pub(super) fn flush(&mut self, findings: &mut Findings) {
         for pending in self.batch.drain(..) {
-            match self.index.insert(pending.hash, pending.location, self.entries) {
+            let inserted = match self.index.insert(pending.hash, pending.location, self.entries) {
+                Ok(inserted) => inserted,
+                Err(error) => {
+                    self.failed = Some(error);
+                    continue;
+                }
+            };
+            match inserted {
                 Ok(()) => {
                     self.domains += usize::from(pending.is_domain);
                     if pending.is_fault {

@@ -294,12 +294,15 @@ impl<'a, 'p> Reader<'a, 'p> {
     ) -> Option<Record<'a>> {
         let line = raw.strip_suffix(b"\n").unwrap_or(raw);
         let entry = match cut(self.format, line) {
-            Cut::Nothing => return None,
+            // Comments too: a text ends with such a line, and nothing after it was read (super::text).
             _ if line.len() > MAX_LINE => {
-                let message = format!("the line is longer than {MAX_LINE} bytes");
-                self.unreadable(number, 0, message, "shorten it", findings);
+                let message =
+                    format!("the line is longer than {MAX_LINE} bytes, and what follows it is not read");
+                let help = "shorten it, or remove it if it is a comment; is this a text file?";
+                self.unreadable(number, 0, message, help, findings);
                 return None;
             }
+            Cut::Nothing => return None,
             Cut::Unclosed { indent } => {
                 let message = "the key has a quote that is not closed, or ends in a backslash";
                 let help = "close the quote, or write the key without it";

@@ -12,10 +12,12 @@
 //! files that customers may influence, so nobody shall be able to choose collisions.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 
 use siphasher::sip::SipHasher13;
 
 use super::blocks::Location;
+use crate::whole_file::reserved;
 
 /// Keys of entries, as the text has them.
 pub(super) trait Keys {
@@ -30,7 +32,6 @@ pub(super) trait Keys {
 const FREE: u8 = 0;
 
 /// The index.
-#[derive(Clone)]
 pub(super) struct Index {
     /// For each slot a byte of its entry's hash, so that other entries need seldom be compared; never [`FREE`].
     tags: Vec<u8>,
@@ -41,27 +42,49 @@ pub(super) struct Index {
 
 impl Default for Index {
     fn default() -> Self {
-        Self::with_capacity(0)
+        Self::of_slots(vec![FREE; 2], vec![Location::default(); 2], random_hasher())
     }
 }
 
+fn random_hasher() -> SipHasher13 {
+    let chance = RandomState::new();
+    SipHasher13::new_with_keys(chance.hash_one(0_u8), chance.hash_one(1_u8))
+}
+
 impl Index {
-    /// An index with room for this many entries.
-    pub(super) fn with_capacity(entries: usize) -> Self {
-        let chance = RandomState::new();
-        let hasher = SipHasher13::new_with_keys(chance.hash_one(0_u8), chance.hash_one(1_u8));
-        Self::with_hasher(entries, hasher)
+    /// An index with room for this many entries. Fails where there is no memory for it.
+    pub(super) fn with_capacity(entries: usize) -> io::Result<Self> {
+        Self::with_hasher(entries, random_hasher())
     }
 
-    fn with_hasher(entries: usize, hasher: SipHasher13) -> Self {
+    fn with_hasher(entries: usize, hasher: SipHasher13) -> io::Result<Self> {
         // There is always a free one, at which a search ends.
         let slots = entries.saturating_add(entries / 3).saturating_add(2);
+        let (mut tags, mut locations) = (reserved(slots)?, reserved(slots)?);
+        tags.resize(slots, FREE);
+        locations.resize(slots, Location::default());
+        Ok(Self::of_slots(tags, locations, hasher))
+    }
+
+    fn of_slots(tags: Vec<u8>, locations: Vec<Location>, hasher: SipHasher13) -> Self {
         Self {
-            tags: vec![FREE; slots],
-            locations: vec![Location::default(); slots],
+            tags,
+            locations,
             len: 0,
             hasher,
         }
+    }
+
+    /// A copy. Fails where there is no memory for it.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        let mut tags = reserved(self.tags.len())?;
+        tags.extend_from_slice(&self.tags);
+        let mut locations = reserved(self.locations.len())?;
+        locations.extend_from_slice(&self.locations);
+        Ok(Self {
+            len: self.len,
+            ..Self::of_slots(tags, locations, self.hasher)
+        })
     }
 
     /// How many entries there are.
@@ -76,17 +99,22 @@ impl Index {
     }
 
     /// Adds the entry at `location`, whose folded key has this hash. Where the key is there already, it stays as it is,
-    /// and the location of its entry is returned.
-    pub(super) fn insert(&mut self, hash: u64, location: Location, keys: &impl Keys) -> Result<(), Location> {
+    /// and the location of its entry is returned. Fails where there is no memory for one more.
+    pub(super) fn insert(
+        &mut self,
+        hash: u64,
+        location: Location,
+        keys: &impl Keys,
+    ) -> io::Result<Result<(), Location>> {
         let is_same = |other| keys.with(location, |key| keys.is(other, key)).then_some(());
         if let Some((first, ())) = self.find(hash, is_same) {
-            return Err(first);
+            return Ok(Err(first));
         }
         if self.len >= self.room() {
-            self.resize(self.len.saturating_add(self.len / 4).saturating_add(4), keys);
+            self.resize(self.len.saturating_add(self.len / 4).saturating_add(4), keys)?;
         }
         self.put(hash, location);
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Takes out the entry at `location`, whose folded key has this hash. Says whether it was there.
@@ -118,7 +146,8 @@ impl Index {
     /// Gives back room that is needed no more.
     pub(super) fn shrink(&mut self, keys: &impl Keys) {
         if self.len < self.room() / 2 {
-            self.resize(self.len, keys);
+            // Without memory for a smaller one it stays as large as it is.
+            let _ = self.resize(self.len, keys);
         }
     }
 
@@ -151,8 +180,8 @@ impl Index {
         self.tags.len() - self.tags.len() / 4 - 1
     }
 
-    fn resize(&mut self, entries: usize, keys: &impl Keys) {
-        let mut other = Self::with_hasher(entries, self.hasher);
+    fn resize(&mut self, entries: usize, keys: &impl Keys) -> io::Result<()> {
+        let mut other = Self::with_hasher(entries, self.hasher)?;
         let taken = self
             .tags
             .iter()
@@ -162,6 +191,7 @@ impl Index {
             other.put(rehash(&self.hasher, *location, keys), *location);
         }
         *self = other;
+        Ok(())
     }
 
     /// Puts what is not there into the first free slot.
@@ -272,7 +302,7 @@ mod tests {
             room in 0_usize..50,
             edits in prop::collection::vec((any::<bool>(), 0_u32..2000), 0..300),
         ) {
-            let mut index = Index::with_capacity(room);
+            let mut index = Index::with_capacity(room).unwrap();
             let mut model: HashMap<Vec<u8>, Location> = HashMap::new();
             for (is_insert, number) in edits {
                 // Few keys, so that some come again.
@@ -282,7 +312,7 @@ mod tests {
                 let hash = index.hash(&key);
                 if is_insert {
                     let first = model.get(&key).copied();
-                    prop_assert_eq!(index.insert(hash, at, &Numbers), first.map_or(Ok(()), Err));
+                    prop_assert_eq!(index.insert(hash, at, &Numbers).unwrap(), first.map_or(Ok(()), Err));
                     model.entry(key).or_insert(at);
                 } else {
                     let is_there = model.get(&key) == Some(&at);

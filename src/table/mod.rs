@@ -23,6 +23,8 @@ pub mod key;
 pub mod text;
 
 use std::collections::HashSet;
+use std::hash::RandomState;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -106,7 +108,13 @@ impl Table {
 
     /// Builds the table of `map` from the text of the file `path`.
     pub fn build(map: Map, path: &Path, text: Secret, findings: &mut Findings) -> Self {
-        let table = Self::of(map, path, &Text::from(text));
+        let read = Text::read(&mut text.expose(), text.len(), &[], &RandomState::new());
+        // The blocks are a copy.
+        drop(text);
+        let table = match read {
+            Ok(text) => Self::of(map, path, &text),
+            Err(error) => Self::without_memory(map, path, &error),
+        };
         findings.append(&table.findings);
         table
     }
@@ -132,10 +140,14 @@ impl Table {
             format: format(map),
             blocks: Blocks::of(text),
         };
-        let lines: usize = text.blocks().iter().map(|block| block.newlines()).sum();
+        let most: usize = text.blocks().iter().map(|block| block.entries()).sum();
         let mut findings = Findings::default();
+        let index = match Index::with_capacity(most) {
+            Ok(index) => index,
+            Err(error) => return Self::without_memory(map, path, &error),
+        };
         let mut reader = Reader::new(entries.format, path);
-        let mut builder = Builder::new(&entries, path, Index::with_capacity(lines + 1), 0);
+        let mut builder = Builder::new(&entries, path, index, 0);
         for (number, block) in entries.blocks.in_order() {
             reader.read(
                 block.lines(),
@@ -147,6 +159,9 @@ impl Table {
             );
         }
         builder.flush(&mut findings);
+        if let Some(error) = &builder.failed {
+            return Self::without_memory(map, path, error);
+        }
         let mut incomplete = reader
             .reading()
             .keys_unreadable
@@ -178,6 +193,17 @@ impl Table {
         }
     }
 
+    /// The table of a file for whose index there is no memory.
+    fn without_memory(map: Map, path: &Path, error: &io::Error) -> Self {
+        let mut table = Self::unreadable(map, Reason::FileUnreadable(map));
+        table.findings.push(
+            Finding::error("file-unreadable", path, None)
+                .says(format!("the {map} map cannot be read: {error}"))
+                .help("make the file smaller, or give the server more memory"),
+        );
+        table
+    }
+
     /// The table after an edit that made this text of its own. `None` where that has to be worked out from the whole
     /// text.
     fn edited(&self, path: &Path, text: &Text) -> Option<Self> {
@@ -190,7 +216,7 @@ impl Table {
             format,
             blocks: edit.blocks,
         };
-        let mut builder = Builder::new(&entries, path, self.index.clone(), self.domains);
+        let mut builder = Builder::new(&entries, path, self.index.try_clone().ok()?, self.domains);
         let mut findings = Findings::default();
         let mut all_removed = true;
         for (number, block) in &edit.removed {
@@ -216,6 +242,7 @@ impl Table {
         let begins = text.blocks().first().map(|block| block.lines());
         let is_sound = all_removed
             && !builder.is_too_large
+            && builder.failed.is_none()
             && findings.is_empty()
             && !begins.is_some_and(grammar::begins_with_byte_order_mark);
         let Builder {

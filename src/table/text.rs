@@ -9,10 +9,11 @@
 //! ([`Block`]).
 //!
 //! Limits: a text of up to [`crate::whole_file::MAX_FILE`] bytes has at most 2^15 blocks, and no line begins beyond the first
-//! [`LARGEST`] bytes of its block. A line of any length is in one block.
+//! [`LARGEST`] bytes of its block. A line is in one block. One that is longer than [`MAX_LINE`] ends the reading: it is the
+//! last line of the text, cut off, and by its length the grammar knows it. So a text that is no table costs no memory.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 
@@ -20,7 +21,9 @@ use zeroize::Zeroizing;
 
 pub use super::block::Block;
 use super::block::Comparison;
+use super::grammar::MAX_LINE;
 use crate::secret::Secret;
+use crate::whole_file::{self, Extent, reserved};
 
 /// The fewest bytes of a block, but for the last one.
 pub const SMALLEST: usize = 32 * 1024;
@@ -39,6 +42,8 @@ const BUFFER: usize = 4 * LARGEST;
 pub struct Text {
     blocks: Vec<Arc<Block>>,
     len: usize,
+    /// Whether a line that is too long ends it.
+    is_cut: bool,
 }
 
 impl Text {
@@ -51,14 +56,33 @@ impl Text {
         previous: &[Arc<Block>],
         hasher: &impl BuildHasher,
     ) -> io::Result<Self> {
-        let mut cutter = Cutter::new(expected, previous, hasher);
+        let mut cutter = Cutter::new(expected, previous, hasher)?;
         loop {
+            if cutter.text.is_cut {
+                return Ok(cutter.text);
+            }
             match from.read(cutter.room()) {
-                Ok(0) => return Ok(cutter.finish()),
-                Ok(read) => cutter.filled(read),
+                Ok(0) => return cutter.finish(),
+                Ok(read) => cutter.filled(read)?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Whether it was read to the end, or up to a line that is too long.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        if self.is_cut { Extent::Cut } else { Extent::Whole }
+    }
+
+    /// The text that these blocks make up.
+    #[must_use]
+    pub fn of_blocks(blocks: Vec<Arc<Block>>) -> Self {
+        Self {
+            len: blocks.iter().map(|block| block.len()).sum(),
+            blocks,
+            is_cut: false,
         }
     }
 
@@ -86,14 +110,6 @@ impl Text {
         for block in &self.blocks {
             digest.write_u64(block.digest());
         }
-    }
-}
-
-impl From<Secret> for Text {
-    fn from(bytes: Secret) -> Self {
-        let mut rest = bytes.expose();
-        // Reading from memory does not fail.
-        Self::read(&mut rest, bytes.len(), &[], &RandomState::new()).unwrap_or_default()
     }
 }
 
@@ -141,11 +157,16 @@ struct Cutter<'p, H> {
     /// How much of that was searched for the end of a block: whole lines.
     searched: usize,
     scratch: Zeroizing<Vec<u8>>,
+    /// How many blocks were not there before.
+    made: usize,
 }
 
 impl<'p, H: BuildHasher> Cutter<'p, H> {
-    fn new(expected: usize, previous: &'p [Arc<Block>], hasher: &'p H) -> Self {
-        Self {
+    fn new(expected: usize, previous: &'p [Arc<Block>], hasher: &'p H) -> io::Result<Self> {
+        let size = expected.saturating_add(1).min(BUFFER);
+        let mut buffer = reserved(size)?;
+        buffer.resize(size, 0);
+        Ok(Self {
             hasher,
             previous: Previous {
                 blocks: previous,
@@ -153,19 +174,23 @@ impl<'p, H: BuildHasher> Cutter<'p, H> {
                 next: 0,
             },
             text: Text::default(),
-            buffer: vec![0; expected.saturating_add(1).min(BUFFER)].into(),
+            buffer: buffer.into(),
             start: 0,
             end: 0,
             searched: 0,
             scratch: Zeroizing::default(),
-        }
+            made: 0,
+        })
     }
 
     /// Where to put what comes next.
     fn room(&mut self) -> &mut [u8] {
         if self.end == self.buffer.len() {
             if self.start == 0 {
-                self.buffer.append(&vec![0; self.buffer.len()]);
+                // A small text that has grown meanwhile. Never more: a block and a line are smaller than the buffer.
+                let larger = self.buffer.len().saturating_mul(2).clamp(1, BUFFER);
+                let more = larger.saturating_sub(self.buffer.len());
+                self.buffer.append(&vec![0; more]);
             } else {
                 self.buffer.expose_mut().copy_within(self.start..self.end, 0);
                 self.end -= self.start;
@@ -175,18 +200,24 @@ impl<'p, H: BuildHasher> Cutter<'p, H> {
         self.buffer.expose_mut().get_mut(self.end..).unwrap_or_default()
     }
 
-    fn filled(&mut self, bytes: usize) {
+    fn filled(&mut self, bytes: usize) -> io::Result<()> {
         self.end += bytes;
-        while let Some(block) = self.next_block(false) {
-            self.push(block);
-        }
+        self.cut(false)
     }
 
-    fn finish(mut self) -> Text {
-        while let Some(block) = self.next_block(true) {
+    fn finish(mut self) -> io::Result<Text> {
+        self.cut(true)?;
+        Ok(self.text)
+    }
+
+    /// Cuts off what is there whole, up to a line that is too long.
+    fn cut(&mut self, at_end: bool) -> io::Result<()> {
+        while !self.text.is_cut
+            && let Some(block) = self.next_block(at_end)?
+        {
             self.push(block);
         }
-        self.text
+        Ok(())
     }
 
     fn push(&mut self, block: Arc<Block>) {
@@ -198,54 +229,90 @@ impl<'p, H: BuildHasher> Cutter<'p, H> {
     }
 
     /// The next block, if it is there whole.
-    fn next_block(&mut self, at_end: bool) -> Option<Arc<Block>> {
-        let pending = self.buffer.expose().get(self.start..self.end)?;
+    fn next_block(&mut self, at_end: bool) -> io::Result<Option<Arc<Block>>> {
+        let pending = self.buffer.expose().get(self.start..self.end).unwrap_or_default();
         if let Some(next) = self.previous.next() {
             match next.compare(pending) {
                 Comparison::Begins => {
                     self.previous.next += 1;
-                    return Some(Arc::clone(next));
+                    return Ok(Some(Arc::clone(next)));
                 }
-                Comparison::Ends if !at_end => return None,
+                Comparison::Ends if !at_end => return Ok(None),
                 Comparison::Ends | Comparison::Differs => {}
             }
         }
         let bytes = match boundary(pending, self.searched, self.hasher) {
-            Ok(end) => pending.get(..end)?,
-            Err(_) if at_end && !pending.is_empty() => pending,
-            Err(searched) => {
+            Boundary::At(end) => pending.get(..end).unwrap_or_default(),
+            Boundary::TooLong(line) => {
+                self.text.is_cut = true;
+                // So much that the grammar finds it too long.
+                pending.get(..line + MAX_LINE + 1).unwrap_or(pending)
+            }
+            Boundary::Ahead(_) if at_end && !pending.is_empty() => pending,
+            Boundary::Ahead(searched) => {
                 self.searched = searched;
-                return None;
+                return Ok(None);
             }
         };
         let digest = self.hasher.hash_one(bytes);
         let known = self.previous.find(digest, bytes).cloned();
-        Some(known.unwrap_or_else(|| Arc::new(Block::new(bytes, digest, &mut self.scratch))))
+        if known.is_some() {
+            return Ok(known);
+        }
+        self.made += 1;
+        // Now and then: it is a call of the system.
+        if self.made.is_multiple_of(16) {
+            whole_file::has_headroom()?;
+        }
+        Ok(Some(Arc::new(Block::new(bytes, digest, &mut self.scratch)?)))
     }
 }
 
-/// Where the first block of `pending` ends, or how much is searched: everything before `searched`, which is the end of
-/// a line, was.
-fn boundary(pending: &[u8], searched: usize, hasher: &impl BuildHasher) -> Result<usize, usize> {
+/// Where the first block of a text ends.
+enum Boundary {
+    /// Here.
+    At(usize),
+    /// Behind what there is. Everything before this, which is the end of a line, was searched.
+    Ahead(usize),
+    /// In a line that is too long, and begins here.
+    TooLong(usize),
+}
+
+/// Where the first block of `pending` ends, of which everything before `searched`, the end of a line, was searched.
+fn boundary(pending: &[u8], searched: usize, hasher: &impl BuildHasher) -> Boundary {
     let mut end = searched;
     if end < SMALLEST {
         // Whatever line reaches this size, those after it are candidates.
-        end = line_end(pending, SMALLEST - 1).ok_or(searched)?;
+        let before = pending.get(..SMALLEST - 1).unwrap_or_default();
+        let start = memchr::memrchr(b'\n', before).map_or(0, |lf| lf + 1);
+        match line_end(pending, start, before.len()) {
+            Boundary::Ahead(_) => return Boundary::Ahead(searched),
+            Boundary::At(line_end) => end = line_end,
+            too_long @ Boundary::TooLong(_) => return too_long,
+        }
     }
     while end < LARGEST {
         let start = end;
-        end = line_end(pending, start).ok_or(start)?;
+        match line_end(pending, start, start) {
+            Boundary::At(line_end) => end = line_end,
+            other => return other,
+        }
         let line = pending.get(start..end).unwrap_or_default();
         if hasher.hash_one(line) % LINES == 0 {
             break;
         }
     }
-    Ok(end)
+    Boundary::At(end)
 }
 
-/// Where the line ends that `at` is in, its LF included.
-fn line_end(text: &[u8], at: usize) -> Option<usize> {
-    memchr::memchr(b'\n', text.get(at..)?).map(|lf| at + lf + 1)
+/// Where the line ends that begins at `start`, its LF included, which is not before `from`.
+fn line_end(text: &[u8], start: usize, from: usize) -> Boundary {
+    let lf = memchr::memchr(b'\n', text.get(from..).unwrap_or_default()).map(|lf| from + lf);
+    match lf {
+        _ if lf.unwrap_or(text.len()) - start > MAX_LINE => Boundary::TooLong(start),
+        Some(lf) => Boundary::At(lf + 1),
+        None => Boundary::Ahead(start),
+    }
 }
 
 #[cfg(test)]
@@ -256,7 +323,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Block, LARGEST, SMALLEST, Text};
+    use super::{Block, Extent, LARGEST, MAX_LINE, SMALLEST, Text};
 
     /// Gives at most so many bytes at once.
     struct Dripping<'a>(&'a [u8], usize);
@@ -294,7 +361,7 @@ mod tests {
     #[test]
     fn blocks_are_whole_lines_of_the_promised_sizes() {
         let bytes = lines(0, 20_000);
-        let text = Text::from(crate::secret::Secret::from(bytes.clone()));
+        let text = read(&bytes, usize::MAX, &Text::default(), &RandomState::new());
         assert!(whole(&text) == bytes);
         let (_, all_but_last) = text.blocks().split_last().unwrap();
         assert!(all_but_last.len() > 5);
@@ -306,13 +373,29 @@ mod tests {
     }
 
     #[test]
-    fn a_line_longer_than_any_buffer_stays_in_one_block() {
-        let mut bytes = lines(0, 2_000);
-        bytes.extend(vec![b'#'; 3_000_000]);
-        bytes.push(b'\n');
-        bytes.extend(lines(2_000, 4_000));
-        let text = read(&bytes, 1000, &Text::default(), &RandomState::new());
-        assert!(whole(&text) == bytes);
+    fn a_line_that_is_too_long_ends_the_text_wherever_it_stands_and_however_it_arrives() {
+        let hasher = RandomState::new();
+        for before in [0, 1, 100, 900, 2_000, 5_000] {
+            for (long, is_cut) in [(MAX_LINE, false), (MAX_LINE + 1, true), (3_000_000, true)] {
+                for end in ["\n", ""] {
+                    let mut bytes = lines(0, before);
+                    let start = bytes.len();
+                    bytes.extend(vec![b'#'; long]);
+                    bytes.extend(end.as_bytes());
+                    if !end.is_empty() {
+                        bytes.extend(lines(before, before + 2_000));
+                    }
+                    for drip in [1000, 65_537, usize::MAX] {
+                        let text = read(&bytes, drip, &Text::default(), &hasher);
+                        let expected = if is_cut { start + MAX_LINE + 1 } else { bytes.len() };
+                        assert!(whole(&text) == bytes[..expected], "{before} {long} {drip}");
+                        assert_eq!(text.extent() == Extent::Cut, is_cut);
+                        let again = read(&bytes, drip, &text, &hasher);
+                        assert!(whole(&again) == bytes[..expected], "{before} {long} {drip}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -796,6 +796,9 @@ fn every_kind_of_finding_has_its_place_its_line_a_reason_and_what_to_do() {
         "file-too-large",
         // A race that is over within 100 ms.
         "files-changing",
+        // Of a running server: reload_waits.rs.
+        "file-open-for-writing",
+        "file-gone",
         // Of a mount: reload_changes.rs.
         "replaced-under-its-mount",
         // Of a Postfix: the next test.

@@ -48,6 +48,7 @@ mod reload_changes;
 mod reload_failures;
 mod reload_memory;
 mod reload_soak;
+mod reload_waits;
 mod reload_without_events;
 mod same_as_postmap;
 mod search;

@@ -819,16 +819,18 @@ fn a_table_of_comments_alone_counts_at_once() {
 }
 
 #[test]
-fn whoever_asks_to_read_again_means_that_a_table_is_gone() {
-    let daemon = Daemon::start(with_grace(LONG));
-    observe(&daemon, &SENDERS, |observer| {
-        observer.wait_for(&pair(Some(0), Some(0)));
-        fs::remove_file(daemon.dir().join(RELAYMAP)).unwrap();
-        several_polls(&daemon);
-        assert_eq!(observer.answers(), [pair(Some(0), Some(0))]);
-        daemon.hangup();
-        observer.wait_for(&pair(None, Some(0)));
-    });
+fn a_reload_that_is_asked_for_gives_a_missing_table_the_same_grace() {
+    gone_after_grace(
+        &pair(None, Some(0)),
+        |daemon| fs::remove_file(daemon.dir().join(RELAYMAP)).unwrap(),
+        |daemon, observer| {
+            for _ in 0..3 {
+                observer.wait_for_rounds(30);
+                daemon.hangup();
+            }
+            daemon.wait_for_log(|line| line.contains(RELAYMAP) && line.contains("missing or empty"));
+        },
+    );
 }
 
 #[test]

@@ -846,3 +846,75 @@ fn the_thread_that_reads_lets_those_that_answer_go_first() {
         |all| is(all, "reload", "10") && is(all, "postmapd", &own),
     );
 }
+
+/// A daemon whose address space may be so large, in KiB more than that of one without an entry.
+fn with_memory(setup: Setup, more: u64) -> Daemon {
+    let empty = Daemon::start(Setup::new().relaymap("").credentials(""));
+    let limit = memory(&empty, "VmPeak:") / 1024 + more;
+    drop(empty);
+    let script = format!("ulimit -v {limit}; exec \"$0\" \"$@\"");
+    Daemon::start(setup.within(["sh", "-c", &script]))
+}
+
+#[test]
+fn a_file_without_a_line_end_is_refused_before_it_is_read_into_memory() {
+    let setup = Setup::new().relaymap("@one.test [one.test]\n").credentials("");
+    let sparse = |setup: &Setup| {
+        let new = setup.root().join("sparse");
+        File::create(&new).unwrap().set_len(1 << 30).unwrap();
+        fs::rename(new, setup.dir().join(RELAYMAP)).unwrap();
+    };
+    let daemon = with_memory(setup, 100 << 10);
+    let mut client = Socketmap::to(&daemon, 0);
+    sparse(&daemon.setup());
+    daemon.wait_for_log(|line| line.contains("longer than 65535 bytes") && names_place(line, RELAYMAP, 1));
+    assert_eq!(client.ask("relayhost", "a@one.test"), Reply::found("[one.test]"));
+    daemon.replace(RELAYMAP, "@one.test [two.test]\n");
+    eventually(
+        || client.ask("relayhost", "a@one.test"),
+        |reply| *reply == Reply::found("[two.test]"),
+    );
+    // And at the start nothing of it is certain.
+    let setup = Setup::new().credentials("");
+    sparse(&setup);
+    let daemon = with_memory(setup, 100 << 10);
+    let reply = Socketmap::to(&daemon, 0).ask("relayhost", "a@one.test");
+    assert!(matches!(reply, Reply::CannotTell(_)), "{reply:?}");
+}
+
+#[test]
+fn a_file_for_which_there_is_no_memory_is_an_error_of_that_file() {
+    let daemon = with_memory(
+        Setup::new()
+            .relaymap("@one.test [one.test]\n")
+            .credentials("@one.test u:p\n"),
+        100 << 10,
+    );
+    let mut client = Socketmap::to(&daemon, 0);
+    daemon.replace(RELAYMAP, "#\n".repeat(60 << 20));
+    daemon.wait_for_log(|line| {
+        line.contains("ERROR") && line.contains(RELAYMAP) && line.contains("not enough memory")
+    });
+    assert_eq!(client.ask("relayhost", "a@one.test"), Reply::found("[one.test]"));
+    daemon.replace(RELAYMAP, "@one.test [two.test]\n");
+    eventually(
+        || client.ask("relayhost", "a@one.test"),
+        |reply| *reply == Reply::found("[two.test]"),
+    );
+}
+
+#[test]
+fn blank_lines_need_no_more_memory_than_their_bytes() {
+    let mut served = Served::start();
+    let blank = 4_000_000;
+    served.forget_peak();
+    let before = served.resident();
+    served.daemon.replace(
+        RELAYMAP,
+        "@one.test [one.test]\n".to_owned() + &"\n".repeat(blank),
+    );
+    served.says("relayhost", "a@one.test", &Reply::found("[one.test]"));
+    let more = served.peak().saturating_sub(before);
+    let most = u64::try_from(3 * blank).unwrap();
+    assert!(more < most, "{more} for {blank} blank lines");
+}

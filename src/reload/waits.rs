@@ -1,0 +1,220 @@
+//! Which sources are waited for: those whose present content is not used yet, why, and since when.
+//!
+//! Each source waits by itself. What is saved together should take effect together, and so the others wait with it, but
+//! for [`TOGETHER`] at most: a password that is revoked must not stay valid because another file is busy. A wait that
+//! lasts is reported once ([`Waits::due`]): an edit that does not take effect must not go unnoticed.
+//!
+//! Nothing here reads a file or a clock.
+
+use std::time::{Duration, Instant};
+
+/// How long other files wait with one that is not used yet: enough for what is saved together.
+pub(super) const TOGETHER: Duration = Duration::from_secs(2);
+
+/// After how long a wait is reported.
+const REPORTED: Duration = Duration::from_secs(3);
+
+/// How much longer than the grace an empty file is waited for before that is reported: an end of the wait is in sight.
+const AFTER_GRACE: Duration = Duration::from_secs(1);
+
+/// Why the present content of a source is not used yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It changes faster than it can be read.
+    Changing,
+    /// A program has it open for writing, since then.
+    Written(Instant),
+    /// It is missing or empty.
+    Gone,
+}
+
+/// One source that is waited for.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    why: Why,
+    /// Since when it is waited for, whatever the reasons were.
+    since: Instant,
+    /// Since when it is gone, without a change in between.
+    gone_since: Option<Instant>,
+    is_reported: bool,
+}
+
+/// The sources that are waited for.
+#[derive(Debug)]
+pub(super) struct Waits {
+    sources: Vec<Option<Wait>>,
+}
+
+impl Waits {
+    /// No source of so many is waited for.
+    pub(super) fn none(sources: usize) -> Self {
+        Self {
+            sources: vec![None; sources],
+        }
+    }
+
+    /// Takes what a reading saw of one source: why it would not be used. `is_as_before` says whether it has not been
+    /// touched since the reading before. Returns whether it is waited for: a source that is gone is used after `grace`.
+    pub(super) fn observe(
+        &mut self,
+        source: usize,
+        why: Option<Why>,
+        is_as_before: bool,
+        grace: Duration,
+        now: Instant,
+    ) -> bool {
+        let Some(wait) = self.sources.get_mut(source) else {
+            return false;
+        };
+        let Some(why) = why else {
+            *wait = None;
+            return false;
+        };
+        let before = *wait;
+        let gone_since = (why == Why::Gone).then(|| {
+            let earlier = before
+                .filter(|_| is_as_before)
+                .and_then(|before| before.gone_since);
+            earlier.unwrap_or(now)
+        });
+        if gone_since.is_some_and(|since| since + grace <= now) {
+            *wait = None;
+            return false;
+        }
+        let begins = match why {
+            Why::Written(since) => since.min(now),
+            Why::Changing | Why::Gone => now,
+        };
+        *wait = Some(Wait {
+            why,
+            since: before.map_or(begins, |before| before.since),
+            gone_since,
+            is_reported: before.is_some_and(|before| before.is_reported),
+        });
+        true
+    }
+
+    /// Whether any source is waited for.
+    pub(super) fn is_any(&self) -> bool {
+        self.sources.iter().any(Option::is_some)
+    }
+
+    /// Whether the other sources wait with one of these.
+    pub(super) fn hold_up_others(&self, now: Instant) -> bool {
+        self.sources
+            .iter()
+            .flatten()
+            .any(|wait| now < wait.since + TOGETHER)
+    }
+
+    /// When the next of all this changes by itself.
+    pub(super) fn next(&self, grace: Duration, patience: Duration, now: Instant) -> Option<Instant> {
+        let waits = self.sources.iter().flatten();
+        let instants = waits.flat_map(|wait| {
+            let used = match wait.why {
+                Why::Changing => None,
+                Why::Written(since) => Some(since + patience),
+                Why::Gone => wait.gone_since.map(|since| since + grace),
+            };
+            [Some(wait.since + TOGETHER), Some(wait.due_at(grace)), used]
+        });
+        instants.flatten().filter(|instant| *instant > now).min()
+    }
+
+    /// The sources that are waited for too long, why, and whether that is news.
+    pub(super) fn due(&mut self, grace: Duration, now: Instant) -> Vec<(usize, Why, bool)> {
+        let waits = self.sources.iter_mut().enumerate();
+        let due = waits.filter_map(|(source, wait)| {
+            let wait = wait
+                .as_mut()
+                .filter(|wait| wait.is_reported || wait.due_at(grace) <= now)?;
+            Some((source, wait.why, !std::mem::replace(&mut wait.is_reported, true)))
+        });
+        due.collect()
+    }
+
+    /// The sources that are waited for, and why.
+    pub(super) fn all(&self) -> Vec<(usize, Why)> {
+        let waits = self.sources.iter().enumerate();
+        waits
+            .filter_map(|(source, wait)| Some((source, wait.as_ref()?.why)))
+            .collect()
+    }
+}
+
+impl Wait {
+    fn due_at(&self, grace: Duration) -> Instant {
+        let longest = match self.why {
+            Why::Changing | Why::Written(_) => REPORTED,
+            Why::Gone => REPORTED.max(grace + AFTER_GRACE),
+        };
+        self.since + longest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{REPORTED, TOGETHER, Waits, Why};
+
+    const GRACE: Duration = Duration::from_secs(5);
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn after(begin: Instant, seconds: f64) -> Instant {
+        begin + Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_used_after_one_grace_without_a_change() {
+        let begin = Instant::now();
+        let mut waits = Waits::none(2);
+        let mut gone =
+            |at: f64, is_as_before| waits.observe(1, Some(Why::Gone), is_as_before, GRACE, after(begin, at));
+        assert!(gone(0.0, true));
+        assert!(gone(4.9, true));
+        // It came back in between, or was emptied again.
+        assert!(gone(5.0, false));
+        assert!(gone(9.9, true));
+        assert!(!gone(10.0, true));
+        assert!(!waits.is_any());
+    }
+
+    #[test]
+    fn others_wait_a_moment_and_a_file_that_is_emptied_again_and_again_is_reported_once() {
+        let begin = Instant::now();
+        let mut waits = Waits::none(1);
+        let mut reports = 0;
+        for second in 0..60_u32 {
+            let now = after(begin, f64::from(second));
+            assert!(waits.observe(0, Some(Why::Gone), second % 3 != 0, GRACE, now));
+            assert_eq!(waits.hold_up_others(now), now < begin + TOGETHER);
+            let due = waits.due(GRACE, now);
+            assert_eq!(!due.is_empty(), second >= 6, "{second}");
+            reports += due.iter().filter(|(.., is_news)| *is_news).count();
+        }
+        assert_eq!(reports, 1);
+        assert!(!waits.observe(0, None, false, GRACE, after(begin, 60.0)));
+        assert!(waits.due(GRACE, after(begin, 60.0)).is_empty());
+    }
+
+    #[test]
+    fn a_writer_is_waited_for_since_it_began() {
+        let begin = Instant::now();
+        let mut waits = Waits::none(1);
+        let now = after(begin, 1.5);
+        assert!(waits.observe(0, Some(Why::Written(begin)), true, GRACE, now));
+        assert!(waits.hold_up_others(now));
+        let mut expected = [begin + TOGETHER, begin + REPORTED, begin + PATIENCE].into_iter();
+        let mut now = now;
+        while let Some(next) = waits.next(GRACE, PATIENCE, now) {
+            assert_eq!(Some(next), expected.next());
+            now = next;
+        }
+        assert_eq!(expected.next(), None);
+        // The reason changes, and the wait goes on.
+        assert!(waits.observe(0, Some(Why::Changing), false, GRACE, now));
+        assert_eq!(waits.due(GRACE, now), [(0, Why::Changing, true)]);
+        assert_eq!(waits.due(GRACE, now), [(0, Why::Changing, false)]);
+    }
+}
