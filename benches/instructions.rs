@@ -300,6 +300,7 @@ fn snapshot(addresses: bool) -> Snapshot {
         default: DefaultRelay::default().into(),
         routing: Routing::Here,
         history: History::default(),
+        last_pair: None,
         delimiters: Delimiters::default(),
         allowed: Allowed::new([0, 102], []),
     }

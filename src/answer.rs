@@ -80,6 +80,8 @@ pub enum Reason {
     NextHopOfAnotherTime,
     /// The next hop had a login until lately, and it is not known whose mail asks for it.
     LoginOfAnotherTime,
+    /// The sender's next hop or its login has changed, and the file that has the other is not used yet.
+    FileAwaited,
     /// The sender's next hop changed lately, and several SMTP clients share this connection.
     SharedConnection,
 }
@@ -118,6 +120,10 @@ impl Reason {
             Self::LoginOfAnotherTime => {
                 "the login of this next hop was removed lately, and mail may have been on its way there; \
                  the next delivery attempt uses the new next hop"
+            }
+            Self::FileAwaited => {
+                "this sender has a new next hop or login, and the file with the other is being changed; \
+                 see the log of postmapd"
             }
             Self::SharedConnection => {
                 "the next hop of this sender changed lately, and its login cannot be told on a connection that \

@@ -9,6 +9,9 @@
 //! - The default relay's credentials are the last resort for a next hop that the file does not name.
 //! - A sender whose next hop changed within the last minutes has a login at a next hop, and none by itself
 //!   ([`Snapshot::has_moved`], [`Snapshot::login_at`]): its mail may be on its way to either relay.
+//! - While one of the two files is not used yet ([`Snapshot::last_pair`]), a next hop and a login of which one is new do not
+//!   belong together for certain: *cannot tell*. Limit: a login by next hop is answered as the file in force has it, and
+//!   mail of the null sender has no other.
 //!
 //! A [`Snapshot`] never changes. [`Routes`] swaps a whole one for a whole other, so that no lookup sees the next
 //! hop of one generation and the credentials of another. Whoever holds a loaded snapshot keeps its memory, so load
@@ -56,6 +59,19 @@ pub struct Snapshot {
     pub allowed: Allowed,
     /// What the tables said before the edits of the last minutes.
     pub history: History,
+    /// The tables as they were when both were last known to belong together, where one of them is waited for since and
+    /// anything else has changed.
+    pub last_pair: Option<Arc<Pair>>,
+}
+
+/// A relay map and credentials that were read as of one moment.
+pub struct Pair {
+    /// The relay map.
+    pub relay_map: Arc<Table>,
+    /// The credentials.
+    pub credentials: Arc<Table>,
+    /// The default relay.
+    pub default: Arc<DefaultRelay>,
 }
 
 /// The tables as of a generation.
@@ -173,6 +189,11 @@ impl Snapshot {
     }
 
     fn credentials_of_sender(&self, keys: &SenderKeys, state: State) -> Answer<'_> {
+        if let (State::Present, Some(pair)) = (state, &self.last_pair)
+            && !self.belongs_together(pair, keys)
+        {
+            return Answer::CannotTell(Reason::FileAwaited);
+        }
         let hit = match state {
             State::Present => self.credentials.find(keys.in_order()),
             State::Past(last) => self.history.credentials(&self.credentials, keys.in_order(), last),
@@ -194,6 +215,23 @@ impl Snapshot {
             },
             (_, credentials) => credentials,
         }
+    }
+
+    /// Whether the sender's next hop and login are both as they were in `pair`. A login that was removed belongs to no next
+    /// hop, and a sender without a next hop needs none.
+    #[cold]
+    fn belongs_together(&self, pair: &Pair, keys: &SenderKeys) -> bool {
+        let next_hop = self.next_hop(keys, State::Present);
+        let before = match pair.relay_map.find(keys.in_order()) {
+            Hit::Value(next_hop) => Answer::Found(Value::new(next_hop)),
+            Hit::Nothing => Answer::NotFound,
+            Hit::Unsure(reason) => Answer::CannotTell(reason),
+            Hit::Absent => pair.default.next_hop(keys.has_domain()),
+        };
+        let login = self.credentials.find(keys.in_order());
+        let has_moved = matches!(next_hop, Answer::Found(_)) && next_hop != before;
+        let is_new = matches!(login, Hit::Value(_)) && login != pair.credentials.find(keys.in_order());
+        !has_moved && !is_new
     }
 
     /// The credentials of a host or a next hop.
@@ -233,6 +271,19 @@ impl Snapshot {
         }
     }
 
+    /// The present tables, as the last that belong together for certain.
+    #[must_use]
+    pub fn pair(&self) -> Arc<Pair> {
+        self.last_pair.clone().unwrap_or_else(|| {
+            Pair {
+                relay_map: Arc::clone(&self.relay_map),
+                credentials: Arc::clone(&self.credentials),
+                default: Arc::clone(&self.default),
+            }
+            .into()
+        })
+    }
+
     /// The parts of which earlier states are remembered.
     #[must_use]
     pub fn parts(&self) -> Parts<'_> {
@@ -240,6 +291,17 @@ impl Snapshot {
             relay_map: &self.relay_map,
             credentials: &self.credentials,
             default: &self.default,
+        }
+    }
+
+    /// Likewise, as a later snapshot remembers them: a login that may not have been of its sender's next hop is none that
+    /// it had there.
+    #[must_use]
+    pub fn parts_to_remember(&self) -> Parts<'_> {
+        let pair = self.last_pair.as_deref();
+        Parts {
+            credentials: pair.map_or(&self.credentials, |pair| &pair.credentials),
+            ..self.parts()
         }
     }
 
@@ -255,6 +317,7 @@ impl Snapshot {
             delimiters: self.delimiters.clone(),
             allowed: self.allowed.clone(),
             history,
+            last_pair: self.last_pair.clone(),
         }
     }
 
@@ -333,6 +396,7 @@ mod tests {
             delimiters: Delimiters::default(),
             allowed: Allowed::default(),
             history: History::default(),
+            last_pair: None,
         }
     }
 
@@ -413,6 +477,41 @@ mod tests {
         assert_eq!(ask(&routes, Map::Relayhost, "x@a"), "[r]");
         assert_eq!(ask(&routes, Map::Sasl, "x@any"), unsure);
         assert_eq!(ask(&routes, Map::Sasl, "[any]:25"), unsure);
+    }
+
+    #[test]
+    fn while_one_file_is_awaited_a_new_next_hop_and_a_login_are_no_pair() {
+        let pair = snapshot(
+            "@a [r1]\n@b [r1]\n@c [r1]\n@d [r1]\n",
+            "@a a:1\n@b b:1\n@c c:1\n[h] h:1\n",
+            default(),
+        );
+        let now = |relay_map, credentials| Snapshot {
+            last_pair: Some(pair.pair()),
+            ..snapshot(relay_map, credentials, default())
+        };
+        let awaited = format!("? {:?}", Reason::FileAwaited);
+        // The relay map moves @a and @d, excludes @b, and the credentials are awaited.
+        let moved = now(
+            "@a [r2]\n@b\n@c [r1]\n@d [r2]\n",
+            "@a a:1\n@b b:1\n@c c:1\n[h] h:1\n",
+        );
+        assert_eq!(ask(&moved, Map::Relayhost, "x@a"), "[r2]");
+        assert_eq!(ask(&moved, Map::Sasl, "x@a"), awaited);
+        assert_eq!(ask(&moved, Map::Sasl, "x@d"), awaited);
+        assert_eq!(ask(&moved, Map::Sasl, "x@b"), "-");
+        assert_eq!(ask(&moved, Map::Sasl, "x@c"), "c:1");
+        assert_eq!(ask(&moved, Map::Sasl, "[h]"), "h:1");
+        // The credentials have another login for @a, none for @b and one for @d, and the relay map is awaited.
+        let changed = now(
+            "@a [r1]\n@b [r1]\n@c [r1]\n@d [r1]\n",
+            "@a a:2\n@c c:1\n@d d:2\n[h] h:2\n",
+        );
+        assert_eq!(ask(&changed, Map::Sasl, "x@a"), awaited);
+        assert_eq!(ask(&changed, Map::Sasl, "x@d"), awaited);
+        assert_eq!(ask(&changed, Map::Sasl, "x@b"), "-");
+        assert_eq!(ask(&changed, Map::Sasl, "x@c"), "c:1");
+        assert_eq!(ask(&changed, Map::Sasl, "[h]"), "h:2");
     }
 
     #[test]

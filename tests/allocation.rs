@@ -81,6 +81,7 @@ fn routes() -> Routes {
         default: DefaultRelay::default().into(),
         routing: Routing::Here,
         history: History::default(),
+        last_pair: None,
         delimiters: Delimiters::default(),
         allowed: Allowed::new([rustix::process::getuid().as_raw()], []),
     })

@@ -340,6 +340,7 @@ impl Plan {
             },
             default: default.into(),
             history: History::default(),
+            last_pair: None,
             delimiters: Delimiters::new("+-").unwrap(),
         }
     }

@@ -348,6 +348,7 @@ mod tests {
             default: DefaultRelay::default().into(),
             routing: Routing::Here,
             history: History::default(),
+            last_pair: None,
             delimiters: Delimiters::default(),
             allowed: Allowed::default(),
         }

@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
+use std::ops::{Range, RangeFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -39,8 +40,11 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 /// How long a file that was written to lately must stay as it was read.
 const STAYS: Duration = Duration::from_millis(10);
 
-/// How many sources are tables. In the order of [`paths`] the settings come before them, and the secrets after them.
-const TABLES: usize = 2;
+/// Which sources are tables, in the order of [`paths`]: the relay map and the credentials.
+pub(super) const TABLES: Range<usize> = 1..3;
+
+/// Which sources are secrets.
+pub(super) const SECRETS: RangeFrom<usize> = TABLES.end..;
 
 /// All sources as of one moment, not judged yet.
 pub struct Reading {
@@ -53,6 +57,10 @@ pub struct Reading {
     pub(super) unsettled: Vec<bool>,
     /// A digest of each file, in the order of [`paths`].
     digests: Vec<u64>,
+    /// For a source that kept changing, its digest if that was the same each time.
+    steady: Vec<Option<u64>>,
+    /// Whether one of the tables is held, and may belong to what has changed.
+    pub(super) is_unpaired: bool,
     /// The stamps of each file, in the order of [`paths`].
     pub(super) stamps: Vec<Stamps>,
 }
@@ -67,6 +75,7 @@ pub fn once(sources: &Sources) -> Loaded {
 #[must_use]
 pub fn read(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>) -> Reading {
     let mut attempts = 1;
+    let mut steady: Vec<Option<u64>> = Vec::new();
     loop {
         let at = SystemTime::now();
         let before = stamps(sources);
@@ -75,7 +84,17 @@ pub fn read(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>
         reading.unsettled = way::unsettled(&before, &reading.stamps, at);
         reading.find_writers();
         let is_settled = !reading.unsettled.contains(&true);
+        if !is_settled {
+            let digests = reading.digests(hasher);
+            if attempts == 1 {
+                steady = digests.iter().copied().map(Some).collect();
+            }
+            for (steady, digest) in steady.iter_mut().zip(digests) {
+                *steady = steady.filter(|steady| *steady == digest);
+            }
+        }
         if is_settled || attempts == ATTEMPTS {
+            reading.steady = steady;
             reading.finish(hasher);
             return reading;
         }
@@ -102,6 +121,8 @@ fn read_once(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot
             .collect(),
         unsettled: Vec::new(),
         digests: Vec::new(),
+        steady: Vec::new(),
+        is_unpaired: false,
         stamps: Vec::new(),
     }
 }
@@ -226,7 +247,18 @@ impl Reading {
 
     /// A digest of all of it: equal digests, equal content.
     pub(super) fn digest(&self, hasher: &RandomState) -> u64 {
-        hasher.hash_one(&self.digests)
+        hasher.hash_one((&self.digests, self.is_unpaired))
+    }
+
+    /// Whether it is the same content as `in_force`, of which both tables belong together.
+    pub(super) fn is_as(&self, in_force: &Self) -> bool {
+        self.digests == in_force.digests && !in_force.is_unpaired
+    }
+
+    /// Whether this source kept changing and had the content of `in_force` each time it was read.
+    pub(super) fn is_steady(&self, source: usize, in_force: &Self) -> bool {
+        let steady = self.steady.get(source).copied().flatten();
+        steady.is_some() && steady == in_force.digests.get(source).copied()
     }
 
     /// Which sources are not there, or have not one byte, in the order of [`paths`]. A secret that is not there is an
@@ -236,7 +268,7 @@ impl Reading {
             |table| table.is_gone(Text::is_empty),
             |small| small.is_gone(Secret::is_empty),
         );
-        for (gone, (_, content)) in gone.iter_mut().skip(TABLES + 1).zip(&self.secrets) {
+        for (gone, (_, content)) in gone.iter_mut().skip(SECRETS.start).zip(&self.secrets) {
             *gone &= !matches!(**content, Content::Missing);
         }
         gone
@@ -247,7 +279,7 @@ impl Reading {
         if let (Some(own), Some(others)) = (self.digests.get_mut(source), other.digests.get(source)) {
             *own = *others;
         }
-        match source.checked_sub(TABLES + 1) {
+        match source.checked_sub(SECRETS.start) {
             None if source == 0 => self.settings_file = Arc::clone(&other.settings_file),
             None if source == 1 => self.relay_map = Arc::clone(&other.relay_map),
             None => self.credentials = Arc::clone(&other.credentials),
@@ -346,6 +378,7 @@ impl Reading {
                 delimiters: settings.delimiters.clone(),
                 allowed: settings.allowed.clone(),
                 history: History::default(),
+                last_pair: None,
             },
             settings,
             findings,

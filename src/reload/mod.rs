@@ -335,13 +335,29 @@ impl Keeper {
                 *why = Some(Why::Changing);
             }
         }
-        for (file, why) in why.into_iter().enumerate() {
+        let mut is_held = vec![false; why.len()];
+        let mut is_unpaired = false;
+        for (file, (why, is_held)) in why.into_iter().zip(&mut is_held).enumerate() {
             let is_as_before = self.stamps.get(file) == reading.stamps.get(file);
             let grace = self.settings.pace.grace;
-            if self.waits.observe(file, why, is_as_before, grace, now) {
+            *is_held = self.waits.observe(file, why, is_as_before, grace, now);
+            is_unpaired |= *is_held
+                && load::TABLES.contains(&file)
+                && match why {
+                    // Where the relay map is empty, the last one that was not is the best that there is.
+                    Some(Why::Gone) => file != load::TABLES.start,
+                    Some(Why::Changing) => !reading.is_steady(file, &self.in_force),
+                    Some(Why::Written(_)) | None => true,
+                };
+        }
+        // Next hop and login of the default relay are one thing, in several files.
+        let hold_secrets = is_held.iter().skip(load::SECRETS.start).any(|is_held| *is_held);
+        for (file, is_held) in is_held.into_iter().enumerate() {
+            if is_held || hold_secrets && load::SECRETS.contains(&file) {
                 reading.hold(file, &self.in_force);
             }
         }
+        reading.is_unpaired = is_unpaired && !reading.is_as(&self.in_force);
         self.stamps_tell = can_be_trusted(reading);
         self.stamps.clone_from(&reading.stamps);
         self.waits.is_any()
@@ -404,16 +420,18 @@ impl Keeper {
         let current = routes.load();
         let history = current.history.after(
             generation,
-            current.parts(),
+            current.parts_to_remember(),
             loaded.snapshot.parts(),
             Instant::now(),
             self.settings.pace.in_flight,
         );
+        let last_pair = reading.is_unpaired.then(|| current.pair());
         drop(current);
         self.in_force = reading;
         let snapshot = Snapshot {
             generation: generation + 1,
             history,
+            last_pair,
             ..loaded.snapshot
         };
         let before = routes.publish(snapshot);

@@ -40,7 +40,7 @@ use index::Index;
 use text::{Block, Text};
 
 /// What a table says of a key.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Hit<'a> {
     /// An entry with this value.
     Value(&'a [u8]),

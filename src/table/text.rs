@@ -282,8 +282,10 @@ enum Boundary {
 fn boundary(pending: &[u8], searched: usize, hasher: &impl BuildHasher) -> Boundary {
     let mut end = searched;
     if end < SMALLEST {
+        let Some(before) = pending.get(..SMALLEST - 1) else {
+            return Boundary::Ahead(searched);
+        };
         // Whatever line reaches this size, those after it are candidates.
-        let before = pending.get(..SMALLEST - 1).unwrap_or_default();
         let start = memchr::memrchr(b'\n', before).map_or(0, |lf| lf + 1);
         match line_end(pending, start, before.len()) {
             Boundary::Ahead(_) => return Boundary::Ahead(searched),

@@ -143,6 +143,93 @@ fn a_file_that_is_held_open_holds_up_no_other() {
     eventually(|| admin.get("/readyz").code, |code| *code == 200);
 }
 
+/// Holds a file open for writing, with more of it than a line.
+fn hold_open(daemon: &Daemon, name: &str) -> File {
+    let mut file = File::create(daemon.dir().join(name)).unwrap();
+    std::io::Write::write_all(&mut file, b"# begins\n").unwrap();
+    file
+}
+
+fn finish(mut file: File, text: &str) {
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+}
+
+const TWO: &str = "@one.test [one.test]\n@still.test [one.test]\n";
+const TWO_LOGINS: &str = "@one.test old:secret\n@still.test still:secret\n";
+
+/// What smtp(8) asks for at a next hop, and the answer on which it stops.
+fn login_at(client: &mut Socketmap, next_hop: &str) -> Reply {
+    let host = next_hop.trim_matches(['[', ']']);
+    let mut replies = [SENDER, host, next_hop]
+        .map(|key| client.ask("sasl", key))
+        .into_iter();
+    replies
+        .find(|reply| *reply != Reply::NotFound)
+        .unwrap_or(Reply::NotFound)
+}
+
+#[test]
+fn a_move_while_the_credentials_are_written_shows_the_old_login_to_no_new_relay() {
+    for in_flight in [0, 900] {
+        let settings = format!("[reload]\npoll = 1\nin_flight = {in_flight}\n");
+        let daemon = Daemon::start(
+            Setup::new()
+                .relaymap(TWO)
+                .credentials(TWO_LOGINS)
+                .settings(settings),
+        );
+        let mut client = Socketmap::to(&daemon, 0);
+        let file = hold_open(&daemon, CREDENTIALS);
+        daemon.replace(RELAYMAP, "@one.test [two.test]\n@still.test [one.test]\n");
+        eventually(
+            || client.ask("relayhost", SENDER),
+            |reply| *reply == Reply::found("[two.test]"),
+        );
+        let reply = login_at(&mut client, "[two.test]");
+        assert!(matches!(reply, Reply::CannotTell(_)), "{reply:?}");
+        assert_eq!(client.ask("sasl", "bob@still.test"), Reply::found("still:secret"));
+        finish(file, "@one.test new:secret\n@still.test still:secret\n");
+        eventually(
+            || login_at(&mut client, "[two.test]"),
+            |reply| *reply == Reply::found("new:secret"),
+        );
+        if in_flight > 0 {
+            assert_eq!(login_at(&mut client, "[one.test]"), Reply::found("old:secret"));
+        }
+    }
+}
+
+#[test]
+fn a_login_that_comes_while_the_relay_map_is_written_is_shown_to_no_old_relay() {
+    for in_flight in [0, 900] {
+        let settings = format!("[reload]\npoll = 1\nin_flight = {in_flight}\n");
+        let daemon = Daemon::start(
+            Setup::new()
+                .relaymap(TWO)
+                .credentials(TWO_LOGINS)
+                .settings(settings),
+        );
+        let mut client = Socketmap::to(&daemon, 0);
+        let file = hold_open(&daemon, RELAYMAP);
+        daemon.replace(CREDENTIALS, "@one.test new:secret\n");
+        eventually(
+            || client.ask("sasl", "bob@still.test"),
+            |reply| *reply == Reply::NotFound,
+        );
+        let reply = login_at(&mut client, "[one.test]");
+        assert!(matches!(reply, Reply::CannotTell(_)), "{reply:?}");
+        finish(file, "@one.test [two.test]\n@still.test [one.test]\n");
+        eventually(
+            || login_at(&mut client, "[two.test]"),
+            |reply| *reply == Reply::found("new:secret"),
+        );
+        assert_eq!(client.ask("relayhost", SENDER), Reply::found("[two.test]"));
+        if in_flight > 0 {
+            assert_eq!(login_at(&mut client, "[one.test]"), Reply::found("old:secret"));
+        }
+    }
+}
+
 #[test]
 fn a_file_of_the_same_name_in_the_directory_above_holds_up_nothing() {
     let daemon = Daemon::start(setup());
@@ -188,6 +275,8 @@ fn version(dir: &Path, name: &str) {
     }
     fs::write(dir.join(RELAYMAP), format!("@one.test [{name}.test]\n{filler}")).unwrap();
     fs::write(dir.join(CREDENTIALS), format!("@one.test {name}:secret\n")).unwrap();
+    // Each version moves the sender, and its login is asked for by sender alone.
+    fs::write(dir.join(SETTINGS), "[reload]\nin_flight = 0\n").unwrap();
 }
 
 /// Asks while `race` makes one version of the other, again and again. Every pair is of one version, and both are seen.
@@ -256,7 +345,7 @@ fn a_mount_that_is_moved_over_the_directory_and_moved_back_gives_no_torn_pair() 
     fs::create_dir(&away).unwrap();
     // A mount whose parent is shared cannot be moved.
     let daemon = Daemon::start(setup.within(["unshare", "--mount", "--propagation", "private"]));
-    let script = "mount --bind \"$1\" \"$2\"; while [ ! -e \"$4\" ]; do mount --move \"$2\" \"$3\"; mount --move \"$3\" \"$2\"; done";
+    let script = "set -e; mount --bind \"$1\" \"$2\"; while [ ! -e \"$4\" ]; do mount --move \"$2\" \"$3\"; mount --move \"$3\" \"$2\"; done";
     let stop: PathBuf = daemon.root().join("stop");
     let mut race = Command::new("nsenter")
         .arg("--mount")

@@ -117,6 +117,7 @@ impl Rounds {
                 default: DefaultRelay::default().into(),
                 routing: Routing::Here,
                 history: History::default(),
+                last_pair: None,
                 delimiters: Delimiters::default(),
                 allowed: Allowed::new([], []),
             }),

@@ -177,6 +177,7 @@ fn publish(before: Option<&Snapshot>, generation: &Generation, number: usize) ->
         delimiters: Delimiters::default(),
         allowed: Allowed::default(),
         history: History::default(),
+        last_pair: None,
     };
     if let Some(before) = before {
         let history = &before.history;

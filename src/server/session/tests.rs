@@ -106,6 +106,7 @@ fn routes() -> Routes {
         default: DefaultRelay::default().into(),
         routing: Routing::Here,
         history: History::default(),
+        last_pair: None,
         delimiters: Delimiters::default(),
         allowed: Allowed::new([ALLOWED], []),
     })
