@@ -127,3 +127,31 @@ impl Hints {
         self.noticed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Hints, Place};
+
+    #[test]
+    fn giving_up_one_writer_forgets_no_other_and_none_that_begins_again() {
+        let place = |name: &str| Place {
+            directory: (1, 1),
+            name: name.into(),
+        };
+        let hints = Hints::default();
+        hints.written(&place("slow"));
+        std::thread::sleep(Duration::from_millis(2));
+        let between = Instant::now();
+        hints.written(&place("begun"));
+        // It closes the file and opens it again, which is another wait.
+        hints.written(&place("again"));
+        hints.closed(&place("again"));
+        hints.written(&place("again"));
+        hints.retain_open(|_, since| since >= between);
+        let mut open: Vec<_> = hints.open().into_iter().map(|(place, _)| place.name).collect();
+        open.sort();
+        assert_eq!(open, ["again", "begun"]);
+    }
+}

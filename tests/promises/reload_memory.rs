@@ -475,7 +475,8 @@ impl Edited {
             }
             5..=7 => {
                 let at = chance.number(count);
-                if let Some((key, _)) = self.lines[at].split_once(' ') {
+                // An indented line has no key before its first blank.
+                if let Some((key, _)) = self.lines[at].split_once(' ').filter(|(key, _)| !key.is_empty()) {
                     let value = self.value(chance.number(99), self.version + 1);
                     self.lines[at] = format!("{key} {value}\n");
                     self.touched.push(self.lines[at].clone());
@@ -514,7 +515,7 @@ impl Edited {
             }
             12 => {
                 let at = chance.lines(count, 0).start;
-                let length = [60_000, 70_000, 300_000][chance.number(3)];
+                let length = [30_000, 60_000, 65_534][chance.number(3)];
                 self.lines.insert(at, format!("#{}\n", "x".repeat(length)));
                 format!("insert a comment of {length} at {at}")
             }
@@ -901,6 +902,22 @@ fn a_file_for_which_there_is_no_memory_is_an_error_of_that_file() {
         || client.ask("relayhost", "a@one.test"),
         |reply| *reply == Reply::found("[two.test]"),
     );
+}
+
+#[test]
+fn the_shortest_lines_need_no_more_than_five_times_their_bytes() {
+    let mut served = Served::start();
+    let lines = 4_000_000;
+    served.forget_peak();
+    let before = served.resident();
+    served.daemon.replace(
+        RELAYMAP,
+        "@one.test [one.test]\n".to_owned() + &"a\n".repeat(lines),
+    );
+    served.says("relayhost", "a@one.test", &Reply::found("[one.test]"));
+    let more = served.peak().saturating_sub(before);
+    let most = u64::try_from(5 * 2 * lines).unwrap();
+    assert!(more < most, "{more} for {lines} lines of two bytes");
 }
 
 #[test]
