@@ -525,7 +525,9 @@ fn secret_files_are_live_too() {
         |reply| *reply == Reply::found("[second.test]:25"),
     );
     assert_eq!(clients.sasl("[second.test]:25"), Reply::found("user:secret2"));
-    assert_eq!(clients.sasl("[first.test]:25"), Reply::NotFound);
+    // Mail may be on its way there.
+    let reply = clients.sasl("[first.test]:25");
+    assert!(matches!(reply, Reply::CannotTell(_)), "{reply:?}");
 }
 
 #[test]

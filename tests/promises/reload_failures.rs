@@ -681,7 +681,7 @@ fn with_grace(grace: Duration) -> Setup {
         .relaymap(table(0))
         .credentials("login.test user0:secret0\n")
         .settings(format!(
-            "[reload]\npoll = 0.02\ngrace = {}\n",
+            "[reload]\npoll = 0.02\nin_flight = 0\ngrace = {}\n",
             grace.as_secs_f64()
         ))
 }

@@ -597,7 +597,7 @@ fn a_file_that_could_not_be_read_at_the_start_is_read_again_though_nothing_about
     eventually(age, |age| *age > Duration::from_secs(3));
     let path = file.display().to_string();
     let words = "strace -D -f -qq -o /dev/null -e trace=openat -e inject=openat:error=EMFILE:when=1 -P";
-    let daemon = Daemon::start(setup.within(words.split(' ').chain([path.as_str()])));
+    let daemon = Daemon::start(setup.within(words.split(' ').chain([path.as_str(), "-P", CREDENTIALS])));
     daemon.wait_for_log(|line| line.contains("cannot be read: Too many open files"));
     let ask = || Socketmap::to(&daemon, 0).ask("sasl", "ann@one.test");
     eventually(ask, |reply| *reply == Reply::found("one:secret0"));
