@@ -1,6 +1,6 @@
 //! `/status`: everything about the server that may be told, as JSON. Names and meaning are an interface (contract).
 //!
-//! `/readyz` says of it which files are not valid, why and since when ([`obstacles`]).
+//! `/readyz` says of it which files are not valid, why and since when (`obstacles`).
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;

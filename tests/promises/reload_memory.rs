@@ -906,7 +906,7 @@ fn a_file_for_which_there_is_no_memory_is_an_error_of_that_file() {
 
 #[test]
 fn the_shortest_lines_need_no_more_than_five_times_their_bytes() {
-    let mut served = Served::start();
+    let served = Served::start();
     let lines = 1_000_000;
     served.forget_peak();
     let before = served.resident();
