@@ -2,8 +2,8 @@
 //!
 //! Postfix asks for the next hop of a mail when the mail becomes active, and for the login when it connects, seconds or
 //! minutes later. Between the two, an edit may have moved the sender to another next hop with another login. So a
-//! [`History`] says of a key what its entry was in an earlier generation ([`History::relay_map`],
-//! [`History::credentials`], [`History::default_relay`]). [`crate::routes`] decides with it which login a sender has at
+//! [`History`] says of a key what its entry was in an earlier generation ([`History::find`],
+//! [`History::default_relay`]). [`crate::routes`] decides with it which login a sender has at
 //! which next hop.
 //!
 //! An edit is remembered as the keys whose entries it changed, each with its entry before. An edit of more than
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::{Delimiters, Key, SenderKeys};
-use crate::answer::{Answer, Reason};
+use crate::answer::{Answer, Map, Reason};
 use crate::default_relay::DefaultRelay;
 use crate::secret::Secret;
 use crate::table::{Hit, Table};
@@ -192,24 +192,19 @@ impl History {
         self.defaults.retain(|(last, _)| *last >= oldest);
     }
 
-    /// What the relay map said of the first of these keys that it had, as of `generation`.
-    pub fn relay_map<'a, 'k>(
+    /// What the table of `map`, which is `present` now, said as of `generation` of the first of these keys that it had.
+    pub fn find<'a, 'k>(
         &'a self,
+        map: Map,
         present: &'a Table,
         keys: impl IntoIterator<Item = Key<'k>>,
         generation: u64,
     ) -> Hit<'a> {
-        self.relay_map.find(present, keys, generation)
-    }
-
-    /// Likewise, the credentials file.
-    pub fn credentials<'a, 'k>(
-        &'a self,
-        present: &'a Table,
-        keys: impl IntoIterator<Item = Key<'k>>,
-        generation: u64,
-    ) -> Hit<'a> {
-        self.credentials.find(present, keys, generation)
+        let changes = match map {
+            Map::Relayhost => &self.relay_map,
+            Map::Sasl => &self.credentials,
+        };
+        changes.find(present, keys, generation)
     }
 
     /// The default relay as of `generation`.

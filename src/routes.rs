@@ -196,7 +196,9 @@ impl Snapshot {
         }
         let hit = match state {
             State::Present => self.credentials.find(keys.in_order()),
-            State::Past(last) => self.history.credentials(&self.credentials, keys.in_order(), last),
+            State::Past(last) => self
+                .history
+                .find(Map::Sasl, &self.credentials, keys.in_order(), last),
         };
         let credentials = match hit {
             Hit::Value(credentials) => Answer::Found(Value::new(credentials)),
@@ -238,7 +240,7 @@ impl Snapshot {
     fn credentials_of_host(&self, key: Key<'_>, state: State) -> Answer<'_> {
         let hit = match state {
             State::Present => self.credentials.find([key]),
-            State::Past(last) => self.history.credentials(&self.credentials, [key], last),
+            State::Past(last) => self.history.find(Map::Sasl, &self.credentials, [key], last),
         };
         match hit {
             Hit::Value(credentials) => Answer::Found(Value::new(credentials)),
@@ -251,7 +253,9 @@ impl Snapshot {
     fn relay_map_hit(&self, keys: &SenderKeys, state: State) -> Hit<'_> {
         match state {
             State::Present => self.relay_map.find(keys.in_order()),
-            State::Past(last) => self.history.relay_map(&self.relay_map, keys.in_order(), last),
+            State::Past(last) => self
+                .history
+                .find(Map::Relayhost, &self.relay_map, keys.in_order(), last),
         }
     }
 

@@ -66,7 +66,7 @@ impl Form {
             .lines()
             .map(|line| printable(line.as_bytes()))
             .collect();
-        let _ = io::stderr().write_all(with_priority(3, &text.join("\n")).as_bytes());
+        let _ = io::stderr().write_all(with_priority(priority(Level::ERROR), &text.join("\n")).as_bytes());
         Ok(error.exit_code())
     }
 }
@@ -92,15 +92,23 @@ impl LogOptions {
         let layer = match form {
             Form::Text => {
                 let text = to_stderr.with_target(false).with_ansi(false);
-                text.map_event_format(|format| OneLine(format, |line| printable(line.as_bytes())))
+                text.map_event_format(|format| OneLine(format, |_, line| printable(line.as_bytes()) + "\n"))
                     .boxed()
             }
             Form::Json => {
                 let json = to_stderr.json().flatten_event(true);
-                json.map_event_format(|format| OneLine(format, |line| json::escaped(line.as_bytes())))
-                    .boxed()
+                json.map_event_format(|format| {
+                    OneLine(format, |_, line| json::escaped(line.as_bytes()) + "\n")
+                })
+                .boxed()
             }
-            Form::Journald => to_stderr.event_format(Journald).boxed(),
+            // The priority in front (sd-daemon(3)), and no time, which journald knows better.
+            Form::Journald => {
+                let plain = to_stderr.with_target(false).with_ansi(false);
+                let plain = plain.without_time().with_level(false);
+                let show = |level, line: &str| with_priority(priority(level), &printable(line.as_bytes()));
+                plain.map_event_format(|format| OneLine(format, show)).boxed()
+            }
         };
         tracing_subscriber::registry()
             .with(layer.with_filter(targets))
@@ -155,8 +163,8 @@ fn wrong(place: Place) -> Finding {
     Finding::new(Severity::Error, "bad-log-setting", place)
 }
 
-/// A line of that format, with whatever others wrote in it as it may be shown.
-struct OneLine<F>(F, fn(&str) -> String);
+/// A line of that format, with what others wrote in it as it may be shown, and with its end.
+struct OneLine<F>(F, fn(Level, &str) -> String);
 
 impl<S, N, F> FormatEvent<S, N> for OneLine<F>
 where
@@ -172,35 +180,18 @@ where
     ) -> fmt::Result {
         let mut line = String::new();
         self.0.format_event(context, Writer::new(&mut line), event)?;
-        writeln!(writer, "{}", (self.1)(line.strip_suffix('\n').unwrap_or(&line)))
+        let line = line.strip_suffix('\n').unwrap_or(&line);
+        writer.write_str(&(self.1)(*event.metadata().level(), line))
     }
 }
 
-/// A line for journald: the priority in front (sd-daemon(3)), and no time, which journald knows better.
-struct Journald;
-
-impl<S, N> FormatEvent<S, N> for Journald
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let priority = match *event.metadata().level() {
-            Level::ERROR => 3,
-            Level::WARN => 4,
-            Level::INFO => 6,
-            Level::DEBUG | Level::TRACE => 7,
-        };
-        let mut text = String::new();
-        context
-            .field_format()
-            .format_fields(Writer::new(&mut text), event)?;
-        writer.write_str(&with_priority(priority, &printable(text.as_bytes())))
+/// The priority of a level, as syslog(3) counts it.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
     }
 }
 

@@ -62,7 +62,7 @@ impl Edited {
         let keys = keys(sender);
         match self
             .history
-            .relay_map(&self.relay_map, keys.in_order(), generation)
+            .find(Map::Relayhost, &self.relay_map, keys.in_order(), generation)
         {
             Hit::Value(value) => String::from_utf8(value.to_vec()).unwrap(),
             Hit::Nothing => "excluded".into(),
@@ -148,7 +148,7 @@ fn an_edit_of_credentials_alone_is_remembered_only_beside_a_move() {
     let login =
         |generation| match edited
             .history
-            .credentials(&edited.credentials, [key.whole_key()], generation)
+            .find(Map::Sasl, &edited.credentials, [key.whole_key()], generation)
         {
             Hit::Value(value) => String::from_utf8(value.to_vec()).unwrap(),
             _ => String::new(),

@@ -10,8 +10,13 @@ use crate::answer::Map;
 
 const PROXY: &str = "proxy:";
 
-/// The tables of a list: cut at blanks and commas, but not within braces (`mystrtokq(3)`).
+/// The tables of a list: cut at blanks and commas, but not within braces.
 pub fn tables(list: &str) -> impl Iterator<Item = &str> {
+    words(list, |c| matches!(c, ',' | ' ' | '\t' | '\r' | '\n'))
+}
+
+/// The words between these separators; what stands in braces is one (`mystrtokq(3)`).
+pub(super) fn words(text: &str, is_separator: impl Fn(char) -> bool) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     let separator = move |c: char| {
         match c {
@@ -19,9 +24,9 @@ pub fn tables(list: &str) -> impl Iterator<Item = &str> {
             '}' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        depth == 0 && matches!(c, ',' | ' ' | '\t' | '\r' | '\n')
+        depth == 0 && is_separator(c)
     };
-    list.split(separator).filter(|table| !table.is_empty())
+    text.split(separator).filter(|word| !word.is_empty())
 }
 
 /// What a table is to us, `proxy:` or not, asked by that service.

@@ -4,6 +4,7 @@
 //! The same comes of `debug_peer_list` for the servers that it names ([`super::obstacles`]).
 
 use super::live::Service;
+use super::table_list;
 
 /// The options of Postfix's daemons that take an argument (`single_server(3)`).
 const WITH_ARGUMENT: &str = "imnost";
@@ -11,7 +12,7 @@ const WITH_ARGUMENT: &str = "imnost";
 /// Whether the command of a service in master.cf has `-v`.
 #[must_use]
 pub fn is_verbose(service: &Service) -> bool {
-    let mut words = arguments(&service.command).skip(1);
+    let mut words = table_list::words(&service.command, |c| c.is_ascii_whitespace()).skip(1);
     while let Some(word) = words.next() {
         let Some(options) = word.strip_prefix('-').filter(|options| !options.is_empty()) else {
             return false;
@@ -30,20 +31,6 @@ pub fn is_verbose(service: &Service) -> bool {
         }
     }
     false
-}
-
-/// The words of a command; what stands in braces is one.
-fn arguments(command: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0_usize;
-    let separator = move |c: char| {
-        match c {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth == 0 && c.is_ascii_whitespace()
-    };
-    command.split(separator).filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]

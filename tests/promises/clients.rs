@@ -2,9 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use crate::harness::client::framed;
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
@@ -95,20 +99,20 @@ fn a_reply_ends_where_it_says_and_not_where_the_connection_does() {
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
+/// A UNIX socket whose queue holds one connection, which is never accepted.
+fn listens_and_accepts_none(path: &Path) -> OwnedFd {
+    let address = SocketAddrUnix::new(path).unwrap();
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &address).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    socket
+}
+
 #[test]
 fn a_server_that_accepts_nobody_is_not_waited_for() {
-    // Its queue holds one connection, which nobody takes out of it.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
-    let address = rustix::net::SocketAddrUnix::new(&path).unwrap();
-    let unix = rustix::net::socket(
-        rustix::net::AddressFamily::UNIX,
-        rustix::net::SocketType::STREAM,
-        None,
-    )
-    .unwrap();
-    rustix::net::bind(&unix, &address).unwrap();
-    rustix::net::listen(&unix, 0).unwrap();
+    let _listener = listens_and_accepts_none(&path);
     let _first = UnixStream::connect(&path).unwrap();
 
     let says = "the server did not accept a connection within 10 seconds; ";
@@ -168,15 +172,7 @@ fn bench_ends_where_a_server_sends_a_byte_now_and_then() {
 fn bench_says_how_long_it_waited_for_a_connection() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
-    let address = rustix::net::SocketAddrUnix::new(&path).unwrap();
-    let unix = rustix::net::socket(
-        rustix::net::AddressFamily::UNIX,
-        rustix::net::SocketType::STREAM,
-        None,
-    )
-    .unwrap();
-    rustix::net::bind(&unix, &address).unwrap();
-    rustix::net::listen(&unix, 0).unwrap();
+    let _listener = listens_and_accepts_none(&path);
     let setup = Setup::new().relaymap("@one.test [relay]\n");
     let mut command = setup.command("bench");
     command.args([
