@@ -208,6 +208,13 @@ impl Scene {
                 let kept = self.submit("someone@domain1.com");
                 self.log_has(&kept, "status=sent");
             }
+            "a file is written to all the time" => {
+                self.root(
+                    "(echo '# not done'; exec sleep 30) >> /etc/postmapd/postfix-relaymap.cf 2>/dev/null </dev/null &",
+                );
+                let sent = self.submit("someone@domain1.com");
+                self.log_has(&sent, "status=sent");
+            }
             "a sender has a relay and no password" => {
                 self.root("printf '@domain2.com relay_user_2:password_2\\n' > /etc/postmapd/postfix-sasl-password.cf");
                 self.answers("sasl", "someone@domain1.com", "");
