@@ -4,15 +4,20 @@
 //! about: in a credentials file a password may stand anywhere, in the place of a key too, and a credentials line
 //! may have been pasted into the relay map. The place (file:line:column) leads the reader to the text instead.
 
+mod code;
 pub mod machine;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::printable::{of_path, of_text, printable};
+pub use code::{Code, Leak};
 
 /// How bad a [`Finding`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing; everything is usable.
     Warning,
@@ -20,12 +25,20 @@ pub enum Severity {
     Error,
 }
 
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Severity {
+    /// Returns its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Warning => "warning",
             Self::Error => "error",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -86,10 +99,10 @@ impl fmt::Display for Place {
 /// One thing that is wrong, or that a person should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is.
+    /// How bad it is: as findings of its kind are ([`Code::severity`]), unless its place makes it less bad.
     pub severity: Severity,
-    /// A stable name for the kind of finding, for machines.
-    pub code: &'static str,
+    /// Its kind.
+    pub code: Code,
     /// Where it is.
     pub place: Place,
     /// What is wrong, without a quotation.
@@ -99,21 +112,16 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// An error at `position` of the file `path`, or about the file as a whole.
-    pub fn error(code: &'static str, path: &Path, position: impl Into<Option<Position>>) -> Self {
-        Self::new(Severity::Error, code, Place::File(path.into(), position.into()))
+    /// A finding of this kind at `position` of the file `path`, or about the file as a whole.
+    pub fn in_file(code: Code, path: &Path, position: impl Into<Option<Position>>) -> Self {
+        Self::new(code, Place::File(path.into(), position.into()))
     }
 
-    /// A warning at `position` of the file `path`, or about the file as a whole.
-    pub fn warning(code: &'static str, path: &Path, position: impl Into<Option<Position>>) -> Self {
-        Self::new(Severity::Warning, code, Place::File(path.into(), position.into()))
-    }
-
-    /// A finding without words yet; see [`Finding::says`] and [`Finding::help`].
+    /// A finding of this kind without words yet; see [`Finding::says`] and [`Finding::help`].
     #[must_use]
-    pub fn new(severity: Severity, code: &'static str, place: Place) -> Self {
+    pub fn new(code: Code, place: Place) -> Self {
         Self {
-            severity,
+            severity: code.severity(),
             code,
             place,
             message: String::new(),

@@ -6,6 +6,7 @@
 //!
 //! Limits: a password may have any of these marks by intent, so they are worth a warning and never an error.
 
+use crate::diagnostic::Code;
 use crate::invisible::Invisible;
 
 /// What is odd about a value.
@@ -40,12 +41,12 @@ impl Suspicion {
 
     /// The code of a finding about it.
     #[must_use]
-    pub fn code(self) -> &'static str {
+    pub fn code(self) -> Code {
         match self {
-            Self::Invisible(_) => "invisible-character",
-            Self::Quoted => "value-in-quotes",
-            Self::Placeholder => "placeholder",
-            Self::BlankAround => "blank-around-value",
+            Self::Invisible(_) => Code::InvisibleCharacter,
+            Self::Quoted => Code::ValueInQuotes,
+            Self::Placeholder => Code::Placeholder,
+            Self::BlankAround => Code::BlankAroundValue,
         }
     }
 
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_other_programs_leave_behind_is_recognised() {
-        let code = |value: &str| Suspicion::of(value.as_bytes()).map(Suspicion::code);
+        let code = |value: &str| Suspicion::of(value.as_bytes()).map(|suspicion| suspicion.code().as_str());
         for value in ["\"user\"", "'user'", "\"\""] {
             assert_eq!(code(value), Some("value-in-quotes"), "{value}");
         }

@@ -5,6 +5,7 @@ use std::io;
 use clap_complete::Shell;
 use postmapd::cli;
 use postmapd::config::setting::{self, Counts, Setting};
+use postmapd::diagnostic::{Code, Leak};
 
 /// A file: its path below contrib/, and what it should hold.
 pub(crate) type Page = (String, Vec<u8>);
@@ -58,6 +59,11 @@ fn commands(command: &clap::Command, pages: &mut Vec<Page>) -> io::Result<()> {
         page.extend(OF_THE_PROGRAM.bytes());
     }
     page.extend(sections(&after_help).into_bytes());
+    match name.as_str() {
+        "postmapd-check" => page.extend(findings_of_files().into_bytes()),
+        "postmapd-postconf" => page.extend(findings_of_postfix().into_bytes()),
+        _ => {}
+    }
     page.extend(SEE_ALSO.bytes());
     pages.push((format!("man/{name}.1"), page));
     own().cloned().try_for_each(|own| commands(&own, pages))
@@ -95,6 +101,46 @@ fn sections(after_help: &str) -> String {
         + &section("EXIT STATUS", status)
         + &section("EXAMPLES", examples)
         + &section("OUTPUT", fields)
+}
+
+/// The kinds of findings about files, settings and the environment, with the reason why each matters.
+fn findings_of_files() -> String {
+    let mut section = ".SH FINDINGS\nEach finding has a code. Those about main.cf and master.cf are in\n\
+                       .BR postmapd\\-postconf (1).\n"
+        .to_owned();
+    for code in Code::ALL {
+        if let Some(why) = code.rationale() {
+            let (name, severity) = (roff(code.as_str()), code.severity());
+            section.extend([
+                ".TP\n.BR ",
+                &name,
+                " \" (",
+                severity.as_str(),
+                ")\"\n",
+                &roff(why),
+                ".\n",
+            ]);
+        }
+    }
+    section
+}
+
+/// The kinds of findings about a live Postfix.
+fn findings_of_postfix() -> String {
+    let mut section = ".SH FINDINGS\nThe codes of what\n.B \\-\\-check\nfinds. For an SMTP client that mail reaches only \
+                       by a table of senders, an error is a warning; for one with a next hop of its own, leaks alone are \
+                       found, as warnings. What leaks every password is an error everywhere.\n"
+        .to_owned();
+    for code in Code::ALL.iter().filter(|code| code.rationale().is_none()) {
+        let leak = match code.leak() {
+            Leak::Nothing => "",
+            Leak::Own => "; passwords of its mail leak",
+            Leak::All => "; passwords leak",
+        };
+        let (name, severity) = (roff(code.as_str()), code.severity());
+        section.extend([".br\n.BR ", &name, " \" (", severity.as_str(), leak, ")\"\n"]);
+    }
+    section
 }
 
 /// What the first page says besides its commands.

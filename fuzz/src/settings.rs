@@ -6,7 +6,7 @@ use std::time::Duration;
 use postmapd::address::Delimiters;
 use postmapd::config::options::{Options, ServiceOptions};
 use postmapd::config::{DEFAULT_LISTEN, Pace, Settings, Sources};
-use postmapd::diagnostic::{Findings, Place, Severity};
+use postmapd::diagnostic::{Code, Findings, Place, Severity};
 use postmapd::endpoint::{Address, Endpoint};
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ fn places(data: &[u8], path: &Path, findings: &Findings) {
     let lines: Vec<&[u8]> = data.split(|c| *c == b'\n').collect();
     for finding in findings.iter() {
         // An endpoint may be right, and serve nobody.
-        let is_right = finding.code == "nobody-allowed";
+        let is_right = finding.code == Code::NobodyAllowed;
         assert_eq!(finding.severity == Severity::Warning, is_right, "{finding}");
         let Place::File(of, Some(at)) = &finding.place else {
             panic!("{finding}");
@@ -59,10 +59,10 @@ fn nothing_is_quoted(data: &[u8], findings: &Findings) {
     for finding in findings.iter() {
         // These name a user or a group that is not there, an endpoint, or a misspelt setting.
         let names = [
-            "no-such-user",
-            "bad-endpoint",
-            "nobody-allowed",
-            "unknown-setting",
+            Code::NoSuchUser,
+            Code::BadEndpoint,
+            Code::NobodyAllowed,
+            Code::UnknownSetting,
         ]
         .contains(&finding.code);
         assert!(names || !has_it(finding.to_string().as_bytes()), "{finding}");
@@ -90,7 +90,7 @@ const OTHERS: [&str; 7] = [
 ];
 
 fn compare(read: &Value, is_right: bool, settings: Settings, findings: &Findings) {
-    if findings.iter().any(|finding| finding.code == "bad-toml") {
+    if findings.iter().any(|finding| finding.code == Code::BadToml) {
         // Tolerated of the older reader.
         return;
     }

@@ -39,7 +39,7 @@ pub fn said(finding: &Finding) -> Said {
         panic!("of no file: {finding}")
     };
     let at = at.map_or((0, 0), |at| (at.line, at.column));
-    (finding.severity, finding.code, at.0, at.1)
+    (finding.severity, finding.code.as_str(), at.0, at.1)
 }
 
 fn the_same(record: &Record<'_>, offset: usize, entry: &Entry) {

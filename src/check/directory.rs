@@ -13,7 +13,7 @@ use std::path::Path;
 
 use crate::address::SenderKeys;
 use crate::config::Sources;
-use crate::diagnostic::{Finding, Findings};
+use crate::diagnostic::{Code, Finding, Findings};
 use crate::routes::{Routing, Snapshot};
 use crate::table::grammar::Content;
 
@@ -43,14 +43,14 @@ pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) 
         && tables.iter().all(|table| table.findings().is_empty())
     {
         findings.push(
-            Finding::warning("nothing-routes", dir, None)
+            Finding::in_file(Code::NothingRoutes, dir, None)
                 .says("nothing here routes mail: there is no entry in either table and no default relay")
                 .help("write the tables into this directory, name another with --dir, or set RELAY_HOST"),
         );
     }
     if snapshot.routing == Routing::Unknown && has_credentials_of_senders(snapshot) {
         findings.push(
-            Finding::warning("no-next-hops", dir, None)
+            Finding::in_file(Code::NoNextHops, dir, None)
                 .says(
                     "there are credentials of senders, and no relay map and no default relay: they are answered with a \
                      temporary error, and mail waits",
@@ -73,7 +73,7 @@ pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) 
         if let Some(meant) = own.iter().find(|own| is_near(&name, own)) {
             let meant = meant.file_name().unwrap_or_default().to_string_lossy();
             findings.push(
-                Finding::warning("near-miss-name", &dir.join(&name), None)
+                Finding::in_file(Code::NearMissName, &dir.join(&name), None)
                     .says(format!("the file is not read: its name is nearly {meant}"))
                     .help(format!("rename it to {meant}, or move it to another directory")),
             );

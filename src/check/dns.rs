@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::excerpt;
-use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
+use crate::diagnostic::{Code, Finding, Findings, Place, Position};
 use crate::nexthop;
 use crate::routes::Snapshot;
 use crate::table::grammar::Content;
@@ -64,7 +64,7 @@ pub fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Findings) {
         };
         let name = if is_certain { host.as_str() } else { "a host" };
         findings.push(
-            Finding::new(Severity::Warning, "host-without-address", place)
+            Finding::new(Code::HostWithoutAddress, place)
                 .says(format!("{name} has no address here ({error}){unless}"))
                 .help("correct the name, or see what this machine's resolver says about it"),
         );

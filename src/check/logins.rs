@@ -7,7 +7,7 @@
 use super::{Routed, warning};
 use crate::address::{self, NULL_SENDER, SenderKeys};
 use crate::answer::{Answer, Map};
-use crate::diagnostic::{Finding, Findings, Place, Position};
+use crate::diagnostic::{Code, Finding, Findings, Place, Position};
 use crate::nexthop;
 use crate::routes::Snapshot;
 use crate::table::Hit;
@@ -67,7 +67,7 @@ impl Strangers {
             };
             findings.push(Finding {
                 place: at(entry.position),
-                ..warning("no-such-relay")
+                ..warning(Code::NoSuchRelay)
                     .says(format!(
                         "no next hop here leads to this host, and {name}{place} has no login"
                     ))
@@ -149,7 +149,7 @@ fn has_login(snapshot: &Snapshot, key: &[u8], keys: &mut SenderKeys) -> bool {
 
 /// A login of a sender that Postfix offers to relays of several operators, with the list that the sender has.
 fn several() -> Finding {
-    warning("login-for-several-relays")
+    warning(Code::LoginForSeveralRelays)
         .says("Postfix offers the login of this sender to every relay of its list, and they are of different operators")
         .help(
             "give each relay its own login by next hop ([relay1.org]:587 user:password, on a line for each), and remove \
@@ -204,7 +204,7 @@ pub(super) fn bounces(snapshot: &Snapshot, findings: &mut Findings) {
     if matches!(default(true), Answer::Found(_)) && matches!(default(false), Answer::NotFound) && !is_said {
         findings.push(Finding {
             place: Place::Setting("RELAY_HOST"),
-            ..warning("bounces-without-relay")
+            ..warning(Code::BouncesWithoutRelay)
                 .says("RELAY_HOST is for senders that have a domain, and bounces have none: they are delivered directly")
                 .help(
                     "add a line <> [host]:port to the relay map, or <> alone if direct is meant; or set \

@@ -6,7 +6,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::diagnostic::{Code, Finding, Findings, Place};
 use crate::postfix::command::Commands;
 use crate::postfix::live;
 use crate::routes::Snapshot;
@@ -43,7 +43,7 @@ pub fn examine(snapshot: &Snapshot, commands: &Commands, findings: &mut Findings
         "main.cf has a next hop for everyone that has none here, senders that are excluded among them"
     };
     findings.push(
-        Finding::new(Severity::Warning, "relayhost-in-main-cf", place)
+        Finding::new(Code::RelayhostInMainCf, place)
             .says(message)
             .help(commands.set("relayhost", "")),
     );

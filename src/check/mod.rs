@@ -14,7 +14,6 @@ pub mod excerpt;
 pub mod logins;
 pub mod main_cf;
 mod values;
-pub mod why;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -24,7 +23,7 @@ use std::path::Path;
 use crate::address::{Key, NULL_SENDER, SenderKeys};
 use crate::answer::{Answer, Map};
 use crate::config::Sources;
-use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
+use crate::diagnostic::{Code, Finding, Findings, Place, Position};
 use crate::nexthop;
 use crate::printable::of_path;
 use crate::routes::Snapshot;
@@ -165,12 +164,12 @@ impl Routed {
     }
 }
 
-fn warning(code: &'static str) -> Finding {
-    Finding::new(Severity::Warning, code, Place::Setting(""))
+fn warning(code: Code) -> Finding {
+    Finding::new(code, Place::Setting(""))
 }
 
 fn implicit_tls() -> Finding {
-    warning("implicit-tls")
+    warning(Code::ImplicitTls)
         .says("this port speaks TLS from the first byte, which a next hop cannot ask for")
         .help(
             "use port 587 (STARTTLS), or give these senders a transport with smtp_tls_wrappermode = yes through \
@@ -181,7 +180,7 @@ fn implicit_tls() -> Finding {
 /// A key that looks like a wildcard, and is the address of one sender.
 fn star(keys: &SenderKeys) -> Option<Finding> {
     keys.whole().starts_with(b"*@").then(|| {
-        warning("never-asked")
+        warning(Code::NeverAsked)
             .says("there are no wildcards: this is the entry of the one sender whose local part is `*`")
             .help("write @domain for every sender of the domain")
     })
@@ -189,7 +188,7 @@ fn star(keys: &SenderKeys) -> Option<Finding> {
 
 fn null_sender(keys: &SenderKeys) -> Option<Finding> {
     (keys.whole() == NULL_SENDER).then(|| {
-        warning("never-asked")
+        warning(Code::NeverAsked)
             .says("Postfix never asks for credentials by the null sender")
             .help("write the next hop of bounces as the key, as it stands in the relay map")
     })
@@ -212,11 +211,11 @@ fn withheld(snapshot: &Snapshot, routed: &Routed, record: &Record<'_>) -> Option
     }
     let is_excluded = matches!(snapshot.relay_map.find(keys.in_order()), Hit::Nothing);
     Some(if is_excluded {
-        warning("excluded-with-credentials")
+        warning(Code::ExcludedWithCredentials)
             .says("the relay map excludes this sender from relaying, so its credentials are never used")
             .help("remove the credentials, or give the sender a next hop")
     } else {
-        warning("credentials-withheld")
+        warning(Code::CredentialsWithheld)
             .says("this sender has no next hop, so its credentials are withheld")
             .help("add the sender to the relay map, or set RELAY_HOST")
     })
@@ -239,7 +238,7 @@ fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) 
             "it exactly as the relay map has it".into()
         };
         return Some(
-            warning("never-asked")
+            warning(Code::NeverAsked)
                 .says("no next hop is written like this, and Postfix asks for it as it is written")
                 .help(format!("write {likely}, or the host alone")),
         );
@@ -251,7 +250,7 @@ fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) 
             Hit::Value(_) | Hit::Nothing
         );
     is_domain.then(|| {
-        warning("bare-domain")
+        warning(Code::BareDomain)
             .says("the key is a host here, but the relay map has a sender domain of this name")
             .help("put an @ before it, if these are the credentials of the senders")
     })
@@ -265,7 +264,7 @@ fn shadowed(keys: &SenderKeys, snapshot: &Snapshot, record: &Record<'_>) -> Opti
     let server = nexthop::server(keys.whole()).filter(|server| *server != keys.whole())?;
     let (_, line) = snapshot.credentials.locate([server.into()])?;
     matches!(snapshot.credentials.find([server.into()]), Hit::Value(_)).then(|| {
-        warning("shadowed")
+        warning(Code::Shadowed)
             .says(format!(
                 "line {line} has credentials for the name of this server, and they win"
             ))
@@ -285,7 +284,7 @@ fn line_ends(table: &Table, path: &Path, findings: &mut Findings) {
                     column: u32::try_from(line.len() - 1).unwrap_or(u32::MAX),
                 };
                 findings.push(
-                    Finding::warning("crlf", path, position)
+                    Finding::in_file(Code::Crlf, path, position)
                         .says("the lines end in CR and LF, as on Windows; the CR is ignored")
                         .help("save the file with UNIX line ends"),
                 );
@@ -305,7 +304,7 @@ fn readable_by_others(path: &Path, findings: &mut Findings) {
     if real_path.is_file() && mode(&real_path) & 0o004 != 0 && folders.all(|folder| mode(folder) & 0o001 != 0)
     {
         findings.push(
-            Finding::warning("readable-by-others", path, None)
+            Finding::in_file(Code::ReadableByOthers, path, None)
                 .says("every user of this machine can read the passwords in it")
                 .help(format!("chmod o= {}", of_path(path))),
         );

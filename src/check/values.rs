@@ -3,7 +3,7 @@
 
 use super::{excerpt, warning};
 use crate::diagnostic::Finding;
-use crate::diagnostic::{Findings, Place};
+use crate::diagnostic::{Code, Findings, Place};
 use crate::protocol::tcp_table;
 use crate::routes::Snapshot;
 use crate::suspicion::Suspicion;
@@ -38,7 +38,7 @@ pub(super) fn too_long(record: &Record<'_>) -> Option<Finding> {
 }
 
 fn too_long_for_tcp() -> Finding {
-    warning("too-long-for-tcp")
+    warning(Code::TooLongForTcp)
         .says(format!(
             "the value is longer than a reply of tcp_table can be ({} bytes, with each byte encoded that is no plain \
              ASCII)",
@@ -70,13 +70,13 @@ pub(super) fn other_form(table: &Table, record: &Record<'_>) -> Option<Finding> 
     let (other, code, message) = if domain.is_ascii() {
         (
             in_unicode(domain)?,
-            "domain-without-unicode",
+            Code::DomainWithoutUnicode,
             "the domain is here in its xn-- form alone, and a mail with SMTPUTF8 has the other",
         )
     } else {
         (
             in_ascii(domain)?,
-            "domain-without-xn",
+            Code::DomainWithoutXn,
             "the domain is here in its Unicode form alone, and most mail has the xn-- form",
         )
     };

@@ -16,11 +16,11 @@ use super::log::LogOptions;
 use super::{Error, OutputFormat, counted};
 use crate::answer::Map;
 use crate::check::excerpt::{self, Excerpt};
-use crate::check::{self, dns, main_cf, why};
+use crate::check::{self, dns, main_cf};
 use crate::config::Sources;
 use crate::config::environment::Whose;
 use crate::config::options::Options;
-use crate::diagnostic::{Finding, Findings, Place, Position, Severity, machine};
+use crate::diagnostic::{Code, Finding, Findings, Place, Position, Severity, machine};
 use crate::postfix::command::Commands;
 use crate::printable::of_path;
 use crate::reload::load;
@@ -84,7 +84,7 @@ impl Check {
                 // Of no interest where nothing depends on it.
                 let withholds = ordered
                     .iter()
-                    .any(|finding| finding.code == "credentials-withheld");
+                    .any(|finding| finding.code == Code::CredentialsWithheld);
                 let matters = withholds || sources.relay.is_set() || sources.environment.is_remarkable();
                 print(
                     &ordered,
@@ -159,13 +159,13 @@ fn group<'a>(finding: &'a Finding, excerpt: Option<&'a Excerpt>) -> Group<'a> {
     };
     // Columns are those of the file. The renderer would count them in what is shown.
     let heading = level.with_name(format!("{}: {}", finding.place, finding.severity));
-    let mut group = Group::with_title(heading.primary_title(&finding.message).id(finding.code));
+    let mut group = Group::with_title(heading.primary_title(&finding.message).id(finding.code.as_str()));
     if let (Some(excerpt), Place::File(_, Some(position))) = (excerpt, &finding.place) {
         let caret = AnnotationKind::Primary.span(excerpt.at.clone());
         let snippet = Snippet::source(&excerpt.text).line_start(number(position.line));
         group = group.element(snippet.annotation(caret));
     }
-    if let Some(why) = why::why(finding.code) {
+    if let Some(why) = finding.code.rationale() {
         group = group.element(Level::NOTE.message(why));
     }
     if !finding.help.is_empty() {

@@ -25,7 +25,7 @@ use tracing_subscriber::{Layer, fmt as layer};
 use super::{EX_CONFIG, Error};
 use crate::config::options::{self, Given};
 use crate::config::setting::{self, Setting};
-use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::diagnostic::{Code, Finding, Findings, Place};
 use crate::printable::{json, printable};
 use stream::Stream;
 
@@ -160,7 +160,7 @@ fn given(flag: Option<&String>, setting: &'static Setting) -> Result<Option<Give
 }
 
 fn wrong(place: Place) -> Finding {
-    Finding::new(Severity::Error, "bad-log-setting", place)
+    Finding::new(Code::BadLogSetting, place)
 }
 
 /// A line of that format, with what others wrote in it as it may be shown, and with its end.

@@ -14,7 +14,7 @@ use super::{EX_USAGE, Error, OutputFormat, counted};
 use crate::answer::Map;
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
-use crate::diagnostic::{Finding, Findings, Place, Severity, machine};
+use crate::diagnostic::{Code, Finding, Findings, Place, machine};
 use crate::endpoint::{Endpoint, Protocol};
 use crate::postfix::command::Commands;
 use crate::postfix::live::Live;
@@ -163,7 +163,7 @@ impl Postconf {
             Endpoint::to_listen(text).or_else(|problem| {
                 Map::ALL.into_iter().find_map(as_asked).ok_or_else(|| {
                     let place = Place::Setting("--server");
-                    let finding = Finding::new(Severity::Error, "bad-endpoint", place);
+                    let finding = Finding::new(Code::BadEndpoint, place);
                     Error::usage(finding.says(format!("`{text}` is no endpoint: {problem}")))
                 })
             })
@@ -251,6 +251,6 @@ fn no_name(reason: &NoName) -> Error {
         NoName::NoPort(_) => "listen at a fixed port, or name the endpoint with --server".to_owned(),
         NoName::Path(_) => "give the socket another path".to_owned(),
     };
-    let finding = Finding::new(Severity::Error, "no-endpoint", Place::Setting("--listen"));
+    let finding = Finding::new(Code::NoEndpoint, Place::Setting("--listen"));
     Error::usage(finding.says(reason.to_string()).help(help))
 }

@@ -18,7 +18,7 @@ use super::{EX_TEMPFAIL, EX_USAGE, Error, OutputFormat};
 use crate::answer::{Answer, Map};
 use crate::client::{Client, Said};
 use crate::config::options::Options;
-use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::diagnostic::{Code, Finding, Findings, Place, Severity};
 use crate::endpoint::Endpoint;
 use crate::printable::printable;
 use crate::secret::Secret;
@@ -101,7 +101,7 @@ impl Query {
                 Some(server) => {
                     let endpoint = Endpoint::to_ask(server, map).map_err(|problem| {
                         let place = Place::Setting("--server");
-                        let finding = Finding::new(Severity::Error, "bad-endpoint", place);
+                        let finding = Finding::new(Code::BadEndpoint, place);
                         Error::usage(finding.says(format!("`{server}` is no endpoint to ask: {problem}")))
                     })?;
                     match Client::connect(endpoint) {

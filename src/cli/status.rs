@@ -14,7 +14,7 @@ use crate::config::options::{Options, ServiceOptions};
 use crate::config::setting;
 use crate::config::{DEFAULT_ADMIN, Sources};
 use crate::diagnostic::machine::FindingObject;
-use crate::diagnostic::{Findings, Severity};
+use crate::diagnostic::{Code, Finding, Findings, Severity};
 use crate::endpoint::Address;
 use crate::printable::{json, printable};
 use crate::reload::load;
@@ -152,10 +152,11 @@ impl Status {
             return Ok(address);
         }
         let mut wrong = Findings::default();
-        let is_about_it = |code| ["bad-admin-address", "settings-unreadable"].contains(&code);
+        let is_about_it =
+            |finding: &&Finding| matches!(finding.code, Code::BadAdminAddress | Code::SettingsUnreadable);
         findings
             .iter()
-            .filter(|finding| finding.severity == Severity::Error && is_about_it(finding.code))
+            .filter(is_about_it)
             .for_each(|finding| wrong.push(finding.clone()));
         Error::if_any(wrong, EX_USAGE)?;
         Address::parse(DEFAULT_ADMIN)
@@ -195,11 +196,11 @@ fn lines(state: &State) -> Vec<String> {
         let width = width.unwrap_or_default().min(WIDEST);
         lines.push(format!("  {:width$}  {}", file.path, standing(file)));
         // Its own errors come below, as does whatever else there is to say.
+        let is_of_it = |finding: &FindingObject| {
+            finding.severity == Severity::Error && finding.file.as_ref() == Some(&file.path)
+        };
         if let Some(problem) = &file.problem
-            && !state
-                .findings
-                .iter()
-                .any(|finding| problem.contains(&finding.message))
+            && !state.findings.iter().any(is_of_it)
         {
             lines.push(format!("    {problem}"));
         }
@@ -247,7 +248,7 @@ fn line(finding: &FindingObject) -> String {
     for number in [finding.line, finding.column].into_iter().flatten() {
         line.extend([":", &number.to_string()]);
     }
-    line.extend([": ", &finding.severity, ": ", &finding.message]);
+    line.extend([": ", finding.severity.as_str(), ": ", &finding.message]);
     if !finding.help.is_empty() {
         line.extend(["; ", &finding.help]);
     }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use nix::unistd::{Uid, User, geteuid};
 
 use super::options::Given;
-use crate::diagnostic::{Finding, Findings, Severity};
+use crate::diagnostic::{Code, Finding, Findings};
 use crate::endpoint::{Address, Endpoint};
 use crate::name_service;
 use crate::peer::Allowed;
@@ -33,7 +33,7 @@ pub(super) fn users(given: Option<Given<Vec<String>>>, findings: &mut Findings) 
             if let Err(why) = &user {
                 let shown = printable(word.as_bytes());
                 findings.push(
-                    Finding::new(Severity::Error, "no-such-user", given.place.clone())
+                    Finding::new(Code::NoSuchUser, given.place.clone())
                         .says(format!("there is no user `{shown}` to allow: {why}"))
                         .help("write a name that this machine knows, or the number of the user"),
                 );
@@ -67,7 +67,7 @@ pub(super) fn networks(given: Option<Given<Vec<String>>>, findings: &mut Finding
             Err(help) => {
                 let shown = printable(word.as_bytes());
                 findings.push(
-                    Finding::new(Severity::Error, "bad-network", given.place.clone())
+                    Finding::new(Code::BadNetwork, given.place.clone())
                         .says(format!("`{shown}` is neither an address nor a network"))
                         .help(help),
                 );
@@ -134,7 +134,7 @@ pub(super) fn warn_of_the_unreachable(
             "nobody"
         };
         findings.push(
-            Finding::new(Severity::Warning, "nobody-allowed", listen.place.clone())
+            Finding::new(Code::NobodyAllowed, listen.place.clone())
                 .says(format!(
                     "{who} may connect to {endpoint}: allow_networks names no network of other hosts"
                 ))

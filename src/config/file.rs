@@ -38,7 +38,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::options::Given;
 use super::{Limits, Pace, nearest, setting};
-use crate::diagnostic::{Finding, Findings, Place, Position, Severity};
+use crate::diagnostic::{Code, Finding, Findings, Place, Position};
 use crate::printable::printable;
 
 /// Whether this is the name of a setting, or a misspelt one. Anything else may be a password.
@@ -82,7 +82,7 @@ impl SettingsFile {
                 let text = std::str::from_utf8(text).unwrap_or_default();
                 let end = text.len()..text.len();
                 Reader { path, text, findings }.error(
-                    "bad-toml",
+                    Code::BadToml,
                     end,
                     "the file is not UTF-8",
                     "save it as UTF-8",
@@ -96,7 +96,7 @@ impl SettingsFile {
             Err(error) => {
                 let help = "write NAME = VALUE, one a line, with text in quotes; see postmapd.toml(5)";
                 reader.error(
-                    "bad-toml",
+                    Code::BadToml,
                     error.span().unwrap_or_default(),
                     error.message(),
                     help,
@@ -152,10 +152,10 @@ impl Reader<'_> {
                 *known = duration;
             } else if name == "in_flight" {
                 let message = format!("`{name}` must be a number of seconds, from 0.01 to 86400, or 0");
-                self.error("bad-setting", value.span(), &message, "write for example 900");
+                self.error(Code::BadSetting, value.span(), &message, "write for example 900");
             } else {
                 let message = format!("`{name}` must be a number of seconds, from 0.01 to 86400");
-                self.error("bad-setting", value.span(), &message, "write for example 5");
+                self.error(Code::BadSetting, value.span(), &message, "write for example 5");
             }
         }
         pace
@@ -176,7 +176,12 @@ impl Reader<'_> {
             *known = connections(value.get_ref());
             if known.is_none() {
                 let message = format!("`{name}` must be a whole number from 1 to {}", Limits::MOST);
-                self.error("bad-setting", value.span(), &message, "write for example 10000");
+                self.error(
+                    Code::BadSetting,
+                    value.span(),
+                    &message,
+                    "write for example 10000",
+                );
             }
         }
         limits
@@ -188,7 +193,7 @@ impl Reader<'_> {
         if table.is_none() {
             let message = format!("`{name}` must be a table");
             let help = format!("begin it with the line [{name}]");
-            self.error("bad-setting", value.span(), &message, &help);
+            self.error(Code::BadSetting, value.span(), &message, &help);
         }
         table
     }
@@ -207,7 +212,7 @@ impl Reader<'_> {
                 format!("the settings here are {}", known.join(", ")),
             ),
         };
-        self.error("unknown-setting", span, &message, &help);
+        self.error(Code::UnknownSetting, span, &message, &help);
     }
 
     fn string(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Given<String>> {
@@ -216,7 +221,7 @@ impl Reader<'_> {
             return Some(Given::word(text, place));
         }
         self.error(
-            "bad-setting",
+            Code::BadSetting,
             value.span(),
             &format!("`{key}` must be a string"),
             "put it in quotes",
@@ -286,13 +291,10 @@ impl Reader<'_> {
         }
     }
 
-    fn error(&mut self, code: &'static str, span: Range<usize>, message: &str, help: &str) {
+    fn error(&mut self, code: Code, span: Range<usize>, message: &str, help: &str) {
         let place = Place::File(self.path.into(), Some(self.position(span)));
-        self.findings.push(
-            Finding::new(Severity::Error, code, place)
-                .says(message)
-                .help(help),
-        );
+        self.findings
+            .push(Finding::new(code, place).says(message).help(help));
     }
 }
 

@@ -8,7 +8,7 @@
 //! the environment, and are passed over.
 
 use super::variables::Variables;
-use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::diagnostic::{Code, Finding, Findings, Place};
 
 /// Names of others, in upper case, and what replaces them here.
 const OTHERS: &[(&str, &str)] = &[
@@ -99,23 +99,19 @@ pub(super) fn warn(variables: &Variables, findings: &mut Findings) {
         let replaced =
             |list: &'static [(&'static str, &'static str)]| list.iter().find(|(other, _)| *other == upper);
         let finding = if let Some((old, new)) = replaced(AWS_SES) {
-            Finding::new(Severity::Warning, "aws-ses", Place::Setting(old))
+            Finding::new(Code::AwsSes, Place::Setting(old))
                 .says("this variable no longer means anything")
                 .help(format!("use {new}"))
         } else if let Some((other, new)) = replaced(OTHERS)
             && !is_of_service_links(variables, other)
         {
-            Finding::new(Severity::Warning, "foreign-variable", Place::Setting(other))
+            Finding::new(Code::ForeignVariable, Place::Setting(other))
                 .says("this variable is of another image, and means nothing here")
                 .help(format!("use {new}"))
         } else if let Some(own) = misspelt(name) {
-            Finding::new(
-                Severity::Warning,
-                "unknown-variable",
-                Place::Setting("environment"),
-            )
-            .says(format!("{name} is no variable of postmapd and does nothing"))
-            .help(format!("did you mean {own}?"))
+            Finding::new(Code::UnknownVariable, Place::Setting("environment"))
+                .says(format!("{name} is no variable of postmapd and does nothing"))
+                .help(format!("did you mean {own}?"))
         } else {
             continue;
         };

@@ -32,7 +32,7 @@ use nix::unistd::{Group, User};
 
 use crate::address::Delimiters;
 use crate::confinement::user::ServerUser;
-use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::diagnostic::{Code, Finding, Findings, Place};
 use crate::endpoint::{Address, Endpoint};
 use crate::name_service;
 use crate::peer::Allowed;
@@ -294,7 +294,7 @@ fn listen(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Given<V
     let mut endpoints = Vec::new();
     if given.value.is_empty() {
         findings.push(
-            Finding::new(Severity::Error, "bad-endpoint", given.place.clone())
+            Finding::new(Code::BadEndpoint, given.place.clone())
                 .says("no endpoint to listen at is named")
                 .help("write for example socketmap:inet:127.0.0.1:10451, or leave it out for the default"),
         );
@@ -303,7 +303,7 @@ fn listen(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Given<V
         match Endpoint::to_listen(text) {
             Ok(endpoint) => endpoints.push(endpoint),
             Err(problem) => findings.push(
-                Finding::new(Severity::Error, "bad-endpoint", given.place.clone())
+                Finding::new(Code::BadEndpoint, given.place.clone())
                     .says(format!(
                         "{} is no endpoint to listen at: {problem}",
                         name(text, &given.place)
@@ -324,7 +324,7 @@ fn admin_address(given: &Given<String>, findings: &mut Findings) -> Option<Addre
         Err(problem) => problem,
     };
     findings.push(
-        Finding::new(Severity::Error, "bad-admin-address", given.place.clone())
+        Finding::new(Code::BadAdminAddress, given.place.clone())
             .says(format!("this is no address for the admin listener: {problem}"))
             .help("write for example 127.0.0.1:9451, or unix:/run/postmapd/admin"),
     );
@@ -347,7 +347,7 @@ fn delimiters(given: Option<Given<String>>, findings: &mut Findings) -> Delimite
     };
     Delimiters::new(&given.value).unwrap_or_else(|| {
         findings.push(
-            Finding::new(Severity::Error, "bad-recipient-delimiter", given.place)
+            Finding::new(Code::BadRecipientDelimiter, given.place)
                 .says("the recipient delimiter has a character that no address extension can begin with")
                 .help("copy the value of recipient_delimiter from main.cf, for example +"),
         );
@@ -364,7 +364,7 @@ fn next_hops(given: Option<Given<String>>, findings: &mut Findings) -> NextHops 
         "main.cf" => NextHops::MainCf,
         _ => {
             findings.push(
-                Finding::new(Severity::Error, "bad-next-hops", given.place)
+                Finding::new(Code::BadNextHops, given.place)
                     .says("this does not say where next hops come from")
                     .help("write postmapd, or main.cf if main.cf has the relays and postmapd the credentials alone"),
             );
@@ -385,7 +385,7 @@ fn number(kind: &'static str, given: Given<String>, is_needed: bool, findings: &
     });
     if number.is_none() && is_needed {
         findings.push(
-            Finding::new(Severity::Error, "no-such-user", given.place)
+            Finding::new(Code::NoSuchUser, given.place)
                 .says(format!(
                     "there is no {kind} `{}` for the sockets",
                     printable(name.as_bytes())
@@ -400,7 +400,7 @@ fn server_user(given: &Given<String>, findings: &mut Findings) -> Option<ServerU
     let user = ServerUser::find(&given.value);
     if user.is_none() {
         findings.push(
-            Finding::new(Severity::Error, "no-such-user", given.place.clone())
+            Finding::new(Code::NoSuchUser, given.place.clone())
                 .says(format!(
                     "there is no user `{}` that the server could become",
                     printable(given.value.as_bytes())
@@ -419,7 +419,7 @@ fn is_on(given: Option<Given<String>>, findings: &mut Findings) -> bool {
         "off" | "no" | "false" => false,
         _ => {
             findings.push(
-                Finding::new(Severity::Error, "bad-switch", given.place)
+                Finding::new(Code::BadSwitch, given.place)
                     .says("this is neither on nor off")
                     .help("write on or off"),
             );
@@ -435,7 +435,7 @@ fn mode(given: Option<Given<String>>, findings: &mut Findings) -> u32 {
         Ok(mode) if mode <= 0o777 => mode,
         _ => {
             findings.push(
-                Finding::new(Severity::Error, "bad-socket-mode", given.place)
+                Finding::new(Code::BadSocketMode, given.place)
                     .says("the mode of the socket is not an octal number up to 0777")
                     .help("write for example 0660"),
             );

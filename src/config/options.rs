@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::setting::{self, Setting};
 use super::{DEFAULT_DIR, nearest};
-use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::diagnostic::{Code, Finding, Findings, Place};
 
 const PREFIX: &str = "POSTMAPD_";
 
@@ -197,7 +197,7 @@ pub fn either(
         return Some(Given::word(&value, place));
     }
     findings.push(
-        Finding::new(Severity::Error, "bad-setting", place)
+        Finding::new(Code::BadSetting, place)
             .says("the value is not UTF-8")
             .help("set it to plain text"),
     );
@@ -229,13 +229,9 @@ pub(super) fn warn_of_unknown_variables(findings: &mut Findings) {
             None => "postmapd serve --help lists the variables that count".to_owned(),
         };
         findings.push(
-            Finding::new(
-                Severity::Warning,
-                "unknown-variable",
-                Place::Setting("environment"),
-            )
-            .says(format!("{name} is no setting of postmapd and does nothing"))
-            .help(help),
+            Finding::new(Code::UnknownVariable, Place::Setting("environment"))
+                .says(format!("{name} is no setting of postmapd and does nothing"))
+                .help(help),
         );
     }
 }

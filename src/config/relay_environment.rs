@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::foreign_variables;
 use super::variables::Variables;
 use crate::default_relay::{DefaultRelay, Known};
-use crate::diagnostic::{Finding, Findings, Place, Severity};
+use crate::diagnostic::{Code, Finding, Findings, Place};
 use crate::invisible;
 use crate::nexthop;
 use crate::secret::Secret;
@@ -136,7 +136,7 @@ impl RelayEnvironment {
         {
             findings.push(
                 self.password
-                    .finding(Severity::Warning, "credentials-without-relay")
+                    .finding(Code::CredentialsWithoutRelay)
                     .says("RELAY_USER and RELAY_PASSWORD are set, and no default relay is")
                     .help("set RELAY_HOST or DEFAULT_RELAY_HOST, or remove them"),
             );
@@ -177,7 +177,7 @@ impl RelayEnvironment {
                 "set RELAY_HOST to a host name or an address alone, and RELAY_PORT to the port",
             ),
         };
-        findings.push(variable.unusable("bad-relay-host", value, problem.to_string(), help));
+        findings.push(variable.unusable(Code::BadRelayHost, value, problem.to_string(), help));
         Known::Unreadable
     }
 
@@ -194,7 +194,7 @@ impl RelayEnvironment {
             Ok(()) => Known::Is(host.expose().to_vec()),
             Err(problem) => {
                 findings.push(self.default_host.unusable(
-                    "bad-default-relay-host",
+                    Code::BadDefaultRelayHost,
                     host.expose(),
                     problem,
                     "set it to [host]:port, [host], host:port or host, or leave it empty",
@@ -218,7 +218,7 @@ impl RelayEnvironment {
                     _ => (&self.user, &self.password),
                 };
                 findings.push(
-                    set.finding(Severity::Warning, "half-credentials")
+                    set.finding(Code::HalfCredentials)
                         .says(format!(
                             "{} is set without {}; the login of the default relay is 'cannot tell', and its mail waits",
                             set.name, missing.name
@@ -256,7 +256,7 @@ impl RelayEnvironment {
         if let Some((variable, message)) = fault {
             findings.push(
                 variable
-                    .finding(Severity::Error, "bad-default-credentials")
+                    .finding(Code::BadDefaultCredentials)
                     .says(message)
                     .help("set it to what the relay's operator gave you, in one line"),
             );
@@ -266,7 +266,7 @@ impl RelayEnvironment {
             if let Some(suspicion) = Suspicion::of(value.expose()) {
                 findings.push(
                     variable
-                        .finding(Severity::Warning, suspicion.code())
+                        .finding(suspicion.code())
                         .says(suspicion.message(&format!("the value of {}", variable.name)))
                         .help(suspicion.help()),
                 );
@@ -292,7 +292,7 @@ impl Variable {
             let is_link = name == "RELAY_PORT" && foreign_variables::is_service_link(value.expose());
             if is_link {
                 findings.push(
-                    Finding::new(Severity::Warning, "service-link", Place::Setting(name))
+                    Finding::new(Code::ServiceLink, Place::Setting(name))
                         .says(
                             "the value is what Kubernetes or a link of Docker sets for a service named relay, and is \
                              ignored",
@@ -311,7 +311,7 @@ impl Variable {
         let file = named.next();
         let mut warn = |ignored: &'static str, used: &'static str| {
             findings.push(
-                Finding::new(Severity::Warning, "variable-ignored", Place::Setting(ignored))
+                Finding::new(Code::VariableIgnored, Place::Setting(ignored))
                     .says(format!("{used} is set as well, and counts"))
                     .help("set one of the two"),
             );
@@ -336,7 +336,7 @@ impl Variable {
     fn value_in(&self, mut text: Secret, findings: &mut Findings) -> Known<Secret> {
         if text.strip_byte_order_mark() {
             findings.push(
-                self.finding(Severity::Warning, "byte-order-mark")
+                self.finding(Code::ByteOrderMark)
                     .says("the file begins with a byte order mark, which is not a part of the value")
                     .help("save it as UTF-8 without one"),
             );
@@ -344,7 +344,7 @@ impl Variable {
         text.strip_line_end();
         if text.is_empty() {
             findings.push(
-                self.finding(Severity::Error, "empty-secret-file")
+                self.finding(Code::EmptySecretFile)
                     .says(format!("the file for {} is empty", self.name))
                     .help("write the value into it, or do not name it"),
             );
@@ -355,8 +355,8 @@ impl Variable {
 
     /// An error about a value of which no next hop can be made. What other programs left on the value says more than its
     /// grammar does.
-    fn unusable(&self, code: &'static str, value: &[u8], problem: String, help: &str) -> Finding {
-        let finding = self.finding(Severity::Error, code);
+    fn unusable(&self, code: Code, value: &[u8], problem: String, help: &str) -> Finding {
+        let finding = self.finding(code);
         match Suspicion::of(value) {
             Some(suspicion) => finding
                 .says(suspicion.message(&format!("the value of {}", self.name)))
@@ -365,11 +365,11 @@ impl Variable {
         }
     }
 
-    fn finding(&self, severity: Severity, code: &'static str) -> Finding {
+    fn finding(&self, code: Code) -> Finding {
         let place = match &self.origin {
             Origin::File(path) => Place::File(path.clone(), None),
             Origin::Unset | Origin::Inline(_) => Place::Setting(self.name),
         };
-        Finding::new(severity, code, place)
+        Finding::new(code, place)
     }
 }

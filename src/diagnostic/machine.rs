@@ -4,15 +4,15 @@ use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Finding, Findings, Place};
+use super::{Finding, Findings, Place, Severity};
 use crate::printable::json;
 
 /// A finding, as JSON has it.
-#[derive(Default, Deserialize, Serialize)]
+#[derive(Deserialize, Serialize)]
 pub struct FindingObject {
-    /// `error` or `warning`.
-    pub severity: String,
-    /// The kind of finding.
+    /// How bad it is.
+    pub severity: Severity,
+    /// The name of its kind ([`Code::as_str`](super::Code::as_str)); another version may have others.
     pub code: String,
     /// `null` where the finding is about a flag or a variable.
     pub file: Option<String>,
@@ -39,34 +39,33 @@ impl FindingObject {
     /// This finding.
     #[must_use]
     pub fn of(finding: &Finding) -> Self {
-        let object = Self {
-            severity: finding.severity.to_string(),
-            code: finding.code.to_owned(),
+        let mut object = Self {
+            severity: finding.severity,
+            code: finding.code.to_string(),
+            file: None,
+            setting: None,
+            service: None,
+            parameter: None,
+            line: None,
+            column: None,
             message: finding.message.clone(),
             help: finding.help.clone(),
-            ..Self::default()
         };
         match &finding.place {
-            Place::File(path, position) => Self {
-                file: Some(path.to_string_lossy().into_owned()),
-                line: position.map(|at| at.line),
-                column: position.map(|at| at.column),
-                ..object
-            },
-            Place::Setting(name) => Self {
-                setting: Some((*name).to_owned()),
-                ..object
-            },
+            Place::File(path, position) => {
+                object.file = Some(path.to_string_lossy().into_owned());
+                object.line = position.map(|at| at.line);
+                object.column = position.map(|at| at.column);
+            }
+            Place::Setting(name) => object.setting = Some((*name).to_owned()),
             Place::Parameter { service, name } => {
                 let file = if service.is_some() { "master.cf" } else { "main.cf" };
-                Self {
-                    file: Some(file.to_owned()),
-                    service: service.clone(),
-                    parameter: Some(name.clone()),
-                    ..object
-                }
+                object.file = Some(file.to_owned());
+                object.service.clone_from(service);
+                object.parameter = Some(name.clone());
             }
         }
+        object
     }
 }
 

@@ -18,18 +18,7 @@ use super::verdict::{Cure, Site, Verdict};
 use super::wanted::{self, Reader, Wanted};
 use crate::address::Delimiters;
 use crate::config::nearest;
-use crate::diagnostic::{Finding, Findings, Place, Severity};
-
-/// What leaks by whatever service it leaves.
-const LEAKS: [&str; 4] = [
-    "password-in-cleartext",
-    "maps-swapped",
-    "passwords-logged",
-    "debug-peers",
-];
-
-/// What is as bad by whatever service it leaves.
-const EVERYWHERE: [&str; 3] = ["maps-swapped", "passwords-logged", "debug-peers"];
+use crate::diagnostic::{Code, Finding, Findings, Leak, Place, Severity};
 
 /// Where a table of ours may stand, other than in the wanted parameters.
 const MAY_HOLD_OUR_TABLES: [&str; 5] = [
@@ -57,8 +46,7 @@ pub fn check(live: &Live, reach: &Reach, delimiters: &Delimiters) -> Result<Find
     if rewriters.is_empty() {
         check.add(
             Place::parameter(Some("rewrite/unix".to_owned()), "command"),
-            Severity::Error,
-            "no-rewrite",
+            Code::NoRewrite,
             "master.cf has no trivial-rewrite service, without which Postfix routes no mail",
             "put the line of rewrite back into master.cf".to_owned(),
         );
@@ -145,13 +133,8 @@ impl<'a> Check<'a> {
         for obstacle in OBSTACLES.iter().filter(|obstacle| obstacle.reader == reader) {
             self.parameter(obstacle.parameter, site, role, |value| {
                 let stands = (obstacle.stands)(value, site);
-                let verdict = Verdict {
-                    severity: obstacle.severity,
-                    code: obstacle.code,
-                    message: obstacle.message.to_owned(),
-                    cure: obstacle.cure.into(),
-                };
-                stands.then_some(verdict).into_iter().collect()
+                let verdict = || Verdict::new(obstacle.code, obstacle.message, obstacle.cure.into());
+                stands.then(verdict).into_iter().collect()
             });
         }
     }
@@ -161,8 +144,7 @@ impl<'a> Check<'a> {
         if verbose::is_verbose(service) {
             self.add(
                 Place::parameter(Some(service.id.to_string()), "command"),
-                Severity::Error,
-                "passwords-logged",
+                Code::PasswordsLogged,
                 &format!("with -v, {program} writes every password that it gets into the log"),
                 format!(
                     "take -v out of the line of {} in master.cf, postfix reload, and change the passwords if others \
@@ -182,20 +164,22 @@ impl<'a> Check<'a> {
     ) {
         let main_does = || {
             let verdicts = judge(self.live.main(parameter));
-            verdicts.iter().all(|verdict| verdict.severity != Severity::Error)
+            verdicts
+                .iter()
+                .all(|verdict| verdict.code.severity() != Severity::Error)
         };
         let verdicts = judge(site.value(parameter));
         // Asked once, and only where there is something to fix.
         let main_does = !verdicts.is_empty() && main_does();
         for verdict in verdicts {
-            let severity = match role {
-                Role::MainRoute => verdict.severity,
-                _ if EVERYWHERE.contains(&verdict.code) => verdict.severity,
-                Role::Other if !LEAKS.contains(&verdict.code) => continue,
-                _ => Severity::Warning,
-            };
             let (place, help) = self.mend(parameter, site, &verdict.cure, main_does);
-            self.add(place, severity, verdict.code, &verdict.message, help);
+            let mut finding = Finding::new(verdict.code, place).says(verdict.message).help(help);
+            match (role, verdict.code.leak()) {
+                (Role::MainRoute, _) | (_, Leak::All) => {}
+                (Role::Other, Leak::Nothing) => continue,
+                _ => finding.severity = Severity::Warning,
+            }
+            self.push(finding);
         }
     }
 
@@ -237,22 +221,19 @@ impl<'a> Check<'a> {
             match parameter {
                 "default_transport" if !is_client => self.add(
                     place,
-                    Severity::Error,
-                    "default-transport",
+                    Code::DefaultTransport,
                     "mail does not leave by an SMTP client of master.cf, and only that asks postmapd for a password",
                     command,
                 ),
                 "default_transport" if !next_hop.is_empty() => self.add(
                     place,
-                    Severity::Error,
-                    "default-transport",
+                    Code::DefaultTransport,
                     "its next hop is one for everyone, and wins over the sender's",
                     command,
                 ),
                 "relay_transport" if is_client && !next_hop.is_empty() => self.add(
                     place,
-                    Severity::Warning,
-                    "relay-transport",
+                    Code::RelayTransport,
                     "mail to relay_domains goes to that next hop whatever the sender's is, and the sender's password \
                      is offered there",
                     advice,
@@ -290,8 +271,7 @@ impl<'a> Check<'a> {
             };
             self.add(
                 Place::parameter(service.map(ToString::to_string), parameter),
-                Severity::Error,
-                "map-elsewhere",
+                Code::MapElsewhere,
                 "it asks postmapd for something that postmapd does not answer: passwords and next hops would be taken \
                  for other things here, and logged",
                 help,
@@ -305,8 +285,7 @@ impl<'a> Check<'a> {
             if let Some(near) = nearest(name, names) {
                 self.add(
                     Place::parameter(None, name),
-                    Severity::Warning,
-                    "unused-parameter",
+                    Code::UnusedParameter,
                     &format!("Postfix does not know this parameter; {near} is meant, perhaps"),
                     self.live.commands.unset(name),
                 );
@@ -318,8 +297,7 @@ impl<'a> Check<'a> {
         if Delimiters::new(self.live.main("recipient_delimiter")).as_ref() != Some(delimiters) {
             self.add(
                 Place::parameter(None, "recipient_delimiter"),
-                Severity::Warning,
-                "recipient-delimiter",
+                Code::RecipientDelimiter,
                 "postmapd parts address extensions otherwise than Postfix does",
                 "set recipient_delimiter in postmapd.toml to the same characters".to_owned(),
             );
@@ -331,20 +309,22 @@ impl<'a> Check<'a> {
         if live.commands.directory.is_none() && !live.main("multi_instance_directories").is_empty() {
             self.add(
                 Place::parameter(None, "multi_instance_directories"),
-                Severity::Warning,
-                "other-instances",
+                Code::OtherInstances,
                 "there are other instances of Postfix, each with a main.cf of its own",
                 "check each with -c DIR".to_owned(),
             );
         }
     }
 
+    fn add(&mut self, place: Place, code: Code, message: &str, help: String) {
+        self.push(Finding::new(code, place).says(message).help(help));
+    }
+
     /// Adds a finding, unless another service has led to it already.
-    fn add(&mut self, place: Place, severity: Severity, code: &'static str, message: &str, help: String) {
-        let known = |finding: &Finding| finding.code == code && finding.place == place;
-        if !self.findings.iter().any(known) {
-            self.findings
-                .push(Finding::new(severity, code, place).says(message).help(help));
+    fn push(&mut self, finding: Finding) {
+        let is_known = |known: &Finding| known.code == finding.code && known.place == finding.place;
+        if !self.findings.iter().any(is_known) {
+            self.findings.push(finding);
         }
     }
 }

@@ -7,6 +7,7 @@ use super::stricter;
 use super::table_list;
 use super::verdict::{Cure, Site, Verdict};
 use super::wanted::{Demand, Wanted};
+use crate::diagnostic::Code;
 
 /// How sure TLS is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,19 +24,19 @@ pub fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     match wanted.demand {
         Demand::Empty if value.is_empty() => {}
-        Demand::Empty => verdicts.push(Verdict::error(
-            "relayhost-set",
+        Demand::Empty => verdicts.push(Verdict::new(
+            Code::RelayhostSet,
             "a next hop for everyone: Postfix takes it for each sender that postmapd excludes, and for bounces",
             cure(),
         )),
         Demand::Yes if value.eq_ignore_ascii_case("yes") => {}
-        Demand::Yes if wanted.parameter == "smtp_sasl_auth_enable" => verdicts.push(Verdict::error(
-            "auth-off",
+        Demand::Yes if wanted.parameter == "smtp_sasl_auth_enable" => verdicts.push(Verdict::new(
+            Code::AuthOff,
             "Postfix does not log in anywhere, and relays refuse its mail",
             cure(),
         )),
-        Demand::Yes => verdicts.push(Verdict::error(
-            "sender-auth-off",
+        Demand::Yes => verdicts.push(Verdict::new(
+            Code::SenderAuthOff,
             "the sender's own password is not asked for, so mail leaves by the next hop's account, or by none",
             cure(),
         )),
@@ -44,8 +45,8 @@ pub fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict> {
         Demand::UnderTls => {
             if forbids_plain(value) {
                 let is_explicit = site.live.is_explicit(&site.service.id, wanted.parameter);
-                verdicts.push(Verdict::error(
-                    "plain-forbidden",
+                verdicts.push(Verdict::new(
+                    Code::PlainForbidden,
                     "it forbids PLAIN and LOGIN under TLS too, and most relays offer nothing else, so their mail \
                      stays in the queue",
                     if is_explicit || forbids_plain(&wanted.value) {
@@ -64,8 +65,8 @@ pub fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict> {
                 } else {
                     "passwords and mail can be read on the way"
                 };
-                verdicts.push(Verdict::error(
-                    "tls-off",
+                verdicts.push(Verdict::new(
+                    Code::TlsOff,
                     format!("TLS is off: {consequence}"),
                     cure(),
                 ));
@@ -90,14 +91,14 @@ fn without_tls(wanted: &Wanted, value: &str, site: Site<'_>, verdicts: &mut Vec<
         .iter()
         .any(|parameter| !site.value(parameter).is_empty());
     if level != Tls::Always {
-        verdicts.push(Verdict::error(
-            "password-in-cleartext",
+        verdicts.push(Verdict::new(
+            Code::PasswordInCleartext,
             "without noplaintext, a server that offers AUTH and no TLS gets the password in clear text",
             cure(),
         ));
     } else if lowered {
-        verdicts.push(Verdict::warning(
-            "tls-policy-may-lower",
+        verdicts.push(Verdict::new(
+            Code::TlsPolicyMayLower,
             "TLS is mandatory, but a table of TLS policies may say otherwise for a server, which then gets the \
              password in clear text",
             cure(),
@@ -108,8 +109,8 @@ fn without_tls(wanted: &Wanted, value: &str, site: Site<'_>, verdicts: &mut Vec<
 /// Words that stand there besides stay.
 fn anonymous(wanted: &Wanted, value: &str) -> Option<Verdict> {
     (!options(value).any(|option| option == "noanonymous")).then(|| {
-        Verdict::warning(
-            "anonymous-allowed",
+        Verdict::new(
+            Code::AnonymousAllowed,
             "without noanonymous, Postfix may use anonymous authentication where a server offers it",
             match stricter::united(&wanted.value, value) {
                 Some(value) => Cure::Here(value),

@@ -5,7 +5,7 @@
 use super::judge::forbids_plain;
 use super::verdict::{Cure, Site};
 use super::wanted::Reader;
-use crate::diagnostic::Severity;
+use crate::diagnostic::Code;
 use crate::protocol::socketmap::MAX_REPLY;
 
 /// A parameter that may stand in the way.
@@ -14,10 +14,8 @@ pub struct Obstacle {
     pub parameter: &'static str,
     /// The daemon that reads it.
     pub reader: Reader,
-    /// How bad it is.
-    pub severity: Severity,
-    /// A stable name, for machines.
-    pub code: &'static str,
+    /// What a finding about it is.
+    pub code: Code,
     /// Whether this value stands in the way.
     pub stands: fn(&str, Site<'_>) -> bool,
     /// What comes of it.
@@ -69,8 +67,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "transport_maps",
         reader: Reader::Rewrite,
-        severity: Severity::Warning,
-        code: "transport-maps",
+        code: Code::TransportMaps,
         stands: is_set,
         message: "what these tables say about a recipient wins over the sender's next hop, and the host that they name \
                   is offered the sender's password",
@@ -82,8 +79,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "sender_dependent_default_transport_maps",
         reader: Reader::Rewrite,
-        severity: Severity::Warning,
-        code: "sender-transport-maps",
+        code: Code::SenderTransportMaps,
         stands: is_set,
         message: "a next hop in these tables wins over the one that postmapd answers",
         cure: Remedy::Advice("name transports without a next hop there, as in `slow:`"),
@@ -91,8 +87,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "empty_address_relayhost_maps_lookup_key",
         reader: Reader::Rewrite,
-        severity: Severity::Error,
-        code: "null-sender-key",
+        code: Code::NullSenderKey,
         stands: |value, _| value != "<>",
         message: "postmapd knows the null sender as <>, so bounces do not find their next hop",
         cure: Remedy::Unset,
@@ -100,8 +95,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "address_verify_relayhost",
         reader: Reader::Rewrite,
-        severity: Severity::Warning,
-        code: "probe-relayhost",
+        code: Code::ProbeRelayhost,
         stands: |value, site| value != site.value("relayhost"),
         message: "probes of addresses take another way than the mail that follows them",
         cure: Remedy::Unset,
@@ -109,8 +103,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "address_verify_sender_dependent_relayhost_maps",
         reader: Reader::Rewrite,
-        severity: Severity::Warning,
-        code: "probe-relayhost",
+        code: Code::ProbeRelayhost,
         stands: |value, site| value != site.value("sender_dependent_relayhost_maps"),
         message: "probes of addresses take another way than the mail that follows them",
         cure: Remedy::Unset,
@@ -118,8 +111,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "smtp_fallback_relay",
         reader: Reader::Client,
-        severity: Severity::Error,
-        code: "fallback-relay",
+        code: Code::FallbackRelay,
         stands: is_set,
         message: "where a sender's next hop is down, mail goes to the fallback relay, which is offered the sender's \
                   password",
@@ -128,8 +120,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "smtp_sasl_tls_verified_security_options",
         reader: Reader::Client,
-        severity: Severity::Error,
-        code: "plain-forbidden",
+        code: Code::PlainForbidden,
         // Where it follows the parameter above it, that one is named.
         stands: |value, site| forbids_plain(value) && value != site.value("smtp_sasl_tls_security_options"),
         message: "it forbids PLAIN and LOGIN at servers with a verified certificate, and most relays offer nothing else",
@@ -141,8 +132,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "smtp_sasl_type",
         reader: Reader::Client,
-        severity: Severity::Error,
-        code: "no-sasl",
+        code: Code::NoSasl,
         stands: |value, site| !site.live.sasl_types.contains(value),
         message: "the client of this Postfix cannot log in with that SASL implementation (postconf -A)",
         cure: Remedy::Unset,
@@ -150,8 +140,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "smtp_sasl_mechanism_filter",
         reader: Reader::Client,
-        severity: Severity::Warning,
-        code: "mechanism-filter",
+        code: Code::MechanismFilter,
         stands: |value, _| {
             !value.is_empty() && !words(value).any(|word| matches!(word.as_str(), "plain" | "login"))
         },
@@ -164,8 +153,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "smtp_sasl_password_result_delimiter",
         reader: Reader::Client,
-        severity: Severity::Error,
-        code: "result-delimiter",
+        code: Code::ResultDelimiter,
         stands: |value, site| {
             site.live.knows("smtp_sasl_password_result_delimiter") && !value.starts_with(':')
         },
@@ -175,8 +163,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "smtp_sasl_auth_soft_bounce",
         reader: Reader::Client,
-        severity: Severity::Warning,
-        code: "hard-bounce",
+        code: Code::HardBounce,
         stands: is_no,
         message: "a login that a relay refuses bounces the mail, also while a password is being changed",
         cure: Remedy::Unset,
@@ -184,8 +171,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "debug_peer_list",
         reader: Reader::Client,
-        severity: Severity::Error,
-        code: "debug-peers",
+        code: Code::DebugPeers,
         stands: is_set,
         message: "for the servers that it names, smtp(8) logs as with -v, the passwords that it sends there among it \
                   (debug_peer_level says how much)",
@@ -194,8 +180,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "smtp_never_send_ehlo",
         reader: Reader::Client,
-        severity: Severity::Error,
-        code: "no-ehlo",
+        code: Code::NoEhlo,
         stands: is_yes,
         message: "without EHLO there is neither TLS nor a login",
         cure: Remedy::Unset,
@@ -203,8 +188,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "smtp_discard_ehlo_keywords",
         reader: Reader::Client,
-        severity: Severity::Error,
-        code: "ehlo-keyword-discarded",
+        code: Code::EhloKeywordDiscarded,
         stands: |value, _| words(value).any(|word| matches!(word.as_str(), "auth" | "starttls")),
         message: "Postfix does not want to know that a server offers AUTH, or STARTTLS, so it does not log in",
         cure: Remedy::Unset,
@@ -212,8 +196,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "smtp_tls_wrappermode",
         reader: Reader::Client,
-        severity: Severity::Warning,
-        code: "wrappermode",
+        code: Code::Wrappermode,
         stands: is_yes,
         message: "every server is spoken to in TLS from the first byte, which is right for port 465 and for no other",
         cure: Remedy::Unset,
@@ -221,8 +204,7 @@ pub const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "socketmap_max_reply_size",
         reader: Reader::Client,
-        severity: Severity::Warning,
-        code: "reply-size",
+        code: Code::ReplySize,
         stands: |value, _| value.parse::<usize>().is_ok_and(|size| size < MAX_REPLY),
         message: "a longer answer than that is an error to Postfix, and the mail stays in the queue",
         cure: Remedy::Unset,

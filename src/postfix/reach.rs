@@ -69,12 +69,7 @@ impl Reach {
 
     /// The name of a map in main.cf.
     pub fn table(&self, map: Map) -> Result<String, NoName> {
-        let endpoint = self.choose(map, |endpoint| match (&endpoint.protocol, &endpoint.address) {
-            (_, Address::Unix(path)) if self.in_the_queue(path).is_some() => 0,
-            (Protocol::Socketmap, Address::Inet(..)) => 1,
-            (Protocol::Socketmap, Address::Unix(_)) => 2,
-            (Protocol::TcpTable(_), _) => 3,
-        })?;
+        let endpoint = self.nearest(map)?;
         Ok(match &endpoint.address {
             Address::Unix(path) => match self.in_the_queue(path) {
                 Some(relative) => format!("socketmap:unix:{}:{map}", relative.to_string_lossy()),
@@ -86,17 +81,28 @@ impl Reach {
 
     /// The name of a map for the Postfix in docker-mailserver's container, where nothing is chrooted.
     pub fn table_for_container(&self, map: Map) -> Result<String, NoName> {
-        let endpoint = self.choose(map, |endpoint| match (&endpoint.protocol, &endpoint.address) {
+        let endpoint = self.nearest_to_container(map)?;
+        Ok(match &endpoint.address {
+            Address::Unix(path) => format!("socketmap:unix:{}:{map}", path.to_string_lossy()),
+            Address::Inet(host, port) => name_inet(endpoint, host_for_container(host), *port, map),
+        })
+    }
+
+    /// The listener that most services of a Postfix on the same machine can reach.
+    fn nearest(&self, map: Map) -> Result<&Endpoint, NoName> {
+        self.choose(map, |endpoint| match (&endpoint.protocol, &endpoint.address) {
+            (_, Address::Unix(path)) if self.in_the_queue(path).is_some() => 0,
+            (Protocol::Socketmap, Address::Inet(..)) => 1,
+            (Protocol::Socketmap, Address::Unix(_)) => 2,
+            (Protocol::TcpTable(_), _) => 3,
+        })
+    }
+
+    fn nearest_to_container(&self, map: Map) -> Result<&Endpoint, NoName> {
+        self.choose(map, |endpoint| match (&endpoint.protocol, &endpoint.address) {
             (_, Address::Unix(_)) => 0,
             (Protocol::Socketmap, _) => 1,
             _ => 2,
-        })?;
-        Ok(match &endpoint.address {
-            Address::Unix(path) => format!("socketmap:unix:{}:{map}", path.to_string_lossy()),
-            Address::Inet(host, port) => {
-                let host = if is_wildcard(host) { CONTAINER } else { host };
-                name_inet(endpoint, host, *port, map)
-            }
         })
     }
 
@@ -133,10 +139,10 @@ impl Reach {
     /// What a table without `proxy:` in front is to us, asked by a service in the jail or outside.
     #[must_use]
     pub fn kinship(&self, table: &str, chrooted: bool) -> Kinship {
-        if let Some(rest) = table.strip_prefix("tcp:") {
-            return self.tcp_kinship(rest);
+        if table.starts_with("tcp:") {
+            return self.tcp_kinship(table);
         }
-        let Some((address, name)) = table
+        let Some((_, name)) = table
             .strip_prefix("socketmap:")
             .and_then(|rest| rest.rsplit_once(':'))
         else {
@@ -144,14 +150,14 @@ impl Reach {
         };
         let map = Map::named(name.as_bytes());
         let elsewhere = map.map_or(Kinship::Foreign, Kinship::Elsewhere);
-        let Ok(asked) = Endpoint::to_listen(&format!("socketmap:{address}")) else {
+        let Some(asked) = address(table) else {
             return elsewhere;
         };
         let socketmaps = || {
             let all = self.endpoints.iter();
             all.filter(|endpoint| endpoint.protocol == Protocol::Socketmap)
         };
-        let here = match &asked.address {
+        let here = match &asked {
             Address::Inet(host, port) => socketmaps().any(|own| is_at(&own.address, host, *port)),
             Address::Unix(path) => {
                 let owns = |place: &Path| {
@@ -175,10 +181,8 @@ impl Reach {
         }
     }
 
-    fn tcp_kinship(&self, address: &str) -> Kinship {
-        // Any map: it is not part of the name, and only makes an endpoint of it.
-        let asked = Endpoint::to_listen(&format!("tcp:{address}:relayhost"));
-        let Ok(Address::Inet(host, port)) = asked.map(|endpoint| endpoint.address) else {
+    fn tcp_kinship(&self, table: &str) -> Kinship {
+        let Some(Address::Inet(host, port)) = address(table) else {
             return Kinship::Foreign;
         };
         let at_that_port = self
@@ -205,11 +209,12 @@ impl Reach {
     #[must_use]
     pub fn remarks(&self, for_container: bool) -> Vec<String> {
         let mut remarks = Vec::new();
-        let Ok(chosen) = (if for_container {
-            self.table_for_container(Map::Relayhost)
+        let chosen = if for_container {
+            self.nearest_to_container(Map::Relayhost)
         } else {
-            self.table(Map::Relayhost)
-        }) else {
+            self.nearest(Map::Relayhost)
+        };
+        let Ok(chosen) = chosen else {
             return remarks;
         };
         if self.endpoints.len() > 1 {
@@ -218,40 +223,34 @@ impl Reach {
                 self.endpoints.len()
             ));
         }
-        if for_container {
-            if chosen.contains("unix:") {
-                remarks.push(
-                    "Mount the folder of the socket at the same path into both containers; user postfix must be able \
-                     to connect (--socket-mode 0666, folder 0755)."
-                        .to_owned(),
-                );
-            } else if chosen.contains(":127.0.0.1:")
-                || chosen.contains(":[::1]:")
-                || chosen.contains(":localhost:")
-            {
-                remarks.push(
-                    "A loopback address is right where postmapd's container has network_mode: \
-                     \"service:mailserver\"; else name it: --server socketmap:inet:CONTAINER:PORT."
-                        .to_owned(),
-                );
-            } else if chosen.contains(&format!(":{CONTAINER}:")) {
+        match &chosen.address {
+            Address::Unix(_) if for_container => remarks.push(
+                "Mount the folder of the socket at the same path into both containers; user postfix must be able to \
+                 connect (--socket-mode 0666, folder 0755)."
+                    .to_owned(),
+            ),
+            Address::Inet(host, _) if for_container && is_loopback(host) => remarks.push(
+                "A loopback address is right where postmapd's container has network_mode: \"service:mailserver\"; else \
+                 name it: --server socketmap:inet:CONTAINER:PORT."
+                    .to_owned(),
+            ),
+            Address::Inet(host, _) if for_container && host_for_container(host) == CONTAINER => {
                 remarks.push(format!(
                     "{CONTAINER} is the name of its container in a network of these two alone; if it has another name: \
                      --server socketmap:inet:NAME:PORT."
                 ));
             }
-        } else if chosen.starts_with("proxy:") {
-            remarks.push(
-                "The socket lies outside the queue directory, where chrooted services cannot see it; so proxymap(8) \
-                 asks for them, and mail of a sender whose relay has just changed waits for a while. A socket in the \
-                 queue directory has neither drawback."
+            Address::Inet(..) => {}
+            Address::Unix(path) if self.in_the_queue(path).is_none() => remarks.push(
+                "The socket lies outside the queue directory, where chrooted services cannot see it; so proxymap(8) asks \
+                 for them, and mail of a sender whose relay has just changed waits for a while. A socket in the queue \
+                 directory has neither drawback."
                     .to_owned(),
-            );
-        } else if chosen.starts_with("socketmap:unix:") {
-            remarks.push(format!(
+            ),
+            Address::Unix(_) => remarks.push(format!(
                 "The path of the socket is relative to queue_directory ({}), so it is right with and without chroot.",
                 self.queue_directory.to_string_lossy()
-            ));
+            )),
         }
         remarks
     }
@@ -265,6 +264,19 @@ impl fmt::Display for Reach {
         }
         Ok(())
     }
+}
+
+/// The address that a table of socketmap_table(5) or tcp_table(5) is asked at.
+#[must_use]
+pub fn address(table: &str) -> Option<Address> {
+    let endpoint = if table.starts_with("tcp:") {
+        // Any map: it is not part of the name, and only makes an endpoint of it.
+        Endpoint::to_listen(&format!("{table}:{}", Map::Relayhost))
+    } else {
+        let (endpoint, _) = table.rsplit_once(':')?;
+        Endpoint::to_listen(endpoint)
+    };
+    Some(endpoint.ok()?.address)
 }
 
 fn name_inet(endpoint: &Endpoint, host: &str, port: u16, map: Map) -> String {
@@ -288,8 +300,14 @@ fn is_writable(path: &Path) -> bool {
     })
 }
 
-fn is_wildcard(host: &str) -> bool {
-    host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+/// The host at which a Postfix in another container asks.
+fn host_for_container(host: &str) -> &str {
+    let is_wildcard = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    if is_wildcard { CONTAINER } else { host }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The host at which a Postfix on the same machine asks.

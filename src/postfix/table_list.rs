@@ -3,10 +3,14 @@
 //! Postfix asks the tables of a list in order and believes the first that answers. A table may hold a password in its
 //! very name (`static:user:password`), so a finding counts the others and does not name them.
 
+use std::net::Ipv6Addr;
+
 use super::live::Service;
-use super::reach::Kinship;
+use super::reach::{self, Kinship};
 use super::verdict::{Cure, Site, Verdict};
 use crate::answer::Map;
+use crate::diagnostic::Code;
+use crate::endpoint::Address;
 
 const PROXY: &str = "proxy:";
 
@@ -66,8 +70,8 @@ pub fn judge(map: Map, list: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict>
     let is_swapped =
         |kin: Kinship| matches!(kin, Kinship::Ours(other) | Kinship::Hidden(other) if other != map);
     if known.iter().any(|(_, kin)| is_swapped(*kin)) {
-        return vec![Verdict::error(
-            "maps-swapped",
+        return vec![Verdict::new(
+            Code::MapsSwapped,
             match map {
                 Map::Relayhost => {
                     "it asks for credentials: Postfix would take a password for a next hop, and log it"
@@ -89,15 +93,15 @@ pub fn judge(map: Map, list: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict>
         part.filter(|(_, kin)| !is_ours(*kin)).count()
     };
     if foreign(known.get(..at)) > 0 {
-        verdicts.push(Verdict::error(
-            "table-before",
+        verdicts.push(Verdict::new(
+            Code::TableBefore,
             "another table stands before postmapd's, and what it answers counts; move its entries to postmapd's files",
             cure(),
         ));
     }
     if foreign(known.get(at..)) > 0 {
-        verdicts.push(Verdict::warning(
-            "table-after",
+        verdicts.push(Verdict::new(
+            Code::TableAfter,
             match map {
                 Map::Relayhost => {
                     "another table stands after postmapd's, and is asked about the senders that postmapd has \
@@ -116,8 +120,8 @@ pub fn judge(map: Map, list: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict>
     }
     let is_proxied = |(table, kin): &(&str, Kinship)| is_ours(*kin) && table.starts_with(PROXY);
     if map == Map::Sasl && verdicts.is_empty() && known.iter().any(is_proxied) {
-        verdicts.push(Verdict::warning(
-            "sasl-through-proxy",
+        verdicts.push(Verdict::new(
+            Code::SaslThroughProxy,
             "proxymap(8) carries the questions of several SMTP clients on one connection, so postmapd cannot tell which \
              next hop a client asks for: mail of a sender whose relay has just changed waits in the queue",
             if wanted.starts_with(PROXY) {
@@ -137,15 +141,15 @@ pub fn judge(map: Map, list: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict>
 fn missing(map: Map, known: &[(&str, Kinship)], cure: Cure) -> Verdict {
     let any = |wish: Kinship| known.iter().any(|(_, kin)| *kin == wish);
     if any(Kinship::NoSuchMap) {
-        return Verdict::error(
-            "wrong-map",
+        return Verdict::new(
+            Code::WrongMap,
             "it asks postmapd in a way that this listener does not answer: another map, or the other protocol",
             cure,
         );
     }
     if any(Kinship::Elsewhere(map)) {
-        return Verdict::error(
-            "wrong-endpoint",
+        return Verdict::new(
+            Code::WrongEndpoint,
             "it asks at an endpoint at which postmapd does not listen",
             cure,
         );
@@ -159,7 +163,7 @@ fn missing(map: Map, known: &[(&str, Kinship)], cure: Cure) -> Verdict {
     } else {
         "other tables are asked, and postmapd is not"
     };
-    Verdict::error("map-missing", format!("{instead}: {consequence}"), cure)
+    Verdict::new(Code::MapMissing, format!("{instead}: {consequence}"), cure)
 }
 
 fn hidden(table: &str, wanted: &str, site: Site<'_>) -> Verdict {
@@ -170,8 +174,8 @@ fn hidden(table: &str, wanted: &str, site: Site<'_>) -> Verdict {
         }
         _ => Cure::Value(wanted.to_owned()),
     };
-    Verdict::error(
-        "chroot-hides-socket",
+    Verdict::new(
+        Code::ChrootHidesSocket,
         "the service that asks is chrooted in the queue directory, where the socket does not have this path; every \
          lookup fails, and mail stays in the queue",
         cure,
@@ -184,8 +188,8 @@ fn usable(table: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict> {
     let inner = table.strip_prefix(PROXY).unwrap_or(table);
     let kind = inner.split(':').next().unwrap_or_default();
     if !site.live.table_types.contains(kind) {
-        verdicts.push(Verdict::error(
-            "no-table-type",
+        verdicts.push(Verdict::new(
+            Code::NoTableType,
             format!("this Postfix is built without {kind}: tables (postconf -m)"),
             Cure::Advice(match kind {
                 "tcp" => "let postmapd listen at a socketmap endpoint, and name that".to_owned(),
@@ -193,10 +197,18 @@ fn usable(table: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict> {
             }),
         ));
     }
-    let protocols = site.value("inet_protocols").to_ascii_lowercase();
-    if inner.contains(":[") && !protocols.contains("ipv6") && !protocols.contains("all") {
-        verdicts.push(Verdict::error(
-            "ipv6-off",
+    let is_ipv6 = matches!(
+        reach::address(inner),
+        Some(Address::Inet(host, _)) if host.parse::<Ipv6Addr>().is_ok()
+    );
+    let has_ipv6 = tables(site.value("inet_protocols")).any(|protocol| {
+        ["ipv6", "all"]
+            .iter()
+            .any(|word| protocol.eq_ignore_ascii_case(word))
+    });
+    if is_ipv6 && !has_ipv6 {
+        verdicts.push(Verdict::new(
+            Code::Ipv6Off,
             "the endpoint is an IPv6 address, and inet_protocols has no ipv6, so it cannot be reached",
             Cure::Advice("let postmapd listen at 127.0.0.1 too, or add ipv6 to inet_protocols".to_owned()),
         ));
@@ -216,8 +228,8 @@ fn through_proxymap(table: &str, wanted: &str, site: Site<'_>) -> Option<Verdict
         }
     };
     let Some(proxymap) = proxymap(site) else {
-        return Some(Verdict::error(
-            "no-proxymap",
+        return Some(Verdict::new(
+            Code::NoProxymap,
             "it goes through proxymap(8), and master.cf has no such service",
             cure("put the line of proxymap back into master.cf"),
         ));
@@ -226,8 +238,8 @@ fn through_proxymap(table: &str, wanted: &str, site: Site<'_>) -> Option<Verdict
     if tables(approved).any(|approved| approved == table) {
         return None;
     }
-    Some(Verdict::error(
-        "proxy-not-approved",
+    Some(Verdict::new(
+        Code::ProxyNotApproved,
         "proxymap(8) refuses it, because proxy_read_maps does not have it, and the service that asks dies of that",
         cure("add this table, with proxy: in front, to proxy_read_maps in main.cf"),
     ))

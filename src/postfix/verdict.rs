@@ -1,9 +1,9 @@
-//! What is said about one value of a parameter: how bad it is, what is wrong, and what fixes it.
+//! What is said about one value of a parameter: what is wrong, and what fixes it.
 
 use super::command::ServiceName;
 use super::live::{Live, Service};
 use super::reach::Reach;
-use crate::diagnostic::Severity;
+use crate::diagnostic::Code;
 
 /// The daemon that reads a value.
 #[derive(Clone, Copy)]
@@ -27,10 +27,8 @@ impl Site<'_> {
 /// Something that is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// How bad it is.
-    pub severity: Severity,
-    /// A stable name, for machines.
-    pub code: &'static str,
+    /// Its kind.
+    pub code: Code,
     /// What is wrong, without a quotation.
     pub message: String,
     /// What fixes it.
@@ -53,23 +51,13 @@ pub enum Cure {
 }
 
 impl Verdict {
-    /// An error.
+    /// Something of this kind.
     #[must_use]
-    pub fn error(code: &'static str, message: impl Into<String>, cure: Cure) -> Self {
+    pub fn new(code: Code, message: impl Into<String>, cure: Cure) -> Self {
         Self {
-            severity: Severity::Error,
             code,
             message: message.into(),
             cure,
-        }
-    }
-
-    /// A warning.
-    #[must_use]
-    pub fn warning(code: &'static str, message: impl Into<String>, cure: Cure) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::error(code, message, cure)
         }
     }
 }

@@ -336,7 +336,7 @@ fn outcome(without_error: Outcome, findings: &Findings) -> Outcome {
 mod tests {
     use super::{Ledger, Outcome, Version};
     use crate::answer::Map;
-    use crate::diagnostic::{Finding, Findings};
+    use crate::diagnostic::{Code, Finding, Findings};
 
     fn versions(contents: [u64; 2]) -> Vec<Version> {
         let of = |path: &str, map, content| Version {
@@ -356,7 +356,7 @@ mod tests {
 
     fn error_in(path: &str) -> Findings {
         let mut findings = Findings::default();
-        findings.push(Finding::error("e", std::path::Path::new(path), None));
+        findings.push(Finding::in_file(Code::BadKey, std::path::Path::new(path), None));
         findings
     }
 

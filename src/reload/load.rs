@@ -24,7 +24,7 @@ use super::ledger::Version;
 use super::way::{self, Stamps};
 use crate::answer::{Map, Reason};
 use crate::config::{NextHops, Settings, Sources};
-use crate::diagnostic::{Finding, Findings};
+use crate::diagnostic::{Code, Finding, Findings};
 use crate::digest;
 use crate::history::History;
 use crate::routes::{Routing, Snapshot};
@@ -325,7 +325,7 @@ impl Reading {
         let mut versions = self.versions(sources);
         for path in self.orphans(sources) {
             findings.push(
-                Finding::warning("replaced-under-its-mount", &path, None)
+                Finding::in_file(Code::ReplacedUnderItsMount, &path, None)
                     .says("the file was replaced by whoever owns its mount, and this is still the old one")
                     .help(
                         "it is mounted by itself; mount its folder instead, and start this container again",
@@ -416,7 +416,7 @@ fn settings(content: &Content, sources: &Sources, findings: &mut Findings) -> Se
                 _ => "there is no such file".to_owned(),
             };
             findings.push(
-                Finding::error("settings-unreadable", sources.settings_file(), None)
+                Finding::in_file(Code::SettingsUnreadable, sources.settings_file(), None)
                     .says(format!("the settings cannot be read: {why}"))
                     .help("mend the path or the permissions"),
             );
@@ -428,7 +428,7 @@ fn settings(content: &Content, sources: &Sources, findings: &mut Findings) -> Se
 
 /// The finding that a file could not be read as of one moment.
 pub(super) fn changing(path: &Path) -> Finding {
-    Finding::error("files-changing", path, None)
+    Finding::in_file(Code::FilesChanging, path, None)
         .says("the file, or the way to it, changes faster than it can be read")
         .help("write each new version to a directory of its own and swap a link to it")
 }
@@ -459,7 +459,7 @@ fn table(
                 (dir, "create the folder, or name another with --dir")
             };
             findings.push(
-                Finding::error("file-unreadable", what, None)
+                Finding::in_file(Code::FileUnreadable, what, None)
                     .says(format!("the {map} map cannot be read: {error}"))
                     .help(help),
             );
@@ -475,7 +475,7 @@ fn secret(path: &Path, content: &Content, findings: &mut Findings) -> Option<Sec
         Content::Unreadable(error) => error.to_string(),
     };
     findings.push(
-        Finding::error("secret-unreadable", path, None)
+        Finding::in_file(Code::SecretUnreadable, path, None)
             .says(format!("the file cannot be read: {why}"))
             .help("mend its path or its permissions, or unset the variable that names it"),
     );

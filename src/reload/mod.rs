@@ -39,7 +39,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::background::yield_to_lookups;
 use crate::config::{Settings, Sources};
-use crate::diagnostic::{Finding, Findings, Severity};
+use crate::diagnostic::{Code, Finding, Findings, Severity};
 use crate::memory;
 use crate::printable::of_path;
 use crate::routes::{Routes, Snapshot};
@@ -541,10 +541,10 @@ fn can_be_trusted(reading: &Reading) -> bool {
 fn waited_for(path: &Path, why: Why) -> Finding {
     match why {
         Why::Changing => load::changing(path),
-        Why::Written(_) => Finding::error("file-open-for-writing", path, None)
+        Why::Written(_) => Finding::in_file(Code::FileOpenForWriting, path, None)
             .says("a program has the file open for writing, and its present content is not used yet")
             .help("let that program close it, or write a new file and rename it over this one"),
-        Why::Gone => Finding::error("file-gone", path, None)
+        Why::Gone => Finding::in_file(Code::FileGone, path, None)
             .says("the file is missing or empty, and what it had stays in force for now")
             .help("write it again, or leave it alone if it is to count as empty; for no entries, a comment will do"),
     }

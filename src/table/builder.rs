@@ -10,7 +10,7 @@ use super::grammar::{Content, Record};
 use super::index::Index;
 use super::key;
 use crate::address::{Delimiters, SenderKeys};
-use crate::diagnostic::{Finding, Findings, Position};
+use crate::diagnostic::{Code, Finding, Findings, Position};
 
 /// The index, and what is counted with it. Entries are put into it in batches: each falls somewhere else in memory, and
 /// only several in a row let the processor wait for all of them at once.
@@ -116,7 +116,7 @@ impl<'a> Builder<'a> {
                     }
                 }
                 Err(first) => findings.push_with(
-                    Finding::warning("duplicate-key", self.path, pending.position)
+                    Finding::in_file(Code::DuplicateKey, self.path, pending.position)
                         .help("remove one of the two lines"),
                     || {
                         let first = self.entries.blocks.line(first);

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use super::key;
 use crate::address::Key;
-use crate::diagnostic::{Finding, Findings, Position};
+use crate::diagnostic::{Code, Finding, Findings, Position};
 use crate::invisible::Invisible;
 use crate::nexthop;
 
@@ -258,7 +258,7 @@ impl<'a, 'p> Reader<'a, 'p> {
         {
             (offset, rest) = (BYTE_ORDER_MARK.len(), after);
             findings.push(
-                Finding::warning("byte-order-mark", self.path, at(1, 0))
+                Finding::in_file(Code::ByteOrderMark, self.path, at(1, 0))
                     .says("the file begins with a byte order mark, which is ignored here")
                     .help("save it as UTF-8 without one: Postfix would take it for a part of the first key"),
             );
@@ -319,14 +319,14 @@ impl<'a, 'p> Reader<'a, 'p> {
         }
         if entry.indent > 0 {
             findings.push(
-                Finding::warning("indented-entry", self.path, at(number, 0))
+                Finding::in_file(Code::IndentedEntry, self.path, at(number, 0))
                     .says("the entry is indented; it is an entry of its own here")
                     .help("remove the blanks before it: Postfix would glue it to the line before"),
             );
         }
         if !self.is_utf8 && std::str::from_utf8(line).is_err() {
             findings.push(
-                Finding::warning("not-utf-8", self.path, at(number, 0))
+                Finding::in_file(Code::NotUtf8, self.path, at(number, 0))
                     .says("the line is not UTF-8; its bytes are served as they are")
                     .help("save the file as UTF-8: with smtputf8_enable=yes Postfix refuses such a value"),
             );
@@ -348,7 +348,7 @@ impl<'a, 'p> Reader<'a, 'p> {
             let help = fault.problem.help(self.format);
             let place = entry.indent + fault.offset;
             if fault.problem.concerns_no_other_key() {
-                let code = "two-ats";
+                let code = Code::TwoAts;
                 self.error(code, number, place, fault.to_string(), help, findings);
                 return Some(record(Content::Fault));
             }
@@ -400,7 +400,7 @@ impl<'a, 'p> Reader<'a, 'p> {
                     nexthop::Problem::Url => "write the host, and a port in place of the scheme: [host]:port",
                     _ => "write [host]:port, [host], host:port or host, or nothing to deliver directly",
                 };
-                self.error("bad-next-hop", number, offset + place, message, help, findings);
+                self.error(Code::BadNextHop, number, offset + place, message, help, findings);
                 Content::Fault
             }
         }
@@ -416,7 +416,7 @@ impl<'a, 'p> Reader<'a, 'p> {
     ) -> Content<'a> {
         if value.is_empty() && key::is_sender(key) {
             findings.push(
-                Finding::warning("no-credentials", self.path, at(number, offset))
+                Finding::in_file(Code::NoCredentials, self.path, at(number, offset))
                     .says("the key has no value: it has no credentials, whatever its domain has")
                     .help("add user:password, or leave it if that is meant"),
             );
@@ -439,7 +439,14 @@ impl<'a, 'p> Reader<'a, 'p> {
             }
         };
         let help = "write user:password in one line; the first `:` parts them";
-        self.error("bad-credentials", number, offset + bad, message, help, findings);
+        self.error(
+            Code::BadCredentials,
+            number,
+            offset + bad,
+            message,
+            help,
+            findings,
+        );
         Content::Fault
     }
 
@@ -452,12 +459,12 @@ impl<'a, 'p> Reader<'a, 'p> {
         findings: &mut Findings,
     ) {
         self.reading.keys_unreadable = true;
-        self.error("bad-key", number, offset, message, help, findings);
+        self.error(Code::BadKey, number, offset, message, help, findings);
     }
 
     fn error(
         &self,
-        code: &'static str,
+        code: Code,
         number: u32,
         offset: usize,
         message: impl Into<String>,
@@ -465,7 +472,7 @@ impl<'a, 'p> Reader<'a, 'p> {
         findings: &mut Findings,
     ) {
         findings.push(
-            Finding::error(code, self.path, at(number, offset))
+            Finding::in_file(code, self.path, at(number, offset))
                 .says(message)
                 .help(help),
         );

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use crate::address::Key;
 use crate::answer::{Map, Reason};
-use crate::diagnostic::{Finding, Findings};
+use crate::diagnostic::{Code, Finding, Findings};
 use crate::secret::Secret;
 use blocks::{Blocks, Location};
 use builder::Builder;
@@ -169,7 +169,7 @@ impl Table {
         if builder.is_too_large {
             incomplete = Some(Reason::FileUnreadable(map));
             findings.push(
-                Finding::error("file-too-large", path, None)
+                Finding::in_file(Code::FileTooLarge, path, None)
                     .says("the file has more lines than can be indexed")
                     .help("split it between several servers"),
             );
@@ -197,7 +197,7 @@ impl Table {
     fn without_memory(map: Map, path: &Path, error: &io::Error) -> Self {
         let mut table = Self::unreadable(map, Reason::FileUnreadable(map));
         table.findings.push(
-            Finding::error("file-unreadable", path, None)
+            Finding::in_file(Code::FileUnreadable, path, None)
                 .says(format!("the {map} map cannot be read: {error}"))
                 .help("make the file smaller, or give the server more memory"),
         );

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use postmapd::diagnostic::Code;
+
 #[path = "../../contrib/manual/pages.rs"]
 mod pages;
 
@@ -31,6 +33,21 @@ fn no_manual_page_is_left_of_a_command_that_is_gone() {
             let path = format!("{folder}/{name}");
             assert!(current.contains(&path) || name == "postmapd-tables.5", "{path}");
         }
+    }
+}
+
+#[test]
+fn every_code_of_a_finding_is_in_the_manual_with_its_severity() {
+    let pages = pages::all().unwrap();
+    let text = |name: &str| {
+        let path = format!("man/{name}");
+        let (_, page) = pages.iter().find(|(of, _)| *of == path).unwrap();
+        String::from_utf8(page.clone()).unwrap().replace("\\-", "-")
+    };
+    let both = text("postmapd-check.1") + &text("postmapd-postconf.1");
+    for code in Code::ALL {
+        let entry = format!(".BR {code} \" ({}", code.severity());
+        assert_eq!(both.matches(&entry).count(), 1, "{entry}");
     }
 }
 

@@ -25,7 +25,7 @@ use crate::bench::report::{Report, Settings};
 use crate::bench::target::Target;
 use crate::bench::{Plan, Server};
 use crate::config::options::Options;
-use crate::diagnostic::{Finding, Place, Severity};
+use crate::diagnostic::{Code, Finding, Place};
 use crate::printable::of_path;
 use crate::replace_file::{self, ReplaceError};
 use terminal::{Interrupt, ProgressLine};
@@ -424,6 +424,6 @@ fn allow_connections(loads: &[Load]) {
 }
 
 fn usage(argument: &'static str, says: impl std::fmt::Display) -> Error {
-    let finding = Finding::new(Severity::Error, "bad-argument", Place::Setting(argument));
+    let finding = Finding::new(Code::BadArgument, Place::Setting(argument));
     Error::usage(finding.says(says.to_string()))
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{Content, Format, behind_key, entry_at, read, value_behind};
 use crate::address::{Delimiters, SenderKeys, is_key_of};
-use crate::diagnostic::Findings;
+use crate::diagnostic::{Code, Findings};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Entry {
@@ -245,7 +245,7 @@ proptest! {
         }).count();
         let mut findings = Findings::default();
         read(format, Path::new("t.cf"), &text, &mut findings, |_, _| {});
-        let bad_keys = findings.iter().filter(|finding| finding.code == "bad-key").count();
+        let bad_keys = findings.iter().filter(|finding| finding.code == Code::BadKey).count();
         prop_assert_eq!(unreadable, bad_keys > 0);
         prop_assert!(entries.len() + bad_keys >= lines);
     }

@@ -1,0 +1,255 @@
+//! The kinds of findings: for each its name, how bad it is, why it matters, and whether a password leaks by it.
+//!
+//! The names are an interface (`check --format json`, `postconf --check --format json`, `/status`): one that was released
+//! stays. The tables in postmapd-check(1) and postmapd-postconf(1) are made from this one.
+
+use std::fmt;
+
+use super::Severity;
+
+/// Whether a password leaks where a finding of this kind is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leak {
+    /// No.
+    Nothing,
+    /// Those for the mail that the service at fault sends.
+    Own,
+    /// Those of postmapd, whatever mail the service at fault sends.
+    All,
+}
+
+/// Defines the kinds: of each group the reason why its findings matter, then severity, variant and name of each kind.
+macro_rules! codes {
+    ($($why:expr => $($severity:ident $code:ident $name:literal $(leaks $leak:ident)?),+;)*) => {
+        /// A kind of finding. [`Code::as_str`] is its name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[doc = concat!("`", $name, "`")] $code,)+)*
+        }
+
+        impl Code {
+            /// All kinds, those of a group together.
+            pub const ALL: &'static [Self] = &[$($(Self::$code,)+)*];
+
+            /// Returns its stable name, for machines.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $($(Self::$code => $name,)+)*
+                }
+            }
+
+            /// Returns how bad a finding of this kind is.
+            #[must_use]
+            pub const fn severity(self) -> Severity {
+                match self {
+                    $($(Self::$code => Severity::$severity,)+)*
+                }
+            }
+
+            /// Returns why findings of this kind matter, in a sentence; `None` where the message says it.
+            #[must_use]
+            pub const fn rationale(self) -> Option<&'static str> {
+                match self {
+                    $($(Self::$code)|+ => $why,)*
+                }
+            }
+
+            /// Returns whether passwords leak where there is such a finding.
+            #[must_use]
+            pub const fn leak(self) -> Leak {
+                match self {
+                    $($($(Self::$code => Leak::$leak,)?)+)*
+                    _ => Leak::Nothing,
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    Some("smtp(8) exits at a next hop that it cannot parse, and master(8) then holds back the mail of everyone for a \
+          minute") =>
+        Error BadNextHop "bad-next-hop";
+    Some("Postfix would log in with an empty password, or not at all; the key is answered with 'cannot tell' \
+          instead") =>
+        Error BadCredentials "bad-credentials";
+    Some("Postfix can ask for no such key, so this is no line of a table: it may be meant for any sender, and \
+          whatever is not found in this file is 'cannot tell'") =>
+        Error BadKey "bad-key";
+    Some("a directory that is mounted too late or at the wrong place looks like this, and Postfix is told that no \
+          sender has a relay") =>
+        Warning NothingRoutes "nothing-routes";
+    Some("a relay map that was lost looks like this, and without a relay Postfix would offer the passwords to the \
+          recipients' own servers") =>
+        Warning NoNextHops "no-next-hops";
+    Some("it decides whether a password without a relay is withheld, so it is not guessed") =>
+        Error BadNextHops "bad-next-hops";
+    Some("a table that is missing is empty, so that its senders have no relay or no password") =>
+        Warning NearMissName "near-miss-name";
+    Some("no sender has two @ in its address, so Postfix never asks for the entry") =>
+        Error TwoAts "two-ats";
+    Some("postmap(1) keeps the first line of a key, too") =>
+        Warning DuplicateKey "duplicate-key";
+    Some("Postfix sends without authenticating where it finds no credentials") =>
+        Warning NoCredentials "no-credentials";
+    Some("postmap(1) glues an indented line to the one before it") =>
+        Warning IndentedEntry "indented-entry";
+    Some("postmap(1) takes it for a part of the first key, which then never matches") =>
+        Warning ByteOrderMark "byte-order-mark";
+    Some("with smtputf8_enable=yes Postfix takes a value that is not UTF-8 for a failed lookup") =>
+        Warning NotUtf8 "not-utf-8";
+    Some("postmap(1) ignores the CR too; other programs make it a part of the password") =>
+        Warning Crlf "crlf";
+    Some("the entry can never match: Postfix asks for a sender's whole address, for the name of the server and for \
+          the next hop as it is written, and nothing else") =>
+        Warning NeverAsked "never-asked";
+    Some("the entry never matches a sender: those of a domain are found by @domain") =>
+        Warning BareDomain "bare-domain";
+    Some("Postfix asks for the name of the server before the next hop, and takes what it finds first") =>
+        Warning Shadowed "shadowed";
+    Some("without a next hop the mail goes to the recipient's own server, and Postfix would offer it the \
+          password") =>
+        Warning CredentialsWithheld "credentials-withheld";
+    Some("mail of an excluded sender goes to the recipient's own server, which must not get the password") =>
+        Warning ExcludedWithCredentials "excluded-with-credentials";
+    Some("smtp(8) waits for a greeting in plain text, the server for TLS, and the mail is deferred") =>
+        Warning ImplicitTls "implicit-tls";
+    Some("Postfix bounces mail for a sender-dependent relay whose name does not resolve (5.4.4)") =>
+        Warning HostWithoutAddress "host-without-address";
+    Some("the relay refuses such a login, and Postfix logs that refusal alone") =>
+        Warning InvisibleCharacter "invisible-character",
+        Warning ValueInQuotes "value-in-quotes",
+        Warning Placeholder "placeholder",
+        Warning BlankAroundValue "blank-around-value";
+    Some("a relay that wants a login refuses mail that comes without one, and Postfix bounces it (530 5.7.0)") =>
+        Warning NoSuchRelay "no-such-relay";
+    Some("Postfix asks for the login by the sender before it asks by the relay, so the second relay is given the \
+          password of the first") =>
+        Warning LoginForSeveralRelays "login-for-several-relays";
+    Some("where direct delivery is blocked, bounces stay in the queue until they expire") =>
+        Warning BouncesWithoutRelay "bounces-without-relay";
+    Some("Postfix asks for a domain in the form in which the mail has it, and converts neither") =>
+        Warning DomainWithoutXn "domain-without-xn",
+        Warning DomainWithoutUnicode "domain-without-unicode";
+    Some("Postfix takes at most so many bytes of a reply (DICT_TCP_MAXLEN)") =>
+        Warning TooLongForTcp "too-long-for-tcp";
+    Some("smtp(8) reads no file here: postmapd alone needs to") =>
+        Warning ReadableByOthers "readable-by-others";
+    Some("edits on the host are not seen here, and what is served gets old") =>
+        Warning ReplacedUnderItsMount "replaced-under-its-mount";
+    Some("an excluded sender, which is to be delivered directly, goes to that relayhost instead") =>
+        Warning RelayhostInMainCf "relayhost-in-main-cf";
+    Some("what is not known is answered with 'cannot tell', and Postfix keeps the mail in its queue") =>
+        Error FileUnreadable "file-unreadable",
+        Error FileTooLarge "file-too-large",
+        Error FilesChanging "files-changing",
+        Error FileOpenForWriting "file-open-for-writing",
+        Error FileGone "file-gone";
+    Some("without it the default relay, or its credentials, are 'cannot tell'; never 'no credentials'") =>
+        Error SecretUnreadable "secret-unreadable",
+        Error EmptySecretFile "empty-secret-file";
+    Some("a next hop that smtp(8) cannot parse stops everyone's mail") =>
+        Error BadRelayHost "bad-relay-host",
+        Error BadDefaultRelayHost "bad-default-relay-host";
+    Some("without a login Postfix would send without authenticating, and the relay's refusal would bounce the \
+          mail") =>
+        Warning HalfCredentials "half-credentials";
+    Some("credentials that are not whole are of no use to the relay, and its refusal bounces the mail") =>
+        Error BadDefaultCredentials "bad-default-credentials",
+        Warning CredentialsWithoutRelay "credentials-without-relay";
+    Some("what it says has no effect") =>
+        Warning AwsSes "aws-ses",
+        Warning ForeignVariable "foreign-variable",
+        Warning ServiceLink "service-link",
+        Warning VariableIgnored "variable-ignored",
+        Warning UnknownVariable "unknown-variable";
+    Some("Postfix is hung up on there, and keeps all mail that needs an answer in its queue") =>
+        Warning NobodyAllowed "nobody-allowed";
+    Some("the server does not start with wrong settings, and keeps those it has while it runs") =>
+        Error BadEndpoint "bad-endpoint",
+        Error BadAdminAddress "bad-admin-address",
+        Error NoSuchUser "no-such-user",
+        Error BadNetwork "bad-network",
+        Error BadSocketMode "bad-socket-mode",
+        Error BadSwitch "bad-switch",
+        Error BadRecipientDelimiter "bad-recipient-delimiter",
+        Error BadLogSetting "bad-log-setting",
+        Error BadSetting "bad-setting",
+        Error BadToml "bad-toml",
+        Error UnknownSetting "unknown-setting",
+        Error SettingsUnreadable "settings-unreadable";
+    Some("the command measures nothing with a wrong argument") =>
+        Error BadArgument "bad-argument";
+    Some("main.cf cannot name a server that listens nowhere") =>
+        Error NoEndpoint "no-endpoint";
+    // Of `postconf --check`, whose messages say what comes of it.
+    None =>
+        Error RelayhostSet "relayhost-set",
+        Error AuthOff "auth-off",
+        Error SenderAuthOff "sender-auth-off",
+        Error PlainForbidden "plain-forbidden",
+        Error TlsOff "tls-off",
+        Error PasswordInCleartext "password-in-cleartext" leaks Own,
+        Warning TlsPolicyMayLower "tls-policy-may-lower",
+        Warning AnonymousAllowed "anonymous-allowed",
+        Error MapsSwapped "maps-swapped" leaks All,
+        Error TableBefore "table-before",
+        Warning TableAfter "table-after",
+        Warning SaslThroughProxy "sasl-through-proxy",
+        Error WrongMap "wrong-map",
+        Error WrongEndpoint "wrong-endpoint",
+        Error MapMissing "map-missing",
+        Error ChrootHidesSocket "chroot-hides-socket",
+        Error NoTableType "no-table-type",
+        Error Ipv6Off "ipv6-off",
+        Error NoProxymap "no-proxymap",
+        Error ProxyNotApproved "proxy-not-approved",
+        Warning TransportMaps "transport-maps",
+        Warning SenderTransportMaps "sender-transport-maps",
+        Error NullSenderKey "null-sender-key",
+        Warning ProbeRelayhost "probe-relayhost",
+        Error FallbackRelay "fallback-relay",
+        Error NoSasl "no-sasl",
+        Warning MechanismFilter "mechanism-filter",
+        Error ResultDelimiter "result-delimiter",
+        Warning HardBounce "hard-bounce",
+        Error DebugPeers "debug-peers" leaks All,
+        Error NoEhlo "no-ehlo",
+        Error EhloKeywordDiscarded "ehlo-keyword-discarded",
+        Warning Wrappermode "wrappermode",
+        Warning ReplySize "reply-size",
+        Error NoRewrite "no-rewrite",
+        Error PasswordsLogged "passwords-logged" leaks All,
+        Error DefaultTransport "default-transport",
+        Warning RelayTransport "relay-transport",
+        Error MapElsewhere "map-elsewhere",
+        Warning UnusedParameter "unused-parameter",
+        Warning RecipientDelimiter "recipient-delimiter",
+        Warning OtherInstances "other-instances";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::Code;
+
+    #[test]
+    fn each_kind_has_a_name_of_its_own_in_lower_case_words() {
+        let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for name in names {
+            let is_word = |word: &str| {
+                !word.is_empty() && word.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+            };
+            assert!(name.split('-').all(is_word), "{name}");
+        }
+    }
+}
