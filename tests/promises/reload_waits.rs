@@ -231,6 +231,35 @@ fn a_login_that_comes_while_the_relay_map_is_written_is_shown_to_no_old_relay() 
 }
 
 #[test]
+fn the_host_of_the_default_relay_waits_for_its_password_that_is_written() {
+    let setup = Setup::new();
+    let (host, password) = (setup.root().join("host"), setup.root().join("password"));
+    fs::write(&host, "one.test\n").unwrap();
+    fs::write(&password, "secret1\n").unwrap();
+    let daemon = Daemon::start(
+        setup
+            .env("RELAY_HOST_FILE", &host)
+            .env("RELAY_USER", "user")
+            .env("RELAY_PASSWORD__FILE", &password),
+    );
+    let mut client = Socketmap::to(&daemon, 0);
+    let mut file = File::create(&password).unwrap();
+    std::io::Write::write_all(&mut file, b"sec").unwrap();
+    let new = host.with_extension("new");
+    fs::write(&new, "two.test\n").unwrap();
+    fs::rename(&new, &host).unwrap();
+    daemon.wait_for_log(|line| line.contains("password") && line.contains("open for writing"));
+    assert_eq!(client.ask("relayhost", SENDER), Reply::found("[one.test]:25"));
+    assert_eq!(client.ask("sasl", "[one.test]:25"), Reply::found("user:secret1"));
+    finish(file, "ret2\n");
+    eventually(
+        || client.ask("relayhost", SENDER),
+        |reply| *reply == Reply::found("[two.test]:25"),
+    );
+    assert_eq!(client.ask("sasl", "[two.test]:25"), Reply::found("user:secret2"));
+}
+
+#[test]
 fn a_file_of_the_same_name_in_the_directory_above_holds_up_nothing() {
     let daemon = Daemon::start(setup());
     let mut client = Socketmap::to(&daemon, 0);
