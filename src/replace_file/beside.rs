@@ -12,7 +12,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::unistd::geteuid;
@@ -93,7 +93,7 @@ pub(super) struct Beside<'a> {
 impl<'a> Beside<'a> {
     /// A new file in the same folder, with the new text, and with everything else of the old one.
     pub(super) fn write(place: &'a Place, old: &Old, new: &Secret, new_mode: u32) -> Result<Self, Obstacle> {
-        let mode = if old.stamp.is_some() { 0o600 } else { new_mode };
+        let mode = if old.metadata.is_some() { 0o600 } else { new_mode };
         let mut name = mark(place);
         name.push(format!("{:016x}", RandomState::new().build_hasher().finish()));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -102,15 +102,15 @@ impl<'a> Beside<'a> {
         let beside = Beside { place, name };
         let mut file = File::from(file);
         file.write_all(new.expose()).map_err(Obstacle::Final)?;
-        if let (Some(stamp), Some(old)) = (&old.stamp, &old.file) {
+        if let (Some(wanted), Some(old)) = (&old.metadata, &old.file) {
             let metadata = file.metadata().map_err(Obstacle::Final)?;
-            let uid = (metadata.uid() != stamp.uid).then_some(stamp.uid);
-            let gid = (metadata.gid() != stamp.gid).then_some(stamp.gid);
+            let uid = (metadata.uid() != wanted.uid()).then_some(wanted.uid());
+            let gid = (metadata.gid() != wanted.gid()).then_some(wanted.gid());
             if uid.is_some() || gid.is_some() {
                 fchown(&file, uid, gid).map_err(Obstacle::InPlace)?;
             }
             copy_attributes(old.file(), &file).map_err(Obstacle::InPlace)?;
-            file.set_permissions(PermissionsExt::from_mode(stamp.mode))
+            file.set_permissions(wanted.permissions())
                 .map_err(Obstacle::InPlace)?;
         } else if geteuid().is_root() {
             // Whoever owns the folder reads what is in it; a file of root's own would shut the server out.

@@ -13,19 +13,16 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::resource::{Resource, getrlimit};
 use rustix::fs::OFlags;
 
-use super::{Old, Place, ReplaceError, Stamp};
+use super::{Old, Place, Problem, ReplaceError, stamp};
 use crate::secret::Secret;
 
 /// Writes `new` over the old text in the file itself, or puts that back.
 pub(super) fn write(place: &Place, old: &Old, new: &Secret) -> Result<(), ReplaceError> {
-    let not_written = |source| ReplaceError::NotWritten {
-        path: place.path.clone(),
-        source,
-    };
+    let not_written = |error| Problem::NotWritten(error).of(&place.path);
     let file = place.open(OFlags::WRONLY).map_err(not_written)?;
     let metadata = file.metadata().map_err(not_written)?;
-    if old.stamp.as_ref() != Some(&Stamp::of(&metadata)) {
-        return Err(ReplaceError::Changing(place.path.clone()));
+    if old.metadata.as_ref().map(stamp) != Some(stamp(&metadata)) {
+        return Err(Problem::Changing.of(&place.path));
     }
     let old = &old.text;
     // Otherwise what was there could not be put back beyond the limit, either.
@@ -36,11 +33,7 @@ pub(super) fn write(place: &Place, old: &Old, new: &Secret) -> Result<(), Replac
     reserve(&file, new.len()).map_err(not_written)?;
     write_over(&file, new, old.len()).map_err(|source| match write_over(&file, old, 0) {
         Ok(()) => not_written(source),
-        Err(restoring) => ReplaceError::Damaged {
-            path: place.path.clone(),
-            source,
-            restoring,
-        },
+        Err(restoring) => Problem::Damaged { source, restoring }.of(&place.path),
     })
 }
 

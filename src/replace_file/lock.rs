@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
-use super::ReplaceError;
+use super::{Problem, ReplaceError};
 
 /// How long a lock is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ pub(super) fn lock(file: File, path: &Path) -> Result<Result<Flock<File>, (File,
             Ok(lock) => return Ok(Ok(lock)),
             Err((same, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < latest => file = same,
             Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => {
-                return Err(ReplaceError::Locked(path.to_owned()));
+                return Err(Problem::Locked.of(path));
             }
             Err(without) => return Ok(Err(without)),
         }

@@ -57,91 +57,74 @@ const LATELY: Duration = Duration::from_secs(2);
 
 /// Why a file was not replaced. Unless it says otherwise, the file is as it was.
 #[derive(Debug, Error)]
-pub enum ReplaceError {
+#[error("{} {problem}", of_path(path))]
+pub struct ReplaceError {
+    /// The file, or what stands in its way: a link, or its folder.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a file that was to be replaced.
+#[derive(Debug, Error)]
+pub enum Problem {
     /// It is there and cannot be read, or locked.
-    #[error("{} cannot be read: {source}", of_path(path))]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: ReadError,
-    },
+    #[error("cannot be read: {0}")]
+    Unreadable(ReadError),
     /// It is a symbolic link to nothing.
-    #[error("{} is a symbolic link that leads nowhere; create the file that it names, or remove it", of_path(.0))]
-    LeadsNowhere(PathBuf),
-    /// A symbolic link on the way is another user's, and leads to what is not.
+    #[error("is a symbolic link that leads nowhere; create the file that it names, or remove it")]
+    LeadsNowhere,
+    /// It is a symbolic link on the way, is another user's, and leads to what is not.
     #[error(
-        "{} is a symbolic link of the user {of} and leads to what belongs to the user {owner}: it is not followed, because \
+        "is a symbolic link of the user {of} and leads to what belongs to the user {owner}: it is not followed, because \
          that user could have any file edited by way of it; name the directory itself with --dir, or give the link to root \
-         (chown -h root)",
-        of_path(link)
+         (chown -h root)"
     )]
     ForeignLink {
-        /// The link.
-        link: PathBuf,
         /// Its owner.
         of: u32,
         /// The owner of what it leads to.
         owner: u32,
     },
-    /// Its folder is not there, or not for us.
-    #[error(
-        "the folder {} cannot be used: {source}; create it, or name another with --dir",
-        of_path(folder)
-    )]
-    Folder {
-        /// The folder.
-        folder: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// It is the folder of the file, and is not there, or not for us.
+    #[error("cannot be used as a folder: {0}; create it, or name another with --dir")]
+    Folder(io::Error),
     /// The file system has no locks.
-    #[error(
-        "{} cannot be locked, and two edits at once could lose one: {source}; edit the file by hand",
-        of_path(path)
-    )]
-    NoLock {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Somebody else has the lock.
-    #[error("somebody else holds a lock on {} for {} seconds already; try again later", of_path(.0), PATIENCE.as_secs())]
-    Locked(PathBuf),
-    /// Somebody who does not lock writes to it.
-    #[error("{} changes faster than it can be edited; try again when nobody else writes to it", of_path(.0))]
-    Changing(PathBuf),
+    #[error("cannot be locked, and two edits at once could lose one: {0}; edit the file by hand")]
+    NoLock(io::Error),
+    /// Another program has the lock.
+    #[error("is locked by another program for {} seconds already; try again later", PATIENCE.as_secs())]
+    Locked,
+    /// A program that does not lock writes to it.
+    #[error("changes faster than it can be edited; try again when nobody else writes to it")]
+    Changing,
     /// It cannot be written. It is as it was.
-    #[error("{} cannot be written, and is as it was: {source}", of_path(path))]
-    NotWritten {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error("cannot be written, and is as it was: {0}")]
+    NotWritten(io::Error),
     /// Writing in place failed, and so did putting back what was there.
     #[error(
-        "{} could not be written ({source}), nor could what was there be put back ({restoring}): it is damaged; restore \
-         it from a backup",
-        of_path(path)
+        "could not be written ({source}), nor could what was there be put back ({restoring}): it is damaged; restore it \
+         from a backup"
     )]
     Damaged {
-        /// The file.
-        path: PathBuf,
         /// Why it could not be written.
         source: io::Error,
         /// Why it could not be put back.
         restoring: io::Error,
     },
     /// The new text is in place, and may not be after a loss of power.
-    #[error("{} is changed, but a loss of power may undo it: {source}", of_path(path))]
-    NotFlushed {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error("is changed, but a loss of power may undo it: {0}")]
+    NotFlushed(io::Error),
+}
+
+impl Problem {
+    /// The error that `path` has it.
+    fn of(self, path: impl Into<PathBuf>) -> ReplaceError {
+        ReplaceError {
+            path: path.into(),
+            problem: self,
+        }
+    }
 }
 
 /// The locks. As long as this is held, nobody who locks changes the file.
@@ -163,14 +146,12 @@ pub fn edit<E: From<ReplaceError>>(
             thread::sleep(BETWEEN_ATTEMPTS);
         }
         let place = Place::of(path)?;
-        let folder = place.folder.try_clone().map_err(|source| ReplaceError::Folder {
-            folder: place.folder_path().to_owned(),
-            source,
-        })?;
-        let folder = lock(folder, place.folder_path())?.map_err(|(_, error)| ReplaceError::NoLock {
-            path: place.folder_path().to_owned(),
-            source: error.into(),
-        })?;
+        let folder = place
+            .folder
+            .try_clone()
+            .map_err(|error| Problem::Folder(error).of(place.folder_path()))?;
+        let folder = lock(folder, place.folder_path())?
+            .map_err(|(_, error)| Problem::NoLock(error.into()).of(place.folder_path()))?;
         beside::take_away_what_was_left_behind(&place);
         let Some(old) = Old::read(&place, path)? else {
             continue;
@@ -185,7 +166,7 @@ pub fn edit<E: From<ReplaceError>>(
             _file: old.file,
         });
     }
-    Err(ReplaceError::Changing(path.to_owned()).into())
+    Err(Problem::Changing.of(path).into())
 }
 
 /// Whether there is a folder for the file `path` to be in.
@@ -197,17 +178,13 @@ impl Place {
     /// Whether `new` is in place; `false` where the old text is not what was read any more.
     fn replace(&self, old: &Old, new: &Secret, new_mode: u32) -> Result<bool, ReplaceError> {
         let _deferred = DeferredSignals::begin();
-        let not_written = |source| ReplaceError::NotWritten {
-            path: self.path.clone(),
-            source,
-        };
-        let created = match &old.stamp {
-            Some(stamp) if stamp.links > 1 => Err(Obstacle::InPlace(io::Error::from(Errno::EMLINK))),
+        let created = match &old.metadata {
+            Some(metadata) if metadata.nlink() > 1 => Err(Obstacle::InPlace(io::Error::from(Errno::EMLINK))),
             _ => Beside::write(self, old, new, new_mode),
         };
         let renamed = match created {
             Ok(_) if !self.is_still(old) => return Ok(false),
-            Ok(beside) => beside.rename(old.stamp.is_some()),
+            Ok(beside) => beside.rename(old.metadata.is_some()),
             Err(obstacle) => Err(obstacle),
         };
         match renamed {
@@ -220,24 +197,22 @@ impl Place {
                     Some(Errno::EINVAL | Errno::EACCES | Errno::EROFS) => Ok(()),
                     _ => Err(source),
                 })
-                .map_err(|source| ReplaceError::NotFlushed {
-                    path: self.path.clone(),
-                    source,
-                })?,
-            Err(Obstacle::InPlace(_)) if old.stamp.is_some() => {
+                .map_err(|error| Problem::NotFlushed(error).of(&self.path))?,
+            Err(Obstacle::InPlace(_)) if old.metadata.is_some() => {
                 if !self.is_still(old) {
                     return Ok(false);
                 }
                 in_place::write(self, old, new)?;
             }
-            Err(Obstacle::InPlace(source) | Obstacle::Final(source)) => return Err(not_written(source)),
+            Err(Obstacle::InPlace(error) | Obstacle::Final(error)) => {
+                return Err(Problem::NotWritten(error).of(&self.path));
+            }
         }
         Ok(true)
     }
 
     fn is_still(&self, old: &Old) -> bool {
-        let now = self.metadata().ok().map(|metadata| Stamp::of(&metadata));
-        now == old.stamp
+        self.metadata().ok().as_ref().map(stamp) == old.metadata.as_ref().map(stamp)
     }
 }
 
@@ -245,24 +220,21 @@ impl Place {
 struct Old {
     /// `None` where it is not there.
     file: Option<Opened>,
-    stamp: Option<Stamp>,
+    metadata: Option<Metadata>,
     text: Secret,
 }
 
 impl Old {
     /// `None` where somebody changed it meanwhile.
     fn read(place: &Place, path: &Path) -> Result<Option<Self>, ReplaceError> {
-        let unreadable = |source| ReplaceError::Unreadable {
-            path: path.to_owned(),
-            source,
-        };
+        let unreadable = |error| Problem::Unreadable(error).of(path);
         // Without O_NONBLOCK, opening a FIFO waits for a writer.
         let file = match place.open(OFlags::RDONLY | OFlags::NONBLOCK) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Ok(Some(Self {
                     file: None,
-                    stamp: None,
+                    metadata: None,
                     text: Secret::default(),
                 }));
             }
@@ -282,12 +254,12 @@ impl Old {
             Err(ReadError::Changing) => return Ok(None),
             Err(error) => return Err(unreadable(error)),
         };
+        let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
         let old = Self {
             file: Some(file),
-            stamp: Some(Stamp::of(&metadata)),
+            metadata: Some(metadata),
             text,
         };
-        let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
         if age.is_none_or(|age| age < LATELY) {
             thread::sleep(STAYS);
         }
@@ -296,33 +268,17 @@ impl Old {
 }
 
 /// What tells a file from itself after a change.
-#[derive(PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-    links: u64,
-    uid: u32,
-    gid: u32,
-    mode: u32,
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            length: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            links: metadata.nlink(),
-            uid: metadata.uid(),
-            gid: metadata.gid(),
-            mode: metadata.mode() & 0o7777,
-        }
-    }
+fn stamp(metadata: &Metadata) -> impl PartialEq + use<> {
+    let (times, place) = (
+        [
+            metadata.mtime(),
+            metadata.mtime_nsec(),
+            metadata.ctime(),
+            metadata.ctime_nsec(),
+        ],
+        [metadata.dev(), metadata.ino(), metadata.len(), metadata.nlink()],
+    );
+    (times, place, [metadata.uid(), metadata.gid(), metadata.mode()])
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::ReplaceError;
+use super::{Problem, ReplaceError};
 use crate::user_namespace;
 use crate::whole_file::ReadError;
 
@@ -58,10 +58,7 @@ impl Place {
             }
         }
         // It ends in a directory.
-        Err(ReplaceError::Unreadable {
-            path: path.to_owned(),
-            source: ReadError::NotAFile,
-        })
+        Err(Problem::Unreadable(ReadError::NotAFile).of(path))
     }
 
     /// The directory, for messages.
@@ -85,10 +82,7 @@ impl Place {
 }
 
 fn unreadable(path: &Path, error: io::Error) -> ReplaceError {
-    ReplaceError::Unreadable {
-        path: path.to_owned(),
-        source: error.into(),
-    }
+    Problem::Unreadable(error.into()).of(path)
 }
 
 /// What is still to be done on the way.
@@ -113,11 +107,8 @@ impl Link {
         if self.owner == 0 || self.owner == geteuid().as_raw() || is_same {
             return Ok(());
         }
-        Err(ReplaceError::ForeignLink {
-            link: self.path.clone(),
-            of: self.owner,
-            owner,
-        })
+        let of = self.owner;
+        Err(Problem::ForeignLink { of, owner }.of(&self.path))
     }
 }
 
@@ -204,14 +195,11 @@ impl Walk {
     fn missing(&self, name: OsString, whole: &Path) -> Result<Place, ReplaceError> {
         let leads_nowhere = |ahead: &Ahead| matches!(ahead, Ahead::EndOf(link) if link.is_last);
         if self.ahead.iter().any(leads_nowhere) {
-            return Err(ReplaceError::LeadsNowhere(whole.to_owned()));
+            return Err(Problem::LeadsNowhere.of(whole));
         }
         if !self.is_last() {
             let folder = whole.parent().unwrap_or(whole);
-            return Err(ReplaceError::Folder {
-                folder: folder.to_owned(),
-                source: io::ErrorKind::NotFound.into(),
-            });
+            return Err(Problem::Folder(io::ErrorKind::NotFound.into()).of(folder));
         }
         self.place(name)
     }
@@ -219,10 +207,8 @@ impl Walk {
     fn place(&self, name: OsString) -> Result<Place, ReplaceError> {
         // To be locked, listed and flushed, and not only to be a place.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat(&self.here, ".", flags, Mode::empty()).map_err(|error| ReplaceError::Folder {
-            folder: self.path.clone(),
-            source: error.into(),
-        })?;
+        let folder = openat(&self.here, ".", flags, Mode::empty())
+            .map_err(|error| Problem::Folder(error.into()).of(&self.path))?;
         Ok(Place {
             folder: folder.into(),
             path: self.path.join(&name),
