@@ -133,7 +133,7 @@ impl<'a> Check<'a> {
         for obstacle in OBSTACLES.iter().filter(|obstacle| obstacle.reader == reader) {
             self.parameter(obstacle.parameter, site, role, |value| {
                 let stands = (obstacle.stands)(value, site);
-                let verdict = || Verdict::new(obstacle.code, obstacle.message, obstacle.cure.into());
+                let verdict = || Verdict::new(obstacle.code, obstacle.message, obstacle.cure.clone());
                 stands.then(verdict).into_iter().collect()
             });
         }
@@ -191,7 +191,7 @@ impl<'a> Check<'a> {
         // Also where a default follows another parameter that the service has of its own.
         let own = overridden || site.value(parameter) != self.live.main(parameter);
         let help = match cure {
-            Cure::Advice(advice) => advice.clone(),
+            Cure::Advice(advice) => advice.to_string(),
             Cure::Unjail(service) => {
                 let place = Place::parameter(Some(service.to_string()), "chroot");
                 return (place, commands.set_column(service, "chroot", "n"));

@@ -20,7 +20,7 @@ enum Tls {
 /// Judges a value that this parameter has, or might have, at that site.
 #[must_use]
 pub fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict> {
-    let cure = || Cure::Value(wanted.value.clone());
+    let cure = || Cure::Value(wanted.value.clone().into());
     let mut verdicts = Vec::new();
     match wanted.demand {
         Demand::Empty if value.is_empty() => {}
@@ -50,7 +50,7 @@ pub fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict> {
                     "it forbids PLAIN and LOGIN under TLS too, and most relays offer nothing else, so their mail \
                      stays in the queue",
                     if is_explicit || forbids_plain(&wanted.value) {
-                        Cure::Advice(WEAKENS.to_owned())
+                        Cure::Advice(WEAKENS.into())
                     } else {
                         cure()
                     },
@@ -81,7 +81,7 @@ const WEAKENS: &str = "if these relays offer PLAIN or LOGIN alone, take the word
                        weakens what was written here on purpose, so no command is proposed";
 
 fn without_tls(wanted: &Wanted, value: &str, site: Site<'_>, verdicts: &mut Vec<Verdict>) {
-    let cure = || Cure::Value(wanted.value.clone());
+    let cure = || Cure::Value(wanted.value.clone().into());
     verdicts.extend(anonymous(wanted, value));
     if forbids_plain(value) {
         return;
@@ -113,8 +113,8 @@ fn anonymous(wanted: &Wanted, value: &str) -> Option<Verdict> {
             Code::AnonymousAllowed,
             "without noanonymous, Postfix may use anonymous authentication where a server offers it",
             match stricter::united(&wanted.value, value) {
-                Some(value) => Cure::Here(value),
-                None => Cure::Value(wanted.value.clone()),
+                Some(value) => Cure::Here(value.into()),
+                None => Cure::Value(wanted.value.clone().into()),
             },
         )
     })

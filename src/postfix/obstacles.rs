@@ -2,6 +2,8 @@
 //!
 //! Each is judged by its value alone; what takes more than that stands in [`super::check`].
 
+use std::borrow::Cow;
+
 use super::judge::forbids_plain;
 use super::verdict::{Cure, Site};
 use super::wanted::Reader;
@@ -21,28 +23,7 @@ pub struct Obstacle {
     /// What comes of it.
     pub message: &'static str,
     /// What to do.
-    pub cure: Remedy,
-}
-
-/// A [`Cure`] that is known beforehand.
-#[derive(Clone, Copy)]
-pub enum Remedy {
-    /// This value.
-    Value(&'static str),
-    /// The default.
-    Unset,
-    /// What an administrator has to decide.
-    Advice(&'static str),
-}
-
-impl From<Remedy> for Cure {
-    fn from(remedy: Remedy) -> Self {
-        match remedy {
-            Remedy::Value(value) => Self::Value(value.to_owned()),
-            Remedy::Unset => Self::Unset,
-            Remedy::Advice(advice) => Self::Advice(advice.to_owned()),
-        }
-    }
+    pub cure: Cure,
 }
 
 fn is_set(value: &str, _: Site<'_>) -> bool {
@@ -71,10 +52,10 @@ pub const OBSTACLES: &[Obstacle] = &[
         stands: is_set,
         message: "what these tables say about a recipient wins over the sender's next hop, and the host that they name \
                   is offered the sender's password",
-        cure: Remedy::Advice(
+        cure: Cure::Advice(Cow::Borrowed(
             "give their transports a service of their own in master.cf with -o smtp_sasl_auth_enable=no, unless they \
              are meant to log in",
-        ),
+        )),
     },
     Obstacle {
         parameter: "sender_dependent_default_transport_maps",
@@ -82,7 +63,9 @@ pub const OBSTACLES: &[Obstacle] = &[
         code: Code::SenderTransportMaps,
         stands: is_set,
         message: "a next hop in these tables wins over the one that postmapd answers",
-        cure: Remedy::Advice("name transports without a next hop there, as in `slow:`"),
+        cure: Cure::Advice(Cow::Borrowed(
+            "name transports without a next hop there, as in `slow:`",
+        )),
     },
     Obstacle {
         parameter: "empty_address_relayhost_maps_lookup_key",
@@ -90,7 +73,7 @@ pub const OBSTACLES: &[Obstacle] = &[
         code: Code::NullSenderKey,
         stands: |value, _| value != "<>",
         message: "postmapd knows the null sender as <>, so bounces do not find their next hop",
-        cure: Remedy::Unset,
+        cure: Cure::Unset,
     },
     Obstacle {
         parameter: "address_verify_relayhost",
@@ -98,7 +81,7 @@ pub const OBSTACLES: &[Obstacle] = &[
         code: Code::ProbeRelayhost,
         stands: |value, site| value != site.value("relayhost"),
         message: "probes of addresses take another way than the mail that follows them",
-        cure: Remedy::Unset,
+        cure: Cure::Unset,
     },
     Obstacle {
         parameter: "address_verify_sender_dependent_relayhost_maps",
@@ -106,7 +89,7 @@ pub const OBSTACLES: &[Obstacle] = &[
         code: Code::ProbeRelayhost,
         stands: |value, site| value != site.value("sender_dependent_relayhost_maps"),
         message: "probes of addresses take another way than the mail that follows them",
-        cure: Remedy::Unset,
+        cure: Cure::Unset,
     },
     Obstacle {
         parameter: "smtp_fallback_relay",
@@ -115,7 +98,7 @@ pub const OBSTACLES: &[Obstacle] = &[
         stands: is_set,
         message: "where a sender's next hop is down, mail goes to the fallback relay, which is offered the sender's \
                   password",
-        cure: Remedy::Value(""),
+        cure: Cure::Value(Cow::Borrowed("")),
     },
     Obstacle {
         parameter: "smtp_sasl_tls_verified_security_options",
@@ -124,10 +107,10 @@ pub const OBSTACLES: &[Obstacle] = &[
         // Where it follows the parameter above it, that one is named.
         stands: |value, site| forbids_plain(value) && value != site.value("smtp_sasl_tls_security_options"),
         message: "it forbids PLAIN and LOGIN at servers with a verified certificate, and most relays offer nothing else",
-        cure: Remedy::Advice(
+        cure: Cure::Advice(Cow::Borrowed(
             "if these relays offer PLAIN or LOGIN alone, take the words other than noanonymous out of it; that weakens \
              what was written here on purpose, so no command is proposed",
-        ),
+        )),
     },
     Obstacle {
         parameter: "smtp_sasl_type",
@@ -135,7 +118,7 @@ pub const OBSTACLES: &[Obstacle] = &[
         code: Code::NoSasl,
         stands: |value, site| !site.live.sasl_types.contains(value),
         message: "the client of this Postfix cannot log in with that SASL implementation (postconf -A)",
-        cure: Remedy::Unset,
+        cure: Cure::Unset,
     },
     Obstacle {
         parameter: "smtp_sasl_mechanism_filter",
@@ -145,10 +128,10 @@ pub const OBSTACLES: &[Obstacle] = &[
             !value.is_empty() && !words(value).any(|word| matches!(word.as_str(), "plain" | "login"))
         },
         message: "it names neither PLAIN nor LOGIN, and most relays offer nothing else",
-        cure: Remedy::Advice(
+        cure: Cure::Advice(Cow::Borrowed(
             "if these relays offer PLAIN or LOGIN alone, add them to it; that weakens what was written here on purpose, \
              so no command is proposed",
-        ),
+        )),
     },
     Obstacle {
         parameter: "smtp_sasl_password_result_delimiter",
@@ -158,7 +141,7 @@ pub const OBSTACLES: &[Obstacle] = &[
             site.live.knows("smtp_sasl_password_result_delimiter") && !value.starts_with(':')
         },
         message: "postmapd answers user:password, and Postfix would part that elsewhere",
-        cure: Remedy::Unset,
+        cure: Cure::Unset,
     },
     Obstacle {
         parameter: "smtp_sasl_auth_soft_bounce",
@@ -166,7 +149,7 @@ pub const OBSTACLES: &[Obstacle] = &[
         code: Code::HardBounce,
         stands: is_no,
         message: "a login that a relay refuses bounces the mail, also while a password is being changed",
-        cure: Remedy::Unset,
+        cure: Cure::Unset,
     },
     Obstacle {
         parameter: "debug_peer_list",
@@ -175,7 +158,7 @@ pub const OBSTACLES: &[Obstacle] = &[
         stands: is_set,
         message: "for the servers that it names, smtp(8) logs as with -v, the passwords that it sends there among it \
                   (debug_peer_level says how much)",
-        cure: Remedy::Unset,
+        cure: Cure::Unset,
     },
     Obstacle {
         parameter: "smtp_never_send_ehlo",
@@ -183,7 +166,7 @@ pub const OBSTACLES: &[Obstacle] = &[
         code: Code::NoEhlo,
         stands: is_yes,
         message: "without EHLO there is neither TLS nor a login",
-        cure: Remedy::Unset,
+        cure: Cure::Unset,
     },
     Obstacle {
         parameter: "smtp_discard_ehlo_keywords",
@@ -191,7 +174,7 @@ pub const OBSTACLES: &[Obstacle] = &[
         code: Code::EhloKeywordDiscarded,
         stands: |value, _| words(value).any(|word| matches!(word.as_str(), "auth" | "starttls")),
         message: "Postfix does not want to know that a server offers AUTH, or STARTTLS, so it does not log in",
-        cure: Remedy::Unset,
+        cure: Cure::Unset,
     },
     Obstacle {
         parameter: "smtp_tls_wrappermode",
@@ -199,7 +182,7 @@ pub const OBSTACLES: &[Obstacle] = &[
         code: Code::Wrappermode,
         stands: is_yes,
         message: "every server is spoken to in TLS from the first byte, which is right for port 465 and for no other",
-        cure: Remedy::Unset,
+        cure: Cure::Unset,
     },
     Obstacle {
         parameter: "socketmap_max_reply_size",
@@ -207,6 +190,6 @@ pub const OBSTACLES: &[Obstacle] = &[
         code: Code::ReplySize,
         stands: |value, _| value.parse::<usize>().is_ok_and(|size| size < MAX_REPLY),
         message: "a longer answer than that is an error to Postfix, and the mail stays in the queue",
-        cure: Remedy::Unset,
+        cure: Cure::Unset,
     },
 ];

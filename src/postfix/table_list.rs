@@ -64,7 +64,7 @@ fn proxymap(site: Site<'_>) -> Option<&Service> {
 /// Judges a list that should ask `map`, where `wanted` is the table to name.
 #[must_use]
 pub fn judge(map: Map, list: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict> {
-    let cure = || Cure::Value(wanted.to_owned());
+    let cure = || Cure::Value(wanted.to_owned().into());
     let known: Vec<(&str, Kinship)> = tables(list).map(|table| (table, kinship(table, site))).collect();
     let is_ours = |kin: Kinship| kin == Kinship::Ours(map);
     let is_swapped =
@@ -127,8 +127,7 @@ pub fn judge(map: Map, list: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict>
             if wanted.starts_with(PROXY) {
                 Cure::Advice(
                     "let postmapd listen at a UNIX socket in the queue directory, or at 127.0.0.1, and name that \
-                     without proxy:"
-                        .to_owned(),
+                     without proxy:".into(),
                 )
             } else {
                 cure()
@@ -172,7 +171,7 @@ fn hidden(table: &str, wanted: &str, site: Site<'_>) -> Verdict {
         Some(proxymap) if table.starts_with(PROXY) && wanted.starts_with(PROXY) => {
             Cure::Unjail(proxymap.id.clone())
         }
-        _ => Cure::Value(wanted.to_owned()),
+        _ => Cure::Value(wanted.to_owned().into()),
     };
     Verdict::new(
         Code::ChrootHidesSocket,
@@ -192,8 +191,8 @@ fn usable(table: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict> {
             Code::NoTableType,
             format!("this Postfix is built without {kind}: tables (postconf -m)"),
             Cure::Advice(match kind {
-                "tcp" => "let postmapd listen at a socketmap endpoint, and name that".to_owned(),
-                _ => "install a Postfix that has them".to_owned(),
+                "tcp" => "let postmapd listen at a socketmap endpoint, and name that".into(),
+                _ => "install a Postfix that has them".into(),
             }),
         ));
     }
@@ -210,7 +209,7 @@ fn usable(table: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict> {
         verdicts.push(Verdict::new(
             Code::Ipv6Off,
             "the endpoint is an IPv6 address, and inet_protocols has no ipv6, so it cannot be reached",
-            Cure::Advice("let postmapd listen at 127.0.0.1 too, or add ipv6 to inet_protocols".to_owned()),
+            Cure::Advice("let postmapd listen at 127.0.0.1 too, or add ipv6 to inet_protocols".into()),
         ));
     }
     if table.starts_with(PROXY) {
@@ -220,11 +219,11 @@ fn usable(table: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict> {
 }
 
 fn through_proxymap(table: &str, wanted: &str, site: Site<'_>) -> Option<Verdict> {
-    let cure = |advice: &str| {
+    let cure = |advice: &'static str| {
         if wanted.starts_with(PROXY) {
-            Cure::Advice(advice.to_owned())
+            Cure::Advice(advice.into())
         } else {
-            Cure::Value(wanted.to_owned())
+            Cure::Value(wanted.to_owned().into())
         }
     };
     let Some(proxymap) = proxymap(site) else {

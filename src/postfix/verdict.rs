@@ -1,5 +1,7 @@
 //! What is said about one value of a parameter: what is wrong, and what fixes it.
 
+use std::borrow::Cow;
+
 use super::command::ServiceName;
 use super::live::{Live, Service};
 use super::reach::Reach;
@@ -30,7 +32,7 @@ pub struct Verdict {
     /// Its kind.
     pub code: Code,
     /// What is wrong, without a quotation.
-    pub message: String,
+    pub message: Cow<'static, str>,
     /// What fixes it.
     pub cure: Cure,
 }
@@ -39,21 +41,21 @@ pub struct Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cure {
     /// This value.
-    Value(String),
+    Value(Cow<'static, str>),
     /// This value, at the very place where the present one stands: another place has a weaker one.
-    Here(String),
+    Here(Cow<'static, str>),
     /// The default.
     Unset,
     /// No chroot for this service.
     Unjail(ServiceName),
     /// What the administrator has to decide: no command does it.
-    Advice(String),
+    Advice(Cow<'static, str>),
 }
 
 impl Verdict {
     /// Something of this kind.
     #[must_use]
-    pub fn new(code: Code, message: impl Into<String>, cure: Cure) -> Self {
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>, cure: Cure) -> Self {
         Self {
             code,
             message: message.into(),
