@@ -129,13 +129,13 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-auth" -l next-hop -d 'DOMAIN is a host or a next hop, and is taken as it is'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-auth" -s h -l help -d 'Print help'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from remove-auth" -s V -l version -d 'Print version'
-complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -l format -d 'text or json' -r -f -a "text\t''
-json\t''"
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -l format -d 'How to print' -r -f -a "text\t'For people'
+json\t'For machines'"
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -l dir -d 'The folder with postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -l config -d 'The settings file [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it is there]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -l recipient-delimiter -d 'What begins an address extension, each character by itself, as in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -l next-hops -d 'Where the next hops of senders come from. With postmapd, credentials of a sender that has no next hop here are withheld, and without a relay map and a default relay the answer is a temporary error; with main.cf, they are answered [env: POSTMAPD_NEXT_HOPS] [default: postmapd]' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from list" -s V -l version -d 'Print version'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "add-domain" -d 'Send the mail of a domain, or of one sender, by a relay'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "add-auth" -d 'Store the credentials of a domain, of one sender, or of a next hop'

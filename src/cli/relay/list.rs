@@ -10,10 +10,9 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use serde_json::Value;
 
-use super::super::{Error, REFUSED};
+use super::super::{Error, OutputFormat, REFUSED};
 use super::edit::MOST_ERRORS;
 use super::standing::{self, Standing, Told};
 use crate::address::{Delimiters, NULL_SENDER, SenderKeys};
@@ -26,13 +25,6 @@ use crate::reload::load;
 use crate::routes::Snapshot;
 use crate::table::{Hit, Table};
 
-/// How the list is printed.
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum Form {
-    Text,
-    Json,
-}
-
 /// One sender.
 struct Row {
     sender: String,
@@ -44,7 +36,7 @@ struct Row {
     warning: Option<&'static str>,
 }
 
-pub(super) fn run(sources: &Sources, form: Form) -> Result<ExitCode, Error> {
+pub(super) fn run(sources: &Sources, form: OutputFormat) -> Result<ExitCode, Error> {
     let loaded = load::once(sources);
     let snapshot = &loaded.snapshot;
     let tables = [&snapshot.relay_map, &snapshot.credentials];
@@ -52,8 +44,8 @@ pub(super) fn run(sources: &Sources, form: Form) -> Result<ExitCode, Error> {
     let rows = senders.iter().map(|sender| Row::of(sender, snapshot));
     let mut out = BufWriter::new(io::stdout().lock());
     let printed = match form {
-        Form::Text => print_text(rows, &mut out),
-        Form::Json => print_json(rows, &mut out),
+        OutputFormat::Text => print_text(rows, &mut out),
+        OutputFormat::Json => print_json(rows, &mut out),
     };
     let all_sure = printed
         .and_then(|all_sure| out.flush().map(|()| all_sure))
@@ -65,8 +57,8 @@ pub(super) fn run(sources: &Sources, form: Form) -> Result<ExitCode, Error> {
     };
     // For machines there is nothing on standard error where nothing is remarkable.
     let may_say = match form {
-        Form::Text => !sources.environment.is_plain(),
-        Form::Json => sources.environment.is_remarkable(),
+        OutputFormat::Text => !sources.environment.is_plain(),
+        OutputFormat::Json => sources.environment.is_remarkable(),
     };
     if may_say && needs_default() {
         super::say_environment(sources);

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::password::{self, PasswordError};
-use super::{EX_USAGE, Error};
+use super::{EX_USAGE, Error, OutputFormat};
 use crate::answer::Map;
 use crate::config::Sources;
 use crate::config::options::Options;
@@ -160,9 +160,9 @@ Examples:
   postmapd relay list
   postmapd relay list --dir /etc/postmapd --format json")]
     List {
-        /// text or json
+        /// How to print
         #[arg(long, value_name = "FORMAT", default_value = "text")]
-        format: list::Form,
+        format: OutputFormat,
     },
 }
 
