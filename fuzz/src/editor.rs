@@ -153,8 +153,17 @@ impl Case<'_> {
     fn meaning_of(&self, value: &[u8]) -> Meaning {
         // A CR at the end of a value is its own where another one follows.
         let end: &[u8] = if value.ends_with(b"\r") { b"\r\n" } else { b"\n" };
-        let line = [self.some_key(value), b" ", value, end].concat();
-        table::read(self.format, &line).entries[0].meaning.clone()
+        let meaning = |key: &[u8]| {
+            let text = [b"#\n".as_slice(), key, b" ", value, end].concat();
+            match table::read(self.format, &text).entries.as_slice() {
+                [only] => Some(only.meaning.clone()),
+                _ => None,
+            }
+        };
+        // The key itself may be a fault, as @@domain is.
+        meaning(self.key)
+            .or_else(|| meaning(self.some_key(value)))
+            .unwrap()
     }
 
     /// A short key that may have the value.

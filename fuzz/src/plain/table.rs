@@ -65,6 +65,18 @@ pub fn read(format: Format, text: &[u8]) -> Reading {
     reading
 }
 
+/// What is read of a file: it ends in the first line that is too long, with one byte more than a line may have.
+pub fn until_too_long(text: &[u8]) -> &[u8] {
+    let mut begin = 0;
+    for line in lines(text) {
+        if line.strip_suffix(b"\n").unwrap_or(line).len() > MAX_LINE {
+            return &text[..begin + MAX_LINE + 1];
+        }
+        begin += line.len();
+    }
+    text
+}
+
 fn is_blank(c: u8) -> bool {
     c == b' ' || c == b'\t'
 }
@@ -80,12 +92,6 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
     let without_lf = line.strip_suffix(b"\n").unwrap_or(line);
     let line = without_lf.strip_suffix(b"\r").unwrap_or(without_lf);
     let column = |at: usize| u32::try_from(at).unwrap() + 1;
-    let Some(indent) = line.iter().position(|c| !is_blank(*c)) else {
-        return;
-    };
-    if line[indent] == b'#' {
-        return;
-    }
     let mut unreadable = |at| {
         reading.keys_unreadable = true;
         reading
@@ -94,6 +100,12 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
     };
     if without_lf.len() > MAX_LINE {
         return unreadable(0);
+    }
+    let Some(indent) = line.iter().position(|c| !is_blank(*c)) else {
+        return;
+    };
+    if line[indent] == b'#' {
+        return;
     }
     // The key, quotes and backslashes as postmap reads them.
     let mut at = indent;
