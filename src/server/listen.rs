@@ -33,72 +33,52 @@ use crate::endpoint::{Address, Endpoint};
 use crate::printable::of_path;
 use crate::service_manager::handover;
 
-/// Why a socket cannot be listened at.
+/// Why there is no listening at an endpoint.
 #[derive(Debug, Error)]
-pub enum BindError {
-    /// The name of the host has no address.
-    #[error("{endpoint}: the host has no address: {source}; write an address, or mend the name")]
-    Resolve {
-        /// Where.
-        endpoint: String,
-        /// What the resolver says.
-        source: io::Error,
-    },
-    /// Somebody listens there.
-    #[error("{endpoint}: another process listens there already; stop it, or choose another endpoint")]
-    InUse {
-        /// Where.
-        endpoint: String,
-    },
+#[error("{endpoint}: {problem}")]
+pub struct BindError {
+    /// The endpoint.
+    pub endpoint: String,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+/// What is wrong with an endpoint.
+#[derive(Debug, Error)]
+pub enum Problem {
+    /// The name of the host has no address, says the resolver.
+    #[error("the host has no address: {0}; write an address, or mend the name")]
+    Resolve(io::Error),
+    /// Another process listens there.
+    #[error("another process listens there already; stop it, or choose another endpoint")]
+    InUse,
     /// The path is taken by something that is no socket.
-    #[error(
-        "{endpoint}: there is something at this path that is not a socket; remove it, or choose another path"
-    )]
-    NotASocket {
-        /// Where.
-        endpoint: String,
-    },
+    #[error("there is something at this path that is not a socket; remove it, or choose another path")]
+    NotASocket,
     /// The folder of a socket is not there.
-    #[error(
-        "{endpoint}: the folder of the socket does not exist; create it (mkdir -p {})",
-        of_path(folder)
-    )]
-    NoFolder {
-        /// Where.
-        endpoint: String,
-        /// The folder.
-        folder: PathBuf,
-    },
+    #[error("the folder of the socket does not exist; create it (mkdir -p {})", of_path(.0))]
+    NoFolder(PathBuf),
     /// The system refuses.
-    #[error("{endpoint}: cannot listen: {source}")]
-    Refused {
-        /// Where.
-        endpoint: String,
-        /// What the system says.
-        source: io::Error,
-    },
+    #[error("cannot listen: {0}")]
+    Refused(io::Error),
     /// Owner, group or mode cannot be set.
-    #[error("{endpoint}: owner, group or mode of the socket cannot be set: {source}")]
-    Access {
-        /// Where.
-        endpoint: String,
-        /// What the system says.
-        source: io::Error,
-    },
+    #[error("owner, group or mode of the socket cannot be set: {0}")]
+    Access(io::Error),
 }
 
 impl BindError {
     /// Whether the settings are not to blame: it may go better when tried again.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::InUse { .. } | Self::Resolve { .. })
+        matches!(self.problem, Problem::InUse | Problem::Resolve(_))
     }
+}
 
-    fn refused(endpoint: &str, source: io::Error) -> Self {
-        let endpoint = endpoint.to_owned();
-        match source.kind() {
-            ErrorKind::AddrInUse => Self::InUse { endpoint },
-            _ => Self::Refused { endpoint, source },
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::AddrInUse => Self::InUse,
+            _ => Self::Refused(error),
         }
     }
 }
@@ -170,23 +150,21 @@ pub fn bind_address(
     address: &Address,
     access: &SocketAccess,
 ) -> Result<Vec<(Address, Socket)>, BindError> {
-    match address {
-        Address::Inet(host, port) => resolve(endpoint, host, *port)?
-            .into_iter()
-            .map(|address| bind_tcp(endpoint, address))
-            .collect(),
-        Address::Unix(path) => Ok(vec![bind_unix(endpoint, path, access)?]),
-    }
+    let bound = match address {
+        Address::Inet(host, port) => {
+            resolve(host, *port).and_then(|all| all.into_iter().map(bind_tcp).collect())
+        }
+        Address::Unix(path) => bind_unix(endpoint, path, access).map(|bound| vec![bound]),
+    };
+    bound.map_err(|problem| BindError {
+        endpoint: endpoint.to_owned(),
+        problem,
+    })
 }
 
-fn resolve(endpoint: &str, host: &str, port: u16) -> Result<Vec<SocketAddr>, BindError> {
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Problem> {
     use std::net::ToSocketAddrs;
-    let addresses = (host, port)
-        .to_socket_addrs()
-        .map_err(|source| BindError::Resolve {
-            endpoint: endpoint.to_owned(),
-            source,
-        })?;
+    let addresses = (host, port).to_socket_addrs().map_err(Problem::Resolve)?;
     let mut unique: Vec<SocketAddr> = Vec::new();
     for address in addresses {
         if !unique.contains(&address) {
@@ -196,27 +174,24 @@ fn resolve(endpoint: &str, host: &str, port: u16) -> Result<Vec<SocketAddr>, Bin
     Ok(unique)
 }
 
-fn bind_tcp(endpoint: &str, address: SocketAddr) -> Result<(Address, Socket), BindError> {
-    let open = || {
-        let socket = stream_socket(if address.is_ipv4() {
-            AddressFamily::INET
-        } else {
-            AddressFamily::INET6
-        })?;
-        set_socket_reuseaddr(&socket, true)?;
-        name(&socket, &address)?;
-        listen(&socket, BACKLOG)?;
-        let listener = TcpListener::from(socket);
-        let local = listener.local_addr()?;
-        Ok((listener, local))
-    };
-    let (listener, local) = open().map_err(|source| BindError::refused(endpoint, source))?;
+fn bind_tcp(address: SocketAddr) -> Result<(Address, Socket), Problem> {
+    let socket = stream_socket(if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    })?;
+    set_socket_reuseaddr(&socket, true).map_err(io::Error::from)?;
+    name(&socket, &address).map_err(io::Error::from)?;
+    listen(&socket, BACKLOG).map_err(io::Error::from)?;
+    let listener = TcpListener::from(socket);
+    let local = listener.local_addr()?;
     let address = Address::Inet(local.ip().to_string(), local.port());
     Ok((address, Socket::Tcp(listener)))
 }
 
-fn bind_unix(endpoint: &str, path: &Path, access: &SocketAccess) -> Result<(Address, Socket), BindError> {
-    make_room(endpoint, path)?;
+/// `endpoint` is for the log.
+fn bind_unix(endpoint: &str, path: &Path, access: &SocketAccess) -> Result<(Address, Socket), Problem> {
+    make_room(path)?;
     let before = umask(Mode::from_bits_truncate(0o177));
     let open = || {
         let socket = stream_socket(AddressFamily::UNIX)?;
@@ -227,35 +202,27 @@ fn bind_unix(endpoint: &str, path: &Path, access: &SocketAccess) -> Result<(Addr
     };
     let bound: io::Result<UnixListener> = open();
     umask(before);
-    let listener = bound.map_err(|source| match source.kind() {
-        ErrorKind::NotFound => BindError::NoFolder {
-            endpoint: endpoint.to_owned(),
-            folder: path.parent().unwrap_or(Path::new("/")).into(),
-        },
-        _ => BindError::refused(endpoint, source),
+    let listener = bound.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Problem::NoFolder(path.parent().unwrap_or(Path::new("/")).into()),
+        _ => error.into(),
     })?;
-    let file = SocketFile::of(path)
-        .map_err(|source| BindError::refused(endpoint, source))?
-        .ok_or_else(|| BindError::NotASocket {
-            endpoint: endpoint.into(),
-        })?;
-    grant(endpoint, &file, access)?;
+    let file = SocketFile::of(path)?.ok_or(Problem::NotASocket)?;
+    grant(endpoint, &file, access).map_err(Problem::Access)?;
     Ok((Address::Unix(path.into()), Socket::Unix(listener, Some(file))))
 }
 
 /// Removes a socket at which nobody listens any more. A link is not followed.
-fn make_room(endpoint: &str, path: &Path) -> Result<(), BindError> {
+fn make_room(path: &Path) -> Result<(), Problem> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };
-    let endpoint = || endpoint.to_owned();
     if !metadata.file_type().is_socket() {
-        return Err(BindError::NotASocket { endpoint: endpoint() });
+        return Err(Problem::NotASocket);
     }
     match is_left_over(path) {
-        Ok(true) => fs::remove_file(path).map_err(|source| BindError::refused(&endpoint(), source)),
-        // It answers, or it has no room for us, or it is not ours to ask: somebody's either way.
-        Ok(false) | Err(_) => Err(BindError::InUse { endpoint: endpoint() }),
+        Ok(true) => Ok(fs::remove_file(path)?),
+        // It answers, or it has no room for us, or it is not ours to ask: another process has it either way.
+        Ok(false) | Err(_) => Err(Problem::InUse),
     }
 }
 
@@ -296,17 +263,13 @@ fn refuse_descriptors(listener: &impl AsFd) {
 }
 
 /// Sets owner, group and mode. The mode comes last: until then only the server's own user could connect.
-fn grant(endpoint: &str, file: &SocketFile, access: &SocketAccess) -> Result<(), BindError> {
-    let refused = |source: io::Error| BindError::Access {
-        endpoint: endpoint.to_owned(),
-        source,
-    };
+fn grant(endpoint: &str, file: &SocketFile, access: &SocketAccess) -> io::Result<()> {
     let chown = |owner: Option<u32>, group: Option<u32>| {
         let (owner, group) = (owner.map(Uid::from_raw), group.map(Gid::from_raw));
         chownat(&file.handle, "", owner, group, AtFlags::EMPTY_PATH)
     };
     if access.owner.is_some() || access.group.is_some() {
-        chown(access.owner, access.group).map_err(|errno| refused(errno.into()))?;
+        chown(access.owner, access.group)?;
     }
     if access.group.is_none()
         && let Ok(Some(postfix)) = Group::from_name("postfix")
@@ -322,7 +285,7 @@ fn grant(endpoint: &str, file: &SocketFile, access: &SocketAccess) -> Result<(),
     }
     // A handle of this kind has no chmod(2) of its own.
     let path = format!("/proc/self/fd/{}", file.handle.as_raw_fd());
-    fs::set_permissions(path, fs::Permissions::from_mode(access.mode)).map_err(refused)
+    fs::set_permissions(path, fs::Permissions::from_mode(access.mode))
 }
 
 /// The file of a UNIX socket, removed when dropped if it is still the one that was bound.

@@ -44,60 +44,43 @@ pub enum HandoverError {
         /// What is wrong with it.
         why: String,
     },
+    /// A socket cannot be served.
+    #[error("the service manager's socket `{name}` (descriptor {descriptor}) {problem}")]
+    Socket {
+        /// Its number among the descriptors of this process.
+        descriptor: usize,
+        /// Its name, printable.
+        name: String,
+        /// What is wrong with it.
+        problem: Problem,
+    },
+}
+
+/// What is wrong with a socket that was handed over.
+#[derive(Debug, Error)]
+pub enum Problem {
     /// The name says nothing.
     #[error(
-        "the service manager hands over a socket (descriptor {descriptor}) by the name `{name}`, which does not say what \
-         to serve there; set FileDescriptorName= in its unit to socketmap, relayhost, sasl or admin"
+        "has a name that does not say what to serve there; set FileDescriptorName= in its unit to socketmap, relayhost, sasl \
+         or admin"
     )]
-    Name {
-        /// Which socket.
-        descriptor: usize,
-        /// Its name.
-        name: String,
-    },
+    Name,
     /// It is something else.
+    #[error("is no stream socket that listens; write ListenStream= in its unit, with Accept=no")]
+    NotAListener,
+    /// Postfix could not ask there.
     #[error(
-        "what the service manager hands over as `{name}` (descriptor {descriptor}) is no stream socket that listens; \
-         write ListenStream= in its unit, with Accept=no"
+        "is a UNIX socket, and Postfix asks tcp_table over TCP alone; give it a port, or name it socketmap"
     )]
-    NotAListener {
-        /// Which socket.
-        descriptor: usize,
-        /// Its name.
-        name: String,
-    },
-    /// Nobody could ask there.
+    NotTcp,
+    /// Postfix could not find it.
     #[error(
-        "the socket `{name}` (descriptor {descriptor}) is a UNIX socket, and Postfix asks tcp_table over TCP alone; give it \
-         a port, or name it socketmap"
+        "is a UNIX socket without a path, and Postfix finds no other; write ListenStream=/PATH in its unit"
     )]
-    NotTcp {
-        /// Which socket.
-        descriptor: usize,
-        /// Its name.
-        name: String,
-    },
-    /// Nobody could find it.
-    #[error(
-        "the UNIX socket `{name}` (descriptor {descriptor}) has no path, and Postfix finds no other; write \
-         ListenStream=/PATH in its unit"
-    )]
-    NoPath {
-        /// Which socket.
-        descriptor: usize,
-        /// Its name.
-        name: String,
-    },
+    NoPath,
     /// The system refuses.
-    #[error("the socket `{name}` (descriptor {descriptor}) cannot be taken over: {source}")]
-    System {
-        /// Which socket.
-        descriptor: usize,
-        /// Its name.
-        name: String,
-        /// What the system says.
-        source: io::Error,
-    },
+    #[error("cannot be taken over: {0}")]
+    System(#[from] io::Error),
 }
 
 /// A socket that listens already. It does not block.
@@ -130,30 +113,33 @@ impl Handover {
         }
         let mut descriptors = ListenFd::from_env();
         for (number, name) in names.into_iter().enumerate() {
-            let socket = Named {
-                descriptor: FIRST + number,
-                name: printable(name.as_bytes()),
-            };
-            if name == "admin" {
-                handover.admin.push(socket.take(&mut descriptors, number)?);
-                continue;
-            }
-            let protocol = match Map::named(name.as_bytes()) {
-                _ if name == "socketmap" => Protocol::Socketmap,
-                Some(map) => Protocol::TcpTable(map),
-                None => {
-                    let Named { descriptor, name } = socket;
-                    return Err(HandoverError::Name { descriptor, name });
-                }
-            };
-            let (address, taken) = socket.take(&mut descriptors, number)?;
-            if matches!((protocol, &taken), (Protocol::TcpTable(_), Socket::Unix(_))) {
-                let Named { descriptor, name } = socket;
-                return Err(HandoverError::NotTcp { descriptor, name });
-            }
-            handover.maps.push((Endpoint { protocol, address }, taken));
+            handover
+                .take(&name, &mut descriptors, number)
+                .map_err(|problem| HandoverError::Socket {
+                    descriptor: FIRST + number,
+                    name: printable(name.as_bytes()),
+                    problem,
+                })?;
         }
         Ok(handover)
+    }
+
+    fn take(&mut self, name: &str, descriptors: &mut ListenFd, number: usize) -> Result<(), Problem> {
+        if name == "admin" {
+            self.admin.push(take(descriptors, number)?);
+            return Ok(());
+        }
+        let protocol = match Map::named(name.as_bytes()) {
+            _ if name == "socketmap" => Protocol::Socketmap,
+            Some(map) => Protocol::TcpTable(map),
+            None => return Err(Problem::Name),
+        };
+        let (address, taken) = take(descriptors, number)?;
+        if matches!((protocol, &taken), (Protocol::TcpTable(_), Socket::Unix(_))) {
+            return Err(Problem::NotTcp);
+        }
+        self.maps.push((Endpoint { protocol, address }, taken));
+        Ok(())
     }
 }
 
@@ -201,52 +187,28 @@ fn wrong(variable: &'static str, why: impl Into<String>) -> HandoverError {
     }
 }
 
-/// Which socket, for errors.
-struct Named {
-    descriptor: usize,
-    name: String,
+/// Takes the socket of this number.
+fn take(descriptors: &mut ListenFd, number: usize) -> Result<(Address, Socket), Problem> {
+    if let Ok(Some(socket)) = descriptors.take_tcp_listener(number) {
+        must_listen(socket.as_fd())?;
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        let address = Address::Inet(address.ip().to_string(), address.port());
+        return Ok((address, Socket::Tcp(socket)));
+    }
+    let Ok(Some(socket)) = descriptors.take_unix_listener(number) else {
+        return Err(Problem::NotAListener);
+    };
+    must_listen(socket.as_fd())?;
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    let path = address.as_pathname().ok_or(Problem::NoPath)?;
+    Ok((Address::Unix(path.into()), Socket::Unix(socket)))
 }
 
-impl Named {
-    fn take(&self, descriptors: &mut ListenFd, number: usize) -> Result<(Address, Socket), HandoverError> {
-        let system = |source| HandoverError::System {
-            descriptor: self.descriptor,
-            name: self.name.clone(),
-            source,
-        };
-        if let Ok(Some(socket)) = descriptors.take_tcp_listener(number) {
-            self.must_listen(socket.as_fd())?;
-            socket.set_nonblocking(true).map_err(system)?;
-            let address = socket.local_addr().map_err(system)?;
-            let address = Address::Inet(address.ip().to_string(), address.port());
-            return Ok((address, Socket::Tcp(socket)));
-        }
-        let Ok(Some(socket)) = descriptors.take_unix_listener(number) else {
-            return Err(self.is_no_listener());
-        };
-        self.must_listen(socket.as_fd())?;
-        socket.set_nonblocking(true).map_err(system)?;
-        let address = socket.local_addr().map_err(system)?;
-        match address.as_pathname() {
-            Some(path) => Ok((Address::Unix(path.into()), Socket::Unix(socket))),
-            None => Err(HandoverError::NoPath {
-                descriptor: self.descriptor,
-                name: self.name.clone(),
-            }),
-        }
-    }
-
-    fn must_listen(&self, socket: BorrowedFd<'_>) -> Result<(), HandoverError> {
-        match socket_acceptconn(socket) {
-            Ok(true) => Ok(()),
-            _ => Err(self.is_no_listener()),
-        }
-    }
-
-    fn is_no_listener(&self) -> HandoverError {
-        HandoverError::NotAListener {
-            descriptor: self.descriptor,
-            name: self.name.clone(),
-        }
+fn must_listen(socket: BorrowedFd<'_>) -> Result<(), Problem> {
+    match socket_acceptconn(socket) {
+        Ok(true) => Ok(()),
+        _ => Err(Problem::NotAListener),
     }
 }

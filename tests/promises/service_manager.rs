@@ -564,9 +564,13 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
         (
             "3</dev/null",
             "LISTEN_FDS=1 LISTEN_FDNAMES=smtp",
-            "by the name `smtp`",
+            "`smtp` (descriptor 3) has a name that does not say",
         ),
-        ("3</dev/null", "LISTEN_FDS=1 LISTEN_FDNAMES=", "by the name ``"),
+        (
+            "3</dev/null",
+            "LISTEN_FDS=1 LISTEN_FDNAMES=",
+            "`` (descriptor 3) has a name that does not say",
+        ),
         ("3</dev/null", "LISTEN_FDS=1", "FileDescriptorName="),
         (
             "3</dev/null",
