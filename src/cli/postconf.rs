@@ -20,7 +20,7 @@ use crate::postfix::command::Commands;
 use crate::postfix::live::Live;
 use crate::postfix::reach::{NoName, Reach};
 use crate::postfix::{check, paste, stricter, wanted};
-use crate::reload::load;
+use crate::reload::judge;
 
 /// `queue_directory` of nearly every Postfix.
 const USUAL_QUEUE_DIRECTORY: &str = "/var/spool/postfix";
@@ -145,7 +145,7 @@ impl Postconf {
     fn settings(&self) -> Result<Settings, Error> {
         let mut findings = Findings::default();
         let sources = Sources::new(self.options.clone(), self.service.clone(), &mut findings);
-        let settings = load::first_settings(&sources, &mut findings);
+        let settings = judge::first_settings(&sources, &mut findings);
         Error::if_any(findings, EX_USAGE)?;
         Ok(settings)
     }

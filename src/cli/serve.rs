@@ -31,7 +31,7 @@ use crate::confinement::Confinement;
 use crate::counters::Counters;
 use crate::diagnostic::{Findings, Severity};
 use crate::endpoint::{Address, Endpoint};
-use crate::reload::{Keeper, Reloader, load};
+use crate::reload::{Keeper, Reloader, judge};
 use crate::routes::Routes;
 use crate::server::Server;
 use crate::server::bell::Stop;
@@ -80,7 +80,7 @@ impl Serve {
         let handover = Handover::from_environment()?;
         let mut findings = Findings::default();
         let sources = Sources::new(self.options, self.service, &mut findings);
-        let settings = load::first_settings(&sources, &mut findings);
+        let settings = judge::first_settings(&sources, &mut findings);
         for finding in findings
             .iter()
             .filter(|finding| finding.severity == Severity::Warning)

@@ -17,7 +17,7 @@ use crate::diagnostic::machine::FindingObject;
 use crate::diagnostic::{Code, Finding, Findings, Severity};
 use crate::endpoint::Address;
 use crate::printable::{json, printable};
-use crate::reload::load;
+use crate::reload::judge;
 
 /// Ask a running server how it and its files are.
 #[derive(Args)]
@@ -147,7 +147,7 @@ impl Status {
         let mut findings = Findings::default();
         let service = ServiceOptions::of_admin(self.admin.clone());
         let sources = Sources::not_judged(self.options.clone(), service, &mut findings);
-        let settings = load::first_settings(&sources, &mut findings);
+        let settings = judge::first_settings(&sources, &mut findings);
         if let Some(address) = settings.admin {
             return Ok(address);
         }

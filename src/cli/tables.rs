@@ -5,7 +5,7 @@ use crate::address::SenderKeys;
 use crate::config::Sources;
 use crate::config::options::Options;
 use crate::diagnostic::Findings;
-use crate::reload::load;
+use crate::reload::{judge, load};
 use crate::routes::Snapshot;
 
 /// The files and the environment, read for this once.
@@ -27,7 +27,7 @@ impl Tables {
         let mut findings = Findings::default();
         let sources = Sources::of_command(options.clone(), &mut findings);
         sources.judge_variables(&mut findings);
-        load::first_settings(&sources, &mut findings);
+        judge::first_settings(&sources, &mut findings);
         Error::if_any(findings, EX_USAGE)?;
         let loaded = load::once(&sources);
         Ok(Self {

@@ -1,4 +1,4 @@
-//! Reading the sources and judging them: the one way in which anybody here comes to a snapshot.
+//! Reading the sources.
 //!
 //! Start, reload and `query` all go through [`read`] and [`Reading::judge`], so that they judge alike. All files are
 //! read in one go, and those of the directory of the tables through one handle of it. If any of them, or a link or a
@@ -9,27 +9,25 @@
 //! a symbolic link that leads nowhere included, is a table that cannot tell.
 //!
 //! Reading and judging are two steps, because most readings find what was there before, and end with its digest. What
-//! an edit leaves as it was is neither kept twice nor judged again ([`crate::table::text`], [`Table::rebuild`]).
+//! an edit leaves as it was is neither kept twice nor judged again ([`crate::table::text`], [`crate::table::Table::rebuild`]).
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
-use std::ops::{Range, RangeFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::content::{Content, Directory, digest_bytes};
+use super::decision::{Role, Seen};
+use super::judge::Loaded;
 use super::ledger::Version;
 use super::way::{self, Stamps};
-use crate::answer::{Map, Reason};
-use crate::config::{NextHops, Settings, Sources};
-use crate::diagnostic::{Code, Finding, Findings};
+use crate::answer::Map;
+use crate::config::Sources;
+use crate::diagnostic::{Code, Finding};
 use crate::digest;
-use crate::history::History;
-use crate::routes::{Routing, Snapshot};
+use crate::routes::Snapshot;
 use crate::secret::Secret;
-use crate::table::Table;
 use crate::table::text::Text;
 use crate::whole_file::ReadError;
 
@@ -40,27 +38,22 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 /// How long a file that was written to lately must stay as it was read.
 const STAYS: Duration = Duration::from_millis(10);
 
-/// Which sources are tables, in the order of [`paths`]: the relay map and the credentials.
-pub(super) const TABLES: Range<usize> = 1..3;
-
-/// Which sources are secrets.
-pub(super) const SECRETS: RangeFrom<usize> = TABLES.end..;
+/// How many sources come before the secrets, in the order of [`paths`].
+const BEFORE_SECRETS: usize = 3;
 
 /// All sources as of one moment, not judged yet.
 pub struct Reading {
-    settings_file: Arc<Content>,
-    relay_map: Arc<Content<Text>>,
-    credentials: Arc<Content<Text>>,
-    secrets: Vec<(PathBuf, Arc<Content>)>,
+    pub(super) settings_file: Arc<Content>,
+    pub(super) relay_map: Arc<Content<Text>>,
+    pub(super) credentials: Arc<Content<Text>>,
+    pub(super) secrets: Vec<(PathBuf, Arc<Content>)>,
     /// Which sources kept changing while they were read, in the order of [`paths`]: the text of one moment may stand
     /// beside that of another, and so they cannot be read.
     pub(super) unsettled: Vec<bool>,
     /// A digest of each file, in the order of [`paths`].
-    digests: Vec<u64>,
+    pub(super) digests: Vec<u64>,
     /// For a source that kept changing, its digest if that was the same each time.
     steady: Vec<Option<u64>>,
-    /// Whether one of the tables is held, and may belong to what has changed.
-    pub(super) is_unpaired: bool,
     /// The stamps of each file, in the order of [`paths`].
     pub(super) stamps: Vec<Stamps>,
 }
@@ -122,7 +115,6 @@ fn read_once(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot
         unsettled: Vec::new(),
         digests: Vec::new(),
         steady: Vec::new(),
-        is_unpaired: false,
         stamps: Vec::new(),
     }
 }
@@ -158,7 +150,7 @@ impl Reading {
     }
 
     /// What was read, file by file, in the order of [`paths`].
-    fn versions(&self, sources: &Sources) -> Vec<Version> {
+    pub(super) fn versions(&self, sources: &Sources) -> Vec<Version> {
         let table = |path: PathBuf, map, content: &Content<Text>| content.version(&path, Some(map), |_| None);
         let mut versions = vec![
             self.settings_file.version(sources.settings_file(), None, |text| {
@@ -178,7 +170,7 @@ impl Reading {
     }
 
     /// The files that are mounted here by themselves and have been replaced where they come from.
-    fn orphans(&self, sources: &Sources) -> Vec<PathBuf> {
+    pub(super) fn orphans(&self, sources: &Sources) -> Vec<PathBuf> {
         let tables = [
             (sources.relay_map(), self.relay_map.is_orphan()),
             (sources.credentials(), self.credentials.is_orphan()),
@@ -245,20 +237,33 @@ impl Reading {
         self.digests = self.digests(hasher);
     }
 
-    /// A digest of all of it: equal digests, equal content.
-    pub(super) fn digest(&self, hasher: &RandomState) -> u64 {
-        hasher.hash_one((&self.digests, self.is_unpaired))
+    /// What it saw of each source, in the order of [`paths`]. `before` are the stamps of the reading before it.
+    pub(super) fn seen(&self, before: &[Stamps]) -> Vec<Seen> {
+        let each = self.digests.iter().zip(self.gone()).zip(&self.unsettled);
+        let seen = each
+            .enumerate()
+            .map(|(source, ((content, is_empty), is_unsettled))| Seen {
+                content: *content,
+                is_empty,
+                is_unsettled: *is_unsettled,
+                steady: self.steady.get(source).copied().flatten(),
+                written_since: None,
+                is_untouched: before.get(source) == self.stamps.get(source),
+            });
+        seen.collect()
     }
 
-    /// Whether it is the same content as `in_force`, of which both tables belong together.
-    pub(super) fn is_as(&self, in_force: &Self) -> bool {
-        self.digests == in_force.digests && !in_force.is_unpaired
-    }
-
-    /// Whether this source kept changing and had the content of `in_force` each time it was read.
-    pub(super) fn is_steady(&self, source: usize, in_force: &Self) -> bool {
-        let steady = self.steady.get(source).copied().flatten();
-        steady.is_some() && steady == in_force.digests.get(source).copied()
+    /// Of each source, whether being missing or empty would change something, where this is what `snapshot` was made of. A
+    /// table that cannot tell matters too: a directory that appears is filled one file after the other.
+    pub(super) fn matters(&self, snapshot: &Snapshot) -> Vec<bool> {
+        let mut matters: Vec<bool> = self.gone().into_iter().map(|is_gone| !is_gone).collect();
+        if let [settings, relay_map, credentials, ..] = matters.as_mut_slice() {
+            // Settings that cannot be read are an error, or their whole directory is missing.
+            *settings &= !matches!(*self.settings_file, Content::Unreadable(_));
+            *relay_map = !snapshot.relay_map.is_empty_for_certain();
+            *credentials = !snapshot.credentials.is_empty_for_certain();
+        }
+        matters
     }
 
     /// Which sources are not there, or have not one byte, in the order of [`paths`]. A secret that is not there is an
@@ -268,7 +273,7 @@ impl Reading {
             |table| table.is_gone(Text::is_empty),
             |small| small.is_gone(Secret::is_empty),
         );
-        for (gone, (_, content)) in gone.iter_mut().skip(SECRETS.start).zip(&self.secrets) {
+        for (gone, (_, content)) in gone.iter_mut().skip(BEFORE_SECRETS).zip(&self.secrets) {
             *gone &= !matches!(**content, Content::Missing);
         }
         gone
@@ -279,7 +284,7 @@ impl Reading {
         if let (Some(own), Some(others)) = (self.digests.get_mut(source), other.digests.get(source)) {
             *own = *others;
         }
-        match source.checked_sub(SECRETS.start) {
+        match source.checked_sub(BEFORE_SECRETS) {
             None if source == 0 => self.settings_file = Arc::clone(&other.settings_file),
             None if source == 1 => self.relay_map = Arc::clone(&other.relay_map),
             None => self.credentials = Arc::clone(&other.credentials),
@@ -292,194 +297,11 @@ impl Reading {
     }
 }
 
-/// The sources as of one moment, judged.
-pub struct Loaded {
-    /// The snapshot, to which only its generation is missing.
-    pub snapshot: Snapshot,
-    /// The settings.
-    pub settings: Settings,
-    /// What is to be said about all of it.
-    pub findings: Findings,
-    /// Which files are not there, or have not one byte.
-    pub gone: Gone,
-    /// What was read, file by file.
-    pub versions: Vec<Version>,
-}
-
-/// Which files are not there, or have not one byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone {
-    /// The settings file.
-    pub settings_file: bool,
-    /// The relay map.
-    pub relay_map: bool,
-    /// The credentials.
-    pub credentials: bool,
-}
-
-impl Reading {
-    /// Judges what was read. What reads as it does in `in_force` is taken from there.
-    #[must_use]
-    pub fn judge(&self, sources: &Sources, in_force: Option<&Snapshot>) -> Loaded {
-        let mut findings = Findings::default();
-        let mut versions = self.versions(sources);
-        for path in self.orphans(sources) {
-            findings.push(
-                Finding::in_file(Code::ReplacedUnderItsMount, &path, None)
-                    .says("the file was replaced by whoever owns its mount, and this is still the old one")
-                    .help(
-                        "it is mounted by itself; mount its folder instead, and start this container again",
-                    ),
-            );
-        }
-        let gone = Gone {
-            // One that cannot be read is an error, or its whole folder is missing.
-            settings_file: self.settings_file.is_gone(Secret::is_empty)
-                || matches!(*self.settings_file, Content::Unreadable(_)),
-            relay_map: self.relay_map.is_gone(Text::is_empty),
-            credentials: self.credentials.is_gone(Text::is_empty),
-        };
-        let settings = settings(&self.settings_file, sources, &mut findings);
-        let mut table = |map, path: PathBuf, content, previous| {
-            table(map, &path, content, previous, sources.dir(), &mut findings)
-        };
-        let previous = in_force.map(|snapshot| &snapshot.relay_map);
-        let has_relay_map = !matches!(*self.relay_map, Content::Missing);
-        let relay_map = table(Map::Relayhost, sources.relay_map(), &*self.relay_map, previous);
-        let previous = in_force.map(|snapshot| &snapshot.credentials);
-        let credentials = table(Map::Sasl, sources.credentials(), &*self.credentials, previous);
-        let secrets: HashMap<PathBuf, Secret> = self
-            .secrets
-            .iter()
-            .filter_map(|(path, content)| Some((path.clone(), secret(path, content, &mut findings)?)))
-            .collect();
-        let default = sources
-            .relay
-            .resolve(&mut |path| secrets.get(path).cloned(), &mut findings);
-        for version in &mut versions {
-            version.errors_of_table = match version.map {
-                Some(Map::Relayhost) => relay_map.findings().errors(),
-                Some(Map::Sasl) => credentials.findings().errors(),
-                None => 0,
-            };
-        }
-        Loaded {
-            versions,
-            snapshot: Snapshot {
-                generation: 1,
-                relay_map,
-                credentials,
-                routing: match settings.next_hops {
-                    NextHops::MainCf => Routing::MainCf,
-                    NextHops::Postmapd if has_relay_map || default.is_set() => Routing::Here,
-                    NextHops::Postmapd => Routing::Unknown,
-                },
-                default: default.into(),
-                delimiters: settings.delimiters.clone(),
-                allowed: settings.allowed.clone(),
-                history: History::default(),
-                last_pair: None,
-            },
-            settings,
-            findings,
-            gone,
-        }
-    }
-}
-
-/// Reads and judges the settings alone, before anything else is known to be right.
-pub fn first_settings(sources: &Sources, findings: &mut Findings) -> Settings {
-    settings(
-        &Content::<Secret>::read(sources.settings_file(), &Directory::open(sources.dir())),
-        sources,
-        findings,
-    )
-}
-
-fn settings(content: &Content, sources: &Sources, findings: &mut Findings) -> Settings {
-    let text = match content {
-        Content::Text(file) => file.text.expose(),
-        Content::Missing if !sources.needs_settings_file() => &[],
-        // Where the whole folder is missing, the tables say so.
-        Content::Unreadable(error)
-            if error.is_not_found() && !sources.needs_settings_file() && !sources.dir().exists() =>
-        {
-            &[]
-        }
-        Content::Unreadable(ReadError::Changing) => {
-            findings.push(changing(sources.settings_file()));
-            &[]
-        }
-        Content::Missing | Content::Unreadable(_) => {
-            let why = match content {
-                Content::Unreadable(error) => error.to_string(),
-                _ => "there is no such file".to_owned(),
-            };
-            findings.push(
-                Finding::in_file(Code::SettingsUnreadable, sources.settings_file(), None)
-                    .says(format!("the settings cannot be read: {why}"))
-                    .help("mend the path or the permissions"),
-            );
-            &[]
-        }
-    };
-    sources.settings(text, findings)
-}
-
 /// The finding that a file could not be read as of one moment.
 pub(super) fn changing(path: &Path) -> Finding {
     Finding::in_file(Code::FilesChanging, path, None)
         .says("the file, or the way to it, changes faster than it can be read")
         .help("write each new version to a directory of its own and swap a link to it")
-}
-
-fn table(
-    map: Map,
-    path: &Path,
-    content: &Content<Text>,
-    previous: Option<&Arc<Table>>,
-    dir: &Path,
-    findings: &mut Findings,
-) -> Arc<Table> {
-    match content {
-        Content::Text(file) => {
-            let table = Table::rebuild(previous, map, path, &file.text);
-            findings.append(table.findings());
-            table
-        }
-        Content::Missing => Table::empty(map).into(),
-        Content::Unreadable(ReadError::Changing) => {
-            findings.push(changing(path));
-            Table::unreadable(map, Reason::FileUnreadable(map)).into()
-        }
-        Content::Unreadable(error) => {
-            let (what, help) = if dir.is_dir() {
-                (path, "mend the file or its permissions")
-            } else {
-                (dir, "create the folder, or name another with --dir")
-            };
-            findings.push(
-                Finding::in_file(Code::FileUnreadable, what, None)
-                    .says(format!("the {map} map cannot be read: {error}"))
-                    .help(help),
-            );
-            Table::unreadable(map, Reason::FileUnreadable(map)).into()
-        }
-    }
-}
-
-fn secret(path: &Path, content: &Content, findings: &mut Findings) -> Option<Secret> {
-    let why = match content {
-        Content::Text(file) => return Some(file.text.clone()),
-        Content::Missing => "there is no such file".to_owned(),
-        Content::Unreadable(error) => error.to_string(),
-    };
-    findings.push(
-        Finding::in_file(Code::SecretUnreadable, path, None)
-            .says(format!("the file cannot be read: {why}"))
-            .help("mend its path or its permissions, or unset the variable that names it"),
-    );
-    None
 }
 
 /// Every file that is read.
@@ -494,6 +316,14 @@ pub fn paths(sources: &Sources) -> Vec<PathBuf> {
         .into_iter()
         .chain(sources.relay.files().map(Path::to_path_buf))
         .collect()
+}
+
+/// What each of them is for.
+#[must_use]
+pub(super) fn roles(sources: &Sources) -> Vec<Role> {
+    let tables = [Role::Settings, Role::RelayMap, Role::Credentials];
+    let secrets = sources.relay.files().map(|_| Role::Secret);
+    tables.into_iter().chain(secrets).collect()
 }
 
 /// The stamps of the way to each source, in the order of [`paths`].

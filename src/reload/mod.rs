@@ -18,7 +18,9 @@
 //! tells whether the writer is done.
 
 mod content;
+mod decision;
 pub mod hints;
+pub mod judge;
 pub mod ledger;
 pub mod load;
 mod rest;
@@ -26,7 +28,6 @@ mod waits;
 mod watch;
 mod way;
 
-use std::collections::HashSet;
 use std::hash::RandomState;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,11 +44,13 @@ use crate::diagnostic::{Code, Finding, Findings, Severity};
 use crate::memory;
 use crate::printable::of_path;
 use crate::routes::{Routes, Snapshot};
+use decision::{Decision, Next, Outcome, Seen, Timing, Trigger, Verdict};
 use hints::{Hint, Hints};
+use judge::Loaded;
 use ledger::Ledger;
-use load::{Gone, Loaded, Reading};
+use load::Reading;
 use rest::{RESTLESS_AT_MOST, rest};
-use waits::{TOGETHER, Waits, Why};
+use waits::{Awaited, TOGETHER, Why};
 use watch::Watch;
 use way::Stamps;
 
@@ -67,26 +70,14 @@ pub struct Keeper {
     started_with: Settings,
     /// The settings as of the snapshot in force.
     settings: Settings,
-    /// Whether the snapshot in force is without errors.
-    good: bool,
-    /// The digest of what was judged last, in force or not.
-    tried: u64,
-    /// Likewise of the snapshot in force.
-    current: u64,
+    /// What to do after each reading.
+    decision: Decision,
     /// What the snapshot in force was made of.
     in_force: Reading,
     /// The stamps of what was read last.
     stamps: Vec<Stamps>,
     /// Whether these can be trusted to change with the content.
     stamps_tell: bool,
-    /// Which files are gone in what is in force.
-    gone: Gone,
-    /// The findings that the log has already, so that each is said once.
-    reported: HashSet<String>,
-    /// Those of the snapshot in force.
-    reported_in_force: HashSet<String>,
-    /// The files whose present content is not used yet, by their number in [`load::paths`].
-    waits: Waits,
     /// Files that still changed when the kernel did not report who writes to them.
     moving: Vec<bool>,
 }
@@ -127,11 +118,16 @@ impl Keeper {
         // From before the reading, so that no change and no writer escapes.
         watch.arm(&load::paths(&sources));
         let reading = load::read(&sources, &hasher, None);
-        let digest = reading.digest(&hasher);
         let loaded = reading.judge(&sources, None);
-        let good = loaded.findings.errors() == 0;
-        let said = said.iter().map(ToString::to_string).collect();
-        let reported = report(&loaded.findings, &said);
+        let errors = loaded.findings.errors();
+        let mut decision = Decision::new(
+            load::roles(&sources),
+            reading.digests.clone(),
+            reading.matters(&loaded.snapshot),
+            errors,
+            said.iter().map(ToString::to_string).collect(),
+        );
+        report(&loaded.findings, &mut decision);
         announce(&loaded.snapshot, &loaded.findings, started.elapsed());
         let keeper = Self {
             sources,
@@ -140,20 +136,14 @@ impl Keeper {
             ledger: Arc::new(Ledger::new(loaded.versions, loaded.findings)),
             stamps: reading.stamps.clone(),
             stamps_tell: can_be_trusted(&reading),
-            waits: Waits::none(reading.stamps.len()),
             moving: Vec::new(),
             in_force: reading,
+            decision,
             hasher,
             settings: settings.clone(),
             started_with: settings,
-            gone: loaded.gone,
-            good,
-            tried: digest,
-            current: digest,
-            reported_in_force: reported.clone(),
-            reported,
         };
-        if !good {
+        if errors > 0 {
             warn!(
                 "what has an error is answered with 'cannot tell' until it is mended; mail that needs it waits"
             );
@@ -190,7 +180,7 @@ impl Keeper {
         loop {
             let pace = self.settings.pace;
             let now = Instant::now();
-            let next = self.waits.next(pace.grace, pace.patience, now);
+            let next = self.decision.deadline(self.timing(), now);
             let deadline = next.into_iter().fold(now + pace.poll, Instant::min);
             let deadline = self.forget(routes).into_iter().fold(deadline, Instant::min);
             let noticed = self.hints.take(deadline);
@@ -214,6 +204,13 @@ impl Keeper {
         }
     }
 
+    fn timing(&self) -> Timing {
+        Timing {
+            grace: self.settings.pace.grace,
+            patience: self.settings.pace.patience,
+        }
+    }
+
     /// Forgets the edits that are old enough, and says when the next one will be.
     fn forget(&self, routes: &Routes) -> Option<Instant> {
         let window = self.settings.pace.in_flight;
@@ -234,7 +231,7 @@ impl Keeper {
     /// Reads where there may be something new, and publishes or keeps.
     fn look(&mut self, hint: Option<Hint>, routes: &Routes) {
         self.moving.clear();
-        if hint.is_none() && !self.waits.is_any() && !self.may_have_changed_unheard() {
+        if hint.is_none() && !self.decision.is_waiting() && !self.may_have_changed_unheard() {
             if self.watch.hears_everything() {
                 self.ledger.confirmed();
             }
@@ -246,178 +243,118 @@ impl Keeper {
     }
 
     fn read_again(&mut self, hint: Option<Hint>, routes: &Routes) {
-        let asked = hint == Some(Hint::Reread);
         let started = Instant::now();
+        let trigger = match hint {
+            None => Trigger::Poll,
+            Some(Hint::Changed) => Trigger::Change,
+            Some(Hint::Reread | Hint::Stop) => Trigger::Request,
+        };
         let in_force = routes.load();
-        let given_up = self.give_up_writers();
         let mut reading = load::read(&self.sources, &self.hasher, Some(&in_force));
-        let waiting = self.hold_what_is_waited_for(&mut reading, &given_up, &in_force);
-        self.report_waits(asked);
-        let digest = reading.digest(&self.hasher);
-        if digest == self.current && !asked {
-            if self.tried != self.current {
-                info!(
-                    generation = routes.load().generation,
-                    "the files are again as they are in force"
-                );
-                self.reported = self.reported_in_force.clone();
+        let now = Instant::now();
+        let seen = self.seen(&reading);
+        self.forget_slow_writers(now);
+        self.stamps_tell = can_be_trusted(&reading);
+        self.stamps.clone_from(&reading.stamps);
+        let Outcome {
+            next,
+            is_held,
+            awaited,
+        } = self.decision.read(&seen, trigger, self.timing(), now);
+        self.report_waits(&awaited);
+        match next {
+            Next::Unchanged { is_return, is_reload } => {
+                if is_return {
+                    info!(
+                        generation = in_force.generation,
+                        "the files are again as they are in force"
+                    );
+                }
+                self.ledger.unchanged(is_reload);
             }
-            self.ledger
-                .unchanged(!waiting && hint.is_some() || self.tried != self.current);
-            self.tried = self.current;
-            return;
-        }
-        if digest == self.tried && !asked {
-            if hint.is_some() && !waiting {
-                self.ledger.failed();
+            Next::StillRejected { is_reload: true } => self.ledger.failed(),
+            Next::StillRejected { is_reload: false } => {}
+            Next::Wait => debug!("a file changed while another is waited for; waiting for both"),
+            Next::Judge => {
+                for (file, _) in is_held.iter().enumerate().filter(|(_, is_held)| **is_held) {
+                    reading.hold(file, &self.in_force);
+                }
+                let loaded = reading.judge(&self.sources, Some(&in_force));
+                drop(in_force);
+                report(&loaded.findings, &mut self.decision);
+                self.apply_or_keep(loaded, reading, started, routes);
             }
-            return;
         }
-        // What is saved together takes effect together.
-        if digest != self.current && waiting && self.waits.hold_up_others(Instant::now()) {
-            debug!("a file changed while another is waited for; waiting for both");
-            return;
-        }
-        self.tried = digest;
-        let loaded = reading.judge(&self.sources, Some(&in_force));
-        drop(in_force);
-        if asked {
-            // Whoever asks wants to hear what is wrong, be it said already.
-            self.reported.clear();
-        }
-        self.reported = report(&loaded.findings, &self.reported);
-        self.decide(loaded, reading, digest, started, routes);
     }
 
-    /// No longer waits for those writers that take longer than the patience lasts. Returns which files they write to.
-    fn give_up_writers(&self) -> Vec<usize> {
-        let now = Instant::now();
-        let mut given_up = Vec::new();
-        self.hints.retain_open(|place, since| {
-            let is_kept = now < since + self.settings.pace.patience;
-            if !is_kept {
-                given_up.extend(self.watch.files_at(place));
-            }
-            is_kept
-        });
-        given_up
-    }
-
-    /// Puts what is in force in place of what was read of those files that are not to be used yet. Returns whether there
-    /// are any. Files that are `given_up` are read though a program has them open for writing.
-    fn hold_what_is_waited_for(
-        &mut self,
-        reading: &mut Reading,
-        given_up: &[usize],
-        current: &Snapshot,
-    ) -> bool {
-        let now = Instant::now();
-        let mut why: Vec<Option<Why>> = self
-            .vanished(reading, current)
-            .into_iter()
-            .map(|has_vanished| has_vanished.then_some(Why::Gone))
-            .collect();
+    /// What this reading, the last one, saw of each file.
+    fn seen(&self, reading: &Reading) -> Vec<Seen> {
+        let mut seen: Vec<Seen> = reading.seen(&self.stamps);
         // A program may have begun to write while the files were read, and have paused.
         for (place, since) in self.hints.open() {
-            for file in self
-                .watch
-                .files_at(&place)
-                .filter(|file| !given_up.contains(file))
-            {
-                if let Some(why) = why.get_mut(file) {
-                    *why = Some(Why::Written(since));
+            for file in self.watch.files_at(&place) {
+                if let Some(seen) = seen.get_mut(file) {
+                    seen.written_since = seen.written_since.max(Some(since));
                 }
             }
         }
-        let moving = self.moving.iter().chain(std::iter::repeat(&false));
-        for ((why, is_unsettled), is_moving) in why.iter_mut().zip(&reading.unsettled).zip(moving) {
-            if *is_unsettled || *is_moving {
-                *why = Some(Why::Changing);
-            }
+        for (seen, is_moving) in seen.iter_mut().zip(&self.moving) {
+            seen.is_unsettled |= is_moving;
         }
-        let mut is_held = vec![false; why.len()];
-        let mut is_unpaired = false;
-        for (file, (why, is_held)) in why.into_iter().zip(&mut is_held).enumerate() {
-            let is_as_before = self.stamps.get(file) == reading.stamps.get(file);
-            let grace = self.settings.pace.grace;
-            *is_held = self.waits.observe(file, why, is_as_before, grace, now);
-            is_unpaired |= *is_held
-                && load::TABLES.contains(&file)
-                && match why {
-                    // Where the relay map is empty, the last one that was not is the best that there is.
-                    Some(Why::Gone) => file != load::TABLES.start,
-                    Some(Why::Changing) => !reading.is_steady(file, &self.in_force),
-                    Some(Why::Written(_)) | None => true,
-                };
-        }
-        // Next hop and login of the default relay are one thing, in several files.
-        let hold_secrets = is_held.iter().skip(load::SECRETS.start).any(|is_held| *is_held);
-        for (file, is_held) in is_held.into_iter().enumerate() {
-            if is_held || hold_secrets && load::SECRETS.contains(&file) {
-                reading.hold(file, &self.in_force);
-            }
-        }
-        reading.is_unpaired = is_unpaired && !reading.is_as(&self.in_force);
-        self.stamps_tell = can_be_trusted(reading);
-        self.stamps.clone_from(&reading.stamps);
-        self.waits.is_any()
+        seen
     }
 
-    /// Says what is waited for: to whoever asked for it, and else where it takes long.
-    fn report_waits(&mut self, asked: bool) {
+    /// No longer waits for those writers that take longer than the patience lasts. If one goes on, it is another wait.
+    fn forget_slow_writers(&self, now: Instant) {
+        let patience = self.settings.pace.patience;
+        self.hints.retain_open(|_, since| now < since + patience);
+    }
+
+    /// Says what is waited for too long, and to whoever asked for it what is waited for.
+    fn report_waits(&self, awaited: &[Awaited]) {
         let paths = load::paths(&self.sources);
-        let finding = |file: usize, why| paths.get(file).map(|path| waited_for(path, why));
-        let due = self.waits.due(self.settings.pace.grace, Instant::now());
-        let mut overdue = vec![None; paths.len()];
-        for (file, why, is_news) in due {
-            let finding = finding(file, why);
-            if let (Some(finding), true) = (&finding, is_news) {
+        let mut of_files = vec![None; paths.len()];
+        for wait in awaited {
+            let (Some(path), Some(of_file)) = (paths.get(wait.source), of_files.get_mut(wait.source)) else {
+                continue;
+            };
+            let finding = waited_for(path, wait.why);
+            if wait.is_news {
                 self.ledger.failed();
-                if !asked {
-                    warn!("{finding}");
-                }
             }
-            if let Some(overdue) = overdue.get_mut(file) {
-                *overdue = finding;
-            }
-        }
-        self.ledger.waiting(overdue);
-        if asked {
-            for finding in self
-                .waits
-                .all()
-                .into_iter()
-                .filter_map(|(file, why)| finding(file, why))
-            {
+            if wait.is_to_log {
                 warn!("{finding}");
             }
+            if wait.is_overdue {
+                *of_file = Some(finding);
+            }
         }
+        self.ledger.waiting(of_files);
     }
 
     /// Publishes what was loaded, or keeps what is in force.
-    fn decide(&mut self, loaded: Loaded, reading: Reading, digest: u64, started: Instant, routes: &Routes) {
-        let generation = routes.load().generation;
+    fn apply_or_keep(&mut self, loaded: Loaded, reading: Reading, started: Instant, routes: &Routes) {
+        let current = routes.load();
+        let generation = current.generation;
         let errors = loaded.findings.errors();
-        if errors > 0 && self.good {
-            self.ledger.kept(&loaded.versions, loaded.findings);
-            error!(
-                generation,
-                errors, "the files have errors and are not used; generation {generation} stays in force"
-            );
-            return;
-        }
-        if digest == self.current {
-            self.ledger.unchanged(true);
-            info!(generation, errors, "read again: nothing changed");
-            return;
-        }
-        self.good = errors == 0;
-        self.current = digest;
-        self.reported_in_force = self.reported.clone();
+        let is_unpaired = match self.decision.judged(errors, reading.matters(&loaded.snapshot)) {
+            Verdict::Apply { is_unpaired } => is_unpaired,
+            Verdict::Same => {
+                self.ledger.unchanged(true);
+                info!(generation, errors, "read again: nothing changed");
+                return;
+            }
+            Verdict::Reject => {
+                self.ledger.kept(&loaded.versions, loaded.findings);
+                error!(
+                    generation,
+                    errors, "the files have errors and are not used; generation {generation} stays in force"
+                );
+                return;
+            }
+        };
         self.name_what_needs_a_restart(&loaded.settings);
         self.settings = loaded.settings;
-        self.gone = loaded.gone;
-        let current = routes.load();
         let history = current.history.after(
             generation,
             current.parts_to_remember(),
@@ -425,7 +362,7 @@ impl Keeper {
             Instant::now(),
             self.settings.pace.in_flight,
         );
-        let last_pair = reading.is_unpaired.then(|| current.pair());
+        let last_pair = is_unpaired.then(|| current.pair());
         drop(current);
         self.in_force = reading;
         let snapshot = Snapshot {
@@ -438,20 +375,6 @@ impl Keeper {
         announce(&routes.load(), &loaded.findings, started.elapsed());
         self.ledger.published(loaded.versions, loaded.findings);
         retire(before);
-    }
-
-    /// Which files are gone that count for something in what is in force. A table that is in force and cannot tell
-    /// counts too: a folder that appears is filled one file after the other.
-    fn vanished(&self, reading: &Reading, current: &Snapshot) -> Vec<bool> {
-        let counts = [
-            !self.gone.settings_file,
-            !current.relay_map.is_empty_for_certain(),
-            !current.credentials.is_empty_for_certain(),
-        ];
-        let before = self.in_force.gone().into_iter().map(|was_gone| !was_gone);
-        let counts = counts.into_iter().chain(before.skip(counts.len()));
-        let gone = reading.gone().into_iter().zip(counts);
-        gone.map(|(is_gone, counts)| is_gone && counts).collect()
     }
 
     /// Whether the files may be others than those that were read last, though no hint came.
@@ -550,23 +473,18 @@ fn waited_for(path: &Path, why: Why) -> Finding {
     }
 }
 
-/// Logs what was not logged yet, and says what the log has now.
-fn report(findings: &Findings, reported: &HashSet<String>) -> HashSet<String> {
-    let mut now = HashSet::new();
-    for finding in findings.iter() {
-        let text = finding.to_string();
-        if !reported.contains(&text) {
-            match finding.severity {
-                Severity::Error => error!("{text}"),
-                Severity::Warning => warn!("{text}"),
-            }
+/// Logs what was not logged yet.
+fn report(findings: &Findings, decision: &mut Decision) {
+    let is_to_log = decision.take_news(findings.iter().map(ToString::to_string).collect());
+    for (finding, _) in findings.iter().zip(is_to_log).filter(|(_, is_to_log)| *is_to_log) {
+        match finding.severity {
+            Severity::Error => error!("{finding}"),
+            Severity::Warning => warn!("{finding}"),
         }
-        now.insert(text);
     }
     if findings.dropped() > 0 {
         warn!("and {} findings more", findings.dropped());
     }
-    now
 }
 
 /// The one line of a reload.

@@ -2,7 +2,7 @@
 //!
 //! Each source waits by itself. What is saved together should take effect together, and so the others wait with it, but
 //! for [`TOGETHER`] at most: a password that is revoked must not stay valid because another file is busy. A wait that
-//! lasts is reported once ([`Waits::due`]): an edit that does not take effect must not go unnoticed.
+//! lasts is reported once ([`Waits::awaited`]): an edit that does not take effect must not go unnoticed.
 //!
 //! Nothing here reads a file or a clock.
 
@@ -28,28 +28,48 @@ pub(super) enum Why {
     Gone,
 }
 
-/// One source that is waited for.
+/// What is known of one source.
+#[derive(Clone, Debug, Default)]
+struct Source {
+    wait: Option<Wait>,
+    /// Since when it is gone, without a change in between. It stays so when the wait is over: it is not waited for once
+    /// more where something else keeps it from being used.
+    gone_since: Option<Instant>,
+}
+
+/// One wait.
 #[derive(Clone, Copy, Debug)]
 struct Wait {
     why: Why,
-    /// Since when it is waited for, whatever the reasons were.
+    /// Since when the source is waited for, whatever the reasons were.
     since: Instant,
-    /// Since when it is gone, without a change in between.
-    gone_since: Option<Instant>,
     is_reported: bool,
+}
+
+/// A source that is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Awaited {
+    pub(super) source: usize,
+    pub(super) why: Why,
+    /// Whether it is waited for too long, and not only just now.
+    pub(super) is_overdue: bool,
+    /// Whether that was not reported yet.
+    pub(super) is_news: bool,
+    /// Whether the log should have it now: it is news, or was asked for.
+    pub(super) is_to_log: bool,
 }
 
 /// The sources that are waited for.
 #[derive(Debug)]
 pub(super) struct Waits {
-    sources: Vec<Option<Wait>>,
+    sources: Vec<Source>,
 }
 
 impl Waits {
     /// No source of so many is waited for.
     pub(super) fn none(sources: usize) -> Self {
         Self {
-            sources: vec![None; sources],
+            sources: vec![Source::default(); sources],
         }
     }
 
@@ -63,82 +83,71 @@ impl Waits {
         grace: Duration,
         now: Instant,
     ) -> bool {
-        let Some(wait) = self.sources.get_mut(source) else {
+        let Some(source) = self.sources.get_mut(source) else {
             return false;
         };
-        let Some(why) = why else {
-            *wait = None;
-            return false;
-        };
-        let before = *wait;
-        let gone_since = (why == Why::Gone).then(|| {
-            let earlier = before
-                .filter(|_| is_as_before)
-                .and_then(|before| before.gone_since);
-            earlier.unwrap_or(now)
+        let gone_since = source.gone_since.filter(|_| is_as_before).unwrap_or(now);
+        source.gone_since = (why == Some(Why::Gone)).then_some(gone_since);
+        let why = why.filter(|why| *why != Why::Gone || now < gone_since + grace);
+        source.wait = why.map(|why| {
+            let begins = match why {
+                Why::Written(since) => since.min(now),
+                Why::Changing | Why::Gone => now,
+            };
+            Wait {
+                why,
+                since: source.wait.map_or(begins, |before| before.since),
+                is_reported: source.wait.is_some_and(|before| before.is_reported),
+            }
         });
-        if gone_since.is_some_and(|since| since + grace <= now) {
-            *wait = None;
-            return false;
-        }
-        let begins = match why {
-            Why::Written(since) => since.min(now),
-            Why::Changing | Why::Gone => now,
-        };
-        *wait = Some(Wait {
-            why,
-            since: before.map_or(begins, |before| before.since),
-            gone_since,
-            is_reported: before.is_some_and(|before| before.is_reported),
-        });
-        true
+        source.wait.is_some()
+    }
+
+    fn waits(&self) -> impl Iterator<Item = &Wait> {
+        self.sources.iter().filter_map(|source| source.wait.as_ref())
     }
 
     /// Whether any source is waited for.
     pub(super) fn is_any(&self) -> bool {
-        self.sources.iter().any(Option::is_some)
+        self.waits().next().is_some()
     }
 
     /// Whether the other sources wait with one of these.
     pub(super) fn hold_up_others(&self, now: Instant) -> bool {
-        self.sources
-            .iter()
-            .flatten()
-            .any(|wait| now < wait.since + TOGETHER)
+        self.waits().any(|wait| now < wait.since + TOGETHER)
     }
 
     /// When the next of all this changes by itself.
     pub(super) fn next(&self, grace: Duration, patience: Duration, now: Instant) -> Option<Instant> {
-        let waits = self.sources.iter().flatten();
-        let instants = waits.flat_map(|wait| {
+        let waits = self.sources.iter();
+        let waits = waits.filter_map(|source| Some((source.wait.as_ref()?, source.gone_since)));
+        let instants = waits.flat_map(|(wait, gone_since)| {
             let used = match wait.why {
                 Why::Changing => None,
                 Why::Written(since) => Some(since + patience),
-                Why::Gone => wait.gone_since.map(|since| since + grace),
+                Why::Gone => gone_since.map(|since| since + grace),
             };
             [Some(wait.since + TOGETHER), Some(wait.due_at(grace)), used]
         });
         instants.flatten().filter(|instant| *instant > now).min()
     }
 
-    /// The sources that are waited for too long, why, and whether that is news.
-    pub(super) fn due(&mut self, grace: Duration, now: Instant) -> Vec<(usize, Why, bool)> {
+    /// The sources that are waited for too long, or all where that is asked for.
+    pub(super) fn awaited(&mut self, grace: Duration, all: bool, now: Instant) -> Vec<Awaited> {
         let waits = self.sources.iter_mut().enumerate();
-        let due = waits.filter_map(|(source, wait)| {
-            let wait = wait
-                .as_mut()
-                .filter(|wait| wait.is_reported || wait.due_at(grace) <= now)?;
-            Some((source, wait.why, !std::mem::replace(&mut wait.is_reported, true)))
+        let overdue = waits.filter_map(|(source, wait)| {
+            let wait = wait.wait.as_mut()?;
+            let is_overdue = wait.is_reported || wait.due_at(grace) <= now;
+            let is_news = is_overdue && !std::mem::replace(&mut wait.is_reported, is_overdue);
+            (is_overdue || all).then_some(Awaited {
+                source,
+                why: wait.why,
+                is_overdue,
+                is_news,
+                is_to_log: is_news || all,
+            })
         });
-        due.collect()
-    }
-
-    /// The sources that are waited for, and why.
-    pub(super) fn all(&self) -> Vec<(usize, Why)> {
-        let waits = self.sources.iter().enumerate();
-        waits
-            .filter_map(|(source, wait)| Some((source, wait.as_ref()?.why)))
-            .collect()
+        overdue.collect()
     }
 }
 
@@ -156,7 +165,7 @@ impl Wait {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{REPORTED, TOGETHER, Waits, Why};
+    use super::{Awaited, REPORTED, TOGETHER, Waits, Why};
 
     const GRACE: Duration = Duration::from_secs(5);
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -189,13 +198,13 @@ mod tests {
             let now = after(begin, f64::from(second));
             assert!(waits.observe(0, Some(Why::Gone), second % 3 != 0, GRACE, now));
             assert_eq!(waits.hold_up_others(now), now < begin + TOGETHER);
-            let due = waits.due(GRACE, now);
-            assert_eq!(!due.is_empty(), second >= 6, "{second}");
-            reports += due.iter().filter(|(.., is_news)| *is_news).count();
+            let overdue = waits.awaited(GRACE, false, now);
+            assert_eq!(!overdue.is_empty(), second >= 6, "{second}");
+            reports += overdue.iter().filter(|wait| wait.is_news).count();
         }
         assert_eq!(reports, 1);
         assert!(!waits.observe(0, None, false, GRACE, after(begin, 60.0)));
-        assert!(waits.due(GRACE, after(begin, 60.0)).is_empty());
+        assert!(waits.awaited(GRACE, true, after(begin, 60.0)).is_empty());
     }
 
     #[test]
@@ -214,7 +223,15 @@ mod tests {
         assert_eq!(expected.next(), None);
         // The reason changes, and the wait goes on.
         assert!(waits.observe(0, Some(Why::Changing), false, GRACE, now));
-        assert_eq!(waits.due(GRACE, now), [(0, Why::Changing, true)]);
-        assert_eq!(waits.due(GRACE, now), [(0, Why::Changing, false)]);
+        for is_news in [true, false] {
+            let expected = Awaited {
+                source: 0,
+                why: Why::Changing,
+                is_overdue: true,
+                is_news,
+                is_to_log: is_news,
+            };
+            assert_eq!(waits.awaited(GRACE, false, now), [expected]);
+        }
     }
 }

@@ -26,7 +26,7 @@ use crate::postfix::command::{Commands, ServiceName};
 use crate::postfix::live::Live;
 use crate::postfix::table_list;
 use crate::printable::{of_path, printable};
-use crate::reload::load;
+use crate::reload::judge;
 use crate::replace_file;
 use crate::table::Table;
 use crate::table::grammar::Format;
@@ -75,7 +75,7 @@ impl Import {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let mut findings = Findings::default();
         let sources = Sources::new(self.options.clone(), ServiceOptions::default(), &mut findings);
-        let settings = load::first_settings(&sources, &mut findings);
+        let settings = judge::first_settings(&sources, &mut findings);
         Error::if_any(findings, EX_USAGE)?;
         let live = Live::read(Commands {
             directory: self.config_directory.clone(),
