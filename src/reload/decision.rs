@@ -126,7 +126,7 @@ pub(super) enum Verdict {
 pub(super) struct Decision {
     roles: Vec<Role>,
     active: Version,
-    /// Of each source, whether its content is worth a grace: being missing or empty would change something.
+    /// Of each source, whether being missing or empty would change something.
     matters: Vec<bool>,
     /// Whether the active configuration has no error.
     is_valid: bool,
@@ -139,26 +139,21 @@ pub(super) struct Decision {
 }
 
 impl Decision {
-    /// Begins with the first reading, which is active whatever is wrong with it.
-    pub(super) fn new(
-        roles: Vec<Role>,
-        contents: Vec<u64>,
-        matters: Vec<bool>,
-        errors: usize,
-        logged: HashSet<String>,
-    ) -> Self {
-        let active = Version {
+    /// Begins with the first reading, which is to be judged and becomes active whatever is wrong with it. `logged` are the
+    /// findings that the log has already.
+    pub(super) fn new(roles: Vec<Role>, contents: Vec<u64>, logged: HashSet<String>) -> Self {
+        let version = |contents| Version {
             contents,
             is_unpaired: false,
         };
         Self {
             waits: Waits::none(roles.len()),
             roles,
-            last_read: active.clone(),
-            active,
-            matters,
-            is_valid: errors == 0,
-            logged_of_active: logged.clone(),
+            active: version(Vec::new()),
+            last_read: version(contents),
+            matters: Vec::new(),
+            is_valid: false,
+            logged_of_active: HashSet::new(),
             logged,
         }
     }
@@ -229,7 +224,8 @@ impl Decision {
         Next::Judge
     }
 
-    /// What to do with what was read last, which has so many errors. `matters` is as for [`Decision::new`].
+    /// What to do with what was read last, which has so many errors. `matters` says of each source whether being missing or
+    /// empty would change something.
     pub(super) fn judged(&mut self, errors: usize, matters: Vec<bool>) -> Verdict {
         if errors > 0 && self.is_valid {
             return Verdict::Reject;
@@ -285,9 +281,7 @@ impl Decision {
                 // An empty relay map moves nobody to another relay.
                 Some(Why::Gone) => role == Role::Credentials,
                 // One that is only touched has been read, and is as it is active.
-                Some(Why::Changing) => {
-                    seen.steady.is_none() || seen.steady != self.active.contents.get(source).copied()
-                }
+                Some(Why::Changing) => seen.steady != self.active.contents.get(source).copied(),
                 Some(Why::Written(_)) | None => true,
             }
     }

@@ -120,14 +120,10 @@ impl Keeper {
         let reading = load::read(&sources, &hasher, None);
         let loaded = reading.judge(&sources, None);
         let errors = loaded.findings.errors();
-        let mut decision = Decision::new(
-            load::roles(&sources),
-            reading.digests.clone(),
-            reading.matters(&loaded.snapshot),
-            errors,
-            said.iter().map(ToString::to_string).collect(),
-        );
+        let said = said.iter().map(ToString::to_string).collect();
+        let mut decision = Decision::new(load::roles(&sources), reading.digests.clone(), said);
         report(&loaded.findings, &mut decision);
+        decision.judged(errors, reading.matters(&loaded.snapshot));
         announce(&loaded.snapshot, &loaded.findings, started.elapsed());
         let keeper = Self {
             sources,

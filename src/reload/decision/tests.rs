@@ -30,6 +30,8 @@ enum Text {
     /// The source is missing, or has not one byte.
     Empty,
     Good(u8),
+    /// It can be used, with a warning.
+    Odd(u8),
     Bad(u8),
     /// A part of something.
     Torn(u8),
@@ -42,11 +44,16 @@ impl Text {
             Self::Good(number) => 1000 + u64::from(number),
             Self::Bad(number) => 2000 + u64::from(number),
             Self::Torn(number) => 3000 + u64::from(number),
+            Self::Odd(number) => 4000 + u64::from(number),
         }
     }
 
     fn is_valid(self) -> bool {
-        matches!(self, Self::Empty | Self::Good(_))
+        matches!(self, Self::Empty | Self::Good(_) | Self::Odd(_))
+    }
+
+    fn has_finding(self) -> bool {
+        !matches!(self, Self::Empty | Self::Good(_))
     }
 }
 
@@ -78,7 +85,7 @@ struct World {
 
 impl World {
     fn start(texts: Vec<Text>) -> Self {
-        let findings = errors(&texts);
+        let findings = findings(&texts);
         let digests = texts.iter().map(|text| text.digest()).collect();
         let file = |text: &Text| File {
             text: *text,
@@ -86,16 +93,11 @@ impl World {
             is_busy: false,
             is_untouched: true,
         };
-        let mut decision = Decision::new(
-            ROLES.to_vec(),
-            digests,
-            matters(&texts),
-            findings.len(),
-            HashSet::new(),
-        );
+        let mut decision = Decision::new(ROLES.to_vec(), digests, HashSet::new());
         let is_news = decision.take_news(lines(&findings));
         assert!(is_news.iter().all(|is_news| *is_news));
-        // The first reading has been logged before anything is rejected, as in the server.
+        let verdict = decision.judged(errors(&texts).len(), matters(&texts));
+        assert_eq!(verdict, Verdict::Apply { is_unpaired: false });
         Self {
             now: Instant::now(),
             files: texts.iter().map(file).collect(),
@@ -104,7 +106,7 @@ impl World {
             is_unpaired: false,
             generation: 1,
             logged: findings.iter().copied().collect(),
-            logged_of_active: HashSet::new(),
+            logged_of_active: findings.iter().copied().collect(),
             reported: HashMap::new(),
         }
     }
@@ -187,7 +189,7 @@ impl World {
                 "what is not whole is not used"
             );
         }
-        let findings = errors(&texts);
+        let (findings, errors_now) = (findings(&texts), errors(&texts));
         let is_news = self.decision.take_news(lines(&findings));
         if trigger == Trigger::Request {
             self.logged.clear();
@@ -200,15 +202,15 @@ impl World {
             );
         }
         self.logged = findings.iter().copied().collect();
-        match self.decision.judged(findings.len(), matters(&texts)) {
+        match self.decision.judged(errors_now.len(), matters(&texts)) {
             Verdict::Apply { is_unpaired } => {
                 let was_valid = errors(&self.active).is_empty();
                 assert!(
-                    findings.is_empty() || !was_valid,
+                    errors_now.is_empty() || !was_valid,
                     "a bad file replaces no good one"
                 );
                 assert!(
-                    texts != self.active || is_unpaired != self.is_unpaired,
+                    texts != self.active || self.is_unpaired && !is_unpaired,
                     "nothing is published twice"
                 );
                 self.active = texts;
@@ -217,7 +219,7 @@ impl World {
                 self.logged_of_active.clone_from(&self.logged);
             }
             Verdict::Same => assert_eq!(texts, self.active),
-            Verdict::Reject => assert!(!findings.is_empty()),
+            Verdict::Reject => assert!(!errors_now.is_empty()),
         }
     }
 
@@ -239,6 +241,11 @@ impl World {
         }
         self.now = end;
     }
+}
+
+fn findings(texts: &[Text]) -> Vec<(usize, Text)> {
+    let all = texts.iter().copied().enumerate();
+    all.filter(|(_, text)| text.has_finding()).collect()
 }
 
 fn errors(texts: &[Text]) -> Vec<(usize, Text)> {
@@ -400,6 +407,31 @@ fn a_program_that_never_closes_a_file_is_not_waited_for_longer_than_the_patience
 }
 
 #[test]
+fn a_file_that_was_empty_already_holds_up_nothing_when_it_is_touched() {
+    let mut texts = good(0);
+    texts[MAP] = Text::Empty;
+    let started = World::start(texts);
+    let mut emptied = World::start(good(0));
+    emptied.save(MAP, Text::Empty);
+    emptied.pass(Duration::from_secs(6));
+    for mut world in [started, emptied] {
+        world.save(MAP, Text::Empty);
+        world.save(LOGINS, Text::Good(1));
+        assert_eq!(world.active[LOGINS], Text::Good(1));
+    }
+}
+
+#[test]
+fn a_warning_of_the_active_configuration_is_not_logged_again_after_a_rejected_edit() {
+    let mut world = World::start(good(0));
+    world.save(MAP, Text::Odd(1));
+    world.save(MAP, Text::Bad(1));
+    world.save(MAP, Text::Odd(1));
+    let warning = format!("{:?}", (MAP, Text::Odd(1)));
+    assert_eq!(world.decision.take_news(vec![warning]), [false]);
+}
+
+#[test]
 fn a_request_logs_every_finding_again() {
     let mut world = World::start(good(0));
     world.save(MAP, Text::Bad(1));
@@ -433,6 +465,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let file = 0..ROLES.len();
     let text = prop_oneof![
         4 => (0_u8..4).prop_map(Text::Good),
+        2 => (0_u8..2).prop_map(Text::Odd),
         2 => (0_u8..3).prop_map(Text::Bad),
         1 => Just(Text::Empty),
     ];
@@ -485,7 +518,7 @@ proptest! {
     /// asserted on the way), and once it is quiet, what the files have is active if it is right, and otherwise what was.
     #[test]
     fn whatever_happens_the_last_good_content_is_active_in_time(
-        first in prop::collection::vec(prop_oneof![3 => Just(Text::Good(0)), 1 => Just(Text::Bad(0)), 1 => Just(Text::Empty)], ROLES.len()),
+        first in prop::collection::vec(prop_oneof![3 => Just(Text::Good(0)), 1 => Just(Text::Odd(0)), 1 => Just(Text::Bad(0)), 1 => Just(Text::Empty)], ROLES.len()),
         events in events(),
     ) {
         let mut world = World::start(first);
