@@ -237,6 +237,11 @@ impl Findings {
         self.errors + self.warnings - self.kept.len()
     }
 
+    /// The kept findings that are as bad as this, in the order in which they were made.
+    pub fn of(&self, severity: Severity) -> impl Iterator<Item = &Finding> {
+        self.iter().filter(move |finding| finding.severity == severity)
+    }
+
     /// The kept findings, in the order in which they were made.
     pub fn iter(&self) -> impl Iterator<Item = &Finding> {
         self.kept.iter()

@@ -142,8 +142,8 @@ pub(super) fn obstacles(account: &Account) -> Vec<String> {
     let files = account.files.iter().filter_map(obstacle);
     let errors = account
         .findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Error && !matches!(finding.place, Place::File(..)));
+        .of(Severity::Error)
+        .filter(|finding| !matches!(finding.place, Place::File(..)));
     files.chain(errors.map(ToString::to_string)).collect()
 }
 

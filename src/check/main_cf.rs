@@ -33,10 +33,7 @@ pub fn examine(snapshot: &Snapshot, commands: &Commands, findings: &mut Findings
     if relayhost.is_empty() {
         return;
     }
-    let place = Place::Parameter {
-        service: None,
-        name: "relayhost".to_owned(),
-    };
+    let place = Place::parameter(None, "relayhost");
     let message = if snapshot.default.is_set() {
         "the default relay is in main.cf, too, and there nobody can be excluded from it"
     } else {

@@ -197,9 +197,7 @@ const EX_TEMPFAIL: u8 = 75;
 const EX_CONFIG: u8 = 78;
 
 fn errors_of(findings: &Findings) -> String {
-    let errors = findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Error);
+    let errors = findings.of(Severity::Error);
     errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 

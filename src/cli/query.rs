@@ -239,9 +239,7 @@ impl Outcomes {
     /// Says why on standard error, after everything that is wrong with the files, once.
     fn cannot_tell(&mut self, key: &[u8], reason: &str, findings: &Findings) {
         if !self.unsure {
-            let errors = findings
-                .iter()
-                .filter(|finding| finding.severity == Severity::Error);
+            let errors = findings.of(Severity::Error);
             for finding in errors {
                 cannot_tell(&finding.to_string());
             }

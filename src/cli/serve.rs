@@ -81,10 +81,7 @@ impl Serve {
         let mut findings = Findings::default();
         let sources = Sources::new(self.options, self.service, &mut findings);
         let settings = judge::first_settings(&sources, &mut findings);
-        for finding in findings
-            .iter()
-            .filter(|finding| finding.severity == Severity::Warning)
-        {
+        for finding in findings.of(Severity::Warning) {
             warn!("{finding}");
         }
         let findings = Error::if_any(findings, EX_CONFIG)?;

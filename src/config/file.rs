@@ -148,14 +148,13 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            if let Some(duration) = seconds(value.get_ref(), name == "in_flight") {
+            let may_be_zero = name == "in_flight";
+            if let Some(duration) = seconds(value.get_ref(), may_be_zero) {
                 *known = duration;
-            } else if name == "in_flight" {
-                let message = format!("`{name}` must be a number of seconds, from 0.01 to 86400, or 0");
-                self.error(Code::BadSetting, value.span(), &message, "write for example 900");
             } else {
-                let message = format!("`{name}` must be a number of seconds, from 0.01 to 86400");
-                self.error(Code::BadSetting, value.span(), &message, "write for example 5");
+                let (or, example) = if may_be_zero { (", or 0", 900) } else { ("", 5) };
+                let message = format!("`{name}` must be a number of seconds, from 0.01 to 86400{or}");
+                self.bad(value, &message, &format!("write for example {example}"));
             }
         }
         pace
@@ -176,12 +175,7 @@ impl Reader<'_> {
             *known = connections(value.get_ref());
             if known.is_none() {
                 let message = format!("`{name}` must be a whole number from 1 to {}", Limits::MOST);
-                self.error(
-                    Code::BadSetting,
-                    value.span(),
-                    &message,
-                    "write for example 10000",
-                );
+                self.bad(value, &message, "write for example 10000");
             }
         }
         limits
@@ -193,7 +187,7 @@ impl Reader<'_> {
         if table.is_none() {
             let message = format!("`{name}` must be a table");
             let help = format!("begin it with the line [{name}]");
-            self.error(Code::BadSetting, value.span(), &message, &help);
+            self.bad(value, &message, &help);
         }
         table
     }
@@ -216,16 +210,11 @@ impl Reader<'_> {
     }
 
     fn string(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Given<String>> {
-        let place = Place::File(self.path.into(), Some(self.position(value.span())));
+        let place = self.place(value.span());
         if let Some(text) = value.get_ref().as_str() {
             return Some(Given::word(text, place));
         }
-        self.error(
-            Code::BadSetting,
-            value.span(),
-            &format!("`{key}` must be a string"),
-            "put it in quotes",
-        );
+        self.bad(value, &format!("`{key}` must be a string"), "put it in quotes");
         None
     }
 
@@ -244,7 +233,7 @@ impl Reader<'_> {
         match value.get_ref() {
             DeValue::Integer(number) if number.radix() == 10 => Some(Given {
                 value: number.as_str().to_owned(),
-                place: Place::File(self.path.into(), Some(self.position(value.span()))),
+                place: self.place(value.span()),
             }),
             _ => self.string(key, value),
         }
@@ -255,7 +244,7 @@ impl Reader<'_> {
         match value.get_ref() {
             DeValue::Boolean(is_on) => Some(Given {
                 value: is_on.to_string(),
-                place: Place::File(self.path.into(), Some(self.position(value.span()))),
+                place: self.place(value.span()),
             }),
             _ => self.string(key, value),
         }
@@ -268,7 +257,7 @@ impl Reader<'_> {
         value: &Spanned<DeValue<'_>>,
         read: impl Fn(&mut Self, &str, &Spanned<DeValue<'_>>) -> Option<Given<String>>,
     ) -> Option<Given<Vec<String>>> {
-        let place = Place::File(self.path.into(), Some(self.position(value.span())));
+        let place = self.place(value.span());
         let items = match value.get_ref().as_array() {
             Some(list) => list.iter().map(|item| read(self, key, item)).collect(),
             None => vec![read(self, key, value)],
@@ -280,21 +269,22 @@ impl Reader<'_> {
         words.map(|words| Given::words(&words, place))
     }
 
-    fn position(&self, span: Range<usize>) -> Position {
+    fn place(&self, span: Range<usize>) -> Place {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line = before.bytes().filter(|c| *c == b'\n').count() + 1;
         let column = before.bytes().rev().take_while(|c| *c != b'\n').count() + 1;
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Position {
-            line: number(line),
-            column: number(column),
-        }
+        let (line, column) = (number(line), number(column));
+        Place::File(self.path.into(), Some(Position { line, column }))
+    }
+
+    fn bad(&mut self, value: &Spanned<DeValue<'_>>, message: &str, help: &str) {
+        self.error(Code::BadSetting, value.span(), message, help);
     }
 
     fn error(&mut self, code: Code, span: Range<usize>, message: &str, help: &str) {
-        let place = Place::File(self.path.into(), Some(self.position(span)));
-        self.findings
-            .push(Finding::new(code, place).says(message).help(help));
+        let finding = Finding::new(code, self.place(span));
+        self.findings.push(finding.says(message).help(help));
     }
 }
 

@@ -108,7 +108,7 @@ fn without_tls(wanted: &Wanted, value: &str, site: Site<'_>, verdicts: &mut Vec<
 
 /// Words that stand there besides stay.
 fn anonymous(wanted: &Wanted, value: &str) -> Option<Verdict> {
-    (!options(value).any(|option| option == "noanonymous")).then(|| {
+    (!stricter::has_any(value, &["noanonymous"])).then(|| {
         Verdict::new(
             Code::AnonymousAllowed,
             "without noanonymous, Postfix may use anonymous authentication where a server offers it",
@@ -120,13 +120,6 @@ fn anonymous(wanted: &Wanted, value: &str) -> Option<Verdict> {
     })
 }
 
-fn options(value: &str) -> impl Iterator<Item = String> {
-    value
-        .split(|c: char| c == ',' || c.is_whitespace())
-        .filter(|word| !word.is_empty())
-        .map(str::to_ascii_lowercase)
-}
-
 /// Whether SASL's PLAIN and LOGIN do not have all these properties.
 pub(super) fn forbids_plain(value: &str) -> bool {
     const NOT_OF_PLAIN: [&str; 5] = [
@@ -136,7 +129,7 @@ pub(super) fn forbids_plain(value: &str) -> bool {
         "forward_secrecy",
         "mutual_auth",
     ];
-    options(value).any(|option| NOT_OF_PLAIN.contains(&option.as_str()))
+    stricter::has_any(value, &NOT_OF_PLAIN)
 }
 
 fn tls(level: &str, site: Site<'_>) -> Tls {

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use super::judge::forbids_plain;
+use super::stricter::has_any;
 use super::verdict::{Cure, Site};
 use super::wanted::Reader;
 use crate::diagnostic::Code;
@@ -36,11 +37,6 @@ fn is_yes(value: &str, _: Site<'_>) -> bool {
 
 fn is_no(value: &str, _: Site<'_>) -> bool {
     value.eq_ignore_ascii_case("no")
-}
-
-fn words(value: &str) -> impl Iterator<Item = String> {
-    let words = value.split(|c: char| c == ',' || c.is_whitespace());
-    words.map(str::to_ascii_lowercase)
 }
 
 /// Every one of them.
@@ -124,9 +120,7 @@ pub const OBSTACLES: &[Obstacle] = &[
         parameter: "smtp_sasl_mechanism_filter",
         reader: Reader::Client,
         code: Code::MechanismFilter,
-        stands: |value, _| {
-            !value.is_empty() && !words(value).any(|word| matches!(word.as_str(), "plain" | "login"))
-        },
+        stands: |value, _| !value.is_empty() && !has_any(value, &["plain", "login"]),
         message: "it names neither PLAIN nor LOGIN, and most relays offer nothing else",
         cure: Cure::Advice(Cow::Borrowed(
             "if these relays offer PLAIN or LOGIN alone, add them to it; that weakens what was written here on purpose, \
@@ -172,7 +166,7 @@ pub const OBSTACLES: &[Obstacle] = &[
         parameter: "smtp_discard_ehlo_keywords",
         reader: Reader::Client,
         code: Code::EhloKeywordDiscarded,
-        stands: |value, _| words(value).any(|word| matches!(word.as_str(), "auth" | "starttls")),
+        stands: |value, _| has_any(value, &["auth", "starttls"]),
         message: "Postfix does not want to know that a server offers AUTH, or STARTTLS, so it does not log in",
         cure: Cure::Unset,
     },

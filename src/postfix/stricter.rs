@@ -60,14 +60,19 @@ fn under_tls(live: &Live, parameter: &str) -> String {
 
 /// The recommended words, and those of `other` that are not among them, if there are any.
 pub(super) fn united(recommended: &str, other: &str) -> Option<String> {
-    let is_new = |word: &&str| !words(recommended).any(|known| known.eq_ignore_ascii_case(word));
+    let is_new = |word: &&str| !has_any(recommended, &[word]);
     let more: Vec<&str> = words(other).filter(is_new).collect();
     (!more.is_empty()).then(|| [&[recommended], more.as_slice()].concat().join(", "))
 }
 
+/// Whether one of these words is among those of a value, in whatever case.
+pub(super) fn has_any(value: &str, wanted: &[&str]) -> bool {
+    words(value).any(|word| wanted.iter().any(|wanted| word.eq_ignore_ascii_case(wanted)))
+}
+
 fn words(value: &str) -> impl Iterator<Item = &str> {
     value
-        .split(|c: char| c == ',' || c.is_ascii_whitespace())
+        .split(|c: char| c == ',' || c.is_whitespace())
         .filter(|word| !word.is_empty())
 }
 

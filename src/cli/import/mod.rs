@@ -211,10 +211,7 @@ impl Import {
         };
         let mut findings = Findings::default();
         Table::build(map, &file.path, file.text.clone(), &mut findings);
-        for finding in findings
-            .iter()
-            .filter(|finding| finding.severity == Severity::Error)
-        {
+        for finding in findings.of(Severity::Error) {
             said.refuse(finding.to_string());
         }
         let Some(there) = there.filter(|there| *there != file.text) else {

@@ -96,10 +96,7 @@ impl Edit<'_> {
         let held = standing::after_edit(self.map, &self.key, &loaded.snapshot);
         let needs_default = standing::needs_default(&self.key, &loaded.snapshot);
         warnings.extend(held.warnings);
-        let errors = loaded
-            .findings
-            .iter()
-            .filter(|finding| finding.severity == Severity::Error);
+        let errors = loaded.findings.of(Severity::Error);
         let mut said = 0;
         for finding in errors.take(MOST_ERRORS) {
             warnings.push(finding.to_string());
@@ -142,9 +139,7 @@ fn judge(
         if present.errors() > 0 {
             findings = present;
         }
-        let errors = findings
-            .iter()
-            .filter(|finding| finding.severity == Severity::Error);
+        let errors = findings.of(Severity::Error);
         return Err(RelayError::Errors {
             path: path.to_owned(),
             errors: errors.take(MOST_ERRORS).map(ToString::to_string).collect(),

@@ -67,10 +67,7 @@ pub(super) fn run(sources: &Sources, form: OutputFormat) -> Result<ExitCode, Err
     if all_sure && tables.into_iter().all(|table| table.is_whole()) {
         return Ok(ExitCode::SUCCESS);
     }
-    let errors = loaded
-        .findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Error);
+    let errors = loaded.findings.of(Severity::Error);
     for finding in errors.take(MOST_ERRORS) {
         // Standard error may be closed; the exit code tells it all the same.
         let _ = writeln!(io::stderr(), "postmapd: {finding}");
