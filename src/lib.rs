@@ -54,7 +54,7 @@
 //! | 0 | [`whole_file`] | a file, read whole, as a secret |
 //! | 0 | [`invisible`] | characters that cannot be seen, named by their code point |
 //! | 0 | [`printable`] | text that others wrote, for a terminal and a log to show and not to obey |
-//! | 0 | [`diagnostic`] | a finding about a file or a setting: severity, place, what is wrong, what to do |
+//! | 0 | [`diagnostic`] | a finding about a file or a setting: its kind ([`diagnostic::Code`]), severity, place, what is wrong, what to do |
 //! | 0 | [`digest`] | digests of files, and such that give nothing away |
 //! | 0 | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
 //! | 0 | [`nexthop`] | `[host]:port` and its relatives: parsed, judged, returned as written |

@@ -96,7 +96,7 @@ pub enum Problem {
     #[error("is locked by another program for {} seconds already; try again later", PATIENCE.as_secs())]
     Locked,
     /// A program that does not lock writes to it.
-    #[error("changes faster than it can be edited; try again when nobody else writes to it")]
+    #[error("changes faster than it can be edited; try again when no other program writes to it")]
     Changing,
     /// It cannot be written. It is as it was.
     #[error("cannot be written, and is as it was: {0}")]
