@@ -2,14 +2,15 @@
 //!
 //! The distribution is drawn as HdrHistogram draws it, with as much room for the slowest hundredth as for the slowest
 //! tenth, because that is where servers differ. Latencies are on a logarithmic axis: a median of 80 µs and a maximum of
-//! 5 ms are both to be read. What is drawn is a list of lines and texts ([`Drawing`]), which [`svg`] writes.
+//! 5 ms are both to be read. It is written as SVG (`svg`).
 
 mod axis;
-pub mod svg;
+mod svg;
 
 use super::number::{count, float};
 use super::report::{Report, Row, letter};
 use axis::{Axis, latency_axis, rate_axis};
+use svg::{Anchor, Drawing, Ink};
 
 /// Lines for each nine of the distribution.
 const STEPS: usize = 20;
@@ -18,68 +19,6 @@ const MOST_LINES: usize = 6;
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 74.0;
 const RIGHT: f64 = 190.0;
-
-/// What something is drawn in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ink {
-    /// Text and axes.
-    Text,
-    /// The grid.
-    Grid,
-    /// A line of its own colour.
-    Series(usize),
-}
-
-/// Which end of a text is at its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Anchor {
-    /// The left one.
-    Start,
-    /// Neither.
-    Middle,
-    /// The right one.
-    End,
-}
-
-/// A line or a text, in pixels from the upper left corner.
-pub enum Shape {
-    /// A line through points.
-    Line {
-        /// Through these.
-        points: Vec<(f64, f64)>,
-        /// Its colour.
-        ink: Ink,
-        /// How thick it is.
-        width: f64,
-        /// Whether it is broken.
-        dashed: bool,
-    },
-    /// A text.
-    Text {
-        /// Where its base line is.
-        at: (f64, f64),
-        /// What it says.
-        text: String,
-        /// Which end of it is there.
-        anchor: Anchor,
-        /// Its height.
-        size: f64,
-        /// Its colour.
-        ink: Ink,
-    },
-}
-
-/// Something to be drawn.
-pub struct Drawing {
-    /// In pixels.
-    pub width: f64,
-    /// In pixels.
-    pub height: f64,
-    /// For those who cannot see it.
-    pub title: String,
-    /// From the bottom to the top.
-    pub shapes: Vec<Shape>,
-}
 
 /// A place for a curve, and what its axes mean.
 struct Panel {
@@ -91,9 +30,9 @@ struct Panel {
     y: Axis,
 }
 
-/// The plot of a report.
+/// The plot of a report, as an SVG document.
 #[must_use]
-pub fn draw(report: &Report<'_>) -> Drawing {
+pub fn svg(report: &Report<'_>) -> String {
     let rows: Vec<Row> = report
         .rows()
         .into_iter()
@@ -110,29 +49,19 @@ pub fn draw(report: &Report<'_>) -> Drawing {
         .servers
         .first()
         .map_or("", |server| server.target.map());
-    let mut drawing = Drawing {
-        width: WIDTH,
-        height: 0.0,
-        title: format!("postmapd bench: map {map} of {}", servers.join(" and ")),
-        shapes: Vec::new(),
-    };
+    let mut drawing = Drawing::default();
+    let mut title = format!("postmapd bench: map {map} of {}", servers.join(" and "));
     let heading = match servers.as_slice() {
         [one] => format!("{one}, map {map}"),
         _ => format!("map {map}"),
     };
-    drawing.text((LEFT - 50.0, 32.0), heading, Anchor::Start, 17.0, Ink::Text);
-    drawing.text(
-        (LEFT - 50.0, 54.0),
-        report.manner(),
-        Anchor::Start,
-        12.0,
-        Ink::Text,
-    );
+    drawing.text((LEFT - 50.0, 32.0), &heading, Anchor::Start, 17.0, Ink::Text);
+    drawing.label((LEFT - 50.0, 54.0), &report.manner(), Anchor::Start);
     if let Some(reservation) = report.reservation() {
-        drawing.title = format!("{}; {reservation}", drawing.title);
+        title = format!("{title}; {reservation}");
         drawing.text(
             (WIDTH - 20.0, 32.0),
-            reservation.to_owned(),
+            reservation,
             Anchor::End,
             15.0,
             Ink::Series(1),
@@ -141,29 +70,23 @@ pub fn draw(report: &Report<'_>) -> Drawing {
     let mut top = 72.0;
     if servers.len() > 1 {
         for (letter, server) in ('A'..).zip(&servers) {
-            drawing.text(
-                (LEFT - 50.0, top),
-                format!("{letter} = {server}"),
-                Anchor::Start,
-                12.0,
-                Ink::Text,
-            );
+            drawing.label((LEFT - 50.0, top), &format!("{letter} = {server}"), Anchor::Start);
             top += 18.0;
         }
     }
     top += 34.0;
     let bottom = top + 280.0;
     distribution(&mut drawing, &rows, servers.len(), top, bottom);
-    drawing.height = bottom + 56.0;
+    let mut height = bottom + 56.0;
     let mut connections: Vec<usize> = rows.iter().map(|row| row.connections).collect();
     connections.dedup();
     if connections.len() > 1 {
         let top = bottom + 110.0;
         let bottom = top + 210.0;
         over_connections(&mut drawing, &rows, &connections, servers.len(), (top, bottom));
-        drawing.height = bottom + 56.0;
+        height = bottom + 56.0;
     }
-    drawing
+    drawing.finish(WIDTH, height, &title)
 }
 
 /// Which row it is, in words.
@@ -226,7 +149,7 @@ fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, b
     for (number, (curve, row)) in curves.iter().zip(&shown).enumerate() {
         let (series, dashed) = (Ink::Series(number), row.server > 0);
         drawing.line(
-            curve.iter().map(|point| panel.at(*point)).collect(),
+            &curve.iter().map(|point| panel.at(*point)).collect::<Vec<_>>(),
             series,
             2.0,
             dashed,
@@ -235,7 +158,7 @@ fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, b
             WIDTH - RIGHT + 18.0,
             top + 10.0,
             number,
-            name(row, servers),
+            &name(row, servers),
             dashed,
         );
     }
@@ -294,15 +217,15 @@ fn over_connections(
                 .map(|row| panel.at((place(row.connections), figure(row))))
                 .collect()
         };
-        drawing.line(curve(&rates, &Row::rate), Ink::Series(0), 2.0, dashed);
+        drawing.line(&curve(&rates, &Row::rate), Ink::Series(0), 2.0, dashed);
         drawing.line(
-            curve(&times, &|row| row.latency.at(0.5)),
+            &curve(&times, &|row| row.latency.at(0.5)),
             Ink::Series(2),
             2.0,
             dashed,
         );
         drawing.line(
-            curve(&times, &|row| row.latency.at(0.99)),
+            &curve(&times, &|row| row.latency.at(0.99)),
             Ink::Series(1),
             2.0,
             dashed,
@@ -310,14 +233,8 @@ fn over_connections(
         for (line, (series, what)) in [(0, "replies/s"), (1, "p99"), (2, "p50")].into_iter().enumerate() {
             let x = WIDTH - RIGHT + 18.0;
             let y = top + 10.0 + 20.0 * float(count(3 * server + line));
-            drawing.line(vec![(x, y), (x + 22.0, y)], Ink::Series(series), 2.0, dashed);
-            drawing.text(
-                (x + 30.0, y + 4.0),
-                format!("{letter}{what}"),
-                Anchor::Start,
-                12.0,
-                Ink::Text,
-            );
+            drawing.line(&[(x, y), (x + 22.0, y)], Ink::Series(series), 2.0, dashed);
+            drawing.label((x + 30.0, y + 4.0), &format!("{letter}{what}"), Anchor::Start);
         }
     }
 }
@@ -338,29 +255,14 @@ impl Panel {
 }
 
 impl Drawing {
-    fn line(&mut self, points: Vec<(f64, f64)>, ink: Ink, width: f64, dashed: bool) {
-        self.shapes.push(Shape::Line {
-            points,
-            ink,
-            width,
-            dashed,
-        });
+    fn label(&mut self, at: (f64, f64), text: &str, anchor: Anchor) {
+        self.text(at, text, anchor, 12.0, Ink::Text);
     }
 
-    fn text(&mut self, at: (f64, f64), text: impl Into<String>, anchor: Anchor, size: f64, ink: Ink) {
-        self.shapes.push(Shape::Text {
-            at,
-            text: text.into(),
-            anchor,
-            size,
-            ink,
-        });
-    }
-
-    fn legend(&mut self, x: f64, top: f64, number: usize, text: String, dashed: bool) {
+    fn legend(&mut self, x: f64, top: f64, number: usize, text: &str, dashed: bool) {
         let y = top + 20.0 * float(count(number));
-        self.line(vec![(x, y), (x + 22.0, y)], Ink::Series(number), 2.0, dashed);
-        self.text((x + 30.0, y + 4.0), text, Anchor::Start, 12.0, Ink::Text);
+        self.line(&[(x, y), (x + 22.0, y)], Ink::Series(number), 2.0, dashed);
+        self.label((x + 30.0, y + 4.0), text, Anchor::Start);
     }
 
     /// The axes, their marks and titles.
@@ -374,34 +276,22 @@ impl Drawing {
         } = *panel;
         for (value, text) in &panel.x.marks {
             let x = panel.x_at(*value);
-            self.line(vec![(x, top), (x, bottom)], Ink::Grid, 1.0, false);
-            self.text((x, bottom + 18.0), text.clone(), Anchor::Middle, 12.0, Ink::Text);
+            self.line(&[(x, top), (x, bottom)], Ink::Grid, 1.0, false);
+            self.label((x, bottom + 18.0), text, Anchor::Middle);
         }
         for (value, text) in &panel.y.marks {
             let y = panel.y_at(*value);
-            self.line(vec![(left, y), (right, y)], Ink::Grid, 1.0, false);
-            self.text((left - 8.0, y + 4.0), text.clone(), Anchor::End, 12.0, Ink::Text);
+            self.line(&[(left, y), (right, y)], Ink::Grid, 1.0, false);
+            self.label((left - 8.0, y + 4.0), text, Anchor::End);
         }
         self.line(
-            vec![(left, top), (left, bottom), (right, bottom)],
+            &[(left, top), (left, bottom), (right, bottom)],
             Ink::Text,
             1.0,
             false,
         );
-        self.text(
-            (left, top - 12.0),
-            panel.y.title.clone(),
-            Anchor::Start,
-            12.0,
-            Ink::Text,
-        );
+        self.label((left, top - 12.0), &panel.y.title, Anchor::Start);
         let middle = f64::midpoint(left, right);
-        self.text(
-            (middle, bottom + 40.0),
-            panel.x.title.clone(),
-            Anchor::Middle,
-            12.0,
-            Ink::Text,
-        );
+        self.label((middle, bottom + 40.0), &panel.x.title, Anchor::Middle);
     }
 }

@@ -4,8 +4,6 @@
 
 use std::fmt::Write as _;
 
-use super::{Anchor, Drawing, Ink, Shape};
-
 /// Colours that are told apart by those who confuse red and green, and seen on light and on dark paper (Okabe and Ito).
 const SERIES: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9"];
 
@@ -14,66 +12,77 @@ const STYLE: &str = "\
 text{font-family:system-ui,sans-serif}\
 @media(prefers-color-scheme:dark){.paper{fill:#0d1117}.ink{fill:#e6edf3}.axis{stroke:#e6edf3}.grid{stroke:#30363d}}";
 
-/// The drawing as an SVG document.
-#[must_use]
-pub fn write(drawing: &Drawing) -> String {
-    let (width, height) = (drawing.width, drawing.height);
-    let title = escaped(&drawing.title);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-         viewBox=\"0 0 {width} {height}\" role=\"img\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
-         <rect class=\"paper\" width=\"{width}\" height=\"{height}\"/>\n"
-    );
-    for shape in &drawing.shapes {
-        // Writing to a string does not fail.
-        let _ = match shape {
-            Shape::Line {
-                points,
-                ink,
-                width,
-                dashed,
-            } => {
-                let mut places = String::new();
-                for (x, y) in points {
-                    let _ = write!(places, "{x:.1},{y:.1} ");
-                }
-                let stroke = match ink {
-                    Ink::Text => "class=\"axis\"".to_owned(),
-                    Ink::Grid => "class=\"grid\"".to_owned(),
-                    Ink::Series(number) => format!("stroke=\"{}\"", colour(*number)),
-                };
-                let dashes = if *dashed { " stroke-dasharray=\"6 4\"" } else { "" };
-                let places = places.trim_end();
-                writeln!(
-                    svg,
-                    "<polyline points=\"{places}\" fill=\"none\" {stroke} stroke-width=\"{width}\"{dashes}/>"
-                )
-            }
-            Shape::Text {
-                at: (x, y),
-                text,
-                anchor,
-                size,
-                ink,
-            } => {
-                let anchor = match anchor {
-                    Anchor::Start => "start",
-                    Anchor::Middle => "middle",
-                    Anchor::End => "end",
-                };
-                let fill = match ink {
-                    Ink::Text | Ink::Grid => "class=\"ink\"".to_owned(),
-                    Ink::Series(number) => format!("fill=\"{}\"", colour(*number)),
-                };
-                let text = escaped(text);
-                writeln!(
-                    svg,
-                    "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\" {fill}>{text}</text>"
-                )
-            }
+/// The colour of a line or a text.
+#[derive(Clone, Copy)]
+pub(super) enum Ink {
+    /// Text and axes.
+    Text,
+    /// The grid.
+    Grid,
+    /// A colour of its own for each number.
+    Series(usize),
+}
+
+/// Which end of a text is at its place.
+#[derive(Clone, Copy)]
+pub(super) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// A drawing. Places and sizes are in pixels, from the upper left corner; what comes later covers what came before.
+#[derive(Default)]
+pub(super) struct Drawing {
+    shapes: String,
+}
+
+impl Drawing {
+    /// A line through these points.
+    pub(super) fn line(&mut self, points: &[(f64, f64)], ink: Ink, width: f64, dashed: bool) {
+        let stroke = match ink {
+            Ink::Text => "class=\"axis\"".to_owned(),
+            Ink::Grid => "class=\"grid\"".to_owned(),
+            Ink::Series(number) => format!("stroke=\"{}\"", colour(number)),
         };
+        let places: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        let places = places.join(" ");
+        let broken = if dashed { " stroke-dasharray=\"6 4\"" } else { "" };
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            self.shapes,
+            "<polyline points=\"{places}\" fill=\"none\" {stroke} stroke-width=\"{width}\"{broken}/>"
+        );
     }
-    svg + "</svg>\n"
+
+    /// A text of this height, with its base line there.
+    pub(super) fn text(&mut self, (x, y): (f64, f64), text: &str, anchor: Anchor, size: f64, ink: Ink) {
+        let anchor = match anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
+        };
+        let fill = match ink {
+            Ink::Text | Ink::Grid => "class=\"ink\"".to_owned(),
+            Ink::Series(number) => format!("fill=\"{}\"", colour(number)),
+        };
+        let text = escaped(text);
+        // Likewise.
+        let _ = writeln!(
+            self.shapes,
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\" {fill}>{text}</text>"
+        );
+    }
+
+    /// The document. Its title is for readers who cannot see it.
+    pub(super) fn finish(self, width: f64, height: f64, title: &str) -> String {
+        let (title, shapes) = (escaped(title), self.shapes);
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+             viewBox=\"0 0 {width} {height}\" role=\"img\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
+             <rect class=\"paper\" width=\"{width}\" height=\"{height}\"/>\n{shapes}</svg>\n"
+        )
+    }
 }
 
 fn colour(number: usize) -> &'static str {

@@ -272,9 +272,9 @@ impl Bench {
         self.print(&report)
             .map_err(Error::system("cannot print the report"))?;
         if let Some(path) = plot {
-            let bytes = plot::svg::write(&plot::draw(&report)).into_bytes();
+            let svg = plot::svg(&report);
             // Not by way of another user's link, as root in a directory of somebody else.
-            replace_file::edit::<ReplaceError>(path, 0o644, |_| Ok(Some(bytes.clone().into())))
+            replace_file::edit::<ReplaceError>(path, 0o644, |_| Ok(Some(svg.clone().into_bytes().into())))
                 .map_err(|error| Error::system("cannot write the plot")(io::Error::other(error)))?;
         }
         Ok(if is_interrupted {
