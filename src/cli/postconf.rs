@@ -4,13 +4,13 @@
 //! one. Where there is one, what its main.cf has that is stricter stays, and one that cannot be read is an error, as
 //! it is not known then what the lines would weaken. The check needs one. Without it, the exit code is 69.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::{EX_USAGE, Error, OutputFormat, counted};
+use super::{EX_USAGE, Error, OutputFormat, counted, print};
 use crate::answer::Map;
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
@@ -236,13 +236,6 @@ impl Postconf {
             ExitCode::SUCCESS
         })
     }
-}
-
-fn print(text: &str) -> Result<(), Error> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(Error::system("cannot print"))
 }
 
 fn no_name(reason: &NoName) -> Error {

@@ -4,10 +4,9 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::super::Error;
+use super::super::{Error, counted, print};
 use crate::address::Delimiters;
 use crate::answer::Map;
 use crate::check::excerpt;
@@ -168,16 +167,8 @@ pub(super) fn write(files: &[File]) -> Result<(), Error> {
         };
         replace_file::edit(&file.path, file.mode, edit)?;
         let lines = lines(file.text.expose()).filter(|line| !is_comment(line)).count();
-        let noun = if lines == 1 { "line" } else { "lines" };
         let done = if is_new { "written" } else { "as it was" };
-        let _ = writeln!(out, "{}: {lines} {noun}, {done}", of_path(&file.path));
+        let _ = writeln!(out, "{}: {}, {done}", of_path(&file.path), counted(lines, "line"));
     }
     print(&out)
-}
-
-fn print(text: &str) -> Result<(), Error> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(Error::system("cannot print"))
 }
