@@ -76,6 +76,8 @@ struct World {
     active: Vec<Text>,
     is_unpaired: bool,
     generation: usize,
+    /// Whether what was judged last was rejected.
+    is_rejected: bool,
     /// What the log has of the findings of what was read last, and of what is active.
     logged: HashSet<(usize, Text)>,
     logged_of_active: HashSet<(usize, Text)>,
@@ -105,6 +107,7 @@ impl World {
             active: texts,
             is_unpaired: false,
             generation: 1,
+            is_rejected: false,
             logged: findings.iter().copied().collect(),
             logged_of_active: findings.iter().copied().collect(),
             reported: HashMap::new(),
@@ -166,6 +169,8 @@ impl World {
         );
         match next {
             Next::Unchanged { is_return, .. } => {
+                assert!(!is_return || self.is_rejected, "a return is said once");
+                self.is_rejected = false;
                 if is_return {
                     self.logged.clone_from(&self.logged_of_active);
                 }
@@ -202,7 +207,9 @@ impl World {
             );
         }
         self.logged = findings.iter().copied().collect();
-        match self.decision.judged(errors_now.len(), matters(&texts)) {
+        let verdict = self.decision.judged(errors_now.len(), matters(&texts));
+        self.is_rejected = verdict == Verdict::Reject;
+        match verdict {
             Verdict::Apply { is_unpaired } => {
                 let was_valid = errors(&self.active).is_empty();
                 assert!(
