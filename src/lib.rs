@@ -37,8 +37,8 @@
 //! # Who watches
 //!
 //! The way of a lookup leaves numbers in [`counters`], that of an edit leaves what came of it in the ledger
-//! ([`reload::ledger`]). [`admin`] reads both, from a thread of its own with sockets of its own, so that nobody who asks
-//! there can hold up a lookup.
+//! ([`reload::ledger`]). [`admin`] reads both, on the control thread ([`control`]) with sockets of its own, so that no
+//! request there can hold up a lookup.
 //!
 //! # The rooms, from the ground floor up
 //!
@@ -49,6 +49,7 @@
 //! | 0 | [`secret`] | bytes that can be stored and sent, but not printed, and that are wiped when dropped |
 //! | 0 | [`memory`] | what is freed, given back to the system |
 //! | 0 | [`name_service`] | where names of users and hosts are looked up |
+//! | 0 | [`log_stream`] | where the log is written to, without waiting for whoever reads it |
 //! | 0 | [`background`] | threads that let those that answer go first |
 //! | 0 | [`user_namespace`] | which users have a number of their own here |
 //! | 0 | [`whole_file`] | a file, read whole, as a secret |
@@ -81,7 +82,9 @@
 //! | 3 | [`check`] | what is worth a warning in files that can be served |
 //! | 4 | [`import`] | the tables that Postfix has, as the two files |
 //! | 4 | [`admin`] | health, status and metrics over HTTP, and the client that `status` is |
-//! | 5 | [`cli`] | what a person types; a file for each command |
+//! | 5 | [`control`] | the thread for signals, the service manager and the admin listener |
+//! | 6 | [`daemon`] | the server, put together |
+//! | 7 | [`cli`] | what a person types; a file for each command |
 //!
 //! # What holds everywhere
 //!
@@ -106,7 +109,9 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod confinement;
+pub mod control;
 pub mod counters;
+pub mod daemon;
 pub mod default_relay;
 pub mod diagnostic;
 pub mod digest;
@@ -115,6 +120,7 @@ pub mod explain;
 pub mod history;
 pub mod import;
 pub mod invisible;
+pub mod log_stream;
 pub mod memory;
 pub mod name_service;
 pub mod nexthop;

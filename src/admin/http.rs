@@ -68,7 +68,7 @@ impl Door {
 }
 
 /// Answers until `stop`.
-pub(super) async fn serve(sockets: Vec<Socket>, view: Arc<View>, stop: CancellationToken) -> io::Result<()> {
+pub(crate) async fn serve(sockets: Vec<Socket>, view: Arc<View>, stop: CancellationToken) -> io::Result<()> {
     let accepting = TaskTracker::new();
     for socket in sockets {
         let door = Door::open(socket)?;

@@ -3,8 +3,6 @@
 //! An event is one line, whatever the names in it ([`crate::printable`]). Nothing that is logged anywhere in this crate holds a credential; see [`crate::secret`]. A panic is logged by
 //! its place alone, because its message may quote what went wrong.
 
-pub(super) mod stream;
-
 use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -26,8 +24,8 @@ use super::{EX_CONFIG, Error};
 use crate::config::options::{self, Given};
 use crate::config::setting::{self, Setting};
 use crate::diagnostic::{Code, Finding, Findings, Place};
+use crate::log_stream::Stream;
 use crate::printable::{json, printable};
-use stream::Stream;
 
 /// How much is logged, and in which form.
 #[derive(Args, Default)]

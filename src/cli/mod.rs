@@ -14,7 +14,6 @@ mod query;
 mod relay;
 mod serve;
 mod status;
-mod supervision;
 mod tables;
 
 use std::io::{ErrorKind, Write};
@@ -26,12 +25,10 @@ use thiserror::Error;
 
 use crate::admin::client::AdminError;
 use crate::bench::BenchError;
-use crate::confinement::ConfinementError;
+use crate::daemon::DaemonError;
 use crate::diagnostic::{Finding, Findings, Severity};
 use crate::name_service;
 use crate::postfix::live::Unreadable;
-use crate::server::listen::BindError;
-use crate::service_manager::handover::HandoverError;
 
 const EXAMPLES: &str = "\
 From nothing to a live answer:
@@ -106,15 +103,9 @@ pub enum Error {
         /// With which code to end.
         code: u8,
     },
-    /// A socket cannot be listened at.
+    /// The server does not start, or has ended.
     #[error(transparent)]
-    Bind(#[from] BindError),
-    /// A socket of the service manager cannot be served.
-    #[error(transparent)]
-    Handover(#[from] HandoverError),
-    /// The server cannot become the user that it shall be.
-    #[error(transparent)]
-    Confinement(#[from] ConfinementError),
+    Daemon(DaemonError),
     /// A relay file is not edited.
     #[error(transparent)]
     Relay(#[from] relay::RelayError),
@@ -155,12 +146,12 @@ impl Error {
         }
         ExitCode::from(match self {
             Self::Settings { code, .. } => *code,
-            Self::Bind(error) if error.is_transient() => EX_UNAVAILABLE,
+            Self::Daemon(DaemonError::Bind(error)) if error.is_transient() => EX_UNAVAILABLE,
             Self::Bench(error) if error.is_unreachable() => EX_UNAVAILABLE,
             Self::Postfix(_) | Self::Admin(_) => EX_UNAVAILABLE,
-            Self::Bind(_) | Self::Handover(_) | Self::Confinement(_) => EX_CONFIG,
             Self::Relay(_) | Self::Replace(_) => REFUSED,
-            Self::Bench(_) | Self::System { .. } => EX_OSERR,
+            Self::Bench(_) | Self::System { .. } | Self::Daemon(DaemonError::System { .. }) => EX_OSERR,
+            Self::Daemon(_) => EX_CONFIG,
         })
     }
 
@@ -186,6 +177,18 @@ impl Error {
 
     fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::System { what, source }
+    }
+}
+
+impl From<DaemonError> for Error {
+    fn from(error: DaemonError) -> Self {
+        match error {
+            DaemonError::Settings(findings) => Self::Settings {
+                findings,
+                code: EX_CONFIG,
+            },
+            other => Self::Daemon(other),
+        }
     }
 }
 

@@ -78,7 +78,7 @@ fn threads(daemon: &Daemon) -> Vec<Thread> {
     // A thread has the name of the one that started it until it gives itself its own.
     let are_all = |threads: &Vec<Thread>| {
         let with = |name: &str| threads.iter().filter(|thread| thread.name == name).count();
-        ["postmapd", "reload", "attendant"].map(with) == [1, 1, 1]
+        ["postmapd", "reload", "control"].map(with) == [1, 1, 1]
     };
     let mut threads = Vec::new();
     eventually(

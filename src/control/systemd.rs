@@ -1,6 +1,6 @@
-//! What a service manager hears of the server's life (`Type=notify-reload` of systemd.service(5)).
+//! Keeps systemd informed about the server (`Type=notify-reload` of systemd.service(5)).
 //!
-//! One task says it all. Each `WATCHDOG=1` is sent only after the thread that answers lookups has shown that it lives:
+//! One task sends everything. Each `WATCHDOG=1` is sent only after the thread that answers lookups has shown that it lives:
 //! while that hangs, none is sent, and the manager replaces the server. A manager that reads nothing only makes this
 //! task wait. Without `NOTIFY_SOCKET` there is no such task.
 //!
@@ -20,13 +20,13 @@ use crate::reload::ledger::{Ledger, Outcome};
 use crate::routes::Routes;
 use crate::service_manager::notify::{Notice, NotifySocket, watchdog_interval};
 
-/// How long the end waits until the manager has taken what it should hear.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long stopping waits until the manager has taken the last notice.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Tells the manager. Without one, it does nothing.
-pub(super) struct Supervision(Option<Supervised>);
+/// Sends notices to the manager. Without one, it does nothing.
+pub(super) struct SystemdNotifier(Option<Running>);
 
-struct Supervised {
+struct Running {
     life: watch::Sender<Life>,
     task: JoinHandle<()>,
 }
@@ -40,14 +40,14 @@ struct Life {
     stopping: bool,
 }
 
-impl Supervision {
+impl SystemdNotifier {
     /// Says that the server is ready, and tells of what comes from now on.
     ///
     /// Must be called within a runtime.
-    pub(super) fn ready(routes: &Arc<Routes>, ledger: &Arc<Ledger>, pulse: &Pulse) -> Self {
+    pub(super) fn start(routes: &Arc<Routes>, ledger: &Arc<Ledger>, pulse: &Pulse) -> Self {
         Self(NotifySocket::from_environment().map(|socket| {
             let (life, follow) = watch::channel(Life::default());
-            let teller = Teller {
+            let task = NotifierTask {
                 socket,
                 routes: Arc::clone(routes),
                 ledger: Arc::clone(ledger),
@@ -55,8 +55,8 @@ impl Supervision {
                 said: String::new(),
                 fails: false,
             };
-            let task = tokio::spawn(teller.tell(follow));
-            Supervised { life, task }
+            let task = tokio::spawn(task.run(follow));
+            Running { life, task }
         }))
     }
 
@@ -72,21 +72,21 @@ impl Supervision {
 
     /// Waits until all is said, but not for long.
     pub(super) async fn end(self) {
-        if let Some(Supervised { life, task }) = self.0 {
+        if let Some(Running { life, task }) = self.0 {
             drop(life);
             // A manager that does not read has lost nothing that it would not learn from the exit.
-            let _ = timeout(LAST_WORDS, task).await;
+            let _ = timeout(STOP_TIMEOUT, task).await;
         }
     }
 
     fn lives(&self, change: impl FnOnce(&mut Life)) {
-        if let Some(Supervised { life, .. }) = &self.0 {
+        if let Some(Running { life, .. }) = &self.0 {
             life.send_modify(change);
         }
     }
 }
 
-struct Teller {
+struct NotifierTask {
     socket: NotifySocket,
     routes: Arc<Routes>,
     ledger: Arc<Ledger>,
@@ -97,8 +97,8 @@ struct Teller {
     fails: bool,
 }
 
-impl Teller {
-    async fn tell(mut self, mut life: watch::Receiver<Life>) {
+impl NotifierTask {
+    async fn run(mut self, mut life: watch::Receiver<Life>) {
         let mut progress = self.ledger.follow();
         let mut beat = watchdog_interval().map(|every| {
             info!("the service manager hears every {every:?} that lookups are answered");

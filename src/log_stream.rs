@@ -30,12 +30,12 @@ thread_local! {
 }
 
 /// The calling thread never waits for room in the log.
-pub(in crate::cli) fn never_wait() {
+pub fn never_wait() {
     WAITS.set(false);
 }
 
 /// A stream of lines.
-pub(super) struct Stream<W> {
+pub struct Stream<W> {
     to: W,
     state: Mutex<State>,
 }
@@ -51,7 +51,8 @@ struct State {
 }
 
 impl<W: AsFd> Stream<W> {
-    pub(super) fn new(to: W) -> Self {
+    /// A stream of lines to this file.
+    pub fn new(to: W) -> Self {
         Self {
             to,
             state: Mutex::default(),

@@ -1,0 +1,161 @@
+//! The control thread: all that a running server does besides answering lookups and reading files.
+//!
+//! On one tokio runtime it waits for signals, keeps systemd informed ([`systemd`]) and serves the admin listener
+//! ([`crate::admin`]). It lets the thread that answers lookups go first. It stops with the server, in one way: the server
+//! has ended, the admin listener closes, and systemd gets [`systemd`]'s last notice.
+//!
+//! On failure: without this thread no signal would stop the server, so a panic in it stops the server, and
+//! [`Control::join`] says so. A panic in the admin listener ends that alone.
+
+mod systemd;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime::{self, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::admin::{View, http};
+use crate::background::yield_to_lookups;
+use crate::reload::Reloader;
+use crate::server::bell::Stop;
+use crate::server::listen::Socket;
+use systemd::SystemdNotifier;
+
+/// What the control thread needs before anything else is started: from here on, no signal is lost.
+pub struct Prepared {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+/// What the control thread controls.
+pub struct Controlled {
+    /// The listening sockets for health, status and metrics.
+    pub admin: Vec<Socket>,
+    /// What these, and systemd, are told.
+    pub view: View,
+    /// Reads the files again on SIGHUP. It ends with this thread.
+    pub reloader: Reloader,
+    /// Stops the server on SIGTERM and SIGINT.
+    pub stop: Stop,
+}
+
+/// The running control thread.
+pub struct Control {
+    thread: JoinHandle<bool>,
+    server_ended: CancellationToken,
+}
+
+impl Prepared {
+    /// Creates the runtime and takes over SIGHUP, SIGTERM and SIGINT.
+    pub fn new() -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            // For digests, one after the other.
+            .max_blocking_threads(1)
+            .thread_name("admin-digest")
+            .on_thread_start(yield_to_lookups)
+            .build()?;
+        let signals = {
+            let _within = runtime.enter();
+            Signals::watch()?
+        };
+        Ok(Self { runtime, signals })
+    }
+
+    /// Starts the thread.
+    pub fn start(self, controlled: Controlled) -> io::Result<Control> {
+        let server_ended = CancellationToken::new();
+        let ended = server_ended.clone();
+        let thread = thread::Builder::new().name("control".into()).spawn(move || {
+            yield_to_lookups();
+            let stop = controlled.stop.clone();
+            let is_whole = catch_unwind(AssertUnwindSafe(|| self.run(controlled, &ended))).is_ok();
+            stop.begin();
+            is_whole
+        })?;
+        Ok(Control { thread, server_ended })
+    }
+
+    fn run(self, controlled: Controlled, server_ended: &CancellationToken) {
+        let Self { runtime, signals } = self;
+        runtime.block_on(async {
+            let Controlled {
+                admin,
+                view,
+                reloader,
+                stop,
+            } = controlled;
+            let systemd = SystemdNotifier::start(&view.routes, &view.ledger, &view.pulse);
+            let admin = (!admin.is_empty())
+                .then(|| tokio::spawn(http::serve(admin, Arc::new(view), server_ended.clone())));
+            signals.obey(&reloader, &stop, &systemd, server_ended).await;
+            if let Some(Ok(Err(error))) = match admin {
+                Some(admin) => Some(admin.await),
+                None => None,
+            } {
+                error!("the admin listener has ended: {error}");
+            }
+            systemd.end().await;
+        });
+        // A digest may take seconds yet, and nothing waits for it.
+        runtime.shutdown_background();
+    }
+}
+
+impl Control {
+    /// Ends the thread, once the server has ended.
+    pub fn join(self) -> io::Result<()> {
+        self.server_ended.cancel();
+        match self.thread.join() {
+            Ok(true) => Ok(()),
+            // The panic hook has logged where.
+            _ => Err(io::Error::other("the thread that hears signals failed")),
+        }
+    }
+}
+
+/// What is asked by signals.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on. Must be called within a runtime.
+    fn watch() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Does what they ask until the server has ended.
+    async fn obey(
+        mut self,
+        reloader: &Reloader,
+        stop: &Stop,
+        systemd: &SystemdNotifier,
+        server_ended: &CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                () = server_ended.cancelled() => return,
+                _ = self.hangup.recv() => {
+                    systemd.reloading(reloader.reread());
+                    continue;
+                }
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            stop.begin();
+            systemd.stopping();
+        }
+    }
+}
