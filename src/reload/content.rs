@@ -151,6 +151,13 @@ impl<T> Content<T> {
 }
 
 impl Content<Secret> {
+    /// Wipes the text, and keeps the rest.
+    pub(super) fn forget_text(&mut self) {
+        if let Self::Text(file) = self {
+            file.text = Secret::default();
+        }
+    }
+
     /// Reads a small file: settings or a secret.
     pub(super) fn read(path: &Path, directory: &Directory<'_>) -> Self {
         let read = directory.open_file(path).map_err(ReadError::from);

@@ -12,6 +12,7 @@ use super::ledger::Version;
 use super::load::{Reading, changing};
 use crate::answer::{Map, Reason};
 use crate::config::{NextHops, Settings, Sources};
+use crate::default_relay::DefaultRelay;
 use crate::diagnostic::{Code, Finding, Findings};
 use crate::history::History;
 use crate::routes::{Routing, Snapshot};
@@ -28,6 +29,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// What is to be said about all of it.
     pub findings: Findings,
+    /// Those among them that are about the default relay.
+    pub(super) default_findings: Findings,
     /// What was read, file by file.
     pub versions: Vec<Version>,
 }
@@ -47,8 +50,10 @@ impl Reading {
             );
         }
         let settings = settings(&self.settings_file, sources, &mut findings);
-        let snapshot = self.snapshot(sources, &settings, active, &mut findings);
-        let mut versions = self.versions(sources);
+        let (default, default_findings) = self.default_relay(sources);
+        let snapshot = self.snapshot(sources, &settings, active, default, &mut findings);
+        findings.append(&default_findings);
+        let mut versions = self.versions.clone();
         for version in &mut versions {
             version.errors_of_table = version
                 .map
@@ -58,6 +63,7 @@ impl Reading {
             snapshot,
             settings,
             findings,
+            default_findings,
             versions,
         }
     }
@@ -67,6 +73,7 @@ impl Reading {
         sources: &Sources,
         settings: &Settings,
         active: Option<&Snapshot>,
+        default: Arc<DefaultRelay>,
         findings: &mut Findings,
     ) -> Snapshot {
         let mut table = |map, path: PathBuf, content| {
@@ -75,14 +82,6 @@ impl Reading {
         };
         let relay_map = table(Map::Relayhost, sources.relay_map(), &*self.relay_map);
         let credentials = table(Map::Sasl, sources.credentials(), &*self.credentials);
-        let secrets: HashMap<PathBuf, Secret> = self
-            .secrets
-            .iter()
-            .filter_map(|(path, content)| Some((path.clone(), secret(path, content, findings)?)))
-            .collect();
-        let default = sources
-            .relay
-            .resolve(&mut |path| secrets.get(path).cloned(), findings);
         let has_relay_map = !matches!(*self.relay_map, Content::Missing);
         Snapshot {
             generation: 1,
@@ -93,12 +92,31 @@ impl Reading {
                 NextHops::Postmapd if has_relay_map || default.is_set() => Routing::Here,
                 NextHops::Postmapd => Routing::Unknown,
             },
-            default: default.into(),
+            default,
             delimiters: settings.delimiters.clone(),
             allowed: settings.allowed.clone(),
             history: History::default(),
             last_pair: None,
         }
+    }
+}
+
+impl Reading {
+    /// The default relay of the secrets, or as it is kept where they are held, and what is wrong with it.
+    fn default_relay(&self, sources: &Sources) -> (Arc<DefaultRelay>, Findings) {
+        if let Some(default) = &self.default {
+            return default.clone();
+        }
+        let mut findings = Findings::default();
+        let secrets: HashMap<&Path, Secret> = self
+            .secrets
+            .iter()
+            .filter_map(|(path, content)| Some((path.as_path(), secret(path, content, &mut findings)?)))
+            .collect();
+        let default = sources
+            .relay
+            .resolve(&mut |path| secrets.get(path).cloned(), &mut findings);
+        (default.into(), findings)
     }
 }
 

@@ -24,7 +24,8 @@ use super::ledger::Version;
 use super::way::{self, Stamps};
 use crate::answer::Map;
 use crate::config::Sources;
-use crate::diagnostic::{Code, Finding};
+use crate::default_relay::DefaultRelay;
+use crate::diagnostic::{Code, Finding, Findings};
 use crate::digest;
 use crate::routes::Snapshot;
 use crate::secret::Secret;
@@ -52,6 +53,10 @@ pub struct Reading {
     pub(super) unsettled: Vec<bool>,
     /// A digest of each file, in the order of [`paths`].
     pub(super) digests: Vec<u64>,
+    /// What is said of each file, in the order of [`paths`].
+    pub(super) versions: Vec<Version>,
+    /// The default relay, with what is wrong with it, where it was made of the secrets already. They are kept nowhere else.
+    pub(super) default: Option<(Arc<DefaultRelay>, Findings)>,
     /// For a source that kept changing, its digest if that was the same each time.
     steady: Vec<Option<u64>>,
     /// The stamps of each file, in the order of [`paths`].
@@ -88,7 +93,7 @@ pub fn read(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>
         }
         if is_settled || attempts == ATTEMPTS {
             reading.steady = steady;
-            reading.finish(hasher);
+            reading.finish(sources, hasher);
             return reading;
         }
         attempts += 1;
@@ -114,6 +119,8 @@ fn read_once(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot
             .collect(),
         unsettled: Vec::new(),
         digests: Vec::new(),
+        versions: Vec::new(),
+        default: None,
         steady: Vec::new(),
         stamps: Vec::new(),
     }
@@ -150,7 +157,7 @@ impl Reading {
     }
 
     /// What was read, file by file, in the order of [`paths`].
-    pub(super) fn versions(&self, sources: &Sources) -> Vec<Version> {
+    fn versions(&self, sources: &Sources) -> Vec<Version> {
         let table = |path: PathBuf, map, content: &Content<Text>| content.version(&path, Some(map), |_| None);
         let mut versions = vec![
             self.settings_file.version(sources.settings_file(), None, |text| {
@@ -224,7 +231,7 @@ impl Reading {
         all
     }
 
-    fn finish(&mut self, hasher: &RandomState) {
+    fn finish(&mut self, sources: &Sources, hasher: &RandomState) {
         let [settings_file, relay_map, credentials, secrets @ ..] = self.unsettled.as_slice() else {
             return;
         };
@@ -235,6 +242,17 @@ impl Reading {
             settle(content, *is_unsettled);
         }
         self.digests = self.digests(hasher);
+        self.versions = self.versions(sources);
+    }
+
+    /// Takes the default relay that was made of the secrets, and forgets these.
+    pub(super) fn keep_default(&mut self, default: &Arc<DefaultRelay>, findings: Findings) {
+        self.default = Some((Arc::clone(default), findings));
+        for (_, content) in &mut self.secrets {
+            if let Some(content) = Arc::get_mut(content) {
+                content.forget_text();
+            }
+        }
     }
 
     /// What it saw of each source, in the order of [`paths`]. `before` are the stamps of the reading before it.
@@ -284,15 +302,15 @@ impl Reading {
         if let (Some(own), Some(others)) = (self.digests.get_mut(source), other.digests.get(source)) {
             *own = *others;
         }
-        match source.checked_sub(BEFORE_SECRETS) {
-            None if source == 0 => self.settings_file = Arc::clone(&other.settings_file),
-            None if source == 1 => self.relay_map = Arc::clone(&other.relay_map),
-            None => self.credentials = Arc::clone(&other.credentials),
-            Some(secret) => {
-                if let (Some(own), Some(others)) = (self.secrets.get_mut(secret), other.secrets.get(secret)) {
-                    own.1 = Arc::clone(&others.1);
-                }
-            }
+        if let (Some(own), Some(others)) = (self.versions.get_mut(source), other.versions.get(source)) {
+            own.clone_from(others);
+        }
+        match source {
+            0 => self.settings_file = Arc::clone(&other.settings_file),
+            1 => self.relay_map = Arc::clone(&other.relay_map),
+            2 => self.credentials = Arc::clone(&other.credentials),
+            // All secrets are held, or none.
+            _ => self.default.clone_from(&other.default),
         }
     }
 }

@@ -117,13 +117,14 @@ impl Keeper {
         let mut watch = Watch::new(Arc::clone(&hints));
         // From before the reading, so that no change and no writer escapes.
         watch.arm(&load::paths(&sources));
-        let reading = load::read(&sources, &hasher, None);
+        let mut reading = load::read(&sources, &hasher, None);
         let loaded = reading.judge(&sources, None);
         let errors = loaded.findings.errors();
         let said = said.iter().map(ToString::to_string).collect();
         let mut decision = Decision::new(load::roles(&sources), reading.digests.clone(), said);
         report(&loaded.findings, &mut decision);
         decision.judged(errors, reading.matters(&loaded.snapshot));
+        reading.keep_default(&loaded.snapshot.default, loaded.default_findings);
         announce(&loaded.snapshot, &loaded.findings, started.elapsed());
         let keeper = Self {
             sources,
@@ -329,7 +330,7 @@ impl Keeper {
     }
 
     /// Publishes what was loaded, or keeps what is in force.
-    fn apply_or_keep(&mut self, loaded: Loaded, reading: Reading, started: Instant, routes: &Routes) {
+    fn apply_or_keep(&mut self, loaded: Loaded, mut reading: Reading, started: Instant, routes: &Routes) {
         let current = routes.load();
         let generation = current.generation;
         let errors = loaded.findings.errors();
@@ -360,6 +361,7 @@ impl Keeper {
         );
         let last_pair = is_unpaired.then(|| current.pair());
         drop(current);
+        reading.keep_default(&loaded.snapshot.default, loaded.default_findings);
         self.in_force = reading;
         let snapshot = Snapshot {
             generation: generation + 1,
