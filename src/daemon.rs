@@ -68,10 +68,7 @@ pub fn run(options: Options, service: ServiceOptions) -> Result<(), DaemonError>
     let mut findings = Findings::default();
     let sources = Sources::new(options, service, &mut findings);
     let settings = judge::first_settings(&sources, &mut findings);
-    for finding in findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Warning)
-    {
+    for finding in findings.of(Severity::Warning) {
         warn!("{finding}");
     }
     if findings.errors() > 0 {

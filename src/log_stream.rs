@@ -1,7 +1,7 @@
 //! Where the log is written to: a stream that nobody reads holds nobody up.
 //!
 //! A pipe and the journal's socket have room for some lines. While one is full, the thread that answers lookups loses its
-//! lines at once, and every other waits [`PATIENCE`] for room, but not again before there has been some. The first line
+//! lines at once, and every other waits a second for room, but not again before there has been some. The first line
 //! that gets through is followed by one that says how many were lost.
 //!
 //! Limits: whether there is room is what poll(2) says, and another process that writes to the same pipe at that very

@@ -1,8 +1,8 @@
 //! The control thread: all that a running server does besides answering lookups and reading files.
 //!
-//! On one tokio runtime it waits for signals, keeps systemd informed ([`systemd`]) and serves the admin listener
+//! On one tokio runtime it waits for signals, keeps systemd informed (`systemd`) and serves the admin listener
 //! ([`crate::admin`]). It lets the thread that answers lookups go first. It stops with the server, in one way: the server
-//! has ended, the admin listener closes, and systemd gets [`systemd`]'s last notice.
+//! has ended, the admin listener closes, and systemd gets the last notice.
 //!
 //! On failure: without this thread no signal would stop the server, so a panic in it stops the server, and
 //! [`Control::join`] says so. A panic in the admin listener ends that alone.
