@@ -354,13 +354,22 @@ impl Table {
     #[inline]
     #[must_use]
     pub fn entry_hit(&self, key: Key<'_>) -> Option<Hit<'_>> {
-        let unsure = Hit::Unsure(Reason::EntryWithError(self.map));
         match self.entry(key) {
-            None => (!self.meant.is_empty() && self.meant.contains(key.bytes())).then_some(unsure),
-            Some((location, _)) if !self.faults.is_empty() && self.faults.contains(&location) => Some(unsure),
+            None if self.meant.is_empty() => None,
+            None => self.meant_hit(key),
+            Some((location, _)) if !self.faults.is_empty() && self.faults.contains(&location) => {
+                Some(Hit::Unsure(Reason::EntryWithError(self.map)))
+            }
             Some((_, value)) if grammar::is_nothing(self.entries.format, value) => Some(Hit::Nothing),
             Some((_, value)) => Some(Hit::Value(value)),
         }
+    }
+
+    /// What the table says of a key that has no entry, and for which one may have been meant.
+    #[cold]
+    fn meant_hit(&self, key: Key<'_>) -> Option<Hit<'_>> {
+        let is_meant = self.meant.contains(key.bytes());
+        is_meant.then_some(Hit::Unsure(Reason::EntryWithError(self.map)))
     }
 
     /// Whether the entries alone decide what the table says of a key: every line could be read, and none was meant for
