@@ -25,12 +25,13 @@ use crate::confinement::{Confinement, ConfinementError};
 use crate::control::{Controlled, Prepared};
 use crate::counters::Counters;
 use crate::diagnostic::{Findings, Severity};
-use crate::endpoint::{Address, Endpoint};
+use crate::endpoint::{Endpoint, Protocol};
 use crate::log_stream;
+use crate::net::bind::{BindError, bind};
+use crate::net::listener::Listener;
 use crate::reload::{Keeper, judge};
 use crate::routes::Routes;
 use crate::server::Server;
-use crate::server::listen::{self, BindError, Listener, Socket};
 use crate::service_manager::handover::{Handover, HandoverError};
 
 /// Why the server did not start, or ended.
@@ -88,10 +89,9 @@ fn serve(
     let started = SystemTime::now();
     let control = Prepared::new().map_err(system("cannot start the runtime, or watch for signals"))?;
     let confinement = Confinement::plan(settings.user.clone(), settings.is_confined)?;
-    let Sockets { listeners, admin } = sockets(&settings, handover)?;
-    let bound = listeners.iter().map(|listener| &listener.socket);
-    let bound = bound.chain(admin.iter().map(|(_, socket)| socket));
-    let confined = confinement.enforce(bound.filter_map(Socket::file))?;
+    let Handover { maps, admin } = sockets(&settings, handover)?;
+    let bound = maps.iter().map(|(_, listener)| listener).chain(&admin);
+    let confined = confinement.enforce(bound.filter_map(Listener::file))?;
     let limits = settings.limits;
     let (keeper, snapshot) = Keeper::first(sources, settings, said);
     let mut of_directory = Findings::default();
@@ -106,10 +106,7 @@ fn serve(
         .map_err(system("cannot start the thread that reads the files"))?;
     confined.leave_reading_to_others();
 
-    let endpoints: Vec<String> = listeners
-        .iter()
-        .map(|listener| listener.endpoint.to_string())
-        .collect();
+    let endpoints: Vec<String> = maps.iter().map(|served| endpoint(served).to_string()).collect();
     for endpoint in &endpoints {
         info!("listening on {endpoint}");
     }
@@ -118,15 +115,15 @@ fn serve(
     } else {
         Counters::timed()
     });
-    let server = Server::new(listeners, Arc::clone(&routes), Arc::clone(&counters), limits)
+    let server = Server::new(maps, Arc::clone(&routes), Arc::clone(&counters), limits)
         .map_err(system("cannot start to serve"))?;
-    let (pulse, mut heart) = pulse(server.bell());
-    for (address, _) in &admin {
-        info!("admin listening on {address}");
+    let (pulse, mut heart) = pulse(server.waker());
+    for listener in &admin {
+        info!("admin listening on {}", listener.address());
     }
     let control = control
         .start(Controlled {
-            admin: admin.into_iter().map(|(_, socket)| socket).collect(),
+            admin,
             view: View {
                 routes,
                 counters,
@@ -147,46 +144,39 @@ fn serve(
     outcome.and(controlled).map_err(system("cannot serve any more"))
 }
 
-struct Sockets {
-    listeners: Vec<Listener>,
-    admin: Vec<(Address, Socket)>,
-}
-
-/// The sockets that were handed over, and those that the settings want besides. Where some are handed over, nobody misses
-/// the default, and what is handed over already is not bound again.
-fn sockets(settings: &Settings, handover: Handover) -> Result<Sockets, DaemonError> {
-    let take =
-        |socket| Socket::handed_over(socket).map_err(system("cannot use a socket that was handed over"));
-    let mut sockets = Sockets {
-        listeners: Vec::new(),
-        admin: Vec::new(),
-    };
-    for (endpoint, socket) in handover.maps {
-        let socket = take(socket)?;
-        info!("{endpoint} is handed over by the service manager");
-        sockets.listeners.push(Listener { endpoint, socket });
+/// The sockets that were handed over, and those that the settings want besides. Where some are handed over, the default is
+/// not wanted, and what is handed over already is not bound again.
+fn sockets(settings: &Settings, mut sockets: Handover) -> Result<Handover, DaemonError> {
+    for served in &sockets.maps {
+        info!("{} is handed over by the service manager", endpoint(served));
     }
-    for (address, socket) in handover.admin {
-        sockets.admin.push((address, take(socket)?));
-    }
-    let is_wanted = |endpoint: &&Endpoint| {
-        let mut there = sockets.listeners.iter();
-        !settings.listen_is_default && !there.any(|listener| listener.endpoint == **endpoint)
+    let is_missing = |wanted: &&Endpoint| {
+        let mut there = sockets.maps.iter();
+        !settings.listen_is_default && !there.any(|served| endpoint(served) == **wanted)
     };
-    let missing: Vec<Endpoint> = if sockets.listeners.is_empty() {
+    let missing: Vec<Endpoint> = if sockets.maps.is_empty() {
         settings.listen.clone()
     } else {
-        settings.listen.iter().filter(is_wanted).cloned().collect()
+        settings.listen.iter().filter(is_missing).cloned().collect()
     };
-    sockets
-        .listeners
-        .extend(listen::bind(&missing, &settings.sockets)?);
-    let mut admin = sockets.admin.iter();
+    for wanted in missing {
+        let bound = bind(&wanted.to_string(), &wanted.address, &settings.sockets)?;
+        let bound = bound.into_iter().map(|listener| (wanted.protocol, listener));
+        sockets.maps.extend(bound);
+    }
     if let Some(address) = &settings.admin
-        && !admin.any(|(there, _)| there == address)
+        && !sockets.admin.iter().any(|there| there.address() == address)
     {
-        let bound = listen::bind_address(&format!("admin {address}"), address, &settings.sockets)?;
+        let bound = bind(&format!("admin {address}"), address, &settings.sockets)?;
         sockets.admin.extend(bound);
     }
     Ok(sockets)
+}
+
+/// Where a listener listens, as main.cf writes it.
+fn endpoint((protocol, listener): &(Protocol, Listener)) -> Endpoint {
+    Endpoint {
+        protocol: *protocol,
+        address: listener.address().clone(),
+    }
 }

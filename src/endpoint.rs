@@ -9,14 +9,12 @@
 //! tcp_table endpoint out.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use thiserror::Error;
 
 use crate::answer::Map;
-
-/// The longest path of a UNIX socket: `sun_path` of unix(7) with its terminating NUL.
-const MAX_UNIX_PATH: usize = 107;
+pub use crate::net::address::Address;
+use crate::net::address::{AddressError, host_and_port, port, refuse_control_characters};
 
 /// Why a text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -24,12 +22,9 @@ pub enum Problem {
     /// Neither `socketmap:` nor `tcp:`.
     #[error("it begins with neither socketmap:inet:, socketmap:unix: nor tcp:")]
     Protocol,
-    /// No `host:port`.
-    #[error("host and port are missing; write HOST:PORT, with an IPv6 address in brackets")]
-    HostAndPort,
-    /// The port is not one.
-    #[error("the port is not a number from 0 to 65535")]
-    Port,
+    /// The address is none.
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// `tcp:host:port` without a map.
     #[error("tcp serves one map on a port; add :relayhost or :sasl")]
     NoMap,
@@ -39,12 +34,6 @@ pub enum Problem {
     /// A listener for `socketmap:…:relayhost`.
     #[error("a socketmap listener serves every map by name; leave the map out")]
     MapNotWanted,
-    /// A line end or another control character, which no parameter of main.cf can hold.
-    #[error("it has a control character")]
-    ControlCharacter,
-    /// An empty path, or one that the kernel would cut.
-    #[error("the path of the socket is empty, or longer than {MAX_UNIX_PATH} bytes")]
-    Path,
 }
 
 /// How one asks.
@@ -54,27 +43,6 @@ pub enum Protocol {
     Socketmap,
     /// tcp_table(5): one map.
     TcpTable(Map),
-}
-
-/// Where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// A host (a name or an address, without brackets) and a port.
-    Inet(String, u16),
-    /// The path of a UNIX socket.
-    Unix(PathBuf),
-}
-
-impl Address {
-    /// The address of a listener that has no protocol to name: `HOST:PORT`, or `unix:PATH`.
-    pub fn parse(text: &str) -> Result<Self, Problem> {
-        has_no_control_character(text)?;
-        if let Some(path) = text.strip_prefix("unix:") {
-            return unix(path);
-        }
-        let (host, port) = host_and_port(text)?;
-        Ok(Self::Inet(host.into(), self::port(port)?))
-    }
 }
 
 /// A place at which maps are served.
@@ -89,98 +57,67 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint to listen at.
     pub fn to_listen(text: &str) -> Result<Self, Problem> {
-        match Self::split(text)? {
-            (Transport::Tcp, address, Some(map)) => Ok(Self::new(Protocol::TcpTable(map), address)),
-            (Transport::Tcp, ..) => Err(Problem::NoMap),
-            (Transport::Socketmap, _, Some(_)) => Err(Problem::MapNotWanted),
-            (Transport::Socketmap, address, None) => Ok(Self::new(Protocol::Socketmap, address)),
+        match Self::parse(text, None)? {
+            (
+                Self {
+                    protocol: Protocol::Socketmap,
+                    ..
+                },
+                Some(_),
+            ) => Err(Problem::MapNotWanted),
+            (endpoint, _) => Ok(endpoint),
         }
     }
 
     /// An endpoint to ask about `map`.
     pub fn to_ask(text: &str, map: Map) -> Result<Self, Problem> {
-        match Self::split(text)? {
-            (_, _, Some(other)) if other != map => Err(Problem::UnknownMap),
-            (Transport::Tcp, address, _) => Ok(Self::new(Protocol::TcpTable(map), address)),
-            (Transport::Socketmap, address, _) => Ok(Self::new(Protocol::Socketmap, address)),
+        match Self::parse(text, Some(map))? {
+            (_, Some(other)) if other != map => Err(Problem::UnknownMap),
+            (endpoint, _) => Ok(endpoint),
         }
     }
 
-    fn new(protocol: Protocol, address: Address) -> Self {
-        Self { protocol, address }
-    }
-
-    fn split(text: &str) -> Result<(Transport, Address, Option<Map>), Problem> {
-        has_no_control_character(text)?;
-        let strip_map = |rest: &'_ str| -> (String, Option<Map>) {
-            let map = rest.rsplit_once(':').and_then(|(rest, name)| {
-                let map = Map::named(name.as_bytes())?;
-                Some((rest.to_owned(), Some(map)))
-            });
-            map.unwrap_or_else(|| (rest.to_owned(), None))
-        };
-        if let Some(rest) = text.strip_prefix("socketmap:unix:") {
-            let (path, map) = strip_map(rest);
-            return Ok((Transport::Socketmap, unix(&path)?, map));
-        }
-        let (transport, rest) = if let Some(rest) = text.strip_prefix("socketmap:inet:") {
-            (Transport::Socketmap, rest)
+    /// The endpoint in `text`, and the map that it names. A tcp_table endpoint that names none is in front of `map`.
+    fn parse(text: &str, map: Option<Map>) -> Result<(Self, Option<Map>), Problem> {
+        refuse_control_characters(text)?;
+        let (protocol, address, named) = if let Some(rest) = text.strip_prefix("socketmap:unix:") {
+            let (path, named) = strip_map(rest);
+            (Protocol::Socketmap, Address::unix(path)?, named)
+        } else if let Some(rest) = text.strip_prefix("socketmap:inet:") {
+            let (address, named) = inet(rest)?;
+            (Protocol::Socketmap, address, named)
         } else if let Some(rest) = text.strip_prefix("tcp:") {
-            (Transport::Tcp, rest)
+            let (address, named) = inet(rest)?;
+            let map = named.or(map).ok_or(Problem::NoMap)?;
+            (Protocol::TcpTable(map), address, named)
         } else {
             return Err(Problem::Protocol);
         };
-        let (rest, map) = strip_map(rest);
-        let (host, port) = host_and_port(&rest)?;
-        let Some((port, name)) = port.split_once(':') else {
-            return Ok((transport, Address::Inet(host.into(), self::port(port)?), map));
-        };
-        self::port(port)?;
-        Err(if name.is_empty() {
-            Problem::NoMap
-        } else {
-            Problem::UnknownMap
-        })
+        Ok((Self { protocol, address }, named))
     }
 }
 
-enum Transport {
-    Socketmap,
-    Tcp,
+/// What stands before the name of a map, and the map, if `text` ends in one.
+fn strip_map(text: &str) -> (&str, Option<Map>) {
+    let named = text
+        .rsplit_once(':')
+        .and_then(|(rest, name)| Some((rest, Some(Map::named(name.as_bytes())?))));
+    named.unwrap_or((text, None))
 }
 
-fn has_no_control_character(text: &str) -> Result<(), Problem> {
-    if text.chars().any(char::is_control) {
-        return Err(Problem::ControlCharacter);
-    }
-    Ok(())
-}
-
-fn unix(path: &str) -> Result<Address, Problem> {
-    if path.is_empty() || path.len() > MAX_UNIX_PATH {
-        return Err(Problem::Path);
-    }
-    Ok(Address::Unix(path.into()))
-}
-
-/// `host:rest` or `[v6]:rest`, in its two parts.
-fn host_and_port(text: &str) -> Result<(&str, &str), Problem> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once("]:"),
-        None => text.split_once(':'),
-    }
-    .ok_or(Problem::HostAndPort)?;
-    if host.is_empty() || port.is_empty() {
-        return Err(Problem::HostAndPort);
-    }
-    Ok((host, port))
-}
-
-fn port(text: &str) -> Result<u16, Problem> {
-    if text.bytes().all(|c| c.is_ascii_digit()) {
-        text.parse().map_err(|_| Problem::Port)
-    } else {
-        Err(Problem::Port)
+/// `host:port` or `host:port:map`.
+fn inet(text: &str) -> Result<(Address, Option<Map>), Problem> {
+    let (text, map) = strip_map(text);
+    let (host, rest) = host_and_port(text)?;
+    let (number, name) = match rest.split_once(':') {
+        Some((number, name)) => (number, Some(name)),
+        None => (rest, None),
+    };
+    let address = Address::Inet(host.into(), port(number)?);
+    match name {
+        None => Ok((address, map)),
+        Some("") => Err(Problem::NoMap),
+        Some(_) => Err(Problem::UnknownMap),
     }
 }
 
@@ -194,20 +131,11 @@ impl fmt::Display for Endpoint {
     }
 }
 
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Inet(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Inet(host, port) => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "{}", path.to_string_lossy()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Address, Endpoint, Problem};
+    use super::{Endpoint, Problem};
     use crate::answer::Map;
+    use crate::net::address::AddressError;
 
     #[test]
     fn a_listener_is_written_as_in_main_cf() {
@@ -224,39 +152,22 @@ mod tests {
     }
 
     #[test]
-    fn an_address_by_itself_has_a_port_or_a_path() {
-        for text in ["127.0.0.1:9451", "[::1]:0", "localhost:9451"] {
-            assert_eq!(Address::parse(text).unwrap().to_string(), text);
-        }
-        assert_eq!(Address::parse("unix:/run/a"), Ok(Address::Unix("/run/a".into())));
-        for (text, problem) in [
-            ("9451", Problem::HostAndPort),
-            (":9451", Problem::HostAndPort),
-            ("h:70000", Problem::Port),
-            ("h:1:2", Problem::Port),
-            ("unix:", Problem::Path),
-        ] {
-            assert_eq!(Address::parse(text), Err(problem), "{text}");
-        }
-    }
-
-    #[test]
     fn what_is_wrong_with_a_listener_is_said() {
         for (text, problem) in [
             ("", Problem::Protocol),
             ("127.0.0.1:10451", Problem::Protocol),
             ("socketmap:127.0.0.1:10451", Problem::Protocol),
-            ("socketmap:inet:127.0.0.1", Problem::HostAndPort),
-            ("socketmap:inet::25", Problem::HostAndPort),
-            ("socketmap:inet:[::1]", Problem::HostAndPort),
-            ("socketmap:inet:::1:25", Problem::HostAndPort),
-            ("socketmap:inet:h:70000", Problem::Port),
-            ("socketmap:inet:h:smtp", Problem::Port),
+            ("socketmap:inet:127.0.0.1", AddressError::HostAndPort.into()),
+            ("socketmap:inet::25", AddressError::HostAndPort.into()),
+            ("socketmap:inet:[::1]", AddressError::HostAndPort.into()),
+            ("socketmap:inet:::1:25", AddressError::HostAndPort.into()),
+            ("socketmap:inet:h:70000", AddressError::Port.into()),
+            ("socketmap:inet:h:smtp", AddressError::Port.into()),
             ("socketmap:inet:h:1:relayhost", Problem::MapNotWanted),
             ("socketmap:inet:h:1:other", Problem::UnknownMap),
-            ("socketmap:unix:", Problem::Path),
-            ("socketmap:unix:/a\nb", Problem::ControlCharacter),
-            ("tcp:h\u{9b}:1:sasl", Problem::ControlCharacter),
+            ("socketmap:unix:", AddressError::Path.into()),
+            ("socketmap:unix:/a\nb", AddressError::ControlCharacter.into()),
+            ("tcp:h\u{9b}:1:sasl", AddressError::ControlCharacter.into()),
             ("tcp:h:1", Problem::NoMap),
             ("tcp:h:1:", Problem::NoMap),
             ("tcp:h:1:other", Problem::UnknownMap),
@@ -264,7 +175,7 @@ mod tests {
             assert_eq!(Endpoint::to_listen(text), Err(problem), "{text}");
         }
         let long = format!("socketmap:unix:/{}", "x".repeat(107));
-        assert_eq!(Endpoint::to_listen(&long), Err(Problem::Path));
+        assert_eq!(Endpoint::to_listen(&long), Err(AddressError::Path.into()));
     }
 
     #[test]

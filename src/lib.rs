@@ -58,6 +58,7 @@
 //! | 0 | [`diagnostic`] | a finding about a file or a setting: its kind ([`diagnostic::Code`]), severity, place, what is wrong, what to do |
 //! | 0 | [`digest`] | digests of files, and such that give nothing away |
 //! | 0 | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
+//! | 0 | [`net`] | sockets without a protocol: addresses, listeners (bound or handed over), accept errors, the waker |
 //! | 0 | [`nexthop`] | `[host]:port` and its relatives: parsed, judged, returned as written |
 //! | 0 | [`answer`] | the maps, and the three things that may be said about a key |
 //! | 1 | [`suspicion`] | values that can be served and were nearly certainly not meant |
@@ -123,6 +124,7 @@ pub mod invisible;
 pub mod log_stream;
 pub mod memory;
 pub mod name_service;
+pub mod net;
 pub mod nexthop;
 pub mod peer;
 pub mod postfix;

@@ -16,15 +16,17 @@ use std::thread;
 
 use postmapd::address::Delimiters;
 use postmapd::answer::Map;
-use postmapd::config::{Limits, SocketAccess};
+use postmapd::config::Limits;
 use postmapd::counters::Counters;
 use postmapd::default_relay::DefaultRelay;
 use postmapd::diagnostic::Findings;
 use postmapd::endpoint::{Address, Endpoint};
 use postmapd::history::History;
+use postmapd::net::bind::bind;
+use postmapd::net::socket_file::SocketAccess;
 use postmapd::peer::Allowed;
 use postmapd::routes::{Routes, Routing, Snapshot};
-use postmapd::server::{Server, listen};
+use postmapd::server::Server;
 use postmapd::table::Table;
 
 /// Counts what one thread asks for.
@@ -98,8 +100,9 @@ fn allocations(endpoint: &str, exchanges: &[(String, String)]) -> u64 {
         owner: None,
         group: None,
     };
-    let listeners = listen::bind(&[endpoint], &access).unwrap();
-    let address = listeners.first().unwrap().endpoint.address.clone();
+    let listener = bind("", &endpoint.address, &access).unwrap().pop().unwrap();
+    let address = listener.address().clone();
+    let listeners = vec![(endpoint.protocol, listener)];
     let counters = Arc::new(Counters::timed());
     let server = Server::new(listeners, Arc::new(routes()), counters, Limits::default()).unwrap();
     let stop = server.stop();

@@ -18,7 +18,6 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -28,10 +27,9 @@ use tracing::{debug, warn};
 use super::exposition;
 use super::status::{Status, obstacles};
 use super::{View, metrics};
+use crate::net::accept::AcceptErrors;
+use crate::net::listener::{Listener, TokioListener};
 use crate::printable::json;
-use crate::server::is_the_peers;
-use crate::server::limits::SHORTAGE_PAUSE;
-use crate::server::listen::{Socket, SocketFile};
 
 /// How many connections a listener has at once. A scraper, a probe and a person need three.
 const CONNECTIONS: usize = 32;
@@ -48,35 +46,20 @@ const HEADERS: usize = 64;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// A listening socket, within the runtime.
-enum Door {
-    Tcp(TcpListener),
-    /// And its file, for as long.
-    Unix(
-        UnixListener,
-        #[expect(dead_code, reason = "it is removed when it is dropped")] Option<SocketFile>,
-    ),
-}
-
-impl Door {
-    fn open(socket: Socket) -> io::Result<Self> {
-        Ok(match socket {
-            Socket::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
-            Socket::Unix(listener, file) => Self::Unix(UnixListener::from_std(listener)?, file),
-        })
-    }
-}
-
 /// Answers until `stop`.
-pub(crate) async fn serve(sockets: Vec<Socket>, view: Arc<View>, stop: CancellationToken) -> io::Result<()> {
+pub(crate) async fn serve(
+    listeners: Vec<Listener>,
+    view: Arc<View>,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let accepting = TaskTracker::new();
-    for socket in sockets {
-        let door = Door::open(socket)?;
+    for listener in listeners {
+        let listener = listener.into_tokio()?;
         let (view, stop) = (Arc::clone(&view), stop.clone());
         accepting.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = accept(&door, &view) => {}
+                () = accept(&listener, &view) => {}
             }
         });
     }
@@ -85,38 +68,29 @@ pub(crate) async fn serve(sockets: Vec<Socket>, view: Arc<View>, stop: Cancellat
     Ok(())
 }
 
-async fn accept(door: &Door, view: &Arc<View>) {
+async fn accept(listener: &TokioListener, view: &Arc<View>) {
     let mut guests = Guests::default();
-    let mut short = false;
+    let mut errors = AcceptErrors::default();
     loop {
-        match accept_one(door, view).await {
-            Ok(guest) => {
-                guests.admit(guest);
-                short = false;
-            }
-            Err(error) if is_the_peers(&error) => {}
+        match accept_one(listener, view).await {
+            Ok(guest) => guests.admit(guest),
             Err(error) => {
-                if !short {
+                let pause = errors.pause(&error, || {
                     warn!("the admin listener cannot accept a connection: {error}; trying again");
+                });
+                if let Some(pause) = pause {
+                    sleep(pause).await;
                 }
-                short = true;
-                sleep(SHORTAGE_PAUSE).await;
             }
         }
     }
 }
 
-async fn accept_one(door: &Door, view: &Arc<View>) -> io::Result<AbortHandle> {
+async fn accept_one(listener: &TokioListener, view: &Arc<View>) -> io::Result<AbortHandle> {
     let view = Arc::clone(view);
-    let task = match door {
-        Door::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
-            tokio::spawn(serve_connection(stream, view))
-        }
-        Door::Unix(listener, _) => {
-            let (stream, _) = listener.accept().await?;
-            tokio::spawn(serve_connection(stream, view))
-        }
+    let task = match listener {
+        TokioListener::Tcp(listener) => tokio::spawn(serve_connection(listener.accept().await?.0, view)),
+        TokioListener::Unix(listener, _) => tokio::spawn(serve_connection(listener.accept().await?.0, view)),
     };
     Ok(task.abort_handle())
 }

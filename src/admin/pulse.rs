@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::server::bell::Bell;
+use crate::net::waker::Waker;
 
 /// How long the thread may take. A lookup waits as long then, and Postfix's own patience is 100 s.
 pub const DEADLINE: Duration = Duration::from_secs(2);
@@ -19,7 +19,7 @@ const ASKED_AT_ONCE: usize = 16;
 #[derive(Clone)]
 pub struct Pulse {
     ask: mpsc::Sender<oneshot::Sender<()>>,
-    bell: Bell,
+    waker: Waker,
 }
 
 /// The side that answers.
@@ -27,11 +27,11 @@ pub struct Heart {
     asked: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
-/// Both sides. The one that answers hears this bell.
+/// Both sides. This wakes the one that answers.
 #[must_use]
-pub fn pulse(bell: Bell) -> (Pulse, Heart) {
+pub fn pulse(waker: Waker) -> (Pulse, Heart) {
     let (ask, asked) = mpsc::channel(ASKED_AT_ONCE);
-    (Pulse { ask, bell }, Heart { asked })
+    (Pulse { ask, waker }, Heart { asked })
 }
 
 impl Pulse {
@@ -42,7 +42,7 @@ impl Pulse {
             if self.ask.send(answer).await.is_err() {
                 return false;
             }
-            self.bell.ring();
+            self.waker.wake();
             answered.await.is_ok()
         };
         timeout(DEADLINE, asked).await.unwrap_or(false)
@@ -50,7 +50,7 @@ impl Pulse {
 }
 
 impl Heart {
-    /// Answers whoever has asked. To be called where lookups are answered, whenever the bell rings.
+    /// Answers whoever has asked. To be called where lookups are answered, whenever it was woken.
     pub fn beat(&mut self) {
         while let Ok(answer) = self.asked.try_recv() {
             // Whoever asked may have lost patience.
@@ -64,7 +64,7 @@ mod tests {
     use mio::{Events, Poll, Token};
     use std::time::Duration;
 
-    use super::{Bell, DEADLINE, pulse};
+    use super::{DEADLINE, Waker, pulse};
 
     #[test]
     fn only_a_thread_that_gets_to_it_has_a_pulse() {
@@ -73,12 +73,12 @@ mod tests {
             runtime.enable_time().start_paused(true).build().unwrap()
         };
         let mut poll = Poll::new().unwrap();
-        let bell = Bell::new(poll.registry(), Token(0)).unwrap();
-        let (asks, mut heart) = pulse(bell);
+        let waker = Waker::new(poll.registry(), Token(0)).unwrap();
+        let (asks, mut heart) = pulse(waker);
         clock().block_on(async {
             assert!(!asks.beats().await, "nobody lets the heart beat");
             let (beats, ()) = tokio::join!(asks.beats(), async {
-                // It is asked by now, and hears the bell.
+                // It is asked by now, and woken.
                 let mut events = Events::with_capacity(1);
                 poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
                 assert!(!events.is_empty());

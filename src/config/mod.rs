@@ -35,6 +35,7 @@ use crate::confinement::user::ServerUser;
 use crate::diagnostic::{Code, Finding, Findings, Place};
 use crate::endpoint::{Address, Endpoint};
 use crate::name_service;
+use crate::net::socket_file::SocketAccess;
 use crate::peer::Allowed;
 use crate::printable::printable;
 use environment::Whose;
@@ -198,17 +199,6 @@ impl Sources {
             pace: file.pace,
         }
     }
-}
-
-/// Who may use the UNIX sockets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SocketAccess {
-    /// The number of the owner; where nobody is named, the user that the server becomes. `None` for whoever starts it.
-    pub owner: Option<u32>,
-    /// The number of the group. `None` for `postfix` where there is such a group and it may be given.
-    pub group: Option<u32>,
-    /// The mode, as chmod(1) counts it.
-    pub mode: u32,
 }
 
 /// Where the next hops of senders come from.

@@ -21,9 +21,9 @@ use tracing::error;
 
 use crate::admin::{View, http};
 use crate::background::yield_to_lookups;
+use crate::net::listener::Listener;
 use crate::reload::Reloader;
-use crate::server::bell::Stop;
-use crate::server::listen::Socket;
+use crate::server::Stop;
 use systemd::SystemdNotifier;
 
 /// What the control thread needs before anything else is started: from here on, no signal is lost.
@@ -35,7 +35,7 @@ pub struct Prepared {
 /// What the control thread controls.
 pub struct Controlled {
     /// The listening sockets for health, status and metrics.
-    pub admin: Vec<Socket>,
+    pub admin: Vec<Listener>,
     /// What these, and systemd, are told.
     pub view: View,
     /// Reads the files again on SIGHUP. It ends with this thread.

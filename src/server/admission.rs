@@ -20,8 +20,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{debug, warn};
 
 use super::access::refusals::name;
-use super::limits::{CONNECTIONS, REFUSALS_REMEMBERED, SAID_AGAIN, SHARE, SPARE_DESCRIPTORS};
+use super::limits::{CONNECTIONS, REFUSALS_REMEMBERED, SHARE, SPARE_DESCRIPTORS};
 use crate::config::Limits;
+use crate::net::accept::SAID_AGAIN;
 use crate::peer::Peer;
 
 /// The connections of one server.

@@ -3,6 +3,7 @@
 //! The sizes of requests and replies stand with their protocols: [`crate::protocol::socketmap::MAX_REQUEST`],
 //! [`crate::protocol::socketmap::MAX_REPLY`], [`crate::protocol::tcp_table::MAX_REQUEST`],
 //! [`crate::protocol::tcp_table::MAX_REPLY`]. How many connections there may be can be set ([`crate::config::Limits`]).
+//! What holds for every listener stands with it: [`crate::net::bind::BACKLOG`], [`crate::net::accept::SHORTAGE_PAUSE`].
 //!
 //! What a connection can make the server hold is one read and the beginning of one request, and the replies of one
 //! write and one more: some 64 KiB, for as long as a deadline lasts. A peer can have that as often as it may have
@@ -36,11 +37,6 @@ pub const SHARE: usize = 2;
 /// the listeners, the runtime, inotify.
 pub const SPARE_DESCRIPTORS: usize = 128;
 
-/// The listen queue that is asked for; the kernel cuts it to `net.core.somaxconn`. Rust's default of 128 makes a
-/// burst of connects wait for the retransmission of a SYN, a second and more. All processes of a Postfix that starts
-/// connect at once, up to `default_process_limit` of each service.
-pub const BACKLOG: i32 = 4096;
-
 /// How much is read at a time, into a place that all connections share.
 pub const READ_AT_ONCE: usize = 16 * 1024;
 
@@ -64,12 +60,6 @@ pub const WRITE_AT: usize = 16 * 1024;
 pub const LINGER: Duration = Duration::from_secs(1);
 /// See [`LINGER`].
 pub const LINGER_BYTES: usize = 1024 * 1024;
-
-/// How long accepting pauses where the machine is short of descriptors or memory.
-pub const SHORTAGE_PAUSE: Duration = Duration::from_millis(200);
-
-/// How soon the log has again that the machine is short, or that a peer has too many connections.
-pub const SAID_AGAIN: Duration = Duration::from_secs(60 * 60);
 
 /// How many refused peers are remembered, so that the log has each once: their reasons, some 200 bytes each.
 pub const REFUSALS_REMEMBERED: usize = 1024;

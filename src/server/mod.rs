@@ -1,19 +1,17 @@
 //! Listeners to connections to requests, with their limits, and the drain at the end.
 //!
 //! One thread does it all, in a loop: it waits until the kernel says that something has happened, gives each connection
-//! to which it has a turn, lets in who knocks, ends who is too slow, and waits again. It waits for nothing else, and takes
+//! to which it has a turn, accepts new ones, ends those that are too slow, and waits again. It waits for nothing else, and takes
 //! no lock that another thread holds while that waits. It is a loop of our own, because the tasks of a runtime cost a lookup more than its
 //! table does (benches/runtime.md).
 //!
-//! - [`listen`]: endpoints to sockets;
 //! - [`access`]: who is on the other end, and what is refused to it;
 //! - [`admission`]: how many connections there are, in all and of each peer;
 //! - [`session`]: one connection, and [`stream`], its socket;
-//! - `doors`, `connections`: the listeners and the sessions that there are; `batch`: the order of their turns;
-//! - [`bell`]: what other threads have to say;
+//! - `listeners`, `connections`: the listeners and the sessions that there are; `batch`: the order of their turns;
 //! - [`limits`]: what a peer can make the server hold, wait for or repeat.
 //!
-//! In each round of the loop, every connection has at most one turn, which reads once, and every listener lets in one
+//! In each round of the loop, every connection has at most one turn, which reads once, and every listener accepts one
 //! connection: in a storm of connects, a lookup waits for one of them and not for all that the queue holds. Where there
 //! are as many connections as there may be, none is accepted, and the kernel's queue waits instead of our memory.
 //! Where accepting fails, the server says so once, pauses, and goes on: it neither spins nor ends. A session that panics
@@ -22,90 +20,90 @@
 pub mod access;
 pub mod admission;
 mod batch;
-pub mod bell;
 mod connections;
-mod doors;
 pub mod exchange;
 pub mod limits;
-pub mod listen;
+mod listeners;
 pub mod session;
 pub mod stream;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use nix::errno::Errno;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::answer::Map;
 use crate::config::Limits;
 use crate::counters::{Counters, Reason};
+use crate::endpoint::Protocol;
+use crate::net::accept::AcceptErrors;
+use crate::net::bind::BACKLOG;
+use crate::net::listener::Listener;
+use crate::net::waker::Waker;
 use crate::routes::Routes;
 use admission::Admission;
 use batch::Batch;
-use bell::{Bell, Stop};
 use connections::{Connections, Tools, leaves_something};
-use doors::{Arrival, Doors};
-use limits::{BACKLOG, DRAIN_DEADLINE, EVENTS_AT_ONCE, SAID_AGAIN, SHORTAGE_PAUSE};
-use listen::Listener;
+use limits::{DRAIN_DEADLINE, EVENTS_AT_ONCE};
+use listeners::{Incoming, Listeners};
 use session::Session;
 
-/// The tokens of what is no connection: the bell, and the listeners from there on downwards.
-const BELL: Token = Token(usize::MAX);
+/// The tokens of what is no connection: the waker, and the listeners from there on downwards.
+const WAKER: Token = Token(usize::MAX);
 
 /// The server.
 pub struct Server {
     poll: Poll,
-    bell: Bell,
+    waker: Waker,
     stop: Stop,
-    doors: Doors,
+    listeners: Listeners,
     connections: Connections,
     admission: Admission,
     routes: Arc<Routes>,
     counters: Arc<Counters>,
     batch: Batch,
     /// Until when nothing is accepted, because the system lacks something.
-    rests_until: Option<Instant>,
-    /// When the log had last that accepting failed.
-    said: Option<Instant>,
+    accept_paused_until: Option<Instant>,
+    accept_errors: AcceptErrors,
     /// By when those that still read their replies must have done so. `None` until the server stops.
     drains_until: Option<Instant>,
 }
 
 impl Server {
-    /// Serves at these listeners, once it runs.
+    /// Serves at these listeners, each with its protocol, once it runs.
     pub fn new(
-        listeners: Vec<Listener>,
+        listeners: Vec<(Protocol, Listener)>,
         routes: Arc<Routes>,
         counters: Arc<Counters>,
         limits: Limits,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let bell = Bell::new(poll.registry(), BELL)?;
-        let doors = Doors::open(listeners, poll.registry(), |door| Token(BELL.0 - 1 - door))?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let listeners = Listeners::new(listeners, poll.registry(), |number| Token(WAKER.0 - 1 - number))?;
         Ok(Self {
             poll,
-            stop: Stop::new(bell.clone()),
-            bell,
-            doors,
+            stop: Stop::new(waker.clone()),
+            waker,
+            listeners,
             connections: Connections::default(),
             admission: Admission::new(limits),
             routes,
             counters,
             batch: Batch::default(),
-            rests_until: None,
-            said: None,
+            accept_paused_until: None,
+            accept_errors: AcceptErrors::default(),
             drains_until: None,
         })
     }
 
-    /// What rings for the thread that runs it.
+    /// What wakes the thread that runs it.
     #[must_use]
-    pub fn bell(&self) -> Bell {
-        self.bell.clone()
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     /// What ends it.
@@ -114,9 +112,9 @@ impl Server {
         self.stop.clone()
     }
 
-    /// Serves until it is stopped, then lets the sessions answer what they were asked. Calls `when_rung` after somebody
-    /// has rung. Fails where the kernel cannot wait for events, which it does not.
-    pub fn run(mut self, mut when_rung: impl FnMut()) -> io::Result<()> {
+    /// Serves until it is stopped, then lets the sessions answer what they were asked. Calls `on_wake` after it
+    /// was woken. Fails where the kernel cannot wait for events, which it does not.
+    pub fn run(mut self, mut on_wake: impl FnMut()) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_AT_ONCE);
         while !self.is_at_the_end() {
             match self.poll.poll(&mut events, self.patience()) {
@@ -124,12 +122,12 @@ impl Server {
                 waited => waited?,
             }
             if self.give_turns(&events) {
-                when_rung();
+                on_wake();
                 if self.stop.has_begun() {
                     self.drain();
                 }
             }
-            self.let_in();
+            self.accept_ready();
             if self.connections.next_deadline().is_some() {
                 self.connections.expire(Instant::now(), &self.counters);
             }
@@ -142,26 +140,26 @@ impl Server {
         if self.connections.have_turns() {
             return Some(Duration::ZERO);
         }
-        let lets_in = match self.rests_until {
-            _ if !self.may_let_in() => None,
+        let accepts = match self.accept_paused_until {
+            _ if !self.can_accept() => None,
             None => return Some(Duration::ZERO),
             until => until,
         };
-        let deadlines = [self.connections.next_deadline(), self.drains_until, lets_in];
+        let deadlines = [self.connections.next_deadline(), self.drains_until, accepts];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
     /// Gives a turn to each connection to which something has happened, and to those that have one without. Says whether
-    /// somebody has rung.
+    /// it was woken.
     fn give_turns(&mut self, events: &Events) -> bool {
-        let mut has_rung = false;
-        let doors = &mut self.doors;
+        let mut woken = false;
+        let listeners = &mut self.listeners;
         let of_connections = events.iter().filter_map(|event| {
             let Token(number) = event.token();
-            match (BELL.0 - number).checked_sub(1) {
-                None => has_rung = true,
-                Some(door) if door < doors.count() => doors.knock(door),
+            match (WAKER.0 - number).checked_sub(1) {
+                None => woken = true,
+                Some(listener) if listener < listeners.count() => listeners.set_ready(listener),
                 Some(_) => return Some((number, leaves_something(event))),
             }
             None
@@ -174,53 +172,53 @@ impl Server {
         };
         self.connections
             .give_turns(of_connections, &mut self.batch, tools);
-        has_rung
+        woken
     }
 
-    /// Whether somebody knocks, and there is a place.
-    fn may_let_in(&self) -> bool {
-        self.doors.are_knocked_at() && !self.admission.is_full()
+    /// Whether a connection may wait, and there is a place.
+    fn can_accept(&self) -> bool {
+        self.listeners.any_ready() && !self.admission.is_full()
     }
 
-    /// Lets in one at each door.
-    fn let_in(&mut self) {
-        if !self.may_let_in() || self.rests_until.is_some_and(|until| Instant::now() < until) {
+    /// Accepts one connection at each listener.
+    fn accept_ready(&mut self) {
+        if !self.can_accept()
+            || self
+                .accept_paused_until
+                .is_some_and(|until| Instant::now() < until)
+        {
             return;
         }
-        self.rests_until = None;
-        for door in 0..self.doors.count() {
+        self.accept_paused_until = None;
+        for listener in 0..self.listeners.count() {
             if self.admission.is_full() {
                 return;
             }
             // The hook has said where one panicked, which ends that connection.
-            let let_in = catch_unwind(AssertUnwindSafe(|| self.let_in_at(door)));
-            match let_in.unwrap_or(Ok(())) {
-                Ok(()) => {}
-                Err(error) if is_the_peers(&error) => {
-                    debug!("a peer went away before it was accepted: {error}");
-                }
-                Err(error) => {
-                    if self.said.is_none_or(|at| at.elapsed() >= SAID_AGAIN) {
-                        warn!(
-                            "cannot accept a connection: {error}; trying again, and serving those that there are"
-                        );
-                        self.said = Some(Instant::now());
-                    }
-                    self.rests_until = Some(Instant::now() + SHORTAGE_PAUSE);
-                    return;
-                }
+            let accepted = catch_unwind(AssertUnwindSafe(|| self.accept(listener)));
+            let Err(error) = accepted.unwrap_or(Ok(())) else {
+                continue;
+            };
+            let pause = self.accept_errors.pause(&error, || {
+                warn!("cannot accept a connection: {error}; trying again, and serving those that there are");
+            });
+            if let Some(pause) = pause {
+                self.accept_paused_until = Some(Instant::now() + pause);
+                return;
             }
         }
     }
 
-    fn let_in_at(&mut self, door: usize) -> io::Result<()> {
+    fn accept(&mut self, listener: usize) -> io::Result<()> {
         let snapshot = self.routes.load();
-        let arrival = self.doors.answer(door, &snapshot.allowed, &self.counters)?;
-        let Some(Arrival {
+        let incoming = self
+            .listeners
+            .accept(listener, &snapshot.allowed, &self.counters)?;
+        let Some(Incoming {
             socket,
             dialect,
             visitor,
-        }) = arrival
+        }) = incoming
         else {
             return Ok(());
         };
@@ -236,20 +234,20 @@ impl Server {
             .add(session, place, connected, self.poll.registry())
     }
 
-    /// Begins to stop: lets in who stands before the doors, closes those, and gives each connection a turn to answer what
-    /// has arrived.
+    /// Begins to stop: accepts the connections that wait, closes the listeners, and gives each connection a turn to answer
+    /// what has arrived.
     fn drain(&mut self) {
         if self.drains_until.is_none() {
             self.drains_until = Some(Instant::now() + DRAIN_DEADLINE);
             // They may have asked already, and would be reset. No more than the queue holds: others come meanwhile.
-            self.doors.knock_at_all();
+            self.listeners.set_all_ready();
             for _ in 0..BACKLOG {
-                if !self.may_let_in() {
+                if !self.can_accept() {
                     break;
                 }
-                self.let_in();
+                self.accept_ready();
             }
-            self.doors.close();
+            self.listeners.close();
             self.connections.queue_all();
         }
     }
@@ -273,22 +271,28 @@ impl Server {
     }
 }
 
-/// Whether accepting failed because of one connection, which is gone, and the next may do better at once. On Linux,
-/// accept(2) also reports an error of the network that the connection had by then.
-pub(crate) fn is_the_peers(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(
-        errno,
-        Some(
-            Errno::ECONNABORTED
-                | Errno::EINTR
-                | Errno::EPROTO
-                | Errno::ENOPROTOOPT
-                | Errno::ENETDOWN
-                | Errno::ENETUNREACH
-                | Errno::EHOSTDOWN
-                | Errno::EHOSTUNREACH
-                | Errno::ENONET
-        )
-    )
+/// Whether the server stops; clones are of one thing.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    begun: Arc<AtomicBool>,
+    waker: Waker,
+}
+
+impl Stop {
+    fn new(waker: Waker) -> Self {
+        Self {
+            begun: Arc::default(),
+            waker,
+        }
+    }
+
+    /// The server stops, from now on.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::SeqCst)
+    }
 }

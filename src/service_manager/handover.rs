@@ -13,16 +13,16 @@
 
 use std::env;
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
 use rustix::net::sockopt::socket_acceptconn;
 use thiserror::Error;
 
 use crate::answer::Map;
-use crate::endpoint::{Address, Endpoint, Protocol};
+use crate::endpoint::Protocol;
+use crate::net::address::Address;
+use crate::net::listener::Listener;
 use crate::printable::printable;
 
 /// The first descriptor that may be handed over.
@@ -83,21 +83,13 @@ pub enum Problem {
     System(#[from] io::Error),
 }
 
-/// A socket that listens already. It does not block.
-pub enum Socket {
-    /// TCP.
-    Tcp(TcpListener),
-    /// UNIX.
-    Unix(UnixListener),
-}
-
 /// What was handed over.
 #[derive(Default)]
 pub struct Handover {
-    /// Where lookups are answered.
-    pub maps: Vec<(Endpoint, Socket)>,
+    /// Where lookups are answered, and how.
+    pub maps: Vec<(Protocol, Listener)>,
     /// Where health, status and metrics are told.
-    pub admin: Vec<(Address, Socket)>,
+    pub admin: Vec<Listener>,
 }
 
 impl Handover {
@@ -134,11 +126,14 @@ impl Handover {
             Some(map) => Protocol::TcpTable(map),
             None => return Err(Problem::Name),
         };
-        let (address, taken) = take(descriptors, number)?;
-        if matches!((protocol, &taken), (Protocol::TcpTable(_), Socket::Unix(_))) {
+        let listener = take(descriptors, number)?;
+        if matches!(
+            (protocol, listener.address()),
+            (Protocol::TcpTable(_), Address::Unix(_))
+        ) {
             return Err(Problem::NotTcp);
         }
-        self.maps.push((Endpoint { protocol, address }, taken));
+        self.maps.push((protocol, listener));
         Ok(())
     }
 }
@@ -188,27 +183,20 @@ fn wrong(variable: &'static str, why: impl Into<String>) -> HandoverError {
 }
 
 /// Takes the socket of this number.
-fn take(descriptors: &mut ListenFd, number: usize) -> Result<(Address, Socket), Problem> {
-    if let Ok(Some(socket)) = descriptors.take_tcp_listener(number) {
-        must_listen(socket.as_fd())?;
-        socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
-        let address = Address::Inet(address.ip().to_string(), address.port());
-        return Ok((address, Socket::Tcp(socket)));
-    }
-    let Ok(Some(socket)) = descriptors.take_unix_listener(number) else {
+fn take(descriptors: &mut ListenFd, number: usize) -> Result<Listener, Problem> {
+    let socket: OwnedFd = if let Ok(Some(socket)) = descriptors.take_tcp_listener(number) {
+        socket.into()
+    } else if let Ok(Some(socket)) = descriptors.take_unix_listener(number) {
+        socket.into()
+    } else {
         return Err(Problem::NotAListener);
     };
-    must_listen(socket.as_fd())?;
-    socket.set_nonblocking(true)?;
-    let address = socket.local_addr()?;
-    let path = address.as_pathname().ok_or(Problem::NoPath)?;
-    Ok((Address::Unix(path.into()), Socket::Unix(socket)))
-}
-
-fn must_listen(socket: BorrowedFd<'_>) -> Result<(), Problem> {
-    match socket_acceptconn(socket) {
-        Ok(true) => Ok(()),
-        _ => Err(Problem::NotAListener),
+    if socket_acceptconn(&socket) != Ok(true) {
+        return Err(Problem::NotAListener);
+    }
+    let listener = Listener::new(socket)?;
+    match listener.address() {
+        Address::Unix(path) if path.as_os_str().is_empty() => Err(Problem::NoPath),
+        _ => Ok(listener),
     }
 }

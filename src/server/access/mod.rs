@@ -17,8 +17,8 @@ pub mod refusals;
 pub mod sock_diag;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use nix::sys::socket::getsockopt;
@@ -26,6 +26,7 @@ use nix::sys::socket::sockopt::PeerCredentials;
 use tracing::{debug, warn};
 
 use crate::counters::Reason;
+use crate::net::listener::local_address;
 use crate::peer::{Allowed, Peer};
 use crate::user_namespace;
 use refusals::Refusals;
@@ -69,12 +70,11 @@ impl Access {
 
     /// Who has connected to a TCP socket. To be called right after it was accepted. `None` if the connection is to be
     /// closed.
-    pub fn tcp(&mut self, stream: &TcpStream, client: SocketAddr, allowed: &Allowed) -> Option<Visitor> {
+    pub fn tcp(&mut self, socket: &impl AsFd, client: SocketAddr, allowed: &Allowed) -> Option<Visitor> {
         let address = client.ip().to_canonical();
         let peer = if address.is_loopback() {
-            let user = stream
-                .local_addr()
-                .and_then(|server| self.ask(|kernel| kernel.user(client, server)));
+            let user =
+                local_address(socket).and_then(|server| self.ask(|kernel| kernel.user(client, server)));
             match user {
                 Ok(Some(uid)) => self.local(uid, Some(address)),
                 Ok(None) => Peer::Unknown {
@@ -101,9 +101,9 @@ impl Access {
 
     /// Who has connected to a UNIX socket.
     #[must_use]
-    pub fn unix(&self, stream: &UnixStream) -> Visitor {
+    pub fn unix(&self, socket: &impl AsFd) -> Visitor {
         // Not by way of rustix, which has no peer without a number of its own here: one in another container.
-        let peer = match getsockopt(stream, PeerCredentials) {
+        let peer = match getsockopt(socket, PeerCredentials) {
             Ok(credentials) => self.local(credentials.uid(), None),
             Err(_) => Peer::Unknown { address: None },
         };
