@@ -278,14 +278,14 @@ fn settings_file() -> String {
     let mut page = HEAD.to_owned() + ".SH SETTINGS\n";
     let of_table = |table: &str, page: &mut String| {
         for setting in setting::ALL {
-            match setting.key.map(|key| key.split_once('.').unwrap_or(("", key))) {
+            match setting.table_and_key() {
                 Some((own, key)) if own == table => describe(setting, key, page),
                 _ => {}
             }
         }
     };
     of_table("", &mut page);
-    for table in setting::TABLES {
+    for table in setting::tables() {
         let values = match table {
             "reload" => "In seconds, from 0.01 to 86400; fractions are fine.\n",
             _ => "",
@@ -298,10 +298,10 @@ fn settings_file() -> String {
 
 fn describe(setting: &Setting, key: &str, page: &mut String) {
     page.extend([".TP\n.B ", key, "\n", &roff(setting.about), ".\n"]);
-    page.extend(["Default: ", &roff(setting.default), ".\n"]);
+    page.extend(["Default: ", &roff(setting.default.text()), ".\n"]);
     *page += match setting.counts {
         Counts::WhenSaved => "Counts when the file is saved.\n",
-        Counts::AtStart => "Counts after a restart.\n",
+        Counts::AtStart(_) => "Counts after a restart.\n",
     };
     let others: Vec<String> = [setting.flag, setting.variable]
         .into_iter()

@@ -181,7 +181,7 @@ fn expected(read: &Value) -> Option<Expected> {
             None => Some(None),
         }
     };
-    let mut pace = Pace::default();
+    let mut pace = Settings::default().pace;
     match table.get("reload") {
         None => {}
         Some(Value::Object(reload)) => {

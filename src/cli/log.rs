@@ -21,7 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt as layer};
 
 use super::{EX_CONFIG, Error};
-use crate::config::options::{self, Given};
+use crate::config::options::{Given, ServeOptions};
 use crate::config::setting::{self, Setting};
 use crate::diagnostic::{Code, Finding, Findings, Place};
 use crate::log_stream::Stream;
@@ -30,11 +30,8 @@ use crate::printable::{json, printable};
 /// How much is logged, and in which form.
 #[derive(Args, Default)]
 pub(super) struct LogOptions {
-    #[arg(long, value_name = setting::LOG.value, help = setting::LOG.help())]
-    log: Option<String>,
-
-    #[arg(long, value_name = setting::LOG_FORMAT.value, help = setting::LOG_FORMAT.help())]
-    log_format: Option<String>,
+    #[command(flatten)]
+    flags: ServeOptions,
 }
 
 /// The form of the log.
@@ -126,8 +123,9 @@ impl LogOptions {
     }
 
     fn targets(&self) -> Result<Targets, Finding> {
-        let given = given(self.log.as_ref(), &setting::LOG)?;
-        let given = given.unwrap_or_else(|| Given::word(setting::LOG.default, Place::Setting("--log")));
+        let given = self.given(&setting::LOG)?;
+        let given =
+            given.unwrap_or_else(|| Given::word(setting::LOG.default.text(), Place::Setting("--log")));
         given.value.parse().map_err(|_| {
             wrong(given.place)
                 .says("this is no log filter")
@@ -136,7 +134,7 @@ impl LogOptions {
     }
 
     fn form(&self) -> Result<Form, Finding> {
-        let Some(given) = given(self.log_format.as_ref(), &setting::LOG_FORMAT)? else {
+        let Some(given) = self.given(&setting::LOG_FORMAT)? else {
             return Ok(Form::of_standard_error());
         };
         Form::from_str(&given.value, true).map_err(|_| {
@@ -145,15 +143,15 @@ impl LogOptions {
                 .help("write text, json or journald")
         })
     }
-}
 
-/// What was said, if anything was, and where.
-fn given(flag: Option<&String>, setting: &'static Setting) -> Result<Option<Given<String>>, Finding> {
-    let mut findings = Findings::default();
-    let given = options::either(flag, setting, &mut findings);
-    match findings.iter().next() {
-        Some(finding) => Err(finding.clone()),
-        None => Ok(given),
+    /// What was said, if anything was, and where.
+    fn given(&self, setting: &Setting) -> Result<Option<Given<String>>, Finding> {
+        let mut findings = Findings::default();
+        let given = self.flags.given(setting, &mut findings);
+        match findings.iter().next() {
+            Some(finding) => Err(finding.clone()),
+            None => Ok(given),
+        }
     }
 }
 

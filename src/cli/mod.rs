@@ -62,7 +62,7 @@ enum Command {
     /// Add, change, remove and list relays and their credentials
     Relay(relay::Relay),
     /// Ask a server as many Postfix processes would, and say how fast it answers
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
     /// Write the files and settings that answer as an existing Postfix's tables do
     Import(import::Import),
     /// Print the main.cf lines for the present settings, or check a live Postfix against them

@@ -1,4 +1,4 @@
-//! Who may ask: `allow_users` and `allow_networks`, read into [`crate::peer::Allowed`].
+//! Who may ask: `allow_users` and `allow_networks`, of which [`crate::peer::Allowed`] is made.
 //!
 //! Names of users become numbers when the settings are read. Where nothing is said, `root`, `postfix` (where there is
 //! such a user) and the server's own user are allowed, and no network.
@@ -8,29 +8,27 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use nix::unistd::{Uid, User, geteuid};
 
+use super::Settings;
 use super::options::Given;
-use crate::diagnostic::{Code, Finding, Findings};
-use crate::endpoint::{Address, Endpoint};
+use crate::diagnostic::{Code, Finding, Findings, Place};
+use crate::endpoint::Address;
 use crate::name_service;
-use crate::peer::Allowed;
 use crate::printable::printable;
 
-/// The numbers of the users.
-pub(super) fn users(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Vec<u32> {
-    let Some(given) = given else {
-        let postfix = User::from_name("postfix").ok().flatten().map(|user| user.uid);
-        let root = Uid::from_raw(0);
-        return [root, geteuid()]
-            .into_iter()
-            .chain(postfix)
-            .map(Uid::as_raw)
-            .collect();
-    };
-    let words = given.value.iter();
-    words
-        .filter_map(|word| {
-            let user = user(word);
-            if let Err(why) = &user {
+/// The users that are allowed where nothing is said.
+pub(super) fn usual_users() -> Vec<u32> {
+    let postfix = User::from_name("postfix").ok().flatten().map(|user| user.uid);
+    let users = [Uid::from_raw(0), geteuid()].into_iter().chain(postfix);
+    users.map(Uid::as_raw).collect()
+}
+
+/// Reads the users, as their numbers.
+pub(super) fn users(given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
+    let mut users = Vec::new();
+    for word in given.words() {
+        match user(word) {
+            Ok(user) => users.push(user),
+            Err(why) => {
                 let shown = printable(word.as_bytes());
                 findings.push(
                     Finding::new(Code::NoSuchUser, given.place.clone())
@@ -38,9 +36,9 @@ pub(super) fn users(given: Option<Given<Vec<String>>>, findings: &mut Findings) 
                         .help("write a name that this machine knows, or the number of the user"),
                 );
             }
-            user.ok()
-        })
-        .collect()
+        }
+    }
+    settings.allow_users = users;
 }
 
 /// The number of a user.
@@ -55,15 +53,12 @@ fn user(word: &str) -> Result<u32, String> {
     }
 }
 
-/// The networks.
-pub(super) fn networks(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Vec<IpNet> {
-    let Some(given) = given else {
-        return Vec::new();
-    };
-    let words = given.value.iter();
-    words
-        .filter_map(|word| match network(word) {
-            Ok(network) => Some(network),
+/// Reads the networks.
+pub(super) fn networks(given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
+    let mut networks = Vec::new();
+    for word in given.words() {
+        match network(word) {
+            Ok(network) => networks.push(network),
             Err(help) => {
                 let shown = printable(word.as_bytes());
                 findings.push(
@@ -71,10 +66,10 @@ pub(super) fn networks(given: Option<Given<Vec<String>>>, findings: &mut Finding
                         .says(format!("`{shown}` is neither an address nor a network"))
                         .help(help),
                 );
-                None
             }
-        })
-        .collect()
+        }
+    }
+    settings.allow_networks = networks;
 }
 
 /// `address` or `address/length`; an IPv6 address may have brackets, as in Postfix's `mynetworks`. Where it is wrong,
@@ -110,15 +105,11 @@ fn network(word: &str) -> Result<IpNet, String> {
 
 /// A listener for other hosts of which none is let in is a mistake, of which its clients would learn only that they
 /// are hung up on.
-pub(super) fn warn_of_the_unreachable(
-    listen: &Given<Vec<Endpoint>>,
-    allowed: &Allowed,
-    findings: &mut Findings,
-) {
-    if allowed.admits_other_hosts() {
+pub(super) fn warn_of_the_unreachable(settings: &Settings, listen: &Place, findings: &mut Findings) {
+    if settings.allowed().admits_other_hosts() {
         return;
     }
-    for endpoint in &listen.value {
+    for endpoint in &settings.listen {
         let Address::Inet(host, _) = &endpoint.address else {
             continue;
         };
@@ -134,7 +125,7 @@ pub(super) fn warn_of_the_unreachable(
             "nobody"
         };
         findings.push(
-            Finding::new(Code::NobodyAllowed, listen.place.clone())
+            Finding::new(Code::NobodyAllowed, listen.clone())
                 .says(format!(
                     "{who} may connect to {endpoint}: allow_networks names no network of other hosts"
                 ))
@@ -146,6 +137,7 @@ pub(super) fn warn_of_the_unreachable(
 #[cfg(test)]
 mod tests {
     use super::{network, users};
+    use crate::config::Settings;
     use crate::config::options::Given;
     use crate::diagnostic::{Findings, Place};
 
@@ -189,15 +181,15 @@ mod tests {
 
     #[test]
     fn users_are_names_or_numbers() {
-        let read = |words: &[&str]| {
-            let mut findings = Findings::default();
-            let given = Given::words(words, Place::Setting("--allow-users"));
-            let users = users(Some(given), &mut findings);
-            (users, findings.errors())
+        let read = |words: &str| {
+            let (mut settings, mut findings) = (Settings::default(), Findings::default());
+            let given = Given::word(words, Place::Setting("--allow-users"));
+            users(&given, &mut settings, &mut findings);
+            (settings.allow_users, findings.errors())
         };
-        assert_eq!(read(&["root, 1001", "65534"]), (vec![0, 1001, 65534], 0));
-        assert_eq!(read(&[""]), (vec![], 0));
-        assert_eq!(read(&["4294967294"]), (vec![u32::MAX - 1], 0));
+        assert_eq!(read("root, 1001,65534"), (vec![0, 1001, 65534], 0));
+        assert_eq!(read(""), (vec![], 0));
+        assert_eq!(read("4294967294"), (vec![u32::MAX - 1], 0));
         for wrong in [
             "4294967295",
             "4294967296",
@@ -207,8 +199,8 @@ mod tests {
             "1 2",
             "0x0",
         ] {
-            assert_eq!(read(&[wrong]), (vec![], 1), "{wrong}");
+            assert_eq!(read(wrong), (vec![], 1), "{wrong}");
         }
-        assert!(users(None, &mut Findings::default()).contains(&0));
+        assert!(Settings::default().allow_users.contains(&0));
     }
 }

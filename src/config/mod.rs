@@ -8,9 +8,10 @@
 //! the environment and the settings file come to as of one reading of that file.
 //!
 //! - [`allow`]: who may ask
-//! - [`setting`]: every setting, with its names, its default and its meaning
+//! - [`setting`]: every setting, with its names, its default, its meaning and how it is read
 //! - [`options`]: the flags, and the variables that begin with `POSTMAPD_`
 //! - [`mod@file`]: the settings file
+//! - `value`: the readers of values that need more than a number or a switch
 //! - [`relay_environment`]: the default relay's variables, and the files they may name
 //! - [`environment`]: whose environment they come from
 //! - [`variables`]: the variables as they are set there
@@ -23,24 +24,22 @@ pub mod options;
 pub mod relay_environment;
 mod running_server;
 pub mod setting;
+mod value;
 pub mod variables;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::unistd::{Group, User};
+use ipnet::IpNet;
 
 use crate::address::Delimiters;
 use crate::confinement::user::ServerUser;
-use crate::diagnostic::{Code, Finding, Findings, Place};
+use crate::diagnostic::Findings;
 use crate::endpoint::{Address, Endpoint};
-use crate::name_service;
 use crate::net::socket_file::SocketAccess;
 use crate::peer::Allowed;
-use crate::printable::printable;
 use environment::Whose;
-use file::SettingsFile;
-use options::{Given, Options, ServiceOptions};
+use options::{Options, ServiceOptions};
 use relay_environment::RelayEnvironment;
 use variables::Variables;
 
@@ -64,7 +63,6 @@ pub struct Sources {
     settings_file: PathBuf,
     settings_file_is_named: bool,
     options: Options,
-    service: ServiceOptions,
     /// The default relay's variables.
     pub relay: RelayEnvironment,
     /// Whose environment these variables are of.
@@ -102,13 +100,12 @@ impl Sources {
         options::warn_of_unknown_variables(findings);
         let relay = RelayEnvironment::new(&variables, findings);
         let dir = options.dir();
-        let named = options.config();
+        let named = options.path(&setting::CONFIG);
         Self {
             settings_file_is_named: named.is_some(),
             settings_file: named.unwrap_or_else(|| dir.join("postmapd.toml")),
             dir,
-            options,
-            service,
+            options: options.and(service),
             relay,
             environment: whose,
         }
@@ -152,52 +149,30 @@ impl Sources {
     /// The settings, with `text` as the content of the settings file. Where `findings` has an error afterwards, they
     /// are not to be used.
     pub fn settings(&self, text: &[u8], findings: &mut Findings) -> Settings {
-        let file = SettingsFile::parse(&self.settings_file, text, findings);
-        let service = &self.service;
-        let given = service.listen(findings).or(file.listen);
-        let listen_is_default = given.is_none();
-        let listen = listen(given, findings);
-        let admin = service.admin(findings).or(file.admin);
-        let admin = admin.and_then(|given| admin_address(&given, findings));
-        // Where there is no such socket, there need be no such user.
-        let mut addresses = listen
-            .value
+        let mut file = file::read(&self.settings_file, text, findings);
+        let mut settings = Settings::default();
+        let mut listen = None;
+        for setting in setting::ALL
             .iter()
-            .map(|endpoint| &endpoint.address)
-            .chain(&admin);
-        let has_files = addresses.any(|address| matches!(address, Address::Unix(_)));
-        let owner = service.socket_owner(findings).or(file.socket_owner);
-        let group = service.socket_group(findings).or(file.socket_group);
-        let allowed = Allowed::new(
-            allow::users(service.allow_users(findings).or(file.allow_users), findings),
-            allow::networks(service.allow_networks(findings).or(file.allow_networks), findings),
-        );
-        allow::warn_of_the_unreachable(&listen, &allowed, findings);
-        let user = service.user(findings).or(file.user);
-        let user = user.and_then(|given| server_user(&given, findings));
-        let owner = owner.and_then(|given| number("user", given, has_files, findings));
-        Settings {
-            allowed,
-            sockets: SocketAccess {
-                owner: owner.or(user.as_ref().map(|user| user.uid)),
-                group: group.and_then(|given| number("group", given, has_files, findings)),
-                mode: mode(service.socket_mode(findings).or(file.socket_mode), findings),
-            },
-            user,
-            is_confined: is_on(service.confinement(findings).or(file.confinement), findings),
-            listen: listen.value,
-            listen_is_default,
-            admin,
-            delimiters: delimiters(
-                self.options
-                    .recipient_delimiter(findings)
-                    .or(file.recipient_delimiter),
-                findings,
-            ),
-            next_hops: next_hops(self.options.next_hops(findings).or(file.next_hops), findings),
-            limits: file.limits,
-            pace: file.pace,
+            .filter(|setting| setting.kind.is_of_settings())
+        {
+            let given = self.options.given(setting, findings);
+            let Some(given) = given.or_else(|| file.remove(setting.key?)) else {
+                continue;
+            };
+            setting.read(&given, &mut settings, findings);
+            if setting.key == setting::LISTEN.key {
+                listen = Some(given.place);
+            }
         }
+        // The default listens where local users alone can connect.
+        if let Some(place) = listen {
+            allow::warn_of_the_unreachable(&settings, &place, findings);
+        }
+        if let Some(user) = &settings.user {
+            settings.sockets.owner.get_or_insert(user.uid);
+        }
+        settings
     }
 }
 
@@ -224,17 +199,6 @@ pub struct Pace {
     pub in_flight: Duration,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            poll: Duration::from_secs(5),
-            grace: Duration::from_secs(5),
-            patience: Duration::from_secs(30),
-            in_flight: Duration::from_secs(15 * 60),
-        }
-    }
-}
-
 /// How many connections there may be; what is not said is for the server to choose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -250,7 +214,7 @@ impl Limits {
 }
 
 /// Every setting, checked.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Where is listened. Counts at the start only.
     pub listen: Vec<Endpoint>,
@@ -264,8 +228,10 @@ pub struct Settings {
     pub user: Option<ServerUser>,
     /// Whether it locks itself ([`crate::confinement`]). Counts at the start only.
     pub is_confined: bool,
-    /// Who may ask.
-    pub allowed: Allowed,
+    /// Which local users get credentials.
+    pub allow_users: Vec<u32>,
+    /// Which other hosts may ask.
+    pub allow_networks: Vec<IpNet>,
     /// What begins an address extension.
     pub delimiters: Delimiters,
     /// Where next hops come from.
@@ -276,161 +242,48 @@ pub struct Settings {
     pub pace: Pace,
 }
 
-fn listen(given: Option<Given<Vec<String>>>, findings: &mut Findings) -> Given<Vec<Endpoint>> {
-    let given = given.unwrap_or_else(|| Given {
-        value: vec![DEFAULT_LISTEN.to_owned()],
-        place: Place::Setting("--listen"),
-    });
-    let mut endpoints = Vec::new();
-    if given.value.is_empty() {
-        findings.push(
-            Finding::new(Code::BadEndpoint, given.place.clone())
-                .says("no endpoint to listen at is named")
-                .help("write for example socketmap:inet:127.0.0.1:10451, or leave it out for the default"),
-        );
-    }
-    for text in &given.value {
-        match Endpoint::to_listen(text) {
-            Ok(endpoint) => endpoints.push(endpoint),
-            Err(problem) => findings.push(
-                Finding::new(Code::BadEndpoint, given.place.clone())
-                    .says(format!(
-                        "{} is no endpoint to listen at: {problem}",
-                        name(text, &given.place)
-                    ))
-                    .help("write for example socketmap:inet:127.0.0.1:10451"),
-            ),
+impl Default for Settings {
+    /// Where nothing is said. What has a value by default begins with nothing here, and gets it from its definition.
+    fn default() -> Self {
+        let mut settings = Self {
+            listen: Vec::new(),
+            listen_is_default: true,
+            admin: None,
+            sockets: SocketAccess {
+                owner: None,
+                group: None,
+                mode: 0,
+            },
+            user: None,
+            is_confined: true,
+            allow_users: allow::usual_users(),
+            allow_networks: Vec::new(),
+            delimiters: Delimiters::default(),
+            next_hops: NextHops::default(),
+            limits: Limits::default(),
+            pace: Pace {
+                poll: Duration::ZERO,
+                grace: Duration::ZERO,
+                patience: Duration::ZERO,
+                in_flight: Duration::ZERO,
+            },
+        };
+        for setting in setting::ALL {
+            setting.read_default(&mut settings);
         }
-    }
-    Given {
-        value: endpoints,
-        place: given.place,
+        settings.listen_is_default = true;
+        settings
     }
 }
 
-fn admin_address(given: &Given<String>, findings: &mut Findings) -> Option<Address> {
-    let problem = match Address::parse(&given.value) {
-        Ok(address) => return Some(address),
-        Err(problem) => problem,
-    };
-    findings.push(
-        Finding::new(Code::BadAdminAddress, given.place.clone())
-            .says(format!("this is no address for the admin listener: {problem}"))
-            .help("write for example 127.0.0.1:9451, or unix:/run/postmapd/admin"),
-    );
-    None
-}
-
-/// An endpoint as it may be named: what does not even begin like one may be a password, unless it was typed as a flag.
-fn name(endpoint: &str, place: &Place) -> String {
-    let is_flag = matches!(place, Place::Setting(name) if name.starts_with("--"));
-    if is_flag || endpoint.starts_with("socketmap:") || endpoint.starts_with("tcp:") {
-        format!("`{}`", printable(endpoint.as_bytes()))
-    } else {
-        "this".to_owned()
-    }
-}
-
-fn delimiters(given: Option<Given<String>>, findings: &mut Findings) -> Delimiters {
-    let Some(given) = given else {
-        return Delimiters::default();
-    };
-    Delimiters::new(&given.value).unwrap_or_else(|| {
-        findings.push(
-            Finding::new(Code::BadRecipientDelimiter, given.place)
-                .says("the recipient delimiter has a character that no address extension can begin with")
-                .help("copy the value of recipient_delimiter from main.cf, for example +"),
-        );
-        Delimiters::default()
-    })
-}
-
-fn next_hops(given: Option<Given<String>>, findings: &mut Findings) -> NextHops {
-    let Some(given) = given else {
-        return NextHops::default();
-    };
-    match given.value.as_str() {
-        "postmapd" => NextHops::Postmapd,
-        "main.cf" => NextHops::MainCf,
-        _ => {
-            findings.push(
-                Finding::new(Code::BadNextHops, given.place)
-                    .says("this does not say where next hops come from")
-                    .help("write postmapd, or main.cf if main.cf has the relays and postmapd the credentials alone"),
-            );
-            NextHops::default()
-        }
-    }
-}
-
-/// The number of a user or a group, which is given by its number or its name.
-fn number(kind: &'static str, given: Given<String>, is_needed: bool, findings: &mut Findings) -> Option<u32> {
-    let name = &given.value;
-    let number = name_service::number(name).or_else(|| match kind {
-        "user" => User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()),
-        _ => Group::from_name(name)
-            .ok()
-            .flatten()
-            .map(|group| group.gid.as_raw()),
-    });
-    if number.is_none() && is_needed {
-        findings.push(
-            Finding::new(Code::NoSuchUser, given.place)
-                .says(format!(
-                    "there is no {kind} `{}` for the sockets",
-                    printable(name.as_bytes())
-                ))
-                .help("name another, or create it"),
-        );
-    }
-    number
-}
-
-fn server_user(given: &Given<String>, findings: &mut Findings) -> Option<ServerUser> {
-    let user = ServerUser::find(&given.value);
-    if user.is_none() {
-        findings.push(
-            Finding::new(Code::NoSuchUser, given.place.clone())
-                .says(format!(
-                    "there is no user `{}` that the server could become",
-                    printable(given.value.as_bytes())
-                ))
-                .help("create it (adduser --system --group postmapd), or name another"),
-        );
-    }
-    user
-}
-
-/// Whether a switch is on, which it is where nothing is said. In Postfix's words, or in TOML's.
-fn is_on(given: Option<Given<String>>, findings: &mut Findings) -> bool {
-    let Some(given) = given else { return true };
-    match given.value.as_str() {
-        "on" | "yes" | "true" => true,
-        "off" | "no" | "false" => false,
-        _ => {
-            findings.push(
-                Finding::new(Code::BadSwitch, given.place)
-                    .says("this is neither on nor off")
-                    .help("write on or off"),
-            );
-            true
-        }
-    }
-}
-
-fn mode(given: Option<Given<String>>, findings: &mut Findings) -> u32 {
-    const DEFAULT: u32 = 0o660;
-    let Some(given) = given else { return DEFAULT };
-    match u32::from_str_radix(&given.value, 8) {
-        Ok(mode) if mode <= 0o777 => mode,
-        _ => {
-            findings.push(
-                Finding::new(Code::BadSocketMode, given.place)
-                    .says("the mode of the socket is not an octal number up to 0777")
-                    .help("write for example 0660"),
-            );
-            DEFAULT
-        }
+impl Settings {
+    /// Who may ask.
+    #[must_use]
+    pub fn allowed(&self) -> Allowed {
+        Allowed::new(
+            self.allow_users.iter().copied(),
+            self.allow_networks.iter().copied(),
+        )
     }
 }
 

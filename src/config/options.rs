@@ -3,15 +3,16 @@
 //! A value is read alike in a flag, a variable and the settings file ([`Given`]). One difference: a variable that is empty or
 //! has whitespace alone is not set, because Compose passes variables on that have no value.
 
+use std::collections::HashMap;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::setting::{self, Setting};
-use super::{DEFAULT_DIR, nearest};
+use super::nearest;
+use super::setting::{self, Commands, Setting};
 use crate::diagnostic::{Code, Finding, Findings, Place};
 
 const PREFIX: &str = "POSTMAPD_";
@@ -34,99 +35,111 @@ impl Given<String> {
             place,
         }
     }
-}
 
-impl Given<Vec<String>> {
-    /// The words of one or several lists with commas.
-    #[must_use]
-    pub fn words<T: AsRef<str>>(texts: &[T], place: Place) -> Self {
-        let words = texts.iter().flat_map(|text| text.as_ref().split(','));
-        let words = words.map(str::trim_ascii).filter(|word| !word.is_empty());
-        Self {
-            value: words.map(ToOwned::to_owned).collect(),
-            place,
-        }
+    /// The words of a list with commas.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        let words = self.value.split(',').map(str::trim_ascii);
+        words.filter(|word| !word.is_empty())
     }
 }
 
-/// What every command that reads the folder may be told, before its own subcommand or behind it.
-#[derive(Args, Clone, Debug, Default)]
-pub struct Options {
-    #[arg(long, global = true, value_name = setting::DIR.value, help = setting::DIR.help())]
-    dir: Option<PathBuf>,
-
-    #[arg(long, global = true, value_name = setting::CONFIG.value, help = setting::CONFIG.help())]
-    config: Option<PathBuf>,
-
-    #[arg(long, global = true, value_name = setting::RECIPIENT_DELIMITER.value, help = setting::RECIPIENT_DELIMITER.help())]
-    recipient_delimiter: Option<String>,
-
-    #[arg(long, global = true, value_name = setting::NEXT_HOPS.value, help = setting::NEXT_HOPS.help())]
-    next_hops: Option<String>,
+/// What the flags of some settings say; `OF` is the number of their [`Commands`].
+#[derive(Clone, Debug, Default)]
+pub struct Flags<const OF: usize> {
+    /// By the flag. Several values are joined by commas.
+    given: HashMap<&'static str, OsString>,
 }
 
+/// What every command that reads the folder may be told, before its own subcommand or behind it.
+pub type Options = Flags<{ Commands::All as usize }>;
+
 /// What only a server may be told.
-#[derive(Args, Clone, Debug, Default)]
-pub struct ServiceOptions {
-    #[arg(long, value_name = setting::LISTEN.value, help = setting::LISTEN.help())]
-    listen: Vec<String>,
+pub type ServiceOptions = Flags<{ Commands::Servers as usize }>;
 
-    #[arg(long, value_name = setting::ADMIN.value, help = setting::ADMIN.help())]
-    admin: Option<String>,
+/// What only `serve` may be told.
+pub type ServeOptions = Flags<{ Commands::Serve as usize }>;
 
-    #[arg(long, value_name = setting::ALLOW_USERS.value, help = setting::ALLOW_USERS.help())]
-    allow_users: Vec<String>,
+impl<const OF: usize> Args for Flags<OF> {
+    fn augment_args(command: Command) -> Command {
+        let arguments = of_group(OF).filter_map(Setting::argument);
+        arguments.fold(command, Command::arg)
+    }
 
-    #[arg(long, value_name = setting::ALLOW_NETWORKS.value, help = setting::ALLOW_NETWORKS.help())]
-    allow_networks: Vec<String>,
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
 
-    #[arg(long, value_name = setting::SOCKET_OWNER.value, help = setting::SOCKET_OWNER.help())]
-    socket_owner: Option<String>,
+impl<const OF: usize> FromArgMatches for Flags<OF> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = of_group(OF).filter_map(|setting| {
+            let values: Vec<&OsStr> = matches.get_raw(setting.flag?)?.collect();
+            Some((setting.flag?, values.join(OsStr::new(","))))
+        });
+        Ok(Self {
+            given: given.collect(),
+        })
+    }
 
-    #[arg(long, value_name = setting::SOCKET_GROUP.value, help = setting::SOCKET_GROUP.help())]
-    socket_group: Option<String>,
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
 
-    #[arg(long, value_name = setting::SOCKET_MODE.value, help = setting::SOCKET_MODE.help())]
-    socket_mode: Option<String>,
+fn of_group(group: usize) -> impl Iterator<Item = &'static Setting> {
+    let all = setting::ALL.iter().copied();
+    all.filter(move |setting| setting.commands as usize == group)
+}
 
-    #[arg(long, value_name = setting::USER.value, help = setting::USER.help())]
-    user: Option<String>,
+impl<const OF: usize> Flags<OF> {
+    /// The flags of both.
+    pub(super) fn and<const OTHERS: usize>(mut self, others: Flags<OTHERS>) -> Self {
+        self.given.extend(others.given);
+        self
+    }
 
-    #[arg(long, value_name = setting::CONFINEMENT.value, help = setting::CONFINEMENT.help())]
-    confinement: Option<String>,
+    /// What the flag says, or the variable behind it, and which of them it was.
+    fn raw(&self, setting: &Setting) -> Option<(OsString, &'static str)> {
+        let flag = setting
+            .flag
+            .and_then(|name| Some((self.given.get(name)?.clone(), name)));
+        flag.or_else(|| setting.variable.and_then(|name| Some((variable(name)?, name))))
+    }
+
+    /// What the flag says, or the variable behind it. A variable that is not UTF-8 is an error.
+    pub fn given(&self, setting: &Setting, findings: &mut Findings) -> Option<Given<String>> {
+        let (value, name) = self.raw(setting)?;
+        let place = Place::Setting(name);
+        if let Ok(text) = value.into_string() {
+            return Some(Given::word(&text, place));
+        }
+        findings.push(
+            Finding::new(Code::BadSetting, place)
+                .says("the value is not UTF-8")
+                .help("set it to plain text"),
+        );
+        None
+    }
 }
 
 impl Options {
     /// The folder.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
-        let variable = || variable("POSTMAPD_DIR").map(PathBuf::from);
-        self.dir
-            .clone()
-            .or_else(variable)
-            .unwrap_or_else(|| DEFAULT_DIR.into())
+        self.path(&setting::DIR)
+            .unwrap_or_else(|| setting::DIR.default.text().into())
     }
 
     /// Whether the folder was named, by the flag or by the variable, and is not merely the usual one.
     #[must_use]
     pub fn names_dir(&self) -> bool {
-        self.dir.is_some() || variable("POSTMAPD_DIR").is_some()
+        self.path(&setting::DIR).is_some()
     }
 
-    /// The settings file, if one was named.
-    pub(super) fn config(&self) -> Option<PathBuf> {
-        self.config
-            .clone()
-            .or_else(|| variable("POSTMAPD_CONFIG").map(PathBuf::from))
-    }
-
-    pub(super) fn recipient_delimiter(&self, findings: &mut Findings) -> Option<Given<String>> {
-        let flag = self.recipient_delimiter.as_ref();
-        either(flag, &setting::RECIPIENT_DELIMITER, findings)
-    }
-
-    pub(super) fn next_hops(&self, findings: &mut Findings) -> Option<Given<String>> {
-        either(self.next_hops.as_ref(), &setting::NEXT_HOPS, findings)
+    /// The path that was named, by the flag or by the variable.
+    pub(super) fn path(&self, setting: &Setting) -> Option<PathBuf> {
+        self.raw(setting).map(|(path, _)| path.into())
     }
 }
 
@@ -134,83 +147,16 @@ impl ServiceOptions {
     /// What a client of the admin listener may be told: its flag alone.
     #[must_use]
     pub fn of_admin(flag: Option<String>) -> Self {
+        let given = setting::ADMIN.flag.zip(flag.map(OsString::from));
         Self {
-            admin: flag,
-            ..Self::default()
+            given: given.into_iter().collect(),
         }
-    }
-
-    pub(super) fn listen(&self, findings: &mut Findings) -> Option<Given<Vec<String>>> {
-        list(&self.listen, &setting::LISTEN, findings)
-    }
-
-    pub(super) fn allow_users(&self, findings: &mut Findings) -> Option<Given<Vec<String>>> {
-        list(&self.allow_users, &setting::ALLOW_USERS, findings)
-    }
-
-    pub(super) fn allow_networks(&self, findings: &mut Findings) -> Option<Given<Vec<String>>> {
-        list(&self.allow_networks, &setting::ALLOW_NETWORKS, findings)
-    }
-
-    pub(super) fn admin(&self, findings: &mut Findings) -> Option<Given<String>> {
-        either(self.admin.as_ref(), &setting::ADMIN, findings)
-    }
-
-    pub(super) fn socket_owner(&self, findings: &mut Findings) -> Option<Given<String>> {
-        either(self.socket_owner.as_ref(), &setting::SOCKET_OWNER, findings)
-    }
-
-    pub(super) fn socket_group(&self, findings: &mut Findings) -> Option<Given<String>> {
-        either(self.socket_group.as_ref(), &setting::SOCKET_GROUP, findings)
-    }
-
-    pub(super) fn socket_mode(&self, findings: &mut Findings) -> Option<Given<String>> {
-        either(self.socket_mode.as_ref(), &setting::SOCKET_MODE, findings)
-    }
-
-    pub(super) fn user(&self, findings: &mut Findings) -> Option<Given<String>> {
-        either(self.user.as_ref(), &setting::USER, findings)
-    }
-
-    pub(super) fn confinement(&self, findings: &mut Findings) -> Option<Given<String>> {
-        either(self.confinement.as_ref(), &setting::CONFINEMENT, findings)
     }
 }
 
 /// A variable, if it is set to something.
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.as_bytes().trim_ascii().is_empty())
-}
-
-/// What a flag says, or the variable behind it. A variable that is not UTF-8 is an error.
-pub fn either(
-    flag: Option<&String>,
-    setting: &'static Setting,
-    findings: &mut Findings,
-) -> Option<Given<String>> {
-    if let (Some(value), Some(name)) = (flag, setting.flag) {
-        return Some(Given::word(value, Place::Setting(name)));
-    }
-    let name = setting.variable?;
-    let place = Place::Setting(name);
-    if let Ok(value) = variable(name)?.into_string() {
-        return Some(Given::word(&value, place));
-    }
-    findings.push(
-        Finding::new(Code::BadSetting, place)
-            .says("the value is not UTF-8")
-            .help("set it to plain text"),
-    );
-    None
-}
-
-/// Likewise of a setting with several values: a flag may be given several times.
-fn list(flags: &[String], setting: &'static Setting, findings: &mut Findings) -> Option<Given<Vec<String>>> {
-    if let (Some(name), false) = (setting.flag, flags.is_empty()) {
-        return Some(Given::words(flags, Place::Setting(name)));
-    }
-    let given = either(None, setting, findings)?;
-    Some(Given::words(&[given.value], given.place))
 }
 
 /// A misspelt variable would otherwise be ignored in silence. It is no error: Kubernetes sets `POSTMAPD_PORT`,

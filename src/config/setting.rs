@@ -1,15 +1,21 @@
-//! Every setting: its names, its default, and what it means.
+//! What a setting is: its names, its default, what it means, when it counts, and how it is read.
 //!
-//! Flags, variables, the settings file, `--help` and the manual all speak of a setting through its [`Setting`].
+//! Each stands once, in `definitions.rs`. Flags, variables and the settings file are three sources of texts that are
+//! looked up by it ([`Sources::settings`](super::Sources::settings)), and all else that lists settings is made from the
+//! definitions: `--help`, the manual, the names that are known, and what needs a restart.
 
-/// When a new value counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counts {
-    /// When the settings file is saved.
-    WhenSaved,
-    /// When the server starts.
-    AtStart,
-}
+mod definitions;
+
+use std::time::Duration;
+
+use clap::builder::ValueParser;
+use clap::{Arg, ArgAction};
+
+use super::options::Given;
+use super::{Limits, Settings};
+use crate::diagnostic::{Code, Finding, Findings, Place};
+
+pub use definitions::{ADMIN, ALL, CONFIG, DIR, LISTEN, LOG, LOG_FORMAT};
 
 /// A setting.
 #[derive(Debug)]
@@ -18,16 +24,101 @@ pub struct Setting {
     pub key: Option<&'static str>,
     /// The flag.
     pub flag: Option<&'static str>,
+    /// Which commands have the flag.
+    pub commands: Commands,
     /// The variable.
     pub variable: Option<&'static str>,
     /// What its value is called in a usage line.
     pub value: &'static str,
     /// What counts where nothing is said.
-    pub default: &'static str,
+    pub default: Fallback,
     /// What it means, without a full stop.
     pub about: &'static str,
     /// When a new value counts.
     pub counts: Counts,
+    /// How a value is written, and read.
+    pub kind: Kind,
+}
+
+/// The commands that have a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commands {
+    /// None: there is no flag.
+    None,
+    /// Every command that reads the folder, before its own subcommand or behind it.
+    All,
+    /// `serve`, and `postconf`, which prints what suits a server with the same flags.
+    Servers,
+    /// `serve`.
+    Serve,
+}
+
+/// What counts where nothing is said.
+#[derive(Clone, Copy, Debug)]
+pub enum Fallback {
+    /// This value, which is read as any other.
+    Value(&'static str),
+    /// What this text describes, and [`Settings::default`] begins with.
+    Described(&'static str),
+}
+
+impl Fallback {
+    /// The value or its description.
+    #[must_use]
+    pub fn text(&self) -> &'static str {
+        match self {
+            Self::Value(text) | Self::Described(text) => text,
+        }
+    }
+}
+
+/// When a new value counts.
+#[derive(Clone, Copy, Debug)]
+pub enum Counts {
+    /// When the settings file is saved.
+    WhenSaved,
+    /// When the server starts. Says whether the values of two readings differ.
+    AtStart(fn(&Settings, &Settings) -> bool),
+}
+
+/// Reads a value into the settings, or says what is wrong with it and leaves them as they are.
+type Read = fn(&Given<String>, &mut Settings, &mut Findings);
+
+/// How a value is written in the settings file, and how it is read from whichever source.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A path, which is none of the [`Settings`].
+    Path,
+    /// A string that its command reads, and which is none of the [`Settings`].
+    Unparsed,
+    /// A string.
+    Text(Read),
+    /// Several strings, or one; in one text with commas.
+    Texts(Read),
+    /// A string or a whole number.
+    Name(Read),
+    /// Several of them, or one; in one text with commas.
+    Names(Read),
+    /// true or false, or a string: on or off in Postfix's words, or in TOML's.
+    Switch(fn(&mut Settings) -> &mut bool),
+    /// A number of seconds, from 0.01 to 86400.
+    Seconds(fn(&mut Settings) -> &mut Duration),
+    /// Likewise, or 0.
+    SecondsOrZero(fn(&mut Settings) -> &mut Duration),
+    /// A number of connections, from 1 to [`Limits::MOST`].
+    Connections(fn(&mut Settings) -> &mut Option<usize>),
+}
+
+impl Kind {
+    /// Whether the value is one of [`Settings`].
+    pub(super) fn is_of_settings(&self) -> bool {
+        !matches!(self, Self::Path | Self::Unparsed)
+    }
+
+    /// Whether there may be several values.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self, Self::Texts(_) | Self::Names(_))
+    }
 }
 
 impl Setting {
@@ -38,298 +129,180 @@ impl Setting {
             .variable
             .map(|name| format!(" [env: {name}]"))
             .unwrap_or_default();
-        format!("{}{variable} [default: {}]", self.about, self.default)
+        format!("{}{variable} [default: {}]", self.about, self.default.text())
+    }
+
+    /// The flag, as clap has it.
+    pub(super) fn argument(&self) -> Option<Arg> {
+        let argument = Arg::new(self.flag?)
+            .long(self.flag?.trim_start_matches('-'))
+            .value_name(self.value)
+            .help(self.help())
+            .global(self.commands == Commands::All);
+        let parser = match self.kind {
+            Kind::Path => ValueParser::path_buf(),
+            _ => ValueParser::string(),
+        };
+        let action = if self.kind.is_list() {
+            ArgAction::Append
+        } else {
+            ArgAction::Set
+        };
+        Some(argument.value_parser(parser).action(action))
+    }
+
+    /// The table of the settings file in which it stands, empty for the file itself, and its key there.
+    #[must_use]
+    pub fn table_and_key(&self) -> Option<(&'static str, &'static str)> {
+        self.key.map(|key| key.split_once('.').unwrap_or(("", key)))
+    }
+
+    /// Reads a value into the settings, or says what is wrong with it and leaves them as they are.
+    pub(super) fn read(&self, given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
+        let text = given.value.as_str();
+        let is_read = match self.kind {
+            Kind::Path | Kind::Unparsed => true,
+            Kind::Text(read) | Kind::Texts(read) | Kind::Name(read) | Kind::Names(read) => {
+                read(given, settings, findings);
+                true
+            }
+            Kind::Switch(field) => set(field(settings), switch(text)),
+            Kind::Seconds(field) => set(field(settings), seconds(text, false)),
+            Kind::SecondsOrZero(field) => set(field(settings), seconds(text, true)),
+            Kind::Connections(field) => set(field(settings), connections(text).map(Some)),
+        };
+        if !is_read {
+            findings.push(self.wrong(given.place.clone()));
+        }
+    }
+
+    /// Reads the value that counts where nothing is said, if it is one.
+    pub(super) fn read_default(&self, settings: &mut Settings) {
+        if let Fallback::Value(text) = self.default {
+            let place = Place::Setting(self.flag.or(self.key).unwrap_or_default());
+            // A test sees to it that nothing is wrong with it.
+            self.read(&Given::word(text, place), settings, &mut Findings::default());
+        }
+    }
+
+    /// Says that this is no value of the setting.
+    fn wrong(&self, place: Place) -> Finding {
+        if let Kind::Switch(_) = self.kind {
+            return Finding::new(Code::BadSwitch, place)
+                .says("this is neither on nor off")
+                .help("write on or off");
+        }
+        self.wrong_type(place)
+    }
+
+    /// Says that what stands in the settings file is of another type.
+    pub(super) fn wrong_type(&self, place: Place) -> Finding {
+        let most = Limits::MOST;
+        let (what, help) = match self.kind {
+            Kind::Seconds(_) => (
+                "a number of seconds, from 0.01 to 86400".to_owned(),
+                "write for example 5",
+            ),
+            Kind::SecondsOrZero(_) => (
+                "a number of seconds, from 0.01 to 86400, or 0".to_owned(),
+                "write for example 900",
+            ),
+            Kind::Connections(_) => (
+                format!("a whole number from 1 to {most}"),
+                "write for example 10000",
+            ),
+            _ => ("a string".to_owned(), "put it in quotes"),
+        };
+        let key = self.table_and_key().map_or(self.value, |(_, key)| key);
+        Finding::new(Code::BadSetting, place)
+            .says(format!("`{key}` must be {what}"))
+            .help(help)
     }
 }
 
-/// The folder.
-pub static DIR: Setting = Setting {
-    key: None,
-    flag: Some("--dir"),
-    variable: Some("POSTMAPD_DIR"),
-    value: "DIR",
-    default: super::DEFAULT_DIR,
-    about: "The folder with postfix-relaymap.cf and postfix-sasl-password.cf",
-    counts: Counts::AtStart,
-};
+/// Whether there was a value to set the field to.
+fn set<T>(field: &mut T, value: Option<T>) -> bool {
+    value.map(|value| *field = value).is_some()
+}
 
-/// The settings file.
-pub static CONFIG: Setting = Setting {
-    key: None,
-    flag: Some("--config"),
-    variable: Some("POSTMAPD_CONFIG"),
-    value: "FILE",
-    default: "postmapd.toml in DIR, if it is there",
-    about: "The settings file",
-    counts: Counts::AtStart,
-};
+/// In Postfix's words, or in TOML's.
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" | "yes" | "true" => Some(true),
+        "off" | "no" | "false" => Some(false),
+        _ => None,
+    }
+}
 
-/// Where to listen.
-pub static LISTEN: Setting = Setting {
-    key: Some("listen"),
-    flag: Some("--listen"),
-    variable: Some("POSTMAPD_LISTEN"),
-    value: "ENDPOINT",
-    default: super::DEFAULT_LISTEN,
-    about: "Where to listen, as main.cf writes it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT:MAP; \
-            several are separated by commas, in the settings file they may be a list; the flag may be given several times",
-    counts: Counts::AtStart,
-};
+fn seconds(text: &str, may_be_zero: bool) -> Option<Duration> {
+    let number: f64 = text.parse().ok()?;
+    ((0.01..=86400.0).contains(&number) || (may_be_zero && number == 0.0))
+        .then(|| Duration::from_secs_f64(number))
+}
 
-/// Where health and metrics are told.
-pub static ADMIN: Setting = Setting {
-    key: Some("admin"),
-    flag: Some("--admin"),
-    variable: Some("POSTMAPD_ADMIN"),
-    value: "ADDRESS",
-    default: "nowhere",
-    about: "Where to tell health, status and metrics over HTTP: HOST:PORT or unix:PATH; see postmapd-status(1)",
-    counts: Counts::AtStart,
-};
+fn connections(text: &str) -> Option<usize> {
+    text.parse()
+        .ok()
+        .filter(|number| (1..=Limits::MOST).contains(number))
+}
 
-/// Which local users get credentials.
-pub static ALLOW_USERS: Setting = Setting {
-    key: Some("allow_users"),
-    flag: Some("--allow-users"),
-    variable: Some("POSTMAPD_ALLOW_USERS"),
-    value: "USERS",
-    default: "root, postfix if there is such a user, and the server's own user",
-    about: "The local users that get answers from sasl, names or numbers separated by commas, in the settings file a \
-            list; all other users get those of relayhost alone",
-    counts: Counts::WhenSaved,
-};
-
-/// Which other hosts may ask.
-pub static ALLOW_NETWORKS: Setting = Setting {
-    key: Some("allow_networks"),
-    flag: Some("--allow-networks"),
-    variable: Some("POSTMAPD_ALLOW_NETWORKS"),
-    value: "NETWORKS",
-    default: "none",
-    about: "The other hosts that may connect, and ask everything: addresses or networks (192.0.2.7, 192.0.2.0/24, \
-            2001:db8::/32) separated by commas, in the settings file a list; 127.0.0.0/8 admits every local user",
-    counts: Counts::WhenSaved,
-};
-
-/// The owner of UNIX sockets.
-pub static SOCKET_OWNER: Setting = Setting {
-    key: Some("socket_owner"),
-    flag: Some("--socket-owner"),
-    variable: Some("POSTMAPD_SOCKET_OWNER"),
-    value: "USER",
-    default: "the server's user",
-    about: "The owner of UNIX sockets, a name or a number",
-    counts: Counts::AtStart,
-};
-
-/// The group of UNIX sockets.
-pub static SOCKET_GROUP: Setting = Setting {
-    key: Some("socket_group"),
-    flag: Some("--socket-group"),
-    variable: Some("POSTMAPD_SOCKET_GROUP"),
-    value: "GROUP",
-    default: "postfix, if there is such a group and the server may give it",
-    about: "The group of UNIX sockets, a name or a number",
-    counts: Counts::AtStart,
-};
-
-/// The mode of UNIX sockets.
-pub static SOCKET_MODE: Setting = Setting {
-    key: Some("socket_mode"),
-    flag: Some("--socket-mode"),
-    variable: Some("POSTMAPD_SOCKET_MODE"),
-    value: "MODE",
-    default: "0660",
-    about: "The mode of UNIX sockets, an octal number (in the settings file in quotes)",
-    counts: Counts::AtStart,
-};
-
-/// Who the server becomes.
-pub static USER: Setting = Setting {
-    key: Some("user"),
-    flag: Some("--user"),
-    variable: Some("POSTMAPD_USER"),
-    value: "USER",
-    default: "whoever starts the server",
-    about: "The user that the server becomes once its sockets are bound, a name or a number; it has to be started as root, \
-            and goes on to read files that are for root alone",
-    counts: Counts::AtStart,
-};
-
-/// Whether the server locks itself.
-pub static CONFINEMENT: Setting = Setting {
-    key: Some("confinement"),
-    flag: Some("--confinement"),
-    variable: Some("POSTMAPD_CONFINEMENT"),
-    value: "on|off",
-    default: "on",
-    about: "Whether the server locks itself: no new privileges, no core dump, no writing of files, no programs, no outgoing \
-            TCP connections, only the capabilities and system calls that it needs",
-    counts: Counts::AtStart,
-};
-
-/// What begins an address extension.
-pub static RECIPIENT_DELIMITER: Setting = Setting {
-    key: Some("recipient_delimiter"),
-    flag: Some("--recipient-delimiter"),
-    variable: Some("POSTMAPD_RECIPIENT_DELIMITER"),
-    value: "CHARACTERS",
-    default: "+",
-    about: "What begins an address extension, each character by itself, as in main.cf",
-    counts: Counts::WhenSaved,
-};
-
-/// Where next hops come from.
-pub static NEXT_HOPS: Setting = Setting {
-    key: Some("next_hops"),
-    flag: Some("--next-hops"),
-    variable: Some("POSTMAPD_NEXT_HOPS"),
-    value: "postmapd|main.cf",
-    default: "postmapd",
-    about: "Where the next hops of senders come from. With postmapd, credentials of a sender that has no next hop here are \
-            withheld, and without a relay map and a default relay the answer is a temporary error; with main.cf, they are \
-            answered",
-    counts: Counts::WhenSaved,
-};
-
-/// What is logged.
-pub static LOG: Setting = Setting {
-    key: None,
-    flag: Some("--log"),
-    variable: Some("POSTMAPD_LOG"),
-    value: "FILTER",
-    default: "info",
-    about: "What is logged: off, error, warn, info, debug (with the keys of lookups) or trace",
-    counts: Counts::AtStart,
-};
-
-/// The form of the log.
-pub static LOG_FORMAT: Setting = Setting {
-    key: None,
-    flag: Some("--log-format"),
-    variable: Some("POSTMAPD_LOG_FORMAT"),
-    value: "text|json|journald",
-    default: "journald where the journal reads standard error, else text",
-    about: "The form of the log",
-    counts: Counts::AtStart,
-};
-
-/// How many connections there may be.
-pub static CONNECTIONS: Setting = Setting {
-    key: Some("limits.connections"),
-    flag: None,
-    variable: None,
-    value: "NUMBER",
-    default: "10000, or as many as the process may open files, less 128",
-    about: "How many connections are served at once, from 1 to 1048576; those that come then wait in the kernel's queue. \
-            Peers that may not ask sasl have at most half of them together",
-    counts: Counts::AtStart,
-};
-
-/// How many of them one peer may have.
-pub static CONNECTIONS_PER_PEER: Setting = Setting {
-    key: Some("limits.connections_per_peer"),
-    flag: None,
-    variable: None,
-    value: "NUMBER",
-    default: "half of the connections; a quarter for a peer that may not ask sasl",
-    about: "How many of them one user, or one host, may have, and at most connections; more of it are closed at once, \
-            and the log says so. A peer that may not ask sasl never has more than a quarter",
-    counts: Counts::AtStart,
-};
-
-/// How often the files are compared.
-pub static POLL: Setting = Setting {
-    key: Some("reload.poll"),
-    flag: None,
-    variable: None,
-    value: "SECONDS",
-    default: "5",
-    about: "How often the files are compared without any hint that they changed",
-    counts: Counts::WhenSaved,
-};
-
-/// How long what vanished is not believed.
-pub static GRACE: Setting = Setting {
-    key: Some("reload.grace"),
-    flag: None,
-    variable: None,
-    value: "SECONDS",
-    default: "5",
-    about: "How long a table that vanished, or was cut to not one byte, is not believed",
-    counts: Counts::WhenSaved,
-};
-
-/// How long a writer is waited for.
-pub static PATIENCE: Setting = Setting {
-    key: Some("reload.patience"),
-    flag: None,
-    variable: None,
-    value: "SECONDS",
-    default: "30",
-    about: "How long a file that is open for writing is waited for",
-    counts: Counts::WhenSaved,
-};
-
-/// How long mail that is on its way gets the login of the relay it goes to.
-pub static IN_FLIGHT: Setting = Setting {
-    key: Some("reload.in_flight"),
-    flag: None,
-    variable: None,
-    value: "SECONDS",
-    default: "900",
-    about: "How long after an edit that changes the next hop of a sender its mail that is already on its way gets the login \
-            of the next hop it goes to; 0 switches this off",
-    counts: Counts::WhenSaved,
-};
-
-/// Every setting, in the order in which they are explained.
-pub static ALL: [&Setting; 21] = [
-    &DIR,
-    &CONFIG,
-    &LISTEN,
-    &ADMIN,
-    &ALLOW_USERS,
-    &ALLOW_NETWORKS,
-    &SOCKET_OWNER,
-    &SOCKET_GROUP,
-    &SOCKET_MODE,
-    &USER,
-    &CONFINEMENT,
-    &RECIPIENT_DELIMITER,
-    &NEXT_HOPS,
-    &CONNECTIONS,
-    &CONNECTIONS_PER_PEER,
-    &POLL,
-    &GRACE,
-    &PATIENCE,
-    &IN_FLIGHT,
-    &LOG,
-    &LOG_FORMAT,
-];
+/// The setting with this key in a table of the settings file, or in the file itself for an empty name.
+pub(super) fn with_key(table: &str, key: &str) -> Option<&'static Setting> {
+    let mut all = ALL.iter().copied();
+    all.find(|setting| setting.table_and_key() == Some((table, key)))
+}
 
 /// The keys of one table of the settings file: of the file itself for an empty name, else those of `[table]`.
 pub fn keys(table: &str) -> impl Iterator<Item = &'static str> {
-    ALL.iter().filter_map(move |setting| {
-        let (own, key) = match setting.key?.split_once('.') {
-            Some((own, key)) => (own, key),
-            None => ("", setting.key?),
-        };
-        (own == table).then_some(key)
-    })
+    let all = ALL.iter().filter_map(|setting| setting.table_and_key());
+    all.filter_map(move |(own, key)| (own == table).then_some(key))
 }
 
 /// The tables of the settings file.
-pub static TABLES: [&str; 2] = ["limits", "reload"];
+#[must_use]
+pub fn tables() -> Vec<&'static str> {
+    let all = ALL.iter().filter_map(|setting| setting.table_and_key());
+    let mut tables: Vec<&str> = all
+        .map(|(table, _)| table)
+        .filter(|table| !table.is_empty())
+        .collect();
+    tables.dedup();
+    tables
+}
 
 /// Every variable.
 pub fn variables() -> impl Iterator<Item = &'static str> {
     ALL.iter().filter_map(|setting| setting.variable)
 }
 
+/// The keys of the settings that count when the server starts, and that differ from those of `others`.
+#[must_use]
+pub fn changed_for_the_next_start(settings: &Settings, others: &Settings) -> Vec<&'static str> {
+    let all = ALL.iter().filter(|setting| match setting.counts {
+        Counts::WhenSaved => false,
+        Counts::AtStart(differ) => differ(settings, others),
+    });
+    all.filter_map(|setting| setting.key).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::ALL;
+    use super::{ALL, Fallback, Setting, changed_for_the_next_start};
+    use crate::config::Settings;
+    use crate::config::options::Given;
+    use crate::diagnostic::{Findings, Place};
+
+    /// The settings with this value, if it is right.
+    fn with(setting: &Setting, value: &str) -> Result<Settings, Findings> {
+        let (mut settings, mut findings) = (Settings::default(), Findings::default());
+        let given = Given::word(value, Place::Setting("--setting"));
+        setting.read(&given, &mut settings, &mut findings);
+        if findings.is_empty() {
+            Ok(settings)
+        } else {
+            Err(findings)
+        }
+    }
 
     #[test]
     fn the_names_of_a_setting_are_one_name() {
@@ -344,6 +317,49 @@ mod tests {
                 assert_eq!(key.replace('.', "_"), *name);
             }
             assert!(setting.key.is_some() || setting.flag.is_some());
+        }
+    }
+
+    #[test]
+    fn a_default_that_is_a_value_is_a_right_one() {
+        for setting in ALL {
+            if let Fallback::Value(text) = setting.default {
+                let mut read = with(setting, text).unwrap_or_else(|findings| panic!("{text}: {findings:?}"));
+                read.listen_is_default = true;
+                assert!(read == Settings::default(), "{text}");
+            }
+        }
+    }
+
+    /// Of every kind, and other than each default.
+    const VALUES: [&str; 8] = [
+        "7",
+        "0600",
+        "off",
+        "root",
+        "main.cf",
+        "192.0.2.7",
+        "192.0.2.7:1",
+        "socketmap:inet:127.0.0.1:1",
+    ];
+
+    #[test]
+    fn every_key_changes_a_setting_and_what_counts_at_the_start_is_named_and_nothing_else() {
+        let usual = Settings::default();
+        for setting in ALL.iter().filter(|setting| setting.key.is_some()) {
+            let others = VALUES.iter().filter_map(|value| with(setting, value).ok());
+            let others: Vec<Settings> = others.filter(|other| *other != usual).collect();
+            assert!(!others.is_empty(), "{setting:?}: no value changes it");
+            let expected = match setting.counts {
+                super::Counts::AtStart(_) => setting.key,
+                super::Counts::WhenSaved => None,
+            };
+            for other in others {
+                assert_eq!(
+                    changed_for_the_next_start(&other, &usual),
+                    Vec::from_iter(expected)
+                );
+            }
         }
     }
 }

@@ -94,7 +94,7 @@ impl Reading {
             },
             default,
             delimiters: settings.delimiters.clone(),
-            allowed: settings.allowed.clone(),
+            allowed: settings.allowed(),
             history: History::default(),
             last_pair: None,
         }

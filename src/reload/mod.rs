@@ -39,7 +39,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tracing::{debug, error, info, warn};
 
 use crate::background::yield_to_lookups;
-use crate::config::{Settings, Sources};
+use crate::config::{Settings, Sources, setting};
 use crate::diagnostic::{Code, Finding, Findings, Severity};
 use crate::memory;
 use crate::printable::of_path;
@@ -409,28 +409,9 @@ impl Keeper {
 
     /// Says which changed settings cannot count while the server runs.
     fn name_what_needs_a_restart(&self, settings: &Settings) {
-        let differences = |other: &Settings| {
-            [
-                ("listen", settings.listen != other.listen),
-                ("admin", settings.admin != other.admin),
-                ("socket_owner", settings.sockets.owner != other.sockets.owner),
-                ("socket_group", settings.sockets.group != other.sockets.group),
-                ("socket_mode", settings.sockets.mode != other.sockets.mode),
-                (
-                    "limits.connections",
-                    settings.limits.connections != other.limits.connections,
-                ),
-                (
-                    "limits.connections_per_peer",
-                    settings.limits.connections_per_peer != other.limits.connections_per_peer,
-                ),
-                ("user", settings.user != other.user),
-                ("confinement", settings.is_confined != other.is_confined),
-            ]
-        };
-        let (since_start, now) = (differences(&self.started_with), differences(&self.settings));
-        for ((name, since_start), (_, now)) in since_start.into_iter().zip(now) {
-            if since_start && now {
+        let now = setting::changed_for_the_next_start(settings, &self.settings);
+        for name in setting::changed_for_the_next_start(settings, &self.started_with) {
+            if now.contains(&name) {
                 let file = of_path(self.sources.settings_file());
                 warn!("{file}: {name} has changed, which counts after a restart");
             }

@@ -1,0 +1,274 @@
+//! The definitions: a new setting is one item of [`ALL`], and its field in [`Settings`].
+//!
+//! Those with a name of their own are looked up by it somewhere.
+
+use super::super::{DEFAULT_DIR, DEFAULT_LISTEN, Settings, allow, value};
+use super::{Commands, Counts, Fallback, Kind, Setting};
+
+/// Of what the settings file cannot say: flags and variables stay as they are while the server runs.
+fn stays(_: &Settings, _: &Settings) -> bool {
+    false
+}
+
+/// The folder.
+pub static DIR: Setting = Setting {
+    key: None,
+    flag: Some("--dir"),
+    commands: Commands::All,
+    variable: Some("POSTMAPD_DIR"),
+    value: "DIR",
+    default: Fallback::Value(DEFAULT_DIR),
+    about: "The folder with postfix-relaymap.cf and postfix-sasl-password.cf",
+    counts: Counts::AtStart(stays),
+    kind: Kind::Path,
+};
+
+/// The settings file.
+pub static CONFIG: Setting = Setting {
+    key: None,
+    flag: Some("--config"),
+    commands: Commands::All,
+    variable: Some("POSTMAPD_CONFIG"),
+    value: "FILE",
+    default: Fallback::Described("postmapd.toml in DIR, if it is there"),
+    about: "The settings file",
+    counts: Counts::AtStart(stays),
+    kind: Kind::Path,
+};
+
+/// Where to listen.
+pub static LISTEN: Setting = Setting {
+    key: Some("listen"),
+    flag: Some("--listen"),
+    commands: Commands::Servers,
+    variable: Some("POSTMAPD_LISTEN"),
+    value: "ENDPOINT",
+    default: Fallback::Value(DEFAULT_LISTEN),
+    about: "Where to listen, as main.cf writes it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT:MAP; \
+            several are separated by commas, in the settings file they may be a list; the flag may be given several times",
+    counts: Counts::AtStart(|a, b| a.listen != b.listen),
+    kind: Kind::Texts(value::listen),
+};
+
+/// Where health and metrics are told.
+pub static ADMIN: Setting = Setting {
+    key: Some("admin"),
+    flag: Some("--admin"),
+    commands: Commands::Servers,
+    variable: Some("POSTMAPD_ADMIN"),
+    value: "ADDRESS",
+    default: Fallback::Described("nowhere"),
+    about: "Where to tell health, status and metrics over HTTP: HOST:PORT or unix:PATH; see postmapd-status(1)",
+    counts: Counts::AtStart(|a, b| a.admin != b.admin),
+    kind: Kind::Text(value::admin),
+};
+
+/// What is logged.
+pub static LOG: Setting = Setting {
+    key: None,
+    flag: Some("--log"),
+    commands: Commands::Serve,
+    variable: Some("POSTMAPD_LOG"),
+    value: "FILTER",
+    default: Fallback::Value("info"),
+    about: "What is logged: off, error, warn, info, debug (with the keys of lookups) or trace",
+    counts: Counts::AtStart(stays),
+    kind: Kind::Unparsed,
+};
+
+/// The form of the log.
+pub static LOG_FORMAT: Setting = Setting {
+    key: None,
+    flag: Some("--log-format"),
+    commands: Commands::Serve,
+    variable: Some("POSTMAPD_LOG_FORMAT"),
+    value: "text|json|journald",
+    default: Fallback::Described("journald where the journal reads standard error, else text"),
+    about: "The form of the log",
+    counts: Counts::AtStart(stays),
+    kind: Kind::Unparsed,
+};
+
+/// Every setting, in the order in which they are explained and read: a later one may depend on an earlier one.
+pub static ALL: &[&Setting] = &[
+    &DIR,
+    &CONFIG,
+    &LISTEN,
+    &ADMIN,
+    &Setting {
+        key: Some("allow_users"),
+        flag: Some("--allow-users"),
+        commands: Commands::Servers,
+        variable: Some("POSTMAPD_ALLOW_USERS"),
+        value: "USERS",
+        default: Fallback::Described("root, postfix if there is such a user, and the server's own user"),
+        about: "The local users that get answers from sasl, names or numbers separated by commas, in the settings file a \
+                list; all other users get those of relayhost alone",
+        counts: Counts::WhenSaved,
+        kind: Kind::Names(allow::users),
+    },
+    &Setting {
+        key: Some("allow_networks"),
+        flag: Some("--allow-networks"),
+        commands: Commands::Servers,
+        variable: Some("POSTMAPD_ALLOW_NETWORKS"),
+        value: "NETWORKS",
+        default: Fallback::Described("none"),
+        about: "The other hosts that may connect, and ask everything: addresses or networks (192.0.2.7, 192.0.2.0/24, \
+                2001:db8::/32) separated by commas, in the settings file a list; 127.0.0.0/8 admits every local user",
+        counts: Counts::WhenSaved,
+        kind: Kind::Texts(allow::networks),
+    },
+    &Setting {
+        key: Some("socket_owner"),
+        flag: Some("--socket-owner"),
+        commands: Commands::Servers,
+        variable: Some("POSTMAPD_SOCKET_OWNER"),
+        value: "USER",
+        default: Fallback::Described("the server's user"),
+        about: "The owner of UNIX sockets, a name or a number",
+        counts: Counts::AtStart(|a, b| a.sockets.owner != b.sockets.owner),
+        kind: Kind::Name(value::socket_owner),
+    },
+    &Setting {
+        key: Some("socket_group"),
+        flag: Some("--socket-group"),
+        commands: Commands::Servers,
+        variable: Some("POSTMAPD_SOCKET_GROUP"),
+        value: "GROUP",
+        default: Fallback::Described("postfix, if there is such a group and the server may give it"),
+        about: "The group of UNIX sockets, a name or a number",
+        counts: Counts::AtStart(|a, b| a.sockets.group != b.sockets.group),
+        kind: Kind::Name(value::socket_group),
+    },
+    &Setting {
+        key: Some("socket_mode"),
+        flag: Some("--socket-mode"),
+        commands: Commands::Servers,
+        variable: Some("POSTMAPD_SOCKET_MODE"),
+        value: "MODE",
+        default: Fallback::Value("0660"),
+        about: "The mode of UNIX sockets, an octal number (in the settings file in quotes)",
+        counts: Counts::AtStart(|a, b| a.sockets.mode != b.sockets.mode),
+        kind: Kind::Text(value::socket_mode),
+    },
+    &Setting {
+        key: Some("user"),
+        flag: Some("--user"),
+        commands: Commands::Servers,
+        variable: Some("POSTMAPD_USER"),
+        value: "USER",
+        default: Fallback::Described("whoever starts the server"),
+        about: "The user that the server becomes once its sockets are bound, a name or a number; it has to be started as root, \
+                and goes on to read files that are for root alone",
+        counts: Counts::AtStart(|a, b| a.user != b.user),
+        kind: Kind::Name(value::user),
+    },
+    &Setting {
+        key: Some("confinement"),
+        flag: Some("--confinement"),
+        commands: Commands::Servers,
+        variable: Some("POSTMAPD_CONFINEMENT"),
+        value: "on|off",
+        default: Fallback::Value("on"),
+        about: "Whether the server locks itself: no new privileges, no core dump, no writing of files, no programs, no outgoing \
+                TCP connections, only the capabilities and system calls that it needs",
+        counts: Counts::AtStart(|a, b| a.is_confined != b.is_confined),
+        kind: Kind::Switch(|settings| &mut settings.is_confined),
+    },
+    &Setting {
+        key: Some("recipient_delimiter"),
+        flag: Some("--recipient-delimiter"),
+        commands: Commands::All,
+        variable: Some("POSTMAPD_RECIPIENT_DELIMITER"),
+        value: "CHARACTERS",
+        default: Fallback::Value("+"),
+        about: "What begins an address extension, each character by itself, as in main.cf",
+        counts: Counts::WhenSaved,
+        kind: Kind::Text(value::recipient_delimiter),
+    },
+    &Setting {
+        key: Some("next_hops"),
+        flag: Some("--next-hops"),
+        commands: Commands::All,
+        variable: Some("POSTMAPD_NEXT_HOPS"),
+        value: "postmapd|main.cf",
+        default: Fallback::Value("postmapd"),
+        about: "Where the next hops of senders come from. With postmapd, credentials of a sender that has no next hop here are \
+                withheld, and without a relay map and a default relay the answer is a temporary error; with main.cf, they are \
+                answered",
+        counts: Counts::WhenSaved,
+        kind: Kind::Text(value::next_hops),
+    },
+    &Setting {
+        key: Some("limits.connections"),
+        flag: None,
+        commands: Commands::None,
+        variable: None,
+        value: "NUMBER",
+        default: Fallback::Described("10000, or as many as the process may open files, less 128"),
+        about: "How many connections are served at once, from 1 to 1048576; those that come then wait in the kernel's queue. \
+                Peers that may not ask sasl have at most half of them together",
+        counts: Counts::AtStart(|a, b| a.limits.connections != b.limits.connections),
+        kind: Kind::Connections(|settings| &mut settings.limits.connections),
+    },
+    &Setting {
+        key: Some("limits.connections_per_peer"),
+        flag: None,
+        commands: Commands::None,
+        variable: None,
+        value: "NUMBER",
+        default: Fallback::Described("half of the connections; a quarter for a peer that may not ask sasl"),
+        about: "How many of them one user, or one host, may have, and at most connections; more of it are closed at once, \
+                and the log says so. A peer that may not ask sasl never has more than a quarter",
+        counts: Counts::AtStart(|a, b| a.limits.connections_per_peer != b.limits.connections_per_peer),
+        kind: Kind::Connections(|settings| &mut settings.limits.connections_per_peer),
+    },
+    &Setting {
+        key: Some("reload.poll"),
+        flag: None,
+        commands: Commands::None,
+        variable: None,
+        value: "SECONDS",
+        default: Fallback::Value("5"),
+        about: "How often the files are compared without any hint that they changed",
+        counts: Counts::WhenSaved,
+        kind: Kind::Seconds(|settings| &mut settings.pace.poll),
+    },
+    &Setting {
+        key: Some("reload.grace"),
+        flag: None,
+        commands: Commands::None,
+        variable: None,
+        value: "SECONDS",
+        default: Fallback::Value("5"),
+        about: "How long a table that vanished, or was cut to not one byte, is not believed",
+        counts: Counts::WhenSaved,
+        kind: Kind::Seconds(|settings| &mut settings.pace.grace),
+    },
+    &Setting {
+        key: Some("reload.patience"),
+        flag: None,
+        commands: Commands::None,
+        variable: None,
+        value: "SECONDS",
+        default: Fallback::Value("30"),
+        about: "How long a file that is open for writing is waited for",
+        counts: Counts::WhenSaved,
+        kind: Kind::Seconds(|settings| &mut settings.pace.patience),
+    },
+    &Setting {
+        key: Some("reload.in_flight"),
+        flag: None,
+        commands: Commands::None,
+        variable: None,
+        value: "SECONDS",
+        default: Fallback::Value("900"),
+        about: "How long after an edit that changes the next hop of a sender its mail that is already on its way gets the login \
+                of the next hop it goes to; 0 switches this off",
+        counts: Counts::WhenSaved,
+        kind: Kind::SecondsOrZero(|settings| &mut settings.pace.in_flight),
+    },
+    &LOG,
+    &LOG_FORMAT,
+];
