@@ -168,7 +168,7 @@ pub fn of_settings(line: &[u8], column: u32) -> Excerpt {
     let heading = heading.and_then(|rest| rest.strip_suffix(b"]"));
     let shown = match memchr::memchr(b'=', line).and_then(|equals| line.split_at_checked(equals)) {
         None if heading.is_some_and(is_name) => line.len(),
-        Some((name, value)) if is_name(name) && is_number_or_endpoint(value) => line.len(),
+        Some((name, value)) if is_name(name) && is_no_password(value) => line.len(),
         Some((name, _)) if is_name(name) => name.len() + 1,
         _ => 0,
     };
@@ -176,7 +176,7 @@ pub fn of_settings(line: &[u8], column: u32) -> Excerpt {
 }
 
 /// Whether the value of a setting, with the `=` before it, is certain to be no password.
-fn is_number_or_endpoint(value: &[u8]) -> bool {
+fn is_no_password(value: &[u8]) -> bool {
     let of_number = |c: &u8| c.is_ascii_digit() || c.is_ascii_whitespace() || b"=\"'-+.,_[]".contains(c);
     let of_endpoint = |c: &u8| c.is_ascii_alphanumeric() || of_number(c) || b":/".contains(c);
     let start = value
@@ -185,7 +185,9 @@ fn is_number_or_endpoint(value: &[u8]) -> bool {
         .unwrap_or(value.len());
     let start = value.get(start..).unwrap_or_default();
     let is_endpoint = start.starts_with(b"socketmap:") || start.starts_with(b"tcp:");
-    value.iter().all(of_number) || is_endpoint && value.iter().all(of_endpoint)
+    // Of `next_hops`.
+    let is_known_word = matches!(start, b"main.cf\"" | b"postmapd\"");
+    is_known_word || value.iter().all(of_number) || is_endpoint && value.iter().all(of_endpoint)
 }
 
 #[cfg(test)]
@@ -289,6 +291,13 @@ mod tests {
         ] {
             assert_eq!(of_settings(line.as_bytes(), 1).text, "********", "{line}");
         }
+        for line in ["next_hops = \"main.cf\"", "next_hops = \"postmapd\""] {
+            assert_eq!(of_settings(line.as_bytes(), 1).text, line);
+        }
+        assert_eq!(
+            of_settings(b"next_hops = \"main.cf\" # password", 1).text,
+            "next_hops =********"
+        );
         assert_eq!(of_settings(b"[reload]", 1).text, "[reload]");
         assert_eq!(of_settings(b"poll = 5 # password", 1).text, "poll =********");
     }

@@ -80,6 +80,8 @@ pub struct Converted {
     pub relay_map: Secret,
     /// The lines of the credentials.
     pub credentials: Secret,
+    /// Whether some of these are of senders, and not of servers or next hops.
+    pub has_credentials_of_senders: bool,
     /// What is not carried over, or cannot be.
     pub remarks: Vec<Remark>,
 }
@@ -305,6 +307,7 @@ fn passwords(existing: &Existing, converted: &mut Converted) {
             lines.add(key, value.expose(), entry, converted);
         }
     }
+    converted.has_credentials_of_senders = lines.keys.iter().any(|key| key.contains(&b'@'));
     converted.credentials = lines.text;
 }
 

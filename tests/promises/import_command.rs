@@ -764,6 +764,7 @@ fn without_authentication_by_sender_the_keys_of_senders_are_left_out_and_said() 
     }
     let old = Old::new()
         .set("smtp_sender_dependent_authentication", "YES")
+        .relays("hash", "@one.test [relay.test]\n")
         .passwords("hash", "x@one.test u:sender\n");
     let (imported, said) = old.import();
     assert_eq!(text(&imported, CREDENTIALS), "x@one.test\tu:sender\n");
@@ -786,7 +787,9 @@ fn the_entries_of_an_inline_table_are_those_that_postmap_lists() {
         "inline:{{@one.test = u:p#q $ \\ %20}}",
     ] {
         // main.cf has two for a dollar sign that is one.
-        let old = Old::new().set(PASSWORDS, &table.replace('$', "$$"));
+        let old = Old::new()
+            .set(PASSWORDS, &table.replace('$', "$$"))
+            .relays("hash", "@relayed.test [relay.test]\n");
         let mut command = Command::new("postmap");
         command.arg("-c").arg(old.etc()).arg("-s");
         let listed = finish(command.arg(table.trim_start_matches("proxy:")), b"");
@@ -876,6 +879,90 @@ fn one_login_for_all_becomes_an_entry_for_each_next_hop() {
             .set(PASSWORDS, wrong)
             .refused(&setup, &["--force"]);
     }
+}
+
+/// The next hops come from a parameter that is not imported, so the credentials are answered wherever main.cf sends the
+/// mail. Of a directory in which postmapd has the next hops they are withheld, and never with a temporary error.
+#[test]
+fn credentials_of_senders_are_answered_as_before_where_main_cf_keeps_the_next_hops() {
+    let passwords = "ann@one.test u:CANARY1\n@two.test u:CANARY2\n[relay.test] u:hop\n";
+    let senders = set(&["ann@one.test", "x@two.test", "x@three.test", "[relay.test]"]);
+    let setups = [
+        Setup::new(),
+        // As the package installs them.
+        Setup::new()
+            .relaymap("# nothing yet\n")
+            .settings("# mine\n[reload]\npoll = 5\n"),
+        Setup::new().settings("next_hops = \"main.cf\"\n"),
+    ];
+    for setup in setups {
+        let old = Old::new()
+            .set("default_transport", "smtp:[relay.test]:587")
+            .passwords("hash", passwords);
+        let before = snapshot(setup.dir());
+        let shown = old.run_import(&setup, &["--dry-run"]);
+        assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+        assert_eq!(snapshot(setup.dir()), before);
+        let is_new = !before.contains_key(SETTINGS) || before.contains_key(RELAYMAP);
+        assert_eq!(
+            shown.stdout.contains("+next_hops = \"main.cf\"\n"),
+            is_new,
+            "{}",
+            shown.stdout
+        );
+        let done = old.run_import(&setup, &[]);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        for said in [&shown.stderr, &done.stderr] {
+            assert!(
+                said.contains("next_hops = \"main.cf\"") && !said.contains(WORD),
+                "{said}"
+            );
+        }
+        let keys = senders.iter().map(String::as_str);
+        let expected: HashMap<String, String> = keys
+            .zip(["u:hop", "u:CANARY1", "", "u:CANARY2"])
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        assert_eq!(query(&setup, "sasl", &senders), expected);
+        let written = snapshot(setup.dir());
+        assert_eq!(old.run_import(&setup, &[]).code, Some(0));
+        assert_eq!(snapshot(setup.dir()), written, "a second import changes nothing");
+    }
+    // What is imported has the next hops, even if it has no entry: a login is shown to no other server.
+    let relays = |old: Old| old.relays("hash", "# nothing yet\n");
+    let relayhost = |old: Old| old.set("relayhost", "[default.test]");
+    let both = |old: Old| relays(old.set("relayhost", "[default.test]"));
+    for (with, answers) in [
+        (&relays as &dyn Fn(Old) -> Old, 1),
+        (&relayhost, 3),
+        (&both, 3),
+        (&|old: Old| old.relays("hash", "@two.test [relay.test]\n"), 2),
+    ] {
+        let old = with(Old::new().passwords("hash", passwords));
+        let (imported, said) = old.import();
+        assert!(!said.stderr.contains("next_hops") && !imported.dir().join(SETTINGS).exists());
+        assert_eq!(
+            query(&imported, "sasl", &senders).len(),
+            answers,
+            "{:?}",
+            old.parameters
+        );
+        let settings = "next_hops = \"main.cf\"\n";
+        let said = old.refused(&Setup::new().settings(settings), &["--force"]);
+        assert!(said.contains("set next_hops = \"postmapd\" there"), "{said}");
+    }
+    // Without authentication by sender there is nothing to withhold; relays that cannot be read are refused as ever.
+    let old = Old::new().passwords("hash", passwords);
+    let (imported, _) = old.set("smtp_sender_dependent_authentication", "no").import();
+    assert!(!imported.dir().join(SETTINGS).exists());
+    let old = Old::new().passwords("hash", passwords);
+    old.set(RELAYS, "regexp:/etc/relays")
+        .refused(&occupied(), &["--force"]);
+    let said = Old::new()
+        .passwords("hash", passwords)
+        .refused(&Setup::new().settings("next_hops = \"postmapd\"\n"), &[]);
+    assert!(said.contains("set next_hops = \"main.cf\" there"), "{said}");
 }
 
 /// The commonest recipe of all: one account at one provider.

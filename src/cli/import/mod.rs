@@ -15,8 +15,8 @@ use clap::Args;
 use super::{EX_USAGE, Error};
 use crate::address::{Delimiters, NULL_SENDER};
 use crate::answer::Map;
-use crate::config::Sources;
 use crate::config::options::{Options, ServiceOptions};
+use crate::config::{NextHops, Settings, Sources};
 use crate::diagnostic::{Findings, Severity};
 use crate::import::convert::{self, Converted, Existing, PASSWORDS, RELAYS, Remark};
 use crate::import::dump::{self, Place};
@@ -45,7 +45,11 @@ postfix-sasl-password.cf, recipient_delimiter in postmapd.toml where it is not +
 where there is a relayhost: start the server with that variable. Comments in the first two, and everything else in the \
 last two, stay.
 
-One thing is answered otherwise, on purpose: the credentials of a sender that has no next hop are withheld.
+Where main.cf has neither sender_dependent_relayhost_maps nor a relayhost, its other parameters choose the next hops: \
+next_hops = \"main.cf\" in postmapd.toml keeps it so, and the credentials of senders are answered as before.
+
+Where it has one of them, one thing is answered otherwise, on purpose: the credentials of a sender that has no next hop \
+are withheld.
 
 Exit codes: 0 written, or nothing to write; 1 refused, and nothing is written; 2 usage or a wrong setting; 69 Postfix \
 cannot be read.
@@ -86,7 +90,15 @@ impl Import {
         for remark in &converted.remarks {
             said.remark(remark, &tables);
         }
-        let files = self.files(&sources, &settings.delimiters, &existing, converted, &mut said);
+        let next_hops = next_hops(&existing, &tables, &converted).unwrap_or(settings.next_hops);
+        let mut files = self.files(&sources, &existing, &tables, converted, &mut said);
+        files.extend(settings_file(
+            &sources,
+            &settings,
+            &existing.delimiters,
+            next_hops,
+            &mut said,
+        ));
         let mut missing = Vec::new();
         for file in &files {
             match replace_file::folder_is_there(&file.path) {
@@ -231,37 +243,28 @@ impl Import {
         self.force || self.dry_run
     }
 
-    /// Everything that is to be written.
+    /// Everything that is to be written, but the settings file.
     fn files(
         &self,
         sources: &Sources,
-        delimiters: &Delimiters,
         existing: &Existing,
+        tables: &Tables,
         converted: Converted,
         said: &mut Said,
     ) -> Vec<File> {
-        let file = |path: PathBuf, text, holds| File {
-            path,
-            text,
-            mode: if holds == Holds::Credentials { 0o600 } else { 0o644 },
-            holds,
-        };
         let files = [
             (sources.relay_map(), converted.relay_map, Holds::Relays),
             (sources.credentials(), converted.credentials, Holds::Credentials),
         ]
         .map(|(path, entries, holds)| {
-            let text = output::with_comments(&path, &entries);
-            file(path, text, holds)
+            let mut text = output::with_comments(&path, &entries);
+            // A relay map that is not there would make the credentials of senders *cannot tell*.
+            if holds == Holds::Relays && text.is_empty() && !tables.relays.is_empty() {
+                text.append(NO_RELAYS);
+            }
+            File::new(path, text, holds)
         });
         let mut files = Vec::from(files);
-        if existing.delimiters != *delimiters {
-            let path = sources.settings_file();
-            match output::with_delimiters(path, &existing.delimiters) {
-                Ok(text) => files.push(file(path.to_owned(), text, Holds::Settings)),
-                Err(text) => said.refuse(text),
-            }
-        }
         if !existing.relayhost.is_empty() {
             let path = sources.dir().join("postmapd.env");
             said.note(format!(
@@ -270,11 +273,65 @@ impl Import {
                 of_path(&path)
             ));
             match output::with_default_relay(&path, &existing.relayhost, self.may_replace()) {
-                Ok(text) => files.push(file(path, text, Holds::Environment)),
+                Ok(text) => files.push(File::new(path, text, Holds::Environment)),
                 Err(text) => said.refuse(text),
             }
         }
         files
+    }
+}
+
+const NO_RELAYS: &[u8] =
+    b"# The tables of sender_dependent_relayhost_maps had no entry. With this file, even without entries, the credentials of\n\
+      # senders without a next hop are withheld; without it they would be answered with a temporary error.\n";
+
+/// Where next hops come from after the import: from the imported files if Postfix chose them by what is imported. Else
+/// other parameters of main.cf choose them, which stay as they are. `None` where no answer depends on it.
+fn next_hops(existing: &Existing, tables: &Tables, converted: &Converted) -> Option<NextHops> {
+    if !tables.relays.is_empty() || !existing.relayhost.is_empty() {
+        return Some(NextHops::Postmapd);
+    }
+    converted.has_credentials_of_senders.then_some(NextHops::MainCf)
+}
+
+/// The settings file, where it has to change. What stands there otherwise is refused, not replaced.
+fn settings_file(
+    sources: &Sources,
+    settings: &Settings,
+    delimiters: &Delimiters,
+    next_hops: NextHops,
+    said: &mut Said,
+) -> Option<File> {
+    let path = sources.settings_file();
+    let mut changes = Vec::new();
+    if settings.delimiters != *delimiters {
+        changes.push(("recipient_delimiter", delimiters.to_string()));
+    }
+    if settings.next_hops != next_hops {
+        let value = match next_hops {
+            NextHops::Postmapd => "postmapd",
+            NextHops::MainCf => "main.cf",
+        };
+        changes.push(("next_hops", value.to_owned()));
+    }
+    if next_hops == NextHops::MainCf {
+        said.note(format!(
+            "main.cf has neither {RELAYS} nor relayhost, so its other parameters choose the next hops: with next_hops = \
+             \"main.cf\" in {} the credentials of senders are answered as before, wherever their mail goes, also to the \
+             recipient's own server. To withhold them there, give these senders a next hop (postmapd relay add-domain) and \
+             remove that line",
+            of_path(path)
+        ));
+    }
+    if changes.is_empty() {
+        return None;
+    }
+    match output::with_settings(path, &changes) {
+        Ok(text) => Some(File::new(path.to_owned(), text, Holds::Settings)),
+        Err(text) => {
+            said.refuse(text);
+            None
+        }
     }
 }
 

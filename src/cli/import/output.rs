@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::super::{Error, counted, print};
-use crate::address::Delimiters;
 use crate::answer::Map;
 use crate::check::excerpt;
 use crate::printable::{of_path, printable};
@@ -22,6 +21,17 @@ pub(super) struct File {
     pub(super) mode: u32,
     /// What may be shown of a line.
     pub(super) holds: Holds,
+}
+
+impl File {
+    pub(super) fn new(path: PathBuf, text: Secret, holds: Holds) -> Self {
+        Self {
+            path,
+            text,
+            mode: if holds == Holds::Credentials { 0o600 } else { 0o644 },
+            holds,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,24 +104,27 @@ pub(super) fn with_default_relay(path: &Path, relayhost: &[u8], may_replace: boo
 
 const DEFAULT_RELAY: &[u8] = b"DEFAULT_RELAY_HOST=";
 
-/// The settings file with this delimiter, which it does not have yet.
-pub(super) fn with_delimiters(path: &Path, delimiters: &Delimiters) -> Result<Secret, String> {
+/// The settings file with these settings, given by name and value, none of which has this value yet.
+pub(super) fn with_settings(path: &Path, settings: &[(&str, String)]) -> Result<Secret, String> {
     let there = text_of(path)?;
-    // A name may stand in quotes, too.
-    let has_one = String::from_utf8_lossy(there.expose()).lines().any(|line| {
-        let name = line.split('=').next().unwrap_or_default().trim();
-        name.trim_matches(['"', '\'']) == "recipient_delimiter"
-    });
-    let value = delimiters.to_string().replace('\\', "\\\\");
-    if has_one {
-        return Err(format!(
-            "{}: set recipient_delimiter = \"{value}\" there, as main.cf has it",
-            of_path(path)
-        ));
+    // At the beginning: at the end they would belong to the last table.
+    let mut text = Secret::default();
+    for (name, value) in settings {
+        // A name may stand in quotes, too.
+        let has_one = String::from_utf8_lossy(there.expose()).lines().any(|line| {
+            let there = line.split('=').next().unwrap_or_default().trim();
+            there.trim_matches(['"', '\'']) == *name
+        });
+        let line = format!("{name} = \"{}\"", value.replace('\\', "\\\\"));
+        if has_one {
+            return Err(format!(
+                "{}: set {line} there; it is another value now, which is not replaced",
+                of_path(path)
+            ));
+        }
+        text.append(line.as_bytes());
+        text.append(b"\n");
     }
-    // At the beginning: at the end it would belong to the last table.
-    let line = format!("recipient_delimiter = \"{value}\"\n");
-    let mut text = Secret::from(line.into_bytes());
     text.append(there.expose());
     Ok(text)
 }
