@@ -14,9 +14,8 @@ use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 
 use crate::answer::Map;
-use crate::endpoint::{Endpoint, Protocol};
-use crate::protocol::socketmap::{self, MAX_REPLY};
-use crate::protocol::{Told, netstring, tcp_table};
+use crate::endpoint::Endpoint;
+use crate::protocol::{NotAReply, Protocol, Told};
 use crate::secret::Secret;
 use connection::{Connection, ConnectionError};
 
@@ -127,44 +126,21 @@ fn exchange(
     map: Map,
     key: &[u8],
 ) -> Result<Option<Said>, ConnectionError> {
-    let mut request = BytesMut::new();
-    match protocol {
-        Protocol::Socketmap => netstring::encode(&[map.name().as_bytes(), b" ", key], &mut request),
-        Protocol::TcpTable(_) => {
-            request.put_slice(b"get ");
-            tcp_table::percent_encode(key, &mut request);
-            request.put_u8(b'\n');
-        }
-    }
+    let (mut request, mut reply, mut memory) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
+    protocol.encode_request(map.name(), key, &mut request);
     connection.begin();
     connection.write_all(&request)?;
-    let mut reply = BytesMut::new();
     let mut piece = [0; 4096];
     loop {
-        let whole = match protocol {
-            Protocol::Socketmap => match netstring::decode(&mut reply, MAX_REPLY) {
-                Ok(whole) => whole.map(|payload| socketmap::told(&payload).map(said)),
-                Err(_) => return Ok(None),
-            },
-            Protocol::TcpTable(_) => {
-                let newline = memchr::memchr(b'\n', &reply);
-                newline.map(|at| {
-                    let mut line = reply.split_to(at + 1);
-                    line.truncate(at);
-                    tcp_table::told(&mut line).map(said)
-                })
-            }
-        };
-        if let Some(said) = whole {
+        match protocol.decode_reply(&reply, &mut memory) {
+            Err(NotAReply) => return Ok(None),
             // What follows would be taken for the answer to the next question.
-            return Ok(said.filter(|_| reply.is_empty()));
+            Ok(Some((told, length))) => return Ok((length == reply.len()).then(|| said(told))),
+            Ok(None) => {}
         }
         let read = connection.read(&mut piece)?;
         if read == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-        if reply.len() > MAX_REPLY {
-            return Ok(None);
         }
         reply.put_slice(piece.get(..read).unwrap_or_default());
     }

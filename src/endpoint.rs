@@ -13,8 +13,8 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::answer::Map;
-pub use crate::net::address::Address;
-use crate::net::address::{AddressError, host_and_port, port, refuse_control_characters};
+use crate::net::address::{Address, AddressError, host_and_port, port, refuse_control_characters};
+use crate::protocol::Protocol;
 
 /// Why a text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -34,15 +34,6 @@ pub enum Problem {
     /// A listener for `socketmap:…:relayhost`.
     #[error("a socketmap listener serves every map by name; leave the map out")]
     MapNotWanted,
-}
-
-/// How one asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// socketmap_table(5): every map, by its name.
-    Socketmap,
-    /// tcp_table(5): one map.
-    TcpTable(Map),
 }
 
 /// A place at which maps are served.

@@ -9,7 +9,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postmapd::endpoint::{Address, Endpoint};
+use postmapd::endpoint::Endpoint;
+use postmapd::net::address::Address;
 
 use super::Result;
 

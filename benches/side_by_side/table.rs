@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use postmapd::answer::Map;
-use postmapd::endpoint::{Address, Endpoint, Protocol};
+use postmapd::endpoint::Endpoint;
+use postmapd::net::address::Address;
+use postmapd::protocol::Protocol;
 
 use crate::apparatus::Result;
 use crate::apparatus::postmap::Postmap;

@@ -7,7 +7,8 @@ use postmapd::address::Delimiters;
 use postmapd::config::options::{Options, ServiceOptions};
 use postmapd::config::{DEFAULT_LISTEN, Pace, Settings, Sources};
 use postmapd::diagnostic::{Code, Findings, Place, Severity};
-use postmapd::endpoint::{Address, Endpoint};
+use postmapd::endpoint::Endpoint;
+use postmapd::net::address::Address;
 use serde_json::Value;
 
 /// Every finding has a place that is there and quotes nothing that may be a password; and what the `basic-toml` crate

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use thiserror::Error;
 
 use crate::client::connection::{Connection, ConnectionError};
-use crate::endpoint::Address;
+use crate::net::address::Address;
 
 /// The longest reply: a status with every finding that is kept has less than a tenth.
 const MAX_REPLY: usize = 4 * 1024 * 1024;
@@ -119,7 +119,7 @@ fn parse(bytes: &[u8]) -> Option<Reply> {
 #[cfg(test)]
 mod tests {
     use super::{parse, reachable};
-    use crate::endpoint::Address;
+    use crate::net::address::Address;
 
     #[test]
     fn a_reply_that_is_cut_short_is_none() {

@@ -9,9 +9,8 @@ use std::os::fd::OwnedFd;
 use rustix::io::{Errno, read};
 use rustix::net::{SendFlags, send};
 
+use crate::protocol::MAX_REPLY;
 use crate::secret::Secret;
-
-use super::reply::LONGEST;
 
 /// Room for many replies; it grows for a long one.
 const ROOM: usize = 8 * 1024;
@@ -122,8 +121,8 @@ impl Connection {
         let State::Open { socket } = &self.state else {
             return Read::Nothing;
         };
-        if self.filled == self.input.len() && self.input.len() < LONGEST {
-            let more = (self.input.len() * 2).min(LONGEST) - self.input.len();
+        if self.filled == self.input.len() && self.input.len() < MAX_REPLY {
+            let more = (self.input.len() * 2).min(MAX_REPLY) - self.input.len();
             self.input.append(&vec![0; more]);
         }
         let room = self.input.expose_mut().get_mut(self.filled..).unwrap_or_default();

@@ -4,15 +4,15 @@
 //! order. Of a credentials file only keys are taken that cannot be a password in the wrong place, because a key whose
 //! answer is wrong is printed: entries with a value, and senders.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use thiserror::Error;
 
 use super::number::{count, float, ratio, whole};
 use super::tally::Outcome;
-use super::target::{Target, Wire};
+use super::target::Target;
 use crate::address::SenderKeys;
 use crate::answer::{Answer, Map};
-use crate::protocol::{MAX_KEY, netstring, tcp_table};
+use crate::protocol::{MAX_KEY, Protocol, netstring};
 use crate::routes::Snapshot;
 use crate::secret::Secret;
 use crate::table::grammar::Content;
@@ -108,12 +108,12 @@ impl Questions {
             questions.expected.push(match answer {
                 None => Expected::Unknown,
                 Some(Answer::Found(value)) => {
-                    found(target.wire(), value.expose(), &mut bytes);
+                    target.protocol().encode_found(value.expose(), &mut bytes);
                     questions.values.push(value.expose());
                     Expected::Is(Outcome::Found)
                 }
                 Some(Answer::NotFound) => {
-                    if target.wire() == Wire::Socketmap {
+                    if target.protocol() == Protocol::Socketmap {
                         netstring::encode(&[b"NOTFOUND "], &mut bytes);
                     }
                     Expected::Is(Outcome::NotFound)
@@ -164,18 +164,6 @@ impl Questions {
 
     pub(super) fn expected(&self, number: usize) -> Expected {
         self.expected.get(number).copied().unwrap_or(Expected::Unknown)
-    }
-}
-
-/// The reply that has found `value`.
-fn found(wire: Wire, value: &[u8], reply: &mut BytesMut) {
-    match wire {
-        Wire::Socketmap => netstring::encode(&[b"OK ", value], reply),
-        Wire::TcpTable => {
-            reply.put_slice(b"200 ");
-            tcp_table::percent_encode(value, reply);
-            reply.put_u8(b'\n');
-        }
     }
 }
 

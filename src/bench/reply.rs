@@ -7,11 +7,7 @@ use bytes::BytesMut;
 
 use super::keys::{Expected, Questions};
 use super::tally::{Fault, Outcome};
-use super::target::Wire;
-use crate::protocol::{Told, netstring, socketmap, tcp_table};
-
-/// The longest reply that is waited for: of either protocol, with its frame.
-pub(super) const LONGEST: usize = socketmap::MAX_REPLY + 16;
+use crate::protocol::{NotAReply, Protocol, Told};
 
 /// What the bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +29,7 @@ pub(super) enum Begins {
 
 /// Judges the first reply in `input` as the answer to this question. `memory` is lent for decoding.
 pub(super) fn judge(
-    wire: Wire,
+    protocol: Protocol,
     input: &[u8],
     questions: &Questions,
     number: usize,
@@ -51,30 +47,15 @@ pub(super) fn judge(
             fault: None,
         };
     }
-    let (length, told) = match wire {
-        Wire::Socketmap => match netstring::find(input, socketmap::MAX_REPLY) {
-            Err(_) => return Begins::Malformed,
-            Ok(None) => return Begins::Partial,
-            Ok(Some(payload)) => {
-                let length = payload.end + 1;
-                (length, socketmap::told(input.get(payload).unwrap_or_default()))
-            }
-        },
-        Wire::TcpTable => match memchr::memchr(b'\n', input) {
-            Some(at) if at < tcp_table::MAX_REPLY => {
-                memory.clear();
-                memory.extend_from_slice(input.get(..at).unwrap_or_default());
-                (at + 1, tcp_table::told(memory))
-            }
-            None if input.len() < tcp_table::MAX_REPLY => return Begins::Partial,
-            _ => return Begins::Malformed,
-        },
+    let (told, length) = match protocol.decode_reply(input, memory) {
+        Err(NotAReply) => return Begins::Malformed,
+        Ok(None) => return Begins::Partial,
+        Ok(Some(reply)) => reply,
     };
     let (outcome, is_value) = match told {
-        None => return Begins::Malformed,
-        Some(Told::Found(value)) => (Outcome::Found, value == questions.value(number)),
-        Some(Told::NotFound) => (Outcome::NotFound, true),
-        Some(Told::CannotTell(_)) => (Outcome::CannotTell, true),
+        Told::Found(value) => (Outcome::Found, value == questions.value(number)),
+        Told::NotFound => (Outcome::NotFound, true),
+        Told::CannotTell(_) => (Outcome::CannotTell, true),
     };
     let fault = match expected {
         Expected::Is(right) if right == outcome && is_value => None,

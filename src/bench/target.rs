@@ -9,30 +9,22 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt::set_tcp_nodelay,
 };
 
 use crate::answer::Map;
-use crate::endpoint::{Address, Endpoint, Problem, Protocol};
-use crate::protocol::{netstring, tcp_table};
-
-/// How one asks there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wire {
-    /// socketmap_table(5).
-    Socketmap,
-    /// tcp_table(5).
-    TcpTable,
-}
+use crate::endpoint::{Endpoint, Problem};
+use crate::net::address::Address;
+use crate::protocol::Protocol;
 
 /// A map of a server.
 pub struct Target {
     label: String,
     map: String,
-    wire: Wire,
+    protocol: Protocol,
     address: Address,
 }
 
@@ -63,10 +55,7 @@ impl Target {
         Ok(Self {
             label: text.to_owned(),
             map: map.to_owned(),
-            wire: match endpoint.protocol {
-                Protocol::Socketmap => Wire::Socketmap,
-                Protocol::TcpTable(_) => Wire::TcpTable,
-            },
+            protocol: endpoint.protocol,
             address: endpoint.address,
         })
     }
@@ -79,20 +68,13 @@ impl Target {
 
     /// The protocol.
     #[must_use]
-    pub fn wire(&self) -> Wire {
-        self.wire
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// The bytes that ask for `key`.
     pub(super) fn encode(&self, key: &[u8], request: &mut BytesMut) {
-        match self.wire {
-            Wire::Socketmap => netstring::encode(&[self.map.as_bytes(), b" ", key], request),
-            Wire::TcpTable => {
-                request.put_slice(b"get ");
-                tcp_table::percent_encode(key, request);
-                request.put_u8(b'\n');
-            }
-        }
+        self.protocol.encode_request(&self.map, key, request);
     }
 
     /// Where to connect to: of several addresses of a name, the first at which somebody answers.
@@ -154,22 +136,23 @@ impl Place {
 mod tests {
     use bytes::BytesMut;
 
-    use super::{Target, Wire};
+    use super::{Protocol, Target};
+    use crate::answer::Map;
 
-    fn asks(endpoint: &str, map: &str) -> (Wire, String) {
+    fn asks(endpoint: &str, map: &str) -> (Protocol, String) {
         let target = Target::new(endpoint, map).unwrap();
         let mut request = BytesMut::new();
         target.encode(b"a b@c", &mut request);
-        (target.wire(), String::from_utf8(request.to_vec()).unwrap())
+        (target.protocol(), String::from_utf8(request.to_vec()).unwrap())
     }
 
     #[test]
     fn a_map_of_another_server_may_have_any_name() {
-        let request = (Wire::Socketmap, "13:forward a b@c,".to_owned());
+        let request = (Protocol::Socketmap, "13:forward a b@c,".to_owned());
         assert_eq!(asks("socketmap:inet:h:1", "forward"), request);
         assert_eq!(asks("socketmap:inet:h:1:forward", "forward"), request);
         assert_eq!(asks("socketmap:unix:/a:forward", "forward"), request);
-        let line = (Wire::TcpTable, "get a%20b@c\n".to_owned());
+        let line = (Protocol::TcpTable(Map::Relayhost), "get a%20b@c\n".to_owned());
         assert_eq!(asks("tcp:h:1", "forward"), line);
         assert_eq!(asks("tcp:[::1]:1:relayhost", "relayhost"), line);
         assert!(Target::new("tcp:h:1:relayhost", "sasl").is_err());

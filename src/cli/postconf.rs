@@ -15,11 +15,12 @@ use crate::answer::Map;
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
 use crate::diagnostic::{Code, Finding, Findings, Place, machine};
-use crate::endpoint::{Endpoint, Protocol};
+use crate::endpoint::Endpoint;
 use crate::postfix::command::Commands;
 use crate::postfix::live::Live;
 use crate::postfix::reach::{NoName, Reach};
 use crate::postfix::{check, paste, stricter, wanted};
+use crate::protocol::Protocol;
 use crate::reload::judge;
 
 /// `queue_directory` of nearly every Postfix.

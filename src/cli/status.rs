@@ -15,7 +15,7 @@ use crate::config::setting;
 use crate::config::{DEFAULT_ADMIN, Sources};
 use crate::diagnostic::machine::FindingObject;
 use crate::diagnostic::{Code, Finding, Findings, Severity};
-use crate::endpoint::Address;
+use crate::net::address::Address;
 use crate::printable::{json, printable};
 use crate::reload::judge;
 

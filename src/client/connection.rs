@@ -7,18 +7,19 @@
 //! cuts it short.
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{connect, recv, send, socket_with};
 use thiserror::Error;
 
-use crate::endpoint::Address;
+use crate::net::address::Address;
 
 /// How long connecting may take in all, and one request with its reply. A lookup that takes seconds is a broken server,
 /// and the person should learn it before Postfix does.
@@ -58,13 +59,8 @@ impl fmt::Display for Step {
 
 /// A connection.
 pub(crate) struct Connection {
-    socket: Socket,
+    socket: OwnedFd,
     until: Instant,
-}
-
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
 }
 
 impl Connection {
@@ -72,8 +68,8 @@ impl Connection {
     pub(crate) fn open(address: &Address) -> Result<Self, ConnectionError> {
         let until = Instant::now() + DEADLINE;
         let socket = match address {
-            Address::Inet(host, port) => Socket::Tcp(connect_tcp(host, *port, until)?),
-            Address::Unix(path) => Socket::Unix(connect_unix(path, until)?),
+            Address::Inet(host, port) => connect_tcp(host, *port, until)?.into(),
+            Address::Unix(path) => connect_unix(path, until)?,
         };
         let mut connection = Self { socket, until };
         connection.begin();
@@ -90,18 +86,12 @@ impl Connection {
         let mut rest = bytes;
         while !rest.is_empty() {
             let left = left(self.until, Step::Write)?;
-            let written = match &mut self.socket {
-                Socket::Tcp(stream) => stream
-                    .set_write_timeout(Some(left))
-                    .and_then(|()| stream.write(rest)),
-                Socket::Unix(stream) => stream
-                    .set_write_timeout(Some(left))
-                    .and_then(|()| stream.write(rest)),
-            };
+            let written = set_socket_timeout(&self.socket, Timeout::Send, Some(left))
+                .and_then(|()| send(&self.socket, rest, SendFlags::NOSIGNAL));
             match written {
                 Ok(length) => rest = rest.get(length..).unwrap_or_default(),
-                Err(error) if is_passing(&error) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if is_passing(error) => {}
+                Err(error) => return Err(io::Error::from(error).into()),
             }
         }
         Ok(())
@@ -111,17 +101,12 @@ impl Connection {
     pub(crate) fn read(&mut self, into: &mut [u8]) -> Result<usize, ConnectionError> {
         loop {
             let left = left(self.until, Step::Read)?;
-            let read = match &mut self.socket {
-                Socket::Tcp(stream) => stream
-                    .set_read_timeout(Some(left))
-                    .and_then(|()| stream.read(into)),
-                Socket::Unix(stream) => stream
-                    .set_read_timeout(Some(left))
-                    .and_then(|()| stream.read(into)),
-            };
+            let read = set_socket_timeout(&self.socket, Timeout::Recv, Some(left))
+                .and_then(|()| recv(&self.socket, &mut *into, RecvFlags::empty()));
             match read {
-                Err(error) if is_passing(&error) => {}
-                other => return Ok(other?),
+                Ok((length, _)) => return Ok(length),
+                Err(error) if is_passing(error) => {}
+                Err(error) => return Err(io::Error::from(error).into()),
             }
         }
     }
@@ -138,11 +123,8 @@ fn left(until: Instant, step: Step) -> Result<Duration, ConnectionError> {
 }
 
 /// Whether the call ended early, or its part of the time is over: the clock decides whether another is made.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-    )
+fn is_passing(error: Errno) -> bool {
+    matches!(error, Errno::AGAIN | Errno::TIMEDOUT | Errno::INTR)
 }
 
 fn connect_tcp(host: &str, port: u16, until: Instant) -> Result<TcpStream, ConnectionError> {
@@ -169,7 +151,7 @@ fn connect_tcp(host: &str, port: u16, until: Instant) -> Result<TcpStream, Conne
 
 /// By way of rustix, because the standard library sets no time-out before it connects, and a server whose queue is full
 /// lets that wait.
-fn connect_unix(path: &Path, until: Instant) -> Result<UnixStream, ConnectionError> {
+fn connect_unix(path: &Path, until: Instant) -> Result<OwnedFd, ConnectionError> {
     let address = SocketAddrUnix::new(path).map_err(io::Error::from)?;
     let socket = socket_with(
         AddressFamily::UNIX,
@@ -182,7 +164,7 @@ fn connect_unix(path: &Path, until: Instant) -> Result<UnixStream, ConnectionErr
         let left = left(until, Step::Connect)?;
         set_socket_timeout(&socket, Timeout::Send, Some(left)).map_err(io::Error::from)?;
         match connect(&socket, &address) {
-            Ok(()) => return Ok(UnixStream::from(socket)),
+            Ok(()) => return Ok(socket),
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => return Err(io::Error::from(error).into()),
         }

@@ -11,8 +11,8 @@ use nix::unistd::{Uid, User, geteuid};
 use super::Settings;
 use super::options::Given;
 use crate::diagnostic::{Code, Finding, Findings, Place};
-use crate::endpoint::Address;
 use crate::name_service;
+use crate::net::address::Address;
 use crate::printable::printable;
 
 /// The users that are allowed where nothing is said.

@@ -8,7 +8,8 @@ use super::{NextHops, Settings};
 use crate::address::Delimiters;
 use crate::confinement::user::ServerUser;
 use crate::diagnostic::{Code, Finding, Findings, Place};
-use crate::endpoint::{Address, Endpoint};
+use crate::endpoint::Endpoint;
+use crate::net::address::Address;
 use crate::name_service;
 use crate::printable::printable;
 

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::answer::Map;
-use crate::endpoint::{Address, Endpoint, Protocol};
+use crate::endpoint::Endpoint;
+use crate::net::address::Address;
+use crate::protocol::Protocol;
 
 /// The default name of the server's container.
 pub const CONTAINER: &str = "postmapd";

@@ -10,7 +10,7 @@ use super::reach::{self, Kinship};
 use super::verdict::{Cure, Site, Verdict};
 use crate::answer::Map;
 use crate::diagnostic::Code;
-use crate::endpoint::Address;
+use crate::net::address::Address;
 
 const PROXY: &str = "proxy:";
 

@@ -1,4 +1,4 @@
-//! The two protocols as codecs over bytes: no socket, no clock, no table.
+//! The two protocols over bytes, on the server's side ([`Codec`]) and on the client's: no socket, no clock, no table.
 //!
 //! [`socketmap`] frames its requests as netstrings and names the map in each; [`tcp_table`] has a line a request
 //! and a map a port. Both decode to [`Asked`] and encode a [`Reply`], and both are incremental: a request may
@@ -8,6 +8,9 @@
 //! the next request begins is then unknown, so the session answers once more and closes.
 //!
 //! A request is decoded in place and borrows the input, so that it costs neither a copy nor a count of references.
+//!
+//! [`Protocol`] is the one list of them. A third one is a module here, a variant with its arms below, and its prefix in
+//! [`crate::endpoint`].
 
 pub mod netstring;
 pub mod socketmap;
@@ -24,6 +27,62 @@ use tcp_table::TcpTable;
 /// its own, but `line_length_limit` keeps a real sender below 2 kB.
 pub const MAX_KEY: usize = 10_000;
 
+/// How maps are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// socketmap_table(5): every map, by its name.
+    Socketmap,
+    /// tcp_table(5): one map.
+    TcpTable(Map),
+}
+
+impl Protocol {
+    /// The server's side of one connection.
+    #[must_use]
+    pub fn codec(self) -> ProtocolCodec {
+        match self {
+            Self::Socketmap => ProtocolCodec::Socketmap(Socketmap),
+            Self::TcpTable(map) => ProtocolCodec::TcpTable(TcpTable::new(map)),
+        }
+    }
+
+    /// Appends the request for `key` in the map of this name, which other servers than ours may have.
+    pub fn encode_request(self, map: &str, key: &[u8], request: &mut BytesMut) {
+        match self {
+            Self::Socketmap => socketmap::encode_request(map, key, request),
+            Self::TcpTable(_) => tcp_table::encode_request(key, request),
+        }
+    }
+
+    /// Appends the reply that has found `value`, however long it is.
+    pub(crate) fn encode_found(self, value: &[u8], reply: &mut BytesMut) {
+        match self {
+            Self::Socketmap => socketmap::encode_found(value, reply),
+            Self::TcpTable(_) => tcp_table::encode_found(value, reply),
+        }
+    }
+
+    /// The first reply in `input`, and how many bytes it has. `None` where it has not arrived whole. `memory` is lent for
+    /// decoding.
+    pub fn decode_reply<'a>(
+        self,
+        input: &'a [u8],
+        memory: &'a mut BytesMut,
+    ) -> Result<Option<(Told<'a>, usize)>, NotAReply> {
+        match self {
+            Self::Socketmap => socketmap::decode_reply(input),
+            Self::TcpTable(_) => tcp_table::decode_reply(input, memory),
+        }
+    }
+}
+
+/// The bytes of a server are not the protocol, or longer than any reply that Postfix reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAReply;
+
+/// The longest reply of either protocol, with its frame.
+pub const MAX_REPLY: usize = socketmap::MAX_REPLY + 16;
+
 /// Either protocol, as the server speaks it.
 ///
 /// Not the traits of `tokio_util::codec`: there, a request owns its bytes, and each lookup pays for that with several
@@ -37,15 +96,15 @@ pub trait Codec {
     fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut);
 }
 
-/// What is spoken at one listener.
-pub enum Dialect {
+/// What is spoken on one connection.
+pub enum ProtocolCodec {
     /// Socketmap.
     Socketmap(Socketmap),
     /// tcp_table, in front of one map.
     TcpTable(TcpTable),
 }
 
-impl Codec for Dialect {
+impl Codec for ProtocolCodec {
     #[inline]
     fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
         match self {

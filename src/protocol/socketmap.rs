@@ -5,7 +5,7 @@
 
 use bytes::BytesMut;
 
-use super::{Asked, Codec, MAX_KEY, Refusal, Reply, Told, Violation, netstring};
+use super::{Asked, Codec, MAX_KEY, NotAReply, Refusal, Reply, Told, Violation, netstring};
 use crate::answer::{Answer, Map};
 
 /// The longest request: a key at its limit, and a map name of a length that nobody needs.
@@ -46,7 +46,7 @@ impl Codec for Socketmap {
             Reply::Answer(Answer::Found(value)) if value.expose().len() + "OK ".len() > MAX_REPLY => {
                 say("TEMP ", b"the value is too long for socketmap; shorten it");
             }
-            Reply::Answer(Answer::Found(value)) => say("OK ", value.expose()),
+            Reply::Answer(Answer::Found(value)) => encode_found(value.expose(), output),
             Reply::Answer(Answer::NotFound) => say("NOTFOUND ", b""),
             Reply::Answer(Answer::CannotTell(reason)) => say("TEMP ", reason.text().as_bytes()),
             Reply::Refused(refusal) => say("PERM ", refusal.to_string().as_bytes()),
@@ -54,6 +54,23 @@ impl Codec for Socketmap {
             Reply::Broken(violation) => say("PERM ", violation.to_string().as_bytes()),
         }
     }
+}
+
+pub(super) fn encode_request(map: &str, key: &[u8], request: &mut BytesMut) {
+    netstring::encode(&[map.as_bytes(), b" ", key], request);
+}
+
+pub(super) fn encode_found(value: &[u8], reply: &mut BytesMut) {
+    netstring::encode(&[b"OK ", value], reply);
+}
+
+pub(super) fn decode_reply(input: &[u8]) -> Result<Option<(Told<'_>, usize)>, NotAReply> {
+    let Some(payload) = netstring::find(input, MAX_REPLY).map_err(|_| NotAReply)? else {
+        return Ok(None);
+    };
+    let length = payload.end + 1;
+    let told = input.get(payload).and_then(told).ok_or(NotAReply)?;
+    Ok(Some((told, length)))
 }
 
 /// What the payload of a reply says, read as Postfix reads it. `None` where it is not the protocol; a value that is

@@ -6,7 +6,7 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::{Asked, Codec, MAX_KEY, Refusal, Reply, Told, Violation};
+use super::{Asked, Codec, MAX_KEY, NotAReply, Refusal, Reply, Told, Violation};
 use crate::answer::{Answer, Map};
 
 /// The longest request line without its newline: `get ` and a key at its limit with every byte encoded. The manual
@@ -76,9 +76,7 @@ impl Codec for TcpTable {
         let before = output.len();
         match reply {
             Reply::Answer(Answer::Found(value)) => {
-                output.put_slice(b"200 ");
-                percent_encode(value.expose(), output);
-                output.put_u8(b'\n');
+                encode_found(value.expose(), output);
                 if output.len() - before > MAX_REPLY {
                     output.truncate(before);
                     output.put_slice(b"400 the value is too long for tcp_table; use socketmap\n");
@@ -103,6 +101,33 @@ fn error(text: &str, output: &mut BytesMut) {
         output.put_slice(part.as_bytes());
     }
     output.put_u8(b'\n');
+}
+
+pub(super) fn encode_request(key: &[u8], request: &mut BytesMut) {
+    request.put_slice(b"get ");
+    percent_encode(key, request);
+    request.put_u8(b'\n');
+}
+
+pub(super) fn encode_found(value: &[u8], reply: &mut BytesMut) {
+    reply.put_slice(b"200 ");
+    percent_encode(value, reply);
+    reply.put_u8(b'\n');
+}
+
+pub(super) fn decode_reply<'a>(
+    input: &[u8],
+    memory: &'a mut BytesMut,
+) -> Result<Option<(Told<'a>, usize)>, NotAReply> {
+    let length = match memchr::memchr(b'\n', input) {
+        Some(at) if at < MAX_REPLY => at,
+        None if input.len() < MAX_REPLY => return Ok(None),
+        _ => return Err(NotAReply),
+    };
+    memory.clear();
+    memory.extend_from_slice(input.get(..length).unwrap_or_default());
+    let told = told(memory).ok_or(NotAReply)?;
+    Ok(Some((told, length + 1)))
 }
 
 /// What a reply says, of which `line` is everything before the newline; it is decoded in place. `None` where it is not
@@ -172,9 +197,9 @@ mod tests {
     use bytes::{Buf, BytesMut};
     use proptest::prelude::*;
 
-    use super::{MAX_REPLY, MAX_REQUEST, TcpTable, can_carry, percent_decode, percent_encode};
+    use super::{MAX_REPLY, MAX_REQUEST, TcpTable, can_carry, decode_reply, percent_decode, percent_encode};
     use crate::answer::{Answer, Map, Value};
-    use crate::protocol::{Asked, Codec, Refusal, Reply, Violation};
+    use crate::protocol::{Asked, Codec, NotAReply, Refusal, Reply, Told, Violation};
 
     /// With the beginning of another request behind it.
     fn asked(line: &str) -> Asked<'static> {
@@ -247,6 +272,25 @@ mod tests {
                 Err(Violation::TooLong)
             ));
         }
+    }
+
+    #[test]
+    fn a_reply_is_read_up_to_the_limit_of_postfix() {
+        let mut memory = BytesMut::new();
+        let mut line = format!("200 {}\n", "x".repeat(MAX_REPLY - 5)).into_bytes();
+        let reply = decode_reply(&line, &mut memory).ok().flatten();
+        assert!(matches!(reply, Some((Told::Found(_), MAX_REPLY))));
+        line.insert(4, b'x');
+        for length in [MAX_REPLY, MAX_REPLY + 1] {
+            assert!(matches!(
+                decode_reply(&line[..length], &mut memory),
+                Err(NotAReply)
+            ));
+        }
+        assert!(matches!(
+            decode_reply(&line[..MAX_REPLY - 1], &mut memory),
+            Ok(None)
+        ));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::batch::{Batch, Turns};
 use super::session::{Desk, End, Next, Session, Stream};
 use super::stream::PeerSocket;
 use crate::counters::{Connected, Counters};
-use crate::protocol::{Codec, Dialect};
+use crate::protocol::{Codec, ProtocolCodec};
 use crate::routes::{Routes, Snapshot};
 
 /// What the kernel tells of every connection.
@@ -55,7 +55,7 @@ struct Connection<S, C> {
 }
 
 /// All of them.
-pub(super) struct Connections<S = PeerSocket, C = Dialect> {
+pub(super) struct Connections<S = PeerSocket, C = ProtocolCodec> {
     all: Slab<Connection<S, C>>,
     /// Whose turn comes without an event.
     queue: VecDeque<usize>,

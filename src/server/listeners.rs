@@ -14,12 +14,9 @@ use tracing::{debug, trace};
 use super::access::refusals::Refusals;
 use super::access::{Access, Visitor};
 use crate::counters::{Counters, Reason};
-use crate::endpoint::Protocol;
 use crate::net::listener::{Accepted, Listener, local_address};
 use crate::peer::Allowed;
-use crate::protocol::Dialect;
-use crate::protocol::socketmap::Socketmap;
-use crate::protocol::tcp_table::TcpTable;
+use crate::protocol::{Protocol, ProtocolCodec};
 
 /// A listener with its protocol, and what recognises its peers.
 struct Served {
@@ -36,7 +33,7 @@ pub(super) struct Listeners(Vec<Served>);
 /// A connection whose peer is recognised.
 pub(super) struct Incoming {
     pub(super) socket: OwnedFd,
-    pub(super) dialect: Dialect,
+    pub(super) codec: ProtocolCodec,
     pub(super) visitor: Visitor,
 }
 
@@ -141,10 +138,7 @@ impl Served {
         };
         Some(Incoming {
             socket,
-            dialect: match self.protocol {
-                Protocol::Socketmap => Dialect::Socketmap(Socketmap),
-                Protocol::TcpTable(map) => Dialect::TcpTable(TcpTable::new(map)),
-            },
+            codec: self.protocol.codec(),
             visitor,
         })
     }

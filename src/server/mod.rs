@@ -39,11 +39,11 @@ use tracing::warn;
 use crate::answer::Map;
 use crate::config::Limits;
 use crate::counters::{Counters, Reason};
-use crate::endpoint::Protocol;
 use crate::net::accept::AcceptErrors;
 use crate::net::bind::BACKLOG;
 use crate::net::listener::Listener;
 use crate::net::waker::Waker;
+use crate::protocol::Protocol;
 use crate::routes::Routes;
 use admission::Admission;
 use batch::Batch;
@@ -216,7 +216,7 @@ impl Server {
             .accept(listener, &snapshot.allowed, &self.counters)?;
         let Some(Incoming {
             socket,
-            dialect,
+            codec,
             visitor,
         }) = incoming
         else {
@@ -228,7 +228,7 @@ impl Server {
             self.counters.refused(Reason::Connections);
             return Ok(());
         };
-        let session = Session::new(socket.into(), dialect, visitor);
+        let session = Session::new(socket.into(), codec, visitor);
         let connected = self.counters.connected();
         self.connections
             .add(session, place, connected, self.poll.registry())

@@ -20,10 +20,10 @@ use rustix::net::sockopt::socket_acceptconn;
 use thiserror::Error;
 
 use crate::answer::Map;
-use crate::endpoint::Protocol;
 use crate::net::address::Address;
 use crate::net::listener::Listener;
 use crate::printable::printable;
+use crate::protocol::Protocol;
 
 /// The first descriptor that may be handed over.
 const FIRST: usize = 3;

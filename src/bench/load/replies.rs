@@ -30,8 +30,8 @@ impl Generator<'_> {
         let (mut taken, mut replies) = (0, 0);
         while let Some(asked) = connection.in_flight.front().copied() {
             let unread = connection.unread(taken);
-            let wire = self.target.wire();
-            match judge(wire, unread, self.questions, asked.question, &mut self.memory) {
+            let protocol = self.target.protocol();
+            match judge(protocol, unread, self.questions, asked.question, &mut self.memory) {
                 Begins::Partial => break,
                 Begins::Malformed => {
                     connection.in_flight.pop_front();

@@ -216,6 +216,17 @@ fn requests() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec(request.prop_map(ToOwned::to_owned), 1..12)
 }
 
+/// The number of netstrings, if these are whole ones.
+fn replies_in(mut bytes: &[u8]) -> Option<usize> {
+    let mut replies = 0;
+    while !bytes.is_empty() {
+        let payload = netstring::find(bytes, 1000).unwrap()?;
+        bytes = &bytes[payload.end + 1..];
+        replies += 1;
+    }
+    Some(replies)
+}
+
 proptest! {
     #[test]
     fn any_split_of_a_stream_gives_the_same_replies_and_no_write_ends_within_one(
@@ -233,14 +244,11 @@ proptest! {
         prop_assert_eq!(whole.len(), 1);
         let (pieces, _) = exchange(Socketmap, cut(&stream, &cuts));
         for write in &pieces {
-            let mut write = BytesMut::from(write.as_slice());
-            while netstring::decode(&mut write, 1000).unwrap().is_some() {}
-            prop_assert!(write.is_empty(), "a part of a reply: {:?}", write);
+            prop_assert!(replies_in(write).is_some(), "a part of a reply: {:?}", write);
         }
         prop_assert_eq!(pieces.concat(), whole.concat());
-        let mut all = BytesMut::from(whole.concat().as_slice());
-        let replies = std::iter::from_fn(|| netstring::decode(&mut all, 1000).unwrap()).count();
-        prop_assert_eq!(replies, requests.len() + usize::from(!broken.is_empty()));
+        let replies = requests.len() + usize::from(!broken.is_empty());
+        prop_assert_eq!(replies_in(&whole.concat()), Some(replies));
     }
 
     #[test]
