@@ -52,40 +52,40 @@
 //! | 0 | [`log_stream`] | where the log is written to, without waiting for whoever reads it |
 //! | 0 | [`background`] | threads that let those that answer go first |
 //! | 0 | [`user_namespace`] | which users have a number of their own here |
-//! | 0 | [`whole_file`] | a file, read whole, as a secret |
 //! | 0 | [`invisible`] | characters that cannot be seen, named by their code point |
-//! | 0 | [`printable`] | text that others wrote, for a terminal and a log to show and not to obey |
-//! | 0 | [`diagnostic`] | a finding about a file or a setting: its kind ([`diagnostic::Code`]), severity, place, what is wrong, what to do |
 //! | 0 | [`digest`] | digests of files, and such that give nothing away |
 //! | 0 | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
-//! | 0 | [`net`] | sockets without a protocol: addresses, listeners (bound or handed over), accept errors, the waker |
 //! | 0 | [`nexthop`] | `[host]:port` and its relatives: parsed, judged, returned as written |
 //! | 0 | [`answer`] | the maps, and the three things that may be said about a key |
-//! | 1 | [`suspicion`] | values that can be served and were nearly certainly not meant |
-//! | 1 | [`confinement`] | the process locks itself: its user, capabilities, Landlock, a filter of system calls |
-//! | 1 | [`endpoint`] | `socketmap:inet:host:port` and its relatives, as main.cf writes them |
-//! | 1 | [`table`] | the grammar of the two files, the text in blocks and its compact index, and edits of the text |
-//! | 1 | [`replace_file`] | a file, locked, changed and replaced whole, or left as it was |
+//! | 1 | [`whole_file`] | a file, read whole, as a secret |
+//! | 1 | [`printable`] | text that others wrote, for a terminal and a log to show and not to obey |
 //! | 1 | [`default_relay`] | the next hop and the credentials of senders without an entry |
 //! | 1 | [`peer`] | who asks, and who may |
-//! | 1 | [`service_manager`] | sockets that systemd hands over, and what it is told |
-//! | 1 | [`protocol`] | socketmap and tcp_table as codecs over bytes: no socket, no clock |
+//! | 1 | [`protocol`] | socketmap and tcp_table over bytes, on both sides: no socket, no clock |
+//! | 2 | [`diagnostic`] | a finding about a file or a setting: its kind ([`diagnostic::Code`]), severity, place, what is wrong, what to do |
+//! | 2 | [`net`] | sockets without a protocol: addresses, listeners (bound or handed over), accept errors, the waker |
+//! | 2 | [`confinement`] | the process locks itself: its user, capabilities, Landlock, a filter of system calls |
+//! | 2 | [`replace_file`] | a file, locked, changed and replaced whole, or left as it was |
 //! | 2 | [`counters`] | what the server counts while it answers |
-//! | 2 | [`config`] | flags, environment, `postmapd.toml` and secret files, checked |
-//! | 2 | [`history`] | what the tables said before the edits of the last minutes |
-//! | 2 | [`routes`] | the snapshot (senders, next hops, credentials, default relay as one thing) and the pointer to it |
-//! | 2 | [`explain`] | why a snapshot answers as it does |
-//! | 2 | [`client`] | one question to a running server, as `query --server` asks it |
-//! | 3 | [`reload`] | notice, read, judge, publish or keep |
-//! | 3 | [`postfix`] | the parameters that Postfix needs for all this, and what a live one has instead |
-//! | 3 | [`server`] | listeners to connections to requests, with their limits, and the drain at the end |
-//! | 3 | [`mod@bench`] | load on a server, and how long its replies take |
-//! | 3 | [`check`] | what is worth a warning in files that can be served |
-//! | 4 | [`import`] | the tables that Postfix has, as the two files |
-//! | 4 | [`admin`] | health, status and metrics over HTTP, and the client that `status` is |
-//! | 5 | [`control`] | the thread for signals, the service manager and the admin listener |
-//! | 6 | [`daemon`] | the server, put together |
-//! | 7 | [`cli`] | what a person types; a file for each command |
+//! | 3 | [`suspicion`] | values that can be served and were nearly certainly not meant |
+//! | 3 | [`endpoint`] | `socketmap:inet:host:port` and its relatives, as main.cf writes them |
+//! | 3 | [`table`] | the grammar of the two files, the text in blocks and its compact index, and edits of the text |
+//! | 3 | [`service_manager`] | sockets that systemd hands over, and what it is told |
+//! | 4 | [`config`] | flags, environment, `postmapd.toml` and secret files, checked |
+//! | 4 | [`history`] | what the tables said before the edits of the last minutes |
+//! | 4 | [`client`] | one question to a running server, as `query --server` asks it |
+//! | 5 | [`routes`] | the snapshot (senders, next hops, credentials, default relay as one thing) and the pointer to it |
+//! | 5 | [`postfix`] | the parameters that Postfix needs for all this, and what a live one has instead |
+//! | 6 | [`explain`] | why a snapshot answers as it does |
+//! | 6 | [`reload`] | notice, read, judge, publish or keep |
+//! | 6 | [`server`] | listeners to connections to requests, with their limits, and the drain at the end |
+//! | 6 | [`mod@bench`] | load on a server, and how long its replies take |
+//! | 6 | [`check`] | what is worth a warning in files that can be served |
+//! | 6 | [`import`] | the tables that Postfix has, as the two files |
+//! | 7 | [`admin`] | health, status and metrics over HTTP, and the client that `status` is |
+//! | 8 | [`control`] | the thread for signals, the service manager and the admin listener |
+//! | 9 | [`daemon`] | the server, put together |
+//! | 10 | [`cli`] | what a person types; a file for each command |
 //!
 //! # What holds everywhere
 //!

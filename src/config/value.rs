@@ -9,8 +9,8 @@ use crate::address::Delimiters;
 use crate::confinement::user::ServerUser;
 use crate::diagnostic::{Code, Finding, Findings, Place};
 use crate::endpoint::Endpoint;
-use crate::net::address::Address;
 use crate::name_service;
+use crate::net::address::Address;
 use crate::printable::printable;
 
 pub(super) fn listen(given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
