@@ -1,5 +1,7 @@
 //! Promise: `postmapd check` says of everything that is wrong, or worth knowing, where it is, what it is, why it
 //! matters to Postfix and what to do, and never a password. Its errors are those of the server, no more and no fewer.
+//!
+//! What it prints for files that are wrong is in tests/cases/check.
 
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, SETTINGS, Setup, finish};
 use postmapd::diagnostic::Code;
@@ -10,7 +12,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -66,677 +67,6 @@ fn all_in_short(setup: &Setup, args: &[&str]) -> Vec<String> {
     findings.iter().map(|finding| in_short(setup, finding)).collect()
 }
 
-/// Something wrong, all that is to be said about it, and the first of that as it is shown.
-struct Case {
-    setup: Setup,
-    args: Vec<&'static str>,
-    findings: Vec<&'static str>,
-    /// The line and the caret under it.
-    shown: Option<&'static str>,
-}
-
-fn case(setup: Setup, findings: &[&'static str], shown: Option<&'static str>) -> Case {
-    Case {
-        setup: private(setup),
-        args: Vec::new(),
-        findings: findings.to_vec(),
-        shown,
-    }
-}
-
-fn relaymap(text: &str, findings: &[&'static str], shown: &'static str) -> Case {
-    case(Setup::new().relaymap(text), findings, Some(shown))
-}
-
-/// Credentials beside a relay map that has a route for `@a.test` and keeps `@direct.test` from relaying.
-fn credentials(text: &str, findings: &[&'static str], shown: &'static str) -> Case {
-    let setup = Setup::new().relaymap("@a.test [relay.test]:587\n@direct.test\n");
-    case(setup.credentials(text), findings, Some(shown))
-}
-
-/// So that something routes.
-const ROUTE: &str = "@routed.test [relay.test]:587\n";
-
-fn settings(text: &[u8], findings: &[&'static str], shown: &'static str) -> Case {
-    case(Setup::new().relaymap(ROUTE).settings(text), findings, Some(shown))
-}
-
-fn environment(variables: &[(&str, &[u8])], findings: &[&'static str]) -> Case {
-    let set =
-        |setup: Setup, (name, value): &(&str, &[u8])| setup.env(name, std::ffi::OsStr::from_bytes(value));
-    case(
-        variables.iter().fold(Setup::new().relaymap(ROUTE), set),
-        findings,
-        None,
-    )
-}
-
-/// A variable of the default relay whose value is in a file.
-fn secret_file(variable: &str, content: Option<&str>, more: &[(&str, &str)], finding: &'static str) -> Case {
-    let setup = Setup::new().relaymap(ROUTE);
-    let path = setup.root().join("secret");
-    if let Some(content) = content {
-        fs::write(&path, content).unwrap();
-    }
-    let setup = setup.env(variable, path);
-    let set = |setup: Setup, (name, value): &(&str, &str)| setup.env(name, value);
-    case(more.iter().fold(setup, set), &[finding], None)
-}
-
-/// What is in a file, all that is to be said about it, and the line of the first of that as it is shown, with its caret.
-type InFile = (&'static str, &'static [&'static str], &'static str);
-
-const IN_RELAYMAP: &[InFile] = &[
-    (
-        "@a.test [relay.test:587\n",
-        &["error bad-next-hop postfix-relaymap.cf:1:9"],
-        "@a.test [relay.test:587\n        ^",
-    ),
-    (
-        "\n@a.test  [relay.test\n",
-        &["error bad-next-hop postfix-relaymap.cf:2:10"],
-        "@a.test  [relay.test\n         ^",
-    ),
-    (
-        "@a.test [r]:25, h:0 # why\n",
-        &["error bad-next-hop postfix-relaymap.cf:1:17"],
-        "@a.test [r]:25, h:0 ********\n                ^",
-    ),
-    (
-        "@b.test  two words:x\n",
-        &["error bad-next-hop postfix-relaymap.cf:1:14"],
-        "@b.test ********\n        ^",
-    ),
-    (
-        "  \"open@a.test [relay.test]\n",
-        &["error bad-key postfix-relaymap.cf:1:3"],
-        "********\n^",
-    ),
-    (
-        "@a.test [r]\n@b.test [r]\n@A.test [s]\n",
-        &["warning duplicate-key postfix-relaymap.cf:3:1"],
-        "@A.test [s]\n^",
-    ),
-    (
-        "@a.test [r]\n\t@b.test [r]\n",
-        &["warning indented-entry postfix-relaymap.cf:2:1"],
-        " @b.test [r]\n^",
-    ),
-    (
-        "a.test [r]\n",
-        &["error bad-key postfix-relaymap.cf:1:1"],
-        "a.test [r]\n^",
-    ),
-    (
-        "@a.test. [r]\n",
-        &["error bad-key postfix-relaymap.cf:1:8"],
-        "@a.test. [r]\n       ^",
-    ),
-    (
-        "\"ann\"@\"a test\" [r]\n",
-        &["error bad-key postfix-relaymap.cf:1:7"],
-        "********\n^",
-    ),
-    (
-        "*@a.test [r]\n",
-        &["warning never-asked postfix-relaymap.cf:1:1"],
-        "*@a.test [r]\n^",
-    ),
-    (
-        "* [r.test]\n",
-        &["error bad-key postfix-relaymap.cf:1:1"],
-        "********\n^",
-    ),
-    (
-        "@.a.test [r]\n",
-        &["error bad-key postfix-relaymap.cf:1:2"],
-        "@.a.test [r]\n ^",
-    ),
-    (
-        "ann@ [r]\n",
-        &["error bad-key postfix-relaymap.cf:1:4"],
-        "ann@ [r]\n   ^",
-    ),
-    (
-        "ann [r]\n",
-        &["error bad-key postfix-relaymap.cf:1:1"],
-        "********\n^",
-    ),
-    (
-        "<ann@a.test> [r]\n",
-        &["error bad-key postfix-relaymap.cf:1:1"],
-        "********\n^",
-    ),
-    (
-        "[relay.test]:587 [r]\n",
-        &["error bad-key postfix-relaymap.cf:1:1"],
-        "[relay.test]:587 [r]\n^",
-    ),
-    (
-        "@m\u{fc}nchen.test [r]\n",
-        &["warning domain-without-xn postfix-relaymap.cf:1:1"],
-        "@m\u{fc}nchen.test [r]\n^",
-    ),
-    (
-        "ann@xn--mnchen-3ya.test [r]\n",
-        &["warning domain-without-unicode postfix-relaymap.cf:1:1"],
-        "ann@xn--mnchen-3ya.test [r]\n^",
-    ),
-    (
-        "@a.test [r]:465\n",
-        &["warning implicit-tls postfix-relaymap.cf:1:1"],
-        "@a.test [r]:465\n^",
-    ),
-    (
-        "@a.test [r]:25, r:submissions\n",
-        &["warning implicit-tls postfix-relaymap.cf:1:1"],
-        "@a.test [r]:25, r:submissions\n^",
-    ),
-    (
-        "# good\r\n@a.test [r]\r\n",
-        &["warning crlf postfix-relaymap.cf:1:7"],
-        "********\n^",
-    ),
-    (
-        "@a.test [r]\r\n@b.test [r]\r\n",
-        &["warning crlf postfix-relaymap.cf:1:12"],
-        "@a.test [r]\n           ^",
-    ),
-    (
-        // Columns are counted behind the mark, as an editor counts them.
-        "\u{feff}@a.test [r.t\n",
-        &[
-            "warning byte-order-mark postfix-relaymap.cf:1:1",
-            "error bad-next-hop postfix-relaymap.cf:1:9",
-        ],
-        "@a.test [r.t\n^",
-    ),
-    (
-        "@@a.test [r]\n@b.test [r]\n",
-        &["error two-ats postfix-relaymap.cf:1:1"],
-        "@@a.test [r]\n^",
-    ),
-    (
-        "@a.test\u{a0}[r]:587\n",
-        &["error bad-key postfix-relaymap.cf:1:8"],
-        "@a.test\\u{a0}********\n       ^^^^^^",
-    ),
-    (
-        "@a.test [r]:587\u{200b}\n",
-        &["error bad-next-hop postfix-relaymap.cf:1:16"],
-        "@a.test ********\\u{200b}********\n                ^^^^^^^^",
-    ),
-    (
-        "ü@a.test [r.t\n",
-        &["error bad-next-hop postfix-relaymap.cf:1:11"],
-        "ü@a.test [r.t\n         ^",
-    ),
-];
-
-const IN_CREDENTIALS: &[InFile] = &[
-    (
-        "@a.test  CANARY\n",
-        &["error bad-credentials postfix-sasl-password.cf:1:10"],
-        "@a.test ********\n        ^",
-    ),
-    (
-        "@a.test :CANARY\n",
-        &["error bad-credentials postfix-sasl-password.cf:1:9"],
-        "@a.test ********\n        ^",
-    ),
-    (
-        "@a.test user:CANARY\u{1}\n",
-        &["error bad-credentials postfix-sasl-password.cf:1:20"],
-        "@a.test ********\n        ^",
-    ),
-    (
-        "user\u{2}:CANARY @a.test\n",
-        &["error bad-key postfix-sasl-password.cf:1:5"],
-        "********\n^",
-    ),
-    (
-        "@a.test\n",
-        &["warning no-credentials postfix-sasl-password.cf:1:8"],
-        "@a.test\n       ^",
-    ),
-    (
-        "@a.test u:p\n@A.test u:CANARY\n",
-        &["warning duplicate-key postfix-sasl-password.cf:2:1"],
-        "@A.test ********\n^",
-    ),
-    (
-        "@direct.test u:CANARY\n",
-        &["warning excluded-with-credentials postfix-sasl-password.cf:1:1"],
-        "@direct.test ********\n^",
-    ),
-    (
-        "ann@elsewhere.test u:CANARY\n",
-        &["warning credentials-withheld postfix-sasl-password.cf:1:1"],
-        "ann@elsewhere.test ********\n^",
-    ),
-    (
-        "a.test u:CANARY\n",
-        &["warning bare-domain postfix-sasl-password.cf:1:1"],
-        "a.test ********\n^",
-    ),
-    (
-        "<> u:CANARY\n",
-        &["warning never-asked postfix-sasl-password.cf:1:1"],
-        "<> ********\n^",
-    ),
-    (
-        "[relay.test]:25 u:CANARY\n",
-        &["warning never-asked postfix-sasl-password.cf:1:1"],
-        "[relay.test]:25 ********\n^",
-    ),
-    (
-        "relay.test:587 u:CANARY\n",
-        &["warning never-asked postfix-sasl-password.cf:1:1"],
-        "relay.test:587 ********\n^",
-    ),
-    (
-        "@a.test user:\n",
-        &["error bad-credentials postfix-sasl-password.cf:1:13"],
-        "@a.test ********\n        ^",
-    ),
-    (
-        "@a.test:user:CANARY\n",
-        &["error bad-key postfix-sasl-password.cf:1:8"],
-        "********\n^",
-    ),
-    (
-        "@a.test\u{a0}user:CANARY\n",
-        &["error bad-key postfix-sasl-password.cf:1:8"],
-        "@a.test\\u{a0}********\n       ^^^^^^",
-    ),
-    (
-        "[relay.test]:587\n",
-        &["error bad-credentials postfix-sasl-password.cf:1:17"],
-        "********\n^",
-    ),
-    (
-        "u:CANARY relay.test:587\n",
-        &["error bad-key postfix-sasl-password.cf:1:1"],
-        "********\n^",
-    ),
-    (
-        "[other.test]:587 u:CANARY\n",
-        &["warning no-such-relay postfix-sasl-password.cf:1:1"],
-        "[other.test]:587 ********\n^",
-    ),
-    (
-        "other.test u:CANARY\n",
-        &["warning no-such-relay postfix-sasl-password.cf:1:1"],
-        "other.test ********\n^",
-    ),
-    (
-        "@a.test \"u:CANARY\"\n",
-        &["warning value-in-quotes postfix-sasl-password.cf:1:1"],
-        "@a.test ********\n^",
-    ),
-    (
-        "@a.test <user>:CANARY\n",
-        &["warning placeholder postfix-sasl-password.cf:1:1"],
-        "@a.test ********\n^",
-    ),
-    (
-        "@a.test user:CANARY\u{feff}\n",
-        &["warning invisible-character postfix-sasl-password.cf:1:1"],
-        "@a.test ********\n^",
-    ),
-    (
-        // Postfix asks for the name of the server first.
-        "[relay.test]:587 u:CANARY\nrelay.test u:CANARY\n",
-        &["warning shadowed postfix-sasl-password.cf:1:1"],
-        "[relay.test]:587 ********\n^",
-    ),
-];
-
-const IN_SETTINGS: &[(&[u8], &[&str], &str)] = &[
-    (
-        b"\n lisen = \"x\"\n",
-        &["error unknown-setting postmapd.toml:2:2"],
-        " lisen =********\n ^",
-    ),
-    (
-        b"[reload]\npol = 1\n",
-        &["error unknown-setting postmapd.toml:2:1"],
-        "pol = 1\n^",
-    ),
-    (
-        b"listen = [\"tcp:0.0.0.0:10453:sasl\"]\nallow_networks = [\"::1\"]\n",
-        &["warning nobody-allowed postmapd.toml:1:10"],
-        "listen = [\"tcp:0.0.0.0:10453:sasl\"]\n         ^",
-    ),
-    (
-        b"socket_mode = 660\n",
-        &["error bad-setting postmapd.toml:1:15"],
-        "socket_mode = 660\n              ^",
-    ),
-    (
-        b"[reload]\npoll = -1\n",
-        &["error bad-setting postmapd.toml:2:8"],
-        "poll = -1\n       ^",
-    ),
-    (
-        b"reload = 5\n",
-        &["error bad-setting postmapd.toml:1:10"],
-        "reload = 5\n         ^",
-    ),
-    (
-        b"socket_mode = \"999\"\n",
-        &["error bad-socket-mode postmapd.toml:1:15"],
-        "socket_mode = \"999\"\n              ^",
-    ),
-    (
-        b"recipient_delimiter = \"@\"\n",
-        &["error bad-recipient-delimiter postmapd.toml:1:23"],
-        "recipient_delimiter =********\n                     ^",
-    ),
-    (
-        b"listen = \"tcp:127.0.0.1:1\"\n",
-        &["error bad-endpoint postmapd.toml:1:10"],
-        "listen = \"tcp:127.0.0.1:1\"\n         ^",
-    ),
-    (
-        b"admin = \"9451\"\n",
-        &["error bad-admin-address postmapd.toml:1:9"],
-        "admin = \"9451\"\n        ^",
-    ),
-    (
-        b"listen = \n",
-        &["error bad-toml postmapd.toml:1:10"],
-        "listen = \n         ^",
-    ),
-    (
-        b"\nsocket_mode = \"\xfc\"\n",
-        &["error bad-toml postmapd.toml:2:16"],
-        "socket_mode =********\n             ^",
-    ),
-];
-
-/// Variables, and all that is to be said about them.
-type InEnvironment = (&'static [(&'static str, &'static [u8])], &'static [&'static str]);
-
-const IN_ENVIRONMENT: &[InEnvironment] = &[
-    (
-        &[("POSTMAPD_LISTEN", b"nonsense")],
-        &["error bad-endpoint POSTMAPD_LISTEN"],
-    ),
-    (
-        &[("POSTMAPD_ALLOW_USERS", b"root,no-such-user")],
-        &["error no-such-user POSTMAPD_ALLOW_USERS"],
-    ),
-    (
-        &[("POSTMAPD_ALLOW_NETWORKS", b"192.0.2.0/24,localhost")],
-        &["error bad-network POSTMAPD_ALLOW_NETWORKS"],
-    ),
-    (
-        &[("POSTMAPD_LISTEN", b"socketmap:inet:192.0.2.1:10451")],
-        &["warning nobody-allowed POSTMAPD_LISTEN"],
-    ),
-    (
-        &[("POSTMAPD_SOCKET_MODE", b"rw")],
-        &["error bad-socket-mode POSTMAPD_SOCKET_MODE"],
-    ),
-    (
-        &[("POSTMAPD_NEXT_HOPS", b"maincf")],
-        &["error bad-next-hops POSTMAPD_NEXT_HOPS"],
-    ),
-    (
-        &[("POSTMAPD_CONFINEMENT", b"perhaps")],
-        &["error bad-switch POSTMAPD_CONFINEMENT"],
-    ),
-    (
-        &[("POSTMAPD_USER", b"no-such-name")],
-        &["error no-such-user POSTMAPD_USER"],
-    ),
-    (
-        &[("POSTMAPD_RECIPIENT_DELIMITER", b"@")],
-        &["error bad-recipient-delimiter POSTMAPD_RECIPIENT_DELIMITER"],
-    ),
-    (
-        &[
-            ("POSTMAPD_SOCKET_OWNER", b"no-such-name"),
-            ("POSTMAPD_LISTEN", b"socketmap:unix:/run/x"),
-        ],
-        &["error no-such-user POSTMAPD_SOCKET_OWNER"],
-    ),
-    (
-        &[("POSTMAPD_SOCKET_OWNER", b"\xff")],
-        &["error bad-setting POSTMAPD_SOCKET_OWNER"],
-    ),
-    (
-        &[("POSTMAPD_LOG", b"nonsense=loud")],
-        &["error bad-log-setting POSTMAPD_LOG"],
-    ),
-    (
-        &[("POSTMAPD_LOG_FORMAT", b"xml")],
-        &["error bad-log-setting POSTMAPD_LOG_FORMAT"],
-    ),
-    (
-        &[("POSTMAPD_LISTN", b"x")],
-        &["warning unknown-variable environment"],
-    ),
-    (
-        &[("RELAY_HOST", b"user:CANARY@relay")],
-        &["error bad-relay-host RELAY_HOST"],
-    ),
-    (
-        &[("RELAY_HOST", b"r"), ("RELAY_PORT", b"CANARY")],
-        &["error bad-relay-host RELAY_PORT"],
-    ),
-    (
-        &[("RELAY_HOST", b"r"), ("RELAY_PORT", b"465")],
-        &[
-            "warning bounces-without-relay RELAY_HOST",
-            "warning implicit-tls RELAY_HOST",
-        ],
-    ),
-    (
-        &[("DEFAULT_RELAY_HOST", b"[r")],
-        &["error bad-default-relay-host DEFAULT_RELAY_HOST"],
-    ),
-    (
-        &[("DEFAULT_RELAY_HOST", b"dunno")],
-        &["error bad-default-relay-host DEFAULT_RELAY_HOST"],
-    ),
-    (
-        &[
-            ("DEFAULT_RELAY_HOST", b"r"),
-            ("RELAY_USER", b"u:v"),
-            ("RELAY_PASSWORD", b"CANARY"),
-        ],
-        &["error bad-default-credentials RELAY_USER"],
-    ),
-    (
-        &[
-            ("DEFAULT_RELAY_HOST", b"r"),
-            ("RELAY_USER", b"u"),
-            ("RELAY_PASSWORD", b"CANARY\n"),
-        ],
-        &["error bad-default-credentials RELAY_PASSWORD"],
-    ),
-    (
-        &[("DEFAULT_RELAY_HOST", b"r"), ("RELAY_PASSWORD", b"CANARY")],
-        &["warning half-credentials RELAY_PASSWORD"],
-    ),
-    (
-        &[("RELAY_USER", b"u"), ("RELAY_PASSWORD", b"CANARY")],
-        &["warning credentials-without-relay RELAY_PASSWORD"],
-    ),
-    (
-        &[("AWS_SES_USERPASS", b"u:CANARY")],
-        &["warning aws-ses AWS_SES_USERPASS"],
-    ),
-    (
-        &[
-            ("DEFAULT_RELAY_HOST", b"r"),
-            ("DEFAULT_RELAY_HOST_FILE", b"/nowhere"),
-        ],
-        &["warning variable-ignored DEFAULT_RELAY_HOST_FILE"],
-    ),
-    (
-        &[("RELAY_HOST", b"[r]:587")],
-        &["error bad-relay-host RELAY_HOST"],
-    ),
-    (
-        &[("RELAY_HOST", "relay\u{200b}.test".as_bytes())],
-        &["error bad-relay-host RELAY_HOST"],
-    ),
-    (
-        &[
-            ("DEFAULT_RELAY_HOST", b"r"),
-            ("RELAY_PORT", b"tcp://10.0.0.7:587"),
-        ],
-        &["warning service-link RELAY_PORT"],
-    ),
-    (
-        &[("RELAYHOST", b"CANARY")],
-        &["warning foreign-variable RELAYHOST"],
-    ),
-    (
-        &[("RELAY_PASWORD", b"CANARY")],
-        &["warning unknown-variable environment"],
-    ),
-    (
-        &[
-            ("DEFAULT_RELAY_HOST", b"r"),
-            ("RELAY_USER", b"'u'"),
-            ("RELAY_PASSWORD", b" CANARY"),
-        ],
-        &[
-            "warning value-in-quotes RELAY_USER",
-            "warning blank-around-value RELAY_PASSWORD",
-        ],
-    ),
-    (
-        &[
-            ("DEFAULT_RELAY_HOST", b"r"),
-            ("RELAY_USER", b"${USER}"),
-            ("RELAY_PASSWORD", "CANARY\u{a0}CANARY".as_bytes()),
-        ],
-        &[
-            "warning placeholder RELAY_USER",
-            "warning invisible-character RELAY_PASSWORD",
-        ],
-    ),
-];
-
-fn cases_of_files() -> Vec<Case> {
-    let with_dns = {
-        let mut case = relaymap(
-            "@a.test [127.0.0.1], [nosuch.invalid]:25\n",
-            &["warning host-without-address postfix-relaymap.cf:1:1"],
-            "@a.test [127.0.0.1], [nosuch.invalid]:25\n^",
-        );
-        case.args.push("--dns");
-        case.setup = case.setup.env("RES_OPTIONS", "timeout:1 attempts:1");
-        case
-    };
-    let readable = case(
-        Setup::new()
-            .relaymap("@a.test [r.test]:587\n")
-            .credentials("@a.test user:CANARY\n"),
-        &["warning readable-by-others postfix-sasl-password.cf"],
-        None,
-    );
-    let not_routed = case(
-        private(Setup::new().credentials("@a.test user:CANARY\n")),
-        &["warning no-next-hops "],
-        None,
-    );
-    fs::set_permissions(
-        readable.setup.dir().join(CREDENTIALS),
-        PermissionsExt::from_mode(0o644),
-    )
-    .unwrap();
-    let unreadable = Setup::new();
-    fs::create_dir(unreadable.dir().join(RELAYMAP)).unwrap();
-    let of_relaymap = IN_RELAYMAP
-        .iter()
-        .map(|(text, said, shown)| relaymap(text, said, shown));
-    let of_credentials = IN_CREDENTIALS
-        .iter()
-        .map(|(text, said, shown)| credentials(text, said, shown));
-    let others = [
-        with_dns,
-        case(
-            Setup::new()
-                .relaymap("@a.test [relay1.test], [relay9.test]\n")
-                .credentials("@a.test user:CANARY\n"),
-            &["warning login-for-several-relays postfix-relaymap.cf:1:1"],
-            Some("@a.test [relay1.test], [relay9.test]\n^"),
-        ),
-        case(
-            Setup::new()
-                .relaymap("@a.test [relay1.test], [relay9.test]\n")
-                .credentials("ann@a.test user:CANARY\n"),
-            &["warning login-for-several-relays postfix-sasl-password.cf:1:1"],
-            Some("ann@a.test ********\n^"),
-        ),
-        case(
-            Setup::new()
-                .relaymap("@a.test [r]\n")
-                .credentials(format!("@a.test user:CANARY{}\n", "%".repeat(1400))),
-            &["warning too-long-for-tcp postfix-sasl-password.cf:1:1"],
-            Some("@a.test ********\n^"),
-        ),
-        case(
-            Setup::new()
-                .relaymap("@a.test [r]\n")
-                .credentials(b"@a.test user:CANARY\xfc\n"),
-            &["warning not-utf-8 postfix-sasl-password.cf:1:1"],
-            Some("@a.test ********\n^"),
-        ),
-        readable,
-        not_routed,
-        case(unreadable, &["error file-unreadable postfix-relaymap.cf"], None),
-        case(Setup::new(), &["warning nothing-routes "], None),
-        case(
-            Setup::new()
-                .relaymap(ROUTE)
-                .file("postfix-sasl-passwd.cf", "@routed.test user:CANARY\n"),
-            &["warning near-miss-name postfix-sasl-passwd.cf"],
-            None,
-        ),
-    ];
-    of_relaymap.chain(of_credentials).chain(others).collect()
-}
-
-fn cases_of_settings() -> Vec<Case> {
-    let named = Setup::new().relaymap(ROUTE);
-    let missing = named.root().join("missing.toml");
-    let of_file = IN_SETTINGS
-        .iter()
-        .map(|(text, said, shown)| settings(text, said, shown));
-    let of_environment = IN_ENVIRONMENT
-        .iter()
-        .map(|(variables, said)| environment(variables, said));
-    let others = [
-        case(
-            named.env("POSTMAPD_CONFIG", &missing),
-            &["error settings-unreadable missing.toml"],
-            None,
-        ),
-        secret_file("RELAY_HOST_FILE", None, &[], "error secret-unreadable secret"),
-        secret_file(
-            "RELAY_PASSWORD_FILE",
-            Some("\n"),
-            &[("RELAY_USER", "u"), ("DEFAULT_RELAY_HOST", "r")],
-            "error empty-secret-file secret",
-        ),
-        secret_file("RELAY_HOST__FILE", Some("[r"), &[], "error bad-relay-host secret"),
-        secret_file(
-            "RELAY_PASSWORD_FILE",
-            Some("CANARY\nCANARY"),
-            &[("RELAY_USER", "u"), ("DEFAULT_RELAY_HOST", "r")],
-            "error bad-default-credentials secret",
-        ),
-    ];
-    of_file.chain(of_environment).chain(others).collect()
-}
-
 /// The paragraph of the text that is about this finding.
 fn paragraph<'a>(setup: &Setup, text: &'a str, finding: &str) -> &'a str {
     let mut words = finding.splitn(3, ' ');
@@ -752,46 +82,34 @@ fn paragraph<'a>(setup: &Setup, text: &'a str, finding: &str) -> &'a str {
     found.unwrap_or_else(|| panic!("nothing about {finding} in:\n{text}"))
 }
 
+/// The cases of tests/cases/check have all kinds, and `cases::check_prints_what_is_expected` holds them.
 #[test]
 fn every_kind_of_finding_has_its_place_its_line_a_reason_and_what_to_do() {
     let mut provoked = BTreeSet::new();
-    let mut failures = Vec::new();
-    for case in cases_of_files().into_iter().chain(cases_of_settings()) {
-        let said = all_in_short(&case.setup, &case.args);
-        if said != case.findings {
-            failures.push(format!("expected {:?}, not {said:?}", case.findings));
-            continue;
-        }
-        let text = check(&case.setup, &case.args).stdout;
-        for finding in &case.findings {
-            provoked.insert(finding.split(' ').nth(1).unwrap());
-            let paragraph = paragraph(&case.setup, &text, finding);
-            for part in ["= note: ", "= help: "] {
-                if !paragraph.contains(part) {
-                    failures.push(format!("no {part:?} in:\n{paragraph}"));
-                }
-            }
-        }
-        if let Some(shown) = case.shown {
-            let (line, caret) = shown.split_once('\n').unwrap();
-            let row = case.findings[0].rsplit(':').nth(1).unwrap();
-            let wanted = format!("\n{row} | {line}\n  | {caret}\n").replace(" \n", "\n");
-            let paragraph = paragraph(&case.setup, &text, case.findings[0]);
-            if !paragraph.replace(" \n", "\n").contains(&wanted) {
-                failures.push(format!("expected:{wanted}not:\n{paragraph}"));
-            }
-        }
-        if text.contains("CANARY") {
-            failures.push(format!("a password:\n{text}"));
+    for case in crate::cases::folders("check") {
+        let text = fs::read_to_string(case.join("expected")).unwrap();
+        for finding in text.split("\n\n") {
+            let Some(heading) = finding
+                .lines()
+                .find(|line| line.contains("]: ") && !line.starts_with('$'))
+            else {
+                continue;
+            };
+            let Some((before, _)) = heading.split_once("]: ") else {
+                continue;
+            };
+            let Some((place, code)) = before.split_once(": error[").or(before.split_once(": warning["))
+            else {
+                continue;
+            };
+            assert!(
+                !place.is_empty() && finding.contains(" = note: ") && finding.contains(" = help: "),
+                "{}:\n{finding}",
+                case.display()
+            );
+            provoked.insert(code.to_owned());
         }
     }
-    assert!(
-        failures.is_empty(),
-        "{} failures:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
-
     let beyond_a_test = [
         // More lines than fit into the memory of a small machine.
         "file-too-large",
@@ -802,17 +120,34 @@ fn every_kind_of_finding_has_its_place_its_line_a_reason_and_what_to_do() {
         "file-gone",
         // Of a mount: reload_changes.rs.
         "replaced-under-its-mount",
-        // Of a Postfix: the next test.
+        // Of a Postfix, and of a name server: the next tests.
         "relayhost-in-main-cf",
+        "host-without-address",
         // Of the arguments of bench and postconf.
         "bad-argument",
         "no-endpoint",
     ];
     let missed: Vec<_> = codes()
         .into_iter()
-        .filter(|code| !provoked.contains(code) && !beyond_a_test.contains(code))
+        .filter(|code| !provoked.contains(*code) && !beyond_a_test.contains(code))
         .collect();
     assert!(missed.is_empty(), "no case for {missed:?}");
+}
+
+#[test]
+fn a_host_without_an_address_is_named_with_its_line() {
+    let setup = Setup::new()
+        .relaymap("@a.test [127.0.0.1], [nosuch.invalid]:25\n")
+        .env("RES_OPTIONS", "timeout:1 attempts:1");
+    let finding = "warning host-without-address postfix-relaymap.cf:1:1";
+    assert_eq!(all_in_short(&setup, &["--dns"]), [finding]);
+    let text = check(&setup, &["--dns"]).stdout;
+    let shown = "\n1 | @a.test [127.0.0.1], [nosuch.invalid]:25\n  | ^\n";
+    let paragraph = paragraph(&setup, &text, finding);
+    assert!(
+        paragraph.contains(shown) && paragraph.contains("= note: ") && paragraph.contains("= help: "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -862,87 +197,6 @@ fn nobody_is_told_that_nobody_reads_on() {
         .unwrap();
     assert_eq!(String::from_utf8(ended.stderr).unwrap(), "");
     assert_eq!(ended.status.code(), Some(141));
-}
-
-#[test]
-fn the_exit_code_says_whether_there_are_errors_and_with_strict_whether_there_are_warnings() {
-    let good = || {
-        private(
-            Setup::new()
-                .relaymap("@a.test [r]:587\n")
-                .credentials("@a.test u:p\n"),
-        )
-    };
-    let warned = || good().relaymap("@a.test [r]:587\n  @b.test [r]\n");
-    let wrong = || good().relaymap("@a.test [r:587\n");
-    for (setup, args, code, counts) in [
-        (good(), [].as_slice(), 0, "no errors, no warnings"),
-        (good(), &["--strict"], 0, "no errors, no warnings"),
-        (warned(), &[], 0, "no errors, 1 warning"),
-        (warned(), &["--strict"], 1, "no errors, 1 warning"),
-        (wrong(), &[], 1, "1 error, no warnings"),
-        (wrong(), &["--strict"], 1, "1 error, no warnings"),
-        (Setup::new(), &[], 0, "no errors, 1 warning"),
-        (Setup::new(), &["--strict"], 1, "no errors, 1 warning"),
-    ] {
-        let finished = check(&setup, args);
-        assert_eq!(finished.code, Some(code), "{finished:?}");
-        assert_eq!(
-            finished.stdout.lines().last().unwrap(),
-            format!("{}: {counts}", setup.dir().display())
-        );
-        assert_eq!(finished.stderr, "");
-        let json = check(&setup, &[args, &["--format", "json"]].concat());
-        assert_eq!((json.code, json.stderr.as_str()), (Some(code), ""));
-    }
-    for args in [
-        ["--nosuchflag"].as_slice(),
-        &["--format", "xml"],
-        &["--format"],
-        &["relayhost"],
-    ] {
-        let finished = check(&good(), args);
-        assert_eq!(
-            (finished.code, finished.stdout.as_str()),
-            (Some(2), ""),
-            "{args:?}: {finished:?}"
-        );
-        assert!(!finished.stderr.is_empty());
-    }
-}
-
-#[test]
-fn for_machines_there_is_one_object_with_all_findings_and_their_number() {
-    let setup = private(
-        Setup::new()
-            .relaymap("@a.test [r\n@b.test [r]\n@b.test [r]\n")
-            .credentials("@a.test u:p\n@b.test u\n")
-            .env("RELAY_USER", "x"),
-    );
-    let report = report(&setup, &[]);
-    let keys: Vec<_> = report.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["errors", "findings", "warnings"]);
-    assert_eq!(
-        (report["errors"].as_u64(), report["warnings"].as_u64()),
-        (Some(2), Some(2))
-    );
-    assert_eq!(
-        all_in_short(&setup, &[]),
-        [
-            "warning half-credentials RELAY_USER",
-            "error bad-next-hop postfix-relaymap.cf:1:9",
-            "warning duplicate-key postfix-relaymap.cf:3:1",
-            "error bad-credentials postfix-sasl-password.cf:2:9",
-        ]
-    );
-    for finding in report["findings"].as_array().unwrap() {
-        for field in ["severity", "code", "message", "help"] {
-            assert!(
-                finding[field].as_str().is_some_and(|text| !text.is_empty()),
-                "{finding}"
-            );
-        }
-    }
 }
 
 /// Files, good and bad, for which check and the server must agree.
@@ -1154,37 +408,6 @@ fn a_hundred_thousand_findings_are_a_short_text_and_come_soon() {
 }
 
 #[test]
-fn what_cannot_be_read_is_an_error_that_names_it() {
-    let dangling = Setup::new();
-    std::os::unix::fs::symlink("nowhere", dangling.dir().join(CREDENTIALS)).unwrap();
-    let folder = Setup::new().relaymap(ROUTE);
-    fs::create_dir(folder.dir().join(SETTINGS)).unwrap();
-    let pipe = Setup::new();
-    let made = Command::new("mkfifo")
-        .arg(pipe.dir().join(RELAYMAP))
-        .status()
-        .unwrap();
-    assert!(made.success());
-    for (setup, finding) in [
-        (dangling, "error file-unreadable postfix-sasl-password.cf"),
-        (folder, "error settings-unreadable postmapd.toml"),
-        (pipe, "error file-unreadable postfix-relaymap.cf"),
-    ] {
-        assert_eq!(all_in_short(&setup, &[]), [finding]);
-        assert_eq!(check(&setup, &[]).code, Some(1));
-    }
-    let missing = Setup::new();
-    fs::remove_dir(missing.dir()).unwrap();
-    let said = all_in_short(&missing, &[]);
-    assert!(!said.is_empty());
-    for finding in said {
-        assert_eq!(finding, "error file-unreadable ", "the folder is what is missing");
-    }
-    // A folder without files is an empty one.
-    assert_eq!(check(&Setup::new(), &[]).code, Some(0));
-}
-
-#[test]
 fn credentials_in_a_folder_that_others_cannot_enter_are_not_readable_by_others() {
     let setup = Setup::new()
         .relaymap("@a.test [r.test]:587\n")
@@ -1201,7 +424,7 @@ fn credentials_in_a_folder_that_others_cannot_enter_are_not_readable_by_others()
 }
 
 #[test]
-fn examples_that_are_right_give_no_warning() {
+fn the_example_gives_no_warning() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/example");
     let read = |name| fs::read(example.join(name)).unwrap();
     let examples = private(
@@ -1209,40 +432,7 @@ fn examples_that_are_right_give_no_warning() {
             .relaymap(read(RELAYMAP))
             .credentials(read(CREDENTIALS)),
     );
-    // Every line of the contract's table.
-    let contract = private(
-        Setup::new()
-            .relaymap(
-                "@domain1.com   [relay1.org]:587\nuser@domain1.com   [other.org]:587\n@domain3.com\n\
-                 user@domain2.com\n<>   [relay1.org]:587\n\"john doe\"@domain1.com h\n@list.com a:25, [2001:db8::1]:26\n",
-            )
-            .credentials(
-                "@domain1.com   relay_user_1:password_1\nuser@domain1.com   user:password\n\
-                 [relay1.org]:587   user:password\nother.org   user:password\n\"john doe\"@domain1.com u:p\n\
-                 a:25 u:p\n2001:db8::1 u:p\n",
-            ),
-    );
-    // The relay comes from main.cf, and with it the next hops.
-    let elsewhere = private(
-        Setup::new()
-            .settings("next_hops = \"main.cf\"\n")
-            .credentials("@a.test u:p\n[r.test]:587 u:p\nr2.test u:p\n[::1]:25 u:p\n"),
-    );
-    // Who has a next hop only with an extension, or only as one of a domain, has a use for the others' credentials.
-    let some = private(
-        Setup::new()
-            .relaymap("ann+x@a.test [r1]\nbob@b.test [r2]\n@b.test\n")
-            .credentials("ann@a.test u:p\n@b.test u:p\n"),
-    );
-    // A host is asked for, and where it has no credentials on purpose, the next hop is asked for, too.
-    let hosts = private(
-        Setup::new()
-            .relaymap("@a.test [r.test]:587\n@b.test mx.test:587\n")
-            .credentials("[r.test]:587 u:p\nmx.test u:p\nmx.test:587 u:p\n"),
-    );
-    for setup in [examples, contract, elsewhere, some, hosts] {
-        assert_eq!(all_in_short(&setup, &[]), Vec::<String>::new());
-    }
+    assert_eq!(all_in_short(&examples, &[]), Vec::<String>::new());
 }
 
 #[test]

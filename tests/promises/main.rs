@@ -13,6 +13,7 @@
 mod access;
 mod admin;
 mod bench_command;
+mod cases;
 mod check_command;
 mod claims;
 mod clients;

@@ -1,0 +1,143 @@
+//! Promise: what a command prints for the files and variables of a case is, to the letter, what was reviewed.
+//!
+//! A case is a folder `tests/cases/COMMAND/NAME` with the files of the folder that postmapd serves and
+//!
+//! - `cmd`: commands of sh(1), each a line by itself, run one after another in a copy of the folder, whose path is `$DIR`
+//!   and which postmapd takes for the folder of its tables;
+//! - `expected`: each command, what it prints, what it says on standard error (`! `), and its exit code if it is not 0
+//!   (`= `). The path of the copy is `DIR` there, and the folder around it, which is empty, is `ROOT`.
+//!
+//! Credentials are private in the copy. In the text of every other file `@DIR@` becomes the path of the copy.
+//! After a change that is wanted, `POSTMAPD_REWRITE=1 cargo test --test promises -- cases` writes each `expected` anew;
+//! review them with `git diff`. A password (`CANARY`) in what is printed fails the test in any case.
+
+use crate::harness::daemon::{CREDENTIALS, Setup, finish};
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+/// The folders of the cases of a command, by name.
+pub(crate) fn folders(command: &str) -> Vec<PathBuf> {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/cases")
+        .join(command);
+    let entries = fs::read_dir(&cases).unwrap_or_else(|error| panic!("{}: {error}", cases.display()));
+    let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    folders
+}
+
+/// Copies what a case has besides its commands and what is expected of them.
+fn copy(from: &Path, to: &Path, dir: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let (from, name) = (entry.as_ref().unwrap().path(), entry.unwrap().file_name());
+        let to = to.join(&name);
+        if from.is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy(&from, &to, dir);
+        } else if name != "cmd" && name != "expected" {
+            let text = match String::from_utf8(fs::read(&from).unwrap()) {
+                Ok(text) => text.replace("@DIR@", dir.to_str().unwrap()).into_bytes(),
+                Err(error) => error.into_bytes(),
+            };
+            fs::write(&to, text).unwrap();
+            let mode = if name == CREDENTIALS { 0o600 } else { 0o644 };
+            fs::set_permissions(&to, PermissionsExt::from_mode(mode)).unwrap();
+            // Postfix waits where one of its files has just changed.
+            let file = fs::File::options().write(true).open(&to).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(60))
+                .unwrap();
+        }
+    }
+}
+
+/// What the commands of a case print, as `expected` has it.
+fn transcript(case: &Path) -> String {
+    let setup = Setup::new();
+    copy(case, setup.dir(), setup.dir());
+    let program = Path::new(env!("CARGO_BIN_EXE_postmapd")).parent().unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let commands = fs::read_to_string(case.join("cmd")).unwrap();
+    let mut transcript = String::new();
+    for line in commands.lines().filter(|line| !line.is_empty()) {
+        writeln!(transcript, "$ {line}").unwrap();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", line])
+            .current_dir(setup.dir())
+            .env_clear()
+            .env("PATH", format!("{}:{path}", program.display()))
+            .env("DIR", setup.dir())
+            .env("POSTMAPD_DIR", setup.dir());
+        let ran = finish(&mut command, b"");
+        transcript += &ran.stdout;
+        for line in ran.stderr.lines() {
+            writeln!(transcript, "! {line}").unwrap();
+        }
+        if ran.code != Some(0) {
+            writeln!(transcript, "= {}", ran.code.unwrap()).unwrap();
+        }
+    }
+    transcript
+        .replace(setup.dir().to_str().unwrap(), "DIR")
+        .replace(setup.root().to_str().unwrap(), "ROOT")
+}
+
+/// Runs every case of a command, and fails with the names of all that differ.
+fn run(command: &str) {
+    let is_rewritten = std::env::var_os("POSTMAPD_REWRITE").is_some();
+    let mut failures = Vec::new();
+    for case in folders(command) {
+        let transcript = transcript(&case);
+        let expected = case.join("expected");
+        if transcript
+            .to_uppercase()
+            .lines()
+            .any(|line| !line.starts_with("$ ") && line.contains("CANARY"))
+        {
+            failures.push(format!(
+                "{}: a password is printed:\n{transcript}",
+                case.display()
+            ));
+        } else if is_rewritten {
+            fs::write(&expected, transcript).unwrap();
+        } else {
+            let text = fs::read_to_string(&expected).unwrap_or_default();
+            if text != transcript {
+                failures.push(difference(&case, &text, &transcript));
+            }
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} cases differ\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+/// The lines of both that the other has not.
+fn difference(case: &Path, expected: &str, printed: &str) -> String {
+    let missing = expected
+        .lines()
+        .filter(|line| !printed.lines().any(|other| other == *line));
+    let added = printed
+        .lines()
+        .filter(|line| !expected.lines().any(|other| other == *line));
+    let mut text = format!("{} (order and number count, too):\n", case.display());
+    for (sign, line) in missing
+        .map(|line| ('-', line))
+        .chain(added.map(|line| ('+', line)))
+    {
+        writeln!(text, "{sign}{line}").unwrap();
+    }
+    text
+}
+
+#[test]
+fn check_prints_what_is_expected() {
+    run("check");
+}
