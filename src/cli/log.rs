@@ -145,7 +145,7 @@ impl LogOptions {
     }
 
     /// What was said, if anything was, and where.
-    fn given(&self, setting: &Setting) -> Result<Option<Given<String>>, Finding> {
+    fn given(&self, setting: &Setting) -> Result<Option<Given>, Finding> {
         let mut findings = Findings::default();
         let given = self.flags.given(setting, &mut findings);
         match findings.iter().next() {

@@ -22,27 +22,19 @@ pub(super) fn usual_users() -> Vec<u32> {
     users.map(Uid::as_raw).collect()
 }
 
-/// Reads the users, as their numbers.
-pub(super) fn users(given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
-    let mut users = Vec::new();
-    for word in given.words() {
-        match user(word) {
-            Ok(user) => users.push(user),
-            Err(why) => {
-                let shown = printable(word.as_bytes());
-                findings.push(
-                    Finding::new(Code::NoSuchUser, given.place.clone())
-                        .says(format!("there is no user `{shown}` to allow: {why}"))
-                        .help("write a name that this machine knows, or the number of the user"),
-                );
-            }
-        }
-    }
-    settings.allow_users = users;
+pub(super) fn user(given: &Given, settings: &mut Settings) -> Result<(), Finding> {
+    let number = number(&given.value).map_err(|why| {
+        let shown = printable(given.value.as_bytes());
+        let message = format!("there is no user `{shown}` to allow: {why}");
+        let finding = given.wrong(Code::NoSuchUser, message);
+        finding.help("write a name that this machine knows, or the number of the user")
+    })?;
+    settings.allow_users.push(number);
+    Ok(())
 }
 
 /// The number of a user.
-fn user(word: &str) -> Result<u32, String> {
+fn number(word: &str) -> Result<u32, String> {
     if word.bytes().all(|c| c.is_ascii_digit()) {
         return name_service::number(word).ok_or_else(|| format!("a number is at most {}", u32::MAX - 1));
     }
@@ -53,28 +45,19 @@ fn user(word: &str) -> Result<u32, String> {
     }
 }
 
-/// Reads the networks.
-pub(super) fn networks(given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
-    let mut networks = Vec::new();
-    for word in given.words() {
-        match network(word) {
-            Ok(network) => networks.push(network),
-            Err(help) => {
-                let shown = printable(word.as_bytes());
-                findings.push(
-                    Finding::new(Code::BadNetwork, given.place.clone())
-                        .says(format!("`{shown}` is neither an address nor a network"))
-                        .help(help),
-                );
-            }
-        }
-    }
-    settings.allow_networks = networks;
+pub(super) fn network(given: &Given, settings: &mut Settings) -> Result<(), Finding> {
+    let network = parse(&given.value).map_err(|help| {
+        let shown = printable(given.value.as_bytes());
+        let message = format!("`{shown}` is neither an address nor a network");
+        given.wrong(Code::BadNetwork, message).help(help)
+    })?;
+    settings.allow_networks.push(network);
+    Ok(())
 }
 
 /// `address` or `address/length`; an IPv6 address may have brackets, as in Postfix's `mynetworks`. Where it is wrong,
 /// what to do.
-fn network(word: &str) -> Result<IpNet, String> {
+fn parse(word: &str) -> Result<IpNet, String> {
     let example = || "write for example 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32".to_owned();
     let plain = match word.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, length)) => format!("{address}{length}"),
@@ -136,9 +119,10 @@ pub(super) fn warn_of_the_unreachable(settings: &Settings, listen: &Place, findi
 
 #[cfg(test)]
 mod tests {
-    use super::{network, users};
+    use super::parse;
     use crate::config::Settings;
     use crate::config::options::Given;
+    use crate::config::setting::with_key;
     use crate::diagnostic::{Findings, Place};
 
     #[test]
@@ -153,7 +137,7 @@ mod tests {
             ("::ffff:192.0.2.7", "192.0.2.7/32"),
             ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
         ] {
-            assert_eq!(network(written).unwrap().to_string(), read, "{written}");
+            assert_eq!(parse(written).unwrap().to_string(), read, "{written}");
         }
         for wrong in [
             "",
@@ -170,9 +154,9 @@ mod tests {
             "::ffff:192.0.2.0/80",
             "2001:db8::/129",
         ] {
-            assert!(network(wrong).is_err(), "{wrong}");
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
-        let help = network("192.0.2.7/24").unwrap_err();
+        let help = parse("192.0.2.7/24").unwrap_err();
         assert!(
             help.contains("192.0.2.0/24") && help.contains("or 192.0.2.7 "),
             "{help}"
@@ -184,7 +168,8 @@ mod tests {
         let read = |words: &str| {
             let (mut settings, mut findings) = (Settings::default(), Findings::default());
             let given = Given::word(words, Place::Setting("--allow-users"));
-            users(&given, &mut settings, &mut findings);
+            let setting = with_key("", "allow_users").unwrap();
+            setting.read(&given, &mut settings, &mut findings);
             (settings.allow_users, findings.errors())
         };
         assert_eq!(read("root, 1001,65534"), (vec![0, 1001, 65534], 0));

@@ -20,19 +20,16 @@ use crate::printable::printable;
 /// Whether this is the name of a setting, or a misspelt one. Anything else may be a password.
 #[must_use]
 pub fn is_like_a_setting(name: &str) -> bool {
-    let tables = setting::tables();
-    let keys = tables.iter().copied().chain([""]).flat_map(setting::keys);
+    let known = setting::tables().into_iter().chain([""]).flat_map(setting::keys);
     let is_key = name
         .bytes()
         .all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
     // What begins as a setting does may go on as a password.
-    is_key
-        && nearest(name, keys.chain(tables.iter().copied()))
-            .is_some_and(|known| name.len() <= known.len() + 2)
+    is_key && nearest(name, known).is_some_and(|known| name.len() <= known.len() + 2)
 }
 
 /// The texts of the settings in a file, by their keys. Several values are joined by commas.
-pub(super) type Texts = HashMap<&'static str, Given<String>>;
+pub(super) type Texts = HashMap<&'static str, Given>;
 
 /// Reads the text of the file `path`, and says what is wrong with its form.
 pub(super) fn read(path: &Path, text: &[u8], findings: &mut Findings) -> Texts {
@@ -116,11 +113,11 @@ impl Reader<'_> {
         let text = match (value.get_ref(), setting.kind) {
             (
                 DeValue::String(text),
-                Path | Unparsed | Text(_) | Texts(_) | Name(_) | Names(_) | Switch(_),
+                Path | Unparsed | Text(_) | Texts(..) | Name(_) | Names(..) | Switch(_),
             ) => Some(text.clone().into_owned()),
             (
                 DeValue::Integer(number),
-                Name(_) | Names(_) | Seconds(_) | SecondsOrZero(_) | Connections(_),
+                Name(_) | Names(..) | Seconds(_) | SecondsOrZero(_) | Connections(_),
             ) if number.radix() == 10 => Some(number.as_str().to_owned()),
             (DeValue::Float(number), Seconds(_) | SecondsOrZero(_)) => Some(number.as_str().to_owned()),
             (DeValue::Boolean(is_on), Switch(_)) => Some(is_on.to_string()),
@@ -128,14 +125,13 @@ impl Reader<'_> {
         };
         if text.is_none() {
             let place = self.place(value.span());
-            self.findings.push(setting.wrong_type(place));
+            self.findings.push(setting.wrong(place));
         }
         text
     }
 
     fn unknown(&mut self, name: &str, span: Range<usize>, table: &str) {
-        let tables = setting::tables().into_iter().filter(|_| table.is_empty());
-        let known: Vec<&str> = setting::keys(table).chain(tables).collect();
+        let known = setting::keys(table);
         // What is not even like the name of a setting may be a password.
         let (message, help) = match nearest(name, known.iter().copied()) {
             Some(near) => (
@@ -212,7 +208,7 @@ mod tests {
             assert!(said.is_empty(), "{said:?}");
             texts["allow_users"]
                 .words()
-                .map(str::to_owned)
+                .map(|word| word.value)
                 .collect::<Vec<_>>()
         };
         assert_eq!(users("allow_users = [\"root\", 1001]"), ["root", "1001"]);

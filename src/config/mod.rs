@@ -34,7 +34,7 @@ use ipnet::IpNet;
 
 use crate::address::Delimiters;
 use crate::confinement::user::ServerUser;
-use crate::diagnostic::Findings;
+use crate::diagnostic::{Code, Findings};
 use crate::endpoint::Endpoint;
 use crate::net::address::Address;
 use crate::net::socket_file::SocketAccess;
@@ -163,12 +163,18 @@ impl Sources {
             };
             setting.read(&given, &mut settings, findings);
             if setting.key == setting::LISTEN.key {
-                listen = Some(given.place);
+                listen = Some(given);
             }
         }
         // The default listens where local users alone can connect.
-        if let Some(place) = listen {
-            allow::warn_of_the_unreachable(&settings, &place, findings);
+        if let Some(listen) = listen {
+            if listen.words().next().is_none() {
+                let finding = listen.wrong(Code::BadEndpoint, "no endpoint to listen at is named");
+                let help =
+                    "write for example socketmap:inet:127.0.0.1:10451, or leave it out for the default";
+                findings.push(finding.help(help));
+            }
+            allow::warn_of_the_unreachable(&settings, &listen.place, findings);
         }
         if let Some(user) = &settings.user {
             settings.sockets.owner.get_or_insert(user.uid);

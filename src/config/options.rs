@@ -19,14 +19,14 @@ const PREFIX: &str = "POSTMAPD_";
 
 /// A value, and where it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Given<T> {
+pub struct Given {
     /// The value.
-    pub value: T,
+    pub value: String,
     /// Where it was given.
     pub place: Place,
 }
 
-impl Given<String> {
+impl Given {
     /// A value without the whitespace around it, of which a line end may be left by a file with CR LF.
     #[must_use]
     pub fn word(text: &str, place: Place) -> Self {
@@ -37,9 +37,17 @@ impl Given<String> {
     }
 
     /// The words of a list with commas.
-    pub fn words(&self) -> impl Iterator<Item = &str> {
-        let words = self.value.split(',').map(str::trim_ascii);
-        words.filter(|word| !word.is_empty())
+    pub fn words(&self) -> impl Iterator<Item = Self> {
+        let words = self
+            .value
+            .split(',')
+            .map(|word| Self::word(word, self.place.clone()));
+        words.filter(|word| !word.value.is_empty())
+    }
+
+    /// Says what is wrong with it.
+    pub(super) fn wrong(&self, code: Code, message: impl Into<String>) -> Finding {
+        Finding::new(code, self.place.clone()).says(message)
     }
 }
 
@@ -108,7 +116,7 @@ impl<const OF: usize> Flags<OF> {
     }
 
     /// What the flag says, or the variable behind it. A variable that is not UTF-8 is an error.
-    pub fn given(&self, setting: &Setting, findings: &mut Findings) -> Option<Given<String>> {
+    pub fn given(&self, setting: &Setting, findings: &mut Findings) -> Option<Given> {
         let (value, name) = self.raw(setting)?;
         let place = Place::Setting(name);
         if let Ok(text) = value.into_string() {
@@ -167,10 +175,8 @@ pub(super) fn warn_of_unknown_variables(findings: &mut Findings) {
         let Some(word) = name.strip_prefix(PREFIX) else {
             continue;
         };
-        let help = match nearest(
-            word,
-            setting::variables().filter_map(|known| known.strip_prefix(PREFIX)),
-        ) {
+        let known = setting::variables().filter_map(|known| known.strip_prefix(PREFIX));
+        let help = match nearest(word, known) {
             Some(near) => format!("did you mean {PREFIX}{near}?"),
             None => "postmapd serve --help lists the variables that count".to_owned(),
         };

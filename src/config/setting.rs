@@ -12,7 +12,7 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgAction};
 
 use super::options::Given;
-use super::{Limits, Settings};
+use super::{Limits, Settings, value};
 use crate::diagnostic::{Code, Finding, Findings, Place};
 
 pub use definitions::{ADMIN, ALL, CONFIG, DIR, LISTEN, LOG, LOG_FORMAT};
@@ -81,8 +81,8 @@ pub enum Counts {
     AtStart(fn(&Settings, &Settings) -> bool),
 }
 
-/// Reads a value into the settings, or says what is wrong with it and leaves them as they are.
-type Read = fn(&Given<String>, &mut Settings, &mut Findings);
+/// Reads a value into the settings, or says what is wrong with it.
+type Read = fn(&Given, &mut Settings) -> Result<(), Finding>;
 
 /// How a value is written in the settings file, and how it is read from whichever source.
 #[derive(Clone, Copy, Debug)]
@@ -93,14 +93,14 @@ pub enum Kind {
     Unparsed,
     /// A string.
     Text(Read),
-    /// Several strings, or one; in one text with commas.
-    Texts(Read),
+    /// Several strings, or one; in one text with commas. The list is emptied, and each is added to it.
+    Texts(fn(&mut Settings), Read),
     /// A string or a whole number.
     Name(Read),
     /// Several of them, or one; in one text with commas.
-    Names(Read),
+    Names(fn(&mut Settings), Read),
     /// true or false, or a string: on or off in Postfix's words, or in TOML's.
-    Switch(fn(&mut Settings) -> &mut bool),
+    Switch(Read),
     /// A number of seconds, from 0.01 to 86400.
     Seconds(fn(&mut Settings) -> &mut Duration),
     /// Likewise, or 0.
@@ -117,7 +117,7 @@ impl Kind {
 
     /// Whether there may be several values.
     pub(super) fn is_list(&self) -> bool {
-        matches!(self, Self::Texts(_) | Self::Names(_))
+        matches!(self, Self::Texts(..) | Self::Names(..))
     }
 }
 
@@ -157,22 +157,33 @@ impl Setting {
         self.key.map(|key| key.split_once('.').unwrap_or(("", key)))
     }
 
-    /// Reads a value into the settings, or says what is wrong with it and leaves them as they are.
-    pub(super) fn read(&self, given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
-        let text = given.value.as_str();
-        let is_read = match self.kind {
-            Kind::Path | Kind::Unparsed => true,
-            Kind::Text(read) | Kind::Texts(read) | Kind::Name(read) | Kind::Names(read) => {
-                read(given, settings, findings);
-                true
+    /// Reads a value into the settings, or says what is wrong with it.
+    pub(super) fn read(&self, given: &Given, settings: &mut Settings, findings: &mut Findings) {
+        let text = &given.value;
+        let wrong = || self.wrong(given.place.clone());
+        let read = match self.kind {
+            Kind::Path | Kind::Unparsed => Ok(()),
+            Kind::Text(read) | Kind::Name(read) | Kind::Switch(read) => read(given, settings),
+            Kind::Texts(clear, read) | Kind::Names(clear, read) => {
+                clear(settings);
+                let wrong = given.words().filter_map(|word| read(&word, settings).err());
+                return wrong.for_each(|finding| findings.push(finding));
             }
-            Kind::Switch(field) => set(field(settings), switch(text)),
-            Kind::Seconds(field) => set(field(settings), seconds(text, false)),
-            Kind::SecondsOrZero(field) => set(field(settings), seconds(text, true)),
-            Kind::Connections(field) => set(field(settings), connections(text).map(Some)),
+            Kind::Seconds(field) => {
+                let value = value::seconds(text, false).ok_or_else(wrong);
+                value.map(|value| *field(settings) = value)
+            }
+            Kind::SecondsOrZero(field) => {
+                let value = value::seconds(text, true).ok_or_else(wrong);
+                value.map(|value| *field(settings) = value)
+            }
+            Kind::Connections(field) => {
+                let value = value::connections(text).ok_or_else(wrong);
+                value.map(|value| *field(settings) = Some(value))
+            }
         };
-        if !is_read {
-            findings.push(self.wrong(given.place.clone()));
+        if let Err(finding) = read {
+            findings.push(finding);
         }
     }
 
@@ -185,65 +196,22 @@ impl Setting {
         }
     }
 
-    /// Says that this is no value of the setting.
-    fn wrong(&self, place: Place) -> Finding {
-        if let Kind::Switch(_) = self.kind {
-            return Finding::new(Code::BadSwitch, place)
-                .says("this is neither on nor off")
-                .help("write on or off");
-        }
-        self.wrong_type(place)
-    }
-
-    /// Says that what stands in the settings file is of another type.
-    pub(super) fn wrong_type(&self, place: Place) -> Finding {
-        let most = Limits::MOST;
+    /// Says that a value is not of this kind.
+    pub(super) fn wrong(&self, place: Place) -> Finding {
+        let connections = format!("a whole number from 1 to {}", Limits::MOST);
         let (what, help) = match self.kind {
-            Kind::Seconds(_) => (
-                "a number of seconds, from 0.01 to 86400".to_owned(),
-                "write for example 5",
-            ),
+            Kind::Seconds(_) => ("a number of seconds, from 0.01 to 86400", "write for example 5"),
             Kind::SecondsOrZero(_) => (
-                "a number of seconds, from 0.01 to 86400, or 0".to_owned(),
+                "a number of seconds, from 0.01 to 86400, or 0",
                 "write for example 900",
             ),
-            Kind::Connections(_) => (
-                format!("a whole number from 1 to {most}"),
-                "write for example 10000",
-            ),
-            _ => ("a string".to_owned(), "put it in quotes"),
+            Kind::Connections(_) => (connections.as_str(), "write for example 10000"),
+            _ => ("a string", "put it in quotes"),
         };
-        let key = self.table_and_key().map_or(self.value, |(_, key)| key);
-        Finding::new(Code::BadSetting, place)
-            .says(format!("`{key}` must be {what}"))
-            .help(help)
+        let (_, key) = self.table_and_key().unwrap_or_default();
+        let finding = Finding::new(Code::BadSetting, place);
+        finding.says(format!("`{key}` must be {what}")).help(help)
     }
-}
-
-/// Whether there was a value to set the field to.
-fn set<T>(field: &mut T, value: Option<T>) -> bool {
-    value.map(|value| *field = value).is_some()
-}
-
-/// In Postfix's words, or in TOML's.
-fn switch(text: &str) -> Option<bool> {
-    match text {
-        "on" | "yes" | "true" => Some(true),
-        "off" | "no" | "false" => Some(false),
-        _ => None,
-    }
-}
-
-fn seconds(text: &str, may_be_zero: bool) -> Option<Duration> {
-    let number: f64 = text.parse().ok()?;
-    ((0.01..=86400.0).contains(&number) || (may_be_zero && number == 0.0))
-        .then(|| Duration::from_secs_f64(number))
-}
-
-fn connections(text: &str) -> Option<usize> {
-    text.parse()
-        .ok()
-        .filter(|number| (1..=Limits::MOST).contains(number))
 }
 
 /// The setting with this key in a table of the settings file, or in the file itself for an empty name.
@@ -252,20 +220,19 @@ pub(super) fn with_key(table: &str, key: &str) -> Option<&'static Setting> {
     all.find(|setting| setting.table_and_key() == Some((table, key)))
 }
 
-/// The keys of one table of the settings file: of the file itself for an empty name, else those of `[table]`.
-pub fn keys(table: &str) -> impl Iterator<Item = &'static str> {
+/// What may stand in one table of the settings file, or in the file itself for an empty name.
+pub(super) fn keys(table: &str) -> Vec<&'static str> {
     let all = ALL.iter().filter_map(|setting| setting.table_and_key());
-    all.filter_map(move |(own, key)| (own == table).then_some(key))
+    let own = all.filter_map(|(own, key)| (own == table).then_some(key));
+    own.chain(tables().into_iter().filter(|_| table.is_empty()))
+        .collect()
 }
 
-/// The tables of the settings file.
+/// The tables of the settings file, whose settings stand together in [`ALL`].
 #[must_use]
 pub fn tables() -> Vec<&'static str> {
-    let all = ALL.iter().filter_map(|setting| setting.table_and_key());
-    let mut tables: Vec<&str> = all
-        .map(|(table, _)| table)
-        .filter(|table| !table.is_empty())
-        .collect();
+    let all = ALL.iter().filter_map(|setting| setting.key?.split_once('.'));
+    let mut tables: Vec<&str> = all.map(|(table, _)| table).collect();
     tables.dedup();
     tables
 }

@@ -1,47 +1,36 @@
-//! Reads the values of the settings that need more than their kind says: each reader sets its field, or says what is wrong
-//! and what to write, and leaves the field as it is.
+//! Reads values into the settings. What is wrong with one is a finding that says what to write.
+
+use std::time::Duration;
 
 use nix::unistd::{Group, User};
 
 use super::options::Given;
-use super::{NextHops, Settings};
+use super::{Limits, NextHops, Settings};
 use crate::address::Delimiters;
 use crate::confinement::user::ServerUser;
-use crate::diagnostic::{Code, Finding, Findings, Place};
+use crate::diagnostic::{Code, Finding, Place};
 use crate::endpoint::Endpoint;
 use crate::name_service;
 use crate::net::address::Address;
 use crate::printable::printable;
 
-pub(super) fn listen(given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
-    let mut endpoints = Vec::new();
-    for text in given.words() {
-        match Endpoint::to_listen(text) {
-            Ok(endpoint) => endpoints.push(endpoint),
-            Err(problem) => findings.push(
-                Finding::new(Code::BadEndpoint, given.place.clone())
-                    .says(format!(
-                        "{} is no endpoint to listen at: {problem}",
-                        name(text, &given.place)
-                    ))
-                    .help("write for example socketmap:inet:127.0.0.1:10451"),
-            ),
-        }
-    }
-    if given.words().next().is_none() {
-        findings.push(
-            Finding::new(Code::BadEndpoint, given.place.clone())
-                .says("no endpoint to listen at is named")
-                .help("write for example socketmap:inet:127.0.0.1:10451, or leave it out for the default"),
-        );
-    }
-    settings.listen = endpoints;
+type Read = Result<(), Finding>;
+
+pub(super) fn endpoint(given: &Given, settings: &mut Settings) -> Read {
+    let endpoint = Endpoint::to_listen(&given.value).map_err(|problem| {
+        let message = format!("{} is no endpoint to listen at: {problem}", name(given));
+        let finding = given.wrong(Code::BadEndpoint, message);
+        finding.help("write for example socketmap:inet:127.0.0.1:10451")
+    })?;
+    settings.listen.push(endpoint);
     settings.listen_is_default = false;
+    Ok(())
 }
 
 /// An endpoint as it may be named: what does not even begin like one may be a password, unless it was typed as a flag.
-fn name(endpoint: &str, place: &Place) -> String {
-    let is_flag = matches!(place, Place::Setting(name) if name.starts_with("--"));
+fn name(given: &Given) -> String {
+    let endpoint = &given.value;
+    let is_flag = matches!(given.place, Place::Setting(name) if name.starts_with("--"));
     if is_flag || endpoint.starts_with("socketmap:") || endpoint.starts_with("tcp:") {
         format!("`{}`", printable(endpoint.as_bytes()))
     } else {
@@ -49,99 +38,107 @@ fn name(endpoint: &str, place: &Place) -> String {
     }
 }
 
-pub(super) fn admin(given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
-    match Address::parse(&given.value) {
-        Ok(address) => settings.admin = Some(address),
-        Err(problem) => findings.push(
-            Finding::new(Code::BadAdminAddress, given.place.clone())
-                .says(format!("this is no address for the admin listener: {problem}"))
-                .help("write for example 127.0.0.1:9451, or unix:/run/postmapd/admin"),
-        ),
+pub(super) fn admin(given: &Given, settings: &mut Settings) -> Read {
+    let address = Address::parse(&given.value).map_err(|problem| {
+        let message = format!("this is no address for the admin listener: {problem}");
+        let finding = given.wrong(Code::BadAdminAddress, message);
+        finding.help("write for example 127.0.0.1:9451, or unix:/run/postmapd/admin")
+    })?;
+    settings.admin = Some(address);
+    Ok(())
+}
+
+pub(super) fn socket_owner(given: &Given, settings: &mut Settings) -> Read {
+    let by_name = || User::from_name(&given.value).ok().flatten();
+    settings.sockets.owner = name_service::number(&given.value).or_else(|| Some(by_name()?.uid.as_raw()));
+    of_sockets("user", settings.sockets.owner, given, settings)
+}
+
+pub(super) fn socket_group(given: &Given, settings: &mut Settings) -> Read {
+    let by_name = || Group::from_name(&given.value).ok().flatten();
+    settings.sockets.group = name_service::number(&given.value).or_else(|| Some(by_name()?.gid.as_raw()));
+    of_sockets("group", settings.sockets.group, given, settings)
+}
+
+/// Whether there is such a user or group, or no socket that needs one.
+fn of_sockets(kind: &str, number: Option<u32>, given: &Given, settings: &Settings) -> Read {
+    let listeners = settings.listen.iter().map(|endpoint| &endpoint.address);
+    let mut addresses = listeners.chain(&settings.admin);
+    if number.is_some() || !addresses.any(|address| matches!(address, Address::Unix(_))) {
+        return Ok(());
     }
+    let shown = printable(given.value.as_bytes());
+    let message = format!("there is no {kind} `{shown}` for the sockets");
+    let finding = given.wrong(Code::NoSuchUser, message);
+    Err(finding.help("name another, or create it"))
 }
 
-pub(super) fn socket_owner(given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
-    let by_name = |name: &str| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
-    settings.sockets.owner = number("user", by_name, given, settings, findings);
+pub(super) fn socket_mode(given: &Given, settings: &mut Settings) -> Read {
+    let mode = u32::from_str_radix(&given.value, 8).ok();
+    settings.sockets.mode = mode.filter(|mode| *mode <= 0o777).ok_or_else(|| {
+        let message = "the mode of the socket is not an octal number up to 0777";
+        let finding = given.wrong(Code::BadSocketMode, message);
+        finding.help("write for example 0660")
+    })?;
+    Ok(())
 }
 
-pub(super) fn socket_group(given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
-    let by_name = |name: &str| {
-        Group::from_name(name)
-            .ok()
-            .flatten()
-            .map(|group| group.gid.as_raw())
+pub(super) fn user(given: &Given, settings: &mut Settings) -> Read {
+    let user = ServerUser::find(&given.value).ok_or_else(|| {
+        let shown = printable(given.value.as_bytes());
+        let message = format!("there is no user `{shown}` that the server could become");
+        let finding = given.wrong(Code::NoSuchUser, message);
+        finding.help("create it (adduser --system --group postmapd), or name another")
+    })?;
+    settings.user = Some(user);
+    Ok(())
+}
+
+/// On or off, in Postfix's words or in TOML's.
+pub(super) fn confinement(given: &Given, settings: &mut Settings) -> Read {
+    settings.is_confined = match given.value.as_str() {
+        "on" | "yes" | "true" => true,
+        "off" | "no" | "false" => false,
+        _ => {
+            let finding = given.wrong(Code::BadSwitch, "this is neither on nor off");
+            return Err(finding.help("write on or off"));
+        }
     };
-    settings.sockets.group = number("group", by_name, given, settings, findings);
+    Ok(())
 }
 
-/// The number of a user or a group, which is given by its number or its name.
-fn number(
-    kind: &str,
-    by_name: impl Fn(&str) -> Option<u32>,
-    given: &Given<String>,
-    settings: &Settings,
-    findings: &mut Findings,
-) -> Option<u32> {
-    let number = name_service::number(&given.value).or_else(|| by_name(&given.value));
-    // Where there is no such socket, there need be no such user.
-    let mut addresses = settings.listen.iter().map(|endpoint| &endpoint.address);
-    let mut addresses = addresses.by_ref().chain(&settings.admin);
-    if number.is_none() && addresses.any(|address| matches!(address, Address::Unix(_))) {
-        let shown = printable(given.value.as_bytes());
-        findings.push(
-            Finding::new(Code::NoSuchUser, given.place.clone())
-                .says(format!("there is no {kind} `{shown}` for the sockets"))
-                .help("name another, or create it"),
-        );
-    }
-    number
+pub(super) fn recipient_delimiter(given: &Given, settings: &mut Settings) -> Read {
+    settings.delimiters = Delimiters::new(&given.value).ok_or_else(|| {
+        let message = "the recipient delimiter has a character that no address extension can begin with";
+        let finding = given.wrong(Code::BadRecipientDelimiter, message);
+        finding.help("copy the value of recipient_delimiter from main.cf, for example +")
+    })?;
+    Ok(())
 }
 
-pub(super) fn socket_mode(given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
-    match u32::from_str_radix(&given.value, 8) {
-        Ok(mode) if mode <= 0o777 => settings.sockets.mode = mode,
-        _ => findings.push(
-            Finding::new(Code::BadSocketMode, given.place.clone())
-                .says("the mode of the socket is not an octal number up to 0777")
-                .help("write for example 0660"),
-        ),
-    }
+pub(super) fn next_hops(given: &Given, settings: &mut Settings) -> Read {
+    settings.next_hops = match given.value.as_str() {
+        "postmapd" => NextHops::Postmapd,
+        "main.cf" => NextHops::MainCf,
+        _ => {
+            let finding = given.wrong(Code::BadNextHops, "this does not say where next hops come from");
+            let help =
+                "write postmapd, or main.cf if main.cf has the relays and postmapd the credentials alone";
+            return Err(finding.help(help));
+        }
+    };
+    Ok(())
 }
 
-pub(super) fn user(given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
-    settings.user = ServerUser::find(&given.value);
-    if settings.user.is_none() {
-        let shown = printable(given.value.as_bytes());
-        findings.push(
-            Finding::new(Code::NoSuchUser, given.place.clone())
-                .says(format!("there is no user `{shown}` that the server could become"))
-                .help("create it (adduser --system --group postmapd), or name another"),
-        );
-    }
+/// A number of seconds, from 0.01 to 86400, or 0 where that is a value, too.
+pub(super) fn seconds(text: &str, may_be_zero: bool) -> Option<Duration> {
+    let number: f64 = text.parse().ok()?;
+    ((0.01..=86400.0).contains(&number) || (may_be_zero && number == 0.0))
+        .then(|| Duration::from_secs_f64(number))
 }
 
-pub(super) fn recipient_delimiter(given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
-    match Delimiters::new(&given.value) {
-        Some(delimiters) => settings.delimiters = delimiters,
-        None => findings.push(
-            Finding::new(Code::BadRecipientDelimiter, given.place.clone())
-                .says("the recipient delimiter has a character that no address extension can begin with")
-                .help("copy the value of recipient_delimiter from main.cf, for example +"),
-        ),
-    }
-}
-
-pub(super) fn next_hops(given: &Given<String>, settings: &mut Settings, findings: &mut Findings) {
-    match given.value.as_str() {
-        "postmapd" => settings.next_hops = NextHops::Postmapd,
-        "main.cf" => settings.next_hops = NextHops::MainCf,
-        _ => findings.push(
-            Finding::new(Code::BadNextHops, given.place.clone())
-                .says("this does not say where next hops come from")
-                .help(
-                    "write postmapd, or main.cf if main.cf has the relays and postmapd the credentials alone",
-                ),
-        ),
-    }
+/// A number of connections that may be set.
+pub(super) fn connections(text: &str) -> Option<usize> {
+    let number = text.parse().ok();
+    number.filter(|number| (1..=Limits::MOST).contains(number))
 }

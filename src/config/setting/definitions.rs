@@ -47,7 +47,7 @@ pub static LISTEN: Setting = Setting {
     about: "Where to listen, as main.cf writes it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT:MAP; \
             several are separated by commas, in the settings file they may be a list; the flag may be given several times",
     counts: Counts::AtStart(|a, b| a.listen != b.listen),
-    kind: Kind::Texts(value::listen),
+    kind: Kind::Texts(|settings| settings.listen.clear(), value::endpoint),
 };
 
 /// Where health and metrics are told.
@@ -105,7 +105,7 @@ pub static ALL: &[&Setting] = &[
         about: "The local users that get answers from sasl, names or numbers separated by commas, in the settings file a \
                 list; all other users get those of relayhost alone",
         counts: Counts::WhenSaved,
-        kind: Kind::Names(allow::users),
+        kind: Kind::Names(|settings| settings.allow_users.clear(), allow::user),
     },
     &Setting {
         key: Some("allow_networks"),
@@ -117,7 +117,7 @@ pub static ALL: &[&Setting] = &[
         about: "The other hosts that may connect, and ask everything: addresses or networks (192.0.2.7, 192.0.2.0/24, \
                 2001:db8::/32) separated by commas, in the settings file a list; 127.0.0.0/8 admits every local user",
         counts: Counts::WhenSaved,
-        kind: Kind::Texts(allow::networks),
+        kind: Kind::Texts(|settings| settings.allow_networks.clear(), allow::network),
     },
     &Setting {
         key: Some("socket_owner"),
@@ -174,7 +174,7 @@ pub static ALL: &[&Setting] = &[
         about: "Whether the server locks itself: no new privileges, no core dump, no writing of files, no programs, no outgoing \
                 TCP connections, only the capabilities and system calls that it needs",
         counts: Counts::AtStart(|a, b| a.is_confined != b.is_confined),
-        kind: Kind::Switch(|settings| &mut settings.is_confined),
+        kind: Kind::Switch(value::confinement),
     },
     &Setting {
         key: Some("recipient_delimiter"),
