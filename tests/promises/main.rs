@@ -37,6 +37,7 @@ mod live_reload;
 mod manual;
 mod monitoring;
 mod no_table;
+mod one_definition;
 mod one_text;
 mod packages;
 mod postconf_command;
