@@ -147,6 +147,7 @@ fn expect_refused(daemon: &Daemon, uid: u32, words: &[&str]) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn by_default_root_and_postfix_get_credentials_and_nobody_else_does() {
     let daemon = Daemon::start(everywhere(setup()));
     expect_allowed(&daemon, ROOT);
@@ -163,6 +164,7 @@ fn by_default_root_and_postfix_get_credentials_and_nobody_else_does() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_servers_own_user_gets_credentials() {
     let me = NAMELESS.to_string();
     let setup = everywhere(setup());
@@ -175,6 +177,7 @@ fn the_servers_own_user_gets_credentials() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_list_takes_names_and_numbers_and_takes_the_place_of_the_default() {
     let settings = [
         everywhere(setup()).arg("--allow-users=daemon,54321"),
@@ -271,6 +274,7 @@ fn wait_for_answers(daemon: &Daemon, count: usize) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_client_that_asks_and_is_gone_before_it_is_accepted_is_never_taken_for_root() {
     const CLIENTS: usize = 20;
     let daemon = Daemon::start(everywhere(setup()).env("POSTMAPD_LOG", "debug"));
@@ -316,6 +320,7 @@ fn a_client_that_only_waits_for_its_answer_is_still_known() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn an_edit_of_the_list_counts_for_the_next_request_of_open_connections() {
     let daemon = Daemon::start(everywhere(setup()));
     for n in 0..4 {
@@ -357,6 +362,7 @@ fn refusals_in_log(daemon: &Daemon) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_refusal_is_logged_once_a_peer() {
     let daemon = Daemon::start(everywhere(setup()));
     let (nobody, other) = (uid_of("nobody"), uid_of("daemon"));
@@ -377,6 +383,7 @@ fn a_refusal_is_logged_once_a_peer() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_network_of_loopback_admits_every_local_user() {
     let daemon = Daemon::start(everywhere(setup()).arg("--allow-networks=127.0.0.0/8"));
     for uid in [ROOT, uid_of("nobody"), NAMELESS] {
@@ -401,6 +408,7 @@ fn over_the_cable(daemon: &Daemon) -> [String; 2] {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn another_host_is_hung_up_on_unless_its_network_is_allowed_and_then_gets_everything() {
     let networks = Networks::new();
     let setup = setup()
@@ -468,6 +476,7 @@ fn another_host_is_hung_up_on_unless_its_network_is_allowed_and_then_gets_everyt
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_network_of_loopback_admits_no_other_host() {
     let networks = Networks::new();
     let setup = setup()
@@ -481,6 +490,7 @@ fn the_network_of_loopback_admits_no_other_host() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_unix_socket_knows_the_user_from_another_network_namespace() {
     let networks = Networks::new();
     let setup = setup();
@@ -492,6 +502,7 @@ fn a_unix_socket_knows_the_user_from_another_network_namespace() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_unix_socket_knows_the_user_of_a_process_that_has_no_number_here() {
     // As one in another container: the server is in a PID namespace of its own, and who asks is not.
     let words = ["unshare", "--pid", "--fork", "--kill-child"];
@@ -501,6 +512,7 @@ fn a_unix_socket_knows_the_user_of_a_process_that_has_no_number_here() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_user_of_whom_this_user_namespace_knows_no_number_is_not_allowed() {
     // root is root there, and everybody else is 65534, which is what nobody has elsewhere.
     let daemon = Daemon::start(everywhere(setup()).within(["unshare", "--user", "--map-root-user"]));
@@ -511,6 +523,7 @@ fn a_user_of_whom_this_user_namespace_knows_no_number_is_not_allowed() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn where_the_kernel_does_not_say_who_connects_over_tcp_nobody_gets_credentials_there() {
     // The only calls of connect(2) that the server makes are those to the kernel.
     let words = "strace -D -f -qq -o /dev/null -e trace=connect -e inject=connect:error=EACCES";
@@ -569,6 +582,7 @@ fn a_listener_that_nobody_can_reach_is_a_warning_at_the_start() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn query_shows_the_reason_and_ends_as_for_what_cannot_be_told() {
     let daemon = Daemon::start(everywhere(setup()));
     // A copy, because the user may not look into the folder of the build.
@@ -602,6 +616,7 @@ fn query_shows_the_reason_and_ends_as_for_what_cannot_be_told() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn postmap_gets_credentials_as_root_and_an_error_as_anybody_else() {
     let daemon = Daemon::start(everywhere(setup()));
     let configuration = daemon.root();
@@ -651,6 +666,7 @@ fn in_a_user_namespace(setup: Setup, map: &str) -> Setup {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn in_a_user_namespace_the_overflow_user_gets_no_credentials_even_if_it_is_the_servers_own() {
     for setup in [
         everywhere(setup()),
@@ -668,6 +684,7 @@ fn in_a_user_namespace_the_overflow_user_gets_no_credentials_even_if_it_is_the_s
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn in_a_user_namespace_that_maps_everybody_user_65534_is_a_user_as_any_other() {
     let setup = everywhere(setup());
     fs::set_permissions(setup.root(), fs::Permissions::from_mode(0o777)).unwrap();
@@ -677,6 +694,7 @@ fn in_a_user_namespace_that_maps_everybody_user_65534_is_a_user_as_any_other() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_network_that_admits_every_local_user_admits_those_of_no_known_number() {
     let setup = everywhere(setup()).arg("--allow-networks=127.0.0.0/8");
     fs::set_permissions(setup.root(), fs::Permissions::from_mode(0o777)).unwrap();

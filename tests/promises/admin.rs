@@ -38,6 +38,7 @@ fn seconds_now() -> f64 {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn there_is_no_admin_listener_unless_one_is_asked_for() {
     let daemon = Daemon::start(setup());
     assert!(!daemon.log().contains("admin"), "{}", daemon.log());
@@ -538,6 +539,7 @@ fn a_digest_tells_versions_apart_and_nothing_about_a_credential() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn the_metrics_are_in_the_text_format_whatever_is_accepted() {
     let setup = setup()
         .env("RELAY_PASSWORD_FILE", "/no/\"such\\file")
@@ -658,6 +660,7 @@ fn what_is_no_request_is_refused() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn peers_that_are_slow_or_many_are_dropped_and_disturb_nobody() {
     const PEERS: usize = 300;
     let (daemon, admin) = Admin::start(setup());
@@ -702,6 +705,7 @@ fn peers_that_are_slow_or_many_are_dropped_and_disturb_nobody() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn health_is_that_of_the_thread_that_answers_lookups() {
     let (daemon, admin) = Admin::start(setup());
     assert_eq!(admin.get("/healthz").code, 200);

@@ -65,6 +65,7 @@ fn alive(address: &str) -> Finished {
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn query_ends_where_a_server_sends_a_byte_now_and_then() {
     let socketmap = server(|stream| drip(stream, "9999:OK "));
     let tcp = server(|stream| drip(stream, "200 "));
@@ -76,6 +77,7 @@ fn query_ends_where_a_server_sends_a_byte_now_and_then() {
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn a_health_check_ends_where_a_server_sends_a_byte_now_and_then() {
     let head = server(|stream| drip(stream, "HTTP/1.1 200 OK\r\nX: "));
     let body = server(|stream| drip(stream, "HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n"));
@@ -109,6 +111,7 @@ fn listens_and_accepts_none(path: &Path) -> OwnedFd {
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn a_server_that_accepts_nobody_is_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
@@ -124,6 +127,7 @@ fn a_server_that_accepts_nobody_is_not_waited_for() {
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn a_reply_that_comes_late_is_not_taken_for_the_answer_to_another_key() {
     let late = server(|stream| {
         thread::sleep(Duration::from_secs(15));
@@ -188,6 +192,7 @@ fn bench_says_how_long_it_waited_for_a_connection() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn bench_writes_no_plot_by_way_of_another_users_link() {
     let daemon = Daemon::start(Setup::new().relaymap("@one.test [relay]\n"));
     let (file, link) = (daemon.root().join("roots.svg"), daemon.dir().join("plot.svg"));

@@ -213,6 +213,7 @@ fn a_crash_leaves_no_core_dump() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn another_process_of_its_user_cannot_read_its_environment() {
     let daemon_user = uid_of("daemon");
     let user = daemon_user.to_string();
@@ -405,6 +406,7 @@ fn expect_edits_to_count(daemon: &Daemon) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn as_another_user_it_still_reads_every_edit_of_files_that_are_for_root_alone() {
     let daemon = Daemon::start(dropped(setup()).arg("--admin=127.0.0.1:0"));
     let me = uid_of("daemon").to_string();
@@ -423,6 +425,7 @@ fn as_another_user_it_still_reads_every_edit_of_files_that_are_for_root_alone() 
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn where_a_container_gives_less_the_reader_makes_do_with_it() {
     // Docker's default has CAP_DAC_OVERRIDE, and not CAP_DAC_READ_SEARCH.
     let docker = [
@@ -446,6 +449,7 @@ fn where_a_container_gives_less_the_reader_makes_do_with_it() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn without_confinement_the_user_changes_all_the_same() {
     let daemon = Daemon::start(dropped(setup()).arg("--confinement=off"));
     expect_in_all_threads(&daemon, "NoNewPrivs", "0");
@@ -458,6 +462,7 @@ fn without_confinement_the_user_changes_all_the_same() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn both_root_and_the_user_that_it_became_are_its_own() {
     let socket = |setup: &Setup| format!("socketmap:unix:{}/socket", setup.root().display());
     let setup = dropped(setup());
@@ -487,6 +492,7 @@ fn both_root_and_the_user_that_it_became_are_its_own() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_user_that_it_cannot_become_is_an_error_at_the_start_that_says_what_to_do() {
     for (setup, words) in [
         (
@@ -522,6 +528,7 @@ fn a_user_that_it_cannot_become_is_an_error_at_the_start_that_says_what_to_do() 
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_socket_is_removed_at_the_end_if_the_user_may_and_replaced_by_the_next_start_if_not() {
     let setup = setup();
     let own = setup.root().join("own");
@@ -547,6 +554,7 @@ fn a_socket_is_removed_at_the_end_if_the_user_may_and_replaced_by_the_next_start
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_locked_server_removes_its_socket_from_a_folder_of_somebody_else() {
     let setup = setup();
     let folder = setup.root().join("run");
@@ -565,6 +573,7 @@ fn the_locked_server_removes_its_socket_from_a_folder_of_somebody_else() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_kernel_that_lacks_a_mechanism_is_named_once_and_served_on() {
     let inject = "inject=landlock_create_ruleset,seccomp:error=ENOSYS";
     let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", inject];
@@ -586,6 +595,7 @@ fn a_kernel_that_lacks_a_mechanism_is_named_once_and_served_on() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn what_counts_at_the_start_is_said_to_count_after_a_restart() {
     let daemon = Daemon::start(setup());
     daemon.replace(SETTINGS, "user = \"daemon\"\nconfinement = false\n");
@@ -615,6 +625,7 @@ fn occurrences(daemon: &Daemon, text: &str) -> usize {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_password_that_was_sent_or_replaced_stays_nowhere_in_memory_but_in_the_table() {
     let long = "x".repeat(3000);
     let secret = |n: usize| format!("a-password-{n}-that-is-nowhere-else");
@@ -657,6 +668,7 @@ fn a_password_that_was_sent_or_replaced_stays_nowhere_in_memory_but_in_the_table
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_password_of_the_default_relay_that_was_replaced_is_nowhere_in_memory() {
     let secret = |n: usize| format!("a-default-password-{n}-that-is-nowhere-else");
     let setup = Setup::new();

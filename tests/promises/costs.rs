@@ -28,6 +28,7 @@ fn served(settings: &str) -> Daemon {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_lookup_is_one_read_one_write_and_a_wait() {
     const ROUNDS: usize = 100;
     const LOOKUPS: usize = 7 * ROUNDS;

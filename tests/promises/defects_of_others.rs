@@ -26,6 +26,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
+use crate::defects::has_test;
 use crate::harness::client::{Reply, Socketmap, TcpTable, framed, payloads};
 use crate::harness::daemon::{Daemon, Setup};
 
@@ -135,8 +136,7 @@ fn every_test_that_is_named_here_exists_and_runs() {
             let source = sources
                 .entry(path)
                 .or_insert_with_key(|path| fs::read_to_string(root.join(path)).expect(path));
-            let is_run = source.contains(&format!("\n#[test]\nfn {name}() {{\n"));
-            assert!(is_run, "{with}: there is no test {test}");
+            assert!(has_test(source, name), "{with}: there is no test {test}");
         }
     }
     // As many as were found.

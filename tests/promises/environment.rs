@@ -176,6 +176,7 @@ fn shell(dir: &Path) -> Setup {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_command_takes_the_default_relay_of_the_server_that_runs_for_its_folder_and_says_so() {
     let server = server();
     let shell = shell(server.dir());
@@ -211,6 +212,7 @@ fn a_command_takes_the_default_relay_of_the_server_that_runs_for_its_folder_and_
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn variables_of_the_command_itself_count_before_those_of_the_server_and_the_difference_is_said() {
     let server = server();
     let shell = shell(server.dir()).env("RELAY_HOST", "other.test");
@@ -262,6 +264,7 @@ fn without_a_server_the_file_of_variables_beside_the_tables_counts_and_then_noth
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_user_who_may_not_see_the_servers_environment_is_told_that_it_is_not_known() {
     let server = server();
     for name in [

@@ -243,6 +243,7 @@ fn of_connections_in_all_the_one_too_many_waits_in_the_queue_of_the_kernel_for_a
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_peer_has_its_share_of_connections_and_more_of_it_are_closed_at_once_and_nobody_elses() {
     const MOST: usize = 4;
     let (daemon, admin) = Admin::start(setup(&format!("[limits]\nconnections_per_peer = {MOST}\n")));
@@ -281,6 +282,7 @@ fn a_peer_has_its_share_of_connections_and_more_of_it_are_closed_at_once_and_nob
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn those_who_may_not_ask_for_credentials_leave_half_of_all_connections_however_many_they_are() {
     let daemon = Daemon::start(setup("[limits]\nconnections = 16\n"));
     let mut strangers = Vec::new();
@@ -306,6 +308,7 @@ fn resident(daemon: &Daemon) -> u64 {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_hostile_user_with_all_connections_that_it_can_get_costs_little_and_keeps_nobody_out() {
     // The limits that hold where nothing is said; of Postfix, five services with all their processes.
     const SHARE: usize = 2500;
@@ -376,6 +379,7 @@ fn connects(path: &str, most: usize) -> Vec<impl AsFd> {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_burst_of_connects_has_room_in_the_queue_of_the_kernel() {
     let system = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
     let backlog: usize = system.trim().parse().unwrap();
@@ -486,6 +490,7 @@ fn end(mut strace: Child) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn whatever_the_system_lacks_for_a_connection_it_goes_on() {
     let daemon = Daemon::start(setup(""));
     let mut held = Socketmap::to(&daemon, 0);
@@ -513,6 +518,7 @@ fn whatever_the_system_lacks_for_a_connection_it_goes_on() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn whatever_the_system_lacks_to_hear_of_a_connection_it_says_so_and_goes_on() {
     let daemon = Daemon::start(setup(""));
     let mut held = Socketmap::to(&daemon, 0);

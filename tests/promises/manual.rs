@@ -52,6 +52,7 @@ fn every_code_of_a_finding_is_in_the_manual_with_its_severity() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn groff_has_nothing_to_say_about_the_manual_pages() {
     for entry in fs::read_dir(contrib().join("man")).unwrap() {
         let page = entry.unwrap().path();
@@ -70,6 +71,7 @@ fn groff_has_nothing_to_say_about_the_manual_pages() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn the_shells_take_the_completions_as_scripts() {
     for (shell, name) in [
         ("bash", "postmapd.bash"),

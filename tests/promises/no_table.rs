@@ -62,6 +62,7 @@ fn run(setup: &Setup, args: &[&str]) -> Finished {
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn what_is_no_table_never_replaces_a_good_file_and_the_log_names_its_place() {
     let setup = Setup::new().relaymap(GOOD_RELAYMAP).credentials(GOOD_CREDENTIALS);
     let (daemon, mut clients) = Both::start(setup);
@@ -83,6 +84,7 @@ fn what_is_no_table_never_replaces_a_good_file_and_the_log_names_its_place() {
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn check_reports_it_with_line_and_help_and_relay_does_not_write_beside_it() {
     for (text, named) in NO_TABLES {
         for (file, command) in [

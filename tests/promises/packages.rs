@@ -152,6 +152,7 @@ fn serves(program: &Path, within: &[&str]) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_static_program_needs_nothing_but_a_kernel() {
     let built = Built::by("static");
     built.has_its_checksum();
@@ -185,6 +186,7 @@ fn the_static_program_needs_nothing_but_a_kernel() {
 const OLDEST: [&str; 3] = ["qemu-x86_64", "-cpu", "qemu64,-pni,-cx16"];
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_static_program_runs_on_the_oldest_processor() {
     // It does refuse what is newer: popcnt came years later.
     let folder = tempfile::tempdir().unwrap();
@@ -249,6 +251,7 @@ fn opened(program: &Path, words: &[&str]) -> (Finished, String) {
 /// A C library that was linked in, and one that a module of the host brings: that ended it (SIGSEGV) at the first name that
 /// is not in /etc/passwd.
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_static_program_loads_nothing_of_the_host_to_look_names_up() {
     let built = Built::by("static");
     let dynamic = Path::new(env!("CARGO_BIN_EXE_postmapd"));
@@ -303,6 +306,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_package_is_clean_and_always_the_same_file() {
     let (built, again) = (Built::by("deb"), Built::by("deb"));
     built.has_its_checksum();
@@ -400,6 +404,7 @@ DONE
 ";
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_package_is_installed_asked_upgraded_removed_and_purged() {
     let built = Built::by("deb");
     let package = built.folder.path().join("postmapd.deb");

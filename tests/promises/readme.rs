@@ -24,6 +24,7 @@ fn readme() -> String {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn the_commands_that_it_shows_print_what_it_shows() {
     let daemon = Daemon::start(
         Setup::in_folder(&repository().join("contrib/example")).listen("socketmap:inet:127.0.0.1:0"),
@@ -78,6 +79,7 @@ fn commands(block: &str) -> Vec<(String, String)> {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn the_parameters_of_main_cf_are_those_of_postfix() {
     let text = readme();
     let (_, section) = text.split_once("\n## In main.cf\n").unwrap();

@@ -491,26 +491,31 @@ macro_rules! with {
                 use super::{Release, Way};
 
                 #[test]
+                #[ignore = "needs root: tests/run-all"]
                 fn each_mail_takes_the_relay_and_the_credentials_of_its_sender() {
                     super::super::each_mail_takes_the_relay_and_the_credentials_of_its_sender($release, $way);
                 }
 
                 #[test]
+                #[ignore = "needs root: tests/run-all"]
                 fn an_edit_of_both_files_counts_for_the_next_mail() {
                     super::super::an_edit_of_both_files_counts_for_the_next_mail($release, $way);
                 }
 
                 #[test]
+                #[ignore = "needs root: tests/run-all"]
                 fn an_excluded_sender_reaches_the_recipients_server_without_any_auth() {
                     super::super::an_excluded_sender_reaches_the_recipients_server_without_any_auth($release, $way);
                 }
 
                 #[test]
+                #[ignore = "needs root: tests/run-all"]
                 fn with_the_server_killed_no_mail_goes_anywhere_and_after_its_restart_all_goes_right() {
                     super::super::with_the_server_killed_no_mail_goes_anywhere_and_after_its_restart_all_goes_right($release, $way);
                 }
 
                 #[test]
+                #[ignore = "needs root: tests/run-all"]
                 fn with_only_the_password_unknown_a_mail_waits_and_does_not_go_out_unauthenticated() {
                     super::super::with_only_the_password_unknown_a_mail_waits_and_does_not_go_out_unauthenticated($release, $way);
                 }
@@ -535,6 +540,7 @@ with! {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_releases_are_those_that_the_readme_names() {
     let readme = include_str!("../../README.md").replace('\n', " ");
     for release in Release::ALL {
@@ -550,6 +556,7 @@ fn the_releases_are_those_that_the_readme_names() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_password_that_postfix_may_not_ask_for_keeps_its_mail_in_the_queue_until_it_may() {
     for release in Release::ALL {
         a_password_that_may_not_be_asked_for_keeps_mail(release);
@@ -599,11 +606,13 @@ fn a_password_that_may_not_be_asked_for_keeps_mail(release: Release) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn half_a_login_of_the_default_relay_keeps_the_mail_of_postfix_3_7() {
     half_a_login_keeps_mail(Release::Installed);
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn half_a_login_of_the_default_relay_keeps_the_mail_of_postfix_3_10() {
     half_a_login_keeps_mail(Release::Debian13);
 }
@@ -654,6 +663,7 @@ fn half_a_login_keeps_mail(release: Release) {
 
 /// The control: with Postfix's own tables the leak that the server prevents does happen, and the fake server sees it.
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn with_plain_tables_postfix_offers_an_excluded_senders_password_to_the_recipients_server() {
     for release in Release::ALL {
         with_plain_tables_a_password_goes_to_the_recipients_server(release);

@@ -449,6 +449,7 @@ fn standard_input_is_read_as_a_secret_file_is() {
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn any_password_that_a_line_can_hold_comes_back_as_it_was() {
     let setup = Setup::new().credentials("# first\n@one.test old:old\n@z.test a:b\n");
     for password in [

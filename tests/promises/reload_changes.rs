@@ -543,6 +543,7 @@ fn bound() -> (Daemon, PathBuf) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_single_file_mounted_over_the_name_is_live() {
     let (daemon, host) = bound();
     follow(&daemon, LIVE, &SENDERS, relays, |n, observer| {
@@ -553,6 +554,7 @@ fn a_single_file_mounted_over_the_name_is_live() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn lines_appended_to_a_file_mounted_over_the_name_are_live() {
     let (daemon, host) = bound();
     let questions = [
@@ -579,6 +581,7 @@ fn lines_appended_to_a_file_mounted_over_the_name_are_live() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_mounted_file_that_its_host_replaces_stays_as_it_is_mounted_and_the_log_says_so_once() {
     // The mount shows the old file for as long as it lasts. It has no name any more, and is not gone.
     let (daemon, host) = bound();
@@ -609,6 +612,7 @@ fn inside(daemon: &Daemon, command: &[&Path]) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_file_system_mounted_over_the_folder_and_taken_away_again_is_found() {
     // The kernel tells nobody of a mount.
     let setup = Setup::new().settings("[reload]\npoll = 0.1\n");
@@ -1028,6 +1032,7 @@ fn where_inotify_is_exhausted_changes_are_found_by_a_poll_and_the_log_says_so_on
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn where_the_permission_is_missing_no_limit_of_inotify_is_blamed() {
     // Whoever may only enter a directory reads the files in it and does not watch it.
     let setup = setup().settings("[reload]\npoll = 0.1\n");

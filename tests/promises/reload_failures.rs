@@ -274,18 +274,21 @@ fn obstacles_at_the_start(subject: usize, unsure: &[usize]) {
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn what_is_no_file_in_place_of_the_relay_map_costs_its_answers_at_the_start() {
     // And the passwords of senders: without a relay they would go to the recipient's own server.
     obstacles_at_the_start(0, &[0, 3, 4, 5]);
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn what_is_no_file_in_place_of_the_credentials_costs_its_answers_at_the_start() {
     // And those of the default relay: an entry of the file would win over them.
     obstacles_at_the_start(1, &[1, 2]);
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn what_is_no_file_in_place_of_a_secret_costs_its_answers_at_the_start() {
     obstacles_at_the_start(2, &[2]);
 }
@@ -390,11 +393,13 @@ fn forbidden_while_running(forbid: impl Fn(&Path), mend: impl Fn(&Path)) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_file_that_may_no_longer_be_read_changes_nothing() {
     forbidden_while_running(|path| allow(path, 0), |path| allow(path, 0o644));
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_folder_that_may_no_longer_be_entered_changes_nothing() {
     forbidden_while_running(
         |path| allow(path.parent().unwrap(), 0),
@@ -403,6 +408,7 @@ fn a_folder_that_may_no_longer_be_entered_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_new_file_that_may_not_be_read_changes_nothing_until_it_may() {
     let daemon = Daemon::start(unprivileged(setup()));
     observe(&daemon, &QUESTIONS, |observer| {
@@ -432,6 +438,7 @@ fn a_new_file_that_may_not_be_read_changes_nothing_until_it_may() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_folder_that_may_not_be_entered_at_the_start_answers_nothing_until_it_may() {
     let setup = setup();
     allow(setup.dir(), 0);
@@ -615,6 +622,7 @@ fn a_file_replaced_again_and_again_is_never_answered_half() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_file_written_in_small_pieces_again_and_again_is_never_answered_half() {
     changes_while_it_is_read(|daemon, text| {
         let mut file = File::create(daemon.dir().join(RELAYMAP)).unwrap();

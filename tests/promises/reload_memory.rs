@@ -124,6 +124,7 @@ fn memory(daemon: &Daemon, name: &str) -> u64 {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn at_rest_and_while_one_line_changes_the_server_needs_less_than_twice_its_files() {
     let mut served = Served::start();
     let twice = 2 * served.files();
@@ -229,6 +230,7 @@ fn at_rest_and_while_one_line_changes_the_server_needs_less_than_twice_its_files
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn what_is_remembered_for_mail_on_its_way_has_a_limit() {
     let mut served = Served::with("");
     let files = served.files();
@@ -247,6 +249,7 @@ fn what_is_remembered_for_mail_on_its_way_has_a_limit() {
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn when_every_line_has_changed_the_memory_of_what_was_there_is_given_back() {
     let mut served = Served::start();
     let before = memory(&served.daemon, "VmRSS:");
@@ -265,6 +268,7 @@ fn when_every_line_has_changed_the_memory_of_what_was_there_is_given_back() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_rewritten_file_that_is_bad_leaves_no_memory_behind_however_often_it_is_read() {
     let mut served = Served::start();
     let before = memory(&served.daemon, "VmRSS:");
@@ -293,6 +297,7 @@ fn a_rewritten_file_that_is_bad_leaves_no_memory_behind_however_often_it_is_read
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn a_warning_that_moves_down_is_said_again_with_its_new_line_and_lines_change_beside_it() {
     let setup = Setup::new()
         .relaymap(relay_map(0..20_000, 0) + "@twice.test [one.test]\n@TWICE.test [two.test]\n")
@@ -711,6 +716,7 @@ impl Comparison {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn after_hundreds_of_edits_the_server_answers_as_one_that_has_read_the_files_from_nothing() {
     let seed = std::env::var("POSTMAPD_SEED").ok();
     let seed = seed.map_or_else(
@@ -884,6 +890,7 @@ fn a_file_without_a_line_end_is_refused_before_it_is_read_into_memory() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_file_for_which_there_is_no_memory_is_an_error_of_that_file() {
     let daemon = with_memory(
         Setup::new()
@@ -905,6 +912,7 @@ fn a_file_for_which_there_is_no_memory_is_an_error_of_that_file() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_shortest_lines_need_no_more_than_five_times_their_bytes() {
     let served = Served::start();
     let lines = 1_000_000;
@@ -921,6 +929,7 @@ fn the_shortest_lines_need_no_more_than_five_times_their_bytes() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn blank_lines_need_no_more_memory_than_their_bytes() {
     let mut served = Served::start();
     let blank = 4_000_000;

@@ -112,6 +112,7 @@ fn a_file_that_is_touched_all_the_time_holds_up_no_other() {
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn a_file_that_is_emptied_again_and_again_holds_up_no_other() {
     holds_up_nothing_else(
         Duration::from_secs(3),
@@ -349,6 +350,7 @@ fn no_pair_is_torn(daemon: &Daemon, race: impl Fn() + Send + Sync) {
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn a_directory_that_is_exchanged_and_exchanged_back_gives_no_torn_pair() {
     let setup = Setup::new();
     let (dir, other) = (setup.dir().to_owned(), setup.root().join("other"));
@@ -366,6 +368,7 @@ fn a_directory_that_is_exchanged_and_exchanged_back_gives_no_torn_pair() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_mount_that_is_moved_over_the_directory_and_moved_back_gives_no_torn_pair() {
     let setup = Setup::new();
     let (dir, other) = (setup.dir().to_owned(), setup.root().join("other"));

@@ -79,6 +79,7 @@ fn errors(daemon: &Daemon, seen: usize) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn changes_on_a_file_server_are_found_by_a_poll_and_the_log_says_so_once() {
     on_a_file_server(5.0, |daemon, folder, observer| {
         for n in 1..4 {
@@ -108,6 +109,7 @@ fn changes_on_a_file_server_are_found_by_a_poll_and_the_log_says_so_once() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_change_that_no_metadata_show_is_found_by_its_content() {
     // As a client of NFS sees it that keeps metadata for a while: the same length, the same time.
     on_a_file_server(5.0, |_, folder, observer| {
@@ -119,6 +121,7 @@ fn a_change_that_no_metadata_show_is_found_by_its_content() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_file_that_a_file_server_fails_to_read_changes_nothing_is_said_once_and_recovers() {
     type Fault = (&'static str, fn(&mut Remote));
     let faults: [Fault; 6] = [
@@ -161,6 +164,7 @@ fn a_file_that_a_file_server_fails_to_read_changes_nothing_is_said_once_and_reco
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_file_of_another_length_than_its_metadata_say_is_never_answered_half() {
     on_a_file_server(0.1, |_, folder, observer| {
         // Shorter than it should be, as if it were cut while it is read, and longer, as if it grew.
@@ -180,6 +184,7 @@ fn a_file_of_another_length_than_its_metadata_say_is_never_answered_half() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn files_that_change_between_one_and_the_other_are_read_again() {
     // Each time that the relay map has been read, both files become the next version, and so the credentials beside
     // it are of another one.
@@ -204,6 +209,7 @@ fn files_that_change_between_one_and_the_other_are_read_again() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_file_cut_to_nothing_on_a_file_server_is_not_believed_before_it_is_filled() {
     on_a_file_server(600.0, |_, folder, observer| {
         folder.save(RELAYMAP, "");
@@ -217,6 +223,7 @@ fn a_file_cut_to_nothing_on_a_file_server_is_not_believed_before_it_is_filled() 
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_file_server_that_hangs_holds_up_no_lookup() {
     on_a_file_server(5.0, |daemon, folder, observer| {
         folder.hang(true);
@@ -236,6 +243,7 @@ fn a_file_server_that_hangs_holds_up_no_lookup() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_server_ends_although_its_file_server_hangs() {
     let setup = Setup::new().settings(settings(5.0));
     let folder;
@@ -263,6 +271,7 @@ fn a_server_ends_although_its_file_server_hangs() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_change_in_the_lower_layer_of_an_overlay_is_found_by_a_poll_and_the_log_says_so_once() {
     // What an image or a host changes below a running container shows, but nobody is told.
     let setup = Setup::new();

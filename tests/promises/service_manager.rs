@@ -364,6 +364,7 @@ impl Drop for Hold {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_thread_that_cannot_answer_does_not_ping() {
     const LIMIT: Duration = Duration::from_secs(1);
     let setup = setup().env("WATCHDOG_USEC", LIMIT.as_micros().to_string());
@@ -458,6 +459,7 @@ fn handed_over(setup: Setup, sockets: &[(&str, &str)], first: &Path) -> (Daemon,
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn sockets_are_served_as_they_are_named() {
     let setup = setup();
     let path = setup.root().join("socket");
@@ -520,6 +522,7 @@ fn sockets_are_served_as_they_are_named() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn what_the_settings_want_besides_is_bound_and_what_is_handed_over_is_not_bound_again() {
     let setup = setup();
     let path = setup.root().join("socket");
@@ -599,6 +602,7 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_unix_socket_cannot_be_a_tcp_table() {
     let setup = setup();
     let path = setup.root().join("socket");

@@ -38,6 +38,7 @@ fn access(path: &Path) -> (u32, u32, u32) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn by_default_it_belongs_to_the_group_postfix_and_to_nobody_else() {
     let (setup, path) = setup();
     let daemon = Daemon::start(setup);
@@ -53,6 +54,7 @@ fn by_default_it_belongs_to_the_group_postfix_and_to_nobody_else() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn owner_group_and_mode_are_as_the_settings_say() {
     let daemon_user = uid_of("daemon");
     let (by_name, path) = setup();
@@ -75,6 +77,7 @@ fn owner_group_and_mode_are_as_the_settings_say() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn nobody_can_connect_before_owner_group_and_mode_are_right() {
     let (setup, path) = setup();
     // Whatever the umask of whoever starts it, and seen by the kernel's own account of the calls.
@@ -175,6 +178,7 @@ fn at_its_end_it_removes_its_own_socket_and_no_other() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn without_the_right_to_give_it_to_the_group_postfix_it_says_so_and_serves() {
     let me = uid_of("daemon").to_string();
     let (setup, _) = setup();

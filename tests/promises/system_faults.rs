@@ -538,6 +538,7 @@ fn sweep(
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn whatever_call_fails_no_answer_is_wrong_and_the_next_edit_counts() {
     let all = std::env::var("POSTMAPD_FAULTS").is_ok_and(|form| form == "all");
     let only = std::env::var("POSTMAPD_FAULTS_CALL").ok();
@@ -580,6 +581,7 @@ fn whatever_call_fails_no_answer_is_wrong_and_the_next_edit_counts() {
 
 /// The sweep has files that were just written, whose stamps are not trusted anyway.
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_file_that_could_not_be_read_at_the_start_is_read_again_though_nothing_about_it_changes() {
     let setup = Setup::new()
         .relaymap(text(RELAYMAP, 0))

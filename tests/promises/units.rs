@@ -79,6 +79,7 @@ fn complaints(examples: &[&str]) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn systemd_has_nothing_to_say_about_the_units() {
     assert_eq!(complaints(&[]), [""; 0]);
     let examples = examples();
@@ -108,6 +109,7 @@ fn exposure(examples: &[&str]) -> f64 {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn the_service_is_closed_to_what_it_does_not_need() {
     assert!(exposure(&[]) <= 0.5, "{}", exposure(&[]));
     assert!(exposure(&["root-only-tables"]) <= 0.8);
@@ -163,6 +165,7 @@ fn access(root: &TempDir, path: &str) -> (u32, u32, u32) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn user_and_folders_are_made_and_what_is_there_stays() {
     let root = installed();
     let (user, group) = (
@@ -187,6 +190,7 @@ fn user_and_folders_are_made_and_what_is_there_stays() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn where_there_is_no_postfix_the_rest_is_made_all_the_same() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join("etc")).unwrap();
@@ -231,6 +235,7 @@ fn for_everybody(setup: Setup) -> Setup {
 
 /// As tmpfiles.d has it: root writes, a group reads.
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn tables_that_a_group_may_read_are_live_for_a_user_of_that_group() {
     const GROUP: u32 = 64_321;
     let setup = Setup::new()
@@ -268,6 +273,7 @@ fn tables_that_a_group_may_read_are_live_for_a_user_of_that_group() {
 
 /// As examples/root-only-tables.conf has it.
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn tables_that_only_root_may_read_are_live_with_one_capability() {
     let setup = for_everybody(
         Setup::new()
@@ -379,6 +385,7 @@ DONE
 ";
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_real_systemd_starts_reloads_watches_and_replaces_the_server() {
     let program = Path::new(env!("CARGO_BIN_EXE_postmapd"));
     let (said, log) = boot("drive", [program, &contrib()]);

@@ -120,6 +120,7 @@ impl Drop for Unread {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn lookups_and_edits_go_on_and_what_was_lost_is_said() {
     let mut server = Unread::start();
     let mut polite = server.client();

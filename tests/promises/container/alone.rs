@@ -84,16 +84,19 @@ fn is_closed_and_live(who: Who) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_container_of_root_is_closed_and_live() {
     is_closed_and_live(Who::Root);
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_rootless_container_is_closed_and_live() {
     is_closed_and_live(Who::Operator);
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_real_postfix_sends_by_the_relay_that_the_container_names() {
     const RECIPIENT: &str = "[127.0.0.9]";
     let journal = Journal::default();
@@ -145,6 +148,7 @@ fn a_real_postfix_sends_by_the_relay_that_the_container_names() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn over_the_loopback_of_a_pod_users_are_known_by_their_numbers() {
     let engine = Engine::start(Who::Root);
     let [tables, _] = folders(&engine);
@@ -173,6 +177,7 @@ fn over_the_loopback_of_a_pod_users_are_known_by_their_numbers() {
 /// A runtime whose filter knows no Landlock, as old ones have it, and one that has no filter. The socket is on a new
 /// volume, which has no owner but that of the image's folder.
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn what_a_runtime_forbids_is_said_and_does_not_stop_the_server() {
     let engine = Engine::start(Who::Root);
     let [tables, _] = folders(&engine);

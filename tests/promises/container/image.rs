@@ -58,6 +58,7 @@ impl Image {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_image_holds_the_program_two_names_and_two_folders() {
     assert!(archive().len() < 10_000_000, "{}", archive().len());
     let Image { config, files, .. } = Image::of(archive());
@@ -106,6 +107,7 @@ fn the_image_holds_the_program_two_names_and_two_folders() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn one_program_gives_one_image() {
     assert!(build("podman") == archive(), "two builds differ");
     // An ordinary user, and another folder.

@@ -14,6 +14,7 @@ use crate::harness::elsewhere::{Networks, uid_of};
 use crate::harness::eventually;
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn another_host_asks_over_tcp_as_compose_has_it() {
     let networks = Networks::new();
     let engine = Engine::start(Who::Root);
@@ -43,6 +44,7 @@ fn another_host_asks_over_tcp_as_compose_has_it() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn docker_compose_starts_it_beside_a_mailserver() {
     let postfix = uid_of("postfix");
     let mut engine = Engine::start(Who::Root);
@@ -128,6 +130,7 @@ fn docker_compose_starts_it_beside_a_mailserver() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_sidecar_of_a_pod_takes_over_what_kubelet_brings() {
     let pod = pod();
     let sidecar = named(&pod["initContainers"], "postmapd");

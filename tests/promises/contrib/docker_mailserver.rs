@@ -57,6 +57,7 @@ fn with_environment(setup: Setup, service: &Value, replace: &[(&str, &str)]) -> 
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn whoever_does_not_say_who_postfix_is_is_told_so() {
     let config = compose("compose.yaml", None);
     assert_ne!(config.code, Some(0));
@@ -68,6 +69,7 @@ fn whoever_does_not_say_who_postfix_is_is_told_so() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn postfix_in_the_other_container_gets_passwords_by_the_socket_and_nobody_else_does() {
     let postfix = uid_of("postfix");
     let service = service("compose.yaml", Some(postfix), "postmapd");
@@ -125,6 +127,7 @@ fn postfix_in_the_other_container_gets_passwords_by_the_socket_and_nobody_else_d
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn over_the_network_the_mailserver_alone_may_ask() {
     let [mailserver, postmapd] =
         ["mailserver", "postmapd"].map(|name| service("compose.network.yaml", None, name));
@@ -146,6 +149,7 @@ fn over_the_network_the_mailserver_alone_may_ask() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn both_compose_files_confine_the_server_alike() {
     let services = [
         service("compose.yaml", Some(1), "postmapd"),

@@ -43,6 +43,7 @@ pub(crate) fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_manifest_is_strictly_what_the_schemas_say() {
     let manifest = manifest();
     for version in VERSIONS {
@@ -62,6 +63,7 @@ fn the_manifest_is_strictly_what_the_schemas_say() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn the_kustomization_makes_what_the_manifest_mounts() {
     let kustomization = &yaml(&read("kubernetes/base/kustomization.yaml"))[0];
     let resources = kustomization["resources"].as_array().unwrap();
@@ -89,6 +91,7 @@ fn the_kustomization_makes_what_the_manifest_mounts() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn the_container_is_confined() {
     let pod = pod();
     let context = &named(&pod["initContainers"], "postmapd")["securityContext"];
@@ -110,6 +113,7 @@ fn the_container_is_confined() {
 
 /// By way of `proxy:`, mail of a sender that has just moved would wait.
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn the_socket_is_where_postfix_asks_for_passwords_without_proxymap() {
     let socket = named(
         &named(&pod()["containers"], "postfix")["volumeMounts"],
@@ -142,6 +146,7 @@ pub(crate) fn bring(volume: &Path, version: &str, files: &[(&str, String)]) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_sidecar_takes_over_what_kubelet_brings_and_gives_passwords_to_postfix_alone() {
     let pod = pod();
     let container = named(&pod["initContainers"], "postmapd");

@@ -136,6 +136,7 @@ fn send(release: Release, case: Case) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn with_a_fallback_relay_and_the_first_down_from_the_beginning() {
     for release in Release::ALL {
         send(release, Case::FallbackFromTheBeginning);
@@ -143,6 +144,7 @@ fn with_a_fallback_relay_and_the_first_down_from_the_beginning() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn with_a_fallback_relay_and_the_first_going_down_after_the_move() {
     for release in Release::ALL {
         send(release, Case::FallbackAfterTheMove);
@@ -150,6 +152,7 @@ fn with_a_fallback_relay_and_the_first_going_down_after_the_move() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn with_one_next_hop_and_its_login_put_in_place_of_another() {
     for release in Release::ALL {
         send(release, Case::NextHopAndLoginReplaced);

@@ -19,6 +19,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn new_files_are_private_where_they_hold_passwords_and_belong_to_the_owner_of_the_folder() {
     let setup = Setup::new();
     done(
@@ -48,6 +49,7 @@ fn new_files_are_private_where_they_hold_passwords_and_belong_to_the_owner_of_th
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn mode_owner_and_attributes_stay_and_another_inode_has_the_name() {
     let setup = Setup::new()
         .relaymap("@one.test [a]\n")
@@ -248,6 +250,7 @@ fn prepared(setup: Setup, script: &str) -> Setup {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_file_that_is_mounted_by_itself_is_written_in_place_and_live() {
     let setup = Setup::new();
     let host = setup.root().join("host");
@@ -320,6 +323,7 @@ fn a_file_that_is_mounted_by_itself_is_written_in_place_and_live() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn edits_through_a_mounted_file_and_through_its_folder_at_once_lose_nothing_that_both_see() {
     // Whoever sees the file by itself locks the file, and writes in place; both see one file as long as nobody renames
     // another over it, which an edit of the folder's own would do. A second name keeps it from that.
@@ -346,6 +350,7 @@ fn edits_through_a_mounted_file_and_through_its_folder_at_once_lose_nothing_that
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_folder_that_cannot_be_written_is_an_error_and_nothing_changes() {
     let setup = Setup::new().relaymap("@one.test [a]\n");
     let read_only = prepared(
@@ -369,6 +374,7 @@ fn a_folder_that_cannot_be_written_is_an_error_and_nothing_changes() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_file_that_may_be_written_in_a_folder_that_may_not_is_written_in_place() {
     let setup = Setup::new().relaymap("@one.test [a]\n");
     let path = setup.dir().join(RELAYMAP);
@@ -440,6 +446,7 @@ fn full(script: &str, names: &[&str]) {
 const FILL: &str = "dd if=/dev/zero of=small/fill bs=1k 2>/dev/null || [ -s small/fill ]";
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_full_disk_leaves_the_file_as_it_was() {
     let mount = "mount -t tmpfs -o size=16k none small; cp old small/postfix-sasl-password.cf";
     full(
@@ -449,6 +456,7 @@ fn a_full_disk_leaves_the_file_as_it_was() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_full_disk_leaves_a_file_that_is_mounted_by_itself_as_it_was() {
     let mount = "mount -t tmpfs -o size=16k none small; cp old small/f";
     full(
@@ -458,6 +466,7 @@ fn a_full_disk_leaves_a_file_that_is_mounted_by_itself_as_it_was() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn what_a_disk_took_before_it_was_full_is_taken_back() {
     // A file system that reserves no room (ext2) takes as much as it has of what is written in place.
     let mount = "truncate -s 256k disk; mkfs.ext2 -q -b 1024 disk; mount -o loop disk small; cp old small/f; \
@@ -520,6 +529,7 @@ fn directory_of_another() -> (Setup, std::path::PathBuf) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn root_follows_no_link_of_another_user_to_what_is_not_that_users() {
     let (setup, file) = directory_of_another();
     let link = setup.dir().join(RELAYMAP);
@@ -556,6 +566,7 @@ fn root_follows_no_link_of_another_user_to_what_is_not_that_users() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_link_of_roots_or_of_the_targets_owner_is_followed() {
     let (setup, file) = directory_of_another();
     let link = setup.dir().join(RELAYMAP);
@@ -596,6 +607,7 @@ fn a_link_of_roots_or_of_the_targets_owner_is_followed() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn links_that_are_exchanged_all_the_time_never_lead_root_elsewhere() {
     let (setup, file) = directory_of_another();
     let (way, good) = (setup.root().join("way"), setup.root().join("good"));
@@ -653,6 +665,7 @@ fn a_limit_of_the_size_of_files_is_an_error_and_leaves_nothing_behind() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_signal_while_an_edit_is_written_ends_it_only_when_nothing_is_left_behind() {
     for signal in ["TERM", "INT", "HUP", "QUIT", "XCPU", "ALRM", "USR1", "XFSZ"] {
         let setup = Setup::new().credentials("@one.test first:secret\n");
