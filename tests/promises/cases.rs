@@ -141,3 +141,14 @@ fn difference(case: &Path, expected: &str, printed: &str) -> String {
 fn check_prints_what_is_expected() {
     run("check");
 }
+
+#[test]
+fn explain_prints_what_is_expected() {
+    run("explain");
+}
+
+/// Needs Postfix.
+#[test]
+fn postconf_prints_what_is_expected() {
+    run("postconf");
+}

@@ -2,7 +2,8 @@
 //!
 //! The judge is Postfix: what is printed is given to a private instance, and mail has to leave by the right relay with
 //! the right login, under TLS. Each mistake is made in a real configuration directory, by postconf, and each command
-//! that a finding proposes is run as it stands, and has to mend it.
+//! that a finding proposes is run as it stands, and has to mend it. What is printed, case by case, is in
+//! tests/cases/postconf.
 
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
 use crate::harness::postfix::{self, DEADLINE, Postfix, Release};
@@ -544,24 +545,6 @@ fn no_proposal_of_the_check_weakens_what_was_written_on_purpose() {
 }
 
 #[test]
-fn a_postfix_that_cannot_be_read_gets_no_lines_that_may_weaken_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("postconf");
-    fs::write(
-        &program,
-        "#!/bin/sh\necho 'postconf: fatal: bad line' >&2\nexit 1\n",
-    )
-    .unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-    let setup = Setup::new().env("PATH", path);
-    let finished = finish(setup.command("postconf").arg("--commands"), b"");
-    assert_eq!((finished.code, finished.stdout.as_str()), (Some(69), ""));
-    // docker-mailserver's is in another container.
-    printed(&setup, &["--docker-mailserver=main"]);
-}
-
-#[test]
 fn several_mistakes_are_all_named_with_a_summary_and_without_a_repetition() {
     let configuration = Configuration::new();
     let check = configuration.check(&[]);
@@ -747,95 +730,6 @@ fn each_parameter_has_a_comment_before_it() {
     }
     assert_eq!(parameters, 8);
     assert!(all.contains(&"sender_dependent_relayhost_maps = socketmap:inet:127.0.0.1:10451:relayhost"));
-}
-
-#[test]
-fn the_endpoint_is_the_one_that_postfix_can_reach() {
-    let of = |arguments: &[&str]| {
-        let text = printed(&Setup::new(), arguments);
-        let wanted = "smtp_sasl_password_maps = ";
-        let line = text.lines().find_map(|line| line.strip_prefix(wanted));
-        line.unwrap().to_owned()
-    };
-    let listen = |endpoints: &[&str]| {
-        let arguments: Vec<&str> = endpoints.iter().flat_map(|one| ["--listen", one]).collect();
-        of(&arguments)
-    };
-    let inside = "socketmap:unix:/var/spool/postfix/postmapd/socketmap";
-    assert_eq!(
-        listen(&[INET[0], inside]),
-        "socketmap:unix:postmapd/socketmap:sasl"
-    );
-    assert_eq!(
-        listen(&[OUTSIDE[0], INET[0]]),
-        "socketmap:inet:127.0.0.1:10451:sasl"
-    );
-    assert_eq!(
-        listen(OUTSIDE),
-        "proxy:socketmap:unix:/run/postmapd/socketmap:sasl"
-    );
-    assert_eq!(listen(TCP), "tcp:127.0.0.1:10453");
-    assert_eq!(
-        listen(&[TCP[0], TCP[1], INET[0]]),
-        "socketmap:inet:127.0.0.1:10451:sasl"
-    );
-    assert_eq!(
-        listen(&["socketmap:inet:0.0.0.0:25"]),
-        "socketmap:inet:127.0.0.1:25:sasl"
-    );
-    assert_eq!(
-        listen(&["socketmap:inet:[::]:25"]),
-        "socketmap:inet:[::1]:25:sasl"
-    );
-    assert_eq!(
-        listen(&["socketmap:inet:127.0.0.1:0", V6[0]]),
-        "socketmap:inet:[::1]:10451:sasl"
-    );
-    // What Postfix reaches is not always what the server listens at.
-    assert_eq!(
-        of(&[
-            "--listen",
-            "socketmap:inet:0.0.0.0:0",
-            "--server",
-            "socketmap:inet:relayd.test:10451:sasl"
-        ]),
-        "socketmap:inet:relayd.test:10451:sasl"
-    );
-    // And from the settings file, as the server takes it.
-    let setup = Setup::new().settings("listen = [\"socketmap:inet:127.0.0.1:4711\"]\n");
-    assert!(
-        printed(&setup, &[]).contains("\nsmtp_sasl_password_maps = socketmap:inet:127.0.0.1:4711:sasl\n")
-    );
-}
-
-#[test]
-fn what_cannot_be_done_is_said_and_has_an_exit_code_of_its_own() {
-    let run = |setup: &Setup, arguments: &[&str]| finish(setup.command("postconf").args(arguments), b"");
-    let setup = Setup::new();
-    for arguments in [
-        &["--listen", "socketmap:inet:127.0.0.1:0"][..],
-        &["--listen", "socketmap:inet:127.0.0.1:0", "--check"],
-        &["--listen", "tcp:127.0.0.1:10452:relayhost"],
-        &["--listen", "socketmap:unix:/run/post mapd/socket"],
-        &["--listen", "nonsense"],
-        &["--server", "nonsense"],
-        &["--server", "tcp:127.0.0.1:1"],
-        &["--check", "--commands"],
-        &["--docker-mailserver=c"],
-        &["--format", "json"],
-        &["--strict"],
-    ] {
-        let finished = run(&setup, arguments);
-        assert_eq!(
-            (finished.code, finished.stdout.as_str()),
-            (Some(2), ""),
-            "{arguments:?}"
-        );
-        assert!(!finished.stderr.trim().is_empty(), "{arguments:?}");
-    }
-    let nowhere = run(&setup, &["--check", "-c", "/nowhere"]);
-    assert_eq!((nowhere.code, nowhere.stdout.as_str()), (Some(69), ""));
-    assert!(nowhere.stderr.contains("/nowhere/main.cf"), "{}", nowhere.stderr);
 }
 
 #[test]
@@ -1192,22 +1086,6 @@ fn postfix_master_cf_wins_over_the_relay_feature(release: Release) {
     postfix.reload().unwrap();
     expect_silence(&check_running(&setup, daemon.endpoint(0), &postfix));
     far_end.expect_all_right(&postfix);
-}
-
-#[test]
-fn docker_mailservers_files_are_told_apart_when_both_are_printed() {
-    let setup = Setup::new().env("POSTMAPD_LISTEN", "socketmap:inet:0.0.0.0:10451");
-    let both = printed(&setup, &["--docker-mailserver"]);
-    let main = printed(&setup, &["--docker-mailserver=main"]);
-    let master = printed(&setup, &["--docker-mailserver=master"]);
-    assert!(both.contains(&main) && both.contains(&master));
-    assert!(main.contains("\nsmtp_sasl_password_maps = socketmap:inet:postmapd:10451:sasl\n"));
-    assert!(master.contains("\nrelay/unix/smtp_sasl_password_maps=socketmap:inet:postmapd:10451:sasl\n"));
-    let socket = Setup::new().env("POSTMAPD_LISTEN", "socketmap:unix:/run/postmapd/socketmap");
-    assert!(
-        printed(&socket, &["--docker-mailserver=main"])
-            .contains(" = socketmap:unix:/run/postmapd/socketmap:sasl\n")
-    );
 }
 
 #[test]
