@@ -1008,6 +1008,7 @@ const WITHOUT_INOTIFY: [&str; 7] = [
 ];
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn where_inotify_is_exhausted_changes_are_found_by_a_poll_and_the_log_says_so_once() {
     let setup = setup().settings("[reload]\npoll = 0.1\n");
     let daemon = Daemon::start(setup.within(WITHOUT_INOTIFY));
