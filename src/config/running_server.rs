@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Uid, User, geteuid, getpid};
 
 use super::variables::{Variables, is_same_file};
-use super::{CREDENTIALS_FILE, DEFAULT_DIR, RELAY_MAP_FILE};
+use super::{CREDENTIALS_FILE, DEFAULT_DIR, RELAY_MAP_FILE, setting};
 use crate::secret::Secret;
 
 /// What a search finds.
@@ -132,10 +132,10 @@ impl Arguments {
         words.contains(&&b"serve"[..]).then(|| {
             let mut dir = None;
             for (index, word) in words.iter().enumerate() {
-                if let Some(joined) = word.strip_prefix(b"--dir=") {
-                    dir = Some(joined);
-                } else if *word == b"--dir" {
-                    dir = words.get(index + 1).copied();
+                match word.strip_prefix(setting::DIR.flag.unwrap_or_default().as_bytes()) {
+                    Some([b'=', joined @ ..]) => dir = Some(joined),
+                    Some([]) => dir = words.get(index + 1).copied(),
+                    _ => {}
                 }
             }
             Self {
@@ -166,7 +166,8 @@ fn environment(path: &Path) -> Result<Secret, ErrorKind> {
 /// The directory that an environment names.
 fn dir_in(block: &Secret) -> Option<PathBuf> {
     let mut assignments = block.expose().split(|c| *c == 0);
-    let dir = assignments.find_map(|assignment| assignment.strip_prefix(b"POSTMAPD_DIR="))?;
+    let name = setting::DIR.variable?.as_bytes();
+    let dir = assignments.find_map(|assignment| assignment.strip_prefix(name)?.strip_prefix(b"="))?;
     (!dir.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(dir)))
 }
 
