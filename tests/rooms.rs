@@ -1,5 +1,7 @@
 //! The modules are as the tour in src/lib.rs draws them: each is on a floor, and uses only modules of lower floors.
 
+#![allow(clippy::expect_used, reason = "a test ends where something fails")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
