@@ -152,3 +152,9 @@ fn explain_prints_what_is_expected() {
 fn postconf_prints_what_is_expected() {
     run("postconf");
 }
+
+/// Needs Postfix.
+#[test]
+fn import_prints_what_is_expected() {
+    run("import");
+}

@@ -7,6 +7,8 @@
 //! Where the answers differ on purpose (`postmapd import --help`): a sender without a next hop gets no credentials. And
 //! an address that has quotes in itself (`"\"ann\""@one.test`) does not find the key `"ann"@one.test`, which an
 //! administrator wrote for somebody else; that key is left out, and said.
+//!
+//! What it refuses, and how it treats files that are there, is in tests/cases/import.
 
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, SETTINGS, Setup, finish};
 use crate::harness::postfix;
@@ -1346,103 +1348,6 @@ fn occupied() -> Setup {
         .file(ENVIRONMENT, "RELAY_PASSWORD=CANARY-env\n")
 }
 
-#[test]
-fn a_table_without_entries_to_read_is_refused() {
-    let tables = [
-        "regexp:/etc/relays",
-        "pcre:/etc/relays",
-        "cidr:/etc/relays",
-        "static:user:CANARY",
-        "static:{user:CANARY with blanks}",
-        "inline:user:CANARY",
-        "inline:{}",
-        "inline:{CANARY}",
-        "inline:{ @one.test = user:CANARY }",
-        "inline:{\"@one.test = user:CANARY}",
-        "inline:{{@one.test = user:CANARY}x}",
-        "inline:{@one.test=user:CANARY}x",
-        "inline:{=user:CANARY}",
-        "socketmap:inet:127.0.0.1:1:relayhost",
-        "tcp:127.0.0.1:1",
-        "ldap:/etc/postfix/ldap.cf",
-        "mysql:/etc/postfix/mysql.cf",
-        "pipemap:{texthash:/x, static:CANARY}",
-        "unionmap:{static:CANARY}",
-        "randmap:{user:CANARY}",
-        "environ:CANARY",
-        "memcache:/x",
-        "proxy:static:user:CANARY",
-        "proxy:regexp:/etc/relays",
-        "proxy:proxy:static:user:CANARY",
-        "/etc/postfix/relays",
-        "user:CANARY",
-        "CANARY",
-        "hash:/nowhere/relays",
-        "texthash:/nowhere/relays",
-        "cdb:/nowhere/relays",
-        "hash:",
-        "fail:CANARY",
-    ];
-    let setup = occupied();
-    let mut old = Old::new();
-    let good = old.table("hash", "@one.test [one.test]\n");
-    for parameter in [RELAYS, PASSWORDS] {
-        for table in tables {
-            let old = Old::new().set(parameter, &format!("{good}, {table}"));
-            let said = old.refused(&setup, &["--force"]);
-            assert!(
-                said.contains(parameter) && said.contains("table 2") && said.contains("nothing is written"),
-                "{table}: {said}"
-            );
-        }
-    }
-}
-
-#[test]
-fn a_value_at_which_smtp_exits_is_refused_and_its_key_is_named() {
-    let setup = occupied();
-    for value in [
-        "[host",
-        "host:badservice",
-        "host:0",
-        "[h]:99999",
-        ":25",
-        "[]",
-        "::1",
-        "smtp:[h]:25",
-        "[h]25",
-        "a..b",
-        "user@h",
-        "user:CANARY",
-        "[h]:25 CANARY:x",
-        ",",
-        "münchen.test",
-    ] {
-        let old = Old::new().relays("hash", &format!("@fine.test [fine]\n@wrong.test {value}\n"));
-        let said = old.refused(&setup, &["--force"]);
-        assert!(
-            said.contains("@wrong.test") && !said.contains("@fine.test"),
-            "{value}: {said}"
-        );
-        let old = Old::new().set("relayhost", value);
-        let said = old.refused(&setup, &["--force"]);
-        assert!(said.contains("relayhost"), "{value}: {said}");
-    }
-}
-
-#[test]
-fn credentials_without_a_user_or_a_password_are_refused_and_their_key_is_named() {
-    let setup = occupied();
-    for key in ["x@wrong.test", "[wrong.test]:587", "@wrong.test"] {
-        // Without a colon it is a user with an empty password for smtp(8).
-        for value in [":CANARY", ":", "CANARY", "CANARY:"] {
-            let old = Old::new().passwords("hash", &format!("[fine.test] u:CANARY\n{key} {value}\n"));
-            let said = old.refused(&setup, &["--force"]);
-            assert!(said.contains(key) && !said.contains("fine.test"), "{said}");
-        }
-    }
-}
-
 /// Postfix 3.9 and later; where an older one is installed, its postconf gets the line from here.
 #[test]
 fn another_sign_than_a_colon_before_the_password_is_refused() {
@@ -1622,29 +1527,6 @@ fn something() -> Old {
         .passwords("hash", "[one.test] u:CANARY1\n@two.test u:CANARY2\n")
 }
 
-#[test]
-fn files_with_entries_are_left_alone_without_force() {
-    let old = something();
-    for setup in [
-        Setup::new().relaymap("@kept.test [kept.test]\n"),
-        Setup::new().credentials("[kept.test] kept:CANARY\n"),
-        Setup::new().relaymap("wrong [\n"),
-    ] {
-        let said = old.refused(&setup, &[]);
-        assert!(said.contains("--force"), "{said}");
-        let finished = old.run_import(&setup, &["--force"]);
-        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-        assert_eq!(
-            text(&setup, RELAYMAP),
-            "@one.test\t[one.test]\n@two.test\t[two.test]\n"
-        );
-        assert!(!text(&setup, CREDENTIALS).contains("kept"));
-    }
-    // Comments alone are no entries.
-    let setup = Setup::new().relaymap("# nothing yet\n\n").credentials("");
-    assert_eq!(old.run_import(&setup, &[]).code, Some(0));
-}
-
 /// As the package installs them.
 #[test]
 fn comments_stay_and_are_no_change() {
@@ -1674,62 +1556,10 @@ fn comments_stay_and_are_no_change() {
         format!("{relays}@one.test\t[one.test]\n@two.test\t[two.test]\n")
     );
     assert!(text(&setup, CREDENTIALS).starts_with(&credentials));
-    // Once more, and nothing changes; a comment between entries stays, too, though not between them.
+    // Once more, and nothing changes.
     let before = snapshot(setup.dir());
     assert_eq!(old.run_import(&setup, &[]).code, Some(0));
     assert_eq!(snapshot(setup.dir()), before);
-    let setup = Setup::new()
-        .relaymap("\u{feff}# first\r\n@a.test [a.test]\n  # second")
-        .credentials("");
-    let finished = old.run_import(&setup, &["--force"]);
-    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    assert_eq!(
-        text(&setup, RELAYMAP),
-        "# first\r\n  # second\n@one.test\t[one.test]\n@two.test\t[two.test]\n"
-    );
-}
-
-#[test]
-fn a_dry_run_shows_what_would_change_masked_and_changes_nothing() {
-    let old = something()
-        .set("relayhost", "[default.test]:587")
-        .set("recipient_delimiter", "-");
-    let setup = Setup::new()
-        .relaymap("@gone.test [gone.test]\n@one.test [one.test]\n")
-        .credentials("[gone.test] kept:CANARY3\nuser:CANARY4\n@two.test\tu:CANARY2\n")
-        .settings("listen = \"socketmap:inet:127.0.0.1:10451\"\n")
-        .file(
-            ENVIRONMENT,
-            "RELAY_PASSWORD=CANARY5\nDEFAULT_RELAY_HOST=[old.test]\n",
-        );
-    let before = snapshot(setup.dir());
-    let finished = old.run_import(&setup, &["--dry-run"]);
-    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    assert_eq!(snapshot(setup.dir()), before);
-    let said = format!("{}{}", finished.stdout, finished.stderr);
-    assert!(!said.contains(WORD), "{said}");
-    for line in [
-        "-@gone.test [gone.test]",
-        "+@two.test\t[two.test]",
-        "-[gone.test] ********",
-        "+[one.test]\t********",
-        "+recipient_delimiter = \"-\"",
-        "+DEFAULT_RELAY_HOST=[default.test]:587",
-    ] {
-        let line = line.replace('\t', " ");
-        let shown = finished
-            .stdout
-            .lines()
-            .any(|shown| shown.replace('\t', " ") == line);
-        assert!(shown, "{line:?} is not in\n{}", finished.stdout);
-    }
-    // An empty folder stays empty.
-    let setup = Setup::new();
-    assert_eq!(old.run_import(&setup, &["--dry-run"]).code, Some(0));
-    assert_eq!(snapshot(setup.dir()), BTreeMap::new());
-    // What would be refused is refused.
-    let wrong = Old::new().relays("hash", "@one.test [\n");
-    wrong.refused(&setup, &["--dry-run"]);
 }
 
 #[test]
@@ -1796,59 +1626,4 @@ fn other_settings_stay_as_they_are() {
     );
     let checked = finish(&mut setup.command("check"), b"");
     assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
-}
-
-#[test]
-fn another_delimiter_in_the_settings_is_refused_with_what_to_do() {
-    let old = something().set("recipient_delimiter", "-");
-    for settings in [
-        "recipient_delimiter = \"+\"\n",
-        "listen = [\"socketmap:inet:127.0.0.1:10451\"]\n  recipient_delimiter=\"=\"\n",
-        "\"recipient_delimiter\" = \"+\"\n",
-        "'recipient_delimiter' = \"+\"\n",
-    ] {
-        let setup = Setup::new().settings(settings);
-        let said = old.refused(&setup, &["--force"]);
-        assert!(
-            said.contains("recipient_delimiter = \"-\"") && said.contains(SETTINGS),
-            "{said}"
-        );
-    }
-    for settings in ["recipient_delimiter = \"-\"\n", "# recipient_delimiter = \"+\"\n"] {
-        let setup = Setup::new().settings(settings);
-        let finished = old.run_import(&setup, &[]);
-        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-        assert!(text(&setup, SETTINGS).contains(settings));
-    }
-    // The order does not matter, so there is nothing to change.
-    let setup = Setup::new().settings("recipient_delimiter = \"-+\"\n");
-    let old = old.set("recipient_delimiter", "+-");
-    let finished = old.run_import(&setup, &[]);
-    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-}
-
-#[test]
-fn other_variables_in_the_environment_file_stay_as_they_are() {
-    let old = something().set("relayhost", "[default.test]:587");
-    let mine = "# mine\nRELAY_PASSWORD=CANARY\nPOSTMAPD_LOG=debug\n";
-    let setup = Setup::new().file(ENVIRONMENT, mine);
-    fs::set_permissions(setup.dir().join(ENVIRONMENT), fs::Permissions::from_mode(0o600)).unwrap();
-    let finished = old.run_import(&setup, &[]);
-    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    let expected = format!("{mine}DEFAULT_RELAY_HOST=[default.test]:587\n");
-    assert_eq!(text(&setup, ENVIRONMENT), expected);
-    assert_eq!(mode(&setup, ENVIRONMENT), 0o600);
-    // Another default relay was meant by somebody.
-    let setup = Setup::new().file(ENVIRONMENT, "DEFAULT_RELAY_HOST=[other.test]\nPOSTMAPD_LOG=debug");
-    let said = old.refused(&setup, &[]);
-    assert!(
-        said.contains("--force") && said.contains("DEFAULT_RELAY_HOST"),
-        "{said}"
-    );
-    let finished = old.run_import(&setup, &["--force"]);
-    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    assert_eq!(
-        text(&setup, ENVIRONMENT),
-        "DEFAULT_RELAY_HOST=[default.test]:587\nPOSTMAPD_LOG=debug\n"
-    );
 }
