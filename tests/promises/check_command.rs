@@ -151,6 +151,7 @@ fn a_host_without_an_address_is_named_with_its_line() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_relayhost_in_main_cf_beside_next_hops_of_our_own_is_a_warning_with_the_command_that_mends_it() {
     let postfix = tempfile::tempdir().unwrap();
     let main_cf = postfix.path().join("main.cf");
@@ -372,6 +373,7 @@ fn an_error_is_shown_though_hundreds_of_warnings_come_before_it() {
 }
 
 #[test]
+#[ignore = "takes long: tests/run-all"]
 fn a_hundred_thousand_findings_are_a_short_text_and_come_soon() {
     let setups = |lines: usize| {
         let many = |line: &dyn Fn(usize) -> String| (0..lines).map(line).collect::<String>();
@@ -594,6 +596,7 @@ proptest! {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn colours_are_for_terminals_only_and_not_with_no_color() {
     let setup = Setup::new().relaymap("@a.test [r\n");
     let plain = check(&setup, &[]).stdout;

@@ -397,11 +397,13 @@ const SENDERS: [&str; 40] = [
 ];
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn each_sender_keeps_its_next_hop_with_tables_of_every_type_in_one_list() {
     every_type(Old::new()).compare(&SENDERS);
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn each_sender_keeps_its_next_hop_beside_a_relayhost() {
     for relayhost in ["[default.test]:587", "default.test", "[d1.test]:25, [d2.test]:26"] {
         every_type(Old::new())
@@ -411,6 +413,7 @@ fn each_sender_keeps_its_next_hop_beside_a_relayhost() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn each_type_of_table_alone_gives_the_same_files() {
     let mut files = BTreeSet::new();
     for kind in TYPES {
@@ -432,6 +435,7 @@ fn each_type_of_table_alone_gives_the_same_files() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn an_extension_begins_where_it_began() {
     let table = "@one.test [one]\nann@one.test [ann]\nann+x@one.test [plus]\nann-x@one.test [minus]\n\
                  bob-y+z@one.test [both]\nowner@one.test [owner]\nlist@one.test [list]\npostmaster@one.test [pm]\n";
@@ -461,6 +465,7 @@ fn an_extension_begins_where_it_began() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_key_without_a_domain_goes_on_for_the_senders_of_postfixs_own_domains() {
     Old::new()
         .relays(
@@ -491,6 +496,7 @@ fn a_key_without_a_domain_goes_on_for_the_senders_of_postfixs_own_domains() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn own_domains_are_also_those_in_files() {
     let old = Old::new();
     let origin = old.path("mailname");
@@ -511,6 +517,7 @@ fn own_domains_are_also_those_in_files() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn own_domains_in_a_table_are_said_where_a_key_has_no_domain() {
     let mut old = Old::new();
     let domains = old.table("hash", "table.test x\n");
@@ -523,6 +530,7 @@ fn own_domains_in_a_table_are_said_where_a_key_has_no_domain() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn the_null_sender_keeps_its_next_hop_however_its_key_is_written() {
     let table = "@one.test [one]\nMAILER-DAEMON@one.test [daemon]\n";
     for (key, entries) in [
@@ -561,6 +569,7 @@ fn the_null_sender_keeps_its_next_hop_however_its_key_is_written() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_key_that_postfix_never_asks_for_answers_nobody() {
     let old = Old::new()
         .relays(
@@ -593,6 +602,7 @@ fn a_key_that_postfix_never_asks_for_answers_nobody() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn overrides_in_master_cf_count() {
     let mut old = Old::new()
         .set("relayhost", "[main.test]")
@@ -651,6 +661,7 @@ fn overrides_in_master_cf_count() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_relative_path_begins_at_the_queue_directory_as_it_does_for_postfix() {
     let old = Old::new();
     fs::write(old.path("spool/relays"), "@one.test [one]\n").unwrap();
@@ -669,6 +680,7 @@ fn a_relative_path_begins_at_the_queue_directory_as_it_does_for_postfix() {
 // Passwords.
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn each_next_hop_and_host_keeps_its_credentials() {
     let lines = [
         ("[relay1.test]:587", "user:pass:with:colons"),
@@ -707,6 +719,7 @@ fn each_next_hop_and_host_keeps_its_credentials() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_password_of_a_user_without_a_domain_goes_on_for_the_senders_of_postfixs_own_domains() {
     let old = Old::new()
         .relays(
@@ -741,6 +754,7 @@ fn a_password_of_a_user_without_a_domain_goes_on_for_the_senders_of_postfixs_own
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn without_authentication_by_sender_the_keys_of_senders_are_left_out_and_said() {
     for off in ["no", "No", ""] {
         let mut old = Old::new().relays("hash", "@one.test [relay.test]\n").passwords(
@@ -775,6 +789,7 @@ fn without_authentication_by_sender_the_keys_of_senders_are_left_out_and_said() 
 
 /// Postfix's own listing is the judge. It gets the tables here, and never from postmapd, because of their passwords.
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn the_entries_of_an_inline_table_are_those_that_postmap_lists() {
     for table in [
         "inline:{[a.test]=u:p}",
@@ -818,6 +833,7 @@ fn the_entries_of_an_inline_table_are_those_that_postmap_lists() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn one_login_for_all_becomes_an_entry_for_each_next_hop() {
     let relays = "@one.test [one.test]:587, two.test\n@three.test [three.test]\n@free.test DUNNO\n";
     for (relayhost, relays, table, expected) in [
@@ -886,6 +902,7 @@ fn one_login_for_all_becomes_an_entry_for_each_next_hop() {
 /// The next hops come from a parameter that is not imported, so the credentials are answered wherever main.cf sends the
 /// mail. Of a directory in which postmapd has the next hops they are withheld, and never with a temporary error.
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn credentials_of_senders_are_answered_as_before_where_main_cf_keeps_the_next_hops() {
     let passwords = "ann@one.test u:CANARY1\n@two.test u:CANARY2\n[relay.test] u:hop\n";
     let senders = set(&["ann@one.test", "x@two.test", "x@three.test", "[relay.test]"]);
@@ -969,6 +986,7 @@ fn credentials_of_senders_are_answered_as_before_where_main_cf_keeps_the_next_ho
 
 /// The commonest recipe of all: one account at one provider.
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn one_relayhost_with_one_login_goes_on_with_a_real_postfix() {
     let journal = Journal::default();
     let relay = smtp_server::Setup::new("relay", Ipv4Addr::new(127, 0, 0, 2))
@@ -1008,6 +1026,7 @@ fn one_relayhost_with_one_login_goes_on_with_a_real_postfix() {
 
 /// A real Postfix delivers before and after, through the same relays with the same logins.
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn mail_leaves_by_the_same_relays_with_the_same_logins() {
     let journal = Journal::default();
     let server = |name, last| {
@@ -1220,6 +1239,7 @@ fn table_of(
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn any_tables_answer_as_before() {
     let hosts = ["[r1.test]:587", "r1.test", "R2.test", "[r2.test]", "r3.test:25"];
     let password_key = || {
@@ -1350,6 +1370,7 @@ fn occupied() -> Setup {
 
 /// Postfix 3.9 and later; where an older one is installed, its postconf gets the line from here.
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn another_sign_than_a_colon_before_the_password_is_refused() {
     let old = Old::new().passwords("hash", "[one.test] user|CANARY\n");
     let programs = old.path("programs");
@@ -1364,6 +1385,7 @@ fn another_sign_than_a_colon_before_the_password_is_refused() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_key_that_postfix_never_asks_for_is_left_out_and_that_is_said() {
     let text = "@one.test [relay.test]\n@two..test [relay.test]\n@three.test:x [relay.test]\n@four.test. [relay.test]\n";
     let (imported, said) = Old::new().relays("hash", text).import();
@@ -1373,6 +1395,7 @@ fn a_key_that_postfix_never_asks_for_is_left_out_and_that_is_said() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_key_that_may_be_a_password_is_not_said() {
     let setup = occupied();
     for key in ["user:CANARY", "me@here.test:CANARY", "CANARY!"] {
@@ -1390,6 +1413,7 @@ fn a_key_that_may_be_a_password_is_not_said() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_table_that_was_never_built_is_read_from_its_source_and_that_is_said() {
     for kind in ["hash", "btree", "lmdb", "cdb"] {
         let mut old = Old::new();
@@ -1407,6 +1431,7 @@ fn a_table_that_was_never_built_is_read_from_its_source_and_that_is_said() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_table_that_is_older_than_its_source_is_refused() {
     let setup = occupied();
     for kind in ["hash", "btree", "lmdb", "cdb"] {
@@ -1431,6 +1456,7 @@ fn a_table_that_is_older_than_its_source_is_refused() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_postmap_that_hangs_is_not_waited_for() {
     let old = Old::new().relays("hash", "@one.test [one.test]\n");
     let programs = old.path("programs");
@@ -1443,6 +1469,7 @@ fn a_postmap_that_hangs_is_not_waited_for() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn no_password_is_in_the_arguments_of_any_process() {
     let trace = tempfile::NamedTempFile::new().unwrap();
     let old = Old::new()
@@ -1477,6 +1504,7 @@ fn no_password_is_in_the_arguments_of_any_process() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn where_one_file_cannot_be_written_none_is() {
     let old = Old::new()
         .set("relayhost", "[default.test]")
@@ -1529,6 +1557,7 @@ fn something() -> Old {
 
 /// As the package installs them.
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn comments_stay_and_are_no_change() {
     let conffile = |name: &str| {
         let path = Path::new("contrib/package/debian/conffiles").join(name);
@@ -1563,6 +1592,7 @@ fn comments_stay_and_are_no_change() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_second_import_changes_nothing() {
     let old = every_type(something())
         .set("relayhost", "[default.test]")
@@ -1580,6 +1610,7 @@ fn a_second_import_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn credentials_are_for_their_owner_alone() {
     let old = something().set("relayhost", "[default.test]");
     let (imported, _) = old.import();
@@ -1594,6 +1625,7 @@ fn credentials_are_for_their_owner_alone() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn the_imported_folder_passes_the_check() {
     for relayhost in ["", "[127.0.0.1]:25"] {
         let old = every_type(Old::new())
@@ -1613,6 +1645,7 @@ fn the_imported_folder_passes_the_check() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn other_settings_stay_as_they_are() {
     let old = something().set("recipient_delimiter", "\\");
     let settings = "# mine\nlisten = [\"socketmap:inet:127.0.0.1:10451\"]\n\n[reload]\npoll = 5\n";

@@ -241,6 +241,7 @@ fn mistakes(text: &str) -> Vec<Mistake<'_>> {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn each_mistake_is_named_where_it_was_made_and_the_proposed_command_mends_it() {
     let mut mended = 0;
     let rights = [INET, INSIDE, OUTSIDE, V6, TCP].map(|listen| {
@@ -310,6 +311,7 @@ fn each_mistake_is_named_where_it_was_made_and_the_proposed_command_mends_it() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn what_does_is_not_called_a_mistake_because_it_is_written_otherwise() {
     let fine: &[(&[&str], &[&str])] = &[
         (INET, &["-e smtp_tls_security_level=encrypt"]),
@@ -431,6 +433,7 @@ const STRICTER: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn neither_the_lines_nor_the_commands_weaken_a_live_postfix() {
     for (parameter, value, kept) in STRICTER {
         let configuration = Configuration::new();
@@ -458,6 +461,7 @@ fn neither_the_lines_nor_the_commands_weaken_a_live_postfix() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_demand_that_another_parameter_makes_by_default_is_kept_but_for_noplaintext() {
     let configuration = Configuration::new();
     configuration.edit("-e smtp_sasl_security_options=noanonymous, noplaintext, noactive");
@@ -473,6 +477,7 @@ fn a_demand_that_another_parameter_makes_by_default_is_kept_but_for_noplaintext(
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_reference_to_another_parameter_stays_one() {
     let configuration = Configuration::new();
     configuration.edit("-e level=encrypt");
@@ -488,6 +493,7 @@ fn a_reference_to_another_parameter_stays_one() {
 
 /// Values that are stricter than the recommended ones and in the way: only the administrator can give them up.
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn no_proposal_of_the_check_weakens_what_was_written_on_purpose() {
     for (edit, place, code) in [
         (
@@ -545,6 +551,7 @@ fn no_proposal_of_the_check_weakens_what_was_written_on_purpose() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn several_mistakes_are_all_named_with_a_summary_and_without_a_repetition() {
     let configuration = Configuration::new();
     let check = configuration.check(&[]);
@@ -559,6 +566,7 @@ fn several_mistakes_are_all_named_with_a_summary_and_without_a_repetition() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_warning_alone_is_no_failure_unless_asked_for() {
     let configuration = Configuration::right(INET);
     configuration.edit("-e transport_maps=hash:/etc/postfix/transport");
@@ -573,6 +581,7 @@ fn a_warning_alone_is_no_failure_unless_asked_for() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_value_that_goes_on_in_the_next_lines_is_read_whole() {
     let configuration = Configuration::right(INET);
     let text = configuration.main_cf().replace(
@@ -586,6 +595,7 @@ fn a_value_that_goes_on_in_the_next_lines_is_read_whole() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn what_postfix_was_built_without_is_named() {
     let configuration = Configuration::right(TCP);
     let folder = tempfile::tempdir().unwrap();
@@ -612,6 +622,7 @@ fn what_postfix_was_built_without_is_named() {
 /// Parameters that the Postfix here does not have yet, with a value that defeats: a postconf in front of the real one
 /// knows them.
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn parameters_of_a_newer_postfix_are_judged_too() {
     let configuration = Configuration::right(INET);
     let folder = tempfile::tempdir().unwrap();
@@ -633,6 +644,7 @@ fn parameters_of_a_newer_postfix_are_judged_too() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn no_value_of_a_parameter_is_printed_not_even_in_a_proposal() {
     let configuration = Configuration::right(INET);
     for edit in [
@@ -661,6 +673,7 @@ fn no_value_of_a_parameter_is_printed_not_even_in_a_proposal() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn other_instances_are_not_forgotten() {
     let configuration = Configuration::right(INET);
     configuration.edit("-e multi_instance_directories=/etc/postfix-out");
@@ -677,6 +690,7 @@ fn other_instances_are_not_forgotten() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn the_lines_and_the_commands_make_the_same_main_cf() {
     for listen in [INET, INSIDE, OUTSIDE, TCP, V6] {
         let by_commands = Configuration::right(listen);
@@ -718,6 +732,7 @@ fn the_lines_and_the_commands_make_the_same_main_cf() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn each_parameter_has_a_comment_before_it() {
     let text = printed(&Setup::new(), &[]);
     let all: Vec<&str> = text.lines().collect();
@@ -733,6 +748,7 @@ fn each_parameter_has_a_comment_before_it() {
 }
 
 #[test]
+#[ignore = "needs programs that tests/run-all installs"]
 fn a_postconf_that_hangs_is_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("postconf");
@@ -900,6 +916,7 @@ fn the_printed_lines_make_mail_go_out(release: Release, chrooted: bool) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_printed_lines_make_mail_go_out_by_the_right_relay_with_the_right_login() {
     for release in Release::ALL {
         the_printed_lines_make_mail_go_out(release, false);
@@ -907,6 +924,7 @@ fn the_printed_lines_make_mail_go_out_by_the_right_relay_with_the_right_login() 
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_printed_lines_do_so_from_the_jail_too() {
     for release in Release::ALL {
         the_printed_lines_make_mail_go_out(release, true);
@@ -914,6 +932,7 @@ fn the_printed_lines_do_so_from_the_jail_too() {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn the_printed_lines_do_so_for_a_socket_outside_the_jail() {
     for release in Release::ALL {
         the_printed_lines_make_mail_go_out_by_a_socket_outside_the_jail(release);
@@ -959,6 +978,7 @@ fn the_printed_lines_make_mail_go_out_by_a_socket_outside_the_jail(release: Rele
 
 /// Postfix itself is asked whether what the check calls a leak is one, and whether following it ends it.
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn what_writes_passwords_into_the_log_is_named_before_it_does() {
     for release in Release::ALL {
         let far_end = FarEnd::start();
@@ -1016,6 +1036,7 @@ fn like_docker_mailserver(setup: postfix::Setup) -> postfix::Setup {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn docker_mailservers_postfix_main_cf_makes_mail_go_out() {
     for release in Release::ALL {
         postfix_main_cf_makes_mail_go_out(release);
@@ -1050,6 +1071,7 @@ fn postfix_main_cf_makes_mail_go_out(release: Release) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn docker_mailservers_postfix_master_cf_wins_over_its_own_relay_feature() {
     for release in Release::ALL {
         postfix_master_cf_wins_over_the_relay_feature(release);
@@ -1089,6 +1111,7 @@ fn postfix_master_cf_wins_over_the_relay_feature(release: Release) {
 }
 
 #[test]
+#[ignore = "needs root: tests/run-all"]
 fn a_next_hop_in_default_transport_defeats_postmapd_as_the_check_says() {
     for release in Release::ALL {
         a_next_hop_in_default_transport_defeats_postmapd(release);
