@@ -26,9 +26,7 @@ use postmapd::default_relay::DefaultRelay;
 use postmapd::diagnostic::Findings;
 use postmapd::history::History;
 use postmapd::peer::{Allowed, Peer};
-use postmapd::protocol::socketmap::Socketmap;
-use postmapd::protocol::tcp_table::TcpTable;
-use postmapd::protocol::{Asked, Codec, Reply};
+use postmapd::protocol::{Asked, Codec, Protocol, Reply};
 use postmapd::routes::{Routing, Snapshot};
 use postmapd::table::Table;
 
@@ -226,9 +224,9 @@ fn run(name: &str, lookups: &str) -> Result<()> {
         .ok_or("no such case")?;
     let lookups: u64 = lookups.parse()?;
     if case.socketmap {
-        ask(case, Socketmap, lookups)
+        ask(case, Protocol::Socketmap.codec(), lookups)
     } else {
-        ask(case, TcpTable::new(case.map), lookups)
+        ask(case, Protocol::TcpTable(case.map).codec(), lookups)
     }
 }
 

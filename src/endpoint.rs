@@ -86,6 +86,22 @@ impl Endpoint {
         };
         Ok((Self { protocol, address }, named))
     }
+
+    /// The same at another address.
+    #[must_use]
+    pub fn at(&self, address: Address) -> Self {
+        let protocol = self.protocol;
+        Self { protocol, address }
+    }
+
+    /// The name of a map there, as main.cf has it.
+    #[must_use]
+    pub fn table(&self, map: Map) -> String {
+        match self.protocol {
+            Protocol::Socketmap => format!("{self}:{map}"),
+            Protocol::TcpTable(_) => format!("tcp:{}", self.address),
+        }
+    }
 }
 
 /// What stands before the name of a map, and the map, if `text` ends in one.

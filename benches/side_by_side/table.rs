@@ -251,16 +251,12 @@ impl Rows<'_> {
     }
 
     fn served(&mut self, endpoint: Endpoint) {
-        let (name, map) = match (endpoint.protocol, &endpoint.address) {
-            (Protocol::TcpTable(_), _) => ("postmapd, tcp_table", None),
-            (Protocol::Socketmap, Address::Unix(_)) => ("postmapd, socketmap over UNIX", Some("relayhost")),
-            (Protocol::Socketmap, _) => ("postmapd, socketmap over TCP", Some("relayhost")),
+        let name = match (endpoint.protocol, &endpoint.address) {
+            (Protocol::TcpTable(_), _) => "postmapd, tcp_table",
+            (Protocol::Socketmap, Address::Unix(_)) => "postmapd, socketmap over UNIX",
+            (Protocol::Socketmap, _) => "postmapd, socketmap over TCP",
         };
-        let asked = match (map, &endpoint.address) {
-            (Some(map), _) => format!("{endpoint}:{map}"),
-            (None, Address::Inet(host, port)) => format!("tcp:{host}:{port}"),
-            (None, Address::Unix(_)) => endpoint.to_string(),
-        };
+        let asked = endpoint.table(Map::Relayhost);
         self.push(name, asked, Way::Served(endpoint));
     }
 

@@ -3,8 +3,8 @@
 use ::netstring::{ReadNetstring, WriteNetstring};
 use bytes::BytesMut;
 use postmapd::answer::Map;
-use postmapd::protocol::socketmap::{self, MAX_REQUEST, Socketmap};
-use postmapd::protocol::{Asked, Codec, Refusal, Told, Violation, netstring};
+use postmapd::protocol::socketmap::{self, MAX_REQUEST};
+use postmapd::protocol::{Asked, Codec, Protocol, Refusal, Told, Violation, netstring};
 
 use super::input;
 use super::plain::framing::{self, Frame};
@@ -93,7 +93,7 @@ fn requests(stream: &[u8]) {
         for arrived in (0..whole.min(64)).chain([whole.saturating_sub(1), whole, rest.len()]) {
             let arrived = &rest[..arrived.min(rest.len())];
             match (
-                Socketmap.decode(&mut arrived.to_vec()),
+                Protocol::Socketmap.codec().decode(&mut arrived.to_vec()),
                 framing::netstring(arrived, MAX_REQUEST),
             ) {
                 (Ok(Some((asked, taken))), Frame::Whole(payload, length)) => {

@@ -13,9 +13,8 @@ use postmapd::default_relay::{DefaultRelay, Known};
 use postmapd::diagnostic::Findings;
 use postmapd::history::History;
 use postmapd::peer::{self, Allowed};
-use postmapd::protocol::Codec;
-use postmapd::protocol::socketmap::{MAX_REPLY, MAX_REQUEST, Socketmap};
-use postmapd::protocol::tcp_table::{self, TcpTable};
+use postmapd::protocol::socketmap::{MAX_REPLY, MAX_REQUEST};
+use postmapd::protocol::{Codec, Protocol, tcp_table};
 use postmapd::routes::{Routes, Routing, Snapshot};
 use postmapd::secret::Secret;
 use postmapd::server::access::Visitor;
@@ -89,12 +88,6 @@ fn pieces(stream: &[u8], lengths: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Protocol {
-    Socketmap,
-    TcpTable(Map),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Default {
     None,
     Set,
@@ -122,10 +115,7 @@ enum Said {
 impl Plan {
     fn run(&self, stream: &[u8]) {
         let routes = Routes::new(self.snapshot(0));
-        let (end, got) = match self.protocol {
-            Protocol::Socketmap => self.serve(Socketmap, &routes),
-            Protocol::TcpTable(map) => self.serve(TcpTable::new(map), &routes),
-        };
+        let (end, got) = self.serve(self.protocol.codec(), &routes);
         let (expected, is_broken) = self.expected(stream);
         match end {
             End::Broken(_) => assert!(is_broken),

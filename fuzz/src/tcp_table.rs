@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 use postmapd::answer::{Answer, Map, Value};
-use postmapd::protocol::tcp_table::{MAX_REPLY, MAX_REQUEST, TcpTable, told};
-use postmapd::protocol::{Asked, Codec, Refusal, Reply, Told, Violation};
+use postmapd::protocol::tcp_table::{MAX_REPLY, MAX_REQUEST, told};
+use postmapd::protocol::{Asked, Codec, Protocol, Refusal, Reply, Told, Violation};
 
 use super::input;
 use super::plain::framing::{self, Frame, percent_decoded};
@@ -22,7 +22,7 @@ pub fn tcp_table(data: &[u8]) {
 }
 
 fn requests(stream: &[u8], piece: usize) {
-    let mut codec = TcpTable::new(Map::Sasl);
+    let mut codec = Protocol::TcpTable(Map::Sasl).codec();
     let mut input: Vec<u8> = Vec::new();
     let mut pieces = stream.chunks(piece);
     let mut rest = stream;
@@ -71,7 +71,7 @@ fn what_is_written_is_read(value: &[u8]) {
     }
     let mut line = BytesMut::new();
     let reply = Reply::Answer(Answer::Found(Value::new(value)));
-    TcpTable::new(Map::Sasl).encode(&reply, &mut line);
+    Protocol::TcpTable(Map::Sasl).codec().encode(&reply, &mut line);
     assert!(line.len() <= MAX_REPLY);
     assert_eq!(line.split_off(line.len() - 1), &b"\n"[..]);
     // Nothing that Postfix would take for something else.

@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt::set_tcp_nodelay,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, connect, sockopt::set_tcp_nodelay};
 
 use crate::answer::Map;
 use crate::endpoint::{Endpoint, Problem};
 use crate::net::address::Address;
+use crate::net::stream_socket;
 use crate::protocol::Protocol;
 
 /// A map of a server.
@@ -115,8 +114,7 @@ impl Place {
             Self::Inet(SocketAddr::V6(_)) => AddressFamily::INET6,
             Self::Unix(_) => AddressFamily::UNIX,
         };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+        let socket = stream_socket(family)?;
         let begun = match self {
             Self::Inet(address) => {
                 set_tcp_nodelay(&socket, true)?;

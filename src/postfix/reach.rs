@@ -72,21 +72,25 @@ impl Reach {
     /// The name of a map in main.cf.
     pub fn table(&self, map: Map) -> Result<String, NoName> {
         let endpoint = self.nearest(map)?;
-        Ok(match &endpoint.address {
+        let address = match &endpoint.address {
             Address::Unix(path) => match self.in_the_queue(path) {
-                Some(relative) => format!("socketmap:unix:{}:{map}", relative.to_string_lossy()),
-                None => format!("proxy:socketmap:unix:{}:{map}", path.to_string_lossy()),
+                Some(relative) => Address::Unix(relative.into()),
+                None => return Ok(format!("proxy:{}", endpoint.table(map))),
             },
-            Address::Inet(host, port) => name_inet(endpoint, local(host), *port, map),
-        })
+            Address::Inet(host, port) => Address::Inet(local(host).into(), *port),
+        };
+        Ok(endpoint.at(address).table(map))
     }
 
     /// The name of a map for the Postfix in docker-mailserver's container, where nothing is chrooted.
     pub fn table_for_container(&self, map: Map) -> Result<String, NoName> {
         let endpoint = self.nearest_to_container(map)?;
         Ok(match &endpoint.address {
-            Address::Unix(path) => format!("socketmap:unix:{}:{map}", path.to_string_lossy()),
-            Address::Inet(host, port) => name_inet(endpoint, host_for_container(host), *port, map),
+            Address::Unix(_) => endpoint.table(map),
+            Address::Inet(host, port) => {
+                let address = Address::Inet(host_for_container(host).into(), *port);
+                endpoint.at(address).table(map)
+            }
         })
     }
 
@@ -279,14 +283,6 @@ pub fn address(table: &str) -> Option<Address> {
         Endpoint::to_listen(endpoint)
     };
     Some(endpoint.ok()?.address)
-}
-
-fn name_inet(endpoint: &Endpoint, host: &str, port: u16, map: Map) -> String {
-    let address = Address::Inet(host.to_owned(), port);
-    match endpoint.protocol {
-        Protocol::Socketmap => format!("socketmap:inet:{address}:{map}"),
-        Protocol::TcpTable(_) => format!("tcp:{address}"),
-    }
 }
 
 /// The folder with its links resolved, and the name in it; the socket itself need not be there.

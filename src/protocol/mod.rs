@@ -20,8 +20,6 @@ use bytes::BytesMut;
 use thiserror::Error;
 
 use crate::answer::{Answer, Map};
-use socketmap::Socketmap;
-use tcp_table::TcpTable;
 
 /// The longest key, in bytes: Postfix's `socketmap_max_query_size` (3.12). Up to 3.11 its client has no limit of
 /// its own, but `line_length_limit` keeps a real sender below 2 kB.
@@ -40,9 +38,9 @@ impl Protocol {
     /// The server's side of one connection.
     #[must_use]
     pub fn codec(self) -> ProtocolCodec {
-        match self {
-            Self::Socketmap => ProtocolCodec::Socketmap(Socketmap),
-            Self::TcpTable(map) => ProtocolCodec::TcpTable(TcpTable::new(map)),
+        ProtocolCodec {
+            protocol: self,
+            scanned: 0,
         }
     }
 
@@ -96,28 +94,28 @@ pub trait Codec {
     fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut);
 }
 
-/// What is spoken on one connection.
-pub enum ProtocolCodec {
-    /// Socketmap.
-    Socketmap(Socketmap),
-    /// tcp_table, in front of one map.
-    TcpTable(TcpTable),
+/// The server's side of one connection.
+#[derive(Clone, Debug)]
+pub struct ProtocolCodec {
+    protocol: Protocol,
+    /// How much of the input is known to hold no end of a line.
+    scanned: usize,
 }
 
 impl Codec for ProtocolCodec {
     #[inline]
     fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
-        match self {
-            Self::Socketmap(codec) => codec.decode(input),
-            Self::TcpTable(codec) => codec.decode(input),
+        match self.protocol {
+            Protocol::Socketmap => socketmap::decode(input),
+            Protocol::TcpTable(map) => tcp_table::decode(map, &mut self.scanned, input),
         }
     }
 
     #[inline]
     fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut) {
-        match self {
-            Self::Socketmap(codec) => codec.encode(reply, output),
-            Self::TcpTable(codec) => codec.encode(reply, output),
+        match self.protocol {
+            Protocol::Socketmap => socketmap::encode(reply, output),
+            Protocol::TcpTable(_) => tcp_table::encode(reply, output),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use bytes::BytesMut;
 
-use super::{Asked, Codec, MAX_KEY, NotAReply, Refusal, Reply, Told, Violation, netstring};
+use super::{Asked, MAX_KEY, NotAReply, Refusal, Reply, Told, Violation, netstring};
 use crate::answer::{Answer, Map};
 
 /// The longest request: a key at its limit, and a map name of a length that nobody needs.
@@ -14,45 +14,41 @@ pub const MAX_REQUEST: usize = MAX_KEY + 100;
 /// The longest reply that Postfix reads (`socketmap_max_reply_size`; a constant before 3.10).
 pub const MAX_REPLY: usize = 100_000;
 
-/// The server's side of the protocol.
-#[derive(Debug, Default)]
-pub struct Socketmap;
+#[inline]
+pub(super) fn decode(input: &[u8]) -> Result<Option<(Asked<'_>, usize)>, Violation> {
+    let Some(payload) = netstring::find(input, MAX_REQUEST)? else {
+        return Ok(None);
+    };
+    let taken = payload.end + 1;
+    let request = input.get(payload).unwrap_or_default();
+    let lookup = Map::ALL.into_iter().find_map(|map| {
+        let key = request.strip_prefix(map.name().as_bytes())?.strip_prefix(b" ")?;
+        Some(Asked::Lookup { map, key })
+    });
+    let asked = lookup.unwrap_or_else(|| {
+        let is_lookup = request.contains(&b' ');
+        Asked::Refused(if is_lookup {
+            Refusal::NoSuchMap
+        } else {
+            Refusal::NotARequest
+        })
+    });
+    Ok(Some((asked, taken)))
+}
 
-impl Codec for Socketmap {
-    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
-        let Some(payload) = netstring::find(input, MAX_REQUEST)? else {
-            return Ok(None);
-        };
-        let taken = payload.end + 1;
-        let request = input.get(payload).unwrap_or_default();
-        let lookup = Map::ALL.into_iter().find_map(|map| {
-            let key = request.strip_prefix(map.name().as_bytes())?.strip_prefix(b" ")?;
-            Some(Asked::Lookup { map, key })
-        });
-        let asked = lookup.unwrap_or_else(|| {
-            let is_lookup = request.contains(&b' ');
-            Asked::Refused(if is_lookup {
-                Refusal::NoSuchMap
-            } else {
-                Refusal::NotARequest
-            })
-        });
-        Ok(Some((asked, taken)))
-    }
-
-    fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut) {
-        let mut say = |word: &str, text: &[u8]| netstring::encode(&[word.as_bytes(), text], output);
-        match reply {
-            Reply::Answer(Answer::Found(value)) if value.expose().len() + "OK ".len() > MAX_REPLY => {
-                say("TEMP ", b"the value is too long for socketmap; shorten it");
-            }
-            Reply::Answer(Answer::Found(value)) => encode_found(value.expose(), output),
-            Reply::Answer(Answer::NotFound) => say("NOTFOUND ", b""),
-            Reply::Answer(Answer::CannotTell(reason)) => say("TEMP ", reason.text().as_bytes()),
-            Reply::Refused(refusal) => say("PERM ", refusal.to_string().as_bytes()),
-            Reply::NotAllowed(reason) => say("PERM ", reason.as_bytes()),
-            Reply::Broken(violation) => say("PERM ", violation.to_string().as_bytes()),
+#[inline]
+pub(super) fn encode(reply: &Reply<'_>, output: &mut BytesMut) {
+    let mut say = |word: &str, text: &[u8]| netstring::encode(&[word.as_bytes(), text], output);
+    match reply {
+        Reply::Answer(Answer::Found(value)) if value.expose().len() + "OK ".len() > MAX_REPLY => {
+            say("TEMP ", b"the value is too long for socketmap; shorten it");
         }
+        Reply::Answer(Answer::Found(value)) => encode_found(value.expose(), output),
+        Reply::Answer(Answer::NotFound) => say("NOTFOUND ", b""),
+        Reply::Answer(Answer::CannotTell(reason)) => say("TEMP ", reason.text().as_bytes()),
+        Reply::Refused(refusal) => say("PERM ", refusal.to_string().as_bytes()),
+        Reply::NotAllowed(reason) => say("PERM ", reason.as_bytes()),
+        Reply::Broken(violation) => say("PERM ", violation.to_string().as_bytes()),
     }
 }
 
@@ -60,6 +56,7 @@ pub(super) fn encode_request(map: &str, key: &[u8], request: &mut BytesMut) {
     netstring::encode(&[map.as_bytes(), b" ", key], request);
 }
 
+#[inline]
 pub(super) fn encode_found(value: &[u8], reply: &mut BytesMut) {
     netstring::encode(&[b"OK ", value], reply);
 }
@@ -93,22 +90,22 @@ pub fn told(payload: &[u8]) -> Option<Told<'_>> {
 mod tests {
     use bytes::BytesMut;
 
-    use super::{MAX_REPLY, MAX_REQUEST, Socketmap};
+    use super::{MAX_REPLY, MAX_REQUEST, decode, encode};
     use crate::answer::{Answer, Map, Reason, Value};
-    use crate::protocol::{Asked, Codec, Refusal, Reply, Violation};
+    use crate::protocol::{Asked, Refusal, Reply, Violation};
 
     /// With the beginning of another request behind it.
     fn asked(payload: &str) -> Asked<'static> {
         let request = format!("{}:{payload},", payload.len());
         let input = Box::leak((request.clone() + "7:").into_boxed_str().into_boxed_bytes());
-        let (asked, taken) = Socketmap.decode(input).unwrap().unwrap();
+        let (asked, taken) = decode(input).unwrap().unwrap();
         assert_eq!(taken, request.len());
         asked
     }
 
     fn said(reply: &Reply<'_>) -> String {
         let mut output = BytesMut::new();
-        Socketmap.encode(reply, &mut output);
+        encode(reply, &mut output);
         String::from_utf8(output.to_vec()).unwrap()
     }
 
@@ -136,8 +133,8 @@ mod tests {
             let key = "x".repeat(length - "sasl ".len());
             assert!(matches!(asked(&format!("sasl {key}")), Asked::Lookup { .. }));
         }
-        let mut input = format!("{}:", MAX_REQUEST + 1).into_bytes();
-        assert!(matches!(Socketmap.decode(&mut input), Err(Violation::TooLong)));
+        let input = format!("{}:", MAX_REQUEST + 1).into_bytes();
+        assert!(matches!(decode(&input), Err(Violation::TooLong)));
     }
 
     #[test]

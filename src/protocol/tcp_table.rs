@@ -6,7 +6,7 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::{Asked, Codec, MAX_KEY, NotAReply, Refusal, Reply, Told, Violation};
+use super::{Asked, MAX_KEY, NotAReply, Refusal, Reply, Told, Violation};
 use crate::answer::{Answer, Map};
 
 /// The longest request line without its newline: `get ` and a key at its limit with every byte encoded. The manual
@@ -24,70 +24,59 @@ pub fn can_carry(value: &[u8]) -> bool {
     "200 ".len() + encoded.len() + "\n".len() <= MAX_REPLY
 }
 
-/// The server's side of the protocol, for one map.
-#[derive(Debug)]
-pub struct TcpTable {
+/// `scanned` says how much of the input is known to hold no newline.
+#[inline]
+pub(super) fn decode<'i>(
     map: Map,
-    /// How much of the input is known to hold no newline.
-    scanned: usize,
+    scanned: &mut usize,
+    input: &'i mut [u8],
+) -> Result<Option<(Asked<'i>, usize)>, Violation> {
+    let unread = input.get(*scanned..).unwrap_or_default();
+    let Some(newline) = memchr::memchr(b'\n', unread).map(|at| *scanned + at) else {
+        *scanned = input.len();
+        // One more for the CR of somebody at a terminal.
+        return if input.len() > MAX_REQUEST + 1 {
+            Err(Violation::TooLong)
+        } else {
+            Ok(None)
+        };
+    };
+    *scanned = 0;
+    let end = match newline.checked_sub(1) {
+        Some(before) if input.get(before) == Some(&b'\r') => before,
+        _ => newline,
+    };
+    if end > MAX_REQUEST {
+        return Err(Violation::TooLong);
+    }
+    let line = input.get_mut(..end).unwrap_or_default();
+    let key = match line.split_at_mut_checked("get ".len()) {
+        Some((verb, key)) if verb == b"get " => percent_decode(key),
+        _ => None,
+    };
+    let asked = key.map_or(Asked::Refused(Refusal::NotARequest), |key| Asked::Lookup {
+        map,
+        key,
+    });
+    Ok(Some((asked, newline + 1)))
 }
 
-impl TcpTable {
-    /// The protocol in front of `map`.
-    #[must_use]
-    pub fn new(map: Map) -> Self {
-        Self { map, scanned: 0 }
-    }
-}
-
-impl Codec for TcpTable {
-    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
-        let unread = input.get(self.scanned..).unwrap_or_default();
-        let Some(newline) = memchr::memchr(b'\n', unread).map(|at| self.scanned + at) else {
-            self.scanned = input.len();
-            // One more for the CR of somebody at a terminal.
-            return if input.len() > MAX_REQUEST + 1 {
-                Err(Violation::TooLong)
-            } else {
-                Ok(None)
-            };
-        };
-        self.scanned = 0;
-        let end = match newline.checked_sub(1) {
-            Some(before) if input.get(before) == Some(&b'\r') => before,
-            _ => newline,
-        };
-        if end > MAX_REQUEST {
-            return Err(Violation::TooLong);
-        }
-        let line = input.get_mut(..end).unwrap_or_default();
-        let key = match line.split_at_mut_checked("get ".len()) {
-            Some((verb, key)) if verb == b"get " => percent_decode(key),
-            _ => None,
-        };
-        let asked = key.map_or(Asked::Refused(Refusal::NotARequest), |key| Asked::Lookup {
-            map: self.map,
-            key,
-        });
-        Ok(Some((asked, newline + 1)))
-    }
-
-    fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut) {
-        let before = output.len();
-        match reply {
-            Reply::Answer(Answer::Found(value)) => {
-                encode_found(value.expose(), output);
-                if output.len() - before > MAX_REPLY {
-                    output.truncate(before);
-                    output.put_slice(b"400 the value is too long for tcp_table; use socketmap\n");
-                }
+#[inline]
+pub(super) fn encode(reply: &Reply<'_>, output: &mut BytesMut) {
+    let before = output.len();
+    match reply {
+        Reply::Answer(Answer::Found(value)) => {
+            encode_found(value.expose(), output);
+            if output.len() - before > MAX_REPLY {
+                output.truncate(before);
+                output.put_slice(b"400 the value is too long for tcp_table; use socketmap\n");
             }
-            Reply::Answer(Answer::NotFound) => output.put_slice(b"500 not found\n"),
-            Reply::Answer(Answer::CannotTell(reason)) => error(reason.text(), output),
-            Reply::Refused(refusal) => error(&refusal.to_string(), output),
-            Reply::NotAllowed(reason) => error(reason, output),
-            Reply::Broken(violation) => error(&violation.to_string(), output),
         }
+        Reply::Answer(Answer::NotFound) => output.put_slice(b"500 not found\n"),
+        Reply::Answer(Answer::CannotTell(reason)) => error(reason.text(), output),
+        Reply::Refused(refusal) => error(&refusal.to_string(), output),
+        Reply::NotAllowed(reason) => error(reason, output),
+        Reply::Broken(violation) => error(&violation.to_string(), output),
     }
 }
 
@@ -109,6 +98,7 @@ pub(super) fn encode_request(key: &[u8], request: &mut BytesMut) {
     request.put_u8(b'\n');
 }
 
+#[inline]
 pub(super) fn encode_found(value: &[u8], reply: &mut BytesMut) {
     reply.put_slice(b"200 ");
     percent_encode(value, reply);
@@ -197,14 +187,20 @@ mod tests {
     use bytes::{Buf, BytesMut};
     use proptest::prelude::*;
 
-    use super::{MAX_REPLY, MAX_REQUEST, TcpTable, can_carry, decode_reply, percent_decode, percent_encode};
+    use super::{MAX_REPLY, MAX_REQUEST, can_carry, decode_reply, percent_decode, percent_encode};
     use crate::answer::{Answer, Map, Value};
-    use crate::protocol::{Asked, Codec, NotAReply, Refusal, Reply, Told, Violation};
+    use crate::protocol::{
+        Asked, Codec, NotAReply, Protocol, ProtocolCodec, Refusal, Reply, Told, Violation,
+    };
+
+    fn codec() -> ProtocolCodec {
+        Protocol::TcpTable(Map::Sasl).codec()
+    }
 
     /// With the beginning of another request behind it.
     fn asked(line: &str) -> Asked<'static> {
         let input = Box::leak((line.to_owned() + "get").into_boxed_str().into_boxed_bytes());
-        let (asked, taken) = TcpTable::new(Map::Sasl).decode(input).unwrap().unwrap();
+        let (asked, taken) = codec().decode(input).unwrap().unwrap();
         assert_eq!(taken, line.len());
         asked
     }
@@ -219,7 +215,7 @@ mod tests {
     fn said(value: &[u8]) -> String {
         let mut output = BytesMut::from("before\n");
         let reply = Reply::Answer(Answer::Found(Value::new(value)));
-        TcpTable::new(Map::Sasl).encode(&reply, &mut output);
+        codec().encode(&reply, &mut output);
         String::from_utf8(output.to_vec())
             .unwrap()
             .strip_prefix("before\n")
@@ -267,10 +263,7 @@ mod tests {
             "x".repeat(MAX_REQUEST + 2),
         ] {
             let mut input = over.into_bytes();
-            assert!(matches!(
-                TcpTable::new(Map::Sasl).decode(&mut input),
-                Err(Violation::TooLong)
-            ));
+            assert!(matches!(codec().decode(&mut input), Err(Violation::TooLong)));
         }
     }
 
@@ -321,7 +314,7 @@ mod tests {
         ) {
             let stream = lines.concat();
             let all = |pieces: &mut dyn Iterator<Item = usize>| {
-                let (mut codec, mut input, mut rest) = (TcpTable::new(Map::Sasl), BytesMut::new(), stream.as_bytes());
+                let (mut codec, mut input, mut rest) = (codec(), BytesMut::new(), stream.as_bytes());
                 let mut requests = Vec::new();
                 while !rest.is_empty() {
                     let (piece, later) = rest.split_at(pieces.next().unwrap().min(rest.len()));

@@ -19,8 +19,7 @@ use crate::default_relay::DefaultRelay;
 use crate::diagnostic::Findings;
 use crate::history::History;
 use crate::peer::{Allowed, Peer};
-use crate::protocol::socketmap::Socketmap;
-use crate::protocol::{Asked, Codec, Reply, Violation};
+use crate::protocol::{Asked, Codec, Protocol, Reply, Violation};
 use crate::routes::{Routes, Routing, Snapshot};
 use crate::server::access::Visitor;
 use crate::server::admission::Admission;
@@ -36,11 +35,11 @@ struct Fragile;
 impl Codec for Fragile {
     fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
         assert!(!input.starts_with(b"panic"), "as a defect might");
-        Socketmap.decode(input)
+        Protocol::Socketmap.codec().decode(input)
     }
 
     fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut) {
-        Socketmap.encode(reply, output);
+        Protocol::Socketmap.codec().encode(reply, output);
     }
 }
 

@@ -15,9 +15,7 @@ use crate::default_relay::DefaultRelay;
 use crate::diagnostic::Findings;
 use crate::history::History;
 use crate::peer::{Allowed, Peer as Who};
-use crate::protocol::socketmap::Socketmap;
-use crate::protocol::tcp_table::TcpTable;
-use crate::protocol::{Asked, Codec, Reply, Violation, netstring};
+use crate::protocol::{Asked, Codec, Protocol, ProtocolCodec, Reply, Violation, netstring};
 use crate::routes::{Routes, Routing, Snapshot};
 use crate::server::access::Visitor;
 use crate::server::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
@@ -216,6 +214,10 @@ fn requests() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec(request.prop_map(ToOwned::to_owned), 1..12)
 }
 
+fn socketmap() -> ProtocolCodec {
+    Protocol::Socketmap.codec()
+}
+
 /// The number of netstrings, if these are whole ones.
 fn replies_in(mut bytes: &[u8]) -> Option<usize> {
     let mut replies = 0;
@@ -239,10 +241,10 @@ proptest! {
             netstring::encode(&[request.as_bytes()], &mut stream);
         }
         stream.extend_from_slice(broken.as_bytes());
-        let (whole, _) = exchange(Socketmap, [stream.to_vec()]);
+        let (whole, _) = exchange(socketmap(), [stream.to_vec()]);
         // All of it had arrived.
         prop_assert_eq!(whole.len(), 1);
-        let (pieces, _) = exchange(Socketmap, cut(&stream, &cuts));
+        let (pieces, _) = exchange(socketmap(), cut(&stream, &cuts));
         for write in &pieces {
             prop_assert!(replies_in(write).is_some(), "a part of a reply: {:?}", write);
         }
@@ -257,9 +259,9 @@ proptest! {
         cuts in prop::collection::vec(1_usize..40, 1..20),
     ) {
         let stream = requests.concat();
-        let (whole, _) = exchange(TcpTable::new(Map::Relayhost), [stream.clone().into_bytes()]);
+        let (whole, _) = exchange(Protocol::TcpTable(Map::Relayhost).codec(), [stream.clone().into_bytes()]);
         prop_assert_eq!(whole.len(), 1);
-        let (pieces, _) = exchange(TcpTable::new(Map::Relayhost), cut(stream.as_bytes(), &cuts));
+        let (pieces, _) = exchange(Protocol::TcpTable(Map::Relayhost).codec(), cut(stream.as_bytes(), &cuts));
         prop_assert!(pieces.iter().all(|write| write.ends_with(b"\n")));
         prop_assert_eq!(pieces.concat(), whole.concat());
         prop_assert_eq!(count(b'\n', &whole.concat()), requests.len());
@@ -268,9 +270,9 @@ proptest! {
     /// Whatever a peer sends, the session neither panics nor says more than it was asked.
     #[test]
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200), cuts in prop::collection::vec(1_usize..40, 1..9)) {
-        let (socketmap, _) = exchange(Socketmap, cut(&bytes, &cuts));
-        prop_assert!(socketmap.len() <= 1 + count(b':', &bytes));
-        let (lines, _) = exchange(TcpTable::new(Map::Sasl), cut(&bytes, &cuts));
+        let (netstrings, _) = exchange(socketmap(), cut(&bytes, &cuts));
+        prop_assert!(netstrings.len() <= 1 + count(b':', &bytes));
+        let (lines, _) = exchange(Protocol::TcpTable(Map::Sasl).codec(), cut(&bytes, &cuts));
         prop_assert!(count(b'\n', &lines.concat()) <= count(b'\n', &bytes));
     }
 }
@@ -278,7 +280,7 @@ proptest! {
 #[test]
 fn a_peer_that_asks_a_lot_makes_the_server_hold_one_write_and_no_more() {
     let stream = "13:relayhost a@x,".repeat(3 * WRITE_AT / 10);
-    let (writes, end) = exchange(Socketmap, [stream.clone().into_bytes()]);
+    let (writes, end) = exchange(socketmap(), [stream.clone().into_bytes()]);
     assert!(matches!(end, End::Closed));
     assert!(writes.iter().all(|write| write.len() < WRITE_AT + 100));
     let replies = count(b',', &writes.concat());
@@ -288,7 +290,7 @@ fn a_peer_that_asks_a_lot_makes_the_server_hold_one_write_and_no_more() {
 #[test]
 fn broken_framing_is_answered_once_and_ends_the_session() {
     let (writes, end) = exchange(
-        Socketmap,
+        socketmap(),
         [b"20:relayhost a@one.test,x 20:relayhost a@one.test,".to_vec()],
     );
     assert!(matches!(end, End::Broken(_)));
@@ -304,8 +306,8 @@ const REQUEST: &[u8] = b"20:relayhost a@one.test,";
 const REPLY: &[u8] = b"14:OK [relay]:587,";
 const MOMENT: Duration = Duration::from_millis(2);
 
-fn connected() -> Served<Socketmap> {
-    Served::new(Socketmap, Peer::new([]))
+fn connected() -> Served<ProtocolCodec> {
+    Served::new(socketmap(), Peer::new([]))
 }
 
 #[test]
@@ -469,7 +471,7 @@ fn who_is_told_of_its_mistake_may_send_on_for_a_while() {
 }
 
 /// Panics at a request that is not the protocol's.
-struct Fragile(Socketmap);
+struct Fragile(ProtocolCodec);
 
 impl Codec for Fragile {
     fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
@@ -486,7 +488,7 @@ impl Codec for Fragile {
 fn the_replies_of_a_session_that_panicked_go_to_nobody_else() {
     let mut desk = Desk::default();
     let mut replies_to = |bytes: &[u8]| {
-        let mut served = Served::new(Fragile(Socketmap), Peer::new([bytes.to_vec()]));
+        let mut served = Served::new(Fragile(socketmap()), Peer::new([bytes.to_vec()]));
         std::mem::swap(&mut served.desk, &mut desk);
         let turn = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| served.turn()));
         std::mem::swap(&mut served.desk, &mut desk);
