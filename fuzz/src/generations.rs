@@ -181,7 +181,7 @@ impl History {
         let mut rest = bytes;
         for block in text.blocks() {
             let (own, after) = rest.split_at(block.len());
-            assert!(own == block.lines() && !own.is_empty());
+            assert!(own == block.pieces().collect::<Vec<_>>().concat() && !own.is_empty());
             assert!(own.ends_with(b"\n") || after.is_empty());
             assert_eq!(
                 table::lines(own).len(),

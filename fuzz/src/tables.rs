@@ -103,9 +103,12 @@ fn the_records_in_blocks(map: Map, text: &[u8], plain: &Reading) {
     let mut expected = plain.entries.iter();
     let mut reader = Reader::new(format(map), path());
     for (block, offset) in [(&text[..first], 0), (&text[first..], first)] {
-        reader.read(block, &mut findings, |record, _| {
-            the_same(&record, offset, expected.next().unwrap())
-        });
+        reader.read(
+            block,
+            |value| value,
+            &mut findings,
+            |record, _| the_same(&record, offset, expected.next().unwrap()),
+        );
     }
     assert_eq!(expected.next(), None);
     assert_eq!(reader.reading().keys_unreadable, plain.keys_unreadable);

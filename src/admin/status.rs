@@ -188,7 +188,7 @@ impl TableDigests {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if !std::ptr::eq(known.table.as_ptr(), Arc::as_ptr(table)) {
-            let text = table.blocks().map(|block| block.lines());
+            let text = table.blocks().flat_map(|block| block.pieces());
             known.digest = match map {
                 Map::Relayhost => Some(digest::plain(text)),
                 Map::Sasl => digest::keyed(text),

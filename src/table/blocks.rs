@@ -137,11 +137,11 @@ impl Blocks {
         })
     }
 
-    /// The lines of a block, from a location on.
+    /// The block of a location, and its lines from there on.
     #[inline]
-    pub(super) fn from(&self, location: Location) -> Option<&[u8]> {
+    pub(super) fn from(&self, location: Location) -> Option<(&Block, &[u8])> {
         let block = self.block(location.block())?;
-        block.lines().get(location.offset()?..)
+        Some((block, block.lines().get(location.offset()?..)?))
     }
 
     /// The line of a location, from 1.

@@ -14,16 +14,20 @@ pub(super) struct Entries {
 impl Entries {
     /// The key of the entry there, as written, and its value.
     pub(super) fn at(&self, location: Location) -> Option<(&[u8], &[u8])> {
-        grammar::entry_at(self.format, self.blocks.from(location)?)
+        let (block, lines) = self.blocks.from(location)?;
+        let (key, value) = grammar::entry_at(self.format, lines)?;
+        Some((key, block.value(value)))
     }
 
     /// The value of the entry there, if it has this key.
     #[inline]
     pub(super) fn with_key(&self, location: Location, key: Key<'_>) -> Option<&[u8]> {
-        let lines = self.blocks.from(location)?;
-        let value = grammar::behind_key(lines, key).and_then(|rest| grammar::value_behind(self.format, rest));
-        if value.is_some() {
-            return value;
+        let (block, lines) = self.blocks.from(location)?;
+        if let Some(rest) = grammar::behind_key(lines, key) {
+            let value = block.value_behind_key(rest);
+            if let Some(value) = value.or_else(|| grammar::value_behind(self.format, rest)) {
+                return Some(value);
+            }
         }
         let (written, value) = self.at(location)?;
         address::is_key_of(written, key.bytes()).then_some(value)

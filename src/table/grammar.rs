@@ -73,7 +73,7 @@ pub fn read<'a>(
     take: impl FnMut(Record<'a>, &mut Findings),
 ) -> Reading {
     let mut reader = Reader::new(format, path);
-    reader.read(text, findings, take);
+    reader.read(text, |value| value, findings, take);
     reader.reading
 }
 
@@ -241,10 +241,12 @@ impl<'a, 'p> Reader<'a, 'p> {
         }
     }
 
-    /// Reads the lines that come next, hands each entry to `take`, and says what is wrong in `findings`.
+    /// Reads the lines that come next, hands each entry to `take`, and says what is wrong in `findings`. What is written
+    /// for a value in these lines stands for what `value` makes of it, which may have blanks before it.
     pub fn read(
         &mut self,
         lines: &'a [u8],
+        value: impl Fn(&'a [u8]) -> &'a [u8],
         findings: &mut Findings,
         mut take: impl FnMut(Record<'a>, &mut Findings),
     ) {
@@ -267,7 +269,7 @@ impl<'a, 'p> Reader<'a, 'p> {
                 break;
             };
             self.number = self.number.saturating_add(1);
-            if let Some(record) = self.line(self.number, offset, line, findings) {
+            if let Some(record) = self.line(self.number, offset, line, &value, findings) {
                 take(record, findings);
             }
             offset += end;
@@ -287,6 +289,7 @@ impl<'a, 'p> Reader<'a, 'p> {
         number: u32,
         offset: usize,
         raw: &'a [u8],
+        value: impl Fn(&'a [u8]) -> &'a [u8],
         findings: &mut Findings,
     ) -> Option<Record<'a>> {
         let line = raw.strip_suffix(b"\n").unwrap_or(raw);
@@ -334,7 +337,8 @@ impl<'a, 'p> Reader<'a, 'p> {
             key: entry.key,
             content,
         };
-        let (value, value_at) = (entry.value, entry.value_at);
+        let behind_blank = value(entry.value);
+        let value = behind_blank.trim_start_blanks();
         let judged = if value.is_empty() {
             key::judge_lonely(self.format, entry.key)
         } else {
@@ -351,6 +355,7 @@ impl<'a, 'p> Reader<'a, 'p> {
             self.unreadable(number, place, fault.to_string(), help, findings);
             return None;
         }
+        let value_at = entry.value_at + (behind_blank.len() - value.len());
         Some(record(match self.format {
             Format::RelayMap => self.next_hop(number, value_at, value, findings),
             Format::Credentials => self.credential(number, value_at, entry.key, value, findings),

@@ -149,9 +149,14 @@ impl Table {
         let mut reader = Reader::new(entries.format, path);
         let mut builder = Builder::new(&entries, path, index, 0);
         for (number, block) in entries.blocks.in_order() {
-            reader.read(block.lines(), &mut findings, |record, findings| {
-                builder.take(number, &record, findings);
-            });
+            reader.read(
+                block.lines(),
+                |value| block.behind_first_blank(value),
+                &mut findings,
+                |record, findings| {
+                    builder.take(number, &record, findings);
+                },
+            );
         }
         builder.flush(&mut findings);
         if let Some(error) = &builder.failed {
@@ -215,15 +220,23 @@ impl Table {
         let mut findings = Findings::default();
         let mut all_removed = true;
         for (number, block) in &edit.removed {
-            Reader::new(format, path).read(block.lines(), &mut findings, |record, _| {
-                all_removed &= builder.remove(*number, &record, &self.entries);
-            });
+            Reader::new(format, path).read(
+                block.lines(),
+                |value| block.behind_first_blank(value),
+                &mut findings,
+                |record, _| all_removed &= builder.remove(*number, &record, &self.entries),
+            );
         }
         for number in edit.added {
             let block = entries.blocks.block(number)?;
-            Reader::new(format, path).read(block.lines(), &mut findings, |record, findings| {
-                builder.take(number, &record, findings);
-            });
+            Reader::new(format, path).read(
+                block.lines(),
+                |value| block.behind_first_blank(value),
+                &mut findings,
+                |record, findings| {
+                    builder.take(number, &record, findings);
+                },
+            );
         }
         builder.flush(&mut findings);
         let begins = text.blocks().first().map(|block| block.lines());
@@ -288,7 +301,12 @@ impl Table {
         let mut reader = Reader::new(self.entries.format, Path::new(""));
         for (_, block) in self.entries.blocks.in_order() {
             // What is wrong was found when the table was built.
-            reader.read(block.lines(), &mut Findings::default(), |record, _| take(record));
+            reader.read(
+                block.lines(),
+                |value| block.behind_first_blank(value),
+                &mut Findings::default(),
+                |record, _| take(record),
+            );
         }
     }
 
@@ -309,7 +327,12 @@ impl Table {
         } else {
             line
         };
-        Some(line.strip_suffix(b"\r").unwrap_or(line).to_vec().into())
+        let mut whole = Secret::default();
+        block.pieces_of(line).for_each(|piece| whole.append(piece));
+        if let Some(len) = whole.expose().strip_suffix(b"\r").map(<[u8]>::len) {
+            whole.truncate(len);
+        }
+        Some(whole)
     }
 
     /// Which of these keys is the first that has an entry, counted from 0, and the line of that entry.
@@ -368,6 +391,7 @@ impl Table {
         for block in self.blocks_not_shared_with(other) {
             Reader::new(self.entries.format, Path::new("")).read(
                 block.lines(),
+                |value| block.behind_first_blank(value),
                 &mut Findings::default(),
                 |record, _| take(record.key),
             );

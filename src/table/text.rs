@@ -5,7 +5,8 @@
 //! for the blocks that differ. Where a block ends depends on the lines in it and on nothing else, so that after an
 //! inserted line the blocks fall into step again (content-defined chunking, as rsync and backup programs do it).
 //!
-//! Blocks are compared byte by byte; the digests only lead to candidates.
+//! Blocks are compared byte by byte; the digests only lead to candidates. How a block holds its lines is its own business
+//! ([`Block`]).
 //!
 //! Limits: a text of up to [`crate::whole_file::MAX_FILE`] bytes has at most 2^15 blocks, and no line begins beyond the first
 //! [`LARGEST`] bytes of its block. A line is in one block. One that is longer than [`MAX_LINE`] ends the reading: it is the
@@ -15,6 +16,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 pub use super::block::Block;
 use super::block::Comparison;
@@ -153,6 +156,7 @@ struct Cutter<'p, H> {
     end: usize,
     /// How much of that was searched for the end of a block: whole lines.
     searched: usize,
+    scratch: Zeroizing<Vec<u8>>,
     /// How many blocks were not there before.
     made: usize,
 }
@@ -174,6 +178,7 @@ impl<'p, H: BuildHasher> Cutter<'p, H> {
             start: 0,
             end: 0,
             searched: 0,
+            scratch: Zeroizing::default(),
             made: 0,
         })
     }
@@ -259,7 +264,7 @@ impl<'p, H: BuildHasher> Cutter<'p, H> {
         if self.made.is_multiple_of(16) {
             whole_file::has_headroom()?;
         }
-        Ok(Some(Arc::new(Block::new(bytes, digest)?)))
+        Ok(Some(Arc::new(Block::new(bytes, digest, &mut self.scratch)?)))
     }
 }
 
@@ -335,7 +340,7 @@ mod tests {
     fn whole(text: &Text) -> Vec<u8> {
         text.blocks()
             .iter()
-            .flat_map(|block| block.lines().to_vec())
+            .flat_map(|block| block.pieces().collect::<Vec<_>>().concat())
             .collect()
     }
 
