@@ -140,7 +140,7 @@ fn bench_with(setup: &Setup, args: &[&str], input: &[u8]) -> Finished {
 #[track_caller]
 fn json(finished: &Finished, code: i32) -> Value {
     assert_eq!(finished.code, Some(code), "{finished:?}");
-    let json: Value = serde_json::from_str(&finished.stdout).unwrap();
+    let json = finished.json();
     assert_eq!(json["ok"], code == 0);
     for run in json["runs"].as_array().unwrap() {
         adds_up(run);
@@ -881,7 +881,7 @@ fn a_terminal_shows_how_far_it_is_and_a_pipe_does_not() {
         shown_at_a_terminal(&daemon.setup().env("TERM", "dumb"), &args),
         ""
     );
-    let piped = finish(daemon.setup().command("bench").args(args), b"");
+    let piped = daemon.setup().run("bench", &args);
     assert_eq!((piped.code, piped.stderr.as_str()), (Some(0), ""));
 }
 

@@ -19,13 +19,13 @@ use std::process::Command;
 use std::time::Instant;
 
 fn check(setup: &Setup, args: &[&str]) -> Finished {
-    finish(setup.command("check").args(args), b"")
+    setup.run("check", args)
 }
 
 /// The findings for machines.
 fn report(setup: &Setup, args: &[&str]) -> Value {
     let finished = check(setup, &[&["--format", "json"], args].concat());
-    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+    finished.json()
 }
 
 /// Credentials that nobody else can read, as they should be.

@@ -3,7 +3,7 @@
 //!
 //! What it prints, case by case, is in tests/cases/explain.
 
-use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
+use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup};
 use crate::harness::eventually;
 use crate::harness::postfix::{self, DEADLINE, Postfix, Release};
 use crate::harness::smtp_server::{self, Journal, SmtpServer};
@@ -22,7 +22,7 @@ fn explain_to_end(setup: &Setup, map: &str, keys: &[&str]) -> Finished {
 #[track_caller]
 fn explain(setup: &Setup, map: &str, key: &str) -> Value {
     let finished = explain_to_end(setup, map, &[key]);
-    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+    finished.json()
 }
 
 fn text(setup: &Setup, map: &str, key: &str) -> String {
@@ -57,7 +57,7 @@ fn every_case_of_the_page_is_explained_with_the_answer_that_query_gives() {
         let (map, key) = (word(case, "map"), word(case, "key"));
         let setup = crate::relay_cases::setup(case);
         let (plain, explained) = (setup.query(&[map, key]), explain_to_end(&setup, map, &[key]));
-        let object: Value = serde_json::from_str(&explained.stdout).unwrap();
+        let object = explained.json();
         let context = format!("{}: {object}", case["id"]);
         assert_eq!(
             (explained.code, &explained.stderr),
@@ -450,8 +450,8 @@ fn a_key_that_check_says_is_never_asked_is_not_asked_by(release: Release) {
          a.test u:p\n*@a.test u:p\n{HOST}:{port},{HOST} u:p\n"
     );
     let setup = Setup::new().relaymap(&relaymap).credentials(&credentials);
-    let report = finish(setup.command("check").args(["--format", "json"]), b"");
-    let report: Value = serde_json::from_str(&report.stdout).unwrap();
+    let report = setup.run("check", &["--format", "json"]);
+    let report = report.json();
     let mut never = BTreeSet::new();
     for finding in report["findings"].as_array().unwrap() {
         if ["never-asked", "bare-domain", "bad-key"].contains(&word(finding, "code")) {

@@ -310,7 +310,7 @@ fn a_listener_that_claims_to_be_the_admin_listener_moves_no_cursor() {
         let ran = harmless(format, finish(&mut command, b""));
         assert!(ran.stdout.contains("FORGED"), "{ran:?}");
         if format == "json" {
-            let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+            let told = ran.json();
             assert_eq!(told, status);
         }
     }
@@ -353,14 +353,12 @@ fn a_name_of_a_megabyte_is_printed_once_and_not_filled_up_for_every_other() {
     let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let mut command = Setup::new().command("status");
     command.args(["--admin", &server(reply.into_bytes())]);
-    let ran = finish(&mut command, b"");
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let ran = finish(&mut command, b"").exits(0);
     assert!(ran.stdout.len() < 2 << 20, "{}", ran.stdout.len());
     // Nor is a list of next hops that is as long as a line may be.
     let hops = ",[h.test]:587".repeat(5000);
     let setup = Setup::new().relaymap(format!("@a.test [h.test]{hops}\n@b.test [relay]\n"));
     let mut command = setup.command("relay");
-    let ran = finish(command.arg("list"), b"");
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let ran = finish(command.arg("list"), b"").exits(0);
     assert!(ran.stdout.lines().last().unwrap().len() < 1000);
 }

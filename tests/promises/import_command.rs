@@ -154,8 +154,7 @@ impl Old {
     #[track_caller]
     fn import(&self) -> (Setup, Finished) {
         let setup = Setup::new();
-        let finished = self.run_import(&setup, &[]);
-        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        let finished = self.run_import(&setup, &[]).exits(0);
         (with_environment(setup), finished)
     }
 
@@ -189,8 +188,7 @@ impl Old {
         let mut command = daemon.setup().command("postconf");
         command.args(["--commands", "--listen", daemon.endpoint(0), "-c"]);
         age_configuration(&etc);
-        let printed = finish(command.arg(&etc), b"");
-        assert_eq!(printed.code, Some(0), "{}", printed.stderr);
+        let printed = finish(command.arg(&etc), b"").exits(0);
         // Each waits while the one before has just changed main.cf.
         let older = format!("touch -d '1 minute ago' {}\n", etc.join("main.cf").display());
         let script = printed
@@ -310,7 +308,7 @@ fn snapshot(folder: &Path) -> BTreeMap<String, (Vec<u8>, u64, SystemTime, u32)> 
 #[track_caller]
 fn query(setup: &Setup, map: &str, keys: &BTreeSet<String>) -> HashMap<String, String> {
     let lines: Vec<String> = keys.iter().map(|key| format!("{key}\n")).collect();
-    let asked = finish(setup.command("query").args([map, "-"]), lines.concat().as_bytes());
+    let asked = setup.run_with("query", &[map, "-"], lines.concat().as_bytes());
     assert!(matches!(asked.code, Some(0 | 1)), "{}", asked.stderr);
     let answers = asked.stdout.lines().map(|line| line.split_once('\t').unwrap());
     answers
@@ -622,8 +620,7 @@ fn overrides_in_master_cf_count() {
         "smtp/unix/smtp_sender_dependent_authentication=yes".to_owned(),
     ] {
         let mut command = Command::new("postconf");
-        let done = finish(command.arg("-c").arg(old.etc()).args(["-P", &assignment]), b"");
-        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        finish(command.arg("-c").arg(old.etc()).args(["-P", &assignment]), b"").exits(0);
     }
     age_configuration(&old.etc());
     let (imported, _) = old.import();
@@ -809,8 +806,7 @@ fn the_entries_of_an_inline_table_are_those_that_postmap_lists() {
             .relays("hash", "@relayed.test [relay.test]\n");
         let mut command = Command::new("postmap");
         command.arg("-c").arg(old.etc()).arg("-s");
-        let listed = finish(command.arg(table.trim_start_matches("proxy:")), b"");
-        assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+        let listed = finish(command.arg(table.trim_start_matches("proxy:")), b"").exits(0);
         let (imported, said) = old.import();
         let mut expected: Vec<&str> = listed.stdout.lines().collect();
         let imported = text(&imported, CREDENTIALS);
@@ -919,8 +915,7 @@ fn credentials_of_senders_are_answered_as_before_where_main_cf_keeps_the_next_ho
             .set("default_transport", "smtp:[relay.test]:587")
             .passwords("hash", passwords);
         let before = snapshot(setup.dir());
-        let shown = old.run_import(&setup, &["--dry-run"]);
-        assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+        let shown = old.run_import(&setup, &["--dry-run"]).exits(0);
         assert_eq!(snapshot(setup.dir()), before);
         let is_new = !before.contains_key(SETTINGS) || before.contains_key(RELAYMAP);
         assert_eq!(
@@ -929,8 +924,7 @@ fn credentials_of_senders_are_answered_as_before_where_main_cf_keeps_the_next_ho
             "{}",
             shown.stdout
         );
-        let done = old.run_import(&setup, &[]);
-        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let done = old.run_import(&setup, &[]).exits(0);
         for said in [&shown.stderr, &done.stderr] {
             assert!(
                 said.contains("next_hops = \"main.cf\"") && !said.contains(WORD),
@@ -1013,8 +1007,7 @@ fn one_relayhost_with_one_login_goes_on_with_a_real_postfix() {
     deliver(&postfix, "before");
     let imported = Setup::new();
     let mut import = imported.command("import");
-    let import = finish(import.arg("-c").arg(postfix.config_directory()), b"");
-    assert_eq!(import.code, Some(0), "{}", import.stderr);
+    finish(import.arg("-c").arg(postfix.config_directory()), b"").exits(0);
     let daemon = Daemon::start(with_environment(imported));
     let endpoint = daemon.endpoint(0);
     let maps = ["relayhost", "sasl"].map(|map| format!("{endpoint}:{map}"));
@@ -1074,8 +1067,7 @@ fn mail_leaves_by_the_same_relays_with_the_same_logins() {
         .fold(setup, |setup, (name, value)| setup.set(name, value));
     fs::write(etc.join("main.cf"), "compatibility_level = 3.6\n").unwrap();
     for table in [format!("hash:{relays}"), format!("btree:{passwords}")] {
-        let built = finish(Command::new("postmap").arg("-c").arg(&etc).arg(&table), b"");
-        assert_eq!(built.code, Some(0), "{}", built.stderr);
+        finish(Command::new("postmap").arg("-c").arg(&etc).arg(&table), b"").exits(0);
     }
     let mut postfix = setup.start().unwrap();
     let senders = [
@@ -1116,8 +1108,7 @@ fn mail_leaves_by_the_same_relays_with_the_same_logins() {
         ]
     );
     let imported = Setup::new();
-    let import = finish(imported.command("import").arg("-c").arg(&etc), b"");
-    assert_eq!(import.code, Some(0), "{}", import.stderr);
+    finish(imported.command("import").arg("-c").arg(&etc), b"").exits(0);
     let daemon = Daemon::start(with_environment(imported));
     let endpoint = daemon.endpoint(0);
     let maps = ["relayhost", "sasl"].map(|map| format!("{endpoint}:{map}"));
@@ -1567,8 +1558,7 @@ fn comments_stay_and_are_no_change() {
     assert!(relays.starts_with('#') && credentials.starts_with('#'));
     let old = something();
     let setup = Setup::new().relaymap(&relays).credentials(&credentials);
-    let shown = old.run_import(&setup, &["--dry-run"]);
-    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    let shown = old.run_import(&setup, &["--dry-run"]).exits(0);
     let changes = shown.stdout.lines().filter(|line| line.starts_with(['-', '+']));
     assert!(
         changes.clone().all(|line| line.starts_with('+')),
@@ -1576,8 +1566,7 @@ fn comments_stay_and_are_no_change() {
         shown.stdout
     );
     assert_eq!(changes.count(), 4, "{}", shown.stdout);
-    let done = old.run_import(&setup, &[]);
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let done = old.run_import(&setup, &[]).exits(0);
     assert!(done.stdout.contains(": 2 lines, written"), "{}", done.stdout);
     let now = text(&setup, RELAYMAP);
     assert_eq!(
@@ -1598,13 +1587,11 @@ fn a_second_import_changes_nothing() {
         .set("relayhost", "[default.test]")
         .set("recipient_delimiter", "+-");
     let setup = Setup::new().settings("# mine\nlisten = \"socketmap:inet:127.0.0.1:10451\"\n");
-    let first = old.run_import(&setup, &[]);
-    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    old.run_import(&setup, &[]).exits(0);
     let before = snapshot(setup.dir());
     assert_eq!(before.len(), 4, "{before:?}");
     for arguments in [&[][..], &["--force"], &["--dry-run"]] {
-        let finished = old.run_import(&setup, arguments);
-        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+        old.run_import(&setup, arguments).exits(0);
         assert_eq!(snapshot(setup.dir()), before, "{arguments:?}");
     }
 }
@@ -1636,7 +1623,7 @@ fn the_imported_folder_passes_the_check() {
                 "[hash.one]:587 u:CANARY1\n@two.test u:CANARY2\n\"john doe\"@two.test u:CANARY3\n",
             );
         let (imported, said) = old.import();
-        let checked = finish(&mut imported.command("check"), b"");
+        let checked = imported.run("check", &[""; 0]);
         assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
         for text in [&said.stdout, &said.stderr, &checked.stdout, &checked.stderr] {
             assert!(!text.contains(WORD), "{text}");
@@ -1650,13 +1637,12 @@ fn other_settings_stay_as_they_are() {
     let old = something().set("recipient_delimiter", "\\");
     let settings = "# mine\nlisten = [\"socketmap:inet:127.0.0.1:10451\"]\n\n[reload]\npoll = 5\n";
     let setup = Setup::new().settings(settings);
-    let finished = old.run_import(&setup, &[]);
-    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    old.run_import(&setup, &[]).exits(0);
     let now = text(&setup, SETTINGS);
     assert!(
         now.contains("recipient_delimiter = \"\\\\\"") && now.contains(settings),
         "{now}"
     );
-    let checked = finish(&mut setup.command("check"), b"");
+    let checked = setup.run("check", &[""; 0]);
     assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
 }

@@ -95,7 +95,7 @@ fn check_reports_it_with_line_and_help_and_relay_does_not_write_beside_it() {
             let setup = Setup::new().file(file, &content);
             let checked = run(&setup, &["check", "--format", "json"]);
             assert_eq!(checked.code, Some(1), "{text}: {}", checked.stdout);
-            let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+            let report = checked.json();
             let findings = report["findings"].as_array().unwrap();
             let error = findings
                 .iter()

@@ -249,7 +249,7 @@ fn a_key_is_read_alike_as_an_argument_and_on_standard_input() {
         ("\u{feff}\u{feff}ann@one.test\n", "\u{feff}ann@one.test"),
     ] {
         let argument = setup.query(&["relayhost", key]);
-        let read = finish(setup.command("query").args(["relayhost", "-"]), text.as_bytes());
+        let read = setup.run_with("query", &["relayhost", "-"], text.as_bytes());
         let value = read.stdout.strip_prefix(&format!("{key}\t"));
         assert_eq!(
             (read.code, value.unwrap_or(&read.stdout)),

@@ -43,7 +43,7 @@ fn lines(printed: &str) -> Vec<&str> {
 
 #[track_caller]
 fn printed(setup: &Setup, arguments: &[&str]) -> String {
-    let finished = finish(setup.command("postconf").args(arguments), b"");
+    let finished = setup.run("postconf", arguments);
     assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
     finished.stdout
 }
@@ -142,8 +142,7 @@ impl Configuration {
     #[track_caller]
     fn findings(&self) -> Vec<Finding> {
         let finished = self.check(&["--format", "json"]);
-        let report: Value = serde_json::from_str(&finished.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}{}", finished.stdout, finished.stderr));
+        let report = finished.json();
         let findings: Vec<Finding> = report["findings"]
             .as_array()
             .unwrap()
@@ -682,8 +681,7 @@ fn other_instances_are_not_forgotten() {
         .clone()
         .env("MAIL_CONFIG", configuration.etc())
         .command("postconf");
-    let check = finish(command.arg("--check"), b"");
-    assert_eq!(check.code, Some(0), "{}", check.stderr);
+    let check = finish(command.arg("--check"), b"").exits(0);
     let line = "main.cf: multi_instance_directories: warning: ";
     assert!(check.stdout.starts_with(line), "{}", check.stdout);
     assert_eq!(configuration.findings(), []);

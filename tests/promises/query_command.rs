@@ -91,7 +91,7 @@ fn several_keys_print_a_line_each_as_postmap_does() {
 #[test]
 fn a_dash_reads_keys_from_standard_input() {
     let setup = setup();
-    let ask = |input: &str| finish(setup.command("query").args(["relayhost", "-"]), input.as_bytes());
+    let ask = |input: &str| setup.run_with("query", &["relayhost", "-"], input.as_bytes());
     check(&ask("ann@one.test\n"), 0, "ann@one.test\t[relay1.test]:587\n");
     check(
         &ask("ann@one.test\nx@nowhere.test\nann@two.test"),

@@ -705,8 +705,8 @@ impl Comparison {
             let fresh = finish(
                 self.good.command("query").args([map, "-"]),
                 (keys.join("\n") + "\n").as_bytes(),
-            );
-            assert_eq!(fresh.code, Some(0), "{}", fresh.stderr);
+            )
+            .exits(0);
             if fresh.stdout != said {
                 let different = fresh.stdout.lines().zip(said.lines()).find(|(a, b)| a != b);
                 panic!("{map}: {different:?} (from nothing, and the server)");

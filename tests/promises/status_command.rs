@@ -1,7 +1,7 @@
 //! Promise: `postmapd status` says how a running server is, to a person, to a script and to a health check.
 
 use crate::harness::admin::Admin;
-use crate::harness::daemon::{CREDENTIALS, Finished, RELAYMAP, Setup, finish};
+use crate::harness::daemon::{CREDENTIALS, Finished, RELAYMAP, Setup};
 use crate::harness::eventually;
 use std::net::TcpListener;
 
@@ -12,7 +12,7 @@ fn setup() -> Setup {
 }
 
 fn status(setup: &Setup, args: &[&str]) -> Finished {
-    let ran = finish(setup.command("status").args(args), b"");
+    let ran = setup.run("status", args);
     assert!(!format!("{ran:?}").contains("CANARY"), "{ran:?}");
     ran
 }

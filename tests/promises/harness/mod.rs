@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub(crate) mod admin;
+pub(crate) mod cli;
 pub(crate) mod client;
 pub(crate) mod daemon;
 pub(crate) mod elsewhere;

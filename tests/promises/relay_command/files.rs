@@ -162,8 +162,8 @@ fn thirty_edits_at_once_lose_nothing_and_a_server_never_sees_a_wrong_file() {
                         relay(setup, &["add-domain", &domain, &format!("r{n}.test")])
                     } else {
                         relay(setup, &["add-auth", &domain, &format!("u{n}"), "secret"])
-                    };
-                    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+                    }
+                    .exits(0);
                     assert!(ran.stdout.starts_with(&format!("@{domain}: ")), "{ran:?}");
                 });
             }
@@ -299,8 +299,7 @@ fn a_file_that_is_mounted_by_itself_is_written_in_place_and_live() {
             "[b]:25",
         ),
     ] {
-        let ran = inside(args);
-        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        inside(args).exits(0);
         assert_eq!(fs::read_to_string(&host).unwrap(), expected);
         live(key, wanted);
     }
@@ -311,8 +310,7 @@ fn a_file_that_is_mounted_by_itself_is_written_in_place_and_live() {
         for n in 0..30 {
             let inside = &inside;
             scope.spawn(move || {
-                let ran = inside(&["exclude-domain", &format!("d{n}.test")]);
-                assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+                inside(&["exclude-domain", &format!("d{n}.test")]).exits(0);
             });
         }
     });
@@ -341,8 +339,7 @@ fn edits_through_a_mounted_file_and_through_its_folder_at_once_lose_nothing_that
         for n in 0..20 {
             let setup = if n % 2 == 0 { &setup } else { &other };
             scope.spawn(move || {
-                let ran = relay(setup, &["exclude-domain", &format!("d{n}.test")]);
-                assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+                relay(setup, &["exclude-domain", &format!("d{n}.test")]).exits(0);
             });
         }
     });
@@ -429,8 +426,7 @@ fn full(script: &str, names: &[&str]) {
         .arg(program.get_program())
         .args(program.get_args())
         .args(["add-auth", "one.test", "u", &password]);
-    let ran = finish(&mut command, b"");
-    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let ran = finish(&mut command, b"").exits(1);
     assert!(
         ran.stderr.contains("No space left") && ran.stderr.contains("as it was"),
         "{}",
