@@ -33,7 +33,7 @@ use crate::protocol::Protocol;
 use crate::reload::{Keeper, judge};
 use crate::routes::Routes;
 use crate::server::Server;
-use crate::service_manager::handover::{Handover, HandoverError};
+use crate::service_manager::socket_activation::{ActivatedSockets, ActivationError};
 
 /// Why the server did not start, or ended.
 #[derive(Debug, Error)]
@@ -46,7 +46,7 @@ pub enum DaemonError {
     Bind(#[from] BindError),
     /// A socket of the service manager cannot be served.
     #[error(transparent)]
-    Handover(#[from] HandoverError),
+    Activation(#[from] ActivationError),
     /// The server cannot become the user that it should be.
     #[error(transparent)]
     Confinement(#[from] ConfinementError),
@@ -66,7 +66,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
 
 /// Serves until SIGTERM or SIGINT. The calling thread answers lookups.
 pub fn run(options: Options, service: ServiceOptions) -> Result<(), DaemonError> {
-    let handover = Handover::from_environment()?;
+    let activated = ActivatedSockets::from_environment()?;
     let mut findings = Findings::default();
     let sources = Sources::new(options, service, &mut findings);
     let settings = judge::first_settings(&sources, &mut findings);
@@ -76,7 +76,7 @@ pub fn run(options: Options, service: ServiceOptions) -> Result<(), DaemonError>
     if findings.errors() > 0 {
         return Err(DaemonError::Settings(findings));
     }
-    serve(sources, settings, handover, &findings)?;
+    serve(sources, settings, activated, &findings)?;
     info!("stopped");
     Ok(())
 }
@@ -84,13 +84,13 @@ pub fn run(options: Options, service: ServiceOptions) -> Result<(), DaemonError>
 fn serve(
     sources: Sources,
     settings: Settings,
-    handover: Handover,
+    activated: ActivatedSockets,
     said: &Findings,
 ) -> Result<(), DaemonError> {
     let started = SystemTime::now();
     let control = Prepared::new().map_err(system("cannot start the runtime, or watch for signals"))?;
     let confinement = Confinement::plan(settings.user.clone(), settings.is_confined)?;
-    let Handover { maps, admin } = sockets(&settings, handover)?;
+    let ActivatedSockets { maps, admin } = sockets(&settings, activated)?;
     let bound = maps.iter().map(|(_, listener)| listener).chain(&admin);
     let confined = confinement.enforce(bound.filter_map(Listener::file))?;
     let limits = settings.limits;
@@ -147,7 +147,7 @@ fn serve(
 
 /// The sockets that were handed over, and those that the settings want besides. Where some are handed over, the default is
 /// not wanted, and what is handed over already is not bound again.
-fn sockets(settings: &Settings, mut sockets: Handover) -> Result<Handover, DaemonError> {
+fn sockets(settings: &Settings, mut sockets: ActivatedSockets) -> Result<ActivatedSockets, DaemonError> {
     for served in &sockets.maps {
         info!("{} is handed over by the service manager", endpoint(served));
     }

@@ -33,7 +33,7 @@ const MOST: usize = 256;
 
 /// Why what was handed over cannot be served.
 #[derive(Debug, Error)]
-pub enum HandoverError {
+pub enum ActivationError {
     /// A variable makes no sense.
     #[error(
         "{variable} is not what a service manager sets ({why}); unset it, or start the server by its unit"
@@ -85,35 +85,35 @@ pub enum Problem {
 
 /// What was handed over.
 #[derive(Default)]
-pub struct Handover {
+pub struct ActivatedSockets {
     /// Where lookups are answered, and how.
     pub maps: Vec<(Protocol, Listener)>,
     /// Where health, status and metrics are told.
     pub admin: Vec<Listener>,
 }
 
-impl Handover {
+impl ActivatedSockets {
     /// Takes what was handed over to this process, if anything was.
     ///
     /// To be called before there are other threads or descriptors: it owns those that the environment names, and takes
     /// their number out of it.
-    pub fn from_environment() -> Result<Self, HandoverError> {
-        let mut handover = Self::default();
+    pub fn from_environment() -> Result<Self, ActivationError> {
+        let mut activated = Self::default();
         let names = names()?;
         if names.is_empty() {
-            return Ok(handover);
+            return Ok(activated);
         }
         let mut descriptors = ListenFd::from_env();
         for (number, name) in names.into_iter().enumerate() {
-            handover
+            activated
                 .take(&name, &mut descriptors, number)
-                .map_err(|problem| HandoverError::Socket {
+                .map_err(|problem| ActivationError::Socket {
                     descriptor: FIRST + number,
                     name: printable(name.as_bytes()),
                     problem,
                 })?;
         }
-        Ok(handover)
+        Ok(activated)
     }
 
     fn take(&mut self, name: &str, descriptors: &mut ListenFd, number: usize) -> Result<(), Problem> {
@@ -139,7 +139,7 @@ impl Handover {
 }
 
 /// The names of the sockets, in the order of their descriptors. None where they are for another process.
-fn names() -> Result<Vec<String>, HandoverError> {
+fn names() -> Result<Vec<String>, ActivationError> {
     let variable = |name: &'static str| match env::var(name) {
         Ok(value) => Ok(Some(value)),
         Err(env::VarError::NotPresent) => Ok(None),
@@ -175,8 +175,8 @@ fn names() -> Result<Vec<String>, HandoverError> {
     }
 }
 
-fn wrong(variable: &'static str, why: impl Into<String>) -> HandoverError {
-    HandoverError::Variable {
+fn wrong(variable: &'static str, why: impl Into<String>) -> ActivationError {
+    ActivationError::Variable {
         variable,
         why: why.into(),
     }
