@@ -196,8 +196,6 @@ const OUTSIDE: &[&str] = &["socketmap:unix:/run/postmapd/socketmap"];
 const V6: &[&str] = &["socketmap:inet:[::1]:10451"];
 const TCP: &[&str] = &["tcp:127.0.0.1:10452:relayhost", "tcp:127.0.0.1:10453:sasl"];
 
-const OURS: &str = "socketmap:inet:127.0.0.1:10451:relayhost";
-
 /// A mistake of tests/postconf-mistakes.txt.
 #[derive(Debug)]
 struct Mistake<'a> {
@@ -551,99 +549,6 @@ fn no_proposal_of_the_check_weakens_what_was_written_on_purpose() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn several_mistakes_are_all_named_with_a_summary_and_without_a_repetition() {
-    let configuration = Configuration::new();
-    let check = configuration.check(&[]);
-    assert_eq!(check.code, Some(1));
-    let mut all: Vec<&str> = check.stdout.lines().collect();
-    assert_eq!(all.pop(), Some("6 errors, 0 warnings"));
-    assert_eq!(all.len(), 6);
-    let count = all.len();
-    all.sort_unstable();
-    all.dedup();
-    assert_eq!(all.len(), count, "{}", check.stdout);
-}
-
-#[test]
-#[ignore = "needs programs that tests/run-all installs"]
-fn a_warning_alone_is_no_failure_unless_asked_for() {
-    let configuration = Configuration::right(INET);
-    configuration.edit("-e transport_maps=hash:/etc/postfix/transport");
-    assert_eq!(configuration.check(&[]).code, Some(0));
-    assert_eq!(configuration.check(&["--strict"]).code, Some(1));
-    assert!(
-        configuration
-            .check(&[])
-            .stdout
-            .ends_with("\n0 errors, 1 warning\n")
-    );
-}
-
-#[test]
-#[ignore = "needs programs that tests/run-all installs"]
-fn a_value_that_goes_on_in_the_next_lines_is_read_whole() {
-    let configuration = Configuration::right(INET);
-    let text = configuration.main_cf().replace(
-        &format!("sender_dependent_relayhost_maps = {OURS}"),
-        &format!("sender_dependent_relayhost_maps =\n    hash:/etc/postfix/relay\n# a remark\n    {OURS}"),
-    );
-    fs::write(configuration.etc().join("main.cf"), text).unwrap();
-    let findings = configuration.findings();
-    let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
-    assert_eq!(codes, ["table-before"]);
-}
-
-#[test]
-#[ignore = "needs programs that tests/run-all installs"]
-fn what_postfix_was_built_without_is_named() {
-    let configuration = Configuration::right(TCP);
-    let folder = tempfile::tempdir().unwrap();
-    // A Postfix without tcp_table, and one that cannot log in, as those of some distributions are.
-    let wrapper = "#!/bin/sh\nreal=/usr/sbin/postconf\n\
-                   case \"$*\" in *-m) $real \"$@\" | grep -vx tcp;; *-A) ;; *) exec $real \"$@\";; esac\n";
-    let program = folder.path().join("postconf");
-    fs::write(&program, wrapper).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-    let crippled = Configuration {
-        setup: configuration.setup.clone().env("PATH", path),
-        ..configuration
-    };
-    let findings = crippled.findings();
-    let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
-    assert_eq!(
-        codes,
-        ["no-table-type", "no-table-type", "no-sasl"],
-        "{findings:#?}"
-    );
-}
-
-/// Parameters that the Postfix here does not have yet, with a value that defeats: a postconf in front of the real one
-/// knows them.
-#[test]
-#[ignore = "needs programs that tests/run-all installs"]
-fn parameters_of_a_newer_postfix_are_judged_too() {
-    let configuration = Configuration::right(INET);
-    let folder = tempfile::tempdir().unwrap();
-    let wrapper = "#!/bin/sh\n/usr/sbin/postconf \"$@\" || exit\n\
-                   case \"$*\" in *-[FPmA]*) ;; *)\n\
-                   echo 'smtp_sasl_password_result_delimiter = %'\n\
-                   echo 'socketmap_max_reply_size = 1000';; esac\n";
-    let program = folder.path().join("postconf");
-    fs::write(&program, wrapper).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-    let newer = Configuration {
-        setup: configuration.setup.clone().env("PATH", path),
-        ..configuration
-    };
-    let findings = newer.findings();
-    let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
-    assert_eq!(codes, ["result-delimiter", "reply-size"], "{findings:#?}");
-}
-
-#[test]
-#[ignore = "needs programs that tests/run-all installs"]
 fn no_value_of_a_parameter_is_printed_not_even_in_a_proposal() {
     let configuration = Configuration::right(INET);
     for edit in [
@@ -669,22 +574,6 @@ fn no_value_of_a_parameter_is_printed_not_even_in_a_proposal() {
     let check = configuration.check(&[]);
     let said = check.stdout + &check.stderr;
     assert!(!said.contains("secret-of-theirs"), "{said}");
-}
-
-#[test]
-#[ignore = "needs programs that tests/run-all installs"]
-fn other_instances_are_not_forgotten() {
-    let configuration = Configuration::right(INET);
-    configuration.edit("-e multi_instance_directories=/etc/postfix-out");
-    let mut command = configuration
-        .setup
-        .clone()
-        .env("MAIL_CONFIG", configuration.etc())
-        .command("postconf");
-    let check = finish(command.arg("--check"), b"").exits(0);
-    let line = "main.cf: multi_instance_directories: warning: ";
-    assert!(check.stdout.starts_with(line), "{}", check.stdout);
-    assert_eq!(configuration.findings(), []);
 }
 
 #[test]
