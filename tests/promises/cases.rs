@@ -1,11 +1,11 @@
 //! Promise: what a command prints for the files and variables of a case is, to the letter, what was reviewed.
 //!
-//! A case is a folder `tests/cases/COMMAND/NAME` with the files of the folder that postmapd serves and
+//! A case is a directory `tests/cases/COMMAND/NAME` with the files of the directory that postmapd serves and
 //!
-//! - `cmd`: commands of sh(1), each a line by itself, run one after another in a copy of the folder, whose path is `$DIR`
-//!   and which postmapd takes for the folder of its tables;
+//! - `cmd`: commands of sh(1), each a line by itself, run one after another in a copy of the directory, whose path is `$DIR`
+//!   and which postmapd takes for the directory of its tables;
 //! - `expected`: each command, what it prints, what it says on standard error (`! `), and its exit code if it is not 0
-//!   (`= `). The path of the copy is `DIR` there, and the folder around it, which is empty, is `ROOT`.
+//!   (`= `). The path of the copy is `DIR` there, and the directory around it, which is empty, is `ROOT`.
 //!
 //! Credentials are private in the copy. In the text of every other file `@DIR@` becomes the path of the copy.
 //! After a change that is wanted, `POSTMAPD_REWRITE=1 cargo test --test promises -- --include-ignored cases::` writes each `expected` anew;
@@ -19,15 +19,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-/// The folders of the cases of a command, by name.
-pub(crate) fn folders(command: &str) -> Vec<PathBuf> {
+/// The directories of the cases of a command, by name.
+pub(crate) fn directories(command: &str) -> Vec<PathBuf> {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/cases")
         .join(command);
     let entries = fs::read_dir(&cases).unwrap_or_else(|error| panic!("{}: {error}", cases.display()));
-    let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    folders.sort();
-    folders
+    let mut directories: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    directories.sort();
+    directories
 }
 
 /// Copies what a case has besides its commands and what is expected of them.
@@ -90,7 +90,7 @@ fn transcript(case: &Path) -> String {
 fn run(command: &str) {
     let is_rewritten = std::env::var_os("POSTMAPD_REWRITE").is_some();
     let mut failures = Vec::new();
-    for case in folders(command) {
+    for case in directories(command) {
         let transcript = transcript(&case);
         let expected = case.join("expected");
         if transcript
@@ -119,7 +119,7 @@ fn run(command: &str) {
     );
 }
 
-/// The lines of both that the other has not.
+/// The lines that only one of the two texts has.
 fn difference(case: &Path, expected: &str, printed: &str) -> String {
     let missing = expected
         .lines()

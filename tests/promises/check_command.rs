@@ -86,7 +86,7 @@ fn paragraph<'a>(setup: &Setup, text: &'a str, finding: &str) -> &'a str {
 #[test]
 fn every_kind_of_finding_has_its_place_its_line_a_reason_and_what_to_do() {
     let mut provoked = BTreeSet::new();
-    for case in crate::cases::folders("check") {
+    for case in crate::cases::directories("check") {
         let text = fs::read_to_string(case.join("expected")).unwrap();
         for finding in text.split("\n\n") {
             let Some(heading) = finding
