@@ -739,18 +739,6 @@ fn a_removed_relay_map_is_empty_after_the_grace_and_not_before() {
 }
 
 #[test]
-fn removed_credentials_are_empty_after_the_grace_and_not_before() {
-    gone_after_grace(
-        &pair(Some(0), None),
-        |daemon| {
-            let path = daemon.dir().join(CREDENTIALS);
-            fs::rename(&path, path.with_extension("old")).unwrap();
-        },
-        |_, _| {},
-    );
-}
-
-#[test]
 fn a_table_cut_to_nothing_counts_after_the_grace_and_not_before() {
     gone_after_grace(
         &pair(None, Some(0)),
@@ -762,56 +750,6 @@ fn a_table_cut_to_nothing_counts_after_the_grace_and_not_before() {
         |daemon| daemon.replace(CREDENTIALS, ""),
         |_, _| {},
     );
-}
-
-#[test]
-fn a_table_that_is_first_cut_and_then_removed_has_one_grace() {
-    gone_after_grace(
-        &pair(None, Some(0)),
-        |daemon| daemon.replace(RELAYMAP, ""),
-        |daemon, observer| {
-            observer.wait_for_rounds(100);
-            fs::remove_file(daemon.dir().join(RELAYMAP)).unwrap();
-        },
-    );
-}
-
-#[test]
-fn edits_of_the_other_file_wait_for_the_grace_and_do_not_prolong_it() {
-    let gone = pair(None, Some(1));
-    gone_after_grace(
-        &gone,
-        |daemon| {
-            fs::remove_file(daemon.dir().join(RELAYMAP)).unwrap();
-            daemon.replace(CREDENTIALS, "login.test user1:secret1\n");
-        },
-        |daemon, observer| {
-            let begun = Instant::now();
-            let mut n = 0;
-            while observer.answers().last() != Some(&gone) && begun.elapsed() < 6 * GRACE {
-                daemon.replace(CREDENTIALS, format!("login.test user1:secret1\n# {n}\n"));
-                observer.wait_for_rounds(30);
-                n += 1;
-            }
-        },
-    );
-}
-
-#[test]
-fn a_table_that_comes_back_within_the_grace_is_live_with_the_edit_of_the_other_file_at_once() {
-    let daemon = Daemon::start(with_grace(LONG));
-    observe(&daemon, &SENDERS, |observer| {
-        observer.wait_for(&pair(Some(0), Some(0)));
-        fs::remove_file(daemon.dir().join(RELAYMAP)).unwrap();
-        daemon.replace(CREDENTIALS, "login.test user1:secret1\n");
-        several_polls(&daemon);
-        daemon.replace(RELAYMAP, table(1));
-        observer.wait_for(&pair(Some(1), Some(1)));
-        assert_eq!(
-            observer.answers(),
-            [pair(Some(0), Some(0)), pair(Some(1), Some(1))]
-        );
-    });
 }
 
 #[test]

@@ -689,7 +689,9 @@ impl Comparison {
                 }
             })
             .collect();
-        keys.extend(["#", "<>", Edited::MARKER].map(str::to_owned));
+        // Not first, where `query -` takes a byte order mark for that of its input.
+        keys.insert(0, Edited::MARKER.to_owned());
+        keys.extend(["#", "<>"].map(str::to_owned));
         for map in ["relayhost", "sasl"] {
             let mut said = String::new();
             for some in keys.chunks(100) {

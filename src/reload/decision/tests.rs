@@ -341,6 +341,43 @@ fn a_file_that_vanishes_is_empty_after_the_grace_whatever_is_requested_and_one_t
 }
 
 #[test]
+fn the_grace_begins_with_the_last_change_of_the_file_itself() {
+    for file in [MAP, LOGINS] {
+        let other = MAP + LOGINS - file;
+        let mut world = World::start(good(0));
+        world.save(file, Text::Empty);
+        // It is cut first, and then removed.
+        world.pass(Duration::from_millis(2500));
+        world.save(file, Text::Empty);
+        for number in 1..5 {
+            world.pass(Duration::from_secs(1));
+            world.save(other, Text::Good(number));
+        }
+        assert_eq!(
+            (world.active[file], world.active[other]),
+            (Text::Good(0), Text::Good(4))
+        );
+        world.pass(Duration::from_millis(1001));
+        assert_eq!(world.active[file], Text::Empty);
+    }
+}
+
+#[test]
+fn a_file_that_returns_is_applied_at_once_with_the_edit_of_the_other() {
+    let mut world = World::start(good(0));
+    world.save(MAP, Text::Empty);
+    world.save(LOGINS, Text::Good(1));
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.active, good(0));
+    world.save(MAP, Text::Good(1));
+    assert_eq!(
+        (world.active[MAP], world.active[LOGINS]),
+        (Text::Good(1), Text::Good(1))
+    );
+    assert_eq!(world.generation, 2);
+}
+
+#[test]
 fn others_wait_two_seconds_for_a_file_that_is_written_and_are_then_no_pair_with_it() {
     let mut world = World::start(good(0));
     world.change(MAP, |file, now| {
