@@ -19,16 +19,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use bytes::BytesMut;
-use postmapd::address::{Delimiters, SenderKeys};
-use postmapd::answer::{Answer, Map};
-use postmapd::counters::Counters;
-use postmapd::default_relay::DefaultRelay;
-use postmapd::diagnostic::Findings;
-use postmapd::history::History;
-use postmapd::peer::{Allowed, Peer};
+use postmapd::diagnostics::Findings;
+use postmapd::lookup::address::{Delimiters, SenderKeys};
+use postmapd::lookup::default_relay::DefaultRelay;
+use postmapd::lookup::history::History;
+use postmapd::lookup::peer::{Allowed, Peer};
+use postmapd::lookup::routes::{Routing, Snapshot};
+use postmapd::lookup::table::Table;
+use postmapd::protocol::answer::{Answer, Map};
 use postmapd::protocol::{Asked, Codec, Protocol, Reply};
-use postmapd::routes::{Routing, Snapshot};
-use postmapd::table::Table;
+use postmapd::server::counters::Counters;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

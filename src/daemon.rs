@@ -3,9 +3,9 @@
 //! Sockets of the service manager are taken before anything else, settings are checked before anything is bound, sockets
 //! are bound before anything is read (connects wait in the kernel's queue meanwhile), and what is read is in force before
 //! the first connection is accepted and the service manager is told that the server is ready. In between, once everything is
-//! bound and before the first table is read, the process locks itself ([`crate::confinement`]).
+//! bound and before the first table is read, the process locks itself ([`crate::os::confinement`]).
 //!
-//! Three threads run: the calling one answers lookups ([`crate::server`]), one reads the files ([`crate::reload`]), and one
+//! Three threads run: the calling one answers lookups ([`crate::server`]), one reads the files ([`crate::source`]), and one
 //! does all else ([`crate::control`]).
 
 use std::io;
@@ -15,25 +15,25 @@ use std::time::SystemTime;
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::admin::View;
-use crate::admin::pulse::pulse;
-use crate::admin::status::TableDigests;
 use crate::check::directory;
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
-use crate::confinement::{Confinement, ConfinementError};
+use crate::control::admin::View;
+use crate::control::admin::pulse::pulse;
+use crate::control::admin::status::TableDigests;
+use crate::control::systemd::socket_activation::{ActivatedSockets, ActivationError};
 use crate::control::{Controlled, Prepared};
-use crate::counters::Counters;
-use crate::diagnostic::{Findings, Severity};
-use crate::endpoint::Endpoint;
-use crate::log_stream;
+use crate::diagnostics::{Findings, Severity};
+use crate::lookup::routes::Routes;
 use crate::net::bind::{BindError, bind};
 use crate::net::listener::Listener;
+use crate::os::confinement::{Confinement, ConfinementError};
+use crate::os::log_stream;
 use crate::protocol::Protocol;
-use crate::reload::{Keeper, judge};
-use crate::routes::Routes;
+use crate::protocol::endpoint::Endpoint;
 use crate::server::Server;
-use crate::service_manager::socket_activation::{ActivatedSockets, ActivationError};
+use crate::server::counters::Counters;
+use crate::source::{Keeper, judge};
 
 /// Why the server did not start, or ended.
 #[derive(Debug, Error)]

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use postmapd::printable::printable;
+use postmapd::os::printable::printable;
 
 fn main() -> ExitCode {
     match postmapd::cli::run() {

@@ -14,21 +14,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use postmapd::address::Delimiters;
-use postmapd::answer::Map;
 use postmapd::config::Limits;
-use postmapd::counters::Counters;
-use postmapd::default_relay::DefaultRelay;
-use postmapd::diagnostic::Findings;
-use postmapd::endpoint::Endpoint;
-use postmapd::history::History;
+use postmapd::diagnostics::Findings;
+use postmapd::lookup::address::Delimiters;
+use postmapd::lookup::default_relay::DefaultRelay;
+use postmapd::lookup::history::History;
+use postmapd::lookup::peer::Allowed;
+use postmapd::lookup::routes::{Routes, Routing, Snapshot};
+use postmapd::lookup::table::Table;
 use postmapd::net::address::Address;
 use postmapd::net::bind::bind;
 use postmapd::net::socket_file::SocketAccess;
-use postmapd::peer::Allowed;
-use postmapd::routes::{Routes, Routing, Snapshot};
+use postmapd::protocol::answer::Map;
+use postmapd::protocol::endpoint::Endpoint;
 use postmapd::server::Server;
-use postmapd::table::Table;
+use postmapd::server::counters::Counters;
 
 /// Counts what one thread asks for.
 struct Counting;

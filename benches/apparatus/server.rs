@@ -9,8 +9,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postmapd::endpoint::Endpoint;
 use postmapd::net::address::Address;
+use postmapd::protocol::endpoint::Endpoint;
 
 use super::Result;
 

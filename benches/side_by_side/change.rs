@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use postmapd::answer::Map;
-use postmapd::client::{Client, Said};
+use postmapd::protocol::answer::Map;
+use postmapd::protocol::client::{Client, Said};
 
 use crate::apparatus::Result;
 use crate::apparatus::relay_map::{self, MARKER};

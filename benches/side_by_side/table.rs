@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use postmapd::answer::Map;
-use postmapd::endpoint::Endpoint;
 use postmapd::net::address::Address;
 use postmapd::protocol::Protocol;
+use postmapd::protocol::answer::Map;
+use postmapd::protocol::endpoint::Endpoint;
 
 use crate::apparatus::Result;
 use crate::apparatus::postmap::Postmap;

@@ -5,7 +5,7 @@ use std::io;
 use clap_complete::Shell;
 use postmapd::cli;
 use postmapd::config::setting::{self, Counts, Setting};
-use postmapd::diagnostic::{Code, Leak};
+use postmapd::diagnostics::{Code, Leak};
 
 /// A file: its path below contrib/, and what it should hold.
 pub(crate) type Page = (String, Vec<u8>);

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use postmapd::answer::Map;
-use postmapd::diagnostic::Findings;
-use postmapd::table::edit::{self, Change, Edited};
-use postmapd::table::grammar::{Format, MAX_LINE};
-use postmapd::table::{Table, format};
+use postmapd::diagnostics::Findings;
+use postmapd::lookup::table::edit::{self, Change, Edited};
+use postmapd::lookup::table::grammar::{Format, MAX_LINE};
+use postmapd::lookup::table::{Table, format};
+use postmapd::protocol::answer::Map;
 
 use super::input;
 use super::plain::address;

@@ -4,9 +4,9 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
-use postmapd::answer::Map;
-use postmapd::table::text::{Block, Text};
-use postmapd::table::{Hit, Table};
+use postmapd::lookup::table::text::{Block, Text};
+use postmapd::lookup::table::{Hit, Table};
+use postmapd::protocol::answer::Map;
 
 use super::plain::table;
 use super::tables;
@@ -202,7 +202,7 @@ impl History {
 
     /// Every key answers as the plain reader says, from its line; and so does one that is gone.
     fn compare_with_the_text(&self, table: &Table, bytes: &[u8]) {
-        let plain = table::read(postmapd::table::format(self.map), bytes);
+        let plain = table::read(postmapd::lookup::table::format(self.map), bytes);
         let expected = table::table(&plain);
         assert_eq!(table.len(), expected.len());
         for (key, entry) in &expected {

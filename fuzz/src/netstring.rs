@@ -2,7 +2,7 @@
 
 use ::netstring::{ReadNetstring, WriteNetstring};
 use bytes::BytesMut;
-use postmapd::answer::Map;
+use postmapd::protocol::answer::Map;
 use postmapd::protocol::socketmap::{self, MAX_REQUEST};
 use postmapd::protocol::{Asked, Codec, Protocol, Refusal, Told, Violation, netstring};
 

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use postmapd::address::Delimiters;
 use postmapd::config::options::{Options, ServiceOptions};
 use postmapd::config::{DEFAULT_LISTEN, Pace, Settings, Sources};
-use postmapd::diagnostic::{Code, Findings, Place, Severity};
-use postmapd::endpoint::Endpoint;
+use postmapd::diagnostics::{Code, Findings, Place, Severity};
+use postmapd::lookup::address::Delimiters;
 use postmapd::net::address::Address;
+use postmapd::protocol::endpoint::Endpoint;
 use serde_json::Value;
 
 /// Every finding has a place that is there and quotes nothing that may be a password; and what the `basic-toml` crate

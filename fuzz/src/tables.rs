@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use postmapd::address::SenderKeys;
-use postmapd::answer::{Map, Reason};
-use postmapd::diagnostic::{Finding, Findings, Place};
-use postmapd::table::grammar::{self, Content, Reader, Record};
-use postmapd::table::{Hit, Table, format};
+use postmapd::diagnostics::{Finding, Findings, Place};
+use postmapd::lookup::address::SenderKeys;
+use postmapd::lookup::table::grammar::{self, Content, Reader, Record};
+use postmapd::lookup::table::{Hit, Table, format};
+use postmapd::protocol::answer::{Map, Reason};
 
 use super::input;
 use super::plain::address;
@@ -139,7 +139,7 @@ fn the_table(map: Map, text: &[u8]) {
         let mut keys = SenderKeys::default();
         keys.read(
             &entry.written.to_ascii_uppercase(),
-            &postmapd::address::Delimiters::default(),
+            &postmapd::lookup::address::Delimiters::default(),
         );
         if keys.whole() == key {
             let location = table.locate([keys.whole_key()]);
@@ -203,7 +203,7 @@ fn duplicates(findings: &Findings, plain: &Reading) {
     let first = table::table(plain);
     let is_later = |entry: &&Entry| first[&address::key(&entry.written)].line != entry.line;
     let again = plain.entries.iter().filter(is_later).map(|entry| {
-        let severity = postmapd::diagnostic::Severity::Warning;
+        let severity = postmapd::diagnostics::Severity::Warning;
         (severity, "duplicate-key", entry.line, entry.column)
     });
     let mut expected: Vec<Said> = plain.said.iter().copied().chain(again).collect();

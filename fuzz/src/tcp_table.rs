@@ -1,7 +1,7 @@
 //! Requests and replies of tcp_table.
 
 use bytes::BytesMut;
-use postmapd::answer::{Answer, Map, Value};
+use postmapd::protocol::answer::{Answer, Map, Value};
 use postmapd::protocol::tcp_table::{MAX_REPLY, MAX_REQUEST, told};
 use postmapd::protocol::{Asked, Codec, Protocol, Refusal, Reply, Told, Violation};
 

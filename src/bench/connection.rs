@@ -9,8 +9,8 @@ use std::os::fd::OwnedFd;
 use rustix::io::{Errno, read};
 use rustix::net::{SendFlags, send};
 
+use crate::os::secret::Secret;
 use crate::protocol::MAX_REPLY;
-use crate::secret::Secret;
 
 /// Room for many replies; it grows for a long one.
 const ROOM: usize = 8 * 1024;

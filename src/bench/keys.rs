@@ -10,12 +10,12 @@ use thiserror::Error;
 use super::number::{count, float, ratio, whole};
 use super::tally::Outcome;
 use super::target::Target;
-use crate::address::SenderKeys;
-use crate::answer::{Answer, Map};
+use crate::lookup::address::SenderKeys;
+use crate::lookup::routes::Snapshot;
+use crate::lookup::table::grammar::Content;
+use crate::os::secret::Secret;
+use crate::protocol::answer::{Answer, Map};
 use crate::protocol::{MAX_KEY, Protocol, netstring};
-use crate::routes::Snapshot;
-use crate::secret::Secret;
-use crate::table::grammar::Content;
 
 /// Why there are no keys.
 #[derive(Debug, Error)]
@@ -308,15 +308,15 @@ mod tests {
     use std::path::Path;
 
     use super::{Expected, Questions, Random, Target, of_lines, of_tables};
-    use crate::address::{Delimiters, SenderKeys};
-    use crate::answer::{Answer, Map};
     use crate::bench::tally::Outcome;
-    use crate::default_relay::DefaultRelay;
-    use crate::diagnostic::Findings;
-    use crate::history::History;
-    use crate::peer::Allowed;
-    use crate::routes::{Routing, Snapshot};
-    use crate::table::Table;
+    use crate::diagnostics::Findings;
+    use crate::lookup::address::{Delimiters, SenderKeys};
+    use crate::lookup::default_relay::DefaultRelay;
+    use crate::lookup::history::History;
+    use crate::lookup::peer::Allowed;
+    use crate::lookup::routes::{Routing, Snapshot};
+    use crate::lookup::table::Table;
+    use crate::protocol::answer::{Answer, Map};
 
     fn snapshot(relay_map: &str, credentials: &str) -> Snapshot {
         let build = |map, text: &str| {

@@ -13,11 +13,11 @@ use bytes::BytesMut;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, connect, sockopt::set_tcp_nodelay};
 
-use crate::answer::Map;
-use crate::endpoint::{Endpoint, Problem};
 use crate::net::address::Address;
 use crate::net::stream_socket;
 use crate::protocol::Protocol;
+use crate::protocol::answer::Map;
+use crate::protocol::endpoint::{Endpoint, Problem};
 
 /// A map of a server.
 pub struct Target {
@@ -135,7 +135,7 @@ mod tests {
     use bytes::BytesMut;
 
     use super::{Protocol, Target};
-    use crate::answer::Map;
+    use crate::protocol::answer::Map;
 
     fn asks(endpoint: &str, map: &str) -> (Protocol, String) {
         let target = Target::new(endpoint, map).unwrap();

@@ -11,11 +11,11 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
-use crate::address::SenderKeys;
 use crate::config::Sources;
-use crate::diagnostic::{Code, Finding, Findings};
-use crate::routes::{Routing, Snapshot};
-use crate::table::grammar::Content;
+use crate::diagnostics::{Code, Finding, Findings};
+use crate::lookup::address::SenderKeys;
+use crate::lookup::routes::{Routing, Snapshot};
+use crate::lookup::table::grammar::Content;
 
 /// How many names of a directory are looked at.
 const AT_MOST: usize = 10_000;

@@ -10,10 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::excerpt;
-use crate::diagnostic::{Code, Finding, Findings, Place, Position};
-use crate::nexthop;
-use crate::routes::Snapshot;
-use crate::table::grammar::Content;
+use crate::diagnostics::{Code, Finding, Findings, Place, Position};
+use crate::lookup::nexthop;
+use crate::lookup::routes::Snapshot;
+use crate::lookup::table::grammar::Content;
 
 /// How many hosts are asked for at once.
 const AT_ONCE: usize = 16;

@@ -6,14 +6,14 @@
 
 use std::ops::Range;
 
-use crate::address::NULL_SENDER;
-use crate::answer::Map;
 use crate::config::file;
-use crate::invisible::{Invisible, is_invisible};
-use crate::nexthop;
-use crate::printable::printable;
-use crate::table;
-use crate::table::{grammar, key};
+use crate::lookup::address::NULL_SENDER;
+use crate::lookup::nexthop;
+use crate::lookup::table;
+use crate::lookup::table::{grammar, key};
+use crate::os::invisible::{Invisible, is_invisible};
+use crate::os::printable::printable;
+use crate::protocol::answer::Map;
 
 /// What stands for whatever is not shown.
 const MASK: &str = "********";
@@ -195,7 +195,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Excerpt, of_settings, of_table};
-    use crate::answer::Map;
+    use crate::protocol::answer::Map;
 
     fn shown(map: Map, line: &str) -> String {
         of_table(map, line.as_bytes(), 1).text

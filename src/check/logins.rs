@@ -5,13 +5,13 @@
 //! - The default relay is not for bounces.
 
 use super::{Routed, warning};
-use crate::address::{self, NULL_SENDER, SenderKeys};
-use crate::answer::{Answer, Map};
-use crate::diagnostic::{Code, Finding, Findings, Place, Position};
-use crate::nexthop;
-use crate::routes::Snapshot;
-use crate::table::Hit;
-use crate::table::grammar::{Content, Record};
+use crate::diagnostics::{Code, Finding, Findings, Place, Position};
+use crate::lookup::address::{self, NULL_SENDER, SenderKeys};
+use crate::lookup::nexthop;
+use crate::lookup::routes::Snapshot;
+use crate::lookup::table::Hit;
+use crate::lookup::table::grammar::{Content, Record};
+use crate::protocol::answer::{Answer, Map};
 
 use super::excerpt;
 

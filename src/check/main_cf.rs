@@ -6,10 +6,10 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::{Code, Finding, Findings, Place};
+use crate::diagnostics::{Code, Finding, Findings, Place};
+use crate::lookup::routes::Snapshot;
 use crate::postfix::command::Commands;
 use crate::postfix::live;
-use crate::routes::Snapshot;
 
 /// Where nearly every Postfix has its configuration.
 const USUAL_DIRECTORY: &str = "/etc/postfix";

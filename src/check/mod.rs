@@ -2,7 +2,7 @@
 //! shadowed, next hops that cannot work, files that others can read.
 //!
 //! All of these are warnings. The server serves such files as they are, and says nothing of it, because each may be
-//! meant; errors and the warnings of a single line come from [`crate::table::grammar`] and [`crate::config`], and are
+//! meant; errors and the warnings of a single line come from [`crate::lookup::table::grammar`] and [`crate::config`], and are
 //! in the log of the server too.
 //!
 //! Limits: of main.cf only `relayhost` is looked at ([`main_cf`]); the rest is for `postconf --check`. Host names are
@@ -20,15 +20,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::address::{Key, NULL_SENDER, SenderKeys};
-use crate::answer::{Answer, Map};
 use crate::config::Sources;
-use crate::diagnostic::{Code, Finding, Findings, Place, Position};
-use crate::nexthop;
-use crate::printable::of_path;
-use crate::routes::Snapshot;
-use crate::table::grammar::{Content, Record};
-use crate::table::{Hit, Table};
+use crate::diagnostics::{Code, Finding, Findings, Place, Position};
+use crate::lookup::address::{Key, NULL_SENDER, SenderKeys};
+use crate::lookup::nexthop;
+use crate::lookup::routes::Snapshot;
+use crate::lookup::table::grammar::{Content, Record};
+use crate::lookup::table::{Hit, Table};
+use crate::os::printable::of_path;
+use crate::protocol::answer::{Answer, Map};
 
 /// What is to be said about the files of `sources` beyond what reading them said. `snapshot` is what they come to.
 pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) {

@@ -2,13 +2,13 @@
 //! values that a protocol cannot carry, and domains that Postfix may ask for in another form.
 
 use super::{excerpt, warning};
-use crate::diagnostic::Finding;
-use crate::diagnostic::{Code, Findings, Place};
+use crate::diagnostics::Finding;
+use crate::diagnostics::{Code, Findings, Place};
+use crate::lookup::routes::Snapshot;
+use crate::lookup::suspicion::Suspicion;
+use crate::lookup::table::grammar::{Content, Record};
+use crate::lookup::table::{Hit, Table};
 use crate::protocol::tcp_table;
-use crate::routes::Snapshot;
-use crate::suspicion::Suspicion;
-use crate::table::grammar::{Content, Record};
-use crate::table::{Hit, Table};
 
 /// A login that was nearly certainly not meant like this.
 pub(super) fn of_login(record: &Record<'_>) -> Option<Finding> {
@@ -81,8 +81,8 @@ pub(super) fn other_form(table: &Table, record: &Record<'_>) -> Option<Finding> 
         )
     };
     let other_key = [local, other.as_bytes()].concat();
-    let mut keys = crate::address::SenderKeys::default();
-    keys.read(&other_key, &crate::address::Delimiters::default());
+    let mut keys = crate::lookup::address::SenderKeys::default();
+    keys.read(&other_key, &crate::lookup::address::Delimiters::default());
     let is_there = !matches!(table.find([keys.whole_key()]), Hit::Absent);
     let help = if excerpt::is_name(key) {
         format!("add the same entry for the domain {other}")

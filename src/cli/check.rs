@@ -14,18 +14,18 @@ use clap::Args;
 
 use super::log::LogOptions;
 use super::{Error, OutputFormat, counted};
-use crate::answer::Map;
 use crate::check::excerpt::{self, Excerpt};
 use crate::check::{self, dns, main_cf};
 use crate::config::Sources;
 use crate::config::environment::Whose;
 use crate::config::options::Options;
-use crate::diagnostic::{Code, Finding, Findings, Place, Position, Severity, machine};
+use crate::diagnostics::{Code, Finding, Findings, Place, Position, Severity, machine};
+use crate::lookup::routes::Snapshot;
+use crate::os::printable::of_path;
+use crate::os::whole_file;
 use crate::postfix::command::Commands;
-use crate::printable::of_path;
-use crate::reload::load;
-use crate::routes::Snapshot;
-use crate::whole_file;
+use crate::protocol::answer::Map;
+use crate::source::load;
 
 /// Read everything and say what is wrong, where, why it matters, and what to do
 #[derive(Args)]

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::OutputFormat;
-use crate::address::{NULL_SENDER, SenderKeys};
-use crate::answer::{Answer, Map};
 use crate::config::Sources;
-use crate::explain::{self, Explanation, Source};
-use crate::nexthop;
-use crate::printable::{json, of_path, printable};
-use crate::routes::Snapshot;
+use crate::lookup::address::{NULL_SENDER, SenderKeys};
+use crate::lookup::explain::{self, Explanation, Source};
+use crate::lookup::nexthop;
+use crate::lookup::routes::Snapshot;
+use crate::os::printable::{json, of_path, printable};
+use crate::protocol::answer::{Answer, Map};
 
 /// What stands for a password.
 const MASK: &str = "********";

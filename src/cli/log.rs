@@ -1,6 +1,6 @@
 //! Logs on standard error: text, JSON, or lines for journald.
 //!
-//! An event is one line, whatever the names in it ([`crate::printable`]). Nothing that is logged anywhere in this crate holds a credential; see [`crate::secret`]. A panic is logged by
+//! An event is one line, whatever the names in it ([`crate::os::printable`]). Nothing that is logged anywhere in this crate holds a credential; see [`crate::os::secret`]. A panic is logged by
 //! its place alone, because its message may quote what went wrong.
 
 use std::fmt;
@@ -23,9 +23,9 @@ use tracing_subscriber::{Layer, fmt as layer};
 use super::{EX_CONFIG, Error};
 use crate::config::options::{Given, ServeOptions};
 use crate::config::setting::{self, Setting};
-use crate::diagnostic::{Code, Finding, Findings, Place};
-use crate::log_stream::Stream;
-use crate::printable::{json, printable};
+use crate::diagnostics::{Code, Finding, Findings, Place};
+use crate::os::log_stream::Stream;
+use crate::os::printable::{json, printable};
 
 /// How much is logged, and in which form.
 #[derive(Args, Default)]

@@ -23,11 +23,11 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SigSet, Signal};
 use thiserror::Error;
 
-use crate::admin::client::AdminError;
 use crate::bench::BenchError;
+use crate::control::admin::client::AdminError;
 use crate::daemon::DaemonError;
-use crate::diagnostic::{Finding, Findings, Severity};
-use crate::name_service;
+use crate::diagnostics::{Finding, Findings, Severity};
+use crate::os::name_service;
 use crate::postfix::live::Unreadable;
 
 const EXAMPLES: &str = "\
@@ -111,7 +111,7 @@ pub enum Error {
     Relay(#[from] relay::RelayError),
     /// A file is not replaced.
     #[error(transparent)]
-    Replace(#[from] crate::replace_file::ReplaceError),
+    Replace(#[from] crate::os::replace_file::ReplaceError),
     /// Postfix cannot be read.
     #[error(transparent)]
     Postfix(#[from] Unreadable),

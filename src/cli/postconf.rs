@@ -11,17 +11,17 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::{EX_USAGE, Error, OutputFormat, counted, print};
-use crate::answer::Map;
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
-use crate::diagnostic::{Code, Finding, Findings, Place, machine};
-use crate::endpoint::Endpoint;
+use crate::diagnostics::{Code, Finding, Findings, Place, machine};
 use crate::postfix::command::Commands;
 use crate::postfix::live::Live;
 use crate::postfix::reach::{NoName, Reach};
 use crate::postfix::{check, paste, stricter, wanted};
 use crate::protocol::Protocol;
-use crate::reload::judge;
+use crate::protocol::answer::Map;
+use crate::protocol::endpoint::Endpoint;
+use crate::source::judge;
 
 /// `queue_directory` of nearly every Postfix.
 const USUAL_QUEUE_DIRECTORY: &str = "/var/spool/postfix";

@@ -15,14 +15,14 @@ use clap::builder::PossibleValuesParser;
 use super::explain;
 use super::tables::Tables;
 use super::{EX_TEMPFAIL, EX_USAGE, Error, OutputFormat};
-use crate::answer::{Answer, Map};
-use crate::client::{Client, Said};
 use crate::config::options::Options;
-use crate::diagnostic::{Code, Finding, Findings, Place, Severity};
-use crate::endpoint::Endpoint;
-use crate::printable::printable;
-use crate::secret::Secret;
-use crate::table::grammar::without_byte_order_mark;
+use crate::diagnostics::{Code, Finding, Findings, Place, Severity};
+use crate::lookup::table::grammar::without_byte_order_mark;
+use crate::os::printable::printable;
+use crate::os::secret::Secret;
+use crate::protocol::answer::{Answer, Map};
+use crate::protocol::client::{Client, Said};
+use crate::protocol::endpoint::Endpoint;
 
 /// Print what the tables, or a running server, answer for some keys.
 #[derive(Args)]

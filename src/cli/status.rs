@@ -8,16 +8,16 @@ use clap::Args;
 use humantime::{format_duration, parse_rfc3339};
 
 use super::{EX_USAGE, Error, OutputFormat};
-use crate::admin::client::{self, AdminError, Problem};
-use crate::admin::status::{FileStatus, Status as State};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::setting;
 use crate::config::{DEFAULT_ADMIN, Sources};
-use crate::diagnostic::machine::FindingObject;
-use crate::diagnostic::{Code, Finding, Findings, Severity};
+use crate::control::admin::client::{self, AdminError, Problem};
+use crate::control::admin::status::{FileStatus, Status as State};
+use crate::diagnostics::machine::FindingObject;
+use crate::diagnostics::{Code, Finding, Findings, Severity};
 use crate::net::address::Address;
-use crate::printable::{json, printable};
-use crate::reload::judge;
+use crate::os::printable::{json, printable};
+use crate::source::judge;
 
 /// Ask a running server how it and its files are.
 #[derive(Args)]

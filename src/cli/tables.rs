@@ -1,12 +1,12 @@
 //! The tables as a server that started now would have them, for the commands that answer from the files.
 
 use super::{EX_USAGE, Error};
-use crate::address::SenderKeys;
 use crate::config::Sources;
 use crate::config::options::Options;
-use crate::diagnostic::Findings;
-use crate::reload::{judge, load};
-use crate::routes::Snapshot;
+use crate::diagnostics::Findings;
+use crate::lookup::address::SenderKeys;
+use crate::lookup::routes::Snapshot;
+use crate::source::{judge, load};
 
 /// The files and the environment, read for this once.
 pub(super) struct Tables {

@@ -1,4 +1,4 @@
-//! Who may ask: `allow_users` and `allow_networks`, of which [`crate::peer::Allowed`] is made.
+//! Who may ask: `allow_users` and `allow_networks`, of which [`crate::lookup::peer::Allowed`] is made.
 //!
 //! Names of users become numbers when the settings are read. Where nothing is said, `root`, `postfix` (where there is
 //! such a user) and the server's own user are allowed, and no network.
@@ -10,10 +10,10 @@ use nix::unistd::{Uid, User, geteuid};
 
 use super::Settings;
 use super::options::Given;
-use crate::diagnostic::{Code, Finding, Findings, Place};
-use crate::name_service;
+use crate::diagnostics::{Code, Finding, Findings, Place};
 use crate::net::address::Address;
-use crate::printable::printable;
+use crate::os::name_service;
+use crate::os::printable::printable;
 
 /// The users that are allowed where nothing is said.
 pub(super) fn usual_users() -> Vec<u32> {
@@ -123,7 +123,7 @@ mod tests {
     use crate::config::Settings;
     use crate::config::options::Given;
     use crate::config::setting::with_key;
-    use crate::diagnostic::{Findings, Place};
+    use crate::diagnostics::{Findings, Place};
 
     #[test]
     fn networks_are_written_as_in_main_cf() {

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use super::relay_environment::RelayEnvironment;
 use super::running_server::{self, Found, Process};
 use super::variables::Variables;
-use crate::diagnostic::Findings;
-use crate::printable::of_path;
-use crate::whole_file;
+use crate::diagnostics::Findings;
+use crate::os::printable::of_path;
+use crate::os::whole_file;
 
 /// The file of variables beside the tables.
 pub const ENVIRONMENT_FILE: &str = "postmapd.env";

@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 use super::nearest;
 use super::options::Given;
 use super::setting::{self, Kind, Setting};
-use crate::diagnostic::{Code, Finding, Findings, Place, Position};
-use crate::printable::printable;
+use crate::diagnostics::{Code, Finding, Findings, Place, Position};
+use crate::os::printable::printable;
 
 /// Whether this is the name of a setting, or a misspelt one. Anything else may be a password.
 #[must_use]
@@ -168,7 +168,7 @@ mod tests {
 
     use super::Texts;
     use crate::config::{Settings, setting};
-    use crate::diagnostic::Findings;
+    use crate::diagnostics::Findings;
 
     fn parse(text: &str) -> (Texts, Vec<String>) {
         let mut findings = Findings::default();

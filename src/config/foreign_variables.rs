@@ -8,7 +8,7 @@
 //! the environment, and are passed over.
 
 use super::variables::Variables;
-use crate::diagnostic::{Code, Finding, Findings, Place};
+use crate::diagnostics::{Code, Finding, Findings, Place};
 
 /// Names of others, in upper case, and what replaces them here.
 const OTHERS: &[(&str, &str)] = &[

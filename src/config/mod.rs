@@ -32,13 +32,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::address::Delimiters;
-use crate::confinement::user::ServerUser;
-use crate::diagnostic::{Code, Findings};
-use crate::endpoint::Endpoint;
+use crate::diagnostics::{Code, Findings};
+use crate::lookup::address::Delimiters;
+use crate::lookup::peer::Allowed;
 use crate::net::address::Address;
 use crate::net::socket_file::SocketAccess;
-use crate::peer::Allowed;
+use crate::os::confinement::user::ServerUser;
+use crate::protocol::endpoint::Endpoint;
 use environment::Whose;
 use options::{Options, ServiceOptions};
 use relay_environment::RelayEnvironment;
@@ -202,7 +202,7 @@ pub struct Pace {
     pub grace: Duration,
     /// How long a file that is open for writing is waited for.
     pub patience: Duration,
-    /// How long an edit that moves a sender is remembered ([`crate::history`]). Zero for not at all.
+    /// How long an edit that moves a sender is remembered ([`crate::lookup::history`]). Zero for not at all.
     pub in_flight: Duration,
 }
 
@@ -233,7 +233,7 @@ pub struct Settings {
     pub sockets: SocketAccess,
     /// Who the server becomes, if somebody is named. Counts at the start only.
     pub user: Option<ServerUser>,
-    /// Whether it locks itself ([`crate::confinement`]). Counts at the start only.
+    /// Whether it locks itself ([`crate::os::confinement`]). Counts at the start only.
     pub is_confined: bool,
     /// Which local users get credentials.
     pub allow_users: Vec<u32>,

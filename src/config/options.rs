@@ -13,7 +13,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::nearest;
 use super::setting::{self, Commands, Setting};
-use crate::diagnostic::{Code, Finding, Findings, Place};
+use crate::diagnostics::{Code, Finding, Findings, Place};
 
 const PREFIX: &str = "POSTMAPD_";
 

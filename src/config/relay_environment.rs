@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 
 use super::foreign_variables;
 use super::variables::Variables;
-use crate::default_relay::{DefaultRelay, Known};
-use crate::diagnostic::{Code, Finding, Findings, Place};
-use crate::invisible;
-use crate::nexthop;
-use crate::secret::Secret;
-use crate::suspicion::Suspicion;
-use crate::table::grammar::MAX_LINE;
+use crate::diagnostics::{Code, Finding, Findings, Place};
+use crate::lookup::default_relay::{DefaultRelay, Known};
+use crate::lookup::nexthop;
+use crate::lookup::suspicion::Suspicion;
+use crate::lookup::table::grammar::MAX_LINE;
+use crate::os::invisible;
+use crate::os::secret::Secret;
 
 /// Where one value comes from.
 #[derive(Default)]

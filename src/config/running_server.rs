@@ -25,7 +25,7 @@ use nix::unistd::{Uid, User, geteuid, getpid};
 
 use super::variables::{Variables, is_same_file};
 use super::{CREDENTIALS_FILE, DEFAULT_DIR, RELAY_MAP_FILE, setting};
-use crate::secret::Secret;
+use crate::os::secret::Secret;
 
 /// What a search finds.
 pub(super) enum Found {

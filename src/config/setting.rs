@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction};
 
 use super::options::Given;
 use super::{Limits, Settings, value};
-use crate::diagnostic::{Code, Finding, Findings, Place};
+use crate::diagnostics::{Code, Finding, Findings, Place};
 
 pub use definitions::{ADMIN, ALL, CONFIG, DIR, LISTEN, LOG, LOG_FORMAT};
 
@@ -257,7 +257,7 @@ mod tests {
     use super::{ALL, Counts, Fallback, Setting, changed_for_the_next_start};
     use crate::config::Settings;
     use crate::config::options::Given;
-    use crate::diagnostic::{Findings, Place};
+    use crate::diagnostics::{Findings, Place};
 
     /// The settings with this value, if it is right.
     fn with(setting: &Setting, value: &str) -> Result<Settings, Findings> {

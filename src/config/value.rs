@@ -6,13 +6,13 @@ use nix::unistd::{Group, User};
 
 use super::options::Given;
 use super::{Limits, NextHops, Settings};
-use crate::address::Delimiters;
-use crate::confinement::user::ServerUser;
-use crate::diagnostic::{Code, Finding, Place};
-use crate::endpoint::Endpoint;
-use crate::name_service;
+use crate::diagnostics::{Code, Finding, Place};
+use crate::lookup::address::Delimiters;
 use crate::net::address::Address;
-use crate::printable::printable;
+use crate::os::confinement::user::ServerUser;
+use crate::os::name_service;
+use crate::os::printable::printable;
+use crate::protocol::endpoint::Endpoint;
 
 type Read = Result<(), Finding>;
 

@@ -8,7 +8,7 @@ use std::env;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::secret::Secret;
+use crate::os::secret::Secret;
 
 /// Variables and their values. An empty value is an unset one, because Compose passes variables on that nobody set.
 #[derive(Clone, Default)]
@@ -174,7 +174,7 @@ fn unquoted(value: &[u8]) -> Secret {
 #[cfg(test)]
 mod tests {
     use super::Variables;
-    use crate::secret::Secret;
+    use crate::os::secret::Secret;
 
     #[test]
     fn a_file_of_variables_is_read_as_systemd_reads_it() {

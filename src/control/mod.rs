@@ -1,13 +1,14 @@
 //! The control thread: all that a running server does besides answering lookups and reading files.
 //!
 //! On one tokio runtime it waits for signals, keeps systemd informed (`systemd`) and serves the admin listener
-//! ([`crate::admin`]). It lets the thread that answers lookups go first. It stops with the server, in one way: the server
+//! ([`crate::control::admin`]). It lets the thread that answers lookups go first. It stops with the server, in one way: the server
 //! has ended, the admin listener closes, and systemd gets the last notice.
 //!
 //! On failure: without this thread no signal would stop the server, so a panic in it stops the server, and
 //! [`Control::join`] says so. A panic in the admin listener ends that alone.
 
-mod systemd;
+pub mod admin;
+pub mod systemd;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,11 +20,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::admin::{View, http};
-use crate::background::yield_to_lookups;
+use crate::control::admin::{View, http};
 use crate::net::listener::Listener;
-use crate::reload::Reloader;
+use crate::os::background::yield_to_lookups;
 use crate::server::Stop;
+use crate::source::Reloader;
 use systemd::SystemdNotifier;
 
 /// What the control thread needs before anything else is started: from here on, no signal is lost.

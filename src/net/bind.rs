@@ -21,7 +21,7 @@ use super::address::Address;
 use super::listener::Listener;
 use super::socket_file::{SocketAccess, SocketFile};
 use super::stream_socket;
-use crate::printable::of_path;
+use crate::os::printable::of_path;
 
 /// The listen queue that is asked for; the kernel cuts it to `net.core.somaxconn`. Rust's default of 128 makes a
 /// burst of connects wait for the retransmission of a SYN, a second and more. All processes of a Postfix that starts

@@ -16,9 +16,9 @@ use super::table_list;
 use super::verbose;
 use super::verdict::{Cure, Site, Verdict};
 use super::wanted::{self, Reader, Wanted};
-use crate::address::Delimiters;
 use crate::config::nearest;
-use crate::diagnostic::{Code, Finding, Findings, Leak, Place, Severity};
+use crate::diagnostics::{Code, Finding, Findings, Leak, Place, Severity};
+use crate::lookup::address::Delimiters;
 
 /// Where a table of ours may stand, other than in the wanted parameters.
 const MAY_HOLD_OUR_TABLES: [&str; 5] = [

@@ -7,7 +7,7 @@ use super::stricter;
 use super::table_list;
 use super::verdict::{Cure, Site, Verdict};
 use super::wanted::{Demand, Wanted};
-use crate::diagnostic::Code;
+use crate::diagnostics::Code;
 
 /// How sure TLS is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::command::{Commands, ServiceName};
 use super::program::{self, Limits, RunError};
-use crate::printable::of_path;
+use crate::os::printable::of_path;
 
 /// What one run of postconf may take. It reads two files in a hundredth of a second, but waits until main.cf has been
 /// as it is for a whole one; 8 MiB are a hundred times what the largest configuration needs.

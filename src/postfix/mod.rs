@@ -18,6 +18,7 @@
 
 pub mod check;
 pub mod command;
+pub mod import;
 pub mod judge;
 pub mod live;
 pub mod obstacles;

@@ -8,7 +8,7 @@ use super::judge::forbids_plain;
 use super::stricter::has_any;
 use super::verdict::{Cure, Site};
 use super::wanted::Reader;
-use crate::diagnostic::Code;
+use crate::diagnostics::Code;
 use crate::protocol::socketmap::MAX_REPLY;
 
 /// A parameter that may stand in the way.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::secret::Secret;
+use crate::os::secret::Secret;
 
 /// The directory of Postfix's programs, which the PATH of an unprivileged user often lacks.
 const USUAL_DIRECTORY: &str = "/usr/sbin";

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::answer::Map;
-use crate::endpoint::Endpoint;
 use crate::net::address::Address;
 use crate::protocol::Protocol;
+use crate::protocol::answer::Map;
+use crate::protocol::endpoint::Endpoint;
 
 /// The default name of the server's container.
 pub const CONTAINER: &str = "postmapd";

@@ -8,9 +8,9 @@ use std::net::Ipv6Addr;
 use super::live::Service;
 use super::reach::{self, Kinship};
 use super::verdict::{Cure, Site, Verdict};
-use crate::answer::Map;
-use crate::diagnostic::Code;
+use crate::diagnostics::Code;
 use crate::net::address::Address;
+use crate::protocol::answer::Map;
 
 const PROXY: &str = "proxy:";
 

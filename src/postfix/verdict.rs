@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::command::ServiceName;
 use super::live::{Live, Service};
 use super::reach::Reach;
-use crate::diagnostic::Code;
+use crate::diagnostics::Code;
 
 /// The daemon that reads a value.
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::reach::{NoName, Reach};
-use crate::answer::Map;
+use crate::protocol::answer::Map;
 
 /// Which programs of Postfix read a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

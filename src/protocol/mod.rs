@@ -10,8 +10,11 @@
 //! A request is decoded in place and borrows the input, so that it costs neither a copy nor a count of references.
 //!
 //! [`Protocol`] is the one list of them. A third one is a module here, a variant with its arms below, and its prefix in
-//! [`crate::endpoint`].
+//! [`crate::protocol::endpoint`].
 
+pub mod answer;
+pub mod client;
+pub mod endpoint;
 pub mod netstring;
 pub mod socketmap;
 pub mod tcp_table;
@@ -19,7 +22,7 @@ pub mod tcp_table;
 use bytes::BytesMut;
 use thiserror::Error;
 
-use crate::answer::{Answer, Map};
+use crate::protocol::answer::{Answer, Map};
 
 /// The longest key, in bytes: Postfix's `socketmap_max_query_size` (3.12). Up to 3.11 its client has no limit of
 /// its own, but `line_length_limit` keeps a real sender below 2 kB.

@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 
 use super::{Asked, MAX_KEY, NotAReply, Refusal, Reply, Told, Violation, netstring};
-use crate::answer::{Answer, Map};
+use crate::protocol::answer::{Answer, Map};
 
 /// The longest request: a key at its limit, and a map name of a length that nobody needs.
 pub const MAX_REQUEST: usize = MAX_KEY + 100;
@@ -91,7 +91,7 @@ mod tests {
     use bytes::BytesMut;
 
     use super::{MAX_REPLY, MAX_REQUEST, decode, encode};
-    use crate::answer::{Answer, Map, Reason, Value};
+    use crate::protocol::answer::{Answer, Map, Reason, Value};
     use crate::protocol::{Asked, Refusal, Reply, Violation};
 
     /// With the beginning of another request behind it.

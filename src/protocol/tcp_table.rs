@@ -7,7 +7,7 @@
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::{Asked, MAX_KEY, NotAReply, Refusal, Reply, Told, Violation};
-use crate::answer::{Answer, Map};
+use crate::protocol::answer::{Answer, Map};
 
 /// The longest request line without its newline: `get ` and a key at its limit with every byte encoded. The manual
 /// limits replies only.
@@ -188,7 +188,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{MAX_REPLY, MAX_REQUEST, can_carry, decode_reply, percent_decode, percent_encode};
-    use crate::answer::{Answer, Map, Value};
+    use crate::protocol::answer::{Answer, Map, Value};
     use crate::protocol::{
         Asked, Codec, NotAReply, Protocol, ProtocolCodec, Refusal, Reply, Told, Violation,
     };

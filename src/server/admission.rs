@@ -22,8 +22,8 @@ use tracing::{debug, warn};
 use super::access::refusals::name;
 use super::limits::{CONNECTIONS, REFUSALS_REMEMBERED, SHARE, SPARE_DESCRIPTORS};
 use crate::config::Limits;
+use crate::lookup::peer::Peer;
 use crate::net::accept::SAID_AGAIN;
-use crate::peer::Peer;
 
 /// The connections of one server.
 pub struct Admission {
@@ -206,7 +206,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::{Admission, Most, Place, lock};
-    use crate::peer::Peer;
+    use crate::lookup::peer::Peer;
     use crate::server::limits::REFUSALS_REMEMBERED;
 
     fn user(uid: u32) -> Peer {

@@ -25,9 +25,9 @@ use super::admission::Place;
 use super::batch::{Batch, Turns};
 use super::session::{Desk, End, Next, Session, Stream};
 use super::stream::PeerSocket;
-use crate::counters::{Connected, Counters};
+use crate::lookup::routes::{Routes, Snapshot};
 use crate::protocol::{Codec, ProtocolCodec};
-use crate::routes::{Routes, Snapshot};
+use crate::server::counters::{Connected, Counters};
 
 /// What the kernel tells of every connection.
 const ARRIVAL: Interest = Interest::READABLE.add(Interest::PRIORITY);

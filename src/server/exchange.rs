@@ -25,9 +25,9 @@
 //! next hop. Nor does it show there that an edit came between two requests of one client: the second may be answered as of
 //! after it.
 
-use crate::address::SenderKeys;
-use crate::answer::{Answer, Map, Reason};
-use crate::routes::Snapshot;
+use crate::lookup::address::SenderKeys;
+use crate::lookup::routes::Snapshot;
+use crate::protocol::answer::{Answer, Map, Reason};
 
 /// The longest sender or host that is kept, in bytes: Postfix takes no longer line from a client (`line_length_limit` in
 /// postconf(5)).

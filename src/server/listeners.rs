@@ -13,10 +13,10 @@ use tracing::{debug, trace};
 
 use super::access::refusals::Refusals;
 use super::access::{Access, Visitor};
-use crate::counters::{Counters, Reason};
+use crate::lookup::peer::Allowed;
 use crate::net::listener::{Accepted, Listener, local_address};
-use crate::peer::Allowed;
 use crate::protocol::{Protocol, ProtocolCodec};
+use crate::server::counters::{Counters, Reason};
 
 /// A listener with its protocol, and what recognises its peers.
 struct Served {

@@ -25,11 +25,11 @@ use tracing::debug;
 use super::access::Visitor;
 use super::exchange::Exchange;
 use super::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
-use crate::address::SenderKeys;
-use crate::answer::{Answer, Map};
-use crate::counters::{Batch, Counters, ProtocolError};
+use crate::lookup::address::SenderKeys;
+use crate::lookup::routes::{Routes, Snapshot};
+use crate::protocol::answer::{Answer, Map};
 use crate::protocol::{Asked, Codec, Reply, Violation};
-use crate::routes::{Routes, Snapshot};
+use crate::server::counters::{Batch, Counters, ProtocolError};
 use replies::Replies;
 
 /// The peer's stream, which never waits: where there is nothing to read, or no room to write, that is the error

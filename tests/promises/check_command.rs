@@ -4,7 +4,7 @@
 //! What it prints for files that are wrong is in tests/cases/check.
 
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, SETTINGS, Setup, finish};
-use postmapd::diagnostic::Code;
+use postmapd::diagnostics::Code;
 use proptest::prelude::*;
 use serde_json::Value;
 use std::collections::BTreeSet;

@@ -16,7 +16,7 @@ use std::thread;
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
-use postmapd::confinement::{file_system, system_calls};
+use postmapd::os::confinement::{file_system, system_calls};
 use rustix::net::{AddressFamily, SocketType};
 
 use crate::harness::client::{Reply, Socketmap, TcpTable};

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use postmapd::diagnostic::Code;
+use postmapd::diagnostics::Code;
 
 #[path = "../../contrib/manual/pages.rs"]
 mod pages;

@@ -8,7 +8,7 @@ use postmapd::cli;
 use postmapd::config::options::{Options, ServiceOptions};
 use postmapd::config::setting::{self, Commands, Counts, Setting};
 use postmapd::config::{Settings, Sources};
-use postmapd::diagnostic::Findings;
+use postmapd::diagnostics::Findings;
 
 use crate::harness::daemon::{Daemon, SETTINGS, Setup, finish};
 

@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use postmapd::invisible::{is_foreign_punctuation, is_invisible};
-use postmapd::table::grammar::Format;
+use postmapd::lookup::table::grammar::Format;
+use postmapd::os::invisible::{is_foreign_punctuation, is_invisible};
 
 use super::next_hop;
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use postmapd::diagnostic::Severity;
-use postmapd::table::grammar::{Format, MAX_LINE};
+use postmapd::diagnostics::Severity;
+use postmapd::lookup::table::grammar::{Format, MAX_LINE};
 
 use super::key::{self, Judged};
 use super::{address, next_hop};
@@ -192,7 +192,7 @@ fn of_relay_map(value: &[u8]) -> Meant {
         None => (Meaning::Value(value.to_vec()), None),
         // What cannot be seen is pointed at.
         Some(at) if !value.is_ascii() => {
-            let at = postmapd::invisible::Invisible::first(value).map_or(at, |found| found.offset);
+            let at = postmapd::os::invisible::Invisible::first(value).map_or(at, |found| found.offset);
             (Meaning::Fault, Some((Severity::Error, "bad-next-hop", at)))
         }
         Some(at) => (Meaning::Fault, Some((Severity::Error, "bad-next-hop", at))),

@@ -17,7 +17,6 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::Error;
 use super::tables::Tables;
-use crate::answer::Map;
 use crate::bench::keys::{self, KeysError, Questions, Random};
 use crate::bench::load::Load;
 use crate::bench::plot;
@@ -25,9 +24,10 @@ use crate::bench::report::{Report, Settings};
 use crate::bench::target::Target;
 use crate::bench::{Plan, Server};
 use crate::config::options::Options;
-use crate::diagnostic::{Code, Finding, Place};
-use crate::printable::of_path;
-use crate::replace_file::{self, ReplaceError};
+use crate::diagnostics::{Code, Finding, Place};
+use crate::os::printable::of_path;
+use crate::os::replace_file::{self, ReplaceError};
+use crate::protocol::answer::Map;
 use terminal::{Interrupt, ProgressLine};
 use values::{duration, map_name, number, rate, share, some_time};
 
@@ -365,7 +365,7 @@ impl Bench {
         endpoint: &str,
         pids: &[u32],
         keys: &[Vec<u8>],
-        right: Option<(&crate::routes::Snapshot, Map)>,
+        right: Option<(&crate::lookup::routes::Snapshot, Map)>,
     ) -> Result<Server, Error> {
         let target = Target::new(endpoint, &self.map)
             .map_err(|problem| usage(argument, format!("`{endpoint}` is no endpoint to ask: {problem}")))?;

@@ -7,12 +7,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::super::{Error, counted, print};
-use crate::answer::Map;
 use crate::check::excerpt;
-use crate::printable::{of_path, printable};
-use crate::replace_file;
-use crate::secret::Secret;
-use crate::whole_file;
+use crate::os::printable::{of_path, printable};
+use crate::os::replace_file;
+use crate::os::secret::Secret;
+use crate::os::whole_file;
+use crate::protocol::answer::Map;
 
 /// A file to be written.
 pub(super) struct File {

@@ -6,16 +6,16 @@ use std::process::ExitCode;
 
 use super::super::Error;
 use super::{RelayError, key, standing};
-use crate::answer::Map;
 use crate::config::Sources;
-use crate::diagnostic::{Findings, Place, Severity};
-use crate::printable::printable;
-use crate::reload::judge::Loaded;
-use crate::reload::load;
-use crate::replace_file;
-use crate::table::edit::{self, Change, Edited};
-use crate::table::grammar::Format;
-use crate::table::{self, Table};
+use crate::diagnostics::{Findings, Place, Severity};
+use crate::lookup::table::edit::{self, Change, Edited};
+use crate::lookup::table::grammar::Format;
+use crate::lookup::table::{self, Table};
+use crate::os::printable::printable;
+use crate::os::replace_file;
+use crate::protocol::answer::Map;
+use crate::source::judge::Loaded;
+use crate::source::load;
 
 /// An edit of one file.
 pub(super) struct Edit<'a> {

@@ -12,11 +12,11 @@
 
 use thiserror::Error;
 
-use crate::address::NULL_SENDER;
-use crate::nexthop::{self, Problem};
-use crate::secret::Secret;
-use crate::table::grammar::{Format, MAX_LINE};
-use crate::table::key::{self, Problem as KeyProblem};
+use crate::lookup::address::NULL_SENDER;
+use crate::lookup::nexthop::{self, Problem};
+use crate::lookup::table::grammar::{Format, MAX_LINE};
+use crate::lookup::table::key::{self, Problem as KeyProblem};
+use crate::os::secret::Secret;
 
 /// Why something that was typed is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

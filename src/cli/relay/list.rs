@@ -15,15 +15,15 @@ use serde_json::Value;
 use super::super::{Error, OutputFormat, REFUSED};
 use super::edit::MOST_ERRORS;
 use super::standing::{self, Standing, Told};
-use crate::address::{Delimiters, NULL_SENDER, SenderKeys};
 use crate::check::logins;
 use crate::config::Sources;
-use crate::diagnostic::Severity;
-use crate::nexthop;
-use crate::printable::printable;
-use crate::reload::load;
-use crate::routes::Snapshot;
-use crate::table::{Hit, Table};
+use crate::diagnostics::Severity;
+use crate::lookup::address::{Delimiters, NULL_SENDER, SenderKeys};
+use crate::lookup::nexthop;
+use crate::lookup::routes::Snapshot;
+use crate::lookup::table::{Hit, Table};
+use crate::os::printable::printable;
+use crate::source::load;
 
 /// One sender.
 struct Row {

@@ -1,7 +1,7 @@
 //! `postmapd relay`: edits the two files, as `setup.sh relay` of docker-mailserver does, and says what then holds.
 //!
-//! An edit reads the file, changes one entry of it ([`crate::table::edit`]), judges the result with the code that the
-//! server judges it with, and puts it in place ([`crate::replace_file`]). A result with an error is not written,
+//! An edit reads the file, changes one entry of it ([`crate::lookup::table::edit`]), judges the result with the code that the
+//! server judges it with, and puts it in place ([`crate::os::replace_file`]). A result with an error is not written,
 //! whether the error is new or was there before: the server would not use the file, the new entry included. An edit
 //! that fixes the last error is written.
 //!
@@ -24,14 +24,14 @@ use clap::{Args, Subcommand};
 
 use super::password::{self, PasswordError};
 use super::{EX_USAGE, Error, OutputFormat};
-use crate::answer::Map;
 use crate::config::Sources;
 use crate::config::options::Options;
-use crate::diagnostic::Findings;
-use crate::printable::{of_path, printable};
-use crate::replace_file::{self, ReplaceError};
-use crate::secret::Secret;
-use crate::table::edit::Uncarriable;
+use crate::diagnostics::Findings;
+use crate::lookup::table::edit::Uncarriable;
+use crate::os::printable::{of_path, printable};
+use crate::os::replace_file::{self, ReplaceError};
+use crate::os::secret::Secret;
+use crate::protocol::answer::Map;
 use edit::{Edit, Hint, What};
 use key::Refused;
 

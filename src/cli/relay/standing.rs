@@ -3,14 +3,14 @@
 //! The user is found as Postfix finds it: by the sender, then by the host of the next hop, then by the next hop. Of a
 //! list of next hops it is that of the first, and no MX record is looked up.
 
-use crate::address::{self, Delimiters, NULL_SENDER, SenderKeys};
-use crate::answer::{Answer, Map, Reason};
 use crate::check::logins;
-use crate::nexthop;
-use crate::printable::printable;
-use crate::routes::{Routing, Snapshot};
-use crate::table::Hit;
-use crate::table::grammar::Content;
+use crate::lookup::address::{self, Delimiters, NULL_SENDER, SenderKeys};
+use crate::lookup::nexthop;
+use crate::lookup::routes::{Routing, Snapshot};
+use crate::lookup::table::Hit;
+use crate::lookup::table::grammar::Content;
+use crate::os::printable::printable;
+use crate::protocol::answer::{Answer, Map, Reason};
 
 /// What is said of one thing.
 pub(super) enum Told {

@@ -3,11 +3,11 @@
 //! A peer is recognised once, when its connection is accepted: on a UNIX socket by the credentials that the kernel
 //! noted when it connected (SO_PEERCRED), on loopback TCP by the kernel's socket diagnostics ([`sock_diag`]), and
 //! otherwise by its address. What it may is decided for each request, by the list of the snapshot that answers
-//! ([`crate::peer::Allowed`]): a list that is narrowed counts for open connections, too.
+//! ([`crate::lookup::peer::Allowed`]): a list that is narrowed counts for open connections, too.
 //!
 //! Where the system does not say who it is, it is nobody: it gets the relay map, and no credentials. In a user namespace
 //! that does not map everybody, that holds for the overflow user (65534), even where it is the server's own: the kernel
-//! shows every user of the host so whom the namespace does not map ([`crate::user_namespace`]). A host that is not admitted
+//! shows every user of the host so whom the namespace does not map ([`crate::os::user_namespace`]). A host that is not admitted
 //! is hung up on at once.
 //!
 //! - [`sock_diag`]: the question to the kernel;
@@ -25,10 +25,10 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use tracing::{debug, warn};
 
-use crate::counters::Reason;
+use crate::lookup::peer::{Allowed, Peer};
 use crate::net::listener::local_address;
-use crate::peer::{Allowed, Peer};
-use crate::user_namespace;
+use crate::os::user_namespace;
+use crate::server::counters::Reason;
 use refusals::Refusals;
 use sock_diag::SockDiag;
 

@@ -12,10 +12,10 @@ use std::time::Instant;
 
 use tracing::warn;
 
-use crate::peer::Peer;
-use crate::printable::printable;
+use crate::lookup::peer::Peer;
+use crate::os::printable::printable;
+use crate::os::user_namespace;
 use crate::server::limits::{REFUSALS_FORGOTTEN, REFUSALS_REMEMBERED};
-use crate::user_namespace;
 
 /// The refusals of one server.
 pub struct Refusals {
@@ -122,7 +122,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::{Refusals, name_of};
-    use crate::peer::Peer;
+    use crate::lookup::peer::Peer;
     use crate::server::limits::REFUSALS_REMEMBERED;
 
     fn remembered(refusals: &Refusals) -> usize {

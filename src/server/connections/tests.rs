@@ -11,23 +11,23 @@ use mio::{Events, Poll};
 use rustix::net::{SendFlags, send};
 
 use super::{Connections, Tools, leaves_something};
-use crate::address::Delimiters;
-use crate::answer::Map;
 use crate::config::Limits;
-use crate::counters::{Counters, ProtocolError};
-use crate::default_relay::DefaultRelay;
-use crate::diagnostic::Findings;
-use crate::history::History;
-use crate::peer::{Allowed, Peer};
+use crate::diagnostics::Findings;
+use crate::lookup::address::Delimiters;
+use crate::lookup::default_relay::DefaultRelay;
+use crate::lookup::history::History;
+use crate::lookup::peer::{Allowed, Peer};
+use crate::lookup::routes::{Routes, Routing, Snapshot};
+use crate::lookup::table::Table;
+use crate::protocol::answer::Map;
 use crate::protocol::{Asked, Codec, Protocol, Reply, Violation};
-use crate::routes::{Routes, Routing, Snapshot};
 use crate::server::access::Visitor;
 use crate::server::admission::Admission;
 use crate::server::batch::Batch;
+use crate::server::counters::{Counters, ProtocolError};
 use crate::server::limits::{BATCH, LINGER, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_DEADLINE};
 use crate::server::session::{Session, Stream};
 use crate::server::stream::PeerSocket;
-use crate::table::Table;
 
 /// Panics at what is no socketmap, as a defect might.
 struct Fragile;

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::Exchange;
-use crate::address::{Delimiters, SenderKeys};
-use crate::answer::{Answer, Map};
-use crate::default_relay::DefaultRelay;
-use crate::diagnostic::Findings;
-use crate::history::History;
-use crate::peer::Allowed;
-use crate::routes::{Routing, Snapshot};
-use crate::table::Table;
+use crate::diagnostics::Findings;
+use crate::lookup::address::{Delimiters, SenderKeys};
+use crate::lookup::default_relay::DefaultRelay;
+use crate::lookup::history::History;
+use crate::lookup::peer::Allowed;
+use crate::lookup::routes::{Routing, Snapshot};
+use crate::lookup::table::Table;
+use crate::protocol::answer::{Answer, Map};
 
 const WINDOW: Duration = Duration::from_secs(900);
 const SENDERS: [&str; 4] = ["a@x.test", "\"b b\"@x.test", "c@y.test", "d@z.test"];

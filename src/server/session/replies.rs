@@ -10,7 +10,7 @@ use std::ops::Deref;
 use bytes::BytesMut;
 use zeroize::Zeroize;
 
-use crate::answer::Answer;
+use crate::protocol::answer::Answer;
 use crate::protocol::{Codec, Reply};
 use crate::server::limits::KEPT;
 

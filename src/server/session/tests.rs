@@ -8,18 +8,18 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::{Desk, End, Next, Session, Stream};
-use crate::address::Delimiters;
-use crate::answer::Map;
-use crate::counters::{Counters, ProtocolError};
-use crate::default_relay::DefaultRelay;
-use crate::diagnostic::Findings;
-use crate::history::History;
-use crate::peer::{Allowed, Peer as Who};
+use crate::diagnostics::Findings;
+use crate::lookup::address::Delimiters;
+use crate::lookup::default_relay::DefaultRelay;
+use crate::lookup::history::History;
+use crate::lookup::peer::{Allowed, Peer as Who};
+use crate::lookup::routes::{Routes, Routing, Snapshot};
+use crate::lookup::table::Table;
+use crate::protocol::answer::Map;
 use crate::protocol::{Asked, Codec, Protocol, ProtocolCodec, Reply, Violation, netstring};
-use crate::routes::{Routes, Routing, Snapshot};
 use crate::server::access::Visitor;
+use crate::server::counters::{Counters, ProtocolError};
 use crate::server::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
-use crate::table::Table;
 
 /// A peer whose pieces arrive one by one, and that keeps each write apart.
 struct Peer {

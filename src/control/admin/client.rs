@@ -1,0 +1,153 @@
+//! One question to an admin listener, as `postmapd status` asks it.
+//!
+//! Blocking, because a person or a health check waits for it, and bounded: a deadline for connecting and one for the reply
+//! in all ([`connection`](crate::protocol::client::connection)), and no more memory than the longest reply.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use thiserror::Error;
+
+use crate::net::address::Address;
+use crate::protocol::client::connection::{Connection, ConnectionError};
+
+/// The longest reply: a status with every finding that is kept has less than a tenth.
+const MAX_REPLY: usize = 4 * 1024 * 1024;
+
+/// Why there is no reply.
+#[derive(Debug, Error)]
+#[error("{address}: {problem}")]
+pub struct AdminError {
+    /// The address that was asked.
+    pub address: Address,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+/// What is wrong with an admin listener.
+#[derive(Debug, Error)]
+pub enum Problem {
+    /// There is no connection, or it ended.
+    #[error("{0}; is postmapd running, and started with --admin {1}?")]
+    Io(io::Error, Address),
+    /// It did not answer in time.
+    #[error("{0}; if postmapd listens there, restart it; if not, name its admin listener with --admin")]
+    TimedOut(ConnectionError),
+    /// What came back is not what an admin listener says.
+    #[error("this is not the admin listener of a postmapd")]
+    NotAdmin,
+    /// The server runs, and does not answer lookups.
+    #[error("postmapd runs, but the thread that answers lookups does not; restart it")]
+    NotAlive,
+}
+
+/// A reply.
+pub struct Reply {
+    /// The status code.
+    pub code: u16,
+    /// What it says.
+    pub body: Vec<u8>,
+}
+
+/// Asks for `path`.
+pub fn get(address: &Address, path: &str) -> Result<Reply, AdminError> {
+    let address = reachable(address);
+    let problem = match exchange(&address, path) {
+        Ok(Some(reply)) => return Ok(reply),
+        Ok(None) => Problem::NotAdmin,
+        Err(ConnectionError::Io(error)) => Problem::Io(error, address.clone()),
+        Err(error @ ConnectionError::TimedOut(_)) => Problem::TimedOut(error),
+    };
+    Err(AdminError { address, problem })
+}
+
+/// Where a server that listens at every address can be asked.
+fn reachable(address: &Address) -> Address {
+    match address {
+        Address::Inet(host, port) => {
+            let host = match host.parse::<IpAddr>() {
+                Ok(IpAddr::V4(ip)) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+                Ok(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
+                _ => host.clone(),
+            };
+            Address::Inet(host, *port)
+        }
+        Address::Unix(path) => Address::Unix(path.clone()),
+    }
+}
+
+/// Asks, and reads no further than the reply says that it goes. `None` where there is none.
+fn exchange(address: &Address, path: &str) -> Result<Option<Reply>, ConnectionError> {
+    let mut connection = Connection::open(address)?;
+    let host = match address {
+        Address::Inet(..) => address.to_string(),
+        Address::Unix(_) => "localhost".to_owned(),
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes())?;
+    let mut bytes = Vec::new();
+    let mut piece = [0; 16 * 1024];
+    while bytes.len() < MAX_REPLY {
+        let read = connection.read(&mut piece)?;
+        bytes.extend_from_slice(piece.get(..read).unwrap_or_default());
+        let reply = parse(&bytes);
+        if reply.is_some() || read == 0 {
+            return Ok(reply);
+        }
+    }
+    Ok(None)
+}
+
+/// The reply in these bytes, if they are one, whole. The listener tells the length of whatever it says.
+fn parse(bytes: &[u8]) -> Option<Reply> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(body) = head.parse(bytes).ok()? else {
+        return None;
+    };
+    let length = head
+        .headers
+        .iter()
+        .find(|header| header.name.eq_ignore_ascii_case("content-length"))?;
+    let length: usize = std::str::from_utf8(length.value).ok()?.parse().ok()?;
+    Some(Reply {
+        code: head.code?,
+        body: bytes.get(body..body.checked_add(length)?)?.to_vec(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse, reachable};
+    use crate::net::address::Address;
+
+    #[test]
+    fn a_reply_that_is_cut_short_is_none() {
+        let whole = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3\r\nX: y\r\n\r\nab\n";
+        let reply = parse(whole).unwrap();
+        assert_eq!((reply.code, reply.body.as_slice()), (503, &b"ab\n"[..]));
+        for end in 0..whole.len() {
+            assert!(parse(&whole[..end]).is_none(), "{end}");
+        }
+        for other in [
+            "",
+            "OK relay\n",
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        ] {
+            assert!(parse(other.as_bytes()).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn every_address_is_asked_by_way_of_loopback() {
+        for (listens, asked) in [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:1", "[::1]:1"),
+            ("192.0.2.1:1", "192.0.2.1:1"),
+            ("name:1", "name:1"),
+        ] {
+            assert_eq!(reachable(&Address::parse(listens).unwrap()).to_string(), asked);
+        }
+    }
+}

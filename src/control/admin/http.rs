@@ -1,0 +1,202 @@
+//! HTTP/1.1 at the admin listener: connections to requests to answers.
+//!
+//! A connection is for one request, may hold little memory and lives for seconds at most. Of too many, the oldest has
+//! to go: a peer that opens connections and says nothing cannot keep out one that asks at once.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::exposition;
+use super::status::{Status, obstacles};
+use super::{View, metrics};
+use crate::net::accept::AcceptErrors;
+use crate::net::listener::{Listener, TokioListener};
+use crate::os::printable::json;
+
+/// How many connections a listener has at once. A scraper, a probe and a person need three.
+const CONNECTIONS: usize = 32;
+
+/// How long the head of a request may take to arrive.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a connection lives, be it that we make a digest of the largest file for it or that it does not read.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How many bytes and how many headers the head of a request may have. hyper allows no less than 8 KiB.
+const HEAD_BYTES: usize = 8 * 1024;
+const HEADERS: usize = 64;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Answers until `stop`.
+pub(crate) async fn serve(
+    listeners: Vec<Listener>,
+    view: Arc<View>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let accepting = TaskTracker::new();
+    for listener in listeners {
+        let listener = listener.into_tokio()?;
+        let (view, stop) = (Arc::clone(&view), stop.clone());
+        accepting.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = accept(&listener, &view) => {}
+            }
+        });
+    }
+    accepting.close();
+    accepting.wait().await;
+    Ok(())
+}
+
+async fn accept(listener: &TokioListener, view: &Arc<View>) {
+    let mut guests = Guests::default();
+    let mut errors = AcceptErrors::default();
+    loop {
+        match accept_one(listener, view).await {
+            Ok(guest) => guests.admit(guest),
+            Err(error) => {
+                let pause = errors.pause(&error, || {
+                    warn!("the admin listener cannot accept a connection: {error}; trying again");
+                });
+                if let Some(pause) = pause {
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+}
+
+async fn accept_one(listener: &TokioListener, view: &Arc<View>) -> io::Result<AbortHandle> {
+    let view = Arc::clone(view);
+    let task = match listener {
+        TokioListener::Tcp(listener) => tokio::spawn(serve_connection(listener.accept().await?.0, view)),
+        TokioListener::Unix(listener, _) => tokio::spawn(serve_connection(listener.accept().await?.0, view)),
+    };
+    Ok(task.abort_handle())
+}
+
+/// The connections, the oldest first.
+#[derive(Default)]
+struct Guests(VecDeque<AbortHandle>);
+
+impl Guests {
+    fn admit(&mut self, guest: AbortHandle) {
+        self.0.retain(|guest| !guest.is_finished());
+        if self.0.len() >= CONNECTIONS
+            && let Some(oldest) = self.0.pop_front()
+        {
+            debug!("too many connections to the admin listener; the oldest has to go");
+            oldest.abort();
+        }
+        self.0.push_back(guest);
+    }
+}
+
+async fn serve_connection<S>(stream: S, view: Arc<View>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let view = Arc::clone(&view);
+        async move { Ok::<_, Infallible>(answer(&request, &view).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match timeout(CONNECTION_DEADLINE, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!("a request to the admin listener failed: {error}"),
+        Err(_) => debug!("a request to the admin listener took too long"),
+    }
+}
+
+async fn answer(request: &Request<Incoming>, view: &Arc<View>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    if !["/healthz", "/readyz", "/status", "/metrics"].contains(&path) {
+        let text = "there are /healthz, /readyz, /status and /metrics\n";
+        return reply(StatusCode::NOT_FOUND, TEXT, text);
+    }
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        let mut refusal = reply(
+            StatusCode::METHOD_NOT_ALLOWED,
+            TEXT,
+            "GET and HEAD are answered\n",
+        );
+        let allowed = HeaderValue::from_static("GET, HEAD");
+        refusal.headers_mut().insert(ALLOW, allowed);
+        return refusal;
+    }
+    match path {
+        "/healthz" => healthz(view).await,
+        "/readyz" => readyz(view),
+        "/status" => status(view).await,
+        _ => reply(StatusCode::OK, exposition::CONTENT_TYPE, metrics::render(view)),
+    }
+}
+
+async fn healthz(view: &View) -> Response<Full<Bytes>> {
+    if view.pulse.beats().await {
+        reply(StatusCode::OK, TEXT, "ok\n")
+    } else {
+        let text = "the thread that answers lookups does not answer\n";
+        reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+    }
+}
+
+fn readyz(view: &View) -> Response<Full<Bytes>> {
+    let account = view.ledger.account();
+    if account.is_ready() {
+        return reply(StatusCode::OK, TEXT, "ok\n");
+    }
+    let lines = obstacles(&account).into_iter().map(|line| line + "\n");
+    reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines.collect::<String>())
+}
+
+async fn status(view: &Arc<View>) -> Response<Full<Bytes>> {
+    let view = Arc::clone(view);
+    let told = spawn_blocking(move || {
+        let mut text = Vec::new();
+        json::write(&Status::of(&view), &mut text).map(|()| text)
+    });
+    match told.await {
+        Ok(Ok(mut text)) => {
+            text.push(b'\n');
+            reply(StatusCode::OK, "application/json", text)
+        }
+        // Neither can fail but by a mistake of ours.
+        Ok(Err(_)) | Err(_) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "this failed\n"),
+    }
+}
+
+fn reply(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut reply = Response::new(Full::new(text.into()));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}

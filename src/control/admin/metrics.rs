@@ -1,0 +1,167 @@
+//! `/metrics`: the numbers, with their names, types and labels. Names and labels are an interface (contract).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::View;
+use super::exposition::{Exposition, Kind};
+use super::status::is_told;
+use crate::lookup::routes::Snapshot;
+use crate::os::printable::of_path;
+use crate::protocol::answer::Map;
+use crate::server::counters::{BOUNDS, Counters, Outcome, ProtocolError, Reason};
+use crate::source::ledger::{self, Account};
+
+/// [`BOUNDS`] in seconds, in the canonical form of OpenMetrics.
+const LE: [&str; BOUNDS.len()] = [
+    "1e-06", "2e-06", "4e-06", "8e-06", "1.6e-05", "3.2e-05", "6.4e-05", "0.000128", "0.000256", "0.000512",
+    "0.001", "0.01", "0.1", "1.0",
+];
+
+pub(super) fn render(view: &View) -> String {
+    let mut text = Exposition::new();
+    text.family("postmapd_build_info", Kind::Gauge, "The version of the server.");
+    text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    traffic(&view.counters, &mut text);
+    let account = view.ledger.account();
+    readings(&account, &mut text);
+    let snapshot = view.routes.load_full();
+    in_force(&account, &snapshot, &mut text);
+    in_flight(&snapshot, &mut text);
+    text.finish()
+}
+
+fn traffic(counters: &Counters, text: &mut Exposition) {
+    text.family(
+        "postmapd_lookups_total",
+        Kind::Counter,
+        "Lookups, by map and by what was answered.",
+    );
+    for map in Map::ALL {
+        for outcome in Outcome::ALL {
+            let labels = [("map", map.name()), ("outcome", outcome.label())];
+            text.sample(&labels, counters.lookups(map, outcome));
+        }
+    }
+    text.family(
+        "postmapd_lookup_duration_seconds",
+        Kind::Histogram,
+        "Time from when a request had arrived to when its reply, with all that go out in one write, was ready.",
+    );
+    let durations = counters.durations();
+    let mut so_far = 0;
+    for (count, le) in durations.counts.iter().zip(LE.into_iter().chain(["+Inf"])) {
+        so_far += count;
+        text.sample_of("_bucket", &[("le", le)], so_far);
+    }
+    text.sample_of("_sum", &[], seconds(Duration::from_nanos(durations.nanoseconds)));
+    text.sample_of("_count", &[], so_far);
+    text.family(
+        "postmapd_protocol_errors_total",
+        Kind::Counter,
+        "Peers that broke the protocol, by how; each was disconnected.",
+    );
+    for error in ProtocolError::ALL {
+        text.sample(&[("kind", error.label())], counters.protocol_errors(error));
+    }
+    text.family(
+        "postmapd_refusals_total",
+        Kind::Counter,
+        "Requests and connections that were refused, by reason.",
+    );
+    for reason in Reason::ALL {
+        text.sample(&[("reason", reason.label())], counters.refusals(reason));
+    }
+    text.family("postmapd_connections", Kind::Gauge, "Connections for lookups.");
+    text.sample(&[], counters.connections());
+}
+
+fn readings(account: &Account, text: &mut Exposition) {
+    text.family(
+        "postmapd_reloads_total",
+        Kind::Counter,
+        "Readings of the files since the start, by what came of them.",
+    );
+    for outcome in ledger::Outcome::ALL {
+        text.sample(&[("outcome", outcome.label())], account.reloads(outcome));
+    }
+    text.family(
+        "postmapd_reload_last_success_timestamp_seconds",
+        Kind::Gauge,
+        "When the files were last seen to be right and in force; 0 if never.",
+    );
+    text.sample(&[], account.succeeded.map_or_else(|| "0".to_owned(), timestamp));
+    text.family(
+        "postmapd_files_valid",
+        Kind::Gauge,
+        "1 if the present file is right and in force, else 0.",
+    );
+    for file in account.files.iter().filter(|file| is_told(file)) {
+        let path = of_path(&file.in_force.path);
+        text.sample(&[("file", &path)], u8::from(file.invalid.is_none()));
+    }
+    text.family(
+        "postmapd_findings",
+        Kind::Gauge,
+        "What there is to say about the files as they were read last, by severity.",
+    );
+    for (severity, count) in [
+        ("error", account.findings.errors()),
+        ("warning", account.findings.warnings()),
+    ] {
+        text.sample(&[("severity", severity)], count);
+    }
+}
+
+fn in_force(account: &Account, snapshot: &Snapshot, text: &mut Exposition) {
+    text.family(
+        "postmapd_snapshot_generation",
+        Kind::Gauge,
+        "The number of the snapshot in force, from 1 at the start.",
+    );
+    text.sample(&[], snapshot.generation);
+    text.family(
+        "postmapd_snapshot_loaded_timestamp_seconds",
+        Kind::Gauge,
+        "When the snapshot in force came into force.",
+    );
+    text.sample(&[], timestamp(account.loaded));
+    text.family(
+        "postmapd_table_entries",
+        Kind::Gauge,
+        "Entries of the table in force, by map.",
+    );
+    for map in Map::ALL {
+        text.sample(&[("map", map.name())], snapshot.table(map).len());
+    }
+}
+
+fn in_flight(snapshot: &Snapshot, text: &mut Exposition) {
+    text.family(
+        "postmapd_senders_in_flight",
+        Kind::Gauge,
+        "Entries of the relay map that had another next hop within reload.in_flight, whose mail may be on its way there.",
+    );
+    text.sample(&[], snapshot.history.moved_entries());
+}
+
+fn timestamp(time: SystemTime) -> String {
+    seconds(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{}.{:09}", duration.as_secs(), duration.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BOUNDS, LE};
+
+    #[test]
+    fn the_bounds_are_those_that_are_counted_by() {
+        for (nanoseconds, le) in BOUNDS.into_iter().zip(LE) {
+            let seconds: f64 = le.parse().unwrap();
+            let counted = std::time::Duration::from_nanos(nanoseconds).as_secs_f64();
+            assert!((seconds - counted).abs() < counted * 1e-9, "{le}");
+        }
+    }
+}

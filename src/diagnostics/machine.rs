@@ -1,0 +1,92 @@
+//! Findings for machines. Names and meaning are an interface (contract: `check --format json`).
+
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Finding, Findings, Place, Severity};
+use crate::os::printable::json;
+
+/// A finding, as JSON has it.
+#[derive(Deserialize, Serialize)]
+pub struct FindingObject {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The name of its kind ([`Code::as_str`](super::Code::as_str)); another version may have others.
+    pub code: String,
+    /// `null` where the finding is about a flag or a variable.
+    pub file: Option<String>,
+    /// The flag or the variable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub setting: Option<String>,
+    /// Of master.cf.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Of main.cf or master.cf.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+    /// From 1.
+    pub line: Option<u32>,
+    /// In bytes, from 1.
+    pub column: Option<u32>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+}
+
+impl FindingObject {
+    /// This finding.
+    #[must_use]
+    pub fn of(finding: &Finding) -> Self {
+        let mut object = Self {
+            severity: finding.severity,
+            code: finding.code.to_string(),
+            file: None,
+            setting: None,
+            service: None,
+            parameter: None,
+            line: None,
+            column: None,
+            message: finding.message.clone(),
+            help: finding.help.clone(),
+        };
+        match &finding.place {
+            Place::File(path, position) => {
+                object.file = Some(path.to_string_lossy().into_owned());
+                object.line = position.map(|at| at.line);
+                object.column = position.map(|at| at.column);
+            }
+            Place::Setting(name) => object.setting = Some((*name).to_owned()),
+            Place::Parameter { service, name } => {
+                let file = if service.is_some() { "master.cf" } else { "main.cf" };
+                object.file = Some(file.to_owned());
+                object.service.clone_from(service);
+                object.parameter = Some(name.clone());
+            }
+        }
+        object
+    }
+}
+
+/// Prints findings, in the order of `findings`, of which `all` has the numbers.
+pub fn print<'a>(
+    findings: impl IntoIterator<Item = &'a Finding>,
+    all: &Findings,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let object = Object {
+        findings: findings.into_iter().map(FindingObject::of).collect(),
+        errors: all.errors(),
+        warnings: all.warnings(),
+    };
+    json::write(&object, &mut *out)?;
+    writeln!(out)
+}
+
+#[derive(Serialize)]
+struct Object {
+    findings: Vec<FindingObject>,
+    errors: usize,
+    warnings: usize,
+}

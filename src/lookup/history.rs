@@ -1,0 +1,373 @@
+//! What the tables said before the edits of the last minutes, for mail that is already on its way.
+//!
+//! Postfix asks for the next hop of a mail when the mail becomes active, and for the login when it connects, seconds or
+//! minutes later. Between the two, an edit may have moved the sender to another next hop with another login. So a
+//! [`History`] says of a key what its entry was in an earlier generation ([`History::find`],
+//! [`History::default_relay`]). [`crate::lookup::routes`] decides with it which login a sender has at
+//! which next hop.
+//!
+//! An edit is remembered as the keys whose entries it changed, each with its entry before. An edit of more than
+//! [`MAX_KEYS_OF_EDIT`] keys is remembered as the table before it, which shares its text with the present one where that
+//! is the same. Edits of credentials alone are remembered only while an earlier edit is that moved a sender: without
+//! one, nobody asks for what was.
+//!
+//! Limits: at most [`MAX_EDITS`] edits, [`MAX_KEYS`] keys and [`MAX_TABLES`] tables of at most [`MAX_BYTES_OF_TABLE`]
+//! bytes of text that the present table does not share. What goes beyond is forgotten, the oldest first, and until the
+//! time is over for which it should have been remembered, every sender counts as moved ([`History::forgot`]): its login is
+//! answered at its present next hops, and mail on its way to another is told to wait. Nothing is remembered across a
+//! restart.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::lookup::address::{Delimiters, Key, SenderKeys};
+use crate::lookup::default_relay::DefaultRelay;
+use crate::lookup::table::{Hit, Table};
+use crate::os::secret::Secret;
+use crate::protocol::answer::{Answer, Map, Reason};
+
+/// The most edits that are remembered.
+pub const MAX_EDITS: usize = 1024;
+
+/// The most keys that are remembered one by one, in both tables together.
+pub const MAX_KEYS: usize = 65_536;
+
+/// The most keys of one edit that are compared and remembered one by one.
+pub const MAX_KEYS_OF_EDIT: usize = 4096;
+
+/// The most tables that are remembered whole, of either kind.
+pub const MAX_TABLES: usize = 2;
+
+/// The most bytes of text that a table remembered whole has for itself.
+pub const MAX_BYTES_OF_TABLE: usize = 8 * 1024 * 1024;
+
+/// What three parts of a snapshot are, whose earlier states are remembered.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    /// The relay map.
+    pub relay_map: &'a Arc<Table>,
+    /// The credentials.
+    pub credentials: &'a Arc<Table>,
+    /// The default relay.
+    pub default: &'a Arc<DefaultRelay>,
+}
+
+/// The edits that are remembered. Cloning copies what the keys of the edits had, and no table.
+#[derive(Clone, Default)]
+pub struct History {
+    /// The oldest first.
+    edits: VecDeque<Edit>,
+    relay_map: Changes,
+    credentials: Changes,
+    /// Default relays, each with the last generation that had it.
+    defaults: Vec<(u64, Arc<DefaultRelay>)>,
+    forgot_until: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Edit {
+    /// The last generation before it.
+    last: u64,
+    at: Instant,
+    /// Whether it may have moved senders.
+    moves: bool,
+}
+
+/// Earlier states of one table.
+#[derive(Clone, Default)]
+struct Changes {
+    /// By folded key, the oldest first: the last generation of each earlier entry, and what the entry said.
+    keys: HashMap<Arc<[u8]>, Vec<(u64, Before)>>,
+    /// Whole tables, each with its last generation, the oldest first.
+    tables: Vec<(u64, Arc<Table>)>,
+}
+
+/// What a key had before an edit.
+#[derive(Clone)]
+enum Before {
+    Absent,
+    Nothing,
+    Value(Arc<Secret>),
+    Unsure(Reason),
+}
+
+impl History {
+    /// Whether nothing is remembered, so that the present answers are all there is.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty() && self.forgot_until.is_none()
+    }
+
+    /// Whether an edit was forgotten before its time.
+    #[must_use]
+    pub fn forgot(&self) -> bool {
+        self.forgot_until.is_some()
+    }
+
+    /// When the next edit is old enough to be forgotten, where edits are remembered for `window`.
+    #[must_use]
+    pub fn expires(&self, window: Duration) -> Option<Instant> {
+        let oldest = self.edits.front().map(|edit| edit.at + window);
+        oldest.into_iter().chain(self.forgot_until).min()
+    }
+
+    /// How many entries of the relay map had another next hop within the window: senders and domains.
+    #[must_use]
+    pub fn moved_entries(&self) -> usize {
+        let tables = self.relay_map.tables.iter().map(|(_, table)| table.len());
+        self.relay_map.keys.len() + tables.max().unwrap_or_default()
+    }
+
+    /// What is remembered after an edit at `now` that followed generation `last` and made `after` of `before`.
+    #[must_use]
+    pub fn after(
+        &self,
+        last: u64,
+        before: Parts<'_>,
+        after: Parts<'_>,
+        now: Instant,
+        window: Duration,
+    ) -> Self {
+        let mut next = self.without_expired(now, window);
+        if window.is_zero() {
+            return next;
+        }
+        let relay_map = Difference::between(before.relay_map, after.relay_map);
+        let default_moves = !before.default.has_same_next_hops(after.default);
+        let moves = default_moves || !relay_map.is_none();
+        if !moves && next.is_empty() {
+            return next;
+        }
+        let credentials = Difference::between(before.credentials, after.credentials);
+        next.edits.push_back(Edit { last, at: now, moves });
+        if before.default != after.default {
+            next.defaults.push((last, Arc::clone(before.default)));
+        }
+        let are_kept = next.relay_map.add(last, relay_map) & next.credentials.add(last, credentials);
+        while !are_kept && !next.edits.is_empty() || next.is_too_large() {
+            next.forget_oldest(window);
+        }
+        next.drop_what_no_edit_needs();
+        next
+    }
+
+    /// The same without the edits that are older than `window` at `now`.
+    #[must_use]
+    pub fn without_expired(&self, now: Instant, window: Duration) -> Self {
+        let mut next = self.clone();
+        next.forgot_until = next
+            .forgot_until
+            .filter(|until| *until > now && !window.is_zero());
+        while next.edits.front().is_some_and(|edit| edit.at + window <= now) {
+            next.edits.pop_front();
+        }
+        next.drop_what_no_edit_needs();
+        next
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.edits.len() > MAX_EDITS
+            || self.relay_map.keys.len() + self.credentials.keys.len() > MAX_KEYS
+            || self.relay_map.tables.len().max(self.credentials.tables.len()) > MAX_TABLES
+            || self.defaults.len() > MAX_EDITS
+    }
+
+    fn forget_oldest(&mut self, window: Duration) {
+        if let Some(edit) = self.edits.pop_front() {
+            self.forgot_until = self.forgot_until.max(Some(edit.at + window));
+        }
+        self.drop_what_no_edit_needs();
+    }
+
+    /// Only what was before an edit that moves senders is ever asked for.
+    fn drop_what_no_edit_needs(&mut self) {
+        while self.edits.front().is_some_and(|edit| !edit.moves) {
+            self.edits.pop_front();
+        }
+        let oldest = self.edits.front().map_or(u64::MAX, |edit| edit.last);
+        self.relay_map.drop_before(oldest);
+        self.credentials.drop_before(oldest);
+        self.defaults.retain(|(last, _)| *last >= oldest);
+    }
+
+    /// What the table of `map`, which is `present` now, said as of `generation` of the first of these keys that it had.
+    pub fn find<'a, 'k>(
+        &'a self,
+        map: Map,
+        present: &'a Table,
+        keys: impl IntoIterator<Item = Key<'k>>,
+        generation: u64,
+    ) -> Hit<'a> {
+        let changes = match map {
+            Map::Relayhost => &self.relay_map,
+            Map::Sasl => &self.credentials,
+        };
+        changes.find(present, keys, generation)
+    }
+
+    /// The default relay as of `generation`.
+    #[must_use]
+    pub fn default_relay<'a>(&'a self, present: &'a DefaultRelay, generation: u64) -> &'a DefaultRelay {
+        let earlier = self.defaults.iter().find(|(last, _)| *last >= generation);
+        earlier.map_or(present, |(_, default)| default)
+    }
+
+    /// Whether a host or next hop had a login before an edit that is remembered.
+    #[must_use]
+    pub fn had_login(&self, key: Key<'_>) -> bool {
+        let entries = self.credentials.keys.get(key.bytes()).into_iter().flatten();
+        let mut values = entries.map(|(_, before)| matches!(before, Before::Value(_)));
+        let mut tables = self.credentials.tables.iter();
+        let mut defaults = self.defaults.iter();
+        values.any(|is_value| is_value)
+            || tables.any(|(_, table)| matches!(table.entry_hit(key), Some(Hit::Value(_))))
+            || defaults.any(|(_, default)| matches!(default.credentials(key.bytes()), Answer::Found(_)))
+    }
+
+    /// The last generations before edits that may have moved the sender of these keys, in no order. None for nearly every
+    /// sender, at the cost of one search a key.
+    pub fn generations<'a>(&'a self, keys: &'a SenderKeys) -> impl Iterator<Item = u64> + 'a {
+        let of_keys = keys
+            .in_order()
+            .filter(|_| !self.relay_map.keys.is_empty())
+            .filter_map(|key| self.relay_map.keys.get(key.bytes()))
+            .flat_map(|entries| entries.iter().map(|(last, _)| *last));
+        let of_tables = self.relay_map.tables.iter().map(|(last, _)| *last);
+        of_keys
+            .chain(of_tables)
+            .chain(self.defaults.iter().map(|(last, _)| *last))
+    }
+}
+
+impl Changes {
+    /// Remembers what an edit changed. `false` where that is too much.
+    fn add(&mut self, last: u64, difference: Difference) -> bool {
+        match difference {
+            Difference::Keys(keys) => {
+                for (key, before) in keys {
+                    self.keys.entry(key).or_default().push((last, before));
+                }
+            }
+            Difference::Table(table) => self.tables.push((last, table)),
+            Difference::TooLarge => return false,
+        }
+        true
+    }
+
+    fn drop_before(&mut self, oldest: u64) {
+        self.keys.retain(|_, entries| {
+            entries.retain(|(last, _)| *last >= oldest);
+            !entries.is_empty()
+        });
+        self.tables.retain(|(last, _)| *last >= oldest);
+    }
+
+    fn find<'a, 'k>(
+        &'a self,
+        present: &'a Table,
+        keys: impl IntoIterator<Item = Key<'k>>,
+        generation: u64,
+    ) -> Hit<'a> {
+        let table = self.tables.iter().find(|(last, _)| *last >= generation);
+        let table_last = table.map_or(u64::MAX, |(last, _)| *last);
+        let table = table.map_or(present, |(_, table)| table);
+        for key in keys {
+            let entries = self.keys.get(key.bytes());
+            let before = entries.and_then(|entries| {
+                let is_meant = |(last, _): &&(u64, Before)| *last >= generation && *last < table_last;
+                entries.iter().find(is_meant)
+            });
+            match before {
+                Some((_, Before::Absent)) => {}
+                Some((_, Before::Nothing)) => return Hit::Nothing,
+                Some((_, Before::Value(value))) => return Hit::Value(value.expose()),
+                Some((_, Before::Unsure(reason))) => return Hit::Unsure(*reason),
+                None => {
+                    if let Some(hit) = table.entry_hit(key) {
+                        return hit;
+                    }
+                }
+            }
+        }
+        table.miss()
+    }
+}
+
+/// What an edit changed in a table.
+enum Difference {
+    /// The keys whose entries differ, with their entries before.
+    Keys(Vec<(Arc<[u8]>, Before)>),
+    /// So many that the table before is kept.
+    Table(Arc<Table>),
+    /// So many that they are not kept.
+    TooLarge,
+}
+
+impl Difference {
+    fn between(before: &Arc<Table>, after: &Arc<Table>) -> Self {
+        if Arc::ptr_eq(before, after) {
+            return Self::Keys(Vec::new());
+        }
+        let mut candidates = Vec::new();
+        let mut keys = SenderKeys::default();
+        let mut take = |written: &[u8]| {
+            if candidates.len() <= 2 * MAX_KEYS_OF_EDIT {
+                // No delimiter matters: the whole key is asked for.
+                keys.read(written, &Delimiters::default());
+                candidates.push(Arc::<[u8]>::from(keys.whole()));
+            }
+        };
+        let is_whole = before.is_told_by_its_entries() && after.is_told_by_its_entries();
+        if is_whole {
+            before.keys_not_shared_with(after, &mut take);
+            after.keys_not_shared_with(before, &mut take);
+            candidates.sort_unstable();
+            candidates.dedup();
+        }
+        if is_whole && candidates.len() <= 2 * MAX_KEYS_OF_EDIT {
+            let changed = candidates.into_iter().filter_map(|key| {
+                let was = before.entry_hit(Key::from(&*key));
+                let is = after.entry_hit(Key::from(&*key));
+                (!is_same(was, is)).then(|| (key, Before::from(was)))
+            });
+            let changed: Vec<_> = changed.collect();
+            if changed.len() <= MAX_KEYS_OF_EDIT {
+                return Self::Keys(changed);
+            }
+        }
+        if before.bytes_not_shared_with(after) > MAX_BYTES_OF_TABLE {
+            Self::TooLarge
+        } else {
+            Self::Table(Arc::clone(before))
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        matches!(self, Self::Keys(keys) if keys.is_empty())
+    }
+}
+
+impl From<Option<Hit<'_>>> for Before {
+    fn from(hit: Option<Hit<'_>>) -> Self {
+        match hit {
+            None | Some(Hit::Absent) => Self::Absent,
+            Some(Hit::Nothing) => Self::Nothing,
+            Some(Hit::Value(value)) => Self::Value(Arc::new(Secret::from(value.to_vec()))),
+            Some(Hit::Unsure(reason)) => Self::Unsure(reason),
+        }
+    }
+}
+
+fn is_same(one: Option<Hit<'_>>, other: Option<Hit<'_>>) -> bool {
+    match (one, other) {
+        (None, None) | (Some(Hit::Nothing), Some(Hit::Nothing)) => true,
+        (Some(Hit::Value(one)), Some(Hit::Value(other))) => one == other,
+        (Some(Hit::Unsure(one)), Some(Hit::Unsure(other))) => one == other,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+use std::hash::RandomState;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Difference, History, MAX_KEYS_OF_EDIT, MAX_TABLES, Parts};
+use crate::lookup::address::{Delimiters, SenderKeys};
+use crate::lookup::default_relay::DefaultRelay;
+use crate::lookup::table::text::Text;
+use crate::lookup::table::{Hit, Table};
+use crate::protocol::answer::Map;
+
+const WINDOW: Duration = Duration::from_secs(900);
+
+/// The tables of a server that is edited.
+struct Edited {
+    hasher: RandomState,
+    generation: u64,
+    relay_map: Arc<Table>,
+    credentials: Arc<Table>,
+    default: Arc<DefaultRelay>,
+    history: History,
+}
+
+impl Edited {
+    fn new() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            generation: 1,
+            relay_map: Table::empty(Map::Relayhost).into(),
+            credentials: Table::empty(Map::Sasl).into(),
+            default: Arc::default(),
+            history: History::default(),
+        }
+    }
+
+    fn table(&self, before: &Arc<Table>, map: Map, text: &str) -> Arc<Table> {
+        let blocks: Vec<_> = before.blocks().cloned().collect();
+        let text = Text::read(&mut text.as_bytes(), text.len(), &blocks, &self.hasher).unwrap();
+        Table::rebuild(Some(before), map, Path::new("t"), &text)
+    }
+
+    fn edit(&mut self, at: Instant, relay_map: &str, credentials: &str) {
+        let relay_map = self.table(&self.relay_map, Map::Relayhost, relay_map);
+        let credentials = self.table(&self.credentials, Map::Sasl, credentials);
+        let before = Parts {
+            relay_map: &self.relay_map,
+            credentials: &self.credentials,
+            default: &self.default,
+        };
+        let after = Parts {
+            relay_map: &relay_map,
+            credentials: &credentials,
+            default: &self.default,
+        };
+        self.history = self.history.after(self.generation, before, after, at, WINDOW);
+        (self.relay_map, self.credentials) = (relay_map, credentials);
+        self.generation += 1;
+    }
+
+    fn relay(&self, sender: &str, generation: u64) -> String {
+        let keys = keys(sender);
+        match self
+            .history
+            .find(Map::Relayhost, &self.relay_map, keys.in_order(), generation)
+        {
+            Hit::Value(value) => String::from_utf8(value.to_vec()).unwrap(),
+            Hit::Nothing => "excluded".into(),
+            Hit::Absent => "-".into(),
+            Hit::Unsure(reason) => format!("? {reason:?}"),
+        }
+    }
+
+    fn generations(&self, sender: &str) -> Vec<u64> {
+        let mut generations: Vec<u64> = self.history.generations(&keys(sender)).collect();
+        generations.sort_unstable();
+        generations
+    }
+}
+
+fn keys(sender: &str) -> SenderKeys {
+    let mut keys = SenderKeys::default();
+    keys.read(sender.as_bytes(), &Delimiters::default());
+    keys
+}
+
+/// So many senders at one relay.
+fn many(count: usize, relay: &str) -> String {
+    let lines: Vec<String> = (0..count)
+        .map(|n| format!("user{n}@many.test {relay}\n"))
+        .collect();
+    lines.concat()
+}
+
+#[test]
+fn each_earlier_generation_is_answered_as_it_was() {
+    let now = Instant::now();
+    let mut edited = Edited::new();
+    let texts = [
+        "@a.test [r1]\n",
+        "@a.test [r2]\nx@a.test\n",
+        "x@a.test [r3]\n",
+        "@a.test [r1]\n",
+    ];
+    for text in texts {
+        edited.edit(now, text, "");
+    }
+    for (generation, any, x) in [
+        (1, "-", "-"),
+        (2, "[r1]", "[r1]"),
+        (3, "[r2]", "excluded"),
+        (4, "-", "[r3]"),
+        (5, "[r1]", "[r1]"),
+    ] {
+        assert_eq!(edited.relay("any+ext@A.test", generation), any, "{generation}");
+        assert_eq!(edited.relay("x@a.test", generation), x, "{generation}");
+    }
+    assert_eq!(edited.generations("any@a.test"), [1, 2, 3, 4]);
+    assert_eq!(edited.generations("any@b.test"), [0; 0]);
+}
+
+#[test]
+fn what_is_older_than_the_window_is_forgotten_and_nothing_else() {
+    let start = Instant::now();
+    let later = start + Duration::from_secs(600);
+    let mut edited = Edited::new();
+    edited.edit(start, "@a.test [r1]\n@b.test [r1]\n", "");
+    edited.edit(later, "@a.test [r1]\n@b.test [r2]\n", "");
+    assert_eq!(edited.history.expires(WINDOW), Some(start + WINDOW));
+    let history = edited.history.without_expired(start + WINDOW, WINDOW);
+    assert_eq!(history.generations(&keys("x@a.test")).count(), 0);
+    assert_eq!(history.generations(&keys("x@b.test")).collect::<Vec<_>>(), [2]);
+    assert!(!history.forgot());
+    assert!(history.without_expired(later + WINDOW, WINDOW).is_empty());
+}
+
+#[test]
+fn an_edit_of_credentials_alone_is_remembered_only_beside_a_move() {
+    let now = Instant::now();
+    let mut edited = Edited::new();
+    edited.edit(now, "@a.test [r1]\n", "[r1] u:1\n");
+    edited.history = History::default();
+    edited.edit(now, "@a.test [r1]\n", "[r1] u:2\n");
+    assert!(edited.history.is_empty());
+    edited.edit(now, "@a.test [r2]\n", "[r1] u:2\n");
+    edited.edit(now, "@a.test [r2]\n", "");
+    let key = keys("[r1]");
+    let login =
+        |generation| match edited
+            .history
+            .find(Map::Sasl, &edited.credentials, [key.whole_key()], generation)
+        {
+            Hit::Value(value) => String::from_utf8(value.to_vec()).unwrap(),
+            _ => String::new(),
+        };
+    assert_eq!(
+        (login(3).as_str(), login(4).as_str(), login(5).as_str()),
+        ("u:2", "u:2", "")
+    );
+}
+
+#[test]
+fn a_large_edit_is_remembered_as_the_table_before_it_and_only_so_many_are() {
+    let now = Instant::now();
+    let mut edited = Edited::new();
+    let count = MAX_KEYS_OF_EDIT + 1;
+    edited.edit(now, &many(count, "[r]"), "");
+    edited.history = History::default();
+    for relay in ["[r1]", "[r2]"] {
+        edited.edit(now, &many(count, relay), "");
+    }
+    assert_eq!(edited.relay("user7@many.test", 2), "[r]");
+    assert_eq!(edited.relay("user7@many.test", 3), "[r1]");
+    assert_eq!(edited.relay("user7@many.test", 4), "[r2]");
+    assert!(!edited.history.forgot());
+    for relay in 0..=MAX_TABLES {
+        edited.edit(now, &many(count, &format!("[s{relay}]")), "");
+    }
+    assert!(edited.history.forgot());
+    assert!(!edited.history.without_expired(now + WINDOW, WINDOW).forgot());
+}
+
+#[test]
+fn one_line_of_a_large_table_costs_the_memory_of_one_line() {
+    let text = many(20_000, "[r1]");
+    let mut edited = Edited::new();
+    edited.edit(Instant::now(), &text, "");
+    let after = text.replace("user777@many.test [r1]", "user777@many.test [r2]");
+    let after = edited.table(&edited.relay_map, Map::Relayhost, &after);
+    match Difference::between(&edited.relay_map, &after) {
+        Difference::Keys(keys) => {
+            assert_eq!(keys.len(), 1);
+            assert_eq!(&*keys[0].0, b"user777@many.test");
+        }
+        _ => panic!("a table is kept"),
+    }
+}

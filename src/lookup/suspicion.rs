@@ -1,0 +1,166 @@
+//! Values that can be served and are nearly certainly not what was meant: the marks that other programs leave on them.
+//!
+//! `docker run --env-file` keeps quotes, a template that was not filled leaves its placeholders, and what is copied from
+//! a page brings characters that cannot be seen. The relay refuses such a login, and Postfix logs only that refusal. No
+//! message repeats the value.
+//!
+//! Limits: a password may have any of these marks by intent, so they are worth a warning and never an error.
+
+use crate::diagnostics::Code;
+use crate::os::invisible::Invisible;
+
+/// What is odd about a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspicion {
+    /// It has a character that cannot be seen.
+    Invisible(Invisible),
+    /// It begins and ends with the same kind of quote.
+    Quoted,
+    /// It is the name of a value: `${USER}`, `{USER}`, `<user>`.
+    Placeholder,
+    /// It begins or ends with a blank.
+    BlankAround,
+}
+
+impl Suspicion {
+    /// Returns the first suspicion that `value` gives rise to.
+    #[must_use]
+    pub fn of(value: &[u8]) -> Option<Self> {
+        if let Some(invisible) = Invisible::first(value) {
+            return Some(Self::Invisible(invisible));
+        }
+        if matches!(value, [b'"', .., b'"'] | [b'\'', .., b'\'']) {
+            return Some(Self::Quoted);
+        }
+        let around = [value.first(), value.last()];
+        if around.into_iter().flatten().any(|c| matches!(c, b' ' | b'\t')) {
+            return Some(Self::BlankAround);
+        }
+        is_placeholder(value).then_some(Self::Placeholder)
+    }
+
+    /// The code of a finding about it.
+    #[must_use]
+    pub fn code(self) -> Code {
+        match self {
+            Self::Invisible(_) => Code::InvisibleCharacter,
+            Self::Quoted => Code::ValueInQuotes,
+            Self::Placeholder => Code::Placeholder,
+            Self::BlankAround => Code::BlankAroundValue,
+        }
+    }
+
+    /// What is odd about the value of `what`, as a sentence without the value.
+    #[must_use]
+    pub fn message(self, what: &str) -> String {
+        match self {
+            Self::Invisible(invisible) => format!(
+                "{what} has {}, which cannot be seen, at byte {}",
+                invisible.name(),
+                invisible.offset + 1
+            ),
+            Self::Quoted => format!("{what} has quotes around it, and they are a part of it"),
+            Self::Placeholder => format!("{what} is a placeholder that was not filled"),
+            Self::BlankAround => format!("{what} begins or ends with a blank"),
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::Invisible(_) => "type the value instead of copying it",
+            Self::Quoted => {
+                "remove the quotes: the env_file of Docker and a list under environment: in compose.yaml keep them"
+            }
+            Self::Placeholder => {
+                "put the value in its place; was the template filled, and the variable in it set?"
+            }
+            Self::BlankAround => "remove the blank",
+        }
+    }
+}
+
+/// Whether this is a name between the marks of a template, or a variable of a shell.
+fn is_placeholder(value: &[u8]) -> bool {
+    let is_name = |name: &[u8]| {
+        name.first().is_some_and(u8::is_ascii_alphabetic)
+            && name
+                .iter()
+                .all(|c| c.is_ascii_alphanumeric() || b"_-. ".contains(c))
+    };
+    // The longer marks before those that they begin with.
+    let marks: [(&[u8], &[u8]); 7] = [
+        (b"${{", b"}}"),
+        (b"{{", b"}}"),
+        (b"${", b"}"),
+        (b"$(", b")"),
+        (b"{", b"}"),
+        (b"<", b">"),
+        (b"%", b"%"),
+    ];
+    let between = marks.into_iter().find_map(|(before, after)| {
+        let inner = value.strip_prefix(before)?.strip_suffix(after)?.trim_ascii();
+        // A field of a template begins with a dot.
+        Some(inner.strip_prefix(b".").unwrap_or(inner))
+    });
+    let is_shell_variable = |name: &[u8]| {
+        is_name(name)
+            && name
+                .iter()
+                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == b'_')
+    };
+    between.is_some_and(is_name) || value.strip_prefix(b"$").is_some_and(is_shell_variable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Suspicion;
+
+    #[test]
+    fn what_other_programs_leave_behind_is_recognised() {
+        let code = |value: &str| Suspicion::of(value.as_bytes()).map(|suspicion| suspicion.code().as_str());
+        for value in ["\"user\"", "'user'", "\"\""] {
+            assert_eq!(code(value), Some("value-in-quotes"), "{value}");
+        }
+        for value in [
+            "{USER}",
+            "${USER}",
+            "<user>",
+            "$USER",
+            "$RELAY_USER",
+            "{{ user }}",
+            "${{ secrets.USER }}",
+            "$(user)",
+            "<your user name>",
+            "%USER%",
+            "{{ .Values.user }}",
+        ] {
+            assert_eq!(code(value), Some("placeholder"), "{value}");
+        }
+        for value in [" user", "user ", "\tuser"] {
+            assert_eq!(code(value), Some("blank-around-value"), "{value}");
+        }
+        assert_eq!(code("user\u{200b}"), Some("invisible-character"));
+        for value in [
+            "",
+            "user",
+            "\"",
+            "u\"ser\"",
+            "two words",
+            "$",
+            "$2y$10$abc",
+            "{}",
+            "<>",
+            "a{USER}b",
+            "<4711>",
+            "$ecret",
+            "p<a>",
+            "user@domain.example",
+            "%41%42c",
+            "50%",
+        ] {
+            assert_eq!(code(value), None, "{value}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! A table that grows and shrinks, entry by entry: from nothing, or from the one before an edit.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+
+use super::blocks::Location;
+use super::entries::Entries;
+use super::grammar::{Content, Record};
+use super::index::Index;
+use super::key;
+use crate::diagnostics::{Code, Finding, Findings, Position};
+use crate::lookup::address::{Delimiters, SenderKeys};
+
+/// The index, and what is counted with it. Entries are put into it in batches: each falls somewhere else in memory, and
+/// only several in a row let the processor wait for all of them at once.
+pub(super) struct Builder<'a> {
+    entries: &'a Entries,
+    path: &'a Path,
+    pub(super) index: Index,
+    /// How many of the entries are for a domain.
+    pub(super) domains: usize,
+    pub(super) faults: HashSet<Location>,
+    /// See [`super::Table`].
+    pub(super) meant: HashSet<Vec<u8>>,
+    /// An entry could not be located.
+    pub(super) is_too_large: bool,
+    /// There was no memory for an entry.
+    pub(super) failed: Option<io::Error>,
+    batch: Vec<Pending>,
+    keys: SenderKeys,
+    no_extension: Delimiters,
+}
+
+struct Pending {
+    hash: u64,
+    location: Location,
+    position: Position,
+    is_domain: bool,
+    is_fault: bool,
+}
+
+impl<'a> Builder<'a> {
+    const BATCH: usize = 256;
+
+    pub(super) fn new(entries: &'a Entries, path: &'a Path, index: Index, domains: usize) -> Self {
+        Self {
+            entries,
+            path,
+            index,
+            domains,
+            faults: HashSet::new(),
+            meant: HashSet::new(),
+            is_too_large: false,
+            failed: None,
+            batch: Vec::with_capacity(Self::BATCH),
+            keys: SenderKeys::default(),
+            no_extension: Delimiters::default(),
+        }
+    }
+
+    /// The hash of a key as written, and whether it is for a domain.
+    fn hash(&mut self, key: &[u8]) -> (u64, bool) {
+        self.keys.read(key, &self.no_extension);
+        let key = self.keys.whole_key();
+        (self.index.hash(key.bytes()), key.is_domain())
+    }
+
+    /// Takes an entry of the block with this number.
+    pub(super) fn take(&mut self, block: u32, record: &Record<'_>, findings: &mut Findings) {
+        let Some(location) = Location::new(block, record.offset) else {
+            self.is_too_large = true;
+            return;
+        };
+        if let Some(key) = key::surely_meant(self.entries.format, record.key) {
+            self.keys.read(key, &self.no_extension);
+            self.meant.insert(self.keys.whole().to_vec());
+        }
+        let (hash, is_domain) = self.hash(record.key);
+        self.batch.push(Pending {
+            hash,
+            location,
+            position: record.position,
+            is_domain,
+            is_fault: matches!(record.content, Content::Fault),
+        });
+        if self.batch.len() == Self::BATCH {
+            self.flush(findings);
+        }
+    }
+
+    /// Takes out an entry of the block with this number, which is one of `before`. Says whether it was there.
+    pub(super) fn remove(&mut self, block: u32, record: &Record<'_>, before: &Entries) -> bool {
+        let (hash, is_domain) = self.hash(record.key);
+        let location = Location::new(block, record.offset);
+        let was_there = location.is_some_and(|location| self.index.remove(hash, location, before));
+        self.domains -= usize::from(was_there && is_domain);
+        was_there
+    }
+
+    /// Puts what was taken into the index.
+    pub(super) fn flush(&mut self, findings: &mut Findings) {
+        for pending in self.batch.drain(..) {
+            let inserted = match self.index.insert(pending.hash, pending.location, self.entries) {
+                Ok(inserted) => inserted,
+                Err(error) => {
+                    self.failed = Some(error);
+                    continue;
+                }
+            };
+            match inserted {
+                Ok(()) => {
+                    self.domains += usize::from(pending.is_domain);
+                    if pending.is_fault {
+                        self.faults.insert(pending.location);
+                    }
+                }
+                Err(first) => findings.push_with(
+                    Finding::in_file(Code::DuplicateKey, self.path, pending.position)
+                        .help("remove one of the two lines"),
+                    || {
+                        let first = self.entries.blocks.line(first);
+                        format!("line {first} has this key already, and the first wins")
+                    },
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::{Change, Uncarriable, get, remove, set};
+use crate::lookup::address::{Delimiters, SenderKeys};
+use crate::lookup::table::grammar::{self, Content, Format, Record};
+use crate::lookup::table::key;
+
+use Format::{Credentials, RelayMap};
+
+fn text_of(edited: &super::Edited) -> String {
+    String::from_utf8(edited.text.expose().to_vec()).unwrap()
+}
+
+#[track_caller]
+fn sets(format: Format, text: &str, key: &str, value: &str, change: Change, expected: &str) {
+    let edited = set(format, text.as_bytes(), key.as_bytes(), value.as_bytes()).unwrap();
+    assert_eq!((text_of(&edited).as_str(), edited.change), (expected, change));
+    // Twice is as once.
+    let again = set(format, edited.text.expose(), key.as_bytes(), value.as_bytes()).unwrap();
+    assert_eq!((text_of(&again).as_str(), again.change), (expected, Change::None));
+    assert_eq!(again.line, edited.line);
+}
+
+#[test]
+fn a_new_entry_goes_to_the_end_with_the_line_end_of_the_text() {
+    let adds = |text, expected| sets(RelayMap, text, "@a.test", "[r]:25", Change::Added, expected);
+    adds("", "@a.test [r]:25\n");
+    adds("@b.test\n", "@b.test\n@a.test [r]:25\n");
+    adds("@b.test", "@b.test\n@a.test [r]:25\n");
+    adds("@b.test\r\n", "@b.test\r\n@a.test [r]:25\r\n");
+    adds("@c.test\r\n@b.test", "@c.test\r\n@b.test\r\n@a.test [r]:25\r\n");
+    adds("# c\r\n@b.test\r", "# c\r\n@b.test\r\n@a.test [r]:25\r\n");
+    adds("# c\n\n", "# c\n\n@a.test [r]:25\n");
+    adds("\u{feff}", "\u{feff}@a.test [r]:25\n");
+    adds("\u{feff}@b.test x", "\u{feff}@b.test x\n@a.test [r]:25\n");
+    sets(RelayMap, "", "@a.test", "", Change::Added, "@a.test\n");
+}
+
+#[test]
+fn an_entry_that_is_there_keeps_everything_but_its_value() {
+    let replaces = |text, expected| sets(RelayMap, text, "@a.test", "[r]:25", Change::Replaced, expected);
+    replaces(
+        "# 1\n  @A.Test\t\told  # why\r\n@b x\n",
+        "# 1\n  @A.Test\t\t[r]:25  # why\r\n@b x\n",
+    );
+    replaces("@a.test", "@a.test [r]:25");
+    replaces("@a.test\r\n", "@a.test [r]:25\r\n");
+    replaces("@a.test  \n", "@a.test  [r]:25\n");
+    replaces("@a.test # direct\n", "@a.test [r]:25 # direct\n");
+    replaces("\u{feff}@a.test x\n", "\u{feff}@a.test [r]:25\n");
+    replaces("@a.test [broken\n", "@a.test [r]:25\n");
+    sets(
+        Credentials,
+        "@a.test  u:old # 1  \n",
+        "@A.TEST",
+        "u:\\1&/#: x",
+        Change::Replaced,
+        "@a.test  u:\\1&/#: x  \n",
+    );
+}
+
+#[test]
+fn a_key_alone_has_no_value_left_and_keeps_its_comment() {
+    let excludes = |text, change, expected| sets(RelayMap, text, "@a.test", "", change, expected);
+    excludes("@a.test [r]:25\n", Change::Replaced, "@a.test\n");
+    excludes("@a.test\t[r]:25 \t\r\n", Change::Replaced, "@a.test\r\n");
+    excludes("@a.test [r]:25  # why\n", Change::Replaced, "@a.test  # why\n");
+    excludes("@a.test [r]", Change::Replaced, "@a.test");
+    for text in ["@a.test\n", "@a.test dunno\n", "@a.test  # why\n", "@A.TEST "] {
+        excludes(text, Change::None, text);
+    }
+}
+
+#[test]
+fn later_lines_with_the_same_key_are_taken_out() {
+    let text = "@a.test one\n# between\n@A.test two\n@b x\n  @a.TEST three";
+    sets(
+        RelayMap,
+        text,
+        "@a.test",
+        "new",
+        Change::Replaced,
+        "@a.test new\n# between\n@b x\n",
+    );
+    sets(
+        RelayMap,
+        text,
+        "@a.test",
+        "one",
+        Change::Replaced,
+        "@a.test one\n# between\n@b x\n",
+    );
+    let edited = remove(RelayMap, text.as_bytes(), b"@a.test");
+    assert_eq!(
+        (text_of(&edited).as_str(), edited.change),
+        ("# between\n@b x\n", Change::Removed)
+    );
+}
+
+#[test]
+fn removing_the_last_entry_leaves_a_line_end() {
+    for (text, expected) in [
+        ("@a x\n", "\n"),
+        ("@a x", "\n"),
+        ("@a x\r\n", "\r\n"),
+        ("\u{feff}@a x\n@A y", "\u{feff}\n"),
+        ("# c\n@a x", "# c\n"),
+        ("\n@a x\n", "\n"),
+        ("@a x\n\u{feff}@a y\n@b z\n", "\u{feff}@b z\n"),
+    ] {
+        let edited = remove(RelayMap, text.as_bytes(), b"@A");
+        assert_eq!(
+            (text_of(&edited).as_str(), edited.change),
+            (expected, Change::Removed)
+        );
+    }
+    let edited = remove(RelayMap, b"", b"@a");
+    assert_eq!((text_of(&edited).as_str(), edited.change), ("", Change::None));
+}
+
+#[test]
+fn quoted_and_unquoted_keys_are_one() {
+    let text = "\"john doe\"@a.test [x]\n";
+    let edited = remove(RelayMap, text.as_bytes(), b"John Doe@a.test");
+    assert_eq!(edited.change, Change::Removed);
+    sets(
+        RelayMap,
+        text,
+        "\"John Doe\"@a.test",
+        "[r]",
+        Change::Replaced,
+        "\"john doe\"@a.test [r]\n",
+    );
+    assert_eq!(
+        get(RelayMap, text.as_bytes(), b"john doe@A.test"),
+        Some(&b"[x]"[..])
+    );
+}
+
+#[test]
+fn what_a_line_cannot_hold_is_refused() {
+    let refused = |format, key: &[u8], value: &[u8]| {
+        let result = set(format, b"@b x:y\n", key, value);
+        assert_eq!(result.map(|edited| text_of(&edited)), Err(Uncarriable), "{key:?}");
+    };
+    for key in [
+        &b""[..],
+        b"#a",
+        b"a b",
+        b"a\n@c",
+        b"\"open",
+        b" @a",
+        b"@a\0",
+        b"\xEF\xBB\xBF@a\n",
+    ] {
+        refused(Credentials, key, b"u:p");
+    }
+    for value in [&b"u:p\n@c x:y"[..], b"u:p\r", b"u:p ", b"\tu:p"] {
+        refused(Credentials, b"@a", value);
+    }
+    refused(RelayMap, b"@a", b"x # y");
+    refused(Credentials, b"@a", &vec![b'x'; grammar::MAX_LINE]);
+    assert!(set(Credentials, b"", b"@a", b"u:p # y").is_ok());
+}
+
+/// One line of a table, or of something near it.
+fn line() -> impl Strategy<Value = String> {
+    let key = prop_oneof![key(), "\"open", "[a-z]{1,3}"];
+    let value = "( |\t){1,2}([a-z]{1,4}(:[a-z #\\\\&/:]{0,5})?|\\[r\\]:25|DUNNO|)( |\t|  # c)?";
+    let entry = (" {0,2}", key, value).prop_map(|(indent, key, value)| indent + &key + &value);
+    prop_oneof![6 => entry, 1 => "[ \t]{0,2}(#[a-z@ ]{0,6})?", 1 => "@a"]
+}
+
+fn key() -> impl Strategy<Value = String> {
+    "(\"[a-b ]{0,2}\"|[a-bA-Bß]{1,2})?@[a-cA-C]|<>|\\[r\\]:25"
+}
+
+fn text() -> impl Strategy<Value = String> {
+    let lines = prop::collection::vec((line(), "\r?\n"), 0..12);
+    let last = prop_oneof![Just(String::new()), line()];
+    let mark = prop_oneof![9 => Just(""), 1 => Just("\u{feff}")];
+    (mark, lines, last).prop_map(|(mark, lines, last)| {
+        let lines: String = lines.into_iter().map(|(line, end)| line + &end).collect();
+        mark.to_owned() + &lines + &last
+    })
+}
+
+fn folded(key: &[u8]) -> Vec<u8> {
+    let mut keys = SenderKeys::default();
+    keys.read(key, &Delimiters::default());
+    keys.whole().to_vec()
+}
+
+/// What each key stands for, read in the plainest way; `None` for an entry with an error.
+fn model(format: Format, text: &[u8]) -> HashMap<Vec<u8>, Option<Vec<u8>>> {
+    let mut model = HashMap::new();
+    let path = std::path::Path::new("t");
+    let take = |record: Record<'_>, _: &mut _| {
+        model.entry(folded(record.key)).or_insert(match record.content {
+            Content::Value(value) => Some(value.to_vec()),
+            Content::Nothing => Some(Vec::new()),
+            Content::Fault => None,
+        });
+    };
+    grammar::read(
+        format,
+        path,
+        text,
+        &mut crate::diagnostics::Findings::default(),
+        take,
+    );
+    model
+}
+
+/// The lines that are no entries of this key, without their line ends.
+fn others(format: Format, text: &[u8], key: &[u8]) -> Vec<Vec<u8>> {
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    let mut lines: Vec<_> = text
+        .split(|c| *c == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec())
+        .filter(|line| !model(format, line).contains_key(&folded(key)))
+        .collect();
+    // What stands behind the last line end is no line, and of an empty text one may be left.
+    while lines.last().is_some_and(Vec::is_empty) {
+        lines.pop();
+    }
+    lines
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn an_edit_changes_its_key_and_nothing_else(
+        text in text(),
+        key in key(),
+        value in "([a-z]{1,3}:[a-z #&\\\\/:]{0,4}[a-z])|\\[r\\]:25|",
+        is_relay_map in any::<bool>(),
+        removes in any::<bool>(),
+    ) {
+        let format = if is_relay_map { RelayMap } else { Credentials };
+        let (text, key, value) = (text.as_bytes(), key.as_bytes(), value.as_bytes());
+        prop_assume!(key::judge(format, key).is_ok());
+        let mut expected = model(format, text);
+        let edited = if removes {
+            expected.remove(&folded(key));
+            remove(format, text, key)
+        } else if let Ok(edited) = set(format, text, key, value) {
+            let judged = model(format, &[key, b" ", value].concat());
+            expected.insert(folded(key), judged[&folded(key)].clone());
+            edited
+        } else {
+            // A `#` after a blank is a comment in the one and a part of the value in the other.
+            prop_assert!(is_relay_map && value.windows(2).any(|two| two == b" #"));
+            return Ok(());
+        };
+        let after = edited.text.expose();
+        prop_assert_eq!(model(format, after), expected);
+        prop_assert_eq!(others(format, after, key), others(format, text, key));
+        prop_assert_eq!(edited.change == Change::None, after == text);
+        let read_back = get(format, after, key);
+        if removes {
+            prop_assert_eq!(read_back, None);
+        } else {
+            prop_assert!(read_back == Some(value) || (value.is_empty() && read_back == Some(b"DUNNO")));
+        }
+    }
+
+    #[test]
+    fn whatever_the_bytes_are_an_edit_reads_back_or_is_refused(
+        text in prop::collection::vec(prop::sample::select(&b"@a\"\\ \t\r\n#:\0\xEF\xBB\xBF\xFFx"[..]), 0..40),
+        key in prop::collection::vec(prop::sample::select(&b"@a\"\\ #\n\xEF\xBB\xBF"[..]), 0..5),
+        value in prop::collection::vec(prop::sample::select(&b"a: \t\r\n#\xFF"[..]), 0..5),
+    ) {
+        for format in [RelayMap, Credentials] {
+            if let Ok(edited) = set(format, &text, &key, &value) {
+                let held = get(format, edited.text.expose(), &key).unwrap();
+                prop_assert!(held == value);
+            }
+            let removed = remove(format, &text, &key);
+            prop_assert_eq!(get(format, removed.text.expose(), &key), None);
+        }
+    }
+}

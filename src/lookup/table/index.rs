@@ -1,0 +1,334 @@
+//! The index of one table: which entry of the text has a key, found through one hash.
+//!
+//! The index holds nothing but the location of each entry in the table's text, four bytes and a byte of the hash each,
+//! so that a table needs little more memory than its file, whatever its size, and is dropped in one stroke. A key is
+//! compared with the text itself.
+//!
+//! It is a table with open addressing and linear probing: an entry is in the first free slot from that on which its
+//! hash names, and a removed one leaves no gap on anybody's way. A quarter of the slots is free, no more, which is why
+//! it is not `hashbrown`'s: that has a power of two of them, up to twice as many as this.
+//!
+//! The hash is SipHash-1-3 with a key of chance (from `RandomState`): queries come from the network and keys from
+//! files that customers may influence, so nobody shall be able to choose collisions.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+
+use siphasher::sip::SipHasher13;
+
+use super::blocks::Location;
+use crate::os::whole_file::reserved;
+
+/// Keys of entries, as the text has them.
+pub(super) trait Keys {
+    /// Whether the entry at `location` has this key, which is folded.
+    fn is(&self, location: Location, key: &[u8]) -> bool;
+
+    /// Calls `with` with the folded key of the entry at `location`.
+    fn with<T>(&self, location: Location, with: impl FnOnce(&[u8]) -> T) -> T;
+}
+
+/// The tag of a slot that is free.
+const FREE: u8 = 0;
+
+/// The index.
+pub(super) struct Index {
+    /// For each slot a byte of its entry's hash, so that other entries need seldom be compared; never [`FREE`].
+    tags: Vec<u8>,
+    locations: Vec<Location>,
+    len: usize,
+    hasher: SipHasher13,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self::of_slots(vec![FREE; 2], vec![Location::default(); 2], random_hasher())
+    }
+}
+
+fn random_hasher() -> SipHasher13 {
+    let chance = RandomState::new();
+    SipHasher13::new_with_keys(chance.hash_one(0_u8), chance.hash_one(1_u8))
+}
+
+impl Index {
+    /// An index with room for this many entries. Fails where there is no memory for it.
+    pub(super) fn with_capacity(entries: usize) -> io::Result<Self> {
+        Self::with_hasher(entries, random_hasher())
+    }
+
+    fn with_hasher(entries: usize, hasher: SipHasher13) -> io::Result<Self> {
+        // There is always a free one, at which a search ends.
+        let slots = entries.saturating_add(entries / 3).saturating_add(2);
+        let (mut tags, mut locations) = (reserved(slots)?, reserved(slots)?);
+        tags.resize(slots, FREE);
+        locations.resize(slots, Location::default());
+        Ok(Self::of_slots(tags, locations, hasher))
+    }
+
+    fn of_slots(tags: Vec<u8>, locations: Vec<Location>, hasher: SipHasher13) -> Self {
+        Self {
+            tags,
+            locations,
+            len: 0,
+            hasher,
+        }
+    }
+
+    /// A copy. Fails where there is no memory for it.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        let mut tags = reserved(self.tags.len())?;
+        tags.extend_from_slice(&self.tags);
+        let mut locations = reserved(self.locations.len())?;
+        locations.extend_from_slice(&self.locations);
+        Ok(Self {
+            len: self.len,
+            ..Self::of_slots(tags, locations, self.hasher)
+        })
+    }
+
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The hash of a folded key.
+    #[inline]
+    pub(super) fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash(key)
+    }
+
+    /// Adds the entry at `location`, whose folded key has this hash. Where the key is there already, it stays as it is,
+    /// and the location of its entry is returned. Fails where there is no memory for one more.
+    pub(super) fn insert(
+        &mut self,
+        hash: u64,
+        location: Location,
+        keys: &impl Keys,
+    ) -> io::Result<Result<(), Location>> {
+        let is_same = |other| keys.with(location, |key| keys.is(other, key)).then_some(());
+        if let Some((first, ())) = self.find(hash, is_same) {
+            return Ok(Err(first));
+        }
+        if self.len >= self.room() {
+            self.resize(self.len.saturating_add(self.len / 4).saturating_add(4), keys)?;
+        }
+        self.put(hash, location);
+        Ok(Ok(()))
+    }
+
+    /// Takes out the entry at `location`, whose folded key has this hash. Says whether it was there.
+    pub(super) fn remove(&mut self, hash: u64, location: Location, keys: &impl Keys) -> bool {
+        let found = self
+            .slots_from(hash)
+            .find(|slot| self.tag(*slot) == FREE || self.location(*slot) == location);
+        let Some(mut gap) = found.filter(|slot| self.tag(*slot) != FREE) else {
+            return false;
+        };
+        // Whoever stands behind the gap, and is found by way of it, moves into it.
+        let mut slot = gap;
+        loop {
+            slot = self.next(slot);
+            if self.tag(slot) == FREE || slot == gap {
+                break;
+            }
+            let home = self.home(rehash(&self.hasher, self.location(slot), keys));
+            if self.distance(home, slot) >= self.distance(gap, slot) {
+                self.set(gap, self.tag(slot), self.location(slot));
+                gap = slot;
+            }
+        }
+        self.set(gap, FREE, Location::default());
+        self.len -= 1;
+        true
+    }
+
+    /// Gives back room that is needed no more.
+    pub(super) fn shrink(&mut self, keys: &impl Keys) {
+        if self.len < self.room() / 2 {
+            // Without memory for a smaller one it stays as large as it is.
+            let _ = self.resize(self.len, keys);
+        }
+    }
+
+    /// The entry with a folded key of this hash, of which `entry` says at a location whether it is that one.
+    #[inline]
+    pub(super) fn find<T>(
+        &self,
+        hash: u64,
+        mut entry: impl FnMut(Location) -> Option<T>,
+    ) -> Option<(Location, T)> {
+        let tag = tag(hash);
+        let mut slot = self.home(hash);
+        loop {
+            match self.tag(slot) {
+                FREE => return None,
+                own if own == tag => {
+                    let location = self.location(slot);
+                    if let Some(found) = entry(location) {
+                        return Some((location, found));
+                    }
+                }
+                _ => {}
+            }
+            slot = self.next(slot);
+        }
+    }
+
+    /// How many entries there may be.
+    fn room(&self) -> usize {
+        self.tags.len() - self.tags.len() / 4 - 1
+    }
+
+    fn resize(&mut self, entries: usize, keys: &impl Keys) -> io::Result<()> {
+        let mut other = Self::with_hasher(entries, self.hasher)?;
+        let taken = self
+            .tags
+            .iter()
+            .zip(&self.locations)
+            .filter(|(tag, _)| **tag != FREE);
+        for (_, location) in taken {
+            other.put(rehash(&self.hasher, *location, keys), *location);
+        }
+        *self = other;
+        Ok(())
+    }
+
+    /// Puts what is not there into the first free slot.
+    fn put(&mut self, hash: u64, location: Location) {
+        if let Some(slot) = self.slots_from(hash).find(|slot| self.tag(*slot) == FREE) {
+            self.set(slot, tag(hash), location);
+            self.len += 1;
+        }
+    }
+
+    /// Every slot, in the order in which a hash tries them.
+    fn slots_from(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
+        let (home, slots) = (self.home(hash), self.tags.len());
+        (home..slots).chain(0..home)
+    }
+
+    /// The slot that a hash tries first: where it stands among all hashes, the slot stands among all slots.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        let product = u128::from(hash) * self.tags.len() as u128;
+        usize::try_from(product >> u64::BITS).unwrap_or_default()
+    }
+
+    #[inline]
+    fn next(&self, slot: usize) -> usize {
+        if slot + 1 < self.tags.len() { slot + 1 } else { 0 }
+    }
+
+    /// How far it is from one slot on to another.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        if to >= from {
+            to - from
+        } else {
+            to + self.tags.len() - from
+        }
+    }
+
+    #[inline]
+    fn tag(&self, slot: usize) -> u8 {
+        self.tags.get(slot).copied().unwrap_or(FREE)
+    }
+
+    #[inline]
+    fn location(&self, slot: usize) -> Location {
+        self.locations.get(slot).copied().unwrap_or_default()
+    }
+
+    fn set(&mut self, slot: usize, tag: u8, location: Location) {
+        if let (Some(own_tag), Some(own_location)) = (self.tags.get_mut(slot), self.locations.get_mut(slot)) {
+            (*own_tag, *own_location) = (tag, location);
+        }
+    }
+}
+
+/// The byte of a hash that a slot keeps: one that has no part in which slot it is.
+#[inline]
+fn tag(hash: u64) -> u8 {
+    let [lowest, ..] = hash.to_le_bytes();
+    lowest.max(FREE + 1)
+}
+
+fn rehash(hasher: &SipHasher13, location: Location, keys: &impl Keys) -> u64 {
+    keys.with(location, |key| hasher.hash(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::super::blocks::Location;
+    use super::{Index, Keys};
+
+    /// The key of a location is its own number, or one of a few that several locations have.
+    struct Numbers;
+
+    fn location(number: u32) -> Location {
+        Location::new(number / 100, usize::try_from(number % 100).unwrap()).unwrap()
+    }
+
+    fn key(number: u32) -> Vec<u8> {
+        (number % 1000).to_be_bytes().to_vec()
+    }
+
+    impl Numbers {
+        fn number(at: Location) -> u32 {
+            (0..2000).find(|number| location(*number) == at).unwrap()
+        }
+    }
+
+    impl Keys for Numbers {
+        fn is(&self, location: Location, asked: &[u8]) -> bool {
+            key(Self::number(location)) == asked
+        }
+
+        fn with<T>(&self, location: Location, with: impl FnOnce(&[u8]) -> T) -> T {
+            with(&key(Self::number(location)))
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
+        /// Whatever was put in and taken out, it has what a map of the standard library has.
+        #[test]
+        fn it_has_what_was_put_in_and_not_taken_out(
+            room in 0_usize..50,
+            edits in prop::collection::vec((any::<bool>(), 0_u32..2000), 0..300),
+        ) {
+            let mut index = Index::with_capacity(room).unwrap();
+            let mut model: HashMap<Vec<u8>, Location> = HashMap::new();
+            for (is_insert, number) in edits {
+                // Few keys, so that some come again.
+                let number = number / 40 * 40 + number % 2 * 1000 % 2000;
+                let number = number % 2000;
+                let (key, at) = (key(number), location(number));
+                let hash = index.hash(&key);
+                if is_insert {
+                    let first = model.get(&key).copied();
+                    prop_assert_eq!(index.insert(hash, at, &Numbers).unwrap(), first.map_or(Ok(()), Err));
+                    model.entry(key).or_insert(at);
+                } else {
+                    let is_there = model.get(&key) == Some(&at);
+                    prop_assert_eq!(index.remove(hash, at, &Numbers), is_there);
+                    if is_there {
+                        model.remove(&key);
+                    }
+                    index.shrink(&Numbers);
+                }
+                prop_assert_eq!(index.len(), model.len());
+            }
+            for number in 0..2000 {
+                let key = key(number);
+                let found = index.find(index.hash(&key), |location| Numbers.is(location, &key).then_some(()));
+                prop_assert_eq!(found.map(|(location, ())| location), model.get(&key).copied());
+            }
+        }
+    }
+}

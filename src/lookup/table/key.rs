@@ -1,0 +1,426 @@
+//! What a key of the two files may be: the grammar of everything that Postfix can ask for, and of nothing else.
+//!
+//! The server, `check`, `relay` and `import` all judge keys here. A relay map is asked for envelope senders, the
+//! credentials for senders, for hosts and for next hops (`mail_addr_find(3)`, `smtp_sasl_passwd_lookup`). A line with any
+//! other key is no entry that is merely useless: it is a sign that the file is not a table at all (an encrypted file, a
+//! merge conflict, a key and a value that a no-break space holds together), and such a file must not replace a good one.
+//!
+//! - A sender is `<>`, `@domain` or `local-part@domain`. The local part is a dot-atom, in any script, or one quoted
+//!   string, which may hold anything: Postfix asks for both forms (`quote_822_local(3)`). The domain is a domain name
+//!   of letters, digits, hyphens and underscores (`valid_hostname(3)`), in ASCII or with Unicode labels, or an address
+//!   literal.
+//! - A host is a host name or an address without brackets; a next hop is what [`nexthop`] accepts, one and not a list.
+//!
+//! A fault repeats nothing of the key: it may hold a password.
+//!
+//! Limits: a Unicode label is judged by its characters (no invisible ones, no punctuation), not by the tables of IDNA,
+//! and its length in A-label form is not computed. A domain is not looked up.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use thiserror::Error;
+
+use super::grammar::Format;
+use crate::lookup::address::NULL_SENDER;
+use crate::lookup::nexthop;
+use crate::os::invisible::{self, Invisible};
+
+/// Why a text is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Problem {
+    /// A no-break space, a zero width space, a byte order mark within the file.
+    #[error("the key has a character that cannot be seen: {}", invisible::name(*.0))]
+    Invisible(char),
+    /// A dash, a quotation mark or an `@` of another keyboard.
+    #[error("the key has a character that is in no domain and no host: {}", invisible::name(*.0))]
+    Punctuation(char),
+    /// A domain that is not UTF-8.
+    #[error("the domain has a byte that is not UTF-8")]
+    NotUtf8,
+    /// `$ANSIBLE_VAULT;1.1;AES256`
+    #[error("the file is encrypted")]
+    Encrypted,
+    /// `<<<<<<< HEAD`
+    #[error("the file has an unresolved merge conflict")]
+    MergeConflict,
+    /// `@@example.com`, as `setup relay` of docker-mailserver writes it for `@example.com`.
+    #[error("the domain has two @ before it, so the entry is for no sender")]
+    TwoAts,
+    /// `user@`
+    #[error("the key has no domain after its `@`")]
+    NoDomain,
+    /// `@.example.com`, `*.example.com`, `@*`, `*`
+    #[error("wildcards and parent domains are not supported yet")]
+    Wildcard,
+    /// `@example.com.`
+    #[error("the domain ends in a dot, which Postfix removes from a sender before it asks")]
+    TrailingDot,
+    /// `@a.example,@b.example`, `@a.example: [relay]`, `user@a.example:password`
+    #[error("a `{0}` follows the key, and whitespace belongs there")]
+    Separator(char),
+    /// `'user@example.com'`, `<user@example.com>`
+    #[error("the key stands in quotes or brackets, and Postfix asks for it without")]
+    Enclosed,
+    /// `@example..com`, `@-example.com`, `@exam$ple.com`
+    #[error("the domain is not a valid domain name")]
+    Domain,
+    /// `user@[999.0.2.1]`
+    #[error("the domain is in brackets and is not a valid address")]
+    AddressLiteral,
+    /// `mailto:user@example.com`, `a..b@example.com`
+    #[error(
+        "the part before the @ has a character that it cannot have without quotes, or a dot in the wrong place"
+    )]
+    LocalPart,
+    /// A next hop in the relay map.
+    #[error("the key is a next hop, and the relay map is asked for senders")]
+    NextHop,
+    /// A domain in the relay map.
+    #[error("the key is a domain without its `@`, for which Postfix never asks here")]
+    BareDomain,
+    /// A word in the relay map.
+    #[error("the key is no sender: it has no `@`")]
+    NoSender,
+    /// `[a]:25,[b]:25` as a key of the credentials.
+    #[error("the key is a list of next hops, and Postfix asks for each by itself")]
+    SeveralNextHops,
+    /// A word in the credentials.
+    #[error("the key is neither a sender nor a host nor a next hop")]
+    NeitherSenderNorHost,
+    /// `user:password` or `password` alone.
+    #[error("the line has one word, which is no sender")]
+    OneWord,
+}
+
+/// A [`Problem`], and the byte of the key at which it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{problem}")]
+pub struct Fault {
+    /// What is wrong.
+    pub problem: Problem,
+    /// Where, in bytes from the beginning of the key.
+    pub offset: usize,
+}
+
+impl Problem {
+    /// What to do about it in a file of this format.
+    #[must_use]
+    pub fn help(self, format: Format) -> &'static str {
+        match (self, format) {
+            (Self::Invisible(_), _) => {
+                "remove it; where it stands for a blank, type the blank: key, whitespace, value"
+            }
+            (Self::Punctuation(_), _) => "type the ASCII character in its place",
+            (Self::NotUtf8, _) => "save the file as UTF-8, or write the domain in its xn-- form",
+            (Self::Encrypted, _) => "decrypt it before it is put here",
+            (Self::MergeConflict, _) => "resolve the conflict, and remove its markers",
+            (Self::TwoAts, _) => {
+                "write it with one @, for example @example.com; the argument of setup relay has none"
+            }
+            (Self::NoDomain, _) => "write user@domain, or @domain",
+            (Self::Wildcard, Format::RelayMap) => {
+                "write @domain for each domain; RELAY_HOST is the default for all others"
+            }
+            (Self::Wildcard, Format::Credentials) => {
+                "write @domain for each domain, or key the credentials by next hop: [relay.example.com]:587"
+            }
+            (Self::TrailingDot, _) => "remove the dot",
+            (Self::Separator(_), _) => "write each key on a line of its own, then whitespace, then its value",
+            (Self::Enclosed, _) => {
+                "write the address alone: user@domain, or @domain; only a local part may be quoted"
+            }
+            (Self::Domain, _) => {
+                "write labels of letters, digits, hyphens and underscores between single dots"
+            }
+            (Self::AddressLiteral, _) => "write it as user@[192.0.2.1] or user@[IPv6:2001:db8::1]",
+            (Self::LocalPart, _) => {
+                "write user@domain alone, or quote the part before the @: \"john doe\"@example.com"
+            }
+            (Self::NextHop, _) => {
+                "write the sender first, then the next hop; credentials of a next hop belong into the other file"
+            }
+            (Self::BareDomain, _) => "put an @ before it",
+            (Self::NoSender, _) => "write @domain or user@domain, then whitespace, then the next hop",
+            (Self::SeveralNextHops, _) => "write a line for each next hop of the list",
+            (Self::NeitherSenderNorHost | Self::OneWord, _) => {
+                "write @domain, user@domain, a host, or one next hop as the relay map has it, then whitespace, then \
+                 user:password"
+            }
+        }
+    }
+
+    /// Whether it is certain that the line is for this key alone, which Postfix never asks for, so that it takes away
+    /// nothing from any other.
+    #[must_use]
+    pub fn concerns_no_other_key(self) -> bool {
+        matches!(self, Self::TwoAts)
+    }
+}
+
+/// Whether a key is that of a sender, and not of a host or a next hop: those have no `@`.
+#[must_use]
+pub fn is_sender(key: &[u8]) -> bool {
+    key.contains(&b'@') || key == NULL_SENDER || key == b"\"<>\""
+}
+
+/// The key that a line was surely meant for whose own key is for no sender, where *not found* would do harm: for
+/// credentials, because Postfix then sends without authenticating. A relay map entry with two @ never had an effect, in
+/// docker-mailserver neither, and concerns nobody.
+#[must_use]
+pub(super) fn surely_meant(format: Format, key: &[u8]) -> Option<&[u8]> {
+    let meant = key.strip_prefix(b"@").filter(|meant| meant.starts_with(b"@"))?;
+    (format == Format::Credentials && judge(format, meant).is_ok()).then_some(meant)
+}
+
+fn fault<T>(problem: Problem, offset: usize) -> Result<T, Fault> {
+    Err(Fault { problem, offset })
+}
+
+/// Judges a key of a file of this format.
+pub fn judge(format: Format, key: &[u8]) -> Result<(), Fault> {
+    if key == NULL_SENDER || key == b"\"<>\"" {
+        return Ok(());
+    }
+    match memchr::memrchr(b'@', key).and_then(|at| key.split_at_checked(at)) {
+        Some((local, domain)) => sender(local, domain.get(1..).unwrap_or_default()),
+        None => without_at(format, key),
+    }
+}
+
+/// Judges the one key of a line that has no value: only a sender may stand alone. A host or a next hop that is that for
+/// certain is left to the caller, whose entry lacks its credentials.
+pub fn judge_lonely(format: Format, key: &[u8]) -> Result<(), Fault> {
+    judge(format, key)?;
+    let may_be_value =
+        format == Format::Credentials && !is_sender(key) && !key.iter().any(|c| b".:[".contains(c));
+    if may_be_value {
+        return fault(Problem::OneWord, 0);
+    }
+    Ok(())
+}
+
+fn sender(local: &[u8], domain: &[u8]) -> Result<(), Fault> {
+    let domain_at = local.len() + 1;
+    let is_quoted = is_quoted_string(local);
+    if !is_quoted && let Some(bad) = non_ascii_invisible(local) {
+        return fault(Problem::Invisible(bad.character), bad.offset);
+    }
+    if domain.is_empty() {
+        return fault(Problem::NoDomain, local.len());
+    }
+    if local == b"@" && self::domain(domain).is_ok() {
+        return fault(Problem::TwoAts, 0);
+    }
+    if let Err(bad) = self::domain(domain) {
+        let encloses = |open: &[u8], close: &[u8]| local.starts_with(open) && domain.ends_with(close);
+        let is_enclosed = !is_quoted
+            && [
+                (b"'", b"'"),
+                (b"\"", b"\""),
+                (b"<", b">"),
+                (b"(", b")"),
+                (b"`", b"`"),
+            ]
+            .into_iter()
+            .any(|(open, close)| encloses(open, close));
+        return if is_enclosed {
+            fault(Problem::Enclosed, 0)
+        } else {
+            fault(bad.problem, domain_at + bad.offset)
+        };
+    }
+    if is_quoted {
+        return Ok(());
+    }
+    match local_part_fault(local) {
+        None => Ok(()),
+        // `@a.example,@b.example`
+        Some(at) if local.contains(&b'@') => {
+            let mut bytes = local.iter().enumerate();
+            match bytes.find(|(_, c)| is_separator(**c)) {
+                Some((separator, c)) => fault(Problem::Separator(char::from(*c)), separator),
+                None => fault(Problem::LocalPart, at),
+            }
+        }
+        Some(at) => fault(Problem::LocalPart, at),
+    }
+}
+
+/// What may stand in place of the whitespace after a key.
+fn is_separator(c: u8) -> bool {
+    b":,;=|".contains(&c)
+}
+
+fn non_ascii_invisible(text: &[u8]) -> Option<Invisible> {
+    (!text.is_ascii()).then(|| Invisible::first(text)).flatten()
+}
+
+/// One string in quotes, from end to end (RFC 5321 section 4.1.2, and beyond: Postfix asks for control characters, too).
+fn is_quoted_string(local: &[u8]) -> bool {
+    let Some(inner) = local
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""))
+    else {
+        return false;
+    };
+    let mut escaped = false;
+    for &c in inner {
+        match c {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return false,
+            _ => {}
+        }
+    }
+    !escaped
+}
+
+/// Where a local part that stands in no quotes is not what Postfix asks for in none (`is_822_dot_string`). An empty one
+/// is right: it stands for all of the domain.
+fn local_part_fault(local: &[u8]) -> Option<usize> {
+    let mut before = b'.';
+    for (at, &c) in local.iter().enumerate() {
+        if (c == b'.' && before == b'.') || c <= b' ' || c == 0x7f || b"()<>@,;:\\\"[]".contains(&c) {
+            return Some(at);
+        }
+        before = c;
+    }
+    (before == b'.' && !local.is_empty()).then(|| local.len() - 1)
+}
+
+/// The longest label and the longest name (RFC 1035 section 2.3.4, and `valid_hostname(3)`).
+const LONGEST_LABEL: usize = 63;
+const LONGEST_NAME: usize = 255;
+
+/// Judges what stands behind the `@`.
+pub fn domain(domain: &[u8]) -> Result<(), Fault> {
+    if let [b'[', inner @ .., b']'] = domain {
+        return if is_address(inner) {
+            Ok(())
+        } else {
+            fault(Problem::AddressLiteral, 0)
+        };
+    }
+    if domain.starts_with(b".") || domain.starts_with(b"*") {
+        return fault(Problem::Wildcard, 0);
+    }
+    if !domain.is_ascii() {
+        characters(domain)?;
+    }
+    let is_of_label = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_' || !c.is_ascii();
+    if let Some((at, &bad)) = domain
+        .iter()
+        .enumerate()
+        .find(|(_, c)| !is_of_label(**c) && **c != b'.')
+    {
+        let problem = if is_separator(bad) {
+            Problem::Separator(char::from(bad))
+        } else {
+            Problem::Domain
+        };
+        return fault(problem, at);
+    }
+    let mut at = 0;
+    for label in domain.split(|c| *c == b'.') {
+        if label.is_empty() && at > 0 && at == domain.len() {
+            return fault(Problem::TrailingDot, at - 1);
+        }
+        let is_too_long = length(label) > LONGEST_LABEL;
+        if label.is_empty() || label.starts_with(b"-") || label.ends_with(b"-") || is_too_long {
+            return fault(Problem::Domain, at);
+        }
+        at += label.len() + 1;
+    }
+    if length(domain) > LONGEST_NAME {
+        return fault(Problem::Domain, 0);
+    }
+    Ok(())
+}
+
+/// In characters: of a Unicode label the A-label form has at least as many bytes.
+fn length(text: &[u8]) -> usize {
+    text.iter().filter(|c| (**c & 0xC0) != 0x80).count()
+}
+
+fn is_address(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return false;
+    };
+    let v6 = match text.split_at_checked(5) {
+        Some((tag, v6)) if tag.eq_ignore_ascii_case("ipv6:") => v6,
+        _ => text,
+    };
+    text.parse::<Ipv4Addr>().is_ok() || v6.parse::<Ipv6Addr>().is_ok()
+}
+
+/// Judges the characters beyond ASCII of a domain or a host.
+fn characters(text: &[u8]) -> Result<(), Fault> {
+    let whole = match std::str::from_utf8(text) {
+        Ok(whole) => whole,
+        Err(error) => return fault(Problem::NotUtf8, error.valid_up_to()),
+    };
+    let mut before = None;
+    let mut rest = whole.char_indices();
+    while let Some((at, c)) = rest.next() {
+        let joins = matches!(c, '\u{200c}' | '\u{200d}')
+            && [before, rest.clone().next().map(|(_, next)| next)]
+                .iter()
+                .all(|beside| beside.is_some_and(|c: char| !c.is_ascii() && !invisible::is_invisible(c)));
+        if !c.is_ascii() && !joins && invisible::is_invisible(c) {
+            return fault(Problem::Invisible(c), at);
+        }
+        if invisible::is_foreign_punctuation(c) {
+            return fault(Problem::Punctuation(c), at);
+        }
+        before = Some(c);
+    }
+    Ok(())
+}
+
+fn without_at(format: Format, key: &[u8]) -> Result<(), Fault> {
+    if key.starts_with(b"$ANSIBLE_VAULT") || key.starts_with(b"-----BEGIN") {
+        return fault(Problem::Encrypted, 0);
+    }
+    if [&b"<<<<<<<"[..], b"=======", b">>>>>>>", b"|||||||"]
+        .iter()
+        .any(|marker| key.starts_with(marker))
+    {
+        return fault(Problem::MergeConflict, 0);
+    }
+    if key == b"*" || key.starts_with(b"*.") || key.starts_with(b".") {
+        return fault(Problem::Wildcard, 0);
+    }
+    if !key.is_ascii() {
+        characters(key)?;
+    }
+    match format {
+        Format::RelayMap if is_next_hop(key) && key.iter().any(|c| b"[:".contains(c)) => {
+            fault(Problem::NextHop, 0)
+        }
+        Format::RelayMap if key.contains(&b'.') && domain(key).is_ok() => fault(Problem::BareDomain, 0),
+        Format::RelayMap => fault(Problem::NoSender, 0),
+        Format::Credentials if nexthop::is_bare_ipv6(key) => Ok(()),
+        Format::Credentials if !is_next_hop(key) => fault(Problem::NeitherSenderNorHost, 0),
+        Format::Credentials if nexthop::elements(key).next() != Some(key) => {
+            fault(Problem::SeveralNextHops, 0)
+        }
+        Format::Credentials => Ok(()),
+    }
+}
+
+/// Whether this is a next hop, or a list of them. Its host may be internationalised, because Postfix may have it from
+/// main.cf and ask for it; here it could not be served.
+fn is_next_hop(key: &[u8]) -> bool {
+    if key.is_ascii() {
+        return nexthop::judge(key).is_ok();
+    }
+    let as_ascii: Vec<u8> = key
+        .iter()
+        .filter(|c| (**c & 0xC0) != 0x80)
+        .map(|c| if c.is_ascii() { *c } else { b'x' })
+        .collect();
+    nexthop::judge(&as_ascii).is_ok()
+}
+
+#[cfg(test)]
+mod tests;

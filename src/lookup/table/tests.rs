@@ -1,0 +1,226 @@
+use std::collections::HashMap;
+use std::path::Path;
+
+use std::hash::RandomState;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::text::{Block, Text};
+use super::{Hit, Table};
+use crate::diagnostics::Findings;
+use crate::lookup::address::{Delimiters, SenderKeys};
+use crate::protocol::answer::Map;
+
+#[test]
+fn the_first_of_two_lines_with_one_key_wins_and_the_second_is_a_warning() {
+    let mut findings = Findings::default();
+    let text = b"@A.example [one]\n\"x y\"@a r\n@a.EXAMPLE [two]\n\"X Y\"@a r\n".to_vec();
+    let table = Table::build(Map::Relayhost, Path::new("t"), text.into(), &mut findings);
+    assert!(matches!(
+        table.find([b"@a.example"[..].into()]),
+        Hit::Value(b"[one]")
+    ));
+    assert!(matches!(table.find([b"x y@a"[..].into()]), Hit::Value(b"r")));
+    assert_eq!((table.len(), findings.errors(), findings.warnings()), (2, 0, 2));
+    assert!(
+        findings
+            .iter()
+            .next()
+            .unwrap()
+            .to_string()
+            .starts_with("t:3:1: warning: line 1 has")
+    );
+}
+
+/// How a key may be written, and a query for it that is folded otherwise.
+fn key() -> impl Strategy<Value = String> {
+    "(\"[a-c ]{0,2}\"|[a-cA-Cßé]{1,2}|)@[a-bA-B]|<>|\"<>\""
+}
+
+proptest! {
+    /// The same keys and values go into the table and into the standard library's map.
+    #[test]
+    fn it_answers_as_a_hash_map_does(
+        entries in prop::collection::vec((key(), prop::option::of("[a-z]{1,9}"), " {0,1}", "\r?\n"), 0..60),
+        asked in prop::collection::vec(key(), 0..50),
+    ) {
+        let folded = |key: &str| {
+            let mut keys = SenderKeys::default();
+            keys.read(key.as_bytes(), &Delimiters::default());
+            keys.whole().to_vec()
+        };
+        let mut text = String::from("# comment\n");
+        let mut model: HashMap<Vec<u8>, Option<String>> = HashMap::new();
+        for (key, value, indent, end) in entries {
+            text.extend([&indent, &key, " \t", value.as_deref().unwrap_or_default(), &end]);
+            model.entry(folded(&key)).or_insert(value);
+        }
+        let text = text.into_bytes();
+        let table = Table::build(Map::Relayhost, Path::new("t"), text.into(), &mut Findings::default());
+        prop_assert_eq!(table.len(), model.len());
+        for key in asked.iter().map(|key| folded(key)).chain(model.keys().cloned()) {
+            let found = match table.find([key[..].into()]) {
+                Hit::Value(value) => Some(Some(String::from_utf8(value.to_vec()).unwrap())),
+                Hit::Nothing => Some(None),
+                Hit::Absent => None,
+                Hit::Unsure(reason) => panic!("{reason}"),
+            };
+            prop_assert_eq!(found.as_ref(), model.get(&key));
+        }
+    }
+}
+
+#[test]
+fn two_ats_concern_no_sender_and_leave_the_credentials_of_the_domain_unsure() {
+    let build = |map, text: &str| {
+        let text = text.as_bytes().to_vec();
+        Table::build(map, Path::new("t"), text.into(), &mut Findings::default())
+    };
+    let said = |table: &Table, key: &str| match table.find([key.as_bytes().into()]) {
+        Hit::Value(_) => "value",
+        Hit::Nothing => "nothing",
+        Hit::Absent => "absent",
+        Hit::Unsure(_) => "unsure",
+    };
+    let relay_map = build(Map::Relayhost, "@@a.test [r]\n@b.test [r]\n");
+    let credentials = build(Map::Sasl, "@@a.test u:p\n@b.test u:p\n@@B.test u:p\n");
+    for (key, of_relay_map, of_credentials) in [
+        ("@@a.test", "unsure", "unsure"),
+        ("@a.test", "absent", "unsure"),
+        ("@b.test", "value", "value"),
+        ("@c.test", "absent", "absent"),
+    ] {
+        assert_eq!(said(&relay_map, key), of_relay_map, "{key}");
+        assert_eq!(said(&credentials, key), of_credentials, "{key}");
+    }
+    let unreadable = build(Map::Relayhost, "@b.test [r]\n@*\t[r]\n");
+    assert_eq!(said(&unreadable, "@c.test"), "unsure");
+}
+
+fn read(text: &str, previous: Option<&Table>, hasher: &RandomState) -> Text {
+    let previous: Vec<Arc<Block>> = previous.into_iter().flat_map(Table::blocks).cloned().collect();
+    Text::read(&mut text.as_bytes(), text.len(), &previous, hasher).unwrap()
+}
+
+fn many(key: impl Fn(usize) -> String) -> Vec<String> {
+    let line = |n: usize| {
+        let blanks = " ".repeat(1 + n % 2);
+        format!("{}{blanks}[relay{}.example]:587\n", key(n), n % 5)
+    };
+    (0..6_000).map(line).collect()
+}
+
+fn sender(n: usize) -> String {
+    format!("user{n}@domain.example")
+}
+
+fn domain(n: usize) -> String {
+    format!("@domain{n}.example")
+}
+
+/// What the table says about each of these keys, and what is to be said about the table.
+fn everything(table: &Table) -> (usize, Vec<String>, Vec<String>) {
+    let said = |key: String| match table.find([key.as_bytes().into()]) {
+        Hit::Value(value) => String::from_utf8(value.to_vec()).unwrap(),
+        Hit::Nothing => "nothing".into(),
+        Hit::Absent => "absent".into(),
+        Hit::Unsure(reason) => reason.to_string(),
+    };
+    let findings = table.findings().iter().map(ToString::to_string).collect();
+    let keys = (0..6_100).map(sender).chain((0..6_100).map(domain));
+    (table.len(), keys.map(said).collect(), findings)
+}
+
+#[test]
+fn an_edit_of_one_line_is_worked_out_from_its_block_alone() {
+    let (hasher, path) = (RandomState::new(), Path::new("t"));
+    let mut lines = many(sender);
+    let before = Table::of(Map::Relayhost, path, &read(&lines.concat(), None, &hasher));
+    // All in one block or two of some seven, so that it is never more than half.
+    lines[100] = "User100@domain.example new\n".into();
+    lines.insert(10, "user6050@domain.example new\n".into());
+    lines.insert(20, "user6060@domain.example new\n".into());
+    lines.remove(50);
+    let text = read(&lines.concat(), Some(&before), &hasher);
+    let edited = before.edited(path, &text).unwrap();
+    assert!(everything(&edited) == everything(&Table::of(Map::Relayhost, path, &text)));
+    let kept = edited
+        .blocks()
+        .filter(|new| before.blocks().any(|old| Arc::ptr_eq(old, new)));
+    assert!(kept.count() > 0);
+}
+
+#[test]
+fn a_table_of_domains_alone_finds_the_first_address_that_is_added_and_the_other_way_round() {
+    let (hasher, path) = (RandomState::new(), Path::new("t"));
+    for (mut lines, other) in [(many(sender), domain(1)), (many(domain), sender(1))] {
+        let mut table = Table::of(Map::Relayhost, path, &read(&lines.concat(), None, &hasher));
+        for line in [format!("{other} [new]\n"), "# gone again\n".to_owned()] {
+            lines[3_000] = line;
+            let text = read(&lines.concat(), Some(&table), &hasher);
+            table = table.edited(path, &text).unwrap();
+            let anew = Table::of(Map::Relayhost, path, &text);
+            assert!(everything(&table) == everything(&anew));
+            assert_eq!(table.domains, anew.domains);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_reads_as_before_is_the_same_table() {
+    let hasher = RandomState::new();
+    let lines = many(sender).concat() + "user1@domain.example twice\n";
+    let build = |previous: Option<&Arc<Table>>| {
+        let text = read(&lines, previous.map(|table| &**table), &hasher);
+        Table::rebuild(previous, Map::Relayhost, Path::new("t"), &text)
+    };
+    let before = build(None);
+    assert!(Arc::ptr_eq(&before, &build(Some(&before))));
+    assert_eq!(before.findings().warnings(), 1);
+}
+
+/// Edits: a line replaces so many others, somewhere.
+fn edit() -> impl Strategy<Value = (usize, usize, String)> {
+    let new = |key: fn(usize) -> String| (0_usize..6_100).prop_map(move |n| format!("{} [new]\n", key(n)));
+    let line = prop_oneof![
+        6 => Just(String::new()),
+        6 => new(sender),
+        6 => new(domain),
+        1 => Just("\u{feff}# a byte order mark\n".to_owned()),
+        1 => Just("user1@domain.example [bad\n".to_owned()),
+        1 => Just("\"user2@domain.example [bad]\n".to_owned()),
+        1 => Just("\n\n# comment\n".repeat(3_000)),
+    ];
+    let place = prop_oneof![Just(0_usize), 0_usize..6_000];
+    let lines = prop_oneof![6 => 0_usize..3, 1 => 0_usize..6_000];
+    (place, lines, line)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// However often and however a file is edited, the table is that of the file as it is.
+    #[test]
+    fn a_table_after_edits_is_that_of_the_text(
+        of_domains in any::<bool>(),
+        edits in prop::collection::vec(prop::collection::vec(edit(), 1..4), 1..6)
+    ) {
+        let (hasher, path) = (RandomState::new(), Path::new("t"));
+        let mut lines = if of_domains { many(domain) } else { many(sender) };
+        let mut table = Table::rebuild(None, Map::Relayhost, path, &read(&lines.concat(), None, &hasher));
+        for edit in edits {
+            for (place, replaced, line) in edit {
+                let place = place.min(lines.len());
+                let end = (place + replaced).min(lines.len());
+                lines.splice(place..end, [line]);
+            }
+            let text = read(&lines.concat(), Some(&table), &hasher);
+            let next = Table::rebuild(Some(&table), Map::Relayhost, path, &text);
+            let anew = Table::of(Map::Relayhost, path, &text);
+            prop_assert!(everything(&next) == everything(&anew));
+            prop_assert_eq!(next.domains, anew.domains);
+            table = next;
+        }
+    }
+}

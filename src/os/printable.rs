@@ -1,0 +1,183 @@
+//! Text that others wrote, for a terminal and a log to show and not to obey.
+//!
+//! Names of files and directories, lines of tables, replies of servers, values of settings and of main.cf: any of them may
+//! hold control characters, which move the cursor, repaint the screen or begin a line of their own; characters that
+//! reverse the direction of what follows; and such as nobody sees. Whatever is shown goes through here: [`printable`] for
+//! text, [`of_path`] for paths (clippy refuses [`Path::display`], clippy.toml), and [`json`] for what machines read, where
+//! the value stays what it is.
+//!
+//! Limits: letters that look like others of another script are shown as they are. A backslash is not doubled, so that
+//! `\u{1b}` may also be what was written; where that matters, JSON tells the two apart.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::{CompactFormatter, Formatter};
+
+use crate::os::invisible::is_invisible;
+
+/// The text, on one line, with a blank for each tab and an escape for what a terminal would act upon or would not show:
+/// `\n`, `\u{1b}`, `\u{202e}`, and `\xff` for a byte that is not UTF-8.
+#[must_use]
+pub fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\t' => text.push(' '),
+                c if is_shown(c) => text.push(c),
+                '\n' => text.push_str("\\n"),
+                '\r' => text.push_str("\\r"),
+                c => text.extend(c.escape_unicode()),
+            }
+        }
+        for byte in chunk.invalid() {
+            // A String takes whatever is written to it.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// A text as [`printable`] text; the same one, not copied, where there is nothing in it but printable ASCII.
+#[must_use]
+pub fn of_text(text: String) -> String {
+    if text.bytes().all(|c| matches!(c, b' '..=b'~')) {
+        text
+    } else {
+        printable(text.as_bytes())
+    }
+}
+
+/// A path as [`printable`] text.
+#[must_use]
+pub fn of_path(path: &Path) -> String {
+    printable(path.as_os_str().as_bytes())
+}
+
+/// Whether a terminal shows something for this character, and does nothing else about it.
+fn is_shown(c: char) -> bool {
+    match c {
+        ' '..='~' => true,
+        c if is_invisible(c) => false,
+        // Neither control nor format character, blank of another kind, private nor unassigned. After a letter, because a
+        // mark by itself would be escaped, too.
+        c => String::from_iter(['a', c]).escape_debug().count() == 2,
+    }
+}
+
+/// JSON in which every such character is an escape: the same value for machines, and harmless on a terminal.
+pub mod json {
+    use super::{Cow, Escaped, Serialize, Serializer, io, is_shown, write_escaped};
+
+    /// Writes a value as JSON, without a line end.
+    pub fn write(value: &impl Serialize, out: impl io::Write) -> io::Result<()> {
+        Ok(value.serialize(&mut Serializer::with_formatter(out, Escaped))?)
+    }
+
+    /// JSON that another program wrote. Between values a character that is not shown can only be whitespace.
+    #[must_use]
+    pub fn escaped(text: &[u8]) -> String {
+        let text: Cow<'_, str> = String::from_utf8_lossy(text);
+        let mut escaped = String::with_capacity(text.len());
+        for c in text.chars() {
+            match c {
+                '\n' => escaped.push('\n'),
+                c if is_shown(c) => escaped.push(c),
+                c if c.is_ascii_whitespace() => escaped.push(' '),
+                c => write_escaped(c, &mut escaped),
+            }
+        }
+        escaped
+    }
+}
+
+struct Escaped;
+
+impl Formatter for Escaped {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if fragment.chars().all(is_shown) {
+            return CompactFormatter.write_string_fragment(out, fragment);
+        }
+        let mut escaped = String::with_capacity(fragment.len());
+        for c in fragment.chars() {
+            if is_shown(c) {
+                escaped.push(c);
+            } else {
+                write_escaped(c, &mut escaped);
+            }
+        }
+        out.write_all(escaped.as_bytes())
+    }
+}
+
+/// A character as a string of JSON has it (RFC 8259, section 7).
+fn write_escaped(c: char, out: &mut String) {
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        // A String takes whatever is written to it.
+        let _ = write!(out, "\\u{unit:04x}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::{json, of_path, printable};
+
+    #[test]
+    fn what_can_be_read_stays_and_what_cannot_is_named() {
+        for (text, shown) in [
+            (
+                "@one.test [relay]:587 \"a\\b\" 'c'",
+                "@one.test [relay]:587 \"a\\b\" 'c'",
+            ),
+            ("grün.example 例え.test", "grün.example 例え.test"),
+            // Marks belong to letters: decomposed Latin, and Devanagari.
+            ("e\u{301} हिन्दी", "e\u{301} हिन्दी"),
+            ("a\tb", "a b"),
+            ("a\nb\r", "a\\nb\\r"),
+            ("\u{1b}[31m\u{7f}\u{9b}", "\\u{1b}[31m\\u{7f}\\u{9b}"),
+            ("\u{202e}\u{2066}\u{200f}", "\\u{202e}\\u{2066}\\u{200f}"),
+            ("\u{a0}\u{ad}\u{200b}\u{feff}", "\\u{a0}\\u{ad}\\u{200b}\\u{feff}"),
+            ("\u{2028}\u{2029}\u{85}", "\\u{2028}\\u{2029}\\u{85}"),
+            ("\u{fe0f}\u{3164}\u{e0041}", "\\u{fe0f}\\u{3164}\\u{e0041}"),
+        ] {
+            assert_eq!(printable(text.as_bytes()), shown);
+        }
+        assert_eq!(printable(b"\xffa\xc3"), "\\xffa\\xc3");
+        assert_eq!(of_path(Path::new("/a\nb")), "/a\\nb");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_it_is_there_is_one_line_without_control_characters(bytes: Vec<u8>, text: String) {
+            for text in [printable(&bytes), printable(text.as_bytes())] {
+                prop_assert!(!text.chars().any(char::is_control));
+                prop_assert_eq!(printable(text.as_bytes()), text);
+            }
+        }
+
+        #[test]
+        fn json_says_the_same_with_nothing_in_it_that_is_not_shown(text: String) {
+            let mut written = Vec::new();
+            json::write(&text, &mut written).unwrap();
+            let plain = serde_json::to_string(&text).unwrap();
+            for json in [String::from_utf8(written).unwrap(), json::escaped(plain.as_bytes())] {
+                prop_assert_eq!(&printable(json.as_bytes()), &json);
+                prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A file written in place, where none can be renamed over it.
+//!
+//! Room is reserved first. All is written with one call, filled up with line ends to the length that was there, and
+//! then the file is cut: whoever reads in between reads the old text, or the new one and blank lines. Where anything
+//! fails, what was there is put back.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::resource::{Resource, getrlimit};
+use rustix::fs::OFlags;
+
+use super::{Old, Place, Problem, ReplaceError, stamp};
+use crate::os::secret::Secret;
+
+/// Writes `new` over the old text in the file itself, or puts that back.
+pub(super) fn write(place: &Place, old: &Old, new: &Secret) -> Result<(), ReplaceError> {
+    let not_written = |error| Problem::NotWritten(error).of(&place.path);
+    let file = place.open(OFlags::WRONLY).map_err(not_written)?;
+    let metadata = file.metadata().map_err(not_written)?;
+    if old.metadata.as_ref().map(stamp) != Some(stamp(&metadata)) {
+        return Err(Problem::Changing.of(&place.path));
+    }
+    let old = &old.text;
+    // Otherwise what was there could not be put back beyond the limit, either.
+    let longest = u64::try_from(old.len().max(new.len())).unwrap_or(u64::MAX);
+    if getrlimit(Resource::RLIMIT_FSIZE).is_ok_and(|(limit, _)| longest > limit) {
+        return Err(not_written(Errno::EFBIG.into()));
+    }
+    reserve(&file, new.len()).map_err(not_written)?;
+    write_over(&file, new, old.len()).map_err(|source| match write_over(&file, old, 0) {
+        Ok(()) => not_written(source),
+        Err(restoring) => Problem::Damaged { source, restoring }.of(&place.path),
+    })
+}
+
+/// Asks for room for so many bytes, without a change of the file. A file system that cannot promise any is believed to
+/// have some.
+fn reserve(file: &File, bytes: usize) -> io::Result<()> {
+    let Ok(length) = i64::try_from(bytes) else {
+        return Ok(());
+    };
+    if length == 0 {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
+        Err(error @ (Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes `text` over what is there, which has `length` bytes: first filled up with line ends, then cut.
+fn write_over(file: &File, text: &Secret, length: usize) -> io::Result<()> {
+    let mut filled = Secret::with_capacity(text.len().max(length));
+    filled.append(text.expose());
+    filled.append(&vec![b'\n'; length.saturating_sub(text.len())]);
+    file.write_all_at(filled.expose(), 0)?;
+    file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
+    file.sync_all()
+}

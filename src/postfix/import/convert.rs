@@ -1,0 +1,444 @@
+//! Tables as Postfix has them, to the two files with the same answers.
+//!
+//! What is the same on both sides stays as it is. The rest:
+//!
+//! - Of several tables in a list Postfix believes the first that has a key, and tries a longer key in all of them
+//!   before a shorter one. One table in which the first entry of each key is kept answers alike.
+//! - An address whose local part needs quotes is asked for with them and then without. Here both are one key, and the
+//!   entry with them counts. Where quotes are needless, Postfix never asks for the key.
+//! - A key without a domain is asked for senders of Postfix's own domains only; it becomes one entry for each of them.
+//!   A password's key may be a host, too: one with a dot, a colon or a bracket, or that a next hop names, is only that.
+//! - `DUNNO` means the `relayhost` of main.cf, if there is one. Here the default relay takes its place, and a key
+//!   without destination means direct delivery; so such a key gets the `relayhost` as its next hop.
+//! - The entry that answers for `empty_address_relayhost_maps_lookup_key` becomes that for `<>`.
+//! - `static:`, as the first table of the passwords, answers every key, so every next hop that the relay map or `relayhost`
+//!   names gets its login. No table after it is ever asked.
+//! - `user` without a colon is a user with an empty password (`smtp_sasl_passwd_lookup`), which postmapd does not have:
+//!   an error.
+//!
+//! What Postfix never asks for ([`key`]) is left out, and said. What cannot be said in the files, and values at which
+//! smtp(8) would exit, are errors.
+
+use std::collections::HashSet;
+
+use crate::lookup::address::{Delimiters, NULL_SENDER, SenderKeys, fold_into};
+use crate::lookup::nexthop;
+use crate::lookup::table::grammar::{Format, MAX_LINE};
+use crate::lookup::table::key;
+use crate::os::secret::Secret;
+
+/// An entry of a table, as `postmap -s` prints it.
+pub struct Entry {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Secret,
+    /// The table, by its number in its list.
+    pub table: usize,
+}
+
+/// What Postfix has.
+#[derive(Default)]
+pub struct Existing {
+    /// `sender_dependent_relayhost_maps`, table after table.
+    pub relays: Vec<Entry>,
+    /// `smtp_sasl_password_maps`, likewise.
+    pub passwords: Vec<Entry>,
+    /// The value with which the first table of the passwords answers every key (`static:`).
+    pub password_for_all: Option<Secret>,
+    /// `relayhost`.
+    pub relayhost: Vec<u8>,
+    /// `smtp_sender_dependent_authentication`.
+    pub authenticates_by_sender: bool,
+    /// `empty_address_relayhost_maps_lookup_key`.
+    pub null_sender_key: Vec<u8>,
+    /// The domains of `mydestination` and `myorigin`, for whose senders keys without a domain are asked.
+    pub local_domains: Vec<String>,
+    /// `recipient_delimiter`.
+    pub delimiters: Delimiters,
+}
+
+/// What is not carried over, or cannot be.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Whether it means that nothing can be written.
+    pub is_error: bool,
+    /// The list that the entry is in.
+    pub parameter: &'static str,
+    /// The table, by its number in its list.
+    pub table: usize,
+    /// The key.
+    pub key: Vec<u8>,
+    /// What about it, without its value.
+    pub text: &'static str,
+}
+
+/// The two files.
+#[derive(Default)]
+pub struct Converted {
+    /// The lines of the relay map.
+    pub relay_map: Secret,
+    /// The lines of the credentials.
+    pub credentials: Secret,
+    /// Whether some of these are of senders, and not of servers or next hops.
+    pub has_credentials_of_senders: bool,
+    /// What is not carried over, or cannot be.
+    pub remarks: Vec<Remark>,
+}
+
+/// The parameter of the relays.
+pub const RELAYS: &str = "sender_dependent_relayhost_maps";
+/// The parameter of the passwords.
+pub const PASSWORDS: &str = "smtp_sasl_password_maps";
+
+/// Converts everything.
+#[must_use]
+pub fn convert(existing: &Existing) -> Converted {
+    let mut converted = Converted::default();
+    relays(existing, &mut converted);
+    passwords(existing, &mut converted);
+    converted
+}
+
+fn relays(existing: &Existing, converted: &mut Converted) {
+    let mut lines = Lines::new(RELAYS, Format::RelayMap);
+    if let Some(entry) = of_null_sender(existing)
+        && let Some(value) = destination(existing, entry, converted)
+    {
+        lines.add(NULL_SENDER, value, entry, converted);
+    }
+    for entry in quoted_first(&existing.relays) {
+        if !entry.key.contains(&b'@') {
+            continue;
+        }
+        let Some(key) = as_asked(&entry.key) else {
+            converted.remark(false, RELAYS, entry, NEVER_ASKED);
+            continue;
+        };
+        if let Some(value) = destination(existing, entry, converted) {
+            lines.add(&key, value, entry, converted);
+        }
+    }
+    let with_domain = lines.keys.clone();
+    for entry in quoted_first(&existing.relays) {
+        if entry.key.contains(&b'@') || is_null_sender(&entry.key) {
+            continue;
+        }
+        let keys = of_own_domains(existing, &entry.key, &with_domain);
+        if keys.is_empty() {
+            converted.remark(
+                false,
+                RELAYS,
+                entry,
+                "left out: Postfix asks for a key without @ only for a user of its own domains",
+            );
+        } else if let Some(value) = destination(existing, entry, converted) {
+            for key in keys.iter().flatten() {
+                lines.add(key, value, entry, converted);
+            }
+        }
+    }
+    converted.relay_map = lines.text;
+}
+
+const NEVER_ASKED: &str = "left out: Postfix asks for no address in these quotes, so it answers nobody; write it without \
+                           them if it is meant";
+
+const NO_KEY: &str = "left out: Postfix asks for no such key, so it answers nobody";
+
+fn is_null_sender(key: &[u8]) -> bool {
+    key == NULL_SENDER || key == b"\"<>\""
+}
+
+/// The entries whose keys are quoted, and then the others: Postfix asks all tables for the quoted form first.
+fn quoted_first(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    let is_quoted = |entry: &&Entry| entry.key.starts_with(b"\"");
+    let others = entries.iter().filter(move |entry| !is_quoted(entry));
+    entries.iter().filter(is_quoted).chain(others)
+}
+
+/// The entry that answers for the null sender: what Postfix asks then is a parameter, and searched for like an address.
+fn of_null_sender(existing: &Existing) -> Option<&Entry> {
+    let asked = &existing.null_sender_key;
+    let mut senders = SenderKeys::default();
+    senders.read(asked, &existing.delimiters);
+    let mut keys = vec![quoted(asked)];
+    let mut folded = Vec::new();
+    fold_into(asked, &mut folded);
+    keys.push(folded);
+    keys.extend(senders.in_order().map(|key| key.bytes().to_vec()));
+    keys.iter().find_map(|key| {
+        let is_it = |entry: &&Entry| entry.key.eq_ignore_ascii_case(key);
+        existing.relays.iter().find(is_it)
+    })
+}
+
+/// The key of a sender or of a domain as a line has it, if Postfix asks for it at all: an address that needs no quotes
+/// is never asked for in some, and one that does is asked for in quotes that escape nothing but quotes and backslashes.
+fn as_asked(key: &[u8]) -> Option<Vec<u8>> {
+    let (local, domain) = split(key);
+    if !key.starts_with(b"\"") {
+        // A `#` at the beginning would make a comment of the line.
+        let is_plain = local.is_empty() || !needs_quotes(local) && !local.starts_with(b"#");
+        return Some(if is_plain { key.to_vec() } else { in_quotes(key) });
+    }
+    let inner = local.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let mut plain = Vec::with_capacity(key.len());
+    let mut escaped = false;
+    for &c in inner {
+        if c == b'\\' && !escaped {
+            escaped = true;
+        } else {
+            plain.push(c);
+            escaped = false;
+        }
+    }
+    plain.extend_from_slice(domain);
+    (quoted(&plain) == key).then(|| key.to_vec())
+}
+
+/// The value of a relay as the relay map has it. `None` where it cannot be said.
+fn destination<'a>(existing: &'a Existing, entry: &'a Entry, converted: &mut Converted) -> Option<&'a [u8]> {
+    let value = entry.value.expose();
+    if nexthop::is_dunno(value) {
+        return Some(&existing.relayhost);
+    }
+    if nexthop::judge(value).is_ok() {
+        return Some(value);
+    }
+    converted.remark(
+        true,
+        RELAYS,
+        entry,
+        "the value is no next hop: smtp(8) exits at it; correct it in the table",
+    );
+    None
+}
+
+/// The keys that a key without a domain becomes: one for each domain of Postfix's own, `None` where a longer key is
+/// there. Postfix tries such a key after those with a domain and before `@domain`.
+fn of_own_domains(existing: &Existing, key: &[u8], with_domain: &HashSet<Vec<u8>>) -> Vec<Option<Vec<u8>>> {
+    let is_next_hop = key.starts_with(b"[");
+    let Some(local) = as_asked(key).filter(|_| !is_next_hop) else {
+        return Vec::new();
+    };
+    let in_domain = |domain: &String| {
+        let key = [&local, &b"@"[..], domain.as_bytes()].concat();
+        let mut keys = SenderKeys::default();
+        keys.read(&key, &existing.delimiters);
+        let is_shadowed = keys
+            .in_order()
+            .filter(|key| !key.is_domain())
+            .any(|key| with_domain.contains(key.bytes()));
+        (!is_shadowed).then_some(key)
+    };
+    existing.local_domains.iter().map(in_domain).collect()
+}
+
+/// The login of a `static:` table, for each next hop that a sender may have.
+fn password_for_all(existing: &Existing, login: &Secret, converted: &mut Converted) {
+    let table = Entry {
+        key: Vec::new(),
+        value: login.clone(),
+        table: 1,
+    };
+    let Some(value) = credentials(&table, converted) else {
+        return;
+    };
+    let mut lines = Lines::new(PASSWORDS, Format::Credentials);
+    let relays = existing.relays.iter().map(|entry| entry.value.expose());
+    let lists = [existing.relayhost.as_slice()].into_iter().chain(relays);
+    let lists = lists.filter(|list| !nexthop::is_dunno(list) && nexthop::judge(list).is_ok());
+    for element in lists.flat_map(nexthop::elements) {
+        lines.add(element, value.expose(), &table, converted);
+    }
+    if lines.keys.is_empty() {
+        converted.remark(
+            true,
+            PASSWORDS,
+            &table,
+            "it is one login for every server, and neither relayhost nor sender_dependent_relayhost_maps names the relay \
+             that it is for; set relayhost first",
+        );
+    }
+    converted.credentials = lines.text;
+}
+
+fn passwords(existing: &Existing, converted: &mut Converted) {
+    if let Some(login) = &existing.password_for_all {
+        return password_for_all(existing, login, converted);
+    }
+    let mut lines = Lines::new(PASSWORDS, Format::Credentials);
+    let mut without_domain = Vec::new();
+    for entry in quoted_first(&existing.passwords) {
+        let is_sender = entry.key.contains(&b'@');
+        if is_sender && !existing.authenticates_by_sender {
+            converted.remark(
+                false,
+                PASSWORDS,
+                entry,
+                "left out: Postfix does not ask for senders, because smtp_sender_dependent_authentication is off",
+            );
+            continue;
+        }
+        let Some(key) = as_asked(&entry.key) else {
+            converted.remark(false, PASSWORDS, entry, NEVER_ASKED);
+            continue;
+        };
+        let Some(value) = credentials(entry, converted) else {
+            continue;
+        };
+        let may_be_host = !entry.key.starts_with(b"\"") && !entry.key.starts_with(b"#");
+        if is_sender {
+            lines.add(&key, value.expose(), entry, converted);
+        } else if may_be_host && !is_null_sender(&entry.key) {
+            lines.add(&entry.key, value.expose(), entry, converted);
+        }
+        if !is_sender && existing.authenticates_by_sender && !is_surely_host(existing, &entry.key) {
+            without_domain.push((entry, value));
+        }
+    }
+    let with_domain = lines.keys.clone();
+    for (entry, value) in without_domain {
+        for key in of_own_domains(existing, &entry.key, &with_domain)
+            .iter()
+            .flatten()
+        {
+            lines.add(key, value.expose(), entry, converted);
+        }
+    }
+    converted.has_credentials_of_senders = lines.keys.iter().any(|key| key.contains(&b'@'));
+    converted.credentials = lines.text;
+}
+
+/// Whether a key without `@` is no user of Postfix's own domains, for whose senders it would be asked, too: it has a
+/// dot, a colon or a bracket, or is the server of a next hop.
+fn is_surely_host(existing: &Existing, key: &[u8]) -> bool {
+    let relays = existing.relays.iter().map(|entry| entry.value.expose());
+    let is_server = |element: &[u8]| {
+        let (host, _) = nexthop::host_and_port(element);
+        host.eq_ignore_ascii_case(key)
+    };
+    is_null_sender(key)
+        || key.iter().any(|c| matches!(c, b'.' | b':' | b'['))
+        || relays
+            .chain([existing.relayhost.as_slice()])
+            .any(|list| nexthop::elements(list).any(is_server))
+}
+
+/// The value of a password as the credentials have it. `None` where it cannot be said.
+fn credentials(entry: &Entry, converted: &mut Converted) -> Option<Secret> {
+    let value = entry.value.expose();
+    let wrong = match memchr::memchr(b':', value) {
+        Some(0) => {
+            "the value has no user before its colon: no login with it can succeed; correct it in the table"
+        }
+        Some(at) if at + 1 < value.len() => return Some(entry.value.clone()),
+        _ => {
+            "the value has no password: Postfix logs in with an empty one, which postmapd refuses; correct it in the \
+             table, or take the entry out"
+        }
+    };
+    converted.remark(true, PASSWORDS, entry, wrong);
+    None
+}
+
+impl Converted {
+    fn remark(&mut self, is_error: bool, parameter: &'static str, entry: &Entry, text: &'static str) {
+        self.remarks.push(Remark {
+            is_error,
+            parameter,
+            table: entry.table,
+            key: entry.key.clone(),
+            text,
+        });
+    }
+}
+
+/// The lines of one file. The first line of a key counts.
+struct Lines {
+    parameter: &'static str,
+    format: Format,
+    text: Secret,
+    keys: HashSet<Vec<u8>>,
+}
+
+impl Lines {
+    fn new(parameter: &'static str, format: Format) -> Self {
+        Self {
+            parameter,
+            format,
+            text: Secret::default(),
+            keys: HashSet::new(),
+        }
+    }
+
+    fn add(&mut self, key: &[u8], value: &[u8], entry: &Entry, converted: &mut Converted) {
+        let mut keys = SenderKeys::default();
+        keys.read(key, &Delimiters::new("").unwrap_or_default());
+        if !self.keys.insert(keys.whole().to_vec()) {
+            return;
+        }
+        if key::judge(self.format, key).is_err() && !key.iter().any(u8::is_ascii_control) {
+            converted.remark(false, self.parameter, entry, NO_KEY);
+            return;
+        }
+        let is_control = |c: &u8| c.is_ascii_control() && *c != b'\t';
+        let has_blanks_outside = value.trim_ascii() != value;
+        let is_too_long = key.len() + value.len() + 1 > MAX_LINE;
+        if key.iter().any(u8::is_ascii_control)
+            || value.iter().any(is_control)
+            || has_blanks_outside
+            || is_too_long
+        {
+            let text =
+                "the file cannot carry it: a control byte, a blank at the end, or more than 65535 bytes";
+            converted.remark(true, self.parameter, entry, text);
+            return;
+        }
+        self.text.append(key);
+        if !value.is_empty() {
+            self.text.append(b"\t");
+            self.text.append(value);
+        }
+        self.text.append(b"\n");
+    }
+}
+
+/// The address, which stands in no quotes, as Postfix asks for it first (`quote_822_local(3)`).
+fn quoted(address: &[u8]) -> Vec<u8> {
+    if needs_quotes(split(address).0) {
+        in_quotes(address)
+    } else {
+        address.to_vec()
+    }
+}
+
+fn needs_quotes(local: &[u8]) -> bool {
+    let is_special = |c: &u8| c.is_ascii_control() || b" ()<>@,;:\\\"[]".contains(c);
+    local.is_empty()
+        || local.iter().any(is_special)
+        || local.starts_with(b".")
+        || local.ends_with(b".")
+        || local.windows(2).any(|two| two == b"..")
+}
+
+fn in_quotes(address: &[u8]) -> Vec<u8> {
+    let (local, domain) = split(address);
+    let mut quoted = vec![b'"'];
+    for &c in local {
+        if matches!(c, b'"' | b'\\') {
+            quoted.push(b'\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push(b'"');
+    quoted.extend_from_slice(domain);
+    quoted
+}
+
+/// The local part, and the rest from the last `@` on.
+fn split(address: &[u8]) -> (&[u8], &[u8]) {
+    let at = memchr::memrchr(b'@', address).unwrap_or(address.len());
+    address.split_at_checked(at).unwrap_or((address, &[]))
+}

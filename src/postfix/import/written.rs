@@ -1,0 +1,109 @@
+//! Tables that stand in main.cf itself: `inline:{key=value, …}` and `static:value`.
+//!
+//! They may hold passwords, so they are not given to postmap, whose command line every user can read. The grammar is
+//! Postfix's (`dict_inline.c`, `split_qnameval.c`, `extpar.c`, `dict_static.c`): elements are parted by commas and
+//! blanks outside of braces, an element in braces may have blanks around its `=` and in its value, a key may have
+//! quotes, which stay, keys are folded, and the last of two equal keys counts.
+//!
+//! Limits: keys in quotes are read as Postfix 3.7 and later do.
+
+use super::convert::Entry;
+use super::dump::{Unreadable, kind_and_name};
+use crate::lookup::address::fold_into;
+use crate::os::secret::Secret;
+use crate::postfix::table_list;
+
+/// The value of a `static:` table, which answers every key with it; `None` for a table of another type.
+#[must_use]
+pub fn for_every_key(table: &str) -> Option<Result<Secret, Unreadable>> {
+    let (kind, name) = kind_and_name(table);
+    (kind == "static").then(|| {
+        let value = match name.strip_prefix('{') {
+            Some(_) => in_braces(name).ok_or_else(|| syntax("static", BRACES))?,
+            None => name,
+        };
+        Ok(Secret::from(value.as_bytes().to_vec()))
+    })
+}
+
+const BRACES: &str = "the closing brace is missing, or is followed by something else";
+
+/// The entries of an `inline:` table with this number in its list; `text` is what follows the type.
+pub(super) fn inline(text: &str, table: usize) -> Result<Vec<Entry>, Unreadable> {
+    let wrong = |why| syntax("inline", why);
+    let inner = in_braces(text).ok_or_else(|| wrong(BRACES))?;
+    let mut entries: Vec<Entry> = Vec::new();
+    for element in table_list::tables(inner) {
+        let pair = match element.strip_prefix('{') {
+            Some(_) => in_braces(element).ok_or_else(|| wrong(BRACES))?,
+            None => element,
+        };
+        let (key, value) = key_and_value(pair).map_err(wrong)?;
+        let mut folded = Vec::new();
+        fold_into(key.as_bytes(), &mut folded);
+        entries.retain(|entry| entry.key != folded);
+        entries.push(Entry {
+            key: folded,
+            value: Secret::from(value.as_bytes().to_vec()),
+            table,
+        });
+    }
+    if entries.is_empty() {
+        return Err(wrong("it has no entries"));
+    }
+    Ok(entries)
+}
+
+fn syntax(kind: &'static str, why: &'static str) -> Unreadable {
+    Unreadable::Syntax { kind, why }
+}
+
+/// What stands between a brace at the beginning and the one that closes it at the end, without blanks around it.
+fn in_braces(text: &str) -> Option<&str> {
+    let mut depth = 0_usize;
+    let close = text.char_indices().find_map(|(at, c)| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        (depth == 0).then_some(at)
+    })?;
+    let inner = text.strip_prefix('{')?.strip_suffix('}')?;
+    (close + 1 == text.len()).then(|| inner.trim_matches(is_blank))
+}
+
+/// `key = value`. Within quotes a blank and `=` belong to the key, and after a backslash any character does.
+fn key_and_value(pair: &str) -> Result<(&str, &str), &'static str> {
+    let pair = pair.trim_start_matches(is_blank);
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let ends_key = |c: char| {
+        if is_escaped {
+            is_escaped = false;
+        } else if c == '\\' {
+            is_escaped = true;
+        } else if c == '"' {
+            is_quoted = !is_quoted;
+        } else {
+            return !is_quoted && (c == '=' || is_blank(c));
+        }
+        false
+    };
+    let end = pair.find(ends_key).unwrap_or(pair.len());
+    if is_quoted {
+        return Err("the quotes of a key are not closed");
+    }
+    let (key, rest) = pair.split_at_checked(end).unwrap_or((pair, ""));
+    let value = rest.trim_start_matches(is_blank).strip_prefix('=');
+    let value =
+        value.ok_or("an element is not key=value; where there are blanks, it takes braces: {key = value}")?;
+    if key.is_empty() {
+        return Err("a key is empty");
+    }
+    Ok((key, value.trim_matches(is_blank)))
+}
+
+/// isspace(3).
+fn is_blank(c: char) -> bool {
+    c.is_ascii_whitespace() || c == '\u{b}'
+}

@@ -1,0 +1,196 @@
+//! Endpoints, as main.cf writes them: where a server listens, and whom a client asks.
+//!
+//! ```text
+//! socketmap:inet:127.0.0.1:10451         socketmap:inet:[::1]:10451       socketmap:unix:/path/socket
+//! tcp:127.0.0.1:10452:relayhost          (tcp_table serves one map a port)
+//! ```
+//!
+//! A client may also paste what stands in main.cf, with the map behind a socketmap endpoint, or leave the map of a
+//! tcp_table endpoint out.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::net::address::{Address, AddressError, host_and_port, port, refuse_control_characters};
+use crate::protocol::Protocol;
+use crate::protocol::answer::Map;
+
+/// Why a text is not an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Problem {
+    /// Neither `socketmap:` nor `tcp:`.
+    #[error("it begins with neither socketmap:inet:, socketmap:unix: nor tcp:")]
+    Protocol,
+    /// The address is none.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// `tcp:host:port` without a map.
+    #[error("tcp serves one map on a port; add :relayhost or :sasl")]
+    NoMap,
+    /// `tcp:host:port:something`
+    #[error("there is no such map; the maps are relayhost and sasl")]
+    UnknownMap,
+    /// A listener for `socketmap:…:relayhost`.
+    #[error("a socketmap listener serves every map by name; leave the map out")]
+    MapNotWanted,
+}
+
+/// A place at which maps are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// How one asks there.
+    pub protocol: Protocol,
+    /// Where it is.
+    pub address: Address,
+}
+
+impl Endpoint {
+    /// An endpoint to listen at.
+    pub fn to_listen(text: &str) -> Result<Self, Problem> {
+        match Self::parse(text, None)? {
+            (
+                Self {
+                    protocol: Protocol::Socketmap,
+                    ..
+                },
+                Some(_),
+            ) => Err(Problem::MapNotWanted),
+            (endpoint, _) => Ok(endpoint),
+        }
+    }
+
+    /// An endpoint to ask about `map`.
+    pub fn to_ask(text: &str, map: Map) -> Result<Self, Problem> {
+        match Self::parse(text, Some(map))? {
+            (_, Some(other)) if other != map => Err(Problem::UnknownMap),
+            (endpoint, _) => Ok(endpoint),
+        }
+    }
+
+    /// The endpoint in `text`, and the map that it names. A tcp_table endpoint that names none is in front of `map`.
+    fn parse(text: &str, map: Option<Map>) -> Result<(Self, Option<Map>), Problem> {
+        refuse_control_characters(text)?;
+        let (protocol, address, named) = if let Some(rest) = text.strip_prefix("socketmap:unix:") {
+            let (path, named) = strip_map(rest);
+            (Protocol::Socketmap, Address::unix(path)?, named)
+        } else if let Some(rest) = text.strip_prefix("socketmap:inet:") {
+            let (address, named) = inet(rest)?;
+            (Protocol::Socketmap, address, named)
+        } else if let Some(rest) = text.strip_prefix("tcp:") {
+            let (address, named) = inet(rest)?;
+            let map = named.or(map).ok_or(Problem::NoMap)?;
+            (Protocol::TcpTable(map), address, named)
+        } else {
+            return Err(Problem::Protocol);
+        };
+        Ok((Self { protocol, address }, named))
+    }
+
+    /// The same at another address.
+    #[must_use]
+    pub fn at(&self, address: Address) -> Self {
+        let protocol = self.protocol;
+        Self { protocol, address }
+    }
+
+    /// The name of a map there, as main.cf has it.
+    #[must_use]
+    pub fn table(&self, map: Map) -> String {
+        match self.protocol {
+            Protocol::Socketmap => format!("{self}:{map}"),
+            Protocol::TcpTable(_) => format!("tcp:{}", self.address),
+        }
+    }
+}
+
+/// What stands before the name of a map, and the map, if `text` ends in one.
+fn strip_map(text: &str) -> (&str, Option<Map>) {
+    let named = text
+        .rsplit_once(':')
+        .and_then(|(rest, name)| Some((rest, Some(Map::named(name.as_bytes())?))));
+    named.unwrap_or((text, None))
+}
+
+/// `host:port` or `host:port:map`.
+fn inet(text: &str) -> Result<(Address, Option<Map>), Problem> {
+    let (text, map) = strip_map(text);
+    let (host, rest) = host_and_port(text)?;
+    let (number, name) = match rest.split_once(':') {
+        Some((number, name)) => (number, Some(name)),
+        None => (rest, None),
+    };
+    let address = Address::Inet(host.into(), port(number)?);
+    match name {
+        None => Ok((address, map)),
+        Some("") => Err(Problem::NoMap),
+        Some(_) => Err(Problem::UnknownMap),
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.protocol, &self.address) {
+            (Protocol::Socketmap, Address::Inet(..)) => write!(f, "socketmap:inet:{}", self.address),
+            (Protocol::Socketmap, Address::Unix(_)) => write!(f, "socketmap:unix:{}", self.address),
+            (Protocol::TcpTable(map), _) => write!(f, "tcp:{}:{map}", self.address),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Endpoint, Problem};
+    use crate::net::address::AddressError;
+    use crate::protocol::answer::Map;
+
+    #[test]
+    fn a_listener_is_written_as_in_main_cf() {
+        for text in [
+            "socketmap:inet:127.0.0.1:10451",
+            "socketmap:inet:[::1]:0",
+            "socketmap:inet:localhost:10451",
+            "socketmap:unix:/var/spool/postfix/postmapd/socketmap",
+            "tcp:127.0.0.1:10452:relayhost",
+            "tcp:[::1]:10453:sasl",
+        ] {
+            assert_eq!(Endpoint::to_listen(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_listener_is_said() {
+        for (text, problem) in [
+            ("", Problem::Protocol),
+            ("127.0.0.1:10451", Problem::Protocol),
+            ("socketmap:127.0.0.1:10451", Problem::Protocol),
+            ("socketmap:inet:127.0.0.1", AddressError::HostAndPort.into()),
+            ("socketmap:inet::25", AddressError::HostAndPort.into()),
+            ("socketmap:inet:[::1]", AddressError::HostAndPort.into()),
+            ("socketmap:inet:::1:25", AddressError::HostAndPort.into()),
+            ("socketmap:inet:h:70000", AddressError::Port.into()),
+            ("socketmap:inet:h:smtp", AddressError::Port.into()),
+            ("socketmap:inet:h:1:relayhost", Problem::MapNotWanted),
+            ("socketmap:inet:h:1:other", Problem::UnknownMap),
+            ("socketmap:unix:", AddressError::Path.into()),
+            ("socketmap:unix:/a\nb", AddressError::ControlCharacter.into()),
+            ("tcp:h\u{9b}:1:sasl", AddressError::ControlCharacter.into()),
+            ("tcp:h:1", Problem::NoMap),
+            ("tcp:h:1:", Problem::NoMap),
+            ("tcp:h:1:other", Problem::UnknownMap),
+        ] {
+            assert_eq!(Endpoint::to_listen(text), Err(problem), "{text}");
+        }
+        let long = format!("socketmap:unix:/{}", "x".repeat(107));
+        assert_eq!(Endpoint::to_listen(&long), Err(AddressError::Path.into()));
+    }
+
+    #[test]
+    fn a_client_may_paste_what_stands_in_main_cf() {
+        let ask = |text| Endpoint::to_ask(text, Map::Sasl).map(|endpoint| endpoint.to_string());
+        assert_eq!(ask("socketmap:inet:h:1:sasl").unwrap(), "socketmap:inet:h:1");
+        assert_eq!(ask("socketmap:unix:/a:b:sasl").unwrap(), "socketmap:unix:/a:b");
+        assert_eq!(ask("tcp:h:1").unwrap(), "tcp:h:1:sasl");
+        assert_eq!(ask("tcp:h:1:relayhost"), Err(Problem::UnknownMap));
+    }
+}

@@ -1,0 +1,209 @@
+//! Judging what was read, in two steps: the settings, then with them the tables and the default relay.
+//!
+//! What is wrong is a finding; what an error leaves out of the snapshot is *cannot tell* there, and never *not found*. What
+//! reads as it does in the active snapshot is taken from there, and not judged again ([`Table::rebuild`]).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::content::{Content, Directory};
+use super::ledger::Version;
+use super::load::{Reading, changing};
+use crate::config::{NextHops, Settings, Sources};
+use crate::diagnostics::{Code, Finding, Findings};
+use crate::lookup::default_relay::DefaultRelay;
+use crate::lookup::history::History;
+use crate::lookup::routes::{Routing, Snapshot};
+use crate::lookup::table::Table;
+use crate::lookup::table::text::Text;
+use crate::os::secret::Secret;
+use crate::os::whole_file::ReadError;
+use crate::protocol::answer::{Map, Reason};
+
+/// The sources as of one moment, judged.
+pub struct Loaded {
+    /// The snapshot, to which only its generation is missing.
+    pub snapshot: Snapshot,
+    /// The settings.
+    pub settings: Settings,
+    /// What is to be said about all of it.
+    pub findings: Findings,
+    /// Those among them that are about the default relay.
+    pub(super) default_findings: Findings,
+    /// What was read, file by file.
+    pub versions: Vec<Version>,
+}
+
+impl Reading {
+    /// Judges what was read. What reads as it does in `active` is taken from there.
+    #[must_use]
+    pub fn judge(&self, sources: &Sources, active: Option<&Snapshot>) -> Loaded {
+        let mut findings = Findings::default();
+        for path in self.orphans(sources) {
+            findings.push(
+                Finding::in_file(Code::ReplacedUnderItsMount, &path, None)
+                    .says("the file was replaced by whoever owns its mount, and this is still the old one")
+                    .help(
+                        "it is mounted by itself; mount its folder instead, and start this container again",
+                    ),
+            );
+        }
+        let settings = settings(&self.settings_file, sources, &mut findings);
+        let (default, default_findings) = self.default_relay(sources);
+        let snapshot = self.snapshot(sources, &settings, active, default, &mut findings);
+        findings.append(&default_findings);
+        let mut versions = self.versions.clone();
+        for version in &mut versions {
+            version.errors_of_table = version
+                .map
+                .map_or(0, |map| snapshot.table(map).findings().errors());
+        }
+        Loaded {
+            snapshot,
+            settings,
+            findings,
+            default_findings,
+            versions,
+        }
+    }
+
+    fn snapshot(
+        &self,
+        sources: &Sources,
+        settings: &Settings,
+        active: Option<&Snapshot>,
+        default: Arc<DefaultRelay>,
+        findings: &mut Findings,
+    ) -> Snapshot {
+        let mut table = |map, path: PathBuf, content| {
+            let previous = active.map(|snapshot| snapshot.table(map));
+            table(map, &path, content, previous, sources.dir(), findings)
+        };
+        let relay_map = table(Map::Relayhost, sources.relay_map(), &*self.relay_map);
+        let credentials = table(Map::Sasl, sources.credentials(), &*self.credentials);
+        let has_relay_map = !matches!(*self.relay_map, Content::Missing);
+        Snapshot {
+            generation: 1,
+            relay_map,
+            credentials,
+            routing: match settings.next_hops {
+                NextHops::MainCf => Routing::MainCf,
+                NextHops::Postmapd if has_relay_map || default.is_set() => Routing::Here,
+                NextHops::Postmapd => Routing::Unknown,
+            },
+            default,
+            delimiters: settings.delimiters.clone(),
+            allowed: settings.allowed(),
+            history: History::default(),
+            last_pair: None,
+        }
+    }
+}
+
+impl Reading {
+    /// The default relay of the secrets, or as it is kept where they are held, and what is wrong with it.
+    fn default_relay(&self, sources: &Sources) -> (Arc<DefaultRelay>, Findings) {
+        if let Some(default) = &self.default {
+            return default.clone();
+        }
+        let mut findings = Findings::default();
+        let secrets: HashMap<&Path, Secret> = self
+            .secrets
+            .iter()
+            .filter_map(|(path, content)| Some((path.as_path(), secret(path, content, &mut findings)?)))
+            .collect();
+        let default = sources
+            .relay
+            .resolve(&mut |path| secrets.get(path).cloned(), &mut findings);
+        (default.into(), findings)
+    }
+}
+
+/// Reads and judges the settings alone, before anything else is known to be right.
+pub fn first_settings(sources: &Sources, findings: &mut Findings) -> Settings {
+    settings(
+        &Content::<Secret>::read(sources.settings_file(), &Directory::open(sources.dir())),
+        sources,
+        findings,
+    )
+}
+
+fn settings(content: &Content, sources: &Sources, findings: &mut Findings) -> Settings {
+    let text = match content {
+        Content::Text(file) => file.text.expose(),
+        Content::Missing if !sources.needs_settings_file() => &[],
+        // Where the whole folder is missing, the tables say so.
+        Content::Unreadable(error)
+            if error.is_not_found() && !sources.needs_settings_file() && !sources.dir().exists() =>
+        {
+            &[]
+        }
+        Content::Unreadable(ReadError::Changing) => {
+            findings.push(changing(sources.settings_file()));
+            &[]
+        }
+        Content::Missing | Content::Unreadable(_) => {
+            let why = match content {
+                Content::Unreadable(error) => error.to_string(),
+                _ => "there is no such file".to_owned(),
+            };
+            findings.push(
+                Finding::in_file(Code::SettingsUnreadable, sources.settings_file(), None)
+                    .says(format!("the settings cannot be read: {why}"))
+                    .help("mend the path or the permissions"),
+            );
+            &[]
+        }
+    };
+    sources.settings(text, findings)
+}
+
+fn table(
+    map: Map,
+    path: &Path,
+    content: &Content<Text>,
+    previous: Option<&Arc<Table>>,
+    dir: &Path,
+    findings: &mut Findings,
+) -> Arc<Table> {
+    match content {
+        Content::Text(file) => {
+            let table = Table::rebuild(previous, map, path, &file.text);
+            findings.append(table.findings());
+            table
+        }
+        Content::Missing => Table::empty(map).into(),
+        Content::Unreadable(ReadError::Changing) => {
+            findings.push(changing(path));
+            Table::unreadable(map, Reason::FileUnreadable(map)).into()
+        }
+        Content::Unreadable(error) => {
+            let (what, help) = if dir.is_dir() {
+                (path, "mend the file or its permissions")
+            } else {
+                (dir, "create the folder, or name another with --dir")
+            };
+            findings.push(
+                Finding::in_file(Code::FileUnreadable, what, None)
+                    .says(format!("the {map} map cannot be read: {error}"))
+                    .help(help),
+            );
+            Table::unreadable(map, Reason::FileUnreadable(map)).into()
+        }
+    }
+}
+
+fn secret(path: &Path, content: &Content, findings: &mut Findings) -> Option<Secret> {
+    let why = match content {
+        Content::Text(file) => return Some(file.text.clone()),
+        Content::Missing => "there is no such file".to_owned(),
+        Content::Unreadable(error) => error.to_string(),
+    };
+    findings.push(
+        Finding::in_file(Code::SecretUnreadable, path, None)
+            .says(format!("the file cannot be read: {why}"))
+            .help("mend its path or its permissions, or unset the variable that names it"),
+    );
+    None
+}
