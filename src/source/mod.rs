@@ -1,17 +1,11 @@
-//! Notice, read, judge, publish or keep.
+//! Where the tables come from: notice, read, judge, decide, publish or keep.
 //!
-//! One thread does all of it, apart from those that answer. It sleeps until a hint comes (inotify, SIGHUP) or the
-//! poll is due, waits until the files have come to rest, reads them whole ([`load`]), and then:
-//!
-//! - what reads as before changes nothing;
-//! - what is right becomes the next snapshot;
-//! - what is wrong is said in the log, once, and the last good snapshot stays in force. Only where there was never
-//!   a good one does a new bad one replace an old bad one, so that mending one error of two has its effect;
-//! - a file that vanished, or that was cut to nothing, is believed after [`crate::config::Pace::grace`], also when a
-//!   reload is asked for: most programs that rewrite a file have a moment in which it is not there, or empty. A table of
-//!   which only comments are left, in contrast, was written by somebody, and counts at once;
-//! - a file that is waited for, because it is gone, open for writing, or changes all the time, stays as it is in force,
-//!   and the others are used without it after a moment (`waits`).
+//! One thread does all of it, apart from the one that answers. It sleeps until a hint comes (inotify, SIGHUP) or the poll is
+//! due, waits until the files have come to rest (`rest`), and reads them whole ([`load`]). What to do with them is decided
+//! without a file, a clock or a log (`decision`, which has the rules): nothing, where they read as before; or they are judged
+//! ([`judge`]) and become the next snapshot; or the last good one stays active, and the log says once what is wrong. A file
+//! that is missing, empty, open for writing or always changing stays as it is active, and the others are used without it
+//! after a moment (`waits`). What came of each reading is in the [`ledger`].
 //!
 //! Limits: a file that was written to is read when it is closed, or after [`crate::config::Pace::patience`]. Where the kernel reports
 //! no changes, a change is found after up to [`crate::config::Pace::poll`], once nothing has changed for [`QUIET`], and nothing
