@@ -14,6 +14,7 @@ use crate::harness::smtp_server::{self, Auth, Journal, Login, Mail, SmtpServer};
 use crate::harness::starttls::Front;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Where the recipients are.
@@ -201,8 +202,15 @@ fn start_postfix(burst: &Burst, setup: postfix::Setup, maps: &[String; 2], port:
     setup.start().unwrap()
 }
 
+/// One burst at a time: beside others it is submitted so slowly that most of it has arrived before the edit.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Sends the burst, edits in the middle of it, and sees to it that each mail arrives with the login of where it arrives.
 fn send(burst: &Burst) {
+    let _alone = alone();
     let journal = Journal::default();
     let relays = relays(burst, &journal);
     let recipient = smtp_server::Setup::new("recipient", RECIPIENT_HOST)

@@ -3,7 +3,7 @@
 //! What is not known is told as a temporary error, which smtp(8) logs as a local data error. No relay sees a login that is
 //! not its own, and none a mail without a login.
 
-use super::{LOGINS, login, save};
+use super::{LOGINS, alone, login, save};
 use crate::harness::daemon::{Daemon, Setup};
 use crate::harness::postfix::{self, DEADLINE, Release};
 use crate::harness::smtp_server::{self, Auth, Journal, SmtpServer};
@@ -46,13 +46,14 @@ fn relay(name: &str, number: u8, own: &str, journal: &Journal) -> SmtpServer {
     smtp_server::Setup::new(name, Ipv4Addr::new(127, 0, 0, number))
         .auth(Auth::Demanded)
         .accepting(login(own))
-        .delay(Duration::from_millis(100))
+        .delay(Duration::from_millis(200))
         .journal(journal)
         .start()
         .unwrap()
 }
 
 fn send(release: Release, case: Case) {
+    let _alone = alone();
     let journal = Journal::default();
     let mut first = Some(relay("relay 1", 2, LOGINS[0], &journal));
     let second = relay("relay 2", 3, LOGINS[1], &journal);
