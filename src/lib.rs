@@ -68,7 +68,7 @@
 //! 2. A sender's next hop and credentials come from one snapshot.
 //! 3. No reload touches a connection, and an idle connection is never closed.
 //! 4. A bad file never replaces a good one.
-//! 5. A credential is never printed except as the answer to whoever asks for it and may ([`lookup::peer`]).
+//! 5. A credential is never printed except as the answer to a peer that may ask for it ([`lookup::peer`]).
 //! 6. No peer can hurt another: what a peer can make the server hold, wait for or repeat has a limit
 //!    ([`server::limits`]).
 

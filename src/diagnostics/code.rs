@@ -164,7 +164,7 @@ codes! {
         Warning ServiceLink "service-link",
         Warning VariableIgnored "variable-ignored",
         Warning UnknownVariable "unknown-variable";
-    Some("Postfix is hung up on there, and keeps all mail that needs an answer in its queue") =>
+    Some("The server closes Postfix's connections there, and Postfix keeps all mail that needs an answer in its queue") =>
         Warning NobodyAllowed "nobody-allowed";
     Some("the server does not start with wrong settings, and keeps those it has while it runs") =>
         Error BadEndpoint "bad-endpoint",

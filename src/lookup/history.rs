@@ -9,7 +9,7 @@
 //! An edit is remembered as the keys whose entries it changed, each with its entry before. An edit of more than
 //! [`MAX_KEYS_OF_EDIT`] keys is remembered as the table before it, which shares its text with the present one where that
 //! is the same. Edits of credentials alone are remembered only while an earlier edit is that moved a sender: without
-//! one, nobody asks for what was.
+//! one, no request needs an earlier entry.
 //!
 //! Limits: at most [`MAX_EDITS`] edits, [`MAX_KEYS`] keys and [`MAX_TABLES`] tables of at most [`MAX_BYTES_OF_TABLE`]
 //! bytes of text that the present table does not share. What goes beyond is forgotten, the oldest first, and until the

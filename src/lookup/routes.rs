@@ -14,8 +14,8 @@
 //!   mail of the null sender has no other.
 //!
 //! A [`Snapshot`] never changes. [`Routes`] swaps a whole one for a whole other, so that no lookup sees the next
-//! hop of one generation and the credentials of another. Whoever holds a loaded snapshot keeps its memory, so load
-//! one for a batch of lookups and let it go before waiting for anything.
+//! hop of one generation and the credentials of another. A loaded snapshot keeps its memory, so load one for
+//! a batch of lookups and drop it before waiting for anything.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ pub struct Snapshot {
     pub routing: Routing,
     /// What begins an address extension.
     pub delimiters: Delimiters,
-    /// Who may ask. The answers here are for whoever asks; the server looks first.
+    /// Who may ask. The answers here do not depend on it: the server checks it first.
     pub allowed: Allowed,
     /// What the tables said before the edits of the last minutes.
     pub history: History,
@@ -351,7 +351,7 @@ impl Routes {
         self.current.load()
     }
 
-    /// Likewise, to keep for longer: for whoever does not answer lookups.
+    /// Likewise, to keep for longer: for threads that do not answer lookups.
     #[must_use]
     pub fn load_full(&self) -> Arc<Snapshot> {
         self.current.load_full()

@@ -1,14 +1,14 @@
 //! A file, read whole: the one way in which anybody here reads one.
 //!
 //! Only regular files are read: a FIFO would wait for a writer, a directory says nothing, a device never ends. What
-//! is read is a [`Secret`] from the first byte, because nobody knows what stands in it.
+//! is read is a [`Secret`] from the first byte, because it may have a password.
 //!
 //! Limits: a file has at most [`MAX_FILE`] bytes, and one that is kept as a single text at most [`MAX_TEXT`], unless
 //! the caller says otherwise. Memory is asked for and not taken: where the system has none, that is an error of this
 //! file and not the end of the process.
 //!
-//! A file that grows or shrinks while it is read is an error. One in which somebody pauses half-way does not show
-//! here; whoever wants to know asks [`WholeFile::is_as_it_was`] a moment later.
+//! A file that grows or shrinks while it is read is an error. A writer that pauses half-way does not show here;
+//! [`WholeFile::is_as_it_was`], a moment later, does.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -99,7 +99,7 @@ impl<T> WholeFile<T> {
         self.file = None;
     }
 
-    /// Whether it was written to within the last seconds, and somebody may be about to go on.
+    /// Whether it was written to within the last seconds, and a program may be about to go on.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -55,7 +55,7 @@ pub(super) enum Trigger {
     Poll,
     /// A change was noticed.
     Change,
-    /// Somebody asked for it (SIGHUP).
+    /// It was requested (SIGHUP).
     Request,
 }
 

@@ -1,7 +1,7 @@
-//! Hints from whoever notices something to the thread that reads: bounded, never blocking, never lost.
+//! Hints from the threads that notice something to the one that reads: bounded, never blocking, never lost.
 //!
 //! What is kept is one hint and a wake-up, so that a thousand events while the reader is busy are one look
-//! afterwards, and the names of the files that somebody holds open for writing.
+//! afterwards, and the names of the files that a program holds open for writing.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use std::time::Instant;
 pub enum Hint {
     /// Something changed.
     Changed,
-    /// Somebody asked to read again now (SIGHUP).
+    /// A request to read again now (SIGHUP).
     Reread,
     /// The server ends.
     Stop,
@@ -38,7 +38,7 @@ pub struct Hints {
 #[derive(Default)]
 struct Noticed {
     hint: Option<Hint>,
-    /// How often somebody has asked to read again.
+    /// How many requests to read again there were.
     requests: u64,
     /// Files that were written to and not closed, and since when. Only places that are watched come here.
     open: HashMap<Place, Instant>,

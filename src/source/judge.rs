@@ -43,7 +43,7 @@ impl Reading {
         for path in self.orphans(sources) {
             findings.push(
                 Finding::in_file(Code::ReplacedUnderItsMount, &path, None)
-                    .says("the file was replaced by whoever owns its mount, and this is still the old one")
+                    .says("the file was replaced by the owner of its mount, and this is still the old one")
                     .help(
                         "it is mounted by itself; mount its folder instead, and start this container again",
                     ),

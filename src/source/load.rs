@@ -202,7 +202,7 @@ impl Reading {
         self.each(failed, failed).contains(&true)
     }
 
-    /// Notes which files somebody is in the middle of writing to, as far as that shows within [`STAYS`].
+    /// Notes which files a program is in the middle of writing to, as far as that shows within [`STAYS`].
     fn find_writers(&mut self) {
         fn fresh<T>(content: &Content<T>) -> bool {
             content.is_fresh()

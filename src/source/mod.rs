@@ -56,7 +56,7 @@ pub struct Keeper {
     sources: Sources,
     hints: Arc<Hints>,
     watch: Watch,
-    /// What became of it all, for whoever watches.
+    /// What came of each reading, for status and metrics.
     ledger: Arc<Ledger>,
     /// Makes the digests, always the same way: they are compared with those of what is in force.
     hasher: RandomState,
@@ -301,7 +301,7 @@ impl Keeper {
         self.hints.retain_open(|_, since| now < since + patience);
     }
 
-    /// Says what is waited for too long, and to whoever asked for it what is waited for.
+    /// Reports what is waited for too long, and logs what is waited for where the reading was requested.
     fn report_waits(&self, awaited: &[Awaited]) {
         let paths = load::paths(&self.sources);
         let mut of_files = vec![None; paths.len()];
@@ -376,7 +376,7 @@ impl Keeper {
         if self.watch.hears_everything() {
             return !is_as_before;
         }
-        // Nobody says when a writer is done, so it is awaited that nothing moves. The stamps of such a file system may
+        // No event says when a writer is done, so wait until nothing changes. The stamps of such a file system may
         // be out of date, and so the content decides in any case.
         if !is_as_before {
             let latest = Instant::now() + TOGETHER.min(self.settings.pace.patience);

@@ -10,7 +10,7 @@ const REST: Duration = Duration::from_millis(20);
 /// How long one waits for that rest at most.
 pub(super) const RESTLESS_AT_MOST: Duration = Duration::from_secs(1);
 
-/// Waits until the files have come to rest and none is open for writing. Whoever asks to read now waits for writers
+/// Waits until the files have come to rest and none is open for writing. A request to read now waits for writers
 /// only, and the end waits for nothing. A writer is waited for `together` at most, and in all no longer than that: its own
 /// file is not read before it is closed, but the others are ([`super::waits`]).
 pub(super) fn rest(

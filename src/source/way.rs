@@ -1,8 +1,8 @@
 //! The way to a file: every folder and every symbolic link through which its name leads.
 //!
 //! Kubernetes puts three links between a name and its text, and swaps the middle one; an operator may have linked
-//! any folder above. So whoever wants to notice a change, or to know whether two files were read as of one moment,
-//! has to look at every link, and not at what it leads to alone.
+//! any folder above. So noticing a change, or knowing whether two files were read as of one moment, takes a
+//! look at every link, and not at what it leads to alone.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};

@@ -158,6 +158,14 @@ fn finish(mut file: File, text: &str) {
 const TWO: &str = "@one.test [one.test]\n@still.test [one.test]\n";
 const TWO_LOGINS: &str = "@one.test old:secret\n@still.test still:secret\n";
 
+fn with_two_domains(in_flight: u32) -> (Daemon, Socketmap) {
+    let settings = format!("[reload]\npoll = 1\nin_flight = {in_flight}\n");
+    let setup = Setup::new().relaymap(TWO).credentials(TWO_LOGINS);
+    let daemon = Daemon::start(setup.settings(settings));
+    let client = Socketmap::to(&daemon, 0);
+    (daemon, client)
+}
+
 /// What smtp(8) asks for at a next hop, and the answer on which it stops.
 fn login_at(client: &mut Socketmap, next_hop: &str) -> Reply {
     let host = next_hop.trim_matches(['[', ']']);
@@ -172,14 +180,7 @@ fn login_at(client: &mut Socketmap, next_hop: &str) -> Reply {
 #[test]
 fn a_move_while_the_credentials_are_written_shows_the_old_login_to_no_new_relay() {
     for in_flight in [0, 900] {
-        let settings = format!("[reload]\npoll = 1\nin_flight = {in_flight}\n");
-        let daemon = Daemon::start(
-            Setup::new()
-                .relaymap(TWO)
-                .credentials(TWO_LOGINS)
-                .settings(settings),
-        );
-        let mut client = Socketmap::to(&daemon, 0);
+        let (daemon, mut client) = with_two_domains(in_flight);
         let file = hold_open(&daemon, CREDENTIALS);
         daemon.replace(RELAYMAP, "@one.test [two.test]\n@still.test [one.test]\n");
         eventually(
@@ -203,14 +204,7 @@ fn a_move_while_the_credentials_are_written_shows_the_old_login_to_no_new_relay(
 #[test]
 fn a_login_that_comes_while_the_relay_map_is_written_is_shown_to_no_old_relay() {
     for in_flight in [0, 900] {
-        let settings = format!("[reload]\npoll = 1\nin_flight = {in_flight}\n");
-        let daemon = Daemon::start(
-            Setup::new()
-                .relaymap(TWO)
-                .credentials(TWO_LOGINS)
-                .settings(settings),
-        );
-        let mut client = Socketmap::to(&daemon, 0);
+        let (daemon, mut client) = with_two_domains(in_flight);
         let file = hold_open(&daemon, RELAYMAP);
         daemon.replace(CREDENTIALS, "@one.test new:secret\n");
         eventually(

@@ -23,7 +23,7 @@ impl ProgressLine {
             return;
         }
         self.is_shown = true;
-        // Nobody misses a line of progress.
+        // Without the line of progress, the measurement is the same.
         let _ = write!(
             err,
             "\r\x1b[K{}/{}  {}  {} connections  {:.1} s  {:.0} replies/s  {} errors",

@@ -158,7 +158,7 @@ pub static ALL: &[&Setting] = &[
         commands: Commands::Servers,
         variable: Some("POSTMAPD_USER"),
         value: "USER",
-        default: Fallback::Described("whoever starts the server"),
+        default: Fallback::Described("the user that starts the server"),
         about: "The user that the server becomes once its sockets are bound, a name or a number; it has to be started as root, \
                 and goes on to read files that are for root alone",
         counts: Counts::AtStart(|a, b| a.user != b.user),

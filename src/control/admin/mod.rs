@@ -8,8 +8,8 @@
 //! | `/metrics` | numbers in Prometheus' text format 0.0.4 ([`metrics`]) |
 //!
 //! It runs in the control thread ([`crate::control`]), which lets the one that answers go first, with sockets of its own, and
-//! reads only what they leave behind: counters, the ledger, the snapshot. So whoever asks here, be it slowly or a lot, takes nothing from
-//! a lookup but idle processor time. What such a peer can make this thread hold is limited in `http`.
+//! reads only what they leave behind: counters, the ledger, the snapshot. So slow or frequent requests here take nothing
+//! from a lookup but idle processor time. What such a peer can make this thread hold is limited in `http`.
 //!
 //! Nothing that is said here holds a sender, a host, a user or a credential: findings do not quote, labels are names of
 //! ours and paths of files, and the digest of a file with credentials says nothing about it ([`crate::os::digest`]).

@@ -50,10 +50,10 @@ impl Pulse {
 }
 
 impl Heart {
-    /// Answers whoever has asked. To be called where lookups are answered, whenever it was woken.
+    /// Answers the requests so far. Called by the thread that answers lookups whenever it is woken.
     pub fn beat(&mut self) {
         while let Ok(answer) = self.asked.try_recv() {
-            // Whoever asked may have lost patience.
+            // The request may have timed out.
             let _ = answer.send(());
         }
     }

@@ -8,7 +8,7 @@
 //! | `relayhost`, `sasl` | this map over tcp_table, which Postfix asks over TCP only |
 //! | `admin` | health, status and metrics |
 //!
-//! A socket that cannot be used is an error, and so is a name that says nothing: whoever hands a socket over wants it
+//! A socket that cannot be used is an error, and so is a name that says nothing: a socket that is handed over is meant to be
 //! served. Owner, group, mode and backlog are what its unit says, and its file is not ours to remove.
 
 use std::env;
@@ -39,7 +39,7 @@ pub enum ActivationError {
         "{variable} is not what a service manager sets ({why}); unset it, or start the server by its unit"
     )]
     Variable {
-        /// Which.
+        /// Its number, from 3 (`SD_LISTEN_FDS_START` of sd_listen_fds(3)).
         variable: &'static str,
         /// What is wrong with it.
         why: String,
@@ -149,7 +149,7 @@ fn names() -> Result<Vec<String>, ActivationError> {
         let number = value.parse::<usize>();
         number.map_err(|_| wrong(name, "it is not a number"))
     };
-    // A LISTEN_FDS without a process belongs to nobody.
+    // A LISTEN_FDS without LISTEN_PID is for no process.
     let (Some(process), Some(count)) = (variable("LISTEN_PID")?, variable("LISTEN_FDS")?) else {
         return Ok(Vec::new());
     };
