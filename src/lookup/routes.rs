@@ -10,8 +10,8 @@
 //! - A sender whose next hop changed within the last minutes has a login at a next hop, and none by itself
 //!   ([`Snapshot::has_moved`], [`Snapshot::login_at`]): its mail may be on its way to either relay.
 //! - While one of the two files is not used yet ([`Snapshot::last_pair`]), a next hop and a login of which one is new do not
-//!   belong together for certain: *cannot tell*. Limit: a login by next hop is answered as the file in force has it, and
-//!   mail of the null sender has no other.
+//!   belong together for certain: *cannot tell*, and so is a relay without a login while the credentials are awaited.
+//!   Limit: a relay that is written as a bare domain is not told from the domain of a recipient.
 //!
 //! A [`Snapshot`] never changes. [`Routes`] swaps a whole one for a whole other, so that no lookup sees the next
 //! hop of one generation and the credentials of another. A loaded snapshot keeps its memory, so load one for
@@ -246,8 +246,20 @@ impl Snapshot {
             Hit::Value(credentials) => Answer::Found(Value::new(credentials)),
             Hit::Nothing => Answer::NotFound,
             Hit::Unsure(reason) => Answer::CannotTell(reason),
-            Hit::Absent => self.default_relay(state).credentials(key.bytes()),
+            Hit::Absent => match self.default_relay(state).credentials(key.bytes()) {
+                Answer::NotFound if self.may_get_login(key) => Answer::CannotTell(Reason::FileAwaited),
+                answer => answer,
+            },
         }
+    }
+
+    /// Whether the credentials are awaited since the last pair, and this may be a next hop that is new since then. A bare
+    /// domain is the next hop of mail that is delivered directly.
+    fn may_get_login(&self, key: Key<'_>) -> bool {
+        let pair = self.last_pair.as_deref();
+        pair.is_some_and(|pair| {
+            Arc::ptr_eq(&pair.credentials, &self.credentials) && !nexthop::is_bare_domain(key.bytes())
+        })
     }
 
     fn relay_map_hit(&self, keys: &SenderKeys, state: State) -> Hit<'_> {
@@ -506,6 +518,14 @@ mod tests {
         assert_eq!(ask(&moved, Map::Sasl, "x@b"), "-");
         assert_eq!(ask(&moved, Map::Sasl, "x@c"), "c:1");
         assert_eq!(ask(&moved, Map::Sasl, "[h]"), "h:1");
+        assert_eq!(ask(&moved, Map::Sasl, "[r2]"), "-");
+        let awaited_credentials = Snapshot {
+            credentials: std::sync::Arc::clone(&pair.credentials),
+            ..now("@a [r2]\n", "")
+        };
+        assert_eq!(ask(&awaited_credentials, Map::Sasl, "[r2]"), awaited);
+        assert_eq!(ask(&awaited_credentials, Map::Sasl, "recipient.test"), "-");
+        assert_eq!(ask(&awaited_credentials, Map::Sasl, "[h]"), "h:1");
         // The credentials have another login for @a, none for @b and one for @d, and the relay map is awaited.
         let changed = now(
             "@a [r1]\n@b [r1]\n@c [r1]\n@d [r1]\n",
