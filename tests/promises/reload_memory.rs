@@ -520,7 +520,8 @@ impl Edited {
             }
             12 => {
                 let at = chance.lines(count, 0).start;
-                let length = [30_000, 60_000, 65_534][chance.number(3)];
+                // The longest has room for the carriage return that another edit may put behind it.
+                let length = [30_000, 60_000, 65_533][chance.number(3)];
                 self.lines.insert(at, format!("#{}\n", "x".repeat(length)));
                 format!("insert a comment of {length} at {at}")
             }
