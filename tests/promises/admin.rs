@@ -82,16 +82,6 @@ fn the_address_comes_from_the_flag_the_variable_or_the_settings_file() {
         let daemon = Daemon::start(setup);
         assert_eq!(Admin::of(&daemon).get("/healthz").code, 200);
     }
-    for (setup, place) in [
-        (setup().arg("--admin").arg("9451"), "--admin"),
-        (setup().env("POSTMAPD_ADMIN", "host"), "POSTMAPD_ADMIN"),
-        (setup().settings("admin = \"host:port\"\n"), "postmapd.toml:1:9"),
-    ] {
-        let refused = setup.serve_with("socketmap:inet:127.0.0.1:0");
-        assert_eq!(refused.code, Some(78));
-        let expected = format!("{place}: error: this is no address for the admin listener");
-        assert!(refused.stderr.contains(&expected), "{}", refused.stderr);
-    }
 }
 
 #[test]

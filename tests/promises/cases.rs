@@ -4,6 +4,7 @@
 //!
 //! - `cmd`: commands of sh(1), each a line by itself, run one after another in a copy of the directory, whose path is `$DIR`
 //!   and which postmapd takes for the directory of its tables;
+//!   (`ask MAP KEY…` starts a server there with the variables of the line, and asks it over both protocols, and `query`);
 //! - `expected`: each command, what it prints, what it says on standard error (`! `), and its exit code if it is not 0
 //!   (`= `). The path of the copy is `DIR` there, and the directory around it, which is empty, is `ROOT`.
 //!
@@ -11,9 +12,12 @@
 //! After a change that is wanted, `POSTMAPD_REWRITE=1 cargo test --test promises -- --include-ignored cases::` writes each `expected` anew;
 //! review them with `git diff`. A password (`CANARY`) in what is printed fails the test in any case.
 
+use crate::harness::client::{Both, Reply};
 use crate::harness::daemon::{CREDENTIALS, Setup, finish};
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -54,12 +58,68 @@ fn copy(from: &Path, to: &Path, dir: &Path) {
     }
 }
 
+/// The program `ask`: it leaves its variables and its words to [`answers`].
+const ASK: &str = "#!/bin/sh\nenv -0 > \"${0%/*}/variables\"; printf '%s\\0' \"$@\" > \"${0%/*}/words\"\n";
+
+/// What a server with these variables answers to these words: maps, and keys of the map before them.
+fn answers(setup: &Setup, variables: &[u8], words: &str) -> String {
+    let split = |variable: &[u8]| -> Option<(Vec<u8>, Vec<u8>)> {
+        let at = variable.iter().position(|byte| *byte == b'=')?;
+        Some((variable[..at].to_vec(), variable[at + 1..].to_vec()))
+    };
+    let variables = variables.split(|byte| *byte == 0).filter_map(split);
+    let setup = variables
+        .filter(|(name, _)| !["PATH", "PWD", "OLDPWD", "DIR"].contains(&&*String::from_utf8_lossy(name)))
+        .fold(setup.clone(), |setup, (name, value)| {
+            setup.env(OsStr::from_bytes(&name), OsStr::from_bytes(&value))
+        });
+    let (daemon, mut clients) = Both::start(setup.clone());
+    let (mut map, mut text) = ("relayhost", String::new());
+    // What it says before it serves: the level, the part and the message, without the time.
+    let log = daemon.log();
+    let said = log
+        .lines()
+        .filter_map(|line| line.split_once(' ')?.1.trim_start().into());
+    for line in said.take_while(|line| !line.contains("listening on")) {
+        if line.starts_with("WARN") || line.starts_with("ERROR") {
+            writeln!(text, "! {line}").unwrap();
+        }
+    }
+    for word in words.split_terminator('\0') {
+        if ["relayhost", "sasl"].contains(&word) {
+            map = word;
+            continue;
+        }
+        let reply = clients.ask(map, word);
+        let query = setup.query(&[map, word]);
+        let (answer, printed) = match &reply {
+            Reply::Found(value) => (format!("found {value}"), format!("{value}\n")),
+            Reply::NotFound => ("not found".to_owned(), String::new()),
+            Reply::CannotTell(reason) | Reply::Refused(reason) => {
+                assert!(reason.len() <= 200, "Postfix logs 200 characters: {reason:?}");
+                (format!("cannot tell: {reason}"), String::new())
+            }
+        };
+        assert_eq!(
+            (query.code, query.stdout),
+            (Some(reply.exit_code()), printed),
+            "query {map} {word}"
+        );
+        writeln!(text, "{map} {word}: {answer}").unwrap();
+    }
+    text
+}
+
 /// What the commands of a case print, as `expected` has it.
 fn transcript(case: &Path) -> String {
     let setup = Setup::new();
     copy(case, setup.dir(), setup.dir());
     let program = Path::new(env!("CARGO_BIN_EXE_postmapd")).parent().unwrap();
     let path = std::env::var("PATH").unwrap();
+    let tools = tempfile::tempdir().unwrap();
+    let ask = tools.path().join("ask");
+    fs::write(&ask, ASK).unwrap();
+    fs::set_permissions(&ask, PermissionsExt::from_mode(0o755)).unwrap();
     let commands = fs::read_to_string(case.join("cmd")).unwrap();
     let mut transcript = String::new();
     for line in commands.lines().filter(|line| !line.is_empty()) {
@@ -69,11 +129,19 @@ fn transcript(case: &Path) -> String {
             .args(["-c", line])
             .current_dir(setup.dir())
             .env_clear()
-            .env("PATH", format!("{}:{path}", program.display()))
+            .env(
+                "PATH",
+                format!("{}:{}:{path}", program.display(), tools.path().display()),
+            )
             .env("DIR", setup.dir())
             .env("POSTMAPD_DIR", setup.dir());
         let ran = finish(&mut command, b"");
         transcript += &ran.stdout;
+        if let Ok(words) = fs::read_to_string(tools.path().join("words")) {
+            let variables = fs::read(tools.path().join("variables")).unwrap();
+            transcript += &answers(&setup, &variables, &words);
+            fs::remove_file(tools.path().join("words")).unwrap();
+        }
         for line in ran.stderr.lines() {
             writeln!(transcript, "! {line}").unwrap();
         }
@@ -145,6 +213,26 @@ fn check_prints_what_is_expected() {
 #[test]
 fn explain_prints_what_is_expected() {
     run("explain");
+}
+
+#[test]
+fn query_prints_what_is_expected() {
+    run("query");
+}
+
+#[test]
+fn relay_prints_what_is_expected() {
+    run("relay");
+}
+
+#[test]
+fn serve_refuses_what_is_expected() {
+    run("serve");
+}
+
+#[test]
+fn answers_are_what_is_expected() {
+    run("answers");
 }
 
 #[test]

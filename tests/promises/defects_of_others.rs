@@ -13,7 +13,7 @@
 //! | dutty5's connector | a request in two writes: an error for each, and the stream is out of step | `framing::requests_get_the_same_replies_whole_and_byte_by_byte`, `framing::any_split_of_any_requests_gets_the_same_replies` |
 //! | dutty5's connector | of several requests in one segment, all but the first are lost | `framing::replies_to_a_burst_come_in_one_piece` |
 //! | dutty5's connector | out of descriptors: it spins, and writes 50 MB of log a second | `limits::out_of_descriptors_it_says_so_once_and_waits_and_serves_those_that_there_are` |
-//! | dutty5's connector | what it reads is broken, or does not fit a line of tcp_table: "not found" | `framing::an_answer_that_does_not_fit_a_line_is_cannot_tell_and_not_not_found`, `limits::a_reply_is_as_long_as_postfix_reads_it_and_a_longer_one_is_cannot_tell`, `three_answers::a_relay_map_that_cannot_be_read_cannot_tell_anything_about_senders`, `three_answers::credentials_that_cannot_be_read_cannot_tell_anything_but_relays_go_on` |
+//! | dutty5's connector | what it reads is broken, or does not fit a line of tcp_table: "not found" | `framing::an_answer_that_does_not_fit_a_line_is_cannot_tell_and_not_not_found`, `limits::a_reply_is_as_long_as_postfix_reads_it_and_a_longer_one_is_cannot_tell`, `tests/cases/answers/wrong-relay-map`, `tests/cases/answers/wrong-credentials` |
 //! | vitalvas's library | `9999999999:`, and it reserves 10 GB | `framing::no_peer_can_make_the_server_hold_much` |
 //! | vitalvas's and d--j's libraries | out of descriptors: the process ends | `limits::out_of_descriptors_it_says_so_once_and_waits_and_serves_those_that_there_are`, `limits::whatever_the_system_lacks_for_a_connection_it_goes_on` |
 //! | mta-sts-resolver | a key that is not UTF-8: the connection is closed | `defects_of_others::a_key_that_is_not_utf8_is_a_miss_and_the_connection_goes_on` |
@@ -21,12 +21,9 @@
 //! | PostSRSd, dutty5's connector | a burst of connects: stalls of a second, for want of a queue | `limits::a_burst_of_connects_has_room_in_the_queue_of_the_kernel` |
 //! | Postfix's client, of any server that closes | it asks again after the end of a connection, but not if the last system call that failed had timed out: mail is deferred. So a server must not close idle connections | `src/server/session/tests.rs::a_request_that_does_not_end_ends_the_session_and_an_idle_one_never_does`, `defects_of_others::no_question_and_no_reload_ends_a_connection`, `framing::idle_connections_stay_open_across_reloads` |
 
-use std::collections::HashMap;
-use std::fs;
 use std::io::Write as _;
-use std::path::Path;
 
-use crate::defects::has_test;
+use crate::defects::is_there;
 use crate::harness::client::{Reply, Socketmap, TcpTable, framed, payloads};
 use crate::harness::daemon::{Daemon, Setup};
 
@@ -122,21 +119,10 @@ fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
 
 #[test]
 fn every_test_that_is_named_here_exists_and_runs() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut sources: HashMap<String, String> = HashMap::new();
     let rows = rows();
     for (with, tests) in &rows {
         for test in tests {
-            let (file, name) = test.rsplit_once("::").unwrap_or_else(|| panic!("{with}: {test}"));
-            let path = if file.starts_with("src/") {
-                file.to_owned()
-            } else {
-                format!("tests/promises/{file}.rs")
-            };
-            let source = sources
-                .entry(path)
-                .or_insert_with_key(|path| fs::read_to_string(root.join(path)).expect(path));
-            assert!(has_test(source, name), "{with}: there is no test {test}");
+            assert!(is_there(test), "{with}: there is no test {test}");
         }
     }
     // As many as were found.

@@ -1,7 +1,8 @@
 //! Promise: the variables of the default relay mean what their users meant, or it is said why not; half a login is never
 //! *not found*; and a command says whose environment it has judged, and takes the server's where it has none of its own.
+//!
+//! What the variables mean is in tests/cases/answers, and which are refused in tests/cases/serve.
 
-use crate::harness::client::{Both, Reply};
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,145 +19,6 @@ fn relay(setup: &Setup, args: &[&str]) -> Finished {
 
 fn explain(setup: &Setup, key: &str) -> Finished {
     setup.query(&["--explain", "relayhost", key])
-}
-
-/// Variables, what the answers to a sender and to the next hop are, and what the log and `check` say.
-struct Case {
-    variables: &'static [(&'static str, &'static str)],
-    relayhost: &'static str,
-    said: &'static [&'static str],
-}
-
-const SERVED: &[Case] = &[
-    Case {
-        variables: &[("RELAY_HOST", "relay.test"), ("RELAY_PORT", "tcp://10.0.0.7:587")],
-        relayhost: "[relay.test]:25",
-        said: &["RELAY_PORT", "enableServiceLinks"],
-    },
-    Case {
-        variables: &[("RELAY_HOST", "relay.test"), ("RELAYHOST_USERNAME", "CANARY")],
-        relayhost: "[relay.test]:25",
-        said: &["RELAYHOST_USERNAME", "use RELAY_USER"],
-    },
-    Case {
-        variables: &[("RELAY_HOST", "relay.test"), ("RELAY_PASS", "CANARY")],
-        relayhost: "[relay.test]:25",
-        said: &["RELAY_PASS", "use RELAY_PASSWORD"],
-    },
-    Case {
-        variables: &[("RELAY_HOST", "relay.test"), ("SASL_PASSWD", "x user:CANARY")],
-        relayhost: "[relay.test]:25",
-        said: &["SASL_PASSWD", "postfix-sasl-password.cf"],
-    },
-    Case {
-        variables: &[("RELAY_HOST", "relay.test"), ("RELAY_PASWORD", "CANARY")],
-        relayhost: "[relay.test]:25",
-        said: &["did you mean RELAY_PASSWORD?"],
-    },
-    Case {
-        variables: &[
-            ("RELAY_HOST", "relay.test"),
-            ("RELAY_USER", "\"user\""),
-            ("RELAY_PASSWORD", "CANARY"),
-        ],
-        relayhost: "[relay.test]:25",
-        said: &["RELAY_USER", "quotes around it"],
-    },
-    Case {
-        variables: &[
-            ("RELAY_HOST", "relay.test"),
-            ("RELAY_USER", "{USER}"),
-            ("RELAY_PASSWORD", "CANARY"),
-        ],
-        relayhost: "[relay.test]:25",
-        said: &["RELAY_USER", "placeholder"],
-    },
-    Case {
-        variables: &[
-            ("RELAY_HOST", "relay.test"),
-            ("RELAY_USER", "u"),
-            ("RELAY_PASSWORD", "CANARY\u{200e}"),
-        ],
-        relayhost: "[relay.test]:25",
-        said: &["RELAY_PASSWORD", "U+200E (left-to-right mark)"],
-    },
-];
-
-fn with(variables: &[(&str, &str)]) -> Setup {
-    let set = |setup: Setup, (name, value): &(&str, &str)| setup.env(name, value);
-    variables.iter().fold(Setup::new(), set)
-}
-
-#[test]
-fn variables_that_mean_something_else_elsewhere_are_named_at_start_and_by_check_and_the_server_serves() {
-    for case in SERVED {
-        let (daemon, mut clients) = Both::start(with(case.variables));
-        assert_eq!(clients.ask("relayhost", "a@b.test"), Reply::found(case.relayhost));
-        let text = check(&daemon.setup()).stdout;
-        for said in case.said {
-            assert!(daemon.log().contains(said), "{said}:\n{}", daemon.log());
-            assert!(text.contains(said), "{said}:\n{text}");
-        }
-        assert!(!format!("{}{text}", daemon.log()).contains("CANARY"));
-    }
-}
-
-#[test]
-fn a_host_that_cannot_be_used_is_refused_at_start_with_what_is_wrong_with_it() {
-    for (host, said) in [
-        ("[relay.test]:587", "the host comes with a port"),
-        ("relay.test:587", "the host comes with a port"),
-        ("relay\u{a0}.test", "U+00A0 (no-break space)"),
-        ("relay.test\r", "U+000D (carriage return)"),
-        ("\u{feff}relay.test", "U+FEFF"),
-        ("\"relay.test\"", "quotes around it"),
-        ("${RELAY_HOST}", "placeholder"),
-        ("a.test, b.test", "DEFAULT_RELAY_HOST takes a list"),
-        ("smtp://relay.test", "this is a URL"),
-    ] {
-        let setup = with(&[("RELAY_HOST", host)]);
-        let ended = setup.serve_until_exit();
-        assert_eq!(ended.code, Some(78), "{host:?}: {ended:?}");
-        assert!(ended.stderr.contains(said), "{host:?}: {}", ended.stderr);
-        let checked = check(&setup);
-        assert!(
-            checked.code == Some(1) && checked.stdout.contains(said),
-            "{host:?}: {checked:?}"
-        );
-    }
-}
-
-/// Postfix asks for the sender, the host and the next hop, and sends without a login where none of the three has one. So
-/// the last of them decides, and the two before it must not hide what the file has.
-#[test]
-fn half_a_login_of_the_default_relay_is_cannot_tell_for_its_next_hop_and_for_nothing_else() {
-    for half in [("RELAY_USER", "user"), ("RELAY_PASSWORD", "CANARY")] {
-        for hosts in [
-            &[("RELAY_HOST", "relay.test")][..],
-            &[("DEFAULT_RELAY_HOST", "[relay.test]:25, [else.test]:25")],
-        ] {
-            let setup = with(&[hosts, &[half]].concat())
-                .relaymap("@own.test [own.test]:25\n")
-                .credentials("[own.test]:25 own:one\nann@b.test ann:two\n");
-            let (daemon, mut clients) = Both::start(setup);
-            for key in ["[relay.test]:25", "[RELAY.test]:25"] {
-                assert!(clients.ask("sasl", key).is_cannot_tell(), "{half:?} {key}");
-            }
-            for key in ["bob@b.test", "relay.test", "[relay.test]:587", "other.test"] {
-                assert_eq!(clients.ask("sasl", key), Reply::NotFound, "{half:?} {key}");
-            }
-            assert_eq!(clients.ask("sasl", "ann@b.test"), Reply::found("ann:two"));
-            assert_eq!(clients.ask("sasl", "[own.test]:25"), Reply::found("own:one"));
-            assert!(daemon.log().contains("cannot tell") && daemon.log().contains(half.0));
-            assert!(!daemon.log().contains("CANARY"));
-            let query = daemon.setup().query(&["sasl", "[relay.test]:25"]);
-            assert_eq!(query.code, Some(75), "{query:?}");
-        }
-    }
-    // An entry of the file for the same key wins.
-    let whole = with(&[("RELAY_HOST", "relay.test"), ("RELAY_USER", "user")])
-        .credentials("[relay.test]:25 file:one\n");
-    assert_eq!(whole.query(&["sasl", "[relay.test]:25"]).stdout, "file:one\n");
 }
 
 fn server() -> Daemon {

@@ -258,14 +258,3 @@ fn a_key_is_read_alike_as_an_argument_and_on_standard_input() {
         );
     }
 }
-
-#[test]
-fn a_variable_of_the_log_that_is_not_utf8_is_an_error_as_any_other_is() {
-    use std::os::unix::ffi::OsStrExt as _;
-    let wrong = std::ffi::OsStr::from_bytes(b"in\xffo");
-    for name in ["POSTMAPD_LOG", "POSTMAPD_LOG_FORMAT", "POSTMAPD_ADMIN"] {
-        let finished = Setup::new().env(name, wrong).serve_until_exit();
-        assert_eq!(finished.code, Some(78), "{finished:?}");
-        assert!(finished.stderr.contains(name), "{finished:?}");
-    }
-}

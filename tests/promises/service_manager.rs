@@ -18,7 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::harness::admin::exchange;
 use crate::harness::client::{Reply, Socketmap, TcpTable, framed, payloads};
-use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, Finished, RELAYMAP, Setup, finish};
+use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, Setup, finish};
 use crate::harness::{eventually, strace};
 
 fn setup() -> Setup {
@@ -538,67 +538,18 @@ fn what_the_settings_want_besides_is_bound_and_what_is_handed_over_is_not_bound_
     );
 }
 
-/// How `serve` ends where bash hands this over as descriptor 3.
-fn with_descriptor(redirection: &str, variables: &str) -> Finished {
-    let script = format!("export LISTEN_PID=$$ {variables}; exec \"$@\" {redirection}");
-    let setup = setup().within(["bash", "-c", &script, "bash"]);
-    setup.serve_with("socketmap:inet:127.0.0.1:0")
-}
-
+/// What else cannot be served is in tests/cases/serve/handed-over.
 #[test]
-fn what_cannot_be_served_is_refused_with_the_reason() {
+fn a_socket_that_is_connected_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let connected = format!("3<>/dev/tcp/127.0.0.1/{port}");
-    let one = "LISTEN_FDS=1 LISTEN_FDNAMES=socketmap";
-    for (redirection, variables, said) in [
-        (
-            "3</dev/null",
-            one,
-            "`socketmap` (descriptor 3) is no stream socket that listens",
-        ),
-        ("3<&-", one, "(descriptor 3) is no stream socket that listens"),
-        (&connected, one, "(descriptor 3) is no stream socket that listens"),
-        (
-            "3<>/dev/udp/127.0.0.1/9",
-            one,
-            "(descriptor 3) is no stream socket that listens",
-        ),
-        (
-            "3</dev/null",
-            "LISTEN_FDS=1 LISTEN_FDNAMES=smtp",
-            "`smtp` (descriptor 3) has a name that does not say",
-        ),
-        (
-            "3</dev/null",
-            "LISTEN_FDS=1 LISTEN_FDNAMES=",
-            "`` (descriptor 3) has a name that does not say",
-        ),
-        ("3</dev/null", "LISTEN_FDS=1", "FileDescriptorName="),
-        (
-            "3</dev/null",
-            "LISTEN_FDS=2 LISTEN_FDNAMES=socketmap",
-            "LISTEN_FDNAMES is not what",
-        ),
-        (
-            "3</dev/null",
-            "LISTEN_FDS=many LISTEN_FDNAMES=socketmap",
-            "LISTEN_FDS is not what",
-        ),
-        ("3</dev/null", "LISTEN_FDS=2000000000", "LISTEN_FDS is not what"),
-        (
-            "3</dev/null",
-            "LISTEN_FDS=1 LISTEN_PID=us",
-            "LISTEN_PID is not what",
-        ),
-    ] {
-        let ended = with_descriptor(redirection, variables);
-        assert_eq!(ended.code, Some(78), "{redirection} {variables}: {ended:?}");
-        assert!(
-            ended.stderr.contains(said),
-            "{redirection} {variables}: {ended:?}"
-        );
-    }
+    let script = format!(
+        "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=socketmap; exec \"$@\" 3<>/dev/tcp/127.0.0.1/{port}"
+    );
+    let setup = setup().within(["bash", "-c", &script, "bash"]);
+    let ended = setup.serve_until_exit().exits(78);
+    let said = "(descriptor 3) is no stream socket that listens";
+    assert!(ended.stderr.contains(said), "{ended:?}");
 }
 
 #[test]

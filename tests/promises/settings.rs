@@ -1,4 +1,6 @@
 //! Promise: settings come from defaults, file, environment and flags, in this order, and a wrong one is named.
+//!
+//! Which are refused, and with what words, is in tests/cases/serve.
 
 use crate::harness::client::{Both, Reply, Socketmap, Stream};
 use crate::harness::daemon::{Daemon, Setup};
@@ -18,19 +20,6 @@ fn setup() -> Setup {
 fn hop_of(setup: Setup, sender: &str) -> Reply {
     let daemon = Daemon::start(setup);
     Socketmap::to(&daemon, 0).ask("relayhost", sender)
-}
-
-#[track_caller]
-fn refused(setup: &Setup, words: &[&str]) {
-    let finished = setup.serve_until_exit();
-    assert_eq!(finished.code, Some(78), "{finished:?}");
-    for word in words {
-        assert!(
-            finished.stderr.contains(word),
-            "no {word:?} in: {}",
-            finished.stderr
-        );
-    }
 }
 
 #[test]
@@ -130,89 +119,6 @@ fn the_settings_file_can_be_elsewhere() {
         Reply::found("[relay2.test]")
     );
     assert_eq!(hop_of(setup, "ann-x@one.test"), Reply::found("[relay1.test]"));
-    refused(
-        &Setup::new().arg("--config").arg("/nonexistent/postmapd.toml"),
-        &["/nonexistent/postmapd.toml"],
-    );
-}
-
-#[test]
-fn an_unknown_key_of_the_settings_file_is_refused_with_a_suggestion() {
-    refused(
-        &setup().settings("listn = [\"x\"]\n"),
-        &["listn", "listen", "postmapd.toml"],
-    );
-    refused(
-        &setup().settings("recipient_delimeter = \"+\"\n"),
-        &["recipient_delimeter", "recipient_delimiter"],
-    );
-}
-
-#[test]
-fn a_settings_file_that_is_wrong_is_refused() {
-    refused(&setup().settings("listen = [\n"), &["postmapd.toml"]);
-    refused(&setup().settings("\nlisten = 5\n"), &["postmapd.toml:2:"]);
-    refused(
-        &setup().settings("recipient_delimiter = true\n"),
-        &["postmapd.toml:1:"],
-    );
-    refused(
-        &setup()
-            .settings("listen = [\"socketmap:inet:localhost\"]\n")
-            .announces(&[]),
-        &["socketmap:inet:localhost"],
-    );
-}
-
-#[test]
-fn an_unknown_variable_is_a_warning_with_a_suggestion_and_no_more() {
-    let daemon = Daemon::start(setup().env("POSTMAPD_LISTN", INET));
-    let line = daemon.wait_for_log(|line| line.contains("POSTMAPD_LISTN"));
-    assert!(line.contains("POSTMAPD_LISTEN"), "{line}");
-    assert_eq!(
-        Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test"),
-        Reply::found("[relay1.test]")
-    );
-}
-
-#[test]
-fn the_variables_of_kubernetes_do_no_harm() {
-    let setup = setup()
-        .env("POSTMAPD_PORT", "tcp://10.0.0.1:10451")
-        .env("POSTMAPD_PORT_10451_TCP", "tcp://10.0.0.1:10451")
-        .env("POSTMAPD_PORT_10451_TCP_PORT", "10451")
-        .env("POSTMAPD_SERVICE_HOST", "10.0.0.1")
-        .env("POSTMAPD_SERVICE_PORT", "10451");
-    assert_eq!(hop_of(setup, "x@one.test"), Reply::found("[relay1.test]"));
-}
-
-#[test]
-fn a_wrong_endpoint_is_refused_and_named() {
-    for wrong in [
-        "nonsense",
-        "socketmap:inet:127.0.0.1",
-        "socketmap:inet:127.0.0.1:65536",
-        "socketmap:inet:127.0.0.1:x",
-        "socketmap:unix:",
-        "tcp:127.0.0.1:0",
-        "tcp:127.0.0.1:0:nosuchmap",
-        "unix:/tmp/socket",
-        "socketmap:tcp:127.0.0.1:0",
-    ] {
-        let named = setup().serve_with(wrong);
-        // The command line is usage, which has a code of its own.
-        assert!(matches!(named.code, Some(2 | 78)), "{wrong}: {named:?}");
-        assert!(named.stderr.contains(wrong), "{wrong}: {}", named.stderr);
-        // What does not even begin like an endpoint may be a password that went into the wrong variable.
-        let is_like_one = wrong.starts_with("socketmap:") || wrong.starts_with("tcp:");
-        let quoted = if is_like_one { wrong } else { "POSTMAPD_LISTEN" };
-        refused(
-            &setup().env("POSTMAPD_LISTEN", wrong).announces(&[]),
-            &["POSTMAPD_LISTEN", quoted],
-        );
-    }
-    let long = format!("socketmap:unix:/{}", "x".repeat(110));
-    assert!(matches!(setup().serve_with(&long).code, Some(2 | 78)));
 }
 
 #[test]
@@ -225,83 +131,9 @@ fn an_address_in_use_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_wrong_default_relay_is_refused_and_its_variable_named() {
-    for port in ["0", "65536", "-1", "2 5", "x", "25x"] {
-        refused(
-            &setup().env("RELAY_HOST", "default.test").env("RELAY_PORT", port),
-            &["RELAY_PORT"],
-        );
-    }
-    for host in [
-        "[default.test",
-        "default.test]",
-        "a..b",
-        "-default.test",
-        "user@default.test",
-        "default test",
-        "/socket",
-    ] {
-        refused(&setup().env("RELAY_HOST", host), &["RELAY_HOST"]);
-    }
-    for hop in [
-        "[default.test",
-        "default.test:0",
-        "default.test:nosuchport",
-        ":25",
-        "[]:25",
-        "user@default.test",
-        ",",
-    ] {
-        refused(&setup().env("DEFAULT_RELAY_HOST", hop), &["DEFAULT_RELAY_HOST"]);
-    }
-}
-
-#[test]
-fn empty_variables_are_unset() {
-    let setup = setup()
-        .env("RELAY_HOST", "")
-        .env("RELAY_PORT", "")
-        .env("DEFAULT_RELAY_HOST", "");
-    assert_eq!(hop_of(setup, "x@two.test"), Reply::NotFound);
-}
-
-#[test]
-fn the_old_variables_of_ses_are_a_warning_that_names_the_new_ones() {
-    for (old, new) in [
-        ("AWS_SES_HOST", "RELAY_HOST"),
-        ("AWS_SES_PORT", "RELAY_PORT"),
-        ("AWS_SES_USERPASS", "RELAY_USER"),
-    ] {
-        let daemon = Daemon::start(setup().env(old, "587"));
-        daemon.wait_for_log(|line| line.contains(old) && line.replace(old, "").contains(new));
-        assert_eq!(
-            Socketmap::to(&daemon, 0).ask("relayhost", "x@two.test"),
-            Reply::NotFound
-        );
-    }
-}
-
-#[test]
-fn a_warning_about_a_variable_is_logged_once() {
-    let daemon = Daemon::start(setup().env("RELAY_USER", "somebody"));
-    daemon.wait_for_log(|line| line.contains("listening on"));
-    let log = daemon.log();
-    let said = log.lines().filter(|line| line.contains("RELAY_PASSWORD"));
-    assert_eq!(said.count(), 1, "{log}");
-}
-
-#[test]
-fn an_owner_or_a_group_that_is_not_there_is_refused_with_its_place_where_there_is_a_socket_for_it() {
+fn an_owner_or_a_group_that_is_not_there_matters_to_no_socket_but_a_unix_one() {
     for key in ["socket_owner", "socket_group"] {
         let text = format!("{key} = \"no-such-name\"\n");
-        let unix = |setup: Setup| {
-            let path = setup.root().join("socket");
-            setup.listen(format!("socketmap:unix:{}", path.display()))
-        };
-        refused(
-            &unix(setup().settings(&text)),
-            &["postmapd.toml:1:16: error: there is no", "`no-such-name`"],
-        );
         drop(Daemon::start(setup().settings(&text).listen(INET)));
     }
 }
@@ -426,18 +258,6 @@ fn a_stale_socket_is_replaced() {
 }
 
 #[test]
-fn a_file_that_is_no_socket_is_left_alone() {
-    let setup = setup();
-    let path = setup.root().join("precious");
-    fs::write(&path, "precious").unwrap();
-    refused(
-        &setup.clone().listen(format!("socketmap:unix:{}", path.display())),
-        &[&path.display().to_string()],
-    );
-    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-}
-
-#[test]
 fn a_socket_that_another_server_serves_is_left_alone() {
     let setup = setup();
     let unix = format!("socketmap:unix:{}/socket", setup.root().display());
@@ -452,7 +272,7 @@ fn a_socket_that_another_server_serves_is_left_alone() {
 }
 
 #[test]
-fn logs_come_in_three_formats_and_an_unknown_one_is_refused() {
+fn logs_come_in_three_formats() {
     let start = |format: &str| Daemon::start(setup().env("POSTMAPD_LOG_FORMAT", format));
     let daemon = start("json");
     for line in daemon.log().lines() {
@@ -466,8 +286,4 @@ fn logs_come_in_three_formats_and_an_unknown_one_is_refused() {
     }
     // No terminal, no colours.
     assert!(!start("text").log().contains('\u{1b}'));
-    refused(
-        &setup().env("POSTMAPD_LOG_FORMAT", "xml"),
-        &["POSTMAPD_LOG_FORMAT"],
-    );
 }
