@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use netstring::ReadNetstring as _;
 use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::harness::client::{Both, encoded, framed};
@@ -128,13 +130,24 @@ fn setup() -> Setup {
         )
 }
 
-/// Runs `bench`, asking nothing but what is measured.
-fn bench(setup: &Setup, args: &[&str]) -> Finished {
-    bench_with(setup, args, b"")
+/// Runs `bench` with the words of this line and these keys, asking nothing but what is measured.
+fn bench_of(setup: &Setup, keys: &str, line: &str) -> Finished {
+    let words = line.split_whitespace();
+    finish(
+        setup.command("bench").args(["--warm-up", "0"]).args(words),
+        keys.as_bytes(),
+    )
 }
 
-fn bench_with(setup: &Setup, args: &[&str], input: &[u8]) -> Finished {
-    finish(setup.command("bench").args(["--warm-up", "0"]).args(args), input)
+fn bench(setup: &Setup, line: &str) -> Finished {
+    bench_of(setup, "", line)
+}
+
+/// What it reports of this many requests for these keys over one connection; it has to end with this code.
+#[track_caller]
+fn report_of(setup: &Setup, endpoint: &str, map: &str, keys: &str, count: usize, code: i32) -> Value {
+    let line = format!("{endpoint} {map} --keys - --count {count} --connections 1 --format json");
+    json(&bench_of(setup, keys, &line), code)
 }
 
 #[track_caller]
@@ -142,9 +155,7 @@ fn json(finished: &Finished, code: i32) -> Value {
     assert_eq!(finished.code, Some(code), "{finished:?}");
     let json = finished.json();
     assert_eq!(json["ok"], code == 0);
-    for run in json["runs"].as_array().unwrap() {
-        adds_up(run);
-    }
+    json["runs"].as_array().unwrap().iter().for_each(adds_up);
     json
 }
 
@@ -206,18 +217,12 @@ fn every_reply_of_the_real_server_is_right_over_every_kind_of_endpoint() {
             .fold(local, Setup::listen)
             .listen(unix),
     );
-    for (endpoint, map) in [
-        (0, "relayhost"),
-        (0, "sasl"),
-        (1, "relayhost"),
-        (2, "sasl"),
-        (3, "relayhost"),
-        (3, "sasl"),
-    ] {
-        let endpoint = daemon.endpoint(endpoint);
-        for args in [["--connections", "1,4"], ["--rate", "20000"], ["--pipeline", "8"]] {
-            let args = [&[endpoint, map, "--count", "300", "--format", "json"], &args[..]].concat();
-            let json = json(&bench(&daemon.setup(), &args), 0);
+    let asked = "0 relayhost, 0 sasl, 1 relayhost, 2 sasl, 3 relayhost, 3 sasl";
+    for (endpoint, map) in asked.split(", ").map(|asked| asked.split_once(' ').unwrap()) {
+        let endpoint = daemon.endpoint(endpoint.parse().unwrap());
+        for how in ["--connections 1,4", "--rate 20000", "--pipeline 8"] {
+            let line = format!("{endpoint} {map} --count 300 --format json {how}");
+            let json = json(&bench(&daemon.setup(), &line), 0);
             assert_eq!(json["verified"], true);
             for run in json["runs"].as_array().unwrap() {
                 assert_eq!((whole(&run["requests"]), whole(&run["replies"])), (300, 300));
@@ -229,21 +234,11 @@ fn every_reply_of_the_real_server_is_right_over_every_kind_of_endpoint() {
 #[test]
 fn the_share_of_hits_is_exact() {
     let daemon = Daemon::start(setup());
-    let args = [
-        "relayhost",
-        "--hits",
-        "0.75",
-        "--count",
-        "1000",
-        "--connections",
-        "3",
-        "--format",
-        "json",
-    ];
-    let json = json(
-        &bench(&daemon.setup(), &[&[daemon.endpoint(0)], &args[..]].concat()),
-        0,
+    let line = format!(
+        "{} relayhost --hits 0.75 --count 1000 --connections 3 --format json",
+        daemon.endpoint(0)
     );
+    let json = json(&bench(&daemon.setup(), &line), 0);
     let run = &json["runs"][0];
     assert_eq!((whole(&run["found"]), whole(&run["not_found"])), (750, 250));
     assert_eq!(whole(&json["keys"]), 1000);
@@ -265,61 +260,29 @@ fn keys_come_from_a_file_or_from_standard_input_in_their_order() {
     for from in [file.to_str().unwrap(), "-"] {
         seen.lock().unwrap().clear();
         // A map of any name: this one is not ours.
-        let args = [
-            &endpoint,
-            "forward",
-            "--keys",
-            from,
-            "--count",
-            "3",
-            "--connections",
-            "1",
-        ];
-        let finished = bench_with(&setup, &args, keys.as_bytes());
-        assert_eq!(
-            (finished.code, finished.stderr.as_str()),
-            (Some(0), ""),
-            "{finished:?}"
-        );
+        let line = format!("{endpoint} forward --keys {from} --count 3 --connections 1");
+        assert_eq!(bench_of(&setup, keys, &line).exits(0).stderr, "");
         assert_eq!(*seen.lock().unwrap(), expected);
     }
 }
 
 #[test]
 fn a_wrong_answer_is_counted_and_named_by_its_key_and_kind_alone() {
-    let start = || {
-        socketmap(|number, _| match number % 4 {
+    let run = |format: &str| {
+        let endpoint = socketmap(|number, _| match number % 4 {
             0 => Send(ok("CANARY of the server")),
             1 => Send(framed("NOTFOUND ")),
             2 => Send(framed("TEMP CANARY again")),
             _ => Send(ok(HOP)),
-        })
+        });
+        let line = format!("{endpoint} relayhost --keys - --count 12 --connections 1 --format {format}");
+        bench_of(&setup(), "x@one.test\ny@one.test\n", &line)
     };
-    let setup = setup();
-    let keys = b"x@one.test\ny@one.test\n";
-    let args = |endpoint: String, format: &'static str| {
-        let args = [
-            "relayhost",
-            "--keys",
-            "-",
-            "--count",
-            "12",
-            "--connections",
-            "1",
-            "--format",
-            format,
-        ];
-        [vec![endpoint], args.map(String::from).to_vec()].concat()
-    };
-    let run =
-        |args: Vec<String>| bench_with(&setup, &args.iter().map(String::as_str).collect::<Vec<_>>(), keys);
-    let finished = run(args(start(), "json"));
-    let json = json(&finished, 1);
+    let json = json(&run("json"), 1);
     assert_eq!(errors(&json), [("wrong".to_owned(), 9)]);
     let counts = ["found", "not_found", "cannot_tell"].map(|name| whole(&json["runs"][0][name]));
     assert_eq!(counts, [6, 3, 3]);
-    let finished = run(args(start(), "text"));
-    assert_eq!(finished.code, Some(1));
+    let finished = run("text").exits(1);
     for line in [
         "9 errors:",
         "x@one.test: the files say found, the server said found, another value",
@@ -340,20 +303,8 @@ fn a_second_reply_is_seen_and_the_connection_is_not_trusted_any_more() {
         _ if key.ends_with("@one.test") => Send(ok(HOP)),
         _ => Send(framed("NOTFOUND ")),
     });
-    let keys = b"x@one.test\nx@nowhere.test\n";
-    let args = [
-        &endpoint,
-        "relayhost",
-        "--keys",
-        "-",
-        "--count",
-        "6",
-        "--connections",
-        "1",
-        "--format",
-        "json",
-    ];
-    let json = json(&bench_with(&setup(), &args, keys), 1);
+    let keys = "x@one.test\nx@nowhere.test\n";
+    let json = report_of(&setup(), &endpoint, "relayhost", keys, 6, 1);
     assert_eq!(errors(&json), [("extra".to_owned(), 1), ("wrong".to_owned(), 1)]);
     assert_eq!(whole(&json["runs"][0]["reconnects"]), 1);
     assert_eq!(whole(&json["runs"][0]["replies"]), 6);
@@ -362,19 +313,7 @@ fn a_second_reply_is_seen_and_the_connection_is_not_trusted_any_more() {
 #[test]
 fn a_connection_that_is_closed_is_a_missing_reply_and_the_others_go_on() {
     let endpoint = socketmap(|number, _| if number % 2 == 1 { Close } else { Send(ok(HOP)) });
-    let args = [
-        &endpoint,
-        "relayhost",
-        "--keys",
-        "-",
-        "--count",
-        "6",
-        "--connections",
-        "1",
-        "--format",
-        "json",
-    ];
-    let json = json(&bench_with(&setup(), &args, b"x@one.test\n"), 1);
+    let json = report_of(&setup(), &endpoint, "relayhost", "x@one.test\n", 6, 1);
     assert_eq!(errors(&json), [("closed".to_owned(), 3)]);
     // After the last one there is nothing more to ask.
     assert_eq!(whole(&json["runs"][0]["reconnects"]), 2);
@@ -383,40 +322,19 @@ fn a_connection_that_is_closed_is_a_missing_reply_and_the_others_go_on() {
 #[test]
 fn what_is_not_the_protocol_is_told_apart_from_a_wrong_answer() {
     let setup = setup();
-    let count = |endpoint: String| {
-        let args = [
-            &endpoint,
-            "relayhost",
-            "--keys",
-            "-",
-            "--count",
-            "3",
-            "--connections",
-            "1",
-            "--format",
-            "json",
-        ];
-        errors(&json(&bench_with(&setup, &args, b"x@one.test\n"), 1))
+    let is_malformed = |endpoint: &str, reply: &[u8]| {
+        let json = report_of(&setup, endpoint, "relayhost", "x@one.test\n", 3, 1);
+        let reply = reply.escape_ascii();
+        assert_eq!(errors(&json), [("malformed".to_owned(), 3)], "{reply}");
     };
-    for garbage in ["hello\n", "5:OK ab;", "3:OK ,", "4:what,", "100001:OK ", "0:,"] {
-        assert_eq!(
-            count(socketmap(move |_, _| Send(garbage.into()))),
-            [("malformed".to_owned(), 3)],
-            "{garbage}"
-        );
+    for reply in ["hello\n", "5:OK ab;", "3:OK ,", "4:what,", "100001:OK ", "0:,"] {
+        is_malformed(&socketmap(move |_, _| Send(reply.into())), reply.as_bytes());
     }
-    for garbage in ["hello\n", "200 \n", "200 %zz\n", "300 a\n", "\n"] {
-        assert_eq!(
-            count(tcp_table(move |_, _| Send(garbage.into()))),
-            [("malformed".to_owned(), 3)],
-            "{garbage}"
-        );
+    let long = "2".repeat(4096);
+    for reply in ["hello\n", "200 \n", "200 %zz\n", "300 a\n", "\n", &long] {
+        let bytes = reply.as_bytes().to_vec();
+        is_malformed(&tcp_table(move |_, _| Send(bytes.clone())), reply.as_bytes());
     }
-    let long = || Send(vec![b'2'; 4096]);
-    assert_eq!(
-        count(tcp_table(move |_, _| long())),
-        [("malformed".to_owned(), 3)]
-    );
 }
 
 #[test]
@@ -424,42 +342,18 @@ fn a_long_reply_in_small_pieces_is_one_reply() {
     let long = format!("user:{}", "x".repeat(60_000));
     let setup = Setup::new().credentials(format!("[relay1.test]:587 {long}\n"));
     let endpoint = socketmap(move |_, _| Pieces(ok(&long)));
-    let args = [
-        &endpoint,
-        "sasl",
-        "--count",
-        "5",
-        "--connections",
-        "2",
-        "--format",
-        "json",
-    ];
-    let json = json(&bench(&setup, &args), 0);
+    let line = format!("{endpoint} sasl --count 5 --connections 2 --format json");
+    let json = json(&bench(&setup, &line), 0);
     assert_eq!(whole(&json["runs"][0]["found"]), 5);
 }
 
 #[test]
 fn a_server_that_never_answers_comes_to_an_end_and_every_request_is_accounted_for() {
-    for more in [["--count", "7"], ["--rate", "100"]] {
+    for (how, requests) in [("--count 7", 7), ("--rate 100 --duration 200ms", 20)] {
         let endpoint = socketmap(|_, _| Nothing);
-        let always = [
-            &endpoint,
-            "relayhost",
-            "--timeout",
-            "100ms",
-            "--connections",
-            "2",
-            "--format",
-            "json",
-        ];
-        let rest: &[&str] = if more[0] == "--rate" {
-            &["--duration", "200ms"]
-        } else {
-            &[]
-        };
-        let json = json(&bench(&setup(), &[&always, &more[..], rest].concat()), 1);
+        let line = format!("{endpoint} relayhost --timeout 100ms --connections 2 --format json {how}");
+        let json = json(&bench(&setup(), &line), 1);
         let run = &json["runs"][0];
-        let requests = if more[0] == "--rate" { 20 } else { 7 };
         assert_eq!((whole(&run["requests"]), whole(&run["replies"])), (requests, 0));
         assert!(whole(&run["errors"]["timeout"]) >= 2, "{run}");
     }
@@ -467,82 +361,44 @@ fn a_server_that_never_answers_comes_to_an_end_and_every_request_is_accounted_fo
 
 #[test]
 fn a_stall_shows_in_every_request_that_should_have_been_sent_meanwhile() {
-    let stalls = || {
-        socketmap(|number, _| match number {
+    let run = |how: &str| {
+        let endpoint = socketmap(|number, _| match number {
             100 => After(Duration::from_millis(200), ok(HOP)),
             _ => Send(ok(HOP)),
-        })
-    };
-    let run = |args: &[&str]| {
-        let endpoint = stalls();
-        let always = [
-            &endpoint,
-            "relayhost",
-            "--keys",
-            "-",
-            "--count",
-            "1000",
-            "--connections",
-            "1",
-            "--format",
-            "json",
-        ];
-        let json = json(
-            &bench_with(&setup(), &[&always, args].concat(), b"x@one.test\n"),
-            0,
-        );
+        });
+        let line = format!("{endpoint} relayhost --keys - --count 1000 --connections 1 --format json {how}");
+        let json = json(&bench_of(&setup(), "x@one.test\n", &line), 0);
         let latency = &json["runs"][0]["latency_us"];
         assert!(figure(&latency["max"]) >= 200_000.0, "{latency}");
         figure(&latency["p90"])
     };
     // 1000 requests in a second, of which 150 were due in the first 150 ms of the stall: each waited at least 50.
-    assert!(run(&["--rate", "1000"]) >= 50_000.0);
+    assert!(run("--rate 1000") >= 50_000.0);
     // The one request that was in flight.
-    assert!(run(&[]) < 200_000.0);
+    assert!(run("") < 200_000.0);
 }
 
 #[test]
 fn cannot_tell_is_an_error_unless_the_files_say_so() {
-    let endpoint = || socketmap(|_, _| Send(framed("PERM you may not ask")));
-    let args = [
-        "sasl",
-        "--keys",
-        "-",
-        "--count",
-        "4",
-        "--connections",
-        "1",
-        "--format",
-        "json",
-    ];
-    let keys = b"x@bad.test\n";
-    let nobody_knows = Setup::new().without_dir_flag();
-    let ran = bench_with(&nobody_knows, &[&[endpoint().as_str()], &args[..]].concat(), keys);
-    let found = json(&ran, 1);
+    let report = |setup: &Setup, code| {
+        let endpoint = socketmap(|_, _| Send(framed("PERM you may not ask")));
+        report_of(setup, &endpoint, "sasl", "x@bad.test\n", 4, code)
+    };
+    let found = report(&Setup::new().without_dir_flag(), 1);
     assert_eq!(errors(&found), [("cannot_tell".to_owned(), 4)]);
     assert_eq!(found["verified"], false);
-    let expected = Setup::new().relaymap("@bad.test [\n");
-    json(
-        &bench_with(&expected, &[&[endpoint().as_str()], &args[..]].concat(), keys),
-        0,
-    );
+    report(&Setup::new().relaymap("@bad.test [\n"), 0);
 }
 
 #[test]
 fn csv_has_the_figures_of_json() {
     let daemon = Daemon::start(setup());
-    let args = [
-        daemon.endpoint(0),
-        "relayhost",
-        "--count",
-        "100",
-        "--connections",
-        "1,3",
-        "--format",
-    ];
-    let json = json(&bench(&daemon.setup(), &[&args[..], &["json"]].concat()), 0);
-    let csv = bench(&daemon.setup(), &[&args[..], &["csv"]].concat());
-    assert_eq!(csv.code, Some(0));
+    let line = format!(
+        "{} relayhost --count 100 --connections 1,3 --format",
+        daemon.endpoint(0)
+    );
+    let json = json(&bench(&daemon.setup(), &format!("{line} json")), 0);
+    let csv = bench(&daemon.setup(), &format!("{line} csv")).exits(0);
     let rows: Vec<Vec<&str>> = csv.stdout.lines().map(|line| line.split(',').collect()).collect();
     let [names, runs @ ..] = rows.as_slice() else {
         panic!("{csv:?}")
@@ -551,24 +407,12 @@ fn csv_has_the_figures_of_json() {
     for (row, run) in runs.iter().zip(json["runs"].as_array().unwrap()) {
         assert_eq!(row.len(), names.len());
         let field = |name: &str| row[names.iter().position(|other| *other == name).expect(name)];
-        for name in [
-            "server",
-            "round",
-            "connections",
-            "requests",
-            "replies",
-            "found",
-            "not_found",
-            "cannot_tell",
-        ] {
+        let counts = "server round connections requests replies found not_found cannot_tell";
+        for name in counts.split(' ') {
             assert_eq!(field(name), run[name].to_string(), "{name}");
         }
         for (name, number) in run["errors"].as_object().unwrap() {
-            let name = if name == "total" {
-                "errors".to_owned()
-            } else {
-                format!("error_{name}")
-            };
+            let name = format!("error_{name}").replace("error_total", "errors");
             assert_eq!(field(&name), number.to_string());
         }
         for name in run["latency_us"].as_object().unwrap().keys() {
@@ -583,40 +427,29 @@ fn csv_has_the_figures_of_json() {
 
 #[test]
 fn processor_time_is_that_of_the_process_that_was_named_and_of_those_that_it_started() {
-    let of = |daemon: &Daemon, more: &[&str]| {
-        let args = [
-            daemon.endpoint(0),
-            "relayhost",
-            "--count",
-            "2000",
-            "--connections",
-            "2",
-            "--format",
-            "json",
-        ];
-        let report = json(&bench(&daemon.setup(), &[&args, more].concat()), 0);
+    let of = |daemon: &Daemon, more: &str| {
+        let line = format!(
+            "{} relayhost --count 2000 --connections 2 --format json {more}",
+            daemon.endpoint(0)
+        );
+        let report = json(&bench(&daemon.setup(), &line), 0);
         report["runs"][0]["server_cpu_us_per_reply"].clone()
     };
     let alone = Daemon::start(setup());
-    assert!(figure(&of(&alone, &["--pid", &alone.pid().to_string()])) > 0.0);
-    assert!(of(&alone, &[]).is_null());
+    assert!(figure(&of(&alone, &format!("--pid {}", alone.pid()))) > 0.0);
+    assert!(of(&alone, "").is_null());
     // The named process does nothing but wait for the server.
     let started = Daemon::start(setup().within(["unshare", "--kill-child"]));
-    assert!(figure(&of(&started, &["--pid", &started.pid().to_string()])) > 1.0);
+    assert!(figure(&of(&started, &format!("--pid {}", started.pid()))) > 1.0);
 }
 
 #[test]
 fn the_warm_up_is_not_measured_but_its_errors_count() {
     let endpoint = socketmap(|number, _| Send(if number == 0 { framed("NOTFOUND ") } else { ok(HOP) }));
-    let setup = setup();
-    let finished = finish(
-        setup
-            .command("bench")
-            .args([&endpoint, "relayhost", "--keys", "-", "--format", "json"])
-            .args(["--connections", "1", "--warm-up", "50ms", "--count", "20"]),
-        b"x@one.test\n",
-    );
-    let json = json(&finished, 1);
+    let line =
+        format!("{endpoint} relayhost --keys - --format json --connections 1 --warm-up 50ms --count 20");
+    let words: Vec<&str> = line.split(' ').collect();
+    let json = json(&setup().run_with("bench", &words, "x@one.test\n"), 1);
     let run = &json["runs"][0];
     assert_eq!((whole(&run["requests"]), whole(&run["errors"]["total"])), (20, 0));
     assert_eq!(whole(&run["warm_up"]["errors"]), 1);
@@ -626,32 +459,18 @@ fn the_warm_up_is_not_measured_but_its_errors_count() {
 #[test]
 fn two_servers_are_asked_in_alternation_and_their_ratios_have_a_spread() {
     let order = Arc::new(Mutex::new(String::new()));
-    let server = |name: char| {
+    let [a, b] = ['A', 'B'].map(|name| {
         let order = Arc::clone(&order);
         socketmap(move |_, _| {
             order.lock().unwrap().push(name);
             Send(ok(HOP))
         })
-    };
-    let (a, b) = (server('A'), server('B'));
-    let args = [
-        &a,
-        "relayhost",
-        "--keys",
-        "-",
-        "--compare",
-        &b,
-        "--count",
-        "2",
-        "--connections",
-        "1",
-    ];
-    let run = |format| {
-        bench_with(
-            &setup(),
-            &[&args[..], &["--rounds", "3", "--format", format]].concat(),
-            b"x@one.test\n",
-        )
+    });
+    let run = |format: &str| {
+        let line = format!(
+            "{a} relayhost --keys - --compare {b} --count 2 --connections 1 --rounds 3 --format {format}"
+        );
+        bench_of(&setup(), "x@one.test\n", &line)
     };
     let json = json(&run("json"), 0);
     assert_eq!(*order.lock().unwrap(), "AABBBBAAAABB");
@@ -659,20 +478,9 @@ fn two_servers_are_asked_in_alternation_and_their_ratios_have_a_spread() {
     let [compared] = json["comparison"].as_array().unwrap().as_slice() else {
         panic!("{json}")
     };
-    assert_eq!(
-        (whole(&compared["connections"]), whole(&compared["rounds"])),
-        (1, 3)
-    );
-    for name in [
-        "replies_per_second",
-        "mean",
-        "p50",
-        "p90",
-        "p99",
-        "p99_9",
-        "p99_99",
-        "max",
-    ] {
+    let counts = ["connections", "rounds"].map(|name| whole(&compared[name]));
+    assert_eq!(counts, [1, 3]);
+    for name in "replies_per_second mean p50 p90 p99 p99_9 p99_99 max".split(' ') {
         let spread = ["min", "median", "max"].map(|name_of| figure(&compared[name][name_of]));
         assert!(spread[0] > 0.0 && spread.is_sorted(), "{name}: {compared}");
     }
@@ -684,56 +492,31 @@ fn two_servers_are_asked_in_alternation_and_their_ratios_have_a_spread() {
 #[test]
 fn the_plot_is_well_formed_and_labelled() {
     let daemon = Daemon::start(setup());
-    let at = |name: &str| daemon.root().join(name).to_str().unwrap().to_owned();
-    let (one, two) = (at("one.svg"), at("two.SVG"));
-    for (plot, more) in [
-        (&one, &[][..]),
-        (&two, &["--compare", daemon.endpoint(0), "--rounds", "1"]),
-    ] {
-        let args = [
-            daemon.endpoint(0),
-            "relayhost",
-            "--count",
-            "200",
-            "--connections",
-            "1,2,4",
-            "--plot",
-            plot,
-        ];
-        let finished = bench(&daemon.setup(), &[&args[..], more].concat());
-        assert_eq!(finished.code, Some(0), "{finished:?}");
-    }
-    let texts = |plot| -> Vec<String> {
+    let endpoint = daemon.endpoint(0);
+    let texts = |name: &str, more: &str| -> Vec<String> {
+        let plot = daemon.root().join(name);
+        let line = format!(
+            "{endpoint} relayhost --count 200 --connections 1,2,4 --plot {} {more}",
+            plot.display()
+        );
+        bench(&daemon.setup(), &line).exits(0);
         let text = fs::read_to_string(plot).unwrap();
         let document = roxmltree::Document::parse(&text).unwrap();
-        document
-            .descendants()
-            .filter(|node| node.has_tag_name("text"))
-            .filter_map(|node| Some(node.text()?.to_owned()))
-            .collect()
+        let nodes = document.descendants().filter(|node| node.has_tag_name("text"));
+        nodes.filter_map(|node| Some(node.text()?.to_owned())).collect()
     };
-    let (one, two) = (texts(one), texts(two));
-    for label in [
-        "latency, logarithmic",
-        "share of the replies that took no longer",
-        "99 %",
-        "connections",
-        "replies/s",
-        "p50",
-        "p99",
-        "1 connection",
-        "4 connections",
-    ] {
+    let one = texts("one.svg", "");
+    let two = texts("two.SVG", &format!("--compare {endpoint} --rounds 1"));
+    let labels = "latency, logarithmic|share of the replies that took no longer|99 %|connections|replies/s|p50|p99|\
+                  1 connection|4 connections";
+    for label in labels.split('|') {
         assert!(one.iter().any(|text| text == label), "{label}: {one:?}");
     }
     for label in ["A, 1 connection", "B, 4 connections"] {
         assert!(two.iter().any(|text| text == label), "{label}: {two:?}");
     }
-    assert!(
-        one.iter()
-            .any(|text| text.ends_with(" µs") || text.ends_with(" ms"))
-    );
-    assert!(one.iter().any(|text| text.contains(daemon.endpoint(0))));
+    let is_time = |text: &String| text.ends_with(" µs") || text.ends_with(" ms");
+    assert!(one.iter().any(is_time) && one.iter().any(|text| text.contains(endpoint)));
 }
 
 #[test]
@@ -748,18 +531,11 @@ fn no_password_is_in_anything_that_comes_out() {
             (daemon.setup(), daemon.endpoint(0), 0),
             (files.clone(), &wrong, 1),
         ] {
-            let args = [
-                "sasl",
-                "--count",
-                "50",
-                "--connections",
-                "1,2",
-                "--plot",
-                plot.to_str().unwrap(),
-                "--format",
-            ];
-            let finished = bench(&setup, &[&[endpoint], &args[..], &[format]].concat());
-            assert_eq!(finished.code, Some(code), "{finished:?}");
+            let line = format!(
+                "{endpoint} sasl --count 50 --connections 1,2 --plot {} --format {format}",
+                plot.display()
+            );
+            let finished = bench(&setup, &line).exits(code);
             let drawn = fs::read_to_string(&plot).unwrap();
             assert!(!format!("{finished:?}{drawn}").contains("CANARY"), "{finished:?}");
         }
@@ -776,61 +552,12 @@ fn a_server_that_is_not_there_cannot_be_measured() {
         format!("tcp:{free}"),
         format!("socketmap:unix:{}", nothing.display()),
     ] {
-        let finished = bench(&setup, &[&endpoint, "relayhost"]);
-        assert_eq!(
-            (finished.code, finished.stdout.as_str()),
-            (Some(69), ""),
+        let finished = bench(&setup, &format!("{endpoint} relayhost")).exits(69);
+        assert!(
+            finished.stdout.is_empty() && finished.stderr.contains(&endpoint),
             "{finished:?}"
         );
-        assert!(finished.stderr.contains(&endpoint), "{finished:?}");
     }
-}
-
-#[test]
-fn what_cannot_be_meant_is_an_error_of_usage() {
-    let setup = setup();
-    let endpoint = "socketmap:inet:127.0.0.1:1";
-    let empty = setup.root().join("empty");
-    fs::write(&empty, "\n").unwrap();
-    let empty = empty.to_str().unwrap();
-    for args in [
-        &[][..],
-        &[endpoint],
-        &["nonsense", "relayhost"],
-        &[endpoint, "two words"],
-        &[endpoint, "forward"],
-        &[endpoint, "relayhost", "--connections", "0"],
-        &[endpoint, "relayhost", "--rate", "0"],
-        &[endpoint, "relayhost", "--rate", "NaN"],
-        &[endpoint, "relayhost", "--hits", "2"],
-        &[endpoint, "relayhost", "--duration", "0"],
-        &[endpoint, "relayhost", "--duration", "soon"],
-        &[endpoint, "relayhost", "--keys", "/nonexistent"],
-        &[endpoint, "relayhost", "--keys", empty],
-        &[endpoint, "relayhost", "--keys", empty, "--hits", "1"],
-        &[endpoint, "relayhost", "--plot", "plot.gif"],
-        &[endpoint, "relayhost", "--plot", "/nonexistent/plot.svg"],
-        &[endpoint, "relayhost", "--rounds", "2"],
-        &[endpoint, "relayhost", "--compare", "nonsense"],
-        &[endpoint, "relayhost", "--pid", "4194305"],
-        &[endpoint, "relayhost", "--format", "xml"],
-    ] {
-        let finished = bench(&setup, args);
-        assert_eq!(
-            (finished.code, finished.stdout.as_str()),
-            (Some(2), ""),
-            "{args:?}: {finished:?}"
-        );
-        assert!(!finished.stderr.trim().is_empty(), "{args:?}");
-    }
-    for name in ["plot.png", "plot", ".svg"] {
-        let finished = bench(&setup, &[endpoint, "relayhost", "--plot", name]);
-        assert_eq!(finished.code, Some(2), "{finished:?}");
-        assert!(finished.stderr.contains("SVG"), "{finished:?}");
-    }
-    let nobody_knows = Setup::new().without_dir_flag();
-    let finished = bench(&nobody_knows, &[endpoint, "relayhost", "--hits", "0.5"]);
-    assert_eq!(finished.code, Some(2), "{finished:?}");
 }
 
 /// What a process showed at a terminal of its own, to its end.
@@ -857,32 +584,23 @@ fn shown_at_a_terminal(setup: &Setup, args: &[&str]) -> String {
 #[test]
 fn a_terminal_shows_how_far_it_is_and_a_pipe_does_not() {
     let daemon = Daemon::start(setup());
-    let args = [
-        daemon.endpoint(0),
-        "relayhost",
-        "--connections",
-        "1",
-        "--warm-up",
-        "0",
-        "--duration",
-        "1s",
-    ];
-    let shown = shown_at_a_terminal(&daemon.setup(), &args);
-    assert!(
-        shown.contains("1/1  socketmap:inet:") && shown.contains(" replies/s  0 errors"),
-        "{shown:?}"
+    let line = format!(
+        "{} relayhost --connections 1 --warm-up 0 --duration 1s",
+        daemon.endpoint(0)
     );
+    let args: Vec<&str> = line.split(' ').collect();
+    let shown = shown_at_a_terminal(&daemon.setup(), &args);
     // The line goes away in the end, and nothing is coloured.
     assert!(
-        shown.ends_with("\r\u{1b}[K") && !shown.contains("\u{1b}[3"),
+        shown.contains("1/1  socketmap:inet:")
+            && shown.contains(" replies/s  0 errors")
+            && shown.ends_with("\r\u{1b}[K")
+            && !shown.contains("\u{1b}[3"),
         "{shown:?}"
     );
-    assert_eq!(
-        shown_at_a_terminal(&daemon.setup().env("TERM", "dumb"), &args),
-        ""
-    );
-    let piped = daemon.setup().run("bench", &args);
-    assert_eq!((piped.code, piped.stderr.as_str()), (Some(0), ""));
+    let dumb = daemon.setup().env("TERM", "dumb");
+    assert_eq!(shown_at_a_terminal(&dumb, &args), "");
+    assert_eq!(daemon.setup().run("bench", &args).exits(0).stderr, "");
 }
 
 #[test]
@@ -915,41 +633,44 @@ fn what_is_answered_is_said_and_misses_alone_are_called_that() {
     assert!(!drawn.contains("every answer was not found"));
 }
 
-/// A generator that is stopped for a while has requests to send, and room for them, and does not send them.
-#[test]
-fn an_invalid_run_is_called_that_in_the_report_and_in_the_plot() {
-    let daemon = Daemon::start(setup());
-    let plot = daemon.root().join("plot.svg");
+/// Starts `bench` with the words of this line and sends it these signals, each after so many milliseconds.
+fn signalled(daemon: &Daemon, line: &str, signals: &[(u64, Signal)]) -> Finished {
     let mut command = daemon.setup().command("bench");
-    command.args([
-        daemon.endpoint(0),
-        "relayhost",
-        "--connections",
-        "400",
-        "--rate",
-        "500",
-    ]);
-    command
-        .args(["--warm-up", "0", "--duration", "2s", "--plot"])
-        .arg(&plot);
+    command.args([daemon.endpoint(0), "relayhost", "--warm-up", "0"]);
     let child = command
+        .args(line.split(' '))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    // It has begun by then, and goes on for more than a second.
-    thread::sleep(Duration::from_millis(500));
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
-    thread::sleep(Duration::from_millis(500));
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    for (milliseconds, signal) in signals {
+        thread::sleep(Duration::from_millis(*milliseconds));
+        kill(pid, *signal).unwrap();
+    }
     let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        text.contains("\nInvalid: the generator could not keep up"),
-        "{text}"
+    Finished {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A generator that is stopped for a while has requests to send, and room for them, and does not send them.
+#[test]
+fn an_invalid_run_is_called_that_in_the_report_and_in_the_plot() {
+    let daemon = Daemon::start(setup());
+    let plot = daemon.root().join("plot.svg");
+    let line = format!(
+        "--connections 400 --rate 500 --duration 2s --plot {}",
+        plot.display()
     );
+    // It has begun by the first, and goes on for more than a second.
+    let signals = [(500, Signal::SIGSTOP), (500, Signal::SIGCONT)];
+    let text = signalled(&daemon, &line, &signals).stdout;
+    let said = "\nInvalid: the generator could not keep up";
+    assert!(text.contains(said), "{text}");
     let drawn = fs::read_to_string(&plot).unwrap();
     assert!(drawn.contains("INVALID: the generator could not keep up"));
 }
@@ -957,43 +678,15 @@ fn an_invalid_run_is_called_that_in_the_report_and_in_the_plot() {
 #[test]
 fn ctrl_c_reports_what_was_measured_so_far() {
     let daemon = Daemon::start(setup());
-    let mut command = daemon.setup().command("bench");
-    command.args([
-        daemon.endpoint(0),
-        "relayhost",
-        "--warm-up",
-        "0",
-        "--duration",
-        "0.5s",
-        "--connections",
-        "1,2,4,8",
-    ]);
     // The second of the runs has begun when the progress says so; a pipe has none, so the time has to tell.
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    thread::sleep(Duration::from_millis(1100));
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let (text, said) = (
-        String::from_utf8(output.stdout).unwrap(),
-        String::from_utf8(output.stderr).unwrap(),
-    );
-    assert_eq!(output.status.code(), Some(130), "{text}{said}");
-    assert!(
-        said.contains("interrupted; this is what was measured so far"),
-        "{said}"
-    );
-    let rows = text.lines().filter(|line| {
-        ["1 ", "2 ", "4 ", "8 "]
-            .iter()
-            .any(|n| line.trim_start().starts_with(n))
-            && line.contains("µs")
-    });
-    let rows = rows.count();
-    assert!((1..4).contains(&rows), "{text}");
+    let line = "--duration 0.5s --connections 1,2,4,8";
+    let ended = signalled(&daemon, line, &[(1100, Signal::SIGINT)]).exits(130);
+    let said = "interrupted; this is what was measured so far";
+    assert!(ended.stderr.contains(said), "{ended:?}");
+    let is_row = |line: &&str| {
+        let number = line.trim_start().split_once(' ').map_or("", |(number, _)| number);
+        ["1", "2", "4", "8"].contains(&number) && line.contains("µs")
+    };
+    let rows = ended.stdout.lines().filter(is_row).count();
+    assert!((1..4).contains(&rows), "{}", ended.stdout);
 }

@@ -206,6 +206,11 @@ fn difference(case: &Path, expected: &str, printed: &str) -> String {
 }
 
 #[test]
+fn bench_refuses_what_is_expected() {
+    run("bench");
+}
+
+#[test]
 fn check_prints_what_is_expected() {
     run("check");
 }
