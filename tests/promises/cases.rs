@@ -21,6 +21,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 /// The directories of the cases of a command, by name.
@@ -158,8 +159,15 @@ fn transcript(case: &Path) -> String {
 fn run(command: &str) {
     let is_rewritten = std::env::var_os("POSTMAPD_REWRITE").is_some();
     let mut failures = Vec::new();
-    for case in directories(command) {
-        let transcript = transcript(&case);
+    let cases = directories(command);
+    let transcripts: Vec<String> = thread::scope(|scope| {
+        let begun: Vec<_> = cases
+            .iter()
+            .map(|case| scope.spawn(|| transcript(case)))
+            .collect();
+        begun.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (case, transcript) in cases.iter().zip(transcripts) {
         let expected = case.join("expected");
         if transcript
             .to_uppercase()
@@ -175,7 +183,7 @@ fn run(command: &str) {
         } else {
             let text = fs::read_to_string(&expected).unwrap_or_default();
             if text != transcript {
-                failures.push(difference(&case, &text, &transcript));
+                failures.push(difference(case, &text, &transcript));
             }
         }
     }
