@@ -345,81 +345,77 @@ const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 #[ignore = "needs root: tests/run-all"]
 fn the_chain_of_questions_for_credentials_is_that_of_a_real_postfix() {
     for release in Release::ALL {
-        the_chain_of_questions_is_that_of(release);
-    }
-}
-
-fn the_chain_of_questions_is_that_of(release: Release) {
-    let journal = Journal::default();
-    let server = smtp_server::Setup::new("relay", HOST)
-        .journal(&journal)
-        .start()
-        .unwrap();
-    let port = server.port();
-    let v6 = forward_from_v6(&server).unwrap();
-    // A port at which nobody listens, for the first element of a list.
-    let closed = TcpListener::bind((HOST, 0)).unwrap().local_addr().unwrap().port();
-    let hops = [
-        format!("[{HOST}]:{port}"),
-        format!("{HOST}:{port}"),
-        format!("[localhost]:{port}"),
-        format!("[LocalHost]:{port}"),
-        format!("[::1]:{v6}"),
-        format!("[IPv6:::1]:{v6}"),
-        format!("[{HOST}]"),
-        format!("{HOST}"),
-        format!("localhost:{port}"),
-        format!("[{HOST}]:{closed}, [localhost]:{port}"),
-        format!("[{HOST}]:{port} [localhost]:{port}"),
-    ];
-    // Behind these, what Postfix asks depends on what it finds: MX hosts, and elements that answer.
-    let open_ended = ["ann@d8.test", "ann@d9.test", "ann@d10.test"];
-    let lines = hops.iter().enumerate();
-    let lines: Vec<_> = lines.map(|(n, hop)| format!("@d{n}.test {hop}\n")).collect();
-    let relaymap = lines.concat();
-    let setup = Setup::new()
-        .relaymap(format!(
-            "{relaymap}<> [{HOST}]:{port}\n@known.test [{HOST}]:{port}\n"
-        ))
-        .credentials("@known.test user:CANARY\n");
-    let scene = Scene::start(release, setup, &journal, port);
-    let senders = (0..hops.len())
-        .map(|n| format!("ann@d{n}.test"))
-        .chain(["Ann+x@D0.test", "\"a b\"@d1.test", "u@known.test", ""].map(str::to_owned));
-    for (n, sender) in senders.enumerate() {
-        let before = questions(&scene.daemon).len();
-        scene.deliver(&sender, &format!("r{n}@[127.0.0.9]"));
-        let key = if sender.is_empty() { "<>" } else { &sender };
-        let object = explain(&scene.daemon.setup(), "relayhost", key);
-        let said: Vec<_> = object["credentials"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|question| word(question, "key").to_owned())
-            .collect();
-        // The log is read by another thread than this one.
-        let asked = || -> Vec<String> {
-            let all = questions(&scene.daemon);
-            let sasl = all[before..].iter().filter(|(map, _)| map == "sasl");
-            // Both forms of an address that needs quotes are one key, and Postfix asks twice for a host that is also
-            // the whole next hop.
-            let mut keys: Vec<_> = sasl
-                .map(|(_, key)| key.clone())
-                .filter(|key| key != "a b@d1.test")
+        let journal = Journal::default();
+        let server = smtp_server::Setup::new("relay", HOST)
+            .journal(&journal)
+            .start()
+            .unwrap();
+        let port = server.port();
+        let v6 = forward_from_v6(&server).unwrap();
+        // A port at which nobody listens, for the first element of a list.
+        let closed = TcpListener::bind((HOST, 0)).unwrap().local_addr().unwrap().port();
+        let hops = [
+            format!("[{HOST}]:{port}"),
+            format!("{HOST}:{port}"),
+            format!("[localhost]:{port}"),
+            format!("[LocalHost]:{port}"),
+            format!("[::1]:{v6}"),
+            format!("[IPv6:::1]:{v6}"),
+            format!("[{HOST}]"),
+            format!("{HOST}"),
+            format!("localhost:{port}"),
+            format!("[{HOST}]:{closed}, [localhost]:{port}"),
+            format!("[{HOST}]:{port} [localhost]:{port}"),
+        ];
+        // Behind these, what Postfix asks depends on what it finds: MX hosts, and elements that answer.
+        let open_ended = ["ann@d8.test", "ann@d9.test", "ann@d10.test"];
+        let lines = hops.iter().enumerate();
+        let lines: Vec<_> = lines.map(|(n, hop)| format!("@d{n}.test {hop}\n")).collect();
+        let relaymap = lines.concat();
+        let setup = Setup::new()
+            .relaymap(format!(
+                "{relaymap}<> [{HOST}]:{port}\n@known.test [{HOST}]:{port}\n"
+            ))
+            .credentials("@known.test user:CANARY\n");
+        let scene = Scene::start(release, setup, &journal, port);
+        let senders = (0..hops.len())
+            .map(|n| format!("ann@d{n}.test"))
+            .chain(["Ann+x@D0.test", "\"a b\"@d1.test", "u@known.test", ""].map(str::to_owned));
+        for (n, sender) in senders.enumerate() {
+            let before = questions(&scene.daemon).len();
+            scene.deliver(&sender, &format!("r{n}@[127.0.0.9]"));
+            let key = if sender.is_empty() { "<>" } else { &sender };
+            let object = explain(&scene.daemon.setup(), "relayhost", key);
+            let said: Vec<_> = object["credentials"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|question| word(question, "key").to_owned())
                 .collect();
-            keys.dedup();
-            keys
-        };
-        if open_ended.contains(&sender.as_str()) {
-            let is_within = |outer: &[String], inner: &[String]| {
-                let mut rest = outer.iter();
-                inner.iter().all(|key| rest.any(|other| other == key))
+            // The log is read by another thread than this one.
+            let asked = || -> Vec<String> {
+                let all = questions(&scene.daemon);
+                let sasl = all[before..].iter().filter(|(map, _)| map == "sasl");
+                // Both forms of an address that needs quotes are one key, and Postfix asks twice for a host that is also
+                // the whole next hop.
+                let mut keys: Vec<_> = sasl
+                    .map(|(_, key)| key.clone())
+                    .filter(|key| key != "a b@d1.test")
+                    .collect();
+                keys.dedup();
+                keys
             };
-            eventually(asked, |asked| {
-                asked.len() == 3 && (is_within(&said, asked) || is_within(asked, &said))
-            });
-        } else {
-            eventually(asked, |asked| *asked == said);
+            if open_ended.contains(&sender.as_str()) {
+                let is_within = |outer: &[String], inner: &[String]| {
+                    let mut rest = outer.iter();
+                    inner.iter().all(|key| rest.any(|other| other == key))
+                };
+                eventually(asked, |asked| {
+                    asked.len() == 3 && (is_within(&said, asked) || is_within(asked, &said))
+                });
+            } else {
+                eventually(asked, |asked| *asked == said);
+            }
         }
     }
 }
@@ -428,123 +424,115 @@ fn the_chain_of_questions_is_that_of(release: Release) {
 #[ignore = "needs root: tests/run-all"]
 fn a_key_that_check_says_is_never_asked_is_not_asked_by_a_real_postfix() {
     for release in Release::ALL {
-        a_key_that_check_says_is_never_asked_is_not_asked_by(release);
-    }
-}
-
-fn a_key_that_check_says_is_never_asked_is_not_asked_by(release: Release) {
-    let journal = Journal::default();
-    let server = smtp_server::Setup::new("relay", HOST)
-        .journal(&journal)
-        .start()
-        .unwrap();
-    let port = server.port();
-    let hop = format!("[{HOST}]:{port}");
-    let name = format!("[localhost]:{port}");
-    let relaymap = format!(
-        "@a.test {hop}\n@b.test {name}\n@mta.test {hop}\n<> {hop}\n@c.test. {hop}\n@c.test {hop}\na.test {hop}\nann {hop}\n\
+        let journal = Journal::default();
+        let server = smtp_server::Setup::new("relay", HOST)
+            .journal(&journal)
+            .start()
+            .unwrap();
+        let port = server.port();
+        let hop = format!("[{HOST}]:{port}");
+        let name = format!("[localhost]:{port}");
+        let relaymap = format!(
+            "@a.test {hop}\n@b.test {name}\n@mta.test {hop}\n<> {hop}\n@c.test. {hop}\n@c.test {hop}\na.test {hop}\nann {hop}\n\
          ann@ {hop}\n* {hop}\n*@a.test {hop}\n@.test {hop}\n@.a.test {hop}\n<ann@a.test> {hop}\n{hop} {hop}\n"
-    );
-    let credentials = format!(
-        "<> u:p\n{HOST}:{port} u:p\nlocalhost:{port} u:p\n[localhost]:1 u:p\n[{HOST}] u:p\nann@c.test. u:p\n\
+        );
+        let credentials = format!(
+            "<> u:p\n{HOST}:{port} u:p\nlocalhost:{port} u:p\n[localhost]:1 u:p\n[{HOST}] u:p\nann@c.test. u:p\n\
          a.test u:p\n*@a.test u:p\n{HOST}:{port},{HOST} u:p\n"
-    );
-    let setup = Setup::new().relaymap(&relaymap).credentials(&credentials);
-    let report = setup.run("check", &["--format", "json"]);
-    let report = report.json();
-    let mut never = BTreeSet::new();
-    for finding in report["findings"].as_array().unwrap() {
-        if ["never-asked", "bare-domain", "bad-key"].contains(&word(finding, "code")) {
-            let (map, text) = if word(finding, "file").ends_with(RELAYMAP) {
-                ("relayhost", &relaymap)
-            } else {
-                ("sasl", &credentials)
-            };
-            let number = usize::try_from(finding["line"].as_u64().unwrap()).unwrap();
-            let key = text.lines().nth(number - 1).unwrap().split(' ').next().unwrap();
-            never.insert((map.to_owned(), key.to_owned()));
+        );
+        let setup = Setup::new().relaymap(&relaymap).credentials(&credentials);
+        let report = setup.run("check", &["--format", "json"]);
+        let report = report.json();
+        let mut never = BTreeSet::new();
+        for finding in report["findings"].as_array().unwrap() {
+            if ["never-asked", "bare-domain", "bad-key"].contains(&word(finding, "code")) {
+                let (map, text) = if word(finding, "file").ends_with(RELAYMAP) {
+                    ("relayhost", &relaymap)
+                } else {
+                    ("sasl", &credentials)
+                };
+                let number = usize::try_from(finding["line"].as_u64().unwrap()).unwrap();
+                let key = text.lines().nth(number - 1).unwrap().split(' ').next().unwrap();
+                never.insert((map.to_owned(), key.to_owned()));
+            }
         }
-    }
-    assert_eq!(never.len(), 19, "{never:?}");
+        assert_eq!(never.len(), 19, "{never:?}");
 
-    // No credentials are found, so Postfix asks for all that it ever would. Where a key is none, what is not found could
-    // not be told.
-    let is_right = |line: &&str| {
-        let key = line.split(' ').next().unwrap().to_owned();
-        !never.contains(&("relayhost".to_owned(), key))
-    };
-    let right: String = relaymap.split_inclusive('\n').filter(is_right).collect();
-    let scene = Scene::start(release, Setup::new().relaymap(right), &journal, port);
-    let senders = [
-        "ann@a.test",
-        "ann@b.test",
-        "ann@c.test.",
-        "ann@sub.a.test",
-        "ann",
-        "",
-        "*@a.test+x@a.test",
-    ];
-    for (n, sender) in senders.iter().enumerate() {
-        if *sender == "ann@sub.a.test" {
-            // It has no relay: its mail stays in the queue, and its key has been asked all the same.
-            scene.postfix.submit(sender, "nobody@[127.0.0.9]").unwrap();
-        } else {
-            scene.deliver(sender, &format!("n{n}@[127.0.0.9]"));
-            // By SMTP, smtpd(8) asks as well.
-            scene.postfix.send(sender, &format!("s{n}@[127.0.0.9]")).unwrap();
+        // No credentials are found, so Postfix asks for all that it ever would. Where a key is none, what is not found could
+        // not be told.
+        let is_right = |line: &&str| {
+            let key = line.split(' ').next().unwrap().to_owned();
+            !never.contains(&("relayhost".to_owned(), key))
+        };
+        let right: String = relaymap.split_inclusive('\n').filter(is_right).collect();
+        let scene = Scene::start(release, Setup::new().relaymap(right), &journal, port);
+        let senders = [
+            "ann@a.test",
+            "ann@b.test",
+            "ann@c.test.",
+            "ann@sub.a.test",
+            "ann",
+            "",
+            "*@a.test+x@a.test",
+        ];
+        for (n, sender) in senders.iter().enumerate() {
+            if *sender == "ann@sub.a.test" {
+                // It has no relay: its mail stays in the queue, and its key has been asked all the same.
+                scene.postfix.submit(sender, "nobody@[127.0.0.9]").unwrap();
+            } else {
+                scene.deliver(sender, &format!("n{n}@[127.0.0.9]"));
+                // By SMTP, smtpd(8) asks as well.
+                scene.postfix.send(sender, &format!("s{n}@[127.0.0.9]")).unwrap();
+            }
         }
+        let expected = [
+            ("relayhost", "ann@a.test"),
+            ("relayhost", "ann@c.test"),
+            ("relayhost", "ann@mta.test"),
+            ("relayhost", "ann@sub.a.test"),
+            ("relayhost", "\"<>\""),
+            ("sasl", "ann@c.test"),
+            ("sasl", "localhost"),
+            ("sasl", name.as_str()),
+            ("sasl", hop.as_str()),
+        ];
+        eventually(
+            || questions(&scene.daemon),
+            |asked| {
+                expected
+                    .iter()
+                    .all(|(map, key)| asked.contains(&((*map).to_owned(), (*key).to_owned())))
+            },
+        );
+        let asked: BTreeSet<_> = questions(&scene.daemon)
+            .into_iter()
+            .map(|(map, key)| (map, key.to_lowercase()))
+            .collect();
+        let surprises: Vec<_> = asked.intersection(&never).collect();
+        assert!(surprises.is_empty(), "{surprises:?}");
     }
-    let expected = [
-        ("relayhost", "ann@a.test"),
-        ("relayhost", "ann@c.test"),
-        ("relayhost", "ann@mta.test"),
-        ("relayhost", "ann@sub.a.test"),
-        ("relayhost", "\"<>\""),
-        ("sasl", "ann@c.test"),
-        ("sasl", "localhost"),
-        ("sasl", name.as_str()),
-        ("sasl", hop.as_str()),
-    ];
-    eventually(
-        || questions(&scene.daemon),
-        |asked| {
-            expected
-                .iter()
-                .all(|(map, key)| asked.contains(&((*map).to_owned(), (*key).to_owned())))
-        },
-    );
-    let asked: BTreeSet<_> = questions(&scene.daemon)
-        .into_iter()
-        .map(|(map, key)| (map, key.to_lowercase()))
-        .collect();
-    let surprises: Vec<_> = asked.intersection(&never).collect();
-    assert!(surprises.is_empty(), "{surprises:?}");
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_next_hop_that_check_says_is_shadowed_is_not_used_by_a_real_postfix() {
     for release in Release::ALL {
-        a_next_hop_that_check_says_is_shadowed_is_not_used_by(release);
+        let journal = Journal::default();
+        let server = smtp_server::Setup::new("relay", HOST)
+            .journal(&journal)
+            .start()
+            .unwrap();
+        let hop = format!("[localhost]:{}", server.port());
+        let setup = Setup::new()
+            .relaymap(format!("@a.test {hop}\n"))
+            .credentials(format!("{hop} hop:CANARY\nlocalhost host:CANARY\n"));
+        let scene = Scene::start(release, setup, &journal, server.port());
+        scene.deliver("ann@a.test", "shadow@[127.0.0.9]");
+        let users: Vec<_> = journal
+            .attempts()
+            .into_iter()
+            .map(|attempt| attempt.login.user)
+            .collect();
+        assert_eq!(users, ["host"]);
     }
-}
-
-fn a_next_hop_that_check_says_is_shadowed_is_not_used_by(release: Release) {
-    let journal = Journal::default();
-    let server = smtp_server::Setup::new("relay", HOST)
-        .journal(&journal)
-        .start()
-        .unwrap();
-    let hop = format!("[localhost]:{}", server.port());
-    let setup = Setup::new()
-        .relaymap(format!("@a.test {hop}\n"))
-        .credentials(format!("{hop} hop:CANARY\nlocalhost host:CANARY\n"));
-    let scene = Scene::start(release, setup, &journal, server.port());
-    scene.deliver("ann@a.test", "shadow@[127.0.0.9]");
-    let users: Vec<_> = journal
-        .attempts()
-        .into_iter()
-        .map(|attempt| attempt.login.user)
-        .collect();
-    assert_eq!(users, ["host"]);
 }

@@ -195,11 +195,14 @@ const INSIDE: &[&str] = &["socketmap:unix:QUEUE/postmapd/socketmap"];
 const OUTSIDE: &[&str] = &["socketmap:unix:/run/postmapd/socketmap"];
 const V6: &[&str] = &["socketmap:inet:[::1]:10451"];
 const TCP: &[&str] = &["tcp:127.0.0.1:10452:relayhost", "tcp:127.0.0.1:10453:sasl"];
+const EVERYWHERE: &[&str] = &["socketmap:inet:0.0.0.0:10451"];
 
 /// A mistake of tests/postconf-mistakes.txt.
 #[derive(Debug)]
 struct Mistake<'a> {
     listen: &'static [&'static str],
+    /// It is none.
+    is_fine: bool,
     is_error: bool,
     code: &'a str,
     place: &'a str,
@@ -216,9 +219,9 @@ fn mistakes(text: &str) -> Vec<Mistake<'_>> {
             mistakes.last_mut().unwrap().edits.push(edit);
             continue;
         }
-        let [listen, severity, code, place] = line.splitn(4, ' ').collect::<Vec<_>>()[..] else {
-            panic!("{line}")
-        };
+        let mut words = line.splitn(4, ' ');
+        let mut word = || words.next().unwrap_or_default();
+        let (listen, severity, code, place) = (word(), word(), word(), word());
         mistakes.push(Mistake {
             listen: match listen {
                 "inet" => INET,
@@ -226,8 +229,10 @@ fn mistakes(text: &str) -> Vec<Mistake<'_>> {
                 "outside" => OUTSIDE,
                 "v6" => V6,
                 "tcp" => TCP,
+                "everywhere" => EVERYWHERE,
                 _ => panic!("{line}"),
             },
+            is_fine: severity == "fine",
             is_error: severity == "error",
             code,
             place,
@@ -241,7 +246,7 @@ fn mistakes(text: &str) -> Vec<Mistake<'_>> {
 #[ignore = "needs programs that tests/run-all installs"]
 fn each_mistake_is_named_where_it_was_made_and_the_proposed_command_mends_it() {
     let mut mended = 0;
-    let rights = [INET, INSIDE, OUTSIDE, V6, TCP].map(|listen| {
+    let rights = [INET, INSIDE, OUTSIDE, V6, TCP, EVERYWHERE].map(|listen| {
         let configuration = Configuration::right(listen);
         let findings = configuration.findings();
         let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
@@ -256,6 +261,7 @@ fn each_mistake_is_named_where_it_was_made_and_the_proposed_command_mends_it() {
     for mistake in mistakes(include_str!("../postconf-mistakes.txt")) {
         let Mistake {
             listen,
+            is_fine,
             is_error,
             code,
             place,
@@ -268,6 +274,11 @@ fn each_mistake_is_named_where_it_was_made_and_the_proposed_command_mends_it() {
             configuration.edit(edit);
         }
         let findings = configuration.findings();
+        if is_fine {
+            assert_eq!(findings, [], "{listen:?} {edits:?}");
+            expect_silence(&configuration.check(&["--strict"]));
+            continue;
+        }
         let named = |findings: &[Finding]| {
             let mut all = findings.iter();
             all.find(|finding| finding.code == code && finding.place == place)
@@ -305,275 +316,6 @@ fn each_mistake_is_named_where_it_was_made_and_the_proposed_command_mends_it() {
         );
     }
     assert!(mended > 50, "only {mended} were mended by a command");
-}
-
-#[test]
-#[ignore = "needs programs that tests/run-all installs"]
-fn what_does_is_not_called_a_mistake_because_it_is_written_otherwise() {
-    let fine: &[(&[&str], &[&str])] = &[
-        (INET, &["-e smtp_tls_security_level=encrypt"]),
-        (INET, &["-e smtp_tls_security_level=dane-only"]),
-        // docker-mailserver's own way.
-        (
-            INET,
-            &[
-                "-e smtp_tls_security_level=encrypt",
-                "-e smtp_sasl_security_options=noanonymous",
-            ],
-        ),
-        (INET, &["-X smtp_tls_security_level", "-e smtp_use_tls=yes"]),
-        // Next hops are the same for all; what is asked for the login tells clients apart.
-        (
-            INET,
-            &["-e sender_dependent_relayhost_maps=proxy:socketmap:inet:127.0.0.1:10451:relayhost"],
-        ),
-        (
-            INET,
-            &[
-                "-e ours=socketmap:inet:127.0.0.1:10451",
-                "-e smtp_sasl_password_maps=${ours}:sasl",
-            ],
-        ),
-        (
-            INET,
-            &["-e smtp_sasl_password_maps=socketmap:inet:localhost:10451:sasl"],
-        ),
-        (INET, &["-e lmtp_sasl_password_maps=$smtp_sasl_password_maps"]),
-        // master.cf wins, for better as for worse.
-        (INET, &["-e relayhost=[other.test]", "-P rewrite/unix/relayhost="]),
-        (
-            INET,
-            &[
-                "-X smtp_sasl_auth_enable",
-                "-P smtp/unix/smtp_sasl_auth_enable=yes",
-                "-P relay/unix/smtp_sasl_auth_enable=yes",
-            ],
-        ),
-        // A content filter, and a transport for recipients, are nothing that postmapd routes.
-        (
-            INET,
-            &[
-                "-M filter/unix=filter unix - - n - 2 smtp",
-                "-P filter/unix/smtp_sasl_auth_enable=no",
-                "-P filter/unix/smtp_tls_security_level=none",
-            ],
-        ),
-        // The path as the jail has it, and as the whole file system has it, for services of either kind.
-        (
-            INSIDE,
-            &["-e smtp_sasl_password_maps=socketmap:unix:/postmapd/socketmap:sasl"],
-        ),
-        (
-            INSIDE,
-            &[
-                "-F smtp/unix/chroot=n",
-                "-F relay/unix/chroot=-",
-                "-e smtp_sasl_password_maps=socketmap:unix:QUEUE/postmapd/socketmap:sasl",
-            ],
-        ),
-        (TCP, &[]),
-        (V6, &[]),
-        (
-            &["socketmap:inet:0.0.0.0:10451"],
-            &["-e smtp_sasl_password_maps=socketmap:inet:mx.test:10451:sasl"],
-        ),
-    ];
-    for (listen, edits) in fine {
-        let configuration = Configuration::right(listen);
-        edits.iter().for_each(|edit| configuration.edit(edit));
-        assert_eq!(configuration.findings(), [], "{listen:?} {edits:?}");
-        let check = configuration.check(&["--strict"]);
-        assert_eq!(
-            (check.code, check.stdout.as_str(), check.stderr.as_str()),
-            (Some(0), "", "")
-        );
-    }
-}
-
-/// What main.cf may have and is stricter, parameter by parameter, and what has to be there afterwards.
-const STRICTER: &[(&str, &str, &str)] = &[
-    ("smtp_tls_security_level", "encrypt", "encrypt"),
-    ("smtp_tls_security_level", "dane", "dane"),
-    ("smtp_tls_security_level", "dane-only", "dane-only"),
-    ("smtp_tls_security_level", "fingerprint", "fingerprint"),
-    ("smtp_tls_security_level", "verify", "verify"),
-    ("smtp_tls_security_level", "secure", "secure"),
-    ("smtp_tls_security_level", "Encrypt", "Encrypt"),
-    ("smtp_tls_security_level", "none", "may"),
-    ("smtp_enforce_tls", "yes", "yes"),
-    (
-        "smtp_sasl_security_options",
-        "noanonymous, noactive",
-        "noanonymous, noplaintext, noactive",
-    ),
-    (
-        "smtp_sasl_security_options",
-        "nodictionary,forward_secrecy mutual_auth",
-        "noanonymous, noplaintext, nodictionary, forward_secrecy, mutual_auth",
-    ),
-    (
-        "smtp_sasl_security_options",
-        "noplaintext,noanonymous",
-        "noanonymous, noplaintext",
-    ),
-    (
-        "smtp_sasl_tls_security_options",
-        "noplaintext",
-        "noanonymous, noplaintext",
-    ),
-    (
-        "smtp_sasl_tls_security_options",
-        "noanonymous, mutual_auth",
-        "noanonymous, mutual_auth",
-    ),
-    ("smtp_sasl_tls_security_options", "", "noanonymous"),
-];
-
-#[test]
-#[ignore = "needs programs that tests/run-all installs"]
-fn neither_the_lines_nor_the_commands_weaken_a_live_postfix() {
-    for (parameter, value, kept) in STRICTER {
-        let configuration = Configuration::new();
-        configuration.edit(&format!("-e {parameter}={value}"));
-        let etc = configuration.etc();
-        let directory = etc.to_str().unwrap();
-        let text = printed(&configuration.setup, &["-c", directory]);
-        let commands = printed(&configuration.setup, &["--commands", "-c", directory]);
-        assert_eq!(lines(&text).len(), 8);
-        if *parameter != "smtp_enforce_tls" {
-            let line = format!("{parameter} = {kept}");
-            assert!(lines(&text).contains(&line.as_str()), "{value}: {text}");
-        }
-        configuration.run(&commands);
-        let now = |name: &str| postconf(&etc, &["-x", "-h", name]).trim_end().to_owned();
-        assert_eq!(now(parameter), *kept, "{parameter} = {value}\n{commands}");
-        if *parameter == "smtp_enforce_tls" {
-            assert_eq!(now("smtp_tls_security_level"), "verify");
-        }
-        // And the check, whose proposals are followed here, has nothing weaker to propose.
-        for finding in configuration.findings() {
-            assert!(!finding.help.starts_with("postconf "), "{finding:?}");
-        }
-    }
-}
-
-#[test]
-#[ignore = "needs programs that tests/run-all installs"]
-fn a_demand_that_another_parameter_makes_by_default_is_kept_but_for_noplaintext() {
-    let configuration = Configuration::new();
-    configuration.edit("-e smtp_sasl_security_options=noanonymous, noplaintext, noactive");
-    let text = printed(
-        &configuration.setup,
-        &["-c", configuration.etc().to_str().unwrap()],
-    );
-    assert!(
-        lines(&text).contains(&"smtp_sasl_tls_security_options = noanonymous, noactive"),
-        "{text}"
-    );
-    assert!(text.contains("Kept from main.cf"), "{text}");
-}
-
-#[test]
-#[ignore = "needs programs that tests/run-all installs"]
-fn a_reference_to_another_parameter_stays_one() {
-    let configuration = Configuration::new();
-    configuration.edit("-e level=encrypt");
-    configuration.edit("-e smtp_tls_security_level=$level");
-    let directory = configuration.etc().display().to_string();
-    configuration.run(&printed(&configuration.setup, &["--commands", "-c", &directory]));
-    assert!(
-        configuration
-            .main_cf()
-            .contains("smtp_tls_security_level = $level\n")
-    );
-}
-
-/// Values that are stricter than the recommended ones and in the way: only the administrator can give them up.
-#[test]
-#[ignore = "needs programs that tests/run-all installs"]
-fn no_proposal_of_the_check_weakens_what_was_written_on_purpose() {
-    for (edit, place, code) in [
-        (
-            "-e smtp_sasl_tls_security_options=noanonymous, noplaintext",
-            "main.cf: smtp_sasl_tls_security_options",
-            "plain-forbidden",
-        ),
-        (
-            "-P smtp/unix/smtp_sasl_tls_security_options=noanonymous,noactive",
-            "master.cf: smtp/unix: smtp_sasl_tls_security_options",
-            "plain-forbidden",
-        ),
-        (
-            "-e smtp_sasl_tls_verified_security_options=noanonymous, noplaintext",
-            "main.cf: smtp_sasl_tls_verified_security_options",
-            "plain-forbidden",
-        ),
-        (
-            "-e smtp_sasl_mechanism_filter=cram-md5",
-            "main.cf: smtp_sasl_mechanism_filter",
-            "mechanism-filter",
-        ),
-    ] {
-        let configuration = Configuration::right(INET);
-        configuration.edit(edit);
-        let findings = configuration.findings();
-        assert_eq!(findings.len(), 1, "{findings:#?}");
-        let Finding {
-            code: found,
-            place: at,
-            help,
-            ..
-        } = &findings[0];
-        assert_eq!((found.as_str(), at.as_str()), (code, place), "{edit}");
-        assert!(
-            help.contains("weakens") && !help.starts_with("postconf "),
-            "{edit}: {help}"
-        );
-    }
-    // A word that is missing is added, and the others stay, also for one service.
-    let configuration = Configuration::right(INET);
-    configuration.edit("-P smtp/unix/smtp_sasl_security_options=noplaintext,noactive");
-    let findings = configuration.findings();
-    assert_eq!(findings.len(), 1, "{findings:#?}");
-    configuration.run(&findings[0].help);
-    let now = postconf(
-        &configuration.etc(),
-        &["-P", "smtp/unix/smtp_sasl_security_options"],
-    );
-    assert_eq!(
-        now.trim_end(),
-        "smtp/unix/smtp_sasl_security_options = noanonymous,noplaintext,noactive"
-    );
-    assert_eq!(configuration.findings(), []);
-}
-
-#[test]
-#[ignore = "needs programs that tests/run-all installs"]
-fn no_value_of_a_parameter_is_printed_not_even_in_a_proposal() {
-    let configuration = Configuration::right(INET);
-    for edit in [
-        "-e smtp_sasl_password_maps=static:them:secret-of-theirs, socketmap:inet:127.0.0.1:10451:sasl",
-        "-P smtp/unix/smtp_sasl_password_maps=inline:{{[x]=them:secret-of-theirs}}",
-        "-e smtp_sasl_pasword_maps=static:them:secret-of-theirs",
-        "-e relayhost=secret-of-theirs",
-        "-e transport_maps=socketmap:inet:127.0.0.1:10451:sasl, static:secret-of-theirs",
-        "-e default_transport=smtp:secret-of-theirs",
-    ] {
-        configuration.edit(edit);
-        for format in ["text", "json"] {
-            let check = configuration.check(&["--format", format]);
-            assert_eq!(check.code, Some(1), "{edit}");
-            for text in [check.stdout, check.stderr] {
-                assert!(!text.contains("secret-of-theirs"), "{edit}: {text}");
-            }
-        }
-    }
-    // Postfix's own message quotes the line.
-    let broken = configuration.main_cf() + "smtp_sasl secret-of-theirs\n";
-    fs::write(configuration.etc().join("main.cf"), broken).unwrap();
-    let check = configuration.check(&[]);
-    let said = check.stdout + &check.stderr;
-    assert!(!said.contains("secret-of-theirs"), "{said}");
 }
 
 #[test]
@@ -616,22 +358,6 @@ fn the_lines_and_the_commands_make_the_same_main_cf() {
         assert_eq!(main_cf(&by_lines), main_cf(&by_commands));
         assert_eq!(by_commands.check(&[]).code, Some(0));
     }
-}
-
-#[test]
-#[ignore = "needs programs that tests/run-all installs"]
-fn each_parameter_has_a_comment_before_it() {
-    let text = printed(&Setup::new(), &[]);
-    let all: Vec<&str> = text.lines().collect();
-    let mut parameters = 0;
-    for pair in all.windows(2) {
-        if !pair[1].is_empty() && !pair[1].starts_with('#') {
-            parameters += 1;
-            assert!(pair[0].starts_with("# "), "{}", pair[1]);
-        }
-    }
-    assert_eq!(parameters, 8);
-    assert!(all.contains(&"sender_dependent_relayhost_maps = socketmap:inet:127.0.0.1:10451:relayhost"));
 }
 
 #[test]
@@ -773,6 +499,22 @@ fn expect_silence(check: &Finished) {
     );
 }
 
+#[test]
+#[ignore = "needs root: tests/run-all"]
+fn the_printed_lines_make_mail_go_out_by_the_right_relay_with_the_right_login() {
+    for release in Release::ALL {
+        the_printed_lines_make_mail_go_out(release, false);
+    }
+}
+
+#[test]
+#[ignore = "needs root: tests/run-all"]
+fn the_printed_lines_do_so_from_the_jail_too() {
+    for release in Release::ALL {
+        the_printed_lines_make_mail_go_out(release, true);
+    }
+}
+
 fn the_printed_lines_make_mail_go_out(release: Release, chrooted: bool) {
     let far_end = FarEnd::start();
     let postfix = far_end.postfix(release).chrooted(chrooted);
@@ -804,63 +546,43 @@ fn the_printed_lines_make_mail_go_out(release: Release, chrooted: bool) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_printed_lines_make_mail_go_out_by_the_right_relay_with_the_right_login() {
-    for release in Release::ALL {
-        the_printed_lines_make_mail_go_out(release, false);
-    }
-}
-
-#[test]
-#[ignore = "needs root: tests/run-all"]
-fn the_printed_lines_do_so_from_the_jail_too() {
-    for release in Release::ALL {
-        the_printed_lines_make_mail_go_out(release, true);
-    }
-}
-
-#[test]
-#[ignore = "needs root: tests/run-all"]
 fn the_printed_lines_do_so_for_a_socket_outside_the_jail() {
     for release in Release::ALL {
-        the_printed_lines_make_mail_go_out_by_a_socket_outside_the_jail(release);
+        let far_end = FarEnd::start();
+        let folder = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .unwrap();
+        let daemon = Daemon::start(
+            far_end
+                .daemon()
+                .listen(format!("socketmap:unix:{}/socket", folder.path().display())),
+        );
+        let postfix = far_end.postfix(release).chrooted(true).start().unwrap();
+        let setup = daemon.setup().env("PATH", release.path());
+        let directory = postfix.config_directory();
+        sh(&printed(
+            &setup,
+            &[
+                "--commands",
+                "--listen",
+                daemon.endpoint(0),
+                "-c",
+                directory.to_str().unwrap(),
+            ],
+        ));
+        postfix.reload().unwrap();
+        let check = check_running(&setup, daemon.endpoint(0), &postfix);
+        assert!(
+            check
+                .stdout
+                .starts_with("main.cf: smtp_sasl_password_maps: warning: proxymap(8) carries")
+                && check.stdout.ends_with("\n0 errors, 1 warning\n"),
+            "{}",
+            check.stdout
+        );
+        far_end.expect_all_right(&postfix);
     }
-}
-
-fn the_printed_lines_make_mail_go_out_by_a_socket_outside_the_jail(release: Release) {
-    let far_end = FarEnd::start();
-    let folder = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o755))
-        .tempdir()
-        .unwrap();
-    let daemon = Daemon::start(
-        far_end
-            .daemon()
-            .listen(format!("socketmap:unix:{}/socket", folder.path().display())),
-    );
-    let postfix = far_end.postfix(release).chrooted(true).start().unwrap();
-    let setup = daemon.setup().env("PATH", release.path());
-    let directory = postfix.config_directory();
-    sh(&printed(
-        &setup,
-        &[
-            "--commands",
-            "--listen",
-            daemon.endpoint(0),
-            "-c",
-            directory.to_str().unwrap(),
-        ],
-    ));
-    postfix.reload().unwrap();
-    let check = check_running(&setup, daemon.endpoint(0), &postfix);
-    assert!(
-        check
-            .stdout
-            .starts_with("main.cf: smtp_sasl_password_maps: warning: proxymap(8) carries")
-            && check.stdout.ends_with("\n0 errors, 1 warning\n"),
-        "{}",
-        check.stdout
-    );
-    far_end.expect_all_right(&postfix);
 }
 
 /// Postfix itself is asked whether what the check calls a leak is one, and whether following it ends it.
@@ -926,107 +648,95 @@ fn like_docker_mailserver(setup: postfix::Setup) -> postfix::Setup {
 #[ignore = "needs root: tests/run-all"]
 fn docker_mailservers_postfix_main_cf_makes_mail_go_out() {
     for release in Release::ALL {
-        postfix_main_cf_makes_mail_go_out(release);
+        let far_end = FarEnd::start();
+        let daemon = Daemon::start(far_end.daemon());
+        let postfix = like_docker_mailserver(far_end.postfix(release)).start().unwrap();
+        let setup = daemon.setup().env("PATH", release.path());
+        let text = printed(
+            &setup,
+            &["--docker-mailserver=main", "--server", daemon.endpoint(0)],
+        );
+        // As it does before it starts Postfix: appended, and written anew without duplicates. (A running postlogd that is
+        // warned of duplicates may block itself.)
+        let directory = postfix.config_directory();
+        let aside = tempfile::tempdir().unwrap();
+        let old = fs::read_to_string(directory.join("main.cf")).unwrap();
+        fs::write(aside.path().join("main.cf"), old + &text).unwrap();
+        let new: Vec<String> = postconf(aside.path(), &["-n"])
+            .lines()
+            .filter(|line| !line.starts_with("config_directory"))
+            .map(|line| line.to_owned() + "\n")
+            .collect();
+        fs::write(directory.join("main.cf.new"), new.concat()).unwrap();
+        fs::rename(directory.join("main.cf.new"), directory.join("main.cf")).unwrap();
+        postfix.reload().unwrap();
+        expect_silence(&check_running(&setup, daemon.endpoint(0), &postfix));
+        far_end.expect_all_right(&postfix);
     }
-}
-
-fn postfix_main_cf_makes_mail_go_out(release: Release) {
-    let far_end = FarEnd::start();
-    let daemon = Daemon::start(far_end.daemon());
-    let postfix = like_docker_mailserver(far_end.postfix(release)).start().unwrap();
-    let setup = daemon.setup().env("PATH", release.path());
-    let text = printed(
-        &setup,
-        &["--docker-mailserver=main", "--server", daemon.endpoint(0)],
-    );
-    // As it does before it starts Postfix: appended, and written anew without duplicates. (A running postlogd that is
-    // warned of duplicates may block itself.)
-    let directory = postfix.config_directory();
-    let aside = tempfile::tempdir().unwrap();
-    let old = fs::read_to_string(directory.join("main.cf")).unwrap();
-    fs::write(aside.path().join("main.cf"), old + &text).unwrap();
-    let new: Vec<String> = postconf(aside.path(), &["-n"])
-        .lines()
-        .filter(|line| !line.starts_with("config_directory"))
-        .map(|line| line.to_owned() + "\n")
-        .collect();
-    fs::write(directory.join("main.cf.new"), new.concat()).unwrap();
-    fs::rename(directory.join("main.cf.new"), directory.join("main.cf")).unwrap();
-    postfix.reload().unwrap();
-    expect_silence(&check_running(&setup, daemon.endpoint(0), &postfix));
-    far_end.expect_all_right(&postfix);
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn docker_mailservers_postfix_master_cf_wins_over_its_own_relay_feature() {
     for release in Release::ALL {
-        postfix_master_cf_wins_over_the_relay_feature(release);
+        let far_end = FarEnd::start();
+        let daemon = Daemon::start(far_end.daemon());
+        let postfix = like_docker_mailserver(far_end.postfix(release))
+            // What it writes for DEFAULT_RELAY_HOST and its two files, after each change of an account.
+            .set("relayhost", far_end.without_tls.next_hop())
+            .set(
+                "sender_dependent_relayhost_maps",
+                "texthash:/etc/postfix/relayhost_map",
+            )
+            .set("smtp_sasl_password_maps", "texthash:/etc/postfix/sasl_passwd")
+            .set("smtp_sasl_auth_enable", "yes")
+            .set("smtp_sasl_security_options", "noanonymous")
+            .set("smtp_sender_dependent_authentication", "yes")
+            .start()
+            .unwrap();
+        let setup = daemon.setup().env("PATH", release.path());
+        let before = check_running(&setup, daemon.endpoint(0), &postfix);
+        assert_eq!(before.code, Some(1));
+        let text = printed(
+            &setup,
+            &["--docker-mailserver=master", "--server", daemon.endpoint(0)],
+        );
+        for line in lines(&text) {
+            assert!(!line.contains(' '), "postconf -P of 3.7 takes no blank: {line}");
+            postconf(&postfix.config_directory(), &["-P", line]);
+        }
+        postfix.reload().unwrap();
+        expect_silence(&check_running(&setup, daemon.endpoint(0), &postfix));
+        far_end.expect_all_right(&postfix);
     }
-}
-
-fn postfix_master_cf_wins_over_the_relay_feature(release: Release) {
-    let far_end = FarEnd::start();
-    let daemon = Daemon::start(far_end.daemon());
-    let postfix = like_docker_mailserver(far_end.postfix(release))
-        // What it writes for DEFAULT_RELAY_HOST and its two files, after each change of an account.
-        .set("relayhost", far_end.without_tls.next_hop())
-        .set(
-            "sender_dependent_relayhost_maps",
-            "texthash:/etc/postfix/relayhost_map",
-        )
-        .set("smtp_sasl_password_maps", "texthash:/etc/postfix/sasl_passwd")
-        .set("smtp_sasl_auth_enable", "yes")
-        .set("smtp_sasl_security_options", "noanonymous")
-        .set("smtp_sender_dependent_authentication", "yes")
-        .start()
-        .unwrap();
-    let setup = daemon.setup().env("PATH", release.path());
-    let before = check_running(&setup, daemon.endpoint(0), &postfix);
-    assert_eq!(before.code, Some(1));
-    let text = printed(
-        &setup,
-        &["--docker-mailserver=master", "--server", daemon.endpoint(0)],
-    );
-    for line in lines(&text) {
-        assert!(!line.contains(' '), "postconf -P of 3.7 takes no blank: {line}");
-        postconf(&postfix.config_directory(), &["-P", line]);
-    }
-    postfix.reload().unwrap();
-    expect_silence(&check_running(&setup, daemon.endpoint(0), &postfix));
-    far_end.expect_all_right(&postfix);
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_next_hop_in_default_transport_defeats_postmapd_as_the_check_says() {
     for release in Release::ALL {
-        a_next_hop_in_default_transport_defeats_postmapd(release);
+        let far_end = FarEnd::start();
+        let daemon = Daemon::start(far_end.daemon());
+        let postfix = far_end.postfix(release).start().unwrap();
+        let setup = daemon.setup().env("PATH", release.path());
+        let directory = postfix.config_directory();
+        let directory_flag = directory.to_str().unwrap();
+        let listen = ["--listen", daemon.endpoint(0)];
+        sh(&printed(
+            &setup,
+            &[&["--commands", "-c", directory_flag], &listen[..]].concat(),
+        ));
+        let wrong = format!("default_transport = smtp:{}", far_end.without_tls.next_hop());
+        postconf(&directory, &["-e", &wrong]);
+        postfix.reload().unwrap();
+        postfix.send("dan@direct.test", "one@[127.0.0.9]").unwrap();
+        let mail = far_end.journal.mail_to("one@[127.0.0.9]", DEADLINE).unwrap();
+        assert_eq!(mail.server, "without tls");
+        let check = check_running(&setup, daemon.endpoint(0), &postfix);
+        assert_eq!(check.code, Some(1));
+        let (_, command) = check.stdout.lines().next().unwrap().rsplit_once("; ").unwrap();
+        sh(command);
+        postfix.reload().unwrap();
+        far_end.expect_all_right(&postfix);
     }
-}
-
-fn a_next_hop_in_default_transport_defeats_postmapd(release: Release) {
-    let far_end = FarEnd::start();
-    let daemon = Daemon::start(far_end.daemon());
-    let postfix = far_end.postfix(release).start().unwrap();
-    let setup = daemon.setup().env("PATH", release.path());
-    let directory = postfix.config_directory();
-    let directory_flag = directory.to_str().unwrap();
-    let listen = ["--listen", daemon.endpoint(0)];
-    sh(&printed(
-        &setup,
-        &[&["--commands", "-c", directory_flag], &listen[..]].concat(),
-    ));
-    let wrong = format!("default_transport = smtp:{}", far_end.without_tls.next_hop());
-    postconf(&directory, &["-e", &wrong]);
-    postfix.reload().unwrap();
-    postfix.send("dan@direct.test", "one@[127.0.0.9]").unwrap();
-    let mail = far_end.journal.mail_to("one@[127.0.0.9]", DEADLINE).unwrap();
-    assert_eq!(mail.server, "without tls");
-    let check = check_running(&setup, daemon.endpoint(0), &postfix);
-    assert_eq!(check.code, Some(1));
-    let (_, command) = check.stdout.lines().next().unwrap().rsplit_once("; ").unwrap();
-    sh(command);
-    postfix.reload().unwrap();
-    far_end.expect_all_right(&postfix);
 }
