@@ -294,17 +294,11 @@ fn an_edit_of_the_list_counts_for_the_next_request_of_open_connections() {
         refusal(&other.ask("sasl", SENDER));
 
         daemon.replace(SETTINGS, "allow_users = [54321]\n");
-        eventually(
-            || other.ask("sasl", SENDER),
-            |reply| *reply == Reply::found(CREDENTIALS),
-        );
+        other.comes_to_find("sasl", SENDER, CREDENTIALS);
         refusal(&root.ask("sasl", SENDER));
 
         daemon.replace(SETTINGS, "");
-        eventually(
-            || root.ask("sasl", SENDER),
-            |reply| *reply == Reply::found(CREDENTIALS),
-        );
+        root.comes_to_find("sasl", SENDER, CREDENTIALS);
         refusal(&other.ask("sasl", SENDER));
 
         // A list that is wrong changes nothing.

@@ -48,10 +48,7 @@ fn replies(daemon: &Daemon, endpoint: usize, pieces: &[&[u8]]) -> Vec<u8> {
     let mut stream = Stream::to(daemon, endpoint);
     for (place, piece) in pieces.iter().enumerate() {
         if place > 0 {
-            assert_eq!(
-                other.ask("relayhost", "ann@one.test"),
-                Reply::found("[relay1.test]:587")
-            );
+            other.finds("relayhost", "ann@one.test", "[relay1.test]:587");
         }
         stream.write_all(piece).unwrap();
     }
@@ -224,10 +221,7 @@ fn any_value_that_a_file_can_carry_comes_back_over_both_protocols() {
 
     let (_daemon, mut clients) = Both::start(credentials_alone().credentials(numbered(&values)));
     for (place, value) in values.iter().enumerate() {
-        assert_eq!(
-            clients.sasl(&format!("user{place}@one.test")),
-            Reply::found(value)
-        );
+        clients.finds("sasl", &format!("user{place}@one.test"), value);
     }
 }
 
@@ -284,10 +278,7 @@ fn broken_framing_is_refused_and_the_connection_closed_while_others_go_on() {
             replies.len() == 2 && Reply::from_socketmap(&replies[1]).is_refused(),
             "{broken:?} is answered with {replies:?}"
         );
-        assert_eq!(
-            others.relayhost("ann@one.test"),
-            Reply::found("[relay1.test]:587")
-        );
+        others.finds("relayhost", "ann@one.test", "[relay1.test]:587");
     }
 }
 
@@ -337,10 +328,7 @@ fn no_peer_can_make_the_server_hold_much() {
         drop(stream.write_all(&vec![b'x'; 100_000]));
         held.push(stream);
     }
-    assert_eq!(
-        others.relayhost("ann@one.test"),
-        Reply::found("[relay1.test]:587")
-    );
+    others.finds("relayhost", "ann@one.test", "[relay1.test]:587");
     // Address space is cheap, and allocators take 64 MB of it for a thread; what was announced is 500 GB.
     let (after, peak_after) = (memory(&daemon, "VmRSS:"), memory(&daemon, "VmPeak:"));
     assert!(
@@ -372,10 +360,7 @@ fn an_endless_line_is_refused_and_the_connection_closed() {
         "{}",
         bytes.escape_ascii()
     );
-    assert_eq!(
-        others.relayhost("ann@one.test"),
-        Reply::found("[relay1.test]:587")
-    );
+    others.finds("relayhost", "ann@one.test", "[relay1.test]:587");
 }
 
 #[test]
@@ -385,10 +370,9 @@ fn keys_as_long_as_postfix_sends_them_are_answered() {
     let long = format!("{}@one.test", "ü".repeat(1000));
     assert_eq!(clients.relayhost(&long), Reply::found("[relay1.test]:587"));
     let longest = format!("{}@one.test", "x".repeat(9900));
-    assert_eq!(
-        clients.socketmap.ask("relayhost", &longest),
-        Reply::found("[relay1.test]:587")
-    );
+    clients
+        .socketmap
+        .finds("relayhost", &longest, "[relay1.test]:587");
 }
 
 #[test]
@@ -416,10 +400,7 @@ fn replies_to_a_burst_come_in_one_piece() {
 #[test]
 fn idle_connections_stay_open_across_reloads() {
     let (daemon, mut clients) = Both::start(setup());
-    assert_eq!(
-        clients.relayhost("ann@one.test"),
-        Reply::found("[relay1.test]:587")
-    );
+    clients.finds("relayhost", "ann@one.test", "[relay1.test]:587");
     for round in 2..6 {
         let seen = daemon.log_lines();
         daemon.replace(
@@ -490,10 +471,7 @@ fn a_client_that_reads_nothing_holds_up_nobody_and_gets_everything_in_the_end() 
     };
     let writing = std::thread::spawn(move || writer.write_all(&burst));
     for _ in 0..100 {
-        assert_eq!(
-            others.relayhost("ann@one.test"),
-            Reply::found("[relay1.test]:587")
-        );
+        others.finds("relayhost", "ann@one.test", "[relay1.test]:587");
     }
     let expected: Vec<u8> = (0..20_000).flat_map(|_| framed("OK [relay1.test]:587")).collect();
     let mut got = vec![0; expected.len()];

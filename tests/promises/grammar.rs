@@ -36,10 +36,7 @@ fn next_hops_are_returned_as_written() {
     ];
     let (_daemon, mut clients) = Both::start(Setup::new().relaymap(valued(&values)));
     for (place, value) in values.iter().enumerate() {
-        assert_eq!(
-            clients.relayhost(&format!("user{place}@one.test")),
-            Reply::found(value)
-        );
+        clients.finds("relayhost", &format!("user{place}@one.test"), value);
     }
 }
 
@@ -133,10 +130,7 @@ fn a_credential_is_raw_but_for_the_blanks_around_it() {
             .credentials(text.concat()),
     );
     for (place, value) in values.iter().enumerate() {
-        assert_eq!(
-            clients.sasl(&format!("user{place}@one.test")),
-            Reply::found(value)
-        );
+        clients.finds("sasl", &format!("user{place}@one.test"), value);
     }
 }
 

@@ -17,7 +17,6 @@ use tempfile::TempDir;
 use self::bill_of_materials::{bill, components, judge, text};
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
-use crate::harness::eventually;
 use crate::harness::systemd::boot;
 
 fn repository() -> &'static Path {
@@ -144,10 +143,7 @@ fn serves(program: &Path, within: &[&str]) {
         assert_eq!(client.ask(map, key), reply, "{map} {key}: {}", daemon.log());
     }
     daemon.replace("postfix-relaymap.cf", "@domain1.com [relay3.org]\n");
-    eventually(
-        || client.ask("relayhost", "someone@domain1.com"),
-        |reply| *reply == Reply::found("[relay3.org]"),
-    );
+    client.comes_to_find("relayhost", "someone@domain1.com", "[relay3.org]");
     assert!(daemon.terminate().success(), "{}", daemon.log());
 }
 

@@ -6,45 +6,33 @@
 mod files;
 mod prompt;
 
-use crate::harness::client::{Reply, Socketmap};
+use crate::harness::client::Socketmap;
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, Setup};
-use crate::harness::eventually;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 
-pub(super) fn relay<S: AsRef<OsStr>>(setup: &Setup, args: &[S]) -> Finished {
-    setup.run("relay", args)
+pub(super) fn relay(setup: &Setup, line: &str) -> Finished {
+    setup.typed(&format!("relay {line}"))
 }
 
-/// Runs it, and fails where it does not end well; returns standard error.
+/// Runs it, and fails where it does not end well and print this line; returns standard error.
 #[track_caller]
-pub(super) fn done<S: AsRef<OsStr>>(setup: &Setup, args: &[S], line: &str) -> String {
-    let ran = relay(setup, args);
-    assert_eq!(
-        (ran.code, ran.stdout.as_str()),
-        (Some(0), &*format!("{line}\n")),
-        "{}",
-        ran.stderr
-    );
+pub(super) fn done(setup: &Setup, words: &str, line: &str) -> String {
+    let ran = relay(setup, words).exits(0);
+    assert_eq!(ran.stdout, format!("{line}\n"), "{}", ran.stderr);
     ran.stderr
 }
 
 /// Runs it, and fails where it is not refused; returns standard error.
 #[track_caller]
-pub(super) fn refused<S: AsRef<OsStr> + std::fmt::Debug>(setup: &Setup, args: &[S]) -> String {
+pub(super) fn refused(setup: &Setup, words: &str) -> String {
     let before = all(setup);
-    let ran = relay(setup, args);
-    assert_eq!(
-        (ran.code, ran.stdout.as_str()),
-        (Some(1), ""),
-        "{args:?}: {}",
-        ran.stderr
-    );
-    assert_eq!(all(setup), before, "{args:?}");
-    assert!(!ran.stderr.is_empty(), "{args:?}");
+    let ran = relay(setup, words).exits(1);
+    assert_eq!((ran.stdout.as_str(), all(setup)), ("", before), "{words}");
+    assert!(!ran.stderr.is_empty(), "{words}");
     ran.stderr
 }
 
@@ -81,16 +69,9 @@ fn a_server_believes_at_once_that_the_last_entry_is_gone() {
     let daemon = Daemon::start(Setup::new().relaymap("@one.test [a]\n"));
     let mut client = Socketmap::to(&daemon, 0);
     let setup = daemon.setup();
-    done(
-        &setup,
-        &["remove-domain", "one.test"],
-        "@one.test: delivered directly",
-    );
+    done(&setup, "remove-domain one.test", "@one.test: delivered directly");
     // An empty file would not be believed for five seconds.
-    let took = eventually(
-        || client.ask("relayhost", "x@one.test"),
-        |reply| *reply == Reply::NotFound,
-    );
+    let took = client.comes_to_find("relayhost", "x@one.test", "");
     assert!(took.as_secs() < 3, "{took:?}");
 }
 
@@ -98,7 +79,7 @@ fn a_server_believes_at_once_that_the_last_entry_is_gone() {
 fn round_trip(setup: &Setup, password: &[u8], by_argument: bool) {
     let ran = if by_argument {
         let words = [&b"add-auth"[..], b"one.test", b"user", b"--", password];
-        relay(setup, &words.map(OsStr::from_bytes))
+        setup.run("relay", &words.map(OsStr::from_bytes))
     } else {
         setup.run_with(
             "relay",
@@ -137,35 +118,10 @@ fn text_bytes(setup: &Setup) -> Vec<u8> {
 #[ignore = "takes long: tests/run-all"]
 fn any_password_that_a_line_can_hold_comes_back_as_it_was() {
     let setup = Setup::new().credentials("# first\n@one.test old:old\n@z.test a:b\n");
-    for password in [
-        r"\1",
-        r"\n",
-        r"a\",
-        r"\\",
-        "&",
-        "a/b&c",
-        "#",
-        "# no comment",
-        "a # b",
-        ":",
-        "a:b:",
-        "a b  c",
-        "a\tb",
-        "\"",
-        "'",
-        "$(x)`y`",
-        "%s%n",
-        "-x",
-        "--secret",
-        "-",
-        "[r]:25",
-        "@one.test",
-        "pässwörd",
-        "密码 🔑",
-        "=",
-        "x\u{feff}",
-        "\u{a0}nbsp\u{a0}",
-    ] {
+    // One a line, after which come those with blanks and marks around them.
+    let passwords = "\\1\n\\n\na\\\n\\\\\n&\na/b&c\n#\n# no comment\na # b\n:\na:b:\na b  c\na\tb\n\"\n'\n$(x)`y`\n%s%n\n-x\n\
+                     --secret\n-\n[r]:25\n@one.test\npässwörd\n密码 🔑\n=";
+    for password in passwords.lines().chain(["x\u{feff}", "\u{a0}nbsp\u{a0}"]) {
         for by_argument in [false, true] {
             round_trip(&setup, password.as_bytes(), by_argument);
         }

@@ -124,10 +124,7 @@ fn values_keep_their_case() {
             .relaymap("@One.Test [Relay1.TEST]:587\n")
             .credentials("@One.Test User:PassWord\n"),
     );
-    assert_eq!(
-        clients.relayhost("ANN@ONE.TEST"),
-        Reply::found("[Relay1.TEST]:587")
-    );
+    clients.finds("relayhost", "ANN@ONE.TEST", "[Relay1.TEST]:587");
     assert_eq!(clients.sasl("ANN@ONE.TEST"), Reply::found("User:PassWord"));
 }
 
@@ -180,14 +177,8 @@ fn an_exclusion_holds_for_both_forms_of_an_address() {
         none(&mut clients, sender);
         assert_eq!(clients.sasl(sender), Reply::NotFound, "{sender}");
     }
-    assert_eq!(
-        clients.relayhost("\"jane doe\"@one.test"),
-        Reply::found("[relay1.test]")
-    );
-    assert_eq!(
-        clients.relayhost("jane doe@one.test"),
-        Reply::found("[relay1.test]")
-    );
+    clients.finds("relayhost", "\"jane doe\"@one.test", "[relay1.test]");
+    clients.finds("relayhost", "jane doe@one.test", "[relay1.test]");
 }
 
 #[test]

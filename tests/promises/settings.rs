@@ -58,20 +58,14 @@ fn endpoints_can_come_from_the_environment() {
     );
     let mut clients = Both::to(&daemon);
     assert_eq!(clients.relayhost("x@one.test"), Reply::found("[relay1.test]"));
-    assert_eq!(
-        Socketmap::to(&daemon, 3).ask("relayhost", "x@one.test"),
-        Reply::found("[relay1.test]")
-    );
+    Socketmap::to(&daemon, 3).finds("relayhost", "x@one.test", "[relay1.test]");
 }
 
 #[test]
 fn endpoints_can_come_from_the_settings_file() {
     let setup = setup().settings("listen = [\"socketmap:inet:127.0.0.1:0\", \"tcp:127.0.0.1:0:sasl\"]\n");
     let daemon = Daemon::start(setup.announces(&[INET, "tcp:127.0.0.1:0:sasl"]));
-    assert_eq!(
-        Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test"),
-        Reply::found("[relay1.test]")
-    );
+    Socketmap::to(&daemon, 0).finds("relayhost", "x@one.test", "[relay1.test]");
 }
 
 #[test]
@@ -149,10 +143,7 @@ fn a_signal_ends_it_well_and_takes_its_sockets_away() {
         let mut idle = Socketmap::to(&daemon, 0);
         let mut other = Socketmap::to(&daemon, 1);
         assert_eq!(idle.ask("relayhost", "x@one.test"), Reply::found("[relay1.test]"));
-        assert_eq!(
-            other.ask("relayhost", "x@one.test"),
-            Reply::found("[relay1.test]")
-        );
+        other.finds("relayhost", "x@one.test", "[relay1.test]");
         assert!(path.symlink_metadata().unwrap().file_type().is_socket());
         let status = daemon.end_by(signal);
         assert_eq!(status.code(), Some(0), "SIG{signal}: {status}");
@@ -203,10 +194,7 @@ fn ipv6_is_listened_on_as_main_cf_writes_it() {
             .listen("tcp:[::1]:0:relayhost"),
     );
     assert!(daemon.address(0).starts_with("[::1]:"));
-    assert_eq!(
-        Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test"),
-        Reply::found("[relay1.test]")
-    );
+    Socketmap::to(&daemon, 0).finds("relayhost", "x@one.test", "[relay1.test]");
     drop(Stream::to(&daemon, 1));
 }
 
@@ -214,10 +202,7 @@ fn ipv6_is_listened_on_as_main_cf_writes_it() {
 fn several_listeners_of_one_kind_are_all_served() {
     let daemon = Daemon::start(setup().listen(INET).listen(INET).listen(INET));
     for n in 0..3 {
-        assert_eq!(
-            Socketmap::to(&daemon, n).ask("relayhost", "x@one.test"),
-            Reply::found("[relay1.test]")
-        );
+        Socketmap::to(&daemon, n).finds("relayhost", "x@one.test", "[relay1.test]");
     }
     assert_ne!(daemon.address(0), daemon.address(1));
 }
@@ -265,10 +250,7 @@ fn a_socket_that_another_server_serves_is_left_alone() {
     let daemon = Daemon::start(setup.clone());
     let finished = setup.serve_until_exit();
     assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
-    assert_eq!(
-        Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test"),
-        Reply::found("[relay1.test]")
-    );
+    Socketmap::to(&daemon, 0).finds("relayhost", "x@one.test", "[relay1.test]");
 }
 
 #[test]

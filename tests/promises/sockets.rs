@@ -16,7 +16,7 @@ use rustix::cmsg_space;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use crate::harness::client::{Reply, Socketmap};
+use crate::harness::client::Socketmap;
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
 use crate::harness::elsewhere::{as_user, uid_of};
 
@@ -47,10 +47,7 @@ fn by_default_it_belongs_to_the_group_postfix_and_to_nobody_else() {
     let refused = as_user(uid_of("nobody"), || UnixStream::connect(&path).map(drop));
     assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
     let mut client = as_user(group("postfix"), || Socketmap::to(&daemon, 0));
-    assert_eq!(
-        client.ask("relayhost", "x@one.test"),
-        Reply::found("[relay1.test]")
-    );
+    client.finds("relayhost", "x@one.test", "[relay1.test]");
 }
 
 #[test]
@@ -222,8 +219,5 @@ fn nobody_can_hand_a_descriptor_over_to_it_where_the_kernel_lets_it_refuse() {
         // It cannot be refused yet (SECURITY.md), and nobody takes it.
         assert_eq!(handed_over, Ok(1), "Linux {release}");
     }
-    assert_eq!(
-        Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test"),
-        Reply::found("[relay1.test]")
-    );
+    Socketmap::to(&daemon, 0).finds("relayhost", "x@one.test", "[relay1.test]");
 }

@@ -13,7 +13,6 @@ use tempfile::TempDir;
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
 use crate::harness::elsewhere::uid_of;
-use crate::harness::eventually;
 use crate::harness::systemd::boot;
 
 fn contrib() -> PathBuf {
@@ -265,10 +264,7 @@ fn tables_that_a_group_may_read_are_live_for_a_user_of_that_group() {
         assert_eq!(edited.code, Some(0), "{edited:?}");
     };
     edit(&["add-auth", "one.test", "user", "two"]);
-    eventually(
-        || client.ask("sasl", "x@one.test"),
-        |reply| *reply == Reply::found("user:two"),
-    );
+    client.comes_to_find("sasl", "x@one.test", "user:two");
 }
 
 /// As examples/root-only-tables.conf has it.
@@ -298,10 +294,7 @@ fn tables_that_only_root_may_read_are_live_with_one_capability() {
     fs::write(&new, "@one.test user:two\n").unwrap();
     fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
     fs::rename(new, daemon.dir().join(CREDENTIALS)).unwrap();
-    eventually(
-        || client.ask("sasl", "x@one.test"),
-        |reply| *reply == Reply::found("user:two"),
-    );
+    client.comes_to_find("sasl", "x@one.test", "user:two");
     // Without it the server cannot tell.
     fs::set_permissions(setup.dir(), fs::Permissions::from_mode(0o755)).unwrap();
     let none = [

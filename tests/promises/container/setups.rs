@@ -173,10 +173,7 @@ fn the_sidecar_of_a_pod_takes_over_what_kubelet_brings() {
     new[0].1 = "@domain1.com [relay9.org]:587\n".to_owned();
     new[1].1 = "@domain1.com user_9:password_9\n".to_owned();
     bring(&files, "2", &new);
-    eventually(
-        || postfix.ask("relayhost", sender),
-        |reply| *reply == Reply::found("[relay9.org]:587"),
-    );
+    postfix.comes_to_find("relayhost", sender, "[relay9.org]:587");
     assert_eq!(postfix.login(sender), Reply::found("user_9:password_9"));
     assert_eq!(container.stop(), 0);
 
@@ -185,9 +182,6 @@ fn the_sidecar_of_a_pod_takes_over_what_kubelet_brings() {
     options.push("--replace");
     let container = engine.run(&options, SOCKET);
     let mut postfix = engine.connect_as(101, &socket.join("socketmap"));
-    assert_eq!(
-        postfix.ask("sasl", "me@domain1.com"),
-        Reply::found("user_9:password_9")
-    );
+    postfix.finds("sasl", "me@domain1.com", "user_9:password_9");
     assert_eq!(container.stop(), 0);
 }

@@ -19,6 +19,13 @@ impl Setup {
     ) -> Finished {
         finish(self.command(command).args(args), input.as_ref())
     }
+
+    /// Runs `postmapd LINE` to its end, with the folder behind the command. Blanks part the words.
+    pub(crate) fn typed(&self, line: &str) -> Finished {
+        let mut words = line.split_whitespace();
+        let command = words.next().expect("a command");
+        finish(self.command(command).args(words), b"")
+    }
 }
 
 impl Finished {

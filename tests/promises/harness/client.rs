@@ -4,11 +4,13 @@
 //! the tests that misbehave. Every read and write has a deadline, so a missing reply is a failure, not a hang.
 
 use super::daemon::{DEADLINE, Daemon, Setup};
+use super::eventually;
 use netstring::{ReadNetstring as _, WriteNetstring as _};
 use std::fmt::Write as _;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// What a server may say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,14 @@ impl Reply {
     /// A found value.
     pub(crate) fn found(value: &str) -> Self {
         Self::Found(value.to_owned())
+    }
+
+    /// A found value, or *not found* where there is none.
+    fn of(value: &str) -> Self {
+        if value.is_empty() {
+            return Self::NotFound;
+        }
+        Self::found(value)
     }
 
     pub(crate) fn is_cannot_tell(&self) -> bool {
@@ -193,6 +203,18 @@ impl Socketmap {
         self.reply()
     }
 
+    /// Asks, and fails where anything else than this value is the answer; an empty one stands for *not found*.
+    #[track_caller]
+    pub(crate) fn finds(&mut self, map: &str, key: &str, value: &str) {
+        assert_eq!(self.ask(map, key), Reply::of(value), "{map} {key}");
+    }
+
+    /// The same, once it has come to be so.
+    #[track_caller]
+    pub(crate) fn comes_to_find(&mut self, map: &str, key: &str, value: &str) -> Duration {
+        eventually(|| self.ask(map, key), |reply| *reply == Reply::of(value))
+    }
+
     /// Asks for the login of a sender at its next hop, as Postfix does: for the sender, for the host, for the next hop.
     pub(crate) fn login(&mut self, sender: &str) -> Reply {
         let next_hop = self.ask("relayhost", sender);
@@ -338,6 +360,12 @@ impl Both {
             "{map} {key:?}: socketmap says {reply:?}, tcp_table {other:?}"
         );
         reply
+    }
+
+    /// Asks both, and fails where anything else than this value is the answer; an empty one stands for *not found*.
+    #[track_caller]
+    pub(crate) fn finds(&mut self, map: &str, key: &str, value: &str) {
+        assert_eq!(self.ask(map, key), Reply::of(value), "{map} {key}");
     }
 
     /// Asks for a sender's next hop.

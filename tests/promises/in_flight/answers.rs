@@ -29,10 +29,7 @@ fn start(settings: &str) -> Daemon {
 
 fn relayhost_becomes(daemon: &Daemon, next_hop: &str) {
     let mut client = Socketmap::to(daemon, 0);
-    eventually(
-        || client.ask("relayhost", "u@a.test"),
-        |reply| *reply == Reply::found(next_hop),
-    );
+    client.comes_to_find("relayhost", "u@a.test", next_hop);
 }
 
 #[test]
@@ -71,17 +68,11 @@ fn what_an_edit_changed_is_remembered_for_the_time_that_is_set_and_not_longer() 
     save(&daemon, &AFTER.map(ToOwned::to_owned));
     relayhost_becomes(&daemon, "[r2.test]:587");
     let mut client = Socketmap::to(&daemon, 0);
-    eventually(
-        || client.ask("sasl", "u@a.test"),
-        |reply| *reply == Reply::found("a:new"),
-    );
+    client.comes_to_find("sasl", "u@a.test", "a:new");
     let daemon = start("[reload]\nin_flight = 0\n");
     save(&daemon, &AFTER.map(ToOwned::to_owned));
     relayhost_becomes(&daemon, "[r2.test]:587");
-    assert_eq!(
-        Socketmap::to(&daemon, 0).ask("sasl", "u@a.test"),
-        Reply::found("a:new")
-    );
+    Socketmap::to(&daemon, 0).finds("sasl", "u@a.test", "a:new");
 }
 
 #[test]

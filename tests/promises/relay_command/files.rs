@@ -7,6 +7,8 @@ use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, fin
 use crate::harness::eventually;
 use crate::harness::observer::observe;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
@@ -24,21 +26,17 @@ fn new_files_are_private_where_they_hold_passwords_and_belong_to_the_owner_of_th
     let setup = Setup::new();
     done(
         &setup,
-        &["add-domain", "one.test", "r"],
+        "add-domain one.test r",
         "@one.test: [r]:25 without credentials",
     );
-    done(
-        &setup,
-        &["add-auth", "one.test", "u", "p"],
-        "@one.test: [r]:25 as u",
-    );
+    done(&setup, "add-auth one.test u p", "@one.test: [r]:25 as u");
     assert_eq!(mode(&setup.dir().join(CREDENTIALS)), 0o600);
     assert_eq!(mode(&setup.dir().join(RELAYMAP)), 0o644);
     let setup = Setup::new();
     chown(setup.dir(), Some(4711), Some(4712)).expect("the tests need to be root");
     done(
         &setup,
-        &["add-auth", "one.test", "u", "p"],
+        "add-auth one.test u p",
         "@one.test: no next hop is known here",
     );
     let metadata = fs::metadata(setup.dir().join(CREDENTIALS)).unwrap();
@@ -60,42 +58,37 @@ fn mode_owner_and_attributes_stay_and_another_inode_has_the_name() {
         fs::set_permissions(&path, fs::Permissions::from_mode(wanted)).unwrap();
         rustix::fs::setxattr(&path, "user.note", b"kept", rustix::fs::XattrFlags::empty())
             .expect("a file system with extended attributes");
-        // u::rw-,u:4713:r--,g::r--,m::r--,o::---, as setfacl(1) writes it.
-        let entry = |tag: u16, permissions: u16, id: u32| {
+        // u::rw-,u:4713:r--,g::r--,m::r--,o::---, as setfacl(1) writes it: tag, permissions and number.
+        let none = u32::MAX;
+        let entries = [
+            (1, 6, none),
+            (2, 4, 4713),
+            (4, 4, none),
+            (0x10, 4, none),
+            (0x20, 0, none),
+        ];
+        let bytes = entries.map(|(tag, permissions, id): (u16, u16, u32)| {
             [
                 &tag.to_le_bytes()[..],
                 &permissions.to_le_bytes(),
                 &id.to_le_bytes(),
             ]
             .concat()
-        };
-        let none = u32::MAX;
-        let list = [
-            2_u32.to_le_bytes().to_vec(),
-            entry(1, 6, none),
-            entry(2, 4, 4713),
-            entry(4, 4, none),
-            entry(0x10, 4, none),
-            entry(0x20, 0, none),
-        ]
-        .concat();
+        });
+        let list = [2_u32.to_le_bytes().to_vec(), bytes.concat()].concat();
         let with_list = name == RELAYMAP;
         if with_list {
-            rustix::fs::setxattr(
-                &path,
-                "system.posix_acl_access",
-                &list,
-                rustix::fs::XattrFlags::empty(),
-            )
-            .expect("a file system with access control lists");
+            let list_name = "system.posix_acl_access";
+            rustix::fs::setxattr(&path, list_name, &list, rustix::fs::XattrFlags::empty())
+                .expect("a file system with access control lists");
         }
         let before = fs::metadata(&path).unwrap();
-        let args = if name == RELAYMAP {
-            ["add-domain", "two.test", "r", "25"]
+        let line = if with_list {
+            "add-domain two.test r 25"
         } else {
-            ["add-auth", "one.test", "u", "new"]
+            "add-auth one.test u new"
         };
-        assert_eq!(relay(&setup, &args).code, Some(0));
+        relay(&setup, line).exits(0);
         let after = fs::metadata(&path).unwrap();
         assert_eq!(
             (after.uid(), after.gid(), after.mode()),
@@ -125,7 +118,7 @@ fn a_symbolic_link_stays_and_what_it_leads_to_is_replaced() {
     symlink("../real", setup.root().join("linked")).unwrap();
     symlink("../real/map", setup.dir().join(RELAYMAP)).unwrap();
     let before = fs::metadata(real.join("map")).unwrap().ino();
-    assert_eq!(relay(&setup, &["exclude-domain", "one.test"]).code, Some(0));
+    relay(&setup, "exclude-domain one.test").exits(0);
     assert_eq!(
         fs::read_to_string(real.join("map")).unwrap(),
         "# real\n@one.test\n"
@@ -135,7 +128,7 @@ fn a_symbolic_link_stays_and_what_it_leads_to_is_replaced() {
     assert_eq!(fs::read_link(&link).unwrap(), Path::new("../real/map"));
     assert_eq!(fs::read_dir(&real).unwrap().count(), 1);
     fs::remove_file(real.join("map")).unwrap();
-    let ran = relay(&setup, &["exclude-domain", "two.test"]);
+    let ran = relay(&setup, "exclude-domain two.test");
     assert!(
         ran.code == Some(1) && ran.stderr.contains("leads nowhere"),
         "{ran:?}"
@@ -159,9 +152,9 @@ fn thirty_edits_at_once_lose_nothing_and_a_server_never_sees_a_wrong_file() {
                 scope.spawn(move || {
                     let domain = format!("d{n}.test");
                     let ran = if n % 2 == 0 {
-                        relay(setup, &["add-domain", &domain, &format!("r{n}.test")])
+                        relay(setup, &format!("add-domain {domain} r{n}.test"))
                     } else {
-                        relay(setup, &["add-auth", &domain, &format!("u{n}"), "secret"])
+                        relay(setup, &format!("add-auth {domain} u{n} secret"))
                     }
                     .exits(0);
                     assert!(ran.stdout.starts_with(&format!("@{domain}: ")), "{ran:?}");
@@ -180,11 +173,7 @@ fn thirty_edits_at_once_lose_nothing_and_a_server_never_sees_a_wrong_file() {
     for n in 0..N {
         if n % 2 == 0 {
             assert!(relays.contains(&format!("@d{n}.test [r{n}.test]:25\n")));
-            let wanted = Reply::found(&format!("[r{n}.test]:25"));
-            eventually(
-                || client.ask("relayhost", &format!("x@d{n}.test")),
-                |reply| *reply == wanted,
-            );
+            client.comes_to_find("relayhost", &format!("x@d{n}.test"), &format!("[r{n}.test]:25"));
         } else {
             assert!(credentials.contains(&format!("@d{n}.test u{n}:secret\n")));
         }
@@ -200,7 +189,7 @@ fn edits_of_one_entry_at_once_leave_one_of_them_whole() {
     thread::scope(|scope| {
         for n in 0..10 {
             let setup = &setup;
-            scope.spawn(move || relay(setup, &["add-domain", "one.test", &format!("r{n}.test")]));
+            scope.spawn(move || relay(setup, &format!("add-domain one.test r{n}.test")));
         }
     });
     let text = text(&setup, RELAYMAP);
@@ -223,13 +212,9 @@ fn a_signal_at_any_moment_leaves_no_other_file_and_either_text() {
             .spawn()
             .unwrap();
         // Another moment each time, whatever it falls upon.
-        thread::sleep(Duration::from_micros(n * 250));
-        let id = child.id().to_string();
-        drop(
-            Command::new("sh")
-                .args(["-c", "kill -s TERM \"$0\" 2>/dev/null", &id])
-                .status(),
-        );
+        thread::sleep(Duration::from_micros(n * 300));
+        let id = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let _ = kill(id, Signal::SIGTERM);
         ended_by_signal += usize::from(child.wait().unwrap().code().is_none());
         let names: Vec<_> = all(&setup).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, [CREDENTIALS]);
@@ -261,47 +246,36 @@ fn a_file_that_is_mounted_by_itself_is_written_in_place_and_live() {
     let setup = prepared(setup, &format!("mount --bind host tables/{RELAYMAP}"));
     let daemon = Daemon::start(setup.clone());
     let mut client = Socketmap::to(&daemon, 0);
-    let inside = |args: &[&str]| -> Finished {
+    let inside = |line: &str| -> Finished {
         let program = Setup::in_folder(daemon.dir()).command("relay");
         let mut command = Command::new("nsenter");
         command.args(["--mount", &format!("--target={}", daemon.pid())]);
-        command
-            .arg(program.get_program())
-            .args(program.get_args())
-            .args(args);
-        finish(&mut command, b"")
+        let command = command.arg(program.get_program()).args(program.get_args());
+        finish(command.args(line.split(' ')), b"")
     };
-    let mut live = |key: &str, wanted: &str| {
-        let wanted = if wanted.is_empty() {
-            Reply::NotFound
-        } else {
-            Reply::found(wanted)
-        };
-        eventually(|| client.ask("relayhost", key), |reply| *reply == wanted);
-    };
-    for (args, expected, key, wanted) in [
+    for (line, expected, key, wanted) in [
         (
-            &["add-domain", "two.test", "a-much-longer-name.test", "587"][..],
+            "add-domain two.test a-much-longer-name.test 587",
             "# mounted\n@one.test [a.test]:25\n@two.test [a-much-longer-name.test]:587\n",
             "x@two.test",
             "[a-much-longer-name.test]:587",
         ),
         (
-            &["remove-domain", "two.test"],
+            "remove-domain two.test",
             "# mounted\n@one.test [a.test]:25\n",
             "x@two.test",
             "",
         ),
         (
-            &["add-domain", "ONE.test", "b"],
+            "add-domain ONE.test b",
             "# mounted\n@one.test [b]:25\n",
             "x@one.test",
             "[b]:25",
         ),
     ] {
-        inside(args).exits(0);
+        inside(line).exits(0);
         assert_eq!(fs::read_to_string(&host).unwrap(), expected);
-        live(key, wanted);
+        client.comes_to_find("relayhost", key, wanted);
     }
     let metadata = fs::metadata(&host).unwrap();
     assert_eq!((metadata.ino(), metadata.mode() & 0o7777), (inode, 0o640));
@@ -310,7 +284,7 @@ fn a_file_that_is_mounted_by_itself_is_written_in_place_and_live() {
         for n in 0..30 {
             let inside = &inside;
             scope.spawn(move || {
-                inside(&["exclude-domain", &format!("d{n}.test")]).exits(0);
+                inside(&format!("exclude-domain d{n}.test")).exits(0);
             });
         }
     });
@@ -339,7 +313,7 @@ fn edits_through_a_mounted_file_and_through_its_folder_at_once_lose_nothing_that
         for n in 0..20 {
             let setup = if n % 2 == 0 { &setup } else { &other };
             scope.spawn(move || {
-                relay(setup, &["exclude-domain", &format!("d{n}.test")]).exits(0);
+                relay(setup, &format!("exclude-domain d{n}.test")).exits(0);
             });
         }
     });
@@ -354,19 +328,19 @@ fn a_folder_that_cannot_be_written_is_an_error_and_nothing_changes() {
         setup.clone(),
         "mount --bind tables tables && mount -o remount,bind,ro tables",
     );
-    for args in [
-        &["add-domain", "one.test", "r"][..],
-        &["remove-domain", "one.test"],
-        &["add-auth", "one.test", "u", "CANARY"],
+    for line in [
+        "add-domain one.test r",
+        "remove-domain one.test",
+        "add-auth one.test u CANARY",
     ] {
-        let stderr = refused(&read_only, args);
+        let stderr = refused(&read_only, line);
         assert!(
             stderr.contains("cannot be written") && !stderr.contains("CANARY"),
             "{stderr}"
         );
     }
     // What is there already needs no writing.
-    let ran = relay(&read_only, &["exclude-domain", "none.test"]);
+    let ran = relay(&read_only, "exclude-domain none.test");
     assert_eq!(ran.code, Some(1));
 }
 
@@ -381,19 +355,19 @@ fn a_file_that_may_be_written_in_a_folder_that_may_not_is_written_in_place() {
     let as_nobody = setup.clone().within(nobody);
     done(
         &as_nobody,
-        &["exclude-domain", "one.test"],
+        "exclude-domain one.test",
         "@one.test: delivered directly",
     );
     assert_eq!(text(&setup, RELAYMAP), "@one.test\n");
     assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(refused(&as_nobody, &["exclude-domain", "two.test"]).contains("ermission denied"));
+    assert!(refused(&as_nobody, "exclude-domain two.test").contains("ermission denied"));
     // In a folder of its own, it may not give the owner away: the file stays where it is.
     chown(setup.dir(), Some(65534), Some(65534)).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     done(
         &as_nobody,
-        &["exclude-domain", "two.test"],
+        "exclude-domain two.test",
         "@two.test: delivered directly",
     );
     let metadata = fs::metadata(&path).unwrap();
@@ -530,7 +504,7 @@ fn root_follows_no_link_of_another_user_to_what_is_not_that_users() {
     let (setup, file) = directory_of_another();
     let link = setup.dir().join(RELAYMAP);
     let expect_refused = |setup: &Setup, named: &Path| {
-        let ran = relay(setup, &["add-domain", "one.test", "evil.test"]);
+        let ran = relay(setup, "add-domain one.test evil.test");
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
         let what = format!("{} is a symbolic link of the user {MALLORY}", named.display());
         assert!(
@@ -567,7 +541,7 @@ fn a_link_of_roots_or_of_the_targets_owner_is_followed() {
     let (setup, file) = directory_of_another();
     let link = setup.dir().join(RELAYMAP);
     link_of(0, &file, &link);
-    assert_eq!(relay(&setup, &["add-domain", "one.test", "relay"]).code, Some(0));
+    relay(&setup, "add-domain one.test relay").exits(0);
     assert_eq!(
         fs::read_to_string(&file).unwrap(),
         "@root.test [root]\n@one.test [relay]:25\n"
@@ -579,7 +553,7 @@ fn a_link_of_roots_or_of_the_targets_owner_is_followed() {
     chown(own.join("map"), Some(MALLORY), None).unwrap();
     fs::remove_file(&link).unwrap();
     link_of(MALLORY, "../own/map", &link);
-    assert_eq!(relay(&setup, &["exclude-domain", "own.test"]).code, Some(0));
+    relay(&setup, "exclude-domain own.test").exits(0);
     assert_eq!(fs::read_to_string(own.join("map")).unwrap(), "@own.test\n");
     assert_eq!(fs::metadata(own.join("map")).unwrap().uid(), MALLORY);
     // Whoever edits may have led to the file.
@@ -597,8 +571,7 @@ fn a_link_of_roots_or_of_the_targets_owner_is_followed() {
         &mallory,
         "--clear-groups",
     ]);
-    let ran = relay(&as_mallory, &["exclude-domain", "own.test"]);
-    assert_eq!(ran.code, Some(0), "{ran:?}");
+    relay(&as_mallory, "exclude-domain own.test").exits(0);
     assert_eq!(fs::read_to_string(&everybodys).unwrap(), "@own.test\n");
 }
 
@@ -631,7 +604,7 @@ fn links_that_are_exchanged_all_the_time_never_lead_root_elsewhere() {
         for n in 0..40 {
             let ran = relay(
                 &Setup::in_folder(&way),
-                &["add-domain", &format!("d{n}.test"), "evil.test"],
+                &format!("add-domain d{n}.test evil.test"),
             );
             assert!(matches!(ran.code, Some(0 | 1)), "{ran:?}");
         }
@@ -648,7 +621,7 @@ fn a_limit_of_the_size_of_files_is_an_error_and_leaves_nothing_behind() {
         .relaymap("@one.test [relay]\n")
         .credentials(format!("@one.test first:secret\n{long}"));
     let limited = setup.clone().within(["prlimit", "--fsize=4096:4096"]);
-    let said = refused(&limited, &["add-auth", "one.test", "u", "p"]);
+    let said = refused(&limited, "add-auth one.test u p");
     assert!(
         said.contains("cannot be written, and is as it was") && said.contains("too large"),
         "{said}"
@@ -656,7 +629,7 @@ fn a_limit_of_the_size_of_files_is_an_error_and_leaves_nothing_behind() {
     // One that cannot be replaced is written in place, and put back.
     let path = setup.dir().join(CREDENTIALS);
     fs::hard_link(&path, setup.dir().join("second-name")).unwrap();
-    let said = refused(&limited, &["add-auth", "one.test", "u", "p"]);
+    let said = refused(&limited, "add-auth one.test u p");
     assert!(said.contains("is as it was"), "{said}");
 }
 
@@ -669,7 +642,7 @@ fn a_signal_while_an_edit_is_written_ends_it_only_when_nothing_is_left_behind() 
         // The flush of the new file takes its time, and the signal comes before it.
         let inject = format!("inject=fsync:signal=SIG{signal}:when=1");
         let strace = ["strace", "-qq", "-o", trace.to_str().unwrap(), "-e", &inject];
-        let ran = relay(&setup.clone().within(strace), &["add-auth", "one.test", "u", "p"]);
+        let ran = relay(&setup.clone().within(strace), "add-auth one.test u p");
         assert_eq!(text(&setup, CREDENTIALS), "@one.test u:p\n", "{signal}: {ran:?}");
         assert_eq!(all(&setup).len(), 1, "{signal}: {:?}", all(&setup));
     }

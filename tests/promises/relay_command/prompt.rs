@@ -4,7 +4,9 @@ use super::{all, text};
 use crate::harness::daemon::{CREDENTIALS, Setup};
 use crate::harness::eventually;
 use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -93,18 +95,12 @@ impl Session {
         assert!(self.echoes(), "the terminal stays silent");
         let status = self.child.wait().unwrap();
         let mut written = String::new();
-        self.child
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_string(&mut written)
-            .unwrap();
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut written)
-            .unwrap();
+        let (mut stdout, mut stderr) = (
+            self.child.stdout.take().unwrap(),
+            self.child.stderr.take().unwrap(),
+        );
+        stdout.read_to_string(&mut written).unwrap();
+        stderr.read_to_string(&mut written).unwrap();
         (status, written, self.shown())
     }
 }
@@ -173,10 +169,8 @@ fn two_passwords_none_or_one_too_long_are_refused() {
 
 #[test]
 fn the_echo_comes_back_whichever_signal_ends_it() {
-    const SIGINT: i32 = 2;
-    const SIGQUIT: i32 = 3;
     let setup = Setup::new();
-    for (typed, signal) in [("half\x03", SIGINT), ("half\x1c", SIGQUIT)] {
+    for (typed, signal) in [("half\x03", Signal::SIGINT), ("half\x1c", Signal::SIGQUIT)] {
         for at_second in [false, true] {
             let mut session = Session::begin(&setup);
             session.wait_for(FIRST);
@@ -186,23 +180,14 @@ fn the_echo_comes_back_whichever_signal_ends_it() {
             }
             session.type_in(typed);
             let (status, _, shown) = session.end();
-            assert_eq!(status.signal(), Some(signal), "{status:?}");
+            assert_eq!(status.signal(), Some(signal as i32), "{status:?}");
             assert!(!shown.contains("CANARY") && !shown.contains("half"), "{shown}");
         }
     }
-    for name in ["TERM", "HUP", "INT"] {
+    for name in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
         let session = Session::begin(&setup);
         session.wait_for(FIRST);
-        let sent = Command::new("sh")
-            .args([
-                "-c",
-                "kill -s \"$0\" \"$1\"",
-                name,
-                &session.child.id().to_string(),
-            ])
-            .status()
-            .unwrap();
-        assert!(sent.success());
+        kill(Pid::from_raw(i32::try_from(session.child.id()).unwrap()), name).unwrap();
         let (status, ..) = session.end();
         assert!(status.signal().is_some(), "{name}: {status:?}");
     }
@@ -242,15 +227,13 @@ fn without_a_terminal_it_says_what_to_do_and_asks_nobody() {
 
 #[test]
 fn nobody_is_asked_for_something_that_is_refused_then() {
-    for (setup, args) in [
-        (Setup::new(), ["add-auth", "one..test", "user"]),
-        (Setup::new(), ["add-auth", "one.test", "us:er"]),
-        (
-            Setup::in_folder(&Setup::new().root().join("nowhere")),
-            ["add-auth", "one.test", "user"],
-        ),
+    let nowhere = Setup::in_folder(&Setup::new().root().join("nowhere"));
+    for (setup, line) in [
+        (Setup::new(), "add-auth one..test user"),
+        (Setup::new(), "add-auth one.test us:er"),
+        (nowhere, "add-auth one.test user"),
     ] {
-        let ran = super::relay(&setup, &args);
+        let ran = super::relay(&setup, line);
         assert_eq!(ran.code, Some(1));
         assert!(!ran.stderr.contains("terminal"), "{}", ran.stderr);
     }
