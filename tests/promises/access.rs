@@ -249,23 +249,19 @@ fn a_client_that_asks_and_is_gone_before_it_is_accepted_is_never_taken_for_root(
     ];
     // Nothing is accepted before they have all closed. The kernel says user 0 of such a socket.
     daemon.signal("STOP");
-    as_user(NAMELESS, || {
-        for address in addresses.iter().cycle().take(CLIENTS) {
+    let ask_and_go = |times: usize| {
+        for address in addresses.iter().cycle().take(times) {
             let mut client = Stream::connect(address);
             client.write_all(&framed(&format!("sasl {SENDER}"))).unwrap();
         }
-    });
+    };
+    as_user(NAMELESS, || ask_and_go(CLIENTS));
     eventually(|| ownerless(&addresses), |count| *count == CLIENTS);
     daemon.signal("CONT");
     wait_for_answers(&daemon, CLIENTS);
     assert!(!daemon.log().contains("outcome"), "{}", daemon.log());
     // And as fast as it goes.
-    as_user(NAMELESS, || {
-        for address in addresses.iter().cycle().take(10 * CLIENTS) {
-            let mut client = Stream::connect(address);
-            client.write_all(&framed(&format!("sasl {SENDER}"))).unwrap();
-        }
-    });
+    as_user(NAMELESS, || ask_and_go(10 * CLIENTS));
     wait_for_answers(&daemon, 11 * CLIENTS);
     assert!(!daemon.log().contains("outcome"), "{}", daemon.log());
 }
@@ -380,14 +376,9 @@ fn another_host_is_hung_up_on_unless_its_network_is_allowed_and_then_gets_everyt
     }
     let said = refusals_in_log(&daemon);
     assert_eq!(said.len(), 2, "{said:?}");
-    assert!(
-        said[0].contains("192.0.2.2 ") && said[0].contains("allow_networks"),
-        "{said:?}"
-    );
-    assert!(
-        said[1].contains("2001:db8::2 ") && said[1].contains("allow_networks"),
-        "{said:?}"
-    );
+    for (line, peer) in said.iter().zip(["192.0.2.2 ", "2001:db8::2 "]) {
+        assert!(line.contains(peer) && line.contains("allow_networks"), "{said:?}");
+    }
     // Its own address that is not a loopback one is no way around the list of users.
     for address in &addresses {
         networks.near(ROOT, || expect_closed(address));
@@ -539,6 +530,13 @@ fn a_listener_that_nobody_can_reach_is_a_warning_at_the_start() {
     }
 }
 
+/// What follows runs as this user.
+fn becoming(user: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", user, "--regid", user, "--clear-groups"]);
+    command
+}
+
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn query_shows_the_reason_and_ends_as_for_what_cannot_be_told() {
@@ -549,8 +547,7 @@ fn query_shows_the_reason_and_ends_as_for_what_cannot_be_told() {
     fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     for n in 0..5 {
         let query = |map: &str, user: &str| {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid", user, "--regid", user, "--clear-groups"]);
+            let mut command = becoming(user);
             command
                 .arg(&program)
                 .args(["query", "--server", daemon.endpoint(n), map, SENDER]);
@@ -562,9 +559,10 @@ fn query_shows_the_reason_and_ends_as_for_what_cannot_be_told() {
             (Some(75), ""),
             "{refused:?}"
         );
+        let said = &refused.stderr;
         assert!(
-            refused.stderr.contains("nobody (65534)") && refused.stderr.contains("allow_users"),
-            "{refused:?}"
+            said.contains("nobody (65534)") && said.contains("allow_users"),
+            "{said}"
         );
         assert_eq!(query("sasl", "0").stdout, format!("{CREDENTIALS}\n"));
         if n < 4 {
@@ -580,17 +578,11 @@ fn postmap_gets_credentials_as_root_and_an_error_as_anybody_else() {
     let configuration = daemon.root();
     fs::write(configuration.join("main.cf"), "compatibility_level = 3.6\n").unwrap();
     let postmap = |user: &str, table: &str| {
-        let mut command = Command::new("setpriv");
-        command.args([
-            "--reuid",
-            user,
-            "--regid",
-            user,
-            "--clear-groups",
-            "postmap",
-            "-c",
-        ]);
-        command.arg(configuration).args(["-q", SENDER, table]);
+        let mut command = becoming(user);
+        command
+            .args(["postmap", "-c"])
+            .arg(configuration)
+            .args(["-q", SENDER, table]);
         finish(&mut command, b"")
     };
     for n in [0, 3] {

@@ -5,7 +5,7 @@
 //!
 //! | with | what happens | what shows that it does not happen here |
 //! |---|---|---|
-//! | podop | a key of 1 KiB or more: the connection dies | `framing::keys_as_long_as_postfix_sends_them_are_answered`, `limits::a_request_may_have_a_key_of_postfixs_longest_and_a_map_of_a_hundred_bytes_and_no_byte_more` |
+//! | podop | a key of 1 KiB or more: the connection dies | `limits::a_request_may_have_a_key_of_postfixs_longest_and_a_map_of_a_hundred_bytes_and_no_byte_more` |
 //! | podop | two queries in one segment: no reply, ever | `framing::replies_to_a_burst_come_in_one_piece` |
 //! | podop | a map that it does not know: an exception, and a temporary error | `three_answers::no_such_map_and_what_is_no_request_are_refused` |
 //! | podop | a netstring that does not end in a comma is taken | `framing::broken_framing_is_refused_and_the_connection_closed_while_others_go_on` |

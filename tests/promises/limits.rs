@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::harness::client::{Reply, Socketmap, Stream, TcpTable, framed, payload
 use crate::harness::daemon::{Daemon, Setup};
 use crate::harness::elsewhere::{as_user, uid_of};
 use crate::harness::latency::Quiet;
-use crate::harness::{eventually, room_for_descriptors};
+use crate::harness::{eventually, room_for_descriptors, strace};
 
 const NEXT_HOP: &str = "[relay.test]:587";
 const CREDENTIALS: &str = "user:password";
@@ -75,10 +75,10 @@ fn answered(daemon: &Daemon, endpoint: usize) -> Option<Stream> {
     }
 }
 
-fn set_nonblocking(stream: &Stream) {
+fn set_nonblocking(stream: &Stream, is_set: bool) {
     match stream {
-        Stream::Tcp(stream) => stream.set_nonblocking(true).unwrap(),
-        Stream::Unix(stream) => stream.set_nonblocking(true).unwrap(),
+        Stream::Tcp(stream) => stream.set_nonblocking(is_set).unwrap(),
+        Stream::Unix(stream) => stream.set_nonblocking(is_set).unwrap(),
     }
 }
 
@@ -92,7 +92,7 @@ struct Deaf {
 impl Deaf {
     fn to(daemon: &Daemon, endpoint: usize) -> Self {
         let stream = Stream::to(daemon, endpoint);
-        set_nonblocking(&stream);
+        set_nonblocking(&stream, true);
         let burst = framed(&format!("relayhost {SENDER}")).repeat(1000);
         let mut deaf = Self {
             stream,
@@ -124,25 +124,12 @@ fn a_request_may_have_a_key_of_postfixs_longest_and_a_map_of_a_hundred_bytes_and
     let daemon = Daemon::start(setup(""));
     let key = |length: usize| format!("{}@one.test", "x".repeat(length - "@one.test".len()));
     let mut socketmap = Socketmap::to(&daemon, 0);
-    for length in [KEY - 1, KEY] {
-        assert_eq!(
-            socketmap.ask("relayhost", &key(length)),
-            Reply::found(NEXT_HOP),
-            "{length}"
-        );
-    }
-    for length in [KEY + 99, KEY + 100] {
-        assert_eq!(
-            socketmap.ask("relayhost", &key(length - "relayhost ".len())),
-            Reply::found(NEXT_HOP),
-            "{length}"
-        );
+    let name = "relayhost ".len();
+    for length in [KEY - 1, KEY, KEY + 99 - name, KEY + 100 - name] {
+        socketmap.finds("relayhost", &key(length), NEXT_HOP);
     }
     let mut over = Stream::to(&daemon, 0);
-    let _ = over.write_all(&framed(&format!(
-        "relayhost {}",
-        key(KEY + 101 - "relayhost ".len())
-    )));
+    let _ = over.write_all(&framed(&format!("relayhost {}", key(KEY + 101 - name))));
     let replies = payloads(&over.read_until_closed());
     assert!(
         replies.len() == 1 && Reply::from_socketmap(&replies[0]).is_refused(),
@@ -220,20 +207,13 @@ fn of_connections_in_all_the_one_too_many_waits_in_the_queue_of_the_kernel_for_a
             clients.iter_mut().for_each(expect_answer);
             assert_eq!(table.ask(SENDER), Reply::found(NEXT_HOP));
         }
-        set_nonblocking(&one_too_many.stream);
+        set_nonblocking(&one_too_many.stream, true);
         let waits = one_too_many.stream.read(&mut [0]).unwrap_err();
         assert_eq!(waits.kind(), ErrorKind::WouldBlock);
         assert_eq!(admin.status()["connections"], MOST);
         clients.pop();
-        let mut reply = [0; 32];
-        let mut come = 0;
-        eventually(
-            || {
-                come += one_too_many.stream.read(&mut reply[come..]).unwrap_or_default();
-                come
-            },
-            |come| *come == framed(&format!("OK {NEXT_HOP}")).len(),
-        );
+        set_nonblocking(&one_too_many.stream, false);
+        assert_eq!(one_too_many.reply(), Reply::found(NEXT_HOP));
         drop(one_too_many);
         // Its place is free again.
         clients.push(Socketmap::to(&daemon, endpoint));
@@ -269,16 +249,11 @@ fn a_peer_has_its_share_of_connections_and_more_of_it_are_closed_at_once_and_nob
     assert_eq!(label, "{reason=\"connections\"}");
     assert!(times.parse::<usize>().unwrap() >= 10, "{times}");
     let log = daemon.log();
-    let lines: Vec<&str> = log
-        .lines()
-        .filter(|line| line.contains("connections_per_peer"))
-        .collect();
-    assert_eq!(lines.len(), 1, "{log}");
-    assert!(
-        lines[0].contains("user root (0) has 4 connections"),
-        "{}",
-        lines[0]
-    );
+    assert_eq!(log.matches("connections_per_peer").count(), 1, "{log}");
+    let is_said = |line: &str| {
+        line.contains("connections_per_peer") && line.contains("user root (0) has 4 connections")
+    };
+    assert!(log.lines().any(is_said), "{log}");
 }
 
 #[test]
@@ -426,13 +401,8 @@ fn ticks(daemon: &Daemon) -> u64 {
 }
 
 fn limit_descriptors(daemon: &Daemon, soft: &str) {
-    let limited = Command::new("prlimit")
-        .args([
-            "--pid",
-            &daemon.pid().to_string(),
-            &format!("--nofile={soft}:20000"),
-        ])
-        .status();
+    let limits = format!("--pid {} --nofile={soft}:20000", daemon.pid());
+    let limited = Command::new("prlimit").args(limits.split(' ')).status();
     assert!(limited.expect("prlimit, of the package util-linux").success());
 }
 
@@ -468,17 +438,8 @@ fn out_of_descriptors_it_says_so_once_and_waits_and_serves_those_that_there_are(
 
 /// Lets some calls of the server fail. Returns once they do.
 fn inject(daemon: &Daemon, call: &str, how: &str) -> Child {
-    let strace = Command::new("strace")
-        .args(["-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e"])
-        .arg(format!("inject={call}:{how}"))
-        .args(["-p", &daemon.pid().to_string()])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("strace");
-    let status = || fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let tracer = format!("TracerPid:\t{}\n", strace.id());
-    eventually(status, |status| status.contains(&tracer));
-    strace
+    let arguments = format!("-o /dev/null -e trace={call} -e inject={call}:{how}");
+    strace::attach(daemon, arguments.split(' '))
 }
 
 fn end(mut strace: Child) {
@@ -495,15 +456,7 @@ fn whatever_the_system_lacks_for_a_connection_it_goes_on() {
     let daemon = Daemon::start(setup(""));
     let mut held = Socketmap::to(&daemon, 0);
     expect_answer(&mut held);
-    for error in [
-        "ENFILE",
-        "ENOBUFS",
-        "ENOMEM",
-        "ECONNABORTED",
-        "EPERM",
-        "EHOSTUNREACH",
-        "EINVAL",
-    ] {
+    for error in "ENFILE ENOBUFS ENOMEM ECONNABORTED EPERM EHOSTUNREACH EINVAL".split(' ') {
         let strace = inject(&daemon, "accept4", &format!("error={error}:when=1..2"));
         for endpoint in [0, 1] {
             let mut client = Socketmap::to(&daemon, endpoint);

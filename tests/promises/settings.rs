@@ -25,47 +25,27 @@ fn hop_of(setup: Setup, sender: &str) -> Reply {
 #[test]
 fn the_folder_can_come_from_the_environment() {
     let setup = setup();
-    let dir = setup.dir().to_path_buf();
-    let found = Reply::found("[relay1.test]");
-    assert_eq!(
-        hop_of(
-            setup.clone().without_dir_flag().env("POSTMAPD_DIR", &dir),
-            "x@one.test"
-        ),
-        found
-    );
+    let named = setup.clone().without_dir_flag().env("POSTMAPD_DIR", setup.dir());
     // The flag wins.
-    assert_eq!(
-        hop_of(setup.env("POSTMAPD_DIR", "/nonexistent"), "x@one.test"),
-        found
-    );
+    for setup in [named, setup.env("POSTMAPD_DIR", "/nonexistent")] {
+        assert_eq!(hop_of(setup, "x@one.test"), Reply::found("[relay1.test]"));
+    }
 }
 
 #[test]
-fn endpoints_can_come_from_the_environment() {
+fn endpoints_come_from_the_environment_or_from_the_settings_file() {
     let setup = setup();
     let unix = format!("socketmap:unix:{}/socket", setup.root().display());
-    let endpoints = [
-        INET,
-        "tcp:127.0.0.1:0:relayhost",
-        "tcp:127.0.0.1:0:sasl",
-        unix.as_str(),
-    ];
-    let daemon = Daemon::start(
-        setup
-            .env("POSTMAPD_LISTEN", endpoints.join(","))
-            .announces(&endpoints),
-    );
-    let mut clients = Both::to(&daemon);
-    assert_eq!(clients.relayhost("x@one.test"), Reply::found("[relay1.test]"));
-    Socketmap::to(&daemon, 3).finds("relayhost", "x@one.test", "[relay1.test]");
-}
-
-#[test]
-fn endpoints_can_come_from_the_settings_file() {
-    let setup = setup().settings("listen = [\"socketmap:inet:127.0.0.1:0\", \"tcp:127.0.0.1:0:sasl\"]\n");
-    let daemon = Daemon::start(setup.announces(&[INET, "tcp:127.0.0.1:0:sasl"]));
-    Socketmap::to(&daemon, 0).finds("relayhost", "x@one.test", "[relay1.test]");
+    let endpoints = [INET, "tcp:127.0.0.1:0:relayhost", "tcp:127.0.0.1:0:sasl", &unix];
+    for (variable, text) in [
+        (endpoints.join(","), String::new()),
+        (String::new(), format!("listen = {endpoints:?}\n")),
+    ] {
+        let setup = setup.clone().settings(text).env("POSTMAPD_LISTEN", variable);
+        let daemon = Daemon::start(setup.announces(&endpoints));
+        Both::to(&daemon).finds("relayhost", "x@one.test", "[relay1.test]");
+        Socketmap::to(&daemon, 3).finds("relayhost", "x@one.test", "[relay1.test]");
+    }
 }
 
 #[test]
@@ -108,10 +88,8 @@ fn the_settings_file_can_be_elsewhere() {
     let elsewhere = setup.root().join("other.toml");
     fs::write(&elsewhere, "recipient_delimiter = \"=\"\n").unwrap();
     let setup = setup.arg("--config").arg(&elsewhere);
-    assert_eq!(
-        hop_of(setup.clone(), "ann=x@one.test"),
-        Reply::found("[relay2.test]")
-    );
+    let hop = hop_of(setup.clone(), "ann=x@one.test");
+    assert_eq!(hop, Reply::found("[relay2.test]"));
     assert_eq!(hop_of(setup, "ann-x@one.test"), Reply::found("[relay1.test]"));
 }
 
