@@ -7,13 +7,13 @@
 use crate::harness::admin::{Admin, exchange};
 use crate::harness::client::{Both, Reply, Socketmap, Stream};
 use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, Setup, finish};
-use crate::harness::eventually;
+use crate::harness::{eventually, strace};
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const GOOD: &str = "@one.test [relay1.test]:587\n@two.test\n";
@@ -37,6 +37,13 @@ fn seconds_now() -> f64 {
         .as_secs_f64()
 }
 
+/// The seconds of a time in RFC 3339.
+#[track_caller]
+fn seconds_of(time: &str) -> f64 {
+    let time = humantime::parse_rfc3339(time).expect("RFC 3339");
+    time.duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn there_is_no_admin_listener_unless_one_is_asked_for() {
@@ -44,25 +51,14 @@ fn there_is_no_admin_listener_unless_one_is_asked_for() {
     assert!(!daemon.log().contains("admin"), "{}", daemon.log());
     let sockets = |path: &str| {
         let open = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
-        let own: Vec<String> = open
-            .filter_map(|fd| {
-                fs::read_link(fd.ok()?.path())
-                    .ok()?
-                    .into_os_string()
-                    .into_string()
-                    .ok()
-            })
-            .collect();
+        let targets = open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        let own: Vec<String> = targets.map(|target| target.display().to_string()).collect();
         let table = fs::read_to_string(format!("/proc/{}/net/{path}", daemon.pid())).unwrap();
-        let listening = table
+        let rows = table
             .lines()
-            .filter(|line| line.split_whitespace().nth(3) == Some("0A"));
-        listening
-            .filter(|line| {
-                let inode = line.split_whitespace().nth(9).unwrap();
-                own.contains(&format!("socket:[{inode}]"))
-            })
-            .count()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let is_own = |row: &Vec<&str>| row[3] == "0A" && own.contains(&format!("socket:[{}]", row[9]));
+        rows.filter(is_own).count()
     };
     assert_eq!((sockets("tcp"), sockets("tcp6")), (1, 0));
 }
@@ -91,15 +87,10 @@ fn an_address_that_is_taken_ends_the_start_with_69() {
     let refused = setup()
         .arg("--admin")
         .arg(&address)
-        .serve_with("socketmap:inet:127.0.0.1:0");
-    assert_eq!(refused.code, Some(69), "{}", refused.stderr);
-    assert!(
-        refused
-            .stderr
-            .contains(&format!("admin {address}: another process listens there")),
-        "{}",
-        refused.stderr
-    );
+        .serve_with("socketmap:inet:127.0.0.1:0")
+        .exits(69);
+    let said = format!("admin {address}: another process listens there");
+    assert!(refused.stderr.contains(&said), "{}", refused.stderr);
 }
 
 #[test]
@@ -146,33 +137,32 @@ fn every_lookup_is_counted_once_by_its_map_and_its_outcome() {
     assert_eq!(clients.socketmap.ask_all(&many), vec![found; 100]);
 
     let metrics = admin.metrics();
-    assert_eq!(
-        metrics.not_zero("postmapd_lookups_total"),
-        series([
-            ("{map=\"relayhost\",outcome=\"found\"}", "106"),
-            ("{map=\"relayhost\",outcome=\"not_found\"}", "4"),
-            ("{map=\"relayhost\",outcome=\"cannot_tell\"}", "2"),
-            ("{map=\"sasl\",outcome=\"found\"}", "2"),
-            ("{map=\"sasl\",outcome=\"not_found\"}", "2"),
-            ("{map=\"sasl\",outcome=\"cannot_tell\"}", "2"),
-        ])
-    );
+    let lookups = [
+        "relayhost found 106",
+        "relayhost not_found 4",
+        "relayhost cannot_tell 2",
+        "sasl found 2",
+        "sasl not_found 2",
+        "sasl cannot_tell 2",
+    ];
+    let expected = lookups.map(|lookup| {
+        let [map, outcome, count] = lookup.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{lookup}")
+        };
+        (
+            format!("{{map=\"{map}\",outcome=\"{outcome}\"}}"),
+            count.to_owned(),
+        )
+    });
+    assert_eq!(metrics.not_zero("postmapd_lookups_total"), expected);
     assert_eq!(metrics.not_zero("postmapd_refusals_total"), []);
     assert_eq!(metrics.not_zero("postmapd_protocol_errors_total"), []);
-    let count = metrics.value("postmapd_lookup_duration_seconds_count");
-    assert_eq!(count.to_string(), "118");
+    let value = |series: &str| metrics.value(series).to_string();
+    assert_eq!(value("postmapd_lookup_duration_seconds_count"), "118");
     let sum = metrics.value("postmapd_lookup_duration_seconds_sum");
     assert!(sum > 118.0 * 100e-9 && sum < 118.0, "{sum} s");
-    assert_eq!(
-        metrics
-            .value("postmapd_table_entries{map=\"relayhost\"}")
-            .to_string(),
-        "3"
-    );
-    assert_eq!(
-        metrics.value("postmapd_table_entries{map=\"sasl\"}").to_string(),
-        "1"
-    );
+    assert_eq!(value("postmapd_table_entries{map=\"relayhost\"}"), "3");
+    assert_eq!(value("postmapd_table_entries{map=\"sasl\"}"), "1");
 }
 
 #[test]
@@ -247,9 +237,10 @@ fn a_reading_is_told_with_what_came_of_it() {
     let (daemon, admin) = Admin::start(setup());
     let begun = seconds_now();
     let status = admin.status();
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(
-        (&status["version"], &status["generation"], &status["ready"]),
-        (&env!("CARGO_PKG_VERSION").into(), &1.into(), &true.into())
+        (&status["generation"], &status["ready"]),
+        (&1.into(), &true.into())
     );
     assert_eq!(status["listeners"], serde_json::json!([daemon.endpoint(0)]));
     assert_eq!(
@@ -265,28 +256,28 @@ fn a_reading_is_told_with_what_came_of_it() {
     };
     let first = loaded();
     assert!((begun - first).abs() < DEADLINE.as_secs_f64(), "{first}");
+    // The generation, and what came of the last reading.
     let last = || {
-        admin.status()["last_reload"]["outcome"]
-            .as_str()
-            .unwrap()
-            .to_owned()
+        let status = admin.status();
+        format!(
+            "{} {}",
+            status["generation"],
+            status["last_reload"]["outcome"].as_str().unwrap()
+        )
     };
-    assert_eq!(last(), "changed");
+    assert_eq!(last(), "1 changed");
 
     daemon.replace(RELAYMAP, "@one.test [relay2.test]:587\n");
     let changed = series([("{outcome=\"changed\"}", "1")]);
     eventually(reloads, |now| *now == changed);
-    assert_eq!(
-        (admin.status()["generation"].as_u64(), last().as_str()),
-        (Some(2), "changed")
-    );
+    assert_eq!(last(), "2 changed");
     assert!(loaded() > first);
     let second = loaded();
 
     daemon.hangup();
     let unchanged = series([("{outcome=\"changed\"}", "1"), ("{outcome=\"unchanged\"}", "1")]);
     eventually(reloads, |now| *now == unchanged);
-    assert_eq!(last(), "unchanged");
+    assert_eq!(last(), "2 unchanged");
 
     daemon.replace(RELAYMAP, "@one.test [relay2.test\n");
     let failed = series([
@@ -295,43 +286,27 @@ fn a_reading_is_told_with_what_came_of_it() {
         ("{outcome=\"failed\"}", "1"),
     ]);
     eventually(reloads, |now| *now == failed);
+    assert_eq!(last(), "2 failed");
     let status = admin.status();
-    assert_eq!(
-        (status["generation"].as_u64(), last().as_str()),
-        (Some(2), "failed")
-    );
-    assert_eq!(
-        (status["errors"].as_u64(), status["ready"].as_bool()),
-        (Some(1), Some(false))
-    );
+    assert_eq!((&status["errors"], &status["ready"]), (&1.into(), &false.into()));
     let finding = &status["findings"][0];
     assert_eq!(finding["code"], "bad-next-hop");
     assert_eq!((&finding["line"], &finding["column"]), (&1.into(), &11.into()));
     assert_eq!(finding["file"].as_str(), daemon.dir().join(RELAYMAP).to_str());
     assert!((loaded() - second).abs() < f64::EPSILON);
     let at = status["last_reload"]["at"].as_str().unwrap();
-    let at = humantime::parse_rfc3339(at)
-        .unwrap()
-        .duration_since(UNIX_EPOCH)
-        .unwrap();
-    assert!((at.as_secs_f64() - seconds_now()).abs() < DEADLINE.as_secs_f64());
+    assert!((seconds_of(at) - seconds_now()).abs() < DEADLINE.as_secs_f64());
 }
 
 #[test]
 fn the_files_are_seen_to_be_right_at_each_poll_and_not_while_one_is_wrong() {
     let (daemon, admin) = Admin::start(setup().settings("[reload]\npoll = 0.02\n"));
-    let succeeded = || {
-        admin
-            .metrics()
-            .value("postmapd_reload_last_success_timestamp_seconds")
-    };
+    let name = "postmapd_reload_last_success_timestamp_seconds";
+    let succeeded = || admin.metrics().value(name);
     let first = succeeded();
     eventually(succeeded, |now| *now > first);
-    assert_eq!(
-        admin.metrics().not_zero("postmapd_reloads_total"),
-        [],
-        "nothing was new"
-    );
+    let reloads = admin.metrics().not_zero("postmapd_reloads_total");
+    assert_eq!(reloads, [], "nothing was new");
     daemon.replace(RELAYMAP, "@one.test [\n");
     eventually(|| admin.get("/readyz").code, |code| *code == 503);
     let last = succeeded();
@@ -351,15 +326,11 @@ fn a_file_that_is_not_valid_is_named_with_why_and_since_when() {
     let told = admin.get("/readyz");
     assert_eq!((told.code, told.body.as_str()), (200, "ok\n"));
     let valid = |file: &str| {
-        let value = admin
-            .metrics()
-            .value(&format!("postmapd_files_valid{{file=\"{file}\"}}"));
-        value.to_string()
+        let series = format!("postmapd_files_valid{{file=\"{file}\"}}");
+        admin.metrics().value(&series).to_string()
     };
-    assert_eq!(
-        (valid(&relay_map).as_str(), valid(&credentials).as_str()),
-        ("1", "1")
-    );
+    let both_valid = || valid(&relay_map) + &valid(&credentials);
+    assert_eq!(both_valid(), "11");
 
     let before = seconds_now().floor();
     daemon.replace(RELAYMAP, "@one.test [relay1.test\n@two.test [x\n");
@@ -368,8 +339,7 @@ fn a_file_that_is_not_valid_is_named_with_why_and_since_when() {
     let since = |body: &str| {
         let (_, rest) = body.split_once(": not valid since ").expect("since when");
         let (time, _) = rest.split_once(": ").expect("and why");
-        let time = humantime::parse_rfc3339(time).expect("RFC 3339");
-        time.duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+        seconds_of(time)
     };
     let first = since(&body);
     assert!(first >= before && first <= seconds_now(), "{body}");
@@ -377,10 +347,7 @@ fn a_file_that_is_not_valid_is_named_with_why_and_since_when() {
         format!("2 errors, of which the first is: {relay_map}:1:11: error: this is not a next hop");
     assert!(body.starts_with(&relay_map) && body.contains(&expected), "{body}");
     assert_eq!(body.lines().count(), 1, "{body}");
-    assert_eq!(
-        (valid(&relay_map).as_str(), valid(&credentials).as_str()),
-        ("0", "1")
-    );
+    assert_eq!(both_valid(), "01");
 
     // The other file is right, and yet not in force; the first one has been wrong all the time.
     let reached = seconds_now().ceil();
@@ -400,10 +367,7 @@ fn a_file_that_is_not_valid_is_named_with_why_and_since_when() {
 
     daemon.replace(RELAYMAP, GOOD);
     eventually(|| admin.get("/readyz").code, |code| *code == 200);
-    assert_eq!(
-        (valid(&relay_map).as_str(), valid(&credentials).as_str()),
-        ("1", "1")
-    );
+    assert_eq!(both_valid(), "11");
     let mut client = Socketmap::to(&daemon, 0);
     assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:other"));
 }
@@ -416,10 +380,7 @@ fn a_file_that_is_as_it_was_before_a_wrong_edit_is_valid_again() {
     daemon.replace(RELAYMAP, GOOD);
     eventually(|| admin.get("/readyz").code, |code| *code == 200);
     let status = admin.status();
-    assert_eq!(
-        (status["generation"].as_u64(), status["errors"].as_u64()),
-        (Some(1), Some(0))
-    );
+    assert_eq!((&status["generation"], &status["errors"]), (&1.into(), &0.into()));
     assert_eq!(status["last_reload"]["outcome"], "unchanged");
 }
 
@@ -434,33 +395,18 @@ fn what_was_wrong_at_the_start_is_not_valid_until_it_is_mended() {
         .env("RELAY_PASSWORD_FILE", &secret)
         .settings("[reload]\ngrace = 0.01\n");
     let (daemon, admin) = Admin::start(setup);
-    let lines = || {
-        admin
-            .get("/readyz")
-            .body
-            .lines()
-            .map(ToOwned::to_owned)
-            .collect::<Vec<_>>()
-    };
+    let lines = || admin.get("/readyz").body.lines().count();
     let told = admin.get("/readyz");
-    assert_eq!((told.code, lines().len()), (503, 2), "{}", told.body);
-    assert!(
-        told.body
-            .contains(&format!("{}: not valid since", secret.display())),
-        "{}",
-        told.body
-    );
-    assert_eq!(admin.status()["last_reload"]["outcome"], "failed");
-    assert_eq!(admin.status()["last_success"], serde_json::Value::Null);
-    assert_eq!(
-        admin
-            .metrics()
-            .value("postmapd_reload_last_success_timestamp_seconds")
-            .to_string(),
-        "0"
-    );
+    assert_eq!((told.code, lines()), (503, 2), "{}", told.body);
+    let said = format!("{}: not valid since", secret.display());
+    assert!(told.body.contains(&said), "{}", told.body);
+    let status = admin.status();
+    assert_eq!(status["last_reload"]["outcome"], "failed");
+    assert_eq!(status["last_success"], serde_json::Value::Null);
+    let name = "postmapd_reload_last_success_timestamp_seconds";
+    assert_eq!(admin.metrics().value(name).to_string(), "0");
     fs::write(&secret, "password\n").unwrap();
-    eventually(lines, |lines| lines.len() == 1);
+    eventually(lines, |lines| *lines == 1);
     fs::remove_dir(daemon.dir().join(CREDENTIALS)).unwrap();
     eventually(|| admin.get("/readyz").code, |code| *code == 200);
     let status = admin.status();
@@ -547,11 +493,8 @@ fn the_metrics_are_in_the_text_format_whatever_is_accepted() {
             "{accept}"
         );
     }
-    assert!(
-        text.body.contains("file=\"/no/\\\"such\\\\file\""),
-        "{}",
-        text.body
-    );
+    let escaped = "file=\"/no/\\\"such\\\\file\"";
+    assert!(text.body.contains(escaped), "{}", text.body);
     let checked = finish(
         Command::new("promtool").args(["check", "metrics"]),
         text.body.as_bytes(),
@@ -700,27 +643,13 @@ fn health_is_that_of_the_thread_that_answers_lookups() {
     let (daemon, admin) = Admin::start(setup());
     assert_eq!(admin.get("/healthz").code, 200);
     // strace holds up the first thread alone, in each of its waits, and so nothing is wrong with any other.
-    let mut strace = Command::new("strace")
-        .args(["-qq", "-e", "trace=epoll_wait,epoll_pwait,epoll_pwait2"])
-        .args([
-            "-e",
-            "inject=epoll_wait,epoll_pwait,epoll_pwait2:delay_exit=30000000",
-        ])
-        .args(["-p", &daemon.pid().to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("strace, which tests/run-all installs");
+    let waits = "epoll_wait,epoll_pwait,epoll_pwait2";
+    let arguments = format!("-e trace={waits} -e inject={waits}:delay_exit=30000000 -o /dev/null");
+    let mut strace = strace::attach(&daemon, arguments.split(' '));
     eventually(|| admin.get("/healthz").code, |code| *code == 503);
     assert!(admin.get("/healthz").body.contains("does not answer"));
-    let hung = finish(
-        daemon
-            .setup()
-            .command("status")
-            .args(["--alive", "--admin", &admin.address]),
-        b"",
-    );
-    assert_eq!(hung.code, Some(69), "{}", hung.stderr);
+    let hung = format!("status --alive --admin {}", admin.address);
+    daemon.setup().typed(&hung).exits(69);
     assert_eq!(admin.get("/readyz").code, 200, "the files are right");
     assert_eq!(admin.get("/metrics").code, 200);
     drop(strace.kill());

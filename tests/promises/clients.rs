@@ -157,16 +157,11 @@ fn a_reply_that_comes_late_is_not_taken_for_the_answer_to_another_key() {
 fn bench_ends_where_a_server_sends_a_byte_now_and_then() {
     let address = server(|stream| drip(stream, "9999:OK "));
     let setup = Setup::new().relaymap("@one.test [relay]\n");
-    let mut command = setup.command("bench");
-    command.args([
-        &format!("socketmap:inet:{address}"),
-        "relayhost",
-        "--connections",
-        "2",
-    ]);
-    command.args(["--count", "4", "--warm-up", "0s", "--timeout", "1s"]);
+    let line = format!(
+        "bench socketmap:inet:{address} relayhost --connections 2 --count 4 --warm-up 0s --timeout 1s"
+    );
     let begun = Instant::now();
-    let ran = finish(&mut command, b"");
+    let ran = setup.typed(&line);
     assert!(begun.elapsed() < ENOUGH, "{ran:?}");
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stdout.contains("4  no reply in time"), "{ran:?}");
@@ -178,15 +173,10 @@ fn bench_says_how_long_it_waited_for_a_connection() {
     let path = folder.path().join("socket");
     let _listener = listens_and_accepts_none(&path);
     let setup = Setup::new().relaymap("@one.test [relay]\n");
-    let mut command = setup.command("bench");
-    command.args([
-        &format!("socketmap:unix:{}", path.display()),
-        "relayhost",
-        "--timeout",
-        "1s",
-    ]);
-    command.args(["--connections", "9"]);
-    let ran = finish(&mut command, b"");
+    let endpoint = format!("socketmap:unix:{}", path.display());
+    let ran = setup.typed(&format!(
+        "bench {endpoint} relayhost --timeout 1s --connections 9"
+    ));
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(69), ""), "{ran:?}");
     assert!(ran.stderr.contains("no connection within 1s"), "{ran:?}");
 }
@@ -199,21 +189,10 @@ fn bench_writes_no_plot_by_way_of_another_users_link() {
     std::fs::write(&file, "root's").unwrap();
     std::os::unix::fs::symlink(&file, &link).unwrap();
     std::os::unix::fs::lchown(&link, Some(4711), Some(4711)).expect("the tests need to be root");
-    let mut command = daemon.setup().command("bench");
-    command.args([
-        daemon.endpoint(0),
-        "relayhost",
-        "--count",
-        "10",
-        "--warm-up",
-        "0s",
-    ]);
-    command.args(["--plot", link.to_str().unwrap()]);
-    let ran = finish(&mut command, b"");
-    assert_eq!(ran.code, Some(71), "{ran:?}");
-    assert!(
-        ran.stderr.contains("is a symbolic link of the user 4711"),
-        "{ran:?}"
-    );
+    let (endpoint, plot) = (daemon.endpoint(0), link.display());
+    let words = format!("bench {endpoint} relayhost --count 10 --warm-up 0s --plot {plot}");
+    let ran = daemon.setup().typed(&words).exits(71);
+    let said = "is a symbolic link of the user 4711";
+    assert!(ran.stderr.contains(said), "{ran:?}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "root's");
 }

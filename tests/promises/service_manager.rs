@@ -10,15 +10,17 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::harness::admin::exchange;
 use crate::harness::client::{Reply, Socketmap, TcpTable, framed, payloads};
-use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, Setup, finish};
+use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, Setup};
 use crate::harness::{eventually, strace};
 
 fn setup() -> Setup {
@@ -77,15 +79,8 @@ impl Manager {
         let read = self.receives(&mut bytes).expect("a notice");
         let text = std::str::from_utf8(&bytes[..read]).expect("UTF-8");
         assert!(!text.contains("secret"), "{text}");
-        let split = |line: &str| {
-            line.split_once('=')
-                .map(|(name, value)| (name.into(), value.into()))
-        };
-        Notice(
-            text.lines()
-                .map(|line| split(line).expect("NAME=VALUE"))
-                .collect(),
-        )
+        let lines = text.lines().map(|line| line.split_once('=').expect("NAME=VALUE"));
+        Notice(lines.map(|(name, value)| (name.into(), value.into())).collect())
     }
 
     /// The next notice that is no ping.
@@ -95,6 +90,17 @@ impl Manager {
             if !notice.is("WATCHDOG") {
                 return notice;
             }
+        }
+    }
+
+    /// The next notice of this, with none of the other before it.
+    fn hears_of(&self, name: &str, other: &str) -> Notice {
+        loop {
+            let notice = self.hears();
+            if notice.is(name) {
+                return notice;
+            }
+            assert!(!notice.is(other), "{notice:?}");
         }
     }
 
@@ -203,25 +209,13 @@ fn a_life(manager: &Manager, setup: Setup) {
         }
         let before = monotonic_microseconds();
         daemon.signal("HUP");
-        let reloading = loop {
-            let notice = manager.hears();
-            if notice.is("RELOADING") {
-                break notice;
-            }
-            assert!(!notice.is("READY"), "{notice:?}");
-        };
+        let reloading = manager.hears_of("RELOADING", "READY");
         let said: i64 = reloading.value("MONOTONIC_USEC").unwrap().parse().unwrap();
         assert!(
             (before..=monotonic_microseconds()).contains(&said),
             "{reloading:?}"
         );
-        let ready = loop {
-            let notice = manager.hears();
-            if notice.is("READY") {
-                break notice;
-            }
-            assert!(!notice.is("RELOADING"), "{notice:?}");
-        };
+        let ready = manager.hears_of("READY", "RELOADING");
         assert!(
             ready.status().starts_with(outcome.split("; ").next().unwrap()),
             "{ready:?}"
@@ -329,28 +323,10 @@ fn pings_are_for_the_process_that_is_asked_for_them() {
     assert!(!manager.hears_ping_within(Duration::from_millis(500)));
 }
 
-/// A server that ends with its test, however that ends.
-struct Server(Child);
+/// A process that ends with its test, however that ends.
+struct Process(Child);
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-/// Holds up one thread alone, that which answers, for as long as it lives.
-struct Hold(Child);
-
-impl Hold {
-    fn on(daemon: &Daemon) -> Self {
-        // A call that begins takes an hour.
-        let delay = "inject=epoll_wait:delay_enter=3600000000";
-        Self(strace::attach(daemon, ["-o", "/dev/null", "-e", delay]))
-    }
-}
-
-impl Drop for Hold {
+impl Drop for Process {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
@@ -366,7 +342,9 @@ fn a_thread_that_cannot_answer_does_not_ping() {
     let daemon = manager.starts(setup);
     assert!(manager.hears().is("READY"));
     assert!(manager.hears_ping_within(LIMIT));
-    let hold = Hold::on(&daemon);
+    // Only the thread that answers is held up: a call that begins takes an hour.
+    let delay = "-o /dev/null -e inject=epoll_wait:delay_enter=3600000000";
+    let hold = Process(strace::attach(&daemon, delay.split(' ')));
     // A ping that was sent before is no ping, and it may have begun to wait before, and answer once more.
     while manager.hears_ping_within(Duration::from_millis(1)) {}
     let once_more = manager.hears_ping_within(LIMIT * 2);
@@ -484,11 +462,8 @@ fn sockets_are_served_as_they_are_named() {
     assert_eq!(TcpTable::to(&daemon, 2).ask("x@one.test"), credentials);
     assert_eq!(Socketmap::to(&daemon, 3).ask("sasl", "x@one.test"), credentials);
     daemon.wait_for_log(|line| line.contains(&format!("admin listening on {admin}")));
-    let told = exchange(
-        &admin,
-        "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-    );
-    assert_eq!(told.code, 200);
+    let request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    assert_eq!(exchange(&admin, request).code, 200);
     // Where systemd listens, nobody misses the usual place.
     assert!(!daemon.log().contains(":10451"), "{}", daemon.log());
     // What is handed over to us is for nobody else.
@@ -657,24 +632,14 @@ fn a_socket_that_is_handed_over_outlives_the_server_and_refuses_nobody() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut server = Server(server);
-        let query = finish(
-            setup
-                .clone()
-                .command("query")
-                .args(["--server", &announced, "relayhost", "x@one.test"]),
-            b"",
-        );
-        assert_eq!(
-            (query.code, query.stdout.as_str()),
-            (Some(0), "[relay1.test]\n"),
-            "{query:?}"
-        );
-        let ended = Command::new("kill")
-            .arg(server.0.id().to_string())
-            .status()
-            .unwrap();
-        assert!(ended.success());
+        let mut server = Process(server);
+        let query = setup.typed(&format!("query --server {announced} relayhost x@one.test"));
+        assert_eq!(query.exits(0).stdout, "[relay1.test]\n");
+        kill(
+            Pid::from_raw(i32::try_from(server.0.id()).unwrap()),
+            Signal::SIGTERM,
+        )
+        .unwrap();
         // From now on nobody serves; who connects waits.
         assert!(server.0.wait().unwrap().success());
         drop(UnixStream::connect(&path).unwrap());
