@@ -20,13 +20,14 @@ use std::process::{Command, ExitCode};
 
 use bytes::BytesMut;
 use postmapd::diagnostics::Findings;
-use postmapd::lookup::address::{Delimiters, SenderKeys};
-use postmapd::lookup::default_relay::DefaultRelay;
-use postmapd::lookup::history::History;
+use postmapd::lookup::address::SenderKeys;
+use postmapd::lookup::map::Maps;
 use postmapd::lookup::peer::{Allowed, Peer};
-use postmapd::lookup::routes::{Routing, Snapshot};
+use postmapd::lookup::search::Scratch;
+use postmapd::lookup::snapshot::Snapshot;
 use postmapd::lookup::table::Table;
-use postmapd::protocol::answer::{Answer, Map};
+use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
+use postmapd::protocol::answer::Answer;
 use postmapd::protocol::{Asked, Codec, Protocol, Reply};
 use postmapd::server::counters::Counters;
 
@@ -47,7 +48,7 @@ const ENTRIES: u64 = 10_000;
 struct Case {
     name: &'static str,
     socketmap: bool,
-    map: Map,
+    map: &'static str,
     /// Whether the tables have entries for addresses besides those for domains.
     addresses: bool,
     key: fn(u64) -> String,
@@ -58,7 +59,7 @@ const CASES: [Case; 8] = [
     Case {
         name: "relayhost-sender",
         socketmap: true,
-        map: Map::Relayhost,
+        map: "relayhost",
         addresses: true,
         key: |n| format!("user{}@domain{}.example", n % 9, n / 10 % (ENTRIES / 10)),
         found: true,
@@ -66,7 +67,7 @@ const CASES: [Case; 8] = [
     Case {
         name: "relayhost-domain",
         socketmap: true,
-        map: Map::Relayhost,
+        map: "relayhost",
         addresses: true,
         key: |n| format!("Somebody@Domain{}.example", n % (ENTRIES / 10)),
         found: true,
@@ -74,7 +75,7 @@ const CASES: [Case; 8] = [
     Case {
         name: "relayhost-domains-only",
         socketmap: true,
-        map: Map::Relayhost,
+        map: "relayhost",
         addresses: false,
         key: |n| format!("Somebody@Domain{}.example", n % (ENTRIES / 10)),
         found: true,
@@ -82,7 +83,7 @@ const CASES: [Case; 8] = [
     Case {
         name: "relayhost-extension-domain",
         socketmap: true,
-        map: Map::Relayhost,
+        map: "relayhost",
         addresses: true,
         key: |n| format!("somebody+news@domain{}.example", n % (ENTRIES / 10)),
         found: true,
@@ -90,7 +91,7 @@ const CASES: [Case; 8] = [
     Case {
         name: "relayhost-not-found",
         socketmap: true,
-        map: Map::Relayhost,
+        map: "relayhost",
         addresses: true,
         key: |n| format!("somebody@elsewhere{n}.example"),
         found: false,
@@ -98,7 +99,7 @@ const CASES: [Case; 8] = [
     Case {
         name: "sasl-sender",
         socketmap: true,
-        map: Map::Sasl,
+        map: "sasl",
         addresses: true,
         key: |n| format!("somebody@domain{}.example", n % (ENTRIES / 10)),
         found: true,
@@ -106,7 +107,7 @@ const CASES: [Case; 8] = [
     Case {
         name: "sasl-host",
         socketmap: true,
-        map: Map::Sasl,
+        map: "sasl",
         addresses: true,
         key: |n| format!("relay{}.example", n % 1000),
         found: false,
@@ -114,7 +115,7 @@ const CASES: [Case; 8] = [
     Case {
         name: "tcp-table-domain",
         socketmap: false,
-        map: Map::Relayhost,
+        map: "relayhost",
         addresses: true,
         key: |n| format!("somebody@domain{}.example", n % (ENTRIES / 10)),
         found: true,
@@ -237,9 +238,9 @@ fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
         uid: 102,
         address: "127.0.0.1".parse().ok(),
     };
-    let mut keys = SenderKeys::default();
+    let (mut keys, mut scratch) = (SenderKeys::default(), Scratch::default());
     // Without the clock, as it is without an admin listener.
-    let counters = Counters::default();
+    let counters = Counters::new(Maps::SERVED, false);
     let (mut input, mut output) = (BytesMut::with_capacity(4096), BytesMut::with_capacity(4096));
     for request in requests.iter().cycle().take(usize::try_from(lookups)?) {
         input.extend_from_slice(request.as_bytes());
@@ -250,11 +251,14 @@ fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
             return Err("a request is not taken whole".into());
         }
         let mut batch = counters.batch();
+        let Some((number, map)) = snapshot.maps.named(map) else {
+            return Err("there is no such map".into());
+        };
         if !snapshot.allowed.may_ask(map, peer) {
             return Err("the peer is refused".into());
         }
-        let answer = snapshot.answer(map, key, &mut keys);
-        batch.answered(map, &answer);
+        let answer = snapshot.answer(map, key, &mut keys, &mut scratch);
+        batch.answered(number, &answer);
         if matches!(answer, Answer::Found(_)) != case.found {
             return Err("the answer is wrong".into());
         }
@@ -292,14 +296,7 @@ fn snapshot(addresses: bool) -> Snapshot {
         Table::build(map, Path::new("t"), text, &mut Findings::default()).into()
     };
     Snapshot {
-        generation: 1,
-        relay_map: table(Map::Relayhost, relay_map),
-        credentials: table(Map::Sasl, credentials),
-        default: DefaultRelay::default().into(),
-        routing: Routing::Here,
-        history: History::default(),
-        last_pair: None,
-        delimiters: Delimiters::default(),
         allowed: Allowed::new([0, 102], []),
+        ..Snapshot::new(table(&RELAY_MAP, relay_map), table(&CREDENTIALS, credentials))
     }
 }

@@ -24,7 +24,7 @@ use crate::control::admin::status::TableDigests;
 use crate::control::systemd::socket_activation::{ActivatedSockets, ActivationError};
 use crate::control::{Controlled, Prepared};
 use crate::diagnostics::{Findings, Severity};
-use crate::lookup::routes::Routes;
+use crate::lookup::snapshot::Routes;
 use crate::net::bind::{BindError, bind};
 use crate::net::listener::Listener;
 use crate::os::confinement::{Confinement, ConfinementError};
@@ -111,11 +111,7 @@ fn serve(
     for endpoint in &endpoints {
         info!("listening on {endpoint}");
     }
-    let counters = Arc::new(if admin.is_empty() {
-        Counters::default()
-    } else {
-        Counters::timed()
-    });
+    let counters = Arc::new(Counters::new(routes.load().maps, !admin.is_empty()));
     let server = Server::new(maps, Arc::clone(&routes), Arc::clone(&counters), limits)
         .map_err(system("cannot start to serve"))?;
     let (pulse, mut heart) = pulse(server.waker());
@@ -181,3 +177,6 @@ fn endpoint((protocol, listener): &(Protocol, Listener)) -> Endpoint {
         address: listener.address().clone(),
     }
 }
+
+#[cfg(test)]
+mod further_map;

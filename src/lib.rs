@@ -8,14 +8,15 @@
 //! # The way of a lookup
 //!
 //! ```text
-//! bytes ─► protocol (frame, request) ─► session ─► routes: which map, which keys, which route ─► answer ─► protocol (reply) ─► one write
+//! bytes ─► protocol (frame, request) ─► session ─► snapshot: which map, which keys, which route ─► answer ─► protocol (reply) ─► one write
 //! ```
 //!
 //! A [`server::session`] reads what has arrived into one buffer. A decoder of [`protocol`] cuts requests out of
-//! it: a map and a key, nothing else. The session takes the present [`lookup::routes::Snapshot`] once for all of them, and
-//! asks it first whether the peer, which was recognised when it connected ([`server::access`]), may ask this map.
-//! The snapshot turns the key into the keys that Postfix would have tried on a `hash:` table
-//! ([`lookup::address::SenderKeys`]), finds the entry ([`lookup::table::Table`]) and says one of three things
+//! it: the name of a map and a key, nothing else. The session takes the present [`lookup::snapshot::Snapshot`] once for
+//! all of them, and asks it first whether there is this map ([`lookup::map`]) and whether the peer, which was recognised
+//! when it connected ([`server::access`]), may ask it. The map's search ([`lookup::search`]) turns the key into the keys
+//! that Postfix would have tried on a `hash:` table ([`lookup::address::SenderKeys`]), finds the entry
+//! ([`lookup::table::Table`]), and the rules between the tables ([`lookup::routing`]) make one of three things of it
 //! ([`protocol::answer::Answer`]): found, not found, cannot tell. The encoder of the same protocol appends the reply, and
 //! when nothing more has arrived, one write sends them all.
 //!
@@ -28,10 +29,10 @@
 //! [`source`] runs on a thread of its own, which lets those that answer go first. It is told that something changed, waits until the files have come to
 //! rest, reads them whole, and judges them with the grammar of [`lookup::table`]. What reads as before is shared with the
 //! snapshot in force ([`lookup::table::text`]). What is right becomes a new snapshot and
-//! replaces the old one in [`lookup::routes::Routes`]; what is wrong becomes [`diagnostics::Finding`]s in the log, and the
+//! replaces the old one in [`lookup::snapshot::Routes`]; what is wrong becomes [`diagnostics::Finding`]s in the log, and the
 //! old snapshot stays.
 //!
-//! The two ways meet in one place, the pointer in [`lookup::routes::Routes`]. No lock and no channel stands on the first
+//! The two ways meet in one place, the pointer in [`lookup::snapshot::Routes`]. No lock and no channel stands on the first
 //! way that the second could hold up, and no connection learns of a reload.
 //!
 //! # Who watches
@@ -50,7 +51,7 @@
 //! | 1 | [`diagnostics`] | findings about a file or a setting: kind, severity, place, what is wrong, what to do |
 //! | 2 | [`net`] | sockets without a protocol: addresses, listeners (bound or handed over), accept errors, the waker |
 //! | 3 | [`protocol`] | socketmap and tcp_table over bytes, requests and the three answers, endpoints, and the client of `query --server` |
-//! | 4 | [`lookup`] | addresses, next hops, tables, the default relay, who may ask; the snapshot of all that, and why it answers as it does |
+//! | 4 | [`lookup`] | the maps as data, addresses, next hops, tables, the default relay, who may ask; the snapshot of all that, and why it answers as it does |
 //! | 5 | [`config`] | flags, environment, `postmapd.toml` and secret files, checked; one definition a setting |
 //! | 6 | [`source`] | where the tables come from: notice, read, judge, decide, publish or keep |
 //! | 7 | [`server`] | connections to requests, with their limits, what is counted, and the drain at the end |

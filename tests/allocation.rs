@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
 
+use postmapd::lookup::map::Maps;
+use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -16,16 +18,12 @@ use std::thread;
 
 use postmapd::config::Limits;
 use postmapd::diagnostics::Findings;
-use postmapd::lookup::address::Delimiters;
-use postmapd::lookup::default_relay::DefaultRelay;
-use postmapd::lookup::history::History;
 use postmapd::lookup::peer::Allowed;
-use postmapd::lookup::routes::{Routes, Routing, Snapshot};
+use postmapd::lookup::snapshot::{Routes, Snapshot};
 use postmapd::lookup::table::Table;
 use postmapd::net::address::Address;
 use postmapd::net::bind::bind;
 use postmapd::net::socket_file::SocketAccess;
-use postmapd::protocol::answer::Map;
 use postmapd::protocol::endpoint::Endpoint;
 use postmapd::server::Server;
 use postmapd::server::counters::Counters;
@@ -71,22 +69,17 @@ fn routes() -> Routes {
         let text = text.as_bytes().to_vec().into();
         Table::build(map, Path::new("t"), text, &mut Findings::default()).into()
     };
+    let relay_map = table(
+        &RELAY_MAP,
+        "@one.test [relay1.test]:587\nann@one.test [relay2.test]:587\n@two.test\n@bad.test [\n",
+    );
+    let credentials = table(
+        &CREDENTIALS,
+        "@one.test user:password\n[relay1.test]:587 user:password\n",
+    );
     Routes::new(Snapshot {
-        generation: 1,
-        relay_map: table(
-            Map::Relayhost,
-            "@one.test [relay1.test]:587\nann@one.test [relay2.test]:587\n@two.test\n@bad.test [\n",
-        ),
-        credentials: table(
-            Map::Sasl,
-            "@one.test user:password\n[relay1.test]:587 user:password\n",
-        ),
-        default: DefaultRelay::default().into(),
-        routing: Routing::Here,
-        history: History::default(),
-        last_pair: None,
-        delimiters: Delimiters::default(),
         allowed: Allowed::new([rustix::process::getuid().as_raw()], []),
+        ..Snapshot::new(relay_map, credentials)
     })
 }
 
@@ -95,7 +88,7 @@ fn routes() -> Routes {
 fn allocations(endpoint: &str, exchanges: &[(String, String)]) -> u64 {
     const WARM_UP: usize = 100;
     const COUNTED: usize = 2_000;
-    let endpoint = Endpoint::to_listen(endpoint).unwrap();
+    let endpoint = Endpoint::to_listen(endpoint, &["relayhost", "sasl"]).unwrap();
     let access = SocketAccess {
         mode: 0o600,
         owner: None,
@@ -104,7 +97,7 @@ fn allocations(endpoint: &str, exchanges: &[(String, String)]) -> u64 {
     let listener = bind("", &endpoint.address, &access).unwrap().pop().unwrap();
     let address = listener.address().clone();
     let listeners = vec![(endpoint.protocol, listener)];
-    let counters = Arc::new(Counters::timed());
+    let counters = Arc::new(Counters::new(Maps::SERVED, true));
     let server = Server::new(listeners, Arc::new(routes()), counters, Limits::default()).unwrap();
     let stop = server.stop();
     let server = thread::spawn(move || {

@@ -64,7 +64,9 @@ impl Server {
             let line = server.lines.recv_timeout(PATIENCE);
             let line = line.map_err(|_| format!("the server does not start; it says {said:#?}"))?;
             if let Some((_, endpoint)) = line.split_once("listening on ") {
-                server.endpoints.push(Endpoint::to_listen(endpoint.trim())?);
+                server
+                    .endpoints
+                    .push(Endpoint::to_listen(endpoint.trim(), &["relayhost", "sasl"])?);
             }
             said.push(line);
         }

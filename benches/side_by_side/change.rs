@@ -3,7 +3,6 @@
 use std::thread;
 use std::time::Duration;
 
-use postmapd::protocol::answer::Map;
 use postmapd::protocol::client::{Client, Said};
 
 use crate::apparatus::Result;
@@ -82,7 +81,7 @@ pub(crate) fn measure_served(stage: &mut Stage) -> Result<()> {
 }
 
 fn ask(client: &mut Client) -> Result<Option<Vec<u8>>> {
-    match client.ask(Map::Relayhost, MARKER.as_bytes())? {
+    match client.ask("relayhost", MARKER.as_bytes())? {
         Said::Found(value) => Ok(Some(value.expose().to_vec())),
         Said::NotFound => Ok(None),
         Said::CannotTell(why) => Err(why.into()),

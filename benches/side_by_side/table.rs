@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use postmapd::net::address::Address;
 use postmapd::protocol::Protocol;
-use postmapd::protocol::answer::Map;
 use postmapd::protocol::endpoint::Endpoint;
 
 use crate::apparatus::Result;
@@ -256,7 +255,7 @@ impl Rows<'_> {
             (Protocol::Socketmap, Address::Unix(_)) => "postmapd, socketmap over UNIX",
             (Protocol::Socketmap, _) => "postmapd, socketmap over TCP",
         };
-        let asked = endpoint.table(Map::Relayhost);
+        let asked = endpoint.table("relayhost");
         self.push(name, asked, Way::Served(endpoint));
     }
 
@@ -288,7 +287,7 @@ fn serve(relay_map: &RelayMap, folder: &Path) -> Result<(Server, (PathBuf, Relay
     let listen = [
         "socketmap:inet:127.0.0.1:0".to_owned(),
         unix,
-        format!("tcp:127.0.0.1:0:{}", Map::Relayhost.name()),
+        "tcp:127.0.0.1:0:relayhost".to_owned(),
     ];
     Ok((Server::start(&live, &listen)?, (file, own)))
 }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use postmapd::diagnostics::Findings;
+use postmapd::lookup::table::Table;
 use postmapd::lookup::table::edit::{self, Change, Edited};
-use postmapd::lookup::table::grammar::{Format, MAX_LINE};
-use postmapd::lookup::table::{Table, format};
-use postmapd::protocol::answer::Map;
+use postmapd::lookup::table::grammar::MAX_LINE;
+use postmapd::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP, TableSpec};
 
 use super::input;
 use super::plain::address;
@@ -20,17 +20,17 @@ pub fn editor(data: &[u8]) {
     let (what, rest) = input::first_line(&data);
     let (key, rest) = input::first_line(rest);
     let (value, text) = input::first_line(rest);
-    let map = if what.first() == Some(&b'r') {
-        Map::Relayhost
+    let spec = if what.first() == Some(&b'r') {
+        &RELAY_MAP
     } else {
-        Map::Sasl
+        &CREDENTIALS
     };
     let case = Case {
-        map,
-        format: format(map),
+        spec,
+        format: spec.format,
         key,
         text,
-        before: table::read(format(map), text),
+        before: table::read(spec.format, text),
     };
     if what.get(1) == Some(&b'd') {
         case.remove();
@@ -40,7 +40,7 @@ pub fn editor(data: &[u8]) {
 }
 
 struct Case<'d> {
-    map: Map,
+    spec: &'static TableSpec,
     format: Format,
     key: &'d [u8],
     text: &'d [u8],
@@ -123,7 +123,7 @@ impl Case<'_> {
     fn is_accepted_as_before(&self, edited: &Edited) {
         let errors = |text: &[u8]| {
             let mut findings = Findings::default();
-            Table::build(self.map, Path::new("t"), text.to_vec().into(), &mut findings);
+            Table::build(self.spec, Path::new("t"), text.to_vec().into(), &mut findings);
             findings.errors()
         };
         assert!(errors(edited.text.expose()) <= errors(self.text));
@@ -168,7 +168,7 @@ impl Case<'_> {
 
     /// A short key that may have the value.
     fn some_key(&self, value: &[u8]) -> &'static [u8] {
-        if self.format == Format::Credentials && !value.is_empty() {
+        if self.format == CREDENTIALS.format && !value.is_empty() {
             b"k"
         } else {
             b"@k"

@@ -4,9 +4,9 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
+use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec, ValueKind};
 use postmapd::lookup::table::text::{Block, Text};
 use postmapd::lookup::table::{Hit, Table};
-use postmapd::protocol::answer::Map;
 
 use super::plain::table;
 use super::tables;
@@ -15,15 +15,15 @@ use super::tables;
 /// bytes each (what, where, how many, of what), until [`MOST_EDITS`] or the end.
 pub fn generations(data: &[u8]) {
     let (&[first, drip], edits) = data.split_first_chunk().unwrap_or((&[0, 0], &[]));
-    let map = if first & 1 == 0 { Map::Relayhost } else { Map::Sasl };
+    let spec = if first & 1 == 0 { &RELAY_MAP } else { &CREDENTIALS };
     let hasher = Digests {
         bits: if first & 2 == 0 { 64 } else { 3 },
     };
     let mut history = History {
-        map,
+        spec,
         hasher,
         drip: (usize::from(drip) + 1) * 1111,
-        lines: (0..LINES).map(|number| line(map, number, 0)).collect(),
+        lines: (0..LINES).map(|number| line(spec, number, 0)).collect(),
         table: None,
     };
     history.generation();
@@ -72,17 +72,17 @@ impl Hasher for Digest {
 }
 
 /// An entry with a long value or a long comment, so that few lines make a block.
-fn line(map: Map, number: usize, version: u8) -> Vec<u8> {
+fn line(spec: &TableSpec, number: usize, version: u8) -> Vec<u8> {
     let padding = "x".repeat(700 + number % 7 * 90);
-    match map {
-        Map::Relayhost => format!("user{number}@test [r{version}.test]:25 # {padding}\n"),
-        Map::Sasl => format!("user{number}@test u{version}:{padding}\n"),
+    match spec.format.values {
+        ValueKind::NextHop => format!("user{number}@test [r{version}.test]:25 # {padding}\n"),
+        ValueKind::Login => format!("user{number}@test u{version}:{padding}\n"),
     }
     .into_bytes()
 }
 
 /// A line of another kind.
-fn odd_line(map: Map, kind: u8, of: usize) -> Vec<u8> {
+fn odd_line(spec: &TableSpec, kind: u8, of: usize) -> Vec<u8> {
     match kind % 13 {
         0 => "# a comment\n".into(),
         1 => "\n".into(),
@@ -96,13 +96,13 @@ fn odd_line(map: Map, kind: u8, of: usize) -> Vec<u8> {
         9 => format!("# {}\n", "x".repeat(280_000)),
         10 => format!("long{of}@test u:{}\n", "x".repeat(60_000)),
         11 => "#\n".repeat(20_000),
-        _ => return [b"\xFF", line(map, of, 1).as_slice()].concat(),
+        _ => return [b"\xFF", line(spec, of, 1).as_slice()].concat(),
     }
     .into_bytes()
 }
 
 struct History {
-    map: Map,
+    spec: &'static TableSpec,
     hasher: Digests,
     drip: usize,
     lines: Vec<Vec<u8>>,
@@ -114,15 +114,15 @@ impl History {
     fn edit(&mut self, [what, place, many, of]: [u8; 4]) -> bool {
         let at = self.lines.len() * usize::from(place) / 256;
         let end = (at + usize::from(many)).min(self.lines.len());
-        let map = self.map;
+        let _map = self.spec;
         match what % 8 {
             0 => return false,
             1 => drop(self.lines.drain(at..end)),
-            2 => self.lines.insert(at, line(map, usize::from(of) + LINES, 0)),
-            3 => self.lines.insert(at, odd_line(map, many, usize::from(of))),
+            2 => self.lines.insert(at, line(self.spec, usize::from(of) + LINES, 0)),
+            3 => self.lines.insert(at, odd_line(self.spec, many, usize::from(of))),
             4 => {
                 if let Some(changed) = self.lines.get_mut(at) {
-                    *changed = line(map, at, of);
+                    *changed = line(self.spec, at, of);
                 }
             }
             5 => {
@@ -161,9 +161,9 @@ impl History {
         let readable = table::until_too_long(&bytes);
         self.the_blocks_are(&text, readable);
         let path = Path::new("t");
-        let table = Table::rebuild(self.table.as_ref(), self.map, path, &text);
+        let table = Table::rebuild(self.table.as_ref(), self.spec, path, &text);
         let fresh = Text::read(&mut bytes.as_slice(), bytes.len(), &[], &self.hasher).unwrap();
-        self.compare(&table, &Table::rebuild(None, self.map, path, &fresh));
+        self.compare(&table, &Table::rebuild(None, self.spec, path, &fresh));
         self.compare_with_the_text(&table, readable);
         // Read once more, it is the same table.
         let blocks: Vec<Arc<Block>> = table.blocks().cloned().collect();
@@ -171,7 +171,7 @@ impl History {
         if self.hasher.bits == 64 && table.is_whole() {
             assert!(Arc::ptr_eq(
                 &table,
-                &Table::rebuild(Some(&table), self.map, path, &again)
+                &Table::rebuild(Some(&table), self.spec, path, &again)
             ));
         }
         self.table = Some(table);
@@ -202,11 +202,11 @@ impl History {
 
     /// Every key answers as the plain reader says, from its line; and so does one that is gone.
     fn compare_with_the_text(&self, table: &Table, bytes: &[u8]) {
-        let plain = table::read(postmapd::lookup::table::format(self.map), bytes);
+        let plain = table::read(self.spec.format, bytes);
         let expected = table::table(&plain);
         assert_eq!(table.len(), expected.len());
         for (key, entry) in &expected {
-            tables::found(self.map, table, key, &entry.meaning);
+            tables::found(self.spec, table, key, &entry.meaning);
         }
         for number in (0..LINES + 256).step_by(17) {
             let key = format!("user{number}@test").into_bytes();

@@ -1,5 +1,8 @@
 //! A whole session over an in-memory stream.
 
+use postmapd::lookup::map::Maps;
+use postmapd::lookup::routing::Routing;
+use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -9,12 +12,10 @@ use std::time::Instant;
 use postmapd::diagnostics::Findings;
 use postmapd::lookup::address::Delimiters;
 use postmapd::lookup::default_relay::{DefaultRelay, Known};
-use postmapd::lookup::history::History;
 use postmapd::lookup::peer::{self, Allowed};
-use postmapd::lookup::routes::{Routes, Routing, Snapshot};
-use postmapd::lookup::table::{Table, format};
+use postmapd::lookup::snapshot::{Routes, Snapshot};
+use postmapd::lookup::table::Table;
 use postmapd::os::secret::Secret;
-use postmapd::protocol::answer::Map;
 use postmapd::protocol::socketmap::{MAX_REPLY, MAX_REQUEST};
 use postmapd::protocol::{Codec, Protocol, tcp_table};
 use postmapd::server::access::Visitor;
@@ -53,8 +54,8 @@ pub fn session(data: &[u8]) {
     let plan = Plan {
         protocol: match byte(0) {
             b's' => Protocol::Socketmap,
-            b'c' => Protocol::TcpTable(Map::Sasl),
-            _ => Protocol::TcpTable(Map::Relayhost),
+            b'c' => Protocol::TcpTable("sasl"),
+            _ => Protocol::TcpTable("relayhost"),
         },
         default: match byte(1) {
             b'd' => Default::Set,
@@ -138,7 +139,7 @@ impl Plan {
             waits: false,
             is_owed: false,
         };
-        let (mut desk, counters) = (Desk::default(), Counters::timed());
+        let (mut desk, counters) = (Desk::default(), Counters::new(Maps::SERVED, true));
         let mut session = Session::new(peer, codec, visitor());
         let end = loop {
             match session.turn(&mut desk, routes, &counters, Instant::now) {
@@ -202,8 +203,8 @@ impl Plan {
             Protocol::Socketmap => {
                 let mut words = request.splitn(2, |c| *c == b' ');
                 match (words.next(), words.next()) {
-                    (Some(b"relayhost"), Some(key)) => (Map::Relayhost, key.to_vec()),
-                    (Some(b"sasl"), Some(key)) => (Map::Sasl, key.to_vec()),
+                    (Some(b"relayhost"), Some(key)) => ("relayhost", key.to_vec()),
+                    (Some(b"sasl"), Some(key)) => ("sasl", key.to_vec()),
                     _ => return Said::Refused,
                 }
             }
@@ -227,7 +228,7 @@ impl Plan {
     }
 
     /// What the contract says of a key.
-    fn answer(&self, map: Map, key: &[u8], tables: &Tables) -> Said {
+    fn answer(&self, map: &str, key: &[u8], tables: &Tables) -> Said {
         let (keys, has_domain) = address::keys(key, "+-");
         let is_sender = keys[0] == b"<>" || keys[0].contains(&b'@');
         let relay = tables.relay_map.say(&keys).unwrap_or_else(|| match self.default {
@@ -236,7 +237,7 @@ impl Plan {
             Default::Unreadable if has_domain => Said::CannotTell,
             Default::Unreadable => Said::Found(FOR_EVERYONE.to_vec()),
         });
-        if map == Map::Relayhost {
+        if map == "relayhost" {
             return relay;
         }
         if !is_sender {
@@ -319,9 +320,6 @@ impl Plan {
         };
         Snapshot {
             allowed: Allowed::new([ALLOWED], []),
-            generation: 1,
-            relay_map: Arc::clone(&tables.relay_map.table),
-            credentials: Arc::clone(&tables.credentials.table),
             // The model answers credentials without a route where nothing is routed.
             routing: if default.is_set() || !tables.relay_map.table.is_empty() {
                 Routing::Here
@@ -329,9 +327,11 @@ impl Plan {
                 Routing::MainCf
             },
             default: default.into(),
-            history: History::default(),
-            last_pair: None,
             delimiters: Delimiters::new("+-").unwrap(),
+            ..Snapshot::new(
+                Arc::clone(&tables.relay_map.table),
+                Arc::clone(&tables.credentials.table),
+            )
         }
     }
 }
@@ -357,8 +357,8 @@ struct Plain {
 }
 
 impl Plain {
-    fn new(map: Map, text: String) -> Self {
-        let reading = table::read(format(map), text.as_bytes());
+    fn new(spec: &'static TableSpec, text: String) -> Self {
+        let reading = table::read(spec.format, text.as_bytes());
         let table = table::table(&reading);
         Self {
             meanings: table
@@ -367,7 +367,7 @@ impl Plain {
                 .collect(),
             keys_unreadable: reading.keys_unreadable,
             table: Table::build(
-                map,
+                spec,
                 Path::new("t"),
                 text.into_bytes().into(),
                 &mut Findings::default(),
@@ -416,8 +416,8 @@ impl Tables {
              vast@one.test secret:{vast}\n{last}"
         );
         Self {
-            relay_map: Plain::new(Map::Relayhost, relay_map),
-            credentials: Plain::new(Map::Sasl, credentials),
+            relay_map: Plain::new(&RELAY_MAP, relay_map),
+            credentials: Plain::new(&CREDENTIALS, credentials),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use postmapd::diagnostics::{Finding, Findings, Place};
 use postmapd::lookup::address::SenderKeys;
 use postmapd::lookup::table::grammar::{self, Content, Reader, Record};
-use postmapd::lookup::table::{Hit, Table, format};
-use postmapd::protocol::answer::{Map, Reason};
+use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
+use postmapd::lookup::table::{Hit, Table};
 
 use super::input;
 use super::plain::address;
@@ -14,19 +14,19 @@ use super::plain::table::{self, Entry, MARK, Meaning, Reading, Said};
 
 /// `postfix-relaymap.cf`, read as the plain reader of the contract reads it.
 pub fn relaymap(data: &[u8]) {
-    check(Map::Relayhost, &input::expand(data));
+    check(&RELAY_MAP, &input::expand(data));
 }
 
 /// `postfix-sasl-password.cf`, likewise.
 pub fn credentials(data: &[u8]) {
-    check(Map::Sasl, &input::expand(data));
+    check(&CREDENTIALS, &input::expand(data));
 }
 
-fn check(map: Map, text: &[u8]) {
-    let plain = table::read(format(map), text);
-    the_records(map, text, &plain);
-    the_records_in_blocks(map, text, &plain);
-    the_table(map, text);
+fn check(spec: &'static TableSpec, text: &[u8]) {
+    let plain = table::read(spec.format, text);
+    the_records(spec, text, &plain);
+    the_records_in_blocks(spec, text, &plain);
+    the_table(spec, text);
 }
 
 fn path() -> &'static Path {
@@ -66,13 +66,13 @@ fn the_same(record: &Record<'_>, offset: usize, entry: &Entry) {
     );
 }
 
-fn the_records(map: Map, text: &[u8], plain: &Reading) {
+fn the_records(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
     let mut findings = Findings::default();
     let mut expected = plain.entries.iter();
-    let reading = grammar::read(format(map), path(), text, &mut findings, |record, _| {
+    let reading = grammar::read(spec.format, path(), text, &mut findings, |record, _| {
         let entry = expected.next().expect("an entry that is none");
         the_same(&record, 0, entry);
-        let (key, value) = grammar::entry_at(format(map), &text[record.offset..]).unwrap();
+        let (key, value) = grammar::entry_at(spec.format, &text[record.offset..]).unwrap();
         assert_eq!((key, value), (entry.written.as_slice(), entry.raw.as_slice()));
     });
     assert_eq!(expected.next(), None);
@@ -92,7 +92,7 @@ fn the_records(map: Map, text: &[u8], plain: &Reading) {
 }
 
 /// A text that comes in blocks of whole lines reads as it does in one piece.
-fn the_records_in_blocks(map: Map, text: &[u8], plain: &Reading) {
+fn the_records_in_blocks(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
     let lines = table::lines(text);
     let first: usize = lines
         .iter()
@@ -101,7 +101,7 @@ fn the_records_in_blocks(map: Map, text: &[u8], plain: &Reading) {
         .sum();
     let mut findings = Findings::default();
     let mut expected = plain.entries.iter();
-    let mut reader = Reader::new(format(map), path());
+    let mut reader = Reader::new(spec.format, path());
     for (block, offset) in [(&text[..first], 0), (&text[first..], first)] {
         reader.read(
             block,
@@ -118,16 +118,16 @@ fn the_records_in_blocks(map: Map, text: &[u8], plain: &Reading) {
 /// To find a line takes as long as there are lines before it; so of many not each is looked for.
 const MANY: usize = 200;
 
-fn the_table(map: Map, text: &[u8]) {
+fn the_table(spec: &'static TableSpec, text: &[u8]) {
     let text = table::until_too_long(text);
-    let plain = &table::read(format(map), text);
+    let plain = &table::read(spec.format, text);
     let mut findings = Findings::default();
-    let table = Table::build(map, path(), text.to_vec().into(), &mut findings);
+    let table = Table::build(spec, path(), text.to_vec().into(), &mut findings);
     let expected = table::table(plain);
     assert_eq!(table.len(), expected.len());
     assert_eq!(table.is_whole(), !plain.keys_unreadable);
     for (number, (key, entry)) in expected.iter().enumerate() {
-        found(map, &table, key, &entry.meaning);
+        found(spec, &table, key, &entry.meaning);
         if number > MANY {
             continue;
         }
@@ -161,7 +161,7 @@ fn the_table(map: Map, text: &[u8]) {
     }
     let absent = match table.find([b"\0 is in no key".as_slice().into()]) {
         Hit::Absent => !plain.keys_unreadable,
-        Hit::Unsure(reason) => plain.keys_unreadable && reason == Reason::LineWithoutKey(map),
+        Hit::Unsure(reason) => plain.keys_unreadable && reason == spec.unparsable_key,
         Hit::Value(_) | Hit::Nothing => false,
     };
     assert!(absent);
@@ -173,11 +173,11 @@ fn the_table(map: Map, text: &[u8]) {
 }
 
 /// Looks one key up.
-pub fn found(map: Map, table: &Table, key: &[u8], meaning: &Meaning) {
+pub fn found(spec: &'static TableSpec, table: &Table, key: &[u8], meaning: &Meaning) {
     match (table.find([key.into()]), meaning) {
         (Hit::Value(value), Meaning::Value(expected)) => assert_eq!(value, expected),
         (Hit::Nothing, Meaning::Nothing) => {}
-        (Hit::Unsure(reason), Meaning::Fault) => assert_eq!(reason, Reason::EntryWithError(map)),
+        (Hit::Unsure(reason), Meaning::Fault) => assert_eq!(reason, spec.invalid_entry),
         _ => panic!("{} is not {meaning:?}", key.escape_ascii()),
     }
 }

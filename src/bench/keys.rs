@@ -11,10 +11,12 @@ use super::number::{count, float, ratio, whole};
 use super::tally::Outcome;
 use super::target::Target;
 use crate::lookup::address::SenderKeys;
-use crate::lookup::routes::Snapshot;
+use crate::lookup::map::Map;
+use crate::lookup::search::Scratch;
+use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::grammar::Content;
 use crate::os::secret::Secret;
-use crate::protocol::answer::{Answer, Map};
+use crate::protocol::answer::Answer;
 use crate::protocol::{MAX_KEY, Protocol, netstring};
 
 /// Why there are no keys.
@@ -94,7 +96,8 @@ impl Questions {
             replies: Row::default(),
             expected: Vec::with_capacity(keys.len()),
         };
-        let (mut memory, mut bytes) = (SenderKeys::default(), BytesMut::new());
+        let (mut memory, mut scratch, mut bytes) =
+            (SenderKeys::default(), Scratch::default(), BytesMut::new());
         for (number, key) in keys.iter().enumerate() {
             if key.len() > MAX_KEY {
                 return Err(KeysError::TooLong(number + 1));
@@ -103,7 +106,7 @@ impl Questions {
             bytes.clear();
             target.encode(key, &mut bytes);
             questions.requests.push(&bytes);
-            let answer = right.map(|(snapshot, map)| snapshot.answer(map, key, &mut memory));
+            let answer = right.map(|(snapshot, map)| snapshot.answer(map, key, &mut memory, &mut scratch));
             bytes.clear();
             questions.expected.push(match answer {
                 None => Expected::Unknown,
@@ -209,18 +212,19 @@ pub fn of_tables(
     most: usize,
     random: &mut Random,
 ) -> Result<Vec<Vec<u8>>, KeysError> {
-    let table = match map {
-        Map::Relayhost => &snapshot.relay_map,
-        Map::Sasl => &snapshot.credentials,
+    let Some(table) = snapshot.table(map.table) else {
+        return Ok(Vec::new());
     };
-    let mut memory = SenderKeys::default();
+    // A key of a secret table may be a password in the wrong place.
+    let is_secret = map.table.is_secret();
+    let (mut memory, mut scratch) = (SenderKeys::default(), Scratch::default());
     let (mut keys, mut seen) = (Vec::new(), 0);
     table.each(|record| {
         let is_sender = record.key.contains(&b'@') || record.key == b"<>";
         let is_sure_to_be_a_key = match record.content {
             Content::Value(_) => true,
-            Content::Nothing => map == Map::Relayhost || is_sender,
-            Content::Fault => map == Map::Relayhost,
+            Content::Nothing => !is_secret || is_sender,
+            Content::Fault => !is_secret,
         };
         if !is_sure_to_be_a_key {
             return;
@@ -229,7 +233,10 @@ pub fn of_tables(
             Some(domain) => [format!("user{}@", random.below(FEW)).as_bytes(), domain].concat(),
             None => record.key.to_vec(),
         };
-        let mut is_found = || matches!(snapshot.answer(map, &key, &mut memory), Answer::Found(_));
+        let mut is_found = || {
+            let answer = snapshot.answer(map, &key, &mut memory, &mut scratch);
+            matches!(answer, Answer::Found(_))
+        };
         if hits.is_some() && !is_found() {
             return;
         }
@@ -269,9 +276,9 @@ fn with_misses(
         return Err(KeysError::None("the table of this map has no entry with a value"));
     }
     let mut mixed: Vec<_> = keys.into_iter().cycle().take(found).collect();
-    let mut memory = SenderKeys::default();
+    let (mut memory, mut scratch) = (SenderKeys::default(), Scratch::default());
     for key in made_up(all - found, random) {
-        match snapshot.answer(map, &key, &mut memory) {
+        match snapshot.answer(map, &key, &mut memory, &mut scratch) {
             Answer::NotFound => mixed.push(key),
             other => return Err(KeysError::NoMiss(other.outcome())),
         }
@@ -310,13 +317,13 @@ mod tests {
     use super::{Expected, Questions, Random, Target, of_lines, of_tables};
     use crate::bench::tally::Outcome;
     use crate::diagnostics::Findings;
-    use crate::lookup::address::{Delimiters, SenderKeys};
-    use crate::lookup::default_relay::DefaultRelay;
-    use crate::lookup::history::History;
-    use crate::lookup::peer::Allowed;
-    use crate::lookup::routes::{Routing, Snapshot};
+    use crate::lookup::address::SenderKeys;
+    use crate::lookup::map::Map;
+    use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
+
+    use crate::lookup::snapshot::Snapshot;
     use crate::lookup::table::Table;
-    use crate::protocol::answer::{Answer, Map};
+    use crate::protocol::answer::Answer;
 
     fn snapshot(relay_map: &str, credentials: &str) -> Snapshot {
         let build = |map, text: &str| {
@@ -329,28 +336,13 @@ mod tests {
             )
             .into()
         };
-        Snapshot {
-            generation: 1,
-            relay_map: build(Map::Relayhost, relay_map),
-            credentials: build(Map::Sasl, credentials),
-            default: DefaultRelay::default().into(),
-            routing: Routing::Here,
-            history: History::default(),
-            last_pair: None,
-            delimiters: Delimiters::default(),
-            allowed: Allowed::default(),
-        }
+        Snapshot::new(build(&RELAY_MAP, relay_map), build(&CREDENTIALS, credentials))
     }
 
     fn found(snapshot: &Snapshot, keys: &[Vec<u8>]) -> usize {
         let mut memory = SenderKeys::default();
         keys.iter()
-            .filter(|key| {
-                matches!(
-                    snapshot.answer(Map::Relayhost, key, &mut memory),
-                    Answer::Found(_)
-                )
-            })
+            .filter(|key| matches!(snapshot.next_hop_of(key, &mut memory), Answer::Found(_)))
             .count()
     }
 
@@ -358,7 +350,7 @@ mod tests {
     fn the_share_of_hits_is_exact_and_the_seed_decides() {
         let routes = snapshot("@a [r]\nb@b [r]\n@c\n", "");
         let keys =
-            |hits, seed| of_tables(&routes, Map::Relayhost, hits, 10_000, &mut Random::new(seed)).unwrap();
+            |hits, seed| of_tables(&routes, Map::RELAYHOST, hits, 10_000, &mut Random::new(seed)).unwrap();
         for (hits, right) in [(0.75, 750), (1.0, 1000), (0.0, 0)] {
             let keys = keys(Some(hits), 1);
             assert_eq!((keys.len(), found(&routes, &keys)), (1000, right));
@@ -372,7 +364,7 @@ mod tests {
     fn a_large_table_is_sampled() {
         let lines: Vec<String> = (0..500).map(|n| format!("u{n}@a [r]\n")).collect();
         let routes = snapshot(&lines.concat(), "");
-        let keys = of_tables(&routes, Map::Relayhost, None, 100, &mut Random::new(1)).unwrap();
+        let keys = of_tables(&routes, Map::RELAYHOST, None, 100, &mut Random::new(1)).unwrap();
         let different: std::collections::HashSet<_> = keys.iter().collect();
         assert_eq!((keys.len(), different.len()), (100, 100));
     }
@@ -380,7 +372,7 @@ mod tests {
     #[test]
     fn what_may_be_a_password_in_the_wrong_place_is_no_key() {
         let routes = snapshot("", "user:secret @a\nsecret\n:secret\n[r]:25 u:p\n@b u:p\nx@b\n");
-        let mut keys = of_tables(&routes, Map::Sasl, None, 100, &mut Random::new(1)).unwrap();
+        let mut keys = of_tables(&routes, Map::SASL, None, 100, &mut Random::new(1)).unwrap();
         keys.sort();
         assert_eq!(keys.len(), 3);
         assert_eq!(
@@ -396,7 +388,7 @@ mod tests {
         let keys = of_lines(b"x@a\r\n\nx@b\nx@c");
         let of = |target: &str| {
             let target = Target::new(target, "relayhost").unwrap();
-            Questions::new(&target, &keys, Some((&routes, Map::Relayhost))).unwrap()
+            Questions::new(&target, &keys, Some((&routes, Map::RELAYHOST))).unwrap()
         };
         let questions = of("socketmap:inet:h:1");
         assert_eq!(questions.request(0), b"13:relayhost x@a,");

@@ -13,10 +13,10 @@ use bytes::BytesMut;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, connect, sockopt::set_tcp_nodelay};
 
+use crate::lookup::map::{Map, Maps};
 use crate::net::address::Address;
 use crate::net::stream_socket;
 use crate::protocol::Protocol;
-use crate::protocol::answer::Map;
 use crate::protocol::endpoint::{Endpoint, Problem};
 
 /// A map of a server.
@@ -45,12 +45,12 @@ impl Target {
     /// The map `map` of the server at `text`, which may name the map behind the address as main.cf does.
     pub fn new(text: &str, map: &str) -> Result<Self, Problem> {
         // Which of our own maps it is makes no difference to an address.
-        let ours = Map::named(map.as_bytes()).unwrap_or(Map::Relayhost);
+        let ours = Map::named(map).unwrap_or(Map::RELAYHOST);
         let address = text
             .strip_suffix(map)
             .and_then(|text| text.strip_suffix(':'))
             .unwrap_or(text);
-        let endpoint = Endpoint::to_ask(address, ours)?;
+        let endpoint = Endpoint::to_ask(address, ours.name, &Maps::SERVED.names())?;
         Ok(Self {
             label: text.to_owned(),
             map: map.to_owned(),
@@ -135,7 +135,6 @@ mod tests {
     use bytes::BytesMut;
 
     use super::{Protocol, Target};
-    use crate::protocol::answer::Map;
 
     fn asks(endpoint: &str, map: &str) -> (Protocol, String) {
         let target = Target::new(endpoint, map).unwrap();
@@ -150,7 +149,7 @@ mod tests {
         assert_eq!(asks("socketmap:inet:h:1", "forward"), request);
         assert_eq!(asks("socketmap:inet:h:1:forward", "forward"), request);
         assert_eq!(asks("socketmap:unix:/a:forward", "forward"), request);
-        let line = (Protocol::TcpTable(Map::Relayhost), "get a%20b@c\n".to_owned());
+        let line = (Protocol::TcpTable("relayhost"), "get a%20b@c\n".to_owned());
         assert_eq!(asks("tcp:h:1", "forward"), line);
         assert_eq!(asks("tcp:[::1]:1:relayhost", "relayhost"), line);
         assert!(Target::new("tcp:h:1:relayhost", "sasl").is_err());

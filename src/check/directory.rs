@@ -14,7 +14,8 @@ use std::path::Path;
 use crate::config::Sources;
 use crate::diagnostics::{Code, Finding, Findings};
 use crate::lookup::address::SenderKeys;
-use crate::lookup::routes::{Routing, Snapshot};
+use crate::lookup::routing::Routing;
+use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::grammar::Content;
 
 /// How many names of a directory are looked at.

@@ -12,7 +12,7 @@ use std::thread;
 use super::excerpt;
 use crate::diagnostics::{Code, Finding, Findings, Place, Position};
 use crate::lookup::nexthop;
-use crate::lookup::routes::Snapshot;
+use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::grammar::Content;
 
 /// How many hosts are asked for at once.

@@ -9,11 +9,10 @@ use std::ops::Range;
 use crate::config::file;
 use crate::lookup::address::NULL_SENDER;
 use crate::lookup::nexthop;
-use crate::lookup::table;
+use crate::lookup::table::spec::{Format, KeyKind, ValueKind};
 use crate::lookup::table::{grammar, key};
 use crate::os::invisible::{Invisible, is_invisible};
 use crate::os::printable::printable;
-use crate::protocol::answer::Map;
 
 /// What stands for whatever is not shown.
 const MASK: &str = "********";
@@ -79,26 +78,26 @@ fn character_at(line: &[u8], at: usize) -> Option<char> {
 
 /// An excerpt of a line of a table.
 #[must_use]
-pub fn of_table(map: Map, line: &[u8], column: u32) -> Excerpt {
-    Excerpt::new(line, shown_of_table(map, line), column)
+pub fn of_table(format: Format, line: &[u8], column: u32) -> Excerpt {
+    Excerpt::new(line, shown_of_table(format, line), column)
 }
 
 /// How many bytes of a line may be shown.
-fn shown_of_table(map: Map, line: &[u8]) -> usize {
-    let Some((key, value)) = grammar::entry_at(table::format(map), line) else {
+fn shown_of_table(format: Format, line: &[u8]) -> usize {
+    let Some((key, value)) = grammar::entry_at(format, line) else {
         return 0;
     };
     let indent = line.iter().take_while(|c| c.is_ascii_whitespace()).count();
     if let Some(end) = domain_before_invisible(key) {
         return indent + end;
     }
-    let is_lonely_word = value.is_empty() && (map == Map::Sasl || !key.contains(&b'.'));
+    let is_lonely_word = value.is_empty() && (format.keys == KeyKind::SenderOrHost || !key.contains(&b'.'));
     if is_lonely_word && !key.starts_with(b"@") || !is_name(key) {
         return 0;
     }
     let key_end = indent + key.len();
     let after_key = line.get(key_end..).unwrap_or_default();
-    let end = if map == Map::Relayhost && nexthop::elements(value).all(is_name_or_port) {
+    let end = if format.values == ValueKind::NextHop && nexthop::elements(value).all(is_name_or_port) {
         let blanks = after_key.iter().take_while(|c| c.is_ascii_whitespace()).count();
         key_end + blanks + value.len()
     } else {
@@ -195,10 +194,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Excerpt, of_settings, of_table};
-    use crate::protocol::answer::Map;
+    use crate::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP};
 
-    fn shown(map: Map, line: &str) -> String {
-        of_table(map, line.as_bytes(), 1).text
+    fn shown(format: Format, line: &str) -> String {
+        of_table(format, line.as_bytes(), 1).text
     }
 
     #[test]
@@ -212,17 +211,17 @@ mod tests {
             "@a [h]:",
             "@a r.example",
         ] {
-            assert_eq!(shown(Map::Relayhost, line), line);
+            assert_eq!(shown(RELAY_MAP.format, line), line);
         }
         assert_eq!(
-            shown(Map::Relayhost, "u@a h:25, g:0 # why"),
+            shown(RELAY_MAP.format, "u@a h:25, g:0 # why"),
             "u@a h:25, g:0 ********"
         );
-        assert_eq!(shown(Map::Relayhost, "@a # u:password"), "@a ********");
-        assert_eq!(shown(Map::Relayhost, "@a password"), "@a ********");
-        assert_eq!(shown(Map::Relayhost, "a.example r:25x"), "a.example ********");
-        assert_eq!(shown(Map::Relayhost, "@a user:password"), "@a ********");
-        assert_eq!(shown(Map::Relayhost, "@a me@a:password"), "@a ********");
+        assert_eq!(shown(RELAY_MAP.format, "@a # u:password"), "@a ********");
+        assert_eq!(shown(RELAY_MAP.format, "@a password"), "@a ********");
+        assert_eq!(shown(RELAY_MAP.format, "a.example r:25x"), "a.example ********");
+        assert_eq!(shown(RELAY_MAP.format, "@a user:password"), "@a ********");
+        assert_eq!(shown(RELAY_MAP.format, "@a me@a:password"), "@a ********");
         for line in [
             "password",
             "user:password",
@@ -233,23 +232,23 @@ mod tests {
             "a.example,password",
             "password\\ @a.example",
         ] {
-            assert_eq!(shown(Map::Relayhost, line), "********", "{line}");
+            assert_eq!(shown(RELAY_MAP.format, line), "********", "{line}");
         }
     }
 
     #[test]
     fn of_a_credentials_line_the_key_alone_is_shown() {
         assert_eq!(
-            shown(Map::Sasl, "@a.example   user:password"),
+            shown(CREDENTIALS.format, "@a.example   user:password"),
             "@a.example ********"
         );
         assert_eq!(
-            shown(Map::Sasl, " [r.example]:587 password"),
+            shown(CREDENTIALS.format, " [r.example]:587 password"),
             " [r.example]:587 ********"
         );
-        assert_eq!(shown(Map::Sasl, "@a.example"), "@a.example");
+        assert_eq!(shown(CREDENTIALS.format, "@a.example"), "@a.example");
         for line in ["password", "user:password", "u:p@ss x", "p@ssword"] {
-            assert_eq!(shown(Map::Sasl, line), "********", "{line}");
+            assert_eq!(shown(CREDENTIALS.format, line), "********", "{line}");
         }
     }
 
@@ -260,23 +259,23 @@ mod tests {
             at,
         };
         assert_eq!(
-            of_table(Map::Relayhost, b"@a  [r.t", 5),
+            of_table(RELAY_MAP.format, b"@a  [r.t", 5),
             excerpt("@a  [r.t", 4..5)
         );
         assert_eq!(
-            of_table(Map::Relayhost, b"@a  [r.t", 9),
+            of_table(RELAY_MAP.format, b"@a  [r.t", 9),
             excerpt("@a  [r.t", 8..8)
         );
         assert_eq!(
-            of_table(Map::Sasl, b"@a  password", 9),
+            of_table(CREDENTIALS.format, b"@a  password", 9),
             excerpt("@a ********", 3..4)
         );
         assert_eq!(
-            of_table(Map::Relayhost, "\u{1b}\u{fc}@a [r.t".as_bytes(), 2),
+            of_table(RELAY_MAP.format, "\u{1b}\u{fc}@a [r.t".as_bytes(), 2),
             excerpt("\\u{1b}\u{fc}@a [r.t", 6..8)
         );
         assert_eq!(
-            of_table(Map::Relayhost, "@a\u{200b} [r.t".as_bytes(), 3),
+            of_table(RELAY_MAP.format, "@a\u{200b} [r.t".as_bytes(), 3),
             excerpt("@a\\u{200b} [r.t", 2..10)
         );
         assert_eq!(of_settings(b"listen = 1", 10), excerpt("listen = 1", 9..10));
@@ -304,45 +303,45 @@ mod tests {
 
     #[test]
     fn an_invisible_character_is_shown_by_its_code_point_and_what_follows_is_not() {
-        let shown = |map, line: &str| {
+        let shown = |format: Format, line: &str| {
             let at = line.find(|c: char| !c.is_ascii()).unwrap();
-            let excerpt = of_table(map, line.as_bytes(), u32::try_from(at + 1).unwrap());
+            let excerpt = of_table(format, line.as_bytes(), u32::try_from(at + 1).unwrap());
             assert!(
                 excerpt.text[excerpt.at.clone()].starts_with("\\u{"),
                 "{excerpt:?}"
             );
             excerpt.text
         };
-        for (map, line, text) in [
+        for (format, line, text) in [
             (
-                Map::Sasl,
+                CREDENTIALS.format,
                 "@a.example\u{a0}user:password",
                 "@a.example\\u{a0}********",
             ),
             (
-                Map::Sasl,
+                CREDENTIALS.format,
                 "@a.example\u{200b} user:password",
                 "@a.example\\u{200b}********",
             ),
-            (Map::Sasl, "pass\u{a0}word", "********\\u{a0}********"),
-            (Map::Sasl, "p@ss\u{a0}word", "********\\u{a0}********"),
+            (CREDENTIALS.format, "pass\u{a0}word", "********\\u{a0}********"),
+            (CREDENTIALS.format, "p@ss\u{a0}word", "********\\u{a0}********"),
             (
-                Map::Sasl,
+                CREDENTIALS.format,
                 "\u{feff}@a.example u:password",
                 "\\u{feff}@a.example ********",
             ),
             (
-                Map::Sasl,
+                CREDENTIALS.format,
                 "@a.example u:pass\u{a0}word",
                 "@a.example ********\\u{a0}********",
             ),
             (
-                Map::Relayhost,
+                RELAY_MAP.format,
                 "@a.example [r.example]:587\u{a0}",
                 "@a.example ********\\u{a0}********",
             ),
         ] {
-            assert_eq!(shown(map, line), text);
+            assert_eq!(shown(format, line), text);
         }
     }
 
@@ -353,12 +352,12 @@ mod tests {
             key in "[@a-z\\[\\]:\" .\u{a0}]{0,9}", blank in "[ \t\u{a0}]{0,2}", user in "[a-z@]{0,5}", rest in "[ :x]{0,4}",
             column in 0_u32..40,
         ) {
-            for map in Map::ALL {
+            for format in [RELAY_MAP.format, CREDENTIALS.format] {
                 for line in [
                     format!("{key}{blank}{user}:s3cr3tPassword{rest}"),
                     format!("{user}:s3cr3tPassword{blank}{key}"),
                 ] {
-                    let shown = of_table(map, line.as_bytes(), column);
+                    let shown = of_table(format, line.as_bytes(), column);
                     prop_assert!(!shown.text.contains("s3cr3t"), "{line}: {}", shown.text);
                     prop_assert!(shown.text.get(shown.at).is_some());
                 }

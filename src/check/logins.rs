@@ -8,10 +8,10 @@ use super::{Routed, warning};
 use crate::diagnostics::{Code, Finding, Findings, Place, Position};
 use crate::lookup::address::{self, NULL_SENDER, SenderKeys};
 use crate::lookup::nexthop;
-use crate::lookup::routes::Snapshot;
+use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::Hit;
 use crate::lookup::table::grammar::{Content, Record};
-use crate::protocol::answer::{Answer, Map};
+use crate::protocol::answer::Answer;
 
 use super::excerpt;
 
@@ -144,7 +144,7 @@ impl WithoutLogin {
 
 /// Whether there is a login, or may be one.
 fn has_login(snapshot: &Snapshot, key: &[u8], keys: &mut SenderKeys) -> bool {
-    !matches!(snapshot.answer(Map::Sasl, key, keys), Answer::NotFound)
+    !matches!(snapshot.login_of(key, keys), Answer::NotFound)
 }
 
 /// A login of a sender that Postfix offers to relays of several operators, with the list that the sender has.
@@ -177,7 +177,7 @@ pub(super) fn of_login(snapshot: &Snapshot, keys: &SenderKeys, record: &Record<'
         return None;
     }
     let mut memory = SenderKeys::default();
-    match snapshot.answer(Map::Relayhost, record.key, &mut memory) {
+    match snapshot.next_hop_of(record.key, &mut memory) {
         Answer::Found(list) => nexthop::has_several_operators(list.expose()).then(several),
         Answer::NotFound | Answer::CannotTell(_) => None,
     }

@@ -7,7 +7,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostics::{Code, Finding, Findings, Place};
-use crate::lookup::routes::Snapshot;
+use crate::lookup::snapshot::Snapshot;
 use crate::postfix::command::Commands;
 use crate::postfix::live;
 

@@ -24,11 +24,11 @@ use crate::config::Sources;
 use crate::diagnostics::{Code, Finding, Findings, Place, Position};
 use crate::lookup::address::{Key, NULL_SENDER, SenderKeys};
 use crate::lookup::nexthop;
-use crate::lookup::routes::Snapshot;
+use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::grammar::{Content, Record};
 use crate::lookup::table::{Hit, Table};
 use crate::os::printable::of_path;
-use crate::protocol::answer::{Answer, Map};
+use crate::protocol::answer::Answer;
 
 /// What is to be said about the files of `sources` beyond what reading them said. `snapshot` is what they come to.
 pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) {
@@ -200,10 +200,7 @@ fn withheld(snapshot: &Snapshot, routed: &Routed, record: &Record<'_>) -> Option
         return None;
     }
     let mut keys = SenderKeys::default();
-    if !matches!(
-        snapshot.answer(Map::Relayhost, record.key, &mut keys),
-        Answer::NotFound
-    ) {
+    if !matches!(snapshot.next_hop_of(record.key, &mut keys), Answer::NotFound) {
         return None;
     }
     if routed.reached.contains(keys.whole()) {

@@ -4,7 +4,7 @@
 use super::{excerpt, warning};
 use crate::diagnostics::Finding;
 use crate::diagnostics::{Code, Findings, Place};
-use crate::lookup::routes::Snapshot;
+use crate::lookup::snapshot::Snapshot;
 use crate::lookup::suspicion::Suspicion;
 use crate::lookup::table::grammar::{Content, Record};
 use crate::lookup::table::{Hit, Table};

@@ -20,11 +20,10 @@ use crate::config::Sources;
 use crate::config::environment::Whose;
 use crate::config::options::Options;
 use crate::diagnostics::{Code, Finding, Findings, Place, Position, Severity, machine};
-use crate::lookup::routes::Snapshot;
+use crate::lookup::snapshot::Snapshot;
 use crate::os::printable::of_path;
 use crate::os::whole_file;
 use crate::postfix::command::Commands;
-use crate::protocol::answer::Map;
 use crate::source::load;
 
 /// Read everything and say what is wrong, where, why it matters, and what to do
@@ -147,7 +146,7 @@ fn print(
         _ => counted(number, noun),
     };
     let (errors, warnings) = (number(all.errors(), "error"), number(all.warnings(), "warning"));
-    writeln!(out, "{}: {errors}, {warnings}", of_path(lines.dir))?;
+    writeln!(out, "{}: {errors}, {warnings}", of_path(lines.sources.dir()))?;
     out.flush()
 }
 
@@ -181,21 +180,12 @@ fn number(number: u32) -> usize {
 /// Where the lines come from that are shown.
 struct Lines<'a> {
     snapshot: &'a Snapshot,
-    dir: &'a Path,
-    relay_map: PathBuf,
-    credentials: PathBuf,
-    settings_file: &'a Path,
+    sources: &'a Sources,
 }
 
 impl<'a> Lines<'a> {
     fn of(sources: &'a Sources, snapshot: &'a Snapshot) -> Self {
-        Self {
-            snapshot,
-            dir: sources.dir(),
-            relay_map: sources.relay_map(),
-            credentials: sources.credentials(),
-            settings_file: sources.settings_file(),
-        }
+        Self { snapshot, sources }
     }
 
     /// What may be shown of the line at this place.
@@ -203,13 +193,11 @@ impl<'a> Lines<'a> {
         let Place::File(path, Some(Position { line, column })) = place else {
             return None;
         };
-        if *path == self.relay_map {
-            let text = self.snapshot.relay_map.line(*line)?;
-            Some(excerpt::of_table(Map::Relayhost, text.expose(), *column))
-        } else if *path == self.credentials {
-            let text = self.snapshot.credentials.line(*line)?;
-            Some(excerpt::of_table(Map::Sasl, text.expose(), *column))
-        } else if path == self.settings_file {
+        let mut tables = self.snapshot.tables();
+        if let Some(table) = tables.find(|table| *path == self.sources.file(table.spec())) {
+            let text = table.line(*line)?;
+            Some(excerpt::of_table(table.spec().format, text.expose(), *column))
+        } else if path == self.sources.settings_file() {
             let file = whole_file::read(path).ok()?;
             let mut lines = file.text.expose().split(|c| *c == b'\n');
             let text = lines.nth(number(*line).checked_sub(1)?)?;

@@ -4,7 +4,6 @@
 //! order in which Postfix asks for them. A password is never shown here, only that there is one, and for which user.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -12,10 +11,13 @@ use super::OutputFormat;
 use crate::config::Sources;
 use crate::lookup::address::{NULL_SENDER, SenderKeys};
 use crate::lookup::explain::{self, Explanation, Source};
+use crate::lookup::map::Map;
 use crate::lookup::nexthop;
-use crate::lookup::routes::Snapshot;
+use crate::lookup::search::Scratch;
+use crate::lookup::snapshot::Snapshot;
+use crate::lookup::table::spec::ValueKind;
 use crate::os::printable::{json, of_path, printable};
-use crate::protocol::answer::{Answer, Map};
+use crate::protocol::answer::Answer;
 
 /// What stands for a password.
 const MASK: &str = "********";
@@ -27,17 +29,17 @@ pub(super) fn print<'a>(
     map: Map,
     key: &[u8],
     format: OutputFormat,
+    scratch: &'a mut Scratch,
     out: &mut impl Write,
 ) -> io::Result<Answer<'a>> {
-    let asked = explain::explain(snapshot, map, key);
+    let asked = explain::explain(snapshot, map, key, scratch);
     let others = others(snapshot, &asked);
-    let files = [sources.relay_map(), sources.credentials()];
     match format {
         OutputFormat::Text => {
-            text(&asked, &files, out)?;
+            text(&asked, sources, out)?;
             for other in &others {
                 writeln!(out)?;
-                text(other, &files, out)?;
+                text(other, sources, out)?;
             }
             if needs_default(&asked) || others.iter().any(needs_default) {
                 writeln!(out, "\njudged with {}", sources.environment)?;
@@ -45,14 +47,14 @@ pub(super) fn print<'a>(
             writeln!(out)?;
         }
         OutputFormat::Json => {
-            let mut object = Object::of(&asked, &files);
+            let mut object = Object::of(&asked, sources);
             if needs_default(&asked) || others.iter().any(needs_default) {
                 object.environment = Some(sources.environment.to_string());
             }
-            let mut related = others.iter().map(|other| Object::of(other, &files));
-            match map {
-                Map::Relayhost => object.credentials = Some(related.collect()),
-                Map::Sasl => object.relayhost = related.next().map(Box::new),
+            let mut related = others.iter().map(|other| Object::of(other, sources));
+            match map.values {
+                ValueKind::NextHop => object.credentials = Some(related.collect()),
+                ValueKind::Login => object.relayhost = related.next().map(Box::new),
             }
             json::write(&object, &mut *out)?;
             writeln!(out)?;
@@ -63,15 +65,15 @@ pub(super) fn print<'a>(
 
 /// Whether it depends on the default relay, so on whose environment counts.
 fn needs_default(explanation: &Explanation<'_>) -> bool {
-    explanation.map == Map::Relayhost && !matches!(explanation.source, Some(Source::Line(..)))
+    explanation.map.values == ValueKind::NextHop && !matches!(explanation.source, Some(Source::Line(..)))
 }
 
 /// The other half of what decides about a sender's mail: the credentials for its next hops, or its next hop.
 fn others<'a>(snapshot: &'a Snapshot, asked: &Explanation<'a>) -> Vec<Explanation<'a>> {
     let mut keys = SenderKeys::default();
     keys.read(&asked.key, &snapshot.delimiters);
-    match (asked.map, asked.answer) {
-        (Map::Relayhost, Answer::Found(list)) => {
+    match (asked.map.values, asked.answer) {
+        (ValueKind::NextHop, Answer::Found(list)) => {
             let mut all: Vec<Explanation<'_>> = Vec::new();
             for next_hop in nexthop::elements(list.expose()) {
                 for question in explain::credentials(snapshot, &asked.key, Some(next_hop)) {
@@ -82,13 +84,13 @@ fn others<'a>(snapshot: &'a Snapshot, asked: &Explanation<'a>) -> Vec<Explanatio
             }
             all
         }
-        (Map::Relayhost, Answer::NotFound) => explain::credentials(snapshot, &asked.key, None),
-        (Map::Sasl, _) if keys.is_sender() => vec![explain::explain(snapshot, Map::Relayhost, &asked.key)],
-        (Map::Relayhost, Answer::CannotTell(_)) | (Map::Sasl, _) => Vec::new(),
+        (ValueKind::NextHop, Answer::NotFound) => explain::credentials(snapshot, &asked.key, None),
+        (ValueKind::Login, _) if keys.is_sender() => vec![explain::next_hop(snapshot, &asked.key)],
+        (ValueKind::NextHop, Answer::CannotTell(_)) | (ValueKind::Login, _) => Vec::new(),
     }
 }
 
-fn text(explanation: &Explanation<'_>, files: &[PathBuf; 2], out: &mut impl Write) -> io::Result<()> {
+fn text(explanation: &Explanation<'_>, sources: &Sources, out: &mut impl Write) -> io::Result<()> {
     let tried: Vec<String> = explanation.tried.iter().map(|key| printable(key)).collect();
     writeln!(out, "{} {}", explanation.map, printable(&explanation.key))?;
     writeln!(out, "  tried    {}", tried.join(", "))?;
@@ -98,7 +100,9 @@ fn text(explanation: &Explanation<'_>, files: &[PathBuf; 2], out: &mut impl Writ
         None => writeln!(out, "  answer   {outcome}")?,
     }
     match explanation.source {
-        Some(Source::Line(map, line)) => writeln!(out, "  from     {}:{line}", of_path(file(map, files)))?,
+        Some(Source::Line(table, line)) => {
+            writeln!(out, "  from     {}:{line}", of_path(&sources.file(table)))?;
+        }
         Some(Source::Variable(name)) => writeln!(out, "  from     {name}")?,
         None => {}
     }
@@ -111,15 +115,15 @@ fn value(explanation: &Explanation<'_>) -> Option<String> {
     let Answer::Found(value) = explanation.answer else {
         return None;
     };
-    Some(match explanation.map {
-        Map::Relayhost => printable(value.expose()),
-        Map::Sasl => format!("{}:{MASK}", user(explanation)),
+    Some(match explanation.map.values {
+        ValueKind::NextHop => printable(value.expose()),
+        ValueKind::Login => format!("{}:{MASK}", user(explanation)),
     })
 }
 
 fn user(explanation: &Explanation<'_>) -> String {
     match explanation.answer {
-        Answer::Found(value) if explanation.map == Map::Sasl => {
+        Answer::Found(value) if explanation.map.values == ValueKind::Login => {
             let user = value.expose().split(|c| *c == b':').next();
             printable(user.unwrap_or_default())
         }
@@ -129,21 +133,21 @@ fn user(explanation: &Explanation<'_>) -> String {
 
 /// What Postfix does with the answer.
 fn consequence(explanation: &Explanation<'_>) -> String {
-    match (explanation.map, explanation.answer) {
-        (Map::Relayhost, Answer::Found(list)) => {
+    match (explanation.map.values, explanation.answer) {
+        (ValueKind::NextHop, Answer::Found(list)) => {
             let ways: Vec<String> = nexthop::elements(list.expose()).map(way).collect();
             ways.join("; if that fails, it ")
         }
-        (Map::Relayhost, Answer::NotFound) => {
+        (ValueKind::NextHop, Answer::NotFound) => {
             "sends to relayhost of main.cf if that is set (it should not be), else to the recipient's own servers"
                 .to_owned()
         }
-        (Map::Relayhost, Answer::CannotTell(_)) => {
+        (ValueKind::NextHop, Answer::CannotTell(_)) => {
             "keeps the mail: 451 4.3.0 to who submits it, deferred if it is in the queue; tries again after \
              minimal_backoff_time (300 s)"
                 .to_owned()
         }
-        (Map::Sasl, Answer::Found(_)) => {
+        (ValueKind::Login, Answer::Found(_)) => {
             let login = format!("logs in as {} if the server offers AUTH", user(explanation));
             if explanation.key.contains(&b'@') {
                 login
@@ -153,7 +157,7 @@ fn consequence(explanation: &Explanation<'_>) -> String {
                 login
             }
         }
-        (Map::Sasl, Answer::NotFound) => {
+        (ValueKind::Login, Answer::NotFound) => {
             let next = if explanation.key == NULL_SENDER {
                 "never asks this: bounces have the credentials of their next hop"
             } else if explanation.key.contains(&b'@') {
@@ -168,7 +172,7 @@ fn consequence(explanation: &Explanation<'_>) -> String {
             };
             next.to_owned()
         }
-        (Map::Sasl, Answer::CannotTell(_)) => {
+        (ValueKind::Login, Answer::CannotTell(_)) => {
             "keeps the mail (4.3.0 local data error) and tries the next server".to_owned()
         }
     }
@@ -190,13 +194,6 @@ fn way(element: &[u8]) -> String {
         way + " (where TLS begins at once, which needs a transport with smtp_tls_wrappermode = yes)"
     } else {
         way
-    }
-}
-
-fn file(map: Map, [relay_map, credentials]: &[PathBuf; 2]) -> &Path {
-    match map {
-        Map::Relayhost => relay_map,
-        Map::Sasl => credentials,
     }
 }
 
@@ -230,9 +227,9 @@ enum Place {
 }
 
 impl Object {
-    fn of(explanation: &Explanation<'_>, files: &[PathBuf; 2]) -> Self {
+    fn of(explanation: &Explanation<'_>, sources: &Sources) -> Self {
         Self {
-            map: explanation.map.name(),
+            map: explanation.map.name,
             key: String::from_utf8_lossy(&explanation.key).into_owned(),
             outcome: explanation.answer.outcome(),
             value: value(explanation),
@@ -242,8 +239,8 @@ impl Object {
                 .map(|key| String::from_utf8_lossy(key).into_owned())
                 .collect(),
             source: explanation.source.map(|source| match source {
-                Source::Line(map, line) => Place::Line {
-                    file: file(map, files).to_string_lossy().into_owned(),
+                Source::Line(table, line) => Place::Line {
+                    file: sources.file(table).to_string_lossy().into_owned(),
                     line,
                 },
                 Source::Variable(variable) => Place::Variable { variable },

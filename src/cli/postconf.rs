@@ -14,12 +14,12 @@ use super::{EX_USAGE, Error, OutputFormat, counted, print};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
 use crate::diagnostics::{Code, Finding, Findings, Place, machine};
+use crate::lookup::map::{Map, Maps};
 use crate::postfix::command::Commands;
 use crate::postfix::live::Live;
 use crate::postfix::reach::{NoName, Reach};
 use crate::postfix::{check, paste, stricter, wanted};
 use crate::protocol::Protocol;
-use crate::protocol::answer::Map;
 use crate::protocol::endpoint::Endpoint;
 use crate::source::judge;
 
@@ -155,14 +155,15 @@ impl Postconf {
         if self.server.is_empty() {
             return Ok(listen);
         }
+        let names = Maps::SERVED.names();
         let parse = |text: &String| {
             // What stands in main.cf has the map behind a socketmap endpoint.
-            let as_asked = |map| {
-                let endpoint = Endpoint::to_ask(text, map).ok();
+            let as_asked = |map: Map| {
+                let endpoint = Endpoint::to_ask(text, map.name, &names).ok();
                 endpoint.filter(|endpoint| endpoint.protocol == Protocol::Socketmap)
             };
-            Endpoint::to_listen(text).or_else(|problem| {
-                Map::ALL.into_iter().find_map(as_asked).ok_or_else(|| {
+            Endpoint::to_listen(text, &names).or_else(|problem| {
+                Maps::SERVED.iter().find_map(as_asked).ok_or_else(|| {
                     let place = Place::Setting("--server");
                     let finding = Finding::new(Code::BadEndpoint, place);
                     Error::usage(finding.says(format!("`{text}` is no endpoint: {problem}")))

@@ -17,10 +17,12 @@ use super::tables::Tables;
 use super::{EX_TEMPFAIL, EX_USAGE, Error, OutputFormat};
 use crate::config::options::Options;
 use crate::diagnostics::{Code, Finding, Findings, Place, Severity};
+use crate::lookup::map::{Map, Maps};
+use crate::lookup::search::Scratch;
 use crate::lookup::table::grammar::without_byte_order_mark;
 use crate::os::printable::printable;
 use crate::os::secret::Secret;
-use crate::protocol::answer::{Answer, Map};
+use crate::protocol::answer::Answer;
 use crate::protocol::client::{Client, Said};
 use crate::protocol::endpoint::Endpoint;
 
@@ -61,7 +63,7 @@ pub(super) struct Query {
     format: OutputFormat,
 
     /// The map: relayhost or sasl
-    #[arg(value_name = "MAP", value_parser = PossibleValuesParser::new(["relayhost", "sasl"]), hide_possible_values = true)]
+    #[arg(value_name = "MAP", value_parser = PossibleValuesParser::new(Maps::SERVED.names()), hide_possible_values = true)]
     map: String,
 
     /// The keys: an envelope sender, <>, a host, a next hop; - reads them from standard input, one a line (CR LF and a
@@ -79,19 +81,27 @@ enum Source {
 impl Source {
     fn ask(&mut self, map: Map, key: &[u8]) -> Result<Said, String> {
         match self {
-            Self::Tables(tables) => Ok(match tables.snapshot.answer(map, key, &mut tables.keys) {
-                Answer::Found(value) => Said::Found(Secret::from(value.expose().to_vec())),
-                Answer::NotFound => Said::NotFound,
-                Answer::CannotTell(reason) => Said::CannotTell(reason.to_string()),
-            }),
-            Self::Server(client) => client.ask(map, key).map_err(|error| error.to_string()),
+            Self::Tables(tables) => {
+                let Tables {
+                    snapshot,
+                    keys,
+                    scratch,
+                    ..
+                } = &mut **tables;
+                Ok(match snapshot.answer(map, key, keys, scratch) {
+                    Answer::Found(value) => Said::Found(Secret::from(value.expose().to_vec())),
+                    Answer::NotFound => Said::NotFound,
+                    Answer::CannotTell(reason) => Said::CannotTell(reason.to_string()),
+                })
+            }
+            Self::Server(client) => client.ask(map.name, key).map_err(|error| error.to_string()),
         }
     }
 }
 
 impl Query {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
-        let Some(map) = Map::named(self.map.as_bytes()) else {
+        let Some(map) = Map::named(&self.map) else {
             return Ok(ExitCode::from(EX_USAGE));
         };
         let result = if self.explain {
@@ -99,11 +109,12 @@ impl Query {
         } else {
             let mut source = match &self.server {
                 Some(server) => {
-                    let endpoint = Endpoint::to_ask(server, map).map_err(|problem| {
-                        let place = Place::Setting("--server");
-                        let finding = Finding::new(Code::BadEndpoint, place);
-                        Error::usage(finding.says(format!("`{server}` is no endpoint to ask: {problem}")))
-                    })?;
+                    let endpoint =
+                        Endpoint::to_ask(server, map.name, &Maps::SERVED.names()).map_err(|problem| {
+                            let place = Place::Setting("--server");
+                            let finding = Finding::new(Code::BadEndpoint, place);
+                            Error::usage(finding.says(format!("`{server}` is no endpoint to ask: {problem}")))
+                        })?;
                     match Client::connect(endpoint) {
                         Ok(client) => Source::Server(client),
                         Err(error) => return Ok(cannot_tell(&error.to_string())),
@@ -156,7 +167,16 @@ impl Query {
         let mut outcomes = Outcomes::default();
         let mut out = io::stdout().lock();
         self.each_key(|key| {
-            let answer = explain::print(&tables.snapshot, &tables.sources, map, key, self.format, &mut out)?;
+            let mut scratch = Scratch::default();
+            let answer = explain::print(
+                &tables.snapshot,
+                &tables.sources,
+                map,
+                key,
+                self.format,
+                &mut scratch,
+                &mut out,
+            )?;
             outcomes.found |= matches!(answer, Answer::Found(_));
             if let Answer::CannotTell(reason) = answer {
                 outcomes.cannot_tell(key, &reason.to_string(), &tables.findings);

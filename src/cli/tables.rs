@@ -5,7 +5,8 @@ use crate::config::Sources;
 use crate::config::options::Options;
 use crate::diagnostics::Findings;
 use crate::lookup::address::SenderKeys;
-use crate::lookup::routes::Snapshot;
+use crate::lookup::search::Scratch;
+use crate::lookup::snapshot::Snapshot;
 use crate::source::{judge, load};
 
 /// The files and the environment, read for this once.
@@ -16,6 +17,7 @@ pub(super) struct Tables {
     pub(super) snapshot: Snapshot,
     /// Memory for a lookup.
     pub(super) keys: SenderKeys,
+    pub(super) scratch: Scratch,
     /// What is wrong with them.
     pub(super) findings: Findings,
 }
@@ -34,6 +36,7 @@ impl Tables {
             sources,
             snapshot: loaded.snapshot,
             keys: SenderKeys::default(),
+            scratch: Scratch::default(),
             findings: loaded.findings,
         })
     }

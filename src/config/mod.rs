@@ -34,7 +34,9 @@ use ipnet::IpNet;
 
 use crate::diagnostics::{Code, Findings};
 use crate::lookup::address::Delimiters;
+use crate::lookup::map::Maps;
 use crate::lookup::peer::Allowed;
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
 use crate::net::address::Address;
 use crate::net::socket_file::SocketAccess;
 use crate::os::confinement::user::ServerUser;
@@ -47,11 +49,6 @@ use variables::Variables;
 /// The folder that is read where nothing else is said.
 pub const DEFAULT_DIR: &str = "/etc/postmapd";
 
-/// The relay map in the folder.
-const RELAY_MAP_FILE: &str = "postfix-relaymap.cf";
-/// The credentials in the folder.
-const CREDENTIALS_FILE: &str = "postfix-sasl-password.cf";
-
 /// Where `status` asks where nothing else is said.
 pub const DEFAULT_ADMIN: &str = "127.0.0.1:9451";
 
@@ -60,6 +57,8 @@ pub const DEFAULT_LISTEN: &str = "socketmap:inet:127.0.0.1:10451";
 
 /// Where everything is read: the folder, the settings file, and what the environment says.
 pub struct Sources {
+    /// The maps that are answered from them.
+    pub maps: Maps,
     dir: PathBuf,
     settings_file: PathBuf,
     settings_file_is_named: bool,
@@ -103,6 +102,7 @@ impl Sources {
         let dir = options.dir();
         let named = options.path(&setting::CONFIG);
         Self {
+            maps: Maps::SERVED,
             settings_file_is_named: named.is_some(),
             settings_file: named.unwrap_or_else(|| dir.join("postmapd.toml")),
             dir,
@@ -123,16 +123,29 @@ impl Sources {
         &self.dir
     }
 
+    /// The file of this table.
+    #[must_use]
+    pub fn file(&self, table: &TableSpec) -> PathBuf {
+        self.dir.join(table.file)
+    }
+
     /// The relay map.
     #[must_use]
     pub fn relay_map(&self) -> PathBuf {
-        self.dir.join(RELAY_MAP_FILE)
+        self.file(&RELAY_MAP)
     }
 
     /// The credentials.
     #[must_use]
     pub fn credentials(&self) -> PathBuf {
-        self.dir.join(CREDENTIALS_FILE)
+        self.file(&CREDENTIALS)
+    }
+
+    /// The same with other maps than those of postmapd.
+    #[cfg(test)]
+    #[must_use]
+    pub fn with_maps(self, maps: Maps) -> Self {
+        Self { maps, ..self }
     }
 
     /// The settings file.

@@ -24,7 +24,8 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Uid, User, geteuid, getpid};
 
 use super::variables::{Variables, is_same_file};
-use super::{CREDENTIALS_FILE, DEFAULT_DIR, RELAY_MAP_FILE, setting};
+use super::{DEFAULT_DIR, setting};
+use crate::lookup::map::Maps;
 use crate::os::secret::Secret;
 
 /// What a search finds.
@@ -183,11 +184,8 @@ impl Owners {
             users: vec![0, geteuid().as_raw()],
             groups: Vec::new(),
         };
-        for path in [
-            dir.to_owned(),
-            dir.join(RELAY_MAP_FILE),
-            dir.join(CREDENTIALS_FILE),
-        ] {
+        let tables = Maps::SERVED.tables().map(|table| dir.join(table.file));
+        for path in [dir.to_owned()].into_iter().chain(tables) {
             if let Ok(file) = path.metadata() {
                 owners.users.push(file.uid());
                 owners.groups.push(file.gid());

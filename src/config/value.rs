@@ -8,6 +8,7 @@ use super::options::Given;
 use super::{Limits, NextHops, Settings};
 use crate::diagnostics::{Code, Finding, Place};
 use crate::lookup::address::Delimiters;
+use crate::lookup::map::Maps;
 use crate::net::address::Address;
 use crate::os::confinement::user::ServerUser;
 use crate::os::name_service;
@@ -17,7 +18,7 @@ use crate::protocol::endpoint::Endpoint;
 type Read = Result<(), Finding>;
 
 pub(super) fn endpoint(given: &Given, settings: &mut Settings) -> Read {
-    let endpoint = Endpoint::to_listen(&given.value).map_err(|problem| {
+    let endpoint = Endpoint::to_listen(&given.value, &Maps::SERVED.names()).map_err(|problem| {
         let message = format!("{} is no endpoint to listen at: {problem}", name(given));
         let finding = given.wrong(Code::BadEndpoint, message);
         finding.help("write for example socketmap:inet:127.0.0.1:10451")

@@ -9,8 +9,9 @@
 
 use crate::lookup::address::fold_into;
 use crate::lookup::nexthop;
+use crate::lookup::reason;
 use crate::os::secret::Secret;
-use crate::protocol::answer::{Answer, Reason, Value};
+use crate::protocol::answer::{Answer, Value};
 
 /// Something that is set, is not set, or should be and cannot be read.
 #[derive(Clone, Default, PartialEq)]
@@ -104,7 +105,7 @@ impl DefaultRelay {
         match next_hop {
             Known::Is(next_hop) => Answer::Found(Value::new(next_hop)),
             Known::Unset => Answer::NotFound,
-            Known::Unreadable => Answer::CannotTell(Reason::DefaultUnreadable),
+            Known::Unreadable => Answer::CannotTell(reason::DEFAULT_UNREADABLE),
         }
     }
 
@@ -154,7 +155,7 @@ impl DefaultRelay {
         if !self.keys.iter().any(|own| own == key) {
             // It may be the one that could not be read.
             return if self.for_domains.is_unreadable() || self.for_everyone.is_unreadable() {
-                Answer::CannotTell(Reason::DefaultUnreadable)
+                Answer::CannotTell(reason::DEFAULT_UNREADABLE)
             } else {
                 Answer::NotFound
             };
@@ -162,7 +163,7 @@ impl DefaultRelay {
         match &self.credentials {
             Known::Is(credentials) => Answer::Found(Value::new(credentials.expose())),
             Known::Unset => Answer::NotFound,
-            Known::Unreadable => Answer::CannotTell(Reason::DefaultCredentialsUnreadable),
+            Known::Unreadable => Answer::CannotTell(reason::DEFAULT_CREDENTIALS_UNREADABLE),
         }
     }
 }

@@ -8,17 +8,21 @@
 //! that comes from main.cf.
 
 use crate::lookup::address::{Key, SenderKeys};
+use crate::lookup::map::Map;
 use crate::lookup::nexthop;
-use crate::lookup::routes::Snapshot;
+use crate::lookup::reason;
+use crate::lookup::search::Scratch;
+use crate::lookup::snapshot::Snapshot;
+use crate::lookup::table::spec::TableSpec;
 use crate::lookup::table::{Hit, Table};
 use crate::os::printable::printable;
-use crate::protocol::answer::{Answer, Map, Reason};
+use crate::protocol::answer::Answer;
 
 /// What answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// This line of the map's file.
-    Line(Map, usize),
+    /// This line of this file.
+    Line(&'static TableSpec, usize),
     /// This variable, or the file that stands for it.
     Variable(&'static str),
 }
@@ -39,47 +43,55 @@ pub struct Explanation<'a> {
     pub reason: String,
 }
 
-/// Explains the answer of `map` for `key`.
+/// Explains the answer of `map` for `key`. `scratch` lends its memory.
 #[must_use]
-pub fn explain<'a>(snapshot: &'a Snapshot, map: Map, key: &[u8]) -> Explanation<'a> {
+pub fn explain<'a>(
+    snapshot: &'a Snapshot,
+    map: Map,
+    key: &[u8],
+    scratch: &'a mut Scratch,
+) -> Explanation<'a> {
     let mut keys = SenderKeys::default();
-    let answer = snapshot.answer(map, key, &mut keys);
-    let table = match map {
-        Map::Relayhost => &snapshot.relay_map,
-        Map::Sasl => &snapshot.credentials,
-    };
-    let asked: Vec<Key<'_>> = if map == Map::Sasl && !keys.is_sender() {
-        vec![keys.whole_key()]
-    } else {
-        keys.in_order().collect()
-    };
-    let found = table.locate(asked.iter().copied());
-    let entry = found.and_then(|(number, line)| Some(Entry::of(table, *asked.get(number)?, line)));
-    let how = match map {
-        Map::Relayhost => of_next_hop(snapshot, &keys, answer, entry),
-        Map::Sasl if keys.is_sender() => of_sender(snapshot, key, answer, entry),
-        Map::Sasl => of_host(answer, entry),
-    };
+    let answer = snapshot.answer(map, key, &mut keys, scratch);
+    explain_answer(snapshot, map, key, &keys, answer)
+}
+
+/// Explains the next hop of a sender.
+#[must_use]
+pub fn next_hop<'a>(snapshot: &'a Snapshot, sender: &[u8]) -> Explanation<'a> {
+    let mut keys = SenderKeys::default();
+    let answer = snapshot.next_hop_of(sender, &mut keys);
+    explain_answer(snapshot, Map::RELAYHOST, sender, &keys, answer)
+}
+
+/// Explains the login of a sender, a host or a next hop.
+#[must_use]
+pub fn login<'a>(snapshot: &'a Snapshot, key: &[u8]) -> Explanation<'a> {
+    let mut keys = SenderKeys::default();
+    let answer = snapshot.login_of(key, &mut keys);
+    explain_answer(snapshot, Map::SASL, key, &keys, answer)
+}
+
+fn explain_answer<'a>(
+    snapshot: &Snapshot,
+    map: Map,
+    key: &[u8],
+    keys: &SenderKeys,
+    answer: Answer<'a>,
+) -> Explanation<'a> {
+    let table = snapshot.table(map.table);
+    let asked = map.search.keys(keys);
+    let found = table.and_then(|table| table.locate(asked.iter().copied()));
+    let entry = found.and_then(|(number, line)| Some(Entry::new(table?, *asked.get(number)?, line)));
+    let why = map.search.explain(snapshot, key, keys, answer, entry);
     let last = found.map_or(asked.len(), |(number, _)| number + 1);
     Explanation {
         map,
         key: key.to_vec(),
         answer,
         tried: asked.iter().take(last).map(|key| key.bytes().to_vec()).collect(),
-        source: match (how.variable, answer, entry) {
-            // Being unsure about the route is being unsure about the credentials: it is the route that has to be mended.
-            (_, Answer::CannotTell(_), _) if map == Map::Sasl && keys.is_sender() => {
-                let route = explain(snapshot, Map::Relayhost, key);
-                match route.answer {
-                    Answer::CannotTell(_) => route.source,
-                    _ => entry.map(|entry| Source::Line(map, entry.line)),
-                }
-            }
-            (Some(variable), ..) => Some(Source::Variable(variable)),
-            (None, _, Some(entry)) => Some(Source::Line(map, entry.line)),
-            (None, _, None) => None,
-        },
-        reason: how.reason,
+        source: why.source,
+        reason: why.reason,
     }
 }
 
@@ -111,7 +123,7 @@ pub fn credentials<'a>(
     }
     let mut explanations = Vec::new();
     for key in asked {
-        let explanation = explain(snapshot, Map::Sasl, &key);
+        let explanation = login(snapshot, &key);
         let goes_on = matches!(explanation.answer, Answer::NotFound);
         explanations.push(explanation);
         if !goes_on {
@@ -123,17 +135,17 @@ pub fn credentials<'a>(
 
 /// The entry that was found.
 #[derive(Clone, Copy)]
-struct Entry<'a> {
+pub struct Entry<'a> {
     key: &'a [u8],
-    line: usize,
+    source: Source,
     has_value: bool,
 }
 
 impl<'a> Entry<'a> {
-    fn of(table: &Table, key: Key<'a>, line: usize) -> Self {
+    fn new(table: &Table, key: Key<'a>, line: usize) -> Self {
         Self {
             key: key.bytes(),
-            line,
+            source: Source::Line(table.spec(), line),
             has_value: matches!(table.find([key]), Hit::Value(_)),
         }
     }
@@ -143,92 +155,132 @@ impl<'a> Entry<'a> {
     }
 }
 
-struct How {
-    reason: String,
-    variable: Option<&'static str>,
+/// Why an answer is given.
+pub struct Rationale {
+    /// In a sentence for a person. Names no credential.
+    pub reason: String,
+    /// What answered.
+    pub source: Option<Source>,
 }
 
-impl How {
-    fn because(reason: impl Into<String>) -> Self {
+impl Rationale {
+    /// The entry that was found, or that there is none, for this reason.
+    pub fn of_entry(entry: Option<Entry<'_>>, reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
-            variable: None,
+            source: entry.map(|entry| entry.source),
+        }
+    }
+
+    fn of_variable(variable: &'static str, reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            source: Some(Source::Variable(variable)),
         }
     }
 }
 
-fn of_next_hop(snapshot: &Snapshot, keys: &SenderKeys, answer: Answer<'_>, entry: Option<Entry<'_>>) -> How {
-    match (answer, entry) {
-        (Answer::CannotTell(reason), _) => How::because(reason.to_string()),
-        (Answer::Found(_), Some(entry)) => {
-            How::because(format!("the relay map has an entry for {}", entry.name()))
+/// Explains a next hop.
+pub(super) fn of_next_hop(
+    snapshot: &Snapshot,
+    keys: &SenderKeys,
+    answer: Answer<'_>,
+    entry: Option<Entry<'_>>,
+) -> Rationale {
+    match (answer, &entry) {
+        (Answer::CannotTell(reason), _) => Rationale::of_entry(entry, reason.text()),
+        (Answer::Found(_), Some(found)) => {
+            Rationale::of_entry(entry, format!("the relay map has an entry for {}", found.name()))
         }
         (Answer::Found(_), None) => {
             let variable = snapshot.default.variable(keys.has_domain());
-            How {
-                reason: format!("no entry; {variable} is the default relay"),
-                variable: Some(variable),
-            }
+            Rationale::of_variable(variable, format!("no entry; {variable} is the default relay"))
         }
-        (Answer::NotFound, Some(entry)) => How::because(format!(
-            "the entry for {} has no destination: mail is delivered directly, whatever the default relay is",
-            entry.name()
-        )),
+        (Answer::NotFound, Some(found)) => Rationale::of_entry(
+            entry,
+            format!(
+                "the entry for {} has no destination: mail is delivered directly, whatever the default relay is",
+                found.name()
+            ),
+        ),
         (Answer::NotFound, None) if !snapshot.default.is_set() => {
-            How::because("no entry, and there is no default relay")
+            Rationale::of_entry(None, "no entry, and there is no default relay")
         }
         (Answer::NotFound, None) => {
-            How::because("no entry, and RELAY_HOST is for senders that have a domain")
+            Rationale::of_entry(None, "no entry, and RELAY_HOST is for senders that have a domain")
         }
     }
 }
 
-fn of_sender(snapshot: &Snapshot, sender: &[u8], answer: Answer<'_>, entry: Option<Entry<'_>>) -> How {
-    match (answer, entry) {
-        (Answer::CannotTell(reason), _) => How::because(reason.to_string()),
-        (Answer::NotFound, Some(entry)) if entry.has_value => {
-            let route = explain(snapshot, Map::Relayhost, sender);
-            How::because(format!(
-                "withheld: the credentials of {} are there, but the sender has no next hop ({}), and Postfix would \
-                 offer them to the recipient's own server",
-                entry.name(),
-                route.reason
-            ))
+/// Explains the login of an envelope sender.
+pub(super) fn of_sender(
+    snapshot: &Snapshot,
+    sender: &[u8],
+    answer: Answer<'_>,
+    entry: Option<Entry<'_>>,
+) -> Rationale {
+    match (answer, &entry) {
+        (Answer::CannotTell(reason), _) => {
+            let route = next_hop(snapshot, sender);
+            match route.answer {
+                // Being unsure about the route is being unsure about the credentials: it is the route that has to be fixed.
+                Answer::CannotTell(_) => Rationale {
+                    reason: reason.text().to_owned(),
+                    source: route.source,
+                },
+                _ => Rationale::of_entry(entry, reason.text()),
+            }
         }
-        (Answer::NotFound, Some(entry)) => How::because(format!(
-            "the entry for {} has no value: this sender has no credentials, on purpose",
-            entry.name()
-        )),
-        (Answer::Found(_), Some(entry)) => {
-            How::because(format!("the credentials file has an entry for {}", entry.name()))
+        (Answer::NotFound, Some(found)) if found.has_value => {
+            let route = next_hop(snapshot, sender);
+            Rationale::of_entry(
+                entry,
+                format!(
+                    "withheld: the credentials of {} are there, but the sender has no next hop ({}), and Postfix would \
+                     offer them to the recipient's own server",
+                    found.name(),
+                    route.reason
+                ),
+            )
         }
-        (_, None) => How::because("no entry"),
+        (Answer::NotFound, Some(found)) => Rationale::of_entry(
+            entry,
+            format!(
+                "the entry for {} has no value: this sender has no credentials, on purpose",
+                found.name()
+            ),
+        ),
+        (Answer::Found(_), Some(found)) => Rationale::of_entry(
+            entry,
+            format!("the credentials file has an entry for {}", found.name()),
+        ),
+        (_, None) => Rationale::of_entry(None, "no entry"),
     }
 }
 
-fn of_host(answer: Answer<'_>, entry: Option<Entry<'_>>) -> How {
-    match (answer, entry) {
-        (Answer::CannotTell(reason), _) => How {
-            reason: reason.to_string(),
-            // What has to be mended.
-            variable: match reason {
-                Reason::DefaultCredentialsUnreadable => Some("RELAY_USER"),
-                _ => None,
-            },
-        },
-        (Answer::Found(_), Some(entry)) => {
-            How::because(format!("the credentials file has an entry for {}", entry.name()))
+/// Explains the login of a host or a next hop.
+pub(super) fn of_host(answer: Answer<'_>, entry: Option<Entry<'_>>) -> Rationale {
+    match (answer, &entry) {
+        // What has to be fixed is named.
+        (Answer::CannotTell(reason), _) if reason == reason::DEFAULT_CREDENTIALS_UNREADABLE => {
+            Rationale::of_variable("RELAY_USER", reason.text())
         }
-        (Answer::Found(_), None) => How {
-            reason: "no entry; this is the next hop of the default relay, whose credentials RELAY_USER and \
-                     RELAY_PASSWORD are"
-                .to_owned(),
-            variable: Some("RELAY_USER"),
-        },
-        (Answer::NotFound, Some(entry)) => How::because(format!(
-            "the entry for {} has no value: it has no credentials, on purpose",
-            entry.name()
-        )),
-        (Answer::NotFound, None) => How::because("no entry"),
+        (Answer::CannotTell(reason), _) => Rationale::of_entry(entry, reason.text()),
+        (Answer::Found(_), Some(found)) => Rationale::of_entry(
+            entry,
+            format!("the credentials file has an entry for {}", found.name()),
+        ),
+        (Answer::Found(_), None) => Rationale::of_variable(
+            "RELAY_USER",
+            "no entry; this is the next hop of the default relay, whose credentials RELAY_USER and RELAY_PASSWORD are",
+        ),
+        (Answer::NotFound, Some(found)) => Rationale::of_entry(
+            entry,
+            format!(
+                "the entry for {} has no value: it has no credentials, on purpose",
+                found.name()
+            ),
+        ),
+        (Answer::NotFound, None) => Rationale::of_entry(None, "no entry"),
     }
 }

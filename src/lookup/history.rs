@@ -2,8 +2,8 @@
 //!
 //! Postfix asks for the next hop of a mail when the mail becomes active, and for the login when it connects, seconds or
 //! minutes later. Between the two, an edit may have moved the sender to another next hop with another login. So a
-//! [`History`] says of a key what its entry was in an earlier generation ([`History::find`],
-//! [`History::default_relay`]). [`crate::lookup::routes`] decides with it which login a sender has at
+//! [`History`] says of a key what its entry was in an earlier generation ([`History::next_hop`], [`History::login`],
+//! [`History::default_relay`]). [`crate::lookup::moves`] decides with it which login a sender has at
 //! which next hop.
 //!
 //! An edit is remembered as the keys whose entries it changed, each with its entry before. An edit of more than
@@ -25,7 +25,7 @@ use crate::lookup::address::{Delimiters, Key, SenderKeys};
 use crate::lookup::default_relay::DefaultRelay;
 use crate::lookup::table::{Hit, Table};
 use crate::os::secret::Secret;
-use crate::protocol::answer::{Answer, Map, Reason};
+use crate::protocol::answer::{Answer, Reason};
 
 /// The most edits that are remembered.
 pub const MAX_EDITS: usize = 1024;
@@ -192,19 +192,24 @@ impl History {
         self.defaults.retain(|(last, _)| *last >= oldest);
     }
 
-    /// What the table of `map`, which is `present` now, said as of `generation` of the first of these keys that it had.
-    pub fn find<'a, 'k>(
+    /// What the relay map, which is `present` now, said as of `generation` of the first of these keys that it had.
+    pub fn next_hop<'a, 'k>(
         &'a self,
-        map: Map,
         present: &'a Table,
         keys: impl IntoIterator<Item = Key<'k>>,
         generation: u64,
     ) -> Hit<'a> {
-        let changes = match map {
-            Map::Relayhost => &self.relay_map,
-            Map::Sasl => &self.credentials,
-        };
-        changes.find(present, keys, generation)
+        self.relay_map.find(present, keys, generation)
+    }
+
+    /// Likewise, what the credentials said.
+    pub fn login<'a, 'k>(
+        &'a self,
+        present: &'a Table,
+        keys: impl IntoIterator<Item = Key<'k>>,
+        generation: u64,
+    ) -> Hit<'a> {
+        self.credentials.find(present, keys, generation)
     }
 
     /// The default relay as of `generation`.

@@ -1,6 +1,6 @@
 //! Who asks, and who may.
 //!
-//! The relay map is public among those who may connect at all. The credentials are for peers that are allowed: local
+//! A map is public among those who may connect at all, unless it is secret. The credentials are for peers that are allowed: local
 //! users by their number, other hosts by their address. Nothing is allowed by default here; the defaults are those of
 //! the settings ([`crate::config`]), and how a peer is recognised is the server's business
 //! ([`crate::server::access`]).
@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::protocol::answer::Map;
+use crate::lookup::map::Map;
 
 /// 127.0.0.0/8.
 const LOOPBACK: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8));
@@ -92,9 +92,18 @@ impl Allowed {
     #[inline]
     #[must_use]
     pub fn may_ask(&self, map: Map, peer: Peer) -> bool {
+        match peer {
+            Peer::User { .. } | Peer::Unknown { .. } if !map.is_secret => true,
+            _ => self.may_ask_for_secrets(peer),
+        }
+    }
+
+    /// Whether this peer gets answers from maps that are secret.
+    #[inline]
+    #[must_use]
+    pub fn may_ask_for_secrets(&self, peer: Peer) -> bool {
         let (is_named, address) = match peer {
             Peer::Host(address) => return self.holds(address),
-            _ if map == Map::Relayhost => return true,
             Peer::User { uid, address } => (self.users.binary_search(&uid).is_ok(), address),
             Peer::Unknown { address } => (false, address),
         };
@@ -119,7 +128,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::{Allowed, Peer};
-    use crate::protocol::answer::Map;
+    use crate::lookup::map::{Map, Maps};
 
     fn allowed(users: &[u32], networks: &[&str]) -> Allowed {
         let networks = networks.iter().map(|network| network.parse().unwrap());
@@ -145,11 +154,11 @@ mod tests {
                 (user(65534, address), false),
                 (Peer::Unknown { address }, false),
             ] {
-                assert!(allowed.may_connect(peer) && allowed.may_ask(Map::Relayhost, peer));
-                assert_eq!(allowed.may_ask(Map::Sasl, peer), may, "{peer:?}");
+                assert!(allowed.may_connect(peer) && allowed.may_ask(Map::RELAYHOST, peer));
+                assert_eq!(allowed.may_ask(Map::SASL, peer), may, "{peer:?}");
             }
         }
-        assert!(!Allowed::default().may_ask(Map::Sasl, user(0, None)));
+        assert!(!Allowed::default().may_ask(Map::SASL, user(0, None)));
     }
 
     #[test]
@@ -165,11 +174,11 @@ mod tests {
         ] {
             let peer = Peer::Host(address.parse().unwrap());
             assert_eq!(allowed.may_connect(peer), may, "{address}");
-            for map in Map::ALL {
+            for map in Maps::SERVED.iter() {
                 assert_eq!(allowed.may_ask(map, peer), may, "{address}");
             }
         }
-        assert!(!allowed.may_ask(Map::Sasl, user(1, Some(ip("127.0.0.1")))));
+        assert!(!allowed.may_ask(Map::SASL, user(1, Some(ip("127.0.0.1")))));
     }
 
     #[test]
@@ -177,8 +186,8 @@ mod tests {
         for network in ["127.0.0.0/8", "0.0.0.0/0", "126.0.0.0/7"] {
             let allowed = allowed(&[], &[network]);
             for address in [None, Some(ip("127.0.0.1")), Some(ip("::1"))] {
-                assert!(allowed.may_ask(Map::Sasl, user(1, address)), "{network}");
-                assert!(allowed.may_ask(Map::Sasl, Peer::Unknown { address }), "{network}");
+                assert!(allowed.may_ask(Map::SASL, user(1, address)), "{network}");
+                assert!(allowed.may_ask(Map::SASL, Peer::Unknown { address }), "{network}");
             }
         }
         for (network, inside, outside) in [
@@ -187,9 +196,9 @@ mod tests {
             ("::/0", ip("::1"), ip("127.0.0.1")),
         ] {
             let allowed = allowed(&[], &[network]);
-            assert!(allowed.may_ask(Map::Sasl, user(1, Some(inside))), "{network}");
-            assert!(!allowed.may_ask(Map::Sasl, user(1, Some(outside))), "{network}");
-            assert!(!allowed.may_ask(Map::Sasl, user(1, None)), "{network}");
+            assert!(allowed.may_ask(Map::SASL, user(1, Some(inside))), "{network}");
+            assert!(!allowed.may_ask(Map::SASL, user(1, Some(outside))), "{network}");
+            assert!(!allowed.may_ask(Map::SASL, user(1, None)), "{network}");
         }
     }
 

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::lookup::map::Map;
 use crate::net::address::Address;
 use crate::protocol::Protocol;
-use crate::protocol::answer::Map;
 use crate::protocol::endpoint::Endpoint;
 
 /// The default name of the server's container.
@@ -75,21 +75,21 @@ impl Reach {
         let address = match &endpoint.address {
             Address::Unix(path) => match self.in_the_queue(path) {
                 Some(relative) => Address::Unix(relative.into()),
-                None => return Ok(format!("proxy:{}", endpoint.table(map))),
+                None => return Ok(format!("proxy:{}", endpoint.table(map.name))),
             },
             Address::Inet(host, port) => Address::Inet(local(host).into(), *port),
         };
-        Ok(endpoint.at(address).table(map))
+        Ok(endpoint.at(address).table(map.name))
     }
 
     /// The name of a map for the Postfix in docker-mailserver's container, where nothing is chrooted.
     pub fn table_for_container(&self, map: Map) -> Result<String, NoName> {
         let endpoint = self.nearest_to_container(map)?;
         Ok(match &endpoint.address {
-            Address::Unix(_) => endpoint.table(map),
+            Address::Unix(_) => endpoint.table(map.name),
             Address::Inet(host, port) => {
                 let address = Address::Inet(host_for_container(host).into(), *port);
-                endpoint.at(address).table(map)
+                endpoint.at(address).table(map.name)
             }
         })
     }
@@ -115,7 +115,7 @@ impl Reach {
     fn choose(&self, map: Map, rank: impl Fn(&Endpoint) -> u8) -> Result<&Endpoint, NoName> {
         let serves = |endpoint: &&Endpoint| match endpoint.protocol {
             Protocol::Socketmap => true,
-            Protocol::TcpTable(own) => own == map,
+            Protocol::TcpTable(own) => own == map.name,
         };
         let mut reason = NoName::NoListener(map);
         let mut best: Option<(u8, &Endpoint)> = None;
@@ -154,7 +154,7 @@ impl Reach {
         else {
             return Kinship::Foreign;
         };
-        let map = Map::named(name.as_bytes());
+        let map = Map::named(name);
         let elsewhere = map.map_or(Kinship::Foreign, Kinship::Elsewhere);
         let Some(asked) = address(table) else {
             return elsewhere;
@@ -198,7 +198,9 @@ impl Reach {
         let mut kinship = Kinship::Foreign;
         for own in at_that_port {
             match own.protocol {
-                Protocol::TcpTable(map) => return Kinship::Ours(map),
+                Protocol::TcpTable(name) => {
+                    return Map::named(name).map_or(Kinship::NoSuchMap, Kinship::Ours);
+                }
                 Protocol::Socketmap => kinship = Kinship::NoSuchMap,
             }
         }
@@ -216,9 +218,9 @@ impl Reach {
     pub fn remarks(&self, for_container: bool) -> Vec<String> {
         let mut remarks = Vec::new();
         let chosen = if for_container {
-            self.nearest_to_container(Map::Relayhost)
+            self.nearest_to_container(Map::RELAYHOST)
         } else {
-            self.nearest(Map::Relayhost)
+            self.nearest(Map::RELAYHOST)
         };
         let Ok(chosen) = chosen else {
             return remarks;
@@ -276,11 +278,11 @@ impl fmt::Display for Reach {
 #[must_use]
 pub fn address(table: &str) -> Option<Address> {
     let endpoint = if table.starts_with("tcp:") {
-        // Any map: it is not part of the name, and only makes an endpoint of it.
-        Endpoint::to_listen(&format!("{table}:{}", Map::Relayhost))
+        // Which map it is does not stand in the name.
+        Endpoint::to_ask(table, "", &[])
     } else {
         let (endpoint, _) = table.rsplit_once(':')?;
-        Endpoint::to_listen(endpoint)
+        Endpoint::to_listen(endpoint, &[])
     };
     Some(endpoint.ok()?.address)
 }

@@ -9,8 +9,8 @@ use super::live::Service;
 use super::reach::{self, Kinship};
 use super::verdict::{Cure, Site, Verdict};
 use crate::diagnostics::Code;
+use crate::lookup::map::Map;
 use crate::net::address::Address;
-use crate::protocol::answer::Map;
 
 const PROXY: &str = "proxy:";
 
@@ -70,16 +70,7 @@ pub fn judge(map: Map, list: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict>
     let is_swapped =
         |kin: Kinship| matches!(kin, Kinship::Ours(other) | Kinship::Hidden(other) if other != map);
     if known.iter().any(|(_, kin)| is_swapped(*kin)) {
-        return vec![Verdict::new(
-            Code::MapsSwapped,
-            match map {
-                Map::Relayhost => {
-                    "it asks for credentials: Postfix would take a password for a next hop, and log it"
-                }
-                Map::Sasl => "it asks for next hops: Postfix would offer one as a user and a password",
-            },
-            cure(),
-        )];
+        return vec![Verdict::new(Code::MapsSwapped, map.misuse.other_map, cure())];
     }
     if let Some((table, _)) = known.iter().find(|(_, kin)| matches!(kin, Kinship::Hidden(_))) {
         return vec![hidden(table, wanted, site)];
@@ -100,26 +91,13 @@ pub fn judge(map: Map, list: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict>
         ));
     }
     if foreign(known.get(at..)) > 0 {
-        verdicts.push(Verdict::new(
-            Code::TableAfter,
-            match map {
-                Map::Relayhost => {
-                    "another table stands after postmapd's, and is asked about the senders that postmapd has \
-                     deliver directly"
-                }
-                Map::Sasl => {
-                    "another table stands after postmapd's, and is asked about the senders that have no \
-                     credentials here"
-                }
-            },
-            cure(),
-        ));
+        verdicts.push(Verdict::new(Code::TableAfter, map.misuse.table_after, cure()));
     }
     for (table, _) in known.iter().filter(|(_, kin)| is_ours(*kin)) {
         verdicts.extend(usable(table, wanted, site));
     }
     let is_proxied = |(table, kin): &(&str, Kinship)| is_ours(*kin) && table.starts_with(PROXY);
-    if map == Map::Sasl && verdicts.is_empty() && known.iter().any(is_proxied) {
+    if map == Map::SASL && verdicts.is_empty() && known.iter().any(is_proxied) {
         verdicts.push(Verdict::new(
             Code::SaslThroughProxy,
             "proxymap(8) carries the questions of several SMTP clients on one connection, so postmapd cannot tell which \
@@ -153,16 +131,16 @@ fn missing(map: Map, known: &[(&str, Kinship)], cure: Cure) -> Verdict {
             cure,
         );
     }
-    let consequence = match map {
-        Map::Relayhost => "mail does not leave by the senders' next hops",
-        Map::Sasl => "Postfix does not get the passwords, and does not log in",
-    };
     let instead = if known.is_empty() {
         "postmapd is not asked"
     } else {
         "other tables are asked, and postmapd is not"
     };
-    Verdict::new(Code::MapMissing, format!("{instead}: {consequence}"), cure)
+    Verdict::new(
+        Code::MapMissing,
+        format!("{instead}: {}", map.misuse.not_asked),
+        cure,
+    )
 }
 
 fn hidden(table: &str, wanted: &str, site: Site<'_>) -> Verdict {

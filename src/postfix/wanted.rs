@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::reach::{NoName, Reach};
-use crate::protocol::answer::Map;
+use crate::lookup::map::Map;
 
 /// Which programs of Postfix read a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +78,9 @@ fn list(table: impl Fn(Map) -> Result<String, NoName>) -> Result<Vec<Wanted>, No
             "The default relay is postmapd's; with one here too, no sender could be excluded from it.",
         ),
         wanted(
-            "sender_dependent_relayhost_maps",
-            &table(Map::Relayhost)?,
-            Demand::Table(Map::Relayhost),
+            Map::RELAYHOST.parameter,
+            &table(Map::RELAYHOST)?,
+            Demand::Table(Map::RELAYHOST),
             Rewrite,
             "By which next hop the mail of a sender leaves; a table before this one would be believed first.",
         ),
@@ -92,9 +92,9 @@ fn list(table: impl Fn(Map) -> Result<String, NoName>) -> Result<Vec<Wanted>, No
             "Without it Postfix never logs in, and the relay refuses the mail.",
         ),
         wanted(
-            "smtp_sasl_password_maps",
-            &table(Map::Sasl)?,
-            Demand::Table(Map::Sasl),
+            Map::SASL.parameter,
+            &table(Map::SASL)?,
+            Demand::Table(Map::SASL),
             Client,
             "With which user and password Postfix logs in there.",
         ),

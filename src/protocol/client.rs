@@ -14,7 +14,6 @@ use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 
 use crate::os::secret::Secret;
-use crate::protocol::answer::Map;
 use crate::protocol::endpoint::Endpoint;
 use crate::protocol::{NotAReply, Protocol, Told};
 use connection::{Connection, ConnectionError};
@@ -96,15 +95,15 @@ impl Client {
         }
     }
 
-    /// Asks what `map` says of `key`.
-    pub fn ask(&mut self, map: Map, key: &[u8]) -> Result<Said, ClientError> {
+    /// Asks what the map of this name says of `key`.
+    pub fn ask(&mut self, map: &str, key: &[u8]) -> Result<Said, ClientError> {
         self.try_to_ask(map, key).map_err(|problem| ClientError {
             endpoint: self.endpoint.clone(),
             problem,
         })
     }
 
-    fn try_to_ask(&mut self, map: Map, key: &[u8]) -> Result<Said, Problem> {
+    fn try_to_ask(&mut self, map: &str, key: &[u8]) -> Result<Said, Problem> {
         let mut connection = self.connection.take().ok_or(Problem::NotAsked)?;
         let said =
             exchange(&mut connection, self.endpoint.protocol, map, key)?.ok_or(Problem::NotTheProtocol)?;
@@ -123,11 +122,11 @@ impl Client {
 fn exchange(
     connection: &mut Connection,
     protocol: Protocol,
-    map: Map,
+    map: &str,
     key: &[u8],
 ) -> Result<Option<Said>, ConnectionError> {
     let (mut request, mut reply, mut memory) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
-    protocol.encode_request(map.name(), key, &mut request);
+    protocol.encode_request(map, key, &mut request);
     connection.begin();
     connection.write_all(&request)?;
     let mut piece = [0; 4096];

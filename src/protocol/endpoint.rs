@@ -14,7 +14,6 @@ use thiserror::Error;
 
 use crate::net::address::{Address, AddressError, host_and_port, port, refuse_control_characters};
 use crate::protocol::Protocol;
-use crate::protocol::answer::Map;
 
 /// Why a text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -26,11 +25,11 @@ pub enum Problem {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// `tcp:host:port` without a map.
-    #[error("tcp serves one map on a port; add :relayhost or :sasl")]
-    NoMap,
+    #[error("tcp serves one map on a port; add {0}")]
+    NoMap(String),
     /// `tcp:host:port:something`
-    #[error("there is no such map; the maps are relayhost and sasl")]
-    UnknownMap,
+    #[error("there is no such map; the maps are {0}")]
+    UnknownMap(String),
     /// A listener for `socketmap:…:relayhost`.
     #[error("a socketmap listener serves every map by name; leave the map out")]
     MapNotWanted,
@@ -45,10 +44,13 @@ pub struct Endpoint {
     pub address: Address,
 }
 
+/// The names of the maps that an endpoint can name.
+pub type Names<'n> = &'n [&'static str];
+
 impl Endpoint {
     /// An endpoint to listen at.
-    pub fn to_listen(text: &str) -> Result<Self, Problem> {
-        match Self::parse(text, None)? {
+    pub fn to_listen(text: &str, maps: Names<'_>) -> Result<Self, Problem> {
+        match Self::parse(text, None, maps)? {
             (
                 Self {
                     protocol: Protocol::Socketmap,
@@ -61,25 +63,29 @@ impl Endpoint {
     }
 
     /// An endpoint to ask about `map`.
-    pub fn to_ask(text: &str, map: Map) -> Result<Self, Problem> {
-        match Self::parse(text, Some(map))? {
-            (_, Some(other)) if other != map => Err(Problem::UnknownMap),
+    pub fn to_ask(text: &str, map: &'static str, maps: Names<'_>) -> Result<Self, Problem> {
+        match Self::parse(text, Some(map), maps)? {
+            (_, Some(other)) if other != map => Err(unknown_map(maps)),
             (endpoint, _) => Ok(endpoint),
         }
     }
 
     /// The endpoint in `text`, and the map that it names. A tcp_table endpoint that names none is in front of `map`.
-    fn parse(text: &str, map: Option<Map>) -> Result<(Self, Option<Map>), Problem> {
+    fn parse(
+        text: &str,
+        map: Option<&'static str>,
+        maps: Names<'_>,
+    ) -> Result<(Self, Option<&'static str>), Problem> {
         refuse_control_characters(text)?;
         let (protocol, address, named) = if let Some(rest) = text.strip_prefix("socketmap:unix:") {
-            let (path, named) = strip_map(rest);
+            let (path, named) = strip_map(rest, maps);
             (Protocol::Socketmap, Address::unix(path)?, named)
         } else if let Some(rest) = text.strip_prefix("socketmap:inet:") {
-            let (address, named) = inet(rest)?;
+            let (address, named) = inet(rest, maps)?;
             (Protocol::Socketmap, address, named)
         } else if let Some(rest) = text.strip_prefix("tcp:") {
-            let (address, named) = inet(rest)?;
-            let map = named.or(map).ok_or(Problem::NoMap)?;
+            let (address, named) = inet(rest, maps)?;
+            let map = named.or(map).ok_or_else(|| no_map(maps))?;
             (Protocol::TcpTable(map), address, named)
         } else {
             return Err(Problem::Protocol);
@@ -96,7 +102,7 @@ impl Endpoint {
 
     /// The name of a map there, as main.cf has it.
     #[must_use]
-    pub fn table(&self, map: Map) -> String {
+    pub fn table(&self, map: &str) -> String {
         match self.protocol {
             Protocol::Socketmap => format!("{self}:{map}"),
             Protocol::TcpTable(_) => format!("tcp:{}", self.address),
@@ -105,16 +111,16 @@ impl Endpoint {
 }
 
 /// What stands before the name of a map, and the map, if `text` ends in one.
-fn strip_map(text: &str) -> (&str, Option<Map>) {
+fn strip_map<'t>(text: &'t str, maps: Names<'_>) -> (&'t str, Option<&'static str>) {
     let named = text
         .rsplit_once(':')
-        .and_then(|(rest, name)| Some((rest, Some(Map::named(name.as_bytes())?))));
-    named.unwrap_or((text, None))
+        .and_then(|(rest, name)| Some((rest, maps.iter().find(|map| **map == name)?)));
+    named.map_or((text, None), |(rest, map)| (rest, Some(*map)))
 }
 
 /// `host:port` or `host:port:map`.
-fn inet(text: &str) -> Result<(Address, Option<Map>), Problem> {
-    let (text, map) = strip_map(text);
+fn inet(text: &str, maps: Names<'_>) -> Result<(Address, Option<&'static str>), Problem> {
+    let (text, map) = strip_map(text, maps);
     let (host, rest) = host_and_port(text)?;
     let (number, name) = match rest.split_once(':') {
         Some((number, name)) => (number, Some(name)),
@@ -123,9 +129,18 @@ fn inet(text: &str) -> Result<(Address, Option<Map>), Problem> {
     let address = Address::Inet(host.into(), port(number)?);
     match name {
         None => Ok((address, map)),
-        Some("") => Err(Problem::NoMap),
-        Some(_) => Err(Problem::UnknownMap),
+        Some("") => Err(no_map(maps)),
+        Some(_) => Err(unknown_map(maps)),
     }
+}
+
+fn no_map(maps: Names<'_>) -> Problem {
+    let maps: Vec<String> = maps.iter().map(|map| format!(":{map}")).collect();
+    Problem::NoMap(maps.join(" or "))
+}
+
+fn unknown_map(maps: Names<'_>) -> Problem {
+    Problem::UnknownMap(maps.join(" and "))
 }
 
 impl fmt::Display for Endpoint {
@@ -142,7 +157,8 @@ impl fmt::Display for Endpoint {
 mod tests {
     use super::{Endpoint, Problem};
     use crate::net::address::AddressError;
-    use crate::protocol::answer::Map;
+
+    const MAPS: [&str; 2] = ["relayhost", "sasl"];
 
     #[test]
     fn a_listener_is_written_as_in_main_cf() {
@@ -154,8 +170,16 @@ mod tests {
             "tcp:127.0.0.1:10452:relayhost",
             "tcp:[::1]:10453:sasl",
         ] {
-            assert_eq!(Endpoint::to_listen(text).unwrap().to_string(), text);
+            assert_eq!(Endpoint::to_listen(text, &MAPS).unwrap().to_string(), text);
         }
+    }
+
+    fn no_map() -> Problem {
+        Problem::NoMap(":relayhost or :sasl".to_owned())
+    }
+
+    fn unknown_map() -> Problem {
+        Problem::UnknownMap("relayhost and sasl".to_owned())
     }
 
     #[test]
@@ -171,26 +195,26 @@ mod tests {
             ("socketmap:inet:h:70000", AddressError::Port.into()),
             ("socketmap:inet:h:smtp", AddressError::Port.into()),
             ("socketmap:inet:h:1:relayhost", Problem::MapNotWanted),
-            ("socketmap:inet:h:1:other", Problem::UnknownMap),
+            ("socketmap:inet:h:1:other", unknown_map()),
             ("socketmap:unix:", AddressError::Path.into()),
             ("socketmap:unix:/a\nb", AddressError::ControlCharacter.into()),
             ("tcp:h\u{9b}:1:sasl", AddressError::ControlCharacter.into()),
-            ("tcp:h:1", Problem::NoMap),
-            ("tcp:h:1:", Problem::NoMap),
-            ("tcp:h:1:other", Problem::UnknownMap),
+            ("tcp:h:1", no_map()),
+            ("tcp:h:1:", no_map()),
+            ("tcp:h:1:other", unknown_map()),
         ] {
-            assert_eq!(Endpoint::to_listen(text), Err(problem), "{text}");
+            assert_eq!(Endpoint::to_listen(text, &MAPS), Err(problem), "{text}");
         }
         let long = format!("socketmap:unix:/{}", "x".repeat(107));
-        assert_eq!(Endpoint::to_listen(&long), Err(AddressError::Path.into()));
+        assert_eq!(Endpoint::to_listen(&long, &MAPS), Err(AddressError::Path.into()));
     }
 
     #[test]
     fn a_client_may_paste_what_stands_in_main_cf() {
-        let ask = |text| Endpoint::to_ask(text, Map::Sasl).map(|endpoint| endpoint.to_string());
+        let ask = |text| Endpoint::to_ask(text, "sasl", &MAPS).map(|endpoint| endpoint.to_string());
         assert_eq!(ask("socketmap:inet:h:1:sasl").unwrap(), "socketmap:inet:h:1");
         assert_eq!(ask("socketmap:unix:/a:b:sasl").unwrap(), "socketmap:unix:/a:b");
         assert_eq!(ask("tcp:h:1").unwrap(), "tcp:h:1:sasl");
-        assert_eq!(ask("tcp:h:1:relayhost"), Err(Problem::UnknownMap));
+        assert_eq!(ask("tcp:h:1:relayhost"), Err(unknown_map()));
     }
 }

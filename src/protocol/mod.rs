@@ -1,10 +1,10 @@
 //! The two protocols over bytes, on the server's side ([`Codec`]) and on the client's: no socket, no clock, no table.
 //!
 //! [`socketmap`] frames its requests as netstrings and names the map in each; [`tcp_table`] has a line a request
-//! and a map a port. Both decode to [`Asked`] and encode a [`Reply`], and both are incremental: a request may
+//! and a map a port. Which maps there are is not known here: a map is a name. Both decode to [`Asked`] and encode a [`Reply`], and both are incremental: a request may
 //! arrive in any pieces, and a decoder never reserves memory because of a length that a peer announced.
 //!
-//! Well-framed nonsense is [`Asked::Refused`] and the connection goes on. Broken framing is a [`Violation`]: where
+//! Well-framed nonsense is [`Asked::NotALookup`] and the connection goes on. Broken framing is a [`Violation`]: where
 //! the next request begins is then unknown, so the session answers once more and closes.
 //!
 //! A request is decoded in place and borrows the input, so that it costs neither a copy nor a count of references.
@@ -22,7 +22,7 @@ pub mod tcp_table;
 use bytes::BytesMut;
 use thiserror::Error;
 
-use crate::protocol::answer::{Answer, Map};
+use crate::protocol::answer::Answer;
 
 /// The longest key, in bytes: Postfix's `socketmap_max_query_size` (3.12). Up to 3.11 its client has no limit of
 /// its own, but `line_length_limit` keeps a real sender below 2 kB.
@@ -33,8 +33,8 @@ pub const MAX_KEY: usize = 10_000;
 pub enum Protocol {
     /// socketmap_table(5): every map, by its name.
     Socketmap,
-    /// tcp_table(5): one map.
-    TcpTable(Map),
+    /// tcp_table(5): the map of this name.
+    TcpTable(&'static str),
 }
 
 impl Protocol {
@@ -127,34 +127,22 @@ impl Codec for ProtocolCodec {
 pub enum Asked<'i> {
     /// What `map` says of `key`.
     Lookup {
-        /// The map.
-        map: Map,
+        /// The name of the map, as it came.
+        map: &'i [u8],
         /// The key, as it came.
         key: &'i [u8],
     },
-    /// Something that is not answered.
-    Refused(Refusal),
-}
-
-/// Why a well-framed request is not answered. The text goes to the peer and into its log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// The request names a map that is not served.
-    #[error("there is no such map; the maps are relayhost and sasl")]
-    NoSuchMap,
-    /// The request is not a lookup.
-    #[error("this is not a lookup request")]
-    NotARequest,
+    /// Something else in a whole frame.
+    NotALookup,
 }
 
 /// What is sent back.
 pub enum Reply<'a> {
     /// An answer.
     Answer(Answer<'a>),
-    /// The request was refused.
-    Refused(Refusal),
-    /// The peer may not ask this, for this reason. To Postfix it is what a refused request is: never *not found*.
-    NotAllowed(&'a str),
+    /// The request is refused for this reason: it is none, there is no such map, or the peer may not ask for it. Never *not
+    /// found*.
+    Refused(&'a str),
     /// The framing was broken, and the connection ends after this reply.
     Broken(&'a Violation),
 }

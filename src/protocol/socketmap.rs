@@ -5,8 +5,8 @@
 
 use bytes::BytesMut;
 
-use super::{Asked, MAX_KEY, NotAReply, Refusal, Reply, Told, Violation, netstring};
-use crate::protocol::answer::{Answer, Map};
+use super::{Asked, MAX_KEY, NotAReply, Reply, Told, Violation, netstring};
+use crate::protocol::answer::Answer;
 
 /// The longest request: a key at its limit, and a map name of a length that nobody needs.
 pub const MAX_REQUEST: usize = MAX_KEY + 100;
@@ -21,18 +21,14 @@ pub(super) fn decode(input: &[u8]) -> Result<Option<(Asked<'_>, usize)>, Violati
     };
     let taken = payload.end + 1;
     let request = input.get(payload).unwrap_or_default();
-    let lookup = Map::ALL.into_iter().find_map(|map| {
-        let key = request.strip_prefix(map.name().as_bytes())?.strip_prefix(b" ")?;
-        Some(Asked::Lookup { map, key })
-    });
-    let asked = lookup.unwrap_or_else(|| {
-        let is_lookup = request.contains(&b' ');
-        Asked::Refused(if is_lookup {
-            Refusal::NoSuchMap
-        } else {
-            Refusal::NotARequest
-        })
-    });
+    let name = request.iter().position(|c| *c == b' ');
+    let asked = match name.and_then(|end| request.split_at_checked(end)) {
+        Some((map, key)) => Asked::Lookup {
+            map,
+            key: key.get(1..).unwrap_or_default(),
+        },
+        None => Asked::NotALookup,
+    };
     Ok(Some((asked, taken)))
 }
 
@@ -46,8 +42,7 @@ pub(super) fn encode(reply: &Reply<'_>, output: &mut BytesMut) {
         Reply::Answer(Answer::Found(value)) => encode_found(value.expose(), output),
         Reply::Answer(Answer::NotFound) => say("NOTFOUND ", b""),
         Reply::Answer(Answer::CannotTell(reason)) => say("TEMP ", reason.text().as_bytes()),
-        Reply::Refused(refusal) => say("PERM ", refusal.to_string().as_bytes()),
-        Reply::NotAllowed(reason) => say("PERM ", reason.as_bytes()),
+        Reply::Refused(reason) => say("PERM ", reason.as_bytes()),
         Reply::Broken(violation) => say("PERM ", violation.to_string().as_bytes()),
     }
 }
@@ -91,8 +86,8 @@ mod tests {
     use bytes::BytesMut;
 
     use super::{MAX_REPLY, MAX_REQUEST, decode, encode};
-    use crate::protocol::answer::{Answer, Map, Reason, Value};
-    use crate::protocol::{Asked, Refusal, Reply, Violation};
+    use crate::protocol::answer::{Answer, Reason, Value};
+    use crate::protocol::{Asked, Reply, Violation};
 
     /// With the beginning of another request behind it.
     fn asked(payload: &str) -> Asked<'static> {
@@ -115,16 +110,15 @@ mod tests {
             let Asked::Lookup { map, key: got } = asked(&format!("sasl {key}")) else {
                 panic!("{key}")
             };
-            assert_eq!((map, got), (Map::Sasl, key.as_bytes()));
+            assert_eq!((map, got), (&b"sasl"[..], key.as_bytes()));
         }
     }
 
     #[test]
-    fn what_is_no_request_is_refused() {
-        assert!(matches!(asked("relayhost"), Asked::Refused(Refusal::NotARequest)));
-        assert!(matches!(asked(""), Asked::Refused(Refusal::NotARequest)));
-        assert!(matches!(asked("Relayhost x"), Asked::Refused(Refusal::NoSuchMap)));
-        assert!(matches!(asked(" x"), Asked::Refused(Refusal::NoSuchMap)));
+    fn what_has_no_blank_is_no_lookup() {
+        assert!(matches!(asked("relayhost"), Asked::NotALookup));
+        assert!(matches!(asked(""), Asked::NotALookup));
+        assert!(matches!(asked(" x"), Asked::Lookup { map: b"", key: b"x" }));
     }
 
     #[test]
@@ -142,12 +136,14 @@ mod tests {
         let found = |value: &'static [u8]| Reply::Answer(Answer::Found(Value::new(value)));
         assert_eq!(said(&found(b"[relay1.org]:587")), "19:OK [relay1.org]:587,");
         assert_eq!(said(&Reply::Answer(Answer::NotFound)), "9:NOTFOUND ,");
-        let unsure = said(&Reply::Answer(Answer::CannotTell(Reason::DefaultUnreadable)));
+        let unsure = said(&Reply::Answer(Answer::CannotTell(Reason::new(
+            "the default relay cannot be read",
+        ))));
         assert!(
             unsure.contains(":TEMP the default relay cannot be read"),
             "{unsure}"
         );
-        assert!(said(&Reply::Refused(Refusal::NoSuchMap)).contains(":PERM there is no such map"));
+        assert!(said(&Reply::Refused("there is no such map")).contains(":PERM there is no such map"));
         assert!(said(&Reply::Broken(&Violation::TooLong)).contains(":PERM the request is too long"));
     }
 

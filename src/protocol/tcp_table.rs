@@ -6,8 +6,8 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::{Asked, MAX_KEY, NotAReply, Refusal, Reply, Told, Violation};
-use crate::protocol::answer::{Answer, Map};
+use super::{Asked, MAX_KEY, NotAReply, Reply, Told, Violation};
+use crate::protocol::answer::Answer;
 
 /// The longest request line without its newline: `get ` and a key at its limit with every byte encoded. The manual
 /// limits replies only.
@@ -27,7 +27,7 @@ pub fn can_carry(value: &[u8]) -> bool {
 /// `scanned` says how much of the input is known to hold no newline.
 #[inline]
 pub(super) fn decode<'i>(
-    map: Map,
+    map: &'static str,
     scanned: &mut usize,
     input: &'i mut [u8],
 ) -> Result<Option<(Asked<'i>, usize)>, Violation> {
@@ -54,8 +54,8 @@ pub(super) fn decode<'i>(
         Some((verb, key)) if verb == b"get " => percent_decode(key),
         _ => None,
     };
-    let asked = key.map_or(Asked::Refused(Refusal::NotARequest), |key| Asked::Lookup {
-        map,
+    let asked = key.map_or(Asked::NotALookup, |key| Asked::Lookup {
+        map: map.as_bytes(),
         key,
     });
     Ok(Some((asked, newline + 1)))
@@ -74,8 +74,7 @@ pub(super) fn encode(reply: &Reply<'_>, output: &mut BytesMut) {
         }
         Reply::Answer(Answer::NotFound) => output.put_slice(b"500 not found\n"),
         Reply::Answer(Answer::CannotTell(reason)) => error(reason.text(), output),
-        Reply::Refused(refusal) => error(&refusal.to_string(), output),
-        Reply::NotAllowed(reason) => error(reason, output),
+        Reply::Refused(reason) => error(reason, output),
         Reply::Broken(violation) => error(&violation.to_string(), output),
     }
 }
@@ -188,13 +187,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{MAX_REPLY, MAX_REQUEST, can_carry, decode_reply, percent_decode, percent_encode};
-    use crate::protocol::answer::{Answer, Map, Value};
-    use crate::protocol::{
-        Asked, Codec, NotAReply, Protocol, ProtocolCodec, Refusal, Reply, Told, Violation,
-    };
+    use crate::protocol::answer::{Answer, Value};
+    use crate::protocol::{Asked, Codec, NotAReply, Protocol, ProtocolCodec, Reply, Told, Violation};
 
     fn codec() -> ProtocolCodec {
-        Protocol::TcpTable(Map::Sasl).codec()
+        Protocol::TcpTable("sasl").codec()
     }
 
     /// With the beginning of another request behind it.
@@ -207,7 +204,7 @@ mod tests {
 
     fn key(line: &str) -> Vec<u8> {
         match asked(line) {
-            Asked::Lookup { map: Map::Sasl, key } => key.to_vec(),
+            Asked::Lookup { map: b"sasl", key } => key.to_vec(),
             _ => panic!("{line}"),
         }
     }
@@ -243,10 +240,7 @@ mod tests {
             "get %4\n",
             "get %+1\n",
         ] {
-            assert!(
-                matches!(asked(line), Asked::Refused(Refusal::NotARequest)),
-                "{line}"
-            );
+            assert!(matches!(asked(line), Asked::NotALookup), "{line}");
         }
     }
 
@@ -323,7 +317,7 @@ mod tests {
                     while let Some((asked, taken)) = codec.decode(&mut input).unwrap() {
                         requests.push(match asked {
                             Asked::Lookup { key, .. } => Some(key.to_vec()),
-                            Asked::Refused(_) => None,
+                            Asked::NotALookup => None,
                         });
                         input.advance(taken);
                     }

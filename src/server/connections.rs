@@ -25,7 +25,7 @@ use super::admission::Place;
 use super::batch::{Batch, Turns};
 use super::session::{Desk, End, Next, Session, Stream};
 use super::stream::PeerSocket;
-use crate::lookup::routes::{Routes, Snapshot};
+use crate::lookup::snapshot::{Routes, Snapshot};
 use crate::protocol::{Codec, ProtocolCodec};
 use crate::server::counters::{Connected, Counters};
 

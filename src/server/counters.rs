@@ -7,15 +7,16 @@
 //! The labels are the variants of the types here. There is no other, so no label can ever hold what a peer sent.
 //!
 //! The clock costs more than all the rest (two readings, some 50 ns together, of the 7 µs that a request takes in all), so
-//! it is read only where somebody listens ([`Counters::timed`]), and once for everything that is answered in one write:
+//! it is read only where somebody listens ([`Counters::new`]), and once for everything that is answered in one write:
 //! each lookup of such a batch is there when the last one is, and counts with the time of all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::protocol::answer::{Answer, Map};
-use crate::protocol::{Refusal, Violation};
+use crate::lookup::map::Maps;
+use crate::protocol::Violation;
+use crate::protocol::answer::Answer;
 
 /// What became of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,15 +100,6 @@ impl Reason {
     }
 }
 
-impl From<Refusal> for Reason {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::NoSuchMap => Self::NoSuchMap,
-            Refusal::NotARequest => Self::NotARequest,
-        }
-    }
-}
-
 impl ProtocolError {
     /// Every kind, in the order of their numbers.
     pub const ALL: [Self; 5] = [
@@ -175,10 +167,9 @@ pub const BOUNDS: [u64; 14] = [
 ];
 
 /// Everything that is counted.
-#[derive(Default)]
 pub struct Counters {
-    /// By map and outcome.
-    lookups: [[Counter; Outcome::ALL.len()]; Map::ALL.len()],
+    /// By the number of the map and the outcome.
+    lookups: Box<[[Counter; Outcome::ALL.len()]]>,
     refusals: [Counter; Reason::ALL.len()],
     protocol_errors: [Counter; ProtocolError::ALL.len()],
     connections: Counter,
@@ -198,12 +189,18 @@ pub struct Durations {
 }
 
 impl Counters {
-    /// Counters that measure time as well.
+    /// Counters for these maps, which measure time as well where `is_timed`.
     #[must_use]
-    pub fn timed() -> Self {
+    pub fn new(maps: Maps, is_timed: bool) -> Self {
         Self {
-            is_timed: true,
-            ..Self::default()
+            lookups: maps.iter().map(|_| Default::default()).collect(),
+            refusals: Default::default(),
+            protocol_errors: Default::default(),
+            connections: Counter::default(),
+            disconnections: Counter::default(),
+            is_timed,
+            durations: Default::default(),
+            nanoseconds: Counter::default(),
         }
     }
 
@@ -235,10 +232,10 @@ impl Counters {
         Connected(Arc::clone(self))
     }
 
-    /// How many lookups had this outcome.
+    /// How many lookups in the map with this number had this outcome.
     #[must_use]
-    pub fn lookups(&self, map: Map, outcome: Outcome) -> u64 {
-        let of_map = self.lookups.get(map as usize);
+    pub fn lookups(&self, map: usize, outcome: Outcome) -> u64 {
+        let of_map = self.lookups.get(map);
         of_map.map_or(0, |counters| get(counters, outcome as usize))
     }
 
@@ -286,9 +283,9 @@ pub struct Batch<'c> {
 }
 
 impl Batch<'_> {
-    /// Counts an answer.
+    /// Counts an answer of the map with this number ([`Maps::named`]).
     #[inline]
-    pub fn answered(&mut self, map: Map, answer: &Answer<'_>) {
+    pub fn answered(&mut self, map: usize, answer: &Answer<'_>) {
         self.lookups += 1;
         self.count(
             map,
@@ -301,7 +298,7 @@ impl Batch<'_> {
     }
 
     /// Counts a lookup that was refused.
-    pub fn refused(&mut self, map: Map, reason: Reason) {
+    pub fn refused(&mut self, map: usize, reason: Reason) {
         self.lookups += 1;
         self.count(map, Outcome::Refused);
         self.counters.refused(reason);
@@ -329,8 +326,8 @@ impl Batch<'_> {
     }
 
     #[inline]
-    fn count(&self, map: Map, outcome: Outcome) {
-        if let Some(of_map) = self.counters.lookups.get(map as usize) {
+    fn count(&self, map: usize, outcome: Outcome) {
+        if let Some(of_map) = self.counters.lookups.get(map) {
             add(of_map, outcome as usize, 1);
         }
     }
@@ -361,21 +358,25 @@ mod tests {
     use std::sync::Arc;
 
     use super::{BOUNDS, Counters, Outcome, ProtocolError, Reason};
-    use crate::protocol::answer::{Answer, Map, Value};
+    use crate::lookup::map::Maps;
+    use crate::protocol::answer::{Answer, Value};
+
+    const RELAYHOST: usize = 0;
+    const SASL: usize = 1;
 
     #[test]
     fn every_label_has_a_number_of_its_own() {
-        let counters = Counters::default();
+        let counters = Counters::new(Maps::SERVED, false);
         let mut batch = counters.batch();
-        batch.answered(Map::Relayhost, &Answer::Found(Value::new(b"v")));
+        batch.answered(RELAYHOST, &Answer::Found(Value::new(b"v")));
         for _ in 0..2 {
-            batch.answered(Map::Sasl, &Answer::NotFound);
+            batch.answered(SASL, &Answer::NotFound);
         }
-        batch.refused(Map::Sasl, Reason::User);
+        batch.refused(SASL, Reason::User);
         batch.end();
         let lookups = |map| Outcome::ALL.map(|outcome| counters.lookups(map, outcome));
-        assert_eq!(lookups(Map::Relayhost), [1, 0, 0, 0]);
-        assert_eq!(lookups(Map::Sasl), [0, 2, 0, 1]);
+        assert_eq!(lookups(RELAYHOST), [1, 0, 0, 0]);
+        assert_eq!(lookups(SASL), [0, 2, 0, 1]);
         for (times, reason) in Reason::ALL.into_iter().enumerate() {
             (0..times).for_each(|_| counters.refused(reason));
         }
@@ -393,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_duration_falls_into_the_first_bucket_that_is_not_too_small() {
-        let counters = Counters::timed();
+        let counters = Counters::new(Maps::SERVED, true);
         for (nanoseconds, lookups) in [(0, 1), (1_000, 1), (1_001, 1), (2_000_000_000, 3)] {
             counters.took(nanoseconds, lookups);
         }
@@ -406,9 +407,9 @@ mod tests {
 
     #[test]
     fn each_lookup_of_a_batch_counts_with_the_time_of_all() {
-        let counters = Counters::timed();
+        let counters = Counters::new(Maps::SERVED, true);
         let mut batch = counters.batch();
-        (0..5).for_each(|_| batch.answered(Map::Relayhost, &Answer::NotFound));
+        (0..5).for_each(|_| batch.answered(RELAYHOST, &Answer::NotFound));
         batch.end();
         counters.batch().end();
         let durations = counters.durations();
@@ -419,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_connection_counts_while_it_lives() {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::new(Maps::SERVED, false));
         let one = counters.connected();
         let two = counters.connected();
         assert_eq!(counters.connections(), 2);

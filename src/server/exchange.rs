@@ -16,7 +16,7 @@
 //! would be found after it, the last answer is *cannot tell*: all are to be of one generation.
 //!
 //! Mail of the null sender, and all mail with `smtp_sender_dependent_authentication = no`, is asked for by host and next hop
-//! alone. Where an edit that is remembered removed their login, mail may still be on its way there: *cannot tell*, and
+//! alone; an edit between these two counts likewise. Where an edit that is remembered removed their login, mail may still be on its way there: *cannot tell*, and
 //! not *not found*, with which it would leave without a login and be bounced.
 //!
 //! Limits: what is kept of a connection is one sender and one host, of [`MAX_KEPT`] bytes each. Requests that name no
@@ -26,8 +26,11 @@
 //! after it.
 
 use crate::lookup::address::SenderKeys;
-use crate::lookup::routes::Snapshot;
-use crate::protocol::answer::{Answer, Map, Reason};
+use crate::lookup::map::Map;
+use crate::lookup::reason;
+use crate::lookup::search::Scratch;
+use crate::lookup::snapshot::Snapshot;
+use crate::protocol::answer::Answer;
 
 /// The longest sender or host that is kept, in bytes: Postfix takes no longer line from a client (`line_length_limit` in
 /// postconf(5)).
@@ -48,6 +51,8 @@ enum State {
     /// Nothing is asked for.
     #[default]
     Idle,
+    /// A host was not found in this generation for mail whose sender is not asked for, so a next hop may follow.
+    Host(u64),
     /// A sender that has not moved was not found, so a host and a next hop may follow.
     Unmoved(Unmoved),
     /// A sender that has moved was asked for.
@@ -81,7 +86,7 @@ struct Moved {
 }
 
 impl Exchange {
-    /// The answer of `map` for `key`, the next request of the connection. `keys` lends its memory.
+    /// The answer of `map` for `key`, the next request of the connection. `keys` and `scratch` lend their memory.
     #[inline]
     pub fn answer<'s>(
         &mut self,
@@ -89,9 +94,10 @@ impl Exchange {
         map: Map,
         key: &[u8],
         keys: &mut SenderKeys,
+        scratch: &'s mut Scratch,
     ) -> Answer<'s> {
-        let answer = snapshot.answer(map, key, keys);
-        if map != Map::Sasl {
+        let answer = snapshot.answer(map, key, keys, scratch);
+        if map != Map::SASL {
             answer
         } else if keys.is_sender() {
             self.sender(snapshot, key, keys, answer)
@@ -114,7 +120,7 @@ impl Exchange {
             State::Unmoved(one) => one.is_quoted && !one.has_host && self.sender == keys.whole(),
             // The edit that moved it was forgotten meanwhile.
             State::Moved(moved) => moved.keys(snapshot).whole() == keys.whole(),
-            State::Idle | State::Shared { .. } => false,
+            State::Idle | State::Host(_) | State::Shared { .. } => false,
         };
         if is_same {
             self.state = State::Idle;
@@ -124,7 +130,7 @@ impl Exchange {
             return answer;
         }
         self.state = match &self.state {
-            State::Idle => {
+            State::Idle | State::Host(_) => {
                 keep(&mut self.sender, keys);
                 State::Unmoved(Unmoved {
                     generation: snapshot.generation,
@@ -143,14 +149,14 @@ impl Exchange {
 
     #[cold]
     fn moved_sender<'s>(&mut self, snapshot: &'s Snapshot, key: &[u8], keys: &SenderKeys) -> Answer<'s> {
-        let shared = Answer::CannotTell(Reason::SharedConnection);
+        let shared = Answer::CannotTell(reason::SHARED_CONNECTION);
         match &mut self.state {
-            _ if key.len() > MAX_KEPT => Answer::CannotTell(Reason::NextHopOfAnotherTime),
+            _ if key.len() > MAX_KEPT => Answer::CannotTell(reason::NEXT_HOP_OF_ANOTHER_TIME),
             State::Unmoved(one) if !one.is_quoted || one.has_host || self.sender != keys.whole() => {
                 self.state = State::Shared { moved_is_open: false };
                 shared
             }
-            State::Idle | State::Unmoved(_) => {
+            State::Idle | State::Host(_) | State::Unmoved(_) => {
                 self.state = State::Moved(Box::new(Moved {
                     sender: key.to_vec(),
                     host: None,
@@ -187,7 +193,24 @@ impl Exchange {
         answer: Answer<'s>,
     ) -> Answer<'s> {
         match &mut self.state {
-            State::Idle => without_sender(snapshot, keys, answer),
+            State::Idle => {
+                let answer = without_sender(snapshot, keys, answer);
+                if answer == Answer::NotFound {
+                    keep(&mut self.host, keys);
+                    self.state = State::Host(snapshot.generation);
+                }
+                answer
+            }
+            State::Host(generation) => {
+                let is_edited = *generation != snapshot.generation;
+                self.state = State::Idle;
+                match without_sender(snapshot, keys, answer) {
+                    Answer::NotFound if is_edited && !self.is_host_not_found(snapshot) => {
+                        Answer::CannotTell(reason::LOGIN_OF_ANOTHER_TIME)
+                    }
+                    answer => answer,
+                }
+            }
             State::Unmoved(one) if answer == Answer::NotFound && !one.has_host => {
                 one.has_host = true;
                 keep(&mut self.host, keys);
@@ -199,7 +222,7 @@ impl Exchange {
                 if one.generation == snapshot.generation || self.is_still_not_found(one, snapshot) {
                     answer
                 } else {
-                    Answer::CannotTell(Reason::NextHopOfAnotherTime)
+                    Answer::CannotTell(reason::NEXT_HOP_OF_ANOTHER_TIME)
                 }
             }
             State::Moved(moved) => {
@@ -212,7 +235,7 @@ impl Exchange {
             State::Shared { moved_is_open } => {
                 *moved_is_open &= !snapshot.history.is_empty();
                 if *moved_is_open {
-                    Answer::CannotTell(Reason::SharedConnection)
+                    Answer::CannotTell(reason::SHARED_CONNECTION)
                 } else {
                     without_sender(snapshot, keys, answer)
                 }
@@ -228,7 +251,7 @@ fn without_sender<'s>(snapshot: &Snapshot, keys: &SenderKeys, answer: Answer<'s>
         && !snapshot.history.is_empty()
         && snapshot.may_have_had_login(keys.whole_key());
     if is_unsure {
-        Answer::CannotTell(Reason::LoginOfAnotherTime)
+        Answer::CannotTell(reason::LOGIN_OF_ANOTHER_TIME)
     } else {
         answer
     }
@@ -239,13 +262,18 @@ impl Exchange {
     #[cold]
     fn is_still_not_found(&self, one: Unmoved, snapshot: &Snapshot) -> bool {
         let mut keys = SenderKeys::default();
-        let mut is_not_found = |key: &[u8]| {
-            // One that is not kept has no bytes.
-            !key.is_empty()
-                && snapshot.answer(Map::Sasl, key, &mut keys) == Answer::NotFound
-                && !(keys.is_sender() && snapshot.has_moved(&keys))
-        };
-        is_not_found(&self.sender) && (!one.has_host || is_not_found(&self.host))
+        // One that is not kept has no bytes.
+        let is_sender_not_found = !self.sender.is_empty()
+            && snapshot.login_of(&self.sender, &mut keys) == Answer::NotFound
+            && !snapshot.has_moved(&keys);
+        is_sender_not_found && (!one.has_host || self.is_host_not_found(snapshot))
+    }
+
+    /// Whether the host that was not found before this request is not found now.
+    #[cold]
+    fn is_host_not_found(&self, snapshot: &Snapshot) -> bool {
+        let mut keys = SenderKeys::default();
+        !self.host.is_empty() && snapshot.login_of(&self.host, &mut keys) == Answer::NotFound
     }
 }
 
@@ -275,7 +303,7 @@ impl Moved {
     ) -> (Option<State>, Answer<'s>) {
         let shared = State::Shared { moved_is_open: true };
         if self.is_answered || key.len() > MAX_KEPT {
-            return (Some(shared), Answer::CannotTell(Reason::SharedConnection));
+            return (Some(shared), Answer::CannotTell(reason::SHARED_CONNECTION));
         }
         let Some(host) = &self.host else {
             // An entry for the host would hide the one for the next hop.
@@ -287,7 +315,7 @@ impl Moved {
             snapshot.login_at(&sender, host.as_slice().into(), keys.whole_key())
         } else {
             // It may be another client's host.
-            Answer::CannotTell(Reason::SharedConnection)
+            Answer::CannotTell(reason::SHARED_CONNECTION)
         };
         let next = match login {
             _ if !self.is_asked_again => Some(State::Idle),

@@ -38,13 +38,12 @@ use mio::{Events, Poll, Token};
 use tracing::warn;
 
 use crate::config::Limits;
-use crate::lookup::routes::Routes;
+use crate::lookup::snapshot::Routes;
 use crate::net::accept::AcceptErrors;
 use crate::net::bind::BACKLOG;
 use crate::net::listener::Listener;
 use crate::net::waker::Waker;
 use crate::protocol::Protocol;
-use crate::protocol::answer::Map;
 use crate::server::counters::{Counters, Reason};
 use admission::Admission;
 use batch::Batch;
@@ -224,7 +223,7 @@ impl Server {
             return Ok(());
         };
         let peer = visitor.peer();
-        let is_stranger = !snapshot.allowed.may_ask(Map::Sasl, peer);
+        let is_stranger = !snapshot.allowed.may_ask_for_secrets(peer);
         let Some(place) = self.admission.admit(peer, is_stranger) else {
             self.counters.refused(Reason::Connections);
             return Ok(());

@@ -26,10 +26,11 @@ use super::access::Visitor;
 use super::exchange::Exchange;
 use super::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
 use crate::lookup::address::SenderKeys;
-use crate::lookup::routes::{Routes, Snapshot};
-use crate::protocol::answer::{Answer, Map};
+use crate::lookup::search::Scratch;
+use crate::lookup::snapshot::{Routes, Snapshot};
+use crate::protocol::answer::Answer;
 use crate::protocol::{Asked, Codec, Reply, Violation};
-use crate::server::counters::{Batch, Counters, ProtocolError};
+use crate::server::counters::{Batch, Counters, ProtocolError, Reason};
 use replies::Replies;
 
 /// The peer's stream, which never waits: where there is nothing to read, or no room to write, that is the error
@@ -74,6 +75,7 @@ pub struct Desk {
     taken: usize,
     progress: Progress,
     keys: SenderKeys,
+    scratch: Scratch,
     replies: Replies,
 }
 
@@ -86,6 +88,7 @@ impl Default for Desk {
             taken: 0,
             progress: Progress::Done,
             keys: SenderKeys::default(),
+            scratch: Scratch::default(),
             replies: Replies::default(),
         }
     }
@@ -247,14 +250,14 @@ where
         desk.replies.clear();
         let mut batch = counters.batch();
         let arrived = desk.arrived.get_mut(..desk.length).unwrap_or_default();
-        let (keys, replies) = (&mut desk.keys, &mut desk.replies);
+        let (keys, scratch, replies) = (&mut desk.keys, &mut desk.scratch, &mut desk.replies);
         if let Some(unfinished) = &mut self.unfinished {
             // Taken out, so that its memory goes with the last of it.
             let mut waiting = mem::take(&mut unfinished.waiting);
             waiting.extend_from_slice(arrived);
             let (progress, taken) =
                 self.conversation
-                    .answer(&mut waiting, keys, replies, snapshot, &mut batch);
+                    .answer(&mut waiting, keys, scratch, replies, snapshot, &mut batch);
             if taken < waiting.len() {
                 waiting.advance(taken);
                 unfinished.waiting = waiting;
@@ -263,7 +266,7 @@ where
         } else {
             (desk.progress, desk.taken) = self
                 .conversation
-                .answer(arrived, keys, replies, snapshot, &mut batch);
+                .answer(arrived, keys, scratch, replies, snapshot, &mut batch);
         }
         batch.end();
     }
@@ -395,6 +398,7 @@ impl<S: Stream, C: Codec> Conversation<S, C> {
         &mut self,
         input: &mut [u8],
         keys: &mut SenderKeys,
+        scratch: &mut Scratch,
         replies: &mut Replies,
         snapshot: &Snapshot,
         batch: &mut Batch<'_>,
@@ -405,27 +409,37 @@ impl<S: Stream, C: Codec> Conversation<S, C> {
                 break Progress::Enough;
             }
             let mut is_secret = false;
+            let no_such_map: String;
             let (reply, taken) = match self.codec.decode(input.get_mut(answered..).unwrap_or_default()) {
                 Ok(None) => break Progress::Done,
-                Ok(Some((Asked::Lookup { map, .. }, taken)))
-                    if !snapshot.allowed.may_ask(map, self.visitor.peer()) =>
-                {
-                    batch.refused(map, self.visitor.kind_of_refusal());
-                    let reason = self.visitor.refuse();
-                    debug!(%map, "refused: {reason}");
-                    (Reply::NotAllowed(reason), taken)
+                Ok(Some((Asked::Lookup { map: name, key }, taken))) => {
+                    let reply = match snapshot.maps.named(name) {
+                        Some((number, map)) if snapshot.allowed.may_ask(map, self.visitor.peer()) => {
+                            let answer = self.exchange.answer(snapshot, map, key, keys, scratch);
+                            debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");
+                            batch.answered(number, &answer);
+                            is_secret = map.is_secret && matches!(answer, Answer::Found(_));
+                            Reply::Answer(answer)
+                        }
+                        Some((number, map)) => {
+                            batch.refused(number, self.visitor.kind_of_refusal());
+                            let reason = self.visitor.refuse();
+                            debug!(%map, "refused: {reason}");
+                            Reply::Refused(reason)
+                        }
+                        None => {
+                            no_such_map = snapshot.maps.no_such_map();
+                            debug!("refused: {no_such_map}");
+                            batch.refused_request(Reason::NoSuchMap);
+                            Reply::Refused(&no_such_map)
+                        }
+                    };
+                    (reply, taken)
                 }
-                Ok(Some((Asked::Lookup { map, key }, taken))) => {
-                    let answer = self.exchange.answer(snapshot, map, key, keys);
-                    debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");
-                    batch.answered(map, &answer);
-                    is_secret = map == Map::Sasl && matches!(answer, Answer::Found(_));
-                    (Reply::Answer(answer), taken)
-                }
-                Ok(Some((Asked::Refused(refusal), taken))) => {
-                    debug!(%refusal, "refused");
-                    batch.refused_request(refusal.into());
-                    (Reply::Refused(refusal), taken)
+                Ok(Some((Asked::NotALookup, taken))) => {
+                    debug!("refused: {NOT_A_LOOKUP}");
+                    batch.refused_request(Reason::NotARequest);
+                    (Reply::Refused(NOT_A_LOOKUP), taken)
                 }
                 Err(violation) => {
                     batch.broken((&violation).into());
@@ -454,6 +468,9 @@ impl<S: Stream, C: Codec> Conversation<S, C> {
         }
     }
 }
+
+/// The reply to a request that is no lookup.
+const NOT_A_LOOKUP: &str = "this is not a lookup request";
 
 /// What an error of a stream means: that it is to be waited for, or the end.
 fn waits_for<T>(error: &io::Error, what: T) -> Result<T, End> {

@@ -13,10 +13,10 @@ use rustix::io::Errno;
 
 use super::ledger::Version;
 use crate::lookup::table::Table;
+use crate::lookup::table::spec::TableSpec;
 use crate::lookup::table::text::Text;
 use crate::os::secret::Secret;
 use crate::os::whole_file::{self, ReadError, WholeFile};
-use crate::protocol::answer::Map;
 
 /// What stands under the name of one source.
 pub(super) enum Content<T = Secret> {
@@ -119,12 +119,12 @@ impl<T> Content<T> {
     pub(super) fn version(
         &self,
         path: &Path,
-        map: Option<Map>,
+        table: Option<&'static TableSpec>,
         of_text: impl FnOnce(&T) -> Option<String>,
     ) -> Version {
         Version {
             path: path.to_owned(),
-            map,
+            table,
             is_there: matches!(self, Self::Text(_)),
             content: 0,
             digest: match self {

@@ -20,13 +20,14 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::waits::{Awaited, Waits, Why};
+use crate::lookup::table::spec::ValueKind;
 
 /// What a source is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Settings,
-    RelayMap,
-    Credentials,
+    /// A table with such values.
+    Table(ValueKind),
     /// A part of the default relay.
     Secret,
 }
@@ -275,11 +276,11 @@ impl Decision {
 
     /// Whether the new content of a table that is held may have what belongs to a change of the other.
     fn may_have_the_other_half(&self, source: usize, role: Role, seen: &Seen, why: Option<Why>) -> bool {
-        let is_table = matches!(role, Role::RelayMap | Role::Credentials);
+        let is_table = matches!(role, Role::Table(_));
         is_table
             && match why {
                 // An empty relay map moves nobody to another relay.
-                Some(Why::Gone) => role == Role::Credentials,
+                Some(Why::Gone) => role != Role::Table(ValueKind::NextHop),
                 // One that is only touched has been read, and is as it is active.
                 Some(Why::Changing) => seen.steady != self.active.contents.get(source).copied(),
                 Some(Why::Written(_)) | None => true,

@@ -4,7 +4,7 @@
 //! reads as it does in the active snapshot is taken from there, and not judged again ([`Table::rebuild`]).
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::content::{Content, Directory};
@@ -13,13 +13,13 @@ use super::load::{Reading, changing};
 use crate::config::{NextHops, Settings, Sources};
 use crate::diagnostics::{Code, Finding, Findings};
 use crate::lookup::default_relay::DefaultRelay;
-use crate::lookup::history::History;
-use crate::lookup::routes::{Routing, Snapshot};
+use crate::lookup::routing::Routing;
+use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::Table;
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
 use crate::lookup::table::text::Text;
 use crate::os::secret::Secret;
 use crate::os::whole_file::ReadError;
-use crate::protocol::answer::{Map, Reason};
 
 /// The sources as of one moment, judged.
 pub struct Loaded {
@@ -55,9 +55,8 @@ impl Reading {
         findings.append(&default_findings);
         let mut versions = self.versions.clone();
         for version in &mut versions {
-            version.errors_of_table = version
-                .map
-                .map_or(0, |map| snapshot.table(map).findings().errors());
+            let table = version.table.and_then(|spec| snapshot.table(spec));
+            version.errors_of_table = table.map_or(0, |table| table.findings().errors());
         }
         Loaded {
             snapshot,
@@ -76,17 +75,30 @@ impl Reading {
         default: Arc<DefaultRelay>,
         findings: &mut Findings,
     ) -> Snapshot {
-        let mut table = |map, path: PathBuf, content| {
-            let previous = active.map(|snapshot| snapshot.table(map));
-            table(map, &path, content, previous, sources.dir(), findings)
+        let tables = self.tables.iter().map(|(spec, content)| {
+            let previous = active.and_then(|snapshot| snapshot.table(spec));
+            table(
+                spec,
+                &sources.file(spec),
+                content,
+                previous,
+                sources.dir(),
+                findings,
+            )
+        });
+        let mut tables: Vec<Arc<Table>> = tables.collect();
+        let mut take = |spec| match tables.iter().position(|table| table.spec() == spec) {
+            Some(at) => tables.remove(at),
+            None => Table::unreadable(spec).into(),
         };
-        let relay_map = table(Map::Relayhost, sources.relay_map(), &*self.relay_map);
-        let credentials = table(Map::Sasl, sources.credentials(), &*self.credentials);
-        let has_relay_map = !matches!(*self.relay_map, Content::Missing);
+        let (relay_map, credentials) = (take(&RELAY_MAP), take(&CREDENTIALS));
+        let has_relay_map = self
+            .tables
+            .iter()
+            .any(|(spec, content)| **spec == RELAY_MAP && !matches!(**content, Content::Missing));
         Snapshot {
-            generation: 1,
-            relay_map,
-            credentials,
+            maps: sources.maps,
+            others: tables,
             routing: match settings.next_hops {
                 NextHops::MainCf => Routing::MainCf,
                 NextHops::Postmapd if has_relay_map || default.is_set() => Routing::Here,
@@ -95,8 +107,7 @@ impl Reading {
             default,
             delimiters: settings.delimiters.clone(),
             allowed: settings.allowed(),
-            history: History::default(),
-            last_pair: None,
+            ..Snapshot::new(relay_map, credentials)
         }
     }
 }
@@ -160,7 +171,7 @@ fn settings(content: &Content, sources: &Sources, findings: &mut Findings) -> Se
 }
 
 fn table(
-    map: Map,
+    spec: &'static TableSpec,
     path: &Path,
     content: &Content<Text>,
     previous: Option<&Arc<Table>>,
@@ -169,14 +180,14 @@ fn table(
 ) -> Arc<Table> {
     match content {
         Content::Text(file) => {
-            let table = Table::rebuild(previous, map, path, &file.text);
+            let table = Table::rebuild(previous, spec, path, &file.text);
             findings.append(table.findings());
             table
         }
-        Content::Missing => Table::empty(map).into(),
+        Content::Missing => Table::empty(spec).into(),
         Content::Unreadable(ReadError::Changing) => {
             findings.push(changing(path));
-            Table::unreadable(map, Reason::FileUnreadable(map)).into()
+            Table::unreadable(spec).into()
         }
         Content::Unreadable(error) => {
             let (what, help) = if dir.is_dir() {
@@ -186,10 +197,10 @@ fn table(
             };
             findings.push(
                 Finding::in_file(Code::FileUnreadable, what, None)
-                    .says(format!("the {map} map cannot be read: {error}"))
+                    .says(format!("the {} map cannot be read: {error}", spec.label))
                     .help(help),
             );
-            Table::unreadable(map, Reason::FileUnreadable(map)).into()
+            Table::unreadable(spec).into()
         }
     }
 }

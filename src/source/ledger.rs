@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use crate::diagnostics::{Finding, Findings, Place, Severity};
-use crate::protocol::answer::Map;
+use crate::lookup::table::spec::TableSpec;
 
 /// What a reading came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +47,8 @@ impl Outcome {
 pub struct Version {
     /// Where it is.
     pub path: PathBuf,
-    /// Which map it is the table of, if it is one.
-    pub map: Option<Map>,
+    /// Which table it is, if it is one.
+    pub table: Option<&'static TableSpec>,
     /// Whether it was there, and could be read.
     pub is_there: bool,
     /// Tells this content from another.
@@ -157,7 +157,7 @@ fn errors_of<'f>(version: &Version, all: &[Version], findings: &'f Findings) -> 
     let is_its = |finding: &&Finding| match &finding.place {
         _ if finding.severity != Severity::Error => false,
         Place::File(path, _) if *path == version.path => true,
-        Place::File(path, _) => version.map.is_some() && all.iter().all(|other| other.path != *path),
+        Place::File(path, _) => version.table.is_some() && all.iter().all(|other| other.path != *path),
         Place::Setting(_) | Place::Parameter { .. } => false,
     };
     let kept = findings.iter().filter(is_its).count();
@@ -336,12 +336,12 @@ fn outcome(without_error: Outcome, findings: &Findings) -> Outcome {
 mod tests {
     use super::{Ledger, Outcome, Version};
     use crate::diagnostics::{Code, Finding, Findings};
-    use crate::protocol::answer::Map;
+    use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 
     fn versions(contents: [u64; 2]) -> Vec<Version> {
-        let of = |path: &str, map, content| Version {
+        let of = |path: &str, table, content| Version {
             path: path.into(),
-            map: Some(map),
+            table: Some(table),
             is_there: true,
             content,
             digest: None,
@@ -349,8 +349,8 @@ mod tests {
         };
         let [relay_map, credentials] = contents;
         vec![
-            of("/r", Map::Relayhost, relay_map),
-            of("/c", Map::Sasl, credentials),
+            of("/r", &RELAY_MAP, relay_map),
+            of("/c", &CREDENTIALS, credentials),
         ]
     }
 

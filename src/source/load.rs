@@ -25,12 +25,12 @@ use super::way::{self, Stamps};
 use crate::config::Sources;
 use crate::diagnostics::{Code, Finding, Findings};
 use crate::lookup::default_relay::DefaultRelay;
-use crate::lookup::routes::Snapshot;
+use crate::lookup::snapshot::Snapshot;
+use crate::lookup::table::spec::TableSpec;
 use crate::lookup::table::text::Text;
 use crate::os::digest;
 use crate::os::secret::Secret;
 use crate::os::whole_file::ReadError;
-use crate::protocol::answer::Map;
 
 /// How often sources are read that change while they are read, and how long is waited in between.
 const ATTEMPTS: u32 = 10;
@@ -39,14 +39,10 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 /// How long a file that was written to lately must stay as it was read.
 const STAYS: Duration = Duration::from_millis(10);
 
-/// How many sources come before the secrets, in the order of [`paths`].
-const BEFORE_SECRETS: usize = 3;
-
 /// All sources as of one moment, not judged yet.
 pub struct Reading {
     pub(super) settings_file: Arc<Content>,
-    pub(super) relay_map: Arc<Content<Text>>,
-    pub(super) credentials: Arc<Content<Text>>,
+    pub(super) tables: Vec<(&'static TableSpec, Arc<Content<Text>>)>,
     pub(super) secrets: Vec<(PathBuf, Arc<Content>)>,
     /// Which sources kept changing while they were read, in the order of [`paths`]: the text of one moment may stand
     /// beside that of another, and so they cannot be read.
@@ -103,15 +99,14 @@ pub fn read(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>
 
 fn read_once(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>) -> Reading {
     let directory = Directory::open(sources.dir());
-    let table = |path: PathBuf, table| Content::<Text>::read(&path, &directory, table, hasher).into();
+    let table = |spec| {
+        let previous = in_force.and_then(|snapshot| snapshot.table(spec));
+        Content::<Text>::read(&sources.file(spec), &directory, previous.map(Arc::as_ref), hasher).into()
+    };
     let small = |path: &Path| Content::<Secret>::read(path, &directory).into();
     Reading {
         settings_file: small(sources.settings_file()),
-        relay_map: table(sources.relay_map(), in_force.map(|snapshot| &*snapshot.relay_map)),
-        credentials: table(
-            sources.credentials(),
-            in_force.map(|snapshot| &*snapshot.credentials),
-        ),
+        tables: sources.maps.tables().map(|spec| (spec, table(spec))).collect(),
         secrets: sources
             .relay
             .files()
@@ -158,14 +153,14 @@ impl Reading {
 
     /// What was read, file by file, in the order of [`paths`].
     fn versions(&self, sources: &Sources) -> Vec<Version> {
-        let table = |path: PathBuf, map, content: &Content<Text>| content.version(&path, Some(map), |_| None);
-        let mut versions = vec![
-            self.settings_file.version(sources.settings_file(), None, |text| {
-                Some(digest::plain([text.expose()]))
-            }),
-            table(sources.relay_map(), Map::Relayhost, &self.relay_map),
-            table(sources.credentials(), Map::Sasl, &self.credentials),
-        ];
+        let mut versions = vec![self.settings_file.version(sources.settings_file(), None, |text| {
+            Some(digest::plain([text.expose()]))
+        })];
+        versions.extend(
+            self.tables
+                .iter()
+                .map(|(spec, content)| content.version(&sources.file(spec), Some(spec), |_| None)),
+        );
         let secrets = self.secrets.iter();
         versions.extend(
             secrets.map(|(path, content)| content.version(path, None, |text| digest::keyed([text.expose()]))),
@@ -178,17 +173,17 @@ impl Reading {
 
     /// The files that are mounted here by themselves and have been replaced where they come from.
     pub(super) fn orphans(&self, sources: &Sources) -> Vec<PathBuf> {
-        let tables = [
-            (sources.relay_map(), self.relay_map.is_orphan()),
-            (sources.credentials(), self.credentials.is_orphan()),
-            (sources.settings_file().to_owned(), self.settings_file.is_orphan()),
-        ];
+        let tables = self
+            .tables
+            .iter()
+            .map(|(spec, content)| (sources.file(spec), content.is_orphan()));
+        let settings = (sources.settings_file().to_owned(), self.settings_file.is_orphan());
         let secrets = self
             .secrets
             .iter()
             .map(|(path, content)| (path.clone(), content.is_orphan()));
         tables
-            .into_iter()
+            .chain([settings])
             .chain(secrets)
             .filter_map(|(path, is_orphan)| is_orphan.then_some(path))
             .collect()
@@ -222,24 +217,20 @@ impl Reading {
 
     /// What is said of each source, in the order of [`paths`].
     fn each<R>(&self, table: impl Fn(&Content<Text>) -> R, small: impl Fn(&Content) -> R) -> Vec<R> {
-        let mut all = vec![
-            small(&self.settings_file),
-            table(&self.relay_map),
-            table(&self.credentials),
-        ];
+        let mut all = vec![small(&self.settings_file)];
+        all.extend(self.tables.iter().map(|(_, content)| table(content)));
         all.extend(self.secrets.iter().map(|(_, content)| small(content)));
         all
     }
 
     fn finish(&mut self, sources: &Sources, hasher: &RandomState) {
-        let [settings_file, relay_map, credentials, secrets @ ..] = self.unsettled.as_slice() else {
-            return;
-        };
-        settle(&mut self.settings_file, *settings_file);
-        settle(&mut self.relay_map, *relay_map);
-        settle(&mut self.credentials, *credentials);
-        for ((_, content), is_unsettled) in self.secrets.iter_mut().zip(secrets) {
-            settle(content, *is_unsettled);
+        let mut unsettled = self.unsettled.iter().copied();
+        settle(&mut self.settings_file, unsettled.next().unwrap_or_default());
+        for ((_, content), is_unsettled) in self.tables.iter_mut().zip(&mut unsettled) {
+            settle(content, is_unsettled);
+        }
+        for ((_, content), is_unsettled) in self.secrets.iter_mut().zip(unsettled) {
+            settle(content, is_unsettled);
         }
         self.digests = self.digests(hasher);
         self.versions = self.versions(sources);
@@ -275,11 +266,13 @@ impl Reading {
     /// table that cannot tell matters too: a directory that appears is filled one file after the other.
     pub(super) fn matters(&self, snapshot: &Snapshot) -> Vec<bool> {
         let mut matters: Vec<bool> = self.gone().into_iter().map(|is_gone| !is_gone).collect();
-        if let [settings, relay_map, credentials, ..] = matters.as_mut_slice() {
+        if let [settings, others @ ..] = matters.as_mut_slice() {
             // Settings that cannot be read are an error, or their whole directory is missing.
             *settings &= !matches!(*self.settings_file, Content::Unreadable(_));
-            *relay_map = !snapshot.relay_map.is_empty_for_certain();
-            *credentials = !snapshot.credentials.is_empty_for_certain();
+            for (matters, (spec, _)) in others.iter_mut().zip(&self.tables) {
+                let table = snapshot.table(spec);
+                *matters = !table.is_some_and(|table| table.is_empty_for_certain());
+            }
         }
         matters
     }
@@ -291,7 +284,7 @@ impl Reading {
             |table| table.is_gone(Text::is_empty),
             |small| small.is_gone(Secret::is_empty),
         );
-        for (gone, (_, content)) in gone.iter_mut().skip(BEFORE_SECRETS).zip(&self.secrets) {
+        for (gone, (_, content)) in gone.iter_mut().skip(1 + self.tables.len()).zip(&self.secrets) {
             *gone &= !matches!(**content, Content::Missing);
         }
         gone
@@ -305,10 +298,15 @@ impl Reading {
         if let (Some(own), Some(others)) = (self.versions.get_mut(source), other.versions.get(source)) {
             own.clone_from(others);
         }
-        match source {
-            0 => self.settings_file = Arc::clone(&other.settings_file),
-            1 => self.relay_map = Arc::clone(&other.relay_map),
-            2 => self.credentials = Arc::clone(&other.credentials),
+        let Some(after_settings) = source.checked_sub(1) else {
+            self.settings_file = Arc::clone(&other.settings_file);
+            return;
+        };
+        match (
+            self.tables.get_mut(after_settings),
+            other.tables.get(after_settings),
+        ) {
+            (Some((_, own)), Some((_, others))) => *own = Arc::clone(others),
             // All secrets are held, or none.
             _ => self.default.clone_from(&other.default),
         }
@@ -325,13 +323,10 @@ pub(super) fn changing(path: &Path) -> Finding {
 /// Every file that is read.
 #[must_use]
 pub fn paths(sources: &Sources) -> Vec<PathBuf> {
-    let files = [
-        sources.settings_file().to_owned(),
-        sources.relay_map(),
-        sources.credentials(),
-    ];
-    files
+    let tables = sources.maps.tables().map(|spec| sources.file(spec));
+    [sources.settings_file().to_owned()]
         .into_iter()
+        .chain(tables)
         .chain(sources.relay.files().map(Path::to_path_buf))
         .collect()
 }
@@ -339,9 +334,13 @@ pub fn paths(sources: &Sources) -> Vec<PathBuf> {
 /// What each of them is for.
 #[must_use]
 pub(super) fn roles(sources: &Sources) -> Vec<Role> {
-    let tables = [Role::Settings, Role::RelayMap, Role::Credentials];
+    let tables = sources.maps.tables().map(|spec| Role::Table(spec.format.values));
     let secrets = sources.relay.files().map(|_| Role::Secret);
-    tables.into_iter().chain(secrets).collect()
+    [Role::Settings]
+        .into_iter()
+        .chain(tables)
+        .chain(secrets)
+        .collect()
 }
 
 /// The stamps of the way to each source, in the order of [`paths`].

@@ -34,7 +34,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{Settings, Sources, setting};
 use crate::diagnostics::{Code, Finding, Findings, Severity};
-use crate::lookup::routes::{Routes, Snapshot};
+use crate::lookup::snapshot::{Routes, Snapshot};
 use crate::os::background::yield_to_lookups;
 use crate::os::memory;
 use crate::os::printable::of_path;

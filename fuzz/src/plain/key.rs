@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use postmapd::lookup::table::grammar::Format;
+use postmapd::lookup::table::spec::{Format, RELAY_MAP};
 use postmapd::os::invisible::{is_foreign_punctuation, is_invisible};
 
 use super::next_hop;
@@ -40,7 +40,7 @@ pub fn judge(format: Format, key: &[u8], is_alone: bool) -> Judged {
     if let Some(at) = odd_character(key) {
         return Judged::None(at);
     }
-    if format == Format::RelayMap {
+    if format == RELAY_MAP.format {
         return Judged::None(0);
     }
     let text = String::from_utf8(key.to_vec()).unwrap();

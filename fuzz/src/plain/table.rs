@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use postmapd::diagnostics::Severity;
-use postmapd::lookup::table::grammar::{Format, MAX_LINE};
+use postmapd::lookup::table::grammar::MAX_LINE;
+use postmapd::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP, ValueKind};
 
 use super::key::{self, Judged};
 use super::{address, next_hop};
@@ -128,7 +129,7 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
     }
     let value_at = at;
     let mut value = &line[value_at..];
-    if format == Format::RelayMap {
+    if format == RELAY_MAP.format {
         for hash in 0..value.len() {
             if value[hash] == b'#' && (hash == 0 || is_blank(value[hash - 1])) {
                 value = &value[..hash];
@@ -146,7 +147,7 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
         reading.said.push((Severity::Warning, "not-utf-8", number, 1));
     }
     let judged = key::judge(format, written, value.is_empty());
-    let (meaning, said) = match (judged, format) {
+    let (meaning, said) = match (judged, format.values) {
         (Judged::None(bad), _) => {
             reading.keys_unreadable = true;
             reading
@@ -156,7 +157,7 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
             return;
         }
         (Judged::TwoAts, _) => {
-            if format == Format::Credentials {
+            if format == CREDENTIALS.format {
                 reading.meant.push(address::key(&written[1..]));
             }
             reading
@@ -164,8 +165,8 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
                 .push((Severity::Error, "two-ats", number, column(indent)));
             (Meaning::Fault, None)
         }
-        (Judged::Key, Format::RelayMap) => of_relay_map(value),
-        (Judged::Key, Format::Credentials) => of_credentials(written, value),
+        (Judged::Key, ValueKind::NextHop) => of_relay_map(value),
+        (Judged::Key, ValueKind::Login) => of_credentials(written, value),
     };
     if let Some((severity, code, bad)) = said {
         reading

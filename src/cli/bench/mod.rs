@@ -25,9 +25,9 @@ use crate::bench::target::Target;
 use crate::bench::{Plan, Server};
 use crate::config::options::Options;
 use crate::diagnostics::{Code, Finding, Place};
+use crate::lookup::map::Map;
 use crate::os::printable::of_path;
 use crate::os::replace_file::{self, ReplaceError};
-use crate::protocol::answer::Map;
 use terminal::{Interrupt, ProgressLine};
 use values::{duration, map_name, number, rate, share, some_time};
 
@@ -341,7 +341,7 @@ impl Bench {
     }
 
     fn tables(&self) -> Result<(Tables, Map), Error> {
-        let Some(map) = Map::named(self.map.as_bytes()) else {
+        let Some(map) = Map::named(&self.map) else {
             let says = format!(
                 "the folder has the maps relayhost and sasl, and not {}; use --keys with --no-verify, or no folder",
                 self.map
@@ -365,7 +365,7 @@ impl Bench {
         endpoint: &str,
         pids: &[u32],
         keys: &[Vec<u8>],
-        right: Option<(&crate::lookup::routes::Snapshot, Map)>,
+        right: Option<(&crate::lookup::snapshot::Snapshot, Map)>,
     ) -> Result<Server, Error> {
         let target = Target::new(endpoint, &self.map)
             .map_err(|problem| usage(argument, format!("`{endpoint}` is no endpoint to ask: {problem}")))?;

@@ -19,8 +19,8 @@ use crate::diagnostics::{Findings, Severity};
 use crate::lookup::address::{Delimiters, NULL_SENDER};
 use crate::lookup::nexthop;
 use crate::lookup::table::Table;
-use crate::lookup::table::grammar::Format;
 use crate::lookup::table::key;
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use crate::os::printable::{of_path, printable};
 use crate::os::replace_file;
 use crate::os::whole_file;
@@ -30,7 +30,6 @@ use crate::postfix::import::dump::{self, Place};
 use crate::postfix::import::written;
 use crate::postfix::live::Live;
 use crate::postfix::table_list;
-use crate::protocol::answer::Map;
 use crate::source::judge;
 use output::{File, Holds};
 
@@ -216,13 +215,13 @@ impl Import {
                 return;
             }
         };
-        let map = match file.holds {
-            Holds::Relays => Map::Relayhost,
-            Holds::Credentials => Map::Sasl,
+        let table = match file.holds {
+            Holds::Relays => &RELAY_MAP,
+            Holds::Credentials => &CREDENTIALS,
             Holds::Settings | Holds::Environment => return,
         };
         let mut findings = Findings::default();
-        Table::build(map, &file.path, file.text.clone(), &mut findings);
+        Table::build(table, &file.path, file.text.clone(), &mut findings);
         for finding in findings.of(Severity::Error) {
             said.refuse(finding.to_string());
         }
@@ -230,7 +229,8 @@ impl Import {
             return;
         };
         let mut wrong = Findings::default();
-        let has_entries = !Table::build(map, &file.path, there, &mut wrong).is_empty() || wrong.errors() > 0;
+        let has_entries =
+            !Table::build(table, &file.path, there, &mut wrong).is_empty() || wrong.errors() > 0;
         if has_entries && !self.may_replace() {
             said.refuse(format!(
                 "{}: there are entries already; --dry-run shows what would change, --force replaces them",
@@ -423,7 +423,7 @@ impl Said {
         let table = remark.table.checked_sub(1).and_then(|at| list.get(at));
         let table = table.map_or("", String::as_str);
         // What is neither a sender nor a next hop may be a password that stands in the wrong place.
-        let is_key = key::judge(Format::Credentials, &remark.key).is_ok();
+        let is_key = key::judge(CREDENTIALS.format, &remark.key).is_ok();
         let is_next_hop = || nexthop::judge(&remark.key).is_ok();
         let key = if is_key && (!remark.key.contains(&b':') || is_next_hop()) {
             printable(&remark.key)

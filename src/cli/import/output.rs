@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::super::{Error, counted, print};
 use crate::check::excerpt;
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use crate::os::printable::{of_path, printable};
 use crate::os::replace_file;
 use crate::os::secret::Secret;
 use crate::os::whole_file;
-use crate::protocol::answer::Map;
 
 /// A file to be written.
 pub(super) struct File {
@@ -161,8 +161,8 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// A line without its password.
 fn shown(holds: Holds, line: &[u8]) -> String {
     match holds {
-        Holds::Relays => excerpt::of_table(Map::Relayhost, line, 1).text,
-        Holds::Credentials => excerpt::of_table(Map::Sasl, line, 1).text,
+        Holds::Relays => excerpt::of_table(RELAY_MAP.format, line, 1).text,
+        Holds::Credentials => excerpt::of_table(CREDENTIALS.format, line, 1).text,
         Holds::Settings => excerpt::of_settings(line, 1).text,
         // Nothing else changes there.
         Holds::Environment if line.starts_with(DEFAULT_RELAY) => printable(line),

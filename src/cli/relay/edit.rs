@@ -9,17 +9,16 @@ use super::{RelayError, key, standing};
 use crate::config::Sources;
 use crate::diagnostics::{Findings, Place, Severity};
 use crate::lookup::table::edit::{self, Change, Edited};
-use crate::lookup::table::grammar::Format;
+use crate::lookup::table::spec::{CREDENTIALS, TableSpec};
 use crate::lookup::table::{self, Table};
 use crate::os::printable::printable;
 use crate::os::replace_file;
-use crate::protocol::answer::Map;
 use crate::source::judge::Loaded;
 use crate::source::load;
 
 /// An edit of one file.
 pub(super) struct Edit<'a> {
-    pub(super) map: Map,
+    pub(super) table: &'static TableSpec,
     pub(super) key: Vec<u8>,
     pub(super) what: What<'a>,
 }
@@ -40,11 +39,9 @@ pub(super) struct Hint<'a> {
 impl Edit<'_> {
     /// Makes it, and says what then holds.
     pub(super) fn make(&self, sources: &Sources) -> Result<ExitCode, Error> {
-        // The relays are public, the passwords are not.
-        let (path, new_mode) = match self.map {
-            Map::Relayhost => (sources.relay_map(), 0o644),
-            Map::Sasl => (sources.credentials(), 0o600),
-        };
+        let table = self.table;
+        let path = sources.file(table);
+        let new_mode = if table.is_secret() { 0o600 } else { 0o644 };
         let mut warnings = Vec::new();
         let held = replace_file::edit::<RelayError>(&path, new_mode, |text| {
             let edited = self.apply(&path, text)?;
@@ -52,7 +49,7 @@ impl Edit<'_> {
             if edited.change == Change::None {
                 return Ok(None);
             }
-            judge(self.map, &path, text, &edited, &mut warnings)?;
+            judge(self.table, &path, text, &edited, &mut warnings)?;
             Ok(Some(edited.text))
         })?;
         // The lock keeps other edits out until it is known what takes effect.
@@ -64,7 +61,7 @@ impl Edit<'_> {
     }
 
     fn apply(&self, path: &Path, text: &[u8]) -> Result<Edited, RelayError> {
-        let format = table::format(self.map);
+        let format = self.table.format;
         match &self.what {
             What::Set(value) => {
                 key::length(&self.key, value)?;
@@ -81,7 +78,7 @@ impl Edit<'_> {
                 Err(RelayError::NoEntry {
                     path: path.to_owned(),
                     // What is no key may be a password.
-                    key: match table::key::judge(Format::Credentials, &self.key) {
+                    key: match table::key::judge(CREDENTIALS.format, &self.key) {
                         Ok(()) => printable(&self.key),
                         Err(_) => "what was given".to_owned(),
                     },
@@ -93,7 +90,7 @@ impl Edit<'_> {
 
     /// The one line on standard output, and the warnings on standard error.
     fn say(&self, sources: &Sources, loaded: &Loaded, mut warnings: Vec<String>) -> io::Result<()> {
-        let held = standing::after_edit(self.map, &self.key, &loaded.snapshot);
+        let held = standing::after_edit(self.table, &self.key, &loaded.snapshot);
         let needs_default = standing::needs_default(&self.key, &loaded.snapshot);
         warnings.extend(held.warnings);
         let errors = loaded.findings.of(Severity::Error);
@@ -124,18 +121,18 @@ pub(super) const MOST_ERRORS: usize = 5;
 
 /// Refuses what the server would refuse. What it would warn of in the new entry goes to `warnings`.
 fn judge(
-    map: Map,
+    table: &'static TableSpec,
     path: &Path,
     before: &[u8],
     edited: &Edited,
     warnings: &mut Vec<String>,
 ) -> Result<(), RelayError> {
     let mut findings = Findings::default();
-    drop(Table::build(map, path, edited.text.clone(), &mut findings));
+    drop(Table::build(table, path, edited.text.clone(), &mut findings));
     if findings.errors() > 0 {
         // Nothing is written, so the lines to fix are those of the file as it is.
         let mut present = Findings::default();
-        drop(Table::build(map, path, before.to_vec().into(), &mut present));
+        drop(Table::build(table, path, before.to_vec().into(), &mut present));
         if present.errors() > 0 {
             findings = present;
         }

@@ -14,8 +14,9 @@ use thiserror::Error;
 
 use crate::lookup::address::NULL_SENDER;
 use crate::lookup::nexthop::{self, Problem};
-use crate::lookup::table::grammar::{Format, MAX_LINE};
+use crate::lookup::table::grammar::MAX_LINE;
 use crate::lookup::table::key::{self, Problem as KeyProblem};
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use crate::os::secret::Secret;
 
 /// Why something that was typed is refused.
@@ -131,7 +132,7 @@ pub(super) fn sender(typed: &[u8]) -> Result<Vec<u8>, Refused> {
         _ if typed.contains(&b'@') => typed.to_vec(),
         _ => [b"@", typed].concat(),
     };
-    key::judge(Format::RelayMap, &key).map_err(|fault| match fault.problem {
+    key::judge(RELAY_MAP.format, &key).map_err(|fault| match fault.problem {
         KeyProblem::NoDomain => Refused::EmptyDomain,
         KeyProblem::Domain => Refused::Domain,
         KeyProblem::LocalPart => Refused::LocalPart,
@@ -143,7 +144,7 @@ pub(super) fn sender(typed: &[u8]) -> Result<Vec<u8>, Refused> {
 /// The key of credentials.
 pub(super) fn of_credentials(typed: &[u8], is_next_hop: bool) -> Result<Vec<u8>, Refused> {
     if is_next_hop || is_bracketed(typed) {
-        return match key::judge(Format::Credentials, typed) {
+        return match key::judge(CREDENTIALS.format, typed) {
             // A sender is none.
             Ok(()) if !key::is_sender(typed) => Ok(typed.to_vec()),
             Err(fault) if fault.problem == KeyProblem::SeveralNextHops => Err(Refused::SeveralNextHops),

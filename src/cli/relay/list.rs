@@ -20,7 +20,7 @@ use crate::config::Sources;
 use crate::diagnostics::Severity;
 use crate::lookup::address::{Delimiters, NULL_SENDER, SenderKeys};
 use crate::lookup::nexthop;
-use crate::lookup::routes::Snapshot;
+use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::{Hit, Table};
 use crate::os::printable::printable;
 use crate::source::load;

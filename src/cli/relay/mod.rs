@@ -28,10 +28,10 @@ use crate::config::Sources;
 use crate::config::options::Options;
 use crate::diagnostics::Findings;
 use crate::lookup::table::edit::Uncarriable;
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use crate::os::printable::{of_path, printable};
 use crate::os::replace_file::{self, ReplaceError};
 use crate::os::secret::Secret;
-use crate::protocol::answer::Map;
 use edit::{Edit, Hint, What};
 use key::Refused;
 
@@ -216,14 +216,14 @@ impl Relay {
                 let key = key::sender(domain.as_bytes()).map_err(RelayError::from)?;
                 let next_hop = key::next_hop(host.as_bytes(), port).map_err(RelayError::from)?;
                 Edit {
-                    map: Map::Relayhost,
+                    table: &RELAY_MAP,
                     key,
                     what: What::Set(&next_hop),
                 }
                 .make(&sources)
             }
             Command::ExcludeDomain { domain } => Edit {
-                map: Map::Relayhost,
+                table: &RELAY_MAP,
                 key: key::sender(domain.as_bytes()).map_err(RelayError::from)?,
                 what: What::Set(b""),
             }
@@ -253,7 +253,7 @@ impl Relay {
                 let password = password.map_err(RelayError::from)?;
                 let value = key::credentials(user, &password).map_err(RelayError::from)?;
                 let done = Edit {
-                    map: Map::Sasl,
+                    table: &CREDENTIALS,
                     key,
                     what: What::Set(value.expose()),
                 }
@@ -265,13 +265,13 @@ impl Relay {
                 Ok(done)
             }
             Command::RemoveDomain { domain } => Edit {
-                map: Map::Relayhost,
+                table: &RELAY_MAP,
                 key: key::to_remove(domain.as_bytes(), false).map_err(RelayError::from)?,
                 what: What::Remove(None),
             }
             .make(&sources),
             Command::RemoveAuth { domain, next_hop } => Edit {
-                map: Map::Sasl,
+                table: &CREDENTIALS,
                 key: key::to_remove(domain.as_bytes(), next_hop).map_err(RelayError::from)?,
                 what: What::Remove(Some(Hint {
                     other_key: domain.as_bytes(),

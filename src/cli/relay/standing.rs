@@ -6,11 +6,13 @@
 use crate::check::logins;
 use crate::lookup::address::{self, Delimiters, NULL_SENDER, SenderKeys};
 use crate::lookup::nexthop;
-use crate::lookup::routes::{Routing, Snapshot};
+use crate::lookup::routing::Routing;
+use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::Hit;
 use crate::lookup::table::grammar::Content;
+use crate::lookup::table::spec::TableSpec;
 use crate::os::printable::printable;
-use crate::protocol::answer::{Answer, Map, Reason};
+use crate::protocol::answer::{Answer, Reason};
 
 /// What is said of one thing.
 pub(super) enum Told {
@@ -56,12 +58,12 @@ impl Standing {
     /// What `snapshot` says of a sender.
     pub(super) fn of(sender: &[u8], snapshot: &Snapshot) -> Self {
         let mut keys = SenderKeys::default();
-        let next_hop = Told::of(&snapshot.answer(Map::Relayhost, sender, &mut keys));
+        let next_hop = Told::of(&snapshot.next_hop_of(sender, &mut keys));
         let own = if sender == NULL_SENDER {
             // Postfix does not ask.
             Told::None
         } else {
-            Told::user_of(&snapshot.answer(Map::Sasl, sender, &mut keys))
+            Told::user_of(&snapshot.login_of(sender, &mut keys))
         };
         let user = match (own, &next_hop) {
             (Told::None, Told::Is(list)) => user_of_next_hop(list, snapshot),
@@ -77,8 +79,8 @@ fn user_of_next_hop(list: &[u8], snapshot: &Snapshot) -> Told {
     };
     let mut keys = SenderKeys::default();
     let (host, _) = nexthop::host_and_port(first);
-    match Told::user_of(&snapshot.answer(Map::Sasl, host, &mut keys)) {
-        Told::None => Told::user_of(&snapshot.answer(Map::Sasl, first, &mut keys)),
+    match Told::user_of(&snapshot.login_of(host, &mut keys)) {
+        Told::None => Told::user_of(&snapshot.login_of(first, &mut keys)),
         told => told,
     }
 }
@@ -112,17 +114,17 @@ pub(super) struct AfterEdit {
 }
 
 /// What holds for `key`, after an edit of its entry in `map`.
-pub(super) fn after_edit(map: Map, key: &[u8], snapshot: &Snapshot) -> AfterEdit {
+pub(super) fn after_edit(table: &TableSpec, key: &[u8], snapshot: &Snapshot) -> AfterEdit {
     let mut keys = SenderKeys::default();
     keys.read(key, &Delimiters::default());
     if keys.is_sender() {
-        of_sender(map, key, snapshot)
+        of_sender(table, key, snapshot)
     } else {
         of_next_hop(key, snapshot)
     }
 }
 
-fn of_sender(map: Map, key: &[u8], snapshot: &Snapshot) -> AfterEdit {
+fn of_sender(table: &TableSpec, key: &[u8], snapshot: &Snapshot) -> AfterEdit {
     let mut warnings = Vec::new();
     let standing = Standing::of(key, snapshot);
     let stored = stored_credentials(key, snapshot);
@@ -159,13 +161,13 @@ fn of_sender(map: Map, key: &[u8], snapshot: &Snapshot) -> AfterEdit {
         (Told::None, _, Stored::Own) if routes_at_all => warnings.push(format!(
             "warning: the credentials for {0} are not used, because it has no next hop; postmapd relay {1}",
             for_shell(key),
-            if map == Map::Sasl {
+            if table.is_secret() {
                 format!("add-domain {} HOST PORT gives it one", for_shell(key))
             } else {
                 format!("remove-auth {} removes them", for_shell(key))
             }
         )),
-        (Told::None, _, Stored::Own) if map == Map::Sasl => warnings.push(
+        (Told::None, _, Stored::Own) if table.is_secret() => warnings.push(
             if snapshot.routing == Routing::MainCf {
                 "warning: no sender has a next hop here, so these credentials go to wherever main.cf sends the mail"
             } else {
@@ -216,7 +218,7 @@ fn of_next_hop(key: &[u8], snapshot: &Snapshot) -> AfterEdit {
     let line = match user_of_next_hop(key, snapshot) {
         Told::Is(user) => {
             let (host, _) = nexthop::host_and_port(key);
-            let of_host = snapshot.answer(Map::Sasl, host, &mut SenderKeys::default());
+            let of_host = snapshot.login_of(host, &mut SenderKeys::default());
             if host != key && matches!(of_host, Answer::Found(_)) {
                 warnings.push(format!(
                     "warning: Postfix asks for the host {0} first, which has credentials, and never for those of {1}; \

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::View;
 use super::exposition::{Exposition, Kind};
 use super::status::is_told;
-use crate::lookup::routes::Snapshot;
+use crate::lookup::map::Maps;
+use crate::lookup::snapshot::Snapshot;
 use crate::os::printable::of_path;
-use crate::protocol::answer::Map;
 use crate::server::counters::{BOUNDS, Counters, Outcome, ProtocolError, Reason};
 use crate::source::ledger::{self, Account};
 
@@ -17,29 +17,31 @@ const LE: [&str; BOUNDS.len()] = [
     "0.001", "0.01", "0.1", "1.0",
 ];
 
-pub(super) fn render(view: &View) -> String {
+/// The metrics as of now.
+#[must_use]
+pub fn render(view: &View) -> String {
     let mut text = Exposition::new();
     text.family("postmapd_build_info", Kind::Gauge, "The version of the server.");
     text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    traffic(&view.counters, &mut text);
+    let snapshot = view.routes.load_full();
+    traffic(snapshot.maps, &view.counters, &mut text);
     let account = view.ledger.account();
     readings(&account, &mut text);
-    let snapshot = view.routes.load_full();
     in_force(&account, &snapshot, &mut text);
     in_flight(&snapshot, &mut text);
     text.finish()
 }
 
-fn traffic(counters: &Counters, text: &mut Exposition) {
+fn traffic(maps: Maps, counters: &Counters, text: &mut Exposition) {
     text.family(
         "postmapd_lookups_total",
         Kind::Counter,
         "Lookups, by map and by what was answered.",
     );
-    for map in Map::ALL {
+    for (number, map) in maps.iter().enumerate() {
         for outcome in Outcome::ALL {
-            let labels = [("map", map.name()), ("outcome", outcome.label())];
-            text.sample(&labels, counters.lookups(map, outcome));
+            let labels = [("map", map.name), ("outcome", outcome.label())];
+            text.sample(&labels, counters.lookups(number, outcome));
         }
     }
     text.family(
@@ -130,8 +132,8 @@ fn in_force(account: &Account, snapshot: &Snapshot, text: &mut Exposition) {
         Kind::Gauge,
         "Entries of the table in force, by map.",
     );
-    for map in Map::ALL {
-        text.sample(&[("map", map.name())], snapshot.table(map).len());
+    for table in snapshot.tables() {
+        text.sample(&[("map", table.spec().label)], table.len());
     }
 }
 

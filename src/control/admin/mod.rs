@@ -24,7 +24,7 @@ pub mod status;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::lookup::routes::Routes;
+use crate::lookup::snapshot::Routes;
 use crate::server::counters::Counters;
 use crate::source::ledger::Ledger;
 use pulse::Pulse;

@@ -2,6 +2,7 @@
 //!
 //! `/readyz` says of it which files are not valid, why and since when (`obstacles`).
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
@@ -11,11 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::View;
 use crate::diagnostics::machine::FindingObject;
 use crate::diagnostics::{Place, Severity};
-use crate::lookup::routes::Snapshot;
+use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::Table;
 use crate::os::digest;
 use crate::os::printable::of_path;
-use crate::protocol::answer::Map;
 use crate::source::ledger::{Account, File, Invalid};
 
 /// The state of a server. Times are RFC 3339, in UTC.
@@ -115,20 +115,21 @@ impl Status {
 
 /// Whether there is anything to tell about a file: settings that are not there are no file.
 pub(super) fn is_told(file: &File) -> bool {
-    file.in_force.is_there || file.in_force.map.is_some() || file.invalid.is_some()
+    file.in_force.is_there || file.in_force.table.is_some() || file.invalid.is_some()
 }
 
 impl FileStatus {
     fn of(file: &File, snapshot: &Snapshot, digests: &TableDigests) -> Self {
-        let table = file.in_force.map.map(|map| (map, snapshot.table(map)));
+        let spec = file.in_force.table;
+        let table = spec.and_then(|spec| snapshot.table(spec));
         Self {
             path: file.in_force.path.to_string_lossy().into_owned(),
-            map: file.in_force.map.map(|map| map.name().to_owned()),
+            map: spec.map(|spec| spec.label.to_owned()),
             digest: match table {
-                Some((map, table)) if file.in_force.is_there => digests.of(map, table),
+                Some(table) if file.in_force.is_there => digests.of(table),
                 _ => file.in_force.digest.clone(),
             },
-            entries: table.map(|(_, table)| table.len()),
+            entries: table.map(|table| table.len()),
             valid: file.invalid.is_none(),
             invalid_since: file.invalid.as_ref().map(|invalid| time(invalid.since)),
             problem: file.invalid.as_ref().map(problem),
@@ -168,10 +169,11 @@ fn time(time: SystemTime) -> String {
     format_rfc3339_millis(time).to_string()
 }
 
-/// The digests of tables, each made when somebody first asks: of a large one that takes longer than an edit.
+/// The digests of tables, each made at its first request: of a large one that takes longer than an edit.
 #[derive(Default)]
 pub struct TableDigests {
-    known: [Mutex<Known>; Map::ALL.len()],
+    /// By the name of the file.
+    known: Mutex<HashMap<&'static str, Known>>,
 }
 
 #[derive(Default)]
@@ -181,17 +183,15 @@ struct Known {
 }
 
 impl TableDigests {
-    fn of(&self, map: Map, table: &Arc<Table>) -> Option<String> {
-        let mut known = self
-            .known
-            .get(map as usize)?
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    fn of(&self, table: &Arc<Table>) -> Option<String> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.entry(table.spec().file).or_default();
         if !std::ptr::eq(known.table.as_ptr(), Arc::as_ptr(table)) {
             let text = table.blocks().flat_map(|block| block.pieces());
-            known.digest = match map {
-                Map::Relayhost => Some(digest::plain(text)),
-                Map::Sasl => digest::keyed(text),
+            known.digest = if table.spec().is_secret() {
+                digest::keyed(text)
+            } else {
+                Some(digest::plain(text))
             };
             known.table = Arc::downgrade(table);
         }

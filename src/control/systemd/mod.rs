@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use crate::control::admin::pulse::Pulse;
 use crate::control::systemd::notify::{Notice, NotifySocket, watchdog_interval};
-use crate::lookup::routes::Routes;
+use crate::lookup::snapshot::Routes;
 use crate::source::ledger::{Ledger, Outcome};
 
 /// How long stopping waits until the manager has taken the last notice.

@@ -19,11 +19,11 @@ use listenfd::ListenFd;
 use rustix::net::sockopt::socket_acceptconn;
 use thiserror::Error;
 
+use crate::lookup::map::Map;
 use crate::net::address::Address;
 use crate::net::listener::Listener;
 use crate::os::printable::printable;
 use crate::protocol::Protocol;
-use crate::protocol::answer::Map;
 
 /// The first descriptor that may be handed over.
 const FIRST: usize = 3;
@@ -121,9 +121,9 @@ impl ActivatedSockets {
             self.admin.push(take(descriptors, number)?);
             return Ok(());
         }
-        let protocol = match Map::named(name.as_bytes()) {
+        let protocol = match Map::named(name) {
             _ if name == "socketmap" => Protocol::Socketmap,
-            Some(map) => Protocol::TcpTable(map),
+            Some(map) => Protocol::TcpTable(map.name),
             None => return Err(Problem::Name),
         };
         let listener = take(descriptors, number)?;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::{Difference, History, MAX_KEYS_OF_EDIT, MAX_TABLES, Parts};
 use crate::lookup::address::{Delimiters, SenderKeys};
 use crate::lookup::default_relay::DefaultRelay;
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
 use crate::lookup::table::text::Text;
 use crate::lookup::table::{Hit, Table};
-use crate::protocol::answer::Map;
 
 const WINDOW: Duration = Duration::from_secs(900);
 
@@ -27,22 +27,22 @@ impl Edited {
         Self {
             hasher: RandomState::new(),
             generation: 1,
-            relay_map: Table::empty(Map::Relayhost).into(),
-            credentials: Table::empty(Map::Sasl).into(),
+            relay_map: Table::empty(&RELAY_MAP).into(),
+            credentials: Table::empty(&CREDENTIALS).into(),
             default: Arc::default(),
             history: History::default(),
         }
     }
 
-    fn table(&self, before: &Arc<Table>, map: Map, text: &str) -> Arc<Table> {
+    fn table(&self, before: &Arc<Table>, spec: &'static TableSpec, text: &str) -> Arc<Table> {
         let blocks: Vec<_> = before.blocks().cloned().collect();
         let text = Text::read(&mut text.as_bytes(), text.len(), &blocks, &self.hasher).unwrap();
-        Table::rebuild(Some(before), map, Path::new("t"), &text)
+        Table::rebuild(Some(before), spec, Path::new("t"), &text)
     }
 
     fn edit(&mut self, at: Instant, relay_map: &str, credentials: &str) {
-        let relay_map = self.table(&self.relay_map, Map::Relayhost, relay_map);
-        let credentials = self.table(&self.credentials, Map::Sasl, credentials);
+        let relay_map = self.table(&self.relay_map, &RELAY_MAP, relay_map);
+        let credentials = self.table(&self.credentials, &CREDENTIALS, credentials);
         let before = Parts {
             relay_map: &self.relay_map,
             credentials: &self.credentials,
@@ -62,7 +62,7 @@ impl Edited {
         let keys = keys(sender);
         match self
             .history
-            .find(Map::Relayhost, &self.relay_map, keys.in_order(), generation)
+            .next_hop(&self.relay_map, keys.in_order(), generation)
         {
             Hit::Value(value) => String::from_utf8(value.to_vec()).unwrap(),
             Hit::Nothing => "excluded".into(),
@@ -145,14 +145,13 @@ fn an_edit_of_credentials_alone_is_remembered_only_beside_a_move() {
     edited.edit(now, "@a.test [r2]\n", "[r1] u:2\n");
     edited.edit(now, "@a.test [r2]\n", "");
     let key = keys("[r1]");
-    let login =
-        |generation| match edited
-            .history
-            .find(Map::Sasl, &edited.credentials, [key.whole_key()], generation)
-        {
-            Hit::Value(value) => String::from_utf8(value.to_vec()).unwrap(),
-            _ => String::new(),
-        };
+    let login = |generation| match edited
+        .history
+        .login(&edited.credentials, [key.whole_key()], generation)
+    {
+        Hit::Value(value) => String::from_utf8(value.to_vec()).unwrap(),
+        _ => String::new(),
+    };
     assert_eq!(
         (login(3).as_str(), login(4).as_str(), login(5).as_str()),
         ("u:2", "u:2", "")
@@ -186,7 +185,7 @@ fn one_line_of_a_large_table_costs_the_memory_of_one_line() {
     let mut edited = Edited::new();
     edited.edit(Instant::now(), &text, "");
     let after = text.replace("user777@many.test [r1]", "user777@many.test [r2]");
-    let after = edited.table(&edited.relay_map, Map::Relayhost, &after);
+    let after = edited.table(&edited.relay_map, &RELAY_MAP, &after);
     match Difference::between(&edited.relay_map, &after) {
         Difference::Keys(keys) => {
             assert_eq!(keys.len(), 1);

@@ -18,7 +18,8 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use super::grammar::{self, BYTE_ORDER_MARK, Format};
+use super::grammar::{self, BYTE_ORDER_MARK};
+use super::spec::Format;
 use crate::diagnostics::Findings;
 use crate::lookup::address::{self, Delimiters, SenderKeys};
 use crate::os::secret::Secret;

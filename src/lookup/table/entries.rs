@@ -1,8 +1,9 @@
 //! The entries of a table: its text, read line by line where the index points at.
 
 use super::blocks::{Blocks, Location};
-use super::grammar::{self, Format};
+use super::grammar;
 use super::index::Keys;
+use super::spec::Format;
 use crate::lookup::address::{self, Delimiters, Key, SenderKeys};
 
 /// A text in blocks, and the grammar by which to read it.

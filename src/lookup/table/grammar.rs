@@ -1,8 +1,8 @@
-//! The grammar of the two `.cf` files: text to records, each with its place.
+//! The grammar of the `.cf` files: text to records, each with its place.
 //!
 //! It is docker-mailserver's format made strict. Where it differs from Postfix's own `postmap` source, the
-//! difference is on purpose: no line continues another, a key alone is an entry, and in the relay map a `#` after
-//! a blank begins a comment (postmapd's README lists them).
+//! difference is on purpose: no line continues another, a key alone is an entry, and after a
+//! next hop a `#` behind a blank begins a comment (postmapd's README lists them).
 //!
 //! A line is a comment, an entry, or an error. An entry whose value is wrong is still a record ([`Content::Fault`]),
 //! because its key must answer *cannot tell* rather than *not found*; a line whose key cannot be read, or is none that
@@ -13,6 +13,7 @@
 use std::path::Path;
 
 use super::key;
+use super::spec::{Format, ValueKind};
 use crate::diagnostics::{Code, Finding, Findings, Position};
 use crate::lookup::address::Key;
 use crate::lookup::nexthop;
@@ -23,15 +24,6 @@ use crate::os::invisible::Invisible;
 pub const MAX_LINE: usize = 65_535;
 
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-
-/// Which of the two files a text is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// `postfix-relaymap.cf`: senders and next hops.
-    RelayMap,
-    /// `postfix-sasl-password.cf`: senders, hosts and next hops, and their credentials.
-    Credentials,
-}
 
 /// What stands after a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,13 +114,13 @@ pub fn behind_key<'t>(text: &'t [u8], key: Key<'_>) -> Option<&'t [u8]> {
 /// The value in `rest`, which [`behind_key`] gave. `None` says nothing; [`entry_at`] knows.
 #[must_use]
 pub fn value_behind(format: Format, rest: &[u8]) -> Option<&[u8]> {
-    let (value, is_whole) = match format {
+    let (value, is_whole) = match format.values {
         // A `#` need not begin a comment, and seldom is there one.
-        Format::RelayMap => match memchr::memchr2(b'\n', b'#', rest) {
+        ValueKind::NextHop => match memchr::memchr2(b'\n', b'#', rest) {
             Some(end) => (rest.get(..end)?, rest.get(end) == Some(&b'\n')),
             None => (rest, true),
         },
-        Format::Credentials => (
+        ValueKind::Login => (
             rest.get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len()))?,
             true,
         ),
@@ -169,7 +161,7 @@ pub fn without_byte_order_mark(text: &[u8]) -> &[u8] {
 /// Whether a value says that there is nothing on purpose.
 #[must_use]
 pub fn is_nothing(format: Format, value: &[u8]) -> bool {
-    value.is_empty() || (format == Format::RelayMap && nexthop::is_dunno(value))
+    value.is_empty() || (format.values == ValueKind::NextHop && nexthop::is_dunno(value))
 }
 
 /// A line, cut into its parts and not judged yet.
@@ -207,9 +199,9 @@ fn cut(format: Format, line: &[u8]) -> Cut<'_> {
         indent,
         key,
         value_at: line.len() - value.len(),
-        value: match format {
-            Format::RelayMap => without_comment(value),
-            Format::Credentials => value.trim_end_blanks(),
+        value: match format.values {
+            ValueKind::NextHop => without_comment(value),
+            ValueKind::Login => value.trim_end_blanks(),
         },
     })
 }
@@ -356,9 +348,9 @@ impl<'a, 'p> Reader<'a, 'p> {
             return None;
         }
         let value_at = entry.value_at + (behind_blank.len() - value.len());
-        Some(record(match self.format {
-            Format::RelayMap => self.next_hop(number, value_at, value, findings),
-            Format::Credentials => self.credential(number, value_at, entry.key, value, findings),
+        Some(record(match self.format.values {
+            ValueKind::NextHop => self.next_hop(number, value_at, value, findings),
+            ValueKind::Login => self.credential(number, value_at, entry.key, value, findings),
         }))
     }
 
@@ -369,7 +361,7 @@ impl<'a, 'p> Reader<'a, 'p> {
         value: &'a [u8],
         findings: &mut Findings,
     ) -> Content<'a> {
-        if is_nothing(Format::RelayMap, value) {
+        if is_nothing(self.format, value) {
             return Content::Nothing;
         }
         if value == self.right {

@@ -20,7 +20,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
-use super::grammar::Format;
+use super::spec::{Format, KeyKind, ValueKind};
 use crate::lookup::address::NULL_SENDER;
 use crate::lookup::nexthop;
 use crate::os::invisible::{self, Invisible};
@@ -106,7 +106,7 @@ impl Problem {
     /// What to do about it in a file of this format.
     #[must_use]
     pub fn help(self, format: Format) -> &'static str {
-        match (self, format) {
+        match (self, format.keys) {
             (Self::Invisible(_), _) => {
                 "remove it; where it stands for a blank, type the blank: key, whitespace, value"
             }
@@ -118,10 +118,10 @@ impl Problem {
                 "write it with one @, for example @example.com; the argument of setup relay has none"
             }
             (Self::NoDomain, _) => "write user@domain, or @domain",
-            (Self::Wildcard, Format::RelayMap) => {
+            (Self::Wildcard, KeyKind::Sender) => {
                 "write @domain for each domain; RELAY_HOST is the default for all others"
             }
-            (Self::Wildcard, Format::Credentials) => {
+            (Self::Wildcard, KeyKind::SenderOrHost) => {
                 "write @domain for each domain, or key the credentials by next hop: [relay.example.com]:587"
             }
             (Self::TrailingDot, _) => "remove the dot",
@@ -169,7 +169,7 @@ pub fn is_sender(key: &[u8]) -> bool {
 #[must_use]
 pub(super) fn surely_meant(format: Format, key: &[u8]) -> Option<&[u8]> {
     let meant = key.strip_prefix(b"@").filter(|meant| meant.starts_with(b"@"))?;
-    (format == Format::Credentials && judge(format, meant).is_ok()).then_some(meant)
+    (format.values == ValueKind::Login && judge(format, meant).is_ok()).then_some(meant)
 }
 
 fn fault<T>(problem: Problem, offset: usize) -> Result<T, Fault> {
@@ -192,7 +192,7 @@ pub fn judge(format: Format, key: &[u8]) -> Result<(), Fault> {
 pub fn judge_lonely(format: Format, key: &[u8]) -> Result<(), Fault> {
     judge(format, key)?;
     let may_be_value =
-        format == Format::Credentials && !is_sender(key) && !key.iter().any(|c| b".:[".contains(c));
+        format.keys == KeyKind::SenderOrHost && !is_sender(key) && !key.iter().any(|c| b".:[".contains(c));
     if may_be_value {
         return fault(Problem::OneWord, 0);
     }
@@ -393,18 +393,18 @@ fn without_at(format: Format, key: &[u8]) -> Result<(), Fault> {
     if !key.is_ascii() {
         characters(key)?;
     }
-    match format {
-        Format::RelayMap if is_next_hop(key) && key.iter().any(|c| b"[:".contains(c)) => {
+    match format.keys {
+        KeyKind::Sender if is_next_hop(key) && key.iter().any(|c| b"[:".contains(c)) => {
             fault(Problem::NextHop, 0)
         }
-        Format::RelayMap if key.contains(&b'.') && domain(key).is_ok() => fault(Problem::BareDomain, 0),
-        Format::RelayMap => fault(Problem::NoSender, 0),
-        Format::Credentials if nexthop::is_bare_ipv6(key) => Ok(()),
-        Format::Credentials if !is_next_hop(key) => fault(Problem::NeitherSenderNorHost, 0),
-        Format::Credentials if nexthop::elements(key).next() != Some(key) => {
+        KeyKind::Sender if key.contains(&b'.') && domain(key).is_ok() => fault(Problem::BareDomain, 0),
+        KeyKind::Sender => fault(Problem::NoSender, 0),
+        KeyKind::SenderOrHost if nexthop::is_bare_ipv6(key) => Ok(()),
+        KeyKind::SenderOrHost if !is_next_hop(key) => fault(Problem::NeitherSenderNorHost, 0),
+        KeyKind::SenderOrHost if nexthop::elements(key).next() != Some(key) => {
             fault(Problem::SeveralNextHops, 0)
         }
-        Format::Credentials => Ok(()),
+        KeyKind::SenderOrHost => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@
 //! the index points at, with the same grammar that judged it.
 //!
 //! A table says of a key: this value, nothing on purpose, a wrong entry, absent for certain, or absent as far as
-//! could be read ([`Hit`]). What each means for mail is decided in [`crate::lookup::routes`].
+//! could be read ([`Hit`]). What each means for mail is decided in [`crate::lookup::routing`].
 //!
 //! A table can be built from nothing or, after an edit, from the one before ([`Table::rebuild`]). Then only the blocks
 //! of the text that changed are judged and indexed, if there is nothing to say about the table before and after: no
@@ -20,6 +20,7 @@ mod entries;
 pub mod grammar;
 mod index;
 pub mod key;
+pub mod spec;
 pub mod text;
 
 use std::collections::HashSet;
@@ -31,12 +32,13 @@ use std::sync::Arc;
 use crate::diagnostics::{Code, Finding, Findings};
 use crate::lookup::address::Key;
 use crate::os::secret::Secret;
-use crate::protocol::answer::{Map, Reason};
+use crate::protocol::answer::Reason;
 use blocks::{Blocks, Location};
 use builder::Builder;
 use entries::Entries;
-use grammar::{Format, Reader, Record};
+use grammar::{Reader, Record};
 use index::Index;
+use spec::TableSpec;
 use text::{Block, Text};
 
 /// What a table says of a key.
@@ -54,7 +56,7 @@ pub enum Hit<'a> {
 
 /// A table, immutable once built.
 pub struct Table {
-    map: Map,
+    spec: &'static TableSpec,
     entries: Entries,
     index: Index,
     /// How many of the entries are for a domain. A table of nothing else, as most are, is not searched for an address.
@@ -69,23 +71,14 @@ pub struct Table {
     findings: Findings,
 }
 
-/// The grammar of a map's file.
-#[must_use]
-pub fn format(map: Map) -> Format {
-    match map {
-        Map::Relayhost => Format::RelayMap,
-        Map::Sasl => Format::Credentials,
-    }
-}
-
 impl Table {
     /// The table of a file that is not there: empty, for certain.
     #[must_use]
-    pub fn empty(map: Map) -> Self {
+    pub fn empty(spec: &'static TableSpec) -> Self {
         Self {
-            map,
+            spec,
             entries: Entries {
-                format: format(map),
+                format: spec.format,
                 blocks: Blocks::default(),
             },
             index: Index::default(),
@@ -97,54 +90,59 @@ impl Table {
         }
     }
 
-    /// The table of a file that cannot be read, for this reason: nothing is certain.
+    /// The table of a file that cannot be read: nothing is certain.
     #[must_use]
-    pub fn unreadable(map: Map, reason: Reason) -> Self {
+    pub fn unreadable(spec: &'static TableSpec) -> Self {
         Self {
-            incomplete: Some(reason),
-            ..Self::empty(map)
+            incomplete: Some(spec.unreadable),
+            ..Self::empty(spec)
         }
     }
 
-    /// Builds the table of `map` from the text of the file `path`.
-    pub fn build(map: Map, path: &Path, text: Secret, findings: &mut Findings) -> Self {
+    /// Builds the table of this kind from the text of the file `path`.
+    pub fn build(spec: &'static TableSpec, path: &Path, text: Secret, findings: &mut Findings) -> Self {
         let read = Text::read(&mut text.expose(), text.len(), &[], &RandomState::new());
         // The blocks are a copy.
         drop(text);
         let table = match read {
-            Ok(text) => Self::of(map, path, &text),
-            Err(error) => Self::without_memory(map, path, &error),
+            Ok(text) => Self::of(spec, path, &text),
+            Err(error) => Self::without_memory(spec, path, &error),
         };
         findings.append(&table.findings);
         table
     }
 
-    /// The table of `map` for the text of the file `path`, of which `previous` is the table before an edit.
+    /// The table of this kind for the text of the file `path`, of which `previous` is the table before an edit.
     #[must_use]
-    pub fn rebuild(previous: Option<&Arc<Self>>, map: Map, path: &Path, text: &Text) -> Arc<Self> {
+    pub fn rebuild(
+        previous: Option<&Arc<Self>>,
+        spec: &'static TableSpec,
+        path: &Path,
+        text: &Text,
+    ) -> Arc<Self> {
         // Nothing that could not be read is the table of a text.
-        let previous = previous.filter(|table| table.map == map && table.incomplete.is_none());
+        let previous = previous.filter(|table| table.spec == spec && table.incomplete.is_none());
         match previous {
             Some(table) if table.entries.blocks.are(text) => Arc::clone(table),
             Some(table) => Arc::new(
                 table
                     .edited(path, text)
-                    .unwrap_or_else(|| Self::of(map, path, text)),
+                    .unwrap_or_else(|| Self::of(spec, path, text)),
             ),
-            None => Arc::new(Self::of(map, path, text)),
+            None => Arc::new(Self::of(spec, path, text)),
         }
     }
 
-    fn of(map: Map, path: &Path, text: &Text) -> Self {
+    fn of(spec: &'static TableSpec, path: &Path, text: &Text) -> Self {
         let entries = Entries {
-            format: format(map),
+            format: spec.format,
             blocks: Blocks::of(text),
         };
         let most: usize = text.blocks().iter().map(|block| block.entries()).sum();
         let mut findings = Findings::default();
         let index = match Index::with_capacity(most) {
             Ok(index) => index,
-            Err(error) => return Self::without_memory(map, path, &error),
+            Err(error) => return Self::without_memory(spec, path, &error),
         };
         let mut reader = Reader::new(entries.format, path);
         let mut builder = Builder::new(&entries, path, index, 0);
@@ -160,14 +158,11 @@ impl Table {
         }
         builder.flush(&mut findings);
         if let Some(error) = &builder.failed {
-            return Self::without_memory(map, path, error);
+            return Self::without_memory(spec, path, error);
         }
-        let mut incomplete = reader
-            .reading()
-            .keys_unreadable
-            .then_some(Reason::LineWithoutKey(map));
+        let mut incomplete = reader.reading().keys_unreadable.then_some(spec.unparsable_key);
         if builder.is_too_large {
-            incomplete = Some(Reason::FileUnreadable(map));
+            incomplete = Some(spec.unreadable);
             findings.push(
                 Finding::in_file(Code::FileTooLarge, path, None)
                     .says("the file has more lines than can be indexed")
@@ -182,7 +177,7 @@ impl Table {
             ..
         } = builder;
         Self {
-            map,
+            spec,
             entries,
             index,
             domains,
@@ -194,11 +189,11 @@ impl Table {
     }
 
     /// The table of a file for whose index there is no memory.
-    fn without_memory(map: Map, path: &Path, error: &io::Error) -> Self {
-        let mut table = Self::unreadable(map, Reason::FileUnreadable(map));
+    fn without_memory(spec: &'static TableSpec, path: &Path, error: &io::Error) -> Self {
+        let mut table = Self::unreadable(spec);
         table.findings.push(
             Finding::in_file(Code::FileUnreadable, path, None)
-                .says(format!("the {map} map cannot be read: {error}"))
+                .says(format!("the {} map cannot be read: {error}", spec.label))
                 .help("make the file smaller, or give the server more memory"),
         );
         table
@@ -250,7 +245,7 @@ impl Table {
         } = builder;
         index.shrink(&entries);
         is_sound.then(|| Self {
-            map: self.map,
+            spec: self.spec,
             entries,
             index,
             domains,
@@ -259,6 +254,12 @@ impl Table {
             incomplete: None,
             findings,
         })
+    }
+
+    /// What kind of table this is.
+    #[must_use]
+    pub fn spec(&self) -> &'static TableSpec {
+        self.spec
     }
 
     /// What is to be said about the file.
@@ -358,7 +359,7 @@ impl Table {
             None if self.meant.is_empty() => None,
             None => self.meant_hit(key),
             Some((location, _)) if !self.faults.is_empty() && self.faults.contains(&location) => {
-                Some(Hit::Unsure(Reason::EntryWithError(self.map)))
+                Some(Hit::Unsure(self.spec.invalid_entry))
             }
             Some((_, value)) if grammar::is_nothing(self.entries.format, value) => Some(Hit::Nothing),
             Some((_, value)) => Some(Hit::Value(value)),
@@ -369,7 +370,7 @@ impl Table {
     #[cold]
     fn meant_hit(&self, key: Key<'_>) -> Option<Hit<'_>> {
         let is_meant = self.meant.contains(key.bytes());
-        is_meant.then_some(Hit::Unsure(Reason::EntryWithError(self.map)))
+        is_meant.then_some(Hit::Unsure(self.spec.invalid_entry))
     }
 
     /// Whether the entries alone decide what the table says of a key: every line could be read, and none was meant for

@@ -10,13 +10,13 @@ use super::text::{Block, Text};
 use super::{Hit, Table};
 use crate::diagnostics::Findings;
 use crate::lookup::address::{Delimiters, SenderKeys};
-use crate::protocol::answer::Map;
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 
 #[test]
 fn the_first_of_two_lines_with_one_key_wins_and_the_second_is_a_warning() {
     let mut findings = Findings::default();
     let text = b"@A.example [one]\n\"x y\"@a r\n@a.EXAMPLE [two]\n\"X Y\"@a r\n".to_vec();
-    let table = Table::build(Map::Relayhost, Path::new("t"), text.into(), &mut findings);
+    let table = Table::build(&RELAY_MAP, Path::new("t"), text.into(), &mut findings);
     assert!(matches!(
         table.find([b"@a.example"[..].into()]),
         Hit::Value(b"[one]")
@@ -57,7 +57,7 @@ proptest! {
             model.entry(folded(&key)).or_insert(value);
         }
         let text = text.into_bytes();
-        let table = Table::build(Map::Relayhost, Path::new("t"), text.into(), &mut Findings::default());
+        let table = Table::build(&RELAY_MAP, Path::new("t"), text.into(), &mut Findings::default());
         prop_assert_eq!(table.len(), model.len());
         for key in asked.iter().map(|key| folded(key)).chain(model.keys().cloned()) {
             let found = match table.find([key[..].into()]) {
@@ -83,8 +83,8 @@ fn two_ats_concern_no_sender_and_leave_the_credentials_of_the_domain_unsure() {
         Hit::Absent => "absent",
         Hit::Unsure(_) => "unsure",
     };
-    let relay_map = build(Map::Relayhost, "@@a.test [r]\n@b.test [r]\n");
-    let credentials = build(Map::Sasl, "@@a.test u:p\n@b.test u:p\n@@B.test u:p\n");
+    let relay_map = build(&RELAY_MAP, "@@a.test [r]\n@b.test [r]\n");
+    let credentials = build(&CREDENTIALS, "@@a.test u:p\n@b.test u:p\n@@B.test u:p\n");
     for (key, of_relay_map, of_credentials) in [
         ("@@a.test", "unsure", "unsure"),
         ("@a.test", "absent", "unsure"),
@@ -94,7 +94,7 @@ fn two_ats_concern_no_sender_and_leave_the_credentials_of_the_domain_unsure() {
         assert_eq!(said(&relay_map, key), of_relay_map, "{key}");
         assert_eq!(said(&credentials, key), of_credentials, "{key}");
     }
-    let unreadable = build(Map::Relayhost, "@b.test [r]\n@*\t[r]\n");
+    let unreadable = build(&RELAY_MAP, "@b.test [r]\n@*\t[r]\n");
     assert_eq!(said(&unreadable, "@c.test"), "unsure");
 }
 
@@ -136,7 +136,7 @@ fn everything(table: &Table) -> (usize, Vec<String>, Vec<String>) {
 fn an_edit_of_one_line_is_worked_out_from_its_block_alone() {
     let (hasher, path) = (RandomState::new(), Path::new("t"));
     let mut lines = many(sender);
-    let before = Table::of(Map::Relayhost, path, &read(&lines.concat(), None, &hasher));
+    let before = Table::of(&RELAY_MAP, path, &read(&lines.concat(), None, &hasher));
     // All in one block or two of some seven, so that it is never more than half.
     lines[100] = "User100@domain.example new\n".into();
     lines.insert(10, "user6050@domain.example new\n".into());
@@ -144,7 +144,7 @@ fn an_edit_of_one_line_is_worked_out_from_its_block_alone() {
     lines.remove(50);
     let text = read(&lines.concat(), Some(&before), &hasher);
     let edited = before.edited(path, &text).unwrap();
-    assert!(everything(&edited) == everything(&Table::of(Map::Relayhost, path, &text)));
+    assert!(everything(&edited) == everything(&Table::of(&RELAY_MAP, path, &text)));
     let kept = edited
         .blocks()
         .filter(|new| before.blocks().any(|old| Arc::ptr_eq(old, new)));
@@ -155,12 +155,12 @@ fn an_edit_of_one_line_is_worked_out_from_its_block_alone() {
 fn a_table_of_domains_alone_finds_the_first_address_that_is_added_and_the_other_way_round() {
     let (hasher, path) = (RandomState::new(), Path::new("t"));
     for (mut lines, other) in [(many(sender), domain(1)), (many(domain), sender(1))] {
-        let mut table = Table::of(Map::Relayhost, path, &read(&lines.concat(), None, &hasher));
+        let mut table = Table::of(&RELAY_MAP, path, &read(&lines.concat(), None, &hasher));
         for line in [format!("{other} [new]\n"), "# gone again\n".to_owned()] {
             lines[3_000] = line;
             let text = read(&lines.concat(), Some(&table), &hasher);
             table = table.edited(path, &text).unwrap();
-            let anew = Table::of(Map::Relayhost, path, &text);
+            let anew = Table::of(&RELAY_MAP, path, &text);
             assert!(everything(&table) == everything(&anew));
             assert_eq!(table.domains, anew.domains);
         }
@@ -173,7 +173,7 @@ fn a_file_that_reads_as_before_is_the_same_table() {
     let lines = many(sender).concat() + "user1@domain.example twice\n";
     let build = |previous: Option<&Arc<Table>>| {
         let text = read(&lines, previous.map(|table| &**table), &hasher);
-        Table::rebuild(previous, Map::Relayhost, Path::new("t"), &text)
+        Table::rebuild(previous, &RELAY_MAP, Path::new("t"), &text)
     };
     let before = build(None);
     assert!(Arc::ptr_eq(&before, &build(Some(&before))));
@@ -208,7 +208,7 @@ proptest! {
     ) {
         let (hasher, path) = (RandomState::new(), Path::new("t"));
         let mut lines = if of_domains { many(domain) } else { many(sender) };
-        let mut table = Table::rebuild(None, Map::Relayhost, path, &read(&lines.concat(), None, &hasher));
+        let mut table = Table::rebuild(None, &RELAY_MAP, path, &read(&lines.concat(), None, &hasher));
         for edit in edits {
             for (place, replaced, line) in edit {
                 let place = place.min(lines.len());
@@ -216,8 +216,8 @@ proptest! {
                 lines.splice(place..end, [line]);
             }
             let text = read(&lines.concat(), Some(&table), &hasher);
-            let next = Table::rebuild(Some(&table), Map::Relayhost, path, &text);
-            let anew = Table::of(Map::Relayhost, path, &text);
+            let next = Table::rebuild(Some(&table), &RELAY_MAP, path, &text);
+            let anew = Table::of(&RELAY_MAP, path, &text);
             prop_assert!(everything(&next) == everything(&anew));
             prop_assert_eq!(next.domains, anew.domains);
             table = next;

@@ -23,8 +23,9 @@ use std::collections::HashSet;
 
 use crate::lookup::address::{Delimiters, NULL_SENDER, SenderKeys, fold_into};
 use crate::lookup::nexthop;
-use crate::lookup::table::grammar::{Format, MAX_LINE};
+use crate::lookup::table::grammar::MAX_LINE;
 use crate::lookup::table::key;
+use crate::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP};
 use crate::os::secret::Secret;
 
 /// An entry of a table, as `postmap -s` prints it.
@@ -101,7 +102,7 @@ pub fn convert(existing: &Existing) -> Converted {
 }
 
 fn relays(existing: &Existing, converted: &mut Converted) {
-    let mut lines = Lines::new(RELAYS, Format::RelayMap);
+    let mut lines = Lines::new(RELAYS, RELAY_MAP.format);
     if let Some(entry) = of_null_sender(existing)
         && let Some(value) = destination(existing, entry, converted)
     {
@@ -245,7 +246,7 @@ fn password_for_all(existing: &Existing, login: &Secret, converted: &mut Convert
     let Some(value) = credentials(&table, converted) else {
         return;
     };
-    let mut lines = Lines::new(PASSWORDS, Format::Credentials);
+    let mut lines = Lines::new(PASSWORDS, CREDENTIALS.format);
     let relays = existing.relays.iter().map(|entry| entry.value.expose());
     let lists = [existing.relayhost.as_slice()].into_iter().chain(relays);
     let lists = lists.filter(|list| !nexthop::is_dunno(list) && nexthop::judge(list).is_ok());
@@ -268,7 +269,7 @@ fn passwords(existing: &Existing, converted: &mut Converted) {
     if let Some(login) = &existing.password_for_all {
         return password_for_all(existing, login, converted);
     }
-    let mut lines = Lines::new(PASSWORDS, Format::Credentials);
+    let mut lines = Lines::new(PASSWORDS, CREDENTIALS.format);
     let mut without_domain = Vec::new();
     for entry in quoted_first(&existing.passwords) {
         let is_sender = entry.key.contains(&b'@');

@@ -13,13 +13,11 @@ use rustix::net::{SendFlags, send};
 use super::{Connections, Tools, leaves_something};
 use crate::config::Limits;
 use crate::diagnostics::Findings;
-use crate::lookup::address::Delimiters;
-use crate::lookup::default_relay::DefaultRelay;
-use crate::lookup::history::History;
-use crate::lookup::peer::{Allowed, Peer};
-use crate::lookup::routes::{Routes, Routing, Snapshot};
+use crate::lookup::map::Maps;
+use crate::lookup::peer::Peer;
+use crate::lookup::snapshot::{Routes, Snapshot};
 use crate::lookup::table::Table;
-use crate::protocol::answer::Map;
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use crate::protocol::{Asked, Codec, Protocol, Reply, Violation};
 use crate::server::access::Visitor;
 use crate::server::admission::Admission;
@@ -104,23 +102,13 @@ const REPLY: &[u8] = b"14:OK [relay]:587,";
 impl Rounds {
     fn new() -> Self {
         let text = b"@one.test [relay]:587\n".to_vec().into();
-        let table = Table::build(Map::Relayhost, Path::new("t"), text, &mut Findings::default());
+        let table = Table::build(&RELAY_MAP, Path::new("t"), text, &mut Findings::default());
         Self {
             poll: Poll::new().unwrap(),
             connections: Connections::default(),
             admission: Admission::new(Limits::default()),
-            routes: Routes::new(Snapshot {
-                generation: 1,
-                relay_map: table.into(),
-                credentials: Table::empty(Map::Sasl).into(),
-                default: DefaultRelay::default().into(),
-                routing: Routing::Here,
-                history: History::default(),
-                last_pair: None,
-                delimiters: Delimiters::default(),
-                allowed: Allowed::new([], []),
-            }),
-            counters: Arc::default(),
+            routes: Routes::new(Snapshot::new(table.into(), Table::empty(&CREDENTIALS).into())),
+            counters: Counters::new(Maps::SERVED, false).into(),
             batch: Batch::default(),
             stops: false,
         }

@@ -12,13 +12,14 @@ use proptest::prelude::*;
 
 use super::Exchange;
 use crate::diagnostics::Findings;
-use crate::lookup::address::{Delimiters, SenderKeys};
-use crate::lookup::default_relay::DefaultRelay;
-use crate::lookup::history::History;
-use crate::lookup::peer::Allowed;
-use crate::lookup::routes::{Routing, Snapshot};
+use crate::lookup::address::SenderKeys;
+use crate::lookup::map::Map;
+use crate::lookup::reason;
+use crate::lookup::search::Scratch;
+use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::Table;
-use crate::protocol::answer::{Answer, Map};
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
+use crate::protocol::answer::{Answer, Reason};
 
 const WINDOW: Duration = Duration::from_secs(900);
 const SENDERS: [&str; 4] = ["a@x.test", "\"b b\"@x.test", "c@y.test", "d@z.test"];
@@ -170,14 +171,10 @@ fn publish(before: Option<&Snapshot>, generation: &Generation, number: usize) ->
     let credentials: Vec<String> = lines.collect();
     let mut next = Snapshot {
         generation: number as u64,
-        relay_map: build(Map::Relayhost, generation.relay_map()),
-        credentials: build(Map::Sasl, credentials.concat()),
-        default: Arc::new(DefaultRelay::default()),
-        routing: Routing::Here,
-        delimiters: Delimiters::default(),
-        allowed: Allowed::default(),
-        history: History::default(),
-        last_pair: None,
+        ..Snapshot::new(
+            build(&RELAY_MAP, generation.relay_map()),
+            build(&CREDENTIALS, credentials.concat()),
+        )
     };
     if let Some(before) = before {
         let history = &before.history;
@@ -227,7 +224,8 @@ impl Client {
             self.since = number;
         }
         let key = self.requests[self.asked].as_bytes();
-        let answer = exchange.answer(snapshot, Map::Sasl, key, &mut SenderKeys::default());
+        let mut scratch = Scratch::default();
+        let answer = exchange.answer(snapshot, Map::SASL, key, &mut SenderKeys::default(), &mut scratch);
         self.asked += 1;
         self.login = match answer {
             Answer::Found(value) => Some(Login::Is(String::from_utf8(value.expose().to_vec()).unwrap())),
@@ -362,8 +360,18 @@ fn moved() -> Snapshot {
     publish(Some(&publish(None, &before, 0)), &after, 1)
 }
 
+fn unsure(reason: Reason) -> String {
+    format!("? {reason:?}")
+}
+
 fn ask(exchange: &mut Exchange, snapshot: &Snapshot, key: &str) -> String {
-    match exchange.answer(snapshot, Map::Sasl, key.as_bytes(), &mut SenderKeys::default()) {
+    match exchange.answer(
+        snapshot,
+        Map::SASL,
+        key.as_bytes(),
+        &mut SenderKeys::default(),
+        &mut Scratch::default(),
+    ) {
         Answer::Found(value) => String::from_utf8(value.expose().to_vec()).unwrap(),
         Answer::NotFound => "-".into(),
         Answer::CannotTell(reason) => format!("? {reason:?}"),
@@ -382,7 +390,10 @@ fn two_moved_senders_at_once_are_both_told_to_wait_and_no_other_sender_is() {
     assert_eq!(ask(&mut exchange, &snapshot, "a@x.test"), "-");
     assert_eq!(ask(&mut exchange, &snapshot, "u@elsewhere.test"), "-");
     for key in ["r1.test", "[r1.test]:587", "a@x.test"] {
-        assert_eq!(ask(&mut exchange, &snapshot, key), "? SharedConnection");
+        assert_eq!(
+            ask(&mut exchange, &snapshot, key),
+            unsure(reason::SHARED_CONNECTION)
+        );
     }
     assert_eq!(ask(&mut exchange, &snapshot, "c@y.test"), "1-@y.test:p");
 }
@@ -394,7 +405,10 @@ fn a_next_hop_that_the_sender_never_had_is_not_known() {
     for next_hop in ["[fallback.test]:25", "r3.test"] {
         assert_eq!(ask(&mut exchange, &snapshot, "A@X.test"), "-");
         assert_eq!(ask(&mut exchange, &snapshot, "fallback.test"), "-");
-        assert_eq!(ask(&mut exchange, &snapshot, next_hop), "? NextHopOfAnotherTime");
+        assert_eq!(
+            ask(&mut exchange, &snapshot, next_hop),
+            unsure(reason::NEXT_HOP_OF_ANOTHER_TIME)
+        );
     }
     assert_eq!(ask(&mut exchange, &snapshot, "a@x.test"), "-");
     assert_eq!(ask(&mut exchange, &snapshot, "r2.test"), "-");
@@ -409,11 +423,38 @@ fn a_sender_or_host_too_long_to_be_kept_is_told_to_wait() {
     // The extension makes it another spelling of the same sender.
     assert_eq!(
         ask(&mut exchange, &snapshot, &format!("a+{long}@x.test")),
-        "? NextHopOfAnotherTime"
+        unsure(reason::NEXT_HOP_OF_ANOTHER_TIME)
     );
     assert_eq!(ask(&mut exchange, &snapshot, "a@x.test"), "-");
     assert_eq!(
         ask(&mut exchange, &snapshot, &format!("{long}.test")),
-        "? SharedConnection"
+        unsure(reason::SHARED_CONNECTION)
     );
+}
+
+#[test]
+fn an_edit_between_the_host_and_the_next_hop_of_mail_without_a_sender_is_told_to_wait() {
+    let snapshot = |generation, relay_map: &str, credentials: &str| {
+        let build = |spec, text: &str| {
+            let text = text.as_bytes().to_vec().into();
+            Table::build(spec, Path::new("t"), text, &mut Findings::default()).into()
+        };
+        Snapshot {
+            generation,
+            ..Snapshot::new(build(&RELAY_MAP, relay_map), build(&CREDENTIALS, credentials))
+        }
+    };
+    let before = snapshot(1, "", "[r.test]:587 u:p\n");
+    let after = snapshot(2, "", "r.test u:p\n");
+    let mut exchange = Exchange::default();
+    assert_eq!(ask(&mut exchange, &before, "r.test"), "-");
+    assert_eq!(
+        ask(&mut exchange, &after, "[r.test]:587"),
+        unsure(reason::LOGIN_OF_ANOTHER_TIME)
+    );
+    // The next mail is of one generation.
+    assert_eq!(ask(&mut exchange, &after, "r.test"), "u:p");
+    // What has no login before and after has none in between.
+    assert_eq!(ask(&mut exchange, &before, "mx.test"), "-");
+    assert_eq!(ask(&mut exchange, &after, "recipient.test"), "-");
 }

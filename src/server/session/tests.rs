@@ -9,13 +9,11 @@ use proptest::prelude::*;
 
 use super::{Desk, End, Next, Session, Stream};
 use crate::diagnostics::Findings;
-use crate::lookup::address::Delimiters;
-use crate::lookup::default_relay::DefaultRelay;
-use crate::lookup::history::History;
+use crate::lookup::map::Maps;
 use crate::lookup::peer::{Allowed, Peer as Who};
-use crate::lookup::routes::{Routes, Routing, Snapshot};
+use crate::lookup::snapshot::{Routes, Snapshot};
 use crate::lookup::table::Table;
-use crate::protocol::answer::Map;
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use crate::protocol::{Asked, Codec, Protocol, ProtocolCodec, Reply, Violation, netstring};
 use crate::server::access::Visitor;
 use crate::server::counters::{Counters, ProtocolError};
@@ -98,15 +96,11 @@ fn routes() -> Routes {
         .to_vec()
         .into();
     Routes::new(Snapshot {
-        generation: 1,
-        relay_map: Table::build(Map::Relayhost, Path::new("t"), text, &mut Findings::default()).into(),
-        credentials: Table::empty(Map::Sasl).into(),
-        default: DefaultRelay::default().into(),
-        routing: Routing::Here,
-        history: History::default(),
-        last_pair: None,
-        delimiters: Delimiters::default(),
         allowed: Allowed::new([ALLOWED], []),
+        ..Snapshot::new(
+            Table::build(&RELAY_MAP, Path::new("t"), text, &mut Findings::default()).into(),
+            Table::empty(&CREDENTIALS).into(),
+        )
     })
 }
 
@@ -125,7 +119,7 @@ impl<C: Codec> Served<C> {
             session: Session::new(peer, codec, visitor(ALLOWED)),
             desk: Desk::default(),
             routes: routes(),
-            counters: Counters::default(),
+            counters: Counters::new(Maps::SERVED, false),
             now: Instant::now(),
         }
     }
@@ -259,9 +253,9 @@ proptest! {
         cuts in prop::collection::vec(1_usize..40, 1..20),
     ) {
         let stream = requests.concat();
-        let (whole, _) = exchange(Protocol::TcpTable(Map::Relayhost).codec(), [stream.clone().into_bytes()]);
+        let (whole, _) = exchange(Protocol::TcpTable("relayhost").codec(), [stream.clone().into_bytes()]);
         prop_assert_eq!(whole.len(), 1);
-        let (pieces, _) = exchange(Protocol::TcpTable(Map::Relayhost).codec(), cut(stream.as_bytes(), &cuts));
+        let (pieces, _) = exchange(Protocol::TcpTable("relayhost").codec(), cut(stream.as_bytes(), &cuts));
         prop_assert!(pieces.iter().all(|write| write.ends_with(b"\n")));
         prop_assert_eq!(pieces.concat(), whole.concat());
         prop_assert_eq!(count(b'\n', &whole.concat()), requests.len());
@@ -272,7 +266,7 @@ proptest! {
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200), cuts in prop::collection::vec(1_usize..40, 1..9)) {
         let (netstrings, _) = exchange(socketmap(), cut(&bytes, &cuts));
         prop_assert!(netstrings.len() <= 1 + count(b':', &bytes));
-        let (lines, _) = exchange(Protocol::TcpTable(Map::Sasl).codec(), cut(&bytes, &cuts));
+        let (lines, _) = exchange(Protocol::TcpTable("sasl").codec(), cut(&bytes, &cuts));
         prop_assert!(count(b'\n', &lines.concat()) <= count(b'\n', &bytes));
     }
 }

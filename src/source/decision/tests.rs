@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::{Decision, Next, Outcome, Role, Seen, Timing, Trigger, Verdict};
+use crate::lookup::table::spec::ValueKind;
 
 const ROLES: [Role; 5] = [
     Role::Settings,
-    Role::RelayMap,
-    Role::Credentials,
+    Role::Table(ValueKind::NextHop),
+    Role::Table(ValueKind::Login),
     Role::Secret,
     Role::Secret,
 ];

@@ -4,10 +4,9 @@ use proptest::prelude::*;
 
 use super::{Change, Uncarriable, get, remove, set};
 use crate::lookup::address::{Delimiters, SenderKeys};
-use crate::lookup::table::grammar::{self, Content, Format, Record};
+use crate::lookup::table::grammar::{self, Content, Record};
 use crate::lookup::table::key;
-
-use Format::{Credentials, RelayMap};
+use crate::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP};
 
 fn text_of(edited: &super::Edited) -> String {
     String::from_utf8(edited.text.expose().to_vec()).unwrap()
@@ -25,7 +24,16 @@ fn sets(format: Format, text: &str, key: &str, value: &str, change: Change, expe
 
 #[test]
 fn a_new_entry_goes_to_the_end_with_the_line_end_of_the_text() {
-    let adds = |text, expected| sets(RelayMap, text, "@a.test", "[r]:25", Change::Added, expected);
+    let adds = |text, expected| {
+        sets(
+            RELAY_MAP.format,
+            text,
+            "@a.test",
+            "[r]:25",
+            Change::Added,
+            expected,
+        );
+    };
     adds("", "@a.test [r]:25\n");
     adds("@b.test\n", "@b.test\n@a.test [r]:25\n");
     adds("@b.test", "@b.test\n@a.test [r]:25\n");
@@ -35,12 +43,21 @@ fn a_new_entry_goes_to_the_end_with_the_line_end_of_the_text() {
     adds("# c\n\n", "# c\n\n@a.test [r]:25\n");
     adds("\u{feff}", "\u{feff}@a.test [r]:25\n");
     adds("\u{feff}@b.test x", "\u{feff}@b.test x\n@a.test [r]:25\n");
-    sets(RelayMap, "", "@a.test", "", Change::Added, "@a.test\n");
+    sets(RELAY_MAP.format, "", "@a.test", "", Change::Added, "@a.test\n");
 }
 
 #[test]
 fn an_entry_that_is_there_keeps_everything_but_its_value() {
-    let replaces = |text, expected| sets(RelayMap, text, "@a.test", "[r]:25", Change::Replaced, expected);
+    let replaces = |text, expected| {
+        sets(
+            RELAY_MAP.format,
+            text,
+            "@a.test",
+            "[r]:25",
+            Change::Replaced,
+            expected,
+        );
+    };
     replaces(
         "# 1\n  @A.Test\t\told  # why\r\n@b x\n",
         "# 1\n  @A.Test\t\t[r]:25  # why\r\n@b x\n",
@@ -52,7 +69,7 @@ fn an_entry_that_is_there_keeps_everything_but_its_value() {
     replaces("\u{feff}@a.test x\n", "\u{feff}@a.test [r]:25\n");
     replaces("@a.test [broken\n", "@a.test [r]:25\n");
     sets(
-        Credentials,
+        CREDENTIALS.format,
         "@a.test  u:old # 1  \n",
         "@A.TEST",
         "u:\\1&/#: x",
@@ -63,7 +80,7 @@ fn an_entry_that_is_there_keeps_everything_but_its_value() {
 
 #[test]
 fn a_key_alone_has_no_value_left_and_keeps_its_comment() {
-    let excludes = |text, change, expected| sets(RelayMap, text, "@a.test", "", change, expected);
+    let excludes = |text, change, expected| sets(RELAY_MAP.format, text, "@a.test", "", change, expected);
     excludes("@a.test [r]:25\n", Change::Replaced, "@a.test\n");
     excludes("@a.test\t[r]:25 \t\r\n", Change::Replaced, "@a.test\r\n");
     excludes("@a.test [r]:25  # why\n", Change::Replaced, "@a.test  # why\n");
@@ -77,7 +94,7 @@ fn a_key_alone_has_no_value_left_and_keeps_its_comment() {
 fn later_lines_with_the_same_key_are_taken_out() {
     let text = "@a.test one\n# between\n@A.test two\n@b x\n  @a.TEST three";
     sets(
-        RelayMap,
+        RELAY_MAP.format,
         text,
         "@a.test",
         "new",
@@ -85,14 +102,14 @@ fn later_lines_with_the_same_key_are_taken_out() {
         "@a.test new\n# between\n@b x\n",
     );
     sets(
-        RelayMap,
+        RELAY_MAP.format,
         text,
         "@a.test",
         "one",
         Change::Replaced,
         "@a.test one\n# between\n@b x\n",
     );
-    let edited = remove(RelayMap, text.as_bytes(), b"@a.test");
+    let edited = remove(RELAY_MAP.format, text.as_bytes(), b"@a.test");
     assert_eq!(
         (text_of(&edited).as_str(), edited.change),
         ("# between\n@b x\n", Change::Removed)
@@ -110,23 +127,23 @@ fn removing_the_last_entry_leaves_a_line_end() {
         ("\n@a x\n", "\n"),
         ("@a x\n\u{feff}@a y\n@b z\n", "\u{feff}@b z\n"),
     ] {
-        let edited = remove(RelayMap, text.as_bytes(), b"@A");
+        let edited = remove(RELAY_MAP.format, text.as_bytes(), b"@A");
         assert_eq!(
             (text_of(&edited).as_str(), edited.change),
             (expected, Change::Removed)
         );
     }
-    let edited = remove(RelayMap, b"", b"@a");
+    let edited = remove(RELAY_MAP.format, b"", b"@a");
     assert_eq!((text_of(&edited).as_str(), edited.change), ("", Change::None));
 }
 
 #[test]
 fn quoted_and_unquoted_keys_are_one() {
     let text = "\"john doe\"@a.test [x]\n";
-    let edited = remove(RelayMap, text.as_bytes(), b"John Doe@a.test");
+    let edited = remove(RELAY_MAP.format, text.as_bytes(), b"John Doe@a.test");
     assert_eq!(edited.change, Change::Removed);
     sets(
-        RelayMap,
+        RELAY_MAP.format,
         text,
         "\"John Doe\"@a.test",
         "[r]",
@@ -134,7 +151,7 @@ fn quoted_and_unquoted_keys_are_one() {
         "\"john doe\"@a.test [r]\n",
     );
     assert_eq!(
-        get(RelayMap, text.as_bytes(), b"john doe@A.test"),
+        get(RELAY_MAP.format, text.as_bytes(), b"john doe@A.test"),
         Some(&b"[x]"[..])
     );
 }
@@ -155,14 +172,14 @@ fn what_a_line_cannot_hold_is_refused() {
         b"@a\0",
         b"\xEF\xBB\xBF@a\n",
     ] {
-        refused(Credentials, key, b"u:p");
+        refused(CREDENTIALS.format, key, b"u:p");
     }
     for value in [&b"u:p\n@c x:y"[..], b"u:p\r", b"u:p ", b"\tu:p"] {
-        refused(Credentials, b"@a", value);
+        refused(CREDENTIALS.format, b"@a", value);
     }
-    refused(RelayMap, b"@a", b"x # y");
-    refused(Credentials, b"@a", &vec![b'x'; grammar::MAX_LINE]);
-    assert!(set(Credentials, b"", b"@a", b"u:p # y").is_ok());
+    refused(RELAY_MAP.format, b"@a", b"x # y");
+    refused(CREDENTIALS.format, b"@a", &vec![b'x'; grammar::MAX_LINE]);
+    assert!(set(CREDENTIALS.format, b"", b"@a", b"u:p # y").is_ok());
 }
 
 /// One line of a table, or of something near it.
@@ -240,7 +257,7 @@ proptest! {
         is_relay_map in any::<bool>(),
         removes in any::<bool>(),
     ) {
-        let format = if is_relay_map { RelayMap } else { Credentials };
+        let format = if is_relay_map { RELAY_MAP.format } else { CREDENTIALS.format };
         let (text, key, value) = (text.as_bytes(), key.as_bytes(), value.as_bytes());
         prop_assume!(key::judge(format, key).is_ok());
         let mut expected = model(format, text);
@@ -274,7 +291,7 @@ proptest! {
         key in prop::collection::vec(prop::sample::select(&b"@a\"\\ #\n\xEF\xBB\xBF"[..]), 0..5),
         value in prop::collection::vec(prop::sample::select(&b"a: \t\r\n#\xFF"[..]), 0..5),
     ) {
-        for format in [RelayMap, Credentials] {
+        for format in [RELAY_MAP.format, CREDENTIALS.format] {
             if let Ok(edited) = set(format, &text, &key, &value) {
                 let held = get(format, edited.text.expose(), &key).unwrap();
                 prop_assert!(held == value);

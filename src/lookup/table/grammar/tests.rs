@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::{Content, Format, behind_key, entry_at, read, value_behind};
 use crate::diagnostics::{Code, Findings};
 use crate::lookup::address::{Delimiters, SenderKeys, is_key_of};
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Entry {
@@ -48,7 +49,7 @@ fn is(key: &str, value: &str) -> (String, Option<String>) {
 fn a_relay_map_has_comments_behind_blanks_and_keys_without_destination() {
     let text = "# c\n\n  # c\n@a\t[r]:587   # prod\r\n@b   \n@c # out\n@d DUNNO\n\"x y\"@e h:25 #\n  @f r";
     assert_eq!(
-        values(Format::RelayMap, text),
+        values(RELAY_MAP.format, text),
         [
             is("@a", "[r]:587"),
             is("@b", ""),
@@ -64,7 +65,7 @@ fn a_relay_map_has_comments_behind_blanks_and_keys_without_destination() {
 fn credentials_are_raw_up_to_the_trailing_blanks() {
     let text = "@a u:p#a:s\\s \"$w %o ü # x \t \r\n@b\n[r]:587\tu:p:\n";
     assert_eq!(
-        values(Format::Credentials, text),
+        values(CREDENTIALS.format, text),
         [
             is("@a", "u:p#a:s\\s \"$w %o ü # x"),
             is("@b", ""),
@@ -75,7 +76,7 @@ fn credentials_are_raw_up_to_the_trailing_blanks() {
 
 #[test]
 fn an_error_names_its_place_and_never_its_text() {
-    let (entries, unreadable, said) = parse(Format::RelayMap, b"@a [r]:587\n@b  [hunter2\n");
+    let (entries, unreadable, said) = parse(RELAY_MAP.format, b"@a [r]:587\n@b  [hunter2\n");
     assert!(entries.get(1).unwrap().value.is_none() && !unreadable);
     assert_eq!(said.len(), 1);
     assert!(
@@ -85,7 +86,7 @@ fn an_error_names_its_place_and_never_its_text() {
         "{said:?}"
     );
     let (_, unreadable, said) = parse(
-        Format::Credentials,
+        CREDENTIALS.format,
         b"\"hunter2 u:p\n@b hunter2\n@c u:hunt\0er2\n@d :hunter2\n@e hunter2:\nhunter2:hunter3\n[r]:25\n",
     );
     assert!(unreadable);
@@ -111,7 +112,7 @@ fn an_error_names_its_place_and_never_its_text() {
 
 #[test]
 fn a_byte_order_mark_and_an_indented_entry_are_warnings() {
-    let (entries, _, said) = parse(Format::RelayMap, b"\xEF\xBB\xBF@a r\n @b r\n\xFC@c r\n");
+    let (entries, _, said) = parse(RELAY_MAP.format, b"\xEF\xBB\xBF@a r\n @b r\n\xFC@c r\n");
     assert_eq!(entries.first().unwrap().key, b"@a");
     assert_eq!(
         said.iter().filter(|line| line.contains(": warning: ")).count(),
@@ -123,8 +124,8 @@ fn a_byte_order_mark_and_an_indented_entry_are_warnings() {
 #[test]
 fn a_line_has_a_limit() {
     let long = |len: usize| [b"@a u:", vec![b'x'; len - 5].as_slice()].concat();
-    assert_eq!(parse(Format::Credentials, &long(super::MAX_LINE)).0.len(), 1);
-    let (entries, unreadable, _) = parse(Format::Credentials, &long(super::MAX_LINE + 1));
+    assert_eq!(parse(CREDENTIALS.format, &long(super::MAX_LINE)).0.len(), 1);
+    let (entries, unreadable, _) = parse(CREDENTIALS.format, &long(super::MAX_LINE + 1));
     assert!(entries.is_empty() && unreadable);
 }
 
@@ -173,7 +174,7 @@ fn value_at<'t>(format: Format, text: &'t [u8], asked: &[u8]) -> Option<&'t [u8]
 #[test]
 fn a_key_that_is_asked_for_with_a_blank_is_not_the_beginning_of_a_line() {
     let at_once = |text: &str, asked: &str| {
-        let format = Format::Credentials;
+        let format = CREDENTIALS.format;
         value_at(format, text.as_bytes(), asked.as_bytes()).map(<[u8]>::to_vec)
     };
     assert_eq!(at_once("john doe@x u:p\n", "john doe@x"), None);
@@ -186,7 +187,7 @@ proptest! {
     /// Printed in the plainest form, what was read reads the same again.
     #[test]
     fn read_print_read_is_the_same(text in text(), relay in any::<bool>()) {
-        let format = if relay { Format::RelayMap } else { Format::Credentials };
+        let format = if relay { RELAY_MAP.format } else { CREDENTIALS.format };
         let (entries, _, _) = parse(format, &text);
         let right: Vec<_> = entries.into_iter().filter(|entry| entry.value.is_some()).collect();
         let mut printed = b"#\n".to_vec();
@@ -211,7 +212,7 @@ proptest! {
         rest in "[ \t]{0,2}[a:#\"\\\\é \t]{0,8}\r?(\n@b c:d\n)?",
         relay in any::<bool>(),
     ) {
-        let format = if relay { Format::RelayMap } else { Format::Credentials };
+        let format = if relay { RELAY_MAP.format } else { CREDENTIALS.format };
         let text = key.clone() + &rest;
         // A location is always that of an entry.
         let Some((written, value)) = entry_at(format, text.as_bytes()) else {
@@ -235,7 +236,7 @@ proptest! {
     /// Every line is a comment, a record or an error: nothing is lost in silence.
     #[test]
     fn no_line_is_lost(text in text(), relay in any::<bool>()) {
-        let format = if relay { Format::RelayMap } else { Format::Credentials };
+        let format = if relay { RELAY_MAP.format } else { CREDENTIALS.format };
         let (entries, unreadable, _) = parse(format, &text);
         let bare = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
         let lines = bare.split(|c| *c == b'\n').filter(|line| {

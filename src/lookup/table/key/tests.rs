@@ -2,9 +2,9 @@ use proptest::prelude::*;
 
 use super::{Problem, judge, judge_lonely};
 use crate::lookup::nexthop;
-use crate::lookup::table::grammar::Format;
+use crate::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP};
 
-const BOTH: [Format; 2] = [Format::RelayMap, Format::Credentials];
+static BOTH: [Format; 2] = [RELAY_MAP.format, CREDENTIALS.format];
 
 fn problem(format: Format, key: &str) -> Option<(Problem, usize)> {
     let fault = judge(format, key.as_bytes()).err()?;
@@ -68,8 +68,8 @@ fn hosts_and_next_hops_are_keys_of_the_credentials_alone() {
         "[IPv6:::1]:2500",
         "[münchen.example]:587",
     ] {
-        assert_eq!(problem(Format::Credentials, key), None, "{key}");
-        assert!(problem(Format::RelayMap, key).is_some(), "{key}");
+        assert_eq!(problem(CREDENTIALS.format, key), None, "{key}");
+        assert!(problem(RELAY_MAP.format, key).is_some(), "{key}");
     }
 }
 
@@ -137,16 +137,16 @@ fn what_postfix_never_asks_for_is_no_key() {
         ("[a]:25,[b]:25", NextHop, SeveralNextHops),
         ("example..com", NoSender, NeitherSenderNorHost),
     ] {
-        assert_eq!(problem(Format::RelayMap, key), Some((of_relay_map, 0)), "{key}");
-        let lonely = judge_lonely(Format::Credentials, key.as_bytes()).map_err(|fault| fault.problem);
+        assert_eq!(problem(RELAY_MAP.format, key), Some((of_relay_map, 0)), "{key}");
+        let lonely = judge_lonely(CREDENTIALS.format, key.as_bytes()).map_err(|fault| fault.problem);
         assert_eq!(lonely, Err(of_credentials), "{key}");
     }
-    assert_eq!(problem(Format::RelayMap, "example.com"), Some((BareDomain, 0)));
+    assert_eq!(problem(RELAY_MAP.format, "example.com"), Some((BareDomain, 0)));
     for not_utf8 in [&b"@m\xFCnchen.example"[..], b"m\xFCnchen.example"] {
-        let fault = judge(Format::Credentials, not_utf8).unwrap_err();
+        let fault = judge(CREDENTIALS.format, not_utf8).unwrap_err();
         assert_eq!(fault.problem, NotUtf8);
     }
-    assert_eq!(judge(Format::RelayMap, b"m\xFCller@example.com"), Ok(()));
+    assert_eq!(judge(RELAY_MAP.format, b"m\xFCller@example.com"), Ok(()));
 }
 
 #[test]
@@ -221,9 +221,9 @@ proptest! {
             if nexthop::judge(next_hop.as_bytes()).is_err() {
                 continue;
             }
-            prop_assert_eq!(problem(Format::Credentials, &next_hop), None, "{}", next_hop);
+            prop_assert_eq!(problem(CREDENTIALS.format, &next_hop), None, "{}", next_hop);
             let server = nexthop::server(next_hop.as_bytes()).unwrap_or(domain.as_bytes());
-            prop_assert!(judge(Format::Credentials, server).is_ok());
+            prop_assert!(judge(CREDENTIALS.format, server).is_ok());
         }
     }
 

@@ -1,0 +1,217 @@
+//! A further map, added without a change of any other module: its specification, its file and its search stand here.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use clap::{Args, Command, FromArgMatches};
+
+use crate::config::Limits;
+use crate::config::Sources;
+use crate::config::options::{Options, ServiceOptions};
+use crate::control::admin::pulse::pulse;
+use crate::control::admin::status::{Status, TableDigests};
+use crate::control::admin::{View, metrics};
+use crate::diagnostics::Findings;
+use crate::lookup::address::{Key, SenderKeys};
+use crate::lookup::explain::{self, Entry, Rationale, Source};
+use crate::lookup::map::{Map, MapSpec, Maps, Misuse};
+use crate::lookup::search::{Scratch, Search};
+use crate::lookup::snapshot::{Routes, Snapshot};
+use crate::lookup::table::Hit;
+use crate::lookup::table::spec::{Format, KeyKind, TableSpec, ValueKind};
+use crate::net::address::Address;
+use crate::net::bind::bind;
+use crate::net::socket_file::SocketAccess;
+use crate::protocol::Protocol;
+use crate::protocol::answer::{Answer, Reason};
+use crate::protocol::client::{Client, Said};
+use crate::protocol::endpoint::Endpoint;
+use crate::server::Server;
+use crate::server::counters::Counters;
+use crate::source::{Keeper, judge};
+
+static TRANSPORTS_FILE: TableSpec = TableSpec {
+    file: "transports.cf",
+    title: "the transports",
+    label: "transport",
+    format: Format {
+        keys: KeyKind::SenderOrHost,
+        values: ValueKind::NextHop,
+    },
+    invalid_entry: Reason::new("the transport of this key has an error"),
+    unparsable_key: Reason::new("the transports have a line whose key cannot be read"),
+    unreadable: Reason::new("the transports cannot be read"),
+};
+
+static TRANSPORT: MapSpec = MapSpec {
+    name: "transport",
+    parameter: "transport_maps",
+    values: ValueKind::NextHop,
+    is_secret: false,
+    table: &TRANSPORTS_FILE,
+    search: &ExactSearch,
+    misuse: Misuse {
+        other_map: "it asks for something else",
+        table_after: "another table stands after it",
+        not_asked: "nothing is asked",
+    },
+};
+
+static ALL: [Map; 3] = [Map::RELAYHOST, Map::SASL, Map::new(&TRANSPORT)];
+static MAPS: Maps = Maps::new(&ALL);
+
+/// The key alone, as a whole. The value is composed.
+struct ExactSearch;
+
+impl Search for ExactSearch {
+    fn answer<'a>(&self, snapshot: &'a Snapshot, keys: &SenderKeys, scratch: &'a mut Scratch) -> Answer<'a> {
+        let Some(table) = snapshot.table(&TRANSPORTS_FILE) else {
+            return Answer::CannotTell(TRANSPORTS_FILE.unreadable);
+        };
+        match table.find([keys.whole_key()]) {
+            Hit::Value(value) => Answer::Found(scratch.compose(&[b"smtp:", value])),
+            Hit::Nothing | Hit::Absent => Answer::NotFound,
+            Hit::Unsure(reason) => Answer::CannotTell(reason),
+        }
+    }
+
+    fn keys<'k>(&self, keys: &'k SenderKeys) -> Vec<Key<'k>> {
+        vec![keys.whole_key()]
+    }
+
+    fn explain(
+        &self,
+        _: &Snapshot,
+        _: &[u8],
+        _: &SenderKeys,
+        _: Answer<'_>,
+        entry: Option<Entry<'_>>,
+    ) -> Rationale {
+        Rationale::of_entry(entry, "so it is written")
+    }
+}
+
+fn sources(dir: &Path) -> Sources {
+    let command = Options::augment_args(Command::new("test"));
+    let matches = command.get_matches_from(["test".as_ref(), "--dir".as_ref(), dir.as_os_str()]);
+    let options = Options::from_arg_matches(&matches).unwrap();
+    Sources::new(options, ServiceOptions::default(), &mut Findings::default()).with_maps(MAPS)
+}
+
+fn ask(client: &mut Client, map: &str, key: &str) -> String {
+    match client.ask(map, key.as_bytes()).unwrap() {
+        Said::Found(value) => String::from_utf8(value.expose().to_vec()).unwrap(),
+        Said::NotFound => "-".to_owned(),
+        Said::CannotTell(reason) => format!("? {reason}"),
+    }
+}
+
+#[test]
+fn a_map_with_a_file_and_a_search_of_its_own_is_served_reloaded_counted_and_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    fs::write(file("postfix-relaymap.cf"), "@a.test [relay.test]:587\n").unwrap();
+    fs::write(file("postfix-sasl-password.cf"), "@a.test user:password\n").unwrap();
+    fs::write(file("transports.cf"), "b.test [one.test]:25\nc.test [one\n").unwrap();
+    let sources = sources(dir.path());
+    let settings = judge::first_settings(&sources, &mut Findings::default());
+    let (keeper, snapshot) = Keeper::first(sources, settings, &Findings::default());
+    let ledger = keeper.ledger();
+    let routes = Arc::new(Routes::new(snapshot));
+    let reloader = keeper.start(Arc::clone(&routes)).unwrap();
+
+    // What is wrong with its file has its place, and concerns that key alone.
+    let findings = ledger.account().findings;
+    let finding = findings.iter().next().unwrap().to_string();
+    assert!(finding.contains("transports.cf:2:8: error: "), "{finding}");
+
+    let address = Address::Unix(file("socket"));
+    let access = SocketAccess {
+        mode: 0o600,
+        owner: None,
+        group: None,
+    };
+    let listener = bind("test", &address, &access).unwrap().remove(0);
+    let counters = Arc::new(Counters::new(MAPS, false));
+    let server = Server::new(
+        vec![(Protocol::Socketmap, listener)],
+        Arc::clone(&routes),
+        Arc::clone(&counters),
+        Limits::default(),
+    )
+    .unwrap();
+    let (stop, (pulse, _heart)) = (server.stop(), pulse(server.waker()));
+    let server = thread::spawn(move || server.run(|| {}));
+    let mut client = Client::connect(Endpoint {
+        protocol: Protocol::Socketmap,
+        address,
+    })
+    .unwrap();
+    assert_eq!(ask(&mut client, "transport", "B.test"), "smtp:[one.test]:25");
+    assert_eq!(ask(&mut client, "transport", "any@b.test"), "-");
+    let unsure = format!("? {}", TRANSPORTS_FILE.invalid_entry);
+    assert_eq!(ask(&mut client, "transport", "c.test"), unsure);
+    assert_eq!(ask(&mut client, "relayhost", "any@a.test"), "[relay.test]:587");
+    let names = "relayhost and sasl and transport";
+    let unknown = ask(&mut client, "none", "b.test");
+    assert!(unknown.ends_with(names), "{unknown}");
+
+    // An edit of its file takes effect, as of the others.
+    fs::write(file("transports.cf"), "b.test [two.test]:25\n").unwrap();
+    let begun = Instant::now();
+    while ask(&mut client, "transport", "b.test") != "smtp:[two.test]:25" {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        thread::yield_now();
+    }
+    // And one that is bad does not.
+    let is_rejected = || ledger.account().findings.errors() > 0;
+    fs::write(file("transports.cf"), "b.test [three\n").unwrap();
+    while !is_rejected() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        thread::yield_now();
+    }
+    assert_eq!(ask(&mut client, "transport", "b.test"), "smtp:[two.test]:25");
+
+    let mut scratch = Scratch::default();
+    let snapshot = routes.load_full();
+    let explanation = explain::explain(&snapshot, Map::new(&TRANSPORT), b"b.test", &mut scratch);
+    assert_eq!(explanation.source, Some(Source::Line(&TRANSPORTS_FILE, 1)));
+    assert_eq!(explanation.reason, "so it is written");
+
+    let view = View {
+        routes,
+        counters,
+        ledger,
+        pulse,
+        listeners: Vec::new(),
+        started: SystemTime::now(),
+        digests: TableDigests::default(),
+    };
+    let status = Status::of(&view);
+    let own = status
+        .files
+        .iter()
+        .find(|file| file.path.ends_with("/transports.cf"))
+        .unwrap();
+    assert_eq!(
+        (own.map.as_deref(), own.entries, own.valid),
+        (Some("transport"), Some(1), false)
+    );
+    assert!(own.digest.is_some());
+    let metrics = metrics::render(&view);
+    for line in [
+        "postmapd_lookups_total{map=\"transport\",outcome=\"not_found\"} 1\n",
+        "postmapd_lookups_total{map=\"transport\",outcome=\"cannot_tell\"} 1\n",
+        "postmapd_lookups_total{map=\"sasl\",outcome=\"found\"} 0\n",
+        "postmapd_table_entries{map=\"transport\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line}{metrics}");
+    }
+
+    drop(reloader);
+    stop.begin();
+    server.join().unwrap().unwrap();
+}

@@ -1,0 +1,353 @@
+//! A hit or a miss of a table becomes an answer. The rules, each with its reason:
+//!
+//! - A relay map entry without destination ends the search: the default does not apply to an excluded sender.
+//! - *Credentials need a route* ([`Routing`]).
+//! - Being unsure about either the route or the credentials is being unsure about the credentials.
+//! - The default relay's credentials are the last resort for a next hop that the file does not name.
+//! - While one of the two files is not used yet ([`Snapshot::last_pair`]), a next hop and a login of which one is new do not
+//!   belong together for certain: *cannot tell*, and so is a relay without a login while the credentials are awaited.
+//!   Limit: a relay that is written as a bare domain is not told from the domain of a recipient.
+
+use std::sync::Arc;
+
+use crate::lookup::address::{Key, SenderKeys};
+use crate::lookup::default_relay::DefaultRelay;
+use crate::lookup::nexthop;
+use crate::lookup::reason;
+use crate::lookup::snapshot::{Pair, Snapshot};
+use crate::lookup::table::Hit;
+use crate::protocol::answer::{Answer, Value};
+
+/// Where the next hops of senders come from. It decides about credentials of a sender for which there is no next hop here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routing {
+    /// From here: there is a relay map file, even an empty one, or a default relay. The sender's mail is delivered
+    /// directly, and its credentials are withheld.
+    Here,
+    /// From main.cf, as the setting `next_hops` says: the credentials are answered.
+    MainCf,
+    /// There is neither, which may be a file that was lost: *cannot tell*.
+    Unknown,
+}
+
+impl Routing {
+    /// The policy *credentials need a route*: what is answered for a sender that has these credentials and no next hop here.
+    /// Without a route Postfix would offer them to the recipient's own server; where it is not known whether there is one,
+    /// it is not known whether there are credentials.
+    fn credentials_without_next_hop(
+        self,
+        credentials: Answer<'_>,
+        is_excluded: impl FnOnce() -> bool,
+    ) -> Answer<'_> {
+        match self {
+            Self::Here => Answer::NotFound,
+            Self::Unknown => Answer::CannotTell(reason::NO_ROUTING),
+            Self::MainCf if is_excluded() => Answer::NotFound,
+            Self::MainCf => credentials,
+        }
+    }
+}
+
+/// The tables as of a generation.
+#[derive(Clone, Copy)]
+pub(super) enum State {
+    /// As they are.
+    Present,
+    /// As they were in this generation ([`crate::lookup::history`]).
+    Past(u64),
+}
+
+impl Snapshot {
+    /// The next hop of the sender of these keys.
+    #[must_use]
+    pub fn next_hop(&self, keys: &SenderKeys) -> Answer<'_> {
+        self.next_hop_in(keys, State::Present)
+    }
+
+    /// The login of the sender, the host or the next hop of these keys.
+    #[must_use]
+    pub fn login(&self, keys: &SenderKeys) -> Answer<'_> {
+        if keys.is_sender() {
+            self.credentials_of_sender(keys, State::Present)
+        } else {
+            self.credentials_of_host(keys.whole_key(), State::Present)
+        }
+    }
+
+    pub(super) fn next_hop_in(&self, keys: &SenderKeys, state: State) -> Answer<'_> {
+        match self.relay_map_hit(keys, state) {
+            Hit::Value(next_hop) => Answer::Found(Value::new(next_hop)),
+            Hit::Nothing => Answer::NotFound,
+            Hit::Unsure(reason) => Answer::CannotTell(reason),
+            Hit::Absent => self.default_relay(state).next_hop(keys.has_domain()),
+        }
+    }
+
+    pub(super) fn credentials_of_sender(&self, keys: &SenderKeys, state: State) -> Answer<'_> {
+        if let (State::Present, Some(pair)) = (state, &self.last_pair)
+            && !self.belongs_together(pair, keys)
+        {
+            return Answer::CannotTell(reason::FILE_AWAITED);
+        }
+        let hit = match state {
+            State::Present => self.credentials.find(keys.in_order()),
+            State::Past(last) => self.history.login(&self.credentials, keys.in_order(), last),
+        };
+        let credentials = match hit {
+            Hit::Value(credentials) => Answer::Found(Value::new(credentials)),
+            Hit::Nothing | Hit::Absent => Answer::NotFound,
+            Hit::Unsure(reason) => Answer::CannotTell(reason),
+        };
+        match (self.next_hop_in(keys, state), credentials) {
+            (unsure @ Answer::CannotTell(_), _) | (_, unsure @ Answer::CannotTell(_)) => unsure,
+            (Answer::NotFound, Answer::Found(_)) => {
+                let is_excluded = || matches!(self.relay_map_hit(keys, state), Hit::Nothing);
+                self.routing
+                    .credentials_without_next_hop(credentials, is_excluded)
+            }
+            (_, credentials) => credentials,
+        }
+    }
+
+    /// Whether the sender's next hop and login are both as they were in `pair`. A login that was removed belongs to no next
+    /// hop, and a sender without a next hop needs none.
+    #[cold]
+    fn belongs_together(&self, pair: &Pair, keys: &SenderKeys) -> bool {
+        let next_hop = self.next_hop_in(keys, State::Present);
+        let before = match pair.relay_map.find(keys.in_order()) {
+            Hit::Value(next_hop) => Answer::Found(Value::new(next_hop)),
+            Hit::Nothing => Answer::NotFound,
+            Hit::Unsure(reason) => Answer::CannotTell(reason),
+            Hit::Absent => pair.default.next_hop(keys.has_domain()),
+        };
+        let login = self.credentials.find(keys.in_order());
+        let has_moved = matches!(next_hop, Answer::Found(_)) && next_hop != before;
+        let is_new = matches!(login, Hit::Value(_)) && login != pair.credentials.find(keys.in_order());
+        !has_moved && !is_new
+    }
+
+    /// The credentials of a host or a next hop.
+    pub(super) fn credentials_of_host(&self, key: Key<'_>, state: State) -> Answer<'_> {
+        let hit = match state {
+            State::Present => self.credentials.find([key]),
+            State::Past(last) => self.history.login(&self.credentials, [key], last),
+        };
+        match hit {
+            Hit::Value(credentials) => Answer::Found(Value::new(credentials)),
+            Hit::Nothing => Answer::NotFound,
+            Hit::Unsure(reason) => Answer::CannotTell(reason),
+            Hit::Absent => match self.default_relay(state).credentials(key.bytes()) {
+                Answer::NotFound if self.may_get_login(key) => Answer::CannotTell(reason::FILE_AWAITED),
+                answer => answer,
+            },
+        }
+    }
+
+    /// Whether the credentials are awaited since the last pair, and this may be a next hop that is new since then. A bare
+    /// domain is the next hop of mail that is delivered directly.
+    fn may_get_login(&self, key: Key<'_>) -> bool {
+        let pair = self.last_pair.as_deref();
+        pair.is_some_and(|pair| {
+            Arc::ptr_eq(&pair.credentials, &self.credentials) && !nexthop::is_bare_domain(key.bytes())
+        })
+    }
+
+    fn relay_map_hit(&self, keys: &SenderKeys, state: State) -> Hit<'_> {
+        match state {
+            State::Present => self.relay_map.find(keys.in_order()),
+            State::Past(last) => self.history.next_hop(&self.relay_map, keys.in_order(), last),
+        }
+    }
+
+    fn default_relay(&self, state: State) -> &DefaultRelay {
+        match state {
+            State::Present => &self.default,
+            State::Past(last) => self.history.default_relay(&self.default, last),
+        }
+    }
+
+    /// Whether next hops come from here, so that a sender without one is delivered directly.
+    #[must_use]
+    pub fn routes_at_all(&self) -> bool {
+        self.routing == Routing::Here
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::Routing;
+    use crate::diagnostics::Findings;
+    use crate::lookup::address::SenderKeys;
+    use crate::lookup::default_relay::{DefaultRelay, Known};
+    use crate::lookup::map::Map;
+    use crate::lookup::reason;
+    use crate::lookup::search::Scratch;
+    use crate::lookup::snapshot::Snapshot;
+    use crate::lookup::table::Table;
+    use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
+    use crate::os::secret::Secret;
+    use crate::protocol::answer::Answer;
+
+    fn snapshot(relay_map: &str, credentials: &str, default: DefaultRelay) -> Snapshot {
+        let build = |map, text: &str| {
+            Table::build(
+                map,
+                Path::new("t"),
+                text.as_bytes().to_vec().into(),
+                &mut Findings::default(),
+            )
+        };
+        Snapshot {
+            routing: if default.is_set() || !relay_map.is_empty() {
+                Routing::Here
+            } else {
+                Routing::Unknown
+            },
+            default: default.into(),
+            ..Snapshot::new(
+                build(&RELAY_MAP, relay_map).into(),
+                build(&CREDENTIALS, credentials).into(),
+            )
+        }
+    }
+
+    fn ask(snapshot: &Snapshot, map: Map, key: &str) -> String {
+        match snapshot.answer(
+            map,
+            key.as_bytes(),
+            &mut SenderKeys::default(),
+            &mut Scratch::default(),
+        ) {
+            Answer::Found(value) => String::from_utf8(value.expose().to_vec()).unwrap(),
+            Answer::NotFound => "-".into(),
+            Answer::CannotTell(reason) => format!("? {reason:?}"),
+        }
+    }
+
+    fn default() -> DefaultRelay {
+        let hop = |text: &str| Known::Is(text.as_bytes().to_vec());
+        DefaultRelay::new(
+            hop("[d.example]:587"),
+            hop("[a]:25, B:26"),
+            Known::Is(Secret::from(b"u:p".to_vec())),
+        )
+    }
+
+    #[test]
+    fn a_sender_without_a_route_gets_no_credentials_if_there_are_routes_at_all() {
+        let credentials = "@routed s:1\n@excluded s:2\n@unknown s:3\n";
+        let some = snapshot("@routed [r]\n@excluded\n", credentials, DefaultRelay::default());
+        assert_eq!(ask(&some, Map::SASL, "x@routed"), "s:1");
+        assert_eq!(ask(&some, Map::SASL, "x@excluded"), "-");
+        assert_eq!(ask(&some, Map::SASL, "x@unknown"), "-");
+        let mut none = snapshot("", credentials, DefaultRelay::default());
+        let unsure = format!("? {:?}", reason::NO_ROUTING);
+        assert_eq!(ask(&none, Map::SASL, "x@excluded"), unsure);
+        assert_eq!(ask(&none, Map::SASL, "x@stranger"), "-");
+        none.routing = Routing::MainCf;
+        assert_eq!(ask(&none, Map::SASL, "x@excluded"), "s:2");
+        let mut main_cf = snapshot("@excluded\n", credentials, DefaultRelay::default());
+        main_cf.routing = Routing::MainCf;
+        assert_eq!(ask(&main_cf, Map::SASL, "x@excluded"), "-");
+        assert_eq!(ask(&main_cf, Map::SASL, "x@unknown"), "s:3");
+        let all = snapshot("", credentials, default());
+        assert_eq!(ask(&all, Map::SASL, "x@unknown"), "s:3");
+    }
+
+    #[test]
+    fn being_unsure_about_the_route_or_the_credentials_is_being_unsure() {
+        let both = snapshot(
+            "@a [\n@b [r]\n@c\n",
+            "@a s:1\n@b s\n@c s\n",
+            DefaultRelay::default(),
+        );
+        let relay = format!("? {:?}", RELAY_MAP.invalid_entry);
+        let sasl = format!("? {:?}", CREDENTIALS.invalid_entry);
+        assert_eq!(ask(&both, Map::SASL, "x@a"), relay);
+        assert_eq!(ask(&both, Map::SASL, "x@b"), sasl);
+        assert_eq!(ask(&both, Map::SASL, "x@c"), sasl);
+    }
+
+    #[test]
+    fn the_default_relay_answers_by_its_own_next_hops_alone() {
+        let routes = snapshot("@excluded\n", "b:26 file:1\n", default());
+        assert_eq!(ask(&routes, Map::RELAYHOST, "x@any"), "[d.example]:587");
+        assert_eq!(ask(&routes, Map::RELAYHOST, "x@excluded"), "-");
+        assert_eq!(ask(&routes, Map::RELAYHOST, "<>"), "[a]:25, B:26");
+        assert_eq!(ask(&routes, Map::RELAYHOST, "\"<>\""), "[a]:25, B:26");
+        assert_eq!(ask(&routes, Map::SASL, "[D.example]:587"), "u:p");
+        assert_eq!(ask(&routes, Map::SASL, "[a]:25"), "u:p");
+        assert_eq!(ask(&routes, Map::SASL, "B:26"), "file:1");
+        for key in ["d.example", "[d.example]", "x@any", "<>", "[a]:25, B:26"] {
+            assert_eq!(ask(&routes, Map::SASL, key), "-", "{key}");
+        }
+    }
+
+    #[test]
+    fn a_default_that_cannot_be_read_is_not_no_default() {
+        let user = Known::Is(Secret::from(b"u:p".to_vec()));
+        let lost = DefaultRelay::new(Known::Unreadable, Known::Unset, user);
+        let routes = snapshot("@a [r]\n", "", lost);
+        let unsure = format!("? {:?}", reason::DEFAULT_UNREADABLE);
+        assert_eq!(ask(&routes, Map::RELAYHOST, "x@any"), unsure);
+        assert_eq!(ask(&routes, Map::RELAYHOST, "x@a"), "[r]");
+        assert_eq!(ask(&routes, Map::SASL, "x@any"), unsure);
+        assert_eq!(ask(&routes, Map::SASL, "[any]:25"), unsure);
+    }
+
+    #[test]
+    fn while_one_file_is_awaited_a_new_next_hop_and_a_login_are_no_pair() {
+        let pair = snapshot(
+            "@a [r1]\n@b [r1]\n@c [r1]\n@d [r1]\n",
+            "@a a:1\n@b b:1\n@c c:1\n[h] h:1\n",
+            default(),
+        );
+        let now = |relay_map, credentials| Snapshot {
+            last_pair: Some(pair.pair()),
+            ..snapshot(relay_map, credentials, default())
+        };
+        let awaited = format!("? {:?}", reason::FILE_AWAITED);
+        // The relay map moves @a and @d, excludes @b, and the credentials are awaited.
+        let moved = now(
+            "@a [r2]\n@b\n@c [r1]\n@d [r2]\n",
+            "@a a:1\n@b b:1\n@c c:1\n[h] h:1\n",
+        );
+        assert_eq!(ask(&moved, Map::RELAYHOST, "x@a"), "[r2]");
+        assert_eq!(ask(&moved, Map::SASL, "x@a"), awaited);
+        assert_eq!(ask(&moved, Map::SASL, "x@d"), awaited);
+        assert_eq!(ask(&moved, Map::SASL, "x@b"), "-");
+        assert_eq!(ask(&moved, Map::SASL, "x@c"), "c:1");
+        assert_eq!(ask(&moved, Map::SASL, "[h]"), "h:1");
+        assert_eq!(ask(&moved, Map::SASL, "[r2]"), "-");
+        let awaited_credentials = Snapshot {
+            credentials: std::sync::Arc::clone(&pair.credentials),
+            ..now("@a [r2]\n", "")
+        };
+        assert_eq!(ask(&awaited_credentials, Map::SASL, "[r2]"), awaited);
+        assert_eq!(ask(&awaited_credentials, Map::SASL, "recipient.test"), "-");
+        assert_eq!(ask(&awaited_credentials, Map::SASL, "[h]"), "h:1");
+        // The credentials have another login for @a, none for @b and one for @d, and the relay map is awaited.
+        let changed = now(
+            "@a [r1]\n@b [r1]\n@c [r1]\n@d [r1]\n",
+            "@a a:2\n@c c:1\n@d d:2\n[h] h:2\n",
+        );
+        assert_eq!(ask(&changed, Map::SASL, "x@a"), awaited);
+        assert_eq!(ask(&changed, Map::SASL, "x@d"), awaited);
+        assert_eq!(ask(&changed, Map::SASL, "x@b"), "-");
+        assert_eq!(ask(&changed, Map::SASL, "x@c"), "c:1");
+        assert_eq!(ask(&changed, Map::SASL, "[h]"), "h:2");
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_makes_every_miss_unsure() {
+        let routes = snapshot("\"open [r]\n@a [r]\n@x\n", "\"open s:1\n@a s:2\n", default());
+        let unsure = |map: Map| format!("? {:?}", map.table.unparsable_key);
+        assert_eq!(ask(&routes, Map::RELAYHOST, "x@a"), "[r]");
+        assert_eq!(ask(&routes, Map::RELAYHOST, "x@x"), "-");
+        assert_eq!(ask(&routes, Map::RELAYHOST, "x@other"), unsure(Map::RELAYHOST));
+        assert_eq!(ask(&routes, Map::SASL, "x@a"), "s:2");
+        assert_eq!(ask(&routes, Map::SASL, "[a]:25"), unsure(Map::SASL));
+    }
+}
