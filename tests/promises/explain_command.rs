@@ -122,34 +122,27 @@ fn the_source_is_the_line_whose_change_changes_the_answer() {
             .credentials(PASSWORDS)
             .env("RELAY_HOST", "default.test")
     };
+    let (senders, others) = (
+        [
+            "ann+x@a.test",
+            "ann+y@a.test",
+            "Ann@A.test",
+            "bob@a.test",
+            "\"J D+z\"@a.test",
+            "<>",
+            "bob@direct.test",
+        ],
+        [
+            "ann+x@a.test",
+            "ann+y@a.test",
+            "bob@a.test",
+            "[X.test]:4",
+            "x.test",
+        ],
+    );
     for (map, file, text, keys) in [
-        (
-            "relayhost",
-            RELAYMAP,
-            RELAYS,
-            [
-                "ann+x@a.test",
-                "ann+y@a.test",
-                "Ann@A.test",
-                "bob@a.test",
-                "\"J D+z\"@a.test",
-                "<>",
-                "bob@direct.test",
-            ]
-            .as_slice(),
-        ),
-        (
-            "sasl",
-            CREDENTIALS,
-            PASSWORDS,
-            &[
-                "ann+x@a.test",
-                "ann+y@a.test",
-                "bob@a.test",
-                "[X.test]:4",
-                "x.test",
-            ],
-        ),
+        ("relayhost", RELAYMAP, RELAYS, &senders[..]),
+        ("sasl", CREDENTIALS, PASSWORDS, &others),
     ] {
         for key in keys {
             let original = setup();
@@ -203,19 +196,14 @@ fn the_source_is_the_line_whose_change_changes_the_answer() {
         .env("DEFAULT_RELAY_HOST", "[null.test]:7")
         .env("RELAY_USER", "u")
         .env("RELAY_PASSWORD", "CANARY");
-    assert_eq!(
-        explain(&setup, "relayhost", "u@else.test")["source"],
-        json!({"variable": "RELAY_HOST"})
-    );
-    assert_eq!(
-        explain(&setup, "relayhost", "nodomain")["source"],
-        json!({"variable": "DEFAULT_RELAY_HOST"})
-    );
-    assert_eq!(
-        explain(&setup, "sasl", "[default.test]:25")["source"],
-        json!({"variable": "RELAY_USER"})
-    );
-    assert_eq!(explain(&setup, "sasl", "else.test")["source"], Value::Null);
+    for (map, key, source) in [
+        ("relayhost", "u@else.test", json!({"variable": "RELAY_HOST"})),
+        ("relayhost", "nodomain", json!({"variable": "DEFAULT_RELAY_HOST"})),
+        ("sasl", "[default.test]:25", json!({"variable": "RELAY_USER"})),
+        ("sasl", "else.test", Value::Null),
+    ] {
+        assert_eq!(explain(&setup, map, key)["source"], source, "{map} {key}");
+    }
 }
 
 #[test]
@@ -238,22 +226,10 @@ fn no_password_is_in_any_explanation() {
             .relaymap(RELAYS)
             .credentials("@a.test u:CAN:CANARY CANARY\nx.test u:CANARY\n[x.test]:4 CANARY\n"),
     ] {
-        let asked = [
-            "ann@a.test",
-            "ann+x@a.test",
-            "bob@a.test",
-            "u@direct.test",
-            "u@else.test",
-            "<>",
-            "x.test",
-            "[x.test]:4",
-            "[r]",
-            "[default.test]:25",
-        ];
+        let asked = "ann@a.test ann+x@a.test bob@a.test u@direct.test u@else.test <> x.test [x.test]:4 [r] [default.test]:25";
         for map in ["relayhost", "sasl"] {
             for format in ["text", "json"] {
-                let finished =
-                    setup.query(&[&["--explain", "--format", format, map], asked.as_slice()].concat());
+                let finished = setup.typed(&format!("query --explain --format {format} {map} {asked}"));
                 let printed = finished.stdout + &finished.stderr;
                 assert!(!printed.contains("CANARY"), "{printed}");
                 assert!(printed.contains("ann@a.test"), "{printed}");
