@@ -3,8 +3,8 @@
 //! A case is a directory `tests/cases/COMMAND/NAME` with the files of the directory that postmapd serves and
 //!
 //! - `cmd`: commands of sh(1), each a line by itself, run one after another in a copy of the directory, whose path is `$DIR`
-//!   and which postmapd takes for the directory of its tables;
-//!   (`ask MAP KEY…` starts a server there with the variables of the line, and asks it over both protocols, and `query`);
+//!   and which postmapd takes for the directory of its tables; `$REPOSITORY` is this one. `ask MAP KEY…` starts a server there
+//!   with the variables of the line, shows what it warns of, and asks it over both protocols, and `query`;
 //! - `expected`: each command, what it prints, what it says on standard error (`! `), and its exit code if it is not 0
 //!   (`= `). The path of the copy is `DIR` there, and the directory around it, which is empty, is `ROOT`.
 //!
@@ -70,7 +70,9 @@ fn answers(setup: &Setup, variables: &[u8], words: &str) -> String {
     };
     let variables = variables.split(|byte| *byte == 0).filter_map(split);
     let setup = variables
-        .filter(|(name, _)| !["PATH", "PWD", "OLDPWD", "DIR"].contains(&&*String::from_utf8_lossy(name)))
+        .filter(|(name, _)| {
+            !["PATH", "PWD", "OLDPWD", "DIR", "REPOSITORY"].contains(&&*String::from_utf8_lossy(name))
+        })
         .fold(setup.clone(), |setup, (name, value)| {
             setup.env(OsStr::from_bytes(&name), OsStr::from_bytes(&value))
         });
@@ -135,6 +137,7 @@ fn transcript(case: &Path) -> String {
                 format!("{}:{}:{path}", program.display(), tools.path().display()),
             )
             .env("DIR", setup.dir())
+            .env("REPOSITORY", env!("CARGO_MANIFEST_DIR"))
             .env("POSTMAPD_DIR", setup.dir());
         let ran = finish(&mut command, b"");
         transcript += &ran.stdout;
