@@ -6,7 +6,7 @@ use std::path::Path;
 use postmapd::diagnostics::Findings;
 use postmapd::lookup::table::Table;
 use postmapd::lookup::table::edit::{self, Change, Edited};
-use postmapd::lookup::table::grammar::MAX_LINE;
+use postmapd::lookup::table::line::MAX_LINE;
 use postmapd::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP, TableSpec};
 
 use super::input;

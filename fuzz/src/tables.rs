@@ -72,7 +72,8 @@ fn the_records(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
     let reading = grammar::read(spec.format, path(), text, &mut findings, |record, _| {
         let entry = expected.next().expect("an entry that is none");
         the_same(&record, 0, entry);
-        let (key, value) = grammar::entry_at(spec.format, &text[record.offset..]).unwrap();
+        let (key, value) =
+            postmapd::lookup::table::line::entry_at(spec.format, &text[record.offset..]).unwrap();
         assert_eq!((key, value), (entry.written.as_slice(), entry.raw.as_slice()));
     });
     assert_eq!(expected.next(), None);

@@ -10,7 +10,7 @@ use crate::config::file;
 use crate::lookup::address::NULL_SENDER;
 use crate::lookup::nexthop;
 use crate::lookup::table::spec::{Format, KeyKind, ValueKind};
-use crate::lookup::table::{grammar, key};
+use crate::lookup::table::{key, line};
 use crate::os::invisible::{Invisible, is_invisible};
 use crate::os::printable::printable;
 
@@ -84,7 +84,7 @@ pub fn of_table(format: Format, line: &[u8], column: u32) -> Excerpt {
 
 /// How many bytes of a line may be shown.
 fn shown_of_table(format: Format, line: &[u8]) -> usize {
-    let Some((key, value)) = grammar::entry_at(format, line) else {
+    let Some((key, value)) = line::entry_at(format, line) else {
         return 0;
     };
     let indent = line.iter().take_while(|c| c.is_ascii_whitespace()).count();

@@ -19,7 +19,7 @@ use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use thiserror::Error;
 use zeroize::Zeroize;
 
-use crate::lookup::table::grammar::MAX_LINE;
+use crate::lookup::table::line::MAX_LINE;
 use crate::os::secret::Secret;
 
 /// The most that a terminal gives at once, with the line end (N_TTY_BUF_SIZE).

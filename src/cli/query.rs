@@ -19,7 +19,7 @@ use crate::config::options::Options;
 use crate::diagnostics::{Code, Finding, Findings, Place, Severity};
 use crate::lookup::map::{Map, Maps};
 use crate::lookup::search::Scratch;
-use crate::lookup::table::grammar::without_byte_order_mark;
+use crate::lookup::table::line::without_byte_order_mark;
 use crate::os::printable::printable;
 use crate::os::secret::Secret;
 use crate::protocol::answer::Answer;

@@ -17,7 +17,7 @@ use crate::diagnostics::{Code, Finding, Findings, Place};
 use crate::lookup::default_relay::{DefaultRelay, Known};
 use crate::lookup::nexthop;
 use crate::lookup::suspicion::Suspicion;
-use crate::lookup::table::grammar::MAX_LINE;
+use crate::lookup::table::line::MAX_LINE;
 use crate::os::invisible;
 use crate::os::secret::Secret;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use postmapd::diagnostics::Severity;
-use postmapd::lookup::table::grammar::MAX_LINE;
+use postmapd::lookup::table::line::MAX_LINE;
 use postmapd::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP, ValueKind};
 
 use super::key::{self, Judged};

@@ -14,8 +14,8 @@ use thiserror::Error;
 
 use crate::lookup::address::NULL_SENDER;
 use crate::lookup::nexthop::{self, Problem};
-use crate::lookup::table::grammar::MAX_LINE;
 use crate::lookup::table::key::{self, Problem as KeyProblem};
+use crate::lookup::table::line::MAX_LINE;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use crate::os::secret::Secret;
 

@@ -18,8 +18,10 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use super::grammar::{self, BYTE_ORDER_MARK};
+use super::grammar;
+use super::line::{self, BYTE_ORDER_MARK};
 use super::spec::Format;
+use super::value;
 use crate::diagnostics::Findings;
 use crate::lookup::address::{self, Delimiters, SenderKeys};
 use crate::os::secret::Secret;
@@ -68,7 +70,7 @@ pub fn set(format: Format, text: &[u8], key: &[u8], value: &[u8]) -> Result<Edit
     let change = if let Some(first) = entries.next() {
         let later: Vec<Entry> = entries.collect();
         let old = slice(text, first.value.clone());
-        let same = old == value || (value.is_empty() && grammar::is_nothing(format, old));
+        let same = old == value || (value.is_empty() && value::is_nothing(format.values, old));
         new.append(slice(text, 0..first.line.start));
         if same {
             new.append(slice(text, first.line.clone()));
@@ -146,7 +148,7 @@ fn entries(format: Format, text: &[u8], key: &[u8]) -> Vec<Entry> {
 /// Likewise, with the lines whose key is written so that it is none: those can be taken out, too.
 fn lines(format: Format, text: &[u8], key: &[u8]) -> Vec<Entry> {
     let (folded, mut found) = (folded(key), Vec::new());
-    grammar::each_key(format, text, |offset, written| {
+    line::each_key(format, text, |offset, written| {
         if address::is_key_of(written, &folded) {
             found.extend(entry(format, text, offset));
         }
@@ -162,7 +164,7 @@ fn folded(key: &[u8]) -> Vec<u8> {
 
 /// The entry whose key begins at `offset`.
 fn entry(format: Format, text: &[u8], offset: usize) -> Option<Entry> {
-    let (key, value) = grammar::entry_at(format, text.get(offset..)?)?;
+    let (key, value) = line::entry_at(format, text.get(offset..)?)?;
     let key_end = offset + key.len();
     let blanks = slice(text, key_end..text.len());
     let value_start = key_end + blanks.iter().take_while(|c| is_blank(**c)).count();
@@ -243,7 +245,7 @@ fn line_that_holds(format: Format, text: &Secret, key: &[u8], value: &[u8]) -> O
     let entries = entries(format, text, key);
     let [only] = entries.as_slice() else { return None };
     let held = slice(text, only.value.clone());
-    let holds = held == value || (value.is_empty() && grammar::is_nothing(format, held));
+    let holds = held == value || (value.is_empty() && value::is_nothing(format.values, held));
     holds.then(|| memchr::memchr_iter(b'\n', slice(text, 0..only.line.start)).count() + 1)
 }
 

@@ -1,8 +1,8 @@
 //! The entries of a table: its text, read line by line where the index points at.
 
 use super::blocks::{Blocks, Location};
-use super::grammar;
 use super::index::Keys;
+use super::line;
 use super::spec::Format;
 use crate::lookup::address::{self, Delimiters, Key, SenderKeys};
 
@@ -16,7 +16,7 @@ impl Entries {
     /// The key of the entry there, as written, and its value.
     pub(super) fn at(&self, location: Location) -> Option<(&[u8], &[u8])> {
         let (block, lines) = self.blocks.from(location)?;
-        let (key, value) = grammar::entry_at(self.format, lines)?;
+        let (key, value) = line::entry_at(self.format, lines)?;
         Some((key, block.value(value)))
     }
 
@@ -24,9 +24,9 @@ impl Entries {
     #[inline]
     pub(super) fn with_key(&self, location: Location, key: Key<'_>) -> Option<&[u8]> {
         let (block, lines) = self.blocks.from(location)?;
-        if let Some(rest) = grammar::behind_key(lines, key) {
+        if let Some(rest) = line::behind_key(lines, key) {
             let value = block.value_behind_key(rest);
-            if let Some(value) = value.or_else(|| grammar::value_behind(self.format, rest)) {
+            if let Some(value) = value.or_else(|| line::value_behind(self.format, rest)) {
                 return Some(value);
             }
         }

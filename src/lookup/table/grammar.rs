@@ -12,18 +12,11 @@
 
 use std::path::Path;
 
-use super::key;
+use super::line::{BYTE_ORDER_MARK, Cut, MAX_LINE, TrimBlanks, cut};
 use super::spec::{Format, ValueKind};
+use super::text::Block;
+use super::{key, value};
 use crate::diagnostics::{Code, Finding, Findings, Position};
-use crate::lookup::address::Key;
-use crate::lookup::nexthop;
-use crate::os::invisible::Invisible;
-
-/// The most bytes that a line may have: a reply of socketmap holds 100 000 (Postfix's `socketmap_max_reply_size`), and
-/// the offset of a key in its block must not need more bits than a location has.
-pub const MAX_LINE: usize = 65_535;
-
-pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// What stands after a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,143 +62,6 @@ pub fn read<'a>(
     reader.reading
 }
 
-/// Cuts `text` into its entries: hands the offset and the key of each to `take`, also where Postfix can ask for no such
-/// key. Values are not judged.
-pub fn each_key<'a>(format: Format, text: &'a [u8], mut take: impl FnMut(usize, &'a [u8])) {
-    let mut offset = text.len() - without_byte_order_mark(text).len();
-    for line in without_byte_order_mark(text).split_inclusive(|c| *c == b'\n') {
-        let without_end = line.strip_suffix(b"\n").unwrap_or(line);
-        if let Cut::Entry(entry) = cut(format, without_end)
-            && without_end.len() <= MAX_LINE
-            && !entry.key.iter().any(u8::is_ascii_control)
-        {
-            take(offset + entry.indent, entry.key);
-        }
-        offset += line.len();
-    }
-}
-
-/// The entry with which `text` begins, which [`Reader::read`] reported there as [`Record::offset`]: its key, and its
-/// value as it would be if it is right.
-#[must_use]
-pub fn entry_at(format: Format, text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
-    match cut(format, text.get(..end)?) {
-        Cut::Entry(entry) => Some((entry.key, entry.value)),
-        Cut::Nothing | Cut::Unclosed { .. } => None,
-    }
-}
-
-/// What follows the key of the entry with which `text` begins, where that can be seen to have this folded key without
-/// cutting the line into its parts: what a lookup finds nearly always. `None` says nothing; [`entry_at`] knows.
-#[inline]
-#[must_use]
-pub fn behind_key<'t>(text: &'t [u8], key: Key<'_>) -> Option<&'t [u8]> {
-    let (written, rest) = text.split_at_checked(key.bytes().len())?;
-    // Quotes and backslashes may hide where a key ends, blanks and line ends show that it ended before, and only ASCII
-    // is folded by letters. A key that is asked for may have any of them, if it is not plain.
-    let is_key = (key.is_plain() && written == key.bytes()) || {
-        let mut letters = written.iter().zip(key.bytes());
-        letters.all(|(own, asked)| FOLDED.get(usize::from(*own)) == Some(asked))
-    };
-    (is_key && rest.first().is_some_and(|c| is_blank(*c))).then_some(rest)
-}
-
-/// The value in `rest`, which [`behind_key`] gave. `None` says nothing; [`entry_at`] knows.
-#[must_use]
-pub fn value_behind(format: Format, rest: &[u8]) -> Option<&[u8]> {
-    let (value, is_whole) = match format.values {
-        // A `#` need not begin a comment, and seldom is there one.
-        ValueKind::NextHop => match memchr::memchr2(b'\n', b'#', rest) {
-            Some(end) => (rest.get(..end)?, rest.get(end) == Some(&b'\n')),
-            None => (rest, true),
-        },
-        ValueKind::Login => (
-            rest.get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len()))?,
-            true,
-        ),
-    };
-    let value = value.strip_suffix(b"\r").unwrap_or(value);
-    is_whole.then(|| value.trim_start_blanks().trim_end_blanks())
-}
-
-/// The folded form of each byte that may stand in a plain key. Of the others one that is in no folded key: the form of
-/// `A`.
-static FOLDED: [u8; 256] = folded();
-
-#[allow(clippy::indexing_slicing, reason = "the compiler does it, once")]
-const fn folded() -> [u8; 256] {
-    let mut folded = [b'A'; 256];
-    let mut byte = 0x21;
-    while byte < 0x7f {
-        if byte != b'"' && byte != b'\\' {
-            folded[byte as usize] = byte.to_ascii_lowercase();
-        }
-        byte += 1;
-    }
-    folded
-}
-
-/// Whether a text begins with a byte order mark.
-#[must_use]
-pub fn begins_with_byte_order_mark(text: &[u8]) -> bool {
-    text.starts_with(BYTE_ORDER_MARK)
-}
-
-/// The text without the byte order mark that it may begin with: columns are counted from behind it, as editors do.
-#[must_use]
-pub fn without_byte_order_mark(text: &[u8]) -> &[u8] {
-    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
-}
-
-/// Whether a value says that there is nothing on purpose.
-#[must_use]
-pub fn is_nothing(format: Format, value: &[u8]) -> bool {
-    value.is_empty() || (format.values == ValueKind::NextHop && nexthop::is_dunno(value))
-}
-
-/// A line, cut into its parts and not judged yet.
-enum Cut<'a> {
-    /// Blank, or a comment.
-    Nothing,
-    /// The key does not end.
-    Unclosed { indent: usize },
-    /// An entry.
-    Entry(Entry<'a>),
-}
-
-struct Entry<'a> {
-    indent: usize,
-    key: &'a [u8],
-    /// Without the blanks around it and the comment after it.
-    value: &'a [u8],
-    /// Where the value begins in the line.
-    value_at: usize,
-}
-
-/// Cuts a line without its LF; a CR may end it.
-fn cut(format: Format, line: &[u8]) -> Cut<'_> {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let text = line.trim_start_blanks();
-    let indent = line.len() - text.len();
-    if text.is_empty() || text.starts_with(b"#") {
-        return Cut::Nothing;
-    }
-    let Some((key, rest)) = key_end(text).and_then(|end| text.split_at_checked(end)) else {
-        return Cut::Unclosed { indent };
-    };
-    let value = rest.trim_start_blanks();
-    Cut::Entry(Entry {
-        indent,
-        key,
-        value_at: line.len() - value.len(),
-        value: match format.values {
-            ValueKind::NextHop => without_comment(value),
-            ValueKind::Login => value.trim_end_blanks(),
-        },
-    })
-}
-
 /// Reads a text, which may come in blocks of whole lines.
 pub struct Reader<'a, 'p> {
     format: Format,
@@ -214,8 +70,8 @@ pub struct Reader<'a, 'p> {
     number: u32,
     /// What is being read is UTF-8, and no line need be looked at by itself.
     is_utf8: bool,
-    /// The next hop that was judged last and is right: most are like the one before.
-    right: &'a [u8],
+    /// The last value that is valid: most are like the one before.
+    valid: &'a [u8],
     reading: Reading,
 }
 
@@ -228,7 +84,7 @@ impl<'a, 'p> Reader<'a, 'p> {
             path,
             number: 0,
             is_utf8: true,
-            right: &[],
+            valid: &[],
             reading: Reading::default(),
         }
     }
@@ -267,6 +123,21 @@ impl<'a, 'p> Reader<'a, 'p> {
             offset += end;
             rest = after;
         }
+    }
+
+    /// Reads the lines of a block of the text that come next, as [`Reader::read`] does.
+    pub(super) fn read_block(
+        &mut self,
+        block: &'a Block,
+        findings: &mut Findings,
+        take: impl FnMut(Record<'a>, &mut Findings),
+    ) {
+        self.read(
+            block.lines(),
+            |value| block.behind_first_blank(value),
+            findings,
+            take,
+        );
     }
 
     /// What the lines up to now said beside their records.
@@ -348,65 +219,19 @@ impl<'a, 'p> Reader<'a, 'p> {
             return None;
         }
         let value_at = entry.value_at + (behind_blank.len() - value.len());
-        Some(record(match self.format.values {
-            ValueKind::NextHop => self.next_hop(number, value_at, value, findings),
-            ValueKind::Login => self.credential(number, value_at, entry.key, value, findings),
-        }))
+        Some(record(self.content(number, value_at, entry.key, value, findings)))
     }
 
-    fn next_hop(
+    fn content(
         &mut self,
-        number: u32,
-        offset: usize,
-        value: &'a [u8],
-        findings: &mut Findings,
-    ) -> Content<'a> {
-        if is_nothing(self.format, value) {
-            return Content::Nothing;
-        }
-        if value == self.right {
-            return Content::Value(value);
-        }
-        match nexthop::judge(value) {
-            Ok(()) => {
-                self.right = value;
-                Content::Value(value)
-            }
-            Err(fault) => {
-                let invisible = Invisible::first(value).filter(|_| !value.is_ascii());
-                let (place, message) = match invisible {
-                    Some(found) => (
-                        found.offset,
-                        format!(
-                            "the next hop has a character that cannot be seen: {}",
-                            found.name()
-                        ),
-                    ),
-                    None => (fault.offset, format!("this is not a next hop: {fault}")),
-                };
-                let help = match fault.problem {
-                    _ if invisible.is_some() => "remove it; where it stands for a blank, type the blank",
-                    nexthop::Problem::Transport => {
-                        "write the next hop alone, without the transport before it"
-                    }
-                    nexthop::Problem::Url => "write the host, and a port in place of the scheme: [host]:port",
-                    _ => "write [host]:port, [host], host:port or host, or nothing to deliver directly",
-                };
-                self.error(Code::BadNextHop, number, offset + place, message, help, findings);
-                Content::Fault
-            }
-        }
-    }
-
-    fn credential(
-        &self,
         number: u32,
         offset: usize,
         key: &[u8],
         value: &'a [u8],
         findings: &mut Findings,
     ) -> Content<'a> {
-        if value.is_empty() && key::is_sender(key) {
+        let is_without_login = value.is_empty() && self.format.values == ValueKind::Login;
+        if is_without_login && key::is_sender(key) {
             findings.push(
                 Finding::in_file(Code::NoCredentials, self.path, at(number, offset))
                     .says("the key has no value: it has no credentials, whatever its domain has")
@@ -414,32 +239,24 @@ impl<'a, 'p> Reader<'a, 'p> {
             );
             return Content::Nothing;
         }
-        let control = value.iter().position(|c| c.is_ascii_control() && *c != b'\t');
-        let (bad, message) = if value.is_empty() {
-            (
-                0,
-                "the key is a host or a next hop without a value, and only a sender may stand without credentials",
-            )
-        } else if let Some(bad) = control {
-            (bad, "the credentials have a control byte")
-        } else {
-            match memchr::memchr(b':', value) {
-                None => (0, "the credentials have no `:` between user and password"),
-                Some(0) => (0, "the credentials have no user before the first `:`"),
-                Some(colon) if colon + 1 == value.len() => (colon, "the password is empty"),
-                Some(_) => return Content::Value(value),
-            }
-        };
-        let help = "write user:password in one line; the first `:` parts them";
-        self.error(
-            Code::BadCredentials,
-            number,
-            offset + bad,
-            message,
-            help,
-            findings,
-        );
-        Content::Fault
+        if !is_without_login && value::is_nothing(self.format.values, value) {
+            return Content::Nothing;
+        }
+        if (value.is_empty() || value != self.valid)
+            && let Err(fault) = value::judge(self.format.values, value)
+        {
+            self.error(
+                fault.code,
+                number,
+                offset + fault.offset,
+                fault.message,
+                fault.help,
+                findings,
+            );
+            return Content::Fault;
+        }
+        self.valid = value;
+        Content::Value(value)
     }
 
     fn unreadable(
@@ -475,61 +292,6 @@ fn at(line: u32, offset: usize) -> Position {
     Position {
         line,
         column: u32::try_from(offset).unwrap_or(u32::MAX).saturating_add(1),
-    }
-}
-
-/// Where the key ends: at the first blank that stands neither in quotes nor after a backslash
-/// (`postmap/postmap.c`). `None` where a quote is not closed, or a backslash has nothing after it.
-fn key_end(text: &[u8]) -> Option<usize> {
-    let plain_end = memchr::memchr2(b' ', b'\t', text).unwrap_or(text.len());
-    if text
-        .get(..plain_end)
-        .is_some_and(|key| memchr::memchr2(b'"', b'\\', key).is_none())
-    {
-        return Some(plain_end);
-    }
-    let mut quoted = false;
-    let mut escaped = false;
-    for (at, &c) in text.iter().enumerate() {
-        match c {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => quoted = !quoted,
-            b' ' | b'\t' if !quoted => return Some(at),
-            _ => {}
-        }
-    }
-    (!quoted && !escaped).then_some(text.len())
-}
-
-/// A next hop without the comment that may follow it: a `#` counts after a blank, and `value` stands after one.
-fn without_comment(value: &[u8]) -> &[u8] {
-    let comment = memchr::memchr_iter(b'#', value).find(|&hash| {
-        let before = hash.checked_sub(1).and_then(|before| value.get(before));
-        before.is_none_or(|c| is_blank(*c))
-    });
-    let end = comment.unwrap_or(value.len());
-    value.get(..end).unwrap_or(value).trim_end_blanks()
-}
-
-fn is_blank(c: u8) -> bool {
-    matches!(c, b' ' | b'\t')
-}
-
-trait TrimBlanks {
-    fn trim_start_blanks(&self) -> &Self;
-    fn trim_end_blanks(&self) -> &Self;
-}
-
-impl TrimBlanks for [u8] {
-    fn trim_start_blanks(&self) -> &[u8] {
-        let blanks = self.iter().take_while(|c| is_blank(**c)).count();
-        self.get(blanks..).unwrap_or_default()
-    }
-
-    fn trim_end_blanks(&self) -> &[u8] {
-        let blanks = self.iter().rev().take_while(|c| is_blank(**c)).count();
-        self.get(..self.len() - blanks).unwrap_or_default()
     }
 }
 

@@ -20,8 +20,10 @@ mod entries;
 pub mod grammar;
 mod index;
 pub mod key;
+pub mod line;
 pub mod spec;
 pub mod text;
+mod value;
 
 use std::collections::HashSet;
 use std::hash::RandomState;
@@ -147,14 +149,9 @@ impl Table {
         let mut reader = Reader::new(entries.format, path);
         let mut builder = Builder::new(&entries, path, index, 0);
         for (number, block) in entries.blocks.in_order() {
-            reader.read(
-                block.lines(),
-                |value| block.behind_first_blank(value),
-                &mut findings,
-                |record, findings| {
-                    builder.take(number, &record, findings);
-                },
-            );
+            reader.read_block(block, &mut findings, |record, findings| {
+                builder.take(number, &record, findings);
+            });
         }
         builder.flush(&mut findings);
         if let Some(error) = &builder.failed {
@@ -215,23 +212,15 @@ impl Table {
         let mut findings = Findings::default();
         let mut all_removed = true;
         for (number, block) in &edit.removed {
-            Reader::new(format, path).read(
-                block.lines(),
-                |value| block.behind_first_blank(value),
-                &mut findings,
-                |record, _| all_removed &= builder.remove(*number, &record, &self.entries),
-            );
+            Reader::new(format, path).read_block(block, &mut findings, |record, _| {
+                all_removed &= builder.remove(*number, &record, &self.entries);
+            });
         }
         for number in edit.added {
             let block = entries.blocks.block(number)?;
-            Reader::new(format, path).read(
-                block.lines(),
-                |value| block.behind_first_blank(value),
-                &mut findings,
-                |record, findings| {
-                    builder.take(number, &record, findings);
-                },
-            );
+            Reader::new(format, path).read_block(block, &mut findings, |record, findings| {
+                builder.take(number, &record, findings);
+            });
         }
         builder.flush(&mut findings);
         let begins = text.blocks().first().map(|block| block.lines());
@@ -239,7 +228,7 @@ impl Table {
             && !builder.is_too_large
             && builder.failed.is_none()
             && findings.is_empty()
-            && !begins.is_some_and(grammar::begins_with_byte_order_mark);
+            && !begins.is_some_and(line::begins_with_byte_order_mark);
         let Builder {
             mut index, domains, ..
         } = builder;
@@ -302,12 +291,7 @@ impl Table {
         let mut reader = Reader::new(self.entries.format, Path::new(""));
         for (_, block) in self.entries.blocks.in_order() {
             // What is wrong was found when the table was built.
-            reader.read(
-                block.lines(),
-                |value| block.behind_first_blank(value),
-                &mut Findings::default(),
-                |record, _| take(record),
-            );
+            reader.read_block(block, &mut Findings::default(), |record, _| take(record));
         }
     }
 
@@ -324,7 +308,7 @@ impl Table {
         })?;
         let line = block.lines().split(|c| *c == b'\n').nth(before)?;
         let line = if number == 1 {
-            grammar::without_byte_order_mark(line)
+            line::without_byte_order_mark(line)
         } else {
             line
         };
@@ -361,7 +345,7 @@ impl Table {
             Some((location, _)) if !self.faults.is_empty() && self.faults.contains(&location) => {
                 Some(Hit::Unsure(self.spec.invalid_entry))
             }
-            Some((_, value)) if grammar::is_nothing(self.entries.format, value) => Some(Hit::Nothing),
+            Some((_, value)) if value::is_nothing(self.entries.format.values, value) => Some(Hit::Nothing),
             Some((_, value)) => Some(Hit::Value(value)),
         }
     }
@@ -390,9 +374,8 @@ impl Table {
     /// A key whose entry differs between the two tables is among those of the one or of the other.
     pub fn keys_not_shared_with(&self, other: &Self, mut take: impl FnMut(&[u8])) {
         for block in self.blocks_not_shared_with(other) {
-            Reader::new(self.entries.format, Path::new("")).read(
-                block.lines(),
-                |value| block.behind_first_blank(value),
+            Reader::new(self.entries.format, Path::new("")).read_block(
+                block,
                 &mut Findings::default(),
                 |record, _| take(record.key),
             );

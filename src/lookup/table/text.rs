@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 pub use super::block::Block;
 use super::block::Comparison;
-use super::grammar::MAX_LINE;
+use super::line::MAX_LINE;
 use crate::os::secret::Secret;
 use crate::os::whole_file::{self, Extent, reserved};
 

@@ -23,8 +23,8 @@ use std::collections::HashSet;
 
 use crate::lookup::address::{Delimiters, NULL_SENDER, SenderKeys, fold_into};
 use crate::lookup::nexthop;
-use crate::lookup::table::grammar::MAX_LINE;
 use crate::lookup::table::key;
+use crate::lookup::table::line::MAX_LINE;
 use crate::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP};
 use crate::os::secret::Secret;
 

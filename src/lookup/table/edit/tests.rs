@@ -178,7 +178,11 @@ fn what_a_line_cannot_hold_is_refused() {
         refused(CREDENTIALS.format, b"@a", value);
     }
     refused(RELAY_MAP.format, b"@a", b"x # y");
-    refused(CREDENTIALS.format, b"@a", &vec![b'x'; grammar::MAX_LINE]);
+    refused(
+        CREDENTIALS.format,
+        b"@a",
+        &vec![b'x'; crate::lookup::table::line::MAX_LINE],
+    );
     assert!(set(CREDENTIALS.format, b"", b"@a", b"u:p # y").is_ok());
 }
 

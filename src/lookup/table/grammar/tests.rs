@@ -2,9 +2,10 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{Content, Format, behind_key, entry_at, read, value_behind};
+use super::{Content, Format, read};
 use crate::diagnostics::{Code, Findings};
 use crate::lookup::address::{Delimiters, SenderKeys, is_key_of};
+use crate::lookup::table::line::{behind_key, entry_at, value_behind};
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 
 #[derive(Debug, Clone, PartialEq)]

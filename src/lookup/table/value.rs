@@ -1,0 +1,79 @@
+//! The values of an entry: what each kind has to look like, and what to do where it does not.
+
+use super::spec::ValueKind;
+use crate::diagnostics::Code;
+use crate::lookup::nexthop;
+use crate::os::invisible::Invisible;
+
+/// Why a value is not valid.
+pub(super) struct Fault {
+    pub(super) code: Code,
+    /// Where, in bytes from the beginning of the value.
+    pub(super) offset: usize,
+    pub(super) message: String,
+    pub(super) help: &'static str,
+}
+
+/// Whether a value says that there is nothing on purpose.
+#[must_use]
+pub(super) fn is_nothing(kind: ValueKind, value: &[u8]) -> bool {
+    value.is_empty() || (kind == ValueKind::NextHop && nexthop::is_dunno(value))
+}
+
+/// Judges a value of this kind.
+pub(super) fn judge(kind: ValueKind, value: &[u8]) -> Result<(), Fault> {
+    match kind {
+        ValueKind::NextHop => next_hop(value),
+        ValueKind::Login => login(value),
+    }
+}
+
+fn next_hop(value: &[u8]) -> Result<(), Fault> {
+    let Err(fault) = nexthop::judge(value) else {
+        return Ok(());
+    };
+    let invisible = Invisible::first(value).filter(|_| !value.is_ascii());
+    let (offset, message) = match invisible {
+        Some(found) => (
+            found.offset,
+            format!(
+                "the next hop has a character that cannot be seen: {}",
+                found.name()
+            ),
+        ),
+        None => (fault.offset, format!("this is not a next hop: {fault}")),
+    };
+    let help = match fault.problem {
+        _ if invisible.is_some() => "remove it; where it stands for a blank, type the blank",
+        nexthop::Problem::Transport => "write the next hop alone, without the transport before it",
+        nexthop::Problem::Url => "write the host, and a port in place of the scheme: [host]:port",
+        _ => "write [host]:port, [host], host:port or host, or nothing to deliver directly",
+    };
+    Err(Fault {
+        code: Code::BadNextHop,
+        offset,
+        message,
+        help,
+    })
+}
+
+fn login(value: &[u8]) -> Result<(), Fault> {
+    let control = value.iter().position(|c| c.is_ascii_control() && *c != b'\t');
+    let (offset, message) = match (control, memchr::memchr(b':', value)) {
+        _ if value.is_empty() => (
+            0,
+            "the key is a host or a next hop without a value, and only a sender may stand without credentials",
+        ),
+        (Some(bad), _) => (bad, "the credentials have a control byte"),
+        (None, None) => (0, "the credentials have no `:` between user and password"),
+        (None, Some(0)) => (0, "the credentials have no user before the first `:`"),
+        (None, Some(colon)) if colon + 1 == value.len() => (colon, "the password is empty"),
+        (None, Some(_)) => return Ok(()),
+    };
+    Err(Fault {
+        code: Code::BadCredentials,
+        offset,
+        message: message.to_owned(),
+        help: "write user:password in one line; the first `:` parts them",
+    })
+}
