@@ -65,7 +65,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
 }
 
 /// Serves until SIGTERM or SIGINT. The calling thread answers lookups.
-pub fn run(options: Options, service: ServiceOptions) -> Result<(), DaemonError> {
+pub(crate) fn run(options: Options, service: ServiceOptions) -> Result<(), DaemonError> {
     let activated = ActivatedSockets::from_environment()?;
     let mut findings = Findings::default();
     let sources = Sources::new(options, service, &mut findings);

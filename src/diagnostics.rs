@@ -5,7 +5,7 @@
 //! may have been pasted into the relay map. The place (file:line:column) leads the reader to the text instead.
 
 mod code;
-pub mod machine;
+pub(crate) mod machine;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -75,17 +75,17 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
-pub mod bench;
-pub mod check;
+mod bench;
+mod check;
 pub mod cli;
 pub mod config;
-pub mod control;
-pub mod daemon;
+mod control;
+mod daemon;
 pub mod diagnostics;
 pub mod lookup;
 pub mod net;
 pub mod os;
-pub mod postfix;
+mod postfix;
 pub mod protocol;
 pub mod server;
-pub mod source;
+mod source;

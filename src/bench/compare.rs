@@ -9,7 +9,7 @@ use super::Measured;
 
 /// A ratio over the rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Spread {
+pub(super) struct Spread {
     /// The middle one, or the mean of the two in the middle.
     pub median: f64,
     /// The least.
@@ -20,7 +20,7 @@ pub struct Spread {
 
 /// The second server to the first, with so many connections. A ratio is missing where there is nothing to divide by.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Comparison {
+pub(super) struct Comparison {
     /// How many connections.
     pub connections: usize,
     /// Over how many rounds.
@@ -48,7 +48,7 @@ pub struct Comparison {
 impl Spread {
     /// Of these ratios; those that are no numbers do not count.
     #[must_use]
-    pub fn of(ratios: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub(super) fn of(ratios: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut ratios: Vec<f64> = ratios.into_iter().filter(|ratio| ratio.is_finite()).collect();
         ratios.sort_by(f64::total_cmp);
         let (min, max) = (*ratios.first()?, *ratios.last()?);
@@ -64,7 +64,7 @@ impl Spread {
 
 /// A comparison for each number of connections, in the order in which they were measured.
 #[must_use]
-pub fn compare(measured: &[Measured]) -> Vec<Comparison> {
+pub(super) fn compare(measured: &[Measured]) -> Vec<Comparison> {
     let mut numbers: Vec<usize> = Vec::new();
     for one in measured {
         if !numbers.contains(&one.connections) {

@@ -15,7 +15,7 @@ use std::io;
 use super::number::{float, whole};
 
 /// What processes have used up to a moment.
-pub struct Used {
+pub(super) struct Used {
     processes: BTreeMap<u32, Process>,
 }
 
@@ -31,7 +31,7 @@ struct Process {
 
 /// Nanoseconds between two moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spent {
+pub(crate) struct Spent {
     /// Running.
     pub running: u64,
     /// Ready to run, while others had the processors.
@@ -40,7 +40,7 @@ pub struct Spent {
 
 impl Used {
     /// What these processes, and those that they started, have used until now. It fails where one of them is not there.
-    pub fn by(pids: &[u32]) -> io::Result<Self> {
+    pub(super) fn by(pids: &[u32]) -> io::Result<Self> {
         let mut processes = BTreeMap::new();
         for pid in pids {
             processes.insert(*pid, Process::read(*pid)?);
@@ -62,7 +62,7 @@ impl Used {
 
     /// What has been spent since `before`.
     #[must_use]
-    pub fn since(&self, before: &Self) -> Spent {
+    pub(super) fn since(&self, before: &Self) -> Spent {
         let mut spent = Spent::default();
         // One that was started since then had used nothing.
         let nothing = Process::default();

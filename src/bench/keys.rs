@@ -21,7 +21,7 @@ use crate::protocol::{MAX_KEY, Protocol, netstring};
 
 /// Why there are no keys.
 #[derive(Debug, Error)]
-pub enum KeysError {
+pub(crate) enum KeysError {
     /// The list or the table is empty.
     #[error("there is no key to ask for: {0}")]
     None(&'static str),
@@ -69,7 +69,7 @@ impl Row {
 }
 
 /// Requests, encoded for one server, and their right replies. They are asked in a row, and then again.
-pub struct Questions {
+pub(crate) struct Questions {
     keys: Row,
     requests: Row,
     /// Found: the value.
@@ -81,7 +81,7 @@ pub struct Questions {
 
 impl Questions {
     /// Questions to `target` for these keys. With a snapshot, its answers are the right ones.
-    pub fn new(
+    pub(crate) fn new(
         target: &Target,
         keys: &[Vec<u8>],
         right: Option<(&Snapshot, Map)>,
@@ -136,19 +136,13 @@ impl Questions {
 
     /// How many there are; at least one.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.expected.len()
-    }
-
-    /// Whether there is none, which [`Self::new`] refuses.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.expected.is_empty()
     }
 
     /// The key of a question.
     #[must_use]
-    pub fn key(&self, number: usize) -> &[u8] {
+    pub(crate) fn key(&self, number: usize) -> &[u8] {
         self.keys.get(number)
     }
 
@@ -171,12 +165,12 @@ impl Questions {
 }
 
 /// Numbers that look random, the same for the same seed (SplitMix64).
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// From this seed.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -205,7 +199,7 @@ const FEW: usize = 1_000;
 
 /// Keys for which the tables have entries, in random order, `most` at most: for `@domain` somebody of that domain, and
 /// otherwise the key as written. With `hits`, that share of them is found, and the rest are senders without an entry.
-pub fn of_tables(
+pub(crate) fn of_tables(
     snapshot: &Snapshot,
     map: Map,
     hits: Option<f64>,
@@ -289,7 +283,7 @@ fn with_misses(
 
 /// So many senders that nobody has an entry for: names below .invalid (RFC 2606) are nobody's.
 #[must_use]
-pub fn made_up(number: usize, random: &mut Random) -> Vec<Vec<u8>> {
+pub(crate) fn made_up(number: usize, random: &mut Random) -> Vec<Vec<u8>> {
     let sender = |_| {
         format!(
             "user{}@domain{}.invalid",
@@ -302,7 +296,7 @@ pub fn made_up(number: usize, random: &mut Random) -> Vec<Vec<u8>> {
 
 /// The keys in a text, one a line; blank lines are none.
 #[must_use]
-pub fn of_lines(text: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn of_lines(text: &[u8]) -> Vec<Vec<u8>> {
     text.split(|c| *c == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
         .filter(|line| !line.is_empty())

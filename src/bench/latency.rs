@@ -10,7 +10,7 @@ const DIGITS: u8 = 3;
 
 /// A distribution of latencies.
 #[derive(Clone)]
-pub struct Latency {
+pub(crate) struct Latency {
     histogram: Histogram<u64>,
     /// The histogram rounds; the mean need not.
     sum: u128,
@@ -18,7 +18,7 @@ pub struct Latency {
 
 /// A distribution in a few figures, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// The mean.
     pub mean: f64,
     /// Half are faster.
@@ -37,7 +37,7 @@ pub struct Figures {
 
 impl Latency {
     /// Nothing yet. It fails only if the bounds above are wrong.
-    pub fn new() -> Result<Self, CreationError> {
+    pub(crate) fn new() -> Result<Self, CreationError> {
         Ok(Self {
             histogram: Histogram::new_with_bounds(1, LONGEST, DIGITS)?,
             sum: 0,
@@ -45,13 +45,13 @@ impl Latency {
     }
 
     /// Records one, in nanoseconds.
-    pub fn record(&mut self, nanos: u64) {
+    pub(crate) fn record(&mut self, nanos: u64) {
         self.histogram.saturating_record(nanos);
         self.sum += u128::from(nanos);
     }
 
     /// Records those of `other`, too.
-    pub fn append(&mut self, other: &Self) {
+    pub(crate) fn append(&mut self, other: &Self) {
         // It fails only for a histogram of other bounds.
         let _ = self.histogram.add(&other.histogram);
         self.sum += other.sum;
@@ -59,19 +59,19 @@ impl Latency {
 
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.histogram.len()
     }
 
     /// Whether there is none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.histogram.is_empty()
     }
 
     /// The latency, in microseconds, within which this share of replies came.
     #[must_use]
-    pub fn at(&self, share: f64) -> f64 {
+    pub(crate) fn at(&self, share: f64) -> f64 {
         if self.is_empty() {
             return 0.0;
         }
@@ -81,7 +81,7 @@ impl Latency {
 
     /// In a few figures.
     #[must_use]
-    pub fn figures(&self) -> Figures {
+    pub(crate) fn figures(&self) -> Figures {
         let sum = u64::try_from(self.sum).unwrap_or(u64::MAX);
         Figures {
             mean: ratio(float(sum), float(self.len())) / 1e3,
@@ -98,7 +98,7 @@ impl Latency {
     /// (1 is the slowest tenth, 2 the slowest hundredth), and the latency in microseconds. It ends where a single
     /// reply is left.
     #[must_use]
-    pub fn curve(&self, steps: usize) -> Vec<(f64, f64)> {
+    pub(crate) fn curve(&self, steps: usize) -> Vec<(f64, f64)> {
         let nines = float(self.len().max(1)).log10();
         let step = 1.0 / float(count(steps.max(1)));
         let mut points = Vec::new();

@@ -17,18 +17,18 @@
 //! Limits: TCP and UNIX sockets without TLS, which neither protocol has. A credential is compared and never kept
 //! outside memory that is wiped, and never printed.
 
-pub mod compare;
+mod compare;
 mod connection;
-pub mod cpu;
-pub mod keys;
-pub mod latency;
-pub mod load;
+mod cpu;
+pub(crate) mod keys;
+mod latency;
+pub(crate) mod load;
 mod number;
-pub mod plot;
+pub(crate) mod plot;
 mod reply;
-pub mod report;
-pub mod tally;
-pub mod target;
+pub(crate) mod report;
+mod tally;
+pub(crate) mod target;
 
 use std::ops::ControlFlow;
 
@@ -39,7 +39,7 @@ use load::{Load, LoadError, Progress, Run};
 use target::Target;
 
 /// A server that is measured.
-pub struct Server {
+pub(crate) struct Server {
     /// Whom to ask.
     pub target: Target,
     /// What.
@@ -49,7 +49,7 @@ pub struct Server {
 }
 
 /// What is measured, in which order.
-pub struct Plan {
+pub(crate) struct Plan {
     /// One server, or two that are compared.
     pub servers: Vec<Server>,
     /// What each of them is put through.
@@ -59,7 +59,7 @@ pub struct Plan {
 }
 
 /// A run, and what it was a run of.
-pub struct Measured {
+pub(crate) struct Measured {
     /// Which server, from 0.
     pub server: usize,
     /// Which round, from 1.
@@ -87,7 +87,7 @@ impl BenchError {
 }
 
 /// A step of a plan, for somebody who watches.
-pub struct Step<'a> {
+pub(crate) struct Step<'a> {
     /// The server.
     pub server: &'a Target,
     /// How many connections.
@@ -100,7 +100,7 @@ pub struct Step<'a> {
 
 impl Plan {
     /// Does all of it, or until `watch` breaks: then the last run is shorter, or is left out where nothing was measured.
-    pub fn carry_out(
+    pub(crate) fn carry_out(
         &self,
         watch: &mut dyn FnMut(&Step<'_>, Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Measured>, BenchError> {

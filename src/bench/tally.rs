@@ -11,7 +11,7 @@ use serde::Serialize;
 
 /// What is wrong with a reply, or why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The files say otherwise.
     Wrong,
     /// *Cannot tell*, and nobody knows what would be right: Postfix would defer the mail.
@@ -32,7 +32,7 @@ pub enum Fault {
 
 /// How many faults of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// [`Fault::Wrong`]
     pub wrong: u64,
     /// [`Fault::CannotTell`]
@@ -53,7 +53,7 @@ pub struct Faults {
 
 /// What a reply says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// A value.
     Found,
     /// That there is none.
@@ -65,7 +65,7 @@ pub enum Outcome {
 impl Outcome {
     /// As it is printed.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Found => "found",
             Self::NotFound => "not found",
@@ -76,7 +76,7 @@ impl Outcome {
 
 /// What became of the requests of one phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Requests that were sent, or should have been.
     pub requests: u64,
     /// Replies that found a value.
@@ -91,7 +91,7 @@ pub struct Tally {
 
 impl Faults {
     /// Counts faults.
-    pub fn add(&mut self, fault: Fault, number: u64) {
+    pub(crate) fn add(&mut self, fault: Fault, number: u64) {
         *match fault {
             Fault::Wrong => &mut self.wrong,
             Fault::CannotTell => &mut self.cannot_tell,
@@ -106,7 +106,7 @@ impl Faults {
 
     /// Each kind with its name in JSON and CSV, and in words.
     #[must_use]
-    pub fn each(&self) -> [(&'static str, &'static str, u64); 8] {
+    pub(crate) fn each(&self) -> [(&'static str, &'static str, u64); 8] {
         [
             ("wrong", "other than in the files", self.wrong),
             ("cannot_tell", "cannot tell", self.cannot_tell),
@@ -121,7 +121,7 @@ impl Faults {
 
     /// All of them.
     #[must_use]
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.each().iter().map(|(_, _, number)| number).sum()
     }
 }
@@ -129,12 +129,12 @@ impl Faults {
 impl Tally {
     /// All replies.
     #[must_use]
-    pub fn replies(&self) -> u64 {
+    pub(crate) fn replies(&self) -> u64 {
         self.found + self.not_found + self.cannot_tell
     }
 
     /// Counts a reply.
-    pub fn reply(&mut self, outcome: Outcome) {
+    pub(crate) fn reply(&mut self, outcome: Outcome) {
         *match outcome {
             Outcome::Found => &mut self.found,
             Outcome::NotFound => &mut self.not_found,
@@ -143,7 +143,7 @@ impl Tally {
     }
 
     /// Counts those of `other`, too.
-    pub fn append(&mut self, other: &Self) {
+    pub(crate) fn append(&mut self, other: &Self) {
         self.requests += other.requests;
         self.found += other.found;
         self.not_found += other.not_found;

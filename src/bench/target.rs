@@ -20,7 +20,7 @@ use crate::protocol::Protocol;
 use crate::protocol::endpoint::{Endpoint, Problem};
 
 /// A map of a server.
-pub struct Target {
+pub(crate) struct Target {
     label: String,
     map: String,
     protocol: Protocol,
@@ -43,7 +43,7 @@ pub(super) enum Begun {
 
 impl Target {
     /// The map `map` of the server at `text`, which may name the map behind the address as main.cf does.
-    pub fn new(text: &str, map: &str) -> Result<Self, Problem> {
+    pub(crate) fn new(text: &str, map: &str) -> Result<Self, Problem> {
         // Which of our own maps it is makes no difference to an address.
         let ours = Map::named(map).unwrap_or(Map::RELAYHOST);
         let address = text
@@ -61,13 +61,13 @@ impl Target {
 
     /// The name of the map.
     #[must_use]
-    pub fn map(&self) -> &str {
+    pub(crate) fn map(&self) -> &str {
         &self.map
     }
 
     /// The protocol.
     #[must_use]
-    pub fn protocol(&self) -> Protocol {
+    pub(crate) fn protocol(&self) -> Protocol {
         self.protocol
     }
 

@@ -35,7 +35,7 @@ fn has_credentials_of_senders(snapshot: &Snapshot) -> bool {
 }
 
 /// What is to be said about the directory of `sources`.
-pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) {
+pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) {
     let dir = sources.dir();
     let tables = [&snapshot.relay_map, &snapshot.credentials];
     // Where the directory or a table cannot be read, that is said already.

@@ -25,7 +25,7 @@ type Host = (String, bool);
 type Mention = (Place, bool);
 
 /// Says of which hosts in the next hops of `snapshot`, whose relay map is the file `relay_map`, there is no address.
-pub fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Findings) {
+pub(crate) fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Findings) {
     let mut mentions: BTreeMap<Host, Mention> = BTreeMap::new();
     let mut add = |list: &[u8], is_table: bool, place: &dyn Fn() -> Place| {
         for element in nexthop::elements(list) {

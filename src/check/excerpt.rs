@@ -19,7 +19,7 @@ const MASK: &str = "********";
 
 /// A line that can be shown.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Excerpt {
+pub(crate) struct Excerpt {
     /// The line, printable.
     pub text: String,
     /// The character of `text` that the finding points at, or its escape, in bytes; nothing at the end.
@@ -78,7 +78,7 @@ fn character_at(line: &[u8], at: usize) -> Option<char> {
 
 /// An excerpt of a line of a table.
 #[must_use]
-pub fn of_table(format: Format, line: &[u8], column: u32) -> Excerpt {
+pub(crate) fn of_table(format: Format, line: &[u8], column: u32) -> Excerpt {
     Excerpt::new(line, shown_of_table(format, line), column)
 }
 
@@ -158,7 +158,7 @@ pub(super) fn is_name_or_port(word: &[u8]) -> bool {
 
 /// An excerpt of a line of the settings file.
 #[must_use]
-pub fn of_settings(line: &[u8], column: u32) -> Excerpt {
+pub(crate) fn of_settings(line: &[u8], column: u32) -> Excerpt {
     let is_name = |name: &[u8]| {
         let name = std::str::from_utf8(name).map(str::trim);
         name.is_ok_and(file::is_like_a_setting)

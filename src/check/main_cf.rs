@@ -15,7 +15,7 @@ use crate::postfix::live;
 const USUAL_DIRECTORY: &str = "/etc/postfix";
 
 /// Looks at `relayhost` of the Postfix that these commands are for.
-pub fn examine(snapshot: &Snapshot, commands: &Commands, findings: &mut Findings) {
+pub(crate) fn examine(snapshot: &Snapshot, commands: &Commands, findings: &mut Findings) {
     if !snapshot.routes_at_all() {
         return;
     }

@@ -8,11 +8,11 @@
 //! Limits: of main.cf only `relayhost` is looked at ([`main_cf`]); the rest is for `postconf --check`. Host names are
 //! resolved on demand only ([`dns`]).
 
-pub mod directory;
-pub mod dns;
-pub mod excerpt;
-pub mod logins;
-pub mod main_cf;
+pub(crate) mod directory;
+pub(crate) mod dns;
+pub(crate) mod excerpt;
+pub(crate) mod logins;
+pub(crate) mod main_cf;
 mod values;
 
 use std::collections::{HashMap, HashSet};
@@ -31,7 +31,7 @@ use crate::os::printable::of_path;
 use crate::protocol::answer::Answer;
 
 /// What is to be said about the files of `sources` beyond what reading them said. `snapshot` is what they come to.
-pub fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) {
+pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) {
     let relay_map = sources.relay_map();
     let credentials = sources.credentials();
     let routed = Routed::of(snapshot);

@@ -20,7 +20,7 @@ use crate::os::printable::of_path;
 use crate::os::whole_file;
 
 /// The file of variables beside the tables.
-pub const ENVIRONMENT_FILE: &str = "postmapd.env";
+pub(crate) const ENVIRONMENT_FILE: &str = "postmapd.env";
 
 /// Whose environment it is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,16 +16,16 @@
 //! - [`environment`]: whose environment they come from
 //! - [`variables`]: the variables as they are set there
 
-pub mod allow;
-pub mod environment;
-pub mod file;
+mod allow;
+pub(crate) mod environment;
+pub(crate) mod file;
 mod foreign_variables;
 pub mod options;
-pub mod relay_environment;
+mod relay_environment;
 mod running_server;
 pub mod setting;
 mod value;
-pub mod variables;
+mod variables;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

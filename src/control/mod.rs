@@ -7,8 +7,8 @@
 //! On failure: without this thread no signal would stop the server, so a panic in it stops the server, and
 //! [`Control::join`] says so. A panic in the admin listener ends that alone.
 
-pub mod admin;
-pub mod systemd;
+pub(crate) mod admin;
+pub(crate) mod systemd;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,13 +28,13 @@ use crate::source::Reloader;
 use systemd::SystemdNotifier;
 
 /// What the control thread needs before anything else is started: from here on, no signal is lost.
-pub struct Prepared {
+pub(crate) struct Prepared {
     runtime: Runtime,
     signals: Signals,
 }
 
 /// What the control thread controls.
-pub struct Controlled {
+pub(crate) struct Controlled {
     /// The listening sockets for health, status and metrics.
     pub admin: Vec<Listener>,
     /// What these, and systemd, are told.
@@ -46,14 +46,14 @@ pub struct Controlled {
 }
 
 /// The running control thread.
-pub struct Control {
+pub(crate) struct Control {
     thread: JoinHandle<bool>,
     server_ended: CancellationToken,
 }
 
 impl Prepared {
     /// Creates the runtime and takes over SIGHUP, SIGTERM and SIGINT.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             // For digests, one after the other.
@@ -69,7 +69,7 @@ impl Prepared {
     }
 
     /// Starts the thread.
-    pub fn start(self, controlled: Controlled) -> io::Result<Control> {
+    pub(crate) fn start(self, controlled: Controlled) -> io::Result<Control> {
         let server_ended = CancellationToken::new();
         let ended = server_ended.clone();
         let thread = thread::Builder::new().name("control".into()).spawn(move || {
@@ -110,7 +110,7 @@ impl Prepared {
 
 impl Control {
     /// Ends the thread, once the server has ended.
-    pub fn join(self) -> io::Result<()> {
+    pub(crate) fn join(self) -> io::Result<()> {
         self.server_ended.cancel();
         match self.thread.join() {
             Ok(true) => Ok(()),

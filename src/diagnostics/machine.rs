@@ -9,7 +9,7 @@ use crate::os::printable::json;
 
 /// A finding, as JSON has it.
 #[derive(Deserialize, Serialize)]
-pub struct FindingObject {
+pub(crate) struct FindingObject {
     /// How bad it is.
     pub severity: Severity,
     /// The name of its kind ([`Code::as_str`](super::Code::as_str)); another version may have others.
@@ -38,7 +38,7 @@ pub struct FindingObject {
 impl FindingObject {
     /// This finding.
     #[must_use]
-    pub fn of(finding: &Finding) -> Self {
+    pub(crate) fn of(finding: &Finding) -> Self {
         let mut object = Self {
             severity: finding.severity,
             code: finding.code.to_string(),
@@ -70,7 +70,7 @@ impl FindingObject {
 }
 
 /// Prints findings, in the order of `findings`, of which `all` has the numbers.
-pub fn print<'a>(
+pub(crate) fn print<'a>(
     findings: impl IntoIterator<Item = &'a Finding>,
     all: &Findings,
     out: &mut impl Write,

@@ -28,7 +28,7 @@ pub enum Source {
 }
 
 /// An answer, and how it came about.
-pub struct Explanation<'a> {
+pub(crate) struct Explanation<'a> {
     /// Which map was asked.
     pub map: Map,
     /// What was asked, as it was asked.
@@ -45,7 +45,7 @@ pub struct Explanation<'a> {
 
 /// Explains the answer of `map` for `key`. `scratch` lends its memory.
 #[must_use]
-pub fn explain<'a>(
+pub(crate) fn explain<'a>(
     snapshot: &'a Snapshot,
     map: Map,
     key: &[u8],
@@ -58,7 +58,7 @@ pub fn explain<'a>(
 
 /// Explains the next hop of a sender.
 #[must_use]
-pub fn next_hop<'a>(snapshot: &'a Snapshot, sender: &[u8]) -> Explanation<'a> {
+pub(crate) fn next_hop<'a>(snapshot: &'a Snapshot, sender: &[u8]) -> Explanation<'a> {
     let mut keys = SenderKeys::default();
     let answer = snapshot.next_hop_of(sender, &mut keys);
     explain_answer(snapshot, Map::RELAYHOST, sender, &keys, answer)
@@ -66,7 +66,7 @@ pub fn next_hop<'a>(snapshot: &'a Snapshot, sender: &[u8]) -> Explanation<'a> {
 
 /// Explains the login of a sender, a host or a next hop.
 #[must_use]
-pub fn login<'a>(snapshot: &'a Snapshot, key: &[u8]) -> Explanation<'a> {
+pub(crate) fn login<'a>(snapshot: &'a Snapshot, key: &[u8]) -> Explanation<'a> {
     let mut keys = SenderKeys::default();
     let answer = snapshot.login_of(key, &mut keys);
     explain_answer(snapshot, Map::SASL, key, &keys, answer)
@@ -98,7 +98,7 @@ fn explain_answer<'a>(
 /// The credentials that Postfix would find for a mail of `sender` that leaves by `next_hop`, one element of a list:
 /// what it asks, up to the question that is answered.
 #[must_use]
-pub fn credentials<'a>(
+pub(crate) fn credentials<'a>(
     snapshot: &'a Snapshot,
     sender: &[u8],
     next_hop: Option<&[u8]>,

@@ -28,19 +28,19 @@ use crate::os::secret::Secret;
 use crate::protocol::answer::{Answer, Reason};
 
 /// The most edits that are remembered.
-pub const MAX_EDITS: usize = 1024;
+pub(crate) const MAX_EDITS: usize = 1024;
 
 /// The most keys that are remembered one by one, in both tables together.
-pub const MAX_KEYS: usize = 65_536;
+pub(crate) const MAX_KEYS: usize = 65_536;
 
 /// The most keys of one edit that are compared and remembered one by one.
-pub const MAX_KEYS_OF_EDIT: usize = 4096;
+pub(crate) const MAX_KEYS_OF_EDIT: usize = 4096;
 
 /// The most tables that are remembered whole, of either kind.
-pub const MAX_TABLES: usize = 2;
+pub(crate) const MAX_TABLES: usize = 2;
 
 /// The most bytes of text that a table remembered whole has for itself.
-pub const MAX_BYTES_OF_TABLE: usize = 8 * 1024 * 1024;
+pub(crate) const MAX_BYTES_OF_TABLE: usize = 8 * 1024 * 1024;
 
 /// What three parts of a snapshot are, whose earlier states are remembered.
 #[derive(Clone, Copy)]

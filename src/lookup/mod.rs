@@ -19,15 +19,15 @@
 
 pub mod address;
 pub mod default_relay;
-pub mod explain;
-pub mod history;
+pub(crate) mod explain;
+pub(crate) mod history;
 pub mod map;
-pub mod moves;
-pub mod nexthop;
+mod moves;
+pub(crate) mod nexthop;
 pub mod peer;
-pub mod reason;
+pub(crate) mod reason;
 pub mod routing;
 pub mod search;
 pub mod snapshot;
-pub mod suspicion;
+pub(crate) mod suspicion;
 pub mod table;

@@ -58,7 +58,7 @@ pub enum Problem {
 /// A [`Problem`], and the byte of the text at which it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{problem}")]
-pub struct Fault {
+pub(crate) struct Fault {
     /// What is wrong.
     pub problem: Problem,
     /// Where, in bytes from the beginning of the text.
@@ -67,18 +67,18 @@ pub struct Fault {
 
 /// Whether an element is a domain alone, without brackets and port, as the next hop of mail is that is delivered directly.
 #[must_use]
-pub fn is_bare_domain(element: &[u8]) -> bool {
+pub(crate) fn is_bare_domain(element: &[u8]) -> bool {
     !element.iter().any(|c| matches!(c, b'[' | b']' | b':'))
 }
 
 /// Whether `text` says that there is no destination (`DUNNO` in any case, as in access(5)).
 #[must_use]
-pub fn is_dunno(text: &[u8]) -> bool {
+pub(crate) fn is_dunno(text: &[u8]) -> bool {
     text.eq_ignore_ascii_case(b"DUNNO")
 }
 
 /// The elements of a list of next hops: Postfix 3.5 and later try them in order.
-pub fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|c| is_separator(*c))
         .filter(|element| !element.is_empty())
 }
@@ -90,7 +90,7 @@ fn is_separator(c: u8) -> bool {
 /// The server that an element of a list leads to, as Postfix names it when it asks for credentials: without brackets,
 /// port and `IPv6:`. `None` where Postfix looks up MX records first, whose hosts are not known here.
 #[must_use]
-pub fn server(element: &[u8]) -> Option<&[u8]> {
+pub(crate) fn server(element: &[u8]) -> Option<&[u8]> {
     let (host, _) = host_and_port(element);
     if let Some((tag, v6)) = host.split_at_checked(5)
         && tag.eq_ignore_ascii_case(b"ipv6:")
@@ -103,13 +103,13 @@ pub fn server(element: &[u8]) -> Option<&[u8]> {
 
 /// Whether this is an IPv6 address without brackets: no next hop, but what Postfix calls a server at that address.
 #[must_use]
-pub fn is_bare_ipv6(text: &[u8]) -> bool {
+pub(crate) fn is_bare_ipv6(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
 /// The host of an element without its brackets, and its port, if it has one.
 #[must_use]
-pub fn host_and_port(element: &[u8]) -> (&[u8], Option<&[u8]>) {
+pub(crate) fn host_and_port(element: &[u8]) -> (&[u8], Option<&[u8]>) {
     let (host, rest) = if let Some(inner) = element.strip_prefix(b"[") {
         let close = memchr::memchr(b']', inner).unwrap_or(inner.len());
         let (host, rest) = inner.split_at_checked(close).unwrap_or((inner, &[]));
@@ -123,7 +123,7 @@ pub fn host_and_port(element: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 /// The host of an element in one spelling: an address as its numbers say, a name without a dot at its end.
 #[must_use]
-pub fn canonical_host(element: &[u8]) -> Vec<u8> {
+pub(crate) fn canonical_host(element: &[u8]) -> Vec<u8> {
     let (host, _) = if is_bare_ipv6(element) {
         (element, None)
     } else {
@@ -138,7 +138,7 @@ pub fn canonical_host(element: &[u8]) -> Vec<u8> {
 /// Whether the hosts of a list are, as far as their names tell, of more than one operator: neither the same nor in one
 /// domain, as `smtp1.provider.example` and `smtp2.provider.example` are.
 #[must_use]
-pub fn has_several_operators(list: &[u8]) -> bool {
+pub(crate) fn has_several_operators(list: &[u8]) -> bool {
     let mut hosts = elements(list).map(canonical_host);
     let Some(first) = hosts.next() else { return false };
     let domain = |host: &[u8]| {
@@ -161,13 +161,13 @@ pub fn has_several_operators(list: &[u8]) -> bool {
 
 /// Whether an element names the port of SMTP over TLS from the first byte (RFC 8314: `submissions`, 465).
 #[must_use]
-pub fn wants_implicit_tls(element: &[u8]) -> bool {
+pub(crate) fn wants_implicit_tls(element: &[u8]) -> bool {
     let (_, port) = host_and_port(element);
     port.is_some_and(|port| [&b"465"[..], b"smtps", b"submissions"].contains(&port))
 }
 
 /// Judges a next hop, or a list of them separated by commas or blanks.
-pub fn judge(list: &[u8]) -> Result<(), Fault> {
+pub(crate) fn judge(list: &[u8]) -> Result<(), Fault> {
     let mut offset = 0;
     let mut any = false;
     for element in list.split(|c| is_separator(*c)) {
@@ -298,7 +298,7 @@ fn is_host_name(host: &[u8]) -> bool {
 
 /// `[host]:port` of a host and a port given apart, as `RELAY_HOST` and `RELAY_PORT` are. Brackets that are there
 /// already are not doubled.
-pub fn of_host_and_port(host: &[u8], port: &[u8]) -> Result<Vec<u8>, Problem> {
+pub(crate) fn of_host_and_port(host: &[u8], port: &[u8]) -> Result<Vec<u8>, Problem> {
     if elements(host).count() > 1 && judge(host).is_ok() {
         return Err(Problem::SeveralHosts);
     }

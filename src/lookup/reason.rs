@@ -3,40 +3,40 @@
 use crate::protocol::answer::Reason;
 
 /// The default relay could not be read.
-pub const DEFAULT_UNREADABLE: Reason =
+pub(crate) const DEFAULT_UNREADABLE: Reason =
     Reason::new("the default relay cannot be read; see the log of postmapd");
 
 /// The credentials of the default relay could not be read, or are a user without a password or the reverse.
-pub const DEFAULT_CREDENTIALS_UNREADABLE: Reason = Reason::new(
+pub(crate) const DEFAULT_CREDENTIALS_UNREADABLE: Reason = Reason::new(
     "the credentials of the default relay cannot be read or are not whole; see the log of postmapd",
 );
 
 /// There are credentials for the sender, and it is not known where its mail goes.
-pub const NO_ROUTING: Reason = Reason::new(
+pub(crate) const NO_ROUTING: Reason = Reason::new(
     "there is no relay map and no default relay, so it is not known where this password may go; \
      see next_hops in postmapd.toml(5)",
 );
 
 /// The sender's next hop changed lately, and this is none that it is known to have had.
-pub const NEXT_HOP_OF_ANOTHER_TIME: Reason = Reason::new(
+pub(crate) const NEXT_HOP_OF_ANOTHER_TIME: Reason = Reason::new(
     "the next hop of this sender changed lately, and its login for this one is not known; \
      the next delivery attempt uses the new next hop",
 );
 
 /// The next hop had a login until lately, and it is not known whose mail asks for it.
-pub const LOGIN_OF_ANOTHER_TIME: Reason = Reason::new(
+pub(crate) const LOGIN_OF_ANOTHER_TIME: Reason = Reason::new(
     "the login of this next hop was removed lately, and mail may have been on its way there; \
      the next delivery attempt uses the new next hop",
 );
 
 /// The sender's next hop or its login has changed, and the file that has the other is not used yet.
-pub const FILE_AWAITED: Reason = Reason::new(
+pub(crate) const FILE_AWAITED: Reason = Reason::new(
     "this sender has a new next hop or login, and the file with the other is being changed; \
      see the log of postmapd",
 );
 
 /// The sender's next hop changed lately, and several SMTP clients share this connection.
-pub const SHARED_CONNECTION: Reason = Reason::new(
+pub(crate) const SHARED_CONNECTION: Reason = Reason::new(
     "the next hop of this sender changed lately, and its login cannot be told on a connection that \
      several SMTP clients share; remove proxy: in front of this map",
 );

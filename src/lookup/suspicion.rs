@@ -11,7 +11,7 @@ use crate::os::invisible::Invisible;
 
 /// What is odd about a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Suspicion {
+pub(crate) enum Suspicion {
     /// It has a character that cannot be seen.
     Invisible(Invisible),
     /// It begins and ends with the same kind of quote.
@@ -25,7 +25,7 @@ pub enum Suspicion {
 impl Suspicion {
     /// Returns the first suspicion that `value` gives rise to.
     #[must_use]
-    pub fn of(value: &[u8]) -> Option<Self> {
+    pub(crate) fn of(value: &[u8]) -> Option<Self> {
         if let Some(invisible) = Invisible::first(value) {
             return Some(Self::Invisible(invisible));
         }
@@ -41,7 +41,7 @@ impl Suspicion {
 
     /// The code of a finding about it.
     #[must_use]
-    pub fn code(self) -> Code {
+    pub(crate) fn code(self) -> Code {
         match self {
             Self::Invisible(_) => Code::InvisibleCharacter,
             Self::Quoted => Code::ValueInQuotes,
@@ -52,7 +52,7 @@ impl Suspicion {
 
     /// What is odd about the value of `what`, as a sentence without the value.
     #[must_use]
-    pub fn message(self, what: &str) -> String {
+    pub(crate) fn message(self, what: &str) -> String {
         match self {
             Self::Invisible(invisible) => format!(
                 "{what} has {}, which cannot be seen, at byte {}",
@@ -67,7 +67,7 @@ impl Suspicion {
 
     /// What to do about it.
     #[must_use]
-    pub fn help(self) -> &'static str {
+    pub(crate) fn help(self) -> &'static str {
         match self {
             Self::Invisible(_) => "type the value instead of copying it",
             Self::Quoted => {

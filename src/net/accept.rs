@@ -11,21 +11,21 @@ use rustix::io::Errno;
 use tracing::debug;
 
 /// How long accepting pauses where the machine is short of descriptors or memory.
-pub const SHORTAGE_PAUSE: Duration = Duration::from_millis(200);
+pub(crate) const SHORTAGE_PAUSE: Duration = Duration::from_millis(200);
 
 /// How soon the log has again that the machine is short, or that a peer has too many connections.
-pub const SAID_AGAIN: Duration = Duration::from_secs(60 * 60);
+pub(crate) const SAID_AGAIN: Duration = Duration::from_secs(60 * 60);
 
 /// The errors of accepting at listeners that one thread serves.
 #[derive(Default)]
-pub struct AcceptErrors {
+pub(crate) struct AcceptErrors {
     logged_at: Option<Instant>,
 }
 
 impl AcceptErrors {
     /// How long to wait before accepting again; `None` if only this connection failed. Calls `log` where the error is to
     /// be logged.
-    pub fn pause(&mut self, error: &io::Error, log: impl FnOnce()) -> Option<Duration> {
+    pub(crate) fn pause(&mut self, error: &io::Error, log: impl FnOnce()) -> Option<Duration> {
         if is_of_the_peer(error) {
             debug!("a peer went away before it was accepted: {error}");
             return None;

@@ -9,12 +9,12 @@
 //!
 //! Limits: what is on the other end of a connection, and what it may ask, is decided by the modules that serve.
 
-pub mod accept;
+pub(crate) mod accept;
 pub mod address;
 pub mod bind;
 pub mod listener;
 pub mod socket_file;
-pub mod waker;
+pub(crate) mod waker;
 
 use std::os::fd::OwnedFd;
 

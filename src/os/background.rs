@@ -6,7 +6,7 @@ use tracing::debug;
 
 /// Lets the threads that answer go first where they and the calling thread want the same processor: what it does may
 /// take longer then, and no lookup does.
-pub fn yield_to_lookups() {
+pub(crate) fn yield_to_lookups() {
     const NICENESS: i32 = 10;
     if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
         let thread = std::thread::current();

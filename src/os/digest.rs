@@ -12,7 +12,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::{Digest, Sha256};
 
 /// The digest of a text in pieces, as `sha256:` and hexadecimal digits.
-pub fn plain<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+pub(crate) fn plain<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut digest = Sha256::new();
     pieces.into_iter().for_each(|piece| digest.update(piece));
     written("sha256", &digest.finalize())
@@ -20,7 +20,7 @@ pub fn plain<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
 
 /// The digest of a text in pieces that may be a credential, as `hmac-sha256:` and hexadecimal digits. `None` where the
 /// system has no random numbers to give.
-pub fn keyed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
+pub(crate) fn keyed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
     let mut digest = Hmac::<Sha256>::new_from_slice(key()?).ok()?;
     pieces.into_iter().for_each(|piece| digest.update(piece));
     Some(written("hmac-sha256", &digest.finalize().into_bytes()))

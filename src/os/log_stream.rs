@@ -30,7 +30,7 @@ thread_local! {
 }
 
 /// The calling thread never waits for room in the log.
-pub fn never_wait() {
+pub(crate) fn never_wait() {
     WAITS.set(false);
 }
 

@@ -7,7 +7,7 @@
 
 /// Gives back what is free in whole pages. Takes milliseconds where much is, during which other threads may have to
 /// wait if they allocate.
-pub fn give_back() {
+pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     {
         #[allow(

@@ -15,15 +15,15 @@
 //! | [`replace_file`] | a file, locked, changed and replaced whole, or left as it was |
 //! | [`confinement`] | the process locks itself: its user, capabilities, Landlock, a filter of system calls |
 
-pub mod background;
+pub(crate) mod background;
 pub mod confinement;
-pub mod digest;
+pub(crate) mod digest;
 pub mod invisible;
-pub mod log_stream;
-pub mod memory;
-pub mod name_service;
+pub(crate) mod log_stream;
+pub(crate) mod memory;
+pub(crate) mod name_service;
 pub mod printable;
-pub mod replace_file;
+pub(crate) mod replace_file;
 pub mod secret;
-pub mod user_namespace;
-pub mod whole_file;
+pub(crate) mod user_namespace;
+pub(crate) mod whole_file;

@@ -15,7 +15,7 @@ use std::io;
 /// The user or group that has no name but a number: digits alone, and not the greatest one, which chown(2) and the kernel's
 /// answers about peers take for none.
 #[must_use]
-pub fn number(word: &str) -> Option<u32> {
+pub(crate) fn number(word: &str) -> Option<u32> {
     let is_number = !word.is_empty() && word.bytes().all(|c| c.is_ascii_digit());
     let number = word.parse().ok().filter(|_| is_number);
     number.filter(|number| *number != u32::MAX)
@@ -25,7 +25,11 @@ pub fn number(word: &str) -> Option<u32> {
 ///
 /// # Errors
 /// What the C library says (no memory).
-pub fn configure() -> io::Result<()> {
+#[cfg_attr(
+    not(all(target_env = "gnu", target_feature = "crt-static")),
+    expect(clippy::unnecessary_wraps, reason = "it fails in a static build alone")
+)]
+pub(crate) fn configure() -> io::Result<()> {
     #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
     for (database, sources) in built_in::SOURCES {
         built_in::look_up(database, sources)?;

@@ -23,10 +23,10 @@ use crate::os::secret::Secret;
 
 /// The largest file: some twenty million senders. The index of a table counts in 32 bits, of which the cutting of the
 /// text into blocks costs two.
-pub const MAX_FILE: u64 = 1 << 30;
+pub(crate) const MAX_FILE: u64 = 1 << 30;
 
 /// The largest file that is kept as a single text: settings, or a secret.
-pub const MAX_TEXT: u64 = 1 << 20;
+pub(crate) const MAX_TEXT: u64 = 1 << 20;
 
 /// How much memory must be left after what a reading takes, so that the threads that answer do not fail for want of
 /// it. More than glibc ever takes from its heap instead of from the system, so that asking gives it back at once.
@@ -67,7 +67,7 @@ pub enum Extent {
 }
 
 /// A file that was read.
-pub struct WholeFile<T = Secret> {
+pub(crate) struct WholeFile<T = Secret> {
     /// What stood in it.
     pub text: T,
     file: Option<File>,
@@ -80,14 +80,14 @@ impl<T> WholeFile<T> {
     /// Whether it had no name any more when it was read. Where it is still found by its path, it is mounted there by
     /// itself, and whoever owns the mount has replaced it since: its new version will never be seen here.
     #[must_use]
-    pub fn is_orphan(&self) -> bool {
+    pub(crate) fn is_orphan(&self) -> bool {
         self.links == 0
     }
 
     /// Whether it still has the length and the time that it had when it was read. A file that was replaced or removed
     /// since is as it was.
     #[must_use]
-    pub fn is_as_it_was(&self) -> bool {
+    pub(crate) fn is_as_it_was(&self) -> bool {
         self.file.as_ref().is_none_or(|file| {
             file.metadata()
                 .is_ok_and(|now| now.len() == self.len && modified(&now) == self.modified)
@@ -95,13 +95,13 @@ impl<T> WholeFile<T> {
     }
 
     /// Closes the file, which keeps its file system from being unmounted. From then on it is as it was.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.file = None;
     }
 
     /// Whether it was written to within the last seconds, and a program may be about to go on.
     #[must_use]
-    pub fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         self.modified.0 >= now - 2
@@ -113,12 +113,12 @@ fn modified(metadata: &Metadata) -> (i64, i64) {
 }
 
 /// Reads the file whole, of which there are at most [`MAX_FILE`] bytes.
-pub fn read(path: &Path) -> Result<WholeFile, ReadError> {
+pub(crate) fn read(path: &Path) -> Result<WholeFile, ReadError> {
     read_text(open(path)?, MAX_FILE)
 }
 
 /// Reads the open file whole, of which there are at most `most` bytes.
-pub fn read_text(file: File, most: u64) -> Result<WholeFile, ReadError> {
+pub(crate) fn read_text(file: File, most: u64) -> Result<WholeFile, ReadError> {
     read_as(file, most, |file, len| {
         // The memory is reserved at once, so that no copy of a password stays behind in a smaller piece.
         let mut bytes = reserved(len.saturating_add(1))?;
@@ -129,7 +129,7 @@ pub fn read_text(file: File, most: u64) -> Result<WholeFile, ReadError> {
 }
 
 /// Opens a file to read it.
-pub fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     // Without O_NONBLOCK, opening a FIFO waits for a writer.
     OpenOptions::new()
         .read(true)
@@ -139,7 +139,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 
 /// Reads the open file whole, as `read` makes it of its bytes, of which there should be as many as `read` is told. One
 /// more is there to be read if the file has grown.
-pub fn read_as<T>(
+pub(crate) fn read_as<T>(
     file: File,
     most: u64,
     read: impl FnOnce(&mut dyn Read, usize) -> io::Result<(T, Extent)>,
@@ -168,7 +168,7 @@ pub fn read_as<T>(
 }
 
 /// An empty vector with room for exactly so many, or the error that there is no memory for it.
-pub fn reserved<T>(room: usize) -> io::Result<Vec<T>> {
+pub(crate) fn reserved<T>(room: usize) -> io::Result<Vec<T>> {
     let mut vector = Vec::new();
     vector.try_reserve_exact(room).map_err(|_| out_of_memory())?;
     if size_of::<T>().saturating_mul(room) >= HEADROOM / 2 {
@@ -178,7 +178,7 @@ pub fn reserved<T>(room: usize) -> io::Result<Vec<T>> {
 }
 
 /// Fails unless there is memory left for the threads that answer.
-pub fn has_headroom() -> io::Result<()> {
+pub(crate) fn has_headroom() -> io::Result<()> {
     let mut headroom = Vec::<u8>::new();
     let result = headroom.try_reserve_exact(HEADROOM);
     // Memory that is never used may otherwise never be asked for.

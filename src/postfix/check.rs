@@ -30,7 +30,7 @@ const MAY_HOLD_OUR_TABLES: [&str; 5] = [
 ];
 
 /// Compares a live Postfix with what the server that is reached so needs.
-pub fn check(live: &Live, reach: &Reach, delimiters: &Delimiters) -> Result<Findings, NoName> {
+pub(crate) fn check(live: &Live, reach: &Reach, delimiters: &Delimiters) -> Result<Findings, NoName> {
     let mut check = Check {
         live,
         reach,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// A service of master.cf, as postconf(1) names it: `smtp/unix`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServiceName {
+pub(crate) struct ServiceName {
     /// The first column.
     pub name: String,
     /// The second column.
@@ -23,7 +23,7 @@ impl fmt::Display for ServiceName {
 
 /// Writes commands for one Postfix.
 #[derive(Clone, Debug, Default)]
-pub struct Commands {
+pub(crate) struct Commands {
     /// The configuration directory, where it is not Postfix's own default.
     pub directory: Option<PathBuf>,
 }
@@ -31,32 +31,32 @@ pub struct Commands {
 impl Commands {
     /// Sets a parameter in main.cf.
     #[must_use]
-    pub fn set(&self, parameter: &str, value: &str) -> String {
+    pub(crate) fn set(&self, parameter: &str, value: &str) -> String {
         self.postconf("-e", &assignment(parameter, value))
     }
 
     /// Takes a parameter out of main.cf, so that its default counts again.
     #[must_use]
-    pub fn unset(&self, parameter: &str) -> String {
+    pub(crate) fn unset(&self, parameter: &str) -> String {
         self.postconf("-X", parameter)
     }
 
     /// Sets a parameter for one service. postconf 3.7 refuses blanks in such a value, and no parameter of ours needs
     /// them.
     #[must_use]
-    pub fn set_for(&self, service: &ServiceName, parameter: &str, value: &str) -> String {
+    pub(crate) fn set_for(&self, service: &ServiceName, parameter: &str, value: &str) -> String {
         self.postconf("-P", &service_assignment(service, parameter, value))
     }
 
     /// Takes the `-o` of one service away, so that main.cf counts for it again.
     #[must_use]
-    pub fn unset_for(&self, service: &ServiceName, parameter: &str) -> String {
+    pub(crate) fn unset_for(&self, service: &ServiceName, parameter: &str) -> String {
         self.postconf("-PX", &format!("{service}/{parameter}"))
     }
 
     /// Sets a column of master.cf.
     #[must_use]
-    pub fn set_column(&self, service: &ServiceName, column: &str, value: &str) -> String {
+    pub(crate) fn set_column(&self, service: &ServiceName, column: &str, value: &str) -> String {
         self.postconf("-F", &format!("{service}/{column}={value}"))
     }
 
@@ -73,13 +73,13 @@ impl Commands {
 
 /// `name = value`, as main.cf has it.
 #[must_use]
-pub fn assignment(parameter: &str, value: &str) -> String {
+pub(crate) fn assignment(parameter: &str, value: &str) -> String {
     format!("{parameter} = {value}").trim_end().to_owned()
 }
 
 /// `service/type/name=value` without a blank, as `postconf -P` takes it.
 #[must_use]
-pub fn service_assignment(service: &ServiceName, parameter: &str, value: &str) -> String {
+pub(crate) fn service_assignment(service: &ServiceName, parameter: &str, value: &str) -> String {
     format!("{service}/{parameter}={}", value.replace(", ", ","))
 }
 

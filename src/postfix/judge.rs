@@ -19,7 +19,7 @@ enum Tls {
 
 /// Judges a value that this parameter has, or might have, at that site.
 #[must_use]
-pub fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict> {
+pub(super) fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict> {
     let cure = || Cure::Value(wanted.value.clone().into());
     let mut verdicts = Vec::new();
     match wanted.demand {

@@ -72,7 +72,7 @@ impl Unreadable {
 
 /// A service of master.cf.
 #[derive(Clone, Debug)]
-pub struct Service {
+pub(crate) struct Service {
     /// Its name and type.
     pub id: ServiceName,
     /// Whether it sees nothing but the queue directory.
@@ -85,7 +85,7 @@ pub struct Service {
 
 /// What postconf says about one Postfix.
 #[derive(Debug, Default)]
-pub struct Live {
+pub(crate) struct Live {
     /// How to change it.
     pub commands: Commands,
     /// Every service.
@@ -113,14 +113,14 @@ struct Values {
 
 /// What main.cf, or the default, of the Postfix says that these commands are for: one parameter, for those who need no
 /// more.
-pub fn parameter(commands: &Commands, name: &str) -> Result<String, Unreadable> {
+pub(crate) fn parameter(commands: &Commands, name: &str) -> Result<String, Unreadable> {
     let said = run(commands, &["-x", "-h", name])?;
     Ok(said.output.trim_end().to_owned())
 }
 
 impl Live {
     /// Reads the Postfix that these commands are for.
-    pub fn read(commands: Commands) -> Result<Self, Unreadable> {
+    pub(crate) fn read(commands: Commands) -> Result<Self, Unreadable> {
         let text = |arguments: &[&str]| run(&commands, arguments).map(|said| said.output);
         let written = run(&commands, &[])?;
         let main = Values {
@@ -150,13 +150,13 @@ impl Live {
 
     /// What main.cf, or the default, says.
     #[must_use]
-    pub fn main(&self, parameter: &str) -> &str {
+    pub(crate) fn main(&self, parameter: &str) -> &str {
         self.main.expanded.get(parameter).map_or("", String::as_str)
     }
 
     /// What stands in main.cf, with `$name` as it is written; nothing where the default counts.
     #[must_use]
-    pub fn written(&self, parameter: &str) -> Option<&str> {
+    pub(crate) fn written(&self, parameter: &str) -> Option<&str> {
         let is_set = self.set.contains(parameter);
         let written = self.main.written.get(parameter).filter(|_| is_set);
         written.map(String::as_str)
@@ -164,7 +164,7 @@ impl Live {
 
     /// Whether main.cf sets it to something else than a mere reference to another parameter.
     #[must_use]
-    pub fn is_explicit_in_main(&self, parameter: &str) -> bool {
+    pub(crate) fn is_explicit_in_main(&self, parameter: &str) -> bool {
         let written = self.written(parameter);
         written.is_some_and(|written| reference(written).is_none())
     }
@@ -172,7 +172,7 @@ impl Live {
     /// Whether the value that counts for that service was written for this very parameter: it is neither a default nor
     /// a mere reference to another parameter.
     #[must_use]
-    pub fn is_explicit(&self, service: &ServiceName, parameter: &str) -> bool {
+    pub(crate) fn is_explicit(&self, service: &ServiceName, parameter: &str) -> bool {
         let own = self.overrides.get(service);
         let own = own.and_then(|values| values.written.get(parameter));
         own.map_or_else(
@@ -183,20 +183,20 @@ impl Live {
 
     /// Whether this Postfix has such a parameter.
     #[must_use]
-    pub fn knows(&self, parameter: &str) -> bool {
+    pub(crate) fn knows(&self, parameter: &str) -> bool {
         self.known.contains(parameter)
     }
 
     /// Whether master.cf says something of its own for that service.
     #[must_use]
-    pub fn is_overridden(&self, service: &ServiceName, parameter: &str) -> bool {
+    pub(crate) fn is_overridden(&self, service: &ServiceName, parameter: &str) -> bool {
         let values = self.overrides.get(service);
         values.is_some_and(|values| values.written.contains_key(parameter))
     }
 
     /// What counts for that service.
     #[must_use]
-    pub fn value(&self, service: &ServiceName, parameter: &str) -> &str {
+    pub(crate) fn value(&self, service: &ServiceName, parameter: &str) -> &str {
         let own = self.overrides.get(service);
         let mut name = parameter;
         for _ in 0..MAX_REFERENCES {
@@ -212,7 +212,7 @@ impl Live {
     }
 
     /// Every value that stands in main.cf, in master.cf, or is a default: the service, the parameter, the value.
-    pub fn everything(&self) -> impl Iterator<Item = (Option<&ServiceName>, &str, &str)> {
+    pub(crate) fn everything(&self) -> impl Iterator<Item = (Option<&ServiceName>, &str, &str)> {
         let main = self.main.expanded.iter();
         let main = main.map(|(name, value)| (None, name.as_str(), value.as_str()));
         let overrides = self.overrides.iter().flat_map(|(service, values)| {

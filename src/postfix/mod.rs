@@ -16,17 +16,17 @@
 //!
 //! Nothing here changes a Postfix. No finding quotes a value: `static:user:password` is one, too.
 
-pub mod check;
-pub mod command;
-pub mod import;
-pub mod judge;
-pub mod live;
-pub mod obstacles;
-pub mod paste;
-pub mod program;
-pub mod reach;
-pub mod stricter;
-pub mod table_list;
-pub mod verbose;
-pub mod verdict;
-pub mod wanted;
+pub(crate) mod check;
+pub(crate) mod command;
+pub(crate) mod import;
+mod judge;
+pub(crate) mod live;
+mod obstacles;
+pub(crate) mod paste;
+mod program;
+pub(crate) mod reach;
+pub(crate) mod stricter;
+pub(crate) mod table_list;
+mod verbose;
+mod verdict;
+pub(crate) mod wanted;

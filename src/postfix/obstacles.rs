@@ -12,7 +12,7 @@ use crate::diagnostics::Code;
 use crate::protocol::socketmap::MAX_REPLY;
 
 /// A parameter that may stand in the way.
-pub struct Obstacle {
+pub(super) struct Obstacle {
     /// Its name.
     pub parameter: &'static str,
     /// The daemon that reads it.
@@ -40,7 +40,7 @@ fn is_no(value: &str, _: Site<'_>) -> bool {
 }
 
 /// Every one of them.
-pub const OBSTACLES: &[Obstacle] = &[
+pub(super) const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "transport_maps",
         reader: Reader::Rewrite,

@@ -9,7 +9,7 @@ use super::wanted::{Reader, Wanted};
 
 /// Lines of main.cf, with the reason above each.
 #[must_use]
-pub fn main_cf(wanted: &[Wanted], reach: &Reach) -> String {
+pub(crate) fn main_cf(wanted: &[Wanted], reach: &Reach) -> String {
     let about = format!("For main.cf. postmapd listens at {reach}.");
     lines(&[&about], wanted, reach, false, |one| {
         assignment(one.parameter, &one.value)
@@ -18,7 +18,7 @@ pub fn main_cf(wanted: &[Wanted], reach: &Reach) -> String {
 
 /// Commands that write the same, with the reason above each.
 #[must_use]
-pub fn shell(wanted: &[Wanted], reach: &Reach, commands: &Commands) -> String {
+pub(crate) fn shell(wanted: &[Wanted], reach: &Reach, commands: &Commands) -> String {
     let about = format!("postmapd listens at {reach}. After these commands: postfix reload");
     lines(&[&about], wanted, reach, false, |one| {
         commands.set(one.parameter, &one.value)
@@ -27,7 +27,7 @@ pub fn shell(wanted: &[Wanted], reach: &Reach, commands: &Commands) -> String {
 
 /// docker-mailserver's postfix-main.cf, for those who leave its own relay feature alone.
 #[must_use]
-pub fn docker_mailserver_main(wanted: &[Wanted], reach: &Reach) -> String {
+pub(crate) fn docker_mailserver_main(wanted: &[Wanted], reach: &Reach) -> String {
     lines(
         &[
             "docker-data/dms/config/postfix-main.cf of docker-mailserver, where its own relay feature is not in use:",
@@ -43,7 +43,7 @@ pub fn docker_mailserver_main(wanted: &[Wanted], reach: &Reach) -> String {
 
 /// docker-mailserver's postfix-master.cf, for those who go on with its files, its variables and `setup relay`.
 #[must_use]
-pub fn docker_mailserver_master(wanted: &[Wanted], reach: &Reach) -> String {
+pub(crate) fn docker_mailserver_master(wanted: &[Wanted], reach: &Reach) -> String {
     let write = |one: &Wanted| {
         let services: &[&str] = match one.reader {
             Reader::Rewrite => &["rewrite"],

@@ -34,7 +34,7 @@ const UNTIL_NEXT_LOOK: Duration = Duration::from_millis(5);
 
 /// What a program may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(super) struct Limits {
     /// How long it may print nothing.
     pub silence: Duration,
     /// How long it may run.
@@ -58,7 +58,7 @@ pub enum RunError {
 }
 
 /// A program that has ended by itself.
-pub struct Finished {
+pub(super) struct Finished {
     /// How it ended.
     pub status: ExitStatus,
     /// What it printed.
@@ -68,7 +68,7 @@ pub struct Finished {
 }
 
 /// Runs `name`, which is looked for in PATH and then where Postfix's programs usually are.
-pub fn run(name: &str, arguments: &[&std::ffi::OsStr], limits: Limits) -> Result<Finished, RunError> {
+pub(super) fn run(name: &str, arguments: &[&std::ffi::OsStr], limits: Limits) -> Result<Finished, RunError> {
     let start = |program: &Path| {
         Command::new(program)
             .args(arguments)

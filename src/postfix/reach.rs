@@ -19,11 +19,11 @@ use crate::protocol::Protocol;
 use crate::protocol::endpoint::Endpoint;
 
 /// The default name of the server's container.
-pub const CONTAINER: &str = "postmapd";
+pub(crate) const CONTAINER: &str = "postmapd";
 
 /// Why main.cf cannot name the server.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum NoName {
+pub(crate) enum NoName {
     /// No listener has that map.
     #[error("no listener serves the map {0}")]
     NoListener(Map),
@@ -39,14 +39,14 @@ pub enum NoName {
 
 /// The server, as one Postfix sees it.
 #[derive(Clone, Debug)]
-pub struct Reach {
+pub(crate) struct Reach {
     endpoints: Vec<Endpoint>,
     queue_directory: PathBuf,
 }
 
 /// What a table in main.cf is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kinship {
+pub(crate) enum Kinship {
     /// It asks this server about this map.
     Ours(Map),
     /// It would, but the service cannot see the socket from its jail.
@@ -62,7 +62,7 @@ pub enum Kinship {
 impl Reach {
     /// A server that listens at these endpoints, for the Postfix with that queue directory.
     #[must_use]
-    pub fn new(endpoints: Vec<Endpoint>, queue_directory: PathBuf) -> Self {
+    pub(crate) fn new(endpoints: Vec<Endpoint>, queue_directory: PathBuf) -> Self {
         Self {
             endpoints,
             queue_directory,
@@ -70,7 +70,7 @@ impl Reach {
     }
 
     /// The name of a map in main.cf.
-    pub fn table(&self, map: Map) -> Result<String, NoName> {
+    pub(crate) fn table(&self, map: Map) -> Result<String, NoName> {
         let endpoint = self.nearest(map)?;
         let address = match &endpoint.address {
             Address::Unix(path) => match self.in_the_queue(path) {
@@ -83,7 +83,7 @@ impl Reach {
     }
 
     /// The name of a map for the Postfix in docker-mailserver's container, where nothing is chrooted.
-    pub fn table_for_container(&self, map: Map) -> Result<String, NoName> {
+    pub(crate) fn table_for_container(&self, map: Map) -> Result<String, NoName> {
         let endpoint = self.nearest_to_container(map)?;
         Ok(match &endpoint.address {
             Address::Unix(_) => endpoint.table(map.name),
@@ -144,7 +144,7 @@ impl Reach {
 
     /// What a table without `proxy:` in front is to us, asked by a service in the jail or outside.
     #[must_use]
-    pub fn kinship(&self, table: &str, chrooted: bool) -> Kinship {
+    pub(crate) fn kinship(&self, table: &str, chrooted: bool) -> Kinship {
         if table.starts_with("tcp:") {
             return self.tcp_kinship(table);
         }
@@ -215,7 +215,7 @@ impl Reach {
 
     /// Remarks about the choice, as comments above the lines.
     #[must_use]
-    pub fn remarks(&self, for_container: bool) -> Vec<String> {
+    pub(crate) fn remarks(&self, for_container: bool) -> Vec<String> {
         let mut remarks = Vec::new();
         let chosen = if for_container {
             self.nearest_to_container(Map::RELAYHOST)
@@ -276,7 +276,7 @@ impl fmt::Display for Reach {
 
 /// The address that a table of socketmap_table(5) or tcp_table(5) is asked at.
 #[must_use]
-pub fn address(table: &str) -> Option<Address> {
+pub(crate) fn address(table: &str) -> Option<Address> {
     let endpoint = if table.starts_with("tcp:") {
         // Which map it is does not stand in the name.
         Endpoint::to_ask(table, "", &[])

@@ -19,7 +19,7 @@ use super::wanted::{Demand, Wanted};
 const NO_PLAIN_TEXT: &str = "noplaintext";
 
 /// Replaces recommended values by what main.cf has, where that is stricter.
-pub fn keep(wanted: &mut [Wanted], live: &Live) {
+pub(crate) fn keep(wanted: &mut [Wanted], live: &Live) {
     for one in wanted {
         let kept = match one.demand {
             Demand::Tls => level(live),

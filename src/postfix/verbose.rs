@@ -11,7 +11,7 @@ const WITH_ARGUMENT: &str = "imnost";
 
 /// Whether the command of a service in master.cf has `-v`.
 #[must_use]
-pub fn is_verbose(service: &Service) -> bool {
+pub(super) fn is_verbose(service: &Service) -> bool {
     let mut words = table_list::words(&service.command, |c| c.is_ascii_whitespace()).skip(1);
     while let Some(word) = words.next() {
         let Some(options) = word.strip_prefix('-').filter(|options| !options.is_empty()) else {

@@ -9,7 +9,7 @@ use crate::diagnostics::Code;
 
 /// The daemon that reads a value.
 #[derive(Clone, Copy)]
-pub struct Site<'a> {
+pub(crate) struct Site<'a> {
     /// The Postfix.
     pub live: &'a Live,
     /// The service.
@@ -21,14 +21,14 @@ pub struct Site<'a> {
 impl Site<'_> {
     /// What counts for the service.
     #[must_use]
-    pub fn value(&self, parameter: &str) -> &str {
+    pub(crate) fn value(&self, parameter: &str) -> &str {
         self.live.value(&self.service.id, parameter)
     }
 }
 
 /// Something that is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Its kind.
     pub code: Code,
     /// What is wrong, without a quotation.
@@ -39,7 +39,7 @@ pub struct Verdict {
 
 /// What fixes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cure {
+pub(crate) enum Cure {
     /// This value.
     Value(Cow<'static, str>),
     /// This value, at the very place where the present one stands: another place has a weaker one.
@@ -55,7 +55,7 @@ pub enum Cure {
 impl Verdict {
     /// Something of this kind.
     #[must_use]
-    pub fn new(code: Code, message: impl Into<Cow<'static, str>>, cure: Cure) -> Self {
+    pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>, cure: Cure) -> Self {
         Self {
             code,
             message: message.into(),

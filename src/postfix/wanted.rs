@@ -11,7 +11,7 @@ use crate::lookup::map::Map;
 
 /// Which programs of Postfix read a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
+pub(crate) enum Reader {
     /// trivial-rewrite(8), which chooses the next hop.
     Rewrite,
     /// smtp(8), which logs in there.
@@ -20,7 +20,7 @@ pub enum Reader {
 
 /// What a value must be like; [`super::judge`] tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Demand {
+pub(crate) enum Demand {
     /// Empty.
     Empty,
     /// `yes`.
@@ -37,7 +37,7 @@ pub enum Demand {
 
 /// A parameter that postmapd needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Its name.
     pub parameter: &'static str,
     /// The value that is recommended.
@@ -51,12 +51,12 @@ pub struct Wanted {
 }
 
 /// Everything, for a Postfix on the same machine.
-pub fn parameters(reach: &Reach) -> Result<Vec<Wanted>, NoName> {
+pub(crate) fn parameters(reach: &Reach) -> Result<Vec<Wanted>, NoName> {
     list(|map| reach.table(map))
 }
 
 /// Everything, for the Postfix in docker-mailserver's container.
-pub fn parameters_for_container(reach: &Reach) -> Result<Vec<Wanted>, NoName> {
+pub(crate) fn parameters_for_container(reach: &Reach) -> Result<Vec<Wanted>, NoName> {
     list(|map| reach.table_for_container(map))
 }
 

@@ -6,7 +6,7 @@
 //! A connection on which anything went wrong is not asked again: a reply that came late would be taken for the answer to
 //! the next question, and could be another sender's password.
 
-pub mod connection;
+pub(crate) mod connection;
 
 use std::io;
 

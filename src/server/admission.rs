@@ -26,7 +26,7 @@ use crate::lookup::peer::Peer;
 use crate::net::accept::SAID_AGAIN;
 
 /// The connections of one server.
-pub struct Admission {
+pub(super) struct Admission {
     most: Most,
     taken: Arc<Mutex<Taken>>,
 }
@@ -55,7 +55,7 @@ struct Taken {
 }
 
 /// A connection that was admitted, as long as this lives.
-pub struct Place {
+pub(super) struct Place {
     peer: Peer,
     is_stranger: bool,
     taken: Arc<Mutex<Taken>>,
@@ -64,7 +64,7 @@ pub struct Place {
 impl Admission {
     /// As the settings say, and as many as the process may have descriptors for.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         let wanted = limits.connections.unwrap_or(CONNECTIONS);
         let open_files = descriptors(wanted.saturating_add(SPARE_DESCRIPTORS));
         let connections = wanted.min(open_files.saturating_sub(SPARE_DESCRIPTORS)).max(1);
@@ -87,13 +87,13 @@ impl Admission {
 
     /// Whether there is no place for anybody.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         lock(&self.taken).all >= self.most.all
     }
 
     /// Takes a connection of this peer on. `None` if it has too many, which the log is told.
     #[must_use]
-    pub fn admit(&self, peer: Peer, is_stranger: bool) -> Option<Place> {
+    pub(super) fn admit(&self, peer: Peer, is_stranger: bool) -> Option<Place> {
         let peer = peer.counts_as();
         let mut taken = lock(&self.taken);
         let own = taken.by_peer.get(&peer).copied().unwrap_or_default();

@@ -34,11 +34,11 @@ use crate::protocol::answer::Answer;
 
 /// The longest sender or host that is kept, in bytes: Postfix takes no longer line from a client (`line_length_limit` in
 /// postconf(5)).
-pub const MAX_KEPT: usize = 2048;
+pub(super) const MAX_KEPT: usize = 2048;
 
 /// Where a connection is in asking for a login.
 #[derive(Default)]
-pub struct Exchange {
+pub(super) struct Exchange {
     state: State,
     /// The keys of the sender that has not moved and of the host after it, where `state` says that there are any. The memory
     /// stays for the next.
@@ -88,7 +88,7 @@ struct Moved {
 impl Exchange {
     /// The answer of `map` for `key`, the next request of the connection. `keys` and `scratch` lend their memory.
     #[inline]
-    pub fn answer<'s>(
+    pub(super) fn answer<'s>(
         &mut self,
         snapshot: &'s Snapshot,
         map: Map,

@@ -18,15 +18,15 @@
 //! ends alone.
 
 pub mod access;
-pub mod admission;
+mod admission;
 mod batch;
 mod connections;
 pub mod counters;
-pub mod exchange;
+mod exchange;
 pub mod limits;
 mod listeners;
 pub mod session;
-pub mod stream;
+mod stream;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

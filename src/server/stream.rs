@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use super::session::Stream;
 
 /// A connected socket of whatever family. A peer that is gone is an error, and no signal.
-pub struct PeerSocket(OwnedFd);
+pub(super) struct PeerSocket(OwnedFd);
 
 impl From<OwnedFd> for PeerSocket {
     fn from(socket: OwnedFd) -> Self {

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// What was noticed. Of several, the greatest counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hint {
+pub(super) enum Hint {
     /// Something changed.
     Changed,
     /// A request to read again now (SIGHUP).
@@ -30,7 +30,7 @@ pub(super) struct Place {
 
 /// The hints.
 #[derive(Default)]
-pub struct Hints {
+pub(super) struct Hints {
     noticed: Mutex<Noticed>,
     wake: Condvar,
 }
@@ -46,12 +46,12 @@ struct Noticed {
 
 impl Hints {
     /// Gives a hint. Returns at once.
-    pub fn give(&self, hint: Hint) {
+    pub(super) fn give(&self, hint: Hint) {
         self.note(|_| hint);
     }
 
     /// Asks to read again now, and says the how-manieth such request this is. Returns at once.
-    pub fn ask(&self) -> u64 {
+    pub(super) fn ask(&self) -> u64 {
         let mut noticed = self.lock();
         noticed.requests += 1;
         noticed.hint = noticed.hint.max(Some(Hint::Reread));

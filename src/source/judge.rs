@@ -22,7 +22,7 @@ use crate::os::secret::Secret;
 use crate::os::whole_file::ReadError;
 
 /// The sources as of one moment, judged.
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// The snapshot, to which only its generation is missing.
     pub snapshot: Snapshot,
     /// The settings.
@@ -38,7 +38,7 @@ pub struct Loaded {
 impl Reading {
     /// Judges what was read. What reads as it does in `active` is taken from there.
     #[must_use]
-    pub fn judge(&self, sources: &Sources, active: Option<&Snapshot>) -> Loaded {
+    pub(crate) fn judge(&self, sources: &Sources, active: Option<&Snapshot>) -> Loaded {
         let mut findings = Findings::default();
         for path in self.orphans(sources) {
             findings.push(
@@ -132,7 +132,7 @@ impl Reading {
 }
 
 /// Reads and judges the settings alone, before anything else is known to be right.
-pub fn first_settings(sources: &Sources, findings: &mut Findings) -> Settings {
+pub(crate) fn first_settings(sources: &Sources, findings: &mut Findings) -> Settings {
     settings(
         &Content::<Secret>::read(sources.settings_file(), &Directory::open(sources.dir())),
         sources,

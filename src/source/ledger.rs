@@ -18,7 +18,7 @@ use crate::lookup::table::spec::TableSpec;
 
 /// What a reading came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// What was read is in force now.
     Changed,
     /// What was read was in force already.
@@ -29,11 +29,11 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Changed, Self::Unchanged, Self::Failed];
+    pub(crate) const ALL: [Self; 3] = [Self::Changed, Self::Unchanged, Self::Failed];
 
     /// The label.
     #[must_use]
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Changed => "changed",
             Self::Unchanged => "unchanged",
@@ -44,7 +44,7 @@ impl Outcome {
 
 /// One file as it was read.
 #[derive(Clone, Debug)]
-pub struct Version {
+pub(crate) struct Version {
     /// Where it is.
     pub path: PathBuf,
     /// Which table it is, if it is one.
@@ -61,7 +61,7 @@ pub struct Version {
 
 /// How one file stands.
 #[derive(Clone, Debug)]
-pub struct File {
+pub(crate) struct File {
     /// The version of it that is in force.
     pub in_force: Version,
     /// Why the present version is not valid, if it is not.
@@ -70,7 +70,7 @@ pub struct File {
 
 /// Why a file is not valid.
 #[derive(Clone, Debug)]
-pub struct Invalid {
+pub(crate) struct Invalid {
     /// Since when.
     pub since: SystemTime,
     /// How many errors it has. None means that it waits for the other files.
@@ -81,7 +81,7 @@ pub struct Invalid {
 
 /// A reading.
 #[derive(Clone, Copy, Debug)]
-pub struct Reload {
+pub(crate) struct Reload {
     /// What came of it.
     pub outcome: Outcome,
     /// When that was.
@@ -90,7 +90,7 @@ pub struct Reload {
 
 /// The state of affairs.
 #[derive(Clone)]
-pub struct Account {
+pub(crate) struct Account {
     /// How many readings had which outcome, in the order of [`Outcome::ALL`]. The one at the start does not count.
     pub reloads: [u64; Outcome::ALL.len()],
     /// The last reading, be it the one at the start.
@@ -108,13 +108,13 @@ pub struct Account {
 impl Account {
     /// Whether every file is valid.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.findings.errors() == 0 && self.files.iter().all(|file| file.invalid.is_none())
     }
 
     /// How many readings had this outcome.
     #[must_use]
-    pub fn reloads(&self, outcome: Outcome) -> u64 {
+    pub(crate) fn reloads(&self, outcome: Outcome) -> u64 {
         self.reloads.get(outcome as usize).copied().unwrap_or_default()
     }
 
@@ -166,7 +166,7 @@ fn errors_of<'f>(version: &Version, all: &[Version], findings: &'f Findings) -> 
 
 /// How far the readings have come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// How many readings there were after the one at the start.
     pub readings: u64,
     /// How many of the requests to read again are answered by them.
@@ -174,7 +174,7 @@ pub struct Progress {
 }
 
 /// The ledger.
-pub struct Ledger {
+pub(crate) struct Ledger {
     pages: Mutex<Pages>,
     progress: watch::Sender<Progress>,
 }
@@ -218,7 +218,7 @@ impl Ledger {
 
     /// Says when a reading has ended. What came of it is in the account by then.
     #[must_use]
-    pub fn follow(&self) -> watch::Receiver<Progress> {
+    pub(crate) fn follow(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
@@ -236,7 +236,7 @@ impl Ledger {
 
     /// The state of affairs.
     #[must_use]
-    pub fn account(&self) -> Account {
+    pub(crate) fn account(&self) -> Account {
         let pages = self.lock();
         let mut account = pages.account.clone();
         for (file, waiting) in account.files.iter_mut().zip(&pages.waiting) {

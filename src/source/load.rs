@@ -40,7 +40,7 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 const STAYS: Duration = Duration::from_millis(10);
 
 /// All sources as of one moment, not judged yet.
-pub struct Reading {
+pub(crate) struct Reading {
     pub(super) settings_file: Arc<Content>,
     pub(super) tables: Vec<(&'static TableSpec, Arc<Content<Text>>)>,
     pub(super) secrets: Vec<(PathBuf, Arc<Content>)>,
@@ -61,13 +61,13 @@ pub struct Reading {
 
 /// Reads and judges everything for once, with nothing in force.
 #[must_use]
-pub fn once(sources: &Sources) -> Loaded {
+pub(crate) fn once(sources: &Sources) -> Loaded {
     read(sources, &RandomState::new(), None).judge(sources, None)
 }
 
 /// Reads all sources as they are at one moment. `hasher` makes the digests; with it, `in_force` was read.
 #[must_use]
-pub fn read(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>) -> Reading {
+pub(crate) fn read(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>) -> Reading {
     let mut attempts = 1;
     let mut steady: Vec<Option<u64>> = Vec::new();
     loop {
@@ -322,7 +322,7 @@ pub(super) fn changing(path: &Path) -> Finding {
 
 /// Every file that is read.
 #[must_use]
-pub fn paths(sources: &Sources) -> Vec<PathBuf> {
+pub(crate) fn paths(sources: &Sources) -> Vec<PathBuf> {
     let tables = sources.maps.tables().map(|spec| sources.file(spec));
     [sources.settings_file().to_owned()]
         .into_iter()

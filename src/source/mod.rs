@@ -13,10 +13,10 @@
 
 mod content;
 mod decision;
-pub mod hints;
-pub mod judge;
-pub mod ledger;
-pub mod load;
+mod hints;
+pub(crate) mod judge;
+pub(crate) mod ledger;
+pub(crate) mod load;
 mod rest;
 mod waits;
 mod watch;
@@ -49,10 +49,10 @@ use watch::Watch;
 use way::Stamps;
 
 /// How long nothing may change in a file of which the kernel does not report who writes to it.
-pub const QUIET: Duration = Duration::from_secs(1);
+pub(crate) const QUIET: Duration = Duration::from_secs(1);
 
 /// Keeps the snapshot up to date, once it is started.
-pub struct Keeper {
+pub(crate) struct Keeper {
     sources: Sources,
     hints: Arc<Hints>,
     watch: Watch,
@@ -77,7 +77,7 @@ pub struct Keeper {
 }
 
 /// The thread of a [`Keeper`]. Ends, and is waited for, when dropped.
-pub struct Reloader {
+pub(crate) struct Reloader {
     hints: Arc<Hints>,
     thread: Option<JoinHandle<()>>,
 }
@@ -85,7 +85,7 @@ pub struct Reloader {
 impl Reloader {
     /// Asks to read again now. [`Ledger::follow`] says when the request of this number is answered.
     #[must_use]
-    pub fn reread(&self) -> u64 {
+    pub(crate) fn reread(&self) -> u64 {
         self.hints.ask()
     }
 }
@@ -104,7 +104,7 @@ impl Keeper {
     /// The first reading: the snapshot of what there is, be it with errors, which the log has then. `settings` are
     /// those with which the server starts, `said` what the log has about them already.
     #[must_use]
-    pub fn first(sources: Sources, settings: Settings, said: &Findings) -> (Self, Snapshot) {
+    pub(crate) fn first(sources: Sources, settings: Settings, said: &Findings) -> (Self, Snapshot) {
         let started = Instant::now();
         let hints = Arc::new(Hints::default());
         let hasher = RandomState::new();
@@ -144,18 +144,18 @@ impl Keeper {
 
     /// Where everything is read.
     #[must_use]
-    pub fn sources(&self) -> &Sources {
+    pub(crate) fn sources(&self) -> &Sources {
         &self.sources
     }
 
     /// What becomes of each reading.
     #[must_use]
-    pub fn ledger(&self) -> Arc<Ledger> {
+    pub(crate) fn ledger(&self) -> Arc<Ledger> {
         Arc::clone(&self.ledger)
     }
 
     /// Starts the thread that publishes in `routes` from now on.
-    pub fn start(self, routes: Arc<Routes>) -> io::Result<Reloader> {
+    pub(crate) fn start(self, routes: Arc<Routes>) -> io::Result<Reloader> {
         let hints = Arc::clone(&self.hints);
         let thread = thread::Builder::new()
             .name("reload".into())

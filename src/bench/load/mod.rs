@@ -44,7 +44,7 @@ use super::tally::{Fault, Outcome, Tally};
 use super::target::{Place, Target};
 
 /// How late a request may be sent before the generator is to blame, in nanoseconds.
-pub const LATE: u64 = 1_000_000;
+pub(crate) const LATE: u64 = 1_000_000;
 /// How often connections are looked after that nothing happens on, in nanoseconds.
 const ROUNDS: u64 = 5_000_000;
 /// How often somebody who watches is told, in nanoseconds.
@@ -53,7 +53,7 @@ const EVENTS: usize = 256;
 
 /// What to do to a server.
 #[derive(Clone, Debug)]
-pub struct Load {
+pub(crate) struct Load {
     /// How many connections.
     pub connections: usize,
     /// How many requests are in flight on each, at most.
@@ -72,7 +72,7 @@ pub struct Load {
 
 /// Why there is no measurement.
 #[derive(Debug, Error)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// Nobody is there.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
@@ -86,7 +86,7 @@ pub enum LoadError {
 
 /// A wrong reply. Only kinds: a value may be a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mismatch {
+pub(crate) struct Mismatch {
     /// Which question.
     pub question: usize,
     /// What the files say.
@@ -96,7 +96,7 @@ pub struct Mismatch {
 }
 
 /// What came out.
-pub struct Run {
+pub(crate) struct Run {
     /// The requests that count.
     pub tally: Tally,
     /// Those of the warm-up.
@@ -124,13 +124,13 @@ pub struct Run {
 impl Run {
     /// Replies a second.
     #[must_use]
-    pub fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         ratio(float(self.tally.replies()), self.seconds)
     }
 
     /// Processor time of the server for each reply, in microseconds.
     #[must_use]
-    pub fn server_micros(&self) -> Option<f64> {
+    pub(crate) fn server_micros(&self) -> Option<f64> {
         let spent = self.server?;
         Some(ratio(float(spent.running), float(self.tally.replies())) / 1e3)
     }
@@ -138,7 +138,7 @@ impl Run {
 
 /// How far a run has come, for somebody who watches.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Seconds since it began.
     pub seconds: f64,
     /// Replies a second, lately.
@@ -149,7 +149,7 @@ pub struct Progress {
 
 /// Asks `target` these questions. `pids` are the server's processes. Where `watch` breaks, nothing more is asked, and the
 /// run is what there is by then.
-pub fn run(
+pub(crate) fn run(
     target: &Target,
     questions: &Questions,
     load: &Load,

@@ -32,7 +32,7 @@ struct Panel {
 
 /// The plot of a report, as an SVG document.
 #[must_use]
-pub fn svg(report: &Report<'_>) -> String {
+pub(crate) fn svg(report: &Report<'_>) -> String {
     let rows: Vec<Row> = report
         .rows()
         .into_iter()

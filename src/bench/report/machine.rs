@@ -113,7 +113,7 @@ impl JsonRun {
 
 impl Report<'_> {
     /// As JSON.
-    pub fn json(&self, out: &mut dyn io::Write) -> io::Result<()> {
+    pub(crate) fn json(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let load = self.plan.loads.first();
         let first = self.plan.servers.first();
         let json = Json {
@@ -153,7 +153,7 @@ impl Report<'_> {
     }
 
     /// As CSV: a line a run.
-    pub fn csv(&self, out: &mut dyn io::Write) -> io::Result<()> {
+    pub(crate) fn csv(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let kinds = Faults::default()
             .each()
             .map(|(name, ..)| format!("error_{name}"))

@@ -23,7 +23,7 @@ const CROWDED: f64 = 0.2;
 
 /// What was asked for, beside what the plan says.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Where the random choices begin.
     pub seed: u64,
     /// Whether the replies were compared with the files.
@@ -31,7 +31,7 @@ pub struct Settings {
 }
 
 /// A measurement and its circumstances.
-pub struct Report<'a> {
+pub(crate) struct Report<'a> {
     /// What was done.
     pub plan: &'a Plan,
     /// How.
@@ -91,7 +91,7 @@ impl Row {
 impl Report<'_> {
     /// Whether every request had the right reply, those of the warm-up included.
     #[must_use]
-    pub fn is_ok(&self) -> bool {
+    pub(crate) fn is_ok(&self) -> bool {
         self.faults().total() == 0
     }
 
@@ -165,7 +165,7 @@ impl Report<'_> {
 
     /// What the plot says of the whole, where its curves are not what they seem.
     #[must_use]
-    pub fn reservation(&self) -> Option<&'static str> {
+    pub(crate) fn reservation(&self) -> Option<&'static str> {
         let is_invalid = self.measured.iter().any(|one| !Generator::of(&one.run).valid);
         if is_invalid {
             Some("INVALID: the generator could not keep up")
@@ -176,7 +176,7 @@ impl Report<'_> {
 
     /// Why the figures may not be those of the server.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.are_all_misses() {
             warnings.push(

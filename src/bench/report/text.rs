@@ -11,7 +11,7 @@ use crate::bench::tally::Tally;
 
 impl Report<'_> {
     /// As text, for people.
-    pub fn text(&self, out: &mut dyn io::Write) -> io::Result<()> {
+    pub(crate) fn text(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let Some((first, load)) = self.plan.servers.first().zip(self.plan.loads.first()) else {
             return Ok(());
         };

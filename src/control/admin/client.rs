@@ -42,7 +42,7 @@ pub enum Problem {
 }
 
 /// A reply.
-pub struct Reply {
+pub(crate) struct Reply {
     /// The status code.
     pub code: u16,
     /// What it says.
@@ -50,7 +50,7 @@ pub struct Reply {
 }
 
 /// Asks for `path`.
-pub fn get(address: &Address, path: &str) -> Result<Reply, AdminError> {
+pub(crate) fn get(address: &Address, path: &str) -> Result<Reply, AdminError> {
     let address = reachable(address);
     let problem = match exchange(&address, path) {
         Ok(Some(reply)) => return Ok(reply),

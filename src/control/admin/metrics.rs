@@ -19,7 +19,7 @@ const LE: [&str; BOUNDS.len()] = [
 
 /// The metrics as of now.
 #[must_use]
-pub fn render(view: &View) -> String {
+pub(crate) fn render(view: &View) -> String {
     let mut text = Exposition::new();
     text.family("postmapd_build_info", Kind::Gauge, "The version of the server.");
     text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);

@@ -14,12 +14,12 @@
 //! Nothing that is said here holds a sender, a host, a user or a credential: findings do not quote, labels are names of
 //! ours and paths of files, and the digest of a file with credentials says nothing about it ([`crate::os::digest`]).
 
-pub mod client;
+pub(crate) mod client;
 mod exposition;
 pub(crate) mod http;
-pub mod metrics;
-pub mod pulse;
-pub mod status;
+pub(crate) mod metrics;
+pub(crate) mod pulse;
+pub(crate) mod status;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -31,7 +31,7 @@ use pulse::Pulse;
 use status::TableDigests;
 
 /// What is told about.
-pub struct View {
+pub(crate) struct View {
     /// The snapshot in force.
     pub routes: Arc<Routes>,
     /// What was counted.

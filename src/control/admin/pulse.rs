@@ -10,33 +10,33 @@ use tokio::time::timeout;
 use crate::net::waker::Waker;
 
 /// How long the thread may take. A lookup waits as long then, and Postfix's own patience is 100 s.
-pub const DEADLINE: Duration = Duration::from_secs(2);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
 
 /// How many may ask at once; others wait their turn, within the deadline.
 const ASKED_AT_ONCE: usize = 16;
 
 /// The side that asks.
 #[derive(Clone)]
-pub struct Pulse {
+pub(crate) struct Pulse {
     ask: mpsc::Sender<oneshot::Sender<()>>,
     waker: Waker,
 }
 
 /// The side that answers.
-pub struct Heart {
+pub(crate) struct Heart {
     asked: mpsc::Receiver<oneshot::Sender<()>>,
 }
 
 /// Both sides. This wakes the one that answers.
 #[must_use]
-pub fn pulse(waker: Waker) -> (Pulse, Heart) {
+pub(crate) fn pulse(waker: Waker) -> (Pulse, Heart) {
     let (ask, asked) = mpsc::channel(ASKED_AT_ONCE);
     (Pulse { ask, waker }, Heart { asked })
 }
 
 impl Pulse {
     /// Whether the other side answers in time.
-    pub async fn beats(&self) -> bool {
+    pub(crate) async fn beats(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         let asked = async {
             if self.ask.send(answer).await.is_err() {
@@ -51,7 +51,7 @@ impl Pulse {
 
 impl Heart {
     /// Answers the requests so far. Called by the thread that answers lookups whenever it is woken.
-    pub fn beat(&mut self) {
+    pub(crate) fn beat(&mut self) {
         while let Ok(answer) = self.asked.try_recv() {
             // The request may have timed out.
             let _ = answer.send(());

@@ -20,7 +20,7 @@ use crate::source::ledger::{Account, File, Invalid};
 
 /// The state of a server. Times are RFC 3339, in UTC.
 #[derive(Deserialize, Serialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// Of postmapd.
     pub version: String,
     /// When the server started.
@@ -53,7 +53,7 @@ pub struct Status {
 
 /// A file.
 #[derive(Deserialize, Serialize)]
-pub struct FileStatus {
+pub(crate) struct FileStatus {
     /// Where it is.
     pub path: String,
     /// The map that it is the table of. `null` for settings and secret files.
@@ -72,7 +72,7 @@ pub struct FileStatus {
 
 /// A reading of the files.
 #[derive(Deserialize, Serialize)]
-pub struct LastReload {
+pub(crate) struct LastReload {
     /// `changed`, `unchanged` or `failed`.
     pub outcome: String,
     /// When that was.
@@ -83,7 +83,7 @@ impl Status {
     /// The state as of now. Takes as long as the digests of tables do that are new; to be called where that disturbs
     /// nobody.
     #[must_use]
-    pub fn of(view: &View) -> Self {
+    pub(crate) fn of(view: &View) -> Self {
         let account = view.ledger.account();
         let snapshot = view.routes.load_full();
         Self {
@@ -171,7 +171,7 @@ fn time(time: SystemTime) -> String {
 
 /// The digests of tables, each made at its first request: of a large one that takes longer than an edit.
 #[derive(Default)]
-pub struct TableDigests {
+pub(crate) struct TableDigests {
     /// By the name of the file.
     known: Mutex<HashMap<&'static str, Known>>,
 }

@@ -10,8 +10,8 @@
 //! (sd_listen_fds(3)). Both are in variables of the environment, and without them nothing here does anything. The server
 //! starts no other program, so no process inherits the variables; descriptors are closed on exec.
 
-pub mod notify;
-pub mod socket_activation;
+mod notify;
+pub(crate) mod socket_activation;
 
 use std::future::pending;
 use std::sync::Arc;

@@ -17,7 +17,7 @@ use tracing::warn;
 
 /// What the service manager is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub(super) enum Notice {
     /// The service does its work, at the start or after [`Notice::Reloading`]. With a line for people.
     Ready(String),
     /// It reads its files again because it was told to.
@@ -49,7 +49,7 @@ impl fmt::Display for Notice {
 
 /// Where the service manager listens.
 #[derive(Clone, Debug)]
-pub struct NotifySocket {
+pub(super) struct NotifySocket {
     address: SocketAddr,
 }
 
@@ -57,7 +57,7 @@ impl NotifySocket {
     /// The socket that `NOTIFY_SOCKET` names: a path, or with `@` in front an abstract name. `None` without the variable;
     /// where it names anything else, the log has it.
     #[must_use]
-    pub fn from_environment() -> Option<Self> {
+    pub(super) fn from_environment() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
         match address(&name) {
             Ok(address) => Some(Self { address }),
@@ -69,7 +69,7 @@ impl NotifySocket {
     }
 
     /// Sends one notice, once there is room for it. Must be called within a runtime.
-    pub async fn send(&self, notice: &Notice) -> io::Result<()> {
+    pub(super) async fn send(&self, notice: &Notice) -> io::Result<()> {
         // Connected anew each time, so that a manager that was replaced is found. What is connected can be awaited.
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
@@ -95,7 +95,7 @@ fn address(name: &OsString) -> io::Result<SocketAddr> {
 ///
 /// `None` where it does not ask, or asks another process (sd_watchdog_enabled(3)).
 #[must_use]
-pub fn watchdog_interval() -> Option<Duration> {
+pub(super) fn watchdog_interval() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     if env::var_os("WATCHDOG_PID").is_some() && number("WATCHDOG_PID") != Some(u64::from(std::process::id()))
     {

@@ -85,7 +85,7 @@ pub enum Problem {
 
 /// What was handed over.
 #[derive(Default)]
-pub struct ActivatedSockets {
+pub(crate) struct ActivatedSockets {
     /// Where lookups are answered, and how.
     pub maps: Vec<(Protocol, Listener)>,
     /// Where health, status and metrics are told.
@@ -97,7 +97,7 @@ impl ActivatedSockets {
     ///
     /// To be called before there are other threads or descriptors: it owns those that the environment names, and takes
     /// their number out of it.
-    pub fn from_environment() -> Result<Self, ActivationError> {
+    pub(crate) fn from_environment() -> Result<Self, ActivationError> {
         let mut activated = Self::default();
         let names = names()?;
         if names.is_empty() {

@@ -95,7 +95,7 @@ pub enum Problem {
 /// A [`Problem`], and the byte of the key at which it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{problem}")]
-pub struct Fault {
+pub(crate) struct Fault {
     /// What is wrong.
     pub problem: Problem,
     /// Where, in bytes from the beginning of the key.
@@ -159,7 +159,7 @@ impl Problem {
 
 /// Whether a key is that of a sender, and not of a host or a next hop: those have no `@`.
 #[must_use]
-pub fn is_sender(key: &[u8]) -> bool {
+pub(crate) fn is_sender(key: &[u8]) -> bool {
     key.contains(&b'@') || key == NULL_SENDER || key == b"\"<>\""
 }
 
@@ -177,7 +177,7 @@ fn fault<T>(problem: Problem, offset: usize) -> Result<T, Fault> {
 }
 
 /// Judges a key of a file of this format.
-pub fn judge(format: Format, key: &[u8]) -> Result<(), Fault> {
+pub(crate) fn judge(format: Format, key: &[u8]) -> Result<(), Fault> {
     if key == NULL_SENDER || key == b"\"<>\"" {
         return Ok(());
     }
@@ -189,7 +189,7 @@ pub fn judge(format: Format, key: &[u8]) -> Result<(), Fault> {
 
 /// Judges the one key of a line that has no value: only a sender may stand alone. A host or a next hop that is that for
 /// certain is left to the caller, whose entry lacks its credentials.
-pub fn judge_lonely(format: Format, key: &[u8]) -> Result<(), Fault> {
+pub(crate) fn judge_lonely(format: Format, key: &[u8]) -> Result<(), Fault> {
     judge(format, key)?;
     let may_be_value =
         format.keys == KeyKind::SenderOrHost && !is_sender(key) && !key.iter().any(|c| b".:[".contains(c));
@@ -293,7 +293,7 @@ const LONGEST_LABEL: usize = 63;
 const LONGEST_NAME: usize = 255;
 
 /// Judges what stands behind the `@`.
-pub fn domain(domain: &[u8]) -> Result<(), Fault> {
+pub(crate) fn domain(domain: &[u8]) -> Result<(), Fault> {
     if let [b'[', inner @ .., b']'] = domain {
         return if is_address(inner) {
             Ok(())

@@ -19,7 +19,7 @@ pub mod edit;
 mod entries;
 pub mod grammar;
 mod index;
-pub mod key;
+pub(crate) mod key;
 pub mod line;
 pub mod spec;
 pub mod text;

@@ -24,7 +24,7 @@
 
 pub mod file_system;
 pub mod system_calls;
-pub mod user;
+pub(crate) mod user;
 
 use std::io;
 use std::path::Path;

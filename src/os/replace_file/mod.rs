@@ -128,7 +128,7 @@ impl Problem {
 }
 
 /// The locks. As long as this is held, nobody who locks changes the file.
-pub struct Held {
+pub(crate) struct Held {
     _folder: Flock<File>,
     _file: Option<Opened>,
 }
@@ -136,7 +136,7 @@ pub struct Held {
 /// Lets `change` make a new text of the text of the file `path`, and puts it in place. A file that is not there has an
 /// empty text, and is created with `new_mode`. Where `change` returns `None`, nothing is written. It is called again
 /// where somebody else changed the file meanwhile.
-pub fn edit<E: From<ReplaceError>>(
+pub(crate) fn edit<E: From<ReplaceError>>(
     path: &Path,
     new_mode: u32,
     mut change: impl FnMut(&[u8]) -> Result<Option<Secret>, E>,
@@ -170,7 +170,7 @@ pub fn edit<E: From<ReplaceError>>(
 }
 
 /// Whether there is a folder for the file `path` to be in.
-pub fn folder_is_there(path: &Path) -> Result<(), ReplaceError> {
+pub(crate) fn folder_is_there(path: &Path) -> Result<(), ReplaceError> {
     Place::of(path).map(drop)
 }
 

@@ -29,7 +29,7 @@ use crate::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP};
 use crate::os::secret::Secret;
 
 /// An entry of a table, as `postmap -s` prints it.
-pub struct Entry {
+pub(crate) struct Entry {
     /// The key.
     pub key: Vec<u8>,
     /// Its value.
@@ -40,7 +40,7 @@ pub struct Entry {
 
 /// What Postfix has.
 #[derive(Default)]
-pub struct Existing {
+pub(crate) struct Existing {
     /// `sender_dependent_relayhost_maps`, table after table.
     pub relays: Vec<Entry>,
     /// `smtp_sasl_password_maps`, likewise.
@@ -61,7 +61,7 @@ pub struct Existing {
 
 /// What is not carried over, or cannot be.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Remark {
+pub(crate) struct Remark {
     /// Whether it means that nothing can be written.
     pub is_error: bool,
     /// The list that the entry is in.
@@ -76,7 +76,7 @@ pub struct Remark {
 
 /// The two files.
 #[derive(Default)]
-pub struct Converted {
+pub(crate) struct Converted {
     /// The lines of the relay map.
     pub relay_map: Secret,
     /// The lines of the credentials.
@@ -88,13 +88,13 @@ pub struct Converted {
 }
 
 /// The parameter of the relays.
-pub const RELAYS: &str = "sender_dependent_relayhost_maps";
+pub(crate) const RELAYS: &str = "sender_dependent_relayhost_maps";
 /// The parameter of the passwords.
-pub const PASSWORDS: &str = "smtp_sasl_password_maps";
+pub(crate) const PASSWORDS: &str = "smtp_sasl_password_maps";
 
 /// Converts everything.
 #[must_use]
-pub fn convert(existing: &Existing) -> Converted {
+pub(crate) fn convert(existing: &Existing) -> Converted {
     let mut converted = Converted::default();
     relays(existing, &mut converted);
     passwords(existing, &mut converted);

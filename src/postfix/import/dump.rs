@@ -55,7 +55,7 @@ const ENDINGS: [(&str, &str); 6] = [
 
 /// Why a table cannot be read. No value of an entry, and no name that may hold one, is repeated.
 #[derive(Debug, Error)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// Its entries cannot be listed.
     #[error("{kind}: tables have no entries that can be read; {help}")]
     Type {
@@ -105,7 +105,7 @@ pub enum Unreadable {
 
 /// A table that was read.
 #[derive(Default)]
-pub struct Dump {
+pub(crate) struct Dump {
     /// Its entries, by domain, those of a domain as a whole first.
     pub entries: Vec<Entry>,
     /// Whether the source text was read where Postfix reads an indexed file.
@@ -113,7 +113,7 @@ pub struct Dump {
 }
 
 /// Where tables are, and who reads them.
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// Postfix's configuration directory, where it is not the default.
     pub config_directory: Option<&'a Path>,
     /// What a relative path begins at for Postfix's daemons.
@@ -127,7 +127,7 @@ pub(super) fn kind_and_name(table: &str) -> (&str, &str) {
 }
 
 /// Reads the entries of `table`, as main.cf names it, which has this number in its list.
-pub fn dump(table: &str, number: usize, place: &Place<'_>) -> Result<Dump, Unreadable> {
+pub(crate) fn dump(table: &str, number: usize, place: &Place<'_>) -> Result<Dump, Unreadable> {
     let (kind, path) = kind_and_name(table);
     if kind == "inline" {
         let mut entries = written::inline(path, number)?;

@@ -3,6 +3,6 @@
 //! [`dump`] reads the tables that Postfix reads, and [`written`] those that stand in main.cf itself; [`convert`] makes the
 //! files of them. Nothing is written here.
 
-pub mod convert;
-pub mod dump;
-pub mod written;
+pub(crate) mod convert;
+pub(crate) mod dump;
+pub(crate) mod written;

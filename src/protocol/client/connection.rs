@@ -23,7 +23,7 @@ use crate::net::address::Address;
 
 /// How long connecting may take in all, and one request with its reply. A lookup that takes seconds is a broken server,
 /// and the person should learn it before Postfix does.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why a connection is of no use.
 #[derive(Debug, Error)]

@@ -13,8 +13,8 @@
 //! - [`sock_diag`]: the question to the kernel;
 //! - [`refusals`]: what is said to whoever is refused, and to the log.
 
-pub mod refusals;
-pub mod sock_diag;
+pub(crate) mod refusals;
+mod sock_diag;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

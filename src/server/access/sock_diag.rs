@@ -41,14 +41,14 @@ const QUESTION: u32 = 16 + 56;
 const STRAYS: usize = 8;
 
 /// A netlink socket on which the kernel is asked.
-pub struct SockDiag {
+pub(super) struct SockDiag {
     socket: OwnedFd,
     sequence: u32,
 }
 
 impl SockDiag {
     /// Opens one.
-    pub fn open() -> io::Result<Self> {
+    pub(super) fn open() -> io::Result<Self> {
         let socket = socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
@@ -62,7 +62,7 @@ impl SockDiag {
 
     /// The user who connected from `client` to `server`. `None` if there is no such connection on this host, or the
     /// client has closed it.
-    pub fn user(&mut self, client: SocketAddr, server: SocketAddr) -> io::Result<Option<u32>> {
+    pub(super) fn user(&mut self, client: SocketAddr, server: SocketAddr) -> io::Result<Option<u32>> {
         let (client, server) = (canonical(client), canonical(server));
         let socket = self.ask(client, server)?;
         Ok(socket.and_then(|socket| socket.user(client, server)))
@@ -70,7 +70,7 @@ impl SockDiag {
 
     /// Whether the kernel answers at all, which it does not say of a connection that it does not find: asks for a
     /// listener that is surely there.
-    pub fn finds(&mut self, listener: SocketAddr) -> io::Result<bool> {
+    pub(super) fn finds(&mut self, listener: SocketAddr) -> io::Result<bool> {
         let listener = canonical(listener);
         let nobody = match listener.ip() {
             IpAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
