@@ -348,3 +348,6 @@ pub(super) fn roles(sources: &Sources) -> Vec<Role> {
 pub(super) fn stamps(sources: &Sources) -> Vec<Stamps> {
     paths(sources).iter().map(|path| Stamps::of(path)).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,7 +50,7 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use super::{Hint, Hints, RESTLESS_AT_MOST, rest};
+    use super::{Hint, Hints, REST, RESTLESS_AT_MOST, rest};
     use crate::source::hints::Place;
 
     fn place() -> Place {
@@ -76,6 +76,29 @@ mod tests {
                 assert_eq!(rest(&hints, Some(hint), long, RESTLESS_AT_MOST), Some(hint));
             }
             assert!(closed.join().unwrap() <= Instant::now());
+        });
+    }
+
+    #[test]
+    fn changes_within_a_moment_of_each_other_are_one() {
+        let hints = Hints::default();
+        thread::scope(|scope| {
+            let giving = scope.spawn(|| {
+                let mut given = Vec::new();
+                for _ in 0..5 {
+                    thread::sleep(REST / 4);
+                    given.push(Instant::now());
+                    hints.give(Hint::Changed);
+                }
+                given
+            });
+            let long = Duration::from_secs(60);
+            rest(&hints, Some(Hint::Changed), long, RESTLESS_AT_MOST);
+            let rested = Instant::now();
+            // On a busy machine one may come too late.
+            let given = giving.join().unwrap();
+            let is_apart = |at: &Instant| *at >= rested || rested >= *at + REST;
+            assert!(given.iter().all(is_apart), "{given:?}, {rested:?}");
         });
     }
 

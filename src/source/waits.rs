@@ -175,39 +175,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_gone_is_used_after_one_grace_without_a_change() {
-        let begin = Instant::now();
-        let mut waits = Waits::none(2);
-        let mut gone =
-            |at: f64, is_as_before| waits.observe(1, Some(Why::Gone), is_as_before, GRACE, after(begin, at));
-        assert!(gone(0.0, true));
-        assert!(gone(4.9, true));
-        // It came back in between, or was emptied again.
-        assert!(gone(5.0, false));
-        assert!(gone(9.9, true));
-        assert!(!gone(10.0, true));
-        assert!(!waits.is_any());
-    }
-
-    #[test]
-    fn others_wait_a_moment_and_a_file_that_is_emptied_again_and_again_is_reported_once() {
-        let begin = Instant::now();
-        let mut waits = Waits::none(1);
-        let mut reports = 0;
-        for second in 0..60_u32 {
-            let now = after(begin, f64::from(second));
-            assert!(waits.observe(0, Some(Why::Gone), second % 3 != 0, GRACE, now));
-            assert_eq!(waits.hold_up_others(now), now < begin + TOGETHER);
-            let overdue = waits.awaited(GRACE, false, now);
-            assert_eq!(!overdue.is_empty(), second >= 6, "{second}");
-            reports += overdue.iter().filter(|wait| wait.is_news).count();
-        }
-        assert_eq!(reports, 1);
-        assert!(!waits.observe(0, None, false, GRACE, after(begin, 60.0)));
-        assert!(waits.awaited(GRACE, true, after(begin, 60.0)).is_empty());
-    }
-
-    #[test]
     fn a_writer_is_waited_for_since_it_began() {
         let begin = Instant::now();
         let mut waits = Waits::none(1);

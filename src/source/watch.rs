@@ -324,8 +324,14 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::PathBuf;
+    use std::time::Instant;
 
-    use super::Way;
+    use notify::event::{
+        AccessKind, AccessMode, CreateKind, DataChange, Flag, MetadataKind, ModifyKind, RemoveKind,
+    };
+    use notify::{Event, EventKind};
+
+    use super::{Ears, Hint, Hints, Way, watched};
 
     #[test]
     fn the_way_leads_through_every_link_to_the_file_itself() {
@@ -346,7 +352,7 @@ mod tests {
             );
         }
         let knows = |way: &Way, folder: &std::path::Path, name: &str| {
-            let folder = super::watched(folder).unwrap();
+            let folder = watched(folder).unwrap();
             let place = super::Place {
                 directory: (folder.device, folder.inode),
                 name: name.into(),
@@ -368,5 +374,66 @@ mod tests {
         circle.to(0, &at("a/t.cf"));
         let mut relative = Way::default();
         relative.to(0, &PathBuf::from("../x/./y"));
+    }
+
+    #[test]
+    fn an_event_counts_for_its_own_name_in_its_own_directory_and_says_whether_a_program_writes() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let at = |name: &str| root.join(name);
+        fs::create_dir(at("tables")).unwrap();
+        // A user who may write to the directory above may make a file of the same name there.
+        for name in ["tables/t.cf", "t.cf", "tables/other", "text"] {
+            fs::write(at(name), "text").unwrap();
+        }
+        fs::write(at("tables/empty.cf"), "").unwrap();
+        symlink("../text", at("tables/link.cf")).unwrap();
+        let mut way = Way::default();
+        for (number, name) in ["t.cf", "empty.cf", "link.cf"].iter().enumerate() {
+            way.to(number, &at("tables").join(name));
+        }
+        let wanted: Vec<_> = way.places.iter().filter_map(|path| watched(path)).collect();
+        let ears = Ears::new(&wanted, &way.names);
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let created = EventKind::Create(CreateKind::Any);
+        let kinds = [
+            // The kind of event, and whether the file counts as open for writing then.
+            (written, true),
+            (EventKind::Access(AccessKind::Close(AccessMode::Write)), false),
+            (created, false),
+            (written, true),
+            (EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any)), true),
+            (EventKind::Remove(RemoveKind::Any), false),
+        ];
+        for (name, counts) in [
+            ("tables/t.cf", true),
+            ("tables/link.cf", true),
+            ("text", true),
+            ("tables/other", false),
+            ("t.cf", false),
+        ] {
+            let hints = Hints::default();
+            for (kind, is_open) in kinds {
+                ears.hear(&Event::new(kind).add_path(at(name)), &hints);
+                let hint = hints.take(Instant::now());
+                assert_eq!(hint, counts.then_some(Hint::Changed), "{name}: {kind:?}");
+                assert_eq!(!hints.open().is_empty(), counts && is_open, "{name}: {kind:?}");
+            }
+            // Our own reading.
+            let read = EventKind::Access(AccessKind::Close(AccessMode::Read));
+            ears.hear(&Event::new(read).add_path(at(name)), &hints);
+            assert_eq!(hints.take(Instant::now()), None, "{name}");
+        }
+        // One that is made without a byte will be written and closed; a link is whole.
+        let hints = Hints::default();
+        ears.hear(&Event::new(created).add_path(at("tables/empty.cf")), &hints);
+        assert_eq!(hints.open().len(), 1);
+        // The kernel has dropped events.
+        let lost = Event::new(EventKind::Other)
+            .set_flag(Flag::Rescan)
+            .add_path(at("tables/other"));
+        let hints = Hints::default();
+        ears.hear(&lost, &hints);
+        assert_eq!(hints.take(Instant::now()), Some(Hint::Changed));
     }
 }

@@ -33,7 +33,6 @@ mod harness;
 mod import_command;
 mod in_flight;
 mod limits;
-mod live_reload;
 mod manual;
 mod monitoring;
 mod no_table;

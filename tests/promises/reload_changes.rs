@@ -1,1077 +1,586 @@
-//! Promise: whatever changes a file, and in whatever way, the change is live, whole, and nothing else ever was.
+//! Promise: whatever changes a file, and in whatever way, the change is live without a signal, whole, and nothing else ever
+//! was: a client asks all the while on a connection that stays open, and the answers that it sees, one after the other,
+//! are exactly those of the versions that were saved.
 //!
-//! Somebody asks all the while on a connection that stays open. The answers that he sees, one after the other, are
-//! exactly those of the versions that were saved: none is missing on the way, none is half of two.
+//! "Live" means within half a second, by events alone: no poll comes in time.
 
-use crate::harness::client::{Reply, Socketmap};
+use crate::harness::client::{Both, Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
 use crate::harness::observer::{Observer, observe};
+use crate::harness::versions::{
+    EVENTS_ALONE, FILES, IN_DIRECTORY, PASSWORD, QUESTIONS, Versions, answers, fill, generation,
+    link_through_data, path_of, relay, reloads, repoint, setup, text, with_default_relay, with_versions,
+};
 use crate::harness::{eventually, names_place};
-use crate::live_reload::{LIVE, mounted, relay, repoint, setup, table, version};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-/// What is asked about the tables of [`setup`].
-const SENDERS: [(&str, &str); 3] = [
-    ("relayhost", "ann@one.test"),
-    ("relayhost", "ann@two.test"),
-    ("sasl", "login.test"),
-];
-
-/// The answers of the n-th relay map.
-fn relays(n: usize) -> Vec<Reply> {
-    vec![
-        Reply::Found(relay(n)),
-        Reply::found("[two.test]"),
-        Reply::found("user0:secret0"),
-    ]
+/// A file that is to be saved.
+struct Save<'a> {
+    path: PathBuf,
+    text: String,
+    versions: &'a Versions<'a>,
 }
 
-/// The answers of the n-th version of both files.
-fn versions(n: usize) -> Vec<Reply> {
-    let mut answers = relays(n);
-    answers[2] = Reply::Found(format!("user{n}:secret{n}"));
-    answers
-}
+impl Save<'_> {
+    /// A place beside the directory of the tables.
+    fn beside(&self, name: &str) -> PathBuf {
+        self.versions.root().join(name)
+    }
 
-/// Tries an edit three times, each with the next version, and fails where anything but these versions is answered,
-/// or where each of them is late.
-#[track_caller]
-fn follow(
-    daemon: &Daemon,
-    within: Duration,
-    questions: &[(&str, &str)],
-    answers: impl Fn(usize) -> Vec<Reply>,
-    mut edit: impl FnMut(usize, &Observer),
-) {
-    observe(daemon, questions, |observer| {
-        observer.wait_for(&answers(0));
-        let mut late = Vec::new();
-        for n in 1..=3 {
-            edit(n, observer);
-            let edited = Instant::now();
-            let took = observer.wait_for(&answers(n)).saturating_duration_since(edited);
-            if took > within {
-                late.push(took);
-            }
+    /// Writes the next version to a file of its own.
+    fn new_file(&self) -> io::Result<PathBuf> {
+        let new = self.beside("new");
+        fs::write(&new, &self.text)?;
+        Ok(new)
+    }
+
+    /// Puts the next version in the place of another file in one step.
+    fn rename_over(&self, path: &Path) -> io::Result<()> {
+        fs::rename(self.new_file()?, path)
+    }
+
+    /// Long enough for a server that would believe what it sees.
+    fn pause(&self) {
+        self.versions.pause("while it is saved");
+    }
+
+    fn write_in_pieces(&self, mut file: File) -> io::Result<()> {
+        for piece in self.text.as_bytes().chunks(self.text.len().div_ceil(3)) {
+            self.pause();
+            file.write_all(piece)?;
         }
-        assert!(late.len() < 3, "live after {late:?}");
-        let expected: Vec<_> = (0..=3).map(answers).collect();
-        assert_eq!(
-            observer.answers(),
-            expected,
-            "other answers than those that were saved"
-        );
-    });
-}
+        Ok(())
+    }
 
-/// Tries a way to save the relay map. `edit` gets the path, the number of the version and its text.
-#[track_caller]
-fn relay_map_is_live(setup: Setup, mut edit: impl FnMut(&Path, usize, &str, &Observer)) {
-    let daemon = Daemon::start(setup);
-    let path = daemon.dir().join(RELAYMAP);
-    follow(&daemon, LIVE, &SENDERS, relays, |n, observer| {
-        edit(&path, n, &table(n), observer);
-    });
-}
-
-#[track_caller]
-fn run(command: &mut Command) {
-    let status = command
-        .status()
-        .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-    assert!(status.success(), "{command:?}: {status}");
-}
-
-/// How many reloads the log tells of.
-fn reloads(daemon: &Daemon) -> usize {
-    daemon
-        .log()
-        .lines()
-        .filter(|line| line.contains("loaded generation="))
-        .count()
-}
-
-#[test]
-fn an_editor_that_renames_the_old_file_and_creates_a_new_one_is_live() {
-    relay_map_is_live(setup(), |path, _, text, observer| {
-        fs::rename(path, path.with_extension("cf~")).unwrap();
-        // Long enough for a server that would believe what it sees.
-        observer.wait_for_rounds(100);
-        let (one, other) = text.split_at(text.len() / 2);
-        let mut file = File::create_new(path).unwrap();
-        file.write_all(one.as_bytes()).unwrap();
-        observer.wait_for_rounds(100);
-        file.write_all(other.as_bytes()).unwrap();
-    });
-}
-
-#[test]
-fn an_editor_that_keeps_a_copy_and_writes_the_file_itself_is_live() {
-    relay_map_is_live(setup(), |path, _, text, observer| {
-        fs::copy(path, path.with_extension("cf~")).unwrap();
-        let mut file = File::options().write(true).truncate(true).open(path).unwrap();
-        observer.wait_for_rounds(100);
-        for line in text.split_inclusive('\n') {
-            file.write_all(line.as_bytes()).unwrap();
-            observer.wait_for_rounds(40);
-        }
-    });
-}
-
-#[test]
-fn a_file_emptied_and_filled_by_two_programs_is_live_and_never_empty() {
-    relay_map_is_live(setup(), |path, _, text, observer| {
-        fs::write(path, "").unwrap();
-        observer.wait_for_rounds(100);
-        fs::write(path, text).unwrap();
-    });
-}
-
-#[test]
-fn a_file_moved_in_from_another_folder_is_live() {
-    let setup = setup();
-    let elsewhere = setup.root().join("elsewhere");
-    fs::create_dir(&elsewhere).unwrap();
-    relay_map_is_live(setup, |path, _, text, _| {
-        let new = elsewhere.join("new");
-        fs::write(&new, text).unwrap();
-        fs::rename(&new, path).unwrap();
-    });
-}
-
-#[test]
-fn a_file_moved_in_where_the_old_one_was_moved_out_is_live() {
-    let setup = setup();
-    let elsewhere = setup.root().join("elsewhere");
-    fs::create_dir(&elsewhere).unwrap();
-    relay_map_is_live(setup, |path, n, text, observer| {
-        let new = elsewhere.join(format!("new{n}"));
-        fs::write(&new, text).unwrap();
-        fs::rename(path, elsewhere.join(format!("old{n}"))).unwrap();
-        observer.wait_for_rounds(100);
-        fs::rename(&new, path).unwrap();
-    });
-}
-
-#[test]
-fn a_file_copied_in_and_renamed_is_live() {
-    let setup = setup();
-    let new = setup.root().join("new");
-    relay_map_is_live(setup, |path, _, text, _| {
-        fs::write(&new, text).unwrap();
-        let beside = path.with_extension("tmp");
-        run(Command::new("cp").arg(&new).arg(&beside));
-        run(Command::new("mv").arg(&beside).arg(path));
-    });
-}
-
-#[test]
-fn a_file_copied_over_the_old_one_is_live() {
-    let setup = setup();
-    let new = setup.root().join("new");
-    relay_map_is_live(setup, |path, _, text, _| {
-        fs::write(&new, text).unwrap();
-        run(Command::new("cp").arg("-p").arg(&new).arg(path));
-    });
-}
-
-#[test]
-fn a_file_put_in_place_by_install_is_live() {
-    let setup = setup();
-    let new = setup.root().join("new");
-    relay_map_is_live(setup, |path, _, text, _| {
-        fs::write(&new, text).unwrap();
-        run(Command::new("install").args(["-m", "0640"]).arg(&new).arg(path));
-    });
-}
-
-#[test]
-fn a_few_bytes_written_over_in_place_are_live() {
-    // The same length, the same file, and the time set back.
-    relay_map_is_live(setup(), |path, n, _, _| {
-        let text = fs::read_to_string(path).unwrap();
-        let at = text.find(&format!("relay{}", n - 1)).unwrap() + "relay".len();
-        let file = File::options().write(true).open(path).unwrap();
-        let modified = file.metadata().unwrap().modified().unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, n.to_string().as_bytes(), at as u64).unwrap();
-        file.set_modified(modified).unwrap();
-    });
-}
-
-#[test]
-fn a_hard_link_made_in_place_of_the_file_is_live() {
-    relay_map_is_live(setup(), |path, n, text, observer| {
-        let new = path.with_file_name(format!("text{n}"));
-        fs::write(&new, text).unwrap();
-        fs::remove_file(path).unwrap();
-        observer.wait_for_rounds(50);
-        fs::hard_link(&new, path).unwrap();
-    });
-}
-
-#[test]
-fn a_hard_link_whose_first_name_goes_at_once_is_live() {
-    // So do programs that write under a name of their own and never want to replace anything: link, then unlink.
-    let setup = setup();
-    let new = setup.root().join("new");
-    relay_map_is_live(setup, |path, _, text, _| {
-        fs::write(&new, text).unwrap();
-        fs::remove_file(path).unwrap();
-        fs::hard_link(&new, path).unwrap();
-        fs::remove_file(&new).unwrap();
-    });
-}
-
-#[test]
-fn a_file_written_through_another_hard_link_is_live() {
-    let setup = setup();
-    let other = setup.root().join("other");
-    fs::hard_link(setup.dir().join(RELAYMAP), &other).unwrap();
-    relay_map_is_live(setup, |_, _, text, observer| {
-        let mut file = File::create(&other).unwrap();
-        observer.wait_for_rounds(50);
-        file.write_all(text.as_bytes()).unwrap();
-    });
-}
-
-/// Writes both files of a version into a folder that is there.
-fn fill(folder: &Path, n: usize) {
-    fs::write(folder.join(RELAYMAP), table(n)).unwrap();
-    fs::write(folder.join(CREDENTIALS), credentials(n)).unwrap();
-}
-
-fn credentials(n: usize) -> String {
-    format!("login.test user{n}:secret{n}\n")
-}
-
-/// Makes a folder with both files of a version.
-fn folder(path: &Path, n: usize) {
-    fs::create_dir(path).unwrap();
-    fill(path, n);
-}
-
-/// A daemon on `root/a/b/tables`, with what is at `root` and not yet there left to the caller.
-fn below(root: &Path) -> (Setup, PathBuf) {
-    let dir = root.join("a/b/tables");
-    (Setup::in_folder(&dir), dir)
-}
-
-/// Fails where the answers before the first version are anything but *cannot tell*.
-#[track_caller]
-fn appears(setup: Setup, within: Duration, act: impl FnOnce(&Observer)) {
-    let daemon = Daemon::start(setup);
-    observe(&daemon, &SENDERS, |observer| {
-        observer.wait_for_rounds(20);
-        act(observer);
-        let acted = Instant::now();
-        let took = observer.wait_for(&versions(1)).saturating_duration_since(acted);
-        let answers = observer.answers();
-        let before = &answers[..answers.len() - 1];
-        assert!(
-            before.iter().flatten().all(Reply::is_cannot_tell),
-            "between nothing and everything: {answers:?}"
-        );
-        assert!(took < within, "live after {took:?}");
-    });
-}
-
-#[test]
-fn a_folder_that_appears_later_is_live() {
-    let outer = Setup::new();
-    let (setup, dir) = below(outer.root());
-    appears(setup, LIVE * 3, |_| {
-        // Name by name, the files last.
-        fs::create_dir_all(dir.parent().unwrap()).unwrap();
-        let new = outer.root().join("new");
-        folder(&new, 1);
-        fs::rename(&new, &dir).unwrap();
-    });
-}
-
-#[test]
-fn a_folder_that_appears_as_a_link_is_live() {
-    let outer = Setup::new();
-    let link = outer.root().join("link");
-    let elsewhere = outer.root().join("elsewhere");
-    folder(&elsewhere, 1);
-    appears(Setup::in_folder(&link), LIVE * 3, |_| {
-        symlink("elsewhere", &link).unwrap();
-    });
-}
-
-#[test]
-fn a_folder_that_appears_and_is_filled_slowly_answers_nothing_that_is_not_so() {
-    // Where nothing was ever readable, the files of a new folder are as likely to be on their way as those of one
-    // whose files were deleted. "Not found" would send mail without its relay and its password meanwhile.
-    let outer = Setup::new();
-    let dir = outer.root().join("tables");
-    fs::remove_dir(&dir).unwrap();
-    appears(Setup::in_folder(&dir), LIVE * 3, |observer| {
-        fs::create_dir(&dir).unwrap();
-        observer.wait_for_rounds(100);
-        fs::write(dir.join(CREDENTIALS), credentials(1)).unwrap();
-        observer.wait_for_rounds(100);
-        fs::write(dir.join(RELAYMAP), table(1)).unwrap();
-    });
-}
-
-/// Tries a way to replace the whole folder. `replace` gets the folder, a folder beside it, and the version.
-#[track_caller]
-fn folder_is_live(replace: impl Fn(&Path, &Path, usize, &Observer)) {
-    let setup = Setup::new();
-    fill(setup.dir(), 0);
-    let daemon = Daemon::start(setup);
-    let root = daemon.root().to_path_buf();
-    follow(&daemon, LIVE, &SENDERS, versions, |n, observer| {
-        replace(daemon.dir(), &root, n, observer);
-    });
-    // And what happens in the new folder is noticed, too.
-    fs::write(daemon.dir().join(RELAYMAP), table(4)).unwrap();
-    let mut client = Socketmap::to(&daemon, 0);
-    let took = eventually(
-        || client.ask("relayhost", "ann@one.test"),
-        |reply| *reply == Reply::Found(relay(4)),
-    );
-    assert!(took < LIVE * 3, "live after {took:?}");
-}
-
-#[test]
-fn a_folder_renamed_away_for_another_is_live() {
-    folder_is_live(|dir, root, n, observer| {
-        let new = root.join("new");
-        folder(&new, n);
-        fs::rename(dir, root.join(format!("old{n}"))).unwrap();
-        observer.wait_for_rounds(50);
-        fs::rename(&new, dir).unwrap();
-    });
-}
-
-#[test]
-fn a_folder_exchanged_for_another_in_one_step_is_live() {
-    folder_is_live(|dir, root, n, _| {
-        let new = root.join("new");
-        folder(&new, n);
-        let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
-        nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, &new, nix::fcntl::AT_FDCWD, dir, flags).unwrap();
-        fs::remove_dir_all(&new).unwrap();
-    });
-}
-
-#[test]
-fn a_folder_deleted_and_made_again_is_live() {
-    folder_is_live(|dir, _, n, observer| {
-        fs::remove_dir_all(dir).unwrap();
-        observer.wait_for_rounds(50);
-        fs::create_dir(dir).unwrap();
-        observer.wait_for_rounds(50);
-        fill(dir, n);
-    });
-}
-
-#[test]
-fn a_folder_far_above_that_is_replaced_is_found() {
-    // Not one of the folders that hold the files or their links: the poll finds it.
-    let outer = Setup::new();
-    let make = |root: &Path, n| {
-        fs::create_dir_all(root.join("b")).unwrap();
-        folder(&root.join("b/tables"), n);
-        fs::write(root.join("b/tables").join(SETTINGS), "[reload]\npoll = 0.1\n").unwrap();
-    };
-    let (setup, _) = below(outer.root());
-    make(&outer.root().join("a"), 0);
-    let daemon = Daemon::start(setup);
-    follow(&daemon, LIVE * 3, &SENDERS, versions, |n, _| {
-        let new = outer.root().join("new");
-        make(&new, n);
-        fs::rename(outer.root().join("a"), outer.root().join(format!("old{n}"))).unwrap();
-        fs::rename(&new, outer.root().join("a")).unwrap();
-    });
-}
-
-#[test]
-fn a_symbolic_link_at_any_level_is_live() {
-    for level in 0..5 {
-        let outer = Setup::new();
-        let root = outer.root();
-        for n in 0..=3 {
-            let links = [
-                (format!("..outer{n}"), "inner", format!("../..inner{n}")),
-                (format!("..inner{n}"), "tables", format!("../..tables{n}")),
-                (format!("..tables{n}"), RELAYMAP, format!("../..texts{n}/hop")),
-                (format!("..texts{n}"), "hop", "text".to_owned()),
-            ];
-            for (folder, name, target) in links {
-                fs::create_dir(root.join(&folder)).unwrap();
-                symlink(target, root.join(folder).join(name)).unwrap();
-            }
-            fs::write(root.join(format!("..texts{n}/text")), table(n)).unwrap();
-            fs::write(
-                root.join(format!("..tables{n}")).join(CREDENTIALS),
-                "login.test user0:secret0\n",
-            )
-            .unwrap();
-        }
-        symlink("..outer0", root.join("outer")).unwrap();
-        let daemon = Daemon::start(Setup::in_folder(&root.join("outer/inner/tables")));
-        follow(&daemon, LIVE, &SENDERS, relays, |n, _| {
-            if n == 2 {
-                // Where the links lead now.
-                fs::write(daemon.dir().join(RELAYMAP), table(n)).unwrap();
-                return;
-            }
-            let (link, target) = match level {
-                0 => ("outer".to_owned(), format!("..outer{n}")),
-                1 => ("..outer0/inner".to_owned(), format!("../..inner{n}")),
-                2 => ("..inner0/tables".to_owned(), format!("../..tables{n}")),
-                3 => (format!("..tables0/{RELAYMAP}"), format!("../..texts{n}/hop")),
-                _ => ("..texts0/hop".to_owned(), format!("../..texts{n}/text")),
-            };
-            repoint(&root.join(link), Path::new(&target));
-        });
+    /// Runs a script with the new file as `$1` and the old one as `$2`.
+    fn run(&self, script: &str) -> io::Result<()> {
+        let mut command = Command::new("sh");
+        command
+            .args(["-ec", script, "sh"])
+            .arg(self.new_file()?)
+            .arg(&self.path);
+        assert!(command.status()?.success(), "{script}");
+        Ok(())
     }
 }
 
+type Way = (&'static str, fn(&Save<'_>) -> io::Result<()>);
+
+/// Ways to save a file. After the first ones it is missing, empty or half written for a while.
+const WAYS: [Way; 20] = [
+    ("an editor renames the old file and writes a new one", |save| {
+        fs::rename(&save.path, save.path.with_extension("old"))?;
+        save.pause();
+        save.write_in_pieces(File::create_new(&save.path)?)
+    }),
+    ("an editor keeps a copy and writes the file itself", |save| {
+        fs::copy(&save.path, save.path.with_extension("old"))?;
+        save.write_in_pieces(File::create(&save.path)?)
+    }),
+    ("it is emptied and filled by two programs", |save| {
+        fs::write(&save.path, "")?;
+        save.pause();
+        fs::write(&save.path, &save.text)
+    }),
+    ("it is moved in where the old one was moved out", |save| {
+        fs::rename(&save.path, save.beside("old"))?;
+        save.pause();
+        save.rename_over(&save.path)
+    }),
+    ("it is renamed over the old one", |save| {
+        save.rename_over(&save.path)
+    }),
+    ("it is written in place", |save| fs::write(&save.path, &save.text)),
+    ("it is deleted and created", |save| {
+        fs::remove_file(&save.path)?;
+        fs::write(&save.path, &save.text)
+    }),
+    ("cp over it", |save| save.run("cp -p \"$1\" \"$2\"")),
+    ("cp and mv", |save| {
+        save.run("cp \"$1\" \"$2~\"; mv \"$2~\" \"$2\"")
+    }),
+    ("install", |save| save.run("install -m 0640 \"$1\" \"$2\"")),
+    ("sed -i", |save| save.run("sed -i -n \"1r $1\" \"$2\"")),
+    ("a few bytes are written over, and the time is set back", |save| {
+        let file = File::options().write(true).open(&save.path)?;
+        let modified = file.metadata()?.modified()?;
+        file.write_all_at(save.text.as_bytes(), 0)?;
+        file.set_len(save.text.len() as u64)?;
+        file.set_modified(modified)
+    }),
+    ("it has an older time", |save| {
+        let new = save.new_file()?;
+        let past = SystemTime::now() - Duration::from_secs(86_400);
+        File::options().write(true).open(&new)?.set_modified(past)?;
+        fs::rename(new, &save.path)
+    }),
+    ("a hard link is made in its place", |save| {
+        let new = save.new_file()?;
+        fs::remove_file(&save.path)?;
+        save.pause();
+        fs::hard_link(&new, &save.path)?;
+        fs::rename(new, save.beside("kept"))
+    }),
+    // So do programs that never want to replace anything.
+    ("a hard link, of which the first name goes at once", |save| {
+        let new = save.new_file()?;
+        fs::remove_file(&save.path)?;
+        fs::hard_link(&new, &save.path)?;
+        fs::remove_file(new)
+    }),
+    ("it is written through another hard link", |save| {
+        let other = save.beside("other");
+        fs::hard_link(&save.path, &other)?;
+        save.write_in_pieces(File::create(&other)?)?;
+        fs::remove_file(other)
+    }),
+    ("a symbolic link is put in its place", |save| {
+        save.rename_over(&save.beside("target"))?;
+        repoint(&save.path, save.beside("target"));
+        Ok(())
+    }),
+    ("what the link leads to is written", |save| {
+        fs::write(save.beside("target"), &save.text)
+    }),
+    ("what the link leads to is replaced", |save| {
+        save.rename_over(&save.beside("target"))
+    }),
+    ("the link becomes a file", |save| save.rename_over(&save.path)),
+];
+
 #[test]
-fn a_link_that_becomes_a_file_and_a_file_that_becomes_a_link_are_live() {
-    let setup = setup();
-    let elsewhere = setup.root().join("elsewhere");
-    relay_map_is_live(setup, |path, n, text, _| {
-        if n % 2 == 1 {
-            fs::write(&elsewhere, text).unwrap();
-            repoint(path, &elsewhere);
-        } else {
-            let new = path.with_extension("new");
-            fs::write(&new, text).unwrap();
-            fs::rename(&new, path).unwrap();
+fn a_file_is_live_however_it_is_saved_and_never_half_or_missed() {
+    let daemon = Daemon::start(setup(EVENTS_ALONE));
+    with_versions(&daemon, EVENTS_ALONE, |versions| {
+        for file in FILES {
+            let ways = if file == RELAYMAP { &WAYS[..] } else { &WAYS[..6] };
+            for (way, save) in ways {
+                versions.are_live(&[file], &format!("{file}: {way}"), |versions| {
+                    let path = versions.path(file);
+                    let text = versions.next_text(file);
+                    save(&Save { path, text, versions }).unwrap();
+                });
+            }
         }
+        let path = versions.path(RELAYMAP);
+        let mut file = File::options().append(true).open(path).unwrap();
+        writeln!(file, "@three.test [three.test]").unwrap();
+        drop(file);
+        let mut appended = answers(versions.numbers);
+        appended[5] = Reply::found("[three.test]");
+        versions.wait_for(appended, "it is appended to");
+        versions.are_live(&IN_DIRECTORY, "three files, one after the other", |versions| {
+            for file in IN_DIRECTORY {
+                versions.replace_with_next(file);
+            }
+        });
     });
 }
 
-/// The next version of a volume as Kubernetes writes it: a folder with a name of its own, and one link to it.
-fn swap(volume: &Path, n: usize, write: impl FnOnce(&Path)) {
+#[test]
+fn a_symbolic_link_at_any_level_above_a_file_is_live() {
+    let outer = Setup::new();
+    let root = outer.root();
+    for n in 0..=5 {
+        let links = [
+            (format!("..outer{n}"), "inner", format!("../..inner{n}")),
+            (format!("..inner{n}"), "tables", format!("../..tables{n}")),
+            (format!("..tables{n}"), RELAYMAP, format!("../..texts{n}/hop")),
+            (format!("..texts{n}"), "hop", "text".to_owned()),
+        ];
+        for (directory, name, target) in links {
+            fs::create_dir(root.join(&directory)).unwrap();
+            symlink(target, root.join(directory).join(name)).unwrap();
+        }
+        fs::write(root.join(format!("..texts{n}/text")), text(RELAYMAP, 0, "")).unwrap();
+        let directory = root.join(format!("..tables{n}"));
+        fill(&directory, &[CREDENTIALS, SETTINGS, PASSWORD], 0, EVENTS_ALONE);
+    }
+    symlink("..outer0", root.join("outer")).unwrap();
+    let setup = Setup::in_folder(&root.join("outer/inner/tables"));
+    let daemon = Daemon::start(with_default_relay(setup));
+    with_versions(&daemon, EVENTS_ALONE, |versions| {
+        let links = [
+            ("outer".to_owned(), "..outer1"),
+            ("..outer1/inner".to_owned(), "../..inner2"),
+            ("..inner2/tables".to_owned(), "../..tables3"),
+            (format!("..tables3/{RELAYMAP}"), "../..texts4/hop"),
+            ("..texts4/hop".to_owned(), "../..texts5/text"),
+        ];
+        for (n, (link, target)) in (1..).zip(links) {
+            versions.are_live(&[RELAYMAP], &link, |versions| {
+                let text = root.join(format!("..texts{n}/text"));
+                fs::write(text, versions.next_text(RELAYMAP)).unwrap();
+                repoint(&root.join(&link), target);
+            });
+        }
+        versions.are_live(&[RELAYMAP], "where the links lead", |versions| {
+            fs::write(versions.path(RELAYMAP), versions.next_text(RELAYMAP)).unwrap();
+        });
+    });
+}
+
+/// The next version of a volume as Kubernetes writes it: a directory with a name of its own, and one link to it.
+fn swap(volume: &Path, n: usize) {
     let new = format!("..2026_11_23_{n}");
     fs::create_dir(volume.join(&new)).unwrap();
-    write(&volume.join(&new));
+    fill(&volume.join(&new), &FILES, n, EVENTS_ALONE);
     let before = fs::read_link(volume.join("..data")).ok();
-    repoint(&volume.join("..data"), Path::new(&new));
+    repoint(&volume.join("..data"), new);
     if let Some(before) = before {
         fs::remove_dir_all(volume.join(before)).unwrap();
     }
 }
 
 #[test]
-fn both_files_of_a_swapped_config_map_are_live_as_one() {
-    let daemon = Daemon::start(mounted());
-    follow(&daemon, LIVE, &SENDERS, versions, |n, _| {
-        version(daemon.dir(), n);
-        repoint(&daemon.dir().join("..data"), Path::new(&format!("..version{n}")));
-        fs::remove_dir_all(daemon.dir().join(format!("..version{}", n - 1))).unwrap();
-    });
-    daemon.wait_for_log(|line| line.contains("loaded generation=4"));
-    assert_eq!(reloads(&daemon), 4, "{}", daemon.log());
-}
-
-#[test]
 fn tables_settings_and_a_secret_of_one_swapped_volume_are_live_as_one() {
     let volume = Setup::new();
-    let write = |n: usize| {
-        move |folder: &Path| {
-            fs::write(folder.join(RELAYMAP), format!("ann@one.test {}\n", relay(n))).unwrap();
-            // The delimiter of the n-th version is the n-th of these.
-            let delimiter = ["=", "-", "~", "_"][n];
-            let text = format!("recipient_delimiter = \"{delimiter}\"\n");
-            fs::write(folder.join(SETTINGS), text).unwrap();
-            fs::write(folder.join("password"), format!("secret{n}\n")).unwrap();
+    swap(volume.dir(), 0);
+    link_through_data(volume.dir(), &FILES);
+    let daemon = Daemon::start(with_default_relay(Setup::in_folder(volume.dir())));
+    with_versions(&daemon, EVENTS_ALONE, |versions| {
+        for n in 1..=3 {
+            versions.are_live(&FILES, "a swap", |versions| {
+                swap(volume.dir(), versions.numbers[0] + 1);
+            });
+            daemon.wait_for_log(|line| line.contains(&format!("loaded generation={}", n + 1)));
+            assert_eq!(reloads(&daemon), versions.numbers[0] + 1, "{}", daemon.log());
         }
-    };
-    swap(volume.dir(), 0, write(0));
-    for name in [RELAYMAP, SETTINGS, "password"] {
-        symlink(Path::new("..data").join(name), volume.dir().join(name)).unwrap();
+    });
+}
+
+type Replace = fn(&Path, &Path, &Versions<'_>);
+
+/// Ways to put the directory `new`, which has the next version, in the place of `old`.
+const REPLACEMENTS: [(&str, Replace); 3] = [
+    ("it is renamed away for another", |old, new, versions| {
+        fs::rename(old, versions.root().join(format!("away{}", versions.numbers[0]))).unwrap();
+        versions.pause("without a directory");
+        fs::rename(new, old).unwrap();
+    }),
+    ("it is exchanged for another in one step", |old, new, _| {
+        renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE).unwrap();
+        fs::remove_dir_all(new).unwrap();
+    }),
+    ("it is deleted and made again", |old, new, versions| {
+        fs::remove_dir_all(old).unwrap();
+        versions.pause("without a directory");
+        fs::create_dir(old).unwrap();
+        versions.pause("with an empty directory");
+        for file in IN_DIRECTORY {
+            fs::copy(new.join(file), old.join(file)).unwrap();
+        }
+        fs::remove_dir_all(new).unwrap();
+    }),
+];
+
+#[test]
+fn a_directory_is_live_however_it_is_replaced_and_what_changes_in_it_afterwards() {
+    let daemon = Daemon::start(setup(EVENTS_ALONE));
+    with_versions(&daemon, EVENTS_ALONE, |versions| {
+        for (way, replace) in REPLACEMENTS {
+            versions.are_live(&IN_DIRECTORY, way, |versions| {
+                let new = versions.root().join("new");
+                fs::create_dir(&new).unwrap();
+                for file in IN_DIRECTORY {
+                    fs::write(new.join(file), versions.next_text(file)).unwrap();
+                }
+                replace(versions.dir(), &new, versions);
+            });
+            // Of all three, so that their numbers stay alike.
+            versions.are_live(&IN_DIRECTORY, "an edit afterwards", |versions| {
+                for file in IN_DIRECTORY {
+                    fs::write(versions.path(file), versions.next_text(file)).unwrap();
+                }
+            });
+        }
+    });
+}
+
+type Appearance = (&'static str, fn(&Path, &Observer) -> io::Result<()>);
+
+/// Ways in which a directory appears that was not there at the start.
+const APPEARANCES: [Appearance; 3] = [
+    ("name by name, the files last", |directory, _| {
+        let new = directory.with_file_name("new");
+        fs::create_dir_all(&new)?;
+        fill(&new, &FILES, 1, "");
+        fs::rename(&new, directory)
+    }),
+    ("as a link", |directory, _| {
+        let target = directory.ancestors().nth(3).unwrap().join("target");
+        fs::create_dir(&target)?;
+        fill(&target, &FILES, 1, "");
+        fs::create_dir_all(directory.parent().unwrap())?;
+        symlink(&target, directory)
+    }),
+    // Its files are as likely to be on their way as those of a directory whose files were deleted. "Not found" would send
+    // mail without its relay and its password meanwhile.
+    ("empty, and filled slowly", |directory, observer| {
+        fs::create_dir_all(directory)?;
+        for file in [SETTINGS, PASSWORD, CREDENTIALS, RELAYMAP] {
+            observer.wait_for_rounds(60);
+            fill(directory, &[file], 1, "");
+        }
+        Ok(())
+    }),
+];
+
+#[test]
+fn a_directory_that_appears_is_live_and_nothing_is_answered_that_is_not_so() {
+    for (way, appear) in APPEARANCES {
+        let outer = Setup::new();
+        let directory = outer.root().join("a/b/tables");
+        let daemon = Daemon::start(with_default_relay(Setup::in_folder(&directory)));
+        observe(&daemon, &QUESTIONS, |observer| {
+            observer.wait_for_rounds(20);
+            appear(&directory, observer).unwrap();
+            observer.wait_for(&answers([1; 4]));
+            let seen = observer.answers();
+            let before = seen[..seen.len() - 1].iter().flatten();
+            assert!(
+                before.clone().all(Reply::is_cannot_tell) && before.count() > 0,
+                "{way}: between nothing and everything: {seen:?}"
+            );
+        });
     }
-    let setup = Setup::in_folder(volume.dir())
-        .env("RELAY_HOST", "default.test")
-        .env("RELAY_USER", "user")
-        .env("RELAY_PASSWORD_FILE", volume.dir().join("password"));
-    let questions = [
-        ("relayhost", "ann=x@one.test"),
-        ("relayhost", "ann-x@one.test"),
-        ("relayhost", "ann~x@one.test"),
-        ("relayhost", "ann_x@one.test"),
-        ("sasl", "[default.test]:25"),
-    ];
-    let answers = |n: usize| {
-        let mut answers = vec![Reply::found("[default.test]:25"); 4];
-        answers[n] = Reply::Found(relay(n));
-        answers.push(Reply::Found(format!("user:secret{n}")));
-        answers
-    };
-    let daemon = Daemon::start(setup);
-    follow(&daemon, LIVE, &questions, answers, |n, _| {
-        swap(volume.dir(), n, write(n));
-    });
-}
-
-/// Mounts `$1` over `$2` where nobody else sees it, and becomes the rest.
-const BIND: [&str; 7] = [
-    "unshare",
-    "--mount",
-    "--",
-    "sh",
-    "-c",
-    "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"",
-    "sh",
-];
-
-/// A daemon that has the file `host` mounted over its relay map.
-fn bound() -> (Daemon, PathBuf) {
-    let setup = setup();
-    let host = setup.root().join("host");
-    let target = setup.dir().join(RELAYMAP);
-    fs::rename(&target, &host).unwrap();
-    fs::write(&target, "# what is mounted hides this\n").unwrap();
-    let words: Vec<_> = BIND
-        .iter()
-        .map(|word| PathBuf::from(*word))
-        .chain([host.clone(), target])
-        .collect();
-    (Daemon::start(setup.within(words)), host)
 }
 
 #[test]
-#[ignore = "needs root: tests/run-all"]
-fn a_single_file_mounted_over_the_name_is_live() {
-    let (daemon, host) = bound();
-    follow(&daemon, LIVE, &SENDERS, relays, |n, observer| {
-        let mut file = File::create(&host).unwrap();
-        observer.wait_for_rounds(50);
-        file.write_all(table(n).as_bytes()).unwrap();
-    });
-}
-
-#[test]
-#[ignore = "needs root: tests/run-all"]
-fn lines_appended_to_a_file_mounted_over_the_name_are_live() {
-    let (daemon, host) = bound();
-    let questions = [
-        ("relayhost", "ann@one.test"),
-        ("relayhost", "n1@three.test"),
-        ("relayhost", "n2@three.test"),
-        ("relayhost", "n3@three.test"),
-    ];
-    let answers = |n| {
-        let mut answers = vec![Reply::Found(relay(0))];
-        answers.extend((1..=3).map(|m| {
-            if m <= n {
-                Reply::Found(relay(m))
-            } else {
-                Reply::NotFound
-            }
-        }));
-        answers
-    };
-    follow(&daemon, LIVE, &questions, answers, |n, _| {
-        let mut file = File::options().append(true).open(&host).unwrap();
-        writeln!(file, "n{n}@three.test {}", relay(n)).unwrap();
-    });
-}
-
-#[test]
-#[ignore = "needs root: tests/run-all"]
-fn a_mounted_file_that_its_host_replaces_stays_as_it_is_mounted_and_the_log_says_so_once() {
-    // The mount shows the old file for as long as it lasts. It has no name any more, and is not gone.
-    let (daemon, host) = bound();
-    observe(&daemon, &SENDERS, |observer| {
-        observer.wait_for(&relays(0));
-        let seen = daemon.log_lines();
-        let new = host.with_extension("new");
-        fs::write(&new, table(1)).unwrap();
-        fs::rename(&new, &host).unwrap();
-        let is_warning = |line: &str| line.contains("WARN") && line.contains("mount its folder instead");
-        daemon.wait_for_log_after(seen, is_warning);
-        fs::write(&new, table(2)).unwrap();
-        fs::rename(&new, &host).unwrap();
-        observer.wait_for_rounds(100);
-        assert_eq!(daemon.log().lines().filter(|line| is_warning(line)).count(), 1);
-        daemon.hangup();
-        daemon.wait_for_log_after(seen, |line| line.contains("nothing changed"));
-        assert_eq!(observer.answers(), [relays(0)]);
-    });
-}
-
-/// Runs a command in the mount namespace of the daemon.
-fn inside(daemon: &Daemon, command: &[&Path]) {
-    run(Command::new("nsenter")
-        .arg("--mount")
-        .arg(format!("--target={}", daemon.pid()))
-        .args(command));
-}
-
-#[test]
-#[ignore = "needs root: tests/run-all"]
-fn a_file_system_mounted_over_the_folder_and_taken_away_again_is_found() {
-    // The kernel tells nobody of a mount.
-    let setup = Setup::new().settings("[reload]\npoll = 0.1\n");
-    fill(setup.dir(), 0);
-    let other = setup.root().join("other");
-    folder(&other, 1);
-    fs::copy(setup.dir().join(SETTINGS), other.join(SETTINGS)).unwrap();
-    let daemon = Daemon::start(setup.within(["unshare", "--mount"]));
-    let dir = daemon.dir().to_path_buf();
-    observe(&daemon, &SENDERS, |observer| {
-        observer.wait_for(&versions(0));
-        inside(&daemon, &[Path::new("mount"), Path::new("--bind"), &other, &dir]);
-        observer.wait_for(&versions(1));
-        inside(&daemon, &[Path::new("umount"), &dir]);
-        observer.wait_for(&versions(0));
-        assert_eq!(observer.answers(), [versions(0), versions(1), versions(0)]);
-    });
-}
-
-const DEFAULT_RELAY: [(&str, &str); 2] = [("sasl", "[default.test]:25"), ("relayhost", "ann@one.test")];
-
-fn passwords(n: usize) -> Vec<Reply> {
-    vec![
-        Reply::Found(format!("user:secret{n}")),
-        Reply::found("[default.test]:25"),
-    ]
-}
-
-/// Tries a way to save the file that `RELAY_PASSWORD_FILE` names.
-#[track_caller]
-fn secret_is_live(path: &str, begin: impl FnOnce(&Path), edit: impl Fn(&Path, usize, &Observer)) {
-    let setup = Setup::new();
-    let path = setup.root().join(path);
-    begin(&path);
-    let daemon = Daemon::start(
-        setup
-            .env("RELAY_HOST", "default.test")
-            .env("RELAY_USER", "user")
-            .env("RELAY_PASSWORD_FILE", &path),
+fn files_that_appear_are_live() {
+    let setup = with_default_relay(Setup::new());
+    let daemon = Daemon::start(setup.clone());
+    let mut client = Socketmap::to(&daemon, 0);
+    assert_eq!(
+        client.ask("relayhost", "ann@one.test"),
+        Reply::found("[default.test]:25")
     );
-    follow(&daemon, LIVE, &DEFAULT_RELAY, passwords, |n, observer| {
-        edit(&path, n, observer);
-    });
-}
-
-fn secret(n: usize) -> String {
-    format!("secret{n}\n")
-}
-
-fn first_secret(path: &Path) {
-    fs::write(path, secret(0)).unwrap();
-}
-
-#[test]
-fn a_secret_file_that_is_replaced_is_live() {
-    secret_is_live("password", first_secret, |path, n, _| {
-        let new = path.with_extension("new");
-        fs::write(&new, secret(n)).unwrap();
-        fs::rename(&new, path).unwrap();
-    });
-}
-
-#[test]
-fn a_secret_file_written_in_place_is_live_and_never_seen_half() {
-    secret_is_live("password", first_secret, |path, n, observer| {
-        let mut file = File::create(path).unwrap();
-        observer.wait_for_rounds(100);
-        file.write_all(b"sec").unwrap();
-        observer.wait_for_rounds(100);
-        file.write_all(&secret(n).as_bytes()[3..]).unwrap();
-    });
-}
-
-#[test]
-fn a_secret_file_deleted_and_created_is_live_and_never_missed() {
-    secret_is_live("password", first_secret, |path, n, observer| {
-        fs::remove_file(path).unwrap();
-        observer.wait_for_rounds(100);
-        fs::write(path, secret(n)).unwrap();
-    });
-}
-
-#[test]
-fn a_secret_file_emptied_and_filled_by_two_programs_is_never_empty() {
-    // An empty password would be no password, and that is mail without authentication.
-    secret_is_live("password", first_secret, |path, n, observer| {
-        fs::write(path, "").unwrap();
-        observer.wait_for_rounds(100);
-        fs::write(path, secret(n)).unwrap();
-    });
-}
-
-#[test]
-fn a_secret_of_a_swapped_volume_is_live() {
-    let write = |n| move |folder: &Path| fs::write(folder.join("password"), secret(n)).unwrap();
-    secret_is_live(
-        "secret/password",
-        |path| {
-            let volume = path.parent().unwrap();
-            fs::create_dir(volume).unwrap();
-            swap(volume, 0, write(0));
-            symlink("..data/password", path).unwrap();
-        },
-        |path, n, _| {
-            if n == 2 {
-                fs::write(path, secret(n)).unwrap();
-            } else {
-                swap(path.parent().unwrap(), n, write(n));
-            }
-        },
-    );
-}
-
-/// A sender of which the answer tells the delimiter: each of these has an extension under one of them.
-const EXTENSIONS: [(&str, &str); 4] = [
-    ("relayhost", "ann+x@one.test"),
-    ("relayhost", "ann-x@one.test"),
-    ("relayhost", "ann=x@one.test"),
-    ("relayhost", "ann~x@one.test"),
-];
-
-/// The answers where the n-th delimiter of `+-=~` is in force, beside the n-th relay map of [`delimited`].
-fn extensions(delimiter: usize, n: usize) -> Vec<Reply> {
-    let mut answers = vec![Reply::found("[domain.test]"); 4];
-    answers[delimiter] = Reply::Found(relay(n));
-    answers
-}
-
-fn delimited(n: usize) -> String {
-    format!("ann@one.test {}\n@one.test [domain.test]\n", relay(n))
-}
-
-fn delimiter(n: usize) -> String {
-    format!("recipient_delimiter = \"{}\"\n", &"+-=~"[n..=n])
-}
-
-#[test]
-fn a_delimiter_saved_in_the_settings_is_live() {
-    let daemon = Daemon::start(Setup::new().relaymap(delimited(0)));
-    follow(
-        &daemon,
-        LIVE,
-        &EXTENSIONS,
-        |n| extensions(n, 0),
-        |n, _| match n {
-            1 => fs::write(daemon.dir().join(SETTINGS), delimiter(n)).unwrap(),
-            2 => daemon.replace(SETTINGS, delimiter(n)),
-            _ => run(Command::new("sed")
-                .args(["-i", "s/=.*/= \"~\"/"])
-                .arg(daemon.dir().join(SETTINGS))),
-        },
-    );
-}
-
-#[test]
-fn settings_renamed_and_created_by_an_editor_are_never_missed() {
-    let setup = Setup::new().relaymap(delimited(0)).settings(delimiter(3));
-    let daemon = Daemon::start(setup);
-    let path = daemon.dir().join(SETTINGS);
-    // From ~ to -, to =, to ~; never the default in between.
-    let order = [3, 1, 2, 3];
-    follow(
-        &daemon,
-        LIVE,
-        &EXTENSIONS[1..],
-        |n| extensions(order[n], 0)[1..].to_vec(),
-        |n, observer| {
-            fs::rename(&path, path.with_extension("toml~")).unwrap();
-            observer.wait_for_rounds(100);
-            let mut file = File::create_new(&path).unwrap();
-            observer.wait_for_rounds(50);
-            file.write_all(delimiter(order[n]).as_bytes()).unwrap();
-        },
-    );
-}
-
-#[test]
-fn settings_that_are_deleted_are_the_defaults_in_the_end() {
-    let setup = Setup::new()
-        .relaymap(delimited(0))
-        .settings("recipient_delimiter = \"=\"\n[reload]\ngrace = 0.3\n");
-    let daemon = Daemon::start(setup);
-    observe(&daemon, &EXTENSIONS, |observer| {
-        observer.wait_for(&extensions(2, 0));
-        fs::remove_file(daemon.dir().join(SETTINGS)).unwrap();
-        observer.wait_for(&extensions(0, 0));
-        assert_eq!(observer.answers(), [extensions(2, 0), extensions(0, 0)]);
-    });
+    assert!(client.ask("sasl", "[default.test]:25").is_cannot_tell());
+    for (number, file) in FILES.into_iter().enumerate() {
+        fs::write(path_of(&setup, file), text(file, 0, EVENTS_ALONE)).unwrap();
+        let (map, key) = QUESTIONS[number];
+        eventually(|| client.ask(map, key), |reply| *reply == answers([0; 4])[number]);
+    }
 }
 
 const INET: &str = "socketmap:inet:127.0.0.1:0";
 
 #[test]
 fn a_setting_that_needs_a_restart_is_named_and_the_others_are_live() {
-    let setup = Setup::new()
-        .relaymap(delimited(0))
-        .settings(format!("listen = [\"{INET}\"]\n"));
+    let text = |n: usize, line: &str, listen: &str| {
+        format!(
+            "{line}\nlisten = [\"{listen}\"]\n{}",
+            text(SETTINGS, n, EVENTS_ALONE)
+        )
+    };
+    let setup = setup(EVENTS_ALONE).settings(text(0, "", INET));
     let daemon = Daemon::start(setup.announces(&[INET]));
-    observe(&daemon, &EXTENSIONS, |observer| {
-        observer.wait_for(&extensions(0, 0));
-        for (n, (setting, name)) in [
-            (
-                format!("listen = [\"{INET}\", \"tcp:127.0.0.1:0:sasl\"]\n"),
-                "listen",
-            ),
-            (
-                format!("socket_mode = \"0600\"\nlisten = [\"{INET}\"]\n"),
-                "socket_mode",
-            ),
-            (
-                format!("socket_owner = \"root\"\nlisten = [\"{INET}\"]\n"),
-                "socket_owner",
-            ),
-        ]
-        .into_iter()
-        .enumerate()
-        {
+    with_versions(&daemon, EVENTS_ALONE, |versions| {
+        let two = format!("{INET}\", \"tcp:127.0.0.1:0:sasl");
+        let changes = [
+            ("", two.as_str(), Some("listen")),
+            ("socket_mode = \"0600\"", INET, Some("socket_mode")),
+            ("socket_owner = \"root\"", INET, Some("socket_owner")),
+            // Back at what it was started with, there is nothing to restart for.
+            ("", INET, None),
+        ];
+        for (n, (line, listen, name)) in (1..).zip(changes) {
             let seen = daemon.log_lines();
-            daemon.replace(SETTINGS, setting + &delimiter(n + 1));
-            observer.wait_for(&extensions(n + 1, 0));
-            let line = daemon.wait_for_log_after(seen, |line| line.contains("restart"));
-            assert!(
-                line.contains(name) && line.contains(SETTINGS),
-                "no {name}: {line}"
-            );
+            daemon.replace(SETTINGS, text(n, line, listen));
+            versions.wait_for_numbers([0, 0, 0, n], line);
+            daemon.wait_for_log_after(seen, |line| line.contains("loaded generation="));
+            let log = daemon.log();
+            let restart: Vec<_> = log
+                .lines()
+                .skip(seen)
+                .filter(|line| line.contains("restart"))
+                .collect();
+            let is_named =
+                |line: &&str| name.is_some_and(|name| line.contains(name) && line.contains(SETTINGS));
+            assert!(restart.iter().all(is_named), "{restart:?}");
+            assert_eq!(restart.len(), usize::from(name.is_some()), "{line}: {restart:?}");
         }
-        // Back at what it was started with, there is nothing to restart for.
+        // What cannot take effect now is judged now all the same, and not at the next start.
         let seen = daemon.log_lines();
-        daemon.replace(SETTINGS, format!("listen = [\"{INET}\"]\n"));
-        observer.wait_for(&extensions(0, 0));
-        daemon.wait_for_log_after(seen, |line| line.contains("loaded generation="));
-        let log = daemon.log();
-        let new: Vec<_> = log
-            .lines()
-            .skip(seen)
-            .filter(|line| line.contains("restart"))
-            .collect();
-        assert!(new.is_empty(), "{new:?}");
-        // What cannot count now is judged now all the same, and not at the next start.
-        let seen = daemon.log_lines();
-        daemon.replace(SETTINGS, delimiter(1) + "listen = [\"nonsense\"]\n");
+        daemon.replace(SETTINGS, text(5, "", "nonsense"));
         daemon.wait_for_log_after(seen, |line| names_place(line, SETTINGS, 2));
-        observer.wait_for_rounds(60);
-        assert_eq!(observer.answers().last(), Some(&extensions(0, 0)));
+        versions.pause("an endpoint with an error");
     });
     // And it listens where it did.
-    assert_eq!(
-        Socketmap::to(&daemon, 0).ask("relayhost", "ann+x@one.test"),
-        Reply::Found(relay(0))
-    );
-}
-
-#[test]
-fn a_wrong_settings_file_leaves_everything_as_it_was_and_says_where() {
-    let daemon = Daemon::start(Setup::new().relaymap(delimited(0)).settings(delimiter(0)));
-    observe(&daemon, &EXTENSIONS, |observer| {
-        observer.wait_for(&extensions(0, 0));
-        let wrong = [
-            ("recipient_delimiter = \"-\"\nlisten = [\n", 2..=3),
-            (
-                "recipient_delimiter = \"-\"\n\nrecipient_delimeter = \"=\"\n",
-                3..=3,
-            ),
-            ("\nrecipient_delimiter = 7\n", 2..=2),
-            ("recipient_delimiter = \"@\"\n", 1..=1),
-            ("recipient_delimiter = \"-\"\n[reload]\ngrace = -1\n", 3..=3),
-            ("recipient_delimiter = \"-\"\nsocket_mode = \"999\"\n", 2..=2),
-            (
-                "recipient_delimiter = \"-\"\nrecipient_delimiter = \"-\"\n",
-                1..=2,
-            ),
-        ];
-        for (n, (text, rows)) in wrong.into_iter().enumerate() {
-            let seen = daemon.log_lines();
-            daemon.replace(SETTINGS, text);
-            daemon.wait_for_log_after(seen, |line| {
-                rows.clone().any(|row| names_place(line, SETTINGS, row))
-            });
-            // What is right beside it waits, too: one snapshot.
-            daemon.replace(RELAYMAP, delimited(n + 1));
-            observer.wait_for_rounds(60);
-        }
-        daemon.replace(SETTINGS, delimiter(1));
-        observer.wait_for(&extensions(1, 7));
-        assert_eq!(observer.answers(), [extensions(0, 0), extensions(1, 7)]);
-    });
-}
-
-#[test]
-fn two_files_saved_in_quick_succession_are_one_reload() {
-    let setup = Setup::new();
-    fill(setup.dir(), 0);
-    let daemon = Daemon::start(setup);
-    let mut counted = 0;
-    for n in 1..=6 {
-        observe(&daemon, &SENDERS, |observer| {
-            observer.wait_for(&versions(n - 1));
-            let before = reloads(&daemon);
-            let new = ["new1", "new2"].map(|name| daemon.root().join(name));
-            fs::write(&new[0], table(n)).unwrap();
-            fs::write(&new[1], credentials(n)).unwrap();
-            let begun = Instant::now();
-            // The second while the server has heard of the first: an editor that saves all its files, a script.
-            let meanwhile = || std::thread::sleep(Duration::from_millis(5));
-            if n % 2 == 0 {
-                fs::rename(&new[0], daemon.dir().join(RELAYMAP)).unwrap();
-                meanwhile();
-                fs::rename(&new[1], daemon.dir().join(CREDENTIALS)).unwrap();
-            } else {
-                fs::write(daemon.dir().join(CREDENTIALS), credentials(n)).unwrap();
-                meanwhile();
-                fs::write(daemon.dir().join(RELAYMAP), table(n)).unwrap();
-            }
-            // On a busy machine the second may come late, and is another edit then.
-            let quick = begun.elapsed() < Duration::from_millis(12);
-            observer.wait_for(&versions(n));
-            eventually(|| reloads(&daemon), |reloads| *reloads > before);
-            if quick {
-                assert_eq!(reloads(&daemon), before + 1, "{}", daemon.log());
-                assert_eq!(observer.answers(), [versions(n - 1), versions(n)]);
-                counted += 1;
-            }
-        });
-    }
-    assert!(
-        counted > 0,
-        "the machine is too busy to save two files in quick succession"
-    );
+    Socketmap::to(&daemon, 0).ask("relayhost", "ann@one.test");
 }
 
 #[test]
 fn what_changes_no_content_is_no_reload() {
-    let setup = setup().settings("[reload]\npoll = 0.1\n");
-    let password = setup.root().join("password");
-    fs::write(&password, secret(0)).unwrap();
-    let daemon = Daemon::start(
-        setup
-            .env("RELAY_HOST", "default.test")
-            .env("RELAY_USER", "user")
-            .env("RELAY_PASSWORD_FILE", &password),
-    );
+    let daemon = Daemon::start(setup("poll = 0.1"));
     let path = daemon.dir().join(RELAYMAP);
-    let touch = |path: &Path| {
+    let touch = |file: &str| {
+        let path = path_of(&daemon.setup(), file);
         let file = File::options().write(true).open(path).unwrap();
         file.set_modified(SystemTime::now()).unwrap();
     };
+    let same = text(RELAYMAP, 0, "");
     let unchanged: [&dyn Fn(); 9] = [
-        &|| touch(&path),
-        &|| touch(&password),
-        &|| touch(&daemon.dir().join(SETTINGS)),
+        &|| touch(RELAYMAP),
+        &|| touch(PASSWORD),
+        &|| touch(SETTINGS),
         &|| fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap(),
-        &|| fs::write(&path, table(0)).unwrap(),
-        &|| daemon.replace(RELAYMAP, table(0)),
+        &|| fs::write(&path, &same).unwrap(),
+        &|| daemon.replace(RELAYMAP, &same),
         &|| {
             fs::remove_file(&path).unwrap();
-            fs::write(&path, table(0)).unwrap();
+            fs::write(&path, &same).unwrap();
         },
         &|| {
             let elsewhere = daemon.root().join("elsewhere");
             fs::rename(&path, &elsewhere).unwrap();
             symlink(&elsewhere, &path).unwrap();
         },
-        &|| fs::write(daemon.dir().join("other.cf"), table(9)).unwrap(),
+        &|| fs::write(daemon.dir().join("other.cf"), text(RELAYMAP, 9, "")).unwrap(),
     ];
-    observe(&daemon, &SENDERS, |observer| {
-        observer.wait_for(&relays(0));
-        for change in unchanged {
+    with_versions(&daemon, "poll = 0.1", |versions| {
+        for (number, change) in unchanged.into_iter().enumerate() {
             change();
             // The server looks by itself, and once more because it is told to.
-            observer.wait_for_rounds(40);
+            versions.observer.wait_for_rounds(40);
             let seen = daemon.log_lines();
             daemon.hangup();
             daemon.wait_for_log_after(seen, |line| line.contains("nothing changed"));
-            assert_eq!(reloads(&daemon), 1, "{}", daemon.log());
+            assert_eq!(reloads(&daemon), 1, "{number}: {}", daemon.log());
+            versions.are_still_active("what changes no content");
         }
         // And yet it would have noticed.
-        daemon.replace(RELAYMAP, table(1));
-        observer.wait_for(&relays(1));
-        daemon.wait_for_log(|line| line.contains("loaded generation=2"));
-        assert_eq!(observer.answers(), [relays(0), relays(1)]);
+        versions.replace_with_next(RELAYMAP);
+        versions.wait_for_numbers([1, 0, 0, 0], "an edit");
     });
 }
 
-/// Becomes the rest where not one inotify instance may be had.
-const WITHOUT_INOTIFY: [&str; 7] = [
-    "unshare",
-    "--user",
-    "--map-root-user",
-    "sh",
-    "-c",
-    "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$@\"",
-    "sh",
-];
+#[test]
+fn a_reload_is_one_line_and_a_lookup_is_none() {
+    let (daemon, mut clients) = Both::start(setup(EVENTS_ALONE));
+    for n in 1..4 {
+        let seen = daemon.log_lines();
+        daemon.replace(RELAYMAP, text(RELAYMAP, n, ""));
+        eventually(
+            || clients.socketmap.ask("relayhost", "ann@one.test"),
+            |reply| *reply == Reply::Found(relay(n)),
+        );
+        let line = daemon.wait_for_log_after(seen, |line| line.contains("generation"));
+        for word in ["entries", "warnings", "duration"] {
+            assert!(line.contains(word), "no {word} in {line}");
+        }
+        for _ in 0..100 {
+            clients.relayhost("ann@one.test");
+            clients.sasl("nobody@nowhere.test");
+        }
+        // The first round may still see lines of the start.
+        let log = daemon.log();
+        let new: Vec<&str> = log.lines().skip(seen).collect();
+        assert!(new.len() == 1 || n == 1, "{new:?}");
+    }
+}
 
 #[test]
-#[ignore = "needs root: tests/run-all"]
-fn where_inotify_is_exhausted_changes_are_found_by_a_poll_and_the_log_says_so_once() {
-    let setup = setup().settings("[reload]\npoll = 0.1\n");
-    let daemon = Daemon::start(setup.within(WITHOUT_INOTIFY));
-    let path = daemon.dir().join(RELAYMAP);
-    follow(&daemon, LIVE * 3, &SENDERS, relays, |n, observer| match n {
-        1 => daemon.replace(RELAYMAP, table(n)),
-        2 => fs::write(&path, table(n)).unwrap(),
-        _ => {
-            fs::remove_file(&path).unwrap();
-            observer.wait_for_rounds(100);
-            fs::write(&path, "").unwrap();
-            observer.wait_for_rounds(100);
-            fs::write(&path, table(n)).unwrap();
+fn a_burst_of_swaps_never_pairs_a_relay_with_another_generations_password() {
+    let setup = Setup::new();
+    let volume = setup.dir().to_owned();
+    let (last, flips_each) = (30, 100);
+    for n in 0..=last {
+        let version = volume.join(format!("..version{n}"));
+        fs::create_dir(&version).unwrap();
+        fill(&version, &[RELAYMAP, CREDENTIALS], n, "");
+    }
+    let swap = |n| repoint(&volume.join("..data"), format!("..version{n}"));
+    swap(0);
+    link_through_data(&volume, &[RELAYMAP, CREDENTIALS]);
+    let daemon = Daemon::start(setup);
+    let flipping = AtomicBool::new(true);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1..=last {
+                // To and fro, so that a reading that takes its files one after the other meets a swap in between.
+                for _ in 0..flips_each {
+                    swap(n - 1);
+                    swap(n);
+                }
+                // A rest now and then, so that what is watched for is not only looked at on request.
+                thread::sleep(Duration::from_millis(n as u64 % 3 * 20));
+            }
+            flipping.store(false, Ordering::Relaxed);
+        });
+        scope.spawn(|| {
+            while flipping.load(Ordering::Relaxed) {
+                daemon.hangup();
+            }
+        });
+        let mut client = Socketmap::to(&daemon, 0);
+        let mut seen = BTreeSet::new();
+        let mut ended = None;
+        loop {
+            let pair = client.ask_all(&[("relayhost", "ann@one.test"), ("sasl", "login.test")]);
+            let generation = generation(&pair[0]);
+            let password = Reply::Found(format!("user{generation}:secret{generation}"));
+            assert_eq!(pair[1], password, "beside the relay of generation {generation}");
+            seen.insert(generation);
+            if !flipping.load(Ordering::Relaxed) {
+                if generation == last {
+                    break;
+                }
+                let since = *ended.get_or_insert_with(Instant::now);
+                assert!(
+                    since.elapsed() < Duration::from_secs(15),
+                    "the last one does not come: {seen:?}"
+                );
+            }
         }
+        assert!(seen.len() > 3, "nothing was seen of the burst: {seen:?}");
     });
-    daemon.hangup();
-    daemon.wait_for_log(|line| line.contains("nothing changed"));
-    let log = daemon.log();
-    let said: Vec<_> = log.lines().filter(|line| line.contains("polling")).collect();
-    assert_eq!(said.len(), 1, "{log}");
-    assert!(said[0].contains("max_user_instances"), "no advice: {said:?}");
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn where_the_permission_is_missing_no_limit_of_inotify_is_blamed() {
-    // Whoever may only enter a directory reads the files in it and does not watch it.
-    let setup = setup().settings("[reload]\npoll = 0.1\n");
-    fs::set_permissions(setup.dir(), fs::Permissions::from_mode(0o711)).unwrap();
-    let other = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"];
-    let daemon = Daemon::start(setup.within(other));
-    let said = daemon.wait_for_log(|line| line.contains("found by polling"));
-    assert!(
-        said.contains("ermission denied") && said.contains("chmod"),
-        "{said}"
-    );
-    assert!(said.contains(daemon.dir().to_str().unwrap()), "{said}");
-    assert!(!said.contains("max_user") && !said.contains("raise"), "{said}");
-}
-
-#[test]
-fn where_inotify_works_nothing_is_said_of_polling() {
-    let daemon = Daemon::start(setup());
-    daemon.hangup();
-    daemon.wait_for_log(|line| line.contains("nothing changed"));
-    assert!(!daemon.log().contains("polling"), "{}", daemon.log());
-}
-
-#[test]
-fn a_change_whose_event_was_lost_in_an_overflow_is_live() {
-    // Long after the test, so that no poll helps.
-    let daemon = Daemon::start(setup().settings("[reload]\npoll = 600\n"));
-    let queue = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
-    let queue: usize = queue.trim().parse().unwrap();
-    follow(&daemon, LIVE * 2, &SENDERS, relays, |n, _| {
-        daemon.signal("STOP");
-        // Each is two events or more.
-        let other = daemon.dir().join("other");
-        for _ in 0..=queue / 2 {
-            fs::write(&other, "").unwrap();
-            fs::remove_file(&other).unwrap();
+fn a_file_that_is_mounted_by_itself_is_live_and_the_log_says_once_when_its_host_replaces_it() {
+    let setup = setup(EVENTS_ALONE);
+    let (host, target) = (setup.root().join("host"), setup.dir().join(RELAYMAP));
+    fs::rename(&target, &host).unwrap();
+    fs::write(&target, "# what is mounted hides this\n").unwrap();
+    let script = "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"";
+    let within = ["unshare", "--mount", "sh", "-c", script, "sh"].map(PathBuf::from);
+    let daemon = Daemon::start(setup.within(within.into_iter().chain([host.clone(), target])));
+    with_versions(&daemon, EVENTS_ALONE, |versions| {
+        versions.are_live(&[RELAYMAP], "it is written", |versions| {
+            let mut file = File::create(&host).unwrap();
+            versions.pause("a file that is cut");
+            file.write_all(versions.next_text(RELAYMAP).as_bytes()).unwrap();
+        });
+        let mut file = File::options().append(true).open(&host).unwrap();
+        writeln!(file, "@three.test [three.test]").unwrap();
+        drop(file);
+        let mut appended = answers(versions.numbers);
+        appended[5] = Reply::found("[three.test]");
+        versions.wait_for(appended, "it is appended to");
+        // The mount shows the old file for as long as it lasts. It has no name any more, and is not gone.
+        let seen = daemon.log_lines();
+        let is_warning = |line: &str| line.contains("WARN") && line.contains("mount its folder instead");
+        for n in [8, 9] {
+            let new = host.with_extension("new");
+            fs::write(&new, text(RELAYMAP, n, "")).unwrap();
+            fs::rename(&new, &host).unwrap();
+            daemon.wait_for_log_after(seen, is_warning);
         }
-        daemon.replace(RELAYMAP, table(n));
-        daemon.signal("CONT");
+        versions.pause("it is replaced on its host");
+        assert_eq!(daemon.log().lines().filter(|line| is_warning(line)).count(), 1);
+        daemon.hangup();
+        daemon.wait_for_log_after(seen, |line| line.contains("nothing changed"));
+        versions.are_still_active("it is replaced on its host");
     });
 }

@@ -6,7 +6,7 @@
 
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, Setup};
-use crate::live_reload::{generation, mounted, relay, repoint};
+use crate::harness::versions::{generation, link_through_data, relay, repoint};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -60,7 +60,7 @@ struct Flipper {
 
 impl Flipper {
     fn point(&mut self, n: usize) {
-        repoint(&self.link, Path::new(&format!("..version{n}")));
+        repoint(&self.link, format!("..version{n}"));
         self.at = n;
         self.flips += 1;
     }
@@ -246,7 +246,7 @@ fn soak_the_link_of_the_folder() {
         write_version(&parent, n);
     }
     let link = parent.join("link");
-    repoint(&link, Path::new("..version1"));
+    repoint(&link, "..version1");
     let daemon = Daemon::start(Setup::in_folder(&link));
     let flipper = Flipper {
         parent,
@@ -259,18 +259,22 @@ fn soak_the_link_of_the_folder() {
 }
 
 fn soak_a_config_map() {
-    let daemon = Daemon::start(mounted());
-    let parent = daemon.dir().to_path_buf();
-    write_version(&parent, 1);
+    let setup = Setup::new();
+    let parent = setup.dir().to_path_buf();
+    for n in 0..2 {
+        write_version(&parent, n);
+    }
     let link = parent.join("..data");
-    let mut flipper = Flipper {
+    repoint(&link, "..version1");
+    link_through_data(&parent, &[RELAYMAP, CREDENTIALS]);
+    let daemon = Daemon::start(setup);
+    let flipper = Flipper {
         parent,
         link,
-        at: 0,
+        at: 1,
         last: 1,
         flips: 0,
     };
-    flipper.point(1);
     soak(&daemon, flipper);
 }
 

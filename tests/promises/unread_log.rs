@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, PipeReader, Read, Write as _, pipe};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,11 +17,87 @@ use crate::harness::eventually;
 
 const SENDER: &str = "ann@one.test";
 
-/// A server whose standard error is a pipe that is read when the test wishes.
-struct Unread {
-    server: Child,
+/// A server whose log goes where a test sends it, so that its socket is known from elsewhere.
+struct Server {
+    child: Child,
     setup: Setup,
     socket: String,
+}
+
+impl Server {
+    fn start(within: &[&str], stderr: impl Into<Stdio>) -> Self {
+        let setup = Setup::new()
+            .relaymap("@one.test [relay0.test]\n")
+            .credentials("@one.test user:password\n")
+            .within(within);
+        let socket = format!("{}/socket", setup.root().display());
+        let child = setup
+            .command("serve")
+            .arg(format!("--listen=socketmap:unix:{socket}"))
+            .args(["--socket-mode=0666", "--log-format=text"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        Self { child, setup, socket }
+    }
+
+    fn client(&self) -> Socketmap {
+        Socketmap {
+            stream: Stream::connect(&self.socket),
+        }
+    }
+
+    fn edit(&self, n: usize) {
+        let new = self.setup.dir().join("new");
+        fs::write(&new, format!("@one.test [relay{n}.test]\n")).unwrap();
+        fs::rename(&new, self.setup.dir().join(RELAYMAP)).unwrap();
+        let mut client = self.client();
+        let expected = Reply::found(&format!("[relay{n}.test]"));
+        eventually(|| client.ask("relayhost", SENDER), |reply| *reply == expected);
+    }
+
+    /// Makes the thread that answers log something.
+    fn is_refused(&self, user: &str) {
+        let mut client = as_user(uid_of(user), || self.client());
+        assert!(client.ask("sasl", SENDER).is_refused());
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = finish(
+            Command::new("sh").args(["-c", "kill -s \"$1\" \"$0\"", &pid, name]),
+            b"",
+        );
+        assert_eq!(sent.code, Some(0));
+    }
+
+    /// Ends after SIGTERM as if nothing were wrong.
+    fn ends(&mut self) {
+        self.signal("TERM");
+        let mut status = None;
+        eventually(
+            || {
+                status = self.child.try_wait().unwrap();
+                status
+            },
+            Option::is_some,
+        );
+        assert_eq!(status.unwrap().code(), Some(0));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A server whose standard error is a pipe that is read when the test wishes.
+struct Unread {
+    server: Server,
     log: BufReader<PipeReader>,
     /// The same pipe, for writing without waiting.
     filler: File,
@@ -28,26 +105,12 @@ struct Unread {
 
 impl Unread {
     fn start() -> Self {
-        let setup = Setup::new()
-            .relaymap("@one.test [relay0.test]\n")
-            .credentials("@one.test user:password\n");
-        let socket = format!("{}/socket", setup.root().display());
         let (reader, writer) = pipe().unwrap();
         // Opened anew: what is set for a duplicate is set for the server's end, too.
         let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
         let filler = open(path, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
-        let server = setup
-            .command("serve")
-            .arg(format!("--listen=socketmap:unix:{socket}"))
-            .args(["--socket-mode=0666", "--log-format=text"])
-            .stdin(Stdio::null())
-            .stderr(writer)
-            .spawn()
-            .unwrap();
         let mut server = Self {
-            server,
-            setup,
-            socket,
+            server: Server::start(&[], writer),
             log: BufReader::new(reader),
             filler: filler.into(),
         };
@@ -89,42 +152,15 @@ impl Unread {
         });
         text
     }
-
-    fn client(&self) -> Socketmap {
-        Socketmap {
-            stream: Stream::connect(&self.socket),
-        }
-    }
-
-    fn edit(&self, n: usize) {
-        let new = self.setup.dir().join("new");
-        fs::write(&new, format!("@one.test [relay{n}.test]\n")).unwrap();
-        fs::rename(&new, self.setup.dir().join(RELAYMAP)).unwrap();
-        let mut client = self.client();
-        let expected = Reply::found(&format!("[relay{n}.test]"));
-        eventually(|| client.ask("relayhost", SENDER), |reply| *reply == expected);
-    }
-
-    /// Makes the thread that answers log something.
-    fn is_refused(&self, user: &str) {
-        let mut client = as_user(uid_of(user), || self.client());
-        assert!(client.ask("sasl", SENDER).is_refused());
-    }
-}
-
-impl Drop for Unread {
-    fn drop(&mut self) {
-        drop(self.server.kill());
-        drop(self.server.wait());
-    }
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn lookups_and_edits_go_on_and_what_was_lost_is_said() {
-    let mut server = Unread::start();
-    let mut polite = server.client();
-    server.fill();
+    let mut unread = Unread::start();
+    let mut polite = unread.server.client();
+    unread.fill();
+    let server = &unread.server;
     // The log of the thread that answers, and that of the one that reads.
     server.is_refused("nobody");
     for n in 1..5 {
@@ -134,7 +170,7 @@ fn lookups_and_edits_go_on_and_what_was_lost_is_said() {
     assert_eq!(polite.ask("relayhost", SENDER), Reply::found("[relay4.test]"));
 
     // Somebody reads again.
-    let said = server.read_from_now_on();
+    let said = unread.read_from_now_on();
     let mut n = 5;
     eventually(
         || {
@@ -153,26 +189,49 @@ fn lookups_and_edits_go_on_and_what_was_lost_is_said() {
 }
 
 #[test]
-fn the_end_comes_all_the_same() {
+fn edits_and_the_end_come_all_the_same() {
     for is_full in [true, false] {
-        let mut server = Unread::start();
+        let mut unread = Unread::start();
         if is_full {
-            server.fill();
+            unread.fill();
         }
-        let pid = server.server.id().to_string();
-        let sent = finish(Command::new("sh").args(["-c", "kill -s TERM \"$0\"", &pid]), b"");
-        assert_eq!(sent.code, Some(0));
-        let mut status = None;
-        eventually(
-            || {
-                status = server.server.try_wait().unwrap();
-                status
-            },
-            Option::is_some,
-        );
-        assert_eq!(status.unwrap().code(), Some(0));
+        unread.server.edit(1);
+        unread.server.ends();
         if !is_full {
-            server.read_until("stopped");
+            unread.read_until("stopped");
         }
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (reader, unread) = pipe().unwrap();
+    drop(reader);
+    let logs: [(&str, &[&str], Stdio); 3] = [
+        ("a full disk", &[], full.into()),
+        (
+            "closed from the start",
+            &["sh", "-c", "exec \"$@\" 2>&-", "sh"],
+            Stdio::null(),
+        ),
+        ("its reader went away", &[], unread.into()),
+    ];
+    for (log, within, stderr) in logs {
+        let mut server = Server::start(within, stderr);
+        let is_there = || UnixStream::connect(&server.socket).is_ok();
+        eventually(is_there, |connected| *connected);
+        // It listens before it reads, and answers afterwards.
+        let mut client = server.client();
+        assert_eq!(client.ask("relayhost", SENDER), Reply::found("[relay0.test]"));
+        for n in 1..4 {
+            // Errors, a request and a reload, each of which would be a line.
+            fs::write(server.setup.dir().join(RELAYMAP), "@one.test [relay\n").unwrap();
+            server.signal("HUP");
+            server.edit(n);
+            let expected = Reply::found(&format!("[relay{n}.test]"));
+            assert_eq!(client.ask("relayhost", SENDER), expected, "{log}");
+        }
+        server.ends();
     }
 }

@@ -477,6 +477,97 @@ fn a_warning_of_the_active_configuration_is_not_logged_again_after_a_rejected_ed
 }
 
 #[test]
+fn a_file_that_is_always_changing_held_open_or_emptied_again_and_again_holds_up_no_other_and_is_reported_once()
+ {
+    type Act = fn(&mut World);
+    // Each with the seconds after which it is reported.
+    let ways: [(Act, u64); 3] = [
+        (|world| world.change(MAP, |file, _| file.is_busy = true), 3),
+        (
+            |world| {
+                world.change(MAP, |file, now| {
+                    file.text = Text::Torn(1);
+                    file.written_since.get_or_insert(now);
+                });
+            },
+            3,
+        ),
+        (|world| world.save(MAP, Text::Empty), 6),
+    ];
+    for (disturb, reported_after) in ways {
+        let mut world = World::start(good(0));
+        disturb(&mut world);
+        world.save(LOGINS, Text::Good(1));
+        world.save(0, Text::Good(1));
+        for seconds in 1..25 {
+            disturb(&mut world);
+            world.pass(Duration::from_secs(1));
+            let others = Text::Good(u8::from(seconds >= 2));
+            assert_eq!(
+                world.active,
+                [others, Text::Good(0), others, Text::Good(0), Text::Good(0)]
+            );
+            // More than one report fails the test at once.
+            assert_eq!(world.reported.get(&MAP) == Some(&1), seconds >= reported_after);
+        }
+        world.change(MAP, |file, _| file.is_busy = false);
+        world.save(MAP, Text::Good(1));
+        assert_eq!(world.active[MAP], Text::Good(1));
+        assert_eq!(world.reported, HashMap::new());
+    }
+}
+
+#[test]
+fn a_request_reads_no_half_of_a_file_and_believes_in_no_error() {
+    let mut world = World::start(good(0));
+    world.change(MAP, |file, now| {
+        file.text = Text::Torn(1);
+        file.written_since = Some(now);
+    });
+    world.read(Trigger::Request);
+    assert_eq!(world.active, good(0));
+    world.save(MAP, Text::Good(1));
+    assert_eq!(world.active[MAP], Text::Good(1));
+    // Neither does a directory that cannot be read, or a file in its place, however long it lasts.
+    for file in [MAP, LOGINS] {
+        world.save(file, Text::Bad(1));
+    }
+    for _ in 0..60 {
+        world.pass(Duration::from_secs(60));
+        world.read(Trigger::Request);
+        assert_eq!(
+            (world.active[MAP], world.active[LOGINS]),
+            (Text::Good(1), Text::Good(0))
+        );
+    }
+}
+
+#[test]
+fn a_file_that_was_empty_for_a_moment_is_not_believed_because_judging_another_took_long() {
+    let mut world = World::start(good(0));
+    world.files[MAP].text = Text::Empty;
+    world.save(LOGINS, Text::Good(1));
+    // The next reading comes after the grace, and by then the file is as it was.
+    world.now += Duration::from_secs(20);
+    world.save(MAP, Text::Good(0));
+    assert_eq!(
+        (world.active[MAP], world.active[LOGINS]),
+        (Text::Good(0), Text::Good(1))
+    );
+    assert_eq!(world.generation, 2);
+}
+
+#[test]
+fn what_is_saved_together_is_one_version() {
+    let mut world = World::start(good(0));
+    for file in [MAP, LOGINS, 3, 4] {
+        world.files[file].text = Text::Good(1);
+    }
+    world.save(0, Text::Good(1));
+    assert_eq!((world.active.clone(), world.generation), (good(1), 2));
+}
+
+#[test]
 fn a_request_logs_every_finding_again() {
     let mut world = World::start(good(0));
     world.save(MAP, Text::Bad(1));

@@ -15,6 +15,7 @@ pub(crate) mod smtp_server;
 pub(crate) mod starttls;
 pub(crate) mod strace;
 pub(crate) mod systemd;
+pub(crate) mod versions;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fmt::Debug;
