@@ -3,23 +3,11 @@
 //!
 //! What the variables mean is in tests/cases/answers, and which are refused in tests/cases/serve.
 
-use crate::harness::daemon::{Daemon, Finished, Setup, finish};
+use crate::harness::daemon::{Daemon, Setup, finish};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-
-fn check(setup: &Setup) -> Finished {
-    setup.run("check", &[""; 0])
-}
-
-fn relay(setup: &Setup, args: &[&str]) -> Finished {
-    setup.run("relay", args)
-}
-
-fn explain(setup: &Setup, key: &str) -> Finished {
-    setup.query(&["--explain", "relayhost", key])
-}
 
 fn server() -> Daemon {
     Daemon::start(
@@ -43,16 +31,16 @@ fn a_command_takes_the_default_relay_of_the_server_that_runs_for_its_folder_and_
     let server = server();
     let shell = shell(server.dir());
     let whose = format!("process {}", server.pid());
-    let listed = relay(&shell, &["list"]);
+    let listed = shell.typed("relay list");
     assert!(
         listed.stdout.contains("@b.test    [default.test]:25  bob\n"),
         "{listed:?}"
     );
-    let removed = relay(&shell, &["remove-domain", "own.test"]);
+    let removed = shell.typed("relay remove-domain own.test");
     assert_eq!(removed.stdout, "@own.test: [default.test]:25 as shared\n");
-    let explained = explain(&shell, "x@else.test");
+    let explained = shell.typed("query --explain relayhost x@else.test");
     assert_eq!(explained.code, Some(0), "{explained:?}");
-    let checked = check(&shell);
+    let checked = shell.typed("check");
     let queried = shell.query(&["relayhost", "x@else.test"]);
     assert_eq!(queried.stdout, "[default.test]:25\n");
     for said in [
@@ -78,7 +66,7 @@ fn a_command_takes_the_default_relay_of_the_server_that_runs_for_its_folder_and_
 fn variables_of_the_command_itself_count_before_those_of_the_server_and_the_difference_is_said() {
     let server = server();
     let shell = shell(server.dir()).env("RELAY_HOST", "other.test");
-    let explained = explain(&shell, "x@else.test");
+    let explained = shell.typed("query --explain relayhost x@else.test");
     assert!(
         explained.stdout.contains("found: [other.test]:25"),
         "{explained:?}"
@@ -86,7 +74,7 @@ fn variables_of_the_command_itself_count_before_those_of_the_server_and_the_diff
     let whose = format!("that of process {}", server.pid());
     assert!(explained.stdout.contains(&whose), "{explained:?}");
     // With the same ones there is nothing to be said of.
-    let same = relay(&server.setup(), &["list"]);
+    let same = server.setup().typed("relay list");
     assert_eq!(same.stderr, "");
 }
 
@@ -95,7 +83,7 @@ fn without_a_server_the_file_of_variables_beside_the_tables_counts_and_then_noth
     let setup = Setup::new()
         .relaymap("@own.test [own.test]\n")
         .credentials("@b.test bob:CANARY\n");
-    let explained = explain(&setup, "x@b.test");
+    let explained = setup.typed("query --explain relayhost x@b.test");
     assert_eq!(explained.code, Some(1));
     assert!(
         explained
@@ -104,7 +92,7 @@ fn without_a_server_the_file_of_variables_beside_the_tables_counts_and_then_noth
             && explained.stdout.contains("no server"),
         "{explained:?}"
     );
-    let checked = check(&setup);
+    let checked = setup.typed("check");
     assert!(
         checked
             .stdout
@@ -115,7 +103,7 @@ fn without_a_server_the_file_of_variables_beside_the_tables_counts_and_then_noth
         "postmapd.env",
         "# made by import\nDEFAULT_RELAY_HOST=\"[isp.test]:587\"\nRELAY_USER=u\nRELAY_PASSWORD=CANARY\n",
     );
-    let explained = explain(&setup, "x@b.test");
+    let explained = setup.typed("query --explain relayhost x@b.test");
     assert!(
         explained.stdout.contains("found: [isp.test]:587") && explained.stdout.contains("postmapd.env"),
         "{explained:?}"

@@ -12,7 +12,7 @@
 //! configurations whose next hops are compared are in tests/import-next-hops.txt.
 
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
-use crate::harness::postfix;
+use crate::harness::postfix::{self, Postfix};
 use crate::harness::resolver::Resolver;
 use crate::harness::smtp_server::{self, Auth, Journal, Login};
 use crate::same_as_postmap::quoted;
@@ -564,6 +564,38 @@ fn the_entries_of_an_inline_table_are_those_that_postmap_lists() {
     }
 }
 
+/// Sends a mail of each sender, and says by which server each left and with which login.
+fn deliver(
+    postfix: &Postfix,
+    journal: &Journal,
+    senders: &[&str],
+    round: &str,
+) -> Vec<(String, Option<Login>)> {
+    let recipient = |number: usize| format!("{round}-{number}@elsewhere.test");
+    for (number, sender) in senders.iter().enumerate() {
+        postfix.send(sender, &recipient(number)).unwrap();
+    }
+    let arrived = |number: usize| {
+        let mail = journal.mail_to(&recipient(number), postfix::DEADLINE);
+        let mail = mail.unwrap_or_else(|| panic!("the mail from <{}> does not arrive", senders[number]));
+        (mail.server, mail.login)
+    };
+    (0..senders.len()).map(arrived).collect()
+}
+
+/// Imports the configuration of a running Postfix, which asks the server of the imported folder from then on.
+fn go_over(postfix: &mut Postfix) -> Daemon {
+    let imported = Setup::new();
+    let mut import = imported.command("import");
+    finish(import.arg("-c").arg(postfix.config_directory()), b"").exits(0);
+    let daemon = Daemon::start(with_environment(imported));
+    let maps = ["relayhost", "sasl"].map(|map| format!("{}:{map}", daemon.endpoint(0)));
+    postfix
+        .set(&[("relayhost", ""), (RELAYS, &maps[0]), (PASSWORDS, &maps[1])])
+        .unwrap();
+    daemon
+}
+
 /// The commonest recipe of all: one account at one provider.
 #[test]
 #[ignore = "needs root: tests/run-all"]
@@ -581,26 +613,17 @@ fn one_relayhost_with_one_login_goes_on_with_a_real_postfix() {
         .set(PASSWORDS, "static:{me@relay.test:p w:1}")
         .start()
         .unwrap();
-    let deliver = |postfix: &postfix::Postfix, round: &str| {
-        for (number, sender) in ["ann@one.test", ""].iter().enumerate() {
-            let recipient = format!("{round}-{number}@elsewhere.test");
-            postfix.send(sender, &recipient).unwrap();
-            let mail = journal.mail_to(&recipient, postfix::DEADLINE);
-            let mail = mail.unwrap_or_else(|| panic!("the mail from <{sender}> does not arrive"));
-            assert_eq!(mail.login, Some(Login::new("me@relay.test", "p w:1")));
-        }
-    };
-    deliver(&postfix, "before");
-    let imported = Setup::new();
-    let mut import = imported.command("import");
-    finish(import.arg("-c").arg(postfix.config_directory()), b"").exits(0);
-    let daemon = Daemon::start(with_environment(imported));
-    let endpoint = daemon.endpoint(0);
-    let maps = ["relayhost", "sasl"].map(|map| format!("{endpoint}:{map}"));
-    postfix
-        .set(&[("relayhost", ""), (RELAYS, &maps[0]), (PASSWORDS, &maps[1])])
-        .unwrap();
-    deliver(&postfix, "after");
+    let login = Login::new("me@relay.test", "p w:1");
+    let expected = vec![("relay".to_owned(), Some(login)); 2];
+    assert_eq!(
+        deliver(&postfix, &journal, &["ann@one.test", ""], "before"),
+        expected
+    );
+    let _daemon = go_over(&mut postfix);
+    assert_eq!(
+        deliver(&postfix, &journal, &["ann@one.test", ""], "after"),
+        expected
+    );
 }
 
 /// A real Postfix delivers before and after, through the same relays with the same logins.
@@ -625,32 +648,21 @@ fn mail_leaves_by_the_same_relays_with_the_same_logins() {
         path.display().to_string()
     };
     let relays = write("relays", format!("@one.test {}\n", one.next_hop()));
-    let more = write(
-        "more",
-        format!(
-            "boss@one.test {}\n\"john doe\"@two.test {1}\n@one.test [127.0.0.1]:1\n<> {1}\n@free.test DUNNO\n",
-            two.next_hop(),
-            two.next_hop()
-        ),
+    let second = two.next_hop();
+    let text = format!(
+        "boss@one.test {second}\n\"john doe\"@two.test {second}\n@one.test [127.0.0.1]:1\n<> {second}\n@free.test DUNNO\n"
     );
-    let passwords = write(
-        "passwords",
-        format!(
-            "@one.test sender:p w:1\n127.0.0.3 host:2\n{} hop:never\n{} default:3\nboss@one.test boss:4\n",
-            two.next_hop(),
-            default.next_hop()
-        ),
+    let more = write("more", text);
+    let text = format!(
+        "@one.test sender:p w:1\n127.0.0.3 host:2\n{second} hop:never\n{} default:3\nboss@one.test boss:4\n",
+        default.next_hop()
     );
-    let relayhost = default.next_hop();
-    let parameters = [
-        (RELAYS, format!("proxy:hash:{relays}, texthash:{more}")),
-        (PASSWORDS, format!("proxy:btree:{passwords}")),
-        ("relayhost", relayhost),
-        ("smtp_sender_dependent_authentication", "yes".to_owned()),
-    ];
-    let setup = parameters
-        .iter()
-        .fold(setup, |setup, (name, value)| setup.set(name, value));
+    let passwords = write("passwords", text);
+    let setup = setup
+        .set(RELAYS, format!("proxy:hash:{relays}, texthash:{more}"))
+        .set(PASSWORDS, format!("proxy:btree:{passwords}"))
+        .set("relayhost", default.next_hop())
+        .set("smtp_sender_dependent_authentication", "yes");
     fs::write(etc.join("main.cf"), "compatibility_level = 3.6\n").unwrap();
     for table in [format!("hash:{relays}"), format!("btree:{passwords}")] {
         finish(Command::new("postmap").arg("-c").arg(&etc).arg(&table), b"").exits(0);
@@ -664,44 +676,21 @@ fn mail_leaves_by_the_same_relays_with_the_same_logins() {
         "x@unknown.test",
         "",
     ];
-    let deliver = |postfix: &postfix::Postfix, round: &str| -> Vec<(String, Option<Login>)> {
-        let recipients: Vec<String> = (0..senders.len())
-            .map(|number| format!("{round}-{number}@elsewhere.test"))
-            .collect();
-        for (sender, recipient) in senders.iter().zip(&recipients) {
-            postfix.send(sender, recipient).unwrap();
-        }
-        let arrivals = recipients.iter().map(|recipient| {
-            let mail = journal.mail_to(recipient, postfix::DEADLINE);
-            let mail = mail.unwrap_or_else(|| panic!("the mail to {recipient} does not arrive"));
-            (mail.server, mail.login)
-        });
-        arrivals.collect()
-    };
-    let before = deliver(&postfix, "before");
-    assert_eq!(
-        before
-            .iter()
-            .map(|(server, login)| (server.as_str(), login.as_ref().map_or("", |login| &login.user)))
-            .collect::<Vec<_>>(),
-        [
-            ("one", "sender"),
-            ("two", "boss"),
-            ("two", "host"),
-            ("default", "default"),
-            ("default", "default"),
-            ("two", "host")
-        ]
-    );
-    let imported = Setup::new();
-    finish(imported.command("import").arg("-c").arg(&etc), b"").exits(0);
-    let daemon = Daemon::start(with_environment(imported));
-    let endpoint = daemon.endpoint(0);
-    let maps = ["relayhost", "sasl"].map(|map| format!("{endpoint}:{map}"));
-    postfix
-        .set(&[("relayhost", ""), (RELAYS, &maps[0]), (PASSWORDS, &maps[1])])
-        .unwrap();
-    assert_eq!(deliver(&postfix, "after"), before);
+    let before = deliver(&postfix, &journal, &senders, "before");
+    let short = before
+        .iter()
+        .map(|(server, login)| format!("{server} {}", login.as_ref().unwrap().user));
+    let expected = [
+        "one sender",
+        "two boss",
+        "two host",
+        "default default",
+        "default default",
+        "two host",
+    ];
+    assert_eq!(short.collect::<Vec<_>>(), expected);
+    let _daemon = go_over(&mut postfix);
+    assert_eq!(deliver(&postfix, &journal, &senders, "after"), before);
 }
 
 /// The extension's place, as `split_addr(3)` has it.

@@ -3,7 +3,7 @@
 //! What it prints for files of its own is in tests/cases/query.
 
 use crate::harness::client::Both;
-use crate::harness::daemon::{Daemon, Finished, Setup, finish};
+use crate::harness::daemon::{Daemon, Setup};
 use std::net::TcpListener;
 
 fn setup() -> Setup {
@@ -13,16 +13,6 @@ fn setup() -> Setup {
         )
         .credentials("@one.test user1:pass word\n[relay1.test]:587 hop:secret\n")
         .env("POSTMAPD_LISTN", "a warning is not an error")
-}
-
-#[track_caller]
-fn check(finished: &Finished, code: i32, stdout: &str) {
-    assert_eq!(
-        (finished.code, finished.stdout.as_str()),
-        (Some(code), stdout),
-        "{}",
-        finished.stderr
-    );
 }
 
 #[test]
@@ -37,50 +27,44 @@ fn a_running_server_answers_over_every_kind_of_endpoint() {
     );
     // The asking side has no tables of its own.
     let elsewhere = Setup::new();
-    let ask = |endpoint: usize, args: &[&str]| {
-        elsewhere.query(&[&["--server", daemon.endpoint(endpoint)], args].concat())
+    let expect = |endpoint: usize, question: &str, code: i32, answer: &str| {
+        let line = format!("query --server {} {question}", daemon.endpoint(endpoint));
+        let ran = elsewhere.typed(&line).exits(code);
+        assert_eq!(ran.stdout, answer, "{line}: {}", ran.stderr);
     };
     for endpoint in [0, 1, 3] {
-        check(
-            &ask(endpoint, &["relayhost", "ann@one.test"]),
-            0,
-            "[relay1.test]:587\n",
-        );
-        check(&ask(endpoint, &["relayhost", "x@nowhere.test"]), 1, "");
-        check(&ask(endpoint, &["relayhost", "ann@bad.test"]), 75, "");
-        check(
-            &ask(
-                endpoint,
-                &["relayhost", "ann@one.test", "x@nowhere.test", "\"a b\"@two.test"],
-            ),
-            0,
-            "ann@one.test\t[relay1.test]:587\n\"a b\"@two.test\t[relay2.test]:2525\n",
-        );
+        expect(endpoint, "relayhost ann@one.test", 0, "[relay1.test]:587\n");
+        expect(endpoint, "relayhost x@nowhere.test", 1, "");
+        expect(endpoint, "relayhost ann@bad.test", 75, "");
+        let keys = ["ann@one.test", "x@nowhere.test", "\"a b\"@two.test"];
+        let args = ["--server", daemon.endpoint(endpoint), "relayhost"];
+        let several = elsewhere.query(&[&args, &keys[..]].concat()).exits(0);
+        let answer = "ann@one.test\t[relay1.test]:587\n\"a b\"@two.test\t[relay2.test]:2525\n";
+        assert_eq!(several.stdout, answer);
     }
     for endpoint in [0, 2, 3] {
-        check(&ask(endpoint, &["sasl", "ann@one.test"]), 0, "user1:pass word\n");
-        check(&ask(endpoint, &["sasl", "ann@direct.test"]), 1, "");
+        expect(endpoint, "sasl ann@one.test", 0, "user1:pass word\n");
+        expect(endpoint, "sasl ann@direct.test", 1, "");
     }
     // A tcp_table serves one map; the answers of another are no answers.
-    let other_map = ask(1, &["sasl", "ann@one.test"]);
-    assert!(!matches!(other_map.code, Some(0 | 1)), "{other_map:?}");
-    assert_eq!(other_map.stdout, "");
+    let other_map = elsewhere.typed(&format!(
+        "query --server {} sasl ann@one.test",
+        daemon.endpoint(1)
+    ));
+    assert!(
+        !matches!(other_map.code, Some(0 | 1)) && other_map.stdout.is_empty(),
+        "{other_map:?}"
+    );
 }
 
 #[test]
 fn keys_from_standard_input_go_to_a_server_too() {
     let daemon = Daemon::start(setup());
-    let mut command = Setup::new().command("query");
-    command.args(["--server", daemon.endpoint(0), "relayhost", "-"]);
     let keys: Vec<String> = (0..1000).map(|n| format!("user{n}@one.test\n")).collect();
-    let lines: Vec<String> = (0..1000)
-        .map(|n| format!("user{n}@one.test\t[relay1.test]:587\n"))
-        .collect();
-    check(
-        &finish(&mut command, keys.concat().as_bytes()),
-        0,
-        &lines.concat(),
-    );
+    let keys = keys.concat();
+    let args = ["--server", daemon.endpoint(0), "relayhost", "-"];
+    let ran = Setup::new().run_with("query", &args, &keys).exits(0);
+    assert_eq!(ran.stdout, keys.replace('\n', "\t[relay1.test]:587\n"));
 }
 
 #[test]
@@ -93,8 +77,11 @@ fn a_server_that_is_down_cannot_tell() {
         format!("tcp:{free}:relayhost"),
         format!("socketmap:unix:{}", nothing.display()),
     ] {
-        let finished = setup.query(&["--server", &endpoint, "relayhost", "ann@one.test"]);
-        check(&finished, 75, "");
-        assert!(!finished.stderr.trim().is_empty(), "{endpoint}");
+        let ran = setup.typed(&format!("query --server {endpoint} relayhost ann@one.test"));
+        assert!(
+            ran.stdout.is_empty() && !ran.stderr.trim().is_empty(),
+            "{endpoint}: {ran:?}"
+        );
+        ran.exits(75);
     }
 }
