@@ -229,7 +229,7 @@ fn no_password_leaves_by_a_query_that_asks_a_server() {
 }
 
 #[test]
-fn no_password_leaves_by_a_secret_file_that_is_wrong() {
+fn no_password_leaves_by_a_secret_file_or_a_variable_that_is_wrong() {
     let contents: [&[u8]; 5] = [
         b"CANARY\nCANARY\n",
         b"CANARY\0\n",
@@ -237,34 +237,29 @@ fn no_password_leaves_by_a_secret_file_that_is_wrong() {
         b"\n",
         b"user:CANARY\x01\n",
     ];
-    for content in contents {
+    let by_file = contents.map(|content| {
         let setup = good();
         fs::write(setup.root().join("secret"), content).unwrap();
-        // Whether such a value is served, cannot be told or is refused is another promise.
-        match Daemon::try_start(traced(setup.clone(), "text").listen("socketmap:inet:127.0.0.1:0")) {
-            Ok(daemon) => silent_process(&daemon),
-            Err(error) => silent("the message of a refused start", &without_command(&error)),
-        }
-        silent_but_for_stdout(&traced(setup, "text").query(&["sasl", "[default.test]:25"]));
-    }
-}
-
-#[test]
-fn no_password_leaves_by_a_variable_that_is_wrong() {
-    for (name, value) in [
+        setup
+    });
+    let by_variable = [
         ("RELAY_PASSWORD", "CANARY\nCANARY"),
         ("RELAY_PASSWORD", "CANARY\u{1}"),
         ("RELAY_PASSWORD__FILE", ""),
         ("RELAY_USER", "us:er"),
         ("RELAY_PORT", "99999"),
-    ] {
-        let setup = Setup::new()
+    ];
+    let by_variable = by_variable.map(|(name, value)| {
+        Setup::new()
             .env("RELAY_HOST", "default.test")
             .env("RELAY_USER", "default")
             .env("RELAY_PASSWORD", "CANARY")
             .env("POSTMAPD_LISTN", "CANARY")
-            .env(name, value);
-        match Daemon::try_start(traced(setup.clone(), "text")) {
+            .env(name, value)
+    });
+    for setup in by_file.into_iter().chain(by_variable) {
+        // Whether such a value is served, cannot be told or is refused is another promise.
+        match Daemon::try_start(traced(setup.clone(), "text").listen("socketmap:inet:127.0.0.1:0")) {
             Ok(daemon) => silent_process(&daemon),
             Err(error) => silent("the message of a refused start", &without_command(&error)),
         }
