@@ -17,6 +17,7 @@ mod hints;
 pub(crate) mod judge;
 pub(crate) mod ledger;
 pub(crate) mod load;
+mod report;
 mod rest;
 mod waits;
 mod watch;
@@ -25,7 +26,6 @@ mod way;
 use std::hash::RandomState;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -33,7 +33,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tracing::{debug, error, info, warn};
 
 use crate::config::{Settings, Sources, setting};
-use crate::diagnostics::{Code, Finding, Findings, Severity};
+use crate::diagnostics::Findings;
 use crate::lookup::snapshot::{Routes, Snapshot};
 use crate::os::background::yield_to_lookups;
 use crate::os::memory;
@@ -43,8 +43,9 @@ use hints::{Hint, Hints};
 use judge::Loaded;
 use ledger::Ledger;
 use load::Reading;
+use report::{announce, report, waited_for};
 use rest::{RESTLESS_AT_MOST, rest};
-use waits::{Awaited, TOGETHER, Why};
+use waits::{Awaited, TOGETHER};
 use watch::Watch;
 use way::Stamps;
 
@@ -431,44 +432,4 @@ fn can_be_trusted(reading: &Reading) -> bool {
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let mut times = reading.stamps.iter().flat_map(Stamps::times);
     !reading.unsettled.contains(&true) && !reading.has_failed() && times.all(|changed| changed < now - 1)
-}
-
-/// What there is to say about a file that is waited for.
-fn waited_for(path: &Path, why: Why) -> Finding {
-    match why {
-        Why::Changing => load::changing(path),
-        Why::Written(_) => Finding::in_file(Code::FileOpenForWriting, path, None)
-            .says("a program has the file open for writing, and its present content is not used yet")
-            .help("let that program close it, or write a new file and rename it over this one"),
-        Why::Gone => Finding::in_file(Code::FileGone, path, None)
-            .says("the file is missing or empty, and what it had stays in force for now")
-            .help("write it again, or leave it alone if it is to count as empty; for no entries, a comment will do"),
-    }
-}
-
-/// Logs what was not logged yet.
-fn report(findings: &Findings, decision: &mut Decision) {
-    let is_to_log = decision.take_news(findings.iter().map(ToString::to_string).collect());
-    for (finding, _) in findings.iter().zip(is_to_log).filter(|(_, is_to_log)| *is_to_log) {
-        match finding.severity {
-            Severity::Error => error!("{finding}"),
-            Severity::Warning => warn!("{finding}"),
-        }
-    }
-    if findings.dropped() > 0 {
-        warn!("and {} findings more", findings.dropped());
-    }
-}
-
-/// The one line of a reload.
-fn announce(snapshot: &Snapshot, findings: &Findings, duration: Duration) {
-    info!(
-        generation = snapshot.generation,
-        relayhost_entries = snapshot.relay_map.len(),
-        sasl_entries = snapshot.credentials.len(),
-        errors = findings.errors(),
-        warnings = findings.warnings(),
-        duration_us = duration.as_micros(),
-        "loaded"
-    );
 }
