@@ -179,3 +179,18 @@ static SASL: MapSpec = MapSpec {
         not_asked: "Postfix does not get the passwords, and does not log in",
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use super::{Map, Maps};
+
+    #[test]
+    fn a_map_is_named_by_its_whole_name_alone() {
+        let named = |name: &[u8]| Maps::SERVED.named(name);
+        assert_eq!(named(b"relayhost"), Some((0, Map::RELAYHOST)));
+        assert_eq!(named(b"sasl"), Some((1, Map::SASL)));
+        for name in [&b""[..], b"relay", b"relayhosts", b"Sasl", b"sasl ", b"sasl\0"] {
+            assert_eq!(named(name), None, "{}", name.escape_ascii());
+        }
+    }
+}
