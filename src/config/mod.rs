@@ -148,6 +148,15 @@ impl Sources {
         Self { maps, ..self }
     }
 
+    /// The same with the default relay of these variables, one assignment a line.
+    #[cfg(test)]
+    #[must_use]
+    pub fn with_variables(self, text: &str) -> Self {
+        let variables = Variables::of_file(&text.as_bytes().to_vec().into());
+        let relay = RelayEnvironment::new(&variables, &mut Findings::default());
+        Self { relay, ..self }
+    }
+
     /// The settings file.
     #[must_use]
     pub fn settings_file(&self) -> &Path {

@@ -3,13 +3,13 @@
 
 use std::fs::{self, File};
 use std::hash::RandomState;
-use std::io;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
+use std::{io, iter};
 
 use clap::{Args as _, Command, FromArgMatches as _};
 use nix::sys::stat::Mode;
@@ -19,15 +19,12 @@ use tempfile::TempDir;
 use super::{Reading, paths, read};
 use crate::config::Sources;
 use crate::config::options::{Options, ServiceOptions};
-use crate::config::relay_environment::RelayEnvironment;
-use crate::config::variables::Variables;
 use crate::diagnostics::Findings;
 use crate::lookup::address::SenderKeys;
 use crate::lookup::map::Map;
 use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::text::Text;
-use crate::os::secret::Secret;
 use crate::protocol::answer::Answer;
 use crate::source::content::{Content, Directory};
 
@@ -88,17 +85,13 @@ impl Files {
         fs::create_dir(&tables).unwrap();
         let flags = Options::augment_args(Command::new("test"));
         let flags = flags.get_matches_from([Path::new("test"), Path::new("--dir"), &tables]);
-        let mut findings = Findings::default();
         let options = Options::from_arg_matches(&flags).unwrap();
-        let mut sources = Sources::not_judged(options, ServiceOptions::default(), &mut findings);
+        let sources = Sources::not_judged(options, ServiceOptions::default(), &mut Findings::default());
         let variables =
             format!("RELAY_HOST_FILE={at}/host\nRELAY_USER=user\nRELAY_PASSWORD_FILE={at}/password\n");
-        let variables = Variables::of_file(&Secret::from(variables.into_bytes()));
-        sources.relay = RelayEnvironment::new(&variables, &mut findings);
-        assert_eq!(findings.errors(), 0);
         let files = Self {
             root,
-            sources,
+            sources: sources.with_variables(&variables),
             hasher: RandomState::new(),
         };
         for source in ALL {
@@ -299,10 +292,11 @@ fn a_file_that_is_touched_all_the_time_cannot_be_read_the_others_can_and_in_calm
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        thread::sleep(Duration::from_millis(5));
-        let busy = files.read();
+        // On a busy machine that thread may pause for longer than a reading takes.
+        let mut readings = iter::repeat_with(|| files.read()).take(100);
+        let busy = readings.find(|reading| reading.unsettled[RELAY_MAP]);
         is_on.store(false, Ordering::Relaxed);
-        busy
+        busy.unwrap()
     });
     let seen = busy.seen(&calm.stamps);
     for source in ALL {
