@@ -3,7 +3,8 @@
 //!
 //! The texts are odd ones: with whitespace, line ends of another system, commas and characters that cannot be seen.
 
-use crate::harness::daemon::{Finished, Setup, finish};
+use crate::harness::daemon::{Finished, Setup};
+use std::collections::BTreeMap;
 
 /// What a command comes to, less where it found what is wrong.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,132 +38,44 @@ fn without_its_text(message: &str) -> String {
 
 /// A command that reads all settings and asks no Postfix.
 fn postconf(setup: &Setup, arguments: &[String]) -> Outcome {
-    let mut command = setup.command("postconf");
-    Outcome::new(finish(
-        command.arg("--docker-mailserver=main").args(arguments),
-        b"",
-    ))
+    let own = ["--docker-mailserver=main".to_owned()];
+    Outcome::new(setup.run("postconf", &[&own, arguments].concat()))
 }
 
 /// A string of TOML.
 fn quoted(text: &str) -> String {
-    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
-    format!(
-        "\"{}\"",
-        text.replace('\r', "\\r")
-            .replace('\n', "\\n")
-            .replace('\t', "\\t")
-    )
+    let escaped = [
+        ('\\', "\\\\"),
+        ('"', "\\\""),
+        ('\r', "\\r"),
+        ('\n', "\\n"),
+        ('\t', "\\t"),
+    ];
+    let text = escaped
+        .iter()
+        .fold(text.to_owned(), |text, (c, escape)| text.replace(*c, escape));
+    format!("\"{text}\"")
 }
 
-/// Each setting that all three have, with its odd texts, and whether each is right. A listener at a UNIX socket lets owner
-/// and group matter.
-const TEXTS: [(&str, &[(&str, bool)]); 9] = [
-    (
-        "listen",
-        &[
-            (" socketmap:inet:127.0.0.1:10451\r\n", true),
-            (
-                "\tsocketmap:inet:127.0.0.1:10451 , tcp:127.0.0.1:10452:sasl,",
-                true,
-            ),
-            ("socketmap:inet:127.0.0.1:10451 tcp:127.0.0.1:10452:sasl", false),
-            ("\u{feff}socketmap:inet:127.0.0.1:10451", false),
-            ("socketmap:inet:127.0.0.1:10451\u{a0}", false),
-            ("Socketmap:inet:127.0.0.1:10451", false),
-            (" , ", false),
-        ],
-    ),
-    (
-        "admin",
-        &[
-            ("127.0.0.1:9451\r\n", true),
-            (" unix:/run/admin ", true),
-            ("127.0.0.1:9451,127.0.0.1:9452", false),
-            ("127.0.0.1:9451\u{200b}", false),
-            ("127.0.0.1:+9451", false),
-        ],
-    ),
-    (
-        "allow_users",
-        &[
-            ("root, 65534\r\n", true),
-            (",root,,0 ", true),
-            ("root 0", false),
-            ("+0", false),
-            ("4294967295", false),
-            ("root;0", false),
-            ("\u{a0}root", false),
-        ],
-    ),
-    (
-        "allow_networks",
-        &[
-            ("192.0.2.0/24 , 198.51.100.7\r\n", true),
-            ("192.0.2.0/24 198.51.100.7", false),
-            ("192.0.2.7/24", false),
-            ("192.0.2.7\u{200b}", false),
-        ],
-    ),
-    (
-        "recipient_delimiter",
-        &[
-            ("+-\r\n", true),
-            (" + ", true),
-            ("", true),
-            ("+ -", false),
-            ("@", false),
-            ("\u{2212}", false),
-        ],
-    ),
-    (
-        "socket_mode",
-        &[
-            (" 0660\r\n", true),
-            ("660", true),
-            ("0o660", false),
-            ("1777", false),
-            ("rw", false),
-            ("", false),
-        ],
-    ),
-    (
-        "socket_owner",
-        &[
-            ("root\r\n", true),
-            (" 0 ", true),
-            ("+0", false),
-            ("4294967295", false),
-            ("root,0", false),
-            ("", false),
-        ],
-    ),
-    (
-        "confinement",
-        &[
-            (" on\r\n", true),
-            ("no", true),
-            ("false", true),
-            ("1", false),
-            ("on off", false),
-            ("", false),
-        ],
-    ),
-    (
-        "next_hops",
-        &[
-            (" main.cf\r\n", true),
-            ("postmapd", true),
-            ("main.cf,postmapd", false),
-            ("", false),
-        ],
-    ),
-];
+/// Each setting that all three have, with its odd texts, and whether each is right.
+fn texts() -> BTreeMap<String, Vec<(String, bool)>> {
+    type Texts = BTreeMap<String, BTreeMap<String, Vec<String>>>;
+    let texts: Texts = basic_toml::from_str(include_str!("../settings-texts.toml")).unwrap();
+    assert!(texts.len() >= 9 && texts.values().flat_map(|both| both.values().flatten()).count() >= 48);
+    let of = |(key, both): (String, BTreeMap<String, Vec<String>>)| {
+        let both = both.into_iter().flat_map(|(kind, texts)| {
+            let is_right = kind == "right";
+            texts.into_iter().map(move |text| (text, is_right))
+        });
+        (key, both.collect())
+    };
+    texts.into_iter().map(of).collect()
+}
 
 #[test]
 fn a_setting_is_read_alike_in_a_flag_a_variable_and_the_settings_file() {
     let unix = "socketmap:unix:/run/postmapd/socketmap";
-    for (key, texts) in TEXTS {
+    for (key, texts) in texts() {
         for (text, is_right) in texts {
             let setup = |settings: &str| {
                 let listen = format!("listen = {}\n", quoted(unix));
@@ -174,8 +87,8 @@ fn a_setting_is_read_alike_in_a_flag_a_variable_and_the_settings_file() {
             };
             let flag = format!("--{}={text}", key.replace('_', "-"));
             let by_flag = postconf(&setup(""), &[flag]);
-            let by_file = postconf(&setup(&format!("{key} = {}\n", quoted(text))), &[]);
-            assert_eq!(by_flag.code == Some(0), *is_right, "{key} {text:?}: {by_flag:?}");
+            let by_file = postconf(&setup(&format!("{key} = {}\n", quoted(&text))), &[]);
+            assert_eq!(by_flag.code == Some(0), is_right, "{key} {text:?}: {by_flag:?}");
             assert_eq!(
                 by_flag, by_file,
                 "{key} {text:?}, in a flag and in the settings file"
@@ -183,7 +96,7 @@ fn a_setting_is_read_alike_in_a_flag_a_variable_and_the_settings_file() {
             // A variable that is empty is not set.
             if !text.is_empty() {
                 let name = format!("POSTMAPD_{}", key.to_uppercase());
-                let by_variable = postconf(&setup("").env(name, text), &[]);
+                let by_variable = postconf(&setup("").env(name, &text), &[]);
                 assert_eq!(
                     by_flag, by_variable,
                     "{key} {text:?}, in a flag and in a variable"
@@ -214,7 +127,7 @@ fn a_list_of_the_settings_file_is_its_words() {
 #[test]
 fn a_variable_that_is_empty_or_blank_is_not_set() {
     for value in ["", " ", "\r\n"] {
-        for (key, _) in TEXTS {
+        for key in texts().keys() {
             let setup = Setup::new().settings("listen = \"socketmap:inet:127.0.0.1:10459\"\n");
             let name = format!("POSTMAPD_{}", key.to_uppercase());
             let with = postconf(&setup.clone().env(name, value), &[]);
