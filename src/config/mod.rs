@@ -21,11 +21,11 @@ pub(crate) mod environment;
 pub(crate) mod file;
 mod foreign_variables;
 pub mod options;
-pub(crate) mod relay_environment;
+mod relay_environment;
 mod running_server;
 pub mod setting;
 mod value;
-pub(crate) mod variables;
+mod variables;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
