@@ -3,7 +3,7 @@
 //!
 //! What it prints for files that are wrong is in tests/cases/check.
 
-use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, SETTINGS, Setup, finish};
+use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup, finish};
 use postmapd::diagnostics::Code;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -17,16 +17,6 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
-
-fn check(setup: &Setup, args: &[&str]) -> Finished {
-    setup.run("check", args)
-}
-
-/// The findings for machines.
-fn report(setup: &Setup, args: &[&str]) -> Value {
-    let finished = check(setup, &[&["--format", "json"], args].concat());
-    finished.json()
-}
 
 /// Credentials that nobody else can read, as they should be.
 fn private(setup: Setup) -> Setup {
@@ -61,8 +51,8 @@ fn inside(setup: &Setup, path: &str) -> String {
         .map_or_else(|| path.to_owned(), |rest| rest.display().to_string())
 }
 
-fn all_in_short(setup: &Setup, args: &[&str]) -> Vec<String> {
-    let report = report(setup, args);
+fn all_in_short(setup: &Setup, words: &str) -> Vec<String> {
+    let report = setup.typed(&format!("check --format json {words}")).json();
     let findings = report["findings"].as_array().unwrap();
     findings.iter().map(|finding| in_short(setup, finding)).collect()
 }
@@ -134,8 +124,8 @@ fn a_host_without_an_address_is_named_with_its_line() {
         .relaymap("@a.test [127.0.0.1], [nosuch.invalid]:25\n")
         .env("RES_OPTIONS", "timeout:1 attempts:1");
     let finding = "warning host-without-address postfix-relaymap.cf:1:1";
-    assert_eq!(all_in_short(&setup, &["--dns"]), [finding]);
-    let text = check(&setup, &["--dns"]).stdout;
+    assert_eq!(all_in_short(&setup, "--dns"), [finding]);
+    let text = setup.typed("check --dns").stdout;
     let paragraph = paragraph(&setup, &text, finding);
     for part in [
         "\n1 | @a.test [127.0.0.1], [nosuch.invalid]:25\n  | ^\n",
@@ -153,13 +143,13 @@ fn a_relayhost_in_main_cf_beside_next_hops_of_our_own_is_a_warning_with_the_comm
     let main_cf = postfix.path().join("main.cf");
     let directory = postfix.path().to_str().unwrap();
     fs::write(&main_cf, "compatibility_level = 3.6\nrelayhost = [r.test]:25\n").unwrap();
-    let said = |setup: &Setup| all_in_short(setup, &["-c", directory]);
+    let said = |setup: &Setup| all_in_short(setup, &format!("-c {directory}"));
     let warning = ["warning relayhost-in-main-cf main.cf"];
     let routes = Setup::new().relaymap("@a.test [r.test]\n");
     let by_default = Setup::new().env("DEFAULT_RELAY_HOST", "r.test");
     assert_eq!(said(&routes), warning);
     assert_eq!(said(&by_default), warning);
-    let text = check(&routes, &["-c", directory]).stdout;
+    let text = routes.typed(&format!("check -c {directory}")).stdout;
     assert!(
         text.contains(&format!("= help: postconf -c {directory} -e 'relayhost ='")),
         "{text}"
@@ -231,7 +221,7 @@ fn errors_logged(setup: &Setup, log: &str) -> BTreeSet<String> {
 }
 
 fn errors_checked(setup: &Setup) -> BTreeSet<String> {
-    let all = all_in_short(setup, &[]);
+    let all = all_in_short(setup, "");
     let errors = all.iter().filter(|finding| finding.starts_with("error "));
     errors
         .map(|finding| finding.rsplit(' ').next().unwrap().to_owned())
@@ -320,7 +310,7 @@ fn an_error_is_shown_though_hundreds_of_warnings_come_before_it() {
             .relaymap("@a.test [r]\n".repeat(500))
             .credentials("@a.test CANARY\n"),
     );
-    let text = check(&setup, &[]).stdout;
+    let text = setup.typed("check").stdout;
     paragraph(
         &setup,
         &text,
@@ -356,7 +346,7 @@ fn a_hundred_thousand_findings_are_a_short_text_and_come_soon() {
         for format in ["text", "json"] {
             let timed = |setup: &Setup| {
                 let begun = Instant::now();
-                let finished = check(setup, &["--format", format]);
+                let finished = setup.typed(&format!("check --format {format}"));
                 (begun.elapsed(), finished)
             };
             let (of_few, _) = timed(&few);
@@ -375,12 +365,12 @@ fn credentials_in_a_folder_that_others_cannot_enter_are_not_readable_by_others()
         .relaymap("@a.test [r.test]:587\n")
         .credentials("@a.test u:p\n");
     assert_eq!(
-        all_in_short(&setup, &[]),
+        all_in_short(&setup, ""),
         ["warning readable-by-others postfix-sasl-password.cf"]
     );
     for closed in [setup.dir(), setup.root()] {
         fs::set_permissions(closed, PermissionsExt::from_mode(0o750)).unwrap();
-        assert_eq!(all_in_short(&setup, &[]), Vec::<String>::new());
+        assert_eq!(all_in_short(&setup, ""), Vec::<String>::new());
         fs::set_permissions(closed, PermissionsExt::from_mode(0o755)).unwrap();
     }
 }
@@ -394,7 +384,7 @@ fn the_example_gives_no_warning() {
             .relaymap(read(RELAYMAP))
             .credentials(read(CREDENTIALS)),
     );
-    assert_eq!(all_in_short(&examples, &[]), Vec::<String>::new());
+    assert_eq!(all_in_short(&examples, ""), Vec::<String>::new());
 }
 
 #[test]
@@ -403,7 +393,7 @@ fn of_the_cases_of_the_page_those_that_are_odd_get_a_warning_and_no_others() {
     let mut warned = Vec::new();
     for case in cases.as_array().unwrap() {
         let setup = private(crate::relay_cases::setup(case));
-        for finding in all_in_short(&setup, &[]) {
+        for finding in all_in_short(&setup, "") {
             // Every one with RELAY_HOST and without a line for <>.
             if finding.contains("bounces-without-relay") {
                 assert!(!case["env"]["RELAY_HOST"].is_null() && case["env"]["DEFAULT_RELAY_HOST"].is_null());
@@ -473,7 +463,7 @@ fn a_password_in_the_place_of_a_host_is_not_repeated_as_one() {
         .env("RELAY_HOST", "CANARY2")
         .env("RES_OPTIONS", "timeout:1 attempts:1");
     for format in ["text", "json"] {
-        let finished = check(&setup, &["--dns", "--format", format]);
+        let finished = setup.typed(&format!("check --dns --format {format}"));
         let printed = (finished.stdout + &finished.stderr).to_uppercase();
         assert!(printed.contains("NEVER-ASKED") && printed.contains("HOST-WITHOUT-ADDRESS"));
         assert!(!printed.contains("CANARY"), "{printed}");
@@ -501,7 +491,7 @@ proptest! {
             .settings(settings)
             .env(variable, value.replace(['\0', '\n'], ""));
         for format in ["text", "json"] {
-            let finished = check(&setup, &["--format", format]);
+            let finished = setup.typed(&format!("check --format {format}"));
             let printed = finished.stdout + &finished.stderr;
             prop_assert!(!printed.to_uppercase().contains("CANARY"), "{} {:?}:\n{}", variable, value, printed);
         }
@@ -512,7 +502,7 @@ proptest! {
 #[ignore = "needs programs that tests/run-all installs"]
 fn colours_are_for_terminals_only_and_not_with_no_color() {
     let setup = Setup::new().relaymap("@a.test [r\n");
-    let plain = check(&setup, &[]).stdout;
+    let plain = setup.typed("check").stdout;
     assert!(!plain.contains('\u{1b}'), "{plain:?}");
     let on_terminal = |variables: &[(&str, &str)]| {
         // script(1) of util-linux gives its command a terminal.

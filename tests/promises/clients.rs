@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use crate::harness::client::framed;
-use crate::harness::daemon::{Daemon, Finished, Setup, finish};
+use crate::harness::daemon::{Daemon, Finished, Setup};
 
 /// How long a command may take, whose deadline is ten seconds.
 const ENOUGH: Duration = Duration::from_secs(14);
@@ -60,8 +60,7 @@ fn query(endpoint: &str) -> Finished {
 }
 
 fn alive(address: &str) -> Finished {
-    let mut command = Setup::new().command("status");
-    finish(command.args(["--alive", "--admin", address]), b"")
+    Setup::new().typed(&format!("status --alive --admin {address}"))
 }
 
 #[test]

@@ -417,7 +417,7 @@ fn a_key_that_check_says_is_never_asked_is_not_asked_by_a_real_postfix() {
          a.test u:p\n*@a.test u:p\n{HOST}:{port},{HOST} u:p\n"
         );
         let setup = Setup::new().relaymap(&relaymap).credentials(&credentials);
-        let report = setup.run("check", &["--format", "json"]);
+        let report = setup.typed("check --format json");
         let report = report.json();
         let mut never = BTreeSet::new();
         for finding in report["findings"].as_array().unwrap() {

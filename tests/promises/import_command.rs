@@ -350,7 +350,7 @@ fn each_sender_keeps_its_next_hop_and_the_imported_folder_passes_the_check() {
                 "{}",
                 said.stderr
             );
-            let checked = imported.run("check", &[""; 0]).exits(0);
+            let checked = imported.typed("check").exits(0);
             assert!(
                 !format!("{said:?}{checked:?}").contains(WORD),
                 "{said:?}{checked:?}"

@@ -1,7 +1,7 @@
 //! Promise: text that is no table never replaces a good one, and a line that is for nobody stops nobody.
 
 use crate::harness::client::{Both, Reply};
-use crate::harness::daemon::{CREDENTIALS, Finished, RELAYMAP, Setup, finish};
+use crate::harness::daemon::{CREDENTIALS, RELAYMAP, Setup};
 use crate::harness::names_place;
 use std::fs;
 
@@ -57,10 +57,6 @@ fn with_value(text: &str, file: &str) -> String {
     text.replace("VALUE", value)
 }
 
-fn run(setup: &Setup, args: &[&str]) -> Finished {
-    finish(setup.command(args[0]).args(&args[1..]), b"")
-}
-
 #[test]
 #[ignore = "takes long: tests/run-all"]
 fn what_is_no_table_never_replaces_a_good_file_and_the_log_names_its_place() {
@@ -88,37 +84,31 @@ fn what_is_no_table_never_replaces_a_good_file_and_the_log_names_its_place() {
 fn check_reports_it_with_line_and_help_and_relay_does_not_write_beside_it() {
     for (text, named) in NO_TABLES {
         for (file, command) in [
-            (RELAYMAP, &["relay", "add-domain", "new.test", "r.test"][..]),
-            (CREDENTIALS, &["relay", "add-auth", "new.test", "u", "p"]),
+            (RELAYMAP, "relay add-domain new.test r.test"),
+            (CREDENTIALS, "relay add-auth new.test u p"),
         ] {
             let content = format!("# first\n{}\n", with_value(text, file));
             let setup = Setup::new().file(file, &content);
-            let checked = run(&setup, &["check", "--format", "json"]);
+            let checked = setup.typed("check --format json");
             assert_eq!(checked.code, Some(1), "{text}: {}", checked.stdout);
             let report = checked.json();
             let findings = report["findings"].as_array().unwrap();
-            let error = findings
-                .iter()
-                .find(|finding| finding["severity"] == "error")
-                .unwrap();
-            assert_eq!(
-                (&error["line"], &error["code"]),
-                (&2.into(), &"bad-key".into()),
-                "{error}"
-            );
+            let mut errors = findings.iter().filter(|finding| finding["severity"] == "error");
+            let error = errors.next().unwrap();
+            assert!(error["line"] == 2 && error["code"] == "bad-key", "{error}");
             assert!(error["file"].as_str().unwrap().ends_with(file), "{error}");
             assert!(error["column"].as_u64().is_some() && !error["help"].as_str().unwrap().is_empty());
             assert!(
                 error["message"].as_str().unwrap().contains(named),
                 "{text}: {error}"
             );
-            let shown = run(&setup, &["check"]);
+            let shown = setup.typed("check");
             assert!(!shown.stdout.contains("SECRET"), "{}", shown.stdout);
-            let refused = run(&setup, command);
+            let refused = setup.typed(command);
             assert_eq!(refused.code, Some(1), "{text}: {}", refused.stderr);
             assert_eq!(fs::read_to_string(setup.dir().join(file)).unwrap(), content);
-            for command in [&["relay", "list"][..], &["relay", "list", "--format", "json"]] {
-                let listed = run(&setup, command);
+            for command in ["relay list", "relay list --format json"] {
+                let listed = setup.typed(command);
                 let all = listed.stdout + &listed.stderr;
                 assert!(!all.contains("SECRET"), "{text}: {all}");
             }

@@ -42,10 +42,8 @@ fn lines(printed: &str) -> Vec<&str> {
 }
 
 #[track_caller]
-fn printed(setup: &Setup, arguments: &[&str]) -> String {
-    let finished = setup.run("postconf", arguments);
-    assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
-    finished.stdout
+fn printed(setup: &Setup, line: &str) -> String {
+    setup.typed(&format!("postconf {line}")).exits(0).stdout
 }
 
 /// A configuration directory as Debian ships it, with nothing running.
@@ -84,10 +82,8 @@ impl Configuration {
             .map(|endpoint| endpoint.replace("QUEUE", &configuration.queue().display().to_string()))
             .collect();
         configuration.setup = configuration.setup.env("POSTMAPD_LISTEN", listen.join(","));
-        let commands = printed(
-            &configuration.setup,
-            &["--commands", "-c", configuration.etc().to_str().unwrap()],
-        );
+        let line = format!("--commands -c {}", configuration.etc().display());
+        let commands = printed(&configuration.setup, &line);
         for command in lines(&commands) {
             configuration.run(command);
         }
@@ -326,9 +322,12 @@ fn the_lines_and_the_commands_make_the_same_main_cf() {
         let directory = by_commands.etc().display().to_string();
         // The commands as one script change nothing any more.
         let before = by_commands.files();
-        by_commands.run(&printed(&by_commands.setup, &["--commands", "-c", &directory]));
+        by_commands.run(&printed(
+            &by_commands.setup,
+            &format!("--commands -c {directory}"),
+        ));
         assert_eq!(by_commands.files(), before);
-        let text = printed(&by_commands.setup, &["-c", &directory]);
+        let text = printed(&by_commands.setup, &format!("-c {directory}"));
         let pasted = Configuration::new();
         let name_of = |line: &str| line.split(" =").next().unwrap_or_default().to_owned();
         let own: Vec<String> = lines(&text).into_iter().map(name_of).collect();
@@ -483,12 +482,73 @@ impl FarEnd {
     }
 }
 
-fn check_running(setup: &Setup, listen: &str, postfix: &Postfix) -> Finished {
-    let mut command = setup.command("postconf");
-    command
-        .args(["--check", "--strict", "--listen", listen, "-c"])
-        .arg(postfix.config_directory());
-    finish(&mut command, b"")
+/// That far end, a server, and a running Postfix, for which it is right or becomes so.
+struct Scene {
+    far_end: FarEnd,
+    daemon: Daemon,
+    postfix: Postfix,
+    release: Release,
+}
+
+impl Scene {
+    /// With a server at this endpoint, or at the usual one, and a Postfix that is set up by this.
+    fn start(
+        release: Release,
+        listen: impl FnOnce(&postfix::Setup) -> String,
+        set: impl FnOnce(postfix::Setup, &FarEnd) -> postfix::Setup,
+    ) -> Self {
+        let far_end = FarEnd::start();
+        let setup = set(far_end.postfix(release), &far_end);
+        let daemon = Daemon::start(far_end.daemon().listen(listen(&setup)));
+        let postfix = setup.start().unwrap();
+        Self {
+            far_end,
+            daemon,
+            postfix,
+            release,
+        }
+    }
+
+    /// The commands of postmapd find the programs of this release.
+    fn setup(&self) -> Setup {
+        self.daemon.setup().env("PATH", self.release.path())
+    }
+
+    fn directory(&self) -> String {
+        self.postfix.config_directory().display().to_string()
+    }
+
+    /// What `postmapd postconf` prints for this server and this Postfix.
+    #[track_caller]
+    fn printed(&self, flags: &str) -> String {
+        let line = format!(
+            "--listen {} -c {} {flags}",
+            self.daemon.endpoint(0),
+            self.directory()
+        );
+        printed(&self.setup(), &line)
+    }
+
+    /// Runs the printed commands, by the programs of this release.
+    #[track_caller]
+    fn follow(&self) {
+        let programs = format!("\n{}/postconf", self.release.programs().display());
+        sh(&self.printed("--commands").replace("\npostconf", &programs));
+        self.postfix.reload().unwrap();
+    }
+
+    fn check(&self) -> Finished {
+        let line = format!("--check --strict --listen {}", self.daemon.endpoint(0));
+        self.setup()
+            .typed(&format!("postconf {line} -c {}", self.directory()))
+    }
+
+    /// The check has nothing to say, and mail goes out as it should.
+    #[track_caller]
+    fn expect_all_right(&self) {
+        expect_silence(&self.check());
+        self.far_end.expect_all_right(&self.postfix);
+    }
 }
 
 #[track_caller]
@@ -497,6 +557,10 @@ fn expect_silence(check: &Finished) {
         (check.code, check.stdout.as_str(), check.stderr.as_str()),
         (Some(0), "", "")
     );
+}
+
+fn inet(_: &postfix::Setup) -> String {
+    "socketmap:inet:127.0.0.1:0".to_owned()
 }
 
 #[test]
@@ -516,72 +580,44 @@ fn the_printed_lines_do_so_from_the_jail_too() {
 }
 
 fn the_printed_lines_make_mail_go_out(release: Release, chrooted: bool) {
-    let far_end = FarEnd::start();
-    let postfix = far_end.postfix(release).chrooted(chrooted);
-    let listen = if chrooted {
-        let folder = postfix.queue_directory().join("postmapd");
+    let listen = |setup: &postfix::Setup| {
+        if !chrooted {
+            return inet(setup);
+        }
+        let folder = setup.queue_directory().join("postmapd");
         fs::create_dir(&folder).unwrap();
         format!("socketmap:unix:{}/socketmap", folder.display())
-    } else {
-        "socketmap:inet:127.0.0.1:0".to_owned()
     };
-    let daemon = Daemon::start(far_end.daemon().listen(listen));
-    let postfix = postfix.start().unwrap();
-    let setup = daemon.setup().env("PATH", release.path());
-    assert_eq!(check_running(&setup, daemon.endpoint(0), &postfix).code, Some(1));
-    let directory = postfix.config_directory();
-    let text = printed(
-        &setup,
-        &["--listen", daemon.endpoint(0), "-c", directory.to_str().unwrap()],
-    );
-    assert_eq!(
-        text.contains("= socketmap:unix:postmapd/socketmap:sasl\n"),
-        chrooted
-    );
+    let scene = Scene::start(release, listen, |setup, _| setup.chrooted(chrooted));
+    assert_eq!(scene.check().code, Some(1));
+    let text = scene.printed("");
+    let is_in_jail = text.contains("= socketmap:unix:postmapd/socketmap:sasl\n");
+    assert_eq!(is_in_jail, chrooted);
+    let directory = scene.postfix.config_directory();
     postconf(&directory, &[&["-e"], lines(&text).as_slice()].concat());
-    postfix.reload().unwrap();
-    expect_silence(&check_running(&setup, daemon.endpoint(0), &postfix));
-    far_end.expect_all_right(&postfix);
+    scene.postfix.reload().unwrap();
+    scene.expect_all_right();
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn the_printed_lines_do_so_for_a_socket_outside_the_jail() {
     for release in Release::ALL {
-        let far_end = FarEnd::start();
-        let folder = tempfile::Builder::new()
+        let mut folder = tempfile::Builder::new();
+        let folder = folder
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir()
             .unwrap();
-        let daemon = Daemon::start(
-            far_end
-                .daemon()
-                .listen(format!("socketmap:unix:{}/socket", folder.path().display())),
-        );
-        let postfix = far_end.postfix(release).chrooted(true).start().unwrap();
-        let setup = daemon.setup().env("PATH", release.path());
-        let directory = postfix.config_directory();
-        sh(&printed(
-            &setup,
-            &[
-                "--commands",
-                "--listen",
-                daemon.endpoint(0),
-                "-c",
-                directory.to_str().unwrap(),
-            ],
-        ));
-        postfix.reload().unwrap();
-        let check = check_running(&setup, daemon.endpoint(0), &postfix);
+        let listen = |_: &postfix::Setup| format!("socketmap:unix:{}/socket", folder.path().display());
+        let scene = Scene::start(release, listen, |setup, _| setup.chrooted(true));
+        scene.follow();
+        let said = scene.check().stdout;
         assert!(
-            check
-                .stdout
-                .starts_with("main.cf: smtp_sasl_password_maps: warning: proxymap(8) carries")
-                && check.stdout.ends_with("\n0 errors, 1 warning\n"),
-            "{}",
-            check.stdout
+            said.starts_with("main.cf: smtp_sasl_password_maps: warning: proxymap(8) carries")
+                && said.ends_with("\n0 errors, 1 warning\n"),
+            "{said}"
         );
-        far_end.expect_all_right(&postfix);
+        scene.far_end.expect_all_right(&scene.postfix);
     }
 }
 
@@ -590,22 +626,13 @@ fn the_printed_lines_do_so_for_a_socket_outside_the_jail() {
 #[ignore = "needs root: tests/run-all"]
 fn what_writes_passwords_into_the_log_is_named_before_it_does() {
     for release in Release::ALL {
-        let far_end = FarEnd::start();
-        let daemon = Daemon::start(far_end.daemon());
-        let postfix = far_end.postfix(release).start().unwrap();
-        let setup = daemon.setup().env("PATH", release.path());
-        let directory = postfix.config_directory();
-        let listen = ["--listen", daemon.endpoint(0)];
-        let arguments = [&["--commands", "-c", directory.to_str().unwrap()], &listen[..]].concat();
-        let commands = printed(&setup, &arguments).replace(
-            "\npostconf",
-            &format!("\n{}/postconf", release.programs().display()),
-        );
-        sh(&commands);
+        let scene = Scene::start(release, inet, |setup, _| setup);
+        let Scene { postfix, far_end, .. } = &scene;
+        scene.follow();
         let mut number = 0;
         let mut logged = |edits: &[[&str; 2]]| {
             for edit in edits {
-                postconf(&directory, edit);
+                postconf(&postfix.config_directory(), edit);
             }
             postfix.reload().unwrap();
             let before = postfix.log().len();
@@ -617,7 +644,7 @@ fn what_writes_passwords_into_the_log_is_named_before_it_does() {
             postfix.log()[before..].matches(ONE.1).count()
         };
         let named = |code: &str| {
-            let check = check_running(&setup, daemon.endpoint(0), &postfix);
+            let check = scene.check();
             let is_named = check.stdout.contains(code);
             assert_eq!(check.code, Some(i32::from(is_named)), "{}", check.stdout);
             assert!(!check.stdout.contains(ONE.1));
@@ -648,17 +675,12 @@ fn like_docker_mailserver(setup: postfix::Setup) -> postfix::Setup {
 #[ignore = "needs root: tests/run-all"]
 fn docker_mailservers_postfix_main_cf_makes_mail_go_out() {
     for release in Release::ALL {
-        let far_end = FarEnd::start();
-        let daemon = Daemon::start(far_end.daemon());
-        let postfix = like_docker_mailserver(far_end.postfix(release)).start().unwrap();
-        let setup = daemon.setup().env("PATH", release.path());
-        let text = printed(
-            &setup,
-            &["--docker-mailserver=main", "--server", daemon.endpoint(0)],
-        );
+        let scene = Scene::start(release, inet, |setup, _| like_docker_mailserver(setup));
+        let line = format!("--docker-mailserver=main --server {}", scene.daemon.endpoint(0));
+        let text = printed(&scene.setup(), &line);
         // As it does before it starts Postfix: appended, and written anew without duplicates. (A running postlogd that is
         // warned of duplicates may block itself.)
-        let directory = postfix.config_directory();
+        let directory = scene.postfix.config_directory();
         let aside = tempfile::tempdir().unwrap();
         let old = fs::read_to_string(directory.join("main.cf")).unwrap();
         fs::write(aside.path().join("main.cf"), old + &text).unwrap();
@@ -669,9 +691,8 @@ fn docker_mailservers_postfix_main_cf_makes_mail_go_out() {
             .collect();
         fs::write(directory.join("main.cf.new"), new.concat()).unwrap();
         fs::rename(directory.join("main.cf.new"), directory.join("main.cf")).unwrap();
-        postfix.reload().unwrap();
-        expect_silence(&check_running(&setup, daemon.endpoint(0), &postfix));
-        far_end.expect_all_right(&postfix);
+        scene.postfix.reload().unwrap();
+        scene.expect_all_right();
     }
 }
 
@@ -679,35 +700,28 @@ fn docker_mailservers_postfix_main_cf_makes_mail_go_out() {
 #[ignore = "needs root: tests/run-all"]
 fn docker_mailservers_postfix_master_cf_wins_over_its_own_relay_feature() {
     for release in Release::ALL {
-        let far_end = FarEnd::start();
-        let daemon = Daemon::start(far_end.daemon());
-        let postfix = like_docker_mailserver(far_end.postfix(release))
-            // What it writes for DEFAULT_RELAY_HOST and its two files, after each change of an account.
-            .set("relayhost", far_end.without_tls.next_hop())
-            .set(
-                "sender_dependent_relayhost_maps",
-                "texthash:/etc/postfix/relayhost_map",
-            )
-            .set("smtp_sasl_password_maps", "texthash:/etc/postfix/sasl_passwd")
-            .set("smtp_sasl_auth_enable", "yes")
-            .set("smtp_sasl_security_options", "noanonymous")
-            .set("smtp_sender_dependent_authentication", "yes")
-            .start()
-            .unwrap();
-        let setup = daemon.setup().env("PATH", release.path());
-        let before = check_running(&setup, daemon.endpoint(0), &postfix);
-        assert_eq!(before.code, Some(1));
-        let text = printed(
-            &setup,
-            &["--docker-mailserver=master", "--server", daemon.endpoint(0)],
-        );
-        for line in lines(&text) {
+        // What it writes for DEFAULT_RELAY_HOST and its two files, after each change of an account.
+        let set = |setup: postfix::Setup, far_end: &FarEnd| {
+            like_docker_mailserver(setup)
+                .set("relayhost", far_end.without_tls.next_hop())
+                .set(
+                    "sender_dependent_relayhost_maps",
+                    "texthash:/etc/postfix/relayhost_map",
+                )
+                .set("smtp_sasl_password_maps", "texthash:/etc/postfix/sasl_passwd")
+                .set("smtp_sasl_auth_enable", "yes")
+                .set("smtp_sasl_security_options", "noanonymous")
+                .set("smtp_sender_dependent_authentication", "yes")
+        };
+        let scene = Scene::start(release, inet, set);
+        assert_eq!(scene.check().code, Some(1));
+        let line = format!("--docker-mailserver=master --server {}", scene.daemon.endpoint(0));
+        for line in lines(&printed(&scene.setup(), &line)) {
             assert!(!line.contains(' '), "postconf -P of 3.7 takes no blank: {line}");
-            postconf(&postfix.config_directory(), &["-P", line]);
+            postconf(&scene.postfix.config_directory(), &["-P", line]);
         }
-        postfix.reload().unwrap();
-        expect_silence(&check_running(&setup, daemon.endpoint(0), &postfix));
-        far_end.expect_all_right(&postfix);
+        scene.postfix.reload().unwrap();
+        scene.expect_all_right();
     }
 }
 
@@ -715,28 +729,19 @@ fn docker_mailservers_postfix_master_cf_wins_over_its_own_relay_feature() {
 #[ignore = "needs root: tests/run-all"]
 fn a_next_hop_in_default_transport_defeats_postmapd_as_the_check_says() {
     for release in Release::ALL {
-        let far_end = FarEnd::start();
-        let daemon = Daemon::start(far_end.daemon());
-        let postfix = far_end.postfix(release).start().unwrap();
-        let setup = daemon.setup().env("PATH", release.path());
-        let directory = postfix.config_directory();
-        let directory_flag = directory.to_str().unwrap();
-        let listen = ["--listen", daemon.endpoint(0)];
-        sh(&printed(
-            &setup,
-            &[&["--commands", "-c", directory_flag], &listen[..]].concat(),
-        ));
+        let scene = Scene::start(release, inet, |setup, _| setup);
+        let Scene { postfix, far_end, .. } = &scene;
+        scene.follow();
         let wrong = format!("default_transport = smtp:{}", far_end.without_tls.next_hop());
-        postconf(&directory, &["-e", &wrong]);
+        postconf(&postfix.config_directory(), &["-e", &wrong]);
         postfix.reload().unwrap();
         postfix.send("dan@direct.test", "one@[127.0.0.9]").unwrap();
         let mail = far_end.journal.mail_to("one@[127.0.0.9]", DEADLINE).unwrap();
         assert_eq!(mail.server, "without tls");
-        let check = check_running(&setup, daemon.endpoint(0), &postfix);
-        assert_eq!(check.code, Some(1));
+        let check = scene.check().exits(1);
         let (_, command) = check.stdout.lines().next().unwrap().rsplit_once("; ").unwrap();
         sh(command);
         postfix.reload().unwrap();
-        far_end.expect_all_right(&postfix);
+        far_end.expect_all_right(postfix);
     }
 }

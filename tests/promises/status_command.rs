@@ -11,8 +11,8 @@ fn setup() -> Setup {
         .credentials("@one.test user:CANARY\n")
 }
 
-fn status(setup: &Setup, args: &[&str]) -> Finished {
-    let ran = setup.run("status", args);
+fn status(setup: &Setup, words: &str) -> Finished {
+    let ran = setup.typed(&format!("status {words}"));
     assert!(!format!("{ran:?}").contains("CANARY"), "{ran:?}");
     ran
 }
@@ -20,11 +20,8 @@ fn status(setup: &Setup, args: &[&str]) -> Finished {
 #[test]
 fn the_exit_code_says_whether_every_file_is_valid() {
     let (daemon, admin) = Admin::start(setup());
-    let told = |args: &[&str]| {
-        let args: Vec<&str> = args.iter().copied().chain(["--admin", &admin.address]).collect();
-        status(&daemon.setup(), &args)
-    };
-    let well = told(&[]);
+    let told = |words: &str| status(&daemon.setup(), &format!("{words} --admin {}", admin.address));
+    let well = told("");
     assert_eq!((well.code, well.stderr.as_str()), (Some(0), ""), "{well:?}");
     let lines: Vec<&str> = well.stdout.lines().collect();
     assert!(lines[0].starts_with(concat!("postmapd ", env!("CARGO_PKG_VERSION"), ", started ")));
@@ -51,10 +48,10 @@ fn the_exit_code_says_whether_every_file_is_valid() {
     assert_eq!(lines.len(), 5);
 
     daemon.replace(RELAYMAP, "@one.test [relay1.test\n");
-    eventually(|| told(&[]).code, |code| *code == Some(1));
+    eventually(|| told("").code, |code| *code == Some(1));
     daemon.replace(CREDENTIALS, "@one.test user:CANARY2\n");
     eventually(
-        || told(&[]).stdout,
+        || told("").stdout,
         |text| {
             text.matches("1 entry, NOT VALID since ").count() == 2
                 && text.contains("    it is not used until the other files are right\n")
@@ -64,9 +61,9 @@ fn the_exit_code_says_whether_every_file_is_valid() {
                 && text.contains("last reading of the files: failed, ")
         },
     );
-    assert_eq!(told(&["--format", "json"]).code, Some(1));
+    assert_eq!(told("--format json").code, Some(1));
     // The server answers, as well as it can: nobody has to restart it.
-    let alive = told(&["--alive"]);
+    let alive = told("--alive");
     assert_eq!(
         (alive.code, alive.stdout.as_str(), alive.stderr.as_str()),
         (Some(0), "", "")
@@ -76,7 +73,10 @@ fn the_exit_code_says_whether_every_file_is_valid() {
 #[test]
 fn json_is_what_the_server_says() {
     let (daemon, admin) = Admin::start(setup());
-    let told = status(&daemon.setup(), &["--format", "json", "--admin", &admin.address]);
+    let told = status(
+        &daemon.setup(),
+        &format!("--format json --admin {}", admin.address),
+    );
     assert_eq!(told.stdout, admin.get("/status").body);
 }
 
@@ -84,16 +84,16 @@ fn json_is_what_the_server_says() {
 fn the_address_comes_from_where_the_servers_comes_from() {
     let (daemon, admin) = Admin::start(setup());
     let by_variable = daemon.setup().env("POSTMAPD_ADMIN", &admin.address);
-    assert_eq!(status(&by_variable, &[]).code, Some(0));
+    assert_eq!(status(&by_variable, "").code, Some(0));
     let by_file = daemon
         .setup()
         .settings(format!("admin = \"{}\"\n", admin.address));
-    assert_eq!(status(&by_file, &["--alive"]).code, Some(0));
+    assert_eq!(status(&by_file, "--alive").code, Some(0));
     // What else is wrong in the settings is not its business.
     let wrong = daemon
         .setup()
         .settings(format!("admin = \"{}\"\nsocket_mode = \"x\"\n", admin.address));
-    assert_eq!(status(&wrong, &["--alive"]).code, Some(0));
+    assert_eq!(status(&wrong, "--alive").code, Some(0));
     for (setup, place) in [
         (daemon.setup().env("POSTMAPD_ADMIN", "nonsense"), "POSTMAPD_ADMIN"),
         (
@@ -101,14 +101,9 @@ fn the_address_comes_from_where_the_servers_comes_from() {
             "postmapd.toml:1:9",
         ),
     ] {
-        let refused = status(&setup, &[]);
-        assert_eq!(refused.code, Some(2), "{refused:?}");
-        assert!(
-            refused
-                .stderr
-                .contains(&format!("{place}: error: this is no address")),
-            "{refused:?}"
-        );
+        let refused = status(&setup, "").exits(2);
+        let said = format!("{place}: error: this is no address");
+        assert!(refused.stderr.contains(&said), "{refused:?}");
     }
 }
 
@@ -118,26 +113,18 @@ fn a_server_that_cannot_be_reached_or_is_another_is_69() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().to_string()
     };
-    for args in [
-        &["--admin", &nobody][..],
-        &["--alive", "--admin", &nobody],
-        &["--admin", "unix:/no/such"],
+    for words in [
+        format!("--admin {nobody}"),
+        format!("--alive --admin {nobody}"),
+        "--admin unix:/no/such".to_owned(),
     ] {
-        let ran = status(&setup(), args);
-        assert_eq!((ran.code, ran.stdout.as_str()), (Some(69), ""), "{ran:?}");
-        assert!(
-            ran.stderr
-                .contains("is postmapd running, and started with --admin"),
-            "{ran:?}"
-        );
+        let ran = status(&setup(), &words).exits(69);
+        let said = "is postmapd running, and started with --admin";
+        assert!(ran.stdout.is_empty() && ran.stderr.contains(said), "{ran:?}");
     }
     // The listener for lookups is not this one.
     let (daemon, _admin) = Admin::start(setup());
-    let ran = status(&daemon.setup(), &["--admin", daemon.address(0)]);
-    assert_eq!(ran.code, Some(69), "{ran:?}");
-    assert!(
-        ran.stderr
-            .contains("this is not the admin listener of a postmapd"),
-        "{ran:?}"
-    );
+    let ran = status(&daemon.setup(), &format!("--admin {}", daemon.address(0))).exits(69);
+    let said = "this is not the admin listener of a postmapd";
+    assert!(ran.stderr.contains(said), "{ran:?}");
 }
