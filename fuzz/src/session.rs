@@ -18,10 +18,10 @@ use postmapd::lookup::table::Table;
 use postmapd::os::secret::Secret;
 use postmapd::protocol::socketmap::{MAX_REPLY, MAX_REQUEST};
 use postmapd::protocol::{Codec, Protocol, tcp_table};
-use postmapd::server::access::Visitor;
+use postmapd::server::access::Client;
 use postmapd::server::counters::Counters;
 use postmapd::server::limits::WRITE_AT;
-use postmapd::server::session::{Desk, End, Next, Session, Stream};
+use postmapd::server::session::{End, IoBuffers, Next, Session, Stream};
 
 use super::input;
 use super::plain::address;
@@ -31,12 +31,12 @@ use super::plain::table::{self, Meaning};
 /// The user that may ask everything, and is the one that asks.
 const ALLOWED: u32 = 0;
 
-fn visitor() -> Visitor {
+fn client() -> Client {
     let peer = peer::Peer::User {
         uid: ALLOWED,
         address: None,
     };
-    Visitor::new(peer, Arc::default())
+    Client::new(peer, Arc::default())
 }
 
 /// The first line says how, and the rest is what the peer sends. In the first line stand
@@ -139,11 +139,11 @@ impl Plan {
             waits: false,
             is_owed: false,
         };
-        let (mut desk, counters) = (Desk::default(), Counters::new(Maps::SERVED, true));
-        let mut session = Session::new(peer, codec, visitor());
+        let (mut buffers, counters) = (IoBuffers::default(), Counters::new(Maps::SERVED, true));
+        let mut session = Session::new(peer, codec, client());
         let end = loop {
-            match session.turn(&mut desk, routes, &counters, Instant::now) {
-                Ok(Next::Arrival) if self.stops && session.stream().sends.is_empty() => {
+            match session.turn(&mut buffers, routes, &counters, Instant::now) {
+                Ok(Next::Readable) if self.stops && session.stream().sends.is_empty() => {
                     // Nothing comes any more: the server ends who owes nothing, and the clock whoever lingers.
                     break if session.is_idle() {
                         End::Stopped
@@ -151,8 +151,8 @@ impl Plan {
                         session.expire()
                     };
                 }
-                Ok(Next::Room) => assert!(session.deadline().is_some(), "a reply that waits for ever"),
-                Ok(Next::Arrival | Next::Turn) => {}
+                Ok(Next::Writable) => assert!(session.deadline().is_some(), "a reply that waits for ever"),
+                Ok(Next::Readable | Next::Runnable) => {}
                 Err(end) => break end,
             }
         };

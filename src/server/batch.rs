@@ -1,47 +1,47 @@
-//! A batch of turns that go through their phases together: all read, then all answer, then all write.
+//! A batch of connections that go through their steps together: all read, then all answer, then all write.
 //!
-//! So the processor's nearest cache has to take in the code of each phase once for all of them, and with many connections
-//! a lookup takes a twentieth less (benches/runtime.md).
+//! The nearest instruction cache then loads the code of each step once per batch; with many connections a lookup takes 5 % less
+//! time (benches/runtime.md).
 //!
-//! A panic in a turn ends [`Batch::run`]. The batch knows which turn comes next in which phase, so that the caller, who
-//! ends the connection that panicked, runs it again, and all others go on as if nothing had been.
+//! A panic in a step ends [`Batch::run`]. The batch remembers where it was: the caller ends the connection that panicked and
+//! calls it again, and the other connections continue with the step that is due.
 //!
-//! Limits: a batch holds no more turns than there are desks, [`BATCH`].
+//! Limits: a batch has at most [`BATCH`] connections, one for each of its buffers.
 
 use super::limits::BATCH;
-use super::session::Desk;
+use super::session::IoBuffers;
 
-/// The connections, as a batch sees them. One that has ended since its first phase has nothing to do in the others.
-pub(super) trait Turns {
-    /// What says that a connection has something to do.
+/// The connections as a batch sees them. A connection that has ended is skipped in the steps that remain.
+pub(super) trait Steps {
+    /// Says that a connection is ready.
     type Event;
-    /// What all of a batch are answered from.
+    /// What all requests of a batch are answered from.
     type Snapshot;
 
-    /// The first phase: reads. Returns the number of the connection if there is something to answer.
-    fn read(&mut self, event: Self::Event, desk: &mut Desk) -> Option<usize>;
+    /// The first step: reads. Returns the connection's number if there is something to answer.
+    fn read(&mut self, event: Self::Event, buffers: &mut IoBuffers) -> Option<usize>;
 
-    /// Returns what is current now, after all have read.
+    /// Returns the active snapshot, after all connections have read.
     fn snapshot(&self) -> Self::Snapshot;
 
-    /// The second phase: answers what was read.
-    fn answer(&mut self, connection: usize, desk: &mut Desk, snapshot: &Self::Snapshot);
+    /// The second step: answers what was read.
+    fn answer(&mut self, connection: usize, buffers: &mut IoBuffers, snapshot: &Self::Snapshot);
 
-    /// The last phase: sends the replies.
-    fn write(&mut self, connection: usize, desk: &mut Desk);
+    /// The last step: sends the replies.
+    fn write(&mut self, connection: usize, buffers: &mut IoBuffers);
 }
 
-/// The turns of a batch, and how far they are. Its memory stays for the next batch.
+/// The connections of a batch, and the step it is at. Its memory is reused.
 pub(super) struct Batch {
     phase: Phase,
-    /// The connections whose turns they are. Each has the desk of its place.
+    /// The connections. Each uses the buffers at its index.
     members: Vec<usize>,
-    /// The place that comes next in this phase, of the second and the third.
+    /// The index that comes next in the second or third step.
     next: usize,
-    desks: Vec<Desk>,
+    buffers: Vec<IoBuffers>,
 }
 
-/// What the turns of a batch do next.
+/// The step that comes next.
 #[derive(Clone, Copy)]
 enum Phase {
     Read,
@@ -55,22 +55,21 @@ impl Default for Batch {
             phase: Phase::Read,
             members: Vec::with_capacity(BATCH),
             next: 0,
-            desks: (0..BATCH).map(|_| Desk::default()).collect(),
+            buffers: (0..BATCH).map(|_| IoBuffers::default()).collect(),
         }
     }
 }
 
 impl Batch {
-    /// Gives every connection of these events its turn, in as many batches as it takes. Continues where a panic has ended
-    /// it, if one has.
-    pub(super) fn run<T: Turns>(&mut self, events: &mut impl Iterator<Item = T::Event>, turns: &mut T) {
+    /// Processes the connections of these events, in as many batches as it takes. Continues after a panic where that step was.
+    pub(super) fn run<T: Steps>(&mut self, events: &mut impl Iterator<Item = T::Event>, steps: &mut T) {
         loop {
             match self.phase {
                 Phase::Read => {
-                    while let Some(desk) = self.desks.get_mut(self.members.len())
+                    while let Some(buffers) = self.buffers.get_mut(self.members.len())
                         && let Some(event) = events.next()
                     {
-                        self.members.extend(turns.read(event, desk));
+                        self.members.extend(steps.read(event, buffers));
                     }
                     if self.members.is_empty() {
                         return;
@@ -78,17 +77,17 @@ impl Batch {
                     self.phase = Phase::Answer;
                 }
                 Phase::Answer => {
-                    // From after all have read: a client that knows of an edit when it asks is answered by it.
-                    let snapshot = turns.snapshot();
-                    while let Some((connection, desk)) = self.next() {
-                        turns.answer(connection, desk, &snapshot);
+                    // Loaded after all have read: a client that knows of an edit when it sends a request is answered by that edit.
+                    let snapshot = steps.snapshot();
+                    while let Some((connection, buffers)) = self.next() {
+                        steps.answer(connection, buffers, &snapshot);
                     }
                     self.next = 0;
                     self.phase = Phase::Write;
                 }
                 Phase::Write => {
-                    while let Some((connection, desk)) = self.next() {
-                        turns.write(connection, desk);
+                    while let Some((connection, buffers)) = self.next() {
+                        steps.write(connection, buffers);
                     }
                     self.next = 0;
                     self.members.clear();
@@ -98,18 +97,18 @@ impl Batch {
         }
     }
 
-    /// Returns the connection that comes next in this phase, and its desk.
+    /// Returns the connection that comes next in this step, and its buffers.
     #[inline]
-    fn next(&mut self) -> Option<(usize, &mut Desk)> {
-        let place = self.next;
-        let connection = *self.members.get(place)?;
+    fn next(&mut self) -> Option<(usize, &mut IoBuffers)> {
+        let permit = self.next;
+        let connection = *self.members.get(permit)?;
         self.next += 1;
-        Some((connection, self.desks.get_mut(place)?))
+        Some((connection, self.buffers.get_mut(permit)?))
     }
 
-    /// Lends a desk for a turn that is in no batch. None is under way.
-    pub(super) fn desk(&mut self) -> Option<&mut Desk> {
-        self.desks.first_mut()
+    /// Lends buffers for a connection that is in no batch. Called between batches.
+    pub(super) fn buffers(&mut self) -> Option<&mut IoBuffers> {
+        self.buffers.first_mut()
     }
 }
 
@@ -120,7 +119,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{BATCH, Batch, Desk, Turns};
+    use super::{BATCH, Batch, IoBuffers, Steps};
 
     /// Notes which connection was in which phase, and panics where it is told to.
     #[derive(Default)]
@@ -143,22 +142,22 @@ mod tests {
         }
     }
 
-    impl Turns for Noted {
+    impl Steps for Noted {
         type Event = usize;
         type Snapshot = ();
 
-        fn read(&mut self, connection: usize, _: &mut Desk) -> Option<usize> {
+        fn read(&mut self, connection: usize, _: &mut IoBuffers) -> Option<usize> {
             self.note(connection, "read");
             Some(connection)
         }
 
         fn snapshot(&self) {}
 
-        fn answer(&mut self, connection: usize, _: &mut Desk, (): &()) {
+        fn answer(&mut self, connection: usize, _: &mut IoBuffers, (): &()) {
             self.note(connection, "answer");
         }
 
-        fn write(&mut self, connection: usize, _: &mut Desk) {
+        fn write(&mut self, connection: usize, _: &mut IoBuffers) {
             self.note(connection, "write");
         }
     }

@@ -1,10 +1,9 @@
-//! The connections that there are: their sessions, whose turn it is without an event, and their deadlines.
+//! The open connections: their sessions, which of them run without an event, and their deadlines.
 //!
-//! A connection has a number, which is its token at the kernel's. The number of one that is gone goes to a later one, so
-//! an event may be about another connection than it seems. That does no harm, because an event is a hint only: whoever
-//! has a turn and nothing to do waits on.
+//! A connection is numbered by its slot, which is its token in the kernel. A slot is reused, so an event may belong to an
+//! earlier connection. That does no harm: an event is only a hint, and a session without anything to do waits again.
 //!
-//! Limits: there are no more queued turns and deadlines than connections.
+//! Limits: there are at most as many scheduled sessions and deadlines as connections.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -21,19 +20,19 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 use tracing::debug;
 
-use super::admission::Place;
-use super::batch::{Batch, Turns};
-use super::session::{Desk, End, Next, Session, Stream};
+use super::batch::{Batch, Steps};
+use super::connection_limiter::Permit;
+use super::session::{End, IoBuffers, Next, Session, Stream};
 use super::stream::PeerSocket;
 use crate::lookup::snapshot::{Routes, Snapshot};
 use crate::protocol::{Codec, ProtocolCodec};
 use crate::server::counters::{Connected, Counters};
 
-/// What the kernel tells of every connection.
-const ARRIVAL: Interest = Interest::READABLE.add(Interest::PRIORITY);
+/// The events that every connection is registered for.
+const READABLE: Interest = Interest::READABLE.add(Interest::PRIORITY);
 
-/// Whether, after this event, a read that fills less than its room may leave something: the end, which no event tells
-/// once more, or what lies behind urgent data (send(2), MSG_OOB), where a read ends. Postfix sends none.
+/// Whether, after this event, a read that returns less than the buffer may leave something behind: the end of the stream, which
+/// no later event reports, or bytes behind urgent data (send(2), MSG_OOB), at which a read stops. Postfix sends none.
 #[inline]
 pub(super) fn leaves_something(event: &Event) -> bool {
     event.is_read_closed() || event.is_error() || event.is_priority()
@@ -42,34 +41,34 @@ pub(super) fn leaves_something(event: &Event) -> bool {
 /// One connection.
 struct Connection<S, C> {
     session: Session<S, C>,
-    /// Whether the kernel tells when there is room to write. It does so again each time that the peer of a UNIX socket has
-    /// taken a reply, and the server would wake for nothing: so only those hear of it that have found none.
-    hears_of_room: bool,
-    /// Whether its turn comes without an event.
+    /// Whether the kernel reports when there is room to write. On UNIX sockets it would do so after every reply that the peer
+    /// reads, so only connections that found no room are registered for it.
+    wants_write: bool,
+    /// Whether it is scheduled to run without an event.
     is_queued: bool,
-    /// Its deadline, as it stands in [`Connections::deadlines`].
+    /// Its deadline, as in [`Connections::deadlines`].
     deadline: Option<Instant>,
-    /// Both for as long as it lives.
-    _place: Place,
+    /// Released when the connection is dropped.
+    _permit: Permit,
     _connected: Connected,
 }
 
-/// All of them.
+/// The open connections.
 pub(super) struct Connections<S = PeerSocket, C = ProtocolCodec> {
     all: Slab<Connection<S, C>>,
-    /// Whose turn comes without an event.
+    /// Those scheduled to run without an event.
     queue: VecDeque<usize>,
     deadlines: BTreeSet<(Instant, usize)>,
-    /// Which has the processor, or had it last.
+    /// The connection that runs, or ran last: the one to end after a panic.
     current: usize,
 }
 
-/// What a turn needs besides its connection.
-pub(super) struct Tools<'a> {
+/// What processing a connection needs besides the connection.
+pub(super) struct TurnContext<'a> {
     pub(super) registry: &'a Registry,
     pub(super) routes: &'a Routes,
     pub(super) counters: &'a Counters,
-    /// Whether the server stops: whoever has nothing to do ends.
+    /// Whether shutdown has begun: idle connections end.
     pub(super) stops: bool,
 }
 
@@ -93,40 +92,40 @@ impl<S: Stream + AsRawFd, C: Codec> Connections<S, C> {
         self.all.is_empty()
     }
 
-    /// Adds one. Where that fails, the system lacks something.
+    /// Adds a connection. Fails where the system lacks a resource.
     pub(super) fn add(
         &mut self,
         session: Session<S, C>,
-        place: Place,
+        permit: Permit,
         connected: Connected,
         registry: &Registry,
     ) -> io::Result<()> {
         let entry = self.all.vacant_entry();
         let socket = session.stream().as_raw_fd();
-        registry.register(&mut SourceFd(&socket), Token(entry.key()), ARRIVAL)?;
+        registry.register(&mut SourceFd(&socket), Token(entry.key()), READABLE)?;
         entry.insert(Connection {
             session,
-            hears_of_room: false,
+            wants_write: false,
             is_queued: false,
             deadline: None,
-            _place: place,
+            _permit: permit,
             _connected: connected,
         });
         Ok(())
     }
 
-    /// Whether some have a turn without an event.
-    pub(super) fn have_turns(&self) -> bool {
+    /// Whether any connection is scheduled to run without an event.
+    pub(super) fn has_runnable(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    /// The next deadline of any.
+    /// Returns the earliest deadline.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Gives every connection a turn.
-    pub(super) fn queue_all(&mut self) {
+    /// Schedules every connection.
+    pub(super) fn schedule_all(&mut self) {
         self.queue.clear();
         for (number, connection) in &mut self.all {
             connection.is_queued = true;
@@ -134,62 +133,64 @@ impl<S: Stream + AsRawFd, C: Codec> Connections<S, C> {
         }
     }
 
-    /// Gives a turn to each connection of which there is an event (its number, and whether a short read of it may leave
-    /// something: [`leaves_something`]), and one to each that was queued. A session that panics ends, and the others have their turns.
-    pub(super) fn give_turns(
+    /// Processes each connection with an event (its number, and whether a short read may leave something behind:
+    /// [`leaves_something`]), then those that were scheduled. A session that panics ends, and the others go on.
+    pub(super) fn run_ready(
         &mut self,
         mut events: impl Iterator<Item = (usize, bool)>,
         batch: &mut Batch,
-        tools: Tools<'_>,
+        context: TurnContext<'_>,
     ) {
-        let mut turns = TurnsOfAll {
+        let mut steps = ReadyConnections {
             connections: self,
-            tools,
+            context,
         };
-        // Around all of them: around each, it costs a fiftieth of a lookup.
+        // Once around all of them: around each, it costs 2 % of a lookup.
         while catch_unwind(AssertUnwindSafe(|| {
-            batch.run(&mut events, &mut turns);
-            turns.connections.queued_turns(batch, &turns.tools);
+            batch.run(&mut events, &mut steps);
+            steps.connections.run_queued(batch, &steps.context);
         }))
         .is_err()
         {
-            // The hook has said where.
-            let current = turns.connections.current;
-            turns.connections.end(current, &End::Closed, turns.tools.counters);
+            // The panic hook has logged it.
+            let current = steps.connections.current;
+            steps
+                .connections
+                .end(current, &End::Closed, steps.context.counters);
         }
     }
 
-    /// Gives a turn to each connection that is queued now.
-    fn queued_turns(&mut self, batch: &mut Batch, tools: &Tools<'_>) {
+    /// Processes each connection that is scheduled now.
+    fn run_queued(&mut self, batch: &mut Batch, context: &TurnContext<'_>) {
         for _ in 0..self.queue.len() {
             if let Some(number) = self.queue.pop_front()
                 && let Some(connection) = self.all.get_mut(number)
-                && let Some(desk) = batch.desk()
+                && let Some(buffers) = batch.buffers()
             {
                 connection.is_queued = false;
                 self.current = number;
                 let session = &mut connection.session;
-                let turned = session.turn(desk, tools.routes, tools.counters, Instant::now);
-                self.settle(number, turned, tools);
+                let turned = session.turn(buffers, context.routes, context.counters, Instant::now);
+                self.settle(number, turned, context);
             }
         }
     }
 
-    /// Sees to what came of a turn.
-    fn settle(&mut self, number: usize, turned: Result<Next, End>, tools: &Tools<'_>) {
+    /// Applies what a step came to: ends the connection, or updates its registration and deadline.
+    fn settle(&mut self, number: usize, turned: Result<Next, End>, context: &TurnContext<'_>) {
         let Some(connection) = self.all.get_mut(number) else {
             return;
         };
         let settled = match turned {
-            Ok(Next::Arrival) if tools.stops && connection.session.is_idle() => Err(End::Stopped),
+            Ok(Next::Readable) if context.stops && connection.session.is_idle() => Err(End::Stopped),
             Ok(next) => connection
-                .hear_of_room(next == Next::Room, number, tools.registry)
+                .set_write_interest(next == Next::Writable, number, context.registry)
                 .map(|()| next),
             Err(end) => Err(end),
         };
         match settled {
             Ok(next) => {
-                if next == Next::Turn && !connection.is_queued {
+                if next == Next::Runnable && !connection.is_queued {
                     connection.is_queued = true;
                     self.queue.push_back(number);
                 }
@@ -200,11 +201,11 @@ impl<S: Stream + AsRawFd, C: Codec> Connections<S, C> {
                     deadline.map(|at| self.deadlines.insert((at, number)));
                 }
             }
-            Err(end) => self.end(number, &end, tools.counters),
+            Err(end) => self.end(number, &end, context.counters),
         }
     }
 
-    /// Ends those whose deadline has passed.
+    /// Ends the connections whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant, counters: &Counters) {
         while let Some((at, number)) = self.deadlines.first().copied()
             && at <= now
@@ -233,14 +234,14 @@ impl<S: Stream + AsRawFd, C: Codec> Connections<S, C> {
     }
 }
 
-/// The turns of all connections that have something to do.
-struct TurnsOfAll<'a, S, C> {
+/// The ready connections, as a batch processes them.
+struct ReadyConnections<'a, S, C> {
     connections: &'a mut Connections<S, C>,
-    tools: Tools<'a>,
+    context: TurnContext<'a>,
 }
 
-impl<S: Stream + AsRawFd, C: Codec> TurnsOfAll<'_, S, C> {
-    /// The session whose turn it is, unless it has ended.
+impl<S: Stream + AsRawFd, C: Codec> ReadyConnections<'_, S, C> {
+    /// The connection with this number, unless it has ended.
     #[inline]
     fn connection(&mut self, number: usize) -> Option<&mut Connection<S, C>> {
         self.connections.current = number;
@@ -248,79 +249,79 @@ impl<S: Stream + AsRawFd, C: Codec> TurnsOfAll<'_, S, C> {
     }
 }
 
-impl<S: Stream + AsRawFd, C: Codec> Turns for TurnsOfAll<'_, S, C> {
+impl<S: Stream + AsRawFd, C: Codec> Steps for ReadyConnections<'_, S, C> {
     type Event = (usize, bool);
     type Snapshot = Guard<Arc<Snapshot>>;
 
     #[inline]
-    fn read(&mut self, (number, reads_to_the_end): (usize, bool), desk: &mut Desk) -> Option<usize> {
+    fn read(&mut self, (number, reads_to_the_end): (usize, bool), buffers: &mut IoBuffers) -> Option<usize> {
         let connection = self.connection(number)?;
         if reads_to_the_end {
             connection.session.read_to_the_end();
         }
-        // It gets a turn anyway.
+        // It is processed anyway.
         if connection.is_queued {
             return None;
         }
-        match connection.session.read(desk, Instant::now).transpose() {
+        match connection.session.read(buffers, Instant::now).transpose() {
             None => Some(number),
             Some(turned) => {
-                self.connections.settle(number, turned, &self.tools);
+                self.connections.settle(number, turned, &self.context);
                 None
             }
         }
     }
 
     fn snapshot(&self) -> Guard<Arc<Snapshot>> {
-        self.tools.routes.load()
+        self.context.routes.load()
     }
 
     #[inline]
-    fn answer(&mut self, number: usize, desk: &mut Desk, snapshot: &Guard<Arc<Snapshot>>) {
-        let counters = self.tools.counters;
+    fn answer(&mut self, number: usize, buffers: &mut IoBuffers, snapshot: &Guard<Arc<Snapshot>>) {
+        let counters = self.context.counters;
         if let Some(connection) = self.connection(number) {
-            connection.session.answer(desk, snapshot, counters);
+            connection.session.answer(buffers, snapshot, counters);
         }
     }
 
     #[inline]
-    fn write(&mut self, number: usize, desk: &mut Desk) {
-        let stops = self.tools.stops;
+    fn write(&mut self, number: usize, buffers: &mut IoBuffers) {
+        let stops = self.context.stops;
         let Some(connection) = self.connection(number) else {
             return;
         };
-        let turned = connection.session.write(desk, Instant::now);
-        let is_as_ever = matches!(turned, Ok(Next::Arrival)) && !connection.is_special() && !stops;
+        let turned = connection.session.write(buffers, Instant::now);
+        let is_as_ever = matches!(turned, Ok(Next::Readable)) && !connection.is_special() && !stops;
         if !is_as_ever {
-            self.connections.settle(number, turned, &self.tools);
+            self.connections.settle(number, turned, &self.context);
         }
     }
 }
 
 impl<S: Stream + AsRawFd, C: Codec> Connection<S, C> {
-    /// Whether something is noted of it that goes by with its next turn.
+    /// Whether it has a registration or deadline that its next step may have to undo.
     #[inline]
     fn is_special(&self) -> bool {
-        self.hears_of_room || self.deadline.is_some() || self.session.deadline().is_some()
+        self.wants_write || self.deadline.is_some() || self.session.deadline().is_some()
     }
 
-    /// Has the kernel tell of room to write, or not any more. What has arrived is told again. Where the kernel cannot, the
-    /// connection ends.
-    fn hear_of_room(&mut self, wants: bool, number: usize, registry: &Registry) -> Result<(), End> {
-        if wants == self.hears_of_room {
+    /// Registers for writability, or undoes that. The kernel then reports readiness to read again. Where it fails, the connection
+    /// ends.
+    fn set_write_interest(&mut self, wants: bool, number: usize, registry: &Registry) -> Result<(), End> {
+        if wants == self.wants_write {
             return Ok(());
         }
         let interest = if wants {
-            ARRIVAL | Interest::WRITABLE
+            READABLE | Interest::WRITABLE
         } else {
-            ARRIVAL
+            READABLE
         };
         let socket = self.session.stream().as_raw_fd();
         if let Err(error) = registry.reregister(&mut SourceFd(&socket), Token(number), interest) {
             debug!("a connection ends, because the kernel cannot say when there is room: {error}");
             return Err(End::Closed);
         }
-        self.hears_of_room = wants;
+        self.wants_write = wants;
         Ok(())
     }
 }

@@ -1,29 +1,28 @@
-//! Which sender a connection asks for the login of, from one request to the next.
+//! Tracks which sender's login a connection asks for, over several requests.
 //!
-//! For one login, smtp(8) asks for the sender, then for the server's host name, then for the next hop, on one connection
-//! and until one of them is found (`smtp_sasl_passwd_lookup` in smtp/smtp_sasl_glue.c). The login of a sender that has
-//! moved depends on the next hop ([`Snapshot::login_at`]), which is the third request: the first two are answered *not
-//! found*, and the third with the login of this sender there.
+//! For one login, smtp(8) sends up to three requests on one connection, until one is found: for the sender, for the server's
+//! host name, and for the next hop (`smtp_sasl_passwd_lookup` in smtp/smtp_sasl_glue.c). The login of a sender that has moved
+//! depends on the next hop ([`Snapshot::login_at`]), which is the third request: the first two are answered *not found*, and
+//! the third with this sender's login at that next hop.
 //!
-//! A sender whose local part needs quotes is asked for twice, first with quotes, then without, which is one request here.
+//! A sender whose local part needs quotes is requested twice, first with quotes, then without. Here that is one request.
 //!
-//! Behind `proxy:`, one connection carries several SMTP clients, and a request for a host or a next hop does not say whose
-//! it is. That shows when a second sender is asked for before the first has its answer. From then on the connection gets
-//! *cannot tell* for senders that have moved, and for hosts and next hops, until no edit is remembered any more; the
-//! logins of all other senders are answered as ever.
+//! Behind `proxy:`, one connection carries the requests of several SMTP clients, and a request for a host or a next hop does not
+//! say which client it is from. This becomes visible when a second sender is requested before the first is answered. From then
+//! on the connection gets *cannot tell* for moved senders, hosts and next hops, until no edit is remembered any more; logins of
+//! all other senders are answered as usual.
 //!
-//! Where an edit comes between the request for a sender and the last one for its login, and what was not found before it
-//! would be found after it, the last answer is *cannot tell*: all are to be of one generation.
+//! If an edit takes effect between the request for a sender and the last request for its login, and what was not found before
+//! would be found now, the last answer is *cannot tell*: all answers have to come from one generation.
 //!
-//! Mail of the null sender, and all mail with `smtp_sender_dependent_authentication = no`, is asked for by host and next hop
-//! alone; an edit between these two counts likewise. Where an edit that is remembered removed their login, mail may still be on its way there: *cannot tell*, and
-//! not *not found*, with which it would leave without a login and be bounced.
+//! Mail of the null sender, and all mail with `smtp_sender_dependent_authentication = no`, requests host and next hop only; an
+//! edit between the two is handled in the same way. Where a remembered edit has removed their login, mail may still be on its
+//! way there: *cannot tell*, because with *not found* it would be sent without a login and bounce.
 //!
-//! Limits: what is kept of a connection is one sender and one host, of [`MAX_KEPT`] bytes each. Requests that name no
-//! sender (mail of the null sender, or `smtp_sender_dependent_authentication = no`) cannot be told from those of a sender
-//! before them on a shared connection: behind `proxy:`, such mail may be given the login of a moved sender at the same
-//! next hop. Nor does it show there that an edit came between two requests of one client: the second may be answered as of
-//! after it.
+//! Limits: a connection keeps one sender and one host, of at most [`MAX_KEPT`] bytes each. On a shared connection, requests
+//! without a sender cannot be told from those of the sender before them: behind `proxy:`, such mail may get the login of a moved
+//! sender at the same next hop. Nor can an edit between two requests of one client be detected there: the second may be answered
+//! from after it.
 
 use crate::lookup::address::SenderKeys;
 use crate::lookup::map::Map;
@@ -32,7 +31,7 @@ use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::Snapshot;
 use crate::protocol::answer::Answer;
 
-/// The longest sender or host that is kept, in bytes: Postfix takes no longer line from a client (`line_length_limit` in
+/// The longest sender or host that is kept, in bytes. Postfix accepts no longer line from a client (`line_length_limit` in
 /// postconf(5)).
 pub(super) const MAX_KEPT: usize = 2048;
 
@@ -40,26 +39,25 @@ pub(super) const MAX_KEPT: usize = 2048;
 #[derive(Default)]
 pub(super) struct Exchange {
     state: State,
-    /// The keys of the sender that has not moved and of the host after it, where `state` says that there are any. The memory
-    /// stays for the next.
+    /// The keys of the unmoved sender and of the host after it, where `state` says that there are any. The memory is reused.
     sender: Vec<u8>,
     host: Vec<u8>,
 }
 
 #[derive(Default)]
 enum State {
-    /// Nothing is asked for.
+    /// No login is being asked for.
     #[default]
     Idle,
-    /// A host was not found in this generation for mail whose sender is not asked for, so a next hop may follow.
+    /// A host was not found in this generation for mail without a sender, so a next hop may follow.
     Host(u64),
     /// A sender that has not moved was not found, so a host and a next hop may follow.
     Unmoved(Unmoved),
-    /// A sender that has moved was asked for.
+    /// A sender that has moved was requested.
     Moved(Box<Moved>),
     /// Several clients share the connection.
     Shared {
-        /// Whether one of them has asked for a sender that has moved, so that any host or next hop may be for it.
+        /// Whether one of them has requested a moved sender, so that any host or next hop may be for it.
         moved_is_open: bool,
     },
 }
@@ -68,25 +66,25 @@ enum State {
 struct Unmoved {
     /// The generation in which it was not found.
     generation: u64,
-    /// Whether it was asked for with quotes: it comes once more, without.
+    /// Whether it was requested with quotes: the request without them follows.
     is_quoted: bool,
     has_host: bool,
 }
 
-/// The sender that has moved, and what was asked since.
+/// A sender that has moved, and what was requested since.
 struct Moved {
-    /// As it was asked for last.
+    /// As in the last request.
     sender: Vec<u8>,
-    /// The host that was asked for after it.
+    /// The host that was requested after it.
     host: Option<Vec<u8>>,
-    /// Whether it was asked for more often than a next hop was.
+    /// Whether the sender was requested more often than a next hop.
     is_asked_again: bool,
-    /// Whether the next hop was asked for.
+    /// Whether the next hop was requested.
     is_answered: bool,
 }
 
 impl Exchange {
-    /// The answer of `map` for `key`, the next request of the connection. `keys` and `scratch` lend their memory.
+    /// Returns the answer of `map` for `key`, the next request of the connection. `keys` and `scratch` lend their memory.
     #[inline]
     pub(super) fn answer<'s>(
         &mut self,
@@ -118,7 +116,7 @@ impl Exchange {
         }
         let is_same = match &self.state {
             State::Unmoved(one) => one.is_quoted && !one.has_host && self.sender == keys.whole(),
-            // The edit that moved it was forgotten meanwhile.
+            // The edit that moved it has been forgotten since.
             State::Moved(moved) => moved.keys(snapshot).whole() == keys.whole(),
             State::Idle | State::Host(_) | State::Shared { .. } => false,
         };
@@ -126,7 +124,7 @@ impl Exchange {
             self.state = State::Idle;
         }
         if answer != Answer::NotFound {
-            // It is done; what was asked for before it may go on.
+            // This sender's login is settled; an earlier request may still be under way.
             return answer;
         }
         self.state = match &self.state {
@@ -165,7 +163,7 @@ impl Exchange {
                 }));
                 Answer::NotFound
             }
-            // Once its host was asked for, this is another client's: what comes next may be a host or a next hop.
+            // After a request for its host, this one is another client's: the next may be for a host or a next hop.
             State::Moved(moved)
                 if moved.keys(snapshot).whole() == keys.whole()
                     && (moved.host.is_none() || moved.is_answered) =>
@@ -244,8 +242,8 @@ impl Exchange {
     }
 }
 
-/// The answer for a host or a next hop of mail whose sender is not asked for: the null sender's, and all mail with
-/// `smtp_sender_dependent_authentication = no`. Nothing says whether its next hop changed.
+/// Returns the answer for a host or a next hop of mail without a sender: the null sender's, and all mail with
+/// `smtp_sender_dependent_authentication = no`. Whether its next hop has changed is unknown.
 fn without_sender<'s>(snapshot: &Snapshot, keys: &SenderKeys, answer: Answer<'s>) -> Answer<'s> {
     let is_unsure = answer == Answer::NotFound
         && !snapshot.history.is_empty()
@@ -258,18 +256,18 @@ fn without_sender<'s>(snapshot: &Snapshot, keys: &SenderKeys, answer: Answer<'s>
 }
 
 impl Exchange {
-    /// Whether what was not found before this request is not found now, so that the answers are of one generation.
+    /// Whether what was not found before this request is not found now either, so that all answers are of one generation.
     #[cold]
     fn is_still_not_found(&self, one: Unmoved, snapshot: &Snapshot) -> bool {
         let mut keys = SenderKeys::default();
-        // One that is not kept has no bytes.
+        // A key that was too long to be kept is empty.
         let is_sender_not_found = !self.sender.is_empty()
             && snapshot.login_of(&self.sender, &mut keys) == Answer::NotFound
             && !snapshot.has_moved(&keys);
         is_sender_not_found && (!one.has_host || self.is_host_not_found(snapshot))
     }
 
-    /// Whether the host that was not found before this request is not found now.
+    /// Whether the host that was not found before this request is not found now either.
     #[cold]
     fn is_host_not_found(&self, snapshot: &Snapshot) -> bool {
         let mut keys = SenderKeys::default();
@@ -277,7 +275,7 @@ impl Exchange {
     }
 }
 
-/// Keeps the whole key, if it is not too long.
+/// Keeps the key, if it is not too long.
 fn keep(into: &mut Vec<u8>, keys: &SenderKeys) {
     into.clear();
     if keys.whole().len() <= MAX_KEPT {
@@ -292,8 +290,7 @@ impl Moved {
         keys
     }
 
-    /// The answer for the host or the next hop that is asked for after the sender, and what the connection comes to then,
-    /// if that is something else.
+    /// Returns the answer for the host or the next hop that follows the sender, and the state that follows if that changes.
     #[cold]
     fn next_request<'s>(
         &mut self,

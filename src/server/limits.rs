@@ -7,7 +7,7 @@
 //!
 //! What a connection can make the server hold is one read and the beginning of one request, and the replies of one
 //! write and one more: some 64 KiB, for as long as a deadline lasts. A peer can have that as often as it may have
-//! connections, and all peers together as often as there may be any ([`crate::server::admission`]): for a user that may
+//! connections, and all peers together as often as there may be any ([`crate::server::connection_limiter`]): for a user that may
 //! not ask for credentials, 160 MB; for all of them, twice that.
 
 use std::time::Duration;

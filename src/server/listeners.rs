@@ -1,6 +1,6 @@
 //! The listeners: each accepts one connection at a time, in turn.
 //!
-//! The kernel reports them edge-triggered: a listener stays ready until accept(2) finds no further connection.
+//! They are edge-triggered: a listener stays marked ready until accept(2) returns EAGAIN.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,33 +12,33 @@ use rustix::net::sockopt::set_tcp_nodelay;
 use tracing::{debug, trace};
 
 use super::access::refusals::Refusals;
-use super::access::{Access, Visitor};
+use super::access::{Access, Client};
 use crate::lookup::peer::Allowed;
 use crate::net::listener::{Accepted, Listener, local_address};
 use crate::protocol::{Protocol, ProtocolCodec};
 use crate::server::counters::{Counters, Reason};
 
-/// A listener with its protocol, and what recognises its peers.
+/// A listener with its protocol, and what identifies its clients.
 struct Served {
     listener: Listener,
     protocol: Protocol,
     access: Access,
-    /// Whether a connection may wait.
+    /// Whether a connection may be waiting.
     is_ready: bool,
 }
 
-/// All of them.
+/// The listeners of a server.
 pub(super) struct Listeners(Vec<Served>);
 
-/// A connection whose peer is recognised.
+/// An accepted connection whose client is identified.
 pub(super) struct Incoming {
     pub(super) socket: OwnedFd,
     pub(super) codec: ProtocolCodec,
-    pub(super) visitor: Visitor,
+    pub(super) client: Client,
 }
 
 impl Listeners {
-    /// Registers them. An event of one has the token that `token` makes of its number.
+    /// Registers the listeners. `token` makes the token of a listener from its number.
     pub(super) fn new(
         listeners: Vec<(Protocol, Listener)>,
         registry: &Registry,
@@ -54,36 +54,36 @@ impl Listeners {
         Ok(Self(served.collect::<io::Result<_>>()?))
     }
 
-    /// Closes them, and their sockets with them.
+    /// Closes all listeners.
     pub(super) fn close(&mut self) {
         self.0.clear();
     }
 
-    /// The number of those that there are; each number below is one.
+    /// Returns how many there are; they are numbered from 0.
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// A connection may wait at this one.
+    /// Marks a listener as ready.
     pub(super) fn set_ready(&mut self, number: usize) {
         if let Some(served) = self.0.get_mut(number) {
             served.is_ready = true;
         }
     }
 
-    /// A connection may wait at any.
+    /// Marks all listeners as ready.
     pub(super) fn set_all_ready(&mut self) {
         for served in &mut self.0 {
             served.is_ready = true;
         }
     }
 
-    /// Whether a connection may wait at one.
+    /// Whether any listener is ready.
     pub(super) fn any_ready(&self) -> bool {
         self.0.iter().any(|served| served.is_ready)
     }
 
-    /// Accepts the next connection at this listener. `None` where there is none, or where it is closed again at once.
+    /// Accepts the next connection of this listener. `None` where there is none, or where it was closed at once.
     pub(super) fn accept(
         &mut self,
         number: usize,
@@ -120,18 +120,18 @@ impl Served {
 
     fn recognise(&mut self, accepted: Accepted, allowed: &Allowed, counters: &Counters) -> Option<Incoming> {
         let Accepted { socket, peer } = accepted;
-        let visitor = if let Some(peer) = peer {
+        let client = if let Some(peer) = peer {
             trace!(%peer, "connected");
-            let Some(visitor) = self.access.tcp(&socket, peer, allowed) else {
+            let Some(client) = self.access.tcp(&socket, peer, allowed) else {
                 counters.refused(Reason::Network);
                 return None;
             };
-            // Each reply is one write already; waiting for more to send would only delay it.
+            // Replies are written in one piece; Nagle's algorithm would only delay them.
             if let Err(error) = set_tcp_nodelay(&socket, true) {
                 debug!("a peer went away before it was served: {error}");
                 return None;
             }
-            visitor
+            client
         } else {
             trace!("connected");
             self.access.unix(&socket)
@@ -139,7 +139,7 @@ impl Served {
         Some(Incoming {
             socket,
             codec: self.protocol.codec(),
-            visitor,
+            client,
         })
     }
 }

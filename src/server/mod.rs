@@ -1,25 +1,23 @@
-//! Listeners to connections to requests, with their limits, and the drain at the end.
+//! The event loop: listeners to connections to requests, with their limits, and the drain on shutdown.
 //!
-//! One thread does it all, in a loop: it waits until the kernel says that something has happened, gives each connection
-//! to which it has a turn, accepts new ones, ends those that are too slow, and waits again. It waits for nothing else, and takes
-//! no lock that another thread holds while that waits. It is a loop of our own, because the tasks of a runtime cost a lookup more than its
-//! table does (benches/runtime.md).
+//! A single thread runs it: it polls for readiness, processes ready connections, accepts new ones, closes those past their
+//! deadline, and polls again. It blocks on nothing else, and takes no lock that another thread holds while blocking. The loop
+//! is this crate's own, over mio, because the tasks of a runtime cost more than a table lookup (benches/runtime.md).
 //!
-//! - [`access`]: who is on the other end, and what is refused to it;
-//! - [`admission`]: how many connections there are, in all and of each peer;
+//! - [`access`]: identifies clients, and says what is refused to them;
+//! - [`connection_limiter`]: limits connections, in all and by peer;
 //! - [`session`]: one connection, and [`stream`], its socket;
-//! - `listeners`, `connections`: the listeners and the sessions that there are; `batch`: the order of their turns;
+//! - `listeners`, `connections`: the listeners and the open sessions; `batch`: the order of their steps;
 //! - [`limits`]: what a peer can make the server hold, wait for or repeat.
 //!
-//! In each round of the loop, every connection has at most one turn, which reads once, and every listener accepts one
-//! connection: in a storm of connects, a lookup waits for one of them and not for all that the queue holds. Where there
-//! are as many connections as there may be, none is accepted, and the kernel's queue waits instead of our memory.
-//! Where accepting fails, the server says so once, pauses, and goes on: it neither spins nor ends. A session that panics
-//! ends alone.
+//! In each round of the loop, a connection is processed at most once, with one read, and a listener accepts one connection:
+//! in a burst of connects, a lookup waits for one accept, not for the whole queue. At the connection limit nothing is accepted,
+//! and the kernel's queue waits instead of this process's memory. Where accept(2) fails, the server logs it once, pauses, and
+//! goes on. A session that panics ends alone.
 
 pub mod access;
-mod admission;
 mod batch;
+mod connection_limiter;
 mod connections;
 pub mod counters;
 mod exchange;
@@ -45,36 +43,36 @@ use crate::net::listener::Listener;
 use crate::net::waker::Waker;
 use crate::protocol::Protocol;
 use crate::server::counters::{Counters, Reason};
-use admission::Admission;
 use batch::Batch;
-use connections::{Connections, Tools, leaves_something};
+use connection_limiter::ConnectionLimiter;
+use connections::{Connections, TurnContext, leaves_something};
 use limits::{DRAIN_DEADLINE, EVENTS_AT_ONCE};
 use listeners::{Incoming, Listeners};
 use session::Session;
 
-/// The tokens of what is no connection: the waker, and the listeners from there on downwards.
+/// Tokens that are no connection: the waker, and below it the listeners, counting down.
 const WAKER: Token = Token(usize::MAX);
 
-/// The server.
+/// The server: listeners, connections, and the loop that serves them.
 pub struct Server {
     poll: Poll,
     waker: Waker,
     stop: Stop,
     listeners: Listeners,
     connections: Connections,
-    admission: Admission,
+    connection_limiter: ConnectionLimiter,
     routes: Arc<Routes>,
     counters: Arc<Counters>,
     batch: Batch,
-    /// Until when nothing is accepted, because the system lacks something.
+    /// Until when nothing is accepted, because the system lacked a resource.
     accept_paused_until: Option<Instant>,
     accept_errors: AcceptErrors,
-    /// By when those that still read their replies must have done so. `None` until the server stops.
+    /// The deadline of the drain. `None` until shutdown begins.
     drains_until: Option<Instant>,
 }
 
 impl Server {
-    /// Serves at these listeners, each with its protocol, once it runs.
+    /// Creates a server for these listeners, each with its protocol. It serves once [`Server::run`] is called.
     pub fn new(
         listeners: Vec<(Protocol, Listener)>,
         routes: Arc<Routes>,
@@ -90,7 +88,7 @@ impl Server {
             waker,
             listeners,
             connections: Connections::default(),
-            admission: Admission::new(limits),
+            connection_limiter: ConnectionLimiter::new(limits),
             routes,
             counters,
             batch: Batch::default(),
@@ -100,20 +98,20 @@ impl Server {
         })
     }
 
-    /// What wakes the thread that runs it.
+    /// Returns a handle that wakes the event loop.
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
-    /// What ends it.
+    /// Returns a handle that begins the shutdown.
     #[must_use]
     pub fn stop(&self) -> Stop {
         self.stop.clone()
     }
 
-    /// Serves until it is stopped, then lets the sessions answer what they were asked. Calls `on_wake` after it
-    /// was woken. Fails where the kernel cannot wait for events, which it does not.
+    /// Serves until shutdown begins, then drains. Calls `on_wake` after each wake-up. Fails where the kernel cannot wait for
+    /// events.
     pub fn run(mut self, mut on_wake: impl FnMut()) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_AT_ONCE);
         while !self.is_at_the_end() {
@@ -121,7 +119,7 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 waited => waited?,
             }
-            if self.give_turns(&events) {
+            if self.run_ready(&events) {
                 on_wake();
                 if self.stop.has_begun() {
                     self.drain();
@@ -135,9 +133,9 @@ impl Server {
         Ok(())
     }
 
-    /// How long to wait for an event; for ever where nothing else is to be done.
+    /// Returns how long to poll; `None` for as long as it takes.
     fn patience(&self) -> Option<Duration> {
-        if self.connections.have_turns() {
+        if self.connections.has_runnable() {
             return Some(Duration::ZERO);
         }
         let accepts = match self.accept_paused_until {
@@ -150,9 +148,8 @@ impl Server {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// Gives a turn to each connection to which something has happened, and to those that have one without. Says whether
-    /// it was woken.
-    fn give_turns(&mut self, events: &Events) -> bool {
+    /// Processes each ready connection, and those scheduled without an event. Returns whether the waker fired.
+    fn run_ready(&mut self, events: &Events) -> bool {
         let mut woken = false;
         let listeners = &mut self.listeners;
         let of_connections = events.iter().filter_map(|event| {
@@ -164,23 +161,23 @@ impl Server {
             }
             None
         });
-        let tools = Tools {
+        let context = TurnContext {
             registry: self.poll.registry(),
             routes: &self.routes,
             counters: &self.counters,
             stops: self.drains_until.is_some(),
         };
         self.connections
-            .give_turns(of_connections, &mut self.batch, tools);
+            .run_ready(of_connections, &mut self.batch, context);
         woken
     }
 
-    /// Whether a connection may wait, and there is a place.
+    /// Whether a connection may be waiting and the limit allows one.
     fn can_accept(&self) -> bool {
-        self.listeners.any_ready() && !self.admission.is_full()
+        self.listeners.any_ready() && !self.connection_limiter.is_full()
     }
 
-    /// Accepts one connection at each listener.
+    /// Accepts one connection at each ready listener.
     fn accept_ready(&mut self) {
         if !self.can_accept()
             || self
@@ -191,10 +188,10 @@ impl Server {
         }
         self.accept_paused_until = None;
         for listener in 0..self.listeners.count() {
-            if self.admission.is_full() {
+            if self.connection_limiter.is_full() {
                 return;
             }
-            // The hook has said where one panicked, which ends that connection.
+            // The panic hook has logged it. The connection that was being accepted is gone.
             let accepted = catch_unwind(AssertUnwindSafe(|| self.accept(listener)));
             let Err(error) = accepted.unwrap_or(Ok(())) else {
                 continue;
@@ -217,29 +214,29 @@ impl Server {
         let Some(Incoming {
             socket,
             codec,
-            visitor,
+            client,
         }) = incoming
         else {
             return Ok(());
         };
-        let peer = visitor.peer();
-        let is_stranger = !snapshot.allowed.may_ask_for_secrets(peer);
-        let Some(place) = self.admission.admit(peer, is_stranger) else {
+        let peer = client.peer();
+        let is_unprivileged = !snapshot.allowed.may_ask_for_secrets(peer);
+        let Some(permit) = self.connection_limiter.acquire(peer, is_unprivileged) else {
             self.counters.refused(Reason::Connections);
             return Ok(());
         };
-        let session = Session::new(socket.into(), codec, visitor);
+        let session = Session::new(socket.into(), codec, client);
         let connected = self.counters.connected();
         self.connections
-            .add(session, place, connected, self.poll.registry())
+            .add(session, permit, connected, self.poll.registry())
     }
 
-    /// Begins to stop: accepts the connections that wait, closes the listeners, and gives each connection a turn to answer
-    /// what has arrived.
+    /// Begins the shutdown: accepts the connections that wait, closes the listeners, and schedules each connection, so that it
+    /// answers what has arrived.
     fn drain(&mut self) {
         if self.drains_until.is_none() {
             self.drains_until = Some(Instant::now() + DRAIN_DEADLINE);
-            // They may have asked already, and would be reset. No more than the queue holds: others come meanwhile.
+            // Their requests may have been sent already, and a close would reset them. No more than the queue holds, because others keep coming.
             self.listeners.set_all_ready();
             for _ in 0..BACKLOG {
                 if !self.can_accept() {
@@ -248,11 +245,11 @@ impl Server {
                 self.accept_ready();
             }
             self.listeners.close();
-            self.connections.queue_all();
+            self.connections.schedule_all();
         }
     }
 
-    /// Whether it has stopped, and nobody is owed anything any more.
+    /// Whether the drain is over: every session has ended, or the deadline has passed.
     fn is_at_the_end(&self) -> bool {
         let Some(until) = self.drains_until else {
             return false;
@@ -271,7 +268,7 @@ impl Server {
     }
 }
 
-/// Whether the server stops; clones are of one thing.
+/// Begins the shutdown; clones share one flag.
 #[derive(Clone, Debug)]
 pub struct Stop {
     begun: Arc<AtomicBool>,
@@ -286,7 +283,7 @@ impl Stop {
         }
     }
 
-    /// The server stops, from now on.
+    /// Begins the shutdown. Returns at once.
     pub fn begin(&self) {
         self.begun.store(true, Ordering::SeqCst);
         self.waker.wake();

@@ -1,17 +1,17 @@
-//! One connection, over any stream of bytes: read, answer, write, in order.
+//! One connection, over any byte stream: reads, answers, and writes, in order.
 //!
-//! It never waits. A turn has three steps: it reads what has arrived, answers it, and writes the replies, and then says
-//! what the connection waits for ([`Next`]). All requests that have arrived are answered from one snapshot and in one
-//! write; a reply is never cut between two. A turn reads once, so that a peer that asks without end has as much of the
-//! thread as any other.
+//! A session never blocks. It runs in three steps: it reads what has arrived, answers it, and writes the replies; then it
+//! says what it waits for ([`Next`]). All requests that have arrived are answered from one snapshot and sent in one write; a
+//! reply is never split between two. A session reads once each time, so that a client that never stops sending gets no more
+//! of the thread than others.
 //!
-//! An idle connection waits for ever. It has a deadline only while a request has begun or a reply waits to be
-//! written, and a peer that misses one is dropped without a word: the stream may be anywhere by then.
+//! An idle connection is kept for ever. A session has a deadline only while a request is incomplete or a reply is waiting to
+//! be written. A peer that misses it is disconnected without a reply, because the position in the stream is unknown by then.
 //!
-//! Whether its peer may ask is looked up in the snapshot that answers.
+//! Whether the client may query a map is looked up in the snapshot that answers.
 //!
-//! What a turn needs, the sessions share (a [`Desk`]): a connection that waits holds no memory for it. Only what does not
-//! fit into one turn is kept: the beginning of a request, and replies that the kernel does not take.
+//! The memory of a step is shared by all sessions ([`IoBuffers`]): a waiting connection holds none. It keeps only what does
+//! not fit into one step: the beginning of a request, and replies that the kernel has not taken.
 
 mod replies;
 
@@ -22,7 +22,7 @@ use std::time::Instant;
 use bytes::{Buf, BytesMut};
 use tracing::debug;
 
-use super::access::Visitor;
+use super::access::Client;
 use super::exchange::Exchange;
 use super::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
 use crate::lookup::address::SenderKeys;
@@ -33,45 +33,45 @@ use crate::protocol::{Asked, Codec, Reply, Violation};
 use crate::server::counters::{Batch, Counters, ProtocolError, Reason};
 use replies::Replies;
 
-/// The peer's stream, which never waits: where there is nothing to read, or no room to write, that is the error
+/// A byte stream that never blocks: where there is nothing to read, or no room to write, it returns
 /// [`ErrorKind::WouldBlock`].
 pub trait Stream: Read + Write {
-    /// Says that nothing more will be written.
+    /// Shuts down the sending direction.
     fn end_writing(&mut self) -> io::Result<()>;
 }
 
 /// How a session ended.
 #[derive(Debug)]
 pub enum End {
-    /// The peer closed, or reset, the connection.
+    /// The peer closed or reset the connection.
     Closed,
-    /// The server stops.
+    /// The server shuts down.
     Stopped,
-    /// The framing was broken.
+    /// The framing was invalid.
     Broken(Violation),
     /// A deadline passed.
     TooSlow,
 }
 
-/// What a session waits for after a turn.
+/// What a session waits for after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// For its peer to send.
-    Arrival,
-    /// For room to write.
-    Room,
-    /// For its next turn: there may be more to answer.
-    Turn,
+    /// Input.
+    Readable,
+    /// Room to write.
+    Writable,
+    /// Nothing: there may be more to answer, so it is to run again.
+    Runnable,
 }
 
-/// What a turn needs and no connection needs while it waits. A session has it from the first step of a turn to the last.
-pub struct Desk {
-    /// What was read, and how much of it there is.
+/// Memory that a session needs from its first step to its last, and not while it waits.
+pub struct IoBuffers {
+    /// The input, and how many bytes of it are valid.
     arrived: Box<[u8]>,
     length: usize,
-    /// Whether that is all that there was.
+    /// Whether the input is known to be all that had arrived.
     is_all: bool,
-    /// How many bytes of it are answered, or noted as waiting.
+    /// How many bytes of the input are answered, or kept as pending.
     taken: usize,
     progress: Progress,
     keys: SenderKeys,
@@ -79,7 +79,7 @@ pub struct Desk {
     replies: Replies,
 }
 
-impl Default for Desk {
+impl Default for IoBuffers {
     fn default() -> Self {
         Self {
             arrived: vec![0; READ_AT_ONCE].into_boxed_slice(),
@@ -94,48 +94,48 @@ impl Default for Desk {
     }
 }
 
-/// One connection. While it waits for a request it has no memory but this.
+/// One connection. While it waits for a request, this is all the memory that it holds.
 pub struct Session<S, C> {
-    conversation: Conversation<S, C>,
-    /// Whether a read that fills less than its room says nothing of what is left.
+    channel: Channel<S, C>,
+    /// Whether a read that returns less than the buffer says nothing about what is left.
     reads_to_the_end: bool,
-    /// What its last turn has left to the next. Mostly nothing, which is then all that a turn looks at.
-    unfinished: Option<Box<Unfinished>>,
+    /// What the last step left for the next. Nearly always nothing.
+    pending: Option<Box<Pending>>,
 }
 
-/// With whom, and in what language.
-struct Conversation<S, C> {
+/// The stream, the codec, and the client.
+struct Channel<S, C> {
     stream: S,
     codec: C,
-    visitor: Visitor,
+    client: Client,
     exchange: Exchange,
 }
 
-/// What did not fit into one turn.
+/// What did not fit into one step.
 #[derive(Default)]
-struct Unfinished {
-    /// What has arrived and is not answered.
+struct Pending {
+    /// Input that is not answered.
     waiting: BytesMut,
-    /// Whether that begins with more than a part of one request.
-    is_more: bool,
-    /// Replies that the kernel did not take at once.
+    /// Whether it begins with more than a part of one request.
+    has_buffered_request: bool,
+    /// Replies that the kernel has not taken.
     unsent: Replies,
-    /// How the peer broke the protocol, which it is told in the last reply.
+    /// The framing error, which the last reply names.
     broken: Option<Violation>,
-    /// How many bytes were thrown away since it was told; `None` before that.
-    thrown_away: Option<usize>,
-    /// When it must be done.
+    /// How many bytes of input were discarded since that reply was sent; `None` before.
+    discarded: Option<usize>,
+    /// When the step that is waited for has to happen.
     deadline: Option<Instant>,
 }
 
-/// What [`Conversation::answer`] came to.
+/// The result of [`Channel::answer`].
 #[derive(Clone, Copy)]
 enum Progress {
-    /// Every whole request is answered.
+    /// Every complete request is answered.
     Done,
-    /// There are enough replies for one write, and perhaps more requests.
+    /// There are enough replies for one write, and there may be more requests.
     Enough,
-    /// The rest of the input is not the protocol. The reply that says so is among the replies.
+    /// The rest of the input is invalid. The last of the replies says so.
     Broken(Violation),
 }
 
@@ -144,53 +144,53 @@ where
     S: Stream,
     C: Codec,
 {
-    /// A connection of this visitor that has just been made.
-    pub fn new(stream: S, codec: C, visitor: Visitor) -> Self {
+    /// Creates the session of a new connection.
+    pub fn new(stream: S, codec: C, client: Client) -> Self {
         Self {
-            conversation: Conversation {
+            channel: Channel {
                 stream,
                 codec,
-                visitor,
+                client,
                 exchange: Exchange::default(),
             },
             reads_to_the_end: false,
-            unfinished: None,
+            pending: None,
         }
     }
 
-    /// Its stream.
+    /// Returns the stream.
     pub fn stream(&self) -> &S {
-        &self.conversation.stream
+        &self.channel.stream
     }
 
-    /// By when it wants to have had the turn that gives it what it waits for. `None` while its peer may take its time.
+    /// When the session expires, unless what it waits for happens before. `None` while it waits for a new request.
     #[inline]
     pub fn deadline(&self) -> Option<Instant> {
-        self.unfinished.as_ref()?.deadline
+        self.pending.as_ref()?.deadline
     }
 
-    /// From now on it reads until there is nothing: no event will tell of the end once more, or a read ended early.
+    /// From now on, reads until there is nothing left: no further event will report the end, or a read stopped early.
     pub fn read_to_the_end(&mut self) {
         self.reads_to_the_end = true;
     }
 
-    /// Whether it may be ended by a server that stops, once it waits for its peer: it owes nothing.
+    /// Whether a shutdown may end it once it waits for input: there is no reply left to send.
     pub fn is_idle(&self) -> bool {
-        let owes = |unfinished: &Unfinished| !unfinished.unsent.is_empty() || unfinished.broken.is_some();
-        !self.unfinished.as_deref().is_some_and(owes)
+        let owes = |pending: &Pending| !pending.unsent.is_empty() || pending.broken.is_some();
+        !self.pending.as_deref().is_some_and(owes)
     }
 
-    /// How it ends if its deadline has passed.
+    /// Returns how it ends when its deadline passes.
     #[must_use]
     pub fn expire(&self) -> End {
-        // Who is told of its mistake has had all the time there is to read that.
-        let told = self.unfinished.as_ref().filter(|it| it.thrown_away.is_some());
+        // After a framing error, the peer has had its time to read the reply.
+        let told = self.pending.as_ref().filter(|it| it.discarded.is_some());
         told.and_then(|it| it.broken).map_or(End::TooSlow, End::Broken)
     }
 
     /// Counts how it ended.
     pub fn count(&self, end: &End, counters: &Counters) {
-        let waiting = self.unfinished.as_ref().map(|it| &it.waiting);
+        let waiting = self.pending.as_ref().map(|it| &it.waiting);
         match end {
             End::TooSlow => counters.broken(ProtocolError::Timeout),
             End::Closed if waiting.is_some_and(|waiting| !waiting.is_empty()) => {
@@ -200,72 +200,75 @@ where
         }
     }
 
-    /// Goes on as far as it can without waiting, and says what it waits for: all three steps. `clock` is asked only where
-    /// a deadline begins.
+    /// Runs all three steps, and returns what the session waits for. `clock` is read only where a deadline begins.
     pub fn turn(
         &mut self,
-        desk: &mut Desk,
+        buffers: &mut IoBuffers,
         routes: &Routes,
         counters: &Counters,
         clock: impl Fn() -> Instant,
     ) -> Result<Next, End> {
-        if let Some(next) = self.read(desk, &clock)? {
+        if let Some(next) = self.read(buffers, &clock)? {
             return Ok(next);
         }
-        self.answer(desk, &routes.load(), counters);
-        self.write(desk, clock)
+        self.answer(buffers, &routes.load(), counters);
+        self.write(buffers, clock)
     }
 
-    /// The first step: reads what has arrived. `None` if there is something to answer; otherwise the turn is over, and the
-    /// session waits for this.
+    /// The first step: reads what has arrived. Returns `None` if there is something to answer, otherwise what the session waits
+    /// for.
     #[inline]
-    pub fn read(&mut self, desk: &mut Desk, clock: impl Fn() -> Instant) -> Result<Option<Next>, End> {
-        desk.length = 0;
-        desk.is_all = false;
-        if self.unfinished.is_some() {
-            let next = self.go_on(desk, &clock)?;
-            if next.is_some() || self.unfinished.as_ref().is_some_and(|it| it.is_more) {
+    pub fn read(
+        &mut self,
+        buffers: &mut IoBuffers,
+        clock: impl Fn() -> Instant,
+    ) -> Result<Option<Next>, End> {
+        buffers.length = 0;
+        buffers.is_all = false;
+        if self.pending.is_some() {
+            let next = self.resume(buffers, &clock)?;
+            if next.is_some() || self.pending.as_ref().is_some_and(|it| it.has_buffered_request) {
                 return Ok(next);
             }
         }
-        match self.conversation.stream.read(&mut desk.arrived) {
+        match self.channel.stream.read(&mut buffers.arrived) {
             Ok(0) => Err(End::Closed),
             Ok(length) => {
-                desk.length = length;
-                // Less than there was room for is all that there was.
-                desk.is_all = length < desk.arrived.len() && !self.reads_to_the_end;
+                buffers.length = length;
+                // Less than the buffer holds was all that there was.
+                buffers.is_all = length < buffers.arrived.len() && !self.reads_to_the_end;
                 Ok(None)
             }
             Err(error) => {
                 waits_for(&error, ())?;
-                self.settle(false, true, desk, clock).map(Some)
+                self.settle(false, true, buffers, clock).map(Some)
             }
         }
     }
 
     /// The second step: answers what has arrived from this snapshot.
     #[inline]
-    pub fn answer(&mut self, desk: &mut Desk, snapshot: &Snapshot, counters: &Counters) {
-        // A session that panicked has left its own.
-        desk.replies.clear();
+    pub fn answer(&mut self, buffers: &mut IoBuffers, snapshot: &Snapshot, counters: &Counters) {
+        // A session that panicked has left its replies.
+        buffers.replies.clear();
         let mut batch = counters.batch();
-        let arrived = desk.arrived.get_mut(..desk.length).unwrap_or_default();
-        let (keys, scratch, replies) = (&mut desk.keys, &mut desk.scratch, &mut desk.replies);
-        if let Some(unfinished) = &mut self.unfinished {
-            // Taken out, so that its memory goes with the last of it.
-            let mut waiting = mem::take(&mut unfinished.waiting);
+        let arrived = buffers.arrived.get_mut(..buffers.length).unwrap_or_default();
+        let (keys, scratch, replies) = (&mut buffers.keys, &mut buffers.scratch, &mut buffers.replies);
+        if let Some(pending) = &mut self.pending {
+            // Taken out, so that its memory is freed once all of it is answered.
+            let mut waiting = mem::take(&mut pending.waiting);
             waiting.extend_from_slice(arrived);
             let (progress, taken) =
-                self.conversation
+                self.channel
                     .answer(&mut waiting, keys, scratch, replies, snapshot, &mut batch);
             if taken < waiting.len() {
                 waiting.advance(taken);
-                unfinished.waiting = waiting;
+                pending.waiting = waiting;
             }
-            (desk.progress, desk.taken) = (progress, desk.length);
+            (buffers.progress, buffers.taken) = (progress, buffers.length);
         } else {
-            (desk.progress, desk.taken) = self
-                .conversation
+            (buffers.progress, buffers.taken) = self
+                .channel
                 .answer(arrived, keys, scratch, replies, snapshot, &mut batch);
         }
         batch.end();
@@ -273,113 +276,116 @@ where
 
     /// The last step: sends the replies.
     #[inline]
-    pub fn write(&mut self, desk: &mut Desk, clock: impl Fn() -> Instant) -> Result<Next, End> {
-        let replies = &mut desk.replies;
-        let sent = match self.conversation.send(replies) {
+    pub fn write(&mut self, buffers: &mut IoBuffers, clock: impl Fn() -> Instant) -> Result<Next, End> {
+        let replies = &mut buffers.replies;
+        let sent = match self.channel.send(replies) {
             Ok(sent) => sent,
             Err(end) => {
-                // There may be a password among those that nobody gets any more.
+                // They may hold a password.
                 replies.clear();
                 return Err(end);
             }
         };
-        let is_done = matches!(desk.progress, Progress::Done) && desk.taken == desk.length;
-        if is_done && sent == replies.len() && self.unfinished.is_none() {
+        let is_done = matches!(buffers.progress, Progress::Done) && buffers.taken == buffers.length;
+        if is_done && sent == replies.len() && self.pending.is_none() {
             replies.clear();
-            return Ok(if desk.is_all { Next::Arrival } else { Next::Turn });
+            return Ok(if buffers.is_all {
+                Next::Readable
+            } else {
+                Next::Runnable
+            });
         }
         let has_answered = !replies.is_empty();
-        let unfinished = self.unfinished.get_or_insert_default();
-        let rest = desk.arrived.get(desk.taken..desk.length);
-        unfinished.waiting.extend_from_slice(rest.unwrap_or_default());
-        unfinished.note(desk.progress, replies, sent);
-        self.settle(has_answered, desk.is_all, desk, clock)
+        let pending = self.pending.get_or_insert_default();
+        let rest = buffers.arrived.get(buffers.taken..buffers.length);
+        pending.waiting.extend_from_slice(rest.unwrap_or_default());
+        pending.note(buffers.progress, replies, sent);
+        self.settle(has_answered, buffers.is_all, buffers, clock)
     }
 
-    /// Goes on with what the last turn has left, as far as that comes before reading on. Says what it waits for, if it
-    /// comes no further.
-    fn go_on(&mut self, desk: &mut Desk, clock: impl Fn() -> Instant) -> Result<Option<Next>, End> {
-        let Some(unfinished) = &mut self.unfinished else {
+    /// Continues what the last step left, as far as that comes before reading. Returns what it waits for if that is not complete.
+    fn resume(&mut self, buffers: &mut IoBuffers, clock: impl Fn() -> Instant) -> Result<Option<Next>, End> {
+        let Some(pending) = &mut self.pending else {
             return Ok(None);
         };
-        if !unfinished.unsent.is_empty() {
-            let sent = self.conversation.send(&unfinished.unsent)?;
-            unfinished.unsent.advance(sent);
-            if !unfinished.unsent.is_empty() {
-                return Ok(Some(Next::Room));
+        if !pending.unsent.is_empty() {
+            let sent = self.channel.send(&pending.unsent)?;
+            pending.unsent.advance(sent);
+            if !pending.unsent.is_empty() {
+                return Ok(Some(Next::Writable));
             }
-            unfinished.unsent = Replies::default();
-            unfinished.deadline = None;
+            pending.unsent = Replies::default();
+            pending.deadline = None;
         }
-        if unfinished.broken.is_some() {
-            return self.linger(desk, clock).map(Some);
+        if pending.broken.is_some() {
+            return self.linger(buffers, clock).map(Some);
         }
         Ok(None)
     }
 
-    /// Ends a turn that has left something, perhaps.
+    /// Sets the deadline that follows from what is pending, and returns what the session waits for.
     fn settle(
         &mut self,
         has_answered: bool,
         is_all: bool,
-        desk: &mut Desk,
+        buffers: &mut IoBuffers,
         clock: impl Fn() -> Instant,
     ) -> Result<Next, End> {
-        let Some(unfinished) = &mut self.unfinished else {
-            return Ok(Next::Arrival);
+        let Some(pending) = &mut self.pending else {
+            return Ok(Next::Readable);
         };
-        if !unfinished.unsent.is_empty() {
-            unfinished.deadline = Some(clock() + WRITE_DEADLINE);
-            return Ok(Next::Room);
+        if !pending.unsent.is_empty() {
+            pending.deadline = Some(clock() + WRITE_DEADLINE);
+            return Ok(Next::Writable);
         }
-        if unfinished.broken.is_some() {
-            return self.linger(desk, clock);
+        if pending.broken.is_some() {
+            return self.linger(buffers, clock);
         }
-        let next = if is_all && !unfinished.is_more {
-            Next::Arrival
+        let next = if is_all && !pending.has_buffered_request {
+            Next::Readable
         } else {
-            Next::Turn
+            Next::Runnable
         };
-        if unfinished.waiting.is_empty() {
-            self.unfinished = None;
-        } else if has_answered || unfinished.deadline.is_none() {
-            // Otherwise it is still the request that had begun before.
-            unfinished.deadline = Some(clock() + REQUEST_DEADLINE);
+        if pending.waiting.is_empty() {
+            self.pending = None;
+        } else if has_answered || pending.deadline.is_none() {
+            // Otherwise it is the same incomplete request as before.
+            pending.deadline = Some(clock() + REQUEST_DEADLINE);
         }
         Ok(next)
     }
 
-    /// Lets the peer read the last reply: ends our half, and throws away what it still sends, for a while.
-    fn linger(&mut self, desk: &mut Desk, clock: impl Fn() -> Instant) -> Result<Next, End> {
-        let Some(unfinished) = &mut self.unfinished else {
-            return Ok(Next::Turn);
+    /// Lets the peer read the last reply: shuts down the sending direction, and discards input for a limited time.
+    fn linger(&mut self, buffers: &mut IoBuffers, clock: impl Fn() -> Instant) -> Result<Next, End> {
+        let Some(pending) = &mut self.pending else {
+            return Ok(Next::Runnable);
         };
-        let is_told = unfinished.thrown_away.is_some();
-        let thrown_away = unfinished.thrown_away.get_or_insert(0);
+        let is_told = pending.discarded.is_some();
+        let discarded = pending.discarded.get_or_insert(0);
         if !is_told {
-            unfinished.deadline = Some(clock() + LINGER);
-            if self.conversation.stream.end_writing().is_err() {
+            pending.deadline = Some(clock() + LINGER);
+            if self.channel.stream.end_writing().is_err() {
                 return Err(self.expire());
             }
         }
-        match self.conversation.stream.read(&mut desk.arrived) {
+        match self.channel.stream.read(&mut buffers.arrived) {
             Ok(more) if more > 0 => {
-                *thrown_away = thrown_away.saturating_add(more);
-                if *thrown_away < LINGER_BYTES {
-                    return Ok(Next::Turn);
+                *discarded = discarded.saturating_add(more);
+                if *discarded < LINGER_BYTES {
+                    return Ok(Next::Runnable);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Arrival),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Readable),
             Ok(_) | Err(_) => {}
         }
         Err(self.expire())
     }
 }
 
-impl Unfinished {
-    /// Takes down what answering came to, and what is left of the replies of which so much is sent.
+impl Pending {
+    /// Records the result of the second step, and keeps the replies that are not sent.
     fn note(&mut self, progress: Progress, replies: &mut Replies, sent: usize) {
-        self.is_more = matches!(progress, Progress::Enough);
+        self.has_buffered_request = matches!(progress, Progress::Enough);
         if let Progress::Broken(violation) = progress {
             self.broken = Some(violation);
         }
@@ -392,8 +398,8 @@ impl Unfinished {
     }
 }
 
-impl<S: Stream, C: Codec> Conversation<S, C> {
-    /// Answers the whole requests in `input`. Says how far it came, and how many bytes they have.
+impl<S: Stream, C: Codec> Channel<S, C> {
+    /// Answers the complete requests in `input`. Returns the result, and how many bytes they had.
     fn answer(
         &mut self,
         input: &mut [u8],
@@ -414,7 +420,7 @@ impl<S: Stream, C: Codec> Conversation<S, C> {
                 Ok(None) => break Progress::Done,
                 Ok(Some((Asked::Lookup { map: name, key }, taken))) => {
                     let reply = match snapshot.maps.named(name) {
-                        Some((number, map)) if snapshot.allowed.may_ask(map, self.visitor.peer()) => {
+                        Some((number, map)) if snapshot.allowed.may_ask(map, self.client.peer()) => {
                             let answer = self.exchange.answer(snapshot, map, key, keys, scratch);
                             debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");
                             batch.answered(number, &answer);
@@ -422,8 +428,8 @@ impl<S: Stream, C: Codec> Conversation<S, C> {
                             Reply::Answer(answer)
                         }
                         Some((number, map)) => {
-                            batch.refused(number, self.visitor.kind_of_refusal());
-                            let reason = self.visitor.refuse();
+                            batch.refused(number, self.client.kind_of_refusal());
+                            let reason = self.client.refuse();
                             debug!(%map, "refused: {reason}");
                             Reply::Refused(reason)
                         }
@@ -457,7 +463,7 @@ impl<S: Stream, C: Codec> Conversation<S, C> {
         (progress, answered)
     }
 
-    /// Sends as much of these replies as the kernel takes, which nearly always is all, and says how many bytes.
+    /// Sends as much of these replies as the kernel takes, nearly always all of it, and returns how many bytes.
     fn send(&mut self, replies: &Replies) -> Result<usize, End> {
         if replies.is_empty() {
             return Ok(0);
@@ -472,7 +478,7 @@ impl<S: Stream, C: Codec> Conversation<S, C> {
 /// The reply to a request that is no lookup.
 const NOT_A_LOOKUP: &str = "this is not a lookup request";
 
-/// What an error of a stream means: that it is to be waited for, or the end.
+/// Tells an error that means waiting from one that ends the session.
 fn waits_for<T>(error: &io::Error, what: T) -> Result<T, End> {
     match error.kind() {
         ErrorKind::WouldBlock => Ok(what),

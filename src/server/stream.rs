@@ -1,7 +1,7 @@
-//! The socket of a peer, as a session reads and writes it.
+//! The socket of a connection, as a session reads and writes it.
 //!
-//! The calls are recv(2) and send(2) at once, and never wait, whatever the mode of the socket. Nothing asks the kernel
-//! whether there is room to write before it has refused to take a reply.
+//! It calls recv(2) and send(2) directly, non-blocking whatever the mode of the socket. Writability is polled only after send(2)
+//! has found no room.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 use super::session::Stream;
 
-/// A connected socket of whatever family. A peer that is gone is an error, and no signal.
+/// A connected socket of any family. A peer that is gone is an error, not a signal.
 pub(super) struct PeerSocket(OwnedFd);
 
 impl From<OwnedFd> for PeerSocket {

@@ -70,11 +70,10 @@ impl Access {
 
     /// Who has connected to a TCP socket. To be called right after it was accepted. `None` if the connection is to be
     /// closed.
-    pub fn tcp(&mut self, socket: &impl AsFd, client: SocketAddr, allowed: &Allowed) -> Option<Visitor> {
-        let address = client.ip().to_canonical();
+    pub fn tcp(&mut self, socket: &impl AsFd, from: SocketAddr, allowed: &Allowed) -> Option<Client> {
+        let address = from.ip().to_canonical();
         let peer = if address.is_loopback() {
-            let user =
-                local_address(socket).and_then(|server| self.ask(|kernel| kernel.user(client, server)));
+            let user = local_address(socket).and_then(|server| self.ask(|kernel| kernel.user(from, server)));
             match user {
                 Ok(Some(uid)) => self.local(uid, Some(address)),
                 Ok(None) => Peer::Unknown {
@@ -90,24 +89,24 @@ impl Access {
         } else {
             Peer::Host(address)
         };
-        let visitor = Visitor::new(peer, Arc::clone(&self.refusals));
+        let client = Client::new(peer, Arc::clone(&self.refusals));
         if allowed.may_connect(peer) {
-            return Some(visitor);
+            return Some(client);
         }
         let reason = self.refusals.reason(peer);
-        debug!(%client, "closed: {reason}");
+        debug!(client = %from, "closed: {reason}");
         None
     }
 
     /// Who has connected to a UNIX socket.
     #[must_use]
-    pub fn unix(&self, socket: &impl AsFd) -> Visitor {
+    pub fn unix(&self, socket: &impl AsFd) -> Client {
         // Not by way of rustix, which has no peer without a number of its own here: one in another container.
         let peer = match getsockopt(socket, PeerCredentials) {
             Ok(credentials) => self.local(credentials.uid(), None),
             Err(_) => Peer::Unknown { address: None },
         };
-        Visitor::new(peer, Arc::clone(&self.refusals))
+        Client::new(peer, Arc::clone(&self.refusals))
     }
 
     /// A local user by the number that the kernel gives it, unless that number is everybody's whom the user namespace does
@@ -143,13 +142,13 @@ impl Access {
 }
 
 /// The peer of one connection, and what it was told.
-pub struct Visitor {
+pub struct Client {
     peer: Peer,
     refusals: Arc<Refusals>,
     reason: Option<Arc<str>>,
 }
 
-impl Visitor {
+impl Client {
     /// A peer that is known already.
     #[must_use]
     pub fn new(peer: Peer, refusals: Arc<Refusals>) -> Self {

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use mio::{Events, Poll};
 use rustix::net::{SendFlags, send};
 
-use super::{Connections, Tools, leaves_something};
+use super::{Connections, TurnContext, leaves_something};
 use crate::config::Limits;
 use crate::diagnostics::Findings;
 use crate::lookup::map::Maps;
@@ -19,9 +19,9 @@ use crate::lookup::snapshot::{Routes, Snapshot};
 use crate::lookup::table::Table;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use crate::protocol::{Asked, Codec, Protocol, Reply, Violation};
-use crate::server::access::Visitor;
-use crate::server::admission::Admission;
+use crate::server::access::Client;
 use crate::server::batch::Batch;
+use crate::server::connection_limiter::ConnectionLimiter;
 use crate::server::counters::{Counters, ProtocolError};
 use crate::server::limits::{BATCH, LINGER, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_DEADLINE};
 use crate::server::session::{Session, Stream};
@@ -89,7 +89,7 @@ impl AsRawFd for FragileSocket {
 struct Rounds {
     poll: Poll,
     connections: Connections<FragileSocket, Fragile>,
-    admission: Admission,
+    connection_limiter: ConnectionLimiter,
     routes: Routes,
     counters: Arc<Counters>,
     batch: Batch,
@@ -106,7 +106,7 @@ impl Rounds {
         Self {
             poll: Poll::new().unwrap(),
             connections: Connections::default(),
-            admission: Admission::new(Limits::default()),
+            connection_limiter: ConnectionLimiter::new(Limits::default()),
             routes: Routes::new(Snapshot::new(table.into(), Table::empty(&CREDENTIALS).into())),
             counters: Counters::new(Maps::SERVED, false).into(),
             batch: Batch::default(),
@@ -142,18 +142,20 @@ impl Rounds {
         };
         let socket = ours.into();
         let stream = FragileSocket { socket, panics };
-        let session = Session::new(stream, Fragile, Visitor::new(peer, Arc::default()));
-        let place = self.admission.admit(peer, false).unwrap();
+        let session = Session::new(stream, Fragile, Client::new(peer, Arc::default()));
+        let permit = self.connection_limiter.acquire(peer, false).unwrap();
         let connected = self.counters.connected();
         let registry = self.poll.registry();
-        self.connections.add(session, place, connected, registry).unwrap();
+        self.connections
+            .add(session, permit, connected, registry)
+            .unwrap();
     }
 
     /// A turn for whoever has something to do.
     fn round(&mut self) {
         let mut events = Events::with_capacity(100);
         self.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
-        let tools = Tools {
+        let context = TurnContext {
             registry: self.poll.registry(),
             routes: &self.routes,
             counters: &self.counters,
@@ -162,7 +164,7 @@ impl Rounds {
         let events = events
             .iter()
             .map(|event| (event.token().0, leaves_something(event)));
-        self.connections.give_turns(events, &mut self.batch, tools);
+        self.connections.run_ready(events, &mut self.batch, context);
         let queued = self.connections.queue.len();
         let marked = self.connections.all.iter().filter(|(_, it)| it.is_queued);
         assert_eq!(
@@ -181,7 +183,7 @@ impl Rounds {
     /// Rounds until everything that was sent is answered.
     fn rounds(&mut self) {
         self.round();
-        while self.connections.have_turns() {
+        while self.connections.has_runnable() {
             self.round();
         }
     }
@@ -207,13 +209,13 @@ fn is_gone(mut client: &UnixStream) -> bool {
 #[test]
 fn a_panic_in_any_phase_ends_its_own_connection_and_the_rest_of_the_batch_is_answered() {
     for phase in [Phase::Read, Phase::Answer, Phase::Write] {
-        for (count, place) in [(3, 0), (3, 1), (3, 2), (1, 0), (2 * BATCH + 1, BATCH - 1)] {
+        for (count, permit) in [(3, 0), (3, 1), (3, 2), (1, 0), (2 * BATCH + 1, BATCH - 1)] {
             for is_queued in [false, true] {
                 let mut rounds = Rounds::new();
                 let mut clients: Vec<UnixStream> = (0..count)
-                    .map(|number| rounds.connect_to_panic((number == place).then_some(phase)))
+                    .map(|number| rounds.connect_to_panic((number == permit).then_some(phase)))
                     .collect();
-                let fragile = clients.remove(place);
+                let fragile = clients.remove(permit);
                 // All in one round.
                 for mut client in &clients {
                     client.write_all(REQUEST).unwrap();
@@ -221,10 +223,10 @@ fn a_panic_in_any_phase_ends_its_own_connection_and_the_rest_of_the_batch_is_ans
                 let asks = if phase == Phase::Answer { b"panic" } else { REQUEST };
                 (&fragile).write_all(asks).unwrap();
                 if is_queued {
-                    rounds.connections.queue_all();
+                    rounds.connections.schedule_all();
                 }
                 rounds.rounds();
-                let what = format!("{phase:?}, {place} of {count}, {is_queued}");
+                let what = format!("{phase:?}, {permit} of {count}, {is_queued}");
                 assert!(is_gone(&fragile), "{what}");
                 assert_eq!(rounds.connections.len(), clients.len(), "{what}");
                 assert_eq!(rounds.counters.connections(), clients.len() as u64, "{what}");
@@ -251,14 +253,17 @@ fn who_asks_without_end_has_one_turn_a_round() {
     let sent = greedy.write(&requests).unwrap();
     assert!(sent > 2 * READ_AT_ONCE, "{sent}");
     rounds.round();
-    assert!(rounds.connections.have_turns());
+    assert!(rounds.connections.has_runnable());
     (&polite).write_all(REQUEST).unwrap();
     // More of the greedy one, so that it has an event and a place in the queue.
     let _ = greedy.write(REQUEST);
     rounds.round();
     let mut reply = [0; REPLY.len()];
     (&polite).read_exact(&mut reply).unwrap();
-    assert!(rounds.connections.have_turns(), "the other one has not finished");
+    assert!(
+        rounds.connections.has_runnable(),
+        "the other one has not finished"
+    );
 }
 
 #[test]
@@ -311,8 +316,8 @@ fn who_leaves_no_room_is_told_all_once_it_reads_and_wakes_nobody_afterwards() {
         asked += more;
         rounds.rounds();
     }
-    let hears_of_room = |rounds: &Rounds| rounds.connections.all.iter().any(|(_, it)| it.hears_of_room);
-    assert!(hears_of_room(&rounds));
+    let wants_write = |rounds: &Rounds| rounds.connections.all.iter().any(|(_, it)| it.wants_write);
+    assert!(wants_write(&rounds));
     assert!(rounds.connections.next_deadline().unwrap() <= Instant::now() + WRITE_DEADLINE);
     let mut told = Vec::new();
     while told.len() < asked / REQUEST.len() * REPLY.len() {
@@ -323,7 +328,7 @@ fn who_leaves_no_room_is_told_all_once_it_reads_and_wakes_nobody_afterwards() {
         rounds.rounds();
     }
     assert_eq!(told, REPLY.repeat(asked / REQUEST.len()));
-    assert!(!hears_of_room(&rounds));
+    assert!(!wants_write(&rounds));
 }
 
 #[test]
@@ -340,7 +345,7 @@ fn a_server_that_stops_answers_what_has_arrived_and_lets_go_of_whoever_is_idle()
     rounds.rounds();
     asks.write_all(REQUEST).unwrap();
     rounds.stops = true;
-    rounds.connections.queue_all();
+    rounds.connections.schedule_all();
     rounds.rounds();
     assert!(is_gone(&idle) && is_gone(&begins));
     let mut reply = Vec::new();
@@ -363,5 +368,5 @@ fn what_lies_behind_urgent_data_is_answered_too() {
     client.read_exact(&mut replies).unwrap();
     assert_eq!(replies, REPLY.repeat(2).as_slice());
     // Nor does it wake for nothing.
-    assert!(!rounds.connections.have_turns());
+    assert!(!rounds.connections.has_runnable());
 }

@@ -283,8 +283,8 @@ fn run(
             snapshot = publish(Some(&snapshot), &generations[number], number);
             continue;
         }
-        let place = clients.get_mut(client).unwrap();
-        let one = place.get_or_insert_with(|| {
+        let permit = clients.get_mut(client).unwrap();
+        let one = permit.get_or_insert_with(|| {
             let sender = choice % SENDERS.len();
             // It became active now, or some edits ago.
             let active = &generations[number.saturating_sub(choice / SENDERS.len() % 2 * 2)];
@@ -299,7 +299,7 @@ fn run(
         if let Some(login) = one.login.take() {
             let right = (one.since..=number).map(|last| right(&generations[..=last], one.mail));
             let right = right.collect();
-            done.extend(place.take().map(|client| (client, login, right)));
+            done.extend(permit.take().map(|client| (client, login, right)));
         }
     }
     done

@@ -1,9 +1,9 @@
-//! Replies on their way to the peer, of which no password stays behind in memory.
+//! Encoded replies, of which no password stays behind in memory.
 //!
-//! A buffer is used again for the next replies, kept while the connection waits, and given back to the allocator in the
-//! end. So what held credentials is wiped when it was sent, when it moves to a larger place, and when it is dropped.
+//! A buffer is reused for the next replies, kept while the connection waits, and finally freed. What held credentials is wiped
+//! after it was sent, when the buffer grows, and when it is dropped.
 //!
-//! Limits: what the kernel holds until the peer has read it is the kernel's.
+//! Limits: copies in the kernel's socket buffers are out of reach.
 
 use std::ops::Deref;
 
@@ -14,28 +14,28 @@ use crate::protocol::answer::Answer;
 use crate::protocol::{Codec, Reply};
 use crate::server::limits::KEPT;
 
-/// The most bytes that a protocol puts around a value.
+/// The most bytes that a protocol adds to a value.
 const FRAME: usize = 64;
 
-/// The most bytes that it makes of one byte of the value.
+/// The most bytes into which a protocol encodes one byte of a value.
 const ENCODED: usize = 3;
 
 /// Encoded replies.
 #[derive(Default)]
 pub(super) struct Replies {
     bytes: BytesMut,
-    /// How many bytes, from the first, may be of credentials, or may have been before something took their place.
+    /// How many bytes from the start may hold credentials, or held some before.
     secret: usize,
-    /// How many bytes, from the first, are sent.
+    /// How many bytes from the start are sent.
     sent: usize,
 }
 
 impl Replies {
-    /// Appends a reply, which may hold a credential or not.
+    /// Appends a reply. `is_secret` says whether it may hold a credential.
     pub(super) fn add(&mut self, codec: &mut impl Codec, reply: &Reply<'_>, is_secret: bool) {
         let room = match reply {
             Reply::Answer(Answer::Found(value)) => value.expose().len().saturating_mul(ENCODED),
-            // A line that says why; none is longer.
+            // A reason; none is longer.
             _ => KEPT,
         };
         let needed = self.bytes.len().saturating_add(room).saturating_add(FRAME);
@@ -44,12 +44,12 @@ impl Replies {
         }
         codec.encode(reply, &mut self.bytes);
         if is_secret {
-            // A reply that turned out too long for its protocol was taken back, but not wiped.
+            // A reply that was too long for its protocol was truncated, not wiped.
             self.secret = needed.min(self.bytes.capacity());
         }
     }
 
-    /// Forgets all of them.
+    /// Wipes and drops all replies.
     #[inline]
     pub(super) fn clear(&mut self) {
         self.wipe();
@@ -58,12 +58,12 @@ impl Replies {
         }
     }
 
-    /// Forgets that there were this many bytes more: they are sent. Until the rest is, they stay where they are.
+    /// Marks this many more bytes as sent. They stay in place until the rest is sent too.
     pub(super) fn advance(&mut self, sent: usize) {
         self.sent = self.sent.saturating_add(sent);
     }
 
-    /// Moves to a larger place by itself: the buffer by itself would leave the old one readable.
+    /// Grows the buffer by hand: `BytesMut` would leave the old one readable.
     fn grow(&mut self, needed: usize) {
         if needed <= self.bytes.capacity() {
             return;

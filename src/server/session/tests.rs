@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::{Desk, End, Next, Session, Stream};
+use super::{End, IoBuffers, Next, Session, Stream};
 use crate::diagnostics::Findings;
 use crate::lookup::map::Maps;
 use crate::lookup::peer::{Allowed, Peer as Who};
@@ -15,7 +15,7 @@ use crate::lookup::snapshot::{Routes, Snapshot};
 use crate::lookup::table::Table;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use crate::protocol::{Asked, Codec, Protocol, ProtocolCodec, Reply, Violation, netstring};
-use crate::server::access::Visitor;
+use crate::server::access::Client;
 use crate::server::counters::{Counters, ProtocolError};
 use crate::server::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
 
@@ -87,8 +87,8 @@ impl Stream for Peer {
 /// The user that may ask everything.
 const ALLOWED: u32 = 1;
 
-fn visitor(uid: u32) -> Visitor {
-    Visitor::new(Who::User { uid, address: None }, Arc::default())
+fn client(uid: u32) -> Client {
+    Client::new(Who::User { uid, address: None }, Arc::default())
 }
 
 fn routes() -> Routes {
@@ -107,7 +107,7 @@ fn routes() -> Routes {
 /// A session, what it needs, and a clock that a test sets.
 struct Served<C> {
     session: Session<Peer, C>,
-    desk: Desk,
+    buffers: IoBuffers,
     routes: Routes,
     counters: Counters,
     now: Instant,
@@ -116,8 +116,8 @@ struct Served<C> {
 impl<C: Codec> Served<C> {
     fn new(codec: C, peer: Peer) -> Self {
         Self {
-            session: Session::new(peer, codec, visitor(ALLOWED)),
-            desk: Desk::default(),
+            session: Session::new(peer, codec, client(ALLOWED)),
+            buffers: IoBuffers::default(),
             routes: routes(),
             counters: Counters::new(Maps::SERVED, false),
             now: Instant::now(),
@@ -127,26 +127,26 @@ impl<C: Codec> Served<C> {
     fn turn(&mut self) -> Result<Next, End> {
         let now = self.now;
         self.session
-            .turn(&mut self.desk, &self.routes, &self.counters, || now)
+            .turn(&mut self.buffers, &self.routes, &self.counters, || now)
     }
 
-    /// Turns until it waits for something.
-    fn turns(&mut self) -> Result<Next, End> {
+    /// Steps until it waits for something.
+    fn steps(&mut self) -> Result<Next, End> {
         loop {
             match self.turn()? {
-                Next::Turn => {}
+                Next::Runnable => {}
                 next => return Ok(next),
             }
         }
     }
 
     fn peer(&mut self) -> &mut Peer {
-        &mut self.session.conversation.stream
+        &mut self.session.channel.stream
     }
 
     fn sends(&mut self, bytes: &[u8]) -> Result<Next, End> {
         self.peer().sends.push_back(bytes.to_vec());
-        self.turns()
+        self.steps()
     }
 
     /// Time goes by. The server ends a session whose deadline is there.
@@ -166,7 +166,7 @@ fn exchange(codec: impl Codec, pieces: impl IntoIterator<Item = Vec<u8>>) -> (Ve
         match served.turn() {
             // It is the next piece's arrival.
             Ok(_) if !served.peer().sends.is_empty() => {}
-            Ok(Next::Turn) => {}
+            Ok(Next::Runnable) => {}
             Ok(_) => served.peer().has_closed = true,
             Err(end) => break end,
         }
@@ -312,7 +312,7 @@ fn a_deadline_is_that_of_one_request_and_not_of_a_busy_connection() {
     // Always a request that has begun, and each is whole in time.
     for round in 1..20 {
         served.rests(REQUEST_DEADLINE / 10).unwrap();
-        assert_eq!(served.sends(&[tail, head].concat()).unwrap(), Next::Arrival);
+        assert_eq!(served.sends(&[tail, head].concat()).unwrap(), Next::Readable);
         assert_eq!(served.peer().got.concat(), REPLY.repeat(round));
     }
 }
@@ -336,13 +336,13 @@ fn a_request_that_does_not_end_ends_the_session_and_an_idle_one_never_does() {
 #[test]
 fn an_event_without_anything_to_read_changes_nothing() {
     let mut served = connected();
-    assert_eq!(served.turn().unwrap(), Next::Arrival);
+    assert_eq!(served.turn().unwrap(), Next::Readable);
     served.sends(&REQUEST[..5]).unwrap();
     let deadline = served.session.deadline();
     served.rests(MOMENT).unwrap();
-    assert_eq!(served.turn().unwrap(), Next::Arrival);
+    assert_eq!(served.turn().unwrap(), Next::Readable);
     assert_eq!(served.session.deadline(), deadline);
-    assert_eq!(served.sends(&REQUEST[5..]).unwrap(), Next::Arrival);
+    assert_eq!(served.sends(&REQUEST[5..]).unwrap(), Next::Readable);
     assert_eq!(served.peer().got.concat(), REPLY);
 }
 
@@ -362,11 +362,11 @@ fn a_request_counts_if_it_is_there_before_its_deadline_and_not_after_it() {
 fn a_peer_that_does_not_read_is_read_from_no_more_and_ends_in_time() {
     let mut served = connected();
     served.peer().room = 5;
-    assert_eq!(served.sends(REQUEST).unwrap(), Next::Room);
+    assert_eq!(served.sends(REQUEST).unwrap(), Next::Writable);
     // However often it has a turn, it reads nothing, and a little room does not move the deadline.
     served.rests(WRITE_DEADLINE.saturating_sub(MOMENT)).unwrap();
     served.peer().room = 1;
-    assert_eq!(served.sends(REQUEST).unwrap(), Next::Room);
+    assert_eq!(served.sends(REQUEST).unwrap(), Next::Writable);
     assert_eq!(served.peer().sends.len(), 1);
     assert!(!served.session.is_idle());
     assert!(matches!(served.rests(MOMENT), Err(End::TooSlow)));
@@ -377,17 +377,17 @@ fn replies_count_if_they_are_taken_before_their_deadline_and_what_came_meanwhile
     let mut served = connected();
     served.peer().room = 5;
     let (head, tail) = REQUEST.split_at(9);
-    assert_eq!(served.sends(&[REQUEST, head].concat()).unwrap(), Next::Room);
+    assert_eq!(served.sends(&[REQUEST, head].concat()).unwrap(), Next::Writable);
     served.rests(WRITE_DEADLINE.saturating_sub(MOMENT)).unwrap();
     served.peer().room = usize::MAX;
-    assert_eq!(served.turns().unwrap(), Next::Arrival);
+    assert_eq!(served.steps().unwrap(), Next::Readable);
     assert_eq!(served.peer().got.concat(), REPLY);
     // The request that has begun has all its time from now on.
     served.rests(REQUEST_DEADLINE.saturating_sub(MOMENT)).unwrap();
-    assert_eq!(served.sends(tail).unwrap(), Next::Arrival);
+    assert_eq!(served.sends(tail).unwrap(), Next::Readable);
     assert_eq!(served.peer().got.concat(), REPLY.repeat(2));
     assert!(served.session.is_idle());
-    assert!(served.session.unfinished.is_none(), "it waits, and holds nothing");
+    assert!(served.session.pending.is_none(), "it waits, and holds nothing");
 }
 
 #[test]
@@ -397,10 +397,10 @@ fn a_peer_that_asks_without_end_has_no_turn_longer_than_one_read_and_is_answered
         let mut served = connected();
         let stream = request.repeat(3 * READ_AT_ONCE / request.len());
         served.peer().sends.push_back(stream.clone());
-        assert_eq!(served.turn().unwrap(), Next::Turn);
+        assert_eq!(served.turn().unwrap(), Next::Runnable);
         let left: usize = served.peer().sends.iter().map(Vec::len).sum();
         assert_eq!(stream.len() - left, READ_AT_ONCE);
-        assert_eq!(served.turns().unwrap(), Next::Arrival);
+        assert_eq!(served.steps().unwrap(), Next::Readable);
         assert_eq!(count(b',', &served.peer().got.concat()), count(b',', &stream));
     }
 }
@@ -422,7 +422,7 @@ fn how_a_session_ended_is_counted() {
         let mut served = connected();
         served.sends(sent).unwrap();
         served.peer().has_closed = true;
-        let end = served.turns().unwrap_err();
+        let end = served.steps().unwrap_err();
         assert!(matches!(end, End::Closed));
         served.session.count(&end, &served.counters);
         let truncated = served.counters.protocol_errors(ProtocolError::Truncated);
@@ -437,13 +437,13 @@ fn how_a_session_ended_is_counted() {
 fn who_is_told_of_its_mistake_may_send_on_for_a_while() {
     let lingering = || {
         let mut served = connected();
-        assert_eq!(served.sends(b"x").unwrap(), Next::Arrival);
+        assert_eq!(served.sends(b"x").unwrap(), Next::Readable);
         assert!(served.peer().is_told && !served.session.is_idle());
         served
     };
     let mut served = lingering();
     served.rests(LINGER.saturating_sub(MOMENT)).unwrap();
-    assert_eq!(served.sends(REQUEST).unwrap(), Next::Arrival);
+    assert_eq!(served.sends(REQUEST).unwrap(), Next::Readable);
     assert_eq!(served.peer().got.len(), 1, "it is not answered");
     assert!(
         matches!(served.rests(MOMENT), Err(End::Broken(_))),
@@ -457,10 +457,10 @@ fn who_is_told_of_its_mistake_may_send_on_for_a_while() {
     // Told only once there is room for it.
     let mut served = connected();
     served.peer().room = 5;
-    assert_eq!(served.sends(b"x").unwrap(), Next::Room);
+    assert_eq!(served.sends(b"x").unwrap(), Next::Writable);
     assert!(!served.peer().is_told);
     served.peer().room = usize::MAX;
-    assert_eq!(served.turns().unwrap(), Next::Arrival);
+    assert_eq!(served.steps().unwrap(), Next::Readable);
     assert!(served.peer().is_told);
 }
 
@@ -480,12 +480,12 @@ impl Codec for Fragile {
 
 #[test]
 fn the_replies_of_a_session_that_panicked_go_to_nobody_else() {
-    let mut desk = Desk::default();
+    let mut buffers = IoBuffers::default();
     let mut replies_to = |bytes: &[u8]| {
         let mut served = Served::new(Fragile(socketmap()), Peer::new([bytes.to_vec()]));
-        std::mem::swap(&mut served.desk, &mut desk);
+        std::mem::swap(&mut served.buffers, &mut buffers);
         let turn = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| served.turn()));
-        std::mem::swap(&mut served.desk, &mut desk);
+        std::mem::swap(&mut served.buffers, &mut buffers);
         turn.map(|_| served.peer().got.concat())
     };
     assert!(replies_to(&[REQUEST, b"x"].concat()).is_err());

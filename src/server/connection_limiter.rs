@@ -1,16 +1,14 @@
-//! Who gets a connection: so many there are in all, and so many for each peer.
+//! Limits connections: in all, and by peer.
 //!
-//! Where there are as many as there may be, none is accepted: the kernel's queue waits and not our memory. A peer that
-//! has its share already is known only afterwards: its connection is closed at once, because if it waited, those behind
-//! it in the queue would wait as well.
+//! At the limit for all connections nothing is accepted: the kernel's queue waits instead of this process's memory. A peer's
+//! own limit can be checked only after accept(2): its connection is closed at once, because waiting would hold up those behind
+//! it in the queue.
 //!
-//! Peers that may not ask for credentials are no part of a mail system that is set up right, and one person may be a
-//! great many of them (whoever has subordinate user numbers is 65 536 users). So they share half of all connections, and
-//! no peer of either kind has more than half of what its kind has. Against all that strangers can do, Postfix is left
-//! with half of all.
+//! Peers that may not query secret maps (*unprivileged*) are no part of a well-configured mail system, and one person can be
+//! many of them (with subordinate user IDs, 65,536 users). So they share half of all connections, and no peer has more than
+//! half of what peers of its class share. Whatever unprivileged peers do, half of all connections is left for Postfix.
 //!
-//! Which kind a peer is, is decided when it connects. A list of allowed users that is edited does not move or close a
-//! connection.
+//! A peer's class is decided when it connects. Editing the list of allowed users neither moves nor closes a connection.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,44 +23,44 @@ use crate::config::Limits;
 use crate::lookup::peer::Peer;
 use crate::net::accept::SAID_AGAIN;
 
-/// The connections of one server.
-pub(super) struct Admission {
-    most: Most,
-    taken: Arc<Mutex<Taken>>,
+/// The connections of one server, against their limits.
+pub(super) struct ConnectionLimiter {
+    most: Quota,
+    taken: Arc<Mutex<Usage>>,
 }
 
-/// How many connections whom.
+/// Connection limits by peer class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Most {
-    /// All together.
+struct Quota {
+    /// All connections.
     all: usize,
-    /// A peer that may ask for credentials.
+    /// A peer that may query secret maps.
     peer: usize,
-    /// One that may not.
-    stranger: usize,
-    /// All of the latter together.
-    strangers: usize,
+    /// A peer that may not.
+    per_unprivileged_peer: usize,
+    /// All peers that may not, together.
+    unprivileged: usize,
 }
 
 #[derive(Default)]
-struct Taken {
+struct Usage {
     all: usize,
-    /// Of peers that have any.
+    /// Peers without a connection are not listed.
     by_peer: HashMap<Peer, usize>,
-    by_strangers: usize,
-    /// Whom the log has named, and when; `None` are all strangers together.
+    by_unprivileged: usize,
+    /// When each rejected peer was last logged; `None` for unprivileged peers as a whole.
     said: HashMap<Option<Peer>, Instant>,
 }
 
-/// A connection that was admitted, as long as this lives.
-pub(super) struct Place {
+/// Counts one connection until it is dropped.
+pub(super) struct Permit {
     peer: Peer,
-    is_stranger: bool,
-    taken: Arc<Mutex<Taken>>,
+    is_unprivileged: bool,
+    taken: Arc<Mutex<Usage>>,
 }
 
-impl Admission {
-    /// As the settings say, and as many as the process may have descriptors for.
+impl ConnectionLimiter {
+    /// Creates a limiter from the settings, limited further by the descriptors that the process may have.
     #[must_use]
     pub(super) fn new(limits: Limits) -> Self {
         let wanted = limits.connections.unwrap_or(CONNECTIONS);
@@ -80,30 +78,30 @@ impl Admission {
 
     fn of(connections: usize, per_peer: Option<usize>) -> Self {
         Self {
-            most: Most::of(connections, per_peer),
+            most: Quota::of(connections, per_peer),
             taken: Arc::default(),
         }
     }
 
-    /// Whether there is no place for anybody.
+    /// Whether the limit for all connections is reached.
     #[must_use]
     pub(super) fn is_full(&self) -> bool {
         lock(&self.taken).all >= self.most.all
     }
 
-    /// Takes a connection of this peer on. `None` if it has too many, which the log is told.
+    /// Counts a connection of this peer. `None`, and a line in the log, if the peer has reached its limit.
     #[must_use]
-    pub(super) fn admit(&self, peer: Peer, is_stranger: bool) -> Option<Place> {
+    pub(super) fn acquire(&self, peer: Peer, is_unprivileged: bool) -> Option<Permit> {
         let peer = peer.counts_as();
         let mut taken = lock(&self.taken);
         let own = taken.by_peer.get(&peer).copied().unwrap_or_default();
-        let most = if is_stranger {
-            self.most.stranger
+        let most = if is_unprivileged {
+            self.most.per_unprivileged_peer
         } else {
             self.most.peer
         };
         if own >= most {
-            if taken.is_news(Some(peer)) {
+            if taken.should_log(Some(peer)) {
                 warn!(
                     "{} has {own} connections, as many as it may (limits.connections_per_peer); more of it are closed \
                      at once",
@@ -113,12 +111,12 @@ impl Admission {
             debug!(?peer, own, "closed: too many connections");
             return None;
         }
-        if is_stranger && taken.by_strangers >= self.most.strangers {
-            if taken.is_news(None) {
+        if is_unprivileged && taken.by_unprivileged >= self.most.unprivileged {
+            if taken.should_log(None) {
                 warn!(
                     "peers that may not ask sasl have {} connections, half of all (limits.connections); more of them \
                      are closed at once",
-                    taken.by_strangers
+                    taken.by_unprivileged
                 );
             }
             debug!(?peer, own, "closed: too many connections of such peers");
@@ -126,32 +124,32 @@ impl Admission {
         }
         taken.all += 1;
         taken.by_peer.insert(peer, own + 1);
-        taken.by_strangers += usize::from(is_stranger);
-        Some(Place {
+        taken.by_unprivileged += usize::from(is_unprivileged);
+        Some(Permit {
             peer,
-            is_stranger,
+            is_unprivileged,
             taken: Arc::clone(&self.taken),
         })
     }
 }
 
-impl Most {
+impl Quota {
     fn of(connections: usize, per_peer: Option<usize>) -> Self {
         let share = |of: usize| (of / SHARE).max(1);
         let peer = per_peer.unwrap_or_else(|| share(connections)).min(connections);
-        let strangers = share(connections);
+        let unprivileged = share(connections);
         Self {
             all: connections,
             peer,
-            stranger: peer.min(share(strangers)),
-            strangers,
+            per_unprivileged_peer: peer.min(share(unprivileged)),
+            unprivileged,
         }
     }
 }
 
-impl Taken {
-    /// Whether the log is to have it. Nothing grows for those that are not to be named.
-    fn is_news(&mut self, peer: Option<Peer>) -> bool {
+impl Usage {
+    /// Whether a rejected peer is to be logged. Remembers a limited number of peers.
+    fn should_log(&mut self, peer: Option<Peer>) -> bool {
         if self.said.get(&peer).is_some_and(|at| at.elapsed() < SAID_AGAIN) {
             return false;
         }
@@ -165,7 +163,7 @@ impl Taken {
         true
     }
 
-    fn leave(&mut self, peer: Peer, is_stranger: bool) {
+    fn release(&mut self, peer: Peer, is_unprivileged: bool) {
         self.all = self.all.saturating_sub(1);
         if let Some(own) = self.by_peer.get_mut(&peer) {
             *own = own.saturating_sub(1);
@@ -173,22 +171,22 @@ impl Taken {
                 self.by_peer.remove(&peer);
             }
         }
-        self.by_strangers = self.by_strangers.saturating_sub(usize::from(is_stranger));
+        self.by_unprivileged = self.by_unprivileged.saturating_sub(usize::from(is_unprivileged));
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        lock(&self.taken).leave(self.peer, self.is_stranger);
+        lock(&self.taken).release(self.peer, self.is_unprivileged);
     }
 }
 
-fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
+fn lock(taken: &Mutex<Usage>) -> MutexGuard<'_, Usage> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Raises the soft limit of descriptors to `wanted`, because it is 1024 nearly everywhere for the sake of programs that
-/// use select(2), and says how many there may be now.
+/// Raises the soft limit of descriptors to `wanted`, which is 1024 on most systems for the sake of select(2), and returns the
+/// limit in effect.
 fn descriptors(wanted: usize) -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return wanted;
@@ -205,7 +203,7 @@ fn descriptors(wanted: usize) -> usize {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use super::{Admission, Most, Place, lock};
+    use super::{ConnectionLimiter, Permit, Quota, lock};
     use crate::lookup::peer::Peer;
     use crate::server::limits::REFUSALS_REMEMBERED;
 
@@ -214,77 +212,80 @@ mod tests {
     }
 
     /// As the server does it: only where there is a place at all.
-    fn connect(admission: &Admission, peer: Peer, is_stranger: bool) -> Option<Place> {
-        assert!(!admission.is_full());
-        admission.admit(peer, is_stranger)
+    fn connect(connection_limiter: &ConnectionLimiter, peer: Peer, is_unprivileged: bool) -> Option<Permit> {
+        assert!(!connection_limiter.is_full());
+        connection_limiter.acquire(peer, is_unprivileged)
     }
 
     #[test]
     fn shares_are_halves_and_never_nothing() {
         let most = |connections, per_peer| {
-            let most = Most::of(connections, per_peer);
-            (most.peer, most.stranger, most.strangers)
+            let most = Quota::of(connections, per_peer);
+            (most.peer, most.per_unprivileged_peer, most.unprivileged)
         };
         assert_eq!(most(10_000, None), (5000, 2500, 5000));
         assert_eq!(most(10_000, Some(9999)), (9999, 2500, 5000));
         assert_eq!(most(10_000, Some(10_001)), (10_000, 2500, 5000));
         assert_eq!(most(10_000, Some(7)), (7, 7, 5000));
         for few in 1..4 {
-            let (peer, stranger, strangers) = most(few, None);
-            assert!(peer >= 1 && stranger >= 1 && strangers >= 1);
+            let (peer, per_unprivileged_peer, unprivileged) = most(few, None);
+            assert!(peer >= 1 && per_unprivileged_peer >= 1 && unprivileged >= 1);
         }
     }
 
     #[test]
     fn a_peer_has_its_share_and_a_place_that_is_left_is_free() {
-        let admission = Admission::of(100, Some(3));
-        let mut places: Vec<Place> = (0..3)
-            .map(|_| connect(&admission, user(7), false).unwrap())
+        let connection_limiter = ConnectionLimiter::of(100, Some(3));
+        let mut places: Vec<Permit> = (0..3)
+            .map(|_| connect(&connection_limiter, user(7), false).unwrap())
             .collect();
-        assert!(connect(&admission, user(7), false).is_none());
+        assert!(connect(&connection_limiter, user(7), false).is_none());
         let elsewhere = Peer::User {
             uid: 7,
             address: Some(Ipv4Addr::LOCALHOST.into()),
         };
-        assert!(connect(&admission, elsewhere, false).is_none(), "the same user");
-        assert!(connect(&admission, user(8), false).is_some());
+        assert!(
+            connect(&connection_limiter, elsewhere, false).is_none(),
+            "the same user"
+        );
+        assert!(connect(&connection_limiter, user(8), false).is_some());
         places.pop();
-        assert!(connect(&admission, elsewhere, false).is_some());
+        assert!(connect(&connection_limiter, elsewhere, false).is_some());
         // Both of those who were refused have left nothing behind.
-        assert_eq!(lock(&admission.taken).all, 2);
+        assert_eq!(lock(&connection_limiter.taken).all, 2);
     }
 
     #[test]
     fn strangers_leave_half_of_all_however_many_they_are() {
-        let admission = Admission::of(100, None);
-        let strangers: Vec<Place> = (0..200)
-            .map_while(|uid| connect(&admission, user(uid), true))
+        let connection_limiter = ConnectionLimiter::of(100, None);
+        let unprivileged: Vec<Permit> = (0..200)
+            .map_while(|uid| connect(&connection_limiter, user(uid), true))
             .collect();
-        assert_eq!(strangers.len(), 50);
-        let allowed: Vec<Place> = (0..50)
-            .map_while(|_| connect(&admission, user(1000), false))
+        assert_eq!(unprivileged.len(), 50);
+        let allowed: Vec<Permit> = (0..50)
+            .map_while(|_| connect(&connection_limiter, user(1000), false))
             .collect();
         assert_eq!(allowed.len(), 50);
-        assert!(admission.is_full());
-        drop(strangers);
-        assert!(connect(&admission, user(0), true).is_some());
+        assert!(connection_limiter.is_full());
+        drop(unprivileged);
+        assert!(connect(&connection_limiter, user(0), true).is_some());
         // One of them has no more than half of that.
-        let one: Vec<Place> = (0..200)
-            .map_while(|_| connect(&admission, user(5), true))
+        let one: Vec<Permit> = (0..200)
+            .map_while(|_| connect(&connection_limiter, user(5), true))
             .collect();
         assert_eq!(one.len(), 25);
     }
 
     #[test]
     fn nothing_is_remembered_of_those_who_have_gone_but_what_the_log_has() {
-        let admission = Admission::of(10_000, Some(1));
+        let connection_limiter = ConnectionLimiter::of(10_000, Some(1));
         for uid in 0..u32::try_from(REFUSALS_REMEMBERED).unwrap() + 10 {
-            let place = connect(&admission, user(uid), false);
-            assert!(place.is_some());
-            assert!(connect(&admission, user(uid), false).is_none());
+            let permit = connect(&connection_limiter, user(uid), false);
+            assert!(permit.is_some());
+            assert!(connect(&connection_limiter, user(uid), false).is_none());
         }
-        let taken = lock(&admission.taken);
-        assert!(taken.all == 0 && taken.by_peer.is_empty() && taken.by_strangers == 0);
+        let taken = lock(&connection_limiter.taken);
+        assert!(taken.all == 0 && taken.by_peer.is_empty() && taken.by_unprivileged == 0);
         assert_eq!(taken.said.len(), REFUSALS_REMEMBERED);
     }
 }
