@@ -1,14 +1,13 @@
-//! What the server counts while it answers, for the admin listener to show.
+//! What the server counts, for the metrics of the admin listener.
 //!
-//! Every number is an atomic of its own that is added to without a lock, an allocation or a system call: a few
-//! instructions for a lookup. Whoever reads sees each number as of some moment, and not all as of one; so the counts of
-//! the histogram are read before its sum is, and never the other way round.
+//! Each counter is an atomic, incremented without a lock, an allocation or a system call: a few instructions a lookup. Reads of
+//! several counters are not atomic together; so the buckets of the histogram are read before its sum, never after.
 //!
-//! The labels are the variants of the types here. There is no other, so no label can ever hold what a peer sent.
+//! Labels are the variants of the types here and the names of maps, so no label can hold what a peer sent.
 //!
-//! The clock costs more than all the rest (two readings, some 50 ns together, of the 7 µs that a request takes in all), so
-//! it is read only where somebody listens ([`Counters::new`]), and once for everything that is answered in one write:
-//! each lookup of such a batch is there when the last one is, and counts with the time of all.
+//! Reading the clock costs more than all the rest (50 ns for two readings, of 7 µs for a whole request). So it is read only with
+//! an admin listener ([`Counters::new`]), and once for all requests that are answered in one write: each counts with the time of
+//! the whole batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,54 +17,54 @@ use crate::lookup::map::Maps;
 use crate::protocol::Violation;
 use crate::protocol::answer::Answer;
 
-/// What became of a lookup.
+/// The outcome of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// There is an entry with a value.
+    /// A value was found.
     Found,
-    /// There is none, for certain.
+    /// The key has no value, for certain.
     NotFound,
-    /// It is not known.
+    /// It is not known whether the key has a value.
     CannotTell,
-    /// The peer may not ask this.
+    /// The peer may not query the map.
     Refused,
 }
 
-/// Why something was refused.
+/// Why a connection or a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The map does not exist.
     NoSuchMap,
-    /// The request was not a lookup.
+    /// The request is not a lookup.
     NotARequest,
-    /// The peer's user may not ask this map.
+    /// The peer's user may not query the map.
     User,
-    /// The peer's address may not connect.
+    /// The peer's address is not in an allowed network.
     Network,
-    /// The peer has as many connections as it may.
+    /// The peer has reached its connection limit.
     Connections,
 }
 
-/// How a peer broke the protocol.
+/// How a peer violated the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtocolError {
-    /// The length of a netstring was none.
+    /// The length of a netstring is invalid.
     Length,
-    /// A netstring did not end in a comma.
+    /// A netstring does not end in a comma.
     Terminator,
-    /// A request was too long.
+    /// A request is too long.
     TooLong,
-    /// The peer closed in the middle of a request.
+    /// The peer closed the connection within a request.
     Truncated,
-    /// A request did not arrive, or a reply was not taken, in time.
+    /// A request did not arrive, or a reply was not read, in time.
     Timeout,
 }
 
 impl Outcome {
-    /// Every outcome, in the order of their numbers.
+    /// All outcomes, in the order of their discriminants.
     pub const ALL: [Self; 4] = [Self::Found, Self::NotFound, Self::CannotTell, Self::Refused];
 
-    /// The label.
+    /// Returns the label of the metric.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -78,7 +77,7 @@ impl Outcome {
 }
 
 impl Reason {
-    /// Every reason, in the order of their numbers.
+    /// All reasons, in the order of their discriminants.
     pub const ALL: [Self; 5] = [
         Self::NoSuchMap,
         Self::NotARequest,
@@ -87,7 +86,7 @@ impl Reason {
         Self::Connections,
     ];
 
-    /// The label.
+    /// Returns the label of the metric.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -101,7 +100,7 @@ impl Reason {
 }
 
 impl ProtocolError {
-    /// Every kind, in the order of their numbers.
+    /// All kinds, in the order of their discriminants.
     pub const ALL: [Self; 5] = [
         Self::Length,
         Self::Terminator,
@@ -110,7 +109,7 @@ impl ProtocolError {
         Self::Timeout,
     ];
 
-    /// The label.
+    /// Returns the label of the metric.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -133,7 +132,7 @@ impl From<&Violation> for ProtocolError {
     }
 }
 
-/// A number that only grows.
+/// A counter that only grows.
 #[derive(Default)]
 struct Counter(AtomicU64);
 
@@ -147,8 +146,8 @@ impl Counter {
     }
 }
 
-/// The upper bounds of the buckets of the latency, in nanoseconds. A lookup takes one to three microseconds where nothing
-/// disturbs it; what is slower waited for memory or a processor, or was one of many in one write.
+/// The upper bounds of the latency histogram's buckets, in nanoseconds. A lookup takes 1 to 3 µs undisturbed; slower ones waited
+/// for memory or a processor, or were part of a large batch.
 pub const BOUNDS: [u64; 14] = [
     1_000,
     2_000,
@@ -166,30 +165,30 @@ pub const BOUNDS: [u64; 14] = [
     1_000_000_000,
 ];
 
-/// Everything that is counted.
+/// All counters of a server.
 pub struct Counters {
-    /// By the number of the map and the outcome.
+    /// By map number and outcome.
     lookups: Box<[[Counter; Outcome::ALL.len()]]>,
     refusals: [Counter; Reason::ALL.len()],
     protocol_errors: [Counter; ProtocolError::ALL.len()],
     connections: Counter,
     disconnections: Counter,
     is_timed: bool,
-    /// By bucket, the last one without a bound.
+    /// By bucket; the last has no bound.
     durations: [Counter; BOUNDS.len() + 1],
     nanoseconds: Counter,
 }
 
-/// How long lookups took.
+/// The latency histogram.
 pub struct Durations {
-    /// How many lookups each bucket of [`BOUNDS`] has, and one more without a bound.
+    /// Lookups by bucket of [`BOUNDS`], and one bucket more without a bound.
     pub counts: [u64; BOUNDS.len() + 1],
-    /// All of them together, in nanoseconds.
+    /// The sum of all latencies, in nanoseconds.
     pub nanoseconds: u64,
 }
 
 impl Counters {
-    /// Counters for these maps, which measure time as well where `is_timed`.
+    /// Creates the counters for these maps. `is_timed` says whether latencies are measured.
     #[must_use]
     pub fn new(maps: Maps, is_timed: bool) -> Self {
         Self {
@@ -204,7 +203,7 @@ impl Counters {
         }
     }
 
-    /// Begins a batch: what is answered in one write.
+    /// Begins a batch: the requests that are answered in one write.
     #[must_use]
     #[inline]
     pub fn batch(&self) -> Batch<'_> {
@@ -215,51 +214,51 @@ impl Counters {
         }
     }
 
-    /// Counts something refused that was not a lookup: a connection, or a request that names no map.
+    /// Counts a refused connection, or a refused request that names no map.
     pub fn refused(&self, reason: Reason) {
         add(&self.refusals, reason as usize, 1);
     }
 
-    /// Counts a peer that broke the protocol.
+    /// Counts a protocol violation.
     pub fn broken(&self, error: ProtocolError) {
         add(&self.protocol_errors, error as usize, 1);
     }
 
-    /// Counts a connection for as long as what is returned lives.
+    /// Counts a connection until the returned value is dropped.
     #[must_use]
     pub fn connected(self: &Arc<Self>) -> Connected {
         self.connections.add(1);
         Connected(Arc::clone(self))
     }
 
-    /// How many lookups in the map with this number had this outcome.
+    /// Returns how many lookups in the map with this number had this outcome.
     #[must_use]
     pub fn lookups(&self, map: usize, outcome: Outcome) -> u64 {
         let of_map = self.lookups.get(map);
         of_map.map_or(0, |counters| get(counters, outcome as usize))
     }
 
-    /// How often something was refused for this reason.
+    /// Returns how often something was refused for this reason.
     #[must_use]
     pub fn refusals(&self, reason: Reason) -> u64 {
         get(&self.refusals, reason as usize)
     }
 
-    /// How often a peer broke the protocol in this way.
+    /// Returns how often the protocol was violated in this way.
     #[must_use]
     pub fn protocol_errors(&self, error: ProtocolError) -> u64 {
         get(&self.protocol_errors, error as usize)
     }
 
-    /// How many connections there are.
+    /// Returns how many connections are open.
     #[must_use]
     pub fn connections(&self) -> u64 {
-        // In this order there may seem to be one too many for a moment, and never fewer than none.
+        // In this order the difference may be one too high for a moment, and is never negative.
         let gone = self.disconnections.get();
         self.connections.get().saturating_sub(gone)
     }
 
-    /// How long lookups took.
+    /// Returns the latency histogram.
     #[must_use]
     pub fn durations(&self) -> Durations {
         Durations {
@@ -275,7 +274,7 @@ impl Counters {
     }
 }
 
-/// What is answered in one write.
+/// The requests that are answered in one write.
 pub struct Batch<'c> {
     counters: &'c Counters,
     begun: Option<Instant>,
@@ -297,19 +296,19 @@ impl Batch<'_> {
         );
     }
 
-    /// Counts a lookup that was refused.
+    /// Counts a refused lookup.
     pub fn refused(&mut self, map: usize, reason: Reason) {
         self.lookups += 1;
         self.count(map, Outcome::Refused);
         self.counters.refused(reason);
     }
 
-    /// Counts a request that was refused and names no map.
+    /// Counts a refused request that names no map.
     pub fn refused_request(&mut self, reason: Reason) {
         self.counters.refused(reason);
     }
 
-    /// Counts what ends the batch and the connection, before the peer learns of it.
+    /// Counts a violation that ends the connection, before the peer learns of it.
     pub fn broken(&self, error: ProtocolError) {
         self.counters.broken(error);
     }
@@ -333,7 +332,7 @@ impl Batch<'_> {
     }
 }
 
-/// A connection, as long as it lives.
+/// Counts an open connection until it is dropped.
 pub struct Connected(Arc<Counters>);
 
 impl Drop for Connected {

@@ -1,17 +1,16 @@
-//! Who is on the other end of a connection, and what is refused to it.
+//! Identifies the client of a connection, and says what is refused to it.
 //!
-//! A peer is recognised once, when its connection is accepted: on a UNIX socket by the credentials that the kernel
-//! noted when it connected (SO_PEERCRED), on loopback TCP by the kernel's socket diagnostics ([`sock_diag`]), and
-//! otherwise by its address. What it may is decided for each request, by the list of the snapshot that answers
-//! ([`crate::lookup::peer::Allowed`]): a list that is narrowed counts for open connections, too.
+//! A client is identified once, when its connection is accepted: on a UNIX socket by the credentials that the kernel recorded
+//! at connect(2) (SO_PEERCRED), on loopback TCP by the kernel's socket diagnostics ([`sock_diag`]), otherwise by its address.
+//! What it may query is decided for each request by the list of the snapshot that answers ([`crate::lookup::peer::Allowed`]): a
+//! narrowed list applies to open connections too.
 //!
-//! Where the system does not say who it is, it is nobody: it gets the relay map, and no credentials. In a user namespace
-//! that does not map everybody, that holds for the overflow user (65534), even where it is the server's own: the kernel
-//! shows every user of the host so whom the namespace does not map ([`crate::os::user_namespace`]). A host that is not admitted
-//! is hung up on at once.
+//! A client whose user the kernel does not tell gets the relay map and no credentials. In a user namespace that does not map
+//! every user, this includes the overflow user (65534), even where it is the server's own: the kernel shows all unmapped users
+//! of the host under this number ([`crate::os::user_namespace`]). A connection from a host that is not allowed is closed at once.
 //!
-//! - [`sock_diag`]: the question to the kernel;
-//! - [`refusals`]: what is said to whoever is refused, and to the log.
+//! - [`sock_diag`]: the query to the kernel;
+//! - [`refusals`]: what a refused client and the log are told.
 
 pub(crate) mod refusals;
 mod sock_diag;
@@ -32,18 +31,18 @@ use crate::server::counters::Reason;
 use refusals::Refusals;
 use sock_diag::SockDiag;
 
-/// Recognises the peers of one listener.
+/// Identifies the clients of one listener.
 pub struct Access {
     refusals: Arc<Refusals>,
     kernel: Option<SockDiag>,
-    /// The number of users whom the kernel does not name in this user namespace.
+    /// The number under which the kernel shows users that this user namespace does not map.
     unmapped: Option<u32>,
-    /// Whether the log knows that the kernel does not answer.
+    /// Whether the log has that the kernel does not answer.
     is_said: bool,
 }
 
 impl Access {
-    /// For a listener that shares the memory of refusals with the others.
+    /// Creates it for a listener that shares `refusals` with the others.
     #[must_use]
     pub fn new(refusals: Arc<Refusals>) -> Self {
         Self {
@@ -54,7 +53,7 @@ impl Access {
         }
     }
 
-    /// Says now, and not at the first mail, if the users of loopback connections to this listener cannot be told.
+    /// Warns at start, not at the first mail, if the users of loopback connections to this listener cannot be determined.
     pub fn try_out(&mut self, listener: SocketAddr) {
         let address = listener.ip().to_canonical();
         if !address.is_loopback() && !address.is_unspecified() {
@@ -68,8 +67,7 @@ impl Access {
         }
     }
 
-    /// Who has connected to a TCP socket. To be called right after it was accepted. `None` if the connection is to be
-    /// closed.
+    /// Identifies the client of a TCP connection, right after it was accepted. `None` if the connection is to be closed.
     pub fn tcp(&mut self, socket: &impl AsFd, from: SocketAddr, allowed: &Allowed) -> Option<Client> {
         let address = from.ip().to_canonical();
         let peer = if address.is_loopback() {
@@ -98,10 +96,10 @@ impl Access {
         None
     }
 
-    /// Who has connected to a UNIX socket.
+    /// Identifies the client of a UNIX socket.
     #[must_use]
     pub fn unix(&self, socket: &impl AsFd) -> Client {
-        // Not by way of rustix, which has no peer without a number of its own here: one in another container.
+        // Not through rustix, which returns no peer where its process has no number here, as one of another container.
         let peer = match getsockopt(socket, PeerCredentials) {
             Ok(credentials) => self.local(credentials.uid(), None),
             Err(_) => Peer::Unknown { address: None },
@@ -109,8 +107,7 @@ impl Access {
         Client::new(peer, Arc::clone(&self.refusals))
     }
 
-    /// A local user by the number that the kernel gives it, unless that number is everybody's whom the user namespace does
-    /// not map.
+    /// A local user by the number that the kernel gives it, unless that is the number of all unmapped users.
     fn local(&self, uid: u32, address: Option<IpAddr>) -> Peer {
         if self.unmapped == Some(uid) {
             Peer::Unknown { address }
@@ -119,7 +116,7 @@ impl Access {
         }
     }
 
-    /// Asks the kernel; after a failure, on a new socket the next time.
+    /// Queries the kernel; after a failure, the next query is on a new socket.
     fn ask<T>(&mut self, question: impl FnOnce(&mut SockDiag) -> io::Result<T>) -> io::Result<T> {
         let mut kernel = match self.kernel.take() {
             Some(kernel) => kernel,
@@ -141,7 +138,7 @@ impl Access {
     }
 }
 
-/// The peer of one connection, and what it was told.
+/// The client of one connection, and what it was told.
 pub struct Client {
     peer: Peer,
     refusals: Arc<Refusals>,
@@ -149,7 +146,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A peer that is known already.
+    /// A client that is already identified.
     #[must_use]
     pub fn new(peer: Peer, refusals: Arc<Refusals>) -> Self {
         Self {
@@ -159,13 +156,13 @@ impl Client {
         }
     }
 
-    /// Who it is.
+    /// Returns the peer.
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.peer
     }
 
-    /// As what a refusal of it is counted.
+    /// Returns the reason under which its refusals are counted.
     #[must_use]
     pub fn kind_of_refusal(&self) -> Reason {
         match self.peer {
@@ -174,7 +171,7 @@ impl Client {
         }
     }
 
-    /// Why a request of it is refused. The log has it once for each peer, however often it asks.
+    /// Returns why its request is refused. The log has it once for each peer, however often it asks.
     pub fn refuse(&mut self) -> &str {
         self.reason.get_or_insert_with(|| self.refusals.reason(self.peer))
     }

@@ -1,8 +1,8 @@
 //! What refused peers are told, and that the log has it once for each of them.
 //!
-//! Limits: so many peers are remembered ([`REFUSALS_REMEMBERED`]), for so long ([`REFUSALS_FORGOTTEN`]). Whoever comes
-//! when the memory is full is refused all the same, and the log says once that there are more. A user counts once,
-//! from whichever loopback address it comes; of IPv6 hosts, a whole /64 counts as one.
+//! Limits: at most [`REFUSALS_REMEMBERED`] peers are remembered, for [`REFUSALS_FORGOTTEN`]. Further peers are refused all the
+//! same, and the log says once that there are more. A user is one peer, from whichever loopback address it connects; an IPv6 /64
+//! is one peer.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -25,7 +25,7 @@ pub struct Refusals {
 struct Said {
     reasons: HashMap<Peer, Arc<str>>,
     since: Instant,
-    /// Whether the log knows that not all are named.
+    /// Whether the log has that some are not named.
     is_full: bool,
 }
 
@@ -42,7 +42,7 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    /// Why this peer is refused, in the words for itself. The log has it from now on.
+    /// Returns why this peer is refused, and logs it the first time.
     #[must_use]
     pub fn reason(&self, peer: Peer) -> Arc<str> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +51,7 @@ impl Refusals {
             (said.since, said.is_full) = (Instant::now(), false);
         }
         if let Some(reason) = said.reasons.get(&peer.counts_as()) {
-            // Of a host, the address that asks is meant, and not the first of its network.
+            // For a host, the text names the address that asks, not the first one of its network.
             return match peer {
                 Peer::Host(_) => reason_of(peer, None),
                 _ => Arc::clone(reason),
@@ -71,7 +71,7 @@ impl Refusals {
     }
 }
 
-/// Postfix logs 200 characters of it.
+/// The reason as a text. Postfix logs its first 200 characters.
 fn reason_of(peer: Peer, name: Option<&str>) -> Arc<str> {
     let who = called(peer, name);
     match peer {
@@ -83,7 +83,7 @@ fn reason_of(peer: Peer, name: Option<&str>) -> Arc<str> {
     .into()
 }
 
-/// What a peer is called in a log, with its name if it has one.
+/// Returns how the log names a peer.
 pub(in crate::server) fn name(peer: Peer) -> String {
     called(peer, name_of(peer).as_deref())
 }
@@ -102,7 +102,7 @@ fn called(peer: Peer, name: Option<&str>) -> String {
     }
 }
 
-/// The name of a user, from /etc/passwd alone: another source may take its time, and lookups would wait for it.
+/// The name of a user, from /etc/passwd alone: another source may be slow, and lookups would wait for it.
 fn name_of(peer: Peer) -> Option<String> {
     const ENOUGH: u64 = 1 << 20;
     let Peer::User { uid, .. } = peer else {

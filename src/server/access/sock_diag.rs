@@ -1,17 +1,17 @@
 //! The kernel's socket diagnostics (sock_diag(7)): which local user has the other end of a TCP connection.
 //!
-//! One question in one datagram and one answer to it, on a netlink socket that is kept: 1.5 µs, however many sockets
-//! there are. The kernel answers while it takes the question, so nothing here waits.
+//! One query in one datagram and one answer, on a netlink socket that is kept open: 1.5 µs, however many sockets there are. The
+//! kernel answers within the send, so nothing here blocks.
 //!
-//! Two answers look like a user and are none, and taking them for one would make everybody root:
+//! Two answers look like a user and are none. Taking them for one would make every client root:
 //!
-//! - A client that has closed already has left a socket without an owner; the kernel says user 0 and inode 0 of it.
-//!   So only a socket that has an inode, and that its client has connected and not lost, has a user.
-//! - Where there is no such connection, the kernel falls back to a listening socket at that address. So the answer
-//!   has to be about the connection that was asked for, from end to end.
+//! - A client that has already closed leaves a socket without an owner, which the kernel reports with user 0 and inode 0. So only
+//!   a socket that has an inode, and that is connected, has a user.
+//! - Where there is no such connection, the kernel falls back to a listening socket at that address. So the answer has to be
+//!   about the connection that was asked for, with both ends.
 //!
-//! Limits: a socket belongs to the user that made it, whoever holds it now. Connections of another network namespace
-//! are not seen. A user without a number in this user namespace has the number 65534.
+//! Limits: a socket belongs to the user that created it, whoever holds it now. Connections of another network namespace are not
+//! seen. A user that this user namespace does not map has the number 65534.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -34,20 +34,20 @@ const TCP_FIN_WAIT1: u8 = 4;
 const TCP_FIN_WAIT2: u8 = 5;
 const TCP_LISTEN: u8 = 10;
 
-/// `nlmsghdr` and `inet_diag_req_v2`.
+/// The length of `nlmsghdr` and `inet_diag_req_v2`.
 const QUESTION: u32 = 16 + 56;
 
-/// How many answers to other questions are passed over: there is at most one, of a question that failed halfway.
+/// How many answers to other queries are skipped: there is at most one, of a query that failed halfway.
 const STRAYS: usize = 8;
 
-/// A netlink socket on which the kernel is asked.
+/// A netlink socket for queries to the kernel.
 pub(super) struct SockDiag {
     socket: OwnedFd,
     sequence: u32,
 }
 
 impl SockDiag {
-    /// Opens one.
+    /// Opens the socket.
     pub(super) fn open() -> io::Result<Self> {
         let socket = socket_with(
             AddressFamily::NETLINK,
@@ -55,21 +55,21 @@ impl SockDiag {
             SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
             Some(SOCK_DIAG),
         )?;
-        // To the kernel: nobody else can put an answer into it then.
+        // Connected to the kernel, so that no other process can send an answer.
         connect(&socket, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// The user who connected from `client` to `server`. `None` if there is no such connection on this host, or the
-    /// client has closed it.
+    /// Returns the user who connected from `client` to `server`. `None` if there is no such connection on this host, or the client
+    /// has closed it.
     pub(super) fn user(&mut self, client: SocketAddr, server: SocketAddr) -> io::Result<Option<u32>> {
         let (client, server) = (canonical(client), canonical(server));
         let socket = self.ask(client, server)?;
         Ok(socket.and_then(|socket| socket.user(client, server)))
     }
 
-    /// Whether the kernel answers at all, which it does not say of a connection that it does not find: asks for a
-    /// listener that is surely there.
+    /// Whether the kernel answers at all: queries a listener that exists, because for a connection that it does not find the kernel
+    /// gives the same error as without the module.
     pub(super) fn finds(&mut self, listener: SocketAddr) -> io::Result<bool> {
         let listener = canonical(listener);
         let nobody = match listener.ip() {
@@ -97,7 +97,7 @@ impl SockDiag {
     }
 }
 
-/// `nlmsghdr`, `inet_diag_req_v2`.
+/// Builds the query: `nlmsghdr`, `inet_diag_req_v2`.
 fn question(sequence: u32, local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     let family = if local.is_ipv4() && remote.is_ipv4() {
         AddressFamily::INET
@@ -130,7 +130,7 @@ fn question(sequence: u32, local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     question
 }
 
-/// A message of the kernel: which question it answers, and the socket, if there is one.
+/// A message of the kernel: the query that it answers, and the socket, if there is one.
 struct Answer {
     sequence: u32,
     content: io::Result<Option<Socket>>,
@@ -155,7 +155,7 @@ impl Answer {
     }
 }
 
-/// What there is of an `inet_diag_msg`.
+/// The parts of an `inet_diag_msg` that count here.
 struct Socket {
     state: u8,
     local: SocketAddr,
@@ -195,16 +195,16 @@ impl Socket {
         })
     }
 
-    /// The user, if this is the connection from `client` to `server` and the client still has it.
+    /// Returns the user, if this is the connection from `client` to `server` and the client still has it.
     fn user(&self, client: SocketAddr, server: SocketAddr) -> Option<u32> {
         let is_the_one = self.local == client && self.remote == server;
-        // A client that will send no more waits for our end to close, too.
+        // A client that has shut down its sending direction still waits for replies.
         let is_had = matches!(self.state, TCP_ESTABLISHED | TCP_FIN_WAIT1 | TCP_FIN_WAIT2) && self.inode != 0;
         (is_the_one && is_had).then_some(self.uid)
     }
 }
 
-/// An IPv4 address in its own form, whichever kind of socket it was seen on, and nothing but address and port.
+/// An IPv4 address in its own form, on whatever kind of socket it was seen; without scope and flow label.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
