@@ -33,7 +33,7 @@ use crate::protocol::Protocol;
 use crate::protocol::endpoint::Endpoint;
 use crate::server::Server;
 use crate::server::counters::Counters;
-use crate::source::{Keeper, judge};
+use crate::source::{Reloader, evaluate};
 
 /// Why the server did not start, or ended.
 #[derive(Debug, Error)]
@@ -69,7 +69,7 @@ pub(crate) fn run(options: Options, service: ServiceOptions) -> Result<(), Daemo
     let activated = ActivatedSockets::from_environment()?;
     let mut findings = Findings::default();
     let sources = Sources::new(options, service, &mut findings);
-    let settings = judge::first_settings(&sources, &mut findings);
+    let settings = evaluate::read_settings(&sources, &mut findings);
     for finding in findings.of(Severity::Warning) {
         warn!("{finding}");
     }
@@ -94,15 +94,15 @@ fn serve(
     let bound = maps.iter().map(|(_, listener)| listener).chain(&admin);
     let confined = confinement.enforce(bound.filter_map(Listener::file))?;
     let limits = settings.limits;
-    let (keeper, snapshot) = Keeper::first(sources, settings, said);
+    let (reloader, snapshot) = Reloader::load_initial(sources, settings, said);
     let mut of_directory = Findings::default();
-    directory::examine(keeper.sources(), &snapshot, &mut of_directory);
+    directory::examine(reloader.sources(), &snapshot, &mut of_directory);
     for finding in of_directory.iter() {
         warn!("{finding}");
     }
     let routes = Arc::new(Routes::new(snapshot));
-    let ledger = keeper.ledger();
-    let reloader = keeper
+    let reload_status = reloader.status();
+    let reloader = reloader
         .start(Arc::clone(&routes))
         .map_err(system("cannot start the thread that reads the files"))?;
     confined.leave_reading_to_others();
@@ -124,7 +124,7 @@ fn serve(
             view: View {
                 routes,
                 counters,
-                ledger,
+                reload_status,
                 pulse,
                 listeners: endpoints,
                 started,

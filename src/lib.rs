@@ -38,7 +38,7 @@
 //! # Who watches
 //!
 //! The way of a lookup leaves numbers in [`server::counters`], that of an edit leaves what came of it in the ledger
-//! ([`source::ledger`]). [`control::admin`] reads both, on the control thread ([`control`]) with sockets of its own, so that no
+//! ([`source::reload_status`]). [`control::admin`] reads both, on the control thread ([`control`]) with sockets of its own, so that no
 //! request there can hold up a lookup.
 //!
 //! # The rooms, from the ground floor up

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use postmapd::config::options::{Options, ServiceOptions};
-use postmapd::config::{DEFAULT_LISTEN, Pace, Settings, Sources};
+use postmapd::config::{DEFAULT_LISTEN, ReloadTiming, Settings, Sources};
 use postmapd::diagnostics::{Code, Findings, Place, Severity};
 use postmapd::lookup::address::Delimiters;
 use postmapd::net::address::Address;
@@ -111,7 +111,7 @@ fn compare(read: &Value, is_right: bool, settings: Settings, findings: &Findings
     assert_eq!(settings.listen, expected.listen);
     assert_eq!(settings.delimiters, expected.delimiters);
     assert_eq!(settings.sockets.mode, expected.mode);
-    assert_eq!(settings.pace, expected.pace);
+    assert_eq!(settings.reload_timing, expected.timing);
     assert_eq!(settings.sockets.owner, expected.owner);
     assert_eq!(settings.sockets.group, expected.group);
 }
@@ -120,7 +120,7 @@ struct Expected {
     listen: Vec<Endpoint>,
     delimiters: Delimiters,
     mode: u32,
-    pace: Pace,
+    timing: ReloadTiming,
     owner: Option<u32>,
     group: Option<u32>,
 }
@@ -182,7 +182,7 @@ fn expected(read: &Value) -> Option<Expected> {
             None => Some(None),
         }
     };
-    let mut pace = Settings::default().pace;
+    let mut timing = Settings::default().reload_timing;
     match table.get("reload") {
         None => {}
         Some(Value::Object(reload)) => {
@@ -192,10 +192,10 @@ fn expected(read: &Value) -> Option<Expected> {
                 };
                 let seconds = value.as_f64().filter(is_known)?;
                 let known = match key.as_str() {
-                    "poll" => &mut pace.poll,
-                    "grace" => &mut pace.grace,
-                    "patience" => &mut pace.patience,
-                    "in_flight" => &mut pace.in_flight,
+                    "poll" => &mut timing.poll_interval,
+                    "grace" => &mut timing.empty_grace,
+                    "patience" => &mut timing.writer_timeout,
+                    "in_flight" => &mut timing.in_flight,
                     _ => return None,
                 };
                 *known = Duration::from_secs_f64(seconds);
@@ -207,7 +207,7 @@ fn expected(read: &Value) -> Option<Expected> {
         listen,
         delimiters: Delimiters::new(&text("recipient_delimiter", "+")?)?,
         mode,
-        pace,
+        timing,
         owner: account("socket_owner")?,
         group: account("socket_group")?,
     })

@@ -65,7 +65,7 @@ impl Check {
         let mut findings = Findings::default();
         LogOptions::default().judge(&mut findings);
         let sources = Sources::of_command(self.options, &mut findings);
-        let loaded = load::once(&sources);
+        let loaded = load::load(&sources);
         findings.append(&loaded.findings);
         check::examine(&sources, &loaded.snapshot, &mut findings);
         let commands = Commands {

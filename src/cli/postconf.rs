@@ -21,7 +21,7 @@ use crate::postfix::reach::{NoName, Reach};
 use crate::postfix::{check, paste, stricter, wanted};
 use crate::protocol::Protocol;
 use crate::protocol::endpoint::Endpoint;
-use crate::source::judge;
+use crate::source::evaluate;
 
 /// `queue_directory` of nearly every Postfix.
 const USUAL_QUEUE_DIRECTORY: &str = "/var/spool/postfix";
@@ -146,7 +146,7 @@ impl Postconf {
     fn settings(&self) -> Result<Settings, Error> {
         let mut findings = Findings::default();
         let sources = Sources::new(self.options.clone(), self.service.clone(), &mut findings);
-        let settings = judge::first_settings(&sources, &mut findings);
+        let settings = evaluate::read_settings(&sources, &mut findings);
         Error::if_any(findings, EX_USAGE)?;
         Ok(settings)
     }

@@ -17,7 +17,7 @@ use crate::diagnostics::machine::FindingObject;
 use crate::diagnostics::{Code, Finding, Findings, Severity};
 use crate::net::address::Address;
 use crate::os::printable::{json, printable};
-use crate::source::judge;
+use crate::source::evaluate;
 
 /// Ask a running server how it and its files are.
 #[derive(Args)]
@@ -147,7 +147,7 @@ impl Status {
         let mut findings = Findings::default();
         let service = ServiceOptions::of_admin(self.admin.clone());
         let sources = Sources::not_judged(self.options.clone(), service, &mut findings);
-        let settings = judge::first_settings(&sources, &mut findings);
+        let settings = evaluate::read_settings(&sources, &mut findings);
         if let Some(address) = settings.admin {
             return Ok(address);
         }

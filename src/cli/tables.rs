@@ -7,7 +7,7 @@ use crate::diagnostics::Findings;
 use crate::lookup::address::SenderKeys;
 use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::Snapshot;
-use crate::source::{judge, load};
+use crate::source::{evaluate, load};
 
 /// The files and the environment, read for this once.
 pub(super) struct Tables {
@@ -29,9 +29,9 @@ impl Tables {
         let mut findings = Findings::default();
         let sources = Sources::of_command(options.clone(), &mut findings);
         sources.judge_variables(&mut findings);
-        judge::first_settings(&sources, &mut findings);
+        evaluate::read_settings(&sources, &mut findings);
         Error::if_any(findings, EX_USAGE)?;
-        let loaded = load::once(&sources);
+        let loaded = load::load(&sources);
         Ok(Self {
             sources,
             snapshot: loaded.snapshot,

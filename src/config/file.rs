@@ -269,12 +269,15 @@ mod tests {
     }
 
     #[test]
-    fn the_pace_of_reloads_is_in_seconds() {
+    fn reload_timing_is_in_seconds() {
         let (settings, said) = settings("[reload]\npoll = 0.25\npatience = 60\n");
         assert!(said.is_empty(), "{said:?}");
-        assert_eq!(settings.pace.poll, Duration::from_millis(250));
-        assert_eq!(settings.pace.patience, Duration::from_secs(60));
-        assert_eq!(settings.pace.grace, Settings::default().pace.grace);
+        assert_eq!(settings.reload_timing.poll_interval, Duration::from_millis(250));
+        assert_eq!(settings.reload_timing.writer_timeout, Duration::from_secs(60));
+        assert_eq!(
+            settings.reload_timing.empty_grace,
+            Settings::default().reload_timing.empty_grace
+        );
     }
 
     #[test]

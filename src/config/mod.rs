@@ -215,16 +215,16 @@ pub enum NextHops {
     MainCf,
 }
 
-/// How soon changes of the files are seen and believed.
+/// When changes of the files are detected and take effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// How often the files are compared without any hint.
-    pub poll: Duration,
-    /// How long a table that vanished, or was cut to nothing, is not believed.
-    pub grace: Duration,
-    /// How long a file that is open for writing is waited for.
-    pub patience: Duration,
-    /// How long an edit that moves a sender is remembered ([`crate::lookup::history`]). Zero for not at all.
+pub struct ReloadTiming {
+    /// How often the files are checked for changes that no event reports.
+    pub poll_interval: Duration,
+    /// How long to wait before a missing or empty file is treated as an empty table.
+    pub empty_grace: Duration,
+    /// How long to wait for a program that has a file open for writing to close it.
+    pub writer_timeout: Duration,
+    /// How long an edit that moves a sender is kept in the history ([`crate::lookup::history`]). Zero disables it.
     pub in_flight: Duration,
 }
 
@@ -268,7 +268,7 @@ pub struct Settings {
     /// How many connections there may be. Counts at the start only.
     pub limits: Limits,
     /// How soon changes count.
-    pub pace: Pace,
+    pub reload_timing: ReloadTiming,
 }
 
 impl Default for Settings {
@@ -290,10 +290,10 @@ impl Default for Settings {
             delimiters: Delimiters::default(),
             next_hops: NextHops::default(),
             limits: Limits::default(),
-            pace: Pace {
-                poll: Duration::ZERO,
-                grace: Duration::ZERO,
-                patience: Duration::ZERO,
+            reload_timing: ReloadTiming {
+                poll_interval: Duration::ZERO,
+                empty_grace: Duration::ZERO,
+                writer_timeout: Duration::ZERO,
                 in_flight: Duration::ZERO,
             },
         };

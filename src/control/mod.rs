@@ -24,7 +24,7 @@ use crate::control::admin::{View, http};
 use crate::net::listener::Listener;
 use crate::os::background::yield_to_lookups;
 use crate::server::Stop;
-use crate::source::Reloader;
+use crate::source::ReloadHandle;
 use systemd::SystemdNotifier;
 
 /// What the control thread needs before anything else is started: from here on, no signal is lost.
@@ -40,7 +40,7 @@ pub(crate) struct Controlled {
     /// What these, and systemd, are told.
     pub view: View,
     /// Reads the files again on SIGHUP. It ends with this thread.
-    pub reloader: Reloader,
+    pub reloader: ReloadHandle,
     /// Stops the server on SIGTERM and SIGINT.
     pub stop: Stop,
 }
@@ -91,7 +91,7 @@ impl Prepared {
                 reloader,
                 stop,
             } = controlled;
-            let systemd = SystemdNotifier::start(&view.routes, &view.ledger, &view.pulse);
+            let systemd = SystemdNotifier::start(&view.routes, &view.reload_status, &view.pulse);
             let admin = (!admin.is_empty())
                 .then(|| tokio::spawn(http::serve(admin, Arc::new(view), server_ended.clone())));
             signals.obey(&reloader, &stop, &systemd, server_ended).await;
@@ -140,7 +140,7 @@ impl Signals {
     /// Does what they ask until the server has ended.
     async fn obey(
         mut self,
-        reloader: &Reloader,
+        reloader: &ReloadHandle,
         stop: &Stop,
         systemd: &SystemdNotifier,
         server_ended: &CancellationToken,
@@ -149,7 +149,7 @@ impl Signals {
             tokio::select! {
                 () = server_ended.cancelled() => return,
                 _ = self.hangup.recv() => {
-                    systemd.reloading(reloader.reread());
+                    systemd.reloading(reloader.request_reload());
                     continue;
                 }
                 _ = self.terminate.recv() => {}

@@ -31,7 +31,7 @@ use crate::protocol::client::{Client, Said};
 use crate::protocol::endpoint::Endpoint;
 use crate::server::Server;
 use crate::server::counters::Counters;
-use crate::source::{Keeper, judge};
+use crate::source::{Reloader, evaluate};
 
 static TRANSPORTS_FILE: TableSpec = TableSpec {
     file: "transports.cf",
@@ -117,14 +117,14 @@ fn a_map_with_a_file_and_a_search_of_its_own_is_served_reloaded_counted_and_expl
     fs::write(file("postfix-sasl-password.cf"), "@a.test user:password\n").unwrap();
     fs::write(file("transports.cf"), "b.test [one.test]:25\nc.test [one\n").unwrap();
     let sources = sources(dir.path());
-    let settings = judge::first_settings(&sources, &mut Findings::default());
-    let (keeper, snapshot) = Keeper::first(sources, settings, &Findings::default());
-    let ledger = keeper.ledger();
+    let settings = evaluate::read_settings(&sources, &mut Findings::default());
+    let (reloader, snapshot) = Reloader::load_initial(sources, settings, &Findings::default());
+    let reload_status = reloader.status();
     let routes = Arc::new(Routes::new(snapshot));
-    let reloader = keeper.start(Arc::clone(&routes)).unwrap();
+    let reloader = reloader.start(Arc::clone(&routes)).unwrap();
 
     // What is wrong with its file has its place, and concerns that key alone.
-    let findings = ledger.account().findings;
+    let findings = reload_status.report().findings;
     let finding = findings.iter().next().unwrap().to_string();
     assert!(finding.contains("transports.cf:2:8: error: "), "{finding}");
 
@@ -167,7 +167,7 @@ fn a_map_with_a_file_and_a_search_of_its_own_is_served_reloaded_counted_and_expl
         thread::yield_now();
     }
     // And one that is bad does not.
-    let is_rejected = || ledger.account().findings.errors() > 0;
+    let is_rejected = || reload_status.report().findings.errors() > 0;
     fs::write(file("transports.cf"), "b.test [three\n").unwrap();
     while !is_rejected() {
         assert!(begun.elapsed() < Duration::from_secs(20));
@@ -184,7 +184,7 @@ fn a_map_with_a_file_and_a_search_of_its_own_is_served_reloaded_counted_and_expl
     let view = View {
         routes,
         counters,
-        ledger,
+        reload_status,
         pulse,
         listeners: Vec::new(),
         started: SystemTime::now(),

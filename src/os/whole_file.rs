@@ -8,7 +8,7 @@
 //! file and not the end of the process.
 //!
 //! A file that grows or shrinks while it is read is an error. A writer that pauses half-way does not show here;
-//! [`WholeFile::is_as_it_was`], a moment later, does.
+//! [`WholeFile::is_unchanged`], a moment later, does.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -77,31 +77,31 @@ pub(crate) struct WholeFile<T = Secret> {
 }
 
 impl<T> WholeFile<T> {
-    /// Whether it had no name any more when it was read. Where it is still found by its path, it is mounted there by
-    /// itself, and whoever owns the mount has replaced it since: its new version will never be seen here.
+    /// Whether it had no name any more when it was read. If its path still leads to it, it is a bind mount of its own,
+    /// and was replaced where it comes from: its new version will never be seen here.
     #[must_use]
-    pub(crate) fn is_orphan(&self) -> bool {
+    pub(crate) fn is_unlinked(&self) -> bool {
         self.links == 0
     }
 
-    /// Whether it still has the length and the time that it had when it was read. A file that was replaced or removed
-    /// since is as it was.
+    /// Whether it still has the length and the time of when it was read. A file that was replaced or removed since is
+    /// unchanged.
     #[must_use]
-    pub(crate) fn is_as_it_was(&self) -> bool {
+    pub(crate) fn is_unchanged(&self) -> bool {
         self.file.as_ref().is_none_or(|file| {
             file.metadata()
                 .is_ok_and(|now| now.len() == self.len && modified(&now) == self.modified)
         })
     }
 
-    /// Closes the file, which keeps its file system from being unmounted. From then on it is as it was.
+    /// Closes the file, which keeps its file system from being unmounted. From then on it counts as unchanged.
     pub(crate) fn close(&mut self) {
         self.file = None;
     }
 
-    /// Whether it was written to within the last seconds, and a program may be about to go on.
+    /// Whether it was written to within the last two seconds, so that a program may be about to continue.
     #[must_use]
-    pub(crate) fn is_fresh(&self) -> bool {
+    pub(crate) fn is_recently_modified(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         self.modified.0 >= now - 2

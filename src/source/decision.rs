@@ -1,157 +1,157 @@
-//! What to do after a reading: apply it, keep the active configuration, or wait.
+//! Decides what follows a read: apply it, keep the active configuration, or wait.
 //!
-//! Pure: it opens no file, asks no clock and writes no log. The thread of [`super`] reports what a reading saw
-//! ([`Decision::read`]) and, where it is told to, how the sources were judged ([`Decision::judged`]), each with the time.
-//! So every order of edits, faults and requests can be tried within microseconds (`tests`).
+//! Pure: it opens no file, reads no clock and writes no log. The thread of [`super`] passes what a read saw
+//! ([`Decision::read`]) and, if told to evaluate it, the result ([`Decision::evaluated`]), each with the time. So tests
+//! try any order of edits, errors and requests within microseconds.
 //!
 //! The rules:
 //!
-//! - what reads as the active configuration changes nothing;
-//! - what has an error is rejected, unless the active configuration has errors too, so that fixing one of two has its
-//!   effect;
-//! - a source that is missing or empty, open for writing, or changes all the time is held: it stays as it is active, for
-//!   as long as [`Waits`] says. The others wait for it for a moment and are then applied without it;
+//! - sources that equal the active configuration change nothing;
+//! - sources with an error are rejected, unless the active configuration has errors too: then fixing one of two errors
+//!   takes effect;
+//! - a source that is missing or empty, open for writing, or always changing is held: it keeps its active content for
+//!   as long as [`Waits`] says. The other sources wait for it for a moment, and are then applied without it;
 //! - the secrets of the default relay are one source in several files: they are held together;
-//! - where one table is applied while the other is held, the next hops and logins that differ belong together no more
-//!   ([`Version::is_unpaired`]);
-//! - a finding is logged once, until a reading without it, or until a reload is requested.
+//! - where one table is applied while the other is held, next hops and logins that differ may not belong together
+//!   ([`Contents::is_unpaired`]);
+//! - a finding is logged once, until a read without it or a requested reload.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::waits::{Awaited, Waits, Why};
+use super::waits::{Awaited, WaitReason, Waits};
 use crate::lookup::table::spec::ValueKind;
 
-/// What a source is for.
+/// What a source holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Settings,
-    /// A table with such values.
+    /// A table with values of this kind.
     Table(ValueKind),
     /// A part of the default relay.
     Secret,
 }
 
-/// A source as one reading saw it.
+/// A source as a read saw it.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    /// A digest of its content: equal digests, equal content.
+pub(super) struct SourceState {
+    /// The digest of its content. Equal digests mean equal content.
     pub(super) content: u64,
-    /// Whether it is missing, or has not one byte.
+    /// Whether it is missing or has no byte.
     pub(super) is_empty: bool,
-    /// Whether it changed while it was read, so that this content need never have been there.
+    /// Whether it changed while it was read, so that this content may never have existed.
     pub(super) is_unsettled: bool,
-    /// The digest that it had each time it was read, where it was unsettled and that was always the same.
+    /// The digest of an unsettled source that had the same content at each attempt to read it.
     pub(super) steady: Option<u64>,
     /// Since when a program has it open for writing.
     pub(super) written_since: Option<Instant>,
-    /// Whether nothing has touched it since the reading before.
+    /// Whether its metadata is as it was at the last read.
     pub(super) is_untouched: bool,
 }
 
 /// Why the sources were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trigger {
-    /// It was time to.
+pub(super) enum Cause {
+    /// The poll interval or a deadline passed.
     Poll,
-    /// A change was noticed.
+    /// A change was reported.
     Change,
-    /// It was requested (SIGHUP).
+    /// A reload was requested (SIGHUP).
     Request,
 }
 
-/// How long to wait, as of the active settings.
+/// How long to wait, by the active settings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
     /// For a source that is missing or empty.
-    pub(super) grace: Duration,
-    /// For a program that writes to it.
-    pub(super) patience: Duration,
+    pub(super) empty_grace: Duration,
+    /// For a program that writes to a source.
+    pub(super) writer_timeout: Duration,
 }
 
-/// What the sources have, those that are held as they are active.
+/// What the sources contain. A held source counts with its active content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Version {
-    /// A digest of each source.
-    contents: Vec<u64>,
-    /// Whether one of the tables is held, and the other or the default relay may belong to what it will be.
+pub(super) struct Contents {
+    /// The digest of each source.
+    digests: Vec<u64>,
+    /// Whether one table is held while the other, or the default relay, may belong to its new content.
     pub(super) is_unpaired: bool,
 }
 
-/// What to do after a reading.
+/// What to do after a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Nothing: it is the active configuration.
+pub(super) enum Action {
+    /// Nothing: the sources equal the active configuration.
     Unchanged {
-        /// Whether the reading before was another, which was rejected.
+        /// Whether the last read differed, and was rejected.
         is_return: bool,
-        /// Whether this is a reload that found nothing new, and not just a look at the files.
+        /// Whether this is recorded as a reload, and not only as a poll.
         is_reload: bool,
     },
-    /// Nothing: it is what was rejected already.
+    /// Nothing: the sources equal those that were rejected.
     StillRejected {
-        /// Likewise.
+        /// Whether this is recorded as a reload, and not only as a poll.
         is_reload: bool,
     },
-    /// Nothing yet: what changed waits for a source that is held.
+    /// Nothing yet: the changed sources wait for one that is held.
     Wait,
-    /// Judge it, with the held sources as they are active, and report that to [`Decision::judged`].
-    Judge,
+    /// Evaluate the sources, the held ones with their active content, and pass the result to [`Decision::evaluated`].
+    Evaluate,
 }
 
-/// What came of a reading.
+/// The result of [`Decision::read`].
 #[derive(Debug)]
 pub(super) struct Outcome {
-    pub(super) next: Next,
-    /// Which sources are to be taken as they are active.
+    pub(super) action: Action,
+    /// Which sources keep their active content.
     pub(super) is_held: Vec<bool>,
-    /// Those that are waited for too long, or at all where the reading was requested.
+    /// The overdue sources, or all that are waited for if a reload was requested.
     pub(super) awaited: Vec<Awaited>,
 }
 
-/// What to do with what was judged.
+/// What to do with the evaluated sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Publish it.
+    /// Publish them.
     Apply {
-        /// Whether the tables belong together no more for certain.
+        /// Whether the tables may not belong together.
         is_unpaired: bool,
     },
-    /// It is the active configuration, judged once more.
+    /// Nothing: they equal the active configuration.
     Same,
-    /// It has errors: keep the active configuration.
+    /// They have errors: keep the active configuration.
     Reject,
 }
 
 /// What is active, what was read last, and what is waited for.
 pub(super) struct Decision {
     roles: Vec<Role>,
-    active: Version,
-    /// Of each source, whether being missing or empty would change something.
+    active: Contents,
+    /// For each source, whether being missing or empty would change any answer.
     matters: Vec<bool>,
     /// Whether the active configuration has no error.
     is_valid: bool,
-    last_read: Version,
+    last_read: Contents,
     waits: Waits,
-    /// The findings that the log has, as texts.
+    /// The findings of the last read, which are logged.
     logged: HashSet<String>,
-    /// Those of the active configuration.
+    /// The findings of the active configuration.
     logged_of_active: HashSet<String>,
 }
 
 impl Decision {
-    /// Begins with the first reading, which is to be judged and becomes active whatever is wrong with it. `logged` are the
-    /// findings that the log has already.
-    pub(super) fn new(roles: Vec<Role>, contents: Vec<u64>, logged: HashSet<String>) -> Self {
-        let version = |contents| Version {
-            contents,
+    /// Starts with the first read, which must be evaluated and becomes active even with errors. `logged` are findings
+    /// that the log has already.
+    pub(super) fn new(roles: Vec<Role>, digests: Vec<u64>, logged: HashSet<String>) -> Self {
+        let contents = |digests| Contents {
+            digests,
             is_unpaired: false,
         };
         Self {
-            waits: Waits::none(roles.len()),
+            waits: Waits::new(roles.len()),
             roles,
-            active: version(Vec::new()),
-            last_read: version(contents),
+            active: contents(Vec::new()),
+            last_read: contents(digests),
             matters: Vec::new(),
             is_valid: false,
             logged_of_active: HashSet::new(),
@@ -159,17 +159,23 @@ impl Decision {
         }
     }
 
-    /// What to do after a reading that saw these sources.
-    pub(super) fn read(&mut self, seen: &[Seen], trigger: Trigger, timing: Timing, now: Instant) -> Outcome {
+    /// Returns what to do after a read that saw these sources.
+    pub(super) fn read(
+        &mut self,
+        seen: &[SourceState],
+        cause: Cause,
+        timing: Timing,
+        now: Instant,
+    ) -> Outcome {
         let mut is_held = Vec::with_capacity(seen.len());
         let mut is_unpaired = false;
         for (source, (seen, role)) in seen.iter().zip(&self.roles).enumerate() {
-            let why = self.why(source, seen, timing, now);
+            let reason = self.reason(source, seen, timing, now);
             let held = self
                 .waits
-                .observe(source, why, seen.is_untouched, timing.grace, now);
+                .observe(source, reason, seen.is_untouched, timing.empty_grace, now);
             is_held.push(held);
-            is_unpaired |= held && self.may_have_the_other_half(source, *role, seen, why);
+            is_unpaired |= held && self.may_match_the_other(source, *role, seen, reason);
         }
         // Next hop and login of the default relay are in several files.
         let is_secret = |role: &Role| *role == Role::Secret;
@@ -179,55 +185,57 @@ impl Decision {
                 *is_held |= is_secret(role);
             }
         }
-        let contents = seen.iter().zip(&is_held).zip(&self.active.contents);
-        let contents: Vec<u64> = contents
+        let digests = seen.iter().zip(&is_held).zip(&self.active.digests);
+        let digests: Vec<u64> = digests
             .map(|((seen, is_held), active)| if *is_held { *active } else { seen.content })
             .collect();
-        let is_other = contents != self.active.contents || self.active.is_unpaired;
-        let version = Version {
-            contents,
+        let is_other = digests != self.active.digests || self.active.is_unpaired;
+        let contents = Contents {
+            digests,
             is_unpaired: is_unpaired && is_other,
         };
         Outcome {
-            next: self.next_after(version, trigger, now),
+            action: self.next_action(contents, cause, now),
             is_held,
-            awaited: self.waits.awaited(timing.grace, trigger == Trigger::Request, now),
+            awaited: self
+                .waits
+                .awaited(timing.empty_grace, cause == Cause::Request, now),
         }
     }
 
-    fn next_after(&mut self, version: Version, trigger: Trigger, now: Instant) -> Next {
-        let is_requested = trigger == Trigger::Request;
+    fn next_action(&mut self, contents: Contents, cause: Cause, now: Instant) -> Action {
+        let is_requested = cause == Cause::Request;
         let is_waiting = self.waits.is_any();
-        let is_reload = trigger != Trigger::Poll && !is_waiting;
-        if version == self.active && !is_requested {
+        let is_reload = cause != Cause::Poll && !is_waiting;
+        if contents == self.active && !is_requested {
             let is_return = self.last_read != self.active;
             if is_return {
                 self.logged.clone_from(&self.logged_of_active);
             }
-            self.last_read = version;
-            return Next::Unchanged {
+            self.last_read = contents;
+            return Action::Unchanged {
                 is_return,
                 is_reload: is_reload || is_return,
             };
         }
-        if version == self.last_read && !is_requested {
-            return Next::StillRejected { is_reload };
+        if contents == self.last_read && !is_requested {
+            return Action::StillRejected { is_reload };
         }
-        // What is saved together takes effect together.
-        if version != self.active && is_waiting && self.waits.hold_up_others(now) {
-            return Next::Wait;
+        // Files that are saved together take effect together.
+        if contents != self.active && is_waiting && self.waits.delay_others(now) {
+            return Action::Wait;
         }
         if is_requested {
-            // The answer to a request has all findings, whether or not the log has them.
+            // A requested reload logs all findings again.
             self.logged.clear();
         }
-        self.last_read = version;
-        Next::Judge
+        self.last_read = contents;
+        Action::Evaluate
     }
 
-    /// What to do with what was read last, which has so many errors. `matters` says of each source whether being missing or
-    /// empty would change something.
-    pub(super) fn judged(&mut self, errors: usize, matters: Vec<bool>) -> Verdict {
+    /// Returns what to do with the last read, which has `errors` errors. `matters` says for each source whether being
+    /// missing or empty would change any answer.
+    pub(super) fn evaluated(&mut self, errors: usize, matters: Vec<bool>) -> Verdict {
         if errors > 0 && self.is_valid {
             return Verdict::Reject;
         }
@@ -243,47 +251,54 @@ impl Decision {
         }
     }
 
-    /// Takes the findings of what was read last, and says of each whether the log does not have it yet.
-    pub(super) fn take_news(&mut self, findings: Vec<String>) -> Vec<bool> {
-        let is_news = findings.iter().map(|text| !self.logged.contains(text)).collect();
+    /// Takes the findings of the last read. Returns for each whether it is not logged yet.
+    pub(super) fn take_unlogged(&mut self, findings: Vec<String>) -> Vec<bool> {
+        let is_new = findings.iter().map(|text| !self.logged.contains(text)).collect();
         self.logged = findings.into_iter().collect();
-        is_news
+        is_new
     }
 
-    /// When a reading may come to something else though nothing changes.
+    /// Returns when another read may lead to another result without any change.
     pub(super) fn deadline(&self, timing: Timing, now: Instant) -> Option<Instant> {
-        self.waits.next(timing.grace, timing.patience, now)
+        self.waits
+            .next_deadline(timing.empty_grace, timing.writer_timeout, now)
     }
 
-    /// Whether any source is waited for.
+    /// Returns whether any source is waited for.
     pub(super) fn is_waiting(&self) -> bool {
         self.waits.is_any()
     }
 
-    /// Why the content of this source would not be used.
-    fn why(&self, source: usize, seen: &Seen, timing: Timing, now: Instant) -> Option<Why> {
+    /// Returns why the content of this source is not usable yet.
+    fn reason(&self, source: usize, seen: &SourceState, timing: Timing, now: Instant) -> Option<WaitReason> {
         if seen.is_unsettled {
-            return Some(Why::Changing);
+            return Some(WaitReason::Changing);
         }
         if let Some(since) = seen.written_since
-            && now < since + timing.patience
+            && now < since + timing.writer_timeout
         {
-            return Some(Why::Written(since));
+            return Some(WaitReason::OpenForWriting(since));
         }
         let matters = self.matters.get(source).copied().unwrap_or_default();
-        (seen.is_empty && matters).then_some(Why::Gone)
+        (seen.is_empty && matters).then_some(WaitReason::MissingOrEmpty)
     }
 
-    /// Whether the new content of a table that is held may have what belongs to a change of the other.
-    fn may_have_the_other_half(&self, source: usize, role: Role, seen: &Seen, why: Option<Why>) -> bool {
+    /// Returns whether the new content of a held table may belong to a change of the other table.
+    fn may_match_the_other(
+        &self,
+        source: usize,
+        role: Role,
+        seen: &SourceState,
+        reason: Option<WaitReason>,
+    ) -> bool {
         let is_table = matches!(role, Role::Table(_));
         is_table
-            && match why {
-                // An empty relay map moves nobody to another relay.
-                Some(Why::Gone) => role != Role::Table(ValueKind::NextHop),
-                // One that is only touched has been read, and is as it is active.
-                Some(Why::Changing) => seen.steady != self.active.contents.get(source).copied(),
-                Some(Why::Written(_)) | None => true,
+            && match reason {
+                // An empty relay map moves no sender to another relay.
+                Some(WaitReason::MissingOrEmpty) => role != Role::Table(ValueKind::NextHop),
+                // A table that was only touched was read, and equals its active content.
+                Some(WaitReason::Changing) => seen.steady != self.active.digests.get(source).copied(),
+                Some(WaitReason::OpenForWriting(_)) | None => true,
             }
     }
 }

@@ -1,15 +1,16 @@
-//! Reading the sources.
+//! Reads the sources.
 //!
-//! Start, reload and `query` all go through [`read`] and [`Reading::judge`], so that they judge alike. All files are
-//! read in one go, and those of the directory of the tables through one handle of it. If any of them, or a link or a
-//! directory on the way to one, changed meanwhile, all are read again, so that what is read was there at one moment.
-//! A file that keeps changing cannot be read, and neither can others whose way changes with it.
+//! Start, reload and `query` all use [`read`] and [`RawSources::evaluate`], so they all come to the same result. All
+//! files are read together, those of the table directory through one handle of it. If any of them, or a link or
+//! directory on a path, changed meanwhile, all are read again, so that the result existed at one moment. A file that
+//! keeps changing is unreadable, and so are the others whose path changes with it.
 //!
-//! What is missing in a folder that is there is an empty table. What cannot be read, a folder that is not there and
-//! a symbolic link that leads nowhere included, is a table that cannot tell.
+//! A missing file in an existing directory is an empty table. Anything unreadable, such as a missing directory or a
+//! dangling symbolic link, is a table that cannot tell.
 //!
-//! Reading and judging are two steps, because most readings find what was there before, and end with its digest. What
-//! an edit leaves as it was is neither kept twice nor judged again ([`crate::lookup::table::text`], [`crate::lookup::table::Table::rebuild`]).
+//! Reading and evaluating are two steps, because most reads find the active content, and end after comparing digests.
+//! What an edit leaves unchanged is neither stored twice nor evaluated again ([`crate::lookup::table::text`],
+//! [`crate::lookup::table::Table::rebuild`]).
 
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -17,11 +18,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use super::content::{Content, Directory, digest_bytes};
-use super::decision::{Role, Seen};
-use super::judge::Loaded;
-use super::ledger::Version;
-use super::way::{self, Stamps};
+use super::decision::{Role, SourceState};
+use super::evaluate::LoadedConfig;
+use super::path_walk::{self, PathStat};
+use super::reload_status::FileVersion;
+use super::source_file::{Directory, SourceFile, digest_bytes};
 use crate::config::Sources;
 use crate::diagnostics::{Code, Finding, Findings};
 use crate::lookup::default_relay::DefaultRelay;
@@ -32,54 +33,55 @@ use crate::os::digest;
 use crate::os::secret::Secret;
 use crate::os::whole_file::ReadError;
 
-/// How often sources are read that change while they are read, and how long is waited in between.
+/// How often sources that change during a read are read, and the pause in between.
 const ATTEMPTS: u32 = 10;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 
-/// How long a file that was written to lately must stay as it was read.
-const STAYS: Duration = Duration::from_millis(10);
+/// How long a recently written file must stay unchanged after it was read.
+const WRITER_CHECK: Duration = Duration::from_millis(10);
 
-/// All sources as of one moment, not judged yet.
-pub(crate) struct Reading {
-    pub(super) settings_file: Arc<Content>,
-    pub(super) tables: Vec<(&'static TableSpec, Arc<Content<Text>>)>,
-    pub(super) secrets: Vec<(PathBuf, Arc<Content>)>,
-    /// Which sources kept changing while they were read, in the order of [`paths`]: the text of one moment may stand
-    /// beside that of another, and so they cannot be read.
+/// All sources as of one moment, not evaluated yet.
+pub(crate) struct RawSources {
+    pub(super) settings_file: Arc<SourceFile>,
+    pub(super) tables: Vec<(&'static TableSpec, Arc<SourceFile<Text>>)>,
+    pub(super) secrets: Vec<(PathBuf, Arc<SourceFile>)>,
+    /// Which sources kept changing during the read, in the order of [`paths`]. Their text may be a mixture of two
+    /// versions, so they count as unreadable.
     pub(super) unsettled: Vec<bool>,
-    /// A digest of each file, in the order of [`paths`].
+    /// The digest of each file, in the order of [`paths`].
     pub(super) digests: Vec<u64>,
-    /// What is said of each file, in the order of [`paths`].
-    pub(super) versions: Vec<Version>,
-    /// The default relay, with what is wrong with it, where it was made of the secrets already. They are kept nowhere else.
+    /// The version of each file for the reload status, in the order of [`paths`].
+    pub(super) versions: Vec<FileVersion>,
+    /// The default relay made of the secrets, and its findings, once it was made. The secrets themselves are then
+    /// wiped.
     pub(super) default: Option<(Arc<DefaultRelay>, Findings)>,
-    /// For a source that kept changing, its digest if that was the same each time.
+    /// For each source that kept changing, its digest if that was the same at each attempt.
     steady: Vec<Option<u64>>,
-    /// The stamps of each file, in the order of [`paths`].
-    pub(super) stamps: Vec<Stamps>,
+    /// The metadata of each path, in the order of [`paths`].
+    pub(super) stats: Vec<PathStat>,
 }
 
-/// Reads and judges everything for once, with nothing in force.
+/// Reads and evaluates everything, with no active configuration.
 #[must_use]
-pub(crate) fn once(sources: &Sources) -> Loaded {
-    read(sources, &RandomState::new(), None).judge(sources, None)
+pub(crate) fn load(sources: &Sources) -> LoadedConfig {
+    read(sources, &RandomState::new(), None).evaluate(sources, None)
 }
 
-/// Reads all sources as they are at one moment. `hasher` makes the digests; with it, `in_force` was read.
+/// Reads all sources as of one moment. `hasher` makes the digests; `active` must have been read with the same one.
 #[must_use]
-pub(crate) fn read(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>) -> Reading {
+pub(crate) fn read(sources: &Sources, hasher: &RandomState, active: Option<&Snapshot>) -> RawSources {
     let mut attempts = 1;
     let mut steady: Vec<Option<u64>> = Vec::new();
     loop {
         let at = SystemTime::now();
-        let before = stamps(sources);
-        let mut reading = read_once(sources, hasher, in_force);
-        reading.stamps = stamps(sources);
-        reading.unsettled = way::unsettled(&before, &reading.stamps, at);
-        reading.find_writers();
-        let is_settled = !reading.unsettled.contains(&true);
+        let before = path_stats(sources);
+        let mut raw = read_once(sources, hasher, active);
+        raw.stats = path_stats(sources);
+        raw.unsettled = path_walk::unsettled(&before, &raw.stats, at);
+        raw.detect_writers();
+        let is_settled = !raw.unsettled.contains(&true);
         if !is_settled {
-            let digests = reading.digests(hasher);
+            let digests = raw.digests(hasher);
             if attempts == 1 {
                 steady = digests.iter().copied().map(Some).collect();
             }
@@ -88,23 +90,23 @@ pub(crate) fn read(sources: &Sources, hasher: &RandomState, in_force: Option<&Sn
             }
         }
         if is_settled || attempts == ATTEMPTS {
-            reading.steady = steady;
-            reading.finish(sources, hasher);
-            return reading;
+            raw.steady = steady;
+            raw.finish(sources, hasher);
+            return raw;
         }
         attempts += 1;
         thread::sleep(BETWEEN_ATTEMPTS);
     }
 }
 
-fn read_once(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot>) -> Reading {
+fn read_once(sources: &Sources, hasher: &RandomState, active: Option<&Snapshot>) -> RawSources {
     let directory = Directory::open(sources.dir());
     let table = |spec| {
-        let previous = in_force.and_then(|snapshot| snapshot.table(spec));
-        Content::<Text>::read(&sources.file(spec), &directory, previous.map(Arc::as_ref), hasher).into()
+        let previous = active.and_then(|snapshot| snapshot.table(spec));
+        SourceFile::<Text>::read(&sources.file(spec), &directory, previous.map(Arc::as_ref), hasher).into()
     };
-    let small = |path: &Path| Content::<Secret>::read(path, &directory).into();
-    Reading {
+    let small = |path: &Path| SourceFile::<Secret>::read(path, &directory).into();
+    RawSources {
         settings_file: small(sources.settings_file()),
         tables: sources.maps.tables().map(|spec| (spec, table(spec))).collect(),
         secrets: sources
@@ -117,23 +119,23 @@ fn read_once(sources: &Sources, hasher: &RandomState, in_force: Option<&Snapshot
         versions: Vec::new(),
         default: None,
         steady: Vec::new(),
-        stamps: Vec::new(),
+        stats: Vec::new(),
     }
 }
 
-/// Gives a source that keeps changing the content that it has for as long as it does, and lets go of the others' files.
-fn settle<T>(content: &mut Arc<Content<T>>, is_unsettled: bool) {
+/// Marks a source that keeps changing as unreadable, and closes the file of any other.
+fn finish_file<T>(content: &mut Arc<SourceFile<T>>, is_unsettled: bool) {
     if is_unsettled {
-        *content = Content::Unreadable(ReadError::Changing).into();
+        *content = SourceFile::Unreadable(ReadError::Changing).into();
     } else if let Some(content) = Arc::get_mut(content) {
         content.close();
     }
 }
 
-impl Reading {
+impl RawSources {
     fn digests(&self, hasher: &RandomState) -> Vec<u64> {
         fn of<T>(
-            content: &Content<T>,
+            content: &SourceFile<T>,
             hasher: &RandomState,
             of_text: impl Fn(&T, &mut DefaultHasher),
         ) -> u64 {
@@ -141,7 +143,7 @@ impl Reading {
             content.digest(&mut digest, of_text);
             digest.finish()
         }
-        self.each(
+        self.map_files(
             |table| of(table, hasher, Text::digest),
             |small| {
                 of(small, hasher, |text, digest| {
@@ -151,8 +153,8 @@ impl Reading {
         )
     }
 
-    /// What was read, file by file, in the order of [`paths`].
-    fn versions(&self, sources: &Sources) -> Vec<Version> {
+    /// Returns the version of each file, in the order of [`paths`].
+    fn versions(&self, sources: &Sources) -> Vec<FileVersion> {
         let mut versions = vec![self.settings_file.version(sources.settings_file(), None, |text| {
             Some(digest::plain([text.expose()]))
         })];
@@ -171,52 +173,59 @@ impl Reading {
         versions
     }
 
-    /// The files that are mounted here by themselves and have been replaced where they come from.
-    pub(super) fn orphans(&self, sources: &Sources) -> Vec<PathBuf> {
+    /// Returns the files that are bind mounts of their own and were replaced where they come from.
+    pub(super) fn unlinked_files(&self, sources: &Sources) -> Vec<PathBuf> {
         let tables = self
             .tables
             .iter()
-            .map(|(spec, content)| (sources.file(spec), content.is_orphan()));
-        let settings = (sources.settings_file().to_owned(), self.settings_file.is_orphan());
+            .map(|(spec, content)| (sources.file(spec), content.is_unlinked()));
+        let settings = (
+            sources.settings_file().to_owned(),
+            self.settings_file.is_unlinked(),
+        );
         let secrets = self
             .secrets
             .iter()
-            .map(|(path, content)| (path.clone(), content.is_orphan()));
+            .map(|(path, content)| (path.clone(), content.is_unlinked()));
         tables
             .chain([settings])
             .chain(secrets)
-            .filter_map(|(path, is_orphan)| is_orphan.then_some(path))
+            .filter_map(|(path, is_unlinked)| is_unlinked.then_some(path))
             .collect()
     }
 
-    /// Whether the system has failed to read any of it, which it may do no more when asked again.
-    pub(super) fn has_failed(&self) -> bool {
-        fn failed<T>(content: &Content<T>) -> bool {
-            content.has_failed()
+    /// Whether the system failed to read any file, which another attempt may not repeat.
+    pub(super) fn has_io_error(&self) -> bool {
+        fn failed<T>(content: &SourceFile<T>) -> bool {
+            content.has_io_error()
         }
-        self.each(failed, failed).contains(&true)
+        self.map_files(failed, failed).contains(&true)
     }
 
-    /// Notes which files a program is in the middle of writing to, as far as that shows within [`STAYS`].
-    fn find_writers(&mut self) {
-        fn fresh<T>(content: &Content<T>) -> bool {
-            content.is_fresh()
+    /// Marks the files that a program is writing to as unsettled, as far as that shows within [`WRITER_CHECK`].
+    fn detect_writers(&mut self) {
+        fn fresh<T>(content: &SourceFile<T>) -> bool {
+            content.is_recently_modified()
         }
-        fn written<T>(content: &Content<T>) -> bool {
-            !content.is_as_it_was()
+        fn written<T>(content: &SourceFile<T>) -> bool {
+            !content.is_unchanged()
         }
-        let fresh = self.each(fresh, fresh);
+        let fresh = self.map_files(fresh, fresh);
         if fresh.contains(&true) {
-            thread::sleep(STAYS);
-            let written = self.each(written, written);
+            thread::sleep(WRITER_CHECK);
+            let written = self.map_files(written, written);
             for (unsettled, written) in self.unsettled.iter_mut().zip(written) {
                 *unsettled |= written;
             }
         }
     }
 
-    /// What is said of each source, in the order of [`paths`].
-    fn each<R>(&self, table: impl Fn(&Content<Text>) -> R, small: impl Fn(&Content) -> R) -> Vec<R> {
+    /// Applies a function to each source, in the order of [`paths`].
+    fn map_files<R>(
+        &self,
+        table: impl Fn(&SourceFile<Text>) -> R,
+        small: impl Fn(&SourceFile) -> R,
+    ) -> Vec<R> {
         let mut all = vec![small(&self.settings_file)];
         all.extend(self.tables.iter().map(|(_, content)| table(content)));
         all.extend(self.secrets.iter().map(|(_, content)| small(content)));
@@ -225,50 +234,58 @@ impl Reading {
 
     fn finish(&mut self, sources: &Sources, hasher: &RandomState) {
         let mut unsettled = self.unsettled.iter().copied();
-        settle(&mut self.settings_file, unsettled.next().unwrap_or_default());
+        finish_file(&mut self.settings_file, unsettled.next().unwrap_or_default());
         for ((_, content), is_unsettled) in self.tables.iter_mut().zip(&mut unsettled) {
-            settle(content, is_unsettled);
+            finish_file(content, is_unsettled);
         }
         for ((_, content), is_unsettled) in self.secrets.iter_mut().zip(unsettled) {
-            settle(content, is_unsettled);
+            finish_file(content, is_unsettled);
         }
         self.digests = self.digests(hasher);
         self.versions = self.versions(sources);
     }
 
-    /// Takes the default relay that was made of the secrets, and forgets these.
-    pub(super) fn keep_default(&mut self, default: &Arc<DefaultRelay>, findings: Findings) {
+    /// Stores the default relay that was made of the secrets, and wipes these.
+    pub(super) fn set_default_relay(&mut self, default: &Arc<DefaultRelay>, findings: Findings) {
         self.default = Some((Arc::clone(default), findings));
         for (_, content) in &mut self.secrets {
             if let Some(content) = Arc::get_mut(content) {
-                content.forget_text();
+                content.wipe_text();
             }
         }
     }
 
-    /// What it saw of each source, in the order of [`paths`]. `before` are the stamps of the reading before it.
-    pub(super) fn seen(&self, before: &[Stamps]) -> Vec<Seen> {
-        let each = self.digests.iter().zip(self.gone()).zip(&self.unsettled);
+    /// Returns what was seen of each source, in the order of [`paths`]. `before` is the metadata at the last read.
+    pub(super) fn seen(&self, before: &[PathStat]) -> Vec<SourceState> {
+        let each = self
+            .digests
+            .iter()
+            .zip(self.empty_or_missing())
+            .zip(&self.unsettled);
         let seen = each
             .enumerate()
-            .map(|(source, ((content, is_empty), is_unsettled))| Seen {
+            .map(|(source, ((content, is_empty), is_unsettled))| SourceState {
                 content: *content,
                 is_empty,
                 is_unsettled: *is_unsettled,
                 steady: self.steady.get(source).copied().flatten(),
                 written_since: None,
-                is_untouched: before.get(source) == self.stamps.get(source),
+                is_untouched: before.get(source) == self.stats.get(source),
             });
         seen.collect()
     }
 
-    /// Of each source, whether being missing or empty would change something, where this is what `snapshot` was made of. A
-    /// table that cannot tell matters too: a directory that appears is filled one file after the other.
+    /// For each source, returns whether being missing or empty would change any answer, if `snapshot` was made of these
+    /// sources. A table that cannot tell counts too: a new directory is filled one file after the other.
     pub(super) fn matters(&self, snapshot: &Snapshot) -> Vec<bool> {
-        let mut matters: Vec<bool> = self.gone().into_iter().map(|is_gone| !is_gone).collect();
+        let mut matters: Vec<bool> = self
+            .empty_or_missing()
+            .into_iter()
+            .map(|is_empty_or_missing| !is_empty_or_missing)
+            .collect();
         if let [settings, others @ ..] = matters.as_mut_slice() {
-            // Settings that cannot be read are an error, or their whole directory is missing.
-            *settings &= !matches!(*self.settings_file, Content::Unreadable(_));
+            // Unreadable settings are an error, or their whole directory is missing.
+            *settings &= !matches!(*self.settings_file, SourceFile::Unreadable(_));
             for (matters, (spec, _)) in others.iter_mut().zip(&self.tables) {
                 let table = snapshot.table(spec);
                 *matters = !table.is_some_and(|table| table.is_empty_for_certain());
@@ -277,20 +294,20 @@ impl Reading {
         matters
     }
 
-    /// Which sources are not there, or have not one byte, in the order of [`paths`]. A secret that is not there is an
-    /// error, and not an empty one.
-    pub(super) fn gone(&self) -> Vec<bool> {
-        let mut gone = self.each(
-            |table| table.is_gone(Text::is_empty),
-            |small| small.is_gone(Secret::is_empty),
+    /// Returns which sources are missing or have no byte, in the order of [`paths`]. A missing secret is an error, so
+    /// it does not count.
+    pub(super) fn empty_or_missing(&self) -> Vec<bool> {
+        let mut empty = self.map_files(
+            |table| table.is_empty_or_missing(Text::is_empty),
+            |small| small.is_empty_or_missing(Secret::is_empty),
         );
-        for (gone, (_, content)) in gone.iter_mut().skip(1 + self.tables.len()).zip(&self.secrets) {
-            *gone &= !matches!(**content, Content::Missing);
+        for (empty, (_, content)) in empty.iter_mut().skip(1 + self.tables.len()).zip(&self.secrets) {
+            *empty &= !matches!(**content, SourceFile::Missing);
         }
-        gone
+        empty
     }
 
-    /// Takes this source as it was read in `other`.
+    /// Replaces this source by the one in `other`.
     pub(super) fn hold(&mut self, source: usize, other: &Self) {
         if let (Some(own), Some(others)) = (self.digests.get_mut(source), other.digests.get(source)) {
             *own = *others;
@@ -307,20 +324,20 @@ impl Reading {
             other.tables.get(after_settings),
         ) {
             (Some((_, own)), Some((_, others))) => *own = Arc::clone(others),
-            // All secrets are held, or none.
+            // Secrets are held all together or not at all.
             _ => self.default.clone_from(&other.default),
         }
     }
 }
 
-/// The finding that a file could not be read as of one moment.
+/// The finding for a file that cannot be read as of one moment.
 pub(super) fn changing(path: &Path) -> Finding {
     Finding::in_file(Code::FilesChanging, path, None)
         .says("the file, or the way to it, changes faster than it can be read")
         .help("write each new version to a directory of its own and swap a link to it")
 }
 
-/// Every file that is read.
+/// Returns the path of every source: the settings, the tables, and the secrets.
 #[must_use]
 pub(crate) fn paths(sources: &Sources) -> Vec<PathBuf> {
     let tables = sources.maps.tables().map(|spec| sources.file(spec));
@@ -331,7 +348,7 @@ pub(crate) fn paths(sources: &Sources) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What each of them is for.
+/// Returns the role of each source, in the order of [`paths`].
 #[must_use]
 pub(super) fn roles(sources: &Sources) -> Vec<Role> {
     let tables = sources.maps.tables().map(|spec| Role::Table(spec.format.values));
@@ -343,10 +360,10 @@ pub(super) fn roles(sources: &Sources) -> Vec<Role> {
         .collect()
 }
 
-/// The stamps of the way to each source, in the order of [`paths`].
+/// Reads the metadata of everything on the path of each source, in the order of [`paths`].
 #[must_use]
-pub(super) fn stamps(sources: &Sources) -> Vec<Stamps> {
-    paths(sources).iter().map(|path| Stamps::of(path)).collect()
+pub(super) fn path_stats(sources: &Sources) -> Vec<PathStat> {
+    paths(sources).iter().map(|path| PathStat::read(path)).collect()
 }
 
 #[cfg(test)]

@@ -1,27 +1,29 @@
-//! Where the tables come from: notice, read, judge, decide, publish or keep.
+//! Reloading: detects changes of the files, reads them, evaluates them, and applies or rejects the result.
 //!
-//! One thread does all of it, apart from the one that answers. It sleeps until a hint comes (inotify, SIGHUP) or the poll is
-//! due, waits until the files have come to rest (`rest`), and reads them whole ([`load`]). What to do with them is decided
-//! without a file, a clock or a log (`decision`, which has the rules): nothing, where they read as before; or they are judged
-//! ([`judge`]) and become the next snapshot; or the last good one stays active, and the log says once what is wrong. A file
-//! that is missing, empty, open for writing or always changing stays as it is active, and the others are used without it
-//! after a moment (`waits`). What came of each reading is in the [`ledger`].
+//! One thread does all of it; lookups run on another. It sleeps until a trigger (inotify, SIGHUP) or the next poll,
+//! waits for further changes (`debounce`), and reads all files ([`load`]). `decision`, which has the rules and uses no
+//! file, clock or log, says what follows: nothing, where the files equal the active configuration; or they are
+//! evaluated ([`evaluate`]) and become the next snapshot; or they are rejected, the last good snapshot stays active,
+//! and the errors are logged once. A file that is missing, empty, open for writing or always changing keeps its active
+//! content; after a moment the other files are applied without it (`waits`). The result of each reload is recorded in
+//! [`reload_status`].
 //!
-//! Limits: a file that was written to is read when it is closed, or after [`crate::config::Pace::patience`]. Where the kernel reports
-//! no changes, a change is found after up to [`crate::config::Pace::poll`], once nothing has changed for [`QUIET`], and nothing
-//! tells whether the writer is done.
+//! Limits: a file that is open for writing is read when it is closed, or after
+//! [`crate::config::ReloadTiming::writer_timeout`]. Where the kernel reports no changes, polling finds a change within
+//! [`crate::config::ReloadTiming::poll_interval`], once nothing has changed for [`QUIET_PERIOD`]; whether its writer is
+//! done is then unknown.
 
-mod content;
+mod debounce;
 mod decision;
-mod hints;
-pub(crate) mod judge;
-pub(crate) mod ledger;
+pub(crate) mod evaluate;
 pub(crate) mod load;
+mod path_walk;
+mod reload_queue;
+pub(crate) mod reload_status;
 mod report;
-mod rest;
+mod source_file;
 mod waits;
 mod watch;
-mod way;
 
 use std::hash::RandomState;
 use std::io;
@@ -38,98 +40,98 @@ use crate::lookup::snapshot::{Routes, Snapshot};
 use crate::os::background::yield_to_lookups;
 use crate::os::memory;
 use crate::os::printable::of_path;
-use decision::{Decision, Next, Outcome, Seen, Timing, Trigger, Verdict};
-use hints::{Hint, Hints};
-use judge::Loaded;
-use ledger::Ledger;
-use load::Reading;
+use debounce::{DEBOUNCE_MAX, debounce};
+use decision::{Action, Cause, Decision, Outcome, SourceState, Timing, Verdict};
+use evaluate::LoadedConfig;
+use load::RawSources;
+use path_walk::PathStat;
+use reload_queue::{ReloadQueue, Trigger};
+use reload_status::ReloadStatus;
 use report::{announce, report, waited_for};
-use rest::{RESTLESS_AT_MOST, rest};
-use waits::{Awaited, TOGETHER};
+use waits::{Awaited, GROUP_WAIT};
 use watch::Watch;
-use way::Stamps;
 
-/// How long nothing may change in a file of which the kernel does not report who writes to it.
-pub(crate) const QUIET: Duration = Duration::from_secs(1);
+/// How long a file must stay unchanged where the kernel does not report writers.
+pub(crate) const QUIET_PERIOD: Duration = Duration::from_secs(1);
 
 /// Keeps the snapshot up to date, once it is started.
-pub(crate) struct Keeper {
+pub(crate) struct Reloader {
     sources: Sources,
-    hints: Arc<Hints>,
+    queue: Arc<ReloadQueue>,
     watch: Watch,
-    /// What came of each reading, for status and metrics.
-    ledger: Arc<Ledger>,
-    /// Makes the digests, always the same way: they are compared with those of what is in force.
+    /// The results of reloads, for status and metrics.
+    status: Arc<ReloadStatus>,
+    /// Makes the digests. The same for all reads, because digests are compared with those of the active configuration.
     hasher: RandomState,
-    /// The settings at the start, of which some cannot change.
+    /// The settings at the start. Some of them take effect on restart only.
     started_with: Settings,
-    /// The settings as of the snapshot in force.
+    /// The settings of the active configuration.
     settings: Settings,
-    /// What to do after each reading.
+    /// Decides what follows each read.
     decision: Decision,
-    /// What the snapshot in force was made of.
-    in_force: Reading,
-    /// The stamps of what was read last.
-    stamps: Vec<Stamps>,
-    /// Whether these can be trusted to change with the content.
-    stamps_tell: bool,
-    /// Files that still changed when the kernel did not report who writes to them.
-    moving: Vec<bool>,
+    /// The sources of the active snapshot.
+    active: RawSources,
+    /// The metadata of each path at the last read.
+    stats: Vec<PathStat>,
+    /// Whether equal metadata proves equal content.
+    stats_are_reliable: bool,
+    /// Which files never stopped changing, where the kernel does not report writers.
+    still_changing: Vec<bool>,
 }
 
-/// The thread of a [`Keeper`]. Ends, and is waited for, when dropped.
-pub(crate) struct Reloader {
-    hints: Arc<Hints>,
+/// Controls the thread of a [`Reloader`]. Dropping it stops the thread and waits for its end.
+pub(crate) struct ReloadHandle {
+    queue: Arc<ReloadQueue>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Reloader {
-    /// Asks to read again now. [`Ledger::follow`] says when the request of this number is answered.
+impl ReloadHandle {
+    /// Requests a reload and returns the number of the request, for [`reload_status::Progress`]. Never blocks.
     #[must_use]
-    pub(crate) fn reread(&self) -> u64 {
-        self.hints.ask()
+    pub(crate) fn request_reload(&self) -> u64 {
+        self.queue.request_reload()
     }
 }
 
-impl Drop for Reloader {
+impl Drop for ReloadHandle {
     fn drop(&mut self) {
-        self.hints.give(Hint::Stop);
+        self.queue.notify(Trigger::Stop);
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so already.
+            // A panic in the thread is logged already.
             let _ = thread.join();
         }
     }
 }
 
-impl Keeper {
-    /// The first reading: the snapshot of what there is, be it with errors, which the log has then. `settings` are
-    /// those with which the server starts, `said` what the log has about them already.
+impl Reloader {
+    /// Reads everything for the first time. Returns the snapshot, even with errors, which are logged. `settings` are
+    /// those that the server starts with, `logged` their findings, which the log has already.
     #[must_use]
-    pub(crate) fn first(sources: Sources, settings: Settings, said: &Findings) -> (Self, Snapshot) {
+    pub(crate) fn load_initial(sources: Sources, settings: Settings, logged: &Findings) -> (Self, Snapshot) {
         let started = Instant::now();
-        let hints = Arc::new(Hints::default());
+        let queue = Arc::new(ReloadQueue::default());
         let hasher = RandomState::new();
-        let mut watch = Watch::new(Arc::clone(&hints));
-        // From before the reading, so that no change and no writer escapes.
-        watch.arm(&load::paths(&sources));
-        let mut reading = load::read(&sources, &hasher, None);
-        let loaded = reading.judge(&sources, None);
+        let mut watch = Watch::new(Arc::clone(&queue));
+        // Watched before the read, so that no change and no writer is missed.
+        watch.update(&load::paths(&sources));
+        let mut raw = load::read(&sources, &hasher, None);
+        let loaded = raw.evaluate(&sources, None);
         let errors = loaded.findings.errors();
-        let said = said.iter().map(ToString::to_string).collect();
-        let mut decision = Decision::new(load::roles(&sources), reading.digests.clone(), said);
+        let logged = logged.iter().map(ToString::to_string).collect();
+        let mut decision = Decision::new(load::roles(&sources), raw.digests.clone(), logged);
         report(&loaded.findings, &mut decision);
-        decision.judged(errors, reading.matters(&loaded.snapshot));
-        reading.keep_default(&loaded.snapshot.default, loaded.default_findings);
+        decision.evaluated(errors, raw.matters(&loaded.snapshot));
+        raw.set_default_relay(&loaded.snapshot.default, loaded.default_findings);
         announce(&loaded.snapshot, &loaded.findings, started.elapsed());
-        let keeper = Self {
+        let reloader = Self {
             sources,
-            hints,
+            queue,
             watch,
-            ledger: Arc::new(Ledger::new(loaded.versions, loaded.findings)),
-            stamps: reading.stamps.clone(),
-            stamps_tell: can_be_trusted(&reading),
-            moving: Vec::new(),
-            in_force: reading,
+            status: Arc::new(ReloadStatus::new(loaded.versions, loaded.findings)),
+            stats: raw.stats.clone(),
+            stats_are_reliable: are_stats_reliable(&raw),
+            still_changing: Vec::new(),
+            active: raw,
             decision,
             hasher,
             settings: settings.clone(),
@@ -140,29 +142,29 @@ impl Keeper {
                 "what has an error is answered with 'cannot tell' until it is mended; mail that needs it waits"
             );
         }
-        (keeper, loaded.snapshot)
+        (reloader, loaded.snapshot)
     }
 
-    /// Where everything is read.
+    /// Returns what is read.
     #[must_use]
     pub(crate) fn sources(&self) -> &Sources {
         &self.sources
     }
 
-    /// What becomes of each reading.
+    /// Returns the results of reloads.
     #[must_use]
-    pub(crate) fn ledger(&self) -> Arc<Ledger> {
-        Arc::clone(&self.ledger)
+    pub(crate) fn status(&self) -> Arc<ReloadStatus> {
+        Arc::clone(&self.status)
     }
 
-    /// Starts the thread that publishes in `routes` from now on.
-    pub(crate) fn start(self, routes: Arc<Routes>) -> io::Result<Reloader> {
-        let hints = Arc::clone(&self.hints);
+    /// Starts the thread, which from now on publishes snapshots in `routes`.
+    pub(crate) fn start(self, routes: Arc<Routes>) -> io::Result<ReloadHandle> {
+        let queue = Arc::clone(&self.queue);
         let thread = thread::Builder::new()
             .name("reload".into())
             .spawn(move || self.run(&routes))?;
-        Ok(Reloader {
-            hints,
+        Ok(ReloadHandle {
+            queue,
             thread: Some(thread),
         })
     }
@@ -170,42 +172,45 @@ impl Keeper {
     fn run(mut self, routes: &Routes) {
         yield_to_lookups();
         loop {
-            let pace = self.settings.pace;
+            let timing = self.settings.reload_timing;
             let now = Instant::now();
             let next = self.decision.deadline(self.timing(), now);
-            let deadline = next.into_iter().fold(now + pace.poll, Instant::min);
-            let deadline = self.forget(routes).into_iter().fold(deadline, Instant::min);
-            let noticed = self.hints.take(deadline);
-            let together = TOGETHER.min(pace.patience);
-            let hint = rest(&self.hints, noticed, together, RESTLESS_AT_MOST);
-            if hint == Some(Hint::Stop) {
+            let deadline = next.into_iter().fold(now + timing.poll_interval, Instant::min);
+            let deadline = self
+                .expire_history(routes)
+                .into_iter()
+                .fold(deadline, Instant::min);
+            let trigger = self.queue.wait(deadline);
+            let writer_wait = GROUP_WAIT.min(timing.writer_timeout);
+            let trigger = debounce(&self.queue, trigger, writer_wait, DEBOUNCE_MAX);
+            if trigger == Some(Trigger::Stop) {
                 return;
             }
-            // Those that were made by now are answered by what is read from now on.
-            let requests = (hint == Some(Hint::Reread)).then(|| self.hints.requests());
-            let look = || {
-                self.watch.arm(&load::paths(&self.sources));
-                self.look(hint, routes);
+            // Requests up to here are answered by the read that follows.
+            let requests = (trigger == Some(Trigger::Reload)).then(|| self.queue.request_count());
+            let check = || {
+                self.watch.update(&load::paths(&self.sources));
+                self.check(trigger, routes);
             };
-            if catch_unwind(AssertUnwindSafe(look)).is_err() {
-                // The hook has said where. This thread must live on, or no edit would ever count again.
+            if catch_unwind(AssertUnwindSafe(check)).is_err() {
+                // The panic hook has logged where. The thread must go on, or no edit would ever take effect again.
                 error!("reading the files failed in a way that it never should; what is in force stays so");
-                self.ledger.failed();
+                self.status.record_failed();
             }
-            self.ledger.ended(requests);
+            self.status.finish_reload(requests);
         }
     }
 
     fn timing(&self) -> Timing {
         Timing {
-            grace: self.settings.pace.grace,
-            patience: self.settings.pace.patience,
+            empty_grace: self.settings.reload_timing.empty_grace,
+            writer_timeout: self.settings.reload_timing.writer_timeout,
         }
     }
 
-    /// Forgets the edits that are old enough, and says when the next one will be.
-    fn forget(&self, routes: &Routes) -> Option<Instant> {
-        let window = self.settings.pace.in_flight;
+    /// Drops edits from the history that are older than `reload.in_flight`. Returns when the next one expires.
+    fn expire_history(&self, routes: &Routes) -> Option<Instant> {
+        let window = self.settings.reload_timing.in_flight;
         let now = Instant::now();
         let current = routes.load_full();
         let expires = current.history.expires(window)?;
@@ -216,128 +221,130 @@ impl Keeper {
         let expires = history.expires(window);
         let next = current.with_history(history);
         drop(current);
-        retire(routes.publish(next));
+        drop_when_unused(routes.publish(next));
         expires
     }
 
-    /// Reads where there may be something new, and publishes or keeps.
-    fn look(&mut self, hint: Option<Hint>, routes: &Routes) {
-        self.moving.clear();
-        if hint.is_none() && !self.decision.is_waiting() && !self.may_have_changed_unheard() {
-            if self.watch.hears_everything() {
-                self.ledger.confirmed();
+    /// Reloads if there is a trigger, or if files may have changed.
+    fn check(&mut self, trigger: Option<Trigger>, routes: &Routes) {
+        self.still_changing.clear();
+        if trigger.is_none() && !self.decision.is_waiting() && !self.may_have_changed() {
+            if self.watch.is_reliable() {
+                self.status.record_no_change();
             }
             return;
         }
-        self.read_again(hint, routes);
-        // Whatever came of it: what was read and is not used takes as much memory as what is.
+        self.reload(trigger, routes);
+        // In every case: sources that were read and not applied take as much memory as the active ones.
         memory::give_back();
     }
 
-    fn read_again(&mut self, hint: Option<Hint>, routes: &Routes) {
+    /// Reads all sources, and waits, keeps or applies, as the decision says.
+    fn reload(&mut self, trigger: Option<Trigger>, routes: &Routes) {
         let started = Instant::now();
-        let trigger = match hint {
-            None => Trigger::Poll,
-            Some(Hint::Changed) => Trigger::Change,
-            Some(Hint::Reread | Hint::Stop) => Trigger::Request,
+        let cause = match trigger {
+            None => Cause::Poll,
+            Some(Trigger::Changed) => Cause::Change,
+            Some(Trigger::Reload | Trigger::Stop) => Cause::Request,
         };
-        let in_force = routes.load();
-        let mut reading = load::read(&self.sources, &self.hasher, Some(&in_force));
+        let active = routes.load();
+        let mut raw = load::read(&self.sources, &self.hasher, Some(&active));
         let now = Instant::now();
-        let seen = self.seen(&reading);
-        self.forget_slow_writers(now);
-        self.stamps_tell = can_be_trusted(&reading);
-        self.stamps.clone_from(&reading.stamps);
+        let seen = self.seen(&raw);
+        self.drop_slow_writers(now);
+        self.stats_are_reliable = are_stats_reliable(&raw);
+        self.stats.clone_from(&raw.stats);
         let Outcome {
-            next,
+            action,
             is_held,
             awaited,
-        } = self.decision.read(&seen, trigger, self.timing(), now);
+        } = self.decision.read(&seen, cause, self.timing(), now);
         self.report_waits(&awaited);
-        match next {
-            Next::Unchanged { is_return, is_reload } => {
+        match action {
+            Action::Unchanged { is_return, is_reload } => {
                 if is_return {
                     info!(
-                        generation = in_force.generation,
+                        generation = active.generation,
                         "the files are again as they are in force"
                     );
                 }
-                self.ledger.unchanged(is_reload);
+                self.status.record_unchanged(is_reload);
             }
-            Next::StillRejected { is_reload: true } => self.ledger.failed(),
-            Next::StillRejected { is_reload: false } => {}
-            Next::Wait => debug!("a file changed while another is waited for; waiting for both"),
-            Next::Judge => {
+            Action::StillRejected { is_reload: true } => self.status.record_failed(),
+            Action::StillRejected { is_reload: false } => {}
+            Action::Wait => debug!("a file changed while another is waited for; waiting for both"),
+            Action::Evaluate => {
                 for (file, _) in is_held.iter().enumerate().filter(|(_, is_held)| **is_held) {
-                    reading.hold(file, &self.in_force);
+                    raw.hold(file, &self.active);
                 }
-                let loaded = reading.judge(&self.sources, Some(&in_force));
-                drop(in_force);
+                let loaded = raw.evaluate(&self.sources, Some(&active));
+                drop(active);
                 report(&loaded.findings, &mut self.decision);
-                self.apply_or_keep(loaded, reading, started, routes);
+                self.apply(loaded, raw, started, routes);
             }
         }
     }
 
-    /// What this reading, the last one, saw of each file.
-    fn seen(&self, reading: &Reading) -> Vec<Seen> {
-        let mut seen: Vec<Seen> = reading.seen(&self.stamps);
-        // A program may have begun to write while the files were read, and have paused.
-        for (place, since) in self.hints.open() {
-            for file in self.watch.files_at(&place) {
+    /// Returns what the last read saw of each file.
+    fn seen(&self, raw: &RawSources) -> Vec<SourceState> {
+        let mut seen: Vec<SourceState> = raw.seen(&self.stats);
+        // A program may have started to write during the read, and have paused.
+        for (name, since) in self.queue.writers() {
+            for file in self.watch.files_of(&name) {
                 if let Some(seen) = seen.get_mut(file) {
                     seen.written_since = seen.written_since.max(Some(since));
                 }
             }
         }
-        for (seen, is_moving) in seen.iter_mut().zip(&self.moving) {
-            seen.is_unsettled |= is_moving;
+        for (seen, is_changing) in seen.iter_mut().zip(&self.still_changing) {
+            seen.is_unsettled |= is_changing;
         }
         seen
     }
 
-    /// No longer waits for those writers that take longer than the patience lasts. If one goes on, it is another wait.
-    fn forget_slow_writers(&self, now: Instant) {
-        let patience = self.settings.pace.patience;
-        self.hints.retain_open(|_, since| now < since + patience);
+    /// Stops waiting for writers beyond the writer timeout. A further write of the same program starts a new wait.
+    fn drop_slow_writers(&self, now: Instant) {
+        let timeout = self.settings.reload_timing.writer_timeout;
+        self.queue.retain_writers(|_, since| now < since + timeout);
     }
 
-    /// Reports what is waited for too long, and logs what is waited for where the reading was requested.
+    /// Reports files that are overdue, and logs all files that are waited for if the reload was requested.
     fn report_waits(&self, awaited: &[Awaited]) {
         let paths = load::paths(&self.sources);
-        let mut of_files = vec![None; paths.len()];
+        let mut overdue = vec![None; paths.len()];
         for wait in awaited {
-            let (Some(path), Some(of_file)) = (paths.get(wait.source), of_files.get_mut(wait.source)) else {
+            let (Some(path), Some(overdue_finding)) = (paths.get(wait.source), overdue.get_mut(wait.source))
+            else {
                 continue;
             };
-            let finding = waited_for(path, wait.why);
-            if wait.is_news {
-                self.ledger.failed();
+            let finding = waited_for(path, wait.reason);
+            if wait.is_new {
+                self.status.record_failed();
             }
             if wait.is_to_log {
                 warn!("{finding}");
             }
             if wait.is_overdue {
-                *of_file = Some(finding);
+                *overdue_finding = Some(finding);
             }
         }
-        self.ledger.waiting(of_files);
+        self.status.set_waiting(overdue);
     }
 
-    /// Publishes what was loaded, or keeps what is in force.
-    fn apply_or_keep(&mut self, loaded: Loaded, mut reading: Reading, started: Instant, routes: &Routes) {
+    /// Publishes the new snapshot, or keeps the active one.
+    fn apply(&mut self, loaded: LoadedConfig, mut raw: RawSources, started: Instant, routes: &Routes) {
         let current = routes.load();
         let generation = current.generation;
         let errors = loaded.findings.errors();
-        let is_unpaired = match self.decision.judged(errors, reading.matters(&loaded.snapshot)) {
+        let is_unpaired = match self.decision.evaluated(errors, raw.matters(&loaded.snapshot)) {
             Verdict::Apply { is_unpaired } => is_unpaired,
             Verdict::Same => {
-                self.ledger.unchanged(true);
+                self.status.record_unchanged(true);
                 info!(generation, errors, "read again: nothing changed");
                 return;
             }
             Verdict::Reject => {
-                self.ledger.kept(&loaded.versions, loaded.findings);
+                self.status.record_rejected(&loaded.versions, loaded.findings);
                 error!(
                     generation,
                     errors, "the files have errors and are not used; generation {generation} stays in force"
@@ -345,19 +352,19 @@ impl Keeper {
                 return;
             }
         };
-        self.name_what_needs_a_restart(&loaded.settings);
+        self.warn_restart_needed(&loaded.settings);
         self.settings = loaded.settings;
         let history = current.history.after(
             generation,
             current.parts_to_remember(),
             loaded.snapshot.parts(),
             Instant::now(),
-            self.settings.pace.in_flight,
+            self.settings.reload_timing.in_flight,
         );
         let last_pair = is_unpaired.then(|| current.pair());
         drop(current);
-        reading.keep_default(&loaded.snapshot.default, loaded.default_findings);
-        self.in_force = reading;
+        raw.set_default_relay(&loaded.snapshot.default, loaded.default_findings);
+        self.active = raw;
         let snapshot = Snapshot {
             generation: generation + 1,
             history,
@@ -366,34 +373,36 @@ impl Keeper {
         };
         let before = routes.publish(snapshot);
         announce(&routes.load(), &loaded.findings, started.elapsed());
-        self.ledger.published(loaded.versions, loaded.findings);
-        retire(before);
+        self.status.record_applied(loaded.versions, loaded.findings);
+        drop_when_unused(before);
     }
 
-    /// Whether the files may be others than those that were read last, though no hint came.
-    fn may_have_changed_unheard(&mut self) -> bool {
-        let stamps = load::stamps(&self.sources);
-        let is_as_before = self.stamps_tell && self.stamps == stamps;
-        if self.watch.hears_everything() {
+    /// Returns whether files may have changed since the last read, without a trigger.
+    fn may_have_changed(&mut self) -> bool {
+        let stats = load::path_stats(&self.sources);
+        let is_as_before = self.stats_are_reliable && self.stats == stats;
+        if self.watch.is_reliable() {
             return !is_as_before;
         }
-        // No event says when a writer is done, so wait until nothing changes. The stamps of such a file system may
-        // be out of date, and so the content decides in any case.
+        // No event reports the end of a write, so wait until nothing changes. On such file systems metadata may be
+        // stale, so the content is read in any case.
         if !is_as_before {
-            let latest = Instant::now() + TOGETHER.min(self.settings.pace.patience);
-            let mut last = stamps;
+            let deadline = Instant::now() + GROUP_WAIT.min(self.settings.reload_timing.writer_timeout);
+            let mut last = stats;
             loop {
-                let quiet = QUIET.min(self.settings.pace.poll);
-                if let Some(urgent @ (Hint::Reread | Hint::Stop)) = self.hints.take(Instant::now() + quiet) {
-                    self.hints.give(urgent);
+                let quiet = QUIET_PERIOD.min(self.settings.reload_timing.poll_interval);
+                if let Some(urgent @ (Trigger::Reload | Trigger::Stop)) =
+                    self.queue.wait(Instant::now() + quiet)
+                {
+                    self.queue.notify(urgent);
                     return false;
                 }
-                let now = load::stamps(&self.sources);
+                let now = load::path_stats(&self.sources);
                 if now == last {
                     break;
                 }
-                if Instant::now() >= latest {
-                    self.moving = now.iter().zip(&last).map(|(now, last)| now != last).collect();
+                if Instant::now() >= deadline {
+                    self.still_changing = now.iter().zip(&last).map(|(now, last)| now != last).collect();
                     break;
                 }
                 last = now;
@@ -402,8 +411,8 @@ impl Keeper {
         true
     }
 
-    /// Says which changed settings cannot count while the server runs.
-    fn name_what_needs_a_restart(&self, settings: &Settings) {
+    /// Logs the changed settings that take effect on restart only.
+    fn warn_restart_needed(&self, settings: &Settings) {
         let now = setting::changed_for_the_next_start(settings, &self.settings);
         for name in setting::changed_for_the_next_start(settings, &self.started_with) {
             if now.contains(&name) {
@@ -414,22 +423,22 @@ impl Keeper {
     }
 }
 
-/// Drops a snapshot here, and not in a thread that answers: wiping and freeing a large one takes milliseconds. A
+/// Drops a snapshot in this thread: wiping and freeing a large one takes milliseconds, which lookups must not pay. A
 /// lookup that still uses it ends within microseconds.
-fn retire(snapshot: Arc<Snapshot>) {
-    let latest = Instant::now() + Duration::from_secs(1);
-    while Arc::strong_count(&snapshot) > 1 && Instant::now() < latest {
+fn drop_when_unused(snapshot: Arc<Snapshot>) {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while Arc::strong_count(&snapshot) > 1 && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(1));
     }
     drop(snapshot);
 }
 
-/// Whether the next poll knows by the stamps whether anything changed. A file that was changed within the last second
-/// may change again without a new stamp, because the kernel's clock for files ticks slowly. One that the system failed to
-/// read (out of descriptors, an error of a disk) may be read the next time with the same stamp.
-fn can_be_trusted(reading: &Reading) -> bool {
+/// Returns whether equal metadata at the next poll will prove equal content. A file changed within the last second may
+/// change again with the same times, because the kernel's file clock is coarse. A file that the system failed to read
+/// (no descriptors, a disk error) may be readable next time with the same metadata.
+fn are_stats_reliable(raw: &RawSources) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    let mut times = reading.stamps.iter().flat_map(Stamps::times);
-    !reading.unsettled.contains(&true) && !reading.has_failed() && times.all(|changed| changed < now - 1)
+    let mut times = raw.stats.iter().flat_map(PathStat::times);
+    !raw.unsettled.contains(&true) && !raw.has_io_error() && times.all(|changed| changed < now - 1)
 }

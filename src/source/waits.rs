@@ -1,47 +1,47 @@
-//! Which sources are waited for: those whose present content is not used yet, why, and since when.
+//! Which sources are waited for: those with content that is not usable yet, why, and since when.
 //!
-//! Each source waits by itself. What is saved together should take effect together, and so the others wait with it, but
-//! for [`TOGETHER`] at most: a password that is revoked must not stay valid because another file is busy. A wait that
-//! lasts is reported once ([`Waits::awaited`]): an edit that does not take effect must not go unnoticed.
+//! Each source is waited for on its own. Files that are saved together should take effect together, so the others wait
+//! with it, but no longer than [`GROUP_WAIT`]: a revoked password must not stay valid because another file is busy. A
+//! long wait is reported once ([`Waits::awaited`]), so that an edit that does not take effect is noticed.
 //!
 //! Nothing here reads a file or a clock.
 
 use std::time::{Duration, Instant};
 
-/// How long other files wait with one that is not used yet: enough for what is saved together.
-pub(super) const TOGETHER: Duration = Duration::from_secs(2);
+/// How long the other files wait for one that is not usable yet: enough for files that are saved together.
+pub(super) const GROUP_WAIT: Duration = Duration::from_secs(2);
 
-/// After how long a wait is reported.
-const REPORTED: Duration = Duration::from_secs(3);
+/// How long a wait lasts before it is reported.
+const REPORT_AFTER: Duration = Duration::from_secs(3);
 
-/// How much longer than the grace an empty file is waited for before that is reported: an end of the wait is in sight.
-const AFTER_GRACE: Duration = Duration::from_secs(1);
+/// How long after the end of its grace period an empty file is reported: a wait that is about to end needs no report.
+const REPORT_AFTER_GRACE: Duration = Duration::from_secs(1);
 
-/// Why the present content of a source is not used yet.
+/// Why the content of a source is not usable yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum WaitReason {
     /// It changes faster than it can be read.
     Changing,
-    /// A program has it open for writing, since then.
-    Written(Instant),
+    /// A program has had it open for writing since then.
+    OpenForWriting(Instant),
     /// It is missing or empty.
-    Gone,
+    MissingOrEmpty,
 }
 
-/// What is known of one source.
+/// The state of one source.
 #[derive(Clone, Debug, Default)]
-struct Source {
+struct SourceWait {
     wait: Option<Wait>,
-    /// Since when it is gone, without a change in between. It stays so when the wait is over: it is not waited for once
-    /// more where something else keeps it from being used.
-    gone_since: Option<Instant>,
+    /// Since when it has been missing or empty without a change. Stays set after the wait is over, so that it is not
+    /// waited for again while something else delays it.
+    empty_since: Option<Instant>,
 }
 
-/// One wait.
+/// A wait for one source.
 #[derive(Clone, Copy, Debug)]
 struct Wait {
-    why: Why,
-    /// Since when the source is waited for, whatever the reasons were.
+    reason: WaitReason,
+    /// When the wait started. Unaffected by changes of the reason.
     since: Instant,
     is_reported: bool,
 }
@@ -50,52 +50,53 @@ struct Wait {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Awaited {
     pub(super) source: usize,
-    pub(super) why: Why,
-    /// Whether it is waited for too long, and not only just now.
+    pub(super) reason: WaitReason,
+    /// Whether the wait has lasted long enough to be reported.
     pub(super) is_overdue: bool,
-    /// Whether that was not reported yet.
-    pub(super) is_news: bool,
-    /// Whether the log should have it now: it is news, or was asked for.
+    /// Whether it has not been reported before.
+    pub(super) is_new: bool,
+    /// Whether to log it: it is new, or the reload was requested.
     pub(super) is_to_log: bool,
 }
 
-/// The sources that are waited for.
+/// The waits of all sources.
 #[derive(Debug)]
 pub(super) struct Waits {
-    sources: Vec<Source>,
+    sources: Vec<SourceWait>,
 }
 
 impl Waits {
-    /// No source of so many is waited for.
-    pub(super) fn none(sources: usize) -> Self {
+    /// Creates the state of this many sources, none of them waited for.
+    pub(super) fn new(sources: usize) -> Self {
         Self {
-            sources: vec![Source::default(); sources],
+            sources: vec![SourceWait::default(); sources],
         }
     }
 
-    /// Takes what a reading saw of one source: why it would not be used. `is_as_before` says whether it has not been
-    /// touched since the reading before. Returns whether it is waited for: a source that is gone is used after `grace`.
+    /// Takes what a read saw of one source: why it is not usable, and whether it is untouched since the last read.
+    /// Returns whether to wait for it. A source that is missing or empty is used after `empty_grace`.
     pub(super) fn observe(
         &mut self,
         source: usize,
-        why: Option<Why>,
-        is_as_before: bool,
-        grace: Duration,
+        reason: Option<WaitReason>,
+        is_untouched: bool,
+        empty_grace: Duration,
         now: Instant,
     ) -> bool {
         let Some(source) = self.sources.get_mut(source) else {
             return false;
         };
-        let gone_since = source.gone_since.filter(|_| is_as_before).unwrap_or(now);
-        source.gone_since = (why == Some(Why::Gone)).then_some(gone_since);
-        let why = why.filter(|why| *why != Why::Gone || now < gone_since + grace);
-        source.wait = why.map(|why| {
-            let begins = match why {
-                Why::Written(since) => since.min(now),
-                Why::Changing | Why::Gone => now,
+        let empty_since = source.empty_since.filter(|_| is_untouched).unwrap_or(now);
+        source.empty_since = (reason == Some(WaitReason::MissingOrEmpty)).then_some(empty_since);
+        let reason =
+            reason.filter(|reason| *reason != WaitReason::MissingOrEmpty || now < empty_since + empty_grace);
+        source.wait = reason.map(|reason| {
+            let begins = match reason {
+                WaitReason::OpenForWriting(since) => since.min(now),
+                WaitReason::Changing | WaitReason::MissingOrEmpty => now,
             };
             Wait {
-                why,
+                reason,
                 since: source.wait.map_or(begins, |before| before.since),
                 is_reported: source.wait.is_some_and(|before| before.is_reported),
             }
@@ -107,44 +108,53 @@ impl Waits {
         self.sources.iter().filter_map(|source| source.wait.as_ref())
     }
 
-    /// Whether any source is waited for.
+    /// Returns whether any source is waited for.
     pub(super) fn is_any(&self) -> bool {
         self.waits().next().is_some()
     }
 
-    /// Whether the other sources wait with one of these.
-    pub(super) fn hold_up_others(&self, now: Instant) -> bool {
-        self.waits().any(|wait| now < wait.since + TOGETHER)
+    /// Returns whether the other sources wait too.
+    pub(super) fn delay_others(&self, now: Instant) -> bool {
+        self.waits().any(|wait| now < wait.since + GROUP_WAIT)
     }
 
-    /// When the next of all this changes by itself.
-    pub(super) fn next(&self, grace: Duration, patience: Duration, now: Instant) -> Option<Instant> {
+    /// Returns when a wait next ends, or is due to be reported.
+    pub(super) fn next_deadline(
+        &self,
+        empty_grace: Duration,
+        writer_timeout: Duration,
+        now: Instant,
+    ) -> Option<Instant> {
         let waits = self.sources.iter();
-        let waits = waits.filter_map(|source| Some((source.wait.as_ref()?, source.gone_since)));
-        let instants = waits.flat_map(|(wait, gone_since)| {
-            let used = match wait.why {
-                Why::Changing => None,
-                Why::Written(since) => Some(since + patience),
-                Why::Gone => gone_since.map(|since| since + grace),
+        let waits = waits.filter_map(|source| Some((source.wait.as_ref()?, source.empty_since)));
+        let instants = waits.flat_map(|(wait, empty_since)| {
+            let used = match wait.reason {
+                WaitReason::Changing => None,
+                WaitReason::OpenForWriting(since) => Some(since + writer_timeout),
+                WaitReason::MissingOrEmpty => empty_since.map(|since| since + empty_grace),
             };
-            [Some(wait.since + TOGETHER), Some(wait.due_at(grace)), used]
+            [
+                Some(wait.since + GROUP_WAIT),
+                Some(wait.overdue_at(empty_grace)),
+                used,
+            ]
         });
         instants.flatten().filter(|instant| *instant > now).min()
     }
 
-    /// The sources that are waited for too long, or all where that is asked for.
-    pub(super) fn awaited(&mut self, grace: Duration, all: bool, now: Instant) -> Vec<Awaited> {
+    /// Returns the overdue waits, or all of them, and marks the overdue ones as reported.
+    pub(super) fn awaited(&mut self, empty_grace: Duration, all: bool, now: Instant) -> Vec<Awaited> {
         let waits = self.sources.iter_mut().enumerate();
         let overdue = waits.filter_map(|(source, wait)| {
             let wait = wait.wait.as_mut()?;
-            let is_overdue = wait.is_reported || wait.due_at(grace) <= now;
-            let is_news = is_overdue && !std::mem::replace(&mut wait.is_reported, is_overdue);
+            let is_overdue = wait.is_reported || wait.overdue_at(empty_grace) <= now;
+            let is_new = is_overdue && !std::mem::replace(&mut wait.is_reported, is_overdue);
             (is_overdue || all).then_some(Awaited {
                 source,
-                why: wait.why,
+                reason: wait.reason,
                 is_overdue,
-                is_news,
-                is_to_log: is_news || all,
+                is_new,
+                is_to_log: is_new || all,
             })
         });
         overdue.collect()
@@ -152,10 +162,10 @@ impl Waits {
 }
 
 impl Wait {
-    fn due_at(&self, grace: Duration) -> Instant {
-        let longest = match self.why {
-            Why::Changing | Why::Written(_) => REPORTED,
-            Why::Gone => REPORTED.max(grace + AFTER_GRACE),
+    fn overdue_at(&self, empty_grace: Duration) -> Instant {
+        let longest = match self.reason {
+            WaitReason::Changing | WaitReason::OpenForWriting(_) => REPORT_AFTER,
+            WaitReason::MissingOrEmpty => REPORT_AFTER.max(empty_grace + REPORT_AFTER_GRACE),
         };
         self.since + longest
     }
@@ -165,40 +175,40 @@ impl Wait {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Awaited, REPORTED, TOGETHER, Waits, Why};
+    use super::{Awaited, GROUP_WAIT, REPORT_AFTER, WaitReason, Waits};
 
-    const GRACE: Duration = Duration::from_secs(5);
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const EMPTY_GRACE: Duration = Duration::from_secs(5);
+    const WRITER_TIMEOUT: Duration = Duration::from_secs(30);
 
     fn after(begin: Instant, seconds: f64) -> Instant {
         begin + Duration::from_secs_f64(seconds)
     }
 
     #[test]
-    fn a_writer_is_waited_for_since_it_began() {
+    fn the_wait_for_a_writer_starts_when_it_opened_the_file() {
         let begin = Instant::now();
-        let mut waits = Waits::none(1);
+        let mut waits = Waits::new(1);
         let now = after(begin, 1.5);
-        assert!(waits.observe(0, Some(Why::Written(begin)), true, GRACE, now));
-        assert!(waits.hold_up_others(now));
-        let mut expected = [begin + TOGETHER, begin + REPORTED, begin + PATIENCE].into_iter();
+        assert!(waits.observe(0, Some(WaitReason::OpenForWriting(begin)), true, EMPTY_GRACE, now));
+        assert!(waits.delay_others(now));
+        let mut expected = [begin + GROUP_WAIT, begin + REPORT_AFTER, begin + WRITER_TIMEOUT].into_iter();
         let mut now = now;
-        while let Some(next) = waits.next(GRACE, PATIENCE, now) {
+        while let Some(next) = waits.next_deadline(EMPTY_GRACE, WRITER_TIMEOUT, now) {
             assert_eq!(Some(next), expected.next());
             now = next;
         }
         assert_eq!(expected.next(), None);
-        // The reason changes, and the wait goes on.
-        assert!(waits.observe(0, Some(Why::Changing), false, GRACE, now));
-        for is_news in [true, false] {
+        // Another reason continues the same wait.
+        assert!(waits.observe(0, Some(WaitReason::Changing), false, EMPTY_GRACE, now));
+        for is_new in [true, false] {
             let expected = Awaited {
                 source: 0,
-                why: Why::Changing,
+                reason: WaitReason::Changing,
                 is_overdue: true,
-                is_news,
-                is_to_log: is_news,
+                is_new,
+                is_to_log: is_new,
             };
-            assert_eq!(waits.awaited(GRACE, false, now), [expected]);
+            assert_eq!(waits.awaited(EMPTY_GRACE, false, now), [expected]);
         }
     }
 }

@@ -1,13 +1,13 @@
-//! A hint that something changed, from inotify by way of `notify`.
+//! Watches the files, with inotify by way of `notify`, and triggers a reload when one may have changed.
 //!
-//! Watched is every folder through which a source is reached: its own, that of each symbolic link on the way, and
-//! that of what the links lead to; and the file itself, for one that is mounted by itself into a container. So a
-//! rename over the file, a swap of a link above it (Kubernetes' `..data`) and a folder that is replaced all show.
-//! The set is made anew before each reading ([`Watch::arm`]), because any of these changes it.
+//! Watches every directory on the path of a source: its own, that of each symbolic link, and those that the links lead
+//! to; and the file itself, for one that is mounted by itself into a container. So a rename over the file, a swapped
+//! link above it (Kubernetes' `..data`) and a replaced directory are all reported. Any of these changes the set, so it
+//! is built anew before each read ([`Watch::update`]).
 //!
-//! An event is never believed, only heard: it says *look*, and the content decides. Events about other names in
-//! the same folders, and about the same names in others, are not heard. What no event reports (a network file system, the lower layer of an overlay, an
-//! exhausted or overflowed inotify) is found by the poll in [`super`].
+//! An event only triggers a read: the content decides. Events about other names in the same directories, and about the
+//! same names in other directories, are ignored. Changes without an event (a network file system, the lower layer of an
+//! overlay, an exhausted or overflowed inotify) are found by the poll in [`super`].
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -22,26 +22,26 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tracing::{debug, warn};
 
-use super::hints::{Hint, Hints, Place};
-use super::way;
+use super::path_walk::walk_links;
+use super::reload_queue::{ReloadQueue, Trigger, WatchedName};
 
 use crate::os::printable::of_path;
 
-/// What is watched now.
+/// The current watches.
 pub(super) struct Watch {
-    hints: Arc<Hints>,
-    /// Replaced by another that is armed already, so that between the two no event is lost.
+    queue: Arc<ReloadQueue>,
+    /// Replaced only after its successor watches everything, so that no event is lost in between.
     watcher: Option<Watcher>,
-    armed: Vec<Watched>,
-    /// The places that it hears about, each with the files that are reached by way of it, by their number: a link may
-    /// come to lead to another name in the same folder.
-    names: HashMap<Place, BTreeSet<usize>>,
-    /// Why not every change is heard of, where that is so. The log has it.
-    deaf: Option<String>,
+    targets: Vec<WatchTarget>,
+    /// The watched names, each with the numbers of the files that are reached through it. Part of the comparison
+    /// because a link may come to lead to another name in the same directory.
+    names: HashMap<WatchedName, BTreeSet<usize>>,
+    /// Why changes may go unreported, if so. Logged when it changes.
+    polling_reason: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Watched {
+struct WatchTarget {
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -49,42 +49,44 @@ struct Watched {
 
 impl Watch {
     /// Watches nothing yet.
-    pub(super) fn new(hints: Arc<Hints>) -> Self {
+    pub(super) fn new(queue: Arc<ReloadQueue>) -> Self {
         Self {
-            hints,
+            queue,
             watcher: None,
-            armed: Vec::new(),
+            targets: Vec::new(),
             names: HashMap::new(),
-            deaf: None,
+            polling_reason: None,
         }
     }
 
-    /// Whether every change gives a hint, as far as is known.
-    pub(super) fn hears_everything(&self) -> bool {
-        self.deaf.is_none()
+    /// Returns whether every change is reported, as far as is known.
+    pub(super) fn is_reliable(&self) -> bool {
+        self.polling_reason.is_none()
     }
 
-    /// The files that are reached by way of this place, by their number.
-    pub(super) fn files_at(&self, place: &Place) -> impl Iterator<Item = usize> {
-        self.names.get(place).into_iter().flatten().copied()
+    /// Returns the numbers of the files that are reached through this name.
+    pub(super) fn files_of(&self, name: &WatchedName) -> impl Iterator<Item = usize> {
+        self.names.get(name).into_iter().flatten().copied()
     }
 
-    /// Watches the way to each of `paths` as it is now. Cheap where it is as before.
-    pub(super) fn arm(&mut self, paths: &[PathBuf]) {
-        let mut way = Way::default();
+    /// Watches everything on each of `paths` as it is now. Cheap if nothing changed.
+    pub(super) fn update(&mut self, paths: &[PathBuf]) {
+        let mut set = WatchSet::default();
         for (number, path) in paths.iter().enumerate() {
-            way.to(number, path);
+            set.add(number, path);
         }
-        let mut wanted: Vec<Watched> = way.places.iter().filter_map(|path| watched(path)).collect();
-        wanted.sort();
-        if self.watcher.is_some() && wanted == self.armed && way.names == self.names {
+        let mut targets: Vec<WatchTarget> = set.paths.iter().filter_map(|path| watch_target(path)).collect();
+        targets.sort();
+        if self.watcher.is_some() && targets == self.targets && set.names == self.names {
             return;
         }
-        let deaf = match start(&wanted, &way.names, &self.hints) {
+        let polling_reason = match start(&targets, &set.names, &self.queue) {
             Ok(watcher) => {
-                debug!(places = wanted.len(), "watching");
+                debug!(places = targets.len(), "watching");
                 self.watcher = Some(watcher);
-                wanted.iter().find_map(|place| silent_file_system(&place.path))
+                targets
+                    .iter()
+                    .find_map(|target| unreliable_file_system(&target.path))
             }
             Err(error) => {
                 self.watcher = None;
@@ -94,20 +96,20 @@ impl Watch {
                 ))
             }
         };
-        self.armed = wanted;
-        self.names = way.names;
-        // The way leads elsewhere now, and writers at other places are waited for no more.
-        self.hints.retain_open(|place, _| self.names.contains_key(place));
-        if let Some(reason) = &deaf
-            && self.deaf != deaf
+        self.targets = targets;
+        self.names = set.names;
+        // Names that are no longer on any path have no writers that matter.
+        self.queue.retain_writers(|name, _| self.names.contains_key(name));
+        if let Some(reason) = &polling_reason
+            && self.polling_reason != polling_reason
         {
             warn!("{reason}");
         }
-        self.deaf = deaf;
+        self.polling_reason = polling_reason;
     }
 }
 
-/// Why the kernel does not watch, and what to do about it: which of its limits is reached (inotify(7)), if it is one at all.
+/// Returns why the kernel does not watch, and how to fix it if one of its limits is reached (inotify(7)).
 fn cause(error: &notify::Error) -> String {
     let errno = match &error.kind {
         notify::ErrorKind::MaxFilesWatch => Some(Errno::ENOSPC),
@@ -129,15 +131,15 @@ fn cause(error: &notify::Error) -> String {
     format!("{error}{what_to_do}")
 }
 
-/// Whether `path` is on a file system that does not report every change: one that other hosts can write to, or one
-/// that is laid over another.
-fn silent_file_system(path: &Path) -> Option<String> {
-    // The magic numbers of statfs(2), for those that nix does not name.
+/// Returns a message if `path` is on a file system that does not report every change: one that other hosts can write
+/// to, or an overlay.
+fn unreliable_file_system(path: &Path) -> Option<String> {
+    // Magic numbers of statfs(2) that nix does not name.
     const CIFS: i64 = 0xFF53_4D42;
     const SMB2: i64 = 0xFE53_4D42;
     const NINE_P: i64 = 0x0102_1997;
     const CEPH: i64 = 0x00C3_6400;
-    let silent = [
+    let unreliable = [
         (statfs::NFS_SUPER_MAGIC.0, "NFS"),
         (statfs::SMB_SUPER_MAGIC.0, "SMB"),
         (CIFS, "SMB"),
@@ -149,16 +151,16 @@ fn silent_file_system(path: &Path) -> Option<String> {
         (statfs::OVERLAYFS_SUPER_MAGIC.0, "an overlay"),
     ];
     let kind = statfs::statfs(path).ok()?.filesystem_type().0;
-    let (_, name) = silent.into_iter().find(|(magic, _)| *magic == kind)?;
+    let (_, name) = unreliable.into_iter().find(|(magic, _)| *magic == kind)?;
     Some(format!(
         "{} is on {name}, which does not report every change: its files are found changed by polling as well",
         of_path(path)
     ))
 }
 
-/// A watcher of `notify`, which panics in [`Self::watch`] and when it is dropped if its thread could not be started
-/// (`ulimit -u`, a limit of the cgroup) or has ended. Here the first is an error, and the second nothing. Two of these
-/// panics at the same time would abort the server.
+/// A watcher of `notify`, which panics in [`Self::watch`] and on drop if its thread did not start (`ulimit -u`, a
+/// cgroup limit) or has ended. This wrapper turns the first panic into an error and ignores the second. Both at once
+/// would abort the server.
 struct Watcher(Option<RecommendedWatcher>);
 
 impl Watcher {
@@ -166,7 +168,7 @@ impl Watcher {
         let Some(watcher) = &mut self.0 else {
             return Ok(());
         };
-        // The watcher is not dropped in here.
+        // This does not drop the watcher.
         let watch = || watcher.watch(path, RecursiveMode::NonRecursive);
         catch_unwind(AssertUnwindSafe(watch)).unwrap_or_else(|_| {
             Err(notify::Error::generic(
@@ -184,22 +186,22 @@ impl Drop for Watcher {
 }
 
 fn start(
-    wanted: &[Watched],
-    names: &HashMap<Place, BTreeSet<usize>>,
-    hints: &Arc<Hints>,
+    targets: &[WatchTarget],
+    names: &HashMap<WatchedName, BTreeSet<usize>>,
+    queue: &Arc<ReloadQueue>,
 ) -> notify::Result<Watcher> {
-    let hints = Arc::clone(hints);
-    let ears = Ears::new(wanted, names);
+    let queue = Arc::clone(queue);
+    let filter = EventFilter::new(targets, names);
     let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
         Ok(event) => {
-            ears.hear(&event, &hints);
+            filter.on_event(&event, &queue);
         }
-        Err(_) => hints.give(Hint::Changed),
+        Err(_) => queue.notify(Trigger::Changed),
     })?;
     let mut watcher = Watcher(Some(watcher));
-    for place in wanted {
-        match watcher.watch(&place.path) {
-            // It went away since it was listed: whatever took it away is an event of its folder.
+    for target in targets {
+        match watcher.watch(&target.path) {
+            // It was removed since it was listed, which is an event of its directory.
             Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
             Err(error) if matches!(&error.kind, notify::ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::NotFound) =>
                 {}
@@ -209,111 +211,115 @@ fn start(
     Ok(watcher)
 }
 
-/// What makes an event one about a place that matters. A name counts in its own directory and nowhere else: whoever may
-/// write to the directory above could otherwise hold up every edit with a file of the same name.
-struct Ears {
-    /// Device and inode of each path that is watched. Two paths to one directory share a watch, and an event then has
-    /// either.
+/// Selects the events about watched names. A name matters in its own directory only: otherwise a user with write access
+/// to the directory above could hold up every edit with a file of the same name.
+struct EventFilter {
+    /// Device and inode of each watched path. Two paths to one directory share a watch, and its events may have either
+    /// path.
     ids: HashMap<PathBuf, (u64, u64)>,
-    names: HashSet<Place>,
-    /// For a file that is watched itself, every place that it has. Two names of one file share a watch.
-    files: HashMap<PathBuf, Vec<Place>>,
+    names: HashSet<WatchedName>,
+    /// The names of each watched file. Two names of one file share a watch.
+    files: HashMap<PathBuf, Vec<WatchedName>>,
 }
 
-impl Ears {
-    fn new(wanted: &[Watched], names: &HashMap<Place, BTreeSet<usize>>) -> Self {
-        let ids = wanted
+impl EventFilter {
+    fn new(targets: &[WatchTarget], names: &HashMap<WatchedName, BTreeSet<usize>>) -> Self {
+        let ids = targets
             .iter()
-            .map(|watched| (watched.path.clone(), (watched.device, watched.inode)))
+            .map(|target| (target.path.clone(), (target.device, target.inode)))
             .collect();
-        let mut ears = Self {
+        let mut filter = Self {
             ids,
             names: names.keys().cloned().collect(),
             files: HashMap::new(),
         };
-        for watched in wanted {
-            let id = (watched.device, watched.inode);
-            let same = wanted.iter().filter(|other| (other.device, other.inode) == id);
-            let places = same.filter_map(|other| ears.place(&other.path)).collect();
-            ears.files.insert(watched.path.clone(), places);
+        for target in targets {
+            let id = (target.device, target.inode);
+            let same = targets.iter().filter(|other| (other.device, other.inode) == id);
+            let names = same
+                .filter_map(|other| filter.watched_name(&other.path))
+                .collect();
+            filter.files.insert(target.path.clone(), names);
         }
-        ears
+        filter
     }
 
-    /// The place of this path, if it is one that matters.
-    fn place(&self, path: &Path) -> Option<Place> {
-        let place = Place {
+    /// Returns the watched name that this path is, if it is one.
+    fn watched_name(&self, path: &Path) -> Option<WatchedName> {
+        let name = WatchedName {
             directory: *self.ids.get(path.parent()?)?,
             name: path.file_name()?.to_owned(),
         };
-        self.names.contains(&place).then_some(place)
+        self.names.contains(&name).then_some(name)
     }
 
-    /// Tells what an event says about a place that matters.
-    fn hear(&self, event: &Event, hints: &Hints) {
+    /// Records what the event says about watched names.
+    fn on_event(&self, event: &Event, queue: &ReloadQueue) {
         if event.need_rescan() || event.paths.is_empty() {
-            hints.give(Hint::Changed);
+            queue.notify(Trigger::Changed);
         }
         for path in &event.paths {
             let of_file = self.files.get(path).cloned().unwrap_or_default();
-            let own = self.place(path).filter(|own| !of_file.contains(own));
-            for place in of_file.iter().chain(&own) {
+            let own = self.watched_name(path).filter(|own| !of_file.contains(own));
+            for name in of_file.iter().chain(&own) {
                 match event.kind {
-                    EventKind::Access(AccessKind::Close(AccessMode::Write)) => hints.closed(place),
-                    // Our own reading is one of these.
+                    EventKind::Access(AccessKind::Close(AccessMode::Write)) => queue.writer_finished(name),
+                    // Includes the server's own reads.
                     EventKind::Access(_) => {}
-                    EventKind::Modify(ModifyKind::Data(_)) => hints.written(place),
-                    EventKind::Create(_) if begins_empty(path) => hints.written(place),
-                    // Whatever has the name now has it whole.
+                    EventKind::Modify(ModifyKind::Data(_)) => queue.writer_started(name),
+                    EventKind::Create(_) if is_new_empty_file(path) => queue.writer_started(name),
+                    // The file that has the name now is complete.
                     EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
-                        hints.closed(place);
+                        queue.writer_finished(name);
                     }
-                    EventKind::Modify(_) | EventKind::Any | EventKind::Other => hints.give(Hint::Changed),
+                    EventKind::Modify(_) | EventKind::Any | EventKind::Other => {
+                        queue.notify(Trigger::Changed);
+                    }
                 }
             }
         }
     }
 }
 
-/// Whether what was created is a file that somebody opened and will write and close, and not a link of either kind
-/// or a folder. What has been written by now is an event of its own.
-fn begins_empty(path: &Path) -> bool {
+/// Returns whether the created name is a new, empty file, which its creator will write and close, and not a link of
+/// either kind or a directory. Anything written by now is reported by a further event.
+fn is_new_empty_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
 }
 
-fn watched(path: &Path) -> Option<Watched> {
+fn watch_target(path: &Path) -> Option<WatchTarget> {
     let metadata = fs::metadata(path).ok()?;
-    Some(Watched {
+    Some(WatchTarget {
         path: path.to_owned(),
         device: metadata.dev(),
         inode: metadata.ino(),
     })
 }
 
-/// The places to watch on the way to some files, and the names that matter in them.
+/// What to watch for some files: paths, and the names that matter in them.
 #[derive(Default)]
-struct Way {
-    places: HashSet<PathBuf>,
-    names: HashMap<Place, BTreeSet<usize>>,
+struct WatchSet {
+    paths: HashSet<PathBuf>,
+    names: HashMap<WatchedName, BTreeSet<usize>>,
 }
 
-impl Way {
-    fn to(&mut self, number: usize, path: &Path) {
-        way::walk(path, |step| {
-            // The folder in its parent and the file in the folder, each link, and the first name that is missing.
-            if step.is_link() || step.ahead < 2 || step.metadata.is_none() {
-                self.places.insert(step.folder.to_owned());
-                if let Some(folder) = watched(step.folder) {
-                    let place = Place {
-                        directory: (folder.device, folder.inode),
-                        name: step.name.to_owned(),
+impl WatchSet {
+    fn add(&mut self, number: usize, path: &Path) {
+        walk_links(path, |component| {
+            // The name of the directory and of the file in it, each link, and the first missing name.
+            if component.is_link() || component.remaining < 2 || component.metadata.is_none() {
+                self.paths.insert(component.directory.to_owned());
+                if let Some(directory) = watch_target(component.directory) {
+                    let name = WatchedName {
+                        directory: (directory.device, directory.inode),
+                        name: component.name.to_owned(),
                     };
-                    self.names.entry(place).or_default().insert(number);
+                    self.names.entry(name).or_default().insert(number);
                 }
             }
             // The file itself, which may be mounted over its name.
-            if step.ahead == 0 && !step.is_link() && step.metadata.is_some() {
-                self.places.insert(step.folder.join(step.name));
+            if component.remaining == 0 && !component.is_link() && component.metadata.is_some() {
+                self.paths.insert(component.directory.join(component.name));
             }
         });
     }
@@ -331,10 +337,10 @@ mod tests {
     };
     use notify::{Event, EventKind};
 
-    use super::{Ears, Hint, Hints, Way, watched};
+    use super::{EventFilter, ReloadQueue, Trigger, WatchSet, watch_target};
 
     #[test]
-    fn the_way_leads_through_every_link_to_the_file_itself() {
+    fn every_link_on_the_path_and_the_file_itself_are_watched() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         let at = |name: &str| root.join(name);
@@ -342,62 +348,58 @@ mod tests {
         fs::write(at("..first/t.cf"), "").unwrap();
         symlink("..first", at("..data")).unwrap();
         symlink("..data/t.cf", at("t.cf")).unwrap();
-        let mut way = Way::default();
-        way.to(0, &at("t.cf"));
-        for place in [root.clone(), at("..first"), at("..first/t.cf")] {
-            assert!(
-                way.places.contains(&place),
-                "{place:?} is not in {:?}",
-                way.places
-            );
+        let mut set = WatchSet::default();
+        set.add(0, &at("t.cf"));
+        for path in [root.clone(), at("..first"), at("..first/t.cf")] {
+            assert!(set.paths.contains(&path), "{path:?} is not in {:?}", set.paths);
         }
-        let knows = |way: &Way, folder: &std::path::Path, name: &str| {
-            let folder = watched(folder).unwrap();
-            let place = super::Place {
-                directory: (folder.device, folder.inode),
+        let knows = |set: &WatchSet, directory: &std::path::Path, name: &str| {
+            let directory = watch_target(directory).unwrap();
+            let name = super::WatchedName {
+                directory: (directory.device, directory.inode),
                 name: name.into(),
             };
-            way.names.contains_key(&place)
+            set.names.contains_key(&name)
         };
         for name in ["t.cf", "..data"] {
-            assert!(knows(&way, &root, name));
+            assert!(knows(&set, &root, name));
         }
-        assert!(knows(&way, &at("..first"), "t.cf"));
-        assert!(!knows(&way, root.parent().unwrap(), "t.cf"));
-        let mut missing = Way::default();
-        missing.to(0, &at("later/t.cf"));
-        assert!(missing.places.contains(&root));
+        assert!(knows(&set, &at("..first"), "t.cf"));
+        assert!(!knows(&set, root.parent().unwrap(), "t.cf"));
+        let mut missing = WatchSet::default();
+        missing.add(0, &at("later/t.cf"));
+        assert!(missing.paths.contains(&root));
         assert!(knows(&missing, &root, "later"));
-        let mut circle = Way::default();
+        let mut circle = WatchSet::default();
         symlink("b", at("a")).unwrap();
         symlink("a", at("b")).unwrap();
-        circle.to(0, &at("a/t.cf"));
-        let mut relative = Way::default();
-        relative.to(0, &PathBuf::from("../x/./y"));
+        circle.add(0, &at("a/t.cf"));
+        let mut relative = WatchSet::default();
+        relative.add(0, &PathBuf::from("../x/./y"));
     }
 
     #[test]
-    fn an_event_counts_for_its_own_name_in_its_own_directory_and_says_whether_a_program_writes() {
+    fn an_event_affects_only_its_name_in_its_directory_and_tracks_writers() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         let at = |name: &str| root.join(name);
         fs::create_dir(at("tables")).unwrap();
-        // A user who may write to the directory above may make a file of the same name there.
+        // A user with write access to the directory above may create a file of the same name there.
         for name in ["tables/t.cf", "t.cf", "tables/other", "text"] {
             fs::write(at(name), "text").unwrap();
         }
         fs::write(at("tables/empty.cf"), "").unwrap();
         symlink("../text", at("tables/link.cf")).unwrap();
-        let mut way = Way::default();
+        let mut set = WatchSet::default();
         for (number, name) in ["t.cf", "empty.cf", "link.cf"].iter().enumerate() {
-            way.to(number, &at("tables").join(name));
+            set.add(number, &at("tables").join(name));
         }
-        let wanted: Vec<_> = way.places.iter().filter_map(|path| watched(path)).collect();
-        let ears = Ears::new(&wanted, &way.names);
+        let targets: Vec<_> = set.paths.iter().filter_map(|path| watch_target(path)).collect();
+        let filter = EventFilter::new(&targets, &set.names);
         let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
         let created = EventKind::Create(CreateKind::Any);
         let kinds = [
-            // The kind of event, and whether the file counts as open for writing then.
+            // The kind of event, and whether the file is recorded as open for writing after it.
             (written, true),
             (EventKind::Access(AccessKind::Close(AccessMode::Write)), false),
             (created, false),
@@ -405,35 +407,43 @@ mod tests {
             (EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any)), true),
             (EventKind::Remove(RemoveKind::Any), false),
         ];
-        for (name, counts) in [
+        for (name, is_watched) in [
             ("tables/t.cf", true),
             ("tables/link.cf", true),
             ("text", true),
             ("tables/other", false),
             ("t.cf", false),
         ] {
-            let hints = Hints::default();
+            let queue = ReloadQueue::default();
             for (kind, is_open) in kinds {
-                ears.hear(&Event::new(kind).add_path(at(name)), &hints);
-                let hint = hints.take(Instant::now());
-                assert_eq!(hint, counts.then_some(Hint::Changed), "{name}: {kind:?}");
-                assert_eq!(!hints.open().is_empty(), counts && is_open, "{name}: {kind:?}");
+                filter.on_event(&Event::new(kind).add_path(at(name)), &queue);
+                let trigger = queue.wait(Instant::now());
+                assert_eq!(
+                    trigger,
+                    is_watched.then_some(Trigger::Changed),
+                    "{name}: {kind:?}"
+                );
+                assert_eq!(
+                    !queue.writers().is_empty(),
+                    is_watched && is_open,
+                    "{name}: {kind:?}"
+                );
             }
-            // Our own reading.
+            // The server's own read.
             let read = EventKind::Access(AccessKind::Close(AccessMode::Read));
-            ears.hear(&Event::new(read).add_path(at(name)), &hints);
-            assert_eq!(hints.take(Instant::now()), None, "{name}");
+            filter.on_event(&Event::new(read).add_path(at(name)), &queue);
+            assert_eq!(queue.wait(Instant::now()), None, "{name}");
         }
-        // One that is made without a byte will be written and closed; a link is whole.
-        let hints = Hints::default();
-        ears.hear(&Event::new(created).add_path(at("tables/empty.cf")), &hints);
-        assert_eq!(hints.open().len(), 1);
-        // The kernel has dropped events.
+        // A file created empty will be written and closed; a link is complete.
+        let queue = ReloadQueue::default();
+        filter.on_event(&Event::new(created).add_path(at("tables/empty.cf")), &queue);
+        assert_eq!(queue.writers().len(), 1);
+        // The kernel dropped events.
         let lost = Event::new(EventKind::Other)
             .set_flag(Flag::Rescan)
             .add_path(at("tables/other"));
-        let hints = Hints::default();
-        ears.hear(&lost, &hints);
-        assert_eq!(hints.take(Instant::now()), Some(Hint::Changed));
+        let queue = ReloadQueue::default();
+        filter.on_event(&lost, &queue);
+        assert_eq!(queue.wait(Instant::now()), Some(Trigger::Changed));
     }
 }

@@ -30,7 +30,7 @@ use crate::postfix::import::dump::{self, Place};
 use crate::postfix::import::written;
 use crate::postfix::live::Live;
 use crate::postfix::table_list;
-use crate::source::judge;
+use crate::source::evaluate;
 use output::{File, Holds};
 
 /// Write the files and settings that answer as an existing Postfix's tables do
@@ -78,7 +78,7 @@ impl Import {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let mut findings = Findings::default();
         let sources = Sources::new(self.options.clone(), ServiceOptions::default(), &mut findings);
-        let settings = judge::first_settings(&sources, &mut findings);
+        let settings = evaluate::read_settings(&sources, &mut findings);
         Error::if_any(findings, EX_USAGE)?;
         let live = Live::read(Commands {
             directory: self.config_directory.clone(),

@@ -13,7 +13,7 @@ use crate::lookup::table::spec::{CREDENTIALS, TableSpec};
 use crate::lookup::table::{self, Table};
 use crate::os::printable::printable;
 use crate::os::replace_file;
-use crate::source::judge::Loaded;
+use crate::source::evaluate::LoadedConfig;
 use crate::source::load;
 
 /// An edit of one file.
@@ -53,7 +53,7 @@ impl Edit<'_> {
             Ok(Some(edited.text))
         })?;
         // The lock keeps other edits out until it is known what takes effect.
-        let loaded = load::once(sources);
+        let loaded = load::load(sources);
         drop(held);
         self.say(sources, &loaded, warnings)
             .map_err(Error::system("cannot say what holds now; the file is changed"))?;
@@ -89,7 +89,7 @@ impl Edit<'_> {
     }
 
     /// The one line on standard output, and the warnings on standard error.
-    fn say(&self, sources: &Sources, loaded: &Loaded, mut warnings: Vec<String>) -> io::Result<()> {
+    fn say(&self, sources: &Sources, loaded: &LoadedConfig, mut warnings: Vec<String>) -> io::Result<()> {
         let held = standing::after_edit(self.table, &self.key, &loaded.snapshot);
         let needs_default = standing::needs_default(&self.key, &loaded.snapshot);
         warnings.extend(held.warnings);

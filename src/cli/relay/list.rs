@@ -37,7 +37,7 @@ struct Row {
 }
 
 pub(super) fn run(sources: &Sources, form: OutputFormat) -> Result<ExitCode, Error> {
-    let loaded = load::once(sources);
+    let loaded = load::load(sources);
     let snapshot = &loaded.snapshot;
     let tables = [&snapshot.relay_map, &snapshot.credentials];
     let senders = senders(tables);

@@ -233,7 +233,7 @@ pub static ALL: &[&Setting] = &[
         default: Fallback::Value("5"),
         about: "How often the files are compared without any hint that they changed",
         counts: Counts::WhenSaved,
-        kind: Kind::Seconds(|settings| &mut settings.pace.poll),
+        kind: Kind::Seconds(|settings| &mut settings.reload_timing.poll_interval),
     },
     &Setting {
         key: Some("reload.grace"),
@@ -244,7 +244,7 @@ pub static ALL: &[&Setting] = &[
         default: Fallback::Value("5"),
         about: "How long a table that vanished, or was cut to not one byte, is not believed",
         counts: Counts::WhenSaved,
-        kind: Kind::Seconds(|settings| &mut settings.pace.grace),
+        kind: Kind::Seconds(|settings| &mut settings.reload_timing.empty_grace),
     },
     &Setting {
         key: Some("reload.patience"),
@@ -255,7 +255,7 @@ pub static ALL: &[&Setting] = &[
         default: Fallback::Value("30"),
         about: "How long a file that is open for writing is waited for",
         counts: Counts::WhenSaved,
-        kind: Kind::Seconds(|settings| &mut settings.pace.patience),
+        kind: Kind::Seconds(|settings| &mut settings.reload_timing.writer_timeout),
     },
     &Setting {
         key: Some("reload.in_flight"),
@@ -267,7 +267,7 @@ pub static ALL: &[&Setting] = &[
         about: "How long after an edit that changes the next hop of a sender its mail that is already on its way gets the login \
                 of the next hop it goes to; 0 switches this off",
         counts: Counts::WhenSaved,
-        kind: Kind::SecondsOrZero(|settings| &mut settings.pace.in_flight),
+        kind: Kind::SecondsOrZero(|settings| &mut settings.reload_timing.in_flight),
     },
     &LOG,
     &LOG_FORMAT,

@@ -168,11 +168,11 @@ async fn healthz(view: &View) -> Response<Full<Bytes>> {
 }
 
 fn readyz(view: &View) -> Response<Full<Bytes>> {
-    let account = view.ledger.account();
-    if account.is_ready() {
+    let report = view.reload_status.report();
+    if report.is_ready() {
         return reply(StatusCode::OK, TEXT, "ok\n");
     }
-    let lines = obstacles(&account).into_iter().map(|line| line + "\n");
+    let lines = obstacles(&report).into_iter().map(|line| line + "\n");
     reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines.collect::<String>())
 }
 

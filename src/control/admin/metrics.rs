@@ -9,7 +9,7 @@ use crate::lookup::map::Maps;
 use crate::lookup::snapshot::Snapshot;
 use crate::os::printable::of_path;
 use crate::server::counters::{BOUNDS, Counters, Outcome, ProtocolError, Reason};
-use crate::source::ledger::{self, Account};
+use crate::source::reload_status::{ReloadOutcome, StatusReport};
 
 /// [`BOUNDS`] in seconds, in the canonical form of OpenMetrics.
 const LE: [&str; BOUNDS.len()] = [
@@ -25,9 +25,9 @@ pub(crate) fn render(view: &View) -> String {
     text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     let snapshot = view.routes.load_full();
     traffic(snapshot.maps, &view.counters, &mut text);
-    let account = view.ledger.account();
-    readings(&account, &mut text);
-    in_force(&account, &snapshot, &mut text);
+    let report = view.reload_status.report();
+    readings(&report, &mut text);
+    in_force(&report, &snapshot, &mut text);
     in_flight(&snapshot, &mut text);
     text.finish()
 }
@@ -77,28 +77,28 @@ fn traffic(maps: Maps, counters: &Counters, text: &mut Exposition) {
     text.sample(&[], counters.connections());
 }
 
-fn readings(account: &Account, text: &mut Exposition) {
+fn readings(report: &StatusReport, text: &mut Exposition) {
     text.family(
         "postmapd_reloads_total",
         Kind::Counter,
         "Readings of the files since the start, by what came of them.",
     );
-    for outcome in ledger::Outcome::ALL {
-        text.sample(&[("outcome", outcome.label())], account.reloads(outcome));
+    for outcome in ReloadOutcome::ALL {
+        text.sample(&[("outcome", outcome.label())], report.reloads(outcome));
     }
     text.family(
         "postmapd_reload_last_success_timestamp_seconds",
         Kind::Gauge,
         "When the files were last seen to be right and in force; 0 if never.",
     );
-    text.sample(&[], account.succeeded.map_or_else(|| "0".to_owned(), timestamp));
+    text.sample(&[], report.last_success.map_or_else(|| "0".to_owned(), timestamp));
     text.family(
         "postmapd_files_valid",
         Kind::Gauge,
         "1 if the present file is right and in force, else 0.",
     );
-    for file in account.files.iter().filter(|file| is_told(file)) {
-        let path = of_path(&file.in_force.path);
+    for file in report.files.iter().filter(|file| is_told(file)) {
+        let path = of_path(&file.active.path);
         text.sample(&[("file", &path)], u8::from(file.invalid.is_none()));
     }
     text.family(
@@ -107,14 +107,14 @@ fn readings(account: &Account, text: &mut Exposition) {
         "What there is to say about the files as they were read last, by severity.",
     );
     for (severity, count) in [
-        ("error", account.findings.errors()),
-        ("warning", account.findings.warnings()),
+        ("error", report.findings.errors()),
+        ("warning", report.findings.warnings()),
     ] {
         text.sample(&[("severity", severity)], count);
     }
 }
 
-fn in_force(account: &Account, snapshot: &Snapshot, text: &mut Exposition) {
+fn in_force(report: &StatusReport, snapshot: &Snapshot, text: &mut Exposition) {
     text.family(
         "postmapd_snapshot_generation",
         Kind::Gauge,
@@ -126,7 +126,7 @@ fn in_force(account: &Account, snapshot: &Snapshot, text: &mut Exposition) {
         Kind::Gauge,
         "When the snapshot in force came into force.",
     );
-    text.sample(&[], timestamp(account.loaded));
+    text.sample(&[], timestamp(report.active_since));
     text.family(
         "postmapd_table_entries",
         Kind::Gauge,

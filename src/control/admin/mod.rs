@@ -26,7 +26,7 @@ use std::time::SystemTime;
 
 use crate::lookup::snapshot::Routes;
 use crate::server::counters::Counters;
-use crate::source::ledger::Ledger;
+use crate::source::reload_status::ReloadStatus;
 use pulse::Pulse;
 use status::TableDigests;
 
@@ -37,7 +37,7 @@ pub(crate) struct View {
     /// What was counted.
     pub counters: Arc<Counters>,
     /// What became of the files.
-    pub ledger: Arc<Ledger>,
+    pub reload_status: Arc<ReloadStatus>,
     /// Whether the thread that answers lookups lives.
     pub pulse: Pulse,
     /// Where lookups are answered.

@@ -16,7 +16,7 @@ use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::Table;
 use crate::os::digest;
 use crate::os::printable::of_path;
-use crate::source::ledger::{Account, File, Invalid};
+use crate::source::reload_status::{FileState, Invalid, StatusReport};
 
 /// The state of a server. Times are RFC 3339, in UTC.
 #[derive(Deserialize, Serialize)]
@@ -84,28 +84,28 @@ impl Status {
     /// nobody.
     #[must_use]
     pub(crate) fn of(view: &View) -> Self {
-        let account = view.ledger.account();
+        let report = view.reload_status.report();
         let snapshot = view.routes.load_full();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: time(view.started),
             generation: snapshot.generation,
-            loaded: time(account.loaded),
-            ready: account.is_ready(),
-            files: account
+            loaded: time(report.active_since),
+            ready: report.is_ready(),
+            files: report
                 .files
                 .iter()
                 .filter(|file| is_told(file))
                 .map(|file| FileStatus::of(file, &snapshot, &view.digests))
                 .collect(),
             last_reload: LastReload {
-                outcome: account.last.outcome.label().to_owned(),
-                at: time(account.last.at),
+                outcome: report.last_reload.outcome.label().to_owned(),
+                at: time(report.last_reload.at),
             },
-            last_success: account.succeeded.map(time),
-            findings: account.findings.iter().map(FindingObject::of).collect(),
-            errors: account.findings.errors(),
-            warnings: account.findings.warnings(),
+            last_success: report.last_success.map(time),
+            findings: report.findings.iter().map(FindingObject::of).collect(),
+            errors: report.findings.errors(),
+            warnings: report.findings.warnings(),
             senders_in_flight: snapshot.history.moved_entries(),
             listeners: view.listeners.clone(),
             connections: view.counters.connections(),
@@ -114,20 +114,20 @@ impl Status {
 }
 
 /// Whether there is anything to tell about a file: settings that are not there are no file.
-pub(super) fn is_told(file: &File) -> bool {
-    file.in_force.is_there || file.in_force.table.is_some() || file.invalid.is_some()
+pub(super) fn is_told(file: &FileState) -> bool {
+    file.active.is_readable || file.active.table.is_some() || file.invalid.is_some()
 }
 
 impl FileStatus {
-    fn of(file: &File, snapshot: &Snapshot, digests: &TableDigests) -> Self {
-        let spec = file.in_force.table;
+    fn of(file: &FileState, snapshot: &Snapshot, digests: &TableDigests) -> Self {
+        let spec = file.active.table;
         let table = spec.and_then(|spec| snapshot.table(spec));
         Self {
-            path: file.in_force.path.to_string_lossy().into_owned(),
+            path: file.active.path.to_string_lossy().into_owned(),
             map: spec.map(|spec| spec.label.to_owned()),
             digest: match table {
-                Some(table) if file.in_force.is_there => digests.of(table),
-                _ => file.in_force.digest.clone(),
+                Some(table) if file.active.is_readable => digests.of(table),
+                _ => file.active.digest.clone(),
             },
             entries: table.map(|table| table.len()),
             valid: file.invalid.is_none(),
@@ -139,18 +139,18 @@ impl FileStatus {
 
 /// One line for each file that is not valid, and for each error that is about no file; nothing where all is well.
 #[must_use]
-pub(super) fn obstacles(account: &Account) -> Vec<String> {
-    let files = account.files.iter().filter_map(obstacle);
-    let errors = account
+pub(super) fn obstacles(report: &StatusReport) -> Vec<String> {
+    let files = report.files.iter().filter_map(obstacle);
+    let errors = report
         .findings
         .of(Severity::Error)
         .filter(|finding| !matches!(finding.place, Place::File(..)));
     files.chain(errors.map(ToString::to_string)).collect()
 }
 
-fn obstacle(file: &File) -> Option<String> {
+fn obstacle(file: &FileState) -> Option<String> {
     let invalid = file.invalid.as_ref()?;
-    let path = of_path(&file.in_force.path);
+    let path = of_path(&file.active.path);
     let since = format_rfc3339_seconds(invalid.since);
     Some(format!("{path}: not valid since {since}: {}", problem(invalid)))
 }

@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use crate::control::admin::pulse::Pulse;
 use crate::control::systemd::notify::{Notice, NotifySocket, watchdog_interval};
 use crate::lookup::snapshot::Routes;
-use crate::source::ledger::{Ledger, Outcome};
+use crate::source::reload_status::{ReloadOutcome, ReloadStatus};
 
 /// How long stopping waits until the manager has taken the last notice.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -51,13 +51,13 @@ impl SystemdNotifier {
     /// Says that the server is ready, and tells of what comes from now on.
     ///
     /// Must be called within a runtime.
-    pub(super) fn start(routes: &Arc<Routes>, ledger: &Arc<Ledger>, pulse: &Pulse) -> Self {
+    pub(super) fn start(routes: &Arc<Routes>, reload_status: &Arc<ReloadStatus>, pulse: &Pulse) -> Self {
         Self(NotifySocket::from_environment().map(|socket| {
             let (life, follow) = watch::channel(Life::default());
             let task = NotifierTask {
                 socket,
                 routes: Arc::clone(routes),
-                ledger: Arc::clone(ledger),
+                reload_status: Arc::clone(reload_status),
                 pulse: pulse.clone(),
                 said: String::new(),
                 fails: false,
@@ -96,7 +96,7 @@ impl SystemdNotifier {
 struct NotifierTask {
     socket: NotifySocket,
     routes: Arc<Routes>,
-    ledger: Arc<Ledger>,
+    reload_status: Arc<ReloadStatus>,
     pulse: Pulse,
     /// The last status.
     said: String,
@@ -106,7 +106,7 @@ struct NotifierTask {
 
 impl NotifierTask {
     async fn run(mut self, mut life: watch::Receiver<Life>) {
-        let mut progress = self.ledger.follow();
+        let mut progress = self.reload_status.subscribe();
         let mut beat = watchdog_interval().map(|every| {
             info!("the service manager hears every {every:?} that lookups are answered");
             let mut beat = interval(every);
@@ -168,10 +168,12 @@ impl NotifierTask {
     /// Which snapshot answers, and what came of the last reading.
     fn status(&self) -> String {
         let snapshot = self.routes.load();
-        let account = self.ledger.account();
-        let errors = account.findings.errors();
-        let last = match account.last.outcome {
-            Outcome::Failed if errors > 0 => format!("failed ({errors} errors; postmapd check says which)"),
+        let report = self.reload_status.report();
+        let errors = report.findings.errors();
+        let last = match report.last_reload.outcome {
+            ReloadOutcome::Failed if errors > 0 => {
+                format!("failed ({errors} errors; postmapd check says which)")
+            }
             outcome => outcome.label().to_owned(),
         };
         format!(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::{Decision, Next, Outcome, Role, Seen, Timing, Trigger, Verdict};
+use super::{Action, Cause, Decision, Outcome, Role, SourceState, Timing, Verdict};
 use crate::lookup::table::spec::ValueKind;
 
 const ROLES: [Role; 5] = [
@@ -18,8 +18,8 @@ const ROLES: [Role; 5] = [
 ];
 
 const TIMING: Timing = Timing {
-    grace: Duration::from_secs(5),
-    patience: Duration::from_secs(30),
+    empty_grace: Duration::from_secs(5),
+    writer_timeout: Duration::from_secs(30),
 };
 
 /// How often the sources are looked at though nothing is heard.
@@ -97,9 +97,9 @@ impl World {
             is_untouched: true,
         };
         let mut decision = Decision::new(ROLES.to_vec(), digests, HashSet::new());
-        let is_news = decision.take_news(lines(&findings));
-        assert!(is_news.iter().all(|is_news| *is_news));
-        let verdict = decision.judged(errors(&texts).len(), matters(&texts));
+        let is_new = decision.take_unlogged(lines(&findings));
+        assert!(is_new.iter().all(|is_new| *is_new));
+        let verdict = decision.evaluated(errors(&texts).len(), matters(&texts));
         assert_eq!(verdict, Verdict::Apply { is_unpaired: false });
         Self {
             now: Instant::now(),
@@ -120,7 +120,7 @@ impl World {
         let file = &mut self.files[file];
         change(file, now);
         file.is_untouched = false;
-        self.read(Trigger::Change);
+        self.read(Cause::Change);
     }
 
     /// Puts a whole file in place, by rename.
@@ -131,8 +131,8 @@ impl World {
         });
     }
 
-    fn seen(&self) -> Vec<Seen> {
-        let seen = |file: &File| Seen {
+    fn seen(&self) -> Vec<SourceState> {
+        let seen = |file: &File| SourceState {
             content: if file.is_busy { 9999 } else { file.text.digest() },
             is_empty: file.text == Text::Empty,
             is_unsettled: file.is_busy,
@@ -143,24 +143,24 @@ impl World {
         self.files.iter().map(seen).collect()
     }
 
-    fn read(&mut self, trigger: Trigger) {
+    fn read(&mut self, cause: Cause) {
         let Outcome {
-            next,
+            action,
             is_held,
             awaited,
-        } = self.decision.read(&self.seen(), trigger, TIMING, self.now);
+        } = self.decision.read(&self.seen(), cause, TIMING, self.now);
         for file in &mut self.files {
             file.is_untouched = true;
             // As the thread does, which forgets such writers.
             if file
                 .written_since
-                .is_some_and(|since| since + TIMING.patience <= self.now)
+                .is_some_and(|since| since + TIMING.writer_timeout <= self.now)
             {
                 file.written_since = None;
             }
         }
         for wait in &awaited {
-            *self.reported.entry(wait.source).or_default() += usize::from(wait.is_news);
+            *self.reported.entry(wait.source).or_default() += usize::from(wait.is_new);
         }
         self.reported
             .retain(|file, _| awaited.iter().any(|wait| wait.source == *file));
@@ -168,20 +168,20 @@ impl World {
             self.reported.values().all(|reports| *reports <= 1),
             "a wait is reported once"
         );
-        match next {
-            Next::Unchanged { is_return, .. } => {
+        match action {
+            Action::Unchanged { is_return, .. } => {
                 assert!(!is_return || self.is_rejected, "a return is said once");
                 self.is_rejected = false;
                 if is_return {
                     self.logged.clone_from(&self.logged_of_active);
                 }
             }
-            Next::StillRejected { .. } | Next::Wait => {}
-            Next::Judge => self.judge(&is_held, trigger),
+            Action::StillRejected { .. } | Action::Wait => {}
+            Action::Evaluate => self.judge(&is_held, cause),
         }
     }
 
-    fn judge(&mut self, is_held: &[bool], trigger: Trigger) {
+    fn judge(&mut self, is_held: &[bool], cause: Cause) {
         let texts: Vec<Text> = self
             .files
             .iter()
@@ -196,19 +196,19 @@ impl World {
             );
         }
         let (findings, errors_now) = (findings(&texts), errors(&texts));
-        let is_news = self.decision.take_news(lines(&findings));
-        if trigger == Trigger::Request {
+        let is_new = self.decision.take_unlogged(lines(&findings));
+        if cause == Cause::Request {
             self.logged.clear();
         }
-        for (finding, is_news) in findings.iter().zip(is_news) {
+        for (finding, is_new) in findings.iter().zip(is_new) {
             assert_eq!(
-                is_news,
+                is_new,
                 !self.logged.contains(finding),
                 "each finding is logged once"
             );
         }
         self.logged = findings.iter().copied().collect();
-        let verdict = self.decision.judged(errors_now.len(), matters(&texts));
+        let verdict = self.decision.evaluated(errors_now.len(), matters(&texts));
         self.is_rejected = verdict == Verdict::Reject;
         match verdict {
             Verdict::Apply { is_unpaired } => {
@@ -245,7 +245,7 @@ impl World {
                 break;
             }
             self.now = next;
-            self.read(Trigger::Poll);
+            self.read(Cause::Poll);
         }
         self.now = end;
     }
@@ -304,12 +304,12 @@ fn the_text_before_a_rejected_one_is_a_return_and_publishes_nothing() {
         world.files[MAP].text = Text::Good(0);
         world.seen()
     };
-    let next = world.decision.read(&seen, Trigger::Poll, TIMING, world.now).next;
-    let is_return = Next::Unchanged {
+    let action = world.decision.read(&seen, Cause::Poll, TIMING, world.now).action;
+    let is_return = Action::Unchanged {
         is_return: true,
         is_reload: true,
     };
-    assert_eq!(next, is_return);
+    assert_eq!(action, is_return);
     assert_eq!(world.generation, 1);
 }
 
@@ -331,7 +331,7 @@ fn a_file_that_vanishes_is_empty_after_the_grace_whatever_is_requested_and_one_t
     world.save(MAP, Text::Empty);
     for _ in 0..4 {
         world.pass(Duration::from_secs(1));
-        world.read(Trigger::Request);
+        world.read(Cause::Request);
         assert_eq!(world.active[MAP], Text::Good(0));
     }
     world.save(MAP, Text::Good(1));
@@ -473,7 +473,7 @@ fn a_warning_of_the_active_configuration_is_not_logged_again_after_a_rejected_ed
     world.save(MAP, Text::Bad(1));
     world.save(MAP, Text::Odd(1));
     let warning = format!("{:?}", (MAP, Text::Odd(1)));
-    assert_eq!(world.decision.take_news(vec![warning]), [false]);
+    assert_eq!(world.decision.take_unlogged(vec![warning]), [false]);
 }
 
 #[test]
@@ -524,7 +524,7 @@ fn a_request_reads_no_half_of_a_file_and_believes_in_no_error() {
         file.text = Text::Torn(1);
         file.written_since = Some(now);
     });
-    world.read(Trigger::Request);
+    world.read(Cause::Request);
     assert_eq!(world.active, good(0));
     world.save(MAP, Text::Good(1));
     assert_eq!(world.active[MAP], Text::Good(1));
@@ -534,7 +534,7 @@ fn a_request_reads_no_half_of_a_file_and_believes_in_no_error() {
     }
     for _ in 0..60 {
         world.pass(Duration::from_secs(60));
-        world.read(Trigger::Request);
+        world.read(Cause::Request);
         assert_eq!(
             (world.active[MAP], world.active[LOGINS]),
             (Text::Good(1), Text::Good(0))
@@ -572,11 +572,11 @@ fn a_request_logs_every_finding_again() {
     let mut world = World::start(good(0));
     world.save(MAP, Text::Bad(1));
     let finding = format!("{:?}", (MAP, Text::Bad(1)));
-    assert_eq!(world.decision.take_news(vec![finding.clone()]), [false]);
+    assert_eq!(world.decision.take_unlogged(vec![finding.clone()]), [false]);
     let seen = world.seen();
-    let outcome = world.decision.read(&seen, Trigger::Request, TIMING, world.now);
-    assert_eq!(outcome.next, Next::Judge);
-    assert_eq!(world.decision.take_news(vec![finding]), [true]);
+    let outcome = world.decision.read(&seen, Cause::Request, TIMING, world.now);
+    assert_eq!(outcome.action, Action::Evaluate);
+    assert_eq!(world.decision.take_unlogged(vec![finding]), [true]);
 }
 
 /// Something that happens to a file, or to all.
@@ -636,11 +636,11 @@ impl World {
             }
             Event::Vanish(file) => self.save(file, Text::Empty),
             Event::Busy(file, is_busy) => self.change(file, |file, _| file.is_busy = is_busy),
-            Event::Request => self.read(Trigger::Request),
+            Event::Request => self.read(Cause::Request),
             Event::Pass(time) => self.pass(time),
             Event::Jump(time) => {
                 self.now += time;
-                self.read(Trigger::Poll);
+                self.read(Cause::Poll);
             }
         }
     }
@@ -670,7 +670,7 @@ proptest! {
                 world.save(file, text);
             }
         }
-        world.pass(TIMING.grace + POLL);
+        world.pass(TIMING.empty_grace + POLL);
         let now: Vec<Text> = world.files.iter().map(|file| file.text).collect();
         if errors(&now).is_empty() {
             prop_assert_eq!(&world.active, &now);

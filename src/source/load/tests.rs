@@ -16,7 +16,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
-use super::{Reading, paths, read};
+use super::{RawSources, paths, read};
 use crate::config::Sources;
 use crate::config::options::{Options, ServiceOptions};
 use crate::diagnostics::Findings;
@@ -26,7 +26,7 @@ use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::text::Text;
 use crate::protocol::answer::Answer;
-use crate::source::content::{Content, Directory};
+use crate::source::source_file::{Directory, SourceFile};
 
 const RELAY: Map = Map::RELAYHOST;
 const LOGIN: Map = Map::SASL;
@@ -122,13 +122,13 @@ impl Files {
         fs::remove_dir_all(self.sources.dir())
     }
 
-    fn read(&self) -> Reading {
+    fn read(&self) -> RawSources {
         read(&self.sources, &self.hasher, None)
     }
 
     /// The answers after this reading, and its errors. `?` stands for an answer that cannot tell.
-    fn judge(&self, reading: &Reading) -> (Vec<String>, Vec<String>) {
-        let loaded = reading.judge(&self.sources, None);
+    fn judge(&self, reading: &RawSources) -> (Vec<String>, Vec<String>) {
+        let loaded = reading.evaluate(&self.sources, None);
         let errors = loaded.findings.iter().map(ToString::to_string);
         (
             QUESTIONS.map(|(map, key)| ask(&loaded.snapshot, map, key)).into(),
@@ -200,7 +200,7 @@ fn what_is_no_file_is_one_error_that_names_it_costs_its_answers_and_is_never_an_
                     let reading = files.read();
                     let (answered, errors) = files.judge(&reading);
                     let what = format!("{obstacle} in place of {}: {errors:?}", path.display());
-                    assert!(!reading.gone()[source], "{what}");
+                    assert!(!reading.empty_or_missing()[source], "{what}");
                     assert_eq!(errors.len(), 1, "{what}");
                     assert!(errors[0].contains(path.to_str().unwrap()), "{what}");
                     let mut expected = answers([0; 5]);
@@ -246,9 +246,9 @@ fn a_source_is_gone_where_it_is_missing_or_has_no_byte_and_nowhere_else() {
         let files = Files::new();
         act(&files).unwrap();
         let reading = files.read();
-        assert_eq!(reading.gone()[source], is_gone, "case {number}");
+        assert_eq!(reading.empty_or_missing()[source], is_gone, "case {number}");
         assert_eq!(reading.seen(&[])[source].is_empty, is_gone, "case {number}");
-        let loaded = reading.judge(&files.sources, None);
+        let loaded = reading.evaluate(&files.sources, None);
         assert_eq!(
             reading.matters(&loaded.snapshot)[source],
             matters,
@@ -262,8 +262,8 @@ fn each_source_can_be_taken_from_the_reading_before_and_the_secrets_only_togethe
     for held in ALL {
         let files = Files::new();
         let mut before = files.read();
-        let loaded = before.judge(&files.sources, None);
-        before.keep_default(&loaded.snapshot.default, loaded.default_findings);
+        let loaded = before.evaluate(&files.sources, None);
+        before.set_default_relay(&loaded.snapshot.default, loaded.default_findings);
         for source in ALL {
             files.write(source, 1);
         }
@@ -298,7 +298,7 @@ fn a_file_that_is_touched_all_the_time_cannot_be_read_the_others_can_and_in_calm
         is_on.store(false, Ordering::Relaxed);
         busy.unwrap()
     });
-    let seen = busy.seen(&calm.stamps);
+    let seen = busy.seen(&calm.stats);
     for source in ALL {
         assert_eq!(seen[source].is_unsettled, source == RELAY_MAP, "{source}");
         assert_eq!(seen[source].is_untouched, source != RELAY_MAP, "{source}");
@@ -326,8 +326,8 @@ fn all_files_of_a_directory_are_read_from_the_one_that_was_opened() {
     fs::create_dir(dir).unwrap();
     for source in [RELAY_MAP, CREDENTIALS] {
         files.write(source, 1);
-        let content = Content::<Text>::read(&files.path(source), &directory, None, &files.hasher);
-        let Content::Text(file) = content else {
+        let content = SourceFile::<Text>::read(&files.path(source), &directory, None, &files.hasher);
+        let SourceFile::Text(file) = content else {
             panic!("{source}");
         };
         let blocks = file.text.blocks();

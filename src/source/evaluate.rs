@@ -1,15 +1,15 @@
-//! Judging what was read, in two steps: the settings, then with them the tables and the default relay.
+//! Evaluates the sources in two steps: the settings, and with them the tables and the default relay.
 //!
-//! What is wrong is a finding; what an error leaves out of the snapshot is *cannot tell* there, and never *not found*. What
-//! reads as it does in the active snapshot is taken from there, and not judged again ([`Table::rebuild`]).
+//! What is wrong becomes a finding; what an error leaves out of the snapshot is *cannot tell* there, and never *not
+//! found*. What equals the active snapshot is taken from there, and not evaluated again ([`Table::rebuild`]).
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::content::{Content, Directory};
-use super::ledger::Version;
-use super::load::{Reading, changing};
+use super::load::{RawSources, changing};
+use super::reload_status::FileVersion;
+use super::source_file::{Directory, SourceFile};
 use crate::config::{NextHops, Settings, Sources};
 use crate::diagnostics::{Code, Finding, Findings};
 use crate::lookup::default_relay::DefaultRelay;
@@ -21,26 +21,26 @@ use crate::lookup::table::text::Text;
 use crate::os::secret::Secret;
 use crate::os::whole_file::ReadError;
 
-/// The sources as of one moment, judged.
-pub(crate) struct Loaded {
-    /// The snapshot, to which only its generation is missing.
+/// The evaluated sources.
+pub(crate) struct LoadedConfig {
+    /// The snapshot, complete except for its generation.
     pub snapshot: Snapshot,
-    /// The settings.
+    /// The settings of the sources.
     pub settings: Settings,
-    /// What is to be said about all of it.
+    /// All findings.
     pub findings: Findings,
-    /// Those among them that are about the default relay.
+    /// Those of the findings that concern the default relay.
     pub(super) default_findings: Findings,
-    /// What was read, file by file.
-    pub versions: Vec<Version>,
+    /// The version of each file, in the order of [`super::load::paths`].
+    pub versions: Vec<FileVersion>,
 }
 
-impl Reading {
-    /// Judges what was read. What reads as it does in `active` is taken from there.
+impl RawSources {
+    /// Evaluates the sources. What equals `active` is taken from there.
     #[must_use]
-    pub(crate) fn judge(&self, sources: &Sources, active: Option<&Snapshot>) -> Loaded {
+    pub(crate) fn evaluate(&self, sources: &Sources, active: Option<&Snapshot>) -> LoadedConfig {
         let mut findings = Findings::default();
-        for path in self.orphans(sources) {
+        for path in self.unlinked_files(sources) {
             findings.push(
                 Finding::in_file(Code::ReplacedUnderItsMount, &path, None)
                     .says("the file was replaced by the owner of its mount, and this is still the old one")
@@ -56,9 +56,9 @@ impl Reading {
         let mut versions = self.versions.clone();
         for version in &mut versions {
             let table = version.table.and_then(|spec| snapshot.table(spec));
-            version.errors_of_table = table.map_or(0, |table| table.findings().errors());
+            version.table_errors = table.map_or(0, |table| table.findings().errors());
         }
-        Loaded {
+        LoadedConfig {
             snapshot,
             settings,
             findings,
@@ -95,7 +95,7 @@ impl Reading {
         let has_relay_map = self
             .tables
             .iter()
-            .any(|(spec, content)| **spec == RELAY_MAP && !matches!(**content, Content::Missing));
+            .any(|(spec, content)| **spec == RELAY_MAP && !matches!(**content, SourceFile::Missing));
         Snapshot {
             maps: sources.maps,
             others: tables,
@@ -112,8 +112,8 @@ impl Reading {
     }
 }
 
-impl Reading {
-    /// The default relay of the secrets, or as it is kept where they are held, and what is wrong with it.
+impl RawSources {
+    /// Returns the default relay and its findings: of the secrets, or the stored one if they are held.
     fn default_relay(&self, sources: &Sources) -> (Arc<DefaultRelay>, Findings) {
         if let Some(default) = &self.default {
             return default.clone();
@@ -131,32 +131,32 @@ impl Reading {
     }
 }
 
-/// Reads and judges the settings alone, before anything else is known to be right.
-pub(crate) fn first_settings(sources: &Sources, findings: &mut Findings) -> Settings {
+/// Reads and evaluates the settings alone.
+pub(crate) fn read_settings(sources: &Sources, findings: &mut Findings) -> Settings {
     settings(
-        &Content::<Secret>::read(sources.settings_file(), &Directory::open(sources.dir())),
+        &SourceFile::<Secret>::read(sources.settings_file(), &Directory::open(sources.dir())),
         sources,
         findings,
     )
 }
 
-fn settings(content: &Content, sources: &Sources, findings: &mut Findings) -> Settings {
+fn settings(content: &SourceFile, sources: &Sources, findings: &mut Findings) -> Settings {
     let text = match content {
-        Content::Text(file) => file.text.expose(),
-        Content::Missing if !sources.needs_settings_file() => &[],
-        // Where the whole folder is missing, the tables say so.
-        Content::Unreadable(error)
+        SourceFile::Text(file) => file.text.expose(),
+        SourceFile::Missing if !sources.needs_settings_file() => &[],
+        // If the whole directory is missing, the tables report it.
+        SourceFile::Unreadable(error)
             if error.is_not_found() && !sources.needs_settings_file() && !sources.dir().exists() =>
         {
             &[]
         }
-        Content::Unreadable(ReadError::Changing) => {
+        SourceFile::Unreadable(ReadError::Changing) => {
             findings.push(changing(sources.settings_file()));
             &[]
         }
-        Content::Missing | Content::Unreadable(_) => {
+        SourceFile::Missing | SourceFile::Unreadable(_) => {
             let why = match content {
-                Content::Unreadable(error) => error.to_string(),
+                SourceFile::Unreadable(error) => error.to_string(),
                 _ => "there is no such file".to_owned(),
             };
             findings.push(
@@ -173,23 +173,23 @@ fn settings(content: &Content, sources: &Sources, findings: &mut Findings) -> Se
 fn table(
     spec: &'static TableSpec,
     path: &Path,
-    content: &Content<Text>,
+    content: &SourceFile<Text>,
     previous: Option<&Arc<Table>>,
     dir: &Path,
     findings: &mut Findings,
 ) -> Arc<Table> {
     match content {
-        Content::Text(file) => {
+        SourceFile::Text(file) => {
             let table = Table::rebuild(previous, spec, path, &file.text);
             findings.append(table.findings());
             table
         }
-        Content::Missing => Table::empty(spec).into(),
-        Content::Unreadable(ReadError::Changing) => {
+        SourceFile::Missing => Table::empty(spec).into(),
+        SourceFile::Unreadable(ReadError::Changing) => {
             findings.push(changing(path));
             Table::unreadable(spec).into()
         }
-        Content::Unreadable(error) => {
+        SourceFile::Unreadable(error) => {
             let (what, help) = if dir.is_dir() {
                 (path, "mend the file or its permissions")
             } else {
@@ -205,11 +205,11 @@ fn table(
     }
 }
 
-fn secret(path: &Path, content: &Content, findings: &mut Findings) -> Option<Secret> {
+fn secret(path: &Path, content: &SourceFile, findings: &mut Findings) -> Option<Secret> {
     let why = match content {
-        Content::Text(file) => return Some(file.text.clone()),
-        Content::Missing => "there is no such file".to_owned(),
-        Content::Unreadable(error) => error.to_string(),
+        SourceFile::Text(file) => return Some(file.text.clone()),
+        SourceFile::Missing => "there is no such file".to_owned(),
+        SourceFile::Unreadable(error) => error.to_string(),
     };
     findings.push(
         Finding::in_file(Code::SecretUnreadable, path, None)

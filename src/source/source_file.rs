@@ -1,6 +1,6 @@
-//! What stands under the name of one source, read and not judged: a text, nothing, or something that cannot be read.
+//! One source as it was read, not evaluated yet: a text, missing, or unreadable.
 //!
-//! These three are kept apart, because nothing is an empty table, and what cannot be read is a table that cannot tell.
+//! The three are kept apart, because a missing table is empty, and an unreadable table cannot tell.
 
 use std::fs::{self, File};
 use std::hash::{Hasher, RandomState};
@@ -11,25 +11,25 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::ledger::Version;
+use super::reload_status::FileVersion;
 use crate::lookup::table::Table;
 use crate::lookup::table::spec::TableSpec;
 use crate::lookup::table::text::Text;
 use crate::os::secret::Secret;
 use crate::os::whole_file::{self, ReadError, WholeFile};
 
-/// What stands under the name of one source.
-pub(super) enum Content<T = Secret> {
-    /// This text.
+/// What was found at the path of a source.
+pub(super) enum SourceFile<T = Secret> {
+    /// A file with this text.
     Text(WholeFile<T>),
-    /// Nothing: the folder is there, and has no such name.
+    /// Nothing: the directory exists, and has no such name.
     Missing,
     /// Something that cannot be read.
     Unreadable(ReadError),
 }
 
-/// The directory of the tables, opened once for all that is read of it in one go: whatever is exchanged for it
-/// meanwhile, and exchanged back, what is read is of one directory.
+/// The directory of the tables, opened once for a whole read: even if another directory takes its place meanwhile, all
+/// tables are read from the same one.
 pub(super) struct Directory<'p> {
     path: &'p Path,
     handle: Result<OwnedFd, Errno>,
@@ -52,7 +52,7 @@ impl<'p> Directory<'p> {
         }
     }
 
-    /// Opens the file at `path`, by way of the directory if it is in there.
+    /// Opens the file at `path`, through the handle if it is in the directory.
     fn open_file(&self, path: &Path) -> io::Result<File> {
         let Some(name) = path.file_name().filter(|_| path.parent() == Some(self.path)) else {
             return whole_file::open(path);
@@ -64,9 +64,9 @@ impl<'p> Directory<'p> {
     }
 }
 
-impl<T> Content<T> {
-    /// What stands at `path`, of which `read` has just been tried.
-    fn of(path: &Path, read: Result<WholeFile<T>, ReadError>) -> Self {
+impl<T> SourceFile<T> {
+    /// Takes the result of reading `path`.
+    fn from_result(path: &Path, read: Result<WholeFile<T>, ReadError>) -> Self {
         match read {
             Ok(file) => Self::Text(file),
             Err(error) if error.is_not_found() && is_missing(path) => Self::Missing,
@@ -74,14 +74,13 @@ impl<T> Content<T> {
         }
     }
 
-    /// Adds to a digest what tells this content from another, with the kind, so that no two in a row can be taken for
-    /// two others.
+    /// Adds the kind and the content to a digest, so that no two successive sources can be confused with two others.
     pub(super) fn digest<D: Hasher>(&self, digest: &mut D, of_text: impl FnOnce(&T, &mut D)) {
         match self {
             Self::Text(file) => {
                 digest.write_u8(0);
-                // It is a finding, and a finding must be news.
-                digest.write_u8(u8::from(file.is_orphan()));
+                // It causes a finding, which must change the digest.
+                digest.write_u8(u8::from(file.is_unlinked()));
                 of_text(&file.text, digest);
             }
             Self::Missing => digest.write_u8(1),
@@ -92,8 +91,8 @@ impl<T> Content<T> {
         }
     }
 
-    /// Whether there is not one byte.
-    pub(super) fn is_gone(&self, is_empty: impl FnOnce(&T) -> bool) -> bool {
+    /// Whether it is missing or has no byte.
+    pub(super) fn is_empty_or_missing(&self, is_empty: impl FnOnce(&T) -> bool) -> bool {
         match self {
             Self::Text(file) => is_empty(&file.text),
             Self::Missing => true,
@@ -101,37 +100,37 @@ impl<T> Content<T> {
         }
     }
 
-    /// Whether the system has failed to read it.
-    pub(super) fn has_failed(&self) -> bool {
+    /// Whether the system failed to read it.
+    pub(super) fn has_io_error(&self) -> bool {
         matches!(self, Self::Unreadable(ReadError::Io(_)))
     }
 
-    /// Whether somebody may be about to go on with writing it.
-    pub(super) fn is_fresh(&self) -> bool {
-        matches!(self, Self::Text(file) if file.is_fresh())
+    /// Whether it was written to so recently that its writer may continue.
+    pub(super) fn is_recently_modified(&self) -> bool {
+        matches!(self, Self::Text(file) if file.is_recently_modified())
     }
 
-    pub(super) fn is_orphan(&self) -> bool {
-        matches!(self, Self::Text(file) if file.is_orphan())
+    pub(super) fn is_unlinked(&self) -> bool {
+        matches!(self, Self::Text(file) if file.is_unlinked())
     }
 
-    /// This content of the file `path`, of which `of_text` makes the digest.
+    /// Returns the state of the file at `path` with this content. `of_text` makes its digest.
     pub(super) fn version(
         &self,
         path: &Path,
         table: Option<&'static TableSpec>,
         of_text: impl FnOnce(&T) -> Option<String>,
-    ) -> Version {
-        Version {
+    ) -> FileVersion {
+        FileVersion {
             path: path.to_owned(),
             table,
-            is_there: matches!(self, Self::Text(_)),
+            is_readable: matches!(self, Self::Text(_)),
             content: 0,
             digest: match self {
                 Self::Text(file) => of_text(&file.text),
                 Self::Missing | Self::Unreadable(_) => None,
             },
-            errors_of_table: 0,
+            table_errors: 0,
         }
     }
 
@@ -142,17 +141,17 @@ impl<T> Content<T> {
         }
     }
 
-    pub(super) fn is_as_it_was(&self) -> bool {
+    pub(super) fn is_unchanged(&self) -> bool {
         match self {
-            Self::Text(file) => file.is_as_it_was(),
+            Self::Text(file) => file.is_unchanged(),
             Self::Missing | Self::Unreadable(_) => true,
         }
     }
 }
 
-impl Content<Secret> {
-    /// Wipes the text, and keeps the rest.
-    pub(super) fn forget_text(&mut self) {
+impl SourceFile<Secret> {
+    /// Wipes the text, and keeps everything else.
+    pub(super) fn wipe_text(&mut self) {
         if let Self::Text(file) = self {
             file.text = Secret::default();
         }
@@ -161,15 +160,15 @@ impl Content<Secret> {
     /// Reads a small file: settings or a secret.
     pub(super) fn read(path: &Path, directory: &Directory<'_>) -> Self {
         let read = directory.open_file(path).map_err(ReadError::from);
-        Self::of(
+        Self::from_result(
             path,
             read.and_then(|file| whole_file::read_text(file, whole_file::MAX_TEXT)),
         )
     }
 }
 
-impl Content<Text> {
-    /// Reads the text of a table, of which `previous` is what is in force.
+impl SourceFile<Text> {
+    /// Reads the text of a table. What equals the active table `previous` shares its memory.
     pub(super) fn read(
         path: &Path,
         directory: &Directory<'_>,
@@ -187,7 +186,7 @@ impl Content<Text> {
                     Ok((text, extent))
                 })
             });
-        Self::of(path, read)
+        Self::from_result(path, read)
     }
 }
 
@@ -196,9 +195,11 @@ pub(super) fn digest_bytes(bytes: &[u8], digest: &mut impl Hasher) {
     digest.write(bytes);
 }
 
-/// Whether a file that was not found is not there, for certain: its folder is, and no link of its name.
+/// Whether a file that was not found is missing for certain: its directory is readable, and has no such name.
 fn is_missing(path: &Path) -> bool {
     let no_such_name = fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    no_such_name && fs::read_dir(folder.unwrap_or(Path::new("."))).is_ok()
+    let directory = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty());
+    no_such_name && fs::read_dir(directory.unwrap_or(Path::new("."))).is_ok()
 }
