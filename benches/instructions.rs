@@ -28,7 +28,7 @@ use postmapd::lookup::snapshot::Snapshot;
 use postmapd::lookup::table::Table;
 use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use postmapd::protocol::answer::Answer;
-use postmapd::protocol::{Asked, Codec, Protocol, Reply};
+use postmapd::protocol::{Codec, Protocol, Reply, Request};
 use postmapd::server::counters::Counters;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -244,7 +244,7 @@ fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
     let (mut input, mut output) = (BytesMut::with_capacity(4096), BytesMut::with_capacity(4096));
     for request in requests.iter().cycle().take(usize::try_from(lookups)?) {
         input.extend_from_slice(request.as_bytes());
-        let Ok(Some((Asked::Lookup { map, key }, taken))) = codec.decode(&mut input) else {
+        let Ok(Some((Request::Lookup { map, key }, taken))) = codec.decode(&mut input) else {
             return Err("a request is refused".into());
         };
         if taken != request.len() {
@@ -254,7 +254,7 @@ fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
         let Some((number, map)) = snapshot.maps.named(map) else {
             return Err("there is no such map".into());
         };
-        if !snapshot.allowed.may_ask(map, peer) {
+        if !snapshot.allowed.may_query(map, peer) {
             return Err("the peer is refused".into());
         }
         let answer = snapshot.answer(map, key, &mut keys, &mut scratch);

@@ -24,7 +24,7 @@ use crate::control::admin::status::TableDigests;
 use crate::control::systemd::socket_activation::{ActivatedSockets, ActivationError};
 use crate::control::{Controlled, Prepared};
 use crate::diagnostics::{Findings, Severity};
-use crate::lookup::snapshot::Routes;
+use crate::lookup::snapshot::ActiveSnapshot;
 use crate::net::bind::{BindError, bind};
 use crate::net::listener::Listener;
 use crate::os::confinement::{Confinement, ConfinementError};
@@ -100,7 +100,7 @@ fn serve(
     for finding in of_directory.iter() {
         warn!("{finding}");
     }
-    let routes = Arc::new(Routes::new(snapshot));
+    let routes = Arc::new(ActiveSnapshot::new(snapshot));
     let reload_status = reloader.status();
     let reloader = reloader
         .start(Arc::clone(&routes))

@@ -29,10 +29,10 @@
 //! [`source`] runs on a thread of its own, which lets those that answer go first. It is told that something changed, waits until the files have come to
 //! rest, reads them whole, and judges them with the grammar of [`lookup::table`]. What reads as before is shared with the
 //! snapshot in force ([`lookup::table::text`]). What is right becomes a new snapshot and
-//! replaces the old one in [`lookup::snapshot::Routes`]; what is wrong becomes [`diagnostics::Finding`]s in the log, and the
+//! replaces the old one in [`lookup::snapshot::ActiveSnapshot`]; what is wrong becomes [`diagnostics::Finding`]s in the log, and the
 //! old snapshot stays.
 //!
-//! The two ways meet in one place, the pointer in [`lookup::snapshot::Routes`]. No lock and no channel stands on the first
+//! The two ways meet in one place, the pointer in [`lookup::snapshot::ActiveSnapshot`]. No lock and no channel stands on the first
 //! way that the second could hold up, and no connection learns of a reload.
 //!
 //! # Who watches

@@ -19,7 +19,7 @@ use std::thread;
 use postmapd::config::Limits;
 use postmapd::diagnostics::Findings;
 use postmapd::lookup::peer::Allowed;
-use postmapd::lookup::snapshot::{Routes, Snapshot};
+use postmapd::lookup::snapshot::{ActiveSnapshot, Snapshot};
 use postmapd::lookup::table::Table;
 use postmapd::net::address::Address;
 use postmapd::net::bind::bind;
@@ -64,7 +64,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn routes() -> Routes {
+fn routes() -> ActiveSnapshot {
     let table = |map, text: &str| {
         let text = text.as_bytes().to_vec().into();
         Table::build(map, Path::new("t"), text, &mut Findings::default()).into()
@@ -77,7 +77,7 @@ fn routes() -> Routes {
         &CREDENTIALS,
         "@one.test user:password\n[relay1.test]:587 user:password\n",
     );
-    Routes::new(Snapshot {
+    ActiveSnapshot::new(Snapshot {
         allowed: Allowed::new([rustix::process::getuid().as_raw()], []),
         ..Snapshot::new(relay_map, credentials)
     })
@@ -88,7 +88,7 @@ fn routes() -> Routes {
 fn allocations(endpoint: &str, exchanges: &[(String, String)]) -> u64 {
     const WARM_UP: usize = 100;
     const COUNTED: usize = 2_000;
-    let endpoint = Endpoint::to_listen(endpoint, &["relayhost", "sasl"]).unwrap();
+    let endpoint = Endpoint::parse_listener(endpoint, &["relayhost", "sasl"]).unwrap();
     let access = SocketAccess {
         mode: 0o600,
         owner: None,

@@ -66,7 +66,7 @@ impl Server {
             if let Some((_, endpoint)) = line.split_once("listening on ") {
                 server
                     .endpoints
-                    .push(Endpoint::to_listen(endpoint.trim(), &["relayhost", "sasl"])?);
+                    .push(Endpoint::parse_listener(endpoint.trim(), &["relayhost", "sasl"])?);
             }
             said.push(line);
         }

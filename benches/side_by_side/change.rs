@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use postmapd::protocol::client::{Client, Said};
+use postmapd::protocol::client::{Client, Response};
 
 use crate::apparatus::Result;
 use crate::apparatus::relay_map::{self, MARKER};
@@ -81,9 +81,9 @@ pub(crate) fn measure_served(stage: &mut Stage) -> Result<()> {
 }
 
 fn ask(client: &mut Client) -> Result<Option<Vec<u8>>> {
-    match client.ask("relayhost", MARKER.as_bytes())? {
-        Said::Found(value) => Ok(Some(value.expose().to_vec())),
-        Said::NotFound => Ok(None),
-        Said::CannotTell(why) => Err(why.into()),
+    match client.lookup("relayhost", MARKER.as_bytes())? {
+        Response::Found(value) => Ok(Some(value.expose().to_vec())),
+        Response::NotFound => Ok(None),
+        Response::CannotTell(why) => Err(why.into()),
     }
 }

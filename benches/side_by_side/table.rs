@@ -255,7 +255,7 @@ impl Rows<'_> {
             (Protocol::Socketmap, Address::Unix(_)) => "postmapd, socketmap over UNIX",
             (Protocol::Socketmap, _) => "postmapd, socketmap over TCP",
         };
-        let asked = endpoint.table("relayhost");
+        let asked = endpoint.lookup_table("relayhost");
         self.push(name, asked, Way::Served(endpoint));
     }
 

@@ -168,7 +168,7 @@ impl History {
         // Read once more, it is the same table.
         let blocks: Vec<Arc<Block>> = table.blocks().cloned().collect();
         let again = Text::read(&mut bytes.as_slice(), bytes.len(), &blocks, &self.hasher).unwrap();
-        if self.hasher.bits == 64 && table.is_whole() {
+        if self.hasher.bits == 64 && table.is_complete() {
             assert!(Arc::ptr_eq(
                 &table,
                 &Table::rebuild(Some(&table), self.spec, path, &again)
@@ -193,7 +193,10 @@ impl History {
     }
 
     fn compare(&self, table: &Table, fresh: &Table) {
-        assert_eq!((table.len(), table.is_whole()), (fresh.len(), fresh.is_whole()));
+        assert_eq!(
+            (table.len(), table.is_complete()),
+            (fresh.len(), fresh.is_complete())
+        );
         let said =
             |table: &Table| -> Vec<String> { table.findings().iter().map(ToString::to_string).collect() };
         assert_eq!(said(table), said(fresh));
@@ -217,12 +220,12 @@ impl History {
                 ),
                 None => assert!(matches!(
                     table.find([key.as_slice().into()]),
-                    Hit::Absent | Hit::Unsure(_)
+                    Hit::Absent | Hit::CannotTell(_)
                 )),
             }
         }
         let mut entries = plain.entries.iter();
-        table.each(|record| assert!(entries.next().is_some_and(|entry| entry.written == record.key)));
+        table.for_each(|record| assert!(entries.next().is_some_and(|entry| entry.written == record.key)));
         assert!(entries.next().is_none());
         let last = u32::try_from(table::lines(bytes).len()).unwrap();
         assert!(last == 0 || table.line(last).is_some());

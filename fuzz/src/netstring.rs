@@ -3,7 +3,7 @@
 use ::netstring::{ReadNetstring, WriteNetstring};
 use bytes::BytesMut;
 use postmapd::protocol::socketmap::{self, MAX_REQUEST};
-use postmapd::protocol::{Asked, Codec, Protocol, Told, Violation, netstring};
+use postmapd::protocol::{Codec, FramingError, ParsedReply, Protocol, Request, netstring};
 
 use super::input;
 use super::plain::framing::{self, Frame};
@@ -28,11 +28,11 @@ fn frame(input: &[u8], limit: usize) -> Frame {
     }
 }
 
-fn broken(violation: &Violation) -> Frame {
+fn broken(violation: &FramingError) -> Frame {
     match violation {
-        Violation::Length => Frame::BadLength,
-        Violation::Terminator => Frame::NoComma,
-        Violation::TooLong => Frame::TooLong,
+        FramingError::Length => Frame::BadLength,
+        FramingError::Terminator => Frame::NoComma,
+        FramingError::TooLong => Frame::TooLong,
     }
 }
 
@@ -109,11 +109,11 @@ fn requests(stream: &[u8]) {
     }
 }
 
-fn assert_asked(asked: &Asked<'_>, payload: &[u8]) {
+fn assert_asked(asked: &Request<'_>, payload: &[u8]) {
     let mut words = payload.splitn(2, |c| *c == b' ');
     match (words.next(), words.next(), asked) {
-        (Some(name), Some(own), Asked::Lookup { map, key }) => assert_eq!((*map, *key), (name, own)),
-        (_, None, Asked::NotALookup) => {}
+        (Some(name), Some(own), Request::Lookup { map, key }) => assert_eq!((*map, *key), (name, own)),
+        (_, None, Request::Invalid) => {}
         _ => panic!("another request than {payload:?}"),
     }
 }
@@ -123,10 +123,10 @@ fn assert_told(payload: &[u8]) {
     let rest = |word: &[u8]| payload.strip_prefix(word);
     let error = rest(b"TEMP ").or(rest(b"PERM ")).or(rest(b"TIMEOUT "));
     let bare = [&b"TEMP"[..], b"PERM", b"TIMEOUT"].contains(&payload);
-    match socketmap::told(payload) {
-        Some(Told::Found(value)) => assert!(!value.is_empty() && rest(b"OK ") == Some(value)),
-        Some(Told::NotFound) => assert!(payload == b"NOTFOUND" || rest(b"NOTFOUND ").is_some()),
-        Some(Told::CannotTell(text)) => assert!(error == Some(text) || (bare && text.is_empty())),
+    match socketmap::parse_reply(payload) {
+        Some(ParsedReply::Found(value)) => assert!(!value.is_empty() && rest(b"OK ") == Some(value)),
+        Some(ParsedReply::NotFound) => assert!(payload == b"NOTFOUND" || rest(b"NOTFOUND ").is_some()),
+        Some(ParsedReply::CannotTell(text)) => assert!(error == Some(text) || (bare && text.is_empty())),
         None => assert!(
             rest(b"OK ").is_none_or(<[u8]>::is_empty)
                 && rest(b"NOTFOUND ").is_none()

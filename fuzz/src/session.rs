@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use postmapd::diagnostics::Findings;
 use postmapd::lookup::address::Delimiters;
-use postmapd::lookup::default_relay::{DefaultRelay, Known};
+use postmapd::lookup::default_relay::{Configured, DefaultRelay};
 use postmapd::lookup::peer::{self, Allowed};
-use postmapd::lookup::snapshot::{Routes, Snapshot};
+use postmapd::lookup::snapshot::{ActiveSnapshot, Snapshot};
 use postmapd::lookup::table::Table;
 use postmapd::os::secret::Secret;
 use postmapd::protocol::socketmap::{MAX_REPLY, MAX_REQUEST};
@@ -115,7 +115,7 @@ enum Said {
 
 impl Plan {
     fn run(&self, stream: &[u8]) {
-        let routes = Routes::new(self.snapshot(0));
+        let routes = ActiveSnapshot::new(self.snapshot(0));
         let (end, got) = self.serve(self.protocol.codec(), &routes);
         let (expected, is_broken) = self.expected(stream);
         match end {
@@ -128,7 +128,7 @@ impl Plan {
     }
 
     /// A session as the server has it. Says how it ended, and what the peer got.
-    fn serve(&self, codec: impl Codec, routes: &Routes) -> (End, Vec<u8>) {
+    fn serve(&self, codec: impl Codec, routes: &ActiveSnapshot) -> (End, Vec<u8>) {
         let peer = Peer {
             plan: self,
             routes,
@@ -306,23 +306,23 @@ impl Plan {
     fn snapshot(&self, tables: usize) -> Snapshot {
         let tables = &Tables::all()[tables];
         let for_domains = match self.default {
-            Default::None => Known::Unset,
-            Default::Set => Known::Is(FOR_DOMAINS.to_vec()),
-            Default::Unreadable => Known::Unreadable,
+            Default::None => Configured::Unset,
+            Default::Set => Configured::Value(FOR_DOMAINS.to_vec()),
+            Default::Unreadable => Configured::Unreadable,
         };
         let default = match self.default {
             Default::None => DefaultRelay::default(),
             Default::Set | Default::Unreadable => DefaultRelay::new(
                 for_domains,
-                Known::Is(FOR_EVERYONE.to_vec()),
-                Known::Is(Secret::from(OF_DEFAULT.to_vec())),
+                Configured::Value(FOR_EVERYONE.to_vec()),
+                Configured::Value(Secret::from(OF_DEFAULT.to_vec())),
             ),
         };
         Snapshot {
             allowed: Allowed::new([ALLOWED], []),
             // The model answers credentials without a route where nothing is routed.
             routing: if default.is_set() || !tables.relay_map.table.is_empty() {
-                Routing::Here
+                Routing::Postmapd
             } else {
                 Routing::MainCf
             },
@@ -425,7 +425,7 @@ impl Tables {
 /// The other end.
 struct Peer<'p> {
     plan: &'p Plan,
-    routes: &'p Routes,
+    routes: &'p ActiveSnapshot,
     sends: VecDeque<Vec<u8>>,
     /// How many pieces were given, at least in part.
     given: usize,

@@ -152,7 +152,7 @@ fn expected(read: &Value) -> Option<Expected> {
         .flat_map(|list| list.split(','))
         .map(str::trim_ascii)
         .filter(|word| !word.is_empty())
-        .map(|text| Endpoint::to_listen(text, &["relayhost", "sasl"]).ok())
+        .map(|text| Endpoint::parse_listener(text, &["relayhost", "sasl"]).ok())
         .collect::<Option<_>>()?;
     if listen.is_empty() {
         return None;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use postmapd::diagnostics::{Finding, Findings, Place};
 use postmapd::lookup::address::SenderKeys;
-use postmapd::lookup::table::grammar::{self, Content, Reader, Record};
+use postmapd::lookup::table::grammar::{self, Content, Parser, Record};
 use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
 use postmapd::lookup::table::{Hit, Table};
 
@@ -45,8 +45,8 @@ pub fn said(finding: &Finding) -> Said {
 fn the_same(record: &Record<'_>, offset: usize, entry: &Entry) {
     let meaning = match record.content {
         Content::Value(value) => Meaning::Value(value.to_vec()),
-        Content::Nothing => Meaning::Nothing,
-        Content::Fault => Meaning::Fault,
+        Content::NoValue => Meaning::Nothing,
+        Content::Invalid => Meaning::Fault,
     };
     assert_eq!(
         (
@@ -69,7 +69,7 @@ fn the_same(record: &Record<'_>, offset: usize, entry: &Entry) {
 fn the_records(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
     let mut findings = Findings::default();
     let mut expected = plain.entries.iter();
-    let reading = grammar::read(spec.format, path(), text, &mut findings, |record, _| {
+    let reading = grammar::parse(spec.format, path(), text, &mut findings, |record, _| {
         let entry = expected.next().expect("an entry that is none");
         the_same(&record, 0, entry);
         let (key, value) =
@@ -77,7 +77,7 @@ fn the_records(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
         assert_eq!((key, value), (entry.written.as_slice(), entry.raw.as_slice()));
     });
     assert_eq!(expected.next(), None);
-    assert_eq!(reading.keys_unreadable, plain.keys_unreadable);
+    assert_eq!(reading.has_unreadable_keys, plain.keys_unreadable);
     // Of each kind the first are kept, and all are counted.
     let mut kept = [0; 2];
     let is_kept = |said: &&Said| {
@@ -102,9 +102,9 @@ fn the_records_in_blocks(spec: &'static TableSpec, text: &[u8], plain: &Reading)
         .sum();
     let mut findings = Findings::default();
     let mut expected = plain.entries.iter();
-    let mut reader = Reader::new(spec.format, path());
+    let mut reader = Parser::new(spec.format, path());
     for (block, offset) in [(&text[..first], 0), (&text[first..], first)] {
-        reader.read(
+        reader.parse(
             block,
             |value| value,
             &mut findings,
@@ -112,7 +112,7 @@ fn the_records_in_blocks(spec: &'static TableSpec, text: &[u8], plain: &Reading)
         );
     }
     assert_eq!(expected.next(), None);
-    assert_eq!(reader.reading().keys_unreadable, plain.keys_unreadable);
+    assert_eq!(reader.summary().has_unreadable_keys, plain.keys_unreadable);
     assert_eq!(findings.errors() + findings.warnings(), plain.said.len());
 }
 
@@ -126,7 +126,7 @@ fn the_table(spec: &'static TableSpec, text: &[u8]) {
     let table = Table::build(spec, path(), text.to_vec().into(), &mut findings);
     let expected = table::table(plain);
     assert_eq!(table.len(), expected.len());
-    assert_eq!(table.is_whole(), !plain.keys_unreadable);
+    assert_eq!(table.is_complete(), !plain.keys_unreadable);
     for (number, (key, entry)) in expected.iter().enumerate() {
         found(spec, &table, key, &entry.meaning);
         if number > MANY {
@@ -138,7 +138,7 @@ fn the_table(spec: &'static TableSpec, text: &[u8]) {
         );
         // In other letters, and behind keys that are not there.
         let mut keys = SenderKeys::default();
-        keys.read(
+        keys.parse(
             &entry.written.to_ascii_uppercase(),
             &postmapd::lookup::address::Delimiters::default(),
         );
@@ -162,12 +162,12 @@ fn the_table(spec: &'static TableSpec, text: &[u8]) {
     }
     let absent = match table.find([b"\0 is in no key".as_slice().into()]) {
         Hit::Absent => !plain.keys_unreadable,
-        Hit::Unsure(reason) => plain.keys_unreadable && reason == spec.unparsable_key,
-        Hit::Value(_) | Hit::Nothing => false,
+        Hit::CannotTell(reason) => plain.keys_unreadable && reason == spec.unparsable_key,
+        Hit::Value(_) | Hit::NoValue => false,
     };
     assert!(absent);
     let mut entries = plain.entries.iter();
-    table.each(|record| assert_eq!(record.key, entries.next().unwrap().written));
+    table.for_each(|record| assert_eq!(record.key, entries.next().unwrap().written));
     assert_eq!(entries.next(), None);
     the_lines(&table, text);
     duplicates(&findings, plain);
@@ -177,8 +177,8 @@ fn the_table(spec: &'static TableSpec, text: &[u8]) {
 pub fn found(spec: &'static TableSpec, table: &Table, key: &[u8], meaning: &Meaning) {
     match (table.find([key.into()]), meaning) {
         (Hit::Value(value), Meaning::Value(expected)) => assert_eq!(value, expected),
-        (Hit::Nothing, Meaning::Nothing) => {}
-        (Hit::Unsure(reason), Meaning::Fault) => assert_eq!(reason, spec.invalid_entry),
+        (Hit::NoValue, Meaning::Nothing) => {}
+        (Hit::CannotTell(reason), Meaning::Fault) => assert_eq!(reason, spec.invalid_entry),
         _ => panic!("{} is not {meaning:?}", key.escape_ascii()),
     }
 }

@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 use postmapd::protocol::answer::{Answer, Value};
-use postmapd::protocol::tcp_table::{MAX_REPLY, MAX_REQUEST, told};
-use postmapd::protocol::{Asked, Codec, Protocol, Reply, Told, Violation};
+use postmapd::protocol::tcp_table::{MAX_REPLY, MAX_REQUEST, parse_reply};
+use postmapd::protocol::{Codec, FramingError, ParsedReply, Protocol, Reply, Request};
 
 use super::input;
 use super::plain::framing::{self, Frame, percent_decoded};
@@ -46,7 +46,7 @@ fn requests(stream: &[u8], piece: usize) {
                     break taken;
                 }
                 Err(violation) => {
-                    assert_eq!((violation, &expected), (Violation::TooLong, &Frame::TooLong));
+                    assert_eq!((violation, &expected), (FramingError::TooLong, &Frame::TooLong));
                     return;
                 }
             }
@@ -56,11 +56,11 @@ fn requests(stream: &[u8], piece: usize) {
     }
 }
 
-fn assert_asked(asked: &Asked<'_>, line: &[u8]) {
+fn assert_asked(asked: &Request<'_>, line: &[u8]) {
     let expected = line.strip_prefix(b"get ").and_then(percent_decoded);
     match (asked, expected) {
-        (Asked::Lookup { map: b"sasl", key }, Some(expected)) => assert_eq!(*key, expected),
-        (Asked::NotALookup, None) => {}
+        (Request::Lookup { map: b"sasl", key }, Some(expected)) => assert_eq!(*key, expected),
+        (Request::Invalid, None) => {}
         _ => panic!("another request than {line:?}"),
     }
 }
@@ -78,9 +78,9 @@ fn what_is_written_is_read(value: &[u8]) {
     assert!(line.iter().skip(4).all(|c| *c > 32 && *c < 127) || line.starts_with(b"400 "));
     let plain = |c: &u8| *c > 32 && *c < 127 && *c != b'%';
     let longest = "200 \n".len() + value.iter().map(|c| if plain(c) { 1 } else { 3 }).sum::<usize>();
-    match told(&mut line) {
-        Some(Told::Found(read)) => assert_eq!(read, value),
-        Some(Told::CannotTell(_)) => assert!(longest > MAX_REPLY),
+    match parse_reply(&mut line) {
+        Some(ParsedReply::Found(read)) => assert_eq!(read, value),
+        Some(ParsedReply::CannotTell(_)) => assert!(longest > MAX_REPLY),
         _ => panic!("a value became something else"),
     }
 }
@@ -90,10 +90,10 @@ fn assert_told(line: &[u8]) {
     let text = line.get(4..).and_then(percent_decoded);
     let is_parted = line.get(3).is_some_and(|c| *c == b' ' || *c == b'\t');
     let expected = text.filter(|_| is_parted);
-    match (told(&mut copy), line.first(), expected) {
-        (Some(Told::Found(read)), Some(b'2'), Some(text)) => assert!(!text.is_empty() && read == text),
-        (Some(Told::NotFound), Some(b'5'), Some(_)) => {}
-        (Some(Told::CannotTell(read)), Some(b'4'), Some(text)) => assert_eq!(read, text),
+    match (parse_reply(&mut copy), line.first(), expected) {
+        (Some(ParsedReply::Found(read)), Some(b'2'), Some(text)) => assert!(!text.is_empty() && read == text),
+        (Some(ParsedReply::NotFound), Some(b'5'), Some(_)) => {}
+        (Some(ParsedReply::CannotTell(read)), Some(b'4'), Some(text)) => assert_eq!(read, text),
         (None, _, None) => {}
         (None, Some(b'2'), Some(text)) => assert!(text.is_empty()),
         (None, Some(code), Some(_)) => assert!(!b"45".contains(code)),

@@ -213,12 +213,12 @@ pub(crate) fn of_tables(
     let is_secret = map.table.is_secret();
     let (mut memory, mut scratch) = (SenderKeys::default(), Scratch::default());
     let (mut keys, mut seen) = (Vec::new(), 0);
-    table.each(|record| {
+    table.for_each(|record| {
         let is_sender = record.key.contains(&b'@') || record.key == b"<>";
         let is_sure_to_be_a_key = match record.content {
             Content::Value(_) => true,
-            Content::Nothing => !is_secret || is_sender,
-            Content::Fault => !is_secret,
+            Content::NoValue => !is_secret || is_sender,
+            Content::Invalid => !is_secret,
         };
         if !is_sure_to_be_a_key {
             return;
@@ -336,7 +336,7 @@ mod tests {
     fn found(snapshot: &Snapshot, keys: &[Vec<u8>]) -> usize {
         let mut memory = SenderKeys::default();
         keys.iter()
-            .filter(|key| matches!(snapshot.next_hop_of(key, &mut memory), Answer::Found(_)))
+            .filter(|key| matches!(snapshot.next_hop_for(key, &mut memory), Answer::Found(_)))
             .count()
     }
 

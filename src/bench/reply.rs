@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use super::keys::{Expected, Questions};
 use super::tally::{Fault, Outcome};
-use crate::protocol::{NotAReply, Protocol, Told};
+use crate::protocol::{InvalidReply, ParsedReply, Protocol};
 
 /// What the bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +48,14 @@ pub(super) fn judge(
         };
     }
     let (told, length) = match protocol.decode_reply(input, memory) {
-        Err(NotAReply) => return Begins::Malformed,
+        Err(InvalidReply) => return Begins::Malformed,
         Ok(None) => return Begins::Partial,
         Ok(Some(reply)) => reply,
     };
     let (outcome, is_value) = match told {
-        Told::Found(value) => (Outcome::Found, value == questions.value(number)),
-        Told::NotFound => (Outcome::NotFound, true),
-        Told::CannotTell(_) => (Outcome::CannotTell, true),
+        ParsedReply::Found(value) => (Outcome::Found, value == questions.value(number)),
+        ParsedReply::NotFound => (Outcome::NotFound, true),
+        ParsedReply::CannotTell(_) => (Outcome::CannotTell, true),
     };
     let fault = match expected {
         Expected::Is(right) if right == outcome && is_value => None,

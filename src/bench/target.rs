@@ -17,7 +17,7 @@ use crate::lookup::map::{Map, Maps};
 use crate::net::address::Address;
 use crate::net::stream_socket;
 use crate::protocol::Protocol;
-use crate::protocol::endpoint::{Endpoint, Problem};
+use crate::protocol::endpoint::{Endpoint, EndpointError};
 
 /// A map of a server.
 pub(crate) struct Target {
@@ -43,14 +43,14 @@ pub(super) enum Begun {
 
 impl Target {
     /// The map `map` of the server at `text`, which may name the map behind the address as main.cf does.
-    pub(crate) fn new(text: &str, map: &str) -> Result<Self, Problem> {
+    pub(crate) fn new(text: &str, map: &str) -> Result<Self, EndpointError> {
         // Which of our own maps it is makes no difference to an address.
         let ours = Map::named(map).unwrap_or(Map::RELAYHOST);
         let address = text
             .strip_suffix(map)
             .and_then(|text| text.strip_suffix(':'))
             .unwrap_or(text);
-        let endpoint = Endpoint::to_ask(address, ours.name, &Maps::SERVED.names())?;
+        let endpoint = Endpoint::parse_server(address, ours.name, &Maps::SERVED.names())?;
         Ok(Self {
             label: text.to_owned(),
             map: map.to_owned(),

@@ -27,8 +27,8 @@ const NEAR: usize = 3;
 fn has_credentials_of_senders(snapshot: &Snapshot) -> bool {
     let mut keys = SenderKeys::default();
     let mut has = false;
-    snapshot.credentials.each(|record| {
-        keys.read(record.key, &snapshot.delimiters);
+    snapshot.credentials.for_each(|record| {
+        keys.parse(record.key, &snapshot.delimiters);
         has |= keys.is_sender() && matches!(record.content, Content::Value(_));
     });
     has
@@ -39,7 +39,7 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
     let dir = sources.dir();
     let tables = [&snapshot.relay_map, &snapshot.credentials];
     // Where the directory or a table cannot be read, that is said already.
-    if tables.iter().all(|table| table.is_empty_for_certain())
+    if tables.iter().all(|table| table.is_certainly_empty())
         && !snapshot.default.is_set()
         && tables.iter().all(|table| table.findings().is_empty())
     {

@@ -30,8 +30,8 @@ pub(crate) fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Find
     let mut add = |list: &[u8], is_table: bool, place: &dyn Fn() -> Place| {
         for element in nexthop::elements(list) {
             let (host, _) = nexthop::host_and_port(element);
-            let has_mx = nexthop::server(element).is_none();
-            let host = String::from_utf8_lossy(nexthop::server(element).unwrap_or(host)).into_owned();
+            let has_mx = nexthop::server_name(element).is_none();
+            let host = String::from_utf8_lossy(nexthop::server_name(element).unwrap_or(host)).into_owned();
             // The brackets around the value of a variable are ours.
             let is_certain = if is_table {
                 excerpt::is_name_or_port(element)
@@ -44,7 +44,7 @@ pub(crate) fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Find
             mention.1 |= is_certain;
         }
     };
-    snapshot.relay_map.each(|record| {
+    snapshot.relay_map.for_each(|record| {
         if let Content::Value(list) = record.content {
             let at = |position: Position| Place::File(relay_map.into(), Some(position));
             add(list, true, &|| at(record.position));

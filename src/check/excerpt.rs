@@ -117,7 +117,7 @@ fn shown_of_table(format: Format, line: &[u8]) -> usize {
 fn domain_before_invisible(key: &[u8]) -> Option<usize> {
     let end = Invisible::first(key)?.offset;
     let domain = key.get(..end)?.strip_prefix(b"@")?;
-    (domain.contains(&b'.') && key::domain(domain).is_ok()).then_some(end)
+    (domain.contains(&b'.') && key::validate_domain(domain).is_ok()).then_some(end)
 }
 
 /// Whether this is a sender, a host or a next hop, and not a user with a password.
@@ -153,7 +153,8 @@ pub(super) fn is_name_or_port(word: &[u8]) -> bool {
     let is_port = port.is_none_or(|port| port.len() <= 5 && port.iter().all(u8::is_ascii_digit));
     let is_all =
         !word.starts_with(b"[") || word.len() <= host.len() + 2 + port.map_or(0, |port| port.len() + 1);
-    !word.iter().any(|c| b"@,".contains(c)) && (is_host && is_port && is_all || nexthop::judge(word).is_ok())
+    !word.iter().any(|c| b"@,".contains(c))
+        && (is_host && is_port && is_all || nexthop::validate(word).is_ok())
 }
 
 /// An excerpt of a line of the settings file.

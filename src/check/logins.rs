@@ -99,7 +99,7 @@ impl WithoutLogin {
             without_mx: None,
         };
         let mut keys = SenderKeys::default();
-        snapshot.relay_map.each(|record| {
+        snapshot.relay_map.for_each(|record| {
             if found.without_mx.is_none()
                 && let Content::Value(list) = record.content
                 && !has_login(snapshot, record.key, &mut keys)
@@ -116,7 +116,7 @@ impl WithoutLogin {
     fn look(&mut self, list: &[u8], line: Option<u32>, snapshot: &Snapshot) {
         let mut keys = SenderKeys::default();
         for element in nexthop::elements(list) {
-            let host = nexthop::server(element);
+            let host = nexthop::server_name(element);
             let is_known = has_login(snapshot, element, &mut keys)
                 || host.is_some_and(|host| has_login(snapshot, host, &mut keys));
             if is_known {
@@ -144,7 +144,7 @@ impl WithoutLogin {
 
 /// Whether there is a login, or may be one.
 fn has_login(snapshot: &Snapshot, key: &[u8], keys: &mut SenderKeys) -> bool {
-    !matches!(snapshot.login_of(key, keys), Answer::NotFound)
+    !matches!(snapshot.login_for(key, keys), Answer::NotFound)
 }
 
 /// A login of a sender that Postfix offers to relays of several operators, with the list that the sender has.
@@ -177,7 +177,7 @@ pub(super) fn of_login(snapshot: &Snapshot, keys: &SenderKeys, record: &Record<'
         return None;
     }
     let mut memory = SenderKeys::default();
-    match snapshot.next_hop_of(record.key, &mut memory) {
+    match snapshot.next_hop_for(record.key, &mut memory) {
         Answer::Found(list) => nexthop::has_several_operators(list.expose()).then(several),
         Answer::NotFound | Answer::CannotTell(_) => None,
     }
@@ -187,19 +187,19 @@ pub(super) fn of_login(snapshot: &Snapshot, keys: &SenderKeys, record: &Record<'
 #[must_use]
 pub(crate) fn has_login_by_sender(snapshot: &Snapshot, sender: &[u8]) -> bool {
     let mut keys = SenderKeys::default();
-    keys.read(sender, &snapshot.delimiters);
+    keys.parse(sender, &snapshot.delimiters);
     matches!(snapshot.credentials.find(keys.in_order()), Hit::Value(_))
 }
 
 fn is_null_sender(key: &[u8]) -> bool {
-    address::is_key_of(key, NULL_SENDER)
+    address::key_matches(key, NULL_SENDER)
 }
 
 /// A default relay that is for senders with a domain alone, where nothing says what becomes of bounces.
 pub(super) fn bounces(snapshot: &Snapshot, findings: &mut Findings) {
     let default = |has_domain| snapshot.default.next_hop(has_domain);
     let mut keys = SenderKeys::default();
-    keys.read(NULL_SENDER, &snapshot.delimiters);
+    keys.parse(NULL_SENDER, &snapshot.delimiters);
     let is_said = !matches!(snapshot.relay_map.find([keys.whole_key()]), Hit::Absent);
     if matches!(default(true), Answer::Found(_)) && matches!(default(false), Answer::NotFound) && !is_said {
         findings.push(Finding {

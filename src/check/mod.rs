@@ -37,8 +37,8 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
     let routed = Routed::of(snapshot);
     let mut keys = SenderKeys::default();
     line_ends(&snapshot.relay_map, &relay_map, findings);
-    snapshot.relay_map.each(|record| {
-        keys.read(record.key, &snapshot.delimiters);
+    snapshot.relay_map.for_each(|record| {
+        keys.parse(record.key, &snapshot.delimiters);
         let at = |finding: Finding| Finding {
             place: Place::File(relay_map.clone(), Some(record.position)),
             ..finding
@@ -47,7 +47,7 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
             findings.push(at(finding));
         }
         if let Content::Value(list) = record.content
-            && nexthop::elements(list).any(nexthop::wants_implicit_tls)
+            && nexthop::elements(list).any(nexthop::uses_implicit_tls)
         {
             findings.push(at(implicit_tls()));
         }
@@ -63,7 +63,7 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
     logins::bounces(snapshot, findings);
     values::of_default(snapshot, findings);
     for (list, variable) in snapshot.default.next_hops() {
-        if nexthop::elements(list).any(nexthop::wants_implicit_tls) {
+        if nexthop::elements(list).any(nexthop::uses_implicit_tls) {
             findings.push(Finding {
                 place: Place::Setting(variable),
                 ..implicit_tls()
@@ -73,8 +73,8 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
     line_ends(&snapshot.credentials, &credentials, findings);
     let mut strangers = logins::Strangers::default();
     let at = |position: Position| Place::File(credentials.clone(), Some(position));
-    snapshot.credentials.each(|record| {
-        keys.read(record.key, &snapshot.delimiters);
+    snapshot.credentials.for_each(|record| {
+        keys.parse(record.key, &snapshot.delimiters);
         let finding = if keys.is_sender() {
             star(&keys)
                 .or_else(|| null_sender(&keys))
@@ -130,10 +130,10 @@ impl Routed {
                 }
             }
         };
-        snapshot.relay_map.each(|record| {
+        snapshot.relay_map.for_each(|record| {
             if let Content::Value(list) = record.content {
                 add(list);
-                keys.read(record.key, &snapshot.delimiters);
+                keys.parse(record.key, &snapshot.delimiters);
                 for key in keys.in_order().skip(1).map(Key::bytes) {
                     if !reached.contains(key) {
                         reached.insert(key.to_vec());
@@ -148,7 +148,7 @@ impl Routed {
         let mut hosts = HashSet::new();
         for next_hop in &next_hops {
             let (host, _) = nexthop::host_and_port(next_hop);
-            hosts.insert(nexthop::server(next_hop).unwrap_or(host).to_vec());
+            hosts.insert(nexthop::server_name(next_hop).unwrap_or(host).to_vec());
             let host = nexthop::canonical_host(next_hop);
             let first = by_host.entry(host).or_insert_with(|| next_hop.clone());
             if next_hop < first {
@@ -200,13 +200,13 @@ fn withheld(snapshot: &Snapshot, routed: &Routed, record: &Record<'_>) -> Option
         return None;
     }
     let mut keys = SenderKeys::default();
-    if !matches!(snapshot.next_hop_of(record.key, &mut keys), Answer::NotFound) {
+    if !matches!(snapshot.next_hop_for(record.key, &mut keys), Answer::NotFound) {
         return None;
     }
     if routed.reached.contains(keys.whole()) {
         return None;
     }
-    let is_excluded = matches!(snapshot.relay_map.find(keys.in_order()), Hit::Nothing);
+    let is_excluded = matches!(snapshot.relay_map.find(keys.in_order()), Hit::NoValue);
     Some(if is_excluded {
         warning(Code::ExcludedWithCredentials)
             .says("the relay map excludes this sender from relaying, so its credentials are never used")
@@ -244,7 +244,7 @@ fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) 
     let is_domain = !is_next_hop
         && matches!(
             snapshot.relay_map.find([domain.as_slice().into()]),
-            Hit::Value(_) | Hit::Nothing
+            Hit::Value(_) | Hit::NoValue
         );
     is_domain.then(|| {
         warning(Code::BareDomain)
@@ -258,7 +258,7 @@ fn shadowed(keys: &SenderKeys, snapshot: &Snapshot, record: &Record<'_>) -> Opti
     if !matches!(record.content, Content::Value(_)) {
         return None;
     }
-    let server = nexthop::server(keys.whole()).filter(|server| *server != keys.whole())?;
+    let server = nexthop::server_name(keys.whole()).filter(|server| *server != keys.whole())?;
     let (_, line) = snapshot.credentials.locate([server.into()])?;
     matches!(snapshot.credentials.find([server.into()]), Hit::Value(_)).then(|| {
         warning(Code::Shadowed)

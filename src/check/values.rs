@@ -17,11 +17,11 @@ pub(super) fn of_login(record: &Record<'_>) -> Option<Finding> {
     };
     let (user, password) = login.split_at_checked(memchr::memchr(b':', login)?)?;
     let password = password.strip_prefix(b":").unwrap_or_default();
-    let whole = Suspicion::of(login).filter(|suspicion| matches!(suspicion, Suspicion::Quoted));
+    let whole = Suspicion::first_in(login).filter(|suspicion| matches!(suspicion, Suspicion::Quoted));
     let (suspicion, what) = whole
         .map(|suspicion| (suspicion, "the value"))
-        .or_else(|| Some((Suspicion::of(user)?, "the user")))
-        .or_else(|| Some((Suspicion::of(password)?, "the password")))?;
+        .or_else(|| Some((Suspicion::first_in(user)?, "the user")))
+        .or_else(|| Some((Suspicion::first_in(password)?, "the password")))?;
     Some(
         warning(suspicion.code())
             .says(suspicion.message(what))
@@ -34,7 +34,7 @@ pub(super) fn too_long(record: &Record<'_>) -> Option<Finding> {
     let Content::Value(value) = record.content else {
         return None;
     };
-    (!tcp_table::can_carry(value)).then(too_long_for_tcp)
+    (!tcp_table::fits_in_reply(value)).then(too_long_for_tcp)
 }
 
 fn too_long_for_tcp() -> Finding {
@@ -52,7 +52,7 @@ pub(super) fn of_default(snapshot: &Snapshot, findings: &mut Findings) {
     if snapshot
         .default
         .login()
-        .is_some_and(|login| !tcp_table::can_carry(login))
+        .is_some_and(|login| !tcp_table::fits_in_reply(login))
     {
         findings.push(Finding {
             place: Place::Setting("RELAY_PASSWORD"),
@@ -82,7 +82,7 @@ pub(super) fn other_form(table: &Table, record: &Record<'_>) -> Option<Finding> 
     };
     let other_key = [local, other.as_bytes()].concat();
     let mut keys = crate::lookup::address::SenderKeys::default();
-    keys.read(&other_key, &crate::lookup::address::Delimiters::default());
+    keys.parse(&other_key, &crate::lookup::address::Delimiters::default());
     let is_there = !matches!(table.find([keys.whole_key()]), Hit::Absent);
     let help = if excerpt::is_name(key) {
         format!("add the same entry for the domain {other}")

@@ -71,7 +71,7 @@ fn needs_default(explanation: &Explanation<'_>) -> bool {
 /// The other half of what decides about a sender's mail: the credentials for its next hops, or its next hop.
 fn others<'a>(snapshot: &'a Snapshot, asked: &Explanation<'a>) -> Vec<Explanation<'a>> {
     let mut keys = SenderKeys::default();
-    keys.read(&asked.key, &snapshot.delimiters);
+    keys.parse(&asked.key, &snapshot.delimiters);
     match (asked.map.values, asked.answer) {
         (ValueKind::NextHop, Answer::Found(list)) => {
             let mut all: Vec<Explanation<'_>> = Vec::new();
@@ -185,12 +185,12 @@ fn way(element: &[u8]) -> String {
         |port| format!("port {}", printable(port)),
     );
     let host = printable(host);
-    let way = if nexthop::server(element).is_some() {
+    let way = if nexthop::server_name(element).is_some() {
         format!("connects to {host}, {port}")
     } else {
         format!("looks up the MX records of {host} and connects to those hosts, {port}")
     };
-    if nexthop::wants_implicit_tls(element) {
+    if nexthop::uses_implicit_tls(element) {
         way + " (where TLS begins at once, which needs a transport with smtp_tls_wrappermode = yes)"
     } else {
         way

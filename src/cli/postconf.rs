@@ -159,10 +159,10 @@ impl Postconf {
         let parse = |text: &String| {
             // What stands in main.cf has the map behind a socketmap endpoint.
             let as_asked = |map: Map| {
-                let endpoint = Endpoint::to_ask(text, map.name, &names).ok();
+                let endpoint = Endpoint::parse_server(text, map.name, &names).ok();
                 endpoint.filter(|endpoint| endpoint.protocol == Protocol::Socketmap)
             };
-            Endpoint::to_listen(text, &names).or_else(|problem| {
+            Endpoint::parse_listener(text, &names).or_else(|problem| {
                 Maps::SERVED.iter().find_map(as_asked).ok_or_else(|| {
                     let place = Place::Setting("--server");
                     let finding = Finding::new(Code::BadEndpoint, place);

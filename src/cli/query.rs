@@ -23,7 +23,7 @@ use crate::lookup::table::line::without_byte_order_mark;
 use crate::os::printable::printable;
 use crate::os::secret::Secret;
 use crate::protocol::answer::Answer;
-use crate::protocol::client::{Client, Said};
+use crate::protocol::client::{Client, Response};
 use crate::protocol::endpoint::Endpoint;
 
 /// Print what the tables, or a running server, answer for some keys.
@@ -79,7 +79,7 @@ enum Source {
 }
 
 impl Source {
-    fn ask(&mut self, map: Map, key: &[u8]) -> Result<Said, String> {
+    fn ask(&mut self, map: Map, key: &[u8]) -> Result<Response, String> {
         match self {
             Self::Tables(tables) => {
                 let Tables {
@@ -89,12 +89,12 @@ impl Source {
                     ..
                 } = &mut **tables;
                 Ok(match snapshot.answer(map, key, keys, scratch) {
-                    Answer::Found(value) => Said::Found(Secret::from(value.expose().to_vec())),
-                    Answer::NotFound => Said::NotFound,
-                    Answer::CannotTell(reason) => Said::CannotTell(reason.to_string()),
+                    Answer::Found(value) => Response::Found(Secret::from(value.expose().to_vec())),
+                    Answer::NotFound => Response::NotFound,
+                    Answer::CannotTell(reason) => Response::CannotTell(reason.to_string()),
                 })
             }
-            Self::Server(client) => client.ask(map.name, key).map_err(|error| error.to_string()),
+            Self::Server(client) => client.lookup(map.name, key).map_err(|error| error.to_string()),
         }
     }
 }
@@ -109,12 +109,13 @@ impl Query {
         } else {
             let mut source = match &self.server {
                 Some(server) => {
-                    let endpoint =
-                        Endpoint::to_ask(server, map.name, &Maps::SERVED.names()).map_err(|problem| {
+                    let endpoint = Endpoint::parse_server(server, map.name, &Maps::SERVED.names()).map_err(
+                        |problem| {
                             let place = Place::Setting("--server");
                             let finding = Finding::new(Code::BadEndpoint, place);
                             Error::usage(finding.says(format!("`{server}` is no endpoint to ask: {problem}")))
-                        })?;
+                        },
+                    )?;
                     match Client::connect(endpoint) {
                         Ok(client) => Source::Server(client),
                         Err(error) => return Ok(cannot_tell(&error.to_string())),
@@ -239,12 +240,12 @@ impl Outcomes {
         print: impl FnOnce(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         match source.ask(map, key) {
-            Ok(Said::Found(value)) => {
+            Ok(Response::Found(value)) => {
                 self.found = true;
                 print(value.expose())?;
             }
-            Ok(Said::NotFound) => {}
-            Ok(Said::CannotTell(reason)) | Err(reason) => {
+            Ok(Response::NotFound) => {}
+            Ok(Response::CannotTell(reason)) | Err(reason) => {
                 let none = Findings::default();
                 let findings = match source {
                     Source::Tables(tables) => &tables.findings,

@@ -89,7 +89,7 @@ fn parse(word: &str) -> Result<IpNet, String> {
 /// A listener for other hosts of which none is let in is a mistake, of which its clients would learn only that they
 /// are hung up on.
 pub(super) fn warn_of_the_unreachable(settings: &Settings, listen: &Place, findings: &mut Findings) {
-    if settings.allowed().admits_other_hosts() {
+    if settings.allowed().allows_other_hosts() {
         return;
     }
     for endpoint in &settings.listen {

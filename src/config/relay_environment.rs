@@ -5,7 +5,7 @@
 //!
 //! A file that is missing, empty or wrong is an error, never an unset value: the answer that would follow from
 //! "no password" is to send without authenticating. For the same reason a user without a password, or a password without
-//! a user, is a login that nobody knows ([`Known::Unreadable`]) and not one that is unset: the next hop of the default
+//! a user, is a login that nobody knows ([`Configured::Unreadable`]) and not one that is unset: the next hop of the default
 //! relay is then *cannot tell*, and the mail waits. The sender and the host, which Postfix asks for before the next hop,
 //! stay *not found*, because only the last of the three answers decides to send without authenticating.
 
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::foreign_variables;
 use super::variables::Variables;
 use crate::diagnostics::{Code, Finding, Findings, Place};
-use crate::lookup::default_relay::{DefaultRelay, Known};
+use crate::lookup::default_relay::{Configured, DefaultRelay};
 use crate::lookup::nexthop;
 use crate::lookup::suspicion::Suspicion;
 use crate::lookup::table::line::MAX_LINE;
@@ -112,10 +112,10 @@ impl RelayEnvironment {
         findings: &mut Findings,
     ) -> DefaultRelay {
         let mut value = |variable: &Variable, findings: &mut Findings| match &variable.origin {
-            Origin::Unset => Known::Unset,
-            Origin::Inline(value) => Known::Is(value.clone()),
+            Origin::Unset => Configured::Unset,
+            Origin::Inline(value) => Configured::Value(value.clone()),
             Origin::File(path) => match read(path) {
-                None => Known::Unreadable,
+                None => Configured::Unreadable,
                 Some(text) => variable.value_in(text, findings),
             },
         };
@@ -146,27 +146,27 @@ impl RelayEnvironment {
 
     fn relay_host(
         &self,
-        host: Known<Secret>,
-        port: &Known<Secret>,
+        host: Configured<Secret>,
+        port: &Configured<Secret>,
         findings: &mut Findings,
-    ) -> Known<Vec<u8>> {
+    ) -> Configured<Vec<u8>> {
         let host = match host {
-            Known::Is(host) => host,
-            Known::Unset => return Known::Unset,
-            Known::Unreadable => return Known::Unreadable,
+            Configured::Value(host) => host,
+            Configured::Unset => return Configured::Unset,
+            Configured::Unreadable => return Configured::Unreadable,
         };
         let port = match port {
-            Known::Is(port) => port.expose(),
-            Known::Unset => b"25",
-            Known::Unreadable => return Known::Unreadable,
+            Configured::Value(port) => port.expose(),
+            Configured::Unset => b"25",
+            Configured::Unreadable => return Configured::Unreadable,
         };
-        let problem = match nexthop::of_host_and_port(host.expose(), port) {
-            Ok(next_hop) => return Known::Is(next_hop),
+        let problem = match nexthop::join_host_and_port(host.expose(), port) {
+            Ok(next_hop) => return Configured::Value(next_hop),
             Err(problem) => problem,
         };
         let (variable, value, help) = match problem {
-            nexthop::Problem::Port => (&self.port, port, "set it to a number from 1 to 65535"),
-            nexthop::Problem::SeveralHosts => (
+            nexthop::NextHopErrorKind::Port => (&self.port, port, "set it to a number from 1 to 65535"),
+            nexthop::NextHopErrorKind::SeveralHosts => (
                 &self.host,
                 host.expose(),
                 "set RELAY_HOST to one host; DEFAULT_RELAY_HOST takes a list",
@@ -178,20 +178,20 @@ impl RelayEnvironment {
             ),
         };
         findings.push(variable.unusable(Code::BadRelayHost, value, problem.to_string(), help));
-        Known::Unreadable
+        Configured::Unreadable
     }
 
-    fn default_relay_host(&self, host: Known<Secret>, findings: &mut Findings) -> Known<Vec<u8>> {
-        let Known::Is(host) = host else {
+    fn default_relay_host(&self, host: Configured<Secret>, findings: &mut Findings) -> Configured<Vec<u8>> {
+        let Configured::Value(host) = host else {
             return host.map(|host| host.expose().to_vec());
         };
         let judged = if nexthop::is_dunno(host.expose()) {
             Err("DUNNO is no next hop".to_owned())
         } else {
-            nexthop::judge(host.expose()).map_err(|fault| format!("this is not a next hop: {fault}"))
+            nexthop::validate(host.expose()).map_err(|fault| format!("this is not a next hop: {fault}"))
         };
         match judged {
-            Ok(()) => Known::Is(host.expose().to_vec()),
+            Ok(()) => Configured::Value(host.expose().to_vec()),
             Err(problem) => {
                 findings.push(self.default_host.unusable(
                     Code::BadDefaultRelayHost,
@@ -199,20 +199,20 @@ impl RelayEnvironment {
                     problem,
                     "set it to [host]:port, [host], host:port or host, or leave it empty",
                 ));
-                Known::Unreadable
+                Configured::Unreadable
             }
         }
     }
 
     fn credentials(
         &self,
-        user: Known<Secret>,
-        password: Known<Secret>,
+        user: Configured<Secret>,
+        password: Configured<Secret>,
         findings: &mut Findings,
-    ) -> Known<Secret> {
+    ) -> Configured<Secret> {
         let (user, password) = match (user, password) {
-            (Known::Unset, Known::Unset) => return Known::Unset,
-            (Known::Unset, _) | (_, Known::Unset) => {
+            (Configured::Unset, Configured::Unset) => return Configured::Unset,
+            (Configured::Unset, _) | (_, Configured::Unset) => {
                 let (set, missing) = match self.user.origin {
                     Origin::Unset => (&self.password, &self.user),
                     _ => (&self.user, &self.password),
@@ -228,10 +228,10 @@ impl RelayEnvironment {
                             missing.name
                         )),
                 );
-                return Known::Unreadable;
+                return Configured::Unreadable;
             }
-            (Known::Unreadable, _) | (_, Known::Unreadable) => return Known::Unreadable,
-            (Known::Is(user), Known::Is(password)) => (user, password),
+            (Configured::Unreadable, _) | (_, Configured::Unreadable) => return Configured::Unreadable,
+            (Configured::Value(user), Configured::Value(password)) => (user, password),
         };
         let control = |secret: &Secret| {
             let mut bytes = secret.expose().iter();
@@ -260,10 +260,10 @@ impl RelayEnvironment {
                     .says(message)
                     .help("set it to what the relay's operator gave you, in one line"),
             );
-            return Known::Unreadable;
+            return Configured::Unreadable;
         }
         for (variable, value) in [(&self.user, &user), (&self.password, &password)] {
-            if let Some(suspicion) = Suspicion::of(value.expose()) {
+            if let Some(suspicion) = Suspicion::first_in(value.expose()) {
                 findings.push(
                     variable
                         .finding(suspicion.code())
@@ -276,7 +276,7 @@ impl RelayEnvironment {
         for part in [user.expose(), b":", password.expose()] {
             credentials.append(part);
         }
-        Known::Is(credentials)
+        Configured::Value(credentials)
     }
 }
 
@@ -333,7 +333,7 @@ impl Variable {
     }
 
     /// The value in the text of its file: everything but a byte order mark before it and one line end behind it.
-    fn value_in(&self, mut text: Secret, findings: &mut Findings) -> Known<Secret> {
+    fn value_in(&self, mut text: Secret, findings: &mut Findings) -> Configured<Secret> {
         if text.strip_byte_order_mark() {
             findings.push(
                 self.finding(Code::ByteOrderMark)
@@ -348,16 +348,16 @@ impl Variable {
                     .says(format!("the file for {} is empty", self.name))
                     .help("write the value into it, or do not name it"),
             );
-            return Known::Unreadable;
+            return Configured::Unreadable;
         }
-        Known::Is(text)
+        Configured::Value(text)
     }
 
     /// An error about a value of which no next hop can be made. What other programs left on the value says more than its
     /// grammar does.
     fn unusable(&self, code: Code, value: &[u8], problem: String, help: &str) -> Finding {
         let finding = self.finding(code);
-        match Suspicion::of(value) {
+        match Suspicion::first_in(value) {
             Some(suspicion) => finding
                 .says(suspicion.message(&format!("the value of {}", self.name)))
                 .help(suspicion.help()),

@@ -18,7 +18,7 @@ use crate::protocol::endpoint::Endpoint;
 type Read = Result<(), Finding>;
 
 pub(super) fn endpoint(given: &Given, settings: &mut Settings) -> Read {
-    let endpoint = Endpoint::to_listen(&given.value, &Maps::SERVED.names()).map_err(|problem| {
+    let endpoint = Endpoint::parse_listener(&given.value, &Maps::SERVED.names()).map_err(|problem| {
         let message = format!("{} is no endpoint to listen at: {problem}", name(given));
         let finding = given.wrong(Code::BadEndpoint, message);
         finding.help("write for example socketmap:inet:127.0.0.1:10451")

@@ -19,7 +19,7 @@ use crate::lookup::address::{Key, SenderKeys};
 use crate::lookup::explain::{self, Entry, Rationale, Source};
 use crate::lookup::map::{Map, MapSpec, Maps, Misuse};
 use crate::lookup::search::{Scratch, Search};
-use crate::lookup::snapshot::{Routes, Snapshot};
+use crate::lookup::snapshot::{ActiveSnapshot, Snapshot};
 use crate::lookup::table::Hit;
 use crate::lookup::table::spec::{Format, KeyKind, TableSpec, ValueKind};
 use crate::net::address::Address;
@@ -27,7 +27,7 @@ use crate::net::bind::bind;
 use crate::net::socket_file::SocketAccess;
 use crate::protocol::Protocol;
 use crate::protocol::answer::{Answer, Reason};
-use crate::protocol::client::{Client, Said};
+use crate::protocol::client::{Client, Response};
 use crate::protocol::endpoint::Endpoint;
 use crate::server::Server;
 use crate::server::counters::Counters;
@@ -73,8 +73,8 @@ impl Search for ExactSearch {
         };
         match table.find([keys.whole_key()]) {
             Hit::Value(value) => Answer::Found(scratch.compose(&[b"smtp:", value])),
-            Hit::Nothing | Hit::Absent => Answer::NotFound,
-            Hit::Unsure(reason) => Answer::CannotTell(reason),
+            Hit::NoValue | Hit::Absent => Answer::NotFound,
+            Hit::CannotTell(reason) => Answer::CannotTell(reason),
         }
     }
 
@@ -90,7 +90,7 @@ impl Search for ExactSearch {
         _: Answer<'_>,
         entry: Option<Entry<'_>>,
     ) -> Rationale {
-        Rationale::of_entry(entry, "so it is written")
+        Rationale::from_entry(entry, "so it is written")
     }
 }
 
@@ -102,10 +102,10 @@ fn sources(dir: &Path) -> Sources {
 }
 
 fn ask(client: &mut Client, map: &str, key: &str) -> String {
-    match client.ask(map, key.as_bytes()).unwrap() {
-        Said::Found(value) => String::from_utf8(value.expose().to_vec()).unwrap(),
-        Said::NotFound => "-".to_owned(),
-        Said::CannotTell(reason) => format!("? {reason}"),
+    match client.lookup(map, key.as_bytes()).unwrap() {
+        Response::Found(value) => String::from_utf8(value.expose().to_vec()).unwrap(),
+        Response::NotFound => "-".to_owned(),
+        Response::CannotTell(reason) => format!("? {reason}"),
     }
 }
 
@@ -120,7 +120,7 @@ fn a_map_with_a_file_and_a_search_of_its_own_is_served_reloaded_counted_and_expl
     let settings = evaluate::read_settings(&sources, &mut Findings::default());
     let (reloader, snapshot) = Reloader::load_initial(sources, settings, &Findings::default());
     let reload_status = reloader.status();
-    let routes = Arc::new(Routes::new(snapshot));
+    let routes = Arc::new(ActiveSnapshot::new(snapshot));
     let reloader = reloader.start(Arc::clone(&routes)).unwrap();
 
     // What is wrong with its file has its place, and concerns that key alone.

@@ -11,10 +11,10 @@
 //! section 4.1.2); anything else is taken as it is.
 //!
 //! Limits: no domain is converted between its U-label and A-label forms, no parent domain is tried, and a key that
-//! is not UTF-8 is folded in its ASCII letters only. Postfix does none of this either.
+//! is not UTF-8 is folded in its ASCII word only. Postfix does none of this either.
 
 mod extension;
-mod letters;
+mod swar;
 
 use std::ops::Range;
 
@@ -27,7 +27,7 @@ pub use extension::Delimiters;
 pub const NULL_SENDER: &[u8] = b"<>";
 
 /// Appends `text` folded as Postfix folds keys: Unicode full case folding where it is UTF-8 (`casefold(3)` with
-/// ICU: "ß" becomes "ss", both forms of the lower-case sigma become one), ASCII letters only where it is not.
+/// ICU: "ß" becomes "ss", both forms of the lower-case sigma become one), ASCII word only where it is not.
 pub fn fold_into(text: &[u8], out: &mut Vec<u8>) {
     if !text.is_ascii()
         && let Ok(unicode) = std::str::from_utf8(text)
@@ -48,17 +48,17 @@ pub fn fold_into(text: &[u8], out: &mut Vec<u8>) {
 /// Whether `folded` is the key of the address that is written like this: [`SenderKeys::whole`] without the copy,
 /// for what nearly every key is.
 #[must_use]
-pub fn is_key_of(written: &[u8], folded: &[u8]) -> bool {
+pub fn key_matches(written: &[u8], folded: &[u8]) -> bool {
     if written.is_ascii() && !written.starts_with(b"\"") {
         return written.eq_ignore_ascii_case(folded);
     }
     let mut keys = SenderKeys::default();
-    keys.read(written, &Delimiters::default());
+    keys.parse(written, &Delimiters::default());
     keys.whole() == folded
 }
 
 /// An address cut into its parts, as it came.
-struct Parts<'a> {
+struct AddressParts<'a> {
     local: &'a [u8],
     /// Whether `local` stood in quotes and may hold backslashes.
     quoted: bool,
@@ -66,8 +66,8 @@ struct Parts<'a> {
     domain: Option<&'a [u8]>,
 }
 
-impl<'a> Parts<'a> {
-    fn of(address: &'a [u8]) -> Self {
+impl<'a> AddressParts<'a> {
+    fn parse(address: &'a [u8]) -> Self {
         if let Some((content, rest)) = quoted_string(address) {
             match rest {
                 [] => {
@@ -158,7 +158,7 @@ impl<'k> From<&'k [u8]> for Key<'k> {
 
 /// The keys of one address, most specific first: the whole address, then without its extension, then `@domain`.
 ///
-/// The value keeps its memory from one address to the next ([`SenderKeys::read`]), so that a lookup allocates
+/// The value keeps its memory from one address to the next ([`SenderKeys::parse`]), so that a lookup allocates
 /// nothing once the first few have passed.
 #[derive(Default)]
 pub struct SenderKeys {
@@ -174,7 +174,7 @@ pub struct SenderKeys {
 
 impl SenderKeys {
     /// Reads `address` in place of the one before. `<>` and `"<>"` are the null sender.
-    pub fn read(&mut self, address: &[u8], delimiters: &Delimiters) {
+    pub fn parse(&mut self, address: &[u8], delimiters: &Delimiters) {
         self.text.clear();
         self.without_extension = None;
         self.domain = None;
@@ -184,10 +184,10 @@ impl SenderKeys {
             self.whole = 0..self.text.len();
             return;
         }
-        if self.read_plain(address, delimiters) {
+        if self.parse_plain(address, delimiters) {
             return;
         }
-        let parts = Parts::of(address);
+        let parts = AddressParts::parse(address);
         let local = if parts.quoted {
             unescape_into(parts.local, &mut self.unquoted);
             self.unquoted.as_slice()
@@ -217,18 +217,18 @@ impl SenderKeys {
 
     /// Likewise, for what nearly every address is: of visible ASCII, without quotes and backslashes. Says whether it is
     /// that.
-    fn read_plain(&mut self, address: &[u8], delimiters: &Delimiters) -> bool {
+    fn parse_plain(&mut self, address: &[u8], delimiters: &Delimiters) -> bool {
         // In one go, because folded, too, each part is as long as it was.
         self.text.extend_from_slice(address);
         self.text
-            .resize(address.len().next_multiple_of(letters::AT_ONCE), b'.');
+            .resize(address.len().next_multiple_of(swar::LANES), b'.');
         let mut last_at = None;
-        for (number, letters) in self.text.as_chunks_mut().0.iter_mut().enumerate() {
-            let Ok(at) = letters::fold(letters) else {
+        for (number, word) in self.text.as_chunks_mut().0.iter_mut().enumerate() {
+            let Ok(at) = swar::fold(word) else {
                 self.text.clear();
                 return false;
             };
-            last_at = at.map(|at| number * letters::AT_ONCE + at).or(last_at);
+            last_at = at.map(|at| number * swar::LANES + at).or(last_at);
         }
         self.text.truncate(address.len());
         self.is_plain = true;
@@ -323,8 +323,8 @@ mod tests {
 
     fn keys_with(delimiters: &str, address: &str) -> Vec<String> {
         let mut keys = SenderKeys::default();
-        keys.read(b"Someone+else@before.example", &Delimiters::default());
-        keys.read(address.as_bytes(), &Delimiters::new(delimiters).unwrap());
+        keys.parse(b"Someone+else@before.example", &Delimiters::default());
+        keys.parse(address.as_bytes(), &Delimiters::new(delimiters).unwrap());
         keys.in_order()
             .map(|key| String::from_utf8(key.bytes().to_vec()).unwrap())
             .collect()
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_that_postfix_keeps_whole_have_no_extension() {
+    fn names_that_postfix_never_splits_have_no_extension() {
         assert_eq!(keys("+u@x.org"), ["+u@x.org", "@x.org"]);
         assert_eq!(keys("postmaster+u@x.org").len(), 3);
         assert_eq!(
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_of_one_address_give_the_same_keys() {
+    fn quoted_and_unquoted_forms_have_the_same_keys() {
         for (quoted, plain) in [
             (r#""John Doe+x"@x.org"#, "john doe+x@x.org"),
             (r#""a@b"@x.org"#, "a@b@x.org"),
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_whole_quoted_local_part_is_taken_as_it_is() {
+    fn an_address_without_a_whole_quoted_local_part_is_taken_literally() {
         assert_eq!(keys(r#"a"b"c@x.org"#), [r#"a"b"c@x.org"#, "@x.org"]);
         assert_eq!(keys(r#""open@x.org"#), [r#""open@x.org"#, "@x.org"]);
         assert_eq!(keys("user@"), ["user@"]);
@@ -384,19 +384,19 @@ mod tests {
     }
 
     #[test]
-    fn folding_goes_beyond_ascii() {
+    fn unicode_is_case_folded_and_other_bytes_as_ascii() {
         assert_eq!(keys("STRASSE@x.org"), keys("straße@X.ORG"));
         assert_eq!(keys("ΣΑΣ@x.org"), keys("σας@x.org"));
         assert_eq!(keys("İ@x.org"), ["i\u{307}@x.org", "@x.org"]);
         let mut bytes = SenderKeys::default();
-        bytes.read(b"M\xFCLLER@x.org", &Delimiters::default());
+        bytes.parse(b"M\xFCLLER@x.org", &Delimiters::default());
         assert_eq!(bytes.whole(), b"m\xFCller@x.org");
     }
 
     proptest! {
         /// The plain form is read at once, the quoted one by its parts.
         #[test]
-        fn what_is_read_at_once_is_what_its_parts_give(
+        fn the_fast_path_gives_the_same_keys_as_parsing_the_parts(
             local in "[a-zA-Z@.+=-]{0,6}|postmaster|owner-X|X-request",
             domain in "[a-zA-Z.]{1,6}",
             delimiters in prop::sample::select(vec!["+", "+-", "-", ""]),

@@ -4,7 +4,7 @@
 //! where the other does not answer. Their credentials belong to their next hops exactly as served: never to a
 //! sender, and never to a bare host name, which Postfix asks first and which would hide the file's entries.
 //!
-//! A part that should come from a file and could not be read is [`Known::Unreadable`], and what depends on it is
+//! A part that should come from a file and could not be read is [`Configured::Unreadable`], and what depends on it is
 //! *cannot tell*.
 
 use crate::lookup::address::fold_into;
@@ -15,9 +15,9 @@ use crate::protocol::answer::{Answer, Value};
 
 /// Something that is set, is not set, or should be and cannot be read.
 #[derive(Clone, Default, PartialEq)]
-pub enum Known<T> {
+pub enum Configured<T> {
     /// It is this.
-    Is(T),
+    Value(T),
     /// It is not set.
     #[default]
     Unset,
@@ -25,13 +25,13 @@ pub enum Known<T> {
     Unreadable,
 }
 
-impl<T> Known<T> {
+impl<T> Configured<T> {
     /// The same with the value changed.
-    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Known<U> {
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Configured<U> {
         match self {
-            Self::Is(value) => Known::Is(change(value)),
-            Self::Unset => Known::Unset,
-            Self::Unreadable => Known::Unreadable,
+            Self::Value(value) => Configured::Value(change(value)),
+            Self::Unset => Configured::Unset,
+            Self::Unreadable => Configured::Unreadable,
         }
     }
 
@@ -48,25 +48,25 @@ impl<T> Known<T> {
 #[derive(Default, PartialEq)]
 pub struct DefaultRelay {
     /// `RELAY_HOST`.
-    for_domains: Known<Vec<u8>>,
+    relay_host: Configured<Vec<u8>>,
     /// `DEFAULT_RELAY_HOST`.
-    for_everyone: Known<Vec<u8>>,
-    credentials: Known<Secret>,
+    fallback_host: Configured<Vec<u8>>,
+    credentials: Configured<Secret>,
     /// The elements of both next hops, folded: the keys of the credentials.
     keys: Vec<Vec<u8>>,
 }
 
 impl DefaultRelay {
-    /// A default relay of next hops that were judged already ([`nexthop::judge`]) and of `user:password`.
+    /// A default relay of next hops that were judged already ([`nexthop::validate`]) and of `user:password`.
     #[must_use]
     pub fn new(
-        for_domains: Known<Vec<u8>>,
-        for_everyone: Known<Vec<u8>>,
-        credentials: Known<Secret>,
+        relay_host: Configured<Vec<u8>>,
+        fallback_host: Configured<Vec<u8>>,
+        credentials: Configured<Secret>,
     ) -> Self {
         let mut keys = Vec::new();
-        for next_hop in [&for_domains, &for_everyone] {
-            if let Known::Is(list) = next_hop {
+        for next_hop in [&relay_host, &fallback_host] {
+            if let Configured::Value(list) = next_hop {
                 for element in nexthop::elements(list) {
                     let mut key = Vec::with_capacity(element.len());
                     fold_into(element, &mut key);
@@ -75,8 +75,8 @@ impl DefaultRelay {
             }
         }
         Self {
-            for_domains,
-            for_everyone,
+            relay_host,
+            fallback_host,
             credentials,
             keys,
         }
@@ -85,40 +85,40 @@ impl DefaultRelay {
     /// Whether there is a default at all, be it one that cannot be read.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        !(self.for_domains.is_unset() && self.for_everyone.is_unset())
+        !(self.relay_host.is_unset() && self.fallback_host.is_unset())
     }
 
     /// Whether `other` has the same next hops, with whatever credentials.
     #[must_use]
     pub fn has_same_next_hops(&self, other: &Self) -> bool {
-        self.for_domains == other.for_domains && self.for_everyone == other.for_everyone
+        self.relay_host == other.relay_host && self.fallback_host == other.fallback_host
     }
 
     /// The next hop of a sender without an entry.
     #[must_use]
     pub fn next_hop(&self, has_domain: bool) -> Answer<'_> {
-        let next_hop = if self.is_for_domains(has_domain) {
-            &self.for_domains
+        let next_hop = if self.uses_relay_host(has_domain) {
+            &self.relay_host
         } else {
-            &self.for_everyone
+            &self.fallback_host
         };
         match next_hop {
-            Known::Is(next_hop) => Answer::Found(Value::new(next_hop)),
-            Known::Unset => Answer::NotFound,
-            Known::Unreadable => Answer::CannotTell(reason::DEFAULT_UNREADABLE),
+            Configured::Value(next_hop) => Answer::Found(Value::new(next_hop)),
+            Configured::Unset => Answer::NotFound,
+            Configured::Unreadable => Answer::CannotTell(reason::DEFAULT_UNREADABLE),
         }
     }
 
     /// The next hops that are known, each with the variable from which it comes.
     pub fn next_hops(&self) -> impl Iterator<Item = (&[u8], &'static str)> {
         let both = [
-            (&self.for_domains, "RELAY_HOST"),
-            (&self.for_everyone, "DEFAULT_RELAY_HOST"),
+            (&self.relay_host, "RELAY_HOST"),
+            (&self.fallback_host, "DEFAULT_RELAY_HOST"),
         ];
         both.into_iter()
             .filter_map(|(next_hop, variable)| match next_hop {
-                Known::Is(next_hop) => Some((next_hop.as_slice(), variable)),
-                Known::Unset | Known::Unreadable => None,
+                Configured::Value(next_hop) => Some((next_hop.as_slice(), variable)),
+                Configured::Unset | Configured::Unreadable => None,
             })
     }
 
@@ -126,15 +126,15 @@ impl DefaultRelay {
     #[must_use]
     pub fn login(&self) -> Option<&[u8]> {
         match &self.credentials {
-            Known::Is(login) => Some(login.expose()),
-            Known::Unset | Known::Unreadable => None,
+            Configured::Value(login) => Some(login.expose()),
+            Configured::Unset | Configured::Unreadable => None,
         }
     }
 
     /// The variable from which the next hop of such a sender comes.
     #[must_use]
     pub fn variable(&self, has_domain: bool) -> &'static str {
-        if self.is_for_domains(has_domain) {
+        if self.uses_relay_host(has_domain) {
             "RELAY_HOST"
         } else {
             "DEFAULT_RELAY_HOST"
@@ -142,8 +142,8 @@ impl DefaultRelay {
     }
 
     /// Whether `RELAY_HOST` is what counts.
-    fn is_for_domains(&self, has_domain: bool) -> bool {
-        has_domain && !self.for_domains.is_unset()
+    fn uses_relay_host(&self, has_domain: bool) -> bool {
+        has_domain && !self.relay_host.is_unset()
     }
 
     /// The credentials for a next hop without an entry, given as its folded key.
@@ -154,16 +154,16 @@ impl DefaultRelay {
         }
         if !self.keys.iter().any(|own| own == key) {
             // It may be the one that could not be read.
-            return if self.for_domains.is_unreadable() || self.for_everyone.is_unreadable() {
+            return if self.relay_host.is_unreadable() || self.fallback_host.is_unreadable() {
                 Answer::CannotTell(reason::DEFAULT_UNREADABLE)
             } else {
                 Answer::NotFound
             };
         }
         match &self.credentials {
-            Known::Is(credentials) => Answer::Found(Value::new(credentials.expose())),
-            Known::Unset => Answer::NotFound,
-            Known::Unreadable => Answer::CannotTell(reason::DEFAULT_CREDENTIALS_UNREADABLE),
+            Configured::Value(credentials) => Answer::Found(Value::new(credentials.expose())),
+            Configured::Unset => Answer::NotFound,
+            Configured::Unreadable => Answer::CannotTell(reason::DEFAULT_CREDENTIALS_UNREADABLE),
         }
     }
 }

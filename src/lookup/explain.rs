@@ -29,9 +29,9 @@ pub enum Source {
 
 /// An answer, and how it came about.
 pub(crate) struct Explanation<'a> {
-    /// Which map was asked.
+    /// Which map was keys_in_order.
     pub map: Map,
-    /// What was asked, as it was asked.
+    /// What was keys_in_order, as it was keys_in_order.
     pub key: Vec<u8>,
     /// What is answered.
     pub answer: Answer<'a>,
@@ -60,7 +60,7 @@ pub(crate) fn explain<'a>(
 #[must_use]
 pub(crate) fn next_hop<'a>(snapshot: &'a Snapshot, sender: &[u8]) -> Explanation<'a> {
     let mut keys = SenderKeys::default();
-    let answer = snapshot.next_hop_of(sender, &mut keys);
+    let answer = snapshot.next_hop_for(sender, &mut keys);
     explain_answer(snapshot, Map::RELAYHOST, sender, &keys, answer)
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn next_hop<'a>(snapshot: &'a Snapshot, sender: &[u8]) -> Explanation
 #[must_use]
 pub(crate) fn login<'a>(snapshot: &'a Snapshot, key: &[u8]) -> Explanation<'a> {
     let mut keys = SenderKeys::default();
-    let answer = snapshot.login_of(key, &mut keys);
+    let answer = snapshot.login_for(key, &mut keys);
     explain_answer(snapshot, Map::SASL, key, &keys, answer)
 }
 
@@ -80,16 +80,20 @@ fn explain_answer<'a>(
     answer: Answer<'a>,
 ) -> Explanation<'a> {
     let table = snapshot.table(map.table);
-    let asked = map.search.keys(keys);
-    let found = table.and_then(|table| table.locate(asked.iter().copied()));
-    let entry = found.and_then(|(number, line)| Some(Entry::new(table?, *asked.get(number)?, line)));
+    let keys_in_order = map.search.keys(keys);
+    let found = table.and_then(|table| table.locate(keys_in_order.iter().copied()));
+    let entry = found.and_then(|(number, line)| Some(Entry::new(table?, *keys_in_order.get(number)?, line)));
     let why = map.search.explain(snapshot, key, keys, answer, entry);
-    let last = found.map_or(asked.len(), |(number, _)| number + 1);
+    let last = found.map_or(keys_in_order.len(), |(number, _)| number + 1);
     Explanation {
         map,
         key: key.to_vec(),
         answer,
-        tried: asked.iter().take(last).map(|key| key.bytes().to_vec()).collect(),
+        tried: keys_in_order
+            .iter()
+            .take(last)
+            .map(|key| key.bytes().to_vec())
+            .collect(),
         source: why.source,
         reason: why.reason,
     }
@@ -103,26 +107,26 @@ pub(crate) fn credentials<'a>(
     sender: &[u8],
     next_hop: Option<&[u8]>,
 ) -> Vec<Explanation<'a>> {
-    let mut asked = Vec::new();
+    let mut keys_in_order = Vec::new();
     let is_null_sender = {
         let mut keys = SenderKeys::default();
-        keys.read(sender, &snapshot.delimiters);
+        keys.parse(sender, &snapshot.delimiters);
         keys.whole() == crate::lookup::address::NULL_SENDER
     };
-    // The null sender is never asked for (smtp_sender_dependent_authentication in postconf(5)).
+    // The null sender is never keys_in_order for (smtp_sender_dependent_authentication in postconf(5)).
     if !is_null_sender {
-        asked.push(sender.to_vec());
+        keys_in_order.push(sender.to_vec());
     }
     if let Some(next_hop) = next_hop {
-        if let Some(host) = nexthop::server(next_hop) {
-            asked.push(host.to_vec());
+        if let Some(host) = nexthop::server_name(next_hop) {
+            keys_in_order.push(host.to_vec());
         }
-        if !asked.iter().any(|key| key == next_hop) {
-            asked.push(next_hop.to_vec());
+        if !keys_in_order.iter().any(|key| key == next_hop) {
+            keys_in_order.push(next_hop.to_vec());
         }
     }
     let mut explanations = Vec::new();
-    for key in asked {
+    for key in keys_in_order {
         let explanation = login(snapshot, &key);
         let goes_on = matches!(explanation.answer, Answer::NotFound);
         explanations.push(explanation);
@@ -165,14 +169,14 @@ pub struct Rationale {
 
 impl Rationale {
     /// The entry that was found, or that there is none, for this reason.
-    pub fn of_entry(entry: Option<Entry<'_>>, reason: impl Into<String>) -> Self {
+    pub fn from_entry(entry: Option<Entry<'_>>, reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
             source: entry.map(|entry| entry.source),
         }
     }
 
-    fn of_variable(variable: &'static str, reason: impl Into<String>) -> Self {
+    fn from_variable(variable: &'static str, reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
             source: Some(Source::Variable(variable)),
@@ -181,22 +185,22 @@ impl Rationale {
 }
 
 /// Explains a next hop.
-pub(super) fn of_next_hop(
+pub(super) fn explain_next_hop(
     snapshot: &Snapshot,
     keys: &SenderKeys,
     answer: Answer<'_>,
     entry: Option<Entry<'_>>,
 ) -> Rationale {
     match (answer, &entry) {
-        (Answer::CannotTell(reason), _) => Rationale::of_entry(entry, reason.text()),
+        (Answer::CannotTell(reason), _) => Rationale::from_entry(entry, reason.text()),
         (Answer::Found(_), Some(found)) => {
-            Rationale::of_entry(entry, format!("the relay map has an entry for {}", found.name()))
+            Rationale::from_entry(entry, format!("the relay map has an entry for {}", found.name()))
         }
         (Answer::Found(_), None) => {
             let variable = snapshot.default.variable(keys.has_domain());
-            Rationale::of_variable(variable, format!("no entry; {variable} is the default relay"))
+            Rationale::from_variable(variable, format!("no entry; {variable} is the default relay"))
         }
-        (Answer::NotFound, Some(found)) => Rationale::of_entry(
+        (Answer::NotFound, Some(found)) => Rationale::from_entry(
             entry,
             format!(
                 "the entry for {} has no destination: mail is delivered directly, whatever the default relay is",
@@ -204,16 +208,16 @@ pub(super) fn of_next_hop(
             ),
         ),
         (Answer::NotFound, None) if !snapshot.default.is_set() => {
-            Rationale::of_entry(None, "no entry, and there is no default relay")
+            Rationale::from_entry(None, "no entry, and there is no default relay")
         }
         (Answer::NotFound, None) => {
-            Rationale::of_entry(None, "no entry, and RELAY_HOST is for senders that have a domain")
+            Rationale::from_entry(None, "no entry, and RELAY_HOST is for senders that have a domain")
         }
     }
 }
 
 /// Explains the login of an envelope sender.
-pub(super) fn of_sender(
+pub(super) fn explain_sender_login(
     snapshot: &Snapshot,
     sender: &[u8],
     answer: Answer<'_>,
@@ -228,12 +232,12 @@ pub(super) fn of_sender(
                     reason: reason.text().to_owned(),
                     source: route.source,
                 },
-                _ => Rationale::of_entry(entry, reason.text()),
+                _ => Rationale::from_entry(entry, reason.text()),
             }
         }
         (Answer::NotFound, Some(found)) if found.has_value => {
             let route = next_hop(snapshot, sender);
-            Rationale::of_entry(
+            Rationale::from_entry(
                 entry,
                 format!(
                     "withheld: the credentials of {} are there, but the sender has no next hop ({}), and Postfix would \
@@ -243,44 +247,44 @@ pub(super) fn of_sender(
                 ),
             )
         }
-        (Answer::NotFound, Some(found)) => Rationale::of_entry(
+        (Answer::NotFound, Some(found)) => Rationale::from_entry(
             entry,
             format!(
                 "the entry for {} has no value: this sender has no credentials, on purpose",
                 found.name()
             ),
         ),
-        (Answer::Found(_), Some(found)) => Rationale::of_entry(
+        (Answer::Found(_), Some(found)) => Rationale::from_entry(
             entry,
             format!("the credentials file has an entry for {}", found.name()),
         ),
-        (_, None) => Rationale::of_entry(None, "no entry"),
+        (_, None) => Rationale::from_entry(None, "no entry"),
     }
 }
 
 /// Explains the login of a host or a next hop.
-pub(super) fn of_host(answer: Answer<'_>, entry: Option<Entry<'_>>) -> Rationale {
+pub(super) fn explain_host_login(answer: Answer<'_>, entry: Option<Entry<'_>>) -> Rationale {
     match (answer, &entry) {
         // What has to be fixed is named.
         (Answer::CannotTell(reason), _) if reason == reason::DEFAULT_CREDENTIALS_UNREADABLE => {
-            Rationale::of_variable("RELAY_USER", reason.text())
+            Rationale::from_variable("RELAY_USER", reason.text())
         }
-        (Answer::CannotTell(reason), _) => Rationale::of_entry(entry, reason.text()),
-        (Answer::Found(_), Some(found)) => Rationale::of_entry(
+        (Answer::CannotTell(reason), _) => Rationale::from_entry(entry, reason.text()),
+        (Answer::Found(_), Some(found)) => Rationale::from_entry(
             entry,
             format!("the credentials file has an entry for {}", found.name()),
         ),
-        (Answer::Found(_), None) => Rationale::of_variable(
+        (Answer::Found(_), None) => Rationale::from_variable(
             "RELAY_USER",
             "no entry; this is the next hop of the default relay, whose credentials RELAY_USER and RELAY_PASSWORD are",
         ),
-        (Answer::NotFound, Some(found)) => Rationale::of_entry(
+        (Answer::NotFound, Some(found)) => Rationale::from_entry(
             entry,
             format!(
                 "the entry for {} has no value: it has no credentials, on purpose",
                 found.name()
             ),
         ),
-        (Answer::NotFound, None) => Rationale::of_entry(None, "no entry"),
+        (Answer::NotFound, None) => Rationale::from_entry(None, "no entry"),
     }
 }

@@ -1,20 +1,20 @@
-//! What the tables said before the edits of the last minutes, for mail that is already on its way.
+//! What the tables said before the edits of the last_generation minutes, for mail that is already on its way.
 //!
 //! Postfix asks for the next hop of a mail when the mail becomes active, and for the login when it connects, seconds or
 //! minutes later. Between the two, an edit may have moved the sender to another next hop with another login. So a
 //! [`History`] says of a key what its entry was in an earlier generation ([`History::next_hop`], [`History::login`],
-//! [`History::default_relay`]). [`crate::lookup::moves`] decides with it which login a sender has at
+//! [`History::default_relay`]). [`crate::lookup::moves_senders`] decides with it which login a sender has at
 //! which next hop.
 //!
 //! An edit is remembered as the keys whose entries it changed, each with its entry before. An edit of more than
-//! [`MAX_KEYS_OF_EDIT`] keys is remembered as the table before it, which shares its text with the present one where that
+//! [`MAX_KEYS_OF_EDIT`] keys is remembered as the table before it, which shares its text with the current one where that
 //! is the same. Edits of credentials alone are remembered only while an earlier edit is that moved a sender: without
 //! one, no request needs an earlier entry.
 //!
 //! Limits: at most [`MAX_EDITS`] edits, [`MAX_KEYS`] keys and [`MAX_TABLES`] tables of at most [`MAX_BYTES_OF_TABLE`]
-//! bytes of text that the present table does not share. What goes beyond is forgotten, the oldest first, and until the
-//! time is over for which it should have been remembered, every sender counts as moved ([`History::forgot`]): its login is
-//! answered at its present next hops, and mail on its way to another is told to wait. Nothing is remembered across a
+//! bytes of text that the current table does not share. What goes beyond is forgotten, the oldest first, and until the
+//! time is over for which it should have been remembered, every sender counts as moved ([`History::is_truncated`]): its login is
+//! answered at its current next hops, and mail on its way to another is told to wait. Nothing is remembered across a
 //! restart.
 
 use std::collections::{HashMap, VecDeque};
@@ -44,7 +44,7 @@ pub(crate) const MAX_BYTES_OF_TABLE: usize = 8 * 1024 * 1024;
 
 /// What three parts of a snapshot are, whose earlier states are remembered.
 #[derive(Clone, Copy)]
-pub struct Parts<'a> {
+pub struct TrackedTables<'a> {
     /// The relay map.
     pub relay_map: &'a Arc<Table>,
     /// The credentials.
@@ -60,57 +60,57 @@ pub struct History {
     edits: VecDeque<Edit>,
     relay_map: Changes,
     credentials: Changes,
-    /// Default relays, each with the last generation that had it.
+    /// Default relays, each with the last_generation generation that had it.
     defaults: Vec<(u64, Arc<DefaultRelay>)>,
-    forgot_until: Option<Instant>,
+    truncated_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
 struct Edit {
-    /// The last generation before it.
-    last: u64,
+    /// The last_generation generation before it.
+    last_generation: u64,
     at: Instant,
     /// Whether it may have moved senders.
-    moves: bool,
+    moves_senders: bool,
 }
 
 /// Earlier states of one table.
 #[derive(Clone, Default)]
 struct Changes {
-    /// By folded key, the oldest first: the last generation of each earlier entry, and what the entry said.
-    keys: HashMap<Arc<[u8]>, Vec<(u64, Before)>>,
-    /// Whole tables, each with its last generation, the oldest first.
+    /// By folded key, the oldest first: the last_generation generation of each earlier entry, and what the entry said.
+    keys: HashMap<Arc<[u8]>, Vec<(u64, EarlierEntry)>>,
+    /// Whole tables, each with its last_generation generation, the oldest first.
     tables: Vec<(u64, Arc<Table>)>,
 }
 
 /// What a key had before an edit.
 #[derive(Clone)]
-enum Before {
+enum EarlierEntry {
     Absent,
-    Nothing,
+    NoValue,
     Value(Arc<Secret>),
-    Unsure(Reason),
+    CannotTell(Reason),
 }
 
 impl History {
-    /// Whether nothing is remembered, so that the present answers are all there is.
+    /// Whether nothing is remembered, so that the current answers are all there is.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.edits.is_empty() && self.forgot_until.is_none()
+        self.edits.is_empty() && self.truncated_until.is_none()
     }
 
     /// Whether an edit was forgotten before its time.
     #[must_use]
-    pub fn forgot(&self) -> bool {
-        self.forgot_until.is_some()
+    pub fn is_truncated(&self) -> bool {
+        self.truncated_until.is_some()
     }
 
     /// When the next edit is old enough to be forgotten, where edits are remembered for `window`.
     #[must_use]
     pub fn expires(&self, window: Duration) -> Option<Instant> {
         let oldest = self.edits.front().map(|edit| edit.at + window);
-        oldest.into_iter().chain(self.forgot_until).min()
+        oldest.into_iter().chain(self.truncated_until).min()
     }
 
     /// How many entries of the relay map had another next hop within the window: senders and domains.
@@ -120,13 +120,13 @@ impl History {
         self.relay_map.keys.len() + tables.max().unwrap_or_default()
     }
 
-    /// What is remembered after an edit at `now` that followed generation `last` and made `after` of `before`.
+    /// What is remembered after an edit at `now` that followed generation `last_generation` and made `after` of `before`.
     #[must_use]
-    pub fn after(
+    pub fn with_edit(
         &self,
-        last: u64,
-        before: Parts<'_>,
-        after: Parts<'_>,
+        last_generation: u64,
+        before: TrackedTables<'_>,
+        after: TrackedTables<'_>,
         now: Instant,
         window: Duration,
     ) -> Self {
@@ -135,21 +135,26 @@ impl History {
             return next;
         }
         let relay_map = Difference::between(before.relay_map, after.relay_map);
-        let default_moves = !before.default.has_same_next_hops(after.default);
-        let moves = default_moves || !relay_map.is_none();
-        if !moves && next.is_empty() {
+        let default_changed = !before.default.has_same_next_hops(after.default);
+        let moves_senders = default_changed || !relay_map.is_empty();
+        if !moves_senders && next.is_empty() {
             return next;
         }
         let credentials = Difference::between(before.credentials, after.credentials);
-        next.edits.push_back(Edit { last, at: now, moves });
+        next.edits.push_back(Edit {
+            last_generation,
+            at: now,
+            moves_senders,
+        });
         if before.default != after.default {
-            next.defaults.push((last, Arc::clone(before.default)));
+            next.defaults.push((last_generation, Arc::clone(before.default)));
         }
-        let are_kept = next.relay_map.add(last, relay_map) & next.credentials.add(last, credentials);
+        let are_kept = next.relay_map.add(last_generation, relay_map)
+            & next.credentials.add(last_generation, credentials);
         while !are_kept && !next.edits.is_empty() || next.is_too_large() {
-            next.forget_oldest(window);
+            next.drop_oldest(window);
         }
-        next.drop_what_no_edit_needs();
+        next.prune();
         next
     }
 
@@ -157,13 +162,13 @@ impl History {
     #[must_use]
     pub fn without_expired(&self, now: Instant, window: Duration) -> Self {
         let mut next = self.clone();
-        next.forgot_until = next
-            .forgot_until
+        next.truncated_until = next
+            .truncated_until
             .filter(|until| *until > now && !window.is_zero());
         while next.edits.front().is_some_and(|edit| edit.at + window <= now) {
             next.edits.pop_front();
         }
-        next.drop_what_no_edit_needs();
+        next.prune();
         next
     }
 
@@ -174,56 +179,56 @@ impl History {
             || self.defaults.len() > MAX_EDITS
     }
 
-    fn forget_oldest(&mut self, window: Duration) {
+    fn drop_oldest(&mut self, window: Duration) {
         if let Some(edit) = self.edits.pop_front() {
-            self.forgot_until = self.forgot_until.max(Some(edit.at + window));
+            self.truncated_until = self.truncated_until.max(Some(edit.at + window));
         }
-        self.drop_what_no_edit_needs();
+        self.prune();
     }
 
-    /// Only what was before an edit that moves senders is ever asked for.
-    fn drop_what_no_edit_needs(&mut self) {
-        while self.edits.front().is_some_and(|edit| !edit.moves) {
+    /// Only what was before an edit that moves_senders senders is ever asked for.
+    fn prune(&mut self) {
+        while self.edits.front().is_some_and(|edit| !edit.moves_senders) {
             self.edits.pop_front();
         }
-        let oldest = self.edits.front().map_or(u64::MAX, |edit| edit.last);
+        let oldest = self.edits.front().map_or(u64::MAX, |edit| edit.last_generation);
         self.relay_map.drop_before(oldest);
         self.credentials.drop_before(oldest);
         self.defaults.retain(|(last, _)| *last >= oldest);
     }
 
-    /// What the relay map, which is `present` now, said as of `generation` of the first of these keys that it had.
+    /// What the relay map, which is `current` now, said as of `generation` of the first of these keys that it had.
     pub fn next_hop<'a, 'k>(
         &'a self,
-        present: &'a Table,
+        current: &'a Table,
         keys: impl IntoIterator<Item = Key<'k>>,
         generation: u64,
     ) -> Hit<'a> {
-        self.relay_map.find(present, keys, generation)
+        self.relay_map.find(current, keys, generation)
     }
 
     /// Likewise, what the credentials said.
     pub fn login<'a, 'k>(
         &'a self,
-        present: &'a Table,
+        current: &'a Table,
         keys: impl IntoIterator<Item = Key<'k>>,
         generation: u64,
     ) -> Hit<'a> {
-        self.credentials.find(present, keys, generation)
+        self.credentials.find(current, keys, generation)
     }
 
     /// The default relay as of `generation`.
     #[must_use]
-    pub fn default_relay<'a>(&'a self, present: &'a DefaultRelay, generation: u64) -> &'a DefaultRelay {
+    pub fn default_relay<'a>(&'a self, current: &'a DefaultRelay, generation: u64) -> &'a DefaultRelay {
         let earlier = self.defaults.iter().find(|(last, _)| *last >= generation);
-        earlier.map_or(present, |(_, default)| default)
+        earlier.map_or(current, |(_, default)| default)
     }
 
     /// Whether a host or next hop had a login before an edit that is remembered.
     #[must_use]
     pub fn had_login(&self, key: Key<'_>) -> bool {
         let entries = self.credentials.keys.get(key.bytes()).into_iter().flatten();
-        let mut values = entries.map(|(_, before)| matches!(before, Before::Value(_)));
+        let mut values = entries.map(|(_, before)| matches!(before, EarlierEntry::Value(_)));
         let mut tables = self.credentials.tables.iter();
         let mut defaults = self.defaults.iter();
         values.any(|is_value| is_value)
@@ -231,7 +236,7 @@ impl History {
             || defaults.any(|(_, default)| matches!(default.credentials(key.bytes()), Answer::Found(_)))
     }
 
-    /// The last generations before edits that may have moved the sender of these keys, in no order. None for nearly every
+    /// The last_generation generations before edits that may have moved the sender of these keys, in no order. None for nearly every
     /// sender, at the cost of one search a key.
     pub fn generations<'a>(&'a self, keys: &'a SenderKeys) -> impl Iterator<Item = u64> + 'a {
         let of_keys = keys
@@ -248,14 +253,14 @@ impl History {
 
 impl Changes {
     /// Remembers what an edit changed. `false` where that is too much.
-    fn add(&mut self, last: u64, difference: Difference) -> bool {
+    fn add(&mut self, last_generation: u64, difference: Difference) -> bool {
         match difference {
             Difference::Keys(keys) => {
                 for (key, before) in keys {
-                    self.keys.entry(key).or_default().push((last, before));
+                    self.keys.entry(key).or_default().push((last_generation, before));
                 }
             }
-            Difference::Table(table) => self.tables.push((last, table)),
+            Difference::Table(table) => self.tables.push((last_generation, table)),
             Difference::TooLarge => return false,
         }
         true
@@ -271,24 +276,25 @@ impl Changes {
 
     fn find<'a, 'k>(
         &'a self,
-        present: &'a Table,
+        current: &'a Table,
         keys: impl IntoIterator<Item = Key<'k>>,
         generation: u64,
     ) -> Hit<'a> {
         let table = self.tables.iter().find(|(last, _)| *last >= generation);
         let table_last = table.map_or(u64::MAX, |(last, _)| *last);
-        let table = table.map_or(present, |(_, table)| table);
+        let table = table.map_or(current, |(_, table)| table);
         for key in keys {
             let entries = self.keys.get(key.bytes());
             let before = entries.and_then(|entries| {
-                let is_meant = |(last, _): &&(u64, Before)| *last >= generation && *last < table_last;
-                entries.iter().find(is_meant)
+                let matches_generation =
+                    |(last, _): &&(u64, EarlierEntry)| *last >= generation && *last < table_last;
+                entries.iter().find(matches_generation)
             });
             match before {
-                Some((_, Before::Absent)) => {}
-                Some((_, Before::Nothing)) => return Hit::Nothing,
-                Some((_, Before::Value(value))) => return Hit::Value(value.expose()),
-                Some((_, Before::Unsure(reason))) => return Hit::Unsure(*reason),
+                Some((_, EarlierEntry::Absent)) => {}
+                Some((_, EarlierEntry::NoValue)) => return Hit::NoValue,
+                Some((_, EarlierEntry::Value(value))) => return Hit::Value(value.expose()),
+                Some((_, EarlierEntry::CannotTell(reason))) => return Hit::CannotTell(*reason),
                 None => {
                     if let Some(hit) = table.entry_hit(key) {
                         return hit;
@@ -303,7 +309,7 @@ impl Changes {
 /// What an edit changed in a table.
 enum Difference {
     /// The keys whose entries differ, with their entries before.
-    Keys(Vec<(Arc<[u8]>, Before)>),
+    Keys(Vec<(Arc<[u8]>, EarlierEntry)>),
     /// So many that the table before is kept.
     Table(Arc<Table>),
     /// So many that they are not kept.
@@ -317,25 +323,25 @@ impl Difference {
         }
         let mut candidates = Vec::new();
         let mut keys = SenderKeys::default();
-        let mut take = |written: &[u8]| {
+        let mut add_candidate = |written: &[u8]| {
             if candidates.len() <= 2 * MAX_KEYS_OF_EDIT {
                 // No delimiter matters: the whole key is asked for.
-                keys.read(written, &Delimiters::default());
+                keys.parse(written, &Delimiters::default());
                 candidates.push(Arc::<[u8]>::from(keys.whole()));
             }
         };
-        let is_whole = before.is_told_by_its_entries() && after.is_told_by_its_entries();
-        if is_whole {
-            before.keys_not_shared_with(after, &mut take);
-            after.keys_not_shared_with(before, &mut take);
+        let is_decided = before.is_decided_by_entries() && after.is_decided_by_entries();
+        if is_decided {
+            before.keys_not_shared_with(after, &mut add_candidate);
+            after.keys_not_shared_with(before, &mut add_candidate);
             candidates.sort_unstable();
             candidates.dedup();
         }
-        if is_whole && candidates.len() <= 2 * MAX_KEYS_OF_EDIT {
+        if is_decided && candidates.len() <= 2 * MAX_KEYS_OF_EDIT {
             let changed = candidates.into_iter().filter_map(|key| {
                 let was = before.entry_hit(Key::from(&*key));
                 let is = after.entry_hit(Key::from(&*key));
-                (!is_same(was, is)).then(|| (key, Before::from(was)))
+                (!is_same(was, is)).then(|| (key, EarlierEntry::from(was)))
             });
             let changed: Vec<_> = changed.collect();
             if changed.len() <= MAX_KEYS_OF_EDIT {
@@ -349,27 +355,27 @@ impl Difference {
         }
     }
 
-    fn is_none(&self) -> bool {
+    fn is_empty(&self) -> bool {
         matches!(self, Self::Keys(keys) if keys.is_empty())
     }
 }
 
-impl From<Option<Hit<'_>>> for Before {
+impl From<Option<Hit<'_>>> for EarlierEntry {
     fn from(hit: Option<Hit<'_>>) -> Self {
         match hit {
             None | Some(Hit::Absent) => Self::Absent,
-            Some(Hit::Nothing) => Self::Nothing,
+            Some(Hit::NoValue) => Self::NoValue,
             Some(Hit::Value(value)) => Self::Value(Arc::new(Secret::from(value.to_vec()))),
-            Some(Hit::Unsure(reason)) => Self::Unsure(reason),
+            Some(Hit::CannotTell(reason)) => Self::CannotTell(reason),
         }
     }
 }
 
 fn is_same(one: Option<Hit<'_>>, other: Option<Hit<'_>>) -> bool {
     match (one, other) {
-        (None, None) | (Some(Hit::Nothing), Some(Hit::Nothing)) => true,
+        (None, None) | (Some(Hit::NoValue), Some(Hit::NoValue)) => true,
         (Some(Hit::Value(one)), Some(Hit::Value(other))) => one == other,
-        (Some(Hit::Unsure(one)), Some(Hit::Unsure(other))) => one == other,
+        (Some(Hit::CannotTell(one)), Some(Hit::CannotTell(other))) => one == other,
         _ => false,
     }
 }

@@ -185,7 +185,7 @@ mod tests {
     use super::{Map, Maps};
 
     #[test]
-    fn a_map_is_named_by_its_whole_name_alone() {
+    fn a_map_is_found_only_by_its_whole_name() {
         let named = |name: &[u8]| Maps::SERVED.named(name);
         assert_eq!(named(b"relayhost"), Some((0, Map::RELAYHOST)));
         assert_eq!(named(b"sasl"), Some((1, Map::SASL)));

@@ -13,7 +13,7 @@
 //! | [`history`] | what the tables said before the edits of the last minutes |
 //! | [`snapshot`] | senders, next hops, credentials and default relay as one thing, and the pointer to it |
 //! | [`routing`] | the rules by which a hit or a miss becomes an answer |
-//! | [`moves`] | the login of a sender whose next hop has changed |
+//! | [`moved_senders`] | the login of a sender whose next hop has changed |
 //! | [`reason`] | why a lookup is answered *cannot tell* |
 //! | [`explain`] | why a snapshot answers as it does |
 
@@ -22,7 +22,7 @@ pub mod default_relay;
 pub(crate) mod explain;
 pub(crate) mod history;
 pub mod map;
-mod moves;
+mod moved_senders;
 pub(crate) mod nexthop;
 pub mod peer;
 pub(crate) mod reason;

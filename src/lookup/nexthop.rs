@@ -20,7 +20,7 @@ const TRANSPORTS: [&[u8]; 6] = [b"smtp", b"smtps", b"relay", b"lmtp", b"inet", b
 
 /// Why a text is not a next hop. The text itself is not repeated: it may be a credential in the wrong file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Problem {
+pub enum NextHopErrorKind {
     /// Nothing but blanks and commas.
     #[error("there is no host")]
     Empty,
@@ -55,12 +55,12 @@ pub enum Problem {
     SeveralHosts,
 }
 
-/// A [`Problem`], and the byte of the text at which it stands.
+/// A [`NextHopErrorKind`], and the byte of the text at which it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{problem}")]
-pub(crate) struct Fault {
+#[error("{kind}")]
+pub(crate) struct NextHopError {
     /// What is wrong.
-    pub problem: Problem,
+    pub kind: NextHopErrorKind,
     /// Where, in bytes from the beginning of the text.
     pub offset: usize,
 }
@@ -90,7 +90,7 @@ fn is_separator(c: u8) -> bool {
 /// The server that an element of a list leads to, as Postfix names it when it asks for credentials: without brackets,
 /// port and `IPv6:`. `None` where Postfix looks up MX records first, whose hosts are not known here.
 #[must_use]
-pub(crate) fn server(element: &[u8]) -> Option<&[u8]> {
+pub(crate) fn server_name(element: &[u8]) -> Option<&[u8]> {
     let (host, _) = host_and_port(element);
     if let Some((tag, v6)) = host.split_at_checked(5)
         && tag.eq_ignore_ascii_case(b"ipv6:")
@@ -161,38 +161,38 @@ pub(crate) fn has_several_operators(list: &[u8]) -> bool {
 
 /// Whether an element names the port of SMTP over TLS from the first byte (RFC 8314: `submissions`, 465).
 #[must_use]
-pub(crate) fn wants_implicit_tls(element: &[u8]) -> bool {
+pub(crate) fn uses_implicit_tls(element: &[u8]) -> bool {
     let (_, port) = host_and_port(element);
     port.is_some_and(|port| [&b"465"[..], b"smtps", b"submissions"].contains(&port))
 }
 
 /// Judges a next hop, or a list of them separated by commas or blanks.
-pub(crate) fn judge(list: &[u8]) -> Result<(), Fault> {
+pub(crate) fn validate(list: &[u8]) -> Result<(), NextHopError> {
     let mut offset = 0;
     let mut any = false;
     for element in list.split(|c| is_separator(*c)) {
         if !element.is_empty() {
             any = true;
-            judge_one(element).map_err(|problem| Fault { problem, offset })?;
+            validate_element(element).map_err(|kind| NextHopError { kind, offset })?;
         }
         offset += element.len() + 1;
     }
     if any {
         Ok(())
     } else {
-        Err(Fault {
-            problem: Problem::Empty,
+        Err(NextHopError {
+            kind: NextHopErrorKind::Empty,
             offset: 0,
         })
     }
 }
 
-fn judge_one(element: &[u8]) -> Result<(), Problem> {
-    judge_form(element).map_err(|problem| meant_otherwise(element).unwrap_or(problem))
+fn validate_element(element: &[u8]) -> Result<(), NextHopErrorKind> {
+    validate_syntax(element).map_err(|kind| more_specific_kind(element).unwrap_or(kind))
 }
 
 /// What a text that is no next hop is instead, where that is known.
-fn meant_otherwise(element: &[u8]) -> Option<Problem> {
+fn more_specific_kind(element: &[u8]) -> Option<NextHopErrorKind> {
     let colon = memchr::memchr(b':', element)?;
     let (word, rest) = element.split_at_checked(colon)?;
     let is_word = |c: &u8| c.is_ascii_alphanumeric() || b"-_+".contains(c);
@@ -200,67 +200,71 @@ fn meant_otherwise(element: &[u8]) -> Option<Problem> {
         return None;
     }
     if rest.starts_with(b"://") {
-        return Some(Problem::Url);
+        return Some(NextHopErrorKind::Url);
     }
     // A number there is a port, of a host with the name of a transport.
     let is_number = rest.len() > 1 && rest.iter().skip(1).all(u8::is_ascii_digit);
     let is_transport = !is_number && TRANSPORTS.iter().any(|known| word.eq_ignore_ascii_case(known));
-    (rest.starts_with(b":[") || is_transport).then_some(Problem::Transport)
+    (rest.starts_with(b":[") || is_transport).then_some(NextHopErrorKind::Transport)
 }
 
-fn judge_form(element: &[u8]) -> Result<(), Problem> {
+fn validate_syntax(element: &[u8]) -> Result<(), NextHopErrorKind> {
     if let Some(inner) = element.strip_prefix(b"[") {
-        let close = memchr::memchr(b']', inner).ok_or(Problem::UnclosedBracket)?;
-        let (host, rest) = inner.split_at_checked(close).ok_or(Problem::UnclosedBracket)?;
-        judge_host(host)?;
+        let close = memchr::memchr(b']', inner).ok_or(NextHopErrorKind::UnclosedBracket)?;
+        let (host, rest) = inner
+            .split_at_checked(close)
+            .ok_or(NextHopErrorKind::UnclosedBracket)?;
+        validate_host(host)?;
         return match rest {
             [b']'] => Ok(()),
-            [b']', b':', port @ ..] => judge_port(port),
-            _ => Err(Problem::AfterBracket),
+            [b']', b':', port @ ..] => validate_port(port),
+            _ => Err(NextHopErrorKind::AfterBracket),
         };
     }
     let mut colons = memchr::memchr_iter(b':', element);
     match (colons.next(), colons.next()) {
-        (None, _) => judge_plain_host(element),
+        (None, _) => validate_bare_host(element),
         (Some(at), None) => {
-            let (host, port) = element.split_at_checked(at).ok_or(Problem::Host)?;
-            judge_plain_host(host)?;
-            judge_port(port.strip_prefix(b":").unwrap_or_default())
+            let (host, port) = element.split_at_checked(at).ok_or(NextHopErrorKind::Host)?;
+            validate_bare_host(host)?;
+            validate_port(port.strip_prefix(b":").unwrap_or_default())
         }
-        (Some(_), Some(_)) if address(element).is_some_and(|ip| ip.is_ipv6()) => Err(Problem::BareIpv6),
-        (Some(_), Some(_)) => Err(Problem::Host),
+        (Some(_), Some(_)) if address(element).is_some_and(|ip| ip.is_ipv6()) => {
+            Err(NextHopErrorKind::BareIpv6)
+        }
+        (Some(_), Some(_)) => Err(NextHopErrorKind::Host),
     }
 }
 
-fn judge_port(port: &[u8]) -> Result<(), Problem> {
+fn validate_port(port: &[u8]) -> Result<(), NextHopErrorKind> {
     if SERVICES.contains(&port) {
         return Ok(());
     }
-    let digits = std::str::from_utf8(port).map_err(|_| Problem::Port)?;
+    let digits = std::str::from_utf8(port).map_err(|_| NextHopErrorKind::Port)?;
     if digits.len() > 5 || !digits.bytes().all(|c| c.is_ascii_digit()) {
-        return Err(Problem::Port);
+        return Err(NextHopErrorKind::Port);
     }
     match digits.parse::<u32>() {
         Ok(1..=65535) => Ok(()),
-        _ => Err(Problem::Port),
+        _ => Err(NextHopErrorKind::Port),
     }
 }
 
 /// A host between brackets: a name or an address, IPv6 with or without the `IPv6:` of RFC 5321.
-fn judge_host(host: &[u8]) -> Result<(), Problem> {
+fn validate_host(host: &[u8]) -> Result<(), NextHopErrorKind> {
     if address(host).is_some() || is_host_name(host) {
         Ok(())
     } else {
-        Err(Problem::Host)
+        Err(NextHopErrorKind::Host)
     }
 }
 
-fn judge_plain_host(host: &[u8]) -> Result<(), Problem> {
+fn validate_bare_host(host: &[u8]) -> Result<(), NextHopErrorKind> {
     match address(host) {
-        Some(IpAddr::V6(_)) => Err(Problem::BareIpv6),
+        Some(IpAddr::V6(_)) => Err(NextHopErrorKind::BareIpv6),
         Some(IpAddr::V4(_)) => Ok(()),
         None if is_host_name(host) => Ok(()),
-        None => Err(Problem::Host),
+        None => Err(NextHopErrorKind::Host),
     }
 }
 
@@ -298,36 +302,38 @@ fn is_host_name(host: &[u8]) -> bool {
 
 /// `[host]:port` of a host and a port given apart, as `RELAY_HOST` and `RELAY_PORT` are. Brackets that are there
 /// already are not doubled.
-pub(crate) fn of_host_and_port(host: &[u8], port: &[u8]) -> Result<Vec<u8>, Problem> {
-    if elements(host).count() > 1 && judge(host).is_ok() {
-        return Err(Problem::SeveralHosts);
+pub(crate) fn join_host_and_port(host: &[u8], port: &[u8]) -> Result<Vec<u8>, NextHopErrorKind> {
+    if elements(host).count() > 1 && validate(host).is_ok() {
+        return Err(NextHopErrorKind::SeveralHosts);
     }
     if let (own_host, Some(own_port)) = host_and_port(host)
-        && judge_host(own_host).is_ok()
+        && validate_host(own_host).is_ok()
         && own_port.iter().all(u8::is_ascii_alphanumeric)
     {
-        return Err(Problem::PortInHost);
+        return Err(NextHopErrorKind::PortInHost);
     }
     let bare = match host {
         [b'[', bare @ .., b']'] => bare,
-        [b'[', ..] if !host.contains(&b']') => return Err(Problem::UnclosedBracket),
-        [b'[', ..] => return Err(Problem::AfterBracket),
+        [b'[', ..] if !host.contains(&b']') => return Err(NextHopErrorKind::UnclosedBracket),
+        [b'[', ..] => return Err(NextHopErrorKind::AfterBracket),
         _ => host,
     };
     if bare.is_empty() {
-        return Err(Problem::Empty);
+        return Err(NextHopErrorKind::Empty);
     }
-    judge_host(bare).map_err(|problem| meant_otherwise(host).unwrap_or(problem))?;
-    judge_port(port)?;
+    validate_host(bare).map_err(|kind| more_specific_kind(host).unwrap_or(kind))?;
+    validate_port(port)?;
     Ok([b"[", bare, b"]:", port].concat())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Problem, canonical_host, elements, has_several_operators, judge, of_host_and_port};
+    use super::{
+        NextHopErrorKind, canonical_host, elements, has_several_operators, join_host_and_port, validate,
+    };
 
     #[test]
-    fn hosts_of_one_operator_are_the_same_or_in_one_domain() {
+    fn hosts_of_one_operator_are_equal_or_share_a_domain() {
         for list in [
             "[relay1.org]:587",
             "[relay1.org]:587, [relay1.org]:2525",
@@ -351,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_has_one_spelling() {
+    fn a_host_has_one_canonical_form() {
         for (element, host) in [
             ("[Relay.test]:587", "relay.test"),
             ("relay.test.", "relay.test"),
@@ -364,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_postfix_accepts_is_accepted() {
+    fn next_hops_that_postfix_accepts_are_valid() {
         for text in [
             "[relay1.org]:587",
             "[relay1.org]",
@@ -382,13 +388,13 @@ mod tests {
             "a b,c,",
             "1relay",
         ] {
-            assert_eq!(judge(text.as_bytes()), Ok(()), "{text}");
+            assert_eq!(validate(text.as_bytes()), Ok(()), "{text}");
         }
     }
 
     /// The values of which smtp(8) was seen to exit or to panic, and some more.
     #[test]
-    fn what_makes_smtp_exit_is_refused() {
+    fn next_hops_that_make_smtp_exit_are_invalid() {
         for text in [
             "",
             " ",
@@ -426,38 +432,41 @@ mod tests {
             "[a]:Smtp",
             "[ipv6é]",
         ] {
-            assert!(judge(text.as_bytes()).is_err(), "{text}");
+            assert!(validate(text.as_bytes()).is_err(), "{text}");
         }
-        assert_eq!(judge(b"2001:db8::1").unwrap_err().problem, Problem::BareIpv6);
+        assert_eq!(
+            validate(b"2001:db8::1").unwrap_err().kind,
+            NextHopErrorKind::BareIpv6
+        );
         for text in ["smtp:[h]:25", "inet:h:25", "relay:", "my-relay:[h]", "smtp:h"] {
-            let problem = judge(text.as_bytes()).unwrap_err().problem;
-            assert_eq!(problem, Problem::Transport, "{text}");
+            let kind = validate(text.as_bytes()).unwrap_err().kind;
+            assert_eq!(kind, NextHopErrorKind::Transport, "{text}");
         }
-        assert_eq!(judge(b"https://h:25").unwrap_err().problem, Problem::Url);
-        assert_eq!(judge(b"relay:99999").unwrap_err().problem, Problem::Port);
-        assert_eq!(judge(b"h:smtpd").unwrap_err().problem, Problem::Port);
-        let fault = judge(b"[a]:25, [b]:0").unwrap_err();
-        assert_eq!((fault.problem, fault.offset), (Problem::Port, 8));
+        assert_eq!(validate(b"https://h:25").unwrap_err().kind, NextHopErrorKind::Url);
+        assert_eq!(validate(b"relay:99999").unwrap_err().kind, NextHopErrorKind::Port);
+        assert_eq!(validate(b"h:smtpd").unwrap_err().kind, NextHopErrorKind::Port);
+        let error = validate(b"[a]:25, [b]:0").unwrap_err();
+        assert_eq!((error.kind, error.offset), (NextHopErrorKind::Port, 8));
     }
 
     #[test]
     fn a_host_and_a_port_become_one_next_hop() {
         let joined = |host: &str, port: &str| {
-            of_host_and_port(host.as_bytes(), port.as_bytes()).map(|hop| String::from_utf8(hop).unwrap())
+            join_host_and_port(host.as_bytes(), port.as_bytes()).map(|hop| String::from_utf8(hop).unwrap())
         };
         assert_eq!(joined("relay.test", "25").unwrap(), "[relay.test]:25");
         assert_eq!(joined("[relay.test]", "587").unwrap(), "[relay.test]:587");
         assert_eq!(joined("2001:db8::1", "25").unwrap(), "[2001:db8::1]:25");
         assert_eq!(joined("[2001:db8::1]", "25").unwrap(), "[2001:db8::1]:25");
-        for (host, problem) in [
-            ("[a]:587", Problem::PortInHost),
-            ("a:587", Problem::PortInHost),
-            ("[2001:db8::1]:587", Problem::PortInHost),
-            ("[a]587", Problem::AfterBracket),
-            ("smtp://a", Problem::Url),
-            ("a, b", Problem::SeveralHosts),
+        for (host, kind) in [
+            ("[a]:587", NextHopErrorKind::PortInHost),
+            ("a:587", NextHopErrorKind::PortInHost),
+            ("[2001:db8::1]:587", NextHopErrorKind::PortInHost),
+            ("[a]587", NextHopErrorKind::AfterBracket),
+            ("smtp://a", NextHopErrorKind::Url),
+            ("a, b", NextHopErrorKind::SeveralHosts),
         ] {
-            assert_eq!(of_host_and_port(host.as_bytes(), b"25"), Err(problem), "{host}");
+            assert_eq!(join_host_and_port(host.as_bytes(), b"25"), Err(kind), "{host}");
         }
         for (host, port) in [
             ("a:587", "25"),
@@ -472,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_cut_at_commas_and_blanks() {
+    fn a_list_is_split_at_commas_and_whitespace() {
         let list: Vec<_> = elements(b"[a]:1, b\t,c,").collect();
         assert_eq!(list, [&b"[a]:1"[..], b"b", b"c"]);
     }

@@ -40,7 +40,7 @@ impl Peer {
     /// The peer that this one counts as wherever peers are counted: a user is one, from whichever address it comes, and
     /// so is a whole /64 of IPv6, which any host has to itself.
     #[must_use]
-    pub fn counts_as(self) -> Self {
+    pub fn accounting_peer(self) -> Self {
         match self {
             Self::User { uid, .. } => Self::User { uid, address: None },
             Self::Unknown { .. } => Self::Unknown { address: None },
@@ -60,11 +60,11 @@ pub struct Allowed {
     users: Box<[u32]>,
     networks: Box<[IpNet]>,
     /// Whether every local user may ask everything.
-    every_local_user: bool,
+    all_local_users: bool,
 }
 
 impl Allowed {
-    /// These local users, and these networks. A network that holds all of 127.0.0.0/8 admits every local user,
+    /// These local users, and these networks. A network that contains_address all of 127.0.0.0/8 admits every local user,
     /// however it connects.
     #[must_use]
     pub fn new(users: impl IntoIterator<Item = u32>, networks: impl IntoIterator<Item = IpNet>) -> Self {
@@ -74,7 +74,7 @@ impl Allowed {
         let networks: Box<[IpNet]> = networks.into_iter().collect();
         Self {
             users: users.into(),
-            every_local_user: networks.iter().any(|network| network.contains(&LOOPBACK)),
+            all_local_users: networks.iter().any(|network| network.contains(&LOOPBACK)),
             networks,
         }
     }
@@ -84,41 +84,41 @@ impl Allowed {
     pub fn may_connect(&self, peer: Peer) -> bool {
         match peer {
             Peer::User { .. } | Peer::Unknown { .. } => true,
-            Peer::Host(address) => self.holds(address),
+            Peer::Host(address) => self.contains_address(address),
         }
     }
 
     /// Whether this peer gets answers from `map`.
     #[inline]
     #[must_use]
-    pub fn may_ask(&self, map: Map, peer: Peer) -> bool {
+    pub fn may_query(&self, map: Map, peer: Peer) -> bool {
         match peer {
             Peer::User { .. } | Peer::Unknown { .. } if !map.is_secret => true,
-            _ => self.may_ask_for_secrets(peer),
+            _ => self.may_query_secrets(peer),
         }
     }
 
     /// Whether this peer gets answers from maps that are secret.
     #[inline]
     #[must_use]
-    pub fn may_ask_for_secrets(&self, peer: Peer) -> bool {
+    pub fn may_query_secrets(&self, peer: Peer) -> bool {
         let (is_named, address) = match peer {
-            Peer::Host(address) => return self.holds(address),
+            Peer::Host(address) => return self.contains_address(address),
             Peer::User { uid, address } => (self.users.binary_search(&uid).is_ok(), address),
             Peer::Unknown { address } => (false, address),
         };
-        is_named || self.every_local_user || address.is_some_and(|address| self.holds(address))
+        is_named || self.all_local_users || address.is_some_and(|address| self.contains_address(address))
     }
 
     /// Whether there is a network beyond this host.
     #[must_use]
-    pub fn admits_other_hosts(&self) -> bool {
+    pub fn allows_other_hosts(&self) -> bool {
         let is_loopback =
             |network: &IpNet| network.network().is_loopback() && network.broadcast().is_loopback();
         !self.networks.iter().all(is_loopback)
     }
 
-    fn holds(&self, address: IpAddr) -> bool {
+    fn contains_address(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
     }
 }
@@ -144,27 +144,27 @@ mod tests {
     }
 
     #[test]
-    fn a_local_user_gets_the_relay_map_and_the_credentials_if_it_is_named() {
+    fn a_local_user_may_query_the_relay_map_and_if_listed_the_credentials() {
         let allowed = allowed(&[102, 0, 102], &[]);
         for address in [None, Some(ip("127.0.0.1")), Some(ip("::1"))] {
-            for (peer, may) in [
+            for (peer, expected) in [
                 (user(0, address), true),
                 (user(102, address), true),
                 (user(1, address), false),
                 (user(65534, address), false),
                 (Peer::Unknown { address }, false),
             ] {
-                assert!(allowed.may_connect(peer) && allowed.may_ask(Map::RELAYHOST, peer));
-                assert_eq!(allowed.may_ask(Map::SASL, peer), may, "{peer:?}");
+                assert!(allowed.may_connect(peer) && allowed.may_query(Map::RELAYHOST, peer));
+                assert_eq!(allowed.may_query(Map::SASL, peer), expected, "{peer:?}");
             }
         }
-        assert!(!Allowed::default().may_ask(Map::SASL, user(0, None)));
+        assert!(!Allowed::default().may_query(Map::SASL, user(0, None)));
     }
 
     #[test]
-    fn another_host_gets_everything_or_nothing() {
+    fn another_host_may_query_all_maps_or_none() {
         let allowed = allowed(&[0], &["192.0.2.0/24", "2001:db8::/32"]);
-        for (address, may) in [
+        for (address, expected) in [
             ("192.0.2.0", true),
             ("192.0.2.255", true),
             ("192.0.3.0", false),
@@ -173,21 +173,24 @@ mod tests {
             ("2001:db9::1", false),
         ] {
             let peer = Peer::Host(address.parse().unwrap());
-            assert_eq!(allowed.may_connect(peer), may, "{address}");
+            assert_eq!(allowed.may_connect(peer), expected, "{address}");
             for map in Maps::SERVED.iter() {
-                assert_eq!(allowed.may_ask(map, peer), may, "{address}");
+                assert_eq!(allowed.may_query(map, peer), expected, "{address}");
             }
         }
-        assert!(!allowed.may_ask(Map::SASL, user(1, Some(ip("127.0.0.1")))));
+        assert!(!allowed.may_query(Map::SASL, user(1, Some(ip("127.0.0.1")))));
     }
 
     #[test]
-    fn the_network_of_loopback_admits_every_local_user_and_a_part_of_it_those_who_come_from_there() {
+    fn the_loopback_network_allows_all_local_users_and_a_part_of_it_those_that_connect_from_it() {
         for network in ["127.0.0.0/8", "0.0.0.0/0", "126.0.0.0/7"] {
             let allowed = allowed(&[], &[network]);
             for address in [None, Some(ip("127.0.0.1")), Some(ip("::1"))] {
-                assert!(allowed.may_ask(Map::SASL, user(1, address)), "{network}");
-                assert!(allowed.may_ask(Map::SASL, Peer::Unknown { address }), "{network}");
+                assert!(allowed.may_query(Map::SASL, user(1, address)), "{network}");
+                assert!(
+                    allowed.may_query(Map::SASL, Peer::Unknown { address }),
+                    "{network}"
+                );
             }
         }
         for (network, inside, outside) in [
@@ -196,14 +199,14 @@ mod tests {
             ("::/0", ip("::1"), ip("127.0.0.1")),
         ] {
             let allowed = allowed(&[], &[network]);
-            assert!(allowed.may_ask(Map::SASL, user(1, Some(inside))), "{network}");
-            assert!(!allowed.may_ask(Map::SASL, user(1, Some(outside))), "{network}");
-            assert!(!allowed.may_ask(Map::SASL, user(1, None)), "{network}");
+            assert!(allowed.may_query(Map::SASL, user(1, Some(inside))), "{network}");
+            assert!(!allowed.may_query(Map::SASL, user(1, Some(outside))), "{network}");
+            assert!(!allowed.may_query(Map::SASL, user(1, None)), "{network}");
         }
     }
 
     #[test]
-    fn networks_of_this_host_alone_admit_no_other() {
+    fn loopback_networks_allow_no_other_host() {
         for (networks, others) in [
             (&[][..], false),
             (&["127.0.0.0/8", "::1/128", "127.0.0.2/32"], false),
@@ -212,7 +215,7 @@ mod tests {
             (&["::/0"], true),
         ] {
             assert_eq!(
-                allowed(&[], networks).admits_other_hosts(),
+                allowed(&[], networks).allows_other_hosts(),
                 others,
                 "{networks:?}"
             );

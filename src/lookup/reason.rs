@@ -18,19 +18,19 @@ pub(crate) const NO_ROUTING: Reason = Reason::new(
 );
 
 /// The sender's next hop changed lately, and this is none that it is known to have had.
-pub(crate) const NEXT_HOP_OF_ANOTHER_TIME: Reason = Reason::new(
+pub(crate) const NEXT_HOP_CHANGED: Reason = Reason::new(
     "the next hop of this sender changed lately, and its login for this one is not known; \
      the next delivery attempt uses the new next hop",
 );
 
 /// The next hop had a login until lately, and it is not known whose mail asks for it.
-pub(crate) const LOGIN_OF_ANOTHER_TIME: Reason = Reason::new(
+pub(crate) const LOGIN_REMOVED: Reason = Reason::new(
     "the login of this next hop was removed lately, and mail may have been on its way there; \
      the next delivery attempt uses the new next hop",
 );
 
 /// The sender's next hop or its login has changed, and the file that has the other is not used yet.
-pub(crate) const FILE_AWAITED: Reason = Reason::new(
+pub(crate) const FILE_PENDING: Reason = Reason::new(
     "this sender has a new next hop or login, and the file with the other is being changed; \
      see the log of postmapd",
 );

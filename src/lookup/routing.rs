@@ -4,7 +4,7 @@
 //! - *Credentials need a route* ([`Routing`]).
 //! - Being unsure about either the route or the credentials is being unsure about the credentials.
 //! - The default relay's credentials are the last resort for a next hop that the file does not name.
-//! - While one of the two files is not used yet ([`Snapshot::last_pair`]), a next hop and a login of which one is new do not
+//! - While one of the two files is not used yet ([`Snapshot::last_consistent`]), a next hop and a login of which one is new do not
 //!   belong together for certain: *cannot tell*, and so is a relay without a login while the credentials are awaited.
 //!   Limit: a relay that is written as a bare domain is not told from the domain of a recipient.
 
@@ -14,7 +14,7 @@ use crate::lookup::address::{Key, SenderKeys};
 use crate::lookup::default_relay::DefaultRelay;
 use crate::lookup::nexthop;
 use crate::lookup::reason;
-use crate::lookup::snapshot::{Pair, Snapshot};
+use crate::lookup::snapshot::{ConsistentTables, Snapshot};
 use crate::lookup::table::Hit;
 use crate::protocol::answer::{Answer, Value};
 
@@ -23,7 +23,7 @@ use crate::protocol::answer::{Answer, Value};
 pub enum Routing {
     /// From here: there is a relay map file, even an empty one, or a default relay. The sender's mail is delivered
     /// directly, and its credentials are withheld.
-    Here,
+    Postmapd,
     /// From main.cf, as the setting `next_hops` says: the credentials are answered.
     MainCf,
     /// There is neither, which may be a file that was lost: *cannot tell*.
@@ -40,7 +40,7 @@ impl Routing {
         is_excluded: impl FnOnce() -> bool,
     ) -> Answer<'_> {
         match self {
-            Self::Here => Answer::NotFound,
+            Self::Postmapd => Answer::NotFound,
             Self::Unknown => Answer::CannotTell(reason::NO_ROUTING),
             Self::MainCf if is_excluded() => Answer::NotFound,
             Self::MainCf => credentials,
@@ -50,9 +50,9 @@ impl Routing {
 
 /// The tables as of a generation.
 #[derive(Clone, Copy)]
-pub(super) enum State {
+pub(super) enum Version {
     /// As they are.
-    Present,
+    Current,
     /// As they were in this generation ([`crate::lookup::history`]).
     Past(u64),
 }
@@ -61,47 +61,47 @@ impl Snapshot {
     /// The next hop of the sender of these keys.
     #[must_use]
     pub fn next_hop(&self, keys: &SenderKeys) -> Answer<'_> {
-        self.next_hop_in(keys, State::Present)
+        self.next_hop_in(keys, Version::Current)
     }
 
     /// The login of the sender, the host or the next hop of these keys.
     #[must_use]
     pub fn login(&self, keys: &SenderKeys) -> Answer<'_> {
         if keys.is_sender() {
-            self.credentials_of_sender(keys, State::Present)
+            self.sender_credentials(keys, Version::Current)
         } else {
-            self.credentials_of_host(keys.whole_key(), State::Present)
+            self.host_credentials(keys.whole_key(), Version::Current)
         }
     }
 
-    pub(super) fn next_hop_in(&self, keys: &SenderKeys, state: State) -> Answer<'_> {
-        match self.relay_map_hit(keys, state) {
+    pub(super) fn next_hop_in(&self, keys: &SenderKeys, version: Version) -> Answer<'_> {
+        match self.relay_map_hit(keys, version) {
             Hit::Value(next_hop) => Answer::Found(Value::new(next_hop)),
-            Hit::Nothing => Answer::NotFound,
-            Hit::Unsure(reason) => Answer::CannotTell(reason),
-            Hit::Absent => self.default_relay(state).next_hop(keys.has_domain()),
+            Hit::NoValue => Answer::NotFound,
+            Hit::CannotTell(reason) => Answer::CannotTell(reason),
+            Hit::Absent => self.default_relay(version).next_hop(keys.has_domain()),
         }
     }
 
-    pub(super) fn credentials_of_sender(&self, keys: &SenderKeys, state: State) -> Answer<'_> {
-        if let (State::Present, Some(pair)) = (state, &self.last_pair)
-            && !self.belongs_together(pair, keys)
+    pub(super) fn sender_credentials(&self, keys: &SenderKeys, version: Version) -> Answer<'_> {
+        if let (Version::Current, Some(tables)) = (version, &self.last_consistent)
+            && !self.is_consistent_with(tables, keys)
         {
-            return Answer::CannotTell(reason::FILE_AWAITED);
+            return Answer::CannotTell(reason::FILE_PENDING);
         }
-        let hit = match state {
-            State::Present => self.credentials.find(keys.in_order()),
-            State::Past(last) => self.history.login(&self.credentials, keys.in_order(), last),
+        let hit = match version {
+            Version::Current => self.credentials.find(keys.in_order()),
+            Version::Past(last) => self.history.login(&self.credentials, keys.in_order(), last),
         };
         let credentials = match hit {
             Hit::Value(credentials) => Answer::Found(Value::new(credentials)),
-            Hit::Nothing | Hit::Absent => Answer::NotFound,
-            Hit::Unsure(reason) => Answer::CannotTell(reason),
+            Hit::NoValue | Hit::Absent => Answer::NotFound,
+            Hit::CannotTell(reason) => Answer::CannotTell(reason),
         };
-        match (self.next_hop_in(keys, state), credentials) {
+        match (self.next_hop_in(keys, version), credentials) {
             (unsure @ Answer::CannotTell(_), _) | (_, unsure @ Answer::CannotTell(_)) => unsure,
             (Answer::NotFound, Answer::Found(_)) => {
-                let is_excluded = || matches!(self.relay_map_hit(keys, state), Hit::Nothing);
+                let is_excluded = || matches!(self.relay_map_hit(keys, version), Hit::NoValue);
                 self.routing
                     .credentials_without_next_hop(credentials, is_excluded)
             }
@@ -109,67 +109,69 @@ impl Snapshot {
         }
     }
 
-    /// Whether the sender's next hop and login are both as they were in `pair`. A login that was removed belongs to no next
+    /// Whether the sender's next hop and login are both as they were in `tables`. A login that was removed belongs to no next
     /// hop, and a sender without a next hop needs none.
     #[cold]
-    fn belongs_together(&self, pair: &Pair, keys: &SenderKeys) -> bool {
-        let next_hop = self.next_hop_in(keys, State::Present);
-        let before = match pair.relay_map.find(keys.in_order()) {
+    fn is_consistent_with(&self, tables: &ConsistentTables, keys: &SenderKeys) -> bool {
+        let next_hop = self.next_hop_in(keys, Version::Current);
+        let before = match tables.relay_map.find(keys.in_order()) {
             Hit::Value(next_hop) => Answer::Found(Value::new(next_hop)),
-            Hit::Nothing => Answer::NotFound,
-            Hit::Unsure(reason) => Answer::CannotTell(reason),
-            Hit::Absent => pair.default.next_hop(keys.has_domain()),
+            Hit::NoValue => Answer::NotFound,
+            Hit::CannotTell(reason) => Answer::CannotTell(reason),
+            Hit::Absent => tables.default.next_hop(keys.has_domain()),
         };
         let login = self.credentials.find(keys.in_order());
         let has_moved = matches!(next_hop, Answer::Found(_)) && next_hop != before;
-        let is_new = matches!(login, Hit::Value(_)) && login != pair.credentials.find(keys.in_order());
+        let is_new = matches!(login, Hit::Value(_)) && login != tables.credentials.find(keys.in_order());
         !has_moved && !is_new
     }
 
     /// The credentials of a host or a next hop.
-    pub(super) fn credentials_of_host(&self, key: Key<'_>, state: State) -> Answer<'_> {
-        let hit = match state {
-            State::Present => self.credentials.find([key]),
-            State::Past(last) => self.history.login(&self.credentials, [key], last),
+    pub(super) fn host_credentials(&self, key: Key<'_>, version: Version) -> Answer<'_> {
+        let hit = match version {
+            Version::Current => self.credentials.find([key]),
+            Version::Past(last) => self.history.login(&self.credentials, [key], last),
         };
         match hit {
             Hit::Value(credentials) => Answer::Found(Value::new(credentials)),
-            Hit::Nothing => Answer::NotFound,
-            Hit::Unsure(reason) => Answer::CannotTell(reason),
-            Hit::Absent => match self.default_relay(state).credentials(key.bytes()) {
-                Answer::NotFound if self.may_get_login(key) => Answer::CannotTell(reason::FILE_AWAITED),
+            Hit::NoValue => Answer::NotFound,
+            Hit::CannotTell(reason) => Answer::CannotTell(reason),
+            Hit::Absent => match self.default_relay(version).credentials(key.bytes()) {
+                Answer::NotFound if self.may_have_pending_login(key) => {
+                    Answer::CannotTell(reason::FILE_PENDING)
+                }
                 answer => answer,
             },
         }
     }
 
-    /// Whether the credentials are awaited since the last pair, and this may be a next hop that is new since then. A bare
+    /// Whether the credentials are awaited since the last tables, and this may be a next hop that is new since then. A bare
     /// domain is the next hop of mail that is delivered directly.
-    fn may_get_login(&self, key: Key<'_>) -> bool {
-        let pair = self.last_pair.as_deref();
-        pair.is_some_and(|pair| {
-            Arc::ptr_eq(&pair.credentials, &self.credentials) && !nexthop::is_bare_domain(key.bytes())
+    fn may_have_pending_login(&self, key: Key<'_>) -> bool {
+        let tables = self.last_consistent.as_deref();
+        tables.is_some_and(|tables| {
+            Arc::ptr_eq(&tables.credentials, &self.credentials) && !nexthop::is_bare_domain(key.bytes())
         })
     }
 
-    fn relay_map_hit(&self, keys: &SenderKeys, state: State) -> Hit<'_> {
-        match state {
-            State::Present => self.relay_map.find(keys.in_order()),
-            State::Past(last) => self.history.next_hop(&self.relay_map, keys.in_order(), last),
+    fn relay_map_hit(&self, keys: &SenderKeys, version: Version) -> Hit<'_> {
+        match version {
+            Version::Current => self.relay_map.find(keys.in_order()),
+            Version::Past(last) => self.history.next_hop(&self.relay_map, keys.in_order(), last),
         }
     }
 
-    fn default_relay(&self, state: State) -> &DefaultRelay {
-        match state {
-            State::Present => &self.default,
-            State::Past(last) => self.history.default_relay(&self.default, last),
+    fn default_relay(&self, version: Version) -> &DefaultRelay {
+        match version {
+            Version::Current => &self.default,
+            Version::Past(last) => self.history.default_relay(&self.default, last),
         }
     }
 
     /// Whether next hops come from here, so that a sender without one is delivered directly.
     #[must_use]
     pub fn routes_at_all(&self) -> bool {
-        self.routing == Routing::Here
+        self.routing == Routing::Postmapd
     }
 }
 
@@ -180,7 +182,7 @@ mod tests {
     use super::Routing;
     use crate::diagnostics::Findings;
     use crate::lookup::address::SenderKeys;
-    use crate::lookup::default_relay::{DefaultRelay, Known};
+    use crate::lookup::default_relay::{Configured, DefaultRelay};
     use crate::lookup::map::Map;
     use crate::lookup::reason;
     use crate::lookup::search::Scratch;
@@ -201,7 +203,7 @@ mod tests {
         };
         Snapshot {
             routing: if default.is_set() || !relay_map.is_empty() {
-                Routing::Here
+                Routing::Postmapd
             } else {
                 Routing::Unknown
             },
@@ -227,16 +229,16 @@ mod tests {
     }
 
     fn default() -> DefaultRelay {
-        let hop = |text: &str| Known::Is(text.as_bytes().to_vec());
+        let hop = |text: &str| Configured::Value(text.as_bytes().to_vec());
         DefaultRelay::new(
             hop("[d.example]:587"),
             hop("[a]:25, B:26"),
-            Known::Is(Secret::from(b"u:p".to_vec())),
+            Configured::Value(Secret::from(b"u:p".to_vec())),
         )
     }
 
     #[test]
-    fn a_sender_without_a_route_gets_no_credentials_if_there_are_routes_at_all() {
+    fn a_sender_without_a_next_hop_gets_no_credentials_if_postmapd_routes_senders() {
         let credentials = "@routed s:1\n@excluded s:2\n@unknown s:3\n";
         let some = snapshot("@routed [r]\n@excluded\n", credentials, DefaultRelay::default());
         assert_eq!(ask(&some, Map::SASL, "x@routed"), "s:1");
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn being_unsure_about_the_route_or_the_credentials_is_being_unsure() {
+    fn an_invalid_entry_for_the_route_or_the_credentials_is_cannot_tell() {
         let both = snapshot(
             "@a [\n@b [r]\n@c\n",
             "@a s:1\n@b s\n@c s\n",
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_relay_answers_by_its_own_next_hops_alone() {
+    fn default_credentials_are_answered_only_for_the_default_next_hops() {
         let routes = snapshot("@excluded\n", "b:26 file:1\n", default());
         assert_eq!(ask(&routes, Map::RELAYHOST, "x@any"), "[d.example]:587");
         assert_eq!(ask(&routes, Map::RELAYHOST, "x@excluded"), "-");
@@ -286,9 +288,9 @@ mod tests {
     }
 
     #[test]
-    fn a_default_that_cannot_be_read_is_not_no_default() {
-        let user = Known::Is(Secret::from(b"u:p".to_vec()));
-        let lost = DefaultRelay::new(Known::Unreadable, Known::Unset, user);
+    fn an_unreadable_default_relay_is_cannot_tell() {
+        let user = Configured::Value(Secret::from(b"u:p".to_vec()));
+        let lost = DefaultRelay::new(Configured::Unreadable, Configured::Unset, user);
         let routes = snapshot("@a [r]\n", "", lost);
         let unsure = format!("? {:?}", reason::DEFAULT_UNREADABLE);
         assert_eq!(ask(&routes, Map::RELAYHOST, "x@any"), unsure);
@@ -298,50 +300,50 @@ mod tests {
     }
 
     #[test]
-    fn while_one_file_is_awaited_a_new_next_hop_and_a_login_are_no_pair() {
-        let pair = snapshot(
+    fn while_one_file_is_pending_a_new_next_hop_gets_no_login() {
+        let tables = snapshot(
             "@a [r1]\n@b [r1]\n@c [r1]\n@d [r1]\n",
             "@a a:1\n@b b:1\n@c c:1\n[h] h:1\n",
             default(),
         );
         let now = |relay_map, credentials| Snapshot {
-            last_pair: Some(pair.pair()),
+            last_consistent: Some(tables.consistent_tables()),
             ..snapshot(relay_map, credentials, default())
         };
-        let awaited = format!("? {:?}", reason::FILE_AWAITED);
+        let pending = format!("? {:?}", reason::FILE_PENDING);
         // The relay map moves @a and @d, excludes @b, and the credentials are awaited.
         let moved = now(
             "@a [r2]\n@b\n@c [r1]\n@d [r2]\n",
             "@a a:1\n@b b:1\n@c c:1\n[h] h:1\n",
         );
         assert_eq!(ask(&moved, Map::RELAYHOST, "x@a"), "[r2]");
-        assert_eq!(ask(&moved, Map::SASL, "x@a"), awaited);
-        assert_eq!(ask(&moved, Map::SASL, "x@d"), awaited);
+        assert_eq!(ask(&moved, Map::SASL, "x@a"), pending);
+        assert_eq!(ask(&moved, Map::SASL, "x@d"), pending);
         assert_eq!(ask(&moved, Map::SASL, "x@b"), "-");
         assert_eq!(ask(&moved, Map::SASL, "x@c"), "c:1");
         assert_eq!(ask(&moved, Map::SASL, "[h]"), "h:1");
         assert_eq!(ask(&moved, Map::SASL, "[r2]"), "-");
-        let awaited_credentials = Snapshot {
-            credentials: std::sync::Arc::clone(&pair.credentials),
+        let without_credentials = Snapshot {
+            credentials: std::sync::Arc::clone(&tables.credentials),
             ..now("@a [r2]\n", "")
         };
-        assert_eq!(ask(&awaited_credentials, Map::SASL, "[r2]"), awaited);
-        assert_eq!(ask(&awaited_credentials, Map::SASL, "recipient.test"), "-");
-        assert_eq!(ask(&awaited_credentials, Map::SASL, "[h]"), "h:1");
+        assert_eq!(ask(&without_credentials, Map::SASL, "[r2]"), pending);
+        assert_eq!(ask(&without_credentials, Map::SASL, "recipient.test"), "-");
+        assert_eq!(ask(&without_credentials, Map::SASL, "[h]"), "h:1");
         // The credentials have another login for @a, none for @b and one for @d, and the relay map is awaited.
         let changed = now(
             "@a [r1]\n@b [r1]\n@c [r1]\n@d [r1]\n",
             "@a a:2\n@c c:1\n@d d:2\n[h] h:2\n",
         );
-        assert_eq!(ask(&changed, Map::SASL, "x@a"), awaited);
-        assert_eq!(ask(&changed, Map::SASL, "x@d"), awaited);
+        assert_eq!(ask(&changed, Map::SASL, "x@a"), pending);
+        assert_eq!(ask(&changed, Map::SASL, "x@d"), pending);
         assert_eq!(ask(&changed, Map::SASL, "x@b"), "-");
         assert_eq!(ask(&changed, Map::SASL, "x@c"), "c:1");
         assert_eq!(ask(&changed, Map::SASL, "[h]"), "h:2");
     }
 
     #[test]
-    fn a_key_that_cannot_be_read_makes_every_miss_unsure() {
+    fn a_line_with_an_unreadable_key_makes_every_miss_cannot_tell() {
         let routes = snapshot("\"open [r]\n@a [r]\n@x\n", "\"open s:1\n@a s:2\n", default());
         let unsure = |map: Map| format!("? {:?}", map.table.unparsable_key);
         assert_eq!(ask(&routes, Map::RELAYHOST, "x@a"), "[r]");

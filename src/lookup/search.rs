@@ -4,7 +4,7 @@
 //! the tables and the rules between them; the search chooses which keys are looked up where.
 
 use super::address::{Key, SenderKeys};
-use super::explain::{Entry, Rationale, of_host, of_next_hop, of_sender};
+use super::explain::{Entry, Rationale, explain_host_login, explain_next_hop, explain_sender_login};
 use super::snapshot::Snapshot;
 use crate::protocol::answer::{Answer, Value};
 
@@ -65,7 +65,7 @@ impl Search for NextHopSearch {
         answer: Answer<'_>,
         entry: Option<Entry<'_>>,
     ) -> Rationale {
-        of_next_hop(snapshot, keys, answer, entry)
+        explain_next_hop(snapshot, keys, answer, entry)
     }
 }
 
@@ -94,9 +94,9 @@ impl Search for LoginSearch {
         entry: Option<Entry<'_>>,
     ) -> Rationale {
         if keys.is_sender() {
-            of_sender(snapshot, key, answer, entry)
+            explain_sender_login(snapshot, key, answer, entry)
         } else {
-            of_host(answer, entry)
+            explain_host_login(answer, entry)
         }
     }
 }

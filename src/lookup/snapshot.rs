@@ -1,10 +1,10 @@
 //! The snapshot: senders, next hops, credentials and the default relay as one thing, and the pointer to it.
 //!
-//! A [`Snapshot`] never changes. [`Routes`] swaps a whole one for a whole other, so that no lookup sees the next
+//! A [`Snapshot`] never changes. [`ActiveSnapshot`] swaps a whole one for a whole other, so that no lookup sees the next
 //! hop of one generation and the credentials of another. A loaded snapshot keeps its memory, so load one for
 //! a batch of lookups and drop it before waiting for anything.
 //!
-//! What it answers is decided in [`crate::lookup::routing`], and for senders that have moved in [`crate::lookup::moves`].
+//! What it answers is decided in [`crate::lookup::routing`], and for senders that have moved in [`crate::lookup::moved_senders`].
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::lookup::address::{Delimiters, SenderKeys};
 use crate::lookup::default_relay::DefaultRelay;
-use crate::lookup::history::{History, Parts};
+use crate::lookup::history::{History, TrackedTables};
 use crate::lookup::map::{Map, Maps};
 use crate::lookup::peer::Allowed;
 use crate::lookup::routing::Routing;
@@ -32,7 +32,7 @@ pub struct Snapshot {
     /// The credentials.
     pub credentials: Arc<Table>,
     /// The tables of further maps.
-    pub others: Vec<Arc<Table>>,
+    pub other_tables: Vec<Arc<Table>>,
     /// What senders without an entry get.
     pub default: Arc<DefaultRelay>,
     /// Where next hops come from.
@@ -45,11 +45,11 @@ pub struct Snapshot {
     pub history: History,
     /// The tables as they were when both were last known to belong together, where one of them is waited for since and
     /// anything else has changed.
-    pub last_pair: Option<Arc<Pair>>,
+    pub last_consistent: Option<Arc<ConsistentTables>>,
 }
 
 /// A relay map and credentials that were read as of one moment.
-pub struct Pair {
+pub struct ConsistentTables {
     /// The relay map.
     pub relay_map: Arc<Table>,
     /// The credentials.
@@ -68,13 +68,13 @@ impl Snapshot {
             maps: Maps::SERVED,
             relay_map,
             credentials,
-            others: Vec::new(),
+            other_tables: Vec::new(),
             default: Arc::default(),
-            routing: Routing::Here,
+            routing: Routing::Postmapd,
             delimiters: Delimiters::default(),
             allowed: Allowed::default(),
             history: History::default(),
-            last_pair: None,
+            last_consistent: None,
         }
     }
 
@@ -87,19 +87,19 @@ impl Snapshot {
         keys: &mut SenderKeys,
         scratch: &'a mut Scratch,
     ) -> Answer<'a> {
-        keys.read(key, &self.delimiters);
+        keys.parse(key, &self.delimiters);
         map.search.answer(self, keys, scratch)
     }
 
     /// The next hop of the sender `key`, likewise.
-    pub fn next_hop_of(&self, key: &[u8], keys: &mut SenderKeys) -> Answer<'_> {
-        keys.read(key, &self.delimiters);
+    pub fn next_hop_for(&self, key: &[u8], keys: &mut SenderKeys) -> Answer<'_> {
+        keys.parse(key, &self.delimiters);
         self.next_hop(keys)
     }
 
     /// The login of the sender, host or next hop `key`, likewise.
-    pub fn login_of(&self, key: &[u8], keys: &mut SenderKeys) -> Answer<'_> {
-        keys.read(key, &self.delimiters);
+    pub fn login_for(&self, key: &[u8], keys: &mut SenderKeys) -> Answer<'_> {
+        keys.parse(key, &self.delimiters);
         self.login(keys)
     }
 
@@ -107,7 +107,7 @@ impl Snapshot {
     pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
         [&self.relay_map, &self.credentials]
             .into_iter()
-            .chain(&self.others)
+            .chain(&self.other_tables)
     }
 
     /// The table of this file.
@@ -118,9 +118,9 @@ impl Snapshot {
 
     /// The present tables, as the last that belong together for certain.
     #[must_use]
-    pub fn pair(&self) -> Arc<Pair> {
-        self.last_pair.clone().unwrap_or_else(|| {
-            Pair {
+    pub fn consistent_tables(&self) -> Arc<ConsistentTables> {
+        self.last_consistent.clone().unwrap_or_else(|| {
+            ConsistentTables {
                 relay_map: Arc::clone(&self.relay_map),
                 credentials: Arc::clone(&self.credentials),
                 default: Arc::clone(&self.default),
@@ -129,10 +129,10 @@ impl Snapshot {
         })
     }
 
-    /// The parts of which earlier states are remembered.
+    /// The tracked_tables of which earlier states are remembered.
     #[must_use]
-    pub fn parts(&self) -> Parts<'_> {
-        Parts {
+    pub fn tracked_tables(&self) -> TrackedTables<'_> {
+        TrackedTables {
             relay_map: &self.relay_map,
             credentials: &self.credentials,
             default: &self.default,
@@ -142,11 +142,11 @@ impl Snapshot {
     /// Likewise, as a later snapshot remembers them: a login that may not have been of its sender's next hop is none that
     /// it had there.
     #[must_use]
-    pub fn parts_to_remember(&self) -> Parts<'_> {
-        let pair = self.last_pair.as_deref();
-        Parts {
-            credentials: pair.map_or(&self.credentials, |pair| &pair.credentials),
-            ..self.parts()
+    pub fn tables_to_remember(&self) -> TrackedTables<'_> {
+        let tables = self.last_consistent.as_deref();
+        TrackedTables {
+            credentials: tables.map_or(&self.credentials, |tables| &tables.credentials),
+            ..self.tracked_tables()
         }
     }
 
@@ -158,45 +158,45 @@ impl Snapshot {
             maps: self.maps,
             relay_map: Arc::clone(&self.relay_map),
             credentials: Arc::clone(&self.credentials),
-            others: self.others.clone(),
+            other_tables: self.other_tables.clone(),
             default: Arc::clone(&self.default),
             routing: self.routing,
             delimiters: self.delimiters.clone(),
             allowed: self.allowed.clone(),
             history,
-            last_pair: self.last_pair.clone(),
+            last_consistent: self.last_consistent.clone(),
         }
     }
 }
 
 /// The snapshot in force.
-pub struct Routes {
-    current: ArcSwap<Snapshot>,
+pub struct ActiveSnapshot {
+    active: ArcSwap<Snapshot>,
 }
 
-impl Routes {
-    /// Routes that begin with this snapshot.
+impl ActiveSnapshot {
+    /// ActiveSnapshot that begin with this snapshot.
     #[must_use]
     pub fn new(first: Snapshot) -> Self {
         Self {
-            current: ArcSwap::from_pointee(first),
+            active: ArcSwap::from_pointee(first),
         }
     }
 
     /// The snapshot in force at this moment. Never waits, whatever a writer does.
     pub fn load(&self) -> Guard<Arc<Snapshot>> {
-        self.current.load()
+        self.active.load()
     }
 
     /// Likewise, to keep for longer: for threads that do not answer lookups.
     #[must_use]
     pub fn load_full(&self) -> Arc<Snapshot> {
-        self.current.load_full()
+        self.active.load_full()
     }
 
     /// Puts `next` in force, and returns what was. Lookups that began before end with the snapshot with which they
     /// began.
     pub fn publish(&self, next: Snapshot) -> Arc<Snapshot> {
-        self.current.swap(Arc::new(next))
+        self.active.swap(Arc::new(next))
     }
 }

@@ -19,13 +19,13 @@ pub(crate) enum Suspicion {
     /// It is the name of a value: `${USER}`, `{USER}`, `<user>`.
     Placeholder,
     /// It begins or ends with a blank.
-    BlankAround,
+    SurroundingWhitespace,
 }
 
 impl Suspicion {
     /// Returns the first suspicion that `value` gives rise to.
     #[must_use]
-    pub(crate) fn of(value: &[u8]) -> Option<Self> {
+    pub(crate) fn first_in(value: &[u8]) -> Option<Self> {
         if let Some(invisible) = Invisible::first(value) {
             return Some(Self::Invisible(invisible));
         }
@@ -34,7 +34,7 @@ impl Suspicion {
         }
         let around = [value.first(), value.last()];
         if around.into_iter().flatten().any(|c| matches!(c, b' ' | b'\t')) {
-            return Some(Self::BlankAround);
+            return Some(Self::SurroundingWhitespace);
         }
         is_placeholder(value).then_some(Self::Placeholder)
     }
@@ -46,7 +46,7 @@ impl Suspicion {
             Self::Invisible(_) => Code::InvisibleCharacter,
             Self::Quoted => Code::ValueInQuotes,
             Self::Placeholder => Code::Placeholder,
-            Self::BlankAround => Code::BlankAroundValue,
+            Self::SurroundingWhitespace => Code::BlankAroundValue,
         }
     }
 
@@ -61,7 +61,7 @@ impl Suspicion {
             ),
             Self::Quoted => format!("{what} has quotes around it, and they are a part of it"),
             Self::Placeholder => format!("{what} is a placeholder that was not filled"),
-            Self::BlankAround => format!("{what} begins or ends with a blank"),
+            Self::SurroundingWhitespace => format!("{what} begins or ends with a blank"),
         }
     }
 
@@ -76,7 +76,7 @@ impl Suspicion {
             Self::Placeholder => {
                 "put the value in its place; was the template filled, and the variable in it set?"
             }
-            Self::BlankAround => "remove the blank",
+            Self::SurroundingWhitespace => "remove the blank",
         }
     }
 }
@@ -118,8 +118,9 @@ mod tests {
     use super::Suspicion;
 
     #[test]
-    fn what_other_programs_leave_behind_is_recognised() {
-        let code = |value: &str| Suspicion::of(value.as_bytes()).map(|suspicion| suspicion.code().as_str());
+    fn marks_left_by_other_programs_are_recognised() {
+        let code =
+            |value: &str| Suspicion::first_in(value.as_bytes()).map(|suspicion| suspicion.code().as_str());
         for value in ["\"user\"", "'user'", "\"\""] {
             assert_eq!(code(value), Some("value-in-quotes"), "{value}");
         }

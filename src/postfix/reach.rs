@@ -75,21 +75,21 @@ impl Reach {
         let address = match &endpoint.address {
             Address::Unix(path) => match self.in_the_queue(path) {
                 Some(relative) => Address::Unix(relative.into()),
-                None => return Ok(format!("proxy:{}", endpoint.table(map.name))),
+                None => return Ok(format!("proxy:{}", endpoint.lookup_table(map.name))),
             },
             Address::Inet(host, port) => Address::Inet(local(host).into(), *port),
         };
-        Ok(endpoint.at(address).table(map.name))
+        Ok(endpoint.with_address(address).lookup_table(map.name))
     }
 
     /// The name of a map for the Postfix in docker-mailserver's container, where nothing is chrooted.
     pub(crate) fn table_for_container(&self, map: Map) -> Result<String, NoName> {
         let endpoint = self.nearest_to_container(map)?;
         Ok(match &endpoint.address {
-            Address::Unix(_) => endpoint.table(map.name),
+            Address::Unix(_) => endpoint.lookup_table(map.name),
             Address::Inet(host, port) => {
                 let address = Address::Inet(host_for_container(host).into(), *port);
-                endpoint.at(address).table(map.name)
+                endpoint.with_address(address).lookup_table(map.name)
             }
         })
     }
@@ -279,10 +279,10 @@ impl fmt::Display for Reach {
 pub(crate) fn address(table: &str) -> Option<Address> {
     let endpoint = if table.starts_with("tcp:") {
         // Which map it is does not stand in the name.
-        Endpoint::to_ask(table, "", &[])
+        Endpoint::parse_server(table, "", &[])
     } else {
         let (endpoint, _) = table.rsplit_once(':')?;
-        Endpoint::to_listen(endpoint, &[])
+        Endpoint::parse_listener(endpoint, &[])
     };
     Some(endpoint.ok()?.address)
 }

@@ -1,7 +1,7 @@
 //! One question to a running server, as `query --server` asks it.
 //!
 //! Blocking, because a person waits for it, and bounded like the server: a deadline for each question in all
-//! ([`connection`]), and no more memory than the longest reply.
+//! ([`connection`]), and no more buffer than the longest reply.
 //!
 //! A connection on which anything went wrong is not asked again: a reply that came late would be taken for the answer to
 //! the next question, and could be another sender's password.
@@ -15,11 +15,11 @@ use thiserror::Error;
 
 use crate::os::secret::Secret;
 use crate::protocol::endpoint::Endpoint;
-use crate::protocol::{NotAReply, Protocol, Told};
+use crate::protocol::{InvalidReply, ParsedReply, Protocol};
 use connection::{Connection, ConnectionError};
 
-/// What a server said.
-pub enum Said {
+/// What a server response.
+pub enum Response {
     /// The value.
     Found(Secret),
     /// There is none.
@@ -30,17 +30,17 @@ pub enum Said {
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
-#[error("{endpoint}: {problem}")]
+#[error("{endpoint}: {kind}")]
 pub struct ClientError {
     /// The server.
     pub endpoint: Endpoint,
     /// What is wrong with it.
-    pub problem: Problem,
+    pub kind: ClientErrorKind,
 }
 
 /// What is wrong with a server.
 #[derive(Debug, Error)]
-pub enum Problem {
+pub enum ClientErrorKind {
     /// There is no connection, or it ended.
     #[error("{0}; is postmapd running, and does it listen there?")]
     Io(io::Error),
@@ -52,7 +52,7 @@ pub enum Problem {
     TimedOut(ConnectionError),
     /// What came back is not the protocol.
     #[error("the reply is not of this protocol; is it another kind of server?")]
-    NotTheProtocol,
+    InvalidReply,
     /// What came back is no value that a relay table can have.
     #[error(
         "the value has a control character, which no value of postmapd has, and is not printed; is it another kind of \
@@ -61,10 +61,10 @@ pub enum Problem {
     ControlCharacter,
     /// An earlier question had no reply.
     #[error("not asked, because an earlier question had no reply")]
-    NotAsked,
+    EarlierRequestFailed,
 }
 
-impl From<ConnectionError> for Problem {
+impl From<ConnectionError> for ClientErrorKind {
     fn from(error: ConnectionError) -> Self {
         match error {
             ConnectionError::Io(error) => Self::Io(error),
@@ -90,30 +90,33 @@ impl Client {
             }),
             Err(error) => Err(ClientError {
                 endpoint,
-                problem: error.into(),
+                kind: error.into(),
             }),
         }
     }
 
     /// Asks what the map of this name says of `key`.
-    pub fn ask(&mut self, map: &str, key: &[u8]) -> Result<Said, ClientError> {
-        self.try_to_ask(map, key).map_err(|problem| ClientError {
+    pub fn lookup(&mut self, map: &str, key: &[u8]) -> Result<Response, ClientError> {
+        self.try_lookup(map, key).map_err(|kind| ClientError {
             endpoint: self.endpoint.clone(),
-            problem,
+            kind,
         })
     }
 
-    fn try_to_ask(&mut self, map: &str, key: &[u8]) -> Result<Said, Problem> {
-        let mut connection = self.connection.take().ok_or(Problem::NotAsked)?;
-        let said =
-            exchange(&mut connection, self.endpoint.protocol, map, key)?.ok_or(Problem::NotTheProtocol)?;
+    fn try_lookup(&mut self, map: &str, key: &[u8]) -> Result<Response, ClientErrorKind> {
+        let mut connection = self
+            .connection
+            .take()
+            .ok_or(ClientErrorKind::EarlierRequestFailed)?;
+        let response = exchange(&mut connection, self.endpoint.protocol, map, key)?
+            .ok_or(ClientErrorKind::InvalidReply)?;
         self.connection = Some(connection);
-        match said {
+        match response {
             // On standard output a line end would be the end of the value, and the rest an answer to another key.
-            Said::Found(value) if value.expose().iter().any(|c| c.is_ascii_control() && *c != b'\t') => {
-                Err(Problem::ControlCharacter)
+            Response::Found(value) if value.expose().iter().any(|c| c.is_ascii_control() && *c != b'\t') => {
+                Err(ClientErrorKind::ControlCharacter)
             }
-            said => Ok(said),
+            response => Ok(response),
         }
     }
 }
@@ -124,17 +127,17 @@ fn exchange(
     protocol: Protocol,
     map: &str,
     key: &[u8],
-) -> Result<Option<Said>, ConnectionError> {
-    let (mut request, mut reply, mut memory) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
+) -> Result<Option<Response>, ConnectionError> {
+    let (mut request, mut reply, mut buffer) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
     protocol.encode_request(map, key, &mut request);
-    connection.begin();
+    connection.restart_deadline();
     connection.write_all(&request)?;
     let mut piece = [0; 4096];
     loop {
-        match protocol.decode_reply(&reply, &mut memory) {
-            Err(NotAReply) => return Ok(None),
+        match protocol.decode_reply(&reply, &mut buffer) {
+            Err(InvalidReply) => return Ok(None),
             // What follows would be taken for the answer to the next question.
-            Ok(Some((told, length))) => return Ok((length == reply.len()).then(|| said(told))),
+            Ok(Some((parsed, length))) => return Ok((length == reply.len()).then(|| parsed.into())),
             Ok(None) => {}
         }
         let read = connection.read(&mut piece)?;
@@ -145,10 +148,12 @@ fn exchange(
     }
 }
 
-fn said(told: Told<'_>) -> Said {
-    match told {
-        Told::Found(value) => Said::Found(Secret::from(value.to_vec())),
-        Told::NotFound => Said::NotFound,
-        Told::CannotTell(reason) => Said::CannotTell(String::from_utf8_lossy(reason).into_owned()),
+impl From<ParsedReply<'_>> for Response {
+    fn from(reply: ParsedReply<'_>) -> Self {
+        match reply {
+            ParsedReply::Found(value) => Self::Found(Secret::from(value.to_vec())),
+            ParsedReply::NotFound => Self::NotFound,
+            ParsedReply::CannotTell(reason) => Self::CannotTell(String::from_utf8_lossy(reason).into_owned()),
+        }
     }
 }

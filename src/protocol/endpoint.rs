@@ -17,7 +17,7 @@ use crate::protocol::Protocol;
 
 /// Why a text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Problem {
+pub enum EndpointError {
     /// Neither `socketmap:` nor `tcp:`.
     #[error("it begins with neither socketmap:inet:, socketmap:unix: nor tcp:")]
     Protocol,
@@ -26,13 +26,13 @@ pub enum Problem {
     Address(#[from] AddressError),
     /// `tcp:host:port` without a map.
     #[error("tcp serves one map on a port; add {0}")]
-    NoMap(String),
+    MissingMap(String),
     /// `tcp:host:port:something`
     #[error("there is no such map; the maps are {0}")]
     UnknownMap(String),
     /// A listener for `socketmap:…:relayhost`.
     #[error("a socketmap listener serves every map by name; leave the map out")]
-    MapNotWanted,
+    UnexpectedMap,
 }
 
 /// A place at which maps are served.
@@ -45,11 +45,11 @@ pub struct Endpoint {
 }
 
 /// The names of the maps that an endpoint can name.
-pub type Names<'n> = &'n [&'static str];
+pub type MapNames<'n> = &'n [&'static str];
 
 impl Endpoint {
     /// An endpoint to listen at.
-    pub fn to_listen(text: &str, maps: Names<'_>) -> Result<Self, Problem> {
+    pub fn parse_listener(text: &str, maps: MapNames<'_>) -> Result<Self, EndpointError> {
         match Self::parse(text, None, maps)? {
             (
                 Self {
@@ -57,13 +57,13 @@ impl Endpoint {
                     ..
                 },
                 Some(_),
-            ) => Err(Problem::MapNotWanted),
+            ) => Err(EndpointError::UnexpectedMap),
             (endpoint, _) => Ok(endpoint),
         }
     }
 
     /// An endpoint to ask about `map`.
-    pub fn to_ask(text: &str, map: &'static str, maps: Names<'_>) -> Result<Self, Problem> {
+    pub fn parse_server(text: &str, map: &'static str, maps: MapNames<'_>) -> Result<Self, EndpointError> {
         match Self::parse(text, Some(map), maps)? {
             (_, Some(other)) if other != map => Err(unknown_map(maps)),
             (endpoint, _) => Ok(endpoint),
@@ -74,35 +74,35 @@ impl Endpoint {
     fn parse(
         text: &str,
         map: Option<&'static str>,
-        maps: Names<'_>,
-    ) -> Result<(Self, Option<&'static str>), Problem> {
+        maps: MapNames<'_>,
+    ) -> Result<(Self, Option<&'static str>), EndpointError> {
         refuse_control_characters(text)?;
-        let (protocol, address, named) = if let Some(rest) = text.strip_prefix("socketmap:unix:") {
-            let (path, named) = strip_map(rest, maps);
-            (Protocol::Socketmap, Address::unix(path)?, named)
+        let (protocol, address, map_name) = if let Some(rest) = text.strip_prefix("socketmap:unix:") {
+            let (path, map_name) = strip_map(rest, maps);
+            (Protocol::Socketmap, Address::unix(path)?, map_name)
         } else if let Some(rest) = text.strip_prefix("socketmap:inet:") {
-            let (address, named) = inet(rest, maps)?;
-            (Protocol::Socketmap, address, named)
+            let (address, map_name) = inet(rest, maps)?;
+            (Protocol::Socketmap, address, map_name)
         } else if let Some(rest) = text.strip_prefix("tcp:") {
-            let (address, named) = inet(rest, maps)?;
-            let map = named.or(map).ok_or_else(|| no_map(maps))?;
-            (Protocol::TcpTable(map), address, named)
+            let (address, map_name) = inet(rest, maps)?;
+            let map = map_name.or(map).ok_or_else(|| missing_map(maps))?;
+            (Protocol::TcpTable(map), address, map_name)
         } else {
-            return Err(Problem::Protocol);
+            return Err(EndpointError::Protocol);
         };
-        Ok((Self { protocol, address }, named))
+        Ok((Self { protocol, address }, map_name))
     }
 
     /// The same at another address.
     #[must_use]
-    pub fn at(&self, address: Address) -> Self {
+    pub fn with_address(&self, address: Address) -> Self {
         let protocol = self.protocol;
         Self { protocol, address }
     }
 
     /// The name of a map there, as main.cf has it.
     #[must_use]
-    pub fn table(&self, map: &str) -> String {
+    pub fn lookup_table(&self, map: &str) -> String {
         match self.protocol {
             Protocol::Socketmap => format!("{self}:{map}"),
             Protocol::TcpTable(_) => format!("tcp:{}", self.address),
@@ -111,15 +111,15 @@ impl Endpoint {
 }
 
 /// What stands before the name of a map, and the map, if `text` ends in one.
-fn strip_map<'t>(text: &'t str, maps: Names<'_>) -> (&'t str, Option<&'static str>) {
-    let named = text
+fn strip_map<'t>(text: &'t str, maps: MapNames<'_>) -> (&'t str, Option<&'static str>) {
+    let map_name = text
         .rsplit_once(':')
         .and_then(|(rest, name)| Some((rest, maps.iter().find(|map| **map == name)?)));
-    named.map_or((text, None), |(rest, map)| (rest, Some(*map)))
+    map_name.map_or((text, None), |(rest, map)| (rest, Some(*map)))
 }
 
 /// `host:port` or `host:port:map`.
-fn inet(text: &str, maps: Names<'_>) -> Result<(Address, Option<&'static str>), Problem> {
+fn inet(text: &str, maps: MapNames<'_>) -> Result<(Address, Option<&'static str>), EndpointError> {
     let (text, map) = strip_map(text, maps);
     let (host, rest) = host_and_port(text)?;
     let (number, name) = match rest.split_once(':') {
@@ -129,18 +129,18 @@ fn inet(text: &str, maps: Names<'_>) -> Result<(Address, Option<&'static str>), 
     let address = Address::Inet(host.into(), port(number)?);
     match name {
         None => Ok((address, map)),
-        Some("") => Err(no_map(maps)),
+        Some("") => Err(missing_map(maps)),
         Some(_) => Err(unknown_map(maps)),
     }
 }
 
-fn no_map(maps: Names<'_>) -> Problem {
+fn missing_map(maps: MapNames<'_>) -> EndpointError {
     let maps: Vec<String> = maps.iter().map(|map| format!(":{map}")).collect();
-    Problem::NoMap(maps.join(" or "))
+    EndpointError::MissingMap(maps.join(" or "))
 }
 
-fn unknown_map(maps: Names<'_>) -> Problem {
-    Problem::UnknownMap(maps.join(" and "))
+fn unknown_map(maps: MapNames<'_>) -> EndpointError {
+    EndpointError::UnknownMap(maps.join(" and "))
 }
 
 impl fmt::Display for Endpoint {
@@ -155,7 +155,7 @@ impl fmt::Display for Endpoint {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, Problem};
+    use super::{Endpoint, EndpointError};
     use crate::net::address::AddressError;
 
     const MAPS: [&str; 2] = ["relayhost", "sasl"];
@@ -170,48 +170,51 @@ mod tests {
             "tcp:127.0.0.1:10452:relayhost",
             "tcp:[::1]:10453:sasl",
         ] {
-            assert_eq!(Endpoint::to_listen(text, &MAPS).unwrap().to_string(), text);
+            assert_eq!(Endpoint::parse_listener(text, &MAPS).unwrap().to_string(), text);
         }
     }
 
-    fn no_map() -> Problem {
-        Problem::NoMap(":relayhost or :sasl".to_owned())
+    fn missing_map() -> EndpointError {
+        EndpointError::MissingMap(":relayhost or :sasl".to_owned())
     }
 
-    fn unknown_map() -> Problem {
-        Problem::UnknownMap("relayhost and sasl".to_owned())
+    fn unknown_map() -> EndpointError {
+        EndpointError::UnknownMap("relayhost and sasl".to_owned())
     }
 
     #[test]
-    fn what_is_wrong_with_a_listener_is_said() {
-        for (text, problem) in [
-            ("", Problem::Protocol),
-            ("127.0.0.1:10451", Problem::Protocol),
-            ("socketmap:127.0.0.1:10451", Problem::Protocol),
+    fn each_invalid_listener_has_its_error() {
+        for (text, error) in [
+            ("", EndpointError::Protocol),
+            ("127.0.0.1:10451", EndpointError::Protocol),
+            ("socketmap:127.0.0.1:10451", EndpointError::Protocol),
             ("socketmap:inet:127.0.0.1", AddressError::HostAndPort.into()),
             ("socketmap:inet::25", AddressError::HostAndPort.into()),
             ("socketmap:inet:[::1]", AddressError::HostAndPort.into()),
             ("socketmap:inet:::1:25", AddressError::HostAndPort.into()),
             ("socketmap:inet:h:70000", AddressError::Port.into()),
             ("socketmap:inet:h:smtp", AddressError::Port.into()),
-            ("socketmap:inet:h:1:relayhost", Problem::MapNotWanted),
+            ("socketmap:inet:h:1:relayhost", EndpointError::UnexpectedMap),
             ("socketmap:inet:h:1:other", unknown_map()),
             ("socketmap:unix:", AddressError::Path.into()),
             ("socketmap:unix:/a\nb", AddressError::ControlCharacter.into()),
             ("tcp:h\u{9b}:1:sasl", AddressError::ControlCharacter.into()),
-            ("tcp:h:1", no_map()),
-            ("tcp:h:1:", no_map()),
+            ("tcp:h:1", missing_map()),
+            ("tcp:h:1:", missing_map()),
             ("tcp:h:1:other", unknown_map()),
         ] {
-            assert_eq!(Endpoint::to_listen(text, &MAPS), Err(problem), "{text}");
+            assert_eq!(Endpoint::parse_listener(text, &MAPS), Err(error), "{text}");
         }
         let long = format!("socketmap:unix:/{}", "x".repeat(107));
-        assert_eq!(Endpoint::to_listen(&long, &MAPS), Err(AddressError::Path.into()));
+        assert_eq!(
+            Endpoint::parse_listener(&long, &MAPS),
+            Err(AddressError::Path.into())
+        );
     }
 
     #[test]
-    fn a_client_may_paste_what_stands_in_main_cf() {
-        let ask = |text| Endpoint::to_ask(text, "sasl", &MAPS).map(|endpoint| endpoint.to_string());
+    fn a_client_accepts_an_endpoint_copied_from_main_cf() {
+        let ask = |text| Endpoint::parse_server(text, "sasl", &MAPS).map(|endpoint| endpoint.to_string());
         assert_eq!(ask("socketmap:inet:h:1:sasl").unwrap(), "socketmap:inet:h:1");
         assert_eq!(ask("socketmap:unix:/a:b:sasl").unwrap(), "socketmap:unix:/a:b");
         assert_eq!(ask("tcp:h:1").unwrap(), "tcp:h:1:sasl");

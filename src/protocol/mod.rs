@@ -1,10 +1,10 @@
 //! The two protocols over bytes, on the server's side ([`Codec`]) and on the client's: no socket, no clock, no table.
 //!
 //! [`socketmap`] frames its requests as netstrings and names the map in each; [`tcp_table`] has a line a request
-//! and a map a port. Which maps there are is not known here: a map is a name. Both decode to [`Asked`] and encode a [`Reply`], and both are incremental: a request may
-//! arrive in any pieces, and a decoder never reserves memory because of a length that a peer announced.
+//! and a map a port. Which maps there are is not known here: a map is a name. Both decode to [`Request`] and encode a [`Reply`], and both are incremental: a request may
+//! arrive in any pieces, and a decoder never reserves buffer because of a length that a peer announced.
 //!
-//! Well-framed nonsense is [`Asked::NotALookup`] and the connection goes on. Broken framing is a [`Violation`]: where
+//! Well-framed nonsense is [`Request::Invalid`] and the connection goes on. Broken framing is a [`FramingError`]: where
 //! the next request begins is then unknown, so the session answers once more and closes.
 //!
 //! A request is decoded in place and borrows the input, so that it costs neither a copy nor a count of references.
@@ -63,23 +63,23 @@ impl Protocol {
         }
     }
 
-    /// The first reply in `input`, and how many bytes it has. `None` where it has not arrived whole. `memory` is lent for
+    /// The first reply in `input`, and how many bytes it has. `None` where it has not arrived whole. `buffer` is lent for
     /// decoding.
     pub fn decode_reply<'a>(
         self,
         input: &'a [u8],
-        memory: &'a mut BytesMut,
-    ) -> Result<Option<(Told<'a>, usize)>, NotAReply> {
+        buffer: &'a mut BytesMut,
+    ) -> Result<Option<(ParsedReply<'a>, usize)>, InvalidReply> {
         match self {
             Self::Socketmap => socketmap::decode_reply(input),
-            Self::TcpTable(_) => tcp_table::decode_reply(input, memory),
+            Self::TcpTable(_) => tcp_table::decode_reply(input, buffer),
         }
     }
 }
 
 /// The bytes of a server are not the protocol, or longer than any reply that Postfix reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotAReply;
+pub struct InvalidReply;
 
 /// The longest reply of either protocol, with its frame.
 pub const MAX_REPLY: usize = socketmap::MAX_REPLY + 16;
@@ -91,7 +91,7 @@ pub const MAX_REPLY: usize = socketmap::MAX_REPLY + 16;
 pub trait Codec {
     /// The first request in `input`, and how many bytes it took. `None` where it has not arrived whole; call again with
     /// the same bytes and more behind them.
-    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation>;
+    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Request<'i>, usize)>, FramingError>;
 
     /// Appends a reply to `output`.
     fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut);
@@ -107,7 +107,7 @@ pub struct ProtocolCodec {
 
 impl Codec for ProtocolCodec {
     #[inline]
-    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
+    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Request<'i>, usize)>, FramingError> {
         match self.protocol {
             Protocol::Socketmap => socketmap::decode(input),
             Protocol::TcpTable(map) => tcp_table::decode(map, &mut self.scanned, input),
@@ -124,7 +124,7 @@ impl Codec for ProtocolCodec {
 }
 
 /// A whole request.
-pub enum Asked<'i> {
+pub enum Request<'i> {
     /// What `map` says of `key`.
     Lookup {
         /// The name of the map, as it came.
@@ -133,7 +133,7 @@ pub enum Asked<'i> {
         key: &'i [u8],
     },
     /// Something else in a whole frame.
-    NotALookup,
+    Invalid,
 }
 
 /// What is sent back.
@@ -144,12 +144,12 @@ pub enum Reply<'a> {
     /// found*.
     Refused(&'a str),
     /// The framing was broken, and the connection ends after this reply.
-    Broken(&'a Violation),
+    FramingError(&'a FramingError),
 }
 
 /// What a server said, as a client reads it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Told<'a> {
+pub enum ParsedReply<'a> {
     /// This is it. It may be a credential, so this type cannot be printed.
     Found(&'a [u8]),
     /// There is none.
@@ -160,7 +160,7 @@ pub enum Told<'a> {
 
 /// Why the bytes of a peer are not the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Violation {
+pub enum FramingError {
     /// The length of a netstring is not a plain decimal number.
     #[error("the length of the netstring is not a decimal number without leading zeros")]
     Length,

@@ -7,11 +7,11 @@ use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
 
-use super::Violation;
+use super::FramingError;
 
 /// Where in `input` the payload of the first netstring lies; its comma is the byte behind. `None` where it has not
 /// arrived whole.
-pub fn find(input: &[u8], limit: usize) -> Result<Option<Range<usize>>, Violation> {
+pub fn find(input: &[u8], limit: usize) -> Result<Option<Range<usize>>, FramingError> {
     let Some((length, header)) = length(input, limit)? else {
         return Ok(None);
     };
@@ -19,25 +19,25 @@ pub fn find(input: &[u8], limit: usize) -> Result<Option<Range<usize>>, Violatio
     match input.get(whole) {
         None => Ok(None),
         Some(b',') => Ok(Some(header..whole)),
-        Some(_) => Err(Violation::Terminator),
+        Some(_) => Err(FramingError::Terminator),
     }
 }
 
 /// The announced length and the size of the header with its colon. `None` where the colon has not arrived.
-fn length(input: &[u8], limit: usize) -> Result<Option<(usize, usize)>, Violation> {
+fn length(input: &[u8], limit: usize) -> Result<Option<(usize, usize)>, FramingError> {
     let mut length = 0;
     for (at, c) in input.iter().enumerate() {
         match c {
-            b'0'..=b'9' if at > 0 && length == 0 => return Err(Violation::Length),
+            b'0'..=b'9' if at > 0 && length == 0 => return Err(FramingError::Length),
             b'0'..=b'9' => {
                 // No overflow: the length was within the limit before this digit.
                 length = length * 10 + usize::from(c - b'0');
                 if length > limit {
-                    return Err(Violation::TooLong);
+                    return Err(FramingError::TooLong);
                 }
             }
             b':' if at > 0 => return Ok(Some((length, at + 1))),
-            _ => return Err(Violation::Length),
+            _ => return Err(FramingError::Length),
         }
     }
     Ok(None)
@@ -60,16 +60,16 @@ const MAX_DIGITS: usize = 20;
 /// Appends a length in decimal and its colon: a tenth of the instructions of a whole lookup less than by way of `fmt`.
 fn put_header(mut length: usize, output: &mut BytesMut) {
     let mut header = [b':'; MAX_DIGITS + 1];
-    let mut begins = MAX_DIGITS;
+    let mut start = MAX_DIGITS;
     for digit in header.iter_mut().rev().skip(1) {
         *digit = b'0' + u8::try_from(length % 10).unwrap_or_default();
         length /= 10;
-        begins -= 1;
+        start -= 1;
         if length == 0 {
             break;
         }
     }
-    output.put_slice(header.get(begins..).unwrap_or_default());
+    output.put_slice(header.get(start..).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -79,14 +79,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{encode, find};
-    use crate::protocol::Violation;
+    use crate::protocol::FramingError;
 
-    fn frame(text: &str) -> Result<Option<&str>, Violation> {
+    fn frame(text: &str) -> Result<Option<&str>, FramingError> {
         find(text.as_bytes(), 10).map(|frame| frame.map(|payload| &text[payload]))
     }
 
     #[test]
-    fn lengths_are_decimal() {
+    fn lengths_are_encoded_in_decimal() {
         for length in [0, 1, 9, 10, 99, 100, 12_345, 100_000] {
             let mut output = BytesMut::new();
             encode(&[&vec![b'x'; length]], &mut output);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_netstring_is_taken_and_a_part_is_waited_for() {
+    fn a_partial_netstring_waits_for_the_rest() {
         assert_eq!(frame("5:hello,").unwrap(), Some("hello"));
         assert_eq!(frame("0:,").unwrap(), Some(""));
         assert_eq!(frame("10:0123456789,").unwrap(), Some("0123456789"));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_netstring_is_a_violation_as_soon_as_it_shows() {
+    fn an_invalid_netstring_is_a_framing_error_at_its_first_wrong_byte() {
         for text in [
             ":,",
             "x",
@@ -119,19 +119,19 @@ mod tests {
             "5 :hello,",
             "-1:",
         ] {
-            assert!(matches!(frame(text), Err(Violation::Length)), "{text}");
+            assert!(matches!(frame(text), Err(FramingError::Length)), "{text}");
         }
         for text in ["11", "99999999999999999999999", "18446744073709551616:x"] {
-            assert!(matches!(frame(text), Err(Violation::TooLong)), "{text}");
+            assert!(matches!(frame(text), Err(FramingError::TooLong)), "{text}");
         }
-        assert!(matches!(frame("5:hello;"), Err(Violation::Terminator)));
-        assert!(matches!(frame("5:helloo,"), Err(Violation::Terminator)));
+        assert!(matches!(frame("5:hello;"), Err(FramingError::Terminator)));
+        assert!(matches!(frame("5:helloo,"), Err(FramingError::Terminator)));
     }
 
     proptest! {
         /// The `netstring` crate writes and reads the same bytes, for the strings that it can carry.
         #[test]
-        fn the_independent_implementation_agrees(payload in ".{0,100}", cut in 0_usize..100) {
+        fn the_netstring_crate_reads_and_writes_the_same_bytes(payload in ".{0,100}", cut in 0_usize..100) {
             let (head, tail) = payload.as_bytes().split_at(cut.min(payload.len()));
             let mut ours = BytesMut::new();
             encode(&[head, tail], &mut ours);
@@ -142,7 +142,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_encoded_decodes_to_itself(payload in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn decoding_inverts_encoding(payload in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut bytes = BytesMut::new();
             encode(&[&payload], &mut bytes);
             let found = find(&bytes, 300).unwrap().unwrap();
@@ -151,7 +151,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..30)) {
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..30)) {
             if let Ok(Some(payload)) = find(&bytes, 10) {
                 prop_assert!(payload.len() <= 10 && bytes[payload.end] == b',');
             }

@@ -5,7 +5,7 @@
 
 use bytes::BytesMut;
 
-use super::{Asked, MAX_KEY, NotAReply, Reply, Told, Violation, netstring};
+use super::{FramingError, InvalidReply, MAX_KEY, ParsedReply, Reply, Request, netstring};
 use crate::protocol::answer::Answer;
 
 /// The longest request: a key at its limit, and a map name of a length that nobody needs.
@@ -15,35 +15,35 @@ pub const MAX_REQUEST: usize = MAX_KEY + 100;
 pub const MAX_REPLY: usize = 100_000;
 
 #[inline]
-pub(super) fn decode(input: &[u8]) -> Result<Option<(Asked<'_>, usize)>, Violation> {
+pub(super) fn decode(input: &[u8]) -> Result<Option<(Request<'_>, usize)>, FramingError> {
     let Some(payload) = netstring::find(input, MAX_REQUEST)? else {
         return Ok(None);
     };
-    let taken = payload.end + 1;
+    let consumed = payload.end + 1;
     let request = input.get(payload).unwrap_or_default();
     let name = request.iter().position(|c| *c == b' ');
-    let asked = match name.and_then(|end| request.split_at_checked(end)) {
-        Some((map, key)) => Asked::Lookup {
+    let request = match name.and_then(|end| request.split_at_checked(end)) {
+        Some((map, key)) => Request::Lookup {
             map,
             key: key.get(1..).unwrap_or_default(),
         },
-        None => Asked::NotALookup,
+        None => Request::Invalid,
     };
-    Ok(Some((asked, taken)))
+    Ok(Some((request, consumed)))
 }
 
 #[inline]
 pub(super) fn encode(reply: &Reply<'_>, output: &mut BytesMut) {
-    let mut say = |word: &str, text: &[u8]| netstring::encode(&[word.as_bytes(), text], output);
+    let mut append = |word: &str, text: &[u8]| netstring::encode(&[word.as_bytes(), text], output);
     match reply {
         Reply::Answer(Answer::Found(value)) if value.expose().len() + "OK ".len() > MAX_REPLY => {
-            say("TEMP ", b"the value is too long for socketmap; shorten it");
+            append("TEMP ", b"the value is too long for socketmap; shorten it");
         }
         Reply::Answer(Answer::Found(value)) => encode_found(value.expose(), output),
-        Reply::Answer(Answer::NotFound) => say("NOTFOUND ", b""),
-        Reply::Answer(Answer::CannotTell(reason)) => say("TEMP ", reason.text().as_bytes()),
-        Reply::Refused(reason) => say("PERM ", reason.as_bytes()),
-        Reply::Broken(violation) => say("PERM ", violation.to_string().as_bytes()),
+        Reply::Answer(Answer::NotFound) => append("NOTFOUND ", b""),
+        Reply::Answer(Answer::CannotTell(reason)) => append("TEMP ", reason.text().as_bytes()),
+        Reply::Refused(reason) => append("PERM ", reason.as_bytes()),
+        Reply::FramingError(error) => append("PERM ", error.to_string().as_bytes()),
     }
 }
 
@@ -56,27 +56,27 @@ pub(super) fn encode_found(value: &[u8], reply: &mut BytesMut) {
     netstring::encode(&[b"OK ", value], reply);
 }
 
-pub(super) fn decode_reply(input: &[u8]) -> Result<Option<(Told<'_>, usize)>, NotAReply> {
-    let Some(payload) = netstring::find(input, MAX_REPLY).map_err(|_| NotAReply)? else {
+pub(super) fn decode_reply(input: &[u8]) -> Result<Option<(ParsedReply<'_>, usize)>, InvalidReply> {
+    let Some(payload) = netstring::find(input, MAX_REPLY).map_err(|_| InvalidReply)? else {
         return Ok(None);
     };
     let length = payload.end + 1;
-    let told = input.get(payload).and_then(told).ok_or(NotAReply)?;
-    Ok(Some((told, length)))
+    let reply = input.get(payload).and_then(parse_reply).ok_or(InvalidReply)?;
+    Ok(Some((reply, length)))
 }
 
 /// What the payload of a reply says, read as Postfix reads it. `None` where it is not the protocol; a value that is
 /// empty is an error to Postfix, too.
 #[must_use]
-pub fn told(payload: &[u8]) -> Option<Told<'_>> {
+pub fn parse_reply(payload: &[u8]) -> Option<ParsedReply<'_>> {
     let (word, text) = match memchr::memchr(b' ', payload).and_then(|at| payload.split_at_checked(at)) {
         Some((word, text)) => (word, text.strip_prefix(b" ").unwrap_or_default()),
         None => (payload, &[][..]),
     };
     match word {
-        b"OK" if !text.is_empty() => Some(Told::Found(text)),
-        b"NOTFOUND" => Some(Told::NotFound),
-        b"TEMP" | b"TIMEOUT" | b"PERM" => Some(Told::CannotTell(text)),
+        b"OK" if !text.is_empty() => Some(ParsedReply::Found(text)),
+        b"NOTFOUND" => Some(ParsedReply::NotFound),
+        b"TEMP" | b"TIMEOUT" | b"PERM" => Some(ParsedReply::CannotTell(text)),
         _ => None,
     }
 }
@@ -87,27 +87,27 @@ mod tests {
 
     use super::{MAX_REPLY, MAX_REQUEST, decode, encode};
     use crate::protocol::answer::{Answer, Reason, Value};
-    use crate::protocol::{Asked, Reply, Violation};
+    use crate::protocol::{FramingError, Reply, Request};
 
     /// With the beginning of another request behind it.
-    fn asked(payload: &str) -> Asked<'static> {
-        let request = format!("{}:{payload},", payload.len());
-        let input = Box::leak((request.clone() + "7:").into_boxed_str().into_boxed_bytes());
-        let (asked, taken) = decode(input).unwrap().unwrap();
-        assert_eq!(taken, request.len());
-        asked
+    fn parse(payload: &str) -> Request<'static> {
+        let frame = format!("{}:{payload},", payload.len());
+        let input = Box::leak((frame.clone() + "7:").into_boxed_str().into_boxed_bytes());
+        let (request, consumed) = decode(input).unwrap().unwrap();
+        assert_eq!(consumed, frame.len());
+        request
     }
 
-    fn said(reply: &Reply<'_>) -> String {
+    fn encoded(reply: &Reply<'_>) -> String {
         let mut output = BytesMut::new();
         encode(reply, &mut output);
         String::from_utf8(output.to_vec()).unwrap()
     }
 
     #[test]
-    fn the_key_is_everything_after_the_first_blank() {
+    fn the_key_is_everything_after_the_first_space() {
         for key in ["User+x@Example.COM", "", " a b:,\"", "<>"] {
-            let Asked::Lookup { map, key: got } = asked(&format!("sasl {key}")) else {
+            let Request::Lookup { map, key: got } = parse(&format!("sasl {key}")) else {
                 panic!("{key}")
             };
             assert_eq!((map, got), (&b"sasl"[..], key.as_bytes()));
@@ -115,42 +115,44 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_blank_is_no_lookup() {
-        assert!(matches!(asked("relayhost"), Asked::NotALookup));
-        assert!(matches!(asked(""), Asked::NotALookup));
-        assert!(matches!(asked(" x"), Asked::Lookup { map: b"", key: b"x" }));
+    fn a_request_without_a_space_is_not_a_lookup() {
+        assert!(matches!(parse("relayhost"), Request::Invalid));
+        assert!(matches!(parse(""), Request::Invalid));
+        assert!(matches!(parse(" x"), Request::Lookup { map: b"", key: b"x" }));
     }
 
     #[test]
-    fn a_request_has_a_limit() {
+    fn a_request_over_the_limit_is_a_framing_error() {
         for length in [MAX_REQUEST - 1, MAX_REQUEST] {
             let key = "x".repeat(length - "sasl ".len());
-            assert!(matches!(asked(&format!("sasl {key}")), Asked::Lookup { .. }));
+            assert!(matches!(parse(&format!("sasl {key}")), Request::Lookup { .. }));
         }
         let input = format!("{}:", MAX_REQUEST + 1).into_bytes();
-        assert!(matches!(decode(&input), Err(Violation::TooLong)));
+        assert!(matches!(decode(&input), Err(FramingError::TooLong)));
     }
 
     #[test]
-    fn replies_are_exact_to_the_byte() {
+    fn replies_match_socketmap_table_to_the_byte() {
         let found = |value: &'static [u8]| Reply::Answer(Answer::Found(Value::new(value)));
-        assert_eq!(said(&found(b"[relay1.org]:587")), "19:OK [relay1.org]:587,");
-        assert_eq!(said(&Reply::Answer(Answer::NotFound)), "9:NOTFOUND ,");
-        let unsure = said(&Reply::Answer(Answer::CannotTell(Reason::new(
+        assert_eq!(encoded(&found(b"[relay1.org]:587")), "19:OK [relay1.org]:587,");
+        assert_eq!(encoded(&Reply::Answer(Answer::NotFound)), "9:NOTFOUND ,");
+        let reply = encoded(&Reply::Answer(Answer::CannotTell(Reason::new(
             "the default relay cannot be read",
         ))));
         assert!(
-            unsure.contains(":TEMP the default relay cannot be read"),
-            "{unsure}"
+            reply.contains(":TEMP the default relay cannot be read"),
+            "{reply}"
         );
-        assert!(said(&Reply::Refused("there is no such map")).contains(":PERM there is no such map"));
-        assert!(said(&Reply::Broken(&Violation::TooLong)).contains(":PERM the request is too long"));
+        assert!(encoded(&Reply::Refused("there is no such map")).contains(":PERM there is no such map"));
+        assert!(
+            encoded(&Reply::FramingError(&FramingError::TooLong)).contains(":PERM the request is too long")
+        );
     }
 
     #[test]
-    fn a_value_that_postfix_would_not_read_is_not_sent() {
+    fn a_value_over_the_reply_limit_is_a_temporary_error() {
         let long = vec![b'x'; MAX_REPLY - 2];
-        let reply = |value| said(&Reply::Answer(Answer::Found(Value::new(value))));
+        let reply = |value| encoded(&Reply::Answer(Answer::Found(Value::new(value))));
         assert!(reply(&long).contains(":TEMP "));
         let at = long.split_last().unwrap().1;
         assert!(reply(at).starts_with("100000:OK x"));

@@ -6,7 +6,7 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::{Asked, MAX_KEY, NotAReply, Reply, Told, Violation};
+use super::{FramingError, InvalidReply, MAX_KEY, ParsedReply, Reply, Request};
 use crate::protocol::answer::Answer;
 
 /// The longest request line without its newline: `get ` and a key at its limit with every byte encoded. The manual
@@ -18,7 +18,7 @@ pub const MAX_REPLY: usize = 4096;
 
 /// Whether a reply can carry this value.
 #[must_use]
-pub fn can_carry(value: &[u8]) -> bool {
+pub fn fits_in_reply(value: &[u8]) -> bool {
     let mut encoded = BytesMut::new();
     percent_encode(value, &mut encoded);
     "200 ".len() + encoded.len() + "\n".len() <= MAX_REPLY
@@ -30,13 +30,13 @@ pub(super) fn decode<'i>(
     map: &'static str,
     scanned: &mut usize,
     input: &'i mut [u8],
-) -> Result<Option<(Asked<'i>, usize)>, Violation> {
+) -> Result<Option<(Request<'i>, usize)>, FramingError> {
     let unread = input.get(*scanned..).unwrap_or_default();
     let Some(newline) = memchr::memchr(b'\n', unread).map(|at| *scanned + at) else {
         *scanned = input.len();
         // One more for the CR of somebody at a terminal.
         return if input.len() > MAX_REQUEST + 1 {
-            Err(Violation::TooLong)
+            Err(FramingError::TooLong)
         } else {
             Ok(None)
         };
@@ -47,18 +47,18 @@ pub(super) fn decode<'i>(
         _ => newline,
     };
     if end > MAX_REQUEST {
-        return Err(Violation::TooLong);
+        return Err(FramingError::TooLong);
     }
     let line = input.get_mut(..end).unwrap_or_default();
     let key = match line.split_at_mut_checked("get ".len()) {
         Some((verb, key)) if verb == b"get " => percent_decode(key),
         _ => None,
     };
-    let asked = key.map_or(Asked::NotALookup, |key| Asked::Lookup {
+    let request = key.map_or(Request::Invalid, |key| Request::Lookup {
         map: map.as_bytes(),
         key,
     });
-    Ok(Some((asked, newline + 1)))
+    Ok(Some((request, newline + 1)))
 }
 
 #[inline]
@@ -73,14 +73,14 @@ pub(super) fn encode(reply: &Reply<'_>, output: &mut BytesMut) {
             }
         }
         Reply::Answer(Answer::NotFound) => output.put_slice(b"500 not found\n"),
-        Reply::Answer(Answer::CannotTell(reason)) => error(reason.text(), output),
-        Reply::Refused(reason) => error(reason, output),
-        Reply::Broken(violation) => error(&violation.to_string(), output),
+        Reply::Answer(Answer::CannotTell(reason)) => error_reply(reason.text(), output),
+        Reply::Refused(reason) => error_reply(reason, output),
+        Reply::FramingError(error) => error_reply(&error.to_string(), output),
     }
 }
 
 /// Appends a 4xx reply. Our own texts hold nothing that needs encoding but `%`, and blanks may stay.
-fn error(text: &str, output: &mut BytesMut) {
+fn error_reply(text: &str, output: &mut BytesMut) {
     output.put_slice(b"400 ");
     for (number, part) in text.split('%').enumerate() {
         if number > 0 {
@@ -106,22 +106,22 @@ pub(super) fn encode_found(value: &[u8], reply: &mut BytesMut) {
 
 pub(super) fn decode_reply<'a>(
     input: &[u8],
-    memory: &'a mut BytesMut,
-) -> Result<Option<(Told<'a>, usize)>, NotAReply> {
+    buffer: &'a mut BytesMut,
+) -> Result<Option<(ParsedReply<'a>, usize)>, InvalidReply> {
     let length = match memchr::memchr(b'\n', input) {
         Some(at) if at < MAX_REPLY => at,
         None if input.len() < MAX_REPLY => return Ok(None),
-        _ => return Err(NotAReply),
+        _ => return Err(InvalidReply),
     };
-    memory.clear();
-    memory.extend_from_slice(input.get(..length).unwrap_or_default());
-    let told = told(memory).ok_or(NotAReply)?;
-    Ok(Some((told, length + 1)))
+    buffer.clear();
+    buffer.extend_from_slice(input.get(..length).unwrap_or_default());
+    let reply = parse_reply(buffer).ok_or(InvalidReply)?;
+    Ok(Some((reply, length + 1)))
 }
 
 /// What a reply says, of which `line` is everything before the newline; it is decoded in place. `None` where it is not
 /// the protocol; a value that is empty is an error to Postfix, too.
-pub fn told(line: &mut BytesMut) -> Option<Told<'_>> {
+pub fn parse_reply(line: &mut BytesMut) -> Option<ParsedReply<'_>> {
     let code = *line.first()?;
     if !matches!(line.get(3)?, b' ' | b'\t') {
         return None;
@@ -129,9 +129,9 @@ pub fn told(line: &mut BytesMut) -> Option<Told<'_>> {
     line.advance(4);
     let text = percent_decode(line)?;
     match code {
-        b'2' if !text.is_empty() => Some(Told::Found(text)),
-        b'5' => Some(Told::NotFound),
-        b'4' => Some(Told::CannotTell(text)),
+        b'2' if !text.is_empty() => Some(ParsedReply::Found(text)),
+        b'5' => Some(ParsedReply::NotFound),
+        b'4' => Some(ParsedReply::CannotTell(text)),
         _ => None,
     }
 }
@@ -186,30 +186,32 @@ mod tests {
     use bytes::{Buf, BytesMut};
     use proptest::prelude::*;
 
-    use super::{MAX_REPLY, MAX_REQUEST, can_carry, decode_reply, percent_decode, percent_encode};
+    use super::{MAX_REPLY, MAX_REQUEST, decode_reply, fits_in_reply, percent_decode, percent_encode};
     use crate::protocol::answer::{Answer, Value};
-    use crate::protocol::{Asked, Codec, NotAReply, Protocol, ProtocolCodec, Reply, Told, Violation};
+    use crate::protocol::{
+        Codec, FramingError, InvalidReply, ParsedReply, Protocol, ProtocolCodec, Reply, Request,
+    };
 
     fn codec() -> ProtocolCodec {
         Protocol::TcpTable("sasl").codec()
     }
 
     /// With the beginning of another request behind it.
-    fn asked(line: &str) -> Asked<'static> {
+    fn parse(line: &str) -> Request<'static> {
         let input = Box::leak((line.to_owned() + "get").into_boxed_str().into_boxed_bytes());
-        let (asked, taken) = codec().decode(input).unwrap().unwrap();
-        assert_eq!(taken, line.len());
-        asked
+        let (request, consumed) = codec().decode(input).unwrap().unwrap();
+        assert_eq!(consumed, line.len());
+        request
     }
 
     fn key(line: &str) -> Vec<u8> {
-        match asked(line) {
-            Asked::Lookup { map: b"sasl", key } => key.to_vec(),
+        match parse(line) {
+            Request::Lookup { map: b"sasl", key } => key.to_vec(),
             _ => panic!("{line}"),
         }
     }
 
-    fn said(value: &[u8]) -> String {
+    fn encoded(value: &[u8]) -> String {
         let mut output = BytesMut::from("before\n");
         let reply = Reply::Answer(Answer::Found(Value::new(value)));
         codec().encode(&reply, &mut output);
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_that_postfix_was_seen_to_send_are_decoded() {
+    fn keys_that_postfix_sends_are_decoded() {
         assert_eq!(key("get two%20words\n"), b"two words");
         assert_eq!(key("get pct%25a%09b%0ac\n"), b"pct%a\tb\nc");
         assert_eq!(key("get %C3%9Cn%c3%AF@x.org\n"), "Ünï@x.org".as_bytes());
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_refused() {
+    fn a_malformed_request_is_not_a_lookup() {
         for line in [
             "put a b\n",
             "\n",
@@ -240,12 +242,12 @@ mod tests {
             "get %4\n",
             "get %+1\n",
         ] {
-            assert!(matches!(asked(line), Asked::NotALookup), "{line}");
+            assert!(matches!(parse(line), Request::Invalid), "{line}");
         }
     }
 
     #[test]
-    fn a_request_has_a_limit() {
+    fn a_request_over_the_limit_is_a_framing_error() {
         for length in [MAX_REQUEST - 1, MAX_REQUEST] {
             for end in ["\n", "\r\n"] {
                 let line = format!("get {}{end}", "x".repeat(length - 4));
@@ -257,43 +259,43 @@ mod tests {
             "x".repeat(MAX_REQUEST + 2),
         ] {
             let mut input = over.into_bytes();
-            assert!(matches!(codec().decode(&mut input), Err(Violation::TooLong)));
+            assert!(matches!(codec().decode(&mut input), Err(FramingError::TooLong)));
         }
     }
 
     #[test]
     fn a_reply_is_read_up_to_the_limit_of_postfix() {
-        let mut memory = BytesMut::new();
+        let mut buffer = BytesMut::new();
         let mut line = format!("200 {}\n", "x".repeat(MAX_REPLY - 5)).into_bytes();
-        let reply = decode_reply(&line, &mut memory).ok().flatten();
-        assert!(matches!(reply, Some((Told::Found(_), MAX_REPLY))));
+        let reply = decode_reply(&line, &mut buffer).ok().flatten();
+        assert!(matches!(reply, Some((ParsedReply::Found(_), MAX_REPLY))));
         line.insert(4, b'x');
         for length in [MAX_REPLY, MAX_REPLY + 1] {
             assert!(matches!(
-                decode_reply(&line[..length], &mut memory),
-                Err(NotAReply)
+                decode_reply(&line[..length], &mut buffer),
+                Err(InvalidReply)
             ));
         }
         assert!(matches!(
-            decode_reply(&line[..MAX_REPLY - 1], &mut memory),
+            decode_reply(&line[..MAX_REPLY - 1], &mut buffer),
             Ok(None)
         ));
     }
 
     #[test]
-    fn a_value_fits_its_line_or_is_an_error() {
-        assert_eq!(said(b"[relay1.org]:587"), "200 [relay1.org]:587\n");
-        assert_eq!(said("u:p% \tü".as_bytes()), "200 u:p%25%20%09%C3%BC\n");
-        assert_eq!(said(&[b'x'; MAX_REPLY - 6]).len(), MAX_REPLY - 1);
-        assert_eq!(said(&[b'x'; MAX_REPLY - 5]).len(), MAX_REPLY);
-        assert!(said(&[b'x'; MAX_REPLY - 4]).starts_with("400 "));
-        assert!(can_carry(&[b'x'; MAX_REPLY - 5]) && !can_carry(&[b'x'; MAX_REPLY - 4]));
-        assert!(said(&[b'%'; MAX_REPLY / 2]).starts_with("400 "));
+    fn a_value_over_the_reply_limit_is_a_temporary_error() {
+        assert_eq!(encoded(b"[relay1.org]:587"), "200 [relay1.org]:587\n");
+        assert_eq!(encoded("u:p% \tü".as_bytes()), "200 u:p%25%20%09%C3%BC\n");
+        assert_eq!(encoded(&[b'x'; MAX_REPLY - 6]).len(), MAX_REPLY - 1);
+        assert_eq!(encoded(&[b'x'; MAX_REPLY - 5]).len(), MAX_REPLY);
+        assert!(encoded(&[b'x'; MAX_REPLY - 4]).starts_with("400 "));
+        assert!(fits_in_reply(&[b'x'; MAX_REPLY - 5]) && !fits_in_reply(&[b'x'; MAX_REPLY - 4]));
+        assert!(encoded(&[b'%'; MAX_REPLY / 2]).starts_with("400 "));
     }
 
     proptest! {
         #[test]
-        fn what_is_encoded_decodes_to_itself(text in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn percent_decoding_inverts_percent_encoding(text in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut bytes = BytesMut::new();
             percent_encode(&text, &mut bytes);
             prop_assert!(bytes.iter().all(u8::is_ascii_graphic));
@@ -302,7 +304,7 @@ mod tests {
 
         /// However a stream is cut, the same requests come out of it.
         #[test]
-        fn any_split_gives_the_same_requests(
+        fn a_stream_decodes_to_the_same_requests_however_it_is_split(
             lines in prop::collection::vec("(get )?[a-z%0-9 ]{0,9}\r?\n", 0..9),
             cuts in prop::collection::vec(1_usize..9, 1..30),
         ) {
@@ -314,12 +316,12 @@ mod tests {
                     let (piece, later) = rest.split_at(pieces.next().unwrap().min(rest.len()));
                     input.extend_from_slice(piece);
                     rest = later;
-                    while let Some((asked, taken)) = codec.decode(&mut input).unwrap() {
-                        requests.push(match asked {
-                            Asked::Lookup { key, .. } => Some(key.to_vec()),
-                            Asked::NotALookup => None,
+                    while let Some((request, consumed)) = codec.decode(&mut input).unwrap() {
+                        requests.push(match request {
+                            Request::Lookup { key, .. } => Some(key.to_vec()),
+                            Request::Invalid => None,
                         });
-                        input.advance(taken);
+                        input.advance(consumed);
                     }
                 }
                 requests

@@ -92,7 +92,7 @@ impl ConnectionLimiter {
     /// Counts a connection of this peer. `None`, and a line in the log, if the peer has reached its limit.
     #[must_use]
     pub(super) fn acquire(&self, peer: Peer, is_unprivileged: bool) -> Option<Permit> {
-        let peer = peer.counts_as();
+        let peer = peer.accounting_peer();
         let mut taken = lock(&self.taken);
         let own = taken.by_peer.get(&peer).copied().unwrap_or_default();
         let most = if is_unprivileged {

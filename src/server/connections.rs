@@ -24,7 +24,7 @@ use super::batch::{Batch, Steps};
 use super::connection_limiter::Permit;
 use super::session::{End, IoBuffers, Next, Session, Stream};
 use super::stream::PeerSocket;
-use crate::lookup::snapshot::{Routes, Snapshot};
+use crate::lookup::snapshot::{ActiveSnapshot, Snapshot};
 use crate::protocol::{Codec, ProtocolCodec};
 use crate::server::counters::{Connected, Counters};
 
@@ -66,7 +66,7 @@ pub(super) struct Connections<S = PeerSocket, C = ProtocolCodec> {
 /// What processing a connection needs besides the connection.
 pub(super) struct TurnContext<'a> {
     pub(super) registry: &'a Registry,
-    pub(super) routes: &'a Routes,
+    pub(super) routes: &'a ActiveSnapshot,
     pub(super) counters: &'a Counters,
     /// Whether shutdown has begun: idle connections end.
     pub(super) stops: bool,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::lookup::map::Maps;
-use crate::protocol::Violation;
+use crate::protocol::FramingError;
 use crate::protocol::answer::Answer;
 
 /// The outcome of a lookup.
@@ -122,12 +122,12 @@ impl ProtocolError {
     }
 }
 
-impl From<&Violation> for ProtocolError {
-    fn from(violation: &Violation) -> Self {
+impl From<&FramingError> for ProtocolError {
+    fn from(violation: &FramingError) -> Self {
         match violation {
-            Violation::Length => Self::Length,
-            Violation::Terminator => Self::Terminator,
-            Violation::TooLong => Self::TooLong,
+            FramingError::Length => Self::Length,
+            FramingError::Terminator => Self::Terminator,
+            FramingError::TooLong => Self::TooLong,
         }
     }
 }

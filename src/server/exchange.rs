@@ -149,7 +149,7 @@ impl Exchange {
     fn moved_sender<'s>(&mut self, snapshot: &'s Snapshot, key: &[u8], keys: &SenderKeys) -> Answer<'s> {
         let shared = Answer::CannotTell(reason::SHARED_CONNECTION);
         match &mut self.state {
-            _ if key.len() > MAX_KEPT => Answer::CannotTell(reason::NEXT_HOP_OF_ANOTHER_TIME),
+            _ if key.len() > MAX_KEPT => Answer::CannotTell(reason::NEXT_HOP_CHANGED),
             State::Unmoved(one) if !one.is_quoted || one.has_host || self.sender != keys.whole() => {
                 self.state = State::Shared { moved_is_open: false };
                 shared
@@ -204,7 +204,7 @@ impl Exchange {
                 self.state = State::Idle;
                 match without_sender(snapshot, keys, answer) {
                     Answer::NotFound if is_edited && !self.is_host_not_found(snapshot) => {
-                        Answer::CannotTell(reason::LOGIN_OF_ANOTHER_TIME)
+                        Answer::CannotTell(reason::LOGIN_REMOVED)
                     }
                     answer => answer,
                 }
@@ -220,7 +220,7 @@ impl Exchange {
                 if one.generation == snapshot.generation || self.is_still_not_found(one, snapshot) {
                     answer
                 } else {
-                    Answer::CannotTell(reason::NEXT_HOP_OF_ANOTHER_TIME)
+                    Answer::CannotTell(reason::NEXT_HOP_CHANGED)
                 }
             }
             State::Moved(moved) => {
@@ -249,7 +249,7 @@ fn without_sender<'s>(snapshot: &Snapshot, keys: &SenderKeys, answer: Answer<'s>
         && !snapshot.history.is_empty()
         && snapshot.may_have_had_login(keys.whole_key());
     if is_unsure {
-        Answer::CannotTell(reason::LOGIN_OF_ANOTHER_TIME)
+        Answer::CannotTell(reason::LOGIN_REMOVED)
     } else {
         answer
     }
@@ -262,7 +262,7 @@ impl Exchange {
         let mut keys = SenderKeys::default();
         // A key that was too long to be kept is empty.
         let is_sender_not_found = !self.sender.is_empty()
-            && snapshot.login_of(&self.sender, &mut keys) == Answer::NotFound
+            && snapshot.login_for(&self.sender, &mut keys) == Answer::NotFound
             && !snapshot.has_moved(&keys);
         is_sender_not_found && (!one.has_host || self.is_host_not_found(snapshot))
     }
@@ -271,7 +271,7 @@ impl Exchange {
     #[cold]
     fn is_host_not_found(&self, snapshot: &Snapshot) -> bool {
         let mut keys = SenderKeys::default();
-        !self.host.is_empty() && snapshot.login_of(&self.host, &mut keys) == Answer::NotFound
+        !self.host.is_empty() && snapshot.login_for(&self.host, &mut keys) == Answer::NotFound
     }
 }
 
@@ -286,7 +286,7 @@ fn keep(into: &mut Vec<u8>, keys: &SenderKeys) {
 impl Moved {
     fn keys(&self, snapshot: &Snapshot) -> SenderKeys {
         let mut keys = SenderKeys::default();
-        keys.read(&self.sender, &snapshot.delimiters);
+        keys.parse(&self.sender, &snapshot.delimiters);
         keys
     }
 

@@ -36,7 +36,7 @@ use mio::{Events, Poll, Token};
 use tracing::warn;
 
 use crate::config::Limits;
-use crate::lookup::snapshot::Routes;
+use crate::lookup::snapshot::ActiveSnapshot;
 use crate::net::accept::AcceptErrors;
 use crate::net::bind::BACKLOG;
 use crate::net::listener::Listener;
@@ -61,7 +61,7 @@ pub struct Server {
     listeners: Listeners,
     connections: Connections,
     connection_limiter: ConnectionLimiter,
-    routes: Arc<Routes>,
+    routes: Arc<ActiveSnapshot>,
     counters: Arc<Counters>,
     batch: Batch,
     /// Until when nothing is accepted, because the system lacked a resource.
@@ -75,7 +75,7 @@ impl Server {
     /// Creates a server for these listeners, each with its protocol. It serves once [`Server::run`] is called.
     pub fn new(
         listeners: Vec<(Protocol, Listener)>,
-        routes: Arc<Routes>,
+        routes: Arc<ActiveSnapshot>,
         counters: Arc<Counters>,
         limits: Limits,
     ) -> io::Result<Self> {
@@ -220,7 +220,7 @@ impl Server {
             return Ok(());
         };
         let peer = client.peer();
-        let is_unprivileged = !snapshot.allowed.may_ask_for_secrets(peer);
+        let is_unprivileged = !snapshot.allowed.may_query_secrets(peer);
         let Some(permit) = self.connection_limiter.acquire(peer, is_unprivileged) else {
             self.counters.refused(Reason::Connections);
             return Ok(());

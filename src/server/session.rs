@@ -27,9 +27,9 @@ use super::exchange::Exchange;
 use super::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
 use crate::lookup::address::SenderKeys;
 use crate::lookup::search::Scratch;
-use crate::lookup::snapshot::{Routes, Snapshot};
+use crate::lookup::snapshot::{ActiveSnapshot, Snapshot};
 use crate::protocol::answer::Answer;
-use crate::protocol::{Asked, Codec, Reply, Violation};
+use crate::protocol::{Codec, FramingError, Reply, Request};
 use crate::server::counters::{Batch, Counters, ProtocolError, Reason};
 use replies::Replies;
 
@@ -48,7 +48,7 @@ pub enum End {
     /// The server shuts down.
     Stopped,
     /// The framing was invalid.
-    Broken(Violation),
+    Broken(FramingError),
     /// A deadline passed.
     TooSlow,
 }
@@ -121,7 +121,7 @@ struct Pending {
     /// Replies that the kernel has not taken.
     unsent: Replies,
     /// The framing error, which the last reply names.
-    broken: Option<Violation>,
+    broken: Option<FramingError>,
     /// How many bytes of input were discarded since that reply was sent; `None` before.
     discarded: Option<usize>,
     /// When the step that is waited for has to happen.
@@ -136,7 +136,7 @@ enum Progress {
     /// There are enough replies for one write, and there may be more requests.
     Enough,
     /// The rest of the input is invalid. The last of the replies says so.
-    Broken(Violation),
+    Broken(FramingError),
 }
 
 impl<S, C> Session<S, C>
@@ -204,7 +204,7 @@ where
     pub fn turn(
         &mut self,
         buffers: &mut IoBuffers,
-        routes: &Routes,
+        routes: &ActiveSnapshot,
         counters: &Counters,
         clock: impl Fn() -> Instant,
     ) -> Result<Next, End> {
@@ -418,9 +418,9 @@ impl<S: Stream, C: Codec> Channel<S, C> {
             let no_such_map: String;
             let (reply, taken) = match self.codec.decode(input.get_mut(answered..).unwrap_or_default()) {
                 Ok(None) => break Progress::Done,
-                Ok(Some((Asked::Lookup { map: name, key }, taken))) => {
+                Ok(Some((Request::Lookup { map: name, key }, taken))) => {
                     let reply = match snapshot.maps.named(name) {
-                        Some((number, map)) if snapshot.allowed.may_ask(map, self.client.peer()) => {
+                        Some((number, map)) if snapshot.allowed.may_query(map, self.client.peer()) => {
                             let answer = self.exchange.answer(snapshot, map, key, keys, scratch);
                             debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");
                             batch.answered(number, &answer);
@@ -442,14 +442,14 @@ impl<S: Stream, C: Codec> Channel<S, C> {
                     };
                     (reply, taken)
                 }
-                Ok(Some((Asked::NotALookup, taken))) => {
+                Ok(Some((Request::Invalid, taken))) => {
                     debug!("refused: {NOT_A_LOOKUP}");
                     batch.refused_request(Reason::NotARequest);
                     (Reply::Refused(NOT_A_LOOKUP), taken)
                 }
                 Err(violation) => {
                     batch.broken((&violation).into());
-                    let reply = Reply::Broken(&violation);
+                    let reply = Reply::FramingError(&violation);
                     replies.add(&mut self.codec, &reply, false);
                     break Progress::Broken(violation);
                 }

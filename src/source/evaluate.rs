@@ -98,10 +98,10 @@ impl RawSources {
             .any(|(spec, content)| **spec == RELAY_MAP && !matches!(**content, SourceFile::Missing));
         Snapshot {
             maps: sources.maps,
-            others: tables,
+            other_tables: tables,
             routing: match settings.next_hops {
                 NextHops::MainCf => Routing::MainCf,
-                NextHops::Postmapd if has_relay_map || default.is_set() => Routing::Here,
+                NextHops::Postmapd if has_relay_map || default.is_set() => Routing::Postmapd,
                 NextHops::Postmapd => Routing::Unknown,
             },
             default,

@@ -288,7 +288,7 @@ impl RawSources {
             *settings &= !matches!(*self.settings_file, SourceFile::Unreadable(_));
             for (matters, (spec, _)) in others.iter_mut().zip(&self.tables) {
                 let table = snapshot.table(spec);
-                *matters = !table.is_some_and(|table| table.is_empty_for_certain());
+                *matters = !table.is_some_and(|table| table.is_certainly_empty());
             }
         }
         matters

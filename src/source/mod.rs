@@ -36,7 +36,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{Settings, Sources, setting};
 use crate::diagnostics::Findings;
-use crate::lookup::snapshot::{Routes, Snapshot};
+use crate::lookup::snapshot::{ActiveSnapshot, Snapshot};
 use crate::os::background::yield_to_lookups;
 use crate::os::memory;
 use crate::os::printable::of_path;
@@ -158,7 +158,7 @@ impl Reloader {
     }
 
     /// Starts the thread, which from now on publishes snapshots in `routes`.
-    pub(crate) fn start(self, routes: Arc<Routes>) -> io::Result<ReloadHandle> {
+    pub(crate) fn start(self, routes: Arc<ActiveSnapshot>) -> io::Result<ReloadHandle> {
         let queue = Arc::clone(&self.queue);
         let thread = thread::Builder::new()
             .name("reload".into())
@@ -169,7 +169,7 @@ impl Reloader {
         })
     }
 
-    fn run(mut self, routes: &Routes) {
+    fn run(mut self, routes: &ActiveSnapshot) {
         yield_to_lookups();
         loop {
             let timing = self.settings.reload_timing;
@@ -209,7 +209,7 @@ impl Reloader {
     }
 
     /// Drops edits from the history that are older than `reload.in_flight`. Returns when the next one expires.
-    fn expire_history(&self, routes: &Routes) -> Option<Instant> {
+    fn expire_history(&self, routes: &ActiveSnapshot) -> Option<Instant> {
         let window = self.settings.reload_timing.in_flight;
         let now = Instant::now();
         let current = routes.load_full();
@@ -226,7 +226,7 @@ impl Reloader {
     }
 
     /// Reloads if there is a trigger, or if files may have changed.
-    fn check(&mut self, trigger: Option<Trigger>, routes: &Routes) {
+    fn check(&mut self, trigger: Option<Trigger>, routes: &ActiveSnapshot) {
         self.still_changing.clear();
         if trigger.is_none() && !self.decision.is_waiting() && !self.may_have_changed() {
             if self.watch.is_reliable() {
@@ -240,7 +240,7 @@ impl Reloader {
     }
 
     /// Reads all sources, and waits, keeps or applies, as the decision says.
-    fn reload(&mut self, trigger: Option<Trigger>, routes: &Routes) {
+    fn reload(&mut self, trigger: Option<Trigger>, routes: &ActiveSnapshot) {
         let started = Instant::now();
         let cause = match trigger {
             None => Cause::Poll,
@@ -332,7 +332,13 @@ impl Reloader {
     }
 
     /// Publishes the new snapshot, or keeps the active one.
-    fn apply(&mut self, loaded: LoadedConfig, mut raw: RawSources, started: Instant, routes: &Routes) {
+    fn apply(
+        &mut self,
+        loaded: LoadedConfig,
+        mut raw: RawSources,
+        started: Instant,
+        routes: &ActiveSnapshot,
+    ) {
         let current = routes.load();
         let generation = current.generation;
         let errors = loaded.findings.errors();
@@ -354,21 +360,21 @@ impl Reloader {
         };
         self.warn_restart_needed(&loaded.settings);
         self.settings = loaded.settings;
-        let history = current.history.after(
+        let history = current.history.with_edit(
             generation,
-            current.parts_to_remember(),
-            loaded.snapshot.parts(),
+            current.tables_to_remember(),
+            loaded.snapshot.tracked_tables(),
             Instant::now(),
             self.settings.reload_timing.in_flight,
         );
-        let last_pair = is_unpaired.then(|| current.pair());
+        let last_consistent = is_unpaired.then(|| current.consistent_tables());
         drop(current);
         raw.set_default_relay(&loaded.snapshot.default, loaded.default_findings);
         self.active = raw;
         let snapshot = Snapshot {
             generation: generation + 1,
             history,
-            last_pair,
+            last_consistent,
             ..loaded.snapshot
         };
         let before = routes.publish(snapshot);

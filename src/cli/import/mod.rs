@@ -145,7 +145,7 @@ impl Import {
             Some(delimiters) => existing.delimiters = delimiters,
             None => said.refuse("main.cf: recipient_delimiter has a character that postmapd cannot have"),
         }
-        if !existing.relayhost.is_empty() && nexthop::judge(&existing.relayhost).is_err() {
+        if !existing.relayhost.is_empty() && nexthop::validate(&existing.relayhost).is_err() {
             said.refuse("main.cf: relayhost is no next hop that postmapd could answer; correct it first");
         }
         // From Postfix 3.9 on.
@@ -423,8 +423,8 @@ impl Said {
         let table = remark.table.checked_sub(1).and_then(|at| list.get(at));
         let table = table.map_or("", String::as_str);
         // What is neither a sender nor a next hop may be a password that stands in the wrong place.
-        let is_key = key::judge(CREDENTIALS.format, &remark.key).is_ok();
-        let is_next_hop = || nexthop::judge(&remark.key).is_ok();
+        let is_key = key::validate(CREDENTIALS.format, &remark.key).is_ok();
+        let is_next_hop = || nexthop::validate(&remark.key).is_ok();
         let key = if is_key && (!remark.key.contains(&b':') || is_next_hop()) {
             printable(&remark.key)
         } else {

@@ -78,7 +78,7 @@ impl Edit<'_> {
                 Err(RelayError::NoEntry {
                     path: path.to_owned(),
                     // What is no key may be a password.
-                    key: match table::key::judge(CREDENTIALS.format, &self.key) {
+                    key: match table::key::validate(CREDENTIALS.format, &self.key) {
                         Ok(()) => printable(&self.key),
                         Err(_) => "what was given".to_owned(),
                     },

@@ -13,8 +13,8 @@
 use thiserror::Error;
 
 use crate::lookup::address::NULL_SENDER;
-use crate::lookup::nexthop::{self, Problem};
-use crate::lookup::table::key::{self, Problem as KeyProblem};
+use crate::lookup::nexthop::{self, NextHopErrorKind};
+use crate::lookup::table::key::{self, KeyErrorKind};
 use crate::lookup::table::line::MAX_LINE;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use crate::os::secret::Secret;
@@ -33,7 +33,7 @@ pub enum Refused {
     Domain,
     /// A key that Postfix never asks for.
     #[error("{0}; write for example example.com, @example.com or someone@example.com")]
-    Key(KeyProblem),
+    Key(KeyErrorKind),
     /// A second line, perhaps.
     #[error("the domain has a line end or another control character")]
     ControlInDomain,
@@ -58,13 +58,13 @@ pub enum Refused {
     #[error(
         "this is not a next hop: {0}; write it as the relay map has it, for example [relay.example.com]:587"
     )]
-    NextHop(Problem),
+    NextHop(NextHopErrorKind),
     /// Several where one is wanted.
     #[error("these are several next hops; add the credentials of each by itself")]
     SeveralNextHops,
     /// A host that is none.
     #[error("this is no relay: {0}; write the host and the port apart, for example relay.example.com 587")]
-    Host(Problem),
+    Host(NextHopErrorKind),
     /// `https://relay.example.com`
     #[error(
         "this is a URL, and no relay; write the host alone, and the port after it: relay.example.com 587"
@@ -132,10 +132,10 @@ pub(super) fn sender(typed: &[u8]) -> Result<Vec<u8>, Refused> {
         _ if typed.contains(&b'@') => typed.to_vec(),
         _ => [b"@", typed].concat(),
     };
-    key::judge(RELAY_MAP.format, &key).map_err(|fault| match fault.problem {
-        KeyProblem::NoDomain => Refused::EmptyDomain,
-        KeyProblem::Domain => Refused::Domain,
-        KeyProblem::LocalPart => Refused::LocalPart,
+    key::validate(RELAY_MAP.format, &key).map_err(|fault| match fault.kind {
+        KeyErrorKind::NoDomain => Refused::EmptyDomain,
+        KeyErrorKind::Domain => Refused::Domain,
+        KeyErrorKind::LocalPart => Refused::LocalPart,
         problem => Refused::Key(problem),
     })?;
     Ok(key)
@@ -144,13 +144,13 @@ pub(super) fn sender(typed: &[u8]) -> Result<Vec<u8>, Refused> {
 /// The key of credentials.
 pub(super) fn of_credentials(typed: &[u8], is_next_hop: bool) -> Result<Vec<u8>, Refused> {
     if is_next_hop || is_bracketed(typed) {
-        return match key::judge(CREDENTIALS.format, typed) {
+        return match key::validate(CREDENTIALS.format, typed) {
             // A sender is none.
             Ok(()) if !key::is_sender(typed) => Ok(typed.to_vec()),
-            Err(fault) if fault.problem == KeyProblem::SeveralNextHops => Err(Refused::SeveralNextHops),
-            _ => Err(nexthop::judge(typed).map_or_else(
-                |fault| Refused::NextHop(fault.problem),
-                |()| Refused::NextHop(Problem::Host),
+            Err(fault) if fault.kind == KeyErrorKind::SeveralNextHops => Err(Refused::SeveralNextHops),
+            _ => Err(nexthop::validate(typed).map_or_else(
+                |fault| Refused::NextHop(fault.kind),
+                |()| Refused::NextHop(NextHopErrorKind::Host),
             )),
         };
     }
@@ -175,9 +175,9 @@ pub(super) fn next_hop(host: &[u8], port: Option<&[u8]>) -> Result<Vec<u8>, Refu
     if nexthop::is_dunno(host) {
         return Err(Refused::Dunno);
     }
-    match nexthop::judge(host) {
-        Err(fault) if fault.problem == Problem::Url => return Err(Refused::Url),
-        Err(fault) if fault.problem == Problem::Transport => return Err(Refused::Transport),
+    match nexthop::validate(host) {
+        Err(fault) if fault.kind == NextHopErrorKind::Url => return Err(Refused::Url),
+        Err(fault) if fault.kind == NextHopErrorKind::Transport => return Err(Refused::Transport),
         _ => {}
     }
     let own = split_port(host);
@@ -186,7 +186,7 @@ pub(super) fn next_hop(host: &[u8], port: Option<&[u8]>) -> Result<Vec<u8>, Refu
         (Some((host, port)), None) => (host, port),
         (None, port) => (host, port.unwrap_or(b"25")),
     };
-    nexthop::of_host_and_port(host, port).map_err(Refused::Host)
+    nexthop::join_host_and_port(host, port).map_err(Refused::Host)
 }
 
 /// `user:password`.

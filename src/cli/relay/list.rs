@@ -64,7 +64,7 @@ pub(super) fn run(sources: &Sources, form: OutputFormat) -> Result<ExitCode, Err
         super::say_environment(sources);
     }
     // A line whose key cannot be read may be that of a sender.
-    if all_sure && tables.into_iter().all(|table| table.is_whole()) {
+    if all_sure && tables.into_iter().all(|table| table.is_complete()) {
         return Ok(ExitCode::SUCCESS);
     }
     let errors = loaded.findings.of(Severity::Error);
@@ -80,8 +80,8 @@ fn senders(tables: [&Arc<Table>; 2]) -> Vec<Vec<u8>> {
     let mut keys = SenderKeys::default();
     let (mut in_order, mut seen) = (Vec::new(), HashSet::new());
     for table in tables {
-        table.each(|record| {
-            keys.read(record.key, &Delimiters::default());
+        table.for_each(|record| {
+            keys.parse(record.key, &Delimiters::default());
             if keys.is_sender() && seen.insert(keys.whole().to_vec()) {
                 in_order.push(record.key.to_vec());
             }
@@ -93,8 +93,8 @@ fn senders(tables: [&Arc<Table>; 2]) -> Vec<Vec<u8>> {
 /// Whether the entry that answers for a sender has no destination.
 fn is_excluded(sender: &[u8], snapshot: &Snapshot) -> bool {
     let mut keys = SenderKeys::default();
-    keys.read(sender, &snapshot.delimiters);
-    matches!(snapshot.relay_map.find(keys.in_order()), Hit::Nothing)
+    keys.parse(sender, &snapshot.delimiters);
+    matches!(snapshot.relay_map.find(keys.in_order()), Hit::NoValue)
 }
 
 impl Row {

@@ -27,7 +27,7 @@ use super::{EX_USAGE, Error, OutputFormat};
 use crate::config::Sources;
 use crate::config::options::Options;
 use crate::diagnostics::Findings;
-use crate::lookup::table::edit::Uncarriable;
+use crate::lookup::table::edit::NotRepresentable;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use crate::os::printable::{of_path, printable};
 use crate::os::replace_file::{self, ReplaceError};
@@ -177,7 +177,7 @@ pub enum RelayError {
     Password(#[from] PasswordError),
     /// The format is narrower than what was typed.
     #[error("{0}; nothing was written")]
-    Uncarriable(#[from] Uncarriable),
+    NotRepresentable(#[from] NotRepresentable),
     /// The file cannot be replaced.
     #[error(transparent)]
     Replace(#[from] ReplaceError),

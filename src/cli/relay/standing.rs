@@ -58,12 +58,12 @@ impl Standing {
     /// What `snapshot` says of a sender.
     pub(super) fn of(sender: &[u8], snapshot: &Snapshot) -> Self {
         let mut keys = SenderKeys::default();
-        let next_hop = Told::of(&snapshot.next_hop_of(sender, &mut keys));
+        let next_hop = Told::of(&snapshot.next_hop_for(sender, &mut keys));
         let own = if sender == NULL_SENDER {
             // Postfix does not ask.
             Told::None
         } else {
-            Told::user_of(&snapshot.login_of(sender, &mut keys))
+            Told::user_of(&snapshot.login_for(sender, &mut keys))
         };
         let user = match (own, &next_hop) {
             (Told::None, Told::Is(list)) => user_of_next_hop(list, snapshot),
@@ -79,8 +79,8 @@ fn user_of_next_hop(list: &[u8], snapshot: &Snapshot) -> Told {
     };
     let mut keys = SenderKeys::default();
     let (host, _) = nexthop::host_and_port(first);
-    match Told::user_of(&snapshot.login_of(host, &mut keys)) {
-        Told::None => Told::user_of(&snapshot.login_of(first, &mut keys)),
+    match Told::user_of(&snapshot.login_for(host, &mut keys)) {
+        Told::None => Told::user_of(&snapshot.login_for(first, &mut keys)),
         told => told,
     }
 }
@@ -88,14 +88,14 @@ fn user_of_next_hop(list: &[u8], snapshot: &Snapshot) -> Told {
 /// Whether the default relay decides about a sender: the relay map has no entry for it.
 pub(super) fn needs_default(key: &[u8], snapshot: &Snapshot) -> bool {
     let mut keys = SenderKeys::default();
-    keys.read(key, &snapshot.delimiters);
+    keys.parse(key, &snapshot.delimiters);
     keys.is_sender() && matches!(snapshot.relay_map.find(keys.in_order()), Hit::Absent)
 }
 
 /// The user in the credentials file that a sender would have, used or not.
 pub(super) fn user_in_file(sender: &[u8], snapshot: &Snapshot) -> Option<Vec<u8>> {
     let mut keys = SenderKeys::default();
-    keys.read(sender, &snapshot.delimiters);
+    keys.parse(sender, &snapshot.delimiters);
     match snapshot.credentials.find(keys.in_order()) {
         Hit::Value(login) => {
             let end = memchr::memchr(b':', login)?;
@@ -116,7 +116,7 @@ pub(super) struct AfterEdit {
 /// What holds for `key`, after an edit of its entry in `map`.
 pub(super) fn after_edit(table: &TableSpec, key: &[u8], snapshot: &Snapshot) -> AfterEdit {
     let mut keys = SenderKeys::default();
-    keys.read(key, &Delimiters::default());
+    keys.parse(key, &Delimiters::default());
     if keys.is_sender() {
         of_sender(table, key, snapshot)
     } else {
@@ -131,7 +131,7 @@ fn of_sender(table: &TableSpec, key: &[u8], snapshot: &Snapshot) -> AfterEdit {
     let routes_at_all = snapshot.routes_at_all();
     let route = match &standing.next_hop {
         Told::Is(list) => {
-            if nexthop::elements(list).any(nexthop::wants_implicit_tls) {
+            if nexthop::elements(list).any(nexthop::uses_implicit_tls) {
                 warnings.push(IMPLICIT_TLS.to_owned());
             }
             if nexthop::has_several_operators(list) && logins::has_login_by_sender(snapshot, key) {
@@ -203,11 +203,11 @@ enum Stored {
 
 fn stored_credentials(key: &[u8], snapshot: &Snapshot) -> Stored {
     let mut keys = SenderKeys::default();
-    keys.read(key, &snapshot.delimiters);
+    keys.parse(key, &snapshot.delimiters);
     let table = &snapshot.credentials;
     match (table.locate(keys.in_order()), table.find(keys.in_order())) {
         (None, _) | (_, Hit::Absent) => Stored::None,
-        (_, Hit::Nothing) => Stored::NothingOnPurpose,
+        (_, Hit::NoValue) => Stored::NothingOnPurpose,
         (Some((0, _)), _) => Stored::Own,
         (Some(_), _) => Stored::OfDomain,
     }
@@ -218,7 +218,7 @@ fn of_next_hop(key: &[u8], snapshot: &Snapshot) -> AfterEdit {
     let line = match user_of_next_hop(key, snapshot) {
         Told::Is(user) => {
             let (host, _) = nexthop::host_and_port(key);
-            let of_host = snapshot.login_of(host, &mut SenderKeys::default());
+            let of_host = snapshot.login_for(host, &mut SenderKeys::default());
             if host != key && matches!(of_host, Answer::Found(_)) {
                 warnings.push(format!(
                     "warning: Postfix asks for the host {0} first, which has credentials, and never for those of {1}; \
@@ -248,7 +248,7 @@ fn routes_elsewhere(key: &[u8], snapshot: &Snapshot) -> bool {
     let meets = |list: &[u8]| {
         nexthop::elements(list).any(|element| {
             let (host, _) = nexthop::host_and_port(element);
-            address::is_key_of(element, &folded) || address::is_key_of(host, &folded)
+            address::key_matches(element, &folded) || address::key_matches(host, &folded)
         })
     };
     // A default that cannot be read may be this one.
@@ -256,7 +256,7 @@ fn routes_elsewhere(key: &[u8], snapshot: &Snapshot) -> bool {
         .into_iter()
         .any(|has_domain| matches!(snapshot.default.next_hop(has_domain), Answer::CannotTell(_)))
         || snapshot.default.next_hops().any(|(list, _)| meets(list));
-    snapshot.relay_map.each(|record| {
+    snapshot.relay_map.for_each(|record| {
         if let Content::Value(list) = record.content {
             may_meet |= meets(list);
         }

@@ -24,7 +24,7 @@ pub(crate) mod status;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::lookup::snapshot::Routes;
+use crate::lookup::snapshot::ActiveSnapshot;
 use crate::server::counters::Counters;
 use crate::source::reload_status::ReloadStatus;
 use pulse::Pulse;
@@ -33,7 +33,7 @@ use status::TableDigests;
 /// What is told about.
 pub(crate) struct View {
     /// The snapshot in force.
-    pub routes: Arc<Routes>,
+    pub routes: Arc<ActiveSnapshot>,
     /// What was counted.
     pub counters: Arc<Counters>,
     /// What became of the files.

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use crate::control::admin::pulse::Pulse;
 use crate::control::systemd::notify::{Notice, NotifySocket, watchdog_interval};
-use crate::lookup::snapshot::Routes;
+use crate::lookup::snapshot::ActiveSnapshot;
 use crate::source::reload_status::{ReloadOutcome, ReloadStatus};
 
 /// How long stopping waits until the manager has taken the last notice.
@@ -51,7 +51,11 @@ impl SystemdNotifier {
     /// Says that the server is ready, and tells of what comes from now on.
     ///
     /// Must be called within a runtime.
-    pub(super) fn start(routes: &Arc<Routes>, reload_status: &Arc<ReloadStatus>, pulse: &Pulse) -> Self {
+    pub(super) fn start(
+        routes: &Arc<ActiveSnapshot>,
+        reload_status: &Arc<ReloadStatus>,
+        pulse: &Pulse,
+    ) -> Self {
         Self(NotifySocket::from_environment().map(|socket| {
             let (life, follow) = watch::channel(Life::default());
             let task = NotifierTask {
@@ -95,7 +99,7 @@ impl SystemdNotifier {
 
 struct NotifierTask {
     socket: NotifySocket,
-    routes: Arc<Routes>,
+    routes: Arc<ActiveSnapshot>,
     reload_status: Arc<ReloadStatus>,
     pulse: Pulse,
     /// The last status.

@@ -1,4 +1,4 @@
-//! Address extensions: what begins one, and which addresses have none whatever they look like.
+//! Address extensions: what is_owner one, and which addresses have none whatever they look like.
 
 use std::fmt;
 
@@ -45,14 +45,14 @@ impl Delimiters {
     /// How much of `local` comes before its extension, if it has one (`split_addr(3)`): the first delimiter
     /// counts, never at the beginning, and never in the names that Postfix keeps whole.
     pub(super) fn before_extension(&self, local: &[u8]) -> Option<usize> {
-        const KEPT_WHOLE: [&[u8]; 3] = [b"postmaster", b"mailer-daemon", b"double-bounce"];
+        const NEVER_SPLIT: [&[u8]; 3] = [b"postmaster", b"mailer-daemon", b"double-bounce"];
         let at = match self.set.as_slice() {
             [one] => local.iter().position(|c| c == one),
             several => local.iter().position(|c| several.contains(c)),
         }?;
-        let is_kept_whole = KEPT_WHOLE.iter().any(|name| local.eq_ignore_ascii_case(name))
+        let is_never_split = NEVER_SPLIT.iter().any(|name| local.eq_ignore_ascii_case(name))
             || (self.set.contains(&b'-') && is_list_address(local));
-        (at > 0 && !is_kept_whole).then_some(at)
+        (at > 0 && !is_never_split).then_some(at)
     }
 }
 
@@ -60,12 +60,12 @@ impl Delimiters {
 fn is_list_address(local: &[u8]) -> bool {
     const OWNER: &[u8] = b"owner-";
     const REQUEST: &[u8] = b"-request";
-    let begins = local
+    let is_owner = local
         .get(..OWNER.len())
         .is_some_and(|head| head.eq_ignore_ascii_case(OWNER));
-    let ends = local.len() > REQUEST.len()
+    let is_request = local.len() > REQUEST.len()
         && local
             .get(local.len() - REQUEST.len()..)
             .is_some_and(|tail| tail.eq_ignore_ascii_case(REQUEST));
-    begins || ends
+    is_owner || is_request
 }

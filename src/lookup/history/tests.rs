@@ -3,7 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Difference, History, MAX_KEYS_OF_EDIT, MAX_TABLES, Parts};
+use super::{Difference, History, MAX_KEYS_OF_EDIT, MAX_TABLES, TrackedTables};
 use crate::lookup::address::{Delimiters, SenderKeys};
 use crate::lookup::default_relay::DefaultRelay;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
@@ -13,7 +13,7 @@ use crate::lookup::table::{Hit, Table};
 const WINDOW: Duration = Duration::from_secs(900);
 
 /// The tables of a server that is edited.
-struct Edited {
+struct EditedServer {
     hasher: RandomState,
     generation: u64,
     relay_map: Arc<Table>,
@@ -22,7 +22,7 @@ struct Edited {
     history: History,
 }
 
-impl Edited {
+impl EditedServer {
     fn new() -> Self {
         Self {
             hasher: RandomState::new(),
@@ -43,17 +43,17 @@ impl Edited {
     fn edit(&mut self, at: Instant, relay_map: &str, credentials: &str) {
         let relay_map = self.table(&self.relay_map, &RELAY_MAP, relay_map);
         let credentials = self.table(&self.credentials, &CREDENTIALS, credentials);
-        let before = Parts {
+        let before = TrackedTables {
             relay_map: &self.relay_map,
             credentials: &self.credentials,
             default: &self.default,
         };
-        let after = Parts {
+        let after = TrackedTables {
             relay_map: &relay_map,
             credentials: &credentials,
             default: &self.default,
         };
-        self.history = self.history.after(self.generation, before, after, at, WINDOW);
+        self.history = self.history.with_edit(self.generation, before, after, at, WINDOW);
         (self.relay_map, self.credentials) = (relay_map, credentials);
         self.generation += 1;
     }
@@ -65,9 +65,9 @@ impl Edited {
             .next_hop(&self.relay_map, keys.in_order(), generation)
         {
             Hit::Value(value) => String::from_utf8(value.to_vec()).unwrap(),
-            Hit::Nothing => "excluded".into(),
+            Hit::NoValue => "excluded".into(),
             Hit::Absent => "-".into(),
-            Hit::Unsure(reason) => format!("? {reason:?}"),
+            Hit::CannotTell(reason) => format!("? {reason:?}"),
         }
     }
 
@@ -80,7 +80,7 @@ impl Edited {
 
 fn keys(sender: &str) -> SenderKeys {
     let mut keys = SenderKeys::default();
-    keys.read(sender.as_bytes(), &Delimiters::default());
+    keys.parse(sender.as_bytes(), &Delimiters::default());
     keys
 }
 
@@ -93,9 +93,9 @@ fn many(count: usize, relay: &str) -> String {
 }
 
 #[test]
-fn each_earlier_generation_is_answered_as_it_was() {
+fn each_earlier_generation_answers_as_it_did() {
     let now = Instant::now();
-    let mut edited = Edited::new();
+    let mut edited = EditedServer::new();
     let texts = [
         "@a.test [r1]\n",
         "@a.test [r2]\nx@a.test\n",
@@ -120,24 +120,24 @@ fn each_earlier_generation_is_answered_as_it_was() {
 }
 
 #[test]
-fn what_is_older_than_the_window_is_forgotten_and_nothing_else() {
+fn only_edits_older_than_the_window_are_forgotten() {
     let start = Instant::now();
     let later = start + Duration::from_secs(600);
-    let mut edited = Edited::new();
+    let mut edited = EditedServer::new();
     edited.edit(start, "@a.test [r1]\n@b.test [r1]\n", "");
     edited.edit(later, "@a.test [r1]\n@b.test [r2]\n", "");
     assert_eq!(edited.history.expires(WINDOW), Some(start + WINDOW));
     let history = edited.history.without_expired(start + WINDOW, WINDOW);
     assert_eq!(history.generations(&keys("x@a.test")).count(), 0);
     assert_eq!(history.generations(&keys("x@b.test")).collect::<Vec<_>>(), [2]);
-    assert!(!history.forgot());
+    assert!(!history.is_truncated());
     assert!(history.without_expired(later + WINDOW, WINDOW).is_empty());
 }
 
 #[test]
-fn an_edit_of_credentials_alone_is_remembered_only_beside_a_move() {
+fn an_edit_of_credentials_alone_is_remembered_only_after_a_sender_moved() {
     let now = Instant::now();
-    let mut edited = Edited::new();
+    let mut edited = EditedServer::new();
     edited.edit(now, "@a.test [r1]\n", "[r1] u:1\n");
     edited.history = History::default();
     edited.edit(now, "@a.test [r1]\n", "[r1] u:2\n");
@@ -159,9 +159,9 @@ fn an_edit_of_credentials_alone_is_remembered_only_beside_a_move() {
 }
 
 #[test]
-fn a_large_edit_is_remembered_as_the_table_before_it_and_only_so_many_are() {
+fn a_large_edit_is_remembered_as_a_whole_table_up_to_the_limit() {
     let now = Instant::now();
-    let mut edited = Edited::new();
+    let mut edited = EditedServer::new();
     let count = MAX_KEYS_OF_EDIT + 1;
     edited.edit(now, &many(count, "[r]"), "");
     edited.history = History::default();
@@ -171,18 +171,23 @@ fn a_large_edit_is_remembered_as_the_table_before_it_and_only_so_many_are() {
     assert_eq!(edited.relay("user7@many.test", 2), "[r]");
     assert_eq!(edited.relay("user7@many.test", 3), "[r1]");
     assert_eq!(edited.relay("user7@many.test", 4), "[r2]");
-    assert!(!edited.history.forgot());
+    assert!(!edited.history.is_truncated());
     for relay in 0..=MAX_TABLES {
         edited.edit(now, &many(count, &format!("[s{relay}]")), "");
     }
-    assert!(edited.history.forgot());
-    assert!(!edited.history.without_expired(now + WINDOW, WINDOW).forgot());
+    assert!(edited.history.is_truncated());
+    assert!(
+        !edited
+            .history
+            .without_expired(now + WINDOW, WINDOW)
+            .is_truncated()
+    );
 }
 
 #[test]
-fn one_line_of_a_large_table_costs_the_memory_of_one_line() {
+fn an_edit_of_one_line_of_a_large_table_is_remembered_as_one_key() {
     let text = many(20_000, "[r1]");
-    let mut edited = Edited::new();
+    let mut edited = EditedServer::new();
     edited.edit(Instant::now(), &text, "");
     let after = text.replace("user777@many.test [r1]", "user777@many.test [r2]");
     let after = edited.table(&edited.relay_map, &RELAY_MAP, &after);

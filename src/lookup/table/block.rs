@@ -1,12 +1,12 @@
 //! A block: some lines of a table's text in a row, in which a short value that comes again stands once.
 //!
-//! Half of a relay map is next hops, and there are few of them. Where a line is nothing but a key, blanks and a value, and
+//! Half of a relay map is next hops, and there are few of them. Where a line is nothing but a key, whitespace and a value, and
 //! what follows its first blank stands in the block already, there is a reference of two bytes in place of that, to where it
 //! stands first. Every other line is kept as it is written, comments and all, so that the text can be had back byte for
 //! byte ([`Block::pieces`]), and a key stands in a line where it stood.
 //!
-//! Limits: there are at most [`VALUES`] values to refer to; the others stand in each of their lines. A block that has the
-//! byte that begins a reference in it is kept as it is written.
+//! Limits: there are at most [`MAX_VALUES`] values to refer to; the others stand in each of their lines. A block that has the
+//! byte that start a reference in it is kept as it is written.
 
 use std::io;
 
@@ -15,45 +15,45 @@ use zeroize::Zeroizing;
 use crate::os::secret::Secret;
 use crate::os::whole_file::reserved;
 
-/// The byte with which a reference begins. No key, no next hop and no credential that is right has it.
+/// The byte with which a reference start. No key, no next hop and no credential that is right has it.
 const REFERENCE: u8 = 0x01;
 
 /// The number of the first value that is referred to. Numbers are letters, so that lines stay lines of UTF-8.
-const FIRST: u8 = b'!';
+const FIRST_NUMBER: u8 = b'!';
 
 /// How many values can be referred to.
-const VALUES: usize = (b'~' - FIRST + 1) as usize;
+const MAX_VALUES: usize = (b'~' - FIRST_NUMBER + 1) as usize;
 
 /// The shortest value, and the longest line, for which there are references.
-const SHORTEST_VALUE: usize = 4;
-const LONGEST_LINE: usize = 1024;
+const MIN_VALUE_LEN: usize = 4;
+const MAX_INTERNED_LINE: usize = 1024;
 
 /// Some lines in a row.
 pub struct Block {
     lines: Secret,
     /// What is referred to.
-    values: Box<[Place]>,
+    values: Box<[ValueRange]>,
     len: usize,
     digest: u64,
     newlines: usize,
-    entries: usize,
+    max_entries: usize,
 }
 
 /// Where in the lines something stands that is referred to.
-struct Place {
-    begins: u32,
+struct ValueRange {
+    start: u32,
     len: u16,
-    /// How many blanks it begins with, before the value.
-    blanks: u16,
+    /// How many whitespace it start with, before the value.
+    whitespace: u16,
 }
 
 /// How a text goes on, compared with a block.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
-    /// It begins with the whole block.
-    Begins,
+    /// It start with the whole block.
+    Whole,
     /// It ends within the block, and reads like it up to there.
-    Ends,
+    Partial,
     /// It reads otherwise.
     Differs,
 }
@@ -65,7 +65,7 @@ impl Block {
         if scratch.capacity() < text.len() {
             *scratch = Zeroizing::new(reserved(text.len())?);
         }
-        let values = shorten(text, scratch);
+        let values = intern_values(text, scratch);
         let lines = if values.is_empty() {
             text
         } else {
@@ -79,7 +79,7 @@ impl Block {
             len: text.len(),
             digest,
             newlines: memchr::memchr_iter(b'\n', text).count(),
-            entries: count_entries(text),
+            max_entries: count_entries(text),
         })
     }
 
@@ -89,11 +89,11 @@ impl Block {
         self.lines.expose()
     }
 
-    /// What a line says where this is written for its value: itself, or what it refers to, with the blanks before it.
+    /// What a line says where this is written for its value: itself, or what it refers to, with the whitespace before it.
     #[must_use]
-    pub fn behind_first_blank<'b>(&'b self, written: &'b [u8]) -> &'b [u8] {
+    pub fn expand_value<'b>(&'b self, written: &'b [u8]) -> &'b [u8] {
         match written {
-            [REFERENCE, number] => self.referred_to(*number).unwrap_or(written),
+            [REFERENCE, number] => self.referenced(*number).unwrap_or(written),
             _ => written,
         }
     }
@@ -102,36 +102,36 @@ impl Block {
     #[must_use]
     pub fn value<'b>(&'b self, written: &'b [u8]) -> &'b [u8] {
         match written {
-            [REFERENCE, number] => self.value_of(*number).unwrap_or(written),
+            [REFERENCE, number] => self.value_by_number(*number).unwrap_or(written),
             _ => written,
         }
     }
 
     /// The value at the beginning of what follows a key, if it is a reference.
     #[inline]
-    pub(super) fn value_behind_key(&self, rest: &[u8]) -> Option<&[u8]> {
+    pub(super) fn referenced_value(&self, rest: &[u8]) -> Option<&[u8]> {
         match rest {
-            [_, REFERENCE, number, ..] => self.value_of(*number),
+            [_, REFERENCE, number, ..] => self.value_by_number(*number),
             _ => None,
         }
     }
 
     #[inline]
-    fn value_of(&self, number: u8) -> Option<&[u8]> {
-        let place = self.place(number)?;
-        self.referred_to(number)?.get(usize::from(place.blanks)..)
+    fn value_by_number(&self, number: u8) -> Option<&[u8]> {
+        let range = self.range(number)?;
+        self.referenced(number)?.get(usize::from(range.whitespace)..)
     }
 
     #[inline]
-    fn referred_to(&self, number: u8) -> Option<&[u8]> {
-        let place = self.place(number)?;
-        let begins = usize::try_from(place.begins).ok()?;
-        self.lines().get(begins..)?.get(..usize::from(place.len))
+    fn referenced(&self, number: u8) -> Option<&[u8]> {
+        let range = self.range(number)?;
+        let start = usize::try_from(range.start).ok()?;
+        self.lines().get(start..)?.get(..usize::from(range.len))
     }
 
     #[inline]
-    fn place(&self, number: u8) -> Option<&Place> {
-        self.values.get(usize::from(number.checked_sub(FIRST)?))
+    fn range(&self, number: u8) -> Option<&ValueRange> {
+        self.values.get(usize::from(number.checked_sub(FIRST_NUMBER)?))
     }
 
     /// The text, in pieces.
@@ -157,7 +157,7 @@ impl Block {
             };
             let piece = match reference.and_then(|at| rest.split_at_checked(at)) {
                 Some((piece, [REFERENCE, number, after @ ..])) => {
-                    value = self.referred_to(*number);
+                    value = self.referenced(*number);
                     rest = after;
                     piece
                 }
@@ -180,11 +180,11 @@ impl Block {
                 return Comparison::Differs;
             }
             if common < piece.len() {
-                return Comparison::Ends;
+                return Comparison::Partial;
             }
             rest = after;
         }
-        Comparison::Begins
+        Comparison::Whole
     }
 
     /// How many bytes the text has.
@@ -212,8 +212,8 @@ impl Block {
 
     /// How many entries there are at most: lines that are neither blank nor a comment.
     #[must_use]
-    pub(super) fn entries(&self) -> usize {
-        self.entries
+    pub(super) fn max_entries(&self) -> usize {
+        self.max_entries
     }
 }
 
@@ -230,19 +230,19 @@ fn count_entries(text: &[u8]) -> usize {
 
 /// Writes the lines of `text` with references to `short`, and returns where the values stand. If there are none, what was
 /// written is not the text.
-fn shorten(text: &[u8], short: &mut Vec<u8>) -> Vec<Place> {
+fn intern_values(text: &[u8], short: &mut Vec<u8>) -> Vec<ValueRange> {
     let mut values = Vec::new();
     if memchr::memchr(REFERENCE, text).is_some() {
         return values;
     }
-    let mut seen = Seen::default();
+    let mut cache = ValueCache::default();
     // Everything before is written.
     let mut written = 0;
-    let mut begins = 0;
+    let mut start = 0;
     for newline in memchr::memchr_iter(b'\n', text) {
-        let line = begins..newline;
-        begins = newline + 1;
-        let Some(key) = text.get(line.clone()).and_then(length_of_key) else {
+        let line = start..newline;
+        start = newline + 1;
+        let Some(key) = text.get(line.clone()).and_then(internable_key_len) else {
             continue;
         };
         let value_at = line.start + key + 1;
@@ -250,8 +250,8 @@ fn shorten(text: &[u8], short: &mut Vec<u8>) -> Vec<Place> {
             continue;
         };
         // Where the value comes to stand if it is written.
-        let place = short.len() + (value_at - written);
-        let Some(number) = seen.number(value, place, &mut values) else {
+        let offset = short.len() + (value_at - written);
+        let Some(number) = cache.number(value, offset, &mut values) else {
             continue;
         };
         short.extend_from_slice(text.get(written..value_at).unwrap_or_default());
@@ -262,64 +262,67 @@ fn shorten(text: &[u8], short: &mut Vec<u8>) -> Vec<Place> {
     values
 }
 
-/// How long the key of a line is, if the line is nothing but a plain key, blanks and a value that reads the same in either
+/// How long the key of a line is, if the line is nothing but a plain key, whitespace and a value that reads the same in either
 /// file.
-fn length_of_key(line: &[u8]) -> Option<usize> {
-    if line.len() > LONGEST_LINE || memchr::memchr3(b'"', b'\\', b'#', line).is_some() || !line.is_ascii() {
+fn internable_key_len(line: &[u8]) -> Option<usize> {
+    if line.len() > MAX_INTERNED_LINE
+        || memchr::memchr3(b'"', b'\\', b'#', line).is_some()
+        || !line.is_ascii()
+    {
         return None;
     }
     let key = memchr::memchr2(b' ', b'\t', line).filter(|key| *key > 0)?;
     let value = line.get(key + 1..)?;
-    let is_cut_close = value.len() >= SHORTEST_VALUE && !matches!(value.last(), Some(b' ' | b'\t' | b'\r'));
-    is_cut_close.then_some(key)
+    let is_trimmed = value.len() >= MIN_VALUE_LEN && !matches!(value.last(), Some(b' ' | b'\t' | b'\r'));
+    is_trimmed.then_some(key)
 }
 
 /// How many values are remembered that came but once.
-const PLACES: usize = 256;
+const CACHE_SLOTS: usize = 256;
 
-/// Values that were seen lately.
-struct Seen<'t> {
-    places: [Option<SeenValue<'t>>; PLACES],
+/// Values that were cache lately.
+struct ValueCache<'t> {
+    slots: [Option<CachedValue<'t>>; CACHE_SLOTS],
 }
 
 #[derive(Clone, Copy)]
-struct SeenValue<'t> {
+struct CachedValue<'t> {
     value: &'t [u8],
-    place: usize,
+    offset: usize,
     number: Option<u8>,
 }
 
-impl Default for Seen<'_> {
+impl Default for ValueCache<'_> {
     fn default() -> Self {
         Self {
-            places: [None; PLACES],
+            slots: [None; CACHE_SLOTS],
         }
     }
 }
 
-impl<'t> Seen<'t> {
-    /// The number of a value that was seen already, which it may get now; `values` are those that have one.
-    fn number(&mut self, value: &'t [u8], place: usize, values: &mut Vec<Place>) -> Option<u8> {
+impl<'t> ValueCache<'t> {
+    /// The number of a value that was cache already, which it may get now; `values` are those that have one.
+    fn number(&mut self, value: &'t [u8], offset: usize, values: &mut Vec<ValueRange>) -> Option<u8> {
         // Values that fall into one place drive each other out, and then the text is longer than it need be.
-        let seen = self.places.get_mut(Self::place_of(value))?;
-        match seen {
-            Some(seen) if seen.value == value => {
-                if seen.number.is_none() && values.len() < VALUES {
-                    seen.number = Some(FIRST + u8::try_from(values.len()).ok()?);
-                    let is_blank = |c: &&u8| matches!(c, b' ' | b'\t');
-                    values.push(Place {
-                        begins: seen.place.try_into().ok()?,
+        let slot = self.slots.get_mut(Self::slot_of(value))?;
+        match slot {
+            Some(cached) if cached.value == value => {
+                if cached.number.is_none() && values.len() < MAX_VALUES {
+                    cached.number = Some(FIRST_NUMBER + u8::try_from(values.len()).ok()?);
+                    let is_whitespace = |c: &&u8| matches!(c, b' ' | b'\t');
+                    values.push(ValueRange {
+                        start: cached.offset.try_into().ok()?,
                         len: value.len().try_into().ok()?,
-                        blanks: value.iter().take_while(is_blank).count().try_into().ok()?,
+                        whitespace: value.iter().take_while(is_whitespace).count().try_into().ok()?,
                     });
                 }
-                seen.number
+                cached.number
             }
-            Some(SeenValue { number: Some(_), .. }) => None,
+            Some(CachedValue { number: Some(_), .. }) => None,
             _ => {
-                *seen = Some(SeenValue {
+                *slot = Some(CachedValue {
                     value,
-                    place,
+                    offset,
                     number: None,
                 });
                 None
@@ -327,11 +330,11 @@ impl<'t> Seen<'t> {
         }
     }
 
-    fn place_of(value: &[u8]) -> usize {
+    fn slot_of(value: &[u8]) -> usize {
         let mixed = value.iter().fold(value.len(), |mixed, c| {
             mixed.wrapping_mul(0x0100_0193) ^ usize::from(*c)
         });
-        (mixed ^ mixed >> 8 ^ mixed >> 16) % PLACES
+        (mixed ^ mixed >> 8 ^ mixed >> 16) % CACHE_SLOTS
     }
 }
 
@@ -340,14 +343,14 @@ mod tests {
     use proptest::prelude::*;
     use zeroize::Zeroizing;
 
-    use super::{Block, Comparison, VALUES};
+    use super::{Block, Comparison, MAX_VALUES};
 
     fn block(text: &[u8]) -> Block {
         Block::new(text, 0, &mut Zeroizing::default()).unwrap()
     }
 
     #[test]
-    fn a_value_that_comes_again_stands_once() {
+    fn a_repeated_value_is_stored_once() {
         let line = |n: usize| format!("user{n}@a.test   [relay{}.test]:587\n", n % 4);
         let text = (0..100).map(line).collect::<Vec<_>>().concat();
         let block = block(text.as_bytes());
@@ -361,8 +364,8 @@ mod tests {
     }
 
     #[test]
-    fn more_values_than_there_are_numbers_stand_in_their_lines() {
-        let line = |n: usize| format!("u{n}@a.test relay{:04}.test\n", n % (VALUES + 50));
+    fn values_beyond_the_limit_stay_in_their_lines() {
+        let line = |n: usize| format!("u{n}@a.test relay{:04}.test\n", n % (MAX_VALUES + 50));
         let text = (0..1000).map(line).collect::<Vec<_>>().concat();
         let block = block(text.as_bytes());
         assert_eq!(block.pieces().collect::<Vec<_>>().concat(), text.as_bytes());
@@ -370,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn blank_lines_and_comments_are_no_entries() {
+    fn empty_lines_and_comments_are_not_entries() {
         for (text, entries) in [
             ("", 0),
             ("\n\n \n\t\r\n", 0),
@@ -378,13 +381,13 @@ mod tests {
             ("a b\n\n  c d\r\n#\n\"e f\" g", 3),
             ("a", 1),
         ] {
-            assert_eq!(block(text.as_bytes()).entries(), entries, "{text:?}");
+            assert_eq!(block(text.as_bytes()).max_entries(), entries, "{text:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn a_block_gives_its_text_back(
+        fn a_block_returns_its_text_byte_for_byte(
             lines in prop::collection::vec(
                 "[a#\" \t]{0,3}(@a|b\\\\)?[ \t]{1,2}(\\[one\\]:5|two\\.test|three #x|four |five\r|s\u{e9}x|\u{1}!|abc)?\n?",
                 0..60,
@@ -396,11 +399,11 @@ mod tests {
             let pieces: Vec<u8> = block.pieces().collect::<Vec<_>>().concat();
             prop_assert!(pieces == text);
             prop_assert_eq!(block.len(), text.len());
-            prop_assert!(block.compare(&text) == Comparison::Begins);
+            prop_assert!(block.compare(&text) == Comparison::Whole);
             let more = [&text[..], other.as_bytes()].concat();
-            prop_assert!(block.compare(&more) == Comparison::Begins);
+            prop_assert!(block.compare(&more) == Comparison::Whole);
             for end in 0..text.len() {
-                prop_assert!(block.compare(&text[..end]) == Comparison::Ends);
+                prop_assert!(block.compare(&text[..end]) == Comparison::Partial);
                 let mut otherwise = text.clone();
                 otherwise[end] ^= 0x40;
                 prop_assert!(block.compare(&otherwise) == Comparison::Differs);

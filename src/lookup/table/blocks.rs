@@ -1,7 +1,7 @@
 //! The blocks of one table, each with a number, and where in them an entry begins.
 //!
 //! A block keeps its number while it stays in the table, and so do the [`Location`]s of its entries, wherever in the
-//! file it comes to stand: what an edit leaves as it was need not be indexed again. Numbers of blocks that are gone
+//! file it comes to stand: what an edit leaves as it was need not be indexed again. Numbers of blocks that are removed_numbers
 //! are given to new ones.
 
 use std::collections::HashMap;
@@ -42,10 +42,10 @@ pub(super) struct Blocks {
 }
 
 /// How the blocks of one table differ from those of the one before.
-pub(super) struct Edit {
+pub(super) struct BlockDiff {
     /// All blocks as they are now.
     pub(super) blocks: Blocks,
-    /// Those that are gone, with the numbers that they had.
+    /// Those that are removed_numbers, with the numbers that they had.
     pub(super) removed: Vec<(u32, Arc<Block>)>,
     /// The numbers of those that are new.
     pub(super) added: Vec<u32>,
@@ -53,7 +53,7 @@ pub(super) struct Edit {
 
 impl Blocks {
     /// Those of a text, numbered in its order.
-    pub(super) fn of(text: &Text) -> Self {
+    pub(super) fn from_text(text: &Text) -> Self {
         Self {
             by_number: text.blocks().iter().cloned().map(Some).collect(),
             order: (0..).zip(text.blocks()).map(|(number, _)| number).collect(),
@@ -72,7 +72,7 @@ impl Blocks {
     }
 
     /// Whether these are the blocks of `text`, in its order.
-    pub(super) fn are(&self, text: &Text) -> bool {
+    pub(super) fn matches(&self, text: &Text) -> bool {
         self.order.len() == text.blocks().len()
             && self
                 .in_order()
@@ -82,19 +82,19 @@ impl Blocks {
 
     /// What has to be changed to get the blocks of `text`. `None` where a block stands twice, there or here, or where
     /// more than half of the text is new.
-    pub(super) fn edit(&self, text: &Text) -> Option<Edit> {
-        let mut gone: HashMap<*const Block, u32> = self
+    pub(super) fn diff(&self, text: &Text) -> Option<BlockDiff> {
+        let mut removed_numbers: HashMap<*const Block, u32> = self
             .in_order()
             .map(|(number, block)| (Arc::as_ptr(block), number))
             .collect();
-        if gone.len() < self.order.len() {
-            // One number of two would stay taken by a block that may be gone.
+        if removed_numbers.len() < self.order.len() {
+            // One number of two would stay taken by a block that may be removed_numbers.
             return None;
         }
         let mut kept = HashMap::new();
         let mut new_bytes = 0;
         for block in text.blocks() {
-            if let Some(number) = gone.remove(&Arc::as_ptr(block)) {
+            if let Some(number) = removed_numbers.remove(&Arc::as_ptr(block)) {
                 kept.insert(Arc::as_ptr(block), number);
             } else if kept.contains_key(&Arc::as_ptr(block)) {
                 return None;
@@ -107,7 +107,7 @@ impl Blocks {
         }
         let mut by_number = self.by_number.clone();
         let mut removed = Vec::new();
-        for number in gone.into_values() {
+        for number in removed_numbers.into_values() {
             let block = by_number.get_mut(usize::try_from(number).ok()?)?.take()?;
             removed.push((number, block));
         }
@@ -123,14 +123,14 @@ impl Blocks {
                 free += 1;
             }
             match by_number.get_mut(free) {
-                Some(place) => *place = Some(Arc::clone(block)),
+                Some(slot) => *slot = Some(Arc::clone(block)),
                 None => by_number.push(Some(Arc::clone(block))),
             }
             let number = u32::try_from(free).ok()?;
             added.push(number);
             order.push(number);
         }
-        Some(Edit {
+        Some(BlockDiff {
             blocks: Self { by_number, order },
             removed,
             added,
@@ -139,7 +139,7 @@ impl Blocks {
 
     /// The block of a location, and its lines from there on.
     #[inline]
-    pub(super) fn from(&self, location: Location) -> Option<(&Block, &[u8])> {
+    pub(super) fn lines_from(&self, location: Location) -> Option<(&Block, &[u8])> {
         let block = self.block(location.block())?;
         Some((block, block.lines().get(location.offset()?..)?))
     }
@@ -166,7 +166,7 @@ mod tests {
     use super::Blocks;
 
     #[test]
-    fn a_block_that_stood_twice_is_not_kept_once_it_is_gone() {
+    fn a_repeated_block_is_freed_when_it_is_removed() {
         let hasher = RandomState::new();
         let read = |text: &str, previous: &Blocks| {
             let previous: Vec<Arc<Block>> = previous.in_order().map(|(_, block)| Arc::clone(block)).collect();
@@ -179,15 +179,15 @@ mod tests {
             entries.push_str(&n.to_string());
             entries.push_str("@a.test [r.test]\n");
         }
-        let first = Blocks::of(&read(&(comments.clone() + &entries), &Blocks::default()));
+        let first = Blocks::from_text(&read(&(comments.clone() + &entries), &Blocks::default()));
         // There are more blocks that read alike than there were, and so they become one.
         let text = read(&(comments.repeat(2) + &entries), &first);
-        assert!(first.edit(&text).is_none());
-        let second = Blocks::of(&text);
+        assert!(first.diff(&text).is_none());
+        let second = Blocks::from_text(&text);
         let after = read(&entries, &second);
         let third = second
-            .edit(&after)
-            .map_or_else(|| Blocks::of(&after), |edit| edit.blocks);
+            .diff(&after)
+            .map_or_else(|| Blocks::from_text(&after), |diff| diff.blocks);
         let held = third.by_number.iter().flatten().count();
         assert_eq!(held, after.blocks().len());
     }

@@ -20,13 +20,13 @@ pub(super) struct Builder<'a> {
     pub(super) index: Index,
     /// How many of the entries are for a domain.
     pub(super) domains: usize,
-    pub(super) faults: HashSet<Location>,
+    pub(super) invalid_entries: HashSet<Location>,
     /// See [`super::Table`].
-    pub(super) meant: HashSet<Vec<u8>>,
+    pub(super) intended_keys: HashSet<Vec<u8>>,
     /// An entry could not be located.
     pub(super) is_too_large: bool,
     /// There was no memory for an entry.
-    pub(super) failed: Option<io::Error>,
+    pub(super) out_of_memory: Option<io::Error>,
     batch: Vec<Pending>,
     keys: SenderKeys,
     no_extension: Delimiters,
@@ -37,7 +37,7 @@ struct Pending {
     location: Location,
     position: Position,
     is_domain: bool,
-    is_fault: bool,
+    is_invalid: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -49,10 +49,10 @@ impl<'a> Builder<'a> {
             path,
             index,
             domains,
-            faults: HashSet::new(),
-            meant: HashSet::new(),
+            invalid_entries: HashSet::new(),
+            intended_keys: HashSet::new(),
             is_too_large: false,
-            failed: None,
+            out_of_memory: None,
             batch: Vec::with_capacity(Self::BATCH),
             keys: SenderKeys::default(),
             no_extension: Delimiters::default(),
@@ -61,20 +61,20 @@ impl<'a> Builder<'a> {
 
     /// The hash of a key as written, and whether it is for a domain.
     fn hash(&mut self, key: &[u8]) -> (u64, bool) {
-        self.keys.read(key, &self.no_extension);
+        self.keys.parse(key, &self.no_extension);
         let key = self.keys.whole_key();
         (self.index.hash(key.bytes()), key.is_domain())
     }
 
     /// Takes an entry of the block with this number.
-    pub(super) fn take(&mut self, block: u32, record: &Record<'_>, findings: &mut Findings) {
+    pub(super) fn insert(&mut self, block: u32, record: &Record<'_>, findings: &mut Findings) {
         let Some(location) = Location::new(block, record.offset) else {
             self.is_too_large = true;
             return;
         };
-        if let Some(key) = key::surely_meant(self.entries.format, record.key) {
-            self.keys.read(key, &self.no_extension);
-            self.meant.insert(self.keys.whole().to_vec());
+        if let Some(key) = key::intended_key(self.entries.format, record.key) {
+            self.keys.parse(key, &self.no_extension);
+            self.intended_keys.insert(self.keys.whole().to_vec());
         }
         let (hash, is_domain) = self.hash(record.key);
         self.batch.push(Pending {
@@ -82,7 +82,7 @@ impl<'a> Builder<'a> {
             location,
             position: record.position,
             is_domain,
-            is_fault: matches!(record.content, Content::Fault),
+            is_invalid: matches!(record.content, Content::Invalid),
         });
         if self.batch.len() == Self::BATCH {
             self.flush(findings);
@@ -104,15 +104,15 @@ impl<'a> Builder<'a> {
             let inserted = match self.index.insert(pending.hash, pending.location, self.entries) {
                 Ok(inserted) => inserted,
                 Err(error) => {
-                    self.failed = Some(error);
+                    self.out_of_memory = Some(error);
                     continue;
                 }
             };
             match inserted {
                 Ok(()) => {
                     self.domains += usize::from(pending.is_domain);
-                    if pending.is_fault {
-                        self.faults.insert(pending.location);
+                    if pending.is_invalid {
+                        self.invalid_entries.insert(pending.location);
                     }
                 }
                 Err(first) => findings.push_with(

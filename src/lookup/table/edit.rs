@@ -2,16 +2,16 @@
 //!
 //! Bytes in, bytes out: nothing is read or written here. What an entry is, and which entries have a key, is decided
 //! by [`grammar`] and [`address`] alone, as for a lookup; and each edit is read back with them before it is handed
-//! out, so that what the format cannot carry is [`Uncarriable`] and never a different entry.
+//! out, so that what the format cannot carry is [`NotRepresentable`] and never a different entry.
 //!
-//! - An entry that is there keeps its place, its indentation, the way its key is written, the blanks before its value
+//! - An entry that is there keeps its place, its indentation, the way its key is written, the whitespace before its value
 //!   and the comment after it. A new one goes to the end, with the line end of the line before it.
-//! - Later lines with the same key never answer, and are taken out by every edit that touches their key: otherwise a
+//! - Later lines with the is_unchanged key never answer, and are taken out by every edit that touches their key: otherwise a
 //!   removed key would still be there, and an old password would stay in the file after it was replaced.
 //! - A text of which nothing is left becomes one line end: the server does not believe at once a file that is cut to
 //!   not one byte, because that is what a file looks like that somebody is about to write.
 //!
-//! Limit: a comment belongs to no entry. One above or behind an entry stays, whether it is still true or not.
+//! Limit: a comment belongs to no entry. One above or rest_of_line an entry stays, whether it is still true or not.
 
 use std::ops::Range;
 use std::path::Path;
@@ -29,7 +29,7 @@ use crate::os::secret::Secret;
 /// The format cannot carry this key with this value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a line of the file cannot hold this: read again, it would be something else")]
-pub struct Uncarriable;
+pub struct NotRepresentable;
 
 /// What an edit did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,22 +63,22 @@ struct Entry {
 }
 
 /// The text with this value for the key; an empty value writes the key alone.
-pub fn set(format: Format, text: &[u8], key: &[u8], value: &[u8]) -> Result<Edited, Uncarriable> {
+pub fn set(format: Format, text: &[u8], key: &[u8], value: &[u8]) -> Result<Edited, NotRepresentable> {
     let mut entries = entries(format, text, key).into_iter();
-    let room = text.len() + key.len() + value.len() + 4;
-    let mut new = Secret::with_capacity(room);
+    let capacity = text.len() + key.len() + value.len() + 4;
+    let mut new = Secret::with_capacity(capacity);
     let change = if let Some(first) = entries.next() {
         let later: Vec<Entry> = entries.collect();
         let old = slice(text, first.value.clone());
-        let same = old == value || (value.is_empty() && value::is_nothing(format.values, old));
+        let is_unchanged = old == value || (value.is_empty() && value::is_no_value(format.values, old));
         new.append(slice(text, 0..first.line.start));
-        if same {
+        if is_unchanged {
             new.append(slice(text, first.line.clone()));
         } else {
             append_changed(text, &first, value, &mut new);
         }
         append_without(text, first.line.end, &later, &mut new);
-        if same && later.is_empty() {
+        if is_unchanged && later.is_empty() {
             Change::None
         } else {
             Change::Replaced
@@ -88,7 +88,7 @@ pub fn set(format: Format, text: &[u8], key: &[u8], value: &[u8]) -> Result<Edit
         append_entry(text, key, value, &mut new);
         Change::Added
     };
-    let line = line_that_holds(format, &new, key, value).ok_or(Uncarriable)?;
+    let line = line_of_entry(format, &new, key, value).ok_or(NotRepresentable)?;
     Ok(Edited {
         text: new,
         change,
@@ -99,10 +99,10 @@ pub fn set(format: Format, text: &[u8], key: &[u8], value: &[u8]) -> Result<Edit
 /// The text without the key.
 #[must_use]
 pub fn remove(format: Format, text: &[u8], key: &[u8]) -> Edited {
-    let entries = lines(format, text, key);
+    let entries = entries_and_invalid_lines(format, text, key);
     let mut new = Secret::with_capacity(text.len() + 1);
     append_without(text, 0, &entries, &mut new);
-    if !lines(format, new.expose(), key).is_empty() {
+    if !entries_and_invalid_lines(format, new.expose(), key).is_empty() {
         // A byte order mark within the text was a part of a key, and is none where it comes first.
         let again = remove(format, new.expose(), key);
         return Edited {
@@ -110,8 +110,8 @@ pub fn remove(format: Format, text: &[u8], key: &[u8]) -> Edited {
             ..again
         };
     }
-    let bare = new.is_empty() || new.expose() == BYTE_ORDER_MARK;
-    if bare && !entries.is_empty() {
+    let is_blank_text = new.is_empty() || new.expose() == BYTE_ORDER_MARK;
+    if is_blank_text && !entries.is_empty() {
         new.append(line_end(text));
     }
     Edited {
@@ -129,7 +129,7 @@ pub fn remove(format: Format, text: &[u8], key: &[u8]) -> Edited {
 #[must_use]
 pub fn get<'t>(format: Format, text: &'t [u8], key: &[u8]) -> Option<&'t [u8]> {
     let first = entries(format, text, key).into_iter().next();
-    let first = first.or_else(|| lines(format, text, key).into_iter().next())?;
+    let first = first.or_else(|| entries_and_invalid_lines(format, text, key).into_iter().next())?;
     Some(slice(text, first.value))
 }
 
@@ -137,8 +137,8 @@ pub fn get<'t>(format: Format, text: &'t [u8], key: &[u8]) -> Option<&'t [u8]> {
 fn entries(format: Format, text: &[u8], key: &[u8]) -> Vec<Entry> {
     let (folded, mut found) = (folded(key), Vec::new());
     let mut ignored = Findings::default();
-    grammar::read(format, Path::new(""), text, &mut ignored, |record, _| {
-        if address::is_key_of(record.key, &folded) {
+    grammar::parse(format, Path::new(""), text, &mut ignored, |record, _| {
+        if address::key_matches(record.key, &folded) {
             found.extend(entry(format, text, record.offset));
         }
     });
@@ -146,10 +146,10 @@ fn entries(format: Format, text: &[u8], key: &[u8]) -> Vec<Entry> {
 }
 
 /// Likewise, with the lines whose key is written so that it is none: those can be taken out, too.
-fn lines(format: Format, text: &[u8], key: &[u8]) -> Vec<Entry> {
+fn entries_and_invalid_lines(format: Format, text: &[u8], key: &[u8]) -> Vec<Entry> {
     let (folded, mut found) = (folded(key), Vec::new());
-    line::each_key(format, text, |offset, written| {
-        if address::is_key_of(written, &folded) {
+    line::for_each_key(format, text, |offset, written| {
+        if address::key_matches(written, &folded) {
             found.extend(entry(format, text, offset));
         }
     });
@@ -158,7 +158,7 @@ fn lines(format: Format, text: &[u8], key: &[u8]) -> Vec<Entry> {
 
 fn folded(key: &[u8]) -> Vec<u8> {
     let mut keys = SenderKeys::default();
-    keys.read(key, &Delimiters::default());
+    keys.parse(key, &Delimiters::default());
     keys.whole().to_vec()
 }
 
@@ -166,8 +166,8 @@ fn folded(key: &[u8]) -> Vec<u8> {
 fn entry(format: Format, text: &[u8], offset: usize) -> Option<Entry> {
     let (key, value) = line::entry_at(format, text.get(offset..)?)?;
     let key_end = offset + key.len();
-    let blanks = slice(text, key_end..text.len());
-    let value_start = key_end + blanks.iter().take_while(|c| is_blank(**c)).count();
+    let whitespace = slice(text, key_end..text.len());
+    let value_start = key_end + whitespace.iter().take_while(|c| is_whitespace(**c)).count();
     let before = slice(text, 0..offset);
     let after_mark = if before.starts_with(BYTE_ORDER_MARK) {
         BYTE_ORDER_MARK.len()
@@ -186,13 +186,17 @@ fn entry(format: Format, text: &[u8], offset: usize) -> Option<Entry> {
 
 /// The line of `entry` with another value.
 fn append_changed(text: &[u8], entry: &Entry, value: &[u8], new: &mut Secret) {
-    let behind = slice(text, entry.value.end..entry.line.end);
+    let rest_of_line = slice(text, entry.value.end..entry.line.end);
     if value.is_empty() {
         new.append(slice(text, entry.line.start..entry.key_end));
-        let blanks = behind.iter().take_while(|c| is_blank(**c)).count();
-        let rest = slice(behind, blanks..behind.len());
+        let whitespace = rest_of_line.iter().take_while(|c| is_whitespace(**c)).count();
+        let rest = slice(rest_of_line, whitespace..rest_of_line.len());
         // Blanks at the end say nothing; those before a comment part it from the key.
-        new.append(if rest.starts_with(b"#") { behind } else { rest });
+        new.append(if rest.starts_with(b"#") {
+            rest_of_line
+        } else {
+            rest
+        });
         return;
     }
     new.append(slice(text, entry.line.start..entry.value.start));
@@ -200,17 +204,17 @@ fn append_changed(text: &[u8], entry: &Entry, value: &[u8], new: &mut Secret) {
         new.append(b" ");
     }
     new.append(value);
-    if behind.starts_with(b"#") {
+    if rest_of_line.starts_with(b"#") {
         new.append(b" ");
     }
-    new.append(behind);
+    new.append(rest_of_line);
 }
 
-/// A line of its own behind `text`, which has been appended already.
+/// A line of its own rest_of_line `text`, which has been appended already.
 fn append_entry(text: &[u8], key: &[u8], value: &[u8], new: &mut Secret) {
     let end = line_end(text);
-    let is_bare = text.is_empty() || text == BYTE_ORDER_MARK;
-    if !is_bare && !text.ends_with(b"\n") {
+    let is_blank_text = text.is_empty() || text == BYTE_ORDER_MARK;
+    if !is_blank_text && !text.ends_with(b"\n") {
         // A CR at the very end was half of a line end.
         new.append(if text.ends_with(b"\r") { b"\n" } else { end });
     }
@@ -240,16 +244,16 @@ fn line_end(text: &[u8]) -> &'static [u8] {
 }
 
 /// The line of the one entry with this key, if it has this value.
-fn line_that_holds(format: Format, text: &Secret, key: &[u8], value: &[u8]) -> Option<usize> {
+fn line_of_entry(format: Format, text: &Secret, key: &[u8], value: &[u8]) -> Option<usize> {
     let text = text.expose();
     let entries = entries(format, text, key);
     let [only] = entries.as_slice() else { return None };
     let held = slice(text, only.value.clone());
-    let holds = held == value || (value.is_empty() && value::is_nothing(format.values, held));
+    let holds = held == value || (value.is_empty() && value::is_no_value(format.values, held));
     holds.then(|| memchr::memchr_iter(b'\n', slice(text, 0..only.line.start)).count() + 1)
 }
 
-fn is_blank(c: u8) -> bool {
+fn is_whitespace(c: u8) -> bool {
     matches!(c, b' ' | b'\t')
 }
 

@@ -4,15 +4,15 @@
 //! difference is on purpose: no line continues another, a key alone is an entry, and after a
 //! next hop a `#` behind a blank begins a comment (postmapd's README lists them).
 //!
-//! A line is a comment, an entry, or an error. An entry whose value is wrong is still a record ([`Content::Fault`]),
+//! A line is a comment, an entry, or an error. An entry whose value is wrong is still a record ([`Content::Invalid`]),
 //! because its key must answer *cannot tell* rather than *not found*; a line whose key cannot be read, or is none that
-//! Postfix can ask for ([`key`]), makes every miss of the table uncertain ([`Reading::keys_unreadable`]).
+//! Postfix can ask for ([`key`]), makes every miss of the table uncertain ([`Summary::has_unreadable_keys`]).
 //!
 //! Limits: a line has at most [`MAX_LINE`] bytes. Text that is not UTF-8 is served as it is, with a warning.
 
 use std::path::Path;
 
-use super::line::{BYTE_ORDER_MARK, Cut, MAX_LINE, TrimBlanks, cut};
+use super::line::{BYTE_ORDER_MARK, MAX_LINE, ParsedLine, TrimWhitespace, parse_line};
 use super::spec::{Format, ValueKind};
 use super::text::Block;
 use super::{key, value};
@@ -24,9 +24,9 @@ pub enum Content<'a> {
     /// A next hop or a credential that is right.
     Value(&'a [u8]),
     /// Nothing: no destination, or no credentials, on purpose.
-    Nothing,
+    NoValue,
     /// Something that is wrong; a finding says what.
-    Fault,
+    Invalid,
 }
 
 /// An entry.
@@ -44,26 +44,26 @@ pub struct Record<'a> {
 
 /// What reading a text said beside its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
+pub struct Summary {
     /// A line was there whose key could not be read: it may have been any key.
-    pub keys_unreadable: bool,
+    pub has_unreadable_keys: bool,
 }
 
 /// Reads `text`, hands each entry to `take`, and says what is wrong in `findings`.
-pub fn read<'a>(
+pub fn parse<'a>(
     format: Format,
     path: &Path,
     text: &'a [u8],
     findings: &mut Findings,
-    take: impl FnMut(Record<'a>, &mut Findings),
-) -> Reading {
-    let mut reader = Reader::new(format, path);
-    reader.read(text, |value| value, findings, take);
-    reader.reading
+    handle: impl FnMut(Record<'a>, &mut Findings),
+) -> Summary {
+    let mut parser = Parser::new(format, path);
+    parser.parse(text, |value| value, findings, handle);
+    parser.summary
 }
 
 /// Reads a text, which may come in blocks of whole lines.
-pub struct Reader<'a, 'p> {
+pub struct Parser<'a, 'p> {
     format: Format,
     path: &'p Path,
     /// Of the line that was read last.
@@ -72,10 +72,10 @@ pub struct Reader<'a, 'p> {
     is_utf8: bool,
     /// The last value that is valid: most are like the one before.
     valid: &'a [u8],
-    reading: Reading,
+    summary: Summary,
 }
 
-impl<'a, 'p> Reader<'a, 'p> {
+impl<'a, 'p> Parser<'a, 'p> {
     /// Begins the text of the file `path`.
     #[must_use]
     pub fn new(format: Format, path: &'p Path) -> Self {
@@ -85,18 +85,18 @@ impl<'a, 'p> Reader<'a, 'p> {
             number: 0,
             is_utf8: true,
             valid: &[],
-            reading: Reading::default(),
+            summary: Summary::default(),
         }
     }
 
     /// Reads the lines that come next, hands each entry to `take`, and says what is wrong in `findings`. What is written
     /// for a value in these lines stands for what `value` makes of it, which may have blanks before it.
-    pub fn read(
+    pub fn parse(
         &mut self,
         lines: &'a [u8],
         value: impl Fn(&'a [u8]) -> &'a [u8],
         findings: &mut Findings,
-        mut take: impl FnMut(Record<'a>, &mut Findings),
+        mut handle: impl FnMut(Record<'a>, &mut Findings),
     ) {
         self.is_utf8 = std::str::from_utf8(lines).is_ok();
         let mut offset = 0;
@@ -118,32 +118,27 @@ impl<'a, 'p> Reader<'a, 'p> {
             };
             self.number = self.number.saturating_add(1);
             if let Some(record) = self.line(self.number, offset, line, &value, findings) {
-                take(record, findings);
+                handle(record, findings);
             }
             offset += end;
             rest = after;
         }
     }
 
-    /// Reads the lines of a block of the text that come next, as [`Reader::read`] does.
-    pub(super) fn read_block(
+    /// Reads the lines of a block of the text that come next, as [`Parser::read`] does.
+    pub(super) fn parse_block(
         &mut self,
         block: &'a Block,
         findings: &mut Findings,
-        take: impl FnMut(Record<'a>, &mut Findings),
+        handle: impl FnMut(Record<'a>, &mut Findings),
     ) {
-        self.read(
-            block.lines(),
-            |value| block.behind_first_blank(value),
-            findings,
-            take,
-        );
+        self.parse(block.lines(), |value| block.expand_value(value), findings, handle);
     }
 
     /// What the lines up to now said beside their records.
     #[must_use]
-    pub fn reading(&self) -> Reading {
-        self.reading
+    pub fn summary(&self) -> Summary {
+        self.summary
     }
 
     /// The entry of one line, if it is one. `raw` may end in LF or CRLF, and begins at `offset` of the text.
@@ -156,7 +151,7 @@ impl<'a, 'p> Reader<'a, 'p> {
         findings: &mut Findings,
     ) -> Option<Record<'a>> {
         let line = raw.strip_suffix(b"\n").unwrap_or(raw);
-        let entry = match cut(self.format, line) {
+        let entry = match parse_line(self.format, line) {
             // Comments too: a text ends with such a line, and nothing after it was read (super::text).
             _ if line.len() > MAX_LINE => {
                 let message =
@@ -165,14 +160,14 @@ impl<'a, 'p> Reader<'a, 'p> {
                 self.unreadable(number, 0, message, help, findings);
                 return None;
             }
-            Cut::Nothing => return None,
-            Cut::Unclosed { indent } => {
+            ParsedLine::Ignored => return None,
+            ParsedLine::Unclosed { indent } => {
                 let message = "the key has a quote that is not closed, or ends in a backslash";
                 let help = "close the quote, or write the key without it";
                 self.unreadable(number, indent, message, help, findings);
                 return None;
             }
-            Cut::Entry(entry) => entry,
+            ParsedLine::Entry(entry) => entry,
         };
         if let Some(bad) = entry.key.iter().position(u8::is_ascii_control) {
             let help = "remove it; was the file saved by the wrong program, or cut off?";
@@ -200,25 +195,25 @@ impl<'a, 'p> Reader<'a, 'p> {
             key: entry.key,
             content,
         };
-        let behind_blank = value(entry.value);
-        let value = behind_blank.trim_start_blanks();
-        let judged = if value.is_empty() {
-            key::judge_lonely(self.format, entry.key)
+        let expanded = value(entry.value);
+        let value = expanded.trim_start_whitespace();
+        let validity = if value.is_empty() {
+            key::validate_alone(self.format, entry.key)
         } else {
-            key::judge(self.format, entry.key)
+            key::validate(self.format, entry.key)
         };
-        if let Err(fault) = judged {
-            let help = fault.problem.help(self.format);
-            let place = entry.indent + fault.offset;
-            if fault.problem.concerns_no_other_key() {
+        if let Err(error) = validity {
+            let help = error.kind.help(self.format);
+            let place = entry.indent + error.offset;
+            if error.kind.affects_no_other_key() {
                 let code = Code::TwoAts;
-                self.error(code, number, place, fault.to_string(), help, findings);
-                return Some(record(Content::Fault));
+                self.error(code, number, place, error.to_string(), help, findings);
+                return Some(record(Content::Invalid));
             }
-            self.unreadable(number, place, fault.to_string(), help, findings);
+            self.unreadable(number, place, error.to_string(), help, findings);
             return None;
         }
-        let value_at = entry.value_at + (behind_blank.len() - value.len());
+        let value_at = entry.value_at + (expanded.len() - value.len());
         Some(record(self.content(number, value_at, entry.key, value, findings)))
     }
 
@@ -237,23 +232,23 @@ impl<'a, 'p> Reader<'a, 'p> {
                     .says("the key has no value: it has no credentials, whatever its domain has")
                     .help("add user:password, or leave it if that is meant"),
             );
-            return Content::Nothing;
+            return Content::NoValue;
         }
-        if !is_without_login && value::is_nothing(self.format.values, value) {
-            return Content::Nothing;
+        if !is_without_login && value::is_no_value(self.format.values, value) {
+            return Content::NoValue;
         }
         if (value.is_empty() || value != self.valid)
-            && let Err(fault) = value::judge(self.format.values, value)
+            && let Err(error) = value::validate(self.format.values, value)
         {
             self.error(
-                fault.code,
+                error.code,
                 number,
-                offset + fault.offset,
-                fault.message,
-                fault.help,
+                offset + error.offset,
+                error.message,
+                error.help,
                 findings,
             );
-            return Content::Fault;
+            return Content::Invalid;
         }
         self.valid = value;
         Content::Value(value)
@@ -267,7 +262,7 @@ impl<'a, 'p> Reader<'a, 'p> {
         help: &str,
         findings: &mut Findings,
     ) {
-        self.reading.keys_unreadable = true;
+        self.summary.has_unreadable_keys = true;
         self.error(Code::BadKey, number, offset, message, help, findings);
     }
 

@@ -8,7 +8,7 @@
 //! hash names, and a removed one leaves no gap on anybody's way. A quarter of the slots is free, no more, which is why
 //! it is not `hashbrown`'s: that has a power of two of them, up to twice as many as this.
 //!
-//! The hash is SipHash-1-3 with a key of chance (from `RandomState`): queries come from the network and keys from
+//! The hash is SipHash-1-3 with a key of state (from `RandomState`): queries come from the network and keys from
 //! files that customers may influence, so nobody shall be able to choose collisions.
 
 use std::hash::{BuildHasher, RandomState};
@@ -19,13 +19,13 @@ use siphasher::sip::SipHasher13;
 use super::blocks::Location;
 use crate::os::whole_file::reserved;
 
-/// Keys of entries, as the text has them.
-pub(super) trait Keys {
+/// KeySource of entries, as the text has them.
+pub(super) trait KeySource {
     /// Whether the entry at `location` has this key, which is folded.
-    fn is(&self, location: Location, key: &[u8]) -> bool;
+    fn has_key(&self, location: Location, key: &[u8]) -> bool;
 
     /// Calls `with` with the folded key of the entry at `location`.
-    fn with<T>(&self, location: Location, with: impl FnOnce(&[u8]) -> T) -> T;
+    fn with_key<T>(&self, location: Location, use_key: impl FnOnce(&[u8]) -> T) -> T;
 }
 
 /// The tag of a slot that is free.
@@ -42,13 +42,13 @@ pub(super) struct Index {
 
 impl Default for Index {
     fn default() -> Self {
-        Self::of_slots(vec![FREE; 2], vec![Location::default(); 2], random_hasher())
+        Self::from_slots(vec![FREE; 2], vec![Location::default(); 2], random_hasher())
     }
 }
 
 fn random_hasher() -> SipHasher13 {
-    let chance = RandomState::new();
-    SipHasher13::new_with_keys(chance.hash_one(0_u8), chance.hash_one(1_u8))
+    let state = RandomState::new();
+    SipHasher13::new_with_keys(state.hash_one(0_u8), state.hash_one(1_u8))
 }
 
 impl Index {
@@ -63,10 +63,10 @@ impl Index {
         let (mut tags, mut locations) = (reserved(slots)?, reserved(slots)?);
         tags.resize(slots, FREE);
         locations.resize(slots, Location::default());
-        Ok(Self::of_slots(tags, locations, hasher))
+        Ok(Self::from_slots(tags, locations, hasher))
     }
 
-    fn of_slots(tags: Vec<u8>, locations: Vec<Location>, hasher: SipHasher13) -> Self {
+    fn from_slots(tags: Vec<u8>, locations: Vec<Location>, hasher: SipHasher13) -> Self {
         Self {
             tags,
             locations,
@@ -83,7 +83,7 @@ impl Index {
         locations.extend_from_slice(&self.locations);
         Ok(Self {
             len: self.len,
-            ..Self::of_slots(tags, locations, self.hasher)
+            ..Self::from_slots(tags, locations, self.hasher)
         })
     }
 
@@ -104,21 +104,24 @@ impl Index {
         &mut self,
         hash: u64,
         location: Location,
-        keys: &impl Keys,
+        keys: &impl KeySource,
     ) -> io::Result<Result<(), Location>> {
-        let is_same = |other| keys.with(location, |key| keys.is(other, key)).then_some(());
+        let is_same = |other| {
+            keys.with_key(location, |key| keys.has_key(other, key))
+                .then_some(())
+        };
         if let Some((first, ())) = self.find(hash, is_same) {
             return Ok(Err(first));
         }
-        if self.len >= self.room() {
+        if self.len >= self.capacity() {
             self.resize(self.len.saturating_add(self.len / 4).saturating_add(4), keys)?;
         }
-        self.put(hash, location);
+        self.insert_new(hash, location);
         Ok(Ok(()))
     }
 
     /// Takes out the entry at `location`, whose folded key has this hash. Says whether it was there.
-    pub(super) fn remove(&mut self, hash: u64, location: Location, keys: &impl Keys) -> bool {
+    pub(super) fn remove(&mut self, hash: u64, location: Location, keys: &impl KeySource) -> bool {
         let found = self
             .slots_from(hash)
             .find(|slot| self.tag(*slot) == FREE || self.location(*slot) == location);
@@ -144,8 +147,8 @@ impl Index {
     }
 
     /// Gives back room that is needed no more.
-    pub(super) fn shrink(&mut self, keys: &impl Keys) {
-        if self.len < self.room() / 2 {
+    pub(super) fn shrink(&mut self, keys: &impl KeySource) {
+        if self.len < self.capacity() / 2 {
             // Without memory for a smaller one it stays as large as it is.
             let _ = self.resize(self.len, keys);
         }
@@ -176,11 +179,11 @@ impl Index {
     }
 
     /// How many entries there may be.
-    fn room(&self) -> usize {
+    fn capacity(&self) -> usize {
         self.tags.len() - self.tags.len() / 4 - 1
     }
 
-    fn resize(&mut self, entries: usize, keys: &impl Keys) -> io::Result<()> {
+    fn resize(&mut self, entries: usize, keys: &impl KeySource) -> io::Result<()> {
         let mut other = Self::with_hasher(entries, self.hasher)?;
         let taken = self
             .tags
@@ -188,14 +191,14 @@ impl Index {
             .zip(&self.locations)
             .filter(|(tag, _)| **tag != FREE);
         for (_, location) in taken {
-            other.put(rehash(&self.hasher, *location, keys), *location);
+            other.insert_new(rehash(&self.hasher, *location, keys), *location);
         }
         *self = other;
         Ok(())
     }
 
     /// Puts what is not there into the first free slot.
-    fn put(&mut self, hash: u64, location: Location) {
+    fn insert_new(&mut self, hash: u64, location: Location) {
         if let Some(slot) = self.slots_from(hash).find(|slot| self.tag(*slot) == FREE) {
             self.set(slot, tag(hash), location);
             self.len += 1;
@@ -253,8 +256,8 @@ fn tag(hash: u64) -> u8 {
     lowest.max(FREE + 1)
 }
 
-fn rehash(hasher: &SipHasher13, location: Location, keys: &impl Keys) -> u64 {
-    keys.with(location, |key| hasher.hash(key))
+fn rehash(hasher: &SipHasher13, location: Location, keys: &impl KeySource) -> u64 {
+    keys.with_key(location, |key| hasher.hash(key))
 }
 
 #[cfg(test)]
@@ -264,7 +267,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::blocks::Location;
-    use super::{Index, Keys};
+    use super::{Index, KeySource};
 
     /// The key of a location is its own number, or one of a few that several locations have.
     struct Numbers;
@@ -283,22 +286,22 @@ mod tests {
         }
     }
 
-    impl Keys for Numbers {
-        fn is(&self, location: Location, asked: &[u8]) -> bool {
+    impl KeySource for Numbers {
+        fn has_key(&self, location: Location, asked: &[u8]) -> bool {
             key(Self::number(location)) == asked
         }
 
-        fn with<T>(&self, location: Location, with: impl FnOnce(&[u8]) -> T) -> T {
-            with(&key(Self::number(location)))
+        fn with_key<T>(&self, location: Location, use_key: impl FnOnce(&[u8]) -> T) -> T {
+            use_key(&key(Self::number(location)))
         }
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(100))]
 
-        /// Whatever was put in and taken out, it has what a map of the standard library has.
+        /// Whatever was insert_new in and taken out, it has what a map of the standard library has.
         #[test]
-        fn it_has_what_was_put_in_and_not_taken_out(
+        fn it_behaves_like_a_hash_map(
             room in 0_usize..50,
             edits in prop::collection::vec((any::<bool>(), 0_u32..2000), 0..300),
         ) {
@@ -315,9 +318,9 @@ mod tests {
                     prop_assert_eq!(index.insert(hash, at, &Numbers).unwrap(), first.map_or(Ok(()), Err));
                     model.entry(key).or_insert(at);
                 } else {
-                    let is_there = model.get(&key) == Some(&at);
-                    prop_assert_eq!(index.remove(hash, at, &Numbers), is_there);
-                    if is_there {
+                    let is_present = model.get(&key) == Some(&at);
+                    prop_assert_eq!(index.remove(hash, at, &Numbers), is_present);
+                    if is_present {
                         model.remove(&key);
                     }
                     index.shrink(&Numbers);
@@ -326,7 +329,7 @@ mod tests {
             }
             for number in 0..2000 {
                 let key = key(number);
-                let found = index.find(index.hash(&key), |location| Numbers.is(location, &key).then_some(()));
+                let found = index.find(index.hash(&key), |location| Numbers.has_key(location, &key).then_some(()));
                 prop_assert_eq!(found.map(|(location, ())| location), model.get(&key).copied());
             }
         }

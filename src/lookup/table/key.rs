@@ -1,6 +1,6 @@
 //! What a key of the two files may be: the grammar of everything that Postfix can ask for, and of nothing else.
 //!
-//! The server, `check`, `relay` and `import` all judge keys here. A relay map is asked for envelope senders, the
+//! The server, `check`, `relay` and `import` all validate keys here. A relay map is asked for envelope senders, the
 //! credentials for senders, for hosts and for next hops (`mail_addr_find(3)`, `smtp_sasl_passwd_lookup`). A line with any
 //! other key is no entry that is merely useless: it is a sign that the file is not a table at all (an encrypted file, a
 //! merge conflict, a key and a value that a no-break space holds together), and such a file must not replace a good one.
@@ -27,7 +27,7 @@ use crate::os::invisible::{self, Invisible};
 
 /// Why a text is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Problem {
+pub enum KeyErrorKind {
     /// A no-break space, a zero width space, a byte order mark within the file.
     #[error("the key has a character that cannot be seen: {}", invisible::name(*.0))]
     Invisible(char),
@@ -92,17 +92,17 @@ pub enum Problem {
     OneWord,
 }
 
-/// A [`Problem`], and the byte of the key at which it stands.
+/// A [`KeyErrorKind`], and the byte of the key at which it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{problem}")]
-pub(crate) struct Fault {
+#[error("{kind}")]
+pub(crate) struct KeyError {
     /// What is wrong.
-    pub problem: Problem,
+    pub kind: KeyErrorKind,
     /// Where, in bytes from the beginning of the key.
     pub offset: usize,
 }
 
-impl Problem {
+impl KeyErrorKind {
     /// What to do about it in a file of this format.
     #[must_use]
     pub fn help(self, format: Format) -> &'static str {
@@ -152,7 +152,7 @@ impl Problem {
     /// Whether it is certain that the line is for this key alone, which Postfix never asks for, so that it takes away
     /// nothing from any other.
     #[must_use]
-    pub fn concerns_no_other_key(self) -> bool {
+    pub fn affects_no_other_key(self) -> bool {
         matches!(self, Self::TwoAts)
     }
 }
@@ -163,55 +163,57 @@ pub(crate) fn is_sender(key: &[u8]) -> bool {
     key.contains(&b'@') || key == NULL_SENDER || key == b"\"<>\""
 }
 
-/// The key that a line was surely meant for whose own key is for no sender, where *not found* would do harm: for
+/// The key that a line was surely intended for whose own key is for no sender, where *not found* would do harm: for
 /// credentials, because Postfix then sends without authenticating. A relay map entry with two @ never had an effect, in
 /// docker-mailserver neither, and concerns nobody.
 #[must_use]
-pub(super) fn surely_meant(format: Format, key: &[u8]) -> Option<&[u8]> {
-    let meant = key.strip_prefix(b"@").filter(|meant| meant.starts_with(b"@"))?;
-    (format.values == ValueKind::Login && judge(format, meant).is_ok()).then_some(meant)
+pub(super) fn intended_key(format: Format, key: &[u8]) -> Option<&[u8]> {
+    let intended = key
+        .strip_prefix(b"@")
+        .filter(|intended| intended.starts_with(b"@"))?;
+    (format.values == ValueKind::Login && validate(format, intended).is_ok()).then_some(intended)
 }
 
-fn fault<T>(problem: Problem, offset: usize) -> Result<T, Fault> {
-    Err(Fault { problem, offset })
+fn error<T>(kind: KeyErrorKind, offset: usize) -> Result<T, KeyError> {
+    Err(KeyError { kind, offset })
 }
 
 /// Judges a key of a file of this format.
-pub(crate) fn judge(format: Format, key: &[u8]) -> Result<(), Fault> {
+pub(crate) fn validate(format: Format, key: &[u8]) -> Result<(), KeyError> {
     if key == NULL_SENDER || key == b"\"<>\"" {
         return Ok(());
     }
     match memchr::memrchr(b'@', key).and_then(|at| key.split_at_checked(at)) {
-        Some((local, domain)) => sender(local, domain.get(1..).unwrap_or_default()),
-        None => without_at(format, key),
+        Some((local, domain)) => validate_sender(local, domain.get(1..).unwrap_or_default()),
+        None => validate_without_at(format, key),
     }
 }
 
 /// Judges the one key of a line that has no value: only a sender may stand alone. A host or a next hop that is that for
 /// certain is left to the caller, whose entry lacks its credentials.
-pub(crate) fn judge_lonely(format: Format, key: &[u8]) -> Result<(), Fault> {
-    judge(format, key)?;
+pub(crate) fn validate_alone(format: Format, key: &[u8]) -> Result<(), KeyError> {
+    validate(format, key)?;
     let may_be_value =
         format.keys == KeyKind::SenderOrHost && !is_sender(key) && !key.iter().any(|c| b".:[".contains(c));
     if may_be_value {
-        return fault(Problem::OneWord, 0);
+        return error(KeyErrorKind::OneWord, 0);
     }
     Ok(())
 }
 
-fn sender(local: &[u8], domain: &[u8]) -> Result<(), Fault> {
+fn validate_sender(local: &[u8], domain: &[u8]) -> Result<(), KeyError> {
     let domain_at = local.len() + 1;
     let is_quoted = is_quoted_string(local);
     if !is_quoted && let Some(bad) = non_ascii_invisible(local) {
-        return fault(Problem::Invisible(bad.character), bad.offset);
+        return error(KeyErrorKind::Invisible(bad.character), bad.offset);
     }
     if domain.is_empty() {
-        return fault(Problem::NoDomain, local.len());
+        return error(KeyErrorKind::NoDomain, local.len());
     }
-    if local == b"@" && self::domain(domain).is_ok() {
-        return fault(Problem::TwoAts, 0);
+    if local == b"@" && validate_domain(domain).is_ok() {
+        return error(KeyErrorKind::TwoAts, 0);
     }
-    if let Err(bad) = self::domain(domain) {
+    if let Err(bad) = validate_domain(domain) {
         let encloses = |open: &[u8], close: &[u8]| local.starts_with(open) && domain.ends_with(close);
         let is_enclosed = !is_quoted
             && [
@@ -224,25 +226,25 @@ fn sender(local: &[u8], domain: &[u8]) -> Result<(), Fault> {
             .into_iter()
             .any(|(open, close)| encloses(open, close));
         return if is_enclosed {
-            fault(Problem::Enclosed, 0)
+            error(KeyErrorKind::Enclosed, 0)
         } else {
-            fault(bad.problem, domain_at + bad.offset)
+            error(bad.kind, domain_at + bad.offset)
         };
     }
     if is_quoted {
         return Ok(());
     }
-    match local_part_fault(local) {
+    match local_part_error(local) {
         None => Ok(()),
         // `@a.example,@b.example`
         Some(at) if local.contains(&b'@') => {
             let mut bytes = local.iter().enumerate();
             match bytes.find(|(_, c)| is_separator(**c)) {
-                Some((separator, c)) => fault(Problem::Separator(char::from(*c)), separator),
-                None => fault(Problem::LocalPart, at),
+                Some((separator, c)) => error(KeyErrorKind::Separator(char::from(*c)), separator),
+                None => error(KeyErrorKind::LocalPart, at),
             }
         }
-        Some(at) => fault(Problem::LocalPart, at),
+        Some(at) => error(KeyErrorKind::LocalPart, at),
     }
 }
 
@@ -277,7 +279,7 @@ fn is_quoted_string(local: &[u8]) -> bool {
 
 /// Where a local part that stands in no quotes is not what Postfix asks for in none (`is_822_dot_string`). An empty one
 /// is right: it stands for all of the domain.
-fn local_part_fault(local: &[u8]) -> Option<usize> {
+fn local_part_error(local: &[u8]) -> Option<usize> {
     let mut before = b'.';
     for (at, &c) in local.iter().enumerate() {
         if (c == b'.' && before == b'.') || c <= b' ' || c == 0x7f || b"()<>@,;:\\\"[]".contains(&c) {
@@ -289,23 +291,23 @@ fn local_part_fault(local: &[u8]) -> Option<usize> {
 }
 
 /// The longest label and the longest name (RFC 1035 section 2.3.4, and `valid_hostname(3)`).
-const LONGEST_LABEL: usize = 63;
-const LONGEST_NAME: usize = 255;
+const MAX_LABEL: usize = 63;
+const MAX_NAME: usize = 255;
 
 /// Judges what stands behind the `@`.
-pub(crate) fn domain(domain: &[u8]) -> Result<(), Fault> {
+pub(crate) fn validate_domain(domain: &[u8]) -> Result<(), KeyError> {
     if let [b'[', inner @ .., b']'] = domain {
         return if is_address(inner) {
             Ok(())
         } else {
-            fault(Problem::AddressLiteral, 0)
+            error(KeyErrorKind::AddressLiteral, 0)
         };
     }
     if domain.starts_with(b".") || domain.starts_with(b"*") {
-        return fault(Problem::Wildcard, 0);
+        return error(KeyErrorKind::Wildcard, 0);
     }
     if !domain.is_ascii() {
-        characters(domain)?;
+        validate_characters(domain)?;
     }
     let is_of_label = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_' || !c.is_ascii();
     if let Some((at, &bad)) = domain
@@ -313,32 +315,32 @@ pub(crate) fn domain(domain: &[u8]) -> Result<(), Fault> {
         .enumerate()
         .find(|(_, c)| !is_of_label(**c) && **c != b'.')
     {
-        let problem = if is_separator(bad) {
-            Problem::Separator(char::from(bad))
+        let kind = if is_separator(bad) {
+            KeyErrorKind::Separator(char::from(bad))
         } else {
-            Problem::Domain
+            KeyErrorKind::Domain
         };
-        return fault(problem, at);
+        return error(kind, at);
     }
     let mut at = 0;
     for label in domain.split(|c| *c == b'.') {
         if label.is_empty() && at > 0 && at == domain.len() {
-            return fault(Problem::TrailingDot, at - 1);
+            return error(KeyErrorKind::TrailingDot, at - 1);
         }
-        let is_too_long = length(label) > LONGEST_LABEL;
+        let is_too_long = char_count(label) > MAX_LABEL;
         if label.is_empty() || label.starts_with(b"-") || label.ends_with(b"-") || is_too_long {
-            return fault(Problem::Domain, at);
+            return error(KeyErrorKind::Domain, at);
         }
         at += label.len() + 1;
     }
-    if length(domain) > LONGEST_NAME {
-        return fault(Problem::Domain, 0);
+    if char_count(domain) > MAX_NAME {
+        return error(KeyErrorKind::Domain, 0);
     }
     Ok(())
 }
 
 /// In characters: of a Unicode label the A-label form has at least as many bytes.
-fn length(text: &[u8]) -> usize {
+fn char_count(text: &[u8]) -> usize {
     text.iter().filter(|c| (**c & 0xC0) != 0x80).count()
 }
 
@@ -354,55 +356,57 @@ fn is_address(text: &[u8]) -> bool {
 }
 
 /// Judges the characters beyond ASCII of a domain or a host.
-fn characters(text: &[u8]) -> Result<(), Fault> {
+fn validate_characters(text: &[u8]) -> Result<(), KeyError> {
     let whole = match std::str::from_utf8(text) {
         Ok(whole) => whole,
-        Err(error) => return fault(Problem::NotUtf8, error.valid_up_to()),
+        Err(invalid) => return error(KeyErrorKind::NotUtf8, invalid.valid_up_to()),
     };
     let mut before = None;
     let mut rest = whole.char_indices();
     while let Some((at, c)) = rest.next() {
-        let joins = matches!(c, '\u{200c}' | '\u{200d}')
+        let is_joiner = matches!(c, '\u{200c}' | '\u{200d}')
             && [before, rest.clone().next().map(|(_, next)| next)]
                 .iter()
                 .all(|beside| beside.is_some_and(|c: char| !c.is_ascii() && !invisible::is_invisible(c)));
-        if !c.is_ascii() && !joins && invisible::is_invisible(c) {
-            return fault(Problem::Invisible(c), at);
+        if !c.is_ascii() && !is_joiner && invisible::is_invisible(c) {
+            return error(KeyErrorKind::Invisible(c), at);
         }
         if invisible::is_foreign_punctuation(c) {
-            return fault(Problem::Punctuation(c), at);
+            return error(KeyErrorKind::Punctuation(c), at);
         }
         before = Some(c);
     }
     Ok(())
 }
 
-fn without_at(format: Format, key: &[u8]) -> Result<(), Fault> {
+fn validate_without_at(format: Format, key: &[u8]) -> Result<(), KeyError> {
     if key.starts_with(b"$ANSIBLE_VAULT") || key.starts_with(b"-----BEGIN") {
-        return fault(Problem::Encrypted, 0);
+        return error(KeyErrorKind::Encrypted, 0);
     }
     if [&b"<<<<<<<"[..], b"=======", b">>>>>>>", b"|||||||"]
         .iter()
         .any(|marker| key.starts_with(marker))
     {
-        return fault(Problem::MergeConflict, 0);
+        return error(KeyErrorKind::MergeConflict, 0);
     }
     if key == b"*" || key.starts_with(b"*.") || key.starts_with(b".") {
-        return fault(Problem::Wildcard, 0);
+        return error(KeyErrorKind::Wildcard, 0);
     }
     if !key.is_ascii() {
-        characters(key)?;
+        validate_characters(key)?;
     }
     match format.keys {
         KeyKind::Sender if is_next_hop(key) && key.iter().any(|c| b"[:".contains(c)) => {
-            fault(Problem::NextHop, 0)
+            error(KeyErrorKind::NextHop, 0)
         }
-        KeyKind::Sender if key.contains(&b'.') && domain(key).is_ok() => fault(Problem::BareDomain, 0),
-        KeyKind::Sender => fault(Problem::NoSender, 0),
+        KeyKind::Sender if key.contains(&b'.') && validate_domain(key).is_ok() => {
+            error(KeyErrorKind::BareDomain, 0)
+        }
+        KeyKind::Sender => error(KeyErrorKind::NoSender, 0),
         KeyKind::SenderOrHost if nexthop::is_bare_ipv6(key) => Ok(()),
-        KeyKind::SenderOrHost if !is_next_hop(key) => fault(Problem::NeitherSenderNorHost, 0),
+        KeyKind::SenderOrHost if !is_next_hop(key) => error(KeyErrorKind::NeitherSenderNorHost, 0),
         KeyKind::SenderOrHost if nexthop::elements(key).next() != Some(key) => {
-            fault(Problem::SeveralNextHops, 0)
+            error(KeyErrorKind::SeveralNextHops, 0)
         }
         KeyKind::SenderOrHost => Ok(()),
     }
@@ -412,14 +416,14 @@ fn without_at(format: Format, key: &[u8]) -> Result<(), Fault> {
 /// main.cf and ask for it; here it could not be served.
 fn is_next_hop(key: &[u8]) -> bool {
     if key.is_ascii() {
-        return nexthop::judge(key).is_ok();
+        return nexthop::validate(key).is_ok();
     }
     let as_ascii: Vec<u8> = key
         .iter()
         .filter(|c| (**c & 0xC0) != 0x80)
         .map(|c| if c.is_ascii() { *c } else { b'x' })
         .collect();
-    nexthop::judge(&as_ascii).is_ok()
+    nexthop::validate(&as_ascii).is_ok()
 }
 
 #[cfg(test)]

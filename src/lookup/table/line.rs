@@ -1,6 +1,6 @@
 //! The syntax of a line: what is a comment, where its key ends, and what its value is. Nothing is judged here.
 //!
-//! [`cut`] cuts any line. A lookup reads the one line that the index points at by [`behind_key`] and [`value_behind`], which
+//! [`cut`] cuts any line. A lookup reads the one line that the index points at by [`after_key`] and [`value_after_key`], which
 //! see nearly always without cutting the line that it is the right one, and what its value is.
 
 use super::spec::{Format, ValueKind};
@@ -14,28 +14,28 @@ pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Cuts `text` into its entries: hands the offset and the key of each to `take`, also where Postfix can ask for no such
 /// key. Values are not judged.
-pub fn each_key<'a>(format: Format, text: &'a [u8], mut take: impl FnMut(usize, &'a [u8])) {
+pub fn for_each_key<'a>(format: Format, text: &'a [u8], mut handle: impl FnMut(usize, &'a [u8])) {
     let mut offset = text.len() - without_byte_order_mark(text).len();
     for line in without_byte_order_mark(text).split_inclusive(|c| *c == b'\n') {
         let without_end = line.strip_suffix(b"\n").unwrap_or(line);
-        if let Cut::Entry(entry) = cut(format, without_end)
+        if let ParsedLine::Entry(entry) = parse_line(format, without_end)
             && without_end.len() <= MAX_LINE
             && !entry.key.iter().any(u8::is_ascii_control)
         {
-            take(offset + entry.indent, entry.key);
+            handle(offset + entry.indent, entry.key);
         }
         offset += line.len();
     }
 }
 
-/// The entry with which `text` begins, which [`Reader::read`] reported there as [`Record::offset`]: its key, and its
+/// The entry with which `text` begins, which [`Parser::read`] reported there as [`Record::offset`]: its key, and its
 /// value as it would be if it is right.
 #[must_use]
 pub fn entry_at(format: Format, text: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
-    match cut(format, text.get(..end)?) {
-        Cut::Entry(entry) => Some((entry.key, entry.value)),
-        Cut::Nothing | Cut::Unclosed { .. } => None,
+    match parse_line(format, text.get(..end)?) {
+        ParsedLine::Entry(entry) => Some((entry.key, entry.value)),
+        ParsedLine::Ignored | ParsedLine::Unclosed { .. } => None,
     }
 }
 
@@ -43,20 +43,20 @@ pub fn entry_at(format: Format, text: &[u8]) -> Option<(&[u8], &[u8])> {
 /// cutting the line into its parts: what a lookup finds nearly always. `None` says nothing; [`entry_at`] knows.
 #[inline]
 #[must_use]
-pub fn behind_key<'t>(text: &'t [u8], key: Key<'_>) -> Option<&'t [u8]> {
+pub fn after_key<'t>(text: &'t [u8], key: Key<'_>) -> Option<&'t [u8]> {
     let (written, rest) = text.split_at_checked(key.bytes().len())?;
-    // Quotes and backslashes may hide where a key ends, blanks and line ends show that it ended before, and only ASCII
-    // is folded by letters. A key that is asked for may have any of them, if it is not plain.
+    // Quotes and backslashes may hide where a key ends, whitespace and line ends show that it ended before, and only ASCII
+    // is folded by bytes. A key that is asked for may have any of them, if it is not plain.
     let is_key = (key.is_plain() && written == key.bytes()) || {
-        let mut letters = written.iter().zip(key.bytes());
-        letters.all(|(own, asked)| FOLDED.get(usize::from(*own)) == Some(asked))
+        let mut bytes = written.iter().zip(key.bytes());
+        bytes.all(|(own, asked)| FOLDED.get(usize::from(*own)) == Some(asked))
     };
-    (is_key && rest.first().is_some_and(|c| is_blank(*c))).then_some(rest)
+    (is_key && rest.first().is_some_and(|c| is_whitespace(*c))).then_some(rest)
 }
 
-/// The value in `rest`, which [`behind_key`] gave. `None` says nothing; [`entry_at`] knows.
+/// The value in `rest`, which [`after_key`] gave. `None` says nothing; [`entry_at`] knows.
 #[must_use]
-pub fn value_behind(format: Format, rest: &[u8]) -> Option<&[u8]> {
+pub fn value_after_key(format: Format, rest: &[u8]) -> Option<&[u8]> {
     let (value, is_whole) = match format.values {
         // A `#` need not begin a comment, and seldom is there one.
         ValueKind::NextHop => match memchr::memchr2(b'\n', b'#', rest) {
@@ -69,7 +69,7 @@ pub fn value_behind(format: Format, rest: &[u8]) -> Option<&[u8]> {
         ),
     };
     let value = value.strip_suffix(b"\r").unwrap_or(value);
-    is_whole.then(|| value.trim_start_blanks().trim_end_blanks())
+    is_whole.then(|| value.trim_start_whitespace().trim_end_whitespace())
 }
 
 /// The folded form of each byte that may stand in a plain key. Of the others one that is in no folded key: the form of
@@ -102,9 +102,9 @@ pub fn without_byte_order_mark(text: &[u8]) -> &[u8] {
 }
 
 /// A line, cut into its parts and not judged yet.
-pub(super) enum Cut<'a> {
+pub(super) enum ParsedLine<'a> {
     /// Blank, or a comment.
-    Nothing,
+    Ignored,
     /// The key does not end.
     Unclosed { indent: usize },
     /// An entry.
@@ -114,31 +114,31 @@ pub(super) enum Cut<'a> {
 pub(super) struct Entry<'a> {
     pub(super) indent: usize,
     pub(super) key: &'a [u8],
-    /// Without the blanks around it and the comment after it.
+    /// Without the whitespace around it and the comment after it.
     pub(super) value: &'a [u8],
     /// Where the value begins in the line.
     pub(super) value_at: usize,
 }
 
 /// Cuts a line without its LF; a CR may end it.
-pub(super) fn cut(format: Format, line: &[u8]) -> Cut<'_> {
+pub(super) fn parse_line(format: Format, line: &[u8]) -> ParsedLine<'_> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let text = line.trim_start_blanks();
+    let text = line.trim_start_whitespace();
     let indent = line.len() - text.len();
     if text.is_empty() || text.starts_with(b"#") {
-        return Cut::Nothing;
+        return ParsedLine::Ignored;
     }
     let Some((key, rest)) = key_end(text).and_then(|end| text.split_at_checked(end)) else {
-        return Cut::Unclosed { indent };
+        return ParsedLine::Unclosed { indent };
     };
-    let value = rest.trim_start_blanks();
-    Cut::Entry(Entry {
+    let value = rest.trim_start_whitespace();
+    ParsedLine::Entry(Entry {
         indent,
         key,
         value_at: line.len() - value.len(),
         value: match format.values {
             ValueKind::NextHop => without_comment(value),
-            ValueKind::Login => value.trim_end_blanks(),
+            ValueKind::Login => value.trim_end_whitespace(),
         },
     })
 }
@@ -171,29 +171,29 @@ fn key_end(text: &[u8]) -> Option<usize> {
 fn without_comment(value: &[u8]) -> &[u8] {
     let comment = memchr::memchr_iter(b'#', value).find(|&hash| {
         let before = hash.checked_sub(1).and_then(|before| value.get(before));
-        before.is_none_or(|c| is_blank(*c))
+        before.is_none_or(|c| is_whitespace(*c))
     });
     let end = comment.unwrap_or(value.len());
-    value.get(..end).unwrap_or(value).trim_end_blanks()
+    value.get(..end).unwrap_or(value).trim_end_whitespace()
 }
 
-fn is_blank(c: u8) -> bool {
+fn is_whitespace(c: u8) -> bool {
     matches!(c, b' ' | b'\t')
 }
 
-pub(super) trait TrimBlanks {
-    fn trim_start_blanks(&self) -> &Self;
-    fn trim_end_blanks(&self) -> &Self;
+pub(super) trait TrimWhitespace {
+    fn trim_start_whitespace(&self) -> &Self;
+    fn trim_end_whitespace(&self) -> &Self;
 }
 
-impl TrimBlanks for [u8] {
-    fn trim_start_blanks(&self) -> &[u8] {
-        let blanks = self.iter().take_while(|c| is_blank(**c)).count();
-        self.get(blanks..).unwrap_or_default()
+impl TrimWhitespace for [u8] {
+    fn trim_start_whitespace(&self) -> &[u8] {
+        let whitespace = self.iter().take_while(|c| is_whitespace(**c)).count();
+        self.get(whitespace..).unwrap_or_default()
     }
 
-    fn trim_end_blanks(&self) -> &[u8] {
-        let blanks = self.iter().rev().take_while(|c| is_blank(**c)).count();
-        self.get(..self.len() - blanks).unwrap_or_default()
+    fn trim_end_whitespace(&self) -> &[u8] {
+        let whitespace = self.iter().rev().take_while(|c| is_whitespace(**c)).count();
+        self.get(..self.len() - whitespace).unwrap_or_default()
     }
 }

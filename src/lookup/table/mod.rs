@@ -38,7 +38,7 @@ use crate::protocol::answer::Reason;
 use blocks::{Blocks, Location};
 use builder::Builder;
 use entries::Entries;
-use grammar::{Reader, Record};
+use grammar::{Parser, Record};
 use index::Index;
 use spec::TableSpec;
 use text::{Block, Text};
@@ -49,11 +49,11 @@ pub enum Hit<'a> {
     /// An entry with this value.
     Value(&'a [u8]),
     /// An entry without value, on purpose.
-    Nothing,
+    NoValue,
     /// No entry, for certain.
     Absent,
     /// An entry that is wrong, or no entry in a table that could not be read whole.
-    Unsure(Reason),
+    CannotTell(Reason),
 }
 
 /// A table, immutable once built.
@@ -64,12 +64,12 @@ pub struct Table {
     /// How many of the entries are for a domain. A table of nothing else, as most are, is not searched for an address.
     domains: usize,
     /// The entries that are wrong. There are few: a table with any is served only where there never was one without.
-    faults: HashSet<Location>,
-    /// Folded keys for which an entry was surely meant that is for no sender (`@@example.com`), where *not found* would
+    invalid_entries: HashSet<Location>,
+    /// Folded keys for which an entry was surely intended_keys that is for no sender (`@@example.com`), where *not found* would
     /// make Postfix send without authenticating.
-    meant: HashSet<Vec<u8>>,
+    intended_keys: HashSet<Vec<u8>>,
     /// Why a miss is not certain, where it is not.
-    incomplete: Option<Reason>,
+    miss_reason: Option<Reason>,
     findings: Findings,
 }
 
@@ -85,9 +85,9 @@ impl Table {
             },
             index: Index::default(),
             domains: 0,
-            faults: HashSet::new(),
-            meant: HashSet::new(),
-            incomplete: None,
+            invalid_entries: HashSet::new(),
+            intended_keys: HashSet::new(),
+            miss_reason: None,
             findings: Findings::default(),
         }
     }
@@ -96,7 +96,7 @@ impl Table {
     #[must_use]
     pub fn unreadable(spec: &'static TableSpec) -> Self {
         Self {
-            incomplete: Some(spec.unreadable),
+            miss_reason: Some(spec.unreadable),
             ..Self::empty(spec)
         }
     }
@@ -107,7 +107,7 @@ impl Table {
         // The blocks are a copy.
         drop(text);
         let table = match read {
-            Ok(text) => Self::of(spec, path, &text),
+            Ok(text) => Self::from_text(spec, path, &text),
             Err(error) => Self::without_memory(spec, path, &error),
         };
         findings.append(&table.findings);
@@ -123,43 +123,46 @@ impl Table {
         text: &Text,
     ) -> Arc<Self> {
         // Nothing that could not be read is the table of a text.
-        let previous = previous.filter(|table| table.spec == spec && table.incomplete.is_none());
+        let previous = previous.filter(|table| table.spec == spec && table.miss_reason.is_none());
         match previous {
-            Some(table) if table.entries.blocks.are(text) => Arc::clone(table),
+            Some(table) if table.entries.blocks.matches(text) => Arc::clone(table),
             Some(table) => Arc::new(
                 table
-                    .edited(path, text)
-                    .unwrap_or_else(|| Self::of(spec, path, text)),
+                    .apply_edit(path, text)
+                    .unwrap_or_else(|| Self::from_text(spec, path, text)),
             ),
-            None => Arc::new(Self::of(spec, path, text)),
+            None => Arc::new(Self::from_text(spec, path, text)),
         }
     }
 
-    fn of(spec: &'static TableSpec, path: &Path, text: &Text) -> Self {
+    fn from_text(spec: &'static TableSpec, path: &Path, text: &Text) -> Self {
         let entries = Entries {
             format: spec.format,
-            blocks: Blocks::of(text),
+            blocks: Blocks::from_text(text),
         };
-        let most: usize = text.blocks().iter().map(|block| block.entries()).sum();
+        let most: usize = text.blocks().iter().map(|block| block.max_entries()).sum();
         let mut findings = Findings::default();
         let index = match Index::with_capacity(most) {
             Ok(index) => index,
             Err(error) => return Self::without_memory(spec, path, &error),
         };
-        let mut reader = Reader::new(entries.format, path);
+        let mut parser = Parser::new(entries.format, path);
         let mut builder = Builder::new(&entries, path, index, 0);
         for (number, block) in entries.blocks.in_order() {
-            reader.read_block(block, &mut findings, |record, findings| {
-                builder.take(number, &record, findings);
+            parser.parse_block(block, &mut findings, |record, findings| {
+                builder.insert(number, &record, findings);
             });
         }
         builder.flush(&mut findings);
-        if let Some(error) = &builder.failed {
+        if let Some(error) = &builder.out_of_memory {
             return Self::without_memory(spec, path, error);
         }
-        let mut incomplete = reader.reading().keys_unreadable.then_some(spec.unparsable_key);
+        let mut miss_reason = parser
+            .summary()
+            .has_unreadable_keys
+            .then_some(spec.unparsable_key);
         if builder.is_too_large {
-            incomplete = Some(spec.unreadable);
+            miss_reason = Some(spec.unreadable);
             findings.push(
                 Finding::in_file(Code::FileTooLarge, path, None)
                     .says("the file has more lines than can be indexed")
@@ -169,8 +172,8 @@ impl Table {
         let Builder {
             index,
             domains,
-            faults,
-            meant,
+            invalid_entries,
+            intended_keys,
             ..
         } = builder;
         Self {
@@ -178,9 +181,9 @@ impl Table {
             entries,
             index,
             domains,
-            faults,
-            meant,
-            incomplete,
+            invalid_entries,
+            intended_keys,
+            miss_reason,
             findings,
         }
     }
@@ -198,49 +201,49 @@ impl Table {
 
     /// The table after an edit that made this text of its own. `None` where that has to be worked out from the whole
     /// text.
-    fn edited(&self, path: &Path, text: &Text) -> Option<Self> {
+    fn apply_edit(&self, path: &Path, text: &Text) -> Option<Self> {
         if !self.findings.is_empty() {
             return None;
         }
-        let edit = self.entries.blocks.edit(text)?;
+        let diff = self.entries.blocks.diff(text)?;
         let format = self.entries.format;
         let entries = Entries {
             format,
-            blocks: edit.blocks,
+            blocks: diff.blocks,
         };
         let mut builder = Builder::new(&entries, path, self.index.try_clone().ok()?, self.domains);
         let mut findings = Findings::default();
         let mut all_removed = true;
-        for (number, block) in &edit.removed {
-            Reader::new(format, path).read_block(block, &mut findings, |record, _| {
+        for (number, block) in &diff.removed {
+            Parser::new(format, path).parse_block(block, &mut findings, |record, _| {
                 all_removed &= builder.remove(*number, &record, &self.entries);
             });
         }
-        for number in edit.added {
+        for number in diff.added {
             let block = entries.blocks.block(number)?;
-            Reader::new(format, path).read_block(block, &mut findings, |record, findings| {
-                builder.take(number, &record, findings);
+            Parser::new(format, path).parse_block(block, &mut findings, |record, findings| {
+                builder.insert(number, &record, findings);
             });
         }
         builder.flush(&mut findings);
-        let begins = text.blocks().first().map(|block| block.lines());
-        let is_sound = all_removed
+        let first_lines = text.blocks().first().map(|block| block.lines());
+        let is_clean = all_removed
             && !builder.is_too_large
-            && builder.failed.is_none()
+            && builder.out_of_memory.is_none()
             && findings.is_empty()
-            && !begins.is_some_and(line::begins_with_byte_order_mark);
+            && !first_lines.is_some_and(line::begins_with_byte_order_mark);
         let Builder {
             mut index, domains, ..
         } = builder;
         index.shrink(&entries);
-        is_sound.then(|| Self {
+        is_clean.then(|| Self {
             spec: self.spec,
             entries,
             index,
             domains,
-            faults: HashSet::new(),
-            meant: HashSet::new(),
-            incomplete: None,
+            invalid_entries: HashSet::new(),
+            intended_keys: HashSet::new(),
+            miss_reason: None,
             findings,
         })
     }
@@ -276,22 +279,22 @@ impl Table {
 
     /// Whether every line could be read, so that a miss is certain.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.incomplete.is_none()
+    pub fn is_complete(&self) -> bool {
+        self.miss_reason.is_none()
     }
 
     /// Whether there is no entry, and it is certain that there is none.
     #[must_use]
-    pub fn is_empty_for_certain(&self) -> bool {
-        self.is_empty() && self.is_whole()
+    pub fn is_certainly_empty(&self) -> bool {
+        self.is_empty() && self.is_complete()
     }
 
     /// Hands every entry to `take`, in the order of the file.
-    pub fn each(&self, mut take: impl FnMut(Record<'_>)) {
-        let mut reader = Reader::new(self.entries.format, Path::new(""));
+    pub fn for_each(&self, mut handle: impl FnMut(Record<'_>)) {
+        let mut parser = Parser::new(self.entries.format, Path::new(""));
         for (_, block) in self.entries.blocks.in_order() {
             // What is wrong was found when the table was built.
-            reader.read_block(block, &mut Findings::default(), |record, _| take(record));
+            parser.parse_block(block, &mut Findings::default(), |record, _| handle(record));
         }
     }
 
@@ -340,44 +343,46 @@ impl Table {
     #[must_use]
     pub fn entry_hit(&self, key: Key<'_>) -> Option<Hit<'_>> {
         match self.entry(key) {
-            None if self.meant.is_empty() => None,
-            None => self.meant_hit(key),
-            Some((location, _)) if !self.faults.is_empty() && self.faults.contains(&location) => {
-                Some(Hit::Unsure(self.spec.invalid_entry))
+            None if self.intended_keys.is_empty() => None,
+            None => self.intended_hit(key),
+            Some((location, _))
+                if !self.invalid_entries.is_empty() && self.invalid_entries.contains(&location) =>
+            {
+                Some(Hit::CannotTell(self.spec.invalid_entry))
             }
-            Some((_, value)) if value::is_nothing(self.entries.format.values, value) => Some(Hit::Nothing),
+            Some((_, value)) if value::is_no_value(self.entries.format.values, value) => Some(Hit::NoValue),
             Some((_, value)) => Some(Hit::Value(value)),
         }
     }
 
-    /// What the table says of a key that has no entry, and for which one may have been meant.
+    /// What the table says of a key that has no entry, and for which one may have been intended_keys.
     #[cold]
-    fn meant_hit(&self, key: Key<'_>) -> Option<Hit<'_>> {
-        let is_meant = self.meant.contains(key.bytes());
-        is_meant.then_some(Hit::Unsure(self.spec.invalid_entry))
+    fn intended_hit(&self, key: Key<'_>) -> Option<Hit<'_>> {
+        let is_intended = self.intended_keys.contains(key.bytes());
+        is_intended.then_some(Hit::CannotTell(self.spec.invalid_entry))
     }
 
-    /// Whether the entries alone decide what the table says of a key: every line could be read, and none was meant for
+    /// Whether the entries alone decide what the table says of a key: every line could be read, and none was intended_keys for
     /// another key than it has.
     #[must_use]
-    pub fn is_told_by_its_entries(&self) -> bool {
-        self.is_whole() && self.meant.is_empty()
+    pub fn is_decided_by_entries(&self) -> bool {
+        self.is_complete() && self.intended_keys.is_empty()
     }
 
     /// What the table says of a key without an entry.
     #[must_use]
     pub fn miss(&self) -> Hit<'_> {
-        self.incomplete.map_or(Hit::Absent, Hit::Unsure)
+        self.miss_reason.map_or(Hit::Absent, Hit::CannotTell)
     }
 
     /// Hands the key of every entry to `take`, as written, that stands in a block of text which `other` does not share.
     /// A key whose entry differs between the two tables is among those of the one or of the other.
-    pub fn keys_not_shared_with(&self, other: &Self, mut take: impl FnMut(&[u8])) {
+    pub fn keys_not_shared_with(&self, other: &Self, mut handle: impl FnMut(&[u8])) {
         for block in self.blocks_not_shared_with(other) {
-            Reader::new(self.entries.format, Path::new("")).read_block(
+            Parser::new(self.entries.format, Path::new("")).parse_block(
                 block,
                 &mut Findings::default(),
-                |record, _| take(record.key),
+                |record, _| handle(record.key),
             );
         }
     }
@@ -396,17 +401,17 @@ impl Table {
 
     #[inline]
     fn entry(&self, key: Key<'_>) -> Option<(Location, &[u8])> {
-        let like_it = if key.is_domain() {
+        let of_same_kind = if key.is_domain() {
             self.domains
         } else {
             self.len() - self.domains
         };
-        if like_it == 0 {
+        if of_same_kind == 0 {
             return None;
         }
         let hash = self.index.hash(key.bytes());
         self.index
-            .find(hash, |location| self.entries.with_key(location, key))
+            .find(hash, |location| self.entries.value_if_key(location, key))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::lookup::address::{Delimiters, SenderKeys};
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 
 #[test]
-fn the_first_of_two_lines_with_one_key_wins_and_the_second_is_a_warning() {
+fn the_first_of_two_lines_with_one_key_answers_and_the_second_is_a_warning() {
     let mut findings = Findings::default();
     let text = b"@A.example [one]\n\"x y\"@a r\n@a.EXAMPLE [two]\n\"X Y\"@a r\n".to_vec();
     let table = Table::build(&RELAY_MAP, Path::new("t"), text.into(), &mut findings);
@@ -41,13 +41,13 @@ fn key() -> impl Strategy<Value = String> {
 proptest! {
     /// The same keys and values go into the table and into the standard library's map.
     #[test]
-    fn it_answers_as_a_hash_map_does(
+    fn a_table_answers_like_a_hash_map(
         entries in prop::collection::vec((key(), prop::option::of("[a-z]{1,9}"), " {0,1}", "\r?\n"), 0..60),
         asked in prop::collection::vec(key(), 0..50),
     ) {
         let folded = |key: &str| {
             let mut keys = SenderKeys::default();
-            keys.read(key.as_bytes(), &Delimiters::default());
+            keys.parse(key.as_bytes(), &Delimiters::default());
             keys.whole().to_vec()
         };
         let mut text = String::from("# comment\n");
@@ -62,9 +62,9 @@ proptest! {
         for key in asked.iter().map(|key| folded(key)).chain(model.keys().cloned()) {
             let found = match table.find([key[..].into()]) {
                 Hit::Value(value) => Some(Some(String::from_utf8(value.to_vec()).unwrap())),
-                Hit::Nothing => Some(None),
+                Hit::NoValue => Some(None),
                 Hit::Absent => None,
-                Hit::Unsure(reason) => panic!("{reason}"),
+                Hit::CannotTell(reason) => panic!("{reason}"),
             };
             prop_assert_eq!(found.as_ref(), model.get(&key));
         }
@@ -72,16 +72,16 @@ proptest! {
 }
 
 #[test]
-fn two_ats_concern_no_sender_and_leave_the_credentials_of_the_domain_unsure() {
+fn credentials_for_a_domain_with_two_ats_make_that_domain_cannot_tell() {
     let build = |map, text: &str| {
         let text = text.as_bytes().to_vec();
         Table::build(map, Path::new("t"), text.into(), &mut Findings::default())
     };
-    let said = |table: &Table, key: &str| match table.find([key.as_bytes().into()]) {
+    let answer = |table: &Table, key: &str| match table.find([key.as_bytes().into()]) {
         Hit::Value(_) => "value",
-        Hit::Nothing => "nothing",
+        Hit::NoValue => "nothing",
         Hit::Absent => "absent",
-        Hit::Unsure(_) => "unsure",
+        Hit::CannotTell(_) => "unsure",
     };
     let relay_map = build(&RELAY_MAP, "@@a.test [r]\n@b.test [r]\n");
     let credentials = build(&CREDENTIALS, "@@a.test u:p\n@b.test u:p\n@@B.test u:p\n");
@@ -91,11 +91,11 @@ fn two_ats_concern_no_sender_and_leave_the_credentials_of_the_domain_unsure() {
         ("@b.test", "value", "value"),
         ("@c.test", "absent", "absent"),
     ] {
-        assert_eq!(said(&relay_map, key), of_relay_map, "{key}");
-        assert_eq!(said(&credentials, key), of_credentials, "{key}");
+        assert_eq!(answer(&relay_map, key), of_relay_map, "{key}");
+        assert_eq!(answer(&credentials, key), of_credentials, "{key}");
     }
     let unreadable = build(&RELAY_MAP, "@b.test [r]\n@*\t[r]\n");
-    assert_eq!(said(&unreadable, "@c.test"), "unsure");
+    assert_eq!(answer(&unreadable, "@c.test"), "unsure");
 }
 
 fn read(text: &str, previous: Option<&Table>, hasher: &RandomState) -> Text {
@@ -119,32 +119,32 @@ fn domain(n: usize) -> String {
     format!("@domain{n}.example")
 }
 
-/// What the table says about each of these keys, and what is to be said about the table.
-fn everything(table: &Table) -> (usize, Vec<String>, Vec<String>) {
-    let said = |key: String| match table.find([key.as_bytes().into()]) {
+/// What the table says about each of these keys, and what is to be answer about the table.
+fn contents(table: &Table) -> (usize, Vec<String>, Vec<String>) {
+    let answer = |key: String| match table.find([key.as_bytes().into()]) {
         Hit::Value(value) => String::from_utf8(value.to_vec()).unwrap(),
-        Hit::Nothing => "nothing".into(),
+        Hit::NoValue => "nothing".into(),
         Hit::Absent => "absent".into(),
-        Hit::Unsure(reason) => reason.to_string(),
+        Hit::CannotTell(reason) => reason.to_string(),
     };
     let findings = table.findings().iter().map(ToString::to_string).collect();
     let keys = (0..6_100).map(sender).chain((0..6_100).map(domain));
-    (table.len(), keys.map(said).collect(), findings)
+    (table.len(), keys.map(answer).collect(), findings)
 }
 
 #[test]
-fn an_edit_of_one_line_is_worked_out_from_its_block_alone() {
+fn an_edit_of_one_line_parses_only_its_block() {
     let (hasher, path) = (RandomState::new(), Path::new("t"));
     let mut lines = many(sender);
-    let before = Table::of(&RELAY_MAP, path, &read(&lines.concat(), None, &hasher));
+    let before = Table::from_text(&RELAY_MAP, path, &read(&lines.concat(), None, &hasher));
     // All in one block or two of some seven, so that it is never more than half.
     lines[100] = "User100@domain.example new\n".into();
     lines.insert(10, "user6050@domain.example new\n".into());
     lines.insert(20, "user6060@domain.example new\n".into());
     lines.remove(50);
     let text = read(&lines.concat(), Some(&before), &hasher);
-    let edited = before.edited(path, &text).unwrap();
-    assert!(everything(&edited) == everything(&Table::of(&RELAY_MAP, path, &text)));
+    let edited = before.apply_edit(path, &text).unwrap();
+    assert!(contents(&edited) == contents(&Table::from_text(&RELAY_MAP, path, &text)));
     let kept = edited
         .blocks()
         .filter(|new| before.blocks().any(|old| Arc::ptr_eq(old, new)));
@@ -152,23 +152,23 @@ fn an_edit_of_one_line_is_worked_out_from_its_block_alone() {
 }
 
 #[test]
-fn a_table_of_domains_alone_finds_the_first_address_that_is_added_and_the_other_way_round() {
+fn a_table_of_domains_finds_its_first_address_and_the_reverse() {
     let (hasher, path) = (RandomState::new(), Path::new("t"));
     for (mut lines, other) in [(many(sender), domain(1)), (many(domain), sender(1))] {
-        let mut table = Table::of(&RELAY_MAP, path, &read(&lines.concat(), None, &hasher));
+        let mut table = Table::from_text(&RELAY_MAP, path, &read(&lines.concat(), None, &hasher));
         for line in [format!("{other} [new]\n"), "# gone again\n".to_owned()] {
             lines[3_000] = line;
             let text = read(&lines.concat(), Some(&table), &hasher);
-            table = table.edited(path, &text).unwrap();
-            let anew = Table::of(&RELAY_MAP, path, &text);
-            assert!(everything(&table) == everything(&anew));
-            assert_eq!(table.domains, anew.domains);
+            table = table.apply_edit(path, &text).unwrap();
+            let rebuilt = Table::from_text(&RELAY_MAP, path, &text);
+            assert!(contents(&table) == contents(&rebuilt));
+            assert_eq!(table.domains, rebuilt.domains);
         }
     }
 }
 
 #[test]
-fn a_file_that_reads_as_before_is_the_same_table() {
+fn an_unchanged_file_returns_the_same_table() {
     let hasher = RandomState::new();
     let lines = many(sender).concat() + "user1@domain.example twice\n";
     let build = |previous: Option<&Arc<Table>>| {
@@ -202,7 +202,7 @@ proptest! {
 
     /// However often and however a file is edited, the table is that of the file as it is.
     #[test]
-    fn a_table_after_edits_is_that_of_the_text(
+    fn a_table_after_edits_equals_a_new_table_of_the_text(
         of_domains in any::<bool>(),
         edits in prop::collection::vec(prop::collection::vec(edit(), 1..4), 1..6)
     ) {
@@ -217,9 +217,9 @@ proptest! {
             }
             let text = read(&lines.concat(), Some(&table), &hasher);
             let next = Table::rebuild(Some(&table), &RELAY_MAP, path, &text);
-            let anew = Table::of(&RELAY_MAP, path, &text);
-            prop_assert!(everything(&next) == everything(&anew));
-            prop_assert_eq!(next.domains, anew.domains);
+            let rebuilt = Table::from_text(&RELAY_MAP, path, &text);
+            prop_assert!(contents(&next) == contents(&rebuilt));
+            prop_assert_eq!(next.domains, rebuilt.domains);
             table = next;
         }
     }

@@ -1,6 +1,6 @@
 //! The text of a table, in blocks of whole lines that one generation shares with the next.
 //!
-//! Most edits change a few lines. A text is therefore cut into blocks of some [`SMALLEST`] to [`LARGEST`] bytes, and a
+//! Most edits change a few lines. A text is therefore cut into blocks of some [`MIN_BLOCK`] to [`TARGET_BLOCK`] bytes, and a
 //! block that reads as it did before is not kept twice: while two generations are in memory, they are there once but
 //! for the blocks that differ. Where a block ends depends on the lines in it and on nothing else, so that after an
 //! inserted line the blocks fall into step again (content-defined chunking, as rsync and backup programs do it).
@@ -9,7 +9,7 @@
 //! ([`Block`]).
 //!
 //! Limits: a text of up to [`crate::os::whole_file::MAX_FILE`] bytes has at most 2^15 blocks, and no line begins beyond the first
-//! [`LARGEST`] bytes of its block. A line is in one block. One that is longer than [`MAX_LINE`] ends the reading: it is the
+//! [`TARGET_BLOCK`] bytes of its block. A line is in one block. One that is longer than [`MAX_LINE`] ends the reading: it is the
 //! last line of the text, cut off, and by its length the grammar knows it. So a text that is no table costs no memory.
 
 use std::collections::HashMap;
@@ -26,16 +26,16 @@ use crate::os::secret::Secret;
 use crate::os::whole_file::{self, Extent, reserved};
 
 /// The fewest bytes of a block, but for the last one.
-pub const SMALLEST: usize = 32 * 1024;
+pub const MIN_BLOCK: usize = 32 * 1024;
 
 /// A block ends with the line that reaches this size.
-pub const LARGEST: usize = 64 * 1024;
+pub const TARGET_BLOCK: usize = 64 * 1024;
 
 /// Between the two, a block ends after one line of so many.
-const LINES: u64 = 256;
+const BOUNDARY_INTERVAL: u64 = 256;
 
 /// How much is read at once.
-const BUFFER: usize = 4 * LARGEST;
+const BUFFER: usize = 4 * TARGET_BLOCK;
 
 /// A text as it was read, in order.
 #[derive(Default)]
@@ -43,7 +43,7 @@ pub struct Text {
     blocks: Vec<Arc<Block>>,
     len: usize,
     /// Whether a line that is too long ends it.
-    is_cut: bool,
+    is_truncated: bool,
 }
 
 impl Text {
@@ -56,14 +56,14 @@ impl Text {
         previous: &[Arc<Block>],
         hasher: &impl BuildHasher,
     ) -> io::Result<Self> {
-        let mut cutter = Cutter::new(expected, previous, hasher)?;
+        let mut chunker = Chunker::new(expected, previous, hasher)?;
         loop {
-            if cutter.text.is_cut {
-                return Ok(cutter.text);
+            if chunker.text.is_truncated {
+                return Ok(chunker.text);
             }
-            match from.read(cutter.room()) {
-                Ok(0) => return cutter.finish(),
-                Ok(read) => cutter.filled(read)?,
+            match from.read(chunker.space()) {
+                Ok(0) => return chunker.finish(),
+                Ok(read) => chunker.filled(read)?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -73,16 +73,20 @@ impl Text {
     /// Whether it was read to the end, or up to a line that is too long.
     #[must_use]
     pub fn extent(&self) -> Extent {
-        if self.is_cut { Extent::Cut } else { Extent::Whole }
+        if self.is_truncated {
+            Extent::Cut
+        } else {
+            Extent::Whole
+        }
     }
 
     /// The text that these blocks make up.
     #[must_use]
-    pub fn of_blocks(blocks: Vec<Arc<Block>>) -> Self {
+    pub fn from_blocks(blocks: Vec<Arc<Block>>) -> Self {
         Self {
             len: blocks.iter().map(|block| block.len()).sum(),
             blocks,
-            is_cut: false,
+            is_truncated: false,
         }
     }
 
@@ -138,7 +142,7 @@ impl<'p> Previous<'p> {
             .get_or_insert_with(|| blocks.iter().map(|block| block.digest()).zip(0..).collect());
         let at = *by_digest.get(&digest)?;
         let is_same =
-            |block: &&Arc<Block>| block.len() == bytes.len() && block.compare(bytes) == Comparison::Begins;
+            |block: &&Arc<Block>| block.len() == bytes.len() && block.compare(bytes) == Comparison::Whole;
         let block = blocks.get(at).filter(is_same)?;
         self.next = at + 1;
         Some(block)
@@ -146,7 +150,7 @@ impl<'p> Previous<'p> {
 }
 
 /// Cuts what arrives into blocks.
-struct Cutter<'p, H> {
+struct Chunker<'p, H> {
     hasher: &'p H,
     previous: Previous<'p>,
     text: Text,
@@ -158,10 +162,10 @@ struct Cutter<'p, H> {
     searched: usize,
     scratch: Zeroizing<Vec<u8>>,
     /// How many blocks were not there before.
-    made: usize,
+    new_blocks: usize,
 }
 
-impl<'p, H: BuildHasher> Cutter<'p, H> {
+impl<'p, H: BuildHasher> Chunker<'p, H> {
     fn new(expected: usize, previous: &'p [Arc<Block>], hasher: &'p H) -> io::Result<Self> {
         let size = expected.saturating_add(1).min(BUFFER);
         let mut buffer = reserved(size)?;
@@ -179,12 +183,12 @@ impl<'p, H: BuildHasher> Cutter<'p, H> {
             end: 0,
             searched: 0,
             scratch: Zeroizing::default(),
-            made: 0,
+            new_blocks: 0,
         })
     }
 
     /// Where to put what comes next.
-    fn room(&mut self) -> &mut [u8] {
+    fn space(&mut self) -> &mut [u8] {
         if self.end == self.buffer.len() {
             if self.start == 0 {
                 // A small text that has grown meanwhile. Never more: a block and a line are smaller than the buffer.
@@ -212,7 +216,7 @@ impl<'p, H: BuildHasher> Cutter<'p, H> {
 
     /// Cuts off what is there whole, up to a line that is too long.
     fn cut(&mut self, at_end: bool) -> io::Result<()> {
-        while !self.text.is_cut
+        while !self.text.is_truncated
             && let Some(block) = self.next_block(at_end)?
         {
             self.push(block);
@@ -233,23 +237,23 @@ impl<'p, H: BuildHasher> Cutter<'p, H> {
         let pending = self.buffer.expose().get(self.start..self.end).unwrap_or_default();
         if let Some(next) = self.previous.next() {
             match next.compare(pending) {
-                Comparison::Begins => {
+                Comparison::Whole => {
                     self.previous.next += 1;
                     return Ok(Some(Arc::clone(next)));
                 }
-                Comparison::Ends if !at_end => return Ok(None),
-                Comparison::Ends | Comparison::Differs => {}
+                Comparison::Partial if !at_end => return Ok(None),
+                Comparison::Partial | Comparison::Differs => {}
             }
         }
         let bytes = match boundary(pending, self.searched, self.hasher) {
             Boundary::At(end) => pending.get(..end).unwrap_or_default(),
             Boundary::TooLong(line) => {
-                self.text.is_cut = true;
+                self.text.is_truncated = true;
                 // So much that the grammar finds it too long.
                 pending.get(..line + MAX_LINE + 1).unwrap_or(pending)
             }
-            Boundary::Ahead(_) if at_end && !pending.is_empty() => pending,
-            Boundary::Ahead(searched) => {
+            Boundary::Beyond(_) if at_end && !pending.is_empty() => pending,
+            Boundary::Beyond(searched) => {
                 self.searched = searched;
                 return Ok(None);
             }
@@ -259,9 +263,9 @@ impl<'p, H: BuildHasher> Cutter<'p, H> {
         if known.is_some() {
             return Ok(known);
         }
-        self.made += 1;
+        self.new_blocks += 1;
         // Now and then: it is a call of the system.
-        if self.made.is_multiple_of(16) {
+        if self.new_blocks.is_multiple_of(16) {
             whole_file::has_headroom()?;
         }
         Ok(Some(Arc::new(Block::new(bytes, digest, &mut self.scratch)?)))
@@ -273,7 +277,7 @@ enum Boundary {
     /// Here.
     At(usize),
     /// Behind what there is. Everything before this, which is the end of a line, was searched.
-    Ahead(usize),
+    Beyond(usize),
     /// In a line that is too long, and begins here.
     TooLong(usize),
 }
@@ -281,26 +285,26 @@ enum Boundary {
 /// Where the first block of `pending` ends, of which everything before `searched`, the end of a line, was searched.
 fn boundary(pending: &[u8], searched: usize, hasher: &impl BuildHasher) -> Boundary {
     let mut end = searched;
-    if end < SMALLEST {
-        let Some(before) = pending.get(..SMALLEST - 1) else {
-            return Boundary::Ahead(searched);
+    if end < MIN_BLOCK {
+        let Some(before) = pending.get(..MIN_BLOCK - 1) else {
+            return Boundary::Beyond(searched);
         };
         // Whatever line reaches this size, those after it are candidates.
         let start = memchr::memrchr(b'\n', before).map_or(0, |lf| lf + 1);
         match line_end(pending, start, before.len()) {
-            Boundary::Ahead(_) => return Boundary::Ahead(searched),
+            Boundary::Beyond(_) => return Boundary::Beyond(searched),
             Boundary::At(line_end) => end = line_end,
             too_long @ Boundary::TooLong(_) => return too_long,
         }
     }
-    while end < LARGEST {
+    while end < TARGET_BLOCK {
         let start = end;
         match line_end(pending, start, start) {
             Boundary::At(line_end) => end = line_end,
             other => return other,
         }
         let line = pending.get(start..end).unwrap_or_default();
-        if hasher.hash_one(line) % LINES == 0 {
+        if hasher.hash_one(line) % BOUNDARY_INTERVAL == 0 {
             break;
         }
     }
@@ -313,7 +317,7 @@ fn line_end(text: &[u8], start: usize, from: usize) -> Boundary {
     match lf {
         _ if lf.unwrap_or(text.len()) - start > MAX_LINE => Boundary::TooLong(start),
         Some(lf) => Boundary::At(lf + 1),
-        None => Boundary::Ahead(start),
+        None => Boundary::Beyond(start),
     }
 }
 
@@ -325,12 +329,12 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Block, Extent, LARGEST, MAX_LINE, SMALLEST, Text};
+    use super::{Block, Extent, MAX_LINE, MIN_BLOCK, TARGET_BLOCK, Text};
 
     /// Gives at most so many bytes at once.
-    struct Dripping<'a>(&'a [u8], usize);
+    struct Trickle<'a>(&'a [u8], usize);
 
-    impl Read for Dripping<'_> {
+    impl Read for Trickle<'_> {
         fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
             let most = into.len().min(self.1);
             self.0.read(&mut into[..most])
@@ -355,13 +359,13 @@ mod tests {
             .collect()
     }
 
-    fn read(bytes: &[u8], drip: usize, previous: &Text, hasher: &RandomState) -> Text {
+    fn read(bytes: &[u8], max_read: usize, previous: &Text, hasher: &RandomState) -> Text {
         let expected = bytes.len();
-        Text::read(&mut Dripping(bytes, drip), expected, previous.blocks(), hasher).unwrap()
+        Text::read(&mut Trickle(bytes, max_read), expected, previous.blocks(), hasher).unwrap()
     }
 
     #[test]
-    fn blocks_are_whole_lines_of_the_promised_sizes() {
+    fn blocks_are_whole_lines_within_the_size_limits() {
         let bytes = lines(0, 20_000);
         let text = read(&bytes, usize::MAX, &Text::default(), &RandomState::new());
         assert!(whole(&text) == bytes);
@@ -369,16 +373,16 @@ mod tests {
         assert!(all_but_last.len() > 5);
         for block in all_but_last {
             let len = block.len();
-            assert!((SMALLEST..LARGEST + 60).contains(&len), "{len}");
+            assert!((MIN_BLOCK..TARGET_BLOCK + 60).contains(&len), "{len}");
             assert!(block.lines().ends_with(b"\n"));
         }
     }
 
     #[test]
-    fn a_line_that_is_too_long_ends_the_text_wherever_it_stands_and_however_it_arrives() {
+    fn a_line_over_the_limit_ends_the_text_wherever_it_is_and_however_it_is_read() {
         let hasher = RandomState::new();
         for before in [0, 1, 100, 900, 2_000, 5_000] {
-            for (long, is_cut) in [(MAX_LINE, false), (MAX_LINE + 1, true), (3_000_000, true)] {
+            for (long, is_truncated) in [(MAX_LINE, false), (MAX_LINE + 1, true), (3_000_000, true)] {
                 for end in ["\n", ""] {
                     let mut bytes = lines(0, before);
                     let start = bytes.len();
@@ -387,13 +391,17 @@ mod tests {
                     if !end.is_empty() {
                         bytes.extend(lines(before, before + 2_000));
                     }
-                    for drip in [1000, 65_537, usize::MAX] {
-                        let text = read(&bytes, drip, &Text::default(), &hasher);
-                        let expected = if is_cut { start + MAX_LINE + 1 } else { bytes.len() };
-                        assert!(whole(&text) == bytes[..expected], "{before} {long} {drip}");
-                        assert_eq!(text.extent() == Extent::Cut, is_cut);
-                        let again = read(&bytes, drip, &text, &hasher);
-                        assert!(whole(&again) == bytes[..expected], "{before} {long} {drip}");
+                    for max_read in [1000, 65_537, usize::MAX] {
+                        let text = read(&bytes, max_read, &Text::default(), &hasher);
+                        let expected = if is_truncated {
+                            start + MAX_LINE + 1
+                        } else {
+                            bytes.len()
+                        };
+                        assert!(whole(&text) == bytes[..expected], "{before} {long} {max_read}");
+                        assert_eq!(text.extent() == Extent::Cut, is_truncated);
+                        let again = read(&bytes, max_read, &text, &hasher);
+                        assert!(whole(&again) == bytes[..expected], "{before} {long} {max_read}");
                     }
                 }
             }
@@ -401,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inserted_line_costs_a_few_blocks_at_most() {
+    fn an_inserted_line_changes_a_few_blocks_at_most() {
         let hasher = RandomState::new();
         let before = read(&lines(0, 20_000), usize::MAX, &Text::default(), &hasher);
         let mut bytes = lines(0, 10_000);
@@ -419,9 +427,9 @@ mod tests {
         /// However it arrives and whatever was there before, what is read is what stands there; and what was read
         /// before is shared whole with the same text read again, which has the same digest.
         #[test]
-        fn a_text_is_what_was_read(
+        fn a_text_holds_the_bytes_that_were_read_and_shares_unchanged_blocks(
             cuts in prop::collection::vec((0_u32..9_000, 0_u32..3_000), 1..5),
-            drip in 1_usize..300_000,
+            max_read in 1_usize..300_000,
             ends in any::<bool>(),
         ) {
             let hasher = RandomState::new();
@@ -430,7 +438,7 @@ mod tests {
             if !ends {
                 bytes.pop();
             }
-            let after = read(&bytes, drip.max(bytes.len() / 1000), &before, &hasher);
+            let after = read(&bytes, max_read.max(bytes.len() / 1000), &before, &hasher);
             prop_assert!(whole(&after) == bytes);
             prop_assert_eq!(after.len(), bytes.len());
             let again = read(&bytes, usize::MAX, &after, &hasher);

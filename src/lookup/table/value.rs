@@ -6,7 +6,7 @@ use crate::lookup::nexthop;
 use crate::os::invisible::Invisible;
 
 /// Why a value is not valid.
-pub(super) struct Fault {
+pub(super) struct ValueError {
     pub(super) code: Code,
     /// Where, in bytes from the beginning of the value.
     pub(super) offset: usize,
@@ -16,20 +16,20 @@ pub(super) struct Fault {
 
 /// Whether a value says that there is nothing on purpose.
 #[must_use]
-pub(super) fn is_nothing(kind: ValueKind, value: &[u8]) -> bool {
+pub(super) fn is_no_value(kind: ValueKind, value: &[u8]) -> bool {
     value.is_empty() || (kind == ValueKind::NextHop && nexthop::is_dunno(value))
 }
 
 /// Judges a value of this kind.
-pub(super) fn judge(kind: ValueKind, value: &[u8]) -> Result<(), Fault> {
+pub(super) fn validate(kind: ValueKind, value: &[u8]) -> Result<(), ValueError> {
     match kind {
-        ValueKind::NextHop => next_hop(value),
-        ValueKind::Login => login(value),
+        ValueKind::NextHop => validate_next_hop(value),
+        ValueKind::Login => validate_login(value),
     }
 }
 
-fn next_hop(value: &[u8]) -> Result<(), Fault> {
-    let Err(fault) = nexthop::judge(value) else {
+fn validate_next_hop(value: &[u8]) -> Result<(), ValueError> {
+    let Err(error) = nexthop::validate(value) else {
         return Ok(());
     };
     let invisible = Invisible::first(value).filter(|_| !value.is_ascii());
@@ -41,15 +41,15 @@ fn next_hop(value: &[u8]) -> Result<(), Fault> {
                 found.name()
             ),
         ),
-        None => (fault.offset, format!("this is not a next hop: {fault}")),
+        None => (error.offset, format!("this is not a next hop: {error}")),
     };
-    let help = match fault.problem {
+    let help = match error.kind {
         _ if invisible.is_some() => "remove it; where it stands for a blank, type the blank",
-        nexthop::Problem::Transport => "write the next hop alone, without the transport before it",
-        nexthop::Problem::Url => "write the host, and a port in place of the scheme: [host]:port",
+        nexthop::NextHopErrorKind::Transport => "write the next hop alone, without the transport before it",
+        nexthop::NextHopErrorKind::Url => "write the host, and a port in place of the scheme: [host]:port",
         _ => "write [host]:port, [host], host:port or host, or nothing to deliver directly",
     };
-    Err(Fault {
+    Err(ValueError {
         code: Code::BadNextHop,
         offset,
         message,
@@ -57,7 +57,7 @@ fn next_hop(value: &[u8]) -> Result<(), Fault> {
     })
 }
 
-fn login(value: &[u8]) -> Result<(), Fault> {
+fn validate_login(value: &[u8]) -> Result<(), ValueError> {
     let control = value.iter().position(|c| c.is_ascii_control() && *c != b'\t');
     let (offset, message) = match (control, memchr::memchr(b':', value)) {
         _ if value.is_empty() => (
@@ -70,7 +70,7 @@ fn login(value: &[u8]) -> Result<(), Fault> {
         (None, Some(colon)) if colon + 1 == value.len() => (colon, "the password is empty"),
         (None, Some(_)) => return Ok(()),
     };
-    Err(Fault {
+    Err(ValueError {
         code: Code::BadCredentials,
         offset,
         message: message.to_owned(),

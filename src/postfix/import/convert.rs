@@ -162,7 +162,7 @@ fn quoted_first(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
 fn of_null_sender(existing: &Existing) -> Option<&Entry> {
     let asked = &existing.null_sender_key;
     let mut senders = SenderKeys::default();
-    senders.read(asked, &existing.delimiters);
+    senders.parse(asked, &existing.delimiters);
     let mut keys = vec![quoted(asked)];
     let mut folded = Vec::new();
     fold_into(asked, &mut folded);
@@ -204,7 +204,7 @@ fn destination<'a>(existing: &'a Existing, entry: &'a Entry, converted: &mut Con
     if nexthop::is_dunno(value) {
         return Some(&existing.relayhost);
     }
-    if nexthop::judge(value).is_ok() {
+    if nexthop::validate(value).is_ok() {
         return Some(value);
     }
     converted.remark(
@@ -226,7 +226,7 @@ fn of_own_domains(existing: &Existing, key: &[u8], with_domain: &HashSet<Vec<u8>
     let in_domain = |domain: &String| {
         let key = [&local, &b"@"[..], domain.as_bytes()].concat();
         let mut keys = SenderKeys::default();
-        keys.read(&key, &existing.delimiters);
+        keys.parse(&key, &existing.delimiters);
         let is_shadowed = keys
             .in_order()
             .filter(|key| !key.is_domain())
@@ -249,7 +249,7 @@ fn password_for_all(existing: &Existing, login: &Secret, converted: &mut Convert
     let mut lines = Lines::new(PASSWORDS, CREDENTIALS.format);
     let relays = existing.relays.iter().map(|entry| entry.value.expose());
     let lists = [existing.relayhost.as_slice()].into_iter().chain(relays);
-    let lists = lists.filter(|list| !nexthop::is_dunno(list) && nexthop::judge(list).is_ok());
+    let lists = lists.filter(|list| !nexthop::is_dunno(list) && nexthop::validate(list).is_ok());
     for element in lists.flat_map(nexthop::elements) {
         lines.add(element, value.expose(), &table, converted);
     }
@@ -376,11 +376,11 @@ impl Lines {
 
     fn add(&mut self, key: &[u8], value: &[u8], entry: &Entry, converted: &mut Converted) {
         let mut keys = SenderKeys::default();
-        keys.read(key, &Delimiters::new("").unwrap_or_default());
+        keys.parse(key, &Delimiters::new("").unwrap_or_default());
         if !self.keys.insert(keys.whole().to_vec()) {
             return;
         }
-        if key::judge(self.format, key).is_err() && !key.iter().any(u8::is_ascii_control) {
+        if key::validate(self.format, key).is_err() && !key.iter().any(u8::is_ascii_control) {
             converted.remark(false, self.parameter, entry, NO_KEY);
             return;
         }

@@ -30,7 +30,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 pub enum ConnectionError {
     /// The deadline passed.
     #[error("{0} within {seconds} seconds", seconds = DEADLINE.as_secs())]
-    TimedOut(Step),
+    TimedOut(Operation),
     /// What the system says.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -38,7 +38,7 @@ pub enum ConnectionError {
 
 /// What the server did not do in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Operation {
     /// Accept the connection.
     Connect,
     /// Take the request.
@@ -47,7 +47,7 @@ pub enum Step {
     Read,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "the server did not accept a connection",
@@ -60,37 +60,37 @@ impl fmt::Display for Step {
 /// A connection.
 pub(crate) struct Connection {
     socket: OwnedFd,
-    until: Instant,
+    deadline: Instant,
 }
 
 impl Connection {
     /// Connects, and gives one request and its reply the same time again.
     pub(crate) fn open(address: &Address) -> Result<Self, ConnectionError> {
-        let until = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + DEADLINE;
         let socket = match address {
-            Address::Inet(host, port) => connect_tcp(host, *port, until)?.into(),
-            Address::Unix(path) => connect_unix(path, until)?,
+            Address::Inet(host, port) => connect_tcp(host, *port, deadline)?.into(),
+            Address::Unix(path) => connect_unix(path, deadline)?,
         };
-        let mut connection = Self { socket, until };
-        connection.begin();
+        let mut connection = Self { socket, deadline };
+        connection.restart_deadline();
         Ok(connection)
     }
 
     /// Begins another request, with a deadline of its own.
-    pub(crate) fn begin(&mut self) {
-        self.until = Instant::now() + DEADLINE;
+    pub(crate) fn restart_deadline(&mut self) {
+        self.deadline = Instant::now() + DEADLINE;
     }
 
     /// Writes all of it.
     pub(crate) fn write_all(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let left = left(self.until, Step::Write)?;
-            let written = set_socket_timeout(&self.socket, Timeout::Send, Some(left))
+            let remaining = remaining(self.deadline, Operation::Write)?;
+            let written = set_socket_timeout(&self.socket, Timeout::Send, Some(remaining))
                 .and_then(|()| send(&self.socket, rest, SendFlags::NOSIGNAL));
             match written {
                 Ok(length) => rest = rest.get(length..).unwrap_or_default(),
-                Err(error) if is_passing(error) => {}
+                Err(error) if is_retryable(error) => {}
                 Err(error) => return Err(io::Error::from(error).into()),
             }
         }
@@ -100,40 +100,40 @@ impl Connection {
     /// Reads what there is, waiting for the first byte of it; 0 where the server has closed.
     pub(crate) fn read(&mut self, into: &mut [u8]) -> Result<usize, ConnectionError> {
         loop {
-            let left = left(self.until, Step::Read)?;
-            let read = set_socket_timeout(&self.socket, Timeout::Recv, Some(left))
+            let remaining = remaining(self.deadline, Operation::Read)?;
+            let read = set_socket_timeout(&self.socket, Timeout::Recv, Some(remaining))
                 .and_then(|()| recv(&self.socket, &mut *into, RecvFlags::empty()));
             match read {
                 Ok((length, _)) => return Ok(length),
-                Err(error) if is_passing(error) => {}
+                Err(error) if is_retryable(error) => {}
                 Err(error) => return Err(io::Error::from(error).into()),
             }
         }
     }
 }
 
-/// What is left until then.
-fn left(until: Instant, step: Step) -> Result<Duration, ConnectionError> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        Err(ConnectionError::TimedOut(step))
+/// What is left deadline then.
+fn remaining(deadline: Instant, operation: Operation) -> Result<Duration, ConnectionError> {
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    if remaining.is_zero() {
+        Err(ConnectionError::TimedOut(operation))
     } else {
-        Ok(left)
+        Ok(remaining)
     }
 }
 
 /// Whether the call ended early, or its part of the time is over: the clock decides whether another is made.
-fn is_passing(error: Errno) -> bool {
+fn is_retryable(error: Errno) -> bool {
     matches!(error, Errno::AGAIN | Errno::TIMEDOUT | Errno::INTR)
 }
 
-fn connect_tcp(host: &str, port: u16, until: Instant) -> Result<TcpStream, ConnectionError> {
+fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, ConnectionError> {
     let addresses: Vec<_> = (host, port).to_socket_addrs()?.collect();
-    let mut last = ConnectionError::Io(ErrorKind::NotFound.into());
+    let mut last_error = ConnectionError::Io(ErrorKind::NotFound.into());
     let mut number = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     for address in addresses {
         // An address that does not answer leaves time for the others.
-        let share = left(until, Step::Connect)? / number;
+        let share = remaining(deadline, Operation::Connect)? / number;
         number = number.saturating_sub(1).max(1);
         match TcpStream::connect_timeout(&address, share.max(Duration::from_millis(1))) {
             Ok(stream) => {
@@ -141,17 +141,17 @@ fn connect_tcp(host: &str, port: u16, until: Instant) -> Result<TcpStream, Conne
                 return Ok(stream);
             }
             Err(error) if error.kind() == ErrorKind::TimedOut => {
-                last = ConnectionError::TimedOut(Step::Connect);
+                last_error = ConnectionError::TimedOut(Operation::Connect);
             }
-            Err(error) => last = error.into(),
+            Err(error) => last_error = error.into(),
         }
     }
-    Err(last)
+    Err(last_error)
 }
 
 /// By way of rustix, because the standard library sets no time-out before it connects, and a server whose queue is full
 /// lets that wait.
-fn connect_unix(path: &Path, until: Instant) -> Result<OwnedFd, ConnectionError> {
+fn connect_unix(path: &Path, deadline: Instant) -> Result<OwnedFd, ConnectionError> {
     let address = SocketAddrUnix::new(path).map_err(io::Error::from)?;
     let socket = socket_with(
         AddressFamily::UNIX,
@@ -161,8 +161,8 @@ fn connect_unix(path: &Path, until: Instant) -> Result<OwnedFd, ConnectionError>
     )
     .map_err(io::Error::from)?;
     loop {
-        let left = left(until, Step::Connect)?;
-        set_socket_timeout(&socket, Timeout::Send, Some(left)).map_err(io::Error::from)?;
+        let remaining = remaining(deadline, Operation::Connect)?;
+        set_socket_timeout(&socket, Timeout::Send, Some(remaining)).map_err(io::Error::from)?;
         match connect(&socket, &address) {
             Ok(()) => return Ok(socket),
             Err(Errno::AGAIN | Errno::INTR) => {}

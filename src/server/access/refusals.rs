@@ -50,7 +50,7 @@ impl Refusals {
             said.reasons.clear();
             (said.since, said.is_full) = (Instant::now(), false);
         }
-        if let Some(reason) = said.reasons.get(&peer.counts_as()) {
+        if let Some(reason) = said.reasons.get(&peer.accounting_peer()) {
             // For a host, the text names the address that asks, not the first one of its network.
             return match peer {
                 Peer::Host(_) => reason_of(peer, None),
@@ -66,7 +66,7 @@ impl Refusals {
         }
         let reason = reason_of(peer, name_of(peer).as_deref());
         warn!("refused: {reason}");
-        said.reasons.insert(peer.counts_as(), Arc::clone(&reason));
+        said.reasons.insert(peer.accounting_peer(), Arc::clone(&reason));
         reason
     }
 }

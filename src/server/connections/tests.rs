@@ -15,10 +15,10 @@ use crate::config::Limits;
 use crate::diagnostics::Findings;
 use crate::lookup::map::Maps;
 use crate::lookup::peer::Peer;
-use crate::lookup::snapshot::{Routes, Snapshot};
+use crate::lookup::snapshot::{ActiveSnapshot, Snapshot};
 use crate::lookup::table::Table;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
-use crate::protocol::{Asked, Codec, Protocol, Reply, Violation};
+use crate::protocol::{Codec, FramingError, Protocol, Reply, Request};
 use crate::server::access::Client;
 use crate::server::batch::Batch;
 use crate::server::connection_limiter::ConnectionLimiter;
@@ -31,7 +31,7 @@ use crate::server::stream::PeerSocket;
 struct Fragile;
 
 impl Codec for Fragile {
-    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
+    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Request<'i>, usize)>, FramingError> {
         assert!(!input.starts_with(b"panic"), "as a defect might");
         Protocol::Socketmap.codec().decode(input)
     }
@@ -90,7 +90,7 @@ struct Rounds {
     poll: Poll,
     connections: Connections<FragileSocket, Fragile>,
     connection_limiter: ConnectionLimiter,
-    routes: Routes,
+    routes: ActiveSnapshot,
     counters: Arc<Counters>,
     batch: Batch,
     stops: bool,
@@ -107,7 +107,7 @@ impl Rounds {
             poll: Poll::new().unwrap(),
             connections: Connections::default(),
             connection_limiter: ConnectionLimiter::new(Limits::default()),
-            routes: Routes::new(Snapshot::new(table.into(), Table::empty(&CREDENTIALS).into())),
+            routes: ActiveSnapshot::new(Snapshot::new(table.into(), Table::empty(&CREDENTIALS).into())),
             counters: Counters::new(Maps::SERVED, false).into(),
             batch: Batch::default(),
             stops: false,

@@ -178,10 +178,10 @@ fn publish(before: Option<&Snapshot>, generation: &Generation, number: usize) ->
     };
     if let Some(before) = before {
         let history = &before.history;
-        next.history = history.after(
+        next.history = history.with_edit(
             before.generation,
-            before.parts(),
-            next.parts(),
+            before.tracked_tables(),
+            next.tracked_tables(),
             Instant::now(),
             WINDOW,
         );
@@ -407,7 +407,7 @@ fn a_next_hop_that_the_sender_never_had_is_not_known() {
         assert_eq!(ask(&mut exchange, &snapshot, "fallback.test"), "-");
         assert_eq!(
             ask(&mut exchange, &snapshot, next_hop),
-            unsure(reason::NEXT_HOP_OF_ANOTHER_TIME)
+            unsure(reason::NEXT_HOP_CHANGED)
         );
     }
     assert_eq!(ask(&mut exchange, &snapshot, "a@x.test"), "-");
@@ -423,7 +423,7 @@ fn a_sender_or_host_too_long_to_be_kept_is_told_to_wait() {
     // The extension makes it another spelling of the same sender.
     assert_eq!(
         ask(&mut exchange, &snapshot, &format!("a+{long}@x.test")),
-        unsure(reason::NEXT_HOP_OF_ANOTHER_TIME)
+        unsure(reason::NEXT_HOP_CHANGED)
     );
     assert_eq!(ask(&mut exchange, &snapshot, "a@x.test"), "-");
     assert_eq!(
@@ -450,7 +450,7 @@ fn an_edit_between_the_host_and_the_next_hop_of_mail_without_a_sender_is_told_to
     assert_eq!(ask(&mut exchange, &before, "r.test"), "-");
     assert_eq!(
         ask(&mut exchange, &after, "[r.test]:587"),
-        unsure(reason::LOGIN_OF_ANOTHER_TIME)
+        unsure(reason::LOGIN_REMOVED)
     );
     // The next mail is of one generation.
     assert_eq!(ask(&mut exchange, &after, "r.test"), "u:p");

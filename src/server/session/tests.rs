@@ -11,10 +11,10 @@ use super::{End, IoBuffers, Next, Session, Stream};
 use crate::diagnostics::Findings;
 use crate::lookup::map::Maps;
 use crate::lookup::peer::{Allowed, Peer as Who};
-use crate::lookup::snapshot::{Routes, Snapshot};
+use crate::lookup::snapshot::{ActiveSnapshot, Snapshot};
 use crate::lookup::table::Table;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
-use crate::protocol::{Asked, Codec, Protocol, ProtocolCodec, Reply, Violation, netstring};
+use crate::protocol::{Codec, FramingError, Protocol, ProtocolCodec, Reply, Request, netstring};
 use crate::server::access::Client;
 use crate::server::counters::{Counters, ProtocolError};
 use crate::server::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
@@ -91,11 +91,11 @@ fn client(uid: u32) -> Client {
     Client::new(Who::User { uid, address: None }, Arc::default())
 }
 
-fn routes() -> Routes {
+fn routes() -> ActiveSnapshot {
     let text = b"@one.test [relay]:587\n@none.test\n@wrong.test [\n"
         .to_vec()
         .into();
-    Routes::new(Snapshot {
+    ActiveSnapshot::new(Snapshot {
         allowed: Allowed::new([ALLOWED], []),
         ..Snapshot::new(
             Table::build(&RELAY_MAP, Path::new("t"), text, &mut Findings::default()).into(),
@@ -108,7 +108,7 @@ fn routes() -> Routes {
 struct Served<C> {
     session: Session<Peer, C>,
     buffers: IoBuffers,
-    routes: Routes,
+    routes: ActiveSnapshot,
     counters: Counters,
     now: Instant,
 }
@@ -468,7 +468,7 @@ fn who_is_told_of_its_mistake_may_send_on_for_a_while() {
 struct Fragile(ProtocolCodec);
 
 impl Codec for Fragile {
-    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Asked<'i>, usize)>, Violation> {
+    fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Request<'i>, usize)>, FramingError> {
         assert!(!input.starts_with(b"x"), "as a defect might");
         self.0.decode(input)
     }

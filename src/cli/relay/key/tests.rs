@@ -1,4 +1,4 @@
-use super::{KeyProblem, Refused, next_hop, of_credentials, sender, to_remove};
+use super::{KeyErrorKind, Refused, next_hop, of_credentials, sender, to_remove};
 
 fn text(result: Result<Vec<u8>, Refused>) -> Result<String, Refused> {
     result.map(|bytes| String::from_utf8(bytes).unwrap())
@@ -26,24 +26,27 @@ fn a_domain_an_address_and_the_null_sender_are_senders() {
         ("@", Refused::EmptyDomain),
         ("user@", Refused::EmptyDomain),
         ("example..com", Refused::Domain),
-        (".example.com", Refused::Key(KeyProblem::Wildcard)),
-        ("example.com.", Refused::Key(KeyProblem::TrailingDot)),
+        (".example.com", Refused::Key(KeyErrorKind::Wildcard)),
+        ("example.com.", Refused::Key(KeyErrorKind::TrailingDot)),
         ("exam ple.com", Refused::Domain),
         ("@exam\nple.com", Refused::ControlInDomain),
-        ("a,b", Refused::Key(KeyProblem::Separator(','))),
-        ("*", Refused::Key(KeyProblem::Wildcard)),
-        ("*.example.com", Refused::Key(KeyProblem::Wildcard)),
-        ("@.example.com", Refused::Key(KeyProblem::Wildcard)),
-        ("@@example.com", Refused::Key(KeyProblem::TwoAts)),
-        ("example.com\u{a0}", Refused::Key(KeyProblem::Invisible('\u{a0}'))),
+        ("a,b", Refused::Key(KeyErrorKind::Separator(','))),
+        ("*", Refused::Key(KeyErrorKind::Wildcard)),
+        ("*.example.com", Refused::Key(KeyErrorKind::Wildcard)),
+        ("@.example.com", Refused::Key(KeyErrorKind::Wildcard)),
+        ("@@example.com", Refused::Key(KeyErrorKind::TwoAts)),
+        (
+            "example.com\u{a0}",
+            Refused::Key(KeyErrorKind::Invisible('\u{a0}')),
+        ),
         ("mailto:u@e.example", Refused::LocalPart),
-        ("'u@e.example'", Refused::Key(KeyProblem::Enclosed)),
+        ("'u@e.example'", Refused::Key(KeyErrorKind::Enclosed)),
         ("john doe@example.com", Refused::LocalPart),
         ("#a@example.com", Refused::LocalPart),
         ("\"open@example.com", Refused::LocalPart),
         ("\"a\"b\"@example.com", Refused::LocalPart),
         ("[relay.test]:25", Refused::NextHopForSender),
-        ("relay.test:25", Refused::Key(KeyProblem::Separator(':'))),
+        ("relay.test:25", Refused::Key(KeyErrorKind::Separator(':'))),
     ] {
         assert_eq!(text(sender(typed.as_bytes())), Err(refused), "{typed}");
     }

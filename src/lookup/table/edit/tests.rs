@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::{Change, Uncarriable, get, remove, set};
+use super::{Change, NotRepresentable, get, remove, set};
 use crate::lookup::address::{Delimiters, SenderKeys};
 use crate::lookup::table::grammar::{self, Content, Record};
 use crate::lookup::table::key;
@@ -47,7 +47,7 @@ fn a_new_entry_goes_to_the_end_with_the_line_end_of_the_text() {
 }
 
 #[test]
-fn an_entry_that_is_there_keeps_everything_but_its_value() {
+fn an_existing_entry_keeps_everything_but_its_value() {
     let replaces = |text, expected| {
         sets(
             RELAY_MAP.format,
@@ -79,7 +79,7 @@ fn an_entry_that_is_there_keeps_everything_but_its_value() {
 }
 
 #[test]
-fn a_key_alone_has_no_value_left_and_keeps_its_comment() {
+fn an_entry_without_value_keeps_its_comment() {
     let excludes = |text, change, expected| sets(RELAY_MAP.format, text, "@a.test", "", change, expected);
     excludes("@a.test [r]:25\n", Change::Replaced, "@a.test\n");
     excludes("@a.test\t[r]:25 \t\r\n", Change::Replaced, "@a.test\r\n");
@@ -91,7 +91,7 @@ fn a_key_alone_has_no_value_left_and_keeps_its_comment() {
 }
 
 #[test]
-fn later_lines_with_the_same_key_are_taken_out() {
+fn later_lines_with_the_same_key_are_removed() {
     let text = "@a.test one\n# between\n@A.test two\n@b x\n  @a.TEST three";
     sets(
         RELAY_MAP.format,
@@ -138,7 +138,7 @@ fn removing_the_last_entry_leaves_a_line_end() {
 }
 
 #[test]
-fn quoted_and_unquoted_keys_are_one() {
+fn quoted_and_unquoted_keys_are_the_same() {
     let text = "\"john doe\"@a.test [x]\n";
     let edited = remove(RELAY_MAP.format, text.as_bytes(), b"John Doe@a.test");
     assert_eq!(edited.change, Change::Removed);
@@ -157,10 +157,14 @@ fn quoted_and_unquoted_keys_are_one() {
 }
 
 #[test]
-fn what_a_line_cannot_hold_is_refused() {
+fn an_entry_that_a_line_cannot_represent_is_refused() {
     let refused = |format, key: &[u8], value: &[u8]| {
         let result = set(format, b"@b x:y\n", key, value);
-        assert_eq!(result.map(|edited| text_of(&edited)), Err(Uncarriable), "{key:?}");
+        assert_eq!(
+            result.map(|edited| text_of(&edited)),
+            Err(NotRepresentable),
+            "{key:?}"
+        );
     };
     for key in [
         &b""[..],
@@ -210,7 +214,7 @@ fn text() -> impl Strategy<Value = String> {
 
 fn folded(key: &[u8]) -> Vec<u8> {
     let mut keys = SenderKeys::default();
-    keys.read(key, &Delimiters::default());
+    keys.parse(key, &Delimiters::default());
     keys.whole().to_vec()
 }
 
@@ -221,11 +225,11 @@ fn model(format: Format, text: &[u8]) -> HashMap<Vec<u8>, Option<Vec<u8>>> {
     let take = |record: Record<'_>, _: &mut _| {
         model.entry(folded(record.key)).or_insert(match record.content {
             Content::Value(value) => Some(value.to_vec()),
-            Content::Nothing => Some(Vec::new()),
-            Content::Fault => None,
+            Content::NoValue => Some(Vec::new()),
+            Content::Invalid => None,
         });
     };
-    grammar::read(
+    grammar::parse(
         format,
         path,
         text,
@@ -254,7 +258,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn an_edit_changes_its_key_and_nothing_else(
+    fn an_edit_changes_only_the_entry_of_its_key(
         text in text(),
         key in key(),
         value in "([a-z]{1,3}:[a-z #&\\\\/:]{0,4}[a-z])|\\[r\\]:25|",
@@ -263,7 +267,7 @@ proptest! {
     ) {
         let format = if is_relay_map { RELAY_MAP.format } else { CREDENTIALS.format };
         let (text, key, value) = (text.as_bytes(), key.as_bytes(), value.as_bytes());
-        prop_assume!(key::judge(format, key).is_ok());
+        prop_assume!(key::validate(format, key).is_ok());
         let mut expected = model(format, text);
         let edited = if removes {
             expected.remove(&folded(key));
@@ -290,7 +294,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_the_bytes_are_an_edit_reads_back_or_is_refused(
+    fn an_edit_of_arbitrary_bytes_reads_back_or_is_refused(
         text in prop::collection::vec(prop::sample::select(&b"@a\"\\ \t\r\n#:\0\xEF\xBB\xBF\xFFx"[..]), 0..40),
         key in prop::collection::vec(prop::sample::select(&b"@a\"\\ #\n\xEF\xBB\xBF"[..]), 0..5),
         value in prop::collection::vec(prop::sample::select(&b"a: \t\r\n#\xFF"[..]), 0..5),

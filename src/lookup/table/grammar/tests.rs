@@ -2,10 +2,10 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{Content, Format, read};
+use super::{Content, Format, parse as grammar_parse};
 use crate::diagnostics::{Code, Findings};
-use crate::lookup::address::{Delimiters, SenderKeys, is_key_of};
-use crate::lookup::table::line::{behind_key, entry_at, value_behind};
+use crate::lookup::address::{Delimiters, SenderKeys, key_matches};
+use crate::lookup::table::line::{after_key, entry_at, value_after_key};
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -19,19 +19,19 @@ struct Entry {
 fn parse(format: Format, text: &[u8]) -> (Vec<Entry>, bool, Vec<String>) {
     let mut findings = Findings::default();
     let mut entries = Vec::new();
-    let reading = read(format, Path::new("t.cf"), text, &mut findings, |record, _| {
+    let summary = grammar_parse(format, Path::new("t.cf"), text, &mut findings, |record, _| {
         entries.push(Entry {
             line: record.position.line,
             key: record.key.to_vec(),
             value: match record.content {
                 Content::Value(value) => Some(value.to_vec()),
-                Content::Nothing => Some(Vec::new()),
-                Content::Fault => None,
+                Content::NoValue => Some(Vec::new()),
+                Content::Invalid => None,
             },
         });
     });
-    let said = findings.iter().map(ToString::to_string).collect();
-    (entries, reading.keys_unreadable, said)
+    let messages = findings.iter().map(ToString::to_string).collect();
+    (entries, summary.has_unreadable_keys, messages)
 }
 
 fn values(format: Format, text: &str) -> Vec<(String, Option<String>)> {
@@ -47,7 +47,7 @@ fn is(key: &str, value: &str) -> (String, Option<String>) {
 }
 
 #[test]
-fn a_relay_map_has_comments_behind_blanks_and_keys_without_destination() {
+fn a_relay_map_has_comments_after_whitespace_and_keys_without_destination() {
     let text = "# c\n\n  # c\n@a\t[r]:587   # prod\r\n@b   \n@c # out\n@d DUNNO\n\"x y\"@e h:25 #\n  @f r";
     assert_eq!(
         values(RELAY_MAP.format, text),
@@ -63,7 +63,7 @@ fn a_relay_map_has_comments_behind_blanks_and_keys_without_destination() {
 }
 
 #[test]
-fn credentials_are_raw_up_to_the_trailing_blanks() {
+fn credentials_are_literal_up_to_trailing_whitespace() {
     let text = "@a u:p#a:s\\s \"$w %o ü # x \t \r\n@b\n[r]:587\tu:p:\n";
     assert_eq!(
         values(CREDENTIALS.format, text),
@@ -76,22 +76,23 @@ fn credentials_are_raw_up_to_the_trailing_blanks() {
 }
 
 #[test]
-fn an_error_names_its_place_and_never_its_text() {
-    let (entries, unreadable, said) = parse(RELAY_MAP.format, b"@a [r]:587\n@b  [hunter2\n");
+fn an_error_reports_its_position_and_never_its_text() {
+    let (entries, unreadable, messages) = parse(RELAY_MAP.format, b"@a [r]:587\n@b  [hunter2\n");
     assert!(entries.get(1).unwrap().value.is_none() && !unreadable);
-    assert_eq!(said.len(), 1);
+    assert_eq!(messages.len(), 1);
     assert!(
-        said.first()
+        messages
+            .first()
             .unwrap()
             .starts_with("t.cf:2:5: error: this is not a next hop: "),
-        "{said:?}"
+        "{messages:?}"
     );
-    let (_, unreadable, said) = parse(
+    let (_, unreadable, messages) = parse(
         CREDENTIALS.format,
         b"\"hunter2 u:p\n@b hunter2\n@c u:hunt\0er2\n@d :hunter2\n@e hunter2:\nhunter2:hunter3\n[r]:25\n",
     );
     assert!(unreadable);
-    let places: Vec<_> = said
+    let places: Vec<_> = messages
         .iter()
         .filter_map(|line| line.split_once(": error"))
         .map(|(place, _)| place)
@@ -108,22 +109,25 @@ fn an_error_names_its_place_and_never_its_text() {
             "t.cf:7:7"
         ]
     );
-    assert!(!said.concat().contains("hunt"), "{said:?}");
+    assert!(!messages.concat().contains("hunt"), "{messages:?}");
 }
 
 #[test]
 fn a_byte_order_mark_and_an_indented_entry_are_warnings() {
-    let (entries, _, said) = parse(RELAY_MAP.format, b"\xEF\xBB\xBF@a r\n @b r\n\xFC@c r\n");
+    let (entries, _, messages) = parse(RELAY_MAP.format, b"\xEF\xBB\xBF@a r\n @b r\n\xFC@c r\n");
     assert_eq!(entries.first().unwrap().key, b"@a");
     assert_eq!(
-        said.iter().filter(|line| line.contains(": warning: ")).count(),
+        messages
+            .iter()
+            .filter(|line| line.contains(": warning: "))
+            .count(),
         3,
-        "{said:?}"
+        "{messages:?}"
     );
 }
 
 #[test]
-fn a_line_has_a_limit() {
+fn a_line_over_the_limit_has_an_unreadable_key() {
     let long = |len: usize| [b"@a u:", vec![b'x'; len - 5].as_slice()].concat();
     assert_eq!(parse(CREDENTIALS.format, &long(super::MAX_LINE)).0.len(), 1);
     let (entries, unreadable, _) = parse(CREDENTIALS.format, &long(super::MAX_LINE + 1));
@@ -163,8 +167,8 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 /// As a lookup sees it, by a key that is known to be plain and by one that is not.
 fn value_at<'t>(format: Format, text: &'t [u8], asked: &[u8]) -> Option<&'t [u8]> {
     let mut keys = SenderKeys::default();
-    keys.read(asked, &Delimiters::default());
-    let value_of = |key| behind_key(text, key).and_then(|rest| value_behind(format, rest));
+    keys.parse(asked, &Delimiters::default());
+    let value_of = |key| after_key(text, key).and_then(|rest| value_after_key(format, rest));
     let value = value_of(asked.into());
     if keys.whole() == asked {
         assert_eq!(value_of(keys.whole_key()), value);
@@ -173,21 +177,21 @@ fn value_at<'t>(format: Format, text: &'t [u8], asked: &[u8]) -> Option<&'t [u8]
 }
 
 #[test]
-fn a_key_that_is_asked_for_with_a_blank_is_not_the_beginning_of_a_line() {
-    let at_once = |text: &str, asked: &str| {
+fn a_key_with_whitespace_does_not_match_the_start_of_another_line() {
+    let fast = |text: &str, asked: &str| {
         let format = CREDENTIALS.format;
         value_at(format, text.as_bytes(), asked.as_bytes()).map(<[u8]>::to_vec)
     };
-    assert_eq!(at_once("john doe@x u:p\n", "john doe@x"), None);
-    assert_eq!(at_once("john\tdoe@x u:p\n", "john\tdoe@x"), None);
-    assert_eq!(at_once("@a u:p\n@b u:p\n", "@a u:p\n@b"), None);
-    assert_eq!(at_once("john u:p\n", "john").as_deref(), Some(&b"u:p"[..]));
+    assert_eq!(fast("john doe@x u:p\n", "john doe@x"), None);
+    assert_eq!(fast("john\tdoe@x u:p\n", "john\tdoe@x"), None);
+    assert_eq!(fast("@a u:p\n@b u:p\n", "@a u:p\n@b"), None);
+    assert_eq!(fast("john u:p\n", "john").as_deref(), Some(&b"u:p"[..]));
 }
 
 proptest! {
-    /// Printed in the plainest form, what was read reads the same again.
+    /// Printed in the plainest form, what was grammar_parse reads the same again.
     #[test]
-    fn read_print_read_is_the_same(text in text(), relay in any::<bool>()) {
+    fn parsing_printed_entries_returns_the_same_entries(text in text(), relay in any::<bool>()) {
         let format = if relay { RELAY_MAP.format } else { CREDENTIALS.format };
         let (entries, _, _) = parse(format, &text);
         let right: Vec<_> = entries.into_iter().filter(|entry| entry.value.is_some()).collect();
@@ -206,7 +210,7 @@ proptest! {
 
     /// What is seen at a glance is what cutting the line gives, whatever is asked for: also the beginning of the line.
     #[test]
-    fn a_value_seen_at_once_is_that_of_the_entry(
+    fn the_fast_path_returns_the_value_of_the_entry(
         key in r#"[aB@"\\#é+]{1,5}"#,
         asked in prop::option::of(r#"[ab@"\\#é+]{1,5}"#),
         more in 0_usize..9,
@@ -226,17 +230,17 @@ proptest! {
             let line: String = text.chars().take(key.chars().count() + more).collect();
             line.to_lowercase()
         });
-        let at_once = value_at(format, text.as_bytes(), asked.as_bytes());
-        if is_key_of(written, asked.as_bytes()) {
-            prop_assert!(at_once.is_none_or(|at_once| at_once == value), "{text:?} {asked:?}");
+        let fast = value_at(format, text.as_bytes(), asked.as_bytes());
+        if key_matches(written, asked.as_bytes()) {
+            prop_assert!(fast.is_none_or(|fast| fast == value), "{text:?} {asked:?}");
         } else {
-            prop_assert_eq!(at_once, None, "{:?} {:?}", text, asked);
+            prop_assert_eq!(fast, None, "{:?} {:?}", text, asked);
         }
     }
 
     /// Every line is a comment, a record or an error: nothing is lost in silence.
     #[test]
-    fn no_line_is_lost(text in text(), relay in any::<bool>()) {
+    fn every_line_is_an_entry_a_comment_or_an_error(text in text(), relay in any::<bool>()) {
         let format = if relay { RELAY_MAP.format } else { CREDENTIALS.format };
         let (entries, unreadable, _) = parse(format, &text);
         let bare = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
@@ -246,7 +250,7 @@ proptest! {
             start.is_some_and(|start| line.get(start) != Some(&b'#'))
         }).count();
         let mut findings = Findings::default();
-        read(format, Path::new("t.cf"), &text, &mut findings, |_, _| {});
+        grammar_parse(format, Path::new("t.cf"), &text, &mut findings, |_, _| {});
         let bad_keys = findings.iter().filter(|finding| finding.code == Code::BadKey).count();
         prop_assert_eq!(unreadable, bad_keys > 0);
         prop_assert!(entries.len() + bad_keys >= lines);

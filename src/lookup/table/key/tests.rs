@@ -1,14 +1,14 @@
 use proptest::prelude::*;
 
-use super::{Problem, judge, judge_lonely};
+use super::{KeyErrorKind, validate, validate_alone};
 use crate::lookup::nexthop;
 use crate::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP};
 
 static BOTH: [Format; 2] = [RELAY_MAP.format, CREDENTIALS.format];
 
-fn problem(format: Format, key: &str) -> Option<(Problem, usize)> {
-    let fault = judge(format, key.as_bytes()).err()?;
-    Some((fault.problem, fault.offset))
+fn kind(format: Format, key: &str) -> Option<(KeyErrorKind, usize)> {
+    let error = validate(format, key.as_bytes()).err()?;
+    Some((error.kind, error.offset))
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn every_kind_of_sender_is_a_key_of_both_files() {
         "\"no\u{a0}break\"@example.com",
     ] {
         for format in BOTH {
-            assert_eq!(problem(format, key), None, "{key}");
+            assert_eq!(kind(format, key), None, "{key}");
         }
     }
 }
@@ -68,14 +68,14 @@ fn hosts_and_next_hops_are_keys_of_the_credentials_alone() {
         "[IPv6:::1]:2500",
         "[münchen.example]:587",
     ] {
-        assert_eq!(problem(CREDENTIALS.format, key), None, "{key}");
-        assert!(problem(RELAY_MAP.format, key).is_some(), "{key}");
+        assert_eq!(kind(CREDENTIALS.format, key), None, "{key}");
+        assert!(kind(RELAY_MAP.format, key).is_some(), "{key}");
     }
 }
 
 #[test]
-fn what_postfix_never_asks_for_is_no_key() {
-    use Problem::*;
+fn a_key_that_postfix_never_looks_up_is_invalid() {
+    use KeyErrorKind::*;
     for (key, expected, at) in [
         ("@@example.com", TwoAts, 0),
         ("@a.example,@b.example", Separator(','), 10),
@@ -120,7 +120,7 @@ fn what_postfix_never_asks_for_is_no_key() {
         (">>>>>>>", MergeConflict, 0),
     ] {
         for format in BOTH {
-            assert_eq!(problem(format, key), Some((expected, at)), "{key}");
+            assert_eq!(kind(format, key), Some((expected, at)), "{key}");
         }
     }
     for (key, of_relay_map, of_credentials) in [
@@ -137,20 +137,20 @@ fn what_postfix_never_asks_for_is_no_key() {
         ("[a]:25,[b]:25", NextHop, SeveralNextHops),
         ("example..com", NoSender, NeitherSenderNorHost),
     ] {
-        assert_eq!(problem(RELAY_MAP.format, key), Some((of_relay_map, 0)), "{key}");
-        let lonely = judge_lonely(CREDENTIALS.format, key.as_bytes()).map_err(|fault| fault.problem);
-        assert_eq!(lonely, Err(of_credentials), "{key}");
+        assert_eq!(kind(RELAY_MAP.format, key), Some((of_relay_map, 0)), "{key}");
+        let alone = validate_alone(CREDENTIALS.format, key.as_bytes()).map_err(|error| error.kind);
+        assert_eq!(alone, Err(of_credentials), "{key}");
     }
-    assert_eq!(problem(RELAY_MAP.format, "example.com"), Some((BareDomain, 0)));
+    assert_eq!(kind(RELAY_MAP.format, "example.com"), Some((BareDomain, 0)));
     for not_utf8 in [&b"@m\xFCnchen.example"[..], b"m\xFCnchen.example"] {
-        let fault = judge(CREDENTIALS.format, not_utf8).unwrap_err();
-        assert_eq!(fault.problem, NotUtf8);
+        let error = validate(CREDENTIALS.format, not_utf8).unwrap_err();
+        assert_eq!(error.kind, NotUtf8);
     }
-    assert_eq!(judge(RELAY_MAP.format, b"m\xFCller@example.com"), Ok(()));
+    assert_eq!(validate(RELAY_MAP.format, b"m\xFCller@example.com"), Ok(()));
 }
 
 #[test]
-fn a_fault_repeats_nothing_of_the_key_and_says_what_to_do() {
+fn an_error_shows_nothing_of_the_key_and_says_what_to_do() {
     for key in [
         "user:s3cr3t",
         "user@a.example:s3cr3t",
@@ -160,20 +160,20 @@ fn a_fault_repeats_nothing_of_the_key_and_says_what_to_do() {
         "@s3cr3t..example",
     ] {
         for format in BOTH {
-            let Err(fault) = judge_lonely(format, key.as_bytes()) else {
+            let Err(error) = validate_alone(format, key.as_bytes()) else {
                 panic!("{key}");
             };
-            let said = format!("{fault}; {}", fault.problem.help(format));
+            let message = format!("{error}; {}", error.kind.help(format));
             assert!(
-                !said.contains("s3") && !fault.problem.help(format).is_empty(),
-                "{said}"
+                !message.contains("s3") && !error.kind.help(format).is_empty(),
+                "{message}"
             );
         }
     }
 }
 
 /// `quote_822_local(3)`: in quotes where it is no dot-string, with a backslash before quotes and backslashes.
-fn as_postfix_asks(local: &str, domain: &str) -> String {
+fn as_postfix_looks_up(local: &str, domain: &str) -> String {
     let is_special = |c: char| c.is_ascii_control() || " ()<>@,;:\\\"[]".contains(c);
     let is_dot_string = !local.is_empty()
         && !local.starts_with('.')
@@ -200,15 +200,15 @@ fn domains() -> impl Strategy<Value = String> {
 proptest! {
     /// The first form in which Postfix asks for a sender, that of its domain, and those of hosts and next hops.
     #[test]
-    fn every_key_that_postfix_can_ask_for_is_accepted(
+    fn every_key_that_postfix_can_look_up_is_valid(
         local in "[ -~é一😀]{0,8}|[a-z.+]{1,8}",
         domain in domains(),
         port in 1_u16..,
     ) {
         for format in BOTH {
-            for key in [as_postfix_asks(&local, &domain), format!("@{domain}")] {
-                prop_assert_eq!(problem(format, &key), None, "{}", key);
-                prop_assert!(judge_lonely(format, key.as_bytes()).is_ok());
+            for key in [as_postfix_looks_up(&local, &domain), format!("@{domain}")] {
+                prop_assert_eq!(kind(format, &key), None, "{}", key);
+                prop_assert!(validate_alone(format, key.as_bytes()).is_ok());
             }
         }
         let next_hops = [
@@ -218,22 +218,22 @@ proptest! {
             format!("{domain}:{port}"),
         ];
         for next_hop in next_hops {
-            if nexthop::judge(next_hop.as_bytes()).is_err() {
+            if nexthop::validate(next_hop.as_bytes()).is_err() {
                 continue;
             }
-            prop_assert_eq!(problem(CREDENTIALS.format, &next_hop), None, "{}", next_hop);
-            let server = nexthop::server(next_hop.as_bytes()).unwrap_or(domain.as_bytes());
-            prop_assert!(judge(CREDENTIALS.format, server).is_ok());
+            prop_assert_eq!(kind(CREDENTIALS.format, &next_hop), None, "{}", next_hop);
+            let server = nexthop::server_name(next_hop.as_bytes()).unwrap_or(domain.as_bytes());
+            prop_assert!(validate(CREDENTIALS.format, server).is_ok());
         }
     }
 
-    /// A fault is at a character of the key, or of an empty one at its beginning.
+    /// A error is at a character of the key, or of an empty one at its beginning.
     #[test]
-    fn a_fault_points_into_the_key(key in "[@a.:\\[\\]\"'<>,*é\u{a0}-]{0,9}") {
+    fn an_error_points_into_the_key(key in "[@a.:\\[\\]\"'<>,*é\u{a0}-]{0,9}") {
         for format in BOTH {
-            if let Err(fault) = judge(format, key.as_bytes()) {
-                prop_assert!(fault.offset == 0 || fault.offset < key.len());
-                prop_assert!(key.is_char_boundary(fault.offset));
+            if let Err(error) = validate(format, key.as_bytes()) {
+                prop_assert!(error.offset == 0 || error.offset < key.len());
+                prop_assert!(key.is_char_boundary(error.offset));
             }
         }
     }
