@@ -198,7 +198,7 @@ impl Scene {
                 let sent = self.submit("someone@domain1.com");
                 self.log_has(&sent, "status=sent");
             }
-            "the server may not read a file" => {
+            "the server cannot read a file" => {
                 self.root("cd /etc/postmapd && cp postfix-sasl-password.cf new && chmod 0600 new && mv new postfix-sasl-password.cf");
                 let sent = self.submit("someone@domain1.com");
                 self.log_has(&sent, "status=sent");
@@ -221,7 +221,7 @@ impl Scene {
                 let lost = self.submit("someone@domain1.com");
                 self.log_has(&lost, "status=bounced");
             }
-            "the relay does not take the password" => {
+            "the relay rejects the password" => {
                 self.root("sed -i s/password_1/pasword_1/ /etc/postmapd/postfix-sasl-password.cf");
                 self.answers("sasl", "someone@domain1.com", "relay_user_1:pasword_1");
                 let queued = self.submit("someone@domain1.com");
@@ -248,12 +248,12 @@ impl Scene {
                 let queued = self.submit("someone@domain1.com");
                 self.log_has(&queued, "deferred");
             }
-            "the relay's certificate is not right" => {
+            "the relay's certificate is not valid" => {
                 self.root("postconf -e smtp_tls_security_level=secure && postfix reload");
                 let queued = self.submit("someone@domain1.com");
                 self.log_has(&queued, "deferred");
             }
-            "Postfix may not have passwords" => {
+            "Postfix is not allowed to get passwords" => {
                 self.root("echo 'allow_users = [\"root\"]' >> /etc/postmapd/postmapd.toml");
                 self.wait("! su -s /bin/sh postfix -c 'postmap -q x@domain1.com socketmap:unix:/var/spool/postfix/postmapd/socketmap:sasl' 2> /dev/null");
                 let queued = self.submit("someone@domain1.com");
@@ -265,7 +265,7 @@ impl Scene {
                 let queued = self.submit("someone@domain1.com");
                 self.log_has(&queued, "deferred");
             }
-            "Postfix goes on with an old answer" => {
+            "Postfix still uses an old answer" => {
                 let first = self.submit("someone@domain1.com");
                 self.log_has(&first, "status=sent");
                 self.relay_map("@domain1.com [relay2.org]:587\\n");
