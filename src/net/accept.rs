@@ -1,8 +1,8 @@
-//! What errors of accept(2) come to.
+//! Classifies errors of accept(2).
 //!
-//! Some are about one connection, which is gone: the next call may succeed at once. All others mean that the system lacks
-//! something (descriptors, memory): the kernel's queue holds the connections, and to call again at once would only burn
-//! processor time, so accepting pauses. The log has that once in an hour however often a peer brings it about.
+//! Some concern a single connection, which is closed: the next call may succeed at once. All others mean a shortage of
+//! the system (descriptors, memory): the connections stay in the kernel's queue, and calling again at once would only
+//! waste processor time, so accepting pauses. That is logged at most once an hour, however often a peer causes it.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,27 +10,26 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use tracing::debug;
 
-/// How long accepting pauses where the machine is short of descriptors or memory.
+/// How long accepting pauses on a shortage of descriptors or memory.
 pub(crate) const SHORTAGE_PAUSE: Duration = Duration::from_millis(200);
 
-/// How soon the log has again that the machine is short, or that a peer has too many connections.
-pub(crate) const SAID_AGAIN: Duration = Duration::from_secs(60 * 60);
+/// The shortest time between two log messages about a shortage, or about the connection limit of one peer.
+pub(crate) const LOG_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// The errors of accepting at listeners that one thread serves.
+/// The accept errors of the listeners that one thread serves.
 #[derive(Default)]
 pub(crate) struct AcceptErrors {
     logged_at: Option<Instant>,
 }
 
 impl AcceptErrors {
-    /// How long to wait before accepting again; `None` if only this connection failed. Calls `log` where the error is to
-    /// be logged.
+    /// Returns how long to pause; `None` if only this connection failed. Calls `log` if the error is to be logged.
     pub(crate) fn pause(&mut self, error: &io::Error, log: impl FnOnce()) -> Option<Duration> {
-        if is_of_the_peer(error) {
+        if is_peer_error(error) {
             debug!("a peer went away before it was accepted: {error}");
             return None;
         }
-        if self.logged_at.is_none_or(|at| at.elapsed() >= SAID_AGAIN) {
+        if self.logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             log();
             self.logged_at = Some(Instant::now());
         }
@@ -38,9 +37,9 @@ impl AcceptErrors {
     }
 }
 
-/// Whether accepting failed because of one connection, which is gone, and the next may do better at once. On Linux,
-/// accept(2) also reports an error of the network that the connection had by then.
-fn is_of_the_peer(error: &io::Error) -> bool {
+/// Whether accepting failed for this connection only, so that the next call may succeed at once. On Linux, accept(2)
+/// also reports network errors that are already pending on the new connection.
+fn is_peer_error(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(
@@ -63,7 +62,7 @@ mod tests {
     use rustix::io::Errno;
 
     #[test]
-    fn only_a_shortage_pauses_and_the_log_has_it_once() {
+    fn only_a_shortage_pauses_and_it_is_logged_once() {
         let (mut errors, mut logged) = (AcceptErrors::default(), 0);
         for (error, pause) in [
             (Errno::CONNABORTED, None),

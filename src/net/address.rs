@@ -1,6 +1,6 @@
-//! Addresses of sockets: `HOST:PORT`, with an IPv6 address in brackets, or the path of a UNIX socket.
+//! Socket addresses: `HOST:PORT`, with an IPv6 address in brackets, or the path of a UNIX socket.
 //!
-//! Limits: a host name stays a name; who binds or connects resolves it.
+//! Limits: a host name is kept as a name, and resolved when binding or connecting.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,16 +14,16 @@ const MAX_UNIX_PATH: usize = 107;
 /// Why a text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AddressError {
-    /// No `host:port`.
+    /// Host and port are missing.
     #[error("host and port are missing; write HOST:PORT, with an IPv6 address in brackets")]
     HostAndPort,
-    /// The port is not one.
+    /// The port is invalid.
     #[error("the port is not a number from 0 to 65535")]
     Port,
-    /// An empty path, or one that the kernel would cut.
+    /// The path is empty, or longer than the kernel allows.
     #[error("the path of the socket is empty, or longer than {MAX_UNIX_PATH} bytes")]
     Path,
-    /// A line end or another control character, which no parameter of main.cf can hold.
+    /// It has a line end or another control character, which no parameter of main.cf can contain.
     #[error("it has a control character")]
     ControlCharacter,
 }
@@ -38,7 +38,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// The address of a listener that has no protocol to name: `HOST:PORT`, or `unix:PATH`.
+    /// Parses the address of a listener without a protocol: `HOST:PORT`, or `unix:PATH`.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         refuse_control_characters(text)?;
         if let Some(path) = text.strip_prefix("unix:") {
@@ -48,7 +48,7 @@ impl Address {
         Ok(Self::Inet(host.into(), self::port(port)?))
     }
 
-    /// The UNIX socket at this path.
+    /// Checks the path of a UNIX socket.
     pub(crate) fn unix(path: &str) -> Result<Self, AddressError> {
         if path.is_empty() || path.len() > MAX_UNIX_PATH {
             return Err(AddressError::Path);
@@ -70,7 +70,7 @@ pub(crate) fn refuse_control_characters(text: &str) -> Result<(), AddressError> 
     Ok(())
 }
 
-/// `host:rest` or `[v6]:rest`, in its two parts.
+/// Splits `host:port` or `[v6]:port`. The port is not checked.
 pub(crate) fn host_and_port(text: &str) -> Result<(&str, &str), AddressError> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => rest.split_once("]:"),
@@ -106,7 +106,7 @@ mod tests {
     use super::{Address, AddressError};
 
     #[test]
-    fn an_address_by_itself_has_a_port_or_a_path() {
+    fn an_address_is_a_host_and_a_port_or_a_socket_path() {
         for text in ["127.0.0.1:9451", "[::1]:0", "localhost:9451"] {
             assert_eq!(Address::parse(text).unwrap().to_string(), text);
         }

@@ -1,8 +1,8 @@
-//! Addresses to listening sockets.
+//! Binds addresses.
 //!
-//! A TCP socket is bound with SO_REUSEADDR, so that a restart need not wait for old connections. A UNIX socket is
-//! bound so that no other user can connect before owner, group and mode are set ([`super::socket_file`]); a socket that is
-//! left over from a server that is gone is replaced, anything else at its path is an error; and it is removed at the end.
+//! A TCP socket is bound with SO_REUSEADDR, so that a restart need not wait for old connections. A UNIX socket is bound
+//! so that no other user can connect before its owner, group and mode are set ([`super::socket_file`]). The socket file
+//! of a server that has ended is replaced; anything else at the path is an error. The file is removed on shutdown.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -23,71 +23,71 @@ use super::socket_file::{SocketAccess, SocketFile};
 use super::stream_socket;
 use crate::os::printable::of_path;
 
-/// The listen queue that is asked for; the kernel cuts it to `net.core.somaxconn`. Rust's default of 128 makes a
-/// burst of connects wait for the retransmission of a SYN, a second and more. All processes of a Postfix that starts
-/// connect at once, up to `default_process_limit` of each service.
+/// The length of the listen queue; the kernel limits it to `net.core.somaxconn`. With Rust's default of 128, a burst of
+/// connects has to retransmit SYNs, which takes a second and more. All processes of a starting Postfix connect at once,
+/// up to `default_process_limit` of each service.
 pub const BACKLOG: i32 = 4096;
 
-/// Why there is no listening at an endpoint.
+/// Why an endpoint cannot be bound.
 #[derive(Debug, Error)]
-#[error("{endpoint}: {problem}")]
+#[error("{endpoint}: {kind}")]
 pub struct BindError {
-    /// The endpoint.
+    /// The endpoint, as the settings name it.
     pub endpoint: String,
-    /// What is wrong there.
-    pub problem: Problem,
+    /// What is wrong with it.
+    pub kind: BindErrorKind,
 }
 
 /// What is wrong with an endpoint.
 #[derive(Debug, Error)]
-pub enum Problem {
-    /// The name of the host has no address, says the resolver.
+pub enum BindErrorKind {
+    /// The host name does not resolve.
     #[error("the host has no address: {0}; write an address, or mend the name")]
     Resolve(io::Error),
     /// Another process listens there.
     #[error("another process listens there already; stop it, or choose another endpoint")]
     InUse,
-    /// The path is taken by something that is no socket.
+    /// The path exists, and is not a socket.
     #[error("there is something at this path that is not a socket; remove it, or choose another path")]
     NotASocket,
-    /// The folder of a socket is not there.
+    /// The directory of the UNIX socket does not exist.
     #[error("the folder of the socket does not exist; create it (mkdir -p {})", of_path(.0))]
-    NoFolder(PathBuf),
-    /// The system refuses.
+    NoDirectory(PathBuf),
+    /// Another error of bind(2) or listen(2).
     #[error("cannot listen: {0}")]
-    Refused(io::Error),
+    System(io::Error),
     /// Owner, group or mode cannot be set.
     #[error("owner, group or mode of the socket cannot be set: {0}")]
     Access(io::Error),
 }
 
 impl BindError {
-    /// Whether the settings are not to blame: it may go better when tried again.
+    /// Whether another attempt may succeed with the same settings.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self.problem, Problem::InUse | Problem::Resolve(_))
+        matches!(self.kind, BindErrorKind::InUse | BindErrorKind::Resolve(_))
     }
 }
 
-impl From<io::Error> for Problem {
+impl From<io::Error> for BindErrorKind {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             ErrorKind::AddrInUse => Self::InUse,
-            _ => Self::Refused(error),
+            _ => Self::System(error),
         }
     }
 }
 
-impl From<Errno> for Problem {
+impl From<Errno> for BindErrorKind {
     fn from(error: Errno) -> Self {
         io::Error::from(error).into()
     }
 }
 
-/// Binds one address, which errors and the log call `endpoint`. A host name with several addresses gives several
+/// Binds an address, which errors and the log call `endpoint`. A host name with several addresses gives several
 /// listeners.
 ///
-/// Must be called before other threads create files: it changes the umask for a moment.
+/// Must be called before other threads create files, because it changes the umask for a moment.
 pub fn bind(endpoint: &str, address: &Address, access: &SocketAccess) -> Result<Vec<Listener>, BindError> {
     let bound = match address {
         Address::Inet(host, port) => {
@@ -95,14 +95,14 @@ pub fn bind(endpoint: &str, address: &Address, access: &SocketAccess) -> Result<
         }
         Address::Unix(path) => bind_unix(endpoint, path, access).map(|bound| vec![bound]),
     };
-    bound.map_err(|problem| BindError {
+    bound.map_err(|kind| BindError {
         endpoint: endpoint.to_owned(),
-        problem,
+        kind,
     })
 }
 
-fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Problem> {
-    let addresses = (host, port).to_socket_addrs().map_err(Problem::Resolve)?;
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, BindErrorKind> {
+    let addresses = (host, port).to_socket_addrs().map_err(BindErrorKind::Resolve)?;
     let mut unique: Vec<SocketAddr> = Vec::new();
     for address in addresses {
         if !unique.contains(&address) {
@@ -112,7 +112,7 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Problem> {
     Ok(unique)
 }
 
-fn bind_tcp(address: SocketAddr) -> Result<Listener, Problem> {
+fn bind_tcp(address: SocketAddr) -> Result<Listener, BindErrorKind> {
     let socket = stream_socket(if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -124,9 +124,9 @@ fn bind_tcp(address: SocketAddr) -> Result<Listener, Problem> {
     Ok(Listener::new(socket)?)
 }
 
-/// `endpoint` is for the log.
-fn bind_unix(endpoint: &str, path: &Path, access: &SocketAccess) -> Result<Listener, Problem> {
-    make_room(path)?;
+/// Binds a UNIX socket. `endpoint` is its name in the log.
+fn bind_unix(endpoint: &str, path: &Path, access: &SocketAccess) -> Result<Listener, BindErrorKind> {
+    remove_stale_socket(path)?;
     let before = umask(Mode::from_bits_truncate(0o177));
     let open = || {
         let socket = stream_socket(AddressFamily::UNIX)?;
@@ -137,33 +137,33 @@ fn bind_unix(endpoint: &str, path: &Path, access: &SocketAccess) -> Result<Liste
     let bound: Result<OwnedFd, Errno> = open();
     umask(before);
     let socket = bound.map_err(|error| match error {
-        Errno::NOENT => Problem::NoFolder(path.parent().unwrap_or(Path::new("/")).into()),
+        Errno::NOENT => BindErrorKind::NoDirectory(path.parent().unwrap_or(Path::new("/")).into()),
         _ => error.into(),
     })?;
-    let file = SocketFile::of(path)?.ok_or(Problem::NotASocket)?;
-    // Before another user can connect: it keeps descriptors from being handed over.
+    let file = SocketFile::open(path)?.ok_or(BindErrorKind::NotASocket)?;
+    // Done before other users can connect, because it disables the passing of descriptors.
     let listener = Listener::new(socket)?;
-    file.grant(endpoint, access).map_err(Problem::Access)?;
+    file.set_access(endpoint, access).map_err(BindErrorKind::Access)?;
     Ok(listener.with_file(file))
 }
 
-/// Removes a socket at which no process listens any more. A link is not followed.
-fn make_room(path: &Path) -> Result<(), Problem> {
+/// Removes a socket file on which no process listens. Does not follow a link.
+fn remove_stale_socket(path: &Path) -> Result<(), BindErrorKind> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };
     if !metadata.file_type().is_socket() {
-        return Err(Problem::NotASocket);
+        return Err(BindErrorKind::NotASocket);
     }
-    match is_left_over(path) {
+    match is_stale(path) {
         Ok(true) => Ok(fs::remove_file(path)?),
-        // It answers, or it has no room for us, or it is not ours to ask: another process has it either way.
-        Ok(false) | Err(_) => Err(Problem::InUse),
+        // It accepts, its queue is full, or connecting is not permitted: in each case another process uses it.
+        Ok(false) | Err(_) => Err(BindErrorKind::InUse),
     }
 }
 
-/// Whether no process listens at this socket. Does not wait: the queue of a server that hangs may be full.
-fn is_left_over(path: &Path) -> Result<bool, Errno> {
+/// Whether no process listens on this socket. Never blocks: the queue of a server that hangs may be full.
+fn is_stale(path: &Path) -> Result<bool, Errno> {
     let socket = stream_socket(AddressFamily::UNIX)?;
     Ok(connect(&socket, &SocketAddrUnix::new(path)?) == Err(Errno::CONNREFUSED))
 }

@@ -1,7 +1,7 @@
-//! A listening socket of either family, bound here ([`super::bind`]) or handed over by a service manager.
+//! A listening socket, TCP or UNIX, bound here ([`super::bind`]) or passed by a service manager.
 //!
-//! It never blocks: a thread waits for its descriptor with mio and then calls [`Listener::accept`], or a task awaits it
-//! with tokio ([`Listener::into_tokio`]). Nor does an accepted connection block.
+//! It never blocks: a thread polls it with mio and then calls [`Listener::accept`], or a task awaits it with tokio
+//! ([`Listener::into_tokio`]). Accepted connections do not block either.
 
 use std::ffi::OsStr;
 use std::io;
@@ -29,29 +29,29 @@ pub struct Listener {
 
 /// A [`Listener`] within a tokio runtime.
 pub enum TokioListener {
-    /// TCP.
+    /// A TCP listener.
     Tcp(TcpListener),
-    /// UNIX, and the file that is removed when it is dropped.
+    /// A UNIX listener, and the socket file, which is removed on drop.
     Unix(UnixListener, Option<SocketFile>),
 }
 
-/// A connection that was just accepted.
+/// An accepted connection.
 pub struct Accepted {
-    /// Its socket.
+    /// Its socket, which does not block.
     pub socket: OwnedFd,
     /// The address of a TCP connection's peer; `None` for a UNIX socket.
     pub peer: Option<SocketAddr>,
 }
 
 impl Listener {
-    /// A socket that listens already.
+    /// Takes a socket that is listening already.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         ioctl_fionbio(&socket, true)?;
         let local = getsockname(&socket)?;
         let address = if let Ok(local) = SocketAddr::try_from(local.clone()) {
             local.into()
         } else {
-            refuse_descriptors(&socket);
+            disable_fd_passing(&socket);
             let local = SocketAddrUnix::try_from(local)?;
             Address::Unix(OsStr::from_bytes(local.path_bytes().unwrap_or_default()).into())
         };
@@ -62,27 +62,27 @@ impl Listener {
         })
     }
 
-    /// With the file that is removed when it is dropped.
+    /// Adds the socket file, which is removed on drop.
     pub(super) fn with_file(mut self, file: SocketFile) -> Self {
         self.file = Some(file);
         self
     }
 
-    /// Where it really listens, with the port that the system chose for port 0. The path is empty where a UNIX socket has
-    /// none.
+    /// Returns the local address, with the port that the system chose for port 0. The path of an unnamed UNIX socket is
+    /// empty.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// The absolute path of the file that is removed at the end, if there is one.
+    /// Returns the absolute path of the socket file, if it is removed on drop.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         self.file.as_ref().map(SocketFile::path)
     }
 
-    /// Accepts the next connection. Where there is none, that is the error [`io::ErrorKind::WouldBlock`]; what other
-    /// errors come to, [`super::accept`] says.
+    /// Accepts the next connection. Without one, the error is [`io::ErrorKind::WouldBlock`]; [`super::accept`]
+    /// classifies the others.
     pub fn accept(&self) -> io::Result<Accepted> {
         let (socket, peer) = acceptfrom_with(self, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
         let peer = match self.address {
@@ -92,7 +92,7 @@ impl Listener {
         Ok(Accepted { socket, peer })
     }
 
-    /// For the tokio runtime in which this is called.
+    /// Registers the listener with the tokio runtime in which this is called.
     pub fn into_tokio(self) -> io::Result<TokioListener> {
         Ok(match self.address {
             Address::Inet(..) => TokioListener::Tcp(TcpListener::from_std(self.socket.into())?),
@@ -113,16 +113,16 @@ impl AsRawFd for Listener {
     }
 }
 
-/// The address at this end of a TCP socket.
+/// Returns the local address of a TCP socket.
 pub(crate) fn local_address(socket: impl AsFd) -> io::Result<SocketAddr> {
     Ok(getsockname(socket)?.try_into()?)
 }
 
-/// Of linux/asm-generic/socket.h, which the libc crate does not have yet.
+/// From linux/asm-generic/socket.h; the libc crate does not have it yet.
 const SO_PASSRIGHTS: libc::c_int = 83;
 
 sockopt_impl!(
-    /// Whether a peer may hand descriptors over.
+    /// Whether a peer may pass descriptors.
     PassRights,
     SetOnly,
     libc::SOL_SOCKET,
@@ -130,13 +130,13 @@ sockopt_impl!(
     bool
 );
 
-/// Keeps peers from handing descriptors over to a connection of this UNIX socket (SCM_RIGHTS of unix(7)). The server takes
-/// none, but the kernel closes it in the thread that reads, and that may take as long as its sender wishes: the close of a
-/// TCP socket with SO_LINGER waits for its peer.
+/// Keeps peers from passing descriptors to connections of this UNIX socket (SCM_RIGHTS of unix(7)). The server takes
+/// none, but the kernel closes them in the reading thread, which may take as long as the sender wishes: closing a TCP
+/// socket with SO_LINGER waits for its peer.
 ///
-/// Limits: Linux 6.16 and later; a kernel before that has no such option. Connections that are in the queue of a socket
-/// that was handed over are as its unit says.
-fn refuse_descriptors(listener: &impl AsFd) {
+/// Limits: requires Linux 6.16; older kernels have no such option. Connections in the queue of a socket that a service
+/// manager passed are subject to the settings of its unit.
+fn disable_fd_passing(listener: &impl AsFd) {
     if let Err(error) = setsockopt(listener, PassRights, &false) {
         debug!("the kernel does not keep descriptors from being handed over: {error}");
     }

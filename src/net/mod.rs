@@ -1,13 +1,13 @@
-//! Sockets without a protocol: where they are, how they come to listen, and what accepts their connections.
+//! Sockets, without a protocol: their addresses, binding and accepting.
 //!
 //! - [`address`]: a host with a port, or the path of a UNIX socket;
-//! - [`bind`]: addresses to listeners;
-//! - [`listener`]: a listening socket of either family, bound here or handed over, for mio and for tokio;
-//! - [`socket_file`]: the file of a UNIX socket, its owner, group and mode, and its removal;
-//! - [`accept`]: what errors of accept(2) come to;
-//! - [`waker`]: wakes a thread that waits for events.
+//! - [`bind`]: binds addresses;
+//! - [`listener`]: a listening socket, TCP or UNIX, bound here or passed by a service manager, for mio and for tokio;
+//! - [`socket_file`]: the file of a UNIX socket, with owner, group and mode, and its removal;
+//! - [`accept`]: classifies errors of accept(2);
+//! - [`waker`]: wakes a thread that polls.
 //!
-//! Limits: what is on the other end of a connection, and what it may ask, is decided by the modules that serve.
+//! Limits: peers are identified and authorised by the modules that serve them.
 
 pub(crate) mod accept;
 pub mod address;
@@ -21,7 +21,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Result;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-/// A stream socket of this family that never blocks.
+/// Creates a stream socket of this family that does not block.
 pub(crate) fn stream_socket(family: AddressFamily) -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     socket_with(family, SocketType::STREAM, flags, None)

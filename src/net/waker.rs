@@ -1,6 +1,6 @@
-//! Wakes a thread that waits for events, from any other.
+//! Wakes a thread that polls, from any other thread.
 //!
-//! A thread leaves what it wants where the one that is woken finds it, and wakes it.
+//! The waking thread first stores its message where the other finds it.
 
 use std::io;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use std::sync::Arc;
 use mio::{Registry, Token};
 use tracing::error;
 
-/// Wakes one thread; clones wake the same.
+/// Wakes one thread. Clones wake the same thread.
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<mio::Waker>);
 
 impl Waker {
-    /// A waker whose event has this token. A registry can have one.
+    /// Creates a waker with this token. A registry can have only one.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         Ok(Self(Arc::new(mio::Waker::new(registry, token)?)))
     }
 
-    /// Wakes the thread. What was written before is visible to it.
+    /// Wakes the thread. Writes made before this call are visible to it.
     pub fn wake(&self) {
-        // Of eventfd(2), nothing can fail here that did not fail before.
+        // eventfd(2) has no error here that its creation would not have had.
         if let Err(error) = self.0.wake() {
             error!("the thread that answers cannot be woken: {error}");
         }

@@ -21,7 +21,7 @@ use super::access::refusals::name;
 use super::limits::{CONNECTIONS, REFUSALS_REMEMBERED, SHARE, SPARE_DESCRIPTORS};
 use crate::config::Limits;
 use crate::lookup::peer::Peer;
-use crate::net::accept::SAID_AGAIN;
+use crate::net::accept::LOG_INTERVAL;
 
 /// The connections of one server, against their limits.
 pub(super) struct ConnectionLimiter {
@@ -150,11 +150,11 @@ impl Quota {
 impl Usage {
     /// Whether a rejected peer is to be logged. Remembers a limited number of peers.
     fn should_log(&mut self, peer: Option<Peer>) -> bool {
-        if self.said.get(&peer).is_some_and(|at| at.elapsed() < SAID_AGAIN) {
+        if self.said.get(&peer).is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
             return false;
         }
         if self.said.len() >= REFUSALS_REMEMBERED {
-            self.said.retain(|_, at| at.elapsed() < SAID_AGAIN);
+            self.said.retain(|_, at| at.elapsed() < LOG_INTERVAL);
             if self.said.len() >= REFUSALS_REMEMBERED {
                 return false;
             }
