@@ -1,12 +1,12 @@
-//! The server of `postmapd serve`, put together: the order of events of its life.
+//! Starts and runs the server of `postmapd serve`, in this order.
 //!
-//! Sockets of the service manager are taken before anything else, settings are checked before anything is bound, sockets
-//! are bound before anything is read (connects wait in the kernel's queue meanwhile), and what is read is in force before
-//! the first connection is accepted and the service manager is told that the server is ready. In between, once everything is
-//! bound and before the first table is read, the process locks itself ([`crate::os::confinement`]).
+//! Sockets passed by the service manager are taken first, settings are checked before anything is bound, and sockets
+//! are bound before the tables are read (connections wait in the kernel's queue meanwhile). The first snapshot is
+//! active before the first connection is accepted and the service manager learns that the server is ready. After
+//! binding and before the first table is read, the process enters its sandbox ([`crate::os::confinement`]).
 //!
-//! Three threads run: the calling one answers lookups ([`crate::server`]), one reads the files ([`crate::source`]), and one
-//! does all else ([`crate::control`]).
+//! Three threads run: the calling one answers lookups ([`crate::server`]), one reloads the files ([`crate::source`]),
+//! and one does everything else ([`crate::control`]).
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::check::directory;
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
 use crate::control::admin::View;
-use crate::control::admin::pulse::pulse;
+use crate::control::admin::liveness::probe;
 use crate::control::admin::status::TableDigests;
 use crate::control::systemd::socket_activation::{ActivatedSockets, ActivationError};
 use crate::control::{Controlled, Prepared};
@@ -35,27 +35,27 @@ use crate::server::Server;
 use crate::server::counters::Counters;
 use crate::source::{Reloader, evaluate};
 
-/// Why the server did not start, or ended.
+/// Why the server did not start, or failed.
 #[derive(Debug, Error)]
 pub enum DaemonError {
-    /// Settings are wrong.
+    /// The settings have errors.
     #[error("the settings have errors")]
     Settings(Findings),
-    /// A socket cannot be listened at.
+    /// An address cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// A socket of the service manager cannot be served.
     #[error(transparent)]
     Activation(#[from] ActivationError),
-    /// The server cannot become the user that it should be.
+    /// The server cannot switch to its user.
     #[error(transparent)]
     Confinement(#[from] ConfinementError),
-    /// The system refuses something that it never should.
+    /// An unexpected system error.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// The failed operation.
         what: &'static str,
-        /// What the system says.
+        /// The error that the system returned.
         source: io::Error,
     },
 }
@@ -64,7 +64,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
     move |source| DaemonError::System { what, source }
 }
 
-/// Serves until SIGTERM or SIGINT. The calling thread answers lookups.
+/// Runs the server until SIGTERM or SIGINT. The calling thread answers lookups.
 pub(crate) fn run(options: Options, service: ServiceOptions) -> Result<(), DaemonError> {
     let activated = ActivatedSockets::from_environment()?;
     let mut findings = Findings::default();
@@ -85,7 +85,7 @@ fn serve(
     sources: Sources,
     settings: Settings,
     activated: ActivatedSockets,
-    said: &Findings,
+    logged: &Findings,
 ) -> Result<(), DaemonError> {
     let started = SystemTime::now();
     let control = Prepared::new().map_err(system("cannot start the runtime, or watch for signals"))?;
@@ -94,10 +94,10 @@ fn serve(
     let bound = maps.iter().map(|(_, listener)| listener).chain(&admin);
     let confined = confinement.enforce(bound.filter_map(Listener::file))?;
     let limits = settings.limits;
-    let (reloader, snapshot) = Reloader::load_initial(sources, settings, said);
-    let mut of_directory = Findings::default();
-    directory::examine(reloader.sources(), &snapshot, &mut of_directory);
-    for finding in of_directory.iter() {
+    let (reloader, snapshot) = Reloader::load_initial(sources, settings, logged);
+    let mut directory_findings = Findings::default();
+    directory::examine(reloader.sources(), &snapshot, &mut directory_findings);
+    for finding in directory_findings.iter() {
         warn!("{finding}");
     }
     let routes = Arc::new(ActiveSnapshot::new(snapshot));
@@ -114,7 +114,7 @@ fn serve(
     let counters = Arc::new(Counters::new(routes.load().maps, !admin.is_empty()));
     let server = Server::new(maps, Arc::clone(&routes), Arc::clone(&counters), limits)
         .map_err(system("cannot start to serve"))?;
-    let (pulse, mut heart) = pulse(server.waker());
+    let (liveness, mut responder) = probe(server.waker());
     for listener in &admin {
         info!("admin listening on {}", listener.address());
     }
@@ -125,7 +125,7 @@ fn serve(
                 routes,
                 counters,
                 reload_status,
-                pulse,
+                liveness,
                 listeners: endpoints,
                 started,
                 digests: TableDigests::default(),
@@ -135,14 +135,14 @@ fn serve(
         })
         .map_err(system("cannot start the thread that hears signals"))?;
     log_stream::never_wait();
-    // The heart goes with the server, so that nothing waits for it to beat once more.
-    let outcome = server.run(move || heart.beat());
+    // The responder is dropped with the server, so that no probe waits for an answer afterwards.
+    let outcome = server.run(move || responder.respond());
     let controlled = control.join();
     outcome.and(controlled).map_err(system("cannot serve any more"))
 }
 
-/// The sockets that were handed over, and those that the settings want besides. Where some are handed over, the default is
-/// not wanted, and what is handed over already is not bound again.
+/// Returns the sockets passed by the service manager, and binds the others that the settings require. With passed
+/// sockets, the default address is not bound, nor is any address that a passed socket has.
 fn sockets(settings: &Settings, mut sockets: ActivatedSockets) -> Result<ActivatedSockets, DaemonError> {
     for served in &sockets.maps {
         info!("{} is handed over by the service manager", endpoint(served));
@@ -170,7 +170,7 @@ fn sockets(settings: &Settings, mut sockets: ActivatedSockets) -> Result<Activat
     Ok(sockets)
 }
 
-/// Where a listener listens, as main.cf writes it.
+/// Returns the endpoint of a listener, as main.cf writes it.
 fn endpoint((protocol, listener): &(Protocol, Listener)) -> Endpoint {
     Endpoint {
         protocol: *protocol,

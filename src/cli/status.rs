@@ -11,7 +11,7 @@ use super::{EX_USAGE, Error, OutputFormat};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::setting;
 use crate::config::{DEFAULT_ADMIN, Sources};
-use crate::control::admin::client::{self, AdminError, Problem};
+use crate::control::admin::client::{self, AdminError, AdminErrorKind};
 use crate::control::admin::status::{FileStatus, Status as State};
 use crate::diagnostics::machine::FindingObject;
 use crate::diagnostics::{Code, Finding, Findings, Severity};
@@ -122,11 +122,11 @@ impl Status {
         let reply = client::get(&address, path)?;
         let state = match reply.code {
             200 if self.alive => return Ok(ExitCode::SUCCESS),
-            503 if self.alive => Err(Problem::NotAlive),
-            200 => serde_json::from_slice::<State>(&reply.body).map_err(|_| Problem::NotAdmin),
-            _ => Err(Problem::NotAdmin),
+            503 if self.alive => Err(AdminErrorKind::NotAlive),
+            200 => serde_json::from_slice::<State>(&reply.body).map_err(|_| AdminErrorKind::NotAdmin),
+            _ => Err(AdminErrorKind::NotAdmin),
         };
-        let state = state.map_err(|problem| AdminError { address, problem })?;
+        let state = state.map_err(|kind| AdminError { address, kind })?;
         let mut out = anstream::stdout().lock();
         let printed = match self.format {
             OutputFormat::Text => print(&state, &mut out),

@@ -1,11 +1,11 @@
-//! The control thread: all that a running server does besides answering lookups and reading files.
+//! The control thread: everything that a running server does besides answering lookups and reading files.
 //!
 //! On one tokio runtime it waits for signals, keeps systemd informed (`systemd`) and serves the admin listener
-//! ([`crate::control::admin`]). It lets the thread that answers lookups go first. It stops with the server, in one way: the server
-//! has ended, the admin listener closes, and systemd gets the last notice.
+//! ([`crate::control::admin`]). It has a lower priority than the thread that answers lookups. It stops after the
+//! server: the admin listener closes, and systemd gets the last notification.
 //!
 //! On failure: without this thread no signal would stop the server, so a panic in it stops the server, and
-//! [`Control::join`] says so. A panic in the admin listener ends that alone.
+//! [`Control::join`] returns an error. A panic in the admin listener ends that alone.
 
 pub(crate) mod admin;
 pub(crate) mod systemd;
@@ -27,19 +27,19 @@ use crate::server::Stop;
 use crate::source::ReloadHandle;
 use systemd::SystemdNotifier;
 
-/// What the control thread needs before anything else is started: from here on, no signal is lost.
+/// The signal handlers and the runtime, set up before anything else is started: from here on, no signal is lost.
 pub(crate) struct Prepared {
     runtime: Runtime,
     signals: Signals,
 }
 
-/// What the control thread controls.
+/// What the control thread serves and controls.
 pub(crate) struct Controlled {
     /// The listening sockets for health, status and metrics.
     pub admin: Vec<Listener>,
-    /// What these, and systemd, are told.
+    /// The state that the admin listener and systemd report.
     pub view: View,
-    /// Reads the files again on SIGHUP. It ends with this thread.
+    /// Requests a reload on SIGHUP. Dropped with this thread.
     pub reloader: ReloadHandle,
     /// Stops the server on SIGTERM and SIGINT.
     pub stop: Stop,
@@ -52,11 +52,11 @@ pub(crate) struct Control {
 }
 
 impl Prepared {
-    /// Creates the runtime and takes over SIGHUP, SIGTERM and SIGINT.
+    /// Creates the runtime, and handlers for SIGHUP, SIGTERM and SIGINT.
     pub(crate) fn new() -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
-            // For digests, one after the other.
+            // For digests, one at a time.
             .max_blocking_threads(1)
             .thread_name("admin-digest")
             .on_thread_start(yield_to_lookups)
@@ -75,9 +75,9 @@ impl Prepared {
         let thread = thread::Builder::new().name("control".into()).spawn(move || {
             yield_to_lookups();
             let stop = controlled.stop.clone();
-            let is_whole = catch_unwind(AssertUnwindSafe(|| self.run(controlled, &ended))).is_ok();
+            let is_ok = catch_unwind(AssertUnwindSafe(|| self.run(controlled, &ended))).is_ok();
             stop.begin();
-            is_whole
+            is_ok
         })?;
         Ok(Control { thread, server_ended })
     }
@@ -91,10 +91,10 @@ impl Prepared {
                 reloader,
                 stop,
             } = controlled;
-            let systemd = SystemdNotifier::start(&view.routes, &view.reload_status, &view.pulse);
+            let systemd = SystemdNotifier::start(&view.routes, &view.reload_status, &view.liveness);
             let admin = (!admin.is_empty())
                 .then(|| tokio::spawn(http::serve(admin, Arc::new(view), server_ended.clone())));
-            signals.obey(&reloader, &stop, &systemd, server_ended).await;
+            signals.handle(&reloader, &stop, &systemd, server_ended).await;
             if let Some(Ok(Err(error))) = match admin {
                 Some(admin) => Some(admin.await),
                 None => None,
@@ -103,13 +103,13 @@ impl Prepared {
             }
             systemd.end().await;
         });
-        // A digest may take seconds yet, and nothing waits for it.
+        // A digest may take seconds more, and nothing waits for it.
         runtime.shutdown_background();
     }
 }
 
 impl Control {
-    /// Ends the thread, once the server has ended.
+    /// Ends the thread, after the server has ended.
     pub(crate) fn join(self) -> io::Result<()> {
         self.server_ended.cancel();
         match self.thread.join() {
@@ -120,7 +120,7 @@ impl Control {
     }
 }
 
-/// What is asked by signals.
+/// The signals that control the server.
 struct Signals {
     hangup: Signal,
     terminate: Signal,
@@ -128,7 +128,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// From now on. Must be called within a runtime.
+    /// Installs the handlers. Must be called within a runtime.
     fn watch() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
@@ -137,8 +137,8 @@ impl Signals {
         })
     }
 
-    /// Does what they ask until the server has ended.
-    async fn obey(
+    /// Handles signals until the server has ended.
+    async fn handle(
         mut self,
         reloader: &ReloadHandle,
         stop: &Stop,

@@ -11,7 +11,7 @@ use clap::{Args, Command, FromArgMatches};
 use crate::config::Limits;
 use crate::config::Sources;
 use crate::config::options::{Options, ServiceOptions};
-use crate::control::admin::pulse::pulse;
+use crate::control::admin::liveness::probe;
 use crate::control::admin::status::{Status, TableDigests};
 use crate::control::admin::{View, metrics};
 use crate::diagnostics::Findings;
@@ -143,7 +143,7 @@ fn a_map_with_a_file_and_a_search_of_its_own_is_served_reloaded_counted_and_expl
         Limits::default(),
     )
     .unwrap();
-    let (stop, (pulse, _heart)) = (server.stop(), pulse(server.waker()));
+    let (stop, (liveness, _responder)) = (server.stop(), probe(server.waker()));
     let server = thread::spawn(move || server.run(|| {}));
     let mut client = Client::connect(Endpoint {
         protocol: Protocol::Socketmap,
@@ -185,7 +185,7 @@ fn a_map_with_a_file_and_a_search_of_its_own_is_served_reloaded_counted_and_expl
         routes,
         counters,
         reload_status,
-        pulse,
+        liveness,
         listeners: Vec::new(),
         started: SystemTime::now(),
         digests: TableDigests::default(),

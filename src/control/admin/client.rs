@@ -1,7 +1,7 @@
-//! One question to an admin listener, as `postmapd status` asks it.
+//! One request to an admin listener, for `postmapd status`.
 //!
-//! Blocking, because a person or a health check waits for it, and bounded: a deadline for connecting and one for the reply
-//! in all ([`connection`](crate::protocol::client::connection)), and no more memory than the longest reply.
+//! Blocks, because a person or a health check waits for it. Limits: one deadline for connecting and one for the whole
+//! response ([`connection`](crate::protocol::client::connection)), and no more memory than [`MAX_REPLY`].
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,29 +11,29 @@ use thiserror::Error;
 use crate::net::address::Address;
 use crate::protocol::client::connection::{Connection, ConnectionError};
 
-/// The longest reply: a status with every finding that is kept has less than a tenth.
+/// The longest response in bytes. A status with all findings that are kept takes less than a tenth.
 const MAX_REPLY: usize = 4 * 1024 * 1024;
 
-/// Why there is no reply.
+/// Why there is no response.
 #[derive(Debug, Error)]
-#[error("{address}: {problem}")]
+#[error("{address}: {kind}")]
 pub struct AdminError {
-    /// The address that was asked.
+    /// The address of the admin listener.
     pub address: Address,
-    /// What is wrong there.
-    pub problem: Problem,
+    /// What is wrong with it.
+    pub kind: AdminErrorKind,
 }
 
 /// What is wrong with an admin listener.
 #[derive(Debug, Error)]
-pub enum Problem {
-    /// There is no connection, or it ended.
+pub enum AdminErrorKind {
+    /// Connecting failed, or the connection ended.
     #[error("{0}; is postmapd running, and started with --admin {1}?")]
     Io(io::Error, Address),
-    /// It did not answer in time.
+    /// It did not respond in time.
     #[error("{0}; if postmapd listens there, restart it; if not, name its admin listener with --admin")]
     TimedOut(ConnectionError),
-    /// What came back is not what an admin listener says.
+    /// The response is not that of an admin listener.
     #[error("this is not the admin listener of a postmapd")]
     NotAdmin,
     /// The server runs, and does not answer lookups.
@@ -41,27 +41,27 @@ pub enum Problem {
     NotAlive,
 }
 
-/// A reply.
+/// A response.
 pub(crate) struct Reply {
-    /// The status code.
+    /// The HTTP status code.
     pub code: u16,
-    /// What it says.
+    /// The body.
     pub body: Vec<u8>,
 }
 
-/// Asks for `path`.
+/// Sends a GET request for `path`.
 pub(crate) fn get(address: &Address, path: &str) -> Result<Reply, AdminError> {
     let address = reachable(address);
-    let problem = match exchange(&address, path) {
+    let kind = match exchange(&address, path) {
         Ok(Some(reply)) => return Ok(reply),
-        Ok(None) => Problem::NotAdmin,
-        Err(ConnectionError::Io(error)) => Problem::Io(error, address.clone()),
-        Err(error @ ConnectionError::TimedOut(_)) => Problem::TimedOut(error),
+        Ok(None) => AdminErrorKind::NotAdmin,
+        Err(ConnectionError::Io(error)) => AdminErrorKind::Io(error, address.clone()),
+        Err(error @ ConnectionError::TimedOut(_)) => AdminErrorKind::TimedOut(error),
     };
-    Err(AdminError { address, problem })
+    Err(AdminError { address, kind })
 }
 
-/// Where a server that listens at every address can be asked.
+/// Returns where to connect to a server: over loopback, if it listens on every address.
 fn reachable(address: &Address) -> Address {
     match address {
         Address::Inet(host, port) => {
@@ -76,7 +76,7 @@ fn reachable(address: &Address) -> Address {
     }
 }
 
-/// Asks, and reads no further than the reply says that it goes. `None` where there is none.
+/// Sends the request and reads the response, and nothing beyond. `None` if it is not a response.
 fn exchange(address: &Address, path: &str) -> Result<Option<Reply>, ConnectionError> {
     let mut connection = Connection::open(address)?;
     let host = match address {
@@ -98,7 +98,7 @@ fn exchange(address: &Address, path: &str) -> Result<Option<Reply>, ConnectionEr
     Ok(None)
 }
 
-/// The reply in these bytes, if they are one, whole. The listener tells the length of whatever it says.
+/// Parses a complete response. It must have a Content-Length, as those of the admin listener have.
 fn parse(bytes: &[u8]) -> Option<Reply> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut headers);
@@ -122,7 +122,7 @@ mod tests {
     use crate::net::address::Address;
 
     #[test]
-    fn a_reply_that_is_cut_short_is_none() {
+    fn an_incomplete_reply_is_no_reply() {
         let whole = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3\r\nX: y\r\n\r\nab\n";
         let reply = parse(whole).unwrap();
         assert_eq!((reply.code, reply.body.as_slice()), (503, &b"ab\n"[..]));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_is_asked_by_way_of_loopback() {
+    fn a_server_on_every_address_is_asked_over_loopback() {
         for (listens, asked) in [
             ("0.0.0.0:1", "127.0.0.1:1"),
             ("[::]:1", "[::1]:1"),

@@ -1,12 +1,11 @@
-//! The text format of Prometheus, version 0.0.4. Numbers are written as OpenMetrics asks for, too, so that every reader
-//! takes them.
+//! Prometheus' text format, version 0.0.4. Numbers are also valid in OpenMetrics, so that every scraper accepts them.
 
 use std::fmt::{Display, Write};
 
 /// The media type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What kind of numbers a family has.
+/// The type of a metric family.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Counter,
@@ -24,7 +23,7 @@ impl Kind {
     }
 }
 
-/// A label with its value.
+/// A label and its value.
 pub(super) type Label<'a> = (&'static str, &'a str);
 
 /// Metrics as text.
@@ -41,19 +40,19 @@ impl Exposition {
         }
     }
 
-    /// Begins the family `name`, a counter's name ends in `_total`.
+    /// Begins the metric family `name`. The name of a counter ends in `_total`.
     pub(super) fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
         self.family = name;
         self.line(format_args!("# HELP {name} {help}"));
         self.line(format_args!("# TYPE {name} {}", kind.name()));
     }
 
-    /// A number of the family that was begun last.
+    /// Adds a sample to the current family.
     pub(super) fn sample(&mut self, labels: &[Label<'_>], value: impl Display) {
         self.sample_of("", labels, value);
     }
 
-    /// A number of the family that was begun last, under its name with `suffix`.
+    /// Adds a sample to the current family, with `suffix` after its name.
     pub(super) fn sample_of(&mut self, suffix: &str, labels: &[Label<'_>], value: impl Display) {
         self.text.extend([self.family, suffix]);
         for (number, (name, value)) in labels.iter().enumerate() {
@@ -75,13 +74,13 @@ impl Exposition {
         self.line(format_args!(" {value}"));
     }
 
-    /// The whole text.
+    /// Returns the text.
     pub(super) fn finish(self) -> String {
         self.text
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing to a String does not fail.
+        // Writing to a String never fails.
         let _ = self.text.write_fmt(line);
         self.text.push('\n');
     }

@@ -1,7 +1,7 @@
-//! HTTP/1.1 at the admin listener: connections to requests to answers.
+//! The HTTP/1.1 server of the admin listener.
 //!
-//! A connection is for one request, may hold little memory and lives for seconds at most. Of too many, the oldest has
-//! to go: a peer that opens connections and says nothing cannot keep out one that asks at once.
+//! A connection serves one request, with little memory, for at most [`CONNECTION_DEADLINE`]. With too many connections,
+//! the oldest is closed: a client that opens connections and sends nothing cannot lock out others.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -25,28 +25,28 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::exposition;
-use super::status::{Status, obstacles};
+use super::status::{Status, not_ready_reasons};
 use super::{View, metrics};
 use crate::net::accept::AcceptErrors;
 use crate::net::listener::{Listener, TokioListener};
 use crate::os::printable::json;
 
-/// How many connections a listener has at once. A scraper, a probe and a person need three.
+/// The most connections of a listener at once. A scraper, a probe and a person need three.
 const CONNECTIONS: usize = 32;
 
 /// How long the head of a request may take to arrive.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long a connection lives, be it that we make a digest of the largest file for it or that it does not read.
+/// How long a connection may last. Enough to make a digest of the largest file.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How many bytes and how many headers the head of a request may have. hyper allows no less than 8 KiB.
+/// The most bytes and headers in the head of a request. hyper allows no less than 8 KiB.
 const HEAD_BYTES: usize = 8 * 1024;
 const HEADERS: usize = 64;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Answers until `stop`.
+/// Serves requests until `stop`.
 pub(crate) async fn serve(
     listeners: Vec<Listener>,
     view: Arc<View>,
@@ -69,11 +69,11 @@ pub(crate) async fn serve(
 }
 
 async fn accept(listener: &TokioListener, view: &Arc<View>) {
-    let mut guests = Guests::default();
+    let mut connections = Connections::default();
     let mut errors = AcceptErrors::default();
     loop {
         match accept_one(listener, view).await {
-            Ok(guest) => guests.admit(guest),
+            Ok(connection) => connections.add(connection),
             Err(error) => {
                 let pause = errors.pause(&error, || {
                     warn!("the admin listener cannot accept a connection: {error}; trying again");
@@ -95,20 +95,20 @@ async fn accept_one(listener: &TokioListener, view: &Arc<View>) -> io::Result<Ab
     Ok(task.abort_handle())
 }
 
-/// The connections, the oldest first.
+/// The open connections, the oldest first.
 #[derive(Default)]
-struct Guests(VecDeque<AbortHandle>);
+struct Connections(VecDeque<AbortHandle>);
 
-impl Guests {
-    fn admit(&mut self, guest: AbortHandle) {
-        self.0.retain(|guest| !guest.is_finished());
+impl Connections {
+    fn add(&mut self, connection: AbortHandle) {
+        self.0.retain(|connection| !connection.is_finished());
         if self.0.len() >= CONNECTIONS
             && let Some(oldest) = self.0.pop_front()
         {
             debug!("too many connections to the admin listener; the oldest has to go");
             oldest.abort();
         }
-        self.0.push_back(guest);
+        self.0.push_back(connection);
     }
 }
 
@@ -138,65 +138,65 @@ async fn answer(request: &Request<Incoming>, view: &Arc<View>) -> Response<Full<
     let path = request.uri().path();
     if !["/healthz", "/readyz", "/status", "/metrics"].contains(&path) {
         let text = "there are /healthz, /readyz, /status and /metrics\n";
-        return reply(StatusCode::NOT_FOUND, TEXT, text);
+        return response(StatusCode::NOT_FOUND, TEXT, text);
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        let mut refusal = reply(
+        let mut refused = response(
             StatusCode::METHOD_NOT_ALLOWED,
             TEXT,
             "GET and HEAD are answered\n",
         );
         let allowed = HeaderValue::from_static("GET, HEAD");
-        refusal.headers_mut().insert(ALLOW, allowed);
-        return refusal;
+        refused.headers_mut().insert(ALLOW, allowed);
+        return refused;
     }
     match path {
         "/healthz" => healthz(view).await,
         "/readyz" => readyz(view),
         "/status" => status(view).await,
-        _ => reply(StatusCode::OK, exposition::CONTENT_TYPE, metrics::render(view)),
+        _ => response(StatusCode::OK, exposition::CONTENT_TYPE, metrics::render(view)),
     }
 }
 
 async fn healthz(view: &View) -> Response<Full<Bytes>> {
-    if view.pulse.beats().await {
-        reply(StatusCode::OK, TEXT, "ok\n")
+    if view.liveness.is_alive().await {
+        response(StatusCode::OK, TEXT, "ok\n")
     } else {
         let text = "the thread that answers lookups does not answer\n";
-        reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+        response(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
     }
 }
 
 fn readyz(view: &View) -> Response<Full<Bytes>> {
     let report = view.reload_status.report();
     if report.is_ready() {
-        return reply(StatusCode::OK, TEXT, "ok\n");
+        return response(StatusCode::OK, TEXT, "ok\n");
     }
-    let lines = obstacles(&report).into_iter().map(|line| line + "\n");
-    reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines.collect::<String>())
+    let lines = not_ready_reasons(&report).into_iter().map(|line| line + "\n");
+    response(StatusCode::SERVICE_UNAVAILABLE, TEXT, lines.collect::<String>())
 }
 
 async fn status(view: &Arc<View>) -> Response<Full<Bytes>> {
     let view = Arc::clone(view);
-    let told = spawn_blocking(move || {
+    let json = spawn_blocking(move || {
         let mut text = Vec::new();
         json::write(&Status::of(&view), &mut text).map(|()| text)
     });
-    match told.await {
+    match json.await {
         Ok(Ok(mut text)) => {
             text.push(b'\n');
-            reply(StatusCode::OK, "application/json", text)
+            response(StatusCode::OK, "application/json", text)
         }
-        // Neither can fail but by a mistake of ours.
-        Ok(Err(_)) | Err(_) => reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "this failed\n"),
+        // Either would be a bug.
+        Ok(Err(_)) | Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "this failed\n"),
     }
 }
 
-fn reply(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut reply = Response::new(Full::new(text.into()));
-    *reply.status_mut() = status;
-    let headers = reply.headers_mut();
+fn response(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    reply
+    response
 }

@@ -1,10 +1,10 @@
-//! `/metrics`: the numbers, with their names, types and labels. Names and labels are an interface (contract).
+//! `/metrics`: the metrics with their names, types and labels. Names and labels are an interface (contract).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::View;
 use super::exposition::{Exposition, Kind};
-use super::status::is_told;
+use super::status::is_reported;
 use crate::lookup::map::Maps;
 use crate::lookup::snapshot::Snapshot;
 use crate::os::printable::of_path;
@@ -17,7 +17,7 @@ const LE: [&str; BOUNDS.len()] = [
     "0.001", "0.01", "0.1", "1.0",
 ];
 
-/// The metrics as of now.
+/// Returns all metrics as of now.
 #[must_use]
 pub(crate) fn render(view: &View) -> String {
     let mut text = Exposition::new();
@@ -26,8 +26,8 @@ pub(crate) fn render(view: &View) -> String {
     let snapshot = view.routes.load_full();
     traffic(snapshot.maps, &view.counters, &mut text);
     let report = view.reload_status.report();
-    readings(&report, &mut text);
-    in_force(&report, &snapshot, &mut text);
+    reloads(&report, &mut text);
+    active(&report, &snapshot, &mut text);
     in_flight(&snapshot, &mut text);
     text.finish()
 }
@@ -77,7 +77,7 @@ fn traffic(maps: Maps, counters: &Counters, text: &mut Exposition) {
     text.sample(&[], counters.connections());
 }
 
-fn readings(report: &StatusReport, text: &mut Exposition) {
+fn reloads(report: &StatusReport, text: &mut Exposition) {
     text.family(
         "postmapd_reloads_total",
         Kind::Counter,
@@ -97,7 +97,7 @@ fn readings(report: &StatusReport, text: &mut Exposition) {
         Kind::Gauge,
         "1 if the present file is right and in force, else 0.",
     );
-    for file in report.files.iter().filter(|file| is_told(file)) {
+    for file in report.files.iter().filter(|file| is_reported(file)) {
         let path = of_path(&file.active.path);
         text.sample(&[("file", &path)], u8::from(file.invalid.is_none()));
     }
@@ -114,7 +114,7 @@ fn readings(report: &StatusReport, text: &mut Exposition) {
     }
 }
 
-fn in_force(report: &StatusReport, snapshot: &Snapshot, text: &mut Exposition) {
+fn active(report: &StatusReport, snapshot: &Snapshot, text: &mut Exposition) {
     text.family(
         "postmapd_snapshot_generation",
         Kind::Gauge,
@@ -159,7 +159,7 @@ mod tests {
     use super::{BOUNDS, LE};
 
     #[test]
-    fn the_bounds_are_those_that_are_counted_by() {
+    fn the_labels_are_the_bounds_in_seconds() {
         for (nanoseconds, le) in BOUNDS.into_iter().zip(LE) {
             let seconds: f64 = le.parse().unwrap();
             let counted = std::time::Duration::from_nanos(nanoseconds).as_secs_f64();

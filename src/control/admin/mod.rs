@@ -1,24 +1,25 @@
-//! Health, status and metrics over HTTP, for those who watch the server.
+//! Health, status and metrics over HTTP, for monitoring.
 //!
 //! | path | says |
 //! |---|---|
-//! | `/healthz` | whether the thread that answers lookups lives: the question goes through it ([`pulse`]) |
+//! | `/healthz` | whether the thread that answers lookups is alive: the request goes through it ([`liveness`]) |
 //! | `/readyz` | whether every file is valid, and which is not, why and since when |
-//! | `/status` | all of it for machines ([`status`]); `postmapd status` is its client ([`client`]) |
-//! | `/metrics` | numbers in Prometheus' text format 0.0.4 ([`metrics`]) |
+//! | `/status` | everything, for programs ([`status`]); `postmapd status` is its client ([`client`]) |
+//! | `/metrics` | metrics in Prometheus' text format 0.0.4 ([`metrics`]) |
 //!
-//! It runs in the control thread ([`crate::control`]), which lets the one that answers go first, with sockets of its own, and
-//! reads only what they leave behind: counters, the ledger, the snapshot. So slow or frequent requests here take nothing
-//! from a lookup but idle processor time. What such a peer can make this thread hold is limited in `http`.
+//! It runs in the control thread ([`crate::control`]), which has a lower priority than the one that answers lookups,
+//! with sockets of its own, and only reads shared state: counters, reload status, snapshot. So slow or frequent
+//! requests take nothing from a lookup but idle processor time. What a client can make this thread hold is limited in
+//! `http`.
 //!
-//! Nothing that is said here holds a sender, a host, a user or a credential: findings do not quote, labels are names of
-//! ours and paths of files, and the digest of a file with credentials says nothing about it ([`crate::os::digest`]).
+//! No response contains a sender, a host, a user or a credential: findings do not quote, labels are constants and paths
+//! of files, and the digest of a file with credentials reveals nothing about it ([`crate::os::digest`]).
 
 pub(crate) mod client;
 mod exposition;
 pub(crate) mod http;
+pub(crate) mod liveness;
 pub(crate) mod metrics;
-pub(crate) mod pulse;
 pub(crate) mod status;
 
 use std::sync::Arc;
@@ -27,23 +28,23 @@ use std::time::SystemTime;
 use crate::lookup::snapshot::ActiveSnapshot;
 use crate::server::counters::Counters;
 use crate::source::reload_status::ReloadStatus;
-use pulse::Pulse;
+use liveness::Probe;
 use status::TableDigests;
 
-/// What is told about.
+/// The state that is reported.
 pub(crate) struct View {
-    /// The snapshot in force.
+    /// The active snapshot.
     pub routes: Arc<ActiveSnapshot>,
-    /// What was counted.
+    /// The counters of the server.
     pub counters: Arc<Counters>,
-    /// What became of the files.
+    /// The results of reloads.
     pub reload_status: Arc<ReloadStatus>,
-    /// Whether the thread that answers lookups lives.
-    pub pulse: Pulse,
-    /// Where lookups are answered.
+    /// Probes the thread that answers lookups.
+    pub liveness: Probe,
+    /// The endpoints of the maps.
     pub listeners: Vec<String>,
-    /// Since when.
+    /// When the server started.
     pub started: SystemTime,
-    /// The digests of the tables in force.
+    /// The digests of the active tables.
     pub digests: TableDigests,
 }

@@ -1,6 +1,6 @@
-//! `/status`: everything about the server that may be told, as JSON. Names and meaning are an interface (contract).
+//! `/status`: the state of the server that may be shown, as JSON. Names and meaning are an interface (contract).
 //!
-//! `/readyz` says of it which files are not valid, why and since when (`obstacles`).
+//! `/readyz` has a part of it: which files are not valid, why and since when (`not_ready_reasons`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -18,70 +18,70 @@ use crate::os::digest;
 use crate::os::printable::of_path;
 use crate::source::reload_status::{FileState, Invalid, StatusReport};
 
-/// The state of a server. Times are RFC 3339, in UTC.
+/// The state of a server. Times are in RFC 3339 format, in UTC.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Status {
-    /// Of postmapd.
+    /// The version of postmapd.
     pub version: String,
     /// When the server started.
     pub started: String,
-    /// Which snapshot is in force, from 1.
+    /// The number of the active snapshot, from 1.
     pub generation: u64,
-    /// Since when.
+    /// Since when it has been active.
     pub loaded: String,
-    /// Whether every file is valid, as `/readyz` says.
+    /// Whether every file is valid, as in `/readyz`.
     pub ready: bool,
-    /// The files that are read.
+    /// All files that are read.
     pub files: Vec<FileStatus>,
-    /// The last reading; the one at the start is one, too.
+    /// The last reload. Until there is one, the read at the start.
     pub last_reload: LastReload,
-    /// When the files were last seen to be right and in force. `null` where they never were.
+    /// When the files were last known to be without error and active. `null` if never.
     pub last_success: Option<String>,
-    /// What there is to say about the present files.
+    /// The findings of the present files.
     pub findings: Vec<FindingObject>,
-    /// How many errors there are. Not all findings of a very wrong file are listed.
+    /// The number of errors. May exceed `findings`, which are limited.
     pub errors: usize,
-    /// Likewise, warnings.
+    /// The number of warnings. May exceed `findings`.
     pub warnings: usize,
     /// How many entries of the relay map had another next hop within `reload.in_flight` ([`crate::lookup::history`]).
     pub senders_in_flight: usize,
-    /// Where lookups are answered.
+    /// The endpoints of the maps.
     pub listeners: Vec<String>,
-    /// How many connections there are to them.
+    /// How many connections to them are open.
     pub connections: u64,
 }
 
-/// A file.
+/// The state of a file.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct FileStatus {
-    /// Where it is.
+    /// The path of the file.
     pub path: String,
-    /// The map that it is the table of. `null` for settings and secret files.
+    /// The map whose table it is. `null` for settings and secret files.
     pub map: Option<String>,
-    /// The digest of the version in force ([`crate::os::digest`]). `null` where there is no file.
+    /// The digest of the active version ([`crate::os::digest`]). `null` if there is no file.
     pub digest: Option<String>,
-    /// How many entries the version in force has. `null` where it is no table.
+    /// The number of entries in the active version. `null` if it is not a table.
     pub entries: Option<usize>,
-    /// Whether the present version is right and in force.
+    /// Whether the present version has no error and is active.
     pub valid: bool,
-    /// Since when it is not.
+    /// Since when it has not been valid.
     pub invalid_since: Option<String>,
-    /// Why it is not.
+    /// Why it is not valid.
     pub problem: Option<String>,
 }
 
-/// A reading of the files.
+/// The result of a reload.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct LastReload {
     /// `changed`, `unchanged` or `failed`.
     pub outcome: String,
-    /// When that was.
+    /// When it ended.
     pub at: String,
 }
 
 impl Status {
-    /// The state as of now. Takes as long as the digests of tables do that are new; to be called where that disturbs
-    /// nobody.
+    /// Returns the state as of now. Makes the digests of new tables, which may take seconds: must not run in a thread
+    /// that lookups need.
     #[must_use]
     pub(crate) fn of(view: &View) -> Self {
         let report = view.reload_status.report();
@@ -95,7 +95,7 @@ impl Status {
             files: report
                 .files
                 .iter()
-                .filter(|file| is_told(file))
+                .filter(|file| is_reported(file))
                 .map(|file| FileStatus::of(file, &snapshot, &view.digests))
                 .collect(),
             last_reload: LastReload {
@@ -113,8 +113,8 @@ impl Status {
     }
 }
 
-/// Whether there is anything to tell about a file: settings that are not there are no file.
-pub(super) fn is_told(file: &FileState) -> bool {
+/// Whether the file is part of the report. A settings file that does not exist is not.
+pub(super) fn is_reported(file: &FileState) -> bool {
     file.active.is_readable || file.active.table.is_some() || file.invalid.is_some()
 }
 
@@ -137,10 +137,10 @@ impl FileStatus {
     }
 }
 
-/// One line for each file that is not valid, and for each error that is about no file; nothing where all is well.
+/// Returns a line for each file that is not valid, and for each error that belongs to no file.
 #[must_use]
-pub(super) fn obstacles(report: &StatusReport) -> Vec<String> {
-    let files = report.files.iter().filter_map(obstacle);
+pub(super) fn not_ready_reasons(report: &StatusReport) -> Vec<String> {
+    let files = report.files.iter().filter_map(invalid_reason);
     let errors = report
         .findings
         .of(Severity::Error)
@@ -148,14 +148,14 @@ pub(super) fn obstacles(report: &StatusReport) -> Vec<String> {
     files.chain(errors.map(ToString::to_string)).collect()
 }
 
-fn obstacle(file: &FileState) -> Option<String> {
+fn invalid_reason(file: &FileState) -> Option<String> {
     let invalid = file.invalid.as_ref()?;
     let path = of_path(&file.active.path);
     let since = format_rfc3339_seconds(invalid.since);
     Some(format!("{path}: not valid since {since}: {}", problem(invalid)))
 }
 
-/// Why a file is not valid, in words.
+/// Describes why a file is not valid.
 fn problem(invalid: &Invalid) -> String {
     match (invalid.errors, &invalid.first) {
         (0, _) => "it is not used until the other files are right".to_owned(),
@@ -169,10 +169,10 @@ fn time(time: SystemTime) -> String {
     format_rfc3339_millis(time).to_string()
 }
 
-/// The digests of tables, each made at its first request: of a large one that takes longer than an edit.
+/// The digests of tables, each made at its first request: for a large table that takes longer than an edit.
 #[derive(Default)]
 pub(crate) struct TableDigests {
-    /// By the name of the file.
+    /// By file name.
     known: Mutex<HashMap<&'static str, Known>>,
 }
 

@@ -1,14 +1,14 @@
 //! Keeps systemd informed about the server (`Type=notify-reload` of systemd.service(5)).
 //!
-//! One task sends everything. Each `WATCHDOG=1` is sent only after the thread that answers lookups has shown that it lives:
-//! while that hangs, none is sent, and the manager replaces the server. A manager that reads nothing only makes this
-//! task wait. Without `NOTIFY_SOCKET` there is no such task.
+//! One task sends all notifications. `WATCHDOG=1` is sent only after the thread that answers lookups has answered a
+//! probe: while that thread hangs, none is sent, and systemd restarts the server. A manager that does not read blocks
+//! only this task. Without `NOTIFY_SOCKET` the task does not exist.
 //!
-//! The status line has numbers and outcomes. What is wrong with a file is in the log.
+//! The status line has numbers and outcomes. Errors of files are in the log.
 //!
-//! [`notify`] is its protocol (sd_notify(3)), and [`socket_activation`] that for sockets that it opened before the server runs
-//! (sd_listen_fds(3)). Both are in variables of the environment, and without them nothing here does anything. The server
-//! starts no other program, so no process inherits the variables; descriptors are closed on exec.
+//! [`notify`] is the protocol (sd_notify(3)), and [`socket_activation`] takes the sockets that systemd opened
+//! (sd_listen_fds(3)). Both use environment variables, and do nothing without them. The server starts no other program,
+//! so no process inherits the variables; descriptors are closed on exec.
 
 mod notify;
 pub(crate) mod socket_activation;
@@ -22,77 +22,77 @@ use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use crate::control::admin::pulse::Pulse;
-use crate::control::systemd::notify::{Notice, NotifySocket, watchdog_interval};
+use crate::control::admin::liveness::Probe;
+use crate::control::systemd::notify::{Notification, NotifySocket, watchdog_interval};
 use crate::lookup::snapshot::ActiveSnapshot;
 use crate::source::reload_status::{ReloadOutcome, ReloadStatus};
 
-/// How long stopping waits until the manager has taken the last notice.
+/// How long a shutdown waits until the manager has read the last notification.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Sends notices to the manager. Without one, it does nothing.
+/// Sends notifications to the manager. Without a manager, it does nothing.
 pub(super) struct SystemdNotifier(Option<Running>);
 
 struct Running {
-    life: watch::Sender<Life>,
+    lifecycle: watch::Sender<Lifecycle>,
     task: JoinHandle<()>,
 }
 
-/// What the manager is to be told of.
+/// The events to notify the manager of.
 #[derive(Clone, Copy, Default)]
-struct Life {
-    /// The number of the last request to read again.
+struct Lifecycle {
+    /// The number of the last requested reload.
     requests: u64,
-    /// The end has begun.
+    /// Whether the shutdown has begun.
     stopping: bool,
 }
 
 impl SystemdNotifier {
-    /// Says that the server is ready, and tells of what comes from now on.
+    /// Notifies the manager that the server is ready, and from now on of every change.
     ///
     /// Must be called within a runtime.
     pub(super) fn start(
         routes: &Arc<ActiveSnapshot>,
         reload_status: &Arc<ReloadStatus>,
-        pulse: &Pulse,
+        liveness: &Probe,
     ) -> Self {
         Self(NotifySocket::from_environment().map(|socket| {
-            let (life, follow) = watch::channel(Life::default());
+            let (lifecycle, follow) = watch::channel(Lifecycle::default());
             let task = NotifierTask {
                 socket,
                 routes: Arc::clone(routes),
                 reload_status: Arc::clone(reload_status),
-                pulse: pulse.clone(),
-                said: String::new(),
-                fails: false,
+                liveness: liveness.clone(),
+                last_status: String::new(),
+                is_failing: false,
             };
             let task = tokio::spawn(task.run(follow));
-            Running { life, task }
+            Running { lifecycle, task }
         }))
     }
 
-    /// The files are read again, because somebody asked to; `request` is the number of that.
+    /// Notifies the manager of a requested reload; `request` is its number.
     pub(super) fn reloading(&self, request: u64) {
-        self.lives(|life| life.requests = request);
+        self.update(|lifecycle| lifecycle.requests = request);
     }
 
-    /// The end has begun.
+    /// Notifies the manager that the shutdown has begun.
     pub(super) fn stopping(&self) {
-        self.lives(|life| life.stopping = true);
+        self.update(|lifecycle| lifecycle.stopping = true);
     }
 
-    /// Waits until all is said, but not for long.
+    /// Waits until all notifications are sent, for at most [`STOP_TIMEOUT`].
     pub(super) async fn end(self) {
-        if let Some(Running { life, task }) = self.0 {
-            drop(life);
-            // A manager that does not read has lost nothing that it would not learn from the exit.
+        if let Some(Running { lifecycle, task }) = self.0 {
+            drop(lifecycle);
+            // A manager that does not read learns the same from the exit.
             let _ = timeout(STOP_TIMEOUT, task).await;
         }
     }
 
-    fn lives(&self, change: impl FnOnce(&mut Life)) {
-        if let Some(Running { life, .. }) = &self.0 {
-            life.send_modify(change);
+    fn update(&self, change: impl FnOnce(&mut Lifecycle)) {
+        if let Some(Running { lifecycle, .. }) = &self.0 {
+            lifecycle.send_modify(change);
         }
     }
 }
@@ -101,75 +101,75 @@ struct NotifierTask {
     socket: NotifySocket,
     routes: Arc<ActiveSnapshot>,
     reload_status: Arc<ReloadStatus>,
-    pulse: Pulse,
-    /// The last status.
-    said: String,
-    /// Whether the last notice could not be sent.
-    fails: bool,
+    liveness: Probe,
+    /// The last status line.
+    last_status: String,
+    /// Whether the last notification could not be sent.
+    is_failing: bool,
 }
 
 impl NotifierTask {
-    async fn run(mut self, mut life: watch::Receiver<Life>) {
+    async fn run(mut self, mut lifecycle: watch::Receiver<Lifecycle>) {
         let mut progress = self.reload_status.subscribe();
-        let mut beat = watchdog_interval().map(|every| {
+        let mut watchdog = watchdog_interval().map(|every| {
             info!("the service manager hears every {every:?} that lookups are answered");
-            let mut beat = interval(every);
-            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            beat
+            let mut watchdog = interval(every);
+            watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            watchdog
         });
-        self.say_ready().await;
+        self.send_ready().await;
         let (mut requests, mut is_reloading, mut is_stopping) = (0, false, false);
         loop {
             tokio::select! {
-                changed = life.changed() => {
+                changed = lifecycle.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    let now = *life.borrow_and_update();
+                    let now = *lifecycle.borrow_and_update();
                     if now.stopping && !is_stopping {
                         is_stopping = true;
-                        self.say(Notice::Stopping).await;
+                        self.send(Notification::Stopping).await;
                     } else if now.requests > requests {
                         (requests, is_reloading) = (now.requests, true);
-                        self.say(Notice::Reloading).await;
+                        self.send(Notification::Reloading).await;
                     }
                 }
-                // The ledger is there as long as this is.
+                // The sender lives as long as this task.
                 _ = progress.changed() => {}
-                () = next(&mut beat) => {
-                    if self.pulse.beats().await {
-                        self.say(Notice::Watchdog).await;
+                () = tick(&mut watchdog) => {
+                    if self.liveness.is_alive().await {
+                        self.send(Notification::Watchdog).await;
                     }
                     continue;
                 }
             }
             let answered = progress.borrow_and_update().requests;
             if is_stopping {
-                // It is not ready any more, whatever is read.
+                // It is no longer ready, whatever a reload results in.
             } else if is_reloading && answered >= requests {
                 is_reloading = false;
-                self.say_ready().await;
-            } else if self.status() != self.said {
-                self.said = self.status();
-                self.say(Notice::Status(self.said.clone())).await;
+                self.send_ready().await;
+            } else if self.status() != self.last_status {
+                self.last_status = self.status();
+                self.send(Notification::Status(self.last_status.clone())).await;
             }
         }
     }
 
-    async fn say_ready(&mut self) {
-        self.said = self.status();
-        self.say(Notice::Ready(self.said.clone())).await;
+    async fn send_ready(&mut self) {
+        self.last_status = self.status();
+        self.send(Notification::Ready(self.last_status.clone())).await;
     }
 
-    async fn say(&mut self, notice: Notice) {
-        let sent = self.socket.send(&notice).await;
-        if let (Err(error), false) = (&sent, self.fails) {
+    async fn send(&mut self, notification: Notification) {
+        let sent = self.socket.send(&notification).await;
+        if let (Err(error), false) = (&sent, self.is_failing) {
             warn!("the service manager cannot be told what becomes of the server: {error}");
         }
-        self.fails = sent.is_err();
+        self.is_failing = sent.is_err();
     }
 
-    /// Which snapshot answers, and what came of the last reading.
+    /// Returns the status line: the active snapshot, and the outcome of the last reload.
     fn status(&self) -> String {
         let snapshot = self.routes.load();
         let report = self.reload_status.report();
@@ -189,11 +189,11 @@ impl NotifierTask {
     }
 }
 
-/// The next beat; never, if nobody wants to hear any.
-async fn next(beat: &mut Option<Interval>) {
-    match beat {
-        Some(beat) => {
-            beat.tick().await;
+/// Waits for the next tick of the watchdog; for ever without one.
+async fn tick(watchdog: &mut Option<Interval>) {
+    match watchdog {
+        Some(watchdog) => {
+            watchdog.tick().await;
         }
         None => pending().await,
     }

@@ -1,7 +1,7 @@
-//! sd_notify(3): one datagram for each thing that the service manager should know.
+//! sd_notify(3): one datagram for each notification.
 //!
-//! A service manager that does not read cannot hold up a lookup: sending waits in its task and blocks no thread. (The
-//! crates that speak this protocol block, and most do not know abstract sockets.)
+//! A service manager that does not read cannot delay a lookup: sending waits in its task and blocks no thread. (The
+//! crates for this protocol block, and most do not support abstract sockets.)
 
 use std::env;
 use std::ffi::OsString;
@@ -15,27 +15,27 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
-/// What the service manager is told.
+/// A notification to the service manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Notice {
-    /// The service does its work, at the start or after [`Notice::Reloading`]. With a line for people.
+pub(super) enum Notification {
+    /// The service is ready, after the start or after [`Notification::Reloading`]. With a status line.
     Ready(String),
-    /// It reads its files again because it was told to.
+    /// A requested reload has begun.
     Reloading,
-    /// A line for people.
+    /// A status line.
     Status(String),
-    /// It lives.
+    /// The service is alive.
     Watchdog,
-    /// It is about to end.
+    /// The shutdown has begun.
     Stopping,
 }
 
-impl fmt::Display for Notice {
+impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready(status) => write!(f, "READY=1\nSTATUS={status}"),
             Self::Reloading => {
-                // By this the manager knows that it is the answer to its own signal, and not to an earlier one.
+                // The time tells the manager that this answers its own signal, and not an earlier one.
                 let now = clock_gettime(ClockId::Monotonic);
                 let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
                 write!(f, "RELOADING=1\nMONOTONIC_USEC={microseconds}")
@@ -47,15 +47,15 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Where the service manager listens.
+/// The socket of the service manager.
 #[derive(Clone, Debug)]
 pub(super) struct NotifySocket {
     address: SocketAddr,
 }
 
 impl NotifySocket {
-    /// The socket that `NOTIFY_SOCKET` names: a path, or with `@` in front an abstract name. `None` without the variable;
-    /// where it names anything else, the log has it.
+    /// Returns the socket that `NOTIFY_SOCKET` names: a path, or an abstract name after `@`. `None` without the
+    /// variable; an invalid value is logged.
     #[must_use]
     pub(super) fn from_environment() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
@@ -68,14 +68,14 @@ impl NotifySocket {
         }
     }
 
-    /// Sends one notice, once there is room for it. Must be called within a runtime.
-    pub(super) async fn send(&self, notice: &Notice) -> io::Result<()> {
-        // Connected anew each time, so that a manager that was replaced is found. What is connected can be awaited.
+    /// Sends a notification, waiting for room. Must be called within a runtime.
+    pub(super) async fn send(&self, notification: &Notification) -> io::Result<()> {
+        // Connects each time, so that a new manager is found. Sending on a connected socket can be awaited.
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         socket.connect_addr(&self.address)?;
         let socket = tokio::net::UnixDatagram::from_std(socket)?;
-        socket.send(notice.to_string().as_bytes()).await?;
+        socket.send(notification.to_string().as_bytes()).await?;
         Ok(())
     }
 }
@@ -91,9 +91,9 @@ fn address(name: &OsString) -> io::Result<SocketAddr> {
     }
 }
 
-/// How often the service manager wants to hear that the service lives: half the time after which it acts.
+/// Returns how often to notify the service manager that the service is alive: half its watchdog timeout.
 ///
-/// `None` where it does not ask, or asks another process (sd_watchdog_enabled(3)).
+/// `None` without a timeout, or if it is set for another process (sd_watchdog_enabled(3)).
 #[must_use]
 pub(super) fn watchdog_interval() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();

@@ -1,15 +1,16 @@
-//! sd_listen_fds(3): sockets that the service manager opened, and keeps open while the server is replaced.
+//! Socket activation (sd_listen_fds(3)): the service manager opens the sockets, and keeps them open while the server
+//! restarts.
 //!
-//! The name of a socket (`FileDescriptorName=` in its unit) says what is served there:
+//! The name of a socket (`FileDescriptorName=` in its unit) says what it serves:
 //!
-//! | name | is served |
+//! | name | serves |
 //! |---|---|
 //! | `socketmap` | every map, by its name, over TCP or a UNIX socket |
-//! | `relayhost`, `sasl` | this map over tcp_table, which Postfix asks over TCP only |
+//! | `relayhost`, `sasl` | this map over tcp_table, which Postfix queries over TCP only |
 //! | `admin` | health, status and metrics |
 //!
-//! A socket that cannot be used is an error, and so is a name that says nothing: a socket that is handed over is meant to be
-//! served. Owner, group, mode and backlog are what its unit says, and its file is not ours to remove.
+//! A socket that cannot be used is an error, and so is an unknown name: a socket that is passed is meant to be served.
+//! Its unit sets owner, group, mode and backlog, and the server does not remove its file.
 
 use std::env;
 use std::io;
@@ -25,78 +26,78 @@ use crate::net::listener::Listener;
 use crate::os::printable::printable;
 use crate::protocol::Protocol;
 
-/// The first descriptor that may be handed over.
-const FIRST: usize = 3;
+/// The first descriptor that is passed (`SD_LISTEN_FDS_START` of sd_listen_fds(3)).
+const FIRST_DESCRIPTOR: usize = 3;
 
-/// How many sockets may be. More than anybody has, and less than what is dear to count.
-const MOST: usize = 256;
+/// The most sockets: more than any setup needs, and few enough to check each.
+const MAX_SOCKETS: usize = 256;
 
-/// Why what was handed over cannot be served.
+/// Why the passed sockets cannot be served.
 #[derive(Debug, Error)]
 pub enum ActivationError {
-    /// A variable makes no sense.
+    /// A variable is invalid.
     #[error(
         "{variable} is not what a service manager sets ({why}); unset it, or start the server by its unit"
     )]
     Variable {
-        /// Its number, from 3 (`SD_LISTEN_FDS_START` of sd_listen_fds(3)).
+        /// The name of the variable.
         variable: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with its value.
         why: String,
     },
     /// A socket cannot be served.
-    #[error("the service manager's socket `{name}` (descriptor {descriptor}) {problem}")]
+    #[error("the service manager's socket `{name}` (descriptor {descriptor}) {error}")]
     Socket {
-        /// Its number among the descriptors of this process.
+        /// The number of its descriptor.
         descriptor: usize,
         /// Its name, printable.
         name: String,
         /// What is wrong with it.
-        problem: Problem,
+        error: SocketError,
     },
 }
 
-/// What is wrong with a socket that was handed over.
+/// What is wrong with a passed socket.
 #[derive(Debug, Error)]
-pub enum Problem {
-    /// The name says nothing.
+pub enum SocketError {
+    /// The name is unknown.
     #[error(
         "has a name that does not say what to serve there; set FileDescriptorName= in its unit to socketmap, relayhost, sasl \
          or admin"
     )]
     Name,
-    /// It is something else.
+    /// It is not a listening stream socket.
     #[error("is no stream socket that listens; write ListenStream= in its unit, with Accept=no")]
     NotAListener,
-    /// Postfix could not ask there.
+    /// A UNIX socket for tcp_table, which Postfix cannot query.
     #[error(
         "is a UNIX socket, and Postfix asks tcp_table over TCP alone; give it a port, or name it socketmap"
     )]
     NotTcp,
-    /// Postfix could not find it.
+    /// A UNIX socket without a path, which Postfix cannot find.
     #[error(
         "is a UNIX socket without a path, and Postfix finds no other; write ListenStream=/PATH in its unit"
     )]
     NoPath,
-    /// The system refuses.
+    /// Another system error.
     #[error("cannot be taken over: {0}")]
     System(#[from] io::Error),
 }
 
-/// What was handed over.
+/// The sockets that the service manager passed.
 #[derive(Default)]
 pub(crate) struct ActivatedSockets {
-    /// Where lookups are answered, and how.
+    /// The listeners of maps, each with its protocol.
     pub maps: Vec<(Protocol, Listener)>,
-    /// Where health, status and metrics are told.
+    /// The admin listeners.
     pub admin: Vec<Listener>,
 }
 
 impl ActivatedSockets {
-    /// Takes what was handed over to this process, if anything was.
+    /// Takes the sockets that were passed to this process, if any.
     ///
-    /// To be called before there are other threads or descriptors: it owns those that the environment names, and takes
-    /// their number out of it.
+    /// Must be called before other threads or descriptors exist: it owns the descriptors that the environment names,
+    /// and removes the variable with their number.
     pub(crate) fn from_environment() -> Result<Self, ActivationError> {
         let mut activated = Self::default();
         let names = names()?;
@@ -107,16 +108,16 @@ impl ActivatedSockets {
         for (number, name) in names.into_iter().enumerate() {
             activated
                 .take(&name, &mut descriptors, number)
-                .map_err(|problem| ActivationError::Socket {
-                    descriptor: FIRST + number,
+                .map_err(|error| ActivationError::Socket {
+                    descriptor: FIRST_DESCRIPTOR + number,
                     name: printable(name.as_bytes()),
-                    problem,
+                    error,
                 })?;
         }
         Ok(activated)
     }
 
-    fn take(&mut self, name: &str, descriptors: &mut ListenFd, number: usize) -> Result<(), Problem> {
+    fn take(&mut self, name: &str, descriptors: &mut ListenFd, number: usize) -> Result<(), SocketError> {
         if name == "admin" {
             self.admin.push(take(descriptors, number)?);
             return Ok(());
@@ -124,32 +125,32 @@ impl ActivatedSockets {
         let protocol = match Map::named(name) {
             _ if name == "socketmap" => Protocol::Socketmap,
             Some(map) => Protocol::TcpTable(map.name),
-            None => return Err(Problem::Name),
+            None => return Err(SocketError::Name),
         };
         let listener = take(descriptors, number)?;
         if matches!(
             (protocol, listener.address()),
             (Protocol::TcpTable(_), Address::Unix(_))
         ) {
-            return Err(Problem::NotTcp);
+            return Err(SocketError::NotTcp);
         }
         self.maps.push((protocol, listener));
         Ok(())
     }
 }
 
-/// The names of the sockets, in the order of their descriptors. None where they are for another process.
+/// Returns the names of the sockets, in the order of their descriptors. Empty if they are for another process.
 fn names() -> Result<Vec<String>, ActivationError> {
     let variable = |name: &'static str| match env::var(name) {
         Ok(value) => Ok(Some(value)),
         Err(env::VarError::NotPresent) => Ok(None),
-        Err(_) => Err(wrong(name, "it is not UTF-8")),
+        Err(_) => Err(bad_variable(name, "it is not UTF-8")),
     };
     let number = |name: &'static str, value: &str| {
         let number = value.parse::<usize>();
-        number.map_err(|_| wrong(name, "it is not a number"))
+        number.map_err(|_| bad_variable(name, "it is not a number"))
     };
-    // A LISTEN_FDS without LISTEN_PID is for no process.
+    // LISTEN_FDS without LISTEN_PID is for no process.
     let (Some(process), Some(count)) = (variable("LISTEN_PID")?, variable("LISTEN_FDS")?) else {
         return Ok(Vec::new());
     };
@@ -157,8 +158,11 @@ fn names() -> Result<Vec<String>, ActivationError> {
         return Ok(Vec::new());
     }
     let count = number("LISTEN_FDS", &count)?;
-    if count > MOST {
-        return Err(wrong("LISTEN_FDS", format!("it is more than {MOST}")));
+    if count > MAX_SOCKETS {
+        return Err(bad_variable(
+            "LISTEN_FDS",
+            format!("it is more than {MAX_SOCKETS}"),
+        ));
     }
     let names: Vec<String> = match variable("LISTEN_FDNAMES")? {
         Some(names) if count > 0 => names.split(':').map(ToOwned::to_owned).collect(),
@@ -171,32 +175,32 @@ fn names() -> Result<Vec<String>, ActivationError> {
             "it has {} names, and LISTEN_FDS says {count} sockets",
             names.len()
         );
-        Err(wrong("LISTEN_FDNAMES", why))
+        Err(bad_variable("LISTEN_FDNAMES", why))
     }
 }
 
-fn wrong(variable: &'static str, why: impl Into<String>) -> ActivationError {
+fn bad_variable(variable: &'static str, why: impl Into<String>) -> ActivationError {
     ActivationError::Variable {
         variable,
         why: why.into(),
     }
 }
 
-/// Takes the socket of this number.
-fn take(descriptors: &mut ListenFd, number: usize) -> Result<Listener, Problem> {
+/// Takes the socket with this number, and checks that it is listening.
+fn take(descriptors: &mut ListenFd, number: usize) -> Result<Listener, SocketError> {
     let socket: OwnedFd = if let Ok(Some(socket)) = descriptors.take_tcp_listener(number) {
         socket.into()
     } else if let Ok(Some(socket)) = descriptors.take_unix_listener(number) {
         socket.into()
     } else {
-        return Err(Problem::NotAListener);
+        return Err(SocketError::NotAListener);
     };
     if socket_acceptconn(&socket) != Ok(true) {
-        return Err(Problem::NotAListener);
+        return Err(SocketError::NotAListener);
     }
     let listener = Listener::new(socket)?;
     match listener.address() {
-        Address::Unix(path) if path.as_os_str().is_empty() => Err(Problem::NoPath),
+        Address::Unix(path) if path.as_os_str().is_empty() => Err(SocketError::NoPath),
         _ => Ok(listener),
     }
 }
