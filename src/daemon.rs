@@ -22,7 +22,7 @@ use crate::control::admin::View;
 use crate::control::admin::liveness::probe;
 use crate::control::admin::status::TableDigests;
 use crate::control::systemd::socket_activation::{ActivatedSockets, ActivationError};
-use crate::control::{Controlled, Prepared};
+use crate::control::{ControlContext, ControlSetup};
 use crate::diagnostics::{Findings, Severity};
 use crate::lookup::snapshot::ActiveSnapshot;
 use crate::net::bind::{BindError, bind};
@@ -88,7 +88,7 @@ fn serve(
     logged: &Findings,
 ) -> Result<(), DaemonError> {
     let started = SystemTime::now();
-    let control = Prepared::new().map_err(system("cannot start the runtime, or watch for signals"))?;
+    let control = ControlSetup::new().map_err(system("cannot start the runtime, or watch for signals"))?;
     let confinement = Confinement::plan(settings.user.clone(), settings.is_confined)?;
     let ActivatedSockets { maps, admin } = sockets(&settings, activated)?;
     let bound = maps.iter().map(|(_, listener)| listener).chain(&admin);
@@ -100,29 +100,32 @@ fn serve(
     for finding in directory_findings.iter() {
         warn!("{finding}");
     }
-    let routes = Arc::new(ActiveSnapshot::new(snapshot));
+    let active_snapshot = Arc::new(ActiveSnapshot::new(snapshot));
     let reload_status = reloader.status();
     let reloader = reloader
-        .start(Arc::clone(&routes))
+        .start(Arc::clone(&active_snapshot))
         .map_err(system("cannot start the thread that reads the files"))?;
     confined.leave_reading_to_others();
 
-    let endpoints: Vec<String> = maps.iter().map(|served| endpoint(served).to_string()).collect();
+    let endpoints: Vec<String> = maps
+        .iter()
+        .map(|served| endpoint_of(served).to_string())
+        .collect();
     for endpoint in &endpoints {
         info!("listening on {endpoint}");
     }
-    let counters = Arc::new(Counters::new(routes.load().maps, !admin.is_empty()));
-    let server = Server::new(maps, Arc::clone(&routes), Arc::clone(&counters), limits)
+    let counters = Arc::new(Counters::new(active_snapshot.load().maps, !admin.is_empty()));
+    let server = Server::new(maps, Arc::clone(&active_snapshot), Arc::clone(&counters), limits)
         .map_err(system("cannot start to serve"))?;
     let (liveness, mut responder) = probe(server.waker());
     for listener in &admin {
         info!("admin listening on {}", listener.address());
     }
     let control = control
-        .start(Controlled {
+        .start(ControlContext {
             admin,
             view: View {
-                routes,
+                active_snapshot,
                 counters,
                 reload_status,
                 liveness,
@@ -145,24 +148,24 @@ fn serve(
 /// sockets, the default address is not bound, nor is any address that a passed socket has.
 fn sockets(settings: &Settings, mut sockets: ActivatedSockets) -> Result<ActivatedSockets, DaemonError> {
     for served in &sockets.maps {
-        info!("{} is handed over by the service manager", endpoint(served));
+        info!("{} is handed over by the service manager", endpoint_of(served));
     }
-    let is_missing = |wanted: &&Endpoint| {
-        let mut there = sockets.maps.iter();
-        !settings.listen_is_default && !there.any(|served| endpoint(served) == **wanted)
+    let is_missing = |endpoint: &&Endpoint| {
+        let mut passed = sockets.maps.iter();
+        !settings.listen_is_default && !passed.any(|served| endpoint_of(served) == **endpoint)
     };
     let missing: Vec<Endpoint> = if sockets.maps.is_empty() {
         settings.listen.clone()
     } else {
         settings.listen.iter().filter(is_missing).cloned().collect()
     };
-    for wanted in missing {
-        let bound = bind(&wanted.to_string(), &wanted.address, &settings.sockets)?;
-        let bound = bound.into_iter().map(|listener| (wanted.protocol, listener));
+    for endpoint in missing {
+        let bound = bind(&endpoint.to_string(), &endpoint.address, &settings.sockets)?;
+        let bound = bound.into_iter().map(|listener| (endpoint.protocol, listener));
         sockets.maps.extend(bound);
     }
     if let Some(address) = &settings.admin
-        && !sockets.admin.iter().any(|there| there.address() == address)
+        && !sockets.admin.iter().any(|passed| passed.address() == address)
     {
         let bound = bind(&format!("admin {address}"), address, &settings.sockets)?;
         sockets.admin.extend(bound);
@@ -171,7 +174,7 @@ fn sockets(settings: &Settings, mut sockets: ActivatedSockets) -> Result<Activat
 }
 
 /// Returns the endpoint of a listener, as main.cf writes it.
-fn endpoint((protocol, listener): &(Protocol, Listener)) -> Endpoint {
+fn endpoint_of((protocol, listener): &(Protocol, Listener)) -> Endpoint {
     Endpoint {
         protocol: *protocol,
         address: listener.address().clone(),
@@ -179,4 +182,4 @@ fn endpoint((protocol, listener): &(Protocol, Listener)) -> Endpoint {
 }
 
 #[cfg(test)]
-mod further_map;
+mod additional_map;

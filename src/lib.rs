@@ -37,7 +37,7 @@
 //!
 //! # Who watches
 //!
-//! The way of a lookup leaves numbers in [`server::counters`], that of an edit leaves what came of it in the ledger
+//! The way of a lookup leaves numbers in [`server::counters`], that of an edit leaves its result in the reload status
 //! ([`source::reload_status`]). [`control::admin`] reads both, on the control thread ([`control`]) with sockets of its own, so that no
 //! request there can hold up a lookup.
 //!

@@ -115,8 +115,8 @@ enum Said {
 
 impl Plan {
     fn run(&self, stream: &[u8]) {
-        let routes = ActiveSnapshot::new(self.snapshot(0));
-        let (end, got) = self.serve(self.protocol.codec(), &routes);
+        let active_snapshot = ActiveSnapshot::new(self.snapshot(0));
+        let (end, got) = self.serve(self.protocol.codec(), &active_snapshot);
         let (expected, is_broken) = self.expected(stream);
         match end {
             End::Broken(_) => assert!(is_broken),
@@ -128,10 +128,10 @@ impl Plan {
     }
 
     /// A session as the server has it. Says how it ended, and what the peer got.
-    fn serve(&self, codec: impl Codec, routes: &ActiveSnapshot) -> (End, Vec<u8>) {
+    fn serve(&self, codec: impl Codec, active_snapshot: &ActiveSnapshot) -> (End, Vec<u8>) {
         let peer = Peer {
             plan: self,
-            routes,
+            active_snapshot,
             sends: self.pieces.iter().cloned().collect(),
             given: 0,
             got: Vec::new(),
@@ -142,7 +142,7 @@ impl Plan {
         let (mut buffers, counters) = (IoBuffers::default(), Counters::new(Maps::SERVED, true));
         let mut session = Session::new(peer, codec, client());
         let end = loop {
-            match session.turn(&mut buffers, routes, &counters, Instant::now) {
+            match session.turn(&mut buffers, active_snapshot, &counters, Instant::now) {
                 Ok(Next::Readable) if self.stops && session.stream().sends.is_empty() => {
                     // Nothing comes any more: the server ends who owes nothing, and the clock whoever lingers.
                     break if session.is_idle() {
@@ -425,7 +425,7 @@ impl Tables {
 /// The other end.
 struct Peer<'p> {
     plan: &'p Plan,
-    routes: &'p ActiveSnapshot,
+    active_snapshot: &'p ActiveSnapshot,
     sends: VecDeque<Vec<u8>>,
     /// How many pieces were given, at least in part.
     given: usize,
@@ -463,7 +463,7 @@ impl Read for Peer<'_> {
         if number >= self.given {
             self.given = number + 1;
             if self.plan.swap > 0 && number.is_multiple_of(self.plan.swap) {
-                self.routes
+                self.active_snapshot
                     .publish(self.plan.snapshot(self.plan.tables_at(number)));
             }
         }

@@ -28,13 +28,13 @@ use crate::source::ReloadHandle;
 use systemd::SystemdNotifier;
 
 /// The signal handlers and the runtime, set up before anything else is started: from here on, no signal is lost.
-pub(crate) struct Prepared {
+pub(crate) struct ControlSetup {
     runtime: Runtime,
     signals: Signals,
 }
 
 /// What the control thread serves and controls.
-pub(crate) struct Controlled {
+pub(crate) struct ControlContext {
     /// The listening sockets for health, status and metrics.
     pub admin: Vec<Listener>,
     /// The state that the admin listener and systemd report.
@@ -51,7 +51,7 @@ pub(crate) struct Control {
     server_ended: CancellationToken,
 }
 
-impl Prepared {
+impl ControlSetup {
     /// Creates the runtime, and handlers for SIGHUP, SIGTERM and SIGINT.
     pub(crate) fn new() -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
@@ -69,29 +69,29 @@ impl Prepared {
     }
 
     /// Starts the thread.
-    pub(crate) fn start(self, controlled: Controlled) -> io::Result<Control> {
+    pub(crate) fn start(self, context: ControlContext) -> io::Result<Control> {
         let server_ended = CancellationToken::new();
         let ended = server_ended.clone();
         let thread = thread::Builder::new().name("control".into()).spawn(move || {
             yield_to_lookups();
-            let stop = controlled.stop.clone();
-            let is_ok = catch_unwind(AssertUnwindSafe(|| self.run(controlled, &ended))).is_ok();
+            let stop = context.stop.clone();
+            let is_ok = catch_unwind(AssertUnwindSafe(|| self.run(context, &ended))).is_ok();
             stop.begin();
             is_ok
         })?;
         Ok(Control { thread, server_ended })
     }
 
-    fn run(self, controlled: Controlled, server_ended: &CancellationToken) {
+    fn run(self, context: ControlContext, server_ended: &CancellationToken) {
         let Self { runtime, signals } = self;
         runtime.block_on(async {
-            let Controlled {
+            let ControlContext {
                 admin,
                 view,
                 reloader,
                 stop,
-            } = controlled;
-            let systemd = SystemdNotifier::start(&view.routes, &view.reload_status, &view.liveness);
+            } = context;
+            let systemd = SystemdNotifier::start(&view.active_snapshot, &view.reload_status, &view.liveness);
             let admin = (!admin.is_empty())
                 .then(|| tokio::spawn(http::serve(admin, Arc::new(view), server_ended.clone())));
             signals.handle(&reloader, &stop, &systemd, server_ended).await;

@@ -2,7 +2,7 @@
 //!
 //! The server, the metrics, the status, the commands and the configuration take the maps from a [`Maps`] and name none.
 //! A further map is a [`MapSpec`] with a [`Search`] and, if it answers from a file of its own, a [`TableSpec`]: see
-//! `src/daemon/further_map.rs`, the test that adds one.
+//! `src/daemon/additional_map.rs`, the test that adds one.
 
 use std::fmt;
 use std::ops::Deref;

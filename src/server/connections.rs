@@ -66,7 +66,7 @@ pub(super) struct Connections<S = PeerSocket, C = ProtocolCodec> {
 /// What processing a connection needs besides the connection.
 pub(super) struct TurnContext<'a> {
     pub(super) registry: &'a Registry,
-    pub(super) routes: &'a ActiveSnapshot,
+    pub(super) active_snapshot: &'a ActiveSnapshot,
     pub(super) counters: &'a Counters,
     /// Whether shutdown has begun: idle connections end.
     pub(super) stops: bool,
@@ -170,7 +170,7 @@ impl<S: Stream + AsRawFd, C: Codec> Connections<S, C> {
                 connection.is_queued = false;
                 self.current = number;
                 let session = &mut connection.session;
-                let turned = session.turn(buffers, context.routes, context.counters, Instant::now);
+                let turned = session.turn(buffers, context.active_snapshot, context.counters, Instant::now);
                 self.settle(number, turned, context);
             }
         }
@@ -273,7 +273,7 @@ impl<S: Stream + AsRawFd, C: Codec> Steps for ReadyConnections<'_, S, C> {
     }
 
     fn snapshot(&self) -> Guard<Arc<Snapshot>> {
-        self.context.routes.load()
+        self.context.active_snapshot.load()
     }
 
     #[inline]

@@ -61,7 +61,7 @@ pub struct Server {
     listeners: Listeners,
     connections: Connections,
     connection_limiter: ConnectionLimiter,
-    routes: Arc<ActiveSnapshot>,
+    active_snapshot: Arc<ActiveSnapshot>,
     counters: Arc<Counters>,
     batch: Batch,
     /// Until when nothing is accepted, because the system lacked a resource.
@@ -75,7 +75,7 @@ impl Server {
     /// Creates a server for these listeners, each with its protocol. It serves once [`Server::run`] is called.
     pub fn new(
         listeners: Vec<(Protocol, Listener)>,
-        routes: Arc<ActiveSnapshot>,
+        active_snapshot: Arc<ActiveSnapshot>,
         counters: Arc<Counters>,
         limits: Limits,
     ) -> io::Result<Self> {
@@ -89,7 +89,7 @@ impl Server {
             listeners,
             connections: Connections::default(),
             connection_limiter: ConnectionLimiter::new(limits),
-            routes,
+            active_snapshot,
             counters,
             batch: Batch::default(),
             accept_paused_until: None,
@@ -163,7 +163,7 @@ impl Server {
         });
         let context = TurnContext {
             registry: self.poll.registry(),
-            routes: &self.routes,
+            active_snapshot: &self.active_snapshot,
             counters: &self.counters,
             stops: self.drains_until.is_some(),
         };
@@ -207,7 +207,7 @@ impl Server {
     }
 
     fn accept(&mut self, listener: usize) -> io::Result<()> {
-        let snapshot = self.routes.load();
+        let snapshot = self.active_snapshot.load();
         let incoming = self
             .listeners
             .accept(listener, &snapshot.allowed, &self.counters)?;

@@ -204,14 +204,14 @@ where
     pub fn turn(
         &mut self,
         buffers: &mut IoBuffers,
-        routes: &ActiveSnapshot,
+        active_snapshot: &ActiveSnapshot,
         counters: &Counters,
         clock: impl Fn() -> Instant,
     ) -> Result<Next, End> {
         if let Some(next) = self.read(buffers, &clock)? {
             return Ok(next);
         }
-        self.answer(buffers, &routes.load(), counters);
+        self.answer(buffers, &active_snapshot.load(), counters);
         self.write(buffers, clock)
     }
 

@@ -134,7 +134,7 @@ fn finish_file<T>(content: &mut Arc<SourceFile<T>>, is_unsettled: bool) {
 
 impl RawSources {
     fn digests(&self, hasher: &RandomState) -> Vec<u64> {
-        fn of<T>(
+        fn digest_of<T>(
             content: &SourceFile<T>,
             hasher: &RandomState,
             of_text: impl Fn(&T, &mut DefaultHasher),
@@ -144,9 +144,9 @@ impl RawSources {
             digest.finish()
         }
         self.map_files(
-            |table| of(table, hasher, Text::digest),
+            |table| digest_of(table, hasher, Text::digest),
             |small| {
-                of(small, hasher, |text, digest| {
+                digest_of(small, hasher, |text, digest| {
                     digest_bytes(text.expose(), digest);
                 })
             },

@@ -157,19 +157,19 @@ impl Reloader {
         Arc::clone(&self.status)
     }
 
-    /// Starts the thread, which from now on publishes snapshots in `routes`.
-    pub(crate) fn start(self, routes: Arc<ActiveSnapshot>) -> io::Result<ReloadHandle> {
+    /// Starts the thread, which from now on publishes snapshots in `active_snapshot`.
+    pub(crate) fn start(self, active_snapshot: Arc<ActiveSnapshot>) -> io::Result<ReloadHandle> {
         let queue = Arc::clone(&self.queue);
         let thread = thread::Builder::new()
             .name("reload".into())
-            .spawn(move || self.run(&routes))?;
+            .spawn(move || self.run(&active_snapshot))?;
         Ok(ReloadHandle {
             queue,
             thread: Some(thread),
         })
     }
 
-    fn run(mut self, routes: &ActiveSnapshot) {
+    fn run(mut self, active_snapshot: &ActiveSnapshot) {
         yield_to_lookups();
         loop {
             let timing = self.settings.reload_timing;
@@ -177,7 +177,7 @@ impl Reloader {
             let next = self.decision.deadline(self.timing(), now);
             let deadline = next.into_iter().fold(now + timing.poll_interval, Instant::min);
             let deadline = self
-                .expire_history(routes)
+                .expire_history(active_snapshot)
                 .into_iter()
                 .fold(deadline, Instant::min);
             let trigger = self.queue.wait(deadline);
@@ -190,7 +190,7 @@ impl Reloader {
             let requests = (trigger == Some(Trigger::Reload)).then(|| self.queue.request_count());
             let check = || {
                 self.watch.update(&load::paths(&self.sources));
-                self.check(trigger, routes);
+                self.check(trigger, active_snapshot);
             };
             if catch_unwind(AssertUnwindSafe(check)).is_err() {
                 // The panic hook has logged where. The thread must go on, or no edit would ever take effect again.
@@ -209,10 +209,10 @@ impl Reloader {
     }
 
     /// Drops edits from the history that are older than `reload.in_flight`. Returns when the next one expires.
-    fn expire_history(&self, routes: &ActiveSnapshot) -> Option<Instant> {
+    fn expire_history(&self, active_snapshot: &ActiveSnapshot) -> Option<Instant> {
         let window = self.settings.reload_timing.in_flight;
         let now = Instant::now();
-        let current = routes.load_full();
+        let current = active_snapshot.load_full();
         let expires = current.history.expires(window)?;
         if expires > now {
             return Some(expires);
@@ -221,12 +221,12 @@ impl Reloader {
         let expires = history.expires(window);
         let next = current.with_history(history);
         drop(current);
-        drop_when_unused(routes.publish(next));
+        drop_when_unused(active_snapshot.publish(next));
         expires
     }
 
     /// Reloads if there is a trigger, or if files may have changed.
-    fn check(&mut self, trigger: Option<Trigger>, routes: &ActiveSnapshot) {
+    fn check(&mut self, trigger: Option<Trigger>, active_snapshot: &ActiveSnapshot) {
         self.still_changing.clear();
         if trigger.is_none() && !self.decision.is_waiting() && !self.may_have_changed() {
             if self.watch.is_reliable() {
@@ -234,20 +234,20 @@ impl Reloader {
             }
             return;
         }
-        self.reload(trigger, routes);
+        self.reload(trigger, active_snapshot);
         // In every case: sources that were read and not applied take as much memory as the active ones.
         memory::give_back();
     }
 
     /// Reads all sources, and waits, keeps or applies, as the decision says.
-    fn reload(&mut self, trigger: Option<Trigger>, routes: &ActiveSnapshot) {
+    fn reload(&mut self, trigger: Option<Trigger>, active_snapshot: &ActiveSnapshot) {
         let started = Instant::now();
         let cause = match trigger {
             None => Cause::Poll,
             Some(Trigger::Changed) => Cause::Change,
             Some(Trigger::Reload | Trigger::Stop) => Cause::Request,
         };
-        let active = routes.load();
+        let active = active_snapshot.load();
         let mut raw = load::read(&self.sources, &self.hasher, Some(&active));
         let now = Instant::now();
         let seen = self.seen(&raw);
@@ -280,7 +280,7 @@ impl Reloader {
                 let loaded = raw.evaluate(&self.sources, Some(&active));
                 drop(active);
                 report(&loaded.findings, &mut self.decision);
-                self.apply(loaded, raw, started, routes);
+                self.apply(loaded, raw, started, active_snapshot);
             }
         }
     }
@@ -337,9 +337,9 @@ impl Reloader {
         loaded: LoadedConfig,
         mut raw: RawSources,
         started: Instant,
-        routes: &ActiveSnapshot,
+        active_snapshot: &ActiveSnapshot,
     ) {
-        let current = routes.load();
+        let current = active_snapshot.load();
         let generation = current.generation;
         let errors = loaded.findings.errors();
         let is_unpaired = match self.decision.evaluated(errors, raw.matters(&loaded.snapshot)) {
@@ -377,8 +377,8 @@ impl Reloader {
             last_consistent,
             ..loaded.snapshot
         };
-        let before = routes.publish(snapshot);
-        announce(&routes.load(), &loaded.findings, started.elapsed());
+        let before = active_snapshot.publish(snapshot);
+        announce(&active_snapshot.load(), &loaded.findings, started.elapsed());
         self.status.record_applied(loaded.versions, loaded.findings);
         drop_when_unused(before);
     }

@@ -180,7 +180,7 @@ async fn status(view: &Arc<View>) -> Response<Full<Bytes>> {
     let view = Arc::clone(view);
     let json = spawn_blocking(move || {
         let mut text = Vec::new();
-        json::write(&Status::of(&view), &mut text).map(|()| text)
+        json::write(&Status::new(&view), &mut text).map(|()| text)
     });
     match json.await {
         Ok(Ok(mut text)) => {

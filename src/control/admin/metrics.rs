@@ -23,7 +23,7 @@ pub(crate) fn render(view: &View) -> String {
     let mut text = Exposition::new();
     text.family("postmapd_build_info", Kind::Gauge, "The version of the server.");
     text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    let snapshot = view.routes.load_full();
+    let snapshot = view.active_snapshot.load_full();
     traffic(snapshot.maps, &view.counters, &mut text);
     let report = view.reload_status.report();
     reloads(&report, &mut text);

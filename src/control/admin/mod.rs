@@ -34,7 +34,7 @@ use status::TableDigests;
 /// The state that is reported.
 pub(crate) struct View {
     /// The active snapshot.
-    pub routes: Arc<ActiveSnapshot>,
+    pub active_snapshot: Arc<ActiveSnapshot>,
     /// The counters of the server.
     pub counters: Arc<Counters>,
     /// The results of reloads.

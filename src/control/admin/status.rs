@@ -83,9 +83,9 @@ impl Status {
     /// Returns the state as of now. Makes the digests of new tables, which may take seconds: must not run in a thread
     /// that lookups need.
     #[must_use]
-    pub(crate) fn of(view: &View) -> Self {
+    pub(crate) fn new(view: &View) -> Self {
         let report = view.reload_status.report();
-        let snapshot = view.routes.load_full();
+        let snapshot = view.active_snapshot.load_full();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: time(view.started),
@@ -96,7 +96,7 @@ impl Status {
                 .files
                 .iter()
                 .filter(|file| is_reported(file))
-                .map(|file| FileStatus::of(file, &snapshot, &view.digests))
+                .map(|file| FileStatus::new(file, &snapshot, &view.digests))
                 .collect(),
             last_reload: LastReload {
                 outcome: report.last_reload.outcome.label().to_owned(),
@@ -119,14 +119,14 @@ pub(super) fn is_reported(file: &FileState) -> bool {
 }
 
 impl FileStatus {
-    fn of(file: &FileState, snapshot: &Snapshot, digests: &TableDigests) -> Self {
+    fn new(file: &FileState, snapshot: &Snapshot, digests: &TableDigests) -> Self {
         let spec = file.active.table;
         let table = spec.and_then(|spec| snapshot.table(spec));
         Self {
             path: file.active.path.to_string_lossy().into_owned(),
             map: spec.map(|spec| spec.label.to_owned()),
             digest: match table {
-                Some(table) if file.active.is_readable => digests.of(table),
+                Some(table) if file.active.is_readable => digests.digest(table),
                 _ => file.active.digest.clone(),
             },
             entries: table.map(|table| table.len()),
@@ -140,7 +140,7 @@ impl FileStatus {
 /// Returns a line for each file that is not valid, and for each error that belongs to no file.
 #[must_use]
 pub(super) fn not_ready_reasons(report: &StatusReport) -> Vec<String> {
-    let files = report.files.iter().filter_map(invalid_reason);
+    let files = report.files.iter().filter_map(invalid_line);
     let errors = report
         .findings
         .of(Severity::Error)
@@ -148,7 +148,7 @@ pub(super) fn not_ready_reasons(report: &StatusReport) -> Vec<String> {
     files.chain(errors.map(ToString::to_string)).collect()
 }
 
-fn invalid_reason(file: &FileState) -> Option<String> {
+fn invalid_line(file: &FileState) -> Option<String> {
     let invalid = file.invalid.as_ref()?;
     let path = of_path(&file.active.path);
     let since = format_rfc3339_seconds(invalid.since);
@@ -183,7 +183,7 @@ struct Known {
 }
 
 impl TableDigests {
-    fn of(&self, table: &Arc<Table>) -> Option<String> {
+    fn digest(&self, table: &Arc<Table>) -> Option<String> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.entry(table.spec().file).or_default();
         if !std::ptr::eq(known.table.as_ptr(), Arc::as_ptr(table)) {

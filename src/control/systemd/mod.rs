@@ -52,7 +52,7 @@ impl SystemdNotifier {
     ///
     /// Must be called within a runtime.
     pub(super) fn start(
-        routes: &Arc<ActiveSnapshot>,
+        active_snapshot: &Arc<ActiveSnapshot>,
         reload_status: &Arc<ReloadStatus>,
         liveness: &Probe,
     ) -> Self {
@@ -60,7 +60,7 @@ impl SystemdNotifier {
             let (lifecycle, follow) = watch::channel(Lifecycle::default());
             let task = NotifierTask {
                 socket,
-                routes: Arc::clone(routes),
+                active_snapshot: Arc::clone(active_snapshot),
                 reload_status: Arc::clone(reload_status),
                 liveness: liveness.clone(),
                 last_status: String::new(),
@@ -99,7 +99,7 @@ impl SystemdNotifier {
 
 struct NotifierTask {
     socket: NotifySocket,
-    routes: Arc<ActiveSnapshot>,
+    active_snapshot: Arc<ActiveSnapshot>,
     reload_status: Arc<ReloadStatus>,
     liveness: Probe,
     /// The last status line.
@@ -171,7 +171,7 @@ impl NotifierTask {
 
     /// Returns the status line: the active snapshot, and the outcome of the last reload.
     fn status(&self) -> String {
-        let snapshot = self.routes.load();
+        let snapshot = self.active_snapshot.load();
         let report = self.reload_status.report();
         let errors = report.findings.errors();
         let last = match report.last_reload.outcome {

@@ -90,7 +90,7 @@ struct Rounds {
     poll: Poll,
     connections: Connections<FragileSocket, Fragile>,
     connection_limiter: ConnectionLimiter,
-    routes: ActiveSnapshot,
+    active_snapshot: ActiveSnapshot,
     counters: Arc<Counters>,
     batch: Batch,
     stops: bool,
@@ -107,7 +107,10 @@ impl Rounds {
             poll: Poll::new().unwrap(),
             connections: Connections::default(),
             connection_limiter: ConnectionLimiter::new(Limits::default()),
-            routes: ActiveSnapshot::new(Snapshot::new(table.into(), Table::empty(&CREDENTIALS).into())),
+            active_snapshot: ActiveSnapshot::new(Snapshot::new(
+                table.into(),
+                Table::empty(&CREDENTIALS).into(),
+            )),
             counters: Counters::new(Maps::SERVED, false).into(),
             batch: Batch::default(),
             stops: false,
@@ -157,7 +160,7 @@ impl Rounds {
         self.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
         let context = TurnContext {
             registry: self.poll.registry(),
-            routes: &self.routes,
+            active_snapshot: &self.active_snapshot,
             counters: &self.counters,
             stops: self.stops,
         };

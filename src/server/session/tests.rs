@@ -91,7 +91,7 @@ fn client(uid: u32) -> Client {
     Client::new(Who::User { uid, address: None }, Arc::default())
 }
 
-fn routes() -> ActiveSnapshot {
+fn active_snapshot() -> ActiveSnapshot {
     let text = b"@one.test [relay]:587\n@none.test\n@wrong.test [\n"
         .to_vec()
         .into();
@@ -108,7 +108,7 @@ fn routes() -> ActiveSnapshot {
 struct Served<C> {
     session: Session<Peer, C>,
     buffers: IoBuffers,
-    routes: ActiveSnapshot,
+    active_snapshot: ActiveSnapshot,
     counters: Counters,
     now: Instant,
 }
@@ -118,7 +118,7 @@ impl<C: Codec> Served<C> {
         Self {
             session: Session::new(peer, codec, client(ALLOWED)),
             buffers: IoBuffers::default(),
-            routes: routes(),
+            active_snapshot: active_snapshot(),
             counters: Counters::new(Maps::SERVED, false),
             now: Instant::now(),
         }
@@ -127,7 +127,7 @@ impl<C: Codec> Served<C> {
     fn turn(&mut self) -> Result<Next, End> {
         let now = self.now;
         self.session
-            .turn(&mut self.buffers, &self.routes, &self.counters, || now)
+            .turn(&mut self.buffers, &self.active_snapshot, &self.counters, || now)
     }
 
     /// Steps until it waits for something.

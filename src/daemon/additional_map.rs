@@ -1,4 +1,4 @@
-//! A further map, added without a change of any other module: its specification, its file and its search stand here.
+//! An additional map, added without a change of any other module: its specification, its file and its search are here.
 
 use std::fs;
 use std::path::Path;
@@ -63,7 +63,7 @@ static TRANSPORT: MapSpec = MapSpec {
 static ALL: [Map; 3] = [Map::RELAYHOST, Map::SASL, Map::new(&TRANSPORT)];
 static MAPS: Maps = Maps::new(&ALL);
 
-/// The key alone, as a whole. The value is composed.
+/// Looks up the whole key alone. The value is composed.
 struct ExactSearch;
 
 impl Search for ExactSearch {
@@ -110,7 +110,7 @@ fn ask(client: &mut Client, map: &str, key: &str) -> String {
 }
 
 #[test]
-fn a_map_with_a_file_and_a_search_of_its_own_is_served_reloaded_counted_and_explained() {
+fn an_additional_map_is_served_reloaded_counted_and_explained() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| dir.path().join(name);
     fs::write(file("postfix-relaymap.cf"), "@a.test [relay.test]:587\n").unwrap();
@@ -120,10 +120,10 @@ fn a_map_with_a_file_and_a_search_of_its_own_is_served_reloaded_counted_and_expl
     let settings = evaluate::read_settings(&sources, &mut Findings::default());
     let (reloader, snapshot) = Reloader::load_initial(sources, settings, &Findings::default());
     let reload_status = reloader.status();
-    let routes = Arc::new(ActiveSnapshot::new(snapshot));
-    let reloader = reloader.start(Arc::clone(&routes)).unwrap();
+    let active_snapshot = Arc::new(ActiveSnapshot::new(snapshot));
+    let reloader = reloader.start(Arc::clone(&active_snapshot)).unwrap();
 
-    // What is wrong with its file has its place, and concerns that key alone.
+    // An error in its file is reported with its place, and affects that key alone.
     let findings = reload_status.report().findings;
     let finding = findings.iter().next().unwrap().to_string();
     assert!(finding.contains("transports.cf:2:8: error: "), "{finding}");
@@ -138,7 +138,7 @@ fn a_map_with_a_file_and_a_search_of_its_own_is_served_reloaded_counted_and_expl
     let counters = Arc::new(Counters::new(MAPS, false));
     let server = Server::new(
         vec![(Protocol::Socketmap, listener)],
-        Arc::clone(&routes),
+        Arc::clone(&active_snapshot),
         Arc::clone(&counters),
         Limits::default(),
     )
@@ -159,14 +159,14 @@ fn a_map_with_a_file_and_a_search_of_its_own_is_served_reloaded_counted_and_expl
     let unknown = ask(&mut client, "none", "b.test");
     assert!(unknown.ends_with(names), "{unknown}");
 
-    // An edit of its file takes effect, as of the others.
+    // A valid edit of its file takes effect.
     fs::write(file("transports.cf"), "b.test [two.test]:25\n").unwrap();
     let begun = Instant::now();
     while ask(&mut client, "transport", "b.test") != "smtp:[two.test]:25" {
         assert!(begun.elapsed() < Duration::from_secs(20));
         thread::yield_now();
     }
-    // And one that is bad does not.
+    // An invalid edit does not.
     let is_rejected = || reload_status.report().findings.errors() > 0;
     fs::write(file("transports.cf"), "b.test [three\n").unwrap();
     while !is_rejected() {
@@ -176,13 +176,13 @@ fn a_map_with_a_file_and_a_search_of_its_own_is_served_reloaded_counted_and_expl
     assert_eq!(ask(&mut client, "transport", "b.test"), "smtp:[two.test]:25");
 
     let mut scratch = Scratch::default();
-    let snapshot = routes.load_full();
+    let snapshot = active_snapshot.load_full();
     let explanation = explain::explain(&snapshot, Map::new(&TRANSPORT), b"b.test", &mut scratch);
     assert_eq!(explanation.source, Some(Source::Line(&TRANSPORTS_FILE, 1)));
     assert_eq!(explanation.reason, "so it is written");
 
     let view = View {
-        routes,
+        active_snapshot,
         counters,
         reload_status,
         liveness,
@@ -190,7 +190,7 @@ fn a_map_with_a_file_and_a_search_of_its_own_is_served_reloaded_counted_and_expl
         started: SystemTime::now(),
         digests: TableDigests::default(),
     };
-    let status = Status::of(&view);
+    let status = Status::new(&view);
     let own = status
         .files
         .iter()
