@@ -98,7 +98,7 @@ fn the_role_installs_everything_once_and_a_new_password_restarts_nothing() {
   roles:
     - role: postmapd
       postmapd_binary: {binary}
-      postmapd_socket_folder: {here}/spool/postmapd
+      postmapd_socket_directory: {here}/spool/postmapd
       postmapd_settings:
         listen: ["socketmap:unix:{here}/spool/postmapd/socketmap"]
         recipient_delimiter: +-
