@@ -7,7 +7,7 @@ use super::reload_queue::{ReloadQueue, Trigger};
 /// How long nothing may change before the files are read: enough for the second of two files that are saved together.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// The longest time to wait for that.
+/// The longest wait for that, even if changes never stop.
 pub(super) const DEBOUNCE_MAX: Duration = Duration::from_secs(1);
 
 /// Waits until changes have stopped and no file is open for writing. A requested reload waits for writers only, a
@@ -56,7 +56,7 @@ mod tests {
     use super::{DEBOUNCE, DEBOUNCE_MAX, ReloadQueue, Trigger, debounce};
     use crate::source::reload_queue::WatchedName;
 
-    fn place() -> WatchedName {
+    fn name() -> WatchedName {
         WatchedName {
             directory: (1, 1),
             name: "t.cf".into(),
@@ -66,12 +66,12 @@ mod tests {
     #[test]
     fn a_reload_waits_until_a_writer_closes_the_file() {
         let queue = ReloadQueue::default();
-        queue.writer_started(&place());
+        queue.writer_started(&name());
         thread::scope(|scope| {
             let closed = scope.spawn(|| {
                 thread::sleep(Duration::from_millis(100));
                 let now = Instant::now();
-                queue.writer_finished(&place());
+                queue.writer_finished(&name());
                 now
             });
             let long = Duration::from_secs(60);
@@ -100,7 +100,7 @@ mod tests {
     fn a_writer_that_never_closes_delays_a_reload_for_a_limited_time() {
         let queue = ReloadQueue::default();
         let writer_wait = Duration::from_millis(200);
-        queue.writer_started(&place());
+        queue.writer_started(&name());
         let begun = Instant::now();
         assert_eq!(
             debounce(&queue, Some(Trigger::Changed), writer_wait, DEBOUNCE_MAX),

@@ -75,12 +75,12 @@ impl RawSources {
         default: Arc<DefaultRelay>,
         findings: &mut Findings,
     ) -> Snapshot {
-        let tables = self.tables.iter().map(|(spec, content)| {
+        let tables = self.tables.iter().map(|(spec, source_file)| {
             let previous = active.and_then(|snapshot| snapshot.table(spec));
             table(
                 spec,
                 &sources.file(spec),
-                content,
+                source_file,
                 previous,
                 sources.dir(),
                 findings,
@@ -95,7 +95,7 @@ impl RawSources {
         let has_relay_map = self
             .tables
             .iter()
-            .any(|(spec, content)| **spec == RELAY_MAP && !matches!(**content, SourceFile::Missing));
+            .any(|(spec, source_file)| **spec == RELAY_MAP && !matches!(**source_file, SourceFile::Missing));
         Snapshot {
             maps: sources.maps,
             other_tables: tables,
@@ -122,7 +122,9 @@ impl RawSources {
         let secrets: HashMap<&Path, Secret> = self
             .secrets
             .iter()
-            .filter_map(|(path, content)| Some((path.as_path(), secret(path, content, &mut findings)?)))
+            .filter_map(|(path, source_file)| {
+                Some((path.as_path(), secret(path, source_file, &mut findings)?))
+            })
             .collect();
         let default = sources
             .relay
@@ -140,8 +142,8 @@ pub(crate) fn read_settings(sources: &Sources, findings: &mut Findings) -> Setti
     )
 }
 
-fn settings(content: &SourceFile, sources: &Sources, findings: &mut Findings) -> Settings {
-    let text = match content {
+fn settings(source_file: &SourceFile, sources: &Sources, findings: &mut Findings) -> Settings {
+    let text = match source_file {
         SourceFile::Text(file) => file.text.expose(),
         SourceFile::Missing if !sources.needs_settings_file() => &[],
         // If the whole directory is missing, the tables report it.
@@ -155,7 +157,7 @@ fn settings(content: &SourceFile, sources: &Sources, findings: &mut Findings) ->
             &[]
         }
         SourceFile::Missing | SourceFile::Unreadable(_) => {
-            let why = match content {
+            let why = match source_file {
                 SourceFile::Unreadable(error) => error.to_string(),
                 _ => "there is no such file".to_owned(),
             };
@@ -173,12 +175,12 @@ fn settings(content: &SourceFile, sources: &Sources, findings: &mut Findings) ->
 fn table(
     spec: &'static TableSpec,
     path: &Path,
-    content: &SourceFile<Text>,
+    source_file: &SourceFile<Text>,
     previous: Option<&Arc<Table>>,
     dir: &Path,
     findings: &mut Findings,
 ) -> Arc<Table> {
-    match content {
+    match source_file {
         SourceFile::Text(file) => {
             let table = Table::rebuild(previous, spec, path, &file.text);
             findings.append(table.findings());
@@ -205,8 +207,8 @@ fn table(
     }
 }
 
-fn secret(path: &Path, content: &SourceFile, findings: &mut Findings) -> Option<Secret> {
-    let why = match content {
+fn secret(path: &Path, source_file: &SourceFile, findings: &mut Findings) -> Option<Secret> {
+    let why = match source_file {
         SourceFile::Text(file) => return Some(file.text.clone()),
         SourceFile::Missing => "there is no such file".to_owned(),
         SourceFile::Unreadable(error) => error.to_string(),

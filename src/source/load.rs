@@ -124,23 +124,23 @@ fn read_once(sources: &Sources, hasher: &RandomState, active: Option<&Snapshot>)
 }
 
 /// Marks a source that keeps changing as unreadable, and closes the file of any other.
-fn finish_file<T>(content: &mut Arc<SourceFile<T>>, is_unsettled: bool) {
+fn finish_file<T>(source_file: &mut Arc<SourceFile<T>>, is_unsettled: bool) {
     if is_unsettled {
-        *content = SourceFile::Unreadable(ReadError::Changing).into();
-    } else if let Some(content) = Arc::get_mut(content) {
-        content.close();
+        *source_file = SourceFile::Unreadable(ReadError::Changing).into();
+    } else if let Some(source_file) = Arc::get_mut(source_file) {
+        source_file.close();
     }
 }
 
 impl RawSources {
     fn digests(&self, hasher: &RandomState) -> Vec<u64> {
         fn digest_of<T>(
-            content: &SourceFile<T>,
+            source_file: &SourceFile<T>,
             hasher: &RandomState,
-            of_text: impl Fn(&T, &mut DefaultHasher),
+            digest_text: impl Fn(&T, &mut DefaultHasher),
         ) -> u64 {
             let mut digest = hasher.build_hasher();
-            content.digest(&mut digest, of_text);
+            source_file.digest(&mut digest, digest_text);
             digest.finish()
         }
         self.map_files(
@@ -161,12 +161,12 @@ impl RawSources {
         versions.extend(
             self.tables
                 .iter()
-                .map(|(spec, content)| content.version(&sources.file(spec), Some(spec), |_| None)),
+                .map(|(spec, source_file)| source_file.version(&sources.file(spec), Some(spec), |_| None)),
         );
         let secrets = self.secrets.iter();
-        versions.extend(
-            secrets.map(|(path, content)| content.version(path, None, |text| digest::keyed([text.expose()]))),
-        );
+        versions.extend(secrets.map(|(path, source_file)| {
+            source_file.version(path, None, |text| digest::keyed([text.expose()]))
+        }));
         for (version, digest) in versions.iter_mut().zip(&self.digests) {
             version.content = *digest;
         }
@@ -178,7 +178,7 @@ impl RawSources {
         let tables = self
             .tables
             .iter()
-            .map(|(spec, content)| (sources.file(spec), content.is_unlinked()));
+            .map(|(spec, source_file)| (sources.file(spec), source_file.is_unlinked()));
         let settings = (
             sources.settings_file().to_owned(),
             self.settings_file.is_unlinked(),
@@ -186,7 +186,7 @@ impl RawSources {
         let secrets = self
             .secrets
             .iter()
-            .map(|(path, content)| (path.clone(), content.is_unlinked()));
+            .map(|(path, source_file)| (path.clone(), source_file.is_unlinked()));
         tables
             .chain([settings])
             .chain(secrets)
@@ -196,19 +196,19 @@ impl RawSources {
 
     /// Whether the system failed to read any file, which another attempt may not repeat.
     pub(super) fn has_io_error(&self) -> bool {
-        fn failed<T>(content: &SourceFile<T>) -> bool {
-            content.has_io_error()
+        fn failed<T>(source_file: &SourceFile<T>) -> bool {
+            source_file.has_io_error()
         }
         self.map_files(failed, failed).contains(&true)
     }
 
     /// Marks the files that a program is writing to as unsettled, as far as that shows within [`WRITER_CHECK`].
     fn detect_writers(&mut self) {
-        fn fresh<T>(content: &SourceFile<T>) -> bool {
-            content.is_recently_modified()
+        fn fresh<T>(source_file: &SourceFile<T>) -> bool {
+            source_file.is_recently_modified()
         }
-        fn written<T>(content: &SourceFile<T>) -> bool {
-            !content.is_unchanged()
+        fn written<T>(source_file: &SourceFile<T>) -> bool {
+            !source_file.is_unchanged()
         }
         let fresh = self.map_files(fresh, fresh);
         if fresh.contains(&true) {
@@ -227,19 +227,19 @@ impl RawSources {
         small: impl Fn(&SourceFile) -> R,
     ) -> Vec<R> {
         let mut all = vec![small(&self.settings_file)];
-        all.extend(self.tables.iter().map(|(_, content)| table(content)));
-        all.extend(self.secrets.iter().map(|(_, content)| small(content)));
+        all.extend(self.tables.iter().map(|(_, source_file)| table(source_file)));
+        all.extend(self.secrets.iter().map(|(_, source_file)| small(source_file)));
         all
     }
 
     fn finish(&mut self, sources: &Sources, hasher: &RandomState) {
         let mut unsettled = self.unsettled.iter().copied();
         finish_file(&mut self.settings_file, unsettled.next().unwrap_or_default());
-        for ((_, content), is_unsettled) in self.tables.iter_mut().zip(&mut unsettled) {
-            finish_file(content, is_unsettled);
+        for ((_, source_file), is_unsettled) in self.tables.iter_mut().zip(&mut unsettled) {
+            finish_file(source_file, is_unsettled);
         }
-        for ((_, content), is_unsettled) in self.secrets.iter_mut().zip(unsettled) {
-            finish_file(content, is_unsettled);
+        for ((_, source_file), is_unsettled) in self.secrets.iter_mut().zip(unsettled) {
+            finish_file(source_file, is_unsettled);
         }
         self.digests = self.digests(hasher);
         self.versions = self.versions(sources);
@@ -248,9 +248,9 @@ impl RawSources {
     /// Stores the default relay that was made of the secrets, and wipes these.
     pub(super) fn set_default_relay(&mut self, default: &Arc<DefaultRelay>, findings: Findings) {
         self.default = Some((Arc::clone(default), findings));
-        for (_, content) in &mut self.secrets {
-            if let Some(content) = Arc::get_mut(content) {
-                content.wipe_text();
+        for (_, source_file) in &mut self.secrets {
+            if let Some(source_file) = Arc::get_mut(source_file) {
+                source_file.wipe_text();
             }
         }
     }
@@ -301,8 +301,8 @@ impl RawSources {
             |table| table.is_empty_or_missing(Text::is_empty),
             |small| small.is_empty_or_missing(Secret::is_empty),
         );
-        for (empty, (_, content)) in empty.iter_mut().skip(1 + self.tables.len()).zip(&self.secrets) {
-            *empty &= !matches!(**content, SourceFile::Missing);
+        for (empty, (_, source_file)) in empty.iter_mut().skip(1 + self.tables.len()).zip(&self.secrets) {
+            *empty &= !matches!(**source_file, SourceFile::Missing);
         }
         empty
     }

@@ -163,14 +163,14 @@ fn file_errors<'f>(
     all: &[FileVersion],
     findings: &'f Findings,
 ) -> (usize, Option<&'f Finding>) {
-    let is_its = |finding: &&Finding| match &finding.place {
+    let is_own = |finding: &&Finding| match &finding.place {
         _ if finding.severity != Severity::Error => false,
         Place::File(path, _) if *path == version.path => true,
         Place::File(path, _) => version.table.is_some() && all.iter().all(|other| other.path != *path),
         Place::Setting(_) | Place::Parameter { .. } => false,
     };
-    let kept = findings.iter().filter(is_its).count();
-    (kept.max(version.table_errors), findings.iter().find(is_its))
+    let listed = findings.iter().filter(is_own).count();
+    (listed.max(version.table_errors), findings.iter().find(is_own))
 }
 
 /// How many reloads and requests are done.

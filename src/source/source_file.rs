@@ -75,13 +75,13 @@ impl<T> SourceFile<T> {
     }
 
     /// Adds the kind and the content to a digest, so that no two successive sources can be confused with two others.
-    pub(super) fn digest<D: Hasher>(&self, digest: &mut D, of_text: impl FnOnce(&T, &mut D)) {
+    pub(super) fn digest<D: Hasher>(&self, digest: &mut D, digest_text: impl FnOnce(&T, &mut D)) {
         match self {
             Self::Text(file) => {
                 digest.write_u8(0);
                 // It causes a finding, which must change the digest.
                 digest.write_u8(u8::from(file.is_unlinked()));
-                of_text(&file.text, digest);
+                digest_text(&file.text, digest);
             }
             Self::Missing => digest.write_u8(1),
             Self::Unreadable(error) => {
@@ -114,12 +114,12 @@ impl<T> SourceFile<T> {
         matches!(self, Self::Text(file) if file.is_unlinked())
     }
 
-    /// Returns the state of the file at `path` with this content. `of_text` makes its digest.
+    /// Returns the state of the file at `path` with this content. `digest_text` makes its digest.
     pub(super) fn version(
         &self,
         path: &Path,
         table: Option<&'static TableSpec>,
-        of_text: impl FnOnce(&T) -> Option<String>,
+        digest_text: impl FnOnce(&T) -> Option<String>,
     ) -> FileVersion {
         FileVersion {
             path: path.to_owned(),
@@ -127,7 +127,7 @@ impl<T> SourceFile<T> {
             is_readable: matches!(self, Self::Text(_)),
             content: 0,
             digest: match self {
-                Self::Text(file) => of_text(&file.text),
+                Self::Text(file) => digest_text(&file.text),
                 Self::Missing | Self::Unreadable(_) => None,
             },
             table_errors: 0,

@@ -74,7 +74,7 @@ impl Waits {
     }
 
     /// Takes what a read saw of one source: why it is not usable, and whether it is untouched since the last read.
-    /// Returns whether to wait for it. A source that is missing or empty is used after `empty_grace`.
+    /// Returns whether to wait for it. A source that is missing or empty is used as empty after `empty_grace`.
     pub(super) fn observe(
         &mut self,
         source: usize,
