@@ -1,44 +1,44 @@
-//! The three things that may be said about a key.
+//! The three answers for a key.
 //!
-//! *Not found* is an assertion with consequences: for the credentials it makes Postfix send without authenticating.
-//! So it is a value of its own beside *cannot tell*, and neither can be made from the other by a conversion:
-//! there is no `Option` on the way from the table to the wire.
+//! *Not found* is an assertion with consequences: for credentials it makes Postfix send without authenticating. So it
+//! is a variant of its own beside *cannot tell*, without a conversion from one to the other: there is no `Option`
+//! between table and wire.
 
 use std::fmt;
 
-/// A value that was found: a next hop, or a credential. It cannot be formatted, because it may be a credential.
+/// A value that was found: a next hop or a credential. Not formattable, because it may be a credential.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Value<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> Value<'a> {
-    /// A value of these bytes, which must not be empty: Postfix takes an empty value for an error.
+    /// Creates a value of these bytes, which must not be empty: Postfix treats an empty value as an error.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
 
-    /// The bytes, for whoever asked.
+    /// Returns the bytes, for the reply to the client that asked.
     #[must_use]
     pub fn expose(self) -> &'a [u8] {
         self.bytes
     }
 }
 
-/// Why nothing can be said about a key. A constant, so that a reply is made without allocating. Postfix logs the text, so
-/// it names no key and no value.
+/// Why a lookup cannot be answered. A constant, so that a reply does not allocate. Postfix logs the text, so it has no
+/// key and no value in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason(&'static str);
 
 impl Reason {
-    /// A reason with this text.
+    /// Creates a reason with this text.
     #[must_use]
     pub const fn new(text: &'static str) -> Self {
         Self(text)
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn text(self) -> &'static str {
         self.0
@@ -51,19 +51,19 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is said about a key.
+/// The answer for a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Answer<'a> {
-    /// This is it.
+    /// The key has this value.
     Found(Value<'a>),
-    /// There is none, for certain.
+    /// The key has no value, for certain.
     NotFound,
-    /// It is not known whether there is one.
+    /// It is not known whether the key has a value.
     CannotTell(Reason),
 }
 
 impl Answer<'_> {
-    /// The outcome alone, for logs.
+    /// Returns the outcome without the value, for logs.
     #[must_use]
     pub fn outcome(&self) -> &'static str {
         match self {

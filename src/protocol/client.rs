@@ -1,10 +1,10 @@
-//! One question to a running server, as `query --server` asks it.
+//! A client of a running server, for `query --server`.
 //!
-//! Blocking, because a person waits for it, and bounded like the server: a deadline for each question in all
-//! ([`connection`]), and no more buffer than the longest reply.
+//! It blocks, because a person waits for it. Like the server it is bounded: a deadline for each lookup in all
+//! ([`connection`]), and no more memory than the longest reply.
 //!
-//! A connection on which anything went wrong is not asked again: a reply that came late would be taken for the answer to
-//! the next question, and could be another sender's password.
+//! A connection is not used again after any error: a late reply would be taken as the answer to the next lookup, and
+//! could be another sender's password.
 
 pub(crate) mod connection;
 
@@ -18,48 +18,48 @@ use crate::protocol::endpoint::Endpoint;
 use crate::protocol::{InvalidReply, ParsedReply, Protocol};
 use connection::{Connection, ConnectionError};
 
-/// What a server response.
+/// The response of a server to a lookup.
 pub enum Response {
     /// The value.
     Found(Secret),
-    /// There is none.
+    /// The key has no value.
     NotFound,
-    /// It cannot tell, or does not want to, with its reason.
+    /// A temporary error or a refusal, with its reason.
     CannotTell(String),
 }
 
-/// Why there is no answer.
+/// A lookup without a response.
 #[derive(Debug, Error)]
 #[error("{endpoint}: {kind}")]
 pub struct ClientError {
     /// The server.
     pub endpoint: Endpoint,
-    /// What is wrong with it.
+    /// What went wrong.
     pub kind: ClientErrorKind,
 }
 
-/// What is wrong with a server.
+/// What went wrong in a lookup.
 #[derive(Debug, Error)]
 pub enum ClientErrorKind {
-    /// There is no connection, or it ended.
+    /// The connection could not be opened, or it failed.
     #[error("{0}; is postmapd running, and does it listen there?")]
     Io(io::Error),
-    /// It did not answer in time.
+    /// The deadline passed.
     #[error(
         "{0}; Postfix would wait, too: see the server's log, ask postmapd status --alive, and restart the server if it does \
          not answer"
     )]
     TimedOut(ConnectionError),
-    /// What came back is not the protocol.
+    /// The reply is not of the protocol.
     #[error("the reply is not of this protocol; is it another kind of server?")]
     InvalidReply,
-    /// What came back is no value that a relay table can have.
+    /// The value cannot be that of a relay table.
     #[error(
         "the value has a control character, which no value of postmapd has, and is not printed; is it another kind of \
          server?"
     )]
     ControlCharacter,
-    /// An earlier question had no reply.
+    /// An earlier lookup on this connection had no reply.
     #[error("not asked, because an earlier question had no reply")]
     EarlierRequestFailed,
 }
@@ -76,12 +76,12 @@ impl From<ConnectionError> for ClientErrorKind {
 /// A connection to a server.
 pub struct Client {
     endpoint: Endpoint,
-    /// `None` once anything went wrong on it.
+    /// `None` after an error.
     connection: Option<Connection>,
 }
 
 impl Client {
-    /// Connects.
+    /// Connects to a server.
     pub fn connect(endpoint: Endpoint) -> Result<Self, ClientError> {
         match Connection::open(&endpoint.address) {
             Ok(connection) => Ok(Self {
@@ -95,7 +95,7 @@ impl Client {
         }
     }
 
-    /// Asks what the map of this name says of `key`.
+    /// Looks up `key` in the map of this name.
     pub fn lookup(&mut self, map: &str, key: &[u8]) -> Result<Response, ClientError> {
         self.try_lookup(map, key).map_err(|kind| ClientError {
             endpoint: self.endpoint.clone(),
@@ -112,7 +112,7 @@ impl Client {
             .ok_or(ClientErrorKind::InvalidReply)?;
         self.connection = Some(connection);
         match response {
-            // On standard output a line end would be the end of the value, and the rest an answer to another key.
+            // On standard output a line end would end the value, and the rest would read as the answer to another key.
             Response::Found(value) if value.expose().iter().any(|c| c.is_ascii_control() && *c != b'\t') => {
                 Err(ClientErrorKind::ControlCharacter)
             }
@@ -121,7 +121,7 @@ impl Client {
     }
 }
 
-/// One question and its reply. `None` where that is not the protocol.
+/// Sends one request and reads its reply. `None` if that is not of the protocol.
 fn exchange(
     connection: &mut Connection,
     protocol: Protocol,
@@ -136,7 +136,7 @@ fn exchange(
     loop {
         match protocol.decode_reply(&reply, &mut buffer) {
             Err(InvalidReply) => return Ok(None),
-            // What follows would be taken for the answer to the next question.
+            // Bytes after it would be taken as the answer to the next lookup.
             Ok(Some((parsed, length))) => return Ok((length == reply.len()).then(|| parsed.into())),
             Ok(None) => {}
         }

@@ -1,12 +1,12 @@
-//! Endpoints, as main.cf writes them: where a server listens, and whom a client asks.
+//! Endpoints in the notation of main.cf: where a server listens, and which server a client queries.
 //!
 //! ```text
 //! socketmap:inet:127.0.0.1:10451         socketmap:inet:[::1]:10451       socketmap:unix:/path/socket
 //! tcp:127.0.0.1:10452:relayhost          (tcp_table serves one map a port)
 //! ```
 //!
-//! A client may also paste what stands in main.cf, with the map behind a socketmap endpoint, or leave the map of a
-//! tcp_table endpoint out.
+//! A client also accepts an endpoint copied from main.cf: with the map after a socketmap endpoint, or without the map
+//! after a tcp_table endpoint.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub enum EndpointError {
     /// Neither `socketmap:` nor `tcp:`.
     #[error("it begins with neither socketmap:inet:, socketmap:unix: nor tcp:")]
     Protocol,
-    /// The address is none.
+    /// The address is invalid.
     #[error(transparent)]
     Address(#[from] AddressError),
     /// `tcp:host:port` without a map.
@@ -35,20 +35,20 @@ pub enum EndpointError {
     UnexpectedMap,
 }
 
-/// A place at which maps are served.
+/// The address of a server, and the protocol that it speaks there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// How one asks there.
+    /// The protocol.
     pub protocol: Protocol,
-    /// Where it is.
+    /// The address.
     pub address: Address,
 }
 
-/// The names of the maps that an endpoint can name.
+/// The names of the maps that an endpoint can have.
 pub type MapNames<'n> = &'n [&'static str];
 
 impl Endpoint {
-    /// An endpoint to listen at.
+    /// Parses an endpoint to listen on.
     pub fn parse_listener(text: &str, maps: MapNames<'_>) -> Result<Self, EndpointError> {
         match Self::parse(text, None, maps)? {
             (
@@ -62,7 +62,7 @@ impl Endpoint {
         }
     }
 
-    /// An endpoint to ask about `map`.
+    /// Parses an endpoint for lookups in `map`.
     pub fn parse_server(text: &str, map: &'static str, maps: MapNames<'_>) -> Result<Self, EndpointError> {
         match Self::parse(text, Some(map), maps)? {
             (_, Some(other)) if other != map => Err(unknown_map(maps)),
@@ -70,7 +70,7 @@ impl Endpoint {
         }
     }
 
-    /// The endpoint in `text`, and the map that it names. A tcp_table endpoint that names none is in front of `map`.
+    /// Parses an endpoint and the map that it names. A tcp_table endpoint without a name serves `map`.
     fn parse(
         text: &str,
         map: Option<&'static str>,
@@ -93,14 +93,14 @@ impl Endpoint {
         Ok((Self { protocol, address }, map_name))
     }
 
-    /// The same at another address.
+    /// Returns the same endpoint at another address.
     #[must_use]
     pub fn with_address(&self, address: Address) -> Self {
         let protocol = self.protocol;
         Self { protocol, address }
     }
 
-    /// The name of a map there, as main.cf has it.
+    /// Returns the lookup table `type:name` of a map, as main.cf has it.
     #[must_use]
     pub fn lookup_table(&self, map: &str) -> String {
         match self.protocol {
@@ -110,7 +110,7 @@ impl Endpoint {
     }
 }
 
-/// What stands before the name of a map, and the map, if `text` ends in one.
+/// Splits off the name of a map, if `text` ends in one.
 fn strip_map<'t>(text: &'t str, maps: MapNames<'_>) -> (&'t str, Option<&'static str>) {
     let map_name = text
         .rsplit_once(':')
@@ -118,7 +118,7 @@ fn strip_map<'t>(text: &'t str, maps: MapNames<'_>) -> (&'t str, Option<&'static
     map_name.map_or((text, None), |(rest, map)| (rest, Some(*map)))
 }
 
-/// `host:port` or `host:port:map`.
+/// Parses `host:port` or `host:port:map`.
 fn inet(text: &str, maps: MapNames<'_>) -> Result<(Address, Option<&'static str>), EndpointError> {
     let (text, map) = strip_map(text, maps);
     let (host, rest) = host_and_port(text)?;

@@ -1,15 +1,17 @@
-//! The two protocols over bytes, on the server's side ([`Codec`]) and on the client's: no socket, no clock, no table.
+//! The two protocols over bytes, of the server ([`Codec`]) and of a client. No socket, no clock, no table.
 //!
-//! [`socketmap`] frames its requests as netstrings and names the map in each; [`tcp_table`] has a line a request
-//! and a map a port. Which maps there are is not known here: a map is a name. Both decode to [`Request`] and encode a [`Reply`], and both are incremental: a request may
-//! arrive in any pieces, and a decoder never reserves buffer because of a length that a peer announced.
+//! [`socketmap`] frames requests as netstrings, each with the name of a map. [`tcp_table`] has one request a line and
+//! one map a port. A map is only a name here. Both decode to [`Request`] and encode a [`Reply`], and both are
+//! incremental: a request may arrive in any pieces, and a decoder never reserves memory for a length that a peer
+//! announces.
 //!
-//! Well-framed nonsense is [`Request::Invalid`] and the connection goes on. Broken framing is a [`FramingError`]: where
-//! the next request begins is then unknown, so the session answers once more and closes.
+//! A well-framed request that is not a lookup is [`Request::Invalid`], and the connection stays open. A
+//! [`FramingError`] leaves the start of the next request unknown, so the session replies once more and closes the
+//! connection.
 //!
-//! A request is decoded in place and borrows the input, so that it costs neither a copy nor a count of references.
+//! A request is decoded in place and borrows the input, which saves a copy and a reference count.
 //!
-//! [`Protocol`] is the one list of them. A third one is a module here, a variant with its arms below, and its prefix in
+//! [`Protocol`] lists the protocols. A third one is a module here, a variant with its arms below, and its prefix in
 //! [`crate::protocol::endpoint`].
 
 pub mod answer;
@@ -24,21 +26,21 @@ use thiserror::Error;
 
 use crate::protocol::answer::Answer;
 
-/// The longest key, in bytes: Postfix's `socketmap_max_query_size` (3.12). Up to 3.11 its client has no limit of
-/// its own, but `line_length_limit` keeps a real sender below 2 kB.
+/// The maximum length of a key in bytes: Postfix's `socketmap_max_query_size` (3.12). The client of Postfix 3.11 and
+/// older has no limit of its own, but `line_length_limit` keeps a real sender below 2 kB.
 pub const MAX_KEY: usize = 10_000;
 
-/// How maps are asked.
+/// The protocol of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// socketmap_table(5): every map, by its name.
+    /// socketmap_table(5): serves all maps, each by its name.
     Socketmap,
-    /// tcp_table(5): the map of this name.
+    /// tcp_table(5): serves the map of this name.
     TcpTable(&'static str),
 }
 
 impl Protocol {
-    /// The server's side of one connection.
+    /// Returns the codec of one connection, on the server's side.
     #[must_use]
     pub fn codec(self) -> ProtocolCodec {
         ProtocolCodec {
@@ -47,7 +49,7 @@ impl Protocol {
         }
     }
 
-    /// Appends the request for `key` in the map of this name, which other servers than ours may have.
+    /// Appends the request for `key` in the map of this name. Other servers may have maps that this one has not.
     pub fn encode_request(self, map: &str, key: &[u8], request: &mut BytesMut) {
         match self {
             Self::Socketmap => socketmap::encode_request(map, key, request),
@@ -55,7 +57,7 @@ impl Protocol {
         }
     }
 
-    /// Appends the reply that has found `value`, however long it is.
+    /// Appends the reply *found* with `value`, without a limit on its length.
     pub(crate) fn encode_found(self, value: &[u8], reply: &mut BytesMut) {
         match self {
             Self::Socketmap => socketmap::encode_found(value, reply),
@@ -63,8 +65,8 @@ impl Protocol {
         }
     }
 
-    /// The first reply in `input`, and how many bytes it has. `None` where it has not arrived whole. `buffer` is lent for
-    /// decoding.
+    /// Returns the first reply in `input` and its length in bytes, or `None` if it is incomplete. `buffer` is memory
+    /// for the decoded reply.
     pub fn decode_reply<'a>(
         self,
         input: &'a [u8],
@@ -77,31 +79,31 @@ impl Protocol {
     }
 }
 
-/// The bytes of a server are not the protocol, or longer than any reply that Postfix reads.
+/// The server's bytes are not a reply of the protocol, or longer than any reply that Postfix reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidReply;
 
-/// The longest reply of either protocol, with its frame.
+/// The maximum length of a reply of either protocol in bytes, with its frame.
 pub const MAX_REPLY: usize = socketmap::MAX_REPLY + 16;
 
-/// Either protocol, as the server speaks it.
+/// The server's side of a protocol.
 ///
-/// Not the traits of `tokio_util::codec`: there, a request owns its bytes, and each lookup pays for that with several
-/// atomic counts (a tenth of all that it does outside the kernel; benches/runtime.md).
+/// Not the traits of `tokio_util::codec`: there a request owns its bytes, which costs several atomic reference counts a
+/// lookup (a tenth of its work outside the kernel; benches/runtime.md).
 pub trait Codec {
-    /// The first request in `input`, and how many bytes it took. `None` where it has not arrived whole; call again with
-    /// the same bytes and more behind them.
+    /// Returns the first request in `input` and its length in bytes, or `None` if it is incomplete; the next call must
+    /// have the same bytes, followed by more.
     fn decode<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Request<'i>, usize)>, FramingError>;
 
-    /// Appends a reply to `output`.
+    /// Appends `reply` to `output`.
     fn encode(&mut self, reply: &Reply<'_>, output: &mut BytesMut);
 }
 
-/// The server's side of one connection.
+/// The codec of one connection, on the server's side.
 #[derive(Clone, Debug)]
 pub struct ProtocolCodec {
     protocol: Protocol,
-    /// How much of the input is known to hold no end of a line.
+    /// The length of the input's prefix that is known to have no line end.
     scanned: usize,
 }
 
@@ -123,42 +125,42 @@ impl Codec for ProtocolCodec {
     }
 }
 
-/// A whole request.
+/// A complete request.
 pub enum Request<'i> {
-    /// What `map` says of `key`.
+    /// A lookup of `key` in `map`.
     Lookup {
-        /// The name of the map, as it came.
+        /// The name of the map, as received.
         map: &'i [u8],
-        /// The key, as it came.
+        /// The key, as received.
         key: &'i [u8],
     },
-    /// Something else in a whole frame.
+    /// A complete frame that is not a lookup.
     Invalid,
 }
 
-/// What is sent back.
+/// A reply of the server.
 pub enum Reply<'a> {
-    /// An answer.
+    /// The answer of a map.
     Answer(Answer<'a>),
-    /// The request is refused for this reason: it is none, there is no such map, or the peer may not ask for it. Never *not
-    /// found*.
+    /// The request is refused for this reason: it is not a lookup, the map does not exist, or the peer is not allowed
+    /// to query it. Never encoded as *not found*.
     Refused(&'a str),
-    /// The framing was broken, and the connection ends after this reply.
+    /// The framing is broken. The connection closes after this reply.
     FramingError(&'a FramingError),
 }
 
-/// What a server said, as a client reads it.
+/// A reply as a client parses it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ParsedReply<'a> {
-    /// This is it. It may be a credential, so this type cannot be printed.
+    /// The value. It may be a credential, so this type does not implement `Debug`.
     Found(&'a [u8]),
-    /// There is none.
+    /// The key has no value.
     NotFound,
-    /// It cannot tell, or does not want to; with its reason.
+    /// A temporary error or a refusal, with its reason.
     CannotTell(&'a [u8]),
 }
 
-/// Why the bytes of a peer are not the protocol.
+/// Why a peer's bytes are not a request of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FramingError {
     /// The length of a netstring is not a plain decimal number.

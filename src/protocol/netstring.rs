@@ -1,7 +1,7 @@
 //! Netstrings: `5:hello,`.
 //!
-//! Stricter than Postfix's reader (`util/netstring.c`), which takes leading zeros and an empty length: Postfix's
-//! writer makes neither, and whoever does is not Postfix.
+//! Stricter than Postfix's reader (`util/netstring.c`), which accepts leading zeros and an empty length. Postfix's
+//! writer produces neither, so a peer that does is not Postfix.
 
 use std::ops::Range;
 
@@ -9,8 +9,8 @@ use bytes::{BufMut, BytesMut};
 
 use super::FramingError;
 
-/// Where in `input` the payload of the first netstring lies; its comma is the byte behind. `None` where it has not
-/// arrived whole.
+/// Returns where in `input` the payload of the first netstring is; its comma follows. `None` if the netstring is
+/// incomplete.
 pub fn find(input: &[u8], limit: usize) -> Result<Option<Range<usize>>, FramingError> {
     let Some((length, header)) = length(input, limit)? else {
         return Ok(None);
@@ -23,7 +23,7 @@ pub fn find(input: &[u8], limit: usize) -> Result<Option<Range<usize>>, FramingE
     }
 }
 
-/// The announced length and the size of the header with its colon. `None` where the colon has not arrived.
+/// Returns the announced length and the length of the header with its colon. `None` if the header is incomplete.
 fn length(input: &[u8], limit: usize) -> Result<Option<(usize, usize)>, FramingError> {
     let mut length = 0;
     for (at, c) in input.iter().enumerate() {
@@ -43,7 +43,7 @@ fn length(input: &[u8], limit: usize) -> Result<Option<(usize, usize)>, FramingE
     Ok(None)
 }
 
-/// Appends the netstring of `parts` in a row.
+/// Appends the netstring of the concatenated `parts`.
 pub fn encode(parts: &[&[u8]], output: &mut BytesMut) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     output.reserve(MAX_DIGITS + length + 2);
@@ -54,10 +54,11 @@ pub fn encode(parts: &[&[u8]], output: &mut BytesMut) {
     output.put_u8(b',');
 }
 
-/// How many the largest usize has.
+/// The number of decimal digits of the largest `usize`.
 const MAX_DIGITS: usize = 20;
 
-/// Appends a length in decimal and its colon: a tenth of the instructions of a whole lookup less than by way of `fmt`.
+/// Appends a decimal length and its colon. Formatting with `fmt` would cost a tenth more instructions for a whole
+/// lookup.
 fn put_header(mut length: usize, output: &mut BytesMut) {
     let mut header = [b':'; MAX_DIGITS + 1];
     let mut start = MAX_DIGITS;
@@ -129,7 +130,7 @@ mod tests {
     }
 
     proptest! {
-        /// The `netstring` crate writes and reads the same bytes, for the strings that it can carry.
+        /// Covers the strings that the `netstring` crate can represent.
         #[test]
         fn the_netstring_crate_reads_and_writes_the_same_bytes(payload in ".{0,100}", cut in 0_usize..100) {
             let (head, tail) = payload.as_bytes().split_at(cut.min(payload.len()));

@@ -1,17 +1,17 @@
-//! socketmap_table(5): `relayhost user@example.com` in a netstring, and one netstring back.
+//! socketmap_table(5): a request `relayhost user@example.com` in a netstring, and one netstring as the reply.
 //!
-//! The reply is exact to the byte, because Postfix keeps every byte after the first blank: `OK value`, `NOTFOUND `
-//! with its blank, `TEMP reason`, `PERM reason`.
+//! Replies are exact to the byte, because Postfix keeps every byte after the first space: `OK value`, `NOTFOUND ` with
+//! its space, `TEMP reason`, `PERM reason`.
 
 use bytes::BytesMut;
 
 use super::{FramingError, InvalidReply, MAX_KEY, ParsedReply, Reply, Request, netstring};
 use crate::protocol::answer::Answer;
 
-/// The longest request: a key at its limit, and a map name of a length that nobody needs.
+/// The maximum length of a request in bytes: a key at its limit, and far more than the longest map name.
 pub const MAX_REQUEST: usize = MAX_KEY + 100;
 
-/// The longest reply that Postfix reads (`socketmap_max_reply_size`; a constant before 3.10).
+/// The maximum length in bytes of a reply that Postfix reads (`socketmap_max_reply_size`; a constant before 3.10).
 pub const MAX_REPLY: usize = 100_000;
 
 #[inline]
@@ -65,8 +65,8 @@ pub(super) fn decode_reply(input: &[u8]) -> Result<Option<(ParsedReply<'_>, usiz
     Ok(Some((reply, length)))
 }
 
-/// What the payload of a reply says, read as Postfix reads it. `None` where it is not the protocol; a value that is
-/// empty is an error to Postfix, too.
+/// Parses the payload of a reply as Postfix does. `None` if it is not of the protocol; an empty value is an error to
+/// Postfix, too.
 #[must_use]
 pub fn parse_reply(payload: &[u8]) -> Option<ParsedReply<'_>> {
     let (word, text) = match memchr::memchr(b' ', payload).and_then(|at| payload.split_at_checked(at)) {
@@ -89,7 +89,7 @@ mod tests {
     use crate::protocol::answer::{Answer, Reason, Value};
     use crate::protocol::{FramingError, Reply, Request};
 
-    /// With the beginning of another request behind it.
+    /// Parses the payload with the start of another request after it.
     fn parse(payload: &str) -> Request<'static> {
         let frame = format!("{}:{payload},", payload.len());
         let input = Box::leak((frame.clone() + "7:").into_boxed_str().into_boxed_bytes());

@@ -1,22 +1,22 @@
-//! tcp_table(5): `get user@example.com` on a line, and one line back.
+//! tcp_table(5): a request `get user@example.com` on a line, and one line as the reply.
 //!
-//! Keys and values are percent-encoded. A reply has at most [`MAX_REPLY`] bytes with its newline; a value that
-//! does not fit is *cannot tell*, never *not found*. Postfix calls every 4xx an error and closes, so what socketmap
-//! calls permanent has no code of its own here.
+//! Keys and values are percent-encoded. A reply has at most [`MAX_REPLY`] bytes with its newline; a value that does not
+//! fit is *cannot tell*, never *not found*. Postfix treats every 4xx as an error and closes the connection, so what
+//! socketmap calls permanent has no code of its own here.
 
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::{FramingError, InvalidReply, MAX_KEY, ParsedReply, Reply, Request};
 use crate::protocol::answer::Answer;
 
-/// The longest request line without its newline: `get ` and a key at its limit with every byte encoded. The manual
-/// limits replies only.
+/// The maximum length in bytes of a request line without its newline: `get ` and a key at its limit with every byte
+/// encoded. The manual page limits replies only.
 pub const MAX_REQUEST: usize = "get ".len() + 3 * MAX_KEY;
 
-/// The longest reply, with its newline (`DICT_TCP_MAXLEN`).
+/// The maximum length of a reply in bytes, with its newline (`DICT_TCP_MAXLEN`).
 pub const MAX_REPLY: usize = 4096;
 
-/// Whether a reply can carry this value.
+/// Whether a reply can hold this value.
 #[must_use]
 pub fn fits_in_reply(value: &[u8]) -> bool {
     let mut encoded = BytesMut::new();
@@ -24,7 +24,7 @@ pub fn fits_in_reply(value: &[u8]) -> bool {
     "200 ".len() + encoded.len() + "\n".len() <= MAX_REPLY
 }
 
-/// `scanned` says how much of the input is known to hold no newline.
+/// Decodes the first request. `scanned` is the length of the input's prefix that is known to have no newline.
 #[inline]
 pub(super) fn decode<'i>(
     map: &'static str,
@@ -34,7 +34,7 @@ pub(super) fn decode<'i>(
     let unread = input.get(*scanned..).unwrap_or_default();
     let Some(newline) = memchr::memchr(b'\n', unread).map(|at| *scanned + at) else {
         *scanned = input.len();
-        // One more for the CR of somebody at a terminal.
+        // One byte more for the CR of a terminal.
         return if input.len() > MAX_REQUEST + 1 {
             Err(FramingError::TooLong)
         } else {
@@ -79,7 +79,7 @@ pub(super) fn encode(reply: &Reply<'_>, output: &mut BytesMut) {
     }
 }
 
-/// Appends a 4xx reply. Our own texts hold nothing that needs encoding but `%`, and blanks may stay.
+/// Appends a 4xx reply. The server's own texts need encoding for `%` only, and their spaces may stay.
 fn error_reply(text: &str, output: &mut BytesMut) {
     output.put_slice(b"400 ");
     for (number, part) in text.split('%').enumerate() {
@@ -119,8 +119,8 @@ pub(super) fn decode_reply<'a>(
     Ok(Some((reply, length + 1)))
 }
 
-/// What a reply says, of which `line` is everything before the newline; it is decoded in place. `None` where it is not
-/// the protocol; a value that is empty is an error to Postfix, too.
+/// Parses a reply line without its newline, and decodes it in place. `None` if it is not of the protocol; an empty
+/// value is an error to Postfix, too.
 pub fn parse_reply(line: &mut BytesMut) -> Option<ParsedReply<'_>> {
     let code = *line.first()?;
     if !matches!(line.get(3)?, b' ' | b'\t') {
@@ -136,9 +136,9 @@ pub fn parse_reply(line: &mut BytesMut) -> Option<ParsedReply<'_>> {
     }
 }
 
-/// Decodes in place. `None` where a `%` is not followed by two hexadecimal digits.
+/// Decodes in place. `None` if a `%` is not followed by two hexadecimal digits.
 pub(crate) fn percent_decode(text: &mut [u8]) -> Option<&[u8]> {
-    // Nearly always there is nothing to decode up to the end.
+    // Most texts have nothing to decode.
     let mut from = memchr::memchr(b'%', text).unwrap_or(text.len());
     let mut to = from;
     while let Some(&c) = text.get(from) {
@@ -146,7 +146,7 @@ pub(crate) fn percent_decode(text: &mut [u8]) -> Option<&[u8]> {
             let digits = text
                 .get(from + 1..from + 3)
                 .and_then(|digits| std::str::from_utf8(digits).ok());
-            // `from_str_radix` alone would take a sign.
+            // `from_str_radix` alone would accept a sign.
             let digits = digits.filter(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()));
             let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok())?;
             from += 3;
@@ -163,7 +163,7 @@ pub(crate) fn percent_decode(text: &mut [u8]) -> Option<&[u8]> {
     text.get(..to)
 }
 
-/// Encodes `%`, blanks, and whatever is not printable ASCII, as Postfix does (`util/hex_quote.c`).
+/// Encodes `%`, spaces and everything but printable ASCII, as Postfix does (`util/hex_quote.c`).
 pub(crate) fn percent_encode(text: &[u8], output: &mut BytesMut) {
     let digit = |nibble: u8| {
         if nibble < 10 {
@@ -196,7 +196,7 @@ mod tests {
         Protocol::TcpTable("sasl").codec()
     }
 
-    /// With the beginning of another request behind it.
+    /// Parses the line with the start of another request after it.
     fn parse(line: &str) -> Request<'static> {
         let input = Box::leak((line.to_owned() + "get").into_boxed_str().into_boxed_bytes());
         let (request, consumed) = codec().decode(input).unwrap().unwrap();
@@ -302,7 +302,7 @@ mod tests {
             prop_assert_eq!(percent_decode(&mut bytes), Some(text.as_slice()));
         }
 
-        /// However a stream is cut, the same requests come out of it.
+        /// Compares any cuts of a stream with the whole stream.
         #[test]
         fn a_stream_decodes_to_the_same_requests_however_it_is_split(
             lines in prop::collection::vec("(get )?[a-z%0-9 ]{0,9}\r?\n", 0..9),

@@ -1,10 +1,10 @@
-//! A connection to a server, with one deadline for whatever is done on it.
+//! A connection to a server, with one deadline for each request and its reply.
 //!
-//! The time-outs of a socket begin anew with each byte that arrives, so a server that sends one now and then would hold a
-//! client for ever. Here each call gets what is left of [`DEADLINE`].
+//! Socket timeouts restart with each byte that arrives, so a server that sends single bytes could block a client for
+//! ever. Here each system call gets the time that remains of [`DEADLINE`].
 //!
-//! Limits: the C library looks a host name up, and waits as long as resolv.conf(5) says; that time counts, but nothing
-//! cuts it short.
+//! Limits: the C library resolves host names and waits as long as resolv.conf(5) says. That time is part of the
+//! deadline, but nothing interrupts it.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -21,17 +21,17 @@ use thiserror::Error;
 
 use crate::net::address::Address;
 
-/// How long connecting may take in all, and one request with its reply. A lookup that takes seconds is a broken server,
-/// and the person should learn it before Postfix does.
+/// The time limit for connecting, and for one request with its reply. A server whose lookups take seconds is broken,
+/// and the user should learn it before Postfix does.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Why a connection is of no use.
+/// Why a connection is unusable.
 #[derive(Debug, Error)]
 pub enum ConnectionError {
-    /// The deadline passed.
+    /// The deadline passed in this operation.
     #[error("{0} within {seconds} seconds", seconds = DEADLINE.as_secs())]
     TimedOut(Operation),
-    /// What the system says.
+    /// A system call failed.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -41,7 +41,7 @@ pub enum ConnectionError {
 pub enum Operation {
     /// Accept the connection.
     Connect,
-    /// Take the request.
+    /// Read the request.
     Write,
     /// Send a whole reply.
     Read,
@@ -57,14 +57,14 @@ impl fmt::Display for Operation {
     }
 }
 
-/// A connection.
+/// A connection with a deadline.
 pub(crate) struct Connection {
     socket: OwnedFd,
     deadline: Instant,
 }
 
 impl Connection {
-    /// Connects, and gives one request and its reply the same time again.
+    /// Connects, and starts a new deadline for the first request.
     pub(crate) fn open(address: &Address) -> Result<Self, ConnectionError> {
         let deadline = Instant::now() + DEADLINE;
         let socket = match address {
@@ -76,12 +76,12 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Begins another request, with a deadline of its own.
+    /// Starts the deadline of another request.
     pub(crate) fn restart_deadline(&mut self) {
         self.deadline = Instant::now() + DEADLINE;
     }
 
-    /// Writes all of it.
+    /// Writes all bytes.
     pub(crate) fn write_all(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -97,7 +97,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what there is, waiting for the first byte of it; 0 where the server has closed.
+    /// Reads the available bytes, and waits for the first one; 0 if the server has closed the connection.
     pub(crate) fn read(&mut self, into: &mut [u8]) -> Result<usize, ConnectionError> {
         loop {
             let remaining = remaining(self.deadline, Operation::Read)?;
@@ -112,7 +112,7 @@ impl Connection {
     }
 }
 
-/// What is left deadline then.
+/// Returns the time until the deadline, or an error if it has passed.
 fn remaining(deadline: Instant, operation: Operation) -> Result<Duration, ConnectionError> {
     let remaining = deadline.saturating_duration_since(Instant::now());
     if remaining.is_zero() {
@@ -122,7 +122,7 @@ fn remaining(deadline: Instant, operation: Operation) -> Result<Duration, Connec
     }
 }
 
-/// Whether the call ended early, or its part of the time is over: the clock decides whether another is made.
+/// Whether the call was interrupted or used up its share of the time. The deadline decides whether it is repeated.
 fn is_retryable(error: Errno) -> bool {
     matches!(error, Errno::AGAIN | Errno::TIMEDOUT | Errno::INTR)
 }
@@ -149,8 +149,8 @@ fn connect_tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, Co
     Err(last_error)
 }
 
-/// By way of rustix, because the standard library sets no time-out before it connects, and a server whose queue is full
-/// lets that wait.
+/// Connects through rustix: the standard library sets no timeout before connect(2), which blocks on a server whose
+/// backlog is full.
 fn connect_unix(path: &Path, deadline: Instant) -> Result<OwnedFd, ConnectionError> {
     let address = SocketAddrUnix::new(path).map_err(io::Error::from)?;
     let socket = socket_with(
