@@ -43,7 +43,7 @@ impl Strangers {
 
     /// Warns of them, if a relay has no login. `at` makes a place in the credentials file of a position.
     pub(super) fn report(self, snapshot: &Snapshot, at: impl Fn(Position) -> Place, findings: &mut Findings) {
-        if self.entries.is_empty() || !snapshot.routes_at_all() {
+        if self.entries.is_empty() || !snapshot.routes_senders() {
             return;
         }
         let without = WithoutLogin::of(snapshot);

@@ -16,7 +16,7 @@ const USUAL_DIRECTORY: &str = "/etc/postfix";
 
 /// Looks at `relayhost` of the Postfix that these commands are for.
 pub(crate) fn examine(snapshot: &Snapshot, commands: &Commands, findings: &mut Findings) {
-    if !snapshot.routes_at_all() {
+    if !snapshot.routes_senders() {
         return;
     }
     let directory = commands

@@ -196,7 +196,7 @@ fn null_sender(keys: &SenderKeys) -> Option<Finding> {
 
 /// Credentials of a sender that are withheld.
 fn withheld(snapshot: &Snapshot, routed: &Routed, record: &Record<'_>) -> Option<Finding> {
-    if !matches!(record.content, Content::Value(_)) || !snapshot.routes_at_all() {
+    if !matches!(record.content, Content::Value(_)) || !snapshot.routes_senders() {
         return None;
     }
     let mut keys = SenderKeys::default();

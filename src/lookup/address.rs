@@ -1,17 +1,16 @@
-//! Envelope senders, and the keys that Postfix would have tried for one on an indexed table.
+//! Envelope senders, and the keys that Postfix tries for one on an indexed table.
 //!
-//! Over socketmap and tcp_table Postfix sends the whole address once, unfolded, and derives nothing from it. What
-//! it does by itself for a `hash:` table (`mail_addr_find(3)`: without the address extension, then `@domain`, each
-//! folded) is done here.
+//! Over socketmap and tcp_table Postfix sends the whole address once, not folded, and derives nothing from it. This
+//! module does what Postfix does for a `hash:` table (`mail_addr_find(3)`): the address, the address without its
+//! extension, then `@domain`, each folded.
 //!
-//! Postfix asks for an address whose local part needs quoting twice, first as `"john doe"@example.com`, then as
-//! `john doe@example.com`, and for the null sender as `"<>"`, then `<>`. Both forms of one address are one key
-//! here, so that the second question can never undo the answer to the first (an excluded sender would otherwise
-//! fall through to its domain's relay). A local part that is one quoted string stands for its content (RFC 5321
-//! section 4.1.2); anything else is taken as it is.
+//! Postfix looks up an address whose local part needs quoting twice, first as `"john doe"@example.com`, then as `john
+//! doe@example.com`, and the null sender as `"<>"`, then `<>`. Both forms of an address are one key here, so that the
+//! second lookup cannot undo the answer to the first (an excluded sender would otherwise get the relay of its domain).
+//! A local part that is one quoted string means its content (RFC 5321 section 4.1.2); any other is taken literally.
 //!
-//! Limits: no domain is converted between its U-label and A-label forms, no parent domain is tried, and a key that
-//! is not UTF-8 is folded in its ASCII word only. Postfix does none of this either.
+//! Limits: no conversion between the U-label and A-label forms of a domain, no parent domains, and a key that is not
+//! UTF-8 is folded in its ASCII letters only. Postfix does none of this either.
 
 mod extension;
 mod swar;
@@ -22,12 +21,12 @@ use caseless::Caseless;
 
 pub use extension::Delimiters;
 
-/// The key under which the null sender (RFC 5321 section 4.5.5) stands in a table; Postfix's default for
+/// The key of the null sender (RFC 5321 section 4.5.5): Postfix's default for
 /// `empty_address_relayhost_maps_lookup_key`.
 pub const NULL_SENDER: &[u8] = b"<>";
 
-/// Appends `text` folded as Postfix folds keys: Unicode full case folding where it is UTF-8 (`casefold(3)` with
-/// ICU: "ß" becomes "ss", both forms of the lower-case sigma become one), ASCII word only where it is not.
+/// Appends `text`, folded as Postfix folds keys: by Unicode full case folding if it is UTF-8 (`casefold(3)` with ICU:
+/// "ß" becomes "ss", both forms of the lower-case sigma become one), otherwise in its ASCII letters only.
 pub fn fold_into(text: &[u8], out: &mut Vec<u8>) {
     if !text.is_ascii()
         && let Ok(unicode) = std::str::from_utf8(text)
@@ -45,8 +44,8 @@ pub fn fold_into(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Whether `folded` is the key of the address that is written like this: [`SenderKeys::whole`] without the copy,
-/// for what nearly every key is.
+/// Whether `folded` is the key of the address `written`. Same as [`SenderKeys::whole`], without the copy for nearly all
+/// keys.
 #[must_use]
 pub fn key_matches(written: &[u8], folded: &[u8]) -> bool {
     if written.is_ascii() && !written.starts_with(b"\"") {
@@ -57,12 +56,12 @@ pub fn key_matches(written: &[u8], folded: &[u8]) -> bool {
     keys.whole() == folded
 }
 
-/// An address cut into its parts, as it came.
+/// An address split into its parts, which are not folded.
 struct AddressParts<'a> {
     local: &'a [u8],
-    /// Whether `local` stood in quotes and may hold backslashes.
+    /// Whether `local` is the content of a quoted string, which may contain backslashes.
     quoted: bool,
-    /// `None` where there is no `@`, or nothing after it.
+    /// `None` if there is no `@`, or nothing after it.
     domain: Option<&'a [u8]>,
 }
 
@@ -103,7 +102,7 @@ impl<'a> AddressParts<'a> {
     }
 }
 
-/// The content of the quoted string that `text` begins with, backslashes and all, and what follows it.
+/// Splits off the quoted string at the start of `text`. Returns its content, with backslashes, and the rest.
 fn quoted_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let inner = text.strip_prefix(b"\"")?;
     let mut escaped = false;
@@ -118,7 +117,7 @@ fn quoted_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     None
 }
 
-/// A key, folded.
+/// A folded key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key<'k> {
     bytes: &'k [u8],
@@ -126,27 +125,27 @@ pub struct Key<'k> {
 }
 
 impl<'k> Key<'k> {
-    /// Its bytes.
+    /// Returns the bytes of the key.
     #[must_use]
     pub fn bytes(self) -> &'k [u8] {
         self.bytes
     }
 
-    /// Whether it is made of nothing but visible ASCII, and has neither quotes nor backslashes. (It may be so and not be
-    /// known to be.)
+    /// Whether the key is known to be visible ASCII without quotes and backslashes. `false` does not mean that it is
+    /// not.
     #[must_use]
     pub fn is_plain(self) -> bool {
         self.is_plain
     }
 
-    /// Whether it stands for every sender of a domain.
+    /// Whether this is the key of a domain, `@domain`.
     #[must_use]
     pub fn is_domain(self) -> bool {
         self.bytes.first() == Some(&b'@')
     }
 }
 
-/// Of what is folded already.
+/// For bytes that are folded already.
 impl<'k> From<&'k [u8]> for Key<'k> {
     fn from(bytes: &'k [u8]) -> Self {
         Self {
@@ -156,15 +155,15 @@ impl<'k> From<&'k [u8]> for Key<'k> {
     }
 }
 
-/// The keys of one address, most specific first: the whole address, then without its extension, then `@domain`.
+/// The keys of one address, most specific first: the whole address, the address without its extension, then `@domain`.
 ///
-/// The value keeps its memory from one address to the next ([`SenderKeys::parse`]), so that a lookup allocates
-/// nothing once the first few have passed.
+/// The value keeps its memory for the next address ([`SenderKeys::parse`]), so that lookups do not allocate after the
+/// first few.
 #[derive(Default)]
 pub struct SenderKeys {
-    /// The keys one after the other.
+    /// The keys, concatenated.
     text: Vec<u8>,
-    /// The local part without quotes, before folding.
+    /// The local part without quotes, not folded.
     unquoted: Vec<u8>,
     whole: Range<usize>,
     without_extension: Option<Range<usize>>,
@@ -173,7 +172,7 @@ pub struct SenderKeys {
 }
 
 impl SenderKeys {
-    /// Reads `address` in place of the one before. `<>` and `"<>"` are the null sender.
+    /// Parses `address` in place of the previous one. `<>` and `"<>"` are the null sender.
     pub fn parse(&mut self, address: &[u8], delimiters: &Delimiters) {
         self.text.clear();
         self.without_extension = None;
@@ -215,10 +214,9 @@ impl SenderKeys {
         }
     }
 
-    /// Likewise, for what nearly every address is: of visible ASCII, without quotes and backslashes. Says whether it is
-    /// that.
+    /// Parses an address of visible ASCII without quotes and backslashes, as nearly all are. Returns whether it is one.
     fn parse_plain(&mut self, address: &[u8], delimiters: &Delimiters) -> bool {
-        // In one go, because folded, too, each part is as long as it was.
+        // Copied as a whole, because folding keeps the length of each part.
         self.text.extend_from_slice(address);
         self.text
             .resize(address.len().next_multiple_of(swar::LANES), b'.');
@@ -250,13 +248,13 @@ impl SenderKeys {
         true
     }
 
-    /// The key of the whole address; for what is no address (a host, a next hop), the folded text.
+    /// Returns the key of the whole address; for a host or a next hop, the folded text.
     #[must_use]
     pub fn whole(&self) -> &[u8] {
         self.part(&self.whole)
     }
 
-    /// Whether this is an envelope sender, and not a host or a next hop: those have no `@`.
+    /// Whether this is an envelope sender. Hosts and next hops have no `@`.
     #[must_use]
     pub fn is_sender(&self) -> bool {
         self.domain.is_some() || self.whole() == NULL_SENDER || self.whole().contains(&b'@')
@@ -268,13 +266,13 @@ impl SenderKeys {
         self.domain.is_some()
     }
 
-    /// The key of the address's domain, `@domain`.
+    /// Returns the key of the domain, `@domain`.
     #[must_use]
     pub fn domain(&self) -> Option<&[u8]> {
         self.domain.as_ref().map(|range| self.part(range))
     }
 
-    /// The keys in the order in which Postfix tries them.
+    /// Returns the keys in the order in which Postfix tries them.
     pub fn in_order(&self) -> impl Iterator<Item = Key<'_>> {
         let domain = self.domain.as_ref().filter(|domain| domain.start > 0);
         [Some(&self.whole), self.without_extension.as_ref(), domain]
@@ -283,7 +281,7 @@ impl SenderKeys {
             .map(|range| self.key(range))
     }
 
-    /// [`SenderKeys::whole`] as a key.
+    /// Returns [`SenderKeys::whole`] as a key.
     #[must_use]
     pub fn whole_key(&self) -> Key<'_> {
         self.key(&self.whole)
@@ -301,7 +299,7 @@ impl SenderKeys {
     }
 }
 
-/// `content` of a quoted string without the backslashes of its quoted pairs.
+/// Appends the `content` of a quoted string without the backslashes of its quoted pairs.
 fn unescape_into(content: &[u8], out: &mut Vec<u8>) {
     out.clear();
     let mut escaped = false;
@@ -394,7 +392,7 @@ mod tests {
     }
 
     proptest! {
-        /// The plain form is read at once, the quoted one by its parts.
+        /// The plain form takes the fast path, the quoted one is split into its parts.
         #[test]
         fn the_fast_path_gives_the_same_keys_as_parsing_the_parts(
             local in "[a-zA-Z@.+=-]{0,6}|postmaster|owner-X|X-request",

@@ -1,10 +1,11 @@
-//! The default relay: what `RELAY_*` and `DEFAULT_RELAY_HOST` say, for senders without an entry.
+//! The default relay for senders without an entry: the values of `RELAY_*` and `DEFAULT_RELAY_HOST`.
 //!
-//! `RELAY_HOST` is for senders that have a domain; `DEFAULT_RELAY_HOST` is for everyone, the null sender included,
-//! where the other does not answer. Their credentials belong to their next hops exactly as served: never to a
-//! sender, and never to a bare host name, which Postfix asks first and which would hide the file's entries.
+//! `RELAY_HOST` applies to senders with a domain. `DEFAULT_RELAY_HOST` applies to all senders, including the null
+//! sender, that `RELAY_HOST` does not cover. The credentials belong to these next hops, exactly as they are served:
+//! never to a sender, and never to a bare host name, which Postfix looks up first and which would hide the entries of
+//! the file.
 //!
-//! A part that should come from a file and could not be read is [`Configured::Unreadable`], and what depends on it is
+//! A value that comes from a file that cannot be read is [`Configured::Unreadable`], and answers that depend on it are
 //! *cannot tell*.
 
 use crate::lookup::address::fold_into;
@@ -13,20 +14,20 @@ use crate::lookup::reason;
 use crate::os::secret::Secret;
 use crate::protocol::answer::{Answer, Value};
 
-/// Something that is set, is not set, or should be and cannot be read.
+/// A value that is set, unset, or set but unreadable.
 #[derive(Clone, Default, PartialEq)]
 pub enum Configured<T> {
-    /// It is this.
+    /// The value.
     Value(T),
-    /// It is not set.
+    /// Not set.
     #[default]
     Unset,
-    /// It is set, and to what is not known: it cannot be read, is wrong, or is not whole.
+    /// Set, but its value is unknown: unreadable, invalid or incomplete.
     Unreadable,
 }
 
 impl<T> Configured<T> {
-    /// The same with the value changed.
+    /// Applies `change` to the value, if there is one.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Configured<U> {
         match self {
             Self::Value(value) => Configured::Value(change(value)),
@@ -57,7 +58,7 @@ pub struct DefaultRelay {
 }
 
 impl DefaultRelay {
-    /// A default relay of next hops that were judged already ([`nexthop::validate`]) and of `user:password`.
+    /// Creates a default relay of next hops that are valid ([`nexthop::validate`]) and of `user:password`.
     #[must_use]
     pub fn new(
         relay_host: Configured<Vec<u8>>,
@@ -82,19 +83,19 @@ impl DefaultRelay {
         }
     }
 
-    /// Whether there is a default at all, be it one that cannot be read.
+    /// Whether there is a default relay, readable or not.
     #[must_use]
     pub fn is_set(&self) -> bool {
         !(self.relay_host.is_unset() && self.fallback_host.is_unset())
     }
 
-    /// Whether `other` has the same next hops, with whatever credentials.
+    /// Whether `other` has the same next hops. The credentials may differ.
     #[must_use]
     pub fn has_same_next_hops(&self, other: &Self) -> bool {
         self.relay_host == other.relay_host && self.fallback_host == other.fallback_host
     }
 
-    /// The next hop of a sender without an entry.
+    /// Returns the next hop of a sender without an entry.
     #[must_use]
     pub fn next_hop(&self, has_domain: bool) -> Answer<'_> {
         let next_hop = if self.uses_relay_host(has_domain) {
@@ -109,7 +110,7 @@ impl DefaultRelay {
         }
     }
 
-    /// The next hops that are known, each with the variable from which it comes.
+    /// Returns the known next hops, each with the name of its variable.
     pub fn next_hops(&self) -> impl Iterator<Item = (&[u8], &'static str)> {
         let both = [
             (&self.relay_host, "RELAY_HOST"),
@@ -122,7 +123,7 @@ impl DefaultRelay {
             })
     }
 
-    /// The login, if there is one that is known. A password, for whoever judges it.
+    /// Returns the login if it is known, for checks. It has a password.
     #[must_use]
     pub fn login(&self) -> Option<&[u8]> {
         match &self.credentials {
@@ -131,7 +132,7 @@ impl DefaultRelay {
         }
     }
 
-    /// The variable from which the next hop of such a sender comes.
+    /// Returns the name of the variable that has the next hop of such a sender.
     #[must_use]
     pub fn variable(&self, has_domain: bool) -> &'static str {
         if self.uses_relay_host(has_domain) {
@@ -141,19 +142,19 @@ impl DefaultRelay {
         }
     }
 
-    /// Whether `RELAY_HOST` is what counts.
+    /// Whether `RELAY_HOST` applies.
     fn uses_relay_host(&self, has_domain: bool) -> bool {
         has_domain && !self.relay_host.is_unset()
     }
 
-    /// The credentials for a next hop without an entry, given as its folded key.
+    /// Returns the credentials of a next hop without an entry, by its folded key.
     #[must_use]
     pub fn credentials(&self, key: &[u8]) -> Answer<'_> {
         if self.credentials.is_unset() {
             return Answer::NotFound;
         }
         if !self.keys.iter().any(|own| own == key) {
-            // It may be the one that could not be read.
+            // The key may be that of the unreadable one.
             return if self.relay_host.is_unreadable() || self.fallback_host.is_unreadable() {
                 Answer::CannotTell(reason::DEFAULT_UNREADABLE)
             } else {

@@ -1,11 +1,11 @@
-//! Why a snapshot answers as it does: which keys were tried, which line or variable answered, what was withheld.
+//! Explains an answer of a snapshot: the keys that were tried, the line or variable that answered, what was withheld.
 //!
-//! The answer is that of [`Snapshot::answer`]; here it is only said how it came about. [`credentials`] follows Postfix
-//! through the questions that it asks for one mail: the sender, then the server's host name, then the next hop
-//! (`smtp_sasl_passwd_lookup` in smtp/smtp_sasl_glue.c), until one of them is answered.
+//! The answer itself is that of [`Snapshot::answer`]. [`credentials`] follows Postfix through its lookups for one mail:
+//! the sender, then the server's host name, then the next hop (`smtp_sasl_passwd_lookup` in smtp/smtp_sasl_glue.c),
+//! until one is found.
 //!
-//! Limits: what Postfix finds by itself is not known here: the MX hosts of a next hop without brackets, and a next hop
-//! that comes from main.cf.
+//! Limits: not known here is what Postfix gets elsewhere: the MX hosts of a next hop without brackets, and a next hop
+//! from main.cf.
 
 use crate::lookup::address::{Key, SenderKeys};
 use crate::lookup::map::Map;
@@ -18,32 +18,32 @@ use crate::lookup::table::{Hit, Table};
 use crate::os::printable::printable;
 use crate::protocol::answer::Answer;
 
-/// What answered.
+/// The source of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// This line of this file.
+    /// A line of a table file, from 1.
     Line(&'static TableSpec, usize),
-    /// This variable, or the file that stands for it.
+    /// An environment variable, or the file in its place.
     Variable(&'static str),
 }
 
-/// An answer, and how it came about.
+/// An answer and its explanation.
 pub(crate) struct Explanation<'a> {
-    /// Which map was keys_in_order.
+    /// The map.
     pub map: Map,
-    /// What was keys_in_order, as it was keys_in_order.
+    /// The key as it was asked for.
     pub key: Vec<u8>,
-    /// What is answered.
+    /// The answer.
     pub answer: Answer<'a>,
-    /// The keys that were looked for, in order, up to the one that answered.
+    /// The keys that were tried, in order, up to the one that answered.
     pub tried: Vec<Vec<u8>>,
-    /// What answered.
+    /// The source of the answer, if an entry or variable decided it.
     pub source: Option<Source>,
-    /// Why, in a sentence for a person. Names no credential.
+    /// The reason, as a sentence without credentials.
     pub reason: String,
 }
 
-/// Explains the answer of `map` for `key`. `scratch` lends its memory.
+/// Explains the answer of `map` for `key`. `scratch` is memory for the answer.
 #[must_use]
 pub(crate) fn explain<'a>(
     snapshot: &'a Snapshot,
@@ -99,8 +99,8 @@ fn explain_answer<'a>(
     }
 }
 
-/// The credentials that Postfix would find for a mail of `sender` that leaves by `next_hop`, one element of a list:
-/// what it asks, up to the question that is answered.
+/// Explains the credentials that Postfix finds for a mail from `sender` to `next_hop`, one element of a list: one
+/// explanation for each lookup, up to the one that is answered.
 #[must_use]
 pub(crate) fn credentials<'a>(
     snapshot: &'a Snapshot,
@@ -113,7 +113,7 @@ pub(crate) fn credentials<'a>(
         keys.parse(sender, &snapshot.delimiters);
         keys.whole() == crate::lookup::address::NULL_SENDER
     };
-    // The null sender is never keys_in_order for (smtp_sender_dependent_authentication in postconf(5)).
+    // Postfix never looks up the null sender (smtp_sender_dependent_authentication in postconf(5)).
     if !is_null_sender {
         keys_in_order.push(sender.to_vec());
     }
@@ -159,16 +159,16 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Why an answer is given.
+/// The reason for an answer.
 pub struct Rationale {
-    /// In a sentence for a person. Names no credential.
+    /// The reason, as a sentence without credentials.
     pub reason: String,
-    /// What answered.
+    /// The source of the answer.
     pub source: Option<Source>,
 }
 
 impl Rationale {
-    /// The entry that was found, or that there is none, for this reason.
+    /// Creates a rationale for the entry that was found, or for its absence.
     pub fn from_entry(entry: Option<Entry<'_>>, reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
@@ -227,7 +227,7 @@ pub(super) fn explain_sender_login(
         (Answer::CannotTell(reason), _) => {
             let route = next_hop(snapshot, sender);
             match route.answer {
-                // Being unsure about the route is being unsure about the credentials: it is the route that has to be fixed.
+                // If the route is unknown, so are the credentials: the route has to be fixed.
                 Answer::CannotTell(_) => Rationale {
                     reason: reason.text().to_owned(),
                     source: route.source,
@@ -265,7 +265,7 @@ pub(super) fn explain_sender_login(
 /// Explains the login of a host or a next hop.
 pub(super) fn explain_host_login(answer: Answer<'_>, entry: Option<Entry<'_>>) -> Rationale {
     match (answer, &entry) {
-        // What has to be fixed is named.
+        // Names the variable that has to be fixed.
         (Answer::CannotTell(reason), _) if reason == reason::DEFAULT_CREDENTIALS_UNREADABLE => {
             Rationale::from_variable("RELAY_USER", reason.text())
         }

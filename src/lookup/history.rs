@@ -1,21 +1,20 @@
-//! What the tables said before the edits of the last_generation minutes, for mail that is already on its way.
+//! The tables before the edits of the last minutes, for mail that is already on its way.
 //!
-//! Postfix asks for the next hop of a mail when the mail becomes active, and for the login when it connects, seconds or
-//! minutes later. Between the two, an edit may have moved the sender to another next hop with another login. So a
-//! [`History`] says of a key what its entry was in an earlier generation ([`History::next_hop`], [`History::login`],
-//! [`History::default_relay`]). [`crate::lookup::moves_senders`] decides with it which login a sender has at
-//! which next hop.
+//! Postfix looks up the next hop when a mail becomes active, and the login when it connects, seconds or minutes later.
+//! Meanwhile an edit may have moved the sender to another next hop with another login. So a [`History`] returns the
+//! entry of a key in an earlier generation ([`History::next_hop`], [`History::login`], [`History::default_relay`]).
+//! With it, [`crate::lookup::moved_senders`] decides which login a sender has at which next hop.
 //!
-//! An edit is remembered as the keys whose entries it changed, each with its entry before. An edit of more than
-//! [`MAX_KEYS_OF_EDIT`] keys is remembered as the table before it, which shares its text with the current one where that
-//! is the same. Edits of credentials alone are remembered only while an earlier edit is that moved a sender: without
-//! one, no request needs an earlier entry.
+//! An edit is remembered as the keys whose entries it changed, each with its previous entry. An edit of more than
+//! [`MAX_KEYS_OF_EDIT`] keys is remembered as the whole previous table, which shares unchanged text with the current
+//! one. Edits of credentials alone are remembered only while an earlier edit that moved a sender is: without one, no
+//! request needs an earlier entry.
 //!
-//! Limits: at most [`MAX_EDITS`] edits, [`MAX_KEYS`] keys and [`MAX_TABLES`] tables of at most [`MAX_BYTES_OF_TABLE`]
-//! bytes of text that the current table does not share. What goes beyond is forgotten, the oldest first, and until the
-//! time is over for which it should have been remembered, every sender counts as moved ([`History::is_truncated`]): its login is
-//! answered at its current next hops, and mail on its way to another is told to wait. Nothing is remembered across a
-//! restart.
+//! Limits: at most [`MAX_EDITS`] edits, [`MAX_KEYS`] keys and [`MAX_TABLES`] tables, each with at most
+//! [`MAX_BYTES_OF_TABLE`] bytes of text that the current table does not share. Beyond that the oldest edits are
+//! forgotten. Until they would have expired, every sender is treated as moved ([`History::is_truncated`]): its login is
+//! answered at its current next hops, and mail on its way to another gets a temporary error. A restart forgets
+//! everything.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -27,22 +26,22 @@ use crate::lookup::table::{Hit, Table};
 use crate::os::secret::Secret;
 use crate::protocol::answer::{Answer, Reason};
 
-/// The most edits that are remembered.
+/// The maximum number of edits.
 pub(crate) const MAX_EDITS: usize = 1024;
 
-/// The most keys that are remembered one by one, in both tables together.
+/// The maximum number of single keys, of both tables together.
 pub(crate) const MAX_KEYS: usize = 65_536;
 
-/// The most keys of one edit that are compared and remembered one by one.
+/// The maximum number of keys of one edit that are compared and remembered as single keys.
 pub(crate) const MAX_KEYS_OF_EDIT: usize = 4096;
 
-/// The most tables that are remembered whole, of either kind.
+/// The maximum number of whole tables of each kind.
 pub(crate) const MAX_TABLES: usize = 2;
 
-/// The most bytes of text that a table remembered whole has for itself.
+/// The maximum bytes of text that a whole table does not share with the current one.
 pub(crate) const MAX_BYTES_OF_TABLE: usize = 8 * 1024 * 1024;
 
-/// What three parts of a snapshot are, whose earlier states are remembered.
+/// The parts of a snapshot whose earlier states are remembered.
 #[derive(Clone, Copy)]
 pub struct TrackedTables<'a> {
     /// The relay map.
@@ -53,37 +52,37 @@ pub struct TrackedTables<'a> {
     pub default: &'a Arc<DefaultRelay>,
 }
 
-/// The edits that are remembered. Cloning copies what the keys of the edits had, and no table.
+/// The remembered edits. A clone copies the entries of single keys, and shares tables.
 #[derive(Clone, Default)]
 pub struct History {
-    /// The oldest first.
+    /// Oldest first.
     edits: VecDeque<Edit>,
     relay_map: Changes,
     credentials: Changes,
-    /// Default relays, each with the last_generation generation that had it.
+    /// Default relays, each with the last generation that had it.
     defaults: Vec<(u64, Arc<DefaultRelay>)>,
     truncated_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
 struct Edit {
-    /// The last_generation generation before it.
+    /// The last generation before the edit.
     last_generation: u64,
     at: Instant,
-    /// Whether it may have moved senders.
+    /// Whether the edit may have moved senders.
     moves_senders: bool,
 }
 
 /// Earlier states of one table.
 #[derive(Clone, Default)]
 struct Changes {
-    /// By folded key, the oldest first: the last_generation generation of each earlier entry, and what the entry said.
+    /// By folded key, oldest first: each earlier entry with the last generation that had it.
     keys: HashMap<Arc<[u8]>, Vec<(u64, EarlierEntry)>>,
-    /// Whole tables, each with its last_generation generation, the oldest first.
+    /// Whole tables, each with its last generation, oldest first.
     tables: Vec<(u64, Arc<Table>)>,
 }
 
-/// What a key had before an edit.
+/// The entry of a key before an edit.
 #[derive(Clone)]
 enum EarlierEntry {
     Absent,
@@ -93,34 +92,35 @@ enum EarlierEntry {
 }
 
 impl History {
-    /// Whether nothing is remembered, so that the current answers are all there is.
+    /// Whether nothing is remembered, so that the current tables answer alone.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty() && self.truncated_until.is_none()
     }
 
-    /// Whether an edit was forgotten before its time.
+    /// Whether an edit was forgotten before it expired.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
         self.truncated_until.is_some()
     }
 
-    /// When the next edit is old enough to be forgotten, where edits are remembered for `window`.
+    /// Returns when the next edit expires, if edits are remembered for `window`.
     #[must_use]
     pub fn expires(&self, window: Duration) -> Option<Instant> {
         let oldest = self.edits.front().map(|edit| edit.at + window);
         oldest.into_iter().chain(self.truncated_until).min()
     }
 
-    /// How many entries of the relay map had another next hop within the window: senders and domains.
+    /// Returns the number of relay map entries, senders and domains, whose next hop changed within the window.
     #[must_use]
     pub fn moved_entries(&self) -> usize {
         let tables = self.relay_map.tables.iter().map(|(_, table)| table.len());
         self.relay_map.keys.len() + tables.max().unwrap_or_default()
     }
 
-    /// What is remembered after an edit at `now` that followed generation `last_generation` and made `after` of `before`.
+    /// Returns the history after an edit at `now`, which followed generation `last_generation` and changed `before` to
+    /// `after`.
     #[must_use]
     pub fn with_edit(
         &self,
@@ -158,7 +158,7 @@ impl History {
         next
     }
 
-    /// The same without the edits that are older than `window` at `now`.
+    /// Returns the history without the edits that are older than `window` at `now`.
     #[must_use]
     pub fn without_expired(&self, now: Instant, window: Duration) -> Self {
         let mut next = self.clone();
@@ -186,7 +186,7 @@ impl History {
         self.prune();
     }
 
-    /// Only what was before an edit that moves_senders senders is ever asked for.
+    /// Drops states that no request can need: those before the first edit that moves senders.
     fn prune(&mut self) {
         while self.edits.front().is_some_and(|edit| !edit.moves_senders) {
             self.edits.pop_front();
@@ -197,7 +197,8 @@ impl History {
         self.defaults.retain(|(last, _)| *last >= oldest);
     }
 
-    /// What the relay map, which is `current` now, said as of `generation` of the first of these keys that it had.
+    /// Returns the hit of the relay map in `generation` for the first of these keys that has an entry. `current` is the
+    /// table now.
     pub fn next_hop<'a, 'k>(
         &'a self,
         current: &'a Table,
@@ -207,7 +208,7 @@ impl History {
         self.relay_map.find(current, keys, generation)
     }
 
-    /// Likewise, what the credentials said.
+    /// Returns the hit of the credentials, as [`History::next_hop`] does for the relay map.
     pub fn login<'a, 'k>(
         &'a self,
         current: &'a Table,
@@ -217,14 +218,14 @@ impl History {
         self.credentials.find(current, keys, generation)
     }
 
-    /// The default relay as of `generation`.
+    /// Returns the default relay in `generation`.
     #[must_use]
     pub fn default_relay<'a>(&'a self, current: &'a DefaultRelay, generation: u64) -> &'a DefaultRelay {
         let earlier = self.defaults.iter().find(|(last, _)| *last >= generation);
         earlier.map_or(current, |(_, default)| default)
     }
 
-    /// Whether a host or next hop had a login before an edit that is remembered.
+    /// Whether a host or next hop had a login before a remembered edit.
     #[must_use]
     pub fn had_login(&self, key: Key<'_>) -> bool {
         let entries = self.credentials.keys.get(key.bytes()).into_iter().flatten();
@@ -236,8 +237,8 @@ impl History {
             || defaults.any(|(_, default)| matches!(default.credentials(key.bytes()), Answer::Found(_)))
     }
 
-    /// The last_generation generations before edits that may have moved the sender of these keys, in no order. None for nearly every
-    /// sender, at the cost of one search a key.
+    /// Returns, in no order, the last generations before edits that may have moved the sender of these keys. Empty for
+    /// nearly all senders, at the cost of one hash lookup for each key.
     pub fn generations<'a>(&'a self, keys: &'a SenderKeys) -> impl Iterator<Item = u64> + 'a {
         let of_keys = keys
             .in_order()
@@ -252,7 +253,7 @@ impl History {
 }
 
 impl Changes {
-    /// Remembers what an edit changed. `false` where that is too much.
+    /// Adds what an edit changed. `false` if that is too much.
     fn add(&mut self, last_generation: u64, difference: Difference) -> bool {
         match difference {
             Difference::Keys(keys) => {
@@ -310,9 +311,9 @@ impl Changes {
 enum Difference {
     /// The keys whose entries differ, with their entries before.
     Keys(Vec<(Arc<[u8]>, EarlierEntry)>),
-    /// So many that the table before is kept.
+    /// The table before, of an edit with too many keys.
     Table(Arc<Table>),
-    /// So many that they are not kept.
+    /// Nothing: the table before is too large as well.
     TooLarge,
 }
 
@@ -325,7 +326,7 @@ impl Difference {
         let mut keys = SenderKeys::default();
         let mut add_candidate = |written: &[u8]| {
             if candidates.len() <= 2 * MAX_KEYS_OF_EDIT {
-                // No delimiter matters: the whole key is asked for.
+                // Delimiters do not matter for the whole key.
                 keys.parse(written, &Delimiters::default());
                 candidates.push(Arc::<[u8]>::from(keys.whole()));
             }

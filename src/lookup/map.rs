@@ -1,8 +1,8 @@
-//! The maps that are served, as data: a [`MapSpec`] says everything that the rest of the server needs to know of a map.
+//! The maps as data: a [`MapSpec`] has everything that the rest of the server needs to know of a map.
 //!
-//! The server, the metrics, the status, the commands and the configuration take the maps from a [`Maps`] and name none.
-//! A further map is a [`MapSpec`] with a [`Search`] and, if it answers from a file of its own, a [`TableSpec`]: see
-//! `src/daemon/additional_map.rs`, the test that adds one.
+//! The server, metrics, status, commands and configuration take the maps from a [`Maps`] and name none. A further map
+//! is a [`MapSpec`] with a [`Search`] and, if it has a file of its own, a [`TableSpec`]: see the test
+//! `src/daemon/additional_map.rs`.
 
 use std::fmt;
 use std::ops::Deref;
@@ -10,31 +10,31 @@ use std::ops::Deref;
 use super::search::{LoginSearch, NextHopSearch, Search};
 use super::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec, ValueKind};
 
-/// A map.
+/// The specification of a map.
 pub struct MapSpec {
-    /// The name under which main.cf asks for it.
+    /// The name of the map in main.cf.
     pub name: &'static str,
-    /// The parameter of main.cf that asks for it (postconf(5)).
+    /// The parameter of main.cf that uses it (postconf(5)).
     pub parameter: &'static str,
-    /// What its values are.
+    /// The kind of its values.
     pub values: ValueKind,
-    /// Whether its values are for allowed peers alone ([`crate::lookup::peer`]), and shown nowhere.
+    /// Whether only allowed peers may query it ([`crate::lookup::peer`]), and its values are never printed.
     pub is_secret: bool,
     /// The file with its entries.
     pub table: &'static TableSpec,
-    /// How a key is searched for.
+    /// The code that searches it.
     pub search: &'static dyn Search,
-    /// What goes wrong where main.cf does not ask for it as it should.
+    /// The consequences of a wrong use in main.cf.
     pub misuse: Misuse,
 }
 
-/// What comes of a parameter of main.cf that asks other tables than the map that belongs there.
+/// The consequences of a main.cf parameter that uses other tables than its map.
 pub struct Misuse {
-    /// It asks the other map of this server.
+    /// It uses the other map of this server.
     pub other_map: &'static str,
-    /// It asks a further table after the map.
+    /// It has another table after the map.
     pub table_after: &'static str,
-    /// It does not ask the map.
+    /// It does not use the map.
     pub not_asked: &'static str,
 }
 
@@ -43,18 +43,18 @@ pub struct Misuse {
 pub struct Map(&'static MapSpec);
 
 impl Map {
-    /// `sender_dependent_relayhost_maps`: an envelope sender to its next hop.
+    /// `sender_dependent_relayhost_maps`: from envelope sender to next hop.
     pub const RELAYHOST: Self = Self::new(&RELAYHOST);
-    /// `smtp_sasl_password_maps`: an envelope sender, a host or a next hop to `user:password`.
+    /// `smtp_sasl_password_maps`: from envelope sender, host or next hop to `user:password`.
     pub const SASL: Self = Self::new(&SASL);
 
-    /// The map of that name, if postmapd has it.
+    /// Returns the map of postmapd with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Maps::SERVED.named(name.as_bytes()).map(|(_, map)| map)
     }
 
-    /// The map of this specification.
+    /// Creates a reference to this specification.
     #[must_use]
     pub const fn new(spec: &'static MapSpec) -> Self {
         Self(spec)
@@ -70,7 +70,7 @@ impl Deref for Map {
     }
 }
 
-/// By name, of which each map has its own.
+/// By name, which is unique.
 impl PartialEq for Map {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
@@ -91,33 +91,34 @@ impl fmt::Debug for Map {
     }
 }
 
-/// The maps that a server has, in the order in which they are shown.
+/// The maps of a server, in the order in which they are shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Maps(&'static [Map]);
 
 impl Maps {
-    /// Those of postmapd.
+    /// The maps of postmapd.
     pub const SERVED: Self = Self(&[Map::RELAYHOST, Map::SASL]);
 
-    /// These maps. The answers of each need the relay map and the credentials, so both have to be among their tables.
+    /// Creates a list of maps. Their tables must include the relay map and the credentials, which the answers of every
+    /// map need.
     #[must_use]
     pub const fn new(maps: &'static [Map]) -> Self {
         Self(maps)
     }
 
-    /// The maps.
+    /// Returns the maps.
     #[inline]
     pub fn iter(self) -> impl Iterator<Item = Map> {
         self.0.iter().copied()
     }
 
-    /// How many there are.
+    /// Returns the number of maps.
     #[must_use]
     pub fn count(self) -> usize {
         self.0.len()
     }
 
-    /// The map of that name, and its number among these.
+    /// Returns the map with this name and its number in the list.
     #[inline]
     #[must_use]
     pub fn named(self, name: &[u8]) -> Option<(usize, Map)> {
@@ -125,13 +126,13 @@ impl Maps {
         numbered.find(|(_, map)| map.name.as_bytes() == name)
     }
 
-    /// The names of the maps.
+    /// Returns the names of the maps.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
         self.iter().map(|map| map.0.name).collect()
     }
 
-    /// The table files from which they answer, each once.
+    /// Returns the table files of the maps, each once.
     pub fn tables(self) -> impl Iterator<Item = &'static TableSpec> {
         let tables = self.iter().map(|map| map.0.table).enumerate();
         tables.filter_map(move |(number, table)| {
@@ -140,7 +141,7 @@ impl Maps {
         })
     }
 
-    /// What is answered to a request that names another map.
+    /// Returns the reply to a request for an unknown map.
     #[must_use]
     pub fn no_such_map(self) -> String {
         format!(

@@ -1,21 +1,21 @@
-//! What is answered: from the tables, the default relay and the peer to an answer, and why it is that one.
+//! Lookups: from the tables, the default relay and the peer to an answer and its explanation.
 //!
-//! | module | what it has |
+//! | module | content |
 //! |---|---|
 //! | [`map`] | the maps, as data |
-//! | [`search`] | how a map is searched |
+//! | [`search`] | the search of a map |
 //! | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
-//! | [`nexthop`] | `[host]:port` and its relatives: parsed, judged, returned as written |
-//! | [`table`] | the grammar of the files, the text in blocks and its compact index, and edits of the text |
+//! | [`nexthop`] | `[host]:port` and its variants: validation |
+//! | [`table`] | the grammar of the files, the text in blocks and its index, and edits of the text |
 //! | [`default_relay`] | the next hop and the credentials of senders without an entry |
-//! | [`peer`] | who asks, and who may |
-//! | [`suspicion`] | values that can be served and were nearly certainly not meant |
-//! | [`history`] | what the tables said before the edits of the last minutes |
-//! | [`snapshot`] | senders, next hops, credentials and default relay as one thing, and the pointer to it |
-//! | [`routing`] | the rules by which a hit or a miss becomes an answer |
+//! | [`peer`] | clients, and which maps they may query |
+//! | [`suspicion`] | values that are valid but probably a mistake |
+//! | [`history`] | the tables before the edits of the last minutes |
+//! | [`snapshot`] | tables, default relay and settings as one value, and the pointer to the active one |
+//! | [`routing`] | the rules that turn a hit or a miss into an answer |
 //! | [`moved_senders`] | the login of a sender whose next hop has changed |
-//! | [`reason`] | why a lookup is answered *cannot tell* |
-//! | [`explain`] | why a snapshot answers as it does |
+//! | [`reason`] | the reasons for *cannot tell* |
+//! | [`explain`] | the explanation of an answer |
 
 pub mod address;
 pub mod default_relay;

@@ -1,8 +1,9 @@
-//! Senders that have moved: mail of theirs may be on its way to the next hop that they had.
+//! Moved senders: their mail may still be on its way to their previous next hop.
 //!
-//! A sender whose next hop changed within the last minutes has a login at a next hop, and none by itself
-//! ([`Snapshot::has_moved`], [`Snapshot::login_at`]): its mail may be on its way to either relay. What the tables said
-//! before is in [`crate::lookup::history`]; which of a client's requests belong together, the server knows.
+//! A sender whose next hop changed within the last minutes has a login only together with a next hop
+//! ([`Snapshot::has_moved`], [`Snapshot::login_at`]), because its mail may go to either relay. Earlier entries are in
+//! [`crate::lookup::history`]; the server tells which requests of a client belong together
+//! (`crate::server::exchange`).
 
 use crate::lookup::address::{Key, SenderKeys, key_matches};
 use crate::lookup::nexthop;
@@ -12,8 +13,8 @@ use crate::lookup::snapshot::Snapshot;
 use crate::protocol::answer::Answer;
 
 impl Snapshot {
-    /// Whether the sender of these keys had another next hop within the time for which edits are remembered, so that mail
-    /// may be on its way to that one.
+    /// Whether the sender of these keys had another next hop within the window of the history, so that mail may be on
+    /// its way there.
     #[must_use]
     pub fn has_moved(&self, keys: &SenderKeys) -> bool {
         if self.history.is_empty() {
@@ -27,7 +28,7 @@ impl Snapshot {
             return false;
         }
         let current = self.next_hop_in(keys, Version::Current);
-        // With an answer that cannot tell, no mail is on its way.
+        // A temporary error sends no mail on its way.
         generations.any(
             |last| match (self.next_hop_in(keys, Version::Past(last)), current) {
                 (Answer::CannotTell(_), _) | (_, Answer::CannotTell(_)) => false,
@@ -36,16 +37,17 @@ impl Snapshot {
         )
     }
 
-    /// The login of `sender` at `next_hop`, where the server's host name is `host`: what the newest generation answers in
-    /// which the sender had this next hop, asked for all three in this order, as Postfix does
-    /// (`smtp_sasl_passwd_lookup` in smtp/smtp_sasl_glue.c). Not known, where the sender had it in none. Allocates.
+    /// Returns the login of `sender` at `next_hop`, a server with the host name `host`: that of the newest generation
+    /// in which the sender had this next hop, looked up for the sender, the host and the next hop, in the order of
+    /// Postfix (`smtp_sasl_passwd_lookup` in smtp/smtp_sasl_glue.c). *Cannot tell* if there is no such generation.
+    /// Allocates.
     #[must_use]
     pub fn login_at(&self, sender: &SenderKeys, host: Key<'_>, next_hop: Key<'_>) -> Answer<'_> {
         let versions = self.versions_of(sender);
         let had_it = versions
             .iter()
             .find(|version| self.uses_next_hop(sender, **version, next_hop));
-        // Delivered directly, its next hop is the recipient's domain: any, but no relay of a generation that is forgotten.
+        // The next hop of direct delivery is any domain, but no relay of a forgotten generation.
         let may_be_direct = !self.history.is_truncated() || nexthop::is_bare_domain(next_hop.bytes());
         let direct = || {
             let mut versions = versions.iter().filter(|_| may_be_direct);
@@ -64,7 +66,7 @@ impl Snapshot {
         }
     }
 
-    /// Whether the sender has this next hop, or had it as far as is remembered.
+    /// Whether the sender has this next hop, or had it in a remembered generation.
     #[must_use]
     pub fn had_next_hop(&self, sender: &SenderKeys, next_hop: Key<'_>) -> bool {
         let versions = self.versions_of(sender);
@@ -73,14 +75,14 @@ impl Snapshot {
             .any(|version| self.uses_next_hop(sender, *version, next_hop))
     }
 
-    /// Whether a host or next hop that has no login now may have had one when mail was put on its way to it.
+    /// Whether a host or next hop without a login may have had one when mail was sent on its way there.
     #[must_use]
     pub fn may_have_had_login(&self, key: Key<'_>) -> bool {
-        // A bare domain is the next hop of mail that is delivered directly.
+        // A bare domain is the next hop of direct delivery.
         self.history.had_login(key) || self.history.is_truncated() && !nexthop::is_bare_domain(key.bytes())
     }
 
-    /// The versions of the tables between which this sender may have moved, the newest first.
+    /// Returns the versions of the tables between which this sender may have moved, newest first.
     fn versions_of(&self, sender: &SenderKeys) -> Vec<Version> {
         let mut generations: Vec<u64> = self.history.generations(sender).collect();
         generations.sort_unstable_by(|one, other| other.cmp(one));

@@ -1,27 +1,27 @@
-//! Next hops: `[host]:port` and its relatives, judged here, returned as written.
+//! Next hops: `[host]:port` and its variants. They are validated here and served as written.
 //!
-//! A next hop is parsed by Postfix's smtp(8), not by its table client, and smtp(8) exits where it cannot: one
-//! malformed value then throttles the mail of everyone for a minute. So everything that is not known to be right
-//! is refused when it is read. The rules are those of `host_port(3)` and `valid_hostname(3)`.
+//! Postfix parses a next hop in smtp(8), not in its table client, and smtp(8) exits on an invalid one: a single
+//! malformed value then throttles all mail for a minute. So every value that is not known to be valid is rejected when
+//! the file is read. The rules are those of `host_port(3)` and `valid_hostname(3)`.
 //!
-//! Limits: a host name must be ASCII (an internationalised one is written in its A-label form, `xn--…`, because
-//! smtp(8) exits on the other where `smtputf8_enable` is off), and a service must be one of the four that every
-//! `/etc/services` has. No name is resolved here.
+//! Limits: a host name must be ASCII (an internationalised one in its A-label form, `xn--…`, because smtp(8) exits on
+//! the other if `smtputf8_enable` is off), and a service must be one of the four that every `/etc/services` has. Names
+//! are not resolved.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
-/// The services that may stand in place of a port number.
+/// The services that are valid in place of a port number.
 const SERVICES: [&[u8]; 4] = [b"smtp", b"smtps", b"submission", b"submissions"];
 
-/// Words of master.cf(5) and of transport(5) that people write before a next hop.
+/// Words of master.cf(5) and transport(5) that users write before a next hop by mistake.
 const TRANSPORTS: [&[u8]; 6] = [b"smtp", b"smtps", b"relay", b"lmtp", b"inet", b"unix"];
 
-/// Why a text is not a next hop. The text itself is not repeated: it may be a credential in the wrong file.
+/// Why a text is not a next hop. Never contains the text, which may be a credential in the wrong file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NextHopErrorKind {
-    /// Nothing but blanks and commas.
+    /// Only whitespace and commas.
     #[error("there is no host")]
     Empty,
     /// `[host`
@@ -47,37 +47,37 @@ pub enum NextHopErrorKind {
     /// `-h`, `a..b`, `user@h`, `300.1.1.1`, `[]`
     #[error("the host is neither a valid host name nor a valid address")]
     Host,
-    /// `[host]:587` where the port is given apart
+    /// `[host]:587` with a separate port
     #[error("the host comes with a port, which is given apart")]
     PortInHost,
-    /// `a, b` where one host is wanted
+    /// `a, b` instead of one host
     #[error("these are several hosts, and one is wanted")]
     SeveralHosts,
 }
 
-/// A [`NextHopErrorKind`], and the byte of the text at which it stands.
+/// The error in a next hop, and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{kind}")]
 pub(crate) struct NextHopError {
     /// What is wrong.
     pub kind: NextHopErrorKind,
-    /// Where, in bytes from the beginning of the text.
+    /// The position in bytes from the start of the text.
     pub offset: usize,
 }
 
-/// Whether an element is a domain alone, without brackets and port, as the next hop of mail is that is delivered directly.
+/// Whether an element is a domain without brackets and port, as is the next hop of direct delivery.
 #[must_use]
 pub(crate) fn is_bare_domain(element: &[u8]) -> bool {
     !element.iter().any(|c| matches!(c, b'[' | b']' | b':'))
 }
 
-/// Whether `text` says that there is no destination (`DUNNO` in any case, as in access(5)).
+/// Whether `text` means *no destination* (`DUNNO` in any case, as in access(5)).
 #[must_use]
 pub(crate) fn is_dunno(text: &[u8]) -> bool {
     text.eq_ignore_ascii_case(b"DUNNO")
 }
 
-/// The elements of a list of next hops: Postfix 3.5 and later try them in order.
+/// Returns the elements of a list of next hops. Postfix 3.5 and later try them in order.
 pub(crate) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|c| is_separator(*c))
         .filter(|element| !element.is_empty())
@@ -87,8 +87,8 @@ fn is_separator(c: u8) -> bool {
     matches!(c, b',' | b' ' | b'\t')
 }
 
-/// The server that an element of a list leads to, as Postfix names it when it asks for credentials: without brackets,
-/// port and `IPv6:`. `None` where Postfix looks up MX records first, whose hosts are not known here.
+/// Returns the server of an element, as Postfix names it when it looks up credentials: without brackets, port and
+/// `IPv6:`. `None` if Postfix looks up MX records first, whose hosts are not known here.
 #[must_use]
 pub(crate) fn server_name(element: &[u8]) -> Option<&[u8]> {
     let (host, _) = host_and_port(element);
@@ -101,13 +101,13 @@ pub(crate) fn server_name(element: &[u8]) -> Option<&[u8]> {
     is_without_mx.then_some(host)
 }
 
-/// Whether this is an IPv6 address without brackets: no next hop, but what Postfix calls a server at that address.
+/// Whether this is an IPv6 address without brackets: not a next hop, but Postfix's name for a server at that address.
 #[must_use]
 pub(crate) fn is_bare_ipv6(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
-/// The host of an element without its brackets, and its port, if it has one.
+/// Splits an element into its host without brackets and its port, if it has one.
 #[must_use]
 pub(crate) fn host_and_port(element: &[u8]) -> (&[u8], Option<&[u8]>) {
     let (host, rest) = if let Some(inner) = element.strip_prefix(b"[") {
@@ -121,7 +121,8 @@ pub(crate) fn host_and_port(element: &[u8]) -> (&[u8], Option<&[u8]>) {
     (host, rest.strip_prefix(b":"))
 }
 
-/// The host of an element in one spelling: an address as its numbers say, a name without a dot at its end.
+/// Returns the host of an element in canonical form: an address as formatted by the standard library, a name in lower
+/// case without a final dot.
 #[must_use]
 pub(crate) fn canonical_host(element: &[u8]) -> Vec<u8> {
     let (host, _) = if is_bare_ipv6(element) {
@@ -135,8 +136,8 @@ pub(crate) fn canonical_host(element: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Whether the hosts of a list are, as far as their names tell, of more than one operator: neither the same nor in one
-/// domain, as `smtp1.provider.example` and `smtp2.provider.example` are.
+/// Whether the hosts of a list seem to have more than one operator: neither equal nor in one domain, as
+/// `smtp1.provider.example` and `smtp2.provider.example` are.
 #[must_use]
 pub(crate) fn has_several_operators(list: &[u8]) -> bool {
     let mut hosts = elements(list).map(canonical_host);
@@ -159,14 +160,14 @@ pub(crate) fn has_several_operators(list: &[u8]) -> bool {
     hosts.any(|host| !are_related(&first, &host))
 }
 
-/// Whether an element names the port of SMTP over TLS from the first byte (RFC 8314: `submissions`, 465).
+/// Whether an element has the port of SMTP with implicit TLS (RFC 8314: `submissions`, 465).
 #[must_use]
 pub(crate) fn uses_implicit_tls(element: &[u8]) -> bool {
     let (_, port) = host_and_port(element);
     port.is_some_and(|port| [&b"465"[..], b"smtps", b"submissions"].contains(&port))
 }
 
-/// Judges a next hop, or a list of them separated by commas or blanks.
+/// Validates a next hop, or a list of them separated by commas or whitespace.
 pub(crate) fn validate(list: &[u8]) -> Result<(), NextHopError> {
     let mut offset = 0;
     let mut any = false;
@@ -191,7 +192,7 @@ fn validate_element(element: &[u8]) -> Result<(), NextHopErrorKind> {
     validate_syntax(element).map_err(|kind| more_specific_kind(element).unwrap_or(kind))
 }
 
-/// What a text that is no next hop is instead, where that is known.
+/// Returns the kind of an invalid next hop that is known to be something else.
 fn more_specific_kind(element: &[u8]) -> Option<NextHopErrorKind> {
     let colon = memchr::memchr(b':', element)?;
     let (word, rest) = element.split_at_checked(colon)?;
@@ -202,7 +203,7 @@ fn more_specific_kind(element: &[u8]) -> Option<NextHopErrorKind> {
     if rest.starts_with(b"://") {
         return Some(NextHopErrorKind::Url);
     }
-    // A number there is a port, of a host with the name of a transport.
+    // A number after the colon is a port, and the word a host with the name of a transport.
     let is_number = rest.len() > 1 && rest.iter().skip(1).all(u8::is_ascii_digit);
     let is_transport = !is_number && TRANSPORTS.iter().any(|known| word.eq_ignore_ascii_case(known));
     (rest.starts_with(b":[") || is_transport).then_some(NextHopErrorKind::Transport)
@@ -250,7 +251,7 @@ fn validate_port(port: &[u8]) -> Result<(), NextHopErrorKind> {
     }
 }
 
-/// A host between brackets: a name or an address, IPv6 with or without the `IPv6:` of RFC 5321.
+/// Validates a host in brackets: a name or an address, IPv6 with or without the `IPv6:` of RFC 5321.
 fn validate_host(host: &[u8]) -> Result<(), NextHopErrorKind> {
     if address(host).is_some() || is_host_name(host) {
         Ok(())
@@ -278,15 +279,15 @@ fn address(host: &[u8]) -> Option<IpAddr> {
     if text.contains(':') {
         return text.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
     }
-    // Nearly every host is a name, and most names do not end in a digit.
+    // Nearly all hosts are names, and most names do not end in a digit.
     let may_be_v4 = text.ends_with(|c: char| c.is_ascii_digit());
     may_be_v4
         .then(|| text.parse::<Ipv4Addr>().ok().map(IpAddr::V4))
         .flatten()
 }
 
-/// `valid_hostname(3)`: labels of letters, digits, `-` and `_`, no empty one, no `-` at either end of one, 63 bytes
-/// a label and 255 in all, not all digits.
+/// Whether this is a name by `valid_hostname(3)`: non-empty labels of letters, digits, `-` and `_`, without `-` at
+/// either end, at most 63 bytes a label and 255 in all, not digits only.
 fn is_host_name(host: &[u8]) -> bool {
     let label = |label: &[u8]| {
         matches!(label, [first, .., last] | [first @ last] if *first != b'-' && *last != b'-')
@@ -300,8 +301,8 @@ fn is_host_name(host: &[u8]) -> bool {
         && host.iter().any(|c| !c.is_ascii_digit() && *c != b'.')
 }
 
-/// `[host]:port` of a host and a port given apart, as `RELAY_HOST` and `RELAY_PORT` are. Brackets that are there
-/// already are not doubled.
+/// Joins a host and a separate port, as in `RELAY_HOST` and `RELAY_PORT`, to `[host]:port`. Existing brackets are not
+/// doubled.
 pub(crate) fn join_host_and_port(host: &[u8], port: &[u8]) -> Result<Vec<u8>, NextHopErrorKind> {
     if elements(host).count() > 1 && validate(host).is_ok() {
         return Err(NextHopErrorKind::SeveralHosts);
@@ -392,7 +393,7 @@ mod tests {
         }
     }
 
-    /// The values of which smtp(8) was seen to exit or to panic, and some more.
+    /// Values on which smtp(8) exits or panics, and some more.
     #[test]
     fn next_hops_that_make_smtp_exit_are_invalid() {
         for text in [

@@ -1,12 +1,11 @@
-//! Who asks, and who may.
+//! Peers, and which maps they may query.
 //!
-//! A map is public among those who may connect at all, unless it is secret. The credentials are for peers that are allowed: local
-//! users by their number, other hosts by their address. Nothing is allowed by default here; the defaults are those of
-//! the settings ([`crate::config`]), and how a peer is recognised is the server's business
-//! ([`crate::server::access`]).
+//! Any peer that may connect may query a map, unless the map is secret. Credentials are for allowed peers only: local
+//! users by number, other hosts by address. Nothing is allowed here by default; the defaults are those of the settings
+//! ([`crate::config`]), and the server identifies peers ([`crate::server::access`]).
 //!
-//! Limits: a peer is a user, not a program. Whoever runs as an allowed user, or was handed an open connection by one,
-//! is that user. A proxy is known by its own user, whoever speaks through it.
+//! Limits: a peer is a user, not a program. A program that runs as an allowed user, or got an open connection from one,
+//! is that user. A proxy is identified by its own user, not by those of its clients.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,28 +16,28 @@ use crate::lookup::map::Map;
 /// 127.0.0.0/8.
 const LOOPBACK: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8));
 
-/// Who is on the other end of a connection.
+/// The peer of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// A local user, over a UNIX socket, or over loopback TCP from this address.
     User {
         /// The number of the user.
         uid: u32,
-        /// Where TCP says that it comes from, an IPv4 address never in its IPv6 form.
+        /// The source address of the TCP connection; an IPv4 address is never in its IPv6 form.
         address: Option<IpAddr>,
     },
-    /// A local user of whom the system does not say which one it is, the overflow user of a user namespace among them.
+    /// A local user that the kernel does not tell, including the overflow user of a user namespace.
     Unknown {
-        /// As above.
+        /// The source address of the TCP connection.
         address: Option<IpAddr>,
     },
-    /// Whoever comes from an address that is not a loopback one.
+    /// A host with an address that is not a loopback one.
     Host(IpAddr),
 }
 
 impl Peer {
-    /// The peer that this one counts as wherever peers are counted: a user is one, from whichever address it comes, and
-    /// so is a whole /64 of IPv6, which any host has to itself.
+    /// Returns the peer for limits and logs that count peers: a user is one peer at all its addresses, and so is a
+    /// whole /64 of IPv6, which a single host may own.
     #[must_use]
     pub fn accounting_peer(self) -> Self {
         match self {
@@ -53,19 +52,20 @@ impl Peer {
     }
 }
 
-/// Who may ask: a part of each snapshot, so that an edit of the list counts for the next request of every connection.
+/// The peers that may query secret maps. Part of each snapshot, so that an edit of the list applies to the next request
+/// of every connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
     /// Sorted.
     users: Box<[u32]>,
     networks: Box<[IpNet]>,
-    /// Whether every local user may ask everything.
+    /// Whether all local users may query all maps.
     all_local_users: bool,
 }
 
 impl Allowed {
-    /// These local users, and these networks. A network that contains_address all of 127.0.0.0/8 admits every local user,
-    /// however it connects.
+    /// Creates the list of these local users and networks. A network that contains all of 127.0.0.0/8 allows all local
+    /// users, over UNIX sockets too.
     #[must_use]
     pub fn new(users: impl IntoIterator<Item = u32>, networks: impl IntoIterator<Item = IpNet>) -> Self {
         let mut users: Vec<u32> = users.into_iter().collect();
@@ -79,7 +79,7 @@ impl Allowed {
         }
     }
 
-    /// Whether a connection of this peer is kept.
+    /// Whether this peer may connect.
     #[must_use]
     pub fn may_connect(&self, peer: Peer) -> bool {
         match peer {
@@ -88,7 +88,7 @@ impl Allowed {
         }
     }
 
-    /// Whether this peer gets answers from `map`.
+    /// Whether this peer may query `map`.
     #[inline]
     #[must_use]
     pub fn may_query(&self, map: Map, peer: Peer) -> bool {
@@ -98,7 +98,7 @@ impl Allowed {
         }
     }
 
-    /// Whether this peer gets answers from maps that are secret.
+    /// Whether this peer may query secret maps.
     #[inline]
     #[must_use]
     pub fn may_query_secrets(&self, peer: Peer) -> bool {
@@ -110,7 +110,7 @@ impl Allowed {
         is_named || self.all_local_users || address.is_some_and(|address| self.contains_address(address))
     }
 
-    /// Whether there is a network beyond this host.
+    /// Whether a network contains other hosts than this one.
     #[must_use]
     pub fn allows_other_hosts(&self) -> bool {
         let is_loopback =

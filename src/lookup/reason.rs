@@ -1,4 +1,4 @@
-//! Why a lookup is answered *cannot tell*, where the reason is not one table's ([`crate::lookup::table::spec`]).
+//! The reasons for *cannot tell* that do not belong to one table ([`crate::lookup::table::spec`]).
 
 use crate::protocol::answer::Reason;
 
@@ -11,25 +11,25 @@ pub(crate) const DEFAULT_CREDENTIALS_UNREADABLE: Reason = Reason::new(
     "the credentials of the default relay cannot be read or are not whole; see the log of postmapd",
 );
 
-/// There are credentials for the sender, and it is not known where its mail goes.
+/// The sender has credentials, but it is not known where its mail goes.
 pub(crate) const NO_ROUTING: Reason = Reason::new(
     "there is no relay map and no default relay, so it is not known where this password may go; \
      see next_hops in postmapd.toml(5)",
 );
 
-/// The sender's next hop changed lately, and this is none that it is known to have had.
+/// The sender's next hop changed lately, and it is not known to have had this one.
 pub(crate) const NEXT_HOP_CHANGED: Reason = Reason::new(
     "the next hop of this sender changed lately, and its login for this one is not known; \
      the next delivery attempt uses the new next hop",
 );
 
-/// The next hop had a login until lately, and it is not known whose mail asks for it.
+/// The login of this next hop was removed lately, and it is not known for which sender it is looked up.
 pub(crate) const LOGIN_REMOVED: Reason = Reason::new(
     "the login of this next hop was removed lately, and mail may have been on its way there; \
      the next delivery attempt uses the new next hop",
 );
 
-/// The sender's next hop or its login has changed, and the file that has the other is not used yet.
+/// The sender's next hop or login has changed, and the file with the other one is not active yet.
 pub(crate) const FILE_PENDING: Reason = Reason::new(
     "this sender has a new next hop or login, and the file with the other is being changed; \
      see the log of postmapd",

@@ -1,12 +1,13 @@
-//! A hit or a miss of a table becomes an answer. The rules, each with its reason:
+//! The rules that turn a hit or a miss of a table into an answer:
 //!
-//! - A relay map entry without destination ends the search: the default does not apply to an excluded sender.
+//! - A relay map entry without a destination ends the search: the default relay does not apply to an excluded sender.
 //! - *Credentials need a route* ([`Routing`]).
-//! - Being unsure about either the route or the credentials is being unsure about the credentials.
-//! - The default relay's credentials are the last resort for a next hop that the file does not name.
-//! - While one of the two files is not used yet ([`Snapshot::last_consistent`]), a next hop and a login of which one is new do not
-//!   belong together for certain: *cannot tell*, and so is a relay without a login while the credentials are awaited.
-//!   Limit: a relay that is written as a bare domain is not told from the domain of a recipient.
+//! - If the route or the credentials are *cannot tell*, so is the login.
+//! - The credentials of the default relay are the last resort for a next hop without an entry.
+//! - While one of the two files is not active yet ([`Snapshot::last_consistent`]), a new next hop and a login, or a new
+//!   login and a next hop, do not certainly belong together: *cannot tell*. So is a relay without a login while the
+//!   credentials are pending. Limit: a relay written as a bare domain is not distinguished from the domain of a
+//!   recipient.
 
 use std::sync::Arc;
 
@@ -18,22 +19,21 @@ use crate::lookup::snapshot::{ConsistentTables, Snapshot};
 use crate::lookup::table::Hit;
 use crate::protocol::answer::{Answer, Value};
 
-/// Where the next hops of senders come from. It decides about credentials of a sender for which there is no next hop here.
+/// Where the next hops of senders come from. Decides about the credentials of a sender without a next hop here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routing {
-    /// From here: there is a relay map file, even an empty one, or a default relay. The sender's mail is delivered
+    /// From postmapd: there is a relay map file, even an empty one, or a default relay. Mail of the sender is delivered
     /// directly, and its credentials are withheld.
     Postmapd,
-    /// From main.cf, as the setting `next_hops` says: the credentials are answered.
+    /// From main.cf, by the setting `next_hops`: the credentials are answered.
     MainCf,
-    /// There is neither, which may be a file that was lost: *cannot tell*.
+    /// There is neither, possibly because a file was lost: *cannot tell*.
     Unknown,
 }
 
 impl Routing {
-    /// The policy *credentials need a route*: what is answered for a sender that has these credentials and no next hop here.
-    /// Without a route Postfix would offer them to the recipient's own server; where it is not known whether there is one,
-    /// it is not known whether there are credentials.
+    /// Applies the policy *credentials need a route* to a sender with these credentials and no next hop here. Without a
+    /// route Postfix would offer them to the recipient's own server. If the route is unknown, so are the credentials.
     fn credentials_without_next_hop(
         self,
         credentials: Answer<'_>,
@@ -48,23 +48,23 @@ impl Routing {
     }
 }
 
-/// The tables as of a generation.
+/// A version of the tables.
 #[derive(Clone, Copy)]
 pub(super) enum Version {
-    /// As they are.
+    /// The tables of this snapshot.
     Current,
-    /// As they were in this generation ([`crate::lookup::history`]).
+    /// The tables of an earlier generation ([`crate::lookup::history`]).
     Past(u64),
 }
 
 impl Snapshot {
-    /// The next hop of the sender of these keys.
+    /// Returns the next hop of the sender of these keys.
     #[must_use]
     pub fn next_hop(&self, keys: &SenderKeys) -> Answer<'_> {
         self.next_hop_in(keys, Version::Current)
     }
 
-    /// The login of the sender, the host or the next hop of these keys.
+    /// Returns the login of the sender, host or next hop of these keys.
     #[must_use]
     pub fn login(&self, keys: &SenderKeys) -> Answer<'_> {
         if keys.is_sender() {
@@ -109,8 +109,8 @@ impl Snapshot {
         }
     }
 
-    /// Whether the sender's next hop and login are both as they were in `tables`. A login that was removed belongs to no next
-    /// hop, and a sender without a next hop needs none.
+    /// Whether the sender's next hop and login are both those of `tables`. A removed login belongs to no next hop, and
+    /// a sender without a next hop needs none.
     #[cold]
     fn is_consistent_with(&self, tables: &ConsistentTables, keys: &SenderKeys) -> bool {
         let next_hop = self.next_hop_in(keys, Version::Current);
@@ -126,7 +126,7 @@ impl Snapshot {
         !has_moved && !is_new
     }
 
-    /// The credentials of a host or a next hop.
+    /// Returns the credentials of a host or a next hop.
     pub(super) fn host_credentials(&self, key: Key<'_>, version: Version) -> Answer<'_> {
         let hit = match version {
             Version::Current => self.credentials.find([key]),
@@ -145,8 +145,8 @@ impl Snapshot {
         }
     }
 
-    /// Whether the credentials are awaited since the last tables, and this may be a next hop that is new since then. A bare
-    /// domain is the next hop of mail that is delivered directly.
+    /// Whether the credentials are pending since the last consistent tables, and `key` may be a next hop that is new
+    /// since then. A bare domain is the next hop of direct delivery.
     fn may_have_pending_login(&self, key: Key<'_>) -> bool {
         let tables = self.last_consistent.as_deref();
         tables.is_some_and(|tables| {
@@ -168,9 +168,9 @@ impl Snapshot {
         }
     }
 
-    /// Whether next hops come from here, so that a sender without one is delivered directly.
+    /// Whether postmapd routes senders, so that mail of one without a next hop is delivered directly.
     #[must_use]
-    pub fn routes_at_all(&self) -> bool {
+    pub fn routes_senders(&self) -> bool {
         self.routing == Routing::Postmapd
     }
 }
@@ -311,7 +311,7 @@ mod tests {
             ..snapshot(relay_map, credentials, default())
         };
         let pending = format!("? {:?}", reason::FILE_PENDING);
-        // The relay map moves @a and @d, excludes @b, and the credentials are awaited.
+        // The relay map moves @a and @d and excludes @b. The credentials are pending.
         let moved = now(
             "@a [r2]\n@b\n@c [r1]\n@d [r2]\n",
             "@a a:1\n@b b:1\n@c c:1\n[h] h:1\n",
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(ask(&without_credentials, Map::SASL, "[r2]"), pending);
         assert_eq!(ask(&without_credentials, Map::SASL, "recipient.test"), "-");
         assert_eq!(ask(&without_credentials, Map::SASL, "[h]"), "h:1");
-        // The credentials have another login for @a, none for @b and one for @d, and the relay map is awaited.
+        // The credentials have another login for @a, none for @b and one for @d. The relay map is pending.
         let changed = now(
             "@a [r1]\n@b [r1]\n@c [r1]\n@d [r1]\n",
             "@a a:2\n@c c:1\n@d d:2\n[h] h:2\n",

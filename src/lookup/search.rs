@@ -1,22 +1,22 @@
-//! How a map is searched: a request to an answer, and why.
+//! The search of a map: from the keys of a request to an answer and its explanation.
 //!
-//! A [`Search`] is the part of a map that is code. What it may say of a key is decided by the [`Snapshot`], which has
-//! the tables and the rules between them; the search chooses which keys are looked up where.
+//! A [`Search`] is the code of a map. It chooses which keys are looked up where; the [`Snapshot`], which has the tables
+//! and the rules between them, decides the answer.
 
 use super::address::{Key, SenderKeys};
 use super::explain::{Entry, Rationale, explain_host_login, explain_next_hop, explain_sender_login};
 use super::snapshot::Snapshot;
 use crate::protocol::answer::{Answer, Value};
 
-/// Memory that the caller lends for a value that stands in no table as it is answered. It keeps its size from one lookup
-/// to the next, so that a lookup allocates nothing once the first few have passed.
+/// Memory that the caller lends for a value that no table has as it is answered. It keeps its capacity, so that lookups
+/// do not allocate after the first few.
 ///
-/// For values that are not secret: it is not wiped.
+/// Not for secret values: it is not wiped.
 #[derive(Default)]
 pub struct Scratch(Vec<u8>);
 
 impl Scratch {
-    /// A value that is made of these parts.
+    /// Concatenates these parts to a value.
     pub fn compose(&mut self, parts: &[&[u8]]) -> Value<'_> {
         self.0.clear();
         for part in parts {
@@ -26,15 +26,15 @@ impl Scratch {
     }
 }
 
-/// How a map is searched.
+/// The search of a map.
 pub trait Search: Sync {
-    /// The answer for the key that `keys` has read.
+    /// Returns the answer for the parsed `keys`.
     fn answer<'a>(&self, snapshot: &'a Snapshot, keys: &SenderKeys, scratch: &'a mut Scratch) -> Answer<'a>;
 
-    /// The keys that it looks up in the table of the map, in order.
+    /// Returns the keys that are looked up in the table of the map, in order.
     fn keys<'k>(&self, keys: &'k SenderKeys) -> Vec<Key<'k>>;
 
-    /// Why it gives this answer for `key`, where `entry` is the first that was found.
+    /// Explains this answer for `key`. `entry` is the first entry that was found.
     fn explain(
         &self,
         snapshot: &Snapshot,
@@ -45,7 +45,7 @@ pub trait Search: Sync {
     ) -> Rationale;
 }
 
-/// The next hop of an envelope sender.
+/// The search for the next hop of an envelope sender.
 pub struct NextHopSearch;
 
 impl Search for NextHopSearch {
@@ -69,7 +69,7 @@ impl Search for NextHopSearch {
     }
 }
 
-/// The login of an envelope sender, of a host or of a next hop.
+/// The search for the login of an envelope sender, a host or a next hop.
 pub struct LoginSearch;
 
 impl Search for LoginSearch {

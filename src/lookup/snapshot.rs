@@ -1,10 +1,11 @@
-//! The snapshot: senders, next hops, credentials and the default relay as one thing, and the pointer to it.
+//! The snapshot: relay map, credentials, default relay and settings as one value, and the pointer to the active one.
 //!
-//! A [`Snapshot`] never changes. [`ActiveSnapshot`] swaps a whole one for a whole other, so that no lookup sees the next
-//! hop of one generation and the credentials of another. A loaded snapshot keeps its memory, so load one for
-//! a batch of lookups and drop it before waiting for anything.
+//! A [`Snapshot`] is immutable. [`ActiveSnapshot`] replaces it as a whole, so that no lookup gets the next hop of one
+//! generation and the credentials of another. A loaded snapshot keeps its memory, so load one for a batch of lookups
+//! and drop it before blocking.
 //!
-//! What it answers is decided in [`crate::lookup::routing`], and for senders that have moved in [`crate::lookup::moved_senders`].
+//! The rules of its answers are in [`crate::lookup::routing`], those for moved senders in
+//! [`crate::lookup::moved_senders`].
 
 use std::sync::Arc;
 
@@ -21,11 +22,11 @@ use crate::lookup::table::Table;
 use crate::lookup::table::spec::TableSpec;
 use crate::protocol::answer::Answer;
 
-/// Everything that answers, as of one moment.
+/// Everything that an answer depends on, as of one moment.
 pub struct Snapshot {
-    /// Which one this is, from 1, in the order of publication.
+    /// The number of the snapshot, from 1, in the order of publication.
     pub generation: u64,
-    /// The maps that are answered.
+    /// The maps that are served.
     pub maps: Maps,
     /// The relay map.
     pub relay_map: Arc<Table>,
@@ -33,18 +34,19 @@ pub struct Snapshot {
     pub credentials: Arc<Table>,
     /// The tables of further maps.
     pub other_tables: Vec<Arc<Table>>,
-    /// What senders without an entry get.
+    /// The default relay of senders without an entry.
     pub default: Arc<DefaultRelay>,
     /// Where next hops come from.
     pub routing: Routing,
-    /// What begins an address extension.
+    /// The characters that start an address extension.
     pub delimiters: Delimiters,
-    /// Who may ask. The answers here do not depend on it: the server checks it first.
+    /// The peers that may query secret maps. The server checks this before a lookup; the answers here do not depend on
+    /// it.
     pub allowed: Allowed,
-    /// What the tables said before the edits of the last minutes.
+    /// The tables before the edits of the last minutes.
     pub history: History,
-    /// The tables as they were when both were last known to belong together, where one of them is waited for since and
-    /// anything else has changed.
+    /// The last tables that were known to belong together, if one file is pending since then and anything else has
+    /// changed.
     pub last_consistent: Option<Arc<ConsistentTables>>,
 }
 
@@ -59,8 +61,8 @@ pub struct ConsistentTables {
 }
 
 impl Snapshot {
-    /// The first generation with these two tables, and nothing else: no default relay, no route elsewhere, no peer that may
-    /// ask for credentials.
+    /// Creates the first generation with these two tables only: no default relay, no routes in main.cf, no peer that
+    /// may query credentials.
     #[must_use]
     pub fn new(relay_map: Arc<Table>, credentials: Arc<Table>) -> Self {
         Self {
@@ -78,8 +80,8 @@ impl Snapshot {
         }
     }
 
-    /// The answer of `map` for `key`, which is as it came from Postfix. `keys` and `scratch` lend their memory. For the login
-    /// of a sender that has moved, see [`Snapshot::has_moved`].
+    /// Returns the answer of `map` for `key` as received from Postfix. `keys` and `scratch` are memory for the lookup.
+    /// For the login of a moved sender, see [`Snapshot::has_moved`].
     pub fn answer<'a>(
         &'a self,
         map: Map,
@@ -91,32 +93,32 @@ impl Snapshot {
         map.search.answer(self, keys, scratch)
     }
 
-    /// The next hop of the sender `key`, likewise.
+    /// Returns the next hop of the sender `key` as received from Postfix.
     pub fn next_hop_for(&self, key: &[u8], keys: &mut SenderKeys) -> Answer<'_> {
         keys.parse(key, &self.delimiters);
         self.next_hop(keys)
     }
 
-    /// The login of the sender, host or next hop `key`, likewise.
+    /// Returns the login of the sender, host or next hop `key` as received from Postfix.
     pub fn login_for(&self, key: &[u8], keys: &mut SenderKeys) -> Answer<'_> {
         keys.parse(key, &self.delimiters);
         self.login(keys)
     }
 
-    /// Every table.
+    /// Returns all tables.
     pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
         [&self.relay_map, &self.credentials]
             .into_iter()
             .chain(&self.other_tables)
     }
 
-    /// The table of this file.
+    /// Returns the table of this file.
     #[must_use]
     pub fn table(&self, spec: &TableSpec) -> Option<&Arc<Table>> {
         self.tables().find(|table| table.spec() == spec)
     }
 
-    /// The present tables, as the last that belong together for certain.
+    /// Returns the last tables that certainly belong together; those of this snapshot, unless a file is pending.
     #[must_use]
     pub fn consistent_tables(&self) -> Arc<ConsistentTables> {
         self.last_consistent.clone().unwrap_or_else(|| {
@@ -129,7 +131,7 @@ impl Snapshot {
         })
     }
 
-    /// The tracked_tables of which earlier states are remembered.
+    /// Returns the parts whose earlier states are remembered.
     #[must_use]
     pub fn tracked_tables(&self) -> TrackedTables<'_> {
         TrackedTables {
@@ -139,8 +141,8 @@ impl Snapshot {
         }
     }
 
-    /// Likewise, as a later snapshot remembers them: a login that may not have been of its sender's next hop is none that
-    /// it had there.
+    /// Returns the parts as a later snapshot remembers them: the credentials of the last consistent tables, because a
+    /// login that may not belong to its sender's next hop must not be remembered for it.
     #[must_use]
     pub fn tables_to_remember(&self) -> TrackedTables<'_> {
         let tables = self.last_consistent.as_deref();
@@ -150,7 +152,7 @@ impl Snapshot {
         }
     }
 
-    /// This snapshot with other memories.
+    /// Returns a copy of this snapshot with another history.
     #[must_use]
     pub fn with_history(&self, history: History) -> Self {
         Self {
@@ -169,13 +171,13 @@ impl Snapshot {
     }
 }
 
-/// The snapshot in force.
+/// The active snapshot.
 pub struct ActiveSnapshot {
     active: ArcSwap<Snapshot>,
 }
 
 impl ActiveSnapshot {
-    /// ActiveSnapshot that begin with this snapshot.
+    /// Creates it with the first snapshot.
     #[must_use]
     pub fn new(first: Snapshot) -> Self {
         Self {
@@ -183,19 +185,19 @@ impl ActiveSnapshot {
         }
     }
 
-    /// The snapshot in force at this moment. Never waits, whatever a writer does.
+    /// Returns the snapshot that is active now. Never blocks, whatever a writer does.
     pub fn load(&self) -> Guard<Arc<Snapshot>> {
         self.active.load()
     }
 
-    /// Likewise, to keep for longer: for threads that do not answer lookups.
+    /// Returns the active snapshot to keep for longer, in threads that do not answer lookups.
     #[must_use]
     pub fn load_full(&self) -> Arc<Snapshot> {
         self.active.load_full()
     }
 
-    /// Puts `next` in force, and returns what was. Lookups that began before end with the snapshot with which they
-    /// began.
+    /// Makes `next` active and returns the previous snapshot. A lookup that has started ends with the snapshot it
+    /// started with.
     pub fn publish(&self, next: Snapshot) -> Arc<Snapshot> {
         self.active.swap(Arc::new(next))
     }

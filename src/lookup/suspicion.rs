@@ -1,29 +1,29 @@
-//! Values that can be served and are nearly certainly not what was meant: the marks that other programs leave on them.
+//! Values that are valid but almost certainly a mistake, by the marks that other programs leave on them.
 //!
-//! `docker run --env-file` keeps quotes, a template that was not filled leaves its placeholders, and what is copied from
-//! a page brings characters that cannot be seen. The relay refuses such a login, and Postfix logs only that refusal. No
-//! message repeats the value.
+//! `docker run --env-file` keeps quotes, an unfilled template leaves placeholders, and text copied from a web page has
+//! invisible characters. The relay rejects such a login, and Postfix logs only that rejection. Messages never contain
+//! the value.
 //!
-//! Limits: a password may have any of these marks by intent, so they are worth a warning and never an error.
+//! Limits: a password may have any of these marks on purpose, so each is a warning and never an error.
 
 use crate::diagnostics::Code;
 use crate::os::invisible::Invisible;
 
-/// What is odd about a value.
+/// What is suspicious about a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Suspicion {
-    /// It has a character that cannot be seen.
+    /// It has an invisible character.
     Invisible(Invisible),
-    /// It begins and ends with the same kind of quote.
+    /// It starts and ends with the same kind of quote.
     Quoted,
-    /// It is the name of a value: `${USER}`, `{USER}`, `<user>`.
+    /// It is a placeholder: `${USER}`, `{USER}`, `<user>`.
     Placeholder,
-    /// It begins or ends with a blank.
+    /// It starts or ends with whitespace.
     SurroundingWhitespace,
 }
 
 impl Suspicion {
-    /// Returns the first suspicion that `value` gives rise to.
+    /// Returns the first suspicion about `value`.
     #[must_use]
     pub(crate) fn first_in(value: &[u8]) -> Option<Self> {
         if let Some(invisible) = Invisible::first(value) {
@@ -39,7 +39,7 @@ impl Suspicion {
         is_placeholder(value).then_some(Self::Placeholder)
     }
 
-    /// The code of a finding about it.
+    /// Returns the code of its finding.
     #[must_use]
     pub(crate) fn code(self) -> Code {
         match self {
@@ -50,7 +50,7 @@ impl Suspicion {
         }
     }
 
-    /// What is odd about the value of `what`, as a sentence without the value.
+    /// Describes the suspicion about the value of `what`, without the value.
     #[must_use]
     pub(crate) fn message(self, what: &str) -> String {
         match self {
@@ -65,7 +65,7 @@ impl Suspicion {
         }
     }
 
-    /// What to do about it.
+    /// Returns how to fix the value.
     #[must_use]
     pub(crate) fn help(self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl Suspicion {
     }
 }
 
-/// Whether this is a name between the marks of a template, or a variable of a shell.
+/// Whether this is a name between the marks of a template, or a shell variable.
 fn is_placeholder(value: &[u8]) -> bool {
     let is_name = |name: &[u8]| {
         name.first().is_some_and(u8::is_ascii_alphabetic)
@@ -89,7 +89,7 @@ fn is_placeholder(value: &[u8]) -> bool {
                 .iter()
                 .all(|c| c.is_ascii_alphanumeric() || b"_-. ".contains(c))
     };
-    // The longer marks before those that they begin with.
+    // Longer marks come before their prefixes.
     let marks: [(&[u8], &[u8]); 7] = [
         (b"${{", b"}}"),
         (b"{{", b"}}"),
@@ -101,7 +101,7 @@ fn is_placeholder(value: &[u8]) -> bool {
     ];
     let between = marks.into_iter().find_map(|(before, after)| {
         let inner = value.strip_prefix(before)?.strip_suffix(after)?.trim_ascii();
-        // A field of a template begins with a dot.
+        // A field of a template starts with a dot.
         Some(inner.strip_prefix(b".").unwrap_or(inner))
     });
     let is_shell_variable = |name: &[u8]| {

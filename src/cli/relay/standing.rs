@@ -128,7 +128,7 @@ fn of_sender(table: &TableSpec, key: &[u8], snapshot: &Snapshot) -> AfterEdit {
     let mut warnings = Vec::new();
     let standing = Standing::of(key, snapshot);
     let stored = stored_credentials(key, snapshot);
-    let routes_at_all = snapshot.routes_at_all();
+    let routes_at_all = snapshot.routes_senders();
     let route = match &standing.next_hop {
         Told::Is(list) => {
             if nexthop::elements(list).any(nexthop::uses_implicit_tls) {
@@ -261,7 +261,7 @@ fn routes_elsewhere(key: &[u8], snapshot: &Snapshot) -> bool {
             may_meet |= meets(list);
         }
     });
-    snapshot.routes_at_all() && !may_meet
+    snapshot.routes_senders() && !may_meet
 }
 
 /// A key as a shell wants it.

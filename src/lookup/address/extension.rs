@@ -1,14 +1,14 @@
-//! Address extensions: what is_owner one, and which addresses have none whatever they look like.
+//! Address extensions: the delimiters that start one, and the addresses that never have one.
 
 use std::fmt;
 
-/// The characters that begin an address extension: Postfix's `recipient_delimiter`, each character by itself.
+/// The characters that start an address extension: each character of Postfix's `recipient_delimiter`.
 #[derive(Clone, Debug)]
 pub struct Delimiters {
     set: Vec<u8>,
 }
 
-/// Their order does not matter.
+/// Compares the sets of characters, without their order.
 impl PartialEq for Delimiters {
     fn eq(&self, other: &Self) -> bool {
         let has_all = |one: &Self, other: &Self| one.set.iter().all(|c| other.set.contains(c));
@@ -24,7 +24,7 @@ impl Default for Delimiters {
     }
 }
 
-/// As main.cf has them.
+/// In the notation of main.cf.
 impl fmt::Display for Delimiters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(&self.set))
@@ -32,8 +32,8 @@ impl fmt::Display for Delimiters {
 }
 
 impl Delimiters {
-    /// The characters of `text`; none means that no address has an extension. `None` where a character is not
-    /// printable ASCII, or is one that an address needs for itself (`@` and `"`).
+    /// Creates the set of the characters of `text`; if it is empty, no address has an extension. `None` if a character
+    /// is not printable ASCII, or part of the syntax of addresses (`@` and `"`).
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let usable = |c: u8| c.is_ascii_graphic() && c != b'@' && c != b'"';
@@ -42,8 +42,8 @@ impl Delimiters {
         })
     }
 
-    /// How much of `local` comes before its extension, if it has one (`split_addr(3)`): the first delimiter
-    /// counts, never at the beginning, and never in the names that Postfix keeps whole.
+    /// Returns the length of `local` without its extension, if it has one (`split_addr(3)`). The extension starts at
+    /// the first delimiter, never at the start of `local`, and never in a name that Postfix does not split.
     pub(super) fn before_extension(&self, local: &[u8]) -> Option<usize> {
         const NEVER_SPLIT: [&[u8]; 3] = [b"postmaster", b"mailer-daemon", b"double-bounce"];
         let at = match self.set.as_slice() {
@@ -56,7 +56,7 @@ impl Delimiters {
     }
 }
 
-/// `owner-list` and `list-request`, which a `-` does not split (Postfix's `owner_request_special`).
+/// Whether this is `owner-list` or `list-request`, which `-` does not split (Postfix's `owner_request_special`).
 fn is_list_address(local: &[u8]) -> bool {
     const OWNER: &[u8] = b"owner-";
     const REQUEST: &[u8] = b"-request";

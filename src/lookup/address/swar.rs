@@ -1,38 +1,39 @@
-//! Eight bytes at once, in one word: a quarter of what they cost one by one, and every lookup begins with them.
+//! SIMD within a register: folds eight bytes in one word. Every lookup starts with it, and it takes a quarter of the
+//! time of single bytes.
 //!
-//! Each byte of a word is worked on by itself: bytes of ASCII have their highest bit free, which is set before something
-//! is taken from all of them, so that none borrows from the next, and which then says how the comparison came out.
+//! Each byte is a lane. ASCII leaves its highest bit free: that bit is set before a subtraction from all lanes, so that
+//! no lane borrows from the next, and then holds the result of the comparison.
 
-/// How many there are in a word.
+/// The number of bytes in a word.
 pub(super) const LANES: usize = size_of::<u64>();
 
 /// The highest bit of each byte.
 const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; LANES]);
 
-/// This byte, eight times.
+/// Returns a word with `byte` in each lane.
 const fn splat(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; LANES])
 }
 
-/// One of the bytes is not visible ASCII, or a quote, or a backslash: they have to be read one by one.
+/// A byte is not visible ASCII, or a quote, or a backslash: the address must be parsed byte by byte.
 #[derive(Debug, PartialEq)]
 pub(super) struct NotPlain;
 
-/// Folds eight plain bytes, and says where the last `@` among them is, if there is one.
+/// Folds eight plain bytes, and returns the index of the last `@` among them, if there is one.
 #[inline]
 pub(super) fn fold(bytes: &mut [u8; LANES]) -> Result<Option<usize>, NotPlain> {
     let word = u64::from_le_bytes(*bytes);
     let raised = word | HIGH_BITS;
-    // The highest bit of each byte is set if the byte, as far as it is ASCII, is at least this one.
+    // Sets the highest bit of each lane whose byte, if it is ASCII, is at least `byte`.
     let at_least = |byte| (raised - splat(byte)) & HIGH_BITS;
-    // Likewise, if it is another one than this.
+    // Sets the highest bit of each lane whose byte differs from `byte`.
     let is_not = |byte| ((word ^ splat(byte) | HIGH_BITS) - splat(1)) & HIGH_BITS;
     if (word & HIGH_BITS) != 0 || (at_least(b'!') & is_not(b'"') & is_not(b'\\') & is_not(0x7f)) != HIGH_BITS
     {
         return Err(NotPlain);
     }
     let is_upper = at_least(b'A') & !at_least(b'Z' + 1);
-    // 0x20 lies between a letter and its other case.
+    // Upper and lower case of a letter differ in bit 0x20.
     *bytes = (word | is_upper >> 2).to_le_bytes();
     let is_at = !is_not(b'@') & HIGH_BITS;
     Ok((is_at != 0).then(|| LANES - 1 - is_at.leading_zeros() as usize / 8))

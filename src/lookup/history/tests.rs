@@ -12,7 +12,7 @@ use crate::lookup::table::{Hit, Table};
 
 const WINDOW: Duration = Duration::from_secs(900);
 
-/// The tables of a server that is edited.
+/// The tables of a server, for edits.
 struct EditedServer {
     hasher: RandomState,
     generation: u64,
@@ -84,7 +84,7 @@ fn keys(sender: &str) -> SenderKeys {
     keys
 }
 
-/// So many senders at one relay.
+/// Returns `count` senders at one relay.
 fn many(count: usize, relay: &str) -> String {
     let lines: Vec<String> = (0..count)
         .map(|n| format!("user{n}@many.test {relay}\n"))

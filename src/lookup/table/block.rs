@@ -1,12 +1,12 @@
-//! A block: some lines of a table's text in a row, in which a short value that comes again stands once.
+//! A block: consecutive lines of a table's text, in which short repeated values are interned.
 //!
-//! Half of a relay map is next hops, and there are few of them. Where a line is nothing but a key, whitespace and a value, and
-//! what follows its first blank stands in the block already, there is a reference of two bytes in place of that, to where it
-//! stands first. Every other line is kept as it is written, comments and all, so that the text can be had back byte for
-//! byte ([`Block::pieces`]), and a key stands in a line where it stood.
+//! Half of a relay map is next hops, and few of them differ. In a line that is only a key, whitespace and a value, what
+//! follows the first whitespace character is replaced by a reference of two bytes if the block has it already. All
+//! other lines are kept as written, with comments, so that the text can be returned byte for byte ([`Block::pieces`]).
+//! Keys are never replaced.
 //!
-//! Limits: there are at most [`MAX_VALUES`] values to refer to; the others stand in each of their lines. A block that has the
-//! byte that start a reference in it is kept as it is written.
+//! Limits: at most [`MAX_VALUES`] values are interned; further values stay in their lines. A block that contains the
+//! byte of a reference is kept as written.
 
 use std::io;
 
@@ -15,23 +15,23 @@ use zeroize::Zeroizing;
 use crate::os::secret::Secret;
 use crate::os::whole_file::reserved;
 
-/// The byte with which a reference start. No key, no next hop and no credential that is right has it.
+/// The first byte of a reference. No valid key, next hop or credential has it.
 const REFERENCE: u8 = 0x01;
 
-/// The number of the first value that is referred to. Numbers are letters, so that lines stay lines of UTF-8.
+/// The number of the first interned value. Numbers are printable, so that lines stay valid UTF-8 lines.
 const FIRST_NUMBER: u8 = b'!';
 
-/// How many values can be referred to.
+/// The maximum number of interned values.
 const MAX_VALUES: usize = (b'~' - FIRST_NUMBER + 1) as usize;
 
-/// The shortest value, and the longest line, for which there are references.
+/// The minimum length of an interned value, and the maximum length of its line, in bytes.
 const MIN_VALUE_LEN: usize = 4;
 const MAX_INTERNED_LINE: usize = 1024;
 
-/// Some lines in a row.
+/// Consecutive lines of a text.
 pub struct Block {
     lines: Secret,
-    /// What is referred to.
+    /// The interned values.
     values: Box<[ValueRange]>,
     len: usize,
     digest: u64,
@@ -39,27 +39,27 @@ pub struct Block {
     max_entries: usize,
 }
 
-/// Where in the lines something stands that is referred to.
+/// The position of an interned value in the lines, with the whitespace before it.
 struct ValueRange {
     start: u32,
     len: u16,
-    /// How many whitespace it start with, before the value.
+    /// The length of that whitespace.
     whitespace: u16,
 }
 
-/// How a text goes on, compared with a block.
+/// The result of comparing a text with a block.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
-    /// It start with the whole block.
+    /// The text starts with the whole block.
     Whole,
-    /// It ends within the block, and reads like it up to there.
+    /// The text is a prefix of the block.
     Partial,
-    /// It reads otherwise.
+    /// The text differs.
     Differs,
 }
 
 impl Block {
-    /// The block of this text, which has this digest. `scratch` lends its memory.
+    /// Creates the block of this text and its digest. `scratch` is memory for interning.
     pub(super) fn new(text: &[u8], digest: u64, scratch: &mut Zeroizing<Vec<u8>>) -> io::Result<Self> {
         scratch.clear();
         if scratch.capacity() < text.len() {
@@ -83,13 +83,13 @@ impl Block {
         })
     }
 
-    /// The lines, each with its end, and with references for values: what [`Block::value`] is for.
+    /// Returns the lines, each with its line end. Values may be references, which [`Block::value`] expands.
     #[must_use]
     pub fn lines(&self) -> &[u8] {
         self.lines.expose()
     }
 
-    /// What a line says where this is written for its value: itself, or what it refers to, with the whitespace before it.
+    /// Expands the value of a line: to itself, or to what it refers to, with the whitespace before it.
     #[must_use]
     pub fn expand_value<'b>(&'b self, written: &'b [u8]) -> &'b [u8] {
         match written {
@@ -98,7 +98,7 @@ impl Block {
         }
     }
 
-    /// The value for which this is written: itself, or what it refers to.
+    /// Expands the value of a line without whitespace before it.
     #[must_use]
     pub fn value<'b>(&'b self, written: &'b [u8]) -> &'b [u8] {
         match written {
@@ -107,7 +107,7 @@ impl Block {
         }
     }
 
-    /// The value at the beginning of what follows a key, if it is a reference.
+    /// Returns the value at the start of what follows a key, if it is a reference.
     #[inline]
     pub(super) fn referenced_value(&self, rest: &[u8]) -> Option<&[u8]> {
         match rest {
@@ -134,12 +134,12 @@ impl Block {
         self.values.get(usize::from(number.checked_sub(FIRST_NUMBER)?))
     }
 
-    /// The text, in pieces.
+    /// Returns the text in pieces.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.pieces_of(self.lines())
     }
 
-    /// The text of some of the lines, in pieces.
+    /// Returns the text of some of the lines in pieces.
     pub(super) fn pieces_of<'b>(&'b self, lines: &'b [u8]) -> impl Iterator<Item = &'b [u8]> {
         let mut rest = lines;
         let mut value = None;
@@ -167,7 +167,7 @@ impl Block {
         })
     }
 
-    /// Compares the text with `other`.
+    /// Compares the block with `other`.
     pub(super) fn compare(&self, other: &[u8]) -> Comparison {
         let mut rest = other;
         for piece in self.pieces() {
@@ -187,37 +187,37 @@ impl Block {
         Comparison::Whole
     }
 
-    /// How many bytes the text has.
+    /// Returns the length of the text in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has none.
+    /// Whether the text is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// What tells the text from others, with the hasher of whoever read it.
+    /// Returns the digest of the text, by the hasher it was read with.
     pub(super) fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// How many lines end in it.
+    /// Returns the number of line ends in the text.
     #[must_use]
     pub fn newlines(&self) -> usize {
         self.newlines
     }
 
-    /// How many entries there are at most: lines that are neither blank nor a comment.
+    /// Returns the maximum number of entries: the lines that are neither empty nor a comment.
     #[must_use]
     pub(super) fn max_entries(&self) -> usize {
         self.max_entries
     }
 }
 
-/// How many lines of `text` are neither blank nor a comment.
+/// Counts the lines that are neither empty nor a comment.
 fn count_entries(text: &[u8]) -> usize {
     let starts = memchr::memchr_iter(b'\n', text).map(|newline| newline + 1);
     let is_entry = |start: &usize| {
@@ -228,8 +228,8 @@ fn count_entries(text: &[u8]) -> usize {
     std::iter::once(0).chain(starts).filter(is_entry).count()
 }
 
-/// Writes the lines of `text` with references to `short`, and returns where the values stand. If there are none, what was
-/// written is not the text.
+/// Writes the lines of `text` to `short`, with references, and returns the positions of the interned values. If it
+/// returns none, `short` is not the text.
 fn intern_values(text: &[u8], short: &mut Vec<u8>) -> Vec<ValueRange> {
     let mut values = Vec::new();
     if memchr::memchr(REFERENCE, text).is_some() {
@@ -249,7 +249,7 @@ fn intern_values(text: &[u8], short: &mut Vec<u8>) -> Vec<ValueRange> {
         let Some(value) = text.get(value_at..newline) else {
             continue;
         };
-        // Where the value comes to stand if it is written.
+        // The position of the value in `short`, if it is written there.
         let offset = short.len() + (value_at - written);
         let Some(number) = cache.number(value, offset, &mut values) else {
             continue;
@@ -262,8 +262,8 @@ fn intern_values(text: &[u8], short: &mut Vec<u8>) -> Vec<ValueRange> {
     values
 }
 
-/// How long the key of a line is, if the line is nothing but a plain key, whitespace and a value that reads the same in either
-/// file.
+/// Returns the length of the key of a line, if the line is only a plain key, whitespace and a value that both file
+/// formats read alike.
 fn internable_key_len(line: &[u8]) -> Option<usize> {
     if line.len() > MAX_INTERNED_LINE
         || memchr::memchr3(b'"', b'\\', b'#', line).is_some()
@@ -277,10 +277,10 @@ fn internable_key_len(line: &[u8]) -> Option<usize> {
     is_trimmed.then_some(key)
 }
 
-/// How many values are remembered that came but once.
+/// The number of values that are remembered until they are repeated.
 const CACHE_SLOTS: usize = 256;
 
-/// Values that were cache lately.
+/// A cache of recent values.
 struct ValueCache<'t> {
     slots: [Option<CachedValue<'t>>; CACHE_SLOTS],
 }
@@ -301,9 +301,9 @@ impl Default for ValueCache<'_> {
 }
 
 impl<'t> ValueCache<'t> {
-    /// The number of a value that was cache already, which it may get now; `values` are those that have one.
+    /// Returns the number of a repeated value, and interns it first if there is room in `values`.
     fn number(&mut self, value: &'t [u8], offset: usize, values: &mut Vec<ValueRange>) -> Option<u8> {
-        // Values that fall into one place drive each other out, and then the text is longer than it need be.
+        // Values in the same slot replace each other. Then the block is larger than necessary.
         let slot = self.slots.get_mut(Self::slot_of(value))?;
         match slot {
             Some(cached) if cached.value == value => {

@@ -1,15 +1,14 @@
-//! The blocks of one table, each with a number, and where in them an entry begins.
+//! The blocks of one table, numbered, and the locations of entries in them.
 //!
-//! A block keeps its number while it stays in the table, and so do the [`Location`]s of its entries, wherever in the
-//! file it comes to stand: what an edit leaves as it was need not be indexed again. Numbers of blocks that are removed_numbers
-//! are given to new ones.
+//! A block keeps its number while it is in the table, and so its entries keep their [`Location`]s, wherever in the file
+//! the block moves: unchanged entries are not indexed again. Numbers of removed blocks are reused.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::text::{Block, Text};
 
-/// Where an entry's line begins: the number of its block in 15 bits, the offset within it in 17.
+/// The start of an entry's line: the number of its block in 15 bits, the offset in the block in 17.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Location(u32);
 
@@ -17,7 +16,7 @@ const OFFSET_BITS: u32 = 17;
 const MAX_BLOCKS: usize = 1 << (u32::BITS - OFFSET_BITS);
 
 impl Location {
-    /// `None` where it is out of reach, which takes a larger text than anybody may read.
+    /// Returns `None` for a location out of range, which needs a larger text than a table file may be.
     pub(super) fn new(block: u32, offset: usize) -> Option<Self> {
         let offset = u32::try_from(offset).ok()?;
         let is_within = offset >> OFFSET_BITS == 0 && usize::try_from(block).ok()? < MAX_BLOCKS;
@@ -41,18 +40,18 @@ pub(super) struct Blocks {
     order: Vec<u32>,
 }
 
-/// How the blocks of one table differ from those of the one before.
+/// The difference between the blocks of a table before and after an edit.
 pub(super) struct BlockDiff {
-    /// All blocks as they are now.
+    /// All blocks after the edit.
     pub(super) blocks: Blocks,
-    /// Those that are removed_numbers, with the numbers that they had.
+    /// The removed blocks, with their numbers.
     pub(super) removed: Vec<(u32, Arc<Block>)>,
-    /// The numbers of those that are new.
+    /// The numbers of the new blocks.
     pub(super) added: Vec<u32>,
 }
 
 impl Blocks {
-    /// Those of a text, numbered in its order.
+    /// Numbers the blocks of a text in its order.
     pub(super) fn from_text(text: &Text) -> Self {
         Self {
             by_number: text.blocks().iter().cloned().map(Some).collect(),
@@ -60,7 +59,7 @@ impl Blocks {
         }
     }
 
-    /// The blocks with their numbers, in the order of the file.
+    /// Returns the blocks with their numbers, in the order of the file.
     pub(super) fn in_order(&self) -> impl Iterator<Item = (u32, &Arc<Block>)> {
         self.order
             .iter()
@@ -80,15 +79,15 @@ impl Blocks {
                 .all(|((_, own), other)| Arc::ptr_eq(own, other))
     }
 
-    /// What has to be changed to get the blocks of `text`. `None` where a block stands twice, there or here, or where
-    /// more than half of the text is new.
+    /// Returns the difference to the blocks of `text`. `None` if a block is repeated on either side, or if more than
+    /// half of the text is new.
     pub(super) fn diff(&self, text: &Text) -> Option<BlockDiff> {
         let mut removed_numbers: HashMap<*const Block, u32> = self
             .in_order()
             .map(|(number, block)| (Arc::as_ptr(block), number))
             .collect();
         if removed_numbers.len() < self.order.len() {
-            // One number of two would stay taken by a block that may be removed_numbers.
+            // A repeated block has two numbers, of which one would never be freed.
             return None;
         }
         let mut kept = HashMap::new();
@@ -137,14 +136,14 @@ impl Blocks {
         })
     }
 
-    /// The block of a location, and its lines from there on.
+    /// Returns the block of a location, and its lines from there on.
     #[inline]
     pub(super) fn lines_from(&self, location: Location) -> Option<(&Block, &[u8])> {
         let block = self.block(location.block())?;
         Some((block, block.lines().get(location.offset()?..)?))
     }
 
-    /// The line of a location, from 1.
+    /// Returns the line number of a location, from 1.
     pub(super) fn line(&self, location: Location) -> usize {
         let before = self
             .in_order()
@@ -180,7 +179,7 @@ mod tests {
             entries.push_str("@a.test [r.test]\n");
         }
         let first = Blocks::from_text(&read(&(comments.clone() + &entries), &Blocks::default()));
-        // There are more blocks that read alike than there were, and so they become one.
+        // The repeated blocks share one `Block`.
         let text = read(&(comments.repeat(2) + &entries), &first);
         assert!(first.diff(&text).is_none());
         let second = Blocks::from_text(&text);

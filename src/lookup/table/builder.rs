@@ -1,4 +1,4 @@
-//! A table that grows and shrinks, entry by entry: from nothing, or from the one before an edit.
+//! Builds the index of a table entry by entry: from nothing, or from the table before an edit.
 
 use std::collections::HashSet;
 use std::io;
@@ -12,20 +12,20 @@ use super::key;
 use crate::diagnostics::{Code, Finding, Findings, Position};
 use crate::lookup::address::{Delimiters, SenderKeys};
 
-/// The index, and what is counted with it. Entries are put into it in batches: each falls somewhere else in memory, and
-/// only several in a row let the processor wait for all of them at once.
+/// The index under construction, and the counts that belong to it. Entries are inserted in batches: each hits another
+/// cache line, and only independent inserts in a row let the processor overlap these cache misses.
 pub(super) struct Builder<'a> {
     entries: &'a Entries,
     path: &'a Path,
     pub(super) index: Index,
-    /// How many of the entries are for a domain.
+    /// The number of entries for a domain.
     pub(super) domains: usize,
     pub(super) invalid_entries: HashSet<Location>,
     /// See [`super::Table`].
     pub(super) intended_keys: HashSet<Vec<u8>>,
-    /// An entry could not be located.
+    /// Whether an entry was out of range for a location.
     pub(super) is_too_large: bool,
-    /// There was no memory for an entry.
+    /// The error of the last failed allocation.
     pub(super) out_of_memory: Option<io::Error>,
     batch: Vec<Pending>,
     keys: SenderKeys,
@@ -59,14 +59,14 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The hash of a key as written, and whether it is for a domain.
+    /// Returns the hash of a key as written, and whether it is for a domain.
     fn hash(&mut self, key: &[u8]) -> (u64, bool) {
         self.keys.parse(key, &self.no_extension);
         let key = self.keys.whole_key();
         (self.index.hash(key.bytes()), key.is_domain())
     }
 
-    /// Takes an entry of the block with this number.
+    /// Inserts an entry of the block with this number.
     pub(super) fn insert(&mut self, block: u32, record: &Record<'_>, findings: &mut Findings) {
         let Some(location) = Location::new(block, record.offset) else {
             self.is_too_large = true;
@@ -89,7 +89,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Takes out an entry of the block with this number, which is one of `before`. Says whether it was there.
+    /// Removes an entry of the block with this number, one of `before`. Returns whether it was indexed.
     pub(super) fn remove(&mut self, block: u32, record: &Record<'_>, before: &Entries) -> bool {
         let (hash, is_domain) = self.hash(record.key);
         let location = Location::new(block, record.offset);
@@ -98,7 +98,7 @@ impl<'a> Builder<'a> {
         was_there
     }
 
-    /// Puts what was taken into the index.
+    /// Moves the batch into the index.
     pub(super) fn flush(&mut self, findings: &mut Findings) {
         for pending in self.batch.drain(..) {
             let inserted = match self.index.insert(pending.hash, pending.location, self.entries) {

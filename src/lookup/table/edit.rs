@@ -1,17 +1,17 @@
-//! Edits of a table's text: one key set or removed, every other line left byte for byte as it is.
+//! Edits of a table's text: sets or removes one key, and keeps every other line byte for byte.
 //!
-//! Bytes in, bytes out: nothing is read or written here. What an entry is, and which entries have a key, is decided
-//! by [`grammar`] and [`address`] alone, as for a lookup; and each edit is read back with them before it is handed
-//! out, so that what the format cannot carry is [`NotRepresentable`] and never a different entry.
+//! No file is read or written here. [`grammar`] and [`address`] alone decide what an entry is and which entries have a
+//! key, as for a lookup. Each edit is parsed again before it is returned, so that what the format cannot represent is
+//! [`NotRepresentable`] and never another entry.
 //!
-//! - An entry that is there keeps its place, its indentation, the way its key is written, the whitespace before its value
-//!   and the comment after it. A new one goes to the end, with the line end of the line before it.
-//! - Later lines with the is_unchanged key never answer, and are taken out by every edit that touches their key: otherwise a
-//!   removed key would still be there, and an old password would stay in the file after it was replaced.
-//! - A text of which nothing is left becomes one line end: the server does not believe at once a file that is cut to
-//!   not one byte, because that is what a file looks like that somebody is about to write.
+//! - An existing entry keeps its place, its indentation, the spelling of its key, the whitespace before its value and
+//!   the comment after it. A new entry is appended, with the line end of the line before it.
+//! - Later lines with the same key never answer, and every edit of their key removes them. Otherwise a removed key
+//!   would still have an entry, and an old password would stay in the file after it was replaced.
+//! - A text that would become empty becomes one line end: the server delays its trust in a file of zero bytes, which
+//!   may be about to be written.
 //!
-//! Limit: a comment belongs to no entry. One above or rest_of_line an entry stays, whether it is still true or not.
+//! Limit: a comment belongs to no entry. Comments above or after an entry stay, whether they still apply or not.
 
 use std::ops::Range;
 use std::path::Path;
@@ -26,35 +26,35 @@ use crate::diagnostics::Findings;
 use crate::lookup::address::{self, Delimiters, SenderKeys};
 use crate::os::secret::Secret;
 
-/// The format cannot carry this key with this value.
+/// The format cannot represent this key with this value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a line of the file cannot hold this: read again, it would be something else")]
 pub struct NotRepresentable;
 
-/// What an edit did.
+/// The effect of an edit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing: it was so already.
+    /// None: the entry was there already.
     None,
     /// The key is new.
     Added,
-    /// The key was there, with something else or several times.
+    /// The key had another value or several lines.
     Replaced,
-    /// The key was there, and is not any more.
+    /// The key was removed.
     Removed,
 }
 
-/// A text after an edit.
+/// The result of an edit.
 pub struct Edited {
-    /// All of it.
+    /// The whole text after the edit.
     pub text: Secret,
-    /// What was done.
+    /// The effect.
     pub change: Change,
-    /// The line of the entry, from 1; of a key that is not there, 0.
+    /// The line of the entry, from 1; 0 after a removal.
     pub line: usize,
 }
 
-/// Where an entry stands in a text.
+/// The position of an entry in a text.
 struct Entry {
     /// The whole line, with its line end.
     line: Range<usize>,
@@ -62,7 +62,7 @@ struct Entry {
     value: Range<usize>,
 }
 
-/// The text with this value for the key; an empty value writes the key alone.
+/// Sets the value of a key. An empty value writes the key alone.
 pub fn set(format: Format, text: &[u8], key: &[u8], value: &[u8]) -> Result<Edited, NotRepresentable> {
     let mut entries = entries(format, text, key).into_iter();
     let capacity = text.len() + key.len() + value.len() + 4;
@@ -96,14 +96,14 @@ pub fn set(format: Format, text: &[u8], key: &[u8], value: &[u8]) -> Result<Edit
     })
 }
 
-/// The text without the key.
+/// Removes a key.
 #[must_use]
 pub fn remove(format: Format, text: &[u8], key: &[u8]) -> Edited {
     let entries = entries_and_invalid_lines(format, text, key);
     let mut new = Secret::with_capacity(text.len() + 1);
     append_without(text, 0, &entries, &mut new);
     if !entries_and_invalid_lines(format, new.expose(), key).is_empty() {
-        // A byte order mark within the text was a part of a key, and is none where it comes first.
+        // A byte order mark within the text was part of a key, and is not at the start of the text.
         let again = remove(format, new.expose(), key);
         return Edited {
             change: Change::Removed,
@@ -125,7 +125,7 @@ pub fn remove(format: Format, text: &[u8], key: &[u8]) -> Edited {
     }
 }
 
-/// The value of the key, if it is there: empty where there is none on purpose.
+/// Returns the value of a key, if it has an entry; empty for an entry without value.
 #[must_use]
 pub fn get<'t>(format: Format, text: &'t [u8], key: &[u8]) -> Option<&'t [u8]> {
     let first = entries(format, text, key).into_iter().next();
@@ -133,7 +133,7 @@ pub fn get<'t>(format: Format, text: &'t [u8], key: &[u8]) -> Option<&'t [u8]> {
     Some(slice(text, first.value))
 }
 
-/// Every entry with this key, the one that answers first.
+/// Returns all entries with this key; the first one answers.
 fn entries(format: Format, text: &[u8], key: &[u8]) -> Vec<Entry> {
     let (folded, mut found) = (folded(key), Vec::new());
     let mut ignored = Findings::default();
@@ -145,7 +145,7 @@ fn entries(format: Format, text: &[u8], key: &[u8]) -> Vec<Entry> {
     found
 }
 
-/// Likewise, with the lines whose key is written so that it is none: those can be taken out, too.
+/// Returns the lines with this key, including those that are not valid entries: they can be removed, too.
 fn entries_and_invalid_lines(format: Format, text: &[u8], key: &[u8]) -> Vec<Entry> {
     let (folded, mut found) = (folded(key), Vec::new());
     line::for_each_key(format, text, |offset, written| {
@@ -162,7 +162,7 @@ fn folded(key: &[u8]) -> Vec<u8> {
     keys.whole().to_vec()
 }
 
-/// The entry whose key begins at `offset`.
+/// Returns the entry whose key starts at `offset`.
 fn entry(format: Format, text: &[u8], offset: usize) -> Option<Entry> {
     let (key, value) = line::entry_at(format, text.get(offset..)?)?;
     let key_end = offset + key.len();
@@ -184,14 +184,14 @@ fn entry(format: Format, text: &[u8], offset: usize) -> Option<Entry> {
     })
 }
 
-/// The line of `entry` with another value.
+/// Appends the line of `entry` with another value.
 fn append_changed(text: &[u8], entry: &Entry, value: &[u8], new: &mut Secret) {
     let rest_of_line = slice(text, entry.value.end..entry.line.end);
     if value.is_empty() {
         new.append(slice(text, entry.line.start..entry.key_end));
         let whitespace = rest_of_line.iter().take_while(|c| is_whitespace(**c)).count();
         let rest = slice(rest_of_line, whitespace..rest_of_line.len());
-        // Blanks at the end say nothing; those before a comment part it from the key.
+        // Whitespace at the end of the line is dropped; before a comment it separates the key.
         new.append(if rest.starts_with(b"#") {
             rest_of_line
         } else {
@@ -210,12 +210,12 @@ fn append_changed(text: &[u8], entry: &Entry, value: &[u8], new: &mut Secret) {
     new.append(rest_of_line);
 }
 
-/// A line of its own rest_of_line `text`, which has been appended already.
+/// Appends a new line after `text`, which is in `new` already.
 fn append_entry(text: &[u8], key: &[u8], value: &[u8], new: &mut Secret) {
     let end = line_end(text);
     let is_blank_text = text.is_empty() || text == BYTE_ORDER_MARK;
     if !is_blank_text && !text.ends_with(b"\n") {
-        // A CR at the very end was half of a line end.
+        // A CR at the very end is half of a line end.
         new.append(if text.ends_with(b"\r") { b"\n" } else { end });
     }
     new.append(key);
@@ -226,7 +226,7 @@ fn append_entry(text: &[u8], key: &[u8], value: &[u8], new: &mut Secret) {
     new.append(end);
 }
 
-/// The text from `start` on, without these lines.
+/// Appends the text from `start` on, without these lines.
 fn append_without(text: &[u8], start: usize, entries: &[Entry], new: &mut Secret) {
     let mut from = start;
     for entry in entries {
@@ -236,14 +236,14 @@ fn append_without(text: &[u8], start: usize, entries: &[Entry], new: &mut Secret
     new.append(slice(text, from..text.len()));
 }
 
-/// How the last line that ends, ends.
+/// Returns the last line end of a text, or LF.
 fn line_end(text: &[u8]) -> &'static [u8] {
     let last = memchr::memrchr(b'\n', text);
     let before = last.and_then(|at| at.checked_sub(1)).and_then(|at| text.get(at));
     if before == Some(&b'\r') { b"\r\n" } else { b"\n" }
 }
 
-/// The line of the one entry with this key, if it has this value.
+/// Returns the line number of the only entry with this key, if it has this value.
 fn line_of_entry(format: Format, text: &Secret, key: &[u8], value: &[u8]) -> Option<usize> {
     let text = text.expose();
     let entries = entries(format, text, key);

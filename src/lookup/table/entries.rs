@@ -1,4 +1,4 @@
-//! The entries of a table: its text, read line by line where the index points at.
+//! The entries of a table: its text, and the lines that the index points to.
 
 use super::blocks::{Blocks, Location};
 use super::index::KeySource;
@@ -6,21 +6,21 @@ use super::line;
 use super::spec::Format;
 use crate::lookup::address::{self, Delimiters, Key, SenderKeys};
 
-/// A text in blocks, and the grammar by which to read it.
+/// A text in blocks, and its grammar.
 pub(super) struct Entries {
     pub(super) format: Format,
     pub(super) blocks: Blocks,
 }
 
 impl Entries {
-    /// The key of the entry there, as written, and its value.
+    /// Returns the key, as written, and the value of the entry at a location.
     pub(super) fn at(&self, location: Location) -> Option<(&[u8], &[u8])> {
         let (block, lines) = self.blocks.lines_from(location)?;
         let (key, value) = line::entry_at(self.format, lines)?;
         Some((key, block.value(value)))
     }
 
-    /// The value of the entry there, if it has this key.
+    /// Returns the value of the entry at a location, if it has this key.
     #[inline]
     pub(super) fn value_if_key(&self, location: Location, key: Key<'_>) -> Option<&[u8]> {
         let (block, lines) = self.blocks.lines_from(location)?;

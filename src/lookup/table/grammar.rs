@@ -1,12 +1,12 @@
-//! The grammar of the `.cf` files: text to records, each with its place.
+//! The grammar of the `.cf` files: from text to records with positions.
 //!
-//! It is docker-mailserver's format made strict. Where it differs from Postfix's own `postmap` source, the
-//! difference is on purpose: no line continues another, a key alone is an entry, and after a
-//! next hop a `#` behind a blank begins a comment (postmapd's README lists them).
+//! It is a strict form of docker-mailserver's format. It differs from Postfix's `postmap` source on purpose: no
+//! continuation lines, a key alone is an entry, and after a next hop a `#` after whitespace starts a comment
+//! (postmapd's README lists the differences).
 //!
-//! A line is a comment, an entry, or an error. An entry whose value is wrong is still a record ([`Content::Invalid`]),
-//! because its key must answer *cannot tell* rather than *not found*; a line whose key cannot be read, or is none that
-//! Postfix can ask for ([`key`]), makes every miss of the table uncertain ([`Summary::has_unreadable_keys`]).
+//! A line is a comment, an entry or an error. An entry with an invalid value is still a record ([`Content::Invalid`]),
+//! because its key must be answered *cannot tell*, not *not found*. A line whose key is unreadable, or one that Postfix
+//! cannot look up ([`key`]), makes every miss of the table uncertain ([`Summary::has_unreadable_keys`]).
 //!
 //! Limits: a line has at most [`MAX_LINE`] bytes. Text that is not UTF-8 is served as it is, with a warning.
 
@@ -18,38 +18,38 @@ use super::text::Block;
 use super::{key, value};
 use crate::diagnostics::{Code, Finding, Findings, Position};
 
-/// What stands after a key.
+/// The content of an entry, after its key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Content<'a> {
-    /// A next hop or a credential that is right.
+    /// A valid next hop or credential.
     Value(&'a [u8]),
-    /// Nothing: no destination, or no credentials, on purpose.
+    /// No value on purpose: no destination, or no credentials.
     NoValue,
-    /// Something that is wrong; a finding says what.
+    /// An invalid value. A finding has the details.
     Invalid,
 }
 
 /// An entry.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
-    /// Where its key begins.
+    /// The position of its key.
     pub position: Position,
-    /// Likewise, in bytes from the beginning of what was read.
+    /// The position of its key in bytes from the start of the parsed text.
     pub offset: usize,
     /// The key as written.
     pub key: &'a [u8],
-    /// What it stands for.
+    /// The content.
     pub content: Content<'a>,
 }
 
-/// What reading a text said beside its records.
+/// The result of parsing a text, apart from its records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// A line was there whose key could not be read: it may have been any key.
+    /// Whether a line has an unreadable key, which may be any key.
     pub has_unreadable_keys: bool,
 }
 
-/// Reads `text`, hands each entry to `take`, and says what is wrong in `findings`.
+/// Parses `text`, calls `handle` with each entry, and adds errors and warnings to `findings`.
 pub fn parse<'a>(
     format: Format,
     path: &Path,
@@ -62,21 +62,21 @@ pub fn parse<'a>(
     parser.summary
 }
 
-/// Reads a text, which may come in blocks of whole lines.
+/// A parser of a text, which may come in blocks of whole lines.
 pub struct Parser<'a, 'p> {
     format: Format,
     path: &'p Path,
-    /// Of the line that was read last.
+    /// The number of the last parsed line.
     number: u32,
-    /// What is being read is UTF-8, and no line need be looked at by itself.
+    /// Whether the lines being parsed are UTF-8, so that single lines need no check.
     is_utf8: bool,
-    /// The last value that is valid: most are like the one before.
+    /// The last valid value: most values equal the one before.
     valid: &'a [u8],
     summary: Summary,
 }
 
 impl<'a, 'p> Parser<'a, 'p> {
-    /// Begins the text of the file `path`.
+    /// Starts the text of the file `path`.
     #[must_use]
     pub fn new(format: Format, path: &'p Path) -> Self {
         Self {
@@ -89,8 +89,8 @@ impl<'a, 'p> Parser<'a, 'p> {
         }
     }
 
-    /// Reads the lines that come next, hands each entry to `take`, and says what is wrong in `findings`. What is written
-    /// for a value in these lines stands for what `value` makes of it, which may have blanks before it.
+    /// Parses the next lines, calls `handle` with each entry, and adds errors and warnings to `findings`. `value`
+    /// expands a value in these lines, possibly to one with leading whitespace.
     pub fn parse(
         &mut self,
         lines: &'a [u8],
@@ -125,7 +125,7 @@ impl<'a, 'p> Parser<'a, 'p> {
         }
     }
 
-    /// Reads the lines of a block of the text that come next, as [`Parser::read`] does.
+    /// Parses the next lines from a block, as [`Parser::parse`] does.
     pub(super) fn parse_block(
         &mut self,
         block: &'a Block,
@@ -135,13 +135,13 @@ impl<'a, 'p> Parser<'a, 'p> {
         self.parse(block.lines(), |value| block.expand_value(value), findings, handle);
     }
 
-    /// What the lines up to now said beside their records.
+    /// Returns the summary of the lines up to now.
     #[must_use]
     pub fn summary(&self) -> Summary {
         self.summary
     }
 
-    /// The entry of one line, if it is one. `raw` may end in LF or CRLF, and begins at `offset` of the text.
+    /// Returns the entry of one line, if it has one. `raw` may end in LF or CRLF, and starts at `offset` of the text.
     fn line(
         &mut self,
         number: u32,
@@ -152,7 +152,7 @@ impl<'a, 'p> Parser<'a, 'p> {
     ) -> Option<Record<'a>> {
         let line = raw.strip_suffix(b"\n").unwrap_or(raw);
         let entry = match parse_line(self.format, line) {
-            // Comments too: a text ends with such a line, and nothing after it was read (super::text).
+            // Includes comments: such a line ends the text, and nothing after it was read (super::text).
             _ if line.len() > MAX_LINE => {
                 let message =
                     format!("the line is longer than {MAX_LINE} bytes, and what follows it is not read");

@@ -1,15 +1,15 @@
-//! The index of one table: which entry of the text has a key, found through one hash.
+//! The index of one table: finds the entry of a key through one hash.
 //!
-//! The index holds nothing but the location of each entry in the table's text, four bytes and a byte of the hash each,
-//! so that a table needs little more memory than its file, whatever its size, and is dropped in one stroke. A key is
-//! compared with the text itself.
+//! The index holds only the location of each entry in the text, four bytes, and one byte of its hash. So a table needs
+//! little more memory than its file, and is dropped in a few calls whatever its size. Keys are compared with the text
+//! itself.
 //!
-//! It is a table with open addressing and linear probing: an entry is in the first free slot from that on which its
-//! hash names, and a removed one leaves no gap on anybody's way. A quarter of the slots is free, no more, which is why
-//! it is not `hashbrown`'s: that has a power of two of them, up to twice as many as this.
+//! It is a hash table with open addressing and linear probing: an entry is in the first free slot from its home slot
+//! on, and removing an entry closes the gap. Only a quarter of the slots is free, which is why `hashbrown` is not used:
+//! it has a power of two of slots, up to twice as many.
 //!
-//! The hash is SipHash-1-3 with a key of state (from `RandomState`): queries come from the network and keys from
-//! files that customers may influence, so nobody shall be able to choose collisions.
+//! The hash is SipHash-1-3 with a random key (from `RandomState`): requests come from the network and keys from files
+//! that customers may influence, so neither must be able to choose collisions.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -19,21 +19,22 @@ use siphasher::sip::SipHasher13;
 use super::blocks::Location;
 use crate::os::whole_file::reserved;
 
-/// KeySource of entries, as the text has them.
+/// Access to the keys of entries in the text.
 pub(super) trait KeySource {
-    /// Whether the entry at `location` has this key, which is folded.
+    /// Whether the entry at `location` has this folded key.
     fn has_key(&self, location: Location, key: &[u8]) -> bool;
 
-    /// Calls `with` with the folded key of the entry at `location`.
+    /// Calls `use_key` with the folded key of the entry at `location`.
     fn with_key<T>(&self, location: Location, use_key: impl FnOnce(&[u8]) -> T) -> T;
 }
 
-/// The tag of a slot that is free.
+/// The tag of a free slot.
 const FREE: u8 = 0;
 
 /// The index.
 pub(super) struct Index {
-    /// For each slot a byte of its entry's hash, so that other entries need seldom be compared; never [`FREE`].
+    /// One byte of the hash for each slot, which avoids most comparisons with other entries; never [`FREE`] in a used
+    /// slot.
     tags: Vec<u8>,
     locations: Vec<Location>,
     len: usize,
@@ -52,13 +53,13 @@ fn random_hasher() -> SipHasher13 {
 }
 
 impl Index {
-    /// An index with room for this many entries. Fails where there is no memory for it.
+    /// Creates an index for this many entries. Fails if memory is short.
     pub(super) fn with_capacity(entries: usize) -> io::Result<Self> {
         Self::with_hasher(entries, random_hasher())
     }
 
     fn with_hasher(entries: usize, hasher: SipHasher13) -> io::Result<Self> {
-        // There is always a free one, at which a search ends.
+        // At least one slot is free, which ends a search.
         let slots = entries.saturating_add(entries / 3).saturating_add(2);
         let (mut tags, mut locations) = (reserved(slots)?, reserved(slots)?);
         tags.resize(slots, FREE);
@@ -75,7 +76,7 @@ impl Index {
         }
     }
 
-    /// A copy. Fails where there is no memory for it.
+    /// Returns a copy. Fails if memory is short.
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         let mut tags = reserved(self.tags.len())?;
         tags.extend_from_slice(&self.tags);
@@ -87,19 +88,19 @@ impl Index {
         })
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// The hash of a folded key.
+    /// Returns the hash of a folded key.
     #[inline]
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
         self.hasher.hash(key)
     }
 
-    /// Adds the entry at `location`, whose folded key has this hash. Where the key is there already, it stays as it is,
-    /// and the location of its entry is returned. Fails where there is no memory for one more.
+    /// Inserts the entry at `location`, whose folded key has this hash. If the key is there already, its entry stays,
+    /// and its location is returned. Fails if memory is short.
     pub(super) fn insert(
         &mut self,
         hash: u64,
@@ -120,7 +121,7 @@ impl Index {
         Ok(Ok(()))
     }
 
-    /// Takes out the entry at `location`, whose folded key has this hash. Says whether it was there.
+    /// Removes the entry at `location`, whose folded key has this hash. Returns whether it was there.
     pub(super) fn remove(&mut self, hash: u64, location: Location, keys: &impl KeySource) -> bool {
         let found = self
             .slots_from(hash)
@@ -128,7 +129,7 @@ impl Index {
         let Some(mut gap) = found.filter(|slot| self.tag(*slot) != FREE) else {
             return false;
         };
-        // Whoever stands behind the gap, and is found by way of it, moves into it.
+        // An entry after the gap whose probe sequence passes the gap moves into it.
         let mut slot = gap;
         loop {
             slot = self.next(slot);
@@ -146,15 +147,15 @@ impl Index {
         true
     }
 
-    /// Gives back room that is needed no more.
+    /// Frees capacity that is not needed any more.
     pub(super) fn shrink(&mut self, keys: &impl KeySource) {
         if self.len < self.capacity() / 2 {
-            // Without memory for a smaller one it stays as large as it is.
+            // If memory is short, the index keeps its size.
             let _ = self.resize(self.len, keys);
         }
     }
 
-    /// The entry with a folded key of this hash, of which `entry` says at a location whether it is that one.
+    /// Finds the entry of a folded key with this hash. `entry` returns a result if the location is that entry.
     #[inline]
     pub(super) fn find<T>(
         &self,
@@ -178,7 +179,7 @@ impl Index {
         }
     }
 
-    /// How many entries there may be.
+    /// Returns the maximum number of entries.
     fn capacity(&self) -> usize {
         self.tags.len() - self.tags.len() / 4 - 1
     }
@@ -197,7 +198,7 @@ impl Index {
         Ok(())
     }
 
-    /// Puts what is not there into the first free slot.
+    /// Inserts an entry that is not there into the first free slot.
     fn insert_new(&mut self, hash: u64, location: Location) {
         if let Some(slot) = self.slots_from(hash).find(|slot| self.tag(*slot) == FREE) {
             self.set(slot, tag(hash), location);
@@ -205,13 +206,13 @@ impl Index {
         }
     }
 
-    /// Every slot, in the order in which a hash tries them.
+    /// Returns all slots in the probe sequence of a hash.
     fn slots_from(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
         let (home, slots) = (self.home(hash), self.tags.len());
         (home..slots).chain(0..home)
     }
 
-    /// The slot that a hash tries first: where it stands among all hashes, the slot stands among all slots.
+    /// Returns the first slot for a hash: its position among the slots is that of the hash among all hashes.
     #[inline]
     fn home(&self, hash: u64) -> usize {
         let product = u128::from(hash) * self.tags.len() as u128;
@@ -223,7 +224,7 @@ impl Index {
         if slot + 1 < self.tags.len() { slot + 1 } else { 0 }
     }
 
-    /// How far it is from one slot on to another.
+    /// Returns the number of steps from one slot to another.
     fn distance(&self, from: usize, to: usize) -> usize {
         if to >= from {
             to - from
@@ -249,7 +250,7 @@ impl Index {
     }
 }
 
-/// The byte of a hash that a slot keeps: one that has no part in which slot it is.
+/// Returns the byte of a hash that a slot keeps. It does not influence the home slot.
 #[inline]
 fn tag(hash: u64) -> u8 {
     let [lowest, ..] = hash.to_le_bytes();
@@ -269,7 +270,7 @@ mod tests {
     use super::super::blocks::Location;
     use super::{Index, KeySource};
 
-    /// The key of a location is its own number, or one of a few that several locations have.
+    /// The key of a location is its number modulo 1000, so that two locations share a key.
     struct Numbers;
 
     fn location(number: u32) -> Location {
@@ -299,7 +300,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(100))]
 
-        /// Whatever was insert_new in and taken out, it has what a map of the standard library has.
+        /// Compares it with a map of the standard library after random insertions and removals.
         #[test]
         fn it_behaves_like_a_hash_map(
             room in 0_usize..50,
@@ -308,7 +309,7 @@ mod tests {
             let mut index = Index::with_capacity(room).unwrap();
             let mut model: HashMap<Vec<u8>, Location> = HashMap::new();
             for (is_insert, number) in edits {
-                // Few keys, so that some come again.
+                // Few keys, so that some are repeated.
                 let number = number / 40 * 40 + number % 2 * 1000 % 2000;
                 let number = number % 2000;
                 let (key, at) = (key(number), location(number));

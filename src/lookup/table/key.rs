@@ -1,20 +1,20 @@
-//! What a key of the two files may be: the grammar of everything that Postfix can ask for, and of nothing else.
+//! The keys of the two files: the grammar of all keys that Postfix can look up, and of no others.
 //!
-//! The server, `check`, `relay` and `import` all validate keys here. A relay map is asked for envelope senders, the
-//! credentials for senders, for hosts and for next hops (`mail_addr_find(3)`, `smtp_sasl_passwd_lookup`). A line with any
-//! other key is no entry that is merely useless: it is a sign that the file is not a table at all (an encrypted file, a
-//! merge conflict, a key and a value that a no-break space holds together), and such a file must not replace a good one.
+//! The server, `check`, `relay` and `import` validate keys here. Postfix looks up envelope senders in the relay map,
+//! and senders, hosts and next hops in the credentials (`mail_addr_find(3)`, `smtp_sasl_passwd_lookup`). A line with
+//! any other key is not merely useless: it is a sign that the file is not a table at all (an encrypted file, a merge
+//! conflict, a key and a value joined by a no-break space), and such a file must not replace a good one.
 //!
 //! - A sender is `<>`, `@domain` or `local-part@domain`. The local part is a dot-atom, in any script, or one quoted
-//!   string, which may hold anything: Postfix asks for both forms (`quote_822_local(3)`). The domain is a domain name
-//!   of letters, digits, hyphens and underscores (`valid_hostname(3)`), in ASCII or with Unicode labels, or an address
+//!   string with any content: Postfix looks up both forms (`quote_822_local(3)`). The domain is a domain name of
+//!   letters, digits, hyphens and underscores (`valid_hostname(3)`), in ASCII or with Unicode labels, or an address
 //!   literal.
-//! - A host is a host name or an address without brackets; a next hop is what [`nexthop`] accepts, one and not a list.
+//! - A host is a host name or an address without brackets. A next hop is one that [`nexthop`] accepts, not a list.
 //!
-//! A fault repeats nothing of the key: it may hold a password.
+//! An error never contains the key, which may be a password.
 //!
-//! Limits: a Unicode label is judged by its characters (no invisible ones, no punctuation), not by the tables of IDNA,
-//! and its length in A-label form is not computed. A domain is not looked up.
+//! Limits: a Unicode label is checked by its characters (no invisible ones, no punctuation), not by the tables of IDNA,
+//! and its length in A-label form is not computed. Domains are not looked up.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -25,13 +25,13 @@ use crate::lookup::address::NULL_SENDER;
 use crate::lookup::nexthop;
 use crate::os::invisible::{self, Invisible};
 
-/// Why a text is no key.
+/// Why a text is not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum KeyErrorKind {
     /// A no-break space, a zero width space, a byte order mark within the file.
     #[error("the key has a character that cannot be seen: {}", invisible::name(*.0))]
     Invisible(char),
-    /// A dash, a quotation mark or an `@` of another keyboard.
+    /// A dash, a quotation mark or an `@` of another script.
     #[error("the key has a character that is in no domain and no host: {}", invisible::name(*.0))]
     Punctuation(char),
     /// A domain that is not UTF-8.
@@ -92,18 +92,18 @@ pub enum KeyErrorKind {
     OneWord,
 }
 
-/// A [`KeyErrorKind`], and the byte of the key at which it stands.
+/// The error in a key, and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{kind}")]
 pub(crate) struct KeyError {
     /// What is wrong.
     pub kind: KeyErrorKind,
-    /// Where, in bytes from the beginning of the key.
+    /// The position in bytes from the start of the key.
     pub offset: usize,
 }
 
 impl KeyErrorKind {
-    /// What to do about it in a file of this format.
+    /// Returns how to fix it in a file of this format.
     #[must_use]
     pub fn help(self, format: Format) -> &'static str {
         match (self, format.keys) {
@@ -149,23 +149,23 @@ impl KeyErrorKind {
         }
     }
 
-    /// Whether it is certain that the line is for this key alone, which Postfix never asks for, so that it takes away
-    /// nothing from any other.
+    /// Whether the line certainly concerns this key only, which Postfix never looks up, so that no other key loses its
+    /// entry.
     #[must_use]
     pub fn affects_no_other_key(self) -> bool {
         matches!(self, Self::TwoAts)
     }
 }
 
-/// Whether a key is that of a sender, and not of a host or a next hop: those have no `@`.
+/// Whether this is the key of a sender. Hosts and next hops have no `@`.
 #[must_use]
 pub(crate) fn is_sender(key: &[u8]) -> bool {
     key.contains(&b'@') || key == NULL_SENDER || key == b"\"<>\""
 }
 
-/// The key that a line was surely intended for whose own key is for no sender, where *not found* would do harm: for
-/// credentials, because Postfix then sends without authenticating. A relay map entry with two @ never had an effect, in
-/// docker-mailserver neither, and concerns nobody.
+/// Returns the key that was certainly intended by a line whose own key matches no sender, if *not found* would do harm:
+/// for credentials, because Postfix then sends without authenticating. A relay map entry with two @ never had an
+/// effect, not in docker-mailserver either, and affects no mail.
 #[must_use]
 pub(super) fn intended_key(format: Format, key: &[u8]) -> Option<&[u8]> {
     let intended = key
@@ -178,7 +178,7 @@ fn error<T>(kind: KeyErrorKind, offset: usize) -> Result<T, KeyError> {
     Err(KeyError { kind, offset })
 }
 
-/// Judges a key of a file of this format.
+/// Validates a key of a file of this format.
 pub(crate) fn validate(format: Format, key: &[u8]) -> Result<(), KeyError> {
     if key == NULL_SENDER || key == b"\"<>\"" {
         return Ok(());
@@ -189,8 +189,8 @@ pub(crate) fn validate(format: Format, key: &[u8]) -> Result<(), KeyError> {
     }
 }
 
-/// Judges the one key of a line that has no value: only a sender may stand alone. A host or a next hop that is that for
-/// certain is left to the caller, whose entry lacks its credentials.
+/// Validates the key of a line without a value: only a sender may be alone. A text that is certainly a host or a next
+/// hop is valid here; the caller reports the missing credentials.
 pub(crate) fn validate_alone(format: Format, key: &[u8]) -> Result<(), KeyError> {
     validate(format, key)?;
     let may_be_value =
@@ -248,7 +248,7 @@ fn validate_sender(local: &[u8], domain: &[u8]) -> Result<(), KeyError> {
     }
 }
 
-/// What may stand in place of the whitespace after a key.
+/// Whether users write this character in place of the whitespace after a key.
 fn is_separator(c: u8) -> bool {
     b":,;=|".contains(&c)
 }
@@ -257,7 +257,8 @@ fn non_ascii_invisible(text: &[u8]) -> Option<Invisible> {
     (!text.is_ascii()).then(|| Invisible::first(text)).flatten()
 }
 
-/// One string in quotes, from end to end (RFC 5321 section 4.1.2, and beyond: Postfix asks for control characters, too).
+/// Whether `local` is one quoted string as a whole (RFC 5321 section 4.1.2, and beyond: Postfix looks up control
+/// characters, too).
 fn is_quoted_string(local: &[u8]) -> bool {
     let Some(inner) = local
         .strip_prefix(b"\"")
@@ -277,8 +278,8 @@ fn is_quoted_string(local: &[u8]) -> bool {
     !escaped
 }
 
-/// Where a local part that stands in no quotes is not what Postfix asks for in none (`is_822_dot_string`). An empty one
-/// is right: it stands for all of the domain.
+/// Returns the offset of the first error in an unquoted local part, which must have the form that Postfix leaves
+/// unquoted (`is_822_dot_string`). An empty one is valid: it means the whole domain.
 fn local_part_error(local: &[u8]) -> Option<usize> {
     let mut before = b'.';
     for (at, &c) in local.iter().enumerate() {
@@ -290,11 +291,11 @@ fn local_part_error(local: &[u8]) -> Option<usize> {
     (before == b'.' && !local.is_empty()).then(|| local.len() - 1)
 }
 
-/// The longest label and the longest name (RFC 1035 section 2.3.4, and `valid_hostname(3)`).
+/// The maximum length of a label and of a name (RFC 1035 section 2.3.4, and `valid_hostname(3)`).
 const MAX_LABEL: usize = 63;
 const MAX_NAME: usize = 255;
 
-/// Judges what stands behind the `@`.
+/// Validates the part after the `@`.
 pub(crate) fn validate_domain(domain: &[u8]) -> Result<(), KeyError> {
     if let [b'[', inner @ .., b']'] = domain {
         return if is_address(inner) {
@@ -339,7 +340,7 @@ pub(crate) fn validate_domain(domain: &[u8]) -> Result<(), KeyError> {
     Ok(())
 }
 
-/// In characters: of a Unicode label the A-label form has at least as many bytes.
+/// Returns the length in characters: the A-label form of a Unicode label has at least as many bytes.
 fn char_count(text: &[u8]) -> usize {
     text.iter().filter(|c| (**c & 0xC0) != 0x80).count()
 }
@@ -355,7 +356,7 @@ fn is_address(text: &[u8]) -> bool {
     text.parse::<Ipv4Addr>().is_ok() || v6.parse::<Ipv6Addr>().is_ok()
 }
 
-/// Judges the characters beyond ASCII of a domain or a host.
+/// Validates the characters beyond ASCII of a domain or a host.
 fn validate_characters(text: &[u8]) -> Result<(), KeyError> {
     let whole = match std::str::from_utf8(text) {
         Ok(whole) => whole,
@@ -412,8 +413,8 @@ fn validate_without_at(format: Format, key: &[u8]) -> Result<(), KeyError> {
     }
 }
 
-/// Whether this is a next hop, or a list of them. Its host may be internationalised, because Postfix may have it from
-/// main.cf and ask for it; here it could not be served.
+/// Whether this is a next hop, or a list of them. Its host may be internationalised: Postfix may have it from main.cf
+/// and look it up, although it could not be served from here.
 fn is_next_hop(key: &[u8]) -> bool {
     if key.is_ascii() {
         return nexthop::validate(key).is_ok();

@@ -1,19 +1,19 @@
-//! The syntax of a line: what is a comment, where its key ends, and what its value is. Nothing is judged here.
+//! The syntax of a line: comments, where the key ends, and what the value is. Nothing is validated here.
 //!
-//! [`cut`] cuts any line. A lookup reads the one line that the index points at by [`after_key`] and [`value_after_key`], which
-//! see nearly always without cutting the line that it is the right one, and what its value is.
+//! [`parse_line`] splits any line. A lookup reads the one line that the index points to with [`after_key`] and
+//! [`value_after_key`], which nearly always match the key and find the value without splitting the line.
 
 use super::spec::{Format, ValueKind};
 use crate::lookup::address::Key;
 
-/// The most bytes that a line may have: a reply of socketmap holds 100 000 (Postfix's `socketmap_max_reply_size`), and
-/// the offset of a key in its block must not need more bits than a location has.
+/// The maximum length of a line in bytes: a reply of socketmap has at most 100,000 (Postfix's
+/// `socketmap_max_reply_size`), and the offset of a key in its block must fit into a location.
 pub const MAX_LINE: usize = 65_535;
 
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Cuts `text` into its entries: hands the offset and the key of each to `take`, also where Postfix can ask for no such
-/// key. Values are not judged.
+/// Calls `handle` with the offset and the key of each entry of `text`, including keys that Postfix cannot look up.
+/// Values are not validated.
 pub fn for_each_key<'a>(format: Format, text: &'a [u8], mut handle: impl FnMut(usize, &'a [u8])) {
     let mut offset = text.len() - without_byte_order_mark(text).len();
     for line in without_byte_order_mark(text).split_inclusive(|c| *c == b'\n') {
@@ -28,8 +28,8 @@ pub fn for_each_key<'a>(format: Format, text: &'a [u8], mut handle: impl FnMut(u
     }
 }
 
-/// The entry with which `text` begins, which [`Parser::read`] reported there as [`Record::offset`]: its key, and its
-/// value as it would be if it is right.
+/// Returns the key and the value of the entry at the start of `text`, where
+/// [`Record::offset`](super::grammar::Record::offset) points to. The value is not validated.
 #[must_use]
 pub fn entry_at(format: Format, text: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
@@ -39,14 +39,14 @@ pub fn entry_at(format: Format, text: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// What follows the key of the entry with which `text` begins, where that can be seen to have this folded key without
-/// cutting the line into its parts: what a lookup finds nearly always. `None` says nothing; [`entry_at`] knows.
+/// Returns what follows the key of the entry at the start of `text`, if the entry has this folded key and the line need
+/// not be split to see it, as is nearly always the case. After `None`, use [`entry_at`].
 #[inline]
 #[must_use]
 pub fn after_key<'t>(text: &'t [u8], key: Key<'_>) -> Option<&'t [u8]> {
     let (written, rest) = text.split_at_checked(key.bytes().len())?;
-    // Quotes and backslashes may hide where a key ends, whitespace and line ends show that it ended before, and only ASCII
-    // is folded by bytes. A key that is asked for may have any of them, if it is not plain.
+    // Quotes and backslashes may hide the end of a key, whitespace and line ends show that it ended before, and only
+    // ASCII is folded bytewise. A key that is looked up may have any of them unless it is plain.
     let is_key = (key.is_plain() && written == key.bytes()) || {
         let mut bytes = written.iter().zip(key.bytes());
         bytes.all(|(own, asked)| FOLDED.get(usize::from(*own)) == Some(asked))
@@ -54,11 +54,11 @@ pub fn after_key<'t>(text: &'t [u8], key: Key<'_>) -> Option<&'t [u8]> {
     (is_key && rest.first().is_some_and(|c| is_whitespace(*c))).then_some(rest)
 }
 
-/// The value in `rest`, which [`after_key`] gave. `None` says nothing; [`entry_at`] knows.
+/// Returns the value in `rest`, the result of [`after_key`]. After `None`, use [`entry_at`].
 #[must_use]
 pub fn value_after_key(format: Format, rest: &[u8]) -> Option<&[u8]> {
     let (value, is_whole) = match format.values {
-        // A `#` need not begin a comment, and seldom is there one.
+        // A `#` need not start a comment, and is rare.
         ValueKind::NextHop => match memchr::memchr2(b'\n', b'#', rest) {
             Some(end) => (rest.get(..end)?, rest.get(end) == Some(&b'\n')),
             None => (rest, true),
@@ -72,8 +72,7 @@ pub fn value_after_key(format: Format, rest: &[u8]) -> Option<&[u8]> {
     is_whole.then(|| value.trim_start_whitespace().trim_end_whitespace())
 }
 
-/// The folded form of each byte that may stand in a plain key. Of the others one that is in no folded key: the form of
-/// `A`.
+/// The folded form of each byte that a plain key can have. All others map to `A`, which no folded key has.
 static FOLDED: [u8; 256] = folded();
 
 #[allow(clippy::indexing_slicing, reason = "the compiler does it, once")]
@@ -89,23 +88,23 @@ const fn folded() -> [u8; 256] {
     folded
 }
 
-/// Whether a text begins with a byte order mark.
+/// Whether a text starts with a byte order mark.
 #[must_use]
-pub fn begins_with_byte_order_mark(text: &[u8]) -> bool {
+pub fn has_byte_order_mark(text: &[u8]) -> bool {
     text.starts_with(BYTE_ORDER_MARK)
 }
 
-/// The text without the byte order mark that it may begin with: columns are counted from behind it, as editors do.
+/// Returns the text without a byte order mark at its start. Columns are counted from there, as editors do.
 #[must_use]
 pub fn without_byte_order_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
-/// A line, cut into its parts and not judged yet.
+/// A line, split into its parts and not validated.
 pub(super) enum ParsedLine<'a> {
-    /// Blank, or a comment.
+    /// An empty line, or a comment.
     Ignored,
-    /// The key does not end.
+    /// A line whose key does not end.
     Unclosed { indent: usize },
     /// An entry.
     Entry(Entry<'a>),
@@ -114,13 +113,13 @@ pub(super) enum ParsedLine<'a> {
 pub(super) struct Entry<'a> {
     pub(super) indent: usize,
     pub(super) key: &'a [u8],
-    /// Without the whitespace around it and the comment after it.
+    /// The value without the whitespace around it and the comment after it.
     pub(super) value: &'a [u8],
-    /// Where the value begins in the line.
+    /// The offset of the value in the line.
     pub(super) value_at: usize,
 }
 
-/// Cuts a line without its LF; a CR may end it.
+/// Splits a line without its LF; it may end in CR.
 pub(super) fn parse_line(format: Format, line: &[u8]) -> ParsedLine<'_> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let text = line.trim_start_whitespace();
@@ -143,8 +142,8 @@ pub(super) fn parse_line(format: Format, line: &[u8]) -> ParsedLine<'_> {
     })
 }
 
-/// Where the key ends: at the first blank that stands neither in quotes nor after a backslash
-/// (`postmap/postmap.c`). `None` where a quote is not closed, or a backslash has nothing after it.
+/// Returns the end of the key: the first whitespace that is neither in quotes nor after a backslash
+/// (`postmap/postmap.c`). `None` if a quote is not closed, or nothing follows a backslash.
 fn key_end(text: &[u8]) -> Option<usize> {
     let plain_end = memchr::memchr2(b' ', b'\t', text).unwrap_or(text.len());
     if text
@@ -167,7 +166,7 @@ fn key_end(text: &[u8]) -> Option<usize> {
     (!quoted && !escaped).then_some(text.len())
 }
 
-/// A next hop without the comment that may follow it: a `#` counts after a blank, and `value` stands after one.
+/// Returns a next hop without the comment after it. A `#` starts a comment after whitespace, which precedes `value`.
 fn without_comment(value: &[u8]) -> &[u8] {
     let comment = memchr::memchr_iter(b'#', value).find(|&hash| {
         let before = hash.checked_sub(1).and_then(|before| value.get(before));

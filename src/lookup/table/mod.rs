@@ -1,16 +1,16 @@
-//! One table: the text of a `.cf` file, judged and indexed.
+//! A table: the text of a `.cf` file, validated and indexed.
 //!
-//! The table is the text itself, as it was read, and an index of it: no key is copied, a value that comes again stands
-//! once ([`text::Block`]), and there is no other place in memory that holds a password. A lookup reads the one line that
-//! the index points at, with the same grammar that judged it.
+//! A table is its text, as it was read, and an index. Keys are not copied, a repeated value is stored once
+//! ([`text::Block`]), and no other place in memory holds a password. A lookup parses the one line that the index points
+//! to, with the grammar that validated it.
 //!
-//! A table says of a key: this value, nothing on purpose, a wrong entry, absent for certain, or absent as far as
-//! could be read ([`Hit`]). What each means for mail is decided in [`crate::lookup::routing`].
+//! The result for a key is a [`Hit`]: a value, no value on purpose, absent for certain, or *cannot tell*. What each
+//! means for mail is decided in [`crate::lookup::routing`].
 //!
-//! A table can be built from nothing or, after an edit, from the one before ([`Table::rebuild`]). Then only the blocks
-//! of the text that changed are judged and indexed, if there is nothing to say about the table before and after: no
-//! error, no warning, no key twice. Findings have line numbers, and which of two lines wins depends on their order,
-//! so anything of that kind is worked out from the whole text.
+//! A table is built from nothing or, after an edit, from the previous one ([`Table::rebuild`]). Then only the changed
+//! blocks of the text are validated and indexed, provided that neither table has findings: no error, no warning, no
+//! repeated key. Findings have line numbers, and which of two lines answers depends on their order, so both need the
+//! whole text.
 
 mod block;
 mod blocks;
@@ -43,16 +43,16 @@ use index::Index;
 use spec::TableSpec;
 use text::{Block, Text};
 
-/// What a table says of a key.
+/// The result of a table for a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Hit<'a> {
     /// An entry with this value.
     Value(&'a [u8]),
-    /// An entry without value, on purpose.
+    /// An entry without a value, on purpose.
     NoValue,
     /// No entry, for certain.
     Absent,
-    /// An entry that is wrong, or no entry in a table that could not be read whole.
+    /// An invalid entry, or no entry in a table that could not be read completely.
     CannotTell(Reason),
 }
 
@@ -61,20 +61,20 @@ pub struct Table {
     spec: &'static TableSpec,
     entries: Entries,
     index: Index,
-    /// How many of the entries are for a domain. A table of nothing else, as most are, is not searched for an address.
+    /// The number of entries for a domain. A table of domains only, as most are, is not searched for an address.
     domains: usize,
-    /// The entries that are wrong. There are few: a table with any is served only where there never was one without.
+    /// The invalid entries. They are few: a table with errors is served only if there never was a valid one.
     invalid_entries: HashSet<Location>,
-    /// Folded keys for which an entry was surely intended_keys that is for no sender (`@@example.com`), where *not found* would
-    /// make Postfix send without authenticating.
+    /// Folded keys that were certainly intended by an entry that matches no sender (`@@example.com`), where *not found*
+    /// would make Postfix send without authenticating.
     intended_keys: HashSet<Vec<u8>>,
-    /// Why a miss is not certain, where it is not.
+    /// The reason why a miss is uncertain, if it is.
     miss_reason: Option<Reason>,
     findings: Findings,
 }
 
 impl Table {
-    /// The table of a file that is not there: empty, for certain.
+    /// Returns the table of a missing file: empty, for certain.
     #[must_use]
     pub fn empty(spec: &'static TableSpec) -> Self {
         Self {
@@ -92,7 +92,7 @@ impl Table {
         }
     }
 
-    /// The table of a file that cannot be read: nothing is certain.
+    /// Returns the table of an unreadable file: every miss is uncertain.
     #[must_use]
     pub fn unreadable(spec: &'static TableSpec) -> Self {
         Self {
@@ -114,7 +114,7 @@ impl Table {
         table
     }
 
-    /// The table of this kind for the text of the file `path`, of which `previous` is the table before an edit.
+    /// Builds the table of this kind from the text of the file `path`. `previous` is the table before an edit.
     #[must_use]
     pub fn rebuild(
         previous: Option<&Arc<Self>>,
@@ -122,7 +122,7 @@ impl Table {
         path: &Path,
         text: &Text,
     ) -> Arc<Self> {
-        // Nothing that could not be read is the table of a text.
+        // A table that could not be read completely has no text to start from.
         let previous = previous.filter(|table| table.spec == spec && table.miss_reason.is_none());
         match previous {
             Some(table) if table.entries.blocks.matches(text) => Arc::clone(table),
@@ -188,7 +188,7 @@ impl Table {
         }
     }
 
-    /// The table of a file for whose index there is no memory.
+    /// Returns the table of a file whose index does not fit into memory.
     fn without_memory(spec: &'static TableSpec, path: &Path, error: &io::Error) -> Self {
         let mut table = Self::unreadable(spec);
         table.findings.push(
@@ -199,8 +199,7 @@ impl Table {
         table
     }
 
-    /// The table after an edit that made this text of its own. `None` where that has to be worked out from the whole
-    /// text.
+    /// Builds the table after an edit from this one. `None` if it must be built from the whole text.
     fn apply_edit(&self, path: &Path, text: &Text) -> Option<Self> {
         if !self.findings.is_empty() {
             return None;
@@ -231,7 +230,7 @@ impl Table {
             && !builder.is_too_large
             && builder.out_of_memory.is_none()
             && findings.is_empty()
-            && !first_lines.is_some_and(line::begins_with_byte_order_mark);
+            && !first_lines.is_some_and(line::has_byte_order_mark);
         let Builder {
             mut index, domains, ..
         } = builder;
@@ -248,24 +247,24 @@ impl Table {
         })
     }
 
-    /// What kind of table this is.
+    /// Returns the specification of the table.
     #[must_use]
     pub fn spec(&self) -> &'static TableSpec {
         self.spec
     }
 
-    /// What is to be said about the file.
+    /// Returns the errors and warnings about the file.
     #[must_use]
     pub fn findings(&self) -> &Findings {
         &self.findings
     }
 
-    /// The blocks of the text, in order.
+    /// Returns the blocks of the text, in order.
     pub fn blocks(&self) -> impl Iterator<Item = &Arc<Block>> {
         self.entries.blocks.in_order().map(|(_, block)| block)
     }
 
-    /// How many entries there are, those without a value and those with an error included.
+    /// Returns the number of entries, including those without a value and invalid ones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.index.len()
@@ -283,22 +282,22 @@ impl Table {
         self.miss_reason.is_none()
     }
 
-    /// Whether there is no entry, and it is certain that there is none.
+    /// Whether it is certain that there is no entry.
     #[must_use]
     pub fn is_certainly_empty(&self) -> bool {
         self.is_empty() && self.is_complete()
     }
 
-    /// Hands every entry to `take`, in the order of the file.
+    /// Calls `handle` with every entry, in the order of the file.
     pub fn for_each(&self, mut handle: impl FnMut(Record<'_>)) {
         let mut parser = Parser::new(self.entries.format, Path::new(""));
         for (_, block) in self.entries.blocks.in_order() {
-            // What is wrong was found when the table was built.
+            // Findings were reported when the table was built.
             parser.parse_block(block, &mut Findings::default(), |record, _| handle(record));
         }
     }
 
-    /// The text of a line, counted from 1, without its end and without the byte order mark of the file.
+    /// Returns the text of a line, from 1, without its line end and without the byte order mark of the file.
     #[must_use]
     pub fn line(&self, number: u32) -> Option<Secret> {
         let mut before = usize::try_from(number).ok()?.checked_sub(1)?;
@@ -323,7 +322,7 @@ impl Table {
         Some(whole)
     }
 
-    /// Which of these keys is the first that has an entry, counted from 0, and the line of that entry.
+    /// Returns which of these keys, from 0, is the first with an entry, and the line number of that entry.
     pub fn locate<'k>(&self, keys: impl IntoIterator<Item = Key<'k>>) -> Option<(usize, usize)> {
         let mut keys = keys.into_iter().enumerate();
         keys.find_map(|(number, key)| {
@@ -332,13 +331,13 @@ impl Table {
         })
     }
 
-    /// What the table says of the first of these keys that it has.
+    /// Returns the hit for the first of these keys that has an entry.
     pub fn find<'k>(&self, keys: impl IntoIterator<Item = Key<'k>>) -> Hit<'_> {
         let entry = keys.into_iter().find_map(|key| self.entry_hit(key));
         entry.unwrap_or_else(|| self.miss())
     }
 
-    /// What the entry of this key says. `None` if there is no such entry, which need not be certain ([`Table::miss`]).
+    /// Returns the hit for this key. `None` if it has no entry, which need not be certain ([`Table::miss`]).
     #[inline]
     #[must_use]
     pub fn entry_hit(&self, key: Key<'_>) -> Option<Hit<'_>> {
@@ -355,28 +354,28 @@ impl Table {
         }
     }
 
-    /// What the table says of a key that has no entry, and for which one may have been intended_keys.
+    /// Returns the hit for a key without an entry that an entry may have intended.
     #[cold]
     fn intended_hit(&self, key: Key<'_>) -> Option<Hit<'_>> {
         let is_intended = self.intended_keys.contains(key.bytes());
         is_intended.then_some(Hit::CannotTell(self.spec.invalid_entry))
     }
 
-    /// Whether the entries alone decide what the table says of a key: every line could be read, and none was intended_keys for
-    /// another key than it has.
+    /// Whether the entries alone decide the hit for a key: every line could be read, and none intended another key than
+    /// it has.
     #[must_use]
     pub fn is_decided_by_entries(&self) -> bool {
         self.is_complete() && self.intended_keys.is_empty()
     }
 
-    /// What the table says of a key without an entry.
+    /// Returns the hit for a key without an entry.
     #[must_use]
     pub fn miss(&self) -> Hit<'_> {
         self.miss_reason.map_or(Hit::Absent, Hit::CannotTell)
     }
 
-    /// Hands the key of every entry to `take`, as written, that stands in a block of text which `other` does not share.
-    /// A key whose entry differs between the two tables is among those of the one or of the other.
+    /// Calls `handle` with the key, as written, of every entry in a block that `other` does not share. A key whose
+    /// entry differs between the two tables is among those of one or the other.
     pub fn keys_not_shared_with(&self, other: &Self, mut handle: impl FnMut(&[u8])) {
         for block in self.blocks_not_shared_with(other) {
             Parser::new(self.entries.format, Path::new("")).parse_block(
@@ -387,7 +386,7 @@ impl Table {
         }
     }
 
-    /// How many bytes of text this table has that `other` does not share.
+    /// Returns the bytes of text in blocks that `other` does not share.
     #[must_use]
     pub fn bytes_not_shared_with(&self, other: &Self) -> usize {
         self.blocks_not_shared_with(other).map(|block| block.len()).sum()

@@ -1,22 +1,22 @@
-//! What a table file is, as data: its name, what its keys and values are, and what is said where it cannot answer.
+//! The table files as data: name, kinds of keys and values, and the reasons for *cannot tell*.
 //!
-//! Everything else that deals with table files (reading, judging, editing, status, metrics) takes what it needs from here.
-//! A further file is a further [`TableSpec`], named by the map that answers from it ([`crate::lookup::map`]).
+//! Everything else that handles table files (reading, validation, edits, status, metrics) takes what it needs from
+//! here. A further file is a further [`TableSpec`], used by the map that answers from it ([`crate::lookup::map`]).
 
 use std::fmt;
 
 use crate::protocol::answer::Reason;
 
-/// What the keys of a file are.
+/// The kind of the keys of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
     /// Envelope senders and their domains.
     Sender,
-    /// Those, and hosts and next hops.
+    /// Envelope senders, their domains, hosts and next hops.
     SenderOrHost,
 }
 
-/// What the values of a file or a map are.
+/// The kind of the values of a file or a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
     /// A next hop, or a list of them.
@@ -25,42 +25,42 @@ pub enum ValueKind {
     Login,
 }
 
-/// The grammar of a file: it follows from what its keys and values are.
+/// The grammar of a file, which follows from its keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
-    /// What its keys are.
+    /// The kind of its keys.
     pub keys: KeyKind,
-    /// What its values are.
+    /// The kind of its values.
     pub values: ValueKind,
 }
 
-/// A table file.
+/// The specification of a table file.
 pub struct TableSpec {
-    /// Its name in the directory.
+    /// The file name in the directory.
     pub file: &'static str,
-    /// Its name in messages, with an article.
+    /// The name in messages, with an article.
     pub title: &'static str,
-    /// Its name in metrics, the status and the log: that of the map that it was made for.
+    /// The name in metrics, status and log: that of the map for which it was made.
     pub label: &'static str,
-    /// Its grammar.
+    /// The grammar.
     pub format: Format,
-    /// The reason of a temporary error where the entry of the key is invalid.
+    /// The reason for a key whose entry is invalid.
     pub invalid_entry: Reason,
-    /// The reason where a line has a key that cannot be parsed, which may be the one that was asked for.
+    /// The reason for a miss if a line has a key that cannot be parsed, which may be the one that was looked up.
     pub unparsable_key: Reason,
-    /// The reason where the file cannot be read.
+    /// The reason for a miss if the file cannot be read.
     pub unreadable: Reason,
 }
 
 impl TableSpec {
-    /// Whether its values are credentials, so that its text must not be shown and its file is for its owner alone.
+    /// Whether its values are credentials, so that its text is never shown and only its owner may read the file.
     #[must_use]
     pub fn is_secret(&self) -> bool {
         self.format.values == ValueKind::Login
     }
 }
 
-/// By name: two specifications of one file are the same.
+/// By file name, which is unique.
 impl PartialEq for TableSpec {
     fn eq(&self, other: &Self) -> bool {
         self.file == other.file
@@ -75,7 +75,7 @@ impl fmt::Debug for TableSpec {
     }
 }
 
-/// Envelope senders and their next hops.
+/// From envelope sender to next hop.
 pub static RELAY_MAP: TableSpec = TableSpec {
     file: "postfix-relaymap.cf",
     title: "the relay map",
@@ -91,7 +91,7 @@ pub static RELAY_MAP: TableSpec = TableSpec {
     unreadable: Reason::new("the relay map cannot be read; see the log of postmapd"),
 };
 
-/// Envelope senders, hosts and next hops, and their logins.
+/// From envelope sender, host or next hop to login.
 pub static CREDENTIALS: TableSpec = TableSpec {
     file: "postfix-sasl-password.cf",
     title: "the credentials file",

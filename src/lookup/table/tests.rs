@@ -33,13 +33,13 @@ fn the_first_of_two_lines_with_one_key_answers_and_the_second_is_a_warning() {
     );
 }
 
-/// How a key may be written, and a query for it that is folded otherwise.
+/// Generates a key as it may be written, or as a lookup with other letter case.
 fn key() -> impl Strategy<Value = String> {
     "(\"[a-c ]{0,2}\"|[a-cA-Cßé]{1,2}|)@[a-bA-B]|<>|\"<>\""
 }
 
 proptest! {
-    /// The same keys and values go into the table and into the standard library's map.
+    /// The oracle is a map of the standard library with the same entries.
     #[test]
     fn a_table_answers_like_a_hash_map(
         entries in prop::collection::vec((key(), prop::option::of("[a-z]{1,9}"), " {0,1}", "\r?\n"), 0..60),
@@ -119,7 +119,7 @@ fn domain(n: usize) -> String {
     format!("@domain{n}.example")
 }
 
-/// What the table says about each of these keys, and what is to be answer about the table.
+/// Returns the number of entries, the hits for all keys of these tests, and the findings.
 fn contents(table: &Table) -> (usize, Vec<String>, Vec<String>) {
     let answer = |key: String| match table.find([key.as_bytes().into()]) {
         Hit::Value(value) => String::from_utf8(value.to_vec()).unwrap(),
@@ -137,7 +137,7 @@ fn an_edit_of_one_line_parses_only_its_block() {
     let (hasher, path) = (RandomState::new(), Path::new("t"));
     let mut lines = many(sender);
     let before = Table::from_text(&RELAY_MAP, path, &read(&lines.concat(), None, &hasher));
-    // All in one block or two of some seven, so that it is never more than half.
+    // All in one or two of some seven blocks, so that it is never more than half.
     lines[100] = "User100@domain.example new\n".into();
     lines.insert(10, "user6050@domain.example new\n".into());
     lines.insert(20, "user6060@domain.example new\n".into());
@@ -180,7 +180,7 @@ fn an_unchanged_file_returns_the_same_table() {
     assert_eq!(before.findings().warnings(), 1);
 }
 
-/// Edits: a line replaces so many others, somewhere.
+/// Generates edits: the place, the number of replaced lines, and the new line.
 fn edit() -> impl Strategy<Value = (usize, usize, String)> {
     let new = |key: fn(usize) -> String| (0_usize..6_100).prop_map(move |n| format!("{} [new]\n", key(n)));
     let line = prop_oneof![
@@ -200,7 +200,7 @@ fn edit() -> impl Strategy<Value = (usize, usize, String)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// However often and however a file is edited, the table is that of the file as it is.
+    /// Any number of edits of any kind.
     #[test]
     fn a_table_after_edits_equals_a_new_table_of_the_text(
         of_domains in any::<bool>(),

@@ -1,16 +1,16 @@
-//! The text of a table, in blocks of whole lines that one generation shares with the next.
+//! The text of a table, in blocks of whole lines that generations share.
 //!
-//! Most edits change a few lines. A text is therefore cut into blocks of some [`MIN_BLOCK`] to [`TARGET_BLOCK`] bytes, and a
-//! block that reads as it did before is not kept twice: while two generations are in memory, they are there once but
-//! for the blocks that differ. Where a block ends depends on the lines in it and on nothing else, so that after an
-//! inserted line the blocks fall into step again (content-defined chunking, as rsync and backup programs do it).
+//! Most edits change a few lines. So a text is split into blocks of [`MIN_BLOCK`] to [`TARGET_BLOCK`] bytes, and an
+//! unchanged block is not stored twice: two generations in memory differ in their changed blocks only. The end of a
+//! block depends only on its lines, so that after an inserted line the later block boundaries are the same again
+//! (content-defined chunking, as in rsync and backup programs).
 //!
-//! Blocks are compared byte by byte; the digests only lead to candidates. How a block holds its lines is its own business
-//! ([`Block`]).
+//! Blocks are compared byte by byte; digests only find candidates. How a block stores its lines is up to [`Block`].
 //!
-//! Limits: a text of up to [`crate::os::whole_file::MAX_FILE`] bytes has at most 2^15 blocks, and no line begins beyond the first
-//! [`TARGET_BLOCK`] bytes of its block. A line is in one block. One that is longer than [`MAX_LINE`] ends the reading: it is the
-//! last line of the text, cut off, and by its length the grammar knows it. So a text that is no table costs no memory.
+//! Limits: a text of up to [`crate::os::whole_file::MAX_FILE`] bytes has at most 2^15 blocks, and no line starts beyond
+//! the first [`TARGET_BLOCK`] bytes of its block. A line is in one block. A line longer than [`MAX_LINE`] ends the
+//! text: it is the last line, truncated, and still so long that the grammar rejects it. So a file that is not a table
+//! costs no memory.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
@@ -25,16 +25,16 @@ use super::line::MAX_LINE;
 use crate::os::secret::Secret;
 use crate::os::whole_file::{self, Extent, reserved};
 
-/// The fewest bytes of a block, but for the last one.
+/// The minimum size of a block in bytes, except for the last one.
 pub const MIN_BLOCK: usize = 32 * 1024;
 
-/// A block ends with the line that reaches this size.
+/// The size in bytes at which a block ends, with the line that reaches it.
 pub const TARGET_BLOCK: usize = 64 * 1024;
 
-/// Between the two, a block ends after one line of so many.
+/// Between the two sizes, a block ends after one in this many lines on average.
 const BOUNDARY_INTERVAL: u64 = 256;
 
-/// How much is read at once.
+/// The size of the read buffer in bytes.
 const BUFFER: usize = 4 * TARGET_BLOCK;
 
 /// A text as it was read, in order.
@@ -42,14 +42,14 @@ const BUFFER: usize = 4 * TARGET_BLOCK;
 pub struct Text {
     blocks: Vec<Arc<Block>>,
     len: usize,
-    /// Whether a line that is too long ends it.
+    /// Whether it ends with a line that is too long.
     is_truncated: bool,
 }
 
 impl Text {
-    /// Reads a text of about `expected` bytes to its end. Blocks that stand in `previous` as well are shared with it;
-    /// `hasher` has to be the one with which those were read. The server's has a key of its process, so that nobody can
-    /// write lines of which none ends a block; one without a key makes the same blocks in every process.
+    /// Reads a text of about `expected` bytes to its end. Blocks that are in `previous` are shared with it; `hasher`
+    /// must be the one with which those were read. The server's hasher has a key of its process, so that no client can
+    /// write lines of which none ends a block. A hasher without a key makes the same blocks in every process.
     pub fn read(
         from: &mut dyn Read,
         expected: usize,
@@ -70,7 +70,7 @@ impl Text {
         }
     }
 
-    /// Whether it was read to the end, or up to a line that is too long.
+    /// Returns whether it was read to the end, or up to a line that is too long.
     #[must_use]
     pub fn extent(&self) -> Extent {
         if self.is_truncated {
@@ -80,7 +80,7 @@ impl Text {
         }
     }
 
-    /// The text that these blocks make up.
+    /// Creates the text of these blocks.
     #[must_use]
     pub fn from_blocks(blocks: Vec<Arc<Block>>) -> Self {
         Self {
@@ -90,25 +90,25 @@ impl Text {
         }
     }
 
-    /// The blocks.
+    /// Returns the blocks.
     #[must_use]
     pub fn blocks(&self) -> &[Arc<Block>] {
         &self.blocks
     }
 
-    /// How many bytes there are.
+    /// Returns the length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the text is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds to a digest what tells this text from another that was read with the same hasher.
+    /// Adds the digests of all blocks, which distinguish texts that were read with the same hasher.
     pub fn digest(&self, digest: &mut impl Hasher) {
         digest.write_usize(self.blocks.len());
         for block in &self.blocks {
@@ -117,24 +117,24 @@ impl Text {
     }
 }
 
-/// The text before the edit, as far as it may come again.
+/// The blocks of the text before the edit, as candidates.
 struct Previous<'p> {
     blocks: &'p [Arc<Block>],
-    /// Where `blocks` has which digest, once that is asked for.
+    /// The index of each block in `blocks` by its digest, once it is needed.
     by_digest: Option<HashMap<u64, usize>>,
-    /// Which block comes next if nothing has changed here.
+    /// The index of the next block if nothing has changed here.
     next: usize,
 }
 
 impl<'p> Previous<'p> {
-    /// The block that comes next if nothing has changed here. The last one ends where its text did, and not because of
-    /// its lines: more may follow them now.
+    /// Returns the next block if nothing has changed here. Never the last one, which ends with its text and not because
+    /// of its lines: more may follow them now.
     fn next(&self) -> Option<&'p Arc<Block>> {
         let (_, all_but_last) = self.blocks.split_last()?;
         all_but_last.get(self.next)
     }
 
-    /// The block that reads like this.
+    /// Returns the block with these bytes.
     fn find(&mut self, digest: u64, bytes: &[u8]) -> Option<&'p Arc<Block>> {
         let blocks = self.blocks;
         let by_digest = self
@@ -149,19 +149,19 @@ impl<'p> Previous<'p> {
     }
 }
 
-/// Cuts what arrives into blocks.
+/// Splits the text that arrives into blocks.
 struct Chunker<'p, H> {
     hasher: &'p H,
     previous: Previous<'p>,
     text: Text,
     buffer: Secret,
-    /// What is read and not cut off yet, within the buffer.
+    /// The range of the buffer that is read and not split yet.
     start: usize,
     end: usize,
-    /// How much of that was searched for the end of a block: whole lines.
+    /// The length of its start, in whole lines, that was searched for the end of a block.
     searched: usize,
     scratch: Zeroizing<Vec<u8>>,
-    /// How many blocks were not there before.
+    /// The number of blocks that are not shared.
     new_blocks: usize,
 }
 
@@ -187,11 +187,11 @@ impl<'p, H: BuildHasher> Chunker<'p, H> {
         })
     }
 
-    /// Where to put what comes next.
+    /// Returns the free part of the buffer.
     fn space(&mut self) -> &mut [u8] {
         if self.end == self.buffer.len() {
             if self.start == 0 {
-                // A small text that has grown meanwhile. Never more: a block and a line are smaller than the buffer.
+                // A small text that has grown meanwhile. Never larger: a block and a line fit into the buffer.
                 let larger = self.buffer.len().saturating_mul(2).clamp(1, BUFFER);
                 let more = larger.saturating_sub(self.buffer.len());
                 self.buffer.append(&vec![0; more]);
@@ -214,7 +214,7 @@ impl<'p, H: BuildHasher> Chunker<'p, H> {
         Ok(self.text)
     }
 
-    /// Cuts off what is there whole, up to a line that is too long.
+    /// Splits off all complete blocks, up to a line that is too long.
     fn cut(&mut self, at_end: bool) -> io::Result<()> {
         while !self.text.is_truncated
             && let Some(block) = self.next_block(at_end)?
@@ -232,7 +232,7 @@ impl<'p, H: BuildHasher> Chunker<'p, H> {
         self.text.blocks.push(block);
     }
 
-    /// The next block, if it is there whole.
+    /// Returns the next block, if it is complete.
     fn next_block(&mut self, at_end: bool) -> io::Result<Option<Arc<Block>>> {
         let pending = self.buffer.expose().get(self.start..self.end).unwrap_or_default();
         if let Some(next) = self.previous.next() {
@@ -249,7 +249,7 @@ impl<'p, H: BuildHasher> Chunker<'p, H> {
             Boundary::At(end) => pending.get(..end).unwrap_or_default(),
             Boundary::TooLong(line) => {
                 self.text.is_truncated = true;
-                // So much that the grammar finds it too long.
+                // Enough for the grammar to find the line too long.
                 pending.get(..line + MAX_LINE + 1).unwrap_or(pending)
             }
             Boundary::Beyond(_) if at_end && !pending.is_empty() => pending,
@@ -264,7 +264,7 @@ impl<'p, H: BuildHasher> Chunker<'p, H> {
             return Ok(known);
         }
         self.new_blocks += 1;
-        // Now and then: it is a call of the system.
+        // Not for each block, because it is a system call.
         if self.new_blocks.is_multiple_of(16) {
             whole_file::has_headroom()?;
         }
@@ -272,24 +272,24 @@ impl<'p, H: BuildHasher> Chunker<'p, H> {
     }
 }
 
-/// Where the first block of a text ends.
+/// The end of the first block of a text.
 enum Boundary {
-    /// Here.
+    /// The block ends here.
     At(usize),
-    /// Behind what there is. Everything before this, which is the end of a line, was searched.
+    /// The block ends beyond the text. Everything before this offset, the end of a line, was searched.
     Beyond(usize),
-    /// In a line that is too long, and begins here.
+    /// The line that starts here is too long.
     TooLong(usize),
 }
 
-/// Where the first block of `pending` ends, of which everything before `searched`, the end of a line, was searched.
+/// Finds the end of the first block of `pending`. Everything before `searched`, the end of a line, was searched.
 fn boundary(pending: &[u8], searched: usize, hasher: &impl BuildHasher) -> Boundary {
     let mut end = searched;
     if end < MIN_BLOCK {
         let Some(before) = pending.get(..MIN_BLOCK - 1) else {
             return Boundary::Beyond(searched);
         };
-        // Whatever line reaches this size, those after it are candidates.
+        // The block may end after the line that reaches this size, or after a later one.
         let start = memchr::memrchr(b'\n', before).map_or(0, |lf| lf + 1);
         match line_end(pending, start, before.len()) {
             Boundary::Beyond(_) => return Boundary::Beyond(searched),
@@ -311,7 +311,7 @@ fn boundary(pending: &[u8], searched: usize, hasher: &impl BuildHasher) -> Bound
     Boundary::At(end)
 }
 
-/// Where the line ends that begins at `start`, its LF included, which is not before `from`.
+/// Finds the end of the line that starts at `start`, with its LF, which is not before `from`.
 fn line_end(text: &[u8], start: usize, from: usize) -> Boundary {
     let lf = memchr::memchr(b'\n', text.get(from..).unwrap_or_default()).map(|lf| from + lf);
     match lf {
@@ -331,7 +331,7 @@ mod tests {
 
     use super::{Block, Extent, MAX_LINE, MIN_BLOCK, TARGET_BLOCK, Text};
 
-    /// Gives at most so many bytes at once.
+    /// A reader that returns at most this many bytes a call.
     struct Trickle<'a>(&'a [u8], usize);
 
     impl Read for Trickle<'_> {
@@ -417,15 +417,15 @@ mod tests {
         bytes.extend(lines(10_000, 20_000));
         let after = read(&bytes, usize::MAX, &before, &hasher);
         assert!(whole(&after) == bytes);
-        // Mostly one or two. Where no line after it ends a block in time, it takes longer to fall into step.
+        // Usually one or two. More if no line after it ends a block in time.
         assert!(after.blocks().len() - shared(before.blocks(), after.blocks()) <= 6);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// However it arrives and whatever was there before, what is read is what stands there; and what was read
-        /// before is shared whole with the same text read again, which has the same digest.
+        /// For any size of reads and any previous text. The same text read again shares all blocks and has the same
+        /// digest.
         #[test]
         fn a_text_holds_the_bytes_that_were_read_and_shares_unchanged_blocks(
             cuts in prop::collection::vec((0_u32..9_000, 0_u32..3_000), 1..5),

@@ -1,26 +1,26 @@
-//! The values of an entry: what each kind has to look like, and what to do where it does not.
+//! The values of entries: what is valid for each kind, and how to fix what is not.
 
 use super::spec::ValueKind;
 use crate::diagnostics::Code;
 use crate::lookup::nexthop;
 use crate::os::invisible::Invisible;
 
-/// Why a value is not valid.
+/// Why a value is invalid.
 pub(super) struct ValueError {
     pub(super) code: Code,
-    /// Where, in bytes from the beginning of the value.
+    /// The position in bytes from the start of the value.
     pub(super) offset: usize,
     pub(super) message: String,
     pub(super) help: &'static str,
 }
 
-/// Whether a value says that there is nothing on purpose.
+/// Whether a value means *no value on purpose*.
 #[must_use]
 pub(super) fn is_no_value(kind: ValueKind, value: &[u8]) -> bool {
     value.is_empty() || (kind == ValueKind::NextHop && nexthop::is_dunno(value))
 }
 
-/// Judges a value of this kind.
+/// Validates a value of this kind.
 pub(super) fn validate(kind: ValueKind, value: &[u8]) -> Result<(), ValueError> {
     match kind {
         ValueKind::NextHop => validate_next_hop(value),

@@ -16,7 +16,7 @@ fn text_of(edited: &super::Edited) -> String {
 fn sets(format: Format, text: &str, key: &str, value: &str, change: Change, expected: &str) {
     let edited = set(format, text.as_bytes(), key.as_bytes(), value.as_bytes()).unwrap();
     assert_eq!((text_of(&edited).as_str(), edited.change), (expected, change));
-    // Twice is as once.
+    // A second edit changes nothing.
     let again = set(format, edited.text.expose(), key.as_bytes(), value.as_bytes()).unwrap();
     assert_eq!((text_of(&again).as_str(), again.change), (expected, Change::None));
     assert_eq!(again.line, edited.line);
@@ -190,7 +190,7 @@ fn an_entry_that_a_line_cannot_represent_is_refused() {
     assert!(set(CREDENTIALS.format, b"", b"@a", b"u:p # y").is_ok());
 }
 
-/// One line of a table, or of something near it.
+/// Generates one line of a table, or something close to it.
 fn line() -> impl Strategy<Value = String> {
     let key = prop_oneof![key(), "\"open", "[a-z]{1,3}"];
     let value = "( |\t){1,2}([a-z]{1,4}(:[a-z #\\\\&/:]{0,5})?|\\[r\\]:25|DUNNO|)( |\t|  # c)?";
@@ -218,7 +218,7 @@ fn folded(key: &[u8]) -> Vec<u8> {
     keys.whole().to_vec()
 }
 
-/// What each key stands for, read in the plainest way; `None` for an entry with an error.
+/// Returns the entries in a plain map; the value is `None` for an invalid entry.
 fn model(format: Format, text: &[u8]) -> HashMap<Vec<u8>, Option<Vec<u8>>> {
     let mut model = HashMap::new();
     let path = std::path::Path::new("t");
@@ -239,7 +239,7 @@ fn model(format: Format, text: &[u8]) -> HashMap<Vec<u8>, Option<Vec<u8>>> {
     model
 }
 
-/// The lines that are no entries of this key, without their line ends.
+/// Returns the lines that are not entries of this key, without their line ends.
 fn others(format: Format, text: &[u8], key: &[u8]) -> Vec<Vec<u8>> {
     let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
     let mut lines: Vec<_> = text
@@ -247,7 +247,7 @@ fn others(format: Format, text: &[u8], key: &[u8]) -> Vec<Vec<u8>> {
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec())
         .filter(|line| !model(format, line).contains_key(&folded(key)))
         .collect();
-    // What stands behind the last line end is no line, and of an empty text one may be left.
+    // After the last line end there is no line, and an empty text may become a line end.
     while lines.last().is_some_and(Vec::is_empty) {
         lines.pop();
     }
@@ -277,7 +277,7 @@ proptest! {
             expected.insert(folded(key), judged[&folded(key)].clone());
             edited
         } else {
-            // A `#` after a blank is a comment in the one and a part of the value in the other.
+            // A `#` after whitespace starts a comment in the relay map, and is part of the value in the credentials.
             prop_assert!(is_relay_map && value.windows(2).any(|two| two == b" #"));
             return Ok(());
         };

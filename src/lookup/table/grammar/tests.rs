@@ -12,7 +12,7 @@ use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 struct Entry {
     line: u32,
     key: Vec<u8>,
-    /// `None` for a fault, empty for nothing.
+    /// `None` for an invalid value, empty for no value.
     value: Option<Vec<u8>>,
 }
 
@@ -164,7 +164,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
-/// As a lookup sees it, by a key that is known to be plain and by one that is not.
+/// Looks up `asked` at the start of `text`, by a key that is known to be plain and by one that is not.
 fn value_at<'t>(format: Format, text: &'t [u8], asked: &[u8]) -> Option<&'t [u8]> {
     let mut keys = SenderKeys::default();
     keys.parse(asked, &Delimiters::default());
@@ -189,7 +189,7 @@ fn a_key_with_whitespace_does_not_match_the_start_of_another_line() {
 }
 
 proptest! {
-    /// Printed in the plainest form, what was grammar_parse reads the same again.
+    /// Prints the entries in the plainest form.
     #[test]
     fn parsing_printed_entries_returns_the_same_entries(text in text(), relay in any::<bool>()) {
         let format = if relay { RELAY_MAP.format } else { CREDENTIALS.format };
@@ -208,7 +208,7 @@ proptest! {
         prop_assert_eq!(bare(&again), bare(&right));
     }
 
-    /// What is seen at a glance is what cutting the line gives, whatever is asked for: also the beginning of the line.
+    /// Includes a key that is the start of the line.
     #[test]
     fn the_fast_path_returns_the_value_of_the_entry(
         key in r#"[aB@"\\#é+]{1,5}"#,
@@ -219,7 +219,7 @@ proptest! {
     ) {
         let format = if relay { RELAY_MAP.format } else { CREDENTIALS.format };
         let text = key.clone() + &rest;
-        // A location is always that of an entry.
+        // A location always points to an entry.
         let Some((written, value)) = entry_at(format, text.as_bytes()) else {
             return Ok(());
         };
@@ -238,7 +238,7 @@ proptest! {
         }
     }
 
-    /// Every line is a comment, a record or an error: nothing is lost in silence.
+    /// Nothing is skipped silently.
     #[test]
     fn every_line_is_an_entry_a_comment_or_an_error(text in text(), relay in any::<bool>()) {
         let format = if relay { RELAY_MAP.format } else { CREDENTIALS.format };

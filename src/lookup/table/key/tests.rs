@@ -172,7 +172,7 @@ fn an_error_shows_nothing_of_the_key_and_says_what_to_do() {
     }
 }
 
-/// `quote_822_local(3)`: in quotes where it is no dot-string, with a backslash before quotes and backslashes.
+/// `quote_822_local(3)`: quoted unless it is a dot-string, with a backslash before quotes and backslashes.
 fn as_postfix_looks_up(local: &str, domain: &str) -> String {
     let is_special = |c: char| c.is_ascii_control() || " ()<>@,;:\\\"[]".contains(c);
     let is_dot_string = !local.is_empty()
@@ -198,7 +198,7 @@ fn domains() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// The first form in which Postfix asks for a sender, that of its domain, and those of hosts and next hops.
+    /// The first form in which Postfix looks up a sender, its domain, and the forms of hosts and next hops.
     #[test]
     fn every_key_that_postfix_can_look_up_is_valid(
         local in "[ -~é一😀]{0,8}|[a-z.+]{1,8}",
@@ -227,7 +227,7 @@ proptest! {
         }
     }
 
-    /// A error is at a character of the key, or of an empty one at its beginning.
+    /// The offset is that of a character, or 0 in an empty key.
     #[test]
     fn an_error_points_into_the_key(key in "[@a.:\\[\\]\"'<>,*é\u{a0}-]{0,9}") {
         for format in BOTH {
