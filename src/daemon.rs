@@ -60,7 +60,7 @@ pub enum DaemonError {
     },
 }
 
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
+fn system_error(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
     move |source| DaemonError::System { what, source }
 }
 
@@ -88,7 +88,8 @@ fn serve(
     logged: &Findings,
 ) -> Result<(), DaemonError> {
     let started = SystemTime::now();
-    let control = ControlSetup::new().map_err(system("cannot start the runtime, or watch for signals"))?;
+    let control =
+        ControlSetup::new().map_err(system_error("cannot start the runtime, or watch for signals"))?;
     let confinement = Confinement::plan(settings.user.clone(), settings.is_confined)?;
     let ActivatedSockets { maps, admin } = sockets(&settings, activated)?;
     let bound = maps.iter().map(|(_, listener)| listener).chain(&admin);
@@ -104,7 +105,7 @@ fn serve(
     let reload_status = reloader.status();
     let reloader = reloader
         .start(Arc::clone(&active_snapshot))
-        .map_err(system("cannot start the thread that reads the files"))?;
+        .map_err(system_error("cannot start the thread that reads the files"))?;
     confined.leave_reading_to_others();
 
     let endpoints: Vec<String> = maps
@@ -116,7 +117,7 @@ fn serve(
     }
     let counters = Arc::new(Counters::new(active_snapshot.load().maps, !admin.is_empty()));
     let server = Server::new(maps, Arc::clone(&active_snapshot), Arc::clone(&counters), limits)
-        .map_err(system("cannot start to serve"))?;
+        .map_err(system_error("cannot start to serve"))?;
     let (liveness, mut responder) = probe(server.waker());
     for listener in &admin {
         info!("admin listening on {}", listener.address());
@@ -136,12 +137,14 @@ fn serve(
             reloader,
             stop: server.stop(),
         })
-        .map_err(system("cannot start the thread that hears signals"))?;
+        .map_err(system_error("cannot start the thread that hears signals"))?;
     log_stream::never_wait();
     // The responder is dropped with the server, so that no probe waits for an answer afterwards.
     let outcome = server.run(move || responder.respond());
     let controlled = control.join();
-    outcome.and(controlled).map_err(system("cannot serve any more"))
+    outcome
+        .and(controlled)
+        .map_err(system_error("cannot serve any more"))
 }
 
 /// Returns the sockets passed by the service manager, and binds the others that the settings require. With passed

@@ -1,8 +1,8 @@
 //! Decides what follows a read: apply it, keep the active configuration, or wait.
 //!
 //! Pure: it opens no file, reads no clock and writes no log. The thread of [`super`] passes what a read saw
-//! ([`Decision::read`]) and, if told to evaluate it, the result ([`Decision::evaluated`]), each with the time. So tests
-//! try any order of edits, errors and requests within microseconds.
+//! ([`Decision::after_read`]) and, if told to evaluate it, the result ([`Decision::after_evaluation`]), each with the
+//! time. So tests try any order of edits, errors and requests within microseconds.
 //!
 //! The rules:
 //!
@@ -95,11 +95,12 @@ pub(super) enum Action {
     },
     /// Nothing yet: the changed sources wait for one that is held.
     Wait,
-    /// Evaluate the sources, the held ones with their active content, and pass the result to [`Decision::evaluated`].
+    /// Evaluate the sources, the held ones with their active content, and pass the result to
+    /// [`Decision::after_evaluation`].
     Evaluate,
 }
 
-/// The result of [`Decision::read`].
+/// The result of [`Decision::after_read`].
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) action: Action,
@@ -160,7 +161,7 @@ impl Decision {
     }
 
     /// Returns what to do after a read that saw these sources.
-    pub(super) fn read(
+    pub(super) fn after_read(
         &mut self,
         seen: &[SourceState],
         cause: Cause,
@@ -235,7 +236,7 @@ impl Decision {
 
     /// Returns what to do with the last read, which has `errors` errors. `matters` says for each source whether being
     /// missing or empty would change any answer.
-    pub(super) fn evaluated(&mut self, errors: usize, matters: Vec<bool>) -> Verdict {
+    pub(super) fn after_evaluation(&mut self, errors: usize, matters: Vec<bool>) -> Verdict {
         if errors > 0 && self.is_valid {
             return Verdict::Reject;
         }

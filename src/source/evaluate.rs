@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::load::{RawSources, changing};
+use super::load::{RawSources, changing_finding};
 use super::reload_status::FileVersion;
 use super::source_file::{Directory, SourceFile};
 use crate::config::{NextHops, Settings, Sources};
@@ -153,7 +153,7 @@ fn settings(source_file: &SourceFile, sources: &Sources, findings: &mut Findings
             &[]
         }
         SourceFile::Unreadable(ReadError::Changing) => {
-            findings.push(changing(sources.settings_file()));
+            findings.push(changing_finding(sources.settings_file()));
             &[]
         }
         SourceFile::Missing | SourceFile::Unreadable(_) => {
@@ -188,7 +188,7 @@ fn table(
         }
         SourceFile::Missing => Table::empty(spec).into(),
         SourceFile::Unreadable(ReadError::Changing) => {
-            findings.push(changing(path));
+            findings.push(changing_finding(path));
             Table::unreadable(spec).into()
         }
         SourceFile::Unreadable(error) => {

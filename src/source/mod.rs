@@ -18,9 +18,9 @@ mod decision;
 pub(crate) mod evaluate;
 pub(crate) mod load;
 mod path_walk;
+mod reload_log;
 mod reload_queue;
 pub(crate) mod reload_status;
-mod report;
 mod source_file;
 mod waits;
 mod watch;
@@ -45,9 +45,9 @@ use decision::{Action, Cause, Decision, Outcome, SourceState, Timing, Verdict};
 use evaluate::LoadedConfig;
 use load::RawSources;
 use path_walk::PathStat;
+use reload_log::{finding_of_wait, log_findings, log_snapshot};
 use reload_queue::{ReloadQueue, Trigger};
 use reload_status::ReloadStatus;
-use report::{announce, report, waited_for};
 use waits::{Awaited, GROUP_WAIT};
 use watch::Watch;
 
@@ -119,10 +119,10 @@ impl Reloader {
         let errors = loaded.findings.errors();
         let logged = logged.iter().map(ToString::to_string).collect();
         let mut decision = Decision::new(load::roles(&sources), raw.digests.clone(), logged);
-        report(&loaded.findings, &mut decision);
-        decision.evaluated(errors, raw.matters(&loaded.snapshot));
+        log_findings(&loaded.findings, &mut decision);
+        decision.after_evaluation(errors, raw.matters(&loaded.snapshot));
         raw.set_default_relay(&loaded.snapshot.default, loaded.default_findings);
-        announce(&loaded.snapshot, &loaded.findings, started.elapsed());
+        log_snapshot(&loaded.snapshot, &loaded.findings, started.elapsed());
         let reloader = Self {
             sources,
             queue,
@@ -258,7 +258,7 @@ impl Reloader {
             action,
             is_held,
             awaited,
-        } = self.decision.read(&seen, cause, self.timing(), now);
+        } = self.decision.after_read(&seen, cause, self.timing(), now);
         self.report_waits(&awaited);
         match action {
             Action::Unchanged { is_return, is_reload } => {
@@ -279,7 +279,7 @@ impl Reloader {
                 }
                 let loaded = raw.evaluate(&self.sources, Some(&active));
                 drop(active);
-                report(&loaded.findings, &mut self.decision);
+                log_findings(&loaded.findings, &mut self.decision);
                 self.apply(loaded, raw, started, active_snapshot);
             }
         }
@@ -317,7 +317,7 @@ impl Reloader {
             else {
                 continue;
             };
-            let finding = waited_for(path, wait.reason);
+            let finding = finding_of_wait(path, wait.reason);
             if wait.is_new {
                 self.status.record_failed();
             }
@@ -342,7 +342,10 @@ impl Reloader {
         let current = active_snapshot.load();
         let generation = current.generation;
         let errors = loaded.findings.errors();
-        let is_unpaired = match self.decision.evaluated(errors, raw.matters(&loaded.snapshot)) {
+        let is_unpaired = match self
+            .decision
+            .after_evaluation(errors, raw.matters(&loaded.snapshot))
+        {
             Verdict::Apply { is_unpaired } => is_unpaired,
             Verdict::Same => {
                 self.status.record_unchanged(true);
@@ -378,7 +381,7 @@ impl Reloader {
             ..loaded.snapshot
         };
         let before = active_snapshot.publish(snapshot);
-        announce(&active_snapshot.load(), &loaded.findings, started.elapsed());
+        log_snapshot(&active_snapshot.load(), &loaded.findings, started.elapsed());
         self.status.record_applied(loaded.versions, loaded.findings);
         drop_when_unused(before);
     }

@@ -49,11 +49,11 @@ impl Exposition {
 
     /// Adds a sample to the current family.
     pub(super) fn sample(&mut self, labels: &[Label<'_>], value: impl Display) {
-        self.sample_of("", labels, value);
+        self.sample_with_suffix("", labels, value);
     }
 
     /// Adds a sample to the current family, with `suffix` after its name.
-    pub(super) fn sample_of(&mut self, suffix: &str, labels: &[Label<'_>], value: impl Display) {
+    pub(super) fn sample_with_suffix(&mut self, suffix: &str, labels: &[Label<'_>], value: impl Display) {
         self.text.extend([self.family, suffix]);
         for (number, (name, value)) in labels.iter().enumerate() {
             self.text

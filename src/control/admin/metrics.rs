@@ -53,10 +53,10 @@ fn traffic(maps: Maps, counters: &Counters, text: &mut Exposition) {
     let mut so_far = 0;
     for (count, le) in durations.counts.iter().zip(LE.into_iter().chain(["+Inf"])) {
         so_far += count;
-        text.sample_of("_bucket", &[("le", le)], so_far);
+        text.sample_with_suffix("_bucket", &[("le", le)], so_far);
     }
-    text.sample_of("_sum", &[], seconds(Duration::from_nanos(durations.nanoseconds)));
-    text.sample_of("_count", &[], so_far);
+    text.sample_with_suffix("_sum", &[], seconds(Duration::from_nanos(durations.nanoseconds)));
+    text.sample_with_suffix("_count", &[], so_far);
     text.family(
         "postmapd_protocol_errors_total",
         Kind::Counter,

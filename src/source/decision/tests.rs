@@ -99,7 +99,7 @@ impl World {
         let mut decision = Decision::new(ROLES.to_vec(), digests, HashSet::new());
         let is_new = decision.take_unlogged(lines(&findings));
         assert!(is_new.iter().all(|is_new| *is_new));
-        let verdict = decision.evaluated(errors(&texts).len(), matters(&texts));
+        let verdict = decision.after_evaluation(errors(&texts).len(), matters(&texts));
         assert_eq!(verdict, Verdict::Apply { is_unpaired: false });
         Self {
             now: Instant::now(),
@@ -148,7 +148,7 @@ impl World {
             action,
             is_held,
             awaited,
-        } = self.decision.read(&self.seen(), cause, TIMING, self.now);
+        } = self.decision.after_read(&self.seen(), cause, TIMING, self.now);
         for file in &mut self.files {
             file.is_untouched = true;
             // As the thread does, which forgets such writers.
@@ -208,7 +208,7 @@ impl World {
             );
         }
         self.logged = findings.iter().copied().collect();
-        let verdict = self.decision.evaluated(errors_now.len(), matters(&texts));
+        let verdict = self.decision.after_evaluation(errors_now.len(), matters(&texts));
         self.is_rejected = verdict == Verdict::Reject;
         match verdict {
             Verdict::Apply { is_unpaired } => {
@@ -304,7 +304,10 @@ fn the_text_before_a_rejected_one_is_a_return_and_publishes_nothing() {
         world.files[MAP].text = Text::Good(0);
         world.seen()
     };
-    let action = world.decision.read(&seen, Cause::Poll, TIMING, world.now).action;
+    let action = world
+        .decision
+        .after_read(&seen, Cause::Poll, TIMING, world.now)
+        .action;
     let is_return = Action::Unchanged {
         is_return: true,
         is_reload: true,
@@ -574,7 +577,9 @@ fn a_request_logs_every_finding_again() {
     let finding = format!("{:?}", (MAP, Text::Bad(1)));
     assert_eq!(world.decision.take_unlogged(vec![finding.clone()]), [false]);
     let seen = world.seen();
-    let outcome = world.decision.read(&seen, Cause::Request, TIMING, world.now);
+    let outcome = world
+        .decision
+        .after_read(&seen, Cause::Request, TIMING, world.now);
     assert_eq!(outcome.action, Action::Evaluate);
     assert_eq!(world.decision.take_unlogged(vec![finding]), [true]);
 }

@@ -12,9 +12,9 @@ use crate::diagnostics::{Code, Finding, Findings, Severity};
 use crate::lookup::snapshot::Snapshot;
 
 /// Returns the finding for a file that is waited for.
-pub(super) fn waited_for(path: &Path, reason: WaitReason) -> Finding {
+pub(super) fn finding_of_wait(path: &Path, reason: WaitReason) -> Finding {
     match reason {
-        WaitReason::Changing => load::changing(path),
+        WaitReason::Changing => load::changing_finding(path),
         WaitReason::OpenForWriting(_) => Finding::in_file(Code::FileOpenForWriting, path, None)
             .says("a program has the file open for writing, and its present content is not used yet")
             .help("let that program close it, or write a new file and rename it over this one"),
@@ -25,7 +25,7 @@ pub(super) fn waited_for(path: &Path, reason: WaitReason) -> Finding {
 }
 
 /// Logs the findings that are not logged yet.
-pub(super) fn report(findings: &Findings, decision: &mut Decision) {
+pub(super) fn log_findings(findings: &Findings, decision: &mut Decision) {
     let is_to_log = decision.take_unlogged(findings.iter().map(ToString::to_string).collect());
     for (finding, _) in findings.iter().zip(is_to_log).filter(|(_, is_to_log)| *is_to_log) {
         match finding.severity {
@@ -39,7 +39,7 @@ pub(super) fn report(findings: &Findings, decision: &mut Decision) {
 }
 
 /// Logs the new snapshot.
-pub(super) fn announce(snapshot: &Snapshot, findings: &Findings, duration: Duration) {
+pub(super) fn log_snapshot(snapshot: &Snapshot, findings: &Findings, duration: Duration) {
     info!(
         generation = snapshot.generation,
         relayhost_entries = snapshot.relay_map.len(),
