@@ -1,8 +1,8 @@
-//! The demo: a real Postfix, fake relays and postmapd on this machine's loopback, mails, an edit, mails again.
+//! The demo: a real Postfix, fake relays and postmapd on loopback; it sends mails, edits the tables, and sends mails again.
 //!
 //! `contrib/demo/run` builds and starts it. It needs root and Debian's postfix, uses a private instance in a temporary
-//! folder, and leaves nothing behind. It takes the built `postmapd` beside its own executable, or the one that
-//! `DEMO_POSTMAPD` names. Passwords are masked even though they are made up: nobody should get used to the sight.
+//! directory, and removes everything afterwards. It runs the built `postmapd` beside its own executable, or the one that
+//! `DEMO_POSTMAPD` names. Passwords are masked although they are made up, as in all output of postmapd.
 
 #[allow(
     dead_code,
@@ -25,10 +25,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Where the recipients live: their own server, which asks for no password and must not hear one.
+/// Address of the recipients' own server, which requires no password and must not receive one.
 const RECIPIENTS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 
-/// Who writes.
+/// Senders of the mails of each round.
 const SENDERS: [&str; 5] = [
     "ann@domain1.com",
     "Ann+News@DOMAIN1.COM",
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let mut screen = Screen::new();
     match show(&mut screen) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads may have read enough (`| head`).
+        // The reader of a pipe has closed it (`| head`).
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             drop(writeln!(io::stderr(), "demo: {error}"));
@@ -53,7 +53,8 @@ fn main() -> ExitCode {
 fn show(screen: &mut Screen) -> io::Result<()> {
     let begun = Instant::now();
     screen.title("postmapd: live lookup tables for a real Postfix")?;
-    screen.line("A private Postfix, four fake servers and postmapd, on loopback, in a temporary folder.")?;
+    screen
+        .line("A private Postfix, four fake servers and postmapd, on loopback, in a temporary directory.")?;
     let stage = Stage::set()?;
     stage.introduce(screen)?;
 
@@ -68,12 +69,13 @@ fn show(screen: &mut Screen) -> io::Result<()> {
     let time = stage.edit(&new)?;
     screen.line("")?;
     screen.strong(&format!(
-        "In force {:.1} ms after both files were saved.",
+        "Active {:.1} ms after both files were saved.",
         time.as_secs_f64() * 1000.0
     ))?;
-    screen.line("No postmap, no reload, no signal; Postfix was not touched and no mail waited.")?;
+    screen.line("No postmap, no reload, no signal; Postfix kept running and no mail waited.")?;
 
-    screen.title("The same five mails")?;
+    screen.title("Five mails from the same senders")?;
+    screen.line("To new recipients: qmgr(8) caches the relay of a sender and recipient for 30 seconds.")?;
     let after = stage.send_all(2)?;
     screen.table(&after, &before)?;
     screen.line("")?;
@@ -84,14 +86,14 @@ fn show(screen: &mut Screen) -> io::Result<()> {
 
     drop(stage);
     screen.line(&format!(
-        "Everything is stopped and removed again, after {:.1} s.",
+        "Stopped and removed everything after {:.1} s.",
         begun.elapsed().as_secs_f64()
     ))?;
     screen.line("")?;
-    screen.line("Next: README.md has the main.cf lines and the files for your own Postfix.")
+    screen.line("Next: README.md shows the main.cf lines and the files for your own Postfix.")
 }
 
-/// The servers to which mail can go.
+/// The SMTP servers that mail can reach.
 struct FarEnd {
     journal: Journal,
     relay_1: SmtpServer,
@@ -123,12 +125,12 @@ impl FarEnd {
     }
 }
 
-/// A user with a password that only the relay and the credentials file know.
+/// A user and its password, which occurs only at the relay and in the credentials file.
 fn account(user: &str) -> Login {
     Login::new(user, &format!("secret of {user}"))
 }
 
-/// The lines of the two files.
+/// Lines of the two table files.
 struct Tables {
     relaymap: Vec<String>,
     credentials: Vec<String>,
@@ -139,7 +141,7 @@ impl Tables {
         Self::new(&far_end.relay_1, "relay_user_1", far_end)
     }
 
-    /// Domain 1 moves to relay 2.
+    /// The tables after the edit, which moves domain 1 to relay 2.
     fn after(far_end: &FarEnd) -> Self {
         Self::new(&far_end.relay_2, "relay_user_2", far_end)
     }
@@ -154,19 +156,19 @@ impl Tables {
             credentials: vec![
                 format!("@domain1.com   {}", account(user_of_domain_1)),
                 format!("@domain2.com   {}", account("relay_user_2")),
-                // Of no use to a domain that is delivered directly, and not to be given away.
+                // The domain is delivered directly: these must be offered to no server.
                 format!("@domain3.com   {}", account("left_over")),
             ],
         }
     }
 }
 
-/// A file of those lines.
+/// Joins lines to the text of a file.
 fn text(lines: &[String]) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Everything that runs. What is dropped first stands first.
+/// All running processes, in the order in which they are stopped.
 struct Stage {
     postfix: Postfix,
     daemon: Daemon,
@@ -204,12 +206,15 @@ impl Stage {
         let far_end = &self.far_end;
         screen.line("")?;
         for (server, what) in [
-            (&far_end.relay_1, "takes no mail without AUTH"),
-            (&far_end.relay_2, "likewise"),
-            (&far_end.default, "likewise; it is RELAY_HOST in the environment"),
+            (&far_end.relay_1, "requires AUTH"),
+            (&far_end.relay_2, "requires AUTH"),
+            (
+                &far_end.default,
+                "requires AUTH; it is RELAY_HOST in the environment",
+            ),
             (
                 &far_end.recipients,
-                "offers AUTH, and should never hear a password",
+                "offers AUTH, and must never receive a password",
             ),
         ] {
             screen.line(&format!("  {:<20}{:<20}{what}", server.name(), server.next_hop()))?;
@@ -229,7 +234,8 @@ impl Stage {
         )
     }
 
-    /// Sends a mail from each sender, each to somebody new (Postfix remembers a pair for 30 s), and sees where it went.
+    /// Sends a mail from each sender, each to a new recipient because qmgr(8) caches the relay of a pair for 30 s, and
+    /// returns the mails as they arrived.
     fn send_all(&self, round: usize) -> io::Result<Vec<Mail>> {
         let recipients: Vec<_> = (1..=SENDERS.len())
             .map(|n| format!("recipient-{round}-{n}@[{RECIPIENTS}]"))
@@ -249,7 +255,8 @@ impl Stage {
         recipients.iter().map(arrived).collect()
     }
 
-    /// Saves both files as an editor does, and asks until the new answers come; returns how long they took.
+    /// Saves both files as an editor does, queries the server until it returns the new answers, and returns the time that
+    /// this took.
     fn edit(&self, tables: &Tables) -> io::Result<Duration> {
         let new_hop = Reply::Found(self.far_end.relay_2.next_hop());
         let new_login = Reply::Found(account("relay_user_2").to_string());
@@ -261,7 +268,7 @@ impl Stage {
         while client.ask("relayhost", sender) != new_hop || client.ask("sasl", sender) != new_login {
             if saved.elapsed() > DEADLINE {
                 return Err(io::Error::other(format!(
-                    "the edit does not come into force; the log of postmapd:\n{}",
+                    "the edit does not take effect; the log of postmapd:\n{}",
                     self.daemon.log()
                 )));
             }
@@ -270,12 +277,12 @@ impl Stage {
     }
 }
 
-/// A map of the server, as main.cf names it.
+/// The name of a map of the server, as in main.cf.
 fn map(daemon: &Daemon, name: &str) -> String {
     format!("{}:{name}", daemon.endpoint(0))
 }
 
-/// The `postmapd` to show: `target/release/postmapd` for `target/release/examples/demo`.
+/// Path of the `postmapd` to run: `target/release/postmapd` for `target/release/examples/demo`.
 fn binary() -> io::Result<PathBuf> {
     if let Some(path) = std::env::var_os("DEMO_POSTMAPD") {
         return Ok(path.into());
@@ -290,7 +297,7 @@ fn binary() -> io::Result<PathBuf> {
     })
 }
 
-/// Standard output, in colours where somebody sees them.
+/// Standard output, with colours on a terminal.
 struct Screen {
     out: io::Stdout,
     colours: bool,
@@ -334,7 +341,7 @@ impl Screen {
         self.painted(Self::FAINT, &"-".repeat(text.chars().count()))
     }
 
-    /// A file, with its passwords masked.
+    /// Prints a file, with its passwords masked.
     fn file(&mut self, name: &str, lines: &[String]) -> io::Result<()> {
         self.line("")?;
         self.painted(Self::FAINT, &format!("  {name}"))?;
@@ -344,7 +351,7 @@ impl Screen {
         Ok(())
     }
 
-    /// A file before and after, line by line.
+    /// Prints the changes of a file, line by line.
     fn diff(&mut self, name: &str, old: &[String], new: &[String]) -> io::Result<()> {
         self.painted(Self::FAINT, &format!("  {name}"))?;
         for (old, new) in old.iter().zip(new) {
@@ -358,13 +365,13 @@ impl Screen {
         Ok(())
     }
 
-    /// Which mail went where, and as whom; what differs from an earlier round stands out.
+    /// Prints the server and the login of each mail; mails that took another server in an earlier round are highlighted.
     fn table(&mut self, mails: &[Mail], earlier: &[Mail]) -> io::Result<()> {
         self.painted(Self::FAINT, &row(["mail from", "went to", "as"]))?;
         for (n, mail) in mails.iter().enumerate() {
             let login = match &mail.login {
                 Some(login) => masked(&login.to_string()),
-                None => "nobody (no AUTH)".to_owned(),
+                None => "- (no AUTH)".to_owned(),
             };
             let text = row([&mail.sender, &mail.server, &login]);
             match earlier.get(n) {
@@ -378,12 +385,12 @@ impl Screen {
     }
 }
 
-/// A line of a table.
+/// Formats a row of a table.
 fn row([sender, server, login]: [&str; 3]) -> String {
     format!("  {sender:<24}{server:<21}{login}").trim_end().to_owned()
 }
 
-/// A text without the passwords of this demo.
+/// Masks the passwords of this demo in a text.
 fn masked(text: &str) -> String {
     let mut text = text.to_owned();
     for user in ["relay_user_1", "relay_user_2", "default_user", "left_over"] {
