@@ -56,7 +56,7 @@ static TRANSPORT: MapSpec = MapSpec {
     misuse: Misuse {
         other_map: "it asks for something else",
         table_after: "another table stands after it",
-        not_asked: "nothing is asked",
+        not_used: "nothing is asked",
     },
 };
 

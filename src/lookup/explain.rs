@@ -128,9 +128,9 @@ pub(crate) fn credentials<'a>(
     let mut explanations = Vec::new();
     for key in keys_in_order {
         let explanation = login(snapshot, &key);
-        let goes_on = matches!(explanation.answer, Answer::NotFound);
+        let is_not_found = matches!(explanation.answer, Answer::NotFound);
         explanations.push(explanation);
-        if !goes_on {
+        if !is_not_found {
             break;
         }
     }

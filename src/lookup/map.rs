@@ -35,7 +35,7 @@ pub struct Misuse {
     /// It has another table after the map.
     pub table_after: &'static str,
     /// It does not use the map.
-    pub not_asked: &'static str,
+    pub not_used: &'static str,
 }
 
 /// A reference to the specification of a map.
@@ -162,7 +162,7 @@ static RELAYHOST: MapSpec = MapSpec {
         other_map: "it asks for credentials: Postfix would take a password for a next hop, and log it",
         table_after: "another table stands after postmapd's, and is asked about the senders that postmapd has \
                       deliver directly",
-        not_asked: "mail does not leave by the senders' next hops",
+        not_used: "mail does not leave by the senders' next hops",
     },
 };
 
@@ -177,7 +177,7 @@ static SASL: MapSpec = MapSpec {
         other_map: "it asks for next hops: Postfix would offer one as a user and a password",
         table_after: "another table stands after postmapd's, and is asked about the senders that have no \
                       credentials here",
-        not_asked: "Postfix does not get the passwords, and does not log in",
+        not_used: "Postfix does not get the passwords, and does not log in",
     },
 };
 

@@ -44,7 +44,7 @@ impl Snapshot {
     #[must_use]
     pub fn login_at(&self, sender: &SenderKeys, host: Key<'_>, next_hop: Key<'_>) -> Answer<'_> {
         let versions = self.versions_of(sender);
-        let had_it = versions
+        let routed = versions
             .iter()
             .find(|version| self.uses_next_hop(sender, **version, next_hop));
         // The next hop of direct delivery is any domain, but no relay of a forgotten generation.
@@ -53,7 +53,7 @@ impl Snapshot {
             let mut versions = versions.iter().filter(|_| may_be_direct);
             versions.find(|version| self.next_hop_in(sender, **version) == Answer::NotFound)
         };
-        let Some(&version) = had_it.or_else(direct) else {
+        let Some(&version) = routed.or_else(direct) else {
             return Answer::CannotTell(reason::NEXT_HOP_CHANGED);
         };
         match self.sender_credentials(sender, version) {

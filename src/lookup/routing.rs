@@ -99,7 +99,9 @@ impl Snapshot {
             Hit::CannotTell(reason) => Answer::CannotTell(reason),
         };
         match (self.next_hop_in(keys, version), credentials) {
-            (unsure @ Answer::CannotTell(_), _) | (_, unsure @ Answer::CannotTell(_)) => unsure,
+            (cannot_tell @ Answer::CannotTell(_), _) | (_, cannot_tell @ Answer::CannotTell(_)) => {
+                cannot_tell
+            }
             (Answer::NotFound, Answer::Found(_)) => {
                 let is_excluded = || matches!(self.relay_map_hit(keys, version), Hit::NoValue);
                 self.routing
@@ -215,7 +217,7 @@ mod tests {
         }
     }
 
-    fn ask(snapshot: &Snapshot, map: Map, key: &str) -> String {
+    fn lookup(snapshot: &Snapshot, map: Map, key: &str) -> String {
         match snapshot.answer(
             map,
             key.as_bytes(),
@@ -241,21 +243,21 @@ mod tests {
     fn a_sender_without_a_next_hop_gets_no_credentials_if_postmapd_routes_senders() {
         let credentials = "@routed s:1\n@excluded s:2\n@unknown s:3\n";
         let some = snapshot("@routed [r]\n@excluded\n", credentials, DefaultRelay::default());
-        assert_eq!(ask(&some, Map::SASL, "x@routed"), "s:1");
-        assert_eq!(ask(&some, Map::SASL, "x@excluded"), "-");
-        assert_eq!(ask(&some, Map::SASL, "x@unknown"), "-");
+        assert_eq!(lookup(&some, Map::SASL, "x@routed"), "s:1");
+        assert_eq!(lookup(&some, Map::SASL, "x@excluded"), "-");
+        assert_eq!(lookup(&some, Map::SASL, "x@unknown"), "-");
         let mut none = snapshot("", credentials, DefaultRelay::default());
-        let unsure = format!("? {:?}", reason::NO_ROUTING);
-        assert_eq!(ask(&none, Map::SASL, "x@excluded"), unsure);
-        assert_eq!(ask(&none, Map::SASL, "x@stranger"), "-");
+        let cannot_tell = format!("? {:?}", reason::NO_ROUTING);
+        assert_eq!(lookup(&none, Map::SASL, "x@excluded"), cannot_tell);
+        assert_eq!(lookup(&none, Map::SASL, "x@other"), "-");
         none.routing = Routing::MainCf;
-        assert_eq!(ask(&none, Map::SASL, "x@excluded"), "s:2");
+        assert_eq!(lookup(&none, Map::SASL, "x@excluded"), "s:2");
         let mut main_cf = snapshot("@excluded\n", credentials, DefaultRelay::default());
         main_cf.routing = Routing::MainCf;
-        assert_eq!(ask(&main_cf, Map::SASL, "x@excluded"), "-");
-        assert_eq!(ask(&main_cf, Map::SASL, "x@unknown"), "s:3");
+        assert_eq!(lookup(&main_cf, Map::SASL, "x@excluded"), "-");
+        assert_eq!(lookup(&main_cf, Map::SASL, "x@unknown"), "s:3");
         let all = snapshot("", credentials, default());
-        assert_eq!(ask(&all, Map::SASL, "x@unknown"), "s:3");
+        assert_eq!(lookup(&all, Map::SASL, "x@unknown"), "s:3");
     }
 
     #[test]
@@ -267,23 +269,23 @@ mod tests {
         );
         let relay = format!("? {:?}", RELAY_MAP.invalid_entry);
         let sasl = format!("? {:?}", CREDENTIALS.invalid_entry);
-        assert_eq!(ask(&both, Map::SASL, "x@a"), relay);
-        assert_eq!(ask(&both, Map::SASL, "x@b"), sasl);
-        assert_eq!(ask(&both, Map::SASL, "x@c"), sasl);
+        assert_eq!(lookup(&both, Map::SASL, "x@a"), relay);
+        assert_eq!(lookup(&both, Map::SASL, "x@b"), sasl);
+        assert_eq!(lookup(&both, Map::SASL, "x@c"), sasl);
     }
 
     #[test]
     fn default_credentials_are_answered_only_for_the_default_next_hops() {
         let routes = snapshot("@excluded\n", "b:26 file:1\n", default());
-        assert_eq!(ask(&routes, Map::RELAYHOST, "x@any"), "[d.example]:587");
-        assert_eq!(ask(&routes, Map::RELAYHOST, "x@excluded"), "-");
-        assert_eq!(ask(&routes, Map::RELAYHOST, "<>"), "[a]:25, B:26");
-        assert_eq!(ask(&routes, Map::RELAYHOST, "\"<>\""), "[a]:25, B:26");
-        assert_eq!(ask(&routes, Map::SASL, "[D.example]:587"), "u:p");
-        assert_eq!(ask(&routes, Map::SASL, "[a]:25"), "u:p");
-        assert_eq!(ask(&routes, Map::SASL, "B:26"), "file:1");
+        assert_eq!(lookup(&routes, Map::RELAYHOST, "x@any"), "[d.example]:587");
+        assert_eq!(lookup(&routes, Map::RELAYHOST, "x@excluded"), "-");
+        assert_eq!(lookup(&routes, Map::RELAYHOST, "<>"), "[a]:25, B:26");
+        assert_eq!(lookup(&routes, Map::RELAYHOST, "\"<>\""), "[a]:25, B:26");
+        assert_eq!(lookup(&routes, Map::SASL, "[D.example]:587"), "u:p");
+        assert_eq!(lookup(&routes, Map::SASL, "[a]:25"), "u:p");
+        assert_eq!(lookup(&routes, Map::SASL, "B:26"), "file:1");
         for key in ["d.example", "[d.example]", "x@any", "<>", "[a]:25, B:26"] {
-            assert_eq!(ask(&routes, Map::SASL, key), "-", "{key}");
+            assert_eq!(lookup(&routes, Map::SASL, key), "-", "{key}");
         }
     }
 
@@ -292,11 +294,11 @@ mod tests {
         let user = Configured::Value(Secret::from(b"u:p".to_vec()));
         let lost = DefaultRelay::new(Configured::Unreadable, Configured::Unset, user);
         let routes = snapshot("@a [r]\n", "", lost);
-        let unsure = format!("? {:?}", reason::DEFAULT_UNREADABLE);
-        assert_eq!(ask(&routes, Map::RELAYHOST, "x@any"), unsure);
-        assert_eq!(ask(&routes, Map::RELAYHOST, "x@a"), "[r]");
-        assert_eq!(ask(&routes, Map::SASL, "x@any"), unsure);
-        assert_eq!(ask(&routes, Map::SASL, "[any]:25"), unsure);
+        let cannot_tell = format!("? {:?}", reason::DEFAULT_UNREADABLE);
+        assert_eq!(lookup(&routes, Map::RELAYHOST, "x@any"), cannot_tell);
+        assert_eq!(lookup(&routes, Map::RELAYHOST, "x@a"), "[r]");
+        assert_eq!(lookup(&routes, Map::SASL, "x@any"), cannot_tell);
+        assert_eq!(lookup(&routes, Map::SASL, "[any]:25"), cannot_tell);
     }
 
     #[test]
@@ -316,40 +318,43 @@ mod tests {
             "@a [r2]\n@b\n@c [r1]\n@d [r2]\n",
             "@a a:1\n@b b:1\n@c c:1\n[h] h:1\n",
         );
-        assert_eq!(ask(&moved, Map::RELAYHOST, "x@a"), "[r2]");
-        assert_eq!(ask(&moved, Map::SASL, "x@a"), pending);
-        assert_eq!(ask(&moved, Map::SASL, "x@d"), pending);
-        assert_eq!(ask(&moved, Map::SASL, "x@b"), "-");
-        assert_eq!(ask(&moved, Map::SASL, "x@c"), "c:1");
-        assert_eq!(ask(&moved, Map::SASL, "[h]"), "h:1");
-        assert_eq!(ask(&moved, Map::SASL, "[r2]"), "-");
+        assert_eq!(lookup(&moved, Map::RELAYHOST, "x@a"), "[r2]");
+        assert_eq!(lookup(&moved, Map::SASL, "x@a"), pending);
+        assert_eq!(lookup(&moved, Map::SASL, "x@d"), pending);
+        assert_eq!(lookup(&moved, Map::SASL, "x@b"), "-");
+        assert_eq!(lookup(&moved, Map::SASL, "x@c"), "c:1");
+        assert_eq!(lookup(&moved, Map::SASL, "[h]"), "h:1");
+        assert_eq!(lookup(&moved, Map::SASL, "[r2]"), "-");
         let without_credentials = Snapshot {
             credentials: std::sync::Arc::clone(&tables.credentials),
             ..now("@a [r2]\n", "")
         };
-        assert_eq!(ask(&without_credentials, Map::SASL, "[r2]"), pending);
-        assert_eq!(ask(&without_credentials, Map::SASL, "recipient.test"), "-");
-        assert_eq!(ask(&without_credentials, Map::SASL, "[h]"), "h:1");
+        assert_eq!(lookup(&without_credentials, Map::SASL, "[r2]"), pending);
+        assert_eq!(lookup(&without_credentials, Map::SASL, "recipient.test"), "-");
+        assert_eq!(lookup(&without_credentials, Map::SASL, "[h]"), "h:1");
         // The credentials have another login for @a, none for @b and one for @d. The relay map is pending.
         let changed = now(
             "@a [r1]\n@b [r1]\n@c [r1]\n@d [r1]\n",
             "@a a:2\n@c c:1\n@d d:2\n[h] h:2\n",
         );
-        assert_eq!(ask(&changed, Map::SASL, "x@a"), pending);
-        assert_eq!(ask(&changed, Map::SASL, "x@d"), pending);
-        assert_eq!(ask(&changed, Map::SASL, "x@b"), "-");
-        assert_eq!(ask(&changed, Map::SASL, "x@c"), "c:1");
-        assert_eq!(ask(&changed, Map::SASL, "[h]"), "h:2");
+        assert_eq!(lookup(&changed, Map::SASL, "x@a"), pending);
+        assert_eq!(lookup(&changed, Map::SASL, "x@d"), pending);
+        assert_eq!(lookup(&changed, Map::SASL, "x@b"), "-");
+        assert_eq!(lookup(&changed, Map::SASL, "x@c"), "c:1");
+        assert_eq!(lookup(&changed, Map::SASL, "[h]"), "h:2");
     }
 
     #[test]
     fn a_line_with_an_unreadable_key_makes_every_miss_cannot_tell() {
         let routes = snapshot("\"open [r]\n@a [r]\n@x\n", "\"open s:1\n@a s:2\n", default());
-        let unsure = |map: Map| format!("? {:?}", map.table.unparsable_key);
-        assert_eq!(ask(&routes, Map::RELAYHOST, "x@a"), "[r]");
-        assert_eq!(ask(&routes, Map::RELAYHOST, "x@x"), "-");
-        assert_eq!(ask(&routes, Map::RELAYHOST, "x@other"), unsure(Map::RELAYHOST));
-        assert_eq!(ask(&routes, Map::SASL, "x@a"), "s:2");
-        assert_eq!(ask(&routes, Map::SASL, "[a]:25"), unsure(Map::SASL));
+        let cannot_tell = |map: Map| format!("? {:?}", map.table.unparsable_key);
+        assert_eq!(lookup(&routes, Map::RELAYHOST, "x@a"), "[r]");
+        assert_eq!(lookup(&routes, Map::RELAYHOST, "x@x"), "-");
+        assert_eq!(
+            lookup(&routes, Map::RELAYHOST, "x@other"),
+            cannot_tell(Map::RELAYHOST)
+        );
+        assert_eq!(lookup(&routes, Map::SASL, "x@a"), "s:2");
+        assert_eq!(lookup(&routes, Map::SASL, "[a]:25"), cannot_tell(Map::SASL));
     }
 }

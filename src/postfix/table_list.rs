@@ -138,7 +138,7 @@ fn missing(map: Map, known: &[(&str, Kinship)], cure: Cure) -> Verdict {
     };
     Verdict::new(
         Code::MapMissing,
-        format!("{instead}: {}", map.misuse.not_asked),
+        format!("{instead}: {}", map.misuse.not_used),
         cure,
     )
 }

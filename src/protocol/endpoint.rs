@@ -214,10 +214,10 @@ mod tests {
 
     #[test]
     fn a_client_accepts_an_endpoint_copied_from_main_cf() {
-        let ask = |text| Endpoint::parse_server(text, "sasl", &MAPS).map(|endpoint| endpoint.to_string());
-        assert_eq!(ask("socketmap:inet:h:1:sasl").unwrap(), "socketmap:inet:h:1");
-        assert_eq!(ask("socketmap:unix:/a:b:sasl").unwrap(), "socketmap:unix:/a:b");
-        assert_eq!(ask("tcp:h:1").unwrap(), "tcp:h:1:sasl");
-        assert_eq!(ask("tcp:h:1:relayhost"), Err(unknown_map()));
+        let parse = |text| Endpoint::parse_server(text, "sasl", &MAPS).map(|endpoint| endpoint.to_string());
+        assert_eq!(parse("socketmap:inet:h:1:sasl").unwrap(), "socketmap:inet:h:1");
+        assert_eq!(parse("socketmap:unix:/a:b:sasl").unwrap(), "socketmap:unix:/a:b");
+        assert_eq!(parse("tcp:h:1").unwrap(), "tcp:h:1:sasl");
+        assert_eq!(parse("tcp:h:1:relayhost"), Err(unknown_map()));
     }
 }

@@ -248,9 +248,9 @@ fn line_of_entry(format: Format, text: &Secret, key: &[u8], value: &[u8]) -> Opt
     let text = text.expose();
     let entries = entries(format, text, key);
     let [only] = entries.as_slice() else { return None };
-    let held = slice(text, only.value.clone());
-    let holds = held == value || (value.is_empty() && value::is_no_value(format.values, held));
-    holds.then(|| memchr::memchr_iter(b'\n', slice(text, 0..only.line.start)).count() + 1)
+    let current = slice(text, only.value.clone());
+    let has_value = current == value || (value.is_empty() && value::is_no_value(format.values, current));
+    has_value.then(|| memchr::memchr_iter(b'\n', slice(text, 0..only.line.start)).count() + 1)
 }
 
 fn is_whitespace(c: u8) -> bool {

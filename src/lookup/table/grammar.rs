@@ -106,7 +106,7 @@ impl<'a, 'p> Parser<'a, 'p> {
         {
             (offset, rest) = (BYTE_ORDER_MARK.len(), after);
             findings.push(
-                Finding::in_file(Code::ByteOrderMark, self.path, at(1, 0))
+                Finding::in_file(Code::ByteOrderMark, self.path, position(1, 0))
                     .says("the file begins with a byte order mark, which is ignored here")
                     .help("save it as UTF-8 without one: Postfix would take it for a part of the first key"),
             );
@@ -117,7 +117,7 @@ impl<'a, 'p> Parser<'a, 'p> {
                 break;
             };
             self.number = self.number.saturating_add(1);
-            if let Some(record) = self.line(self.number, offset, line, &value, findings) {
+            if let Some(record) = self.parse_record(self.number, offset, line, &value, findings) {
                 handle(record, findings);
             }
             offset += end;
@@ -142,7 +142,7 @@ impl<'a, 'p> Parser<'a, 'p> {
     }
 
     /// Returns the entry of one line, if it has one. `raw` may end in LF or CRLF, and starts at `offset` of the text.
-    fn line(
+    fn parse_record(
         &mut self,
         number: u32,
         offset: usize,
@@ -157,14 +157,14 @@ impl<'a, 'p> Parser<'a, 'p> {
                 let message =
                     format!("the line is longer than {MAX_LINE} bytes, and what follows it is not read");
                 let help = "shorten it, or remove it if it is a comment; is this a text file?";
-                self.unreadable(number, 0, message, help, findings);
+                self.report_unreadable(number, 0, message, help, findings);
                 return None;
             }
             ParsedLine::Ignored => return None,
             ParsedLine::Unclosed { indent } => {
                 let message = "the key has a quote that is not closed, or ends in a backslash";
                 let help = "close the quote, or write the key without it";
-                self.unreadable(number, indent, message, help, findings);
+                self.report_unreadable(number, indent, message, help, findings);
                 return None;
             }
             ParsedLine::Entry(entry) => entry,
@@ -172,25 +172,25 @@ impl<'a, 'p> Parser<'a, 'p> {
         if let Some(bad) = entry.key.iter().position(u8::is_ascii_control) {
             let help = "remove it; was the file saved by the wrong program, or cut off?";
             let message = "the key has a control byte";
-            self.unreadable(number, entry.indent + bad, message, help, findings);
+            self.report_unreadable(number, entry.indent + bad, message, help, findings);
             return None;
         }
         if entry.indent > 0 {
             findings.push(
-                Finding::in_file(Code::IndentedEntry, self.path, at(number, 0))
+                Finding::in_file(Code::IndentedEntry, self.path, position(number, 0))
                     .says("the entry is indented; it is an entry of its own here")
                     .help("remove the blanks before it: Postfix would glue it to the line before"),
             );
         }
         if !self.is_utf8 && std::str::from_utf8(line).is_err() {
             findings.push(
-                Finding::in_file(Code::NotUtf8, self.path, at(number, 0))
+                Finding::in_file(Code::NotUtf8, self.path, position(number, 0))
                     .says("the line is not UTF-8; its bytes are served as they are")
                     .help("save the file as UTF-8: with smtputf8_enable=yes Postfix refuses such a value"),
             );
         }
         let record = |content| Record {
-            position: at(number, entry.indent),
+            position: position(number, entry.indent),
             offset: offset + entry.indent,
             key: entry.key,
             content,
@@ -207,17 +207,19 @@ impl<'a, 'p> Parser<'a, 'p> {
             let place = entry.indent + error.offset;
             if error.kind.affects_no_other_key() {
                 let code = Code::TwoAts;
-                self.error(code, number, place, error.to_string(), help, findings);
+                self.report(code, number, place, error.to_string(), help, findings);
                 return Some(record(Content::Invalid));
             }
-            self.unreadable(number, place, error.to_string(), help, findings);
+            self.report_unreadable(number, place, error.to_string(), help, findings);
             return None;
         }
         let value_at = entry.value_at + (expanded.len() - value.len());
-        Some(record(self.content(number, value_at, entry.key, value, findings)))
+        Some(record(
+            self.parse_content(number, value_at, entry.key, value, findings),
+        ))
     }
 
-    fn content(
+    fn parse_content(
         &mut self,
         number: u32,
         offset: usize,
@@ -228,7 +230,7 @@ impl<'a, 'p> Parser<'a, 'p> {
         let is_without_login = value.is_empty() && self.format.values == ValueKind::Login;
         if is_without_login && key::is_sender(key) {
             findings.push(
-                Finding::in_file(Code::NoCredentials, self.path, at(number, offset))
+                Finding::in_file(Code::NoCredentials, self.path, position(number, offset))
                     .says("the key has no value: it has no credentials, whatever its domain has")
                     .help("add user:password, or leave it if that is meant"),
             );
@@ -240,7 +242,7 @@ impl<'a, 'p> Parser<'a, 'p> {
         if (value.is_empty() || value != self.valid)
             && let Err(error) = value::validate(self.format.values, value)
         {
-            self.error(
+            self.report(
                 error.code,
                 number,
                 offset + error.offset,
@@ -254,7 +256,7 @@ impl<'a, 'p> Parser<'a, 'p> {
         Content::Value(value)
     }
 
-    fn unreadable(
+    fn report_unreadable(
         &mut self,
         number: u32,
         offset: usize,
@@ -263,10 +265,10 @@ impl<'a, 'p> Parser<'a, 'p> {
         findings: &mut Findings,
     ) {
         self.summary.has_unreadable_keys = true;
-        self.error(Code::BadKey, number, offset, message, help, findings);
+        self.report(Code::BadKey, number, offset, message, help, findings);
     }
 
-    fn error(
+    fn report(
         &self,
         code: Code,
         number: u32,
@@ -276,14 +278,14 @@ impl<'a, 'p> Parser<'a, 'p> {
         findings: &mut Findings,
     ) {
         findings.push(
-            Finding::in_file(code, self.path, at(number, offset))
+            Finding::in_file(code, self.path, position(number, offset))
                 .says(message)
                 .help(help),
         );
     }
 }
 
-fn at(line: u32, offset: usize) -> Position {
+fn position(line: u32, offset: usize) -> Position {
     Position {
         line,
         column: u32::try_from(offset).unwrap_or(u32::MAX).saturating_add(1),

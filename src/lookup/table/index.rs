@@ -186,12 +186,12 @@ impl Index {
 
     fn resize(&mut self, entries: usize, keys: &impl KeySource) -> io::Result<()> {
         let mut other = Self::with_hasher(entries, self.hasher)?;
-        let taken = self
+        let used = self
             .tags
             .iter()
             .zip(&self.locations)
             .filter(|(tag, _)| **tag != FREE);
-        for (_, location) in taken {
+        for (_, location) in used {
             other.insert_new(rehash(&self.hasher, *location, keys), *location);
         }
         *self = other;
@@ -288,8 +288,8 @@ mod tests {
     }
 
     impl KeySource for Numbers {
-        fn has_key(&self, location: Location, asked: &[u8]) -> bool {
-            key(Self::number(location)) == asked
+        fn has_key(&self, location: Location, folded: &[u8]) -> bool {
+            key(Self::number(location)) == folded
         }
 
         fn with_key<T>(&self, location: Location, use_key: impl FnOnce(&[u8]) -> T) -> T {

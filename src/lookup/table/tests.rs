@@ -105,8 +105,8 @@ fn read(text: &str, previous: Option<&Table>, hasher: &RandomState) -> Text {
 
 fn many(key: impl Fn(usize) -> String) -> Vec<String> {
     let line = |n: usize| {
-        let blanks = " ".repeat(1 + n % 2);
-        format!("{}{blanks}[relay{}.example]:587\n", key(n), n % 5)
+        let spaces = " ".repeat(1 + n % 2);
+        format!("{}{spaces}[relay{}.example]:587\n", key(n), n % 5)
     };
     (0..6_000).map(line).collect()
 }

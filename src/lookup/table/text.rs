@@ -61,9 +61,9 @@ impl Text {
             if chunker.text.is_truncated {
                 return Ok(chunker.text);
             }
-            match from.read(chunker.space()) {
+            match from.read(chunker.spare_capacity()) {
                 Ok(0) => return chunker.finish(),
-                Ok(read) => chunker.filled(read)?,
+                Ok(read) => chunker.advance(read)?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -188,7 +188,7 @@ impl<'p, H: BuildHasher> Chunker<'p, H> {
     }
 
     /// Returns the free part of the buffer.
-    fn space(&mut self) -> &mut [u8] {
+    fn spare_capacity(&mut self) -> &mut [u8] {
         if self.end == self.buffer.len() {
             if self.start == 0 {
                 // A small text that has grown meanwhile. Never larger: a block and a line fit into the buffer.
@@ -204,18 +204,18 @@ impl<'p, H: BuildHasher> Chunker<'p, H> {
         self.buffer.expose_mut().get_mut(self.end..).unwrap_or_default()
     }
 
-    fn filled(&mut self, bytes: usize) -> io::Result<()> {
+    fn advance(&mut self, bytes: usize) -> io::Result<()> {
         self.end += bytes;
-        self.cut(false)
+        self.split_off_blocks(false)
     }
 
     fn finish(mut self) -> io::Result<Text> {
-        self.cut(true)?;
+        self.split_off_blocks(true)?;
         Ok(self.text)
     }
 
     /// Splits off all complete blocks, up to a line that is too long.
-    fn cut(&mut self, at_end: bool) -> io::Result<()> {
+    fn split_off_blocks(&mut self, at_end: bool) -> io::Result<()> {
         while !self.text.is_truncated
             && let Some(block) = self.next_block(at_end)?
         {
@@ -332,16 +332,16 @@ mod tests {
     use super::{Block, Extent, MAX_LINE, MIN_BLOCK, TARGET_BLOCK, Text};
 
     /// A reader that returns at most this many bytes a call.
-    struct Trickle<'a>(&'a [u8], usize);
+    struct SlowReader<'a>(&'a [u8], usize);
 
-    impl Read for Trickle<'_> {
+    impl Read for SlowReader<'_> {
         fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
             let most = into.len().min(self.1);
             self.0.read(&mut into[..most])
         }
     }
 
-    fn whole(text: &Text) -> Vec<u8> {
+    fn bytes_of(text: &Text) -> Vec<u8> {
         text.blocks()
             .iter()
             .flat_map(|block| block.pieces().collect::<Vec<_>>().concat())
@@ -361,14 +361,20 @@ mod tests {
 
     fn read(bytes: &[u8], max_read: usize, previous: &Text, hasher: &RandomState) -> Text {
         let expected = bytes.len();
-        Text::read(&mut Trickle(bytes, max_read), expected, previous.blocks(), hasher).unwrap()
+        Text::read(
+            &mut SlowReader(bytes, max_read),
+            expected,
+            previous.blocks(),
+            hasher,
+        )
+        .unwrap()
     }
 
     #[test]
     fn blocks_are_whole_lines_within_the_size_limits() {
         let bytes = lines(0, 20_000);
         let text = read(&bytes, usize::MAX, &Text::default(), &RandomState::new());
-        assert!(whole(&text) == bytes);
+        assert!(bytes_of(&text) == bytes);
         let (_, all_but_last) = text.blocks().split_last().unwrap();
         assert!(all_but_last.len() > 5);
         for block in all_but_last {
@@ -398,10 +404,13 @@ mod tests {
                         } else {
                             bytes.len()
                         };
-                        assert!(whole(&text) == bytes[..expected], "{before} {long} {max_read}");
+                        assert!(bytes_of(&text) == bytes[..expected], "{before} {long} {max_read}");
                         assert_eq!(text.extent() == Extent::Cut, is_truncated);
                         let again = read(&bytes, max_read, &text, &hasher);
-                        assert!(whole(&again) == bytes[..expected], "{before} {long} {max_read}");
+                        assert!(
+                            bytes_of(&again) == bytes[..expected],
+                            "{before} {long} {max_read}"
+                        );
                     }
                 }
             }
@@ -416,7 +425,7 @@ mod tests {
         bytes.extend(b"a@new.line [r]\n");
         bytes.extend(lines(10_000, 20_000));
         let after = read(&bytes, usize::MAX, &before, &hasher);
-        assert!(whole(&after) == bytes);
+        assert!(bytes_of(&after) == bytes);
         // Usually one or two. More if no line after it ends a block in time.
         assert!(after.blocks().len() - shared(before.blocks(), after.blocks()) <= 6);
     }
@@ -439,7 +448,7 @@ mod tests {
                 bytes.pop();
             }
             let after = read(&bytes, max_read.max(bytes.len() / 1000), &before, &hasher);
-            prop_assert!(whole(&after) == bytes);
+            prop_assert!(bytes_of(&after) == bytes);
             prop_assert_eq!(after.len(), bytes.len());
             let again = read(&bytes, usize::MAX, &after, &hasher);
             prop_assert_eq!(shared(after.blocks(), again.blocks()), after.blocks().len());

@@ -13,7 +13,7 @@ fn text_of(edited: &super::Edited) -> String {
 }
 
 #[track_caller]
-fn sets(format: Format, text: &str, key: &str, value: &str, change: Change, expected: &str) {
+fn assert_set(format: Format, text: &str, key: &str, value: &str, change: Change, expected: &str) {
     let edited = set(format, text.as_bytes(), key.as_bytes(), value.as_bytes()).unwrap();
     assert_eq!((text_of(&edited).as_str(), edited.change), (expected, change));
     // A second edit changes nothing.
@@ -25,7 +25,7 @@ fn sets(format: Format, text: &str, key: &str, value: &str, change: Change, expe
 #[test]
 fn a_new_entry_goes_to_the_end_with_the_line_end_of_the_text() {
     let adds = |text, expected| {
-        sets(
+        assert_set(
             RELAY_MAP.format,
             text,
             "@a.test",
@@ -43,13 +43,13 @@ fn a_new_entry_goes_to_the_end_with_the_line_end_of_the_text() {
     adds("# c\n\n", "# c\n\n@a.test [r]:25\n");
     adds("\u{feff}", "\u{feff}@a.test [r]:25\n");
     adds("\u{feff}@b.test x", "\u{feff}@b.test x\n@a.test [r]:25\n");
-    sets(RELAY_MAP.format, "", "@a.test", "", Change::Added, "@a.test\n");
+    assert_set(RELAY_MAP.format, "", "@a.test", "", Change::Added, "@a.test\n");
 }
 
 #[test]
 fn an_existing_entry_keeps_everything_but_its_value() {
     let replaces = |text, expected| {
-        sets(
+        assert_set(
             RELAY_MAP.format,
             text,
             "@a.test",
@@ -68,7 +68,7 @@ fn an_existing_entry_keeps_everything_but_its_value() {
     replaces("@a.test # direct\n", "@a.test [r]:25 # direct\n");
     replaces("\u{feff}@a.test x\n", "\u{feff}@a.test [r]:25\n");
     replaces("@a.test [broken\n", "@a.test [r]:25\n");
-    sets(
+    assert_set(
         CREDENTIALS.format,
         "@a.test  u:old # 1  \n",
         "@A.TEST",
@@ -80,7 +80,8 @@ fn an_existing_entry_keeps_everything_but_its_value() {
 
 #[test]
 fn an_entry_without_value_keeps_its_comment() {
-    let excludes = |text, change, expected| sets(RELAY_MAP.format, text, "@a.test", "", change, expected);
+    let excludes =
+        |text, change, expected| assert_set(RELAY_MAP.format, text, "@a.test", "", change, expected);
     excludes("@a.test [r]:25\n", Change::Replaced, "@a.test\n");
     excludes("@a.test\t[r]:25 \t\r\n", Change::Replaced, "@a.test\r\n");
     excludes("@a.test [r]:25  # why\n", Change::Replaced, "@a.test  # why\n");
@@ -93,7 +94,7 @@ fn an_entry_without_value_keeps_its_comment() {
 #[test]
 fn later_lines_with_the_same_key_are_removed() {
     let text = "@a.test one\n# between\n@A.test two\n@b x\n  @a.TEST three";
-    sets(
+    assert_set(
         RELAY_MAP.format,
         text,
         "@a.test",
@@ -101,7 +102,7 @@ fn later_lines_with_the_same_key_are_removed() {
         Change::Replaced,
         "@a.test new\n# between\n@b x\n",
     );
-    sets(
+    assert_set(
         RELAY_MAP.format,
         text,
         "@a.test",
@@ -142,7 +143,7 @@ fn quoted_and_unquoted_keys_are_the_same() {
     let text = "\"john doe\"@a.test [x]\n";
     let edited = remove(RELAY_MAP.format, text.as_bytes(), b"John Doe@a.test");
     assert_eq!(edited.change, Change::Removed);
-    sets(
+    assert_set(
         RELAY_MAP.format,
         text,
         "\"John Doe\"@a.test",
@@ -222,7 +223,7 @@ fn folded(key: &[u8]) -> Vec<u8> {
 fn model(format: Format, text: &[u8]) -> HashMap<Vec<u8>, Option<Vec<u8>>> {
     let mut model = HashMap::new();
     let path = std::path::Path::new("t");
-    let take = |record: Record<'_>, _: &mut _| {
+    let collect = |record: Record<'_>, _: &mut _| {
         model.entry(folded(record.key)).or_insert(match record.content {
             Content::Value(value) => Some(value.to_vec()),
             Content::NoValue => Some(Vec::new()),
@@ -234,7 +235,7 @@ fn model(format: Format, text: &[u8]) -> HashMap<Vec<u8>, Option<Vec<u8>>> {
         path,
         text,
         &mut crate::diagnostics::Findings::default(),
-        take,
+        collect,
     );
     model
 }
@@ -273,8 +274,8 @@ proptest! {
             expected.remove(&folded(key));
             remove(format, text, key)
         } else if let Ok(edited) = set(format, text, key, value) {
-            let judged = model(format, &[key, b" ", value].concat());
-            expected.insert(folded(key), judged[&folded(key)].clone());
+            let set = model(format, &[key, b" ", value].concat());
+            expected.insert(folded(key), set[&folded(key)].clone());
             edited
         } else {
             // A `#` after whitespace starts a comment in the relay map, and is part of the value in the credentials.
