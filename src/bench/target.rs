@@ -60,13 +60,11 @@ impl Target {
     }
 
     /// The name of the map.
-    #[must_use]
     pub(crate) fn map(&self) -> &str {
         &self.map
     }
 
     /// The protocol.
-    #[must_use]
     pub(crate) fn protocol(&self) -> Protocol {
         self.protocol
     }
