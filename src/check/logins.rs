@@ -184,7 +184,6 @@ pub(super) fn of_login(snapshot: &Snapshot, keys: &SenderKeys, record: &Record<'
 }
 
 /// Whether the credentials file has a login for the sender itself, or for its domain.
-#[must_use]
 pub(crate) fn has_login_by_sender(snapshot: &Snapshot, sender: &[u8]) -> bool {
     let mut keys = SenderKeys::default();
     keys.read(sender, &snapshot.delimiters);

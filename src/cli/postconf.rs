@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::{EX_USAGE, Error, OutputFormat, counted, print};
+use super::{EX_USAGE, Error, OutputFormat, counted, exit_code, print};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
 use crate::diagnostics::{Code, Finding, Findings, Place, machine};
@@ -232,11 +232,7 @@ impl Postconf {
             }
         };
         print(&text)?;
-        Ok(if errors > 0 || self.strict && warnings > 0 {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        })
+        Ok(exit_code(errors == 0 && !(self.strict && warnings > 0)))
     }
 }
 

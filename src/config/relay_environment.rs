@@ -119,11 +119,7 @@ impl RelayEnvironment {
                 Some(text) => variable.value_in(text, findings),
             },
         };
-        let host = value(&self.host, findings);
-        let port = value(&self.port, findings);
-        let user = value(&self.user, findings);
-        let password = value(&self.password, findings);
-        let default_host = value(&self.default_host, findings);
+        let [host, port, user, password, default_host] = self.all().map(|variable| value(variable, findings));
         let relay_host = self.relay_host(host, &port, findings);
         let default_relay_host = self.default_relay_host(default_host, findings);
         let credentials = self.credentials(user, password, findings);

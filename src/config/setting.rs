@@ -169,17 +169,15 @@ impl Setting {
                 let wrong = given.words().filter_map(|word| read(&word, settings).err());
                 return wrong.for_each(|finding| findings.push(finding));
             }
-            Kind::Seconds(field) => {
-                let value = value::seconds(text, false).ok_or_else(wrong);
-                value.map(|value| *field(settings) = value)
-            }
-            Kind::SecondsOrZero(field) => {
-                let value = value::seconds(text, true).ok_or_else(wrong);
-                value.map(|value| *field(settings) = value)
+            Kind::Seconds(field) | Kind::SecondsOrZero(field) => {
+                let value = value::seconds(text, matches!(self.kind, Kind::SecondsOrZero(_)));
+                value.map(|value| *field(settings) = value).ok_or_else(wrong)
             }
             Kind::Connections(field) => {
-                let value = value::connections(text).ok_or_else(wrong);
-                value.map(|value| *field(settings) = Some(value))
+                let value = value::connections(text);
+                value
+                    .map(|value| *field(settings) = Some(value))
+                    .ok_or_else(wrong)
             }
         };
         if let Err(finding) = read {

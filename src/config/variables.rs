@@ -136,7 +136,6 @@ impl Variables {
 }
 
 /// Whether two paths lead to one file.
-#[must_use]
 pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let id = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));

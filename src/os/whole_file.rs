@@ -79,14 +79,12 @@ pub(crate) struct WholeFile<T = Secret> {
 impl<T> WholeFile<T> {
     /// Whether it had no name any more when it was read. Where it is still found by its path, it is mounted there by
     /// itself, and whoever owns the mount has replaced it since: its new version will never be seen here.
-    #[must_use]
     pub(crate) fn is_orphan(&self) -> bool {
         self.links == 0
     }
 
     /// Whether it still has the length and the time that it had when it was read. A file that was replaced or removed
     /// since is as it was.
-    #[must_use]
     pub(crate) fn is_as_it_was(&self) -> bool {
         self.file.as_ref().is_none_or(|file| {
             file.metadata()
@@ -100,7 +98,6 @@ impl<T> WholeFile<T> {
     }
 
     /// Whether it was written to within the last seconds, and a program may be about to go on.
-    #[must_use]
     pub(crate) fn is_fresh(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);

@@ -149,13 +149,11 @@ impl Live {
     }
 
     /// What main.cf, or the default, says.
-    #[must_use]
     pub(crate) fn main(&self, parameter: &str) -> &str {
         self.main.expanded.get(parameter).map_or("", String::as_str)
     }
 
     /// What stands in main.cf, with `$name` as it is written; nothing where the default counts.
-    #[must_use]
     pub(crate) fn written(&self, parameter: &str) -> Option<&str> {
         let is_set = self.set.contains(parameter);
         let written = self.main.written.get(parameter).filter(|_| is_set);
@@ -163,7 +161,6 @@ impl Live {
     }
 
     /// Whether main.cf sets it to something else than a mere reference to another parameter.
-    #[must_use]
     pub(crate) fn is_explicit_in_main(&self, parameter: &str) -> bool {
         let written = self.written(parameter);
         written.is_some_and(|written| reference(written).is_none())
@@ -171,7 +168,6 @@ impl Live {
 
     /// Whether the value that counts for that service was written for this very parameter: it is neither a default nor
     /// a mere reference to another parameter.
-    #[must_use]
     pub(crate) fn is_explicit(&self, service: &ServiceName, parameter: &str) -> bool {
         let own = self.overrides.get(service);
         let own = own.and_then(|values| values.written.get(parameter));
@@ -182,20 +178,17 @@ impl Live {
     }
 
     /// Whether this Postfix has such a parameter.
-    #[must_use]
     pub(crate) fn knows(&self, parameter: &str) -> bool {
         self.known.contains(parameter)
     }
 
     /// Whether master.cf says something of its own for that service.
-    #[must_use]
     pub(crate) fn is_overridden(&self, service: &ServiceName, parameter: &str) -> bool {
         let values = self.overrides.get(service);
         values.is_some_and(|values| values.written.contains_key(parameter))
     }
 
     /// What counts for that service.
-    #[must_use]
     pub(crate) fn value(&self, service: &ServiceName, parameter: &str) -> &str {
         let own = self.overrides.get(service);
         let mut name = parameter;

@@ -8,7 +8,6 @@ use super::reach::Reach;
 use super::wanted::{Reader, Wanted};
 
 /// Lines of main.cf, with the reason above each.
-#[must_use]
 pub(crate) fn main_cf(wanted: &[Wanted], reach: &Reach) -> String {
     let about = format!("For main.cf. postmapd listens at {reach}.");
     lines(&[&about], wanted, reach, false, |one| {
@@ -17,7 +16,6 @@ pub(crate) fn main_cf(wanted: &[Wanted], reach: &Reach) -> String {
 }
 
 /// Commands that write the same, with the reason above each.
-#[must_use]
 pub(crate) fn shell(wanted: &[Wanted], reach: &Reach, commands: &Commands) -> String {
     let about = format!("postmapd listens at {reach}. After these commands: postfix reload");
     lines(&[&about], wanted, reach, false, |one| {
@@ -26,7 +24,6 @@ pub(crate) fn shell(wanted: &[Wanted], reach: &Reach, commands: &Commands) -> St
 }
 
 /// docker-mailserver's postfix-main.cf, for those who leave its own relay feature alone.
-#[must_use]
 pub(crate) fn docker_mailserver_main(wanted: &[Wanted], reach: &Reach) -> String {
     lines(
         &[
@@ -42,17 +39,13 @@ pub(crate) fn docker_mailserver_main(wanted: &[Wanted], reach: &Reach) -> String
 }
 
 /// docker-mailserver's postfix-master.cf, for those who go on with its files, its variables and `setup relay`.
-#[must_use]
 pub(crate) fn docker_mailserver_master(wanted: &[Wanted], reach: &Reach) -> String {
     let write = |one: &Wanted| {
         let services: &[&str] = match one.reader {
             Reader::Rewrite => &["rewrite"],
             Reader::Client => &["smtp", "relay"],
         };
-        let service = |name: &&str| {
-            let (name, kind) = ((*name).to_owned(), "unix".to_owned());
-            service_assignment(&ServiceName { name, kind }, one.parameter, &one.value)
-        };
+        let service = |name: &&str| service_assignment(&ServiceName::unix(name), one.parameter, &one.value);
         services.iter().map(service).collect::<Vec<_>>().join("\n")
     };
     lines(

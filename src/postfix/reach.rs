@@ -61,7 +61,6 @@ pub(crate) enum Kinship {
 
 impl Reach {
     /// A server that listens at these endpoints, for the Postfix with that queue directory.
-    #[must_use]
     pub(crate) fn new(endpoints: Vec<Endpoint>, queue_directory: PathBuf) -> Self {
         Self {
             endpoints,
@@ -77,7 +76,7 @@ impl Reach {
                 Some(relative) => Address::Unix(relative.into()),
                 None => return Ok(format!("proxy:{}", endpoint.table(map.name))),
             },
-            Address::Inet(host, port) => Address::Inet(local(host).into(), *port),
+            inet @ Address::Inet(..) => inet.seen_from_here(),
         };
         Ok(endpoint.at(address).table(map.name))
     }
@@ -143,7 +142,6 @@ impl Reach {
     }
 
     /// What a table without `proxy:` in front is to us, asked by a service in the jail or outside.
-    #[must_use]
     pub(crate) fn kinship(&self, table: &str, chrooted: bool) -> Kinship {
         if table.starts_with("tcp:") {
             return self.tcp_kinship(table);
@@ -214,7 +212,6 @@ impl Reach {
     }
 
     /// Remarks about the choice, as comments above the lines.
-    #[must_use]
     pub(crate) fn remarks(&self, for_container: bool) -> Vec<String> {
         let mut remarks = Vec::new();
         let chosen = if for_container {
@@ -275,7 +272,6 @@ impl fmt::Display for Reach {
 }
 
 /// The address that a table of socketmap_table(5) or tcp_table(5) is asked at.
-#[must_use]
 pub(crate) fn address(table: &str) -> Option<Address> {
     let endpoint = if table.starts_with("tcp:") {
         // Which map it is does not stand in the name.
@@ -308,15 +304,6 @@ fn host_for_container(host: &str) -> &str {
 
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// The host at which a Postfix on the same machine asks.
-fn local(host: &str) -> &str {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(ip)) if ip.is_unspecified() => "127.0.0.1",
-        Ok(IpAddr::V6(ip)) if ip.is_unspecified() => "::1",
-        _ => host,
-    }
 }
 
 /// Whether a question to `host` and `port` arrives at `own`.

@@ -125,8 +125,8 @@ impl Import {
 
     /// What Postfix has, and the tables of each list.
     fn existing(&self, live: &Live, said: &mut Said) -> (Existing, Tables) {
-        let rewrite = service("rewrite");
-        let smtp = service("smtp");
+        let rewrite = ServiceName::unix("rewrite");
+        let smtp = ServiceName::unix("smtp");
         let relays: Vec<String> = owned_tables(live.value(&rewrite, RELAYS));
         let passwords: Vec<String> = owned_tables(live.value(&smtp, PASSWORDS));
         let mut existing = Existing {
@@ -332,13 +332,6 @@ fn settings_file(
             said.refuse(text);
             None
         }
-    }
-}
-
-fn service(name: &str) -> ServiceName {
-    ServiceName {
-        name: name.to_owned(),
-        kind: "unix".to_owned(),
     }
 }
 

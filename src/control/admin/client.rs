@@ -4,7 +4,6 @@
 //! in all ([`connection`](crate::protocol::client::connection)), and no more memory than the longest reply.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
@@ -51,7 +50,7 @@ pub(crate) struct Reply {
 
 /// Asks for `path`.
 pub(crate) fn get(address: &Address, path: &str) -> Result<Reply, AdminError> {
-    let address = reachable(address);
+    let address = address.seen_from_here();
     let problem = match exchange(&address, path) {
         Ok(Some(reply)) => return Ok(reply),
         Ok(None) => Problem::NotAdmin,
@@ -59,21 +58,6 @@ pub(crate) fn get(address: &Address, path: &str) -> Result<Reply, AdminError> {
         Err(error @ ConnectionError::TimedOut(_)) => Problem::TimedOut(error),
     };
     Err(AdminError { address, problem })
-}
-
-/// Where a server that listens at every address can be asked.
-fn reachable(address: &Address) -> Address {
-    match address {
-        Address::Inet(host, port) => {
-            let host = match host.parse::<IpAddr>() {
-                Ok(IpAddr::V4(ip)) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
-                Ok(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
-                _ => host.clone(),
-            };
-            Address::Inet(host, *port)
-        }
-        Address::Unix(path) => Address::Unix(path.clone()),
-    }
 }
 
 /// Asks, and reads no further than the reply says that it goes. `None` where there is none.
@@ -118,8 +102,7 @@ fn parse(bytes: &[u8]) -> Option<Reply> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse, reachable};
-    use crate::net::address::Address;
+    use super::parse;
 
     #[test]
     fn a_reply_that_is_cut_short_is_none() {
@@ -136,18 +119,6 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         ] {
             assert!(parse(other.as_bytes()).is_none(), "{other}");
-        }
-    }
-
-    #[test]
-    fn every_address_is_asked_by_way_of_loopback() {
-        for (listens, asked) in [
-            ("0.0.0.0:1", "127.0.0.1:1"),
-            ("[::]:1", "[::1]:1"),
-            ("192.0.2.1:1", "192.0.2.1:1"),
-            ("name:1", "name:1"),
-        ] {
-            assert_eq!(reachable(&Address::parse(listens).unwrap()).to_string(), asked);
         }
     }
 }

@@ -28,7 +28,6 @@ pub(crate) struct Heart {
 }
 
 /// Both sides. This wakes the one that answers.
-#[must_use]
 pub(crate) fn pulse(waker: Waker) -> (Pulse, Heart) {
     let (ask, asked) = mpsc::channel(ASKED_AT_ONCE);
     (Pulse { ask, waker }, Heart { asked })

@@ -82,7 +82,6 @@ pub(crate) struct LastReload {
 impl Status {
     /// The state as of now. Takes as long as the digests of tables do that are new; to be called where that disturbs
     /// nobody.
-    #[must_use]
     pub(crate) fn of(view: &View) -> Self {
         let account = view.ledger.account();
         let snapshot = view.routes.load_full();
@@ -138,7 +137,6 @@ impl FileStatus {
 }
 
 /// One line for each file that is not valid, and for each error that is about no file; nothing where all is well.
-#[must_use]
 pub(super) fn obstacles(account: &Account) -> Vec<String> {
     let files = account.files.iter().filter_map(obstacle);
     let errors = account

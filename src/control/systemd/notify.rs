@@ -56,7 +56,6 @@ pub(super) struct NotifySocket {
 impl NotifySocket {
     /// The socket that `NOTIFY_SOCKET` names: a path, or with `@` in front an abstract name. `None` without the variable;
     /// where it names anything else, the log has it.
-    #[must_use]
     pub(super) fn from_environment() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
         match address(&name) {
@@ -94,7 +93,6 @@ fn address(name: &OsString) -> io::Result<SocketAddr> {
 /// How often the service manager wants to hear that the service lives: half the time after which it acts.
 ///
 /// `None` where it does not ask, or asks another process (sd_watchdog_enabled(3)).
-#[must_use]
 pub(super) fn watchdog_interval() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     if env::var_os("WATCHDOG_PID").is_some() && number("WATCHDOG_PID") != Some(u64::from(std::process::id()))

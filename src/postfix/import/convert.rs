@@ -93,7 +93,6 @@ pub(crate) const RELAYS: &str = "sender_dependent_relayhost_maps";
 pub(crate) const PASSWORDS: &str = "smtp_sasl_password_maps";
 
 /// Converts everything.
-#[must_use]
 pub(crate) fn convert(existing: &Existing) -> Converted {
     let mut converted = Converted::default();
     relays(existing, &mut converted);
