@@ -28,8 +28,8 @@ pub fn each_key<'a>(format: Format, text: &'a [u8], mut take: impl FnMut(usize, 
     }
 }
 
-/// The entry with which `text` begins, which [`Reader::read`](super::grammar::Reader::read) reported there as [`Record::offset`](super::grammar::Record::offset): its key, and its
-/// value as it would be if it is right.
+/// The entry with which `text` begins, which [`Reader::read`](super::grammar::Reader::read) reported there as
+/// [`Record::offset`](super::grammar::Record::offset): its key, and its value as it would be if it is right.
 #[must_use]
 pub fn entry_at(format: Format, text: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
