@@ -242,8 +242,15 @@ mod tests {
         let before = stamps(root);
         let later = SystemTime::now() + Duration::from_secs(1);
         assert_eq!(unsettled(&before, &stamps(root), later), [false; 3]);
-        // What has just been made may change again within the same tick.
-        assert_eq!(unsettled(&before, &stamps(root), SystemTime::now()), [true; 3]);
+        // What has just been made may change again within the same tick. On a busy machine it takes several tries.
+        let is_just_made = (0..100).any(|_| {
+            for name in ["v1/a", "v1/b", "other"] {
+                fs::write(root.join(name), "again").unwrap();
+            }
+            unsettled(&stamps(root), &stamps(root), SystemTime::now()) == [true; 3]
+        });
+        assert!(is_just_made);
+        let before = stamps(root);
 
         fs::write(root.join("v1/a"), "longer").unwrap();
         assert_eq!(unsettled(&before, &stamps(root), later), [true, false, false]);

@@ -568,6 +568,39 @@ fn what_is_saved_together_is_one_version() {
 }
 
 #[test]
+fn what_was_read_before_is_judged_again_on_request_alone() {
+    let unchanged = |is_reload| Next::Unchanged {
+        is_return: false,
+        is_reload,
+    };
+    let rejected = |is_reload| Next::StillRejected { is_reload };
+    let cases = [
+        (
+            Text::Good(1),
+            [unchanged(false), unchanged(true), Next::Judge],
+            Verdict::Same,
+        ),
+        (
+            Text::Bad(1),
+            [rejected(false), rejected(true), Next::Judge],
+            Verdict::Reject,
+        ),
+    ];
+    for (text, expected, verdict) in cases {
+        let mut world = World::start(good(0));
+        world.save(MAP, text);
+        let triggers = [Trigger::Poll, Trigger::Change, Trigger::Request];
+        for (trigger, next) in triggers.into_iter().zip(expected) {
+            let seen = world.seen();
+            let outcome = world.decision.read(&seen, trigger, TIMING, world.now);
+            assert_eq!(outcome.next, next);
+        }
+        let errors = usize::from(!text.is_valid());
+        assert_eq!(world.decision.judged(errors, vec![true; ROLES.len()]), verdict);
+    }
+}
+
+#[test]
 fn a_request_logs_every_finding_again() {
     let mut world = World::start(good(0));
     world.save(MAP, Text::Bad(1));

@@ -1,9 +1,11 @@
 //! Reading and judging real files: what may stand in place of each, what counts as empty, and what is taken from an earlier
 //! reading. That a source with an error, or one that is held, changes nothing is tried in `decision/tests.rs`.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::hash::RandomState;
-use std::os::unix::fs::symlink;
+use std::io::Write as _;
+use std::os::unix::fs::{FileExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +18,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
-use super::{Reading, paths, read};
+use super::{Reading, paths, read, read_once};
 use crate::config::Sources;
 use crate::config::options::{Options, ServiceOptions};
 use crate::diagnostics::Findings;
@@ -71,6 +73,15 @@ fn answers([settings, relay_map, credentials, _, password]: [usize; 5]) -> Vec<S
     ]
 }
 
+/// The sources in a directory, with these flags.
+fn sources(dir: &Path, flags: &[&OsStr]) -> Sources {
+    let command = Options::augment_args(Command::new("test"));
+    let fixed = [OsStr::new("test"), "--dir".as_ref(), dir.as_os_str()];
+    let flags = fixed.iter().chain(flags);
+    let options = Options::from_arg_matches(&command.get_matches_from(flags)).unwrap();
+    Sources::not_judged(options, ServiceOptions::default(), &mut Findings::default())
+}
+
 /// The first version of every source, in a directory of its own.
 struct Files {
     root: TempDir,
@@ -83,10 +94,7 @@ impl Files {
         let root = tempfile::tempdir().unwrap();
         let (tables, at) = (root.path().join("tables"), root.path().display());
         fs::create_dir(&tables).unwrap();
-        let flags = Options::augment_args(Command::new("test"));
-        let flags = flags.get_matches_from([Path::new("test"), Path::new("--dir"), &tables]);
-        let options = Options::from_arg_matches(&flags).unwrap();
-        let sources = Sources::not_judged(options, ServiceOptions::default(), &mut Findings::default());
+        let sources = sources(&tables, &[]);
         let variables =
             format!("RELAY_HOST_FILE={at}/host\nRELAY_USER=user\nRELAY_PASSWORD_FILE={at}/password\n");
         let files = Self {
@@ -97,13 +105,12 @@ impl Files {
         for source in ALL {
             files.write(source, 0);
         }
+        assert!(files.path(HOST).ends_with("host") && files.path(PASSWORD).ends_with("password"));
         files
     }
 
     fn path(&self, source: usize) -> PathBuf {
-        let mut paths = paths(&self.sources);
-        assert!(paths[HOST].ends_with("host") && paths[PASSWORD].ends_with("password"));
-        paths.swap_remove(source)
+        paths(&self.sources).swap_remove(source)
     }
 
     fn set(&self, source: usize, text: &str) -> io::Result<()> {
@@ -150,10 +157,14 @@ fn ask(snapshot: &Snapshot, map: Map, key: &str) -> String {
     }
 }
 
+const NOTHING: &str = "nothing";
+
 type Obstacle = (&'static str, fn(&Path) -> io::Result<()>);
 
 /// What may stand where a file should be.
-const OBSTACLES: [Obstacle; 11] = [
+const OBSTACLES: [Obstacle; 12] = [
+    // Only a secret has to be there.
+    (NOTHING, |_| Ok(())),
     ("a FIFO", |path| Ok(mkfifo(path, Mode::S_IRUSR)?)),
     ("a directory", |path| fs::create_dir(path)),
     ("a link that leads nowhere", |path| {
@@ -191,7 +202,12 @@ fn what_is_no_file_is_one_error_that_names_it_costs_its_answers_and_is_never_an_
                 let files = Files::new();
                 let path = files.path(source);
                 for (obstacle, make) in OBSTACLES {
-                    if path.is_dir() {
+                    if obstacle == NOTHING && source < HOST {
+                        continue;
+                    }
+                    if path.is_symlink() || !path.exists() {
+                        let _ = fs::remove_file(&path);
+                    } else if path.is_dir() {
                         fs::remove_dir(&path).unwrap();
                     } else {
                         fs::remove_file(&path).unwrap();
@@ -203,6 +219,7 @@ fn what_is_no_file_is_one_error_that_names_it_costs_its_answers_and_is_never_an_
                     assert!(!reading.gone()[source], "{what}");
                     assert_eq!(errors.len(), 1, "{what}");
                     assert!(errors[0].contains(path.to_str().unwrap()), "{what}");
+                    assert!(errors[0].contains("cannot be read"), "{what}");
                     let mut expected = answers([0; 5]);
                     for unsure in UNSURE[source] {
                         expected[*unsure] = "?".to_owned();
@@ -281,39 +298,115 @@ fn each_source_can_be_taken_from_the_reading_before_and_the_secrets_only_togethe
 
 #[test]
 fn a_file_that_is_touched_all_the_time_cannot_be_read_the_others_can_and_in_calm_it_is_another_content() {
-    let files = Files::new();
-    let calm = files.read();
-    let is_on = AtomicBool::new(true);
-    let busy = thread::scope(|scope| {
-        scope.spawn(|| {
-            let file = File::options().write(true).open(files.path(RELAY_MAP)).unwrap();
-            while is_on.load(Ordering::Relaxed) {
-                file.set_modified(SystemTime::now()).unwrap();
-                thread::sleep(Duration::from_millis(1));
-            }
+    // Whether it has another text each time.
+    for is_edited in [false, true] {
+        let files = Files::new();
+        let calm = files.read();
+        let is_on = AtomicBool::new(true);
+        let busy = thread::scope(|scope| {
+            scope.spawn(|| {
+                let file = File::options().write(true).open(files.path(RELAY_MAP)).unwrap();
+                for n in (0..10).cycle().take_while(|_| is_on.load(Ordering::Relaxed)) {
+                    file.set_modified(SystemTime::now()).unwrap();
+                    if is_edited {
+                        file.write_all_at(text(RELAY_MAP, n).as_bytes(), 0).unwrap();
+                    }
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+            // On a busy machine that thread may pause for longer than a reading takes.
+            let mut readings = iter::repeat_with(|| files.read()).take(100);
+            let busy = readings.find(|reading| {
+                let is_steady = reading.steady.get(RELAY_MAP).copied().flatten().is_some();
+                reading.unsettled[RELAY_MAP] && is_steady != is_edited
+            });
+            is_on.store(false, Ordering::Relaxed);
+            busy.unwrap()
         });
-        // On a busy machine that thread may pause for longer than a reading takes.
-        let mut readings = iter::repeat_with(|| files.read()).take(100);
-        let busy = readings.find(|reading| reading.unsettled[RELAY_MAP]);
-        is_on.store(false, Ordering::Relaxed);
-        busy.unwrap()
-    });
-    let seen = busy.seen(&calm.stamps);
-    for source in ALL {
-        assert_eq!(seen[source].is_unsettled, source == RELAY_MAP, "{source}");
-        assert_eq!(seen[source].is_untouched, source != RELAY_MAP, "{source}");
-        assert_eq!(seen[source].content == calm.digests[source], source != RELAY_MAP);
+        let seen = busy.seen(&calm.stamps);
+        for source in ALL {
+            assert_eq!(seen[source].is_unsettled, source == RELAY_MAP, "{source}");
+            assert_eq!(seen[source].is_untouched, source != RELAY_MAP, "{source}");
+            assert_eq!(seen[source].content == calm.digests[source], source != RELAY_MAP);
+        }
+        let (answered, errors) = files.judge(&busy);
+        assert_eq!(answered, ["?", "?", "user:password0", "?", "?"]);
+        assert!(
+            errors.len() == 1 && errors[0].contains("changes faster than it can be read"),
+            "{errors:?}"
+        );
+        if !is_edited {
+            assert_eq!(seen[RELAY_MAP].steady, Some(calm.digests[RELAY_MAP]));
+            // So what is read in calm after such a start is news.
+            assert_eq!(files.read().digests, calm.digests);
+        }
     }
-    // It was only touched.
-    assert_eq!(seen[RELAY_MAP].steady, Some(calm.digests[RELAY_MAP]));
-    let (answered, errors) = files.judge(&busy);
-    assert_eq!(answered, ["?", "?", "user:password0", "?", "?"]);
+}
+
+#[test]
+fn a_file_that_a_program_goes_on_to_write_is_unsettled() {
+    let files = Files::new();
+    let mut reading = read_once(&files.sources, &files.hasher, None);
+    reading.unsettled = vec![false; ALL.len()];
+    let mut file = File::options().append(true).open(files.path(RELAY_MAP)).unwrap();
+    file.write_all(b"# more\n").unwrap();
+    reading.find_writers();
+    assert_eq!(reading.unsettled, ALL.map(|source| source == RELAY_MAP));
+}
+
+#[test]
+fn without_a_relay_map_and_a_default_relay_no_credentials_of_a_sender_are_known() {
+    let default = "RELAY_HOST=default0.test\n";
+    for (relay_map, settings, variables, answer) in [
+        (None, "", "", "?"),
+        (Some(""), "", "", "-"),
+        (Some("@one.test [one.test]\n"), "", "", "user:secret0"),
+        (None, "", default, "user:secret0"),
+        (None, "next_hops = \"main.cf\"\n", "", "user:secret0"),
+    ] {
+        let mut files = Files::new();
+        files.sources = files.sources.with_variables(variables);
+        files.set(SETTINGS, settings).unwrap();
+        match relay_map {
+            Some(text) => files.set(RELAY_MAP, text).unwrap(),
+            None => files.remove(RELAY_MAP).unwrap(),
+        }
+        let (answered, errors) = files.judge(&files.read());
+        assert_eq!(
+            (answered[1].as_str(), errors),
+            (answer, Vec::new()),
+            "{relay_map:?}"
+        );
+    }
+}
+
+#[test]
+fn the_errors_of_a_table_are_counted_for_its_file() {
+    let files = Files::new();
+    files.set(RELAY_MAP, "@a [\n@b [b]\n@c [\n").unwrap();
+    files.set(CREDENTIALS, "@a nocolon\n").unwrap();
+    let loaded = files.read().judge(&files.sources, None);
+    let errors: Vec<_> = loaded
+        .versions
+        .iter()
+        .map(|version| version.errors_of_table)
+        .collect();
+    assert_eq!(errors, [0, 2, 1, 0, 0]);
+}
+
+#[test]
+fn a_settings_file_that_is_named_has_to_be_there() {
+    let mut files = Files::new();
+    files.remove(SETTINGS).unwrap();
+    let (answered, errors) = files.judge(&files.read());
+    assert_eq!((answered[0].as_str(), errors.len()), ("[relay0.test]", 0));
+    let named = files.path(SETTINGS);
+    files.sources = sources(files.sources.dir(), &["--config".as_ref(), named.as_os_str()]);
+    let (_, errors) = files.judge(&files.read());
     assert!(
-        errors.len() == 1 && errors[0].contains("changes faster than it can be read"),
+        errors.len() == 1 && errors[0].contains("there is no such file"),
         "{errors:?}"
     );
-    // So what is read in calm after such a start is news.
-    assert_eq!(files.read().digests, calm.digests);
 }
 
 #[test]
