@@ -52,14 +52,15 @@ impl Strangers {
             let Some(relay) = without.first(entry.is_plain_host) else {
                 continue;
             };
-            let (name, key) = if excerpt::is_name_or_port(&relay.element) {
+            let (name, key) = if relay.can_be_shown() {
                 let name = String::from_utf8_lossy(&relay.element).into_owned();
                 (name.clone(), name)
             } else {
-                (
-                    "a relay".to_owned(),
-                    "it exactly as the relay map has it".to_owned(),
-                )
+                let key = match relay.line {
+                    Some(_) => "it exactly as the relay map has it",
+                    None => "[RELAY_HOST]:RELAY_PORT",
+                };
+                ("a relay".to_owned(), key.to_owned())
             };
             let place = match relay.line {
                 Some(line) => format!(" (line {line} of the relay map)"),
@@ -84,6 +85,16 @@ struct Relay {
     element: Vec<u8>,
     /// The line of the relay map; none for the default relay.
     line: Option<u32>,
+}
+
+impl Relay {
+    /// Whether it is no password in the wrong place. In `RELAY_HOST` a plain word may be one, and the brackets around it are
+    /// not of the variable.
+    fn can_be_shown(&self) -> bool {
+        let (host, _) = nexthop::host_and_port(&self.element);
+        let is_plain_word = !host.iter().any(|c| b".:".contains(c));
+        excerpt::is_name_or_port(&self.element) && !(self.line.is_none() && is_plain_word)
+    }
 }
 
 /// The first relay without a login, and the first of those that Postfix connects to by name.
