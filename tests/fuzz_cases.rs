@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+
 #[allow(
     unreachable_pub,
     clippy::pedantic,
@@ -84,6 +86,19 @@ macro_rules! targets {
 }
 
 targets! { netstring, tcp_table, relaymap, credentials, settings, session, editor, generations }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Edits beyond those that were recorded: a table that came about by them is the table that was read from nothing, and
+    /// answers as the plain reader does.
+    #[test]
+    fn after_random_edits_a_table_is_as_one_that_was_read_from_nothing(
+        data in prop::collection::vec(any::<u8>(), 2..=50),
+    ) {
+        fuzz::targets::generations(&data);
+    }
+}
 
 /// Nothing is forgotten: each target has its binary, its seeds and its test, and no case belongs to a target that is gone.
 #[test]

@@ -423,8 +423,12 @@ fn all_files_of_a_directory_are_read_from_the_one_that_was_opened() {
         let Content::Text(file) = content else {
             panic!("{source}");
         };
-        let blocks = file.text.blocks();
-        assert_eq!(blocks.len(), 1);
-        assert_eq!(file.text.len(), text(source, 0).len());
+        let pieces: Vec<_> = file
+            .text
+            .blocks()
+            .iter()
+            .flat_map(|block| block.pieces())
+            .collect();
+        assert_eq!(pieces.concat(), text(source, 0).as_bytes());
     }
 }
