@@ -39,7 +39,7 @@ use crate::source::{Keeper, judge};
 #[derive(Debug, Error)]
 pub enum DaemonError {
     /// Settings are wrong.
-    #[error("the settings have errors")]
+    #[error("{0}")]
     Settings(Findings),
     /// A socket cannot be listened at.
     #[error(transparent)]

@@ -66,16 +66,16 @@ impl Strangers {
                 Some(line) => format!(" (line {line} of the relay map)"),
                 None => " (the default relay)".to_owned(),
             };
-            findings.push(Finding {
-                place: at(entry.position),
-                ..warning(Code::NoSuchRelay)
+            findings.push(
+                warning(Code::NoSuchRelay)
+                    .at(at(entry.position))
                     .says(format!(
                         "no next hop here leads to this host, and {name}{place} has no login"
                     ))
                     .help(format!(
                         "if these are the credentials of that relay, write the key as {key}"
-                    ))
-            });
+                    )),
+            );
         }
     }
 }
@@ -196,8 +196,7 @@ pub(super) fn of_login(snapshot: &Snapshot, keys: &SenderKeys, record: &Record<'
 
 /// Whether the credentials file has a login for the sender itself, or for its domain.
 pub(crate) fn has_login_by_sender(snapshot: &Snapshot, sender: &[u8]) -> bool {
-    let mut keys = SenderKeys::default();
-    keys.read(sender, &snapshot.delimiters);
+    let keys = SenderKeys::of(sender, &snapshot.delimiters);
     matches!(snapshot.credentials.find(keys.in_order()), Hit::Value(_))
 }
 
@@ -208,18 +207,17 @@ fn is_null_sender(key: &[u8]) -> bool {
 /// A default relay that is for senders with a domain alone, where nothing says what becomes of bounces.
 pub(super) fn bounces(snapshot: &Snapshot, findings: &mut Findings) {
     let default = |has_domain| snapshot.default.next_hop(has_domain);
-    let mut keys = SenderKeys::default();
-    keys.read(NULL_SENDER, &snapshot.delimiters);
+    let keys = SenderKeys::of(NULL_SENDER, &snapshot.delimiters);
     let is_said = !matches!(snapshot.relay_map.find([keys.whole_key()]), Hit::Absent);
     if matches!(default(true), Answer::Found(_)) && matches!(default(false), Answer::NotFound) && !is_said {
-        findings.push(Finding {
-            place: Place::Setting("RELAY_HOST"),
-            ..warning(Code::BouncesWithoutRelay)
+        findings.push(
+            warning(Code::BouncesWithoutRelay)
+                .at(Place::Setting("RELAY_HOST"))
                 .says("RELAY_HOST is for senders that have a domain, and bounces have none: they are delivered directly")
                 .help(
                     "add a line <> [host]:port to the relay map, or <> alone if direct is meant; or set \
                      DEFAULT_RELAY_HOST, which is for bounces too",
-                )
-        });
+                ),
+        );
     }
 }

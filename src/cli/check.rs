@@ -12,12 +12,11 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use clap::Args;
 
-use super::log::LogOptions;
-use super::{Error, OutputFormat, counted, exit_code};
+use super::{Error, OutputFormat, counted, exit_code, log};
 use crate::check::excerpt::{self, Excerpt};
 use crate::check::{self, dns, main_cf};
 use crate::config::Sources;
-use crate::config::options::Options;
+use crate::config::options::{Options, ServeOptions};
 use crate::diagnostics::{Code, Finding, Findings, Place, Position, Severity, machine};
 use crate::lookup::snapshot::Snapshot;
 use crate::os::printable::of_path;
@@ -62,7 +61,7 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let mut findings = Findings::default();
-        LogOptions::default().judge(&mut findings);
+        log::judge(&ServeOptions::default(), &mut findings);
         let sources = Sources::of_command(self.options, &mut findings);
         let loaded = load::once(&sources);
         findings.append(&loaded.findings);

@@ -173,6 +173,14 @@ pub struct SenderKeys {
 }
 
 impl SenderKeys {
+    /// The keys of one address.
+    #[must_use]
+    pub fn of(address: &[u8], delimiters: &Delimiters) -> Self {
+        let mut keys = Self::default();
+        keys.read(address, delimiters);
+        keys
+    }
+
     /// Reads `address` in place of the one before. `<>` and `"<>"` are the null sender.
     pub fn read(&mut self, address: &[u8], delimiters: &Delimiters) {
         self.text.clear();

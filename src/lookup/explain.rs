@@ -105,8 +105,7 @@ pub(crate) fn credentials<'a>(
 ) -> Vec<Explanation<'a>> {
     let mut asked = Vec::new();
     let is_null_sender = {
-        let mut keys = SenderKeys::default();
-        keys.read(sender, &snapshot.delimiters);
+        let keys = SenderKeys::of(sender, &snapshot.delimiters);
         keys.whole() == crate::lookup::address::NULL_SENDER
     };
     // The null sender is never asked for (smtp_sender_dependent_authentication in postconf(5)).

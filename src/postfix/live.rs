@@ -10,7 +10,6 @@
 //! What postconf prints may hold credentials (`static:user:password`), so none of it is repeated in an error.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::io;
 use std::time::Duration;
 
@@ -314,12 +313,8 @@ fn run(commands: &Commands, arguments: &[&str]) -> Result<Said, Unreadable> {
         )
         .replace(" `", "`")
     };
-    let mut all: Vec<&OsStr> = Vec::new();
-    if let Some(directory) = &commands.directory {
-        all.extend([OsStr::new("-c"), directory.as_os_str()]);
-    }
-    all.extend(arguments.iter().map(OsStr::new));
-    let finished = program::run("postconf", &all, LIMITS).map_err(|error| match error {
+    let finished = program::run("postconf", commands.directory.as_deref(), arguments, LIMITS);
+    let finished = finished.map_err(|error| match error {
         RunError::NotRun(source) => Unreadable::NotRun(source),
         RunError::TooSlow(_) | RunError::TooMuch(_) => Unreadable::Stopped {
             command: name(),

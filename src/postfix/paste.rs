@@ -10,7 +10,7 @@ use super::wanted::{Reader, Wanted};
 /// Lines of main.cf, with the reason above each.
 pub(crate) fn main_cf(wanted: &[Wanted], reach: &Reach) -> String {
     let about = format!("For main.cf. postmapd listens at {reach}.");
-    lines(&[&about], wanted, reach, false, |one| {
+    lines(&[&about], wanted, reach, |one| {
         assignment(one.parameter, &one.value)
     })
 }
@@ -18,7 +18,7 @@ pub(crate) fn main_cf(wanted: &[Wanted], reach: &Reach) -> String {
 /// Commands that write the same, with the reason above each.
 pub(crate) fn shell(wanted: &[Wanted], reach: &Reach, commands: &Commands) -> String {
     let about = format!("postmapd listens at {reach}. After these commands: postfix reload");
-    lines(&[&about], wanted, reach, false, |one| {
+    lines(&[&about], wanted, reach, |one| {
         commands.set(one.parameter, &one.value)
     })
 }
@@ -33,7 +33,6 @@ pub(crate) fn docker_mailserver_main(wanted: &[Wanted], reach: &Reach) -> String
         ],
         wanted,
         reach,
-        true,
         |one| assignment(one.parameter, &one.value),
     )
 }
@@ -56,21 +55,16 @@ pub(crate) fn docker_mailserver_master(wanted: &[Wanted], reach: &Reach) -> Stri
         ],
         wanted,
         reach,
-        true,
         write,
     )
 }
 
 /// A heading, and what `write` makes of each parameter, with the reason above it.
-fn lines(
-    about: &[&str],
-    wanted: &[Wanted],
-    reach: &Reach,
-    for_container: bool,
-    write: impl Fn(&Wanted) -> String,
-) -> String {
-    let remarks = reach.remarks(for_container);
-    let last = for_container.then_some("After an edit of this file, create the container anew.");
+fn lines(about: &[&str], wanted: &[Wanted], reach: &Reach, write: impl Fn(&Wanted) -> String) -> String {
+    let remarks = reach.remarks();
+    let last = reach
+        .is_for_container
+        .then_some("After an edit of this file, create the container anew.");
     let heading = about.iter().copied().chain(remarks.iter().map(String::as_str));
     let mut text = String::new();
     for line in heading.chain(last) {

@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::tables::Tables;
-use super::{Error, exit_code};
+use super::{Error, exit_code, say};
 use crate::bench::keys::{self, KeysError, Questions, Random};
 use crate::bench::load::Load;
 use crate::bench::plot;
@@ -255,11 +255,7 @@ impl Bench {
         let measured = measured?;
         let is_interrupted = interrupt.is_some_and(|interrupt| interrupt.has_come);
         if is_interrupted {
-            // Standard error may be closed; the exit code tells it all the same.
-            let _ = writeln!(
-                io::stderr(),
-                "postmapd: interrupted; this is what was measured so far"
-            );
+            say("interrupted; this is what was measured so far");
         }
         let report = Report {
             plan: &plan,
@@ -291,8 +287,7 @@ impl Bench {
         }
         if self.format != Format::Text {
             for warning in report.warnings() {
-                // Standard error may be closed; the figures tell it all the same.
-                let _ = writeln!(io::stderr(), "postmapd: {warning}");
+                say(warning);
             }
         }
         out.flush()
@@ -346,11 +341,7 @@ impl Bench {
         };
         let tables = Tables::read(&self.options)?;
         if tables.findings.errors() > 0 {
-            // Standard error may be closed, and no more is lost than a hint.
-            let _ = writeln!(
-                io::stderr(),
-                "postmapd: the files have errors, and some keys cannot be told; postmapd check says more"
-            );
+            say("the files have errors, and some keys cannot be told; postmapd check says more");
         }
         Ok((tables, map))
     }

@@ -157,8 +157,7 @@ fn lines(format: Format, text: &[u8], key: &[u8]) -> Vec<Entry> {
 }
 
 fn folded(key: &[u8]) -> Vec<u8> {
-    let mut keys = SenderKeys::default();
-    keys.read(key, &Delimiters::default());
+    let keys = SenderKeys::of(key, &Delimiters::default());
     keys.whole().to_vec()
 }
 
