@@ -141,22 +141,6 @@ impl Sources {
         self.file(&CREDENTIALS)
     }
 
-    /// The same with other maps than those of postmapd.
-    #[cfg(test)]
-    #[must_use]
-    pub fn with_maps(self, maps: Maps) -> Self {
-        Self { maps, ..self }
-    }
-
-    /// The same with the default relay of these variables, one assignment a line.
-    #[cfg(test)]
-    #[must_use]
-    pub fn with_variables(self, text: &str) -> Self {
-        let variables = Variables::of_file(&text.as_bytes().to_vec().into());
-        let relay = RelayEnvironment::new(&variables, &mut Findings::default());
-        Self { relay, ..self }
-    }
-
     /// The settings file.
     #[must_use]
     pub fn settings_file(&self) -> &Path {
@@ -323,4 +307,21 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|name| (strsim::jaro_winkler(word, name), name));
     let (score, name) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (score > 0.85).then_some(name)
+}
+
+#[cfg(test)]
+impl Sources {
+    /// The same with other maps than those of postmapd.
+    #[must_use]
+    pub fn with_maps(self, maps: Maps) -> Self {
+        Self { maps, ..self }
+    }
+
+    /// The same with the default relay of these variables, one assignment a line.
+    #[must_use]
+    pub fn with_variables(self, text: &str) -> Self {
+        let variables = Variables::of_file(&text.as_bytes().to_vec().into());
+        let relay = RelayEnvironment::new(&variables, &mut Findings::default());
+        Self { relay, ..self }
+    }
 }

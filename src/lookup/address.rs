@@ -276,12 +276,6 @@ impl SenderKeys {
         self.domain.is_some()
     }
 
-    /// The key of the address's domain, `@domain`.
-    #[must_use]
-    pub fn domain(&self) -> Option<&[u8]> {
-        self.domain.as_ref().map(|range| self.part(range))
-    }
-
     /// The keys in the order in which Postfix tries them.
     pub fn in_order(&self) -> impl Iterator<Item = Key<'_>> {
         let domain = self.domain.as_ref().filter(|domain| domain.start > 0);

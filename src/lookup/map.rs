@@ -111,12 +111,6 @@ impl Maps {
         self.0.iter().copied()
     }
 
-    /// How many there are.
-    #[must_use]
-    pub fn count(self) -> usize {
-        self.0.len()
-    }
-
     /// The map of that name, and its number among these.
     #[inline]
     #[must_use]

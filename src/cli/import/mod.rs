@@ -114,12 +114,11 @@ impl Import {
         if said.is_refused {
             return Ok(ExitCode::FAILURE);
         }
-        let written = if self.dry_run {
-            output::show(&files)
+        if self.dry_run {
+            output::show(&files)?;
         } else {
-            output::write(&files)
-        };
-        written?;
+            output::write(&files)?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 
@@ -215,10 +214,8 @@ impl Import {
                 return;
             }
         };
-        let table = match file.holds {
-            Holds::Relays => &RELAY_MAP,
-            Holds::Credentials => &CREDENTIALS,
-            Holds::Settings | Holds::Environment => return,
+        let Holds::Table(table) = file.holds else {
+            return;
         };
         let mut findings = Findings::default();
         Table::build(table, &file.path, file.text.clone(), &mut findings);
@@ -253,16 +250,17 @@ impl Import {
         said: &mut Said,
     ) -> Vec<File> {
         let files = [
-            (sources.relay_map(), converted.relay_map, Holds::Relays),
-            (sources.credentials(), converted.credentials, Holds::Credentials),
+            (&RELAY_MAP, converted.relay_map),
+            (&CREDENTIALS, converted.credentials),
         ]
-        .map(|(path, entries, holds)| {
+        .map(|(table, entries)| {
+            let path = sources.file(table);
             let mut text = output::with_comments(&path, &entries);
             // A relay map that is not there would make the credentials of senders *cannot tell*.
-            if holds == Holds::Relays && text.is_empty() && !tables.relays.is_empty() {
+            if !table.is_secret() && text.is_empty() && !tables.relays.is_empty() {
                 text.append(NO_RELAYS);
             }
-            File::new(path, text, holds)
+            File::new(path, text, Holds::Table(table))
         });
         let mut files = Vec::from(files);
         if !existing.relayhost.is_empty() {

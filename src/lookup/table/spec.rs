@@ -38,8 +38,6 @@ pub struct Format {
 pub struct TableSpec {
     /// Its name in the directory.
     pub file: &'static str,
-    /// Its name in messages, with an article.
-    pub title: &'static str,
     /// Its name in metrics, the status and the log: that of the map that it was made for.
     pub label: &'static str,
     /// Its grammar.
@@ -78,7 +76,6 @@ impl fmt::Debug for TableSpec {
 /// Envelope senders and their next hops.
 pub static RELAY_MAP: TableSpec = TableSpec {
     file: "postfix-relaymap.cf",
-    title: "the relay map",
     label: "relayhost",
     format: Format {
         keys: KeyKind::Sender,
@@ -94,7 +91,6 @@ pub static RELAY_MAP: TableSpec = TableSpec {
 /// Envelope senders, hosts and next hops, and their logins.
 pub static CREDENTIALS: TableSpec = TableSpec {
     file: "postfix-sasl-password.cf",
-    title: "the credentials file",
     label: "sasl",
     format: Format {
         keys: KeyKind::SenderOrHost,

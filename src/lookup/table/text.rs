@@ -76,16 +76,6 @@ impl Text {
         if self.is_cut { Extent::Cut } else { Extent::Whole }
     }
 
-    /// The text that these blocks make up.
-    #[must_use]
-    pub fn of_blocks(blocks: Vec<Arc<Block>>) -> Self {
-        Self {
-            len: blocks.iter().map(|block| block.len()).sum(),
-            blocks,
-            is_cut: false,
-        }
-    }
-
     /// The blocks.
     #[must_use]
     pub fn blocks(&self) -> &[Arc<Block>] {
