@@ -241,8 +241,7 @@ pub fn variables() -> impl Iterator<Item = &'static str> {
 }
 
 /// The keys of the settings that count when the server starts, and that differ from those of `others`.
-#[must_use]
-pub fn changed_for_the_next_start(settings: &Settings, others: &Settings) -> Vec<&'static str> {
+pub(crate) fn changed_for_the_next_start(settings: &Settings, others: &Settings) -> Vec<&'static str> {
     let all = ALL.iter().filter(|setting| match setting.counts {
         Counts::WhenSaved => false,
         Counts::AtStart(differ) => differ(settings, others),

@@ -12,7 +12,7 @@ use crate::os::secret::Secret;
 
 /// Variables and their values. An empty value is an unset one, because Compose passes variables on that nobody set.
 #[derive(Clone, Default)]
-pub struct Variables {
+pub(crate) struct Variables {
     set: Vec<(String, Secret)>,
     /// Where the files are found that a variable names, if not where this process finds them.
     root: Option<Root>,
@@ -29,8 +29,7 @@ struct Root {
 
 impl Variables {
     /// The variables of this process.
-    #[must_use]
-    pub fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         let mut variables = Self::default();
         for (name, value) in env::vars_os() {
             variables.set(name.as_bytes(), Secret::from(value.into_vec()));
@@ -39,8 +38,7 @@ impl Variables {
     }
 
     /// The variables in an environment as `/proc/PID/environ` shows it, of the process whose directory in /proc this is.
-    #[must_use]
-    pub fn of_environment(block: &Secret, process: &Path) -> Self {
+    pub(crate) fn of_environment(block: &Secret, process: &Path) -> Self {
         let mut variables = Self {
             root: Some(Root {
                 root: process.join("root"),
@@ -61,8 +59,7 @@ impl Variables {
     ///
     /// Limits: no value goes on in the next line, and of the escapes in double quotes only those of a quote and of a
     /// backslash are known.
-    #[must_use]
-    pub fn of_file(text: &Secret) -> Self {
+    pub(crate) fn of_file(text: &Secret) -> Self {
         let mut variables = Self::default();
         for line in text.expose().split(|c| *c == b'\n') {
             let line = line.trim_ascii();
@@ -95,21 +92,19 @@ impl Variables {
     }
 
     /// The value of a variable, if it is set.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Secret> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Secret> {
         self.set
             .iter()
             .find_map(|(own, value)| (own == name).then_some(value))
     }
 
     /// The names of the variables that are set.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.set.iter().map(|(name, _)| name.as_str())
     }
 
     /// The file that a variable names, as this process finds it.
-    #[must_use]
-    pub fn file(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn file(&self, name: &str) -> Option<PathBuf> {
         let named = std::ffi::OsStr::from_bytes(self.get(name)?.expose());
         let named = Path::new(named);
         let Some(other) = &self.root else {
@@ -127,8 +122,7 @@ impl Variables {
     }
 
     /// Whether both say the same of the default relay.
-    #[must_use]
-    pub fn are_same(&self, other: &Self) -> bool {
+    pub(crate) fn are_same(&self, other: &Self) -> bool {
         let has_all =
             |own: &Self, other: &Self| own.set.iter().all(|(name, value)| other.get(name) == Some(value));
         has_all(self, other) && has_all(other, self)

@@ -26,7 +26,7 @@ use crate::os::printable::of_path;
 /// The listen queue that is asked for; the kernel cuts it to `net.core.somaxconn`. Rust's default of 128 makes a
 /// burst of connects wait for the retransmission of a SYN, a second and more. All processes of a Postfix that starts
 /// connect at once, up to `default_process_limit` of each service.
-pub const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// Why there is no listening at an endpoint.
 #[derive(Debug, Error)]

@@ -35,8 +35,7 @@ pub struct ServerUser {
 
 impl ServerUser {
     /// The user of that name or number. `None` where this system knows none.
-    #[must_use]
-    pub fn find(word: &str) -> Option<Self> {
+    pub(crate) fn find(word: &str) -> Option<Self> {
         let by_number = || User::from_uid(Uid::from_raw(name_service::number(word)?)).ok()?;
         let user = User::from_name(word).ok().flatten().or_else(by_number)?;
         Some(Self {
