@@ -103,12 +103,12 @@ impl Questions {
             questions.expected.push(match answer {
                 None => None,
                 Some(Answer::Found(value)) => {
-                    target.protocol().encode_found(value.expose(), &mut bytes);
+                    target.protocol.encode_found(value.expose(), &mut bytes);
                     questions.values.push(value.expose());
                     Some(Outcome::Found)
                 }
                 Some(Answer::NotFound) => {
-                    if target.protocol() == Protocol::Socketmap {
+                    if target.protocol == Protocol::Socketmap {
                         netstring::encode(&[b"NOTFOUND "], &mut bytes);
                     }
                     Some(Outcome::NotFound)

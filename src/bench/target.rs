@@ -22,8 +22,9 @@ use crate::protocol::endpoint::{Endpoint, Problem};
 /// A map of a server.
 pub(crate) struct Target {
     label: String,
-    map: String,
-    protocol: Protocol,
+    /// Its name.
+    pub(super) map: String,
+    pub(super) protocol: Protocol,
     address: Address,
 }
 
@@ -57,16 +58,6 @@ impl Target {
             protocol: endpoint.protocol,
             address: endpoint.address,
         })
-    }
-
-    /// The name of the map.
-    pub(crate) fn map(&self) -> &str {
-        &self.map
-    }
-
-    /// The protocol.
-    pub(crate) fn protocol(&self) -> Protocol {
-        self.protocol
     }
 
     /// The bytes that ask for `key`.
@@ -138,7 +129,7 @@ mod tests {
         let target = Target::new(endpoint, map).unwrap();
         let mut request = BytesMut::new();
         target.encode(b"a b@c", &mut request);
-        (target.protocol(), String::from_utf8(request.to_vec()).unwrap())
+        (target.protocol, String::from_utf8(request.to_vec()).unwrap())
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl Generator<'_> {
         let (mut taken, mut replies) = (0, 0);
         while let Some(asked) = connection.in_flight.front().copied() {
             let unread = connection.unread(taken);
-            let protocol = self.server.target.protocol();
+            let protocol = self.server.target.protocol;
             match judge(
                 protocol,
                 unread,

@@ -47,7 +47,7 @@ pub(crate) fn svg(report: &Report<'_>) -> String {
         .plan
         .servers
         .first()
-        .map_or("", |server| server.target.map());
+        .map_or("", |server| server.target.map.as_str());
     let mut drawing = Drawing::default();
     let mut title = format!("postmapd bench: map {map} of {}", servers.join(" and "));
     let heading = match servers.as_slice() {

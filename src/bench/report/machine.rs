@@ -108,7 +108,7 @@ impl Report<'_> {
         let json = Json {
             version: env!("CARGO_PKG_VERSION"),
             ok: self.is_ok(),
-            map: first.map_or("", |server| server.target.map()),
+            map: first.map_or("", |server| server.target.map.as_str()),
             servers: self
                 .plan
                 .servers

@@ -22,7 +22,7 @@ impl Report<'_> {
             } else {
                 String::new()
             };
-            writeln!(out, "{letter}{}, map {}", server.target, server.target.map())?;
+            writeln!(out, "{letter}{}, map {}", server.target, server.target.map)?;
         }
         let verified = if self.verified {
             "replies compared with the files"
