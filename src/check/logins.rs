@@ -98,6 +98,7 @@ impl Relay {
 }
 
 /// The first relay without a login, and the first of those that Postfix connects to by name.
+#[derive(Default)]
 struct WithoutLogin {
     any: Option<Relay>,
     without_mx: Option<Relay>,
@@ -105,10 +106,7 @@ struct WithoutLogin {
 
 impl WithoutLogin {
     fn of(snapshot: &Snapshot) -> Self {
-        let mut found = Self {
-            any: None,
-            without_mx: None,
-        };
+        let mut found = Self::default();
         let mut keys = SenderKeys::default();
         snapshot.relay_map.each(|record| {
             if found.without_mx.is_none()

@@ -14,17 +14,8 @@ use crate::os::secret::Secret;
 #[derive(Clone, Default)]
 pub(crate) struct Variables {
     set: Vec<(String, Secret)>,
-    /// Where the files are found that a variable names, if not where this process finds them.
-    root: Option<Root>,
-}
-
-/// The file system of another process, as proc(5) shows it.
-#[derive(Clone)]
-struct Root {
-    /// `/proc/PID/root`
-    root: PathBuf,
-    /// `/proc/PID/cwd`
-    working_directory: PathBuf,
+    /// The directory in /proc of the process whose variables they are, if that is not this one.
+    process: Option<PathBuf>,
 }
 
 impl Variables {
@@ -40,10 +31,7 @@ impl Variables {
     /// The variables in an environment as `/proc/PID/environ` shows it, of the process whose directory in /proc this is.
     pub(crate) fn of_environment(block: &Secret, process: &Path) -> Self {
         let mut variables = Self {
-            root: Some(Root {
-                root: process.join("root"),
-                working_directory: process.join("cwd"),
-            }),
+            process: Some(process.to_owned()),
             ..Self::default()
         };
         for assignment in block.expose().split(|c| *c == 0) {
@@ -107,18 +95,12 @@ impl Variables {
     pub(crate) fn file(&self, name: &str) -> Option<PathBuf> {
         let named = std::ffi::OsStr::from_bytes(self.get(name)?.expose());
         let named = Path::new(named);
-        let Some(other) = &self.root else {
+        let Some(process) = &self.process else {
             return Some(named.to_owned());
         };
-        let Ok(within) = named.strip_prefix("/") else {
-            return Some(other.working_directory.join(named));
-        };
-        let there = other.root.join(within);
-        Some(if is_same_file(named, &there) {
-            named.to_owned()
-        } else {
-            there
-        })
+        let there = seen_by(process, named);
+        let is_here = named.is_absolute() && is_same_file(named, &there);
+        Some(if is_here { named.to_owned() } else { there })
     }
 
     /// Whether both say the same of the default relay.
@@ -126,6 +108,14 @@ impl Variables {
         let has_all =
             |own: &Self, other: &Self| own.set.iter().all(|(name, value)| other.get(name) == Some(value));
         has_all(self, other) && has_all(other, self)
+    }
+}
+
+/// Where the path leads for another process, whose directory in /proc this is.
+pub(super) fn seen_by(process: &Path, path: &Path) -> PathBuf {
+    match path.strip_prefix("/") {
+        Ok(within) => process.join("root").join(within),
+        Err(_) => process.join("cwd").join(path),
     }
 }
 
