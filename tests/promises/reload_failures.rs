@@ -333,7 +333,6 @@ fn a_file_with_an_error_leaves_the_last_good_snapshot_of_all_files_and_says_wher
             // What is right beside it waits: its passwords, or its relay, may be those that are not there yet.
             let other = if file == RELAYMAP { CREDENTIALS } else { RELAYMAP };
             versions.replace_with_next(other);
-            versions.pause(text);
             let seen = daemon.log_lines();
             daemon.hangup();
             are_said_once(seen);
