@@ -39,7 +39,7 @@ use crate::source::{Reloader, evaluate};
 #[derive(Debug, Error)]
 pub enum DaemonError {
     /// The settings have errors.
-    #[error("the settings have errors")]
+    #[error("{0}")]
     Settings(Findings),
     /// An address cannot be bound.
     #[error(transparent)]

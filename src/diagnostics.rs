@@ -129,6 +129,12 @@ impl Finding {
         }
     }
 
+    /// The same finding, at `place`.
+    #[must_use]
+    pub fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
     /// The same finding, saying `message`, [`printable`].
     #[must_use]
     pub fn says(mut self, message: impl Into<String>) -> Self {
@@ -164,6 +170,14 @@ pub struct Findings {
     warnings: usize,
     /// How many of those that are kept are errors.
     errors_kept: usize,
+}
+
+/// Its errors, a line each.
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let errors: Vec<String> = self.of(Severity::Error).map(ToString::to_string).collect();
+        f.write_str(&errors.join("\n"))
+    }
 }
 
 impl Findings {

@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+
 #[allow(
     unreachable_pub,
     clippy::pedantic,
@@ -84,6 +86,30 @@ macro_rules! targets {
 }
 
 targets! { netstring, tcp_table, relaymap, credentials, settings, session, editor, generations }
+
+/// An input of `generations`: edits with a generation after each, most of them such that there is nothing to say about the
+/// file, which is then edited as a table too.
+fn edits() -> impl Strategy<Value = Vec<u8>> {
+    let what = prop_oneof![4 => prop::sample::select(&[1_u8, 2, 4, 6][..]), 1 => 0..8_u8];
+    let edit = (what, any::<u8>(), 0..16_u8, any::<u8>());
+    let edits = prop::collection::vec(edit, 1..=6);
+    (any::<[u8; 2]>(), edits).prop_map(|(begin, edits)| {
+        let edits = edits.into_iter();
+        let edits = edits.flat_map(|(what, place, many, of)| [what, place, many, of, 0, 0, 0, 0]);
+        begin.into_iter().chain(edits).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Edits beyond those that were recorded: a table that came about by them is the table that was read from nothing, and
+    /// answers as the plain reader does.
+    #[test]
+    fn after_random_edits_a_table_is_as_one_that_was_read_from_nothing(data in edits()) {
+        fuzz::targets::generations(&data);
+    }
+}
 
 /// Nothing is forgotten: each target has its binary, its seeds and its test, and no case belongs to a target that is gone.
 #[test]

@@ -3,9 +3,10 @@
 //! A single ratio says nothing on a machine that does other things, too. Its spread over the rounds says how much of it
 //! to believe: a spread that holds 1 is no difference.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::Measured;
+use super::load::Run;
 
 /// A ratio over the rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -18,36 +19,44 @@ pub(super) struct Spread {
     pub max: f64,
 }
 
-/// The second server to the first, with so many connections. A ratio is missing where there is nothing to divide by.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+type Figure = fn(&Run) -> f64;
+
+/// What is compared, by name. More replies a second are better, and less of all else. The processor time of the server
+/// is no number where its processes are not known.
+const FIGURES: [(&str, Figure); 9] = [
+    ("replies_per_second", Run::rate),
+    ("mean", |run| run.latency.mean()),
+    ("p50", |run| run.latency.at(0.5)),
+    ("p90", |run| run.latency.at(0.9)),
+    ("p99", |run| run.latency.at(0.99)),
+    ("p99_9", |run| run.latency.at(0.999)),
+    ("p99_99", |run| run.latency.at(0.9999)),
+    ("max", |run| run.latency.at(1.0)),
+    ("server_cpu", |run| run.server_micros().unwrap_or(f64::NAN)),
+];
+
+/// The second server to the first, with so many connections.
+#[derive(Serialize)]
 pub(super) struct Comparison {
     /// How many connections.
     pub connections: usize,
     /// Over how many rounds.
     pub rounds: usize,
-    /// More is better.
-    pub replies_per_second: Option<Spread>,
-    /// Less is better, here and below.
-    pub mean: Option<Spread>,
-    /// Likewise.
-    pub p50: Option<Spread>,
-    /// Likewise.
-    pub p90: Option<Spread>,
-    /// Likewise.
-    pub p99: Option<Spread>,
-    /// Likewise.
-    pub p99_9: Option<Spread>,
-    /// Likewise.
-    pub p99_99: Option<Spread>,
-    /// Likewise.
-    pub max: Option<Spread>,
-    /// Likewise; missing where the processes are not known.
-    pub server_cpu: Option<Spread>,
+    /// The ratios of what is compared, by name. One is missing where there is nothing to divide by.
+    #[serde(flatten, serialize_with = "as_map")]
+    pub ratios: [(&'static str, Option<Spread>); FIGURES.len()],
+}
+
+/// Values by name, in this order.
+pub(super) fn as_map<V: Serialize, S: Serializer>(
+    named: &[(&'static str, V)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(named.iter().map(|(name, value)| (name, value)))
 }
 
 impl Spread {
     /// Of these ratios; those that are no numbers do not count.
-    #[must_use]
     pub(super) fn of(ratios: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut ratios: Vec<f64> = ratios.into_iter().filter(|ratio| ratio.is_finite()).collect();
         ratios.sort_by(f64::total_cmp);
@@ -63,7 +72,6 @@ impl Spread {
 }
 
 /// A comparison for each number of connections, in the order in which they were measured.
-#[must_use]
 pub(super) fn compare(measured: &[Measured]) -> Vec<Comparison> {
     let mut numbers: Vec<usize> = Vec::new();
     for one in measured {
@@ -80,21 +88,17 @@ pub(super) fn compare(measured: &[Measured]) -> Vec<Comparison> {
         let pairs: Vec<_> = of(0)
             .filter_map(|first| Some((first, of(1).find(|second| second.round == first.round)?)))
             .collect();
-        let spread = |figure: &dyn Fn(&Measured) -> f64| {
-            Spread::of(pairs.iter().map(|(first, second)| figure(second) / figure(first)))
+        let spread = |figure: Figure| {
+            Spread::of(
+                pairs
+                    .iter()
+                    .map(|(first, second)| figure(&second.run) / figure(&first.run)),
+            )
         };
         Comparison {
             connections,
             rounds: pairs.len(),
-            replies_per_second: spread(&|one| one.run.rate()),
-            mean: spread(&|one| one.run.latency.figures().mean),
-            p50: spread(&|one| one.run.latency.at(0.5)),
-            p90: spread(&|one| one.run.latency.at(0.9)),
-            p99: spread(&|one| one.run.latency.at(0.99)),
-            p99_9: spread(&|one| one.run.latency.at(0.999)),
-            p99_99: spread(&|one| one.run.latency.at(0.9999)),
-            max: spread(&|one| one.run.latency.at(1.0)),
-            server_cpu: spread(&|one| one.run.server_micros().unwrap_or(f64::NAN)),
+            ratios: FIGURES.map(|(name, figure)| (name, spread(figure))),
         }
     });
     compared.collect()

@@ -61,7 +61,6 @@ impl Used {
     }
 
     /// What has been spent since `before`.
-    #[must_use]
     pub(super) fn since(&self, before: &Self) -> Spent {
         let mut spent = Spent::default();
         // One that was started since then had used nothing.

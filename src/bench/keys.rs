@@ -38,15 +38,6 @@ pub(crate) enum KeysError {
     TooMany,
 }
 
-/// What the files say about a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expected {
-    /// Nobody has looked.
-    Unknown,
-    /// This.
-    Is(Outcome),
-}
-
 /// Byte strings in a row. Some hold credentials, so all are wiped.
 #[derive(Default)]
 struct Row {
@@ -76,7 +67,8 @@ pub(crate) struct Questions {
     values: Row,
     /// The whole reply as nearly every server would send it, so that comparing it is one comparison.
     replies: Row,
-    expected: Vec<Expected>,
+    /// What the files say about each key, if they were asked.
+    expected: Vec<Option<Outcome>>,
 }
 
 impl Questions {
@@ -109,19 +101,19 @@ impl Questions {
             let answer = right.map(|(snapshot, map)| snapshot.answer(map, key, &mut memory, &mut scratch));
             bytes.clear();
             questions.expected.push(match answer {
-                None => Expected::Unknown,
+                None => None,
                 Some(Answer::Found(value)) => {
-                    target.protocol().encode_found(value.expose(), &mut bytes);
+                    target.protocol.encode_found(value.expose(), &mut bytes);
                     questions.values.push(value.expose());
-                    Expected::Is(Outcome::Found)
+                    Some(Outcome::Found)
                 }
                 Some(Answer::NotFound) => {
-                    if target.protocol() == Protocol::Socketmap {
+                    if target.protocol == Protocol::Socketmap {
                         netstring::encode(&[b"NOTFOUND "], &mut bytes);
                     }
-                    Expected::Is(Outcome::NotFound)
+                    Some(Outcome::NotFound)
                 }
-                Some(Answer::CannotTell(_)) => Expected::Is(Outcome::CannotTell),
+                Some(Answer::CannotTell(_)) => Some(Outcome::CannotTell),
             });
             if questions.values.ends.len() < questions.expected.len() {
                 questions.values.push(b"");
@@ -135,13 +127,11 @@ impl Questions {
     }
 
     /// How many there are; at least one.
-    #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.expected.len()
     }
 
     /// The key of a question.
-    #[must_use]
     pub(crate) fn key(&self, number: usize) -> &[u8] {
         self.keys.get(number)
     }
@@ -159,8 +149,8 @@ impl Questions {
         self.replies.get(number)
     }
 
-    pub(super) fn expected(&self, number: usize) -> Expected {
-        self.expected.get(number).copied().unwrap_or(Expected::Unknown)
+    pub(super) fn expected(&self, number: usize) -> Option<Outcome> {
+        self.expected.get(number).copied().flatten()
     }
 }
 
@@ -169,7 +159,6 @@ pub(crate) struct Random(u64);
 
 impl Random {
     /// From this seed.
-    #[must_use]
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -282,7 +271,6 @@ fn with_misses(
 }
 
 /// So many senders that nobody has an entry for: names below .invalid (RFC 2606) are nobody's.
-#[must_use]
 pub(crate) fn made_up(number: usize, random: &mut Random) -> Vec<Vec<u8>> {
     let sender = |_| {
         format!(
@@ -295,7 +283,6 @@ pub(crate) fn made_up(number: usize, random: &mut Random) -> Vec<Vec<u8>> {
 }
 
 /// The keys in a text, one a line; blank lines are none.
-#[must_use]
 pub(crate) fn of_lines(text: &[u8]) -> Vec<Vec<u8>> {
     text.split(|c| *c == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
@@ -308,7 +295,7 @@ pub(crate) fn of_lines(text: &[u8]) -> Vec<Vec<u8>> {
 mod tests {
     use std::path::Path;
 
-    use super::{Expected, Questions, Random, Target, of_lines, of_tables};
+    use super::{Questions, Random, Target, of_lines, of_tables};
     use crate::bench::tally::Outcome;
     use crate::diagnostics::Findings;
     use crate::lookup::address::SenderKeys;
@@ -394,7 +381,7 @@ mod tests {
             (questions.reply(1), questions.value(1)),
             (&b"9:NOTFOUND ,"[..], &b""[..])
         );
-        assert_eq!(questions.expected(2), Expected::Is(Outcome::CannotTell));
+        assert_eq!(questions.expected(2), Some(Outcome::CannotTell));
         let questions = of("tcp:h:1");
         assert_eq!(
             (questions.request(1), questions.key(1)),

@@ -1,7 +1,6 @@
 //! Latencies: every one recorded, none kept. To three digits, from a nanosecond to an hour.
 
 use hdrhistogram::{CreationError, Histogram};
-use serde::Serialize;
 
 use super::number::{count, float, ratio};
 
@@ -14,25 +13,6 @@ pub(crate) struct Latency {
     histogram: Histogram<u64>,
     /// The histogram rounds; the mean need not.
     sum: u128,
-}
-
-/// A distribution in a few figures, in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Figures {
-    /// The mean.
-    pub mean: f64,
-    /// Half are faster.
-    pub p50: f64,
-    /// 90 % are faster.
-    pub p90: f64,
-    /// 99 % are faster.
-    pub p99: f64,
-    /// 99.9 % are faster.
-    pub p99_9: f64,
-    /// 99.99 % are faster.
-    pub p99_99: f64,
-    /// The slowest.
-    pub max: f64,
 }
 
 impl Latency {
@@ -58,19 +38,16 @@ impl Latency {
     }
 
     /// How many there are.
-    #[must_use]
     pub(crate) fn len(&self) -> u64 {
         self.histogram.len()
     }
 
     /// Whether there is none.
-    #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.histogram.is_empty()
     }
 
     /// The latency, in microseconds, within which this share of replies came.
-    #[must_use]
     pub(crate) fn at(&self, share: f64) -> f64 {
         if self.is_empty() {
             return 0.0;
@@ -79,25 +56,28 @@ impl Latency {
         float(self.histogram.value_at_quantile(share).min(self.histogram.max())) / 1e3
     }
 
-    /// In a few figures.
-    #[must_use]
-    pub(crate) fn figures(&self) -> Figures {
+    /// The mean, in microseconds.
+    pub(crate) fn mean(&self) -> f64 {
         let sum = u64::try_from(self.sum).unwrap_or(u64::MAX);
-        Figures {
-            mean: ratio(float(sum), float(self.len())) / 1e3,
-            p50: self.at(0.5),
-            p90: self.at(0.9),
-            p99: self.at(0.99),
-            p99_9: self.at(0.999),
-            p99_99: self.at(0.9999),
-            max: self.at(1.0),
-        }
+        ratio(float(sum), float(self.len())) / 1e3
+    }
+
+    /// In a few figures, by name, in microseconds.
+    pub(crate) fn figures(&self) -> [(&'static str, f64); 7] {
+        [
+            ("mean", self.mean()),
+            ("p50", self.at(0.5)),
+            ("p90", self.at(0.9)),
+            ("p99", self.at(0.99)),
+            ("p99_9", self.at(0.999)),
+            ("p99_99", self.at(0.9999)),
+            ("max", self.at(1.0)),
+        ]
     }
 
     /// Points of the distribution, `steps` to each nine: the share that is slower, as its negative power of ten
     /// (1 is the slowest tenth, 2 the slowest hundredth), and the latency in microseconds. It ends where a single
     /// reply is left.
-    #[must_use]
     pub(crate) fn curve(&self, steps: usize) -> Vec<(f64, f64)> {
         let nines = float(self.len().max(1)).log10();
         let step = 1.0 / float(count(steps.max(1)));
@@ -119,20 +99,21 @@ mod tests {
     #[test]
     fn the_figures_are_those_of_what_was_recorded() {
         let mut latency = Latency::new().unwrap();
-        assert!(latency.figures() == super::Figures::default());
+        assert!(latency.figures().iter().all(|(_, micros)| *micros == 0.0));
         for micros in 1..=1000 {
             latency.record(micros * 1000);
         }
-        let figures = latency.figures();
-        assert!((figures.mean - 500.5).abs() < 1e-9);
-        for (figure, right) in [
-            (figures.p50, 500.0),
-            (figures.p90, 900.0),
-            (figures.p99, 990.0),
-            (figures.p99_9, 999.0),
-            (figures.max, 1000.0),
-        ] {
-            assert!((figure - right).abs() <= right / 1000.0, "{figure} {right}");
+        for ((name, micros), right) in latency.figures().into_iter().zip([
+            ("mean", 500.5),
+            ("p50", 500.0),
+            ("p90", 900.0),
+            ("p99", 990.0),
+            ("p99_9", 999.0),
+            ("p99_99", 1000.0),
+            ("max", 1000.0),
+        ]) {
+            assert_eq!(name, right.0);
+            assert!((micros - right.1).abs() <= right.1 / 1000.0, "{name} {micros}");
         }
         let curve = latency.curve(10);
         assert_eq!(curve.len(), 31);

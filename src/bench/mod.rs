@@ -53,7 +53,9 @@ pub(crate) struct Plan {
     /// One server, or two that are compared.
     pub servers: Vec<Server>,
     /// What each of them is put through.
-    pub loads: Vec<Load>,
+    pub load: Load,
+    /// On how many connections, one number after the other.
+    pub connections: Vec<usize>,
     /// How often.
     pub rounds: u32,
 }
@@ -104,9 +106,10 @@ impl Plan {
         &self,
         watch: &mut dyn FnMut(&Step<'_>, Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Measured>, BenchError> {
-        let of = self.servers.len() * self.loads.len() * usize::try_from(self.rounds).unwrap_or(usize::MAX);
+        let of =
+            self.servers.len() * self.connections.len() * usize::try_from(self.rounds).unwrap_or(usize::MAX);
         let mut measured = Vec::with_capacity(of);
-        for load in &self.loads {
+        for &connections in &self.connections {
             for round in 1..=self.rounds {
                 let mut order: Vec<_> = self.servers.iter().enumerate().collect();
                 if round % 2 == 0 {
@@ -115,22 +118,16 @@ impl Plan {
                 for (number, server) in order {
                     let step = Step {
                         server: &server.target,
-                        connections: load.connections,
+                        connections,
                         number: measured.len() + 1,
                         of,
                     };
                     let mut is_stopped = false;
-                    let run = load::run(
-                        &server.target,
-                        &server.questions,
-                        load,
-                        &server.pids,
-                        &mut |progress| {
-                            let whether = watch(&step, progress);
-                            is_stopped |= whether.is_break();
-                            whether
-                        },
-                    );
+                    let run = load::run(server, &self.load, connections, &mut |progress| {
+                        let whether = watch(&step, progress);
+                        is_stopped |= whether.is_break();
+                        whether
+                    });
                     let run = run.map_err(|source| BenchError {
                         server: server.target.to_string(),
                         source,
@@ -139,7 +136,7 @@ impl Plan {
                         measured.push(Measured {
                             server: number,
                             round,
-                            connections: load.connections,
+                            connections,
                             run,
                         });
                     }

@@ -24,19 +24,16 @@ pub(super) fn whole(number: f64) -> u64 {
 }
 
 /// An index or a length as a counter.
-#[must_use]
 pub(super) fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// A duration in nanoseconds; five hundred years at most.
-#[must_use]
 pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The quotient, or 0 where there is nothing to divide by.
-#[must_use]
 pub(super) fn ratio(number: f64, by: f64) -> f64 {
     if by > 0.0 { number / by } else { 0.0 }
 }

@@ -5,52 +5,43 @@
 
 use bytes::BytesMut;
 
-use super::keys::{Expected, Questions};
+use super::keys::Questions;
 use super::tally::{Fault, Outcome};
 use crate::protocol::{InvalidReply, ParsedReply, Protocol};
 
-/// What the bytes begin with.
+/// A reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begins {
-    /// A reply that is not whole.
-    Partial,
-    /// A reply.
-    Reply {
-        /// Its length.
-        length: usize,
-        /// What it says.
-        outcome: Outcome,
-        /// What is wrong with that.
-        fault: Option<Fault>,
-    },
-    /// Not a reply.
-    Malformed,
+pub(super) struct Judged {
+    /// Its length.
+    pub(super) length: usize,
+    /// What it says.
+    pub(super) outcome: Outcome,
+    /// What is wrong with that.
+    pub(super) fault: Option<Fault>,
 }
 
-/// Judges the first reply in `input` as the answer to this question. `memory` is lent for decoding.
+/// Judges the first reply in `input` as the answer to this question; `None` where it is not whole. `memory` is lent for decoding.
 pub(super) fn judge(
     protocol: Protocol,
     input: &[u8],
     questions: &Questions,
     number: usize,
     memory: &mut BytesMut,
-) -> Begins {
+) -> Result<Option<Judged>, InvalidReply> {
     let expected = questions.expected(number);
     let right = questions.reply(number);
-    if let Expected::Is(outcome) = expected
+    if let Some(outcome) = expected
         && !right.is_empty()
         && input.starts_with(right)
     {
-        return Begins::Reply {
+        return Ok(Some(Judged {
             length: right.len(),
             outcome,
             fault: None,
-        };
+        }));
     }
-    let (told, length) = match protocol.decode_reply(input, memory) {
-        Err(InvalidReply) => return Begins::Malformed,
-        Ok(None) => return Begins::Partial,
-        Ok(Some(reply)) => reply,
+    let Some((told, length)) = protocol.decode_reply(input, memory)? else {
+        return Ok(None);
     };
     let (outcome, is_value) = match told {
         ParsedReply::Found(value) => (Outcome::Found, value == questions.value(number)),
@@ -58,14 +49,14 @@ pub(super) fn judge(
         ParsedReply::CannotTell(_) => (Outcome::CannotTell, true),
     };
     let fault = match expected {
-        Expected::Is(right) if right == outcome && is_value => None,
-        Expected::Is(_) => Some(Fault::Wrong),
-        Expected::Unknown if outcome == Outcome::CannotTell => Some(Fault::CannotTell),
-        Expected::Unknown => None,
+        Some(right) if right == outcome && is_value => None,
+        Some(_) => Some(Fault::Wrong),
+        None if outcome == Outcome::CannotTell => Some(Fault::CannotTell),
+        None => None,
     };
-    Begins::Reply {
+    Ok(Some(Judged {
         length,
         outcome,
         fault,
-    }
+    }))
 }

@@ -7,7 +7,7 @@
 //! missing  = malformed + closed + timeout + unsent
 //! ```
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// What is wrong with a reply, or why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,26 +30,23 @@ pub(crate) enum Fault {
     Connect,
 }
 
-/// How many faults of each kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Faults {
-    /// [`Fault::Wrong`]
-    pub wrong: u64,
-    /// [`Fault::CannotTell`]
-    pub cannot_tell: u64,
-    /// [`Fault::Malformed`]
-    pub malformed: u64,
-    /// [`Fault::Closed`]
-    pub closed: u64,
-    /// [`Fault::Timeout`]
-    pub timeout: u64,
-    /// [`Fault::Unsent`]
-    pub unsent: u64,
-    /// [`Fault::Extra`]
-    pub extra: u64,
-    /// [`Fault::Connect`]
-    pub connect: u64,
+impl Fault {
+    /// Of each, in the order above, its name in JSON and CSV, and in words.
+    const NAMES: [(&'static str, &'static str); 8] = [
+        ("wrong", "other than in the files"),
+        ("cannot_tell", "cannot tell"),
+        ("malformed", "not the protocol"),
+        ("closed", "closed before the reply"),
+        ("timeout", "no reply in time"),
+        ("unsent", "due, but every connection was busy"),
+        ("extra", "bytes that nobody asked for"),
+        ("connect", "could not connect again"),
+    ];
 }
+
+/// How many faults of each kind, in the order of [`Fault`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Faults([u64; Fault::NAMES.len()]);
 
 /// What a reply says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +61,6 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// As it is printed.
-    #[must_use]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Found => "found",
@@ -92,43 +88,38 @@ pub(crate) struct Tally {
 impl Faults {
     /// Counts faults.
     pub(crate) fn add(&mut self, fault: Fault, number: u64) {
-        *match fault {
-            Fault::Wrong => &mut self.wrong,
-            Fault::CannotTell => &mut self.cannot_tell,
-            Fault::Malformed => &mut self.malformed,
-            Fault::Closed => &mut self.closed,
-            Fault::Timeout => &mut self.timeout,
-            Fault::Unsent => &mut self.unsent,
-            Fault::Extra => &mut self.extra,
-            Fault::Connect => &mut self.connect,
-        } += number;
+        if let Some(sum) = self.0.get_mut(fault as usize) {
+            *sum += number;
+        }
+    }
+
+    /// Counts those of `other`, too.
+    fn append(&mut self, other: &Self) {
+        for (sum, number) in self.0.iter_mut().zip(other.0) {
+            *sum += number;
+        }
     }
 
     /// Each kind with its name in JSON and CSV, and in words.
-    #[must_use]
-    pub(crate) fn each(&self) -> [(&'static str, &'static str, u64); 8] {
-        [
-            ("wrong", "other than in the files", self.wrong),
-            ("cannot_tell", "cannot tell", self.cannot_tell),
-            ("malformed", "not the protocol", self.malformed),
-            ("closed", "closed before the reply", self.closed),
-            ("timeout", "no reply in time", self.timeout),
-            ("unsent", "due, but every connection was busy", self.unsent),
-            ("extra", "bytes that nobody asked for", self.extra),
-            ("connect", "could not connect again", self.connect),
-        ]
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        let kinds = Fault::NAMES.into_iter().zip(self.0);
+        kinds.map(|((name, words), number)| (name, words, number))
     }
 
     /// All of them.
-    #[must_use]
     pub(crate) fn total(&self) -> u64 {
-        self.each().iter().map(|(_, _, number)| number).sum()
+        self.0.iter().sum()
+    }
+}
+
+impl Serialize for Faults {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.each().map(|(name, _, number)| (name, number)))
     }
 }
 
 impl Tally {
     /// All replies.
-    #[must_use]
     pub(crate) fn replies(&self) -> u64 {
         self.found + self.not_found + self.cannot_tell
     }
@@ -148,18 +139,6 @@ impl Tally {
         self.found += other.found;
         self.not_found += other.not_found;
         self.cannot_tell += other.cannot_tell;
-        let faults = &other.faults;
-        for (fault, number) in [
-            (Fault::Wrong, faults.wrong),
-            (Fault::CannotTell, faults.cannot_tell),
-            (Fault::Malformed, faults.malformed),
-            (Fault::Closed, faults.closed),
-            (Fault::Timeout, faults.timeout),
-            (Fault::Unsent, faults.unsent),
-            (Fault::Extra, faults.extra),
-            (Fault::Connect, faults.connect),
-        ] {
-            self.faults.add(fault, number);
-        }
+        self.faults.append(&other.faults);
     }
 }

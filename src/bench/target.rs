@@ -22,8 +22,9 @@ use crate::protocol::endpoint::{Endpoint, EndpointError};
 /// A map of a server.
 pub(crate) struct Target {
     label: String,
-    map: String,
-    protocol: Protocol,
+    /// Its name.
+    pub(super) map: String,
+    pub(super) protocol: Protocol,
     address: Address,
 }
 
@@ -57,18 +58,6 @@ impl Target {
             protocol: endpoint.protocol,
             address: endpoint.address,
         })
-    }
-
-    /// The name of the map.
-    #[must_use]
-    pub(crate) fn map(&self) -> &str {
-        &self.map
-    }
-
-    /// The protocol.
-    #[must_use]
-    pub(crate) fn protocol(&self) -> Protocol {
-        self.protocol
     }
 
     /// The bytes that ask for `key`.
@@ -140,7 +129,7 @@ mod tests {
         let target = Target::new(endpoint, map).unwrap();
         let mut request = BytesMut::new();
         target.encode(b"a b@c", &mut request);
-        (target.protocol(), String::from_utf8(request.to_vec()).unwrap())
+        (target.protocol, String::from_utf8(request.to_vec()).unwrap())
     }
 
     #[test]

@@ -77,7 +77,6 @@ fn character_at(line: &[u8], at: usize) -> Option<char> {
 }
 
 /// An excerpt of a line of a table.
-#[must_use]
 pub(crate) fn of_table(format: Format, line: &[u8], column: u32) -> Excerpt {
     Excerpt::new(line, shown_of_table(format, line), column)
 }
@@ -158,7 +157,6 @@ pub(super) fn is_name_or_port(word: &[u8]) -> bool {
 }
 
 /// An excerpt of a line of the settings file.
-#[must_use]
 pub(crate) fn of_settings(line: &[u8], column: u32) -> Excerpt {
     let is_name = |name: &[u8]| {
         let name = std::str::from_utf8(name).map(str::trim);

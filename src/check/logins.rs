@@ -52,29 +52,30 @@ impl Strangers {
             let Some(relay) = without.first(entry.is_plain_host) else {
                 continue;
             };
-            let (name, key) = if excerpt::is_name_or_port(&relay.element) {
+            let (name, key) = if relay.can_be_shown() {
                 let name = String::from_utf8_lossy(&relay.element).into_owned();
                 (name.clone(), name)
             } else {
-                (
-                    "a relay".to_owned(),
-                    "it exactly as the relay map has it".to_owned(),
-                )
+                let key = match relay.line {
+                    Some(_) => "it exactly as the relay map has it",
+                    None => "[RELAY_HOST]:RELAY_PORT",
+                };
+                ("a relay".to_owned(), key.to_owned())
             };
             let place = match relay.line {
                 Some(line) => format!(" (line {line} of the relay map)"),
                 None => " (the default relay)".to_owned(),
             };
-            findings.push(Finding {
-                place: at(entry.position),
-                ..warning(Code::NoSuchRelay)
+            findings.push(
+                warning(Code::NoSuchRelay)
+                    .at(at(entry.position))
                     .says(format!(
                         "no next hop here leads to this host, and {name}{place} has no login"
                     ))
                     .help(format!(
                         "if these are the credentials of that relay, write the key as {key}"
-                    ))
-            });
+                    )),
+            );
         }
     }
 }
@@ -86,7 +87,18 @@ struct Relay {
     line: Option<u32>,
 }
 
+impl Relay {
+    /// Whether it is no password in the wrong place. In `RELAY_HOST` a plain word may be one, and the brackets around it are
+    /// not of the variable.
+    fn can_be_shown(&self) -> bool {
+        let (host, _) = nexthop::host_and_port(&self.element);
+        let is_plain_word = !host.iter().any(|c| b".:".contains(c));
+        excerpt::is_name_or_port(&self.element) && !(self.line.is_none() && is_plain_word)
+    }
+}
+
 /// The first relay without a login, and the first of those that Postfix connects to by name.
+#[derive(Default)]
 struct WithoutLogin {
     any: Option<Relay>,
     without_mx: Option<Relay>,
@@ -94,10 +106,7 @@ struct WithoutLogin {
 
 impl WithoutLogin {
     fn of(snapshot: &Snapshot) -> Self {
-        let mut found = Self {
-            any: None,
-            without_mx: None,
-        };
+        let mut found = Self::default();
         let mut keys = SenderKeys::default();
         snapshot.relay_map.for_each(|record| {
             if found.without_mx.is_none()
@@ -184,10 +193,8 @@ pub(super) fn of_login(snapshot: &Snapshot, keys: &SenderKeys, record: &Record<'
 }
 
 /// Whether the credentials file has a login for the sender itself, or for its domain.
-#[must_use]
 pub(crate) fn has_login_by_sender(snapshot: &Snapshot, sender: &[u8]) -> bool {
-    let mut keys = SenderKeys::default();
-    keys.parse(sender, &snapshot.delimiters);
+    let keys = SenderKeys::of(sender, &snapshot.delimiters);
     matches!(snapshot.credentials.find(keys.in_order()), Hit::Value(_))
 }
 
@@ -198,18 +205,17 @@ fn is_null_sender(key: &[u8]) -> bool {
 /// A default relay that is for senders with a domain alone, where nothing says what becomes of bounces.
 pub(super) fn bounces(snapshot: &Snapshot, findings: &mut Findings) {
     let default = |has_domain| snapshot.default.next_hop(has_domain);
-    let mut keys = SenderKeys::default();
-    keys.parse(NULL_SENDER, &snapshot.delimiters);
+    let keys = SenderKeys::of(NULL_SENDER, &snapshot.delimiters);
     let is_said = !matches!(snapshot.relay_map.find([keys.whole_key()]), Hit::Absent);
     if matches!(default(true), Answer::Found(_)) && matches!(default(false), Answer::NotFound) && !is_said {
-        findings.push(Finding {
-            place: Place::Setting("RELAY_HOST"),
-            ..warning(Code::BouncesWithoutRelay)
+        findings.push(
+            warning(Code::BouncesWithoutRelay)
+                .at(Place::Setting("RELAY_HOST"))
                 .says("RELAY_HOST is for senders that have a domain, and bounces have none: they are delivered directly")
                 .help(
                     "add a line <> [host]:port to the relay map, or <> alone if direct is meant; or set \
                      DEFAULT_RELAY_HOST, which is for bounces too",
-                )
-        });
+                ),
+        );
     }
 }

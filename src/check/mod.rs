@@ -39,10 +39,7 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
     line_ends(&snapshot.relay_map, &relay_map, findings);
     snapshot.relay_map.for_each(|record| {
         keys.parse(record.key, &snapshot.delimiters);
-        let at = |finding: Finding| Finding {
-            place: Place::File(relay_map.clone(), Some(record.position)),
-            ..finding
-        };
+        let at = |finding: Finding| finding.at(Place::File(relay_map.clone(), Some(record.position)));
         if let Some(finding) = star(&keys) {
             findings.push(at(finding));
         }
@@ -64,10 +61,7 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
     values::of_default(snapshot, findings);
     for (list, variable) in snapshot.default.next_hops() {
         if nexthop::elements(list).any(nexthop::uses_implicit_tls) {
-            findings.push(Finding {
-                place: Place::Setting(variable),
-                ..implicit_tls()
-            });
+            findings.push(implicit_tls().at(Place::Setting(variable)));
         }
     }
     line_ends(&snapshot.credentials, &credentials, findings);
@@ -94,10 +88,7 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
             values::too_long(&record),
         ];
         for finding in finding.into_iter().chain(others.into_iter().flatten()) {
-            findings.push(Finding {
-                place: at(record.position),
-                ..finding
-            });
+            findings.push(finding.at(at(record.position)));
         }
     });
     strangers.report(snapshot, at, findings);

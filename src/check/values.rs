@@ -4,6 +4,7 @@
 use super::{excerpt, warning};
 use crate::diagnostics::Finding;
 use crate::diagnostics::{Code, Findings, Place};
+use crate::lookup::address::{Delimiters, SenderKeys};
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::suspicion::Suspicion;
 use crate::lookup::table::grammar::{Content, Record};
@@ -54,10 +55,7 @@ pub(super) fn of_default(snapshot: &Snapshot, findings: &mut Findings) {
         .login()
         .is_some_and(|login| !tcp_table::fits_in_reply(login))
     {
-        findings.push(Finding {
-            place: Place::Setting("RELAY_PASSWORD"),
-            ..too_long_for_tcp()
-        });
+        findings.push(too_long_for_tcp().at(Place::Setting("RELAY_PASSWORD")));
     }
 }
 
@@ -81,8 +79,7 @@ pub(super) fn other_form(table: &Table, record: &Record<'_>) -> Option<Finding> 
         )
     };
     let other_key = [local, other.as_bytes()].concat();
-    let mut keys = crate::lookup::address::SenderKeys::default();
-    keys.parse(&other_key, &crate::lookup::address::Delimiters::default());
+    let keys = SenderKeys::of(&other_key, &Delimiters::default());
     let is_there = !matches!(table.find([keys.whole_key()]), Hit::Absent);
     let help = if excerpt::is_name(key) {
         format!("add the same entry for the domain {other}")

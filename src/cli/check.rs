@@ -12,13 +12,11 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use clap::Args;
 
-use super::log::LogOptions;
-use super::{Error, OutputFormat, counted};
+use super::{Error, OutputFormat, counted, exit_code, log};
 use crate::check::excerpt::{self, Excerpt};
 use crate::check::{self, dns, main_cf};
 use crate::config::Sources;
-use crate::config::environment::Whose;
-use crate::config::options::Options;
+use crate::config::options::{Options, ServeOptions};
 use crate::diagnostics::{Code, Finding, Findings, Place, Position, Severity, machine};
 use crate::lookup::snapshot::Snapshot;
 use crate::os::printable::of_path;
@@ -63,7 +61,7 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let mut findings = Findings::default();
-        LogOptions::default().judge(&mut findings);
+        log::judge(&ServeOptions::default(), &mut findings);
         let sources = Sources::of_command(self.options, &mut findings);
         let loaded = load::load(&sources);
         findings.append(&loaded.findings);
@@ -79,27 +77,17 @@ impl Check {
         let ordered = in_order(&findings);
         let printed = match self.format {
             OutputFormat::Text => {
-                let lines = Lines::of(&sources, &loaded.snapshot);
                 // Of no interest where nothing depends on it.
                 let withholds = ordered
                     .iter()
                     .any(|finding| finding.code == Code::CredentialsWithheld);
                 let matters = withholds || sources.relay.is_set() || sources.environment.is_remarkable();
-                print(
-                    &ordered,
-                    &findings,
-                    &lines,
-                    matters.then_some(&sources.environment),
-                )
+                print(&ordered, &findings, &sources, &loaded.snapshot, matters)
             }
             OutputFormat::Json => machine::print(ordered, &findings, &mut io::stdout().lock()),
         };
         printed.map_err(Error::system("cannot print the findings"))?;
-        Ok(if is_bad {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        })
+        Ok(exit_code(!is_bad))
     }
 }
 
@@ -126,27 +114,28 @@ fn in_order(findings: &Findings) -> Vec<&Finding> {
 fn print(
     ordered: &[&Finding],
     all: &Findings,
-    lines: &Lines<'_>,
-    environment: Option<&Whose>,
+    sources: &Sources,
+    snapshot: &Snapshot,
+    environment_matters: bool,
 ) -> io::Result<()> {
     let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
     let mut out = anstream::stdout().lock();
     for finding in ordered {
-        let excerpt = lines.excerpt(&finding.place);
+        let excerpt = excerpt(&finding.place, sources, snapshot);
         writeln!(out, "{}\n", renderer.render(&[group(finding, excerpt.as_ref())]))?;
     }
     if all.dropped() > 0 {
         writeln!(out, "and {} findings more\n", all.dropped())?;
     }
-    if let Some(environment) = environment {
-        writeln!(out, "judged with {environment}")?;
+    if environment_matters {
+        writeln!(out, "judged with {}", sources.environment)?;
     }
     let number = |number, noun| match number {
         0 => format!("no {noun}s"),
         _ => counted(number, noun),
     };
     let (errors, warnings) = (number(all.errors(), "error"), number(all.warnings(), "warning"));
-    writeln!(out, "{}: {errors}, {warnings}", of_path(lines.sources.dir()))?;
+    writeln!(out, "{}: {errors}, {warnings}", of_path(sources.dir()))?;
     out.flush()
 }
 
@@ -177,33 +166,21 @@ fn number(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// Where the lines come from that are shown.
-struct Lines<'a> {
-    snapshot: &'a Snapshot,
-    sources: &'a Sources,
-}
-
-impl<'a> Lines<'a> {
-    fn of(sources: &'a Sources, snapshot: &'a Snapshot) -> Self {
-        Self { snapshot, sources }
-    }
-
-    /// What may be shown of the line at this place.
-    fn excerpt(&self, place: &Place) -> Option<Excerpt> {
-        let Place::File(path, Some(Position { line, column })) = place else {
-            return None;
-        };
-        let mut tables = self.snapshot.tables();
-        if let Some(table) = tables.find(|table| *path == self.sources.file(table.spec())) {
-            let text = table.line(*line)?;
-            Some(excerpt::of_table(table.spec().format, text.expose(), *column))
-        } else if path == self.sources.settings_file() {
-            let file = whole_file::read(path).ok()?;
-            let mut lines = file.text.expose().split(|c| *c == b'\n');
-            let text = lines.nth(number(*line).checked_sub(1)?)?;
-            Some(excerpt::of_settings(text, *column))
-        } else {
-            None
-        }
+/// What may be shown of the line at this place.
+fn excerpt(place: &Place, sources: &Sources, snapshot: &Snapshot) -> Option<Excerpt> {
+    let Place::File(path, Some(Position { line, column })) = place else {
+        return None;
+    };
+    let mut tables = snapshot.tables();
+    if let Some(table) = tables.find(|table| *path == sources.file(table.spec())) {
+        let text = table.line(*line)?;
+        Some(excerpt::of_table(table.spec().format, text.expose(), *column))
+    } else if path == sources.settings_file() {
+        let file = whole_file::read(path).ok()?;
+        let mut lines = file.text.expose().split(|c| *c == b'\n');
+        let text = lines.nth(number(*line).checked_sub(1)?)?;
+        Some(excerpt::of_settings(text, *column))
+    } else {
+        None
     }
 }

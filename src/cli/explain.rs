@@ -70,8 +70,7 @@ fn needs_default(explanation: &Explanation<'_>) -> bool {
 
 /// The other half of what decides about a sender's mail: the credentials for its next hops, or its next hop.
 fn others<'a>(snapshot: &'a Snapshot, asked: &Explanation<'a>) -> Vec<Explanation<'a>> {
-    let mut keys = SenderKeys::default();
-    keys.parse(&asked.key, &snapshot.delimiters);
+    let keys = SenderKeys::of(&asked.key, &snapshot.delimiters);
     match (asked.map.values, asked.answer) {
         (ValueKind::NextHop, Answer::Found(list)) => {
             let mut all: Vec<Explanation<'_>> = Vec::new();

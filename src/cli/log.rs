@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::panic;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use rustix::fs::fstat;
 use tracing::{Event, Level, Subscriber, error};
 use tracing_subscriber::filter::Targets;
@@ -26,13 +26,6 @@ use crate::config::setting::{self, Setting};
 use crate::diagnostics::{Code, Finding, Findings, Place};
 use crate::os::log_stream::Stream;
 use crate::os::printable::{json, printable};
-
-/// How much is logged, and in which form.
-#[derive(Args, Default)]
-pub(super) struct LogOptions {
-    #[command(flatten)]
-    flags: ServeOptions,
-}
 
 /// The form of the log.
 #[derive(Clone, Copy, ValueEnum)]
@@ -74,84 +67,78 @@ fn is_the_journal(stream: &impl AsFd) -> bool {
     fstat(stream).is_ok_and(|about| named == format!("{}:{}", about.st_dev, about.st_ino))
 }
 
-impl LogOptions {
-    /// Starts logging, for the life of the process.
-    pub(super) fn start(&self) -> Result<Form, Error> {
-        let (targets, form) = self
-            .targets()
-            .and_then(|targets| Ok((targets, self.form()?)))
-            .map_err(|finding| Error::of(finding, EX_CONFIG))?;
-        let to_stderr = layer::layer()
-            .with_writer(Stream::new(io::stderr()))
-            .log_internal_errors(false);
-        let layer = match form {
-            Form::Text => {
-                let text = to_stderr.with_target(false).with_ansi(false);
-                text.map_event_format(|format| OneLine(format, |_, line| printable(line.as_bytes()) + "\n"))
-                    .boxed()
-            }
-            Form::Json => {
-                let json = to_stderr.json().flatten_event(true);
-                json.map_event_format(|format| {
-                    OneLine(format, |_, line| json::escaped(line.as_bytes()) + "\n")
-                })
+/// Starts logging, for the life of the process.
+pub(super) fn start(flags: &ServeOptions) -> Result<Form, Error> {
+    let (targets, form) = targets(flags)
+        .and_then(|targets| Ok((targets, form(flags)?)))
+        .map_err(|finding| Error::of(finding, EX_CONFIG))?;
+    let to_stderr = layer::layer()
+        .with_writer(Stream::new(io::stderr()))
+        .log_internal_errors(false);
+    let layer = match form {
+        Form::Text => {
+            let text = to_stderr.with_target(false).with_ansi(false);
+            text.map_event_format(|format| OneLine(format, |_, line| printable(line.as_bytes()) + "\n"))
                 .boxed()
-            }
-            // The priority in front (sd-daemon(3)), and no time, which journald knows better.
-            Form::Journald => {
-                let plain = to_stderr.with_target(false).with_ansi(false);
-                let plain = plain.without_time().with_level(false);
-                let show = |level, line: &str| with_priority(priority(level), &printable(line.as_bytes()));
-                plain.map_event_format(|format| OneLine(format, show)).boxed()
-            }
-        };
-        tracing_subscriber::registry()
-            .with(layer.with_filter(targets))
-            .init();
-        panic::set_hook(Box::new(|panic| {
-            let place = panic.location().map_or_else(String::new, ToString::to_string);
-            error!(place, "a task panicked");
-        }));
-        Ok(form)
-    }
-
-    /// Says what is wrong, without logging anything.
-    pub(super) fn judge(&self, findings: &mut Findings) {
-        for finding in [self.targets().err(), self.form().err()].into_iter().flatten() {
-            findings.push(finding);
         }
-    }
-
-    fn targets(&self) -> Result<Targets, Finding> {
-        let given = self.given(&setting::LOG)?;
-        let given =
-            given.unwrap_or_else(|| Given::word(setting::LOG.default.text(), Place::Setting("--log")));
-        given.value.parse().map_err(|_| {
-            wrong(given.place)
-                .says("this is no log filter")
-                .help("write off, error, warn, info, debug or trace")
-        })
-    }
-
-    fn form(&self) -> Result<Form, Finding> {
-        let Some(given) = self.given(&setting::LOG_FORMAT)? else {
-            return Ok(Form::of_standard_error());
-        };
-        Form::from_str(&given.value, true).map_err(|_| {
-            wrong(given.place)
-                .says("this is no log format")
-                .help("write text, json or journald")
-        })
-    }
-
-    /// What was said, if anything was, and where.
-    fn given(&self, setting: &Setting) -> Result<Option<Given>, Finding> {
-        let mut findings = Findings::default();
-        let given = self.flags.given(setting, &mut findings);
-        match findings.iter().next() {
-            Some(finding) => Err(finding.clone()),
-            None => Ok(given),
+        Form::Json => {
+            let json = to_stderr.json().flatten_event(true);
+            json.map_event_format(|format| OneLine(format, |_, line| json::escaped(line.as_bytes()) + "\n"))
+                .boxed()
         }
+        // The priority in front (sd-daemon(3)), and no time, which journald knows better.
+        Form::Journald => {
+            let plain = to_stderr.with_target(false).with_ansi(false);
+            let plain = plain.without_time().with_level(false);
+            let show = |level, line: &str| with_priority(priority(level), &printable(line.as_bytes()));
+            plain.map_event_format(|format| OneLine(format, show)).boxed()
+        }
+    };
+    tracing_subscriber::registry()
+        .with(layer.with_filter(targets))
+        .init();
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, ToString::to_string);
+        error!(place, "a task panicked");
+    }));
+    Ok(form)
+}
+
+/// Says what is wrong, without logging anything.
+pub(super) fn judge(flags: &ServeOptions, findings: &mut Findings) {
+    for finding in [targets(flags).err(), form(flags).err()].into_iter().flatten() {
+        findings.push(finding);
+    }
+}
+
+fn targets(flags: &ServeOptions) -> Result<Targets, Finding> {
+    let given = given(flags, &setting::LOG)?;
+    let given = given.unwrap_or_else(|| Given::word(setting::LOG.default.text(), Place::Setting("--log")));
+    given.value.parse().map_err(|_| {
+        wrong(given.place)
+            .says("this is no log filter")
+            .help("write off, error, warn, info, debug or trace")
+    })
+}
+
+fn form(flags: &ServeOptions) -> Result<Form, Finding> {
+    let Some(given) = given(flags, &setting::LOG_FORMAT)? else {
+        return Ok(Form::of_standard_error());
+    };
+    Form::from_str(&given.value, true).map_err(|_| {
+        wrong(given.place)
+            .says("this is no log format")
+            .help("write text, json or journald")
+    })
+}
+
+/// What was said, if anything was, and where.
+fn given(flags: &ServeOptions, setting: &Setting) -> Result<Option<Given>, Finding> {
+    let mut findings = Findings::default();
+    let given = flags.given(setting, &mut findings);
+    match findings.iter().next() {
+        Some(finding) => Err(finding.clone()),
+        None => Ok(given),
     }
 }
 

@@ -16,6 +16,7 @@ mod serve;
 mod status;
 mod tables;
 
+use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -24,9 +25,10 @@ use nix::sys::signal::{SigSet, Signal};
 use thiserror::Error;
 
 use crate::bench::BenchError;
+use crate::config::Sources;
 use crate::control::admin::client::AdminError;
 use crate::daemon::DaemonError;
-use crate::diagnostics::{Finding, Findings, Severity};
+use crate::diagnostics::{Finding, Findings};
 use crate::os::name_service;
 use crate::postfix::live::Unreadable;
 
@@ -84,6 +86,25 @@ fn counted(number: usize, noun: &str) -> String {
     format!("{number} {noun}{plural}")
 }
 
+/// Says something on standard error. That may be closed: the exit code tells how the command ended all the same.
+fn say(text: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "postmapd: {text}");
+}
+
+/// Says whose environment the default relay is from.
+fn say_environment(sources: &Sources) {
+    say(format_args!("judged with {}", sources.environment));
+}
+
+/// The exit code of a command that says whether all is well.
+fn exit_code(is_well: bool) -> ExitCode {
+    if is_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
 /// Prints a text on standard output.
 fn print(text: &str) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
@@ -96,7 +117,7 @@ fn print(text: &str) -> Result<(), Error> {
 #[derive(Debug, Error)]
 pub enum Error {
     /// Settings are wrong.
-    #[error("{}", errors_of(findings))]
+    #[error("{findings}")]
     Settings {
         /// What is wrong.
         findings: Findings,
@@ -105,7 +126,7 @@ pub enum Error {
     },
     /// The server does not start, or has ended.
     #[error(transparent)]
-    Daemon(DaemonError),
+    Daemon(#[from] DaemonError),
     /// A relay file is not edited.
     #[error(transparent)]
     Relay(#[from] relay::RelayError),
@@ -180,18 +201,6 @@ impl Error {
     }
 }
 
-impl From<DaemonError> for Error {
-    fn from(error: DaemonError) -> Self {
-        match error {
-            DaemonError::Settings(findings) => Self::Settings {
-                findings,
-                code: EX_CONFIG,
-            },
-            other => Self::Daemon(other),
-        }
-    }
-}
-
 /// What a shell reports of a program that SIGPIPE ended.
 const BROKEN_PIPE: u8 = 141;
 /// An edit that is not made.
@@ -206,11 +215,6 @@ const EX_OSERR: u8 = 71;
 const EX_TEMPFAIL: u8 = 75;
 /// The settings are wrong.
 const EX_CONFIG: u8 = 78;
-
-fn errors_of(findings: &Findings) -> String {
-    let errors = findings.of(Severity::Error);
-    errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
 
 /// The definition of the command line, from which help, manual pages and completions are made.
 #[must_use]

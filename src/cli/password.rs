@@ -19,6 +19,7 @@ use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use thiserror::Error;
 use zeroize::Zeroize;
 
+use super::say;
 use crate::lookup::table::line::MAX_LINE;
 use crate::os::secret::Secret;
 
@@ -69,8 +70,7 @@ pub(super) fn from_standard_input() -> Result<Secret, PasswordError> {
     read.map_err(PasswordError::Input)?;
     // As a secret file is read.
     if text.strip_byte_order_mark() {
-        let warning = "standard input begins with a byte order mark, which is not a part of the password";
-        let _ = writeln!(io::stderr(), "postmapd: warning: {warning}");
+        say("warning: standard input begins with a byte order mark, which is not a part of the password");
     }
     text.strip_line_end();
     if text.expose().contains(&b'\n') {

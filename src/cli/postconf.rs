@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::{EX_USAGE, Error, OutputFormat, counted, print};
+use super::{EX_USAGE, Error, OutputFormat, counted, exit_code, print};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
 use crate::diagnostics::{Code, Finding, Findings, Place, machine};
@@ -132,10 +132,13 @@ impl Postconf {
             return self.report(&findings);
         }
         let live = self.live(&commands)?;
-        let queue_directory = live
-            .as_ref()
-            .map_or(USUAL_QUEUE_DIRECTORY, |live| live.main("queue_directory"));
-        let reach = Reach::new(endpoints, queue_directory.into());
+        let reach = if self.docker_mailserver.is_some() {
+            Reach::for_container(endpoints)
+        } else {
+            let live = live.as_ref();
+            let queue_directory = live.map_or(USUAL_QUEUE_DIRECTORY, |live| live.main("queue_directory"));
+            Reach::new(endpoints, queue_directory.into())
+        };
         let text = self
             .text(&reach, live.as_ref(), &commands)
             .map_err(|reason| no_name(&reason))?;
@@ -186,8 +189,8 @@ impl Postconf {
     }
 
     fn text(&self, reach: &Reach, live: Option<&Live>, commands: &Commands) -> Result<String, NoName> {
+        let mut wanted = wanted::parameters(reach)?;
         let Some(file) = self.docker_mailserver else {
-            let mut wanted = wanted::parameters(reach)?;
             if let Some(live) = live {
                 stricter::keep(&mut wanted, live);
             }
@@ -197,7 +200,6 @@ impl Postconf {
                 paste::main_cf(&wanted, reach)
             });
         };
-        let wanted = wanted::parameters_for_container(reach)?;
         let main = || paste::docker_mailserver_main(&wanted, reach);
         let master = || paste::docker_mailserver_master(&wanted, reach);
         Ok(match file {
@@ -232,11 +234,7 @@ impl Postconf {
             }
         };
         print(&text)?;
-        Ok(if errors > 0 || self.strict && warnings > 0 {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        })
+        Ok(exit_code(errors == 0 && !(self.strict && warnings > 0)))
     }
 }
 

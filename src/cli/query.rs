@@ -14,7 +14,7 @@ use clap::builder::PossibleValuesParser;
 
 use super::explain;
 use super::tables::Tables;
-use super::{EX_TEMPFAIL, EX_USAGE, Error, OutputFormat};
+use super::{EX_TEMPFAIL, EX_USAGE, Error, OutputFormat, say, say_environment};
 use crate::config::options::Options;
 use crate::diagnostics::{Code, Finding, Findings, Place, Severity};
 use crate::lookup::map::{Map, Maps};
@@ -126,12 +126,7 @@ impl Query {
             if let Source::Tables(tables) = &source
                 && tables.sources.environment.is_in_doubt()
             {
-                // Standard error may be closed.
-                let _ = writeln!(
-                    io::stderr(),
-                    "postmapd: judged with {}",
-                    tables.sources.environment
-                );
+                say_environment(&tables.sources);
             }
             self.answer_all(map, &mut source)
         };
@@ -220,8 +215,7 @@ impl Query {
 
 /// Says why on standard error.
 fn cannot_tell(reason: &str) -> ExitCode {
-    // Standard error may be closed; the exit code tells it all the same.
-    let _ = writeln!(io::stderr(), "postmapd: {}", printable(reason.as_bytes()));
+    say(printable(reason.as_bytes()));
     ExitCode::from(EX_TEMPFAIL)
 }
 

@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Error;
-use super::log::LogOptions;
-use crate::config::options::{Options, ServiceOptions};
+use super::{Error, log};
+use crate::config::options::{Options, ServeOptions, ServiceOptions};
 use crate::daemon;
 
 /// Serve a folder of relay files to Postfix, in the foreground.
@@ -38,12 +37,12 @@ pub(super) struct Serve {
     #[command(flatten)]
     service: ServiceOptions,
     #[command(flatten)]
-    log: LogOptions,
+    log: ServeOptions,
 }
 
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
-        let form = self.log.start()?;
+        let form = log::start(&self.log)?;
         match daemon::run(self.options, self.service) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => form.say_last(error.into()),

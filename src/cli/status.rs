@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use humantime::{format_duration, parse_rfc3339};
 
-use super::{EX_USAGE, Error, OutputFormat};
+use super::{EX_USAGE, Error, OutputFormat, exit_code};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::setting;
 use crate::config::{DEFAULT_ADMIN, Sources};
@@ -135,11 +135,7 @@ impl Status {
         printed
             .and_then(|()| out.flush())
             .map_err(Error::system("cannot print the status"))?;
-        Ok(if state.ready {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(exit_code(state.ready))
     }
 
     /// Where to ask. What is wrong with other settings does not matter: the server runs on with what it had.

@@ -45,20 +45,17 @@ pub enum Whose {
 
 impl Whose {
     /// Whether a default relay may be set that is not known here.
-    #[must_use]
-    pub fn is_in_doubt(&self) -> bool {
+    pub(crate) fn is_in_doubt(&self) -> bool {
         matches!(self, Self::Hidden(_) | Self::Several(_))
     }
 
     /// Whether it is that of this process, and of a server as well if one was found.
-    #[must_use]
-    pub fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         matches!(self, Self::Own | Self::Agreed(_))
     }
 
     /// Whether it is another one than that of this process, or none of them is certain.
-    #[must_use]
-    pub fn is_remarkable(&self) -> bool {
+    pub(crate) fn is_remarkable(&self) -> bool {
         !matches!(self, Self::Own | Self::Agreed(_) | Self::NoneFound)
     }
 }

@@ -18,7 +18,6 @@ use crate::diagnostics::{Code, Finding, Findings, Place, Position};
 use crate::os::printable::printable;
 
 /// Whether this is the name of a setting, or a misspelt one. Anything else may be a password.
-#[must_use]
 pub(crate) fn is_like_a_setting(name: &str) -> bool {
     let known = setting::tables().into_iter().chain([""]).flat_map(setting::keys);
     let is_key = name

@@ -47,10 +47,10 @@ use relay_environment::RelayEnvironment;
 use variables::Variables;
 
 /// The folder that is read where nothing else is said.
-pub const DEFAULT_DIR: &str = "/etc/postmapd";
+pub(crate) const DEFAULT_DIR: &str = "/etc/postmapd";
 
 /// Where `status` asks where nothing else is said.
-pub const DEFAULT_ADMIN: &str = "127.0.0.1:9451";
+pub(crate) const DEFAULT_ADMIN: &str = "127.0.0.1:9451";
 
 /// Where is listened where nothing else is said: local, and every map by its name.
 pub const DEFAULT_LISTEN: &str = "socketmap:inet:127.0.0.1:10451";
@@ -71,7 +71,7 @@ pub struct Sources {
 
 impl Sources {
     /// Takes flags and environment, and says what is wrong with the environment by itself.
-    pub fn new(options: Options, service: ServiceOptions, findings: &mut Findings) -> Self {
+    pub(crate) fn new(options: Options, service: ServiceOptions, findings: &mut Findings) -> Self {
         let sources = Self::not_judged(options, service, findings);
         // Whoever set a variable to something wrong learns it before anything is served.
         sources.judge_variables(findings);
@@ -86,7 +86,7 @@ impl Sources {
 
     /// The sources of a command that answers from the files, in the environment that counts for it ([`environment`]).
     /// What is wrong with the default relay is only said when all is read and judged.
-    pub fn of_command(options: Options, findings: &mut Findings) -> Self {
+    pub(crate) fn of_command(options: Options, findings: &mut Findings) -> Self {
         let environment = environment::of_command(&options.dir());
         Self::in_environment(options, ServiceOptions::default(), environment, findings)
     }
@@ -113,48 +113,28 @@ impl Sources {
     }
 
     /// Says what is wrong with the variables of the default relay by themselves.
-    pub fn judge_variables(&self, findings: &mut Findings) {
+    pub(crate) fn judge_variables(&self, findings: &mut Findings) {
         self.relay.judge_inline(findings);
     }
 
     /// The folder with the tables.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// The file of this table.
-    #[must_use]
-    pub fn file(&self, table: &TableSpec) -> PathBuf {
+    pub(crate) fn file(&self, table: &TableSpec) -> PathBuf {
         self.dir.join(table.file)
     }
 
     /// The relay map.
-    #[must_use]
-    pub fn relay_map(&self) -> PathBuf {
+    pub(crate) fn relay_map(&self) -> PathBuf {
         self.file(&RELAY_MAP)
     }
 
     /// The credentials.
-    #[must_use]
-    pub fn credentials(&self) -> PathBuf {
+    pub(crate) fn credentials(&self) -> PathBuf {
         self.file(&CREDENTIALS)
-    }
-
-    /// The same with other maps than those of postmapd.
-    #[cfg(test)]
-    #[must_use]
-    pub fn with_maps(self, maps: Maps) -> Self {
-        Self { maps, ..self }
-    }
-
-    /// The same with the default relay of these variables, one assignment a line.
-    #[cfg(test)]
-    #[must_use]
-    pub fn with_variables(self, text: &str) -> Self {
-        let variables = Variables::of_file(&text.as_bytes().to_vec().into());
-        let relay = RelayEnvironment::new(&variables, &mut Findings::default());
-        Self { relay, ..self }
     }
 
     /// The settings file.
@@ -164,8 +144,7 @@ impl Sources {
     }
 
     /// Whether the settings file was named, and therefore has to be there.
-    #[must_use]
-    pub fn needs_settings_file(&self) -> bool {
+    pub(crate) fn needs_settings_file(&self) -> bool {
         self.settings_file_is_named
     }
 
@@ -307,8 +286,7 @@ impl Default for Settings {
 
 impl Settings {
     /// Who may ask.
-    #[must_use]
-    pub fn allowed(&self) -> Allowed {
+    pub(crate) fn allowed(&self) -> Allowed {
         Allowed::new(
             self.allow_users.iter().copied(),
             self.allow_networks.iter().copied(),
@@ -323,4 +301,21 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|name| (strsim::jaro_winkler(word, name), name));
     let (score, name) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (score > 0.85).then_some(name)
+}
+
+#[cfg(test)]
+impl Sources {
+    /// The same with other maps than those of postmapd.
+    #[must_use]
+    pub fn with_maps(self, maps: Maps) -> Self {
+        Self { maps, ..self }
+    }
+
+    /// The same with the default relay of these variables, one assignment a line.
+    #[must_use]
+    pub fn with_variables(self, text: &str) -> Self {
+        let variables = Variables::of_file(&text.as_bytes().to_vec().into());
+        let relay = RelayEnvironment::new(&variables, &mut Findings::default());
+        Self { relay, ..self }
+    }
 }

@@ -28,8 +28,7 @@ pub struct Given {
 
 impl Given {
     /// A value without the whitespace around it, of which a line end may be left by a file with CR LF.
-    #[must_use]
-    pub fn word(text: &str, place: Place) -> Self {
+    pub(crate) fn word(text: &str, place: Place) -> Self {
         Self {
             value: text.trim_ascii().to_owned(),
             place,
@@ -37,7 +36,7 @@ impl Given {
     }
 
     /// The words of a list with commas.
-    pub fn words(&self) -> impl Iterator<Item = Self> {
+    pub(crate) fn words(&self) -> impl Iterator<Item = Self> {
         let words = self
             .value
             .split(',')
@@ -65,7 +64,7 @@ pub type Options = Flags<{ Commands::All as usize }>;
 pub type ServiceOptions = Flags<{ Commands::Servers as usize }>;
 
 /// What only `serve` may be told.
-pub type ServeOptions = Flags<{ Commands::Serve as usize }>;
+pub(crate) type ServeOptions = Flags<{ Commands::Serve as usize }>;
 
 impl<const OF: usize> Args for Flags<OF> {
     fn augment_args(command: Command) -> Command {
@@ -116,7 +115,7 @@ impl<const OF: usize> Flags<OF> {
     }
 
     /// What the flag says, or the variable behind it. A variable that is not UTF-8 is an error.
-    pub fn given(&self, setting: &Setting, findings: &mut Findings) -> Option<Given> {
+    pub(crate) fn given(&self, setting: &Setting, findings: &mut Findings) -> Option<Given> {
         let (value, name) = self.raw(setting)?;
         let place = Place::Setting(name);
         if let Ok(text) = value.into_string() {
@@ -133,15 +132,13 @@ impl<const OF: usize> Flags<OF> {
 
 impl Options {
     /// The folder.
-    #[must_use]
-    pub fn dir(&self) -> PathBuf {
+    pub(crate) fn dir(&self) -> PathBuf {
         self.path(&setting::DIR)
             .unwrap_or_else(|| setting::DIR.default.text().into())
     }
 
     /// Whether the folder was named, by the flag or by the variable, and is not merely the usual one.
-    #[must_use]
-    pub fn names_dir(&self) -> bool {
+    pub(crate) fn names_dir(&self) -> bool {
         self.path(&setting::DIR).is_some()
     }
 
@@ -153,8 +150,7 @@ impl Options {
 
 impl ServiceOptions {
     /// What a client of the admin listener may be told: its flag alone.
-    #[must_use]
-    pub fn of_admin(flag: Option<String>) -> Self {
+    pub(crate) fn of_admin(flag: Option<String>) -> Self {
         let given = setting::ADMIN.flag.zip(flag.map(OsString::from));
         Self {
             given: given.into_iter().collect(),

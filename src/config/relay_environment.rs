@@ -50,7 +50,7 @@ pub struct RelayEnvironment {
 
 impl RelayEnvironment {
     /// Takes the variables, and warns of those that contradict each other or mean nothing here.
-    pub fn new(variables: &Variables, findings: &mut Findings) -> Self {
+    pub(crate) fn new(variables: &Variables, findings: &mut Findings) -> Self {
         foreign_variables::warn(variables, findings);
         let mut take = |name, file_names| Variable::take(variables, name, file_names, findings);
         Self {
@@ -66,8 +66,7 @@ impl RelayEnvironment {
     }
 
     /// Whether any of the variables is set.
-    #[must_use]
-    pub fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.all()
             .into_iter()
             .any(|variable| !matches!(variable.origin, Origin::Unset))
@@ -84,7 +83,7 @@ impl RelayEnvironment {
     }
 
     /// The files that are named.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         self.all()
             .into_iter()
             .filter_map(|variable| match &variable.origin {
@@ -106,7 +105,7 @@ impl RelayEnvironment {
     }
 
     /// The default relay, with the named files read by `read`, which says by itself what it could not read.
-    pub fn resolve(
+    pub(crate) fn resolve(
         &self,
         read: &mut dyn FnMut(&Path) -> Option<Secret>,
         findings: &mut Findings,
@@ -119,11 +118,7 @@ impl RelayEnvironment {
                 Some(text) => variable.value_in(text, findings),
             },
         };
-        let host = value(&self.host, findings);
-        let port = value(&self.port, findings);
-        let user = value(&self.user, findings);
-        let password = value(&self.password, findings);
-        let default_host = value(&self.default_host, findings);
+        let [host, port, user, password, default_host] = self.all().map(|variable| value(variable, findings));
         let relay_host = self.relay_host(host, &port, findings);
         let default_relay_host = self.default_relay_host(default_host, findings);
         let credentials = self.credentials(user, password, findings);

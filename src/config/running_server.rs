@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User, geteuid, getpid};
 
-use super::variables::{Variables, is_same_file};
+use super::variables::{Variables, is_same_file, seen_by};
 use super::{DEFAULT_DIR, setting};
 use crate::lookup::map::Maps;
 use crate::os::secret::Secret;
@@ -106,11 +106,8 @@ fn server(id: i32, dir: &Path, owners: &Owners) -> Option<(Process, Option<Varia
         Ok(block) => {
             let named = arguments.dir.or_else(|| dir_in(&block));
             let named = named.unwrap_or_else(|| DEFAULT_DIR.into());
-            let there = match named.strip_prefix("/") {
-                Ok(within) => process.join("root").join(within),
-                Err(_) => process.join("cwd").join(named),
-            };
-            is_same_file(&there, dir).then(|| (user, Some(Variables::of_environment(&block, &process))))
+            is_same_file(&seen_by(&process, &named), dir)
+                .then(|| (user, Some(Variables::of_environment(&block, &process))))
         }
         // Where nothing of it can be seen, its arguments are all that there is to go by.
         Err(ErrorKind::PermissionDenied) => {

@@ -169,17 +169,15 @@ impl Setting {
                 let wrong = given.words().filter_map(|word| read(&word, settings).err());
                 return wrong.for_each(|finding| findings.push(finding));
             }
-            Kind::Seconds(field) => {
-                let value = value::seconds(text, false).ok_or_else(wrong);
-                value.map(|value| *field(settings) = value)
-            }
-            Kind::SecondsOrZero(field) => {
-                let value = value::seconds(text, true).ok_or_else(wrong);
-                value.map(|value| *field(settings) = value)
+            Kind::Seconds(field) | Kind::SecondsOrZero(field) => {
+                let value = value::seconds(text, matches!(self.kind, Kind::SecondsOrZero(_)));
+                value.map(|value| *field(settings) = value).ok_or_else(wrong)
             }
             Kind::Connections(field) => {
-                let value = value::connections(text).ok_or_else(wrong);
-                value.map(|value| *field(settings) = Some(value))
+                let value = value::connections(text);
+                value
+                    .map(|value| *field(settings) = Some(value))
+                    .ok_or_else(wrong)
             }
         };
         if let Err(finding) = read {
@@ -243,8 +241,7 @@ pub fn variables() -> impl Iterator<Item = &'static str> {
 }
 
 /// The keys of the settings that count when the server starts, and that differ from those of `others`.
-#[must_use]
-pub fn changed_for_the_next_start(settings: &Settings, others: &Settings) -> Vec<&'static str> {
+pub(crate) fn changed_for_the_next_start(settings: &Settings, others: &Settings) -> Vec<&'static str> {
     let all = ALL.iter().filter(|setting| match setting.counts {
         Counts::WhenSaved => false,
         Counts::AtStart(differ) => differ(settings, others),

@@ -12,25 +12,15 @@ use crate::os::secret::Secret;
 
 /// Variables and their values. An empty value is an unset one, because Compose passes variables on that nobody set.
 #[derive(Clone, Default)]
-pub struct Variables {
+pub(crate) struct Variables {
     set: Vec<(String, Secret)>,
-    /// Where the files are found that a variable names, if not where this process finds them.
-    root: Option<Root>,
-}
-
-/// The file system of another process, as proc(5) shows it.
-#[derive(Clone)]
-struct Root {
-    /// `/proc/PID/root`
-    root: PathBuf,
-    /// `/proc/PID/cwd`
-    working_directory: PathBuf,
+    /// The directory in /proc of the process whose variables they are, if that is not this one.
+    process: Option<PathBuf>,
 }
 
 impl Variables {
     /// The variables of this process.
-    #[must_use]
-    pub fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         let mut variables = Self::default();
         for (name, value) in env::vars_os() {
             variables.set(name.as_bytes(), Secret::from(value.into_vec()));
@@ -39,13 +29,9 @@ impl Variables {
     }
 
     /// The variables in an environment as `/proc/PID/environ` shows it, of the process whose directory in /proc this is.
-    #[must_use]
-    pub fn of_environment(block: &Secret, process: &Path) -> Self {
+    pub(crate) fn of_environment(block: &Secret, process: &Path) -> Self {
         let mut variables = Self {
-            root: Some(Root {
-                root: process.join("root"),
-                working_directory: process.join("cwd"),
-            }),
+            process: Some(process.to_owned()),
             ..Self::default()
         };
         for assignment in block.expose().split(|c| *c == 0) {
@@ -61,8 +47,7 @@ impl Variables {
     ///
     /// Limits: no value goes on in the next line, and of the escapes in double quotes only those of a quote and of a
     /// backslash are known.
-    #[must_use]
-    pub fn of_file(text: &Secret) -> Self {
+    pub(crate) fn of_file(text: &Secret) -> Self {
         let mut variables = Self::default();
         for line in text.expose().split(|c| *c == b'\n') {
             let line = line.trim_ascii();
@@ -95,48 +80,46 @@ impl Variables {
     }
 
     /// The value of a variable, if it is set.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Secret> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Secret> {
         self.set
             .iter()
             .find_map(|(own, value)| (own == name).then_some(value))
     }
 
     /// The names of the variables that are set.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.set.iter().map(|(name, _)| name.as_str())
     }
 
     /// The file that a variable names, as this process finds it.
-    #[must_use]
-    pub fn file(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn file(&self, name: &str) -> Option<PathBuf> {
         let named = std::ffi::OsStr::from_bytes(self.get(name)?.expose());
         let named = Path::new(named);
-        let Some(other) = &self.root else {
+        let Some(process) = &self.process else {
             return Some(named.to_owned());
         };
-        let Ok(within) = named.strip_prefix("/") else {
-            return Some(other.working_directory.join(named));
-        };
-        let there = other.root.join(within);
-        Some(if is_same_file(named, &there) {
-            named.to_owned()
-        } else {
-            there
-        })
+        let there = seen_by(process, named);
+        let is_here = named.is_absolute() && is_same_file(named, &there);
+        Some(if is_here { named.to_owned() } else { there })
     }
 
     /// Whether both say the same of the default relay.
-    #[must_use]
-    pub fn are_same(&self, other: &Self) -> bool {
+    pub(crate) fn are_same(&self, other: &Self) -> bool {
         let has_all =
             |own: &Self, other: &Self| own.set.iter().all(|(name, value)| other.get(name) == Some(value));
         has_all(self, other) && has_all(other, self)
     }
 }
 
+/// Where the path leads for another process, whose directory in /proc this is.
+pub(super) fn seen_by(process: &Path, path: &Path) -> PathBuf {
+    match path.strip_prefix("/") {
+        Ok(within) => process.join("root").join(within),
+        Err(_) => process.join("cwd").join(path),
+    }
+}
+
 /// Whether two paths lead to one file.
-#[must_use]
 pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let id = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));

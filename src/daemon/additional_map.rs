@@ -35,7 +35,6 @@ use crate::source::{Reloader, evaluate};
 
 static TRANSPORTS_FILE: TableSpec = TableSpec {
     file: "transports.cf",
-    title: "the transports",
     label: "transport",
     format: Format {
         keys: KeyKind::SenderOrHost,

@@ -37,7 +37,6 @@ pub(crate) struct FindingObject {
 
 impl FindingObject {
     /// This finding.
-    #[must_use]
     pub(crate) fn of(finding: &Finding) -> Self {
         let mut object = Self {
             severity: finding.severity,

@@ -172,6 +172,14 @@ pub struct SenderKeys {
 }
 
 impl SenderKeys {
+    /// Returns the keys of one address.
+    #[must_use]
+    pub fn of(address: &[u8], delimiters: &Delimiters) -> Self {
+        let mut keys = Self::default();
+        keys.parse(address, delimiters);
+        keys
+    }
+
     /// Parses `address` in place of the previous one. `<>` and `"<>"` are the null sender.
     pub fn parse(&mut self, address: &[u8], delimiters: &Delimiters) {
         self.text.clear();
@@ -264,12 +272,6 @@ impl SenderKeys {
     #[must_use]
     pub fn has_domain(&self) -> bool {
         self.domain.is_some()
-    }
-
-    /// Returns the key of the domain, `@domain`.
-    #[must_use]
-    pub fn domain(&self) -> Option<&[u8]> {
-        self.domain.as_ref().map(|range| self.part(range))
     }
 
     /// Returns the keys in the order in which Postfix tries them.

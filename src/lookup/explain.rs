@@ -109,8 +109,7 @@ pub(crate) fn credentials<'a>(
 ) -> Vec<Explanation<'a>> {
     let mut keys_in_order = Vec::new();
     let is_null_sender = {
-        let mut keys = SenderKeys::default();
-        keys.parse(sender, &snapshot.delimiters);
+        let keys = SenderKeys::of(sender, &snapshot.delimiters);
         keys.whole() == crate::lookup::address::NULL_SENDER
     };
     // Postfix never looks up the null sender (smtp_sender_dependent_authentication in postconf(5)).

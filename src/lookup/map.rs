@@ -112,12 +112,6 @@ impl Maps {
         self.0.iter().copied()
     }
 
-    /// Returns the number of maps.
-    #[must_use]
-    pub fn count(self) -> usize {
-        self.0.len()
-    }
-
     /// Returns the map with this name and its number in the list.
     #[inline]
     #[must_use]

@@ -3,7 +3,7 @@
 //! Limits: a host name is kept as a name, and resolved when binding or connecting.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -46,6 +46,20 @@ impl Address {
         }
         let (host, port) = host_and_port(text)?;
         Ok(Self::Inet(host.into(), self::port(port)?))
+    }
+
+    /// Returns where a process on the same machine reaches a listener at this address: a wildcard address is reached over
+    /// loopback.
+    pub(crate) fn seen_from_here(&self) -> Self {
+        let Self::Inet(host, port) = self else {
+            return self.clone();
+        };
+        let host = match host.parse() {
+            Ok(IpAddr::V4(ip)) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+            Ok(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
+            _ => host.clone(),
+        };
+        Self::Inet(host, *port)
     }
 
     /// Checks the path of a UNIX socket.
@@ -119,6 +133,19 @@ mod tests {
             ("unix:", AddressError::Path),
         ] {
             assert_eq!(Address::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_address_is_reached_by_way_of_loopback() {
+        for (listens, asked) in [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:1", "[::1]:1"),
+            ("192.0.2.1:1", "192.0.2.1:1"),
+            ("name:1", "name:1"),
+        ] {
+            let listens = Address::parse(listens).unwrap();
+            assert_eq!(listens.seen_from_here().to_string(), asked);
         }
     }
 }

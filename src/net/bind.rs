@@ -26,7 +26,7 @@ use crate::os::printable::of_path;
 /// The length of the listen queue; the kernel limits it to `net.core.somaxconn`. With Rust's default of 128, a burst of
 /// connects has to retransmit SYNs, which takes a second and more. All processes of a starting Postfix connect at once,
 /// up to `default_process_limit` of each service.
-pub const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// Why an endpoint cannot be bound.
 #[derive(Debug, Error)]

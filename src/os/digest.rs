@@ -5,6 +5,7 @@
 //! with a key that this process invents at its start and that never leaves it: it says whether the file has changed,
 //! and nothing else, to nobody.
 
+use std::fmt::Write;
 use std::sync::OnceLock;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -15,7 +16,7 @@ use sha2::{Digest, Sha256};
 pub(crate) fn plain<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut digest = Sha256::new();
     pieces.into_iter().for_each(|piece| digest.update(piece));
-    written("sha256", &digest.finalize())
+    written("sha256:", &digest.finalize())
 }
 
 /// The digest of a text in pieces that may be a credential, as `hmac-sha256:` and hexadecimal digits. `None` where the
@@ -23,7 +24,7 @@ pub(crate) fn plain<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
 pub(crate) fn keyed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
     let mut digest = Hmac::<Sha256>::new_from_slice(key()?).ok()?;
     pieces.into_iter().for_each(|piece| digest.update(piece));
-    Some(written("hmac-sha256", &digest.finalize().into_bytes()))
+    Some(written("hmac-sha256:", &digest.finalize().into_bytes()))
 }
 
 fn key() -> Option<&'static [u8]> {
@@ -37,13 +38,12 @@ fn key() -> Option<&'static [u8]> {
 }
 
 fn written(kind: &str, digest: &[u8]) -> String {
-    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
-    [kind, ":"]
-        .into_iter()
-        .flat_map(str::chars)
-        .chain(digits)
-        .collect()
+    let mut text = kind.to_owned();
+    for byte in digest {
+        // A String takes whatever is written to it.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 #[cfg(test)]

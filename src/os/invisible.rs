@@ -36,8 +36,7 @@ impl Invisible {
     }
 
     /// The code point and what it is: `U+00A0 (no-break space)`.
-    #[must_use]
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         name(self.character)
     }
 }
@@ -64,8 +63,7 @@ pub fn is_foreign_punctuation(c: char) -> bool {
 }
 
 /// The code point of a character, and what it is where that is known: `U+00A0 (no-break space)`.
-#[must_use]
-pub fn name(c: char) -> String {
+pub(crate) fn name(c: char) -> String {
     let code = u32::from(c);
     match what(c) {
         Some(what) => format!("U+{code:04X} ({what})"),

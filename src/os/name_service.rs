@@ -14,7 +14,6 @@ use std::io;
 
 /// The user or group that has no name but a number: digits alone, and not the greatest one, which chown(2) and the kernel's
 /// answers about peers take for none.
-#[must_use]
 pub(crate) fn number(word: &str) -> Option<u32> {
     let is_number = !word.is_empty() && word.bytes().all(|c| c.is_ascii_digit());
     let number = word.parse().ok().filter(|_| is_number);

@@ -45,8 +45,7 @@ pub fn printable(bytes: &[u8]) -> String {
 }
 
 /// A text as [`printable`] text; the same one, not copied, where there is nothing in it but printable ASCII.
-#[must_use]
-pub fn of_text(text: String) -> String {
+pub(crate) fn of_text(text: String) -> String {
     if text.bytes().all(|c| matches!(c, b' '..=b'~')) {
         text
     } else {
@@ -55,8 +54,7 @@ pub fn of_text(text: String) -> String {
 }
 
 /// A path as [`printable`] text.
-#[must_use]
-pub fn of_path(path: &Path) -> String {
+pub(crate) fn of_path(path: &Path) -> String {
     printable(path.as_os_str().as_bytes())
 }
 
@@ -72,17 +70,16 @@ fn is_shown(c: char) -> bool {
 }
 
 /// JSON in which every such character is an escape: the same value for machines, and harmless on a terminal.
-pub mod json {
+pub(crate) mod json {
     use super::{Cow, Escaped, Serialize, Serializer, io, is_shown, write_escaped};
 
     /// Writes a value as JSON, without a line end.
-    pub fn write(value: &impl Serialize, out: impl io::Write) -> io::Result<()> {
+    pub(crate) fn write(value: &impl Serialize, out: impl io::Write) -> io::Result<()> {
         Ok(value.serialize(&mut Serializer::with_formatter(out, Escaped))?)
     }
 
     /// JSON that another program wrote. Between values a character that is not shown can only be whitespace.
-    #[must_use]
-    pub fn escaped(text: &[u8]) -> String {
+    pub(crate) fn escaped(text: &[u8]) -> String {
         let text: Cow<'_, str> = String::from_utf8_lossy(text);
         let mut escaped = String::with_capacity(text.len());
         for c in text.chars() {

@@ -17,7 +17,6 @@ const ALL_USERS: u64 = u32::MAX as u64;
 
 /// The number under which this process sees users that its namespace does not map. `None` where it maps everybody. Found
 /// out once: a process does not change its namespace here, and a map is written once.
-#[must_use]
 pub(crate) fn number_of_the_unmapped() -> Option<u32> {
     static FOUND: OnceLock<Option<u32>> = OnceLock::new();
     *FOUND.get_or_init(find_out)

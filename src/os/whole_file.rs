@@ -79,14 +79,12 @@ pub(crate) struct WholeFile<T = Secret> {
 impl<T> WholeFile<T> {
     /// Whether it had no name any more when it was read. If its path still leads to it, it is a bind mount of its own,
     /// and was replaced where it comes from: its new version will never be seen here.
-    #[must_use]
     pub(crate) fn is_unlinked(&self) -> bool {
         self.links == 0
     }
 
     /// Whether it still has the length and the time of when it was read. A file that was replaced or removed since is
     /// unchanged.
-    #[must_use]
     pub(crate) fn is_unchanged(&self) -> bool {
         self.file.as_ref().is_none_or(|file| {
             file.metadata()
@@ -100,7 +98,6 @@ impl<T> WholeFile<T> {
     }
 
     /// Whether it was written to within the last two seconds, so that a program may be about to continue.
-    #[must_use]
     pub(crate) fn is_recently_modified(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);

@@ -15,6 +15,16 @@ pub(crate) struct ServiceName {
     pub kind: String,
 }
 
+impl ServiceName {
+    /// A service that listens at a UNIX socket.
+    pub(crate) fn unix(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: "unix".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.name, self.kind)
@@ -30,32 +40,27 @@ pub(crate) struct Commands {
 
 impl Commands {
     /// Sets a parameter in main.cf.
-    #[must_use]
     pub(crate) fn set(&self, parameter: &str, value: &str) -> String {
         self.postconf("-e", &assignment(parameter, value))
     }
 
     /// Takes a parameter out of main.cf, so that its default counts again.
-    #[must_use]
     pub(crate) fn unset(&self, parameter: &str) -> String {
         self.postconf("-X", parameter)
     }
 
     /// Sets a parameter for one service. postconf 3.7 refuses blanks in such a value, and no parameter of ours needs
     /// them.
-    #[must_use]
     pub(crate) fn set_for(&self, service: &ServiceName, parameter: &str, value: &str) -> String {
         self.postconf("-P", &service_assignment(service, parameter, value))
     }
 
     /// Takes the `-o` of one service away, so that main.cf counts for it again.
-    #[must_use]
     pub(crate) fn unset_for(&self, service: &ServiceName, parameter: &str) -> String {
         self.postconf("-PX", &format!("{service}/{parameter}"))
     }
 
     /// Sets a column of master.cf.
-    #[must_use]
     pub(crate) fn set_column(&self, service: &ServiceName, column: &str, value: &str) -> String {
         self.postconf("-F", &format!("{service}/{column}={value}"))
     }
@@ -72,13 +77,11 @@ impl Commands {
 }
 
 /// `name = value`, as main.cf has it.
-#[must_use]
 pub(crate) fn assignment(parameter: &str, value: &str) -> String {
     format!("{parameter} = {value}").trim_end().to_owned()
 }
 
 /// `service/type/name=value` without a blank, as `postconf -P` takes it.
-#[must_use]
 pub(crate) fn service_assignment(service: &ServiceName, parameter: &str, value: &str) -> String {
     format!("{service}/{parameter}={}", value.replace(", ", ","))
 }

@@ -18,7 +18,6 @@ enum Tls {
 }
 
 /// Judges a value that this parameter has, or might have, at that site.
-#[must_use]
 pub(super) fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict> {
     let cure = || Cure::Value(wanted.value.clone().into());
     let mut verdicts = Vec::new();

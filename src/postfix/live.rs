@@ -10,7 +10,6 @@
 //! What postconf prints may hold credentials (`static:user:password`), so none of it is repeated in an error.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::io;
 use std::time::Duration;
 
@@ -149,13 +148,11 @@ impl Live {
     }
 
     /// What main.cf, or the default, says.
-    #[must_use]
     pub(crate) fn main(&self, parameter: &str) -> &str {
         self.main.expanded.get(parameter).map_or("", String::as_str)
     }
 
     /// What stands in main.cf, with `$name` as it is written; nothing where the default counts.
-    #[must_use]
     pub(crate) fn written(&self, parameter: &str) -> Option<&str> {
         let is_set = self.set.contains(parameter);
         let written = self.main.written.get(parameter).filter(|_| is_set);
@@ -163,7 +160,6 @@ impl Live {
     }
 
     /// Whether main.cf sets it to something else than a mere reference to another parameter.
-    #[must_use]
     pub(crate) fn is_explicit_in_main(&self, parameter: &str) -> bool {
         let written = self.written(parameter);
         written.is_some_and(|written| reference(written).is_none())
@@ -171,7 +167,6 @@ impl Live {
 
     /// Whether the value that counts for that service was written for this very parameter: it is neither a default nor
     /// a mere reference to another parameter.
-    #[must_use]
     pub(crate) fn is_explicit(&self, service: &ServiceName, parameter: &str) -> bool {
         let own = self.overrides.get(service);
         let own = own.and_then(|values| values.written.get(parameter));
@@ -182,20 +177,17 @@ impl Live {
     }
 
     /// Whether this Postfix has such a parameter.
-    #[must_use]
     pub(crate) fn knows(&self, parameter: &str) -> bool {
         self.known.contains(parameter)
     }
 
     /// Whether master.cf says something of its own for that service.
-    #[must_use]
     pub(crate) fn is_overridden(&self, service: &ServiceName, parameter: &str) -> bool {
         let values = self.overrides.get(service);
         values.is_some_and(|values| values.written.contains_key(parameter))
     }
 
     /// What counts for that service.
-    #[must_use]
     pub(crate) fn value(&self, service: &ServiceName, parameter: &str) -> &str {
         let own = self.overrides.get(service);
         let mut name = parameter;
@@ -321,12 +313,8 @@ fn run(commands: &Commands, arguments: &[&str]) -> Result<Said, Unreadable> {
         )
         .replace(" `", "`")
     };
-    let mut all: Vec<&OsStr> = Vec::new();
-    if let Some(directory) = &commands.directory {
-        all.extend([OsStr::new("-c"), directory.as_os_str()]);
-    }
-    all.extend(arguments.iter().map(OsStr::new));
-    let finished = program::run("postconf", &all, LIMITS).map_err(|error| match error {
+    let finished = program::run("postconf", commands.directory.as_deref(), arguments, LIMITS);
+    let finished = finished.map_err(|error| match error {
         RunError::NotRun(source) => Unreadable::NotRun(source),
         RunError::TooSlow(_) | RunError::TooMuch(_) => Unreadable::Stopped {
             command: name(),

@@ -8,25 +8,22 @@ use super::reach::Reach;
 use super::wanted::{Reader, Wanted};
 
 /// Lines of main.cf, with the reason above each.
-#[must_use]
 pub(crate) fn main_cf(wanted: &[Wanted], reach: &Reach) -> String {
     let about = format!("For main.cf. postmapd listens at {reach}.");
-    lines(&[&about], wanted, reach, false, |one| {
+    lines(&[&about], wanted, reach, |one| {
         assignment(one.parameter, &one.value)
     })
 }
 
 /// Commands that write the same, with the reason above each.
-#[must_use]
 pub(crate) fn shell(wanted: &[Wanted], reach: &Reach, commands: &Commands) -> String {
     let about = format!("postmapd listens at {reach}. After these commands: postfix reload");
-    lines(&[&about], wanted, reach, false, |one| {
+    lines(&[&about], wanted, reach, |one| {
         commands.set(one.parameter, &one.value)
     })
 }
 
 /// docker-mailserver's postfix-main.cf, for those who leave its own relay feature alone.
-#[must_use]
 pub(crate) fn docker_mailserver_main(wanted: &[Wanted], reach: &Reach) -> String {
     lines(
         &[
@@ -36,23 +33,18 @@ pub(crate) fn docker_mailserver_main(wanted: &[Wanted], reach: &Reach) -> String
         ],
         wanted,
         reach,
-        true,
         |one| assignment(one.parameter, &one.value),
     )
 }
 
 /// docker-mailserver's postfix-master.cf, for those who go on with its files, its variables and `setup relay`.
-#[must_use]
 pub(crate) fn docker_mailserver_master(wanted: &[Wanted], reach: &Reach) -> String {
     let write = |one: &Wanted| {
         let services: &[&str] = match one.reader {
             Reader::Rewrite => &["rewrite"],
             Reader::Client => &["smtp", "relay"],
         };
-        let service = |name: &&str| {
-            let (name, kind) = ((*name).to_owned(), "unix".to_owned());
-            service_assignment(&ServiceName { name, kind }, one.parameter, &one.value)
-        };
+        let service = |name: &&str| service_assignment(&ServiceName::unix(name), one.parameter, &one.value);
         services.iter().map(service).collect::<Vec<_>>().join("\n")
     };
     lines(
@@ -63,21 +55,16 @@ pub(crate) fn docker_mailserver_master(wanted: &[Wanted], reach: &Reach) -> Stri
         ],
         wanted,
         reach,
-        true,
         write,
     )
 }
 
 /// A heading, and what `write` makes of each parameter, with the reason above it.
-fn lines(
-    about: &[&str],
-    wanted: &[Wanted],
-    reach: &Reach,
-    for_container: bool,
-    write: impl Fn(&Wanted) -> String,
-) -> String {
-    let remarks = reach.remarks(for_container);
-    let last = for_container.then_some("After an edit of this file, create the container anew.");
+fn lines(about: &[&str], wanted: &[Wanted], reach: &Reach, write: impl Fn(&Wanted) -> String) -> String {
+    let remarks = reach.remarks();
+    let last = reach
+        .is_for_container
+        .then_some("After an edit of this file, create the container anew.");
     let heading = about.iter().copied().chain(remarks.iter().map(String::as_str));
     let mut text = String::new();
     for line in heading.chain(last) {

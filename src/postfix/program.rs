@@ -6,6 +6,7 @@
 //!
 //! Limits: processes that the program itself has started are not killed.
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -67,10 +68,18 @@ pub(super) struct Finished {
     pub errors: String,
 }
 
-/// Runs `name`, which is looked for in PATH and then where Postfix's programs usually are.
-pub(super) fn run(name: &str, arguments: &[&std::ffi::OsStr], limits: Limits) -> Result<Finished, RunError> {
+/// Runs `name`, which is looked for in PATH and then where Postfix's programs usually are, for the Postfix with that
+/// configuration directory, or the default one.
+pub(super) fn run(
+    name: &str,
+    config_directory: Option<&Path>,
+    arguments: &[&str],
+    limits: Limits,
+) -> Result<Finished, RunError> {
+    let directory = config_directory.map(|directory| [OsStr::new("-c"), directory.as_os_str()]);
     let start = |program: &Path| {
         Command::new(program)
+            .args(directory.iter().flatten())
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -175,7 +184,6 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
     use std::time::{Duration, Instant};
 
     use super::{Limits, RunError, run};
@@ -187,7 +195,7 @@ mod tests {
     };
 
     fn sh(script: &str, limits: Limits) -> Result<(Option<i32>, Vec<u8>, String), RunError> {
-        let finished = run("sh", &[OsStr::new("-c"), OsStr::new(script)], limits)?;
+        let finished = run("sh", None, &["-c", script], limits)?;
         Ok((
             finished.status.code(),
             finished.output.expose().to_vec(),
@@ -205,7 +213,7 @@ mod tests {
         assert_eq!((code, output.len(), errors.as_str()), (Some(3), 300_000, "no\n"));
         let (_, output, errors) = sh("head -c 9000000 /dev/zero >&2; echo end", patient).unwrap();
         assert_eq!((output.as_slice(), errors.len()), (&b"end\n"[..], 64 << 10));
-        let nowhere = run("no-such-program-of-postfix", &[], patient);
+        let nowhere = run("no-such-program-of-postfix", None, &[], patient);
         assert!(matches!(nowhere, Err(RunError::NotRun(_))));
     }
 

@@ -42,6 +42,8 @@ pub(crate) enum NoName {
 pub(crate) struct Reach {
     endpoints: Vec<Endpoint>,
     queue_directory: PathBuf,
+    /// Postfix is in docker-mailserver's container, where nothing is chrooted, and the server in another.
+    pub(super) is_for_container: bool,
 }
 
 /// What a table in main.cf is to us.
@@ -61,11 +63,19 @@ pub(crate) enum Kinship {
 
 impl Reach {
     /// A server that listens at these endpoints, for the Postfix with that queue directory.
-    #[must_use]
     pub(crate) fn new(endpoints: Vec<Endpoint>, queue_directory: PathBuf) -> Self {
         Self {
             endpoints,
             queue_directory,
+            is_for_container: false,
+        }
+    }
+
+    /// A server that listens at these endpoints, for the Postfix in docker-mailserver's container.
+    pub(crate) fn for_container(endpoints: Vec<Endpoint>) -> Self {
+        Self {
+            is_for_container: true,
+            ..Self::new(endpoints, PathBuf::new())
         }
     }
 
@@ -73,46 +83,27 @@ impl Reach {
     pub(crate) fn table(&self, map: Map) -> Result<String, NoName> {
         let endpoint = self.nearest(map)?;
         let address = match &endpoint.address {
+            Address::Inet(host, port) if self.is_for_container => {
+                Address::Inet(host_for_container(host).into(), *port)
+            }
+            inet @ Address::Inet(..) => inet.seen_from_here(),
+            Address::Unix(path) if self.is_for_container => Address::Unix(path.clone()),
             Address::Unix(path) => match self.in_the_queue(path) {
                 Some(relative) => Address::Unix(relative.into()),
                 None => return Ok(format!("proxy:{}", endpoint.lookup_table(map.name))),
             },
-            Address::Inet(host, port) => Address::Inet(local(host).into(), *port),
         };
         Ok(endpoint.with_address(address).lookup_table(map.name))
     }
 
-    /// The name of a map for the Postfix in docker-mailserver's container, where nothing is chrooted.
-    pub(crate) fn table_for_container(&self, map: Map) -> Result<String, NoName> {
-        let endpoint = self.nearest_to_container(map)?;
-        Ok(match &endpoint.address {
-            Address::Unix(_) => endpoint.lookup_table(map.name),
-            Address::Inet(host, port) => {
-                let address = Address::Inet(host_for_container(host).into(), *port);
-                endpoint.with_address(address).lookup_table(map.name)
-            }
-        })
-    }
-
-    /// The listener that most services of a Postfix on the same machine can reach.
+    /// The listener that most services of that Postfix can reach.
     fn nearest(&self, map: Map) -> Result<&Endpoint, NoName> {
-        self.choose(map, |endpoint| match (&endpoint.protocol, &endpoint.address) {
-            (_, Address::Unix(path)) if self.in_the_queue(path).is_some() => 0,
+        let rank = |endpoint: &Endpoint| match (&endpoint.protocol, &endpoint.address) {
+            (_, Address::Unix(path)) if self.is_for_container || self.in_the_queue(path).is_some() => 0,
             (Protocol::Socketmap, Address::Inet(..)) => 1,
             (Protocol::Socketmap, Address::Unix(_)) => 2,
             (Protocol::TcpTable(_), _) => 3,
-        })
-    }
-
-    fn nearest_to_container(&self, map: Map) -> Result<&Endpoint, NoName> {
-        self.choose(map, |endpoint| match (&endpoint.protocol, &endpoint.address) {
-            (_, Address::Unix(_)) => 0,
-            (Protocol::Socketmap, _) => 1,
-            _ => 2,
-        })
-    }
-
-    fn choose(&self, map: Map, rank: impl Fn(&Endpoint) -> u8) -> Result<&Endpoint, NoName> {
+        };
         let serves = |endpoint: &&Endpoint| match endpoint.protocol {
             Protocol::Socketmap => true,
             Protocol::TcpTable(own) => own == map.name,
@@ -143,7 +134,6 @@ impl Reach {
     }
 
     /// What a table without `proxy:` in front is to us, asked by a service in the jail or outside.
-    #[must_use]
     pub(crate) fn kinship(&self, table: &str, chrooted: bool) -> Kinship {
         if table.starts_with("tcp:") {
             return self.tcp_kinship(table);
@@ -214,15 +204,9 @@ impl Reach {
     }
 
     /// Remarks about the choice, as comments above the lines.
-    #[must_use]
-    pub(crate) fn remarks(&self, for_container: bool) -> Vec<String> {
+    pub(crate) fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        let chosen = if for_container {
-            self.nearest_to_container(Map::RELAYHOST)
-        } else {
-            self.nearest(Map::RELAYHOST)
-        };
-        let Ok(chosen) = chosen else {
+        let Ok(chosen) = self.nearest(Map::RELAYHOST) else {
             return remarks;
         };
         if self.endpoints.len() > 1 {
@@ -232,17 +216,17 @@ impl Reach {
             ));
         }
         match &chosen.address {
-            Address::Unix(_) if for_container => remarks.push(
+            Address::Unix(_) if self.is_for_container => remarks.push(
                 "Mount the folder of the socket at the same path into both containers; user postfix must be able to \
                  connect (--socket-mode 0666, folder 0755)."
                     .to_owned(),
             ),
-            Address::Inet(host, _) if for_container && is_loopback(host) => remarks.push(
+            Address::Inet(host, _) if self.is_for_container && is_loopback(host) => remarks.push(
                 "A loopback address is right where postmapd's container has network_mode: \"service:mailserver\"; else \
                  name it: --server socketmap:inet:CONTAINER:PORT."
                     .to_owned(),
             ),
-            Address::Inet(host, _) if for_container && host_for_container(host) == CONTAINER => {
+            Address::Inet(host, _) if self.is_for_container && host_for_container(host) == CONTAINER => {
                 remarks.push(format!(
                     "{CONTAINER} is the name of its container in a network of these two alone; if it has another name: \
                      --server socketmap:inet:NAME:PORT."
@@ -275,7 +259,6 @@ impl fmt::Display for Reach {
 }
 
 /// The address that a table of socketmap_table(5) or tcp_table(5) is asked at.
-#[must_use]
 pub(crate) fn address(table: &str) -> Option<Address> {
     let endpoint = if table.starts_with("tcp:") {
         // Which map it is does not stand in the name.
@@ -308,15 +291,6 @@ fn host_for_container(host: &str) -> &str {
 
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// The host at which a Postfix on the same machine asks.
-fn local(host: &str) -> &str {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(ip)) if ip.is_unspecified() => "127.0.0.1",
-        Ok(IpAddr::V6(ip)) if ip.is_unspecified() => "::1",
-        _ => host,
-    }
 }
 
 /// Whether a question to `host` and `port` arrives at `own`.

@@ -34,7 +34,6 @@ pub(super) fn words(text: &str, is_separator: impl Fn(char) -> bool) -> impl Ite
 }
 
 /// What a table is to us, `proxy:` or not, asked by that service.
-#[must_use]
 pub(crate) fn kinship(table: &str, site: Site<'_>) -> Kinship {
     match table.strip_prefix(PROXY) {
         // proxymap(8) asks, from where it stands.
@@ -47,7 +46,6 @@ pub(crate) fn kinship(table: &str, site: Site<'_>) -> Kinship {
 }
 
 /// The proxymap(8) by which this service asks for passwords, if it does.
-#[must_use]
 pub(crate) fn proxymap_for_passwords(site: Site<'_>) -> Option<&Service> {
     let is_proxied = tables(site.value("smtp_sasl_password_maps")).any(|table| table.starts_with(PROXY));
     proxymap(site).filter(|_| is_proxied)
@@ -62,7 +60,6 @@ fn proxymap(site: Site<'_>) -> Option<&Service> {
 }
 
 /// Judges a list that should ask `map`, where `wanted` is the table to name.
-#[must_use]
 pub(crate) fn judge(map: Map, list: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict> {
     let cure = || Cure::Value(wanted.to_owned().into());
     let known: Vec<(&str, Kinship)> = tables(list).map(|table| (table, kinship(table, site))).collect();

@@ -10,7 +10,6 @@ use super::table_list;
 const WITH_ARGUMENT: &str = "imnost";
 
 /// Whether the command of a service in master.cf has `-v`.
-#[must_use]
 pub(super) fn is_verbose(service: &Service) -> bool {
     let mut words = table_list::words(&service.command, |c| c.is_ascii_whitespace()).skip(1);
     while let Some(word) = words.next() {

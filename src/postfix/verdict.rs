@@ -20,7 +20,6 @@ pub(crate) struct Site<'a> {
 
 impl Site<'_> {
     /// What counts for the service.
-    #[must_use]
     pub(crate) fn value(&self, parameter: &str) -> &str {
         self.live.value(&self.service.id, parameter)
     }
@@ -54,7 +53,6 @@ pub(crate) enum Cure {
 
 impl Verdict {
     /// Something of this kind.
-    #[must_use]
     pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>, cure: Cure) -> Self {
         Self {
             code,

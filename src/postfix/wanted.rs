@@ -50,17 +50,8 @@ pub(crate) struct Wanted {
     pub why: Cow<'static, str>,
 }
 
-/// Everything, for a Postfix on the same machine.
+/// Everything, for the Postfix that reaches the server so.
 pub(crate) fn parameters(reach: &Reach) -> Result<Vec<Wanted>, NoName> {
-    list(|map| reach.table(map))
-}
-
-/// Everything, for the Postfix in docker-mailserver's container.
-pub(crate) fn parameters_for_container(reach: &Reach) -> Result<Vec<Wanted>, NoName> {
-    list(|map| reach.table_for_container(map))
-}
-
-fn list(table: impl Fn(Map) -> Result<String, NoName>) -> Result<Vec<Wanted>, NoName> {
     use Reader::{Client, Rewrite};
     let wanted = |parameter, value: &str, demand, reader, why| Wanted {
         parameter,
@@ -79,7 +70,7 @@ fn list(table: impl Fn(Map) -> Result<String, NoName>) -> Result<Vec<Wanted>, No
         ),
         wanted(
             Map::RELAYHOST.parameter,
-            &table(Map::RELAYHOST)?,
+            &reach.table(Map::RELAYHOST)?,
             Demand::Table(Map::RELAYHOST),
             Rewrite,
             "By which next hop the mail of a sender leaves; a table before this one would be believed first.",
@@ -93,7 +84,7 @@ fn list(table: impl Fn(Map) -> Result<String, NoName>) -> Result<Vec<Wanted>, No
         ),
         wanted(
             Map::SASL.parameter,
-            &table(Map::SASL)?,
+            &reach.table(Map::SASL)?,
             Demand::Table(Map::SASL),
             Client,
             "With which user and password Postfix logs in there.",

@@ -247,8 +247,15 @@ mod tests {
         let before = stats(root);
         let later = SystemTime::now() + Duration::from_secs(1);
         assert_eq!(unsettled(&before, &stats(root), later), [false; 3]);
-        // A new file may change again within the same tick.
-        assert_eq!(unsettled(&before, &stats(root), SystemTime::now()), [true; 3]);
+        // A new file may change again within the same tick. On a busy machine it takes several tries.
+        let is_new = (0..100).any(|_| {
+            for name in ["v1/a", "v1/b", "other"] {
+                fs::write(root.join(name), "again").unwrap();
+            }
+            unsettled(&stats(root), &stats(root), SystemTime::now()) == [true; 3]
+        });
+        assert!(is_new);
+        let before = stats(root);
 
         fs::write(root.join("v1/a"), "longer").unwrap();
         assert_eq!(unsettled(&before, &stats(root), later), [true, false, false]);

@@ -8,20 +8,17 @@ use crate::harness::client::{Both, Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
 use crate::harness::observer::{Observer, observe};
 use crate::harness::versions::{
-    EVENTS_ALONE, FILES, IN_DIRECTORY, PASSWORD, QUESTIONS, Versions, answers, fill, generation,
-    link_through_data, path_of, relay, reloads, repoint, setup, text, with_default_relay, with_versions,
+    EVENTS_ALONE, FILES, IN_DIRECTORY, PASSWORD, QUESTIONS, Versions, answers, fill, link_through_data,
+    path_of, relay, reloads, repoint, setup, text, with_default_relay, with_versions,
 };
 use crate::harness::{eventually, names_place};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 /// A file that is to be saved.
 struct Save<'a> {
@@ -487,63 +484,6 @@ fn a_reload_is_one_line_and_a_lookup_is_none() {
         let new: Vec<&str> = log.lines().skip(seen).collect();
         assert!(new.len() == 1 || n == 1, "{new:?}");
     }
-}
-
-#[test]
-fn a_burst_of_swaps_never_pairs_a_relay_with_another_generations_password() {
-    let setup = Setup::new();
-    let volume = setup.dir().to_owned();
-    let (last, flips_each) = (30, 100);
-    for n in 0..=last {
-        let version = volume.join(format!("..version{n}"));
-        fs::create_dir(&version).unwrap();
-        fill(&version, &[RELAYMAP, CREDENTIALS], n, "");
-    }
-    let swap = |n| repoint(&volume.join("..data"), format!("..version{n}"));
-    swap(0);
-    link_through_data(&volume, &[RELAYMAP, CREDENTIALS]);
-    let daemon = Daemon::start(setup);
-    let flipping = AtomicBool::new(true);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            for n in 1..=last {
-                // To and fro, so that a reading that takes its files one after the other meets a swap in between.
-                for _ in 0..flips_each {
-                    swap(n - 1);
-                    swap(n);
-                }
-                // A rest now and then, so that what is watched for is not only looked at on request.
-                thread::sleep(Duration::from_millis(n as u64 % 3 * 20));
-            }
-            flipping.store(false, Ordering::Relaxed);
-        });
-        scope.spawn(|| {
-            while flipping.load(Ordering::Relaxed) {
-                daemon.hangup();
-            }
-        });
-        let mut client = Socketmap::to(&daemon, 0);
-        let mut seen = BTreeSet::new();
-        let mut ended = None;
-        loop {
-            let pair = client.ask_all(&[("relayhost", "ann@one.test"), ("sasl", "login.test")]);
-            let generation = generation(&pair[0]);
-            let password = Reply::Found(format!("user{generation}:secret{generation}"));
-            assert_eq!(pair[1], password, "beside the relay of generation {generation}");
-            seen.insert(generation);
-            if !flipping.load(Ordering::Relaxed) {
-                if generation == last {
-                    break;
-                }
-                let since = *ended.get_or_insert_with(Instant::now);
-                assert!(
-                    since.elapsed() < Duration::from_secs(15),
-                    "the last one does not come: {seen:?}"
-                );
-            }
-        }
-        assert!(seen.len() > 3, "nothing was seen of the burst: {seen:?}");
-    });
 }
 
 #[test]

@@ -119,14 +119,9 @@ struct Size {
 
 fn size(daemon: &Daemon) -> Size {
     let process = PathBuf::from(format!("/proc/{}", daemon.pid()));
-    let status = fs::read_to_string(process.join("status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
     let count = |folder| fs::read_dir(process.join(folder)).unwrap().count();
     Size {
-        memory: line.trim_end_matches("kB").trim().parse().unwrap(),
+        memory: daemon.memory("VmRSS") / 1024,
         files: count("fd"),
         threads: count("task"),
     }

@@ -8,7 +8,9 @@ use crate::harness::admin::Admin;
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
 use crate::harness::eventually;
-use crate::harness::versions::{EVENTS_ALONE, PASSWORD, answers, setup, text, with_versions};
+use crate::harness::versions::{
+    EVENTS_ALONE, PASSWORD, answers, link_through_data, repoint, setup, text, with_versions,
+};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -297,34 +299,56 @@ fn version(dir: &Path, name: &str) {
     fs::write(dir.join(SETTINGS), "[reload]\nin_flight = 0\n").unwrap();
 }
 
-/// Asks while `race` makes one version of the other, again and again. Every pair is of one version.
-fn no_pair_is_torn(daemon: &Daemon, race: impl Fn() + Send + Sync) {
+/// Asks for so many seconds while `race` makes one version of the other, again and again: every pair is of one version.
+/// Returns how many came of each.
+fn no_pair_is_torn(daemon: &Daemon, seconds: u64, race: impl Fn() + Send + Sync) -> [usize; 2] {
     let request = || {
         daemon.hangup();
         thread::sleep(Duration::from_millis(5));
     };
-    again_and_again(race, || {
-        again_and_again(request, || {
-            let mut client = Socketmap::to(daemon, 0);
-            let begun = Instant::now();
-            let (mut pairs, mut torn) = (0, Vec::new());
-            while begun.elapsed() < Duration::from_secs(4) {
-                let pair = client.ask_all(&[("relayhost", SENDER), ("sasl", SENDER)]);
-                let is_one = ["a", "b"].iter().any(|name| {
-                    pair == [
-                        Reply::Found(format!("[{name}.test]")),
-                        Reply::Found(format!("{name}:secret")),
-                    ]
-                });
-                if !is_one {
-                    torn.push(pair);
-                }
-                pairs += 1;
-            }
-            assert!(torn.is_empty(), "{} of {pairs}: {:?}", torn.len(), torn.first());
-            assert!(pairs > 1000, "{pairs}");
-        });
+    let pairs = ["a", "b"].map(|name| {
+        [
+            Reply::Found(format!("[{name}.test]")),
+            Reply::Found(format!("{name}:secret")),
+        ]
     });
+    let ask = || {
+        let mut client = Socketmap::to(daemon, 0);
+        let (begun, mut counts) = (Instant::now(), [0; 2]);
+        while begun.elapsed() < Duration::from_secs(seconds) {
+            let pair = client.ask_all(&[("relayhost", SENDER), ("sasl", SENDER)]);
+            let version = pairs.iter().position(|whole| *whole == pair[..]);
+            counts[version.unwrap_or_else(|| panic!("a torn pair: {pair:?}"))] += 1;
+        }
+        assert!(counts[0] + counts[1] > 250, "{counts:?}");
+        counts
+    };
+    again_and_again(race, || again_and_again(request, ask))
+}
+
+#[test]
+fn a_burst_of_swaps_never_pairs_a_relay_with_another_generations_password() {
+    let setup = Setup::new();
+    let volume = setup.dir().to_owned();
+    version(&volume.join("..a"), "a");
+    version(&volume.join("..b"), "b");
+    let swap = |name| repoint(&volume.join("..data"), name);
+    swap("..a");
+    link_through_data(&volume, &[RELAYMAP, CREDENTIALS, SETTINGS]);
+    let daemon = Daemon::start(setup);
+    let counts = no_pair_is_torn(&daemon, 2, || {
+        for last in ["..a", "..b"] {
+            // To and fro, so that a reading that takes its files one after the other meets a swap in between.
+            for _ in 0..50 {
+                swap("..a");
+                swap("..b");
+            }
+            swap(last);
+            // And a rest, so that either version is read.
+            thread::sleep(Duration::from_millis(60));
+        }
+    });
+    assert!(!counts.contains(&0), "{counts:?}");
 }
 
 /// A directory with the version `a`, and another with `b`.
@@ -343,7 +367,7 @@ fn a_directory_that_is_exchanged_and_exchanged_back_gives_no_torn_pair() {
     let (setup, dir, other) = two_versions();
     let daemon = Daemon::start(setup);
     let exchange = || renameat2(AT_FDCWD, &dir, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE).unwrap();
-    no_pair_is_torn(&daemon, || {
+    no_pair_is_torn(&daemon, 4, || {
         exchange();
         thread::sleep(Duration::from_micros(300));
         exchange();
@@ -368,7 +392,7 @@ fn a_mount_that_is_moved_over_the_directory_and_moved_back_gives_no_torn_pair() 
         .args([&other, &away, &dir, &stop])
         .spawn()
         .unwrap();
-    no_pair_is_torn(&daemon, || thread::sleep(Duration::from_millis(1)));
+    no_pair_is_torn(&daemon, 4, || thread::sleep(Duration::from_millis(1)));
     fs::write(&stop, "").unwrap();
     assert!(race.wait().unwrap().success());
 }

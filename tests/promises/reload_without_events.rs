@@ -158,7 +158,7 @@ fn a_file_server_that_fails_or_lies_changes_nothing_is_said_once_and_recovers() 
                 }
                 let failed = Instant::now();
                 // Without metadata nothing is read: several polls by the clock.
-                eventually(|| failed.elapsed(), |waited| *waited > Duration::from_millis(300));
+                eventually(|| failed.elapsed(), |waited| *waited > Duration::from_millis(200));
                 let log = daemon.log();
                 let errors = log.lines().skip(seen);
                 let errors = errors.filter(|line| line.contains("ERROR") && line.contains(".cf"));

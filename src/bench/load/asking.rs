@@ -77,11 +77,11 @@ impl Generator<'_> {
         };
         let question = self.next_question;
         self.next_question += 1;
-        if self.next_question == self.questions.len() {
+        if self.next_question == self.server.questions.len() {
             self.next_question = 0;
         }
         connection.ask(
-            self.questions.request(question),
+            self.server.questions.request(question),
             Asked {
                 question,
                 from,

@@ -16,13 +16,16 @@ const AFTER_REFUSAL: u64 = 100_000_000;
 /// How long one that closed without a reply is, likewise, or one whose queue is full.
 const AFTER_SILENCE: u64 = 10_000_000;
 
+fn cannot_connect(error: Errno) -> LoadError {
+    LoadError::Connect(error.into())
+}
+
 impl Generator<'_> {
     /// Opens every connection, or says why that cannot be.
     pub(super) fn connect_all(&mut self) -> Result<(), LoadError> {
         let mut events = no_events();
         for id in 0..self.connections.len() {
-            self.connect(id, 0)
-                .map_err(|error| LoadError::Connect(error.into()))?;
+            self.connect(id, 0).map_err(cannot_connect)?;
         }
         while self.connections.iter().any(|connection| !connection.is_open()) {
             let now = self.now();
@@ -32,15 +35,13 @@ impl Generator<'_> {
             for id in 0..self.connections.len() {
                 if matches!(&self.connections.get(id), Some(Connection { state: State::Gone { retry_at }, .. }) if *retry_at <= now)
                 {
-                    self.connect(id, now)
-                        .map_err(|error| LoadError::Connect(error.into()))?;
+                    self.connect(id, now).map_err(cannot_connect)?;
                 }
             }
             let ready = self.wait(&mut events, ROUNDS)?;
             for event in events.iter().take(ready) {
                 let id = number(event);
-                self.connected(id)
-                    .map_err(|error| LoadError::Connect(error.into()))?;
+                self.connected(id).map_err(cannot_connect)?;
             }
         }
         self.reconnects = 0;

@@ -102,7 +102,7 @@ impl Generator<'_> {
             lateness: self.lateness,
             late: self.late,
             reconnects: self.reconnects,
-            server: server.filter(|_| !self.pids.is_empty()),
+            server: server.filter(|_| !self.server.pids.is_empty()),
             own,
             own_seconds,
             mismatches: self.mismatches,

@@ -35,13 +35,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::Server;
 use super::connection::{Connection, State};
 use super::cpu::{Spent, Used};
-use super::keys::Questions;
 use super::latency::Latency;
 use super::number::{float, nanos, ratio, whole};
 use super::tally::{Fault, Outcome, Tally};
-use super::target::{Place, Target};
+use super::target::Place;
 
 /// How late a request may be sent before the generator is to blame, in nanoseconds.
 pub(crate) const LATE: u64 = 1_000_000;
@@ -54,8 +54,6 @@ const EVENTS: usize = 256;
 /// What to do to a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
-    /// How many connections.
-    pub connections: usize,
     /// How many requests are in flight on each, at most.
     pub pipeline: usize,
     /// Open loop: requests a second. Otherwise as many as come back.
@@ -123,13 +121,11 @@ pub(crate) struct Run {
 
 impl Run {
     /// Replies a second.
-    #[must_use]
     pub(crate) fn rate(&self) -> f64 {
         ratio(float(self.tally.replies()), self.seconds)
     }
 
     /// Processor time of the server for each reply, in microseconds.
-    #[must_use]
     pub(crate) fn server_micros(&self) -> Option<f64> {
         let spent = self.server?;
         Some(ratio(float(spent.running), float(self.tally.replies())) / 1e3)
@@ -147,31 +143,29 @@ pub(crate) struct Progress {
     pub faults: u64,
 }
 
-/// Asks `target` these questions. `pids` are the server's processes. Where `watch` breaks, nothing more is asked, and the
-/// run is what there is by then.
-pub(crate) fn run(
-    target: &Target,
-    questions: &Questions,
+/// Asks a server its questions on so many connections. Where `watch` breaks, nothing more is asked, and the run is what
+/// there is by then.
+pub(super) fn run(
+    server: &Server,
     load: &Load,
-    pids: &[u32],
+    connections: usize,
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Run, LoadError> {
-    let place = target.resolve(load.timeout).map_err(|error| match error.kind() {
+    let place = server.target.resolve(load.timeout);
+    let place = place.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => LoadError::NotInTime(load.timeout),
         _ => LoadError::Connect(error),
     })?;
-    let mut generator = Generator::new(target, &place, questions, load, pids)?;
+    let mut generator = Generator::new(server, &place, load, connections)?;
     generator.connect_all()?;
     generator.drive(watch)?;
     generator.finish()
 }
 
 struct Generator<'a> {
-    target: &'a Target,
+    server: &'a Server,
     place: &'a Place,
-    questions: &'a Questions,
     load: &'a Load,
-    pids: &'a [u32],
     schedule: Schedule,
     timeout: u64,
     epoll: OwnedFd,
@@ -202,11 +196,10 @@ struct Generator<'a> {
 
 impl<'a> Generator<'a> {
     fn new(
-        target: &'a Target,
+        server: &'a Server,
         place: &'a Place,
-        questions: &'a Questions,
         load: &'a Load,
-        pids: &'a [u32],
+        connections: usize,
     ) -> Result<Self, LoadError> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|error| LoadError::System("epoll", error.into()))?;
@@ -218,16 +211,14 @@ impl<'a> Generator<'a> {
         // let us, the lateness tells.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         Ok(Self {
-            target,
+            server,
             place,
-            questions,
             load,
-            pids,
             schedule: Schedule::of(load),
             timeout: nanos(load.timeout),
             epoll,
-            connections: (0..load.connections).map(connection).collect(),
-            free: VecDeque::with_capacity(load.connections),
+            connections: (0..connections).map(connection).collect(),
+            free: VecDeque::with_capacity(connections),
             begun: Instant::now(),
             next_question: 0,
             asked: 0,
@@ -336,7 +327,7 @@ impl<'a> Generator<'a> {
     fn used_now(&self) -> Result<(Instant, Option<Used>, Used), LoadError> {
         let own = Used::by(&[std::process::id()])
             .map_err(|error| LoadError::System("cannot read our own processor time", error))?;
-        Ok((Instant::now(), Used::by(self.pids).ok(), own))
+        Ok((Instant::now(), Used::by(&self.server.pids).ok(), own))
     }
 
     /// Something happened on a connection.

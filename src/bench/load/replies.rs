@@ -2,9 +2,8 @@
 
 use super::{Generator, Mismatch};
 use crate::bench::connection::Read;
-use crate::bench::keys::Expected;
 use crate::bench::number::nanos;
-use crate::bench::reply::{Begins, judge};
+use crate::bench::reply::{Judged, judge};
 use crate::bench::tally::Fault;
 
 /// How many wrong replies are remembered with their key.
@@ -30,21 +29,27 @@ impl Generator<'_> {
         let (mut taken, mut replies) = (0, 0);
         while let Some(asked) = connection.in_flight.front().copied() {
             let unread = connection.unread(taken);
-            let protocol = self.target.protocol();
-            match judge(protocol, unread, self.questions, asked.question, &mut self.memory) {
-                Begins::Partial => break,
-                Begins::Malformed => {
+            let protocol = self.server.target.protocol;
+            match judge(
+                protocol,
+                unread,
+                &self.server.questions,
+                asked.question,
+                &mut self.memory,
+            ) {
+                Ok(None) => break,
+                Err(_) => {
                     connection.in_flight.pop_front();
                     self.in_flight -= 1;
                     self.tally_of(asked.measured).faults.add(Fault::Malformed, 1);
                     self.lose(id, Fault::Closed, now);
                     return;
                 }
-                Begins::Reply {
+                Ok(Some(Judged {
                     length,
                     outcome,
                     fault,
-                } => {
+                })) => {
                     connection.in_flight.pop_front();
                     connection.has_answered = true;
                     taken += length;
@@ -59,7 +64,7 @@ impl Generator<'_> {
                     tally.reply(outcome);
                     if let Some(fault) = fault {
                         tally.faults.add(fault, 1);
-                        if let Expected::Is(right) = self.questions.expected(asked.question)
+                        if let Some(right) = self.server.questions.expected(asked.question)
                             && self.mismatches.len() < REMEMBERED
                         {
                             self.mismatches.push(Mismatch {

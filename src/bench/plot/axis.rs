@@ -39,13 +39,13 @@ pub(super) fn latency_axis(micros: impl Iterator<Item = f64> + Clone) -> Axis {
     let below = steps
         .iter()
         .copied()
-        .filter(|step| *step <= least)
-        .fold(0.001, f64::max);
+        .rfind(|step| *step <= least)
+        .unwrap_or(0.001);
     let above = steps
         .iter()
         .copied()
-        .filter(|step| *step >= most)
-        .fold(f64::INFINITY, f64::min);
+        .find(|step| *step >= most)
+        .unwrap_or(f64::INFINITY);
     let inside: Vec<f64> = steps
         .into_iter()
         .filter(|step| (below..=above).contains(step))

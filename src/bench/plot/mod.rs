@@ -31,7 +31,6 @@ struct Panel {
 }
 
 /// The plot of a report, as an SVG document.
-#[must_use]
 pub(crate) fn svg(report: &Report<'_>) -> String {
     let rows: Vec<Row> = report
         .rows()
@@ -48,7 +47,7 @@ pub(crate) fn svg(report: &Report<'_>) -> String {
         .plan
         .servers
         .first()
-        .map_or("", |server| server.target.map());
+        .map_or("", |server| server.target.map.as_str());
     let mut drawing = Drawing::default();
     let mut title = format!("postmapd bench: map {map} of {}", servers.join(" and "));
     let heading = match servers.as_slice() {
@@ -151,16 +150,9 @@ fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, b
         drawing.line(
             &curve.iter().map(|point| panel.at(*point)).collect::<Vec<_>>(),
             series,
-            2.0,
             dashed,
         );
-        drawing.legend(
-            WIDTH - RIGHT + 18.0,
-            top + 10.0,
-            number,
-            &name(row, servers),
-            dashed,
-        );
+        drawing.legend(top, number, series, &name(row, servers), dashed);
     }
 }
 
@@ -217,24 +209,16 @@ fn over_connections(
                 .map(|row| panel.at((place(row.connections), figure(row))))
                 .collect()
         };
-        drawing.line(&curve(&rates, &Row::rate), Ink::Series(0), 2.0, dashed);
-        drawing.line(
-            &curve(&times, &|row| row.latency.at(0.5)),
-            Ink::Series(2),
-            2.0,
-            dashed,
-        );
+        drawing.line(&curve(&rates, &Row::rate), Ink::Series(0), dashed);
+        drawing.line(&curve(&times, &|row| row.latency.at(0.5)), Ink::Series(2), dashed);
         drawing.line(
             &curve(&times, &|row| row.latency.at(0.99)),
             Ink::Series(1),
-            2.0,
             dashed,
         );
         for (line, (series, what)) in [(0, "replies/s"), (1, "p99"), (2, "p50")].into_iter().enumerate() {
-            let x = WIDTH - RIGHT + 18.0;
-            let y = top + 10.0 + 20.0 * float(count(3 * server + line));
-            drawing.line(&[(x, y), (x + 22.0, y)], Ink::Series(series), 2.0, dashed);
-            drawing.label((x + 30.0, y + 4.0), &format!("{letter}{what}"), Anchor::Start);
+            let text = format!("{letter}{what}");
+            drawing.legend(top, 3 * server + line, Ink::Series(series), &text, dashed);
         }
     }
 }
@@ -259,9 +243,11 @@ impl Drawing {
         self.text(at, text, anchor, 12.0, Ink::Text);
     }
 
-    fn legend(&mut self, x: f64, top: f64, number: usize, text: &str, dashed: bool) {
-        let y = top + 20.0 * float(count(number));
-        self.line(&[(x, y), (x + 22.0, y)], Ink::Series(number), 2.0, dashed);
+    /// What a line is, beside a panel whose top is there; the rows are counted from 0.
+    fn legend(&mut self, top: f64, row: usize, ink: Ink, text: &str, dashed: bool) {
+        let x = WIDTH - RIGHT + 18.0;
+        let y = top + 10.0 + 20.0 * float(count(row));
+        self.line(&[(x, y), (x + 22.0, y)], ink, dashed);
         self.label((x + 30.0, y + 4.0), text, Anchor::Start);
     }
 
@@ -276,20 +262,15 @@ impl Drawing {
         } = *panel;
         for (value, text) in &panel.x.marks {
             let x = panel.x_at(*value);
-            self.line(&[(x, top), (x, bottom)], Ink::Grid, 1.0, false);
+            self.line(&[(x, top), (x, bottom)], Ink::Grid, false);
             self.label((x, bottom + 18.0), text, Anchor::Middle);
         }
         for (value, text) in &panel.y.marks {
             let y = panel.y_at(*value);
-            self.line(&[(left, y), (right, y)], Ink::Grid, 1.0, false);
+            self.line(&[(left, y), (right, y)], Ink::Grid, false);
             self.label((left - 8.0, y + 4.0), text, Anchor::End);
         }
-        self.line(
-            &[(left, top), (left, bottom), (right, bottom)],
-            Ink::Text,
-            1.0,
-            false,
-        );
+        self.line(&[(left, top), (left, bottom), (right, bottom)], Ink::Text, false);
         self.label((left, top - 12.0), &panel.y.title, Anchor::Start);
         let middle = f64::midpoint(left, right);
         self.label((middle, bottom + 40.0), &panel.x.title, Anchor::Middle);

@@ -39,11 +39,11 @@ pub(super) struct Drawing {
 
 impl Drawing {
     /// A line through these points.
-    pub(super) fn line(&mut self, points: &[(f64, f64)], ink: Ink, width: f64, dashed: bool) {
-        let stroke = match ink {
-            Ink::Text => "class=\"axis\"".to_owned(),
-            Ink::Grid => "class=\"grid\"".to_owned(),
-            Ink::Series(number) => format!("stroke=\"{}\"", colour(number)),
+    pub(super) fn line(&mut self, points: &[(f64, f64)], ink: Ink, dashed: bool) {
+        let (stroke, width) = match ink {
+            Ink::Text => ("class=\"axis\"".to_owned(), 1),
+            Ink::Grid => ("class=\"grid\"".to_owned(), 1),
+            Ink::Series(number) => (format!("stroke=\"{}\"", colour(number)), 2),
         };
         let places: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let places = places.join(" ");

@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::{Generator, Report, rounded};
 use crate::bench::Measured;
-use crate::bench::compare::{Comparison, compare};
-use crate::bench::latency::Figures;
+use crate::bench::compare::{Comparison, as_map, compare};
 use crate::bench::tally::Faults;
 
 #[derive(Serialize)]
@@ -44,7 +43,8 @@ struct JsonRun {
     not_found: u64,
     cannot_tell: u64,
     replies_per_second: f64,
-    latency_us: Figures,
+    #[serde(serialize_with = "as_map")]
+    latency_us: [(&'static str, f64); 7],
     errors: JsonErrors,
     server_cpu_us_per_reply: Option<f64>,
     reconnects: u64,
@@ -66,20 +66,6 @@ struct WarmUp {
     errors: u64,
 }
 
-impl Figures {
-    fn rounded(self) -> Self {
-        Self {
-            mean: rounded(self.mean),
-            p50: rounded(self.p50),
-            p90: rounded(self.p90),
-            p99: rounded(self.p99),
-            p99_9: rounded(self.p99_9),
-            p99_99: rounded(self.p99_99),
-            max: rounded(self.max),
-        }
-    }
-}
-
 impl JsonRun {
     fn of(measured: &Measured) -> Self {
         let run = &measured.run;
@@ -94,7 +80,10 @@ impl JsonRun {
             not_found: run.tally.not_found,
             cannot_tell: run.tally.cannot_tell,
             replies_per_second: rounded(run.rate()),
-            latency_us: run.latency.figures().rounded(),
+            latency_us: run
+                .latency
+                .figures()
+                .map(|(name, micros)| (name, rounded(micros))),
             errors: JsonErrors {
                 total: run.tally.faults.total(),
                 kinds: run.tally.faults,
@@ -114,33 +103,29 @@ impl JsonRun {
 impl Report<'_> {
     /// As JSON.
     pub(crate) fn json(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let load = self.plan.loads.first();
+        let load = &self.plan.load;
         let first = self.plan.servers.first();
         let json = Json {
             version: env!("CARGO_PKG_VERSION"),
             ok: self.is_ok(),
-            map: first.map_or("", |server| server.target.map()),
+            map: first.map_or("", |server| server.target.map.as_str()),
             servers: self
                 .plan
                 .servers
                 .iter()
                 .map(|server| server.target.to_string())
                 .collect(),
-            mode: if load.is_some_and(|load| load.rate.is_some()) {
-                "open"
-            } else {
-                "closed"
-            },
-            rate: load.and_then(|load| load.rate),
-            pipeline: load.map_or(1, |load| load.pipeline),
-            duration_seconds: load.and_then(|load| Some(load.duration?.as_secs_f64())),
-            count: load.and_then(|load| load.count),
-            warm_up_seconds: load.map_or(0.0, |load| load.warm_up.as_secs_f64()),
-            timeout_seconds: load.map_or(0.0, |load| load.timeout.as_secs_f64()),
+            mode: if load.rate.is_some() { "open" } else { "closed" },
+            rate: load.rate,
+            pipeline: load.pipeline,
+            duration_seconds: load.duration.map(|duration| duration.as_secs_f64()),
+            count: load.count,
+            warm_up_seconds: load.warm_up.as_secs_f64(),
+            timeout_seconds: load.timeout.as_secs_f64(),
             rounds: self.plan.rounds,
             keys: first.map_or(0, |server| server.questions.len()),
-            seed: self.settings.seed,
-            verified: self.settings.verified,
+            seed: self.seed,
+            verified: self.verified,
             runs: self.measured.iter().map(JsonRun::of).collect(),
             comparison: if self.is_comparison() {
                 compare(self.measured)
@@ -157,6 +142,7 @@ impl Report<'_> {
         let kinds = Faults::default()
             .each()
             .map(|(name, ..)| format!("error_{name}"))
+            .collect::<Vec<_>>()
             .join(",");
         writeln!(
             out,
@@ -171,7 +157,7 @@ impl Report<'_> {
             let endpoint = endpoint
                 .map(|server| server.target.to_string())
                 .unwrap_or_default();
-            let (latency, own, warm_up) = (&run.latency_us, &run.generator, &run.warm_up);
+            let (own, warm_up) = (&run.generator, &run.warm_up);
             let mut line = String::new();
             let mut field = |value: &dyn fmt::Display| {
                 // Writing to a string does not fail.
@@ -191,15 +177,7 @@ impl Report<'_> {
                 field(&number);
             }
             field(&run.replies_per_second);
-            for micros in [
-                latency.mean,
-                latency.p50,
-                latency.p90,
-                latency.p99,
-                latency.p99_9,
-                latency.p99_99,
-                latency.max,
-            ] {
+            for (_, micros) in run.latency_us {
                 field(&micros);
             }
             field(&run.errors.total);

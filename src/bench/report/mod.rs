@@ -21,21 +21,14 @@ const BUSY: f64 = 0.95;
 /// With so much waiting for one, it shares a processor with the server or with others.
 const CROWDED: f64 = 0.2;
 
-/// What was asked for, beside what the plan says.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// Where the random choices begin.
-    pub seed: u64,
-    /// Whether the replies were compared with the files.
-    pub verified: bool,
-}
-
 /// A measurement and its circumstances.
 pub(crate) struct Report<'a> {
     /// What was done.
     pub plan: &'a Plan,
-    /// How.
-    pub settings: &'a Settings,
+    /// Where the random choices begin.
+    pub seed: u64,
+    /// Whether the replies were compared with the files.
+    pub verified: bool,
     /// What came out.
     pub measured: &'a [Measured],
 }
@@ -90,7 +83,6 @@ impl Row {
 
 impl Report<'_> {
     /// Whether every request had the right reply, those of the warm-up included.
-    #[must_use]
     pub(crate) fn is_ok(&self) -> bool {
         self.faults().total() == 0
     }
@@ -143,9 +135,7 @@ impl Report<'_> {
 
     /// How the server was asked, in words.
     pub(super) fn manner(&self) -> String {
-        let Some(load) = self.plan.loads.first() else {
-            return String::new();
-        };
+        let load = &self.plan.load;
         match load.rate {
             Some(rate) => format!("open loop, {} requests/s", grouped(rate)),
             None if load.pipeline == 1 => "closed loop, one request in flight on each connection".into(),
@@ -164,7 +154,6 @@ impl Report<'_> {
     }
 
     /// What the plot says of the whole, where its curves are not what they seem.
-    #[must_use]
     pub(crate) fn reservation(&self) -> Option<&'static str> {
         let is_invalid = self.measured.iter().any(|one| !Generator::of(&one.run).valid);
         if is_invalid {
@@ -175,7 +164,6 @@ impl Report<'_> {
     }
 
     /// Why the figures may not be those of the server.
-    #[must_use]
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.are_all_misses() {

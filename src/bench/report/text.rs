@@ -12,7 +12,8 @@ use crate::bench::tally::Tally;
 impl Report<'_> {
     /// As text, for people.
     pub(crate) fn text(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let Some((first, load)) = self.plan.servers.first().zip(self.plan.loads.first()) else {
+        let load = &self.plan.load;
+        let Some(first) = self.plan.servers.first() else {
             return Ok(());
         };
         for (letter, server) in ('A'..).zip(&self.plan.servers) {
@@ -21,15 +22,15 @@ impl Report<'_> {
             } else {
                 String::new()
             };
-            writeln!(out, "{letter}{}, map {}", server.target, server.target.map())?;
+            writeln!(out, "{letter}{}, map {}", server.target, server.target.map)?;
         }
-        let verified = if self.settings.verified {
+        let verified = if self.verified {
             "replies compared with the files"
         } else {
             "replies not compared with anything"
         };
         let keys = plural(count(first.questions.len()), "key");
-        writeln!(out, "{keys} (seed {}), {verified}", self.settings.seed)?;
+        writeln!(out, "{keys} (seed {}), {verified}", self.seed)?;
         let long = match (load.duration, load.count) {
             (Some(duration), None) => format!("{} s", duration.as_secs_f64()),
             (Some(duration), Some(count)) => format!(
@@ -69,17 +70,8 @@ impl Report<'_> {
             if self.is_comparison() {
                 write!(out, "{} ", if row.server == 0 { 'A' } else { 'B' })?;
             }
-            let figures = row.latency.figures();
             write!(out, "{:>11}  {:>10}", row.connections, grouped(row.rate()))?;
-            for micros in [
-                figures.mean,
-                figures.p50,
-                figures.p90,
-                figures.p99,
-                figures.p99_9,
-                figures.p99_99,
-                figures.max,
-            ] {
+            for (_, micros) in row.latency.figures() {
                 let shown = if row.latency.is_empty() {
                     "-".to_owned()
                 } else {
@@ -129,14 +121,9 @@ impl Report<'_> {
         )?;
         for compared in compare(self.measured) {
             write!(out, "{:>11}", compared.connections)?;
-            for spread in [
-                compared.replies_per_second,
-                compared.p50,
-                compared.p99,
-                compared.p99_9,
-                compared.server_cpu,
-            ] {
-                let shown = spread.map_or("-".into(), |spread| spread.to_string());
+            let shown = ["replies_per_second", "p50", "p99", "p99_9", "server_cpu"];
+            for (_, spread) in compared.ratios.iter().filter(|(name, _)| shown.contains(name)) {
+                let shown = spread.map_or_else(|| "-".into(), |spread| spread.to_string());
                 write!(out, "  {shown:>18}")?;
             }
             writeln!(out)?;
@@ -167,7 +154,7 @@ impl Report<'_> {
         let faults = self.faults();
         if faults.total() > 0 {
             writeln!(out, "\n{}:", plural(faults.total(), "error"))?;
-            for (_, words, number) in faults.each().iter().filter(|(.., number)| *number > 0) {
+            for (_, words, number) in faults.each().filter(|(.., number)| *number > 0) {
                 writeln!(out, "  {number:>9}  {words}")?;
             }
         }

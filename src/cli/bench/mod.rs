@@ -15,12 +15,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::Error;
 use super::tables::Tables;
+use super::{Error, exit_code, say};
 use crate::bench::keys::{self, KeysError, Questions, Random};
 use crate::bench::load::Load;
 use crate::bench::plot;
-use crate::bench::report::{Report, Settings};
+use crate::bench::report::Report;
 use crate::bench::target::Target;
 use crate::bench::{Plan, Server};
 use crate::config::options::Options;
@@ -29,7 +29,7 @@ use crate::lookup::map::Map;
 use crate::os::printable::of_path;
 use crate::os::replace_file::{self, ReplaceError};
 use terminal::{Interrupt, ProgressLine};
-use values::{duration, map_name, number, rate, share, some_time};
+use values::{between, duration, map_name, number, some_time};
 
 /// Connections without --connections, and with --rate or --compare.
 const SWEEP: [usize; 6] = [1, 2, 4, 8, 16, 32];
@@ -120,7 +120,7 @@ pub(super) struct Bench {
     pipeline: usize,
 
     /// So many requests a second, due at fixed times, instead of as many as are answered
-    #[arg(long, value_name = "N", value_parser = rate)]
+    #[arg(long, value_name = "N", value_parser = between(0.01, 10_000_000.0))]
     rate: Option<f64>,
 
     /// How long to measure each number of connections (500ms, 10s, 2m) [default: 3s without --count]
@@ -144,7 +144,7 @@ pub(super) struct Bench {
     keys: Option<PathBuf>,
 
     /// The share of keys that are found, from 0 to 1; the rest are senders without an entry
-    #[arg(long, value_name = "SHARE", conflicts_with = "keys", value_parser = share)]
+    #[arg(long, value_name = "SHARE", conflicts_with = "keys", value_parser = between(0.0, 1.0))]
     hits: Option<f64>,
 
     /// How many keys to take from the tables, at most
@@ -232,14 +232,15 @@ impl Bench {
         }
         let plan = Plan {
             servers,
-            loads: self.loads(),
+            load: self.load(),
+            connections: self.connections(),
             rounds: if self.compare.is_some() {
                 self.rounds.unwrap_or(ROUNDS)
             } else {
                 1
             },
         };
-        allow_connections(&plan.loads);
+        allow_connections(plan.connections.iter().copied().max().unwrap_or_default());
         let mut line = ProgressLine::default();
         let mut interrupt = Interrupt::hold();
         let measured = plan.carry_out(&mut |step, progress| {
@@ -254,19 +255,12 @@ impl Bench {
         let measured = measured?;
         let is_interrupted = interrupt.is_some_and(|interrupt| interrupt.has_come);
         if is_interrupted {
-            // Standard error may be closed; the exit code tells it all the same.
-            let _ = writeln!(
-                io::stderr(),
-                "postmapd: interrupted; this is what was measured so far"
-            );
+            say("interrupted; this is what was measured so far");
         }
-        let settings = Settings {
-            seed: self.seed,
-            verified: right.is_some(),
-        };
         let report = Report {
             plan: &plan,
-            settings: &settings,
+            seed: self.seed,
+            verified: right.is_some(),
             measured: &measured,
         };
         self.print(&report)
@@ -279,10 +273,8 @@ impl Bench {
         }
         Ok(if is_interrupted {
             ExitCode::from(INTERRUPTED)
-        } else if report.is_ok() {
-            ExitCode::SUCCESS
         } else {
-            ExitCode::FAILURE
+            exit_code(report.is_ok())
         })
     }
 
@@ -295,8 +287,7 @@ impl Bench {
         }
         if self.format != Format::Text {
             for warning in report.warnings() {
-                // Standard error may be closed; the figures tell it all the same.
-                let _ = writeln!(io::stderr(), "postmapd: {warning}");
+                say(warning);
             }
         }
         out.flush()
@@ -350,11 +341,7 @@ impl Bench {
         };
         let tables = Tables::read(&self.options)?;
         if tables.findings.errors() > 0 {
-            // Standard error may be closed, and no more is lost than a hint.
-            let _ = writeln!(
-                io::stderr(),
-                "postmapd: the files have errors, and some keys cannot be told; postmapd check says more"
-            );
+            say("the files have errors, and some keys cannot be told; postmapd check says more");
         }
         Ok((tables, map))
     }
@@ -382,19 +369,18 @@ impl Bench {
         })
     }
 
-    fn loads(&self) -> Vec<Load> {
-        let usual = if self.rate.is_some() || self.compare.is_some() {
-            &ONE[..]
+    fn connections(&self) -> Vec<usize> {
+        if !self.connections.is_empty() {
+            self.connections.clone()
+        } else if self.rate.is_some() || self.compare.is_some() {
+            ONE.to_vec()
         } else {
-            &SWEEP
-        };
-        let connections = if self.connections.is_empty() {
-            usual
-        } else {
-            &self.connections
-        };
-        let load = |connections: &usize| Load {
-            connections: *connections,
+            SWEEP.to_vec()
+        }
+    }
+
+    fn load(&self) -> Load {
+        Load {
             pipeline: self.pipeline,
             rate: self.rate,
             warm_up: self.warm_up,
@@ -404,18 +390,12 @@ impl Bench {
             },
             count: self.count,
             timeout: self.timeout,
-        };
-        connections.iter().map(load).collect()
+        }
     }
 }
 
 /// Each connection is an open file. Where the system does not allow so many, connecting will say so.
-fn allow_connections(loads: &[Load]) {
-    let most = loads
-        .iter()
-        .map(|load| load.connections)
-        .max()
-        .unwrap_or_default();
+fn allow_connections(most: usize) {
     if let (Ok((soft, hard)), Ok(most)) = (getrlimit(Resource::RLIMIT_NOFILE), u64::try_from(most))
         && soft < most + 100
     {

@@ -9,17 +9,11 @@ pub(super) fn number<const LEAST: usize, const MOST: usize>(text: &str) -> Resul
     }
 }
 
-pub(super) fn rate(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(rate) if (0.01..=10_000_000.0).contains(&rate) => Ok(rate),
-        _ => Err("it is no number from 0.01 to 10000000".into()),
-    }
-}
-
-pub(super) fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err("it is no number from 0 to 1".into()),
+/// Reads a number within these bounds.
+pub(super) fn between(least: f64, most: f64) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
+    move |text| match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("it is no number from {least} to {most}")),
     }
 }
 

@@ -114,19 +114,18 @@ impl Import {
         if said.is_refused {
             return Ok(ExitCode::FAILURE);
         }
-        let written = if self.dry_run {
-            output::show(&files)
+        if self.dry_run {
+            output::show(&files)?;
         } else {
-            output::write(&files)
-        };
-        written?;
+            output::write(&files)?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 
     /// What Postfix has, and the tables of each list.
     fn existing(&self, live: &Live, said: &mut Said) -> (Existing, Tables) {
-        let rewrite = service("rewrite");
-        let smtp = service("smtp");
+        let rewrite = ServiceName::unix("rewrite");
+        let smtp = ServiceName::unix("smtp");
         let relays: Vec<String> = owned_tables(live.value(&rewrite, RELAYS));
         let passwords: Vec<String> = owned_tables(live.value(&smtp, PASSWORDS));
         let mut existing = Existing {
@@ -215,10 +214,8 @@ impl Import {
                 return;
             }
         };
-        let table = match file.holds {
-            Holds::Relays => &RELAY_MAP,
-            Holds::Credentials => &CREDENTIALS,
-            Holds::Settings | Holds::Environment => return,
+        let Holds::Table(table) = file.holds else {
+            return;
         };
         let mut findings = Findings::default();
         Table::build(table, &file.path, file.text.clone(), &mut findings);
@@ -253,16 +250,17 @@ impl Import {
         said: &mut Said,
     ) -> Vec<File> {
         let files = [
-            (sources.relay_map(), converted.relay_map, Holds::Relays),
-            (sources.credentials(), converted.credentials, Holds::Credentials),
+            (&RELAY_MAP, converted.relay_map),
+            (&CREDENTIALS, converted.credentials),
         ]
-        .map(|(path, entries, holds)| {
+        .map(|(table, entries)| {
+            let path = sources.file(table);
             let mut text = output::with_comments(&path, &entries);
             // A relay map that is not there would make the credentials of senders *cannot tell*.
-            if holds == Holds::Relays && text.is_empty() && !tables.relays.is_empty() {
+            if !table.is_secret() && text.is_empty() && !tables.relays.is_empty() {
                 text.append(NO_RELAYS);
             }
-            File::new(path, text, holds)
+            File::new(path, text, Holds::Table(table))
         });
         let mut files = Vec::from(files);
         if !existing.relayhost.is_empty() {
@@ -332,13 +330,6 @@ fn settings_file(
             said.refuse(text);
             None
         }
-    }
-}
-
-fn service(name: &str) -> ServiceName {
-    ServiceName {
-        name: name.to_owned(),
-        kind: "unix".to_owned(),
     }
 }
 

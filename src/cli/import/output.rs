@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::{Error, counted, print};
 use crate::check::excerpt;
-use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
+use crate::lookup::table::spec::TableSpec;
 use crate::os::printable::{of_path, printable};
 use crate::os::replace_file;
 use crate::os::secret::Secret;
@@ -25,19 +25,19 @@ pub(super) struct File {
 
 impl File {
     pub(super) fn new(path: PathBuf, text: Secret, holds: Holds) -> Self {
+        let is_secret = matches!(holds, Holds::Table(table) if table.is_secret());
         Self {
             path,
             text,
-            mode: if holds == Holds::Credentials { 0o600 } else { 0o644 },
+            mode: if is_secret { 0o600 } else { 0o644 },
             holds,
         }
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Holds {
-    Relays,
-    Credentials,
+    Table(&'static TableSpec),
     Settings,
     /// Variables, which may hold a password.
     Environment,
@@ -161,8 +161,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// A line without its password.
 fn shown(holds: Holds, line: &[u8]) -> String {
     match holds {
-        Holds::Relays => excerpt::of_table(RELAY_MAP.format, line, 1).text,
-        Holds::Credentials => excerpt::of_table(CREDENTIALS.format, line, 1).text,
+        Holds::Table(table) => excerpt::of_table(table.format, line, 1).text,
         Holds::Settings => excerpt::of_settings(line, 1).text,
         // Nothing else changes there.
         Holds::Environment if line.starts_with(DEFAULT_RELAY) => printable(line),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::super::Error;
+use super::super::{Error, say, say_environment};
 use super::{RelayError, key, standing};
 use crate::config::Sources;
 use crate::diagnostics::{Findings, Place, Severity};
@@ -106,11 +106,10 @@ impl Edit<'_> {
         writeln!(out, "{}: {}", printable(&self.key), held.line)?;
         out.flush()?;
         for warning in warnings {
-            // Standard error may be closed, and the file is changed all the same.
-            let _ = writeln!(io::stderr(), "postmapd: {warning}");
+            say(warning);
         }
         if needs_default && !sources.environment.is_plain() {
-            super::say_environment(sources);
+            say_environment(sources);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::super::{Error, OutputFormat, REFUSED};
+use super::super::{Error, OutputFormat, REFUSED, say, say_environment};
 use super::edit::MOST_ERRORS;
 use super::standing::{self, Standing, Told};
 use crate::check::logins;
@@ -61,7 +61,7 @@ pub(super) fn run(sources: &Sources, form: OutputFormat) -> Result<ExitCode, Err
         OutputFormat::Json => sources.environment.is_remarkable(),
     };
     if may_say && needs_default() {
-        super::say_environment(sources);
+        say_environment(sources);
     }
     // A line whose key cannot be read may be that of a sender.
     if all_sure && tables.into_iter().all(|table| table.is_complete()) {
@@ -69,8 +69,7 @@ pub(super) fn run(sources: &Sources, form: OutputFormat) -> Result<ExitCode, Err
     }
     let errors = loaded.findings.of(Severity::Error);
     for finding in errors.take(MOST_ERRORS) {
-        // Standard error may be closed; the exit code tells it all the same.
-        let _ = writeln!(io::stderr(), "postmapd: {finding}");
+        say(finding);
     }
     Ok(ExitCode::from(REFUSED))
 }
@@ -92,8 +91,7 @@ fn senders(tables: [&Arc<Table>; 2]) -> Vec<Vec<u8>> {
 
 /// Whether the entry that answers for a sender has no destination.
 fn is_excluded(sender: &[u8], snapshot: &Snapshot) -> bool {
-    let mut keys = SenderKeys::default();
-    keys.parse(sender, &snapshot.delimiters);
+    let keys = SenderKeys::of(sender, &snapshot.delimiters);
     matches!(snapshot.relay_map.find(keys.in_order()), Hit::NoValue)
 }
 

@@ -15,7 +15,6 @@ mod list;
 mod standing;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::password::{self, PasswordError};
-use super::{EX_USAGE, Error, OutputFormat};
+use super::{EX_USAGE, Error, OutputFormat, say};
 use crate::config::Sources;
 use crate::config::options::Options;
 use crate::diagnostics::Findings;
@@ -259,8 +258,7 @@ impl Relay {
                 }
                 .make(&sources)?;
                 if is_on_command_line {
-                    // Standard error may be closed, and the file is changed all the same.
-                    let _ = writeln!(io::stderr(), "postmapd: {PASSWORD_SEEN}");
+                    say(PASSWORD_SEEN);
                 }
                 Ok(done)
             }
@@ -291,12 +289,6 @@ fn looks_like_a_flag(password: &Secret) -> bool {
     password.expose().starts_with(b"--") && !std::env::args_os().any(|word| word == "--")
 }
 
-/// Says whose environment the default relay is from, where that is not simply this command's.
-fn say_environment(sources: &Sources) {
-    // Standard error may be closed; the answers are the same.
-    let _ = writeln!(io::stderr(), "postmapd: judged with {}", sources.environment);
-}
-
 /// What to say where the words of an `add-auth` cannot be understood: clap would repeat them, and one of them may be a
 /// password.
 pub(super) fn usage_without_words(error: &clap::Error) -> Option<ExitCode> {
@@ -312,12 +304,11 @@ pub(super) fn usage_without_words(error: &clap::Error) -> Option<ExitCode> {
     if !names_words || !std::env::args_os().any(|word| word == "add-auth") {
         return None;
     }
-    let _ = writeln!(
-        io::stderr(),
-        "postmapd: these words cannot be understood; they are not repeated here, because one may be a password\n\n\
+    say(
+        "these words cannot be understood; they are not repeated here, because one may be a password\n\n\
          Usage: postmapd relay add-auth [OPTIONS] DOMAIN USER [PASSWORD]\n\n\
          A value with blanks needs quotes, and --password-stdin reads a password from standard input. For more, try \
-         'postmapd relay add-auth --help'."
+         'postmapd relay add-auth --help'.",
     );
     Some(ExitCode::from(EX_USAGE))
 }

@@ -87,15 +87,13 @@ fn user_of_next_hop(list: &[u8], snapshot: &Snapshot) -> Told {
 
 /// Whether the default relay decides about a sender: the relay map has no entry for it.
 pub(super) fn needs_default(key: &[u8], snapshot: &Snapshot) -> bool {
-    let mut keys = SenderKeys::default();
-    keys.parse(key, &snapshot.delimiters);
+    let keys = SenderKeys::of(key, &snapshot.delimiters);
     keys.is_sender() && matches!(snapshot.relay_map.find(keys.in_order()), Hit::Absent)
 }
 
 /// The user in the credentials file that a sender would have, used or not.
 pub(super) fn user_in_file(sender: &[u8], snapshot: &Snapshot) -> Option<Vec<u8>> {
-    let mut keys = SenderKeys::default();
-    keys.parse(sender, &snapshot.delimiters);
+    let keys = SenderKeys::of(sender, &snapshot.delimiters);
     match snapshot.credentials.find(keys.in_order()) {
         Hit::Value(login) => {
             let end = memchr::memchr(b':', login)?;
@@ -115,8 +113,7 @@ pub(super) struct AfterEdit {
 
 /// What holds for `key`, after an edit of its entry in `map`.
 pub(super) fn after_edit(table: &TableSpec, key: &[u8], snapshot: &Snapshot) -> AfterEdit {
-    let mut keys = SenderKeys::default();
-    keys.parse(key, &Delimiters::default());
+    let keys = SenderKeys::of(key, &Delimiters::default());
     if keys.is_sender() {
         of_sender(table, key, snapshot)
     } else {
@@ -194,22 +191,18 @@ const SEVERAL_RELAYS: &str = "warning: Postfix offers the login of this sender t
 enum Stored {
     /// One of its own.
     Own,
-    /// One of its domain.
-    OfDomain,
-    /// It has no credentials, on purpose.
-    NothingOnPurpose,
+    /// One of its domain, or one that says that it has none.
+    Other,
     None,
 }
 
 fn stored_credentials(key: &[u8], snapshot: &Snapshot) -> Stored {
-    let mut keys = SenderKeys::default();
-    keys.parse(key, &snapshot.delimiters);
+    let keys = SenderKeys::of(key, &snapshot.delimiters);
     let table = &snapshot.credentials;
     match (table.locate(keys.in_order()), table.find(keys.in_order())) {
         (None, _) | (_, Hit::Absent) => Stored::None,
-        (_, Hit::NoValue) => Stored::NothingOnPurpose,
-        (Some((0, _)), _) => Stored::Own,
-        (Some(_), _) => Stored::OfDomain,
+        (Some((0, _)), Hit::Value(_) | Hit::CannotTell(_)) => Stored::Own,
+        _ => Stored::Other,
     }
 }
 

@@ -10,6 +10,19 @@ fn stays(_: &Settings, _: &Settings) -> bool {
     false
 }
 
+/// What only the settings file can say.
+const OF_FILE: Setting = Setting {
+    key: None,
+    flag: None,
+    commands: Commands::None,
+    variable: None,
+    value: "",
+    default: Fallback::Value(""),
+    about: "",
+    counts: Counts::WhenSaved,
+    kind: Kind::Unparsed,
+};
+
 /// The folder.
 pub static DIR: Setting = Setting {
     key: None,
@@ -202,72 +215,60 @@ pub static ALL: &[&Setting] = &[
     },
     &Setting {
         key: Some("limits.connections"),
-        flag: None,
-        commands: Commands::None,
-        variable: None,
         value: "NUMBER",
         default: Fallback::Described("10000, or as many as the process may open files, less 128"),
         about: "How many connections are served at once, from 1 to 1048576; those that come then wait in the kernel's queue. \
                 Peers that may not ask sasl have at most half of them together",
         counts: Counts::AtStart(|a, b| a.limits.connections != b.limits.connections),
         kind: Kind::Connections(|settings| &mut settings.limits.connections),
+        ..OF_FILE
     },
     &Setting {
         key: Some("limits.connections_per_peer"),
-        flag: None,
-        commands: Commands::None,
-        variable: None,
         value: "NUMBER",
         default: Fallback::Described("half of the connections; a quarter for a peer that may not ask sasl"),
         about: "How many of them one user, or one host, may have, and at most connections; more of it are closed at once, \
                 and the log says so. A peer that may not ask sasl never has more than a quarter",
         counts: Counts::AtStart(|a, b| a.limits.connections_per_peer != b.limits.connections_per_peer),
         kind: Kind::Connections(|settings| &mut settings.limits.connections_per_peer),
+        ..OF_FILE
     },
     &Setting {
         key: Some("reload.poll"),
-        flag: None,
-        commands: Commands::None,
-        variable: None,
         value: "SECONDS",
         default: Fallback::Value("5"),
         about: "How often the files are compared without any hint that they changed",
         counts: Counts::WhenSaved,
         kind: Kind::Seconds(|settings| &mut settings.reload_timing.poll_interval),
+        ..OF_FILE
     },
     &Setting {
         key: Some("reload.grace"),
-        flag: None,
-        commands: Commands::None,
-        variable: None,
         value: "SECONDS",
         default: Fallback::Value("5"),
         about: "How long a table that vanished, or was cut to not one byte, is not believed",
         counts: Counts::WhenSaved,
         kind: Kind::Seconds(|settings| &mut settings.reload_timing.empty_grace),
+        ..OF_FILE
     },
     &Setting {
         key: Some("reload.patience"),
-        flag: None,
-        commands: Commands::None,
-        variable: None,
         value: "SECONDS",
         default: Fallback::Value("30"),
         about: "How long a file that is open for writing is waited for",
         counts: Counts::WhenSaved,
         kind: Kind::Seconds(|settings| &mut settings.reload_timing.writer_timeout),
+        ..OF_FILE
     },
     &Setting {
         key: Some("reload.in_flight"),
-        flag: None,
-        commands: Commands::None,
-        variable: None,
         value: "SECONDS",
         default: Fallback::Value("900"),
         about: "How long after an edit that changes the next hop of a sender its mail that is already on its way gets the login \
                 of the next hop it goes to; 0 switches this off",
         counts: Counts::WhenSaved,
         kind: Kind::SecondsOrZero(|settings| &mut settings.reload_timing.in_flight),
+        ..OF_FILE
     },
     &LOG,
     &LOG_FORMAT,

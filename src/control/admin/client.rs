@@ -4,7 +4,6 @@
 //! response ([`connection`](crate::protocol::client::connection)), and no more memory than [`MAX_REPLY`].
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
@@ -51,7 +50,7 @@ pub(crate) struct Reply {
 
 /// Sends a GET request for `path`.
 pub(crate) fn get(address: &Address, path: &str) -> Result<Reply, AdminError> {
-    let address = reachable(address);
+    let address = address.seen_from_here();
     let kind = match exchange(&address, path) {
         Ok(Some(reply)) => return Ok(reply),
         Ok(None) => AdminErrorKind::NotAdmin,
@@ -59,21 +58,6 @@ pub(crate) fn get(address: &Address, path: &str) -> Result<Reply, AdminError> {
         Err(error @ ConnectionError::TimedOut(_)) => AdminErrorKind::TimedOut(error),
     };
     Err(AdminError { address, kind })
-}
-
-/// Returns where to connect to a server: over loopback, if it listens on every address.
-fn reachable(address: &Address) -> Address {
-    match address {
-        Address::Inet(host, port) => {
-            let host = match host.parse::<IpAddr>() {
-                Ok(IpAddr::V4(ip)) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
-                Ok(IpAddr::V6(ip)) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
-                _ => host.clone(),
-            };
-            Address::Inet(host, *port)
-        }
-        Address::Unix(path) => Address::Unix(path.clone()),
-    }
 }
 
 /// Sends the request and reads the response, and nothing beyond. `None` if it is not a response.
@@ -118,8 +102,7 @@ fn parse(bytes: &[u8]) -> Option<Reply> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse, reachable};
-    use crate::net::address::Address;
+    use super::parse;
 
     #[test]
     fn an_incomplete_reply_is_no_reply() {
@@ -136,18 +119,6 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         ] {
             assert!(parse(other.as_bytes()).is_none(), "{other}");
-        }
-    }
-
-    #[test]
-    fn a_server_on_every_address_is_asked_over_loopback() {
-        for (listens, asked) in [
-            ("0.0.0.0:1", "127.0.0.1:1"),
-            ("[::]:1", "[::1]:1"),
-            ("192.0.2.1:1", "192.0.2.1:1"),
-            ("name:1", "name:1"),
-        ] {
-            assert_eq!(reachable(&Address::parse(listens).unwrap()).to_string(), asked);
         }
     }
 }

@@ -28,7 +28,6 @@ pub(crate) struct Responder {
 }
 
 /// Creates a probe and its responder. `waker` wakes the thread of the responder.
-#[must_use]
 pub(crate) fn probe(waker: Waker) -> (Probe, Responder) {
     let (requests, received) = mpsc::channel(MAX_PENDING);
     (Probe { requests, waker }, Responder { requests: received })

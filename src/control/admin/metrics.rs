@@ -18,7 +18,6 @@ const LE: [&str; BOUNDS.len()] = [
 ];
 
 /// Returns all metrics as of now.
-#[must_use]
 pub(crate) fn render(view: &View) -> String {
     let mut text = Exposition::new();
     text.family("postmapd_build_info", Kind::Gauge, "The version of the server.");

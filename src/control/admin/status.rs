@@ -82,7 +82,6 @@ pub(crate) struct LastReload {
 impl Status {
     /// Returns the state as of now. Makes the digests of new tables, which may take seconds: must not run in a thread
     /// that lookups need.
-    #[must_use]
     pub(crate) fn new(view: &View) -> Self {
         let report = view.reload_status.report();
         let snapshot = view.active_snapshot.load_full();
@@ -138,7 +137,6 @@ impl FileStatus {
 }
 
 /// Returns a line for each file that is not valid, and for each error that belongs to no file.
-#[must_use]
 pub(super) fn not_ready_reasons(report: &StatusReport) -> Vec<String> {
     let files = report.files.iter().filter_map(invalid_line);
     let errors = report

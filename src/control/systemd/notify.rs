@@ -56,7 +56,6 @@ pub(super) struct NotifySocket {
 impl NotifySocket {
     /// Returns the socket that `NOTIFY_SOCKET` names: a path, or an abstract name after `@`. `None` without the
     /// variable; an invalid value is logged.
-    #[must_use]
     pub(super) fn from_environment() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty())?;
         match address(&name) {
@@ -94,7 +93,6 @@ fn address(name: &OsString) -> io::Result<SocketAddr> {
 /// Returns how often to notify the service manager that the service is alive: half its watchdog timeout.
 ///
 /// `None` without a timeout, or if it is set for another process (sd_watchdog_enabled(3)).
-#[must_use]
 pub(super) fn watchdog_interval() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     if env::var_os("WATCHDOG_PID").is_some() && number("WATCHDOG_PID") != Some(u64::from(std::process::id()))

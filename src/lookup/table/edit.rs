@@ -157,8 +157,7 @@ fn entries_and_invalid_lines(format: Format, text: &[u8], key: &[u8]) -> Vec<Ent
 }
 
 fn folded(key: &[u8]) -> Vec<u8> {
-    let mut keys = SenderKeys::default();
-    keys.parse(key, &Delimiters::default());
+    let keys = SenderKeys::of(key, &Delimiters::default());
     keys.whole().to_vec()
 }
 

@@ -38,8 +38,6 @@ pub struct Format {
 pub struct TableSpec {
     /// The file name in the directory.
     pub file: &'static str,
-    /// The name in messages, with an article.
-    pub title: &'static str,
     /// The name in metrics, status and log: that of the map for which it was made.
     pub label: &'static str,
     /// The grammar.
@@ -78,7 +76,6 @@ impl fmt::Debug for TableSpec {
 /// From envelope sender to next hop.
 pub static RELAY_MAP: TableSpec = TableSpec {
     file: "postfix-relaymap.cf",
-    title: "the relay map",
     label: "relayhost",
     format: Format {
         keys: KeyKind::Sender,
@@ -94,7 +91,6 @@ pub static RELAY_MAP: TableSpec = TableSpec {
 /// From envelope sender, host or next hop to login.
 pub static CREDENTIALS: TableSpec = TableSpec {
     file: "postfix-sasl-password.cf",
-    title: "the credentials file",
     label: "sasl",
     format: Format {
         keys: KeyKind::SenderOrHost,

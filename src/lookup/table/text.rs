@@ -80,16 +80,6 @@ impl Text {
         }
     }
 
-    /// Creates the text of these blocks.
-    #[must_use]
-    pub fn from_blocks(blocks: Vec<Arc<Block>>) -> Self {
-        Self {
-            len: blocks.iter().map(|block| block.len()).sum(),
-            blocks,
-            is_truncated: false,
-        }
-    }
-
     /// Returns the blocks.
     #[must_use]
     pub fn blocks(&self) -> &[Arc<Block>] {

@@ -36,7 +36,7 @@ use rustix::thread::set_no_new_privs;
 use thiserror::Error;
 use tracing::{info, warn};
 
-use user::{Capabilities, ServerUser};
+use user::ServerUser;
 
 use crate::os::printable::of_path;
 
@@ -107,8 +107,13 @@ impl Confinement {
                 }
             }
         }
-        let capabilities = Capabilities::of(self.user.is_some() || self.is_on);
-        match (capabilities.keep_for_readers(), &self.user) {
+        let are_capabilities_reduced = self.user.is_some() || self.is_on;
+        let reduced = if are_capabilities_reduced {
+            user::keep_for_readers()
+        } else {
+            Ok(())
+        };
+        match (reduced, &self.user) {
             (Ok(()), _) => in_force.push("only capabilities to read".to_owned()),
             // It could not read what it has to.
             (Err(error), Some(user)) => return Err(user.refused(error)),
@@ -120,7 +125,9 @@ impl Confinement {
         } else {
             warn!("confinement is off: the server keeps rights that it does not need");
         }
-        Ok(Confined { capabilities })
+        Ok(Confined {
+            are_capabilities_reduced,
+        })
     }
 
     fn lock(folders: &[&Path], in_force: &mut Vec<String>) {
@@ -157,13 +164,15 @@ fn no_core_dump() -> io::Result<()> {
 
 /// What is left: the calling thread may still read what the readers may.
 pub struct Confined {
-    capabilities: Capabilities,
+    are_capabilities_reduced: bool,
 }
 
 impl Confined {
     /// The threads that read have been started: the calling thread, which answers, need not read any more.
     pub fn leave_reading_to_others(self) {
-        if let Err(error) = self.capabilities.let_go() {
+        if self.are_capabilities_reduced
+            && let Err(error) = user::let_go()
+        {
             lacks("the thread that answers may read every file", &error);
         }
     }

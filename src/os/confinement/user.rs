@@ -35,8 +35,7 @@ pub struct ServerUser {
 
 impl ServerUser {
     /// The user of that name or number. `None` where this system knows none.
-    #[must_use]
-    pub fn find(word: &str) -> Option<Self> {
+    pub(crate) fn find(word: &str) -> Option<Self> {
         let by_number = || User::from_uid(Uid::from_raw(name_service::number(word)?)).ok()?;
         let user = User::from_name(word).ok().flatten().or_else(by_number)?;
         Some(Self {
@@ -98,51 +97,37 @@ fn that_read(permitted: CapabilitySet) -> CapabilitySet {
     }
 }
 
-/// Which capabilities are kept.
-pub(super) struct Capabilities {
-    are_reduced: bool,
+/// Keeps what those threads need that read files.
+pub(super) fn keep_for_readers() -> io::Result<()> {
+    keep(that_read)
 }
 
-impl Capabilities {
-    /// All of them, or, if they `are_reduced`, only the necessary ones.
-    pub(super) fn of(are_reduced: bool) -> Self {
-        Self { are_reduced }
-    }
+/// Lets go of what only readers need.
+pub(super) fn let_go() -> io::Result<()> {
+    keep(|_| CapabilitySet::empty())
+}
 
-    /// Keeps what those threads need that read files.
-    pub(super) fn keep_for_readers(&self) -> io::Result<()> {
-        self.keep(that_read)
+/// Keeps the necessary capabilities alone.
+fn keep(necessary: impl FnOnce(CapabilitySet) -> CapabilitySet) -> io::Result<()> {
+    let has = capabilities(None)?;
+    let permitted = has.permitted;
+    let kept = if geteuid().is_root() {
+        // The folder of a socket may be another user's.
+        permitted & (CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER)
+    } else {
+        necessary(permitted)
+    };
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    // A unit of systemd that left nothing may well forbid the call.
+    let is_so = (has.effective, has.permitted, has.inheritable) == (kept, kept, sets.inheritable);
+    if !is_so {
+        set_capabilities(None, sets)?;
     }
-
-    /// Lets go of what only readers need.
-    pub(super) fn let_go(&self) -> io::Result<()> {
-        self.keep(|_| CapabilitySet::empty())
-    }
-
-    fn keep(&self, necessary: impl FnOnce(CapabilitySet) -> CapabilitySet) -> io::Result<()> {
-        if !self.are_reduced {
-            return Ok(());
-        }
-        let has = capabilities(None)?;
-        let permitted = has.permitted;
-        let kept = if geteuid().is_root() {
-            // The folder of a socket may be another user's.
-            permitted & (CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER)
-        } else {
-            necessary(permitted)
-        };
-        let sets = CapabilitySets {
-            effective: kept,
-            permitted: kept,
-            inheritable: CapabilitySet::empty(),
-        };
-        // A unit of systemd that left nothing may well forbid the call.
-        let is_so = (has.effective, has.permitted, has.inheritable) == (kept, kept, sets.inheritable);
-        if !is_so {
-            set_capabilities(None, sets)?;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 #[cfg(test)]

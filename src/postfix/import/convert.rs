@@ -93,31 +93,37 @@ pub(crate) const RELAYS: &str = "sender_dependent_relayhost_maps";
 pub(crate) const PASSWORDS: &str = "smtp_sasl_password_maps";
 
 /// Converts everything.
-#[must_use]
 pub(crate) fn convert(existing: &Existing) -> Converted {
-    let mut converted = Converted::default();
-    relays(existing, &mut converted);
-    passwords(existing, &mut converted);
-    converted
+    let relays = relays(existing);
+    let passwords = passwords(existing);
+    let mut remarks = relays.remarks;
+    remarks.extend(passwords.remarks);
+    Converted {
+        relay_map: relays.text,
+        credentials: passwords.text,
+        has_credentials_of_senders: existing.password_for_all.is_none()
+            && passwords.keys.iter().any(|key| key.contains(&b'@')),
+        remarks,
+    }
 }
 
-fn relays(existing: &Existing, converted: &mut Converted) {
+fn relays(existing: &Existing) -> Lines {
     let mut lines = Lines::new(RELAYS, RELAY_MAP.format);
     if let Some(entry) = of_null_sender(existing)
-        && let Some(value) = destination(existing, entry, converted)
+        && let Some(value) = destination(existing, entry, &mut lines)
     {
-        lines.add(NULL_SENDER, value, entry, converted);
+        lines.add(NULL_SENDER, value, entry);
     }
     for entry in quoted_first(&existing.relays) {
         if !entry.key.contains(&b'@') {
             continue;
         }
         let Some(key) = as_asked(&entry.key) else {
-            converted.remark(false, RELAYS, entry, NEVER_ASKED);
+            lines.remark(false, entry, NEVER_ASKED);
             continue;
         };
-        if let Some(value) = destination(existing, entry, converted) {
-            lines.add(&key, value, entry, converted);
+        if let Some(value) = destination(existing, entry, &mut lines) {
+            lines.add(&key, value, entry);
         }
     }
     let with_domain = lines.keys.clone();
@@ -127,19 +133,18 @@ fn relays(existing: &Existing, converted: &mut Converted) {
         }
         let keys = of_own_domains(existing, &entry.key, &with_domain);
         if keys.is_empty() {
-            converted.remark(
+            lines.remark(
                 false,
-                RELAYS,
                 entry,
                 "left out: Postfix asks for a key without @ only for a user of its own domains",
             );
-        } else if let Some(value) = destination(existing, entry, converted) {
+        } else if let Some(value) = destination(existing, entry, &mut lines) {
             for key in keys.iter().flatten() {
-                lines.add(key, value, entry, converted);
+                lines.add(key, value, entry);
             }
         }
     }
-    converted.relay_map = lines.text;
+    lines
 }
 
 const NEVER_ASKED: &str = "left out: Postfix asks for no address in these quotes, so it answers nobody; write it without \
@@ -161,8 +166,7 @@ fn quoted_first(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
 /// The entry that answers for the null sender: what Postfix asks then is a parameter, and searched for like an address.
 fn of_null_sender(existing: &Existing) -> Option<&Entry> {
     let asked = &existing.null_sender_key;
-    let mut senders = SenderKeys::default();
-    senders.parse(asked, &existing.delimiters);
+    let senders = SenderKeys::of(asked, &existing.delimiters);
     let mut keys = vec![quoted(asked)];
     let mut folded = Vec::new();
     fold_into(asked, &mut folded);
@@ -199,7 +203,7 @@ fn as_asked(key: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The value of a relay as the relay map has it. `None` where it cannot be said.
-fn destination<'a>(existing: &'a Existing, entry: &'a Entry, converted: &mut Converted) -> Option<&'a [u8]> {
+fn destination<'a>(existing: &'a Existing, entry: &'a Entry, lines: &mut Lines) -> Option<&'a [u8]> {
     let value = entry.value.expose();
     if nexthop::is_dunno(value) {
         return Some(&existing.relayhost);
@@ -207,9 +211,8 @@ fn destination<'a>(existing: &'a Existing, entry: &'a Entry, converted: &mut Con
     if nexthop::validate(value).is_ok() {
         return Some(value);
     }
-    converted.remark(
+    lines.remark(
         true,
-        RELAYS,
         entry,
         "the value is no next hop: smtp(8) exits at it; correct it in the table",
     );
@@ -225,8 +228,7 @@ fn of_own_domains(existing: &Existing, key: &[u8], with_domain: &HashSet<Vec<u8>
     };
     let in_domain = |domain: &String| {
         let key = [&local, &b"@"[..], domain.as_bytes()].concat();
-        let mut keys = SenderKeys::default();
-        keys.parse(&key, &existing.delimiters);
+        let keys = SenderKeys::of(&key, &existing.delimiters);
         let is_shadowed = keys
             .in_order()
             .filter(|key| !key.is_domain())
@@ -237,63 +239,61 @@ fn of_own_domains(existing: &Existing, key: &[u8], with_domain: &HashSet<Vec<u8>
 }
 
 /// The login of a `static:` table, for each next hop that a sender may have.
-fn password_for_all(existing: &Existing, login: &Secret, converted: &mut Converted) {
+fn password_for_all(existing: &Existing, login: &Secret) -> Lines {
     let table = Entry {
         key: Vec::new(),
         value: login.clone(),
         table: 1,
     };
-    let Some(value) = credentials(&table, converted) else {
-        return;
-    };
     let mut lines = Lines::new(PASSWORDS, CREDENTIALS.format);
+    let Some(value) = credentials(&table, &mut lines) else {
+        return lines;
+    };
     let relays = existing.relays.iter().map(|entry| entry.value.expose());
     let lists = [existing.relayhost.as_slice()].into_iter().chain(relays);
     let lists = lists.filter(|list| !nexthop::is_dunno(list) && nexthop::validate(list).is_ok());
     for element in lists.flat_map(nexthop::elements) {
-        lines.add(element, value.expose(), &table, converted);
+        lines.add(element, value.expose(), &table);
     }
     if lines.keys.is_empty() {
-        converted.remark(
+        lines.remark(
             true,
-            PASSWORDS,
             &table,
             "it is one login for every server, and neither relayhost nor sender_dependent_relayhost_maps names the relay \
              that it is for; set relayhost first",
         );
     }
-    converted.credentials = lines.text;
+    lines
 }
 
-fn passwords(existing: &Existing, converted: &mut Converted) {
+fn passwords(existing: &Existing) -> Lines {
     if let Some(login) = &existing.password_for_all {
-        return password_for_all(existing, login, converted);
+        return password_for_all(existing, login);
     }
     let mut lines = Lines::new(PASSWORDS, CREDENTIALS.format);
     let mut without_domain = Vec::new();
     for entry in quoted_first(&existing.passwords) {
         let is_sender = entry.key.contains(&b'@');
         if is_sender && !existing.authenticates_by_sender {
-            converted.remark(
+            lines.remark(
                 false,
-                PASSWORDS,
                 entry,
                 "left out: Postfix does not ask for senders, because smtp_sender_dependent_authentication is off",
             );
             continue;
         }
         let Some(key) = as_asked(&entry.key) else {
-            converted.remark(false, PASSWORDS, entry, NEVER_ASKED);
+            lines.remark(false, entry, NEVER_ASKED);
             continue;
         };
-        let Some(value) = credentials(entry, converted) else {
+        let Some(value) = credentials(entry, &mut lines) else {
             continue;
         };
         let may_be_host = !entry.key.starts_with(b"\"") && !entry.key.starts_with(b"#");
         if is_sender {
-            lines.add(&key, value.expose(), entry, converted);
+            lines.add(&key, value.expose(), entry);
         } else if may_be_host && !is_null_sender(&entry.key) {
-            lines.add(&entry.key, value.expose(), entry, converted);
+            lines.add(&entry.key, value.expose(), entry);
         }
         if !is_sender && existing.authenticates_by_sender && !is_surely_host(existing, &entry.key) {
             without_domain.push((entry, value));
@@ -305,11 +305,10 @@ fn passwords(existing: &Existing, converted: &mut Converted) {
             .iter()
             .flatten()
         {
-            lines.add(key, value.expose(), entry, converted);
+            lines.add(key, value.expose(), entry);
         }
     }
-    converted.has_credentials_of_senders = lines.keys.iter().any(|key| key.contains(&b'@'));
-    converted.credentials = lines.text;
+    lines
 }
 
 /// Whether a key without `@` is no user of Postfix's own domains, for whose senders it would be asked, too: it has a
@@ -328,7 +327,7 @@ fn is_surely_host(existing: &Existing, key: &[u8]) -> bool {
 }
 
 /// The value of a password as the credentials have it. `None` where it cannot be said.
-fn credentials(entry: &Entry, converted: &mut Converted) -> Option<Secret> {
+fn credentials(entry: &Entry, lines: &mut Lines) -> Option<Secret> {
     let value = entry.value.expose();
     let wrong = match memchr::memchr(b':', value) {
         Some(0) => {
@@ -340,20 +339,8 @@ fn credentials(entry: &Entry, converted: &mut Converted) -> Option<Secret> {
              table, or take the entry out"
         }
     };
-    converted.remark(true, PASSWORDS, entry, wrong);
+    lines.remark(true, entry, wrong);
     None
-}
-
-impl Converted {
-    fn remark(&mut self, is_error: bool, parameter: &'static str, entry: &Entry, text: &'static str) {
-        self.remarks.push(Remark {
-            is_error,
-            parameter,
-            table: entry.table,
-            key: entry.key.clone(),
-            text,
-        });
-    }
 }
 
 /// The lines of one file. The first line of a key counts.
@@ -362,6 +349,7 @@ struct Lines {
     format: Format,
     text: Secret,
     keys: HashSet<Vec<u8>>,
+    remarks: Vec<Remark>,
 }
 
 impl Lines {
@@ -371,17 +359,27 @@ impl Lines {
             format,
             text: Secret::default(),
             keys: HashSet::new(),
+            remarks: Vec::new(),
         }
     }
 
-    fn add(&mut self, key: &[u8], value: &[u8], entry: &Entry, converted: &mut Converted) {
-        let mut keys = SenderKeys::default();
-        keys.parse(key, &Delimiters::new("").unwrap_or_default());
+    fn remark(&mut self, is_error: bool, entry: &Entry, text: &'static str) {
+        self.remarks.push(Remark {
+            is_error,
+            parameter: self.parameter,
+            table: entry.table,
+            key: entry.key.clone(),
+            text,
+        });
+    }
+
+    fn add(&mut self, key: &[u8], value: &[u8], entry: &Entry) {
+        let keys = SenderKeys::of(key, &Delimiters::new("").unwrap_or_default());
         if !self.keys.insert(keys.whole().to_vec()) {
             return;
         }
         if key::validate(self.format, key).is_err() && !key.iter().any(u8::is_ascii_control) {
-            converted.remark(false, self.parameter, entry, NO_KEY);
+            self.remark(false, entry, NO_KEY);
             return;
         }
         let is_control = |c: &u8| c.is_ascii_control() && *c != b'\t';
@@ -394,7 +392,7 @@ impl Lines {
         {
             let text =
                 "the file cannot carry it: a control byte, a blank at the end, or more than 65535 bytes";
-            converted.remark(true, self.parameter, entry, text);
+            self.remark(true, entry, text);
             return;
         }
         self.text.append(key);

@@ -15,7 +15,6 @@
 //! noticed. Own domains that `mydestination` has in a table, and addresses of interfaces (`user@[192.0.2.1]`), are not
 //! known.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -194,12 +193,8 @@ fn help(kind: &str) -> &'static str {
 }
 
 fn list(table: &str, config_directory: Option<&Path>) -> Result<Secret, Unreadable> {
-    let mut arguments: Vec<&OsStr> = Vec::new();
-    if let Some(directory) = config_directory {
-        arguments.extend([OsStr::new("-c"), directory.as_os_str()]);
-    }
-    arguments.extend([OsStr::new("-s"), OsStr::new(table)]);
-    let ran = program::run("postmap", &arguments, LIMITS).map_err(|error| match error {
+    let ran = program::run("postmap", config_directory, &["-s", table], LIMITS);
+    let ran = ran.map_err(|error| match error {
         RunError::NotRun(source) => Unreadable::NotRun(source),
         RunError::TooSlow(_) | RunError::TooMuch(_) => Unreadable::Stopped {
             table: table.to_owned(),

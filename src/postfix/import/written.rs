@@ -14,7 +14,6 @@ use crate::os::secret::Secret;
 use crate::postfix::table_list;
 
 /// The value of a `static:` table, which answers every key with it; `None` for a table of another type.
-#[must_use]
 pub(crate) fn for_every_key(table: &str) -> Option<Result<Secret, Unreadable>> {
     let (kind, name) = kind_and_name(table);
     (kind == "static").then(|| {

@@ -1,5 +1,4 @@
-//! The decision on its own, and together with files that exist in this test alone, in random orders of what can happen
-//! to them.
+//! Tests [`Decision`] alone, and with simulated files in random orders of events.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -22,19 +21,19 @@ const TIMING: Timing = Timing {
     writer_timeout: Duration::from_secs(30),
 };
 
-/// How often the sources are looked at though nothing is heard.
+/// The poll interval.
 const POLL: Duration = Duration::from_secs(10);
 
-/// What a source has.
+/// The content of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Text {
-    /// The source is missing, or has not one byte.
+    /// The source is missing or has no byte.
     Empty,
     Good(u8),
-    /// It can be used, with a warning.
+    /// Valid, with a warning.
     Odd(u8),
     Bad(u8),
-    /// A part of something.
+    /// An incomplete text.
     Torn(u8),
 }
 
@@ -58,31 +57,31 @@ impl Text {
     }
 }
 
-/// A source, and what was done to it.
+/// A simulated source.
 #[derive(Clone, Debug)]
 struct File {
     text: Text,
     written_since: Option<Instant>,
-    /// Whether it is touched all the time.
+    /// Whether it is touched continuously.
     is_busy: bool,
     is_untouched: bool,
 }
 
-/// Files, a clock and a log, and what the thread does around the decision, as plainly as possible.
+/// Simulates files, clock, log, and the reload thread around the decision.
 struct World {
     now: Instant,
     files: Vec<File>,
     decision: Decision,
-    /// What is active, and whether the tables in it belong together.
+    /// The active texts, and whether the tables may not belong together.
     active: Vec<Text>,
     is_unpaired: bool,
     generation: usize,
-    /// Whether what was judged last was rejected.
+    /// Whether the last evaluated sources were rejected.
     is_rejected: bool,
-    /// What the log has of the findings of what was read last, and of what is active.
+    /// The logged findings of the last read, and of the active texts.
     logged: HashSet<(usize, Text)>,
     logged_of_active: HashSet<(usize, Text)>,
-    /// How often the log was told of each wait, and since when it lasts.
+    /// How often each wait was logged, and when it began.
     reported: HashMap<usize, usize>,
 }
 
@@ -123,7 +122,7 @@ impl World {
         self.read(Cause::Change);
     }
 
-    /// Puts a whole file in place, by rename.
+    /// Replaces a file by a complete one, by rename.
     fn save(&mut self, file: usize, text: Text) {
         self.change(file, |file, _| {
             file.text = text;
@@ -151,7 +150,7 @@ impl World {
         } = self.decision.after_read(&self.seen(), cause, TIMING, self.now);
         for file in &mut self.files {
             file.is_untouched = true;
-            // As the thread does, which forgets such writers.
+            // As the reload thread does.
             if file
                 .written_since
                 .is_some_and(|since| since + TIMING.writer_timeout <= self.now)
@@ -170,18 +169,18 @@ impl World {
         );
         match action {
             Action::Unchanged { is_return, .. } => {
-                assert!(!is_return || self.is_rejected, "a return is said once");
+                assert!(!is_return || self.is_rejected, "a return is logged once");
                 self.is_rejected = false;
                 if is_return {
                     self.logged.clone_from(&self.logged_of_active);
                 }
             }
             Action::StillRejected { .. } | Action::Wait => {}
-            Action::Evaluate => self.judge(&is_held, cause),
+            Action::Evaluate => self.evaluate(&is_held, cause),
         }
     }
 
-    fn judge(&mut self, is_held: &[bool], cause: Cause) {
+    fn evaluate(&mut self, is_held: &[bool], cause: Cause) {
         let texts: Vec<Text> = self
             .files
             .iter()
@@ -215,7 +214,7 @@ impl World {
                 let was_valid = errors(&self.active).is_empty();
                 assert!(
                     errors_now.is_empty() || !was_valid,
-                    "a bad file replaces no good one"
+                    "no invalid file replaces a valid one"
                 );
                 assert!(
                     texts != self.active || self.is_unpaired && !is_unpaired,
@@ -231,14 +230,19 @@ impl World {
         }
     }
 
-    /// Lets the time pass, with a reading whenever one is due.
+    #[track_caller]
+    fn has_tables(&self, map: Text, logins: Text) {
+        assert_eq!((self.active[MAP], self.active[LOGINS]), (map, logins));
+    }
+
+    /// Advances the clock, and reads whenever a read is due.
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
             let deadline = self.decision.deadline(TIMING, self.now);
             assert!(
                 deadline.is_none_or(|deadline| deadline > self.now),
-                "no reading is due again at once"
+                "no read is due again at once"
             );
             let next = deadline.into_iter().fold(self.now + POLL, Instant::min);
             if next > end {
@@ -277,27 +281,21 @@ const MAP: usize = 1;
 const LOGINS: usize = 2;
 
 #[test]
-fn a_good_file_is_applied_at_once_and_a_bad_one_never() {
+fn a_valid_file_is_applied_at_once_and_an_invalid_one_never() {
     let mut world = World::start(good(0));
     world.save(MAP, Text::Good(1));
     assert_eq!(world.active[MAP], Text::Good(1));
     world.save(MAP, Text::Bad(2));
-    // Nor does a good one beside it: both may belong together.
+    // Nor is a valid file beside it applied: both may belong together.
     world.save(LOGINS, Text::Good(2));
-    assert_eq!(
-        (world.active[MAP], world.active[LOGINS]),
-        (Text::Good(1), Text::Good(0))
-    );
+    world.has_tables(Text::Good(1), Text::Good(0));
     world.save(MAP, Text::Good(3));
-    assert_eq!(
-        (world.active[MAP], world.active[LOGINS]),
-        (Text::Good(3), Text::Good(2))
-    );
+    world.has_tables(Text::Good(3), Text::Good(2));
     assert_eq!(world.generation, 3);
 }
 
 #[test]
-fn the_text_before_a_rejected_one_is_a_return_and_publishes_nothing() {
+fn restoring_the_active_text_after_a_rejected_one_publishes_nothing() {
     let mut world = World::start(good(0));
     world.save(MAP, Text::Bad(1));
     let seen = {
@@ -317,7 +315,7 @@ fn the_text_before_a_rejected_one_is_a_return_and_publishes_nothing() {
 }
 
 #[test]
-fn at_a_start_with_two_errors_fixing_one_of_them_has_its_effect() {
+fn after_a_start_with_two_errors_fixing_one_takes_effect() {
     let mut texts = good(0);
     (texts[MAP], texts[LOGINS]) = (Text::Bad(1), Text::Bad(1));
     let mut world = World::start(texts);
@@ -329,7 +327,7 @@ fn at_a_start_with_two_errors_fixing_one_of_them_has_its_effect() {
 }
 
 #[test]
-fn a_file_that_vanishes_is_empty_after_the_grace_whatever_is_requested_and_one_that_returns_never_was() {
+fn a_missing_file_is_empty_only_after_the_grace_period_even_if_a_reload_is_requested() {
     let mut world = World::start(good(0));
     world.save(MAP, Text::Empty);
     for _ in 0..4 {
@@ -345,12 +343,12 @@ fn a_file_that_vanishes_is_empty_after_the_grace_whatever_is_requested_and_one_t
 }
 
 #[test]
-fn the_grace_begins_with_the_last_change_of_the_file_itself() {
+fn the_grace_period_starts_with_the_last_change_of_the_file() {
     for file in [MAP, LOGINS] {
         let other = MAP + LOGINS - file;
         let mut world = World::start(good(0));
         world.save(file, Text::Empty);
-        // It is cut first, and then removed.
+        // First truncated, then removed.
         world.pass(Duration::from_millis(2500));
         world.save(file, Text::Empty);
         for number in 1..5 {
@@ -367,22 +365,19 @@ fn the_grace_begins_with_the_last_change_of_the_file_itself() {
 }
 
 #[test]
-fn a_file_that_returns_is_applied_at_once_with_the_edit_of_the_other() {
+fn a_file_that_reappears_is_applied_at_once_with_the_edit_of_the_other() {
     let mut world = World::start(good(0));
     world.save(MAP, Text::Empty);
     world.save(LOGINS, Text::Good(1));
     world.pass(Duration::from_secs(1));
     assert_eq!(world.active, good(0));
     world.save(MAP, Text::Good(1));
-    assert_eq!(
-        (world.active[MAP], world.active[LOGINS]),
-        (Text::Good(1), Text::Good(1))
-    );
+    world.has_tables(Text::Good(1), Text::Good(1));
     assert_eq!(world.generation, 2);
 }
 
 #[test]
-fn others_wait_two_seconds_for_a_file_that_is_written_and_are_then_no_pair_with_it() {
+fn other_files_wait_two_seconds_for_a_writer_and_are_then_unpaired() {
     let mut world = World::start(good(0));
     world.change(MAP, |file, now| {
         file.text = Text::Torn(0);
@@ -399,7 +394,7 @@ fn others_wait_two_seconds_for_a_file_that_is_written_and_are_then_no_pair_with_
     assert_eq!((world.active[MAP], world.is_unpaired), (Text::Good(0), true));
     world.save(MAP, Text::Good(1));
     assert_eq!((world.active[MAP], world.is_unpaired), (Text::Good(1), false));
-    // Nor is it a pair where the file turns out to be as it was.
+    // Still unpaired if the writer leaves the file unchanged.
     world.change(MAP, |file, now| file.written_since = Some(now));
     world.save(LOGINS, Text::Good(2));
     world.pass(Duration::from_secs(3));
@@ -409,7 +404,7 @@ fn others_wait_two_seconds_for_a_file_that_is_written_and_are_then_no_pair_with_
 }
 
 #[test]
-fn a_table_that_is_only_touched_stays_a_pair_with_the_other_and_an_empty_relay_map_moves_nobody() {
+fn a_touched_table_stays_paired_and_an_empty_relay_map_moves_no_sender() {
     for (text, is_busy) in [(Text::Good(0), true), (Text::Empty, false)] {
         let mut world = World::start(good(0));
         world.change(MAP, |file, _| (file.text, file.is_busy) = (text, is_busy));
@@ -417,7 +412,7 @@ fn a_table_that_is_only_touched_stays_a_pair_with_the_other_and_an_empty_relay_m
         world.pass(Duration::from_secs(3));
         assert_eq!((world.active[LOGINS], world.is_unpaired), (Text::Good(1), false));
     }
-    // But one that had another text meanwhile is no pair with it, nor are credentials that are gone.
+    // But a table that had another text meanwhile is unpaired, and so are missing credentials.
     for (file, text, is_busy) in [(MAP, Text::Good(9), true), (LOGINS, Text::Empty, false)] {
         let mut world = World::start(good(0));
         world.change(file, |file, _| (file.text, file.is_busy) = (text, is_busy));
@@ -442,7 +437,7 @@ fn the_secrets_of_the_default_relay_are_held_together() {
 }
 
 #[test]
-fn a_program_that_never_closes_a_file_is_not_waited_for_longer_than_the_patience() {
+fn a_program_that_never_closes_a_file_is_waited_for_until_the_writer_timeout() {
     let mut world = World::start(good(0));
     world.change(MAP, |file, now| {
         file.text = Text::Good(1);
@@ -455,7 +450,7 @@ fn a_program_that_never_closes_a_file_is_not_waited_for_longer_than_the_patience
 }
 
 #[test]
-fn a_file_that_was_empty_already_holds_up_nothing_when_it_is_touched() {
+fn touching_a_file_that_was_empty_already_delays_nothing() {
     let mut texts = good(0);
     texts[MAP] = Text::Empty;
     let started = World::start(texts);
@@ -480,10 +475,9 @@ fn a_warning_of_the_active_configuration_is_not_logged_again_after_a_rejected_ed
 }
 
 #[test]
-fn a_file_that_is_always_changing_held_open_or_emptied_again_and_again_holds_up_no_other_and_is_reported_once()
- {
+fn a_file_that_is_always_changing_open_or_emptied_delays_no_other_and_is_reported_once() {
     type Act = fn(&mut World);
-    // Each with the seconds after which it is reported.
+    // Each with the seconds after which the wait is reported.
     let ways: [(Act, u64); 3] = [
         (|world| world.change(MAP, |file, _| file.is_busy = true), 3),
         (
@@ -521,7 +515,7 @@ fn a_file_that_is_always_changing_held_open_or_emptied_again_and_again_holds_up_
 }
 
 #[test]
-fn a_request_reads_no_half_of_a_file_and_believes_in_no_error() {
+fn a_requested_reload_applies_neither_a_half_written_nor_an_unreadable_file() {
     let mut world = World::start(good(0));
     world.change(MAP, |file, now| {
         file.text = Text::Torn(1);
@@ -531,37 +525,31 @@ fn a_request_reads_no_half_of_a_file_and_believes_in_no_error() {
     assert_eq!(world.active, good(0));
     world.save(MAP, Text::Good(1));
     assert_eq!(world.active[MAP], Text::Good(1));
-    // Neither does a directory that cannot be read, or a file in its place, however long it lasts.
+    // Nor an unreadable directory, or a file in its place, however long that lasts.
     for file in [MAP, LOGINS] {
         world.save(file, Text::Bad(1));
     }
     for _ in 0..60 {
         world.pass(Duration::from_secs(60));
         world.read(Cause::Request);
-        assert_eq!(
-            (world.active[MAP], world.active[LOGINS]),
-            (Text::Good(1), Text::Good(0))
-        );
+        world.has_tables(Text::Good(1), Text::Good(0));
     }
 }
 
 #[test]
-fn a_file_that_was_empty_for_a_moment_is_not_believed_because_judging_another_took_long() {
+fn a_file_empty_for_a_moment_is_not_applied_when_evaluating_another_takes_long() {
     let mut world = World::start(good(0));
     world.files[MAP].text = Text::Empty;
     world.save(LOGINS, Text::Good(1));
-    // The next reading comes after the grace, and by then the file is as it was.
+    // The next read is after the grace period, and by then the file has its text again.
     world.now += Duration::from_secs(20);
     world.save(MAP, Text::Good(0));
-    assert_eq!(
-        (world.active[MAP], world.active[LOGINS]),
-        (Text::Good(0), Text::Good(1))
-    );
+    world.has_tables(Text::Good(0), Text::Good(1));
     assert_eq!(world.generation, 2);
 }
 
 #[test]
-fn what_is_saved_together_is_one_version() {
+fn files_that_are_saved_together_are_applied_together() {
     let mut world = World::start(good(0));
     for file in [MAP, LOGINS, 3, 4] {
         world.files[file].text = Text::Good(1);
@@ -571,26 +559,48 @@ fn what_is_saved_together_is_one_version() {
 }
 
 #[test]
-fn a_request_logs_every_finding_again() {
-    let mut world = World::start(good(0));
-    world.save(MAP, Text::Bad(1));
-    let finding = format!("{:?}", (MAP, Text::Bad(1)));
-    assert_eq!(world.decision.take_unlogged(vec![finding.clone()]), [false]);
-    let seen = world.seen();
-    let outcome = world
-        .decision
-        .after_read(&seen, Cause::Request, TIMING, world.now);
-    assert_eq!(outcome.action, Action::Evaluate);
-    assert_eq!(world.decision.take_unlogged(vec![finding]), [true]);
+fn unchanged_sources_are_evaluated_again_only_on_request() {
+    let unchanged = |is_reload| Action::Unchanged {
+        is_return: false,
+        is_reload,
+    };
+    let rejected = |is_reload| Action::StillRejected { is_reload };
+    let cases = [
+        (
+            Text::Good(1),
+            [unchanged(false), unchanged(true), Action::Evaluate],
+            Verdict::Same,
+        ),
+        (
+            Text::Bad(1),
+            [rejected(false), rejected(true), Action::Evaluate],
+            Verdict::Reject,
+        ),
+    ];
+    for (text, expected, verdict) in cases {
+        let mut world = World::start(good(0));
+        world.save(MAP, text);
+        let all_causes = [Cause::Poll, Cause::Change, Cause::Request];
+        for (cause, action) in all_causes.into_iter().zip(expected) {
+            let seen = world.seen();
+            let outcome = world.decision.after_read(&seen, cause, TIMING, world.now);
+            assert_eq!(outcome.action, action);
+        }
+        let errors = usize::from(!text.is_valid());
+        assert_eq!(
+            world.decision.after_evaluation(errors, vec![true; ROLES.len()]),
+            verdict
+        );
+    }
 }
 
-/// Something that happens to a file, or to all.
+/// An event that affects a file, or all files.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Save(usize, Text),
-    /// A program opens a file and has written a part of it.
+    /// A program opens a file and writes a part of it.
     Begin(usize, u8),
-    /// It writes on.
+    /// It continues to write.
     Write(usize, u8),
     /// It closes the file.
     Close(usize, Text),
@@ -598,7 +608,7 @@ enum Event {
     Busy(usize, bool),
     Request,
     Pass(Duration),
-    /// The clock goes on while the thread does not: the machine was suspended.
+    /// The clock advances without the thread: the machine was suspended.
     Jump(Duration),
 }
 
@@ -627,14 +637,14 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 impl World {
     fn happens(&mut self, event: Event) {
         match event {
-            // Closing a file, or a new one in its place: it is whole, and no program writes to it.
+            // A closed or replaced file is complete, and no program writes to it.
             Event::Save(file, text) | Event::Close(file, text) => self.save(file, text),
             Event::Begin(file, part) => self.change(file, |file, now| {
                 file.text = Text::Torn(part);
                 file.written_since.get_or_insert(now);
             }),
             Event::Write(file, part) => {
-                // A program that was waited for long enough has its file used as it is, and begins anew.
+                // After the writer timeout the file is used as it is, and further writes start a new wait.
                 if self.files[file].written_since.is_some() {
                     self.change(file, |file, _| file.text = Text::Torn(part));
                 }
@@ -654,11 +664,11 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// In any order of changes, torn writes, losses, returns, errors, repairs, requests and leaps of the clock: a bad
-    /// file replaces no good one, nothing is published twice, each finding is logged once and each wait reported once (all
-    /// asserted on the way), and once it is quiet, what the files have is active if it is right, and otherwise what was.
+    /// In any order of edits, torn writes, losses, errors, fixes, requests and jumps of the clock: no invalid file
+    /// replaces a valid one, nothing is published twice, and each finding and each wait is logged once (all asserted on
+    /// the way). After the last event, the files are active if they are valid; otherwise the last valid texts are.
     #[test]
-    fn whatever_happens_the_last_good_content_is_active_in_time(
+    fn in_any_order_of_events_the_last_valid_content_becomes_active(
         first in prop::collection::vec(prop_oneof![3 => Just(Text::Good(0)), 1 => Just(Text::Odd(0)), 1 => Just(Text::Bad(0)), 1 => Just(Text::Empty)], ROLES.len()),
         events in events(),
     ) {
@@ -681,10 +691,10 @@ proptest! {
             prop_assert_eq!(&world.active, &now);
             prop_assert!(!world.is_unpaired);
         } else if !errors(&world.active).is_empty() {
-            // There was never a good one: the newest bad one, so that each repair has its effect.
+            // There was never a valid text: the newest one is active, so that each fix takes effect.
             prop_assert_eq!(&world.active, &now);
         }
-        // And then nothing more comes of it.
+        // After that, nothing changes any more.
         let generation = world.generation;
         world.pass(Duration::from_secs(120));
         prop_assert_eq!(world.generation, generation);

@@ -378,6 +378,16 @@ impl Daemon {
         self.child.id()
     }
 
+    /// What the kernel says of its memory (`VmRSS` and others of proc(5)), in bytes.
+    pub(crate) fn memory(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("its status");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kilobytes = line.expect("a line of that name").trim().trim_end_matches(" kB");
+        kilobytes.parse::<u64>().expect("a number") * 1024
+    }
+
     /// Everything on standard error so far.
     pub(crate) fn log(&self) -> String {
         self.stderr.text()
