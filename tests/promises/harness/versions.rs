@@ -12,7 +12,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How soon an edit is live. A machine that is busy with other tests may be late once, but not three times.
+/// How soon an edit is live. A machine that is busy with other tests may be late now and then, but not five times in a row.
 pub(crate) const LIVE: Duration = Duration::from_millis(500);
 
 /// The file that `RELAY_PASSWORD_FILE` names, beside the directory of the tables.
@@ -228,11 +228,11 @@ impl Versions<'_> {
     }
 
     /// Fails unless the next version of these files is live in time, and nothing but the versions is ever answered. An
-    /// edit that is late is tried again, up to three times.
+    /// edit that is late is tried again, up to five times.
     #[track_caller]
     pub(crate) fn are_live(&mut self, files: &[&str], what: &str, mut edit: impl FnMut(&Self)) {
         let mut late = Vec::new();
-        while late.len() < 3 {
+        while late.len() < 5 {
             edit(self);
             let edited = Instant::now();
             let since = self.wait_for_numbers(self.next(files), what);
