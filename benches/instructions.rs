@@ -251,13 +251,13 @@ fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
             return Err("a request is not taken whole".into());
         }
         let mut batch = counters.batch();
-        let Some((number, map)) = snapshot.maps.named(map) else {
+        let Some((number, map)) = Maps::SERVED.named(map) else {
             return Err("there is no such map".into());
         };
-        if !snapshot.allowed.may_query(map, peer) {
+        if !map.may_be_queried_by(peer, &snapshot.allowed) {
             return Err("the peer is refused".into());
         }
-        let answer = snapshot.answer(map, key, &mut keys, &mut scratch);
+        let answer = map.answer(&snapshot, key, &mut keys, &mut scratch);
         batch.answered(number, &answer);
         if matches!(answer, Answer::Found(_)) != case.found {
             return Err("the answer is wrong".into());

@@ -103,6 +103,7 @@ fn serve(
     }
     let active_snapshot = Arc::new(ActiveSnapshot::new(snapshot));
     let reload_status = reloader.status();
+    let served_maps = reloader.sources().maps;
     let reloader = reloader
         .start(Arc::clone(&active_snapshot))
         .map_err(system_error("cannot start the thread that reads the files"))?;
@@ -115,7 +116,7 @@ fn serve(
     for endpoint in &endpoints {
         info!("listening on {endpoint}");
     }
-    let counters = Arc::new(Counters::new(active_snapshot.load().maps, !admin.is_empty()));
+    let counters = Arc::new(Counters::new(served_maps, !admin.is_empty()));
     let server = Server::new(maps, Arc::clone(&active_snapshot), Arc::clone(&counters), limits)
         .map_err(system_error("cannot start to serve"))?;
     let (liveness, mut responder) = probe(server.waker());

@@ -36,28 +36,137 @@ fn code(text: &str) -> String {
     code.lines().filter(is_code).collect::<Vec<_>>().join("\n")
 }
 
-/// The modules that code names as `crate::module`.
-fn used(code: &str) -> BTreeSet<String> {
+/// The paths that code names from `crate::` or `super::` on (`roots`), with the names of a list in braces one by one. Of `super`,
+/// each stands for a step up from `own`, the path of the module.
+fn paths(code: &str, roots: &[&'static str], own: &[String]) -> BTreeSet<Vec<String>> {
     let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    let after = code.split("crate::").skip(1);
-    let names = after.flat_map(|rest| {
-        // `use crate::{one, two::Three}` names several.
-        let list = rest.strip_prefix('{').and_then(|list| list.split("};").next());
-        let names: Vec<&str> = match list {
-            Some(list) => list.split(',').map(str::trim).collect(),
-            None => vec![rest],
+    let mut paths = BTreeSet::new();
+    for (root, rest) in roots
+        .iter()
+        .flat_map(|root| code.split(root).skip(1).map(move |rest| (*root, rest)))
+    {
+        let mut path = match root {
+            "crate::" => Vec::new(),
+            _ => own.split_last().map_or(Vec::new(), |(_, parent)| parent.to_vec()),
         };
-        names
+        let mut rest = rest;
+        loop {
+            if let Some(list) = rest.strip_prefix('{') {
+                // `use crate::{one, two::Three}` names several.
+                let list = list.split("};").next().unwrap_or_default();
+                for item in list.split(',').map(str::trim) {
+                    let name: String = item.chars().take_while(|letter| is_of_name(*letter)).collect();
+                    if !name.is_empty() && name != "self" {
+                        paths.insert([path.clone(), vec![name]].concat());
+                    }
+                }
+                paths.insert(path);
+                break;
+            }
+            let end = rest.find(|letter| !is_of_name(letter)).unwrap_or(rest.len());
+            let (name, after) = rest.split_at(end);
+            match name {
+                "" => {}
+                "super" => drop(path.pop()),
+                _ => path.push(name.to_owned()),
+            }
+            let Some(after) = after.strip_prefix("::") else {
+                paths.insert(path);
+                break;
+            };
+            rest = after;
+        }
+    }
+    paths
+}
+
+/// The modules of the first level that code names as `crate::module`.
+fn used(code: &str) -> BTreeSet<String> {
+    let paths = paths(code, &["crate::"], &[]);
+    paths
+        .into_iter()
+        .filter_map(|path| path.into_iter().next())
+        .collect()
+}
+
+/// The path of the module of a file in `src`.
+fn module(path: &Path) -> Vec<String> {
+    let path = path.with_extension("");
+    let parts = path
+        .components()
+        .map(|part| part.as_os_str().to_string_lossy().into_owned());
+    parts.filter(|part| part != "mod").collect()
+}
+
+fn is_tests(path: &Path) -> bool {
+    let mut parts = path.components();
+    parts.any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
+}
+
+/// A way from a module back to itself, if there is one.
+fn circle(uses: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Option<Vec<String>> {
+    fn visit<'a>(
+        module: &'a Vec<String>,
+        uses: &'a BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
+        way: &mut Vec<&'a Vec<String>>,
+        done: &mut BTreeSet<&'a Vec<String>>,
+    ) -> Option<Vec<String>> {
+        if let Some(begin) = way.iter().position(|other| *other == module) {
+            let circle = way.iter().skip(begin).chain([&module]);
+            return Some(circle.map(|module| module.join("::")).collect());
+        }
+        if done.contains(module) {
+            return None;
+        }
+        way.push(module);
+        let found = uses
+            .get(module)
             .into_iter()
-            .map(|name| {
-                name.split(|letter| !is_of_name(letter))
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned()
-            })
-            .collect::<Vec<_>>()
-    });
-    names.filter(|name| !name.is_empty()).collect()
+            .flatten()
+            .find_map(|next| visit(next, uses, way, done));
+        way.pop();
+        done.insert(module);
+        found
+    }
+    let mut done = BTreeSet::new();
+    uses.keys()
+        .find_map(|module| visit(module, uses, &mut Vec::new(), &mut done))
+}
+
+#[test]
+fn no_modules_use_each_other_in_a_circle() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let codes: BTreeMap<Vec<String>, String> = files
+        .iter()
+        .map(|file| (file.strip_prefix(&src).expect("a source"), file))
+        .filter(|(path, _)| !is_tests(path))
+        .map(|(path, file)| (module(path), code(&fs::read_to_string(file).expect("a source"))))
+        .collect();
+    let mut uses = BTreeMap::new();
+    for (module, code) in &codes {
+        let named = paths(code, &["crate::", "super::"], module)
+            .into_iter()
+            .filter_map(|path| {
+                // The module is the longest beginning of the path that is one.
+                let lengths = (1..=path.len()).rev();
+                lengths
+                    .map(|length| path[..length].to_vec())
+                    .find(|begin| codes.contains_key(begin))
+            });
+        // A module and those within it are one thing.
+        let others = named.filter(|other| !other.starts_with(module) && !module.starts_with(other));
+        uses.insert(module.clone(), others.collect::<BTreeSet<_>>());
+    }
+    let arrows: usize = uses.values().map(BTreeSet::len).sum();
+    assert!(arrows > 400, "{arrows} uses of {} modules", uses.len());
+    assert_eq!(circle(&uses), None);
+    // And one that is there is found.
+    let search = vec!["lookup".to_owned(), "search".to_owned()];
+    let map = vec!["lookup".to_owned(), "map".to_owned()];
+    uses.get_mut(&search).expect("a module").insert(map);
+    assert!(circle(&uses).is_some_and(|circle| circle.contains(&"lookup::search".to_owned())));
 }
 
 #[test]
@@ -73,10 +182,7 @@ fn each_module_uses_only_modules_of_lower_floors() {
         let path = file.strip_prefix(&src).expect("a source");
         let first = path.components().next().expect("a name").as_os_str();
         let own = first.to_string_lossy().trim_end_matches(".rs").to_owned();
-        let is_tests = path
-            .components()
-            .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
-        if own == "lib" || own == "main" || is_tests {
+        if own == "lib" || own == "main" || is_tests(path) {
             continue;
         }
         let Some(own_floor) = floors.get(&own) else {

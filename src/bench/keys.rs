@@ -98,7 +98,7 @@ impl Questions {
             bytes.clear();
             target.encode(key, &mut bytes);
             questions.requests.push(&bytes);
-            let answer = right.map(|(snapshot, map)| snapshot.answer(map, key, &mut memory, &mut scratch));
+            let answer = right.map(|(snapshot, map)| map.answer(snapshot, key, &mut memory, &mut scratch));
             bytes.clear();
             questions.expected.push(match answer {
                 None => None,
@@ -217,7 +217,7 @@ pub(crate) fn of_tables(
             None => record.key.to_vec(),
         };
         let mut is_found = || {
-            let answer = snapshot.answer(map, &key, &mut memory, &mut scratch);
+            let answer = map.answer(snapshot, &key, &mut memory, &mut scratch);
             matches!(answer, Answer::Found(_))
         };
         if hits.is_some() && !is_found() {
@@ -261,7 +261,7 @@ fn with_misses(
     let mut mixed: Vec<_> = keys.into_iter().cycle().take(found).collect();
     let (mut memory, mut scratch) = (SenderKeys::default(), Scratch::default());
     for key in made_up(all - found, random) {
-        match snapshot.answer(map, &key, &mut memory, &mut scratch) {
+        match map.answer(snapshot, &key, &mut memory, &mut scratch) {
             Answer::NotFound => mixed.push(key),
             other => return Err(KeysError::NoMiss(other.outcome())),
         }

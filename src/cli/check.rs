@@ -22,7 +22,7 @@ use crate::lookup::snapshot::Snapshot;
 use crate::os::printable::of_path;
 use crate::os::whole_file;
 use crate::postfix::command::Commands;
-use crate::source::load;
+use crate::source::evaluate;
 
 /// Read everything and say what is wrong, where, why it matters, and what to do
 #[derive(Args)]
@@ -63,7 +63,7 @@ impl Check {
         let mut findings = Findings::default();
         log::judge(&ServeOptions::default(), &mut findings);
         let sources = Sources::of_command(self.options, &mut findings);
-        let loaded = load::load(&sources);
+        let loaded = evaluate::load(&sources);
         findings.append(&loaded.findings);
         check::examine(&sources, &loaded.snapshot, &mut findings);
         let commands = Commands {

@@ -21,7 +21,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt as layer};
 
 use super::{EX_CONFIG, Error};
-use crate::config::options::{Given, ServeOptions};
+use crate::config::given::Given;
+use crate::config::options::ServeOptions;
 use crate::config::setting::{self, Setting};
 use crate::diagnostics::{Code, Finding, Findings, Place};
 use crate::os::log_stream::Stream;

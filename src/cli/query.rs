@@ -88,7 +88,7 @@ impl Source {
                     scratch,
                     ..
                 } = &mut **tables;
-                Ok(match snapshot.answer(map, key, keys, scratch) {
+                Ok(match map.answer(snapshot, key, keys, scratch) {
                     Answer::Found(value) => Response::Found(Secret::from(value.expose().to_vec())),
                     Answer::NotFound => Response::NotFound,
                     Answer::CannotTell(reason) => Response::CannotTell(reason.to_string()),

@@ -7,7 +7,7 @@ use crate::diagnostics::Findings;
 use crate::lookup::address::SenderKeys;
 use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::Snapshot;
-use crate::source::{evaluate, load};
+use crate::source::evaluate;
 
 /// The files and the environment, read for this once.
 pub(super) struct Tables {
@@ -31,7 +31,7 @@ impl Tables {
         sources.judge_variables(&mut findings);
         evaluate::read_settings(&sources, &mut findings);
         Error::if_any(findings, EX_USAGE)?;
-        let loaded = load::load(&sources);
+        let loaded = evaluate::load(&sources);
         Ok(Self {
             sources,
             snapshot: loaded.snapshot,

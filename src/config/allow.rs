@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use nix::unistd::{Uid, User, geteuid};
 
 use super::Settings;
-use super::options::Given;
+use super::given::Given;
 use crate::diagnostics::{Code, Finding, Findings, Place};
 use crate::net::address::Address;
 use crate::os::name_service;
@@ -121,7 +121,7 @@ pub(super) fn warn_of_the_unreachable(settings: &Settings, listen: &Place, findi
 mod tests {
     use super::parse;
     use crate::config::Settings;
-    use crate::config::options::Given;
+    use crate::config::given::Given;
     use crate::config::setting::with_key;
     use crate::diagnostics::{Findings, Place};
 

@@ -11,8 +11,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::given::Given;
 use super::nearest;
-use super::options::Given;
 use super::setting::{self, Kind, Setting};
 use crate::diagnostics::{Code, Finding, Findings, Place, Position};
 use crate::os::printable::printable;

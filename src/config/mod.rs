@@ -20,6 +20,7 @@ mod allow;
 pub(crate) mod environment;
 pub(crate) mod file;
 mod foreign_variables;
+pub(crate) mod given;
 pub mod options;
 mod relay_environment;
 mod running_server;

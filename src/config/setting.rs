@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction};
 
-use super::options::Given;
+use super::given::Given;
 use super::{Limits, Settings, value};
 use crate::diagnostics::{Code, Finding, Findings, Place};
 
@@ -253,7 +253,7 @@ pub(crate) fn changed_for_the_next_start(settings: &Settings, others: &Settings)
 mod tests {
     use super::{ALL, Counts, Fallback, Setting, changed_for_the_next_start};
     use crate::config::Settings;
-    use crate::config::options::Given;
+    use crate::config::given::Given;
     use crate::diagnostics::{Findings, Place};
 
     /// The settings with this value, if it is right.

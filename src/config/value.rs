@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::unistd::{Group, User};
 
-use super::options::Given;
+use super::given::Given;
 use super::{Limits, NextHops, Settings};
 use crate::diagnostics::{Code, Finding, Place};
 use crate::lookup::address::Delimiters;

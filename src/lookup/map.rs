@@ -7,8 +7,12 @@
 use std::fmt;
 use std::ops::Deref;
 
-use super::search::{LoginSearch, NextHopSearch, Search};
+use super::address::SenderKeys;
+use super::peer::{Allowed, Peer};
+use super::search::{LoginSearch, NextHopSearch, Scratch, Search};
+use super::snapshot::Snapshot;
 use super::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec, ValueKind};
+use crate::protocol::answer::Answer;
 
 /// The specification of a map.
 pub struct MapSpec {
@@ -58,6 +62,32 @@ impl Map {
     #[must_use]
     pub const fn new(spec: &'static MapSpec) -> Self {
         Self(spec)
+    }
+}
+
+impl Map {
+    /// Returns the answer for `key` as received from Postfix. `keys` and `scratch` are memory for the lookup. For the login
+    /// of a moved sender, see [`Snapshot::has_moved`].
+    pub fn answer<'a>(
+        self,
+        snapshot: &'a Snapshot,
+        key: &[u8],
+        keys: &mut SenderKeys,
+        scratch: &'a mut Scratch,
+    ) -> Answer<'a> {
+        keys.parse(key, &snapshot.delimiters);
+        self.search.answer(snapshot, keys, scratch)
+    }
+
+    /// Whether this peer may query the map.
+    #[inline]
+    #[must_use]
+    pub fn may_be_queried_by(self, peer: Peer, allowed: &Allowed) -> bool {
+        if self.is_secret {
+            allowed.may_query_secrets(peer)
+        } else {
+            allowed.may_connect(peer)
+        }
     }
 }
 

@@ -2,20 +2,24 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`map`] | the maps, as data |
-//! | [`search`] | the search of a map |
 //! | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
 //! | [`nexthop`] | `[host]:port` and its variants: validation |
+//! | [`suspicion`] | values that are valid but probably a mistake |
 //! | [`table`] | the grammar of the files, the text in blocks and its index, and edits of the text |
 //! | [`default_relay`] | the next hop and the credentials of senders without an entry |
-//! | [`peer`] | clients, and which maps they may query |
-//! | [`suspicion`] | values that are valid but probably a mistake |
-//! | [`history`] | the tables before the edits of the last minutes |
-//! | [`snapshot`] | tables, default relay and settings as one value, and the pointer to the active one |
-//! | [`routing`] | the rules that turn a hit or a miss into an answer |
-//! | [`moved_senders`] | the login of a sender whose next hop has changed |
+//! | [`peer`] | clients, and whether they may query secret maps |
 //! | [`reason`] | the reasons for *cannot tell* |
+//! | [`history`] | the tables before the edits of the last minutes |
+//! | [`routing`] | where next hops come from, and what follows for credentials |
+//! | [`snapshot`] | tables, default relay and settings as one value, and the pointer to the active one |
+//! | [`rules`] | the rules that turn a hit or a miss into an answer |
+//! | [`moved_senders`] | the login of a sender whose next hop has changed |
+//! | [`rationale`] | why an answer is given |
+//! | [`search`] | the search of a map |
+//! | [`map`] | the maps, as data |
 //! | [`explain`] | the explanation of an answer |
+//!
+//! A module uses only those above it in this list.
 
 pub mod address;
 pub mod default_relay;
@@ -25,8 +29,10 @@ pub mod map;
 mod moved_senders;
 pub(crate) mod nexthop;
 pub mod peer;
+pub(crate) mod rationale;
 pub(crate) mod reason;
 pub mod routing;
+mod rules;
 pub mod search;
 pub mod snapshot;
 pub(crate) mod suspicion;

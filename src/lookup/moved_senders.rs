@@ -8,7 +8,7 @@
 use crate::lookup::address::{Key, SenderKeys, key_matches};
 use crate::lookup::nexthop;
 use crate::lookup::reason;
-use crate::lookup::routing::Version;
+use crate::lookup::rules::Version;
 use crate::lookup::snapshot::Snapshot;
 use crate::protocol::answer::Answer;
 

@@ -11,8 +11,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::lookup::map::Map;
-
 /// 127.0.0.0/8.
 const LOOPBACK: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8));
 
@@ -80,21 +78,12 @@ impl Allowed {
     }
 
     /// Whether this peer may connect.
+    #[inline]
     #[must_use]
     pub fn may_connect(&self, peer: Peer) -> bool {
         match peer {
             Peer::User { .. } | Peer::Unknown { .. } => true,
             Peer::Host(address) => self.contains_address(address),
-        }
-    }
-
-    /// Whether this peer may query `map`.
-    #[inline]
-    #[must_use]
-    pub fn may_query(&self, map: Map, peer: Peer) -> bool {
-        match peer {
-            Peer::User { .. } | Peer::Unknown { .. } if !map.is_secret => true,
-            _ => self.may_query_secrets(peer),
         }
     }
 
@@ -128,7 +117,6 @@ mod tests {
     use std::net::IpAddr;
 
     use super::{Allowed, Peer};
-    use crate::lookup::map::{Map, Maps};
 
     fn allowed(users: &[u32], networks: &[&str]) -> Allowed {
         let networks = networks.iter().map(|network| network.parse().unwrap());
@@ -154,11 +142,11 @@ mod tests {
                 (user(65534, address), false),
                 (Peer::Unknown { address }, false),
             ] {
-                assert!(allowed.may_connect(peer) && allowed.may_query(Map::RELAYHOST, peer));
-                assert_eq!(allowed.may_query(Map::SASL, peer), expected, "{peer:?}");
+                assert!(allowed.may_connect(peer));
+                assert_eq!(allowed.may_query_secrets(peer), expected, "{peer:?}");
             }
         }
-        assert!(!Allowed::default().may_query(Map::SASL, user(0, None)));
+        assert!(!Allowed::default().may_query_secrets(user(0, None)));
     }
 
     #[test]
@@ -174,11 +162,9 @@ mod tests {
         ] {
             let peer = Peer::Host(address.parse().unwrap());
             assert_eq!(allowed.may_connect(peer), expected, "{address}");
-            for map in Maps::SERVED.iter() {
-                assert_eq!(allowed.may_query(map, peer), expected, "{address}");
-            }
+            assert_eq!(allowed.may_query_secrets(peer), expected, "{address}");
         }
-        assert!(!allowed.may_query(Map::SASL, user(1, Some(ip("127.0.0.1")))));
+        assert!(!allowed.may_query_secrets(user(1, Some(ip("127.0.0.1")))));
     }
 
     #[test]
@@ -186,11 +172,8 @@ mod tests {
         for network in ["127.0.0.0/8", "0.0.0.0/0", "126.0.0.0/7"] {
             let allowed = allowed(&[], &[network]);
             for address in [None, Some(ip("127.0.0.1")), Some(ip("::1"))] {
-                assert!(allowed.may_query(Map::SASL, user(1, address)), "{network}");
-                assert!(
-                    allowed.may_query(Map::SASL, Peer::Unknown { address }),
-                    "{network}"
-                );
+                assert!(allowed.may_query_secrets(user(1, address)), "{network}");
+                assert!(allowed.may_query_secrets(Peer::Unknown { address }), "{network}");
             }
         }
         for (network, inside, outside) in [
@@ -199,9 +182,9 @@ mod tests {
             ("::/0", ip("::1"), ip("127.0.0.1")),
         ] {
             let allowed = allowed(&[], &[network]);
-            assert!(allowed.may_query(Map::SASL, user(1, Some(inside))), "{network}");
-            assert!(!allowed.may_query(Map::SASL, user(1, Some(outside))), "{network}");
-            assert!(!allowed.may_query(Map::SASL, user(1, None)), "{network}");
+            assert!(allowed.may_query_secrets(user(1, Some(inside))), "{network}");
+            assert!(!allowed.may_query_secrets(user(1, Some(outside))), "{network}");
+            assert!(!allowed.may_query_secrets(user(1, None)), "{network}");
         }
     }
 

@@ -4,7 +4,8 @@
 //! and the rules between them, decides the answer.
 
 use super::address::{Key, SenderKeys};
-use super::explain::{Entry, Rationale, explain_host_login, explain_next_hop, explain_sender_login};
+use super::rationale::{Entry, Rationale};
+use super::reason;
 use super::snapshot::Snapshot;
 use crate::protocol::answer::{Answer, Value};
 
@@ -99,4 +100,118 @@ impl Search for LoginSearch {
             explain_host_login(answer, entry)
         }
     }
+}
+
+/// Explains a next hop.
+fn explain_next_hop(
+    snapshot: &Snapshot,
+    keys: &SenderKeys,
+    answer: Answer<'_>,
+    entry: Option<Entry<'_>>,
+) -> Rationale {
+    match (answer, &entry) {
+        (Answer::CannotTell(reason), _) => Rationale::from_entry(entry, reason.text()),
+        (Answer::Found(_), Some(found)) => {
+            Rationale::from_entry(entry, format!("the relay map has an entry for {}", found.name()))
+        }
+        (Answer::Found(_), None) => {
+            let variable = snapshot.default.variable(keys.has_domain());
+            Rationale::from_variable(variable, format!("no entry; {variable} is the default relay"))
+        }
+        (Answer::NotFound, Some(found)) => Rationale::from_entry(
+            entry,
+            format!(
+                "the entry for {} has no destination: mail is delivered directly, whatever the default relay is",
+                found.name()
+            ),
+        ),
+        (Answer::NotFound, None) if !snapshot.default.is_set() => {
+            Rationale::from_entry(None, "no entry, and there is no default relay")
+        }
+        (Answer::NotFound, None) => {
+            Rationale::from_entry(None, "no entry, and RELAY_HOST is for senders that have a domain")
+        }
+    }
+}
+
+/// Explains the login of an envelope sender.
+fn explain_sender_login(
+    snapshot: &Snapshot,
+    sender: &[u8],
+    answer: Answer<'_>,
+    entry: Option<Entry<'_>>,
+) -> Rationale {
+    match (answer, &entry) {
+        (Answer::CannotTell(reason), _) => {
+            let (next_hop, route) = explain_route(snapshot, sender);
+            match next_hop {
+                // If the route is unknown, so are the credentials: the route has to be fixed.
+                Answer::CannotTell(_) => Rationale {
+                    reason: reason.text().to_owned(),
+                    source: route.source,
+                },
+                _ => Rationale::from_entry(entry, reason.text()),
+            }
+        }
+        (Answer::NotFound, Some(found)) if found.has_value => {
+            let (_, route) = explain_route(snapshot, sender);
+            Rationale::from_entry(
+                entry,
+                format!(
+                    "withheld: the credentials of {} are there, but the sender has no next hop ({}), and Postfix would \
+                     offer them to the recipient's own server",
+                    found.name(),
+                    route.reason
+                ),
+            )
+        }
+        (Answer::NotFound, Some(found)) => Rationale::from_entry(
+            entry,
+            format!(
+                "the entry for {} has no value: this sender has no credentials, on purpose",
+                found.name()
+            ),
+        ),
+        (Answer::Found(_), Some(found)) => Rationale::from_entry(
+            entry,
+            format!("the credentials file has an entry for {}", found.name()),
+        ),
+        (_, None) => Rationale::from_entry(None, "no entry"),
+    }
+}
+
+/// Explains the login of a host or a next hop.
+fn explain_host_login(answer: Answer<'_>, entry: Option<Entry<'_>>) -> Rationale {
+    match (answer, &entry) {
+        // Names the variable that has to be fixed.
+        (Answer::CannotTell(reason), _) if reason == reason::DEFAULT_CREDENTIALS_UNREADABLE => {
+            Rationale::from_variable("RELAY_USER", reason.text())
+        }
+        (Answer::CannotTell(reason), _) => Rationale::from_entry(entry, reason.text()),
+        (Answer::Found(_), Some(found)) => Rationale::from_entry(
+            entry,
+            format!("the credentials file has an entry for {}", found.name()),
+        ),
+        (Answer::Found(_), None) => Rationale::from_variable(
+            "RELAY_USER",
+            "no entry; this is the next hop of the default relay, whose credentials RELAY_USER and RELAY_PASSWORD are",
+        ),
+        (Answer::NotFound, Some(found)) => Rationale::from_entry(
+            entry,
+            format!(
+                "the entry for {} has no value: it has no credentials, on purpose",
+                found.name()
+            ),
+        ),
+        (Answer::NotFound, None) => Rationale::from_entry(None, "no entry"),
+    }
+}
+
+/// Returns the next hop of a sender, and its rationale.
+fn explain_route<'a>(snapshot: &'a Snapshot, sender: &[u8]) -> (Answer<'a>, Rationale) {
+    let keys = SenderKeys::of(sender, &snapshot.delimiters);
+    let answer = snapshot.next_hop(&keys);
+    let in_order: Vec<Key<'_>> = keys.in_order().collect();
+    let entry = Entry::find(&snapshot.relay_map, &in_order).map(|(_, entry)| entry);
+    (answer, explain_next_hop(snapshot, &keys, answer, entry))
 }

@@ -4,30 +4,25 @@
 //! generation and the credentials of another. A loaded snapshot keeps its memory, so load one for a batch of lookups
 //! and drop it before blocking.
 //!
-//! The rules of its answers are in [`crate::lookup::routing`], those for moved senders in
+//! The rules of its answers are in [`crate::lookup::rules`], those for moved senders in
 //! [`crate::lookup::moved_senders`].
 
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::lookup::address::{Delimiters, SenderKeys};
+use crate::lookup::address::Delimiters;
 use crate::lookup::default_relay::DefaultRelay;
 use crate::lookup::history::{History, TrackedTables};
-use crate::lookup::map::{Map, Maps};
 use crate::lookup::peer::Allowed;
 use crate::lookup::routing::Routing;
-use crate::lookup::search::Scratch;
 use crate::lookup::table::Table;
 use crate::lookup::table::spec::TableSpec;
-use crate::protocol::answer::Answer;
 
 /// Everything that an answer depends on, as of one moment.
 pub struct Snapshot {
     /// The number of the snapshot, from 1, in the order of publication.
     pub generation: u64,
-    /// The maps that are served.
-    pub maps: Maps,
     /// The relay map.
     pub relay_map: Arc<Table>,
     /// The credentials.
@@ -67,7 +62,6 @@ impl Snapshot {
     pub fn new(relay_map: Arc<Table>, credentials: Arc<Table>) -> Self {
         Self {
             generation: 1,
-            maps: Maps::SERVED,
             relay_map,
             credentials,
             other_tables: Vec::new(),
@@ -78,31 +72,6 @@ impl Snapshot {
             history: History::default(),
             last_consistent: None,
         }
-    }
-
-    /// Returns the answer of `map` for `key` as received from Postfix. `keys` and `scratch` are memory for the lookup.
-    /// For the login of a moved sender, see [`Snapshot::has_moved`].
-    pub fn answer<'a>(
-        &'a self,
-        map: Map,
-        key: &[u8],
-        keys: &mut SenderKeys,
-        scratch: &'a mut Scratch,
-    ) -> Answer<'a> {
-        keys.parse(key, &self.delimiters);
-        map.search.answer(self, keys, scratch)
-    }
-
-    /// Returns the next hop of the sender `key` as received from Postfix.
-    pub fn next_hop_for(&self, key: &[u8], keys: &mut SenderKeys) -> Answer<'_> {
-        keys.parse(key, &self.delimiters);
-        self.next_hop(keys)
-    }
-
-    /// Returns the login of the sender, host or next hop `key` as received from Postfix.
-    pub fn login_for(&self, key: &[u8], keys: &mut SenderKeys) -> Answer<'_> {
-        keys.parse(key, &self.delimiters);
-        self.login(keys)
     }
 
     /// Returns all tables.
@@ -157,7 +126,6 @@ impl Snapshot {
     pub fn with_history(&self, history: History) -> Self {
         Self {
             generation: self.generation,
-            maps: self.maps,
             relay_map: Arc::clone(&self.relay_map),
             credentials: Arc::clone(&self.credentials),
             other_tables: self.other_tables.clone(),

@@ -167,6 +167,7 @@ pub const BOUNDS: [u64; 14] = [
 
 /// All counters of a server.
 pub struct Counters {
+    maps: Maps,
     /// By map number and outcome.
     lookups: Box<[[Counter; Outcome::ALL.len()]]>,
     refusals: [Counter; Reason::ALL.len()],
@@ -192,6 +193,7 @@ impl Counters {
     #[must_use]
     pub fn new(maps: Maps, is_timed: bool) -> Self {
         Self {
+            maps,
             lookups: maps.iter().map(|_| Default::default()).collect(),
             refusals: Default::default(),
             protocol_errors: Default::default(),
@@ -201,6 +203,13 @@ impl Counters {
             durations: Default::default(),
             nanoseconds: Counter::default(),
         }
+    }
+
+    /// Returns the maps that are counted: those that the server has.
+    #[inline]
+    #[must_use]
+    pub fn maps(&self) -> Maps {
+        self.maps
     }
 
     /// Begins a batch: the requests that are answered in one write.
@@ -282,6 +291,13 @@ pub struct Batch<'c> {
 }
 
 impl Batch<'_> {
+    /// Returns the maps that the server has.
+    #[inline]
+    #[must_use]
+    pub fn maps(&self) -> Maps {
+        self.counters.maps
+    }
+
     /// Counts an answer of the map with this number ([`Maps::named`]).
     #[inline]
     pub fn answered(&mut self, map: usize, answer: &Answer<'_>) {

@@ -94,7 +94,7 @@ impl Exchange {
         keys: &mut SenderKeys,
         scratch: &'s mut Scratch,
     ) -> Answer<'s> {
-        let answer = snapshot.answer(map, key, keys, scratch);
+        let answer = map.answer(snapshot, key, keys, scratch);
         if map != Map::SASL {
             answer
         } else if keys.is_sender() {

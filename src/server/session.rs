@@ -419,8 +419,10 @@ impl<S: Stream, C: Codec> Channel<S, C> {
             let (reply, taken) = match self.codec.decode(input.get_mut(answered..).unwrap_or_default()) {
                 Ok(None) => break Progress::Done,
                 Ok(Some((Request::Lookup { map: name, key }, taken))) => {
-                    let reply = match snapshot.maps.named(name) {
-                        Some((number, map)) if snapshot.allowed.may_query(map, self.client.peer()) => {
+                    let reply = match batch.maps().named(name) {
+                        Some((number, map))
+                            if map.may_be_queried_by(self.client.peer(), &snapshot.allowed) =>
+                        {
                             let answer = self.exchange.answer(snapshot, map, key, keys, scratch);
                             debug!(%map, key = %key.escape_ascii(), outcome = answer.outcome(), "lookup");
                             batch.answered(number, &answer);
@@ -434,7 +436,7 @@ impl<S: Stream, C: Codec> Channel<S, C> {
                             Reply::Refused(reason)
                         }
                         None => {
-                            no_such_map = snapshot.maps.no_such_map();
+                            no_such_map = batch.maps().no_such_map();
                             debug!("refused: {no_such_map}");
                             batch.refused_request(Reason::NoSuchMap);
                             Reply::Refused(&no_such_map)

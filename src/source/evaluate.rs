@@ -4,10 +4,11 @@
 //! found*. What equals the active snapshot is taken from there, and not evaluated again ([`Table::rebuild`]).
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::load::{RawSources, changing_finding};
+use super::load::{self, RawSources, changing_finding};
 use super::reload_status::FileVersion;
 use super::source_file::{Directory, SourceFile};
 use crate::config::{NextHops, Settings, Sources};
@@ -33,6 +34,12 @@ pub(crate) struct LoadedConfig {
     pub(super) default_findings: Findings,
     /// The version of each file, in the order of [`super::load::paths`].
     pub versions: Vec<FileVersion>,
+}
+
+/// Reads and evaluates everything, with no active configuration.
+#[must_use]
+pub(crate) fn load(sources: &Sources) -> LoadedConfig {
+    load::read(sources, &RandomState::new(), None).evaluate(sources, None)
 }
 
 impl RawSources {
@@ -97,7 +104,6 @@ impl RawSources {
             .iter()
             .any(|(spec, source_file)| **spec == RELAY_MAP && !matches!(**source_file, SourceFile::Missing));
         Snapshot {
-            maps: sources.maps,
             other_tables: tables,
             routing: match settings.next_hops {
                 NextHops::MainCf => Routing::MainCf,

@@ -19,7 +19,6 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::decision::{Role, SourceState};
-use super::evaluate::LoadedConfig;
 use super::path_walk::{self, PathStat};
 use super::reload_status::FileVersion;
 use super::source_file::{Directory, SourceFile, digest_bytes};
@@ -59,12 +58,6 @@ pub(crate) struct RawSources {
     steady: Vec<Option<u64>>,
     /// The metadata of each path, in the order of [`paths`].
     pub(super) stats: Vec<PathStat>,
-}
-
-/// Reads and evaluates everything, with no active configuration.
-#[must_use]
-pub(crate) fn load(sources: &Sources) -> LoadedConfig {
-    read(sources, &RandomState::new(), None).evaluate(sources, None)
 }
 
 /// Reads all sources as of one moment. `hasher` makes the digests; `active` must have been read with the same one.

@@ -13,8 +13,8 @@ use crate::lookup::table::spec::{CREDENTIALS, TableSpec};
 use crate::lookup::table::{self, Table};
 use crate::os::printable::printable;
 use crate::os::replace_file;
+use crate::source::evaluate;
 use crate::source::evaluate::LoadedConfig;
-use crate::source::load;
 
 /// An edit of one file.
 pub(super) struct Edit<'a> {
@@ -53,7 +53,7 @@ impl Edit<'_> {
             Ok(Some(edited.text))
         })?;
         // The lock keeps other edits out until it is known what takes effect.
-        let loaded = load::load(sources);
+        let loaded = evaluate::load(sources);
         drop(held);
         self.say(sources, &loaded, warnings)
             .map_err(Error::system("cannot say what holds now; the file is changed"))?;

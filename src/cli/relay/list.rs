@@ -23,7 +23,7 @@ use crate::lookup::nexthop;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::{Hit, Table};
 use crate::os::printable::printable;
-use crate::source::load;
+use crate::source::evaluate;
 
 /// One sender.
 struct Row {
@@ -37,7 +37,7 @@ struct Row {
 }
 
 pub(super) fn run(sources: &Sources, form: OutputFormat) -> Result<ExitCode, Error> {
-    let loaded = load::load(sources);
+    let loaded = evaluate::load(sources);
     let snapshot = &loaded.snapshot;
     let tables = [&snapshot.relay_map, &snapshot.credentials];
     let senders = senders(tables);

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::View;
 use super::exposition::{Exposition, Kind};
 use super::status::is_reported;
-use crate::lookup::map::Maps;
 use crate::lookup::snapshot::Snapshot;
 use crate::os::printable::of_path;
 use crate::server::counters::{BOUNDS, Counters, Outcome, ProtocolError, Reason};
@@ -23,7 +22,7 @@ pub(crate) fn render(view: &View) -> String {
     text.family("postmapd_build_info", Kind::Gauge, "The version of the server.");
     text.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     let snapshot = view.active_snapshot.load_full();
-    traffic(snapshot.maps, &view.counters, &mut text);
+    traffic(&view.counters, &mut text);
     let report = view.reload_status.report();
     reloads(&report, &mut text);
     active(&report, &snapshot, &mut text);
@@ -31,13 +30,13 @@ pub(crate) fn render(view: &View) -> String {
     text.finish()
 }
 
-fn traffic(maps: Maps, counters: &Counters, text: &mut Exposition) {
+fn traffic(counters: &Counters, text: &mut Exposition) {
     text.family(
         "postmapd_lookups_total",
         Kind::Counter,
         "Lookups, by map and by what was answered.",
     );
-    for (number, map) in maps.iter().enumerate() {
+    for (number, map) in counters.maps().iter().enumerate() {
         for outcome in Outcome::ALL {
             let labels = [("map", map.name), ("outcome", outcome.label())];
             text.sample(&labels, counters.lookups(number, outcome));

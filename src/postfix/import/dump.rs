@@ -16,14 +16,12 @@
 //! known.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use thiserror::Error;
-
 use super::convert::Entry;
+use super::table::{Unreadable, kind_and_name};
 use super::written;
 use crate::os::secret::Secret;
 use crate::postfix::program::{self, Limits, RunError};
@@ -52,56 +50,6 @@ const ENDINGS: [(&str, &str); 6] = [
     ("dbm", ".pag"),
 ];
 
-/// Why a table cannot be read. No value of an entry, and no name that may hold one, is repeated.
-#[derive(Debug, Error)]
-pub(crate) enum Unreadable {
-    /// Its entries cannot be listed.
-    #[error("{kind}: tables have no entries that can be read; {help}")]
-    Type {
-        /// The type.
-        kind: String,
-        /// What to do.
-        help: &'static str,
-    },
-    /// Nobody can say which of the two is meant.
-    #[error(
-        "{table} is older than its source text, and Postfix answers with what it was: run `postmap {table}`, or undo \
-         the edit"
-    )]
-    Older {
-        /// The table.
-        table: String,
-    },
-    /// There is no postmap, or it may not be run.
-    #[error("postmap cannot be run: {0}")]
-    NotRun(#[source] io::Error),
-    /// It does not end, or prints too much.
-    #[error("postmap, while it lists {table}: {why}")]
-    Stopped {
-        /// The table.
-        table: String,
-        /// Which limit it exceeds.
-        #[source]
-        why: RunError,
-    },
-    /// A table that stands in the list itself is not written as Postfix reads it.
-    #[error("{kind}: table: {why}")]
-    Syntax {
-        /// The type.
-        kind: &'static str,
-        /// What is wrong.
-        why: &'static str,
-    },
-    /// It ended with an error.
-    #[error("postmap cannot list {table}: {why}")]
-    Failed {
-        /// The table.
-        table: String,
-        /// What postmap says.
-        why: String,
-    },
-}
-
 /// A table that was read.
 #[derive(Default)]
 pub(crate) struct Dump {
@@ -117,12 +65,6 @@ pub(crate) struct Place<'a> {
     pub config_directory: Option<&'a Path>,
     /// What a relative path begins at for Postfix's daemons.
     pub queue_directory: &'a Path,
-}
-
-/// The type and the name of a table of a list, whether proxymap(8) is in between or not.
-pub(super) fn kind_and_name(table: &str) -> (&str, &str) {
-    let table = table.strip_prefix("proxy:").unwrap_or(table);
-    table.split_once(':').unwrap_or(("", table))
 }
 
 /// Reads the entries of `table`, as main.cf names it, which has this number in its list.

@@ -5,4 +5,5 @@
 
 pub(crate) mod convert;
 pub(crate) mod dump;
+mod table;
 pub(crate) mod written;

@@ -8,7 +8,7 @@
 //! Limits: keys in quotes are read as Postfix 3.7 and later do.
 
 use super::convert::Entry;
-use super::dump::{Unreadable, kind_and_name};
+use super::table::{Unreadable, kind_and_name};
 use crate::lookup::address::fold_into;
 use crate::os::secret::Secret;
 use crate::postfix::table_list;

@@ -145,8 +145,8 @@ impl Files {
 }
 
 fn ask(snapshot: &Snapshot, map: Map, key: &str) -> String {
-    match snapshot.answer(
-        map,
+    match map.answer(
+        snapshot,
         key.as_bytes(),
         &mut SenderKeys::default(),
         &mut Scratch::default(),
