@@ -106,7 +106,7 @@ proptest! {
     /// Edits beyond those that were recorded: a table that came about by them is the table that was read from nothing, and
     /// answers as the plain reader does.
     #[test]
-    fn after_random_edits_a_table_is_as_one_that_was_read_from_nothing(data in edits()) {
+    fn after_random_edits_a_table_equals_one_that_was_read_from_scratch(data in edits()) {
         fuzz::targets::generations(&data);
     }
 }

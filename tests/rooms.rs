@@ -134,7 +134,7 @@ fn circle(uses: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Option<Vec<Str
 }
 
 #[test]
-fn no_modules_use_each_other_in_a_circle() {
+fn no_modules_depend_on_each_other_in_a_cycle() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);
@@ -170,7 +170,7 @@ fn no_modules_use_each_other_in_a_circle() {
 }
 
 #[test]
-fn each_module_uses_only_modules_of_lower_floors() {
+fn each_module_uses_only_modules_of_lower_layers() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let tour = fs::read_to_string(src.join("lib.rs")).expect("the tour");
     let floors = floors(&tour);
@@ -216,7 +216,7 @@ fn each_module_uses_only_modules_of_lower_floors() {
 }
 
 #[test]
-fn uses_are_found_however_they_are_written() {
+fn every_form_of_use_is_found() {
     let found = used(&code(
         "use crate::one::{self, Thing};\nuse crate::{two, three::Four};\n// crate::comment\nlet x = crate::five::six();\n#[cfg(test)]\nmod tests { use crate::seven; }",
     ));

@@ -148,7 +148,7 @@ fn expect_refused(daemon: &Daemon, uid: u32, words: &[&str]) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn by_default_root_and_postfix_get_credentials_and_nobody_else_does() {
+fn by_default_only_root_and_postfix_get_credentials() {
     let daemon = Daemon::start(everywhere(setup()));
     expect_allowed(&daemon, ROOT);
     expect_allowed(&daemon, uid_of("postfix"));
@@ -178,7 +178,7 @@ fn the_servers_own_user_gets_credentials() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_list_takes_names_and_numbers_and_takes_the_place_of_the_default() {
+fn allow_users_accepts_names_and_numbers_and_replaces_the_default() {
     let settings = [
         everywhere(setup()).arg("--allow-users=daemon,54321"),
         everywhere(setup())
@@ -239,7 +239,7 @@ fn wait_for_answers(daemon: &Daemon, count: usize) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_client_that_asks_and_is_gone_before_it_is_accepted_is_never_taken_for_root() {
+fn a_client_that_closes_before_it_is_accepted_is_never_mistaken_for_root() {
     const CLIENTS: usize = 20;
     let daemon = Daemon::start(everywhere(setup()).env("POSTMAPD_LOG", "debug"));
     let addresses = [
@@ -267,7 +267,7 @@ fn a_client_that_asks_and_is_gone_before_it_is_accepted_is_never_taken_for_root(
 }
 
 #[test]
-fn a_client_that_only_waits_for_its_answer_is_still_known() {
+fn a_client_that_has_shut_down_its_writing_side_is_still_identified() {
     let daemon = Daemon::start(everywhere(setup()));
     for n in 0..4 {
         daemon.signal("STOP");
@@ -281,7 +281,7 @@ fn a_client_that_only_waits_for_its_answer_is_still_known() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn an_edit_of_the_list_counts_for_the_next_request_of_open_connections() {
+fn an_edit_of_allow_users_applies_to_the_next_request_of_open_connections() {
     let daemon = Daemon::start(everywhere(setup()));
     for n in 0..4 {
         let mut root = Socketmap::to(&daemon, n);
@@ -317,7 +317,7 @@ fn refusals_in_log(daemon: &Daemon) -> Vec<String> {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_refusal_is_logged_once_a_peer() {
+fn a_refusal_is_logged_once_per_peer() {
     let daemon = Daemon::start(everywhere(setup()));
     let (nobody, other) = (uid_of("nobody"), uid_of("daemon"));
     for uid in [nobody, other, nobody, other] {
@@ -363,7 +363,7 @@ fn over_the_cable(daemon: &Daemon) -> [String; 2] {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn another_host_is_hung_up_on_unless_its_network_is_allowed_and_then_gets_everything() {
+fn another_host_is_disconnected_unless_its_network_is_allowed_and_then_gets_both_maps() {
     let networks = Networks::new();
     let setup = setup()
         .listen("socketmap:inet:[::]:0")
@@ -440,7 +440,7 @@ fn the_network_of_loopback_admits_no_other_host() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_unix_socket_knows_the_user_from_another_network_namespace() {
+fn a_unix_socket_identifies_a_user_in_another_network_namespace() {
     let networks = Networks::new();
     let setup = setup();
     let socket = format!("socketmap:unix:{}/socket", setup.root().display());
@@ -452,7 +452,7 @@ fn a_unix_socket_knows_the_user_from_another_network_namespace() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_unix_socket_knows_the_user_of_a_process_that_has_no_number_here() {
+fn a_unix_socket_identifies_the_user_of_a_process_outside_the_pid_namespace() {
     // As one in another container: the server is in a PID namespace of its own, and who asks is not.
     let words = ["unshare", "--pid", "--fork", "--kill-child"];
     let daemon = Daemon::start(everywhere(setup()).within(words));
@@ -462,7 +462,7 @@ fn a_unix_socket_knows_the_user_of_a_process_that_has_no_number_here() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_user_of_whom_this_user_namespace_knows_no_number_is_not_allowed() {
+fn a_user_not_mapped_in_this_user_namespace_is_refused() {
     // root is root there, and everybody else is 65534, which is what nobody has elsewhere.
     let daemon = Daemon::start(everywhere(setup()).within(["unshare", "--user", "--map-root-user"]));
     expect_allowed(&daemon, ROOT);
@@ -473,7 +473,7 @@ fn a_user_of_whom_this_user_namespace_knows_no_number_is_not_allowed() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn where_the_kernel_does_not_say_who_connects_over_tcp_nobody_gets_credentials_there() {
+fn without_peer_identification_over_tcp_no_client_gets_credentials_there() {
     // The only calls of connect(2) that the server makes are those to the kernel.
     let words = "strace -D -f -qq -o /dev/null -e trace=connect -e inject=connect:error=EACCES";
     let daemon = Daemon::start(everywhere(setup()).within(words.split(' ')));
@@ -496,7 +496,7 @@ fn where_the_kernel_does_not_say_who_connects_over_tcp_nobody_gets_credentials_t
 }
 
 #[test]
-fn a_listener_that_nobody_can_reach_is_a_warning_at_the_start() {
+fn an_unreachable_listener_gives_a_warning_at_startup() {
     let warned = |setup: Setup| {
         let daemon = Daemon::start(setup);
         daemon.wait_for_log(|line| line.contains("listening on"));
@@ -539,7 +539,7 @@ fn becoming(user: &str) -> Command {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn query_shows_the_reason_and_ends_as_for_what_cannot_be_told() {
+fn query_shows_the_reason_of_a_refusal_and_exits_as_for_cannot_tell() {
     let daemon = Daemon::start(everywhere(setup()));
     // A copy, because the user may not look into the folder of the build.
     let program = daemon.root().join("postmapd");
@@ -573,7 +573,7 @@ fn query_shows_the_reason_and_ends_as_for_what_cannot_be_told() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn postmap_gets_credentials_as_root_and_an_error_as_anybody_else() {
+fn postmap_gets_credentials_as_root_and_an_error_as_any_other_user() {
     let daemon = Daemon::start(everywhere(setup()));
     let configuration = daemon.root();
     fs::write(configuration.join("main.cf"), "compatibility_level = 3.6\n").unwrap();
@@ -617,7 +617,7 @@ fn in_a_user_namespace(setup: Setup, map: &str) -> Setup {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn in_a_user_namespace_the_overflow_user_gets_no_credentials_even_if_it_is_the_servers_own() {
+fn in_a_user_namespace_the_overflow_user_gets_no_credentials_even_as_the_servers_own_user() {
     for setup in [
         everywhere(setup()),
         everywhere(setup()).arg("--allow-users=65534,0"),
@@ -635,7 +635,7 @@ fn in_a_user_namespace_the_overflow_user_gets_no_credentials_even_if_it_is_the_s
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn in_a_user_namespace_that_maps_everybody_user_65534_is_a_user_as_any_other() {
+fn in_a_user_namespace_that_maps_all_users_65534_is_an_ordinary_user() {
     let setup = everywhere(setup());
     fs::set_permissions(setup.root(), fs::Permissions::from_mode(0o777)).unwrap();
     let daemon = Daemon::start(in_a_user_namespace(setup, "0 0 4294967295\\n"));
@@ -645,7 +645,7 @@ fn in_a_user_namespace_that_maps_everybody_user_65534_is_a_user_as_any_other() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_network_that_admits_every_local_user_admits_those_of_no_known_number() {
+fn a_network_that_admits_all_local_users_admits_unmapped_users_too() {
     let setup = everywhere(setup()).arg("--allow-networks=127.0.0.0/8");
     fs::set_permissions(setup.root(), fs::Permissions::from_mode(0o777)).unwrap();
     let daemon = Daemon::start(in_a_user_namespace(setup, "0 0 1\\n65534 54321 1\\n"));

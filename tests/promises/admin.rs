@@ -46,7 +46,7 @@ fn seconds_of(time: &str) -> f64 {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn there_is_no_admin_listener_unless_one_is_asked_for() {
+fn there_is_no_admin_listener_unless_one_is_configured() {
     let daemon = Daemon::start(setup());
     assert!(!daemon.log().contains("admin"), "{}", daemon.log());
     let sockets = |path: &str| {
@@ -81,7 +81,7 @@ fn the_address_comes_from_the_flag_the_variable_or_the_settings_file() {
 }
 
 #[test]
-fn an_address_that_is_taken_ends_the_start_with_69() {
+fn an_admin_address_in_use_ends_the_startup_with_69() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let refused = setup()
@@ -94,7 +94,7 @@ fn an_address_that_is_taken_ends_the_start_with_69() {
 }
 
 #[test]
-fn a_unix_socket_serves_as_well_and_goes_with_the_server() {
+fn the_admin_listener_serves_on_a_unix_socket_and_removes_it_at_exit() {
     let setup = setup();
     let path = setup.root().join("admin");
     let address = path.to_str().unwrap().to_owned();
@@ -166,7 +166,7 @@ fn every_lookup_is_counted_once_by_its_map_and_its_outcome() {
 }
 
 #[test]
-fn what_is_refused_or_broken_is_counted_by_why() {
+fn refusals_and_protocol_errors_are_counted_by_reason() {
     let (daemon, mut clients) = Both::start(Admin::wanted(setup()));
     let admin = Admin::of(&daemon);
     for _ in 0..2 {
@@ -218,7 +218,7 @@ fn what_is_refused_or_broken_is_counted_by_why() {
 }
 
 #[test]
-fn connections_are_those_that_there_are() {
+fn the_connection_metric_is_the_number_of_open_connections() {
     let (daemon, admin) = Admin::start(setup());
     let connections = || admin.metrics().value("postmapd_connections").to_string();
     assert_eq!(connections(), "0");
@@ -233,7 +233,7 @@ fn connections_are_those_that_there_are() {
 }
 
 #[test]
-fn a_reading_is_told_with_what_came_of_it() {
+fn each_reload_attempt_is_reported_with_its_outcome() {
     let (daemon, admin) = Admin::start(setup());
     let begun = seconds_now();
     let status = admin.status();
@@ -299,7 +299,7 @@ fn a_reading_is_told_with_what_came_of_it() {
 }
 
 #[test]
-fn the_files_are_seen_to_be_right_at_each_poll_and_not_while_one_is_wrong() {
+fn each_poll_confirms_valid_files_and_none_while_one_is_invalid() {
     let (daemon, admin) = Admin::start(setup().settings("[reload]\npoll = 0.02\n"));
     let name = "postmapd_reload_last_success_timestamp_seconds";
     let succeeded = || admin.metrics().value(name);
@@ -319,7 +319,7 @@ fn the_files_are_seen_to_be_right_at_each_poll_and_not_while_one_is_wrong() {
 }
 
 #[test]
-fn a_file_that_is_not_valid_is_named_with_why_and_since_when() {
+fn an_invalid_file_is_reported_with_its_error_and_since_when() {
     let (daemon, admin) = Admin::start(setup());
     let path = |name: &str| daemon.dir().join(name).to_str().unwrap().to_owned();
     let (relay_map, credentials) = (path(RELAYMAP), path(CREDENTIALS));
@@ -373,7 +373,7 @@ fn a_file_that_is_not_valid_is_named_with_why_and_since_when() {
 }
 
 #[test]
-fn a_file_that_is_as_it_was_before_a_wrong_edit_is_valid_again() {
+fn a_file_restored_after_an_invalid_edit_is_valid_again() {
     let (daemon, admin) = Admin::start(setup());
     daemon.replace(RELAYMAP, "@one.test [\n");
     eventually(|| admin.get("/readyz").code, |code| *code == 503);
@@ -385,7 +385,7 @@ fn a_file_that_is_as_it_was_before_a_wrong_edit_is_valid_again() {
 }
 
 #[test]
-fn what_was_wrong_at_the_start_is_not_valid_until_it_is_mended() {
+fn files_invalid_at_startup_are_reported_so_until_they_are_fixed() {
     let setup = Setup::new().relaymap(GOOD);
     let secret = setup.root().join("secret");
     fs::create_dir(setup.dir().join(CREDENTIALS)).unwrap();
@@ -416,7 +416,7 @@ fn what_was_wrong_at_the_start_is_not_valid_until_it_is_mended() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_told_for_each_table() {
+fn a_missing_directory_is_reported_for_each_table() {
     let setup = Setup::new();
     let folder = setup.root().join("later");
     let (_daemon, admin) = Admin::start(setup.without_dir_flag().env("POSTMAPD_DIR", &folder));
@@ -428,7 +428,7 @@ fn a_folder_that_is_not_there_is_told_for_each_table() {
 }
 
 #[test]
-fn a_digest_tells_versions_apart_and_nothing_about_a_credential() {
+fn a_digest_distinguishes_versions_and_reveals_nothing_about_a_credential() {
     let settings = "recipient_delimiter = \"+\"\n";
     let setup = setup().settings(settings);
     let secret = setup.root().join("secret");
@@ -476,7 +476,7 @@ fn a_digest_tells_versions_apart_and_nothing_about_a_credential() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn the_metrics_are_in_the_text_format_whatever_is_accepted() {
+fn metrics_are_in_the_text_format_whatever_the_accept_header() {
     let setup = setup()
         .env("RELAY_PASSWORD_FILE", "/no/\"such\\file")
         .env("RELAY_HOST", "r.test");
@@ -519,7 +519,7 @@ fn the_metrics_are_in_the_text_format_whatever_is_accepted() {
 }
 
 #[test]
-fn only_what_there_is_can_be_asked_for_and_only_read() {
+fn only_existing_paths_are_served_and_only_for_get_and_head() {
     let (_daemon, admin) = Admin::start(setup());
     let ask = |request: &str| exchange(&admin.address, request);
     for path in ["/", "/metrics/", "/../etc/passwd", "/Metrics", "*", "/readyz%20"] {
@@ -561,7 +561,7 @@ fn only_what_there_is_can_be_asked_for_and_only_read() {
 }
 
 #[test]
-fn what_is_no_request_is_refused() {
+fn malformed_http_requests_are_refused() {
     let (_daemon, admin) = Admin::start(setup());
     let many: String = ["x: y\r\n"; 100].concat();
     for (request, codes) in [
@@ -594,7 +594,7 @@ fn what_is_no_request_is_refused() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn peers_that_are_slow_or_many_are_dropped_and_disturb_nobody() {
+fn slow_or_many_admin_clients_are_disconnected_and_delay_no_lookup() {
     const PEERS: usize = 300;
     let (daemon, admin) = Admin::start(setup());
     let mut client = Socketmap::to(&daemon, 0);
@@ -639,7 +639,7 @@ fn peers_that_are_slow_or_many_are_dropped_and_disturb_nobody() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn health_is_that_of_the_thread_that_answers_lookups() {
+fn health_is_that_of_the_lookup_thread() {
     let (daemon, admin) = Admin::start(setup());
     assert_eq!(admin.get("/healthz").code, 200);
     // strace holds up the first thread alone, in each of its waits, and so nothing is wrong with any other.
@@ -661,7 +661,7 @@ fn health_is_that_of_the_thread_that_answers_lookups() {
 }
 
 #[test]
-fn the_admin_listener_ends_with_the_server_whoever_is_connected() {
+fn the_admin_listener_ends_with_the_server_despite_open_connections() {
     let (mut daemon, admin) = Admin::start(setup());
     let mut idle = Stream::connect(&admin.address);
     idle.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();

@@ -208,7 +208,7 @@ fn errors(json: &Value) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn every_reply_of_the_real_server_is_right_over_every_kind_of_endpoint() {
+fn every_reply_of_the_real_server_is_correct_over_every_kind_of_endpoint() {
     let local = setup();
     let unix = format!("socketmap:unix:{}/socket", local.root().display());
     let daemon = Daemon::start(
@@ -267,7 +267,7 @@ fn keys_come_from_a_file_or_from_standard_input_in_their_order() {
 }
 
 #[test]
-fn a_wrong_answer_is_counted_and_named_by_its_key_and_kind_alone() {
+fn a_wrong_answer_is_counted_and_shown_by_key_and_kind_only() {
     let run = |format: &str| {
         let endpoint = socketmap(|number, _| match number % 4 {
             0 => Send(ok("CANARY of the server")),
@@ -295,7 +295,7 @@ fn a_wrong_answer_is_counted_and_named_by_its_key_and_kind_alone() {
 }
 
 #[test]
-fn a_second_reply_is_seen_and_the_connection_is_not_trusted_any_more() {
+fn a_duplicate_reply_is_detected_and_ends_use_of_the_connection() {
     // The first reply comes again before the second.
     let endpoint = socketmap(|number, key| match number {
         0 => Send(ok(HOP)),
@@ -311,7 +311,7 @@ fn a_second_reply_is_seen_and_the_connection_is_not_trusted_any_more() {
 }
 
 #[test]
-fn a_connection_that_is_closed_is_a_missing_reply_and_the_others_go_on() {
+fn a_closed_connection_counts_as_missing_replies_and_the_others_continue() {
     let endpoint = socketmap(|number, _| if number % 2 == 1 { Close } else { Send(ok(HOP)) });
     let json = report_of(&setup(), &endpoint, "relayhost", "x@one.test\n", 6, 1);
     assert_eq!(errors(&json), [("closed".to_owned(), 3)]);
@@ -320,7 +320,7 @@ fn a_connection_that_is_closed_is_a_missing_reply_and_the_others_go_on() {
 }
 
 #[test]
-fn what_is_not_the_protocol_is_told_apart_from_a_wrong_answer() {
+fn a_protocol_error_is_distinguished_from_a_wrong_answer() {
     let setup = setup();
     let is_malformed = |endpoint: &str, reply: &[u8]| {
         let json = report_of(&setup, endpoint, "relayhost", "x@one.test\n", 3, 1);
@@ -348,7 +348,7 @@ fn a_long_reply_in_small_pieces_is_one_reply() {
 }
 
 #[test]
-fn a_server_that_never_answers_comes_to_an_end_and_every_request_is_accounted_for() {
+fn bench_ends_on_a_server_that_never_answers_and_accounts_for_every_request() {
     for (how, requests) in [("--count 7", 7), ("--rate 100 --duration 200ms", 20)] {
         let endpoint = socketmap(|_, _| Nothing);
         let line = format!("{endpoint} relayhost --timeout 100ms --connections 2 --format json {how}");
@@ -360,7 +360,7 @@ fn a_server_that_never_answers_comes_to_an_end_and_every_request_is_accounted_fo
 }
 
 #[test]
-fn a_stall_shows_in_every_request_that_should_have_been_sent_meanwhile() {
+fn a_stall_is_measured_in_every_request_that_was_due_during_it() {
     let run = |how: &str| {
         let endpoint = socketmap(|number, _| match number {
             100 => After(Duration::from_millis(200), ok(HOP)),
@@ -391,7 +391,7 @@ fn cannot_tell_is_an_error_unless_the_files_say_so() {
 }
 
 #[test]
-fn csv_has_the_figures_of_json() {
+fn csv_and_json_have_the_same_figures() {
     let daemon = Daemon::start(setup());
     let line = format!(
         "{} relayhost --count 100 --connections 1,3 --format",
@@ -426,7 +426,7 @@ fn csv_has_the_figures_of_json() {
 }
 
 #[test]
-fn processor_time_is_that_of_the_process_that_was_named_and_of_those_that_it_started() {
+fn cpu_time_is_that_of_the_named_process_and_its_children() {
     let of = |daemon: &Daemon, more: &str| {
         let line = format!(
             "{} relayhost --count 2000 --connections 2 --format json {more}",
@@ -444,7 +444,7 @@ fn processor_time_is_that_of_the_process_that_was_named_and_of_those_that_it_sta
 }
 
 #[test]
-fn the_warm_up_is_not_measured_but_its_errors_count() {
+fn errors_of_the_warm_up_are_reported_and_its_times_are_not() {
     let endpoint = socketmap(|number, _| Send(if number == 0 { framed("NOTFOUND ") } else { ok(HOP) }));
     let line =
         format!("{endpoint} relayhost --keys - --format json --connections 1 --warm-up 50ms --count 20");
@@ -457,7 +457,7 @@ fn the_warm_up_is_not_measured_but_its_errors_count() {
 }
 
 #[test]
-fn two_servers_are_asked_in_alternation_and_their_ratios_have_a_spread() {
+fn two_servers_are_measured_in_alternation_and_their_ratios_have_a_spread() {
     let order = Arc::new(Mutex::new(String::new()));
     let [a, b] = ['A', 'B'].map(|name| {
         let order = Arc::clone(&order);
@@ -520,7 +520,7 @@ fn the_plot_is_well_formed_and_labelled() {
 }
 
 #[test]
-fn no_password_is_in_anything_that_comes_out() {
+fn no_password_is_in_any_output_of_bench() {
     let daemon = Daemon::start(setup());
     let plot = daemon.root().join("plot.svg");
     let wrong = socketmap(|_, _| Send(ok("user:CANARY of the server")));
@@ -543,7 +543,7 @@ fn no_password_is_in_anything_that_comes_out() {
 }
 
 #[test]
-fn a_server_that_is_not_there_cannot_be_measured() {
+fn an_unreachable_server_cannot_be_measured() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let setup = Setup::new().without_dir_flag();
     let nothing = setup.root().join("nothing");
@@ -582,7 +582,7 @@ fn shown_at_a_terminal(setup: &Setup, args: &[&str]) -> String {
 }
 
 #[test]
-fn a_terminal_shows_how_far_it_is_and_a_pipe_does_not() {
+fn progress_is_shown_on_a_terminal_and_not_on_a_pipe() {
     let daemon = Daemon::start(setup());
     let line = format!(
         "{} relayhost --connections 1 --warm-up 0 --duration 1s",
@@ -604,7 +604,7 @@ fn a_terminal_shows_how_far_it_is_and_a_pipe_does_not() {
 }
 
 #[test]
-fn what_is_answered_is_said_and_misses_alone_are_called_that() {
+fn the_report_states_the_share_of_hits_and_flags_a_run_of_misses_only() {
     let daemon = Daemon::start(setup());
     let endpoint = daemon.endpoint(0);
     let plot = daemon.root().join("plot.svg");
@@ -659,7 +659,7 @@ fn signalled(daemon: &Daemon, line: &str, signals: &[(u64, Signal)]) -> Finished
 
 /// A generator that is stopped for a while has requests to send, and room for them, and does not send them.
 #[test]
-fn an_invalid_run_is_called_that_in_the_report_and_in_the_plot() {
+fn an_invalid_run_is_marked_in_the_report_and_in_the_plot() {
     let daemon = Daemon::start(setup());
     let plot = daemon.root().join("plot.svg");
     let line = format!(

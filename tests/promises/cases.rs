@@ -219,48 +219,48 @@ fn difference(case: &Path, expected: &str, printed: &str) -> String {
 }
 
 #[test]
-fn bench_refuses_what_is_expected() {
+fn bench_output_matches_the_reviewed_cases() {
     run("bench");
 }
 
 #[test]
-fn check_prints_what_is_expected() {
+fn check_output_matches_the_reviewed_cases() {
     run("check");
 }
 
 #[test]
-fn explain_prints_what_is_expected() {
+fn explain_output_matches_the_reviewed_cases() {
     run("explain");
 }
 
 #[test]
-fn query_prints_what_is_expected() {
+fn query_output_matches_the_reviewed_cases() {
     run("query");
 }
 
 #[test]
-fn relay_prints_what_is_expected() {
+fn relay_output_matches_the_reviewed_cases() {
     run("relay");
 }
 
 #[test]
-fn serve_refuses_what_is_expected() {
+fn serve_errors_match_the_reviewed_cases() {
     run("serve");
 }
 
 #[test]
-fn answers_are_what_is_expected() {
+fn server_answers_match_the_reviewed_cases() {
     run("answers");
 }
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn postconf_prints_what_is_expected() {
+fn postconf_output_matches_the_reviewed_cases() {
     run("postconf");
 }
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn import_prints_what_is_expected() {
+fn import_output_matches_the_reviewed_cases() {
     run("import");
 }

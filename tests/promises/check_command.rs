@@ -72,9 +72,9 @@ fn paragraph<'a>(setup: &Setup, text: &'a str, finding: &str) -> &'a str {
     found.unwrap_or_else(|| panic!("nothing about {finding} in:\n{text}"))
 }
 
-/// The cases of tests/cases/check have all kinds, and `cases::check_prints_what_is_expected` holds them.
+/// The cases of tests/cases/check have all kinds, and `cases::check_output_matches_the_reviewed_cases` holds them.
 #[test]
-fn every_kind_of_finding_has_its_place_its_line_a_reason_and_what_to_do() {
+fn every_finding_has_a_place_its_line_a_rationale_and_a_fix() {
     let mut provoked = BTreeSet::new();
     for case in crate::cases::directories("check") {
         let text = fs::read_to_string(case.join("expected")).unwrap();
@@ -119,7 +119,7 @@ fn every_kind_of_finding_has_its_place_its_line_a_reason_and_what_to_do() {
 }
 
 #[test]
-fn a_host_without_an_address_is_named_with_its_line() {
+fn a_host_without_an_address_is_reported_with_its_line() {
     let setup = Setup::new()
         .relaymap("@a.test [127.0.0.1], [nosuch.invalid]:25\n")
         .env("RES_OPTIONS", "timeout:1 attempts:1");
@@ -138,7 +138,7 @@ fn a_host_without_an_address_is_named_with_its_line() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn a_relayhost_in_main_cf_beside_next_hops_of_our_own_is_a_warning_with_the_command_that_mends_it() {
+fn relayhost_in_main_cf_beside_a_relay_map_is_a_warning_with_the_command_that_fixes_it() {
     let postfix = tempfile::tempdir().unwrap();
     let main_cf = postfix.path().join("main.cf");
     let directory = postfix.path().to_str().unwrap();
@@ -170,7 +170,7 @@ fn codes() -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn nobody_is_told_that_nobody_reads_on() {
+fn a_closed_output_ends_check_without_a_message() {
     // Not a pipe whose reading end is dropped: a process that another test is just starting holds
     // a copy of every descriptor until its exec(2), and until then the pipe has a reader. Shutting
     // a socket down counts for all its descriptors.
@@ -249,7 +249,7 @@ fn agree_at_start(setup: &Setup) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn what_check_calls_an_error_the_server_logs_at_the_same_place_and_no_other() {
+fn check_and_the_server_report_the_same_errors_at_the_same_places() {
     for (file, text) in corpus() {
         agree_at_start(&Setup::new().relaymap("@a.test [r]\n").file(file, &text)).unwrap();
     }
@@ -267,7 +267,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn check_and_the_server_agree_about_any_lines(
+    fn check_and_the_server_agree_on_arbitrary_lines(
         relaymap in prop::collection::vec(line(), 0..6), credentials in prop::collection::vec(line(), 0..6),
     ) {
         agree_at_start(&Setup::new().relaymap(relaymap.concat()).credentials(credentials.concat()))?;
@@ -275,7 +275,7 @@ proptest! {
 }
 
 #[test]
-fn a_reload_takes_the_files_exactly_if_check_finds_no_error() {
+fn a_reload_accepts_the_files_exactly_if_check_finds_no_error() {
     let (mut taken, mut kept) = (0, 0);
     for (file, text) in corpus() {
         let daemon = Daemon::start(
@@ -304,7 +304,7 @@ fn a_reload_takes_the_files_exactly_if_check_finds_no_error() {
 }
 
 #[test]
-fn an_error_is_shown_though_hundreds_of_warnings_come_before_it() {
+fn an_error_after_hundreds_of_warnings_is_shown() {
     let setup = private(
         Setup::new()
             .relaymap("@a.test [r]\n".repeat(500))
@@ -324,7 +324,7 @@ fn an_error_is_shown_though_hundreds_of_warnings_come_before_it() {
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
-fn a_hundred_thousand_findings_are_a_short_text_and_come_soon() {
+fn a_hundred_thousand_findings_are_summarised_quickly() {
     let setups = |lines: usize| {
         let many = |line: &dyn Fn(usize) -> String| (0..lines).map(line).collect::<String>();
         let routes = || many(&|n| format!("u{n}@a.test [r{n}.test]:587\n"));
@@ -360,7 +360,7 @@ fn a_hundred_thousand_findings_are_a_short_text_and_come_soon() {
 }
 
 #[test]
-fn credentials_in_a_folder_that_others_cannot_enter_are_not_readable_by_others() {
+fn credentials_in_a_directory_closed_to_others_are_not_reported_as_readable() {
     let setup = Setup::new()
         .relaymap("@a.test [r.test]:587\n")
         .credentials("@a.test u:p\n");
@@ -388,7 +388,7 @@ fn the_example_gives_no_warning() {
 }
 
 #[test]
-fn of_the_cases_of_the_page_those_that_are_odd_get_a_warning_and_no_others() {
+fn only_the_questionable_documented_cases_get_a_warning() {
     let cases: Value = serde_json::from_str(include_str!("../relay-cases.json")).unwrap();
     let mut warned = Vec::new();
     for case in cases.as_array().unwrap() {
@@ -456,7 +456,7 @@ const VARIABLES: &str = "RELAYHOST RELAYHOST_PASSWORD RELAY_PASS RELAY_PASWORD S
                          POSTMAPD_SOCKET_MODE POSTMAPD_LOG POSTMAPD_LOG_FORMAT POSTMAPD_LISTN";
 
 #[test]
-fn a_password_in_the_place_of_a_host_is_not_repeated_as_one() {
+fn a_password_in_place_of_a_host_is_not_printed() {
     let setup = Setup::new()
         .relaymap("@a.test CANARY\n@b.test CANARY1, h.test\n")
         .credentials("CANARY:25\n[CANARY1]:587\n")
@@ -500,7 +500,7 @@ proptest! {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn colours_are_for_terminals_only_and_not_with_no_color() {
+fn colours_are_used_on_terminals_only_and_not_with_no_color() {
     let setup = Setup::new().relaymap("@a.test [r\n");
     let plain = setup.typed("check").stdout;
     assert!(!plain.contains('\u{1b}'), "{plain:?}");

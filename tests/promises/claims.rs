@@ -63,7 +63,7 @@ fn claims() -> BTreeMap<String, Vec<(String, String)>> {
 }
 
 #[test]
-fn every_paragraph_of_readme_and_security_names_the_tests_that_hold_it() {
+fn every_paragraph_of_readme_and_security_is_mapped_to_its_tests() {
     for (page, claims) in claims() {
         let parts = parts(&read(&page));
         assert!(parts.len() >= 40, "{page}: {}", parts.len());
@@ -89,7 +89,7 @@ fn every_paragraph_of_readme_and_security_names_the_tests_that_hold_it() {
 }
 
 #[test]
-fn every_test_that_holds_a_claim_exists_and_runs() {
+fn every_test_in_the_list_of_claims_exists_and_runs() {
     let mut tests = 0;
     for (begins, held) in claims().into_values().flatten() {
         if held.starts_with('[') {
@@ -123,7 +123,7 @@ fn with_unsafe(folder: &Path, found: &mut Vec<String>) {
 }
 
 #[test]
-fn unsafe_is_where_the_page_says() {
+fn unsafe_code_is_only_where_the_documentation_says() {
     let mut found = Vec::new();
     with_unsafe(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
     let page = read("SECURITY.md");

@@ -65,7 +65,7 @@ fn alive(address: &str) -> Finished {
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
-fn query_ends_where_a_server_sends_a_byte_now_and_then() {
+fn query_ends_although_the_server_trickles_bytes() {
     let socketmap = server(|stream| drip(stream, "9999:OK "));
     let tcp = server(|stream| drip(stream, "200 "));
     let says = "the server did not send a whole reply within 10 seconds; ";
@@ -77,7 +77,7 @@ fn query_ends_where_a_server_sends_a_byte_now_and_then() {
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
-fn a_health_check_ends_where_a_server_sends_a_byte_now_and_then() {
+fn a_health_check_ends_although_the_server_trickles_bytes() {
     let head = server(|stream| drip(stream, "HTTP/1.1 200 OK\r\nX: "));
     let body = server(|stream| drip(stream, "HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n"));
     let nothing = server(|_| thread::sleep(Duration::from_secs(3600)));
@@ -90,7 +90,7 @@ fn a_health_check_ends_where_a_server_sends_a_byte_now_and_then() {
 }
 
 #[test]
-fn a_reply_ends_where_it_says_and_not_where_the_connection_does() {
+fn a_reply_ends_at_its_stated_length_not_at_the_end_of_the_connection() {
     let address = server(|stream| {
         drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"));
         thread::sleep(Duration::from_secs(3600));
@@ -111,7 +111,7 @@ fn listens_and_accepts_none(path: &Path) -> OwnedFd {
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
-fn a_server_that_accepts_nobody_is_not_waited_for() {
+fn commands_do_not_wait_for_a_server_that_accepts_no_connection() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let _listener = listens_and_accepts_none(&path);
@@ -127,7 +127,7 @@ fn a_server_that_accepts_nobody_is_not_waited_for() {
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
-fn a_reply_that_comes_late_is_not_taken_for_the_answer_to_another_key() {
+fn a_late_reply_is_not_mistaken_for_the_answer_to_another_key() {
     let late = server(|stream| {
         thread::sleep(Duration::from_secs(15));
         drop(stream.write_all(&framed("OK another:password")));
@@ -153,7 +153,7 @@ fn a_reply_that_comes_late_is_not_taken_for_the_answer_to_another_key() {
 }
 
 #[test]
-fn bench_ends_where_a_server_sends_a_byte_now_and_then() {
+fn bench_ends_although_the_server_trickles_bytes() {
     let address = server(|stream| drip(stream, "9999:OK "));
     let setup = Setup::new().relaymap("@one.test [relay]\n");
     let line = format!(
@@ -167,7 +167,7 @@ fn bench_ends_where_a_server_sends_a_byte_now_and_then() {
 }
 
 #[test]
-fn bench_says_how_long_it_waited_for_a_connection() {
+fn bench_reports_how_long_it_waited_for_a_connection() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let _listener = listens_and_accepts_none(&path);
@@ -182,7 +182,7 @@ fn bench_says_how_long_it_waited_for_a_connection() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn bench_writes_no_plot_by_way_of_another_users_link() {
+fn bench_does_not_write_a_plot_through_another_users_symbolic_link() {
     let daemon = Daemon::start(Setup::new().relaymap("@one.test [relay]\n"));
     let (file, link) = (daemon.root().join("roots.svg"), daemon.dir().join("plot.svg"));
     std::fs::write(&file, "root's").unwrap();

@@ -151,7 +151,7 @@ fn core_limit(daemon: &Daemon) -> Vec<String> {
 const UNLIMITED_CORE: [&str; 4] = ["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"];
 
 #[test]
-fn it_keeps_no_right_that_it_does_not_need() {
+fn the_server_keeps_no_privilege_it_does_not_need() {
     let daemon = Daemon::start(setup().arg("--admin=127.0.0.1:0").within(UNLIMITED_CORE));
     expect_in_all_threads(&daemon, "NoNewPrivs", "1");
     expect_in_all_threads(&daemon, "Seccomp", "2");
@@ -173,7 +173,7 @@ fn it_keeps_no_right_that_it_does_not_need() {
 }
 
 #[test]
-fn it_can_be_left_out_by_flag_variable_and_file() {
+fn the_sandbox_can_be_disabled_by_flag_variable_and_settings_file() {
     for setup in [
         setup().arg("--confinement=off"),
         setup().env("POSTMAPD_CONFINEMENT", "no"),
@@ -214,7 +214,7 @@ fn a_crash_leaves_no_core_dump() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn another_process_of_its_user_cannot_read_its_environment() {
+fn another_process_of_the_same_user_cannot_read_the_servers_environment() {
     let daemon_user = uid_of("daemon");
     let user = daemon_user.to_string();
     let started = |setup: Setup| {
@@ -252,7 +252,7 @@ fn expect_errno<T>(result: io::Result<T>, errno: Errno) {
 }
 
 #[test]
-fn the_lock_on_files_denies_every_change_and_no_reading() {
+fn landlock_denies_every_write_and_no_read() {
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name);
     for folder in ["run", "tables", "later"] {
@@ -312,7 +312,7 @@ fn the_lock_on_files_denies_every_change_and_no_reading() {
 }
 
 #[test]
-fn the_filter_denies_what_only_an_intruder_would_ask_for() {
+fn the_system_call_filter_denies_calls_the_server_never_makes() {
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name);
     fs::write(at("file"), "text").unwrap();
@@ -407,7 +407,7 @@ fn expect_edits_to_count(daemon: &Daemon) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn as_another_user_it_still_reads_every_edit_of_files_that_are_for_root_alone() {
+fn as_another_user_the_server_still_reads_every_edit_of_root_only_files() {
     let daemon = Daemon::start(dropped(setup()).arg("--admin=127.0.0.1:0"));
     let me = uid_of("daemon").to_string();
     for (name, ids) in [("Uid", &me), ("Gid", &me)] {
@@ -426,7 +426,7 @@ fn as_another_user_it_still_reads_every_edit_of_files_that_are_for_root_alone() 
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn where_a_container_gives_less_the_reader_makes_do_with_it() {
+fn the_reading_thread_works_with_the_fewer_privileges_of_a_container() {
     // Docker's default has CAP_DAC_OVERRIDE, and not CAP_DAC_READ_SEARCH.
     let docker = [
         "setpriv",
@@ -450,7 +450,7 @@ fn where_a_container_gives_less_the_reader_makes_do_with_it() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn without_confinement_the_user_changes_all_the_same() {
+fn without_confinement_the_server_still_changes_its_user() {
     let daemon = Daemon::start(dropped(setup()).arg("--confinement=off"));
     expect_in_all_threads(&daemon, "NoNewPrivs", "0");
     expect_in_all_threads(
@@ -463,7 +463,7 @@ fn without_confinement_the_user_changes_all_the_same() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn both_root_and_the_user_that_it_became_are_its_own() {
+fn root_and_the_configured_user_may_both_query_credentials() {
     let socket = |setup: &Setup| format!("socketmap:unix:{}/socket", setup.root().display());
     let setup = dropped(setup());
     let endpoint = socket(&setup);
@@ -493,7 +493,7 @@ fn both_root_and_the_user_that_it_became_are_its_own() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_user_that_it_cannot_become_is_an_error_at_the_start_that_says_what_to_do() {
+fn a_user_the_server_cannot_change_to_is_a_startup_error_with_a_fix() {
     for (setup, words) in [
         (
             setup().arg("--user=no-such-user"),
@@ -529,7 +529,7 @@ fn a_user_that_it_cannot_become_is_an_error_at_the_start_that_says_what_to_do() 
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_socket_is_removed_at_the_end_if_the_user_may_and_replaced_by_the_next_start_if_not() {
+fn a_socket_is_removed_at_exit_if_permitted_and_otherwise_replaced_at_the_next_start() {
     let setup = setup();
     let own = setup.root().join("own");
     fs::create_dir(&own).unwrap();
@@ -555,7 +555,7 @@ fn a_socket_is_removed_at_the_end_if_the_user_may_and_replaced_by_the_next_start
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_locked_server_removes_its_socket_from_a_folder_of_somebody_else() {
+fn the_sandboxed_server_removes_its_socket_from_another_users_directory() {
     let setup = setup();
     let folder = setup.root().join("run");
     fs::create_dir(&folder).unwrap();
@@ -574,7 +574,7 @@ fn the_locked_server_removes_its_socket_from_a_folder_of_somebody_else() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn a_kernel_that_lacks_a_mechanism_is_named_once_and_served_on() {
+fn a_missing_kernel_mechanism_is_logged_once_and_the_server_continues() {
     let inject = "inject=landlock_create_ruleset,seccomp:error=ENOSYS";
     let strace = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", inject];
     let daemon = Daemon::start(setup().within(strace));
@@ -596,7 +596,7 @@ fn a_kernel_that_lacks_a_mechanism_is_named_once_and_served_on() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn what_counts_at_the_start_is_said_to_count_after_a_restart() {
+fn an_edited_startup_setting_is_logged_as_needing_a_restart() {
     let daemon = Daemon::start(setup());
     daemon.replace(SETTINGS, "user = \"daemon\"\nconfinement = false\n");
     for name in ["user", "confinement"] {
@@ -626,7 +626,7 @@ fn occurrences(daemon: &Daemon, text: &str) -> usize {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_password_that_was_sent_or_replaced_stays_nowhere_in_memory_but_in_the_table() {
+fn passwords_stay_in_memory_only_in_the_active_table() {
     let long = "x".repeat(3000);
     let secret = |n: usize| format!("a-password-{n}-that-is-nowhere-else");
     let table = |n: usize| {
@@ -669,7 +669,7 @@ fn a_password_that_was_sent_or_replaced_stays_nowhere_in_memory_but_in_the_table
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_password_of_the_default_relay_that_was_replaced_is_nowhere_in_memory() {
+fn a_replaced_default_relay_password_is_wiped_from_memory() {
     let secret = |n: usize| format!("a-default-password-{n}-that-is-nowhere-else");
     let setup = Setup::new();
     let file = setup.root().join("password");

@@ -75,7 +75,7 @@ fn ask_as(daemon: &Daemon, uid: u32, map: &str, key: &str) -> Reply {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn every_file_of_yaml_is_formatted() {
+fn every_yaml_file_is_formatted() {
     let rules = "{extends: default, rules: {document-start: disable, line-length: {max: 130}, \
                  octal-values: {forbid-implicit-octal: false}}}";
     let folders = ["docker-mailserver", "kubernetes", "ansible"].map(contrib);

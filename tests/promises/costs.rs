@@ -29,7 +29,7 @@ fn served(settings: &str) -> Daemon {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_lookup_is_one_read_one_write_and_a_wait() {
+fn a_lookup_costs_one_read_one_write_and_one_wait() {
     const ROUNDS: usize = 100;
     const LOOKUPS: usize = 7 * ROUNDS;
     const LOOKUPS_OVER_UNIX: usize = 3 * ROUNDS;
@@ -93,7 +93,7 @@ fn context_switches(daemon: &Daemon) -> u64 {
 }
 
 #[test]
-fn a_server_that_nobody_asks_does_nothing_between_two_looks_at_its_files() {
+fn an_idle_server_does_nothing_between_two_polls() {
     let daemon = served("[reload]\npoll = 3600\n");
     let mut clients: Vec<_> = (0..100).map(|n| Socketmap::to(&daemon, n % 2)).collect();
     for client in &mut clients {
@@ -122,7 +122,7 @@ fn resident(daemon: &Daemon) -> u64 {
 }
 
 #[test]
-fn ten_thousand_connections_that_have_asked_cost_less_than_sixty_four_mebibytes_and_delay_nobody() {
+fn ten_thousand_used_connections_cost_less_than_64_mib_and_delay_no_lookup() {
     // What the server serves at once (limits::CONNECTIONS), less a few for whoever else connects.
     const CONNECTIONS: usize = 9_990;
     room_for_descriptors(CONNECTIONS);

@@ -48,7 +48,7 @@ pub(crate) fn is_there(test: &str) -> bool {
 }
 
 #[test]
-fn every_test_that_is_named_exists() {
+fn every_test_in_the_list_of_defects_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("tests/DEFECTS.md")).unwrap();
     let rows = rows(&page);

@@ -5,21 +5,21 @@
 //!
 //! | with | what happens | what shows that it does not happen here |
 //! |---|---|---|
-//! | podop | a key of 1 KiB or more: the connection dies | `limits::a_request_may_have_a_key_of_postfixs_longest_and_a_map_of_a_hundred_bytes_and_no_byte_more` |
-//! | podop | two queries in one segment: no reply, ever | `framing::replies_to_a_burst_come_in_one_piece` |
-//! | podop | a map that it does not know: an exception, and a temporary error | `three_answers::no_such_map_and_what_is_no_request_are_refused` |
-//! | podop | a netstring that does not end in a comma is taken | `framing::broken_framing_is_refused_and_the_connection_closed_while_others_go_on` |
-//! | dutty5's connector | every next hop is percent-encoded over socketmap, where Postfix decodes nothing | `defects_of_others::over_socketmap_a_value_is_sent_as_it_is`, `grammar::next_hops_are_returned_as_written` |
-//! | dutty5's connector | a request in two writes: an error for each, and the stream is out of step | `framing::requests_get_the_same_replies_whole_and_byte_by_byte`, `framing::any_split_of_any_requests_gets_the_same_replies` |
-//! | dutty5's connector | of several requests in one segment, all but the first are lost | `framing::replies_to_a_burst_come_in_one_piece` |
-//! | dutty5's connector | out of descriptors: it spins, and writes 50 MB of log a second | `limits::out_of_descriptors_it_says_so_once_and_waits_and_serves_those_that_there_are` |
-//! | dutty5's connector | what it reads is broken, or does not fit a line of tcp_table: "not found" | `framing::an_answer_that_does_not_fit_a_line_is_cannot_tell_and_not_not_found`, `limits::a_reply_is_as_long_as_postfix_reads_it_and_a_longer_one_is_cannot_tell`, `tests/cases/answers/wrong-relay-map`, `tests/cases/answers/wrong-credentials` |
-//! | vitalvas's library | `9999999999:`, and it reserves 10 GB | `framing::no_peer_can_make_the_server_hold_much` |
-//! | vitalvas's and d--j's libraries | out of descriptors: the process ends | `limits::out_of_descriptors_it_says_so_once_and_waits_and_serves_those_that_there_are`, `limits::whatever_the_system_lacks_for_a_connection_it_goes_on` |
-//! | mta-sts-resolver | a key that is not UTF-8: the connection is closed | `defects_of_others::a_key_that_is_not_utf8_is_a_miss_and_the_connection_goes_on` |
+//! | podop | a key of 1 KiB or more: the connection dies | `limits::a_request_may_have_postfixs_longest_key_and_a_map_name_of_100_bytes_and_no_more` |
+//! | podop | two queries in one segment: no reply, ever | `framing::replies_to_pipelined_requests_are_sent_in_one_write` |
+//! | podop | a map that it does not know: an exception, and a temporary error | `three_answers::unknown_maps_and_malformed_requests_are_refused` |
+//! | podop | a netstring that does not end in a comma is taken | `framing::broken_framing_closes_the_connection_and_no_other` |
+//! | dutty5's connector | every next hop is percent-encoded over socketmap, where Postfix decodes nothing | `defects_of_others::over_socketmap_a_value_is_sent_unchanged`, `grammar::next_hops_are_returned_as_written` |
+//! | dutty5's connector | a request in two writes: an error for each, and the stream is out of step | `framing::requests_get_the_same_replies_in_one_piece_and_byte_by_byte`, `framing::any_split_of_any_requests_gets_the_same_replies` |
+//! | dutty5's connector | of several requests in one segment, all but the first are lost | `framing::replies_to_pipelined_requests_are_sent_in_one_write` |
+//! | dutty5's connector | out of descriptors: it spins, and writes 50 MB of log a second | `limits::out_of_descriptors_the_server_logs_it_once_and_serves_open_connections` |
+//! | dutty5's connector | what it reads is broken, or does not fit a line of tcp_table: "not found" | `framing::an_answer_too_long_for_a_line_is_cannot_tell_instead_of_not_found`, `limits::a_reply_longer_than_postfix_reads_is_cannot_tell`, `tests/cases/answers/wrong-relay-map`, `tests/cases/answers/wrong-credentials` |
+//! | vitalvas's library | `9999999999:`, and it reserves 10 GB | `framing::the_memory_one_peer_can_use_is_limited` |
+//! | vitalvas's and d--j's libraries | out of descriptors: the process ends | `limits::out_of_descriptors_the_server_logs_it_once_and_serves_open_connections`, `limits::the_server_survives_any_shortage_while_accepting_a_connection` |
+//! | mta-sts-resolver | a key that is not UTF-8: the connection is closed | `defects_of_others::a_key_that_is_not_utf8_is_not_found_and_the_connection_stays_open` |
 //! | PostSRSd | SIGHUP: open connections are closed | `framing::idle_connections_stay_open_across_reloads` |
-//! | PostSRSd, dutty5's connector | a burst of connects: stalls of a second, for want of a queue | `limits::a_burst_of_connects_has_room_in_the_queue_of_the_kernel` |
-//! | Postfix's client, of any server that closes | it asks again after the end of a connection, but not if the last system call that failed had timed out: mail is deferred. So a server must not close idle connections | `src/server/session/tests.rs::a_request_that_does_not_end_ends_the_session_and_an_idle_one_never_does`, `defects_of_others::no_question_and_no_reload_ends_a_connection`, `framing::idle_connections_stay_open_across_reloads` |
+//! | PostSRSd, dutty5's connector | a burst of connects: stalls of a second, for want of a queue | `limits::a_burst_of_connects_fits_into_the_kernels_queue` |
+//! | Postfix's client, of any server that closes | it asks again after the end of a connection, but not if the last system call that failed had timed out: mail is deferred. So a server must not close idle connections | `src/server/session/tests.rs::a_request_that_does_not_end_ends_the_session_and_an_idle_one_never_does`, `defects_of_others::no_request_and_no_reload_ends_a_connection`, `framing::idle_connections_stay_open_across_reloads` |
 
 use std::io::Write as _;
 
@@ -40,7 +40,7 @@ fn start() -> Daemon {
 }
 
 #[test]
-fn over_socketmap_a_value_is_sent_as_it_is() {
+fn over_socketmap_a_value_is_sent_unchanged() {
     let daemon = start();
     let mut client = Socketmap::to(&daemon, 0);
     for (map, expected) in [
@@ -53,7 +53,7 @@ fn over_socketmap_a_value_is_sent_as_it_is() {
 }
 
 #[test]
-fn a_key_that_is_not_utf8_is_a_miss_and_the_connection_goes_on() {
+fn a_key_that_is_not_utf8_is_not_found_and_the_connection_stays_open() {
     let daemon = start();
     let mut client = Socketmap::to(&daemon, 0);
     let mut table = TcpTable::to(&daemon, 1);
@@ -75,7 +75,7 @@ fn a_key_that_is_not_utf8_is_a_miss_and_the_connection_goes_on() {
 }
 
 #[test]
-fn no_question_and_no_reload_ends_a_connection() {
+fn no_request_and_no_reload_ends_a_connection() {
     let daemon = start();
     let mut client = Socketmap::to(&daemon, 0);
     for round in 0..5 {
@@ -118,7 +118,7 @@ fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
 }
 
 #[test]
-fn every_test_that_is_named_here_exists_and_runs() {
+fn every_test_in_the_list_of_foreign_defects_exists_and_runs() {
     let rows = rows();
     for (with, tests) in &rows {
         for test in tests {

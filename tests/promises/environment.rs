@@ -27,7 +27,7 @@ fn shell(dir: &Path) -> Setup {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_command_takes_the_default_relay_of_the_server_that_runs_for_its_folder_and_says_so() {
+fn a_command_uses_the_default_relay_of_the_server_running_on_its_directory() {
     let server = server();
     let shell = shell(server.dir());
     let whose = format!("process {}", server.pid());
@@ -63,7 +63,7 @@ fn a_command_takes_the_default_relay_of_the_server_that_runs_for_its_folder_and_
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn variables_of_the_command_itself_count_before_those_of_the_server_and_the_difference_is_said() {
+fn the_commands_own_variables_override_the_servers_and_the_difference_is_reported() {
     let server = server();
     let shell = shell(server.dir()).env("RELAY_HOST", "other.test");
     let explained = shell.typed("query --explain relayhost x@else.test");
@@ -79,7 +79,7 @@ fn variables_of_the_command_itself_count_before_those_of_the_server_and_the_diff
 }
 
 #[test]
-fn without_a_server_the_file_of_variables_beside_the_tables_counts_and_then_nothing() {
+fn without_a_server_a_command_uses_the_environment_file_beside_the_tables() {
     let setup = Setup::new()
         .relaymap("@own.test [own.test]\n")
         .credentials("@b.test bob:CANARY\n");
@@ -115,7 +115,7 @@ fn without_a_server_the_file_of_variables_beside_the_tables_counts_and_then_noth
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_user_who_may_not_see_the_servers_environment_is_told_that_it_is_not_known() {
+fn a_command_that_may_not_read_the_servers_environment_reports_so() {
     let server = server();
     for name in [
         crate::harness::daemon::RELAYMAP,
@@ -144,7 +144,7 @@ fn a_user_who_may_not_see_the_servers_environment_is_told_that_it_is_not_known()
 }
 
 #[test]
-fn no_page_of_ours_puts_a_password_on_a_command_line() {
+fn no_document_puts_a_password_on_a_command_line() {
     fn pages(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -49,7 +49,7 @@ fn line(setup: &Setup, file: &str, line: usize) -> Value {
 }
 
 #[test]
-fn every_case_of_the_page_is_explained_with_the_answer_that_query_gives() {
+fn every_documented_case_is_explained_with_the_answer_of_query() {
     let cases: Value = serde_json::from_str(include_str!("../relay-cases.json")).unwrap();
     let cases = cases.as_array().unwrap();
     assert_eq!(cases.len(), 90);
@@ -115,7 +115,7 @@ const PASSWORDS: &str = "@a.test domain:CANARY\n  ann@a.test ann:CANARY\nann+x@a
                          x.test host:CANARY\n";
 
 #[test]
-fn the_source_is_the_line_whose_change_changes_the_answer() {
+fn the_explained_source_is_the_line_that_decides_the_answer() {
     let setup = || {
         Setup::new()
             .relaymap(RELAYS)
@@ -319,7 +319,7 @@ const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_chain_of_questions_for_credentials_is_that_of_a_real_postfix() {
+fn the_explained_lookups_for_credentials_are_those_of_a_real_postfix() {
     for release in Release::ALL {
         let journal = Journal::default();
         let server = smtp_server::Setup::new("relay", HOST)
@@ -398,7 +398,7 @@ fn the_chain_of_questions_for_credentials_is_that_of_a_real_postfix() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_key_that_check_says_is_never_asked_is_not_asked_by_a_real_postfix() {
+fn a_key_reported_as_never_queried_is_not_queried_by_a_real_postfix() {
     for release in Release::ALL {
         let journal = Journal::default();
         let server = smtp_server::Setup::new("relay", HOST)
@@ -491,7 +491,7 @@ fn a_key_that_check_says_is_never_asked_is_not_asked_by_a_real_postfix() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_next_hop_that_check_says_is_shadowed_is_not_used_by_a_real_postfix() {
+fn a_next_hop_reported_as_shadowed_is_not_used_by_a_real_postfix() {
     for release in Release::ALL {
         let journal = Journal::default();
         let server = smtp_server::Setup::new("relay", HOST)

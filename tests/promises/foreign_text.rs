@@ -48,7 +48,7 @@ fn setup() -> (tempfile::TempDir, Setup) {
 }
 
 #[test]
-fn the_name_of_a_directory_makes_no_line_of_the_log_and_moves_no_cursor() {
+fn a_directory_name_cannot_forge_a_log_line_or_send_terminal_escapes() {
     for (form, begins) in [("text", "20"), ("json", "{\"timestamp\""), ("journald", "<")] {
         let (_temporary, setup) = setup();
         let setup = setup
@@ -74,7 +74,7 @@ fn the_name_of_a_directory_makes_no_line_of_the_log_and_moves_no_cursor() {
 }
 
 #[test]
-fn no_command_obeys_the_name_of_a_directory() {
+fn no_command_prints_a_directory_name_unescaped() {
     let (_temporary, setup) = setup();
     let setup = setup
         .relaymap("@one.test [relay\n")
@@ -111,7 +111,7 @@ fn no_command_obeys_the_name_of_a_directory() {
 }
 
 #[test]
-fn an_admin_listener_names_files_without_obeying_them() {
+fn names_from_an_admin_listener_are_escaped() {
     let (_temporary, setup) = setup();
     let (daemon, admin) = Admin::start(
         setup
@@ -165,7 +165,7 @@ fn ask(endpoint: &str) -> std::process::Output {
 }
 
 #[test]
-fn the_reason_of_a_server_is_one_harmless_line() {
+fn the_reason_from_a_server_is_printed_as_one_escaped_line() {
     let temp = server(framed(&format!("TEMP {HOSTILE}")));
     let perm = server(framed(&format!("PERM {HOSTILE}")));
     let tcp = server(format!("400 {}\n", encoded(HOSTILE.as_bytes())).into_bytes());
@@ -184,7 +184,7 @@ fn the_reason_of_a_server_is_one_harmless_line() {
 }
 
 #[test]
-fn a_value_with_a_control_character_is_no_answer() {
+fn a_value_with_a_control_character_is_an_error() {
     for value in [
         "u:p\na@two.test\tu2:p2",
         "u:\u{1b}[2Jp",
@@ -217,7 +217,7 @@ const ODD: [&[u8]; 3] = [
 ];
 
 #[test]
-fn a_value_is_byte_for_byte_what_the_server_says_where_a_machine_reads_it() {
+fn a_value_is_printed_byte_for_byte_where_a_program_reads_it() {
     for value in ODD {
         let payload = [b"OK ", value].concat();
         let frame = [payload.len().to_string().as_bytes(), b":", &payload, b","].concat();
@@ -242,7 +242,7 @@ fn a_value_is_byte_for_byte_what_the_server_says_where_a_machine_reads_it() {
 }
 
 #[test]
-fn a_value_is_harmless_where_a_person_reads_it() {
+fn a_value_is_escaped_where_a_person_reads_it() {
     for (value, shown) in ODD
         .into_iter()
         .zip(["u:p\\u{202e}x\\u{200b}", "u:p\\u{9b}31m", "u:p\\xe9"])
@@ -267,7 +267,7 @@ fn a_value_is_harmless_where_a_person_reads_it() {
 }
 
 #[test]
-fn a_listener_that_claims_to_be_the_admin_listener_moves_no_cursor() {
+fn a_false_admin_listener_cannot_send_terminal_escapes() {
     let daemon = Admin::start(Setup::new().relaymap("@one.test [relay\n"));
     let mut status = daemon.1.status();
     for field in ["version", "started", "loaded"] {
@@ -303,7 +303,7 @@ fn a_listener_that_claims_to_be_the_admin_listener_moves_no_cursor() {
 }
 
 #[test]
-fn bench_shows_no_reply() {
+fn bench_prints_no_reply() {
     let address = server(framed(&format!("OK {HOSTILE}")));
     for format in ["text", "json", "csv"] {
         let setup = Setup::new().relaymap("@one.test [relay]\n");
@@ -320,7 +320,7 @@ fn bench_shows_no_reply() {
 }
 
 #[test]
-fn a_name_of_a_megabyte_is_printed_once_and_not_filled_up_for_every_other() {
+fn a_name_of_a_megabyte_does_not_pad_the_other_lines() {
     let daemon = Admin::start(Setup::new().relaymap("@one.test [relay]\n"));
     let mut status = daemon.1.status();
     let mut long = status["files"][0].clone();

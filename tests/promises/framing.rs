@@ -81,7 +81,7 @@ fn credentials_alone() -> Setup {
 }
 
 #[test]
-fn requests_get_the_same_replies_whole_and_byte_by_byte() {
+fn requests_get_the_same_replies_in_one_piece_and_byte_by_byte() {
     let (daemon, _clients) = Both::start(setup());
     let (bytes, count) = socketmap_requests();
     let whole = replies(&daemon, 0, &[&bytes]);
@@ -115,7 +115,7 @@ fn any_split_of_any_requests_gets_the_same_replies() {
 }
 
 #[test]
-fn any_key_gets_exactly_one_reply_that_another_authors_decoder_reads() {
+fn any_key_gets_exactly_one_reply_that_an_independent_decoder_reads() {
     let (daemon, _clients) = Both::start(setup());
     proptest!(ProptestConfig::with_cases(128), |(
         keys in prop::collection::vec((prop_oneof!["relayhost", "sasl", "[a-z]{0,9}"], any::<String>()), 1..20)
@@ -189,7 +189,7 @@ fn numbered(values: &[String]) -> String {
 }
 
 #[test]
-fn any_value_that_a_file_can_carry_comes_back_over_both_protocols() {
+fn any_value_of_a_table_is_answered_unchanged_over_both_protocols() {
     // Every printable byte, and every byte that UTF-8 has; a value cannot begin or end with a blank.
     let printable: String = (b' '..=b'~').map(char::from).collect();
     let mut beyond: String = ('\u{80}'..='\u{7ff}')
@@ -211,7 +211,7 @@ fn any_value_that_a_file_can_carry_comes_back_over_both_protocols() {
 }
 
 #[test]
-fn any_password_comes_back_over_both_protocols() {
+fn any_password_is_answered_unchanged_over_both_protocols() {
     proptest!(ProptestConfig::with_cases(24), |(passwords in prop::collection::vec("[^\\pC\\s]\\PC{0,60}[^\\pC\\s]", 1..20))| {
         let values: Vec<String> = passwords.iter().map(|password| format!("user:{password}")).collect();
         let (_daemon, mut clients) = Both::start(credentials_alone().credentials(numbered(&values)));
@@ -222,7 +222,7 @@ fn any_password_comes_back_over_both_protocols() {
 }
 
 #[test]
-fn broken_framing_is_refused_and_the_connection_closed_while_others_go_on() {
+fn broken_framing_closes_the_connection_and_no_other() {
     let (daemon, mut others) = Both::start(setup());
     let good = framed("relayhost ann@one.test");
     let digits = "1".repeat(65);
@@ -268,7 +268,7 @@ fn broken_framing_is_refused_and_the_connection_closed_while_others_go_on() {
 }
 
 #[test]
-fn a_request_that_ends_in_the_middle_gets_no_made_up_answer() {
+fn a_truncated_request_gets_no_reply() {
     let (daemon, _others) = Both::start(setup());
     for partial in ["22:relayhost ann@one.test", "22:relayhost ann@", "22:", "2"] {
         let bytes = replies(&daemon, 0, &[partial.as_bytes()]);
@@ -286,7 +286,7 @@ fn a_request_that_ends_in_the_middle_gets_no_made_up_answer() {
 }
 
 #[test]
-fn no_peer_can_make_the_server_hold_much() {
+fn the_memory_one_peer_can_use_is_limited() {
     let (daemon, mut others) = Both::start(setup());
     others.relayhost("ann@one.test");
     let (before, peak_before) = (memory(&daemon, "VmRSS:"), memory(&daemon, "VmPeak:"));
@@ -326,7 +326,7 @@ fn memory(daemon: &Daemon, field: &str) -> u64 {
 }
 
 #[test]
-fn replies_to_a_burst_come_in_one_piece() {
+fn replies_to_pipelined_requests_are_sent_in_one_write() {
     let setup = setup();
     let unix = format!("socketmap:unix:{}/socket", setup.root().display());
     let daemon = Daemon::start(setup.listen("socketmap:inet:127.0.0.1:0").listen(unix));
@@ -370,7 +370,7 @@ fn idle_connections_stay_open_across_reloads() {
 }
 
 #[test]
-fn a_client_that_has_finished_sending_still_gets_its_replies() {
+fn a_client_that_has_shut_down_its_writing_side_still_gets_its_replies() {
     let (daemon, _clients) = Both::start(setup());
     let requests: Vec<u8> = (0..2000).flat_map(|_| framed("relayhost ann@one.test")).collect();
     let mut stream = Stream::to(&daemon, 0);
@@ -391,7 +391,7 @@ fn a_client_that_has_finished_sending_still_gets_its_replies() {
 
 /// A read ends at urgent data (send(2), MSG_OOB), whatever is behind it. Postfix sends none.
 #[test]
-fn what_lies_behind_urgent_data_is_answered_without_more_of_it() {
+fn requests_after_urgent_data_are_answered_without_further_input() {
     let daemon = Daemon::start(setup());
     let mut client = Socketmap::to(&daemon, 0);
     // All of it is there before the server looks.
@@ -409,7 +409,7 @@ fn what_lies_behind_urgent_data_is_answered_without_more_of_it() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_holds_up_nobody_and_gets_everything_in_the_end() {
+fn a_client_that_does_not_read_delays_no_other_and_gets_every_reply_later() {
     let (daemon, mut others) = Both::start(setup());
     let mut stream = Stream::to(&daemon, 0);
     let burst: Vec<u8> = (0..20_000)
@@ -431,7 +431,7 @@ fn a_client_that_reads_nothing_holds_up_nobody_and_gets_everything_in_the_end() 
 }
 
 #[test]
-fn an_answer_that_does_not_fit_a_line_is_cannot_tell_and_not_not_found() {
+fn an_answer_too_long_for_a_line_is_cannot_tell_instead_of_not_found() {
     let fits = format!("u:{}", "x".repeat(4096 - "200 u:\n".len()));
     let encoded_too_long = format!("u:{}", "%".repeat(1400));
     let (daemon, _clients) = Both::start(credentials_alone().credentials(format!(

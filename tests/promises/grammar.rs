@@ -41,7 +41,7 @@ fn next_hops_are_returned_as_written() {
 }
 
 #[test]
-fn what_makes_smtp_exit_is_an_error_with_its_place() {
+fn a_value_that_makes_smtp_exit_is_an_error_with_its_place() {
     // Each of these ends Postfix's smtp(8), and with it everybody's mail for a minute.
     let values = [
         "[relay1.test",
@@ -79,7 +79,7 @@ fn what_makes_smtp_exit_is_an_error_with_its_place() {
 }
 
 #[test]
-fn a_comment_begins_at_a_line_or_in_the_relay_map_after_a_blank() {
+fn a_comment_begins_at_a_line_or_in_the_relay_map_after_whitespace() {
     let (_daemon, mut clients) = Both::start(
         Setup::new()
             .relaymap(
@@ -100,7 +100,7 @@ fn a_comment_begins_at_a_line_or_in_the_relay_map_after_a_blank() {
 }
 
 #[test]
-fn a_credential_is_raw_but_for_the_blanks_around_it() {
+fn a_credential_is_verbatim_without_the_whitespace_around_it() {
     let values = [
         "user:p#a:s\"s'w\\o$r%d",
         "user: leading",
@@ -135,7 +135,7 @@ fn a_credential_is_raw_but_for_the_blanks_around_it() {
 }
 
 #[test]
-fn carriage_returns_and_a_missing_last_newline_are_fine() {
+fn carriage_returns_and_a_missing_final_newline_are_accepted() {
     let (_daemon, mut clients) = Both::start(
         Setup::new()
             .relaymap("# comment\r\n\r\n@one.test [relay1.test]\r\n@direct.test\r\n@two.test [relay2.test]")
@@ -170,7 +170,7 @@ fn an_indented_line_is_an_entry_with_a_warning() {
 }
 
 #[test]
-fn of_two_lines_with_one_key_the_first_wins_and_the_second_is_a_warning() {
+fn of_duplicate_keys_the_first_wins_and_the_second_is_a_warning() {
     let (daemon, mut clients) = Both::start(
         Setup::new()
             .relaymap(
@@ -189,7 +189,7 @@ fn of_two_lines_with_one_key_the_first_wins_and_the_second_is_a_warning() {
 }
 
 #[test]
-fn credentials_without_a_value_are_a_warning_and_an_exclusion_is_none() {
+fn a_credential_without_a_value_is_a_warning_and_an_exclusion_is_not() {
     let (daemon, _clients) = Both::start(
         Setup::new()
             .relaymap("@one.test\n@two.test \n")
@@ -200,7 +200,7 @@ fn credentials_without_a_value_are_a_warning_and_an_exclusion_is_none() {
 }
 
 #[test]
-fn a_big_table_is_whole() {
+fn a_large_table_is_read_completely() {
     let count = 20_000;
     let lines: Vec<String> = (0..count)
         .map(|n| format!("user{n}@domain{n}.test [relay{n}.test]:587\n"))

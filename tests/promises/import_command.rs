@@ -334,7 +334,7 @@ fn configurations(text: &str) -> Vec<Configuration<'_>> {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn each_sender_keeps_its_next_hop_and_the_imported_folder_passes_the_check() {
+fn each_sender_keeps_its_next_hop_and_the_imported_directory_passes_check() {
     let mut compared = 0;
     for configuration in configurations(include_str!("../import-next-hops.txt")) {
         // One parameter at most has several values.
@@ -364,7 +364,7 @@ fn each_sender_keeps_its_next_hop_and_the_imported_folder_passes_the_check() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn the_null_sender_keeps_its_next_hop_however_its_key_is_written() {
+fn the_null_sender_keeps_its_next_hop_in_every_notation_of_its_key() {
     let table = "@one.test [one]\nMAILER-DAEMON@one.test [daemon]\n";
     let parameter = "empty_address_relayhost_maps_lookup_key";
     for (key, entries) in [
@@ -403,7 +403,7 @@ fn the_null_sender_keeps_its_next_hop_however_its_key_is_written() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn overrides_in_master_cf_count() {
+fn overrides_in_master_cf_are_imported() {
     let mut old = Old::new()
         .set("relayhost", "[main.test]")
         .set("other_relays", "")
@@ -455,7 +455,7 @@ fn overrides_in_master_cf_count() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn a_relative_path_begins_at_the_queue_directory_as_it_does_for_postfix() {
+fn a_relative_path_is_relative_to_the_queue_directory_as_in_postfix() {
     let old = Old::new();
     fs::write(old.path("spool/relays"), "@one.test [one]\n").unwrap();
     age(&old.path("spool/relays"), 60);
@@ -512,7 +512,7 @@ fn each_next_hop_and_host_keeps_its_credentials() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn a_password_of_a_user_without_a_domain_goes_on_for_the_senders_of_postfixs_own_domains() {
+fn a_password_of_a_user_without_a_domain_still_applies_to_senders_of_postfixs_own_domains() {
     let old = Old::new()
         .relays(
             "hash",
@@ -599,7 +599,7 @@ fn go_over(postfix: &mut Postfix) -> Daemon {
 /// The commonest recipe of all: one account at one provider.
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn one_relayhost_with_one_login_goes_on_with_a_real_postfix() {
+fn a_single_relayhost_with_its_login_still_works_with_a_real_postfix() {
     let journal = Journal::default();
     let relay = smtp_server::Setup::new("relay", Ipv4Addr::new(127, 0, 0, 2))
         .auth(Auth::Demanded)
@@ -629,7 +629,7 @@ fn one_relayhost_with_one_login_goes_on_with_a_real_postfix() {
 /// A real Postfix delivers before and after, through the same relays with the same logins.
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn mail_leaves_by_the_same_relays_with_the_same_logins() {
+fn after_an_import_mail_uses_the_same_relays_with_the_same_logins() {
     let journal = Journal::default();
     let server = |name, last| {
         smtp_server::Setup::new(name, Ipv4Addr::new(127, 0, 0, last))
@@ -788,7 +788,7 @@ fn table_of(
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn any_tables_answer_as_before() {
+fn any_imported_tables_answer_as_before() {
     let hosts = ["[r1.test]:587", "r1.test", "R2.test", "[r2.test]", "r3.test:25"];
     let password_key = || {
         prop_oneof![
@@ -901,7 +901,7 @@ fn same_answers(
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn a_postmap_that_hangs_is_not_waited_for() {
+fn import_does_not_wait_for_a_hanging_postmap() {
     let old = Old::new().relays("hash", "@one.test [one.test]\n");
     let programs = old.path("programs");
     fs::create_dir(&programs).unwrap();
@@ -919,7 +919,7 @@ fn a_postmap_that_hangs_is_not_waited_for() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn no_password_is_in_the_arguments_of_any_process() {
+fn import_passes_no_password_as_an_argument_of_a_process() {
     let trace = tempfile::NamedTempFile::new().unwrap();
     let old = Old::new()
         .relays("hash", "@one.test [one.test]\n")

@@ -391,37 +391,37 @@ fn mail_exchangers_and_logins_by_next_hop(release: Release, name_server: Ipv4Add
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn mail_on_its_way_gets_the_login_of_its_relay_when_its_sender_moves() {
+fn mail_in_flight_gets_the_login_of_its_relay_when_its_sender_moves() {
     all_ways_and_edits(Release::Installed);
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn mail_on_its_way_gets_the_login_of_its_relay_when_its_sender_moves_with_postfix_3_10() {
+fn mail_in_flight_gets_the_login_of_its_relay_when_its_sender_moves_with_postfix_3_10() {
     all_ways_and_edits(Release::Debian13);
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn mail_on_its_way_gets_the_login_of_its_relay_over_tls_and_when_a_login_rotates() {
+fn mail_in_flight_gets_the_login_of_its_relay_over_tls_and_when_a_login_rotates() {
     tls_and_rotation(Release::Installed);
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn mail_on_its_way_gets_the_login_of_its_relay_over_tls_and_when_a_login_rotates_with_postfix_3_10() {
+fn mail_in_flight_gets_the_login_of_its_relay_over_tls_and_when_a_login_rotates_with_postfix_3_10() {
     tls_and_rotation(Release::Debian13);
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn mail_on_its_way_gets_the_login_of_its_relay_by_mail_exchangers_and_where_logins_are_by_next_hop() {
+fn mail_in_flight_gets_the_login_of_its_relay_by_mail_exchangers_and_with_logins_by_next_hop() {
     mail_exchangers_and_logins_by_next_hop(Release::Installed, Ipv4Addr::new(127, 0, 53, 7));
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn mail_on_its_way_gets_the_login_of_its_relay_by_mail_exchangers_and_where_logins_are_by_next_hop_with_postfix_3_10()
+fn mail_in_flight_gets_the_login_of_its_relay_by_mail_exchangers_and_with_logins_by_next_hop_with_postfix_3_10()
  {
     mail_exchangers_and_logins_by_next_hop(Release::Debian13, Ipv4Addr::new(127, 0, 53, 10));
 }

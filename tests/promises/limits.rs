@@ -120,7 +120,7 @@ impl Deaf {
 }
 
 #[test]
-fn a_request_may_have_a_key_of_postfixs_longest_and_a_map_of_a_hundred_bytes_and_no_byte_more() {
+fn a_request_may_have_postfixs_longest_key_and_a_map_name_of_100_bytes_and_no_more() {
     let daemon = Daemon::start(setup(""));
     let key = |length: usize| format!("{}@one.test", "x".repeat(length - "@one.test".len()));
     let mut socketmap = Socketmap::to(&daemon, 0);
@@ -154,7 +154,7 @@ fn a_request_may_have_a_key_of_postfixs_longest_and_a_map_of_a_hundred_bytes_and
 }
 
 #[test]
-fn a_reply_is_as_long_as_postfix_reads_it_and_a_longer_one_is_cannot_tell() {
+fn a_reply_longer_than_postfix_reads_is_cannot_tell() {
     // A default next hop is served as it is given, so it can be as long as anybody likes.
     let list = |length: usize| {
         let one = "[relay.test]:587,";
@@ -190,7 +190,7 @@ fn a_reply_is_as_long_as_postfix_reads_it_and_a_longer_one_is_cannot_tell() {
 }
 
 #[test]
-fn of_connections_in_all_the_one_too_many_waits_in_the_queue_of_the_kernel_for_a_place() {
+fn a_connection_over_the_total_limit_waits_in_the_kernels_queue() {
     const MOST: usize = 5;
     let (daemon, admin) = Admin::start(setup(&format!(
         "[limits]\nconnections = {MOST}\nconnections_per_peer = {MOST}\n"
@@ -224,7 +224,7 @@ fn of_connections_in_all_the_one_too_many_waits_in_the_queue_of_the_kernel_for_a
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_peer_has_its_share_of_connections_and_more_of_it_are_closed_at_once_and_nobody_elses() {
+fn connections_over_a_peers_share_are_closed_and_no_other_peers() {
     const MOST: usize = 4;
     let (daemon, admin) = Admin::start(setup(&format!("[limits]\nconnections_per_peer = {MOST}\n")));
     let postfix = uid_of("postfix");
@@ -258,7 +258,7 @@ fn a_peer_has_its_share_of_connections_and_more_of_it_are_closed_at_once_and_nob
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn those_who_may_not_ask_for_credentials_leave_half_of_all_connections_however_many_they_are() {
+fn unprivileged_peers_leave_half_of_all_connections_to_others() {
     let daemon = Daemon::start(setup("[limits]\nconnections = 16\n"));
     let mut strangers = Vec::new();
     for uid in NAMELESS..NAMELESS + 5 {
@@ -284,7 +284,7 @@ fn resident(daemon: &Daemon) -> u64 {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_hostile_user_with_all_connections_that_it_can_get_costs_little_and_keeps_nobody_out() {
+fn a_hostile_user_with_all_its_connections_costs_little_and_excludes_no_other_peer() {
     // The limits that hold where nothing is said; of Postfix, five services with all their processes.
     const SHARE: usize = 2500;
     const OF_POSTFIX: usize = 500;
@@ -318,7 +318,7 @@ fn a_hostile_user_with_all_connections_that_it_can_get_costs_little_and_keeps_no
 }
 
 #[test]
-fn a_peer_that_asks_a_lot_and_never_reads_makes_the_server_hold_some_kilobytes() {
+fn a_peer_that_never_reads_its_replies_costs_only_some_kilobytes() {
     const CONNECTIONS: usize = 50;
     let daemon = Daemon::start(setup(""));
     let idle = resident(&daemon);
@@ -355,7 +355,7 @@ fn connects(path: &str, most: usize) -> Vec<impl AsFd> {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn a_burst_of_connects_has_room_in_the_queue_of_the_kernel() {
+fn a_burst_of_connects_fits_into_the_kernels_queue() {
     let system = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
     let backlog: usize = system.trim().parse().unwrap();
     let backlog = backlog.min(4096);
@@ -407,7 +407,7 @@ fn limit_descriptors(daemon: &Daemon, soft: &str) {
 }
 
 #[test]
-fn out_of_descriptors_it_says_so_once_and_waits_and_serves_those_that_there_are() {
+fn out_of_descriptors_the_server_logs_it_once_and_serves_open_connections() {
     let daemon = Daemon::start(setup(""));
     let mut held = Socketmap::to(&daemon, 0);
     expect_answer(&mut held);
@@ -452,7 +452,7 @@ fn end(mut strace: Child) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn whatever_the_system_lacks_for_a_connection_it_goes_on() {
+fn the_server_survives_any_shortage_while_accepting_a_connection() {
     let daemon = Daemon::start(setup(""));
     let mut held = Socketmap::to(&daemon, 0);
     expect_answer(&mut held);
@@ -472,7 +472,7 @@ fn whatever_the_system_lacks_for_a_connection_it_goes_on() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn whatever_the_system_lacks_to_hear_of_a_connection_it_says_so_and_goes_on() {
+fn the_server_logs_and_survives_any_shortage_while_polling_a_connection() {
     let daemon = Daemon::start(setup(""));
     let mut held = Socketmap::to(&daemon, 0);
     expect_answer(&mut held);
@@ -486,7 +486,7 @@ fn whatever_the_system_lacks_to_hear_of_a_connection_it_says_so_and_goes_on() {
 }
 
 #[test]
-fn peers_that_never_read_or_send_byte_by_byte_or_connect_in_a_storm_delay_nobody() {
+fn peers_that_never_read_trickle_or_flood_connections_delay_no_lookup() {
     const NEVER_READ: usize = 40;
     const SLOW: usize = 1000;
     room_for_descriptors(NEVER_READ + SLOW + 500);
@@ -545,7 +545,7 @@ fn peers_that_never_read_or_send_byte_by_byte_or_connect_in_a_storm_delay_nobody
 }
 
 #[test]
-fn a_change_of_the_limits_counts_after_a_restart_and_the_log_says_so() {
+fn a_change_of_the_limits_takes_effect_on_restart_and_is_logged() {
     let daemon = Daemon::start(setup("[limits]\nconnections_per_peer = 3\n"));
     daemon.replace("postmapd.toml", "[limits]\nconnections_per_peer = 5\n");
     daemon
@@ -555,7 +555,7 @@ fn a_change_of_the_limits_counts_after_a_restart_and_the_log_says_so() {
 }
 
 #[test]
-fn fewer_descriptors_than_connections_are_said_at_the_start() {
+fn fewer_descriptors_than_connections_are_reported_at_startup() {
     let limited = setup("").within(["prlimit", "--nofile=300:300"]);
     let daemon = Daemon::start(limited);
     let line = daemon.wait_for_log(|line| line.contains("connections are served at once"));

@@ -14,7 +14,7 @@ fn contrib() -> std::path::PathBuf {
 }
 
 #[test]
-fn the_manual_pages_and_completions_are_those_of_this_program() {
+fn the_manual_pages_and_completions_are_up_to_date() {
     for (path, content) in pages::all().unwrap() {
         let there = fs::read(contrib().join(&path)).unwrap_or_default();
         assert!(
@@ -25,7 +25,7 @@ fn the_manual_pages_and_completions_are_those_of_this_program() {
 }
 
 #[test]
-fn no_manual_page_is_left_of_a_command_that_is_gone() {
+fn no_manual_page_remains_of_a_removed_command() {
     let current: Vec<String> = pages::all().unwrap().into_iter().map(|(path, _)| path).collect();
     for folder in ["man", "completions"] {
         for entry in fs::read_dir(contrib().join(folder)).unwrap() {
@@ -53,7 +53,7 @@ fn every_code_of_a_finding_is_in_the_manual_with_its_severity() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn groff_has_nothing_to_say_about_the_manual_pages() {
+fn groff_reports_nothing_about_the_manual_pages() {
     for entry in fs::read_dir(contrib().join("man")).unwrap() {
         let page = entry.unwrap().path();
         let ran = Command::new("groff")
@@ -72,7 +72,7 @@ fn groff_has_nothing_to_say_about_the_manual_pages() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn the_shells_take_the_completions_as_scripts() {
+fn the_shells_accept_the_completions() {
     for (shell, name) in [
         ("bash", "postmapd.bash"),
         ("zsh", "_postmapd"),

@@ -116,7 +116,7 @@ impl Drop for Prometheus {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn promtool_finds_the_rules_right_and_each_alert_fires_when_it_should() {
+fn promtool_accepts_the_rules_and_each_alert_fires_when_it_should() {
     for args in [
         &["check", "config", "prometheus.yml"][..],
         &["test", "rules", "postmapd.rules.test.yml"],
@@ -142,7 +142,7 @@ fn promtool_finds_the_rules_right_and_each_alert_fires_when_it_should() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn a_prometheus_understands_the_server_and_every_expression_says_something_of_it() {
+fn a_prometheus_scrapes_the_server_and_every_expression_has_a_result() {
     let setup = Setup::new()
         .relaymap("@one.test [relay1.test]:587\n")
         .credentials("@one.test user:CANARY\n");
@@ -225,7 +225,7 @@ fn a_prometheus_understands_the_server_and_every_expression_says_something_of_it
 }
 
 #[test]
-fn findings_are_counted_by_severity_as_check_counts_them() {
+fn the_metrics_count_findings_by_severity_as_check_does() {
     let setup = Setup::new()
         .relaymap(
             "@one.test [relay1.test]:587\n@one.test [relay2.test]\n @two.test [relay2.test]\n@three.test [\n",
@@ -287,7 +287,7 @@ fn the_labels_of_the_dashboard_are_those_of_the_server() {
 }
 
 #[test]
-fn the_dashboard_has_a_place_of_its_own_for_each_panel_and_any_data_source() {
+fn the_panels_of_the_dashboard_do_not_overlap_and_take_any_data_source() {
     let dashboard = dashboard();
     let panels = dashboard["panels"].as_array().unwrap();
     let mut ids = BTreeSet::new();

@@ -59,7 +59,7 @@ fn with_value(text: &str, file: &str) -> String {
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
-fn what_is_no_table_never_replaces_a_good_file_and_the_log_names_its_place() {
+fn a_file_that_is_no_table_never_replaces_a_valid_one_and_the_log_names_its_place() {
     let setup = Setup::new().relaymap(GOOD_RELAYMAP).credentials(GOOD_CREDENTIALS);
     let (daemon, mut clients) = Both::start(setup);
     for (file, good) in [(RELAYMAP, GOOD_RELAYMAP), (CREDENTIALS, GOOD_CREDENTIALS)] {
@@ -81,7 +81,7 @@ fn what_is_no_table_never_replaces_a_good_file_and_the_log_names_its_place() {
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
-fn check_reports_it_with_line_and_help_and_relay_does_not_write_beside_it() {
+fn check_reports_a_file_that_is_no_table_and_relay_does_not_edit_it() {
     for (text, named) in NO_TABLES {
         for (file, command) in [
             (RELAYMAP, "relay add-domain new.test r.test"),

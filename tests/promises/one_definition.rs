@@ -17,7 +17,7 @@ fn words(text: &str) -> String {
 }
 
 #[test]
-fn every_flag_is_in_the_help_of_its_commands_and_of_no_other() {
+fn every_flag_is_in_the_help_of_exactly_its_commands() {
     let definition = cli::definition();
     for command in definition.get_subcommands().map(clap::Command::get_name) {
         let help = finish(Setup::new().command(command).arg("--help"), b"").stdout;
@@ -70,7 +70,7 @@ fn every_key_is_in_the_manual_of_the_settings_file() {
 }
 
 #[test]
-fn a_misspelt_name_of_every_setting_is_known_for_it() {
+fn a_misspelt_name_of_every_setting_is_recognised() {
     let keys = setting::ALL.iter().filter_map(|setting| setting.key);
     let lines: Vec<String> = keys.map(|key| format!("{key}x = 1\n")).collect();
     let setup = Setup::new().settings(lines.concat());
@@ -116,7 +116,7 @@ fn another_value(setting: &Setting) -> String {
 }
 
 #[test]
-fn every_setting_that_counts_at_the_start_is_named_when_it_is_edited_and_no_other() {
+fn exactly_the_startup_settings_are_logged_as_needing_a_restart_when_edited() {
     let usual = "listen = \"socketmap:inet:127.0.0.1:0\"\n";
     let setup = Setup::new().settings(usual);
     let daemon = Daemon::start(setup.announces(&["socketmap:inet:127.0.0.1:0"]));

@@ -73,7 +73,7 @@ fn texts() -> BTreeMap<String, Vec<(String, bool)>> {
 }
 
 #[test]
-fn a_setting_is_read_alike_in_a_flag_a_variable_and_the_settings_file() {
+fn a_setting_is_parsed_alike_from_a_flag_a_variable_and_the_settings_file() {
     let unix = "socketmap:unix:/run/postmapd/socketmap";
     for (key, texts) in texts() {
         for (text, is_right) in texts {
@@ -107,7 +107,7 @@ fn a_setting_is_read_alike_in_a_flag_a_variable_and_the_settings_file() {
 }
 
 #[test]
-fn a_list_of_the_settings_file_is_its_words() {
+fn a_list_in_the_settings_file_equals_its_words_in_a_flag() {
     let listed = "listen = [\" socketmap:inet:127.0.0.1:10451\\r\", \"tcp:127.0.0.1:10452:sasl , \"]\n";
     let one = "listen = \"socketmap:inet:127.0.0.1:10451,tcp:127.0.0.1:10452:sasl\"\n";
     let print = |settings: &str| postconf(&Setup::new().settings(settings), &[]);
@@ -125,7 +125,7 @@ fn a_list_of_the_settings_file_is_its_words() {
 
 /// Without a value in Compose, or in a file that somebody forgot to fill in.
 #[test]
-fn a_variable_that_is_empty_or_blank_is_not_set() {
+fn an_empty_or_whitespace_variable_is_unset() {
     for value in ["", " ", "\r\n"] {
         for key in texts().keys() {
             let setup = Setup::new().settings("listen = \"socketmap:inet:127.0.0.1:10459\"\n");
@@ -138,7 +138,7 @@ fn a_variable_that_is_empty_or_blank_is_not_set() {
 }
 
 #[test]
-fn the_settings_file_may_have_line_ends_of_another_system_and_a_byte_order_mark() {
+fn the_settings_file_may_have_crlf_line_ends_and_a_byte_order_mark() {
     let print = |settings: &str| postconf(&Setup::new().settings(settings), &[]);
     let plain = "listen = \"socketmap:inet:127.0.0.1:10459\"\nrecipient_delimiter = \"-\"\n";
     let wanted = print(plain);
@@ -147,7 +147,7 @@ fn the_settings_file_may_have_line_ends_of_another_system_and_a_byte_order_mark(
 }
 
 #[test]
-fn a_key_is_read_alike_as_an_argument_and_on_standard_input() {
+fn a_key_is_parsed_alike_from_an_argument_and_from_standard_input() {
     let setup = Setup::new().relaymap("ann@one.test [relay1.test]\n\"a b\"@one.test [relay2.test]\n");
     for (text, key) in [
         ("ann@one.test\n", "ann@one.test"),

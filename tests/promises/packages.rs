@@ -248,7 +248,7 @@ fn opened(program: &Path, words: &[&str]) -> (Finished, String) {
 /// is not in /etc/passwd.
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_static_program_loads_nothing_of_the_host_to_look_names_up() {
+fn the_static_program_loads_no_library_of_the_host_to_resolve_names() {
     let built = Built::by("static");
     let dynamic = Path::new(env!("CARGO_BIN_EXE_postmapd"));
     let example = example();
@@ -303,7 +303,7 @@ fn digest(bytes: &[u8]) -> String {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_package_is_clean_and_always_the_same_file() {
+fn the_package_passes_lintian_and_is_reproducible() {
     let (built, again) = (Built::by("deb"), Built::by("deb"));
     built.has_its_checksum();
     assert_eq!(digest(&built.bytes()), digest(&again.bytes()));
@@ -401,7 +401,7 @@ DONE
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_package_is_installed_asked_upgraded_removed_and_purged() {
+fn the_package_can_be_installed_queried_upgraded_removed_and_purged() {
     let built = Built::by("deb");
     let package = built.folder.path().join("postmapd.deb");
     fs::rename(&built.path, &package).unwrap();

@@ -240,7 +240,7 @@ fn mistakes(text: &str) -> Vec<Mistake<'_>> {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn each_mistake_is_named_where_it_was_made_and_the_proposed_command_mends_it() {
+fn each_mistake_is_reported_at_its_place_and_the_proposed_command_fixes_it() {
     let mut mended = 0;
     let rights = [INET, INSIDE, OUTSIDE, V6, TCP, EVERYWHERE].map(|listen| {
         let configuration = Configuration::right(listen);
@@ -316,7 +316,7 @@ fn each_mistake_is_named_where_it_was_made_and_the_proposed_command_mends_it() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn the_lines_and_the_commands_make_the_same_main_cf() {
+fn the_printed_lines_and_commands_give_the_same_main_cf() {
     for listen in [INET, INSIDE, OUTSIDE, TCP, V6] {
         let by_commands = Configuration::right(listen);
         let directory = by_commands.etc().display().to_string();
@@ -361,7 +361,7 @@ fn the_lines_and_the_commands_make_the_same_main_cf() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn a_postconf_that_hangs_is_not_waited_for() {
+fn check_does_not_wait_for_a_hanging_postconf() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("postconf");
     fs::write(&program, "#!/bin/sh\nexec sleep 60\n").unwrap();
@@ -565,7 +565,7 @@ fn inet(_: &postfix::Setup) -> String {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_printed_lines_make_mail_go_out_by_the_right_relay_with_the_right_login() {
+fn the_printed_lines_send_mail_through_the_right_relay_with_the_right_login() {
     for release in Release::ALL {
         the_printed_lines_make_mail_go_out(release, false);
     }
@@ -573,7 +573,7 @@ fn the_printed_lines_make_mail_go_out_by_the_right_relay_with_the_right_login() 
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_printed_lines_do_so_from_the_jail_too() {
+fn the_printed_lines_work_in_the_chroot() {
     for release in Release::ALL {
         the_printed_lines_make_mail_go_out(release, true);
     }
@@ -601,7 +601,7 @@ fn the_printed_lines_make_mail_go_out(release: Release, chrooted: bool) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_printed_lines_do_so_for_a_socket_outside_the_jail() {
+fn the_printed_lines_work_for_a_socket_outside_the_chroot() {
     for release in Release::ALL {
         let mut folder = tempfile::Builder::new();
         let folder = folder
@@ -624,7 +624,7 @@ fn the_printed_lines_do_so_for_a_socket_outside_the_jail() {
 /// Postfix itself is asked whether what the check calls a leak is one, and whether following it ends it.
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn what_writes_passwords_into_the_log_is_named_before_it_does() {
+fn parameters_that_log_passwords_are_reported_in_advance() {
     for release in Release::ALL {
         let scene = Scene::start(release, inet, |setup, _| setup);
         let Scene { postfix, far_end, .. } = &scene;
@@ -673,7 +673,7 @@ fn like_docker_mailserver(setup: postfix::Setup) -> postfix::Setup {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn docker_mailservers_postfix_main_cf_makes_mail_go_out() {
+fn docker_mailserver_sends_mail_with_the_printed_postfix_main_cf() {
     for release in Release::ALL {
         let scene = Scene::start(release, inet, |setup, _| like_docker_mailserver(setup));
         let line = format!("--docker-mailserver=main --server {}", scene.daemon.endpoint(0));
@@ -698,7 +698,7 @@ fn docker_mailservers_postfix_main_cf_makes_mail_go_out() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn docker_mailservers_postfix_master_cf_wins_over_its_own_relay_feature() {
+fn docker_mailservers_postfix_master_cf_overrides_its_own_relay_feature() {
     for release in Release::ALL {
         // What it writes for DEFAULT_RELAY_HOST and its two files, after each change of an account.
         let set = |setup: postfix::Setup, far_end: &FarEnd| {

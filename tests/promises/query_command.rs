@@ -58,7 +58,7 @@ fn a_running_server_answers_over_every_kind_of_endpoint() {
 }
 
 #[test]
-fn keys_from_standard_input_go_to_a_server_too() {
+fn keys_from_standard_input_are_sent_to_a_server_too() {
     let daemon = Daemon::start(setup());
     let keys: Vec<String> = (0..1000).map(|n| format!("user{n}@one.test\n")).collect();
     let keys = keys.concat();

@@ -25,7 +25,7 @@ fn readme() -> String {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn the_commands_that_it_shows_print_what_it_shows() {
+fn the_commands_of_the_readme_print_what_it_shows() {
     let daemon = Daemon::start(
         Setup::in_folder(&repository().join("contrib/example")).listen("socketmap:inet:127.0.0.1:0"),
     );
@@ -80,7 +80,7 @@ fn commands(block: &str) -> Vec<(String, String)> {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn the_parameters_of_main_cf_are_those_of_postfix() {
+fn every_documented_parameter_of_main_cf_exists_in_postfix() {
     let text = readme();
     let (_, section) = text.split_once("\n## In main.cf\n").unwrap();
     let lines = block(section, "```");
@@ -127,7 +127,7 @@ fn every_flag_and_variable_of_serve_is_in_its_help_and_every_variable_in_the_rea
 }
 
 #[test]
-fn the_manual_of_the_settings_file_names_every_setting_and_its_example_is_right() {
+fn the_manual_of_the_settings_file_names_every_setting_and_its_example_is_valid() {
     let manual = fs::read_to_string(repository().join("contrib/man/postmapd.toml.5")).unwrap();
     let (_, example) = manual.split_once(".EX\n").unwrap();
     let (example, _) = example.split_once(".EE").unwrap();
@@ -153,7 +153,7 @@ fn the_manual_of_the_settings_file_names_every_setting_and_its_example_is_right(
 }
 
 #[test]
-fn the_manual_of_the_tables_has_an_example_that_is_right() {
+fn the_manual_of_the_tables_has_a_valid_example() {
     let manual = fs::read_to_string(repository().join("contrib/man/postmapd-tables.5")).unwrap();
     let (_, example) = manual.split_once(".EX\n").unwrap();
     let (example, _) = example.split_once(".EE").unwrap();

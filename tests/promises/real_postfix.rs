@@ -288,7 +288,7 @@ fn direct() -> Arrival {
     "recipient".into()
 }
 
-fn each_mail_takes_the_relay_and_the_credentials_of_its_sender(release: Release, way: Way) {
+fn each_mail_uses_the_relay_and_the_credentials_of_its_sender(release: Release, way: Way) {
     let scene = Scene::start(release, way);
     scene.expect(&[
         ("ann@domain1.com", at("relay one", ONE)),
@@ -307,7 +307,7 @@ fn each_mail_takes_the_relay_and_the_credentials_of_its_sender(release: Release,
     scene.expect_no_stray_credentials();
 }
 
-fn an_edit_of_both_files_counts_for_the_next_mail(release: Release, way: Way) {
+fn an_edit_of_both_files_applies_to_the_next_mail(release: Release, way: Way) {
     let scene = Scene::start(release, way);
     let (one, two) = (scene.far_end.one.next_hop(), scene.far_end.two.next_hop());
     let before = [
@@ -381,7 +381,7 @@ fn an_excluded_sender_reaches_the_recipients_server_without_any_auth(release: Re
     assert_eq!(scene.far_end.recipient.mails().len(), 5);
 }
 
-fn with_the_server_killed_no_mail_goes_anywhere_and_after_its_restart_all_goes_right(
+fn with_the_server_killed_all_mail_waits_and_is_delivered_correctly_after_its_restart(
     release: Release,
     way: Way,
 ) {
@@ -437,7 +437,7 @@ fn with_the_server_killed_no_mail_goes_anywhere_and_after_its_restart_all_goes_r
     scene.expect_no_stray_credentials();
 }
 
-fn with_only_the_password_unknown_a_mail_waits_and_does_not_go_out_unauthenticated(
+fn with_only_the_password_unknown_mail_waits_and_is_not_sent_unauthenticated(
     release: Release,
     way: Way,
 ) {
@@ -492,14 +492,14 @@ macro_rules! with {
 
                 #[test]
                 #[ignore = "needs root: tests/run-all"]
-                fn each_mail_takes_the_relay_and_the_credentials_of_its_sender() {
-                    super::super::each_mail_takes_the_relay_and_the_credentials_of_its_sender($release, $way);
+                fn each_mail_uses_the_relay_and_the_credentials_of_its_sender() {
+                    super::super::each_mail_uses_the_relay_and_the_credentials_of_its_sender($release, $way);
                 }
 
                 #[test]
                 #[ignore = "needs root: tests/run-all"]
-                fn an_edit_of_both_files_counts_for_the_next_mail() {
-                    super::super::an_edit_of_both_files_counts_for_the_next_mail($release, $way);
+                fn an_edit_of_both_files_applies_to_the_next_mail() {
+                    super::super::an_edit_of_both_files_applies_to_the_next_mail($release, $way);
                 }
 
                 #[test]
@@ -510,14 +510,14 @@ macro_rules! with {
 
                 #[test]
                 #[ignore = "needs root: tests/run-all"]
-                fn with_the_server_killed_no_mail_goes_anywhere_and_after_its_restart_all_goes_right() {
-                    super::super::with_the_server_killed_no_mail_goes_anywhere_and_after_its_restart_all_goes_right($release, $way);
+                fn with_the_server_killed_all_mail_waits_and_is_delivered_correctly_after_its_restart() {
+                    super::super::with_the_server_killed_all_mail_waits_and_is_delivered_correctly_after_its_restart($release, $way);
                 }
 
                 #[test]
                 #[ignore = "needs root: tests/run-all"]
-                fn with_only_the_password_unknown_a_mail_waits_and_does_not_go_out_unauthenticated() {
-                    super::super::with_only_the_password_unknown_a_mail_waits_and_does_not_go_out_unauthenticated($release, $way);
+                fn with_only_the_password_unknown_mail_waits_and_is_not_sent_unauthenticated() {
+                    super::super::with_only_the_password_unknown_mail_waits_and_is_not_sent_unauthenticated($release, $way);
                 }
             })*
         }
@@ -541,7 +541,7 @@ with! {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_releases_are_those_that_the_readme_names() {
+fn the_tested_postfix_releases_are_those_that_the_readme_names() {
     let readme = include_str!("../../README.md").replace('\n', " ");
     for release in Release::ALL {
         let postconf = Command::new(release.programs().join("postconf"))
@@ -557,7 +557,7 @@ fn the_releases_are_those_that_the_readme_names() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_password_that_postfix_may_not_ask_for_keeps_its_mail_in_the_queue_until_it_may() {
+fn mail_waits_in_the_queue_while_postfix_may_not_query_its_password() {
     for release in Release::ALL {
         a_password_that_may_not_be_asked_for_keeps_mail(release);
     }
@@ -664,7 +664,7 @@ fn half_a_login_keeps_mail(release: Release) {
 /// The control: with Postfix's own tables the leak that the server prevents does happen, and the fake server sees it.
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn with_plain_tables_postfix_offers_an_excluded_senders_password_to_the_recipients_server() {
+fn with_plain_tables_postfix_sends_an_excluded_senders_password_to_the_recipients_server() {
     for release in Release::ALL {
         with_plain_tables_a_password_goes_to_the_recipients_server(release);
     }

@@ -65,7 +65,7 @@ pub(super) fn answer(setup: &Setup, map: &str, key: &str) -> String {
 }
 
 #[test]
-fn a_server_believes_at_once_that_the_last_entry_is_gone() {
+fn removing_the_last_entry_takes_effect_at_once() {
     let daemon = Daemon::start(Setup::new().relaymap("@one.test [a]\n"));
     let mut client = Socketmap::to(&daemon, 0);
     let setup = daemon.setup();
@@ -116,7 +116,7 @@ fn text_bytes(setup: &Setup) -> Vec<u8> {
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
-fn any_password_that_a_line_can_hold_comes_back_as_it_was() {
+fn any_password_that_fits_a_line_is_stored_unchanged() {
     let setup = Setup::new().credentials("# first\n@one.test old:old\n@z.test a:b\n");
     // One a line, after which come those with blanks and marks around them.
     let passwords = "\\1\n\\n\na\\\n\\\\\n&\na/b&c\n#\n# no comment\na # b\n:\na:b:\na b  c\na\tb\n\"\n'\n$(x)`y`\n%s%n\n-x\n\

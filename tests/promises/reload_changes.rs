@@ -155,7 +155,7 @@ const WAYS: [Way; 20] = [
 ];
 
 #[test]
-fn a_file_is_live_however_it_is_saved_and_never_half_or_missed() {
+fn every_way_to_save_a_file_takes_effect_and_no_partial_file_is_used() {
     let daemon = Daemon::start(setup(EVENTS_ALONE));
     with_versions(&daemon, EVENTS_ALONE, |versions| {
         for file in FILES {
@@ -184,7 +184,7 @@ fn a_file_is_live_however_it_is_saved_and_never_half_or_missed() {
 }
 
 #[test]
-fn a_symbolic_link_at_any_level_above_a_file_is_live() {
+fn a_changed_symbolic_link_at_any_level_above_a_file_takes_effect() {
     let outer = Setup::new();
     let root = outer.root();
     for n in 0..=5 {
@@ -239,7 +239,7 @@ fn swap(volume: &Path, n: usize) {
 }
 
 #[test]
-fn tables_settings_and_a_secret_of_one_swapped_volume_are_live_as_one() {
+fn tables_settings_and_a_secret_of_a_swapped_volume_take_effect_together() {
     let volume = Setup::new();
     swap(volume.dir(), 0);
     link_through_data(volume.dir(), &FILES);
@@ -281,7 +281,7 @@ const REPLACEMENTS: [(&str, Replace); 3] = [
 ];
 
 #[test]
-fn a_directory_is_live_however_it_is_replaced_and_what_changes_in_it_afterwards() {
+fn every_way_to_replace_the_directory_takes_effect_and_so_do_later_edits_in_it() {
     let daemon = Daemon::start(setup(EVENTS_ALONE));
     with_versions(&daemon, EVENTS_ALONE, |versions| {
         for (way, replace) in REPLACEMENTS {
@@ -333,7 +333,7 @@ const APPEARANCES: [Appearance; 3] = [
 ];
 
 #[test]
-fn a_directory_that_appears_is_live_and_nothing_is_answered_that_is_not_so() {
+fn a_directory_that_appears_takes_effect_and_no_wrong_answer_is_given() {
     for (way, appear) in APPEARANCES {
         let outer = Setup::new();
         let directory = outer.root().join("a/b/tables");
@@ -353,7 +353,7 @@ fn a_directory_that_appears_is_live_and_nothing_is_answered_that_is_not_so() {
 }
 
 #[test]
-fn files_that_appear_are_live() {
+fn files_that_appear_take_effect() {
     let setup = with_default_relay(Setup::new());
     let daemon = Daemon::start(setup.clone());
     let mut client = Socketmap::to(&daemon, 0);
@@ -372,7 +372,7 @@ fn files_that_appear_are_live() {
 const INET: &str = "socketmap:inet:127.0.0.1:0";
 
 #[test]
-fn a_setting_that_needs_a_restart_is_named_and_the_others_are_live() {
+fn an_edited_setting_that_needs_a_restart_is_logged_and_the_others_take_effect() {
     let text = |n: usize, line: &str, listen: &str| {
         format!(
             "{line}\nlisten = [\"{listen}\"]\n{}",
@@ -417,7 +417,7 @@ fn a_setting_that_needs_a_restart_is_named_and_the_others_are_live() {
 }
 
 #[test]
-fn what_changes_no_content_is_no_reload() {
+fn a_change_that_leaves_the_content_unchanged_is_no_reload() {
     let daemon = Daemon::start(setup("poll = 0.1"));
     let path = daemon.dir().join(RELAYMAP);
     let touch = |file: &str| {
@@ -462,7 +462,7 @@ fn what_changes_no_content_is_no_reload() {
 }
 
 #[test]
-fn a_reload_is_one_line_and_a_lookup_is_none() {
+fn a_reload_logs_one_line_and_a_lookup_none() {
     let (daemon, mut clients) = Both::start(setup(EVENTS_ALONE));
     for n in 1..4 {
         let seen = daemon.log_lines();
@@ -488,7 +488,7 @@ fn a_reload_is_one_line_and_a_lookup_is_none() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_file_that_is_mounted_by_itself_is_live_and_the_log_says_once_when_its_host_replaces_it() {
+fn edits_of_an_individually_mounted_file_take_effect_and_its_replacement_on_the_host_is_logged_once() {
     let setup = setup(EVENTS_ALONE);
     let (host, target) = (setup.root().join("host"), setup.dir().join(RELAYMAP));
     fs::rename(&target, &host).unwrap();

@@ -84,7 +84,7 @@ fn is_said_once(versions: &Versions<'_>, seen: usize, file: &str, what: &str) {
 }
 
 #[test]
-fn what_is_no_file_in_place_of_any_file_changes_nothing_and_its_repair_is_live() {
+fn a_non_file_in_place_of_a_file_keeps_the_active_snapshot_and_its_repair_takes_effect() {
     let daemon = Daemon::start(setup(QUICK));
     with_versions(&daemon, QUICK, |versions| {
         for ((obstacle, make), file) in OBSTACLES.into_iter().zip(FILES.into_iter().cycle()) {
@@ -104,7 +104,7 @@ fn what_is_no_file_in_place_of_any_file_changes_nothing_and_its_repair_is_live()
 }
 
 #[test]
-fn what_is_no_file_in_place_of_the_settings_is_no_start() {
+fn a_non_file_in_place_of_the_settings_file_is_a_startup_error() {
     for (obstacle, make) in OBSTACLES {
         let setup = setup(QUICK);
         exchange(&path_of(&setup, SETTINGS), make);
@@ -184,7 +184,7 @@ const PROHIBITIONS: [Prohibition; 3] = [
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn what_may_not_be_read_changes_nothing_until_it_may() {
+fn an_unreadable_file_keeps_the_active_snapshot_until_it_is_readable() {
     let daemon = Daemon::start(unprivileged(setup(QUICK)));
     with_versions(&daemon, QUICK, |versions| {
         for file in FILES {
@@ -211,7 +211,7 @@ fn what_may_not_be_read_changes_nothing_until_it_may() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_folder_that_may_not_be_entered_at_the_start_answers_nothing_until_it_may() {
+fn a_directory_unreadable_at_startup_answers_cannot_tell_until_it_is_readable() {
     let setup = setup(QUICK);
     allow(setup.dir(), 0);
     // The settings are not in it, so that they are known.
@@ -233,7 +233,7 @@ fn a_folder_that_may_not_be_entered_at_the_start_answers_nothing_until_it_may() 
 }
 
 #[test]
-fn a_folder_that_is_gone_or_no_folder_changes_nothing_however_long_it_lasts() {
+fn a_missing_directory_keeps_the_active_snapshot_however_long_it_is_missing() {
     let daemon = Daemon::start(setup(QUICK));
     with_versions(&daemon, QUICK, |versions| {
         let away = daemon.root().join("away");
@@ -315,7 +315,7 @@ const ERRORS: [(&str, &str, &[usize]); 14] = [
 ];
 
 #[test]
-fn a_file_with_an_error_leaves_the_last_good_snapshot_of_all_files_and_says_where() {
+fn a_rejected_reload_keeps_the_active_snapshot_and_logs_the_place_of_the_error() {
     let daemon = Daemon::start(setup(QUICK));
     with_versions(&daemon, QUICK, |versions| {
         for (file, text, rows) in ERRORS {
@@ -354,7 +354,7 @@ fn long_table(n: usize) -> String {
 }
 
 #[test]
-fn a_file_that_is_saved_again_and_again_is_never_answered_half() {
+fn a_file_that_is_saved_repeatedly_is_never_answered_from_partially() {
     let ways: [fn(&Daemon, &str); 3] = [
         |daemon, text| fs::write(daemon.dir().join(RELAYMAP), text).unwrap(),
         |daemon, text| daemon.replace(RELAYMAP, text),

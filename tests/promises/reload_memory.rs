@@ -116,7 +116,7 @@ impl Served {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn at_rest_and_while_one_line_changes_the_server_needs_less_than_twice_its_files() {
+fn idle_and_during_a_small_edit_the_server_needs_less_than_twice_the_size_of_its_files() {
     let mut served = Served::start();
     let twice = 2 * served.files();
     let at_rest = served.resident();
@@ -222,7 +222,7 @@ fn at_rest_and_while_one_line_changes_the_server_needs_less_than_twice_its_files
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
-fn what_is_remembered_for_mail_on_its_way_has_a_limit() {
+fn the_memory_for_mail_in_flight_is_limited() {
     let mut served = Served::with("");
     let files = served.files();
     for version in 1..=4 {
@@ -241,7 +241,7 @@ fn what_is_remembered_for_mail_on_its_way_has_a_limit() {
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
-fn when_every_line_has_changed_the_memory_of_what_was_there_is_given_back() {
+fn after_every_line_has_changed_the_memory_of_the_old_table_is_freed() {
     let mut served = Served::start();
     let before = served.daemon.memory("VmRSS");
     let at_most = before + before * 15 / 100;
@@ -260,7 +260,7 @@ fn when_every_line_has_changed_the_memory_of_what_was_there_is_given_back() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_rewritten_file_that_is_bad_leaves_no_memory_behind_however_often_it_is_read() {
+fn repeated_reads_of_an_invalid_file_leak_no_memory() {
     let mut served = Served::start();
     let before = served.daemon.memory("VmRSS");
     let at_most = before + before * 15 / 100;
@@ -289,7 +289,7 @@ fn a_rewritten_file_that_is_bad_leaves_no_memory_behind_however_often_it_is_read
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
-fn a_warning_that_moves_down_is_said_again_with_its_new_line_and_lines_change_beside_it() {
+fn a_warning_that_moves_is_logged_again_with_its_new_line() {
     let setup = Setup::new()
         .relaymap(relay_map(0..20_000, 0) + "@twice.test [one.test]\n@TWICE.test [two.test]\n")
         .credentials("@twice.test user:secret\n");
@@ -356,7 +356,7 @@ fn a_warning_that_moves_down_is_said_again_with_its_new_line_and_lines_change_be
 }
 
 #[test]
-fn the_thread_that_reads_lets_those_that_answer_go_first() {
+fn the_reload_thread_yields_to_the_lookup_thread() {
     let daemon = Daemon::start(Setup::new());
     let nicenesses = |process: u32| -> HashMap<String, String> {
         let stats = fs::read_dir(format!("/proc/{process}/task"))
@@ -393,7 +393,7 @@ fn with_memory(setup: Setup, more: u64) -> Daemon {
 }
 
 #[test]
-fn a_file_without_a_line_end_is_refused_before_it_is_read_into_memory() {
+fn a_large_file_without_a_line_end_is_rejected_before_it_is_read_into_memory() {
     let setup = Setup::new().relaymap("@one.test [one.test]\n").credentials("");
     let sparse = |setup: &Setup| {
         let new = setup.root().join("sparse");
@@ -420,7 +420,7 @@ fn a_file_without_a_line_end_is_refused_before_it_is_read_into_memory() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_file_for_which_there_is_no_memory_is_an_error_of_that_file() {
+fn a_file_too_large_for_memory_is_an_error_of_that_file() {
     let daemon = with_memory(
         Setup::new()
             .relaymap("@one.test [one.test]\n")
@@ -442,7 +442,7 @@ fn a_file_for_which_there_is_no_memory_is_an_error_of_that_file() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_shortest_lines_need_no_more_than_five_times_their_bytes() {
+fn the_shortest_entries_need_no_more_memory_than_five_times_their_bytes() {
     let served = Served::start();
     let lines = 1_000_000;
     served.forget_peak();
@@ -459,7 +459,7 @@ fn the_shortest_lines_need_no_more_than_five_times_their_bytes() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn blank_lines_need_no_more_memory_than_their_bytes() {
+fn empty_lines_need_no_more_memory_than_their_bytes() {
     let mut served = Served::start();
     let blank = 4_000_000;
     served.forget_peak();

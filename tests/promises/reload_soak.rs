@@ -234,7 +234,7 @@ fn wait_for_version(daemon: &Daemon, version: usize) {
     }
 }
 
-fn soak_the_link_of_the_folder() {
+fn soak_the_symbolic_link_of_the_directory() {
     let outer = Setup::new();
     let parent = outer.root().to_path_buf();
     for n in 0..2 {
@@ -275,10 +275,10 @@ fn soak_a_config_map() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn thousands_of_flips_under_load_tear_nothing_lose_nothing_and_leave_nothing() {
+fn thousands_of_swaps_under_load_lose_no_edit_tear_no_pair_and_leak_nothing() {
     // Both at a time, and in one test, so that the others go on beside it.
     thread::scope(|scope| {
-        scope.spawn(soak_the_link_of_the_folder);
+        scope.spawn(soak_the_symbolic_link_of_the_directory);
         scope.spawn(soak_a_config_map);
     });
 }

@@ -43,7 +43,7 @@ fn again_and_again<R>(something: impl Fn() + Send + Sync, act: impl FnOnce() -> 
 }
 
 #[test]
-fn a_file_that_is_touched_all_the_time_and_one_that_is_held_open_hold_up_no_other() {
+fn a_file_touched_continuously_or_held_open_delays_no_other_file() {
     let pace = "poll = 1";
     let (daemon, admin) = Admin::start(setup(pace));
     let waits = [
@@ -98,7 +98,7 @@ fn a_file_that_is_touched_all_the_time_and_one_that_is_held_open_hold_up_no_othe
 }
 
 #[test]
-fn a_file_that_is_open_for_writing_is_read_when_it_is_closed_or_after_the_patience() {
+fn a_file_open_for_writing_is_read_on_close_or_after_the_writer_timeout() {
     let pace = "poll = 600\npatience = 0.5";
     let patience = Duration::from_millis(500);
     let daemon = Daemon::start(setup(pace));
@@ -130,7 +130,7 @@ fn a_file_that_is_open_for_writing_is_read_when_it_is_closed_or_after_the_patien
 }
 
 #[test]
-fn a_file_that_somebody_begins_to_write_at_the_start_is_not_read_half() {
+fn a_file_being_written_at_startup_is_not_read_partially() {
     // The server says that it listens, and looks at its files once more: several tries to meet that moment.
     for _ in 0..8 {
         let daemon = Daemon::start(setup(EVENTS_ALONE));
@@ -159,7 +159,7 @@ const LOSSES: [(&str, Act, &[usize]); 4] = [
 ];
 
 #[test]
-fn a_file_that_is_removed_or_emptied_counts_after_the_grace_and_not_before_whatever_is_requested() {
+fn a_removed_or_emptied_file_takes_effect_only_after_the_empty_grace() {
     let pace = "poll = 0.02\nin_flight = 0\ngrace = 0.4";
     let grace = Duration::from_millis(400);
     let daemon = Daemon::start(setup(pace));
@@ -280,7 +280,7 @@ fn gets_a_login_while_the_relay_map_is_written(in_flight: u32) {
 }
 
 #[test]
-fn while_one_table_is_written_no_login_is_shown_to_a_relay_that_it_may_not_belong_to() {
+fn while_one_table_is_written_no_login_is_answered_that_may_belong_to_another_relay() {
     thread::scope(|scope| {
         for in_flight in [0, 900] {
             scope.spawn(move || moves_while_the_credentials_are_written(in_flight));
@@ -362,7 +362,7 @@ fn two_versions() -> (Setup, PathBuf, PathBuf) {
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
-fn a_directory_that_is_exchanged_and_exchanged_back_gives_no_torn_pair() {
+fn a_directory_exchanged_and_exchanged_back_gives_no_torn_pair() {
     let (setup, dir, other) = two_versions();
     let daemon = Daemon::start(setup);
     let exchange = || renameat2(AT_FDCWD, &dir, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE).unwrap();
@@ -376,7 +376,7 @@ fn a_directory_that_is_exchanged_and_exchanged_back_gives_no_torn_pair() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_mount_that_is_moved_over_the_directory_and_moved_back_gives_no_torn_pair() {
+fn a_mount_moved_over_the_directory_and_back_gives_no_torn_pair() {
     let (setup, dir, other) = two_versions();
     let away = setup.root().join("away");
     fs::create_dir(&away).unwrap();

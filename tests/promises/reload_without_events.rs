@@ -58,7 +58,7 @@ fn says_once_that_it_polls(daemon: &Daemon, words: &[&str]) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn changes_on_a_file_server_are_found_by_a_poll_whatever_the_metadata_say_and_the_log_says_so_once() {
+fn changes_on_a_file_server_are_found_by_a_poll_despite_stale_metadata_and_polling_is_logged_once() {
     let pace = "poll = 0.05\ngrace = 600";
     on_a_file_server(pace, |daemon, folder| {
         with_versions(daemon, pace, |versions| {
@@ -93,7 +93,7 @@ fn changes_on_a_file_server_are_found_by_a_poll_whatever_the_metadata_say_and_th
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn files_that_change_between_one_and_the_other_are_read_again() {
+fn files_that_change_while_they_are_read_are_read_again() {
     let pace = "poll = 0.05";
     on_a_file_server(pace, |daemon, folder| {
         with_versions(daemon, pace, |versions| {
@@ -140,7 +140,7 @@ const FAULTS: [Fault; 8] = [
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_file_server_that_fails_or_lies_changes_nothing_is_said_once_and_recovers() {
+fn a_failing_file_server_keeps_the_active_snapshot_is_logged_once_and_recovers() {
     // No grace to speak of: what fails is not gone, however long it fails.
     let pace = "poll = 0.05\ngrace = 0.1";
     on_a_file_server(pace, |daemon, folder| {
@@ -174,7 +174,7 @@ fn a_file_server_that_fails_or_lies_changes_nothing_is_said_once_and_recovers() 
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_file_server_that_hangs_holds_up_no_lookup_and_not_the_end() {
+fn a_hanging_file_server_delays_neither_lookups_nor_shutdown() {
     let pace = "poll = 0.05";
     on_a_file_server(pace, |daemon, folder| {
         with_versions(daemon, pace, |versions| {
@@ -213,7 +213,7 @@ const POLL: &str = "poll = 0.1";
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_change_in_the_lower_layer_of_an_overlay_is_found_by_a_poll_and_the_log_says_so_once() {
+fn a_change_in_the_lower_layer_of_an_overlay_is_found_by_a_poll_and_polling_is_logged_once() {
     // What an image or a host changes below a running container shows, but nobody is told.
     let setup = setup(POLL);
     let lower = setup.root().join("lower");
@@ -238,7 +238,7 @@ fn a_change_in_the_lower_layer_of_an_overlay_is_found_by_a_poll_and_the_log_says
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_file_system_mounted_over_the_folder_and_taken_away_again_is_found() {
+fn a_file_system_mounted_over_the_directory_and_unmounted_is_detected() {
     // The kernel tells nobody of a mount.
     let setup = setup(POLL);
     let other = setup.root().join("other");
@@ -262,7 +262,7 @@ fn a_file_system_mounted_over_the_folder_and_taken_away_again_is_found() {
 }
 
 #[test]
-fn a_folder_far_above_that_is_replaced_is_found() {
+fn a_replaced_ancestor_directory_is_detected() {
     // Not one of the folders that hold the files or their links.
     let outer = Setup::new();
     let root = outer.root().join("a");
@@ -285,7 +285,7 @@ fn a_folder_far_above_that_is_replaced_is_found() {
 }
 
 #[test]
-fn a_change_whose_event_was_lost_in_an_overflow_is_live() {
+fn a_change_whose_event_was_lost_in_an_overflow_takes_effect() {
     let daemon = Daemon::start(setup(EVENTS_ALONE));
     let queue = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let queue: usize = queue.trim().parse().unwrap();
@@ -320,7 +320,7 @@ const WITHOUT_INOTIFY: [&str; 7] = [
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn where_inotify_is_exhausted_changes_are_found_by_a_poll_and_the_log_says_so_once() {
+fn with_inotify_exhausted_changes_are_found_by_a_poll_and_polling_is_logged_once() {
     let daemon = Daemon::start(setup(POLL).within(WITHOUT_INOTIFY));
     let ways: [fn(&Versions<'_>); 3] = [
         |versions| versions.replace_with_next(RELAYMAP),
@@ -344,7 +344,7 @@ fn where_inotify_is_exhausted_changes_are_found_by_a_poll_and_the_log_says_so_on
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn where_the_permission_is_missing_no_limit_of_inotify_is_blamed() {
+fn a_missing_permission_is_not_reported_as_a_limit_of_inotify() {
     // A user who may only enter a directory reads the files in it and does not watch it.
     let setup = setup(POLL);
     fs::set_permissions(setup.dir(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();

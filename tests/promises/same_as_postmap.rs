@@ -512,7 +512,7 @@ fn any_credentials_are_answered_as_postmap_answers_them() {
 }
 
 #[test]
-fn the_walk_over_keys_is_the_one_that_postfix_was_seen_to_do() {
+fn the_order_of_keys_is_the_one_observed_in_postfix() {
     assert_eq!(
         keys("User+Ext@One.Test"),
         [

@@ -53,7 +53,7 @@ fn an_extension_begins_at_the_first_delimiter() {
 }
 
 #[test]
-fn nothing_shorter_than_the_domain_is_tried() {
+fn no_key_shorter_than_the_domain_is_tried() {
     let (_daemon, mut clients) = keyed(&["@one.test", "@test", "bob@two.test"]);
     none(&mut clients, "ann@sub.one.test");
     none(&mut clients, "ann@one.test.example");
@@ -63,7 +63,7 @@ fn nothing_shorter_than_the_domain_is_tried() {
 }
 
 #[test]
-fn a_local_part_that_would_become_empty_is_not_split() {
+fn an_extension_is_not_removed_where_the_local_part_would_become_empty() {
     let (_daemon, mut clients) = keyed(&["@one.test", "+u@one.test"]);
     hop(&mut clients, "+u@one.test", 1);
     hop(&mut clients, "+u+x@one.test", 0);
@@ -72,7 +72,7 @@ fn a_local_part_that_would_become_empty_is_not_split() {
 }
 
 #[test]
-fn keys_fold_as_unicode_says() {
+fn keys_are_case_folded_as_unicode_specifies() {
     let (_daemon, mut clients) = keyed(&[
         "@straße.test",
         "@ΣΊΣΥΦΟΣ.test",
@@ -156,7 +156,7 @@ fn a_quoted_address_and_the_same_address_unquoted_get_one_answer() {
 }
 
 #[test]
-fn an_exclusion_holds_for_both_forms_of_an_address() {
+fn an_exclusion_applies_to_both_forms_of_an_address() {
     // Postfix asks for the quoted form first and, told "not found", for the other: that one must not get the default.
     let (_daemon, mut clients) = Both::start(
         Setup::new()
@@ -182,7 +182,7 @@ fn an_exclusion_holds_for_both_forms_of_an_address() {
 }
 
 #[test]
-fn quotes_that_are_not_needed_make_no_difference() {
+fn unneeded_quotes_make_no_difference() {
     let (_daemon, mut clients) = keyed(&["@one.test", "\"ann\"@one.test"]);
     for sender in [
         "ann@one.test",
@@ -216,7 +216,7 @@ fn an_address_literal_is_a_domain() {
 }
 
 #[test]
-fn the_last_at_sign_parts_local_part_and_domain() {
+fn the_last_at_sign_separates_local_part_and_domain() {
     let (_daemon, mut clients) = keyed(&["@one.test", "@two.test", "ann@one.test"]);
     hop(&mut clients, "ann@one.test@two.test", 1);
     hop(&mut clients, "x@y@one.test", 0);
@@ -224,7 +224,7 @@ fn the_last_at_sign_parts_local_part_and_domain() {
 }
 
 #[test]
-fn postmaster_and_mailer_daemon_are_whole_but_their_extensions_split() {
+fn postmaster_and_mailer_daemon_are_not_split_but_lose_their_extension() {
     let (_daemon, mut clients) = keyed(&["@one.test", "postmaster@one.test"]);
     hop(&mut clients, "Postmaster@one.test", 1);
     hop(&mut clients, "postmaster+x@one.test", 1);
@@ -257,7 +257,7 @@ fn the_delimiter_can_be_set_in_three_places() {
 }
 
 #[test]
-fn with_a_dash_owners_and_requests_of_lists_are_whole() {
+fn with_a_dash_as_delimiter_owner_and_request_addresses_are_not_split() {
     let keys = ["@one.test", "owner@one.test", "list@one.test", "ann@one.test"];
     let (_daemon, mut clients) = Both::start(keyed_setup(&keys).env("POSTMAPD_RECIPIENT_DELIMITER", "-"));
     for whole in [
@@ -274,14 +274,14 @@ fn with_a_dash_owners_and_requests_of_lists_are_whole() {
 }
 
 #[test]
-fn without_a_dash_owners_and_requests_are_like_everybody() {
+fn without_a_dash_as_delimiter_owner_and_request_addresses_are_ordinary() {
     let (_daemon, mut clients) = keyed(&["@one.test", "owner-list@one.test", "list@one.test"]);
     hop(&mut clients, "owner-list+x@one.test", 1);
     hop(&mut clients, "list+x-request@one.test", 2);
 }
 
 #[test]
-fn several_delimiters_are_a_set() {
+fn several_delimiters_form_a_set() {
     let keys = ["@one.test", "ann@one.test", "ann-a@one.test"];
     let (_daemon, mut clients) = Both::start(keyed_setup(&keys).arg("--recipient-delimiter").arg("+="));
     hop(&mut clients, "ann+x@one.test", 1);
@@ -308,7 +308,7 @@ fn credentials_are_searched_in_the_same_way() {
 }
 
 #[test]
-fn next_hops_and_hosts_are_whole_keys() {
+fn next_hops_and_hosts_are_looked_up_only_whole() {
     let (_daemon, mut clients) = Both::start(Setup::new().credentials(
         "[relay1.test]:587 hop:secret\nrelay2.test host:secret\nann one:secret\n[::1]:25 six:secret\n",
     ));

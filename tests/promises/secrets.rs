@@ -110,7 +110,7 @@ fn traced(setup: Setup, format: &str) -> Setup {
 }
 
 #[test]
-fn no_password_leaves_by_the_log_of_a_server_that_answers_refuses_and_reloads() {
+fn no_password_is_logged_by_a_server_that_answers_refuses_and_reloads() {
     for format in ["text", "json", "journald"] {
         let (daemon, mut clients) = Both::start(traced(good(), format));
         for (key, credential) in [
@@ -169,7 +169,7 @@ fn no_password_leaves_by_the_log_of_a_server_that_answers_refuses_and_reloads() 
 }
 
 #[test]
-fn no_password_leaves_by_the_errors_of_a_start() {
+fn no_password_is_in_a_startup_error() {
     for (file, text) in wrong() {
         let (daemon, mut clients) = Both::start(traced(good().file(file, &text), "text"));
         daemon.wait_for_log(|line| line.contains(file));
@@ -189,7 +189,7 @@ fn no_password_leaves_by_the_errors_of_a_start() {
 }
 
 #[test]
-fn no_password_leaves_by_the_standard_error_of_a_query() {
+fn no_password_is_on_the_standard_error_of_query() {
     for format in ["text", "json", "journald"] {
         let setup = traced(good(), format);
         let found = setup.query(&["sasl", "ann@one.test"]);
@@ -211,7 +211,7 @@ fn no_password_leaves_by_the_standard_error_of_a_query() {
 }
 
 #[test]
-fn no_password_leaves_by_a_query_that_asks_a_server() {
+fn no_password_is_printed_by_a_query_to_a_server() {
     let (daemon, _clients) = Both::start(traced(good(), "text"));
     for endpoint in [0, 2] {
         let found = daemon
@@ -229,7 +229,7 @@ fn no_password_leaves_by_a_query_that_asks_a_server() {
 }
 
 #[test]
-fn no_password_leaves_by_a_secret_file_or_a_variable_that_is_wrong() {
+fn no_password_is_printed_for_an_invalid_secret_file_or_variable() {
     let contents: [&[u8]; 5] = [
         b"CANARY\nCANARY\n",
         b"CANARY\0\n",
@@ -273,7 +273,7 @@ fn without_command(error: &str) -> String {
 }
 
 #[test]
-fn no_password_leaves_by_a_settings_file_that_is_wrong() {
+fn no_password_is_printed_for_an_invalid_settings_file() {
     for text in [
         "relay_password = \"CANARY\"\n",
         "password = CANARY\n",
@@ -288,7 +288,7 @@ fn no_password_leaves_by_a_settings_file_that_is_wrong() {
 }
 
 #[test]
-fn a_key_is_shown_at_debug_and_not_before() {
+fn a_key_is_logged_at_debug_level_only() {
     for (level, shown) in [("", false), ("info", false), ("debug", true), ("trace", true)] {
         let setup = good();
         let setup = if level.is_empty() {
@@ -311,7 +311,7 @@ fn a_key_is_shown_at_debug_and_not_before() {
 }
 
 #[test]
-fn the_word_would_be_seen() {
+fn the_search_for_passwords_finds_one() {
     // The check itself: what it must find, in every spelling.
     let base64 = ["Q0FOQVJZeno=", "YUNBTkFSWXp6", "YWJDQU5BUll6eg=="];
     for spelled in ["xCANARYx", "canary", "[67, 65, 78, 65, 82, 89]", "43414e415259"]
@@ -329,7 +329,7 @@ fn the_word_would_be_seen() {
 }
 
 #[test]
-fn no_password_leaves_by_the_admin_listener() {
+fn no_password_is_sent_by_the_admin_listener() {
     let told = |admin: &Admin, daemon: &Daemon| {
         for path in "/healthz /readyz /status /metrics /CANARY /status?CANARY".split(' ') {
             let told = admin.get(path);

@@ -239,19 +239,19 @@ fn a_life(manager: &Manager, setup: Setup) {
 }
 
 #[test]
-fn the_manager_hears_of_ready_reloading_outcomes_and_the_end() {
+fn the_manager_is_notified_of_ready_reloading_outcomes_and_stopping() {
     let setup = setup();
     a_life(&Manager::at(&setup), setup);
 }
 
 #[test]
-fn an_abstract_socket_hears_the_same() {
+fn an_abstract_notify_socket_gets_the_same_messages() {
     let setup = setup();
     a_life(&Manager::abstract_one(&setup), setup);
 }
 
 #[test]
-fn tables_that_were_never_right_do_not_hold_up_the_start_and_are_said() {
+fn tables_invalid_at_startup_do_not_delay_ready_and_are_reported() {
     let setup = setup().credentials("@one.test no-colon\n");
     let manager = Manager::at(&setup);
     let _daemon = manager.starts(setup);
@@ -263,7 +263,7 @@ fn tables_that_were_never_right_do_not_hold_up_the_start_and_are_said() {
 }
 
 #[test]
-fn requests_that_come_while_one_is_answered_are_answered_too() {
+fn reload_requests_during_a_reload_are_answered_too() {
     let setup = setup();
     let manager = Manager::at(&setup);
     let mut daemon = manager.starts(setup);
@@ -288,7 +288,7 @@ fn requests_that_come_while_one_is_answered_are_answered_too() {
 }
 
 #[test]
-fn pings_come_twice_in_the_time_after_which_the_manager_acts() {
+fn watchdog_pings_are_sent_twice_per_watchdog_timeout() {
     const LIMIT: Duration = Duration::from_secs(4);
     let setup = setup().env("WATCHDOG_USEC", LIMIT.as_micros().to_string());
     let manager = Manager::at(&setup);
@@ -308,7 +308,7 @@ fn pings_come_twice_in_the_time_after_which_the_manager_acts() {
 }
 
 #[test]
-fn pings_are_for_the_process_that_is_asked_for_them() {
+fn watchdog_pings_are_sent_only_by_the_process_they_are_requested_of() {
     let start = |process: &str| {
         let setup = setup().env("WATCHDOG_USEC", "20000");
         let manager = Manager::at(&setup);
@@ -335,7 +335,7 @@ impl Drop for Process {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_thread_that_cannot_answer_does_not_ping() {
+fn a_stuck_lookup_thread_sends_no_watchdog_ping() {
     const LIMIT: Duration = Duration::from_secs(1);
     let setup = setup().env("WATCHDOG_USEC", LIMIT.as_micros().to_string());
     let manager = Manager::at(&setup);
@@ -357,7 +357,7 @@ fn a_thread_that_cannot_answer_does_not_ping() {
 }
 
 #[test]
-fn a_manager_that_does_not_read_holds_up_neither_lookups_nor_the_end() {
+fn a_manager_that_does_not_read_delays_neither_lookups_nor_shutdown() {
     let setup = setup().env("WATCHDOG_USEC", "2000");
     let manager = Manager::at(&setup);
     let mut daemon = manager.starts(setup);
@@ -374,7 +374,7 @@ fn a_manager_that_does_not_read_holds_up_neither_lookups_nor_the_end() {
 }
 
 #[test]
-fn without_a_manager_nothing_is_said_and_a_wrong_one_is_no_reason_to_stop() {
+fn without_a_manager_nothing_is_sent_and_an_invalid_one_is_no_error() {
     let plain = Daemon::start(setup().env("WATCHDOG_USEC", "1000000"));
     assert!(!plain.log().contains("service manager"));
     for wrong in ["relative/path", "vsock:2:1234"] {
@@ -429,7 +429,7 @@ fn handed_over(setup: Setup, sockets: &[(&str, &str)], first: &Path) -> (Daemon,
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn sockets_are_served_as_they_are_named() {
+fn passed_sockets_are_served_by_their_names() {
     let setup = setup();
     let path = setup.root().join("socket");
     let unix = path.to_str().unwrap().to_owned();
@@ -489,7 +489,7 @@ fn sockets_are_served_as_they_are_named() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn what_the_settings_want_besides_is_bound_and_what_is_handed_over_is_not_bound_again() {
+fn configured_endpoints_are_bound_unless_their_socket_was_passed() {
     let setup = setup();
     let path = setup.root().join("socket");
     let unix = format!("socketmap:unix:{}", path.display());
@@ -506,7 +506,7 @@ fn what_the_settings_want_besides_is_bound_and_what_is_handed_over_is_not_bound_
 
 /// What else cannot be served is in tests/cases/serve/handed-over.
 #[test]
-fn a_socket_that_is_connected_is_refused() {
+fn a_passed_socket_that_is_connected_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let script = format!(
@@ -520,7 +520,7 @@ fn a_socket_that_is_connected_is_refused() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn a_unix_socket_cannot_be_a_tcp_table() {
+fn a_passed_unix_socket_cannot_serve_tcp_table() {
     let setup = setup();
     let path = setup.root().join("socket");
     let poke = path.clone();
@@ -538,7 +538,7 @@ fn a_unix_socket_cannot_be_a_tcp_table() {
 }
 
 #[test]
-fn sockets_for_another_process_are_left_alone() {
+fn sockets_passed_to_another_process_are_not_used() {
     for variables in [
         "LISTEN_PID=1 LISTEN_FDS=1 LISTEN_FDNAMES=smtp",
         "LISTEN_PID= LISTEN_FDS=0",
@@ -561,7 +561,7 @@ fn in_the_journal(stream: &str) -> [String; 4] {
 const STANDARD_ERROR: &str = "$(stat -L -c %d:%i /proc/self/fd/2)";
 
 #[test]
-fn the_journal_gets_priorities_without_being_asked() {
+fn on_a_journal_stream_log_lines_have_priorities_by_default() {
     let daemon = Daemon::start(setup().within(in_the_journal(STANDARD_ERROR)));
     let log = daemon.log();
     assert!(log.lines().all(|line| line.starts_with("<6>")), "{log}");
@@ -582,7 +582,7 @@ fn the_journal_gets_priorities_without_being_asked() {
 }
 
 #[test]
-fn the_journal_gets_the_priority_of_each_last_word() {
+fn the_final_error_has_its_priority_in_the_journal() {
     let setup = setup()
         .settings("lisen = 1\nsocket_mode = 1\n")
         .within(in_the_journal(STANDARD_ERROR));
@@ -597,7 +597,7 @@ fn the_journal_gets_the_priority_of_each_last_word() {
 }
 
 #[test]
-fn the_variables_reach_no_other_program() {
+fn socket_activation_variables_are_not_inherited_by_other_programs() {
     // There is none: the server starts no process, and so nobody inherits a socket or a variable.
     let setup = setup();
     let manager = Manager::at(&setup);
@@ -614,7 +614,7 @@ fn the_variables_reach_no_other_program() {
 }
 
 #[test]
-fn a_socket_that_is_handed_over_outlives_the_server_and_refuses_nobody() {
+fn a_passed_socket_outlives_the_server_and_refuses_no_connection() {
     let setup = setup();
     let path = setup.root().join("socket");
     // Kept open here, as systemd does, and handed to one server after the other.

@@ -23,7 +23,7 @@ fn hop_of(setup: Setup, sender: &str) -> Reply {
 }
 
 #[test]
-fn the_folder_can_come_from_the_environment() {
+fn the_directory_can_come_from_the_environment() {
     let setup = setup();
     let named = setup.clone().without_dir_flag().env("POSTMAPD_DIR", setup.dir());
     // The flag wins.
@@ -49,7 +49,7 @@ fn endpoints_come_from_the_environment_or_from_the_settings_file() {
 }
 
 #[test]
-fn flags_beat_the_environment_and_that_beats_the_file() {
+fn flags_override_the_environment_and_the_environment_overrides_the_file() {
     let file = "recipient_delimiter = \"-\"\n";
     let (extension, whole) = (Reply::found("[relay2.test]"), Reply::found("[relay1.test]"));
 
@@ -67,7 +67,7 @@ fn flags_beat_the_environment_and_that_beats_the_file() {
 }
 
 #[test]
-fn endpoints_of_a_higher_place_replace_the_lower_ones() {
+fn endpoints_of_a_higher_source_replace_those_of_a_lower_one() {
     let setup = setup().settings("listen = [\"tcp:127.0.0.1:0:sasl\"]\n");
     let daemon = Daemon::start(setup.clone().env("POSTMAPD_LISTEN", INET).announces(&[INET]));
     Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test");
@@ -83,7 +83,7 @@ fn endpoints_of_a_higher_place_replace_the_lower_ones() {
 }
 
 #[test]
-fn the_settings_file_can_be_elsewhere() {
+fn the_settings_file_can_be_outside_the_directory() {
     let setup = setup().settings("recipient_delimiter = \"-\"\n");
     let elsewhere = setup.root().join("other.toml");
     fs::write(&elsewhere, "recipient_delimiter = \"=\"\n").unwrap();
@@ -94,7 +94,7 @@ fn the_settings_file_can_be_elsewhere() {
 }
 
 #[test]
-fn an_address_in_use_is_an_error_that_names_it() {
+fn an_address_in_use_is_an_error_naming_the_address() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("socketmap:inet:{}", taken.local_addr().unwrap());
     let finished = setup().listen(&endpoint).serve_until_exit();
@@ -103,7 +103,7 @@ fn an_address_in_use_is_an_error_that_names_it() {
 }
 
 #[test]
-fn an_owner_or_a_group_that_is_not_there_matters_to_no_socket_but_a_unix_one() {
+fn a_missing_owner_or_group_is_an_error_for_unix_sockets_only() {
     for key in ["socket_owner", "socket_group"] {
         let text = format!("{key} = \"no-such-name\"\n");
         drop(Daemon::start(setup().settings(&text).listen(INET)));
@@ -111,7 +111,7 @@ fn an_owner_or_a_group_that_is_not_there_matters_to_no_socket_but_a_unix_one() {
 }
 
 #[test]
-fn a_signal_ends_it_well_and_takes_its_sockets_away() {
+fn a_signal_ends_the_server_with_success_and_removes_its_sockets() {
     for signal in ["TERM", "INT"] {
         let setup = setup();
         let path = setup.root().join("socket");
@@ -131,7 +131,7 @@ fn a_signal_ends_it_well_and_takes_its_sockets_away() {
 }
 
 #[test]
-fn what_was_asked_before_a_signal_is_answered() {
+fn requests_sent_before_a_signal_are_answered() {
     let mut daemon = Daemon::start(setup());
     let mut client = Socketmap::to(&daemon, 0);
     let requests: Vec<u8> = (0..500)
@@ -148,7 +148,7 @@ fn what_was_asked_before_a_signal_is_answered() {
 }
 
 #[test]
-fn who_has_connected_and_asked_before_a_signal_is_answered() {
+fn requests_on_connections_not_yet_accepted_are_answered_after_a_signal() {
     let mut daemon = Daemon::start(setup());
     // So that nobody is let in before the signal is there.
     daemon.signal("STOP");
@@ -165,7 +165,7 @@ fn who_has_connected_and_asked_before_a_signal_is_answered() {
 }
 
 #[test]
-fn ipv6_is_listened_on_as_main_cf_writes_it() {
+fn ipv6_endpoints_are_written_as_in_main_cf() {
     let daemon = Daemon::start(
         setup()
             .listen("socketmap:inet:[::1]:0")
@@ -177,7 +177,7 @@ fn ipv6_is_listened_on_as_main_cf_writes_it() {
 }
 
 #[test]
-fn several_listeners_of_one_kind_are_all_served() {
+fn several_listeners_of_one_protocol_are_all_served() {
     let daemon = Daemon::start(setup().listen(INET).listen(INET).listen(INET));
     for n in 0..3 {
         Socketmap::to(&daemon, n).finds("relayhost", "x@one.test", "[relay1.test]");
@@ -186,7 +186,7 @@ fn several_listeners_of_one_kind_are_all_served() {
 }
 
 #[test]
-fn a_socket_is_for_its_owner_and_its_group() {
+fn a_unix_socket_is_accessible_to_its_owner_and_group_only() {
     let setup = setup();
     let path = setup.root().join("socket");
     let unix = format!("socketmap:unix:{}", path.display());
@@ -221,7 +221,7 @@ fn a_stale_socket_is_replaced() {
 }
 
 #[test]
-fn a_socket_that_another_server_serves_is_left_alone() {
+fn a_socket_served_by_another_server_is_not_replaced() {
     let setup = setup();
     let unix = format!("socketmap:unix:{}/socket", setup.root().display());
     let setup = setup.listen(unix);

@@ -39,7 +39,7 @@ fn access(path: &Path) -> (u32, u32, u32) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn by_default_it_belongs_to_the_group_postfix_and_to_nobody_else() {
+fn by_default_the_socket_is_accessible_only_to_root_and_the_group_postfix() {
     let (setup, path) = setup();
     let daemon = Daemon::start(setup);
     assert_eq!(access(&path), (0, group("postfix"), 0o660));
@@ -52,7 +52,7 @@ fn by_default_it_belongs_to_the_group_postfix_and_to_nobody_else() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn owner_group_and_mode_are_as_the_settings_say() {
+fn owner_group_and_mode_of_the_socket_are_as_configured() {
     let daemon_user = uid_of("daemon");
     let (by_name, path) = setup();
     let words = [
@@ -75,7 +75,7 @@ fn owner_group_and_mode_are_as_the_settings_say() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn nobody_can_connect_before_owner_group_and_mode_are_right() {
+fn the_socket_refuses_connections_until_owner_group_and_mode_are_set() {
     let (setup, path) = setup();
     // Whatever the umask of whoever starts it, and seen by the kernel's own account of the calls.
     let calls = setup.root().join("calls");
@@ -111,7 +111,7 @@ fn refused(setup: &Setup, path: &Path) -> Finished {
 }
 
 #[test]
-fn what_is_no_socket_is_an_error_and_stays() {
+fn a_file_in_place_of_the_socket_is_an_error_and_is_kept() {
     let (setup, path) = setup();
     let target = setup.root().join("target");
 
@@ -138,7 +138,7 @@ fn what_is_no_socket_is_an_error_and_stays() {
 }
 
 #[test]
-fn the_socket_of_a_server_that_hangs_is_left_alone_and_not_waited_for() {
+fn the_socket_of_a_hanging_server_is_not_replaced_and_does_not_delay_the_startup() {
     let (setup, path) = setup();
     let hanging = rustix::net::socket(
         rustix::net::AddressFamily::UNIX,
@@ -161,7 +161,7 @@ fn the_socket_of_a_server_that_hangs_is_left_alone_and_not_waited_for() {
 }
 
 #[test]
-fn at_its_end_it_removes_its_own_socket_and_no_other() {
+fn at_exit_the_server_removes_its_own_socket_and_no_other() {
     let (setup, path) = setup();
     let mut daemon = Daemon::start(setup.clone());
     daemon.terminate();
@@ -176,7 +176,7 @@ fn at_its_end_it_removes_its_own_socket_and_no_other() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn without_the_right_to_give_it_to_the_group_postfix_it_says_so_and_serves() {
+fn without_the_privilege_to_set_the_group_of_the_socket_the_server_logs_it_and_serves() {
     let me = uid_of("daemon").to_string();
     let (setup, _) = setup();
     let folder = setup.root().join("run");
@@ -199,7 +199,7 @@ fn without_the_right_to_give_it_to_the_group_postfix_it_says_so_and_serves() {
 
 /// The server would close it, and the close of a TCP socket with SO_LINGER waits for as long as its sender wishes.
 #[test]
-fn nobody_can_hand_a_descriptor_over_to_it_where_the_kernel_lets_it_refuse() {
+fn the_socket_refuses_passed_descriptors_where_the_kernel_supports_it() {
     let (setup, path) = setup();
     let daemon = Daemon::start(setup);
     let peer = UnixStream::connect(&path).unwrap();

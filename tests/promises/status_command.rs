@@ -71,7 +71,7 @@ fn the_exit_code_says_whether_every_file_is_valid() {
 }
 
 #[test]
-fn json_is_what_the_server_says() {
+fn the_json_output_is_the_servers_status() {
     let (daemon, admin) = Admin::start(setup());
     let told = status(
         &daemon.setup(),
@@ -81,7 +81,7 @@ fn json_is_what_the_server_says() {
 }
 
 #[test]
-fn the_address_comes_from_where_the_servers_comes_from() {
+fn status_finds_the_address_as_the_server_does() {
     let (daemon, admin) = Admin::start(setup());
     let by_variable = daemon.setup().env("POSTMAPD_ADMIN", &admin.address);
     assert_eq!(status(&by_variable, "").code, Some(0));
@@ -108,7 +108,7 @@ fn the_address_comes_from_where_the_servers_comes_from() {
 }
 
 #[test]
-fn a_server_that_cannot_be_reached_or_is_another_is_69() {
+fn an_unreachable_or_foreign_server_gives_exit_code_69() {
     let nobody = {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().to_string()

@@ -539,7 +539,7 @@ fn sweep(
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn whatever_call_fails_no_answer_is_wrong_and_the_next_edit_counts() {
+fn whichever_system_call_fails_no_answer_is_wrong_and_the_next_edit_takes_effect() {
     let all = std::env::var("POSTMAPD_FAULTS").is_ok_and(|form| form == "all");
     let only = std::env::var("POSTMAPD_FAULTS_CALL").ok();
     let errors = |n: usize| {
@@ -582,7 +582,7 @@ fn whatever_call_fails_no_answer_is_wrong_and_the_next_edit_counts() {
 /// The sweep has files that were just written, whose stamps are not trusted anyway.
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_file_that_could_not_be_read_at_the_start_is_read_again_though_nothing_about_it_changes() {
+fn a_file_unreadable_at_startup_is_retried_without_a_change_to_it() {
     let setup = Setup::new()
         .relaymap(text(RELAYMAP, 0))
         .credentials(text(CREDENTIALS, 0));

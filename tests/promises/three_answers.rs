@@ -21,7 +21,7 @@ fn two_domains() -> Setup {
 }
 
 #[test]
-fn found_and_not_found_have_the_words_of_their_protocol() {
+fn found_and_not_found_are_encoded_as_their_protocol_specifies() {
     let (daemon, mut clients) = Both::start(two_domains());
     clients.socketmap.request("relayhost", "ann@one.test");
     assert_eq!(clients.socketmap.payload(), "OK [relay1.test]:587");
@@ -35,7 +35,7 @@ fn found_and_not_found_have_the_words_of_their_protocol() {
 }
 
 #[test]
-fn a_missing_folder_is_not_an_empty_table() {
+fn a_missing_directory_is_not_an_empty_table() {
     let setup = Setup::new();
     fs::remove_dir(setup.dir()).unwrap();
     let setup = Both::ENDPOINTS.into_iter().fold(setup, Setup::listen);
@@ -48,7 +48,7 @@ fn a_missing_folder_is_not_an_empty_table() {
 }
 
 #[test]
-fn no_such_map_and_what_is_no_request_are_refused() {
+fn unknown_maps_and_malformed_requests_are_refused() {
     let (daemon, mut clients) = Both::start(two_domains());
     assert!(clients.socketmap.ask("nosuchmap", "ann@one.test").is_refused());
     assert!(clients.socketmap.ask("", "ann@one.test").is_refused());
@@ -77,7 +77,7 @@ fn no_such_map_and_what_is_no_request_are_refused() {
 }
 
 #[test]
-fn no_reason_holds_a_key_a_value_or_a_credential() {
+fn no_reason_contains_a_key_a_value_or_a_credential() {
     let (daemon, mut clients) = Both::start(
         Setup::new()
             .relaymap("@one.test [CANARYHOST\n")
@@ -104,7 +104,7 @@ fn no_reason_holds_a_key_a_value_or_a_credential() {
 }
 
 #[test]
-fn without_a_relay_map_and_a_default_a_password_is_not_released_until_main_cf_is_said_to_have_the_relays() {
+fn without_a_relay_map_and_a_default_relay_no_password_is_released_unless_relays_are_in_main_cf() {
     let credentials = "@one.test user1:secret1\n[relay1.test]:587 hop:hopsecret\n";
     let (daemon, mut clients) = Both::start(Setup::new().credentials(credentials));
     assert!(clients.sasl("ann@one.test").reason().contains("next_hops"));
@@ -120,7 +120,7 @@ fn without_a_relay_map_and_a_default_a_password_is_not_released_until_main_cf_is
 }
 
 #[test]
-fn a_relay_map_that_is_lost_while_the_server_runs_releases_no_password() {
+fn a_relay_map_lost_at_runtime_releases_no_password() {
     let settings = "[reload]\ngrace = 0.05\nin_flight = 0\n";
     let (daemon, mut clients) = Both::start(two_domains().settings(settings));
     assert_eq!(clients.sasl("ann@elsewhere.test"), Reply::NotFound);

@@ -79,7 +79,7 @@ fn complaints(examples: &[&str]) -> Vec<String> {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn systemd_has_nothing_to_say_about_the_units() {
+fn systemd_reports_nothing_about_the_units() {
     assert_eq!(complaints(&[]), [""; 0]);
     let examples = examples();
     assert_eq!(examples.len(), 5, "{examples:?}");
@@ -109,7 +109,7 @@ fn exposure(examples: &[&str]) -> f64 {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn the_service_is_closed_to_what_it_does_not_need() {
+fn the_service_is_sandboxed() {
     assert!(exposure(&[]) <= 0.5, "{}", exposure(&[]));
     assert!(exposure(&["root-only-tables"]) <= 0.8);
     assert!(exposure(&["credentials", "relay-password"]) <= 0.5);
@@ -165,7 +165,7 @@ fn access(root: &TempDir, path: &str) -> (u32, u32, u32) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn user_and_folders_are_made_and_what_is_there_stays() {
+fn user_and_directories_are_created_and_existing_ones_kept() {
     let root = installed();
     let (user, group) = (
         number(&root, "passwd", "postmapd"),
@@ -190,7 +190,7 @@ fn user_and_folders_are_made_and_what_is_there_stays() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn where_there_is_no_postfix_the_rest_is_made_all_the_same() {
+fn without_postfix_the_other_directories_are_still_created() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join("etc")).unwrap();
     fs::write(root.path().join("etc/group"), "root:x:0:\n").unwrap();
@@ -235,7 +235,7 @@ fn for_everybody(setup: Setup) -> Setup {
 /// As tmpfiles.d has it: root writes, a group reads.
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn tables_that_a_group_may_read_are_live_for_a_user_of_that_group() {
+fn edits_of_group_readable_tables_take_effect_for_a_member_of_the_group() {
     const GROUP: u32 = 64_321;
     let setup = Setup::new()
         .relaymap("@one.test [relay1.test]\n")
@@ -270,7 +270,7 @@ fn tables_that_a_group_may_read_are_live_for_a_user_of_that_group() {
 /// As examples/root-only-tables.conf has it.
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn tables_that_only_root_may_read_are_live_with_one_capability() {
+fn edits_of_root_only_tables_take_effect_with_one_capability() {
     let setup = for_everybody(
         Setup::new()
             .relaymap("@one.test [relay1.test]\n")
@@ -313,7 +313,7 @@ fn tables_that_only_root_may_read_are_live_with_one_capability() {
 
 /// As examples/credentials.conf and examples/relay-password.conf have it: files of the server's user, read only.
 #[test]
-fn credentials_of_systemd_are_a_folder_like_another() {
+fn a_credentials_directory_of_systemd_can_hold_the_tables() {
     let credentials = tempfile::tempdir().unwrap();
     for (name, text) in [
         (RELAYMAP, "@one.test [relay1.test]\n"),

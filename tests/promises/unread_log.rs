@@ -156,7 +156,7 @@ impl Unread {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn lookups_and_edits_go_on_and_what_was_lost_is_said() {
+fn with_a_blocked_log_lookups_and_reloads_continue_and_lost_lines_are_reported() {
     let mut unread = Unread::start();
     let mut polite = unread.server.client();
     unread.fill();
@@ -189,7 +189,7 @@ fn lookups_and_edits_go_on_and_what_was_lost_is_said() {
 }
 
 #[test]
-fn edits_and_the_end_come_all_the_same() {
+fn with_a_blocked_log_reloads_and_shutdown_still_work() {
     for is_full in [true, false] {
         let mut unread = Unread::start();
         if is_full {
@@ -204,7 +204,7 @@ fn edits_and_the_end_come_all_the_same() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_stops_nothing() {
+fn a_log_that_cannot_be_written_does_not_stop_the_server() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let (reader, unread) = pipe().unwrap();
     drop(reader);

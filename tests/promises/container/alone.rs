@@ -85,19 +85,19 @@ fn is_closed_and_live(who: Who) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_container_of_root_is_closed_and_live() {
+fn a_root_container_is_sandboxed_and_applies_edits() {
     is_closed_and_live(Who::Root);
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_rootless_container_is_closed_and_live() {
+fn a_rootless_container_is_sandboxed_and_applies_edits() {
     is_closed_and_live(Who::Operator);
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_real_postfix_sends_by_the_relay_that_the_container_names() {
+fn a_real_postfix_uses_the_relay_answered_by_the_container() {
     const RECIPIENT: &str = "[127.0.0.9]";
     let journal = Journal::default();
     let relays = [2, 3].map(|last| {
@@ -149,7 +149,7 @@ fn a_real_postfix_sends_by_the_relay_that_the_container_names() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn over_the_loopback_of_a_pod_users_are_known_by_their_numbers() {
+fn over_the_loopback_of_a_pod_users_are_identified_by_number() {
     let engine = Engine::start(Who::Root);
     let [tables, _] = folders(&engine);
     // What the program does by itself.
@@ -178,7 +178,7 @@ fn over_the_loopback_of_a_pod_users_are_known_by_their_numbers() {
 /// volume, which has no owner but that of the image's folder.
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn what_a_runtime_forbids_is_said_and_does_not_stop_the_server() {
+fn a_mechanism_the_runtime_forbids_is_logged_and_the_server_continues() {
     let engine = Engine::start(Who::Root);
     let [tables, _] = folders(&engine);
     let names = [

@@ -59,7 +59,7 @@ impl Image {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_image_holds_the_program_two_names_and_two_folders() {
+fn the_image_contains_only_the_program_two_users_and_two_directories() {
     assert!(archive().len() < 10_000_000, "{}", archive().len());
     let Image { config, files, .. } = Image::of(archive());
     let expected = [
@@ -108,7 +108,7 @@ fn the_image_holds_the_program_two_names_and_two_folders() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn one_program_gives_one_image() {
+fn the_same_program_gives_the_same_image() {
     assert!(build("podman") == archive(), "two builds differ");
     // An ordinary user, and another folder.
     let engine = Engine::start(Who::Operator);
@@ -144,7 +144,7 @@ fn one_program_gives_one_image() {
 }
 
 #[test]
-fn the_guide_advises_what_the_tests_run() {
+fn the_guide_shows_the_commands_that_the_tests_run() {
     let guide = read("container/README.md");
     for option in CLOSED
         .iter()

@@ -15,7 +15,7 @@ use crate::harness::eventually;
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn another_host_asks_over_tcp_as_compose_has_it() {
+fn another_host_queries_over_tcp_with_the_compose_file() {
     let networks = Networks::new();
     let engine = Engine::start(Who::Root);
     let [tables, _] = folders(&engine);
@@ -45,7 +45,7 @@ fn another_host_asks_over_tcp_as_compose_has_it() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn docker_compose_starts_it_beside_a_mailserver() {
+fn docker_compose_starts_postmapd_beside_a_mailserver() {
     let postfix = uid_of("postfix");
     let mut engine = Engine::start(Who::Root);
     let docker = engine.docker();
@@ -131,7 +131,7 @@ fn docker_compose_starts_it_beside_a_mailserver() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_sidecar_of_a_pod_takes_over_what_kubelet_brings() {
+fn a_pods_sidecar_applies_updates_of_mounted_volumes() {
     let pod = pod();
     let sidecar = named(&pod["initContainers"], "postmapd");
     let engine = Engine::start(Who::Root);

@@ -7,7 +7,7 @@ use std::process::Command;
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn ansible_lint_has_nothing_to_say() {
+fn ansible_lint_reports_nothing() {
     let home = tempfile::tempdir().unwrap();
     done(
         Command::new("ansible-lint")
@@ -88,7 +88,7 @@ systemd-analyze verify --man=no /etc/systemd/system/postmapd.service
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_role_installs_everything_once_and_a_new_password_restarts_nothing() {
+fn the_role_is_idempotent_and_a_new_password_restarts_nothing() {
     let work = tempfile::tempdir().unwrap();
     let here = work.path().display();
     let playbook = format!(

@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
 #[test]
-fn the_override_files_are_what_the_command_prints() {
+fn the_override_files_match_the_output_of_postconf() {
     for (folder, endpoint) in [
         ("socket", "socketmap:unix:/run/postmapd/socketmap"),
         ("network", "socketmap:inet:postmapd:10451"),
@@ -58,7 +58,7 @@ fn with_environment(setup: Setup, service: &Value, replace: &[(&str, &str)]) -> 
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn whoever_does_not_say_who_postfix_is_is_told_so() {
+fn a_compose_file_without_the_user_of_postfix_is_reported() {
     let config = compose("compose.yaml", None);
     assert_ne!(config.code, Some(0));
     assert!(
@@ -70,7 +70,7 @@ fn whoever_does_not_say_who_postfix_is_is_told_so() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn postfix_in_the_other_container_gets_passwords_by_the_socket_and_nobody_else_does() {
+fn only_postfix_in_the_other_container_gets_passwords_over_the_socket() {
     let postfix = uid_of("postfix");
     let service = service("compose.yaml", Some(postfix), "postmapd");
     assert_eq!(service["user"], "10451:10451");
@@ -128,7 +128,7 @@ fn postfix_in_the_other_container_gets_passwords_by_the_socket_and_nobody_else_d
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn over_the_network_the_mailserver_alone_may_ask() {
+fn over_the_network_only_the_mailserver_may_query() {
     let [mailserver, postmapd] =
         ["mailserver", "postmapd"].map(|name| service("compose.network.yaml", None, name));
     let address = |service: &Value| text(&service["networks"]["postmapd"]["ipv4_address"]).to_owned();
@@ -150,7 +150,7 @@ fn over_the_network_the_mailserver_alone_may_ask() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn both_compose_files_confine_the_server_alike() {
+fn both_compose_files_sandbox_the_server_alike() {
     let services = [
         service("compose.yaml", Some(1), "postmapd"),
         service("compose.network.yaml", None, "postmapd"),

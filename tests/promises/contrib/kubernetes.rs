@@ -44,7 +44,7 @@ pub(crate) fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_manifest_is_strictly_what_the_schemas_say() {
+fn the_manifest_conforms_to_the_strict_schemas() {
     let manifest = manifest();
     for version in VERSIONS {
         let judged = validate(&manifest, version);
@@ -64,7 +64,7 @@ fn the_manifest_is_strictly_what_the_schemas_say() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn the_kustomization_makes_what_the_manifest_mounts() {
+fn the_kustomization_generates_what_the_manifest_mounts() {
     let kustomization = &yaml(&read("kubernetes/base/kustomization.yaml"))[0];
     let resources = kustomization["resources"].as_array().unwrap();
     assert_eq!(resources.as_slice(), ["postfix.yaml"]);
@@ -92,7 +92,7 @@ fn the_kustomization_makes_what_the_manifest_mounts() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn the_container_is_confined() {
+fn the_container_of_the_manifest_is_sandboxed() {
     let pod = pod();
     let context = &named(&pod["initContainers"], "postmapd")["securityContext"];
     for (name, value) in [
@@ -114,7 +114,7 @@ fn the_container_is_confined() {
 /// By way of `proxy:`, mail of a sender that has just moved would wait.
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn the_socket_is_where_postfix_asks_for_passwords_without_proxymap() {
+fn the_socket_is_at_the_path_that_postfix_queries_without_proxymap() {
     let socket = named(
         &named(&pod()["containers"], "postfix")["volumeMounts"],
         "postmapd-socket",
@@ -147,7 +147,7 @@ pub(crate) fn bring(volume: &Path, version: &str, files: &[(&str, String)]) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_sidecar_takes_over_what_kubelet_brings_and_gives_passwords_to_postfix_alone() {
+fn the_sidecar_applies_volume_updates_and_answers_passwords_only_to_postfix() {
     let pod = pod();
     let container = named(&pod["initContainers"], "postmapd");
     assert_eq!(container["args"], serde_json::json!(["serve"]));
@@ -226,7 +226,7 @@ fn the_sidecar_takes_over_what_kubelet_brings_and_gives_passwords_to_postfix_alo
 }
 
 #[test]
-fn the_files_of_the_base_have_no_fault() {
+fn check_finds_nothing_in_the_files_of_the_base() {
     // As they are in the volume, and not in a repository that everybody may read.
     let files = ["postfix-relaymap.cf", "postfix-sasl-password.cf", "postmapd.toml"];
     let setup = Setup::new();

@@ -19,7 +19,7 @@ postfix reload
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_docker_mailserver_goes_over_to_postmapd_and_back_in_both_ways_as_the_guide_says() {
+fn the_guide_migrates_docker_mailserver_to_postmapd_and_back_in_both_ways() {
     within(|| {
         let far_end = FarEnd::start();
         let mut host = MailHost::start();

@@ -16,7 +16,7 @@ postfix reload
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_pod_has_a_sidecar_whose_files_are_edited_while_it_runs_as_the_guide_says() {
+fn the_guide_runs_a_sidecar_whose_files_are_edited_while_it_runs() {
     within(|| {
         let far_end = FarEnd::start();
         let mut host = MailHost::start();

@@ -41,7 +41,7 @@ fn for_users() -> Vec<Page> {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_in_the_documents_has_a_target() {
     let mut links = 0;
     for path in all() {
         let text = fs::read_to_string(&path).unwrap();
@@ -84,7 +84,7 @@ fn headings(page: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_command_that_is_shown_is_run_by_a_test() {
+fn every_documented_command_is_run_by_a_test() {
     let mut elsewhere: BTreeSet<&str> = ELSEWHERE.iter().map(|(command, _)| *command).collect();
     for page in for_users() {
         let followed = FOLLOWED.iter().any(|(name, _)| *name == page.name);
@@ -152,7 +152,7 @@ fn code(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_command_and_flag_of_postmapd_that_is_named_exists() {
+fn every_documented_command_and_flag_exists() {
     let mut command = cli::definition();
     command.build();
     let mut named = BTreeSet::new();
@@ -229,7 +229,7 @@ fn check(command: &clap::Command, words: &[&str], page: &str, named: &mut BTreeS
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn every_variable_setting_metric_and_parameter_that_is_named_exists() {
+fn every_documented_variable_setting_metric_and_parameter_exists() {
     let parameters = finish(process::Command::new("postconf").args(["-d", "-H"]), b"").stdout;
     let mut known: BTreeSet<String> = parameters.lines().map(|line| line.trim().to_owned()).collect();
     assert!(known.len() > 500, "the parameters of Postfix: {}", known.len());

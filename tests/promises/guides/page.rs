@@ -170,7 +170,7 @@ pub(super) fn is_like(shown: &str, line: &str) -> bool {
 }
 
 #[test]
-fn three_dots_are_any_text_and_nothing_else_is() {
+fn only_three_dots_match_any_text() {
     assert!(
         is_like("a…c", "abbbc")
             && is_like("…", "")

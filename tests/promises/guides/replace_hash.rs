@@ -5,7 +5,7 @@ use super::{Page, follow};
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_host_with_hash_tables_goes_over_to_postmapd_and_back_as_the_guide_says() {
+fn the_guide_migrates_a_host_with_hash_tables_to_postmapd_and_back() {
     within(|| {
         let far_end = FarEnd::start();
         let host = MailHost::start();

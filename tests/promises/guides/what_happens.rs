@@ -328,7 +328,7 @@ subprocess.run([\"timeout\", \"1\", \"systemd-cat\", \"-t\", \"postmapd\", \"pos
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn each_fault_is_as_the_page_says_and_no_mail_leaves_without_its_login() {
+fn each_documented_fault_behaves_as_described_and_no_mail_leaves_without_its_login() {
     within(|| {
         let page = Page::read("contrib/guides/what-happens-when.md");
         let mut scene = Scene::start();

@@ -33,7 +33,7 @@ fn relayhost_becomes(daemon: &Daemon, next_hop: &str) {
 }
 
 #[test]
-fn the_login_of_a_moved_sender_is_told_at_its_next_hop_over_both_protocols() {
+fn the_login_of_a_moved_sender_is_answered_at_its_next_hop_over_both_protocols() {
     let daemon = start("");
     save(&daemon, &AFTER.map(ToOwned::to_owned));
     relayhost_becomes(&daemon, "[r2.test]:587");
@@ -63,7 +63,7 @@ fn the_login_of_a_moved_sender_is_told_at_its_next_hop_over_both_protocols() {
 }
 
 #[test]
-fn what_an_edit_changed_is_remembered_for_the_time_that_is_set_and_not_longer() {
+fn moved_senders_are_remembered_for_the_configured_time_and_no_longer() {
     let daemon = start("[reload]\nin_flight = 0.3\n");
     save(&daemon, &AFTER.map(ToOwned::to_owned));
     relayhost_becomes(&daemon, "[r2.test]:587");
@@ -87,7 +87,7 @@ fn status_and_metrics_count_the_senders_in_flight() {
 }
 
 #[test]
-fn two_moved_senders_at_once_on_one_connection_wait() {
+fn two_moved_senders_at_once_on_one_connection_get_cannot_tell() {
     let daemon = start("");
     let both = [
         AFTER[0].replace("[r1.test]:587", "[r3.test]:587"),

@@ -144,7 +144,7 @@ fn send(release: Release, case: Case) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn with_a_fallback_relay_and_the_first_down_from_the_beginning() {
+fn waiting_mail_gets_the_right_login_with_a_fallback_relay_and_the_first_down_from_the_beginning() {
     for release in Release::ALL {
         send(release, Case::FallbackFromTheBeginning);
     }
@@ -152,7 +152,7 @@ fn with_a_fallback_relay_and_the_first_down_from_the_beginning() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn with_a_fallback_relay_and_the_first_going_down_after_the_move() {
+fn waiting_mail_gets_the_right_login_with_a_fallback_relay_and_the_first_down_after_the_move() {
     for release in Release::ALL {
         send(release, Case::FallbackAfterTheMove);
     }
@@ -160,7 +160,7 @@ fn with_a_fallback_relay_and_the_first_going_down_after_the_move() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn with_one_next_hop_and_its_login_put_in_place_of_another() {
+fn waiting_mail_gets_the_right_login_when_one_next_hop_replaces_another() {
     for release in Release::ALL {
         send(release, Case::NextHopAndLoginReplaced);
     }

@@ -109,7 +109,7 @@ fn checksums() -> Vec<(String, String)> {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn the_bill_of_materials_names_every_crate_that_is_linked_and_no_other() {
+fn the_bill_of_materials_names_exactly_the_linked_crates() {
     let built = Built::by("static");
     let bill = bill(&built.beside(".cdx.json"));
     // A judge that sees what is wrong.

@@ -22,7 +22,7 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn new_files_are_private_where_they_hold_passwords_and_belong_to_the_owner_of_the_folder() {
+fn new_credentials_files_are_private_and_new_files_belong_to_the_owner_of_the_directory() {
     let setup = Setup::new();
     done(
         &setup,
@@ -48,7 +48,7 @@ fn new_files_are_private_where_they_hold_passwords_and_belong_to_the_owner_of_th
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn mode_owner_and_attributes_stay_and_another_inode_has_the_name() {
+fn an_edit_replaces_the_inode_and_keeps_mode_owner_and_attributes() {
     let setup = Setup::new()
         .relaymap("@one.test [a]\n")
         .credentials("@one.test u:p\n");
@@ -110,7 +110,7 @@ fn mode_owner_and_attributes_stay_and_another_inode_has_the_name() {
 }
 
 #[test]
-fn a_symbolic_link_stays_and_what_it_leads_to_is_replaced() {
+fn a_symbolic_link_stays_and_its_target_is_replaced() {
     let setup = Setup::new();
     let real = setup.root().join("real");
     fs::create_dir(&real).unwrap();
@@ -137,7 +137,7 @@ fn a_symbolic_link_stays_and_what_it_leads_to_is_replaced() {
 }
 
 #[test]
-fn thirty_edits_at_once_lose_nothing_and_a_server_never_sees_a_wrong_file() {
+fn thirty_concurrent_edits_lose_nothing_and_a_server_never_reads_an_invalid_file() {
     const N: usize = 30;
     let setup = Setup::new()
         .relaymap("@first.test [first]:25\n")
@@ -184,7 +184,7 @@ fn thirty_edits_at_once_lose_nothing_and_a_server_never_sees_a_wrong_file() {
 }
 
 #[test]
-fn edits_of_one_entry_at_once_leave_one_of_them_whole() {
+fn concurrent_edits_of_one_entry_leave_one_of_them_intact() {
     let setup = Setup::new().relaymap("@one.test [a]\n");
     thread::scope(|scope| {
         for n in 0..10 {
@@ -200,7 +200,7 @@ fn edits_of_one_entry_at_once_leave_one_of_them_whole() {
 }
 
 #[test]
-fn a_signal_at_any_moment_leaves_no_other_file_and_either_text() {
+fn a_signal_at_any_moment_leaves_the_old_or_the_new_text_and_no_temporary_file() {
     let setup = Setup::new().credentials("# only this\n");
     let mut ended_by_signal = 0;
     for n in 0..60_u64 {
@@ -236,7 +236,7 @@ fn prepared(setup: Setup, script: &str) -> Setup {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_file_that_is_mounted_by_itself_is_written_in_place_and_live() {
+fn an_individually_mounted_file_is_written_in_place_and_the_edit_takes_effect() {
     let setup = Setup::new();
     let host = setup.root().join("host");
     fs::write(&host, "# mounted\n@one.test [a.test]:25\n").unwrap();
@@ -296,7 +296,7 @@ fn a_file_that_is_mounted_by_itself_is_written_in_place_and_live() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn edits_through_a_mounted_file_and_through_its_folder_at_once_lose_nothing_that_both_see() {
+fn concurrent_edits_through_a_mounted_file_and_through_its_directory_lose_nothing() {
     // Whoever sees the file by itself locks the file, and writes in place; both see one file as long as nobody renames
     // another over it, which an edit of the folder's own would do. A second name keeps it from that.
     let setup = Setup::new().relaymap("# both\n");
@@ -322,7 +322,7 @@ fn edits_through_a_mounted_file_and_through_its_folder_at_once_lose_nothing_that
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_folder_that_cannot_be_written_is_an_error_and_nothing_changes() {
+fn a_read_only_directory_is_an_error_and_nothing_changes() {
     let setup = Setup::new().relaymap("@one.test [a]\n");
     let read_only = prepared(
         setup.clone(),
@@ -346,7 +346,7 @@ fn a_folder_that_cannot_be_written_is_an_error_and_nothing_changes() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_file_that_may_be_written_in_a_folder_that_may_not_is_written_in_place() {
+fn a_writable_file_in_a_read_only_directory_is_written_in_place() {
     let setup = Setup::new().relaymap("@one.test [a]\n");
     let path = setup.dir().join(RELAYMAP);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
@@ -417,7 +417,7 @@ const FILL: &str = "dd if=/dev/zero of=small/fill bs=1k 2>/dev/null || [ -s smal
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_full_disk_leaves_the_file_as_it_was() {
+fn a_full_disk_leaves_the_file_unchanged() {
     let mount = "mount -t tmpfs -o size=16k none small; cp old small/postfix-sasl-password.cf";
     full(
         &format!("{mount}; {FILL}; mount --bind small tables"),
@@ -427,7 +427,7 @@ fn a_full_disk_leaves_the_file_as_it_was() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_full_disk_leaves_a_file_that_is_mounted_by_itself_as_it_was() {
+fn a_full_disk_leaves_an_individually_mounted_file_unchanged() {
     let mount = "mount -t tmpfs -o size=16k none small; cp old small/f";
     full(
         &format!("{mount}; {FILL}; mount --bind small/f tables/{CREDENTIALS}"),
@@ -437,7 +437,7 @@ fn a_full_disk_leaves_a_file_that_is_mounted_by_itself_as_it_was() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn what_a_disk_took_before_it_was_full_is_taken_back() {
+fn a_partial_write_to_a_full_disk_is_undone() {
     // A file system that reserves no room (ext2) takes as much as it has of what is written in place.
     let mount = "truncate -s 256k disk; mkfs.ext2 -q -b 1024 disk; mount -o loop disk small; cp old small/f; \
                  dd if=/dev/zero of=small/spare bs=1024 count=6 2>/dev/null";
@@ -448,7 +448,7 @@ fn what_a_disk_took_before_it_was_full_is_taken_back() {
 }
 
 #[test]
-fn who_holds_the_lock_of_the_folder_or_of_the_file_is_waited_for() {
+fn an_edit_waits_for_the_lock_of_the_directory_and_of_the_file() {
     for locked in ["", RELAYMAP] {
         let setup = Setup::new().relaymap("@one.test [a]\n");
         let path = setup.dir().join(locked).canonicalize().unwrap();
@@ -500,7 +500,7 @@ fn directory_of_another() -> (Setup, std::path::PathBuf) {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn root_follows_no_link_of_another_user_to_what_is_not_that_users() {
+fn root_follows_no_symbolic_link_of_another_user_to_a_third_users_file() {
     let (setup, file) = directory_of_another();
     let link = setup.dir().join(RELAYMAP);
     let expect_refused = |setup: &Setup, named: &Path| {
@@ -537,7 +537,7 @@ fn root_follows_no_link_of_another_user_to_what_is_not_that_users() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn a_link_of_roots_or_of_the_targets_owner_is_followed() {
+fn a_symbolic_link_of_root_or_of_the_targets_owner_is_followed() {
     let (setup, file) = directory_of_another();
     let link = setup.dir().join(RELAYMAP);
     link_of(0, &file, &link);
@@ -577,7 +577,7 @@ fn a_link_of_roots_or_of_the_targets_owner_is_followed() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn links_that_are_exchanged_all_the_time_never_lead_root_elsewhere() {
+fn symbolic_links_exchanged_during_an_edit_never_redirect_root() {
     let (setup, file) = directory_of_another();
     let (way, good) = (setup.root().join("way"), setup.root().join("good"));
     fs::create_dir(&good).unwrap();
@@ -615,7 +615,7 @@ fn links_that_are_exchanged_all_the_time_never_lead_root_elsewhere() {
 }
 
 #[test]
-fn a_limit_of_the_size_of_files_is_an_error_and_leaves_nothing_behind() {
+fn a_file_size_limit_is_an_error_and_leaves_no_temporary_file() {
     let long = "# a comment of some length\n".repeat(4000);
     let setup = Setup::new()
         .relaymap("@one.test [relay]\n")
@@ -635,7 +635,7 @@ fn a_limit_of_the_size_of_files_is_an_error_and_leaves_nothing_behind() {
 
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
-fn a_signal_while_an_edit_is_written_ends_it_only_when_nothing_is_left_behind() {
+fn a_signal_during_a_write_ends_the_program_only_after_cleanup() {
     for signal in ["TERM", "INT", "HUP", "QUIT", "XCPU", "ALRM", "USR1", "XFSZ"] {
         let setup = Setup::new().credentials("@one.test first:secret\n");
         let trace = setup.root().join("trace");

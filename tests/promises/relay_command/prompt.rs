@@ -106,7 +106,7 @@ impl Session {
 }
 
 #[test]
-fn the_password_is_asked_for_twice_and_never_shown() {
+fn the_password_is_prompted_for_twice_and_never_shown() {
     let setup = Setup::new();
     let mut session = Session::begin(&setup);
     session.wait_for(FIRST);
@@ -122,7 +122,7 @@ fn the_password_is_asked_for_twice_and_never_shown() {
 }
 
 #[test]
-fn what_is_rubbed_out_does_not_count() {
+fn erased_characters_are_not_part_of_the_password() {
     let setup = Setup::new();
     let mut session = Session::begin(&setup);
     session.wait_for(FIRST);
@@ -134,7 +134,7 @@ fn what_is_rubbed_out_does_not_count() {
 }
 
 #[test]
-fn two_passwords_none_or_one_too_long_are_refused() {
+fn differing_empty_or_overlong_passwords_are_refused() {
     for (first, second, reason) in [
         ("CANARY1\n", "CANARY2\n", "not the same"),
         ("\n", "\n", "empty"),
@@ -168,7 +168,7 @@ fn two_passwords_none_or_one_too_long_are_refused() {
 }
 
 #[test]
-fn the_echo_comes_back_whichever_signal_ends_it() {
+fn the_terminal_echo_is_restored_after_every_signal() {
     let setup = Setup::new();
     for (typed, signal) in [("half\x03", Signal::SIGINT), ("half\x1c", Signal::SIGQUIT)] {
         for at_second in [false, true] {
@@ -195,7 +195,7 @@ fn the_echo_comes_back_whichever_signal_ends_it() {
 }
 
 #[test]
-fn whoever_stops_it_and_goes_on_is_asked_again() {
+fn after_suspend_and_resume_the_prompt_is_repeated() {
     let setup = Setup::new();
     let mut session = Session::begin(&setup);
     session.wait_for(FIRST);
@@ -211,7 +211,7 @@ fn whoever_stops_it_and_goes_on_is_asked_again() {
 }
 
 #[test]
-fn without_a_terminal_it_says_what_to_do_and_asks_nobody() {
+fn without_a_terminal_the_command_fails_with_a_hint_instead_of_a_prompt() {
     let setup = Setup::new();
     let program = setup.command("relay");
     let mut command = Command::new("setsid");
@@ -226,7 +226,7 @@ fn without_a_terminal_it_says_what_to_do_and_asks_nobody() {
 }
 
 #[test]
-fn nobody_is_asked_for_something_that_is_refused_then() {
+fn invalid_arguments_are_refused_before_the_password_prompt() {
     let nowhere = Setup::in_folder(&Setup::new().root().join("nowhere"));
     for (setup, line) in [
         (Setup::new(), "add-auth one..test user"),
