@@ -1,6 +1,7 @@
-//! Promise: credentials are answered to allowed users and networks alone, and nobody is ever told "not found" instead.
+//! Promise: credentials are answered only to allowed users and networks, and no other client ever gets "not found"
+//! instead.
 //!
-//! The clients are threads that have become another user, or have moved into another network namespace.
+//! The clients are threads with the identity of another user, or in another network namespace.
 
 use std::io::{BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +14,7 @@ use crate::harness::elsewhere::{Networks, as_user, uid_of};
 use crate::harness::eventually;
 
 const ROOT: u32 = 0;
-/// A number that no user has.
+/// A user number without a name.
 const NAMELESS: u32 = 54321;
 
 const NEXT_HOP: &str = "[relay.test]:587";
@@ -26,7 +27,7 @@ fn setup() -> Setup {
         .credentials(format!("@one.test {CREDENTIALS}\n"))
 }
 
-/// Every kind of endpoint: sockets of one host, each of which anybody can connect to.
+/// Every kind of endpoint, all reachable by every user of one host.
 fn everywhere(setup: Setup) -> Setup {
     let socket = format!("socketmap:unix:{}/socket", setup.root().display());
     setup
@@ -40,14 +41,14 @@ fn everywhere(setup: Setup) -> Setup {
         .arg("0666")
 }
 
-/// A way to it.
+/// A way to reach an endpoint.
 enum Way {
     Socketmap(String),
     TcpTable { relayhost: String, sasl: String },
 }
 
 impl Way {
-    /// Asks on a connection of its own.
+    /// Sends one request on a new connection.
     fn ask(&self, map: &str) -> Reply {
         let connect = |address: &str| Stream::connect(address);
         match self {
@@ -62,7 +63,7 @@ impl Way {
         }
     }
 
-    /// What both maps say.
+    /// The replies of both maps.
     fn ask_both(&self) -> [Reply; 2] {
         ["relayhost", "sasl"].map(|map| self.ask(map))
     }
@@ -86,12 +87,12 @@ fn port(daemon: &Daemon, n: usize) -> &str {
     daemon.address(n).rsplit_once(':').unwrap().1
 }
 
-/// All ways to one that listens [`everywhere`].
+/// All ways to the endpoints of [`everywhere`].
 fn ways(daemon: &Daemon) -> Vec<Way> {
     let socketmaps = [
         daemon.address(0).to_owned(),
         daemon.address(1).to_owned(),
-        // A socket for IPv6 and IPv4 hears of an IPv4 client by its IPv4-mapped address.
+        // A socket for IPv6 and IPv4 gets the IPv4-mapped address of an IPv4 client.
         format!("127.0.0.1:{}", port(daemon, 2)),
         format!("[::1]:{}", port(daemon, 2)),
         format!("[::ffff:127.0.0.1]:{}", port(daemon, 2)),
@@ -109,7 +110,7 @@ fn ways(daemon: &Daemon) -> Vec<Way> {
         .collect()
 }
 
-/// The reason of a refusal, in whichever words the protocol has for it.
+/// The reason of a refusal, in either protocol.
 #[track_caller]
 fn refusal(reply: &Reply) -> &str {
     assert!(reply.is_refused() || reply.is_cannot_tell(), "{reply:?}");
@@ -155,7 +156,7 @@ fn by_default_only_root_and_postfix_get_credentials() {
     expect_refused(&daemon, uid_of("nobody"), &["nobody", "65534"]);
     expect_refused(&daemon, uid_of("daemon"), &["daemon", "1"]);
     expect_refused(&daemon, NAMELESS, &["54321"]);
-    // A refusal ends nothing: the connection goes on, and so does the server.
+    // A refusal leaves the connection and the server running.
     let mut client = as_user(NAMELESS, || Socketmap::to(&daemon, 0));
     for _ in 0..3 {
         refusal(&client.ask("sasl", SENDER));
@@ -186,7 +187,7 @@ fn allow_users_accepts_names_and_numbers_and_replaces_the_default() {
             .arg("--allow-users=54321"),
         everywhere(setup()).env("POSTMAPD_ALLOW_USERS", "1, 54321"),
         everywhere(setup()).settings("allow_users = [\"daemon\", 54321]\n"),
-        // The environment wins over the file, and the flag over both.
+        // The environment overrides the file, and the flag overrides both.
         everywhere(setup())
             .settings("allow_users = \"root\"\n")
             .env("POSTMAPD_ALLOW_USERS", "nobody")
@@ -202,7 +203,7 @@ fn allow_users_accepts_names_and_numbers_and_replaces_the_default() {
     expect_refused(&nobody, ROOT, &["root"]);
 }
 
-/// How many sockets that were connected to these addresses the kernel says to be root's, because they are nobody's.
+/// The number of sockets connected to these addresses for which the kernel reports root, because they have no owner.
 fn ownerless(addresses: &[String]) -> usize {
     let port = |address: &str| address.rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
     let ends: Vec<_> = addresses
@@ -226,7 +227,7 @@ fn ownerless(addresses: &[String]) -> usize {
         .count()
 }
 
-/// Waits until the server has read what it was sent, and has answered.
+/// Waits until the server has read all requests and answered them.
 fn wait_for_answers(daemon: &Daemon, count: usize) {
     let answered = |daemon: &Daemon| {
         let log = daemon.log();
@@ -247,7 +248,7 @@ fn a_client_that_closes_before_it_is_accepted_is_never_mistaken_for_root() {
         daemon.address(1).to_owned(),
         format!("127.0.0.1:{}", port(&daemon, 2)),
     ];
-    // Nothing is accepted before they have all closed. The kernel says user 0 of such a socket.
+    // Nothing is accepted before all have closed. For such a socket, the kernel reports user 0.
     daemon.signal("STOP");
     let ask_and_go = |times: usize| {
         for address in addresses.iter().cycle().take(times) {
@@ -260,7 +261,7 @@ fn a_client_that_closes_before_it_is_accepted_is_never_mistaken_for_root() {
     daemon.signal("CONT");
     wait_for_answers(&daemon, CLIENTS);
     assert!(!daemon.log().contains("outcome"), "{}", daemon.log());
-    // And as fast as it goes.
+    // Then without a pause of the server.
     as_user(NAMELESS, || ask_and_go(10 * CLIENTS));
     wait_for_answers(&daemon, 11 * CLIENTS);
     assert!(!daemon.log().contains("outcome"), "{}", daemon.log());
@@ -297,7 +298,7 @@ fn an_edit_of_allow_users_applies_to_the_next_request_of_open_connections() {
         root.comes_to_find("sasl", SENDER, CREDENTIALS);
         refusal(&other.ask("sasl", SENDER));
 
-        // A list that is wrong changes nothing.
+        // An invalid list changes nothing.
         let seen = daemon.log_lines();
         daemon.replace(SETTINGS, "allow_users = [\"no-such-user\"]\n");
         daemon.wait_for_log_after(seen, |line| line.contains("stays in force"));
@@ -346,16 +347,16 @@ fn the_network_of_loopback_admits_every_local_user() {
     assert_eq!(refusals_in_log(&daemon), [""; 0]);
 }
 
-/// Connects, and asks: nothing comes back but the end.
+/// Connects and sends a request. The connection closes without a reply.
 #[track_caller]
 fn expect_closed(address: &str) {
     let mut stream = Stream::connect(address);
-    // The server may have closed by then, and that is as good.
+    // The write fails where the server has already closed.
     drop(stream.write_all(&framed(&format!("relayhost {SENDER}"))));
     assert_eq!(stream.read_until_closed(), b"");
 }
 
-/// The addresses of a listener on every address, as seen from the other end of the cable.
+/// The addresses of a listener on all addresses, as seen from the other network namespace.
 fn over_the_cable(daemon: &Daemon) -> [String; 2] {
     let port = port(daemon, 0);
     [format!("192.0.2.1:{port}"), format!("[2001:db8::1]:{port}")]
@@ -379,11 +380,11 @@ fn another_host_is_disconnected_unless_its_network_is_allowed_and_then_gets_both
     for (line, peer) in said.iter().zip(["192.0.2.2 ", "2001:db8::2 "]) {
         assert!(line.contains(peer) && line.contains("allow_networks"), "{said:?}");
     }
-    // Its own address that is not a loopback one is no way around the list of users.
+    // The server's own address that is not a loopback address does not bypass the list of users.
     for address in &addresses {
         networks.near(ROOT, || expect_closed(address));
     }
-    // Who comes over loopback is known as ever.
+    // Clients over loopback are identified as before.
     let port = port(&daemon, 0);
     for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
         let ask = || {
@@ -409,7 +410,7 @@ fn another_host_is_disconnected_unless_its_network_is_allowed_and_then_gets_both
         assert_eq!(client.ask("sasl", SENDER), Reply::found(CREDENTIALS));
     }
 
-    // An edit closes no connection, but what was allowed is not any more.
+    // An edit closes no connection, but what was allowed is refused from now on.
     daemon.replace(SETTINGS, "");
     let [one, two] = &mut clients;
     eventually(|| one.ask("sasl", SENDER), Reply::is_refused);
@@ -453,7 +454,7 @@ fn a_unix_socket_identifies_a_user_in_another_network_namespace() {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_unix_socket_identifies_the_user_of_a_process_outside_the_pid_namespace() {
-    // As one in another container: the server is in a PID namespace of its own, and who asks is not.
+    // Simulates a client in another container: only the server is in its own PID namespace.
     let words = ["unshare", "--pid", "--fork", "--kill-child"];
     let daemon = Daemon::start(everywhere(setup()).within(words));
     expect_allowed(&daemon, ROOT);
@@ -463,7 +464,7 @@ fn a_unix_socket_identifies_the_user_of_a_process_outside_the_pid_namespace() {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_user_not_mapped_in_this_user_namespace_is_refused() {
-    // root is root there, and everybody else is 65534, which is what nobody has elsewhere.
+    // Only root is mapped there. All other users appear as 65534, which is `nobody` elsewhere.
     let daemon = Daemon::start(everywhere(setup()).within(["unshare", "--user", "--map-root-user"]));
     expect_allowed(&daemon, ROOT);
     for uid in [uid_of("postfix"), uid_of("daemon"), NAMELESS] {
@@ -474,7 +475,7 @@ fn a_user_not_mapped_in_this_user_namespace_is_refused() {
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
 fn without_peer_identification_over_tcp_no_client_gets_credentials_there() {
-    // The only calls of connect(2) that the server makes are those to the kernel.
+    // The server calls connect(2) only for its requests to the kernel.
     let words = "strace -D -f -qq -o /dev/null -e trace=connect -e inject=connect:error=EACCES";
     let daemon = Daemon::start(everywhere(setup()).within(words.split(' ')));
     let said = daemon.wait_for_log(|line| line.contains("sock_diag"));
@@ -530,7 +531,7 @@ fn an_unreachable_listener_gives_a_warning_at_startup() {
     }
 }
 
-/// What follows runs as this user.
+/// Runs a program as this user.
 fn becoming(user: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", user, "--regid", user, "--clear-groups"]);
@@ -541,7 +542,7 @@ fn becoming(user: &str) -> Command {
 #[ignore = "needs root: tests/run-all"]
 fn query_shows_the_reason_of_a_refusal_and_exits_as_for_cannot_tell() {
     let daemon = Daemon::start(everywhere(setup()));
-    // A copy, because the user may not look into the folder of the build.
+    // A copy, because the user may not read the build directory.
     let program = daemon.root().join("postmapd");
     fs::copy(env!("CARGO_BIN_EXE_postmapd"), &program).unwrap();
     fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
@@ -602,8 +603,8 @@ fn postmap_gets_credentials_as_root_and_an_error_as_any_other_user() {
     }
 }
 
-/// Starts what follows in a user namespace of its own with this map, as its user 65534. The map is written from outside,
-/// where alone all users may be in it.
+/// Starts a program as user 65534 of its own user namespace with this map. The map is written from outside, because
+/// only there may it include all users.
 fn in_a_user_namespace(setup: Setup, map: &str) -> Setup {
     let script = "(until [ \"$(readlink /proc/$$/ns/user)\" != \"$(readlink /proc/self/ns/user)\" ]; do :; done\n\
                   printf \"$2\" > /proc/$$/uid_map && printf \"$2\" > /proc/$$/gid_map && echo go > \"$1/pipe\") &\n\
@@ -623,10 +624,10 @@ fn in_a_user_namespace_the_overflow_user_gets_no_credentials_even_as_the_servers
         everywhere(setup()).arg("--allow-users=65534,0"),
     ] {
         fs::set_permissions(setup.root(), fs::Permissions::from_mode(0o777)).unwrap();
-        // Root is root, user 65534 of it is user 54321 of the host, and nobody else is mapped.
+        // Root and user 65534 (user 54321 of the host) are mapped, and no others.
         let daemon = Daemon::start(in_a_user_namespace(setup, "0 0 1\\n65534 54321 1\\n"));
         expect_allowed(&daemon, ROOT);
-        // One whom the namespace does not know, and the one whose number that is.
+        // Users that are not mapped, among them the host's 65534, and the one that is mapped to 65534.
         for uid in [uid_of("daemon"), uid_of("nobody"), 4711, NAMELESS] {
             expect_refused(&daemon, uid, &["cannot be told"]);
         }

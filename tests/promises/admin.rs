@@ -1,8 +1,8 @@
-//! Promise: who watches the server is told the truth about it, in the formats that monitoring reads, and can neither
-//! disturb a lookup nor learn a credential.
+//! Promise: the admin listener reports the true state of the server, in the formats that monitoring reads, and its
+//! clients can neither delay a lookup nor learn a credential.
 //!
-//! Oracles: promtool, the parsers of Prometheus' own client library for Python, sha256sum. That no password is told is
-//! tried in `secrets.rs`, and that a Prometheus can make use of it in `monitoring.rs`.
+//! Oracles: promtool, the parsers of Prometheus' own client library for Python, sha256sum. `secrets.rs` tests that no
+//! password is sent, and `monitoring.rs` that a Prometheus can use it.
 
 use crate::harness::admin::{Admin, exchange};
 use crate::harness::client::{Both, Reply, Socketmap, Stream};
@@ -22,7 +22,7 @@ fn setup() -> Setup {
     Setup::new().relaymap(GOOD).credentials("@one.test user:pass\n")
 }
 
-/// Series with their values, as [`crate::harness::admin::Metrics::not_zero`] gives them.
+/// Series with their values, as returned by [`crate::harness::admin::Metrics::not_zero`].
 fn series<const N: usize>(expected: [(&str, &str); N]) -> Vec<(String, String)> {
     expected
         .into_iter()
@@ -37,7 +37,7 @@ fn seconds_now() -> f64 {
         .as_secs_f64()
 }
 
-/// The seconds of a time in RFC 3339.
+/// A time in RFC 3339, as seconds since the epoch.
 #[track_caller]
 fn seconds_of(time: &str) -> f64 {
     let time = humantime::parse_rfc3339(time).expect("RFC 3339");
@@ -122,7 +122,7 @@ fn every_lookup_is_counted_once_by_its_map_and_its_outcome() {
     let (daemon, mut clients) = Both::start(setup);
     let admin = Admin::of(&daemon);
     let found = Reply::found("[relay1.test]:587");
-    // Each question goes to both protocols.
+    // Each request is sent over both protocols.
     for _ in 0..3 {
         assert_eq!(clients.relayhost("x@one.test"), found);
     }
@@ -132,7 +132,7 @@ fn every_lookup_is_counted_once_by_its_map_and_its_outcome() {
     assert_eq!(clients.sasl("x@one.test"), Reply::found("user:pass"));
     assert_eq!(clients.sasl("relay1.test"), Reply::NotFound);
     assert!(clients.sasl("x@bad.test").is_cannot_tell());
-    // And these many go to one, in one write.
+    // These are sent over one protocol, in one write.
     let many = vec![("relayhost", "x@one.test"); 100];
     assert_eq!(clients.socketmap.ask_all(&many), vec![found; 100]);
 
@@ -172,7 +172,7 @@ fn refusals_and_protocol_errors_are_counted_by_reason() {
     for _ in 0..2 {
         assert!(clients.socketmap.ask("nosuchmap", "x@one.test").is_refused());
     }
-    // A sender that is not told: no label holds what a peer sent.
+    // The map's name and the sender are in no metric: no label contains what a peer sent.
     assert!(clients.socketmap.ask("CANARYMAP", "canary@one.test").is_refused());
     let metrics = admin.metrics();
     assert_eq!(
@@ -256,7 +256,7 @@ fn each_reload_attempt_is_reported_with_its_outcome() {
     };
     let first = loaded();
     assert!((begun - first).abs() < DEADLINE.as_secs_f64(), "{first}");
-    // The generation, and what came of the last reading.
+    // The generation, and the outcome of the last reload.
     let last = || {
         let status = admin.status();
         format!(
@@ -349,7 +349,7 @@ fn an_invalid_file_is_reported_with_its_error_and_since_when() {
     assert_eq!(body.lines().count(), 1, "{body}");
     assert_eq!(both_valid(), "01");
 
-    // The other file is right, and yet not in force; the first one has been wrong all the time.
+    // The other file is valid, but not active; the first one has been invalid all the time.
     let reached = seconds_now().ceil();
     eventually(seconds_now, |now| *now > reached);
     daemon.replace(CREDENTIALS, "@one.test user:other\n");
@@ -465,7 +465,7 @@ fn a_digest_distinguishes_versions_and_reveals_nothing_about_a_credential() {
         fs::write(&path, text).unwrap();
         eventually(|| digest(&admin, &path), |now| *now == before);
     }
-    // Of a version that is not in force, nothing is told.
+    // Nothing is reported of a version that is not active.
     let relay_map = daemon.dir().join(RELAYMAP);
     let before = digest(&admin, &relay_map);
     daemon.replace(RELAYMAP, "@one.test [\n");
@@ -483,7 +483,7 @@ fn metrics_are_in_the_text_format_whatever_the_accept_header() {
     let (daemon, admin) = Admin::start(setup);
     Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test");
     let text = admin.get("/metrics");
-    // What a browser and Prometheus send.
+    // The Accept headers of Prometheus and of a browser.
     let open = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
     for accept in ["text/html", open] {
         let told = admin.get_as("/metrics", accept);
@@ -503,7 +503,7 @@ fn metrics_are_in_the_text_format_whatever_the_accept_header() {
         (checked.code, checked.stdout.as_str(), checked.stderr.as_str()),
         (Some(0), "", "")
     );
-    // The Python library knows every series with its type.
+    // The Python library parses every series with its type.
     let script = "import sys\n\
          from prometheus_client.parser import text_string_to_metric_families as parse\n\
          for family in parse(sys.stdin.read()):\n  \
@@ -550,7 +550,7 @@ fn only_existing_paths_are_served_and_only_for_get_and_head() {
         );
         assert_eq!(head.header("cache-control"), Some("no-store"));
     }
-    // One request is answered on each connection, and a body is not waited for.
+    // One request is answered on each connection, without waiting for its body.
     let told = ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(
         (told.header("connection"), told.body.as_str()),
@@ -583,7 +583,7 @@ fn malformed_http_requests_are_refused() {
         let _ = stream.write_all(request.as_bytes());
         let reply = String::from_utf8(stream.read_until_closed()).unwrap();
         let code = reply.get(9..12).and_then(|code| code.parse::<u16>().ok());
-        // A reset may have taken the reply with it.
+        // A reset may have discarded the reply.
         assert!(
             reply.is_empty() || codes.contains(&code.unwrap()),
             "{request}: {reply}"
@@ -606,7 +606,7 @@ fn slow_or_many_admin_clients_are_disconnected_and_delay_no_lookup() {
             .count()
     };
     let before = descriptors();
-    // One that says nothing, one that begins a head, one that asks and does not read, and over again.
+    // In turn: a peer that sends nothing, one that begins a head, and one that sends a request and does not read.
     let mut peers: Vec<Stream> = (0..PEERS)
         .map(|number| {
             let mut stream = Stream::connect(&admin.address);
@@ -615,7 +615,7 @@ fn slow_or_many_admin_clients_are_disconnected_and_delay_no_lookup() {
                 "GET /metrics HTTP/1.1\r\nHost:",
                 "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
             ];
-            // It may have been dropped already.
+            // It may have been closed already.
             let _ = stream.write_all(begin[number % 3].as_bytes());
             assert_eq!(client.ask("relayhost", "x@one.test"), found);
             stream
@@ -624,7 +624,7 @@ fn slow_or_many_admin_clients_are_disconnected_and_delay_no_lookup() {
     eventually(descriptors, |now| *now <= before + 33);
     assert_eq!(admin.get("/healthz").code, 200);
     assert_eq!(admin.metrics().value("postmapd_connections").to_string(), "1");
-    // Those that are left have seconds to say what they want, or get what they asked for.
+    // The remaining peers have seconds to complete their request, or get their reply.
     let last = peers.split_off(PEERS - 6);
     for mut peer in last {
         let reply = String::from_utf8(peer.read_until_closed()).unwrap();
@@ -642,7 +642,7 @@ fn slow_or_many_admin_clients_are_disconnected_and_delay_no_lookup() {
 fn health_is_that_of_the_lookup_thread() {
     let (daemon, admin) = Admin::start(setup());
     assert_eq!(admin.get("/healthz").code, 200);
-    // strace holds up the first thread alone, in each of its waits, and so nothing is wrong with any other.
+    // strace delays only the first thread, in each of its waits; the others run as usual.
     let waits = "epoll_wait,epoll_pwait,epoll_pwait2";
     let arguments = format!("-e trace={waits} -e inject={waits}:delay_exit=30000000 -o /dev/null");
     let mut strace = strace::attach(&daemon, arguments.split(' '));

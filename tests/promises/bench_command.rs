@@ -1,7 +1,7 @@
-//! Promise: `postmapd bench` counts what a server does, to the request, and hides nothing that it does wrong.
+//! Promise: `postmapd bench` accounts for every request, and hides no fault of a server.
 //!
-//! Servers that do wrong are made here, a thread for each connection. Figures that depend on the machine are only held
-//! to what must be true on any.
+//! The faulty servers are made here, with one thread for each connection. Figures that depend on the machine are only
+//! compared with bounds that hold on any machine.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -21,24 +21,24 @@ use serde_json::Value;
 use crate::harness::client::{Both, encoded, framed};
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
 
-/// What a wrong server does with a request.
+/// What a faulty server does with a request.
 enum Act {
-    /// Answers with these bytes.
+    /// Sends these bytes.
     Send(Vec<u8>),
-    /// Likewise, a few at a time.
+    /// Sends these bytes, a few at a time.
     Pieces(Vec<u8>),
-    /// Hangs up.
+    /// Closes the connection.
     Close,
-    /// Nothing, for ever.
+    /// Sends nothing.
     Nothing,
-    /// Answers, and everybody waits for so long.
+    /// Waits, with all other connections, then sends these bytes.
     After(Duration, Vec<u8>),
 }
 
 use Act::{After, Close, Nothing, Pieces, Send};
 
-/// Starts a socketmap server that does as it is told, with the number of the request and its key, and returns its
-/// endpoint. It ends with the test.
+/// Starts a socketmap server with this behaviour by the number of the request and its key, and returns its endpoint. It
+/// ends with the test.
 fn socketmap(act: impl Fn(usize, &str) -> Act + std::marker::Send + Sync + 'static) -> String {
     let address = serve(move |stream, number, one_at_a_time| {
         let mut reader = netstring_reader(stream.try_clone().unwrap());
@@ -54,7 +54,7 @@ fn socketmap(act: impl Fn(usize, &str) -> Act + std::marker::Send + Sync + 'stat
     format!("socketmap:inet:{address}")
 }
 
-/// The same over tcp_table; the key is encoded.
+/// Starts such a server for tcp_table; the key is encoded.
 fn tcp_table(act: impl Fn(usize, &str) -> Act + std::marker::Send + Sync + 'static) -> String {
     let address = serve(move |stream, number, one_at_a_time| {
         for line in BufReader::new(stream.try_clone().unwrap())
@@ -91,7 +91,7 @@ fn serve(
     address
 }
 
-/// Whether the connection goes on.
+/// Returns whether the connection stays open.
 fn obey(mut stream: &TcpStream, one_at_a_time: &Mutex<()>, act: &mut dyn FnMut() -> Act) -> bool {
     let alone = one_at_a_time.lock().unwrap();
     match act() {
@@ -130,7 +130,7 @@ fn setup() -> Setup {
         )
 }
 
-/// Runs `bench` with the words of this line and these keys, asking nothing but what is measured.
+/// Runs `bench` with the words of this line and these keys, without a warm-up or any other request.
 fn bench_of(setup: &Setup, keys: &str, line: &str) -> Finished {
     let words = line.split_whitespace();
     finish(
@@ -143,7 +143,7 @@ fn bench(setup: &Setup, line: &str) -> Finished {
     bench_of(setup, "", line)
 }
 
-/// What it reports of this many requests for these keys over one connection; it has to end with this code.
+/// The report for that number of requests for these keys over one connection. Fails the test for another exit code.
 #[track_caller]
 fn report_of(setup: &Setup, endpoint: &str, map: &str, keys: &str, count: usize, code: i32) -> Value {
     let line = format!("{endpoint} {map} --keys - --count {count} --connections 1 --format json");
@@ -194,7 +194,7 @@ fn adds_up(run: &Value) {
     assert!((rate - replies).abs() <= 1.0 + replies / 100.0, "{run}");
 }
 
-/// The errors of the only run, those that there are.
+/// The errors of the only run that are not zero.
 #[track_caller]
 fn errors(json: &Value) -> Vec<(String, u64)> {
     let [run] = json["runs"].as_array().unwrap().as_slice() else {
@@ -259,7 +259,7 @@ fn keys_come_from_a_file_or_from_standard_input_in_their_order() {
     let expected = [encoded(b"x y@one.test"), "<>".into(), encoded(b"x y@one.test")];
     for from in [file.to_str().unwrap(), "-"] {
         seen.lock().unwrap().clear();
-        // A map of any name: this one is not ours.
+        // Bench accepts a map of any name, such as this one of another server.
         let line = format!("{endpoint} forward --keys {from} --count 3 --connections 1");
         assert_eq!(bench_of(&setup, keys, &line).exits(0).stderr, "");
         assert_eq!(*seen.lock().unwrap(), expected);
@@ -296,7 +296,7 @@ fn a_wrong_answer_is_counted_and_shown_by_key_and_kind_only() {
 
 #[test]
 fn a_duplicate_reply_is_detected_and_ends_use_of_the_connection() {
-    // The first reply comes again before the second.
+    // The first reply is sent again before the second.
     let endpoint = socketmap(|number, key| match number {
         0 => Send(ok(HOP)),
         1 => Send([ok(HOP), framed("NOTFOUND ")].concat()),
@@ -315,7 +315,7 @@ fn a_closed_connection_counts_as_missing_replies_and_the_others_continue() {
     let endpoint = socketmap(|number, _| if number % 2 == 1 { Close } else { Send(ok(HOP)) });
     let json = report_of(&setup(), &endpoint, "relayhost", "x@one.test\n", 6, 1);
     assert_eq!(errors(&json), [("closed".to_owned(), 3)]);
-    // After the last one there is nothing more to ask.
+    // After the last reply no request is left, so there is no further reconnect.
     assert_eq!(whole(&json["runs"][0]["reconnects"]), 2);
 }
 
@@ -372,9 +372,9 @@ fn a_stall_is_measured_in_every_request_that_was_due_during_it() {
         assert!(figure(&latency["max"]) >= 200_000.0, "{latency}");
         figure(&latency["p90"])
     };
-    // 1000 requests in a second, of which 150 were due in the first 150 ms of the stall: each waited at least 50.
+    // At 1000 requests a second, 150 were due in the first 150 ms of the stall: each waited at least 50 ms.
     assert!(run("--rate 1000") >= 50_000.0);
-    // The one request that was in flight.
+    // Only the request in flight is delayed.
     assert!(run("") < 200_000.0);
 }
 
@@ -438,7 +438,7 @@ fn cpu_time_is_that_of_the_named_process_and_its_children() {
     let alone = Daemon::start(setup());
     assert!(figure(&of(&alone, &format!("--pid {}", alone.pid()))) > 0.0);
     assert!(of(&alone, "").is_null());
-    // The named process does nothing but wait for the server.
+    // The named process only waits for the server.
     let started = Daemon::start(setup().within(["unshare", "--kill-child"]));
     assert!(figure(&of(&started, &format!("--pid {}", started.pid()))) > 1.0);
 }
@@ -524,7 +524,7 @@ fn no_password_is_in_any_output_of_bench() {
     let daemon = Daemon::start(setup());
     let plot = daemon.root().join("plot.svg");
     let wrong = socketmap(|_, _| Send(ok("user:CANARY of the server")));
-    // A line with its words in the wrong order: what should be the key is a password.
+    // A line with its words in the wrong order, so that a password is in place of the key.
     let files = setup().credentials("@one.test user1:CANARY one\nuser:CANARY2 @one.test\nCANARY3\n");
     for format in ["text", "json", "csv"] {
         for (setup, endpoint, code) in [
@@ -560,7 +560,7 @@ fn an_unreachable_server_cannot_be_measured() {
     }
 }
 
-/// What a process showed at a terminal of its own, to its end.
+/// What a process prints on a terminal of its own until it ends.
 fn shown_at_a_terminal(setup: &Setup, args: &[&str]) -> String {
     let pair = openpty(None, None).expect("a pseudo-terminal");
     let mut command = setup.command("bench");
@@ -571,7 +571,7 @@ fn shown_at_a_terminal(setup: &Setup, args: &[&str]) -> String {
         .stderr(Stdio::from(pair.slave))
         .spawn()
         .unwrap();
-    // Ours of the terminal's ends is the only one left when the program has ended; reading is an error then.
+    // The program has then the only open end of the terminal. When it ends, reading gives an error.
     drop(command);
     let (mut shown, mut piece, mut screen) = (Vec::new(), [0; 4096], fs::File::from(pair.master));
     while let Ok(read @ 1..) = screen.read(&mut piece) {
@@ -590,7 +590,7 @@ fn progress_is_shown_on_a_terminal_and_not_on_a_pipe() {
     );
     let args: Vec<&str> = line.split(' ').collect();
     let shown = shown_at_a_terminal(&daemon.setup(), &args);
-    // The line goes away in the end, and nothing is coloured.
+    // The progress line is removed at the end, and there are no colours.
     assert!(
         shown.contains("1/1  socketmap:inet:")
             && shown.contains(" replies/s  0 errors")
@@ -609,7 +609,7 @@ fn the_report_states_the_share_of_hits_and_flags_a_run_of_misses_only() {
     let endpoint = daemon.endpoint(0);
     let plot = daemon.root().join("plot.svg");
     let run = |more: &[&str]| {
-        // Without a directory, as it is typed first.
+        // Without `--dir`, as a first user runs it.
         let mut command = Command::new(env!("CARGO_BIN_EXE_postmapd"));
         command.env_clear().args(["bench", endpoint, "relayhost"]);
         command.args(["--connections", "1", "--warm-up", "0", "--count", "200", "--plot"]);
@@ -633,7 +633,7 @@ fn the_report_states_the_share_of_hits_and_flags_a_run_of_misses_only() {
     assert!(!drawn.contains("every answer was not found"));
 }
 
-/// Starts `bench` with the words of this line and sends it these signals, each after so many milliseconds.
+/// Starts `bench` with the words of this line, and sends it these signals, each after that number of milliseconds.
 fn signalled(daemon: &Daemon, line: &str, signals: &[(u64, Signal)]) -> Finished {
     let mut command = daemon.setup().command("bench");
     command.args([daemon.endpoint(0), "relayhost", "--warm-up", "0"]);
@@ -657,7 +657,7 @@ fn signalled(daemon: &Daemon, line: &str, signals: &[(u64, Signal)]) -> Finished
     }
 }
 
-/// A generator that is stopped for a while has requests to send, and room for them, and does not send them.
+/// A generator stopped for a while has requests due, and free connections, and does not send them.
 #[test]
 fn an_invalid_run_is_marked_in_the_report_and_in_the_plot() {
     let daemon = Daemon::start(setup());
@@ -666,7 +666,7 @@ fn an_invalid_run_is_marked_in_the_report_and_in_the_plot() {
         "--connections 400 --rate 500 --duration 2s --plot {}",
         plot.display()
     );
-    // It has begun by the first, and goes on for more than a second.
+    // It has begun by the first signal, and continues for more than a second.
     let signals = [(500, Signal::SIGSTOP), (500, Signal::SIGCONT)];
     let text = signalled(&daemon, &line, &signals).stdout;
     let said = "\nInvalid: the generator could not keep up";
@@ -678,7 +678,7 @@ fn an_invalid_run_is_marked_in_the_report_and_in_the_plot() {
 #[test]
 fn ctrl_c_reports_what_was_measured_so_far() {
     let daemon = Daemon::start(setup());
-    // The second of the runs has begun when the progress says so; a pipe has none, so the time has to tell.
+    // Progress on a terminal would show that the second run has begun; a pipe has none, so the signal is sent by time.
     let line = "--duration 0.5s --connections 1,2,4,8";
     let ended = signalled(&daemon, line, &[(1100, Signal::SIGINT)]).exits(130);
     let said = "interrupted; this is what was measured so far";

@@ -1,16 +1,17 @@
-//! Promise: what a command prints for the files and variables of a case is, to the letter, what was reviewed.
+//! Promise: the output of a command for the files and variables of a case is, byte for byte, the one that was reviewed.
 //!
 //! A case is a directory `tests/cases/COMMAND/NAME` with the files of the directory that postmapd serves and
 //!
-//! - `cmd`: commands of sh(1), each a line by itself, run one after another in a copy of the directory, whose path is `$DIR`
-//!   and which postmapd takes for the directory of its tables; `$REPOSITORY` is this one. `ask MAP KEY…` starts a server there
-//!   with the variables of the line, shows what it warns of, and asks it over both protocols, and `query`;
-//! - `expected`: each command, what it prints, what it says on standard error (`! `), and its exit code if it is not 0
-//!   (`= `). The path of the copy is `DIR` there, and the directory around it, which is empty, is `ROOT`.
+//! - `cmd`: commands of sh(1), one a line, run one after another in a copy of the directory, whose path is `$DIR` and
+//!   which postmapd uses as the directory of its tables; `$REPOSITORY` is this repository. `ask MAP KEY…` starts a
+//!   server there with the variables of the line, prints its warnings, and sends the keys over both protocols, and by
+//!   `query`;
+//! - `expected`: each command with its standard output, its standard error (`! `), and its exit code if it is not 0 (`=
+//!   `). The path of the copy is `DIR` there, and its parent, which is empty, is `ROOT`.
 //!
-//! Credentials are private in the copy. In the text of every other file `@DIR@` becomes the path of the copy.
-//! After a change that is wanted, `POSTMAPD_REWRITE=1 cargo test --test promises -- --include-ignored cases::` writes each `expected` anew;
-//! review them with `git diff`. A password (`CANARY`) in what is printed fails the test in any case.
+//! Credentials are private in the copy. In the text of every other file, `@DIR@` becomes the path of the copy. After an
+//! intended change, `POSTMAPD_REWRITE=1 cargo test --test promises -- --include-ignored cases::` rewrites each
+//! `expected`; review them with `git diff`. A password (`CANARY`) in the output always fails the test.
 
 use crate::harness::client::{Both, Reply};
 use crate::harness::daemon::{CREDENTIALS, Setup, finish};
@@ -24,7 +25,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// The directories of the cases of a command, by name.
+/// The directories of a command's cases, by name.
 pub(crate) fn directories(command: &str) -> Vec<PathBuf> {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/cases")
@@ -35,7 +36,7 @@ pub(crate) fn directories(command: &str) -> Vec<PathBuf> {
     directories
 }
 
-/// Copies what a case has besides its commands and what is expected of them.
+/// Copies a case without its commands and their expected output.
 fn copy(from: &Path, to: &Path, dir: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let (from, name) = (entry.as_ref().unwrap().path(), entry.unwrap().file_name());
@@ -51,7 +52,7 @@ fn copy(from: &Path, to: &Path, dir: &Path) {
             fs::write(&to, text).unwrap();
             let mode = if name == CREDENTIALS { 0o600 } else { 0o644 };
             fs::set_permissions(&to, PermissionsExt::from_mode(mode)).unwrap();
-            // Postfix waits where one of its files has just changed.
+            // Backdates the file: Postfix waits where one of its files has just changed.
             let file = fs::File::options().write(true).open(&to).unwrap();
             file.set_modified(SystemTime::now() - Duration::from_secs(60))
                 .unwrap();
@@ -59,10 +60,10 @@ fn copy(from: &Path, to: &Path, dir: &Path) {
     }
 }
 
-/// The program `ask`: it leaves its variables and its words to [`answers`].
+/// The program `ask`: it saves its variables and its arguments for [`answers`].
 const ASK: &str = "#!/bin/sh\nenv -0 > \"${0%/*}/variables\"; printf '%s\\0' \"$@\" > \"${0%/*}/words\"\n";
 
-/// What a server with these variables answers to these words: maps, and keys of the map before them.
+/// The answers of a server with these variables to these words: maps, each followed by its keys.
 fn answers(setup: &Setup, variables: &[u8], words: &str) -> String {
     let split = |variable: &[u8]| -> Option<(Vec<u8>, Vec<u8>)> {
         let at = variable.iter().position(|byte| *byte == b'=')?;
@@ -78,7 +79,7 @@ fn answers(setup: &Setup, variables: &[u8], words: &str) -> String {
         });
     let (daemon, mut clients) = Both::start(setup.clone());
     let (mut map, mut text) = ("relayhost", String::new());
-    // What it says before it serves: the level, the part and the message, without the time.
+    // The warnings before it serves: the level, the part and the message, without the time.
     let log = daemon.log();
     let said = log
         .lines()
@@ -113,7 +114,7 @@ fn answers(setup: &Setup, variables: &[u8], words: &str) -> String {
     text
 }
 
-/// What the commands of a case print, as `expected` has it.
+/// The output of a case's commands, in the form of `expected`.
 fn transcript(case: &Path) -> String {
     let setup = Setup::new();
     copy(case, setup.dir(), setup.dir());
@@ -163,7 +164,7 @@ fn run(command: &str) {
     let is_rewritten = std::env::var_os("POSTMAPD_REWRITE").is_some();
     let mut failures = Vec::new();
     let cases = directories(command);
-    // Two at a time, so that tests that measure time beside them can.
+    // Two at a time, so that tests that measure time at the same time can.
     let some = |from: usize| -> Vec<_> {
         let some = cases.iter().skip(from).step_by(2);
         some.map(|case| (case, transcript(case))).collect()
@@ -200,7 +201,7 @@ fn run(command: &str) {
     );
 }
 
-/// The lines that only one of the two texts has.
+/// The lines that are only in one of the two texts.
 fn difference(case: &Path, expected: &str, printed: &str) -> String {
     let missing = expected
         .lines()

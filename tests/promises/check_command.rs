@@ -1,7 +1,7 @@
-//! Promise: `postmapd check` says of everything that is wrong, or worth knowing, where it is, what it is, why it
-//! matters to Postfix and what to do, and never a password. Its errors are those of the server, no more and no fewer.
+//! Promise: `postmapd check` reports everything that is wrong, or worth knowing, with its place, why it matters to
+//! Postfix and how to fix it, and never a password. Its errors are exactly those of the server.
 //!
-//! What it prints for files that are wrong is in tests/cases/check.
+//! The cases in tests/cases/check have its output for invalid files.
 
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup, finish};
 use postmapd::diagnostics::Code;
@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-/// Credentials that nobody else can read, as they should be.
+/// Makes the credentials readable only by their owner, as they should be.
 fn private(setup: Setup) -> Setup {
     let path = setup.dir().join(CREDENTIALS);
     if path.exists() {
@@ -27,7 +27,7 @@ fn private(setup: Setup) -> Setup {
     setup
 }
 
-/// A finding as `severity code place`; a place within the folder less the folder.
+/// A finding as `severity code place`; a place in the directory is relative to it.
 fn in_short(setup: &Setup, finding: &Value) -> String {
     let mut place = match (&finding["file"], finding.get("setting")) {
         (Value::String(file), None) => inside(setup, file),
@@ -43,7 +43,7 @@ fn in_short(setup: &Setup, finding: &Value) -> String {
     format!("{} {} {place}", word("severity"), word("code"))
 }
 
-/// A path within the folder, or beside it, less what is before.
+/// A path in the directory, or beside it, without what precedes it.
 fn inside(setup: &Setup, path: &str) -> String {
     [setup.dir(), setup.root()]
         .iter()
@@ -57,7 +57,7 @@ fn all_in_short(setup: &Setup, words: &str) -> Vec<String> {
     findings.iter().map(|finding| in_short(setup, finding)).collect()
 }
 
-/// The paragraph of the text that is about this finding.
+/// The paragraph of the text about this finding.
 fn paragraph<'a>(setup: &Setup, text: &'a str, finding: &str) -> &'a str {
     let mut words = finding.splitn(3, ' ');
     let mut word = || words.next().unwrap();
@@ -72,7 +72,7 @@ fn paragraph<'a>(setup: &Setup, text: &'a str, finding: &str) -> &'a str {
     found.unwrap_or_else(|| panic!("nothing about {finding} in:\n{text}"))
 }
 
-/// The cases of tests/cases/check have all kinds, and `cases::check_output_matches_the_reviewed_cases` holds them.
+/// All codes have a case in tests/cases/check, run by `cases::check_output_matches_the_reviewed_cases`.
 #[test]
 fn every_finding_has_a_place_its_line_a_rationale_and_a_fix() {
     let mut provoked = BTreeSet::new();
@@ -95,19 +95,19 @@ fn every_finding_has_a_place_its_line_a_rationale_and_a_fix() {
         }
     }
     let beyond_a_test = [
-        // More lines than fit into the memory of a small machine.
+        // It needs more lines than fit into the memory of a small machine.
         "file-too-large",
-        // A race that is over within 100 ms.
+        // It needs a race that ends within 100 ms.
         "files-changing",
-        // Of a running server: reload_waits.rs.
+        // It needs a running server: reload_waits.rs.
         "file-open-for-writing",
         "file-gone",
-        // Of a mount: reload_changes.rs.
+        // It needs a mount: reload_changes.rs.
         "replaced-under-its-mount",
-        // Of a Postfix, and of a name server: the next tests.
+        // They need Postfix, or a name server: see the next tests.
         "relayhost-in-main-cf",
         "host-without-address",
-        // Of the arguments of bench and postconf.
+        // They are about arguments of bench and postconf.
         "bad-argument",
         "no-endpoint",
     ];
@@ -154,7 +154,7 @@ fn relayhost_in_main_cf_beside_a_relay_map_is_a_warning_with_the_command_that_fi
         text.contains(&format!("= help: postconf -c {directory} -e 'relayhost ='")),
         "{text}"
     );
-    // Who routes nothing here may have a relayhost there.
+    // Without a relay map here, relayhost in main.cf is correct.
     let passwords_alone = private(Setup::new().credentials("[r.test]:25 u:p\n"));
     assert_eq!(said(&passwords_alone), [""; 0]);
     fs::write(&main_cf, "compatibility_level = 3.6\n").unwrap();
@@ -171,9 +171,9 @@ fn codes() -> BTreeSet<&'static str> {
 
 #[test]
 fn a_closed_output_ends_check_without_a_message() {
-    // Not a pipe whose reading end is dropped: a process that another test is just starting holds
-    // a copy of every descriptor until its exec(2), and until then the pipe has a reader. Shutting
-    // a socket down counts for all its descriptors.
+    // This is not a pipe with a closed reading end: a process that another test is just starting holds a copy of every
+    // descriptor until its exec(2), and until then the pipe has a reader. Shutting a socket down affects all its
+    // descriptors.
     let (reader, writer) = UnixStream::pair().unwrap();
     reader.shutdown(Shutdown::Both).unwrap();
     let ended = Setup::new()
@@ -186,7 +186,7 @@ fn a_closed_output_ends_check_without_a_message() {
     assert_eq!(ended.status.code(), Some(141));
 }
 
-/// Files, good and bad, for which check and the server must agree.
+/// Files, valid and invalid, for which check and the server must agree.
 fn corpus() -> Vec<(&'static str, Vec<u8>)> {
     let relaymaps = "@b.test [r]\n|@b.test [r\n@c.test [r]:0\n\n@d.test h:x, h\n|@b.test\n@B.test [\n|\"open [r]\n\x01 [r]\n|\
                      \u{feff}@b.test ::1\n  @c.test ::1\n|@b.test [r]\r\n@c.test [r\r\n|@b.test h # [\n@c.test # [\n@d.test [ # h\n|\
@@ -240,7 +240,7 @@ fn agree_at_start(setup: &Setup) -> Result<(), TestCaseError> {
         Daemon::start(setup.clone()).log()
     };
     let mut logged = errors_logged(setup, &log);
-    // With wrong settings it does not even look at the tables.
+    // With invalid settings, it does not read the tables.
     logged.retain(|place| is_about_settings || !place.starts_with(SETTINGS));
     let mut checked = checked;
     checked.retain(|place| !is_about_settings || place.starts_with(SETTINGS));
@@ -255,7 +255,7 @@ fn check_and_the_server_report_the_same_errors_at_the_same_places() {
     }
 }
 
-/// A line of either file, often wrong.
+/// A line of either file, often an invalid one.
 fn line() -> impl Strategy<Value = String> {
     let key = "@[ab]\\.test|[ab]@a\\.test|\\[r\\]:587|\"a b\"@a\\.test|\"x|r|<>|\\PC{1,4}";
     let value = "|\\[r\\]:587|\\[r|u:p|u|h:[0-9]{1,6}|[a-z:,\\[\\]# ]{1,9}|\\PC{0,5}";
@@ -285,7 +285,7 @@ fn a_reload_accepts_the_files_exactly_if_check_finds_no_error() {
         );
         let seen = daemon.log_lines();
         daemon.replace(file, &text);
-        // So that something differs in any case, and a reload that takes it says so.
+        // This makes the text differ in any case, so that an accepted reload is logged.
         if file == SETTINGS {
             daemon.replace(RELAYMAP, "@a.test [new]\n");
         } else {
@@ -351,7 +351,7 @@ fn a_hundred_thousand_findings_are_summarised_quickly() {
             };
             let (of_few, _) = timed(&few);
             let (elapsed, finished) = timed(&many);
-            // Ten times as much work; what grows with the square would take a hundred times as long.
+            // It is ten times as much work. At quadratic cost it would take a hundred times as long.
             assert!(elapsed < 40 * of_few, "{elapsed:?} after {of_few:?}");
             assert!(finished.stdout.len() < 300_000, "{} bytes", finished.stdout.len());
             assert!(!finished.stdout.contains("CANARY"));
@@ -394,7 +394,7 @@ fn only_the_questionable_documented_cases_get_a_warning() {
     for case in cases.as_array().unwrap() {
         let setup = private(crate::relay_cases::setup(case));
         for finding in all_in_short(&setup, "") {
-            // Every one with RELAY_HOST and without a line for <>.
+            // Every case with RELAY_HOST and without a line for <> has this finding.
             if finding.contains("bounces-without-relay") {
                 assert!(!case["env"]["RELAY_HOST"].is_null() && case["env"]["DEFAULT_RELAY_HOST"].is_null());
                 continue;
@@ -403,7 +403,7 @@ fn only_the_questionable_documented_cases_get_a_warning() {
         }
     }
     warned.sort();
-    // Each was looked at: it is true of what Postfix does.
+    // Each of these was reviewed: it is true of Postfix's behaviour.
     assert_eq!(
         warned,
         [
@@ -431,7 +431,7 @@ fn only_the_questionable_documented_cases_get_a_warning() {
     );
 }
 
-/// A password, and a line that has it where it should not be.
+/// A password, and a line that has it in a wrong place.
 fn line_with_password() -> impl Strategy<Value = String> {
     let key = "@a\\.test|ann@a\\.test|\\[r\\.test\\]:587|r\\.test|@a\\.test\\.|\\*";
     let password = "[=#:!\"\\\\ \\[]{0,2}CANARY[=#:!\"\\\\ ]{0,2}";
@@ -449,7 +449,7 @@ fn line_with_password() -> impl Strategy<Value = String> {
     })
 }
 
-/// Variables in which a password may end up, by mistake or on purpose.
+/// Variables that may contain a password, by mistake or on purpose.
 const VARIABLES: &str = "RELAYHOST RELAYHOST_PASSWORD RELAY_PASS RELAY_PASWORD SASL_PASSWD RELAY_HOST RELAY_PORT RELAY_USER \
                          RELAY_PASSWORD DEFAULT_RELAY_HOST AWS_SES_HOST AWS_SES_PORT AWS_SES_USERPASS POSTMAPD_PASSWORD \
                          POSTMAPD_LISTEN POSTMAPD_RECIPIENT_DELIMITER POSTMAPD_SOCKET_OWNER POSTMAPD_SOCKET_GROUP \
@@ -481,7 +481,7 @@ proptest! {
         let mut texts = [String::new(), String::new(), String::new()];
         for (file, line, end) in &lines {
             texts[*file].extend([line.as_str(), end]);
-            // Again: a key that is there twice is a finding of its own.
+            // The line is repeated, because a duplicate key is another finding.
             texts[*file].extend([line.as_str(), end]);
         }
         let [relaymap, credentials, settings] = texts;

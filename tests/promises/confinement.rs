@@ -1,7 +1,7 @@
-//! Promise: once it listens, the server has no right that it does not need, and no edit is ever missed for that.
+//! Promise: once it listens, the server has no privilege that it does not need, and still notices every edit.
 //!
-//! What the process has is read from /proc; what the lock forbids is tried by a thread of the test that puts the same
-//! lock upon itself, because a server that is locked cannot be asked to misbehave.
+//! The privileges of the process are read from /proc. What Landlock denies is tried by a thread of the test with the
+//! same restrictions, because the server cannot be told to misbehave.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -54,7 +54,7 @@ struct Thread {
 }
 
 impl Thread {
-    /// None where it has ended since it was listed.
+    /// Returns `None` where the thread has ended since it was listed.
     fn at(path: &Path) -> Option<Self> {
         let text = fs::read_to_string(path.join("status")).ok()?;
         let lines = text.lines().filter_map(|line| line.split_once(':'));
@@ -72,10 +72,10 @@ impl Thread {
     }
 }
 
-/// All threads, once all that it starts with have begun, which may be after it has announced its sockets.
+/// All threads, once all that the server starts have begun, which may be after it has announced its sockets.
 #[track_caller]
 fn threads(daemon: &Daemon) -> Vec<Thread> {
-    // A thread has the name of the one that started it until it gives itself its own.
+    // A thread has the name of its creator until it sets its own.
     let are_all = |threads: &Vec<Thread>| {
         let with = |name: &str| threads.iter().filter(|thread| thread.name == name).count();
         ["postmapd", "reload", "control"].map(with) == [1, 1, 1]
@@ -94,7 +94,7 @@ fn threads(daemon: &Daemon) -> Vec<Thread> {
     threads
 }
 
-/// What each thread may do, and may hand on to no other program.
+/// Checks the privileges of each thread, and that none is inherited by other programs.
 #[track_caller]
 fn capabilities(daemon: &Daemon) -> Vec<(String, u64)> {
     let of = |thread: Thread| {
@@ -108,14 +108,14 @@ fn capabilities(daemon: &Daemon) -> Vec<(String, u64)> {
     threads(daemon).into_iter().map(of).collect()
 }
 
-/// What this system gives to root at all, of some capabilities.
+/// Those of the `wanted` capabilities that this system grants to root at all.
 fn given(wanted: u64) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
     hex(line.unwrap().trim()) & wanted
 }
 
-/// What those keep that read: what reads only, where the system gives it.
+/// The capabilities of the reading threads: the one for reading, where the system grants it.
 fn reading() -> u64 {
     if given(DAC_READ_SEARCH) == 0 {
         DAC_OVERRIDE
@@ -135,7 +135,7 @@ fn expect_in_all_threads(daemon: &Daemon, field: &str, value: &str) {
     }
 }
 
-/// The limit of a core file, soft and hard.
+/// The limit of the core file size, soft and hard.
 fn core_limit(daemon: &Daemon) -> Vec<String> {
     let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
     let line = limits
@@ -178,7 +178,7 @@ fn the_sandbox_can_be_disabled_by_flag_variable_and_settings_file() {
         setup().arg("--confinement=off"),
         setup().env("POSTMAPD_CONFINEMENT", "no"),
         setup().settings("confinement = false\n"),
-        // The flag wins.
+        // The flag overrides the file.
         setup().settings("confinement = true\n").arg("--confinement=off"),
     ] {
         let daemon = Daemon::start(setup.within(UNLIMITED_CORE));
@@ -196,7 +196,7 @@ fn the_sandbox_can_be_disabled_by_flag_variable_and_settings_file() {
 fn a_crash_leaves_no_core_dump() {
     for signal in ["ABRT", "QUIT", "ILL"] {
         let setup = setup();
-        // Whoever started the tests may have SIGQUIT ignored (a shell's `&` does), and a program inherits that.
+        // The tests may have been started with SIGQUIT ignored (by a shell's `&`), which programs inherit.
         let shell = format!(
             "ulimit -c unlimited; cd '{}'; exec env --default-signal=QUIT \"$@\"",
             setup.root().display()
@@ -231,7 +231,7 @@ fn another_process_of_the_same_user_cannot_read_the_servers_environment() {
     assert!(read(&daemon).unwrap().contains("RELAY_HOST"));
 }
 
-/// In a thread that puts a lock upon itself. The others of this process stay as they are.
+/// Runs `act` in a thread restricted by `lock`. The other threads of this process are not restricted.
 fn locked<T: Send>(lock: impl FnOnce() + Send, act: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -269,7 +269,7 @@ fn landlock_denies_every_write_and_no_read() {
     thread::scope(|scope| {
         let at = &at;
         scope.spawn(move || {
-            // Beyond the lock: the ways by which a folder is replaced.
+            // The restrictions include the ways to replace a directory.
             is_locked.recv().unwrap();
             fs::remove_file(at("link")).unwrap();
             symlink(at("later"), at("link")).unwrap();
@@ -295,7 +295,7 @@ fn landlock_denies_every_write_and_no_read() {
                 expect_errno(Command::new("/bin/true").status(), denied);
                 expect_errno(TcpStream::connect(address), denied);
                 expect_errno(TcpListener::bind("127.0.0.1:0"), denied);
-                // What it is for.
+                // What the restrictions are for.
                 fs::remove_file(at("run/socket")).unwrap();
                 assert_eq!(fs::read_to_string(at("link/file")).unwrap(), "text");
                 locked_now.send(()).unwrap();
@@ -345,7 +345,7 @@ fn the_system_call_filter_denies_calls_the_server_never_makes() {
             let packet = rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, None);
             expect_errno(packet.map_err(io::Error::from), denied);
             expect_errno(TcpListener::bind("127.0.0.1:0"), denied);
-            // What it needs.
+            // What the server needs.
             thread::spawn(|| ()).join().unwrap();
             UnixStream::connect(at("socket")).unwrap();
             rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, None).unwrap();
@@ -356,7 +356,7 @@ fn the_system_call_filter_denies_calls_the_server_never_makes() {
     drop(listener);
 }
 
-/// Started as root, for whom alone everything is, to become `daemon`.
+/// Started as root, which alone can read the files, to change to user `daemon`.
 fn dropped(setup: Setup) -> Setup {
     for name in [RELAYMAP, CREDENTIALS] {
         fs::set_permissions(setup.dir().join(name), fs::Permissions::from_mode(0o600)).unwrap();
@@ -365,7 +365,7 @@ fn dropped(setup: Setup) -> Setup {
     setup.arg("--user=daemon")
 }
 
-/// A new version of a file, for root alone from its first byte.
+/// Replaces a file by a new version that only root can read from its first byte on.
 fn replace_for_root(daemon: &Daemon, name: &str, text: &str) {
     let new = daemon.root().join("new");
     fs::write(&new, "").unwrap();
@@ -376,7 +376,7 @@ fn replace_for_root(daemon: &Daemon, name: &str, text: &str) {
     assert_eq!((about.uid(), about.mode() & 0o777), (0, 0o600));
 }
 
-/// Edits as root, in every way, and sees each come into force.
+/// Edits as root in every way, and checks that each edit takes effect.
 #[track_caller]
 fn expect_edits_to_count(daemon: &Daemon) {
     let mut client = Socketmap::to(daemon, 0);
@@ -386,7 +386,7 @@ fn expect_edits_to_count(daemon: &Daemon) {
     expect(1);
     fs::write(daemon.dir().join(CREDENTIALS), credentials(2)).unwrap();
     expect(2);
-    // The folder itself anew.
+    // The directory itself is replaced.
     let before = daemon.root().join("before");
     fs::rename(daemon.dir(), &before).unwrap();
     fs::create_dir(daemon.dir()).unwrap();
@@ -394,7 +394,7 @@ fn expect_edits_to_count(daemon: &Daemon) {
     fs::copy(before.join(RELAYMAP), daemon.dir().join(RELAYMAP)).unwrap();
     replace_for_root(daemon, CREDENTIALS, &credentials(3));
     expect(3);
-    // Elsewhere, by a link.
+    // A symbolic link to another directory.
     let elsewhere = daemon.root().join("elsewhere");
     fs::rename(daemon.dir(), &elsewhere).unwrap();
     symlink(&elsewhere, daemon.dir()).unwrap();
@@ -415,7 +415,7 @@ fn as_another_user_the_server_still_reads_every_edit_of_root_only_files() {
     }
     expect_in_all_threads(&daemon, "Groups", &me);
     for (thread, set) in capabilities(&daemon) {
-        // Those that read have the one; those that speak with peers, and the administrator's listener, have none.
+        // The reading threads have the one capability. The threads for peers and for the admin listener have none.
         let reads = thread == "reload" || thread.starts_with("notify");
         assert_eq!(set, if reads { reading() } else { 0 }, "{thread}");
     }
@@ -427,7 +427,7 @@ fn as_another_user_the_server_still_reads_every_edit_of_root_only_files() {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn the_reading_thread_works_with_the_fewer_privileges_of_a_container() {
-    // Docker's default has CAP_DAC_OVERRIDE, and not CAP_DAC_READ_SEARCH.
+    // Docker's default includes CAP_DAC_OVERRIDE, but not CAP_DAC_READ_SEARCH.
     let docker = [
         "setpriv",
         "--bounding-set",
@@ -520,7 +520,7 @@ fn a_user_the_server_cannot_change_to_is_a_startup_error_with_a_fix() {
             assert!(finished.stderr.contains(word), "no {word} in {}", finished.stderr);
         }
     }
-    // Who is that user already needs no right to become it.
+    // A process of that user needs no privilege to change to it.
     let me = uid_of("daemon").to_string();
     let words = ["setpriv", "--reuid", &me, "--regid", &me, "--clear-groups"];
     let daemon = Daemon::start(setup().settings(format!("user = {me}\n")).within(words));
@@ -608,7 +608,7 @@ fn an_edited_startup_setting_is_logged_as_needing_a_restart() {
     expect_in_all_threads(&daemon, "Seccomp", "2");
 }
 
-/// How often a text stands in the memory of the process.
+/// How often a text occurs in the memory of the process.
 fn occurrences(daemon: &Daemon, text: &str) -> usize {
     let maps = fs::read_to_string(format!("/proc/{}/maps", daemon.pid())).unwrap();
     let memory = File::open(format!("/proc/{}/mem", daemon.pid())).unwrap();
@@ -649,10 +649,10 @@ fn passwords_stay_in_memory_only_in_the_active_table() {
                 eventually(|| socketmap.ask("sasl", sender), holds);
                 tcp.ask(sender);
             }
-            // Several in one write, for which the buffer grows.
+            // Several requests in one write, for which the buffer grows.
             let requests = ["a@one.test", "a@two.test", "a@three.test"].map(|sender| ("sasl", sender));
             assert!(socketmap.ask_all(&requests).iter().all(holds));
-            // Every other one hangs up.
+            // Every second client closes its connection.
             clients.push(socketmap);
         }
         clients

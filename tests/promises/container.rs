@@ -1,7 +1,7 @@
-//! Promise: the container image is small, holds nothing but the program, and is as closed and as live as the program is.
+//! Promise: the container image is small, contains only the program, is sandboxed as the program is, and applies edits.
 //!
-//! The image that contrib/container/build makes runs in a real podman, as root and rootless, by hand and as contrib's
-//! files have it: docker-compose itself starts compose.yaml. There is no cluster; what kubelet would do is done here.
+//! The image built by contrib/container/build runs in a real podman, as root and rootless, by hand and with contrib's
+//! files: docker-compose itself starts compose.yaml. There is no cluster; the tests simulate kubelet.
 
 mod alone;
 mod engine;
@@ -16,7 +16,7 @@ use crate::harness::daemon::{CREDENTIALS, RELAYMAP};
 use crate::harness::eventually;
 use engine::{Container, Engine};
 
-/// What an operator is advised to take away from it.
+/// The restrictions that operators are advised to set.
 const CLOSED: [&str; 6] = [
     "--network=none",
     "--read-only",
@@ -27,7 +27,7 @@ const CLOSED: [&str; 6] = [
 ];
 const SOCKET: &str = "socketmap:unix:/run/postmapd/socketmap";
 
-/// Two tables in a folder of the engine, and another one for the socket, as options of podman.
+/// A directory of the engine with two tables, and one for the socket, as options of podman.
 fn folders(engine: &Engine) -> [String; 2] {
     let tables = engine.folder("tables");
     engine.write(&tables.join(RELAYMAP), "@one.test [relay1.test]:587\n<>\n");
@@ -49,7 +49,7 @@ fn wait_for(client: &mut Socketmap, map: &str, value: &str) {
     eventually(|| ask(map), |reply| *reply == wanted);
 }
 
-/// What the runtime takes from it, and what it takes from itself.
+/// Checks the restrictions set by the runtime, and those set by the program.
 fn is_confined(container: &Container<'_>) {
     let status = container.proc("status");
     let of = |name: &str| {
@@ -62,7 +62,7 @@ fn is_confined(container: &Container<'_>) {
         assert_eq!(of(set), "0000000000000000", "{set}");
     }
     assert_eq!(of("NoNewPrivs"), "1");
-    // The runtime's filter of system calls, and its own two.
+    // The runtime's filter of system calls, and two of the program's own.
     assert_eq!(
         (of("Seccomp").as_str(), of("Seccomp_filters").as_str()),
         ("2", "3")
@@ -79,7 +79,7 @@ fn is_confined(container: &Container<'_>) {
     );
 }
 
-/// Health checks succeed, and leave no process behind for the server to bury.
+/// Checks that health checks succeed, and leave no process behind for the server to reap.
 fn is_healthy(container: &Container<'_>) {
     for _ in 0..3 {
         let alive = container.exec(&["status", "--alive"]);

@@ -1,8 +1,8 @@
-//! Promise: what contrib has for docker-mailserver, Kubernetes and Ansible is well-formed by the judgement of their own
-//! tools, and the server does with it what is said there.
+//! Promise: contrib's files for docker-mailserver, Kubernetes and Ansible are valid for these programs' own tools, and
+//! the server does with them what they say.
 //!
-//! No container and no cluster is started here: the server runs with the settings of the files, as the user and without
-//! the rights that they give it, in a folder that is made and changed as it would be there. container.rs starts the image.
+//! No container and no cluster is started here: the server runs with the settings of the files, as the user and with
+//! the privileges that they set, in a directory made and changed as it would be there. container.rs starts the image.
 
 mod ansible;
 pub(crate) mod docker_mailserver;
@@ -24,7 +24,7 @@ pub(crate) fn read(name: &str) -> String {
     fs::read_to_string(contrib(name)).unwrap()
 }
 
-/// The documents of a YAML file, by the library that most tools here use, too.
+/// The documents of a YAML file, parsed by the library that most tools use here.
 pub(crate) fn yaml(text: &str) -> Vec<Value> {
     let program = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout)";
     let json = done(
@@ -34,7 +34,7 @@ pub(crate) fn yaml(text: &str) -> Vec<Value> {
     serde_json::from_str(&json.stdout).unwrap()
 }
 
-/// Runs a program, which has to end well.
+/// Runs a program, which has to succeed.
 #[track_caller]
 pub(crate) fn done(command: &mut Command, input: &[u8]) -> Finished {
     let finished = finish(command, input);
@@ -52,7 +52,7 @@ pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
 }
 
-/// What becomes the server as a container's runtime would start it: this user, no capability and no way to one.
+/// Executes the server as a container runtime would start it: as this user, without a capability and any way to one.
 fn confined(uid: u32, gid: u32) -> Vec<String> {
     [
         "setpriv",
@@ -68,7 +68,7 @@ fn confined(uid: u32, gid: u32) -> Vec<String> {
     .to_vec()
 }
 
-/// What a user is answered on the first listener.
+/// The reply to a user on the first listener.
 fn ask_as(daemon: &Daemon, uid: u32, map: &str, key: &str) -> Reply {
     as_user(uid, || Socketmap::to(daemon, 0)).ask(map, key)
 }

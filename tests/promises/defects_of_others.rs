@@ -1,7 +1,7 @@
-//! Promise: what was found wrong with other servers of these protocols is right here, and a test shows it.
+//! Promise: the faults found in other servers of these protocols do not occur here, and a test shows it.
 //!
-//! Each of these was reproduced with the program that is named, or read in its source. A test is named by its file in this
-//! folder, or by its path.
+//! Each fault was reproduced with the named program, or found in its source. A test is named by its file in this
+//! directory, or by its path.
 //!
 //! | with | what happens | what shows that it does not happen here |
 //! |---|---|---|
@@ -79,7 +79,7 @@ fn no_request_and_no_reload_ends_a_connection() {
     let daemon = start();
     let mut client = Socketmap::to(&daemon, 0);
     for round in 0..5 {
-        // Whatever is well framed, be it answered, missed, or refused.
+        // All well-formed requests, whether they are answered, not found, or refused.
         for payload in [
             "relayhost ann@one.test",
             "relayhost ann@two.test",
@@ -102,7 +102,7 @@ fn no_request_and_no_reload_ends_a_connection() {
     }
 }
 
-/// The rows of the table above: with what, and the tests.
+/// The rows of the table above: the program, and the tests.
 fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
     let lines = include_str!("defects_of_others.rs").lines();
     let rows = lines.filter_map(|line| line.strip_prefix("//! | ")?.strip_suffix(" |"));
@@ -125,6 +125,6 @@ fn every_test_in_the_list_of_foreign_defects_exists_and_runs() {
             assert!(is_there(test), "{with}: there is no test {test}");
         }
     }
-    // As many as were found.
+    // The number of known faults.
     assert_eq!(rows.len(), 15);
 }

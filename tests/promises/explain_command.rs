@@ -1,7 +1,7 @@
-//! Promise: `postmapd query --explain` says which keys were tried, which line answered, why, and what Postfix does then;
-//! and never a password.
+//! Promise: `postmapd query --explain` reports which keys were tried, which line answered, why, and what Postfix does
+//! then, and never a password.
 //!
-//! What it prints, case by case, is in tests/cases/explain.
+//! The cases in tests/cases/explain have what it prints.
 
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup};
 use crate::harness::eventually;
@@ -18,7 +18,7 @@ fn explain_to_end(setup: &Setup, map: &str, keys: &[&str]) -> Finished {
     setup.query(&args)
 }
 
-/// The object about one key.
+/// The JSON object about one key.
 #[track_caller]
 fn explain(setup: &Setup, map: &str, key: &str) -> Value {
     let finished = explain_to_end(setup, map, &[key]);
@@ -43,7 +43,7 @@ fn words(object: &Value, field: &str) -> Vec<String> {
         .collect()
 }
 
-/// A line of a file of the folder, as `source` names it.
+/// A line of a file of the directory, as `source` has it.
 fn line(setup: &Setup, file: &str, line: usize) -> Value {
     json!({"file": setup.dir().join(file), "line": line})
 }
@@ -92,7 +92,7 @@ fn every_documented_case_is_explained_with_the_answer_of_query() {
             "{context}"
         );
         assert!(!object["source"].is_null() || outcome == "not_found", "{context}");
-        // For people it says the same.
+        // The text has the same content.
         let text = text(&setup, map, key);
         assert!(text.starts_with(&format!("{map} {key}\n")), "{text}");
         let answer = text
@@ -108,7 +108,7 @@ fn every_documented_case_is_explained_with_the_answer_of_query() {
     }
 }
 
-/// Both files, and who asks.
+/// Both files, and the senders.
 const RELAYS: &str = "# who goes where\n\n@a.test [domain.test]:1\nann@a.test [ann.test]:2\nANN@a.test [second.test]:3\n\
                       ann+x@a.test [x.test]:4\n\"j d\"@a.test [jd.test]:5\n<> [null.test]:6\n@direct.test\n";
 const PASSWORDS: &str = "@a.test domain:CANARY\n  ann@a.test ann:CANARY\nann+x@a.test x:CANARY\n\n[x.test]:4 hop:CANARY\n\
@@ -183,7 +183,7 @@ fn the_explained_source_is_the_line_that_decides_the_answer() {
                 (Some(0), format!("{new}\n")),
                 "{key} is not answered by {file}:{number}"
             );
-            // Without the line something else answers.
+            // Without the line the answer is another one.
             assert_ne!(
                 plain(&with(None)),
                 plain(text),
@@ -191,7 +191,7 @@ fn the_explained_source_is_the_line_that_decides_the_answer() {
             );
         }
     }
-    // Without a line the variable answers.
+    // Without a line, the answer comes from the variable.
     let setup = setup()
         .env("DEFAULT_RELAY_HOST", "[null.test]:7")
         .env("RELAY_USER", "u")
@@ -238,12 +238,12 @@ fn no_password_is_in_any_explanation() {
     }
 }
 
-/// Passes connections to `[::1]` on to a server at 127.0.0.1, and says at which port.
+/// Forwards connections from `[::1]` to a server at 127.0.0.1, and returns the port.
 fn forward_from_v6(to: &SmtpServer) -> io::Result<u16> {
     let listener = TcpListener::bind("[::1]:0")?;
     let port = listener.local_addr()?.port();
     let target = (HOST, to.port());
-    // Ends with the process: nobody connects to it after the test.
+    // The thread ends with the process: there are no connections after the test.
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
             let Ok(server) = TcpStream::connect(target) else {
@@ -263,7 +263,7 @@ fn forward_from_v6(to: &SmtpServer) -> io::Result<u16> {
     Ok(port)
 }
 
-/// What was asked of a server whose log is JSON at debug level: maps and keys, in order.
+/// The requests to a server whose log is JSON at debug level: maps and keys, in order.
 fn questions(daemon: &Daemon) -> Vec<(String, String)> {
     let lookup = |line: &str| {
         let event: Value = serde_json::from_str(line).ok()?;
@@ -278,7 +278,7 @@ fn questions(daemon: &Daemon) -> Vec<(String, String)> {
     daemon.log().lines().filter_map(lookup).collect()
 }
 
-/// A server, and a real Postfix that asks it.
+/// A server, and a real Postfix that queries it.
 struct Scene {
     postfix: Postfix,
     daemon: Daemon,
@@ -328,7 +328,7 @@ fn the_explained_lookups_for_credentials_are_those_of_a_real_postfix() {
             .unwrap();
         let port = server.port();
         let v6 = forward_from_v6(&server).unwrap();
-        // A port at which nobody listens, for the first element of a list.
+        // A port without a listener, for the first element of a list.
         let closed = TcpListener::bind((HOST, 0)).unwrap().local_addr().unwrap().port();
         let hops = [
             format!("[{HOST}]:{port}"),
@@ -343,7 +343,7 @@ fn the_explained_lookups_for_credentials_are_those_of_a_real_postfix() {
             format!("[{HOST}]:{closed}, [localhost]:{port}"),
             format!("[{HOST}]:{port} [localhost]:{port}"),
         ];
-        // Behind these, what Postfix asks depends on what it finds: MX hosts, and elements that answer.
+        // After these, Postfix's requests depend on what it finds: MX hosts, and elements that answer.
         let open_ended = ["ann@d8.test", "ann@d9.test", "ann@d10.test"];
         let lines = hops.iter().enumerate();
         let lines: Vec<_> = lines.map(|(n, hop)| format!("@d{n}.test {hop}\n")).collect();
@@ -368,12 +368,12 @@ fn the_explained_lookups_for_credentials_are_those_of_a_real_postfix() {
                 .iter()
                 .map(|question| word(question, "key").to_owned())
                 .collect();
-            // The log is read by another thread than this one.
+            // Another thread reads the log.
             let asked = || -> Vec<String> {
                 let all = questions(&scene.daemon);
                 let sasl = all[before..].iter().filter(|(map, _)| map == "sasl");
-                // Both forms of an address that needs quotes are one key, and Postfix asks twice for a host that is also
-                // the whole next hop.
+                // Both forms of an address that needs quotes are one key, and Postfix requests a host twice that is
+                // also the whole next hop.
                 let mut keys: Vec<_> = sasl
                     .map(|(_, key)| key.clone())
                     .filter(|key| key != "a b@d1.test")
@@ -434,8 +434,8 @@ fn a_key_reported_as_never_queried_is_not_queried_by_a_real_postfix() {
         }
         assert_eq!(never.len(), 19, "{never:?}");
 
-        // No credentials are found, so Postfix asks for all that it ever would. Where a key is none, what is not found could
-        // not be told.
+        // No credentials are found, so Postfix requests every key that it ever would. With an invalid key, *not found*
+        // could not be answered.
         let is_right = |line: &&str| {
             let key = line.split(' ').next().unwrap().to_owned();
             !never.contains(&("relayhost".to_owned(), key))
@@ -453,11 +453,11 @@ fn a_key_reported_as_never_queried_is_not_queried_by_a_real_postfix() {
         ];
         for (n, sender) in senders.iter().enumerate() {
             if *sender == "ann@sub.a.test" {
-                // It has no relay: its mail stays in the queue, and its key has been asked all the same.
+                // It has no relay: its mail stays in the queue, and its key has been requested still.
                 scene.postfix.submit(sender, "nobody@[127.0.0.9]").unwrap();
             } else {
                 scene.deliver(sender, &format!("n{n}@[127.0.0.9]"));
-                // By SMTP, smtpd(8) asks as well.
+                // By SMTP, smtpd(8) sends requests as well.
                 scene.postfix.send(sender, &format!("s{n}@[127.0.0.9]")).unwrap();
             }
         }

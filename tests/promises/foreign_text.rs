@@ -1,5 +1,5 @@
-//! Promise: text that others wrote is shown, and never obeyed: no terminal acts upon the name of a directory or the reply of
-//! a server, and no log has a line that somebody else composed.
+//! Promise: text from others is shown but has no effect: no terminal interprets the name of a directory or the reply of
+//! a server, and no log has a line that another program composed.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,11 +13,11 @@ use crate::harness::admin::Admin;
 use crate::harness::client::{encoded, framed};
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
 
-/// It would begin a line of its own, clear the screen, and turn the text around.
+/// It would begin a new line, clear the screen, and reverse the text.
 const HOSTILE: &str = "a\nFORGED\r\u{1b}[2J\u{9b}31m\u{202e}\u{2066}\u{200b}\u{7f}b";
 
-/// What a terminal obeys or does not show: control characters, marks of direction, and such as nobody sees. An
-/// enumeration of its own, so that it does not err with the program.
+/// What a terminal interprets or does not show: control characters, direction marks, and invisible characters. The list
+/// is independent of the program's, so that it does not share its mistakes.
 fn is_obeyed(c: char) -> bool {
     let marks = "\u{ad}\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\u{202c}\u{202d}\
                  \u{202e}\u{2060}\u{2066}\u{2067}\u{2068}\u{2069}\u{feff}";
@@ -95,7 +95,7 @@ fn no_command_prints_a_directory_name_unescaped() {
             "{line} does not name the file: {ran:?}"
         );
     }
-    // For machines the name stays what it is.
+    // In JSON the name is unchanged.
     let json = run("check --format json").json();
     let file = setup.dir().join(RELAYMAP);
     let mut named = json["findings"].as_array().unwrap().iter();
@@ -103,7 +103,7 @@ fn no_command_prints_a_directory_name_unescaped() {
         named.any(|finding| finding["file"] == file.to_str().unwrap()),
         "{json}"
     );
-    // A directory that is not there.
+    // A missing directory.
     let nowhere = Setup::in_folder(&setup.dir().join("gone")).env("POSTMAPD_LISTEN", "nonsense");
     for line in ["relay add-domain one.test relay", "check", "serve"] {
         harmless("a directory that is not there", nowhere.typed(line));
@@ -138,7 +138,7 @@ fn names_from_an_admin_listener_are_escaped() {
     }
 }
 
-/// A server that reads a little of each connection and then says this.
+/// A server that reads a little of each connection and then sends this.
 fn server(says: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -209,7 +209,7 @@ fn a_value_with_a_control_character_is_an_error() {
     }
 }
 
-/// Values that a credential may have, and that a terminal would obey or not show.
+/// Values that a credential may have, and that a terminal would interpret or not show.
 const ODD: [&[u8]; 3] = [
     "u:p\u{202e}x\u{200b}".as_bytes(),
     "u:p\u{9b}31m".as_bytes(),
@@ -283,7 +283,7 @@ fn a_false_admin_listener_cannot_send_terminal_escapes() {
     for field in ["code", "file", "message", "help"] {
         status["findings"][0][field] = HOSTILE.into();
     }
-    // serde_json leaves the marks of direction as they are.
+    // serde_json does not escape direction marks.
     let body = status.to_string();
     assert!(body.contains('\u{202e}'));
     let reply = format!(
@@ -333,7 +333,7 @@ fn a_name_of_a_megabyte_does_not_pad_the_other_lines() {
     let line = format!("status --admin {}", server(reply.into_bytes()));
     let ran = Setup::new().typed(&line).exits(0);
     assert!(ran.stdout.len() < 2 << 20, "{}", ran.stdout.len());
-    // Nor is a list of next hops that is as long as a line may be.
+    // Nor is a list of next hops as long as a line may be.
     let hops = ",[h.test]:587".repeat(5000);
     let setup = Setup::new().relaymap(format!("@a.test [h.test]{hops}\n@b.test [relay]\n"));
     let ran = setup.typed("relay list").exits(0);

@@ -1,6 +1,6 @@
-//! Promise: a request is what its bytes say, however they arrive, and bytes that are no request hurt nobody else.
+//! Promise: a request is determined by its bytes, however they arrive, and invalid bytes affect no other client.
 //!
-//! Oracle for socketmap is the `netstring` crate; for `tcp_table` it is socketmap, asked the same bytes.
+//! The oracle for socketmap is the `netstring` crate; for `tcp_table` it is socketmap with the same bytes.
 
 use crate::harness::client::{Both, Reply, Socketmap, Stream, TcpTable, encoded, framed, payloads};
 use crate::harness::daemon::{Daemon, Setup};
@@ -12,7 +12,7 @@ use std::io::{Read as _, Write as _};
 
 const HOP: &str = "[relay1.test]:587";
 
-/// Requests of all kinds, as one stream of bytes; the server answers each and stays.
+/// Requests of all kinds as one stream of bytes. The server answers each and keeps the connection open.
 fn socketmap_requests() -> (Vec<u8>, usize) {
     let payloads = [
         "relayhost ann@one.test",
@@ -41,10 +41,10 @@ fn setup() -> Setup {
         .credentials("@one.test user:p w%:,\n[relay1.test]:587 hop:secret\n")
 }
 
-/// All replies to these bytes, sent as these pieces.
+/// All replies to these bytes, sent in these pieces.
 ///
-/// Between two pieces another connection asks and is answered, so the server has looked at the first piece before
-/// the second is sent; without that the kernel would glue them together again.
+/// Between two pieces, a request on another connection is answered. So the server has read the first piece before the
+/// second is sent; otherwise the kernel would join them again.
 fn replies(daemon: &Daemon, endpoint: usize, pieces: &[&[u8]]) -> Vec<u8> {
     let mut other = Socketmap::to(daemon, 0);
     let mut stream = Stream::to(daemon, endpoint);
@@ -127,7 +127,7 @@ fn any_key_gets_exactly_one_reply_that_an_independent_decoder_reads() {
         for payload in &payloads {
             Reply::from_socketmap(payload);
         }
-        // What the other encoder writes for these payloads is what came.
+        // Encoding these payloads with the independent crate gives the received bytes.
         let again: Vec<u8> = payloads.iter().flat_map(|payload| framed(payload)).collect();
         prop_assert_eq!(again, bytes);
     });
@@ -174,14 +174,14 @@ fn any_bytes_as_a_key_get_the_same_answer_over_both_protocols() {
     }
 }
 
-/// Every byte as an escape.
+/// Encodes every byte as an escape.
 fn encoded_whole(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::new(), |text, byte| format!("{text}%{byte:02x}"))
 }
 
-/// A file that gives `user0@one.test` the first value, `user1@one.test` the second, and so on.
+/// A file with the first value for `user0@one.test`, the second for `user1@one.test`, and so on.
 fn numbered(values: &[String]) -> String {
     let line = |(place, value)| format!("user{place}@one.test {value}\n");
     let lines: Vec<String> = values.iter().enumerate().map(line).collect();
@@ -190,7 +190,7 @@ fn numbered(values: &[String]) -> String {
 
 #[test]
 fn any_value_of_a_table_is_answered_unchanged_over_both_protocols() {
-    // Every printable byte, and every byte that UTF-8 has; a value cannot begin or end with a blank.
+    // Every printable byte, and every byte that UTF-8 has. A value cannot begin or end with whitespace.
     let printable: String = (b' '..=b'~').map(char::from).collect();
     let mut beyond: String = ('\u{80}'..='\u{7ff}')
         .filter(|c| !c.is_control() && !c.is_whitespace())
@@ -248,7 +248,7 @@ fn broken_framing_closes_the_connection_and_no_other() {
         "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "EHLO localhost\r\n",
     ] {
-        // The request before it is answered, the ones after it are not.
+        // The request before it is answered, those after it are not.
         let mut stream = Stream::to(&daemon, 0);
         let bytes = [good.clone(), broken.as_bytes().to_vec(), good.clone()].concat();
         stream.write_all(&bytes).unwrap();
@@ -306,7 +306,7 @@ fn the_memory_one_peer_can_use_is_limited() {
         held.push(stream);
     }
     others.finds("relayhost", "ann@one.test", HOP);
-    // Address space is cheap, and allocators take 64 MB of it for a thread; what was announced is 500 GB.
+    // Address space is cheap, and allocators reserve 64 MB of it for a thread; the announced length is 500 GB.
     let (after, peak_after) = (memory(&daemon, "VmRSS:"), memory(&daemon, "VmPeak:"));
     assert!(
         after < before + 16_384,
@@ -335,7 +335,7 @@ fn replies_to_pipelined_requests_are_sent_in_one_write() {
         for _ in 0..50 {
             let burst: Vec<u8> = (0..20).flat_map(|_| framed("relayhost ann@one.test")).collect();
             let expected: Vec<u8> = (0..20).flat_map(|_| framed("OK [relay1.test]:587")).collect();
-            // The burst arrives in one piece, so the first read finds all replies where one write sent them.
+            // The requests arrive in one piece, so the first read gets all replies if one write sent them.
             stream.write_all(&burst).unwrap();
             let mut buffer = [0; 4096];
             let read = stream.read(&mut buffer).unwrap();
@@ -389,12 +389,12 @@ fn a_client_that_has_shut_down_its_writing_side_still_gets_its_replies() {
     );
 }
 
-/// A read ends at urgent data (send(2), MSG_OOB), whatever is behind it. Postfix sends none.
+/// A read stops at urgent data (send(2), MSG_OOB), whatever comes after it. Postfix sends none.
 #[test]
 fn requests_after_urgent_data_are_answered_without_further_input() {
     let daemon = Daemon::start(setup());
     let mut client = Socketmap::to(&daemon, 0);
-    // All of it is there before the server looks.
+    // All of it has arrived before the server reads.
     daemon.signal("STOP");
     client.request("relayhost", "x@none.test");
     let Stream::Tcp(tcp) = &client.stream else {

@@ -1,15 +1,15 @@
-//! Promise: what the guides, the README and the READMEs of contrib tell somebody to type does what they say.
+//! Promise: the commands in the guides, the README and the READMEs of contrib do what the documents say.
 //!
-//! Each command of each page is run in the order in which it stands there, as root, on a mail server of its own with a
-//! real systemd, Postfix and journal (`mail_host`), and what it prints is compared with what the page shows.
-//! What a page quotes from a log is provoked, and has to be there. A command that is run by nothing fails the test.
+//! The commands of each document run in order, as root, on a separate mail server with a real systemd, Postfix and
+//! journal (`mail_host`). Their output is compared with what the document shows. What a document quotes from a log is
+//! provoked, and has to be logged. A command that no test runs is a failure.
 //!
-//! Not everything is the true thing:
+//! Some parts are simulated:
 //!
 //! - `target/release/postmapd` is the build of the tests.
-//! - The relays are fakes on loopback, and their names stand in /etc/hosts.
-//! - `docker` and `kubectl` are stand-ins (tests/systemd/stand-ins, which say what they do): there is no daemon and no
-//!   cluster. What docker-compose and the real kubectl can do without one, they do.
+//! - The relays are fake servers on loopback, and their names are in /etc/hosts.
+//! - `docker` and `kubectl` are stand-ins (tests/systemd/stand-ins, which document themselves): there is no daemon and
+//!   no cluster. What docker-compose and the real kubectl can do without one, they do.
 //! - [`ELSEWHERE`] has the commands that another test runs.
 
 mod docker_mailserver;
@@ -26,10 +26,10 @@ use std::time::{Duration, Instant};
 use mail_host::MailHost;
 use page::{Command, Page, Piece, is_as_shown};
 
-/// How long something may take to be as shown.
+/// The timeout for output to match what is shown.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Commands of which a page may show what will be there in a moment: they change nothing, and are asked again.
+/// Commands that change nothing: they are repeated until their output matches.
 const LOOKS: [&str; 16] = [
     "grep ",
     "tail ",
@@ -59,7 +59,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "docker load -i ../checkout/target/container/postmapd-0.1.0-image.tar",
         "tests/promises/container.rs",
     ),
-    // With a connection to this host, and as root; it takes the build of the tests.
+    // It needs a connection to this host, and root; it uses the build of the tests.
     ("cargo build --release", "tests/promises/contrib/ansible.rs"),
     ("cd contrib/ansible", "tests/promises/contrib/ansible.rs"),
     (
@@ -73,7 +73,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
 ];
 
-/// Runs a page, and tells of each heading and each quotation on the way. Returns how many commands were run.
+/// Runs a document, and passes each heading and each quotation to `meets`. Returns how many commands were run.
 fn follow(host: &MailHost, page: &Page, mut meets: impl FnMut(&Piece)) -> usize {
     let mut run = 0;
     for piece in &page.pieces {
@@ -93,7 +93,7 @@ fn is_elsewhere(command: &Command) -> bool {
     ELSEWHERE.iter().any(|(text, _)| *text == command.text)
 }
 
-/// Runs a command until what it prints is what is shown, once if it is not a look.
+/// Runs a command until its output matches what is shown, or once where it is not one of [`LOOKS`].
 fn do_as_shown(host: &MailHost, command: &Command) {
     let begun = Instant::now();
     let looks = LOOKS.iter().any(|look| command.text.starts_with(look));

@@ -1,15 +1,15 @@
 //! Promise: `postmapd import` writes files and settings that answer as Postfix's own tables do, or writes nothing.
 //!
-//! The judge of next hops is Postfix's trivial-rewrite(8): it is asked with the old tables, and then with main.cf as
-//! `postmapd postconf --commands` makes it and a server running on the imported folder. The judge of passwords is
-//! `postmap -q`, asked for the keys in the order of smtp(8), and a real delivery.
+//! The oracle for next hops is Postfix's trivial-rewrite(8): it is queried with the old tables, then with the main.cf
+//! made by `postmapd postconf --commands` and a server running on the imported directory. The oracle for passwords is
+//! `postmap -q`, queried for the keys in the order of smtp(8), and a real delivery.
 //!
-//! Where the answers differ on purpose (`postmapd import --help`): a sender without a next hop gets no credentials. And
-//! an address that has quotes in itself (`"\"ann\""@one.test`) does not find the key `"ann"@one.test`, which an
-//! administrator wrote for somebody else; that key is left out, and said.
+//! The answers differ on purpose in two cases (`postmapd import --help`): a sender without a next hop gets no
+//! credentials; and an address that contains quotes (`"\"ann\""@one.test`) does not find the key `"ann"@one.test`,
+//! which an administrator wrote for another sender. That key is left out, and reported.
 //!
-//! What it writes and says, what it refuses, and how it treats files that are there, is in tests/cases/import; the
-//! configurations whose next hops are compared are in tests/import-next-hops.txt.
+//! The cases in tests/cases/import have its output, what it refuses, and how it treats existing files.
+//! tests/import-next-hops.txt has the configurations whose next hops are compared.
 
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
 use crate::harness::postfix::{self, Postfix};
@@ -31,13 +31,13 @@ const RELAYS: &str = "sender_dependent_relayhost_maps";
 const PASSWORDS: &str = "smtp_sasl_password_maps";
 const ENVIRONMENT: &str = "postmapd.env";
 
-/// In every password whose secrecy is at stake.
+/// This word is in every password that must stay secret.
 const WORD: &str = "CANARY";
 
-/// The types that are built from a source text, and the one that is read as it is.
+/// The types built from a source text, and the one that is read directly.
 const TYPES: [&str; 5] = ["hash", "btree", "lmdb", "cdb", "texthash"];
 
-/// An existing Postfix: its configuration directory and its tables. Nothing of it runs.
+/// An existing Postfix: its configuration directory and its tables. None of its programs run.
 struct Old {
     folder: tempfile::TempDir,
     parameters: BTreeMap<String, String>,
@@ -102,7 +102,7 @@ impl Old {
         self.parameters.get(parameter).map_or("", String::as_str)
     }
 
-    /// Writes a source text, builds what this type needs, and names it as main.cf does.
+    /// Writes a source text, builds the table of this type, and returns its name as in main.cf.
     fn table(&mut self, kind: &str, text: &str) -> String {
         self.tables += 1;
         let source = self.path(&format!("table-{}", self.tables));
@@ -119,7 +119,7 @@ impl Old {
         name
     }
 
-    /// Adds a table at the end of a list.
+    /// Appends a table to a list.
     fn with(mut self, parameter: &str, kind: &str, text: &str) -> Self {
         let table = self.table(kind, text);
         let list = [self.value(parameter), &table].join(" ");
@@ -134,7 +134,7 @@ impl Old {
         self.with(PASSWORDS, kind, text)
     }
 
-    /// The tables of a list. None of the tests has a blank in a name.
+    /// The tables of a list. No test has whitespace in a name.
     fn list(&self, parameter: &str) -> Vec<&str> {
         self.value(parameter).split_whitespace().collect()
     }
@@ -153,7 +153,7 @@ impl Old {
         finish(command.arg("-c").arg(self.etc()).args(arguments), b"")
     }
 
-    /// The same, into a new folder, where it has to succeed. What it says comes with it.
+    /// Imports into a new directory, which has to succeed. Returns the messages with it.
     #[track_caller]
     fn import(&self) -> (Setup, Finished) {
         let setup = Setup::new();
@@ -161,7 +161,7 @@ impl Old {
         (with_environment(setup), finished)
     }
 
-    /// The next hops with the imported folder served, and main.cf changed as postmapd says.
+    /// The next hops with a server on the imported directory, and main.cf changed as postmapd says.
     #[track_caller]
     fn next_hops_after(&self, imported: Setup, senders: &[String]) -> Vec<Option<String>> {
         let etc = self.path("etc-after");
@@ -175,7 +175,7 @@ impl Old {
         command.args(["--commands", "--listen", daemon.endpoint(0), "-c"]);
         age_configuration(&etc);
         let printed = finish(command.arg(&etc), b"").exits(0);
-        // Each waits while the one before has just changed main.cf.
+        // Each command waits where the one before has just changed main.cf.
         let older = format!("touch -d '1 minute ago' {}\n", etc.join("main.cf").display());
         let script = printed
             .stdout
@@ -211,7 +211,7 @@ impl Old {
         );
     }
 
-    /// The keys that these tables have, each with what the first that has it answers.
+    /// Those keys that the tables have, each with the answer of the first table that has it.
     fn ask(&self, parameter: &str, keys: &BTreeSet<String>) -> HashMap<String, String> {
         let lines: Vec<String> = keys.iter().map(|key| format!("{key}\n")).collect();
         let mut answers = HashMap::new();
@@ -232,21 +232,21 @@ impl Old {
     }
 }
 
-/// Sets the time of the last change back.
+/// Moves the modification time of a file into the past.
 fn age(path: &Path, seconds: u64) {
     let file = File::options().write(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(seconds))
         .unwrap();
 }
 
-/// Postfix waits while one of its files is younger than a second, so it gets older ones.
+/// Backdates all files: Postfix waits while one of them is younger than a second.
 fn age_configuration(etc: &Path) {
     for name in ["main.cf", "master.cf"] {
         age(&etc.join(name), 60);
     }
 }
 
-/// With the variables that the import wrote.
+/// Sets the variables that the import wrote.
 fn with_environment(setup: Setup) -> Setup {
     let text = fs::read_to_string(setup.dir().join(ENVIRONMENT)).unwrap_or_default();
     text.lines().fold(setup, |setup, line| {
@@ -255,7 +255,7 @@ fn with_environment(setup: Setup) -> Setup {
     })
 }
 
-/// What `postmapd query MAP -` answers for these keys.
+/// The answers of `postmapd query MAP -` for these keys.
 #[track_caller]
 fn query(setup: &Setup, map: &str, keys: &BTreeSet<String>) -> HashMap<String, String> {
     let lines: Vec<String> = keys.iter().map(|key| format!("{key}\n")).collect();
@@ -267,7 +267,7 @@ fn query(setup: &Setup, map: &str, keys: &BTreeSet<String>) -> HashMap<String, S
         .collect()
 }
 
-/// Each line has a key and the credentials that are answered for it, if any are.
+/// Lines with a key and the credentials answered for it, if any.
 #[track_caller]
 fn expect_credentials(imported: &Setup, lines: &str) {
     let pairs = lines
@@ -293,7 +293,7 @@ struct Configuration<'a> {
     values: Vec<(&'a str, Vec<&'a str>)>,
     tables: Vec<(&'a str, &'a str, String)>,
     says: Option<&'a str>,
-    /// What follows are its senders.
+    /// Whether the lines that follow are its senders.
     is_whole: bool,
     senders: Vec<&'a str>,
 }
@@ -337,7 +337,7 @@ fn configurations(text: &str) -> Vec<Configuration<'_>> {
 fn each_sender_keeps_its_next_hop_and_the_imported_directory_passes_check() {
     let mut compared = 0;
     for configuration in configurations(include_str!("../import-next-hops.txt")) {
-        // One parameter at most has several values.
+        // Only one parameter may have several values.
         let most = configuration.values.iter().map(|(_, values)| values.len()).max();
         for n in 0..most.unwrap_or(1) {
             let set = |old: Old, (name, values): &(&str, Vec<&str>)| old.set(name, values[n % values.len()]);
@@ -386,7 +386,7 @@ fn the_null_sender_keeps_its_next_hop_in_every_notation_of_its_key() {
         let (imported, said) = old.import();
         let senders = ["", "x@one.test", "mailer-daemon@one.test"].map(ToOwned::to_owned);
         let before = old.resolver().next_hops(&senders);
-        // postmapd knows it as `<>`, and says what to do about main.cf.
+        // postmapd names it `<>`, and reports what to do about main.cf.
         assert_eq!(
             said.stderr.contains(parameter),
             !key.is_empty(),
@@ -441,7 +441,7 @@ fn overrides_in_master_cf_are_imported() {
     .next_hops(&senders);
     let expected = "x@one.test u:sender\nx-y@one.test u:sender\n[rewrite.one] u:smtp\n[main.one]";
     expect_credentials(&imported, expected);
-    // The wire form of the null sender is `<>`.
+    // The null sender is `<>` in requests.
     let asked: BTreeSet<String> = senders
         .iter()
         .map(|sender| if sender.is_empty() { "<>" } else { sender }.to_owned())
@@ -530,7 +530,7 @@ fn a_password_of_a_user_without_a_domain_still_applies_to_senders_of_postfixs_ow
     );
 }
 
-/// Postfix's own listing is the judge. It gets the tables here, and never from postmapd, because of their passwords.
+/// The oracle is Postfix's own listing. It gets the tables here, but never from postmapd, because of their passwords.
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
 fn the_entries_of_an_inline_table_are_those_that_postmap_lists() {
@@ -546,7 +546,7 @@ fn the_entries_of_an_inline_table_are_those_that_postmap_lists() {
         "proxy:inline:{@Größe.test=u:ü}",
         "inline:{{@one.test = u:p#q $ \\ %20}}",
     ] {
-        // main.cf has two for a dollar sign that is one.
+        // main.cf has two dollar signs for one.
         let old = Old::new()
             .set(PASSWORDS, &table.replace('$', "$$"))
             .relays("hash", "@relayed.test [relay.test]\n");
@@ -564,7 +564,7 @@ fn the_entries_of_an_inline_table_are_those_that_postmap_lists() {
     }
 }
 
-/// Sends a mail of each sender, and says by which server each left and with which login.
+/// Sends a mail of each sender, and returns by which server each left and with which login.
 fn deliver(
     postfix: &Postfix,
     journal: &Journal,
@@ -583,7 +583,7 @@ fn deliver(
     (0..senders.len()).map(arrived).collect()
 }
 
-/// Imports the configuration of a running Postfix, which asks the server of the imported folder from then on.
+/// Imports the configuration of a running Postfix, which uses the server on the imported directory from then on.
 fn go_over(postfix: &mut Postfix) -> Daemon {
     let imported = Setup::new();
     let mut import = imported.command("import");
@@ -596,7 +596,7 @@ fn go_over(postfix: &mut Postfix) -> Daemon {
     daemon
 }
 
-/// The commonest recipe of all: one account at one provider.
+/// The most common configuration: one account at one provider.
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_single_relayhost_with_its_login_still_works_with_a_real_postfix() {
@@ -693,7 +693,7 @@ fn after_an_import_mail_uses_the_same_relays_with_the_same_logins() {
     assert_eq!(deliver(&postfix, &journal, &senders, "after"), before);
 }
 
-/// The extension's place, as `split_addr(3)` has it.
+/// The address without its extension, as by `split_addr(3)`.
 fn stripped(address: &str, delimiters: &str) -> Option<String> {
     let (local, domain) = address.rsplit_once('@')?;
     let lower = local.to_lowercase();
@@ -707,7 +707,7 @@ fn stripped(address: &str, delimiters: &str) -> Option<String> {
 
 const OWN_DOMAINS: [&str; 3] = ["local.test", "localhost", "mta.test"];
 
-/// The keys that Postfix asks for a sender in internal form, in their order (`mail_addr_find(3)`).
+/// The keys that Postfix requests for a sender in internal form, in their order (`mail_addr_find(3)`).
 fn keys_of(address: &str, delimiters: &str) -> Vec<String> {
     if address.is_empty() {
         return vec!["\"<>\"".into(), "<>".into()];
@@ -734,7 +734,7 @@ const LOCALS: &str =
 
 const DOMAINS: [&str; 5] = ["one.test", "ONE.test", "two.test", "local.test", "mta.test"];
 
-/// A key as a source text may have it: quoted where that keeps it one key.
+/// A key of a source text, quoted where that keeps it one key.
 fn source_key() -> impl Strategy<Value = String> {
     let local = select(LOCALS.split('|').collect::<Vec<_>>()).prop_map(|local| {
         match local.strip_prefix("a b").or(local.strip_prefix("A b")) {
@@ -753,7 +753,7 @@ fn source_key() -> impl Strategy<Value = String> {
 }
 
 fn sender() -> impl Strategy<Value = String> {
-    // Nobody has quotes in the address itself (`"\"ann\""@one.test`), and such a key is left out.
+    // No sender has quotes in the address itself (`"\"ann\""@one.test`); such a key is left out.
     let locals: Vec<&str> = LOCALS
         .split('|')
         .filter(|local| !local.starts_with('"'))
@@ -765,8 +765,8 @@ fn sender() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A type, by its number, and a source text. Postfix's daemons refuse a `texthash:` with two lines for one key, which
-/// `postmap -q` does not.
+/// A type, by its number, and a source text. Postfix's daemons reject a `texthash:` with a duplicate key, which
+/// `postmap -q` accepts.
 fn table_of(
     key: impl Strategy<Value = String>,
     values: Vec<&'static str>,
@@ -862,7 +862,7 @@ fn same_answers(
                 .or_else(|| default.clone())
         })
         .collect();
-    // The order of the keys is Postfix's own.
+    // The expected order of keys is Postfix's own.
     prop_assert_eq!(&old.resolver().next_hops(&senders[..2]), &expected[..2]);
     let wire = |sender: &str| {
         if sender.is_empty() {
@@ -874,7 +874,7 @@ fn same_answers(
     let asked: BTreeSet<String> = senders.iter().flat_map(|sender| wire(sender)).collect();
     let now = query(&imported, "relayhost", &asked);
     for (sender, expected) in senders.iter().zip(&expected) {
-        // Postfix asks for the second form where the first is not found.
+        // Postfix requests the second form where the first is not found.
         let [one, other] = wire(sender);
         let answer = now.get(&one).or_else(|| now.get(&other));
         prop_assert_eq!(answer, expected.as_ref(), "the next hop of <{}>", sender);
@@ -883,7 +883,7 @@ fn same_answers(
     asked.extend(hosts.iter().map(|host| (*host).to_owned()));
     let now = query(&imported, "sasl", &asked);
     for (sender, next_hop) in senders.iter().zip(&expected) {
-        // Not asked for, or withheld on purpose.
+        // Not requested, or withheld on purpose.
         if sender.is_empty() || next_hop.is_none() {
             continue;
         }

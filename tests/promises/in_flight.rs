@@ -1,8 +1,8 @@
-//! A sender moves to another relay while its mail is queued: each mail gets the login of the relay it goes to.
+//! A sender moves to another relay while its mail is queued: each mail gets the login of the relay it is sent to.
 //!
-//! Postfix asks for the relay when a mail becomes active, and for the login when it connects, so mail that was routed
-//! before an edit asks for a login after it. Each burst is sent with a real Postfix of either [`Release`] to relays that
-//! accept only their own login and take their time, and the edit comes in the middle of it.
+//! Postfix requests the relay when a mail becomes active, and the login when it connects. So mail routed before an edit
+//! requests its login after it. A real Postfix of each [`Release`] sends each burst to slow relays that accept only
+//! their own login, and the edit comes in the middle of it.
 
 mod answers;
 mod waiting;
@@ -17,10 +17,10 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Where the recipients are.
+/// The address of the recipients' server.
 const RECIPIENT_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 
-/// How Postfix asks.
+/// The protocol that Postfix uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Inet,
@@ -28,18 +28,18 @@ enum Way {
     Tcp,
 }
 
-/// What is edited while the burst is on its way, one edit after the other.
+/// An edit during the burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Edit {
-    /// The sender has this relay and this relay's login.
+    /// Gives the sender this relay and this relay's login.
     MoveTo(usize),
-    /// The sender is delivered directly, and has no login.
+    /// Gives the sender direct delivery and no login.
     Exclude,
-    /// The relay of the sender accepts another login from now on, and the sender has it.
+    /// Changes the login that the sender's relay accepts, and the sender's login with it.
     Rotate,
 }
 
-/// A burst and what disturbs it.
+/// A burst, and the edits during it.
 struct Burst {
     release: Release,
     way: Way,
@@ -52,20 +52,20 @@ struct Burst {
     edits: &'static [Edit],
 }
 
-/// How the relay map names relays.
+/// How the relay map names the relays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextHops {
     /// By address, in brackets.
     Hosts,
-    /// By a domain without brackets, whose mail exchangers Postfix looks up. The name server is at this address.
+    /// By a domain without brackets, whose mail exchangers Postfix resolves at the name server at this address.
     Domains(Ipv4Addr),
 }
 
-/// What the credentials file has logins for.
+/// The keys of the logins in the credentials file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keys {
     Senders,
-    /// Next hops, where main.cf has `smtp_sender_dependent_authentication = no`.
+    /// By next hop, with `smtp_sender_dependent_authentication = no` in main.cf.
     NextHops,
 }
 
@@ -90,7 +90,7 @@ const RELAY_DOMAINS: [&str; 2] = ["relay1.test", "relay2.test"];
 
 const LOGINS: [&str; 2] = ["user-1:first", "user-2:second"];
 const ROTATED: [&str; 2] = ["user-1:first-rotated", "user-2:second-rotated"];
-/// Of a sender that stays at the first relay.
+/// The login of a sender that stays at the first relay.
 const STEADY: &str = "steady:stays";
 
 fn login(text: &str) -> Login {
@@ -124,7 +124,7 @@ fn relays(burst: &Burst, journal: &Journal) -> [Relay; 2] {
     })
 }
 
-/// The files when the sender has this relay (`None` for none) and this login.
+/// The two files for a sender with this relay (`None` for none) and this login.
 fn files(keys: Keys, relays: &[Relay; 2], relay: Option<usize>, own: &str) -> [String; 2] {
     let steady = relays[0].next_hop();
     let next_hop = relay.map(|number| relays[number].next_hop()).unwrap_or_default();
@@ -133,7 +133,7 @@ fn files(keys: Keys, relays: &[Relay; 2], relay: Option<usize>, own: &str) -> [S
             let credentials = relay.map(|_| format!("@moving.test {own}\n")).unwrap_or_default();
             format!("{credentials}@steady.test {STEADY}\n")
         }
-        // The other sender stays where it is, and its login with it.
+        // The other sender stays at its relay with its login.
         Keys::NextHops if relay == Some(1) => format!("{steady} {}\n{next_hop} {own}\n", LOGINS[0]),
         Keys::NextHops => format!("{steady} {}\n", LOGINS[0]),
     };
@@ -143,7 +143,7 @@ fn files(keys: Keys, relays: &[Relay; 2], relay: Option<usize>, own: &str) -> [S
     ]
 }
 
-/// Both files new within a millisecond: written aside, then renamed.
+/// Replaces both files within a millisecond: writes both aside, then renames them.
 fn save(daemon: &Daemon, [relay_map, credentials]: &[String; 2]) {
     let dir = daemon.dir();
     for (name, text) in [(RELAYMAP, relay_map), (CREDENTIALS, credentials)] {
@@ -154,7 +154,7 @@ fn save(daemon: &Daemon, [relay_map, credentials]: &[String; 2]) {
     }
 }
 
-/// Starts the server so that this Postfix can ask it, and says what main.cf has for `relayhost` and for `sasl`.
+/// Starts the server such that this Postfix can reach it. Returns main.cf's values for `relayhost` and for `sasl`.
 fn start_for(way: Way, setup: Setup, postfix: &postfix::Setup) -> (Daemon, [String; 2]) {
     let setup = match way {
         Way::Inet => setup.listen("socketmap:inet:127.0.0.1:0"),
@@ -176,7 +176,7 @@ fn start_for(way: Way, setup: Setup, postfix: &postfix::Setup) -> (Daemon, [Stri
     (daemon, maps)
 }
 
-/// Starts a Postfix that asks these maps and delivers directly to that port.
+/// Starts a Postfix that queries these maps and delivers directly to that port.
 fn start_postfix(burst: &Burst, setup: postfix::Setup, maps: &[String; 2], port: u16) -> postfix::Postfix {
     let on = |is: bool| if is { "yes" } else { "no" };
     let mut setup = setup
@@ -188,7 +188,7 @@ fn start_postfix(burst: &Burst, setup: postfix::Setup, maps: &[String; 2], port:
         .set("sender_dependent_relayhost_maps", &maps[0])
         .set("smtp_sasl_password_maps", &maps[1])
         .set("smtp_connection_cache_on_demand", on(burst.cache))
-        // So that there is a queue.
+        // This makes a queue build up.
         .set("default_destination_concurrency_limit", "8")
         .set("initial_destination_concurrency", "8");
     if burst.tls {
@@ -202,13 +202,14 @@ fn start_postfix(burst: &Burst, setup: postfix::Setup, maps: &[String; 2], port:
     setup.start().unwrap()
 }
 
-/// One burst at a time: beside others it is submitted so slowly that most of it has arrived before the edit.
+/// One burst at a time: several at once are submitted so slowly that most mail has arrived before the edit.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sends the burst, edits in the middle of it, and sees to it that each mail arrives with the login of where it arrives.
+/// Sends the burst, edits in the middle of it, and checks that each mail arrives with the login of the relay it arrives
+/// at.
 fn send(burst: &Burst) {
     let _alone = alone();
     let journal = Journal::default();
@@ -264,7 +265,7 @@ fn send(burst: &Burst) {
         while postfix.lookup(&maps[0], "u@moving.test").unwrap() != wanted {
             assert!(saved.elapsed() < DEADLINE, "the edit has no effect");
         }
-        // A mail after the edit takes the new way at once. (The queue manager remembers the last pair for 30 s.)
+        // A mail after the edit is sent to the new relay at once. (The queue manager caches the last pair for 30 s.)
         let to = submit("u@moving.test");
         let mail = journal.mail_to(&to, DEADLINE);
         let mail = mail.unwrap_or_else(|| panic!("the mail to {to} does not arrive: {}", postfix.log()));
@@ -299,7 +300,7 @@ fn send(burst: &Burst) {
     );
 }
 
-/// Whether a mail came with a login of the relay where it arrived.
+/// Checks that a mail came with a login of the relay it arrived at.
 fn assert_is_at_home(burst: &Burst, mail: &Mail) {
     let user = mail.login.as_ref().map(|login| login.user.as_str());
     let allowed = match (mail.server.as_str(), mail.sender.as_str()) {
@@ -363,7 +364,7 @@ fn tls_and_rotation(release: Release) {
     });
 }
 
-/// Each release of Postfix has a name server of its own.
+/// Each release of Postfix has its own name server.
 fn mail_exchangers_and_logins_by_next_hop(release: Release, name_server: Ipv4Addr) {
     let burst = Burst {
         release,

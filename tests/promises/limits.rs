@@ -1,7 +1,7 @@
-//! Promise: no peer can hurt another. What a peer can make the server hold, wait for or repeat has a limit, and whoever
-//! stays below it is answered as if nobody else were there.
+//! Promise: no peer can hurt another. What a peer can make the server hold, wait for or repeat has a limit, and a peer
+//! below its limit is answered as if it were alone.
 //!
-//! Deadlines of a hundred seconds are tried with a clock that can be set, in src/server/session/tests.rs.
+//! src/server/session/tests.rs tests deadlines of a hundred seconds with a simulated clock.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -23,15 +23,15 @@ use crate::harness::{eventually, room_for_descriptors, strace};
 const NEXT_HOP: &str = "[relay.test]:587";
 const CREDENTIALS: &str = "user:password";
 const SENDER: &str = "ann@one.test";
-/// A number that no user has.
+/// A user number without a name.
 const NAMELESS: u32 = 54321;
 
-/// The limits of Postfix, which its client was seen to keep: a key, a reply over socketmap, one over `tcp_table`.
+/// Postfix's limits, as observed in its client: a key, a reply over socketmap, a reply over `tcp_table`.
 const KEY: usize = 10_000;
 const REPLY: usize = 100_000;
 const LINE: usize = 4096;
 
-/// With every kind of endpoint.
+/// A setup with every kind of endpoint and these settings.
 fn setup(settings: &str) -> Setup {
     let setup = Setup::new()
         .settings(settings)
@@ -51,10 +51,10 @@ fn expect_answer(client: &mut Socketmap) {
     assert_eq!(client.ask("relayhost", SENDER), Reply::found(NEXT_HOP));
 }
 
-/// A connection that was asked on, if there is an answer, and none if it was closed instead.
+/// A new connection on which a request was answered, or `None` if it was closed instead.
 fn answered(daemon: &Daemon, endpoint: usize) -> Option<Stream> {
     let mut stream = Stream::to(daemon, endpoint);
-    // Whoever closes at once may do so before this.
+    // The write may fail where the server closes at once.
     let _ = stream.write_all(&framed(&format!("relayhost {SENDER}")));
     let expected = framed(&format!("OK {NEXT_HOP}"));
     let mut reply = vec![0; expected.len()];
@@ -82,7 +82,7 @@ fn set_nonblocking(stream: &Stream, is_set: bool) {
     }
 }
 
-/// A peer that asks without an end and never reads.
+/// A peer that sends requests without end and never reads.
 struct Deaf {
     stream: Stream,
     burst: Vec<u8>,
@@ -103,11 +103,11 @@ impl Deaf {
         deaf
     }
 
-    /// Sends until nothing more is taken; says whether anything was.
+    /// Sends until the socket is full, and returns whether it sent anything.
     fn ask_on(&mut self) -> bool {
         let before = self.sent;
         loop {
-            // A request that was sent in part goes on.
+            // The rest of a partly sent request comes first.
             match self.stream.write(&self.burst[self.sent % self.burst.len()..]) {
                 Ok(sent) => self.sent += sent,
                 Err(error) => {
@@ -136,7 +136,7 @@ fn a_request_may_have_postfixs_longest_key_and_a_map_name_of_100_bytes_and_no_mo
         "{replies:?}"
     );
 
-    // Over tcp_table, a key of that length with every byte encoded.
+    // A line of tcp_table: a key of that length, with every byte encoded.
     let line = |length: usize| {
         let plain = "@one.test";
         let encoded = (length - "get ".len() - plain.len()) / 3;
@@ -155,7 +155,7 @@ fn a_request_may_have_postfixs_longest_key_and_a_map_name_of_100_bytes_and_no_mo
 
 #[test]
 fn a_reply_longer_than_postfix_reads_is_cannot_tell() {
-    // A default next hop is served as it is given, so it can be as long as anybody likes.
+    // A default next hop is answered as configured, and can have any length.
     let list = |length: usize| {
         let one = "[relay.test]:587,";
         let several = one.repeat(length / one.len() - 1);
@@ -195,7 +195,7 @@ fn a_connection_over_the_total_limit_waits_in_the_kernels_queue() {
     let (daemon, admin) = Admin::start(setup(&format!(
         "[limits]\nconnections = {MOST}\nconnections_per_peer = {MOST}\n"
     )));
-    // Over every endpoint, and none keeps a place for itself.
+    // All endpoints share the limit, and none has a reserved connection.
     let mut table = TcpTable::to(&daemon, 2);
     assert_eq!(table.ask(SENDER), Reply::found(NEXT_HOP));
     let mut clients: Vec<Socketmap> = (1..MOST).map(|n| Socketmap::to(&daemon, n % 2)).collect();
@@ -215,7 +215,7 @@ fn a_connection_over_the_total_limit_waits_in_the_kernels_queue() {
         set_nonblocking(&one_too_many.stream, false);
         assert_eq!(one_too_many.reply(), Reply::found(NEXT_HOP));
         drop(one_too_many);
-        // Its place is free again.
+        // Its connection is free again.
         clients.push(Socketmap::to(&daemon, endpoint));
         clients.iter_mut().for_each(expect_answer);
     }
@@ -235,7 +235,7 @@ fn connections_over_a_peers_share_are_closed_and_no_other_peers() {
     for n in 0..10 {
         assert!(answered(&daemon, n % 2).is_none(), "above");
     }
-    // Another user; and the same one, once it has closed one.
+    // Another user is accepted; the same one again only after it has closed a connection.
     let of_another: Vec<Stream> = as_user(postfix, || {
         (0..MOST).map_while(|n| answered(&daemon, n % 2)).collect()
     });
@@ -285,7 +285,7 @@ fn resident(daemon: &Daemon) -> u64 {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_hostile_user_with_all_its_connections_costs_little_and_excludes_no_other_peer() {
-    // The limits that hold where nothing is said; of Postfix, five services with all their processes.
+    // The default limits, and five services of Postfix with all their processes.
     const SHARE: usize = 2500;
     const OF_POSTFIX: usize = 500;
     room_for_descriptors(SHARE + OF_POSTFIX + 100);
@@ -310,7 +310,7 @@ fn a_hostile_user_with_all_its_connections_costs_little_and_excludes_no_other_pe
     });
     let more = resident(&daemon).saturating_sub(idle);
     assert!(more < 64 << 20, "{more} bytes");
-    // What they have begun, they may end.
+    // The server answers requests that they have begun.
     let mut one = hostile.into_iter().next().unwrap();
     one.write_all(&[b'x'; 90]).unwrap();
     one.write_all(b",").unwrap();
@@ -322,7 +322,7 @@ fn a_peer_that_never_reads_its_replies_costs_only_some_kilobytes() {
     const CONNECTIONS: usize = 50;
     let daemon = Daemon::start(setup(""));
     let idle = resident(&daemon);
-    // A UNIX socket holds little itself, so all of these come to a stop.
+    // A UNIX socket has a small buffer, so all of these block.
     let mut deaf: Vec<Deaf> = (0..CONNECTIONS).map(|_| Deaf::to(&daemon, 1)).collect();
     let rests = || {
         let before = ticks(&daemon);
@@ -337,7 +337,7 @@ fn a_peer_that_never_reads_its_replies_costs_only_some_kilobytes() {
     assert!(each < 64 << 10, "{each} bytes each");
 }
 
-/// How many of these connects the kernel takes without waiting.
+/// The number of connects that the kernel accepts without waiting.
 fn connects(path: &str, most: usize) -> Vec<impl AsFd> {
     let address = SocketAddrUnix::new(path).unwrap();
     let one = || {
@@ -361,14 +361,14 @@ fn a_burst_of_connects_fits_into_the_kernels_queue() {
     let backlog = backlog.min(4096);
     room_for_descriptors(backlog + 500);
     let daemon = Daemon::start(setup(""));
-    // While it does nothing, nobody but the kernel takes connects.
+    // While the server is stopped, only the kernel accepts connects.
     daemon.signal("STOP");
     let stopped = || fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
     eventually(stopped, |stat| stat.contains(") T "));
-    // Linux counts those that wait before it adds one: the queue has one more than what was asked for.
+    // Linux compares the queue before it adds a connection, so the queue holds one more than its configured length.
     let waiting = connects(daemon.address(1), backlog + 10);
     assert_eq!(waiting.len(), backlog + 1);
-    // Over TCP, the default of Rust's library is 128, and one more waits a second for the next SYN.
+    // Over TCP, the default of Rust's library is 128, and the next connect waits a second until it repeats its SYN.
     let begun = Instant::now();
     let burst: Vec<Stream> = (0..300).map(|_| Stream::to(&daemon, 0)).collect();
     assert!(
@@ -389,7 +389,7 @@ fn a_burst_of_connects_fits_into_the_kernels_queue() {
     expect_answer(&mut Socketmap::to(&daemon, 0));
 }
 
-/// Processor time of a process so far, in ticks of a hundredth of a second.
+/// The processor time of a process so far, in ticks of 10 ms.
 fn ticks(daemon: &Daemon) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
     let fields = stat.rsplit_once(") ").unwrap().1.split(' ');
@@ -411,7 +411,7 @@ fn out_of_descriptors_the_server_logs_it_once_and_serves_open_connections() {
     let daemon = Daemon::start(setup(""));
     let mut held = Socketmap::to(&daemon, 0);
     expect_answer(&mut held);
-    // From here on it gets no more of them, as where the whole system is out of them.
+    // From here on it gets no more descriptors, as where the whole system has none left.
     limit_descriptors(&daemon, "1");
     let mut waiting: Vec<Socketmap> = (0..20).map(|n| Socketmap::to(&daemon, n % 2)).collect();
     for client in &mut waiting {
@@ -425,7 +425,7 @@ fn out_of_descriptors_the_server_logs_it_once_and_serves_open_connections() {
         lookups += 1;
         thread::sleep(Duration::from_millis(10));
     }
-    // Whoever spins is busy all of the time.
+    // A busy loop would use all of the time.
     let busy = ticks(&daemon) - before;
     assert!(busy < 30, "{busy} hundredths of a second for {lookups} lookups");
     limit_descriptors(&daemon, "10000");
@@ -436,7 +436,7 @@ fn out_of_descriptors_the_server_logs_it_once_and_serves_open_connections() {
     assert_eq!(log.matches("cannot accept a connection").count(), 1, "{log}");
 }
 
-/// Lets some calls of the server fail. Returns once they do.
+/// Injects a fault into a system call of the server. Returns once it is active.
 fn inject(daemon: &Daemon, call: &str, how: &str) -> Child {
     let arguments = format!("-o /dev/null -e trace={call} -e inject={call}:{how}");
     strace::attach(daemon, arguments.split(' '))
@@ -495,7 +495,7 @@ fn peers_that_never_read_trickle_or_flood_connections_delay_no_lookup() {
     let mut lookup = || expect_answer(&mut client);
     let quiet = Quiet::measure(&mut lookup);
 
-    // TCP takes megabytes before it comes to a stop, so a few do.
+    // TCP buffers megabytes before it blocks, so there are only some of these.
     let mut never_read: Vec<Deaf> = (0..NEVER_READ)
         .map(|n| Deaf::to(&daemon, usize::from(n % 10 > 0)))
         .collect();
@@ -533,7 +533,7 @@ fn peers_that_never_read_trickle_or_flood_connections_delay_no_lookup() {
         let stopping = Stop(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                // A hundred at once, again and again.
+                // A hundred connects at once, repeatedly.
                 let storm: Vec<Stream> = (0..100).map(|_| Stream::to(&daemon, 1)).collect();
                 connects.fetch_add(storm.len(), Ordering::Relaxed);
             }
@@ -565,14 +565,14 @@ fn fewer_descriptors_than_connections_are_reported_at_startup() {
             && line.contains("300 files"),
         "{line}"
     );
-    // Where they do not even suffice for the server itself, the limit is what is said, too.
+    // The limit is logged too where the descriptors do not even suffice for the server itself.
     let scarce = Daemon::start(setup("").within(["prlimit", "--nofile=40:40"]));
     let line = scarce.wait_for_log(|line| line.contains("connections are served at once"));
     assert!(
         line.contains("no more than 1 connections") && line.contains("may have 40 files open"),
         "{line}"
     );
-    // Half of them are for one peer.
+    // One peer gets half of the connections.
     let held: Vec<Stream> = (0..200).map_while(|_| answered(&daemon, 1)).collect();
     assert_eq!(held.len(), 86);
 }

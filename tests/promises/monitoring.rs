@@ -1,8 +1,8 @@
-//! Promise: what contrib/prometheus and contrib/grafana say about the server is true of it.
+//! Promise: what contrib/prometheus and contrib/grafana say about the server is true.
 //!
-//! The tools are the real ones: promtool judges and tries the rules, and a Prometheus scrapes a running server and
-//! evaluates each expression of the rules and of the dashboard. For the dashboard itself there is no tool: what Grafana
-//! would not say, such as two panels in one place, is looked for here.
+//! The tools are real: promtool validates and tests the rules, and a Prometheus scrapes a running server and evaluates
+//! each expression of the rules and of the dashboard. There is no tool for the dashboard itself: this file checks what
+//! Grafana would not report, such as two panels in one place.
 
 use crate::harness::admin::{Admin, Told, exchange};
 use crate::harness::client::Socketmap;
@@ -42,7 +42,7 @@ fn expressions() -> Vec<String> {
     .collect()
 }
 
-/// A Prometheus of the test's own.
+/// A Prometheus for one test.
 struct Prometheus {
     child: Child,
     address: String,
@@ -50,7 +50,7 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes this address often, with the rules of contrib.
+    /// Starts one that scrapes this address often, with contrib's rules.
     fn start(target: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
         let config = format!(
@@ -79,7 +79,7 @@ impl Prometheus {
                 break;
             }
         }
-        // Somebody has to read on, or it would wait.
+        // Its log is read on, or it would block.
         std::thread::spawn(move || log.for_each(drop));
         Self {
             child,
@@ -88,7 +88,7 @@ impl Prometheus {
         }
     }
 
-    /// What its API says. HTTP/1.0, so that the reply comes in one piece.
+    /// A reply of its API. HTTP/1.0 makes the reply come in one piece.
     fn api(&self, path: &str) -> Value {
         let told: Told = exchange(&self.address, &format!("GET /api/v1/{path} HTTP/1.0\r\n\r\n"));
         let said = told.json();
@@ -151,7 +151,7 @@ fn a_prometheus_scrapes_the_server_and_every_expression_has_a_result() {
     let prometheus = Prometheus::start(&admin.address);
     let health = || prometheus.api("targets")["activeTargets"][0]["health"].clone();
     eventually(health, |health| health == "up");
-    // It asks for OpenMetrics first, and takes the format that the content type names.
+    // It prefers OpenMetrics, and accepts the format that the content type names.
     let begun = Instant::now();
     loop {
         client.ask("relayhost", "x@one.test");
@@ -163,7 +163,7 @@ fn a_prometheus_scrapes_the_server_and_every_expression_has_a_result() {
     }
     for expr in expressions() {
         let result = prometheus.query(&expr);
-        // Nothing has changed yet, which is what the annotation is about.
+        // Nothing has changed yet, and the annotation is about changes.
         let is_about_a_change = expr.starts_with("changes(");
         assert_eq!(result.is_empty(), is_about_a_change, "{expr}: {result:?}");
     }
@@ -171,7 +171,7 @@ fn a_prometheus_scrapes_the_server_and_every_expression_has_a_result() {
     let rules = data["groups"][0]["rules"].as_array().unwrap();
     for rule in rules {
         assert_eq!(rule["state"], "inactive", "{rule}");
-        // Without its comparison, each speaks of series that there are.
+        // Without its comparison, each expression has series.
         let (left, _) = rule["query"].as_str().unwrap().rsplit_once([' ']).unwrap();
         let left = left.trim_end_matches(['=', '>', ' ']);
         assert!(!prometheus.query(left).is_empty(), "{left}");
@@ -182,7 +182,7 @@ fn a_prometheus_scrapes_the_server_and_every_expression_has_a_result() {
         rules.into_iter().all(|rule| rule["health"] == "ok")
     };
     eventually(health, |all| *all);
-    // Types and labels are told as the contract has them.
+    // Types and labels are those of the contract.
     let mut types = BTreeMap::new();
     let metadata = prometheus.api("metadata");
     for (name, told) in metadata.as_object().unwrap() {
@@ -276,7 +276,7 @@ fn the_labels_of_the_dashboard_are_those_of_the_server() {
                 assert!(labels.contains(label), "{expr}: {label}");
                 used += 1;
             }
-            // What is summed away cannot be shown.
+            // A label that is summed away cannot be shown.
             assert!(
                 by.is_empty() || shown.clone().all(|label| by.contains(&label)),
                 "{expr}: {legend}"

@@ -1,8 +1,8 @@
-//! Promise: what contrib/package builds can be installed, runs, is replaced and leaves nothing behind; the static program
-//! runs on any Linux on x86-64, and takes nothing of the host into itself; and the bill of materials names what is in them.
+//! Promise: what contrib/package builds can be installed, run, upgraded and removed completely. The static program runs
+//! on any Linux on x86-64, and loads no library of the host. The bill of materials names its crates.
 //!
-//! `tests/run-all` has built both before the tests, so that what is built here is there. The package is installed under a real
-//! systemd, in namespaces of its own (tests/systemd).
+//! `tests/run-all` builds both before the tests. The package is installed under a real systemd, in its own namespaces
+//! (tests/systemd).
 
 mod bill_of_materials;
 
@@ -23,7 +23,7 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The folder that Cargo builds in.
+/// Cargo's target directory.
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
         .parent()
@@ -31,7 +31,7 @@ fn target() -> PathBuf {
         .to_owned()
 }
 
-/// Runs a program, however long it takes; it has to end well.
+/// Runs a program without a timeout; it has to succeed.
 #[track_caller]
 fn done(command: &mut Command) -> String {
     let Output {
@@ -48,7 +48,7 @@ fn done(command: &mut Command) -> String {
     stdout
 }
 
-/// What `contrib/package/NAME` builds, in a folder of its own.
+/// The output of `contrib/package/NAME`, in a separate directory.
 struct Built {
     folder: TempDir,
     path: PathBuf,
@@ -73,7 +73,7 @@ impl Built {
         fs::read(&self.path).unwrap()
     }
 
-    /// A file beside it, that is named like it.
+    /// A file beside it with the same name and this ending.
     fn beside(&self, ending: &str) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
         name.push(ending);
@@ -94,7 +94,7 @@ impl Built {
     }
 }
 
-/// No path of the machine that built it.
+/// Checks that it contains no path of the build machine.
 #[track_caller]
 fn names_no_path_of_this_machine(bytes: &[u8]) {
     let home = std::env::var("HOME").unwrap();
@@ -113,7 +113,7 @@ fn example() -> PathBuf {
     repository().join("contrib/example")
 }
 
-/// Serves the example folder at a UNIX socket, and answers as its files say until they say something else.
+/// Serves the example directory at a UNIX socket, and checks that it answers from the files before and after an edit.
 fn serves(program: &Path, within: &[&str]) {
     let setup = Setup::new();
     for name in ["postfix-relaymap.cf", "postfix-sasl-password.cf"] {
@@ -159,7 +159,7 @@ fn the_static_program_needs_nothing_but_a_kernel() {
     assert!(!libraries.contains("NEEDED"), "{libraries}");
     names_no_path_of_this_machine(&built.bytes());
 
-    // In a root folder with nothing else in it.
+    // In a root directory that contains nothing else.
     let root = tempfile::tempdir().unwrap();
     fs::copy(&built.path, root.path().join("postmapd")).unwrap();
     for name in ["postfix-relaymap.cf", "postfix-sasl-password.cf"] {
@@ -184,7 +184,7 @@ const OLDEST: [&str; 3] = ["qemu-x86_64", "-cpu", "qemu64,-pni,-cx16"];
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn the_static_program_runs_on_the_oldest_processor() {
-    // It does refuse what is newer: popcnt came years later.
+    // The emulator does reject newer instructions: popcnt came years later.
     let folder = tempfile::tempdir().unwrap();
     let (source, newer) = (folder.path().join("newer.c"), folder.path().join("newer"));
     fs::write(
@@ -221,8 +221,8 @@ fn the_static_program_runs_on_the_oldest_processor() {
     serves(&built.path, &OLDEST);
 }
 
-/// Which files a program opens, or tries to, where nsswitch.conf names sources that the C library has to load, and there is
-/// no network.
+/// The files that a program tries to open where nsswitch.conf names sources for which the C library has to load
+/// modules, and there is no network.
 fn opened(program: &Path, words: &[&str]) -> (Finished, String) {
     let folder = tempfile::tempdir().unwrap();
     let (switch, log) = (folder.path().join("nsswitch.conf"), folder.path().join("log"));
@@ -244,8 +244,8 @@ fn opened(program: &Path, words: &[&str]) -> (Finished, String) {
     (finished, fs::read_to_string(log).unwrap())
 }
 
-/// A C library that was linked in, and one that a module of the host brings: that ended it (SIGSEGV) at the first name that
-/// is not in /etc/passwd.
+/// Two C libraries in one process, the one linked in and that of a module of the host, ended it (SIGSEGV) at the first
+/// name that is not in /etc/passwd.
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn the_static_program_loads_no_library_of_the_host_to_resolve_names() {
@@ -268,13 +268,13 @@ fn the_static_program_loads_no_library_of_the_host_to_resolve_names() {
     for name in ["no-such-user", "no-such-group"] {
         assert!(refused.stderr.contains(&format!("`{name}`")), "{refused:?}");
     }
-    // Those that are in the files are found there.
+    // Names in the files are found there.
     assert!(!refused.stderr.contains("`postfix`"), "{refused:?}");
     for file in ["/etc/passwd", "/etc/group"] {
         assert!(files.contains(&format!("\"{file}\"")), "{files}");
     }
     assert!(!files.contains(".so"), "{files}");
-    // A program that asks the machine does load them here.
+    // A dynamic program does load the modules here.
     let (_, files) = opened(dynamic, &serve);
     assert!(files.contains("/libnss_systemd.so"), "{files}");
 
@@ -338,17 +338,17 @@ fn the_package_passes_lintian_and_is_reproducible() {
     );
 }
 
-/// What lintian says for information alone, and is as it should be.
+/// The messages of lintian that are only informational and accepted.
 const ACCEPTED: [&str; 3] = [
-    // The compiler's version, which stays as the linker wrote it.
+    // The compiler's version, which is left as the linker wrote it.
     "binary-has-unneeded-section",
-    // Of C.
+    // It applies to C only.
     "hardening-no-fortify-functions",
-    // There is no other init that tells a service of a reload.
+    // No other init system notifies a service of a reload.
     "package-supports-alternative-init-but-no-init.d-script",
 ];
 
-/// What tests/systemd/drive-package prints, if all is well.
+/// The output of tests/systemd/drive-package on success.
 const INSTALLED: &str = "\
 # installed
 postmapd.service: active running enabled

@@ -1,9 +1,10 @@
-//! Promise: `postmapd postconf` prints what Postfix needs, and `--check` names whatever defeats it or leaks.
+//! Promise: `postmapd postconf` prints what Postfix needs, and `--check` reports whatever defeats it or leaks a
+//! password.
 //!
-//! The judge is Postfix: what is printed is given to a private instance, and mail has to leave by the right relay with
-//! the right login, under TLS. Each mistake is made in a real configuration directory, by postconf, and each command
-//! that a finding proposes is run as it stands, and has to mend it. What is printed, case by case, is in
-//! tests/cases/postconf.
+//! The oracle is Postfix: a private instance gets what is printed, and mail has to leave by the right relay with the
+//! right login, under TLS. Each mistake is made by postconf in a real configuration directory. Each command that a
+//! finding proposes is run as printed, and has to fix the mistake. The cases in tests/cases/postconf have the printed
+//! text.
 
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
 use crate::harness::postfix::{self, DEADLINE, Postfix, Release};
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-/// Runs a script of commands, as an administrator pastes them.
+/// Runs a script of commands, as an administrator would paste them.
 #[track_caller]
 fn sh(script: &str) -> Finished {
     let finished = finish(Command::new("sh").args(["-eu", "-c", script]), b"");
@@ -34,7 +35,7 @@ fn postconf<S: AsRef<std::ffi::OsStr>>(directory: &Path, arguments: &[S]) -> Str
     finished.stdout
 }
 
-/// What is printed, less the comments.
+/// The printed lines without comments.
 fn lines(printed: &str) -> Vec<&str> {
     let all = printed.lines();
     all.filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -46,10 +47,10 @@ fn printed(setup: &Setup, line: &str) -> String {
     setup.typed(&format!("postconf {line}")).exits(0).stdout
 }
 
-/// A configuration directory as Debian ships it, with nothing running.
+/// A configuration directory as in Debian's package, with no running Postfix.
 struct Configuration {
     folder: tempfile::TempDir,
-    /// What postmapd is started with.
+    /// How to start postmapd.
     setup: Setup,
 }
 
@@ -74,7 +75,7 @@ impl Configuration {
         configuration
     }
 
-    /// With everything as it is printed for these listeners.
+    /// A configuration with everything that is printed for these listeners.
     fn right(listen: &[&str]) -> Self {
         let mut configuration = Self::new();
         let listen: Vec<String> = listen
@@ -102,7 +103,7 @@ impl Configuration {
         fs::read_to_string(self.etc().join("main.cf")).unwrap()
     }
 
-    /// main.cf and master.cf.
+    /// The texts of main.cf and master.cf.
     fn files(&self) -> [String; 2] {
         ["main.cf", "master.cf"].map(|name| fs::read_to_string(self.etc().join(name)).unwrap())
     }
@@ -114,14 +115,14 @@ impl Configuration {
         self.age();
     }
 
-    /// Runs commands that change it.
+    /// Runs commands that change the configuration.
     #[track_caller]
     fn run(&self, script: &str) {
         sh(script);
         self.age();
     }
 
-    /// Every program of Postfix waits until main.cf has been as it is for a second; these tests make many changes.
+    /// Backdates main.cf: every program of Postfix waits until it is a second old, and these tests make many changes.
     fn age(&self) {
         let main_cf = fs::File::options().write(true).open(self.etc().join("main.cf"));
         let before = SystemTime::now() - Duration::from_secs(10);
@@ -134,7 +135,7 @@ impl Configuration {
         finish(&mut command, b"")
     }
 
-    /// What `--check --format json` finds.
+    /// The findings of `--check --format json`.
     #[track_caller]
     fn findings(&self) -> Vec<Finding> {
         let finished = self.check(&["--format", "json"]);
@@ -197,7 +198,7 @@ const EVERYWHERE: &[&str] = &["socketmap:inet:0.0.0.0:10451"];
 #[derive(Debug)]
 struct Mistake<'a> {
     listen: &'static [&'static str],
-    /// It is none.
+    /// Whether it is no mistake.
     is_fine: bool,
     is_error: bool,
     code: &'a str,
@@ -293,7 +294,7 @@ fn each_mistake_is_reported_at_its_place_and_the_proposed_command_fixes_it() {
             assert_eq!(named(&after), None, "{} does not help: {after:#?}", finding.help);
             mended += 1;
         }
-        // Whoever follows every command arrives at a Postfix without an error, unless an advice stands in the way.
+        // All proposed commands together give a Postfix without an error, unless a finding only advises.
         let mut left = configuration.findings();
         for _ in 0..3 {
             let commands = left.iter().map(|finding| finding.help.as_str());
@@ -320,7 +321,7 @@ fn the_printed_lines_and_commands_give_the_same_main_cf() {
     for listen in [INET, INSIDE, OUTSIDE, TCP, V6] {
         let by_commands = Configuration::right(listen);
         let directory = by_commands.etc().display().to_string();
-        // The commands as one script change nothing any more.
+        // The commands as one script change nothing more.
         let before = by_commands.files();
         by_commands.run(&printed(
             &by_commands.setup,
@@ -375,13 +376,13 @@ fn check_does_not_wait_for_a_hanging_postconf() {
     assert!(finished.stderr.contains("does not end"), "{}", finished.stderr);
 }
 
-// With a running Postfix.
+// Tests with a running Postfix follow.
 
 const ONE: (&str, &str) = ("relay_user_1", "pw:with:colons");
 const TWO: (&str, &str) = ("relay_user_2", "p%20 w#");
 const PLAIN: (&str, &str) = ("plain", "never-in-clear-text");
 
-/// Two relays behind TLS, one that offers AUTH and no TLS, and the recipient's own server.
+/// Two relays with TLS, one server that offers AUTH without TLS, and the recipient's own server.
 struct FarEnd {
     journal: Journal,
     one: Front,
@@ -440,7 +441,7 @@ impl FarEnd {
             )
     }
 
-    /// A Postfix in which nobody has thought of relays yet.
+    /// A Postfix without any relay configuration.
     fn postfix(&self, release: Release) -> postfix::Setup {
         [
             "smtp_tls_security_level",
@@ -453,7 +454,8 @@ impl FarEnd {
         .set("smtp_tcp_port", self.recipient.port().to_string())
     }
 
-    /// Each sender's mail leaves by the right relay, with the right login, under TLS; no password leaks.
+    /// Checks that each sender's mail leaves by the right relay, with the right login, under TLS, and that no password
+    /// leaks.
     fn expect_all_right(&self, postfix: &Postfix) {
         let expected = [
             ("ann@one.test", "relay one", Some(ONE)),
@@ -482,7 +484,7 @@ impl FarEnd {
     }
 }
 
-/// That far end, a server, and a running Postfix, for which it is right or becomes so.
+/// The servers above, postmapd, and a running Postfix.
 struct Scene {
     far_end: FarEnd,
     daemon: Daemon,
@@ -491,7 +493,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// With a server at this endpoint, or at the usual one, and a Postfix that is set up by this.
+    /// Starts postmapd at this endpoint, or at the default one, and a Postfix with this setup.
     fn start(
         release: Release,
         listen: impl FnOnce(&postfix::Setup) -> String,
@@ -509,7 +511,7 @@ impl Scene {
         }
     }
 
-    /// The commands of postmapd find the programs of this release.
+    /// A setup with which postmapd's commands find the programs of this release.
     fn setup(&self) -> Setup {
         self.daemon.setup().env("PATH", self.release.path())
     }
@@ -518,7 +520,7 @@ impl Scene {
         self.postfix.config_directory().display().to_string()
     }
 
-    /// What `postmapd postconf` prints for this server and this Postfix.
+    /// The output of `postmapd postconf` for this server and this Postfix.
     #[track_caller]
     fn printed(&self, flags: &str) -> String {
         let line = format!(
@@ -529,7 +531,7 @@ impl Scene {
         printed(&self.setup(), &line)
     }
 
-    /// Runs the printed commands, by the programs of this release.
+    /// Runs the printed commands with the programs of this release.
     #[track_caller]
     fn follow(&self) {
         let programs = format!("\n{}/postconf", self.release.programs().display());
@@ -543,7 +545,7 @@ impl Scene {
             .typed(&format!("postconf {line} -c {}", self.directory()))
     }
 
-    /// The check has nothing to say, and mail goes out as it should.
+    /// Checks that `--check` finds nothing, and that mail is sent correctly.
     #[track_caller]
     fn expect_all_right(&self) {
         expect_silence(&self.check());
@@ -621,7 +623,7 @@ fn the_printed_lines_work_for_a_socket_outside_the_chroot() {
     }
 }
 
-/// Postfix itself is asked whether what the check calls a leak is one, and whether following it ends it.
+/// The oracle is Postfix: whether each reported leak is real, and whether the proposed command ends it.
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn parameters_that_log_passwords_are_reported_in_advance() {
@@ -662,7 +664,7 @@ fn parameters_that_log_passwords_are_reported_in_advance() {
     }
 }
 
-/// What docker-mailserver has in main.cf while its own relay feature is not in use, as far as it matters here.
+/// The main.cf of docker-mailserver while its own relay feature is not used, where it matters here.
 fn like_docker_mailserver(setup: postfix::Setup) -> postfix::Setup {
     setup
         .set("smtputf8_enable", "no")
@@ -678,8 +680,8 @@ fn docker_mailserver_sends_mail_with_the_printed_postfix_main_cf() {
         let scene = Scene::start(release, inet, |setup, _| like_docker_mailserver(setup));
         let line = format!("--docker-mailserver=main --server {}", scene.daemon.endpoint(0));
         let text = printed(&scene.setup(), &line);
-        // As it does before it starts Postfix: appended, and written anew without duplicates. (A running postlogd that is
-        // warned of duplicates may block itself.)
+        // docker-mailserver does so before it starts Postfix: it appends, and rewrites the file without duplicates. (A
+        // running postlogd that warns of duplicates may block itself.)
         let directory = scene.postfix.config_directory();
         let aside = tempfile::tempdir().unwrap();
         let old = fs::read_to_string(directory.join("main.cf")).unwrap();
@@ -700,7 +702,7 @@ fn docker_mailserver_sends_mail_with_the_printed_postfix_main_cf() {
 #[ignore = "needs root: tests/run-all"]
 fn docker_mailservers_postfix_master_cf_overrides_its_own_relay_feature() {
     for release in Release::ALL {
-        // What it writes for DEFAULT_RELAY_HOST and its two files, after each change of an account.
+        // The configuration for DEFAULT_RELAY_HOST and its two files, which it writes after each change of an account.
         let set = |setup: postfix::Setup, far_end: &FarEnd| {
             like_docker_mailserver(setup)
                 .set("relayhost", far_end.without_tls.next_hop())

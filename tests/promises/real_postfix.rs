@@ -1,11 +1,11 @@
-//! A real Postfix sends real mail through the right relay with the right credentials, live.
+//! A real Postfix sends real mail through the right relay with the right credentials, and edits take effect at once.
 //!
-//! Each promise is tried through each way that Postfix has to a table: `socketmap:inet:`, `socketmap:unix:` with the
-//! services in their chroot jail, `proxy:socketmap:` and `tcp:`. For each there is a private Postfix, two relays and a
-//! default relay that take no mail without AUTH and only the logins they know, and the recipient's own server, which
-//! offers AUTH and takes any login: what it hears is a leak. All this is done with each [`Release`] of Postfix.
+//! Each promise is tested for each way in which Postfix can reach a table: `socketmap:inet:`, `socketmap:unix:` with
+//! chrooted services, `proxy:socketmap:` and `tcp:`. For each there are a private Postfix, and two relays and a default
+//! relay that accept no mail without AUTH and only their own logins. The recipient's own server offers AUTH and accepts
+//! any login: a login it receives is a leak. All tests run with each [`Release`] of Postfix.
 //!
-//! Postfix remembers for 30 s how it resolved the last pair of sender and recipient, so no recipient is used twice.
+//! Postfix caches for 30 s how it resolved the last pair of sender and recipient, so every recipient is used only once.
 
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
 use crate::harness::postfix::{self, DEADLINE, Postfix, Release};
@@ -19,13 +19,13 @@ use std::time::Instant;
 /// How Postfix reaches the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// `socketmap:inet:`, every service unchrooted.
+    /// `socketmap:inet:`, no service chrooted.
     Inet,
-    /// `socketmap:unix:` with a path relative to the queue directory, the services that ask chrooted.
+    /// `socketmap:unix:` with a path relative to the queue directory, the querying services chrooted.
     UnixFromTheJail,
-    /// `proxy:socketmap:inet:`, asked by proxymap(8) from outside the jail.
+    /// `proxy:socketmap:inet:`, queried by proxymap(8), which is not chrooted.
     Proxy,
-    /// `tcp:`, a port for each map.
+    /// `tcp:`, with a port for each map.
     Tcp,
 }
 
@@ -36,7 +36,7 @@ impl Way {
         matches!(self, Self::UnixFromTheJail | Self::Proxy)
     }
 
-    /// What the server listens on.
+    /// Adds the listeners to a setup.
     fn listen(self, setup: Setup, postfix: &postfix::Setup) -> Setup {
         match self {
             Self::Inet | Self::Proxy => setup.listen("socketmap:inet:127.0.0.1:0"),
@@ -51,7 +51,7 @@ impl Way {
         }
     }
 
-    /// What main.cf says for `relayhost` and for `sasl`.
+    /// The values in main.cf for `relayhost` and for `sasl`.
     fn maps(self, daemon: &Daemon) -> [String; 2] {
         ["relayhost", "sasl"].map(|map| match self {
             Self::Inet => format!("{}:{map}", daemon.endpoint(0)),
@@ -62,7 +62,7 @@ impl Way {
     }
 }
 
-/// The servers at the far end, and the text of the two files about them.
+/// The relays and the recipient's server, and the text of the two files for them.
 struct FarEnd {
     journal: Journal,
     one: SmtpServer,
@@ -71,13 +71,13 @@ struct FarEnd {
     recipient: SmtpServer,
 }
 
-/// The recipient's own server; its address is what mails are sent to.
+/// The address of the recipient's own server, to which mail is sent.
 const RECIPIENT_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 
-/// Where a mail arrived, and as whom it came: `server`, or `server as user:password`.
+/// Where a mail arrived, and with which login: `server`, or `server as user:password`.
 type Arrival = String;
 
-/// The logins at the relays. The passwords are what people really have: colons, blanks, quotes, percent signs.
+/// The logins at the relays. The passwords have what real ones have: colons, whitespace, quotes, percent signs.
 const ONE: (&str, &str) = ("relay_user_1", "pw:with:colons");
 const TWO: (&str, &str) = ("relay_user_2", r#"p%20 w#"\$"#);
 const BOSS: (&str, &str) = ("boss", "größer");
@@ -86,7 +86,7 @@ const DEFAULT: (&str, &str) = ("default_user", "default:password");
 const BOUNCES: (&str, &str) = ("bounces", "of next hop one");
 const NEW_ONE: (&str, &str) = ("relay_user_1", "rotated");
 const NEW_TWO: (&str, &str) = ("relay_user_2b", "rotated, too");
-/// In the credentials file, but for no server on the way.
+/// In the credentials file, for a server that is not used.
 const LEAK: (&str, &str) = ("leak", "never-to-be-offered");
 
 fn login((user, password): (&str, &str)) -> Login {
@@ -147,7 +147,8 @@ impl FarEnd {
         .concat()
     }
 
-    /// Domain 1 goes to the other relay with a rotated password, the null sender gets a relay, domain 3 is relayed.
+    /// Domain 1 moves to the other relay with a rotated password, the null sender gets a relay, and domain 3 gets one
+    /// too.
     fn relaymap_after_the_edit(&self) -> String {
         let (one, two) = (self.one.next_hop(), self.two.next_hop());
         format!(
@@ -169,7 +170,7 @@ impl FarEnd {
     }
 }
 
-/// Everything between a sender and a recipient. What is dropped first stands first.
+/// Everything between a sender and a recipient. The fields are dropped in this order.
 struct Scene {
     postfix: Postfix,
     daemon: Daemon,
@@ -190,7 +191,7 @@ impl Scene {
             .env("RELAY_PORT", far_end.default.port().to_string())
             .env("RELAY_USER", user)
             .env("RELAY_PASSWORD", password);
-        // Where SMTP clients share a connection, a sender that has just moved has to wait.
+        // Where SMTP clients share a connection, mail of a sender that has just moved would wait.
         let setup = if way == Way::Proxy {
             setup.settings("[reload]\nin_flight = 0\n")
         } else {
@@ -213,26 +214,26 @@ impl Scene {
         }
     }
 
-    /// A recipient whom nobody has written to yet.
+    /// A recipient that was not used before.
     fn fresh_recipient(&self) -> String {
         self.sent.set(self.sent.get() + 1);
         format!("recipient-{}@[{RECIPIENT_HOST}]", self.sent.get())
     }
 
-    /// Sends a mail by SMTP, and says to whom.
+    /// Sends a mail by SMTP, and returns its recipient.
     fn send(&self, sender: &str) -> String {
         let recipient = self.fresh_recipient();
         self.postfix.send(sender, &recipient).unwrap();
         recipient
     }
 
-    /// Waits for the mail to that recipient, wherever it arrives.
+    /// Waits for the mail to that recipient, at any server.
     fn arrival(&self, recipient: &str) -> Arrival {
         let mail = self.far_end.journal.mail_to(recipient, DEADLINE);
         arrival(&mail.unwrap_or_else(|| panic!("the mail to {recipient} does not arrive")))
     }
 
-    /// Sends a mail from each sender, and compares where they arrive, and as whom.
+    /// Sends a mail from each sender, and compares where they arrive, and with which login.
     fn expect(&self, expected: &[(&str, Arrival)]) {
         let recipients: Vec<_> = expected.iter().map(|(sender, _)| self.send(sender)).collect();
         self.expect_at(&recipients, expected);
@@ -252,7 +253,7 @@ impl Scene {
         assert!(surprises.is_empty(), "{}", surprises.join("\n"));
     }
 
-    /// No server heard credentials that it does not know, and the recipient's own server heard none.
+    /// Checks that no server received credentials that it does not know, and the recipient's own server none at all.
     fn expect_no_stray_credentials(&self) {
         let attempts = self.far_end.journal.attempts();
         let strays: Vec<_> = attempts
@@ -301,7 +302,7 @@ fn each_mail_uses_the_relay_and_the_credentials_of_its_sender(release: Release, 
         (r#""john doe"@domain2.com"#, at("relay one", JOHN)),
         (r#""John Doe+x"@domain2.com"#, at("relay one", JOHN)),
         ("stranger@elsewhere.test", at("default relay", DEFAULT)),
-        // RELAY_HOST is for senders that have a domain.
+        // RELAY_HOST applies to senders that have a domain.
         ("", direct()),
     ]);
     scene.expect_no_stray_credentials();
@@ -318,11 +319,11 @@ fn an_edit_of_both_files_applies_to_the_next_mail(release: Release, way: Way) {
     ];
     scene.expect(&before);
 
-    // A stream of mail that does not stop for the edit.
+    // Mail is sent continuously during the edit.
     let in_between: Vec<_> = (0..20)
         .map(|n| {
             if n == 5 {
-                // As careful programs save: a new file, renamed over the old one.
+                // Saves as careful programs do: a new file renamed over the old one.
                 scene
                     .daemon
                     .replace(CREDENTIALS, scene.far_end.credentials_after_the_edit());
@@ -333,19 +334,20 @@ fn an_edit_of_both_files_applies_to_the_next_mail(release: Release, way: Way) {
             scene.send("ann@domain1.com")
         })
         .collect();
-    // The credentials were saved first. (Of a sender that has just moved, postmap(1) gets none: tests/promises/in_flight.rs.)
+    // The credentials were saved first. (postmap(1) gets none for a sender that has just moved:
+    // tests/promises/in_flight.rs.)
     scene.wait_until_in_force(0, "ann@domain1.com", &two);
     scene.expect(&[
         ("ann@domain1.com", at("relay two", NEW_TWO)),
         ("bob@domain2.com", at("relay one", NEW_TWO)),
         ("dan@domain3.com", at("relay one", NEW_ONE)),
-        // A null sender has no credentials of its own; those of the next hop are for it.
+        // The null sender has no credentials of its own and gets those of its next hop.
         ("", at("relay one", BOUNCES)),
-        // What the edit took away: the entry of one sender. The domain's counts.
+        // The edit removed this sender's entry, so that of its domain applies.
         ("boss@domain1.com", at("relay two", NEW_TWO)),
     ]);
-    // Postfix asks for the relay first and for the password later, and two files are two edits; so a mail in between
-    // may have an old relay and new credentials. It never goes out directly, or as nobody.
+    // Postfix requests the relay first and the password later, and two files are two edits. So a mail in between may
+    // have an old relay and new credentials. It is never delivered directly or without a login.
     let known = [
         ("relay one", ONE),
         ("relay one", NEW_TWO),
@@ -358,7 +360,7 @@ fn an_edit_of_both_files_applies_to_the_next_mail(release: Release, way: Way) {
         assert!(known.contains(&arrival), "{recipient}: {arrival}");
     }
 
-    // As an editor without a swap file saves: the same file, written anew.
+    // Saves as an editor without a swap file does: rewrites the same file.
     fs::write(scene.daemon.dir().join(CREDENTIALS), FarEnd::credentials()).unwrap();
     fs::write(scene.daemon.dir().join(RELAYMAP), scene.far_end.relaymap()).unwrap();
     scene.wait_until_in_force(0, "ann@domain1.com", &one);
@@ -376,7 +378,7 @@ fn an_excluded_sender_reaches_the_recipients_server_without_any_auth(release: Re
         ("direct+x@domain1.com", direct()),
     ]);
     assert_eq!(scene.far_end.recipient.attempts(), []);
-    // Nobody else heard those credentials either.
+    // No other server received those credentials.
     assert_eq!(scene.far_end.journal.attempts(), []);
     assert_eq!(scene.far_end.recipient.mails().len(), 5);
 }
@@ -396,10 +398,10 @@ fn with_the_server_killed_all_mail_waits_and_is_delivered_correctly_after_its_re
         ("", direct()),
     ];
     if way == Way::Tcp {
-        // A `tcp:` client tries ten times with a second in between, for one mail after the other.
+        // A `tcp:` client tries ten times at intervals of a second, for one mail after another.
         expected.truncate(2);
     }
-    // sendmail(1) asks no table, smtpd(8) would refuse for now, and remember that.
+    // sendmail(1) does no lookup; smtpd(8) would reject the mail for now, and cache that.
     let recipients: Vec<_> = expected
         .iter()
         .map(|(sender, _)| {
@@ -429,7 +431,7 @@ fn with_the_server_killed_all_mail_waits_and_is_delivered_correctly_after_its_re
 
     scene.daemon = Daemon::start(scene.daemon.setup());
     assert_eq!(way.maps(&scene.daemon), scene.maps, "the same ports and sockets");
-    // qmgr(8) remembers its last failure for 30 s as it does a success; another mail takes its place.
+    // qmgr(8) caches its last failure for 30 s, as it does a success; another mail replaces it.
     scene.expect(&[("bob@domain2.com", at("relay two", TWO))]);
     scene.postfix.flush().unwrap();
     scene.expect_at(&recipients, &expected);
@@ -442,8 +444,8 @@ fn with_only_the_password_unknown_mail_waits_and_is_not_sent_unauthenticated(
     way: Way,
 ) {
     let mut scene = Scene::start(release, way);
-    // A table that needs no server says where ann's mail goes, so that Postfix gets as far as the question for her
-    // password. This relay would take mail without one.
+    // A table without a server has the next hop of ann's mail, so that Postfix goes on to request her password. This
+    // relay would accept mail without one.
     let open = smtp_server::Setup::new("open relay", Ipv4Addr::new(127, 0, 0, 5))
         .journal(&scene.far_end.journal)
         .start()
@@ -481,7 +483,7 @@ fn with_only_the_password_unknown_mail_waits_and_is_not_sent_unauthenticated(
     assert_eq!(scene.arrival(&recipient), at("open relay", ONE));
 }
 
-/// Every promise, with each release, through each way.
+/// Every promise, with each release, in each way.
 macro_rules! with {
     ($($of:ident: $release:expr => {$($module:ident: $way:expr,)*})*) => {$(
         mod $of {
@@ -572,7 +574,7 @@ fn a_password_that_may_not_be_asked_for_keeps_mail(release: Release) {
         .daemon
         .wait_for_log_after(seen, |line| line.contains("generation"));
 
-    // smtp(8) may well ask on the connection that it has already.
+    // smtp(8) may send the request on a connection it already has.
     let recipient = scene.fresh_recipient();
     scene.postfix.submit("bob@domain2.com", &recipient).unwrap();
     let queue = scene
@@ -588,7 +590,7 @@ fn a_password_that_may_not_be_asked_for_keeps_mail(release: Release) {
         reason.starts_with("local data error while talking to"),
         "{queue:?}"
     );
-    // Postfix's log says who and why.
+    // Postfix's log has the user and the reason.
     let said = "permanent error: user postfix (";
     scene.postfix.wait_for_log(said, 1).unwrap();
     assert!(scene.postfix.log().contains("allow_users of postmapd"));
@@ -619,7 +621,7 @@ fn half_a_login_of_the_default_relay_keeps_the_mail_of_postfix_3_10() {
 
 fn half_a_login_keeps_mail(release: Release) {
     let journal = Journal::default();
-    // It would take mail without a login.
+    // This relay would accept mail without a login.
     let open = smtp_server::Setup::new("open relay", Ipv4Addr::new(127, 0, 0, 5))
         .journal(&journal)
         .start()
@@ -652,7 +654,7 @@ fn half_a_login_keeps_mail(release: Release) {
     );
     assert_eq!((journal.mails().len(), journal.attempts().len()), (0, 0));
 
-    // With the other half it goes.
+    // With the other half, the mail is sent.
     daemon.kill();
     let daemon = Daemon::start(daemon.setup().env("RELAY_PASSWORD", ONE.1));
     assert_eq!(Way::Inet.maps(&daemon), maps, "the same ports");
@@ -661,7 +663,8 @@ fn half_a_login_keeps_mail(release: Release) {
     assert_eq!(arrival(&mail), at("open relay", ONE));
 }
 
-/// The control: with Postfix's own tables the leak that the server prevents does happen, and the fake server sees it.
+/// The control: with Postfix's own tables, the leak that the server prevents does occur, and the fake server detects
+/// it.
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn with_plain_tables_postfix_sends_an_excluded_senders_password_to_the_recipients_server() {

@@ -1,7 +1,7 @@
-//! Promise: `postmapd relay` does what docker-mailserver's `setup.sh relay` does, without its defects: nothing else of
-//! a file changes, no edit is lost, no password is seen, and what the server would refuse is never written.
+//! Promise: `postmapd relay` does what docker-mailserver's `setup.sh relay` does, without its defects: the rest of a
+//! file stays unchanged, no edit is lost, no password is shown, and nothing is written that the server would reject.
 //!
-//! What each edit prints and writes is in tests/cases/relay.
+//! The cases in tests/cases/relay have what each edit prints and writes.
 
 mod files;
 mod prompt;
@@ -18,7 +18,7 @@ pub(super) fn relay(setup: &Setup, line: &str) -> Finished {
     setup.typed(&format!("relay {line}"))
 }
 
-/// Runs it, and fails where it does not end well and print this line; returns standard error.
+/// Runs it. Fails where it does not succeed and print this line. Returns standard error.
 #[track_caller]
 pub(super) fn done(setup: &Setup, words: &str, line: &str) -> String {
     let ran = relay(setup, words).exits(0);
@@ -26,7 +26,7 @@ pub(super) fn done(setup: &Setup, words: &str, line: &str) -> String {
     ran.stderr
 }
 
-/// Runs it, and fails where it is not refused; returns standard error.
+/// Runs it. Fails where it succeeds. Returns standard error.
 #[track_caller]
 pub(super) fn refused(setup: &Setup, words: &str) -> String {
     let before = all(setup);
@@ -36,7 +36,7 @@ pub(super) fn refused(setup: &Setup, words: &str) -> String {
     ran.stderr
 }
 
-/// Every name in the folder, and what stands there.
+/// Every name in the directory with its content.
 pub(super) fn all(setup: &Setup) -> Vec<(String, Vec<u8>)> {
     let mut all: Vec<_> = fs::read_dir(setup.dir())
         .unwrap()
@@ -70,7 +70,7 @@ fn removing_the_last_entry_takes_effect_at_once() {
     let mut client = Socketmap::to(&daemon, 0);
     let setup = daemon.setup();
     done(&setup, "remove-domain one.test", "@one.test: delivered directly");
-    // An empty file would not be believed for five seconds.
+    // An empty file would only take effect after five seconds.
     let took = client.comes_to_find("relayhost", "x@one.test", "");
     assert!(took.as_secs() < 3, "{took:?}");
 }
@@ -118,7 +118,7 @@ fn text_bytes(setup: &Setup) -> Vec<u8> {
 #[ignore = "takes long: tests/run-all"]
 fn any_password_that_fits_a_line_is_stored_unchanged() {
     let setup = Setup::new().credentials("# first\n@one.test old:old\n@z.test a:b\n");
-    // One a line, after which come those with blanks and marks around them.
+    // One password a line, followed by those with whitespace and marks around them.
     let passwords = "\\1\n\\n\na\\\n\\\\\n&\na/b&c\n#\n# no comment\na # b\n:\na:b:\na b  c\na\tb\n\"\n'\n$(x)`y`\n%s%n\n-x\n\
                      --secret\n-\n[r]:25\n@one.test\npässwörd\n密码 🔑\n=";
     for password in passwords.lines().chain(["x\u{feff}", "\u{a0}nbsp\u{a0}"]) {

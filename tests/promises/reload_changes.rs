@@ -1,8 +1,8 @@
-//! Promise: whatever changes a file, and in whatever way, the change is live without a signal, whole, and nothing else ever
-//! was: a client asks all the while on a connection that stays open, and the answers that it sees, one after the other,
-//! are exactly those of the versions that were saved.
+//! Promise: whatever changes a file, and in whatever way, the change takes effect without a signal, completely, and
+//! nothing else is ever answered: a client sends requests all the time on one connection, and the answers in their
+//! order are exactly those of the versions that were saved.
 //!
-//! "Live" means within half a second, by events alone: no poll comes in time.
+//! A change takes effect within half a second, by events only: no poll comes in time.
 
 use crate::harness::client::{Both, Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
@@ -28,24 +28,24 @@ struct Save<'a> {
 }
 
 impl Save<'_> {
-    /// A place beside the directory of the tables.
+    /// A path beside the directory of the tables.
     fn beside(&self, name: &str) -> PathBuf {
         self.versions.root().join(name)
     }
 
-    /// Writes the next version to a file of its own.
+    /// Writes the next version to a separate file.
     fn new_file(&self) -> io::Result<PathBuf> {
         let new = self.beside("new");
         fs::write(&new, &self.text)?;
         Ok(new)
     }
 
-    /// Puts the next version in the place of another file in one step.
+    /// Replaces another file by the next version in one step.
     fn rename_over(&self, path: &Path) -> io::Result<()> {
         fs::rename(self.new_file()?, path)
     }
 
-    /// Long enough for a server that would believe what it sees.
+    /// Long enough for a server that would apply what it sees.
     fn pause(&self) {
         self.versions.pause("while it is saved");
     }
@@ -72,7 +72,7 @@ impl Save<'_> {
 
 type Way = (&'static str, fn(&Save<'_>) -> io::Result<()>);
 
-/// Ways to save a file. After the first ones it is missing, empty or half written for a while.
+/// Ways to save a file. After the first ones it is missing, empty or partially written for a while.
 const WAYS: [Way; 20] = [
     ("an editor renames the old file and writes a new one", |save| {
         fs::rename(&save.path, save.path.with_extension("old"))?;
@@ -127,7 +127,7 @@ const WAYS: [Way; 20] = [
         fs::hard_link(&new, &save.path)?;
         fs::rename(new, save.beside("kept"))
     }),
-    // So do programs that never want to replace anything.
+    // Programs that never want to replace anything save in this way.
     ("a hard link, of which the first name goes at once", |save| {
         let new = save.new_file()?;
         fs::remove_file(&save.path)?;
@@ -226,7 +226,7 @@ fn a_changed_symbolic_link_at_any_level_above_a_file_takes_effect() {
     });
 }
 
-/// The next version of a volume as Kubernetes writes it: a directory with a name of its own, and one link to it.
+/// The next version of a volume as Kubernetes writes it: a new directory, and one link to it.
 fn swap(volume: &Path, n: usize) {
     let new = format!("..2026_11_23_{n}");
     fs::create_dir(volume.join(&new)).unwrap();
@@ -257,7 +257,7 @@ fn tables_settings_and_a_secret_of_a_swapped_volume_take_effect_together() {
 
 type Replace = fn(&Path, &Path, &Versions<'_>);
 
-/// Ways to put the directory `new`, which has the next version, in the place of `old`.
+/// Ways to replace the directory `old` by `new`, which has the next version.
 const REPLACEMENTS: [(&str, Replace); 3] = [
     ("it is renamed away for another", |old, new, versions| {
         fs::rename(old, versions.root().join(format!("away{}", versions.numbers[0]))).unwrap();
@@ -293,7 +293,7 @@ fn every_way_to_replace_the_directory_takes_effect_and_so_do_later_edits_in_it()
                 }
                 replace(versions.dir(), &new, versions);
             });
-            // Of all three, so that their numbers stay alike.
+            // All three files are edited, so that their numbers stay equal.
             versions.are_live(&IN_DIRECTORY, "an edit afterwards", |versions| {
                 for file in IN_DIRECTORY {
                     fs::write(versions.path(file), versions.next_text(file)).unwrap();
@@ -305,7 +305,7 @@ fn every_way_to_replace_the_directory_takes_effect_and_so_do_later_edits_in_it()
 
 type Appearance = (&'static str, fn(&Path, &Observer) -> io::Result<()>);
 
-/// Ways in which a directory appears that was not there at the start.
+/// Ways in which a directory appears that was missing at startup.
 const APPEARANCES: [Appearance; 3] = [
     ("name by name, the files last", |directory, _| {
         let new = directory.with_file_name("new");
@@ -320,8 +320,8 @@ const APPEARANCES: [Appearance; 3] = [
         fs::create_dir_all(directory.parent().unwrap())?;
         symlink(&target, directory)
     }),
-    // Its files are as likely to be on their way as those of a directory whose files were deleted. "Not found" would send
-    // mail without its relay and its password meanwhile.
+    // Its files may still be in the course of being written, as those of a directory whose files were deleted.
+    // Meanwhile "not found" would send mail without its relay and its password.
     ("empty, and filled slowly", |directory, observer| {
         fs::create_dir_all(directory)?;
         for file in [SETTINGS, PASSWORD, CREDENTIALS, RELAYMAP] {
@@ -387,7 +387,7 @@ fn an_edited_setting_that_needs_a_restart_is_logged_and_the_others_take_effect()
             ("", two.as_str(), Some("listen")),
             ("socket_mode = \"0600\"", INET, Some("socket_mode")),
             ("socket_owner = \"root\"", INET, Some("socket_owner")),
-            // Back at what it was started with, there is nothing to restart for.
+            // With the startup value restored, no restart is needed.
             ("", INET, None),
         ];
         for (n, (line, listen, name)) in (1..).zip(changes) {
@@ -406,13 +406,13 @@ fn an_edited_setting_that_needs_a_restart_is_logged_and_the_others_take_effect()
             assert!(restart.iter().all(is_named), "{restart:?}");
             assert_eq!(restart.len(), usize::from(name.is_some()), "{line}: {restart:?}");
         }
-        // What cannot take effect now is judged now all the same, and not at the next start.
+        // A setting that takes effect on restart is still validated now.
         let seen = daemon.log_lines();
         daemon.replace(SETTINGS, text(5, "", "nonsense"));
         daemon.wait_for_log_after(seen, |line| names_place(line, SETTINGS, 2));
         versions.pause("an endpoint with an error");
     });
-    // And it listens where it did.
+    // It still listens at the same endpoint.
     Socketmap::to(&daemon, 0).ask("relayhost", "ann@one.test");
 }
 
@@ -447,7 +447,7 @@ fn a_change_that_leaves_the_content_unchanged_is_no_reload() {
     with_versions(&daemon, "poll = 0.1", |versions| {
         for (number, change) in unchanged.into_iter().enumerate() {
             change();
-            // The server looks by itself, and once more because it is told to.
+            // The server polls by itself, and reads once more on request.
             versions.observer.wait_for_rounds(40);
             let seen = daemon.log_lines();
             daemon.hangup();
@@ -455,7 +455,7 @@ fn a_change_that_leaves_the_content_unchanged_is_no_reload() {
             assert_eq!(reloads(&daemon), 1, "{number}: {}", daemon.log());
             versions.are_still_active("what changes no content");
         }
-        // And yet it would have noticed.
+        // The server would have noticed a change.
         versions.replace_with_next(RELAYMAP);
         versions.wait_for_numbers([1, 0, 0, 0], "an edit");
     });
@@ -479,7 +479,7 @@ fn a_reload_logs_one_line_and_a_lookup_none() {
             clients.relayhost("ann@one.test");
             clients.sasl("nobody@nowhere.test");
         }
-        // The first round may still see lines of the start.
+        // The first round may still see lines of the startup.
         let log = daemon.log();
         let new: Vec<&str> = log.lines().skip(seen).collect();
         assert!(new.len() == 1 || n == 1, "{new:?}");
@@ -508,7 +508,7 @@ fn edits_of_an_individually_mounted_file_take_effect_and_its_replacement_on_the_
         let mut appended = answers(versions.numbers);
         appended[5] = Reply::found("[three.test]");
         versions.wait_for(appended, "it is appended to");
-        // The mount shows the old file for as long as it lasts. It has no name any more, and is not gone.
+        // The mount shows the old file as long as it exists. The file has no name any more, but is not missing.
         let seen = daemon.log_lines();
         let is_warning = |line: &str| line.contains("WARN") && line.contains("mount its folder instead");
         for n in [8, 9] {

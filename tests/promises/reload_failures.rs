@@ -1,8 +1,8 @@
-//! Promise: what cannot be read, or has an error, changes nothing that works; it is said once, and its repair goes live by
-//! itself.
+//! Promise: a file that cannot be read, or has an error, changes nothing that works. The error is logged once, and its
+//! repair takes effect without a request.
 //!
-//! What stands in place of each file, at the start too, is tried in `src/source/load/tests.rs`; in what order errors and
-//! repairs come, in `src/source/decision/tests.rs`.
+//! `src/source/load/tests.rs` tests what may be in place of each file, at startup too, and
+//! `src/source/decision/tests.rs` the orders of errors and repairs.
 
 use crate::harness::client::Reply;
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 type Obstacle = (&'static str, fn(&Path) -> io::Result<()>);
 
-/// Some of what may stand where a file should be.
+/// Some of what may be in place of a file.
 const OBSTACLES: [Obstacle; 8] = [
     ("a FIFO", |path| Ok(mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?)),
     ("a directory", |path| fs::create_dir(path)),
@@ -31,13 +31,13 @@ const OBSTACLES: [Obstacle; 8] = [
         symlink("nowhere/at/all", path)
     }),
     ("a link to itself", |path| {
-        // It has another name until it is put in place.
+        // It has another name until it is moved into place.
         let name = path.file_name().unwrap().to_str().unwrap();
         symlink(name.trim_end_matches(BESIDE), path)
     }),
     ("a device without end", |path| symlink("/dev/zero", path)),
     ("a device without a byte", |path| symlink("/dev/null", path)),
-    // Its first page is not there: EIO.
+    // Its first page cannot be read: EIO.
     ("a file that cannot be read", |path| {
         symlink("/proc/self/mem", path)
     }),
@@ -50,7 +50,7 @@ fn sparse(path: &Path, length: u64) -> io::Result<()> {
 
 const BESIDE: &str = ".beside";
 
-/// Makes something and exchanges it for what is there in one step, so that nothing is ever missing.
+/// Makes something and exchanges it with what is there in one step, so that nothing is missing at any time.
 fn exchange(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) {
     let mut name = path.file_name().unwrap().to_owned();
     name.push(BESIDE);
@@ -74,7 +74,7 @@ fn errors(daemon: &Daemon, seen: usize, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Waits for an error about a file, and fails where it is said more than once, or changes anything.
+/// Waits for an error about a file. Fails where it is logged more than once, or changes anything.
 #[track_caller]
 fn is_said_once(versions: &Versions<'_>, seen: usize, file: &str, what: &str) {
     versions.wait_for_log_after(seen, |line| line.contains("ERROR") && line.contains(file));
@@ -92,7 +92,7 @@ fn a_non_file_in_place_of_a_file_keeps_the_active_snapshot_and_its_repair_takes_
             let seen = daemon.log_lines();
             exchange(&versions.path(file), make);
             is_said_once(versions, seen, file, &what);
-            // A request is answered with the error once more.
+            // A reload request logs the error once more.
             let seen = daemon.log_lines();
             daemon.hangup();
             daemon.wait_for_log_after(seen, |line| line.contains("ERROR") && line.contains(file));
@@ -137,7 +137,7 @@ fn a_file_of_more_than_4_gib_costs_neither_time_nor_memory() {
     assert!(grown < 16 << 20, "{grown} bytes more");
 }
 
-/// A user without any right of his own, and a copy of the program that he may start.
+/// A user without privileges, and a copy of the program that it can execute.
 fn unprivileged(setup: Setup) -> Setup {
     let program = setup.root().join("postmapd");
     fs::copy(env!("CARGO_BIN_EXE_postmapd"), &program).unwrap();
@@ -157,7 +157,7 @@ fn allow(path: &Path, mode: u32) {
 
 type Prohibition = (&'static str, fn(&Path), fn(&Path));
 
-/// How a file comes to be one that may not be read, and may be again.
+/// Ways to make a file unreadable, and readable again.
 const PROHIBITIONS: [Prohibition; 3] = [
     (
         "a file that may no longer be read",
@@ -197,7 +197,7 @@ fn an_unreadable_file_keeps_the_active_snapshot_until_it_is_readable() {
                 });
                 let directory = path.parent().unwrap().to_str().unwrap();
                 assert!(line.contains(directory), "where? {line}");
-                // With a new version or without.
+                // With a new version, or without.
                 fs::write(&path, versions.next_text(file)).unwrap();
                 versions.pause(what);
                 let said = errors(&daemon, seen, file);
@@ -214,7 +214,7 @@ fn an_unreadable_file_keeps_the_active_snapshot_until_it_is_readable() {
 fn a_directory_unreadable_at_startup_answers_cannot_tell_until_it_is_readable() {
     let setup = setup(QUICK);
     allow(setup.dir(), 0);
-    // The settings are not in it, so that they are known.
+    // The settings file is in another directory, so that it stays readable.
     let settings = setup.root().join("settings");
     fs::write(&settings, text(SETTINGS, 0, QUICK)).unwrap();
     let dir = setup.dir().to_path_buf();
@@ -245,12 +245,12 @@ fn a_missing_directory_keeps_the_active_snapshot_however_long_it_is_missing() {
                 fs::write(daemon.dir(), "").unwrap();
             }
             daemon.wait_for_log_after(seen, |line| line.contains("ERROR"));
-            // Three times the grace.
+            // Three times the grace period.
             eventually(|| begun.elapsed(), |waited| *waited > Duration::from_millis(300));
             let seen = daemon.log_lines();
             versions.pause(what);
             assert_eq!(daemon.log_lines(), seen, "said at each poll:\n{}", daemon.log());
-            // Nor does SIGHUP make it an empty one.
+            // SIGHUP does not make it an empty file either.
             daemon.hangup();
             daemon.wait_for_log_after(seen, |line| line.contains("ERROR"));
             versions.are_still_active(what);
@@ -330,7 +330,7 @@ fn a_rejected_reload_keeps_the_active_snapshot_and_logs_the_place_of_the_error()
             let seen = daemon.log_lines();
             daemon.replace(file, text);
             are_said_once(seen);
-            // What is right beside it waits: its passwords, or its relay, may be those that are not there yet.
+            // A valid edit of the other file waits: its passwords, or its relay, may belong to the rejected file.
             let other = if file == RELAYMAP { CREDENTIALS } else { RELAYMAP };
             versions.replace_with_next(other);
             let seen = daemon.log_lines();
@@ -342,7 +342,7 @@ fn a_rejected_reload_keeps_the_active_snapshot_and_logs_the_place_of_the_error()
     });
 }
 
-/// Two senders at the ends of a table with so much in between that writing it takes a while.
+/// Two senders at the ends of a table that is long enough for writing it to take some time.
 const ENDS: [(&str, &str); 2] = [("relayhost", "ann@first.test"), ("relayhost", "ann@last.test")];
 
 fn long_table(n: usize) -> String {

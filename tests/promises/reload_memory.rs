@@ -1,8 +1,8 @@
-//! Promise: an edit needs memory for what it changes, and what it replaces is given back. That a table that came about by
-//! many edits answers as one that was read from nothing is tried in tests/fuzz_cases.rs.
+//! Promise: an edit needs memory for what it changes, and the memory of what it replaces is freed. tests/fuzz_cases.rs
+//! tests that a table after many edits answers as one that was read from scratch.
 //!
-//! The memory is what the kernel says of the process, less that of a server without an entry. Long tables are read
-//! by a program without optimisations here, which is why they are no longer.
+//! The memory is the kernel's figure for the process, less that of a server without an entry. A program without
+//! optimisations reads the tables here, so they are not longer.
 
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, Setup};
@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-/// How many lines each of two large files has.
+/// The number of lines in each of two large files.
 const LINES: usize = 100_000;
 
 fn sender(n: usize) -> String {
@@ -37,7 +37,7 @@ fn relay_map(lines: Range<usize>, version: usize) -> String {
     })
 }
 
-/// Likewise of the credentials.
+/// These lines of a version of the credentials.
 fn credentials(lines: Range<usize>, version: usize) -> String {
     lines.fold(String::new(), |mut text, n| {
         writeln!(text, "{}  {}", sender(n), login(n, version)).unwrap();
@@ -45,7 +45,7 @@ fn credentials(lines: Range<usize>, version: usize) -> String {
     })
 }
 
-/// A server, somebody who asks it on one connection, and what it would need without an entry.
+/// A server, a client on one connection, and the memory that the server needs without an entry.
 struct Served {
     daemon: Daemon,
     client: Socketmap,
@@ -53,12 +53,12 @@ struct Served {
 }
 
 impl Served {
-    /// The first version of both files, and nothing of it remembered after an edit.
+    /// Starts it with the first version of both files, and with no memory of edits.
     fn start() -> Self {
         Self::with("[reload]\nin_flight = 0\n")
     }
 
-    /// The first version of both files.
+    /// Starts it with the first version of both files.
     fn with(settings: &str) -> Self {
         let empty = Daemon::start(Setup::new().relaymap("").credentials(""));
         let base = empty.memory("VmRSS");
@@ -66,7 +66,7 @@ impl Served {
         let setup = Setup::new()
             .relaymap(relay_map(0..LINES, 0))
             .credentials(credentials(0..LINES, 0))
-            // What is remembered of an edit is looked at by itself.
+            // The memory for edits is tested separately.
             .settings(settings);
         let daemon = Daemon::start(setup);
         Self {
@@ -84,12 +84,12 @@ impl Served {
             .sum()
     }
 
-    /// What it needs for its tables.
+    /// The memory for its tables.
     fn resident(&self) -> u64 {
         self.daemon.memory("VmRSS").saturating_sub(self.base)
     }
 
-    /// The most that it needed for its tables since [`Served::forget_peak`].
+    /// The peak of the memory for its tables since [`Served::forget_peak`].
     fn peak(&self) -> u64 {
         self.daemon.memory("VmHWM").saturating_sub(self.base)
     }
@@ -104,7 +104,7 @@ impl Served {
         eventually(|| self.client.ask(map, key), |reply| reply == wanted);
     }
 
-    /// Replaces both files by these lines of a version, and waits until they are in force.
+    /// Replaces both files by these lines of a version, and waits until they take effect.
     fn replace_both(&mut self, lines: Range<usize>, version: usize) {
         let last = lines.end - 1;
         self.daemon.replace(RELAYMAP, relay_map(lines.clone(), version));
@@ -234,7 +234,7 @@ fn the_memory_for_mail_in_flight_is_limited() {
             &Reply::Found(hop(LINES - 1, version)),
         );
     }
-    // Both tables as they are, and of either two that were, of at most 8 MiB each (src/history.rs).
+    // The active tables, and up to two older versions of each, of at most 8 MiB each (src/history.rs).
     let limit = 2 * files + 4 * 8 * 1024 * 1024;
     eventually(|| served.resident(), |resident| *resident < limit);
 }
@@ -249,7 +249,7 @@ fn after_every_line_has_changed_the_memory_of_the_old_table_is_freed() {
         served.replace_both(0..LINES, version);
         eventually(|| served.daemon.memory("VmRSS"), |now| *now <= at_most);
     }
-    // A tenth of both, and all of them again.
+    // A tenth of both is replaced, then all of them again.
     served.replace_both(0..LINES / 10, 3);
     served.says("sasl", &sender(LINES / 10), &Reply::NotFound);
     let twice = 2 * served.files();
@@ -265,7 +265,7 @@ fn repeated_reads_of_an_invalid_file_leak_no_memory() {
     let before = served.daemon.memory("VmRSS");
     let at_most = before + before * 15 / 100;
     for version in [2, 3] {
-        // What is in force then lies behind what was, and the gap is where the next reading finds room.
+        // The active tables are then in memory behind the old ones, and the next load uses the gap.
         served.replace_both(0..LINES, version);
         eventually(|| served.daemon.memory("VmRSS"), |now| *now <= at_most);
     }
@@ -279,7 +279,7 @@ fn repeated_reads_of_an_invalid_file_leak_no_memory() {
     for _ in 0..2 {
         served.forget_peak();
         served.daemon.replace(RELAYMAP, &bad);
-        // It says nothing about what it has said before; that it reads shows in its memory alone.
+        // It does not log the same errors again, so only its memory shows that it reads.
         let half = u64::try_from(bad.len() / 2).unwrap();
         eventually(|| served.daemon.memory("VmHWM"), |peak| *peak > before + half);
         eventually(|| served.daemon.memory("VmRSS"), |now| *now <= at_most);
@@ -324,7 +324,7 @@ fn a_warning_that_moves_is_logged_again_with_its_new_line() {
             "the warning of line {line} alone, and not {warnings:#?}"
         );
     }
-    // What stands beneath the warning moves nothing, and nothing is said again.
+    // Lines after the warning do not move it, and nothing is logged again.
     let seen = daemon.log_lines();
     text.push_str("under@of.test [under.test]\n");
     daemon.replace(RELAYMAP, &text);
@@ -344,7 +344,7 @@ fn a_warning_that_moves_is_logged_again_with_its_new_line() {
         client.ask("relayhost", "a@twice.test"),
         Reply::found("[one.test]")
     );
-    // Without the first of the two, the second one counts, and nothing is left to say.
+    // Without the first of the two lines, the second one applies, and there is no warning.
     let seen = daemon.log_lines();
     daemon.replace(RELAYMAP, text.replace("@twice.test [one.test]\n", ""));
     let loaded = daemon.wait_for_log_after(seen, |line| line.contains("loaded generation="));
@@ -366,7 +366,7 @@ fn the_reload_thread_yields_to_the_lookup_thread() {
             .map(|stat| {
                 let (name, fields) = stat.rsplit_once(") ").unwrap();
                 let (_, name) = name.split_once(" (").unwrap();
-                // The nineteenth of all fields (proc_pid_stat(5)), of which two stand before.
+                // The nineteenth of all fields (proc_pid_stat(5)), two of which come before.
                 let niceness = fields.split(' ').nth(16).unwrap();
                 (name.to_owned(), niceness.to_owned())
             })
@@ -375,7 +375,7 @@ fn the_reload_thread_yields_to_the_lookup_thread() {
     let is = |all: &HashMap<String, String>, name: &str, niceness: &str| {
         all.get(name).is_some_and(|own| own == niceness)
     };
-    // Whoever runs the tests may have made them nice.
+    // The tests may have been started with another niceness.
     let own = nicenesses(std::process::id()).into_values().next().unwrap();
     eventually(
         || nicenesses(daemon.pid()),
@@ -383,7 +383,7 @@ fn the_reload_thread_yields_to_the_lookup_thread() {
     );
 }
 
-/// A daemon whose address space may be so large, in KiB more than that of one without an entry.
+/// A daemon whose address space is limited to this many KiB more than one without an entry needs.
 fn with_memory(setup: Setup, more: u64) -> Daemon {
     let empty = Daemon::start(Setup::new().relaymap("").credentials(""));
     let limit = empty.memory("VmPeak") / 1024 + more;
@@ -410,7 +410,7 @@ fn a_large_file_without_a_line_end_is_rejected_before_it_is_read_into_memory() {
         || client.ask("relayhost", "a@one.test"),
         |reply| *reply == Reply::found("[two.test]"),
     );
-    // And at the start nothing of it is certain.
+    // At startup, everything then answers *cannot tell*.
     let setup = Setup::new().credentials("");
     sparse(&setup);
     let daemon = with_memory(setup, 100 << 10);
@@ -447,7 +447,7 @@ fn the_shortest_entries_need_no_more_memory_than_five_times_their_bytes() {
     let lines = 1_000_000;
     served.forget_peak();
     let before = served.resident();
-    // A key that is none costs as much as one, and is shorter.
+    // An invalid key needs as much memory as a valid one, and is shorter.
     served.daemon.replace(RELAYMAP, "a\n".repeat(lines));
     served
         .daemon

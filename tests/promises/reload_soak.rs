@@ -1,8 +1,8 @@
-//! Promise: however often the files flip, and under whatever load, each pair of answers is of one version, none is
-//! missing, no connection ends, the last version wins, and the server does not grow.
+//! Promise: however often the files are swapped, and under whatever load, each pair of answers is of one version, no
+//! answer is missing, no connection ends, the last version takes effect, and the server does not grow.
 //!
-//! A minute long by default. `POSTMAPD_SOAK_SECONDS=3600 cargo test --test promises soak -- --nocapture` is an hour,
-//! and says how far it is.
+//! It takes a minute by default. `POSTMAPD_SOAK_SECONDS=3600 cargo test --test promises soak -- --nocapture` takes an
+//! hour, and prints its progress.
 
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, Setup};
@@ -17,21 +17,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How many ask at the same time, each on a connection of its own.
+/// The number of concurrent clients, each on its own connection.
 const CLIENTS: usize = 3;
 
-/// How much the server may grow after its first reloads: that of less than a hundred snapshots.
+/// How much the server may grow after its first reloads: less than a hundred snapshots.
 const GROWTH_KIB: u64 = 3 << 10;
 
-/// How long it lasts.
+/// The duration.
 fn length() -> Duration {
     let seconds = std::env::var("POSTMAPD_SOAK_SECONDS").ok();
     let seconds = seconds.map_or(60.0, |seconds| seconds.parse().expect("a number of seconds"));
     Duration::from_secs_f64(seconds)
 }
 
-/// Both files of a version, in a folder of their own beside the others. The sender's entries stand at the ends of
-/// the tables, and what is between them differs in length.
+/// Both files of a version, in a new directory beside the others. The sender's entries are at the ends of the tables,
+/// and what is between them differs in length.
 fn write_version(parent: &Path, n: usize) {
     let folder = parent.join(format!("..version{n}"));
     fs::create_dir(&folder).unwrap();
@@ -45,15 +45,15 @@ fn write_version(parent: &Path, n: usize) {
     fs::write(folder.join(CREDENTIALS), text).unwrap();
 }
 
-/// Who flips, and how.
+/// Swaps the versions.
 struct Flipper {
-    /// Where the folders of the versions are.
+    /// The directory with the directories of the versions.
     parent: PathBuf,
-    /// The link that is pointed at one of them.
+    /// The symbolic link to one of them.
     link: PathBuf,
-    /// The version that it points at.
+    /// The version it leads to.
     at: usize,
-    /// The highest version that was ever made.
+    /// The highest version made so far.
     last: usize,
     flips: usize,
 }
@@ -65,7 +65,7 @@ impl Flipper {
         self.flips += 1;
     }
 
-    /// To and fro between two folders that stay, so that every file comes back as it was.
+    /// Alternates between two directories that stay, so that every file returns unchanged.
     fn alternate(&mut self, times: usize) {
         let (one, other) = (self.last, self.last - 1);
         for _ in 0..times {
@@ -73,7 +73,7 @@ impl Flipper {
         }
     }
 
-    /// To a folder that was not there before; the one before the last goes.
+    /// Swaps in a new directory, and removes the one before the last.
     fn renew(&mut self) {
         self.last += 1;
         write_version(&self.parent, self.last);
@@ -83,7 +83,7 @@ impl Flipper {
         }
     }
 
-    /// Flips in every rhythm until the time is over: bursts without a pause, single flips, and short rests.
+    /// Swaps at every pace until the time is over: bursts without a pause, single swaps, and short pauses.
     fn flip(&mut self, until: Instant) {
         for round in 0_u64.. {
             if Instant::now() >= until {
@@ -103,13 +103,13 @@ impl Flipper {
                     self.renew();
                 }
             }
-            // The pauses of whoever edits: some shorter than what the server waits for rest, some longer.
+            // Pauses, some shorter than the server's debounce time, some longer.
             thread::sleep(Duration::from_millis(7 * (round % 9)));
         }
     }
 }
 
-/// What the process holds: memory in KiB, and open files.
+/// The resources of the process: memory in KiB, and open files.
 #[derive(Debug, Clone, Copy)]
 struct Size {
     memory: u64,
@@ -127,7 +127,7 @@ fn size(daemon: &Daemon) -> Size {
     }
 }
 
-/// The least of several sizes: watches that are made anew stand beside the old ones for a moment.
+/// The smallest of several sizes: new watches exist beside the old ones for a moment.
 fn settled_size(daemon: &Daemon) -> Size {
     let sizes = (0..10).map(|_| {
         thread::sleep(Duration::from_millis(20));
@@ -141,7 +141,7 @@ fn settled_size(daemon: &Daemon) -> Size {
     sizes.reduce(least).unwrap()
 }
 
-/// Asks pairs until it is told to end; fails at the first that is torn or not there.
+/// Requests pairs until it is stopped. Fails at the first pair that is torn or missing.
 fn ask(daemon: &Daemon, stop: &AtomicBool, pairs: &AtomicUsize, seen: &Mutex<BTreeSet<usize>>) {
     let mut client = Socketmap::to(daemon, 0);
     let questions = [("relayhost", "ann@one.test"), ("sasl", "login.test")].repeat(8);
@@ -159,7 +159,7 @@ fn ask(daemon: &Daemon, stop: &AtomicBool, pairs: &AtomicUsize, seen: &Mutex<BTr
     seen.lock().unwrap().extend(versions);
 }
 
-/// Flips the link for as long as is wished, a quarter to warm up, under the eyes of several clients.
+/// Swaps the link for the duration, a quarter of it to warm up, while several clients send requests.
 fn soak(daemon: &Daemon, mut flipper: Flipper) {
     let length = length();
     let (stop, pairs, seen) = (AtomicBool::new(false), AtomicUsize::new(0), Mutex::default());
@@ -197,7 +197,7 @@ fn soak(daemon: &Daemon, mut flipper: Flipper) {
     });
     let seen = seen.into_inner().unwrap();
     let (pairs, flips) = (pairs.into_inner(), flipper.flips);
-    // Thousands where the machine is not busy with something else; enough in any case for the test to mean something.
+    // Thousands on an idle machine; in any case enough for the test to be meaningful.
     assert!(
         flips > 100 && pairs > 500 && seen.len() > 10,
         "{flips} flips, {pairs} pairs, {} versions seen in {length:?}",
@@ -217,7 +217,7 @@ fn soak(daemon: &Daemon, mut flipper: Flipper) {
     }
 }
 
-/// Fails unless the version is in force soon.
+/// Fails unless the version takes effect soon.
 fn wait_for_version(daemon: &Daemon, version: usize) {
     let mut client = Socketmap::to(daemon, 0);
     let since = Instant::now();
@@ -276,7 +276,7 @@ fn soak_a_config_map() {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn thousands_of_swaps_under_load_lose_no_edit_tear_no_pair_and_leak_nothing() {
-    // Both at a time, and in one test, so that the others go on beside it.
+    // Both run at the same time in one test, so that the other tests continue meanwhile.
     thread::scope(|scope| {
         scope.spawn(soak_the_symbolic_link_of_the_directory);
         scope.spawn(soak_a_config_map);

@@ -1,8 +1,8 @@
-//! Promise: a file that is missing, empty, open for writing or always changing is waited for, by itself: it holds up no edit
-//! of another for more than a moment, and what does not take effect is said; a missing table is not believed before its
+//! Promise: the server waits for a file that is missing, empty, open for writing or always changing. It delays edits of
+//! other files for no more than a moment, and logs what does not take effect yet. A missing table only takes effect in
 //! time, whatever is requested; and no pair is torn.
 //!
-//! The orders in which this may happen are tried in `src/source/decision/tests.rs`.
+//! `src/source/decision/tests.rs` tests the orders of events.
 
 use crate::harness::admin::Admin;
 use crate::harness::client::{Reply, Socketmap};
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 const SENDER: &str = "ann@one.test";
 
-/// Does something again and again until `act` is done.
+/// Repeats something until `act` has ended.
 fn again_and_again<R>(something: impl Fn() + Send + Sync, act: impl FnOnce() -> R) -> R {
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
@@ -68,7 +68,7 @@ fn a_file_touched_continuously_or_held_open_delays_no_other_file() {
             let begun = Instant::now();
             versions.replace_with_next(CREDENTIALS);
             versions.replace_with_next(SETTINGS);
-            // What the busy files had is what they have.
+            // The busy files keep their active content.
             let since = versions.wait_for_numbers([0, 1, 0, 1], "two files beside busy ones");
             assert!(since < begun + Duration::from_secs(6), "{:?}", since - begun);
             for wait in waits {
@@ -108,7 +108,7 @@ fn a_file_open_for_writing_is_read_on_close_or_after_the_writer_timeout() {
         let mut file = File::create(versions.path(RELAYMAP)).unwrap();
         file.write_all(one.as_bytes()).unwrap();
         versions.pause("half a file");
-        // The sender of SIGHUP need not be the writer.
+        // SIGHUP may come from another program than the writer.
         daemon.hangup();
         versions.pause("half a file and a request");
         file.write_all(other.as_bytes()).unwrap();
@@ -121,7 +121,7 @@ fn a_file_open_for_writing_is_read_on_close_or_after_the_writer_timeout() {
         let live = versions.wait_for_numbers([2, 0, 0, 0], "it is not closed");
         assert!(live >= begun + patience, "after {:?}", live - begun);
         assert!(live < begun + 4 * patience, "after {:?}", live - begun);
-        // What the same program adds later is no less live.
+        // What the same program appends later takes effect too.
         file.write_all(b"@three.test [three.test]\n").unwrap();
         let mut appended = answers([2, 0, 0, 0]);
         appended[5] = Reply::found("[three.test]");
@@ -131,7 +131,7 @@ fn a_file_open_for_writing_is_read_on_close_or_after_the_writer_timeout() {
 
 #[test]
 fn a_file_being_written_at_startup_is_not_read_partially() {
-    // The server says that it listens, and looks at its files once more: several tries to meet that moment.
+    // The server announces its listener, and then checks its files once more: several tries to hit that moment.
     for _ in 0..8 {
         let daemon = Daemon::start(setup(EVENTS_ALONE));
         let text = text(RELAYMAP, 1, "");
@@ -149,12 +149,12 @@ fn a_file_being_written_at_startup_is_not_read_partially() {
 
 type Act = fn(&Path) -> io::Result<()>;
 
-/// What is done to a file, and the questions that are answered with a default when that counts.
+/// Ways to lose a file, and the requests that get a default answer once that takes effect.
 const LOSSES: [(&str, Act, &[usize]); 4] = [
     (RELAYMAP, |path| fs::remove_file(path), &[0, 3, 4]),
     (CREDENTIALS, |path| File::create(path).map(drop), &[1]),
     (RELAYMAP, |path| File::create(path).map(drop), &[0, 3, 4]),
-    // The last one, because the grace goes with it.
+    // The settings file comes last, because the grace setting is in it.
     (SETTINGS, |path| fs::remove_file(path), &[3]),
 ];
 
@@ -164,7 +164,7 @@ fn a_removed_or_emptied_file_takes_effect_only_after_the_empty_grace() {
     let grace = Duration::from_millis(400);
     let daemon = Daemon::start(setup(pace));
     with_versions(&daemon, pace, |versions| {
-        // A secret is needed: without its file, the last one stays.
+        // A secret is required: without its file, the last one is kept.
         let seen = daemon.log_lines();
         fs::remove_file(versions.path(PASSWORD)).unwrap();
         let gone = Instant::now();
@@ -206,7 +206,7 @@ fn a_removed_or_emptied_file_takes_effect_only_after_the_empty_grace() {
     });
 }
 
-/// Begins to write a file, and holds it open.
+/// Begins to write a file, and keeps it open.
 fn hold_open(daemon: &Daemon, name: &str) -> File {
     let mut file = File::create(daemon.dir().join(name)).unwrap();
     file.write_all(b"# begins\n").unwrap();
@@ -224,7 +224,7 @@ fn with_two_domains(in_flight: u32) -> (Daemon, Socketmap) {
     (daemon, client)
 }
 
-/// What smtp(8) asks for at a next hop, and the answer on which it stops.
+/// The requests of smtp(8) at a next hop, up to the one it gets an answer to.
 fn login_at(client: &mut Socketmap, next_hop: &str) -> Reply {
     let host = next_hop.trim_matches(['[', ']']);
     let mut replies = [SENDER, host, next_hop]
@@ -235,7 +235,7 @@ fn login_at(client: &mut Socketmap, next_hop: &str) -> Reply {
         .unwrap_or(Reply::NotFound)
 }
 
-/// When both files are there: the new login at the new relay, and the old one at the old relay for mail on its way.
+/// Waits for both files: the new login at the new relay, and the old one at the old relay for mail in flight.
 fn is_a_pair_in_the_end(client: &mut Socketmap, in_flight: u32) {
     eventually(
         || login_at(client, "[two.test]"),
@@ -289,18 +289,18 @@ fn while_one_table_is_written_no_login_is_answered_that_may_belong_to_another_re
     });
 }
 
-/// Both tables of one version, long enough that reading them takes a while.
+/// Both tables of one version, long enough that reading them takes some time.
 fn version(dir: &Path, name: &str) {
     fs::create_dir(dir).unwrap();
     let filler = "# so that it takes a while to read\n".repeat(3000);
     fs::write(dir.join(RELAYMAP), format!("{filler}@one.test [{name}.test]\n")).unwrap();
     fs::write(dir.join(CREDENTIALS), format!("@one.test {name}:secret\n")).unwrap();
-    // Each version moves the sender, and its login is asked for by sender alone.
+    // Each version moves the sender, and the login is requested only by sender.
     fs::write(dir.join(SETTINGS), "[reload]\nin_flight = 0\n").unwrap();
 }
 
-/// Asks while `race` makes one version of the other, again and again: every pair is of one version. It takes so many
-/// seconds, and where both are to be seen, until they were.
+/// Sends requests while `race` repeatedly replaces one version by the other: every pair is of one version. It takes
+/// that many seconds and, where both versions have to be seen, until they were.
 fn no_pair_is_torn(daemon: &Daemon, seconds: u64, are_seen: bool, race: impl Fn() + Send + Sync) {
     let request = || {
         daemon.hangup();
@@ -338,13 +338,13 @@ fn a_burst_of_swaps_never_pairs_a_relay_with_another_generations_password() {
     let daemon = Daemon::start(setup);
     no_pair_is_torn(&daemon, 2, true, || {
         for last in ["..a", "..b"] {
-            // To and fro, so that a reading that takes its files one after the other meets a swap in between.
+            // Back and forth, so that a load that reads its files one after the other overlaps with a swap.
             for _ in 0..50 {
                 swap("..a");
                 swap("..b");
             }
             swap(last);
-            // And a rest, so that either version is read.
+            // A pause, so that either version is read.
             thread::sleep(Duration::from_millis(100));
         }
     });
@@ -380,7 +380,7 @@ fn a_mount_moved_over_the_directory_and_back_gives_no_torn_pair() {
     let (setup, dir, other) = two_versions();
     let away = setup.root().join("away");
     fs::create_dir(&away).unwrap();
-    // A mount whose parent is shared cannot be moved.
+    // A mount with a shared parent cannot be moved.
     let daemon = Daemon::start(setup.within(["unshare", "--mount", "--propagation", "private"]));
     let script = "set -e; mount --bind \"$1\" \"$2\"; while [ ! -e \"$4\" ]; do mount --move \"$2\" \"$3\"; mount --move \"$3\" \"$2\"; done";
     let stop = daemon.root().join("stop");

@@ -1,8 +1,8 @@
-//! Promise: where no event comes, a poll by content finds the change, and the log says once that it polls; a file
-//! server that fails, hangs or lies costs no answer.
+//! Promise: where no event comes, a poll by content finds the change, and the log says once that the server polls. A
+//! file server that fails, hangs or returns wrong data costs no answer.
 //!
-//! The file server is the test itself ([`RemoteFolder`]). An overlay, the other file system without events, is the
-//! kernel's.
+//! The file server is simulated by the test ([`RemoteFolder`]). The overlay, the other file system without events, is
+//! the kernel's.
 
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, Setup};
@@ -33,18 +33,18 @@ fn on_a_file_server(pace: &str, act: impl FnOnce(&mut Daemon, &RemoteFolder)) {
         |reply| *reply == Reply::Found(relay(0)),
     );
     act(&mut daemon, &folder);
-    // A call that hangs would hold up the end of the daemon.
+    // A hanging call would delay the end of the daemon.
     folder.hang(false);
 }
 
 /// Waits until the files were read several times more.
 fn several_readings(folder: &RemoteFolder) {
     let before = folder.reads();
-    // Three files, and the end of each is a read of its own.
+    // There are three files, and each ends in a separate read.
     eventually(|| folder.reads(), |now| *now > before + 18);
 }
 
-/// Fails unless the log tells once of polling, with these words.
+/// Fails unless the log mentions polling once, with these words.
 #[track_caller]
 fn says_once_that_it_polls(daemon: &Daemon, words: &[&str]) {
     let log = daemon.log();
@@ -74,12 +74,12 @@ fn changes_on_a_file_server_are_found_by_a_poll_despite_stale_metadata_and_polli
                     live - saved
                 );
             }
-            // As a client of NFS sees it that keeps metadata for a while: the same length, the same time.
+            // An NFS client that caches metadata shows the same size and the same time.
             for file in [RELAYMAP, CREDENTIALS] {
                 folder.change(|files| files.get_mut(file).unwrap().text = versions.next_text(file).into());
                 versions.wait_for_numbers(versions.next(&[file]), "the metadata stay");
             }
-            // Cut to nothing, or away, it is not believed before it is filled.
+            // A file cut to zero bytes, or removed, does not take effect before it is filled.
             folder.save(RELAYMAP, "");
             several_readings(folder);
             folder.change(|files| drop(files.remove(RELAYMAP)));
@@ -97,8 +97,8 @@ fn files_that_change_while_they_are_read_are_read_again() {
     let pace = "poll = 0.05";
     on_a_file_server(pace, |daemon, folder| {
         with_versions(daemon, pace, |versions| {
-            // Each time that the relay map has been read, both files become the next version, and so the credentials
-            // beside it are of another one.
+            // After each read of the relay map, both files become the next version. So the credentials read after it
+            // are of another version.
             let version = Arc::new(AtomicUsize::new(0));
             let counter = Arc::clone(&version);
             folder.after_read(move |files, name| {
@@ -122,7 +122,7 @@ fn files_that_change_while_they_are_read_are_read_again() {
 
 type Fault = (&'static str, fn(&mut Remote));
 
-/// What a file server may do to a file.
+/// The faults of a file server with one file.
 const FAULTS: [Fault; 8] = [
     ("no metadata", |file| file.lookup_fails = Some(EIO)),
     ("a stale handle", |file| file.lookup_fails = Some(ESTALE)),
@@ -133,7 +133,7 @@ const FAULTS: [Fault; 8] = [
         file.read_fails = Some((200_000, EIO));
     }),
     ("stale at the end", |file| file.read_fails = Some((0, ESTALE))),
-    // As if it were cut while it is read, or grew.
+    // The file is truncated, or grows, while it is read.
     ("shorter than it should be", |file| file.length = Some(1_000_000)),
     ("longer than it should be", |file| file.length = Some(20)),
 ];
@@ -141,7 +141,7 @@ const FAULTS: [Fault; 8] = [
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_failing_file_server_keeps_the_active_snapshot_is_logged_once_and_recovers() {
-    // No grace to speak of: what fails is not gone, however long it fails.
+    // The grace period is short: a failing read is not a missing file, however long it fails.
     let pace = "poll = 0.05\ngrace = 0.1";
     on_a_file_server(pace, |daemon, folder| {
         with_versions(daemon, pace, |versions| {
@@ -157,7 +157,7 @@ fn a_failing_file_server_keeps_the_active_snapshot_is_logged_once_and_recovers()
                     daemon.wait_for_log_after(seen, |line| line.contains("ERROR") && line.contains(file));
                 }
                 let failed = Instant::now();
-                // Without metadata nothing is read: several polls by the clock.
+                // Without metadata nothing is read, so this waits for several polls by the clock.
                 eventually(|| failed.elapsed(), |waited| *waited > Duration::from_millis(200));
                 let log = daemon.log();
                 let errors = log.lines().skip(seen);
@@ -184,7 +184,7 @@ fn a_hanging_file_server_delays_neither_lookups_nor_shutdown() {
             daemon.hangup();
             versions.observer.wait_for_rounds(200);
             versions.are_still_active("it hangs");
-            // Nor a connection that is new.
+            // Nor does it delay a new connection.
             let begun = Instant::now();
             let mut client = Socketmap::to(daemon, 0);
             assert_eq!(client.ask("relayhost", "ann@one.test"), Reply::Found(relay(0)));
@@ -195,8 +195,8 @@ fn a_hanging_file_server_delays_neither_lookups_nor_shutdown() {
         folder.hang(true);
         eventually(|| folder.waiting(), |waiting| *waiting > 0);
         daemon.signal("TERM");
-        // The kernel lets nobody go whose call has no answer, but what the server can do it does: it takes no question
-        // any more.
+        // The kernel does not end a process with a pending call. The server does what it can: it accepts no further
+        // request.
         let begun = Instant::now();
         eventually(
             || TcpStream::connect(daemon.address(0)).is_err(),
@@ -208,20 +208,20 @@ fn a_hanging_file_server_delays_neither_lookups_nor_shutdown() {
     });
 }
 
-/// Polls often.
+/// A setting for frequent polls.
 const POLL: &str = "poll = 0.1";
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_change_in_the_lower_layer_of_an_overlay_is_found_by_a_poll_and_polling_is_logged_once() {
-    // What an image or a host changes below a running container shows, but nobody is told.
+    // A change below a running container, by its image or its host, is visible but causes no event.
     let setup = setup(POLL);
     let lower = setup.root().join("lower");
     for name in ["lower", "upper", "work"] {
         fs::create_dir(setup.root().join(name)).unwrap();
     }
     fill(&lower, &IN_DIRECTORY, 0, POLL);
-    // The upper layer of an overlay cannot be on any file system, but on a temporary one it always can.
+    // The upper layer of an overlay cannot be on every file system, but it always can be on a tmpfs.
     let script = "cd \"$1\" && mount -t tmpfs none upper && mkdir upper/u upper/w && \
                   mount -t overlay -o lowerdir=lower,upperdir=upper/u,workdir=upper/w none tables && \
                   shift && exec \"$@\"";
@@ -239,7 +239,7 @@ fn a_change_in_the_lower_layer_of_an_overlay_is_found_by_a_poll_and_polling_is_l
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_file_system_mounted_over_the_directory_and_unmounted_is_detected() {
-    // The kernel tells nobody of a mount.
+    // The kernel sends no event for a mount.
     let setup = setup(POLL);
     let other = setup.root().join("other");
     fs::create_dir(&other).unwrap();
@@ -263,7 +263,7 @@ fn a_file_system_mounted_over_the_directory_and_unmounted_is_detected() {
 
 #[test]
 fn a_replaced_ancestor_directory_is_detected() {
-    // Not one of the folders that hold the files or their links.
+    // It is none of the directories that contain the files or their links.
     let outer = Setup::new();
     let root = outer.root().join("a");
     let make = |root: &Path, n| {
@@ -291,7 +291,7 @@ fn a_change_whose_event_was_lost_in_an_overflow_takes_effect() {
     let queue: usize = queue.trim().parse().unwrap();
     with_versions(&daemon, EVENTS_ALONE, |versions| {
         daemon.signal("STOP");
-        // Each is two events or more.
+        // Each change makes two events or more.
         let other = daemon.dir().join("other");
         for _ in 0..=queue / 2 {
             fs::write(&other, "").unwrap();
@@ -301,13 +301,13 @@ fn a_change_whose_event_was_lost_in_an_overflow_takes_effect() {
         daemon.signal("CONT");
         versions.wait_for_numbers([1, 0, 0, 0], "an overflow");
     });
-    // Where the kernel reports changes, nothing is said of polling.
+    // Where the kernel reports changes, the log does not mention polling.
     daemon.hangup();
     daemon.wait_for_log(|line| line.contains("nothing changed"));
     assert!(!daemon.log().contains("polling"), "{}", daemon.log());
 }
 
-/// Becomes the rest where not one inotify instance may be had.
+/// Executes a program without a single inotify instance.
 const WITHOUT_INOTIFY: [&str; 7] = [
     "unshare",
     "--user",
@@ -345,7 +345,7 @@ fn with_inotify_exhausted_changes_are_found_by_a_poll_and_polling_is_logged_once
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_missing_permission_is_not_reported_as_a_limit_of_inotify() {
-    // A user who may only enter a directory reads the files in it and does not watch it.
+    // A user with only search permission for a directory reads the files in it and cannot watch it.
     let setup = setup(POLL);
     fs::set_permissions(setup.dir(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
     let other = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"];

@@ -1,20 +1,20 @@
-//! Promise: the answers are those of Postfix's own tables, for every key that Postfix would have asked them for.
+//! Promise: the answers are those of Postfix's own tables, for every key that Postfix would have requested from them.
 //!
-//! Oracle is `postmap -q` on `texthash:` and `lmdb:` tables of the same generated files. For each sender the test
-//! walks the keys of `mail_addr_find` (the address, quoted where it needs quotes, then as it is; both again without
-//! the extension; the domain) and takes the first hit. The server is asked by `postmap` too, for the two keys that
-//! Postfix sends to a socketmap or `tcp_table`.
+//! The oracle is `postmap -q` on `texthash:` and `lmdb:` tables of the same generated files. For each sender the test
+//! looks up the keys of `mail_addr_find` in order (the address, quoted where it needs quotes, then unquoted; both again
+//! without the extension; the domain) and takes the first hit. The server is queried by `postmap` too, for the two keys
+//! that Postfix sends to a socketmap or `tcp_table`.
 //!
 //! Where the grammar differs on purpose (contract, section 1), nothing is generated:
-//! - an indented line: an entry here, the rest of the line before it for Postfix;
+//! - an indented line: an entry here, a continuation of the line before it for Postfix;
 //! - ` #` in the relay map: a comment here, a part of the value for Postfix;
 //! - a key without a value: an exclusion here, ignored by Postfix;
 //! - quotes that a key does not need, or two forms of one address: one key here, two for Postfix;
-//! - the null sender's credentials: Postfix never asks for them;
-//! - a key without a domain: Postfix asks for it only where the domain is its own;
+//! - the null sender's credentials: Postfix never requests them;
+//! - a key without a domain: Postfix requests it only where the domain is its own;
 //! - control bytes and what is not UTF-8: an error here.
 //!
-//! `DUNNO` is generated: `postmap` prints it, and `trivial-rewrite` takes it for "not found", as the server does.
+//! `DUNNO` is generated: `postmap` prints it, and `trivial-rewrite` treats it as "not found", as the server does.
 
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
 use proptest::prelude::*;
@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-/// A Postfix configuration that folds keys as SMTPUTF8 wants it.
+/// A Postfix configuration that case-folds keys as SMTPUTF8 requires.
 struct Postfix {
     folder: PathBuf,
 }
@@ -51,11 +51,11 @@ impl Postfix {
         command
     }
 
-    /// Asks a table for all keys at once, and returns those that it has.
+    /// Looks up all keys at once, and returns those that the table has.
     fn ask(&self, table: &str, keys: &BTreeSet<String>) -> HashMap<String, String> {
         let lines: Vec<String> = keys.iter().map(|key| format!("{key}\n")).collect();
         let finished = run(self.postmap().args(["-q", "-", table]), lines.concat().as_bytes());
-        // 1 is for "none of them". An error is 1 too, but says so.
+        // Exit code 1 means "none of them". It is also that of an error, which prints a message.
         assert!(
             matches!(finished.code, Some(0 | 1))
                 && !finished.stderr.contains("error")
@@ -72,11 +72,11 @@ impl Postfix {
             .collect()
     }
 
-    /// Copies a file of ours next to the configuration and makes both kinds of table of it.
+    /// Copies a file next to the configuration, and makes both kinds of table of it.
     fn tables(&self, file: &Path) -> [String; 2] {
         let copy = self.folder.join(file.file_name().unwrap());
         fs::copy(file, &copy).unwrap();
-        // texthash waits while its file is younger than a second.
+        // Postfix waits where a texthash file is younger than a second.
         let past = SystemTime::now() - Duration::from_secs(60);
         File::options()
             .write(true)
@@ -96,7 +96,7 @@ impl Postfix {
     }
 }
 
-/// Runs `postmap`, or says what is missing.
+/// Runs `postmap`. Fails the test with what is missing.
 fn run(command: &mut Command, input: &[u8]) -> Finished {
     let there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
         .any(|folder| folder.join(command.get_program()).exists());
@@ -107,7 +107,7 @@ fn run(command: &mut Command, input: &[u8]) -> Finished {
     finish(command, input)
 }
 
-/// The local part as `quote_822_local` writes it.
+/// The local part as written by `quote_822_local`.
 pub(crate) fn quoted(address: &str) -> String {
     let (local, domain) = match address.rfind('@') {
         Some(at) => address.split_at(at),
@@ -121,7 +121,7 @@ pub(crate) fn quoted(address: &str) -> String {
     format!("\"{}\"{domain}", local.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The address without its extension, as `strip_addr` does it with `recipient_delimiter = +`.
+/// The address without its extension, as by `strip_addr` with `recipient_delimiter = +`.
 fn stripped(address: &str) -> Option<String> {
     let at = address.rfind('@')?;
     let local = &address[..at];
@@ -129,7 +129,7 @@ fn stripped(address: &str) -> Option<String> {
     Some(format!("{}{}", &local[..plus], &address[at..]))
 }
 
-/// The keys that Postfix asks a table for, in their order. The address is in internal form: without quotes.
+/// The keys that Postfix requests from a table, in their order. The address is in internal form: without quotes.
 fn keys(address: &str) -> Vec<String> {
     let mut keys = vec![quoted(address), address.to_owned()];
     if let Some(stripped) = stripped(address) {
@@ -141,12 +141,12 @@ fn keys(address: &str) -> Vec<String> {
     keys
 }
 
-/// The keys that Postfix sends over the wire.
+/// The keys that Postfix sends to a server.
 fn whole_keys(address: &str) -> [String; 2] {
     [quoted(address), address.to_owned()]
 }
 
-/// Words that addresses are made of; few, so that senders meet entries.
+/// Words of addresses; only a few, so that senders match entries.
 fn local() -> impl Strategy<Value = String> + Clone {
     select(vec![
         "ann",
@@ -252,17 +252,17 @@ fn sender() -> impl Strategy<Value = String> + Clone {
     ]
 }
 
-/// A key of a file, and the sender in internal form that it is meant for, if any.
+/// A key of a file, and the sender in internal form for which it is meant, if any.
 fn key() -> impl Strategy<Value = (String, Option<String>)> + Clone {
     prop_oneof![
         3 => sender().prop_map(|sender| (file_key(&sender), Some(sender))),
         1 => domain().prop_map(|domain| (format!("@{domain}"), Some(format!("somebody@{domain}")))),
     ]
-    // A line that begins so is a comment.
+    // A line that begins with it is a comment.
     .prop_filter("a comment", |(key, _)| !key.starts_with('#'))
 }
 
-/// A sender as a file has it: quoted where Postfix would quote it, and nowhere else.
+/// A sender as in a file: quoted only where Postfix would quote it.
 fn file_key(sender: &str) -> String {
     if sender == "<>" {
         sender.to_owned()
@@ -296,14 +296,14 @@ fn credential() -> impl Strategy<Value = String> + Clone {
         .prop_map(|(user, password)| format!("{user}:{password}"))
 }
 
-/// A generated file and the senders that its keys are meant for.
+/// A generated file, and the senders for which its keys are meant.
 #[derive(Debug, Clone)]
 struct Table {
     text: String,
     senders: Vec<String>,
 }
 
-/// Entries, comments and blank lines, with either end of line, the last of them missing or not.
+/// Entries, comments and empty lines, with either line end, the last one possibly missing.
 fn table(
     key: impl Strategy<Value = (String, Option<String>)>,
     value: impl Strategy<Value = String>,
@@ -333,7 +333,7 @@ fn table(
     })
 }
 
-/// Everything that is asked of one table: senders, and keys that are taken whole.
+/// All requests for one table: senders, and keys that are not split.
 struct Questions {
     senders: BTreeSet<String>,
     whole: BTreeSet<String>,
@@ -380,7 +380,7 @@ fn compare(
         };
         for (endpoint, answers) in endpoints.iter().zip(&answers) {
             for sender in &questions.senders {
-                // Both forms, each on its own: Postfix sends the second where the first is not found.
+                // Each form separately: Postfix sends the second where the first is not found.
                 for form in whole_keys(sender) {
                     prop_assert_eq!(
                         answers.get(&form).cloned(),
@@ -408,7 +408,7 @@ fn compare(
     Ok(tried.len())
 }
 
-/// The senders to ask for: any, and those of the file in other spellings and with extensions.
+/// The senders to request: any, and those of the file in other spellings and with extensions.
 fn senders(table: &Table, others: Vec<String>, extensions: &[String]) -> BTreeSet<String> {
     let mut senders: BTreeSet<String> = others.into_iter().collect();
     for sender in &table.senders {
@@ -425,7 +425,7 @@ fn senders(table: &Table, others: Vec<String>, extensions: &[String]) -> BTreeSe
     senders
 }
 
-/// Tries some generated files; few, because each needs its own tables and its own server.
+/// Tries some generated files; only a few, because each needs its own tables and its own server.
 fn over_tables(
     table: impl Strategy<Value = Table>,
     try_it: impl Fn(&Table, BTreeSet<String>) -> Result<usize, TestCaseError>,
@@ -448,7 +448,7 @@ fn over_tables(
         Ok(())
     });
     match result {
-        // Of all that was generated the file is what one needs to see; the reason names the sender.
+        // Of all generated data, only the file matters in the message; the reason names the sender.
         Err(TestError::Fail(reason, (table, ..))) => panic!("{reason}\nin this file:\n{}", table.text),
         result => result.unwrap(),
     }
@@ -492,7 +492,7 @@ fn any_credentials_are_answered_as_postmap_answers_them() {
     ];
     let hop = select(hops.to_vec()).prop_map(|hop| (hop.to_owned(), None));
     let key = prop_oneof![9 => key(), 1 => hop].prop_filter("null", |(key, _)| key != "<>");
-    // Where main.cf has the relays, nothing is withheld (contract, section 3).
+    // With the relays in main.cf, nothing is withheld (contract, section 3).
     over_tables(table(key, credential()), |table, mut senders| {
         senders.remove("<>");
         let setup = Setup::new()

@@ -1,8 +1,8 @@
-//! Promise: a credential is the answer to whoever asks for it, and is nowhere else: not in a log of any level or
-//! format, not in an error, not on a command line.
+//! Promise: a credential is only ever the answer to a client that may request it: it is not in a log of any level or
+//! format, not in an error, and not on a command line.
 //!
-//! Every password here contains one word. Each test first sees that word come over the wire, so that it cannot pass
-//! by never having had a password at all.
+//! Every password here contains one word. Each test first receives that word in an answer, so that it cannot pass
+//! because there is no password at all.
 
 use crate::harness::admin::Admin;
 use crate::harness::client::{Both, Reply, Stream};
@@ -13,7 +13,7 @@ use std::io::Write as _;
 
 const WORD: &str = "CANARY";
 
-/// Fails where a text holds the word, in any case, or spelled out as numbers or escapes.
+/// Fails where a text contains the word, in any case, or encoded as numbers or escapes.
 #[track_caller]
 fn silent(what: &str, text: &str) {
     let lower = text.to_lowercase();
@@ -51,7 +51,7 @@ fn silent_but_for_stdout(finished: &Finished) {
     silent("the standard error of a query", &finished.stderr);
 }
 
-/// Good files, and passwords everywhere that a password can be.
+/// Valid files, with passwords in all places where a password can be.
 fn good() -> Setup {
     let setup = Setup::new()
         .relaymap("@one.test [relay1.test]:587\n@two.test [relay2.test]:587\n")
@@ -71,7 +71,7 @@ fn good() -> Setup {
         .env("POSTMAPD_PASSWORD", "CANARY8")
 }
 
-/// Credentials that went wrong, each in its own way, and the file that each belongs to.
+/// Invalid credentials, each in another way, with the file that each belongs to.
 fn wrong() -> Vec<(&'static str, Vec<u8>)> {
     [
         (CREDENTIALS, "@one.test CANARYwithoutcolon\n"),
@@ -98,7 +98,7 @@ fn wrong() -> Vec<(&'static str, Vec<u8>)> {
     .into_iter()
     .map(|(file, text)| (file, text.as_bytes().to_vec()))
     .chain([(CREDENTIALS, b"@latin.test user:CANARY\xff\xfe\n".to_vec())])
-    // Whatever else a line is, the file has an error, and so the log has a line about it.
+    // A second, invalid line makes sure that the file has an error, and so that the log has a line about it.
     .map(|(file, text)| (file, [text, b"@wrong.test [wrong\n".to_vec()].concat()))
     .collect()
 }
@@ -146,7 +146,7 @@ fn no_password_is_logged_by_a_server_that_answers_refuses_and_reloads() {
             daemon.hangup();
             daemon.wait_for_log_after(seen, |line| line.contains(file));
             clients.sasl("ann@one.test");
-            // Back to a good file, with a password that was not there before.
+            // Back to a valid file, with a new password.
             daemon.replace(RELAYMAP, "@one.test [relay1.test]:587\n");
             daemon.replace(CREDENTIALS, format!("@one.test user1:CANARY{seen}\n"));
             let good = Reply::Found(format!("user1:CANARY{seen}"));
@@ -258,7 +258,7 @@ fn no_password_is_printed_for_an_invalid_secret_file_or_variable() {
             .env(name, value)
     });
     for setup in by_file.into_iter().chain(by_variable) {
-        // Whether such a value is served, cannot be told or is refused is another promise.
+        // Other tests check whether such a value is served, cannot be told or is refused.
         match Daemon::try_start(traced(setup.clone(), "text").listen("socketmap:inet:127.0.0.1:0")) {
             Ok(daemon) => silent_process(&daemon),
             Err(error) => silent("the message of a refused start", &without_command(&error)),
@@ -267,7 +267,7 @@ fn no_password_is_printed_for_an_invalid_secret_file_or_variable() {
     }
 }
 
-/// A start error of the harness, less its first line: that one shows the command with the test's own environment.
+/// A startup error of the harness without its first line, which shows the command with the test's own environment.
 fn without_command(error: &str) -> String {
     error.lines().skip(1).collect::<Vec<_>>().join("\n")
 }
@@ -312,7 +312,7 @@ fn a_key_is_logged_at_debug_level_only() {
 
 #[test]
 fn the_search_for_passwords_finds_one() {
-    // The check itself: what it must find, in every spelling.
+    // The search itself: what it must find, in every encoding.
     let base64 = ["Q0FOQVJZeno=", "YUNBTkFSWXp6", "YWJDQU5BUll6eg=="];
     for spelled in ["xCANARYx", "canary", "[67, 65, 78, 65, 82, 89]", "43414e415259"]
         .into_iter()
@@ -344,7 +344,7 @@ fn no_password_is_sent_by_the_admin_listener() {
     let (daemon, mut clients) = Both::start(Admin::wanted(traced(good(), "text")));
     let admin = Admin::of(&daemon);
     assert_eq!(clients.sasl("ann@one.test"), Reply::found("user1:CANARY1"));
-    // Nor does what a peer sent, be it a password.
+    // Nor does the log contain what a peer sent, not even if it is a password.
     clients.finds("relayhost", "CANARY@CANARY.test", "[default.test]:25");
     assert!(clients.socketmap.ask("CANARY", "CANARY").is_refused());
     told(&admin, &daemon);

@@ -1,7 +1,7 @@
-//! Promise: a service manager knows how the server is, and may hand sockets over.
+//! Promise: the server reports its state to a service manager, and serves sockets that the manager passes to it.
 //!
-//! The manager is the test, by the protocols that sd_notify(3) and sd_listen_fds(3) document; sockets are handed over by
-//! `systemd-socket-activate`, which is systemd's. The units are in units.rs.
+//! The test is the manager, by the protocols documented in sd_notify(3) and sd_listen_fds(3). systemd's
+//! `systemd-socket-activate` passes the sockets. The tests of the units are in units.rs.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
@@ -29,14 +29,14 @@ fn setup() -> Setup {
         .credentials("@one.test user:secret-of-one\n")
 }
 
-/// A service manager, as far as its service sees it.
+/// A service manager as its service sees it.
 struct Manager {
     socket: UnixDatagram,
     name: String,
 }
 
 impl Manager {
-    /// With a socket at a path, as systemd has it.
+    /// A manager with a socket at a path, as systemd has it.
     fn at(setup: &Setup) -> Self {
         let path = setup.root().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -44,7 +44,7 @@ impl Manager {
         Self { socket, name }.patient()
     }
 
-    /// With an abstract socket.
+    /// A manager with an abstract socket.
     fn abstract_one(setup: &Setup) -> Self {
         let name = setup.root().join("abstract").to_str().unwrap().to_owned();
         let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
@@ -57,13 +57,13 @@ impl Manager {
         self
     }
 
-    /// The server as its service.
+    /// Starts the server as the manager's service.
     fn starts(&self, setup: Setup) -> Daemon {
         Daemon::start(setup.env("NOTIFY_SOCKET", &self.name))
     }
 
-    /// The next datagram. A call that has a timeout may be interrupted by what other tests do with this process
-    /// (signal(7)), which says nothing of the server.
+    /// The next datagram. A call with a timeout may be interrupted by what other tests do with this process
+    /// (signal(7)), which has nothing to do with the server.
     fn receives(&self, bytes: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.socket.recv(bytes) {
@@ -83,7 +83,7 @@ impl Manager {
         Notice(lines.map(|(name, value)| (name.into(), value.into())).collect())
     }
 
-    /// The next notice that is no ping.
+    /// The next notice that is not a ping.
     fn hears_news(&self) -> Notice {
         loop {
             let notice = self.hears();
@@ -93,7 +93,7 @@ impl Manager {
         }
     }
 
-    /// The next notice of this, with none of the other before it.
+    /// The next notice with this name. Fails the test where one with the other name comes before it.
     fn hears_of(&self, name: &str, other: &str) -> Notice {
         loop {
             let notice = self.hears();
@@ -104,7 +104,7 @@ impl Manager {
         }
     }
 
-    /// Whether a ping comes in that time. What else comes is let by.
+    /// Whether a ping comes in that time. Other notices are skipped.
     fn hears_ping_within(&self, time: Duration) -> bool {
         let begun = Instant::now();
         let heard = loop {
@@ -127,7 +127,7 @@ impl Manager {
         heard
     }
 
-    /// That nothing waits to be heard.
+    /// Checks that no notice is waiting.
     fn hears_no_more(&self) {
         self.socket.set_nonblocking(true).unwrap();
         let mut bytes = [0; 4096];
@@ -164,12 +164,12 @@ fn monotonic_microseconds() -> i64 {
     now.tv_sec * 1_000_000 + now.tv_nsec / 1000
 }
 
-/// The server's life, as the manager hears it.
+/// The server's life, as the manager is notified of it.
 fn a_life(manager: &Manager, setup: Setup) {
     let path = setup.root().join("socket");
     let mut daemon = manager.starts(setup.listen(format!("socketmap:unix:{}", path.display())));
     let ready = manager.hears();
-    // It is ready: nothing has to be tried twice.
+    // It is ready, so nothing has to be tried twice.
     let mut client = Socketmap::to(&daemon, 0);
     client.finds("relayhost", "x@one.test", "[relay1.test]");
     assert!(ready.is("READY"), "{ready:?}");
@@ -178,7 +178,7 @@ fn a_life(manager: &Manager, setup: Setup) {
         "generation 1: 1 relayhost entries, 1 sasl entries; last reload: changed"
     );
 
-    // An edit is news, and no reload that somebody waits for.
+    // An edit is a new status, and not a requested reload.
     daemon.replace(RELAYMAP, "@one.test [relay2.test]\n@two.test [relay2.test]\n");
     let news = manager.hears();
     assert!(!news.is("READY") && !news.is("RELOADING"), "{news:?}");
@@ -188,7 +188,7 @@ fn a_life(manager: &Manager, setup: Setup) {
     );
     client.finds("relayhost", "x@one.test", "[relay2.test]");
 
-    // SIGHUP is answered twice: at once, and when it is done.
+    // SIGHUP is answered twice: at once, and when the reload is done.
     for (text, outcome) in [
         (
             None,
@@ -204,7 +204,7 @@ fn a_life(manager: &Manager, setup: Setup) {
         ),
     ] {
         if let Some(text) = text {
-            // Not closed: nothing hints at the change but the signal and the poll.
+            // The file stays open, so only the signal and the poll find the change.
             daemon.replace(CREDENTIALS, text);
         }
         let before = monotonic_microseconds();
@@ -220,7 +220,7 @@ fn a_life(manager: &Manager, setup: Setup) {
             ready.status().starts_with(outcome.split("; ").next().unwrap()),
             "{ready:?}"
         );
-        // The edit may have been noticed by itself, and then the signal finds nothing new.
+        // The edit may have been noticed before the signal, which then finds no change.
         let unchanged = outcome.replace("last reload: changed", "last reload: unchanged");
         assert!([outcome, &unchanged].contains(&ready.status()), "{ready:?}");
     }
@@ -277,7 +277,7 @@ fn reload_requests_during_a_reload_are_answered_too() {
         if notice.is("STOPPING") {
             break;
         }
-        // Ready only where that was open, and never twice.
+        // READY is expected only where it was missing, and never twice.
         if notice.is("RELOADING") {
             reloading = true;
         } else if notice.is("READY") && notice.status().ends_with("unchanged") {
@@ -303,7 +303,7 @@ fn watchdog_pings_are_sent_twice_per_watchdog_timeout() {
     let begun = Instant::now();
     ping();
     ping();
-    // Not for each idle moment either.
+    // Nor is there a ping for each idle moment.
     assert!(begun.elapsed() > LIMIT * 3 / 4, "{:?}", begun.elapsed());
 }
 
@@ -323,7 +323,7 @@ fn watchdog_pings_are_sent_only_by_the_process_they_are_requested_of() {
     assert!(!manager.hears_ping_within(Duration::from_millis(500)));
 }
 
-/// A process that ends with its test, however that ends.
+/// A process that ends with its test in any case.
 struct Process(Child);
 
 impl Drop for Process {
@@ -342,10 +342,10 @@ fn a_stuck_lookup_thread_sends_no_watchdog_ping() {
     let daemon = manager.starts(setup);
     assert!(manager.hears().is("READY"));
     assert!(manager.hears_ping_within(LIMIT));
-    // Only the thread that answers is held up: a call that begins takes an hour.
+    // Only the lookup thread is delayed: a call that begins takes an hour.
     let delay = "-o /dev/null -e inject=epoll_wait:delay_enter=3600000000";
     let hold = Process(strace::attach(&daemon, delay.split(' ')));
-    // A ping that was sent before is no ping, and it may have begun to wait before, and answer once more.
+    // A ping may have been sent before, and the thread may have begun to wait before and answer once more.
     while manager.hears_ping_within(Duration::from_millis(1)) {}
     let once_more = manager.hears_ping_within(LIMIT * 2);
     assert!(
@@ -361,7 +361,7 @@ fn a_manager_that_does_not_read_delays_neither_lookups_nor_shutdown() {
     let setup = setup().env("WATCHDOG_USEC", "2000");
     let manager = Manager::at(&setup);
     let mut daemon = manager.starts(setup);
-    // The queue of its socket is full after some, and stays so.
+    // The queue of the manager's socket fills up, and stays full.
     let queue = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
     thread::sleep(Duration::from_millis(2) * queue.trim().parse().unwrap());
     let mut client = Socketmap::to(&daemon, 0);
@@ -387,16 +387,16 @@ fn without_a_manager_nothing_is_sent_and_an_invalid_one_is_no_error() {
     assert_eq!(reply, Reply::found("[relay1.test]"));
 }
 
-/// Ports that nobody has. systemd-socket-activate has to be told one.
+/// Free ports. systemd-socket-activate has to be given one.
 fn free_ports() -> [u16; 3] {
-    // All at once, so that they differ.
+    // All are bound at once, so that they differ.
     [(); 3]
         .map(|()| TcpListener::bind("127.0.0.1:0").unwrap())
         .map(|socket| socket.local_addr().unwrap().port())
 }
 
-/// The server, with sockets that systemd opens and hands over by these names, and with these arguments. The first
-/// connection to a socket of that path is waited for by systemd, and answered by the server.
+/// Starts the server with these arguments and with sockets that systemd opens and passes by these names. systemd waits
+/// for the first connection to the socket at path `first`, and the server answers it.
 fn handed_over(setup: Setup, sockets: &[(&str, &str)], first: &Path) -> (Daemon, Vec<String>) {
     let mut words = vec!["systemd-socket-activate".to_owned()];
     for (address, _) in sockets {
@@ -453,7 +453,7 @@ fn passed_sockets_are_served_by_their_names() {
         &sockets,
         &path,
     );
-    // Asked before there was a server.
+    // The request was sent before there was a server.
     assert_eq!(waited, ["OK [relay1.test]"]);
     let found = Reply::found("[relay1.test]");
     let credentials = Reply::found("user:secret-of-one");
@@ -464,9 +464,9 @@ fn passed_sockets_are_served_by_their_names() {
     daemon.wait_for_log(|line| line.contains(&format!("admin listening on {admin}")));
     let request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     assert_eq!(exchange(&admin, request).code, 200);
-    // Where systemd listens, nobody misses the usual place.
+    // With passed sockets, the default endpoint is not served.
     assert!(!daemon.log().contains(":10451"), "{}", daemon.log());
-    // What is handed over to us is for nobody else.
+    // The passed sockets are not inherited by other programs.
     for descriptor in 3..8 {
         let about = fs::read_to_string(format!("/proc/{}/fdinfo/{descriptor}", daemon.pid())).unwrap();
         let flags = about
@@ -504,7 +504,7 @@ fn configured_endpoints_are_bound_unless_their_socket_was_passed() {
     );
 }
 
-/// What else cannot be served is in tests/cases/serve/handed-over.
+/// The cases in tests/cases/serve/handed-over have the other sockets that cannot be served.
 #[test]
 fn a_passed_socket_that_is_connected_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -552,7 +552,7 @@ fn sockets_passed_to_another_process_are_not_used() {
     }
 }
 
-/// Becomes the program, with standard error announced as the journal's, or as `stream` says.
+/// Executes the program with standard error announced as the journal's, or as `stream` says.
 fn in_the_journal(stream: &str) -> [String; 4] {
     let set = format!("export JOURNAL_STREAM={stream}; exec \"$@\"");
     ["sh".into(), "-c".into(), set, "sh".into()]
@@ -569,7 +569,7 @@ fn on_a_journal_stream_log_lines_have_priorities_by_default() {
     let daemon = Daemon::start(broken.within(in_the_journal(STANDARD_ERROR)));
     daemon.wait_for_log(|line| line.starts_with("<3>") && line.contains("postfix-relaymap.cf:1:"));
     daemon.wait_for_log(|line| line.starts_with("<4>"));
-    // Not another stream's, and not against what somebody chose.
+    // Another stream is not the journal, and a configured format is kept.
     for daemon in [
         setup().within(in_the_journal("1:1")),
         setup()
@@ -598,7 +598,7 @@ fn the_final_error_has_its_priority_in_the_journal() {
 
 #[test]
 fn socket_activation_variables_are_not_inherited_by_other_programs() {
-    // There is none: the server starts no process, and so nobody inherits a socket or a variable.
+    // The server starts no process, so none inherits a socket or a variable.
     let setup = setup();
     let manager = Manager::at(&setup);
     let daemon = manager.starts(setup);
@@ -617,7 +617,7 @@ fn socket_activation_variables_are_not_inherited_by_other_programs() {
 fn a_passed_socket_outlives_the_server_and_refuses_no_connection() {
     let setup = setup();
     let path = setup.root().join("socket");
-    // Kept open here, as systemd does, and handed to one server after the other.
+    // Kept open here, as by systemd, and passed to one server after another.
     let listener = UnixListener::bind(&path).unwrap();
     let announced = format!("socketmap:unix:{}", path.display());
     let give = "export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=socketmap; exec \"$@\" 3<&0 0</dev/null";
@@ -640,7 +640,7 @@ fn a_passed_socket_outlives_the_server_and_refuses_no_connection() {
             Signal::SIGTERM,
         )
         .unwrap();
-        // From now on nobody serves; who connects waits.
+        // From now on there is no server, and connections wait.
         assert!(server.0.wait().unwrap().success());
         drop(UnixStream::connect(&path).unwrap());
     }

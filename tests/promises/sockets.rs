@@ -1,7 +1,8 @@
-//! Promise: a UNIX socket is for its owner and its group, takes nobody's place, and is gone with its server.
+//! Promise: a UNIX socket is accessible only to its owner and its group, replaces no other file, and is removed with
+//! its server.
 //!
-//! Nobody can hand a descriptor over to it, where the kernel lets it refuse that. That a stale one is replaced, and what
-//! is no socket left alone, is in settings.rs.
+//! No client can pass a descriptor over it, where the kernel supports that. settings.rs tests that a stale socket is
+//! replaced, and that other files are not.
 
 use std::fs;
 use std::io::IoSlice;
@@ -43,7 +44,7 @@ fn by_default_the_socket_is_accessible_only_to_root_and_the_group_postfix() {
     let (setup, path) = setup();
     let daemon = Daemon::start(setup);
     assert_eq!(access(&path), (0, group("postfix"), 0o660));
-    // In words: another user cannot even connect.
+    // In effect, another user cannot even connect.
     let refused = as_user(uid_of("nobody"), || UnixStream::connect(&path).map(drop));
     assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
     let mut client = as_user(group("postfix"), || Socketmap::to(&daemon, 0));
@@ -77,7 +78,7 @@ fn owner_group_and_mode_of_the_socket_are_as_configured() {
 #[ignore = "needs programs that tests/run-all installs"]
 fn the_socket_refuses_connections_until_owner_group_and_mode_are_set() {
     let (setup, path) = setup();
-    // Whatever the umask of whoever starts it, and seen by the kernel's own account of the calls.
+    // Independent of the umask, and checked by the kernel's own record of the calls.
     let calls = setup.root().join("calls");
     let shell = format!(
         "umask 0; exec strace -D -f -qq -o {} -e trace=umask,bind,listen,fchownat,chmod,fchmodat \"$@\"",
@@ -101,7 +102,7 @@ fn the_socket_refuses_connections_until_owner_group_and_mode_are_set() {
     assert!(order.is_sorted(), "{order:?}:\n{calls}");
 }
 
-/// Starts it where it must refuse, naming the path.
+/// Starts it where it must fail, and name the path.
 #[track_caller]
 fn refused(setup: &Setup, path: &Path) -> Finished {
     let finished = setup.serve_until_exit();
@@ -119,7 +120,7 @@ fn a_file_in_place_of_the_socket_is_an_error_and_is_kept() {
     assert_eq!(refused(&setup, &path).code, Some(78));
     fs::remove_dir(&path).unwrap();
 
-    // A link is none, wherever it leads: to nothing, to a file, to a stale socket.
+    // A symbolic link is no socket, whatever its target: nothing, a file, or a stale socket.
     symlink(&target, &path).unwrap();
     assert_eq!(refused(&setup, &path).code, Some(78));
     fs::write(&target, "precious").unwrap();
@@ -148,12 +149,12 @@ fn the_socket_of_a_hanging_server_is_not_replaced_and_does_not_delay_the_startup
     .unwrap();
     rustix::net::bind(&hanging, &rustix::net::SocketAddrUnix::new(&path).unwrap()).unwrap();
     rustix::net::listen(&hanging, 0).unwrap();
-    // Its queue has room for one, and another connect would wait for ever.
+    // Its queue has room for one connection, and another connect would wait forever.
     let _waiting = UnixStream::connect(&path).unwrap();
     assert_eq!(refused(&setup, &path).code, Some(69));
     assert!(path.exists());
 
-    // Another kind of socket that somebody has.
+    // A socket of another type, in use by another program.
     fs::remove_file(&path).unwrap();
     let _datagrams = UnixDatagram::bind(&path).unwrap();
     assert_eq!(refused(&setup, &path).code, Some(69));
@@ -189,7 +190,7 @@ fn without_the_privilege_to_set_the_group_of_the_socket_the_server_logs_it_and_s
     daemon.wait_for_log(|line| line.contains("WARN") && line.contains("group postfix"));
     assert_eq!(access(&socket), (uid_of("daemon"), uid_of("daemon"), 0o660));
     drop(daemon);
-    // Where the group was asked for by name, that is an error.
+    // Where the group is configured, that is an error.
     let finished = setup
         .within(words)
         .arg("--socket-group=postfix")
@@ -197,7 +198,7 @@ fn without_the_privilege_to_set_the_group_of_the_socket_the_server_logs_it_and_s
     assert_eq!(finished.code, Some(78), "{finished:?}");
 }
 
-/// The server would close it, and the close of a TCP socket with SO_LINGER waits for as long as its sender wishes.
+/// The server would close the descriptor, and closing a TCP socket with SO_LINGER waits as long as its sender wants.
 #[test]
 fn the_socket_refuses_passed_descriptors_where_the_kernel_supports_it() {
     let (setup, path) = setup();
@@ -216,7 +217,7 @@ fn the_socket_refuses_passed_descriptors_where_the_kernel_supports_it() {
     if numbers.take(2).ge([6, 16]) {
         assert_eq!(handed_over, Err(Errno::PERM), "Linux {release}");
     } else {
-        // It cannot be refused yet (SECURITY.md), and nobody takes it.
+        // This kernel cannot refuse it yet (SECURITY.md), and the server does not receive it.
         assert_eq!(handed_over, Ok(1), "Linux {release}");
     }
     Socketmap::to(&daemon, 0).finds("relayhost", "x@one.test", "[relay1.test]");

@@ -1,14 +1,15 @@
-//! Promise: whatever call of the system fails, an answer is right or *cannot tell*; the server goes on, or ends with a
+//! Promise: whatever system call fails, an answer is right or *cannot tell*; the server continues, or ends with a
 //! reason; and once the fault is over, edits take effect.
 //!
-//! Each run starts a server, looks up, edits, looks up, sends SIGHUP, edits, looks up and sends SIGTERM, while strace(1)
-//! lets the n-th call of one kind fail, in each thread that makes so many. This is done for every n until no thread
-//! makes so many calls, from the first instruction of the program on ([`Phase::Start`]) and from the moment on in which
-//! it serves ([`Phase::Running`]; the first failure at the start hides those of the threads that it keeps from starting).
+//! Each run starts a server, looks up, edits, looks up, sends SIGHUP, edits, looks up and sends SIGTERM, while
+//! strace(1) makes the n-th call of one kind fail, in each thread that makes that many. This is repeated for every n
+//! until no thread makes that many calls, once from the first instruction of the program on ([`Phase::Start`]) and once
+//! from when it serves ([`Phase::Running`]; a failure at startup hides those of the threads that it keeps from
+//! starting).
 //!
 //! `cargo test` gives each call one of [`ERRORS`], in turn: some 850 runs, a minute on two cores. Every call with every
-//! error takes seven times as long: `POSTMAPD_FAULTS=all cargo test --locked --test promises system_faults`; with
-//! `POSTMAPD_FAULTS_CALL=openat` it is one kind of call alone.
+//! error takes seven times as long: `POSTMAPD_FAULTS=all cargo test --locked --test promises system_faults`.
+//! `POSTMAPD_FAULTS_CALL=openat` limits it to one kind of call.
 
 use crate::harness::client::{Reply, Socketmap, Stream, framed};
 use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, SETTINGS, Setup};
@@ -25,11 +26,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a call fails with.
+/// The errors with which calls fail.
 const ERRORS: [&str; 7] = ["EIO", "ENOSPC", "EMFILE", "ENFILE", "ENOMEM", "EACCES", "EINTR"];
 
-/// The kinds of calls that the server makes and that can fail, less `execve`, `futex`, and what only gives back. (brk(2)
-/// has no errors: it returns where the memory ends.)
+/// The kinds of system calls that the server makes and that can fail, without `execve`, `futex`, and those that only
+/// release something. (brk(2) has no errors: it returns the end of the memory.)
 const CALLS: [&str; 45] = [
     "openat",
     "read",
@@ -78,7 +79,7 @@ const CALLS: [&str; 45] = [
     "sched_getaffinity",
 ];
 
-/// The calls without which a running server cannot go on: waiting for events, hearing of signals, and memory.
+/// The calls without which a running server cannot continue: those for events, signals, and memory.
 const MAY_END: [&str; 7] = [
     "epoll_wait",
     "recvfrom",
@@ -89,16 +90,16 @@ const MAY_END: [&str; 7] = [
     "sigaltstack",
 ];
 
-/// How many runs at a time: most of each is waiting.
+/// How many runs there are at a time; most of each is waiting.
 const AT_ONCE: usize = 8;
 
-/// What strace has to say goes there, where it has a file of its own.
+/// The file for strace's own messages, where it has one.
 const COMPLAINTS: &str = "complaints";
 
-/// How long to wait before looking again whether an edit has taken effect.
+/// The interval between lookups that wait for an edit to take effect.
 const BETWEEN_LOOKUPS: Duration = Duration::from_millis(25);
 
-/// From when on calls fail.
+/// When calls begin to fail.
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     Start,
@@ -115,7 +116,7 @@ struct Fault {
 }
 
 impl Fault {
-    /// What strace is told.
+    /// The arguments of strace.
     fn inject(self) -> [String; 4] {
         let Self { call, error, n, .. } = self;
         [
@@ -127,7 +128,7 @@ impl Fault {
     }
 }
 
-/// The files of a version. What a sender's password may be belongs to that sender alone.
+/// The files of a version. A password of a sender is never one of another sender.
 fn text(name: &str, version: usize) -> String {
     match name {
         RELAYMAP => format!(
@@ -140,7 +141,7 @@ fn text(name: &str, version: usize) -> String {
     }
 }
 
-/// Questions and the right answers of a version; `None` is *not found*.
+/// Requests with the right answers of a version; `None` is *not found*.
 fn right(version: usize) -> [(&'static str, &'static str, Option<String>); 8] {
     let found = |text: String| Some(text);
     [
@@ -170,12 +171,12 @@ struct Run {
     aside: tempfile::TempDir,
     secret: PathBuf,
     address: String,
-    /// The connection that stays open as long as the server keeps it.
+    /// A connection that stays open as long as the server keeps it.
     held: Option<Stream>,
     ended: Option<ExitStatus>,
 }
 
-/// How a run came to its end: the fault was not reached, or it was and the server was stopped or ended itself.
+/// How a run ended: without the fault; or with it, and the server was stopped or ended itself.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     NotReached,
@@ -191,7 +192,7 @@ impl Run {
     fn start(fault: Fault) -> Result<Self, Failure> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Addresses that nothing else uses, so that the port is known before the server tells it.
+        // Addresses that nothing else uses, so that the port is known before the server announces it.
         let address = format!("127.100.{}.{}:10451", number / 250 % 250 + 1, number % 250 + 1);
         let aside = tempfile::tempdir().map_err(|error| error.to_string())?;
         let setup = Setup::new();
@@ -242,7 +243,7 @@ impl Run {
         Ok(run)
     }
 
-    /// Whether the call was made that is to fail.
+    /// Whether the call that is to fail was made.
     fn was_reached(&self) -> bool {
         fs::read_to_string(self.aside.path().join("trace")).is_ok_and(|trace| trace.contains("(INJECTED)"))
     }
@@ -254,15 +255,15 @@ impl Run {
         self.ended.is_some()
     }
 
-    /// Whether strace has lost its way, as its version 6.1 does at times where a call is under way when it attaches: a
-    /// thread then stays stopped, and the run says nothing about the server.
+    /// Whether strace has failed, as its version 6.1 sometimes does where a call is in progress when it attaches: a
+    /// thread then stays stopped, and the run shows nothing about the server.
     fn is_lost(&self) -> bool {
         let complaints = fs::read_to_string(self.aside.path().join(COMPLAINTS)).unwrap_or_default();
         (self.daemon.log() + &complaints).contains("ptrace_syscall_info")
     }
 
-    /// Looks up until all answers are those of this version, on both listeners, or the server has ended. Before that
-    /// each is of this version or of the one before it, or *cannot tell*.
+    /// Looks up until all answers are those of this version, on both listeners, or the server has ended. Until then
+    /// each answer is of this version or the one before it, or *cannot tell*.
     fn until_right(&mut self, version: usize) -> Result<(), Failure> {
         let begun = Instant::now();
         loop {
@@ -286,7 +287,7 @@ impl Run {
         }
     }
 
-    /// The answers over the connection that is held, or over a new one where it is lost.
+    /// The answers over the connection that is kept open, or over a new one if it was closed.
     fn over_unix(&mut self) -> Vec<Lookup> {
         let held = self
             .held
@@ -297,7 +298,7 @@ impl Run {
             Err(error) => return lost(&error),
         };
         let answers = ask(&mut held);
-        // One whose peer the server could not recognise is no better later.
+        // A connection whose peer the server could not identify does not recover.
         let is_good = |answer: &Lookup| !matches!(answer, Ok(Reply::Refused(_)) | Err(_));
         if answers.iter().all(is_good) {
             self.held = Some(held);
@@ -344,8 +345,8 @@ impl Run {
     }
 
     /// Whether it ended as it should: with 0 after SIGTERM, or with a reason. By a signal only where memory lacked: the
-    /// standard library aborts then, and says why. What fails before the first line of our own (the loader, the start-up
-    /// of the standard library) has no log yet, and has answered nobody.
+    /// standard library aborts then, and says why. What fails before the first line of our own (the loader, the
+    /// start-up of the standard library) has no log yet, and has answered nobody.
     fn judge_end(&self, fault: Fault) -> Result<(), Failure> {
         let Some(status) = self.ended else {
             return Err("it has not ended".into());
@@ -376,7 +377,7 @@ impl Drop for Run {
     }
 }
 
-/// Attaches strace to every thread, and to those that they start.
+/// Attaches strace to every thread, and to the threads that they start.
 fn attach(daemon: &Daemon, complaints: &Path, args: Vec<String>) -> Result<Child, Failure> {
     let complaints = fs::File::create(complaints).map_err(|error| error.to_string())?;
     let strace = Command::new("strace")
@@ -426,7 +427,7 @@ fn lost(error: &io::Error) -> Vec<Lookup> {
     right(0).map(|_| Err(error.to_string())).to_vec()
 }
 
-/// Asks everything in one go.
+/// Sends all requests in one write.
 fn ask(stream: &mut Stream) -> Vec<Lookup> {
     let requests: Vec<u8> = right(0)
         .iter()
@@ -472,7 +473,7 @@ fn judge(listener: &str, version: usize, answers: &[Lookup]) -> Result<bool, Fai
     Ok(all)
 }
 
-/// One run, and what came of it.
+/// Makes one run, and returns its outcome.
 fn run(fault: Fault) -> Result<Outcome, Failure> {
     let mut run = Run::start(fault)?;
     let lived = run.live().and_then(|()| run.judge_end(fault));
@@ -488,14 +489,14 @@ fn run(fault: Fault) -> Result<Outcome, Failure> {
     })
 }
 
-/// What came of a sweep.
+/// The results of a sweep.
 #[derive(Default)]
 struct Report {
     runs: usize,
     failures: Vec<Failure>,
 }
 
-/// Every n of one kind of call with the errors that `errors` gives for it.
+/// Runs every n of one kind of call, with the errors that `errors` gives for it.
 fn sweep(
     phase: Phase,
     call: &'static str,
@@ -569,7 +570,7 @@ fn whichever_system_call_fails_no_answer_is_wrong_and_the_next_edit_takes_effect
         }
     });
     let report = report.into_inner().unwrap();
-    // Each call once, and not none of them.
+    // At least one run was made for each call.
     assert!(only.is_some() || report.runs > 300, "{} runs", report.runs);
     assert!(
         report.failures.is_empty(),
@@ -579,7 +580,7 @@ fn whichever_system_call_fails_no_answer_is_wrong_and_the_next_edit_takes_effect
     );
 }
 
-/// The sweep has files that were just written, whose stamps are not trusted anyway.
+/// The files of the sweep were just written, so their file stats are not relied on anyway.
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_file_unreadable_at_startup_is_retried_without_a_change_to_it() {

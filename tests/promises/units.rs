@@ -1,7 +1,8 @@
-//! Promise: the files of contrib/systemd are right, as systemd's own programs read them, and hide what they can.
+//! Promise: the files of contrib/systemd are valid for systemd's own programs, and restrict the service as far as
+//! possible.
 //!
-//! The units also run under a real systemd, in namespaces of its own (tests/systemd). What they rely on is tried by itself,
-//! here and in service_manager.rs.
+//! The units also run under a real systemd, in its own namespaces (tests/systemd). What they rely on is tested
+//! separately, here and in service_manager.rs.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -19,7 +20,7 @@ fn contrib() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/systemd")
 }
 
-/// The units in a folder of their own, with these of the examples as drop-ins, and the program that was built.
+/// The units in a separate directory, with these examples as drop-ins, and the built program.
 fn units(examples: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let service = fs::read_to_string(contrib().join("postmapd.service")).unwrap();
@@ -51,7 +52,7 @@ fn analyze(folder: &TempDir, words: &[&str]) -> Finished {
     )
 }
 
-/// Every example, one of which is a drop-in of its own.
+/// Every example, one of which is a directory of drop-ins.
 fn examples() -> Vec<String> {
     let names = fs::read_dir(contrib().join("examples")).unwrap();
     names
@@ -62,14 +63,14 @@ fn examples() -> Vec<String> {
         .collect()
 }
 
-/// What `systemd-analyze verify` has to say about what is ours.
+/// The messages of `systemd-analyze verify` about files of this repository.
 fn complaints(examples: &[&str]) -> Vec<String> {
     let verified = analyze(
         &units(examples),
         &["verify", "--man=no", "./postmapd.service", "./postmapd.socket"],
     );
     let complaints = verified.stderr.lines().filter(|line| {
-        // Before systemd 253 (Debian 12) the line before this one counts.
+        // Before systemd 253 (Debian 12), the line before this one takes effect.
         line.contains("postmapd") && !line.contains("Failed to parse service type, ignoring: notify-reload")
     });
     let complaints: Vec<String> = complaints.map(ToOwned::to_owned).collect();
@@ -86,7 +87,7 @@ fn systemd_reports_nothing_about_the_units() {
     for example in &examples {
         assert_eq!(complaints(&[example]), [""; 0], "{example}");
     }
-    // It would, if there were something.
+    // It does report a mistake.
     let folder = units(&[]);
     let wrong = "[Service]\nProtectEverything=yes\n";
     fs::write(folder.path().join("postmapd.service.d/wrong.conf"), wrong).unwrap();
@@ -94,7 +95,7 @@ fn systemd_reports_nothing_about_the_units() {
     assert!(said.contains("ProtectEverything"), "{said}");
 }
 
-/// The figure of `systemd-analyze security`, from 0 (nothing is open) to 10.
+/// The exposure level of `systemd-analyze security`, from 0 (nothing exposed) to 10.
 fn exposure(examples: &[&str]) -> f64 {
     let judged = analyze(
         &units(examples),
@@ -113,11 +114,11 @@ fn the_service_is_sandboxed() {
     assert!(exposure(&[]) <= 0.5, "{}", exposure(&[]));
     assert!(exposure(&["root-only-tables"]) <= 0.8);
     assert!(exposure(&["credentials", "relay-password"]) <= 0.5);
-    // A network costs more than anything else.
+    // A network raises it more than anything else.
     assert!(exposure(&["loopback"]) <= 1.2, "{}", exposure(&["loopback"]));
 }
 
-/// A root folder in which systemd's programs made users and files as contrib has them.
+/// A root directory in which systemd's programs created users and files from contrib.
 fn installed() -> TempDir {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join("etc")).unwrap();
@@ -181,7 +182,7 @@ fn user_and_directories_are_created_and_existing_ones_kept() {
     for (path, access_expected) in expected {
         assert_eq!(access(&root, path), access_expected, "{path}");
     }
-    // A second time, as at each boot: nothing that was written is lost.
+    // A second run, as at each boot, loses nothing that was written.
     let table = root.path().join("etc/postmapd/postfix-relaymap.cf");
     fs::write(&table, "@one.test [relay1.test]\n").unwrap();
     create(&root);
@@ -213,7 +214,7 @@ fn without_postfix_the_other_directories_are_still_created() {
     assert!(!root.path().join("var/spool/postfix").exists());
 }
 
-/// Becomes the program as the user nobody, with these options of setpriv(1), and no way back.
+/// Executes the program as the user nobody, with these options of setpriv(1), and without a way to regain privileges.
 fn as_nobody(options: &[&str]) -> Vec<String> {
     let nobody = uid_of("nobody").to_string();
     let mut words = vec![
@@ -225,14 +226,14 @@ fn as_nobody(options: &[&str]) -> Vec<String> {
     words
 }
 
-/// The program, where every user can run it.
+/// Copies the program to where every user can execute it.
 fn for_everybody(setup: Setup) -> Setup {
     let copy = setup.root().join("postmapd");
     fs::copy(env!("CARGO_BIN_EXE_postmapd"), &copy).unwrap();
     setup.binary(copy)
 }
 
-/// As tmpfiles.d has it: root writes, a group reads.
+/// As in tmpfiles.d: root writes, a group reads.
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn edits_of_group_readable_tables_take_effect_for_a_member_of_the_group() {
@@ -258,7 +259,7 @@ fn edits_of_group_readable_tables_take_effect_for_a_member_of_the_group() {
     ])));
     let mut client = Socketmap::to(&daemon, 0);
     assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:one"));
-    // root's own command keeps owner, group and mode, so that the server reads on.
+    // root's own command keeps owner, group and mode, so that the server can still read the files.
     let edit = |words: &[&str]| {
         let edited = finish(Setup::in_folder(daemon.dir()).command("relay").args(words), b"");
         assert_eq!(edited.code, Some(0), "{edited:?}");
@@ -267,7 +268,7 @@ fn edits_of_group_readable_tables_take_effect_for_a_member_of_the_group() {
     client.comes_to_find("sasl", "x@one.test", "user:two");
 }
 
-/// As examples/root-only-tables.conf has it.
+/// As in examples/root-only-tables.conf.
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn edits_of_root_only_tables_take_effect_with_one_capability() {
@@ -295,7 +296,7 @@ fn edits_of_root_only_tables_take_effect_with_one_capability() {
     fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
     fs::rename(new, daemon.dir().join(CREDENTIALS)).unwrap();
     client.comes_to_find("sasl", "x@one.test", "user:two");
-    // Without it the server cannot tell.
+    // Without the capability, the server answers *cannot tell*.
     fs::set_permissions(setup.dir(), fs::Permissions::from_mode(0o755)).unwrap();
     let none = [
         "--regid=65534",
@@ -311,7 +312,7 @@ fn edits_of_root_only_tables_take_effect_with_one_capability() {
     );
 }
 
-/// As examples/credentials.conf and examples/relay-password.conf have it: files of the server's user, read only.
+/// As in examples/credentials.conf and examples/relay-password.conf: read-only files of the server's user.
 #[test]
 fn a_credentials_directory_of_systemd_can_hold_the_tables() {
     let credentials = tempfile::tempdir().unwrap();
@@ -339,7 +340,7 @@ fn a_credentials_directory_of_systemd_can_hold_the_tables() {
     assert_eq!(reply, Reply::found("relay-user:secret"));
 }
 
-/// What tests/systemd/drive prints, if all is well.
+/// The output of tests/systemd/drive on success.
 const UNDER_SYSTEMD: &str = "\
 # as installed
 active

@@ -1,4 +1,4 @@
-//! The image by hand: as closed and as live as it can be, for root and for an ordinary user.
+//! The image run by hand: sandboxed, and with edits taking effect, for root and for an ordinary user.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::harness::elsewhere::uid_of;
 use crate::harness::postfix::{self, DEADLINE};
 use crate::harness::smtp_server::{self, Auth, Journal, Login};
 
-/// Everything that is promised of a container that has a socket, whoever runs podman.
+/// The promises of a container with a socket, for either user of podman.
 fn is_closed_and_live(who: Who) {
     const SECRET: &str = "never-to-be-logged";
     let engine = Engine::start(who);
@@ -34,7 +34,7 @@ fn is_closed_and_live(who: Who) {
     ];
     let container = engine.run(&[&options[..], &CLOSED[..]].concat(), SOCKET);
 
-    // Users are who they are in containers, and nobody else gets a password.
+    // Users are identified in containers, and no other user gets a password.
     let socket = engine.path("socket/socketmap");
     let mut postfix = engine.connect_as(101, &socket);
     wait_for(&mut postfix, "relayhost", "[relay1.test]:587");
@@ -45,7 +45,7 @@ fn is_closed_and_live(who: Who) {
     wait_for(&mut other, "relayhost", "[relay1.test]:587");
     assert!(other.ask("sasl", "me@one.test").is_refused());
     if who == Who::Operator {
-        // A user of this machine, and of none of the operator's containers, is nobody there.
+        // A user of this machine outside the operator's containers is unmapped there.
         let refused = container.postmap(
             102,
             false,
@@ -55,7 +55,7 @@ fn is_closed_and_live(who: Who) {
         assert!(refused.stderr.contains("65534"), "{refused:?}");
     }
 
-    // An edit by renaming, and one in place, count for an open connection.
+    // Edits by renaming and in place apply to an open connection.
     engine.write(
         &engine.path("tables").join(RELAYMAP),
         "@one.test [relay2.test]:587\n<>\n",
@@ -152,7 +152,7 @@ fn a_real_postfix_uses_the_relay_answered_by_the_container() {
 fn over_the_loopback_of_a_pod_users_are_identified_by_number() {
     let engine = Engine::start(Who::Root);
     let [tables, _] = folders(&engine);
-    // What the program does by itself.
+    // What the program does by default.
     let options = [tables.as_str(), "--env=POSTMAPD_ALLOW_USERS=101"];
     let container = engine.run(
         &[&options[..], &CLOSED[..5]].concat(),
@@ -174,8 +174,8 @@ fn over_the_loopback_of_a_pod_users_are_identified_by_number() {
     assert_eq!(container.stop(), 0);
 }
 
-/// A runtime whose filter knows no Landlock, as old ones have it, and one that has no filter. The socket is on a new
-/// volume, which has no owner but that of the image's folder.
+/// Runtimes with a filter that denies Landlock, as old ones have, and without a filter. The socket is on a new volume,
+/// which is owned as the image's directory.
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_mechanism_the_runtime_forbids_is_logged_and_the_server_continues() {

@@ -1,10 +1,10 @@
-//! A podman of a test's own: its store, its containers and its mounts are in namespaces that end with it.
+//! A podman for one test: its store, its containers and its mounts are in namespaces that end with it.
 //!
-//! It is the podman of Debian, as root or as an ordinary user with a range of subordinate user numbers (rootless). The
-//! machines of the tests differ in what they let a container have, so these do without: there are no control groups
-//! (`cgroups=disabled`), limits of descriptors and processes are low enough for whoever may not raise them, and a
-//! network is that of a namespace which the test made, or none. Seccomp, capabilities, user and mount namespaces are
-//! podman's own. Nothing of the machine is changed: not its devices either, which crun would give away.
+//! It is Debian's podman, as root or as an ordinary user with a range of subordinate user numbers (rootless). Test
+//! machines differ in what they permit, so there are no control groups (`cgroups=disabled`), the limits of descriptors
+//! and processes are low enough for users that may not raise them, and a network is that of a namespace made by the
+//! test, or none. Seccomp, capabilities, user and mount namespaces are podman's own. Nothing of the machine is changed,
+//! not even its devices, whose owner crun would change.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -21,13 +21,13 @@ use crate::harness::daemon::{Finished, finish};
 use crate::harness::elsewhere::as_user;
 use crate::harness::eventually;
 
-/// The name that the build gives the image, and by which compose.yaml and the manifest ask for it.
+/// The name of the image, in its build, in compose.yaml and in the manifest.
 pub(super) const IMAGE: &str = "localhost/postmapd:local";
 
 /// The number of the server's user in the image.
 pub(super) const SERVER: u32 = 10451;
 
-/// The ordinary user who runs podman, and the first of the numbers that stand for those in its containers.
+/// The ordinary user that runs podman, and the first of its subordinate numbers.
 pub(super) const OPERATOR: u32 = 54_321;
 const SUBORDINATE: u32 = 1_000_000;
 
@@ -35,7 +35,7 @@ pub(super) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Runs `contrib/container/build` without a network, and returns the archive. It may have to compile everything.
+/// Runs `contrib/container/build` without a network, and returns the archive. It may compile everything.
 pub(super) fn build(engine: &str) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new("timeout");
@@ -54,7 +54,7 @@ pub(super) fn archive() -> &'static [u8] {
     BUILT.get_or_init(|| build("podman"))
 }
 
-/// Who runs podman.
+/// The user that runs podman.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Who {
     Root,
@@ -99,7 +99,7 @@ echo ready
 exec cat > /dev/null
 "#;
 
-/// What the machine may lack, and what podman asks for otherwise.
+/// Settings for what the machine may lack, and for what podman would use by default.
 const SETTINGS: &str = r#"
 [containers]
 cgroups = "disabled"
@@ -119,7 +119,7 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn start(who: Who) -> Self {
-        // podman takes short paths only, whatever TMPDIR says.
+        // podman accepts only short paths, whatever TMPDIR is.
         let work = tempfile::Builder::new()
             .prefix("postmapd-container-")
             .permissions(fs::Permissions::from_mode(0o755))
@@ -165,7 +165,7 @@ impl Engine {
         engine
     }
 
-    /// A path in its folder, which is the same outside.
+    /// A path in its directory, the same inside and outside.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.work.path().join(name)
     }
@@ -181,7 +181,7 @@ impl Engine {
         command
     }
 
-    /// A program in its namespaces, as the one who runs podman.
+    /// A program in its namespaces, as the user that runs podman.
     pub(super) fn own(&self, program: &str) -> Command {
         let user = self.who.outside(0);
         let home = self.path("home");
@@ -200,7 +200,7 @@ impl Engine {
         command
     }
 
-    /// `podman`, with its store in the folder.
+    /// `podman` with its store in the directory.
     pub(super) fn command(&self) -> Command {
         let home = self.path("home");
         let mut command = self.own("podman");
@@ -211,7 +211,7 @@ impl Engine {
         command
     }
 
-    /// Runs podman, which has to end well, and returns what it prints.
+    /// Runs podman, which has to succeed, and returns its output.
     #[track_caller]
     pub(super) fn podman<S: AsRef<str>>(&self, words: impl IntoIterator<Item = S>) -> String {
         let mut command = self.command();
@@ -219,7 +219,7 @@ impl Engine {
         done(&mut command, b"").stdout
     }
 
-    /// Makes a folder for a container's user alone to write.
+    /// Creates a directory that only a container's user can write.
     pub(super) fn folder(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir(&path).unwrap();
@@ -228,7 +228,7 @@ impl Engine {
         path
     }
 
-    /// Writes a file that the server's user alone can read, as a new one that is renamed over an old one.
+    /// Writes a file that only the server's user can read, by a new file renamed over the old one.
     pub(super) fn write(&self, path: &Path, text: &str) {
         let new = path.with_extension("new");
         fs::write(&new, text).unwrap();
@@ -238,7 +238,7 @@ impl Engine {
         fs::rename(new, path).unwrap();
     }
 
-    /// Starts a container with these options and arguments, and waits until it says that it listens there.
+    /// Starts a container with these options and arguments, and waits until it announces that endpoint.
     #[track_caller]
     pub(super) fn run(&self, options: &[&str], endpoint: &str) -> Container<'_> {
         let name = "postmapd".to_owned();
@@ -247,7 +247,7 @@ impl Engine {
         self.container(name, endpoint)
     }
 
-    /// A container that somebody else started, once it listens.
+    /// A container started by another program, once it listens.
     #[track_caller]
     pub(super) fn container(&self, name: String, endpoint: &str) -> Container<'_> {
         let container = Container { engine: self, name };
@@ -256,7 +256,7 @@ impl Engine {
         container
     }
 
-    /// Starts Docker's interface of podman, and says where it is.
+    /// Starts podman's Docker interface, and returns its address.
     pub(super) fn docker(&mut self) -> String {
         let socket = format!("unix://{}", self.path("docker").display());
         let mut command = self.command();
@@ -282,7 +282,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
         drop(self.keeper.wait());
-        // What was in the namespaces has ended now.
+        // All processes in the namespaces have now ended.
         drop(self.service.as_mut().map(Child::wait));
     }
 }
@@ -294,7 +294,7 @@ pub(super) struct Container<'e> {
 }
 
 impl Container<'_> {
-    /// Everything that it has written.
+    /// Its output so far.
     pub(super) fn log(&self) -> String {
         let logs = finish(self.engine.command().args(["logs", &self.name]), b"");
         format!("{}{}", logs.stdout, logs.stderr)
@@ -306,13 +306,13 @@ impl Container<'_> {
         finish(command.args(["exec", &self.name, "postmapd"]).args(words), b"")
     }
 
-    /// A podman command about it, which has to end well.
+    /// A podman command for it, which has to succeed.
     #[track_caller]
     pub(super) fn podman(&self, words: &[&str]) -> String {
         self.engine.podman(words.iter().chain(&[self.name.as_str()]))
     }
 
-    /// The numbers of those processes that are the server's to bury.
+    /// The process numbers of the server's children, which it has to reap.
     pub(super) fn children(&self) -> Vec<String> {
         let mut command = self.engine.inside("sh");
         command.args(["-c", "grep -H PPid: /proc/[0-9]*/status 2>/dev/null || true"]);
@@ -334,7 +334,8 @@ impl Container<'_> {
         done(self.engine.inside("cat").arg(path), b"").stdout
     }
 
-    /// `postmap -q` by a user of this machine; `own_network`: from the container's network, as another one of its pod.
+    /// `postmap -q` by a user of this machine. `own_network`: in the container's network, as another container of its
+    /// pod.
     pub(super) fn postmap(&self, user: u32, own_network: bool, map: &str, key: &str) -> Finished {
         let config = self.engine.path("postfix");
         if !config.exists() {
@@ -352,7 +353,8 @@ impl Container<'_> {
         finish(&mut command, b"")
     }
 
-    /// Sends SIGTERM as `podman stop` does, and returns how it ended. 137 is what is left of one that had to be killed.
+    /// Sends SIGTERM as `podman stop` does, and returns the exit code, which is 137 where the container had to be
+    /// killed.
     pub(super) fn stop(&self) -> i32 {
         self.podman(&["stop", "--time", "1"]);
         let null = fs::metadata("/dev/null").unwrap();

@@ -1,4 +1,4 @@
-//! What contrib/container/build makes: small, nothing in it but the program, the same each time.
+//! The image made by contrib/container/build: small, containing only the program, and reproducible.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,10 +14,10 @@ use crate::contrib::kubernetes::{named, pod};
 use crate::contrib::{done, read, text};
 use crate::harness::eventually;
 
-/// An archive, taken apart.
+/// The parts of an archive.
 struct Image {
     config: Value,
-    /// Mode, owner and name of everything in its one layer.
+    /// Mode, owner and name of everything in the only layer.
     files: Vec<String>,
     program: Vec<u8>,
 }
@@ -93,7 +93,7 @@ fn the_image_contains_only_the_program_two_users_and_two_directories() {
     assert_eq!(label("licenses"), env!("CARGO_PKG_LICENSE"));
     assert_eq!(label("title"), env!("CARGO_PKG_NAME"));
 
-    // What contrib's files say about it.
+    // What contrib's files say about the image.
     for compose in ["compose.yaml", "compose.network.yaml"] {
         let service = service(compose, Some(1), "postmapd");
         assert_eq!(service["image"], IMAGE);
@@ -110,7 +110,7 @@ fn the_image_contains_only_the_program_two_users_and_two_directories() {
 #[ignore = "needs root: tests/run-all"]
 fn the_same_program_gives_the_same_image() {
     assert!(build("podman") == archive(), "two builds differ");
-    // An ordinary user, and another folder.
+    // Built by an ordinary user in another directory.
     let engine = Engine::start(Who::Operator);
     fs::create_dir_all(engine.path("contrib/container")).unwrap();
     let script = "contrib/container/build";
@@ -126,14 +126,14 @@ fn the_same_program_gives_the_same_image() {
     let said = done(&mut command, b"").stdout;
     let other = fs::read(said.lines().last().unwrap()).unwrap();
     assert!(other == archive(), "two builds differ: {said}");
-    // It leaves nothing behind, and neither does one that runs beside this.
+    // The build leaves nothing behind, and neither does one that runs at the same time.
     let is_own = |path: &PathBuf| fs::metadata(path).is_ok_and(|about| about.uid() == OPERATOR);
     let left = || {
         let mut all = fs::read_dir("/tmp").unwrap().flatten().map(|entry| entry.path());
         all.find(is_own)
     };
     eventually(left, Option::is_none);
-    // Another builder writes its layer otherwise, with the same in it.
+    // Another builder encodes the layer differently, with the same content.
     let [mut one, mut other] = [archive(), &build("buildah")].map(Image::of);
     assert_eq!(one.files, other.files);
     assert!(one.program == other.program);

@@ -1,4 +1,4 @@
-//! The image as contrib's files for docker-mailserver and Kubernetes start it.
+//! The image, as started by contrib's files for docker-mailserver and Kubernetes.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -72,7 +72,7 @@ fn docker_compose_starts_postmapd_beside_a_mailserver() {
             .env("DOCKER_HOST", &docker);
         done(&mut command, b"").stdout
     };
-    // The service alone, and not what it is beside: that image is not here.
+    // Only this service is started, because the mailserver's image is not available here.
     compose(&["up", "--detach", "postmapd"]);
     let container = engine.container("project_postmapd_1".to_owned(), SOCKET);
     is_confined(&container);
@@ -86,7 +86,7 @@ fn docker_compose_starts_postmapd_beside_a_mailserver() {
         "project_postmapd-socket",
     ];
     let volume = engine.podman(volume).trim().to_owned();
-    // As the other container has it: there the mount is read-only.
+    // In the other container the mount is read-only.
     let theirs = engine.path("theirs");
     fs::create_dir(&theirs).unwrap();
     done(
@@ -106,7 +106,7 @@ fn docker_compose_starts_postmapd_beside_a_mailserver() {
         "{refused:?}"
     );
 
-    // As the guide has it.
+    // The command of the guide.
     let list = compose(&["exec", "-T", "postmapd", "postmapd", "relay", "list"]);
     assert!(list.contains("[relay1.test]:587"), "{list}");
     let add = [
@@ -139,7 +139,7 @@ fn a_pods_sidecar_applies_updates_of_mounted_volumes() {
     for folder in [&files, &socket] {
         fs::create_dir(folder).unwrap();
     }
-    // The volume belongs to root, and an emptyDir is for everybody.
+    // The volume belongs to root, and an emptyDir is writable for all users.
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
     let shipped =
         [RELAYMAP, CREDENTIALS, "postmapd.toml"].map(|name| (name, read(&format!("kubernetes/base/{name}"))));
@@ -177,7 +177,7 @@ fn a_pods_sidecar_applies_updates_of_mounted_volumes() {
     assert_eq!(postfix.login(sender), Reply::found("user_9:password_9"));
     assert_eq!(container.stop(), 0);
 
-    // Some clusters choose a number that no image knows.
+    // Some clusters choose a user number that the image does not contain.
     options[0] = "--user=1000660000:0";
     options.push("--replace");
     let container = engine.run(&options, SOCKET);

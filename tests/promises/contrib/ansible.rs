@@ -1,5 +1,6 @@
-//! contrib/ansible: the role is run on this host, in a mount namespace in which /etc, /usr/local and /var/spool are copies
-//! that go away with it. No service is started: there may be no systemd here. The unit under a systemd is in units.rs.
+//! contrib/ansible: the role runs on this host, in a mount namespace in which /etc, /usr/local and /var/spool are
+//! temporary copies. No service is started, because there may be no systemd here. units.rs tests the unit under a
+//! systemd.
 
 use super::{contrib, done};
 use std::fs;
@@ -28,7 +29,7 @@ fn ansible_lint_reports_nothing() {
     );
 }
 
-/// Runs the role three times, the last time with another password, looks at what is there, and runs it once more.
+/// Runs the role three times, the last time with another password, inspects the result, and runs it once more.
 const RUNS: &str = r#"
 set -eu
 mount -t tmpfs tmpfs "$WORK"
@@ -120,7 +121,7 @@ fn the_role_is_idempotent_and_a_new_password_restarts_nothing() {
         .env("ANSIBLE_ROLES_PATH", contrib("ansible/roles"))
         .env("ANSIBLE_NOCOLOR", "1")
         .env("ANSIBLE_PYTHON_INTERPRETER", "/usr/bin/python3");
-    // Its output goes to a file: it takes longer than anything else may.
+    // Its output is written to a file, because it may take longer than the usual timeout.
     let said = fs::File::create(work.path().with_extension("log")).unwrap();
     let status = command
         .stdout(said.try_clone().unwrap())
@@ -145,7 +146,7 @@ fn the_role_is_idempotent_and_a_new_password_restarts_nothing() {
             "{changes}{run}"
         );
         assert_eq!(run.contains("RUNNING HANDLER"), handlers, "{run}");
-        // What a password is, the differences do not show.
+        // The differences that are shown do not contain a password.
         assert!(!run.contains("user:never-to-be-seen"), "{run}");
     }
     for line in [

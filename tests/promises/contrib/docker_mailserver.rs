@@ -1,5 +1,5 @@
-//! contrib/docker-mailserver. That mail leaves by the right relay, with DMS's values in main.cf and master.cf and either
-//! variant over them, is in postconf_command.rs, which asks for the same lines with another endpoint.
+//! contrib/docker-mailserver. postconf_command.rs tests that mail leaves by the right relay, with DMS's values in
+//! main.cf and master.cf and either variant over them, for the same lines with another endpoint.
 
 use super::{ask_as, confined, contrib, done, read, text, yaml};
 use crate::harness::client::Reply;
@@ -25,7 +25,7 @@ fn the_override_files_match_the_output_of_postconf() {
     }
 }
 
-/// `docker-compose config` of a file, in a folder as the guide has it.
+/// `docker-compose config` of a file, in a directory as in the guide.
 fn compose(file: &str, postfix: Option<u32>) -> Finished {
     let folder = tempfile::tempdir().unwrap();
     fs::copy(contrib("docker-mailserver").join(file), folder.path().join(file)).unwrap();
@@ -45,7 +45,7 @@ pub(crate) fn service(file: &str, postfix: Option<u32>, name: &str) -> Value {
     yaml(&config.stdout)[0]["services"][name].clone()
 }
 
-/// A setup with the environment of the service, its paths replaced.
+/// Sets the environment of the service, with its paths replaced.
 fn with_environment(setup: Setup, service: &Value, replace: &[(&str, &str)]) -> Setup {
     let environment = service["environment"].as_object().unwrap();
     environment.iter().fold(setup, |setup, (name, value)| {
@@ -92,7 +92,7 @@ fn only_postfix_in_the_other_container_gets_passwords_over_the_socket() {
     let endpoint = format!("socketmap:unix:{}/socketmap", own.display());
     let setup = with_environment(setup, &service, &replace).within(confined(10451, 10451));
     let daemon = Daemon::start(setup.announces(&[&endpoint]));
-    // Its health check.
+    // The service's health check.
     let mut alive = daemon.setup().without_dir_flag().command("status");
     done(alive.arg("--alive"), b"");
 
@@ -110,7 +110,7 @@ fn only_postfix_in_the_other_container_gets_passwords_over_the_socket() {
         );
     }
 
-    // Through a mount that is read-only, by Postfix's own client.
+    // Through a read-only mount, by Postfix's own client.
     let script = "mount --bind \"$1\" \"$2\" && mount -o remount,bind,ro \"$2\" || exit 99\n\
                   ! touch \"$2/mine\" 2>/dev/null || exit 98\n\
                   MAIL_CONFIG=$4 exec setpriv --reuid=postfix --regid=postfix --clear-groups \
@@ -137,7 +137,7 @@ fn over_the_network_only_the_mailserver_may_query() {
         address(&mailserver)
     );
     assert_ne!(address(&mailserver), address(&postmapd));
-    // The port that the override files name, and settings without a finding. Who is let in is in access.rs.
+    // The port in the override files, and settings without a finding. access.rs tests which clients are allowed.
     assert_eq!(
         text(&postmapd["environment"]["POSTMAPD_LISTEN"]),
         "socketmap:inet:0.0.0.0:10451"

@@ -11,14 +11,14 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-/// The oldest version that has sidecar containers, and the newest that the validator knows.
+/// The oldest version with sidecar containers, and the newest that the validator supports.
 const VERSIONS: [&str; 2] = ["1.29", "1.37"];
 
 fn manifest() -> String {
     read("kubernetes/base/postfix.yaml")
 }
 
-/// `kubernetes-validate --strict`: no field that the schema does not have.
+/// `kubernetes-validate --strict`, which rejects every field that is not in the schema.
 fn validate(manifest: &str, version: &str) -> Finished {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kubernetes-validate");
     let mut command = Command::new(program.join("bin/kubernetes-validate"));
@@ -35,7 +35,7 @@ pub(crate) fn pod() -> Value {
     set["spec"]["template"]["spec"].clone()
 }
 
-/// The one in a list that has that name.
+/// The element of a list with that name.
 pub(crate) fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
     let mut all = list.as_array().unwrap().iter();
     all.find(|one| one["name"] == name)
@@ -50,7 +50,7 @@ fn the_manifest_conforms_to_the_strict_schemas() {
         let judged = validate(&manifest, version);
         let passed = judged.stdout.matches(" passed for resource ").count();
         assert_eq!((judged.code, passed), (Some(0), 2), "{}", judged.stdout);
-        // The validator does see what is wrong.
+        // The validator does detect mistakes.
         for (right, wrong) in [
             ("livenessProbe:", "livenesProbe:"),
             ("runAsUser: 10451", "runAsUser: postmapd"),
@@ -68,7 +68,7 @@ fn the_kustomization_generates_what_the_manifest_mounts() {
     let kustomization = &yaml(&read("kubernetes/base/kustomization.yaml"))[0];
     let resources = kustomization["resources"].as_array().unwrap();
     assert_eq!(resources.as_slice(), ["postfix.yaml"]);
-    // Else each edit would be a new pod.
+    // Otherwise each edit would start a new pod.
     assert_eq!(kustomization["generatorOptions"]["disableNameSuffixHash"], true);
     let pod = pod();
     let sources = &named(&pod["volumes"], "postmapd-files")["projected"]["sources"];
@@ -81,7 +81,7 @@ fn the_kustomization_generates_what_the_manifest_mounts() {
             assert!(path.is_file(), "{}", path.display());
         }
     }
-    // kubelet brings no change to a subPath.
+    // kubelet does not update a subPath.
     for mount in named(&pod["initContainers"], "postmapd")["volumeMounts"]
         .as_array()
         .unwrap()
@@ -111,7 +111,7 @@ fn the_container_of_the_manifest_is_sandboxed() {
     assert_eq!(socket["readOnly"], true);
 }
 
-/// By way of `proxy:`, mail of a sender that has just moved would wait.
+/// Through `proxy:`, mail of a sender that has just moved would wait.
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
 fn the_socket_is_at_the_path_that_postfix_queries_without_proxymap() {
@@ -127,8 +127,8 @@ fn the_socket_is_at_the_path_that_postfix_queries_without_proxymap() {
     assert!(printed.lines().any(|line| line == map), "{printed}");
 }
 
-/// Writes a version of the volume as kubelet does: a folder of its own, which `..data` names after one rename. The
-/// files belong to root:root and have the mode of the volume.
+/// Writes a version of the volume as kubelet does: a new directory, to which `..data` leads after one rename. The files
+/// belong to root:root and have the mode of the volume.
 pub(crate) fn bring(volume: &Path, version: &str, files: &[(&str, String)]) {
     let folder = volume.join(format!("..{version}"));
     fs::create_dir(&folder).unwrap();
@@ -161,7 +161,7 @@ fn the_sidecar_applies_volume_updates_and_answers_passwords_only_to_postfix() {
     let shipped = ["postfix-relaymap.cf", "postfix-sasl-password.cf", "postmapd.toml"]
         .map(|name| (name, read(&format!("kubernetes/base/{name}"))));
     bring(&own, "1", &shipped);
-    // An emptyDir is for everybody.
+    // An emptyDir is writable for all users.
     let socket = setup.root().join("run");
     fs::create_dir(&socket).unwrap();
     fs::set_permissions(&socket, PermissionsExt::from_mode(0o777)).unwrap();
@@ -177,7 +177,7 @@ fn the_sidecar_applies_volume_updates_and_answers_passwords_only_to_postfix() {
     let endpoint = format!("socketmap:unix:{}/socketmap", socket.display());
     let setup = setup.without_dir_flag().within(confined(uid, gid));
     let daemon = Daemon::start(setup.announces(&[&endpoint]));
-    // An image that holds nothing but the program knows no group postfix; the machine of the tests does.
+    // An image with only the program does not contain the group postfix; the test machine does.
     let log = daemon.log();
     let mut warnings = log.lines().filter(|line| line.contains("WARN"));
     assert!(warnings.all(|line| line.contains("the group postfix")), "{log}");
@@ -207,7 +207,7 @@ fn the_sidecar_applies_volume_updates_and_answers_passwords_only_to_postfix() {
     );
     assert!(ask_as(&daemon, 54321, "sasl", "me@domain1.com").is_refused());
 
-    // Everything changes in one step, and who may ask with it; the connection stays.
+    // All files change in one step, and with them the allowed users; the connection stays open.
     let new = [
         ("postfix-relaymap.cf", "@domain1.com [relay9.org]:587\n"),
         ("postfix-sasl-password.cf", "@domain1.com user_9:password_9\n"),
@@ -227,7 +227,7 @@ fn the_sidecar_applies_volume_updates_and_answers_passwords_only_to_postfix() {
 
 #[test]
 fn check_finds_nothing_in_the_files_of_the_base() {
-    // As they are in the volume, and not in a repository that everybody may read.
+    // With the modes of the volume, and not of a repository that is readable for all users.
     let files = ["postfix-relaymap.cf", "postfix-sasl-password.cf", "postmapd.toml"];
     let setup = Setup::new();
     for name in files {

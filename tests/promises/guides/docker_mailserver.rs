@@ -3,7 +3,7 @@
 use super::mail_host::{FarEnd, MailHost, within};
 use super::{Page, follow};
 
-/// The folder of somebody's compose.yaml, and a Postfix as that of docker-mailserver: without chroots, its log elsewhere.
+/// A directory with a compose.yaml, and a Postfix as in docker-mailserver: not chrooted, with its log in another place.
 const AS_IT_IS: &str = "\
 install -m 0755 /srv/checkout/target/release/postmapd /usr/bin/postmapd
 mkdir -p docker-data/dms/config /var/log/mail

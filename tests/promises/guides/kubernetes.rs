@@ -1,5 +1,5 @@
-//! contrib/guides/in-kubernetes.md, with a stand-in for kubectl (tests/systemd/stand-ins/kubectl); `kubectl kustomize` is the
-//! real one.
+//! contrib/guides/in-kubernetes.md, with a stand-in for kubectl (tests/systemd/stand-ins/kubectl), which runs the real
+//! `kubectl kustomize`.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::mail_host::{FarEnd, MailHost, within};
 use super::{Page, follow};
 
-/// A folder of somebody's, and a Postfix that asks nobody yet.
+/// A directory of an administrator, and a Postfix without any relay configuration.
 const AS_IT_IS: &str = "\
 install -m 0755 /srv/checkout/target/release/postmapd /usr/bin/postmapd
 postconf -X sender_dependent_relayhost_maps smtp_sasl_password_maps
@@ -27,7 +27,7 @@ fn the_guide_runs_a_sidecar_whose_files_are_edited_while_it_runs() {
         let page = Page::read("contrib/guides/in-kubernetes.md");
         let run = follow(&host, &page, |_| {});
         assert!(run > 30, "only {run} commands");
-        // The pod is the one that it was: it has been started once.
+        // The pod is still the same one: it was started once.
         let starts = host.output("grep -c 'loaded generation=1 ' /run/postmapd.log");
         assert_eq!(starts.trim(), "1");
         far_end.expect_no_leak(&[]);

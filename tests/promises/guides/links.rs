@@ -1,5 +1,5 @@
-//! What the pages name is there: files, headings, commands, flags, variables, settings, metrics; and every command that they
-//! show is run by something.
+//! What the documents name exists: files, headings, commands, flags, variables, settings, metrics. Every command that
+//! they show is run by a test.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use super::page::{Page, all, repository};
 use super::{ELSEWHERE, is_elsewhere};
 use crate::harness::daemon::finish;
 
-/// The pages whose commands are run from the first to the last, and by which test.
+/// The documents whose commands are run from the first to the last, and the test of each.
 const FOLLOWED: [(&str, &str); 5] = [
     ("README.md", "readme.rs"),
     (
@@ -28,7 +28,7 @@ const FOLLOWED: [(&str, &str); 5] = [
     ("contrib/guides/in-kubernetes.md", "guides/kubernetes.rs"),
 ];
 
-/// The pages for whoever sets something up. Those of benches and fuzz are for whoever works on the program.
+/// The documents for users. Those of benches and fuzz are for developers.
 fn for_users() -> Vec<Page> {
     let pages: Vec<Page> = all()
         .iter()
@@ -67,7 +67,7 @@ fn every_link_in_the_documents_has_a_target() {
     assert!(links > 25, "only {links}");
 }
 
-/// The names that GitHub gives to the headings of a page.
+/// The anchors that GitHub gives to the headings of a document.
 fn headings(page: &Path) -> BTreeSet<String> {
     let text = fs::read_to_string(page).unwrap();
     let headings = text.lines().filter(|line| line.starts_with('#'));
@@ -97,7 +97,7 @@ fn every_documented_command_is_run_by_a_test() {
             );
             elsewhere.remove(command.text.as_str());
         }
-        // Where a page has commands, they stand where they are seen as such.
+        // In a document with commands, they are in blocks that are recognised.
         if followed || !page.name.contains("/container/") {
             for (number, line) in page.text.lines().enumerate() {
                 let begins = [
@@ -128,7 +128,7 @@ fn every_documented_command_is_run_by_a_test() {
     }
 }
 
-/// What stands between backquotes, and the lines of blocks.
+/// The code spans, and the lines of code blocks.
 fn code(text: &str) -> Vec<String> {
     let mut code = Vec::new();
     let mut prose = String::new();
@@ -159,7 +159,7 @@ fn every_documented_command_and_flag_exists() {
     for page in for_users() {
         for code in code(&page.text) {
             for (at, _) in code.match_indices("postmapd ") {
-                // As a command, and not as the name of a unit or of a container.
+                // Only as a command, and not as the name of a unit or of a container.
                 let before = code[..at].trim_end();
                 let begins = ["", "|", "&&", ";", "--", "--rm", "postmapd"];
                 if !begins.contains(&before.rsplit(' ').next().unwrap_or_default()) {
@@ -183,13 +183,13 @@ fn every_documented_command_and_flag_exists() {
     );
 }
 
-/// The words after the name of the program, where the first of them may be a command.
+/// Checks the words after the program's name, the first of which may be a command.
 fn check(command: &clap::Command, words: &[&str], page: &str, named: &mut BTreeSet<String>) {
     let Some((first, mut words)) = words.split_first() else {
         return;
     };
     let Some(mut command) = command.find_subcommand(first) else {
-        // A sentence, a unit, a folder.
+        // A sentence, a unit, or a directory.
         let sentence = !first.starts_with('-') && !["reload", "start", "add-domain"].contains(first);
         assert!(
             sentence || ["--", "--help", "--version"].contains(first),
@@ -211,7 +211,7 @@ fn check(command: &clap::Command, words: &[&str], page: &str, named: &mut BTreeS
             );
         }
     }
-    // The next command of a pipe is another program's.
+    // The next command of a pipe belongs to another program.
     for word in words.iter().take_while(|word| !word.is_empty()) {
         if let Some(flag) = word.strip_prefix("--") {
             let flag = flag
@@ -238,7 +238,7 @@ fn every_documented_variable_setting_metric_and_parameter_exists() {
         let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
         known.extend(words.filter(|word| word.contains('_')).map(ToOwned::to_owned));
     };
-    // The metrics, as the manual has them, which monitoring.rs compares with the server; the variables of the role.
+    // The metrics in the manual, which monitoring.rs compares with the server, and the variables of the role.
     count(repository().join("contrib/man/postmapd-status.1"));
     count(repository().join("contrib/ansible/roles/postmapd/defaults/main.yml"));
     for setting in setting::ALL {
@@ -249,7 +249,7 @@ fn every_documented_variable_setting_metric_and_parameter_exists() {
                 .map(|name| name.rsplit_once('.').map_or(name, |(_, name)| name).to_owned()),
         );
     }
-    // Postfix 3.10's and later; docker-mailserver's; Kubernetes'; what stands for any.
+    // Parameters of Postfix 3.10 and later, of docker-mailserver, of Kubernetes, and placeholders.
     let of_others = [
         "RELAY_HOST",
         "RELAY_PORT",
@@ -289,7 +289,7 @@ fn every_documented_variable_setting_metric_and_parameter_exists() {
             lines.flat_map(|line| [line, " "]).collect()
         };
         for code in prose.split('`').skip(1).step_by(2) {
-            // Paths, examples and command lines are judged elsewhere.
+            // Other tests check paths, examples and command lines.
             if code.contains(['/', '@', '.', '$', ':']) || code.starts_with("cargo ") {
                 continue;
             }

@@ -1,13 +1,13 @@
-//! A mail server that is nobody's: this machine's systemd, journal and Postfix in namespaces of their own, on a copy of
-//! the file system that goes away with them (tests/systemd/boot), and the servers at the far end.
+//! A mail server for one test: this machine's systemd, journal and Postfix in their own namespaces, on a temporary copy
+//! of the file system (tests/systemd/boot), and the servers to which it sends.
 //!
-//! Whatever a guide tells an administrator to type can be typed here, as root, into `/etc` and all.
+//! Every command of a guide can be run here as root, with its effects on `/etc` and all.
 //!
-//! The far end: two relays at port 587 that offer STARTTLS and take no mail without AUTH, a third that the tests start
-//! and stop, and the recipient's own server at port 25, which offers AUTH and takes any login: what it hears is a leak.
-//! Names are in /etc/hosts (tests/systemd/host); there is no DNS.
+//! The servers: two relays at port 587 that offer STARTTLS and accept no mail without AUTH, a third that the tests
+//! start and stop, and the recipient's own server at port 25, which offers AUTH and accepts any login: a login it
+//! receives is a leak. Names are in /etc/hosts (tests/systemd/host); there is no DNS.
 //!
-//! Everything that touches its network has to run in [`within`], the drop of its parts included.
+//! Everything that uses its network has to run in [`within`], the drop of its parts included.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -19,12 +19,12 @@ use crate::harness::elsewhere::Networks;
 use crate::harness::smtp_server::{self, Auth, Journal, Login, SmtpServer};
 use crate::harness::starttls::Front;
 
-/// Does something in a network of its own.
+/// Runs `act` in its own network namespace.
 pub(super) fn within<T: Send>(act: impl FnOnce() -> T + Send) -> T {
     Networks::new().near(0, act)
 }
 
-/// A running one; everything in it ends when it is dropped.
+/// A running mail server. Everything in it ends on drop.
 pub(super) struct MailHost {
     boot: Child,
     init: String,
@@ -32,7 +32,7 @@ pub(super) struct MailHost {
 }
 
 impl MailHost {
-    /// Boots it, with a Postfix that runs and answers from `hash:` tables, and a checkout in /srv/checkout.
+    /// Boots it, with a running Postfix that uses `hash:` tables, and a checkout in /srv/checkout.
     pub(super) fn start() -> Self {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
         let scripts = repository.join("tests/systemd");
@@ -61,18 +61,19 @@ impl MailHost {
         }
     }
 
-    /// Makes a folder, in which everything is typed from now on.
+    /// Creates a directory, and makes it the working directory of all further commands.
     pub(super) fn works_in(&mut self, folder: &str) {
         self.output(&format!("mkdir -p {folder}"));
         folder.clone_into(&mut self.folder);
     }
 
-    /// Types that into a shell of root's, in the checkout, or where it works. Output and errors are one, as on a terminal.
+    /// Runs a command in a shell of root, in the checkout or the working directory. Output and errors are mixed, as on
+    /// a terminal.
     pub(super) fn types(&self, command: &str) -> Finished {
         self.types_to(command, b"")
     }
 
-    /// The same with that on standard input.
+    /// Runs a command with that on standard input.
     pub(super) fn types_to(&self, command: &str, input: &[u8]) -> Finished {
         let root = format!("/proc/{}/root", self.init);
         finish(
@@ -103,7 +104,7 @@ impl MailHost {
         )
     }
 
-    /// What somebody needs who has to find out why something is not as it should be.
+    /// The state that helps to find out why a test fails.
     pub(super) fn state(&self) -> String {
         self.types(
             "echo '--- the log of Postfix ---'; tail -n 30 /var/log/mail.log
@@ -113,12 +114,12 @@ impl MailHost {
         .stdout
     }
 
-    /// Its file system, from outside.
+    /// The path of its file system from outside.
     pub(super) fn root(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.init))
     }
 
-    /// What it prints, where it has to end well.
+    /// The output of a command, which has to succeed.
     #[track_caller]
     pub(super) fn output(&self, command: &str) -> String {
         let done = self.types(command);
@@ -129,21 +130,21 @@ impl MailHost {
 
 impl Drop for MailHost {
     fn drop(&mut self) {
-        // The end of its standard input is the sign.
+        // The end of its standard input ends it.
         drop(self.boot.stdin.take());
         drop(self.boot.wait());
     }
 }
 
-/// The logins of the two relays, as tests/systemd/host has them, and one that both would take besides.
+/// The logins of the two relays, as in tests/systemd/host, and one more that both accept.
 pub(super) const ONE: (&str, &str) = ("relay_user_1", "password_1");
 pub(super) const TWO: (&str, &str) = ("relay_user_2", "password_2");
 pub(super) const NEW: (&str, &str) = ("relay_user_3", "password_3");
 
-/// The servers at the far end.
+/// The servers to which it sends.
 pub(super) struct FarEnd {
     pub(super) journal: Journal,
-    /// STARTTLS in front of the relays. Dropped before them.
+    /// STARTTLS in front of the relays. They are dropped before them.
     pub(super) fronts: Vec<Front>,
     _servers: Vec<SmtpServer>,
 }
@@ -181,7 +182,7 @@ impl FarEnd {
         }
     }
 
-    /// Where each mail arrived, and as whom it came, in order.
+    /// Where each mail arrived, and with which login, in order.
     pub(super) fn arrivals(&self) -> Vec<String> {
         let mails = self.journal.mails();
         let arrivals = mails.iter().map(|mail| {
@@ -191,8 +192,8 @@ impl FarEnd {
         arrivals.collect()
     }
 
-    /// Promise 1, whatever went wrong: no relay took a mail without AUTH, no password went to a server that is not its
-    /// relay or went without TLS, and no mail of a relayed sender went past its relay.
+    /// Promise 1, whatever failed: no relay accepted a mail without AUTH, no password was sent to a server that is not
+    /// its relay or without TLS, and no mail of a relayed sender bypassed its relay.
     #[track_caller]
     pub(super) fn expect_no_leak(&self, direct: &[&str]) {
         for mail in self.journal.mails() {

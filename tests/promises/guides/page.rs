@@ -1,9 +1,8 @@
-//! A page of Markdown as somebody reads it who types what it shows: commands with what they print, and lines that are
-//! quoted from a log.
+//! A Markdown document as a reader follows it: commands with their output, and lines quoted from a log.
 //!
-//! A command stands after a prompt (`# ` for root, `$ ` for anybody) in a block of kind `console`, goes on after `> `, and
-//! what it prints follows. In what is printed `…` is any text, and a line of it alone is any lines. A quotation is a block
-//! of kind `text` and a word more: whose it is.
+//! A command follows a prompt (`# ` for root, `$ ` for any user) in a block of kind `console`, continues after `> `,
+//! and is followed by its output. In the output `…` matches any text, and a line with only `…` any lines. A quotation
+//! is a block of kind `text` with a second word: the source.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,15 +14,15 @@ pub(super) struct Page {
 }
 
 pub(super) enum Piece {
-    /// Its level and text.
+    /// A heading: its level and text.
     Heading(usize, String),
-    /// One command; a block has at least one.
+    /// A command; a block has at least one.
     Command(Command),
     Quotation(Quotation),
 }
 
 pub(super) struct Command {
-    /// Where it stands, for whoever has to mend it.
+    /// Its place, for error messages.
     pub(super) place: String,
     pub(super) text: String,
     pub(super) shown: Vec<String>,
@@ -31,7 +30,7 @@ pub(super) struct Command {
 
 pub(super) struct Quotation {
     pub(super) place: String,
-    /// `postfix`, `postmapd`, `user` and so on.
+    /// The source: `postfix`, `postmapd`, `user` and so on.
     pub(super) whose: String,
     pub(super) lines: Vec<String>,
 }
@@ -40,7 +39,7 @@ pub(super) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every page of Markdown that is ours to keep true.
+/// Every Markdown document of this repository.
 pub(super) fn all() -> Vec<PathBuf> {
     let mut pages = Vec::new();
     let mut folders = vec![repository().to_path_buf()];
@@ -62,7 +61,7 @@ pub(super) fn all() -> Vec<PathBuf> {
 }
 
 impl Page {
-    /// A page by its path in the repository.
+    /// Reads a document by its path in the repository.
     pub(super) fn read(name: &str) -> Self {
         let text =
             fs::read_to_string(repository().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -144,7 +143,7 @@ fn commands(name: &str, block: &[(usize, &str)]) -> Vec<Command> {
     commands
 }
 
-/// Whether that is what the page shows.
+/// Whether the output matches what the document shows.
 pub(super) fn is_as_shown(shown: &[String], printed: &[&str]) -> bool {
     match shown.split_first() {
         None => printed.is_empty(),
@@ -157,7 +156,7 @@ pub(super) fn is_as_shown(shown: &[String], printed: &[&str]) -> bool {
     }
 }
 
-/// Whether a line is like another that has `…` in it.
+/// Whether a line matches another one that may contain `…`.
 pub(super) fn is_like(shown: &str, line: &str) -> bool {
     match shown.split_once('…') {
         None => shown == line,

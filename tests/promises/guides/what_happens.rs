@@ -1,6 +1,6 @@
-//! contrib/guides/what-happens-when.md: each fault is provoked, and what the page quotes of it is logged.
+//! contrib/guides/what-happens-when.md: each fault is provoked, and what the document quotes about it is logged.
 //!
-//! Before each section everything is put right again. A section without a fault of its own fails the test.
+//! The initial state is restored before each section. A section without a test of its fault fails.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ use super::{DEADLINE, do_as_shown};
 use crate::harness::postfix::SmtpClient;
 use crate::harness::smtp_server::{self, Auth, SmtpServer};
 
-/// What all sections begin with, besides a Postfix that asks.
+/// The initial state of all sections, besides a Postfix that queries postmapd.
 const INSTALL: &str = "\
 install -m 0755 target/release/postmapd /usr/bin/postmapd
 install -m 0644 contrib/systemd/postmapd.service contrib/systemd/postmapd.socket /usr/lib/systemd/system/
@@ -41,8 +41,8 @@ postmapd postconf --commands | sh
 cp /etc/postfix/main.cf /srv/main.cf
 ";
 
-/// Puts everything right, without `postfix reload` where it can: that takes two seconds. `postqueue -f` makes qmgr(8) forget
-/// which relays it believes dead.
+/// Restores the initial state, without `postfix reload` where possible, which takes two seconds. `postqueue -f` makes
+/// qmgr(8) forget which relays it considers down.
 const PUT_RIGHT: &str = "\
 set -e
 postqueue -f
@@ -61,9 +61,9 @@ systemctl start postmapd.socket postmapd.service
 struct Scene {
     far_end: FarEnd,
     host: MailHost,
-    /// relay3.org, whatever it is in a section.
+    /// relay3.org, which differs by section.
     third: Option<SmtpServer>,
-    /// What the person who sends is told, in this section.
+    /// The replies that the sending user gets in this section.
     replies: String,
     /// Where the logs of this section begin.
     begin: usize,
@@ -87,7 +87,7 @@ impl Scene {
         }
     }
 
-    /// Types something that has to end well.
+    /// Runs a command that has to succeed.
     fn root(&self, command: &str) -> String {
         self.host.output(command)
     }
@@ -104,7 +104,7 @@ impl Scene {
         self.provoke(heading);
     }
 
-    /// Types it until it ends well.
+    /// Runs a command until it succeeds.
     fn wait(&self, command: &str) {
         let begun = Instant::now();
         while self.host.types(command).code != Some(0) {
@@ -121,18 +121,18 @@ impl Scene {
         self.root("journalctl -o cat -t postmapd")
     }
 
-    /// Sends a mail by SMTP, as a mail program does; what it is told is kept.
+    /// Sends a mail by SMTP, as a mail program does, and keeps the replies.
     fn smtp(&mut self, sender: &str, recipient: &str) {
         let told = SmtpClient::connect(25).and_then(|mut client| client.send(sender, recipient));
         if let Err(error) = told {
             let told = error.to_string();
-            // After the command that it is about.
+            // The reply comes after the command that it is for.
             let reply = told.find(": 4").map_or(told.as_str(), |at| &told[at + 2..]);
             writeln!(self.replies, "{}", reply.trim_end()).unwrap();
         }
     }
 
-    /// Hands a mail to sendmail, which takes everything.
+    /// Submits a mail by sendmail, which accepts all mail.
     fn submit(&mut self, sender: &str) -> String {
         self.sent += 1;
         let recipient = format!("you{}@example.net", self.sent);
@@ -141,14 +141,14 @@ impl Scene {
         recipient
     }
 
-    /// Waits for a line of Postfix's about the mail to that recipient.
+    /// Waits for a line of Postfix about the mail to that recipient.
     fn log_has(&self, recipient: &str, what: &str) {
         self.wait(&format!(
             "grep 'to=<{recipient}>' /var/log/mail.log | grep -q -- '{what}'"
         ));
     }
 
-    /// relay3.org, as it is in this section.
+    /// Starts relay3.org as it is in this section.
     fn third(&mut self, setup: impl FnOnce(smtp_server::Setup) -> smtp_server::Setup) {
         let setup_ = smtp_server::Setup::new("relay3.org", Ipv4Addr::new(127, 0, 0, 4))
             .port(587)
@@ -160,7 +160,7 @@ impl Scene {
         self.root(&format!("printf '{text}' > /etc/postmapd/postfix-relaymap.cf"));
     }
 
-    /// Waits until the server answers that.
+    /// Waits until the server gives that answer.
     fn answers(&self, map: &str, key: &str, value: &str) {
         let endpoint = "socketmap:unix:/var/spool/postfix/postmapd/socketmap";
         self.wait(&format!(
@@ -270,7 +270,7 @@ impl Scene {
                 self.log_has(&first, "status=sent");
                 self.relay_map("@domain1.com [relay2.org]:587\\n");
                 self.answers("relayhost", "someone@domain1.com", "[relay2.org]:587");
-                // Again from and to the same two.
+                // The same sender and recipient again.
                 self.root(&format!(
                     "printf 'Subject: again\\n\\nHello.\\n' | sendmail -f someone@domain1.com {first}"
                 ));
@@ -282,9 +282,9 @@ impl Scene {
                 self.root("mount -o remount,size=16k /etc/postmapd; dd if=/dev/zero of=/etc/postmapd/filler bs=1k 2>/dev/null || true");
             }
             "the kernel does not report changes" => {
-                // Said where the folder is on an overlay, as /etc is here.
+                // This is logged where the directory is on an overlay, as /etc is here.
                 self.root("systemctl restart postmapd");
-                // Where somebody whose number nobody else has takes everything, and then starts a server.
+                // A user takes all the connections it can get, and then a server starts.
                 self.root(
                     "POSTMAPD_LOG_FORMAT=journald setpriv --reuid=64999 --regid=64999 --clear-groups python3 -c '
 import ctypes, subprocess
@@ -300,7 +300,7 @@ subprocess.run([\"timeout\", \"1\", \"systemd-cat\", \"-t\", \"postmapd\", \"pos
         }
     }
 
-    /// Whether everything that the page quotes is there, in a moment.
+    /// Waits until everything that the document quotes is logged.
     #[track_caller]
     fn expect_quoted(&self, quotation: &Quotation) {
         let begun = Instant::now();

@@ -1,10 +1,10 @@
-//! A client of the admin listener, and of other servers that speak HTTP, that shares no code with ours.
+//! An HTTP client for the admin listener and other servers, which shares no code with the server.
 
 use super::client::Stream;
 use super::daemon::{Daemon, Setup};
 use std::io::{Read as _, Write as _};
 
-/// A reply.
+/// An HTTP reply.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) code: u16,
@@ -13,7 +13,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// Reads what came until the server closed.
+    /// Reads the reply, up to where the server closes the connection.
     #[track_caller]
     pub(crate) fn read(bytes: &[u8]) -> Self {
         let text = String::from_utf8(bytes.to_vec()).expect("UTF-8");
@@ -40,7 +40,7 @@ impl Told {
         })
     }
 
-    /// The body, which is JSON.
+    /// The body, parsed as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
@@ -57,18 +57,18 @@ pub(crate) fn exchange(address: &str, request: &str) -> Told {
     Told::read(&reply)
 }
 
-/// Where the admin listener of a daemon is.
+/// The address of a daemon's admin listener.
 pub(crate) struct Admin {
     pub(crate) address: String,
 }
 
 impl Admin {
-    /// What a daemon is to be started with, for [`Admin::of`] to find it.
+    /// Adds an admin listener to a setup, such that [`Admin::of`] finds it.
     pub(crate) fn wanted(setup: Setup) -> Setup {
         setup.arg("--admin").arg("127.0.0.1:0")
     }
 
-    /// That of a daemon.
+    /// The address of this daemon's admin listener.
     pub(crate) fn of(daemon: &Daemon) -> Self {
         let line = daemon.wait_for_log(|line| line.contains("admin listening on "));
         let (_, address) = line
@@ -87,37 +87,37 @@ impl Admin {
         (daemon, admin)
     }
 
-    /// Asks for a path.
+    /// Requests a path.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Told {
         self.get_as(path, "*/*")
     }
 
-    /// Asks for a path in a format.
+    /// Requests a path in a format.
     #[track_caller]
     pub(crate) fn get_as(&self, path: &str, accept: &str) -> Told {
         let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nAccept: {accept}\r\n\r\n");
         exchange(&self.address, &request)
     }
 
-    /// The metrics in Prometheus' format.
+    /// The metrics in Prometheus' text format.
     #[track_caller]
     pub(crate) fn metrics(&self) -> Metrics {
         Metrics(self.get("/metrics").body)
     }
 
-    /// What `/status` says.
+    /// The reply of `/status`.
     #[track_caller]
     pub(crate) fn status(&self) -> serde_json::Value {
         self.get("/status").json()
     }
 }
 
-/// Metrics in Prometheus' format.
+/// Metrics in Prometheus' text format.
 pub(crate) struct Metrics(pub(crate) String);
 
 impl Metrics {
-    /// The value of a series, as it is written.
+    /// The value of a series, as written.
     #[track_caller]
     pub(crate) fn value(&self, series: &str) -> f64 {
         let line = self
@@ -128,7 +128,7 @@ impl Metrics {
         value.parse().expect("a number")
     }
 
-    /// The series of a family that are not zero, without the name of the family.
+    /// The series of a family that are not zero, without the family's name.
     pub(crate) fn not_zero(&self, family: &str) -> Vec<(String, String)> {
         let of_family = self.0.lines().filter_map(|line| line.strip_prefix(family));
         of_family

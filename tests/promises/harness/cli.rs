@@ -1,4 +1,4 @@
-//! Commands of postmapd that run to their end, and what they print.
+//! Commands of postmapd run to their end, and their output.
 
 use super::daemon::{Finished, Setup, finish};
 use serde_json::Value;
@@ -10,7 +10,7 @@ impl Setup {
         self.run_with(command, args, b"")
     }
 
-    /// The same, with this on standard input.
+    /// Runs `postmapd COMMAND --dir DIR ARGS` to its end with this standard input.
     pub(crate) fn run_with<S: AsRef<OsStr>>(
         &self,
         command: &str,
@@ -20,7 +20,7 @@ impl Setup {
         finish(self.command(command).args(args), input.as_ref())
     }
 
-    /// Runs `postmapd LINE` to its end, with the folder behind the command. Blanks part the words.
+    /// Runs `postmapd LINE` to its end, with the directory after the command. Whitespace separates the words.
     pub(crate) fn typed(&self, line: &str) -> Finished {
         let mut words = line.split_whitespace();
         let command = words.next().expect("a command");
@@ -29,13 +29,13 @@ impl Setup {
 }
 
 impl Finished {
-    /// Standard output, which has to be JSON.
+    /// Standard output, parsed as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Fails where it has another exit code, and shows what it said then.
+    /// Fails the test, with the output, where the exit code is another one.
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);

@@ -1,7 +1,7 @@
 //! Clients of both protocols that share no code with the server.
 //!
-//! Socketmap stands on the `netstring` crate, another author's reading of the format; the bytes under it are open to
-//! the tests that misbehave. Every read and write has a deadline, so a missing reply is a failure, not a hang.
+//! The socketmap client uses the `netstring` crate, an independent implementation of the format. Tests that violate the
+//! protocol write the bytes below it. Every read and write has a deadline, so a missing reply is a failure, not a hang.
 
 use super::daemon::{DEADLINE, Daemon, Setup};
 use super::eventually;
@@ -12,24 +12,24 @@ use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// What a server may say.
+/// A reply of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
     Found(String),
     NotFound,
-    /// `TEMP reason`, and every `400` of `tcp_table`, which has no other word.
+    /// `TEMP reason`, or `400 reason` of `tcp_table`, which has only this error.
     CannotTell(String),
     /// `PERM reason`.
     Refused(String),
 }
 
 impl Reply {
-    /// A found value.
+    /// A value that was found.
     pub(crate) fn found(value: &str) -> Self {
         Self::Found(value.to_owned())
     }
 
-    /// A found value, or *not found* where there is none.
+    /// A value that was found, or *not found* for an empty one.
     fn of(value: &str) -> Self {
         if value.is_empty() {
             return Self::NotFound;
@@ -45,7 +45,7 @@ impl Reply {
         matches!(self, Self::Refused(_))
     }
 
-    /// The reason of an answer that has one.
+    /// The reason, or nothing for an answer without one.
     pub(crate) fn reason(&self) -> &str {
         match self {
             Self::CannotTell(reason) | Self::Refused(reason) => reason,
@@ -53,7 +53,7 @@ impl Reply {
         }
     }
 
-    /// What `postmapd query` exits with for this answer.
+    /// The exit code of `postmapd query` for this answer.
     pub(crate) fn exit_code(&self) -> i32 {
         match self {
             Self::Found(_) => 0,
@@ -62,7 +62,7 @@ impl Reply {
         }
     }
 
-    /// Reads the payload of a socketmap reply as strictly as the newest Postfix does.
+    /// Parses the payload of a socketmap reply as strictly as the newest Postfix does.
     pub(crate) fn from_socketmap(payload: &str) -> Self {
         match payload.split_once(' ') {
             Some(("OK", value)) if !value.is_empty() => Self::found(value),
@@ -73,7 +73,7 @@ impl Reply {
         }
     }
 
-    /// Reads a `tcp_table` reply, less its line feed.
+    /// Parses a `tcp_table` reply without its line feed.
     pub(crate) fn from_tcp_table(line: &[u8]) -> Self {
         assert!(
             line.len() < 4096,
@@ -113,7 +113,7 @@ impl Stream {
         let stream = TcpStream::connect(address).expect("a connection");
         stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
         stream.set_write_timeout(Some(DEADLINE)).expect("a deadline");
-        // A byte at a time is meant to arrive a byte at a time.
+        // Bytes written one at a time arrive one at a time.
         stream.set_nodelay(true).expect("no delay");
         Self::Tcp(stream)
     }
@@ -123,12 +123,12 @@ impl Stream {
         Self::connect(daemon.address(n))
     }
 
-    /// Says that nothing more will be sent; replies still come.
+    /// Shuts down the writing side. Replies are still read.
     pub(crate) fn finish_sending(&self) {
         netstring::Shutdown::shutdown(self, Shutdown::Write).expect("half closed");
     }
 
-    /// Everything that comes until the server closes. A reset is a close: the server may leave bytes unread.
+    /// Reads until the server closes the connection. A reset is a close: the server may leave bytes unread.
     pub(crate) fn read_until_closed(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         let mut some = [0; 4096];
@@ -153,7 +153,7 @@ impl Read for Stream {
                 Self::Tcp(stream) => stream.read(buffer),
                 Self::Unix(stream) => stream.read(buffer),
             };
-            // With a deadline on the socket, a pause of the whole machine ends the call; nobody above tries again.
+            // With a deadline on the socket, a pause of the whole machine interrupts the call. No caller retries it.
             match result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
@@ -197,25 +197,25 @@ impl Socketmap {
         }
     }
 
-    /// Asks, and reads the answer.
+    /// Sends a request, and reads the reply.
     pub(crate) fn ask(&mut self, map: &str, key: &str) -> Reply {
         self.request(map, key);
         self.reply()
     }
 
-    /// Asks, and fails where anything else than this value is the answer; an empty one stands for *not found*.
+    /// Sends a request, and fails the test where the answer is not this value; an empty value means *not found*.
     #[track_caller]
     pub(crate) fn finds(&mut self, map: &str, key: &str, value: &str) {
         assert_eq!(self.ask(map, key), Reply::of(value), "{map} {key}");
     }
 
-    /// The same, once it has come to be so.
+    /// Waits until the answer is this value; an empty value means *not found*.
     #[track_caller]
     pub(crate) fn comes_to_find(&mut self, map: &str, key: &str, value: &str) -> Duration {
         eventually(|| self.ask(map, key), |reply| *reply == Reply::of(value))
     }
 
-    /// Asks for the login of a sender at its next hop, as Postfix does: for the sender, for the host, for the next hop.
+    /// Requests the login of a sender at its next hop, as Postfix does: by sender, by host, by next hop.
     pub(crate) fn login(&mut self, sender: &str) -> Reply {
         let next_hop = self.ask("relayhost", sender);
         let of_sender = self.ask("sasl", sender);
@@ -246,7 +246,7 @@ impl Socketmap {
         self.stream.read_netstring().expect("a reply")
     }
 
-    /// Sends all requests before it reads the first reply.
+    /// Sends all requests, then reads the replies.
     pub(crate) fn ask_all(&mut self, requests: &[(&str, &str)]) -> Vec<Reply> {
         let mut bytes = Vec::new();
         for (map, key) in requests {
@@ -257,14 +257,14 @@ impl Socketmap {
     }
 }
 
-/// A payload as a netstring, by the crate that is not ours.
+/// A payload as a netstring, encoded by the independent crate.
 pub(crate) fn framed(payload: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.write_netstring(payload).expect("a vector takes everything");
     bytes
 }
 
-/// Reads a string of netstrings to its end, by the crate that is not ours.
+/// Reads a series of netstrings to its end, by the independent crate.
 pub(crate) fn payloads(mut bytes: &[u8]) -> Vec<String> {
     let mut payloads = Vec::new();
     while !bytes.is_empty() {
@@ -286,7 +286,7 @@ impl TcpTable {
         }
     }
 
-    /// Asks for a key, encoded as Postfix encodes it, and reads the answer.
+    /// Requests a key, encoded as Postfix encodes it, and reads the reply.
     pub(crate) fn ask(&mut self, key: &str) -> Reply {
         self.send(format!("get {}\n", encoded(key.as_bytes())).as_bytes());
         self.reply()
@@ -302,7 +302,7 @@ impl TcpTable {
         Reply::from_tcp_table(&self.line())
     }
 
-    /// Reads a line, less its line feed.
+    /// Reads a line without its line feed.
     pub(crate) fn line(&mut self) -> Vec<u8> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line).expect("a reply");
@@ -311,7 +311,7 @@ impl TcpTable {
     }
 }
 
-/// One client of each protocol, which must agree.
+/// A client of each protocol. Both have to get the same answers.
 pub(crate) struct Both {
     pub(crate) socketmap: Socketmap,
     relayhost: TcpTable,
@@ -342,7 +342,7 @@ impl Both {
         }
     }
 
-    /// Asks both and returns what socketmap says; fails the test where `tcp_table` says anything else.
+    /// Requests a key over both, and returns the answer. Fails the test where the two differ.
     pub(crate) fn ask(&mut self, map: &str, key: &str) -> Reply {
         let reply = self.socketmap.ask(map, key);
         let table = match map {
@@ -362,24 +362,25 @@ impl Both {
         reply
     }
 
-    /// Asks both, and fails where anything else than this value is the answer; an empty one stands for *not found*.
+    /// Requests a key over both, and fails the test where the answer is not this value; an empty value means *not
+    /// found*.
     #[track_caller]
     pub(crate) fn finds(&mut self, map: &str, key: &str, value: &str) {
         assert_eq!(self.ask(map, key), Reply::of(value), "{map} {key}");
     }
 
-    /// Asks for a sender's next hop.
+    /// Requests a sender's next hop.
     pub(crate) fn relayhost(&mut self, key: &str) -> Reply {
         self.ask("relayhost", key)
     }
 
-    /// Asks for credentials.
+    /// Requests credentials.
     pub(crate) fn sasl(&mut self, key: &str) -> Reply {
         self.ask("sasl", key)
     }
 }
 
-/// Encodes a key as Postfix does (`hex_quote.c`): percent, blanks, controls and whatever is not ASCII.
+/// Encodes a key as Postfix does (`hex_quote.c`): percent, whitespace, controls and all that is not ASCII.
 pub(crate) fn encoded(bytes: &[u8]) -> String {
     let mut text = String::new();
     for &byte in bytes {
@@ -392,7 +393,7 @@ pub(crate) fn encoded(bytes: &[u8]) -> String {
     text
 }
 
-/// Decodes a text as Postfix does: hexadecimal digits of any case, and nothing else after a percent sign.
+/// Decodes a text as Postfix does: hexadecimal digits of either case, and nothing else after a percent sign.
 pub(crate) fn decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();

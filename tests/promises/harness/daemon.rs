@@ -1,8 +1,8 @@
-//! A `postmapd` of a test's own: built binary, temporary folder, ports that the system chose, ended on drop.
+//! A `postmapd` for one test: the built binary, a temporary directory and ports chosen by the system. It ends on drop.
 //!
-//! The start lines are the interface: each listener is announced on standard error with its real address, and
-//! nothing here waits for time to pass, only for a line, an end of file or an exit, each with a deadline.
-//! `contrib/demo/demo.rs` includes this file too; it names its binary with [`Setup::binary`].
+//! Its startup lines are the interface: each listener is announced on standard error with its actual address. Nothing
+//! here waits for time to pass, only for a line, the end of a file or an exit, each with a deadline.
+//! `contrib/demo/demo.rs` includes this file too, and sets its binary with [`Setup::binary`].
 #![allow(
     dead_code,
     reason = "the tests and the demo include this file, and neither uses all of it"
@@ -18,23 +18,23 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test gives up on it; far more than a healthy run needs.
+/// The timeout for every operation, far more than a healthy run needs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The file of senders and next hops.
+/// The relay map: senders and next hops.
 pub(crate) const RELAYMAP: &str = "postfix-relaymap.cf";
-/// The file of credentials.
+/// The credentials file.
 pub(crate) const CREDENTIALS: &str = "postfix-sasl-password.cf";
 /// The settings file.
 pub(crate) const SETTINGS: &str = "postmapd.toml";
 
-/// What a daemon is started with. A clone shares the folder.
+/// How to start a daemon. Clones share the directory.
 #[derive(Clone)]
 pub(crate) struct Setup {
-    /// A program, and its arguments, that becomes the daemon.
+    /// A program with its arguments that executes the daemon.
     within: Vec<OsString>,
     binary: PathBuf,
-    /// Keeps a temporary folder alive as long as anybody uses it.
+    /// Keeps a temporary directory while any clone exists.
     temporary: Option<Arc<tempfile::TempDir>>,
     root: PathBuf,
     dir: PathBuf,
@@ -46,7 +46,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// An empty folder under the system's temporary one, readable by everybody (Postfix looks in, too).
+    /// An empty directory in the system's temporary directory, readable by all users, because Postfix reads it too.
     pub(crate) fn new() -> Self {
         let temporary = tempfile::Builder::new()
             .prefix("postmapd-")
@@ -61,7 +61,7 @@ impl Setup {
         setup
     }
 
-    /// A folder of the caller's, which outlives the daemon.
+    /// A directory of the caller, which is kept when the daemon ends.
     pub(crate) fn in_folder(dir: &Path) -> Self {
         Self {
             within: Vec::new(),
@@ -77,13 +77,13 @@ impl Setup {
         }
     }
 
-    /// The program to start, where Cargo does not name it (an example).
+    /// The program to start, where Cargo does not set its path (an example).
     pub(crate) fn binary(mut self, path: impl Into<PathBuf>) -> Self {
         self.binary = path.into();
         self
     }
 
-    /// Starts the program by way of another one, which takes it as its last arguments and becomes it (exec).
+    /// Starts the daemon by another program, which gets it as its last arguments and executes it.
     pub(crate) fn within<S: AsRef<OsStr>>(mut self, program: impl IntoIterator<Item = S>) -> Self {
         self.within = program.into_iter().map(|word| word.as_ref().into()).collect();
         self
@@ -104,13 +104,13 @@ impl Setup {
         self.file(SETTINGS, text)
     }
 
-    /// Writes a file of that name into the folder.
+    /// Writes a file of that name to the directory.
     pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
         fs::write(self.dir.join(name), text).expect("a file of the folder");
         self
     }
 
-    /// Sets a variable. The daemon inherits nothing else but `PATH`.
+    /// Sets an environment variable. The daemon inherits only `PATH`.
     pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().into(), value.as_ref().into()));
         self
@@ -122,13 +122,13 @@ impl Setup {
         self
     }
 
-    /// Passes no `--listen`: the endpoints come from elsewhere, and these are the ones to be announced.
+    /// Passes no `--listen`: the endpoints are configured otherwise, and these are the ones to be announced.
     pub(crate) fn announces(mut self, endpoints: &[&str]) -> Self {
         self.announced = Some(endpoints.iter().map(ToString::to_string).collect());
         self
     }
 
-    /// Passes no `--dir`: the folder comes from elsewhere.
+    /// Passes no `--dir`: the directory is configured otherwise.
     pub(crate) fn without_dir_flag(mut self) -> Self {
         self.dir_flag = false;
         self
@@ -140,17 +140,17 @@ impl Setup {
         self
     }
 
-    /// The folder of the tables.
+    /// The directory of the tables.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The folder around the folder of the tables: sockets, secret files and everything else.
+    /// The parent of the directory of the tables, for sockets, secret files and everything else.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The same program on the same folder with the same environment: `postmapd COMMAND --dir DIR …`.
+    /// The same program with the same directory and environment: `postmapd COMMAND --dir DIR …`.
     pub(crate) fn command(&self, command: &str) -> Command {
         let mut words = self
             .within
@@ -175,7 +175,7 @@ impl Setup {
         finish(self.command("query").args(args), b"")
     }
 
-    /// `serve` with everything that was set.
+    /// `serve` with all that is set.
     fn serve(&self) -> Command {
         let mut process = self.command("serve");
         if self.announced.is_none() {
@@ -187,7 +187,7 @@ impl Setup {
         process
     }
 
-    /// The endpoints to be announced, before the system chose ports.
+    /// The endpoints to be announced, with the configured ports.
     fn wanted(&self) -> Vec<String> {
         if let Some(announced) = &self.announced {
             return announced.clone();
@@ -198,12 +198,12 @@ impl Setup {
         self.listen.clone()
     }
 
-    /// The same, with one endpoint of its own.
+    /// Runs `serve` with this endpoint, which is expected to fail, and waits for its end.
     pub(crate) fn serve_with(self, endpoint: &str) -> Finished {
         self.listen(endpoint).serve_until_exit()
     }
 
-    /// Starts `serve` where it is expected to refuse, and waits for its end.
+    /// Runs `serve`, which is expected to fail, and waits for its end.
     pub(crate) fn serve_until_exit(&self) -> Finished {
         finish(&mut self.serve(), b"")
     }
@@ -217,7 +217,7 @@ pub(crate) struct Finished {
     pub(crate) stderr: String,
 }
 
-/// Runs a command to its end with that standard input; one that does not end in time is killed, and the test fails.
+/// Runs a command to its end with that standard input. After the timeout, kills it and fails the test.
 pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Finished {
     let mut child = command
         .stdin(Stdio::piped())
@@ -229,7 +229,7 @@ pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Finished {
     let stderr = Lines::collect(child.stderr.take());
     if let Some(mut stdin) = child.stdin.take() {
         let input = input.to_vec();
-        // A program that ends without reading breaks the pipe, which is its right.
+        // A program may end without reading, which breaks the pipe.
         thread::spawn(move || drop(stdin.write_all(&input)));
     }
     let ended = stdout.wait_for_end() && stderr.wait_for_end();
@@ -249,13 +249,13 @@ pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Finished {
     }
 }
 
-/// Waits for a child whose output has ended; kills it when that takes too long.
+/// Waits for a child whose output has ended, and kills it after the timeout.
 fn reap(child: &mut Child) -> Option<ExitStatus> {
     let deadline = Instant::now() + DEADLINE;
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
-            // Between the end of its output and its exit a process needs no more than a moment.
+            // A process exits within a moment after the end of its output.
             Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
             _ => {
                 drop(child.kill());
@@ -276,12 +276,12 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it and waits until it has announced every endpoint; fails the test where it does not.
+    /// Starts it, and waits until it has announced every endpoint. Fails the test where it does not.
     pub(crate) fn start(setup: Setup) -> Self {
         Self::try_start(setup).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Starts it and waits until it has announced every endpoint.
+    /// Starts it, and waits until it has announced every endpoint.
     pub(crate) fn try_start(setup: Setup) -> Result<Self, String> {
         let mut daemon = Self::launch(setup)?;
         let wanted = daemon.setup.wanted();
@@ -301,7 +301,7 @@ impl Daemon {
         }
     }
 
-    /// Starts it and waits for nothing: its endpoints are known to the caller alone.
+    /// Starts it without waiting: the caller knows its endpoints.
     pub(crate) fn launch(setup: Setup) -> Result<Self, String> {
         let mut command = setup.serve();
         let mut child = command
@@ -321,15 +321,15 @@ impl Daemon {
         })
     }
 
-    /// How it ended, where it has.
+    /// Its exit status, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().expect("a child can be waited for")?;
-        // What it wrote last may still be on its way.
+        // Its last output may not be read yet.
         self.stderr.wait_for_end();
         Some(status)
     }
 
-    /// What it was started with, with the ports that the system chose: start it again, or ask it something.
+    /// Its setup with the ports that the system chose, to start it again or to query it.
     pub(crate) fn setup(&self) -> Setup {
         let mut setup = self.setup.clone();
         if setup.announced.is_none() {
@@ -338,12 +338,12 @@ impl Daemon {
         setup
     }
 
-    /// The n-th endpoint with its real address, as main.cf writes it (less the map name of a socketmap).
+    /// The n-th endpoint with its actual address, as written in main.cf (without the map name of a socketmap).
     pub(crate) fn endpoint(&self, n: usize) -> &str {
         &self.endpoints[n]
     }
 
-    /// Where to connect for the n-th endpoint: `host:port`, or the path of a socket.
+    /// The address of the n-th endpoint: `host:port`, or the path of a socket.
     pub(crate) fn address(&self, n: usize) -> &str {
         let endpoint = self.endpoint(n);
         if let Some(address) = endpoint.strip_prefix("socketmap:inet:") {
@@ -363,22 +363,22 @@ impl Daemon {
         self.address(n).parse().expect("an address with a port")
     }
 
-    /// The folder of the tables.
+    /// The directory of the tables.
     pub(crate) fn dir(&self) -> &Path {
         self.setup.dir()
     }
 
-    /// The folder around it.
+    /// The parent of the directory of the tables.
     pub(crate) fn root(&self) -> &Path {
         self.setup.root()
     }
 
-    /// Its process.
+    /// Its process number.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What the kernel says of its memory (`VmRSS` and others of proc(5)), in bytes.
+    /// A memory figure of proc(5) (`VmRSS` and others), in bytes.
     pub(crate) fn memory(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("its status");
         let line = status
@@ -388,22 +388,22 @@ impl Daemon {
         kilobytes.parse::<u64>().expect("a number") * 1024
     }
 
-    /// Everything on standard error so far.
+    /// Standard error so far.
     pub(crate) fn log(&self) -> String {
         self.stderr.text()
     }
 
-    /// Everything on standard output so far.
+    /// Standard output so far.
     pub(crate) fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// How many lines the log has: a place to wait from.
+    /// The number of lines in the log, for [`Daemon::wait_for_log_after`].
     pub(crate) fn log_lines(&self) -> usize {
         self.stderr.lock().lines.len()
     }
 
-    /// Waits for a line in the log, past or future, and returns it; fails the test where none comes.
+    /// Waits for a line in the log, past or future, and returns it. Fails the test where none comes.
     pub(crate) fn wait_for_log(&self, wanted: impl Fn(&str) -> bool) -> String {
         self.wait_for_log_after(0, wanted)
     }
@@ -417,7 +417,7 @@ impl Daemon {
             .unwrap_or_else(|| panic!("the awaited line does not come; the log so far:\n{}", self.log()))
     }
 
-    /// Replaces a file of the folder as careful programs do: a new file, renamed over the old one.
+    /// Replaces a file of the directory as careful programs do: by a new file renamed over the old one.
     pub(crate) fn replace(&self, name: &str, text: impl AsRef<[u8]>) {
         let new = self.dir().join(format!("{name}.new"));
         fs::write(&new, text).expect("a new file");
@@ -440,7 +440,7 @@ impl Daemon {
         self.wait_for_exit()
     }
 
-    /// Waits for an end that somebody else caused.
+    /// Waits for an end that has another cause.
     pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
         self.stderr.wait_for_end();
         self.stdout.wait_for_end();
@@ -448,15 +448,15 @@ impl Daemon {
             .unwrap_or_else(|| panic!("it does not end within {DEADLINE:?}; the log:\n{}", self.log()))
     }
 
-    /// Ends it at once, as the kernel would.
+    /// Ends it by SIGKILL.
     pub(crate) fn kill(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
     }
 
-    /// Sends a signal by its name without `SIG`.
+    /// Sends a signal, by its name without `SIG`.
     pub(crate) fn signal(&self, name: &str) {
-        // The child has not been waited for, so its number is still its own.
+        // The child has not been waited for, so its process number is not reused.
         let status = Command::new("sh")
             .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.pid().to_string()])
             .status()
@@ -468,7 +468,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
-        // A test that fails shows what the daemon said.
+        // Shows the daemon's log in a test that fails.
         if thread::panicking() {
             let mut stderr = std::io::stderr().lock();
             drop(writeln!(
@@ -481,7 +481,7 @@ impl Drop for Daemon {
     }
 }
 
-/// The wanted endpoints with their real ports, when each has a start line of its own.
+/// The wanted endpoints with their actual ports, once each has its own startup line.
 fn announced<'a>(wanted: &[String], lines: impl Iterator<Item = &'a str>) -> Option<Vec<String>> {
     let mut found: Vec<Option<String>> = vec![None; wanted.len()];
     for line in lines.filter(|line| line.contains("listening")) {
@@ -498,7 +498,7 @@ fn announced<'a>(wanted: &[String], lines: impl Iterator<Item = &'a str>) -> Opt
     found.into_iter().collect()
 }
 
-/// The endpoint as this line names it; a wanted port 0 is any other port.
+/// The endpoint as this line names it. A wanted port 0 matches any other port.
 fn named_in(wanted: &str, line: &str) -> Option<String> {
     let (before, after) = match wanted.strip_prefix("tcp:").and_then(|rest| rest.rsplit_once(':')) {
         Some((address, map)) if address.ends_with(":0") => {
@@ -521,7 +521,7 @@ fn named_in(wanted: &str, line: &str) -> Option<String> {
     real.then(|| format!("{before}{port}{after}"))
 }
 
-/// A line without the escape sequences that a terminal would colour it with.
+/// Removes the escape sequences that colour a line on a terminal.
 fn without_colours(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     let mut escape = false;
@@ -581,7 +581,7 @@ impl Lines {
         self.lock().lines.concat()
     }
 
-    /// Waits until the lines satisfy the wish, or have ended, or time is up.
+    /// Waits until the lines fulfil the condition, have ended, or the timeout has passed.
     fn wait<T>(&self, patience: Duration, wish: impl Fn(&[String]) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + patience;
         let mut state = self.lock();

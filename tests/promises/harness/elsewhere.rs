@@ -1,7 +1,7 @@
-//! Clients that are somebody else, or somewhere else: another user, another network namespace.
+//! Clients with another identity: another user, or another network namespace.
 //!
-//! What makes a process a user or puts it into a namespace does so for a thread, too. A socket stays what it was when
-//! it was made, so it can be used by the test afterwards.
+//! User and namespace are set for one thread of the test. A socket keeps the identity it was created with, so the test
+//! can use it afterwards.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -14,7 +14,7 @@ use rustix::thread::{
     LinkNameSpaceType, move_into_link_name_space, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-/// Does something as a user who is in its own group alone.
+/// Runs `act` as a user that is only in its own group.
 pub(crate) fn as_user<T: Send>(uid: u32, act: impl FnOnce() -> T + Send) -> T {
     in_thread(|| {
         become_user(uid);
@@ -44,8 +44,8 @@ pub(crate) fn uid_of(name: &str) -> u32 {
         .as_raw()
 }
 
-/// Two network namespaces with a cable between them: `192.0.2.1` and `2001:db8::1` at its near end, `192.0.2.2` and
-/// `2001:db8::2` at its far end. Gone when dropped.
+/// Two network namespaces linked by a pair of virtual interfaces: `192.0.2.1` and `2001:db8::1` at the near end,
+/// `192.0.2.2` and `2001:db8::2` at the far end. Removed on drop.
 pub(crate) struct Networks {
     near: String,
     far: String,
@@ -83,17 +83,17 @@ impl Networks {
         networks
     }
 
-    /// What starts a program at the near end.
+    /// The command line that starts a program at the near end.
     pub(crate) fn starter(&self) -> [&str; 4] {
         ["ip", "netns", "exec", &self.near]
     }
 
-    /// Does something at the near end, as a user.
+    /// Runs `act` at the near end, as a user.
     pub(crate) fn near<T: Send>(&self, uid: u32, act: impl FnOnce() -> T + Send) -> T {
         within(&self.near, uid, act)
     }
 
-    /// Does something at the far end, as root.
+    /// Runs `act` at the far end, as root.
     pub(crate) fn far<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         within(&self.far, 0, act)
     }
@@ -111,7 +111,7 @@ fn within<T: Send>(namespace: &str, uid: u32, act: impl FnOnce() -> T + Send) ->
 impl Drop for Networks {
     fn drop(&mut self) {
         for name in [&self.near, &self.far] {
-            // One that was not made cannot be taken away.
+            // It fails where the namespace was not created.
             drop(Command::new("ip").args(["netns", "delete", name]).output());
         }
     }

@@ -1,25 +1,25 @@
-//! How long lookups take beside something, compared with how long they took in the same run without it.
+//! Compares the time of lookups during an activity with their time without it in the same run.
 
 use std::time::{Duration, Instant};
 
-/// Of so many lookups, one after the other, the one in the middle counts: what happens to the machine now and then does
-/// not, and what makes lookups wait for something does.
+/// The number of lookups, made one after another. Their median is compared: an occasional disturbance of the machine
+/// does not change it, and an activity that delays lookups does.
 const LOOKUPS: usize = 300;
 
-/// How many times longer they may take.
+/// How many times longer lookups may take during the activity.
 const FACTOR: u32 = 10;
 
-/// How long they take while nothing else happens.
+/// The median time of lookups without any activity.
 pub(crate) struct Quiet(Duration);
 
 impl Quiet {
-    /// Measures that, with a lookup that fails the test where it is not answered.
+    /// Measures the median. `lookup` fails the test where it gets no answer.
     pub(crate) fn measure(mut lookup: impl FnMut()) -> Self {
         median(&mut lookup);
         Self(median(&mut lookup))
     }
 
-    /// Fails the test where they take longer now. Other programs have three chances to leave the machine alone.
+    /// Fails the test where lookups take longer now. Measures up to three times, because other programs may disturb it.
     #[track_caller]
     pub(crate) fn expect_no_delay(&self, beside: &str, mut lookup: impl FnMut()) {
         let mut best = Duration::MAX;

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! The parts that the tests share.
 
 pub(crate) mod admin;
 pub(crate) mod cli;
@@ -22,7 +22,7 @@ use std::fmt::Debug;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Observes until it is as wished, and says how long that took; fails the test with the last observation.
+/// Observes until the condition holds, and returns how long that took. Fails the test with the last observation.
 #[track_caller]
 pub(crate) fn eventually<T: Debug>(mut observe: impl FnMut() -> T, wish: impl Fn(&T) -> bool) -> Duration {
     let begun = Instant::now();
@@ -35,12 +35,12 @@ pub(crate) fn eventually<T: Debug>(mut observe: impl FnMut() -> T, wish: impl Fn
             begun.elapsed() < daemon::DEADLINE,
             "it stays like this: {observed:?}"
         );
-        // Leaves the processor to whoever is to bring the change about.
+        // Leaves the processor to the program that brings the change about.
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Lets this process open so many files more than it usually does: 4000 for the tests that run beside this one.
+/// Raises this process's limit of open files by `more`, and by 4000 for the tests that run at the same time.
 #[track_caller]
 pub(crate) fn room_for_descriptors(wanted: usize) {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit of descriptors");
@@ -52,7 +52,7 @@ pub(crate) fn room_for_descriptors(wanted: usize) {
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(wanted), hard).expect("a higher limit");
 }
 
-/// Whether a line of the log names that place in that file, with some column.
+/// Whether a line of the log names this line of this file, with any column.
 pub(crate) fn names_place(line: &str, file: &str, row: usize) -> bool {
     let place = format!("{file}:{row}:");
     line.split_once(&place)

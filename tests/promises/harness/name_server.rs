@@ -1,18 +1,18 @@
-//! A name server of the tests' own, at a loopback address, that knows mail exchangers and their addresses.
+//! A DNS server at a loopback address, with mail exchangers and their addresses.
 //!
-//! Limits: UDP alone, one question a query, MX and A records. What it does not know is NXDOMAIN.
+//! Limits: UDP only, one question a query, MX and A records. Any other name is answered NXDOMAIN.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-/// Where the question begins in a query (RFC 1035, section 4.1.1).
+/// The offset of the question in a query (RFC 1035, section 4.1.1).
 const HEADER: usize = 12;
 const A: u16 = 1;
 const MX: u16 = 15;
 
-/// A running name server; it stops when it is dropped.
+/// A running name server. It stops on drop.
 pub(crate) struct NameServer {
     address: Ipv4Addr,
     stopping: Arc<AtomicBool>,
@@ -20,8 +20,8 @@ pub(crate) struct NameServer {
 }
 
 impl NameServer {
-    /// At port 53 of that address, which no other test may use. Each domain has one mail exchanger, at the address in the
-    /// same place of `exchangers`; its name is `mx.` and the domain.
+    /// Starts one at port 53 of that address, which no other test may use. Each domain has one mail exchanger, named
+    /// `mx.` and the domain, at the address with the same index in `exchangers`.
     pub(crate) fn start(address: Ipv4Addr, domains: &[&'static str], exchangers: &[Ipv4Addr]) -> Self {
         let socket = UdpSocket::bind((address, 53)).unwrap();
         let stopping = Arc::new(AtomicBool::new(false));
@@ -73,12 +73,12 @@ fn reply(query: &[u8], known: &[(&'static str, Ipv4Addr)]) -> Option<Vec<u8>> {
         }
     });
     let is_known = u8::from(record.is_some());
-    // An authoritative answer to one question, with what was asked for or NXDOMAIN.
+    // An authoritative answer to one question: the record, or NXDOMAIN.
     let flags = [0x85, if record.is_some() { 0x80 } else { 0x83 }];
     let mut reply = [header.get(..2)?, &flags, &[0, 1, 0, is_known, 0, 0, 0, 0]].concat();
     reply.extend_from_slice(rest.get(..end + 4)?);
     if let Some(record) = record {
-        // The name of the question, its type and class, 60 seconds.
+        // A pointer to the name in the question, then type, class and a TTL of 60 seconds.
         reply.extend_from_slice(&[0xc0, 12]);
         reply.extend_from_slice(class_and_type);
         reply.extend_from_slice(&60_u32.to_be_bytes());
@@ -88,7 +88,7 @@ fn reply(query: &[u8], known: &[(&'static str, Ipv4Addr)]) -> Option<Vec<u8>> {
     Some(reply)
 }
 
-/// A name as labels.
+/// A name as DNS labels.
 fn encoded(name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for label in name.split('.') {

@@ -1,4 +1,4 @@
-//! Somebody who asks the same questions over and over while a test acts, and keeps what changed in the answers.
+//! A client that repeats the same requests while a test acts, and records each change of the answers.
 
 use super::client::{Reply, Socketmap};
 use super::daemon::{DEADLINE, Daemon};
@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What was answered so far, on one connection that stays open.
+/// The answers so far, all on one connection that stays open.
 #[derive(Default)]
 pub(crate) struct Observer {
     seen: Mutex<Seen>,
@@ -17,7 +17,7 @@ pub(crate) struct Observer {
 
 #[derive(Default)]
 struct Seen {
-    /// Each answer that differs from the one before, and when it came.
+    /// Each set of answers that differs from the one before, and when it came.
     history: Vec<(Instant, Vec<Reply>)>,
     rounds: usize,
     ended: bool,
@@ -29,7 +29,7 @@ impl Seen {
     }
 }
 
-/// Asks all of `questions` in one go, again and again, while `act` runs.
+/// Sends all of `questions` at once, repeatedly, while `act` runs.
 pub(crate) fn observe<R>(daemon: &Daemon, questions: &[(&str, &str)], act: impl FnOnce(&Observer) -> R) -> R {
     struct Stop<'a>(&'a Observer);
     impl Drop for Stop<'_> {
@@ -65,7 +65,7 @@ impl Observer {
             }
             drop(seen);
             self.changed.notify_all();
-            // Leaves the processor to whoever is to bring a change about.
+            // Leaves the processor to the program that brings a change about.
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -96,7 +96,7 @@ impl Observer {
         }
     }
 
-    /// Waits until these are the answers, and says since when.
+    /// Waits until these are the answers, and returns since when.
     #[track_caller]
     pub(crate) fn wait_for(&self, answers: &[Reply]) -> Instant {
         self.wait(&format!("{answers:?}"), |seen| {
@@ -107,14 +107,14 @@ impl Observer {
         })
     }
 
-    /// Waits until so many rounds more were asked; each takes a millisecond or more.
+    /// Waits for that number of further rounds, each of which takes a millisecond or more.
     #[track_caller]
     pub(crate) fn wait_for_rounds(&self, more: usize) {
         let until = self.lock().rounds + more;
         self.wait("the next round", |seen| (seen.rounds >= until).then_some(()));
     }
 
-    /// Every answer that differs from the one before it.
+    /// Each set of answers that differs from the one before it.
     pub(crate) fn answers(&self) -> Vec<Vec<Reply>> {
         self.lock().answers()
     }

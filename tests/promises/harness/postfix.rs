@@ -1,15 +1,15 @@
-//! A private Postfix: its own configuration, queue and log in a temporary folder, its smtpd on a loopback port.
+//! A private Postfix: its own configuration, queue and log in a temporary directory, and its smtpd on a loopback port.
 //!
-//! Nothing of the machine's own Postfix is read or touched but its programs. The instance needs root (master(8) starts
-//! as root only) and Debian's `postfix` package; where one of them is missing, [`Setup::new`] says so, and no test is
-//! skipped. A mail to `anybody@[127.0.0.9]` needs no DNS: without a relay it goes to that address, to the port that
-//! `smtp_tcp_port` names.
+//! Of the machine's own Postfix, only the programs are used. The instance needs root (master(8) starts as root only)
+//! and Debian's `postfix` package. Where one of them is missing, [`Setup::new`] returns an error, and no test is
+//! skipped. A mail to `anybody@[127.0.0.9]` needs no DNS: without a relay it is sent to that address, at the port in
+//! `smtp_tcp_port`.
 //!
-//! It is stopped on drop, and also when the whole test process is killed: a shell that waits for the end of a pipe,
-//! which this process holds open, then runs `postfix stop` for this instance and for no other.
+//! The instance stops on drop, and also when the whole test process is killed: a shell waits for the end of a pipe that
+//! this process holds open, then runs `postfix stop` for this instance only.
 //!
-//! Postfix tells nobody when a mail is deferred or a log line is written, so those waits look again every few
-//! milliseconds, with a deadline.
+//! Postfix sends no event when it defers a mail or writes a log line, so those waits poll every few milliseconds, with
+//! a deadline.
 
 #![allow(
     dead_code,
@@ -28,45 +28,45 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything of Postfix may take before a test gives up on it. An unreachable `tcp:` table alone takes 10 s.
+/// The timeout for every operation of Postfix. An unreachable `tcp:` table alone takes 10 s.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
 
-/// How long to wait before looking again.
+/// The poll interval.
 const POLL: Duration = Duration::from_millis(20);
 
-/// The programs that are used here; all are in Debian's `postfix`.
+/// The programs used here, all in Debian's `postfix` package.
 const PROGRAMS: [&str; 5] = ["postfix", "postqueue", "postmap", "sendmail", "postconf"];
 
-/// Which Postfix an instance runs.
+/// The Postfix release that an instance runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Release {
-    /// The one that is installed here: Debian 12's, version 3.7.
+    /// The release installed on this machine: 3.7, of Debian 12.
     Installed,
-    /// Debian 13's, version 3.10, in a root directory that `tests/debian-13` makes. It shares with this machine the
-    /// network, the users and the directory for temporary files, so paths below that one mean the same inside.
+    /// Release 3.10, of Debian 13, in a root directory made by `tests/debian-13`. It shares the network, the users and
+    /// the directory for temporary files with this machine, so paths below that directory mean the same inside.
     Debian13,
 }
 
 impl Release {
     pub(crate) const ALL: [Self; 2] = [Self::Installed, Self::Debian13];
 
-    /// The directory of its programs.
+    /// The directory of the release's programs.
     pub(crate) fn programs(self) -> PathBuf {
         match self {
             Self::Installed => PathBuf::from("/usr/sbin"),
-            // An example has no such variable.
+            // Cargo does not set this variable for an example.
             Self::Debian13 => Path::new(option_env!("CARGO_TARGET_TMPDIR").unwrap_or("target/tmp"))
                 .with_file_name("debian-13/sbin"),
         }
     }
 
-    /// `PATH` with its programs in front.
+    /// `PATH` with the release's programs first.
     pub(crate) fn path(self) -> String {
         let path = std::env::var("PATH").unwrap_or_default();
         format!("{}:{path}", self.programs().display())
     }
 
-    /// Its `mail_version`, as far as tests depend on it.
+    /// The major and minor part of `mail_version`, on which tests depend.
     pub(crate) const fn version(self) -> &'static str {
         match self {
             Self::Installed => "3.7",
@@ -79,8 +79,8 @@ impl Release {
     }
 }
 
-/// The services of an instance, as in Debian's master.cf, less `smtp inet`, which gets a port of its own, and less what
-/// delivers to mailboxes and other programs. The chroot column of the first three is a choice of the caller's.
+/// The services of an instance, as in Debian's master.cf, without `smtp inet`, which gets its own port, and without
+/// services that deliver to mailboxes and other programs. The caller chooses the chroot column of the first three.
 const SERVICES: &str = "\
 rewrite    unix  -  -  CHROOT  -      -  trivial-rewrite
 smtp       unix  -  -  CHROOT  -      -  smtp
@@ -106,7 +106,7 @@ scache     unix  -  -  n       -      1  scache
 postlog    unix-dgram n - n    -      1  postlogd
 ";
 
-/// What Debian's start script copies into the queue directory for the services that see nothing else. (It also copies
+/// The files that Debian's start script copies into the queue directory for chrooted services. (It also copies
 /// libraries, which the C library of Debian 12 no longer needs.)
 const JAIL: [&str; 6] = [
     "etc/localtime",
@@ -117,7 +117,7 @@ const JAIL: [&str; 6] = [
     "etc/nsswitch.conf",
 ];
 
-/// A folder for an instance, and what its main.cf will say.
+/// The directory of an instance, and the parameters of its main.cf.
 pub(crate) struct Setup {
     release: Release,
     folder: tempfile::TempDir,
@@ -127,12 +127,12 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Makes the folder for an instance of the installed Postfix; fails where there is none, or without root.
+    /// Creates the directory for an instance of the installed Postfix. Fails without Postfix or without root.
     pub(crate) fn new() -> io::Result<Self> {
         Self::release(Release::Installed)
     }
 
-    /// Makes the folder for an instance of that Postfix; fails where there is none, or without root.
+    /// Creates the directory for an instance of that release. Fails without it or without root.
     pub(crate) fn release(release: Release) -> io::Result<Self> {
         let postfix = available(release)?;
         let folder = tempfile::Builder::new()
@@ -153,7 +153,7 @@ impl Setup {
             ("maillog_file", path("maillog")),
             ("maillog_file_prefixes", root.display().to_string()),
             ("myhostname", "mta.test".to_owned()),
-            // Nobody lives here: every mail leaves.
+            // There are no local mailboxes: every mail is sent to another host.
             ("mydestination", String::new()),
             ("local_recipient_maps", String::new()),
             ("alias_maps", String::new()),
@@ -180,12 +180,12 @@ impl Setup {
         })
     }
 
-    /// The folder around everything, which user `postfix` can reach.
+    /// The directory that contains everything else; user `postfix` can reach it.
     pub(crate) fn root(&self) -> &Path {
         self.folder.path()
     }
 
-    /// `queue_directory`: what a relative path of `unix:` starts from, chrooted or not.
+    /// `queue_directory`, to which a relative path of `unix:` is relative, chrooted or not.
     pub(crate) fn queue_directory(&self) -> PathBuf {
         self.root().join("spool")
     }
@@ -196,25 +196,25 @@ impl Setup {
         self
     }
 
-    /// Leaves a parameter to its default.
+    /// Keeps the default of a parameter.
     pub(crate) fn without(mut self, parameter: &str) -> Self {
         self.parameters.remove(parameter);
         self
     }
 
-    /// Runs the services that look something up in the queue directory as their root, as Debian does.
+    /// Runs the services that do lookups chrooted in the queue directory, as Debian does.
     pub(crate) fn chrooted(mut self, chrooted: bool) -> Self {
         self.chrooted = chrooted;
         self
     }
 
-    /// Has its SMTP clients look up mail exchangers and addresses at this server, in place of those of this machine.
+    /// Makes the SMTP clients resolve mail exchangers and addresses at this server instead of this machine's.
     pub(crate) fn name_server(mut self, address: Ipv4Addr) -> Self {
         self.name_server = Some(address);
         self.without("smtp_dns_support_level")
     }
 
-    /// Starts the instance, and returns when it takes mail.
+    /// Starts the instance, and returns when it accepts mail.
     pub(crate) fn start(self) -> io::Result<Postfix> {
         if self.chrooted {
             self.fill_jail()?;
@@ -232,7 +232,7 @@ impl Setup {
             setup: self,
             guard,
         };
-        // Between the choice of a port and smtpd's use of it, another process may take it; not three times.
+        // Another process may take the port between its choice and smtpd's bind. Three times in a row is unlikely.
         for attempt in 1.. {
             postfix.port = free_port()?;
             match postfix.try_start() {
@@ -258,7 +258,7 @@ impl Setup {
     }
 }
 
-/// A running instance; it stops when it is dropped.
+/// A running instance. It stops on drop.
 pub(crate) struct Postfix {
     setup: Setup,
     port: u16,
@@ -273,12 +273,12 @@ pub(crate) struct Queued {
     pub(crate) queue: String,
     pub(crate) sender: String,
     pub(crate) recipients: Vec<String>,
-    /// Why the first recipient is still waiting, where Postfix has tried already.
+    /// Why the first recipient is deferred, if Postfix has tried to deliver.
     pub(crate) reason: Option<String>,
 }
 
 impl Postfix {
-    /// The folder around everything.
+    /// The directory that contains everything else.
     pub(crate) fn root(&self) -> &Path {
         self.setup.root()
     }
@@ -298,14 +298,14 @@ impl Postfix {
         self.port
     }
 
-    /// Sends a mail by SMTP; whatever smtpd refuses is an error with its reply.
+    /// Sends a mail by SMTP. A rejection by smtpd is an error with its reply.
     pub(crate) fn send(&self, sender: &str, recipient: &str) -> io::Result<()> {
         let mut session = SmtpClient::connect(self.port)?;
         session.send(sender, recipient)?;
         session.command("QUIT").map(drop)
     }
 
-    /// Hands a mail to `sendmail`, which accepts it without asking any table.
+    /// Submits a mail by `sendmail`, which accepts it without a table lookup.
     pub(crate) fn submit(&self, sender: &str, recipient: &str) -> io::Result<()> {
         let sender = if sender.is_empty() { "<>" } else { sender };
         let mut command = self.program("sendmail", "-C");
@@ -313,8 +313,8 @@ impl Postfix {
         run(command, b"Subject: a test\n\nHello.\n").map(drop)
     }
 
-    /// What is in the queue. A mail that moves from one queue to the next while they are listed is listed in both:
-    /// the later one counts.
+    /// The mails in the queue. A mail that moves between queues while they are listed is listed in both; the later one
+    /// is returned.
     pub(crate) fn queue(&self) -> io::Result<Vec<Queued>> {
         let mut command = self.program("postqueue", "-c");
         command.arg("-j");
@@ -328,7 +328,8 @@ impl Postfix {
         Ok(queue)
     }
 
-    /// Waits until the queue is as wished; returns it as it was last seen, in an error when patience is at its end.
+    /// Waits until the queue fulfils the condition, and returns it. After the timeout, returns an error with its last
+    /// state.
     pub(crate) fn wait_for_queue(&self, wish: impl Fn(&[Queued]) -> bool) -> io::Result<Vec<Queued>> {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -343,21 +344,21 @@ impl Postfix {
         }
     }
 
-    /// `postqueue -f`: tries everything that is deferred, now.
+    /// `postqueue -f`: attempts all deferred mail now.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let mut command = self.program("postqueue", "-c");
         command.arg("-f");
         run(command, b"").map(drop)
     }
 
-    /// Everything that it has logged.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         fs::read(self.root().join("maillog"))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     }
 
-    /// Waits until the log has that many lines with that text.
+    /// Waits until the log has that number of lines with this text.
     pub(crate) fn wait_for_log(&self, text: &str, lines: usize) -> io::Result<()> {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -385,7 +386,7 @@ impl Postfix {
         self.reload()
     }
 
-    /// Reloads, after whatever somebody else did to its configuration; returns when master(8) has read it.
+    /// Reloads after another program has edited the configuration. Returns when master(8) has read it.
     pub(crate) fn reload(&self) -> io::Result<()> {
         let reloads = self.log().matches("reload -- version").count();
         let mut command = self.program("postfix", "-c");
@@ -394,7 +395,7 @@ impl Postfix {
         self.wait_for_log("reload -- version", reloads + 1)
     }
 
-    /// `postmap -q`: Postfix's own client, asked from the queue directory so that a relative `unix:` path is right.
+    /// `postmap -q`, Postfix's own client, run in the queue directory so that a relative `unix:` path resolves.
     pub(crate) fn lookup(&self, map: &str, key: &str) -> io::Result<Option<String>> {
         let mut command = self.program("postmap", "-c");
         command
@@ -407,14 +408,14 @@ impl Postfix {
             .to_owned();
         match output.status.code() {
             Some(0) => Ok(Some(text)),
-            // An error is also 1, but not a silent one.
+            // Errors exit with 1 too, but print a message.
             Some(1) if output.stderr.is_empty() => Ok(None),
             _ => Err(failure(&command, &String::from_utf8_lossy(&output.stderr))),
         }
     }
 
-    /// A Postfix program for this instance. `timeout` ends one that hangs, and `postfix`, which is a shell script in
-    /// the end, with its children.
+    /// A Postfix program for this instance. `timeout` ends a hanging one; it also ends the children of `postfix`, which
+    /// is a shell script.
     fn program(&self, name: &str, configuration_flag: &str) -> Command {
         let mut command = Command::new("timeout");
         command.arg(DEADLINE.as_secs().to_string());
@@ -453,13 +454,13 @@ impl Drop for Postfix {
                 self.log()
             ));
         }
-        // The end of the pipe is the guard's sign.
+        // The end of the pipe tells the guard to stop the instance.
         drop(self.guard.stdin.take());
         drop(self.guard.wait());
     }
 }
 
-/// The user of a Postfix that can be started here, or what is missing.
+/// The user of a Postfix that can be started here, or an error that says what is missing.
 fn available(release: Release) -> io::Result<User> {
     let missing = |what: &str| {
         let make = match release {
@@ -487,7 +488,7 @@ fn available(release: Release) -> io::Result<User> {
         .ok_or_else(|| missing("no user postfix here"))
 }
 
-/// Whether smtp(8) will find the plugin that sends a password; without it mails just stay in the queue.
+/// Whether smtp(8) can load the plugin that sends passwords. Without it, mail stays in the queue.
 fn speaks_auth_plain() -> bool {
     let libraries = Path::new("/usr/lib");
     let folders = fs::read_dir(libraries).into_iter().flatten().flatten();
@@ -497,7 +498,7 @@ fn speaks_auth_plain() -> bool {
     places.any(|place| place.join("sasl2/libplain.so").exists())
 }
 
-/// Fails where user `postfix` could not come along to the folder.
+/// Fails where user `postfix` cannot reach the directory.
 fn reachable(folder: &Path) -> io::Result<()> {
     for part in folder.ancestors() {
         if part.metadata()?.permissions().mode() & 0o001 == 0 {
@@ -515,14 +516,14 @@ fn write_main_cf(root: &Path, parameters: &BTreeMap<String, String>) -> io::Resu
     for (name, value) in parameters {
         text.extend([name, " = ", value, "\n"]);
     }
-    // A daemon may be reading it.
+    // A daemon may be reading the file.
     let new = root.join("etc/main.cf.new");
     fs::write(&new, text)?;
     fs::rename(new, root.join("etc/main.cf"))
 }
 
-/// Starts the shell that stops the instance when this process lets go of the pipe, or is gone. It is a process group of
-/// its own, so that a signal from the terminal does not end it, too.
+/// Starts the shell that stops the instance when this process closes the pipe or ends. The shell has its own process
+/// group, so that a signal from the terminal does not end it too.
 fn guard(release: Release, root: &Path) -> io::Result<Child> {
     Command::new("sh")
         .args(["-c", "read -r end; exec \"$1\" -c \"$2\" stop", "guard"])
@@ -540,8 +541,8 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Runs a program of Postfix to its end and returns its output. The output goes through a file: the daemons that
-/// `postfix start` leaves behind would keep a pipe open.
+/// Runs a program of Postfix to its end, and returns its output. The output is written to a file, because the daemons
+/// started by `postfix start` would keep a pipe open.
 fn run(mut command: Command, input: &[u8]) -> io::Result<String> {
     let mut output = tempfile::tempfile()?;
     let mut errors = tempfile::tempfile()?;
@@ -552,7 +553,7 @@ fn run(mut command: Command, input: &[u8]) -> io::Result<String> {
         .spawn()
         .map_err(|error| failure(&command, &error.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that has read enough may close its end.
+        // A program that has read enough may close its input.
         drop(stdin.write_all(input));
     }
     let status = child.wait()?;
@@ -565,7 +566,7 @@ fn run(mut command: Command, input: &[u8]) -> io::Result<String> {
     }
 }
 
-/// What a child has written into a file that it shares with us.
+/// What a child has written to a file shared with this process.
 fn written(file: &mut File) -> io::Result<String> {
     use std::io::Seek as _;
     let mut bytes = Vec::new();
@@ -578,7 +579,7 @@ fn failure(command: &Command, what: &str) -> io::Error {
     io::Error::other(format!("{command:?}: {what}"))
 }
 
-/// A line of `postqueue -j`.
+/// Parses a line of `postqueue -j`.
 fn queued(line: &str) -> io::Result<Queued> {
     let entry: serde_json::Value = serde_json::from_str(line)?;
     let text = |value: Option<&serde_json::Value>| {
@@ -601,14 +602,14 @@ fn queued(line: &str) -> io::Result<Queued> {
     })
 }
 
-/// A plain SMTP client, for as many mails as one likes.
+/// A plain SMTP client for any number of mails.
 pub(crate) struct SmtpClient {
     reader: BufReader<TcpStream>,
     writer: TcpStream,
 }
 
 impl SmtpClient {
-    /// Connects to 127.0.0.1 and says EHLO.
+    /// Connects to 127.0.0.1 and sends EHLO.
     pub(crate) fn connect(port: u16) -> io::Result<Self> {
         let writer = TcpStream::connect(("127.0.0.1", port))?;
         writer.set_read_timeout(Some(DEADLINE))?;
@@ -638,7 +639,7 @@ impl SmtpClient {
         .map(drop)
     }
 
-    /// Sends a command, and returns its reply unless that is a refusal.
+    /// Sends a command, and returns its reply. A rejection is an error.
     pub(crate) fn command(&mut self, command: &str) -> io::Result<String> {
         self.writer.write_all(format!("{command}\r\n").as_bytes())?;
         self.reply(command)

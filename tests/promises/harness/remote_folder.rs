@@ -1,8 +1,8 @@
-//! A folder on a file system of the test's own (FUSE), where it decides what every call returns.
+//! A directory on a FUSE file system that decides what every call returns.
 //!
-//! It is what a folder on a file server is to the host that mounted it: files change without any event, calls fail
-//! or hang, and what the metadata say need not be what a read returns. It is mounted in the mount namespace of one
-//! daemon, and ends with it. The protocol is that of the kernel's `fuse.h`, as little of it as reading needs.
+//! It simulates a directory on a file server: files change without any event, calls fail or hang, and the metadata may
+//! differ from what a read returns. It is mounted in the mount namespace of one daemon, and ends with it. The protocol
+//! is that of the kernel's `fuse.h`, limited to what reading needs.
 
 use super::daemon::Daemon;
 use std::collections::BTreeMap;
@@ -12,23 +12,23 @@ use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// What opening, reading or asking for the metadata of a file may fail with.
+/// The error of open, read or stat.
 pub(crate) const EIO: i32 = 5;
 pub(crate) const ESTALE: i32 = 116;
 const ENOENT: i32 = 2;
 const ENOSYS: i32 = 38;
 
-/// A file as the server has it.
+/// A file on the server.
 #[derive(Clone, Default)]
 pub(crate) struct Remote {
     pub(crate) text: Vec<u8>,
-    /// What the metadata say, where it is not so.
+    /// The size in the metadata, where it is wrong.
     pub(crate) length: Option<u64>,
-    /// Time of the last change, as the metadata have it.
+    /// The modification time in the metadata.
     pub(crate) time: u64,
     pub(crate) lookup_fails: Option<i32>,
     pub(crate) open_fails: Option<i32>,
-    /// Reads at this place or after it fail with that.
+    /// An offset, from which on reads fail with this error.
     pub(crate) read_fails: Option<(u64, i32)>,
 }
 
@@ -38,10 +38,10 @@ type Files = BTreeMap<String, Remote>;
 #[derive(Default)]
 struct State {
     files: Files,
-    /// What happens on the server when a file has been read.
+    /// Runs after a file was read to its end.
     after_read: Option<Hook>,
     hangs: bool,
-    /// How many calls wait because it hangs.
+    /// The number of calls that wait while the server hangs.
     waiting: usize,
     reads: usize,
 }
@@ -52,17 +52,17 @@ struct Shared {
     changed: Condvar,
 }
 
-/// The folder. Ends when the daemon that has mounted it has ended.
+/// The directory. It ends after the daemon that has mounted it.
 pub(crate) struct RemoteFolder {
     shared: Arc<Shared>,
     server: Option<JoinHandle<()>>,
 }
 
 impl RemoteFolder {
-    /// What the daemon has to be started within: a mount namespace of its own.
+    /// The program that starts the daemon in its own mount namespace.
     pub(crate) const WITHIN: [&'static str; 2] = ["unshare", "--mount"];
 
-    /// Mounts a folder with these files over the daemon's.
+    /// Mounts a directory with these files over the daemon's.
     pub(crate) fn mount(daemon: &Daemon, files: &[(&str, String)]) -> Self {
         let device = File::options()
             .read(true)
@@ -93,12 +93,12 @@ impl RemoteFolder {
         }
     }
 
-    /// Changes what is on the server, in one step.
+    /// Changes the files on the server in one step.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Files)) {
         change(&mut self.shared.lock().files);
     }
 
-    /// Saves a file, with a new time.
+    /// Saves a file with a new modification time.
     pub(crate) fn save(&self, name: &str, text: &str) {
         self.change(|files| {
             let time = files.get(name).map_or(1, |file| file.time + 1);
@@ -106,23 +106,23 @@ impl RemoteFolder {
         });
     }
 
-    /// Does something on the server whenever a file was read to its end.
+    /// Runs `hook` whenever a file was read to its end.
     pub(crate) fn after_read(&self, hook: impl FnMut(&mut Files, &str) + Send + 'static) {
         self.shared.lock().after_read = Some(Box::new(hook));
     }
 
-    /// Answers no call any more, until it is told otherwise.
+    /// Answers no call until it is called with `false`.
     pub(crate) fn hang(&self, hangs: bool) {
         self.shared.lock().hangs = hangs;
         self.shared.changed.notify_all();
     }
 
-    /// How many calls wait.
+    /// The number of waiting calls.
     pub(crate) fn waiting(&self) -> usize {
         self.shared.lock().waiting
     }
 
-    /// How many reads there were.
+    /// The number of reads so far.
     pub(crate) fn reads(&self) -> usize {
         self.shared.lock().reads
     }
@@ -130,7 +130,7 @@ impl RemoteFolder {
 
 impl Drop for RemoteFolder {
     fn drop(&mut self) {
-        // A daemon that waits for an answer could not end. Drop the folder after the daemon.
+        // A daemon that waits for an answer could not end. Drop the directory after the daemon.
         self.hang(false);
         if let Some(server) = self.server.take() {
             let failed = server.join().is_err();
@@ -149,7 +149,7 @@ impl Remote {
     }
 }
 
-/// A reply, field by field.
+/// A reply, built field by field.
 #[derive(Default)]
 struct Reply(Vec<u8>);
 
@@ -189,7 +189,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 const ROOT: u64 = 1;
 
-/// Names keep their numbers for as long as the file system lasts.
+/// Names keep their numbers for the life of the file system.
 #[derive(Default)]
 struct Nodes(Vec<String>);
 
@@ -216,7 +216,7 @@ impl Shared {
     fn serve(&self, mut device: File) {
         let mut nodes = Nodes::default();
         let mut buffer = vec![0; 1 << 17];
-        // The end is an error: the file system is mounted nowhere any more.
+        // The loop ends in an error, when the file system is no longer mounted.
         while let Ok(length) = device.read(&mut buffer) {
             let request = &buffer[..length];
             let unique = u64_at(request, 8);
@@ -234,7 +234,7 @@ impl Shared {
             reply.extend((-error).to_ne_bytes());
             reply.extend(unique.to_ne_bytes());
             reply.extend(body);
-            // Whoever asked may have been killed meanwhile.
+            // The process that sent the request may have been killed meanwhile.
             drop(device.write(&reply));
         }
     }
@@ -284,7 +284,7 @@ impl Shared {
                         lookup_fails: Some(error),
                         ..
                     }) => Err(*error),
-                    // Nothing is kept for later.
+                    // Disables the kernel's cache.
                     Some(file) => {
                         let node = nodes.number(name);
                         Ok(Reply::default()

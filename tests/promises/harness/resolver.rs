@@ -1,9 +1,9 @@
-//! trivial-rewrite(8) by itself: the program of Postfix that chooses the next hop, asked without a running instance.
+//! Runs trivial-rewrite(8), the program of Postfix that chooses the next hop, without a running instance.
 //!
 //! With `-S` it answers one request on its standard input, which must be a socket. The request is that of
-//! `resolve_clnt.c`: name and value pairs, each ended by a NUL, and an empty name at the end. It reads main.cf and opens
-//! the tables as under master(8), but knows nothing of master.cf: a caller passes what `-o` says there. Tables behind
-//! `proxy:` need a running proxymap(8), so they cannot be asked here.
+//! `resolve_clnt.c`: name and value pairs, each ended by a NUL, and an empty name at the end. It reads main.cf and
+//! opens the tables as under master(8), but does not read master.cf: a caller passes the `-o` options set there. Tables
+//! behind `proxy:` need a running proxymap(8), so they cannot be queried here.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -15,20 +15,20 @@ use std::process::{Child, Command, Stdio};
 
 use super::daemon::DEADLINE;
 
-/// Nobody in the tests has this domain: what goes there by no relay has it as its next hop.
+/// A domain that no test configures: without a relay, it is itself the next hop of mail to it.
 const ELSEWHERE: &str = "elsewhere.test";
 
-/// `RESOLVE_FLAG_ERROR` and `RESOLVE_FLAG_FAIL`: a wrong address, a table that cannot be asked.
+/// `RESOLVE_FLAG_ERROR` and `RESOLVE_FLAG_FAIL`: an invalid address, and a failed table lookup.
 const FAILED: u32 = (1 << 2) | (1 << 3);
 
-/// How many are asked at once.
+/// The number of concurrent requests.
 const AT_ONCE: usize = 4;
 
 /// One configuration of Postfix.
 pub(crate) struct Resolver {
     pub(crate) config_directory: PathBuf,
     pub(crate) queue_directory: PathBuf,
-    /// What `-o` says in master.cf for `rewrite/unix`.
+    /// The `-o` options of `rewrite/unix` in master.cf.
     pub(crate) overrides: Vec<(String, String)>,
 }
 
@@ -83,11 +83,11 @@ impl Resolver {
 fn answer(sender: &str, mut stream: UnixStream, mut child: Child) -> Option<String> {
     let mut reply = Vec::new();
     let mut block = [0; 4096];
-    // The empty name at the end of the attributes.
+    // The attributes end in an empty name.
     while !reply.ends_with(b"\0\0") {
         match stream.read(&mut block) {
             Ok(read @ 1..) => reply.extend_from_slice(&block[..read]),
-            // With a deadline on the socket, a pause of this process ends the call.
+            // With a deadline on the socket, a pause of this process interrupts the call.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             ended => panic!("trivial-rewrite does not resolve {sender:?}: {ended:?} after {reply:?}"),
         }
@@ -96,7 +96,7 @@ fn answer(sender: &str, mut stream: UnixStream, mut child: Child) -> Option<Stri
     child.wait().unwrap();
     let text = String::from_utf8(reply).unwrap();
     let words: Vec<&str> = text.split('\0').collect();
-    // `flags` comes twice; the second counts.
+    // `flags` comes twice; the second one is used.
     let attributes: HashMap<&str, &str> = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
     let flags: u32 = attributes["flags"].parse().unwrap();
     assert_eq!(

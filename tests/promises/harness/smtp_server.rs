@@ -1,11 +1,11 @@
-//! Fake SMTP servers: the relays, and the recipient's own server, at the far end of a real Postfix.
+//! Fake SMTP servers: the relays and the recipient's own server, to which a real Postfix sends.
 //!
-//! A server keeps what matters to the promises in a [`Journal`]: each mail with its envelope and the login of its
-//! session, and each AUTH attempt, even of a session that sends nothing, so that a leaked credential is seen.
-//! Several servers may share one journal; whoever waits for a mail then learns where it arrived.
+//! A server records what matters to the promises in a [`Journal`]: each mail with its envelope and the login of its
+//! session, and each AUTH attempt, even of a session that sends no mail, so that a leaked credential is detected.
+//! Several servers may share one journal, in which a test then sees where a mail arrived.
 //!
-//! Limits: no TLS, no pipelining extension, AUTH PLAIN and LOGIN only, and the text of a mail is thrown away. What it
-//! does not understand it refuses with 5xx, as a server would; a broken connection ends its thread and nothing else.
+//! Limits: no TLS, no pipelining extension, only AUTH PLAIN and LOGIN, and the text of a mail is discarded. A server
+//! rejects what it does not support with 5xx, as a real one does. A broken connection ends only its own thread.
 
 #![allow(
     dead_code,
@@ -20,10 +20,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The longest line that is read: far above what SMTP allows.
+/// The longest line that is read, far above SMTP's limit.
 const LINE_LIMIT: u64 = 64 * 1024;
 
-/// A user and a password as they came over the wire.
+/// A user and a password as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Login {
     pub(crate) user: String,
@@ -39,35 +39,35 @@ impl Login {
     }
 }
 
-/// `user:password`, as a credentials file has it.
+/// `user:password`, as in a credentials file.
 impl fmt::Display for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.user, self.password)
     }
 }
 
-/// A mail that a server took.
+/// A mail that a server accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mail {
-    /// The name of the server that took it.
+    /// The name of the server that accepted it.
     pub(crate) server: String,
     /// The envelope sender; empty for the null sender.
     pub(crate) sender: String,
     pub(crate) recipients: Vec<String>,
-    /// Who had logged in on this connection.
+    /// The login of the connection.
     pub(crate) login: Option<Login>,
 }
 
-/// One exchange of credentials, whatever came of it.
+/// One AUTH attempt, successful or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attempt {
-    /// The name of the server that heard them.
+    /// The name of the server that received it.
     pub(crate) server: String,
     pub(crate) login: Login,
     pub(crate) accepted: bool,
 }
 
-/// Everything that one or more servers have seen, in order, with a bell for those who wait. Clones are one journal.
+/// All that one or more servers have received, in order. Clones share one journal.
 #[derive(Clone, Default)]
 pub(crate) struct Journal(Arc<Pages>);
 
@@ -77,7 +77,7 @@ struct Pages {
     bell: Condvar,
 }
 
-/// The pages of a [`Journal`].
+/// The content of a [`Journal`].
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) mails: Vec<Mail>,
@@ -95,7 +95,7 @@ impl Journal {
         self.lock().attempts.clone()
     }
 
-    /// Waits until the wish is granted, or returns `None` when patience is at its end.
+    /// Waits until the condition is fulfilled. Returns `None` after the timeout.
     pub(crate) fn wait<T>(&self, patience: Duration, wish: impl Fn(&Seen) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + patience;
         let mut seen = self.lock();
@@ -134,18 +134,18 @@ impl Journal {
     }
 }
 
-/// What a server says about AUTH.
+/// Whether a server supports AUTH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Auth {
-    /// Not in its EHLO reply, and refused.
+    /// Not listed in the EHLO reply, and rejected.
     Unknown,
-    /// In its EHLO reply; mail is taken without it, too.
+    /// Listed in the EHLO reply; mail is accepted without it too.
     Offered,
-    /// No mail without it: 530.
+    /// Mail without it is rejected with 530.
     Demanded,
 }
 
-/// How a server behaves. By default it offers AUTH, takes every login, and keeps a journal of its own.
+/// How a server behaves. By default it offers AUTH, accepts every login, and has its own journal.
 pub(crate) struct Setup {
     name: String,
     host: Ipv4Addr,
@@ -157,7 +157,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// A server of that name (any, for the journal) on a loopback address.
+    /// A server on a loopback address. The name is for the journal.
     pub(crate) fn new(name: &str, host: Ipv4Addr) -> Self {
         Self {
             name: name.to_owned(),
@@ -170,7 +170,7 @@ impl Setup {
         }
     }
 
-    /// A port of the caller's choice, who has a network of its own; otherwise the system chooses.
+    /// Sets the port, for a caller with its own network namespace. By default the system chooses.
     pub(crate) fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
@@ -181,19 +181,19 @@ impl Setup {
         self
     }
 
-    /// Accepts this login, and of all others only those that were named in the same way.
+    /// Accepts this login, and only those added by this function.
     pub(crate) fn accepting(mut self, login: Login) -> Self {
         self.accepted.get_or_insert_default().push(login);
         self
     }
 
-    /// Takes so long for each mail.
+    /// Delays the reply to each mail.
     pub(crate) fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Writes into a journal that others write into, too.
+    /// Writes to a journal that other servers share.
     pub(crate) fn journal(mut self, journal: &Journal) -> Self {
         self.journal = journal.clone();
         self
@@ -219,7 +219,7 @@ impl Setup {
     }
 }
 
-/// A running server; it stops when it is dropped.
+/// A running server. It stops on drop.
 pub(crate) struct SmtpServer {
     address: SocketAddrV4,
     shared: Arc<Shared>,
@@ -245,14 +245,14 @@ impl SmtpServer {
         format!("[{}]:{}", self.address.ip(), self.address.port())
     }
 
-    /// The mails that it took.
+    /// The mails that it accepted.
     pub(crate) fn mails(&self) -> Vec<Mail> {
         let mut mails = self.shared.setup.journal.mails();
         mails.retain(|mail| mail.server == self.name());
         mails
     }
 
-    /// The credentials that it heard.
+    /// The AUTH attempts that it received.
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
         let mut attempts = self.shared.setup.journal.attempts();
         attempts.retain(|attempt| attempt.server == self.name());
@@ -263,7 +263,7 @@ impl SmtpServer {
 impl Drop for SmtpServer {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // A connection of our own gets the acceptor out of its accept(2).
+        // This connection wakes the thread that waits in accept(2).
         drop(TcpStream::connect(self.address));
         if let Some(acceptor) = self.acceptor.take() {
             drop(acceptor.join());
@@ -271,7 +271,7 @@ impl Drop for SmtpServer {
     }
 }
 
-/// Takes connections, a thread for each, until the server stops; then hangs up on all of them.
+/// Accepts connections, each in its own thread, until the server stops, then closes them all.
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     let mut sessions: Vec<(TcpStream, JoinHandle<()>)> = Vec::new();
     for stream in listener.incoming() {
@@ -283,7 +283,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let Ok(handle) = stream.try_clone() else { continue };
         let shared = Arc::clone(shared);
         let thread = thread::spawn(move || {
-            // Whatever breaks a session, the journal has what came before it.
+            // Whatever ends a session, the journal has all that came before.
             drop(Session::new(&shared.setup, stream).and_then(Session::run));
         });
         sessions.push((handle, thread));
@@ -401,7 +401,7 @@ impl<'a> Session<'a> {
         }))
     }
 
-    /// The client's response, asked for unless it came along with the command.
+    /// The client's response, requested unless it came with the command.
     fn response(&mut self, initial: &str, prompt: &str) -> io::Result<Option<Vec<u8>>> {
         if !initial.is_empty() {
             return Ok(base64(initial));
@@ -444,7 +444,7 @@ impl<'a> Session<'a> {
             match self.line()? {
                 Some(line) if line == "." => break,
                 Some(_) => {}
-                // Half a mail is no mail.
+                // An incomplete mail is discarded.
                 None => return Ok(()),
             }
         }
@@ -464,7 +464,7 @@ impl<'a> Session<'a> {
         self.recipients.clear();
     }
 
-    /// The next line, less its end; `None` when the client has hung up.
+    /// The next line without its end. `None` when the client has closed the connection.
     fn line(&mut self) -> io::Result<Option<String>> {
         let mut line = Vec::new();
         let read = (&mut self.reader).take(LINE_LIMIT).read_until(b'\n', &mut line)?;
@@ -481,12 +481,12 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What was sent, with a sign in place of whatever is not UTF-8.
+/// The received text, with a replacement character for what is not UTF-8.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The address in `FROM:<address> …`; a quoted local part may hold an angle bracket.
+/// The address in `FROM:<address> …`. A quoted local part may contain an angle bracket.
 fn path(argument: &str, keyword: &str) -> Option<String> {
     let (before, rest) = argument.split_at_checked(keyword.len())?;
     if !before.eq_ignore_ascii_case(keyword) {
@@ -504,7 +504,7 @@ fn path(argument: &str, keyword: &str) -> Option<String> {
     inner.get(..end).map(str::to_owned)
 }
 
-/// Decodes base64 (RFC 4648) as AUTH uses it: no blanks, padding at the end, `=` alone for an empty response.
+/// Decodes base64 (RFC 4648) as AUTH uses it: no whitespace, padding at the end, `=` alone for an empty response.
 fn base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut bits: u32 = 0;

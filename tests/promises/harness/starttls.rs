@@ -1,10 +1,10 @@
-//! STARTTLS in front of a fake SMTP server, by way of openssl(1).
+//! STARTTLS for a fake SMTP server, by openssl(1).
 //!
-//! Until STARTTLS it speaks for itself: it offers STARTTLS and AUTH, and keeps whatever AUTH it hears, because that was
-//! in clear text. Then `openssl s_server` decrypts, and the server behind hears the rest.
+//! Before STARTTLS, it answers itself: it offers STARTTLS and AUTH, and records every AUTH command as sent in clear
+//! text. After STARTTLS, `openssl s_server` decrypts, and the server behind it answers.
 //!
-//! Limits: one certificate for all, which nobody can verify; a process for each connection. The programs end with the
-//! connections, and on drop.
+//! Limits: one certificate for all connections, which cannot be verified, and one process for each connection. The
+//! programs end with their connections, and on drop.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long openssl may take to listen.
+/// The timeout for openssl to listen.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A running front; it stops when it is dropped.
+/// A running front end. It stops on drop.
 pub(crate) struct Front {
     address: SocketAddrV4,
     shared: Arc<Shared>,
@@ -37,12 +37,12 @@ struct Shared {
 }
 
 impl Front {
-    /// Listens on that address, before the server at `behind`.
+    /// Listens on that address, in front of the server at `behind`.
     pub(crate) fn start(host: Ipv4Addr, behind: SocketAddr) -> Self {
         Self::start_at(SocketAddrV4::new(host, 0), behind)
     }
 
-    /// The same at a port of the caller's choice, who has a network of its own.
+    /// Listens on that address and port, for a caller with its own network namespace.
     pub(crate) fn start_at(address: SocketAddrV4, behind: SocketAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let made = Command::new("openssl")
@@ -87,7 +87,7 @@ impl Front {
                         break;
                     }
                     let shared = Arc::clone(&shared);
-                    // A connection that breaks is the client's to notice.
+                    // The client detects a broken connection.
                     thread::spawn(move || drop(connection(&shared, stream)));
                 }
             }
@@ -104,7 +104,7 @@ impl Front {
         format!("[{}]:{}", self.address.ip(), self.address.port())
     }
 
-    /// Every AUTH command that came without TLS.
+    /// Every AUTH command received without TLS.
     pub(crate) fn auth_in_clear_text(&self) -> Vec<String> {
         self.shared.in_clear_text.lock().unwrap().clone()
     }
@@ -113,7 +113,7 @@ impl Front {
 impl Drop for Front {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // A connection of our own gets the acceptor out of its accept(2).
+        // This connection wakes the thread that waits in accept(2).
         drop(TcpStream::connect(self.address));
         if let Some(acceptor) = self.acceptor.take() {
             drop(acceptor.join());
@@ -150,7 +150,7 @@ fn connection(shared: &Shared, stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Client, openssl and the server behind, in a row.
+/// Connects the client through openssl to the server behind.
 fn encrypted(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
     let number = shared.connections.fetch_add(1, Ordering::SeqCst);
     let path = shared.folder.path().join(format!("tls-{number}"));
@@ -160,7 +160,7 @@ fn encrypted(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
     let tls = when_it_listens(&path)?;
     let behind = TcpStream::connect(shared.behind)?;
     behind.set_nodelay(true)?;
-    // The client does not expect a second greeting.
+    // The client expects no second greeting.
     let mut greeting = String::new();
     let mut from_behind = BufReader::new(behind.try_clone()?);
     from_behind.read_line(&mut greeting)?;
@@ -170,7 +170,7 @@ fn encrypted(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
     let outward = copy(tls.try_clone()?, client.try_clone()?);
     let up = copy(plain_out, behind.try_clone()?);
     let down = copy(from_behind, plain_in);
-    // When either end is gone, so is all between.
+    // When either end closes, both directions end.
     drop(inward.join());
     drop(tls.shutdown(Shutdown::Both));
     drop(behind.shutdown(Shutdown::Both));
@@ -195,7 +195,7 @@ fn s_server(folder: &Path, path: &PathBuf) -> io::Result<Child> {
         .spawn()
 }
 
-/// openssl says nothing when it is ready, so this looks until the deadline.
+/// Connects to openssl, which prints nothing when it is ready: retries until the deadline.
 fn when_it_listens(path: &Path) -> io::Result<UnixStream> {
     let deadline = Instant::now() + DEADLINE;
     loop {

@@ -1,4 +1,4 @@
-//! strace(1) on the thread that answers, and on no other: its number is that of the process.
+//! strace(1) on the lookup thread only, whose number is that of the process.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::daemon::Daemon;
 
-/// Attaches it; from then on it does what its arguments say, until it is ended.
+/// Attaches strace with these arguments, until it is ended.
 #[track_caller]
 pub(crate) fn attach<S: AsRef<OsStr>>(daemon: &Daemon, args: impl IntoIterator<Item = S>) -> Child {
     let mut strace = Command::new("strace")

@@ -1,10 +1,10 @@
-//! This machine's systemd, booted in namespaces of its own (tests/systemd/boot).
+//! This machine's systemd, booted in its own namespaces (tests/systemd/boot).
 
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-/// Runs a script of tests/systemd there, with those files beside it, and gives what it printed, and what was logged; fails
+/// Runs a script of tests/systemd there, with those files beside it. Returns what it printed and what was logged. Fails
 /// the test where the script fails.
 #[track_caller]
 pub(crate) fn boot<S: AsRef<OsStr>>(script: &str, files: impl IntoIterator<Item = S>) -> (String, String) {

@@ -1,7 +1,7 @@
-//! Numbered versions of every file that a server reads, the questions that tell them apart, and a client that asks them
-//! all the while a test edits the files.
+//! Numbered versions of every file that a server reads, requests whose answers identify the version, and a client that
+//! sends them all the time while a test edits the files.
 //!
-//! So a test says only how it edits: whatever is answered in between, and is not one of the versions, fails it.
+//! So a test only says how it edits: an answer that is from none of the versions fails it.
 
 use super::client::Reply;
 use super::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
@@ -12,22 +12,22 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How soon an edit is live. A machine that is busy with other tests may be late now and then, but not five times in a row.
+/// How soon an edit takes effect. On a busy machine one edit may be late, but not five in a row.
 pub(crate) const LIVE: Duration = Duration::from_millis(500);
 
-/// The file that `RELAY_PASSWORD_FILE` names, beside the directory of the tables.
+/// The file named by `RELAY_PASSWORD_FILE`, beside the directory of the tables.
 pub(crate) const PASSWORD: &str = "password";
 
-/// Each file that is read.
+/// All files that are read.
 pub(crate) const FILES: [&str; 4] = [RELAYMAP, CREDENTIALS, PASSWORD, SETTINGS];
 
-/// Those in the directory of the tables.
+/// The files in the directory of the tables.
 pub(crate) const IN_DIRECTORY: [&str; 3] = [RELAYMAP, CREDENTIALS, SETTINGS];
 
 /// The version of each of [`FILES`].
 pub(crate) type Numbers = [usize; 4];
 
-/// What is asked. The answers depend on every file.
+/// The requests. The answers depend on every file.
 pub(crate) const QUESTIONS: [(&str, &str); 6] = [
     ("relayhost", "ann@one.test"),
     ("sasl", "login.test"),
@@ -37,18 +37,19 @@ pub(crate) const QUESTIONS: [(&str, &str); 6] = [
     ("relayhost", "ann@three.test"),
 ];
 
-/// No poll finds a change before a test ends.
+/// Settings with which no poll finds a change before a test ends.
 pub(crate) const EVENTS_ALONE: &str = "poll = 600";
 
-/// Polls often, and waits a moment for a file that is missing or empty, so that only what must not happen does not.
+/// Settings with frequent polls and a short wait for a file that is missing or empty: a test then waits less for what
+/// must not happen.
 pub(crate) const QUICK: &str = "poll = 0.02\ngrace = 0.1";
 
-/// The next hop of the n-th relay map.
+/// The next hop in the n-th relay map.
 pub(crate) fn relay(n: usize) -> String {
     format!("[relay{n}.test]:587")
 }
 
-/// The n of [`relay`].
+/// The inverse of [`relay`].
 pub(crate) fn generation(reply: &Reply) -> usize {
     let Reply::Found(value) = reply else {
         panic!("no relay: {reply:?}")
@@ -59,7 +60,7 @@ pub(crate) fn generation(reply: &Reply) -> usize {
     number.expect("a relay").parse().expect("its number")
 }
 
-/// The n-th text of a file. `pace` has the settings of reloads.
+/// The n-th text of a file. `pace` has the settings for reloads.
 pub(crate) fn text(file: &str, n: usize, pace: &str) -> String {
     match file {
         RELAYMAP => format!(
@@ -90,7 +91,7 @@ pub(crate) fn answers([map, credentials, password, settings]: Numbers) -> Vec<Re
     ]
 }
 
-/// Where a file is.
+/// The path of a file.
 pub(crate) fn path_of(setup: &Setup, file: &str) -> PathBuf {
     match file {
         PASSWORD => setup.root().join(PASSWORD),
@@ -105,7 +106,7 @@ pub(crate) fn fill(directory: &Path, files: &[&str], n: usize, pace: &str) {
     }
 }
 
-/// Names the default relay, whose password is in that file.
+/// Sets the default relay, with its password in [`PASSWORD`].
 pub(crate) fn with_default_relay(setup: Setup) -> Setup {
     let password = path_of(&setup, PASSWORD);
     setup
@@ -114,7 +115,7 @@ pub(crate) fn with_default_relay(setup: Setup) -> Setup {
         .env("RELAY_PASSWORD_FILE", password)
 }
 
-/// The first version of every file.
+/// A setup with the first version of every file.
 pub(crate) fn setup(pace: &str) -> Setup {
     let setup = Setup::new();
     fill(setup.dir(), &IN_DIRECTORY, 0, pace);
@@ -122,31 +123,31 @@ pub(crate) fn setup(pace: &str) -> Setup {
     with_default_relay(setup)
 }
 
-/// Points a symbolic link elsewhere in one step, as Kubernetes does.
+/// Changes the target of a symbolic link in one step, as Kubernetes does.
 pub(crate) fn repoint(link: &Path, target: impl AsRef<Path>) {
     let new = link.with_file_name("..new");
     symlink(target, &new).unwrap();
     fs::rename(new, link).unwrap();
 }
 
-/// Leads these names of a directory through the link `..data`, as Kubernetes mounts a volume.
+/// Makes these names of a directory links through `..data`, as in a volume of Kubernetes.
 pub(crate) fn link_through_data(volume: &Path, files: &[&str]) {
     for file in files {
         symlink(Path::new("..data").join(file), volume.join(file)).unwrap();
     }
 }
 
-/// A running server, the versions that are active, and a client that asks all the while.
+/// A running server, the active versions, and a client that sends requests all the time.
 pub(crate) struct Versions<'a> {
     pub(crate) daemon: &'a Daemon,
     pub(crate) observer: &'a Observer,
     pub(crate) numbers: Numbers,
     pace: &'a str,
-    /// Every answer that there should have been so far, one after the other.
+    /// Every expected set of answers so far, in order.
     expected: Vec<Vec<Reply>>,
 }
 
-/// Asks on one connection while `act` edits the files of a daemon that was started with [`setup`].
+/// Sends requests on one connection while `act` edits the files of a daemon started with [`setup`].
 pub(crate) fn with_versions<R>(daemon: &Daemon, pace: &str, act: impl FnOnce(&mut Versions<'_>) -> R) -> R {
     observe(daemon, &QUESTIONS, |observer| {
         observer.wait_for(&answers([0; 4]));
@@ -173,7 +174,7 @@ impl Versions<'_> {
         path_of(&self.daemon.setup(), file)
     }
 
-    /// The versions with the next one of these files.
+    /// The version numbers after the next edit of these files.
     pub(crate) fn next(&self, files: &[&str]) -> Numbers {
         let mut next = self.numbers;
         for (number, file) in next.iter_mut().zip(FILES) {
@@ -188,7 +189,7 @@ impl Versions<'_> {
         text(file, self.numbers[number] + 1, self.pace)
     }
 
-    /// Puts the next version of a file in place in one step.
+    /// Replaces a file by its next version in one step.
     pub(crate) fn replace_with_next(&self, file: &str) {
         let path = self.path(file);
         let new = path.with_extension("new");
@@ -196,20 +197,21 @@ impl Versions<'_> {
         fs::rename(&new, path).unwrap();
     }
 
-    /// Lets the server notice what was done, by an event or by several polls ([`QUICK`]): nothing else may be answered.
+    /// Waits until the server has noticed what was done, by an event or by several polls ([`QUICK`]). Fails the test
+    /// where any answer is unexpected.
     #[track_caller]
     pub(crate) fn pause(&self, what: &str) {
         self.observer.wait_for_rounds(60);
         self.are_still_active(what);
     }
 
-    /// Fails where anything but the versions so far was answered.
+    /// Fails the test where an answer is not from one of the versions so far.
     #[track_caller]
     pub(crate) fn are_still_active(&self, what: &str) {
         assert_eq!(self.observer.answers(), self.expected, "{what}");
     }
 
-    /// Waits for these answers, and fails where any others came meanwhile. Returns since when they come.
+    /// Waits for these answers, and returns since when they come. Fails the test where any other answer came before.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, answers: Vec<Reply>, what: &str) -> Instant {
         let since = self.observer.wait_for(&answers);
@@ -227,8 +229,8 @@ impl Versions<'_> {
         self.wait_for(answers(numbers), what)
     }
 
-    /// Fails unless the next version of these files is live in time, and nothing but the versions is ever answered. An
-    /// edit that is late is tried again, up to five times.
+    /// Fails the test unless the next version of these files takes effect in time, and all answers are from one of the
+    /// versions. A late edit is tried again, up to five times.
     #[track_caller]
     pub(crate) fn are_live(&mut self, files: &[&str], what: &str, mut edit: impl FnMut(&Self)) {
         let mut late = Vec::new();
@@ -246,7 +248,7 @@ impl Versions<'_> {
     }
 }
 
-/// How many reloads the log tells of, with that of the start.
+/// The number of reloads in the log, including the load at startup.
 pub(crate) fn reloads(daemon: &Daemon) -> usize {
     let log = daemon.log();
     log.lines()

@@ -1,4 +1,4 @@
-//! The answers to the keys of senders that have moved, and of the others, over both protocols.
+//! The answers for senders that have moved, and for others, over both protocols.
 
 use super::save;
 use crate::harness::admin::Admin;
@@ -48,14 +48,14 @@ fn the_login_of_a_moved_sender_is_answered_at_its_next_hop_over_both_protocols()
         ] {
             let host = next_hop.trim_matches(['[', ']']).split(']').next().unwrap();
             assert_eq!(ask("u@a.test"), Reply::NotFound);
-            // Even where the file has an entry for the host: it would hide the next hop.
+            // So it is even where the file has an entry for the host, because that would hide the next hop.
             assert_eq!(ask(host), Reply::NotFound);
             assert_eq!(ask(next_hop), login);
         }
         assert_eq!(ask("u@a.test"), Reply::NotFound);
         assert_eq!(ask("fallback.test"), Reply::NotFound);
         assert!(ask("[fallback.test]:587").is_cannot_tell());
-        // Who did not move is answered as ever, and so is mail of the null sender.
+        // Senders that did not move are answered as before, and so is mail of the null sender.
         assert_eq!(ask("u@b.test"), Reply::found("b:stays"));
         assert_eq!(ask("r1.test"), Reply::found("host:entry"));
         assert_eq!(ask("[r1.test]:587"), Reply::found("hop:one"));

@@ -1,7 +1,7 @@
-//! Mail on its way to a relay whose login for its sender is not known any more waits, and then takes the new relay.
+//! Mail on its way to a relay for which its sender's login is no longer known waits, and is then sent to the new relay.
 //!
-//! What is not known is told as a temporary error, which smtp(8) logs as a local data error. No relay sees a login that is
-//! not its own, and none a mail without a login.
+//! The answer is a temporary error, which smtp(8) logs as a local data error. No relay receives a login that is not its
+//! own, or a mail without a login.
 
 use super::{LOGINS, alone, login, save};
 use crate::harness::daemon::{Daemon, Setup};
@@ -16,13 +16,13 @@ const FALLBACK_LOGIN: &str = "fallback:its-own";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Case {
     /// `smtp_fallback_relay`, and the relay before the move is down from the beginning. Logins are by next hop. The
-    /// fallback relay takes mail with its own login until the sender moves; from then on, the sender is not known to
-    /// have that relay, so mail that comes to it waits.
+    /// fallback relay accepts mail with its own login until the sender moves. From then on, it is no known relay of the
+    /// sender, so mail that comes to it waits.
     FallbackFromTheBeginning,
     /// `smtp_fallback_relay`, and the relay before the move goes down after it. Logins are by sender, and the fallback
-    /// relay sees none of them.
+    /// relay receives none of them.
     FallbackAfterTheMove,
-    /// `smtp_sender_dependent_authentication = no`: the edit puts one next hop and its login in place of another.
+    /// `smtp_sender_dependent_authentication = no`: the edit replaces one next hop and its login by another.
     NextHopAndLoginReplaced,
 }
 
@@ -102,7 +102,7 @@ fn send(release: Release, case: Case) {
     if case == Case::FallbackAfterTheMove {
         drop(first.take());
     }
-    // What waits is tried again now, and not in five minutes.
+    // Waiting mail is attempted now instead of in five minutes.
     postfix
         .wait_for_queue(|queue| queue.iter().all(|mail| mail.queue == "deferred"))
         .unwrap();
@@ -111,7 +111,7 @@ fn send(release: Release, case: Case) {
     postfix.flush().unwrap();
     let flushed = Instant::now();
     for to in &recipients {
-        // One that was on its way from the maildrop may have had to wait since.
+        // A mail that was on its way from the maildrop may have been deferred since.
         while journal.mail_to(to, Duration::from_secs(2)).is_none() {
             let log = postfix.log();
             let of_mail: Vec<&str> = log.lines().filter(|line| line.contains(to)).collect();

@@ -1,4 +1,4 @@
-//! What is linked in, as contrib/package/bill-of-materials says it.
+//! The crates that are linked in, according to contrib/package/bill-of-materials.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::harness::daemon::finish;
 
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-/// Judges bills of materials by CycloneDX's own library: for each line, which is one, what is wrong with it, or nothing.
+/// Checks bills of materials with CycloneDX's own library: prints for each line, which is a bill, its error or nothing.
 const JUDGE: &str = "\
 import json, sys
 from cyclonedx.schema import SchemaVersion
@@ -45,7 +45,7 @@ pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
 }
 
-/// The crates of a bill of materials, as `name@version`, and what else is in it.
+/// The crates of a bill of materials, as `name@version`, and its other components.
 pub(super) fn components(bill: &Value) -> (BTreeSet<String>, Vec<String>) {
     let named = |component: &Value| format!("{}@{}", text(&component["name"]), text(&component["version"]));
     let all = bill["components"].as_array().unwrap();
@@ -61,7 +61,8 @@ pub(super) fn components(bill: &Value) -> (BTreeSet<String>, Vec<String>) {
     )
 }
 
-/// What Cargo compiled for the target of the static program: not for the machine that builds, as procedural macros are.
+/// The crates that Cargo compiled for the target of the static program, and not for the build machine as procedural
+/// macros.
 fn compiled() -> BTreeSet<String> {
     let remap = done(&mut Command::new(repository().join("contrib/package/remap")));
     let flags = ["-Ctarget-cpu=x86-64", "-Ctarget-feature=+crt-static", &remap].join("\u{1f}");
@@ -91,7 +92,7 @@ fn compiled() -> BTreeSet<String> {
     of_target.collect()
 }
 
-/// What is in Cargo.lock: checksums of crates.
+/// The checksums of crates in Cargo.lock.
 fn checksums() -> Vec<(String, String)> {
     let lock = fs::read_to_string(repository().join("Cargo.lock")).unwrap();
     let field = |package: &str, name: &str| {
@@ -112,7 +113,7 @@ fn checksums() -> Vec<(String, String)> {
 fn the_bill_of_materials_names_exactly_the_linked_crates() {
     let built = Built::by("static");
     let bill = bill(&built.beside(".cdx.json"));
-    // A judge that sees what is wrong.
+    // The check detects what is wrong.
     let (mut no_purl, mut no_licence) = (bill.clone(), bill.clone());
     no_purl["components"][0]["puri"] = "pkg:cargo/one".into();
     no_licence["components"][0]["licenses"][0]["expression"] = "MIT OR Apache".into();
@@ -149,7 +150,7 @@ fn the_bill_of_materials_names_exactly_the_linked_crates() {
         .collect();
     assert_eq!(crates, tree);
 
-    // Each with its licence and the checksum by which Cargo knows it; the program with its own.
+    // Each crate with its licence and the checksum in Cargo.lock; the program with its own.
     let checksums = checksums();
     for component in bill["components"].as_array().unwrap() {
         let name = format!("{}@{}", text(&component["name"]), text(&component["version"]));

@@ -1,5 +1,5 @@
-//! What becomes of the file: its mode, its owner and its links; many edits at once; where it cannot be renamed over, or
-//! cannot be written at all.
+//! What an edit does to the file: its mode, its owner and its links; concurrent edits; and files that cannot be
+//! replaced by rename, or not written at all.
 
 use super::{all, answer, done, refused, relay, text};
 use crate::harness::client::{Reply, Socketmap};
@@ -211,7 +211,7 @@ fn a_signal_at_any_moment_leaves_the_old_or_the_new_text_and_no_temporary_file()
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // Another moment each time, whatever it falls upon.
+        // The signal arrives at another moment each time.
         thread::sleep(Duration::from_micros(n * 300));
         let id = Pid::from_raw(i32::try_from(child.id()).unwrap());
         let _ = kill(id, Signal::SIGTERM);
@@ -226,8 +226,8 @@ fn a_signal_at_any_moment_leaves_the_old_or_the_new_text_and_no_temporary_file()
     }
 }
 
-/// Becomes the rest where a script has prepared the file systems and nobody else sees it; `$1` is the folder around
-/// the tables, and the current one.
+/// Executes a program after a script has prepared file systems that only it sees. `$1` is the directory around the
+/// tables, and the current one.
 fn prepared(setup: Setup, script: &str) -> Setup {
     let root = setup.root().to_str().unwrap().to_owned();
     let script = format!("set -e; cd \"$1\"; {script}; shift; exec \"$@\"");
@@ -279,7 +279,7 @@ fn an_individually_mounted_file_is_written_in_place_and_the_edit_takes_effect() 
     }
     let metadata = fs::metadata(&host).unwrap();
     assert_eq!((metadata.ino(), metadata.mode() & 0o7777), (inode, 0o640));
-    // Thirty at once, the file being the one lock that all share.
+    // Thirty edits at once share the file as their only lock.
     thread::scope(|scope| {
         for n in 0..30 {
             let inside = &inside;
@@ -297,8 +297,8 @@ fn an_individually_mounted_file_is_written_in_place_and_the_edit_takes_effect() 
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn concurrent_edits_through_a_mounted_file_and_through_its_directory_lose_nothing() {
-    // Whoever sees the file by itself locks the file, and writes in place; both see one file as long as nobody renames
-    // another over it, which an edit of the folder's own would do. A second name keeps it from that.
+    // Where the file is mounted individually, an edit locks the file and writes in place. Both paths lead to one file
+    // until one is renamed over it, which an edit through the directory would do. A second hard link prevents that.
     let setup = Setup::new().relaymap("# both\n");
     let host = setup.root().join("host");
     fs::hard_link(setup.dir().join(RELAYMAP), &host).unwrap();
@@ -339,7 +339,7 @@ fn a_read_only_directory_is_an_error_and_nothing_changes() {
             "{stderr}"
         );
     }
-    // What is there already needs no writing.
+    // An entry that exists already needs no write.
     let ran = relay(&read_only, "exclude-domain none.test");
     assert_eq!(ran.code, Some(1));
 }
@@ -362,7 +362,7 @@ fn a_writable_file_in_a_read_only_directory_is_written_in_place() {
     assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(refused(&as_nobody, "exclude-domain two.test").contains("ermission denied"));
-    // In a folder of its own, it may not give the owner away: the file stays where it is.
+    // In its own directory it may not give files to another owner, so the file is edited in place.
     chown(setup.dir(), Some(65534), Some(65534)).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     done(
@@ -375,15 +375,15 @@ fn a_writable_file_in_a_read_only_directory_is_written_in_place() {
     assert_eq!(all(&setup).len(), 1);
 }
 
-/// Runs `add-auth` with a password too long for what is left of the disk that `script` has mounted, and fails unless
-/// the folder then has these names and the file is as it was.
+/// Runs `add-auth` with a password too long for the space left on the disk that `script` has mounted. Fails unless the
+/// directory then has these names and the file is unchanged.
 #[track_caller]
 fn full(script: &str, names: &[&str]) {
     let before = "@one.test u:p\n".to_owned() + &"# filler\n".repeat(300);
     let setup = Setup::new().credentials("# hidden\n");
     fs::write(setup.root().join("old"), &before).unwrap();
     fs::create_dir(setup.root().join("small")).unwrap();
-    // The mounts are gone with the process, so whatever is looked at is looked at in it.
+    // The mounts end with the process, so they are inspected in it.
     let look = "\"$@\"; code=$?; ls -A tables; echo --; cat tables/postfix-sasl-password.cf; exit $code";
     let program = setup.command("relay");
     let password = "CANARY".repeat(8000);
@@ -412,7 +412,7 @@ fn full(script: &str, names: &[&str]) {
     assert_eq!(shown, before);
 }
 
-/// Takes all the room that is left in `small`.
+/// Uses up all the space left in `small`.
 const FILL: &str = "dd if=/dev/zero of=small/fill bs=1k 2>/dev/null || [ -s small/fill ]";
 
 #[test]
@@ -438,7 +438,7 @@ fn a_full_disk_leaves_an_individually_mounted_file_unchanged() {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_partial_write_to_a_full_disk_is_undone() {
-    // A file system that reserves no room (ext2) takes as much as it has of what is written in place.
+    // A file system that reserves no space (ext2) writes in place as much as it has.
     let mount = "truncate -s 256k disk; mkfs.ext2 -q -b 1024 disk; mount -o loop disk small; cp old small/f; \
                  dd if=/dev/zero of=small/spare bs=1024 count=6 2>/dev/null";
     full(
@@ -469,7 +469,7 @@ fn an_edit_waits_for_the_lock_of_the_directory_and_of_the_file() {
             },
             |waits| *waits,
         );
-        // Long enough for an edit that waits for nobody.
+        // Long enough for an edit that does not wait.
         thread::sleep(Duration::from_millis(100));
         assert!(child.try_wait().unwrap().is_none(), "{locked}");
         assert_eq!(text(&setup, RELAYMAP), "@one.test [a]\n");
@@ -479,7 +479,7 @@ fn an_edit_waits_for_the_lock_of_the_directory_and_of_the_file() {
     }
 }
 
-/// A user who is neither root nor the owner of what root has.
+/// A user that is neither root nor the owner of root's files.
 const MALLORY: u32 = 4711;
 
 fn link_of(owner: u32, target: impl AsRef<Path>, link: &Path) {
@@ -487,7 +487,7 @@ fn link_of(owner: u32, target: impl AsRef<Path>, link: &Path) {
     std::os::unix::fs::lchown(link, Some(owner), Some(owner)).expect("the tests need to be root");
 }
 
-/// A directory of another user, and a file of root's elsewhere.
+/// A directory of another user, and a file of root elsewhere.
 fn directory_of_another() -> (Setup, std::path::PathBuf) {
     let setup = Setup::new();
     chown(setup.dir(), Some(MALLORY), Some(MALLORY)).unwrap();
@@ -514,7 +514,7 @@ fn root_follows_no_symbolic_link_of_another_user_to_a_third_users_file() {
         assert_eq!(fs::read_to_string(&file).unwrap(), "@root.test [root]\n");
         assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
     };
-    // The file itself, by one link and by two of which the second is root's.
+    // The file itself, through one link, and through two links of which the second is root's.
     link_of(MALLORY, &file, &link);
     expect_refused(&setup, &link);
     let between = setup.root().join("between");
@@ -522,11 +522,11 @@ fn root_follows_no_symbolic_link_of_another_user_to_a_third_users_file() {
     fs::remove_file(&link).unwrap();
     link_of(MALLORY, "../between", &link);
     expect_refused(&setup, &link);
-    // A directory on the way.
+    // A directory of the path.
     let way = setup.root().join("way");
     link_of(MALLORY, "roots", &way);
     expect_refused(&Setup::in_folder(&way), &way);
-    // What the next link leads to, where the first is right.
+    // The second link is Mallory's, after a correct first one.
     let (dir, right) = (setup.root().join("dir"), setup.root().join("right"));
     fs::create_dir(&dir).unwrap();
     chown(&dir, Some(MALLORY), None).unwrap();
@@ -546,7 +546,7 @@ fn a_symbolic_link_of_root_or_of_the_targets_owner_is_followed() {
         fs::read_to_string(&file).unwrap(),
         "@root.test [root]\n@one.test [relay]:25\n"
     );
-    // Mallory's own file, elsewhere, by a link of Mallory's.
+    // Mallory's own file in another place, through a link of Mallory.
     let own = setup.root().join("own");
     fs::create_dir(&own).unwrap();
     fs::write(own.join("map"), "@own.test [own]\n").unwrap();
@@ -556,7 +556,7 @@ fn a_symbolic_link_of_root_or_of_the_targets_owner_is_followed() {
     relay(&setup, "exclude-domain own.test").exits(0);
     assert_eq!(fs::read_to_string(own.join("map")).unwrap(), "@own.test\n");
     assert_eq!(fs::metadata(own.join("map")).unwrap().uid(), MALLORY);
-    // Whoever edits may have led to the file.
+    // A link of the user that runs the edit is followed.
     let everybodys = setup.root().join("everybodys");
     fs::write(&everybodys, "@own.test [own]\n").unwrap();
     fs::set_permissions(&everybodys, fs::Permissions::from_mode(0o666)).unwrap();
@@ -589,7 +589,7 @@ fn symbolic_links_exchanged_during_an_edit_never_redirect_root() {
     let done = std::sync::atomic::AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            // A directory and a link of Mallory's, in turn under the same name.
+            // A directory and a link of Mallory alternate under the same name.
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
                 rustix::fs::renameat_with(
                     rustix::fs::CWD,
@@ -626,7 +626,7 @@ fn a_file_size_limit_is_an_error_and_leaves_no_temporary_file() {
         said.contains("cannot be written, and is as it was") && said.contains("too large"),
         "{said}"
     );
-    // One that cannot be replaced is written in place, and put back.
+    // A file that cannot be replaced is written in place, and restored.
     let path = setup.dir().join(CREDENTIALS);
     fs::hard_link(&path, setup.dir().join("second-name")).unwrap();
     let said = refused(&limited, "add-auth one.test u p");
@@ -639,7 +639,7 @@ fn a_signal_during_a_write_ends_the_program_only_after_cleanup() {
     for signal in ["TERM", "INT", "HUP", "QUIT", "XCPU", "ALRM", "USR1", "XFSZ"] {
         let setup = Setup::new().credentials("@one.test first:secret\n");
         let trace = setup.root().join("trace");
-        // The flush of the new file takes its time, and the signal comes before it.
+        // The flush of the new file takes time, and the signal comes before it.
         let inject = format!("inject=fsync:signal=SIG{signal}:when=1");
         let strace = ["strace", "-qq", "-o", trace.to_str().unwrap(), "-e", &inject];
         let ran = relay(&setup.clone().within(strace), "add-auth one.test u p");

@@ -1,4 +1,4 @@
-//! The prompt for a password, at a terminal of the test's own.
+//! The prompt for a password, on a terminal made by the test.
 
 use super::{all, text};
 use crate::harness::daemon::{CREDENTIALS, Setup};
@@ -18,12 +18,12 @@ use std::thread;
 const FIRST: &str = "Password for user at @one.test: ";
 const SECOND: &str = "The same once more: ";
 
-/// `add-auth` at a terminal, which is the controlling one of its session.
+/// `add-auth` on a terminal, which is the controlling one of its session.
 struct Session {
-    /// The folder lasts as long.
+    /// Keeps the directory.
     _setup: Setup,
     keyboard: File,
-    /// The side of the program, to look at its settings.
+    /// The program's end of the terminal, for reading its settings.
     terminal: OwnedFd,
     shown: Arc<Mutex<String>>,
     child: Child,
@@ -38,14 +38,14 @@ impl Session {
         let writer = Arc::clone(&shown);
         thread::spawn(move || {
             let mut piece = [0; 4096];
-            // The end of a terminal is an error.
+            // At the end of a terminal, read returns an error.
             while let Ok(read) = screen.read(&mut piece) {
                 *writer.lock().unwrap() += &String::from_utf8_lossy(&piece[..read]);
             }
         });
         let program = setup.command("relay");
         let mut command = Command::new("setsid");
-        // Whoever started the tests may have these ignored (a shell's `&` does), and a program inherits that.
+        // The tests may have been started with these signals ignored (by a shell's `&`), which programs inherit.
         command.args(["--ctty", "--wait", "env", "--default-signal=INT,QUIT"]);
         command
             .arg(program.get_program())
@@ -86,7 +86,7 @@ impl Session {
             .contains(LocalFlags::ECHO)
     }
 
-    /// The end of the program, what it wrote, and all that the terminal showed.
+    /// The exit status, the standard output, and everything that the terminal showed.
     fn end(mut self) -> (ExitStatus, String, String) {
         eventually(
             || self.child.try_wait().unwrap().is_some(),
@@ -199,7 +199,7 @@ fn after_suspend_and_resume_the_prompt_is_repeated() {
     let setup = Setup::new();
     let mut session = Session::begin(&setup);
     session.wait_for(FIRST);
-    // Nobody could continue it here, so the kernel does not stop it.
+    // No shell could continue it here, so the kernel does not stop it.
     session.type_in("half\x1a");
     session.wait_for(&format!("{FIRST}\r\n{FIRST}"));
     assert!(!session.echoes());
