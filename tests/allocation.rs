@@ -1,6 +1,6 @@
-//! A lookup allocates nothing, once a connection has warmed up.
+//! Promise: a lookup allocates nothing, once a connection has warmed up.
 //!
-//! A program of its own, because an allocator is counted for a whole process.
+//! This is a separate program, because an allocator is counted for a whole process.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
 
@@ -28,7 +28,7 @@ use postmapd::protocol::endpoint::Endpoint;
 use postmapd::server::Server;
 use postmapd::server::counters::Counters;
 
-/// Counts what one thread asks for.
+/// Counts the allocations of one thread.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -44,7 +44,7 @@ fn count() {
 }
 
 #[allow(unsafe_code, reason = "an allocator cannot be written without")]
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call is passed unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -83,7 +83,7 @@ fn routes() -> ActiveSnapshot {
     })
 }
 
-/// Asks everything in turn, over and over, at a server that listens here, and says how often the thread that answers
+/// Sends all requests in turn, repeatedly, to a server that listens here, and returns how often the lookup thread
 /// allocated after the first rounds.
 fn allocations(endpoint: &str, exchanges: &[(String, String)]) -> u64 {
     const WARM_UP: usize = 100;

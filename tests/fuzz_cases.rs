@@ -1,4 +1,4 @@
-//! The inputs that fuzzing is begun with, and those in which it found something, each given to its target again.
+//! Replays the seeds of fuzzing, and the inputs in which it found something, on their targets.
 //!
 //! fuzz/README.md says what the targets assert, and how to fuzz for longer. No libFuzzer and no special build is needed
 //! here: the bodies of the targets are plain functions.
@@ -29,7 +29,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
 }
 
-/// The names in a folder, without their extension.
+/// The names in a directory, without their extension.
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     entries
@@ -46,7 +46,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// Gives every file of a folder to the target.
+/// Runs the target on every file of a directory, and returns how many there are.
 fn replay(target: fuzz::targets::Target, folder: &Path) -> usize {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
@@ -87,8 +87,8 @@ macro_rules! targets {
 
 targets! { netstring, tcp_table, relaymap, credentials, settings, session, editor, generations }
 
-/// An input of `generations`: edits with a generation after each, most of them such that there is nothing to say about the
-/// file, which is then edited as a table too.
+/// An input of `generations`: edits with a generation after each, most of them without a finding about the file, which
+/// is then edited as a table too.
 fn edits() -> impl Strategy<Value = Vec<u8>> {
     let what = prop_oneof![4 => prop::sample::select(&[1_u8, 2, 4, 6][..]), 1 => 0..8_u8];
     let edit = (what, any::<u8>(), 0..16_u8, any::<u8>());
@@ -103,7 +103,7 @@ fn edits() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Edits beyond those that were recorded: a table that came about by them is the table that was read from nothing, and
+    /// Edits beyond those that were recorded: a table after edits equals the table that is read from scratch, and
     /// answers as the plain reader does.
     #[test]
     fn after_random_edits_a_table_equals_one_that_was_read_from_scratch(data in edits()) {
@@ -111,7 +111,7 @@ proptest! {
     }
 }
 
-/// Nothing is forgotten: each target has its binary, its seeds and its test, and no case belongs to a target that is gone.
+/// Each target has its binary, its seeds and its test, and no case belongs to a target that was removed.
 #[test]
 fn every_target_is_replayed() {
     let targets: BTreeSet<String> = fuzz::targets::ALL

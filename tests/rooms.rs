@@ -1,4 +1,4 @@
-//! The modules are as the tour in src/lib.rs draws them: each is on a floor, and uses only modules of lower floors.
+//! The modules are as in the tour in src/lib.rs: each is in a layer (floor), and uses only modules of lower ones.
 
 #![allow(clippy::expect_used, reason = "a test ends where something fails")]
 
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The floor of each module, from the table of the tour.
+/// The layer of each module, from the table of the tour.
 fn floors(tour: &str) -> BTreeMap<String, u32> {
     let rows = tour.lines().filter_map(|line| line.strip_prefix("//! | "));
     let floors = rows.filter_map(|row| {
@@ -36,8 +36,8 @@ fn code(text: &str) -> String {
     code.lines().filter(is_code).collect::<Vec<_>>().join("\n")
 }
 
-/// The paths that code names from `crate::` or `super::` on (`roots`), with the names of a list in braces one by one. Of `super`,
-/// each stands for a step up from `own`, the path of the module.
+/// The paths in code that begin with `crate::` or `super::` (`roots`), with each name of a list in braces separately.
+/// Each `super` is a step up from `own`, the path of the module.
 fn paths(code: &str, roots: &[&'static str], own: &[String]) -> BTreeSet<Vec<String>> {
     let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     let mut paths = BTreeSet::new();
@@ -103,7 +103,7 @@ fn is_tests(path: &Path) -> bool {
     parts.any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
 }
 
-/// A way from a module back to itself, if there is one.
+/// A path from a module back to itself, if there is one.
 fn circle(uses: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Option<Vec<String>> {
     fn visit<'a>(
         module: &'a Vec<String>,
@@ -149,20 +149,20 @@ fn no_modules_depend_on_each_other_in_a_cycle() {
         let named = paths(code, &["crate::", "super::"], module)
             .into_iter()
             .filter_map(|path| {
-                // The module is the longest beginning of the path that is one.
+                // The module is the longest prefix of the path that is one.
                 let lengths = (1..=path.len()).rev();
                 lengths
                     .map(|length| path[..length].to_vec())
                     .find(|begin| codes.contains_key(begin))
             });
-        // A module and those within it are one thing.
+        // A module and the modules in it are one unit.
         let others = named.filter(|other| !other.starts_with(module) && !module.starts_with(other));
         uses.insert(module.clone(), others.collect::<BTreeSet<_>>());
     }
     let arrows: usize = uses.values().map(BTreeSet::len).sum();
     assert!(arrows > 400, "{arrows} uses of {} modules", uses.len());
     assert_eq!(circle(&uses), None);
-    // And one that is there is found.
+    // An existing cycle is found.
     let search = vec!["lookup".to_owned(), "search".to_owned()];
     let map = vec!["lookup".to_owned(), "map".to_owned()];
     uses.get_mut(&search).expect("a module").insert(map);
@@ -207,7 +207,7 @@ fn each_module_uses_only_modules_of_lower_layers() {
     wrong.sort();
     wrong.dedup();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // A search that finds nothing would find nothing wrong.
+    // A search that finds nothing would not fail.
     assert!(
         arrows > 100 && floors.len() >= 14,
         "{arrows} uses of {} modules",

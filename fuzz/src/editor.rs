@@ -13,7 +13,7 @@ use super::input;
 use super::plain::address;
 use super::plain::table::{self, MARK, Meaning, Reading};
 
-/// The first line says which file (`r` or `c`) and what to do (`s` or `d`), the second is the key, the third the value,
+/// The first line has the file (`r` or `c`) and the operation (`s` or `d`), the second the key, the third the value,
 /// and the rest is the text.
 pub fn editor(data: &[u8]) {
     let data = input::expand(data);
@@ -51,7 +51,7 @@ impl Case<'_> {
     fn set(&self, value: &[u8]) {
         let edited = edit::set(self.format, self.text, self.key, value);
         let is_near_limit = self.text.len() + self.key.len() + value.len() > MAX_LINE - 10;
-        // A CR is a part of a value that another CR follows, and of the line end where none does.
+        // A CR before another CR is a part of a value; otherwise it is a part of the line end.
         if !is_near_limit && !value.ends_with(b"\r") {
             assert_eq!(edited.is_ok(), self.can_carry(value));
         }
@@ -110,7 +110,7 @@ impl Case<'_> {
             assert_eq!(text.starts_with(MARK), self.text.starts_with(MARK));
             let others = self.but(self.text, &self.lines(&self.before));
             if was_there && others.is_empty() {
-                // Not a text of no bytes: the server does not believe one at once.
+                // The text is not empty: the server would not apply an empty file at once.
                 assert!([&b"\n"[..], b"\r\n"].contains(&text.strip_prefix(MARK).unwrap_or(text)));
             } else {
                 assert_eq!(self.but(text, &self.lines(&after)), others);
@@ -119,7 +119,7 @@ impl Case<'_> {
         self.is_accepted_as_before(&edited);
     }
 
-    /// What the server would not refuse before, it does not refuse now.
+    /// Checks that the server accepts the edited text if it accepted the text before.
     fn is_accepted_as_before(&self, edited: &Edited) {
         let errors = |text: &[u8]| {
             let mut findings = Findings::default();
@@ -129,8 +129,8 @@ impl Case<'_> {
         assert!(errors(edited.text.expose()) <= errors(self.text));
     }
 
-    /// A byte order mark that begins a line, but not the text, is a part of a key; it is one no more where that line
-    /// becomes the first.
+    /// A byte order mark at the beginning of a line other than the first is a part of a key. It no longer is where that
+    /// line becomes the first.
     fn has_a_mark_within(&self) -> bool {
         table::lines(self.text)
             .iter()
@@ -151,7 +151,7 @@ impl Case<'_> {
     }
 
     fn meaning_of(&self, value: &[u8]) -> Meaning {
-        // A CR at the end of a value is its own where another one follows.
+        // A CR at the end of a value belongs to it where another one follows.
         let end: &[u8] = if value.ends_with(b"\r") { b"\r\n" } else { b"\n" };
         let meaning = |key: &[u8]| {
             let text = [b"#\n".as_slice(), key, b" ", value, end].concat();
@@ -160,7 +160,7 @@ impl Case<'_> {
                 _ => None,
             }
         };
-        // The key itself may be a fault, as @@domain is.
+        // The key itself may be invalid, as @@domain is.
         meaning(self.key)
             .or_else(|| meaning(self.some_key(value)))
             .unwrap()
@@ -183,7 +183,7 @@ impl Case<'_> {
         with_key.map(|entry| entry.line).collect()
     }
 
-    /// Likewise, with those of its lines whose key is none.
+    /// The lines of the entries with the key, and those of its lines with an invalid key.
     fn lines(&self, reading: &Reading) -> Vec<u32> {
         let own = address::key(self.key);
         let no_keys = reading.no_keys.iter();
@@ -193,12 +193,12 @@ impl Case<'_> {
         lines
     }
 
-    /// The lines, each with its end, that are no entries of the key.
+    /// The lines, each with its end, that are not entries of the key.
     fn others<'t>(&self, text: &'t [u8], reading: &Reading) -> Vec<&'t [u8]> {
         self.but(text, &self.own(reading))
     }
 
-    /// The lines but for these.
+    /// The lines except these.
     fn but<'t>(&self, text: &'t [u8], own: &[u32]) -> Vec<&'t [u8]> {
         let lines = table::lines(text.strip_prefix(MARK).unwrap_or(text));
         let others = (1..).zip(lines).filter(|(number, _)| !own.contains(number));
@@ -218,11 +218,11 @@ impl Case<'_> {
         assert_eq!(line.iter().filter(|c| **c == b'\n').count(), 1);
     }
 
-    /// Whether a line can hold the value, and the key, if it is not there already.
+    /// Whether a line can contain the value, and the key, if it is not there already.
     fn can_carry(&self, value: &[u8]) -> bool {
         let holds = |key: &[u8]| {
             let line = [key, b" ", value, b"\n"].concat();
-            // Behind another line, so that a byte order mark is none.
+            // After another line, so that a byte order mark is not one.
             let text = if self.text.is_empty() {
                 line
             } else {

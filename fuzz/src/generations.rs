@@ -1,4 +1,4 @@
-//! A table after edits of its text, worked out from the one before, against the table of the text from nothing.
+//! A table after edits of its text, made from the one before, compared with the table of the text read from scratch.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 use std::path::Path;
@@ -11,8 +11,8 @@ use postmapd::lookup::table::{Hit, Table};
 use super::plain::table;
 use super::tables;
 
-/// The first byte says which map and how good the hash is, the second how much is read at once; then come edits of four
-/// bytes each (what, where, how many, of what), until [`MOST_EDITS`] or the end.
+/// The first byte chooses the map and the quality of the hash, the second how much is read at once. Then come edits of
+/// four bytes each (operation, position, number of lines, parameter), until [`MOST_EDITS`] or the end.
 pub fn generations(data: &[u8]) {
     let (&[first, drip], edits) = data.split_first_chunk().unwrap_or((&[0, 0], &[]));
     let spec = if first & 1 == 0 { &RELAY_MAP } else { &CREDENTIALS };
@@ -35,14 +35,14 @@ pub fn generations(data: &[u8]) {
     history.generation();
 }
 
-/// Long enough for some blocks, each of some 40 lines.
+/// Long enough for several blocks of some 40 lines each.
 const LINES: usize = 250;
 const MOST_EDITS: usize = 12;
-/// However often lines are doubled.
+/// The limit, however often lines are doubled.
 const MOST_LINES: usize = 600;
 
-/// A hash without a key, so that an input cuts the same blocks in every process; and on demand a bad one, with which
-/// different blocks have the same digest.
+/// A hash without a key, so that an input has the same block boundaries in every process; and optionally a bad one,
+/// with which different blocks have the same digest.
 #[derive(Clone, Copy)]
 struct Digests {
     bits: u32,
@@ -81,7 +81,7 @@ fn line(spec: &TableSpec, number: usize, version: u8) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A line of another kind.
+/// A line that is not a plain entry.
 fn odd_line(spec: &TableSpec, kind: u8, of: usize) -> Vec<u8> {
     match kind % 13 {
         0 => "# a comment\n".into(),
@@ -110,7 +110,7 @@ struct History {
 }
 
 impl History {
-    /// Changes the lines; `false` where it is time for a generation.
+    /// Changes the lines. Returns `false` where a generation is due.
     fn edit(&mut self, [what, place, many, of]: [u8; 4]) -> bool {
         let at = self.lines.len() * usize::from(place) / 256;
         let end = (at + usize::from(many)).min(self.lines.len());
@@ -126,7 +126,7 @@ impl History {
                 }
             }
             5 => {
-                // Doubled: from there on whole blocks may stand twice.
+                // From here on, whole blocks may occur twice.
                 let copy = self.lines[at..end].to_vec();
                 if self.lines.len() + copy.len() <= MOST_LINES {
                     self.lines.splice(at..at, copy);
@@ -147,7 +147,7 @@ impl History {
         true
     }
 
-    /// Reads the text as it is now, and compares.
+    /// Reads the current text, and compares.
     fn generation(&mut self) {
         let bytes = self.lines.concat();
         let previous: Vec<Arc<Block>> = self
@@ -165,7 +165,7 @@ impl History {
         let fresh = Text::read(&mut bytes.as_slice(), bytes.len(), &[], &self.hasher).unwrap();
         self.compare(&table, &Table::rebuild(None, self.spec, path, &fresh));
         self.compare_with_the_text(&table, readable);
-        // Read once more, it is the same table.
+        // Reading it once more gives the same table.
         let blocks: Vec<Arc<Block>> = table.blocks().cloned().collect();
         let again = Text::read(&mut bytes.as_slice(), bytes.len(), &blocks, &self.hasher).unwrap();
         if self.hasher.bits == 64 && table.is_complete() {
@@ -203,7 +203,7 @@ impl History {
         assert_eq!(table.findings().dropped(), fresh.findings().dropped());
     }
 
-    /// Every key answers as the plain reader says, from its line; and so does one that is gone.
+    /// Checks that every key, also a removed one, has the answer of the plain reader, from its line.
     fn compare_with_the_text(&self, table: &Table, bytes: &[u8]) {
         let plain = table::read(self.spec.format, bytes);
         let expected = table::table(&plain);

@@ -1,13 +1,13 @@
-//! What the bytes of an input mean.
+//! The encoding of inputs.
 
-/// How long an input may become.
+/// The longest input after expansion.
 const LONGEST: usize = 140_000;
 
-/// The byte that stands before a run: `FE`, the byte, and how often in two more. Without it a fuzzer would hardly come
-/// near a limit of 30 000 or 65 535 bytes, and every input that does would be as long.
+/// The byte that begins a run: `FE`, the byte, and its count in two more. Without it, a fuzzer would hardly reach a
+/// limit of 30 000 or 65 535 bytes, and every input that does would be as long.
 const RUN: u8 = 0xFE;
 
-/// The input with its runs written out.
+/// Expands the runs of an input.
 pub fn expand(data: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(data.len());
     let mut rest = data;
@@ -37,7 +37,7 @@ pub fn first_line(data: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A number from a byte: a digit is what it says, so that inputs can be written by hand.
+/// A number from a byte: a digit is its value, so that inputs can be written by hand.
 pub fn number(byte: u8) -> usize {
     usize::from(if byte.is_ascii_digit() { byte - b'0' } else { byte })
 }

@@ -1,12 +1,12 @@
-//! What each fuzz target does with its input, and the oracles by which it judges the answer.
+//! What each fuzz target does with its input, and the oracles that it compares with.
 //!
-//! This crate is for cargo-fuzz. The same files are a module of tests/fuzz_cases.rs, which replays the kept inputs with
-//! the test command; so nothing in here may need libFuzzer.
+//! This crate is for cargo-fuzz. The same files are a module of tests/fuzz_cases.rs, which replays the kept inputs by
+//! `cargo test`, so nothing here may need libFuzzer.
 //!
 //! - [`targets`]: the names
 //! - [`netstring`], [`tcp_table`], [`tables`], [`settings`], [`session`], [`editor`], [`generations`]: the bodies
-//! - [`plain`]: the contract once more, in the plainest way, from nothing of the product's code
-//! - [`input`]: what the bytes of an input mean
+//! - [`plain`]: a second, simple implementation of the contract, which shares no code with the program
+//! - [`input`]: the encoding of inputs
 
 pub mod editor;
 pub mod generations;
@@ -18,7 +18,7 @@ pub mod settings;
 pub mod tables;
 pub mod tcp_table;
 
-/// The targets, by the names of their binaries and folders.
+/// The targets, by the names of their binaries and directories.
 pub mod targets {
     pub use super::editor::editor;
     pub use super::generations::generations;
@@ -28,7 +28,7 @@ pub mod targets {
     pub use super::tables::{credentials, relaymap};
     pub use super::tcp_table::tcp_table;
 
-    /// Takes one input, and panics where something is wrong.
+    /// Runs one input. Panics where something is wrong.
     pub type Target = fn(&[u8]);
 
     /// Every target.

@@ -1,4 +1,4 @@
-//! Netstrings, and the requests and replies of socketmap in them.
+//! Netstrings, and socketmap's requests and replies in them.
 
 use ::netstring::{ReadNetstring, WriteNetstring};
 use bytes::BytesMut;
@@ -8,7 +8,7 @@ use postmapd::protocol::{Codec, FramingError, ParsedReply, Protocol, Request, ne
 use super::input;
 use super::plain::framing::{self, Frame};
 
-/// A stream of netstrings is read as the plain reader and the `netstring` crate read it, whole and byte by byte.
+/// A stream of netstrings is parsed as by the plain reader and the `netstring` crate, in one piece and byte by byte.
 pub fn netstring(data: &[u8]) {
     let stream = input::expand(data);
     for limit in [0, 10, 300, MAX_REQUEST] {
@@ -36,7 +36,7 @@ fn broken(violation: &FramingError) -> Frame {
     }
 }
 
-/// What is wrong is seen as soon as it shows.
+/// An error is detected at the first byte that shows it.
 fn every_beginning(stream: &[u8], limit: usize) {
     for end in 0..=stream.len().min(64) {
         let beginning = &stream[..end];
@@ -84,7 +84,7 @@ fn requests(stream: &[u8]) {
     let mut rest = stream;
     loop {
         let expected = framing::netstring(rest, MAX_REQUEST);
-        // At once, and byte by byte: then nothing that follows is there yet.
+        // In one piece, and byte by byte, so that nothing that follows has arrived.
         let whole = match &expected {
             Frame::Whole(_, taken) => *taken,
             _ => rest.len(),
@@ -118,7 +118,7 @@ fn assert_asked(asked: &Request<'_>, payload: &[u8]) {
     }
 }
 
-/// A reply, as a client reads it.
+/// Checks a reply as a client parses it.
 fn assert_told(payload: &[u8]) {
     let rest = |word: &[u8]| payload.strip_prefix(word);
     let error = rest(b"TEMP ").or(rest(b"PERM ")).or(rest(b"TIMEOUT "));

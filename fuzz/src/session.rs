@@ -28,7 +28,7 @@ use super::plain::address;
 use super::plain::framing::{self, Frame, percent_decoded};
 use super::plain::table::{self, Meaning};
 
-/// The user that may ask everything, and is the one that asks.
+/// The user that may query everything, and is the client's.
 const ALLOWED: u32 = 0;
 
 fn client() -> Client {
@@ -39,14 +39,14 @@ fn client() -> Client {
     Client::new(peer, Arc::default())
 }
 
-/// The first line says how, and the rest is what the peer sends. In the first line stand
+/// The first line has the parameters, and the rest is what the peer sends. The parameters are
 ///
-/// 1. the protocol: `s` socketmap, `r` or `c` tcp_table in front of the relay map or the credentials
+/// 1. the protocol: `s` socketmap, `r` or `c` tcp_table for the relay map or the credentials
 /// 2. the default relay: `-` none, `d` one, `u` one that cannot be read
-/// 3. how it ends: `e` the peer closes, `q` the server stops
-/// 4. how many bytes each write takes, and whether one in two waits first
+/// 3. the end: `e` the peer closes, `q` the server stops
+/// 4. how many bytes each write accepts, and whether every second write has to wait first
 /// 5. after how many pieces the tables are swapped for others, 0 for never
-/// 6. and from there on how long each piece is, over and over; 0 is the rest.
+/// 6. the sizes of the pieces, repeated; 0 is the rest.
 pub fn session(data: &[u8]) {
     let data = input::expand(data);
     let (how, stream) = input::first_line(&data);
@@ -76,7 +76,7 @@ fn pieces(stream: &[u8], lengths: &[u8]) -> Vec<Vec<u8>> {
     let mut lengths = lengths.iter().cycle();
     while !rest.is_empty() {
         let length = match lengths.next().map_or(0, |length| input::number(*length)) {
-            // A stream of many bytes is not sent byte by byte.
+            // A long stream is not sent byte by byte.
             0 => rest.len(),
             length if pieces.len() < 500 => length.min(rest.len()),
             _ => rest.len(),
@@ -104,7 +104,7 @@ struct Plan {
     pieces: Vec<Vec<u8>>,
 }
 
-/// What is said, but for the words of a reason.
+/// A reply without the text of its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Said {
     Found(Vec<u8>),
@@ -127,7 +127,7 @@ impl Plan {
         assert_eq!(self.replies(&got), expected);
     }
 
-    /// A session as the server has it. Says how it ended, and what the peer got.
+    /// A session as in the server. Returns how it ended, and what the peer received.
     fn serve(&self, codec: impl Codec, active_snapshot: &ActiveSnapshot) -> (End, Vec<u8>) {
         let peer = Peer {
             plan: self,
@@ -144,7 +144,7 @@ impl Plan {
         let end = loop {
             match session.turn(&mut buffers, active_snapshot, &counters, Instant::now) {
                 Ok(Next::Readable) if self.stops && session.stream().sends.is_empty() => {
-                    // Nothing comes any more: the server ends who owes nothing, and the clock whoever lingers.
+                    // No more input comes: the server ends an idle session, and the deadline any other.
                     break if session.is_idle() {
                         End::Stopped
                     } else {
@@ -160,7 +160,7 @@ impl Plan {
         (end, session.stream().got.clone())
     }
 
-    /// The replies, one request after the other.
+    /// The expected replies in order.
     fn expected(&self, stream: &[u8]) -> (Vec<Said>, bool) {
         let mut replies = Vec::new();
         let (mut arrived, mut taken) = (0, 0);
@@ -193,7 +193,7 @@ impl Plan {
         (replies, false)
     }
 
-    /// Which tables are in force once this piece has arrived.
+    /// The tables that are active once this piece has arrived.
     fn tables_at(&self, piece: usize) -> usize {
         piece.checked_div(self.swap).unwrap_or_default() % Tables::all().len()
     }
@@ -227,7 +227,7 @@ impl Plan {
         }
     }
 
-    /// What the contract says of a key.
+    /// The contract's answer for a key.
     fn answer(&self, map: &str, key: &[u8], tables: &Tables) -> Said {
         let (keys, has_domain) = address::keys(key, "+-");
         let is_sender = keys[0] == b"<>" || keys[0].contains(&b'@');
@@ -292,12 +292,12 @@ impl Plan {
             (Protocol::TcpTable(_), b"500 ") => Said::NotFound,
             (Protocol::Socketmap, b"TEMP ") => Said::CannotTell,
             (Protocol::Socketmap, b"PERM ") => Said::Refused,
-            // Postfix's client knows one kind of error here; the texts differ.
+            // Postfix's client has one kind of error here; the texts differ.
             (Protocol::TcpTable(_), b"400 ") if is_refusal(text) => Said::Refused,
             (Protocol::TcpTable(_), b"400 ") => Said::CannotTell,
             _ => panic!("no reply: {}", reply.escape_ascii()),
         };
-        // A reason has no key and no credential.
+        // A reason contains no key and no credential.
         let secret = text.windows(6).any(|text| text == b"secret");
         assert!(!secret || matches!(said, Said::Found(_)));
         said
@@ -320,7 +320,7 @@ impl Plan {
         };
         Snapshot {
             allowed: Allowed::new([ALLOWED], []),
-            // The model answers credentials without a route where nothing is routed.
+            // The model answers credentials without a route where there are no routes.
             routing: if default.is_set() || !tables.relay_map.table.is_empty() {
                 Routing::Postmapd
             } else {
@@ -344,7 +344,7 @@ const FOR_DOMAINS: &[u8] = b"[d.test]:25";
 const FOR_EVERYONE: &[u8] = b"[e.test]:26, F.test";
 const OF_DEFAULT: &[u8] = b"default:secret";
 
-/// Two files, and what they mean.
+/// Two files, and their meanings.
 struct Tables {
     relay_map: Plain,
     credentials: Plain,
@@ -376,7 +376,7 @@ impl Plain {
         }
     }
 
-    /// What the first of the keys stands for that is there; `None` where none is, for certain.
+    /// The answer for the first of the keys that exists; `None` where certainly none does.
     fn say(&self, keys: &[Vec<u8>]) -> Option<Said> {
         match keys.iter().find_map(|key| self.meanings.get(key)) {
             Some(Meaning::Value(value)) => Some(Said::Found(value.clone())),
@@ -388,7 +388,8 @@ impl Plain {
 }
 
 impl Tables {
-    /// Those that are right but for some entries, others for the same keys, and some with a line whose key cannot be read.
+    /// Tables that are valid except for some entries, others for the same keys, and some with a line whose key cannot
+    /// be read.
     fn all() -> &'static [Self; 3] {
         static ALL: OnceLock<[Tables; 3]> = OnceLock::new();
         ALL.get_or_init(|| {
@@ -406,7 +407,7 @@ impl Tables {
              @wrong.test [secret\n<> [bounce{version}.test]:25\n\"john doe\"@one.test a.test, b.test\n\
              Straße@one.test [ss.test]\nwrong+x@one.test :25\n@two.test [two.test]\n{last}"
         );
-        // One that fits into a reply of tcp_table and one that does not.
+        // A value that fits into a reply of tcp_table, and values that do not.
         let (fits, too_long, vast) = ("x".repeat(4085), "x".repeat(4086), "x".repeat(60_000));
         let credentials = format!(
             "@one.test user{version}:secret % x\nuser@one.test u:secret:{version}\nnone@one.test\n\
@@ -422,18 +423,18 @@ impl Tables {
     }
 }
 
-/// The other end.
+/// The other end of the connection.
 struct Peer<'p> {
     plan: &'p Plan,
     active_snapshot: &'p ActiveSnapshot,
     sends: VecDeque<Vec<u8>>,
-    /// How many pieces were given, at least in part.
+    /// How many pieces were sent, at least in part.
     given: usize,
     got: Vec<u8>,
     writes: usize,
-    /// Whether the next call is told to wait.
+    /// Whether the next call has to wait.
     waits: bool,
-    /// Whether a write was told to wait: then nothing more is read before it.
+    /// Whether a write has to wait: then nothing is read before it is done.
     is_owed: bool,
 }
 
@@ -486,7 +487,7 @@ impl Write for Peer<'_> {
         self.is_owed = true;
         self.comes_later()?;
         self.writes += 1;
-        // Small ones first, then whatever comes: it shall end.
+        // Small writes first, then any size, so that the session ends.
         let most = if self.writes < 500 && self.plan.write > 1 {
             self.plan.write
         } else {

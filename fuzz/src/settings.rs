@@ -11,8 +11,8 @@ use postmapd::net::address::Address;
 use postmapd::protocol::endpoint::Endpoint;
 use serde_json::Value;
 
-/// Every finding has a place that is there and quotes nothing that may be a password; and what the `basic-toml` crate
-/// reads is what the settings are.
+/// Every finding has a place in the text, and quotes nothing that may be a password. The settings are those that the
+/// `basic-toml` crate reads.
 pub fn settings(data: &[u8]) {
     let mut findings = Findings::default();
     let sources = Sources::not_judged(Options::default(), ServiceOptions::default(), &mut findings);
@@ -24,7 +24,7 @@ pub fn settings(data: &[u8]) {
     match std::str::from_utf8(data).map(basic_toml::from_str::<Value>) {
         Err(_) => assert!(!is_right),
         Ok(Ok(read)) => compare(&read, is_right, settings, &findings),
-        // It does not know what TOML 1.0 and 1.1 added.
+        // The crate does not support what TOML 1.0 and 1.1 added.
         Ok(Err(_)) => {}
     }
 }
@@ -32,7 +32,7 @@ pub fn settings(data: &[u8]) {
 fn places(data: &[u8], path: &Path, findings: &Findings) {
     let lines: Vec<&[u8]> = data.split(|c| *c == b'\n').collect();
     for finding in findings.iter() {
-        // An endpoint may be right, and serve nobody.
+        // An endpoint may be valid, and have no allowed client.
         let is_right = finding.code == Code::NobodyAllowed;
         assert_eq!(finding.severity == Severity::Warning, is_right, "{finding}");
         let Place::File(of, Some(at)) = &finding.place else {
@@ -41,7 +41,7 @@ fn places(data: &[u8], path: &Path, findings: &Findings) {
         assert_eq!(of, path);
         let line = lines.get(at.line as usize - 1).expect("a line that is there");
         assert!((1..=line.len() + 1).contains(&(at.column as usize)), "{finding}");
-        // One line, for a log.
+        // It is one line, for the log.
         assert!(!finding.to_string().contains(char::is_control), "{finding:?}");
     }
 }
@@ -58,7 +58,7 @@ fn nothing_is_quoted(data: &[u8], findings: &Findings) {
         return;
     }
     for finding in findings.iter() {
-        // These name a user or a group that is not there, an endpoint, or a misspelt setting.
+        // These findings name a missing user or group, an endpoint, or a misspelt setting.
         let names = [
             Code::NoSuchUser,
             Code::BadEndpoint,
@@ -79,7 +79,7 @@ const KEYS: [&str; 6] = [
     "reload",
 ];
 
-/// Settings that are not compared: what they say depends on the machine, or nothing here shows it.
+/// Settings that are not compared: their meaning depends on the machine, or nothing here shows it.
 const OTHERS: [&str; 7] = [
     "admin",
     "allow_users",
@@ -92,7 +92,7 @@ const OTHERS: [&str; 7] = [
 
 fn compare(read: &Value, is_right: bool, settings: Settings, findings: &Findings) {
     if findings.iter().any(|finding| finding.code == Code::BadToml) {
-        // Tolerated of the older reader.
+        // The older reader may accept it.
         return;
     }
     let has_others =
@@ -125,7 +125,7 @@ struct Expected {
     group: Option<u32>,
 }
 
-/// The settings, if they are right.
+/// The settings, if they are valid.
 fn expected(read: &Value) -> Option<Expected> {
     let table = read.as_object()?;
     if table.keys().any(|key| !KEYS.contains(&key.as_str())) {
@@ -162,7 +162,7 @@ fn expected(read: &Value) -> Option<Expected> {
         .any(|endpoint| matches!(endpoint.address, Address::Unix(_)));
     let mode = text("socket_mode", "660")?;
     let mode = u32::from_str_radix(&mode, 8).ok().filter(|mode| *mode <= 0o777)?;
-    // A name is looked up on the machine; the seeds have those that every machine has.
+    // A name is looked up on the machine; the seeds have names that exist on every machine.
     let account = |key: &str| -> Option<Option<u32>> {
         let Some(value) = table.get(key) else {
             return Some(None);

@@ -1,4 +1,4 @@
-//! The two files: text to records, and the table of them.
+//! The two files: their records, and the tables made of them.
 
 use std::path::Path;
 
@@ -12,12 +12,12 @@ use super::input;
 use super::plain::address;
 use super::plain::table::{self, Entry, MARK, Meaning, Reading, Said};
 
-/// `postfix-relaymap.cf`, read as the plain reader of the contract reads it.
+/// `postfix-relaymap.cf`, compared with the plain reader of the contract.
 pub fn relaymap(data: &[u8]) {
     check(&RELAY_MAP, &input::expand(data));
 }
 
-/// `postfix-sasl-password.cf`, likewise.
+/// `postfix-sasl-password.cf`, compared with the plain reader of the contract.
 pub fn credentials(data: &[u8]) {
     check(&CREDENTIALS, &input::expand(data));
 }
@@ -78,7 +78,7 @@ fn the_records(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
     });
     assert_eq!(expected.next(), None);
     assert_eq!(reading.has_unreadable_keys, plain.keys_unreadable);
-    // Of each kind the first are kept, and all are counted.
+    // The first of each kind are kept, and all are counted.
     let mut kept = [0; 2];
     let is_kept = |said: &&Said| {
         let kept = &mut kept[said.0 as usize];
@@ -92,7 +92,7 @@ fn the_records(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
     assert_eq!(findings.dropped(), plain.said.len() - found.len());
 }
 
-/// A text that comes in blocks of whole lines reads as it does in one piece.
+/// Checks that a text in blocks of whole lines is read as it is in one piece.
 fn the_records_in_blocks(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
     let lines = table::lines(text);
     let first: usize = lines
@@ -116,7 +116,7 @@ fn the_records_in_blocks(spec: &'static TableSpec, text: &[u8], plain: &Reading)
     assert_eq!(findings.errors() + findings.warnings(), plain.said.len());
 }
 
-/// To find a line takes as long as there are lines before it; so of many not each is looked for.
+/// Finding a line takes time in proportion to its number; of many entries, not each is looked up.
 const MANY: usize = 200;
 
 fn the_table(spec: &'static TableSpec, text: &[u8]) {
@@ -136,7 +136,7 @@ fn the_table(spec: &'static TableSpec, text: &[u8]) {
             table.locate([key.as_slice().into()]),
             Some((0, entry.line as usize))
         );
-        // In other letters, and behind keys that are not there.
+        // In other case, and after keys that do not exist.
         let mut keys = SenderKeys::default();
         keys.parse(
             &entry.written.to_ascii_uppercase(),
@@ -146,7 +146,7 @@ fn the_table(spec: &'static TableSpec, text: &[u8]) {
             let location = table.locate([keys.whole_key()]);
             assert_eq!(location, Some((0, entry.line as usize)));
         }
-        // A key may be asked for with blanks and line ends in it: it is not the beginning of a line.
+        // A key in a request may contain whitespace and line ends, and is then not the beginning of a line.
         for end in 1..20 {
             let begun = text.get(entry.offset..entry.offset + entry.written.len() + end);
             if let Some(begun) = begun.map(<[u8]>::to_ascii_lowercase) {
@@ -199,7 +199,7 @@ fn the_lines(table: &Table, text: &[u8]) {
     assert!(table.line(0).is_none());
 }
 
-/// The findings of the table are those of the grammar, and each key that was there already.
+/// Checks that the table's findings are those of the grammar, and one for each duplicate key.
 fn duplicates(findings: &Findings, plain: &Reading) {
     let first = table::table(plain);
     let is_later = |entry: &&Entry| first[&address::key(&entry.written)].line != entry.line;

@@ -1,4 +1,4 @@
-//! Requests and replies of tcp_table.
+//! tcp_table's requests and replies.
 
 use bytes::BytesMut;
 use postmapd::protocol::answer::{Answer, Value};
@@ -8,7 +8,7 @@ use postmapd::protocol::{Codec, FramingError, ParsedReply, Protocol, Reply, Requ
 use super::input;
 use super::plain::framing::{self, Frame, percent_decoded};
 
-/// Lines are read as the plain reader reads them, whole and in pieces; what is written is read back.
+/// Lines are parsed as by the plain reader, in one piece and in several; encoded replies are decoded again.
 pub fn tcp_table(data: &[u8]) {
     let stream = input::expand(data);
     // From byte by byte to all at once.
@@ -74,7 +74,7 @@ fn what_is_written_is_read(value: &[u8]) {
     Protocol::TcpTable("sasl").codec().encode(&reply, &mut line);
     assert!(line.len() <= MAX_REPLY);
     assert_eq!(line.split_off(line.len() - 1), &b"\n"[..]);
-    // Nothing that Postfix would take for something else.
+    // It contains nothing that Postfix would parse differently.
     assert!(line.iter().skip(4).all(|c| *c > 32 && *c < 127) || line.starts_with(b"400 "));
     let plain = |c: &u8| *c > 32 && *c < 127 && *c != b'%';
     let longest = "200 \n".len() + value.iter().map(|c| if plain(c) { 1 } else { 3 }).sum::<usize>();

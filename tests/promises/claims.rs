@@ -1,7 +1,7 @@
-//! Promise: README.md and SECURITY.md claim what tests hold, and nothing else.
+//! Promise: README.md and SECURITY.md claim only what tests check.
 //!
-//! tests/claims.txt names, for each paragraph, list item and row of a table of the two pages, the tests that hold it. A
-//! paragraph that is added without a line there fails, and so does a line whose paragraph or test is gone.
+//! tests/claims.txt has, for each paragraph, list item and table row of the two documents, the tests that check it. A
+//! paragraph without a line there fails, and so does a line without its paragraph or test.
 
 use crate::defects::is_there;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The paragraphs, list items and rows of tables of a page, each as one line; no headings and no fenced blocks.
+/// The paragraphs, list items and table rows of a document, each as one line, without headings and fenced blocks.
 fn parts(page: &str) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     let (mut is_fenced, mut goes_on) = (false, false);
@@ -45,7 +45,7 @@ fn parts(page: &str) -> Vec<String> {
     parts
 }
 
-/// For each page, how its parts begin and what holds them.
+/// For each document, how its parts begin, and the tests of each.
 fn claims() -> BTreeMap<String, Vec<(String, String)>> {
     let mut claims: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     let mut page = String::new();

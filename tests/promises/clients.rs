@@ -1,4 +1,5 @@
-//! Promise: a command that asks a server ends, whatever the server does, and says what it waited for and for how long.
+//! Promise: a command that queries a server ends, whatever the server does, and reports what it waited for and for how
+//! long.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -13,10 +14,10 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use crate::harness::client::framed;
 use crate::harness::daemon::{Daemon, Finished, Setup};
 
-/// How long a command may take, whose deadline is ten seconds.
+/// The time limit for a command with a deadline of ten seconds.
 const ENOUGH: Duration = Duration::from_secs(14);
 
-/// A server that answers each connection in this way, after it has read something.
+/// A server that reads something from each connection, then answers in this way.
 fn server(answer: impl Fn(&mut TcpStream) + Send + Copy + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -34,7 +35,7 @@ fn server(answer: impl Fn(&mut TcpStream) + Send + Copy + 'static) -> String {
     address
 }
 
-/// Sends this, and then a byte now and then as long as anybody listens.
+/// Sends this, and then a byte every moment until the connection is closed.
 fn drip(stream: &mut TcpStream, begins: &str) {
     let mut bytes = begins.as_bytes();
     while stream.write_all(bytes).is_ok() {

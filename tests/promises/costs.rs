@@ -1,5 +1,5 @@
-//! Promise: a lookup costs the server one read, one write and a wait; a connection costs it some kilobytes; and
-//! while nobody asks and no file changes, it does nothing.
+//! Promise: a lookup costs the server one read, one write and a wait; a connection costs it some kilobytes; and without
+//! requests and changes of files, it does nothing.
 
 use crate::harness::client::{Reply, Socketmap, TcpTable};
 use crate::harness::daemon::{Daemon, Setup};
@@ -60,8 +60,8 @@ fn a_lookup_costs_one_read_one_write_and_one_wait() {
     for name in trace.lines().filter_map(|line| line.split_once('(')) {
         *calls.entry(name.0).or_insert(0) += 1;
     }
-    // The call in which it was found, and the one in which it was left. And a UNIX socket wakes its server, too, when
-    // the client takes a reply after the server has begun to wait.
+    // Each wait that found or lost the connection is counted. A UNIX socket also wakes its server when the client takes
+    // a reply after the server has begun to wait.
     let waits = calls.remove("epoll_wait").unwrap_or_default();
     assert!(
         waits <= LOOKUPS + LOOKUPS_OVER_UNIX + 2,
@@ -74,7 +74,7 @@ fn a_lookup_costs_one_read_one_write_and_one_wait() {
     );
 }
 
-/// How often its threads gave up a processor or lost it: a thread that does anything at all does so at its end.
+/// The context switches of its threads: a thread that does anything at all has one at its end.
 fn context_switches(daemon: &Daemon) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
     let of_task = |status: String| {
@@ -104,7 +104,7 @@ fn an_idle_server_does_nothing_between_two_polls() {
         thread::sleep(Duration::from_secs(2));
         context_switches(&daemon) == before
     };
-    // What the start left to do comes first.
+    // The work left from the startup comes first.
     eventually(rests, |rested| *rested);
     for client in &mut clients {
         assert_eq!(client.ask("relayhost", "x@none.test"), Reply::NotFound);
@@ -123,7 +123,7 @@ fn resident(daemon: &Daemon) -> u64 {
 
 #[test]
 fn ten_thousand_used_connections_cost_less_than_64_mib_and_delay_no_lookup() {
-    // What the server serves at once (limits::CONNECTIONS), less a few for whoever else connects.
+    // The server's connection limit (limits::CONNECTIONS), less a few for other clients.
     const CONNECTIONS: usize = 9_990;
     room_for_descriptors(CONNECTIONS);
     let daemon = served("[limits]\nconnections_per_peer = 10000\n");
@@ -139,7 +139,7 @@ fn ten_thousand_used_connections_cost_less_than_64_mib_and_delay_no_lookup() {
         ask(&mut client);
         clients.push(client);
     }
-    // A request of the largest size shall not be remembered either.
+    // The buffer of a request of the largest size is not kept either.
     let long = format!("{}@none.test", "x".repeat(9_000));
     for client in clients.iter_mut().step_by(10) {
         assert_eq!(client.ask("relayhost", &long), Reply::NotFound);

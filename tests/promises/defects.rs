@@ -1,9 +1,9 @@
-//! Promise: every fault of our own that was found outside of a test has a test by now: tests/DEFECTS.md.
+//! Promise: every fault of this program that was not found by a test has a test by now: tests/DEFECTS.md.
 
 use std::fs;
 use std::path::Path;
 
-/// The rows of the tables that have a test: what was wrong, and the tests.
+/// The rows of the tables that have a test: the fault, and the tests.
 fn rows(page: &str) -> Vec<(&str, Vec<&str>)> {
     let rows = page
         .lines()
@@ -33,7 +33,7 @@ fn has_test(source: &str, name: &str) -> bool {
     })
 }
 
-/// Whether there is this test (`file::function`, the file below tests/promises or a path), or this case (`tests/cases/…`).
+/// Whether this test (`file::function`, the file below tests/promises or a path) or this case (`tests/cases/…`) exists.
 pub(crate) fn is_there(test: &str) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let Some((file, name)) = test.rsplit_once("::") else {

@@ -1,7 +1,8 @@
-//! Promise: the variables of the default relay mean what their users meant, or it is said why not; half a login is never
-//! *not found*; and a command says whose environment it has judged, and takes the server's where it has none of its own.
+//! Promise: the variables of the default relay mean what their users intended, or an error says why not; half a login
+//! is never *not found*; and a command reports whose environment it has checked, and uses the server's where it has
+//! none of its own.
 //!
-//! What the variables mean is in tests/cases/answers, and which are refused in tests/cases/serve.
+//! The cases in tests/cases/answers have the meaning of the variables, and those in tests/cases/serve what is refused.
 
 use crate::harness::daemon::{Daemon, Setup, finish};
 use std::fs;
@@ -20,7 +21,7 @@ fn server() -> Daemon {
     )
 }
 
-/// The same folder, in a shell that knows nothing of the server.
+/// The same directory in a shell without the server's environment.
 fn shell(dir: &Path) -> Setup {
     Setup::in_folder(dir)
 }
@@ -54,7 +55,7 @@ fn a_command_uses_the_default_relay_of_the_server_running_on_its_directory() {
     for ran in [listed, removed, explained, checked] {
         assert!(!format!("{ran:?}").contains("CANARY"), "{ran:?}");
     }
-    // By another name of the folder, too.
+    // Also by another name of the directory.
     let link = server.root().join("link");
     std::os::unix::fs::symlink(server.dir(), &link).unwrap();
     let queried = Setup::in_folder(&link).query(&["relayhost", "x@else.test"]);
@@ -73,7 +74,7 @@ fn the_commands_own_variables_override_the_servers_and_the_difference_is_reporte
     );
     let whose = format!("that of process {}", server.pid());
     assert!(explained.stdout.contains(&whose), "{explained:?}");
-    // With the same ones there is nothing to be said of.
+    // With equal variables there is no difference to report.
     let same = server.setup().typed("relay list");
     assert_eq!(same.stderr, "");
 }
@@ -123,7 +124,7 @@ fn a_command_that_may_not_read_the_servers_environment_reports_so() {
     ] {
         fs::set_permissions(server.dir().join(name), PermissionsExt::from_mode(0o644)).unwrap();
     }
-    // The binary may lie where that user cannot go.
+    // That user may not be able to reach the binary.
     let copy = server.root().join("copy-of-postmapd");
     fs::copy(env!("CARGO_BIN_EXE_postmapd"), &copy).unwrap();
     let mut command = Command::new("setpriv");
@@ -148,7 +149,7 @@ fn no_document_puts_a_password_on_a_command_line() {
     fn pages(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            // Completions have no commands but their own.
+            // Completions contain no other commands.
             if path.is_dir() && !path.ends_with("completions") {
                 pages(&path, found);
             } else {
@@ -174,14 +175,14 @@ fn no_document_puts_a_password_on_a_command_line() {
                 rest.split(" add-auth ").nth(1)
             });
             let Some(words) = words else { continue };
-            // Up to the next command.
+            // The words up to the next command.
             let words = words.split(['&', '|', ';', '<', '`', ')']).next().unwrap();
             let words: Vec<_> = words
                 .split_whitespace()
                 .take_while(|word| !word.starts_with('#'))
                 .filter(|word| !word.starts_with('-') && !word.starts_with("\\-"))
                 .collect();
-            // A usage line names the password in capitals.
+            // A usage line has the password in capitals.
             let is_usage = words
                 .iter()
                 .any(|word| word.contains("OPTIONS") || word.contains("DOMAIN"));

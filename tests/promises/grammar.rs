@@ -1,4 +1,5 @@
-//! Promise: each line of the two files means what the contract says, and what is odd is said with its place.
+//! Promise: each line of the two files means what the contract says, and questionable lines are reported with their
+//! place.
 
 use crate::harness::client::{Both, Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, Setup};
@@ -42,7 +43,7 @@ fn next_hops_are_returned_as_written() {
 
 #[test]
 fn a_value_that_makes_smtp_exit_is_an_error_with_its_place() {
-    // Each of these ends Postfix's smtp(8), and with it everybody's mail for a minute.
+    // Each of these ends Postfix's smtp(8), which delays all mail for a minute.
     let values = [
         "[relay1.test",
         "relay1.test]:25",

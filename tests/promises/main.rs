@@ -1,7 +1,7 @@
-//! The promises of postmapd, each in a file of its own, tried on the built binary.
+//! The promises of postmapd, each in a separate file, tested on the built binary.
 //!
-//! The tests speak to `postmapd` as Postfix or an administrator does: over its sockets and on its command line.
-//! Oracles are programs and libraries that are not ours: Postfix itself, `postmap`, the `netstring` crate.
+//! The tests use `postmapd` as Postfix or an administrator does: over its sockets and on its command line. Oracles are
+//! independent programs and libraries: Postfix itself, `postmap`, the `netstring` crate.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

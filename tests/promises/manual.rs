@@ -1,4 +1,4 @@
-//! The manual pages and the completions are those of this program, and can be read.
+//! The manual pages and the completions are those of this program, and are well-formed.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Promise: text that is no table never replaces a good one, and a line that is for nobody stops nobody.
+//! Promise: text that is no table never replaces a valid one, and a line for an unused key does not invalidate a table.
 
 use crate::harness::client::{Both, Reply};
 use crate::harness::daemon::{CREDENTIALS, RELAYMAP, Setup};
@@ -8,8 +8,8 @@ use std::fs;
 const GOOD_RELAYMAP: &str = "@good.test [relay.test]:587\n";
 const GOOD_CREDENTIALS: &str = "@good.test user:good\n";
 
-/// What lands in the directory and is no table, and what the message names of it. Each is wrong as a relay map and as
-/// credentials; `VALUE` is what belongs there.
+/// Texts that are no table, as they end up in the directory, and how the message names each. Each is invalid as a relay
+/// map and as credentials; `VALUE` is what belongs there.
 const NO_TABLES: &[(&str, &str)] = &[
     ("@a.example,@b.example VALUE", "`,`"),
     ("mailto:u@e.example VALUE", "before the @"),
@@ -64,7 +64,7 @@ fn a_file_that_is_no_table_never_replaces_a_valid_one_and_the_log_names_its_plac
     let (daemon, mut clients) = Both::start(setup);
     for (file, good) in [(RELAYMAP, GOOD_RELAYMAP), (CREDENTIALS, GOOD_CREDENTIALS)] {
         for (number, (text, named)) in NO_TABLES.iter().enumerate() {
-            // Each on a line of its own, so that each is said.
+            // Each is on another line, so that each is logged.
             let before = "# comment\n".repeat(2 * number);
             daemon.replace(file, before + &with_value(text, file) + "\n");
             let line =

@@ -1,5 +1,5 @@
-//! Promise: a setting is defined once, and whatever lists settings has each of them: help, manual, the names that are
-//! known, and what is said to need a restart. A new setting is tried here without a line for it.
+//! Promise: a setting is defined once, and every list of settings contains each of them: help, manual, the known names,
+//! and the settings that need a restart. A new setting is tested here without an additional line.
 
 use std::fs;
 use std::path::Path;
@@ -85,7 +85,7 @@ fn a_misspelt_name_of_every_setting_is_recognised() {
     }
 }
 
-/// A line of the settings file that gives a setting another value than it has by default.
+/// A line of the settings file that sets a setting to another value than its default.
 fn another_value(setting: &Setting) -> String {
     let read = |text: &str| -> (Settings, usize) {
         let mut findings = Findings::default();

@@ -1,12 +1,12 @@
-//! Promise: one text is read alike wherever it stands: in a flag, a variable or the settings file, as an argument or on
-//! standard input.
+//! Promise: one text is parsed alike wherever it is given: in a flag, a variable or the settings file, as an argument
+//! or on standard input.
 //!
-//! The texts are odd ones: with whitespace, line ends of another system, commas and characters that cannot be seen.
+//! The texts are unusual: with whitespace, line ends of another system, commas and invisible characters.
 
 use crate::harness::daemon::{Finished, Setup};
 use std::collections::BTreeMap;
 
-/// What a command comes to, less where it found what is wrong.
+/// The outcome of a command, without the place of the error.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     code: Option<i32>,
@@ -28,7 +28,7 @@ impl Outcome {
     }
 }
 
-/// What may be a password in the settings file is not repeated, and a flag is.
+/// Removes the text from a message: a flag's is printed, but one of the settings file may be a password and is not.
 fn without_its_text(message: &str) -> String {
     let quoted = message
         .strip_prefix('`')
@@ -36,13 +36,13 @@ fn without_its_text(message: &str) -> String {
     quoted.map_or_else(|| message.to_owned(), |(_, rest)| format!("this is no{rest}"))
 }
 
-/// A command that reads all settings and asks no Postfix.
+/// Runs a command that reads all settings and does not use Postfix.
 fn postconf(setup: &Setup, arguments: &[String]) -> Outcome {
     let own = ["--docker-mailserver=main".to_owned()];
     Outcome::new(setup.run("postconf", &[&own, arguments].concat()))
 }
 
-/// A string of TOML.
+/// A TOML string.
 fn quoted(text: &str) -> String {
     let escaped = [
         ('\\', "\\\\"),
@@ -57,7 +57,7 @@ fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }
 
-/// Each setting that all three have, with its odd texts, and whether each is right.
+/// Each setting that can be given in all three ways, with its unusual texts, and whether each is valid.
 fn texts() -> BTreeMap<String, Vec<(String, bool)>> {
     type Texts = BTreeMap<String, BTreeMap<String, Vec<String>>>;
     let texts: Texts = basic_toml::from_str(include_str!("../settings-texts.toml")).unwrap();
@@ -93,7 +93,7 @@ fn a_setting_is_parsed_alike_from_a_flag_a_variable_and_the_settings_file() {
                 by_flag, by_file,
                 "{key} {text:?}, in a flag and in the settings file"
             );
-            // A variable that is empty is not set.
+            // An empty variable is unset.
             if !text.is_empty() {
                 let name = format!("POSTMAPD_{}", key.to_uppercase());
                 let by_variable = postconf(&setup("").env(name, &text), &[]);
@@ -123,7 +123,7 @@ fn a_list_in_the_settings_file_equals_its_words_in_a_flag() {
     );
 }
 
-/// Without a value in Compose, or in a file that somebody forgot to fill in.
+/// Without a value in Compose, or in a file that was not filled in.
 #[test]
 fn an_empty_or_whitespace_variable_is_unset() {
     for value in ["", " ", "\r\n"] {

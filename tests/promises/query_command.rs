@@ -1,6 +1,6 @@
-//! Promise: `postmapd query` says what the server says, and its exit code says it to scripts.
+//! Promise: `postmapd query` prints what the server answers, and its exit code tells scripts.
 //!
-//! What it prints for files of its own is in tests/cases/query.
+//! The cases in tests/cases/query have what it prints for files.
 
 use crate::harness::client::Both;
 use crate::harness::daemon::{Daemon, Setup};
@@ -25,7 +25,7 @@ fn a_running_server_answers_over_every_kind_of_endpoint() {
             .fold(local, Setup::listen)
             .listen(unix),
     );
-    // The asking side has no tables of its own.
+    // The client has no tables.
     let elsewhere = Setup::new();
     let expect = |endpoint: usize, question: &str, code: i32, answer: &str| {
         let line = format!("query --server {} {question}", daemon.endpoint(endpoint));
@@ -46,7 +46,7 @@ fn a_running_server_answers_over_every_kind_of_endpoint() {
         expect(endpoint, "sasl ann@one.test", 0, "user1:pass word\n");
         expect(endpoint, "sasl ann@direct.test", 1, "");
     }
-    // A tcp_table serves one map; the answers of another are no answers.
+    // A tcp_table serves one map; answers for another map would be wrong.
     let other_map = elsewhere.typed(&format!(
         "query --server {} sasl ann@one.test",
         daemon.endpoint(1)

@@ -1,4 +1,4 @@
-//! The README.md says nothing untrue: what it shows is run, and comes out as shown.
+//! Promise: the README.md is true: its commands are run, and their output is as shown.
 
 use std::fs;
 use std::path::Path;
@@ -31,10 +31,10 @@ fn the_commands_of_the_readme_print_what_it_shows() {
     );
     let binary = Path::new(env!("CARGO_BIN_EXE_postmapd")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
-    // For postmap, on a machine whose Postfix is not configured.
+    // For postmap on a machine whose Postfix is not configured.
     let config = tempfile::tempdir().unwrap();
     fs::write(config.path().join("main.cf"), "").unwrap();
-    // The first blocks are about the repository, the others about a folder of their own.
+    // The first blocks are about the repository, the others about a separate directory.
     let folder = tempfile::tempdir().unwrap();
     let readme = readme();
     let blocks: Vec<&str> = readme.split("\n```console\n").skip(1).collect();
@@ -43,7 +43,7 @@ fn the_commands_of_the_readme_print_what_it_shows() {
         let (block, _) = block.split_once("\n```").expect("its end");
         let here = if number < 2 { repository() } else { folder.path() };
         for (command, expected) in commands(block) {
-            // The daemon above stands in for it: the same command, built otherwise, with a port of its own.
+            // The daemon above replaces it: the same command, with another build and another port.
             if command == "cargo run --release -- serve --dir contrib/example" {
                 assert_eq!(number, 0);
                 continue;
@@ -112,7 +112,7 @@ fn every_flag_and_variable_of_serve_is_in_its_help_and_every_variable_in_the_rea
             continue;
         };
         variables += 1;
-        // Those of RELAY_ have no flag.
+        // The variables that begin with RELAY_ have no flag.
         let flag = setting.flag.unwrap_or_default();
         assert!(
             help.contains(variable) && help.contains(flag),
@@ -134,7 +134,7 @@ fn the_manual_of_the_settings_file_names_every_setting_and_its_example_is_valid(
     let setup = Setup::new().settings(example);
     let ran = setup.query(&["relayhost", "x@one.test"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""));
-    // What the program itself says are the settings.
+    // The settings according to the program itself.
     for (text, heading) in [
         ("zzz = 1\n", ".SH SETTINGS"),
         ("[limits]\nzzz = 1\n", ".SS [limits]"),

@@ -1,4 +1,4 @@
-//! Promise: the relay files and variables of docker-mailserver mean here what its users rely on, case by case.
+//! Promise: docker-mailserver's relay files and variables mean here what its users rely on, case by case.
 
 use crate::harness::client::{Both, Reply};
 use crate::harness::daemon::Setup;
@@ -29,7 +29,7 @@ fn every_documented_case_gets_its_answer_over_both_protocols_and_from_query() {
     );
 }
 
-/// What differs from the expectation of this case.
+/// The differences from the expectation of this case.
 fn tried(case: &Value) -> Vec<String> {
     let (map, key) = (text(case, "map"), text(case, "key"));
     let expected = expectation(case);
@@ -37,7 +37,7 @@ fn tried(case: &Value) -> Vec<String> {
     let mut failures = Vec::new();
 
     let got = clients.ask(map, key);
-    // The reason is for people.
+    // The reason is for people, and is not compared.
     if got != expected && !(got.is_cannot_tell() && expected.is_cannot_tell()) {
         failures.push(format!("{map} {key:?}: expected {expected:?}, got {got:?}"));
     }
@@ -56,7 +56,7 @@ fn tried(case: &Value) -> Vec<String> {
     failures
 }
 
-/// The folder and the environment of a case; files elsewhere move into a folder of their own.
+/// The directory and the environment of a case. Files outside the directory are moved into a separate one.
 pub(crate) fn setup(case: &Value) -> Setup {
     let mut setup = Setup::new();
     if let Some(relaymap) = case["relaymap_cf"].as_str() {

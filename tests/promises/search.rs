@@ -1,10 +1,10 @@
-//! Promise: for a whole address the server finds what Postfix would have found in a `hash:` table by asking for the
-//! address, the address without its extension and the domain, each folded, quoted and unquoted.
+//! Promise: for a whole address, the server finds what Postfix would have found in a `hash:` table with the keys: the
+//! address, the address without its extension, and the domain, each case-folded, quoted and unquoted.
 
 use crate::harness::client::{Both, Reply};
 use crate::harness::daemon::{Daemon, Setup};
 
-/// A daemon whose relay map names, for each of these keys, a next hop after the key's place: `[hop0]`, `[hop1]`, …
+/// A daemon whose relay map has, for each of these keys, a next hop with the key's index: `[hop0]`, `[hop1]`, …
 fn keyed(keys: &[&str]) -> (Daemon, Both) {
     Both::start(keyed_setup(keys))
 }
@@ -46,7 +46,7 @@ fn an_extension_begins_at_the_first_delimiter() {
     hop(&mut clients, "ann+a+b@one.test", 1);
     hop(&mut clients, "ann+a@one.test", 2);
     hop(&mut clients, "ann+@one.test", 1);
-    // The sign counts in the local part only.
+    // The delimiter is only recognised in the local part.
     let (_daemon, mut clients) = keyed(&["ann@a.test", "@a"]);
     none(&mut clients, "ann@a+b.test");
     none(&mut clients, "ann@a.test+c");
@@ -113,7 +113,7 @@ fn keys_are_case_folded_as_unicode_specifies() {
     hop(&mut clients, "a@FI.test", 6);
     hop(&mut clients, "a@\u{2bc}n.test", 7);
     hop(&mut clients, "a@москва.test", 8);
-    // Folding is not normalization: a letter and its accent are not the letter with the accent.
+    // Case folding is not normalization: a letter and a combining accent do not match the accented letter.
     none(&mut clients, "u\u{308}ni@one.test");
 }
 
@@ -157,7 +157,7 @@ fn a_quoted_address_and_the_same_address_unquoted_get_one_answer() {
 
 #[test]
 fn an_exclusion_applies_to_both_forms_of_an_address() {
-    // Postfix asks for the quoted form first and, told "not found", for the other: that one must not get the default.
+    // Postfix requests the quoted form first and, after "not found", the other, which must not get the default.
     let (_daemon, mut clients) = Both::start(
         Setup::new()
             .relaymap("\"john doe\"@one.test\n@one.test [relay1.test]\n\"a b\"@two.test\n")
@@ -228,7 +228,7 @@ fn postmaster_and_mailer_daemon_are_not_split_but_lose_their_extension() {
     let (_daemon, mut clients) = keyed(&["@one.test", "postmaster@one.test"]);
     hop(&mut clients, "Postmaster@one.test", 1);
     hop(&mut clients, "postmaster+x@one.test", 1);
-    // With a delimiter that is in the name, the name is still not split.
+    // Even with a delimiter that is in the name, the name is not split.
     let keys = ["@one.test", "mailer@one.test", "double@one.test"];
     let (_daemon, mut clients) = Both::start(keyed_setup(&keys).arg("--recipient-delimiter=-"));
     for whole in [

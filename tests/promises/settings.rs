@@ -1,6 +1,6 @@
-//! Promise: settings come from defaults, file, environment and flags, in this order, and a wrong one is named.
+//! Promise: settings come from defaults, file, environment and flags, in this order, and an invalid one is named.
 //!
-//! Which are refused, and with what words, is in tests/cases/serve.
+//! The cases in tests/cases/serve have those that are refused, with the messages.
 
 use crate::harness::client::{Both, Reply, Socketmap, Stream};
 use crate::harness::daemon::{Daemon, Setup};
@@ -16,7 +16,7 @@ fn setup() -> Setup {
     Setup::new().relaymap("@one.test [relay1.test]\nann@one.test [relay2.test]\n")
 }
 
-/// Starts it, and asks for a sender's next hop.
+/// Starts it, and requests a sender's next hop.
 fn hop_of(setup: Setup, sender: &str) -> Reply {
     let daemon = Daemon::start(setup);
     Socketmap::to(&daemon, 0).ask("relayhost", sender)
@@ -26,7 +26,7 @@ fn hop_of(setup: Setup, sender: &str) -> Reply {
 fn the_directory_can_come_from_the_environment() {
     let setup = setup();
     let named = setup.clone().without_dir_flag().env("POSTMAPD_DIR", setup.dir());
-    // The flag wins.
+    // The flag overrides the variable.
     for setup in [named, setup.env("POSTMAPD_DIR", "/nonexistent")] {
         assert_eq!(hop_of(setup, "x@one.test"), Reply::found("[relay1.test]"));
     }
@@ -117,7 +117,7 @@ fn a_signal_ends_the_server_with_success_and_removes_its_sockets() {
         let path = setup.root().join("socket");
         let unix = format!("socketmap:unix:{}", path.display());
         let mut daemon = Daemon::start(setup.listen(INET).listen(unix));
-        // Connections that have nothing to say do not hold it up.
+        // Idle connections do not delay it.
         let mut idle = Socketmap::to(&daemon, 0);
         let mut other = Socketmap::to(&daemon, 1);
         assert_eq!(idle.ask("relayhost", "x@one.test"), Reply::found("[relay1.test]"));
@@ -138,7 +138,7 @@ fn requests_sent_before_a_signal_are_answered() {
         .flat_map(|_| crate::harness::client::framed("relayhost x@one.test"))
         .collect();
     client.stream.write_all(&requests).unwrap();
-    // The first answer says that the server has begun to read; the others were sent in the same breath.
+    // The first answer shows that the server has begun to read; the other requests were sent in the same write.
     assert_eq!(client.reply(), Reply::found("[relay1.test]"));
     let status = daemon.terminate();
     assert_eq!(status.code(), Some(0));
@@ -150,7 +150,7 @@ fn requests_sent_before_a_signal_are_answered() {
 #[test]
 fn requests_on_connections_not_yet_accepted_are_answered_after_a_signal() {
     let mut daemon = Daemon::start(setup());
-    // So that nobody is let in before the signal is there.
+    // So no connection is accepted before the signal arrives.
     daemon.signal("STOP");
     let mut clients: Vec<Socketmap> = (0..300).map(|_| Socketmap::to(&daemon, 0)).collect();
     for client in &mut clients {
@@ -213,7 +213,7 @@ fn a_stale_socket_is_replaced() {
     let setup = setup.listen(format!("socketmap:unix:{}", path.display()));
     assert_eq!(hop_of(setup.clone(), "x@one.test"), Reply::found("[relay1.test]"));
 
-    // Its own, after it was killed.
+    // The server's own socket, after it was killed.
     let mut daemon = Daemon::start(setup.clone());
     daemon.kill();
     assert!(path.exists());
@@ -244,6 +244,6 @@ fn logs_come_in_three_formats() {
     for line in start("journald").log().lines() {
         assert!(line.starts_with('<') && line.as_bytes()[2] == b'>', "{line}");
     }
-    // No terminal, no colours.
+    // Without a terminal there are no colours.
     assert!(!start("text").log().contains('\u{1b}'));
 }

@@ -1,4 +1,4 @@
-//! Promise: `postmapd status` says how a running server is, to a person, to a script and to a health check.
+//! Promise: `postmapd status` reports the state of a running server to a person, to a script and to a health check.
 
 use crate::harness::admin::Admin;
 use crate::harness::daemon::{CREDENTIALS, Finished, RELAYMAP, Setup};
@@ -62,7 +62,7 @@ fn the_exit_code_says_whether_every_file_is_valid() {
         },
     );
     assert_eq!(told("--format json").code, Some(1));
-    // The server answers, as well as it can: nobody has to restart it.
+    // The server answers as well as it can, so no restart is needed.
     let alive = told("--alive");
     assert_eq!(
         (alive.code, alive.stdout.as_str(), alive.stderr.as_str()),
@@ -89,7 +89,7 @@ fn status_finds_the_address_as_the_server_does() {
         .setup()
         .settings(format!("admin = \"{}\"\n", admin.address));
     assert_eq!(status(&by_file, "--alive").code, Some(0));
-    // What else is wrong in the settings is not its business.
+    // It ignores other errors in the settings.
     let wrong = daemon
         .setup()
         .settings(format!("admin = \"{}\"\nsocket_mode = \"x\"\n", admin.address));
@@ -122,7 +122,7 @@ fn an_unreachable_or_foreign_server_gives_exit_code_69() {
         let said = "is postmapd running, and started with --admin";
         assert!(ran.stdout.is_empty() && ran.stderr.contains(said), "{ran:?}");
     }
-    // The listener for lookups is not this one.
+    // The listener for lookups is not the admin listener.
     let (daemon, _admin) = Admin::start(setup());
     let ran = status(&daemon.setup(), &format!("--admin {}", daemon.address(0))).exits(69);
     let said = "this is not the admin listener of a postmapd";

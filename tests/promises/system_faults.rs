@@ -344,9 +344,9 @@ impl Run {
         Ok(())
     }
 
-    /// Whether it ended as it should: with 0 after SIGTERM, or with a reason. By a signal only where memory lacked: the
-    /// standard library aborts then, and says why. What fails before the first line of our own (the loader, the
-    /// start-up of the standard library) has no log yet, and has answered nobody.
+    /// Checks that the server ended with 0 after SIGTERM, or with a reason. It may end by a signal only without memory:
+    /// the standard library then aborts with a message. A failure before the first line of this crate (the loader, the
+    /// startup of the standard library) has no log yet, and no client has been answered.
     fn judge_end(&self, fault: Fault) -> Result<(), Failure> {
         let Some(status) = self.ended else {
             return Err("it has not ended".into());

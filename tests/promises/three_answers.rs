@@ -1,13 +1,13 @@
-//! Promise: found, not found and cannot tell are three answers, and whatever is unsure is *cannot tell*.
+//! Promise: found, not found and cannot tell are three answers, and in doubt the answer is *cannot tell*.
 //!
-//! Which answer is given to whom is in tests/cases/answers, which start with broken files, too: there is no good snapshot
-//! then to fall back to.
+//! The cases in tests/cases/answers have the answer for each key and client. They also start with invalid files:
+//! without a valid snapshot to fall back to.
 
 use crate::harness::client::{Both, Reply, Socketmap, TcpTable};
 use crate::harness::daemon::{Daemon, RELAYMAP, SETTINGS, Setup};
 use std::fs;
 
-/// main.cf has the relays, and the server the credentials alone.
+/// main.cf has the relays, and the server only the credentials.
 const MAIN_CF: &str = "next_hops = \"main.cf\"\n";
 
 /// Two domains and their credentials.
@@ -39,7 +39,7 @@ fn a_missing_directory_is_not_an_empty_table() {
     let setup = Setup::new();
     fs::remove_dir(setup.dir()).unwrap();
     let setup = Both::ENDPOINTS.into_iter().fold(setup, Setup::listen);
-    // Whether it refuses to start or cannot tell, it never says that a sender has no relay.
+    // It refuses to start or cannot tell, but it never answers that a sender has no relay.
     if let Ok(daemon) = Daemon::try_start(setup) {
         let mut clients = Both::to(&daemon);
         assert!(clients.relayhost("ann@one.test").is_cannot_tell());
@@ -53,7 +53,7 @@ fn unknown_maps_and_malformed_requests_are_refused() {
     assert!(clients.socketmap.ask("nosuchmap", "ann@one.test").is_refused());
     assert!(clients.socketmap.ask("", "ann@one.test").is_refused());
     assert!(clients.socketmap.ask("RELAYHOSTS", "ann@one.test").is_refused());
-    // An unknown map is an answer, not the end of the connection.
+    // An unknown map is answered, and does not end the connection.
     clients.finds("relayhost", "ann@one.test", "[relay1.test]:587");
 
     for payload in ["", "relayhost", "hello"] {
@@ -108,7 +108,7 @@ fn without_a_relay_map_and_a_default_relay_no_password_is_released_unless_relays
     let credentials = "@one.test user1:secret1\n[relay1.test]:587 hop:hopsecret\n";
     let (daemon, mut clients) = Both::start(Setup::new().credentials(credentials));
     assert!(clients.sasl("ann@one.test").reason().contains("next_hops"));
-    // A sender without a password has none, and what is kept by next hop is for that relay alone.
+    // A sender without a password has none, and a password of a next hop is only for that relay.
     assert_eq!(clients.sasl("nobody@nowhere.test"), Reply::NotFound);
     assert_eq!(clients.sasl("[relay1.test]:587"), Reply::found("hop:hopsecret"));
     daemon.replace(SETTINGS, MAIN_CF);
@@ -125,7 +125,7 @@ fn a_relay_map_lost_at_runtime_releases_no_password() {
     let (daemon, mut clients) = Both::start(two_domains().settings(settings));
     assert_eq!(clients.sasl("ann@elsewhere.test"), Reply::NotFound);
     fs::remove_file(daemon.dir().join(RELAYMAP)).unwrap();
-    // By one protocol: the edit may take effect between two questions.
+    // Over one protocol, because the edit may take effect between two requests.
     clients.socketmap.comes_to_find("relayhost", "ann@one.test", "");
     assert!(clients.sasl("ann@one.test").is_cannot_tell());
     assert!(clients.sasl("ann@elsewhere.test").is_cannot_tell());

@@ -1,4 +1,4 @@
-//! Promise: a log that nobody reads holds up no lookup, no edit, and not the end. What was lost is said afterwards.
+//! Promise: a blocked log delays no lookup, no edit, and not the shutdown. Lost lines are reported afterwards.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, PipeReader, Read, Write as _, pipe};
@@ -17,7 +17,7 @@ use crate::harness::eventually;
 
 const SENDER: &str = "ann@one.test";
 
-/// A server whose log goes where a test sends it, so that its socket is known from elsewhere.
+/// A server whose log is sent to where a test chooses, so the test knows its socket otherwise.
 struct Server {
     child: Child,
     setup: Setup,
@@ -58,7 +58,7 @@ impl Server {
         eventually(|| client.ask("relayhost", SENDER), |reply| *reply == expected);
     }
 
-    /// Makes the thread that answers log something.
+    /// Makes the lookup thread log something.
     fn is_refused(&self, user: &str) {
         let mut client = as_user(uid_of(user), || self.client());
         assert!(client.ask("sasl", SENDER).is_refused());
@@ -73,7 +73,7 @@ impl Server {
         assert_eq!(sent.code, Some(0));
     }
 
-    /// Ends after SIGTERM as if nothing were wrong.
+    /// Ends after SIGTERM as usual.
     fn ends(&mut self) {
         self.signal("TERM");
         let mut status = None;
@@ -95,7 +95,7 @@ impl Drop for Server {
     }
 }
 
-/// A server whose standard error is a pipe that is read when the test wishes.
+/// A server whose standard error is a pipe that is read when the test decides.
 struct Unread {
     server: Server,
     log: BufReader<PipeReader>,
@@ -106,7 +106,7 @@ struct Unread {
 impl Unread {
     fn start() -> Self {
         let (reader, writer) = pipe().unwrap();
-        // Opened anew: what is set for a duplicate is set for the server's end, too.
+        // Opened again, because flags set for a duplicate would also apply to the server's end.
         let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
         let filler = open(path, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
         let mut server = Self {
@@ -126,7 +126,7 @@ impl Unread {
         }
     }
 
-    /// Leaves no room in the pipe, as if the server had written so much.
+    /// Fills the pipe, as if the server had written that much.
     fn fill(&mut self) {
         for size in [4096, 1] {
             let line = vec![b'\n'; size];
@@ -140,7 +140,7 @@ impl Unread {
         }
     }
 
-    /// What is in the pipe, and what comes.
+    /// Reads what is in the pipe, and what comes.
     fn read_from_now_on(&self) -> Arc<Mutex<String>> {
         let text = Arc::new(Mutex::new(String::new()));
         let (mut log, read) = (self.log.get_ref().try_clone().unwrap(), Arc::clone(&text));
@@ -161,7 +161,7 @@ fn with_a_blocked_log_lookups_and_reloads_continue_and_lost_lines_are_reported()
     let mut polite = unread.server.client();
     unread.fill();
     let server = &unread.server;
-    // The log of the thread that answers, and that of the one that reads.
+    // A line of the lookup thread, and lines of the reload thread.
     server.is_refused("nobody");
     for n in 1..5 {
         server.edit(n);
@@ -169,7 +169,7 @@ fn with_a_blocked_log_lookups_and_reloads_continue_and_lost_lines_are_reported()
     server.is_refused("daemon");
     assert_eq!(polite.ask("relayhost", SENDER), Reply::found("[relay4.test]"));
 
-    // Somebody reads again.
+    // The log is read again.
     let said = unread.read_from_now_on();
     let mut n = 5;
     eventually(
@@ -221,11 +221,11 @@ fn a_log_that_cannot_be_written_does_not_stop_the_server() {
         let mut server = Server::start(within, stderr);
         let is_there = || UnixStream::connect(&server.socket).is_ok();
         eventually(is_there, |connected| *connected);
-        // It listens before it reads, and answers afterwards.
+        // It listens before it loads its files, and answers afterwards.
         let mut client = server.client();
         assert_eq!(client.ask("relayhost", SENDER), Reply::found("[relay0.test]"));
         for n in 1..4 {
-            // Errors, a request and a reload, each of which would be a line.
+            // Errors, a request and a reload, each of which would log a line.
             fs::write(server.setup.dir().join(RELAYMAP), "@one.test [relay\n").unwrap();
             server.signal("HUP");
             server.edit(n);

@@ -1,6 +1,6 @@
-//! Envelope senders, and the keys that Postfix would have tried.
+//! Envelope senders, and the keys that Postfix would try.
 
-/// Full case folding; of what is not UTF-8, ASCII letters alone.
+/// Full case folding; in text that is not UTF-8, of ASCII letters only.
 pub fn fold(text: &[u8]) -> Vec<u8> {
     match std::str::from_utf8(text) {
         Ok(text) => caseless::default_case_fold_str(text).into_bytes(),
@@ -8,7 +8,7 @@ pub fn fold(text: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Local part, unquoted and not folded, and domain.
+/// The local part, unquoted and not folded, and the domain.
 fn parts(address: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
     if address.first() == Some(&b'"') {
         let mut content = Vec::new();
@@ -44,7 +44,7 @@ fn joined(local: &[u8], domain: Option<&Vec<u8>>) -> Vec<u8> {
     }
 }
 
-/// The key under which an address, a host or a next hop stands in a table.
+/// The key of an address, a host or a next hop in a table.
 pub fn key(written: &[u8]) -> Vec<u8> {
     if written == b"<>" || written == b"\"<>\"" {
         return b"<>".to_vec();

@@ -1,17 +1,17 @@
 //! The two framings.
 
-/// What stands at the beginning of a stream.
+/// The beginning of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// The payload, and how many bytes it and its framing take.
+    /// The payload, and the length of it with its framing.
     Whole(Vec<u8>, usize),
-    /// Not all of it is there.
+    /// An incomplete frame.
     Part,
-    /// The length is none.
+    /// The length is no number.
     BadLength,
     /// The length is over the limit.
     TooLong,
-    /// There is no comma where it should be.
+    /// The comma is missing.
     NoComma,
 }
 
@@ -32,7 +32,7 @@ pub fn netstring(stream: &[u8], limit: usize) -> Frame {
     if digits.len() > 1 && digits.starts_with('0') {
         return Frame::BadLength;
     }
-    // What does not fit is over any limit.
+    // A number that does not fit is over any limit.
     let length = digits.parse().unwrap_or(usize::MAX);
     if length > limit {
         return Frame::TooLong;
@@ -75,7 +75,7 @@ pub fn line(stream: &[u8], limit: usize) -> Frame {
     Frame::Whole(content.to_vec(), line.len() + 1)
 }
 
-/// Percent-decoding; `None` where a `%` has no two hexadecimal digits behind it.
+/// Percent-decodes. Returns `None` where a `%` is not followed by two hexadecimal digits.
 pub fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::new();
     let mut bytes = text.iter();

@@ -1,4 +1,4 @@
-//! What a key may be: what Postfix can ask for.
+//! The valid keys: those that Postfix can request.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -12,11 +12,11 @@ pub enum Judged {
     Key,
     /// `@@domain`
     TwoAts,
-    /// None, and the byte that shows it.
+    /// An invalid key, and the byte that shows it.
     None(usize),
 }
 
-/// Judges the key of a line. `is_alone` where nothing follows it.
+/// Evaluates the key of a line. `is_alone`: nothing follows it.
 pub fn judge(format: Format, key: &[u8], is_alone: bool) -> Judged {
     if key == b"<>" || key == b"\"<>\"" {
         return Judged::Key;
@@ -47,7 +47,7 @@ pub fn judge(format: Format, key: &[u8], is_alone: bool) -> Judged {
     if text.parse::<Ipv6Addr>().is_ok() {
         return Judged::Key;
     }
-    // An internationalised host is one like any other.
+    // An internationalised host is treated like any other.
     let ascii: String = text.chars().map(|c| if c.is_ascii() { c } else { 'x' }).collect();
     let is_one = !ascii.contains([',', ' ', '\t']);
     let is_host = is_one && next_hop::first_fault(ascii.as_bytes()).is_none();
@@ -122,7 +122,7 @@ fn sender(local: &[u8], domain: &[u8]) -> Judged {
     Judged::None(at)
 }
 
-/// The first byte of a domain that is wrong.
+/// The first invalid byte of a domain.
 fn domain_fault(domain: &[u8]) -> Option<usize> {
     if domain.len() >= 2 && domain[0] == b'[' && domain[domain.len() - 1] == b']' {
         let inner = String::from_utf8_lossy(&domain[1..domain.len() - 1]).into_owned();
@@ -160,7 +160,7 @@ fn domain_fault(domain: &[u8]) -> Option<usize> {
     (text.chars().count() > 255).then_some(0)
 }
 
-/// The first character that is in no domain, or the first byte of no character.
+/// The first character that no domain contains, or the first byte that is not UTF-8.
 fn odd_character(text: &[u8]) -> Option<usize> {
     if text.is_ascii() {
         return None;

@@ -1,8 +1,8 @@
-//! Next hops: what Postfix's smtp(8) reads without exiting.
+//! Next hops that Postfix's smtp(8) reads without exiting.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Where the first element begins that is wrong.
+/// The offset of the first invalid element.
 pub fn first_fault(list: &[u8]) -> Option<usize> {
     let mut begin = 0;
     let mut any = false;

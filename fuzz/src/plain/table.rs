@@ -9,7 +9,7 @@ use postmapd::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP, ValueKind};
 use super::key::{self, Judged};
 use super::{address, next_hop};
 
-/// What a key stands for.
+/// The meaning of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning {
     Value(Vec<u8>),
@@ -19,19 +19,19 @@ pub enum Meaning {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// From 1.
+    /// The line number, from 1.
     pub line: u32,
     pub column: u32,
-    /// Of its key, from the beginning of the text.
+    /// The offset of its key in the text.
     pub offset: usize,
     /// The key as written.
     pub written: Vec<u8>,
-    /// What stands behind it, right or wrong.
+    /// The value as written, valid or not.
     pub raw: Vec<u8>,
     pub meaning: Meaning,
 }
 
-/// What is to be said of a place.
+/// A finding: severity, code, line and column.
 pub type Said = (Severity, &'static str, u32, u32);
 
 #[derive(Default)]
@@ -39,9 +39,9 @@ pub struct Reading {
     pub entries: Vec<Entry>,
     pub said: Vec<Said>,
     pub keys_unreadable: bool,
-    /// The lines whose key is none, and what stands there.
+    /// The lines with an invalid key, and that key.
     pub no_keys: Vec<(u32, Vec<u8>)>,
-    /// Keys for which entries with two @ were surely meant.
+    /// Keys for which entries with two @ were probably intended.
     pub meant: Vec<Vec<u8>>,
 }
 
@@ -66,7 +66,7 @@ pub fn read(format: Format, text: &[u8]) -> Reading {
     reading
 }
 
-/// What is read of a file: it ends in the first line that is too long, with one byte more than a line may have.
+/// The part of a file that is read: it ends in the first line that is too long, one byte after the limit of a line.
 pub fn until_too_long(text: &[u8]) -> &[u8] {
     let mut begin = 0;
     for line in lines(text) {
@@ -108,7 +108,7 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
     if line[indent] == b'#' {
         return;
     }
-    // The key, quotes and backslashes as postmap reads them.
+    // The key, with quotes and backslashes as postmap reads them.
     let mut at = indent;
     let mut in_quotes = false;
     while at < line.len() && (in_quotes || !is_blank(line[at])) {
@@ -191,7 +191,7 @@ fn of_relay_map(value: &[u8]) -> Meant {
     }
     match next_hop::first_fault(value) {
         None => (Meaning::Value(value.to_vec()), None),
-        // What cannot be seen is pointed at.
+        // The column is that of the invisible character.
         Some(at) if !value.is_ascii() => {
             let at = postmapd::os::invisible::Invisible::first(value).map_or(at, |found| found.offset);
             (Meaning::Fault, Some((Severity::Error, "bad-next-hop", at)))
@@ -216,7 +216,7 @@ fn of_credentials(written: &[u8], value: &[u8]) -> Meant {
     }
 }
 
-/// What each key stands for, and on which line: the first wins.
+/// The entry of each key; the first of duplicates wins.
 pub fn table(reading: &Reading) -> HashMap<Vec<u8>, &Entry> {
     let mut table = HashMap::new();
     for entry in &reading.entries {
