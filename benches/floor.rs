@@ -1,16 +1,15 @@
-//! How far above the floor postmapd is: beside a server that has no table and answers everything alike.
+//! Compares postmapd with the floor: a server without a table, which sends the same reply to every request.
 //!
-//! `cargo bench --bench floor` starts both, asks them in turn with `postmapd bench`, over TCP and over a UNIX socket,
-//! and prints the ratios as Markdown. benches/README.md says what came out where, and benches/runtime.md which shapes of
-//! the server were tried.
+//! `cargo bench --bench floor` starts both, measures them in turn with `postmapd bench`, over TCP and over a UNIX
+//! socket, and prints the ratios as Markdown. benches/README.md has the results, and benches/runtime.md the designs of
+//! the server that were tried.
 //!
-//! Where its memory happens to lie makes one process up to a tenth faster or slower than the next of the same program, for
-//! as long as it lives. So both are started anew several times; each start gives the median of its rounds, and the table
-//! has the median, the smallest and the largest of these.
+//! The position of its memory makes one process up to a tenth faster or slower than the next of the same program, for
+//! as long as it runs. So both are restarted several times. Each start gives the median of its rounds, and the table
+//! has the median, the minimum and the maximum of these.
 //!
-//! Limits: the load comes from one thread on the same machine, on a processor of its own (`taskset`), and so do both
-//! servers, so that what a second processor would do for them does not show. Nothing is asserted about times, but a
-//! missed goal is marked.
+//! Limits: one thread of the same machine sends the load, on one processor (`taskset`), and both servers run on one
+//! too, so what a second processor would change is not measured. Times are not asserted, but a missed goal is marked.
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 #![allow(clippy::print_stderr, reason = "progress, beside the table")]
 
@@ -51,13 +50,13 @@ const USAGE: &str =
                  tokio (one thread), tokio-shared (one runtime, several threads), tokio-each (TCP only; a thread for
                  each processor with its own accept)";
 
-/// How this program calls itself to serve.
+/// The argument with which this program runs as a server.
 const REPLY_LOOP: &str = "--reply-loop";
 
 const REPLIES: &str = "replies/s";
 
-/// What is compared, the field of `postmapd bench --format json`, and how much of the floor's it shall be: at least for
-/// replies, at most for the others.
+/// What is compared, the field of `postmapd bench --format json`, and the goal as a ratio to the floor: a minimum for
+/// replies, a maximum for the others.
 const GOALS: [(&str, &str, f64); 4] = [
     (REPLIES, "replies_per_second", 0.95),
     ("p50", "p50", 1.05),
@@ -65,11 +64,11 @@ const GOALS: [(&str, &str, f64); 4] = [
     ("processor time", "server_cpu", 1.15),
 ];
 
-/// Which processor is whose.
+/// The processors of the server and of the load.
 const SERVER: usize = 0;
 const GENERATOR: usize = 1;
 
-/// At how many connections the goal for replies holds.
+/// The number of connections for which the goal for replies applies.
 const BUSY: u64 = 64;
 
 struct Options {
@@ -95,7 +94,7 @@ fn main() -> ExitCode {
         ["--shape", name, endpoint] => shape(name)
             .ok_or_else(|| USAGE.into())
             .and_then(|shape| tokio_loop::serve(shape, endpoint)),
-        // `cargo test --all-targets` runs this program without the flag, and means a test.
+        // `cargo test --all-targets` runs this program without the flag, as a test.
         arguments if !arguments.contains(&"--bench") => {
             println!("{USAGE}");
             Ok(())
@@ -145,7 +144,7 @@ fn shape(name: &str) -> Option<Shape> {
     all.find_map(|(other, shape)| (other == name).then_some(shape))
 }
 
-/// An endpoint of socketmap, taken apart.
+/// The parts of a socketmap endpoint.
 enum Socket<'a> {
     Inet(SocketAddr),
     Unix(&'a Path),
@@ -170,7 +169,7 @@ fn socket(endpoint: &str) -> Result<Socket<'_>> {
     }
 }
 
-/// The program, kept to one processor: where the scheduler moves both sides about, a round tells more of it than of
+/// The program on one processor: where the scheduler moves both sides, the figures of a round depend more on it than on
 /// them.
 fn on_processor(number: usize, options: &Options, program: impl AsRef<OsStr>) -> Command {
     if options.any_processor {
@@ -181,14 +180,14 @@ fn on_processor(number: usize, options: &Options, program: impl AsRef<OsStr>) ->
     command
 }
 
-/// A server that is ended on drop.
+/// A server that ends on drop.
 struct Server {
     child: Child,
     endpoint: String,
 }
 
 impl Server {
-    /// Starts it, and waits until it says on standard error where it listens.
+    /// Starts it, and waits until it announces its address on standard error.
     fn start(command: &mut Command) -> Result<Self> {
         let mut child = command
             .env_clear()
@@ -207,7 +206,7 @@ impl Server {
                 break endpoint.trim().to_owned();
             }
         };
-        // So that it never waits for a reader.
+        // The log is read on, so that the server never waits for a reader.
         thread::spawn(move || log.read_to_end(&mut Vec::new()));
         Ok(Self { child, endpoint })
     }
@@ -254,10 +253,10 @@ fn benchmark(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The ratios of each start, by the number of connections and the place in [`GOALS`].
+/// The ratios of each start, by the number of connections and the index in [`GOALS`].
 type Ratios = BTreeMap<(u64, usize), Vec<f64>>;
 
-/// A line of the table, less the kind of the socket.
+/// A line of the table without the kind of the socket.
 fn line(connections: u64, name: &str, goal: f64, ratios: &mut [f64]) -> Option<String> {
     ratios.sort_by(f64::total_cmp);
     let (smallest, largest) = (ratios.first()?, ratios.last()?);
@@ -273,14 +272,14 @@ fn line(connections: u64, name: &str, goal: f64, ratios: &mut [f64]) -> Option<S
     ))
 }
 
-/// The floor and what is measured beside it.
+/// Starts the floor and the server that is compared with it.
 fn start_both(kind: &str, options: &Options, folder: &Path, tables: &Path) -> Result<(Server, Server)> {
     let endpoint = |name: &str| {
         if kind == "TCP" {
             return Ok("socketmap:inet:127.0.0.1:0".to_owned());
         }
         let path = folder.join(name);
-        // The one of the start before, which postmapd takes away and the others do not.
+        // The socket of the start before, which postmapd removes and the others do not.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(format!("socketmap:unix:{}", path.display())),
@@ -301,7 +300,7 @@ fn start_both(kind: &str, options: &Options, folder: &Path, tables: &Path) -> Re
     Ok((floor, subject))
 }
 
-/// Measures both in turn, and adds what came out.
+/// Measures both in turn, and adds the results.
 fn compare(
     floor: &Server,
     subject: &Server,

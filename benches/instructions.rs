@@ -1,14 +1,14 @@
-//! How many instructions a lookup takes: decode, see who asks, fold, search and encode, without the kernel.
+//! Counts the instructions of a lookup: decode, identify the peer, fold, search and encode, without the kernel.
 //!
 //! `cargo bench --bench instructions` counts them under valgrind, which gives nearly the same figure on every machine,
-//! however busy. `-- --check` compares with benches/instructions.txt and fails where one has grown by more than 5 %;
-//! `-- --write` puts the present figures there.
+//! however busy. `-- --check` compares with benches/instructions.txt, and fails where a figure has grown by more than 5
+//! %. `-- --write` writes the present figures there.
 //!
-//! The program runs itself twice for each case, once with more lookups, and takes the difference, so that what is done
-//! but once (starting, building the tables) does not count.
+//! The program runs itself twice for each case, once with more lookups, and takes the difference, which excludes what
+//! is done only once (starting, building the tables).
 //!
-//! Limits: the figures are those of one compiler and one target; with another compiler, 25 % are allowed. The hash of the index has another key in each process,
-//! which moves them by some tenths of a per cent.
+//! Limits: the figures are those of one compiler and one target; with another compiler, 25 % are allowed. The hash of
+//! the index has another key in each process, which changes them by some tenths of a per cent.
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 #![allow(clippy::print_stderr, reason = "errors, beside the table")]
 
@@ -33,18 +33,18 @@ use postmapd::server::counters::Counters;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// How many lookups there are in the two runs.
+/// The numbers of lookups in the two runs.
 const FEW: u64 = 2_000;
 const MANY: u64 = 42_000;
 
-/// How much more than before is too much: with the compiler that made the figures, and with another.
+/// The growth that fails: with the compiler of the recorded figures, and with another.
 const GROWTH: f64 = 1.05;
 const GROWTH_OF_ANOTHER_COMPILER: f64 = 1.25;
 
 /// Entries in each table, in domains of ten, the last of which is the domain's entry.
 const ENTRIES: u64 = 10_000;
 
-/// What is asked: its name, whether over socketmap, the map, the key, and whether there is an answer.
+/// A lookup: its name, whether it is over socketmap, the map, the key, and whether there is an answer.
 struct Case {
     name: &'static str,
     socketmap: bool,
@@ -130,7 +130,7 @@ fn main() -> ExitCode {
         ["--bench"] | ["--bench", "--check" | "--write"] | ["--check" | "--write", "--bench"] => {
             measure(&words)
         }
-        // `cargo test --all-targets` runs this program without the flag, and means a test.
+        // `cargo test --all-targets` runs this program without the flag, as a test.
         _ => {
             println!("usage: cargo bench --bench instructions [-- --check | --write]");
             Ok(())
@@ -217,7 +217,7 @@ fn count(case: &Case, lookups: u64) -> Result<u64> {
     Ok(number.trim().replace(',', "").parse()?)
 }
 
-/// Looks up so often, as a session does.
+/// Makes that number of lookups, as a session does.
 fn run(name: &str, lookups: &str) -> Result<()> {
     let case = CASES
         .iter()
@@ -239,7 +239,7 @@ fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
         address: "127.0.0.1".parse().ok(),
     };
     let (mut keys, mut scratch) = (SenderKeys::default(), Scratch::default());
-    // Without the clock, as it is without an admin listener.
+    // Without reading the clock, as without an admin listener.
     let counters = Counters::new(Maps::SERVED, false);
     let (mut input, mut output) = (BytesMut::with_capacity(4096), BytesMut::with_capacity(4096));
     for request in requests.iter().cycle().take(usize::try_from(lookups)?) {

@@ -1,15 +1,14 @@
-//! What a reload costs: beside `postmap`, in memory, and to those who ask meanwhile.
+//! The cost of a reload: compared with `postmap`, in memory, and for clients during it.
 //!
 //! `cargo bench --bench reload -- --entries 10000,1000000,10000000 --runs 5` measures the built program, all sizes and
-//! everything about a size in one run, and prints Markdown. benches/README.md says what each row means and what came
-//! out where.
+//! everything about a size in one run, and prints Markdown. benches/README.md explains each row and has the results.
 //!
-//! The parts of one run follow each other closely, so that whatever else the machine does hits `postmap` and postmapd
-//! alike: compare within a run, never two runs. Nothing is asserted about times. A wrong answer, though, ends the
-//! benchmark: every reply is compared byte for byte, those during reloads too.
+//! The parts of one run follow each other closely, so that other load on the machine affects `postmap` and postmapd
+//! alike: compare within a run, never two runs. Times are not asserted. A wrong answer, though, ends the benchmark:
+//! every reply is compared byte for byte, also during reloads.
 //!
-//! Limits: whoever asks shares the machine with the server that answers. All sockets are on loopback, all files in one
-//! temporary folder (`TMPDIR` says where), which is removed at the end, and on Ctrl-C.
+//! Limits: the clients share the machine with the server. All sockets are on loopback, and all files in one temporary
+//! directory (in `TMPDIR`), which is removed at the end, and on Ctrl-C.
 #![allow(clippy::print_stdout, reason = "the tables are what it is for")]
 #![allow(clippy::print_stderr, reason = "progress, beside the tables")]
 #![allow(
@@ -45,10 +44,10 @@ const USAGE: &str = "usage: cargo bench --bench reload -- [--entries 10000,10000
   --entries  entries in each of the two files, one size after the other (default: 10000,1000000)
   --runs     how often each size is measured (default: 5)";
 
-/// How often a line of the relay map changes in each run, while the memory is watched.
+/// How often a line of the relay map changes in each run while the memory is measured.
 const RELOADS: u32 = 10;
 
-/// How many connections ask at once: one lonely Postfix process, and a busy Postfix.
+/// The numbers of connections: a single Postfix process, and a busy Postfix.
 const CONNECTIONS: [usize; 2] = [1, 16];
 
 struct Options {
@@ -58,7 +57,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --all-targets` runs this program without the flag, and means a test.
+    // `cargo test --all-targets` runs this program without the flag, as a test.
     if !arguments.iter().any(|argument| argument == "--bench") {
         println!("{USAGE}");
         return ExitCode::SUCCESS;
@@ -113,13 +112,13 @@ fn benchmark(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Measures one size, all of it in each run.
+/// Measures one size, everything in each run.
 fn measure(entries: u64, runs: u32, folder: &Path, postmap: &Postmap) -> Result<Measured> {
     eprintln!("{entries} entries: writing the files");
     let mut tables = Tables::write(folder, entries)?;
     let questions = [Edition::First, Edition::Second].map(|edition| Questions::about(&tables, edition));
-    // The server takes the time stamp of a file for what it is once the file is older than a second. Until then it
-    // reads again at each poll, and the quiet server would not be quiet.
+    // The server relies on a file's modification time once the file is older than a second. Until then it reads it
+    // again at each poll, and would not be idle.
     thread::sleep(Duration::from_millis(1500));
     let mut measured = Measured::new(&tables)?;
     for number in 1..=runs {
@@ -136,7 +135,7 @@ fn measure(entries: u64, runs: u32, folder: &Path, postmap: &Postmap) -> Result<
     Ok(measured)
 }
 
-/// One server's life.
+/// Runs one server from start to end.
 fn run(tables: &mut Tables, [first, second]: &[Questions; 2]) -> Result<Run> {
     let server = Server::start(tables.folder(), &["socketmap:inet:127.0.0.1:0".to_owned()])?;
     let address = server.address()?;
@@ -170,8 +169,8 @@ fn run(tables: &mut Tables, [first, second]: &[Questions; 2]) -> Result<Run> {
     run.memory_peak_of_rewrite = server.peak_memory()?;
     let last = server.durations_of_reloads().pop();
     run.rewrite_load = last.ok_or("the server does not say how long it took")?;
-    // Not for how long it takes, but for what is replied. For the server that saw the rewriting, every sender has moved, and
-    // has a login at a next hop only.
+    // This is not measured, but checked. For the server that saw the rewriting, every sender has moved, and has a login
+    // at a next hop only.
     drop(server);
     let server = Server::start(tables.folder(), &["socketmap:inet:127.0.0.1:0".to_owned()])?;
     Asking::of(server.address()?, second).measure(1, Meanwhile::Nothing)?;
@@ -179,7 +178,7 @@ fn run(tables: &mut Tables, [first, second]: &[Questions; 2]) -> Result<Run> {
     Ok(run)
 }
 
-/// Removes the folder where somebody presses Ctrl-C, which reaches the server and `postmap` by itself.
+/// Removes the directory on Ctrl-C, which the server and `postmap` receive too.
 fn remove_when_interrupted(folder: &Path) -> Result<()> {
     let folder = folder.to_owned();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -187,7 +186,7 @@ fn remove_when_interrupted(folder: &Path) -> Result<()> {
         .build()?;
     thread::Builder::new().name("interrupt".into()).spawn(move || {
         if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            // Nothing is left to do about a failure.
+            // A failure cannot be handled here.
             let _ = std::fs::remove_dir_all(&folder);
             std::process::exit(130);
         }

@@ -1,16 +1,16 @@
 //! Postfix's own tables and postmapd side by side, through Postfix's own client: a lookup and a rebuild of each.
 //!
-//! `cargo bench --bench side_by_side` makes up a relay map, serves it by each way there is, has `postmap -q` ask all of
-//! them the same keys, compares every answer with the only right one, and changes a line of it by each way.
-//! benches/README.md says what each column means, and what came out where.
+//! `cargo bench --bench side_by_side` generates a relay map, serves it by each method, has `postmap -q` look up the
+//! same keys in all of them, compares every answer with the only right one, and changes a line of it by each method.
+//! benches/README.md explains each column, and has the results.
 //!
-//! The ways take turns within a round, in another order each round, so that whatever else the machine does hits all of
-//! them alike: compare within one run, never two runs. Nothing is asserted about times. A wrong answer ends it, except
-//! from somebody else's server (`--endpoint`), about whose answers it is said whether they are the same.
+//! The methods take turns within a round, in another order each round, so that other load on the machine affects all of
+//! them alike: compare within one run, never two runs. Times are not asserted. A wrong answer ends it, except from an
+//! external server (`--endpoint`), whose row says whether its answers are the same.
 //!
-//! Limits: one client at a time; what many at once do to a server is what `postmapd bench` is for. Everything is on
-//! loopback, and in temporary folders (`TMPDIR` says where), which are removed at the end, and on Ctrl-C. `proxy:` needs
-//! a running Postfix: a private one, which only root can start. What cannot be had is a row with its reason.
+//! Limits: one client at a time; `postmapd bench` measures many at once. Everything is on loopback, and in temporary
+//! directories (in `TMPDIR`), which are removed at the end, and on Ctrl-C. `proxy:` needs a running Postfix: a private
+//! one, which only root can start. A method that is not available has a row with the reason.
 #![allow(clippy::print_stdout, reason = "the tables are what it is for")]
 #![allow(clippy::print_stderr, reason = "progress, beside the tables")]
 #![allow(
@@ -53,32 +53,31 @@ use table::Stage;
 #[derive(Parser)]
 #[command(name = "side_by_side", bin_name = "cargo bench --bench side_by_side --")]
 struct Options {
-    /// Entries in the relay map, one size after the other.
+    /// Numbers of entries in the relay map, measured one after another.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000], value_parser = clap::value_parser!(u64).range(2..))]
     entries: Vec<u64>,
-    /// How often everything is measured.
+    /// Number of rounds.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Keys that a table in the client's own process is asked for in a round; a server is asked for a tenth of them.
+    /// Keys looked up in a round in a table in the client's own process; a server gets a tenth of them.
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(10..))]
     keys: u64,
-    /// Another server to ask the same keys, as main.cf names it: socketmap:inet:HOST:PORT:MAP, tcp:HOST:PORT, …
+    /// An external server for the same keys, in main.cf's notation: socketmap:inet:HOST:PORT:MAP, tcp:HOST:PORT, …
     #[arg(long)]
     endpoint: Vec<String>,
-    /// How to print it.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Only whether it works and the answers agree: 2 rounds of 500 keys, whose times mean nothing.
+    /// Only check that it works and the answers agree: 2 rounds of 500 keys, whose times mean nothing.
     #[arg(long)]
     quick: bool,
-    /// Fail where a way cannot be measured, rather than say why in its row.
+    /// Fail where a method cannot be measured, instead of giving the reason in its row.
     #[arg(long)]
     require_all: bool,
-    /// Write the relay map that is asked about (of the first size) into this file and end, to load it into the server
-    /// of --endpoint.
+    /// Write the relay map (of the first size) to this file and exit, to load it into the server of --endpoint.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
-    /// Cargo says so to a benchmark.
+    /// Set by Cargo for a benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -91,7 +90,7 @@ enum Format {
 }
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` runs this program without the flag, and means a test.
+    // `cargo test --all-targets` runs this program without the flag, as a test.
     if !std::env::args().any(|argument| argument == "--bench") {
         println!("a benchmark: cargo bench --bench side_by_side -- --help");
         return ExitCode::SUCCESS;
@@ -131,7 +130,7 @@ fn benchmark(mut options: Options) -> Result<()> {
         let here = folder.path().join(entries.to_string());
         fs::create_dir(&here)?;
         let size = measure(&options, entries, &here, &postmap, &interruption);
-        // The error of a child that Ctrl-C has ended is not what there is to say.
+        // After Ctrl-C, the error of the child that it ended is not reported.
         interruption.check()?;
         sizes.push(size?);
         fs::remove_dir_all(&here)?;

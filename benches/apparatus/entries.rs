@@ -1,6 +1,7 @@
-//! What the tables hold: made up, and the same each time, so that any reply can be compared with the only right one.
+//! The entries of the tables: generated, and the same each time, so that any reply can be compared with the only right
+//! one.
 
-/// Senders in a domain, the domain itself included.
+/// The number of senders in a domain, including the domain itself.
 const SENDERS_PER_DOMAIN: u64 = 25;
 
 const FIRST: [&str; 16] = [
@@ -30,7 +31,7 @@ const WORDS: [&str; 16] = [
     "farm",
 ];
 
-/// Numbers that look like chance, always the same (splitmix64).
+/// Pseudo-random numbers, always the same (splitmix64).
 pub(crate) fn scattered(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -64,7 +65,7 @@ pub(crate) fn key(entry: u64) -> String {
     }
 }
 
-/// A sender whose entry this is: for that of a domain, somebody without one of their own.
+/// A sender that gets this entry; for that of a domain, a sender without its own entry.
 pub(crate) fn sender(entry: u64) -> String {
     match entry % SENDERS_PER_DOMAIN {
         0 => format!("info@{}", domain(entry)),
@@ -72,12 +73,12 @@ pub(crate) fn sender(entry: u64) -> String {
     }
 }
 
-/// Whether the key of this entry is a domain, for which Postfix's own tables have to be asked by themselves.
+/// Whether the key of this entry is a domain, which Postfix's own tables need a separate request for.
 pub(crate) fn is_domain(entry: u64) -> bool {
     entry.is_multiple_of(SENDERS_PER_DOMAIN)
 }
 
-/// A sender that has no entry, and whose domain has none.
+/// A sender without an entry, whose domain has none either.
 pub(crate) fn stranger(number: u64) -> String {
     let chance = scattered(number);
     format!(
@@ -91,7 +92,7 @@ pub(crate) fn stranger(number: u64) -> String {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Edition {
     First,
-    /// Every next hop and every password is another one.
+    /// Every next hop and every password differs from the first edition.
     Second,
 }
 

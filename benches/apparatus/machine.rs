@@ -1,4 +1,4 @@
-//! Where it ran: without this no figure means anything.
+//! The machine of a run, without which no figure means anything.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
@@ -25,7 +25,7 @@ pub(crate) struct Machine {
     gigabytes: f64,
     kernel: String,
     postmapd: &'static str,
-    /// What was built, if it is in a repository.
+    /// The commit that was built, if the source is in a repository.
     commit: Option<String>,
     rustc: String,
     postfix: Option<String>,
@@ -35,7 +35,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// This one, now. `benchmark` is the name by which Cargo knows the benchmark.
+    /// The present machine and time. `benchmark` is Cargo's name of the benchmark.
     pub(crate) fn seen(benchmark: &str, postmap: &Postmap, load_before: String) -> Self {
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpu
@@ -70,7 +70,7 @@ impl Machine {
     }
 }
 
-/// In Markdown, which is also readable as it is.
+/// In Markdown, which is also readable as text.
 impl Display for Machine {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let commit = self.commit.as_deref();
@@ -96,7 +96,7 @@ impl Display for Machine {
     }
 }
 
-/// The commit of the source folder, and whether something was changed since.
+/// The commit of the source directory, and whether files were changed since.
 fn commit() -> Option<String> {
     let git = |arguments: &[&str]| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));

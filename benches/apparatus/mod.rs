@@ -1,4 +1,4 @@
-//! What the benchmarks measure with: made-up tables, the built server, `postmap`, and how a figure is written.
+//! The parts shared by the benchmarks: generated tables, the built server, `postmap`, and the format of figures.
 
 #![allow(dead_code, reason = "each benchmark uses its part of it")]
 
@@ -11,5 +11,5 @@ pub(crate) mod spread;
 
 use std::error::Error;
 
-/// What a benchmark ends with where it cannot go on, for a person.
+/// An error message ends a benchmark.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;

@@ -1,4 +1,4 @@
-//! `postmap`, which builds the indexed file that Postfix reads: the way without postmapd.
+//! `postmap`, which builds the indexed file that Postfix reads: the method without postmapd.
 
 use std::fs;
 use std::io::{ErrorKind, Read};
@@ -9,30 +9,30 @@ use std::time::{Duration, Instant};
 
 use super::Result;
 
-/// Where Debian has Postfix's programs, which is not on everybody's path.
+/// Where Debian has Postfix's programs, which may not be in `PATH`.
 const FOLDERS: [&str; 2] = ["", "/usr/sbin/"];
 
-/// The fastest of Postfix's formats that are looked up in a file.
+/// The fastest of Postfix's formats for lookups in a file.
 pub(crate) const FORMATS: [&str; 2] = ["lmdb", "cdb"];
 
-/// How long a build may take. That of `postmap cdb:` grows faster than the table: two seconds for a million entries, and
-/// eleven minutes for ten.
+/// The timeout for a build. The time of `postmap cdb:` grows faster than the table: two seconds for a million entries,
+/// and eleven minutes for ten.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A build that takes longer is measured once, and not in each run.
+/// A build that takes longer is measured only once, and not in each run.
 const ONCE_IS_ENOUGH: Duration = Duration::from_secs(20);
 
-/// Between two looks whether a build is done.
+/// The interval between checks whether a build has ended.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(200);
 
-/// What became of a build.
+/// The outcome of a build.
 #[derive(Clone, Copy)]
 pub(crate) enum Built {
     /// The format is not installed.
     NotInstalled,
-    /// It took so long.
+    /// It took this long.
     In(Duration),
-    /// It took more than [`PATIENCE`].
+    /// It took longer than [`PATIENCE`].
     GivenUp,
 }
 
@@ -45,20 +45,20 @@ impl Built {
 
 /// The programs and the formats that are installed.
 pub(crate) struct Postmap {
-    /// Postfix's version, if there is one.
+    /// Postfix's version, if Postfix is installed.
     pub(crate) version: Option<String>,
     pub(crate) program: String,
-    /// A configuration of our own: without one `postmap` does nothing, and the system's is none of our business.
+    /// A configuration for the benchmark: `postmap` does nothing without one, and the system's is not used.
     pub(crate) configuration: PathBuf,
     formats: Vec<String>,
 }
 
 impl Postmap {
-    /// Looks for it. What is missing is said in the report.
+    /// Looks for the programs. The report says what is missing.
     pub(crate) fn find(folder: &Path) -> Result<Self> {
         let configuration = folder.join("postfix");
         fs::create_dir(&configuration)?;
-        // Postfix's present defaults, rather than those of before 2015.
+        // Postfix's present defaults instead of those before 2015.
         fs::write(configuration.join("main.cf"), "compatibility_level = 2\n")?;
         let mut found = Self {
             version: None,
@@ -85,7 +85,7 @@ impl Postmap {
         self.formats.iter().any(|installed| installed == format)
     }
 
-    /// `postmap`, to be told what to do, with our configuration or another.
+    /// `postmap` without arguments, with the benchmark's configuration or another.
     pub(crate) fn command(&self, configuration: Option<&Path>) -> Command {
         let mut command = Command::new(&self.program);
         command
@@ -137,7 +137,7 @@ impl Postmap {
         if let Some(mut stderr) = child.stderr.take() {
             stderr.read_to_string(&mut complaint)?;
         }
-        // A complaint would cost it time that is not its fault.
+        // A warning would add to its time.
         if !complaint.is_empty() || status.is_some_and(|status| !status.success()) {
             return Err(format!("postmap {format}: {complaint}").into());
         }

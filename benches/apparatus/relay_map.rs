@@ -1,9 +1,9 @@
 //! A relay map that changes: written once without being held in memory, replaced by rename.
 //!
-//! A replacement has one changed line, the last: the marker, whose next hop counts the generations. Two copies of the
-//! file take turns. The one that is out of sight gets the new marker in place, and a hard link to it is renamed over
-//! the live name. To whoever reads it this is the rename that every careful program ends with. To the machine it is far
-//! less work than writing the file again, and so what is measured is the reader's work and not ours.
+//! A replacement has one changed line, the last: the marker, whose next hop contains the number of the generation.
+//! There are two copies of the file. The inactive one gets the new marker in place, and a hard link to it is renamed
+//! over the active name. To a reader this is the rename that every careful program ends with. To the machine it is far
+//! less work than writing the file again, so the figures are those of the reader's work.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -13,22 +13,22 @@ use std::time::Instant;
 
 use super::entries::{self, Edition};
 
-/// The name that postmapd reads.
+/// The file name that postmapd reads.
 pub(crate) const NAME: &str = "postfix-relaymap.cf";
 
-/// The sender whose next hop says which generation answers.
+/// The sender whose next hop contains the generation.
 pub(crate) const MARKER: &str = "marker@bench.example";
 
-/// The two copies, and which of them is next.
+/// The two copies, and which one is next.
 pub(crate) struct RelayMap {
     copies: [PathBuf; 2],
-    /// Where the line of the marker begins.
+    /// The offset of the marker's line.
     marker_at: u64,
     generation: u64,
 }
 
 impl RelayMap {
-    /// Writes both copies into `folder`, which is there.
+    /// Writes both copies into `folder`, which exists.
     pub(crate) fn write(folder: &Path, entries: u64) -> io::Result<Self> {
         let copies = copies(folder);
         let marker_at = write(&copies[0], entries, Edition::First)?;
@@ -40,7 +40,7 @@ impl RelayMap {
         })
     }
 
-    /// The same in another folder, which is there.
+    /// Copies both into another directory, which exists.
     pub(crate) fn copied_to(&self, folder: &Path) -> io::Result<Self> {
         let copies = copies(folder);
         for (from, to) in self.copies.iter().zip(&copies) {
@@ -49,12 +49,12 @@ impl RelayMap {
         Ok(Self { copies, ..*self })
     }
 
-    /// The next hop of the marker in the present generation.
+    /// The marker's next hop in the present generation.
     pub(crate) fn marker_hop(&self) -> String {
         marker_hop(self.generation)
     }
 
-    /// The copy of the present generation, where no other file was made that.
+    /// The copy of the present generation, unless [`RelayMap::make_next`] made another file that.
     pub(crate) fn present(&self) -> &Path {
         let [even, odd] = &self.copies;
         if self.generation.is_multiple_of(2) {
@@ -64,7 +64,7 @@ impl RelayMap {
         }
     }
 
-    /// Makes the copy that is out of sight the next generation, and returns it.
+    /// Makes the inactive copy the next generation, and returns it.
     pub(crate) fn next(&mut self) -> io::Result<PathBuf> {
         let [even, odd] = &self.copies;
         let next_is_even = (self.generation + 1).is_multiple_of(2);
@@ -81,7 +81,7 @@ impl RelayMap {
     }
 }
 
-/// Renames links to files over live names, all at once. Returns the moment before.
+/// Renames links to files over active names, all at once. Returns the time before.
 pub(crate) fn put(files: &[(&Path, &Path)]) -> io::Result<Instant> {
     for (file, live) in files {
         fs::hard_link(file, live.with_extension("ready"))?;
@@ -93,7 +93,7 @@ pub(crate) fn put(files: &[(&Path, &Path)]) -> io::Result<Instant> {
     Ok(replaced)
 }
 
-/// Writes a relay map of generation 0, and says where its marker begins: for each number of entries in the same place.
+/// Writes a relay map of generation 0, and returns the offset of its marker, the same for each number of entries.
 pub(crate) fn write(path: &Path, entries: u64, edition: Edition) -> io::Result<u64> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create_new(path)?);
     for entry in 0..entries {
@@ -103,7 +103,7 @@ pub(crate) fn write(path: &Path, entries: u64, edition: Edition) -> io::Result<u
     let marker_at = file.get_ref().metadata()?.len();
     file.write_all(marker_line(0).as_bytes())?;
     file.flush()?;
-    // What is not on the disk yet would be written behind the back of the measurement.
+    // Data not yet on the disk would be written during the measurement.
     file.get_ref().sync_all()?;
     Ok(marker_at)
 }

@@ -1,4 +1,4 @@
-//! The built postmapd, started on a folder, ended on drop; what it says and what it needs.
+//! The built postmapd, started on a directory and ended on drop, with its log and its memory.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,24 +14,24 @@ use postmapd::protocol::endpoint::Endpoint;
 
 use super::Result;
 
-/// How long a start may take before the benchmark gives up.
+/// The timeout for a startup.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Memory that has not changed for so long will not change by itself.
+/// Memory that has not changed for this long is considered constant.
 const SETTLED: Duration = Duration::from_millis(300);
 
 /// A running server.
 pub(crate) struct Server {
     child: Child,
     lines: Receiver<String>,
-    /// Where it listens, in the order of what it was told.
+    /// Its endpoints, in the order of the arguments.
     pub(crate) endpoints: Vec<Endpoint>,
-    /// How long it took from the start of the process until it said so.
+    /// The time from the start of the process to its announcement of the endpoints.
     pub(crate) start: Duration,
 }
 
 impl Server {
-    /// Starts it on the tables in `folder`, with nothing from the environment.
+    /// Starts it on the tables in `folder`, with an empty environment.
     pub(crate) fn start(folder: &Path, listen: &[String]) -> Result<Self> {
         let begun = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_postmapd"))
@@ -45,7 +45,7 @@ impl Server {
             .spawn()?;
         let log = child.stderr.take().ok_or("the server has no standard error")?;
         let (sender, lines) = mpsc::channel();
-        // Ends with the server, whose end of the pipe is the only one.
+        // The thread ends with the server, which has the only open end of the pipe.
         thread::spawn(move || {
             for line in BufReader::new(log).lines().map_while(std::result::Result::ok) {
                 if sender.send(line).is_err() {
@@ -82,7 +82,7 @@ impl Server {
         }
     }
 
-    /// Resident memory in bytes, once it stays as it is.
+    /// Resident memory in bytes, once it is constant.
     pub(crate) fn settled_memory(&self) -> Result<u64> {
         let begun = Instant::now();
         let mut last = self.status("VmRSS:")?;
@@ -97,16 +97,16 @@ impl Server {
         Ok(last)
     }
 
-    /// Counts the most resident memory from now on. Where the system does not permit that, it stays what it was since
-    /// the start.
+    /// Restarts the measurement of peak memory. Where the system does not permit that, the peak is the one since the
+    /// start.
     pub(crate) fn forget_peak(&self) {
-        // The number is proc_pid_clear_refs(5)'s.
+        // The number is that of proc_pid_clear_refs(5).
         if let Err(error) = fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5") {
             eprintln!("the peak of the memory is that since the start: {error}");
         }
     }
 
-    /// The most resident memory that it had since [`Server::forget_peak`], in bytes.
+    /// The peak of its resident memory since [`Server::forget_peak`], in bytes.
     pub(crate) fn peak_memory(&self) -> Result<u64> {
         self.status("VmHWM:")
     }
@@ -119,8 +119,8 @@ impl Server {
         Ok(kilobytes * 1024)
     }
 
-    /// How long the server itself says that it took for the reloads since it was last asked: reading, judging and
-    /// indexing, without the waiting for the files to come to rest.
+    /// The durations logged by the server for the reloads since the last call: reading, validating and indexing,
+    /// without the debounce time.
     pub(crate) fn durations_of_reloads(&self) -> Vec<Duration> {
         let microseconds = |line: String| {
             let (_, rest) = line.split_once("duration_us=")?;

@@ -1,10 +1,10 @@
-//! How a figure is written: the median of some runs with the least and the greatest, three digits each.
+//! The format of figures: the median of some runs with the minimum and the maximum, three digits each.
 
 use std::fmt::{self, Display, Formatter};
 
 use serde::Serialize;
 
-/// The median of some values, the least and the greatest.
+/// The median of some values, the minimum and the maximum.
 #[derive(Clone, Copy, Default, Serialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -40,7 +40,7 @@ impl Spread {
     }
 }
 
-/// A number with three digits that count.
+/// A number with three significant digits.
 pub(crate) struct Digits(pub(crate) f64);
 
 impl Display for Digits {

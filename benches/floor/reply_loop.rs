@@ -1,9 +1,9 @@
-//! The floor: what the kernel alone costs a server that answers over a socket.
+//! The floor: the kernel's own cost for a server that answers over a socket.
 //!
-//! One thread and one epoll(7) loop without a table. Whatever a read brings is taken for one whole request, and is
-//! answered with the same reply. It looks at nothing, so nothing that answers from a table can be faster on one thread.
+//! One thread runs one epoll(7) loop without a table. Whatever a read returns is treated as one whole request, and gets
+//! the same reply. It parses nothing, so no server that answers from a table can be faster on one thread.
 //!
-//! Not a server for anybody: a request that comes in two pieces gets two replies.
+//! Not for use as a server: a request in two pieces gets two replies.
 
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,13 +17,13 @@ use rustix::net::sockopt::set_tcp_nodelay;
 
 use super::{Result, socket};
 
-/// A reply of socketmap_table(5), as long as most.
+/// A reply of socketmap_table(5), of a usual length.
 pub(crate) const REPLY: &[u8] = b"28:OK [smtp.relay7.example]:587,";
 
-/// The key of the listener; those of connections are their descriptors.
+/// The key of the listener; the keys of connections are their descriptors.
 const LISTENER: u64 = 0;
 
-/// Serves `endpoint` until it is killed. Says on standard error where it listens.
+/// Serves `endpoint` until it is killed. Announces its address on standard error.
 pub(crate) fn serve(endpoint: &str) -> Result<()> {
     let (listener, is_tcp): (OwnedFd, bool) = match socket(endpoint)? {
         socket @ super::Socket::Inet(address) => {
@@ -37,7 +37,7 @@ pub(crate) fn serve(endpoint: &str) -> Result<()> {
             (listener.into(), false)
         }
     };
-    // The queue of the standard library is short for 256 connects at once; listen(2) may be called again.
+    // The queue of the standard library is too short for 256 connects at once; listen(2) may be called again.
     rustix::net::listen(&listener, 4096)?;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(
@@ -87,7 +87,7 @@ pub(crate) fn serve(endpoint: &str) -> Result<()> {
                 Ok(_) => rustix::io::write(connection, REPLY).is_ok_and(|sent| sent == REPLY.len()),
             };
             if !goes_on {
-                // Closing takes it out of the poll.
+                // Closing removes it from the poll.
                 *place = None;
             }
         }

@@ -1,7 +1,7 @@
 //! The floor of a runtime: [`crate::reply_loop`] with tokio instead of epoll(7), one task for each connection.
 //!
-//! What lies between the two is tokio's; what lies between this and postmapd is ours. In three shapes, so that the one
-//! that postmapd has can be compared with those that it has not.
+//! The difference between the two is tokio's cost, and that between this and postmapd is postmapd's. There are three
+//! designs, so that postmapd's can be compared with the others.
 
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
@@ -16,19 +16,19 @@ use tokio::runtime::{Builder, Runtime};
 use super::reply_loop::REPLY;
 use super::{Result, Socket, socket};
 
-/// Which threads answer.
+/// The threads that answer.
 #[derive(Clone, Copy)]
 pub(crate) enum Shape {
-    /// One for everything.
+    /// One thread for everything.
     OneThread,
     /// One runtime with a thread for each processor, which take tasks from each other.
     Shared,
-    /// A runtime of its own for each processor, each with its own listening socket (SO_REUSEPORT; TCP only).
+    /// A separate runtime for each processor, each with its own listening socket (SO_REUSEPORT; TCP only).
     OneForEachProcessor,
 }
 
 impl Shape {
-    /// What `--subject` calls it.
+    /// The names for `--subject`.
     pub(crate) const ALL: [(&str, Self); 3] = [
         ("tokio", Self::OneThread),
         ("tokio-shared", Self::Shared),
@@ -36,7 +36,7 @@ impl Shape {
     ];
 }
 
-/// Serves `endpoint` until it is killed. Says on standard error where it listens.
+/// Serves `endpoint` until it is killed. Announces its address on standard error.
 pub(crate) fn serve(shape: Shape, endpoint: &str) -> Result<()> {
     let one_thread = || Builder::new_current_thread().enable_all().build();
     let runtime: Runtime = match shape {
@@ -91,7 +91,7 @@ async fn accept(endpoint: &str) -> Result<()> {
     }
 }
 
-/// Ends where the peer does.
+/// Ends when the peer closes the connection.
 async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let read = async |stream: &mut S| {
         poll_fn(|context| {

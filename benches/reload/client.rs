@@ -1,7 +1,7 @@
-//! Those who ask: closed loops over socketmap, as Postfix asks (one question at a time on a connection).
+//! Clients in closed loops over socketmap, as Postfix is one (one request at a time on a connection).
 //!
-//! All connections of a measurement are driven by one thread, so that on a small machine their own switching does not
-//! drown what is measured. The questions are made beforehand, and each reply is compared byte for byte.
+//! One thread runs all connections of a measurement, so that on a small machine their context switches do not exceed
+//! what is measured. The requests are made beforehand, and each reply is compared byte for byte.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,13 +17,13 @@ use super::apparatus::Result;
 use super::apparatus::entries::{self, Edition, scattered};
 use super::tables::Tables;
 
-/// How long a measurement takes at least.
+/// The minimum duration of a measurement.
 const AT_LEAST: Duration = Duration::from_secs(1);
 
-/// How many reloads one of them spans at least.
+/// The minimum number of reloads during one measurement.
 const RELOADS_AT_LEAST: u32 = 3;
 
-/// How many different questions there are: more than the processor's caches hold entries of a large table.
+/// The number of different requests: more than the entries of a large table that fit into the processor's caches.
 const QUESTIONS: u64 = 65_536;
 
 /// A request, and the only right reply to it.
@@ -33,7 +33,7 @@ pub(crate) struct Question {
 }
 
 impl Question {
-    /// `map` is asked for `key`, and is to say `value`.
+    /// A request to `map` for `key`, whose reply is `value`.
     pub(crate) fn new(map: &str, key: &str, value: Option<&str>) -> Self {
         let reply = value.map_or_else(|| "NOTFOUND ".into(), |value| format!("OK {value}"));
         Self {
@@ -47,13 +47,13 @@ fn netstring(payload: &str) -> Vec<u8> {
     format!("{}:{payload},", payload.len()).into_bytes()
 }
 
-/// Questions in an order that looks like chance: both maps in turn, and every fourth time a sender without an entry.
+/// Requests in pseudo-random order: both maps in turn, and every fourth time a sender without an entry.
 pub(crate) struct Questions {
     all: Arc<[Question]>,
 }
 
 impl Questions {
-    /// Questions about all of the entries of `tables`, as they are in this edition.
+    /// Requests for all of the entries of `tables`, as they are in this edition.
     pub(crate) fn about(tables: &Tables, edition: Edition) -> Self {
         let question = |number: u64| {
             let entry = scattered(number) % tables.entries;
@@ -83,7 +83,7 @@ impl Questions {
     }
 }
 
-/// One connection, of somebody who asks now and then.
+/// A connection for occasional requests.
 pub(crate) struct Connection {
     stream: TcpStream,
 }
@@ -96,7 +96,7 @@ impl Connection {
         Ok(Self { stream })
     }
 
-    /// Asks, and takes a reply that is as long as the expected one.
+    /// Sends the request, and reads as many bytes as the expected reply has.
     pub(crate) fn ask(&mut self, question: &Question) -> io::Result<Vec<u8>> {
         self.stream.write_all(&question.request)?;
         let mut reply = vec![0; question.reply.len()];
@@ -105,17 +105,17 @@ impl Connection {
     }
 }
 
-/// What goes on while a server is asked.
+/// What happens during a measurement.
 pub(crate) enum Meanwhile<'a> {
     /// Nothing.
     Nothing,
-    /// Somebody else computes: what a reload would do to the replies if it were no more than one more busy thread.
+    /// Another thread computes: what a reload would do to the replies if it were only one more busy thread.
     BusyThread,
-    /// The relay map is replaced, and again as soon as the replacement is in force.
+    /// The relay map is replaced, and again as soon as the replacement has taken effect.
     Reloads(&'a mut Tables),
 }
 
-/// How long the replies took.
+/// The times of the replies.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Latency {
     pub(crate) per_second: f64,
@@ -142,7 +142,7 @@ impl Latency {
     }
 }
 
-/// Somebody who asks one server.
+/// The clients of one server.
 pub(crate) struct Asking<'a> {
     address: SocketAddr,
     questions: &'a Questions,
@@ -153,7 +153,7 @@ impl<'a> Asking<'a> {
         Self { address, questions }
     }
 
-    /// Asks on this many connections for as long as `meanwhile` goes on.
+    /// Sends requests on this many connections until `meanwhile` has ended.
     pub(crate) fn measure(&self, connections: usize, meanwhile: Meanwhile<'_>) -> Result<Latency> {
         let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -198,7 +198,7 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// Disturbs the server for a while, or until somebody else stops.
+/// Runs `meanwhile` for some time, or until `stop` is set.
 fn disturb(meanwhile: Meanwhile<'_>, address: SocketAddr, stop: &AtomicBool) -> Result<()> {
     let begun = Instant::now();
     let stopped = || stop.load(Ordering::Relaxed);
@@ -229,7 +229,7 @@ struct Asker {
 }
 
 impl Asker {
-    /// Asks until it is stopped. Returns how long each reply took, in nanoseconds.
+    /// Sends requests until it is stopped. Returns how long each reply took, in nanoseconds.
     async fn ask(mut self) -> Result<Vec<u64>> {
         let mut took = Vec::new();
         let mut buffer = [0; 1024];
@@ -245,7 +245,7 @@ impl Asker {
                     0 => return Err("the server closed a connection".into()),
                     more => more,
                 };
-                // At each step, so that a reply that is shorter is not waited for.
+                // Compared at each step, so that it does not wait for the rest of a shorter reply.
                 if question.reply.get(..have) != buffer.get(..have) {
                     return Err(wrong(question, buffer.get(..have).unwrap_or_default()).into());
                 }

@@ -1,4 +1,4 @@
-//! What was measured, as Markdown: medians with the least and the greatest of all runs.
+//! The results as Markdown: medians with the minimum and the maximum of all runs.
 
 use std::io;
 use std::time::Duration;
@@ -16,13 +16,13 @@ pub(crate) struct Run {
     pub(crate) reloads: Vec<Duration>,
     /// The server's own share of the reloads.
     pub(crate) loads: Vec<Duration>,
-    /// The formats that `postmap` was asked for.
+    /// The formats built by `postmap`.
     pub(crate) built: Vec<(&'static str, Built)>,
     pub(crate) memory_after_start: u64,
     pub(crate) memory_after_one: u64,
     pub(crate) memory_after_all: u64,
     pub(crate) memory_peak: u64,
-    /// Where every line of both files was new, how long it took, and the server's own share.
+    /// The time of a reload in which every line of both files is new, and the server's own share.
     pub(crate) rewrite: Duration,
     pub(crate) rewrite_load: Duration,
     pub(crate) memory_peak_of_rewrite: u64,
@@ -49,7 +49,7 @@ impl Measured {
         })
     }
 
-    /// What became of this format in the runs so far.
+    /// The outcomes of this format in the runs so far.
     fn built(&self, format: &str) -> impl Iterator<Item = Built> {
         let built = self.runs.iter().flat_map(|run| &run.built);
         built
@@ -87,7 +87,7 @@ pub(crate) fn print(machine: &str, measured: &[Measured]) {
     print_latencies(measured);
 }
 
-/// A row: its name, and what stands in it for each size.
+/// A row: its name, and its cell for each size.
 fn row(name: &str, measured: &[Measured], cell: impl Fn(&Measured) -> String) {
     let cells: Vec<String> = measured.iter().map(cell).collect();
     println!("| {name} | {} |", cells.join(" | "));
@@ -180,7 +180,7 @@ fn print_latencies(measured: &[Measured]) {
     }
 }
 
-/// Latencies of all runs: of p50, p99, p99.9 and the maximum.
+/// Latencies of all runs: p50, p99, p99.9 and the maximum.
 struct Summary {
     per_second: Spread,
     quantiles: [Spread; 4],

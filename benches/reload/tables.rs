@@ -1,7 +1,7 @@
-//! The two files: made up the same way each time, written without being held in memory, replaced by rename.
+//! The two files: generated, the same each time, written without being held in memory, replaced by rename.
 //!
-//! The relay map changes as `relay_map` says. There is a second edition of both files, of which every line differs from
-//! the first and is as long.
+//! The relay map changes as `relay_map` describes. There is a second edition of both files, of which every line differs
+//! from the first and has the same length.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -15,13 +15,14 @@ use super::apparatus::entries::{self, Edition};
 use super::apparatus::relay_map::{self, MARKER, RelayMap};
 use super::client::{Connection, Question};
 
-/// The name that postmapd reads.
+/// The file name that postmapd reads.
 const CREDENTIALS: &str = "postfix-sasl-password.cf";
 
-/// How long a reload may take before the benchmark gives up.
+/// The timeout for a reload.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Between two questions for the marker: short beside a reload, long beside a lookup, so that asking disturbs neither.
+/// The interval between requests for the marker: short compared with a reload, long compared with a lookup, so that the
+/// requests disturb neither.
 const BETWEEN_QUESTIONS: Duration = Duration::from_micros(200);
 
 /// The files of one size.
@@ -56,12 +57,12 @@ impl Tables {
         })
     }
 
-    /// The folder that is served.
+    /// The directory that is served.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The relay map, as one of its copies; what `postmap` makes of it lies beside it, out of the server's sight.
+    /// The relay map, as one of its copies; the output of `postmap` is beside it, outside the served directory.
     pub(crate) fn relay_map(&self) -> &Path {
         self.relay_map.present()
     }
@@ -72,8 +73,8 @@ impl Tables {
         Ok([metadata(relay_map::NAME)?.len(), metadata(CREDENTIALS)?.len()])
     }
 
-    /// Replaces the relay map by one of which the marker differs. Says how long it took from the rename to the first
-    /// reply of the new generation on a connection that was open before.
+    /// Replaces the relay map by one with another marker. Returns the time from the rename to the first reply of the
+    /// new generation, on a connection that was open before.
     pub(crate) fn replace_and_wait(&mut self, address: SocketAddr) -> Result<Duration> {
         self.wait(address, |tables| {
             let relay_map = tables.relay_map.next()?;
@@ -81,7 +82,7 @@ impl Tables {
         })
     }
 
-    /// Likewise, where every line of both files differs.
+    /// Replaces both files by those in which every line differs. Returns the time in the same way.
     pub(crate) fn rewrite_and_wait(&mut self, address: SocketAddr) -> Result<Duration> {
         self.wait(address, |tables| {
             let [relay_map, credentials] = &tables.second;
@@ -90,7 +91,7 @@ impl Tables {
         })
     }
 
-    /// Puts the first edition back.
+    /// Restores the first edition.
     pub(crate) fn restore(&mut self) -> io::Result<()> {
         let relay_map = self.relay_map.next()?;
         self.put(&relay_map, Some(&self.credentials)).map(drop)
@@ -120,7 +121,7 @@ impl Tables {
         Ok(replaced.elapsed())
     }
 
-    /// Puts a relay map in place, and with it credentials. Returns the moment before.
+    /// Moves a relay map into place, and with it credentials. Returns the time before.
     fn put(&self, relay_map: &Path, credentials: Option<&PathBuf>) -> io::Result<Instant> {
         let live = [relay_map::NAME, CREDENTIALS].map(|name| self.folder.join(name));
         let files = [Some(relay_map), credentials.map(PathBuf::as_path)];

@@ -1,4 +1,4 @@
-//! A change of one line: from the moment at which the new source has its name to the first new answer.
+//! A change of one line: the time from the rename of the new source to the first new answer.
 
 use std::thread;
 use std::time::Duration;
@@ -10,13 +10,14 @@ use crate::apparatus::relay_map::{self, MARKER};
 use crate::lookup;
 use crate::table::{Stage, Table, Way};
 
-/// How long a change may take before the benchmark gives up.
+/// The timeout for a change.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Between two questions to our server: short beside a reload, long beside a lookup, so that asking disturbs neither.
+/// The interval between requests to postmapd: short compared with a reload, long compared with a lookup, so that the
+/// requests disturb neither.
 const BETWEEN_QUESTIONS: Duration = Duration::from_micros(200);
 
-/// Changes a table of Postfix's own, does what there is to do, and has one new process after the other ask.
+/// Changes one of Postfix's own tables, rebuilds it where needed, and looks up in one new process after another.
 pub(crate) fn measure(table: &mut Table) -> Result<()> {
     let Some((live, relay_map)) = &mut table.source else {
         return Ok(());
@@ -42,7 +43,7 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
     table.age()
 }
 
-/// Changes what our server serves. All ways to it are asked in turn, over connections that were open before.
+/// Changes the relay map of postmapd, and queries all endpoints in turn, over connections that were open before.
 pub(crate) fn measure_served(stage: &mut Stage) -> Result<()> {
     let mut waiting = Vec::new();
     let mut clients = Vec::new();

@@ -1,6 +1,7 @@
-//! Ctrl-C, or SIGTERM: everything that was started is ended in order, and the folders are removed, a running Postfix's as well.
+//! Ctrl-C, or SIGTERM: all child processes end in order, and the directories are removed, also those of a running
+//! Postfix.
 //!
-//! Ctrl-C reaches the running `postmap` by itself, which ends the present step. SIGTERM waits for its end.
+//! The running `postmap` receives Ctrl-C too, which ends the present step. SIGTERM waits for the end of the step.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,13 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::apparatus::Result;
 
-/// Whether somebody wants an end.
+/// Whether an interruption was requested.
 pub(crate) struct Interruption {
     wanted: Arc<AtomicBool>,
 }
 
 impl Interruption {
-    /// From now on it is noticed, and ends nothing by itself.
+    /// Handles the signals from now on, so that they do not end the process.
     pub(crate) fn expect() -> Result<Self> {
         let wanted = Arc::new(AtomicBool::new(false));
         let noticed = Arc::clone(&wanted);
@@ -38,7 +39,7 @@ impl Interruption {
         Ok(Self { wanted })
     }
 
-    /// An error, once somebody has.
+    /// Returns an error once an interruption was requested.
     pub(crate) fn check(&self) -> Result<()> {
         if self.wanted.load(Ordering::Relaxed) {
             return Err("interrupted".into());

@@ -1,9 +1,9 @@
 //! A lookup: `postmap -q -` with many keys, less the same with one.
 //!
-//! `postmap` opens the table once, asks key after key, each when the former is answered, and prints what is found. Its
-//! output goes to a file, so that nobody else runs meanwhile. The difference of the two runs is so many lookups, without
-//! the process, the opening of the table and the connection; reading a key and printing the answer is in it, and is what
-//! `static:` costs.
+//! `postmap` opens the table once, looks up key after key, each after the answer to the one before, and prints what it
+//! finds. Its output goes to a file, so that no reader runs meanwhile. The difference of the two runs is the time of
+//! the lookups, without the process, the opening of the table and the connection. It includes reading a key and
+//! printing the answer, which is the time for `static:`.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -17,7 +17,7 @@ use crate::apparatus::Result;
 use crate::apparatus::entries::{self, Edition, scattered};
 use crate::table::{Answers, Table, Way};
 
-/// Keys, and what `postmap -q -` is to print.
+/// Keys, and the expected output of `postmap -q -`.
 pub(crate) struct Keys {
     file: PathBuf,
     expected: Vec<u8>,
@@ -25,10 +25,10 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Makes up keys in an order that looks like chance, the first of them known: of four, three have an entry.
+    /// Generates keys in pseudo-random order, the first of them known: three of four have an entry.
     ///
-    /// Those that have none need more than one lookup in Postfix's own tables (without the extension, the domain), which
-    /// `postmap` does not do: the benchmark asks for what is found at once, or not at all.
+    /// Keys without one need more than one lookup in Postfix's own tables (without the extension, the domain), which
+    /// `postmap` does not do: the benchmark uses keys that are found at once, or not at all.
     pub(crate) fn write(folder: &Path, name: &str, entries: u64, count: u64) -> Result<Self> {
         let file = folder.join(format!("{name}.keys"));
         let mut out = BufWriter::new(File::create_new(&file)?);
@@ -40,7 +40,7 @@ impl Keys {
             }
             let mut entry = scattered(number) % entries;
             if entries::is_domain(entry) {
-                // There are two entries at least, and no two domains follow each other.
+                // There are at least two entries, and no two domains follow each other.
                 entry = if entry + 1 < entries { entry + 1 } else { entry - 1 };
             }
             let key = entries::key(entry);
@@ -56,24 +56,24 @@ impl Keys {
     }
 }
 
-/// What a table is asked.
+/// The keys for a table.
 pub(crate) struct Questions {
-    /// For how long a process takes to its first answer.
+    /// A single key, for the time of a process to its first answer.
     pub(crate) one: Keys,
-    /// For servers.
+    /// The keys for servers.
     pub(crate) few: Keys,
-    /// For tables in the process of whoever asks.
+    /// The keys for tables in the client's process.
     pub(crate) many: Keys,
 }
 
 impl Questions {
-    /// Those for a table.
+    /// The keys for this table.
     pub(crate) fn of(&self, table: &Table) -> &Keys {
         if table.in_process() { &self.many } else { &self.few }
     }
 }
 
-/// Asks a table one key and many, on a quiet machine and beside a busy thread, and keeps how long that took.
+/// Looks up one key and many, on an idle machine and beside a busy thread, and records how long that took.
 pub(crate) fn measure(table: &mut Table, questions: &Questions) -> Result<()> {
     let times = one_and_many(table, questions).and_then(|quiet| {
         let busy = beside_busy_thread(|| one_and_many(table, questions))?;
@@ -86,7 +86,7 @@ pub(crate) fn measure(table: &mut Table, questions: &Questions) -> Result<()> {
             table.lookups_beside_busy_thread.push(busy);
             Ok(())
         }
-        // Somebody else's server may fail; its row says so.
+        // An external server may fail; its row says so.
         Err(error) if matches!(table.way, Way::Elsewhere) => {
             table.skipped = Some(error.to_string());
             Ok(())
@@ -95,7 +95,7 @@ pub(crate) fn measure(table: &mut Table, questions: &Questions) -> Result<()> {
     }
 }
 
-/// How long one key takes with everything around it, and each of many without, in seconds.
+/// The time of one key with everything around it, and of each of many without, in seconds.
 fn one_and_many(table: &mut Table, questions: &Questions) -> Result<(f64, f64)> {
     let many = questions.of(table);
     let one = ask(table, &questions.one)?.as_secs_f64();
@@ -103,7 +103,7 @@ fn one_and_many(table: &mut Table, questions: &Questions) -> Result<(f64, f64)> 
     Ok((one, (all - one) / (many.count - 1) as f64))
 }
 
-/// Does something while a thread computes, so that no processor has to be woken for each question.
+/// Runs `work` while a thread computes, so that no processor has to wake for each request.
 fn beside_busy_thread<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -118,7 +118,7 @@ fn beside_busy_thread<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// Has `postmap` ask for the keys, compares what it prints, and says how long it ran.
+/// Runs `postmap` with the keys, compares its output, and returns how long it ran.
 pub(crate) fn ask(table: &mut Table, keys: &Keys) -> Result<Duration> {
     let (output, errors) = (
         keys.file.with_extension("answers"),
@@ -134,13 +134,13 @@ pub(crate) fn ask(table: &mut Table, keys: &Keys) -> Result<Duration> {
     let status = command.status()?;
     let took = begun.elapsed();
     let complaint = fs::read_to_string(&errors)?;
-    // 1 without a complaint is "none was found", which the comparison is about.
+    // Exit code 1 without a message means "none was found", and the output is compared.
     if !complaint.is_empty() || !matches!(status.code(), Some(0 | 1)) {
         return Err(format!("postmap -q - {}: {status}: {}", table.endpoint, complaint.trim()).into());
     }
     let difference = difference(&fs::read(&output)?, &keys.expected);
     match (&table.way, difference) {
-        // It answers the same to everybody.
+        // It gives every key the same answer.
         (Way::Constant, _) | (_, None) => {}
         (Way::Elsewhere, Some(difference)) => table.answers = Answers::Different(difference),
         (_, Some(difference)) => {
@@ -150,7 +150,7 @@ pub(crate) fn ask(table: &mut Table, keys: &Keys) -> Result<Duration> {
     Ok(took)
 }
 
-/// The first line that is not as it should be.
+/// The first line that differs.
 fn difference(printed: &[u8], expected: &[u8]) -> Option<String> {
     if printed == expected {
         return None;
@@ -165,7 +165,7 @@ fn difference(printed: &[u8], expected: &[u8]) -> Option<String> {
     }
 }
 
-/// Asks a process that starts now for one key.
+/// Looks up one key in a new process.
 pub(crate) fn ask_for(table: &Table, key: &str) -> io::Result<String> {
     let output = table
         .postmap()

@@ -1,4 +1,4 @@
-//! What was measured, as text, Markdown or JSON: medians with the least and the greatest of all rounds.
+//! The results as text, Markdown or JSON: medians with the minimum and the maximum of all rounds.
 
 use serde::Serialize;
 
@@ -9,30 +9,30 @@ use crate::apparatus::spread::{Spread, grouped};
 use crate::lookup::Questions;
 use crate::table::{Answers, Table, Way};
 
-/// The row's name and all that is said of it.
+/// The name of the row, and its figures.
 const COLUMNS: usize = 7;
 
-/// One size.
+/// The results of one size.
 #[derive(Serialize)]
 pub(crate) struct Size {
     entries: u64,
     rows: Vec<Row>,
 }
 
-/// One way to look up. Times are in seconds.
+/// One method. Times are in seconds.
 #[derive(Serialize)]
 struct Row {
     table: String,
-    /// How many keys it was asked in each round.
+    /// The number of keys in each round.
     keys: u64,
     lookup: Option<Spread>,
     lookup_beside_busy_thread: Option<Spread>,
     start: Option<Spread>,
     change: Option<Spread>,
-    /// What of the change `postmap` took.
+    /// The share of `postmap` in the change.
     build: Option<Spread>,
     answers: Option<&'static str>,
-    /// Where the answers are different: the first that is.
+    /// The first answer that differs, if any.
     different: Option<String>,
     skipped: Option<String>,
 }
@@ -46,7 +46,7 @@ impl Size {
         }
     }
 
-    /// A row that has no figures, and why.
+    /// The name and the reason of a row without figures.
     pub(crate) fn skipped(&self) -> Option<(&str, &str)> {
         self.rows
             .iter()
@@ -63,7 +63,7 @@ impl Row {
             (_, Answers::Same) => (Some("same"), None),
             (_, Answers::Different(example)) => (Some("different"), Some(example)),
         };
-        // What was measured before it failed is not the median of all rounds.
+        // Figures from before a failure are not the median of all rounds.
         let spread =
             |values: Vec<f64>| (table.skipped.is_none() && !values.is_empty()).then(|| Spread::of(values));
         Self {

@@ -1,4 +1,4 @@
-//! The ways to look up the same relay map, each with files of its own.
+//! The methods of looking up the same relay map, each with its own files.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -18,61 +18,61 @@ use crate::postfix::{self, Postfix};
 
 /// How a change of the source becomes an answer.
 pub(crate) enum Way {
-    /// Never: `static:`, for what asking alone costs.
+    /// Never: `static:`, for the cost of the client alone.
     Constant,
     /// `postmap` builds an indexed file of it, in this format.
     Built(&'static str),
     /// Each process reads it when it starts.
     ReadAtStart,
-    /// Our server notices by itself.
+    /// postmapd notices the change.
     Served(Endpoint),
-    /// That is somebody else's business.
+    /// An external server, which is not changed.
     Elsewhere,
 }
 
 /// Whether the answers are those of the source.
 pub(crate) enum Answers {
     Same,
-    /// With an example.
+    /// They differ, for example so.
     Different(String),
 }
 
-/// One way: a row of the report.
+/// One method: a row of the report.
 pub(crate) struct Table {
-    /// As the report calls it.
+    /// Its name in the report.
     pub(crate) name: String,
-    /// As `postmap` is told, with the map.
+    /// Its name for `postmap`, with the map.
     pub(crate) endpoint: String,
     pub(crate) way: Way,
-    /// Why there is nothing to measure.
+    /// Why it cannot be measured.
     pub(crate) skipped: Option<String>,
     pub(crate) answers: Answers,
-    /// The place at which it stands in the report.
+    /// Its position in the report.
     row: usize,
-    /// What is read or built, and what it is replaced by.
+    /// The source, and its replacements.
     pub(crate) source: Option<(PathBuf, RelayMap)>,
-    /// The client, and the configuration that it is to read.
+    /// The client, and its configuration.
     program: (String, PathBuf),
-    /// In seconds: from the start of a process to the end of its first answer and itself.
+    /// From the start of a process to the end of its first answer and itself, in seconds.
     pub(crate) starts: Vec<f64>,
-    /// A lookup.
+    /// The times of a lookup, in seconds.
     pub(crate) lookups: Vec<f64>,
     pub(crate) lookups_beside_busy_thread: Vec<f64>,
-    /// From the rename of the source to the new answer.
+    /// The times from the rename of the source to the new answer, in seconds.
     pub(crate) changes: Vec<f64>,
-    /// Of this, `postmap`.
+    /// The share of `postmap` in these, in seconds.
     pub(crate) builds: Vec<f64>,
 }
 
 impl Table {
-    /// The client, for this table.
+    /// The client for this table.
     pub(crate) fn postmap(&self) -> Command {
         let mut command = Command::new(&self.program.0);
         command.arg("-c").arg(&self.program.1);
         command
     }
 
-    /// Whether a lookup stays within the process that asks.
+    /// Whether a lookup stays in the client's process.
     pub(crate) fn in_process(&self) -> bool {
         match self.way {
             Way::Constant | Way::ReadAtStart => true,
@@ -81,7 +81,7 @@ impl Table {
         }
     }
 
-    /// Has `postmap` build the indexed file, if it is one.
+    /// Builds the indexed file with `postmap`, where the method has one.
     pub(crate) fn build(&self) -> Result<()> {
         if let (Way::Built(format), Some((live, _))) = (&self.way, &self.source) {
             let output = self
@@ -97,7 +97,7 @@ impl Table {
         Ok(())
     }
 
-    /// Makes the source as old as it would be in use: `texthash:` waits while a file is younger than a second or two.
+    /// Backdates the source, as it would be in use: `texthash:` waits while a file is younger than a second or two.
     pub(crate) fn age(&self) -> Result<()> {
         if let (Way::ReadAtStart, Some((live, _))) = (&self.way, &self.source) {
             let past = SystemTime::now() - Duration::from_secs(60);
@@ -107,17 +107,17 @@ impl Table {
     }
 }
 
-/// All ways, and what has to run for them.
+/// All methods, and the programs that they need.
 pub(crate) struct Stage {
     tables: Vec<Table>,
-    /// Ours, and the relay map that it serves.
+    /// The directory of postmapd, and the relay map that it serves.
     pub(crate) served: (PathBuf, RelayMap),
     _postmapd: Server,
     _postfix: Option<Postfix>,
 }
 
 impl Stage {
-    /// Writes, builds and starts everything, and asks each for one key.
+    /// Writes, builds and starts everything, and looks up one key in each.
     pub(crate) fn set(
         postmap: &Postmap,
         relay_map: &RelayMap,
@@ -162,19 +162,19 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Lets another table begin.
+    /// Makes another table the first one.
     pub(crate) fn turn(&mut self, round: u32) {
         let by = usize::try_from(round).unwrap_or_default() * 2 + 1;
         let tables = self.tables.len().max(1);
         self.tables.rotate_left(by % tables);
     }
 
-    /// Those that can be measured, in the present order.
+    /// The tables that can be measured, in the present order.
     pub(crate) fn tables(&mut self) -> impl Iterator<Item = &mut Table> {
         self.tables.iter_mut().filter(|table| table.skipped.is_none())
     }
 
-    /// All of them, in the order of the report.
+    /// All tables, in the order of the report.
     pub(crate) fn into_rows(self) -> Vec<Table> {
         let mut tables = self.tables;
         tables.sort_by_key(|table| table.row);
@@ -182,7 +182,7 @@ impl Stage {
     }
 }
 
-/// The rows, as they come about.
+/// The rows as they are added.
 struct Rows<'a> {
     postmap: &'a Postmap,
     tables: Vec<Table>,
@@ -266,7 +266,7 @@ impl Rows<'_> {
     }
 }
 
-/// A relay map of a table's own, in place, in a new folder.
+/// A relay map of one table, moved into place in a new directory.
 fn source(relay_map: &RelayMap, folder: &Path) -> Result<(PathBuf, RelayMap)> {
     fs::create_dir(folder)?;
     let own = relay_map.copied_to(folder)?;
@@ -275,7 +275,7 @@ fn source(relay_map: &RelayMap, folder: &Path) -> Result<(PathBuf, RelayMap)> {
     Ok((live, own))
 }
 
-/// Starts our server on a relay map of its own.
+/// Starts postmapd on its own relay map.
 fn serve(relay_map: &RelayMap, folder: &Path) -> Result<(Server, (PathBuf, RelayMap))> {
     let folder = folder.join("postmapd");
     let live = folder.join("tables");
@@ -292,7 +292,7 @@ fn serve(relay_map: &RelayMap, folder: &Path) -> Result<(Server, (PathBuf, Relay
     Ok((Server::start(&live, &listen)?, (file, own)))
 }
 
-/// Starts a private Postfix, whose proxymap(8) may read a table in its folder.
+/// Starts a private Postfix, whose proxymap(8) may read a table in its directory.
 fn proxy(postmap: &Postmap, relay_map: &RelayMap) -> (Option<Postfix>, Result<(PathBuf, RelayMap)>) {
     if !postmap.knows("lmdb") {
         return (
@@ -302,7 +302,7 @@ fn proxy(postmap: &Postmap, relay_map: &RelayMap) -> (Option<Postfix>, Result<(P
     }
     let start = || -> Result<_> {
         let setup = postfix::Setup::new()?;
-        // The folder is open to the user `postfix`, as which proxymap(8) opens its tables.
+        // The directory is accessible to the user `postfix`, as which proxymap(8) opens its tables.
         let source = source(relay_map, &setup.root().join("tables"))?;
         let table = format!("proxy:lmdb:{}", source.0.display());
         Ok((setup.set("proxy_read_maps", table).start()?, source))
