@@ -220,8 +220,8 @@ impl Drop for Server {
 }
 
 fn benchmark(options: &Options) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let tables = folder.path().join("tables");
+    let directory = tempfile::tempdir()?;
+    let tables = directory.path().join("tables");
     fs::create_dir(&tables)?;
     let (mut relay_map, mut keys) = (String::new(), String::new());
     for entry in 0..options.entries {
@@ -233,7 +233,7 @@ fn benchmark(options: &Options) -> Result<()> {
         writeln!(keys, "someone@customer{entry}.example")?;
     }
     fs::write(tables.join("postfix-relaymap.cf"), relay_map)?;
-    let key_file = folder.path().join("keys");
+    let key_file = directory.path().join("keys");
     fs::write(&key_file, keys)?;
 
     println!("| socket | connections | what | ratio to the floor | smallest | largest | goal |");
@@ -241,7 +241,7 @@ fn benchmark(options: &Options) -> Result<()> {
     for kind in options.sockets.split(',') {
         let mut ratios = Ratios::new();
         for _ in 0..options.starts {
-            let (floor, subject) = start_both(kind, options, folder.path(), &tables)?;
+            let (floor, subject) = start_both(kind, options, directory.path(), &tables)?;
             compare(&floor, &subject, &key_file, options, &mut ratios)?;
         }
         for ((connections, number), starts) in &mut ratios {
@@ -273,12 +273,12 @@ fn line(connections: u64, name: &str, goal: f64, ratios: &mut [f64]) -> Option<S
 }
 
 /// Starts the floor and the server that is compared with it.
-fn start_both(kind: &str, options: &Options, folder: &Path, tables: &Path) -> Result<(Server, Server)> {
+fn start_both(kind: &str, options: &Options, directory: &Path, tables: &Path) -> Result<(Server, Server)> {
     let endpoint = |name: &str| {
         if kind == "TCP" {
             return Ok("socketmap:inet:127.0.0.1:0".to_owned());
         }
-        let path = folder.join(name);
+        let path = directory.join(name);
         // The socket of the start before, which postmapd removes and the others do not.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),

@@ -95,13 +95,13 @@ fn options(arguments: &[String]) -> Result<Options> {
 }
 
 fn benchmark(options: &Options) -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("postmapd-bench-").tempdir()?;
-    remove_when_interrupted(folder.path())?;
-    let postmap = Postmap::find(folder.path())?;
+    let directory = tempfile::Builder::new().prefix("postmapd-bench-").tempdir()?;
+    remove_when_interrupted(directory.path())?;
+    let postmap = Postmap::find(directory.path())?;
     let load_before = machine::load();
     let mut measured = Vec::new();
     for &entries in &options.entries {
-        let here = folder.path().join(entries.to_string());
+        let here = directory.path().join(entries.to_string());
         measured.push(measure(entries, options.runs, &here, &postmap)?);
         std::fs::remove_dir_all(&here)?;
     }
@@ -113,9 +113,9 @@ fn benchmark(options: &Options) -> Result<()> {
 }
 
 /// Measures one size, everything in each run.
-fn measure(entries: u64, runs: u32, folder: &Path, postmap: &Postmap) -> Result<Measured> {
+fn measure(entries: u64, runs: u32, directory: &Path, postmap: &Postmap) -> Result<Measured> {
     eprintln!("{entries} entries: writing the files");
-    let mut tables = Tables::write(folder, entries)?;
+    let mut tables = Tables::write(directory, entries)?;
     let questions = [Edition::First, Edition::Second].map(|edition| Questions::about(&tables, edition));
     // The server relies on a file's modification time once the file is older than a second. Until then it reads it
     // again at each poll, and would not be idle.
@@ -137,7 +137,7 @@ fn measure(entries: u64, runs: u32, folder: &Path, postmap: &Postmap) -> Result<
 
 /// Runs one server from start to end.
 fn run(tables: &mut Tables, [first, second]: &[Questions; 2]) -> Result<Run> {
-    let server = Server::start(tables.folder(), &["socketmap:inet:127.0.0.1:0".to_owned()])?;
+    let server = Server::start(tables.directory(), &["socketmap:inet:127.0.0.1:0".to_owned()])?;
     let address = server.address()?;
     let mut run = Run {
         start: server.start,
@@ -172,22 +172,22 @@ fn run(tables: &mut Tables, [first, second]: &[Questions; 2]) -> Result<Run> {
     // This is not measured, but checked. For the server that saw the rewriting, every sender has moved, and has a login
     // at a next hop only.
     drop(server);
-    let server = Server::start(tables.folder(), &["socketmap:inet:127.0.0.1:0".to_owned()])?;
+    let server = Server::start(tables.directory(), &["socketmap:inet:127.0.0.1:0".to_owned()])?;
     Asking::of(server.address()?, second).measure(1, Meanwhile::Nothing)?;
     tables.restore()?;
     Ok(run)
 }
 
 /// Removes the directory on Ctrl-C, which the server and `postmap` receive too.
-fn remove_when_interrupted(folder: &Path) -> Result<()> {
-    let folder = folder.to_owned();
+fn remove_when_interrupted(directory: &Path) -> Result<()> {
+    let directory = directory.to_owned();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
     thread::Builder::new().name("interrupt".into()).spawn(move || {
         if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
             // A failure cannot be handled here.
-            let _ = std::fs::remove_dir_all(&folder);
+            let _ = std::fs::remove_dir_all(&directory);
             std::process::exit(130);
         }
     })?;

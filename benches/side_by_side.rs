@@ -115,10 +115,10 @@ fn benchmark(mut options: Options) -> Result<()> {
         options.keys = 500;
     }
     let interruption = Interruption::expect()?;
-    let folder = tempfile::Builder::new()
+    let directory = tempfile::Builder::new()
         .prefix("postmapd-side-by-side-")
         .tempdir()?;
-    let postmap = Postmap::find(folder.path())?;
+    let postmap = Postmap::find(directory.path())?;
     if postmap.version.is_none() {
         return Err(
             "no Postfix here, whose client is to ask: apt install postfix postfix-lmdb postfix-cdb".into(),
@@ -127,7 +127,7 @@ fn benchmark(mut options: Options) -> Result<()> {
     let load_before = machine::load();
     let mut sizes = Vec::new();
     for &entries in &options.entries {
-        let here = folder.path().join(entries.to_string());
+        let here = directory.path().join(entries.to_string());
         fs::create_dir(&here)?;
         let size = measure(&options, entries, &here, &postmap, &interruption);
         // After Ctrl-C, the error of the child that it ended is not reported.
@@ -147,18 +147,18 @@ fn benchmark(mut options: Options) -> Result<()> {
 fn measure(
     options: &Options,
     entries: u64,
-    folder: &Path,
+    directory: &Path,
     postmap: &Postmap,
     interruption: &Interruption,
 ) -> Result<Size> {
     eprintln!("{entries} entries: writing and building the tables");
-    let relay_map = RelayMap::write(folder, entries)?;
+    let relay_map = RelayMap::write(directory, entries)?;
     let questions = Questions {
-        one: Keys::write(folder, "one", entries, 1)?,
-        few: Keys::write(folder, "few", entries, options.keys / 10)?,
-        many: Keys::write(folder, "many", entries, options.keys)?,
+        one: Keys::write(directory, "one", entries, 1)?,
+        few: Keys::write(directory, "few", entries, options.keys / 10)?,
+        many: Keys::write(directory, "many", entries, options.keys)?,
     };
-    let mut stage = Stage::set(postmap, &relay_map, folder, &options.endpoint, &questions.one)?;
+    let mut stage = Stage::set(postmap, &relay_map, directory, &options.endpoint, &questions.one)?;
     for round in 0..options.rounds {
         eprintln!("{entries} entries: round {} of {}", round + 1, options.rounds);
         stage.turn(round);

@@ -147,8 +147,8 @@ fn a_lookup_allocates_nothing() {
         ("sasl x@two.test", "NOTFOUND "),
     ];
     let over_socketmap = over_socketmap.map(|(request, reply)| (netstring(request), netstring(reply)));
-    let folder = tempfile::tempdir().unwrap();
-    let path = format!("socketmap:unix:{}/socket", folder.path().display());
+    let directory = tempfile::tempdir().unwrap();
+    let path = format!("socketmap:unix:{}/socket", directory.path().display());
     for endpoint in ["socketmap:inet:127.0.0.1:0", &path] {
         assert_eq!(allocations(endpoint, &over_socketmap), 0, "{endpoint}");
     }

@@ -25,13 +25,13 @@ use proptest::prelude::*;
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 
-fn folder(name: &str) -> PathBuf {
+fn directory(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
 }
 
 /// The names in a directory, without their extension.
-fn names(folder: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+fn names(directory: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     entries
         .map(|entry| {
             entry
@@ -47,9 +47,9 @@ fn names(folder: &Path) -> BTreeSet<String> {
 }
 
 /// Runs the target on every file of a directory, and returns how many there are.
-fn replay(target: fuzz::targets::Target, folder: &Path) -> usize {
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+fn replay(target: fuzz::targets::Target, directory: &Path) -> usize {
+    let mut files: Vec<PathBuf> = fs::read_dir(directory)
+        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
@@ -66,9 +66,9 @@ fn replay_all(name: &str) {
         .into_iter()
         .find(|(own, _)| *own == name)
         .unwrap();
-    let seeds = replay(target, &folder("seeds").join(name));
+    let seeds = replay(target, &directory("seeds").join(name));
     assert!(seeds > 0, "{name} has no seeds");
-    let found = folder("found").join(name);
+    let found = directory("found").join(name);
     if found.exists() {
         assert!(replay(target, &found) > 0, "{} is empty", found.display());
     }
@@ -125,12 +125,12 @@ fn every_target_is_replayed() {
             .collect::<BTreeSet<_>>(),
         targets
     );
-    assert_eq!(names(&folder("fuzz_targets")), targets);
-    assert_eq!(names(&folder("seeds")), targets);
-    assert!(names(&folder("found")).is_subset(&targets));
-    let manifest = fs::read_to_string(folder("Cargo.toml")).unwrap();
+    assert_eq!(names(&directory("fuzz_targets")), targets);
+    assert_eq!(names(&directory("seeds")), targets);
+    assert!(names(&directory("found")).is_subset(&targets));
+    let manifest = fs::read_to_string(directory("Cargo.toml")).unwrap();
     for name in targets {
-        let binary = fs::read_to_string(folder("fuzz_targets").join(format!("{name}.rs"))).unwrap();
+        let binary = fs::read_to_string(directory("fuzz_targets").join(format!("{name}.rs"))).unwrap();
         assert!(binary.contains(&format!("targets::{name}(data)")), "{binary}");
         assert!(
             manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")),

@@ -1,4 +1,4 @@
-//! The modules are as in the tour in src/lib.rs: each is in a layer (floor), and uses only modules of lower ones.
+//! The modules are as in the tour in src/lib.rs: each is on a floor, and uses only modules of lower floors.
 
 #![allow(clippy::expect_used, reason = "a test ends where something fails")]
 
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The layer of each module, from the table of the tour.
+/// The floor of each module, from the table of the tour.
 fn floors(tour: &str) -> BTreeMap<String, u32> {
     let rows = tour.lines().filter_map(|line| line.strip_prefix("//! | "));
     let floors = rows.filter_map(|row| {
@@ -18,8 +18,8 @@ fn floors(tour: &str) -> BTreeMap<String, u32> {
     floors.collect()
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             sources(&path, found);
@@ -104,7 +104,7 @@ fn is_tests(path: &Path) -> bool {
 }
 
 /// A path from a module back to itself, if there is one.
-fn circle(uses: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Option<Vec<String>> {
+fn cycle(uses: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Option<Vec<String>> {
     fn visit<'a>(
         module: &'a Vec<String>,
         uses: &'a BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
@@ -112,8 +112,8 @@ fn circle(uses: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Option<Vec<Str
         done: &mut BTreeSet<&'a Vec<String>>,
     ) -> Option<Vec<String>> {
         if let Some(begin) = way.iter().position(|other| *other == module) {
-            let circle = way.iter().skip(begin).chain([&module]);
-            return Some(circle.map(|module| module.join("::")).collect());
+            let cycle = way.iter().skip(begin).chain([&module]);
+            return Some(cycle.map(|module| module.join("::")).collect());
         }
         if done.contains(module) {
             return None;
@@ -161,16 +161,16 @@ fn no_modules_depend_on_each_other_in_a_cycle() {
     }
     let arrows: usize = uses.values().map(BTreeSet::len).sum();
     assert!(arrows > 400, "{arrows} uses of {} modules", uses.len());
-    assert_eq!(circle(&uses), None);
+    assert_eq!(cycle(&uses), None);
     // An existing cycle is found.
     let search = vec!["lookup".to_owned(), "search".to_owned()];
     let map = vec!["lookup".to_owned(), "map".to_owned()];
     uses.get_mut(&search).expect("a module").insert(map);
-    assert!(circle(&uses).is_some_and(|circle| circle.contains(&"lookup::search".to_owned())));
+    assert!(cycle(&uses).is_some_and(|cycle| cycle.contains(&"lookup::search".to_owned())));
 }
 
 #[test]
-fn each_module_uses_only_modules_of_lower_layers() {
+fn each_module_uses_only_modules_of_lower_floors() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let tour = fs::read_to_string(src.join("lib.rs")).expect("the tour");
     let floors = floors(&tour);

@@ -79,7 +79,7 @@ pub(crate) fn is_domain(entry: u64) -> bool {
 }
 
 /// A sender without an entry, whose domain has none either.
-pub(crate) fn stranger(number: u64) -> String {
+pub(crate) fn sender_without_entry(number: u64) -> String {
     let chance = scattered(number);
     format!(
         "{}.{}@elsewhere-{number}.example",

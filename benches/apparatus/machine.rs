@@ -99,8 +99,8 @@ impl Display for Machine {
 /// The commit of the source directory, and whether files were changed since.
 fn commit() -> Option<String> {
     let git = |arguments: &[&str]| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-        said(Command::new("git").arg("-C").arg(folder).args(arguments))
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
+        said(Command::new("git").arg("-C").arg(directory).args(arguments))
     };
     let commit = git(&["rev-parse", "--short", "HEAD"]);
     let changed = !git(&["status", "--porcelain", "--untracked-files=no"]).is_empty();

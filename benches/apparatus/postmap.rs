@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 use super::Result;
 
 /// Where Debian has Postfix's programs, which may not be in `PATH`.
-const FOLDERS: [&str; 2] = ["", "/usr/sbin/"];
+const DIRECTORIES: [&str; 2] = ["", "/usr/sbin/"];
 
 /// The fastest of Postfix's formats for lookups in a file.
 pub(crate) const FORMATS: [&str; 2] = ["lmdb", "cdb"];
 
 /// The timeout for a build. The time of `postmap cdb:` grows faster than the table: two seconds for a million entries,
 /// and eleven minutes for ten.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A build that takes longer is measured only once, and not in each run.
-const ONCE_IS_ENOUGH: Duration = Duration::from_secs(20);
+const REPEATED_BELOW: Duration = Duration::from_secs(20);
 
 /// The interval between checks whether a build has ended.
-const BETWEEN_LOOKS: Duration = Duration::from_micros(200);
+const CHECK_INTERVAL: Duration = Duration::from_micros(200);
 
 /// The outcome of a build.
 #[derive(Clone, Copy)]
@@ -32,14 +32,14 @@ pub(crate) enum Built {
     NotInstalled,
     /// It took this long.
     In(Duration),
-    /// It took longer than [`PATIENCE`].
+    /// It took longer than [`TIMEOUT`].
     GivenUp,
 }
 
 impl Built {
     /// Whether another run need not build again.
     pub(crate) fn is_enough(self) -> bool {
-        !matches!(self, Self::In(took) if took < ONCE_IS_ENOUGH)
+        !matches!(self, Self::In(took) if took < REPEATED_BELOW)
     }
 }
 
@@ -55,8 +55,8 @@ pub(crate) struct Postmap {
 
 impl Postmap {
     /// Looks for the programs. The report says what is missing.
-    pub(crate) fn find(folder: &Path) -> Result<Self> {
-        let configuration = folder.join("postfix");
+    pub(crate) fn find(directory: &Path) -> Result<Self> {
+        let configuration = directory.join("postfix");
         fs::create_dir(&configuration)?;
         // Postfix's present defaults instead of those before 2015.
         fs::write(configuration.join("main.cf"), "compatibility_level = 2\n")?;
@@ -66,22 +66,22 @@ impl Postmap {
             configuration,
             formats: Vec::new(),
         };
-        for folder in FOLDERS {
-            let postconf = format!("{folder}postconf");
+        for directory in DIRECTORIES {
+            let postconf = format!("{directory}postconf");
             let Some(version) = found.output(&postconf, &["-d", "-h", "mail_version"])? else {
                 continue;
             };
             found.version = Some(version.trim().to_owned());
             let formats = found.output(&postconf, &["-m"])?.unwrap_or_default();
             found.formats = formats.lines().map(str::to_owned).collect();
-            found.program = format!("{folder}postmap");
+            found.program = format!("{directory}postmap");
             break;
         }
         Ok(found)
     }
 
     /// Whether this type of table is installed.
-    pub(crate) fn knows(&self, format: &str) -> bool {
+    pub(crate) fn is_installed(&self, format: &str) -> bool {
         self.formats.iter().any(|installed| installed == format)
     }
 
@@ -111,7 +111,7 @@ impl Postmap {
 
     /// Builds the indexed file of `table` in this format, and removes it.
     pub(crate) fn build(&self, format: &str, table: &Path) -> Result<Built> {
-        if !self.knows(format) {
+        if !self.is_installed(format) {
             return Ok(Built::NotInstalled);
         }
         let begun = Instant::now();
@@ -125,12 +125,12 @@ impl Postmap {
             if let Some(status) = child.try_wait()? {
                 break Some(status);
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > TIMEOUT {
                 child.kill()?;
                 child.wait()?;
                 break None;
             }
-            thread::sleep(BETWEEN_LOOKS);
+            thread::sleep(CHECK_INTERVAL);
         };
         let took = begun.elapsed();
         let mut complaint = String::new();

@@ -28,9 +28,9 @@ pub(crate) struct RelayMap {
 }
 
 impl RelayMap {
-    /// Writes both copies into `folder`, which exists.
-    pub(crate) fn write(folder: &Path, entries: u64) -> io::Result<Self> {
-        let copies = copies(folder);
+    /// Writes both copies into `directory`, which exists.
+    pub(crate) fn write(directory: &Path, entries: u64) -> io::Result<Self> {
+        let copies = copies(directory);
         let marker_at = write(&copies[0], entries, Edition::First)?;
         copy(&copies[0], &copies[1])?;
         Ok(Self {
@@ -41,8 +41,8 @@ impl RelayMap {
     }
 
     /// Copies both into another directory, which exists.
-    pub(crate) fn copied_to(&self, folder: &Path) -> io::Result<Self> {
-        let copies = copies(folder);
+    pub(crate) fn copied_to(&self, directory: &Path) -> io::Result<Self> {
+        let copies = copies(directory);
         for (from, to) in self.copies.iter().zip(&copies) {
             copy(from, to)?;
         }
@@ -108,8 +108,8 @@ pub(crate) fn write(path: &Path, entries: u64, edition: Edition) -> io::Result<u
     Ok(marker_at)
 }
 
-fn copies(folder: &Path) -> [PathBuf; 2] {
-    [folder.join("copy-0.cf"), folder.join("copy-1.cf")]
+fn copies(directory: &Path) -> [PathBuf; 2] {
+    [directory.join("copy-0.cf"), directory.join("copy-1.cf")]
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {

@@ -15,7 +15,7 @@ use postmapd::protocol::endpoint::Endpoint;
 use super::Result;
 
 /// The timeout for a startup.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Memory that has not changed for this long is considered constant.
 const SETTLED: Duration = Duration::from_millis(300);
@@ -31,12 +31,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it on the tables in `folder`, with an empty environment.
-    pub(crate) fn start(folder: &Path, listen: &[String]) -> Result<Self> {
+    /// Starts it on the tables in `directory`, with an empty environment.
+    pub(crate) fn start(directory: &Path, listen: &[String]) -> Result<Self> {
         let begun = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_postmapd"))
             .args(["serve", "--dir"])
-            .arg(folder)
+            .arg(directory)
             .args(listen.iter().flat_map(|endpoint| ["--listen", endpoint]))
             .env_clear()
             .stdin(Stdio::null())
@@ -61,7 +61,7 @@ impl Server {
         };
         let mut said = Vec::new();
         while server.endpoints.len() < listen.len() {
-            let line = server.lines.recv_timeout(PATIENCE);
+            let line = server.lines.recv_timeout(TIMEOUT);
             let line = line.map_err(|_| format!("the server does not start; it says {said:#?}"))?;
             if let Some((_, endpoint)) = line.split_once("listening on ") {
                 server
@@ -87,7 +87,7 @@ impl Server {
         let begun = Instant::now();
         let mut last = self.status("VmRSS:")?;
         let mut since = Instant::now();
-        while since.elapsed() < SETTLED && begun.elapsed() < PATIENCE {
+        while since.elapsed() < SETTLED && begun.elapsed() < TIMEOUT {
             thread::sleep(Duration::from_millis(20));
             let now = self.status("VmRSS:")?;
             if now != last {

@@ -61,7 +61,7 @@ impl Questions {
             let sender = if known {
                 entries::sender(entry)
             } else {
-                entries::stranger(number)
+                entries::sender_without_entry(number)
             };
             if (number / 2).is_multiple_of(2) {
                 Question::new(

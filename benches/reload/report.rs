@@ -149,10 +149,10 @@ fn beside_reload(size: &Measured, format: &str) -> String {
             Built::In(took) => seconds.push(took.as_secs_f64()),
             Built::NotInstalled => return "not installed".into(),
             Built::GivenUp => {
-                let patience = postmap::PATIENCE.as_secs_f64();
+                let timeout = postmap::TIMEOUT.as_secs_f64();
                 return format!(
-                    "given up after {patience} s, more than {}× a reload",
-                    times(patience)
+                    "given up after {timeout} s, more than {}× a reload",
+                    times(timeout)
                 );
             }
         }

@@ -19,16 +19,16 @@ use super::client::{Connection, Question};
 const CREDENTIALS: &str = "postfix-sasl-password.cf";
 
 /// The timeout for a reload.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The interval between requests for the marker: short compared with a reload, long compared with a lookup, so that the
 /// requests disturb neither.
-const BETWEEN_QUESTIONS: Duration = Duration::from_micros(200);
+const REQUEST_INTERVAL: Duration = Duration::from_micros(200);
 
 /// The files of one size.
 pub(crate) struct Tables {
     pub(crate) entries: u64,
-    folder: PathBuf,
+    directory: PathBuf,
     relay_map: RelayMap,
     credentials: PathBuf,
     /// The relay map and the credentials of the second edition.
@@ -36,13 +36,13 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    /// Writes them into `folder`, which is created.
-    pub(crate) fn write(folder: &Path, entries: u64) -> Result<Self> {
-        let live = folder.join("tables");
+    /// Writes them into `directory`, which is created.
+    pub(crate) fn write(directory: &Path, entries: u64) -> Result<Self> {
+        let live = directory.join("tables");
         fs::create_dir_all(&live)?;
-        let credentials = folder.join("credentials.cf");
-        let second = [folder.join("second-0.cf"), folder.join("second-1.cf")];
-        let relay_map = RelayMap::write(folder, entries)?;
+        let credentials = directory.join("credentials.cf");
+        let second = [directory.join("second-0.cf"), directory.join("second-1.cf")];
+        let relay_map = RelayMap::write(directory, entries)?;
         relay_map::write(&second[0], entries, Edition::Second)?;
         write_credentials(&credentials, entries, Edition::First)?;
         write_credentials(&second[1], entries, Edition::Second)?;
@@ -50,7 +50,7 @@ impl Tables {
         fs::hard_link(&credentials, live.join(CREDENTIALS))?;
         Ok(Self {
             entries,
-            folder: live,
+            directory: live,
             relay_map,
             credentials,
             second,
@@ -58,8 +58,8 @@ impl Tables {
     }
 
     /// The directory that is served.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The relay map, as one of its copies; the output of `postmap` is beside it, outside the served directory.
@@ -69,7 +69,7 @@ impl Tables {
 
     /// The sizes of the relay map and of the credentials.
     pub(crate) fn sizes(&self) -> io::Result<[u64; 2]> {
-        let metadata = |name| fs::metadata(self.folder.join(name));
+        let metadata = |name| fs::metadata(self.directory.join(name));
         Ok([metadata(relay_map::NAME)?.len(), metadata(CREDENTIALS)?.len()])
     }
 
@@ -113,17 +113,17 @@ impl Tables {
         let replaced = replace(self)?;
         let hop = self.relay_map.marker_hop();
         while !answers(&hop)? {
-            if replaced.elapsed() > PATIENCE {
+            if replaced.elapsed() > TIMEOUT {
                 return Err("the reload does not come".into());
             }
-            thread::sleep(BETWEEN_QUESTIONS);
+            thread::sleep(REQUEST_INTERVAL);
         }
         Ok(replaced.elapsed())
     }
 
     /// Moves a relay map into place, and with it credentials. Returns the time before.
     fn put(&self, relay_map: &Path, credentials: Option<&PathBuf>) -> io::Result<Instant> {
-        let live = [relay_map::NAME, CREDENTIALS].map(|name| self.folder.join(name));
+        let live = [relay_map::NAME, CREDENTIALS].map(|name| self.directory.join(name));
         let files = [Some(relay_map), credentials.map(PathBuf::as_path)];
         let files: Vec<_> = files
             .into_iter()

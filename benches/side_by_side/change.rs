@@ -11,11 +11,11 @@ use crate::lookup;
 use crate::table::{Stage, Table, Way};
 
 /// The timeout for a change.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The interval between requests to postmapd: short compared with a reload, long compared with a lookup, so that the
 /// requests disturb neither.
-const BETWEEN_QUESTIONS: Duration = Duration::from_micros(200);
+const REQUEST_INTERVAL: Duration = Duration::from_micros(200);
 
 /// Changes one of Postfix's own tables, rebuilds it where needed, and looks up in one new process after another.
 pub(crate) fn measure(table: &mut Table) -> Result<()> {
@@ -32,7 +32,7 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
         if found == hop {
             break;
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TIMEOUT {
             return Err(format!("{} still says {found} of {MARKER}", table.endpoint).into());
         }
     }
@@ -68,10 +68,10 @@ pub(crate) fn measure_served(stage: &mut Stage) -> Result<()> {
             }
         }
         clients = still;
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TIMEOUT {
             return Err("the reload does not come".into());
         }
-        thread::sleep(BETWEEN_QUESTIONS);
+        thread::sleep(REQUEST_INTERVAL);
     }
     for (number, took) in waiting {
         if let Some(table) = stage.tables().nth(number) {

@@ -29,13 +29,13 @@ impl Keys {
     ///
     /// Keys without one need more than one lookup in Postfix's own tables (without the extension, the domain), which
     /// `postmap` does not do: the benchmark uses keys that are found at once, or not at all.
-    pub(crate) fn write(folder: &Path, name: &str, entries: u64, count: u64) -> Result<Self> {
-        let file = folder.join(format!("{name}.keys"));
+    pub(crate) fn write(directory: &Path, name: &str, entries: u64, count: u64) -> Result<Self> {
+        let file = directory.join(format!("{name}.keys"));
         let mut out = BufWriter::new(File::create_new(&file)?);
         let mut expected = Vec::new();
         for number in 0..count {
             if number % 4 == 3 {
-                writeln!(out, "{}", entries::stranger(number))?;
+                writeln!(out, "{}", entries::sender_without_entry(number))?;
                 continue;
             }
             let mut entry = scattered(number) % entries;

@@ -121,11 +121,11 @@ impl Stage {
     pub(crate) fn set(
         postmap: &Postmap,
         relay_map: &RelayMap,
-        folder: &Path,
+        directory: &Path,
         elsewhere: &[String],
         one: &Keys,
     ) -> Result<Self> {
-        let (postmapd, served) = serve(relay_map, folder)?;
+        let (postmapd, served) = serve(relay_map, directory)?;
         let (postfix, proxied) = proxy(postmap, relay_map);
         let mut rows = Rows {
             postmap,
@@ -133,9 +133,9 @@ impl Stage {
         };
         rows.push("static:", "static:[floor.example]:587".into(), Way::Constant);
         for format in ["hash", "lmdb", "cdb"] {
-            rows.built(format, relay_map, folder)?;
+            rows.built(format, relay_map, directory)?;
         }
-        rows.read_at_start(relay_map, folder)?;
+        rows.read_at_start(relay_map, directory)?;
         rows.proxied(postfix.as_ref(), proxied);
         for endpoint in &postmapd.endpoints {
             rows.served(endpoint.clone());
@@ -208,9 +208,9 @@ impl Rows<'_> {
         self.tables.last_mut()
     }
 
-    fn built(&mut self, format: &'static str, relay_map: &RelayMap, folder: &Path) -> Result<()> {
+    fn built(&mut self, format: &'static str, relay_map: &RelayMap, directory: &Path) -> Result<()> {
         let name = format!("{format}:");
-        if !self.postmap.knows(format) {
+        if !self.postmap.is_installed(format) {
             let why = match format {
                 "hash" => "not in this Postfix (it needs Berkeley DB)".to_owned(),
                 _ => format!("not installed (apt install postfix-{format})"),
@@ -218,7 +218,7 @@ impl Rows<'_> {
             self.skip(&name, Way::Built(format), why);
             return Ok(());
         }
-        let source = source(relay_map, &folder.join(format))?;
+        let source = source(relay_map, &directory.join(format))?;
         let endpoint = format!("{format}:{}", source.0.display());
         if let Some(table) = self.push(&name, endpoint, Way::Built(format)) {
             table.source = Some(source);
@@ -226,8 +226,8 @@ impl Rows<'_> {
         Ok(())
     }
 
-    fn read_at_start(&mut self, relay_map: &RelayMap, folder: &Path) -> Result<()> {
-        let source = source(relay_map, &folder.join("texthash"))?;
+    fn read_at_start(&mut self, relay_map: &RelayMap, directory: &Path) -> Result<()> {
+        let source = source(relay_map, &directory.join("texthash"))?;
         let endpoint = format!("texthash:{}", source.0.display());
         if let Some(table) = self.push("texthash:", endpoint, Way::ReadAtStart) {
             table.source = Some(source);
@@ -267,23 +267,23 @@ impl Rows<'_> {
 }
 
 /// A relay map of one table, moved into place in a new directory.
-fn source(relay_map: &RelayMap, folder: &Path) -> Result<(PathBuf, RelayMap)> {
-    fs::create_dir(folder)?;
-    let own = relay_map.copied_to(folder)?;
-    let live = folder.join("relaymap.cf");
+fn source(relay_map: &RelayMap, directory: &Path) -> Result<(PathBuf, RelayMap)> {
+    fs::create_dir(directory)?;
+    let own = relay_map.copied_to(directory)?;
+    let live = directory.join("relaymap.cf");
     fs::hard_link(own.present(), &live)?;
     Ok((live, own))
 }
 
 /// Starts postmapd on its own relay map.
-fn serve(relay_map: &RelayMap, folder: &Path) -> Result<(Server, (PathBuf, RelayMap))> {
-    let folder = folder.join("postmapd");
-    let live = folder.join("tables");
+fn serve(relay_map: &RelayMap, directory: &Path) -> Result<(Server, (PathBuf, RelayMap))> {
+    let directory = directory.join("postmapd");
+    let live = directory.join("tables");
     fs::create_dir_all(&live)?;
-    let own = relay_map.copied_to(&folder)?;
+    let own = relay_map.copied_to(&directory)?;
     let file = live.join(relay_map::NAME);
     fs::hard_link(own.present(), &file)?;
-    let unix = format!("socketmap:unix:{}", folder.join("socket").display());
+    let unix = format!("socketmap:unix:{}", directory.join("socket").display());
     let listen = [
         "socketmap:inet:127.0.0.1:0".to_owned(),
         unix,
@@ -294,7 +294,7 @@ fn serve(relay_map: &RelayMap, folder: &Path) -> Result<(Server, (PathBuf, Relay
 
 /// Starts a private Postfix, whose proxymap(8) may read a table in its directory.
 fn proxy(postmap: &Postmap, relay_map: &RelayMap) -> (Option<Postfix>, Result<(PathBuf, RelayMap)>) {
-    if !postmap.knows("lmdb") {
+    if !postmap.is_installed("lmdb") {
         return (
             None,
             Err("lmdb is not installed (apt install postfix-lmdb)".into()),

@@ -288,7 +288,7 @@ fn binary() -> io::Result<PathBuf> {
         return Ok(path.into());
     }
     let own = std::env::current_exe()?;
-    let beside = own.ancestors().nth(2).map(|folder| folder.join("postmapd"));
+    let beside = own.ancestors().nth(2).map(|directory| directory.join("postmapd"));
     beside.filter(|path| path.is_file()).ok_or_else(|| {
         io::Error::other(format!(
             "no postmapd beside {}: build it first (contrib/demo/run does), or set DEMO_POSTMAPD",

@@ -17,7 +17,7 @@ pub fn netstring(data: &[u8]) {
     }
     what_is_written_is_read(&stream);
     requests(&stream);
-    assert_told(&stream);
+    assert_read_back(&stream);
 }
 
 fn frame(input: &[u8], limit: usize) -> Frame {
@@ -119,7 +119,7 @@ fn assert_asked(asked: &Request<'_>, payload: &[u8]) {
 }
 
 /// Checks a reply as a client parses it.
-fn assert_told(payload: &[u8]) {
+fn assert_read_back(payload: &[u8]) {
     let rest = |word: &[u8]| payload.strip_prefix(word);
     let error = rest(b"TEMP ").or(rest(b"PERM ")).or(rest(b"TIMEOUT "));
     let bare = [&b"TEMP"[..], b"PERM", b"TIMEOUT"].contains(&payload);

@@ -106,7 +106,7 @@ struct Plan {
 
 /// A reply without the text of its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Said {
+enum Reply {
     Found(Vec<u8>),
     NotFound,
     CannotTell,
@@ -161,7 +161,7 @@ impl Plan {
     }
 
     /// The expected replies in order.
-    fn expected(&self, stream: &[u8]) -> (Vec<Said>, bool) {
+    fn expected(&self, stream: &[u8]) -> (Vec<Reply>, bool) {
         let mut replies = Vec::new();
         let (mut arrived, mut taken) = (0, 0);
         let pieces = if self.pieces.is_empty() {
@@ -184,7 +184,7 @@ impl Plan {
                         replies.push(self.reply(&request, self.tables_at(number)));
                     }
                     Frame::BadLength | Frame::TooLong | Frame::NoComma => {
-                        replies.push(Said::Refused);
+                        replies.push(Reply::Refused);
                         return (replies, true);
                     }
                 }
@@ -198,44 +198,44 @@ impl Plan {
         piece.checked_div(self.swap).unwrap_or_default() % Tables::all().len()
     }
 
-    fn reply(&self, request: &[u8], tables: usize) -> Said {
+    fn reply(&self, request: &[u8], tables: usize) -> Reply {
         let (map, key) = match self.protocol {
             Protocol::Socketmap => {
                 let mut words = request.splitn(2, |c| *c == b' ');
                 match (words.next(), words.next()) {
                     (Some(b"relayhost"), Some(key)) => ("relayhost", key.to_vec()),
                     (Some(b"sasl"), Some(key)) => ("sasl", key.to_vec()),
-                    _ => return Said::Refused,
+                    _ => return Reply::Refused,
                 }
             }
             Protocol::TcpTable(map) => match request.strip_prefix(b"get ").and_then(percent_decoded) {
                 Some(key) => (map, key),
-                None => return Said::Refused,
+                None => return Reply::Refused,
             },
         };
-        let said = self.answer(map, &key, &Tables::all()[tables]);
-        match (&said, self.protocol) {
-            (Said::Found(value), Protocol::TcpTable(_)) => {
+        let answer = self.answer(map, &key, &Tables::all()[tables]);
+        match (&answer, self.protocol) {
+            (Reply::Found(value), Protocol::TcpTable(_)) => {
                 let length: usize = value.iter().map(|c| if b"% ".contains(c) { 3 } else { 1 }).sum();
                 if "200 \n".len() + length > tcp_table::MAX_REPLY {
-                    Said::CannotTell
+                    Reply::CannotTell
                 } else {
-                    said
+                    answer
                 }
             }
-            _ => said,
+            _ => answer,
         }
     }
 
     /// The contract's answer for a key.
-    fn answer(&self, map: &str, key: &[u8], tables: &Tables) -> Said {
+    fn answer(&self, map: &str, key: &[u8], tables: &Tables) -> Reply {
         let (keys, has_domain) = address::keys(key, "+-");
         let is_sender = keys[0] == b"<>" || keys[0].contains(&b'@');
-        let relay = tables.relay_map.say(&keys).unwrap_or_else(|| match self.default {
-            Default::None => Said::NotFound,
-            Default::Set => Said::Found(if has_domain { FOR_DOMAINS } else { FOR_EVERYONE }.to_vec()),
-            Default::Unreadable if has_domain => Said::CannotTell,
-            Default::Unreadable => Said::Found(FOR_EVERYONE.to_vec()),
+        let relay = tables.relay_map.answer_for(&keys).unwrap_or_else(|| match self.default {
+            Default::None => Reply::NotFound,
+            Default::Set => Reply::Found(if has_domain { FOR_DOMAINS } else { FOR_EVERYONE }.to_vec()),
+            Default::Unreadable if has_domain => Reply::CannotTell,
+            Default::Unreadable => Reply::Found(FOR_EVERYONE.to_vec()),
         });
         if map == "relayhost" {
             return relay;
@@ -243,30 +243,30 @@ impl Plan {
         if !is_sender {
             return tables
                 .credentials
-                .say(&keys[..1])
+                .answer_for(&keys[..1])
                 .unwrap_or_else(|| match self.default {
-                    Default::None => Said::NotFound,
+                    Default::None => Reply::NotFound,
                     _ if [&b"[e.test]:26"[..], b"f.test"].contains(&keys[0].as_slice()) => {
-                        Said::Found(OF_DEFAULT.to_vec())
+                        Reply::Found(OF_DEFAULT.to_vec())
                     }
-                    Default::Set if keys[0] == b"[d.test]:25" => Said::Found(OF_DEFAULT.to_vec()),
-                    Default::Set => Said::NotFound,
-                    Default::Unreadable => Said::CannotTell,
+                    Default::Set if keys[0] == b"[d.test]:25" => Reply::Found(OF_DEFAULT.to_vec()),
+                    Default::Set => Reply::NotFound,
+                    Default::Unreadable => Reply::CannotTell,
                 });
         }
-        let credentials = tables.credentials.say(&keys).unwrap_or(Said::NotFound);
-        if relay == Said::CannotTell || credentials == Said::CannotTell {
-            return Said::CannotTell;
+        let credentials = tables.credentials.answer_for(&keys).unwrap_or(Reply::NotFound);
+        if relay == Reply::CannotTell || credentials == Reply::CannotTell {
+            return Reply::CannotTell;
         }
         // Every relay map here has an entry.
-        if relay == Said::NotFound {
-            Said::NotFound
+        if relay == Reply::NotFound {
+            Reply::NotFound
         } else {
             credentials
         }
     }
 
-    fn replies(&self, got: &[u8]) -> Vec<Said> {
+    fn replies(&self, got: &[u8]) -> Vec<Reply> {
         let mut replies = Vec::new();
         let mut rest = got;
         while !rest.is_empty() {
@@ -277,30 +277,30 @@ impl Plan {
             let Frame::Whole(reply, taken) = frame else {
                 panic!("a part of a reply: {}", rest.escape_ascii());
             };
-            replies.push(self.said(&reply));
+            replies.push(self.parse_reply(&reply));
             rest = &rest[taken..];
         }
         replies
     }
 
-    fn said(&self, reply: &[u8]) -> Said {
+    fn parse_reply(&self, reply: &[u8]) -> Reply {
         let (code, text) = reply.split_at(reply.iter().position(|c| *c == b' ').expect("a blank") + 1);
-        let said = match (self.protocol, code) {
-            (Protocol::Socketmap, b"OK ") => Said::Found(text.to_vec()),
-            (Protocol::TcpTable(_), b"200 ") => Said::Found(percent_decoded(text).unwrap()),
-            (Protocol::Socketmap, b"NOTFOUND ") if text.is_empty() => Said::NotFound,
-            (Protocol::TcpTable(_), b"500 ") => Said::NotFound,
-            (Protocol::Socketmap, b"TEMP ") => Said::CannotTell,
-            (Protocol::Socketmap, b"PERM ") => Said::Refused,
+        let parsed = match (self.protocol, code) {
+            (Protocol::Socketmap, b"OK ") => Reply::Found(text.to_vec()),
+            (Protocol::TcpTable(_), b"200 ") => Reply::Found(percent_decoded(text).unwrap()),
+            (Protocol::Socketmap, b"NOTFOUND ") if text.is_empty() => Reply::NotFound,
+            (Protocol::TcpTable(_), b"500 ") => Reply::NotFound,
+            (Protocol::Socketmap, b"TEMP ") => Reply::CannotTell,
+            (Protocol::Socketmap, b"PERM ") => Reply::Refused,
             // Postfix's client has one kind of error here; the texts differ.
-            (Protocol::TcpTable(_), b"400 ") if is_refusal(text) => Said::Refused,
-            (Protocol::TcpTable(_), b"400 ") => Said::CannotTell,
+            (Protocol::TcpTable(_), b"400 ") if is_refusal(text) => Reply::Refused,
+            (Protocol::TcpTable(_), b"400 ") => Reply::CannotTell,
             _ => panic!("no reply: {}", reply.escape_ascii()),
         };
         // A reason contains no key and no credential.
         let secret = text.windows(6).any(|text| text == b"secret");
-        assert!(!secret || matches!(said, Said::Found(_)));
-        said
+        assert!(!secret || matches!(parsed, Reply::Found(_)));
+        parsed
     }
 
     fn snapshot(&self, tables: usize) -> Snapshot {
@@ -377,12 +377,12 @@ impl Plain {
     }
 
     /// The answer for the first of the keys that exists; `None` where certainly none does.
-    fn say(&self, keys: &[Vec<u8>]) -> Option<Said> {
+    fn answer_for(&self, keys: &[Vec<u8>]) -> Option<Reply> {
         match keys.iter().find_map(|key| self.meanings.get(key)) {
-            Some(Meaning::Value(value)) => Some(Said::Found(value.clone())),
-            Some(Meaning::Nothing) => Some(Said::NotFound),
-            Some(Meaning::Fault) => Some(Said::CannotTell),
-            None => self.keys_unreadable.then_some(Said::CannotTell),
+            Some(Meaning::Value(value)) => Some(Reply::Found(value.clone())),
+            Some(Meaning::Nothing) => Some(Reply::NotFound),
+            Some(Meaning::Fault) => Some(Reply::CannotTell),
+            None => self.keys_unreadable.then_some(Reply::CannotTell),
         }
     }
 }

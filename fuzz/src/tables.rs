@@ -10,7 +10,7 @@ use postmapd::lookup::table::{Hit, Table};
 
 use super::input;
 use super::plain::address;
-use super::plain::table::{self, Entry, MARK, Meaning, Reading, Said};
+use super::plain::table::{self, Entry, MARK, Meaning, Reading, Reported};
 
 /// `postfix-relaymap.cf`, compared with the plain reader of the contract.
 pub fn relaymap(data: &[u8]) {
@@ -34,7 +34,7 @@ fn path() -> &'static Path {
 }
 
 /// Code and place of a finding.
-pub fn said(finding: &Finding) -> Said {
+pub fn reported(finding: &Finding) -> Reported {
     let Place::File(_, at) = &finding.place else {
         panic!("of no file: {finding}")
     };
@@ -80,16 +80,16 @@ fn the_records(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
     assert_eq!(reading.has_unreadable_keys, plain.keys_unreadable);
     // The first of each kind are kept, and all are counted.
     let mut kept = [0; 2];
-    let is_kept = |said: &&Said| {
-        let kept = &mut kept[said.0 as usize];
+    let is_kept = |reported: &&Reported| {
+        let kept = &mut kept[reported.0 as usize];
         *kept += 1;
         *kept <= Findings::KEPT
     };
-    let expected: Vec<&Said> = plain.said.iter().filter(is_kept).collect();
-    let found: Vec<Said> = findings.iter().map(said).collect();
+    let expected: Vec<&Reported> = plain.reported.iter().filter(is_kept).collect();
+    let found: Vec<Reported> = findings.iter().map(reported).collect();
     assert_eq!(found.iter().collect::<Vec<_>>(), expected);
-    assert_eq!(findings.errors() + findings.warnings(), plain.said.len());
-    assert_eq!(findings.dropped(), plain.said.len() - found.len());
+    assert_eq!(findings.errors() + findings.warnings(), plain.reported.len());
+    assert_eq!(findings.dropped(), plain.reported.len() - found.len());
 }
 
 /// Checks that a text in blocks of whole lines is read as it is in one piece.
@@ -113,7 +113,7 @@ fn the_records_in_blocks(spec: &'static TableSpec, text: &[u8], plain: &Reading)
     }
     assert_eq!(expected.next(), None);
     assert_eq!(reader.summary().has_unreadable_keys, plain.keys_unreadable);
-    assert_eq!(findings.errors() + findings.warnings(), plain.said.len());
+    assert_eq!(findings.errors() + findings.warnings(), plain.reported.len());
 }
 
 /// Finding a line takes time in proportion to its number; of many entries, not each is looked up.
@@ -207,10 +207,10 @@ fn duplicates(findings: &Findings, plain: &Reading) {
         let severity = postmapd::diagnostics::Severity::Warning;
         (severity, "duplicate-key", entry.line, entry.column)
     });
-    let mut expected: Vec<Said> = plain.said.iter().copied().chain(again).collect();
+    let mut expected: Vec<Reported> = plain.reported.iter().copied().chain(again).collect();
     assert_eq!(findings.errors() + findings.warnings(), expected.len());
     if findings.dropped() == 0 {
-        let mut found: Vec<Said> = findings.iter().map(said).collect();
+        let mut found: Vec<Reported> = findings.iter().map(reported).collect();
         expected.sort_unstable();
         found.sort_unstable();
         assert_eq!(found, expected);

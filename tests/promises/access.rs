@@ -328,13 +328,13 @@ fn a_refusal_is_logged_once_per_peer() {
             }
         }
     }
-    let said = refusals_in_log(&daemon);
-    assert_eq!(said.len(), 2, "{said:?}");
+    let messages = refusals_in_log(&daemon);
+    assert_eq!(messages.len(), 2, "{messages:?}");
     assert!(
-        said[0].contains("user nobody (65534)") && said[0].contains("WARN"),
-        "{said:?}"
+        messages[0].contains("user nobody (65534)") && messages[0].contains("WARN"),
+        "{messages:?}"
     );
-    assert!(said[1].contains("user daemon (1)"), "{said:?}");
+    assert!(messages[1].contains("user daemon (1)"), "{messages:?}");
 }
 
 #[test]
@@ -375,10 +375,10 @@ fn another_host_is_disconnected_unless_its_network_is_allowed_and_then_gets_both
     for address in addresses.iter().cycle().take(6) {
         networks.far(|| expect_closed(address));
     }
-    let said = refusals_in_log(&daemon);
-    assert_eq!(said.len(), 2, "{said:?}");
-    for (line, peer) in said.iter().zip(["192.0.2.2 ", "2001:db8::2 "]) {
-        assert!(line.contains(peer) && line.contains("allow_networks"), "{said:?}");
+    let messages = refusals_in_log(&daemon);
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    for (line, peer) in messages.iter().zip(["192.0.2.2 ", "2001:db8::2 "]) {
+        assert!(line.contains(peer) && line.contains("allow_networks"), "{messages:?}");
     }
     // The server's own address that is not a loopback address does not bypass the list of users.
     for address in &addresses {
@@ -478,8 +478,8 @@ fn without_peer_identification_over_tcp_no_client_gets_credentials_there() {
     // The server calls connect(2) only for its requests to the kernel.
     let words = "strace -D -f -qq -o /dev/null -e trace=connect -e inject=connect:error=EACCES";
     let daemon = Daemon::start(everywhere(setup()).within(words.split(' ')));
-    let said = daemon.wait_for_log(|line| line.contains("sock_diag"));
-    assert!(said.contains("WARN") && said.contains("UNIX socket"), "{said}");
+    let messages = daemon.wait_for_log(|line| line.contains("sock_diag"));
+    assert!(messages.contains("WARN") && messages.contains("UNIX socket"), "{messages}");
     for way in ways(&daemon) {
         let [relayhost, sasl] = way.ask_both();
         assert_eq!(relayhost, Reply::found(NEXT_HOP), "{way}");
@@ -560,10 +560,10 @@ fn query_shows_the_reason_of_a_refusal_and_exits_as_for_cannot_tell() {
             (Some(75), ""),
             "{refused:?}"
         );
-        let said = &refused.stderr;
+        let messages = &refused.stderr;
         assert!(
-            said.contains("nobody (65534)") && said.contains("allow_users"),
-            "{said}"
+            messages.contains("nobody (65534)") && messages.contains("allow_users"),
+            "{messages}"
         );
         assert_eq!(query("sasl", "0").stdout, format!("{CREDENTIALS}\n"));
         if n < 4 {

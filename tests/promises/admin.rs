@@ -418,11 +418,11 @@ fn files_invalid_at_startup_are_reported_so_until_they_are_fixed() {
 #[test]
 fn a_missing_directory_is_reported_for_each_table() {
     let setup = Setup::new();
-    let folder = setup.root().join("later");
-    let (_daemon, admin) = Admin::start(setup.without_dir_flag().env("POSTMAPD_DIR", &folder));
+    let directory = setup.root().join("later");
+    let (_daemon, admin) = Admin::start(setup.without_dir_flag().env("POSTMAPD_DIR", &directory));
     let body = admin.get("/readyz").body;
     for (line, file) in body.lines().zip([RELAYMAP, CREDENTIALS]) {
-        assert!(line.starts_with(folder.join(file).to_str().unwrap()), "{body}");
+        assert!(line.starts_with(directory.join(file).to_str().unwrap()), "{body}");
     }
     assert_eq!(body.lines().count(), 2, "{body}");
 }

@@ -22,7 +22,7 @@ use crate::harness::client::{Both, encoded, framed};
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
 
 /// What a faulty server does with a request.
-enum Act {
+enum Action {
     /// Sends these bytes.
     Send(Vec<u8>),
     /// Sends these bytes, a few at a time.
@@ -35,16 +35,16 @@ enum Act {
     After(Duration, Vec<u8>),
 }
 
-use Act::{After, Close, Nothing, Pieces, Send};
+use Action::{After, Close, Nothing, Pieces, Send};
 
 /// Starts a socketmap server with this behaviour by the number of the request and its key, and returns its endpoint. It
 /// ends with the test.
-fn socketmap(act: impl Fn(usize, &str) -> Act + std::marker::Send + Sync + 'static) -> String {
+fn socketmap(act: impl Fn(usize, &str) -> Action + std::marker::Send + Sync + 'static) -> String {
     let address = serve(move |stream, number, one_at_a_time| {
         let mut reader = netstring_reader(stream.try_clone().unwrap());
         while let Ok(payload) = reader.read_netstring() {
             let (_, key) = payload.split_once(' ').unwrap();
-            if !obey(stream, one_at_a_time, &mut || {
+            if !perform(stream, one_at_a_time, &mut || {
                 act(number.fetch_add(1, Ordering::SeqCst), key)
             }) {
                 return;
@@ -55,14 +55,14 @@ fn socketmap(act: impl Fn(usize, &str) -> Act + std::marker::Send + Sync + 'stat
 }
 
 /// Starts such a server for tcp_table; the key is encoded.
-fn tcp_table(act: impl Fn(usize, &str) -> Act + std::marker::Send + Sync + 'static) -> String {
+fn tcp_table(act: impl Fn(usize, &str) -> Action + std::marker::Send + Sync + 'static) -> String {
     let address = serve(move |stream, number, one_at_a_time| {
         for line in BufReader::new(stream.try_clone().unwrap())
             .lines()
             .map_while(Result::ok)
         {
             let key = line.strip_prefix("get ").unwrap();
-            if !obey(stream, one_at_a_time, &mut || {
+            if !perform(stream, one_at_a_time, &mut || {
                 act(number.fetch_add(1, Ordering::SeqCst), key)
             }) {
                 return;
@@ -92,7 +92,7 @@ fn serve(
 }
 
 /// Returns whether the connection stays open.
-fn obey(mut stream: &TcpStream, one_at_a_time: &Mutex<()>, act: &mut dyn FnMut() -> Act) -> bool {
+fn perform(mut stream: &TcpStream, one_at_a_time: &Mutex<()>, act: &mut dyn FnMut() -> Action) -> bool {
     let alone = one_at_a_time.lock().unwrap();
     match act() {
         Send(bytes) => stream.write_all(&bytes).is_ok(),
@@ -669,8 +669,8 @@ fn an_invalid_run_is_marked_in_the_report_and_in_the_plot() {
     // It has begun by the first signal, and continues for more than a second.
     let signals = [(500, Signal::SIGSTOP), (500, Signal::SIGCONT)];
     let text = signalled(&daemon, &line, &signals).stdout;
-    let said = "\nInvalid: the generator could not keep up";
-    assert!(text.contains(said), "{text}");
+    let message = "\nInvalid: the generator could not keep up";
+    assert!(text.contains(message), "{text}");
     let drawn = fs::read_to_string(&plot).unwrap();
     assert!(drawn.contains("INVALID: the generator could not keep up"));
 }
@@ -681,8 +681,8 @@ fn ctrl_c_reports_what_was_measured_so_far() {
     // Progress on a terminal would show that the second run has begun; a pipe has none, so the signal is sent by time.
     let line = "--duration 0.5s --connections 1,2,4,8";
     let ended = signalled(&daemon, line, &[(1100, Signal::SIGINT)]).exits(130);
-    let said = "interrupted; this is what was measured so far";
-    assert!(ended.stderr.contains(said), "{ended:?}");
+    let message = "interrupted; this is what was measured so far";
+    assert!(ended.stderr.contains(message), "{ended:?}");
     let is_row = |line: &&str| {
         let number = line.trim_start().split_once(' ').map_or("", |(number, _)| number);
         ["1", "2", "4", "8"].contains(&number) && line.contains("µs")

@@ -81,10 +81,10 @@ fn answers(setup: &Setup, variables: &[u8], words: &str) -> String {
     let (mut map, mut text) = ("relayhost", String::new());
     // The warnings before it serves: the level, the part and the message, without the time.
     let log = daemon.log();
-    let said = log
+    let warnings = log
         .lines()
         .filter_map(|line| line.split_once(' ')?.1.trim_start().into());
-    for line in said.take_while(|line| !line.contains("listening on")) {
+    for line in warnings.take_while(|line| !line.contains("listening on")) {
         if line.starts_with("WARN") || line.starts_with("ERROR") {
             writeln!(text, "! {line}").unwrap();
         }

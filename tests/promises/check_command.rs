@@ -47,7 +47,7 @@ fn in_short(setup: &Setup, finding: &Value) -> String {
 fn inside(setup: &Setup, path: &str) -> String {
     [setup.dir(), setup.root()]
         .iter()
-        .find_map(|folder| Path::new(path).strip_prefix(folder).ok())
+        .find_map(|directory| Path::new(path).strip_prefix(directory).ok())
         .map_or_else(|| path.to_owned(), |rest| rest.display().to_string())
 }
 
@@ -143,12 +143,12 @@ fn relayhost_in_main_cf_beside_a_relay_map_is_a_warning_with_the_command_that_fi
     let main_cf = postfix.path().join("main.cf");
     let directory = postfix.path().to_str().unwrap();
     fs::write(&main_cf, "compatibility_level = 3.6\nrelayhost = [r.test]:25\n").unwrap();
-    let said = |setup: &Setup| all_in_short(setup, &format!("-c {directory}"));
+    let findings = |setup: &Setup| all_in_short(setup, &format!("-c {directory}"));
     let warning = ["warning relayhost-in-main-cf main.cf"];
     let routes = Setup::new().relaymap("@a.test [r.test]\n");
     let by_default = Setup::new().env("DEFAULT_RELAY_HOST", "r.test");
-    assert_eq!(said(&routes), warning);
-    assert_eq!(said(&by_default), warning);
+    assert_eq!(findings(&routes), warning);
+    assert_eq!(findings(&by_default), warning);
     let text = routes.typed(&format!("check -c {directory}")).stdout;
     assert!(
         text.contains(&format!("= help: postconf -c {directory} -e 'relayhost ='")),
@@ -156,11 +156,11 @@ fn relayhost_in_main_cf_beside_a_relay_map_is_a_warning_with_the_command_that_fi
     );
     // Without a relay map here, relayhost in main.cf is correct.
     let passwords_alone = private(Setup::new().credentials("[r.test]:25 u:p\n"));
-    assert_eq!(said(&passwords_alone), [""; 0]);
+    assert_eq!(findings(&passwords_alone), [""; 0]);
     fs::write(&main_cf, "compatibility_level = 3.6\n").unwrap();
-    assert_eq!(said(&routes), [""; 0]);
+    assert_eq!(findings(&routes), [""; 0]);
     fs::remove_file(&main_cf).unwrap();
-    assert_eq!(said(&routes), [""; 0]);
+    assert_eq!(findings(&routes), [""; 0]);
 }
 
 /// The codes of findings about files, settings and the environment.
@@ -212,10 +212,10 @@ fn corpus() -> Vec<(&'static str, Vec<u8>)> {
 
 /// The errors in these lines of a log, as `file:line:column`.
 fn errors_logged(setup: &Setup, log: &str) -> BTreeSet<String> {
-    let folder = format!("{}/", setup.dir().display());
+    let directory = format!("{}/", setup.dir().display());
     let place = |line: &str| {
         let (before, _) = line.split_once(": error: ")?;
-        Some(before[before.find(&folder)? + folder.len()..].to_owned())
+        Some(before[before.find(&directory)? + directory.len()..].to_owned())
     };
     log.lines().filter_map(place).collect()
 }

@@ -106,8 +106,8 @@ fn every_test_in_the_list_of_claims_exists_and_runs() {
 }
 
 /// The files with `unsafe` in a line that is no comment.
-fn with_unsafe(folder: &Path, found: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).unwrap() {
+fn with_unsafe(directory: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             with_unsafe(&path, found);

@@ -36,7 +36,7 @@ fn server(answer: impl Fn(&mut TcpStream) + Send + Copy + 'static) -> String {
 }
 
 /// Sends this, and then a byte every moment until the connection is closed.
-fn drip(stream: &mut TcpStream, begins: &str) {
+fn trickle(stream: &mut TcpStream, begins: &str) {
     let mut bytes = begins.as_bytes();
     while stream.write_all(bytes).is_ok() {
         bytes = b"a";
@@ -45,13 +45,13 @@ fn drip(stream: &mut TcpStream, begins: &str) {
 }
 
 #[track_caller]
-fn timed(ran: impl FnOnce() -> Finished, code: i32, says: &str) {
+fn timed(ran: impl FnOnce() -> Finished, code: i32, message: &str) {
     let begun = Instant::now();
     let ran = ran();
     let took = begun.elapsed();
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{ran:?}");
     assert!(took < ENOUGH, "{took:?}");
-    assert!(ran.stderr.contains(says), "{ran:?}");
+    assert!(ran.stderr.contains(message), "{ran:?}");
     assert!(!ran.stderr.contains("os error"), "{ran:?}");
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
 }
@@ -67,25 +67,25 @@ fn alive(address: &str) -> Finished {
 #[test]
 #[ignore = "takes long: tests/run-all"]
 fn query_ends_although_the_server_trickles_bytes() {
-    let socketmap = server(|stream| drip(stream, "9999:OK "));
-    let tcp = server(|stream| drip(stream, "200 "));
-    let says = "the server did not send a whole reply within 10 seconds; ";
+    let socketmap = server(|stream| trickle(stream, "9999:OK "));
+    let tcp = server(|stream| trickle(stream, "200 "));
+    let message = "the server did not send a whole reply within 10 seconds; ";
     thread::scope(|scope| {
-        scope.spawn(|| timed(|| query(&format!("socketmap:inet:{socketmap}")), 75, says));
-        scope.spawn(|| timed(|| query(&format!("tcp:{tcp}")), 75, says));
+        scope.spawn(|| timed(|| query(&format!("socketmap:inet:{socketmap}")), 75, message));
+        scope.spawn(|| timed(|| query(&format!("tcp:{tcp}")), 75, message));
     });
 }
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
 fn a_health_check_ends_although_the_server_trickles_bytes() {
-    let head = server(|stream| drip(stream, "HTTP/1.1 200 OK\r\nX: "));
-    let body = server(|stream| drip(stream, "HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n"));
+    let head = server(|stream| trickle(stream, "HTTP/1.1 200 OK\r\nX: "));
+    let body = server(|stream| trickle(stream, "HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n"));
     let nothing = server(|_| thread::sleep(Duration::from_secs(3600)));
     thread::scope(|scope| {
         for address in [&head, &body, &nothing] {
-            let says = "the server did not send a whole reply within 10 seconds; if postmapd listens there, restart it";
-            scope.spawn(move || timed(|| alive(address), 69, says));
+            let message = "the server did not send a whole reply within 10 seconds; if postmapd listens there, restart it";
+            scope.spawn(move || timed(|| alive(address), 69, message));
         }
     });
 }
@@ -113,16 +113,16 @@ fn listens_and_accepts_none(path: &Path) -> OwnedFd {
 #[test]
 #[ignore = "takes long: tests/run-all"]
 fn commands_do_not_wait_for_a_server_that_accepts_no_connection() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("socket");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
     let _listener = listens_and_accepts_none(&path);
     let _first = UnixStream::connect(&path).unwrap();
 
-    let says = "the server did not accept a connection within 10 seconds; ";
+    let message = "the server did not accept a connection within 10 seconds; ";
     let path = path.display();
     thread::scope(|scope| {
-        scope.spawn(|| timed(|| query(&format!("socketmap:unix:{path}")), 75, says));
-        scope.spawn(|| timed(|| alive(&format!("unix:{path}")), 69, says));
+        scope.spawn(|| timed(|| query(&format!("socketmap:unix:{path}")), 75, message));
+        scope.spawn(|| timed(|| alive(&format!("unix:{path}")), 69, message));
     });
 }
 
@@ -155,7 +155,7 @@ fn a_late_reply_is_not_mistaken_for_the_answer_to_another_key() {
 
 #[test]
 fn bench_ends_although_the_server_trickles_bytes() {
-    let address = server(|stream| drip(stream, "9999:OK "));
+    let address = server(|stream| trickle(stream, "9999:OK "));
     let setup = Setup::new().relaymap("@one.test [relay]\n");
     let line = format!(
         "bench socketmap:inet:{address} relayhost --connections 2 --count 4 --warm-up 0s --timeout 1s"
@@ -169,8 +169,8 @@ fn bench_ends_although_the_server_trickles_bytes() {
 
 #[test]
 fn bench_reports_how_long_it_waited_for_a_connection() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("socket");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
     let _listener = listens_and_accepts_none(&path);
     let setup = Setup::new().relaymap("@one.test [relay]\n");
     let endpoint = format!("socketmap:unix:{}", path.display());
@@ -192,7 +192,7 @@ fn bench_does_not_write_a_plot_through_another_users_symbolic_link() {
     let (endpoint, plot) = (daemon.endpoint(0), link.display());
     let words = format!("bench {endpoint} relayhost --count 10 --warm-up 0s --plot {plot}");
     let ran = daemon.setup().typed(&words).exits(71);
-    let said = "is a symbolic link of the user 4711";
-    assert!(ran.stderr.contains(said), "{ran:?}");
+    let message = "is a symbolic link of the user 4711";
+    assert!(ran.stderr.contains(message), "{ran:?}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "root's");
 }

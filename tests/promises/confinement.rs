@@ -159,14 +159,14 @@ fn the_server_keeps_no_privilege_it_does_not_need() {
         assert_eq!(set, given(DAC_OVERRIDE | DAC_READ_SEARCH | FOWNER), "{thread}");
     }
     assert_eq!(core_limit(&daemon), ["0", "0"]);
-    let said = daemon.wait_for_log(|line| line.contains("confined:"));
+    let message = daemon.wait_for_log(|line| line.contains("confined:"));
     for word in [
         "no new privileges",
         "no core dump",
         "Landlock ABI",
         "system calls",
     ] {
-        assert!(said.contains(word), "{said}");
+        assert!(message.contains(word), "{message}");
     }
     let log = daemon.log();
     assert!(!log.contains("WARN"), "{log}");
@@ -255,8 +255,8 @@ fn expect_errno<T>(result: io::Result<T>, errno: Errno) {
 fn landlock_denies_every_write_and_no_read() {
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name);
-    for folder in ["run", "tables", "later"] {
-        fs::create_dir(at(folder)).unwrap();
+    for directory in ["run", "tables", "later"] {
+        fs::create_dir(at(directory)).unwrap();
     }
     for file in ["run/socket", "tables/file", "later/file"] {
         fs::write(at(file), "text").unwrap();
@@ -378,7 +378,7 @@ fn replace_for_root(daemon: &Daemon, name: &str, text: &str) {
 
 /// Edits as root in every way, and checks that each edit takes effect.
 #[track_caller]
-fn expect_edits_to_count(daemon: &Daemon) {
+fn expect_edits_to_take_effect(daemon: &Daemon) {
     let mut client = Socketmap::to(daemon, 0);
     let mut expect = |n| eventually(|| client.ask("sasl", SENDER), |reply| *reply == password(n));
     expect(0);
@@ -421,7 +421,7 @@ fn as_another_user_the_server_still_reads_every_edit_of_root_only_files() {
     }
     assert_eq!(core_limit(&daemon), ["0", "0"]);
     daemon.wait_for_log(|line| line.contains("confined: user daemon"));
-    expect_edits_to_count(&daemon);
+    expect_edits_to_take_effect(&daemon);
 }
 
 #[test]
@@ -440,7 +440,7 @@ fn the_reading_thread_works_with_the_fewer_privileges_of_a_container() {
         .into_iter()
         .find(|(thread, _)| thread == "reload");
     assert_eq!(reader.unwrap().1, DAC_OVERRIDE);
-    expect_edits_to_count(&daemon);
+    expect_edits_to_take_effect(&daemon);
 
     let neither = ["setpriv", "--bounding-set", "-dac_read_search,-dac_override"];
     let finished = dropped(setup()).within(neither).serve_until_exit();
@@ -458,7 +458,7 @@ fn without_confinement_the_server_still_changes_its_user() {
         "Uid",
         &[uid_of("daemon").to_string().as_str(); 4].join("\t"),
     );
-    expect_edits_to_count(&daemon);
+    expect_edits_to_take_effect(&daemon);
 }
 
 #[test]
@@ -540,10 +540,10 @@ fn a_socket_is_removed_at_exit_if_permitted_and_otherwise_replaced_at_the_next_s
         .listen(format!("socketmap:unix:{}", stays.display()));
     for _ in 0..2 {
         let mut daemon = Daemon::start(setup.clone());
-        let said = daemon.wait_for_log(|line| line.contains("may not remove sockets"));
+        let message = daemon.wait_for_log(|line| line.contains("may not remove sockets"));
         assert!(
-            said.contains(&*setup.root().to_string_lossy()) && !said.contains("own"),
-            "{said}"
+            message.contains(&*setup.root().to_string_lossy()) && !message.contains("own"),
+            "{message}"
         );
         for n in [0, 1] {
             assert_eq!(Socketmap::to(&daemon, n).ask("sasl", SENDER), password(0));
@@ -557,11 +557,11 @@ fn a_socket_is_removed_at_exit_if_permitted_and_otherwise_replaced_at_the_next_s
 #[ignore = "needs root: tests/run-all"]
 fn the_sandboxed_server_removes_its_socket_from_another_users_directory() {
     let setup = setup();
-    let folder = setup.root().join("run");
-    fs::create_dir(&folder).unwrap();
-    chown(&folder, Some(uid_of("postfix")), None).unwrap();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o1700)).unwrap();
-    let socket = folder.join("socket");
+    let directory = setup.root().join("run");
+    fs::create_dir(&directory).unwrap();
+    chown(&directory, Some(uid_of("postfix")), None).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o1700)).unwrap();
+    let socket = directory.join("socket");
     let mut daemon = Daemon::start(
         setup
             .listen(format!("socketmap:unix:{}", socket.display()))
@@ -580,12 +580,12 @@ fn a_missing_kernel_mechanism_is_logged_once_and_the_server_continues() {
     let daemon = Daemon::start(setup().within(strace));
     for word in ["Landlock", "seccomp"] {
         let log = daemon.log();
-        let said: Vec<_> = log
+        let message: Vec<_> = log
             .lines()
             .filter(|line| line.contains("WARN") && line.contains(word))
             .collect();
-        assert_eq!(said.len(), 1, "{log}");
-        assert!(said[0].contains("confinement is not complete"), "{log}");
+        assert_eq!(message.len(), 1, "{log}");
+        assert!(message[0].contains("confinement is not complete"), "{log}");
     }
     expect_in_all_threads(&daemon, "NoNewPrivs", "1");
     let mut client = Socketmap::to(&daemon, 0);

@@ -28,11 +28,11 @@ const CLOSED: [&str; 6] = [
 const SOCKET: &str = "socketmap:unix:/run/postmapd/socketmap";
 
 /// A directory of the engine with two tables, and one for the socket, as options of podman.
-fn folders(engine: &Engine) -> [String; 2] {
-    let tables = engine.folder("tables");
+fn directories(engine: &Engine) -> [String; 2] {
+    let tables = engine.directory("tables");
     engine.write(&tables.join(RELAYMAP), "@one.test [relay1.test]:587\n<>\n");
     engine.write(&tables.join(CREDENTIALS), "@one.test user:password-1\n");
-    let socket = engine.folder("socket");
+    let socket = engine.directory("socket");
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o755)).unwrap();
     [
         format!("--volume={}:/etc/postmapd:ro", tables.display()),

@@ -78,11 +78,11 @@ fn ask_as(daemon: &Daemon, uid: u32, map: &str, key: &str) -> Reply {
 fn every_yaml_file_is_formatted() {
     let rules = "{extends: default, rules: {document-start: disable, line-length: {max: 130}, \
                  octal-values: {forbid-implicit-octal: false}}}";
-    let folders = ["docker-mailserver", "kubernetes", "ansible"].map(contrib);
+    let directories = ["docker-mailserver", "kubernetes", "ansible"].map(contrib);
     done(
         Command::new("yamllint")
             .args(["--strict", "-d", rules])
-            .args(folders),
+            .args(directories),
         b"",
     );
 }

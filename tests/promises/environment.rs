@@ -23,7 +23,7 @@ fn server() -> Daemon {
 
 /// The same directory in a shell without the server's environment.
 fn shell(dir: &Path) -> Setup {
-    Setup::in_folder(dir)
+    Setup::in_directory(dir)
 }
 
 #[test]
@@ -44,13 +44,13 @@ fn a_command_uses_the_default_relay_of_the_server_running_on_its_directory() {
     let checked = shell.typed("check");
     let queried = shell.query(&["relayhost", "x@else.test"]);
     assert_eq!(queried.stdout, "[default.test]:25\n");
-    for said in [
+    for output in [
         &listed.stderr,
         &removed.stderr,
         &explained.stdout,
         &checked.stdout,
     ] {
-        assert!(said.contains(&whose), "{said}");
+        assert!(output.contains(&whose), "{output}");
     }
     for ran in [listed, removed, explained, checked] {
         assert!(!format!("{ran:?}").contains("CANARY"), "{ran:?}");
@@ -58,7 +58,7 @@ fn a_command_uses_the_default_relay_of_the_server_running_on_its_directory() {
     // Also by another name of the directory.
     let link = server.root().join("link");
     std::os::unix::fs::symlink(server.dir(), &link).unwrap();
-    let queried = Setup::in_folder(&link).query(&["relayhost", "x@else.test"]);
+    let queried = Setup::in_directory(&link).query(&["relayhost", "x@else.test"]);
     assert_eq!(queried.stdout, "[default.test]:25\n");
 }
 
@@ -146,8 +146,8 @@ fn a_command_that_may_not_read_the_servers_environment_reports_so() {
 
 #[test]
 fn no_document_puts_a_password_on_a_command_line() {
-    fn pages(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap() {
+    fn pages(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
+        for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             // Completions contain no other commands.
             if path.is_dir() && !path.ends_with("completions") {

@@ -362,7 +362,7 @@ fn the_explained_lookups_for_credentials_are_those_of_a_real_postfix() {
             scene.deliver(&sender, &format!("r{n}@[127.0.0.9]"));
             let key = if sender.is_empty() { "<>" } else { &sender };
             let object = explain(&scene.daemon.setup(), "relayhost", key);
-            let said: Vec<_> = object["credentials"]
+            let keys_explained: Vec<_> = object["credentials"]
                 .as_array()
                 .unwrap()
                 .iter()
@@ -387,10 +387,10 @@ fn the_explained_lookups_for_credentials_are_those_of_a_real_postfix() {
                     inner.iter().all(|key| rest.any(|other| other == key))
                 };
                 eventually(asked, |asked| {
-                    asked.len() == 3 && (is_within(&said, asked) || is_within(asked, &said))
+                    asked.len() == 3 && (is_within(&keys_explained, asked) || is_within(asked, &keys_explained))
                 });
             } else {
-                eventually(asked, |asked| *asked == said);
+                eventually(asked, |asked| *asked == keys_explained);
             }
         }
     }

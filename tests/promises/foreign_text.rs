@@ -18,7 +18,7 @@ const HOSTILE: &str = "a\nFORGED\r\u{1b}[2J\u{9b}31m\u{202e}\u{2066}\u{200b}\u{7
 
 /// What a terminal interprets or does not show: control characters, direction marks, and invisible characters. The list
 /// is independent of the program's, so that it does not share its mistakes.
-fn is_obeyed(c: char) -> bool {
+fn is_interpreted(c: char) -> bool {
     let marks = "\u{ad}\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\u{202c}\u{202d}\
                  \u{202e}\u{2060}\u{2066}\u{2067}\u{2068}\u{2069}\u{feff}";
     c.is_control() || marks.contains(c)
@@ -27,7 +27,7 @@ fn is_obeyed(c: char) -> bool {
 #[track_caller]
 fn is_harmless(what: &str, text: &str) {
     for line in text.lines() {
-        assert!(!line.chars().any(is_obeyed), "{what}: {line:?}");
+        assert!(!line.chars().any(is_interpreted), "{what}: {line:?}");
         assert!(!line.starts_with("FORGED"), "{what}: {text}");
     }
 }
@@ -44,7 +44,7 @@ fn setup() -> (tempfile::TempDir, Setup) {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().join(HOSTILE);
     fs::create_dir(&dir).unwrap();
-    (temporary, Setup::in_folder(&dir))
+    (temporary, Setup::in_directory(&dir))
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn no_command_prints_a_directory_name_unescaped() {
         "{json}"
     );
     // A missing directory.
-    let nowhere = Setup::in_folder(&setup.dir().join("gone")).env("POSTMAPD_LISTEN", "nonsense");
+    let nowhere = Setup::in_directory(&setup.dir().join("gone")).env("POSTMAPD_LISTEN", "nonsense");
     for line in ["relay add-domain one.test relay", "check", "serve"] {
         harmless("a directory that is not there", nowhere.typed(line));
     }
@@ -139,7 +139,7 @@ fn names_from_an_admin_listener_are_escaped() {
 }
 
 /// A server that reads a little of each connection and then sends this.
-fn server(says: Vec<u8>) -> String {
+fn server(reply: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
@@ -147,7 +147,7 @@ fn server(says: Vec<u8>) -> String {
             let mut stream = stream.unwrap();
             let mut piece = [0; 4096];
             while stream.read(&mut piece).is_ok_and(|read| read > 0) {
-                if stream.write_all(&says).is_err() {
+                if stream.write_all(&reply).is_err() {
                     break;
                 }
             }
@@ -262,7 +262,7 @@ fn a_value_is_escaped_where_a_person_reads_it() {
             .env("DIR", OsStr::from_bytes(setup.dir().as_os_str().as_bytes()));
         let ran = finish(&mut command, b"");
         assert_eq!(ran.stdout.trim_end(), shown, "{ran:?}");
-        assert!(!ran.stdout.trim_end().chars().any(is_obeyed));
+        assert!(!ran.stdout.trim_end().chars().any(is_interpreted));
     }
 }
 
@@ -296,8 +296,8 @@ fn a_false_admin_listener_cannot_send_terminal_escapes() {
         let ran = harmless(format, Setup::new().typed(&line));
         assert!(ran.stdout.contains("FORGED"), "{ran:?}");
         if format == "json" {
-            let told = ran.json();
-            assert_eq!(told, status);
+            let printed = ran.json();
+            assert_eq!(printed, status);
         }
     }
 }

@@ -30,7 +30,7 @@ use page::{Command, Page, Piece, is_as_shown};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Commands that change nothing: they are repeated until their output matches.
-const LOOKS: [&str; 16] = [
+const READ_ONLY_COMMANDS: [&str; 16] = [
     "grep ",
     "tail ",
     "su ",
@@ -74,7 +74,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
 ];
 
 /// Runs a document, and passes each heading and each quotation to `meets`. Returns how many commands were run.
-fn follow(host: &MailHost, page: &Page, mut meets: impl FnMut(&Piece)) -> usize {
+fn follow(host: &MailHost, page: &Page, mut on_piece: impl FnMut(&Piece)) -> usize {
     let mut run = 0;
     for piece in &page.pieces {
         match piece {
@@ -83,7 +83,7 @@ fn follow(host: &MailHost, page: &Page, mut meets: impl FnMut(&Piece)) -> usize 
                 do_as_shown(host, command);
                 run += 1;
             }
-            other => meets(other),
+            other => on_piece(other),
         }
     }
     run
@@ -93,12 +93,12 @@ fn is_elsewhere(command: &Command) -> bool {
     ELSEWHERE.iter().any(|(text, _)| *text == command.text)
 }
 
-/// Runs a command until its output matches what is shown, or once where it is not one of [`LOOKS`].
+/// Runs a command until its output matches what is shown, or once where it is not one of [`READ_ONLY_COMMANDS`].
 fn do_as_shown(host: &MailHost, command: &Command) {
     let begun = Instant::now();
-    let looks = LOOKS.iter().any(|look| command.text.starts_with(look));
+    let looks = READ_ONLY_COMMANDS.iter().any(|look| command.text.starts_with(look));
     loop {
-        let done = host.types(&command.text);
+        let done = host.run(&command.text);
         let printed: Vec<&str> = done.stdout.trim_end().lines().map(str::trim_end).collect();
         if done.code == Some(0) && is_as_shown(&command.shown, &printed) {
             return;

@@ -39,30 +39,30 @@ const TYPES: [&str; 5] = ["hash", "btree", "lmdb", "cdb", "texthash"];
 
 /// An existing Postfix: its configuration directory and its tables. None of its programs run.
 struct Old {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     parameters: BTreeMap<String, String>,
     tables: usize,
 }
 
 impl Old {
     fn new() -> Self {
-        let folder = tempfile::Builder::new()
+        let directory = tempfile::Builder::new()
             .prefix("postmapd-import-")
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir()
             .unwrap();
         for name in ["etc", "spool", "data"] {
-            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::create_dir(directory.path().join(name)).unwrap();
         }
         fs::copy(
             "/usr/share/postfix/master.cf.dist",
-            folder.path().join("etc/master.cf"),
+            directory.path().join("etc/master.cf"),
         )
         .expect("Debian's master.cf: apt-get install postfix");
         let old = Self {
             parameters: BTreeMap::new(),
             tables: 0,
-            folder,
+            directory,
         };
         let path = |name: &str| old.path(name).display().to_string();
         let (queue, data) = (path("spool"), path("data"));
@@ -78,7 +78,7 @@ impl Old {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn etc(&self) -> PathBuf {
@@ -292,7 +292,7 @@ struct Configuration<'a> {
     heading: &'a str,
     values: Vec<(&'a str, Vec<&'a str>)>,
     tables: Vec<(&'a str, &'a str, String)>,
-    says: Option<&'a str>,
+    message: Option<&'a str>,
     /// Whether the lines that follow are its senders.
     is_whole: bool,
     senders: Vec<&'a str>,
@@ -326,7 +326,7 @@ fn configurations(text: &str) -> Vec<Configuration<'_>> {
                 current.values.push((name, values));
             }
             _ if line == "senders" => current.is_whole = true,
-            _ => current.says = Some(line.strip_prefix("says ").expect(line)),
+            _ => current.message = Some(line.strip_prefix("says ").expect(line)),
         }
     }
     all
@@ -344,16 +344,16 @@ fn each_sender_keeps_its_next_hop_and_the_imported_directory_passes_check() {
             let old = configuration.values.iter().fold(Old::new(), set);
             let with = |old: Old, (list, kind, text): &(&str, &str, String)| old.with(list, kind, text);
             let old = configuration.tables.iter().fold(old, with);
-            let (imported, said) = old.import();
+            let (imported, messages) = old.import();
             assert!(
-                said.stderr.contains(configuration.says.unwrap_or("")),
+                messages.stderr.contains(configuration.message.unwrap_or("")),
                 "{}",
-                said.stderr
+                messages.stderr
             );
             let checked = imported.typed("check").exits(0);
             assert!(
-                !format!("{said:?}{checked:?}").contains(WORD),
-                "{said:?}{checked:?}"
+                !format!("{messages:?}{checked:?}").contains(WORD),
+                "{messages:?}{checked:?}"
             );
             old.compare(configuration.heading, imported, &configuration.senders);
             compared += 1;
@@ -383,15 +383,15 @@ fn the_null_sender_keeps_its_next_hop_in_every_notation_of_its_key() {
         if !key.is_empty() {
             old = old.set(parameter, key);
         }
-        let (imported, said) = old.import();
+        let (imported, messages) = old.import();
         let senders = ["", "x@one.test", "mailer-daemon@one.test"].map(ToOwned::to_owned);
         let before = old.resolver().next_hops(&senders);
         // postmapd names it `<>`, and reports what to do about main.cf.
         assert_eq!(
-            said.stderr.contains(parameter),
+            messages.stderr.contains(parameter),
             !key.is_empty(),
             "{}",
-            said.stderr
+            messages.stderr
         );
         old.parameters.remove(parameter);
         let old = old.set("relayhost", "");
@@ -553,14 +553,14 @@ fn the_entries_of_an_inline_table_are_those_that_postmap_lists() {
         let mut command = Command::new("postmap");
         command.arg("-c").arg(old.etc()).arg("-s");
         let listed = finish(command.arg(table.trim_start_matches("proxy:")), b"").exits(0);
-        let (imported, said) = old.import();
+        let (imported, messages) = old.import();
         let mut expected: Vec<&str> = listed.stdout.lines().collect();
         let imported = text(&imported, CREDENTIALS);
         let mut lines: Vec<&str> = imported.lines().collect();
         expected.sort_unstable();
         lines.sort_unstable();
-        assert_eq!(lines, expected, "{table}: {}", said.stderr);
-        assert_eq!(said.stderr, "");
+        assert_eq!(lines, expected, "{table}: {}", messages.stderr);
+        assert_eq!(messages.stderr, "");
     }
 }
 
@@ -584,7 +584,7 @@ fn deliver(
 }
 
 /// Imports the configuration of a running Postfix, which uses the server on the imported directory from then on.
-fn go_over(postfix: &mut Postfix) -> Daemon {
+fn migrate(postfix: &mut Postfix) -> Daemon {
     let imported = Setup::new();
     let mut import = imported.command("import");
     finish(import.arg("-c").arg(postfix.config_directory()), b"").exits(0);
@@ -619,7 +619,7 @@ fn a_single_relayhost_with_its_login_still_works_with_a_real_postfix() {
         deliver(&postfix, &journal, &["ann@one.test", ""], "before"),
         expected
     );
-    let _daemon = go_over(&mut postfix);
+    let _daemon = migrate(&mut postfix);
     assert_eq!(
         deliver(&postfix, &journal, &["ann@one.test", ""], "after"),
         expected
@@ -689,7 +689,7 @@ fn after_an_import_mail_uses_the_same_relays_with_the_same_logins() {
         "two host",
     ];
     assert_eq!(short.collect::<Vec<_>>(), expected);
-    let _daemon = go_over(&mut postfix);
+    let _daemon = migrate(&mut postfix);
     assert_eq!(deliver(&postfix, &journal, &senders, "after"), before);
 }
 
@@ -946,8 +946,8 @@ fn import_passes_no_password_as_an_argument_of_a_process() {
     );
     let traced = fs::read_to_string(trace.path()).unwrap();
     assert!(traced.contains("postmap\", \"-c\""), "{traced}");
-    for said in [&traced, &finished.stdout, &finished.stderr] {
-        assert!(!said.contains(WORD), "{said}");
+    for messages in [&traced, &finished.stdout, &finished.stderr] {
+        assert!(!messages.contains(WORD), "{messages}");
     }
     assert_eq!(text(&setup, CREDENTIALS).matches(WORD).count(), 3);
 }

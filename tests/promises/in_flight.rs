@@ -24,7 +24,7 @@ const RECIPIENT_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Inet,
-    UnixFromTheJail,
+    UnixFromTheChroot,
     Tcp,
 }
 
@@ -158,7 +158,7 @@ fn save(daemon: &Daemon, [relay_map, credentials]: &[String; 2]) {
 fn start_for(way: Way, setup: Setup, postfix: &postfix::Setup) -> (Daemon, [String; 2]) {
     let setup = match way {
         Way::Inet => setup.listen("socketmap:inet:127.0.0.1:0"),
-        Way::UnixFromTheJail => {
+        Way::UnixFromTheChroot => {
             let socket = postfix.queue_directory().join("postmapd/socketmap");
             fs::create_dir(socket.parent().unwrap()).unwrap();
             setup.listen(format!("socketmap:unix:{}", socket.display()))
@@ -170,7 +170,7 @@ fn start_for(way: Way, setup: Setup, postfix: &postfix::Setup) -> (Daemon, [Stri
     let daemon = Daemon::start(setup);
     let maps = ["relayhost", "sasl"].map(|map| match way {
         Way::Inet => format!("{}:{map}", daemon.endpoint(0)),
-        Way::UnixFromTheJail => format!("socketmap:unix:postmapd/socketmap:{map}"),
+        Way::UnixFromTheChroot => format!("socketmap:unix:postmapd/socketmap:{map}"),
         Way::Tcp => format!("tcp:{}", daemon.address(usize::from(map == "sasl"))),
     });
     (daemon, maps)
@@ -221,7 +221,7 @@ fn send(burst: &Burst) {
         .unwrap();
     let postfix = postfix::Setup::release(burst.release)
         .unwrap()
-        .chrooted(burst.way == Way::UnixFromTheJail);
+        .chrooted(burst.way == Way::UnixFromTheChroot);
     let mut own = LOGINS[0];
     let [relay_map, credentials] = files(burst.keys, &relays, Some(0), own);
     let (daemon, maps) = start_for(
@@ -327,7 +327,7 @@ fn all_ways_and_edits(release: Release) {
     send(&burst);
     send(&Burst { cache: true, ..burst });
     send(&Burst {
-        way: Way::UnixFromTheJail,
+        way: Way::UnixFromTheChroot,
         edits: &[Edit::MoveTo(1), Edit::MoveTo(0)],
         ..burst
     });

@@ -83,28 +83,28 @@ fn set_nonblocking(stream: &Stream, is_set: bool) {
 }
 
 /// A peer that sends requests without end and never reads.
-struct Deaf {
+struct NonReader {
     stream: Stream,
     burst: Vec<u8>,
     sent: usize,
 }
 
-impl Deaf {
+impl NonReader {
     fn to(daemon: &Daemon, endpoint: usize) -> Self {
         let stream = Stream::to(daemon, endpoint);
         set_nonblocking(&stream, true);
         let burst = framed(&format!("relayhost {SENDER}")).repeat(1000);
-        let mut deaf = Self {
+        let mut non_reader = Self {
             stream,
             burst,
             sent: 0,
         };
-        deaf.ask_on();
-        deaf
+        non_reader.send_until_full();
+        non_reader
     }
 
     /// Sends until the socket is full, and returns whether it sent anything.
-    fn ask_on(&mut self) -> bool {
+    fn send_until_full(&mut self) -> bool {
         let before = self.sent;
         loop {
             // The rest of a partly sent request comes first.
@@ -323,10 +323,10 @@ fn a_peer_that_never_reads_its_replies_costs_only_some_kilobytes() {
     let daemon = Daemon::start(setup(""));
     let idle = resident(&daemon);
     // A UNIX socket has a small buffer, so all of these block.
-    let mut deaf: Vec<Deaf> = (0..CONNECTIONS).map(|_| Deaf::to(&daemon, 1)).collect();
+    let mut non_reader: Vec<NonReader> = (0..CONNECTIONS).map(|_| NonReader::to(&daemon, 1)).collect();
     let rests = || {
         let before = ticks(&daemon);
-        let asked = deaf.iter_mut().map(Deaf::ask_on).filter(|took| *took).count();
+        let asked = non_reader.iter_mut().map(NonReader::send_until_full).filter(|took| *took).count();
         thread::sleep(Duration::from_millis(50));
         asked == 0 && ticks(&daemon) == before
     };
@@ -496,11 +496,11 @@ fn peers_that_never_read_trickle_or_flood_connections_delay_no_lookup() {
     let quiet = Quiet::measure(&mut lookup);
 
     // TCP buffers megabytes before it blocks, so there are only some of these.
-    let mut never_read: Vec<Deaf> = (0..NEVER_READ)
-        .map(|n| Deaf::to(&daemon, usize::from(n % 10 > 0)))
+    let mut never_read: Vec<NonReader> = (0..NEVER_READ)
+        .map(|n| NonReader::to(&daemon, usize::from(n % 10 > 0)))
         .collect();
-    for deaf in &mut never_read {
-        deaf.ask_on();
+    for non_reader in &mut never_read {
+        non_reader.send_until_full();
     }
     quiet.expect_no_delay("peers that never read", &mut lookup);
 

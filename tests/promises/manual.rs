@@ -27,10 +27,10 @@ fn the_manual_pages_and_completions_are_up_to_date() {
 #[test]
 fn no_manual_page_remains_of_a_removed_command() {
     let current: Vec<String> = pages::all().unwrap().into_iter().map(|(path, _)| path).collect();
-    for folder in ["man", "completions"] {
-        for entry in fs::read_dir(contrib().join(folder)).unwrap() {
+    for directory in ["man", "completions"] {
+        for entry in fs::read_dir(contrib().join(directory)).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            let path = format!("{folder}/{name}");
+            let path = format!("{directory}/{name}");
             assert!(current.contains(&path) || name == "postmapd-tables.5", "{path}");
         }
     }
@@ -61,10 +61,10 @@ fn groff_reports_nothing_about_the_manual_pages() {
             .arg(&page)
             .output()
             .expect("groff, which tests/run-all installs");
-        let said = String::from_utf8_lossy(&ran.stderr);
+        let messages = String::from_utf8_lossy(&ran.stderr);
         assert!(
-            ran.status.success() && said.is_empty(),
-            "{}: {said}",
+            ran.status.success() && messages.is_empty(),
+            "{}: {messages}",
             page.display()
         );
     }

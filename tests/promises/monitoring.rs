@@ -4,7 +4,7 @@
 //! each expression of the rules and of the dashboard. There is no tool for the dashboard itself: this file checks what
 //! Grafana would not report, such as two panels in one place.
 
-use crate::harness::admin::{Admin, Told, exchange};
+use crate::harness::admin::{Admin, HttpReply, exchange};
 use crate::harness::client::Socketmap;
 use crate::harness::daemon::{DEADLINE, Setup, finish};
 use crate::harness::eventually;
@@ -90,10 +90,10 @@ impl Prometheus {
 
     /// A reply of its API. HTTP/1.0 makes the reply come in one piece.
     fn api(&self, path: &str) -> Value {
-        let told: Told = exchange(&self.address, &format!("GET /api/v1/{path} HTTP/1.0\r\n\r\n"));
-        let said = told.json();
-        assert_eq!(said["status"], "success", "{path}: {said}");
-        said["data"].clone()
+        let entry: HttpReply = exchange(&self.address, &format!("GET /api/v1/{path} HTTP/1.0\r\n\r\n"));
+        let reply = entry.json();
+        assert_eq!(reply["status"], "success", "{path}: {reply}");
+        reply["data"].clone()
     }
 
     /// The result of an expression.
@@ -185,8 +185,8 @@ fn a_prometheus_scrapes_the_server_and_every_expression_has_a_result() {
     // Types and labels are those of the contract.
     let mut types = BTreeMap::new();
     let metadata = prometheus.api("metadata");
-    for (name, told) in metadata.as_object().unwrap() {
-        types.insert(name.clone(), told[0]["type"].as_str().unwrap().to_owned());
+    for (name, entry) in metadata.as_object().unwrap() {
+        types.insert(name.clone(), entry[0]["type"].as_str().unwrap().to_owned());
     }
     let expected = [
         ("postmapd_build_info", "gauge"),

@@ -76,11 +76,11 @@ fn a_misspelt_name_of_every_setting_is_recognised() {
     let setup = Setup::new().settings(lines.concat());
     let mut check = setup.command("check");
     check.envs(setting::variables().map(|name| (format!("{name}X"), "1")));
-    let said = finish(&mut check, b"").stdout;
+    let message = finish(&mut check, b"").stdout;
     for setting in setting::ALL {
         let key = setting.table_and_key().map(|(_, key)| key);
         for name in [key, setting.variable].into_iter().flatten() {
-            assert!(said.contains(&format!("did you mean {name}?")), "{name}: {said}");
+            assert!(message.contains(&format!("did you mean {name}?")), "{name}: {message}");
         }
     }
 }
@@ -136,10 +136,10 @@ fn exactly_the_startup_settings_are_logged_as_needing_a_restart_when_edited() {
 
     daemon.replace(SETTINGS, lines(&at_start));
     for setting in at_start {
-        let said = format!(
+        let message = format!(
             ": {} has changed, which counts after a restart",
             setting.key.unwrap()
         );
-        daemon.wait_for_log(|line| line.contains(&said));
+        daemon.wait_for_log(|line| line.contains(&message));
     }
 }

@@ -50,23 +50,23 @@ fn done(command: &mut Command) -> String {
 
 /// The output of `contrib/package/NAME`, in a separate directory.
 struct Built {
-    folder: TempDir,
+    directory: TempDir,
     path: PathBuf,
 }
 
 impl Built {
     fn by(script: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new(repository().join("contrib/package").join(script));
         let said = done(
             command
-                .arg(folder.path())
+                .arg(directory.path())
                 .env("CARGO_TARGET_DIR", target())
                 .current_dir("/"),
         );
         let path = PathBuf::from(said.lines().last().unwrap());
-        assert_eq!(path.parent(), Some(folder.path()));
-        Self { folder, path }
+        assert_eq!(path.parent(), Some(directory.path()));
+        Self { directory, path }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -87,7 +87,7 @@ impl Built {
             check
                 .args(["--check", "--strict"])
                 .arg(self.beside(".sha256"))
-                .current_dir(self.folder.path()),
+                .current_dir(self.directory.path()),
         );
         let name = self.path.file_name().unwrap().to_str().unwrap();
         assert_eq!(said, format!("{name}: OK\n"));
@@ -185,8 +185,8 @@ const OLDEST: [&str; 3] = ["qemu-x86_64", "-cpu", "qemu64,-pni,-cx16"];
 #[ignore = "needs root: tests/run-all"]
 fn the_static_program_runs_on_the_oldest_processor() {
     // The emulator does reject newer instructions: popcnt came years later.
-    let folder = tempfile::tempdir().unwrap();
-    let (source, newer) = (folder.path().join("newer.c"), folder.path().join("newer"));
+    let directory = tempfile::tempdir().unwrap();
+    let (source, newer) = (directory.path().join("newer.c"), directory.path().join("newer"));
     fs::write(
         &source,
         "int main(void) { __asm__(\"popcnt %eax, %eax\"); return 0; }\n",
@@ -202,7 +202,7 @@ fn the_static_program_runs_on_the_oldest_processor() {
     let status = Command::new(qemu)
         .args(options)
         .arg(&newer)
-        .current_dir(folder.path())
+        .current_dir(directory.path())
         .output()
         .unwrap()
         .status;
@@ -224,8 +224,8 @@ fn the_static_program_runs_on_the_oldest_processor() {
 /// The files that a program tries to open where nsswitch.conf names sources for which the C library has to load
 /// modules, and there is no network.
 fn opened(program: &Path, words: &[&str]) -> (Finished, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let (switch, log) = (folder.path().join("nsswitch.conf"), folder.path().join("log"));
+    let directory = tempfile::tempdir().unwrap();
+    let (switch, log) = (directory.path().join("nsswitch.conf"), directory.path().join("log"));
     fs::write(
         &switch,
         "passwd: files systemd\ngroup: files systemd\ninitgroups: systemd\nhosts: mymachines files resolve dns\n",
@@ -316,7 +316,7 @@ fn the_package_passes_lintian_and_is_reproducible() {
     let said = String::from_utf8_lossy(&judged.stdout);
     assert!(judged.status.success() && said.is_empty(), "{said}");
 
-    let files = built.folder.path().join("files");
+    let files = built.directory.path().join("files");
     done(Command::new("dpkg-deb").arg("-x").arg(&built.path).arg(&files));
     let program = fs::read(files.join("usr/bin/postmapd")).unwrap();
     names_no_path_of_this_machine(&program);
@@ -403,7 +403,7 @@ DONE
 #[ignore = "needs root: tests/run-all"]
 fn the_package_can_be_installed_queried_upgraded_removed_and_purged() {
     let built = Built::by("deb");
-    let package = built.folder.path().join("postmapd.deb");
+    let package = built.directory.path().join("postmapd.deb");
     fs::rename(&built.path, &package).unwrap();
     let (said, log) = boot("drive-package", [package]);
     assert_eq!(

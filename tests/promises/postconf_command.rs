@@ -49,26 +49,26 @@ fn printed(setup: &Setup, line: &str) -> String {
 
 /// A configuration directory as in Debian's package, with no running Postfix.
 struct Configuration {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     /// How to start postmapd.
     setup: Setup,
 }
 
 impl Configuration {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let etc = folder.path().join("etc");
+        let directory = tempfile::tempdir().unwrap();
+        let etc = directory.path().join("etc");
         fs::create_dir(&etc).unwrap();
         fs::copy("/usr/share/postfix/master.cf.dist", etc.join("master.cf"))
             .expect("Debian's master.cf: apt-get install postfix");
         let main = format!(
             "compatibility_level = 3.6\nqueue_directory = {0}/spool\ndata_directory = {0}/data\n\
              recipient_delimiter = +\nmydestination =\nsmtp_sasl_security_options = noanonymous\n",
-            folder.path().display()
+            directory.path().display()
         );
         fs::write(etc.join("main.cf"), main).unwrap();
         let configuration = Self {
-            folder,
+            directory,
             setup: Setup::new(),
         };
         configuration.age();
@@ -92,11 +92,11 @@ impl Configuration {
     }
 
     fn etc(&self) -> PathBuf {
-        self.folder.path().join("etc")
+        self.directory.path().join("etc")
     }
 
     fn queue(&self) -> PathBuf {
-        self.folder.path().join("spool")
+        self.directory.path().join("spool")
     }
 
     fn main_cf(&self) -> String {
@@ -242,7 +242,7 @@ fn mistakes(text: &str) -> Vec<Mistake<'_>> {
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
 fn each_mistake_is_reported_at_its_place_and_the_proposed_command_fixes_it() {
-    let mut mended = 0;
+    let mut fixed = 0;
     let rights = [INET, INSIDE, OUTSIDE, V6, TCP, EVERYWHERE].map(|listen| {
         let configuration = Configuration::right(listen);
         let findings = configuration.findings();
@@ -292,7 +292,7 @@ fn each_mistake_is_reported_at_its_place_and_the_proposed_command_fixes_it() {
             configuration.run(&finding.help);
             let after = configuration.findings();
             assert_eq!(named(&after), None, "{} does not help: {after:#?}", finding.help);
-            mended += 1;
+            fixed += 1;
         }
         // All proposed commands together give a Postfix without an error, unless a finding only advises.
         let mut left = configuration.findings();
@@ -312,7 +312,7 @@ fn each_mistake_is_reported_at_its_place_and_the_proposed_command_fixes_it() {
             "after {edits:?}: {left:#?}"
         );
     }
-    assert!(mended > 50, "only {mended} were mended by a command");
+    assert!(fixed > 50, "only {fixed} were mended by a command");
 }
 
 #[test]
@@ -346,13 +346,13 @@ fn the_printed_lines_and_commands_give_the_same_main_cf() {
         }
 
         let settings = |configuration: &Configuration| {
-            let here = configuration.folder.path().display().to_string();
+            let here = configuration.directory.path().display().to_string();
             postconf(&configuration.etc(), &["-n"]).replace(&here, "HERE")
         };
         assert_eq!(settings(&pasted), settings(&by_commands));
         assert_eq!(settings(&by_lines), settings(&by_commands));
         let main_cf = |configuration: &Configuration| {
-            let here = configuration.folder.path().display().to_string();
+            let here = configuration.directory.path().display().to_string();
             configuration.main_cf().replace(&here, "HERE")
         };
         assert_eq!(main_cf(&by_lines), main_cf(&by_commands));
@@ -363,11 +363,11 @@ fn the_printed_lines_and_commands_give_the_same_main_cf() {
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
 fn check_does_not_wait_for_a_hanging_postconf() {
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("postconf");
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("postconf");
     fs::write(&program, "#!/bin/sh\nexec sleep 60\n").unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
     let finished = finish(
         Setup::new().env("PATH", path).command("postconf").arg("--check"),
         b"",
@@ -586,9 +586,9 @@ fn the_printed_lines_make_mail_go_out(release: Release, chrooted: bool) {
         if !chrooted {
             return inet(setup);
         }
-        let folder = setup.queue_directory().join("postmapd");
-        fs::create_dir(&folder).unwrap();
-        format!("socketmap:unix:{}/socketmap", folder.display())
+        let directory = setup.queue_directory().join("postmapd");
+        fs::create_dir(&directory).unwrap();
+        format!("socketmap:unix:{}/socketmap", directory.display())
     };
     let scene = Scene::start(release, listen, |setup, _| setup.chrooted(chrooted));
     assert_eq!(scene.check().code, Some(1));
@@ -605,19 +605,19 @@ fn the_printed_lines_make_mail_go_out(release: Release, chrooted: bool) {
 #[ignore = "needs root: tests/run-all"]
 fn the_printed_lines_work_for_a_socket_outside_the_chroot() {
     for release in Release::ALL {
-        let mut folder = tempfile::Builder::new();
-        let folder = folder
+        let mut directory = tempfile::Builder::new();
+        let directory = directory
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir()
             .unwrap();
-        let listen = |_: &postfix::Setup| format!("socketmap:unix:{}/socket", folder.path().display());
+        let listen = |_: &postfix::Setup| format!("socketmap:unix:{}/socket", directory.path().display());
         let scene = Scene::start(release, listen, |setup, _| setup.chrooted(true));
         scene.follow();
-        let said = scene.check().stdout;
+        let output = scene.check().stdout;
         assert!(
-            said.starts_with("main.cf: smtp_sasl_password_maps: warning: proxymap(8) carries")
-                && said.ends_with("\n0 errors, 1 warning\n"),
-            "{said}"
+            output.starts_with("main.cf: smtp_sasl_password_maps: warning: proxymap(8) carries")
+                && output.ends_with("\n0 errors, 1 warning\n"),
+            "{output}"
         );
         scene.far_end.expect_all_right(&scene.postfix);
     }

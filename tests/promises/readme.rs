@@ -27,7 +27,7 @@ fn readme() -> String {
 #[ignore = "needs programs that tests/run-all installs"]
 fn the_commands_of_the_readme_print_what_it_shows() {
     let daemon = Daemon::start(
-        Setup::in_folder(&repository().join("contrib/example")).listen("socketmap:inet:127.0.0.1:0"),
+        Setup::in_directory(&repository().join("contrib/example")).listen("socketmap:inet:127.0.0.1:0"),
     );
     let binary = Path::new(env!("CARGO_BIN_EXE_postmapd")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
@@ -35,13 +35,13 @@ fn the_commands_of_the_readme_print_what_it_shows() {
     let config = tempfile::tempdir().unwrap();
     fs::write(config.path().join("main.cf"), "").unwrap();
     // The first blocks are about the repository, the others about a separate directory.
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let readme = readme();
     let blocks: Vec<&str> = readme.split("\n```console\n").skip(1).collect();
     assert!(blocks.len() >= 3, "only {} blocks", blocks.len());
     for (number, block) in blocks.into_iter().enumerate() {
         let (block, _) = block.split_once("\n```").expect("its end");
-        let here = if number < 2 { repository() } else { folder.path() };
+        let here = if number < 2 { repository() } else { directory.path() };
         for (command, expected) in commands(block) {
             // The daemon above replaces it: the same command, with another build and another port.
             if command == "cargo run --release -- serve --dir contrib/example" {
@@ -54,12 +54,12 @@ fn the_commands_of_the_readme_print_what_it_shows() {
                     .current_dir(here)
                     .env("PATH", &path)
                     .env("MAIL_CONFIG", config.path())
-                    .env("POSTMAPD_DIR", folder.path()),
+                    .env("POSTMAPD_DIR", directory.path()),
                 b"",
             );
-            let said = ran.stdout.trim_end().lines().map(str::trim_end);
+            let output = ran.stdout.trim_end().lines().map(str::trim_end);
             let expected = expected.trim_end().lines().map(str::trim_end);
-            assert!(said.eq(expected), "{command}: {}{}", ran.stdout, ran.stderr);
+            assert!(output.eq(expected), "{command}: {}{}", ran.stdout, ran.stderr);
         }
     }
 }

@@ -22,7 +22,7 @@ enum Way {
     /// `socketmap:inet:`, no service chrooted.
     Inet,
     /// `socketmap:unix:` with a path relative to the queue directory, the querying services chrooted.
-    UnixFromTheJail,
+    UnixFromTheChroot,
     /// `proxy:socketmap:inet:`, queried by proxymap(8), which is not chrooted.
     Proxy,
     /// `tcp:`, with a port for each map.
@@ -33,14 +33,14 @@ impl Way {
     const SOCKET: &str = "postmapd/socketmap";
 
     fn chrooted(self) -> bool {
-        matches!(self, Self::UnixFromTheJail | Self::Proxy)
+        matches!(self, Self::UnixFromTheChroot | Self::Proxy)
     }
 
     /// Adds the listeners to a setup.
     fn listen(self, setup: Setup, postfix: &postfix::Setup) -> Setup {
         match self {
             Self::Inet | Self::Proxy => setup.listen("socketmap:inet:127.0.0.1:0"),
-            Self::UnixFromTheJail => {
+            Self::UnixFromTheChroot => {
                 let socket = postfix.queue_directory().join(Self::SOCKET);
                 fs::create_dir(socket.parent().unwrap()).unwrap();
                 setup.listen(format!("socketmap:unix:{}", socket.display()))
@@ -55,7 +55,7 @@ impl Way {
     fn maps(self, daemon: &Daemon) -> [String; 2] {
         ["relayhost", "sasl"].map(|map| match self {
             Self::Inet => format!("{}:{map}", daemon.endpoint(0)),
-            Self::UnixFromTheJail => format!("socketmap:unix:{}:{map}", Self::SOCKET),
+            Self::UnixFromTheChroot => format!("socketmap:unix:{}:{map}", Self::SOCKET),
             Self::Proxy => format!("proxy:{}:{map}", daemon.endpoint(0)),
             Self::Tcp => format!("tcp:{}", daemon.address(usize::from(map == "sasl"))),
         })
@@ -264,7 +264,7 @@ impl Scene {
     }
 
     /// Waits until Postfix's own client gets that answer from the server.
-    fn wait_until_in_force(&self, map: usize, key: &str, value: &str) {
+    fn wait_for_answer(&self, map: usize, key: &str, value: &str) {
         let deadline = Instant::now() + DEADLINE;
         while self.postfix.lookup(&self.maps[map], key).unwrap().as_deref() != Some(value) {
             assert!(Instant::now() < deadline, "the edit is not in force");
@@ -336,7 +336,7 @@ fn an_edit_of_both_files_applies_to_the_next_mail(release: Release, way: Way) {
         .collect();
     // The credentials were saved first. (postmap(1) gets none for a sender that has just moved:
     // tests/promises/in_flight.rs.)
-    scene.wait_until_in_force(0, "ann@domain1.com", &two);
+    scene.wait_for_answer(0, "ann@domain1.com", &two);
     scene.expect(&[
         ("ann@domain1.com", at("relay two", NEW_TWO)),
         ("bob@domain2.com", at("relay one", NEW_TWO)),
@@ -363,7 +363,7 @@ fn an_edit_of_both_files_applies_to_the_next_mail(release: Release, way: Way) {
     // Saves as an editor without a swap file does: rewrites the same file.
     fs::write(scene.daemon.dir().join(CREDENTIALS), FarEnd::credentials()).unwrap();
     fs::write(scene.daemon.dir().join(RELAYMAP), scene.far_end.relaymap()).unwrap();
-    scene.wait_until_in_force(0, "ann@domain1.com", &one);
+    scene.wait_for_answer(0, "ann@domain1.com", &one);
     scene.expect(&before);
     scene.expect_no_stray_credentials();
 }
@@ -529,13 +529,13 @@ macro_rules! with {
 with! {
     postfix_3_7: Release::Installed => {
         socketmap_inet: Way::Inet,
-        socketmap_unix_from_the_chroot_jail: Way::UnixFromTheJail,
+        socketmap_unix_from_the_chroot: Way::UnixFromTheChroot,
         proxy_socketmap_inet: Way::Proxy,
         tcp_table: Way::Tcp,
     }
     postfix_3_10: Release::Debian13 => {
         socketmap_inet: Way::Inet,
-        socketmap_unix_from_the_chroot_jail: Way::UnixFromTheJail,
+        socketmap_unix_from_the_chroot: Way::UnixFromTheChroot,
         proxy_socketmap_inet: Way::Proxy,
         tcp_table: Way::Tcp,
     }
@@ -591,8 +591,8 @@ fn a_password_that_may_not_be_asked_for_keeps_mail(release: Release) {
         "{queue:?}"
     );
     // Postfix's log has the user and the reason.
-    let said = "permanent error: user postfix (";
-    scene.postfix.wait_for_log(said, 1).unwrap();
+    let message = "permanent error: user postfix (";
+    scene.postfix.wait_for_log(message, 1).unwrap();
     assert!(scene.postfix.log().contains("allow_users of postmapd"));
     assert_eq!(scene.far_end.journal.mails().len(), 1, "only the one from before");
     assert_eq!(scene.far_end.journal.attempts().len(), 1);

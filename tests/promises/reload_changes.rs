@@ -8,7 +8,7 @@ use crate::harness::client::{Both, Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
 use crate::harness::observer::{Observer, observe};
 use crate::harness::versions::{
-    EVENTS_ALONE, FILES, IN_DIRECTORY, PASSWORD, QUESTIONS, Versions, answers, fill, link_through_data,
+    EVENTS_ONLY, FILES, IN_DIRECTORY, PASSWORD, QUESTIONS, Versions, answers, fill, link_through_data,
     path_of, relay, reloads, repoint, setup, text, with_default_relay, with_versions,
 };
 use crate::harness::{eventually, names_place};
@@ -156,12 +156,12 @@ const WAYS: [Way; 20] = [
 
 #[test]
 fn every_way_to_save_a_file_takes_effect_and_no_partial_file_is_used() {
-    let daemon = Daemon::start(setup(EVENTS_ALONE));
-    with_versions(&daemon, EVENTS_ALONE, |versions| {
+    let daemon = Daemon::start(setup(EVENTS_ONLY));
+    with_versions(&daemon, EVENTS_ONLY, |versions| {
         for file in FILES {
             let ways = if file == RELAYMAP { &WAYS[..] } else { &WAYS[..6] };
             for (way, save) in ways {
-                versions.are_live(&[file], &format!("{file}: {way}"), |versions| {
+                versions.take_effect(&[file], &format!("{file}: {way}"), |versions| {
                     let path = versions.path(file);
                     let text = versions.next_text(file);
                     save(&Save { path, text, versions }).unwrap();
@@ -175,7 +175,7 @@ fn every_way_to_save_a_file_takes_effect_and_no_partial_file_is_used() {
         let mut appended = answers(versions.numbers);
         appended[5] = Reply::found("[three.test]");
         versions.wait_for(appended, "it is appended to");
-        versions.are_live(&IN_DIRECTORY, "three files, one after the other", |versions| {
+        versions.take_effect(&IN_DIRECTORY, "three files, one after the other", |versions| {
             for file in IN_DIRECTORY {
                 versions.replace_with_next(file);
             }
@@ -200,12 +200,12 @@ fn a_changed_symbolic_link_at_any_level_above_a_file_takes_effect() {
         }
         fs::write(root.join(format!("..texts{n}/text")), text(RELAYMAP, 0, "")).unwrap();
         let directory = root.join(format!("..tables{n}"));
-        fill(&directory, &[CREDENTIALS, SETTINGS, PASSWORD], 0, EVENTS_ALONE);
+        fill(&directory, &[CREDENTIALS, SETTINGS, PASSWORD], 0, EVENTS_ONLY);
     }
     symlink("..outer0", root.join("outer")).unwrap();
-    let setup = Setup::in_folder(&root.join("outer/inner/tables"));
+    let setup = Setup::in_directory(&root.join("outer/inner/tables"));
     let daemon = Daemon::start(with_default_relay(setup));
-    with_versions(&daemon, EVENTS_ALONE, |versions| {
+    with_versions(&daemon, EVENTS_ONLY, |versions| {
         let links = [
             ("outer".to_owned(), "..outer1"),
             ("..outer1/inner".to_owned(), "../..inner2"),
@@ -214,13 +214,13 @@ fn a_changed_symbolic_link_at_any_level_above_a_file_takes_effect() {
             ("..texts4/hop".to_owned(), "../..texts5/text"),
         ];
         for (n, (link, target)) in (1..).zip(links) {
-            versions.are_live(&[RELAYMAP], &link, |versions| {
+            versions.take_effect(&[RELAYMAP], &link, |versions| {
                 let text = root.join(format!("..texts{n}/text"));
                 fs::write(text, versions.next_text(RELAYMAP)).unwrap();
                 repoint(&root.join(&link), target);
             });
         }
-        versions.are_live(&[RELAYMAP], "where the links lead", |versions| {
+        versions.take_effect(&[RELAYMAP], "where the links lead", |versions| {
             fs::write(versions.path(RELAYMAP), versions.next_text(RELAYMAP)).unwrap();
         });
     });
@@ -230,7 +230,7 @@ fn a_changed_symbolic_link_at_any_level_above_a_file_takes_effect() {
 fn swap(volume: &Path, n: usize) {
     let new = format!("..2026_11_23_{n}");
     fs::create_dir(volume.join(&new)).unwrap();
-    fill(&volume.join(&new), &FILES, n, EVENTS_ALONE);
+    fill(&volume.join(&new), &FILES, n, EVENTS_ONLY);
     let before = fs::read_link(volume.join("..data")).ok();
     repoint(&volume.join("..data"), new);
     if let Some(before) = before {
@@ -243,10 +243,10 @@ fn tables_settings_and_a_secret_of_a_swapped_volume_take_effect_together() {
     let volume = Setup::new();
     swap(volume.dir(), 0);
     link_through_data(volume.dir(), &FILES);
-    let daemon = Daemon::start(with_default_relay(Setup::in_folder(volume.dir())));
-    with_versions(&daemon, EVENTS_ALONE, |versions| {
+    let daemon = Daemon::start(with_default_relay(Setup::in_directory(volume.dir())));
+    with_versions(&daemon, EVENTS_ONLY, |versions| {
         for n in 1..=3 {
-            versions.are_live(&FILES, "a swap", |versions| {
+            versions.take_effect(&FILES, "a swap", |versions| {
                 swap(volume.dir(), versions.numbers[0] + 1);
             });
             daemon.wait_for_log(|line| line.contains(&format!("loaded generation={}", n + 1)));
@@ -282,10 +282,10 @@ const REPLACEMENTS: [(&str, Replace); 3] = [
 
 #[test]
 fn every_way_to_replace_the_directory_takes_effect_and_so_do_later_edits_in_it() {
-    let daemon = Daemon::start(setup(EVENTS_ALONE));
-    with_versions(&daemon, EVENTS_ALONE, |versions| {
+    let daemon = Daemon::start(setup(EVENTS_ONLY));
+    with_versions(&daemon, EVENTS_ONLY, |versions| {
         for (way, replace) in REPLACEMENTS {
-            versions.are_live(&IN_DIRECTORY, way, |versions| {
+            versions.take_effect(&IN_DIRECTORY, way, |versions| {
                 let new = versions.root().join("new");
                 fs::create_dir(&new).unwrap();
                 for file in IN_DIRECTORY {
@@ -294,7 +294,7 @@ fn every_way_to_replace_the_directory_takes_effect_and_so_do_later_edits_in_it()
                 replace(versions.dir(), &new, versions);
             });
             // All three files are edited, so that their numbers stay equal.
-            versions.are_live(&IN_DIRECTORY, "an edit afterwards", |versions| {
+            versions.take_effect(&IN_DIRECTORY, "an edit afterwards", |versions| {
                 for file in IN_DIRECTORY {
                     fs::write(versions.path(file), versions.next_text(file)).unwrap();
                 }
@@ -337,7 +337,7 @@ fn a_directory_that_appears_takes_effect_and_no_wrong_answer_is_given() {
     for (way, appear) in APPEARANCES {
         let outer = Setup::new();
         let directory = outer.root().join("a/b/tables");
-        let daemon = Daemon::start(with_default_relay(Setup::in_folder(&directory)));
+        let daemon = Daemon::start(with_default_relay(Setup::in_directory(&directory)));
         observe(&daemon, &QUESTIONS, |observer| {
             observer.wait_for_rounds(20);
             appear(&directory, observer).unwrap();
@@ -363,7 +363,7 @@ fn files_that_appear_take_effect() {
     );
     assert!(client.ask("sasl", "[default.test]:25").is_cannot_tell());
     for (number, file) in FILES.into_iter().enumerate() {
-        fs::write(path_of(&setup, file), text(file, 0, EVENTS_ALONE)).unwrap();
+        fs::write(path_of(&setup, file), text(file, 0, EVENTS_ONLY)).unwrap();
         let (map, key) = QUESTIONS[number];
         eventually(|| client.ask(map, key), |reply| *reply == answers([0; 4])[number]);
     }
@@ -376,12 +376,12 @@ fn an_edited_setting_that_needs_a_restart_is_logged_and_the_others_take_effect()
     let text = |n: usize, line: &str, listen: &str| {
         format!(
             "{line}\nlisten = [\"{listen}\"]\n{}",
-            text(SETTINGS, n, EVENTS_ALONE)
+            text(SETTINGS, n, EVENTS_ONLY)
         )
     };
-    let setup = setup(EVENTS_ALONE).settings(text(0, "", INET));
+    let setup = setup(EVENTS_ONLY).settings(text(0, "", INET));
     let daemon = Daemon::start(setup.announces(&[INET]));
-    with_versions(&daemon, EVENTS_ALONE, |versions| {
+    with_versions(&daemon, EVENTS_ONLY, |versions| {
         let two = format!("{INET}\", \"tcp:127.0.0.1:0:sasl");
         let changes = [
             ("", two.as_str(), Some("listen")),
@@ -463,7 +463,7 @@ fn a_change_that_leaves_the_content_unchanged_is_no_reload() {
 
 #[test]
 fn a_reload_logs_one_line_and_a_lookup_none() {
-    let (daemon, mut clients) = Both::start(setup(EVENTS_ALONE));
+    let (daemon, mut clients) = Both::start(setup(EVENTS_ONLY));
     for n in 1..4 {
         let seen = daemon.log_lines();
         daemon.replace(RELAYMAP, text(RELAYMAP, n, ""));
@@ -489,15 +489,15 @@ fn a_reload_logs_one_line_and_a_lookup_none() {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn edits_of_an_individually_mounted_file_take_effect_and_its_replacement_on_the_host_is_logged_once() {
-    let setup = setup(EVENTS_ALONE);
+    let setup = setup(EVENTS_ONLY);
     let (host, target) = (setup.root().join("host"), setup.dir().join(RELAYMAP));
     fs::rename(&target, &host).unwrap();
     fs::write(&target, "# what is mounted hides this\n").unwrap();
     let script = "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"";
     let within = ["unshare", "--mount", "sh", "-c", script, "sh"].map(PathBuf::from);
     let daemon = Daemon::start(setup.within(within.into_iter().chain([host.clone(), target])));
-    with_versions(&daemon, EVENTS_ALONE, |versions| {
-        versions.are_live(&[RELAYMAP], "it is written", |versions| {
+    with_versions(&daemon, EVENTS_ONLY, |versions| {
+        versions.take_effect(&[RELAYMAP], "it is written", |versions| {
             let mut file = File::create(&host).unwrap();
             versions.pause("a file that is cut");
             file.write_all(versions.next_text(RELAYMAP).as_bytes()).unwrap();

@@ -200,8 +200,8 @@ fn an_unreadable_file_keeps_the_active_snapshot_until_it_is_readable() {
                 // With a new version, or without.
                 fs::write(&path, versions.next_text(file)).unwrap();
                 versions.pause(what);
-                let said = errors(&daemon, seen, file);
-                assert!(said.len() <= 1, "{what} is said at each poll: {said:?}");
+                let logged = errors(&daemon, seen, file);
+                assert!(logged.len() <= 1, "{what} is said at each poll: {logged:?}");
                 allow(&path);
                 versions.wait_for_numbers(versions.next(&[file]), what);
             }

@@ -100,7 +100,7 @@ impl Served {
 
     /// Waits for an answer.
     #[track_caller]
-    fn says(&mut self, map: &str, key: &str, wanted: &Reply) {
+    fn wait_for_answer(&mut self, map: &str, key: &str, wanted: &Reply) {
         eventually(|| self.client.ask(map, key), |reply| reply == wanted);
     }
 
@@ -109,8 +109,8 @@ impl Served {
         let last = lines.end - 1;
         self.daemon.replace(RELAYMAP, relay_map(lines.clone(), version));
         self.daemon.replace(CREDENTIALS, credentials(lines, version));
-        self.says("relayhost", &sender(last), &Reply::Found(hop(last, version)));
-        self.says("sasl", &sender(last), &Reply::Found(login(last, version)));
+        self.wait_for_answer("relayhost", &sender(last), &Reply::Found(hop(last, version)));
+        self.wait_for_answer("sasl", &sender(last), &Reply::Found(login(last, version)));
     }
 }
 
@@ -125,7 +125,7 @@ fn idle_and_during_a_small_edit_the_server_needs_less_than_twice_the_size_of_its
     let edit = |served: &mut Served, what: &str, edit: &dyn Fn(), map: &str, key: &str, wanted: Reply| {
         served.forget_peak();
         edit();
-        served.says(map, key, &wanted);
+        served.wait_for_answer(map, key, &wanted);
         let peak = served.peak();
         assert!(
             peak < twice,
@@ -228,7 +228,7 @@ fn the_memory_for_mail_in_flight_is_limited() {
     for version in 1..=4 {
         served.daemon.replace(CREDENTIALS, credentials(0..LINES, version));
         served.daemon.replace(RELAYMAP, relay_map(0..LINES, version));
-        served.says(
+        served.wait_for_answer(
             "relayhost",
             &sender(LINES - 1),
             &Reply::Found(hop(LINES - 1, version)),
@@ -251,7 +251,7 @@ fn after_every_line_has_changed_the_memory_of_the_old_table_is_freed() {
     }
     // A tenth of both is replaced, then all of them again.
     served.replace_both(0..LINES / 10, 3);
-    served.says("sasl", &sender(LINES / 10), &Reply::NotFound);
+    served.wait_for_answer("sasl", &sender(LINES / 10), &Reply::NotFound);
     let twice = 2 * served.files();
     eventually(|| served.resident(), |resident| *resident < twice);
     served.replace_both(0..LINES, 4);
@@ -284,7 +284,7 @@ fn repeated_reads_of_an_invalid_file_leak_no_memory() {
         eventually(|| served.daemon.memory("VmHWM"), |peak| *peak > before + half);
         eventually(|| served.daemon.memory("VmRSS"), |now| *now <= at_most);
     }
-    served.says("relayhost", &sender(0), &Reply::Found(hop(0, 3)));
+    served.wait_for_answer("relayhost", &sender(0), &Reply::Found(hop(0, 3)));
 }
 
 #[test]
@@ -468,7 +468,7 @@ fn empty_lines_need_no_more_memory_than_their_bytes() {
         RELAYMAP,
         "@one.test [one.test]\n".to_owned() + &"\n".repeat(blank),
     );
-    served.says("relayhost", "a@one.test", &Reply::found("[one.test]"));
+    served.wait_for_answer("relayhost", "a@one.test", &Reply::found("[one.test]"));
     let more = served.peak().saturating_sub(before);
     let most = u64::try_from(3 * blank).unwrap();
     assert!(more < most, "{more} for {blank} blank lines");

@@ -33,20 +33,20 @@ fn length() -> Duration {
 /// Both files of a version, in a new directory beside the others. The sender's entries are at the ends of the tables,
 /// and what is between them differs in length.
 fn write_version(parent: &Path, n: usize) {
-    let folder = parent.join(format!("..version{n}"));
-    fs::create_dir(&folder).unwrap();
+    let directory = parent.join(format!("..version{n}"));
+    fs::create_dir(&directory).unwrap();
     let (mut map, mut credentials) = (String::new(), String::new());
     for k in 0..800 + n % 7 {
         writeln!(map, "@d{k}.test [x.test]").unwrap();
         writeln!(credentials, "@d{k}.test user:secret").unwrap();
     }
-    fs::write(folder.join(RELAYMAP), map + &format!("@one.test {}\n", relay(n))).unwrap();
+    fs::write(directory.join(RELAYMAP), map + &format!("@one.test {}\n", relay(n))).unwrap();
     let text = format!("login.test user{n}:secret{n}\n{credentials}");
-    fs::write(folder.join(CREDENTIALS), text).unwrap();
+    fs::write(directory.join(CREDENTIALS), text).unwrap();
 }
 
 /// Swaps the versions.
-struct Flipper {
+struct Swapper {
     /// The directory with the directories of the versions.
     parent: PathBuf,
     /// The symbolic link to one of them.
@@ -55,14 +55,14 @@ struct Flipper {
     at: usize,
     /// The highest version made so far.
     last: usize,
-    flips: usize,
+    swaps: usize,
 }
 
-impl Flipper {
+impl Swapper {
     fn point(&mut self, n: usize) {
         repoint(&self.link, format!("..version{n}"));
         self.at = n;
-        self.flips += 1;
+        self.swaps += 1;
     }
 
     /// Alternates between two directories that stay, so that every file returns unchanged.
@@ -84,7 +84,7 @@ impl Flipper {
     }
 
     /// Swaps at every pace until the time is over: bursts without a pause, single swaps, and short pauses.
-    fn flip(&mut self, until: Instant) {
+    fn swap_repeatedly(&mut self, until: Instant) {
         for round in 0_u64.. {
             if Instant::now() >= until {
                 return;
@@ -119,7 +119,7 @@ struct Size {
 
 fn size(daemon: &Daemon) -> Size {
     let process = PathBuf::from(format!("/proc/{}", daemon.pid()));
-    let count = |folder| fs::read_dir(process.join(folder)).unwrap().count();
+    let count = |directory| fs::read_dir(process.join(directory)).unwrap().count();
     Size {
         memory: daemon.memory("VmRSS") / 1024,
         files: count("fd"),
@@ -160,7 +160,7 @@ fn ask(daemon: &Daemon, stop: &AtomicBool, pairs: &AtomicUsize, seen: &Mutex<BTr
 }
 
 /// Swaps the link for the duration, a quarter of it to warm up, while several clients send requests.
-fn soak(daemon: &Daemon, mut flipper: Flipper) {
+fn soak(daemon: &Daemon, mut swapper: Swapper) {
     let length = length();
     let (stop, pairs, seen) = (AtomicBool::new(false), AtomicUsize::new(0), Mutex::default());
     let sizes = thread::scope(|scope| {
@@ -178,17 +178,17 @@ fn soak(daemon: &Daemon, mut flipper: Flipper) {
         let mut sizes = Vec::new();
         let steps = 12;
         for step in 1..=steps {
-            flipper.flip(begun + length * step / steps);
+            swapper.swap_repeatedly(begun + length * step / steps);
             assert!(
                 !clients.iter().any(thread::ScopedJoinHandle::is_finished),
                 "a client has seen what must not be"
             );
-            wait_for_version(daemon, flipper.at);
+            wait_for_version(daemon, swapper.at);
             sizes.push(settled_size(daemon));
             let progress = format!(
                 "{:?}: {} flips, {:?}",
                 begun.elapsed(),
-                flipper.flips,
+                swapper.swaps,
                 sizes.last()
             );
             drop(writeln!(std::io::stderr(), "{progress}"));
@@ -196,11 +196,11 @@ fn soak(daemon: &Daemon, mut flipper: Flipper) {
         sizes
     });
     let seen = seen.into_inner().unwrap();
-    let (pairs, flips) = (pairs.into_inner(), flipper.flips);
+    let (pairs, swaps) = (pairs.into_inner(), swapper.swaps);
     // Thousands on an idle machine; in any case enough for the test to be meaningful.
     assert!(
-        flips > 100 && pairs > 500 && seen.len() > 10,
-        "{flips} flips, {pairs} pairs, {} versions seen in {length:?}",
+        swaps > 100 && pairs > 500 && seen.len() > 10,
+        "{swaps} flips, {pairs} pairs, {} versions seen in {length:?}",
         seen.len()
     );
     let (warm_up, rest) = sizes.split_at(3);
@@ -208,11 +208,11 @@ fn soak(daemon: &Daemon, mut flipper: Flipper) {
     for size in rest {
         assert!(
             size.memory <= warm + GROWTH_KIB,
-            "it grows with each of {flips} flips: {sizes:?}"
+            "it grows with each of {swaps} flips: {sizes:?}"
         );
         assert!(
             size.files <= warm_up[2].files + 40 && size.threads <= warm_up[2].threads + 20,
-            "it keeps something of each of {flips} flips: {sizes:?}"
+            "it keeps something of each of {swaps} flips: {sizes:?}"
         );
     }
 }
@@ -242,15 +242,15 @@ fn soak_the_symbolic_link_of_the_directory() {
     }
     let link = parent.join("link");
     repoint(&link, "..version1");
-    let daemon = Daemon::start(Setup::in_folder(&link));
-    let flipper = Flipper {
+    let daemon = Daemon::start(Setup::in_directory(&link));
+    let swapper = Swapper {
         parent,
         link,
         at: 1,
         last: 1,
-        flips: 0,
+        swaps: 0,
     };
-    soak(&daemon, flipper);
+    soak(&daemon, swapper);
 }
 
 fn soak_a_config_map() {
@@ -263,14 +263,14 @@ fn soak_a_config_map() {
     repoint(&link, "..version1");
     link_through_data(&parent, &[RELAYMAP, CREDENTIALS]);
     let daemon = Daemon::start(setup);
-    let flipper = Flipper {
+    let swapper = Swapper {
         parent,
         link,
         at: 1,
         last: 1,
-        flips: 0,
+        swaps: 0,
     };
-    soak(&daemon, flipper);
+    soak(&daemon, swapper);
 }
 
 #[test]

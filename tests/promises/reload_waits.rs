@@ -9,7 +9,7 @@ use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, SETTINGS, Setup};
 use crate::harness::eventually;
 use crate::harness::versions::{
-    EVENTS_ALONE, PASSWORD, answers, link_through_data, repoint, setup, text, with_versions,
+    EVENTS_ONLY, PASSWORD, answers, link_through_data, repoint, setup, text, with_versions,
 };
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 const SENDER: &str = "ann@one.test";
 
 /// Repeats something until `act` has ended.
-fn again_and_again<R>(something: impl Fn() + Send + Sync, act: impl FnOnce() -> R) -> R {
+fn repeatedly_during<R>(something: impl Fn() + Send + Sync, act: impl FnOnce() -> R) -> R {
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
         fn drop(&mut self) {
@@ -63,7 +63,7 @@ fn a_file_touched_continuously_or_held_open_delays_no_other_file() {
             file.set_modified(SystemTime::now()).unwrap();
             thread::sleep(Duration::from_millis(3));
         };
-        again_and_again(touch, || {
+        repeatedly_during(touch, || {
             thread::sleep(Duration::from_millis(300));
             let begun = Instant::now();
             versions.replace_with_next(CREDENTIALS);
@@ -100,7 +100,7 @@ fn a_file_touched_continuously_or_held_open_delays_no_other_file() {
 #[test]
 fn a_file_open_for_writing_is_read_on_close_or_after_the_writer_timeout() {
     let pace = "poll = 600\npatience = 0.5";
-    let patience = Duration::from_millis(500);
+    let timeout = Duration::from_millis(500);
     let daemon = Daemon::start(setup(pace));
     with_versions(&daemon, pace, |versions| {
         let text = versions.next_text(RELAYMAP);
@@ -119,8 +119,8 @@ fn a_file_open_for_writing_is_read_on_close_or_after_the_writer_timeout() {
         let mut file = File::create(versions.path(RELAYMAP)).unwrap();
         file.write_all(versions.next_text(RELAYMAP).as_bytes()).unwrap();
         let live = versions.wait_for_numbers([2, 0, 0, 0], "it is not closed");
-        assert!(live >= begun + patience, "after {:?}", live - begun);
-        assert!(live < begun + 4 * patience, "after {:?}", live - begun);
+        assert!(live >= begun + timeout, "after {:?}", live - begun);
+        assert!(live < begun + 4 * timeout, "after {:?}", live - begun);
         // What the same program appends later takes effect too.
         file.write_all(b"@three.test [three.test]\n").unwrap();
         let mut appended = answers([2, 0, 0, 0]);
@@ -133,12 +133,12 @@ fn a_file_open_for_writing_is_read_on_close_or_after_the_writer_timeout() {
 fn a_file_being_written_at_startup_is_not_read_partially() {
     // The server announces its listener, and then checks its files once more: several tries to hit that moment.
     for _ in 0..8 {
-        let daemon = Daemon::start(setup(EVENTS_ALONE));
+        let daemon = Daemon::start(setup(EVENTS_ONLY));
         let text = text(RELAYMAP, 1, "");
         let (one, other) = text.split_at(text.len() / 2);
         let mut file = File::create(daemon.dir().join(RELAYMAP)).unwrap();
         file.write_all(one.as_bytes()).unwrap();
-        with_versions(&daemon, EVENTS_ALONE, |versions| {
+        with_versions(&daemon, EVENTS_ONLY, |versions| {
             versions.pause("half a file");
             file.write_all(other.as_bytes()).unwrap();
             drop(file);
@@ -323,7 +323,7 @@ fn no_pair_is_torn(daemon: &Daemon, seconds: u64, are_seen: bool, race: impl Fn(
         }
         assert!(counts[0] + counts[1] > 250, "{counts:?}");
     };
-    again_and_again(race, || again_and_again(request, ask));
+    repeatedly_during(race, || repeatedly_during(request, ask));
 }
 
 #[test]

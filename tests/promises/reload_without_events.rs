@@ -1,15 +1,15 @@
 //! Promise: where no event comes, a poll by content finds the change, and the log says once that the server polls. A
 //! file server that fails, hangs or returns wrong data costs no answer.
 //!
-//! The file server is simulated by the test ([`RemoteFolder`]). The overlay, the other file system without events, is
+//! The file server is simulated by the test ([`RemoteDirectory`]). The overlay, the other file system without events, is
 //! the kernel's.
 
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, DEADLINE, Daemon, RELAYMAP, Setup};
 use crate::harness::eventually;
-use crate::harness::remote_folder::{EIO, ESTALE, Remote, RemoteFolder};
+use crate::harness::remote_directory::{EIO, ESTALE, Remote, RemoteDirectory};
 use crate::harness::versions::{
-    EVENTS_ALONE, FILES, IN_DIRECTORY, Versions, answers, fill, relay, setup, text, with_default_relay,
+    EVENTS_ONLY, FILES, IN_DIRECTORY, Versions, answers, fill, relay, setup, text, with_default_relay,
     with_versions,
 };
 use std::fs;
@@ -21,38 +21,38 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Mounts a directory with the first versions over that of a running server.
-fn on_a_file_server(pace: &str, act: impl FnOnce(&mut Daemon, &RemoteFolder)) {
+fn on_a_file_server(pace: &str, act: impl FnOnce(&mut Daemon, &RemoteDirectory)) {
     // The directory is dropped after the daemon that has mounted it.
-    let folder;
+    let directory;
     let setup = setup(pace).relaymap(text(RELAYMAP, 9, pace));
-    let mut daemon = Daemon::start(setup.within(RemoteFolder::WITHIN));
-    folder = RemoteFolder::mount(&daemon, &IN_DIRECTORY.map(|file| (file, text(file, 0, pace))));
+    let mut daemon = Daemon::start(setup.within(RemoteDirectory::WITHIN));
+    directory = RemoteDirectory::mount(&daemon, &IN_DIRECTORY.map(|file| (file, text(file, 0, pace))));
     let mut client = Socketmap::to(&daemon, 0);
     eventually(
         || client.ask("relayhost", "ann@one.test"),
         |reply| *reply == Reply::Found(relay(0)),
     );
-    act(&mut daemon, &folder);
+    act(&mut daemon, &directory);
     // A hanging call would delay the end of the daemon.
-    folder.hang(false);
+    directory.hang(false);
 }
 
 /// Waits until the files were read several times more.
-fn several_readings(folder: &RemoteFolder) {
-    let before = folder.reads();
+fn several_readings(directory: &RemoteDirectory) {
+    let before = directory.reads();
     // There are three files, and each ends in a separate read.
-    eventually(|| folder.reads(), |now| *now > before + 18);
+    eventually(|| directory.reads(), |now| *now > before + 18);
 }
 
 /// Fails unless the log mentions polling once, with these words.
 #[track_caller]
 fn says_once_that_it_polls(daemon: &Daemon, words: &[&str]) {
     let log = daemon.log();
-    let said: Vec<_> = log.lines().filter(|line| line.contains("polling")).collect();
-    assert_eq!(said.len(), 1, "{log}");
+    let messages: Vec<_> = log.lines().filter(|line| line.contains("polling")).collect();
+    assert_eq!(messages.len(), 1, "{log}");
     assert!(
-        words.iter().all(|word| said[0].contains(word)),
-        "no {words:?}: {said:?}"
+        words.iter().all(|word| messages[0].contains(word)),
+        "no {words:?}: {messages:?}"
     );
 }
 
@@ -60,31 +60,31 @@ fn says_once_that_it_polls(daemon: &Daemon, words: &[&str]) {
 #[ignore = "needs root: tests/run-all"]
 fn changes_on_a_file_server_are_found_by_a_poll_despite_stale_metadata_and_polling_is_logged_once() {
     let pace = "poll = 0.05\ngrace = 600";
-    on_a_file_server(pace, |daemon, folder| {
+    on_a_file_server(pace, |daemon, directory| {
         with_versions(daemon, pace, |versions| {
             for _ in 0..3 {
                 let saved = Instant::now();
-                folder.save(RELAYMAP, &versions.next_text(RELAYMAP));
-                folder.save(CREDENTIALS, &versions.next_text(CREDENTIALS));
-                let live =
+                directory.save(RELAYMAP, &versions.next_text(RELAYMAP));
+                directory.save(CREDENTIALS, &versions.next_text(CREDENTIALS));
+                let effective_at =
                     versions.wait_for_numbers(versions.next(&[RELAYMAP, CREDENTIALS]), "both are saved");
                 assert!(
-                    live < saved + Duration::from_secs(2),
+                    effective_at < saved + Duration::from_secs(2),
                     "found after {:?}",
-                    live - saved
+                    effective_at - saved
                 );
             }
             // An NFS client that caches metadata shows the same size and the same time.
             for file in [RELAYMAP, CREDENTIALS] {
-                folder.change(|files| files.get_mut(file).unwrap().text = versions.next_text(file).into());
+                directory.change(|files| files.get_mut(file).unwrap().text = versions.next_text(file).into());
                 versions.wait_for_numbers(versions.next(&[file]), "the metadata stay");
             }
             // A file cut to zero bytes, or removed, does not take effect before it is filled.
-            folder.save(RELAYMAP, "");
-            several_readings(folder);
-            folder.change(|files| drop(files.remove(RELAYMAP)));
-            several_readings(folder);
-            folder.save(RELAYMAP, &versions.next_text(RELAYMAP));
+            directory.save(RELAYMAP, "");
+            several_readings(directory);
+            directory.change(|files| drop(files.remove(RELAYMAP)));
+            several_readings(directory);
+            directory.save(RELAYMAP, &versions.next_text(RELAYMAP));
             versions.wait_for_numbers(versions.next(&[RELAYMAP]), "it is filled again");
         });
         says_once_that_it_polls(daemon, &[daemon.dir().to_str().unwrap()]);
@@ -95,13 +95,13 @@ fn changes_on_a_file_server_are_found_by_a_poll_despite_stale_metadata_and_polli
 #[ignore = "needs root: tests/run-all"]
 fn files_that_change_while_they_are_read_are_read_again() {
     let pace = "poll = 0.05";
-    on_a_file_server(pace, |daemon, folder| {
+    on_a_file_server(pace, |daemon, directory| {
         with_versions(daemon, pace, |versions| {
             // After each read of the relay map, both files become the next version. So the credentials read after it
             // are of another version.
             let version = Arc::new(AtomicUsize::new(0));
             let counter = Arc::clone(&version);
-            folder.after_read(move |files, name| {
+            directory.after_read(move |files, name| {
                 let n = counter.load(Ordering::Relaxed) + 1;
                 if name == RELAYMAP && n <= 40 {
                     counter.store(n, Ordering::Relaxed);
@@ -143,12 +143,12 @@ const FAULTS: [Fault; 8] = [
 fn a_failing_file_server_keeps_the_active_snapshot_is_logged_once_and_recovers() {
     // The grace period is short: a failing read is not a missing file, however long it fails.
     let pace = "poll = 0.05\ngrace = 0.1";
-    on_a_file_server(pace, |daemon, folder| {
+    on_a_file_server(pace, |daemon, directory| {
         with_versions(daemon, pace, |versions| {
             for (n, (fault, make)) in FAULTS.into_iter().enumerate() {
                 let file = [RELAYMAP, CREDENTIALS][n % 2];
                 let seen = daemon.log_lines();
-                folder.change(|files| {
+                directory.change(|files| {
                     let file = files.get_mut(file).unwrap();
                     file.time += 1;
                     make(file);
@@ -165,7 +165,7 @@ fn a_failing_file_server_keeps_the_active_snapshot_is_logged_once_and_recovers()
                 assert!(errors.count() <= 1, "{fault}:\n{log}");
                 versions.are_still_active(fault);
                 let text = versions.next_text(file);
-                folder.change(|files| drop(files.insert(file.to_owned(), Remote::of(&text, 100 + n as u64))));
+                directory.change(|files| drop(files.insert(file.to_owned(), Remote::of(&text, 100 + n as u64))));
                 versions.wait_for_numbers(versions.next(&[file]), fault);
             }
         });
@@ -176,11 +176,11 @@ fn a_failing_file_server_keeps_the_active_snapshot_is_logged_once_and_recovers()
 #[ignore = "needs root: tests/run-all"]
 fn a_hanging_file_server_delays_neither_lookups_nor_shutdown() {
     let pace = "poll = 0.05";
-    on_a_file_server(pace, |daemon, folder| {
+    on_a_file_server(pace, |daemon, directory| {
         with_versions(daemon, pace, |versions| {
-            folder.hang(true);
-            eventually(|| folder.waiting(), |waiting| *waiting > 0);
-            folder.save(RELAYMAP, &versions.next_text(RELAYMAP));
+            directory.hang(true);
+            eventually(|| directory.waiting(), |waiting| *waiting > 0);
+            directory.save(RELAYMAP, &versions.next_text(RELAYMAP));
             daemon.hangup();
             versions.observer.wait_for_rounds(200);
             versions.are_still_active("it hangs");
@@ -189,11 +189,11 @@ fn a_hanging_file_server_delays_neither_lookups_nor_shutdown() {
             let mut client = Socketmap::to(daemon, 0);
             assert_eq!(client.ask("relayhost", "ann@one.test"), Reply::Found(relay(0)));
             assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-            folder.hang(false);
+            directory.hang(false);
             versions.wait_for_numbers([1, 0, 0, 0], "it answers again");
         });
-        folder.hang(true);
-        eventually(|| folder.waiting(), |waiting| *waiting > 0);
+        directory.hang(true);
+        eventually(|| directory.waiting(), |waiting| *waiting > 0);
         daemon.signal("TERM");
         // The kernel does not end a process with a pending call. The server does what it can: it accepts no further
         // request.
@@ -203,7 +203,7 @@ fn a_hanging_file_server_delays_neither_lookups_nor_shutdown() {
             |refused| *refused,
         );
         assert!(begun.elapsed() < DEADLINE / 2);
-        folder.hang(false);
+        directory.hang(false);
         assert_eq!(daemon.wait_for_exit().code(), Some(0));
     });
 }
@@ -271,7 +271,7 @@ fn a_replaced_ancestor_directory_is_detected() {
         fill(&root.join("b/tables"), &FILES, n, POLL);
     };
     make(&root, 0);
-    let setup = Setup::in_folder(&root.join("b/tables"));
+    let setup = Setup::in_directory(&root.join("b/tables"));
     let daemon = Daemon::start(with_default_relay(setup));
     with_versions(&daemon, POLL, |versions| {
         for n in 1..=2 {
@@ -286,10 +286,10 @@ fn a_replaced_ancestor_directory_is_detected() {
 
 #[test]
 fn a_change_whose_event_was_lost_in_an_overflow_takes_effect() {
-    let daemon = Daemon::start(setup(EVENTS_ALONE));
+    let daemon = Daemon::start(setup(EVENTS_ONLY));
     let queue = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let queue: usize = queue.trim().parse().unwrap();
-    with_versions(&daemon, EVENTS_ALONE, |versions| {
+    with_versions(&daemon, EVENTS_ONLY, |versions| {
         daemon.signal("STOP");
         // Each change makes two events or more.
         let other = daemon.dir().join("other");

@@ -29,25 +29,25 @@ use std::time::{Duration, SystemTime};
 
 /// A Postfix configuration that case-folds keys as SMTPUTF8 requires.
 struct Postfix {
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Postfix {
     fn new(root: &Path) -> Self {
-        let folder = root.join("postfix");
-        fs::create_dir(&folder).unwrap();
+        let directory = root.join("postfix");
+        fs::create_dir(&directory).unwrap();
         fs::write(
-            folder.join("main.cf"),
+            directory.join("main.cf"),
             "compatibility_level = 3.6\nsmtputf8_enable = yes\n",
         )
         .unwrap();
-        fs::write(folder.join("master.cf"), "").unwrap();
-        Self { folder }
+        fs::write(directory.join("master.cf"), "").unwrap();
+        Self { directory }
     }
 
     fn postmap(&self) -> Command {
         let mut command = Command::new("postmap");
-        command.arg("-c").arg(&self.folder);
+        command.arg("-c").arg(&self.directory);
         command
     }
 
@@ -74,7 +74,7 @@ impl Postfix {
 
     /// Copies a file next to the configuration, and makes both kinds of table of it.
     fn tables(&self, file: &Path) -> [String; 2] {
-        let copy = self.folder.join(file.file_name().unwrap());
+        let copy = self.directory.join(file.file_name().unwrap());
         fs::copy(file, &copy).unwrap();
         // Postfix waits where a texthash file is younger than a second.
         let past = SystemTime::now() - Duration::from_secs(60);
@@ -99,7 +99,7 @@ impl Postfix {
 /// Runs `postmap`. Fails the test with what is missing.
 fn run(command: &mut Command, input: &[u8]) -> Finished {
     let there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .any(|folder| folder.join(command.get_program()).exists());
+        .any(|directory| directory.join(command.get_program()).exists());
     assert!(
         there,
         "postmap is not in PATH (as root it is in /usr/sbin): apt-get install postfix postfix-lmdb"

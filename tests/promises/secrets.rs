@@ -330,15 +330,15 @@ fn the_search_for_passwords_finds_one() {
 
 #[test]
 fn no_password_is_sent_by_the_admin_listener() {
-    let told = |admin: &Admin, daemon: &Daemon| {
+    let check = |admin: &Admin, daemon: &Daemon| {
         for path in "/healthz /readyz /status /metrics /CANARY /status?CANARY".split(' ') {
-            let told = admin.get(path);
-            silent(path, &(told.head + &told.body));
+            let check = admin.get(path);
+            silent(path, &(check.head + &check.body));
         }
         for format in ["text", "json"] {
             let line = format!("status --admin {} --format {format}", admin.address);
-            let told = daemon.setup().typed(&line);
-            silent("status", &(told.stdout + &told.stderr));
+            let check = daemon.setup().typed(&line);
+            silent("status", &(check.stdout + &check.stderr));
         }
     };
     let (daemon, mut clients) = Both::start(Admin::wanted(traced(good(), "text")));
@@ -347,17 +347,17 @@ fn no_password_is_sent_by_the_admin_listener() {
     // Nor does the log contain what a peer sent, not even if it is a password.
     clients.finds("relayhost", "CANARY@CANARY.test", "[default.test]:25");
     assert!(clients.socketmap.ask("CANARY", "CANARY").is_refused());
-    told(&admin, &daemon);
+    check(&admin, &daemon);
     for (file, text) in wrong() {
         let seen = daemon.log_lines();
         daemon.replace(file, &text);
         daemon.wait_for_log_after(seen, |line| line.contains("stays in force"));
         assert_eq!(admin.get("/readyz").code, 503);
-        told(&admin, &daemon);
+        check(&admin, &daemon);
     }
     for (file, text) in wrong() {
         let daemon = Daemon::start(Admin::wanted(good().file(file, &text)));
-        told(&Admin::of(&daemon), &daemon);
+        check(&Admin::of(&daemon), &daemon);
     }
     let wrong = traced(good().settings("admin = \"CANARY\"\n"), "text").serve_until_exit();
     assert_eq!(wrong.code, Some(78));

@@ -58,7 +58,7 @@ impl Manager {
     }
 
     /// Starts the server as the manager's service.
-    fn starts(&self, setup: Setup) -> Daemon {
+    fn start(&self, setup: Setup) -> Daemon {
         Daemon::start(setup.env("NOTIFY_SOCKET", &self.name))
     }
 
@@ -74,7 +74,7 @@ impl Manager {
     }
 
     /// The next notice.
-    fn hears(&self) -> Notice {
+    fn next_notice(&self) -> Notice {
         let mut bytes = [0; 4096];
         let read = self.receives(&mut bytes).expect("a notice");
         let text = std::str::from_utf8(&bytes[..read]).expect("UTF-8");
@@ -84,9 +84,9 @@ impl Manager {
     }
 
     /// The next notice that is not a ping.
-    fn hears_news(&self) -> Notice {
+    fn next_status(&self) -> Notice {
         loop {
-            let notice = self.hears();
+            let notice = self.next_notice();
             if !notice.is("WATCHDOG") {
                 return notice;
             }
@@ -94,9 +94,9 @@ impl Manager {
     }
 
     /// The next notice with this name. Fails the test where one with the other name comes before it.
-    fn hears_of(&self, name: &str, other: &str) -> Notice {
+    fn expect_notice(&self, name: &str, other: &str) -> Notice {
         loop {
-            let notice = self.hears();
+            let notice = self.next_notice();
             if notice.is(name) {
                 return notice;
             }
@@ -105,9 +105,9 @@ impl Manager {
     }
 
     /// Whether a ping comes in that time. Other notices are skipped.
-    fn hears_ping_within(&self, time: Duration) -> bool {
+    fn ping_within(&self, time: Duration) -> bool {
         let begun = Instant::now();
-        let heard = loop {
+        let received = loop {
             let Some(left) = time.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
                 break false;
             };
@@ -124,11 +124,11 @@ impl Manager {
             }
         };
         self.socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        heard
+        received
     }
 
     /// Checks that no notice is waiting.
-    fn hears_no_more(&self) {
+    fn expect_no_notice(&self) {
         self.socket.set_nonblocking(true).unwrap();
         let mut bytes = [0; 4096];
         let more = self.receives(&mut bytes);
@@ -165,10 +165,10 @@ fn monotonic_microseconds() -> i64 {
 }
 
 /// The server's life, as the manager is notified of it.
-fn a_life(manager: &Manager, setup: Setup) {
+fn lifecycle(manager: &Manager, setup: Setup) {
     let path = setup.root().join("socket");
-    let mut daemon = manager.starts(setup.listen(format!("socketmap:unix:{}", path.display())));
-    let ready = manager.hears();
+    let mut daemon = manager.start(setup.listen(format!("socketmap:unix:{}", path.display())));
+    let ready = manager.next_notice();
     // It is ready, so nothing has to be tried twice.
     let mut client = Socketmap::to(&daemon, 0);
     client.finds("relayhost", "x@one.test", "[relay1.test]");
@@ -180,7 +180,7 @@ fn a_life(manager: &Manager, setup: Setup) {
 
     // An edit is a new status, and not a requested reload.
     daemon.replace(RELAYMAP, "@one.test [relay2.test]\n@two.test [relay2.test]\n");
-    let news = manager.hears();
+    let news = manager.next_notice();
     assert!(!news.is("READY") && !news.is("RELOADING"), "{news:?}");
     assert_eq!(
         news.status(),
@@ -209,13 +209,13 @@ fn a_life(manager: &Manager, setup: Setup) {
         }
         let before = monotonic_microseconds();
         daemon.signal("HUP");
-        let reloading = manager.hears_of("RELOADING", "READY");
-        let said: i64 = reloading.value("MONOTONIC_USEC").unwrap().parse().unwrap();
+        let reloading = manager.expect_notice("RELOADING", "READY");
+        let reported: i64 = reloading.value("MONOTONIC_USEC").unwrap().parse().unwrap();
         assert!(
-            (before..=monotonic_microseconds()).contains(&said),
+            (before..=monotonic_microseconds()).contains(&reported),
             "{reloading:?}"
         );
-        let ready = manager.hears_of("READY", "RELOADING");
+        let ready = manager.expect_notice("READY", "RELOADING");
         assert!(
             ready.status().starts_with(outcome.split("; ").next().unwrap()),
             "{ready:?}"
@@ -227,7 +227,7 @@ fn a_life(manager: &Manager, setup: Setup) {
 
     daemon.signal("TERM");
     let stopping = loop {
-        let notice = manager.hears();
+        let notice = manager.next_notice();
         assert!(!notice.is("READY"), "{notice:?}");
         if notice.value("STATUS").is_none() {
             break notice;
@@ -235,27 +235,27 @@ fn a_life(manager: &Manager, setup: Setup) {
     };
     assert!(stopping.is("STOPPING"), "{stopping:?}");
     assert_eq!(daemon.wait_for_exit().code(), Some(0));
-    manager.hears_no_more();
+    manager.expect_no_notice();
 }
 
 #[test]
 fn the_manager_is_notified_of_ready_reloading_outcomes_and_stopping() {
     let setup = setup();
-    a_life(&Manager::at(&setup), setup);
+    lifecycle(&Manager::at(&setup), setup);
 }
 
 #[test]
 fn an_abstract_notify_socket_gets_the_same_messages() {
     let setup = setup();
-    a_life(&Manager::abstract_one(&setup), setup);
+    lifecycle(&Manager::abstract_one(&setup), setup);
 }
 
 #[test]
 fn tables_invalid_at_startup_do_not_delay_ready_and_are_reported() {
     let setup = setup().credentials("@one.test no-colon\n");
     let manager = Manager::at(&setup);
-    let _daemon = manager.starts(setup);
-    let ready = manager.hears();
+    let _daemon = manager.start(setup);
+    let ready = manager.next_notice();
     assert!(
         ready.is("READY") && ready.status().contains("last reload: failed"),
         "{ready:?}"
@@ -266,14 +266,14 @@ fn tables_invalid_at_startup_do_not_delay_ready_and_are_reported() {
 fn reload_requests_during_a_reload_are_answered_too() {
     let setup = setup();
     let manager = Manager::at(&setup);
-    let mut daemon = manager.starts(setup);
+    let mut daemon = manager.start(setup);
     for _ in 0..50 {
         daemon.signal("HUP");
     }
     daemon.signal("TERM");
     let mut reloading = false;
     loop {
-        let notice = manager.hears();
+        let notice = manager.next_notice();
         if notice.is("STOPPING") {
             break;
         }
@@ -292,10 +292,10 @@ fn watchdog_pings_are_sent_twice_per_watchdog_timeout() {
     const LIMIT: Duration = Duration::from_secs(4);
     let setup = setup().env("WATCHDOG_USEC", LIMIT.as_micros().to_string());
     let manager = Manager::at(&setup);
-    let _daemon = manager.starts(setup);
+    let _daemon = manager.start(setup);
     let ping = || {
         assert!(
-            manager.hears_ping_within(LIMIT),
+            manager.ping_within(LIMIT),
             "the manager would have replaced it"
         );
     };
@@ -313,14 +313,14 @@ fn watchdog_pings_are_sent_only_by_the_process_they_are_requested_of() {
         let setup = setup().env("WATCHDOG_USEC", "20000");
         let manager = Manager::at(&setup);
         let set = format!("WATCHDOG_PID={process} exec \"$@\"");
-        let daemon = manager.starts(setup.within(["sh", "-c", &set, "sh"]));
+        let daemon = manager.start(setup.within(["sh", "-c", &set, "sh"]));
         (manager, daemon)
     };
     let (manager, _daemon) = start("$$");
-    assert!(manager.hears_ping_within(DEADLINE));
+    assert!(manager.ping_within(DEADLINE));
     let (manager, _daemon) = start("1");
-    assert!(manager.hears().is("READY"));
-    assert!(!manager.hears_ping_within(Duration::from_millis(500)));
+    assert!(manager.next_notice().is("READY"));
+    assert!(!manager.ping_within(Duration::from_millis(500)));
 }
 
 /// A process that ends with its test in any case.
@@ -339,28 +339,28 @@ fn a_stuck_lookup_thread_sends_no_watchdog_ping() {
     const LIMIT: Duration = Duration::from_secs(1);
     let setup = setup().env("WATCHDOG_USEC", LIMIT.as_micros().to_string());
     let manager = Manager::at(&setup);
-    let daemon = manager.starts(setup);
-    assert!(manager.hears().is("READY"));
-    assert!(manager.hears_ping_within(LIMIT));
+    let daemon = manager.start(setup);
+    assert!(manager.next_notice().is("READY"));
+    assert!(manager.ping_within(LIMIT));
     // Only the lookup thread is delayed: a call that begins takes an hour.
     let delay = "-o /dev/null -e inject=epoll_wait:delay_enter=3600000000";
     let hold = Process(strace::attach(&daemon, delay.split(' ')));
     // A ping may have been sent before, and the thread may have begun to wait before and answer once more.
-    while manager.hears_ping_within(Duration::from_millis(1)) {}
-    let once_more = manager.hears_ping_within(LIMIT * 2);
+    while manager.ping_within(Duration::from_millis(1)) {}
+    let once_more = manager.ping_within(LIMIT * 2);
     assert!(
-        !once_more || !manager.hears_ping_within(LIMIT * 2),
+        !once_more || !manager.ping_within(LIMIT * 2),
         "it pings, and answers nobody"
     );
     drop(hold);
-    assert!(manager.hears_ping_within(DEADLINE));
+    assert!(manager.ping_within(DEADLINE));
 }
 
 #[test]
 fn a_manager_that_does_not_read_delays_neither_lookups_nor_shutdown() {
     let setup = setup().env("WATCHDOG_USEC", "2000");
     let manager = Manager::at(&setup);
-    let mut daemon = manager.starts(setup);
+    let mut daemon = manager.start(setup);
     // The queue of the manager's socket fills up, and stays full.
     let queue = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
     thread::sleep(Duration::from_millis(2) * queue.trim().parse().unwrap());
@@ -397,7 +397,7 @@ fn free_ports() -> [u16; 3] {
 
 /// Starts the server with these arguments and with sockets that systemd opens and passes by these names. systemd waits
 /// for the first connection to the socket at path `first`, and the server answers it.
-fn handed_over(setup: Setup, sockets: &[(&str, &str)], first: &Path) -> (Daemon, Vec<String>) {
+fn with_passed_sockets(setup: Setup, sockets: &[(&str, &str)], first: &Path) -> (Daemon, Vec<String>) {
     let mut words = vec!["systemd-socket-activate".to_owned()];
     for (address, _) in sockets {
         words.extend(["-l".to_owned(), (*address).to_owned()]);
@@ -448,7 +448,7 @@ fn passed_sockets_are_served_by_their_names() {
         format!("tcp:{sasl}:sasl"),
         format!("socketmap:inet:{everything}"),
     ];
-    let (mut daemon, waited) = handed_over(
+    let (mut daemon, waited) = with_passed_sockets(
         setup.announces(&announced.each_ref().map(String::as_str)),
         &sockets,
         &path,
@@ -496,7 +496,7 @@ fn configured_endpoints_are_bound_unless_their_socket_was_passed() {
     let setup = setup
         .settings(format!("listen = [\"{unix}\", \"tcp:127.0.0.1:0:relayhost\"]\n"))
         .announces(&[&unix, "tcp:127.0.0.1:0:relayhost"]);
-    let (daemon, waited) = handed_over(setup, &[(path.to_str().unwrap(), "socketmap")], &path);
+    let (daemon, waited) = with_passed_sockets(setup, &[(path.to_str().unwrap(), "socketmap")], &path);
     assert_eq!(waited, ["OK [relay1.test]"]);
     assert_eq!(
         TcpTable::to(&daemon, 1).ask("x@one.test"),
@@ -514,8 +514,8 @@ fn a_passed_socket_that_is_connected_is_refused() {
     );
     let setup = setup().within(["bash", "-c", &script, "bash"]);
     let ended = setup.serve_until_exit().exits(78);
-    let said = "(descriptor 3) is no stream socket that listens";
-    assert!(ended.stderr.contains(said), "{ended:?}");
+    let reported = "(descriptor 3) is no stream socket that listens";
+    assert!(ended.stderr.contains(reported), "{ended:?}");
 }
 
 #[test]
@@ -601,10 +601,10 @@ fn socket_activation_variables_are_not_inherited_by_other_programs() {
     // The server starts no process, so none inherits a socket or a variable.
     let setup = setup();
     let manager = Manager::at(&setup);
-    let daemon = manager.starts(setup);
-    assert!(manager.hears().is("READY"));
+    let daemon = manager.start(setup);
+    assert!(manager.next_notice().is("READY"));
     daemon.signal("HUP");
-    while !manager.hears_news().is("READY") {}
+    while !manager.next_status().is("READY") {}
     let pid = daemon.pid();
     let children = fs::read_dir(format!("/proc/{pid}/task"))
         .unwrap()

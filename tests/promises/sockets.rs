@@ -180,11 +180,11 @@ fn at_exit_the_server_removes_its_own_socket_and_no_other() {
 fn without_the_privilege_to_set_the_group_of_the_socket_the_server_logs_it_and_serves() {
     let me = uid_of("daemon").to_string();
     let (setup, _) = setup();
-    let folder = setup.root().join("run");
-    fs::create_dir(&folder).unwrap();
-    std::os::unix::fs::chown(&folder, Some(uid_of("daemon")), None).unwrap();
-    let socket = folder.join("socket");
-    let setup = Setup::in_folder(setup.dir()).listen(format!("socketmap:unix:{}", socket.display()));
+    let directory = setup.root().join("run");
+    fs::create_dir(&directory).unwrap();
+    std::os::unix::fs::chown(&directory, Some(uid_of("daemon")), None).unwrap();
+    let socket = directory.join("socket");
+    let setup = Setup::in_directory(setup.dir()).listen(format!("socketmap:unix:{}", socket.display()));
     let words = ["setpriv", "--reuid", &me, "--regid", &me, "--clear-groups"];
     let daemon = Daemon::start(setup.clone().within(words));
     daemon.wait_for_log(|line| line.contains("WARN") && line.contains("group postfix"));

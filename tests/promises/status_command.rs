@@ -20,8 +20,8 @@ fn status(setup: &Setup, words: &str) -> Finished {
 #[test]
 fn the_exit_code_says_whether_every_file_is_valid() {
     let (daemon, admin) = Admin::start(setup());
-    let told = |words: &str| status(&daemon.setup(), &format!("{words} --admin {}", admin.address));
-    let well = told("");
+    let run_status = |words: &str| status(&daemon.setup(), &format!("{words} --admin {}", admin.address));
+    let well = run_status("");
     assert_eq!((well.code, well.stderr.as_str()), (Some(0), ""), "{well:?}");
     let lines: Vec<&str> = well.stdout.lines().collect();
     assert!(lines[0].starts_with(concat!("postmapd ", env!("CARGO_PKG_VERSION"), ", started ")));
@@ -48,10 +48,10 @@ fn the_exit_code_says_whether_every_file_is_valid() {
     assert_eq!(lines.len(), 5);
 
     daemon.replace(RELAYMAP, "@one.test [relay1.test\n");
-    eventually(|| told("").code, |code| *code == Some(1));
+    eventually(|| run_status("").code, |code| *code == Some(1));
     daemon.replace(CREDENTIALS, "@one.test user:CANARY2\n");
     eventually(
-        || told("").stdout,
+        || run_status("").stdout,
         |text| {
             text.matches("1 entry, NOT VALID since ").count() == 2
                 && text.contains("    it is not used until the other files are right\n")
@@ -61,9 +61,9 @@ fn the_exit_code_says_whether_every_file_is_valid() {
                 && text.contains("last reading of the files: failed, ")
         },
     );
-    assert_eq!(told("--format json").code, Some(1));
+    assert_eq!(run_status("--format json").code, Some(1));
     // The server answers as well as it can, so no restart is needed.
-    let alive = told("--alive");
+    let alive = run_status("--alive");
     assert_eq!(
         (alive.code, alive.stdout.as_str(), alive.stderr.as_str()),
         (Some(0), "", "")
@@ -73,11 +73,11 @@ fn the_exit_code_says_whether_every_file_is_valid() {
 #[test]
 fn the_json_output_is_the_servers_status() {
     let (daemon, admin) = Admin::start(setup());
-    let told = status(
+    let run_status = status(
         &daemon.setup(),
         &format!("--format json --admin {}", admin.address),
     );
-    assert_eq!(told.stdout, admin.get("/status").body);
+    assert_eq!(run_status.stdout, admin.get("/status").body);
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn status_finds_the_address_as_the_server_does() {
         ),
     ] {
         let refused = status(&setup, "").exits(2);
-        let said = format!("{place}: error: this is no address");
-        assert!(refused.stderr.contains(&said), "{refused:?}");
+        let message = format!("{place}: error: this is no address");
+        assert!(refused.stderr.contains(&message), "{refused:?}");
     }
 }
 
@@ -119,12 +119,12 @@ fn an_unreachable_or_foreign_server_gives_exit_code_69() {
         "--admin unix:/no/such".to_owned(),
     ] {
         let ran = status(&setup(), &words).exits(69);
-        let said = "is postmapd running, and started with --admin";
-        assert!(ran.stdout.is_empty() && ran.stderr.contains(said), "{ran:?}");
+        let message = "is postmapd running, and started with --admin";
+        assert!(ran.stdout.is_empty() && ran.stderr.contains(message), "{ran:?}");
     }
     // The listener for lookups is not the admin listener.
     let (daemon, _admin) = Admin::start(setup());
     let ran = status(&daemon.setup(), &format!("--admin {}", daemon.address(0))).exits(69);
-    let said = "this is not the admin listener of a postmapd";
-    assert!(ran.stderr.contains(said), "{ran:?}");
+    let message = "this is not the admin listener of a postmapd";
+    assert!(ran.stderr.contains(message), "{ran:?}");
 }

@@ -91,13 +91,13 @@ const MAY_END: [&str; 7] = [
 ];
 
 /// How many runs there are at a time; most of each is waiting.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 
 /// The file for strace's own messages, where it has one.
-const COMPLAINTS: &str = "complaints";
+const STRACE_MESSAGES: &str = "complaints";
 
 /// The interval between lookups that wait for an edit to take effect.
-const BETWEEN_LOOKUPS: Duration = Duration::from_millis(25);
+const LOOKUP_INTERVAL: Duration = Duration::from_millis(25);
 
 /// When calls begin to fail.
 #[derive(Debug, Clone, Copy)]
@@ -183,7 +183,7 @@ enum Outcome {
     Stopped,
     Ended,
     /// strace failed.
-    Lost,
+    StraceFailed,
 }
 
 type Failure = String;
@@ -236,7 +236,7 @@ impl Run {
             run.until_right(0)?;
             run.strace = Some(attach(
                 &run.daemon,
-                &run.aside.path().join(COMPLAINTS),
+                &run.aside.path().join(STRACE_MESSAGES),
                 [quiet.to_vec(), fault.inject().to_vec()].concat(),
             )?);
         }
@@ -257,8 +257,8 @@ impl Run {
 
     /// Whether strace has failed, as its version 6.1 sometimes does where a call is in progress when it attaches: a
     /// thread then stays stopped, and the run shows nothing about the server.
-    fn is_lost(&self) -> bool {
-        let complaints = fs::read_to_string(self.aside.path().join(COMPLAINTS)).unwrap_or_default();
+    fn strace_failed(&self) -> bool {
+        let complaints = fs::read_to_string(self.aside.path().join(STRACE_MESSAGES)).unwrap_or_default();
         (self.daemon.log() + &complaints).contains("ptrace_syscall_info")
     }
 
@@ -268,12 +268,12 @@ impl Run {
         let begun = Instant::now();
         loop {
             let answers = self.over_unix();
-            let mut all = judge("unix", version, &answers)?;
+            let mut all = check_answers("unix", version, &answers)?;
             let mut over_tcp = Vec::new();
             if all {
                 over_tcp = connect_tcp(&self.address)
                     .map_or_else(|error| lost(&error), |mut stream| ask(&mut stream));
-                all = judge("inet", version, &over_tcp)?;
+                all = check_answers("inet", version, &over_tcp)?;
             }
             if all || self.has_ended() {
                 return Ok(());
@@ -283,7 +283,7 @@ impl Run {
                     "version {version} does not come: {answers:?} {over_tcp:?}"
                 ));
             }
-            thread::sleep(BETWEEN_LOOKUPS);
+            thread::sleep(LOOKUP_INTERVAL);
         }
     }
 
@@ -316,7 +316,7 @@ impl Run {
     }
 
     /// The whole life of a server.
-    fn live(&mut self) -> Result<(), Failure> {
+    fn run_lifecycle(&mut self) -> Result<(), Failure> {
         self.until_right(0)?;
         self.edit(1)?;
         self.until_right(1)?;
@@ -331,7 +331,7 @@ impl Run {
         let begun = Instant::now();
         let mut signals = 0;
         while !self.has_ended() {
-            if begun.elapsed() > DEADLINE || self.is_lost() {
+            if begun.elapsed() > DEADLINE || self.strace_failed() {
                 return Err("it does not end after SIGTERM".into());
             }
             // The one that tells its thread of the signal may be the call that failed.
@@ -347,7 +347,7 @@ impl Run {
     /// Checks that the server ended with 0 after SIGTERM, or with a reason. It may end by a signal only without memory:
     /// the standard library then aborts with a message. A failure before the first line of this crate (the loader, the
     /// startup of the standard library) has no log yet, and no client has been answered.
-    fn judge_end(&self, fault: Fault) -> Result<(), Failure> {
+    fn check_end(&self, fault: Fault) -> Result<(), Failure> {
         let Some(status) = self.ended else {
             return Err("it has not ended".into());
         };
@@ -448,7 +448,7 @@ fn ask(stream: &mut Stream) -> Vec<Lookup> {
 }
 
 /// Whether all of these answers are those of the version. A wrong one is a failure.
-fn judge(listener: &str, version: usize, answers: &[Lookup]) -> Result<bool, Failure> {
+fn check_answers(listener: &str, version: usize, answers: &[Lookup]) -> Result<bool, Failure> {
     let before = right(version.saturating_sub(1));
     let mut all = true;
     for (((map, key, now), (_, _, before)), answer) in right(version).iter().zip(&before).zip(answers) {
@@ -476,10 +476,10 @@ fn judge(listener: &str, version: usize, answers: &[Lookup]) -> Result<bool, Fai
 /// Makes one run, and returns its outcome.
 fn run(fault: Fault) -> Result<Outcome, Failure> {
     let mut run = Run::start(fault)?;
-    let lived = run.live().and_then(|()| run.judge_end(fault));
+    let lived = run.run_lifecycle().and_then(|()| run.check_end(fault));
     let reached = run.was_reached();
-    if lived.is_err() && run.is_lost() {
-        return Ok(Outcome::Lost);
+    if lived.is_err() && run.strace_failed() {
+        return Ok(Outcome::StraceFailed);
     }
     lived.map_err(|failure| format!("{fault:?}: {failure}\n{}", run.daemon.log()))?;
     Ok(match run.ended.and_then(|status| status.code()) {
@@ -514,7 +514,7 @@ fn sweep(
                 n,
             };
             let outcomes = (0..5).map(|_| run(fault));
-            let mut outcomes = outcomes.skip_while(|outcome| *outcome == Ok(Outcome::Lost));
+            let mut outcomes = outcomes.skip_while(|outcome| *outcome == Ok(Outcome::StraceFailed));
             let outcome = outcomes
                 .next()
                 .unwrap_or(Err(format!("{fault:?}: strace fails again and again")));
@@ -526,7 +526,7 @@ fn sweep(
                 Ok(Outcome::Ended) if matches!(phase, Phase::Running) && !MAY_END.contains(&call) => {
                     report.failures.push(format!("{fault:?} ends a running server"));
                 }
-                Ok(Outcome::Stopped | Outcome::Ended | Outcome::Lost) => {}
+                Ok(Outcome::Stopped | Outcome::Ended | Outcome::StraceFailed) => {}
                 Err(failure) => report.failures.push(failure),
             }
             reached = true;
@@ -558,7 +558,7 @@ fn whichever_system_call_fails_no_answer_is_wrong_and_the_next_edit_takes_effect
     let next = AtomicUsize::new(0);
     let report = Mutex::new(Report::default());
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..CONCURRENCY {
             scope.spawn(|| {
                 while let Some((phase, call)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let runs = sweep(*phase, call, errors, &report);

@@ -22,32 +22,32 @@ fn contrib() -> PathBuf {
 
 /// The units in a separate directory, with these examples as drop-ins, and the built program.
 fn units(examples: &[&str]) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let service = fs::read_to_string(contrib().join("postmapd.service")).unwrap();
     let installed = "/usr/bin/postmapd";
     assert!(service.contains(installed));
     let service = service.replace(installed, env!("CARGO_BIN_EXE_postmapd"));
-    fs::write(folder.path().join("postmapd.service"), service).unwrap();
+    fs::write(directory.path().join("postmapd.service"), service).unwrap();
     fs::copy(
         contrib().join("postmapd.socket"),
-        folder.path().join("postmapd.socket"),
+        directory.path().join("postmapd.socket"),
     )
     .unwrap();
-    let drop_ins = folder.path().join("postmapd.service.d");
+    let drop_ins = directory.path().join("postmapd.service.d");
     fs::create_dir(&drop_ins).unwrap();
     for example in examples {
         let name = format!("{example}.conf");
         fs::copy(contrib().join("examples").join(&name), drop_ins.join(&name)).unwrap();
     }
-    folder
+    directory
 }
 
-fn analyze(folder: &TempDir, words: &[&str]) -> Finished {
+fn analyze(directory: &TempDir, words: &[&str]) -> Finished {
     finish(
         Command::new("systemd-analyze")
             .args(words)
             .env("SYSTEMD_COLORS", "0")
-            .current_dir(folder.path()),
+            .current_dir(directory.path()),
         b"",
     )
 }
@@ -88,11 +88,11 @@ fn systemd_reports_nothing_about_the_units() {
         assert_eq!(complaints(&[example]), [""; 0], "{example}");
     }
     // It does report a mistake.
-    let folder = units(&[]);
+    let directory = units(&[]);
     let wrong = "[Service]\nProtectEverything=yes\n";
-    fs::write(folder.path().join("postmapd.service.d/wrong.conf"), wrong).unwrap();
-    let said = analyze(&folder, &["verify", "--man=no", "./postmapd.service"]).stderr;
-    assert!(said.contains("ProtectEverything"), "{said}");
+    fs::write(directory.path().join("postmapd.service.d/wrong.conf"), wrong).unwrap();
+    let output = analyze(&directory, &["verify", "--man=no", "./postmapd.service"]).stderr;
+    assert!(output.contains("ProtectEverything"), "{output}");
 }
 
 /// The exposure level of `systemd-analyze security`, from 0 (nothing exposed) to 10.
@@ -261,7 +261,7 @@ fn edits_of_group_readable_tables_take_effect_for_a_member_of_the_group() {
     assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:one"));
     // root's own command keeps owner, group and mode, so that the server can still read the files.
     let edit = |words: &[&str]| {
-        let edited = finish(Setup::in_folder(daemon.dir()).command("relay").args(words), b"");
+        let edited = finish(Setup::in_directory(daemon.dir()).command("relay").args(words), b"");
         assert_eq!(edited.code, Some(0), "{edited:?}");
     };
     edit(&["add-auth", "one.test", "user", "two"]);
@@ -326,7 +326,7 @@ fn a_credentials_directory_of_systemd_can_hold_the_tables() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o400)).unwrap();
     }
     fs::set_permissions(credentials.path(), fs::Permissions::from_mode(0o500)).unwrap();
-    let setup = Setup::in_folder(credentials.path())
+    let setup = Setup::in_directory(credentials.path())
         .without_dir_flag()
         .env("POSTMAPD_DIR", credentials.path())
         .env("RELAY_HOST", "smtp.relay.example")
@@ -382,6 +382,6 @@ DONE
 #[ignore = "needs root: tests/run-all"]
 fn a_real_systemd_starts_reloads_watches_and_replaces_the_server() {
     let program = Path::new(env!("CARGO_BIN_EXE_postmapd"));
-    let (said, log) = boot("drive", [program, &contrib()]);
-    assert_eq!(said, UNDER_SYSTEMD, "{log}");
+    let (output, log) = boot("drive", [program, &contrib()]);
+    assert_eq!(output, UNDER_SYSTEMD, "{log}");
 }

@@ -170,22 +170,22 @@ fn with_a_blocked_log_lookups_and_reloads_continue_and_lost_lines_are_reported()
     assert_eq!(polite.ask("relayhost", SENDER), Reply::found("[relay4.test]"));
 
     // The log is read again.
-    let said = unread.read_from_now_on();
+    let text = unread.read_from_now_on();
     let mut n = 5;
     eventually(
         || {
             n += 1;
             server.edit(n);
-            said.lock().unwrap().clone()
+            text.lock().unwrap().clone()
         },
-        |said| said.contains(" are lost"),
+        |text| text.contains(" are lost"),
     );
-    let said = said.lock().unwrap().clone();
+    let text = text.lock().unwrap().clone();
     let has = |words: [&str; 2]| {
-        said.lines()
+        text.lines()
             .any(|line| words.iter().all(|word| line.contains(word)))
     };
-    assert!(has(["WARN", "lost="]) && has(["INFO", "generation="]), "{said}");
+    assert!(has(["WARN", "lost="]) && has(["INFO", "generation="]), "{text}");
 }
 
 #[test]

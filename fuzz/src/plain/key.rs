@@ -8,7 +8,7 @@ use postmapd::os::invisible::{is_foreign_punctuation, is_invisible};
 use super::next_hop;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judged {
+pub enum Evaluated {
     Key,
     /// `@@domain`
     TwoAts,
@@ -17,9 +17,9 @@ pub enum Judged {
 }
 
 /// Evaluates the key of a line. `is_alone`: nothing follows it.
-pub fn judge(format: Format, key: &[u8], is_alone: bool) -> Judged {
+pub fn evaluate(format: Format, key: &[u8], is_alone: bool) -> Evaluated {
     if key == b"<>" || key == b"\"<>\"" {
-        return Judged::Key;
+        return Evaluated::Key;
     }
     if let Some(at) = key.iter().rposition(|c| *c == b'@') {
         return sender(&key[..at], &key[at + 1..]);
@@ -35,26 +35,26 @@ pub fn judge(format: Format, key: &[u8], is_alone: bool) -> Judged {
         b".",
     ];
     if key == b"*" || begins.iter().any(|begin| key.starts_with(begin)) {
-        return Judged::None(0);
+        return Evaluated::None(0);
     }
     if let Some(at) = odd_character(key) {
-        return Judged::None(at);
+        return Evaluated::None(at);
     }
     if format == RELAY_MAP.format {
-        return Judged::None(0);
+        return Evaluated::None(0);
     }
     let text = String::from_utf8(key.to_vec()).unwrap();
     if text.parse::<Ipv6Addr>().is_ok() {
-        return Judged::Key;
+        return Evaluated::Key;
     }
     // An internationalised host is treated like any other.
     let ascii: String = text.chars().map(|c| if c.is_ascii() { c } else { 'x' }).collect();
     let is_one = !ascii.contains([',', ' ', '\t']);
     let is_host = is_one && next_hop::first_fault(ascii.as_bytes()).is_none();
     if is_host && (!is_alone || ascii.contains(['.', ':', '['])) {
-        Judged::Key
+        Evaluated::Key
     } else {
-        Judged::None(0)
+        Evaluated::None(0)
     }
 }
 
@@ -69,24 +69,24 @@ fn is_quoted(local: &[u8]) -> bool {
     at == local.len() - 1
 }
 
-fn sender(local: &[u8], domain: &[u8]) -> Judged {
+fn sender(local: &[u8], domain: &[u8]) -> Evaluated {
     if !is_quoted(local) {
         let mut at = 0;
         for chunk in local.utf8_chunks() {
             for (within, c) in chunk.valid().char_indices() {
                 if !c.is_ascii() && is_invisible(c) {
-                    return Judged::None(at + within);
+                    return Evaluated::None(at + within);
                 }
             }
             at += chunk.valid().len() + chunk.invalid().len();
         }
     }
     if domain.is_empty() {
-        return Judged::None(local.len());
+        return Evaluated::None(local.len());
     }
     let in_domain = domain_fault(domain);
     if local == b"@" && in_domain.is_none() {
-        return Judged::TwoAts;
+        return Evaluated::TwoAts;
     }
     if let Some(at) = in_domain {
         let ends = (local.first().copied(), domain.last().copied());
@@ -99,14 +99,14 @@ fn sender(local: &[u8], domain: &[u8]) -> Judged {
         ]
         .iter()
         .any(|(open, close)| ends == (Some(*open), Some(*close)));
-        return Judged::None(if is_enclosed && !is_quoted(local) {
+        return Evaluated::None(if is_enclosed && !is_quoted(local) {
             0
         } else {
             local.len() + 1 + at
         });
     }
     if is_quoted(local) || local.is_empty() {
-        return Judged::Key;
+        return Evaluated::Key;
     }
     let is_wrong = |at: usize| {
         let c = local[at];
@@ -114,12 +114,12 @@ fn sender(local: &[u8], domain: &[u8]) -> Judged {
         (c == b'.' && !is_dot_in_place) || c <= b' ' || c == 127 || b"()<>@,;:\\\"[]".contains(&c)
     };
     let Some(mut at) = (0..local.len()).find(|at| is_wrong(*at)) else {
-        return Judged::Key;
+        return Evaluated::Key;
     };
     if local.contains(&b'@') {
         at = local.iter().position(|c| b":,;=|".contains(c)).unwrap_or(at);
     }
-    Judged::None(at)
+    Evaluated::None(at)
 }
 
 /// The first invalid byte of a domain.

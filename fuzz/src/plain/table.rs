@@ -6,7 +6,7 @@ use postmapd::diagnostics::Severity;
 use postmapd::lookup::table::line::MAX_LINE;
 use postmapd::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP, ValueKind};
 
-use super::key::{self, Judged};
+use super::key::{self, Evaluated};
 use super::{address, next_hop};
 
 /// The meaning of a key.
@@ -32,12 +32,12 @@ pub struct Entry {
 }
 
 /// A finding: severity, code, line and column.
-pub type Said = (Severity, &'static str, u32, u32);
+pub type Reported = (Severity, &'static str, u32, u32);
 
 #[derive(Default)]
 pub struct Reading {
     pub entries: Vec<Entry>,
-    pub said: Vec<Said>,
+    pub said: Vec<Reported>,
     pub keys_unreadable: bool,
     /// The lines with an invalid key, and that key.
     pub no_keys: Vec<(u32, Vec<u8>)>,
@@ -146,9 +146,9 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
     if std::str::from_utf8(line).is_err() {
         reading.said.push((Severity::Warning, "not-utf-8", number, 1));
     }
-    let judged = key::judge(format, written, value.is_empty());
+    let judged = key::evaluate(format, written, value.is_empty());
     let (meaning, said) = match (judged, format.values) {
-        (Judged::None(bad), _) => {
+        (Evaluated::None(bad), _) => {
             reading.keys_unreadable = true;
             reading
                 .said
@@ -156,7 +156,7 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
             reading.no_keys.push((number, written.to_vec()));
             return;
         }
-        (Judged::TwoAts, _) => {
+        (Evaluated::TwoAts, _) => {
             if format == CREDENTIALS.format {
                 reading.meant.push(address::key(&written[1..]));
             }
@@ -165,8 +165,8 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
                 .push((Severity::Error, "two-ats", number, column(indent)));
             (Meaning::Fault, None)
         }
-        (Judged::Key, ValueKind::NextHop) => of_relay_map(value),
-        (Judged::Key, ValueKind::Login) => of_credentials(written, value),
+        (Evaluated::Key, ValueKind::NextHop) => of_relay_map(value),
+        (Evaluated::Key, ValueKind::Login) => of_credentials(written, value),
     };
     if let Some((severity, code, bad)) = said {
         reading

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::engine::{Engine, Who};
-use super::{CLOSED, SOCKET, folders, is_confined, is_healthy, wait_for};
+use super::{CLOSED, SOCKET, directories, is_confined, is_healthy, wait_for};
 use crate::harness::client::Reply;
 use crate::harness::daemon::{CREDENTIALS, RELAYMAP};
 use crate::harness::elsewhere::uid_of;
@@ -14,10 +14,10 @@ use crate::harness::postfix::{self, DEADLINE};
 use crate::harness::smtp_server::{self, Auth, Journal, Login};
 
 /// The promises of a container with a socket, for either user of podman.
-fn is_closed_and_live(who: Who) {
+fn is_sandboxed_and_applies_edits(who: Who) {
     const SECRET: &str = "never-to-be-logged";
     let engine = Engine::start(who);
-    let [tables, socket] = folders(&engine);
+    let [tables, socket] = directories(&engine);
     fs::write(engine.path("password"), SECRET).unwrap();
     let file = engine.path("password");
     engine.podman(["secret", "create", "relay-password", file.to_str().unwrap()]);
@@ -86,13 +86,13 @@ fn is_closed_and_live(who: Who) {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_root_container_is_sandboxed_and_applies_edits() {
-    is_closed_and_live(Who::Root);
+    is_sandboxed_and_applies_edits(Who::Root);
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_rootless_container_is_sandboxed_and_applies_edits() {
-    is_closed_and_live(Who::Operator);
+    is_sandboxed_and_applies_edits(Who::Operator);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_real_postfix_uses_the_relay_answered_by_the_container() {
             .unwrap()
     });
     let engine = Engine::start(Who::Root);
-    let [tables, socket] = folders(&engine);
+    let [tables, socket] = directories(&engine);
     let route = |n: usize| {
         let write = |name: &str, text: String| engine.write(&engine.path("tables").join(name), &text);
         write(CREDENTIALS, format!("@one.test user:password:{}\n", n + 2));
@@ -151,7 +151,7 @@ fn a_real_postfix_uses_the_relay_answered_by_the_container() {
 #[ignore = "needs root: tests/run-all"]
 fn over_the_loopback_of_a_pod_users_are_identified_by_number() {
     let engine = Engine::start(Who::Root);
-    let [tables, _] = folders(&engine);
+    let [tables, _] = directories(&engine);
     // What the program does by default.
     let options = [tables.as_str(), "--env=POSTMAPD_ALLOW_USERS=101"];
     let container = engine.run(
@@ -180,7 +180,7 @@ fn over_the_loopback_of_a_pod_users_are_identified_by_number() {
 #[ignore = "needs root: tests/run-all"]
 fn a_mechanism_the_runtime_forbids_is_logged_and_the_server_continues() {
     let engine = Engine::start(Who::Root);
-    let [tables, _] = folders(&engine);
+    let [tables, _] = directories(&engine);
     let names = [
         "landlock_create_ruleset",
         "landlock_add_rule",

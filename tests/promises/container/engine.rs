@@ -37,15 +37,15 @@ pub(super) fn repository() -> &'static Path {
 
 /// Runs `contrib/container/build` without a network, and returns the archive. It may compile everything.
 pub(super) fn build(engine: &str) -> Vec<u8> {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new("timeout");
     command.args(["900", "unshare", "--net"]);
     command.arg(repository().join("contrib/container/build"));
-    command.arg(folder.path()).env("CONTAINER_ENGINE", engine);
+    command.arg(directory.path()).env("CONTAINER_ENGINE", engine);
     let built = command.output().unwrap();
-    let [said, complaints] = [built.stdout, built.stderr].map(|text| String::from_utf8(text).unwrap());
-    assert!(built.status.success(), "{engine}: {said}{complaints}");
-    fs::read(said.lines().last().expect("the name of the archive")).unwrap()
+    let [output, complaints] = [built.stdout, built.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(built.status.success(), "{engine}: {output}{complaints}");
+    fs::read(output.lines().last().expect("the name of the archive")).unwrap()
 }
 
 /// The archive, built once.
@@ -147,8 +147,8 @@ impl Engine {
             .stderr(File::create(&errors).unwrap())
             .spawn()
             .unwrap();
-        let mut said = [0; 6];
-        let ready = keeper.stdout.as_mut().unwrap().read_exact(&mut said);
+        let mut output = [0; 6];
+        let ready = keeper.stdout.as_mut().unwrap().read_exact(&mut output);
         assert!(ready.is_ok(), "{}", fs::read_to_string(errors).unwrap());
         let engine = Self {
             who,
@@ -205,8 +205,8 @@ impl Engine {
         let home = self.path("home");
         let mut command = self.own("podman");
         command.args(["--storage-driver", "vfs"]);
-        for (flag, folder) in [("--root", "store"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
-            command.arg(flag).arg(home.join(folder));
+        for (flag, directory) in [("--root", "store"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
+            command.arg(flag).arg(home.join(directory));
         }
         command
     }
@@ -220,7 +220,7 @@ impl Engine {
     }
 
     /// Creates a directory that only a container's user can write.
-    pub(super) fn folder(&self, name: &str) -> PathBuf {
+    pub(super) fn directory(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir(&path).unwrap();
         let owner = Some(self.who.outside(SERVER));

@@ -24,17 +24,17 @@ struct Image {
 
 impl Image {
     fn of(archive: &[u8]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let tar = |words: &[&str], input: &[u8]| {
             let mut command = Command::new("tar");
             done(
-                command.arg("--numeric-owner").args(words).current_dir(&folder),
+                command.arg("--numeric-owner").args(words).current_dir(&directory),
                 input,
             )
             .stdout
         };
         tar(&["-x"], archive);
-        let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+        let read = |name: &str| fs::read(directory.path().join(name)).unwrap();
         let json = |name: &str| -> Value { serde_json::from_slice(&read(name)).unwrap() };
         let image = &json("manifest.json")[0];
         assert_eq!(image["RepoTags"], json!([IMAGE]));
@@ -123,9 +123,9 @@ fn the_same_program_gives_the_same_image() {
     fs::write(engine.path("program"), Image::of(archive()).program).unwrap();
     let mut command = engine.own(engine.path(script).to_str().unwrap());
     command.arg(engine.path("home/image")).arg(engine.path("program"));
-    let said = done(&mut command, b"").stdout;
-    let other = fs::read(said.lines().last().unwrap()).unwrap();
-    assert!(other == archive(), "two builds differ: {said}");
+    let output = done(&mut command, b"").stdout;
+    let other = fs::read(output.lines().last().unwrap()).unwrap();
+    assert!(other == archive(), "two builds differ: {output}");
     // The build leaves nothing behind, and neither does one that runs at the same time.
     let is_own = |path: &PathBuf| fs::metadata(path).is_ok_and(|about| about.uid() == OPERATOR);
     let left = || {

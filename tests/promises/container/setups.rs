@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 
 use super::engine::{Engine, SERVER, Who};
-use super::{CLOSED, SOCKET, folders, is_confined, is_healthy, wait_for};
+use super::{CLOSED, SOCKET, directories, is_confined, is_healthy, wait_for};
 use crate::contrib::docker_mailserver::service;
 use crate::contrib::kubernetes::{bring, named, pod};
 use crate::contrib::{done, read, text};
@@ -18,7 +18,7 @@ use crate::harness::eventually;
 fn another_host_queries_over_tcp_with_the_compose_file() {
     let networks = Networks::new();
     let engine = Engine::start(Who::Root);
-    let [tables, _] = folders(&engine);
+    let [tables, _] = directories(&engine);
     let service = service("compose.network.yaml", None, "postmapd");
     let variable = |name: &str| text(&service["environment"][name]).to_owned();
     let network = format!("--network=ns:/run/netns/{}", networks.starter()[3]);
@@ -136,8 +136,8 @@ fn a_pods_sidecar_applies_updates_of_mounted_volumes() {
     let sidecar = named(&pod["initContainers"], "postmapd");
     let engine = Engine::start(Who::Root);
     let [files, socket] = ["files", "socket"].map(|name| engine.path(name));
-    for folder in [&files, &socket] {
-        fs::create_dir(folder).unwrap();
+    for directory in [&files, &socket] {
+        fs::create_dir(directory).unwrap();
     }
     // The volume belongs to root, and an emptyDir is writable for all users.
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();

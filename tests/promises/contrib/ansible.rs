@@ -122,20 +122,20 @@ fn the_role_is_idempotent_and_a_new_password_restarts_nothing() {
         .env("ANSIBLE_NOCOLOR", "1")
         .env("ANSIBLE_PYTHON_INTERPRETER", "/usr/bin/python3");
     // Its output is written to a file, because it may take longer than the usual timeout.
-    let said = fs::File::create(work.path().with_extension("log")).unwrap();
+    let output = fs::File::create(work.path().with_extension("log")).unwrap();
     let status = command
-        .stdout(said.try_clone().unwrap())
-        .stderr(said)
+        .stdout(output.try_clone().unwrap())
+        .stderr(output)
         .stdin(std::process::Stdio::null())
         .status()
         .unwrap();
-    let said = fs::read_to_string(work.path().with_extension("log")).unwrap();
+    let output = fs::read_to_string(work.path().with_extension("log")).unwrap();
     fs::remove_file(work.path().with_extension("log")).unwrap();
-    assert!(status.success(), "{said}");
+    assert!(status.success(), "{output}");
 
-    let (runs, result) = said.split_once("RESULT\n").unwrap();
+    let (runs, result) = output.split_once("RESULT\n").unwrap();
     let runs: Vec<&str> = runs.split("RUN never").skip(1).collect();
-    assert_eq!(runs.len(), 3, "{said}");
+    assert_eq!(runs.len(), 3, "{output}");
     for (run, (changes, handlers)) in runs.iter().zip([
         ("changed=16 ", true),
         ("changed=0 ", false),

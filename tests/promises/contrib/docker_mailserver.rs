@@ -12,14 +12,14 @@ use std::process::Command;
 
 #[test]
 fn the_override_files_match_the_output_of_postconf() {
-    for (folder, endpoint) in [
+    for (directory, endpoint) in [
         ("socket", "socketmap:unix:/run/postmapd/socketmap"),
         ("network", "socketmap:inet:postmapd:10451"),
     ] {
         for file in ["main", "master"] {
             let mut command = Setup::new().command("postconf");
             command.args([&format!("--docker-mailserver={file}"), "--server", endpoint]);
-            let name = format!("docker-mailserver/{folder}/postfix-{file}.cf");
+            let name = format!("docker-mailserver/{directory}/postfix-{file}.cf");
             assert_eq!(done(&mut command, b"").stdout, read(&name), "{name}");
         }
     }
@@ -27,11 +27,11 @@ fn the_override_files_match_the_output_of_postconf() {
 
 /// `docker-compose config` of a file, in a directory as in the guide.
 fn compose(file: &str, postfix: Option<u32>) -> Finished {
-    let folder = tempfile::tempdir().unwrap();
-    fs::copy(contrib("docker-mailserver").join(file), folder.path().join(file)).unwrap();
-    fs::write(folder.path().join("mailserver.env"), "").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    fs::copy(contrib("docker-mailserver").join(file), directory.path().join(file)).unwrap();
+    fs::write(directory.path().join("mailserver.env"), "").unwrap();
     let mut command = Command::new("docker-compose");
-    command.args(["-f", file, "config"]).current_dir(folder.path());
+    command.args(["-f", file, "config"]).current_dir(directory.path());
     if let Some(number) = postfix {
         command.env("POSTFIX_UID", number.to_string());
     }
@@ -78,8 +78,8 @@ fn only_postfix_in_the_other_container_gets_passwords_over_the_socket() {
         .relaymap("@one.test [relay.test]:587\n")
         .credentials("@one.test user:password\n");
     let [own, theirs] = ["run", "theirs"].map(|name| setup.root().join(name));
-    for folder in [&own, &theirs] {
-        fs::create_dir(folder).unwrap();
+    for directory in [&own, &theirs] {
+        fs::create_dir(directory).unwrap();
     }
     // As the volume is mounted: mode=0755,uid=10451,gid=10451.
     fs::set_permissions(&own, PermissionsExt::from_mode(0o755)).unwrap();

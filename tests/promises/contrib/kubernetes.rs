@@ -130,10 +130,10 @@ fn the_socket_is_at_the_path_that_postfix_queries_without_proxymap() {
 /// Writes a version of the volume as kubelet does: a new directory, to which `..data` leads after one rename. The files
 /// belong to root:root and have the mode of the volume.
 pub(crate) fn bring(volume: &Path, version: &str, files: &[(&str, String)]) {
-    let folder = volume.join(format!("..{version}"));
-    fs::create_dir(&folder).unwrap();
+    let directory = volume.join(format!("..{version}"));
+    fs::create_dir(&directory).unwrap();
     for (name, text) in files {
-        let path = folder.join(name);
+        let path = directory.join(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, PermissionsExt::from_mode(0o440)).unwrap();
         let link = volume.join(name);

@@ -4,7 +4,7 @@ use super::mail_host::{FarEnd, MailHost, within};
 use super::{Page, follow};
 
 /// A directory with a compose.yaml, and a Postfix as in docker-mailserver: not chrooted, with its log in another place.
-const AS_IT_IS: &str = "\
+const INITIAL_STATE: &str = "\
 install -m 0755 /srv/checkout/target/release/postmapd /usr/bin/postmapd
 mkdir -p docker-data/dms/config /var/log/mail
 cp ../checkout/contrib/docker-mailserver/compose.yaml compose.yaml
@@ -23,8 +23,8 @@ fn the_guide_migrates_docker_mailserver_to_postmapd_and_back_in_both_ways() {
     within(|| {
         let far_end = FarEnd::start();
         let mut host = MailHost::start();
-        host.works_in("/srv/mail");
-        host.output(AS_IT_IS);
+        host.set_working_directory("/srv/mail");
+        host.output(INITIAL_STATE);
         let page = Page::read("contrib/guides/with-docker-mailserver.md");
         let run = follow(&host, &page, |_| {});
         assert!(run > 35, "only {run} commands");

@@ -8,7 +8,7 @@ use super::mail_host::{FarEnd, MailHost, within};
 use super::{Page, follow};
 
 /// A directory of an administrator, and a Postfix without any relay configuration.
-const AS_IT_IS: &str = "\
+const INITIAL_STATE: &str = "\
 install -m 0755 /srv/checkout/target/release/postmapd /usr/bin/postmapd
 postconf -X sender_dependent_relayhost_maps smtp_sasl_password_maps
 postfix reload
@@ -20,8 +20,8 @@ fn the_guide_runs_a_sidecar_whose_files_are_edited_while_it_runs() {
     within(|| {
         let far_end = FarEnd::start();
         let mut host = MailHost::start();
-        host.works_in("/srv/deployment");
-        host.output(AS_IT_IS);
+        host.set_working_directory("/srv/deployment");
+        host.output(INITIAL_STATE);
         let installed = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kubernetes-validate");
         fs::copy(installed.join("bin/kubectl"), host.root().join("srv/kubectl")).unwrap();
         let page = Page::read("contrib/guides/in-kubernetes.md");

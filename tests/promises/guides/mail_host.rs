@@ -28,7 +28,7 @@ pub(super) fn within<T: Send>(act: impl FnOnce() -> T + Send) -> T {
 pub(super) struct MailHost {
     boot: Child,
     init: String,
-    folder: String,
+    directory: String,
 }
 
 impl MailHost {
@@ -57,31 +57,31 @@ impl MailHost {
         Self {
             boot,
             init,
-            folder: "/srv/checkout".to_owned(),
+            directory: "/srv/checkout".to_owned(),
         }
     }
 
     /// Creates a directory, and makes it the working directory of all further commands.
-    pub(super) fn works_in(&mut self, folder: &str) {
-        self.output(&format!("mkdir -p {folder}"));
-        folder.clone_into(&mut self.folder);
+    pub(super) fn set_working_directory(&mut self, directory: &str) {
+        self.output(&format!("mkdir -p {directory}"));
+        directory.clone_into(&mut self.directory);
     }
 
     /// Runs a command in a shell of root, in the checkout or the working directory. Output and errors are mixed, as on
     /// a terminal.
-    pub(super) fn types(&self, command: &str) -> Finished {
-        self.types_to(command, b"")
+    pub(super) fn run(&self, command: &str) -> Finished {
+        self.run_with_input(command, b"")
     }
 
     /// Runs a command with that on standard input.
-    pub(super) fn types_to(&self, command: &str, input: &[u8]) -> Finished {
+    pub(super) fn run_with_input(&self, command: &str, input: &[u8]) -> Finished {
         let root = format!("/proc/{}/root", self.init);
         finish(
             Command::new("nsenter")
                 .args(["--target", &self.init])
                 .args(["--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup"])
                 .arg(format!("--root={root}"))
-                .arg(format!("--wd={root}{}", self.folder))
+                .arg(format!("--wd={root}{}", self.directory))
                 .args([
                     "env",
                     "-i",
@@ -99,14 +99,14 @@ impl MailHost {
                     "exec 2>&1; cd \"$2\"; eval \"$1\"",
                     "bash",
                 ])
-                .args([command, &self.folder]),
+                .args([command, &self.directory]),
             input,
         )
     }
 
     /// The state that helps to find out why a test fails.
     pub(super) fn state(&self) -> String {
-        self.types(
+        self.run(
             "echo '--- the log of Postfix ---'; tail -n 30 /var/log/mail.log
              echo '--- the log of postmapd ---'; journalctl -u postmapd -n 30 -o cat
              echo '--- connections ---'; ss -tanp",
@@ -122,7 +122,7 @@ impl MailHost {
     /// The output of a command, which has to succeed.
     #[track_caller]
     pub(super) fn output(&self, command: &str) -> String {
-        let done = self.types(command);
+        let done = self.run(command);
         assert_eq!(done.code, Some(0), "{command}: {}", done.stdout);
         done.stdout
     }

@@ -42,14 +42,14 @@ pub(super) fn repository() -> &'static Path {
 /// Every Markdown document of this repository.
 pub(super) fn all() -> Vec<PathBuf> {
     let mut pages = Vec::new();
-    let mut folders = vec![repository().to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
+    let mut directories = vec![repository().to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() {
                 if name != "target" && !name.starts_with('.') {
-                    folders.push(path);
+                    directories.push(path);
                 }
             } else if path.extension().is_some_and(|extension| extension == "md") {
                 pages.push(path);

@@ -43,7 +43,7 @@ cp /etc/postfix/main.cf /srv/main.cf
 
 /// Restores the initial state, without `postfix reload` where possible, which takes two seconds. `postqueue -f` makes
 /// qmgr(8) forget which relays it considers down.
-const PUT_RIGHT: &str = "\
+const RESTORE: &str = "\
 set -e
 postqueue -f
 postsuper -d ALL 2> /dev/null
@@ -94,7 +94,7 @@ impl Scene {
 
     fn section(&mut self, heading: &str) {
         self.third = None;
-        self.root(PUT_RIGHT);
+        self.root(RESTORE);
         self.wait(
             "postmapd query --server socketmap:unix:/var/spool/postfix/postmapd/socketmap sasl x@domain1.com",
         );
@@ -107,7 +107,7 @@ impl Scene {
     /// Runs a command until it succeeds.
     fn wait(&self, command: &str) {
         let begun = Instant::now();
-        while self.host.types(command).code != Some(0) {
+        while self.host.run(command).code != Some(0) {
             assert!(begun.elapsed() < DEADLINE, "{command}:\n{}", self.host.state());
             thread::sleep(Duration::from_millis(20));
         }
@@ -123,11 +123,11 @@ impl Scene {
 
     /// Sends a mail by SMTP, as a mail program does, and keeps the replies.
     fn smtp(&mut self, sender: &str, recipient: &str) {
-        let told = SmtpClient::connect(25).and_then(|mut client| client.send(sender, recipient));
-        if let Err(error) = told {
-            let told = error.to_string();
+        let result = SmtpClient::connect(25).and_then(|mut client| client.send(sender, recipient));
+        if let Err(error) = result {
+            let result = error.to_string();
             // The reply comes after the command that it is for.
-            let reply = told.find(": 4").map_or(told.as_str(), |at| &told[at + 2..]);
+            let reply = result.find(": 4").map_or(result.as_str(), |at| &result[at + 2..]);
             writeln!(self.replies, "{}", reply.trim_end()).unwrap();
         }
     }
@@ -332,7 +332,7 @@ fn each_documented_fault_behaves_as_described_and_no_mail_leaves_without_its_log
     within(|| {
         let page = Page::read("contrib/guides/what-happens-when.md");
         let mut scene = Scene::start();
-        scene.root(PUT_RIGHT);
+        scene.root(RESTORE);
         let mut sections = 0;
         for piece in &page.pieces {
             match piece {

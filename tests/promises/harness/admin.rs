@@ -6,13 +6,13 @@ use std::io::{Read as _, Write as _};
 
 /// An HTTP reply.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct HttpReply {
     pub(crate) code: u16,
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
-impl Told {
+impl HttpReply {
     /// Reads the reply, up to where the server closes the connection.
     #[track_caller]
     pub(crate) fn read(bytes: &[u8]) -> Self {
@@ -49,12 +49,12 @@ impl Told {
 
 /// Sends these bytes and reads the reply up to the end of the connection.
 #[track_caller]
-pub(crate) fn exchange(address: &str, request: &str) -> Told {
+pub(crate) fn exchange(address: &str, request: &str) -> HttpReply {
     let mut stream = Stream::connect(address);
     stream.write_all(request.as_bytes()).expect("a request is sent");
     let mut reply = Vec::new();
     stream.read_to_end(&mut reply).expect("a reply");
-    Told::read(&reply)
+    HttpReply::read(&reply)
 }
 
 /// The address of a daemon's admin listener.
@@ -89,13 +89,13 @@ impl Admin {
 
     /// Requests a path.
     #[track_caller]
-    pub(crate) fn get(&self, path: &str) -> Told {
+    pub(crate) fn get(&self, path: &str) -> HttpReply {
         self.get_as(path, "*/*")
     }
 
     /// Requests a path in a format.
     #[track_caller]
-    pub(crate) fn get_as(&self, path: &str, accept: &str) -> Told {
+    pub(crate) fn get_as(&self, path: &str, accept: &str) -> HttpReply {
         let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nAccept: {accept}\r\n\r\n");
         exchange(&self.address, &request)
     }

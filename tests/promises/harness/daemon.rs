@@ -55,14 +55,14 @@ impl Setup {
             .expect("a temporary folder");
         let dir = temporary.path().join("tables");
         fs::create_dir(&dir).expect("the folder of the tables");
-        let mut setup = Self::in_folder(&dir);
+        let mut setup = Self::in_directory(&dir);
         setup.root = temporary.path().to_path_buf();
         setup.temporary = Some(Arc::new(temporary));
         setup
     }
 
     /// A directory of the caller, which is kept when the daemon ends.
-    pub(crate) fn in_folder(dir: &Path) -> Self {
+    pub(crate) fn in_directory(dir: &Path) -> Self {
         Self {
             within: Vec::new(),
             binary: option_env!("CARGO_BIN_EXE_postmapd").map_or_else(PathBuf::new, PathBuf::from),
@@ -582,11 +582,11 @@ impl Lines {
     }
 
     /// Waits until the lines fulfil the condition, have ended, or the timeout has passed.
-    fn wait<T>(&self, patience: Duration, wish: impl Fn(&[String]) -> Option<T>) -> Option<T> {
-        let deadline = Instant::now() + patience;
+    fn wait<T>(&self, timeout: Duration, condition: impl Fn(&[String]) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + timeout;
         let mut state = self.lock();
         loop {
-            if let Some(granted) = wish(&state.lines) {
+            if let Some(granted) = condition(&state.lines) {
                 return Some(granted);
             }
             let left = deadline.saturating_duration_since(Instant::now());

@@ -9,7 +9,7 @@ pub(crate) mod latency;
 pub(crate) mod name_server;
 pub(crate) mod observer;
 pub(crate) mod postfix;
-pub(crate) mod remote_folder;
+pub(crate) mod remote_directory;
 pub(crate) mod resolver;
 pub(crate) mod smtp_server;
 pub(crate) mod starttls;
@@ -24,11 +24,11 @@ use std::time::{Duration, Instant};
 
 /// Observes until the condition holds, and returns how long that took. Fails the test with the last observation.
 #[track_caller]
-pub(crate) fn eventually<T: Debug>(mut observe: impl FnMut() -> T, wish: impl Fn(&T) -> bool) -> Duration {
+pub(crate) fn eventually<T: Debug>(mut observe: impl FnMut() -> T, condition: impl Fn(&T) -> bool) -> Duration {
     let begun = Instant::now();
     loop {
         let observed = observe();
-        if wish(&observed) {
+        if condition(&observed) {
             return begun.elapsed();
         }
         assert!(

@@ -108,7 +108,7 @@ postlog    unix-dgram n - n    -      1  postlogd
 
 /// The files that Debian's start script copies into the queue directory for chrooted services. (It also copies
 /// libraries, which the C library of Debian 12 no longer needs.)
-const JAIL: [&str; 6] = [
+const CHROOT_FILES: [&str; 6] = [
     "etc/localtime",
     "etc/services",
     "etc/resolv.conf",
@@ -120,7 +120,7 @@ const JAIL: [&str; 6] = [
 /// The directory of an instance, and the parameters of its main.cf.
 pub(crate) struct Setup {
     release: Release,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     parameters: BTreeMap<String, String>,
     chrooted: bool,
     name_server: Option<Ipv4Addr>,
@@ -135,12 +135,12 @@ impl Setup {
     /// Creates the directory for an instance of that release. Fails without it or without root.
     pub(crate) fn release(release: Release) -> io::Result<Self> {
         let postfix = available(release)?;
-        let folder = tempfile::Builder::new()
+        let directory = tempfile::Builder::new()
             .prefix("postmapd-postfix-")
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir()?;
-        reachable(folder.path())?;
-        let root = folder.path();
+        reachable(directory.path())?;
+        let root = directory.path();
         for name in ["etc", "spool", "data"] {
             fs::create_dir(root.join(name))?;
         }
@@ -170,7 +170,7 @@ impl Setup {
         ];
         Ok(Self {
             release,
-            folder,
+            directory,
             parameters: parameters
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value))
@@ -182,7 +182,7 @@ impl Setup {
 
     /// The directory that contains everything else; user `postfix` can reach it.
     pub(crate) fn root(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     /// `queue_directory`, to which a relative path of `unix:` is relative, chrooted or not.
@@ -217,7 +217,7 @@ impl Setup {
     /// Starts the instance, and returns when it accepts mail.
     pub(crate) fn start(self) -> io::Result<Postfix> {
         if self.chrooted {
-            self.fill_jail()?;
+            self.fill_chroot()?;
         }
         write_main_cf(self.root(), &self.parameters)?;
         if let Some(address) = self.name_server {
@@ -244,10 +244,10 @@ impl Setup {
         Ok(postfix)
     }
 
-    fn fill_jail(&self) -> io::Result<()> {
+    fn fill_chroot(&self) -> io::Result<()> {
         let jail = self.queue_directory();
         fs::create_dir_all(jail.join("etc"))?;
-        for name in JAIL {
+        for name in CHROOT_FILES {
             let original = Path::new("/").join(name);
             if original.is_file() {
                 fs::copy(original, jail.join(name))?;
@@ -330,11 +330,11 @@ impl Postfix {
 
     /// Waits until the queue fulfils the condition, and returns it. After the timeout, returns an error with its last
     /// state.
-    pub(crate) fn wait_for_queue(&self, wish: impl Fn(&[Queued]) -> bool) -> io::Result<Vec<Queued>> {
+    pub(crate) fn wait_for_queue(&self, condition: impl Fn(&[Queued]) -> bool) -> io::Result<Vec<Queued>> {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let queue = self.queue()?;
-            if wish(&queue) {
+            if condition(&queue) {
                 return Ok(queue);
             }
             if Instant::now() > deadline {
@@ -491,16 +491,16 @@ fn available(release: Release) -> io::Result<User> {
 /// Whether smtp(8) can load the plugin that sends passwords. Without it, mail stays in the queue.
 fn speaks_auth_plain() -> bool {
     let libraries = Path::new("/usr/lib");
-    let folders = fs::read_dir(libraries).into_iter().flatten().flatten();
-    let mut places = folders
-        .map(|folder| folder.path())
+    let directories = fs::read_dir(libraries).into_iter().flatten().flatten();
+    let mut places = directories
+        .map(|directory| directory.path())
         .chain([libraries.to_path_buf()]);
     places.any(|place| place.join("sasl2/libplain.so").exists())
 }
 
 /// Fails where user `postfix` cannot reach the directory.
-fn reachable(folder: &Path) -> io::Result<()> {
-    for part in folder.ancestors() {
+fn reachable(directory: &Path) -> io::Result<()> {
+    for part in directory.ancestors() {
         if part.metadata()?.permissions().mode() & 0o001 == 0 {
             return Err(io::Error::other(format!(
                 "user postfix cannot pass through {}; set TMPDIR to a folder that everybody can reach",

@@ -22,7 +22,7 @@ const ELSEWHERE: &str = "elsewhere.test";
 const FAILED: u32 = (1 << 2) | (1 << 3);
 
 /// The number of concurrent requests.
-const AT_ONCE: usize = 4;
+const CONCURRENCY: usize = 4;
 
 /// One configuration of Postfix.
 pub(crate) struct Resolver {
@@ -38,7 +38,7 @@ impl Resolver {
     #[track_caller]
     pub(crate) fn next_hops(&self, senders: &[String]) -> Vec<Option<String>> {
         let mut next_hops = Vec::with_capacity(senders.len());
-        for some in senders.chunks(AT_ONCE) {
+        for some in senders.chunks(CONCURRENCY) {
             let asked: Vec<_> = some.iter().map(|sender| self.ask(sender)).collect();
             for (sender, (stream, child)) in some.iter().zip(asked) {
                 next_hops.push(answer(sender, stream, child));

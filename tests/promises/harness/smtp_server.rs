@@ -74,7 +74,7 @@ pub(crate) struct Journal(Arc<Pages>);
 #[derive(Default)]
 struct Pages {
     seen: Mutex<Seen>,
-    bell: Condvar,
+    changed: Condvar,
 }
 
 /// The content of a [`Journal`].
@@ -96,11 +96,11 @@ impl Journal {
     }
 
     /// Waits until the condition is fulfilled. Returns `None` after the timeout.
-    pub(crate) fn wait<T>(&self, patience: Duration, wish: impl Fn(&Seen) -> Option<T>) -> Option<T> {
-        let deadline = Instant::now() + patience;
+    pub(crate) fn wait<T>(&self, timeout: Duration, condition: impl Fn(&Seen) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + timeout;
         let mut seen = self.lock();
         loop {
-            if let Some(granted) = wish(&seen) {
+            if let Some(granted) = condition(&seen) {
                 return Some(granted);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -109,7 +109,7 @@ impl Journal {
             }
             seen = self
                 .0
-                .bell
+                .changed
                 .wait_timeout(seen, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
@@ -117,8 +117,8 @@ impl Journal {
     }
 
     /// Waits for a mail to that recipient.
-    pub(crate) fn mail_to(&self, recipient: &str, patience: Duration) -> Option<Mail> {
-        self.wait(patience, |seen| {
+    pub(crate) fn mail_to(&self, recipient: &str, timeout: Duration) -> Option<Mail> {
+        self.wait(timeout, |seen| {
             let here = |mail: &&Mail| mail.recipients.iter().any(|one| one == recipient);
             seen.mails.iter().find(here).cloned()
         })
@@ -130,7 +130,7 @@ impl Journal {
 
     fn write(&self, entry: impl FnOnce(&mut Seen)) {
         entry(&mut self.lock());
-        self.0.bell.notify_all();
+        self.0.changed.notify_all();
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Front {
 }
 
 struct Shared {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     behind: SocketAddr,
     connections: AtomicUsize,
     stopping: AtomicBool,
@@ -44,7 +44,7 @@ impl Front {
 
     /// Listens on that address and port, for a caller with its own network namespace.
     pub(crate) fn start_at(address: SocketAddrV4, behind: SocketAddr) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let made = Command::new("openssl")
             .args([
                 "req",
@@ -65,14 +65,14 @@ impl Front {
                 "-out",
                 "cert.pem",
             ])
-            .current_dir(folder.path())
+            .current_dir(directory.path())
             .output()
             .expect("openssl, to try TLS with: apt-get install openssl");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let listener = TcpListener::bind(address).unwrap();
         let address = SocketAddrV4::new(*address.ip(), listener.local_addr().unwrap().port());
         let shared = Arc::new(Shared {
-            folder,
+            directory,
             behind,
             connections: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -153,8 +153,8 @@ fn connection(shared: &Shared, stream: TcpStream) -> io::Result<()> {
 /// Connects the client through openssl to the server behind.
 fn encrypted(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
     let number = shared.connections.fetch_add(1, Ordering::SeqCst);
-    let path = shared.folder.path().join(format!("tls-{number}"));
-    let mut openssl = s_server(shared.folder.path(), &path)?;
+    let path = shared.directory.path().join(format!("tls-{number}"));
+    let mut openssl = s_server(shared.directory.path(), &path)?;
     let (plain_in, plain_out) = (openssl.stdin.take().unwrap(), openssl.stdout.take().unwrap());
     shared.children.lock().unwrap().push(openssl);
     let tls = when_it_listens(&path)?;
@@ -182,13 +182,13 @@ fn encrypted(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn s_server(folder: &Path, path: &PathBuf) -> io::Result<Child> {
+fn s_server(directory: &Path, path: &PathBuf) -> io::Result<Child> {
     Command::new("openssl")
         .args([
             "s_server", "-quiet", "-naccept", "1", "-cert", "cert.pem", "-key", "key.pem", "-unix",
         ])
         .arg(path)
-        .current_dir(folder)
+        .current_dir(directory)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

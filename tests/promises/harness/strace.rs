@@ -15,10 +15,10 @@ pub(crate) fn attach<S: AsRef<OsStr>>(daemon: &Daemon, args: impl IntoIterator<I
         .stderr(Stdio::piped())
         .spawn()
         .expect("strace (apt-get install strace)");
-    let mut said = String::new();
+    let mut message = String::new();
     BufReader::new(strace.stderr.take().expect("a pipe"))
-        .read_line(&mut said)
+        .read_line(&mut message)
         .expect("a line");
-    assert!(said.contains("attached"), "{said}");
+    assert!(message.contains("attached"), "{message}");
     strace
 }

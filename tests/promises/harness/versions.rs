@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How soon an edit takes effect. On a busy machine one edit may be late, but not five in a row.
-pub(crate) const LIVE: Duration = Duration::from_millis(500);
+pub(crate) const EFFECT_DEADLINE: Duration = Duration::from_millis(500);
 
 /// The file named by `RELAY_PASSWORD_FILE`, beside the directory of the tables.
 pub(crate) const PASSWORD: &str = "password";
@@ -38,7 +38,7 @@ pub(crate) const QUESTIONS: [(&str, &str); 6] = [
 ];
 
 /// Settings with which no poll finds a change before a test ends.
-pub(crate) const EVENTS_ALONE: &str = "poll = 600";
+pub(crate) const EVENTS_ONLY: &str = "poll = 600";
 
 /// Settings with frequent polls and a short wait for a file that is missing or empty: a test then waits less for what
 /// must not happen.
@@ -232,14 +232,14 @@ impl Versions<'_> {
     /// Fails the test unless the next version of these files takes effect in time, and all answers are from one of the
     /// versions. A late edit is tried again, up to five times.
     #[track_caller]
-    pub(crate) fn are_live(&mut self, files: &[&str], what: &str, mut edit: impl FnMut(&Self)) {
+    pub(crate) fn take_effect(&mut self, files: &[&str], what: &str, mut edit: impl FnMut(&Self)) {
         let mut late = Vec::new();
         while late.len() < 5 {
             edit(self);
             let edited = Instant::now();
             let since = self.wait_for_numbers(self.next(files), what);
             let took = since.saturating_duration_since(edited);
-            if took <= LIVE {
+            if took <= EFFECT_DEADLINE {
                 return;
             }
             late.push(took);

@@ -74,13 +74,13 @@ fn compiled() -> BTreeSet<String> {
         .env("CARGO_TARGET_DIR", target())
         .env("CARGO_ENCODED_RUSTFLAGS", flags);
     let messages = done(&mut build);
-    let folder = target().join(TRIPLE);
+    let directory = target().join(TRIPLE);
     let of_target = messages.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).unwrap();
         let file = message["filenames"][0].as_str()?;
         let package = text(&message["package_id"]);
         // The program itself has a path here.
-        if !Path::new(file).starts_with(&folder) || package.starts_with("path+") {
+        if !Path::new(file).starts_with(&directory) || package.starts_with("path+") {
             return None;
         }
         let (place, version) = package.rsplit_once('#').unwrap();

@@ -247,7 +247,7 @@ fn an_individually_mounted_file_is_written_in_place_and_the_edit_takes_effect() 
     let daemon = Daemon::start(setup.clone());
     let mut client = Socketmap::to(&daemon, 0);
     let inside = |line: &str| -> Finished {
-        let program = Setup::in_folder(daemon.dir()).command("relay");
+        let program = Setup::in_directory(daemon.dir()).command("relay");
         let mut command = Command::new("nsenter");
         command.args(["--mount", &format!("--target={}", daemon.pid())]);
         let command = command.arg(program.get_program()).args(program.get_args());
@@ -525,14 +525,14 @@ fn root_follows_no_symbolic_link_of_another_user_to_a_third_users_file() {
     // A directory of the path.
     let way = setup.root().join("way");
     link_of(MALLORY, "roots", &way);
-    expect_refused(&Setup::in_folder(&way), &way);
+    expect_refused(&Setup::in_directory(&way), &way);
     // The second link is Mallory's, after a correct first one.
     let (dir, right) = (setup.root().join("dir"), setup.root().join("right"));
     fs::create_dir(&dir).unwrap();
     chown(&dir, Some(MALLORY), None).unwrap();
     link_of(MALLORY, "dir", &right);
     link_of(MALLORY, &file, &dir.join(RELAYMAP));
-    expect_refused(&Setup::in_folder(&right), &dir.join(RELAYMAP));
+    expect_refused(&Setup::in_directory(&right), &dir.join(RELAYMAP));
 }
 
 #[test]
@@ -603,7 +603,7 @@ fn symbolic_links_exchanged_during_an_edit_never_redirect_root() {
         });
         for n in 0..40 {
             let ran = relay(
-                &Setup::in_folder(&way),
+                &Setup::in_directory(&way),
                 &format!("add-domain d{n}.test evil.test"),
             );
             assert!(matches!(ran.code, Some(0 | 1)), "{ran:?}");
@@ -621,16 +621,16 @@ fn a_file_size_limit_is_an_error_and_leaves_no_temporary_file() {
         .relaymap("@one.test [relay]\n")
         .credentials(format!("@one.test first:secret\n{long}"));
     let limited = setup.clone().within(["prlimit", "--fsize=4096:4096"]);
-    let said = refused(&limited, "add-auth one.test u p");
+    let message = refused(&limited, "add-auth one.test u p");
     assert!(
-        said.contains("cannot be written, and is as it was") && said.contains("too large"),
-        "{said}"
+        message.contains("cannot be written, and is as it was") && message.contains("too large"),
+        "{message}"
     );
     // A file that cannot be replaced is written in place, and restored.
     let path = setup.dir().join(CREDENTIALS);
     fs::hard_link(&path, setup.dir().join("second-name")).unwrap();
-    let said = refused(&limited, "add-auth one.test u p");
-    assert!(said.contains("is as it was"), "{said}");
+    let message = refused(&limited, "add-auth one.test u p");
+    assert!(message.contains("is as it was"), "{message}");
 }
 
 #[test]

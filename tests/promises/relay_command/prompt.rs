@@ -227,7 +227,7 @@ fn without_a_terminal_the_command_fails_with_a_hint_instead_of_a_prompt() {
 
 #[test]
 fn invalid_arguments_are_refused_before_the_password_prompt() {
-    let nowhere = Setup::in_folder(&Setup::new().root().join("nowhere"));
+    let nowhere = Setup::in_directory(&Setup::new().root().join("nowhere"));
     for (setup, line) in [
         (Setup::new(), "add-auth one..test user"),
         (Setup::new(), "add-auth one.test us:er"),

@@ -53,12 +53,12 @@ struct Shared {
 }
 
 /// The directory. It ends after the daemon that has mounted it.
-pub(crate) struct RemoteFolder {
+pub(crate) struct RemoteDirectory {
     shared: Arc<Shared>,
     server: Option<JoinHandle<()>>,
 }
 
-impl RemoteFolder {
+impl RemoteDirectory {
     /// The program that starts the daemon in its own mount namespace.
     pub(crate) const WITHIN: [&'static str; 2] = ["unshare", "--mount"];
 
@@ -128,7 +128,7 @@ impl RemoteFolder {
     }
 }
 
-impl Drop for RemoteFolder {
+impl Drop for RemoteDirectory {
     fn drop(&mut self) {
         // A daemon that waits for an answer could not end. Drop the directory after the daemon.
         self.hang(false);
