@@ -196,13 +196,13 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()?;
         let mut log = BufReader::new(child.stderr.take().ok_or("the server has no standard error")?);
-        let mut said = String::new();
+        let mut text = String::new();
         let endpoint = loop {
-            let begins = said.len();
-            if log.read_line(&mut said)? == 0 {
-                return Err(format!("the server does not start; it says {said}").into());
+            let begins = text.len();
+            if log.read_line(&mut text)? == 0 {
+                return Err(format!("the server does not start; it says {text}").into());
             }
-            if let Some((_, endpoint)) = said.get(begins..).unwrap_or_default().split_once("listening on ") {
+            if let Some((_, endpoint)) = text.get(begins..).unwrap_or_default().split_once("listening on ") {
                 break endpoint.trim().to_owned();
             }
         };

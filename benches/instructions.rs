@@ -209,11 +209,11 @@ fn count(case: &Case, lookups: u64) -> Result<u64> {
         .args(["run", case.name, &lookups.to_string()])
         .output()
         .map_err(|error| format!("valgrind cannot be run: {error}"))?;
-    let said = String::from_utf8_lossy(&ran.stderr);
-    let line = said.lines().find_map(|line| line.split_once("I   refs:"));
+    let output = String::from_utf8_lossy(&ran.stderr);
+    let line = output.lines().find_map(|line| line.split_once("I   refs:"));
     let (_, number) = line
         .filter(|_| ran.status.success())
-        .ok_or_else(|| format!("valgrind does not count: {said}"))?;
+        .ok_or_else(|| format!("valgrind does not count: {output}"))?;
     Ok(number.trim().replace(',', "").parse()?)
 }
 

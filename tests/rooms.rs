@@ -19,7 +19,7 @@ fn floors(tour: &str) -> BTreeMap<String, u32> {
 }
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).expect("a folder") {
+    for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             sources(&path, found);

@@ -54,14 +54,14 @@ impl Machine {
             .chain(arguments)
             .collect();
         Self {
-            date: said(Command::new("date").arg("+%F")),
+            date: output_of(Command::new("date").arg("+%F")),
             processor: model.map_or("unknown CPU", |(_, model)| model).to_owned(),
             cores: thread::available_parallelism().map_or(0, usize::from),
             gigabytes: kilobytes.map_or(0.0, |kilobytes: f64| (kilobytes / 1024.0 / 1024.0).round()),
             kernel: kernel.trim().to_owned(),
             postmapd: env!("CARGO_PKG_VERSION"),
             commit: commit(),
-            rustc: said(Command::new("rustc").arg("--version")),
+            rustc: output_of(Command::new("rustc").arg("--version")),
             postfix: postmap.version.clone(),
             load_before,
             load_after: load(),
@@ -100,7 +100,7 @@ impl Display for Machine {
 fn commit() -> Option<String> {
     let git = |arguments: &[&str]| {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
-        said(Command::new("git").arg("-C").arg(directory).args(arguments))
+        output_of(Command::new("git").arg("-C").arg(directory).args(arguments))
     };
     let commit = git(&["rev-parse", "--short", "HEAD"]);
     let changed = !git(&["status", "--porcelain", "--untracked-files=no"]).is_empty();
@@ -108,7 +108,7 @@ fn commit() -> Option<String> {
     (!commit.is_empty()).then(|| format!("commit {commit}{note}"))
 }
 
-fn said(command: &mut Command) -> String {
+fn output_of(command: &mut Command) -> String {
     let output = command.output().map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&output).trim().to_owned()
 }

@@ -59,16 +59,16 @@ impl Server {
             endpoints: Vec::new(),
             start: Duration::ZERO,
         };
-        let mut said = Vec::new();
+        let mut printed = Vec::new();
         while server.endpoints.len() < listen.len() {
             let line = server.lines.recv_timeout(TIMEOUT);
-            let line = line.map_err(|_| format!("the server does not start; it says {said:#?}"))?;
+            let line = line.map_err(|_| format!("the server does not start; it says {printed:#?}"))?;
             if let Some((_, endpoint)) = line.split_once("listening on ") {
                 server
                     .endpoints
                     .push(Endpoint::parse_listener(endpoint.trim(), &["relayhost", "sasl"])?);
             }
-            said.push(line);
+            printed.push(line);
         }
         server.start = begun.elapsed();
         Ok(server)

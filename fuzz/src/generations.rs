@@ -197,9 +197,9 @@ impl History {
             (table.len(), table.is_complete()),
             (fresh.len(), fresh.is_complete())
         );
-        let said =
+        let findings_of =
             |table: &Table| -> Vec<String> { table.findings().iter().map(ToString::to_string).collect() };
-        assert_eq!(said(table), said(fresh));
+        assert_eq!(findings_of(table), findings_of(fresh));
         assert_eq!(table.findings().dropped(), fresh.findings().dropped());
     }
 

@@ -122,7 +122,7 @@ impl Plan {
             End::Broken(_) => assert!(is_broken),
             End::Stopped => assert!(self.stops && !is_broken),
             End::Closed => assert!(!self.stops && !is_broken),
-            End::TooSlow => panic!("nobody was slow"),
+            End::TooSlow => panic!("no peer was slow"),
         }
         assert_eq!(self.replies(&got), expected);
     }
@@ -231,12 +231,15 @@ impl Plan {
     fn answer(&self, map: &str, key: &[u8], tables: &Tables) -> Reply {
         let (keys, has_domain) = address::keys(key, "+-");
         let is_sender = keys[0] == b"<>" || keys[0].contains(&b'@');
-        let relay = tables.relay_map.answer_for(&keys).unwrap_or_else(|| match self.default {
-            Default::None => Reply::NotFound,
-            Default::Set => Reply::Found(if has_domain { FOR_DOMAINS } else { FOR_EVERYONE }.to_vec()),
-            Default::Unreadable if has_domain => Reply::CannotTell,
-            Default::Unreadable => Reply::Found(FOR_EVERYONE.to_vec()),
-        });
+        let relay = tables
+            .relay_map
+            .answer_for(&keys)
+            .unwrap_or_else(|| match self.default {
+                Default::None => Reply::NotFound,
+                Default::Set => Reply::Found(if has_domain { FOR_DOMAINS } else { FOR_EVERYONE }.to_vec()),
+                Default::Unreadable if has_domain => Reply::CannotTell,
+                Default::Unreadable => Reply::Found(FOR_EVERYONE.to_vec()),
+            });
         if map == "relayhost" {
             return relay;
         }

@@ -282,7 +282,7 @@ fn a_client_that_has_shut_down_its_writing_side_is_still_identified() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn an_edit_of_allow_users_applies_to_the_next_request_of_open_connections() {
+fn an_edit_of_allow_users_applies_to_open_connections_at_once() {
     let daemon = Daemon::start(everywhere(setup()));
     for n in 0..4 {
         let mut root = Socketmap::to(&daemon, n);
@@ -378,7 +378,10 @@ fn another_host_is_disconnected_unless_its_network_is_allowed_and_then_gets_both
     let messages = refusals_in_log(&daemon);
     assert_eq!(messages.len(), 2, "{messages:?}");
     for (line, peer) in messages.iter().zip(["192.0.2.2 ", "2001:db8::2 "]) {
-        assert!(line.contains(peer) && line.contains("allow_networks"), "{messages:?}");
+        assert!(
+            line.contains(peer) && line.contains("allow_networks"),
+            "{messages:?}"
+        );
     }
     // The server's own address that is not a loopback address does not bypass the list of users.
     for address in &addresses {
@@ -479,7 +482,10 @@ fn without_peer_identification_over_tcp_no_client_gets_credentials_there() {
     let words = "strace -D -f -qq -o /dev/null -e trace=connect -e inject=connect:error=EACCES";
     let daemon = Daemon::start(everywhere(setup()).within(words.split(' ')));
     let messages = daemon.wait_for_log(|line| line.contains("sock_diag"));
-    assert!(messages.contains("WARN") && messages.contains("UNIX socket"), "{messages}");
+    assert!(
+        messages.contains("WARN") && messages.contains("UNIX socket"),
+        "{messages}"
+    );
     for way in ways(&daemon) {
         let [relayhost, sasl] = way.ask_both();
         assert_eq!(relayhost, Reply::found(NEXT_HOP), "{way}");

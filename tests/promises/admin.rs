@@ -89,8 +89,8 @@ fn an_admin_address_in_use_ends_the_startup_with_69() {
         .arg(&address)
         .serve_with("socketmap:inet:127.0.0.1:0")
         .exits(69);
-    let said = format!("admin {address}: another process listens there");
-    assert!(refused.stderr.contains(&said), "{}", refused.stderr);
+    let message = format!("admin {address}: another process listens there");
+    assert!(refused.stderr.contains(&message), "{}", refused.stderr);
 }
 
 #[test]
@@ -106,8 +106,8 @@ fn the_admin_listener_serves_on_a_unix_socket_and_removes_it_at_exit() {
             .arg("0600"),
     );
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    let told = exchange(&address, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!((told.code, told.body.as_str()), (200, "ok\n"));
+    let reply = exchange(&address, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!((reply.code, reply.body.as_str()), (200, "ok\n"));
     assert!(daemon.terminate().success());
     assert!(!path.exists());
 }
@@ -323,8 +323,8 @@ fn an_invalid_file_is_reported_with_its_error_and_since_when() {
     let (daemon, admin) = Admin::start(setup());
     let path = |name: &str| daemon.dir().join(name).to_str().unwrap().to_owned();
     let (relay_map, credentials) = (path(RELAYMAP), path(CREDENTIALS));
-    let told = admin.get("/readyz");
-    assert_eq!((told.code, told.body.as_str()), (200, "ok\n"));
+    let reply = admin.get("/readyz");
+    assert_eq!((reply.code, reply.body.as_str()), (200, "ok\n"));
     let valid = |file: &str| {
         let series = format!("postmapd_files_valid{{file=\"{file}\"}}");
         admin.metrics().value(&series).to_string()
@@ -396,10 +396,10 @@ fn files_invalid_at_startup_are_reported_so_until_they_are_fixed() {
         .settings("[reload]\ngrace = 0.01\n");
     let (daemon, admin) = Admin::start(setup);
     let lines = || admin.get("/readyz").body.lines().count();
-    let told = admin.get("/readyz");
-    assert_eq!((told.code, lines()), (503, 2), "{}", told.body);
-    let said = format!("{}: not valid since", secret.display());
-    assert!(told.body.contains(&said), "{}", told.body);
+    let reply = admin.get("/readyz");
+    assert_eq!((reply.code, lines()), (503, 2), "{}", reply.body);
+    let message = format!("{}: not valid since", secret.display());
+    assert!(reply.body.contains(&message), "{}", reply.body);
     let status = admin.status();
     assert_eq!(status["last_reload"]["outcome"], "failed");
     assert_eq!(status["last_success"], serde_json::Value::Null);
@@ -486,9 +486,9 @@ fn metrics_are_in_the_text_format_whatever_the_accept_header() {
     // The Accept headers of Prometheus and of a browser.
     let open = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
     for accept in ["text/html", open] {
-        let told = admin.get_as("/metrics", accept);
+        let reply = admin.get_as("/metrics", accept);
         assert_eq!(
-            told.header("content-type"),
+            reply.header("content-type"),
             Some("text/plain; version=0.0.4; charset=utf-8"),
             "{accept}"
         );
@@ -523,17 +523,17 @@ fn only_existing_paths_are_served_and_only_for_get_and_head() {
     let (_daemon, admin) = Admin::start(setup());
     let ask = |request: &str| exchange(&admin.address, request);
     for path in ["/", "/metrics/", "/../etc/passwd", "/Metrics", "*", "/readyz%20"] {
-        let told = ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
-        assert_eq!(told.code, 404, "{path}");
+        let reply = ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!(reply.code, 404, "{path}");
     }
     assert_eq!(ask("GET /healthz?x=y HTTP/1.1\r\nHost: x\r\n\r\n").code, 200);
     assert_eq!(ask("GET /healthz HTTP/1.0\r\n\r\n").code, 200);
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
-        let told = ask(&format!(
+        let reply = ask(&format!(
             "{method} /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
         ));
         assert_eq!(
-            (told.code, told.header("allow")),
+            (reply.code, reply.header("allow")),
             (405, Some("GET, HEAD")),
             "{method}"
         );
@@ -551,13 +551,13 @@ fn only_existing_paths_are_served_and_only_for_get_and_head() {
         assert_eq!(head.header("cache-control"), Some("no-store"));
     }
     // One request is answered on each connection, without waiting for its body.
-    let told = ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
+    let reply = ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(
-        (told.header("connection"), told.body.as_str()),
+        (reply.header("connection"), reply.body.as_str()),
         (Some("close"), "ok\n")
     );
-    let told = ask("POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
-    assert_eq!(told.code, 405);
+    let reply = ask("POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+    assert_eq!(reply.code, 405);
 }
 
 #[test]

@@ -3,23 +3,23 @@
 //! Each fault was reproduced with the named program, or found in its source. A test is named by its file in this
 //! directory, or by its path.
 //!
-//! | with | what happens | what shows that it does not happen here |
+//! | program | fault | tests that show its absence here |
 //! |---|---|---|
 //! | podop | a key of 1 KiB or more: the connection dies | `limits::a_request_may_have_postfixs_longest_key_and_a_map_name_of_100_bytes_and_no_more` |
 //! | podop | two queries in one segment: no reply, ever | `framing::replies_to_pipelined_requests_are_sent_in_one_write` |
-//! | podop | a map that it does not know: an exception, and a temporary error | `three_answers::unknown_maps_and_malformed_requests_are_refused` |
-//! | podop | a netstring that does not end in a comma is taken | `framing::broken_framing_closes_the_connection_and_no_other` |
+//! | podop | an unknown map: an exception, and a temporary error | `three_answers::unknown_maps_and_malformed_requests_are_refused` |
+//! | podop | a netstring that does not end in a comma is accepted | `framing::broken_framing_closes_the_connection_and_no_other` |
 //! | dutty5's connector | every next hop is percent-encoded over socketmap, where Postfix decodes nothing | `defects_of_others::over_socketmap_a_value_is_sent_unchanged`, `grammar::next_hops_are_returned_as_written` |
-//! | dutty5's connector | a request in two writes: an error for each, and the stream is out of step | `framing::requests_get_the_same_replies_in_one_piece_and_byte_by_byte`, `framing::any_split_of_any_requests_gets_the_same_replies` |
+//! | dutty5's connector | a request in two writes: an error for each, and all later replies are wrong | `framing::requests_get_the_same_replies_in_one_piece_and_byte_by_byte`, `framing::any_split_of_any_requests_gets_the_same_replies` |
 //! | dutty5's connector | of several requests in one segment, all but the first are lost | `framing::replies_to_pipelined_requests_are_sent_in_one_write` |
-//! | dutty5's connector | out of descriptors: it spins, and writes 50 MB of log a second | `limits::out_of_descriptors_the_server_logs_it_once_and_serves_open_connections` |
-//! | dutty5's connector | what it reads is broken, or does not fit a line of tcp_table: "not found" | `framing::an_answer_too_long_for_a_line_is_cannot_tell_instead_of_not_found`, `limits::a_reply_longer_than_postfix_reads_is_cannot_tell`, `tests/cases/answers/wrong-relay-map`, `tests/cases/answers/wrong-credentials` |
-//! | vitalvas's library | `9999999999:`, and it reserves 10 GB | `framing::the_memory_one_peer_can_use_is_limited` |
+//! | dutty5's connector | out of descriptors: a busy loop that writes 50 MB of log a second | `limits::out_of_descriptors_the_server_logs_it_once_and_serves_open_connections` |
+//! | dutty5's connector | an invalid file, or an answer that does not fit a line of tcp_table: "not found" | `framing::an_answer_too_long_for_a_line_is_cannot_tell_instead_of_not_found`, `limits::a_reply_longer_than_postfix_reads_is_cannot_tell`, `tests/cases/answers/wrong-relay-map`, `tests/cases/answers/wrong-credentials` |
+//! | vitalvas's library | `9999999999:` makes it reserve 10 GB | `framing::the_memory_one_peer_can_use_is_limited` |
 //! | vitalvas's and d--j's libraries | out of descriptors: the process ends | `limits::out_of_descriptors_the_server_logs_it_once_and_serves_open_connections`, `limits::the_server_survives_any_shortage_while_accepting_a_connection` |
 //! | mta-sts-resolver | a key that is not UTF-8: the connection is closed | `defects_of_others::a_key_that_is_not_utf8_is_not_found_and_the_connection_stays_open` |
 //! | PostSRSd | SIGHUP: open connections are closed | `framing::idle_connections_stay_open_across_reloads` |
-//! | PostSRSd, dutty5's connector | a burst of connects: stalls of a second, for want of a queue | `limits::a_burst_of_connects_fits_into_the_kernels_queue` |
-//! | Postfix's client, of any server that closes | it asks again after the end of a connection, but not if the last system call that failed had timed out: mail is deferred. So a server must not close idle connections | `src/server/session/tests.rs::a_request_that_does_not_end_ends_the_session_and_an_idle_one_never_does`, `defects_of_others::no_request_and_no_reload_ends_a_connection`, `framing::idle_connections_stay_open_across_reloads` |
+//! | PostSRSd, dutty5's connector | a burst of connects: delays of a second, because its queue is short | `limits::a_burst_of_connects_fits_into_the_kernels_queue` |
+//! | Postfix's client, of any server that closes | it repeats a request after the end of a connection, but not if the last system call that failed had timed out: mail is deferred. So a server must not close idle connections | `src/server/session/tests.rs::a_request_that_does_not_end_ends_the_session_and_an_idle_one_never_does`, `defects_of_others::no_request_and_no_reload_ends_a_connection`, `framing::idle_connections_stay_open_across_reloads` |
 
 use std::io::Write as _;
 

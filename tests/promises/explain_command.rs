@@ -387,7 +387,8 @@ fn the_explained_lookups_for_credentials_are_those_of_a_real_postfix() {
                     inner.iter().all(|key| rest.any(|other| other == key))
                 };
                 eventually(asked, |asked| {
-                    asked.len() == 3 && (is_within(&keys_explained, asked) || is_within(asked, &keys_explained))
+                    asked.len() == 3
+                        && (is_within(&keys_explained, asked) || is_within(asked, &keys_explained))
                 });
             } else {
                 eventually(asked, |asked| *asked == keys_explained);

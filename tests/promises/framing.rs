@@ -268,7 +268,7 @@ fn broken_framing_closes_the_connection_and_no_other() {
 }
 
 #[test]
-fn a_truncated_request_gets_no_reply() {
+fn a_truncated_request_gets_an_error_or_no_reply() {
     let (daemon, _others) = Both::start(setup());
     for partial in ["22:relayhost ann@one.test", "22:relayhost ann@", "22:", "2"] {
         let bytes = replies(&daemon, 0, &[partial.as_bytes()]);

@@ -96,7 +96,9 @@ fn is_elsewhere(command: &Command) -> bool {
 /// Runs a command until its output matches what is shown, or once where it is not one of [`READ_ONLY_COMMANDS`].
 fn do_as_shown(host: &MailHost, command: &Command) {
     let begun = Instant::now();
-    let looks = READ_ONLY_COMMANDS.iter().any(|look| command.text.starts_with(look));
+    let looks = READ_ONLY_COMMANDS
+        .iter()
+        .any(|look| command.text.starts_with(look));
     loop {
         let done = host.run(&command.text);
         let printed: Vec<&str> = done.stdout.trim_end().lines().map(str::trim_end).collect();

@@ -326,7 +326,11 @@ fn a_peer_that_never_reads_its_replies_costs_only_some_kilobytes() {
     let mut non_reader: Vec<NonReader> = (0..CONNECTIONS).map(|_| NonReader::to(&daemon, 1)).collect();
     let rests = || {
         let before = ticks(&daemon);
-        let asked = non_reader.iter_mut().map(NonReader::send_until_full).filter(|took| *took).count();
+        let asked = non_reader
+            .iter_mut()
+            .map(NonReader::send_until_full)
+            .filter(|took| *took)
+            .count();
         thread::sleep(Duration::from_millis(50));
         asked == 0 && ticks(&daemon) == before
     };

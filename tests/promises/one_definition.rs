@@ -80,7 +80,10 @@ fn a_misspelt_name_of_every_setting_is_recognised() {
     for setting in setting::ALL {
         let key = setting.table_and_key().map(|(_, key)| key);
         for name in [key, setting.variable].into_iter().flatten() {
-            assert!(message.contains(&format!("did you mean {name}?")), "{name}: {message}");
+            assert!(
+                message.contains(&format!("did you mean {name}?")),
+                "{name}: {message}"
+            );
         }
     }
 }

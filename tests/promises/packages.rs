@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use self::bill_of_materials::{bill, components, judge, text};
+use self::bill_of_materials::{bill, components, text, validate};
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
 use crate::harness::systemd::boot;
@@ -58,13 +58,13 @@ impl Built {
     fn by(script: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new(repository().join("contrib/package").join(script));
-        let said = done(
+        let output = done(
             command
                 .arg(directory.path())
                 .env("CARGO_TARGET_DIR", target())
                 .current_dir("/"),
         );
-        let path = PathBuf::from(said.lines().last().unwrap());
+        let path = PathBuf::from(output.lines().last().unwrap());
         assert_eq!(path.parent(), Some(directory.path()));
         Self { directory, path }
     }
@@ -83,14 +83,14 @@ impl Built {
     #[track_caller]
     fn has_its_checksum(&self) {
         let mut check = Command::new("sha256sum");
-        let said = done(
+        let output = done(
             check
                 .args(["--check", "--strict"])
                 .arg(self.beside(".sha256"))
                 .current_dir(self.directory.path()),
         );
         let name = self.path.file_name().unwrap().to_str().unwrap();
-        assert_eq!(said, format!("{name}: OK\n"));
+        assert_eq!(output, format!("{name}: OK\n"));
     }
 }
 
@@ -225,7 +225,10 @@ fn the_static_program_runs_on_the_oldest_processor() {
 /// modules, and there is no network.
 fn opened(program: &Path, words: &[&str]) -> (Finished, String) {
     let directory = tempfile::tempdir().unwrap();
-    let (switch, log) = (directory.path().join("nsswitch.conf"), directory.path().join("log"));
+    let (switch, log) = (
+        directory.path().join("nsswitch.conf"),
+        directory.path().join("log"),
+    );
     fs::write(
         &switch,
         "passwd: files systemd\ngroup: files systemd\ninitgroups: systemd\nhosts: mymachines files resolve dns\n",
@@ -307,21 +310,21 @@ fn the_package_passes_lintian_and_is_reproducible() {
     let (built, again) = (Built::by("deb"), Built::by("deb"));
     built.has_its_checksum();
     assert_eq!(digest(&built.bytes()), digest(&again.bytes()));
-    let judged = Command::new("lintian")
+    let checked = Command::new("lintian")
         .args(["--fail-on", "error,warning", "--display-info"])
         .args(["--suppress-tags", ACCEPTED.join(",").as_str()])
         .arg(&built.path)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&judged.stdout);
-    assert!(judged.status.success() && said.is_empty(), "{said}");
+    let output = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success() && output.is_empty(), "{output}");
 
     let files = built.directory.path().join("files");
     done(Command::new("dpkg-deb").arg("-x").arg(&built.path).arg(&files));
     let program = fs::read(files.join("usr/bin/postmapd")).unwrap();
     names_no_path_of_this_machine(&program);
     let bill = bill(&files.join("usr/share/doc/postmapd/postmapd.cdx.json"));
-    assert_eq!(judge(&[&bill]), [""]);
+    assert_eq!(validate(&[&bill]), [""]);
     assert_eq!(
         text(&bill["metadata"]["component"]["hashes"][0]["content"]),
         digest(&program)
@@ -405,9 +408,9 @@ fn the_package_can_be_installed_queried_upgraded_removed_and_purged() {
     let built = Built::by("deb");
     let package = built.directory.path().join("postmapd.deb");
     fs::rename(&built.path, &package).unwrap();
-    let (said, log) = boot("drive-package", [package]);
+    let (output, log) = boot("drive-package", [package]);
     assert_eq!(
-        said,
+        output,
         INSTALLED.replace("VERSION", env!("CARGO_PKG_VERSION")),
         "{log}"
     );

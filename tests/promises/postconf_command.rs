@@ -312,7 +312,7 @@ fn each_mistake_is_reported_at_its_place_and_the_proposed_command_fixes_it() {
             "after {edits:?}: {left:#?}"
         );
     }
-    assert!(fixed > 50, "only {fixed} were mended by a command");
+    assert!(fixed > 50, "only {fixed} were fixed by a command");
 }
 
 #[test]
@@ -367,7 +367,11 @@ fn check_does_not_wait_for_a_hanging_postconf() {
     let program = directory.path().join("postconf");
     fs::write(&program, "#!/bin/sh\nexec sleep 60\n").unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let path = format!(
+        "{}:{}",
+        directory.path().display(),
+        std::env::var("PATH").unwrap()
+    );
     let finished = finish(
         Setup::new().env("PATH", path).command("postconf").arg("--check"),
         b"",

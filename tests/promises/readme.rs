@@ -41,7 +41,11 @@ fn the_commands_of_the_readme_print_what_it_shows() {
     assert!(blocks.len() >= 3, "only {} blocks", blocks.len());
     for (number, block) in blocks.into_iter().enumerate() {
         let (block, _) = block.split_once("\n```").expect("its end");
-        let here = if number < 2 { repository() } else { directory.path() };
+        let here = if number < 2 {
+            repository()
+        } else {
+            directory.path()
+        };
         for (command, expected) in commands(block) {
             // The daemon above replaces it: the same command, with another build and another port.
             if command == "cargo run --release -- serve --dir contrib/example" {

@@ -267,7 +267,7 @@ impl Scene {
     fn wait_for_answer(&self, map: usize, key: &str, value: &str) {
         let deadline = Instant::now() + DEADLINE;
         while self.postfix.lookup(&self.maps[map], key).unwrap().as_deref() != Some(value) {
-            assert!(Instant::now() < deadline, "the edit is not in force");
+            assert!(Instant::now() < deadline, "the edit has not taken effect");
         }
     }
 }
@@ -439,10 +439,7 @@ fn with_the_server_killed_all_mail_waits_and_is_delivered_correctly_after_its_re
     scene.expect_no_stray_credentials();
 }
 
-fn with_only_the_password_unknown_mail_waits_and_is_not_sent_unauthenticated(
-    release: Release,
-    way: Way,
-) {
+fn with_only_the_password_unknown_mail_waits_and_is_not_sent_unauthenticated(release: Release, way: Way) {
     let mut scene = Scene::start(release, way);
     // A table without a server has the next hop of ann's mail, so that Postfix goes on to request her password. This
     // relay would accept mail without one.

@@ -80,7 +80,7 @@ fn is_said_once(versions: &Versions<'_>, seen: usize, file: &str, what: &str) {
     versions.wait_for_log_after(seen, |line| line.contains("ERROR") && line.contains(file));
     versions.pause(what);
     let errors = errors(versions.daemon, seen, file);
-    assert_eq!(errors.len(), 1, "{what} is to be said once: {errors:?}");
+    assert_eq!(errors.len(), 1, "{what} must be logged once: {errors:?}");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn an_unreadable_file_keeps_the_active_snapshot_until_it_is_readable() {
                 fs::write(&path, versions.next_text(file)).unwrap();
                 versions.pause(what);
                 let logged = errors(&daemon, seen, file);
-                assert!(logged.len() <= 1, "{what} is said at each poll: {logged:?}");
+                assert!(logged.len() <= 1, "{what} is logged at each poll: {logged:?}");
                 allow(&path);
                 versions.wait_for_numbers(versions.next(&[file]), what);
             }
@@ -237,7 +237,10 @@ fn a_missing_directory_keeps_the_active_snapshot_however_long_it_is_missing() {
     let daemon = Daemon::start(setup(QUICK));
     with_versions(&daemon, QUICK, |versions| {
         let away = daemon.root().join("away");
-        for (what, is_file) in [("a file in place of the folder", true), ("no folder", false)] {
+        for (what, is_file) in [
+            ("a file in place of the directory", true),
+            ("no directory", false),
+        ] {
             let seen = daemon.log_lines();
             let begun = Instant::now();
             fs::rename(daemon.dir(), &away).unwrap();
@@ -249,7 +252,7 @@ fn a_missing_directory_keeps_the_active_snapshot_however_long_it_is_missing() {
             eventually(|| begun.elapsed(), |waited| *waited > Duration::from_millis(300));
             let seen = daemon.log_lines();
             versions.pause(what);
-            assert_eq!(daemon.log_lines(), seen, "said at each poll:\n{}", daemon.log());
+            assert_eq!(daemon.log_lines(), seen, "logged at each poll:\n{}", daemon.log());
             // SIGHUP does not make it an empty file either.
             daemon.hangup();
             daemon.wait_for_log_after(seen, |line| line.contains("ERROR"));
@@ -354,7 +357,7 @@ fn long_table(n: usize) -> String {
 }
 
 #[test]
-fn a_file_that_is_saved_repeatedly_is_never_answered_from_partially() {
+fn a_file_that_is_saved_repeatedly_is_never_read_partially() {
     let ways: [fn(&Daemon, &str); 3] = [
         |daemon, text| fs::write(daemon.dir().join(RELAYMAP), text).unwrap(),
         |daemon, text| daemon.replace(RELAYMAP, text),

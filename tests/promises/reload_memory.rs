@@ -333,7 +333,7 @@ fn a_warning_that_moves_is_logged_again_with_its_new_line() {
     assert_eq!(
         daemon.log().lines().skip(seen).count(),
         1,
-        "more than the reload is said:\n{}",
+        "more than the reload is logged:\n{}",
         daemon.log()
     );
     assert_eq!(

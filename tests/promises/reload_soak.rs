@@ -40,7 +40,11 @@ fn write_version(parent: &Path, n: usize) {
         writeln!(map, "@d{k}.test [x.test]").unwrap();
         writeln!(credentials, "@d{k}.test user:secret").unwrap();
     }
-    fs::write(directory.join(RELAYMAP), map + &format!("@one.test {}\n", relay(n))).unwrap();
+    fs::write(
+        directory.join(RELAYMAP),
+        map + &format!("@one.test {}\n", relay(n)),
+    )
+    .unwrap();
     let text = format!("login.test user{n}:secret{n}\n{credentials}");
     fs::write(directory.join(CREDENTIALS), text).unwrap();
 }

@@ -165,7 +165,8 @@ fn a_failing_file_server_keeps_the_active_snapshot_is_logged_once_and_recovers()
                 assert!(errors.count() <= 1, "{fault}:\n{log}");
                 versions.are_still_active(fault);
                 let text = versions.next_text(file);
-                directory.change(|files| drop(files.insert(file.to_owned(), Remote::of(&text, 100 + n as u64))));
+                directory
+                    .change(|files| drop(files.insert(file.to_owned(), Remote::of(&text, 100 + n as u64))));
                 versions.wait_for_numbers(versions.next(&[file]), fault);
             }
         });

@@ -294,10 +294,7 @@ fn watchdog_pings_are_sent_twice_per_watchdog_timeout() {
     let manager = Manager::at(&setup);
     let _daemon = manager.start(setup);
     let ping = || {
-        assert!(
-            manager.ping_within(LIMIT),
-            "the manager would have replaced it"
-        );
+        assert!(manager.ping_within(LIMIT), "the manager would have replaced it");
     };
     ping();
     let begun = Instant::now();
@@ -350,7 +347,7 @@ fn a_stuck_lookup_thread_sends_no_watchdog_ping() {
     let once_more = manager.ping_within(LIMIT * 2);
     assert!(
         !once_more || !manager.ping_within(LIMIT * 2),
-        "it pings, and answers nobody"
+        "it pings, but answers no lookup"
     );
     drop(hold);
     assert!(manager.ping_within(DEADLINE));
@@ -381,9 +378,9 @@ fn without_a_manager_nothing_is_sent_and_an_invalid_one_is_no_error() {
         let daemon = Daemon::start(setup().env("NOTIFY_SOCKET", wrong));
         daemon.wait_for_log(|line| line.contains("WARN") && line.contains("NOTIFY_SOCKET"));
     }
-    let nobody = Daemon::start(setup().env("NOTIFY_SOCKET", "/nonexistent/socket"));
-    nobody.wait_for_log(|line| line.contains("WARN") && line.contains("the service manager cannot be told"));
-    let reply = Socketmap::to(&nobody, 0).ask("relayhost", "x@one.test");
+    let daemon = Daemon::start(setup().env("NOTIFY_SOCKET", "/nonexistent/socket"));
+    daemon.wait_for_log(|line| line.contains("WARN") && line.contains("the service manager cannot be told"));
+    let reply = Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test");
     assert_eq!(reply, Reply::found("[relay1.test]"));
 }
 
@@ -582,7 +579,7 @@ fn on_a_journal_stream_log_lines_have_priorities_by_default() {
 }
 
 #[test]
-fn the_final_error_has_its_priority_in_the_journal() {
+fn every_startup_error_has_its_priority_in_the_journal() {
     let setup = setup()
         .settings("lisen = 1\nsocket_mode = 1\n")
         .within(in_the_journal(STANDARD_ERROR));

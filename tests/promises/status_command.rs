@@ -109,13 +109,13 @@ fn status_finds_the_address_as_the_server_does() {
 
 #[test]
 fn an_unreachable_or_foreign_server_gives_exit_code_69() {
-    let nobody = {
+    let unreachable = {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().to_string()
     };
     for words in [
-        format!("--admin {nobody}"),
-        format!("--alive --admin {nobody}"),
+        format!("--admin {unreachable}"),
+        format!("--alive --admin {unreachable}"),
         "--admin unix:/no/such".to_owned(),
     ] {
         let ran = status(&setup(), &words).exits(69);

@@ -97,15 +97,15 @@ fn systemd_reports_nothing_about_the_units() {
 
 /// The exposure level of `systemd-analyze security`, from 0 (nothing exposed) to 10.
 fn exposure(examples: &[&str]) -> f64 {
-    let judged = analyze(
+    let checked = analyze(
         &units(examples),
         &["security", "--offline=true", "--no-pager", "./postmapd.service"],
     );
-    let figure = judged.stdout.lines().find_map(|line| {
+    let figure = checked.stdout.lines().find_map(|line| {
         line.split_once("Overall exposure level for postmapd.service: ")
             .and_then(|(_, figure)| figure.split(' ').next()?.parse().ok())
     });
-    figure.unwrap_or_else(|| panic!("{judged:?}"))
+    figure.unwrap_or_else(|| panic!("{checked:?}"))
 }
 
 #[test]
@@ -261,7 +261,10 @@ fn edits_of_group_readable_tables_take_effect_for_a_member_of_the_group() {
     assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:one"));
     // root's own command keeps owner, group and mode, so that the server can still read the files.
     let edit = |words: &[&str]| {
-        let edited = finish(Setup::in_directory(daemon.dir()).command("relay").args(words), b"");
+        let edited = finish(
+            Setup::in_directory(daemon.dir()).command("relay").args(words),
+            b"",
+        );
         assert_eq!(edited.code, Some(0), "{edited:?}");
     };
     edit(&["add-auth", "one.test", "user", "two"]);

@@ -37,7 +37,7 @@ pub type Reported = (Severity, &'static str, u32, u32);
 #[derive(Default)]
 pub struct Reading {
     pub entries: Vec<Entry>,
-    pub said: Vec<Reported>,
+    pub reported: Vec<Reported>,
     pub keys_unreadable: bool,
     /// The lines with an invalid key, and that key.
     pub no_keys: Vec<(u32, Vec<u8>)>,
@@ -57,7 +57,9 @@ pub fn read(format: Format, text: &[u8]) -> Reading {
     let mut offset = 0;
     if text.starts_with(MARK) {
         offset = MARK.len();
-        reading.said.push((Severity::Warning, "byte-order-mark", 1, 1));
+        reading
+            .reported
+            .push((Severity::Warning, "byte-order-mark", 1, 1));
     }
     for (number, line) in (1..).zip(lines(&text[offset..])) {
         read_line(format, line, number, offset, &mut reading);
@@ -96,7 +98,7 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
     let mut unreadable = |at| {
         reading.keys_unreadable = true;
         reading
-            .said
+            .reported
             .push((Severity::Error, "bad-key", number, column(at)));
     };
     if without_lf.len() > MAX_LINE {
@@ -140,18 +142,18 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
     let value = trimmed_end(value);
     if indent > 0 {
         reading
-            .said
+            .reported
             .push((Severity::Warning, "indented-entry", number, 1));
     }
     if std::str::from_utf8(line).is_err() {
-        reading.said.push((Severity::Warning, "not-utf-8", number, 1));
+        reading.reported.push((Severity::Warning, "not-utf-8", number, 1));
     }
-    let judged = key::evaluate(format, written, value.is_empty());
-    let (meaning, said) = match (judged, format.values) {
+    let checked = key::evaluate(format, written, value.is_empty());
+    let (meaning, reported) = match (checked, format.values) {
         (Evaluated::None(bad), _) => {
             reading.keys_unreadable = true;
             reading
-                .said
+                .reported
                 .push((Severity::Error, "bad-key", number, column(indent + bad)));
             reading.no_keys.push((number, written.to_vec()));
             return;
@@ -161,16 +163,16 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
                 reading.meant.push(address::key(&written[1..]));
             }
             reading
-                .said
+                .reported
                 .push((Severity::Error, "two-ats", number, column(indent)));
             (Meaning::Fault, None)
         }
         (Evaluated::Key, ValueKind::NextHop) => of_relay_map(value),
         (Evaluated::Key, ValueKind::Login) => of_credentials(written, value),
     };
-    if let Some((severity, code, bad)) = said {
+    if let Some((severity, code, bad)) = reported {
         reading
-            .said
+            .reported
             .push((severity, code, number, column(value_at + bad)));
     }
     reading.entries.push(Entry {

@@ -28,7 +28,11 @@ fn the_override_files_match_the_output_of_postconf() {
 /// `docker-compose config` of a file, in a directory as in the guide.
 fn compose(file: &str, postfix: Option<u32>) -> Finished {
     let directory = tempfile::tempdir().unwrap();
-    fs::copy(contrib("docker-mailserver").join(file), directory.path().join(file)).unwrap();
+    fs::copy(
+        contrib("docker-mailserver").join(file),
+        directory.path().join(file),
+    )
+    .unwrap();
     fs::write(directory.path().join("mailserver.env"), "").unwrap();
     let mut command = Command::new("docker-compose");
     command.args(["-f", file, "config"]).current_dir(directory.path());

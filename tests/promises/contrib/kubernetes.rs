@@ -47,17 +47,17 @@ pub(crate) fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
 fn the_manifest_conforms_to_the_strict_schemas() {
     let manifest = manifest();
     for version in VERSIONS {
-        let judged = validate(&manifest, version);
-        let passed = judged.stdout.matches(" passed for resource ").count();
-        assert_eq!((judged.code, passed), (Some(0), 2), "{}", judged.stdout);
+        let checked = validate(&manifest, version);
+        let passed = checked.stdout.matches(" passed for resource ").count();
+        assert_eq!((checked.code, passed), (Some(0), 2), "{}", checked.stdout);
         // The validator does detect mistakes.
         for (right, wrong) in [
             ("livenessProbe:", "livenesProbe:"),
             ("runAsUser: 10451", "runAsUser: postmapd"),
             ("sizeLimit: 1Mi", "size: 1Mi"),
         ] {
-            let judged = validate(&manifest.replace(right, wrong), version);
-            assert_eq!(judged.code, Some(1), "{wrong}: {}", judged.stdout);
+            let checked = validate(&manifest.replace(right, wrong), version);
+            assert_eq!(checked.code, Some(1), "{wrong}: {}", checked.stdout);
         }
     }
 }

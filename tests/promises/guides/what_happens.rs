@@ -317,7 +317,7 @@ subprocess.run([\"timeout\", \"1\", \"systemd-cat\", \"-t\", \"postmapd\", \"pos
                 }
                 assert!(
                     begun.elapsed() < DEADLINE,
-                    "{}: nobody says\n{wanted}\nbut\n{there}",
+                    "{}: not logged:\n{wanted}\nbut\n{there}",
                     quotation.place
                 );
                 thread::sleep(Duration::from_millis(20));

@@ -52,9 +52,9 @@ impl Setup {
             .prefix("postmapd-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .tempdir()
-            .expect("a temporary folder");
+            .expect("a temporary directory");
         let dir = temporary.path().join("tables");
-        fs::create_dir(&dir).expect("the folder of the tables");
+        fs::create_dir(&dir).expect("the directory of the tables");
         let mut setup = Self::in_directory(&dir);
         setup.root = temporary.path().to_path_buf();
         setup.temporary = Some(Arc::new(temporary));
@@ -106,7 +106,7 @@ impl Setup {
 
     /// Writes a file of that name to the directory.
     pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
-        fs::write(self.dir.join(name), text).expect("a file of the folder");
+        fs::write(self.dir.join(name), text).expect("a file of the directory");
         self
     }
 

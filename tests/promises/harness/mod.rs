@@ -24,7 +24,10 @@ use std::time::{Duration, Instant};
 
 /// Observes until the condition holds, and returns how long that took. Fails the test with the last observation.
 #[track_caller]
-pub(crate) fn eventually<T: Debug>(mut observe: impl FnMut() -> T, condition: impl Fn(&T) -> bool) -> Duration {
+pub(crate) fn eventually<T: Debug>(
+    mut observe: impl FnMut() -> T,
+    condition: impl Fn(&T) -> bool,
+) -> Duration {
     let begun = Instant::now();
     loop {
         let observed = observe();

@@ -503,7 +503,7 @@ fn reachable(directory: &Path) -> io::Result<()> {
     for part in directory.ancestors() {
         if part.metadata()?.permissions().mode() & 0o001 == 0 {
             return Err(io::Error::other(format!(
-                "user postfix cannot pass through {}; set TMPDIR to a folder that everybody can reach",
+                "user postfix cannot pass through {}; set TMPDIR to a directory that every user can reach",
                 part.display()
             )));
         }
@@ -650,7 +650,9 @@ impl SmtpClient {
         loop {
             let start = reply.len();
             if self.reader.read_line(&mut reply)? == 0 {
-                return Err(io::Error::other(format!("smtpd hung up after {command}")));
+                return Err(io::Error::other(format!(
+                    "smtpd closed the connection after {command}"
+                )));
             }
             let line = reply.get(start..).unwrap_or_default();
             if line.as_bytes().get(3) != Some(&b'-') {

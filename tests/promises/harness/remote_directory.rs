@@ -85,7 +85,7 @@ impl RemoteDirectory {
             .stdin(device.try_clone().expect("another descriptor"))
             .status()
             .expect("nsenter");
-        assert!(status.success(), "the folder is not mounted: {status}");
+        assert!(status.success(), "the directory is not mounted: {status}");
         let serving = Arc::clone(&shared);
         Self {
             shared,

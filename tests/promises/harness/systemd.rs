@@ -14,7 +14,8 @@ pub(crate) fn boot<S: AsRef<OsStr>>(script: &str, files: impl IntoIterator<Item 
         .args(files)
         .output()
         .expect("tests/systemd/boot");
-    let [output, log] = [booted.stdout, booted.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    let [output, log] =
+        [booted.stdout, booted.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(booted.status.success(), "{log}");
     (output, log)
 }

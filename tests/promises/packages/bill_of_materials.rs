@@ -13,7 +13,7 @@ use crate::harness::daemon::finish;
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 /// Checks bills of materials with CycloneDX's own library: prints for each line, which is a bill, its error or nothing.
-const JUDGE: &str = "\
+const VALIDATOR: &str = "\
 import json, sys
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
@@ -26,15 +26,15 @@ for text in sys.stdin:
 ";
 
 #[track_caller]
-pub(super) fn judge(bills: &[&Value]) -> Vec<String> {
+pub(super) fn validate(bills: &[&Value]) -> Vec<String> {
     let python = target().join("cyclonedx-validate/bin/python");
     let lines: Vec<String> = bills.iter().map(|bill| format!("{bill}\n")).collect();
-    let judged = finish(
-        Command::new(&python).args(["-c", JUDGE]),
+    let checked = finish(
+        Command::new(&python).args(["-c", VALIDATOR]),
         lines.concat().as_bytes(),
     );
-    assert_eq!(judged.code, Some(0), "{judged:?}");
-    judged.stdout.lines().map(ToOwned::to_owned).collect()
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    checked.stdout.lines().map(ToOwned::to_owned).collect()
 }
 
 pub(super) fn bill(path: &Path) -> Value {
@@ -117,11 +117,11 @@ fn the_bill_of_materials_names_exactly_the_linked_crates() {
     let (mut no_purl, mut no_licence) = (bill.clone(), bill.clone());
     no_purl["components"][0]["puri"] = "pkg:cargo/one".into();
     no_licence["components"][0]["licenses"][0]["expression"] = "MIT OR Apache".into();
-    let judged = judge(&[&bill, &no_purl, &no_licence]);
-    assert_eq!(judged[0], "");
+    let checked = validate(&[&bill, &no_purl, &no_licence]);
+    assert_eq!(checked[0], "");
     assert!(
-        judged[1].contains("puri") && judged[2].contains("Apache"),
-        "{judged:?}"
+        checked[1].contains("puri") && checked[2].contains("Apache"),
+        "{checked:?}"
     );
     let (crates, others) = components(&bill);
     assert_eq!(crates, compiled());
