@@ -1,28 +1,28 @@
-//! Two servers side by side: ratios of the second to the first, formed within a round.
+//! Compares two servers: ratios of the second to the first, each within one round.
 //!
-//! A single ratio says nothing on a machine that does other things, too. Its spread over the rounds says how much of it
-//! to believe: a spread that holds 1 is no difference.
+//! A single ratio is not reliable on a machine that does other work. The spread over the rounds shows how reliable it
+//! is: if it includes 1, there is no demonstrable difference.
 
 use serde::{Serialize, Serializer};
 
 use super::Measured;
 use super::load::Run;
 
-/// A ratio over the rounds.
+/// The distribution of a ratio over the rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Spread {
-    /// The middle one, or the mean of the two in the middle.
+    /// The median; with an even number of ratios, the mean of the middle two.
     pub median: f64,
-    /// The least.
+    /// The lowest ratio.
     pub min: f64,
-    /// The greatest.
+    /// The highest ratio.
     pub max: f64,
 }
 
 type Figure = fn(&Run) -> f64;
 
-/// What is compared, by name. More replies a second are better, and less of all else. The processor time of the server
-/// is no number where its processes are not known.
+/// The compared metrics, by name. A higher `replies_per_second` is better; of all others, a lower value. `server_cpu`
+/// is NaN if the server's processes are unknown.
 const FIGURES: [(&str, Figure); 9] = [
     ("replies_per_second", Run::rate),
     ("mean", |run| run.latency.mean()),
@@ -35,19 +35,19 @@ const FIGURES: [(&str, Figure); 9] = [
     ("server_cpu", |run| run.server_micros().unwrap_or(f64::NAN)),
 ];
 
-/// The second server to the first, with so many connections.
+/// The ratios of the second server to the first, for one number of connections.
 #[derive(Serialize)]
 pub(super) struct Comparison {
-    /// How many connections.
+    /// The number of connections.
     pub connections: usize,
-    /// Over how many rounds.
+    /// The number of rounds.
     pub rounds: usize,
-    /// The ratios of what is compared, by name. One is missing where there is nothing to divide by.
+    /// The ratios by metric. `None` if no round has a finite ratio.
     #[serde(flatten, serialize_with = "as_map")]
     pub ratios: [(&'static str, Option<Spread>); FIGURES.len()],
 }
 
-/// Values by name, in this order.
+/// Serializes named values as a map, in this order.
 pub(super) fn as_map<V: Serialize, S: Serializer>(
     named: &[(&'static str, V)],
     serializer: S,
@@ -56,7 +56,7 @@ pub(super) fn as_map<V: Serialize, S: Serializer>(
 }
 
 impl Spread {
-    /// Of these ratios; those that are no numbers do not count.
+    /// Returns the spread of the finite ratios. `None` if there are none.
     pub(super) fn of(ratios: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut ratios: Vec<f64> = ratios.into_iter().filter(|ratio| ratio.is_finite()).collect();
         ratios.sort_by(f64::total_cmp);
@@ -71,7 +71,7 @@ impl Spread {
     }
 }
 
-/// A comparison for each number of connections, in the order in which they were measured.
+/// Returns a comparison for each number of connections, in the order of measurement.
 pub(super) fn compare(measured: &[Measured]) -> Vec<Comparison> {
     let mut numbers: Vec<usize> = Vec::new();
     for one in measured {

@@ -1,7 +1,7 @@
-//! One connection of the generator: what was asked on it, what is to be written, what has been read.
+//! One connection of the generator: its requests in flight, its output and its input.
 //!
-//! No memory is allocated for a request once the buffers have their size: the longest reply decides that of one, the
-//! requests in flight that of the other.
+//! Once the buffers have grown, a request allocates nothing: the input buffer fits the longest reply, the output buffer
+//! the requests in flight.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -12,51 +12,51 @@ use rustix::net::{SendFlags, send};
 use crate::os::secret::Secret;
 use crate::protocol::MAX_REPLY;
 
-/// Room for many replies; it grows for a long one.
+/// The initial size of the input buffer, in bytes: room for many replies. It grows for a longer reply.
 const ROOM: usize = 8 * 1024;
 
-/// A request that is in flight. Times are nanoseconds since the load began.
+/// A request in flight. Times are nanoseconds since the load began.
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
     pub(super) question: usize,
-    /// From when its latency counts: when it was sent, or should have been.
+    /// When its latency begins: when it was sent, or, in the open loop, when it was due.
     pub(super) from: u64,
-    /// From when its timeout counts.
+    /// When it was sent. Its timeout begins here.
     pub(super) sent: u64,
-    /// Whether it counts, or is a part of the warm-up.
+    /// Whether it is measured. Requests of the warm-up are not.
     pub(super) measured: bool,
 }
 
-/// What there is of a connection.
+/// The state of a connection. Times are nanoseconds since the load began.
 pub(super) enum State {
-    /// Nothing. To be opened at this time.
+    /// Not connected. Reconnects at `retry_at`.
     Gone { retry_at: u64 },
-    /// A connect was begun at this time.
+    /// Connecting since `since`.
     Connecting { socket: OwnedFd, since: u64 },
-    /// It is there.
+    /// Connected.
     Open { socket: OwnedFd },
 }
 
-/// How a read ended.
+/// The result of a read.
 pub(super) enum Read {
-    /// There is something new.
+    /// New data has arrived.
     Some,
-    /// Not yet.
+    /// No data has arrived yet.
     Nothing,
-    /// The other side has closed.
+    /// The server has closed the connection.
     Closed,
 }
 
 pub(super) struct Connection {
     pub(super) state: State,
     pub(super) in_flight: VecDeque<Asked>,
-    /// The kernel had no room: to be written once it has.
+    /// Whether the kernel's send buffer is full, so that the rest is written when the socket is writable again.
     pub(super) is_blocked: bool,
-    /// Whether a reply has come since it was opened.
+    /// Whether a reply has arrived since the connection was opened.
     pub(super) has_answered: bool,
     output: Vec<u8>,
     written: usize,
-    /// Replies may hold credentials.
+    /// The received bytes, which may include credentials.
     input: Secret,
     filled: usize,
 }
@@ -79,7 +79,7 @@ impl Connection {
         matches!(self.state, State::Open { .. })
     }
 
-    /// As new, but for what is in flight.
+    /// Resets everything but the requests in flight.
     pub(super) fn reset(&mut self, state: State) {
         self.state = state;
         self.output.clear();
@@ -89,13 +89,13 @@ impl Connection {
         self.has_answered = false;
     }
 
-    /// Takes a request, to be written with the next [`Self::flush`].
+    /// Adds a request to the output. The next [`Self::flush`] writes it.
     pub(super) fn ask(&mut self, request: &[u8], asked: Asked) {
         self.output.extend_from_slice(request);
         self.in_flight.push_back(asked);
     }
 
-    /// Writes what there is to write. An error is for the next read to find, with whatever was answered before it.
+    /// Writes the pending output. The next read detects an error, after the replies that arrived before it.
     pub(super) fn flush(&mut self) {
         let State::Open { socket } = &self.state else {
             return;
@@ -116,7 +116,7 @@ impl Connection {
         self.is_blocked = false;
     }
 
-    /// Reads what has arrived, once.
+    /// Reads once what has arrived.
     pub(super) fn read(&mut self) -> Read {
         let State::Open { socket } = &self.state else {
             return Read::Nothing;
@@ -137,12 +137,12 @@ impl Connection {
         }
     }
 
-    /// What has been read and not been taken, from `at`.
+    /// Returns the input that is not consumed, from offset `at`.
     pub(super) fn unread(&self, at: usize) -> &[u8] {
         self.input.expose().get(at..self.filled).unwrap_or_default()
     }
 
-    /// Forgets so many bytes of what has been read.
+    /// Removes `consumed` bytes from the beginning of the input.
     pub(super) fn take(&mut self, taken: usize) {
         let filled = self.filled;
         let taken = taken.min(filled);

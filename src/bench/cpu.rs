@@ -1,11 +1,11 @@
-//! How much processor time a process has used, from /proc.
+//! The CPU time of processes, from /proc.
 //!
-//! `/proc/PID/task/*/schedstat` counts in nanoseconds, thread by thread, and forgets a thread that ends;
-//! `/proc/PID/stat` counts the whole process in ticks of usually 10 ms. So the first is used where no thread came or
-//! went, and the second otherwise.
+//! `/proc/PID/task/*/schedstat` has nanoseconds for each thread, but forgets threads that end. `/proc/PID/stat` has the
+//! whole process, in ticks of usually 10 ms. The first is used if the threads are the same before and after, otherwise
+//! the second.
 //!
-//! A server may answer in processes that it starts, each connection in one of its own perhaps. They count, too
-//! (`/proc/PID/task/*/children`, where the kernel has it, as those of distributions do), but for one that ends before the
+//! A server may answer in processes that it starts, for example one for each connection. They are included
+//! (`/proc/PID/task/*/children`, if the kernel has it, as those of distributions do), except those that end before the
 //! measurement does.
 
 use std::collections::BTreeMap;
@@ -14,32 +14,32 @@ use std::io;
 
 use super::number::{float, whole};
 
-/// What processes have used up to a moment.
+/// The CPU time that processes have used up to a moment.
 pub(super) struct Used {
     processes: BTreeMap<u32, Process>,
 }
 
 #[derive(Default)]
 struct Process {
-    /// User and system time, in nanoseconds.
+    /// User and system time of the process, in nanoseconds.
     ticks: u64,
-    /// Each thread's number, running time, and time of waiting for a processor, in nanoseconds.
+    /// For each thread: its id, its running time and its time of waiting for a processor, in nanoseconds.
     threads: Vec<(u32, u64, u64)>,
-    /// The processes that it has started and that are still there.
+    /// The child processes that have not ended.
     children: Vec<u32>,
 }
 
-/// Nanoseconds between two moments.
+/// The CPU time between two moments, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Spent {
-    /// Running.
+    /// The time of running.
     pub running: u64,
-    /// Ready to run, while others had the processors.
+    /// The time of waiting for a processor while ready to run.
     pub waiting: u64,
 }
 
 impl Used {
-    /// What these processes, and those that they started, have used until now. It fails where one of them is not there.
+    /// Reads the CPU time of these processes and their descendants. Fails if one of `pids` does not exist.
     pub(super) fn by(pids: &[u32]) -> io::Result<Self> {
         let mut processes = BTreeMap::new();
         for pid in pids {
@@ -60,10 +60,10 @@ impl Used {
         Ok(Self { processes })
     }
 
-    /// What has been spent since `before`.
+    /// Returns the CPU time used since `before`.
     pub(super) fn since(&self, before: &Self) -> Spent {
         let mut spent = Spent::default();
-        // One that was started since then had used nothing.
+        // A process that was started since then had used nothing.
         let nothing = Process::default();
         for (pid, now) in &self.processes {
             let before = before.processes.get(pid).unwrap_or(&nothing);
@@ -91,7 +91,7 @@ impl Process {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let ticks = ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
         let second = float(rustix::param::clock_ticks_per_second().max(1));
-        // Threads come and go while the folder is read: whatever cannot be read is one that went.
+        // Threads start and end while the directory is read: one that cannot be read has ended.
         let mut threads = Vec::new();
         let mut children = Vec::new();
         for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
@@ -116,7 +116,7 @@ impl Process {
     }
 }
 
-/// utime and stime of proc(5). The name in parentheses may hold anything, blanks and parentheses included.
+/// Returns utime + stime of proc(5), in ticks. The name in parentheses may contain whitespace and parentheses.
 fn ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_a_process_has_started_counts_as_its_own() {
-        // Works in a process of its own until its standard input ends, while the one that is measured waits.
+        // Works in a child process until standard input ends, while the measured process waits.
         let mut shell = Command::new("sh")
             .args(["-c", "(while :; do :; done) & read line; kill $!; wait"])
             .stdin(Stdio::piped())

@@ -1,8 +1,8 @@
-//! What is asked: keys from a list, from the tables, or made up, and with each the reply that is right, if it is known.
+//! The requests: keys from a list, from the tables or synthetic, each with its expected reply if that is known.
 //!
-//! Everything is worked out and encoded before the first request is sent. The same seed gives the same keys in the same
-//! order. Of a credentials file only keys are taken that cannot be a password in the wrong place, because a key whose
-//! answer is wrong is printed: entries with a value, and senders.
+//! Everything is computed and encoded before the first request is sent. The same seed gives the same keys in the same
+//! order. Of a credentials file, only keys that cannot be a misplaced password are used (entries with a value, and
+//! senders), because the report prints keys with wrong replies.
 
 use bytes::BytesMut;
 use thiserror::Error;
@@ -25,20 +25,20 @@ pub(crate) enum KeysError {
     /// The list or the table is empty.
     #[error("there is no key to ask for: {0}")]
     None(&'static str),
-    /// A key that no server of ours would take.
+    /// A key is longer than the protocols of postmapd allow.
     #[error("key {0} is longer than {MAX_KEY} bytes")]
     TooLong(usize),
-    /// A sender without an entry is not answered *not found*.
+    /// A sender without an entry is not answered with *not found*.
     #[error(
         "a sender without an entry is answered {0:?}, so no share of misses can be made; leave --hits out"
     )]
     NoMiss(&'static str),
-    /// More than can be numbered.
+    /// There are too many keys to number.
     #[error("there are more than four thousand million keys")]
     TooMany,
 }
 
-/// Byte strings in a row. Some hold credentials, so all are wiped.
+/// A list of byte strings in one buffer. It is wiped, because some are credentials.
 #[derive(Default)]
 struct Row {
     bytes: Secret,
@@ -59,20 +59,20 @@ impl Row {
     }
 }
 
-/// Requests, encoded for one server, and their right replies. They are asked in a row, and then again.
+/// Requests, encoded for one server, and their expected replies. They are sent in order, repeatedly.
 pub(crate) struct Questions {
     keys: Row,
     requests: Row,
-    /// Found: the value.
+    /// The value, where the expected reply has one.
     values: Row,
-    /// The whole reply as nearly every server would send it, so that comparing it is one comparison.
+    /// The complete expected reply as nearly every server sends it, so that one comparison suffices.
     replies: Row,
-    /// What the files say about each key, if they were asked.
+    /// The kind of the expected reply. `None` if there is nothing to compare with.
     expected: Vec<Option<Outcome>>,
 }
 
 impl Questions {
-    /// Questions to `target` for these keys. With a snapshot, its answers are the right ones.
+    /// Encodes requests to `target` for these keys. The answers of the snapshot, if given, are the expected ones.
     pub(crate) fn new(
         target: &Target,
         keys: &[Vec<u8>],
@@ -126,12 +126,12 @@ impl Questions {
         Ok(questions)
     }
 
-    /// How many there are; at least one.
+    /// Returns the number of requests; at least one.
     pub(crate) fn len(&self) -> usize {
         self.expected.len()
     }
 
-    /// The key of a question.
+    /// Returns the key of a request.
     pub(crate) fn key(&self, number: usize) -> &[u8] {
         self.keys.get(number)
     }
@@ -144,7 +144,7 @@ impl Questions {
         self.values.get(number)
     }
 
-    /// The right reply to the byte; empty where there are several.
+    /// Returns the expected bytes of the reply. Empty if several encodings are valid.
     pub(super) fn reply(&self, number: usize) -> &[u8] {
         self.replies.get(number)
     }
@@ -154,11 +154,11 @@ impl Questions {
     }
 }
 
-/// Numbers that look random, the same for the same seed (SplitMix64).
+/// A pseudo-random generator (SplitMix64): the same seed gives the same numbers.
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// From this seed.
+    /// Creates a generator with this seed.
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -170,7 +170,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`, which is not 0. The bias is that of 64 bits.
+    /// Returns a number below `end`, which must not be 0. The modulo bias of 64 bits is negligible.
     fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % count(end.max(1))).unwrap_or_default()
     }
@@ -183,11 +183,13 @@ impl Random {
     }
 }
 
-/// The least number of keys where they are made up: a server that remembers the last few answers should not shine.
+/// The minimum number of keys of a mix of hits and misses, so that a server that caches its last answers has no
+/// advantage.
 const FEW: usize = 1_000;
 
-/// Keys for which the tables have entries, in random order, `most` at most: for `@domain` somebody of that domain, and
-/// otherwise the key as written. With `hits`, that share of them is found, and the rest are senders without an entry.
+/// Returns keys that the tables have entries for, in random order, at most `max`: for `@domain` a sender in that
+/// domain, otherwise the key as written. With `hits`, this share of the keys is found, and the others are senders
+/// without an entry.
 pub(crate) fn of_tables(
     snapshot: &Snapshot,
     map: Map,
@@ -198,7 +200,7 @@ pub(crate) fn of_tables(
     let Some(table) = snapshot.table(map.table) else {
         return Ok(Vec::new());
     };
-    // A key of a secret table may be a password in the wrong place.
+    // A key of a secret table may be a misplaced password.
     let is_secret = map.table.is_secret();
     let (mut memory, mut scratch) = (SenderKeys::default(), Scratch::default());
     let (mut keys, mut seen) = (Vec::new(), 0);
@@ -224,7 +226,7 @@ pub(crate) fn of_tables(
             return;
         }
         seen += 1;
-        // A fair sample of a stream: the n-th is taken with a chance of most/n.
+        // Reservoir sampling: the n-th key is taken with probability max/n.
         if keys.len() < most {
             keys.push(key);
         } else if let Some(place) = keys.get_mut(random.below(seen)) {
@@ -243,7 +245,7 @@ pub(crate) fn of_tables(
     Ok(keys)
 }
 
-/// `keys`, repeated or cut so that they are a share of `hits` among senders that have no entry.
+/// Returns `keys`, repeated or truncated so that they are the share `hits`, mixed with senders without an entry.
 fn with_misses(
     keys: Vec<Vec<u8>>,
     snapshot: &Snapshot,
@@ -270,7 +272,7 @@ fn with_misses(
     Ok(mixed)
 }
 
-/// So many senders that nobody has an entry for: names below .invalid (RFC 2606) are nobody's.
+/// Returns `number` senders without an entry, in domains below .invalid (RFC 2606).
 pub(crate) fn made_up(number: usize, random: &mut Random) -> Vec<Vec<u8>> {
     let sender = |_| {
         format!(
@@ -282,7 +284,7 @@ pub(crate) fn made_up(number: usize, random: &mut Random) -> Vec<Vec<u8>> {
     (0..number).map(sender).map(String::into_bytes).collect()
 }
 
-/// The keys in a text, one a line; blank lines are none.
+/// Returns the keys in a text, one on each line. Empty lines are skipped.
 pub(crate) fn of_lines(text: &[u8]) -> Vec<Vec<u8>> {
     text.split(|c| *c == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))

@@ -1,4 +1,4 @@
-//! Latencies: every one recorded, none kept. To three digits, from a nanosecond to an hour.
+//! A histogram that records every latency from a nanosecond to an hour, with three significant digits.
 
 use hdrhistogram::{CreationError, Histogram};
 
@@ -11,12 +11,12 @@ const DIGITS: u8 = 3;
 #[derive(Clone)]
 pub(crate) struct Latency {
     histogram: Histogram<u64>,
-    /// The histogram rounds; the mean need not.
+    /// The sum, in nanoseconds. It gives an exact mean, unlike the histogram.
     sum: u128,
 }
 
 impl Latency {
-    /// Nothing yet. It fails only if the bounds above are wrong.
+    /// Creates an empty histogram. Fails only if the bounds above are invalid.
     pub(crate) fn new() -> Result<Self, CreationError> {
         Ok(Self {
             histogram: Histogram::new_with_bounds(1, LONGEST, DIGITS)?,
@@ -24,45 +24,45 @@ impl Latency {
         })
     }
 
-    /// Records one, in nanoseconds.
+    /// Records a latency, in nanoseconds.
     pub(crate) fn record(&mut self, nanos: u64) {
         self.histogram.saturating_record(nanos);
         self.sum += u128::from(nanos);
     }
 
-    /// Records those of `other`, too.
+    /// Adds the latencies of `other`.
     pub(crate) fn append(&mut self, other: &Self) {
-        // It fails only for a histogram of other bounds.
+        // Fails only if the bounds of the histograms differ.
         let _ = self.histogram.add(&other.histogram);
         self.sum += other.sum;
     }
 
-    /// How many there are.
+    /// Returns the number of recorded latencies.
     pub(crate) fn len(&self) -> u64 {
         self.histogram.len()
     }
 
-    /// Whether there is none.
+    /// Whether no latency was recorded.
     pub(crate) fn is_empty(&self) -> bool {
         self.histogram.is_empty()
     }
 
-    /// The latency, in microseconds, within which this share of replies came.
+    /// Returns the latency, in microseconds, that this share of the replies did not exceed. 0 if nothing was recorded.
     pub(crate) fn at(&self, share: f64) -> f64 {
         if self.is_empty() {
             return 0.0;
         }
-        // Values of the histogram are the upper ends of its cells; no reply was slower than the slowest.
+        // The histogram returns the upper end of a cell, which may exceed the slowest reply.
         float(self.histogram.value_at_quantile(share).min(self.histogram.max())) / 1e3
     }
 
-    /// The mean, in microseconds.
+    /// Returns the mean, in microseconds.
     pub(crate) fn mean(&self) -> f64 {
         let sum = u64::try_from(self.sum).unwrap_or(u64::MAX);
         ratio(float(sum), float(self.len())) / 1e3
     }
 
-    /// In a few figures, by name, in microseconds.
+    /// Returns a summary: named figures, in microseconds.
     pub(crate) fn figures(&self) -> [(&'static str, f64); 7] {
         [
             ("mean", self.mean()),
@@ -75,9 +75,9 @@ impl Latency {
         ]
     }
 
-    /// Points of the distribution, `steps` to each nine: the share that is slower, as its negative power of ten
-    /// (1 is the slowest tenth, 2 the slowest hundredth), and the latency in microseconds. It ends where a single
-    /// reply is left.
+    /// Returns points of the distribution, `steps` for each nine: the share of slower replies as its negative power of
+    /// ten (1 is the slowest tenth, 2 the slowest hundredth), and the latency in microseconds. The curve ends at a
+    /// single reply.
     pub(crate) fn curve(&self, steps: usize) -> Vec<(f64, f64)> {
         let nines = float(self.len().max(1)).log10();
         let step = 1.0 / float(count(steps.max(1)));

@@ -1,21 +1,20 @@
-//! Load on a server, and how long its replies take: what Postfix would do, many times at once.
+//! Puts load on a server and measures its replies: the lookups of many Postfix processes at once.
 //!
-//! ```text
-//! keys ─► questions, encoded, with their right replies ─► load ─► a run: counts, latencies, processor time ─► report, plot
-//! ```
+//! ```text keys ─► requests, encoded, with their expected replies ─► load ─► a run: counts, latencies, CPU time ─►
+//! report, plot ```
 //!
-//! A server of either protocol can be measured, ours or another: nothing here knows more of it than Postfix does. One
-//! thread drives all connections ([`load`]), and nothing is encoded, allocated or printed between a reply and the next
-//! request. What it says of itself stands beside what it says of the server, so that nobody takes the one for the other.
+//! Any server of either protocol can be measured: nothing here knows more about it than Postfix does. One thread drives
+//! all connections ([`load`]), and encodes, allocates and prints nothing between a reply and the next request. The
+//! report shows the generator's own limits beside the server's figures, so that the two are not confused.
 //!
-//! Two servers are compared in alternation, A B B A, because what else a machine does changes within seconds: a ratio is
-//! formed in each round, and the report has its median and its spread ([`compare`]).
+//! Two servers are compared in alternation, A B B A, because other work of the machine changes within seconds. Each
+//! round gives a ratio; the report has the median and the spread of the ratios ([`compare`]).
 //!
-//! Failure: [`BenchError`] where nothing can be measured, a server that cannot be reached among them. Everything that
-//! goes wrong afterwards is a figure of the report ([`tally`]).
+//! Failure: [`BenchError`] if nothing can be measured, for example because a server cannot be reached. Later errors are
+//! figures of the report ([`tally`]).
 //!
-//! Limits: TCP and UNIX sockets without TLS, which neither protocol has. A credential is compared and never kept
-//! outside memory that is wiped, and never printed.
+//! Limits: TCP and UNIX sockets without TLS, which neither protocol has. A credential is compared, never printed, and
+//! only kept in memory that is wiped.
 
 mod compare;
 mod connection;
@@ -38,41 +37,41 @@ use keys::Questions;
 use load::{Load, LoadError, Progress, Run};
 use target::Target;
 
-/// A server that is measured.
+/// A server to measure.
 pub(crate) struct Server {
-    /// Whom to ask.
+    /// Its endpoint and map.
     pub target: Target,
-    /// What.
+    /// The requests to send.
     pub questions: Questions,
-    /// Its processes, if they are known.
+    /// Its processes, for their CPU time. Empty if they are unknown.
     pub pids: Vec<u32>,
 }
 
-/// What is measured, in which order.
+/// What to measure, in which order.
 pub(crate) struct Plan {
-    /// One server, or two that are compared.
+    /// One server, or two to compare.
     pub servers: Vec<Server>,
-    /// What each of them is put through.
+    /// The load on each server.
     pub load: Load,
-    /// On how many connections, one number after the other.
+    /// The numbers of connections to measure, in order.
     pub connections: Vec<usize>,
-    /// How often.
+    /// How often to measure each server with each number of connections.
     pub rounds: u32,
 }
 
-/// A run, and what it was a run of.
+/// A run, with its server, round and number of connections.
 pub(crate) struct Measured {
-    /// Which server, from 0.
+    /// The index of the server in [`Plan::servers`].
     pub server: usize,
-    /// Which round, from 1.
+    /// The round, from 1.
     pub round: u32,
-    /// How many connections.
+    /// The number of connections.
     pub connections: usize,
-    /// What came out.
+    /// The result.
     pub run: Run,
 }
 
-/// Why there is no measurement.
+/// Why nothing can be measured.
 #[derive(Debug, Error)]
 #[error("{server}: {source}")]
 pub struct BenchError {
@@ -88,20 +87,20 @@ impl BenchError {
     }
 }
 
-/// A step of a plan, for somebody who watches.
+/// The run of a plan that is in progress, for display.
 pub(crate) struct Step<'a> {
     /// The server.
     pub server: &'a Target,
-    /// How many connections.
+    /// The number of connections.
     pub connections: usize,
-    /// Which step of how many.
+    /// The number of the run, from 1.
     pub number: usize,
-    /// How many there are.
+    /// The number of runs of the plan.
     pub of: usize,
 }
 
 impl Plan {
-    /// Does all of it, or until `watch` breaks: then the last run is shorter, or is left out where nothing was measured.
+    /// Measures everything, or until `watch` breaks. Then the last run is shorter, or left out if it sent no requests.
     pub(crate) fn carry_out(
         &self,
         watch: &mut dyn FnMut(&Step<'_>, Progress) -> ControlFlow<()>,

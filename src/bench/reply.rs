@@ -1,7 +1,7 @@
-//! Bytes from a server, cut into replies, and each judged.
+//! Splits received bytes into replies, and compares each with the expected reply.
 //!
-//! The framing is that of the protocols, as strictly as the rest of postmapd reads it. A value that is expected is
-//! compared byte for byte; of *not found* and *cannot tell* the text is the server's own affair.
+//! The framing of the protocols is checked as strictly as in the rest of postmapd. An expected value is compared byte
+//! for byte. The texts of *not found* and *cannot tell* are free.
 
 use bytes::BytesMut;
 
@@ -9,18 +9,19 @@ use super::keys::Questions;
 use super::tally::{Fault, Outcome};
 use crate::protocol::{InvalidReply, ParsedReply, Protocol};
 
-/// A reply.
+/// A decoded reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Judged {
-    /// Its length.
+    /// Its length, in bytes.
     pub(super) length: usize,
-    /// What it says.
+    /// The kind of reply.
     pub(super) outcome: Outcome,
-    /// What is wrong with that.
+    /// The error, if it is not the expected reply.
     pub(super) fault: Option<Fault>,
 }
 
-/// Judges the first reply in `input` as the answer to this question; `None` where it is not whole. `memory` is lent for decoding.
+/// Decodes the first reply in `input` and compares it with the one expected for request `number`. `None` if it is
+/// incomplete. `buffer` is reused for decoding.
 pub(super) fn judge(
     protocol: Protocol,
     input: &[u8],

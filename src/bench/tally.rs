@@ -1,6 +1,6 @@
-//! What became of the requests, counted.
+//! Counts of requests, replies and errors.
 //!
-//! Every request that was due is a reply or missing, and a reply may be wrong:
+//! Each request that was due has a reply or is missing, and a reply may be wrong:
 //!
 //! ```text
 //! requests = replies + missing           replies = found + not_found + cannot_tell
@@ -12,26 +12,26 @@ use serde::{Serialize, Serializer};
 /// What is wrong with a reply, or why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The files say otherwise.
+    /// The reply differs from the files.
     Wrong,
-    /// *Cannot tell*, and nobody knows what would be right: Postfix would defer the mail.
+    /// *Cannot tell*, without an expected reply to compare: Postfix would defer the mail.
     CannotTell,
-    /// Not the protocol.
+    /// The reply violates the protocol.
     Malformed,
-    /// The connection ended before the reply.
+    /// The connection was closed before the reply.
     Closed,
-    /// No reply in time.
+    /// No reply arrived within the timeout.
     Timeout,
-    /// It was due, and no connection became free to send it on.
+    /// The request was due, but no connection became free to send it.
     Unsent,
-    /// Bytes that nobody asked for.
+    /// The server sent bytes that belong to no request.
     Extra,
-    /// A connection could not be opened again.
+    /// A connection could not be reopened.
     Connect,
 }
 
 impl Fault {
-    /// Of each, in the order above, its name in JSON and CSV, and in words.
+    /// For each kind, in the order above: its name in JSON and CSV, and its description.
     const NAMES: [(&'static str, &'static str); 8] = [
         ("wrong", "other than in the files"),
         ("cannot_tell", "cannot tell"),
@@ -44,23 +44,23 @@ impl Fault {
     ];
 }
 
-/// How many faults of each kind, in the order of [`Fault`].
+/// The number of errors of each kind, in the order of [`ErrorKind`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults([u64; Fault::NAMES.len()]);
 
-/// What a reply says.
+/// The kind of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// A value.
     Found,
-    /// That there is none.
+    /// No value exists.
     NotFound,
-    /// That it cannot tell, or does not want to.
+    /// A temporary error or a refusal.
     CannotTell,
 }
 
 impl Outcome {
-    /// As it is printed.
+    /// Returns the name for display.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Found => "found",
@@ -70,43 +70,43 @@ impl Outcome {
     }
 }
 
-/// What became of the requests of one phase.
+/// The counts of one phase: the warm-up or the measurement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Requests that were sent, or should have been.
+    /// Requests that were sent or were due.
     pub requests: u64,
-    /// Replies that found a value.
+    /// Replies with a value.
     pub found: u64,
-    /// Replies that found none.
+    /// Replies without a value.
     pub not_found: u64,
-    /// Replies that could not tell.
+    /// Replies with a temporary error or a refusal.
     pub cannot_tell: u64,
-    /// What went wrong.
+    /// Errors.
     pub faults: Faults,
 }
 
 impl Faults {
-    /// Counts faults.
+    /// Adds `number` errors of a kind.
     pub(crate) fn add(&mut self, fault: Fault, number: u64) {
         if let Some(sum) = self.0.get_mut(fault as usize) {
             *sum += number;
         }
     }
 
-    /// Counts those of `other`, too.
+    /// Adds the errors of `other`.
     fn append(&mut self, other: &Self) {
         for (sum, number) in self.0.iter_mut().zip(other.0) {
             *sum += number;
         }
     }
 
-    /// Each kind with its name in JSON and CSV, and in words.
+    /// Returns each kind's name in JSON and CSV, its description and its number.
     pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         let kinds = Fault::NAMES.into_iter().zip(self.0);
         kinds.map(|((name, words), number)| (name, words, number))
     }
 
-    /// All of them.
+    /// Returns the number of all errors.
     pub(crate) fn total(&self) -> u64 {
         self.0.iter().sum()
     }
@@ -119,7 +119,7 @@ impl Serialize for Faults {
 }
 
 impl Tally {
-    /// All replies.
+    /// Returns the number of replies.
     pub(crate) fn replies(&self) -> u64 {
         self.found + self.not_found + self.cannot_tell
     }
@@ -133,7 +133,7 @@ impl Tally {
         } += 1;
     }
 
-    /// Counts those of `other`, too.
+    /// Adds the counts of `other`.
     pub(crate) fn append(&mut self, other: &Self) {
         self.requests += other.requests;
         self.found += other.found;

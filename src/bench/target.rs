@@ -1,7 +1,7 @@
-//! Whom one asks: a server of either protocol, ours or another, and the name of a map in it.
+//! The target of the requests: a server of either protocol, and the name of a map that it serves.
 //!
 //! The map may have any name that Postfix can send, because other servers have other maps. A request is encoded as
-//! Postfix encodes it. Connecting never waits: the generator has other connections to look after.
+//! Postfix encodes it. Connecting never blocks, because the generator drives other connections meanwhile.
 
 use std::fmt;
 use std::io;
@@ -22,30 +22,31 @@ use crate::protocol::endpoint::{Endpoint, EndpointError};
 /// A map of a server.
 pub(crate) struct Target {
     label: String,
-    /// Its name.
+    /// The name of the map.
     pub(super) map: String,
     pub(super) protocol: Protocol,
     address: Address,
 }
 
-/// Where the connections go.
+/// The resolved address of a target.
 pub(super) enum Place {
     Inet(SocketAddr),
     Unix(SocketAddrUnix),
 }
 
-/// A connect that was begun.
+/// A socket whose connect was started.
 pub(super) enum Begun {
-    /// Nothing more is needed.
+    /// Connected.
     Open(OwnedFd),
-    /// It is open, or not, once the socket can be written to.
+    /// Connected, or failed, once the socket is writable.
     Pending(OwnedFd),
 }
 
 impl Target {
-    /// The map `map` of the server at `text`, which may name the map behind the address as main.cf does.
+    /// Returns the target for the map `map` at the endpoint `text`, which may end with the name of the map, as in
+    /// main.cf.
     pub(crate) fn new(text: &str, map: &str) -> Result<Self, EndpointError> {
-        // Which of our own maps it is makes no difference to an address.
+        // The address does not depend on which of postmapd's own maps is named.
         let ours = Map::named(map).unwrap_or(Map::RELAYHOST);
         let address = text
             .strip_suffix(map)
@@ -60,12 +61,13 @@ impl Target {
         })
     }
 
-    /// The bytes that ask for `key`.
+    /// Appends the request for `key`.
     pub(super) fn encode(&self, key: &[u8], request: &mut BytesMut) {
         self.protocol.encode_request(&self.map, key, request);
     }
 
-    /// Where to connect to: of several addresses of a name, the first at which somebody answers.
+    /// Resolves the address. If a name has several, returns the first that accepts a connection within its share of
+    /// `timeout`.
     pub(super) fn resolve(&self, patience: Duration) -> io::Result<Place> {
         match &self.address {
             Address::Unix(path) => Ok(Place::Unix(SocketAddrUnix::new(path)?)),
@@ -75,7 +77,7 @@ impl Target {
                     return Ok(Place::Inet(only));
                 }
                 let mut last = io::Error::from(io::ErrorKind::NotFound);
-                // All of them together have the time that one has.
+                // Together, all addresses get the time of one.
                 let share = patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
                 for address in addresses {
                     match TcpStream::connect_timeout(&address, share.max(Duration::from_millis(1))) {
@@ -96,7 +98,7 @@ impl fmt::Display for Target {
 }
 
 impl Place {
-    /// Begins to connect. [`Errno::AGAIN`] means that the server's queue is full for now.
+    /// Starts to connect, without blocking. Fails with [`Errno::AGAIN`] while the server's queue is full.
     pub(super) fn begin(&self) -> Result<Begun, Errno> {
         let family = match self {
             Self::Inet(SocketAddr::V4(_)) => AddressFamily::INET,

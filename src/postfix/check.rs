@@ -1,11 +1,13 @@
-//! A live Postfix as a whole: which service reads what, what defeats or leaks, and the command that fixes it.
+//! Checks an installed Postfix as a whole: which service reads which parameter, what defeats postmapd or leaks a
+//! password, and the command that fixes it.
 //!
-//! A parameter counts as the service sees it: `-o` in master.cf wins over main.cf. Every trivial-rewrite is judged, and
-//! of the SMTP clients those that `default_transport` and `relay_transport` name, because by them leaves what postmapd
-//! routes. Other SMTP clients get mail with a next hop of its own (a content filter, an entry of `transport_maps`), and
-//! are judged for what leaks; for everything, as warnings, where senders may be given transports.
+//! Each service is checked with the values that take effect for it: `-o` in master.cf overrides main.cf. Every
+//! trivial-rewrite is checked, and the SMTP clients that `default_transport` and `relay_transport` name, because they
+//! deliver the mail that postmapd routes. Other SMTP clients get mail that has its own next hop (a content filter, an
+//! entry of `transport_maps`). They are checked for leaks only; if main.cf may assign transports to senders, they are
+//! checked for everything, with warnings.
 //!
-//! An error defeats or leaks; a warning is a thing to know that may be meant.
+//! An error defeats postmapd or leaks a password. A warning reports something that may be intended.
 
 use super::judge;
 use super::live::{Live, Service};
@@ -20,7 +22,7 @@ use crate::config::nearest;
 use crate::diagnostics::{Code, Finding, Findings, Leak, Place, Severity};
 use crate::lookup::address::Delimiters;
 
-/// Where a table of ours may stand, other than in the wanted parameters.
+/// Parameters beside the requirements that may name a table of this server.
 const MAY_HOLD_OUR_TABLES: [&str; 5] = [
     "lmtp_sasl_password_maps",
     "address_verify_sender_dependent_relayhost_maps",
@@ -29,7 +31,7 @@ const MAY_HOLD_OUR_TABLES: [&str; 5] = [
     "proxy_read_maps",
 ];
 
-/// Compares a live Postfix with what the server that is reached so needs.
+/// Checks a Postfix against the requirements of a server with this addressing. Fails if main.cf cannot name the server.
 pub(crate) fn check(live: &Live, reach: &Reach, delimiters: &Delimiters) -> Result<Findings, NoName> {
     let mut check = Check {
         live,
@@ -85,14 +87,14 @@ pub(crate) fn check(live: &Live, reach: &Reach, delimiters: &Delimiters) -> Resu
     Ok(findings)
 }
 
-/// By what mail comes to an SMTP client.
+/// Which mail an SMTP client delivers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// Whatever postmapd routes.
+    /// All mail that postmapd routes.
     MainRoute,
-    /// Perhaps what a table of senders sends there, which keeps the next hop.
+    /// Possibly mail that a table of senders assigns to this transport, which keeps the next hop.
     BySender,
-    /// What has a next hop of its own.
+    /// Only mail that has its own next hop.
     Other,
 }
 
@@ -116,7 +118,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Judges everything that a service reads.
+    /// Checks all parameters that a service reads.
     fn service(&mut self, wanted: &[Wanted], reader: Reader, service: &'a Service, role: Role) {
         let site = self.site(service);
         if reader == Reader::Client {
@@ -139,7 +141,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// A service that writes passwords into the log.
+    /// Reports a service that writes passwords into the log.
     fn verbose(&mut self, service: &Service, program: &str) {
         if verbose::is_verbose(service) {
             self.add(
@@ -169,7 +171,7 @@ impl<'a> Check<'a> {
                 .all(|verdict| verdict.code.severity() != Severity::Error)
         };
         let verdicts = judge(site.value(parameter));
-        // Asked once, and only where there is something to fix.
+        // Evaluated only if there is something to fix.
         let main_does = !verdicts.is_empty() && main_does();
         for verdict in verdicts {
             let (place, help) = self.mend(parameter, site, &verdict.cure, main_does);
@@ -183,12 +185,13 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Where the value stands, and the command or the advice that fixes it.
+    /// Returns the place of the value, and the command or the advice that fixes it. `main_suffices`: whether the value
+    /// of main.cf has no error for this service.
     fn mend(&self, parameter: &str, site: Site<'_>, cure: &Cure, main_does: bool) -> (Place, String) {
         let commands = &self.live.commands;
         let id = &site.service.id;
         let overridden = self.live.is_overridden(id, parameter);
-        // Also where a default follows another parameter that the service has of its own.
+        // Also true if the value is a default that refers to another parameter, which the service overrides.
         let own = overridden || site.value(parameter) != self.live.main(parameter);
         let help = match cure {
             Cure::Advice(advice) => advice.to_string(),
@@ -205,7 +208,7 @@ impl<'a> Check<'a> {
         (Place::parameter(own.then(|| id.to_string()), parameter), help)
     }
 
-    /// The SMTP clients that mail leaves by, as this trivial-rewrite chooses them.
+    /// Returns the transports of outgoing mail that this trivial-rewrite chooses, and checks them.
     fn transports(&mut self, service: &'a Service) -> Vec<String> {
         let site = self.site(service);
         let mut names = Vec::new();
@@ -244,7 +247,7 @@ impl<'a> Check<'a> {
         names
     }
 
-    /// A map of ours where its answers mean something else, and where Postfix would log them.
+    /// Reports tables of this server in other parameters, where replies mean something else and Postfix would log them.
     fn our_tables_elsewhere(&mut self) {
         let live = self.live;
         for (service, parameter, value) in live.everything() {
@@ -320,7 +323,7 @@ impl<'a> Check<'a> {
         self.push(Finding::new(code, place).says(message).help(help));
     }
 
-    /// Adds a finding, unless another service has led to it already.
+    /// Adds a finding, unless another service has the same.
     fn push(&mut self, finding: Finding) {
         let is_known = |known: &Finding| known.code == finding.code && known.place == finding.place;
         if !self.findings.iter().any(is_known) {

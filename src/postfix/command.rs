@@ -1,22 +1,22 @@
-//! `postconf` commands, written so that a shell runs them as they stand.
+//! `postconf` commands, quoted so that a shell runs them as printed.
 //!
-//! Everything that a finding proposes and `postmapd postconf --commands` prints comes from here. The commands name the
-//! configuration directory wherever the reading did, so that none goes to another instance.
+//! All commands that findings and `postmapd postconf --commands` print are made here. They name the configuration
+//! directory that was read, unless it is Postfix's default, so that they never change another instance.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// A service of master.cf, as postconf(1) names it: `smtp/unix`.
+/// A service of master.cf, displayed as postconf(1) names it: `smtp/unix`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ServiceName {
-    /// The first column.
+    /// The first column: the service name.
     pub name: String,
-    /// The second column.
+    /// The second column: the service type.
     pub kind: String,
 }
 
 impl ServiceName {
-    /// A service that listens at a UNIX socket.
+    /// Creates the name of a service that listens on a UNIX socket.
     pub(crate) fn unix(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -31,36 +31,36 @@ impl fmt::Display for ServiceName {
     }
 }
 
-/// Writes commands for one Postfix.
+/// Creates commands for one Postfix instance.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Commands {
-    /// The configuration directory, where it is not Postfix's own default.
+    /// The configuration directory. `None` for Postfix's default.
     pub directory: Option<PathBuf>,
 }
 
 impl Commands {
-    /// Sets a parameter in main.cf.
+    /// Returns a command that sets a parameter in main.cf.
     pub(crate) fn set(&self, parameter: &str, value: &str) -> String {
         self.postconf("-e", &assignment(parameter, value))
     }
 
-    /// Takes a parameter out of main.cf, so that its default counts again.
+    /// Returns a command that removes a parameter from main.cf, so that its default takes effect.
     pub(crate) fn unset(&self, parameter: &str) -> String {
         self.postconf("-X", parameter)
     }
 
-    /// Sets a parameter for one service. postconf 3.7 refuses blanks in such a value, and no parameter of ours needs
-    /// them.
+    /// Returns a command that sets a parameter for one service. postconf 3.7 rejects whitespace in such a value; no
+    /// parameter here needs it.
     pub(crate) fn set_for(&self, service: &ServiceName, parameter: &str, value: &str) -> String {
         self.postconf("-P", &service_assignment(service, parameter, value))
     }
 
-    /// Takes the `-o` of one service away, so that main.cf counts for it again.
+    /// Returns a command that removes the `-o` of one service, so that main.cf takes effect for it.
     pub(crate) fn unset_for(&self, service: &ServiceName, parameter: &str) -> String {
         self.postconf("-PX", &format!("{service}/{parameter}"))
     }
 
-    /// Sets a column of master.cf.
+    /// Returns a command that sets a column of master.cf.
     pub(crate) fn set_column(&self, service: &ServiceName, column: &str, value: &str) -> String {
         self.postconf("-F", &format!("{service}/{column}={value}"))
     }
@@ -76,17 +76,17 @@ impl Commands {
     }
 }
 
-/// `name = value`, as main.cf has it.
+/// Returns `name = value`, as in main.cf.
 pub(crate) fn assignment(parameter: &str, value: &str) -> String {
     format!("{parameter} = {value}").trim_end().to_owned()
 }
 
-/// `service/type/name=value` without a blank, as `postconf -P` takes it.
+/// Returns `service/type/name=value` without whitespace, as `postconf -P` expects it.
 pub(crate) fn service_assignment(service: &ServiceName, parameter: &str, value: &str) -> String {
     format!("{service}/{parameter}={}", value.replace(", ", ","))
 }
 
-/// A word for the shell, in quotes only where it needs them.
+/// Quotes a word for the shell, if it needs quotes.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

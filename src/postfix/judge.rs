@@ -1,7 +1,8 @@
-//! One value of a wanted parameter, as one service sees it: does it do, and if not, why and what would.
+//! Evaluates one value of a required parameter, as one service sees it: whether it is sufficient, and if not, why and
+//! what fixes it.
 //!
-//! What does is accepted, be it written otherwise than in [`super::wanted`]: `encrypt` for `may`, docker-mailserver's
-//! `noanonymous` where TLS is mandatory, a relay table by way of `proxy:`.
+//! Sufficient values are accepted even if they differ from those in [`super::requirements`]: `encrypt` for `may`,
+//! docker-mailserver's `noanonymous` where TLS is mandatory, a relay table through `proxy:`.
 
 use super::stricter;
 use super::table_list;
@@ -9,7 +10,7 @@ use super::verdict::{Cure, Site, Verdict};
 use super::wanted::{Demand, Wanted};
 use crate::diagnostics::Code;
 
-/// How sure TLS is.
+/// Whether Postfix uses TLS, in Postfix's own terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tls {
     Off,
@@ -17,7 +18,7 @@ enum Tls {
     Always,
 }
 
-/// Judges a value that this parameter has, or might have, at that site.
+/// Returns the issues of a value that this parameter has, or could have, in this context.
 pub(super) fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict> {
     let cure = || Cure::Value(wanted.value.clone().into());
     let mut verdicts = Vec::new();
@@ -75,7 +76,7 @@ pub(super) fn judge(wanted: &Wanted, value: &str, site: Site<'_>) -> Vec<Verdict
     verdicts
 }
 
-/// What to do about words of main.cf that are stricter than what postmapd needs.
+/// The advice for words of main.cf that are stricter than what postmapd needs.
 const WEAKENS: &str = "if these relays offer PLAIN or LOGIN alone, take the words other than noanonymous out of it; that \
                        weakens what was written here on purpose, so no command is proposed";
 
@@ -105,7 +106,7 @@ fn without_tls(wanted: &Wanted, value: &str, site: Site<'_>, verdicts: &mut Vec<
     }
 }
 
-/// Words that stand there besides stay.
+/// Checks for `noanonymous`. The fix keeps the other words of the value.
 fn anonymous(wanted: &Wanted, value: &str) -> Option<Verdict> {
     (!stricter::has_any(value, &["noanonymous"])).then(|| {
         Verdict::new(
@@ -119,7 +120,7 @@ fn anonymous(wanted: &Wanted, value: &str) -> Option<Verdict> {
     })
 }
 
-/// Whether SASL's PLAIN and LOGIN do not have all these properties.
+/// Whether the value names a security property that SASL's PLAIN and LOGIN lack.
 pub(super) fn forbids_plain(value: &str) -> bool {
     const NOT_OF_PLAIN: [&str; 5] = [
         "noplaintext",
@@ -137,7 +138,7 @@ fn tls(level: &str, site: Site<'_>) -> Tls {
         "" if is_yes("smtp_enforce_tls") => Tls::Always,
         "" if is_yes("smtp_use_tls") => Tls::WhereOffered,
         "" | "none" => Tls::Off,
-        // `dane` is `may` where a domain has no TLSA record.
+        // `dane` is equivalent to `may` where a domain has no TLSA record.
         "may" | "dane" => Tls::WhereOffered,
         _ => Tls::Always,
     }

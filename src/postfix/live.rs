@@ -1,13 +1,12 @@
-//! A live Postfix, read through its own `postconf`.
+//! The configuration of an installed Postfix, read through its own `postconf`.
 //!
-//! Nothing here parses main.cf or master.cf: includes, continuation lines, `$name` and the defaults of that very version
-//! are what postconf(1) says they are ([`super::program`] runs it).
-//! Only flags that every Postfix since 3.5 has are used.
+//! Nothing here parses main.cf or master.cf: postconf(1) resolves includes, continuation lines, `$name` and the
+//! defaults of its own version ([`super::program`] runs it). Only flags that every Postfix since 3.5 supports are used.
 //!
-//! Limits: of a value for one service, `$name` is expanded with what main.cf says about that name, unless the value is
-//! nothing but `$name`; then what the service itself says about it counts, as it does in Postfix.
+//! Limits: postconf expands `$name` in a service's value with the value of main.cf. Only a value that is nothing but
+//! `$name` is resolved with the service's own value, as Postfix does.
 //!
-//! What postconf prints may hold credentials (`static:user:password`), so none of it is repeated in an error.
+//! The output of postconf may contain credentials (`static:user:password`), so errors do not repeat it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,46 +18,46 @@ use super::command::{Commands, ServiceName};
 use super::program::{self, Limits, RunError};
 use crate::os::printable::of_path;
 
-/// What one run of postconf may take. It reads two files in a hundredth of a second, but waits until main.cf has been
-/// as it is for a whole one; 8 MiB are a hundred times what the largest configuration needs.
+/// The limits of one run of postconf. It reads two files in 10 ms, but waits until main.cf has not changed for a whole
+/// second; 8 MiB are a hundred times what the largest configuration needs.
 const LIMITS: Limits = Limits {
     silence: Duration::from_secs(10),
     total: Duration::from_secs(10),
     output: 8 << 20,
 };
 
-/// How deep `$name` may stand for `$name`.
+/// The maximum number of `$name` references that are followed from one parameter.
 const MAX_REFERENCES: usize = 8;
 
-/// Why a Postfix cannot be read.
+/// Why the configuration cannot be read.
 #[derive(Debug, Error)]
 pub enum Unreadable {
-    /// There is no postconf, or it may not be run.
+    /// postconf does not exist, or cannot be executed.
     #[error("postconf cannot be run: {0}; is Postfix installed here, and its folder of programs in PATH?")]
     NotRun(#[source] io::Error),
-    /// It ended with an error.
+    /// postconf exited with an error.
     #[error("{command} fails{why}")]
     Failed {
-        /// What was run.
+        /// The command line.
         command: String,
-        /// What it says, where that cannot hold a credential.
+        /// The error message, if it cannot contain a credential.
         why: String,
-        /// Whether there is no main.cf.
+        /// Whether main.cf does not exist.
         is_absent: bool,
     },
-    /// It does not end, or prints too much.
+    /// postconf ran too long, or printed too much.
     #[error("{command}: {why}")]
     Stopped {
-        /// What was run.
+        /// The command line.
         command: String,
-        /// Which limit it exceeds.
+        /// The exceeded limit.
         #[source]
         why: RunError,
     },
 }
 
 impl Unreadable {
-    /// Whether there is no Postfix, or one without a main.cf.
+    /// Whether Postfix or its main.cf does not exist.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         match self {
@@ -72,30 +71,30 @@ impl Unreadable {
 /// A service of master.cf.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
-    /// Its name and type.
+    /// The service name and type.
     pub id: ServiceName,
-    /// Whether it sees nothing but the queue directory.
+    /// Whether the service is chrooted to the queue directory.
     pub chrooted: bool,
-    /// The program that it runs, without folder and arguments.
+    /// The file name of its program, without directory and arguments.
     pub program: String,
-    /// The program with its arguments, as master.cf has it.
+    /// The program with its arguments, as in master.cf.
     pub command: String,
 }
 
-/// What postconf says about one Postfix.
+/// The configuration of one Postfix, as postconf prints it.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    /// How to change it.
+    /// Creates commands that change this Postfix.
     pub commands: Commands,
-    /// Every service.
+    /// All services of master.cf.
     pub services: Vec<Service>,
-    /// The types of tables that it knows.
+    /// The supported table types (`postconf -m`).
     pub table_types: BTreeSet<String>,
-    /// The SASL implementations with which its client can log in.
+    /// The SASL implementations that its SMTP client supports (`postconf -A`).
     pub sasl_types: BTreeSet<String>,
-    /// Names in main.cf that nothing reads.
+    /// Names in main.cf that no program reads.
     pub unused: Vec<String>,
-    /// The parameters that Postfix itself knows.
+    /// The parameters that have a built-in default.
     known: BTreeSet<String>,
     /// The parameters that main.cf sets.
     set: BTreeSet<String>,
@@ -103,22 +102,21 @@ pub(crate) struct Live {
     overrides: BTreeMap<ServiceName, Values>,
 }
 
-/// Parameters as they are written, and with each `$name` expanded.
+/// Values by parameter, as written and with each `$name` expanded.
 #[derive(Debug, Default)]
 struct Values {
     written: BTreeMap<String, String>,
     expanded: BTreeMap<String, String>,
 }
 
-/// What main.cf, or the default, of the Postfix says that these commands are for: one parameter, for those who need no
-/// more.
+/// Returns the value of one parameter in main.cf, or its default, without reading the rest of the configuration.
 pub(crate) fn parameter(commands: &Commands, name: &str) -> Result<String, Unreadable> {
     let said = run(commands, &["-x", "-h", name])?;
     Ok(said.output.trim_end().to_owned())
 }
 
 impl Live {
-    /// Reads the Postfix that these commands are for.
+    /// Reads the configuration of the Postfix that these commands are for.
     pub(crate) fn read(commands: Commands) -> Result<Self, Unreadable> {
         let text = |arguments: &[&str]| run(&commands, arguments).map(|said| said.output);
         let written = run(&commands, &[])?;
@@ -147,26 +145,26 @@ impl Live {
         })
     }
 
-    /// What main.cf, or the default, says.
+    /// Returns the value of a parameter in main.cf, or its default, expanded.
     pub(crate) fn main(&self, parameter: &str) -> &str {
         self.main.expanded.get(parameter).map_or("", String::as_str)
     }
 
-    /// What stands in main.cf, with `$name` as it is written; nothing where the default counts.
+    /// Returns the value in main.cf with `$name` as written. `None` where the default applies.
     pub(crate) fn written(&self, parameter: &str) -> Option<&str> {
         let is_set = self.set.contains(parameter);
         let written = self.main.written.get(parameter).filter(|_| is_set);
         written.map(String::as_str)
     }
 
-    /// Whether main.cf sets it to something else than a mere reference to another parameter.
+    /// Whether main.cf sets the parameter to more than a reference to another parameter.
     pub(crate) fn is_explicit_in_main(&self, parameter: &str) -> bool {
         let written = self.written(parameter);
         written.is_some_and(|written| reference(written).is_none())
     }
 
-    /// Whether the value that counts for that service was written for this very parameter: it is neither a default nor
-    /// a mere reference to another parameter.
+    /// Whether the value that takes effect for this service was written for this parameter: it is neither a default nor
+    /// only a reference to another parameter.
     pub(crate) fn is_explicit(&self, service: &ServiceName, parameter: &str) -> bool {
         let own = self.overrides.get(service);
         let own = own.and_then(|values| values.written.get(parameter));
@@ -176,18 +174,18 @@ impl Live {
         )
     }
 
-    /// Whether this Postfix has such a parameter.
+    /// Whether this Postfix has the parameter.
     pub(crate) fn knows(&self, parameter: &str) -> bool {
         self.known.contains(parameter)
     }
 
-    /// Whether master.cf says something of its own for that service.
+    /// Whether master.cf overrides the parameter for this service.
     pub(crate) fn is_overridden(&self, service: &ServiceName, parameter: &str) -> bool {
         let values = self.overrides.get(service);
         values.is_some_and(|values| values.written.contains_key(parameter))
     }
 
-    /// What counts for that service.
+    /// Returns the value that takes effect for this service.
     pub(crate) fn value(&self, service: &ServiceName, parameter: &str) -> &str {
         let own = self.overrides.get(service);
         let mut name = parameter;
@@ -203,7 +201,8 @@ impl Live {
         self.main(name)
     }
 
-    /// Every value that stands in main.cf, in master.cf, or is a default: the service, the parameter, the value.
+    /// Returns all values of main.cf, master.cf and the defaults, each with its service (`None` for main.cf) and
+    /// parameter.
     pub(crate) fn everything(&self) -> impl Iterator<Item = (Option<&ServiceName>, &str, &str)> {
         let main = self.main.expanded.iter();
         let main = main.map(|(name, value)| (None, name.as_str(), value.as_str()));
@@ -215,7 +214,7 @@ impl Live {
     }
 }
 
-/// The name of which a value is a mere reference: `$name`, `${name}`, `$(name)`.
+/// Returns the parameter that a value refers to, if it is nothing but `$name`, `${name}` or `$(name)`.
 fn reference(value: &str) -> Option<&str> {
     let rest = value.strip_prefix('$')?;
     let braced = rest.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
@@ -225,7 +224,7 @@ fn reference(value: &str) -> Option<&str> {
     (!name.is_empty() && name.chars().all(is_name)).then_some(name)
 }
 
-/// What `-` in the chroot column means: `y` before compatibility_level 1.
+/// Whether `-` in the chroot column means `y`, as below compatibility_level 1.
 fn chroots_by_default(main: &Values) -> bool {
     let level = main
         .expanded
@@ -235,7 +234,7 @@ fn chroots_by_default(main: &Values) -> bool {
     major.parse::<u32>().unwrap_or(0) < 1
 }
 
-/// `name = value` lines.
+/// Parses `name = value` lines.
 fn assignments(text: &str) -> impl Iterator<Item = (String, String)> {
     text.lines().filter_map(|line| {
         let (name, value) = line.split_once(" =")?;
@@ -243,7 +242,7 @@ fn assignments(text: &str) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// `service/type/name = value` lines.
+/// Parses `service/type/name = value` lines.
 fn of_services(text: &str) -> impl Iterator<Item = (ServiceName, String, String)> {
     assignments(text).filter_map(|(path, value)| {
         let mut parts = path.rsplitn(3, '/');
@@ -288,7 +287,7 @@ fn services(text: &str, chrooted_by_default: bool) -> Vec<Service> {
     services
 }
 
-/// The names that postconf complains about; what follows a name may be a credential.
+/// Returns the unused parameters that postconf warns about, without the rest of the line, which may be a credential.
 fn unused(errors: &str) -> Vec<String> {
     let named = errors.lines().filter_map(|line| {
         let (_, rest) = line.split_once(": unused parameter: ")?;

@@ -1,20 +1,21 @@
-//! Postfix's side: the settings that it needs for postmapd, and what a live one has instead.
+//! Postfix's side: the settings that Postfix needs for postmapd, and the check of an installed Postfix against them.
 //!
 //! - [`command`]: `postconf` commands, quoted for a shell
-//! - [`program`]: a program of Postfix, run with limits of time and output
-//! - [`live`]: a live Postfix, read through its own postconf
-//! - [`reach`]: how Postfix reaches the server, and whether a table in main.cf is ours
-//! - [`wanted`]: the parameters that it needs: the one list from which everything else comes
-//! - [`stricter`]: what main.cf has that is stricter, so that no line of ours weakens it
-//! - [`paste`]: that list as text to paste
-//! - [`table_list`]: the tables of a parameter, against the one that is wanted
-//! - [`verdict`]: what is said about one value
-//! - [`judge`]: one value of a wanted parameter: does it do, and if not, why
-//! - [`obstacles`]: parameters that postmapd does not need, and that defeat it or leak a password where they are set
+//! - [`program`]: runs a program of Postfix with limits on time and output
+//! - [`config`]: the configuration of an installed Postfix, read through its own postconf
+//! - [`addressing`]: how main.cf names the server, and whether a table in main.cf belongs to it
+//! - [`requirements`]: the parameters that Postfix needs: the single list that all output and checks derive from
+//! - [`stricter`]: keeps values of main.cf that are stricter than the recommended ones
+//! - [`render`]: the requirements as text to paste
+//! - [`table_list`]: evaluates the tables of a parameter against the required one
+//! - [`issue`]: what is wrong with a value, and its fix
+//! - [`evaluate`]: evaluates one value of a required parameter
+//! - [`conflicts`]: parameters that postmapd does not need, and that defeat it or leak a password if they are set
 //! - [`verbose`]: services that write passwords into the log
-//! - [`check`]: a live Postfix as a whole: which service reads what, and every finding with the command that fixes it
+//! - [`check`]: checks an installed Postfix as a whole, and reports each finding with the command that fixes it
 //!
-//! Nothing here changes a Postfix. No finding quotes a value: `static:user:password` is one, too.
+//! Nothing here changes a Postfix. No finding quotes a value, because a value may be a password
+//! (`static:user:password`).
 
 pub(crate) mod check;
 pub(crate) mod command;

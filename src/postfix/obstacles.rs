@@ -1,6 +1,6 @@
-//! Parameters that postmapd does not need, and that defeat it or leak a password where they are set.
+//! Parameters that postmapd does not need, and that defeat it or leak a password if they are set.
 //!
-//! Each is judged by its value alone; what takes more than that stands in [`super::check`].
+//! Each is evaluated by its value alone. Checks that need more are in [`super::check`].
 
 use std::borrow::Cow;
 
@@ -11,19 +11,19 @@ use super::wanted::Reader;
 use crate::diagnostics::Code;
 use crate::protocol::socketmap::MAX_REPLY;
 
-/// A parameter that may stand in the way.
+/// A parameter that may conflict with postmapd.
 pub(super) struct Obstacle {
-    /// Its name.
+    /// The name of the parameter.
     pub parameter: &'static str,
     /// The daemon that reads it.
     pub reader: Reader,
-    /// What a finding about it is.
+    /// The code of its finding.
     pub code: Code,
-    /// Whether this value stands in the way.
+    /// Whether this value conflicts.
     pub stands: fn(&str, Site<'_>) -> bool,
-    /// What comes of it.
+    /// The consequence, for the user.
     pub message: &'static str,
-    /// What to do.
+    /// What fixes it.
     pub cure: Cure,
 }
 
@@ -39,7 +39,7 @@ fn is_no(value: &str, _: Site<'_>) -> bool {
     value.eq_ignore_ascii_case("no")
 }
 
-/// Every one of them.
+/// All conflicts.
 pub(super) const OBSTACLES: &[Obstacle] = &[
     Obstacle {
         parameter: "transport_maps",
@@ -100,7 +100,7 @@ pub(super) const OBSTACLES: &[Obstacle] = &[
         parameter: "smtp_sasl_tls_verified_security_options",
         reader: Reader::Client,
         code: Code::PlainForbidden,
-        // Where it follows the parameter above it, that one is named.
+        // If its value equals that of the parameter above it, only that parameter is reported.
         stands: |value, site| forbids_plain(value) && value != site.value("smtp_sasl_tls_security_options"),
         message: "it forbids PLAIN and LOGIN at servers with a verified certificate, and most relays offer nothing else",
         cure: Cure::Advice(Cow::Borrowed(

@@ -1,13 +1,13 @@
-//! The wanted parameters as text to paste: main.cf, commands, docker-mailserver's override files.
+//! Renders the requirements as text to paste: main.cf, commands, docker-mailserver's override files.
 //!
-//! docker-mailserver appends postfix-main.cf to main.cf, and gives each line of postfix-master.cf that begins with a
-//! letter to `postconf -P`; a comment is harmless in both.
+//! docker-mailserver appends postfix-main.cf to main.cf, and passes each line of postfix-master.cf that begins with a
+//! letter to `postconf -P`. Comments are harmless in both.
 
 use super::command::{Commands, ServiceName, assignment, service_assignment};
 use super::reach::Reach;
 use super::wanted::{Reader, Wanted};
 
-/// Lines of main.cf, with the reason above each.
+/// Returns lines of main.cf, each below its rationale.
 pub(crate) fn main_cf(wanted: &[Wanted], reach: &Reach) -> String {
     let about = format!("For main.cf. postmapd listens at {reach}.");
     lines(&[&about], wanted, reach, |one| {
@@ -15,7 +15,7 @@ pub(crate) fn main_cf(wanted: &[Wanted], reach: &Reach) -> String {
     })
 }
 
-/// Commands that write the same, with the reason above each.
+/// Returns commands that set the same parameters, each below its rationale.
 pub(crate) fn shell(wanted: &[Wanted], reach: &Reach, commands: &Commands) -> String {
     let about = format!("postmapd listens at {reach}. After these commands: postfix reload");
     lines(&[&about], wanted, reach, |one| {
@@ -23,7 +23,7 @@ pub(crate) fn shell(wanted: &[Wanted], reach: &Reach, commands: &Commands) -> St
     })
 }
 
-/// docker-mailserver's postfix-main.cf, for those who leave its own relay feature alone.
+/// Returns docker-mailserver's postfix-main.cf, for setups that do not use docker-mailserver's own relay feature.
 pub(crate) fn docker_mailserver_main(wanted: &[Wanted], reach: &Reach) -> String {
     lines(
         &[
@@ -37,7 +37,7 @@ pub(crate) fn docker_mailserver_main(wanted: &[Wanted], reach: &Reach) -> String
     )
 }
 
-/// docker-mailserver's postfix-master.cf, for those who go on with its files, its variables and `setup relay`.
+/// Returns docker-mailserver's postfix-master.cf, for setups that use its files, its variables and `setup relay`.
 pub(crate) fn docker_mailserver_master(wanted: &[Wanted], reach: &Reach) -> String {
     let write = |one: &Wanted| {
         let services: &[&str] = match one.reader {
@@ -59,7 +59,7 @@ pub(crate) fn docker_mailserver_master(wanted: &[Wanted], reach: &Reach) -> Stri
     )
 }
 
-/// A heading, and what `write` makes of each parameter, with the reason above it.
+/// Returns a heading, and each requirement as `write` formats it, below its rationale.
 fn lines(about: &[&str], wanted: &[Wanted], reach: &Reach, write: impl Fn(&Wanted) -> String) -> String {
     let remarks = reach.remarks();
     let last = reach

@@ -1,10 +1,10 @@
-//! A program of Postfix (postconf, postmap), run without a shell and with limits.
+//! Runs a program of Postfix (postconf, postmap) without a shell, with limits on time and output.
 //!
-//! Its output is a [`Secret`]: it may hold passwords. A program that prints nothing for too long, takes too long in
-//! all, or prints too much is killed, and nothing of what it printed is used. Standard error is bounded as well; what
-//! exceeds the bound is read and dropped, so that the program does not block.
+//! Its output is a [`Secret`], because it may contain passwords. A program that prints nothing for too long, runs too
+//! long or prints too much is killed, and its output is discarded. Standard error beyond its limit is read and
+//! discarded, so that the program does not block.
 //!
-//! Limits: processes that the program itself has started are not killed.
+//! Limits: processes that the program has started are not killed.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -21,55 +21,55 @@ use crate::os::secret::Secret;
 /// The directory of Postfix's programs, which the PATH of an unprivileged user often lacks.
 const USUAL_DIRECTORY: &str = "/usr/sbin";
 
-/// How much is read at once.
+/// The size of a read, in bytes.
 const CHUNK: usize = 64 << 10;
 
-/// How many chunks may wait to be taken over.
+/// How many chunks may wait for the consumer.
 const CHUNKS: usize = 4;
 
-/// How much of standard error is kept.
+/// How many bytes of standard error are kept.
 const MAX_ERRORS: usize = 64 << 10;
 
-/// How often a program that has closed its output is asked whether it has ended.
+/// How often a program that has closed its output is checked for its exit.
 const UNTIL_NEXT_LOOK: Duration = Duration::from_millis(5);
 
-/// What a program may take.
+/// The limits of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// How long it may print nothing.
+    /// How long the program may print nothing.
     pub silence: Duration,
-    /// How long it may run.
+    /// How long the program may run.
     pub total: Duration,
-    /// How many bytes it may print.
+    /// How many bytes the program may print.
     pub output: usize,
 }
 
-/// Why the output of a program cannot be had. Nothing of what it printed is repeated.
+/// Why a program has no usable output. Never repeats its output.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// It is not there, or may not be run.
+    /// The program does not exist, or cannot be executed.
     #[error("{0}")]
     NotRun(#[source] io::Error),
-    /// It printed nothing for too long, or did not end.
+    /// The program printed nothing, or did not exit, within this time.
     #[error("it does not end within {} seconds", .0.as_secs())]
     TooSlow(Duration),
-    /// It printed more than the limit.
+    /// The program printed more than this number of bytes.
     #[error("it prints more than {} MiB", .0 >> 20)]
     TooMuch(usize),
 }
 
-/// A program that has ended by itself.
+/// A program that has exited by itself.
 pub(super) struct Finished {
-    /// How it ended.
+    /// Its exit status.
     pub status: ExitStatus,
-    /// What it printed.
+    /// Its standard output.
     pub output: Secret,
-    /// What it printed on standard error.
+    /// Its standard error.
     pub errors: String,
 }
 
-/// Runs `name`, which is looked for in PATH and then where Postfix's programs usually are, for the Postfix with that
-/// configuration directory, or the default one.
+/// Runs the program `name` for the Postfix with this configuration directory, or with the default one. Looks for the
+/// program in PATH, then in [`FALLBACK_DIRECTORY`].
 pub(super) fn run(
     name: &str,
     config_directory: Option<&Path>,
@@ -94,14 +94,14 @@ pub(super) fn run(
         .map_err(RunError::NotRun)?;
     let result = follow(&mut child, limits);
     if result.is_err() {
-        // It may have ended this very moment, which is as good.
+        // Killing fails only if the program has just exited.
         let _ = child.kill();
         let _ = child.wait();
     }
     result
 }
 
-/// Reads both pipes until the program has ended.
+/// Reads both pipes until the program has exited.
 fn follow(child: &mut Child, limits: Limits) -> Result<Finished, RunError> {
     let deadline = Instant::now() + limits.total;
     let left = || deadline.saturating_duration_since(Instant::now());
@@ -144,7 +144,7 @@ fn follow(child: &mut Child, limits: Limits) -> Result<Finished, RunError> {
     }
 }
 
-/// Reads a pipe on a thread of its own, chunk by chunk.
+/// Reads a pipe in chunks on a thread of its own.
 fn chunks(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Secret> {
     let (sender, receiver) = mpsc::sync_channel(CHUNKS);
     thread::spawn(move || {
@@ -160,7 +160,7 @@ fn chunks(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Secret> {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // What was read before shows as too little.
+                // Not reported: the reader sees truncated output.
                 Err(_) => return,
             }
         }

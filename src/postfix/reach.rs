@@ -1,11 +1,12 @@
-//! How Postfix reaches the server: the names of the maps in main.cf, and whether a name that stands there is ours.
+//! How Postfix addresses the server: the names of the maps in main.cf, and whether a table named there belongs to the
+//! server.
 //!
-//! Of several listeners the one is named that most services of Postfix can reach: a UNIX socket inside the queue
-//! directory, relative to it, which is right for chrooted services and for the others; else TCP; else a UNIX socket
-//! elsewhere, by way of proxymap(8), which sees the whole file system; else `tcp:`.
+//! Of several listeners, main.cf names the one that most services of Postfix can reach: a UNIX socket inside the queue
+//! directory, by its relative path, which is valid with and without chroot; else TCP; else a UNIX socket elsewhere,
+//! through proxymap(8), which sees the whole file system; else `tcp:`.
 //!
-//! Limits: no name is resolved. `localhost` is taken for loopback, and another host name for whatever address the server
-//! listens at, if the port is right.
+//! Limits: names are not resolved. `localhost` is treated as loopback, and any other host name as an address of the
+//! server if the port matches.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -24,45 +25,45 @@ pub(crate) const CONTAINER: &str = "postmapd";
 /// Why main.cf cannot name the server.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum NoName {
-    /// No listener has that map.
+    /// No listener serves the map.
     #[error("no listener serves the map {0}")]
     NoListener(Map),
-    /// Only listeners with a port that the system chooses.
+    /// The only listeners have port 0, so the system chooses another port at each start.
     #[error("the listener for the map {0} has port 0, so its port is another one after each start")]
     NoPort(Map),
-    /// A blank, a comma, a brace or a `$` in the path.
+    /// The path has whitespace, a comma, a brace or a `$`.
     #[error(
         "main.cf cannot name the path of the socket for the map {0}: it has a blank, a comma, a brace or a $"
     )]
     Path(Map),
 }
 
-/// The server, as one Postfix sees it.
+/// The server's endpoints, as one Postfix sees them.
 #[derive(Clone, Debug)]
 pub(crate) struct Reach {
     endpoints: Vec<Endpoint>,
     queue_directory: PathBuf,
-    /// Postfix is in docker-mailserver's container, where nothing is chrooted, and the server in another.
+    /// Whether Postfix runs in docker-mailserver's container, where nothing is chrooted, and the server in another one.
     pub(super) is_for_container: bool,
 }
 
-/// What a table in main.cf is to us.
+/// The server that a table in main.cf belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kinship {
-    /// It asks this server about this map.
+    /// It queries this map of this server.
     Ours(Map),
-    /// It would, but the service cannot see the socket from its jail.
+    /// It queries this map of this server, but the chrooted service cannot see the socket.
     Hidden(Map),
-    /// It asks this server about a map that it does not have.
+    /// It queries this server for a map that the server does not have.
     NoSuchMap,
-    /// It looks like a question to this server, and goes elsewhere.
+    /// It names this map, but at an endpoint at which the server does not listen.
     Elsewhere(Map),
-    /// Nothing to do with us.
+    /// It has nothing to do with postmapd.
     Foreign,
 }
 
 impl Reach {
-    /// A server that listens at these endpoints, for the Postfix with that queue directory.
+    /// Creates the addressing of a server with these endpoints, for a Postfix with this queue directory.
     pub(crate) fn new(endpoints: Vec<Endpoint>, queue_directory: PathBuf) -> Self {
         Self {
             endpoints,
@@ -71,7 +72,7 @@ impl Reach {
         }
     }
 
-    /// A server that listens at these endpoints, for the Postfix in docker-mailserver's container.
+    /// Creates the addressing of a server with these endpoints, for the Postfix in docker-mailserver's container.
     pub(crate) fn for_container(endpoints: Vec<Endpoint>) -> Self {
         Self {
             is_for_container: true,
@@ -79,7 +80,7 @@ impl Reach {
         }
     }
 
-    /// The name of a map in main.cf.
+    /// Returns the name of a map in main.cf.
     pub(crate) fn table(&self, map: Map) -> Result<String, NoName> {
         let endpoint = self.nearest(map)?;
         let address = match &endpoint.address {
@@ -96,7 +97,7 @@ impl Reach {
         Ok(endpoint.with_address(address).lookup_table(map.name))
     }
 
-    /// The listener that most services of that Postfix can reach.
+    /// Returns the listener that most services of this Postfix can reach.
     fn nearest(&self, map: Map) -> Result<&Endpoint, NoName> {
         let rank = |endpoint: &Endpoint| match (&endpoint.protocol, &endpoint.address) {
             (_, Address::Unix(path)) if self.is_for_container || self.in_the_queue(path).is_some() => 0,
@@ -125,7 +126,7 @@ impl Reach {
         best.map(|(_, endpoint)| endpoint).ok_or(reason)
     }
 
-    /// The path relative to the queue directory, if it is inside.
+    /// Returns the path relative to the queue directory, if it is inside.
     fn in_the_queue<'a>(&self, path: &'a Path) -> Option<&'a Path> {
         if path.is_relative() {
             return Some(path);
@@ -133,7 +134,7 @@ impl Reach {
         path.strip_prefix(&self.queue_directory).ok()
     }
 
-    /// What a table without `proxy:` in front is to us, asked by a service in the jail or outside.
+    /// Returns the owner of a table, given without `proxy:`, as a chrooted or an unchrooted service sees it.
     pub(crate) fn kinship(&self, table: &str, chrooted: bool) -> Kinship {
         if table.starts_with("tcp:") {
             return self.tcp_kinship(table);
@@ -197,13 +198,13 @@ impl Reach {
         kinship
     }
 
-    /// Whether two paths of sockets are one, also by way of links such as /var/run.
+    /// Whether two paths name the same socket, also through links such as /var/run.
     fn is_same(&self, own: &Path, other: &Path) -> bool {
         let own = self.queue_directory.join(own);
         own == other || resolved(&own).is_some_and(|own| resolved(other).is_some_and(|other| own == other))
     }
 
-    /// Remarks about the choice, as comments above the lines.
+    /// Returns remarks on the chosen listener, for comments above the lines.
     pub(crate) fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         let Ok(chosen) = self.nearest(Map::RELAYHOST) else {
@@ -258,10 +259,10 @@ impl fmt::Display for Reach {
     }
 }
 
-/// The address that a table of socketmap_table(5) or tcp_table(5) is asked at.
+/// Returns the address that a table of socketmap_table(5) or tcp_table(5) queries.
 pub(crate) fn address(table: &str) -> Option<Address> {
     let endpoint = if table.starts_with("tcp:") {
-        // Which map it is does not stand in the name.
+        // The name of the table does not include the map.
         Endpoint::parse_server(table, "", &[])
     } else {
         let (endpoint, _) = table.rsplit_once(':')?;
@@ -270,20 +271,20 @@ pub(crate) fn address(table: &str) -> Option<Address> {
     Some(endpoint.ok()?.address)
 }
 
-/// The folder with its links resolved, and the name in it; the socket itself need not be there.
+/// Resolves links in the directory of a path. The socket itself need not exist.
 fn resolved(path: &Path) -> Option<PathBuf> {
     let folder = path.parent()?.canonicalize().ok()?;
     Some(folder.join(path.file_name()?))
 }
 
-/// Whether a map list can hold the path.
+/// Whether a list of tables in main.cf can contain the path.
 fn is_writable(path: &Path) -> bool {
     path.to_str().is_some_and(|path| {
         !path.contains(|c: char| c.is_whitespace() || c.is_control() || ",{}$".contains(c))
     })
 }
 
-/// The host at which a Postfix in another container asks.
+/// Returns the host that a Postfix in another container connects to.
 fn host_for_container(host: &str) -> &str {
     let is_wildcard = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
     if is_wildcard { CONTAINER } else { host }
@@ -293,7 +294,7 @@ fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Whether a question to `host` and `port` arrives at `own`.
+/// Whether a connection to `host` and `port` reaches the listener at `own`.
 fn is_at(own: &Address, host: &str, port: u16) -> bool {
     let Address::Inet(own_host, own_port) = own else {
         return false;

@@ -1,24 +1,23 @@
-//! What main.cf has that is stricter than what postmapd needs: it stays, so that neither a printed line, a command nor
-//! a proposal of the check weakens a live Postfix.
+//! Keeps values of main.cf that are stricter than what postmapd needs, so that no printed line, command or fix weakens
+//! an installed Postfix.
 //!
-//! - A TLS level above `may` stays as it is written. Where there is none, what the obsolete `smtp_enforce_tls` demands
-//!   is kept as the level that it means.
-//! - The words of the SASL options are demands on mechanisms, and more of them are stricter; so the values are united.
+//! - A TLS level above `may` stays as written. Without a level, the obsolete `smtp_enforce_tls` is kept as the
+//!   equivalent level.
+//! - Each word of a SASL option restricts the mechanisms further, so the recommended and the present words are united.
 //!
-//! One thing is given up on purpose: by its default `smtp_sasl_tls_security_options` repeats what holds without TLS,
-//! `noplaintext` among it, and then Postfix cannot log in at most relays. `noplaintext` stays there only where it was
-//! written for that parameter; the other words stay in any case.
+//! One exception is deliberate: the default of `smtp_sasl_tls_security_options` repeats the value for connections
+//! without TLS, `noplaintext` among it, with which Postfix cannot log in at most relays. `noplaintext` is kept only if
+//! it was written for that parameter; the other words are always kept.
 //!
-//! Limits: the tables of `smtp_tls_policy_maps` are not read, and what master.cf says with `-o` is not changed by any
-//! of this.
+//! Limits: the tables of `smtp_tls_policy_maps` are not read. Overrides in master.cf (`-o`) are not changed.
 
 use super::live::Live;
 use super::wanted::{Demand, Wanted};
 
-/// SASL properties (`xsasl(3)`), all of which narrow the choice of mechanisms.
+/// The SASL property (`xsasl(3)`) that forbids plaintext mechanisms.
 const NO_PLAIN_TEXT: &str = "noplaintext";
 
-/// Replaces recommended values by what main.cf has, where that is stricter.
+/// Replaces recommended values by those of main.cf where these are stricter.
 pub(crate) fn keep(wanted: &mut [Wanted], live: &Live) {
     for one in wanted {
         let kept = match one.demand {
@@ -34,7 +33,7 @@ pub(crate) fn keep(wanted: &mut [Wanted], live: &Live) {
     }
 }
 
-/// A level above `may`.
+/// Returns the TLS level of main.cf, if it is above `may`.
 fn level(live: &Live) -> Option<String> {
     const PARAMETER: &str = "smtp_tls_security_level";
     let is_yes = |parameter| live.main(parameter).eq_ignore_ascii_case("yes");
@@ -46,7 +45,7 @@ fn level(live: &Live) -> Option<String> {
     }
 }
 
-/// The words that hold under TLS and are not there by default alone.
+/// Returns the words that apply under TLS, without a `noplaintext` that only the default has.
 fn under_tls(live: &Live, parameter: &str) -> String {
     let value = live.main(parameter);
     if live.is_explicit_in_main(parameter) {
@@ -58,14 +57,14 @@ fn under_tls(live: &Live, parameter: &str) -> String {
     kept.join(", ")
 }
 
-/// The recommended words, and those of `other` that are not among them, if there are any.
+/// Returns the recommended words followed by the further words of `other`. `None` if there are no further words.
 pub(super) fn united(recommended: &str, other: &str) -> Option<String> {
     let is_new = |word: &&str| !has_any(recommended, &[word]);
     let more: Vec<&str> = words(other).filter(is_new).collect();
     (!more.is_empty()).then(|| [&[recommended], more.as_slice()].concat().join(", "))
 }
 
-/// Whether one of these words is among those of a value, in whatever case.
+/// Whether a value has one of these words, in any case.
 pub(super) fn has_any(value: &str, wanted: &[&str]) -> bool {
     words(value).any(|word| wanted.iter().any(|wanted| word.eq_ignore_ascii_case(wanted)))
 }

@@ -1,7 +1,7 @@
-//! The tables of `sender_dependent_relayhost_maps` or `smtp_sasl_password_maps`, against the one that is wanted.
+//! Evaluates the tables of `sender_dependent_relayhost_maps` or `smtp_sasl_password_maps` against the required one.
 //!
-//! Postfix asks the tables of a list in order and believes the first that answers. A table may hold a password in its
-//! very name (`static:user:password`), so a finding counts the others and does not name them.
+//! Postfix queries the tables of a list in order and uses the first answer. The name of a table may contain a password
+//! (`static:user:password`), so findings count other tables and do not name them.
 
 use std::net::Ipv6Addr;
 
@@ -14,12 +14,12 @@ use crate::net::address::Address;
 
 const PROXY: &str = "proxy:";
 
-/// The tables of a list: cut at blanks and commas, but not within braces.
+/// Splits a list of tables at whitespace and commas outside braces.
 pub(crate) fn tables(list: &str) -> impl Iterator<Item = &str> {
     words(list, |c| matches!(c, ',' | ' ' | '\t' | '\r' | '\n'))
 }
 
-/// The words between these separators; what stands in braces is one (`mystrtokq(3)`).
+/// Splits text at separators outside braces (`mystrtokq(3)`).
 pub(super) fn words(text: &str, is_separator: impl Fn(char) -> bool) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     let separator = move |c: char| {
@@ -33,10 +33,10 @@ pub(super) fn words(text: &str, is_separator: impl Fn(char) -> bool) -> impl Ite
     text.split(separator).filter(|word| !word.is_empty())
 }
 
-/// What a table is to us, `proxy:` or not, asked by that service.
+/// Returns the owner of a table, with or without `proxy:`, as this service sees it.
 pub(crate) fn kinship(table: &str, site: Site<'_>) -> Kinship {
     match table.strip_prefix(PROXY) {
-        // proxymap(8) asks, from where it stands.
+        // proxymap(8) connects, with its own chroot.
         Some(inner) => {
             let chrooted = proxymap(site).is_some_and(|proxymap| proxymap.chrooted);
             site.reach.kinship(inner, chrooted)
@@ -45,7 +45,7 @@ pub(crate) fn kinship(table: &str, site: Site<'_>) -> Kinship {
     }
 }
 
-/// The proxymap(8) by which this service asks for passwords, if it does.
+/// Returns the proxymap(8) through which this service queries passwords, if it does.
 pub(crate) fn proxymap_for_passwords(site: Site<'_>) -> Option<&Service> {
     let is_proxied = tables(site.value("smtp_sasl_password_maps")).any(|table| table.starts_with(PROXY));
     proxymap(site).filter(|_| is_proxied)
@@ -59,7 +59,7 @@ fn proxymap(site: Site<'_>) -> Option<&Service> {
         .find(|service| service.id.name == name && service.id.kind == "unix")
 }
 
-/// Judges a list that should ask `map`, where `wanted` is the table to name.
+/// Returns the issues of a list that should query `map`. `required` is the table that main.cf should name.
 pub(crate) fn judge(map: Map, list: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict> {
     let cure = || Cure::Value(wanted.to_owned().into());
     let known: Vec<(&str, Kinship)> = tables(list).map(|table| (table, kinship(table, site))).collect();
@@ -156,7 +156,7 @@ fn hidden(table: &str, wanted: &str, site: Site<'_>) -> Verdict {
     )
 }
 
-/// What is wrong with a table although it is ours.
+/// Returns the issues of a table that belongs to this server.
 fn usable(table: &str, wanted: &str, site: Site<'_>) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     let inner = table.strip_prefix(PROXY).unwrap_or(table);

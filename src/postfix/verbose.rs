@@ -1,7 +1,7 @@
-//! Services that write passwords into the log: smtp(8) with `-v` logs what the map of passwords answers and what it
-//! sends to the server, proxymap(8) with `-v` what it passes on. Any kind of table is concerned.
+//! Services that write passwords into the log. With `-v`, smtp(8) logs the replies of the password map and what it
+//! sends to the server, and proxymap(8) logs what it passes on. This affects tables of every type.
 //!
-//! The same comes of `debug_peer_list` for the servers that it names ([`super::obstacles`]).
+//! `debug_peer_list` has the same effect for the servers that it names ([`super::conflicts`]).
 
 use super::live::Service;
 use super::table_list;
@@ -16,7 +16,8 @@ pub(super) fn is_verbose(service: &Service) -> bool {
         let Some(options) = word.strip_prefix('-').filter(|options| !options.is_empty()) else {
             return false;
         };
-        // As getopt(3) does: options may stand together, and what follows one that takes an argument is that.
+        // As in getopt(3), options may be combined, and the text after an option that takes an argument is its
+        // argument.
         for (at, option) in options.char_indices() {
             if option == 'v' {
                 return true;

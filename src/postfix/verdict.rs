@@ -1,4 +1,4 @@
-//! What is said about one value of a parameter: what is wrong, and what fixes it.
+//! What is wrong with a value of a parameter, and its fix.
 
 use std::borrow::Cow;
 
@@ -7,19 +7,19 @@ use super::live::{Live, Service};
 use super::reach::Reach;
 use crate::diagnostics::Code;
 
-/// The daemon that reads a value.
+/// A service that reads a value.
 #[derive(Clone, Copy)]
 pub(crate) struct Site<'a> {
-    /// The Postfix.
+    /// The configuration of the Postfix.
     pub live: &'a Live,
-    /// The service.
+    /// The service in master.cf.
     pub service: &'a Service,
-    /// The server that it should ask.
+    /// How this Postfix reaches the server.
     pub reach: &'a Reach,
 }
 
 impl Site<'_> {
-    /// What counts for the service.
+    /// Returns the value that takes effect for the service.
     pub(crate) fn value(&self, parameter: &str) -> &str {
         self.live.value(&self.service.id, parameter)
     }
@@ -28,31 +28,32 @@ impl Site<'_> {
 /// Something that is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// Its kind.
+    /// The code of the finding.
     pub code: Code,
-    /// What is wrong, without a quotation.
+    /// What is wrong. Never quotes the value.
     pub message: Cow<'static, str>,
     /// What fixes it.
     pub cure: Cure,
 }
 
-/// What fixes it.
+/// What fixes an issue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cure {
-    /// This value.
+    /// Set this value.
     Value(Cow<'static, str>),
-    /// This value, at the very place where the present one stands: another place has a weaker one.
+    /// Set this value where the present one is written, in main.cf or master.cf, because the other place has a weaker
+    /// one.
     Here(Cow<'static, str>),
-    /// The default.
+    /// Restore the default.
     Unset,
-    /// No chroot for this service.
+    /// Disable chroot for this service.
     Unjail(ServiceName),
-    /// What the administrator has to decide: no command does it.
+    /// A decision of the administrator, which no command can make.
     Advice(Cow<'static, str>),
 }
 
 impl Verdict {
-    /// Something of this kind.
+    /// Creates an issue.
     pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>, cure: Cure) -> Self {
         Self {
             code,

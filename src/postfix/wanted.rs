@@ -1,56 +1,56 @@
-//! The parameters that Postfix needs for postmapd: the one list from which main.cf, the commands, docker-mailserver's
-//! override files and the check all come.
+//! The parameters that Postfix needs for postmapd: the single list from which main.cf, the commands,
+//! docker-mailserver's override files and the check derive.
 //!
-//! A parameter stands here if its default does not do. What merely must not get in the way stands in
-//! [`super::obstacles`].
+//! A parameter is listed if its default is not sufficient. Parameters that only must not interfere are in
+//! [`super::conflicts`].
 
 use std::borrow::Cow;
 
 use super::reach::{NoName, Reach};
 use crate::lookup::map::Map;
 
-/// Which programs of Postfix read a parameter.
+/// The daemon of Postfix that reads a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     /// trivial-rewrite(8), which chooses the next hop.
     Rewrite,
-    /// smtp(8), which logs in there.
+    /// smtp(8), which logs in at the next hop.
     Client,
 }
 
-/// What a value must be like; [`super::judge`] tells.
+/// What a value must satisfy; [`super::evaluate`] checks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Demand {
-    /// Empty.
+    /// The value is empty.
     Empty,
-    /// `yes`.
+    /// The value is `yes`.
     Yes,
-    /// This map, and no other table before it.
+    /// The list has this map, and no other table before it.
     Table(Map),
-    /// No plain password while the connection is not encrypted.
+    /// SASL mechanisms with plaintext passwords are forbidden on connections without TLS.
     WithoutTls,
-    /// Plain passwords while it is.
+    /// SASL mechanisms with plaintext passwords are allowed under TLS.
     UnderTls,
-    /// TLS at least where the server offers it.
+    /// TLS is used at least where the server offers it.
     Tls,
 }
 
 /// A parameter that postmapd needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    /// Its name.
+    /// The name of the parameter.
     pub parameter: &'static str,
-    /// The value that is recommended.
+    /// The recommended value.
     pub value: String,
-    /// What a value must be like to do.
+    /// What a value must satisfy.
     pub demand: Demand,
-    /// The daemon that reads it.
+    /// The daemon that reads the parameter.
     pub reader: Reader,
-    /// Why.
+    /// Why Postfix needs it: a sentence for the user.
     pub why: Cow<'static, str>,
 }
 
-/// Everything, for the Postfix that reaches the server so.
+/// Returns all requirements of a Postfix that reaches the server by this addressing.
 pub(crate) fn parameters(reach: &Reach) -> Result<Vec<Wanted>, NoName> {
     use Reader::{Client, Rewrite};
     let wanted = |parameter, value: &str, demand, reader, why| Wanted {

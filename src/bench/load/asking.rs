@@ -1,10 +1,10 @@
-//! Which request goes out next, when, and on which connection.
+//! Decides which request is sent next, when, and on which connection.
 
 use super::{Generator, LATE, Schedule};
 use crate::bench::connection::{Asked, Connection};
 
 impl Generator<'_> {
-    /// Whether every request has been sent, or never will be.
+    /// Whether every request has been sent, or can no longer be sent.
     pub(super) fn has_asked_all(&self, now: u64) -> bool {
         match self.schedule.open {
             Some((_, all)) => self.asked >= all,
@@ -12,19 +12,19 @@ impl Generator<'_> {
         }
     }
 
-    /// Whether the closed loop goes on.
+    /// Whether the closed loop may send another request.
     pub(super) fn may_ask(&self, now: u64) -> bool {
         let is_enough = self.load.count.is_some_and(|count| self.asked >= count);
         now < self.schedule.warm_until || (now < self.schedule.end && !is_enough && !self.has_given_up)
     }
 
-    /// When the next request of the open loop is due, if it could be sent then.
+    /// Returns when the next request of the open loop is due, if a connection is free for it.
     pub(super) fn next_due(&self) -> Option<u64> {
         let (between, all) = self.schedule.open?;
         (self.asked < all && !self.free.is_empty()).then(|| Schedule::due(between, self.asked))
     }
 
-    /// The connection has room for so many requests more.
+    /// Called when a connection can take `slots` more requests. The closed loop sends them at once.
     pub(super) fn is_free(&mut self, id: usize, room: usize, now: u64) {
         if self.schedule.open.is_some() {
             self.free.extend(std::iter::repeat_n((id, now), room));

@@ -1,4 +1,4 @@
-//! Connections of the generator: opened, written to, given up, opened again. Nothing here waits, but at the start.
+//! Opens, writes to, closes and reopens the generator's connections. Only the initial connect blocks.
 
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -10,10 +10,10 @@ use crate::bench::number::count;
 use crate::bench::tally::Fault;
 use crate::bench::target::Begun;
 
-/// How long a server that refuses connections is left alone, in nanoseconds.
+/// How long to wait after a refused connection, in nanoseconds.
 const AFTER_REFUSAL: u64 = 100_000_000;
 
-/// How long one that closed without a reply is, likewise, or one whose queue is full.
+/// How long to wait after a connection that was closed without a reply, or while the queue is full, in nanoseconds.
 const AFTER_SILENCE: u64 = 10_000_000;
 
 fn cannot_connect(error: Errno) -> LoadError {
@@ -21,7 +21,7 @@ fn cannot_connect(error: Errno) -> LoadError {
 }
 
 impl Generator<'_> {
-    /// Opens every connection, or says why that cannot be.
+    /// Opens all connections, within the timeout of the load.
     pub(super) fn connect_all(&mut self) -> Result<(), LoadError> {
         let mut events = no_events();
         for id in 0..self.connections.len() {
@@ -48,7 +48,7 @@ impl Generator<'_> {
         Ok(())
     }
 
-    /// Begins to open a connection.
+    /// Starts to open a connection.
     fn connect(&mut self, id: usize, now: u64) -> Result<(), Errno> {
         let begun = self.place.begin();
         let Some(connection) = self.connections.get_mut(id) else {
@@ -81,7 +81,7 @@ impl Generator<'_> {
         Ok(())
     }
 
-    /// Finds out how a connect went that was pending. Whether the connection is open now.
+    /// Finishes a pending connect. Returns whether the connection has just been opened.
     pub(super) fn connected(&mut self, id: usize) -> Result<bool, Errno> {
         let Some(connection) = self.connections.get_mut(id) else {
             return Ok(false);
@@ -110,7 +110,7 @@ impl Generator<'_> {
         }
     }
 
-    /// Gives a connection up. What was in flight on it is lost for this reason.
+    /// Closes a connection, counts its requests in flight as errors of this kind, and reconnects.
     pub(super) fn lose(&mut self, id: usize, fault: Fault, now: u64) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -120,7 +120,7 @@ impl Generator<'_> {
         } else {
             now + AFTER_SILENCE
         };
-        // Dropping the socket takes it out of epoll, too.
+        // Dropping the socket also removes it from epoll.
         connection.reset(State::Gone { retry_at });
         while let Some(asked) = self
             .connections
@@ -133,7 +133,7 @@ impl Generator<'_> {
         self.open_again(id, now);
     }
 
-    /// Opens a connection that is gone, if it is time and it will be needed.
+    /// Reopens a closed connection if its retry time has come and there are requests to send.
     pub(super) fn open_again(&mut self, id: usize, now: u64) {
         let is_time =
             |connection: &Connection| matches!(connection.state, State::Gone { retry_at } if retry_at <= now);
@@ -160,7 +160,7 @@ impl Generator<'_> {
         {
             let mut flags = epoll::EventFlags::IN;
             flags.set(epoll::EventFlags::OUT, connection.is_blocked);
-            // It fails only for a socket that is not registered.
+            // Fails only if the socket is not registered.
             let _ = epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(count(id)), flags);
         }
     }

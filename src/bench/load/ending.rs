@@ -1,4 +1,4 @@
-//! What ends without a reply: requests, the patience with a server, the run.
+//! Ends requests and connections by their timeouts, and the run.
 
 use super::{Generator, LoadError, Run, Schedule};
 use crate::bench::connection::{Read, State};
@@ -7,7 +7,7 @@ use crate::bench::number::float;
 use crate::bench::tally::Fault;
 
 impl Generator<'_> {
-    /// Looks after connections on which nothing happens, and gives up where nothing will.
+    /// Reconnects, applies timeouts, and gives up on a server that does not reply.
     pub(super) fn look_after(&mut self, now: u64) {
         for id in 0..self.connections.len() {
             let Some(connection) = self.connections.get(id) else {
@@ -44,7 +44,7 @@ impl Generator<'_> {
             }
             Some(_) => {}
             None => {
-                // With a number of requests alone there is no other end to a server that says nothing.
+                // A run with only a number of requests has no other end if the server does not reply.
                 let silence = now.saturating_sub(self.last_reply.max(self.schedule.warm_until));
                 self.has_given_up |=
                     self.schedule.end == u64::MAX && silence > self.timeout.saturating_mul(3);
@@ -52,7 +52,7 @@ impl Generator<'_> {
         }
     }
 
-    /// Asks nothing more; what is under way is still waited for.
+    /// Sends no further requests. Replies in flight are still awaited.
     pub(super) fn stop(&mut self, now: u64) {
         self.is_stopped = true;
         self.schedule.warm_until = self.schedule.warm_until.min(now);

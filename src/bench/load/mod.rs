@@ -1,22 +1,23 @@
-//! The load: many connections, driven by one thread that does nothing else.
+//! The load generator: many connections, driven by one thread.
 //!
-//! **Closed loop.** Each connection has so many requests in flight and asks again when a reply has come, as a Postfix
-//! process does (with one). A server that stalls is then asked less, and a stall of a second is one slow reply on each
-//! connection: right for what N processes would see, and silent about the mail that arrives meanwhile.
+//! **Closed loop.** Each connection has a fixed number of requests in flight and sends another when a reply arrives, as
+//! a Postfix process does (with one). A server that stalls then gets fewer requests, and a stall of a second shows as
+//! one slow reply on each connection. This is what N processes would experience; it hides the effect on mail that
+//! arrives meanwhile.
 //!
-//! **Open loop.** Requests are due at fixed times, whatever the server does, and a latency counts from the time at which
-//! the request was due, not from when a connection was free to send it on. So a stall shows in every request that should
-//! have been sent during it (what hides that is known as coordinated omission).
+//! **Open loop.** Requests are due at fixed times, whatever the server does. A latency begins when the request was due,
+//! not when a connection was free to send it. So a stall shows in every request that should have been sent during it;
+//! hiding that is known as coordinated omission.
 //!
-//! The generator can be too slow, too. Where a request was due, a connection was free, and it was sent more than
-//! [`LATE`] later, that is the generator's fault and is counted ([`Run::late`]); so is the processor time that it used,
-//! and that it waited for a processor ([`Run::own`]).
+//! The generator may be too slow, too. If a request was due, a connection was free, and the request was sent more than
+//! [`LATE_AFTER`] later, the generator is at fault, and the request is counted ([`Run::late`]). The generator's CPU
+//! time and its time of waiting for a processor are also measured ([`Run::generator_cpu`]).
 //!
-//! A connection on which anything is in doubt (not the protocol, more bytes than were asked for, no reply in time) is
-//! closed and opened again, which is what Postfix should do and sometimes does.
+//! A connection with unclear state (protocol violation, unrequested bytes, no reply in time) is closed and reopened, as
+//! Postfix should do and sometimes does.
 //!
-//! Limits: one thread; the requests of a connection that is lost are not asked again; whatever a server sends after
-//! the last request was answered is looked for once, not waited for.
+//! Limits: one thread. Requests in flight on a lost connection are not repeated. Bytes after the last reply are
+//! detected by a single read, without waiting.
 
 mod asking;
 mod connecting;
@@ -43,108 +44,108 @@ use super::number::{float, nanos, ratio, whole};
 use super::tally::{Fault, Outcome, Tally};
 use super::target::Place;
 
-/// How late a request may be sent before the generator is to blame, in nanoseconds.
+/// How late a request may be sent before the generator is at fault, in nanoseconds.
 pub(crate) const LATE: u64 = 1_000_000;
-/// How often connections are looked after that nothing happens on, in nanoseconds.
+/// How often timeouts and reconnects are checked, in nanoseconds.
 const ROUNDS: u64 = 5_000_000;
-/// How often somebody who watches is told, in nanoseconds.
+/// How often progress is reported, in nanoseconds.
 const PROGRESS: u64 = 200_000_000;
 const EVENTS: usize = 256;
 
-/// What to do to a server.
+/// The load to put on a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
-    /// How many requests are in flight on each, at most.
+    /// The maximum number of requests in flight on each connection.
     pub pipeline: usize,
-    /// Open loop: requests a second. Otherwise as many as come back.
+    /// Open loop: requests per second. `None` for the closed loop.
     pub rate: Option<f64>,
-    /// How long to ask before anything counts.
+    /// How long to send requests before measuring.
     pub warm_up: Duration,
-    /// How long to ask, at most.
+    /// The maximum duration of the measurement.
     pub duration: Option<Duration>,
-    /// How many requests to make, at most.
+    /// The maximum number of measured requests.
     pub count: Option<u64>,
-    /// How long to wait for a reply.
+    /// How long to wait for a connection or a reply.
     pub timeout: Duration,
 }
 
-/// Why there is no measurement.
+/// Why nothing can be measured.
 #[derive(Debug, Error)]
 pub(crate) enum LoadError {
-    /// Nobody is there.
+    /// The server cannot be connected to.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
-    /// Nor does it refuse.
+    /// The connections were not all accepted within the timeout.
     #[error("no connection within {0:?} (--timeout); the server accepts too few, or none")]
     NotInTime(Duration),
-    /// The system refuses something.
+    /// A system call failed.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
 }
 
-/// A wrong reply. Only kinds: a value may be a credential.
+/// A wrong reply. It has no values, because these may be credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mismatch {
-    /// Which question.
+    /// The number of the request.
     pub question: usize,
-    /// What the files say.
+    /// The reply according to the files.
     pub right: Outcome,
-    /// What the server said.
+    /// The server's reply.
     pub said: Outcome,
 }
 
-/// What came out.
+/// The result of a run.
 pub(crate) struct Run {
-    /// The requests that count.
+    /// The counts of the measurement.
     pub tally: Tally,
-    /// Those of the warm-up.
+    /// The counts of the warm-up.
     pub warm_up: Tally,
-    /// How long the replies that count took.
+    /// The latencies of the measured replies.
     pub latency: Latency,
-    /// From the end of the warm-up to the last reply, or to the end of asking.
+    /// Seconds from the end of the warm-up to the last reply, or to the end of sending if that is later.
     pub seconds: f64,
-    /// How late the generator sent requests for which a connection was free.
+    /// How late requests were sent for which a connection was free.
     pub lateness: Latency,
-    /// How many of them were more than [`LATE`].
+    /// How many of them were sent more than [`LATE_AFTER`] late.
     pub late: u64,
-    /// How often a connection was opened again.
+    /// How often a connection was reopened.
     pub reconnects: u64,
-    /// Processor time of the server, if its process was named.
+    /// CPU time of the server, if its processes are known.
     pub server: Option<Spent>,
-    /// Processor time of the generator.
+    /// CPU time of the generator.
     pub own: Spent,
-    /// For how long that was measured.
+    /// The seconds over which the CPU times were measured.
     pub own_seconds: f64,
     /// The first wrong replies.
     pub mismatches: Vec<Mismatch>,
 }
 
 impl Run {
-    /// Replies a second.
+    /// Returns replies per second.
     pub(crate) fn rate(&self) -> f64 {
         ratio(float(self.tally.replies()), self.seconds)
     }
 
-    /// Processor time of the server for each reply, in microseconds.
+    /// Returns the server's CPU time per reply, in microseconds.
     pub(crate) fn server_micros(&self) -> Option<f64> {
         let spent = self.server?;
         Some(ratio(float(spent.running), float(self.tally.replies())) / 1e3)
     }
 }
 
-/// How far a run has come, for somebody who watches.
+/// The progress of a run, for display.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
-    /// Seconds since it began.
+    /// Seconds since the load began.
     pub seconds: f64,
-    /// Replies a second, lately.
+    /// Replies per second since the last report.
     pub rate: f64,
-    /// What went wrong so far.
+    /// Errors so far.
     pub faults: u64,
 }
 
-/// Asks a server its questions on so many connections. Where `watch` breaks, nothing more is asked, and the run is what
-/// there is by then.
+/// Puts the load on a server, with this number of connections. If `watch` breaks, no further requests are sent, and the
+/// run contains what was measured until then.
 pub(super) fn run(
     server: &Server,
     load: &Load,
@@ -170,11 +171,11 @@ struct Generator<'a> {
     timeout: u64,
     epoll: OwnedFd,
     connections: Vec<Connection>,
-    /// Connections that have room for a request, and since when. Some may have been lost meanwhile.
+    /// Connections with room for a request, each with the time since when. Some may have been closed meanwhile.
     free: VecDeque<(usize, u64)>,
     begun: Instant,
     next_question: usize,
-    /// Requests that count, in the closed loop; requests, in the open.
+    /// The number of requests sent. The closed loop counts only measured ones.
     asked: u64,
     in_flight: usize,
     last_asked: u64,
@@ -190,7 +191,7 @@ struct Generator<'a> {
     reconnects: u64,
     mismatches: Vec<Mismatch>,
     memory: BytesMut,
-    /// When the warm-up was over, and what had been used by then: by the server, by us.
+    /// The time at the end of the warm-up, with the CPU times of the server and of the generator.
     used: Option<(Instant, Option<Used>, Used)>,
 }
 
@@ -207,8 +208,8 @@ impl<'a> Generator<'a> {
             Latency::new().map_err(|error| LoadError::System("histogram", io::Error::other(error)))?;
         let lateness = latency.clone();
         let connection = |_| Connection::new(load.pipeline);
-        // The kernel rounds sleeps up to 50 µs otherwise, which would be the latency of a quiet server. If it does not
-        // let us, the lateness tells.
+        // By default the kernel delays wake-ups by up to 50 µs, which would dominate the latency of an idle server. If
+        // this fails, the lateness shows it.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         Ok(Self {
             server,
@@ -257,7 +258,7 @@ impl<'a> Generator<'a> {
         self.tally_of(measured).faults.add(fault, 1);
     }
 
-    /// Waits for events, for so many nanoseconds at most.
+    /// Waits for events for at most this number of nanoseconds. Returns the number of events.
     fn wait(&self, events: &mut [epoll::Event], at_most: u64) -> Result<usize, LoadError> {
         let timeout = |nanos: u64| Timespec {
             tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
@@ -265,8 +266,8 @@ impl<'a> Generator<'a> {
         };
         let mut at_most = timeout(at_most);
         if self.schedule.open.is_some() && at_most != timeout(0) {
-            // epoll waits for whole milliseconds, rounded up (epoll_pwait2 does not, and wants Linux 5.11), which would
-            // be half a millisecond of latency in each request. ppoll waits for nanoseconds, and can wait for an epoll.
+            // epoll rounds timeouts up to whole milliseconds (epoll_pwait2 does not, but needs Linux 5.11), which would
+            // add half a millisecond to each latency. ppoll has nanoseconds, and can wait for an epoll descriptor.
             match poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&at_most)) {
                 Ok(0) | Err(Errno::INTR) => return Ok(0),
                 Ok(_) => at_most = timeout(0),
@@ -280,7 +281,7 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// Everything from the first request to the last reply.
+    /// Runs the load from the first request to the last reply.
     fn drive(&mut self, watch: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<(), LoadError> {
         let mut events = no_events();
         self.begun = Instant::now();
@@ -323,14 +324,14 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// What has been used until now. A server that is not there any more says so by its replies.
+    /// Reads the CPU times. If the server has ended, only its replies report it.
     fn used_now(&self) -> Result<(Instant, Option<Used>, Used), LoadError> {
         let own = Used::by(&[std::process::id()])
             .map_err(|error| LoadError::System("cannot read our own processor time", error))?;
         Ok((Instant::now(), Used::by(&self.server.pids).ok(), own))
     }
 
-    /// Something happened on a connection.
+    /// Handles an event of a connection.
     fn happened(&mut self, id: usize, flags: epoll::EventFlags) {
         let Some(connection) = self.connections.get(id) else {
             return;
@@ -365,17 +366,17 @@ fn no_events() -> Vec<epoll::Event> {
     vec![nothing; EVENTS]
 }
 
-/// The number of the connection on which something happened.
+/// Returns the number of the connection that an event belongs to.
 fn number(event: &epoll::Event) -> usize {
     let data = event.data;
     usize::try_from(data.u64()).unwrap_or(usize::MAX)
 }
 
-/// When what is due. Nanoseconds since the load began.
+/// When requests are due. Times are nanoseconds since the load began.
 struct Schedule {
     warm_until: u64,
     end: u64,
-    /// Nanoseconds from one request to the next, and how many there are.
+    /// Open loop: nanoseconds between requests, and the number of requests.
     open: Option<(f64, u64)>,
 }
 
@@ -400,7 +401,7 @@ impl Schedule {
         }
     }
 
-    /// When the n-th request of the open loop is due.
+    /// Returns when the n-th request of the open loop is due.
     fn due(between: f64, number: u64) -> u64 {
         whole(float(number) * between)
     }

@@ -1,4 +1,4 @@
-//! What comes back: read, judged, counted.
+//! Reads, checks and counts replies.
 
 use super::{Generator, Mismatch};
 use crate::bench::connection::Read;
@@ -6,17 +6,17 @@ use crate::bench::number::nanos;
 use crate::bench::reply::{Judged, judge};
 use crate::bench::tally::Fault;
 
-/// How many wrong replies are remembered with their key.
+/// The maximum number of wrong replies that are remembered with their keys.
 const REMEMBERED: usize = 10;
 
 impl Generator<'_> {
-    /// Reads what has come, counts the replies, and asks again.
+    /// Reads what has arrived, counts the replies, and sends further requests.
     pub(super) fn receive(&mut self, id: usize) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         let read = connection.read();
-        // One look at the clock for all that came at once, and for what is asked next.
+        // The clock is read once for all replies of a read and the requests that follow.
         let now = nanos(self.begun.elapsed());
         match read {
             Read::Nothing => return,
@@ -82,7 +82,7 @@ impl Generator<'_> {
         let is_more = connection.in_flight.is_empty() && !connection.unread(taken).is_empty();
         connection.take(taken);
         if is_more {
-            // Whose answer would that be, and whose the next one? Nobody knows.
+            // From here on, replies cannot be matched to requests.
             self.fault_now(Fault::Extra, now);
             self.lose(id, Fault::Closed, now);
             return;

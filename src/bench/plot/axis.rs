@@ -1,20 +1,20 @@
-//! The axes: from where to where, and which marks.
+//! The axes: their ranges and marks.
 
 use crate::bench::report::{grouped, time};
 
-/// An axis: what it holds, and where it has marks.
+/// An axis with its range and its marks.
 pub(super) struct Axis {
     pub(super) least: f64,
     pub(super) most: f64,
-    /// Where there is a mark, and what it says.
+    /// The position and the label of each mark.
     pub(super) marks: Vec<(f64, String)>,
     pub(super) title: String,
-    /// Its places are logarithms of what was measured.
+    /// Whether positions are logarithms of the measured values.
     pub(super) is_logarithmic: bool,
 }
 
 impl Axis {
-    /// Where on the axis a measured value is.
+    /// Returns the position of a measured value.
     pub(super) fn place(&self, measured: f64) -> f64 {
         if self.is_logarithmic {
             measured.max(1e-6).log10()
@@ -23,13 +23,13 @@ impl Axis {
         }
     }
 
-    /// How far along the axis a place is, from 0 to 1.
+    /// Returns how far along the axis a position is, from 0 to 1.
     pub(super) fn share(&self, value: f64) -> f64 {
         ((value - self.least) / (self.most - self.least).max(1e-9)).clamp(0.0, 1.0)
     }
 }
 
-/// A logarithmic axis that holds these microseconds, in steps of 1, 2, 5, 10.
+/// Returns a logarithmic axis for these latencies, in microseconds, with marks at 1, 2, 5 and 10.
 pub(super) fn latency_axis(micros: impl Iterator<Item = f64> + Clone) -> Axis {
     let least = micros.clone().fold(f64::INFINITY, f64::min).clamp(0.01, 1e9);
     let most = micros.fold(0.0, f64::max).clamp(least, 1e10);
@@ -50,7 +50,7 @@ pub(super) fn latency_axis(micros: impl Iterator<Item = f64> + Clone) -> Axis {
         .into_iter()
         .filter(|step| (below..=above).contains(step))
         .collect();
-    // Seldom more than three decades; where there are, their beginnings suffice.
+    // There are seldom more than three decades. If there are, only powers of ten are marked.
     let sparse = inside.len() > 11;
     let is_shown = |step: &f64| !sparse || (step.log10() - step.log10().round()).abs() < 1e-6;
     let short = |step: f64| time(step).replace(".00", "").replace(".0 ", " ");
@@ -67,7 +67,7 @@ pub(super) fn latency_axis(micros: impl Iterator<Item = f64> + Clone) -> Axis {
     }
 }
 
-/// A linear axis from 0 to a round number, with about five marks.
+/// Returns a linear axis from 0 to a round number, with about five marks.
 pub(super) fn rate_axis(most: f64) -> Axis {
     let rough = (most / 5.0).max(0.2);
     let power = 10_f64.powf(rough.log10().floor());

@@ -1,8 +1,8 @@
-//! The plot: the latency distribution, and replies a second and latencies over the number of connections.
+//! The plot: the latency distribution, and replies per second and latencies by number of connections.
 //!
-//! The distribution is drawn as HdrHistogram draws it, with as much room for the slowest hundredth as for the slowest
-//! tenth, because that is where servers differ. Latencies are on a logarithmic axis: a median of 80 µs and a maximum of
-//! 5 ms are both to be read. It is written as SVG (`svg`).
+//! The distribution is drawn as in HdrHistogram: the slowest hundredth gets as much room as the slowest tenth, because
+//! servers differ there. Latencies have a logarithmic axis, so that both a median of 80 µs and a maximum of 5 ms are
+//! readable. The output is SVG (`svg`).
 
 mod axis;
 mod svg;
@@ -12,15 +12,15 @@ use super::report::{Report, Row, letter};
 use axis::{Axis, latency_axis, rate_axis};
 use svg::{Anchor, Drawing, Ink};
 
-/// Lines for each nine of the distribution.
+/// Points of a curve for each nine of the distribution.
 const STEPS: usize = 20;
-/// More lines than that cannot be told apart.
+/// The maximum number of lines; more cannot be told apart.
 const MOST_LINES: usize = 6;
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 74.0;
 const RIGHT: f64 = 190.0;
 
-/// A place for a curve, and what its axes mean.
+/// The area of a curve, in pixels, with its axes.
 struct Panel {
     left: f64,
     right: f64,
@@ -30,7 +30,7 @@ struct Panel {
     y: Axis,
 }
 
-/// The plot of a report, as an SVG document.
+/// Returns the plot of a report, as an SVG document.
 pub(crate) fn svg(report: &Report<'_>) -> String {
     let rows: Vec<Row> = report
         .rows()
@@ -88,7 +88,7 @@ pub(crate) fn svg(report: &Report<'_>) -> String {
     drawing.finish(WIDTH, height, &title)
 }
 
-/// Which row it is, in words.
+/// Returns the name of a row for the legend.
 fn name(row: &Row, servers: usize) -> String {
     let letter = letter(servers, row.server);
     let noun = if row.connections == 1 {
@@ -100,7 +100,7 @@ fn name(row: &Row, servers: usize) -> String {
 }
 
 fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, bottom: f64) {
-    // Of many numbers of connections some, evenly, the first and the last among them.
+    // If there are too many numbers of connections, some are chosen evenly, including the first and the last.
     let groups = rows.len() / servers.max(1);
     let most = MOST_LINES / servers.max(1);
     let shown: Vec<&Row> = if groups <= most || most < 2 {
@@ -224,7 +224,7 @@ fn over_connections(
 }
 
 impl Panel {
-    /// Where a point is: its abscissa as the axis has it, its ordinate as it was measured.
+    /// Returns the position of a point: its x as a position on the axis, its y as a measured value.
     fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
         (self.x_at(x), self.y_at(self.y.place(y)))
     }
@@ -243,7 +243,7 @@ impl Drawing {
         self.text(at, text, anchor, 12.0, Ink::Text);
     }
 
-    /// What a line is, beside a panel whose top is there; the rows are counted from 0.
+    /// Draws a legend entry beside a panel with this top. Rows are numbered from 0.
     fn legend(&mut self, top: f64, row: usize, ink: Ink, text: &str, dashed: bool) {
         let x = WIDTH - RIGHT + 18.0;
         let y = top + 10.0 + 20.0 * float(count(row));
@@ -251,7 +251,7 @@ impl Drawing {
         self.label((x + 30.0, y + 4.0), text, Anchor::Start);
     }
 
-    /// The axes, their marks and titles.
+    /// Draws the axes with their marks and titles.
     fn panel(&mut self, panel: &Panel) {
         let Panel {
             left,

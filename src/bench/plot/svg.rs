@@ -1,10 +1,10 @@
-//! A drawing as SVG: text is text, and the colours follow the reader's light or dark scheme.
+//! A drawing as SVG. Text remains text, and the colours follow the viewer's light or dark scheme.
 //!
-//! There is paper behind the drawing, so that a viewer that knows no schemes shows dark on light, whatever is around it.
+//! The drawing has a background of its own, so that a viewer without schemes shows dark on light on any page.
 
 use std::fmt::Write as _;
 
-/// Colours that are told apart by those who confuse red and green, and seen on light and on dark paper (Okabe and Ito).
+/// Colours that people with red-green colour blindness can tell apart, visible on light and dark (Okabe and Ito).
 const SERIES: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9"];
 
 const STYLE: &str = "\
@@ -19,11 +19,11 @@ pub(super) enum Ink {
     Text,
     /// The grid.
     Grid,
-    /// A colour of its own for each number.
+    /// A data series; each number has its own colour.
     Series(usize),
 }
 
-/// Which end of a text is at its place.
+/// The part of a text that is at its position.
 #[derive(Clone, Copy)]
 pub(super) enum Anchor {
     Start,
@@ -31,14 +31,14 @@ pub(super) enum Anchor {
     End,
 }
 
-/// A drawing. Places and sizes are in pixels, from the upper left corner; what comes later covers what came before.
+/// A drawing. Positions and sizes are in pixels from the upper left corner. Later shapes cover earlier ones.
 #[derive(Default)]
 pub(super) struct Drawing {
     shapes: String,
 }
 
 impl Drawing {
-    /// A line through these points.
+    /// Draws a line through these points.
     pub(super) fn line(&mut self, points: &[(f64, f64)], ink: Ink, dashed: bool) {
         let (stroke, width) = match ink {
             Ink::Text => ("class=\"axis\"".to_owned(), 1),
@@ -55,7 +55,7 @@ impl Drawing {
         );
     }
 
-    /// A text of this height, with its base line there.
+    /// Draws a text of this size, in pixels, with its baseline at `y`.
     pub(super) fn text(&mut self, (x, y): (f64, f64), text: &str, anchor: Anchor, size: f64, ink: Ink) {
         let anchor = match anchor {
             Anchor::Start => "start",
@@ -67,14 +67,14 @@ impl Drawing {
             Ink::Series(number) => format!("fill=\"{}\"", colour(number)),
         };
         let text = escaped(text);
-        // Likewise.
+        // Writing to a string does not fail.
         let _ = writeln!(
             self.shapes,
             "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\" {fill}>{text}</text>"
         );
     }
 
-    /// The document. Its title is for readers who cannot see it.
+    /// Returns the SVG document. The title is for screen readers.
     pub(super) fn finish(self, width: f64, height: f64, title: &str) -> String {
         let (title, shapes) = (escaped(title), self.shapes);
         format!(
@@ -89,7 +89,8 @@ fn colour(number: usize) -> &'static str {
     SERIES.get(number % SERIES.len()).copied().unwrap_or("#808080")
 }
 
-/// Text between tags or in an attribute. XML has no way to write most control characters.
+/// Escapes text for elements and attributes. Control characters are replaced, because XML cannot represent most of
+/// them.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

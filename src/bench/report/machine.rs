@@ -1,4 +1,4 @@
-//! JSON and CSV: the figures of each run, and in JSON the circumstances and the ratios.
+//! JSON and CSV: the figures of each run. JSON also has the circumstances and the ratios.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -101,7 +101,7 @@ impl JsonRun {
 }
 
 impl Report<'_> {
-    /// As JSON.
+    /// Prints the report as JSON.
     pub(crate) fn json(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let load = &self.plan.load;
         let first = self.plan.servers.first();
@@ -137,7 +137,7 @@ impl Report<'_> {
         writeln!(out)
     }
 
-    /// As CSV: a line a run.
+    /// Prints the report as CSV, one line for each run.
     pub(crate) fn csv(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let kinds = Faults::default()
             .each()
@@ -204,7 +204,7 @@ impl Report<'_> {
     }
 }
 
-/// A field of CSV (RFC 4180).
+/// Quotes a CSV field (RFC 4180), if it needs quotes.
 fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))

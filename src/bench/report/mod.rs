@@ -1,7 +1,7 @@
-//! What came out, for people and for machines.
+//! The report, as text, JSON and CSV.
 //!
-//! JSON and CSV are interfaces: fields may be added, and none changes its meaning. All latencies are in microseconds.
-//! A wrong reply is told by its key and by what was expected and said in kind, never by a value.
+//! JSON and CSV are interfaces: fields may be added, and none changes its meaning. All latencies are in microseconds. A
+//! wrong reply is reported by its key and the kinds of the expected and the actual reply, never by a value.
 
 mod machine;
 mod text;
@@ -14,26 +14,26 @@ use super::number::{count, float, ratio, whole};
 use super::tally::{Faults, Tally};
 use super::{Measured, Plan};
 
-/// More than this share of late requests, and the figures are the generator's as much as the server's.
+/// Above this share of late requests, the figures depend on the generator as much as on the server.
 const TOO_MANY_LATE: f64 = 0.01;
-/// With so much of a processor, the generator may be what is measured.
+/// Above this share of a processor, the generator may be the limit.
 const BUSY: f64 = 0.95;
-/// With so much waiting for one, it shares a processor with the server or with others.
+/// Above this share of time waiting for a processor, the generator shares one with the server or other programs.
 const CROWDED: f64 = 0.2;
 
-/// A measurement and its circumstances.
+/// Measurements and their circumstances.
 pub(crate) struct Report<'a> {
-    /// What was done.
+    /// The plan that was carried out.
     pub plan: &'a Plan,
-    /// Where the random choices begin.
+    /// The seed of the random choices.
     pub seed: u64,
     /// Whether the replies were compared with the files.
     pub verified: bool,
-    /// What came out.
+    /// The results.
     pub measured: &'a [Measured],
 }
 
-/// What the generator did itself.
+/// The generator's own figures, with the names of the JSON fields.
 #[derive(Clone, Copy, Serialize)]
 struct Generator {
     /// Shares of one processor.
@@ -45,7 +45,7 @@ struct Generator {
     valid: bool,
 }
 
-/// To three decimals: more would be noise, and harder to read.
+/// Rounds to three decimals; further digits would be noise.
 fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }
@@ -82,12 +82,12 @@ impl Row {
 }
 
 impl Report<'_> {
-    /// Whether every request had the right reply, those of the warm-up included.
+    /// Whether every request got the expected reply, in the warm-up too.
     pub(crate) fn is_ok(&self) -> bool {
         self.faults().total() == 0
     }
 
-    /// What went wrong, all in all.
+    /// Returns the errors of all runs, warm-ups included.
     fn faults(&self) -> Faults {
         let mut all = Tally::default();
         for measured in self.measured {
@@ -97,7 +97,7 @@ impl Report<'_> {
         all.faults
     }
 
-    /// The rounds put together, by server and connections.
+    /// Sums the rounds by server and number of connections.
     pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
         for Measured {
@@ -133,7 +133,7 @@ impl Report<'_> {
         self.plan.servers.len() > 1
     }
 
-    /// How the server was asked, in words.
+    /// Returns a description of the load.
     pub(super) fn manner(&self) -> String {
         let load = &self.plan.load;
         match load.rate {
@@ -146,14 +146,14 @@ impl Report<'_> {
         }
     }
 
-    /// Whether there were answers, and none but *not found*.
+    /// Whether there were replies, and all of them were *not found*.
     fn are_all_misses(&self) -> bool {
         let tallies = || self.measured.iter().map(|one| &one.run.tally);
         let are_misses = tallies().all(|tally| tally.found == 0 && tally.cannot_tell == 0);
         are_misses && tallies().any(|tally| tally.not_found > 0)
     }
 
-    /// What the plot says of the whole, where its curves are not what they seem.
+    /// Returns a caveat for the plot, if its curves are misleading.
     pub(crate) fn reservation(&self) -> Option<&'static str> {
         let is_invalid = self.measured.iter().any(|one| !Generator::of(&one.run).valid);
         if is_invalid {
@@ -163,7 +163,7 @@ impl Report<'_> {
         }
     }
 
-    /// Why the figures may not be those of the server.
+    /// Returns reasons why the figures may not be those of the server.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.are_all_misses() {
@@ -205,7 +205,7 @@ impl Report<'_> {
     }
 }
 
-/// Which of several servers, in front of something that is said of it.
+/// Returns the prefix that tells several servers apart.
 pub(super) fn letter(servers: usize, server: usize) -> &'static str {
     match (servers, server) {
         (0 | 1, _) => "",
@@ -223,7 +223,7 @@ fn plural(number: u64, noun: &str) -> String {
     }
 }
 
-/// A number in groups of three digits.
+/// Formats an integer in groups of three digits.
 pub(super) fn grouped(number: f64) -> String {
     let digits = whole(number).to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
@@ -236,7 +236,7 @@ pub(super) fn grouped(number: f64) -> String {
     text
 }
 
-/// Microseconds in three digits, with a unit.
+/// Formats microseconds with three digits and a unit.
 pub(super) fn time(micros: f64) -> String {
     let (number, unit) = match micros {
         micros if micros < 999.5 => (micros, "µs"),

@@ -1,4 +1,4 @@
-//! The report for people: a table, the ratios, what the generator says of itself, and what went wrong.
+//! The report as text: a table, the ratios, the generator's own figures, and the errors.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use crate::bench::number::{count, float, ratio};
 use crate::bench::tally::Tally;
 
 impl Report<'_> {
-    /// As text, for people.
+    /// Prints the report as text.
     pub(crate) fn text(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let load = &self.plan.load;
         let Some(first) = self.plan.servers.first() else {
@@ -92,7 +92,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// What was answered, in all runs together.
+    /// Prints the kinds of replies of all runs.
     fn answers(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let sum = |figure: &dyn Fn(&Tally) -> u64| {
             let figures = self.measured.iter().map(|one| figure(&one.run.tally));
@@ -131,7 +131,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// What the generator says of itself: the worst of all runs.
+    /// Prints the generator's own figures: the worst of all runs.
     fn generator(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let most = |figure: &dyn Fn(&Generator) -> f64| {
             let figures = self.measured.iter().map(|one| figure(&Generator::of(&one.run)));
@@ -149,7 +149,7 @@ impl Report<'_> {
         writeln!(out)
     }
 
-    /// What went wrong, and what is to be thought of the figures.
+    /// Prints the errors, and reasons to distrust the figures.
     fn troubles(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let faults = self.faults();
         if faults.total() > 0 {

@@ -1,23 +1,24 @@
-//! Tables as Postfix has them, to the two files with the same answers.
+//! Converts the tables of Postfix to the two files with the same answers.
 //!
-//! What is the same on both sides stays as it is. The rest:
+//! Entries that mean the same on both sides are copied. The differences:
 //!
-//! - Of several tables in a list Postfix believes the first that has a key, and tries a longer key in all of them
-//!   before a shorter one. One table in which the first entry of each key is kept answers alike.
-//! - An address whose local part needs quotes is asked for with them and then without. Here both are one key, and the
-//!   entry with them counts. Where quotes are needless, Postfix never asks for the key.
-//! - A key without a domain is asked for senders of Postfix's own domains only; it becomes one entry for each of them.
-//!   A password's key may be a host, too: one with a dot, a colon or a bracket, or that a next hop names, is only that.
-//! - `DUNNO` means the `relayhost` of main.cf, if there is one. Here the default relay takes its place, and a key
-//!   without destination means direct delivery; so such a key gets the `relayhost` as its next hop.
-//! - The entry that answers for `empty_address_relayhost_maps_lookup_key` becomes that for `<>`.
-//! - `static:`, as the first table of the passwords, answers every key, so every next hop that the relay map or `relayhost`
-//!   names gets its login. No table after it is ever asked.
-//! - `user` without a colon is a user with an empty password (`smtp_sasl_passwd_lookup`), which postmapd does not have:
-//!   an error.
+//! - Of several tables in a list, Postfix uses the first that has a key, and tries a longer key in all of them before a
+//!   shorter one. A single table with the first entry of each key gives the same answers.
+//! - An address whose local part needs quotes is looked up with quotes, then without. In the files both are one key,
+//!   and the entry with quotes applies. Postfix never looks up a key whose quotes are needless.
+//! - A key without a domain is looked up only for senders of local domains; it becomes one entry for each of these. In
+//!   the password tables it may also be a host. A key with a dot, a colon or a bracket, or that a next hop names, is
+//!   only that.
+//! - `DUNNO` means the `relayhost` of main.cf, if there is one. In the files the default relay replaces it, and a key
+//!   without a destination means direct delivery; so such a key gets the `relayhost` as its next hop.
+//! - The entry that answers for `empty_address_relayhost_maps_lookup_key` becomes the entry for `<>`.
+//! - `static:`, as the first password table, answers every key, so each next hop of the relay map and `relayhost` gets
+//!   its login. Postfix never queries a table after it.
+//! - `user` without a colon means an empty password in Postfix (`smtp_sasl_passwd_lookup`). postmapd has no empty
+//!   passwords: an error.
 //!
-//! What Postfix never asks for ([`key`]) is left out, and said. What cannot be said in the files, and values at which
-//! smtp(8) would exit, are errors.
+//! Keys that Postfix never looks up ([`key`]) are left out, with a remark. Entries that the files cannot represent, and
+//! values at which smtp(8) would exit, are errors.
 
 use std::collections::HashSet;
 
@@ -32,20 +33,20 @@ use crate::os::secret::Secret;
 pub(crate) struct Entry {
     /// The key.
     pub key: Vec<u8>,
-    /// Its value.
+    /// The value, which may be a credential.
     pub value: Secret,
-    /// The table, by its number in its list.
+    /// The number of the table in its list.
     pub table: usize,
 }
 
-/// What Postfix has.
+/// The tables and parameters of an existing Postfix.
 #[derive(Default)]
 pub(crate) struct Existing {
-    /// `sender_dependent_relayhost_maps`, table after table.
+    /// The entries of `sender_dependent_relayhost_maps`, in the order of the tables.
     pub relays: Vec<Entry>,
-    /// `smtp_sasl_password_maps`, likewise.
+    /// The entries of `smtp_sasl_password_maps`, in the order of the tables.
     pub passwords: Vec<Entry>,
-    /// The value with which the first table of the passwords answers every key (`static:`).
+    /// The login of a `static:` table, if it is the first of `smtp_sasl_password_maps`.
     pub password_for_all: Option<Secret>,
     /// `relayhost`.
     pub relayhost: Vec<u8>,
@@ -53,46 +54,46 @@ pub(crate) struct Existing {
     pub authenticates_by_sender: bool,
     /// `empty_address_relayhost_maps_lookup_key`.
     pub null_sender_key: Vec<u8>,
-    /// The domains of `mydestination` and `myorigin`, for whose senders keys without a domain are asked.
+    /// The domains of `mydestination` and `myorigin`. Keys without a domain are looked up for their senders.
     pub local_domains: Vec<String>,
     /// `recipient_delimiter`.
     pub delimiters: Delimiters,
 }
 
-/// What is not carried over, or cannot be.
+/// A note on an entry that is not converted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Remark {
-    /// Whether it means that nothing can be written.
+    /// Whether it prevents the conversion.
     pub is_error: bool,
-    /// The list that the entry is in.
+    /// The parameter whose list has the table.
     pub parameter: &'static str,
-    /// The table, by its number in its list.
+    /// The number of the table in its list.
     pub table: usize,
-    /// The key.
+    /// The key of the entry.
     pub key: Vec<u8>,
-    /// What about it, without its value.
+    /// The note. Never quotes the value.
     pub text: &'static str,
 }
 
-/// The two files.
+/// The contents of the two files.
 #[derive(Default)]
 pub(crate) struct Converted {
     /// The lines of the relay map.
     pub relay_map: Secret,
     /// The lines of the credentials.
     pub credentials: Secret,
-    /// Whether some of these are of senders, and not of servers or next hops.
+    /// Whether some credentials belong to senders, rather than to servers or next hops.
     pub has_credentials_of_senders: bool,
-    /// What is not carried over, or cannot be.
+    /// Notes on the entries that are not converted.
     pub remarks: Vec<Remark>,
 }
 
-/// The parameter of the relays.
+/// The parameter with the tables of next hops.
 pub(crate) const RELAYS: &str = "sender_dependent_relayhost_maps";
-/// The parameter of the passwords.
+/// The parameter with the password tables.
 pub(crate) const PASSWORDS: &str = "smtp_sasl_password_maps";
 
-/// Converts everything.
+/// Converts all tables.
 pub(crate) fn convert(existing: &Existing) -> Converted {
     let relays = relays(existing);
     let passwords = passwords(existing);
@@ -156,14 +157,14 @@ fn is_null_sender(key: &[u8]) -> bool {
     key == NULL_SENDER || key == b"\"<>\""
 }
 
-/// The entries whose keys are quoted, and then the others: Postfix asks all tables for the quoted form first.
+/// Returns the entries with quoted keys, then the others, because Postfix looks up the quoted form first in all tables.
 fn quoted_first(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
     let is_quoted = |entry: &&Entry| entry.key.starts_with(b"\"");
     let others = entries.iter().filter(move |entry| !is_quoted(entry));
     entries.iter().filter(is_quoted).chain(others)
 }
 
-/// The entry that answers for the null sender: what Postfix asks then is a parameter, and searched for like an address.
+/// Returns the entry that answers for the null sender. Postfix looks it up under a configured key, like an address.
 fn of_null_sender(existing: &Existing) -> Option<&Entry> {
     let asked = &existing.null_sender_key;
     let senders = SenderKeys::of(asked, &existing.delimiters);
@@ -178,12 +179,12 @@ fn of_null_sender(existing: &Existing) -> Option<&Entry> {
     })
 }
 
-/// The key of a sender or of a domain as a line has it, if Postfix asks for it at all: an address that needs no quotes
-/// is never asked for in some, and one that does is asked for in quotes that escape nothing but quotes and backslashes.
+/// Returns the key of a sender or domain as the file has it. `None` if Postfix never looks it up: it quotes an address
+/// only if it must, and escapes only quotes and backslashes.
 fn as_asked(key: &[u8]) -> Option<Vec<u8>> {
     let (local, domain) = split(key);
     if !key.starts_with(b"\"") {
-        // A `#` at the beginning would make a comment of the line.
+        // A `#` at the beginning would turn the line into a comment.
         let is_plain = local.is_empty() || !needs_quotes(local) && !local.starts_with(b"#");
         return Some(if is_plain { key.to_vec() } else { in_quotes(key) });
     }
@@ -202,7 +203,7 @@ fn as_asked(key: &[u8]) -> Option<Vec<u8>> {
     (quoted(&plain) == key).then(|| key.to_vec())
 }
 
-/// The value of a relay as the relay map has it. `None` where it cannot be said.
+/// Returns the next hop of an entry for the relay map. `None`, with a remark, if it is invalid.
 fn destination<'a>(existing: &'a Existing, entry: &'a Entry, lines: &mut Lines) -> Option<&'a [u8]> {
     let value = entry.value.expose();
     if nexthop::is_dunno(value) {
@@ -219,8 +220,8 @@ fn destination<'a>(existing: &'a Existing, entry: &'a Entry, lines: &mut Lines) 
     None
 }
 
-/// The keys that a key without a domain becomes: one for each domain of Postfix's own, `None` where a longer key is
-/// there. Postfix tries such a key after those with a domain and before `@domain`.
+/// Expands a key without a domain to one key for each local domain, `None` where a longer key takes precedence. Postfix
+/// tries such a key after those with a domain and before `@domain`.
 fn of_own_domains(existing: &Existing, key: &[u8], with_domain: &HashSet<Vec<u8>>) -> Vec<Option<Vec<u8>>> {
     let is_next_hop = key.starts_with(b"[");
     let Some(local) = as_asked(key).filter(|_| !is_next_hop) else {
@@ -238,7 +239,7 @@ fn of_own_domains(existing: &Existing, key: &[u8], with_domain: &HashSet<Vec<u8>
     existing.local_domains.iter().map(in_domain).collect()
 }
 
-/// The login of a `static:` table, for each next hop that a sender may have.
+/// Returns credentials lines with the login of a `static:` table, one for each next hop that a sender may have.
 fn password_for_all(existing: &Existing, login: &Secret) -> Lines {
     let table = Entry {
         key: Vec::new(),
@@ -311,8 +312,8 @@ fn passwords(existing: &Existing) -> Lines {
     lines
 }
 
-/// Whether a key without `@` is no user of Postfix's own domains, for whose senders it would be asked, too: it has a
-/// dot, a colon or a bracket, or is the server of a next hop.
+/// Whether a key without `@` can only be a host, so that it is not also a user of a local domain: it has a dot, a colon
+/// or a bracket, or is the server of a next hop.
 fn is_surely_host(existing: &Existing, key: &[u8]) -> bool {
     let relays = existing.relays.iter().map(|entry| entry.value.expose());
     let is_server = |element: &[u8]| {
@@ -326,7 +327,7 @@ fn is_surely_host(existing: &Existing, key: &[u8]) -> bool {
             .any(|list| nexthop::elements(list).any(is_server))
 }
 
-/// The value of a password as the credentials have it. `None` where it cannot be said.
+/// Returns the login of an entry for the credentials. `None`, with a remark, if it is invalid.
 fn credentials(entry: &Entry, lines: &mut Lines) -> Option<Secret> {
     let value = entry.value.expose();
     let wrong = match memchr::memchr(b':', value) {
@@ -343,7 +344,7 @@ fn credentials(entry: &Entry, lines: &mut Lines) -> Option<Secret> {
     None
 }
 
-/// The lines of one file. The first line of a key counts.
+/// The lines of one file. The first line of a key applies; later ones are dropped.
 struct Lines {
     parameter: &'static str,
     format: Format,
@@ -404,7 +405,7 @@ impl Lines {
     }
 }
 
-/// The address, which stands in no quotes, as Postfix asks for it first (`quote_822_local(3)`).
+/// Returns an unquoted address in the form that Postfix looks up first (`quote_822_local(3)`).
 fn quoted(address: &[u8]) -> Vec<u8> {
     if needs_quotes(split(address).0) {
         in_quotes(address)
@@ -436,7 +437,7 @@ fn in_quotes(address: &[u8]) -> Vec<u8> {
     quoted
 }
 
-/// The local part, and the rest from the last `@` on.
+/// Splits an address into the local part, and the rest from the last `@` on.
 fn split(address: &[u8]) -> (&[u8], &[u8]) {
     let at = memchr::memrchr(b'@', address).unwrap_or(address.len());
     address.split_at_checked(at).unwrap_or((address, &[]))

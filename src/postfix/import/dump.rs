@@ -1,19 +1,19 @@
-//! The entries of a Postfix table, as Postfix itself reads them: `postmap -s`.
+//! The entries of a Postfix table, as Postfix itself lists them: `postmap -s`.
 //!
-//! Formats that Postfix cannot list (cdb), and indexed files that are missing, are read from their source text with
-//! Postfix's own `texthash:`. `inline:` tables, whose entries stand in main.cf, are read by [`super::written`], because
-//! postmap would have to get them, passwords included, on its command line. What is asked over a network, computed or
-//! matched by patterns has no entries to read.
+//! Formats that Postfix cannot list (cdb), and tables without their indexed file, are read from their source text
+//! through Postfix's own `texthash:`. `inline:` tables are read by [`super::inline`], because postmap would get their
+//! entries, passwords included, on its command line. Tables that query a network, compute or match patterns have no
+//! entries to read.
 //!
-//! postmap is ended where it prints nothing for 10 seconds, runs for ten minutes, or prints more than 256 MiB, which
-//! some five million senders need.
+//! postmap is killed if it prints nothing for 10 seconds, runs for ten minutes, or prints more than 256 MiB, enough for
+//! some five million senders.
 //!
-//! A table whose source was edited after it was built is refused: nobody can say which of the two is meant. A relative
-//! path begins at the queue directory, as for Postfix's daemons.
+//! A table whose source was edited after it was indexed is rejected, because either version could be the intended one.
+//! A relative path is resolved in the queue directory, as Postfix's daemons do.
 //!
-//! Limits: where the source is read in place of the indexed file, an edit in the second in which that was built is not
-//! noticed. Own domains that `mydestination` has in a table, and addresses of interfaces (`user@[192.0.2.1]`), are not
-//! known.
+//! Limits: where the source is read instead of the indexed file, an edit within the second of the indexing is not
+//! noticed. Local domains that `mydestination` has in a table, and addresses of interfaces (`user@[192.0.2.1]`), are
+//! not known.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -26,21 +26,21 @@ use super::written;
 use crate::os::secret::Secret;
 use crate::postfix::program::{self, Limits, RunError};
 
-/// What one run of postmap may take. A table of ten million entries takes half a minute, and is printed all the while;
-/// `texthash:` is read first, about half a million entries a second.
+/// The limits of one run of postmap. Listing ten million entries takes half a minute, with continuous output;
+/// `texthash:` is first read into memory, at about half a million entries a second.
 const LIMITS: Limits = Limits {
     silence: Duration::from_secs(10),
     total: Duration::from_secs(600),
     output: 256 << 20,
 };
 
-/// Types whose entries Postfix lists.
+/// Table types whose entries Postfix can list.
 const LISTED: [&str; 6] = ["hash", "btree", "lmdb", "sdbm", "dbm", "texthash"];
 
-/// Types that Postfix builds from a source text, and does not list.
+/// Table types that Postfix builds from a source text, but cannot list.
 const FROM_SOURCE: [&str; 1] = ["cdb"];
 
-/// What Postfix adds to the name of a source text for that of the indexed file.
+/// The suffix of the indexed file, by table type. Postfix appends it to the name of the source text.
 const ENDINGS: [(&str, &str); 6] = [
     ("hash", ".db"),
     ("btree", ".db"),
@@ -50,24 +50,24 @@ const ENDINGS: [(&str, &str); 6] = [
     ("dbm", ".pag"),
 ];
 
-/// A table that was read.
+/// The entries of a table.
 #[derive(Default)]
 pub(crate) struct Dump {
-    /// Its entries, by domain, those of a domain as a whole first.
+    /// The entries, sorted by domain; the entry of a whole domain comes first.
     pub entries: Vec<Entry>,
-    /// Whether the source text was read where Postfix reads an indexed file.
+    /// Whether the source text was read, although Postfix reads an indexed file.
     pub is_from_source: bool,
 }
 
-/// Where tables are, and who reads them.
+/// The directories of the Postfix that reads the tables.
 pub(crate) struct Place<'a> {
-    /// Postfix's configuration directory, where it is not the default.
+    /// The configuration directory. `None` for the default.
     pub config_directory: Option<&'a Path>,
-    /// What a relative path begins at for Postfix's daemons.
+    /// The directory in which Postfix's daemons resolve relative paths.
     pub queue_directory: &'a Path,
 }
 
-/// Reads the entries of `table`, as main.cf names it, which has this number in its list.
+/// Reads the entries of `table`, as main.cf names it. `number` is its number in the list.
 pub(crate) fn dump(table: &str, number: usize, place: &Place<'_>) -> Result<Dump, Unreadable> {
     let (kind, path) = kind_and_name(table);
     if kind == "inline" {
@@ -106,7 +106,7 @@ pub(crate) fn dump(table: &str, number: usize, place: &Place<'_>) -> Result<Dump
     })
 }
 
-/// Whether the source was edited in a later second than that in which postmap read it.
+/// Whether the source was edited in a later second than the one in which postmap indexed it.
 fn is_older(kind: &str, source: &Path) -> bool {
     let Some((_, ending)) = ENDINGS.iter().find(|(known, _)| *known == kind) else {
         return false;
@@ -153,7 +153,7 @@ fn list(table: &str, config_directory: Option<&Path>) -> Result<Secret, Unreadab
     })
 }
 
-/// The lines that postmap prints: a key, a tab and a value.
+/// Parses the output of postmap: a key, a tab and a value on each line.
 fn entries(output: &[u8], table: usize) -> Vec<Entry> {
     let lines = output.split(|c| *c == b'\n').filter(|line| !line.is_empty());
     let mut entries: Vec<Entry> = lines
@@ -167,7 +167,7 @@ fn entries(output: &[u8], table: usize) -> Vec<Entry> {
             })
         })
         .collect();
-    // Postfix lists them in the order of its hashes.
+    // Postfix lists them in the order of its hash table.
     sort(&mut entries);
     entries
 }

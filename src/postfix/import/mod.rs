@@ -1,7 +1,7 @@
-//! An existing Postfix set-up, as the two files and the settings that give the same answers.
+//! Converts the tables of an existing Postfix to the two files and the settings that give the same answers.
 //!
-//! [`dump`] reads the tables that Postfix reads, and [`written`] those that stand in main.cf itself; [`convert`] makes the
-//! files of them. Nothing is written here.
+//! [`dump`] reads tables from files, [`inline`] those that are written in main.cf itself, and [`convert`] turns their
+//! entries into the files' lines. Nothing here writes a file.
 
 pub(crate) mod convert;
 pub(crate) mod dump;

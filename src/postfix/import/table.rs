@@ -1,4 +1,4 @@
-//! A table as main.cf names it: its type and name, and why it may be unreadable.
+//! A table as main.cf names it: its type and name, and why it cannot be read.
 
 use std::io;
 
@@ -6,24 +6,24 @@ use thiserror::Error;
 
 use crate::postfix::program::RunError;
 
-/// The type and the name of a table of a list, whether proxymap(8) is in between or not.
+/// Splits a table into its type and name, without `proxy:`.
 pub(super) fn kind_and_name(table: &str) -> (&str, &str) {
     let table = table.strip_prefix("proxy:").unwrap_or(table);
     table.split_once(':').unwrap_or(("", table))
 }
 
-/// Why a table cannot be read. No value of an entry, and no name that may hold one, is repeated.
+/// Why a table cannot be read. Never repeats a value of an entry, or a name that may contain one.
 #[derive(Debug, Error)]
 pub(crate) enum Unreadable {
-    /// Its entries cannot be listed.
+    /// Tables of this type cannot be listed.
     #[error("{kind}: tables have no entries that can be read; {help}")]
     Type {
-        /// The type.
+        /// The table type.
         kind: String,
-        /// What to do.
+        /// What the user can do instead.
         help: &'static str,
     },
-    /// Nobody can say which of the two is meant.
+    /// The source text is newer than the indexed file, so either could be the intended one.
     #[error(
         "{table} is older than its source text, and Postfix answers with what it was: run `postmap {table}`, or undo \
          the edit"
@@ -32,32 +32,32 @@ pub(crate) enum Unreadable {
         /// The table.
         table: String,
     },
-    /// There is no postmap, or it may not be run.
+    /// postmap does not exist, or cannot be executed.
     #[error("postmap cannot be run: {0}")]
     NotRun(#[source] io::Error),
-    /// It does not end, or prints too much.
+    /// postmap ran too long, or printed too much.
     #[error("postmap, while it lists {table}: {why}")]
     Stopped {
         /// The table.
         table: String,
-        /// Which limit it exceeds.
+        /// The exceeded limit.
         #[source]
         why: RunError,
     },
-    /// A table that stands in the list itself is not written as Postfix reads it.
+    /// A table that is written in main.cf itself has a syntax error.
     #[error("{kind}: table: {why}")]
     Syntax {
-        /// The type.
+        /// The table type.
         kind: &'static str,
-        /// What is wrong.
+        /// The error.
         why: &'static str,
     },
-    /// It ended with an error.
+    /// postmap exited with an error.
     #[error("postmap cannot list {table}: {why}")]
     Failed {
         /// The table.
         table: String,
-        /// What postmap says.
+        /// The message of postmap.
         why: String,
     },
 }

@@ -1,11 +1,11 @@
-//! Tables that stand in main.cf itself: `inline:{key=value, …}` and `static:value`.
+//! Tables that are written in main.cf itself: `inline:{key=value, …}` and `static:value`.
 //!
-//! They may hold passwords, so they are not given to postmap, whose command line every user can read. The grammar is
-//! Postfix's (`dict_inline.c`, `split_qnameval.c`, `extpar.c`, `dict_static.c`): elements are parted by commas and
-//! blanks outside of braces, an element in braces may have blanks around its `=` and in its value, a key may have
-//! quotes, which stay, keys are folded, and the last of two equal keys counts.
+//! They may contain passwords, so they are not passed to postmap, whose command line every user can read. The grammar
+//! is Postfix's (`dict_inline.c`, `split_qnameval.c`, `extpar.c`, `dict_static.c`). Commas and whitespace outside
+//! braces separate elements. An element in braces may have whitespace around its `=` and in its value. A key may have
+//! quotes, which are part of it. Keys are folded, and the last of two equal keys applies.
 //!
-//! Limits: keys in quotes are read as Postfix 3.7 and later do.
+//! Limits: keys in quotes are read as Postfix 3.7 and later read them.
 
 use super::convert::Entry;
 use super::table::{Unreadable, kind_and_name};
@@ -13,7 +13,7 @@ use crate::lookup::address::fold_into;
 use crate::os::secret::Secret;
 use crate::postfix::table_list;
 
-/// The value of a `static:` table, which answers every key with it; `None` for a table of another type.
+/// Returns the value that a `static:` table has for every key. `None` for a table of another type.
 pub(crate) fn for_every_key(table: &str) -> Option<Result<Secret, Unreadable>> {
     let (kind, name) = kind_and_name(table);
     (kind == "static").then(|| {
@@ -27,7 +27,7 @@ pub(crate) fn for_every_key(table: &str) -> Option<Result<Secret, Unreadable>> {
 
 const BRACES: &str = "the closing brace is missing, or is followed by something else";
 
-/// The entries of an `inline:` table with this number in its list; `text` is what follows the type.
+/// Returns the entries of an `inline:` table. `text` is what follows the type, `table` its number in the list.
 pub(super) fn inline(text: &str, table: usize) -> Result<Vec<Entry>, Unreadable> {
     let wrong = |why| syntax("inline", why);
     let inner = in_braces(text).ok_or_else(|| wrong(BRACES))?;
@@ -57,7 +57,7 @@ fn syntax(kind: &'static str, why: &'static str) -> Unreadable {
     Unreadable::Syntax { kind, why }
 }
 
-/// What stands between a brace at the beginning and the one that closes it at the end, without blanks around it.
+/// Returns the text between an opening brace and its closing brace at the end, without surrounding whitespace.
 fn in_braces(text: &str) -> Option<&str> {
     let mut depth = 0_usize;
     let close = text.char_indices().find_map(|(at, c)| {
@@ -72,7 +72,7 @@ fn in_braces(text: &str) -> Option<&str> {
     (close + 1 == text.len()).then(|| inner.trim_matches(is_blank))
 }
 
-/// `key = value`. Within quotes a blank and `=` belong to the key, and after a backslash any character does.
+/// Splits `key = value`. Within quotes, whitespace and `=` belong to the key; after a backslash, any character does.
 fn key_and_value(pair: &str) -> Result<(&str, &str), &'static str> {
     let pair = pair.trim_start_matches(is_blank);
     let (mut is_quoted, mut is_escaped) = (false, false);
@@ -102,7 +102,7 @@ fn key_and_value(pair: &str) -> Result<(&str, &str), &'static str> {
     Ok((key, value.trim_matches(is_blank)))
 }
 
-/// isspace(3).
+/// Whether isspace(3) in the C locale accepts the character.
 fn is_blank(c: char) -> bool {
     c.is_ascii_whitespace() || c == '\u{b}'
 }
