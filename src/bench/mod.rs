@@ -1,7 +1,8 @@
 //! Puts load on a server and measures its replies: the lookups of many Postfix processes at once.
 //!
-//! ```text keys ─► requests, encoded, with their expected replies ─► load ─► a run: counts, latencies, CPU time ─►
-//! report, plot ```
+//! ```text
+//! keys ─► requests with expected replies ─► load ─► a run: counts, latencies, CPU time ─► report, plot
+//! ```
 //!
 //! Any server of either protocol can be measured: nothing here knows more about it than Postfix does. One thread drives
 //! all connections ([`load`]), and encodes, allocates and prints nothing between a reply and the next request. The

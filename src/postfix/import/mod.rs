@@ -1,6 +1,6 @@
 //! Converts the tables of an existing Postfix to the two files and the settings that give the same answers.
 //!
-//! [`dump`] reads tables from files, [`inline`] those that are written in main.cf itself, and [`convert`] turns their
+//! [`dump`] reads tables from files, [`mod@inline`] those that are written in main.cf itself, and [`convert`] turns their
 //! entries into the files' lines. Nothing here writes a file.
 
 pub(crate) mod convert;
