@@ -5,7 +5,7 @@
 
 use serde::{Serialize, Serializer};
 
-use super::Measured;
+use super::Measurement;
 use super::load::Run;
 
 /// The distribution of a ratio over the rounds.
@@ -19,20 +19,22 @@ pub(super) struct Spread {
     pub max: f64,
 }
 
-type Figure = fn(&Run) -> f64;
+type Metric = fn(&Run) -> f64;
 
 /// The compared metrics, by name. A higher `replies_per_second` is better; of all others, a lower value. `server_cpu`
 /// is NaN if the server's processes are unknown.
-const FIGURES: [(&str, Figure); 9] = [
+const METRICS: [(&str, Metric); 9] = [
     ("replies_per_second", Run::rate),
     ("mean", |run| run.latency.mean()),
-    ("p50", |run| run.latency.at(0.5)),
-    ("p90", |run| run.latency.at(0.9)),
-    ("p99", |run| run.latency.at(0.99)),
-    ("p99_9", |run| run.latency.at(0.999)),
-    ("p99_99", |run| run.latency.at(0.9999)),
-    ("max", |run| run.latency.at(1.0)),
-    ("server_cpu", |run| run.server_micros().unwrap_or(f64::NAN)),
+    ("p50", |run| run.latency.quantile(0.5)),
+    ("p90", |run| run.latency.quantile(0.9)),
+    ("p99", |run| run.latency.quantile(0.99)),
+    ("p99_9", |run| run.latency.quantile(0.999)),
+    ("p99_99", |run| run.latency.quantile(0.9999)),
+    ("max", |run| run.latency.quantile(1.0)),
+    ("server_cpu", |run| {
+        run.server_micros_per_reply().unwrap_or(f64::NAN)
+    }),
 ];
 
 /// The ratios of the second server to the first, for one number of connections.
@@ -44,7 +46,7 @@ pub(super) struct Comparison {
     pub rounds: usize,
     /// The ratios by metric. `None` if no round has a finite ratio.
     #[serde(flatten, serialize_with = "as_map")]
-    pub ratios: [(&'static str, Option<Spread>); FIGURES.len()],
+    pub ratios: [(&'static str, Option<Spread>); METRICS.len()],
 }
 
 /// Serializes named values as a map, in this order.
@@ -57,7 +59,7 @@ pub(super) fn as_map<V: Serialize, S: Serializer>(
 
 impl Spread {
     /// Returns the spread of the finite ratios. `None` if there are none.
-    pub(super) fn of(ratios: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub(super) fn new(ratios: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut ratios: Vec<f64> = ratios.into_iter().filter(|ratio| ratio.is_finite()).collect();
         ratios.sort_by(f64::total_cmp);
         let (min, max) = (*ratios.first()?, *ratios.last()?);
@@ -72,33 +74,33 @@ impl Spread {
 }
 
 /// Returns a comparison for each number of connections, in the order of measurement.
-pub(super) fn compare(measured: &[Measured]) -> Vec<Comparison> {
+pub(super) fn compare(measured: &[Measurement]) -> Vec<Comparison> {
     let mut numbers: Vec<usize> = Vec::new();
-    for one in measured {
-        if !numbers.contains(&one.connections) {
-            numbers.push(one.connections);
+    for measurement in measured {
+        if !numbers.contains(&measurement.connections) {
+            numbers.push(measurement.connections);
         }
     }
     let compared = numbers.into_iter().map(|connections| {
-        let of = |server| {
-            measured
-                .iter()
-                .filter(move |one| (one.server, one.connections) == (server, connections))
+        let runs_of = |server| {
+            measured.iter().filter(move |measurement| {
+                (measurement.server, measurement.connections) == (server, connections)
+            })
         };
-        let pairs: Vec<_> = of(0)
-            .filter_map(|first| Some((first, of(1).find(|second| second.round == first.round)?)))
+        let pairs: Vec<_> = runs_of(0)
+            .filter_map(|first| Some((first, runs_of(1).find(|second| second.round == first.round)?)))
             .collect();
-        let spread = |figure: Figure| {
-            Spread::of(
+        let spread = |metric: Metric| {
+            Spread::new(
                 pairs
                     .iter()
-                    .map(|(first, second)| figure(&second.run) / figure(&first.run)),
+                    .map(|(first, second)| metric(&second.run) / metric(&first.run)),
             )
         };
         Comparison {
             connections,
             rounds: pairs.len(),
-            ratios: FIGURES.map(|(name, figure)| (name, spread(figure))),
+            ratios: METRICS.map(|(name, metric)| (name, spread(metric))),
         }
     });
     compared.collect()
@@ -109,8 +111,8 @@ mod tests {
     use super::Spread;
 
     #[test]
-    fn a_spread_is_that_of_the_numbers_among_the_ratios() {
-        let spread = Spread::of([2.0, f64::NAN, 1.0, f64::INFINITY, 4.0]).unwrap();
+    fn a_spread_ignores_ratios_that_are_not_finite() {
+        let spread = Spread::new([2.0, f64::NAN, 1.0, f64::INFINITY, 4.0]).unwrap();
         assert_eq!(
             spread,
             Spread {
@@ -119,7 +121,7 @@ mod tests {
                 max: 4.0
             }
         );
-        assert!((Spread::of([1.0, 2.0]).unwrap().median - 1.5).abs() < 1e-9);
-        assert!(Spread::of([f64::NAN]).is_none());
+        assert!((Spread::new([1.0, 2.0]).unwrap().median - 1.5).abs() < 1e-9);
+        assert!(Spread::new([f64::NAN]).is_none());
     }
 }

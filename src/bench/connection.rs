@@ -13,14 +13,14 @@ use crate::os::secret::Secret;
 use crate::protocol::MAX_REPLY;
 
 /// The initial size of the input buffer, in bytes: room for many replies. It grows for a longer reply.
-const ROOM: usize = 8 * 1024;
+const INITIAL_INPUT: usize = 8 * 1024;
 
 /// A request in flight. Times are nanoseconds since the load began.
 #[derive(Clone, Copy)]
-pub(super) struct Asked {
-    pub(super) question: usize,
+pub(super) struct InFlight {
+    pub(super) number: usize,
     /// When its latency begins: when it was sent, or, in the open loop, when it was due.
-    pub(super) from: u64,
+    pub(super) latency_start: u64,
     /// When it was sent. Its timeout begins here.
     pub(super) sent: u64,
     /// Whether it is measured. Requests of the warm-up are not.
@@ -30,7 +30,7 @@ pub(super) struct Asked {
 /// The state of a connection. Times are nanoseconds since the load began.
 pub(super) enum State {
     /// Not connected. Reconnects at `retry_at`.
-    Gone { retry_at: u64 },
+    Closed { retry_at: u64 },
     /// Connecting since `since`.
     Connecting { socket: OwnedFd, since: u64 },
     /// Connected.
@@ -38,22 +38,22 @@ pub(super) enum State {
 }
 
 /// The result of a read.
-pub(super) enum Read {
+pub(super) enum ReadResult {
     /// New data has arrived.
-    Some,
+    Data,
     /// No data has arrived yet.
-    Nothing,
+    WouldBlock,
     /// The server has closed the connection.
     Closed,
 }
 
 pub(super) struct Connection {
     pub(super) state: State,
-    pub(super) in_flight: VecDeque<Asked>,
+    pub(super) in_flight: VecDeque<InFlight>,
     /// Whether the kernel's send buffer is full, so that the rest is written when the socket is writable again.
     pub(super) is_blocked: bool,
     /// Whether a reply has arrived since the connection was opened.
-    pub(super) has_answered: bool,
+    pub(super) has_replied: bool,
     output: Vec<u8>,
     written: usize,
     /// The received bytes, which may include credentials.
@@ -64,13 +64,13 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(pipeline: usize) -> Self {
         Self {
-            state: State::Gone { retry_at: 0 },
+            state: State::Closed { retry_at: 0 },
             in_flight: VecDeque::with_capacity(pipeline),
             is_blocked: false,
-            has_answered: false,
+            has_replied: false,
             output: Vec::with_capacity(4096),
             written: 0,
-            input: Secret::from(vec![0; ROOM]),
+            input: Secret::from(vec![0; INITIAL_INPUT]),
             filled: 0,
         }
     }
@@ -86,13 +86,13 @@ impl Connection {
         self.written = 0;
         self.filled = 0;
         self.is_blocked = false;
-        self.has_answered = false;
+        self.has_replied = false;
     }
 
     /// Adds a request to the output. The next [`Self::flush`] writes it.
-    pub(super) fn ask(&mut self, request: &[u8], asked: Asked) {
-        self.output.extend_from_slice(request);
-        self.in_flight.push_back(asked);
+    pub(super) fn queue(&mut self, bytes: &[u8], request: InFlight) {
+        self.output.extend_from_slice(bytes);
+        self.in_flight.push_back(request);
     }
 
     /// Writes the pending output. The next read detects an error, after the replies that arrived before it.
@@ -117,9 +117,9 @@ impl Connection {
     }
 
     /// Reads once what has arrived.
-    pub(super) fn read(&mut self) -> Read {
+    pub(super) fn read(&mut self) -> ReadResult {
         let State::Open { socket } = &self.state else {
-            return Read::Nothing;
+            return ReadResult::WouldBlock;
         };
         if self.filled == self.input.len() && self.input.len() < MAX_REPLY {
             let more = (self.input.len() * 2).min(MAX_REPLY) - self.input.len();
@@ -127,13 +127,13 @@ impl Connection {
         }
         let room = self.input.expose_mut().get_mut(self.filled..).unwrap_or_default();
         match read(socket, room) {
-            Ok(0) => Read::Closed,
+            Ok(0) => ReadResult::Closed,
             Ok(read) => {
                 self.filled += read;
-                Read::Some
+                ReadResult::Data
             }
-            Err(Errno::AGAIN | Errno::INTR) => Read::Nothing,
-            Err(_) => Read::Closed,
+            Err(Errno::AGAIN | Errno::INTR) => ReadResult::WouldBlock,
+            Err(_) => ReadResult::Closed,
         }
     }
 
@@ -143,12 +143,12 @@ impl Connection {
     }
 
     /// Removes `consumed` bytes from the beginning of the input.
-    pub(super) fn take(&mut self, taken: usize) {
+    pub(super) fn consume(&mut self, consumed: usize) {
         let filled = self.filled;
-        let taken = taken.min(filled);
-        self.filled = filled - taken;
-        if self.filled > 0 && taken > 0 {
-            self.input.expose_mut().copy_within(taken..filled, 0);
+        let consumed = consumed.min(filled);
+        self.filled = filled - consumed;
+        if self.filled > 0 && consumed > 0 {
+            self.input.expose_mut().copy_within(consumed..filled, 0);
         }
     }
 }

@@ -12,17 +12,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
-use super::number::{float, whole};
+use super::number::{round, to_f64};
 
 /// The CPU time that processes have used up to a moment.
-pub(super) struct Used {
+pub(super) struct CpuTimes {
     processes: BTreeMap<u32, Process>,
 }
 
 #[derive(Default)]
 struct Process {
     /// User and system time of the process, in nanoseconds.
-    ticks: u64,
+    total: u64,
     /// For each thread: its id, its running time and its time of waiting for a processor, in nanoseconds.
     threads: Vec<(u32, u64, u64)>,
     /// The child processes that have not ended.
@@ -31,16 +31,16 @@ struct Process {
 
 /// The CPU time between two moments, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Spent {
+pub(crate) struct CpuUsage {
     /// The time of running.
     pub running: u64,
     /// The time of waiting for a processor while ready to run.
     pub waiting: u64,
 }
 
-impl Used {
+impl CpuTimes {
     /// Reads the CPU time of these processes and their descendants. Fails if one of `pids` does not exist.
-    pub(super) fn by(pids: &[u32]) -> io::Result<Self> {
+    pub(super) fn read(pids: &[u32]) -> io::Result<Self> {
         let mut processes = BTreeMap::new();
         for pid in pids {
             processes.insert(*pid, Process::read(*pid)?);
@@ -61,8 +61,8 @@ impl Used {
     }
 
     /// Returns the CPU time used since `before`.
-    pub(super) fn since(&self, before: &Self) -> Spent {
-        let mut spent = Spent::default();
+    pub(super) fn since(&self, before: &Self) -> CpuUsage {
+        let mut usage = CpuUsage::default();
         // A process that was started since then had used nothing.
         let nothing = Process::default();
         for (pid, now) in &self.processes {
@@ -76,21 +76,21 @@ impl Used {
             };
             if same && !now.threads.is_empty() {
                 let (now, before) = (sum(&now.threads), sum(&before.threads));
-                spent.running += now.0.saturating_sub(before.0);
-                spent.waiting += now.1.saturating_sub(before.1);
+                usage.running += now.0.saturating_sub(before.0);
+                usage.waiting += now.1.saturating_sub(before.1);
             } else {
-                spent.running += now.ticks.saturating_sub(before.ticks);
+                usage.running += now.total.saturating_sub(before.total);
             }
         }
-        spent
+        usage
     }
 }
 
 impl Process {
     fn read(pid: u32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let ticks = ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
-        let second = float(rustix::param::clock_ticks_per_second().max(1));
+        let ticks = parse_ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
+        let second = to_f64(rustix::param::clock_ticks_per_second().max(1));
         // Threads start and end while the directory is read: one that cannot be read has ended.
         let mut threads = Vec::new();
         let mut children = Vec::new();
@@ -109,7 +109,7 @@ impl Process {
         }
         threads.sort_unstable();
         Ok(Self {
-            ticks: whole(float(ticks) * 1e9 / second),
+            total: round(to_f64(ticks) * 1e9 / second),
             threads,
             children,
         })
@@ -117,7 +117,7 @@ impl Process {
 }
 
 /// Returns utime + stime of proc(5), in ticks. The name in parentheses may contain whitespace and parentheses.
-fn ticks(stat: &str) -> Option<u64> {
+fn parse_ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);
     let utime: u64 = fields.next()?.parse().ok()?;
@@ -131,31 +131,31 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use super::{Used, ticks};
+    use super::{CpuTimes, parse_ticks};
 
     #[test]
-    fn the_times_are_found_behind_any_name() {
+    fn cpu_time_is_parsed_after_any_process_name() {
         let stat = "42 (a ) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 17 4 0 0 20 0 1 0 100 1000 10";
-        assert_eq!(ticks(stat), Some(21));
-        assert_eq!(ticks("42"), None);
+        assert_eq!(parse_ticks(stat), Some(21));
+        assert_eq!(parse_ticks("42"), None);
     }
 
     #[test]
-    fn a_process_that_works_uses_time() {
+    fn the_cpu_time_of_a_busy_process_grows() {
         let me = [std::process::id()];
-        let before = Used::by(&me).unwrap();
+        let before = CpuTimes::read(&me).unwrap();
         let mut work = 0_u64;
         loop {
             work = std::hint::black_box(work.wrapping_mul(31).wrapping_add(1));
-            if work.is_multiple_of(1024) && Used::by(&me).unwrap().since(&before).running > 0 {
+            if work.is_multiple_of(1024) && CpuTimes::read(&me).unwrap().since(&before).running > 0 {
                 break;
             }
         }
-        assert!(Used::by(&[u32::MAX]).is_err());
+        assert!(CpuTimes::read(&[u32::MAX]).is_err());
     }
 
     #[test]
-    fn what_a_process_has_started_counts_as_its_own() {
+    fn the_cpu_time_of_child_processes_is_included() {
         // Works in a child process until standard input ends, while the measured process waits.
         let mut shell = Command::new("sh")
             .args(["-c", "(while :; do :; done) & read line; kill $!; wait"])
@@ -163,10 +163,10 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = [shell.id()];
-        let before = Used::by(&pid).unwrap();
-        let begun = Instant::now();
-        while Used::by(&pid).unwrap().since(&before).running < 20_000_000 {
-            assert!(begun.elapsed() < Duration::from_secs(20));
+        let before = CpuTimes::read(&pid).unwrap();
+        let started_at = Instant::now();
+        while CpuTimes::read(&pid).unwrap().since(&before).running < 20_000_000 {
+            assert!(started_at.elapsed() < Duration::from_secs(20));
             thread::sleep(Duration::from_millis(1));
         }
         drop(shell.stdin.take());

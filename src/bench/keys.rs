@@ -7,7 +7,7 @@
 use bytes::BytesMut;
 use thiserror::Error;
 
-use super::number::{count, float, ratio, whole};
+use super::number::{ratio, round, to_f64, to_u64};
 use super::tally::Outcome;
 use super::target::Target;
 use crate::lookup::address::SenderKeys;
@@ -32,7 +32,7 @@ pub(crate) enum KeysError {
     #[error(
         "a sender without an entry is answered {0:?}, so no share of misses can be made; leave --hits out"
     )]
-    NoMiss(&'static str),
+    NoMisses(&'static str),
     /// There are too many keys to number.
     #[error("there are more than four thousand million keys")]
     TooMany,
@@ -40,12 +40,12 @@ pub(crate) enum KeysError {
 
 /// A list of byte strings in one buffer. It is wiped, because some are credentials.
 #[derive(Default)]
-struct Row {
+struct ByteStrings {
     bytes: Secret,
     ends: Vec<usize>,
 }
 
-impl Row {
+impl ByteStrings {
     fn push(&mut self, bytes: &[u8]) {
         self.bytes.append(bytes);
         self.ends.push(self.bytes.len());
@@ -60,51 +60,52 @@ impl Row {
 }
 
 /// Requests, encoded for one server, and their expected replies. They are sent in order, repeatedly.
-pub(crate) struct Questions {
-    keys: Row,
-    requests: Row,
+pub(crate) struct RequestSet {
+    keys: ByteStrings,
+    requests: ByteStrings,
     /// The value, where the expected reply has one.
-    values: Row,
+    values: ByteStrings,
     /// The complete expected reply as nearly every server sends it, so that one comparison suffices.
-    replies: Row,
+    replies: ByteStrings,
     /// The kind of the expected reply. `None` if there is nothing to compare with.
     expected: Vec<Option<Outcome>>,
 }
 
-impl Questions {
+impl RequestSet {
     /// Encodes requests to `target` for these keys. The answers of the snapshot, if given, are the expected ones.
     pub(crate) fn new(
         target: &Target,
         keys: &[Vec<u8>],
-        right: Option<(&Snapshot, Map)>,
+        expected: Option<(&Snapshot, Map)>,
     ) -> Result<Self, KeysError> {
         if u32::try_from(keys.len()).is_err() {
             return Err(KeysError::TooMany);
         }
-        let mut questions = Self {
-            keys: Row::default(),
-            requests: Row::default(),
-            values: Row::default(),
-            replies: Row::default(),
+        let mut set = Self {
+            keys: ByteStrings::default(),
+            requests: ByteStrings::default(),
+            values: ByteStrings::default(),
+            replies: ByteStrings::default(),
             expected: Vec::with_capacity(keys.len()),
         };
-        let (mut memory, mut scratch, mut bytes) =
+        let (mut sender_keys, mut scratch, mut bytes) =
             (SenderKeys::default(), Scratch::default(), BytesMut::new());
         for (number, key) in keys.iter().enumerate() {
             if key.len() > MAX_KEY {
                 return Err(KeysError::TooLong(number + 1));
             }
-            questions.keys.push(key);
+            set.keys.push(key);
             bytes.clear();
             target.encode(key, &mut bytes);
-            questions.requests.push(&bytes);
-            let answer = right.map(|(snapshot, map)| map.answer(snapshot, key, &mut memory, &mut scratch));
+            set.requests.push(&bytes);
+            let answer =
+                expected.map(|(snapshot, map)| map.answer(snapshot, key, &mut sender_keys, &mut scratch));
             bytes.clear();
-            questions.expected.push(match answer {
+            set.expected.push(match answer {
                 None => None,
                 Some(Answer::Found(value)) => {
                     target.protocol.encode_found(value.expose(), &mut bytes);
-                    questions.values.push(value.expose());
+                    set.values.push(value.expose());
                     Some(Outcome::Found)
                 }
                 Some(Answer::NotFound) => {
@@ -115,15 +116,15 @@ impl Questions {
                 }
                 Some(Answer::CannotTell(_)) => Some(Outcome::CannotTell),
             });
-            if questions.values.ends.len() < questions.expected.len() {
-                questions.values.push(b"");
+            if set.values.ends.len() < set.expected.len() {
+                set.values.push(b"");
             }
-            questions.replies.push(&bytes);
+            set.replies.push(&bytes);
         }
-        if questions.expected.is_empty() {
+        if set.expected.is_empty() {
             return Err(KeysError::None("the list is empty"));
         }
-        Ok(questions)
+        Ok(set)
     }
 
     /// Returns the number of requests; at least one.
@@ -172,7 +173,7 @@ impl Random {
 
     /// Returns a number below `end`, which must not be 0. The modulo bias of 64 bits is negligible.
     fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % count(end.max(1))).unwrap_or_default()
+        usize::try_from(self.next() % to_u64(end.max(1))).unwrap_or_default()
     }
 
     fn shuffle<T>(&mut self, all: &mut [T]) {
@@ -185,16 +186,16 @@ impl Random {
 
 /// The minimum number of keys of a mix of hits and misses, so that a server that caches its last answers has no
 /// advantage.
-const FEW: usize = 1_000;
+const MIN_MIXED_KEYS: usize = 1_000;
 
 /// Returns keys that the tables have entries for, in random order, at most `max`: for `@domain` a sender in that
 /// domain, otherwise the key as written. With `hits`, this share of the keys is found, and the others are senders
 /// without an entry.
-pub(crate) fn of_tables(
+pub(crate) fn from_tables(
     snapshot: &Snapshot,
     map: Map,
     hits: Option<f64>,
-    most: usize,
+    max: usize,
     random: &mut Random,
 ) -> Result<Vec<Vec<u8>>, KeysError> {
     let Some(table) = snapshot.table(map.table) else {
@@ -202,7 +203,7 @@ pub(crate) fn of_tables(
     };
     // A key of a secret table may be a misplaced password.
     let is_secret = map.table.is_secret();
-    let (mut memory, mut scratch) = (SenderKeys::default(), Scratch::default());
+    let (mut sender_keys, mut scratch) = (SenderKeys::default(), Scratch::default());
     let (mut keys, mut seen) = (Vec::new(), 0);
     table.for_each(|record| {
         let is_sender = record.key.contains(&b'@') || record.key == b"<>";
@@ -215,11 +216,15 @@ pub(crate) fn of_tables(
             return;
         }
         let key = match record.key.strip_prefix(b"@") {
-            Some(domain) => [format!("user{}@", random.below(FEW)).as_bytes(), domain].concat(),
+            Some(domain) => [
+                format!("user{}@", random.below(MIN_MIXED_KEYS)).as_bytes(),
+                domain,
+            ]
+            .concat(),
             None => record.key.to_vec(),
         };
         let mut is_found = || {
-            let answer = map.answer(snapshot, &key, &mut memory, &mut scratch);
+            let answer = map.answer(snapshot, &key, &mut sender_keys, &mut scratch);
             matches!(answer, Answer::Found(_))
         };
         if hits.is_some() && !is_found() {
@@ -227,7 +232,7 @@ pub(crate) fn of_tables(
         }
         seen += 1;
         // Reservoir sampling: the n-th key is taken with probability max/n.
-        if keys.len() < most {
+        if keys.len() < max {
             keys.push(key);
         } else if let Some(place) = keys.get_mut(random.below(seen)) {
             *place = key;
@@ -235,7 +240,7 @@ pub(crate) fn of_tables(
     });
     random.shuffle(&mut keys);
     if let Some(hits) = hits {
-        keys = with_misses(keys, snapshot, map, hits, most, random)?;
+        keys = mix_with_misses(keys, snapshot, map, hits, max, random)?;
     }
     if keys.is_empty() {
         return Err(KeysError::None(
@@ -246,26 +251,28 @@ pub(crate) fn of_tables(
 }
 
 /// Returns `keys`, repeated or truncated so that they are the share `hits`, mixed with senders without an entry.
-fn with_misses(
+fn mix_with_misses(
     keys: Vec<Vec<u8>>,
     snapshot: &Snapshot,
     map: Map,
     hits: f64,
-    most: usize,
+    max: usize,
     random: &mut Random,
 ) -> Result<Vec<Vec<u8>>, KeysError> {
-    let wanted = whole(ratio(float(count(keys.len())), hits));
-    let all = usize::try_from(wanted).unwrap_or(most).clamp(FEW.min(most), most);
-    let found = usize::try_from(whole(float(count(all)) * hits)).unwrap_or(all);
+    let total = round(ratio(to_f64(to_u64(keys.len())), hits));
+    let all = usize::try_from(total)
+        .unwrap_or(max)
+        .clamp(MIN_MIXED_KEYS.min(max), max);
+    let found = usize::try_from(round(to_f64(to_u64(all)) * hits)).unwrap_or(all);
     if found > 0 && keys.is_empty() {
         return Err(KeysError::None("the table of this map has no entry with a value"));
     }
     let mut mixed: Vec<_> = keys.into_iter().cycle().take(found).collect();
-    let (mut memory, mut scratch) = (SenderKeys::default(), Scratch::default());
-    for key in made_up(all - found, random) {
-        match map.answer(snapshot, &key, &mut memory, &mut scratch) {
+    let (mut sender_keys, mut scratch) = (SenderKeys::default(), Scratch::default());
+    for key in synthetic(all - found, random) {
+        match map.answer(snapshot, &key, &mut sender_keys, &mut scratch) {
             Answer::NotFound => mixed.push(key),
-            other => return Err(KeysError::NoMiss(other.outcome())),
+            other => return Err(KeysError::NoMisses(other.outcome())),
         }
     }
     random.shuffle(&mut mixed);
@@ -273,7 +280,7 @@ fn with_misses(
 }
 
 /// Returns `number` senders without an entry, in domains below .invalid (RFC 2606).
-pub(crate) fn made_up(number: usize, random: &mut Random) -> Vec<Vec<u8>> {
+pub(crate) fn synthetic(number: usize, random: &mut Random) -> Vec<Vec<u8>> {
     let sender = |_| {
         format!(
             "user{}@domain{}.invalid",
@@ -285,7 +292,7 @@ pub(crate) fn made_up(number: usize, random: &mut Random) -> Vec<Vec<u8>> {
 }
 
 /// Returns the keys in a text, one on each line. Empty lines are skipped.
-pub(crate) fn of_lines(text: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn from_lines(text: &[u8]) -> Vec<Vec<u8>> {
     text.split(|c| *c == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
         .filter(|line| !line.is_empty())
@@ -297,7 +304,7 @@ pub(crate) fn of_lines(text: &[u8]) -> Vec<Vec<u8>> {
 mod tests {
     use std::path::Path;
 
-    use super::{Questions, Random, Target, of_lines, of_tables};
+    use super::{Random, RequestSet, Target, from_lines, from_tables};
     use crate::bench::tally::Outcome;
     use crate::diagnostics::Findings;
     use crate::lookup::address::SenderKeys;
@@ -323,20 +330,20 @@ mod tests {
     }
 
     fn found(snapshot: &Snapshot, keys: &[Vec<u8>]) -> usize {
-        let mut memory = SenderKeys::default();
+        let mut sender_keys = SenderKeys::default();
         keys.iter()
-            .filter(|key| matches!(snapshot.next_hop_for(key, &mut memory), Answer::Found(_)))
+            .filter(|key| matches!(snapshot.next_hop_for(key, &mut sender_keys), Answer::Found(_)))
             .count()
     }
 
     #[test]
-    fn the_share_of_hits_is_exact_and_the_seed_decides() {
+    fn the_share_of_hits_is_exact_and_a_seed_reproduces_the_keys() {
         let routes = snapshot("@a [r]\nb@b [r]\n@c\n", "");
         let keys =
-            |hits, seed| of_tables(&routes, Map::RELAYHOST, hits, 10_000, &mut Random::new(seed)).unwrap();
-        for (hits, right) in [(0.75, 750), (1.0, 1000), (0.0, 0)] {
+            |hits, seed| from_tables(&routes, Map::RELAYHOST, hits, 10_000, &mut Random::new(seed)).unwrap();
+        for (hits, expected) in [(0.75, 750), (1.0, 1000), (0.0, 0)] {
             let keys = keys(Some(hits), 1);
-            assert_eq!((keys.len(), found(&routes, &keys)), (1000, right));
+            assert_eq!((keys.len(), found(&routes, &keys)), (1000, expected));
         }
         assert_eq!(keys(None, 1).len(), 3);
         assert_eq!(keys(Some(0.5), 7), keys(Some(0.5), 7));
@@ -344,18 +351,18 @@ mod tests {
     }
 
     #[test]
-    fn a_large_table_is_sampled() {
+    fn a_large_table_is_sampled_without_repetition() {
         let lines: Vec<String> = (0..500).map(|n| format!("u{n}@a [r]\n")).collect();
         let routes = snapshot(&lines.concat(), "");
-        let keys = of_tables(&routes, Map::RELAYHOST, None, 100, &mut Random::new(1)).unwrap();
+        let keys = from_tables(&routes, Map::RELAYHOST, None, 100, &mut Random::new(1)).unwrap();
         let different: std::collections::HashSet<_> = keys.iter().collect();
         assert_eq!((keys.len(), different.len()), (100, 100));
     }
 
     #[test]
-    fn what_may_be_a_password_in_the_wrong_place_is_no_key() {
+    fn a_possibly_misplaced_password_is_never_a_key() {
         let routes = snapshot("", "user:secret @a\nsecret\n:secret\n[r]:25 u:p\n@b u:p\nx@b\n");
-        let mut keys = of_tables(&routes, Map::SASL, None, 100, &mut Random::new(1)).unwrap();
+        let mut keys = from_tables(&routes, Map::SASL, None, 100, &mut Random::new(1)).unwrap();
         keys.sort();
         assert_eq!(keys.len(), 3);
         assert_eq!(
@@ -366,31 +373,31 @@ mod tests {
     }
 
     #[test]
-    fn each_question_knows_its_request_and_its_reply() {
+    fn each_key_has_its_request_and_its_expected_reply() {
         let routes = snapshot("@a [r]\n@c [\n", "");
-        let keys = of_lines(b"x@a\r\n\nx@b\nx@c");
-        let of = |target: &str| {
+        let keys = from_lines(b"x@a\r\n\nx@b\nx@c");
+        let requests_for = |target: &str| {
             let target = Target::new(target, "relayhost").unwrap();
-            Questions::new(&target, &keys, Some((&routes, Map::RELAYHOST))).unwrap()
+            RequestSet::new(&target, &keys, Some((&routes, Map::RELAYHOST))).unwrap()
         };
-        let questions = of("socketmap:inet:h:1");
-        assert_eq!(questions.request(0), b"13:relayhost x@a,");
+        let requests = requests_for("socketmap:inet:h:1");
+        assert_eq!(requests.request(0), b"13:relayhost x@a,");
         assert_eq!(
-            (questions.reply(0), questions.value(0)),
+            (requests.reply(0), requests.value(0)),
             (&b"6:OK [r],"[..], &b"[r]"[..])
         );
         assert_eq!(
-            (questions.reply(1), questions.value(1)),
+            (requests.reply(1), requests.value(1)),
             (&b"9:NOTFOUND ,"[..], &b""[..])
         );
-        assert_eq!(questions.expected(2), Some(Outcome::CannotTell));
-        let questions = of("tcp:h:1");
+        assert_eq!(requests.expected(2), Some(Outcome::CannotTell));
+        let requests = requests_for("tcp:h:1");
         assert_eq!(
-            (questions.request(1), questions.key(1)),
+            (requests.request(1), requests.key(1)),
             (&b"get x@b\n"[..], &b"x@b"[..])
         );
         assert_eq!(
-            (questions.reply(0), questions.reply(1)),
+            (requests.reply(0), requests.reply(1)),
             (&b"200 [r]\n"[..], &b""[..])
         );
     }

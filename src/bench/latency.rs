@@ -2,10 +2,10 @@
 
 use hdrhistogram::{CreationError, Histogram};
 
-use super::number::{count, float, ratio};
+use super::number::{ratio, to_f64, to_u64};
 
-const LONGEST: u64 = 3_600_000_000_000;
-const DIGITS: u8 = 3;
+const MAX_NANOS: u64 = 3_600_000_000_000;
+const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// A distribution of latencies.
 #[derive(Clone)]
@@ -19,7 +19,7 @@ impl Latency {
     /// Creates an empty histogram. Fails only if the bounds above are invalid.
     pub(crate) fn new() -> Result<Self, CreationError> {
         Ok(Self {
-            histogram: Histogram::new_with_bounds(1, LONGEST, DIGITS)?,
+            histogram: Histogram::new_with_bounds(1, MAX_NANOS, SIGNIFICANT_DIGITS)?,
             sum: 0,
         })
     }
@@ -48,30 +48,30 @@ impl Latency {
     }
 
     /// Returns the latency, in microseconds, that this share of the replies did not exceed. 0 if nothing was recorded.
-    pub(crate) fn at(&self, share: f64) -> f64 {
+    pub(crate) fn quantile(&self, share: f64) -> f64 {
         if self.is_empty() {
             return 0.0;
         }
         // The histogram returns the upper end of a cell, which may exceed the slowest reply.
-        float(self.histogram.value_at_quantile(share).min(self.histogram.max())) / 1e3
+        to_f64(self.histogram.value_at_quantile(share).min(self.histogram.max())) / 1e3
     }
 
     /// Returns the mean, in microseconds.
     pub(crate) fn mean(&self) -> f64 {
         let sum = u64::try_from(self.sum).unwrap_or(u64::MAX);
-        ratio(float(sum), float(self.len())) / 1e3
+        ratio(to_f64(sum), to_f64(self.len())) / 1e3
     }
 
     /// Returns a summary: named figures, in microseconds.
     pub(crate) fn figures(&self) -> [(&'static str, f64); 7] {
         [
             ("mean", self.mean()),
-            ("p50", self.at(0.5)),
-            ("p90", self.at(0.9)),
-            ("p99", self.at(0.99)),
-            ("p99_9", self.at(0.999)),
-            ("p99_99", self.at(0.9999)),
-            ("max", self.at(1.0)),
+            ("p50", self.quantile(0.5)),
+            ("p90", self.quantile(0.9)),
+            ("p99", self.quantile(0.99)),
+            ("p99_9", self.quantile(0.999)),
+            ("p99_99", self.quantile(0.9999)),
+            ("max", self.quantile(1.0)),
         ]
     }
 
@@ -79,15 +79,15 @@ impl Latency {
     /// ten (1 is the slowest tenth, 2 the slowest hundredth), and the latency in microseconds. The curve ends at a
     /// single reply.
     pub(crate) fn curve(&self, steps: usize) -> Vec<(f64, f64)> {
-        let nines = float(self.len().max(1)).log10();
-        let step = 1.0 / float(count(steps.max(1)));
+        let nines = to_f64(self.len().max(1)).log10();
+        let step = 1.0 / to_f64(to_u64(steps.max(1)));
         let mut points = Vec::new();
         let mut power = 0.0;
         while power < nines {
-            points.push((power, self.at(1.0 - 10_f64.powf(-power))));
+            points.push((power, self.quantile(1.0 - 10_f64.powf(-power))));
             power += step;
         }
-        points.push((nines, self.at(1.0)));
+        points.push((nines, self.quantile(1.0)));
         points
     }
 }
@@ -97,7 +97,7 @@ mod tests {
     use super::Latency;
 
     #[test]
-    fn the_figures_are_those_of_what_was_recorded() {
+    fn figures_match_the_recorded_latencies() {
         let mut latency = Latency::new().unwrap();
         assert!(latency.figures().iter().all(|(_, micros)| *micros == 0.0));
         for micros in 1..=1000 {

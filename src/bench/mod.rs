@@ -34,7 +34,7 @@ use std::ops::ControlFlow;
 
 use thiserror::Error;
 
-use keys::Questions;
+use keys::RequestSet;
 use load::{Load, LoadError, Progress, Run};
 use target::Target;
 
@@ -43,7 +43,7 @@ pub(crate) struct Server {
     /// Its endpoint and map.
     pub target: Target,
     /// The requests to send.
-    pub questions: Questions,
+    pub requests: RequestSet,
     /// Its processes, for their CPU time. Empty if they are unknown.
     pub pids: Vec<u32>,
 }
@@ -61,7 +61,7 @@ pub(crate) struct Plan {
 }
 
 /// A run, with its server, round and number of connections.
-pub(crate) struct Measured {
+pub(crate) struct Measurement {
     /// The index of the server in [`Plan::servers`].
     pub server: usize,
     /// The round, from 1.
@@ -84,7 +84,7 @@ impl BenchError {
     /// Whether the server cannot be reached.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
-        matches!(self.source, LoadError::Connect(_) | LoadError::NotInTime(_))
+        matches!(self.source, LoadError::Connect(_) | LoadError::ConnectTimeout(_))
     }
 }
 
@@ -97,44 +97,44 @@ pub(crate) struct Step<'a> {
     /// The number of the run, from 1.
     pub number: usize,
     /// The number of runs of the plan.
-    pub of: usize,
+    pub total: usize,
 }
 
 impl Plan {
     /// Measures everything, or until `watch` breaks. Then the last run is shorter, or left out if it sent no requests.
-    pub(crate) fn carry_out(
+    pub(crate) fn run(
         &self,
         watch: &mut dyn FnMut(&Step<'_>, Progress) -> ControlFlow<()>,
-    ) -> Result<Vec<Measured>, BenchError> {
-        let of =
+    ) -> Result<Vec<Measurement>, BenchError> {
+        let total =
             self.servers.len() * self.connections.len() * usize::try_from(self.rounds).unwrap_or(usize::MAX);
-        let mut measured = Vec::with_capacity(of);
+        let mut measured = Vec::with_capacity(total);
         for &connections in &self.connections {
             for round in 1..=self.rounds {
                 let mut order: Vec<_> = self.servers.iter().enumerate().collect();
                 if round % 2 == 0 {
                     order.reverse();
                 }
-                for (number, server) in order {
+                for (index, server) in order {
                     let step = Step {
                         server: &server.target,
                         connections,
                         number: measured.len() + 1,
-                        of,
+                        total,
                     };
                     let mut is_stopped = false;
                     let run = load::run(server, &self.load, connections, &mut |progress| {
-                        let whether = watch(&step, progress);
-                        is_stopped |= whether.is_break();
-                        whether
+                        let flow = watch(&step, progress);
+                        is_stopped |= flow.is_break();
+                        flow
                     });
                     let run = run.map_err(|source| BenchError {
                         server: server.target.to_string(),
                         source,
                     })?;
                     if !is_stopped || run.tally.requests > 0 {
-                        measured.push(Measured {
-                            server: number,
+                        measured.push(Measurement {
+                            server: index,
                             round,
                             connections,
                             run,

@@ -8,7 +8,7 @@ use std::time::Duration;
     clippy::cast_precision_loss,
     reason = "nothing that is counted or timed here comes near 2^53"
 )]
-pub(super) fn float(number: u64) -> f64 {
+pub(super) fn to_f64(number: u64) -> f64 {
     number as f64
 }
 
@@ -19,12 +19,12 @@ pub(super) fn float(number: u64) -> f64 {
     clippy::cast_sign_loss,
     reason = "the conversion saturates, and that is what is wanted"
 )]
-pub(super) fn whole(number: f64) -> u64 {
+pub(super) fn round(number: f64) -> u64 {
     number.round() as u64
 }
 
 /// Converts an index or a length to a counter.
-pub(super) fn count(number: usize) -> u64 {
+pub(super) fn to_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 

@@ -5,59 +5,59 @@
 
 use bytes::BytesMut;
 
-use super::keys::Questions;
-use super::tally::{Fault, Outcome};
+use super::keys::RequestSet;
+use super::tally::{ErrorKind, Outcome};
 use crate::protocol::{InvalidReply, ParsedReply, Protocol};
 
 /// A decoded reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Judged {
+pub(super) struct CheckedReply {
     /// Its length, in bytes.
     pub(super) length: usize,
     /// The kind of reply.
     pub(super) outcome: Outcome,
     /// The error, if it is not the expected reply.
-    pub(super) fault: Option<Fault>,
+    pub(super) error: Option<ErrorKind>,
 }
 
 /// Decodes the first reply in `input` and compares it with the one expected for request `number`. `None` if it is
 /// incomplete. `buffer` is reused for decoding.
-pub(super) fn judge(
+pub(super) fn check_reply(
     protocol: Protocol,
     input: &[u8],
-    questions: &Questions,
+    requests: &RequestSet,
     number: usize,
-    memory: &mut BytesMut,
-) -> Result<Option<Judged>, InvalidReply> {
-    let expected = questions.expected(number);
-    let right = questions.reply(number);
+    buffer: &mut BytesMut,
+) -> Result<Option<CheckedReply>, InvalidReply> {
+    let expected = requests.expected(number);
+    let expected_bytes = requests.reply(number);
     if let Some(outcome) = expected
-        && !right.is_empty()
-        && input.starts_with(right)
+        && !expected_bytes.is_empty()
+        && input.starts_with(expected_bytes)
     {
-        return Ok(Some(Judged {
-            length: right.len(),
+        return Ok(Some(CheckedReply {
+            length: expected_bytes.len(),
             outcome,
-            fault: None,
+            error: None,
         }));
     }
-    let Some((told, length)) = protocol.decode_reply(input, memory)? else {
+    let Some((reply, length)) = protocol.decode_reply(input, buffer)? else {
         return Ok(None);
     };
-    let (outcome, is_value) = match told {
-        ParsedReply::Found(value) => (Outcome::Found, value == questions.value(number)),
+    let (outcome, is_value) = match reply {
+        ParsedReply::Found(value) => (Outcome::Found, value == requests.value(number)),
         ParsedReply::NotFound => (Outcome::NotFound, true),
         ParsedReply::CannotTell(_) => (Outcome::CannotTell, true),
     };
-    let fault = match expected {
-        Some(right) if right == outcome && is_value => None,
-        Some(_) => Some(Fault::Wrong),
-        None if outcome == Outcome::CannotTell => Some(Fault::CannotTell),
+    let error = match expected {
+        Some(expected) if expected == outcome && is_value => None,
+        Some(_) => Some(ErrorKind::Wrong),
+        None if outcome == Outcome::CannotTell => Some(ErrorKind::CannotTell),
         None => None,
     };
-    Ok(Some(Judged {
+    Ok(Some(CheckedReply {
         length,
         outcome,
-        fault,
+        error,
     }))
 }

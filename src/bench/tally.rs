@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 /// What is wrong with a reply, or why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum ErrorKind {
     /// The reply differs from the files.
     Wrong,
     /// *Cannot tell*, without an expected reply to compare: Postfix would defer the mail.
@@ -30,7 +30,7 @@ pub(crate) enum Fault {
     Connect,
 }
 
-impl Fault {
+impl ErrorKind {
     /// For each kind, in the order above: its name in JSON and CSV, and its description.
     const NAMES: [(&'static str, &'static str); 8] = [
         ("wrong", "other than in the files"),
@@ -46,7 +46,7 @@ impl Fault {
 
 /// The number of errors of each kind, in the order of [`ErrorKind`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Faults([u64; Fault::NAMES.len()]);
+pub(crate) struct ErrorCounts([u64; ErrorKind::NAMES.len()]);
 
 /// The kind of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +82,13 @@ pub(crate) struct Tally {
     /// Replies with a temporary error or a refusal.
     pub cannot_tell: u64,
     /// Errors.
-    pub faults: Faults,
+    pub errors: ErrorCounts,
 }
 
-impl Faults {
+impl ErrorCounts {
     /// Adds `number` errors of a kind.
-    pub(crate) fn add(&mut self, fault: Fault, number: u64) {
-        if let Some(sum) = self.0.get_mut(fault as usize) {
+    pub(crate) fn add(&mut self, kind: ErrorKind, number: u64) {
+        if let Some(sum) = self.0.get_mut(kind as usize) {
             *sum += number;
         }
     }
@@ -101,8 +101,8 @@ impl Faults {
     }
 
     /// Returns each kind's name in JSON and CSV, its description and its number.
-    pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-        let kinds = Fault::NAMES.into_iter().zip(self.0);
+    pub(crate) fn by_kind(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        let kinds = ErrorKind::NAMES.into_iter().zip(self.0);
         kinds.map(|((name, words), number)| (name, words, number))
     }
 
@@ -112,9 +112,9 @@ impl Faults {
     }
 }
 
-impl Serialize for Faults {
+impl Serialize for ErrorCounts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.each().map(|(name, _, number)| (name, number)))
+        serializer.collect_map(self.by_kind().map(|(name, _, number)| (name, number)))
     }
 }
 
@@ -125,7 +125,7 @@ impl Tally {
     }
 
     /// Counts a reply.
-    pub(crate) fn reply(&mut self, outcome: Outcome) {
+    pub(crate) fn count_reply(&mut self, outcome: Outcome) {
         *match outcome {
             Outcome::Found => &mut self.found,
             Outcome::NotFound => &mut self.not_found,
@@ -139,6 +139,6 @@ impl Tally {
         self.found += other.found;
         self.not_found += other.not_found;
         self.cannot_tell += other.cannot_tell;
-        self.faults.append(&other.faults);
+        self.errors.append(&other.errors);
     }
 }

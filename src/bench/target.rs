@@ -29,13 +29,13 @@ pub(crate) struct Target {
 }
 
 /// The resolved address of a target.
-pub(super) enum Place {
+pub(super) enum ConnectAddress {
     Inet(SocketAddr),
     Unix(SocketAddrUnix),
 }
 
 /// A socket whose connect was started.
-pub(super) enum Begun {
+pub(super) enum StartedConnect {
     /// Connected.
     Open(OwnedFd),
     /// Connected, or failed, once the socket is writable.
@@ -47,12 +47,12 @@ impl Target {
     /// main.cf.
     pub(crate) fn new(text: &str, map: &str) -> Result<Self, EndpointError> {
         // The address does not depend on which of postmapd's own maps is named.
-        let ours = Map::named(map).unwrap_or(Map::RELAYHOST);
+        let own_map = Map::named(map).unwrap_or(Map::RELAYHOST);
         let address = text
             .strip_suffix(map)
             .and_then(|text| text.strip_suffix(':'))
             .unwrap_or(text);
-        let endpoint = Endpoint::parse_server(address, ours.name, &Maps::SERVED.names())?;
+        let endpoint = Endpoint::parse_server(address, own_map.name, &Maps::SERVED.names())?;
         Ok(Self {
             label: text.to_owned(),
             map: map.to_owned(),
@@ -68,24 +68,24 @@ impl Target {
 
     /// Resolves the address. If a name has several, returns the first that accepts a connection within its share of
     /// `timeout`.
-    pub(super) fn resolve(&self, patience: Duration) -> io::Result<Place> {
+    pub(super) fn resolve(&self, timeout: Duration) -> io::Result<ConnectAddress> {
         match &self.address {
-            Address::Unix(path) => Ok(Place::Unix(SocketAddrUnix::new(path)?)),
+            Address::Unix(path) => Ok(ConnectAddress::Unix(SocketAddrUnix::new(path)?)),
             Address::Inet(host, port) => {
                 let addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs()?.collect();
                 if let [only] = addresses[..] {
-                    return Ok(Place::Inet(only));
+                    return Ok(ConnectAddress::Inet(only));
                 }
-                let mut last = io::Error::from(io::ErrorKind::NotFound);
+                let mut last_error = io::Error::from(io::ErrorKind::NotFound);
                 // Together, all addresses get the time of one.
-                let share = patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+                let share = timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
                 for address in addresses {
                     match TcpStream::connect_timeout(&address, share.max(Duration::from_millis(1))) {
-                        Ok(_) => return Ok(Place::Inet(address)),
-                        Err(error) => last = error,
+                        Ok(_) => return Ok(ConnectAddress::Inet(address)),
+                        Err(error) => last_error = error,
                     }
                 }
-                Err(last)
+                Err(last_error)
             }
         }
     }
@@ -97,25 +97,25 @@ impl fmt::Display for Target {
     }
 }
 
-impl Place {
+impl ConnectAddress {
     /// Starts to connect, without blocking. Fails with [`Errno::AGAIN`] while the server's queue is full.
-    pub(super) fn begin(&self) -> Result<Begun, Errno> {
+    pub(super) fn start_connect(&self) -> Result<StartedConnect, Errno> {
         let family = match self {
             Self::Inet(SocketAddr::V4(_)) => AddressFamily::INET,
             Self::Inet(SocketAddr::V6(_)) => AddressFamily::INET6,
             Self::Unix(_) => AddressFamily::UNIX,
         };
         let socket = stream_socket(family)?;
-        let begun = match self {
+        let result = match self {
             Self::Inet(address) => {
                 set_tcp_nodelay(&socket, true)?;
                 connect(&socket, address)
             }
             Self::Unix(path) => connect(&socket, path),
         };
-        match begun {
-            Ok(()) => Ok(Begun::Open(socket)),
-            Err(Errno::INPROGRESS) => Ok(Begun::Pending(socket)),
+        match result {
+            Ok(()) => Ok(StartedConnect::Open(socket)),
+            Err(Errno::INPROGRESS) => Ok(StartedConnect::Pending(socket)),
             Err(error) => Err(error),
         }
     }
@@ -127,7 +127,7 @@ mod tests {
 
     use super::{Protocol, Target};
 
-    fn asks(endpoint: &str, map: &str) -> (Protocol, String) {
+    fn request_for(endpoint: &str, map: &str) -> (Protocol, String) {
         let target = Target::new(endpoint, map).unwrap();
         let mut request = BytesMut::new();
         target.encode(b"a b@c", &mut request);
@@ -137,12 +137,12 @@ mod tests {
     #[test]
     fn a_map_of_another_server_may_have_any_name() {
         let request = (Protocol::Socketmap, "13:forward a b@c,".to_owned());
-        assert_eq!(asks("socketmap:inet:h:1", "forward"), request);
-        assert_eq!(asks("socketmap:inet:h:1:forward", "forward"), request);
-        assert_eq!(asks("socketmap:unix:/a:forward", "forward"), request);
+        assert_eq!(request_for("socketmap:inet:h:1", "forward"), request);
+        assert_eq!(request_for("socketmap:inet:h:1:forward", "forward"), request);
+        assert_eq!(request_for("socketmap:unix:/a:forward", "forward"), request);
         let line = (Protocol::TcpTable("relayhost"), "get a%20b@c\n".to_owned());
-        assert_eq!(asks("tcp:h:1", "forward"), line);
-        assert_eq!(asks("tcp:[::1]:1:relayhost", "relayhost"), line);
+        assert_eq!(request_for("tcp:h:1", "forward"), line);
+        assert_eq!(request_for("tcp:[::1]:1:relayhost", "relayhost"), line);
         assert!(Target::new("tcp:h:1:relayhost", "sasl").is_err());
         assert!(Target::new("h:1", "sasl").is_err());
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::diagnostics::{Code, Finding, Findings, Place};
 use crate::lookup::snapshot::Snapshot;
 use crate::postfix::command::Commands;
-use crate::postfix::live;
+use crate::postfix::config;
 
 /// Where nearly every Postfix has its configuration.
 const USUAL_DIRECTORY: &str = "/etc/postfix";
@@ -27,7 +27,7 @@ pub(crate) fn examine(snapshot: &Snapshot, commands: &Commands, findings: &mut F
     if !directory.join("main.cf").is_file() {
         return;
     }
-    let Ok(relayhost) = live::parameter(commands, "relayhost") else {
+    let Ok(relayhost) = config::parameter(commands, "relayhost") else {
         return;
     };
     if relayhost.is_empty() {

@@ -30,7 +30,7 @@ use crate::control::admin::client::AdminError;
 use crate::daemon::DaemonError;
 use crate::diagnostics::{Finding, Findings};
 use crate::os::name_service;
-use crate::postfix::live::Unreadable;
+use crate::postfix::config::ReadConfigError;
 
 const EXAMPLES: &str = "\
 From nothing to a live answer:
@@ -135,7 +135,7 @@ pub enum Error {
     Replace(#[from] crate::os::replace_file::ReplaceError),
     /// Postfix cannot be read.
     #[error(transparent)]
-    Postfix(#[from] Unreadable),
+    Postfix(#[from] ReadConfigError),
     /// A server cannot be measured.
     #[error(transparent)]
     Bench(#[from] BenchError),

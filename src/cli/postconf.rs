@@ -15,10 +15,10 @@ use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
 use crate::diagnostics::{Code, Finding, Findings, Place, machine};
 use crate::lookup::map::{Map, Maps};
+use crate::postfix::addressing::{Addressing, Unaddressable};
 use crate::postfix::command::Commands;
-use crate::postfix::live::Live;
-use crate::postfix::reach::{NoName, Reach};
-use crate::postfix::{check, paste, stricter, wanted};
+use crate::postfix::config::PostfixConfig;
+use crate::postfix::{check, render, requirements, stricter};
 use crate::protocol::Protocol;
 use crate::protocol::endpoint::Endpoint;
 use crate::source::evaluate;
@@ -123,25 +123,26 @@ impl Postconf {
         };
         if self.check {
             // What is wrong on this side does not depend on any Postfix.
-            let usual = Reach::new(endpoints.clone(), USUAL_QUEUE_DIRECTORY.into());
-            wanted::parameters(&usual).map_err(|reason| no_name(&reason))?;
-            let live = Live::read(commands)?;
-            let reach = Reach::new(endpoints, live.main("queue_directory").into());
-            let findings =
-                check::check(&live, &reach, &settings.delimiters).map_err(|reason| no_name(&reason))?;
+            let usual = Addressing::new(endpoints.clone(), USUAL_QUEUE_DIRECTORY.into());
+            requirements::all(&usual).map_err(|reason| unaddressable(&reason))?;
+            let config = PostfixConfig::read(commands)?;
+            let addressing = Addressing::new(endpoints, config.main_cf("queue_directory").into());
+            let findings = check::check(&config, &addressing, &settings.delimiters)
+                .map_err(|reason| unaddressable(&reason))?;
             return self.report(&findings);
         }
-        let live = self.live(&commands)?;
-        let reach = if self.docker_mailserver.is_some() {
-            Reach::for_container(endpoints)
+        let config = self.installed(&commands)?;
+        let addressing = if self.docker_mailserver.is_some() {
+            Addressing::for_container(endpoints)
         } else {
-            let live = live.as_ref();
-            let queue_directory = live.map_or(USUAL_QUEUE_DIRECTORY, |live| live.main("queue_directory"));
-            Reach::new(endpoints, queue_directory.into())
+            let config = config.as_ref();
+            let queue_directory =
+                config.map_or(USUAL_QUEUE_DIRECTORY, |config| config.main_cf("queue_directory"));
+            Addressing::new(endpoints, queue_directory.into())
         };
         let text = self
-            .text(&reach, live.as_ref(), &commands)
-            .map_err(|reason| no_name(&reason))?;
+            .text(&addressing, config.as_ref(), &commands)
+            .map_err(|reason| unaddressable(&reason))?;
         print(&text)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -177,31 +178,36 @@ impl Postconf {
     }
 
     /// The Postfix that the lines are for. Where none is named, none has to be here; docker-mailserver's is elsewhere.
-    fn live(&self, commands: &Commands) -> Result<Option<Live>, Error> {
+    fn installed(&self, commands: &Commands) -> Result<Option<PostfixConfig>, Error> {
         if self.docker_mailserver.is_some() {
             return Ok(None);
         }
-        match Live::read(commands.clone()) {
-            Ok(live) => Ok(Some(live)),
+        match PostfixConfig::read(commands.clone()) {
+            Ok(config) => Ok(Some(config)),
             Err(error) if error.is_absent() && self.config_directory.is_none() => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn text(&self, reach: &Reach, live: Option<&Live>, commands: &Commands) -> Result<String, NoName> {
-        let mut wanted = wanted::parameters(reach)?;
+    fn text(
+        &self,
+        addressing: &Addressing,
+        config: Option<&PostfixConfig>,
+        commands: &Commands,
+    ) -> Result<String, Unaddressable> {
+        let mut requirements = requirements::all(addressing)?;
         let Some(file) = self.docker_mailserver else {
-            if let Some(live) = live {
-                stricter::keep(&mut wanted, live);
+            if let Some(config) = config {
+                stricter::keep(&mut requirements, config);
             }
             return Ok(if self.commands {
-                paste::shell(&wanted, reach, commands)
+                render::shell(&requirements, addressing, commands)
             } else {
-                paste::main_cf(&wanted, reach)
+                render::main_cf(&requirements, addressing)
             });
         };
-        let main = || paste::docker_mailserver_main(&wanted, reach);
-        let master = || paste::docker_mailserver_master(&wanted, reach);
+        let main = || render::docker_mailserver_main(&requirements, addressing);
+        let master = || render::docker_mailserver_master(&requirements, addressing);
         Ok(match file {
             OverrideFile::Main => main(),
             OverrideFile::Master => master(),
@@ -238,11 +244,15 @@ impl Postconf {
     }
 }
 
-fn no_name(reason: &NoName) -> Error {
+fn unaddressable(reason: &Unaddressable) -> Error {
     let help = match reason {
-        NoName::NoListener(map) => format!("listen at a socketmap endpoint, or at tcp:HOST:PORT:{map}"),
-        NoName::NoPort(_) => "listen at a fixed port, or name the endpoint with --server".to_owned(),
-        NoName::Path(_) => "give the socket another path".to_owned(),
+        Unaddressable::NoListener(map) => {
+            format!("listen at a socketmap endpoint, or at tcp:HOST:PORT:{map}")
+        }
+        Unaddressable::EphemeralPort(_) => {
+            "listen at a fixed port, or name the endpoint with --server".to_owned()
+        }
+        Unaddressable::UnsupportedPath(_) => "give the socket another path".to_owned(),
     };
     let finding = Finding::new(Code::NoEndpoint, Place::Setting("--listen"));
     Error::usage(finding.says(reason.to_string()).help(help))

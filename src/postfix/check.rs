@@ -9,21 +9,21 @@
 //!
 //! An error defeats postmapd or leaks a password. A warning reports something that may be intended.
 
-use super::judge;
-use super::live::{Live, Service};
-use super::obstacles::OBSTACLES;
-use super::reach::{Kinship, NoName, Reach};
+use super::addressing::{Addressing, TableOwner, Unaddressable};
+use super::config::{PostfixConfig, Service};
+use super::conflicts::CONFLICTS;
+use super::evaluate;
+use super::issue::{Fix, Issue, ServiceContext};
+use super::requirements::{self, Daemon, Requirement};
 use super::stricter;
 use super::table_list;
 use super::verbose;
-use super::verdict::{Cure, Site, Verdict};
-use super::wanted::{self, Reader, Wanted};
 use crate::config::nearest;
 use crate::diagnostics::{Code, Finding, Findings, Leak, Place, Severity};
 use crate::lookup::address::Delimiters;
 
 /// Parameters beside the requirements that may name a table of this server.
-const MAY_HOLD_OUR_TABLES: [&str; 5] = [
+const MAY_NAME_OWN_TABLES: [&str; 5] = [
     "lmtp_sasl_password_maps",
     "address_verify_sender_dependent_relayhost_maps",
     "sender_dependent_relayhost_maps",
@@ -32,21 +32,25 @@ const MAY_HOLD_OUR_TABLES: [&str; 5] = [
 ];
 
 /// Checks a Postfix against the requirements of a server with this addressing. Fails if main.cf cannot name the server.
-pub(crate) fn check(live: &Live, reach: &Reach, delimiters: &Delimiters) -> Result<Findings, NoName> {
-    let mut check = Check {
-        live,
-        reach,
+pub(crate) fn check(
+    config: &PostfixConfig,
+    addressing: &Addressing,
+    delimiters: &Delimiters,
+) -> Result<Findings, Unaddressable> {
+    let mut checker = Checker {
+        config,
+        addressing,
         findings: Vec::new(),
     };
-    let mut wanted = wanted::parameters(reach)?;
-    stricter::keep(&mut wanted, live);
-    let rewriters: Vec<&Service> = live
+    let mut requirements = requirements::all(addressing)?;
+    stricter::keep(&mut requirements, config);
+    let rewriters: Vec<&Service> = config
         .services
         .iter()
         .filter(|service| service.program == "trivial-rewrite")
         .collect();
     if rewriters.is_empty() {
-        check.add(
+        checker.add(
             Place::parameter(Some("rewrite/unix".to_owned()), "command"),
             Code::NoRewrite,
             "master.cf has no trivial-rewrite service, without which Postfix routes no mail",
@@ -55,32 +59,32 @@ pub(crate) fn check(live: &Live, reach: &Reach, delimiters: &Delimiters) -> Resu
     }
     let mut main_route = Vec::new();
     for service in &rewriters {
-        check.service(&wanted, Reader::Rewrite, service, Role::MainRoute);
-        main_route.extend(check.transports(service));
+        checker.check_service(&requirements, Daemon::TrivialRewrite, service, Role::MainRoute);
+        main_route.extend(checker.check_transports(service));
     }
-    for service in clients(live).filter(|service| main_route.contains(&service.id.name)) {
-        check.service(&wanted, Reader::Client, service, Role::MainRoute);
+    for service in smtp_clients(config).filter(|service| main_route.contains(&service.id.name)) {
+        checker.check_service(&requirements, Daemon::Smtp, service, Role::MainRoute);
     }
     let by_sender = rewriters.iter().any(|service| {
-        let tables = live.value(&service.id, "sender_dependent_default_transport_maps");
+        let tables = config.value(&service.id, "sender_dependent_default_transport_maps");
         !tables.is_empty()
     });
     let role = if by_sender { Role::BySender } else { Role::Other };
-    for service in clients(live).filter(|service| !main_route.contains(&service.id.name)) {
-        if live
+    for service in smtp_clients(config).filter(|service| !main_route.contains(&service.id.name)) {
+        if config
             .value(&service.id, "smtp_sasl_auth_enable")
             .eq_ignore_ascii_case("yes")
             || by_sender
         {
-            check.service(&wanted, Reader::Client, service, role);
+            checker.check_service(&requirements, Daemon::Smtp, service, role);
         }
     }
-    check.our_tables_elsewhere();
-    check.misspelt(&wanted);
-    check.delimiter(delimiters);
-    check.other_instances();
+    checker.check_misplaced_tables();
+    checker.check_misspelt(&requirements);
+    checker.check_delimiter(delimiters);
+    checker.check_other_instances();
     let mut findings = Findings::default();
-    check
+    checker
         .findings
         .into_iter()
         .for_each(|finding| findings.push(finding));
@@ -98,51 +102,60 @@ enum Role {
     Other,
 }
 
-fn clients(live: &Live) -> impl Iterator<Item = &Service> {
-    let services = live.services.iter();
+fn smtp_clients(config: &PostfixConfig) -> impl Iterator<Item = &Service> {
+    let services = config.services.iter();
     services.filter(|service| service.program == "smtp" && service.id.kind == "unix")
 }
 
-struct Check<'a> {
-    live: &'a Live,
-    reach: &'a Reach,
+struct Checker<'a> {
+    config: &'a PostfixConfig,
+    addressing: &'a Addressing,
     findings: Vec<Finding>,
 }
 
-impl<'a> Check<'a> {
-    fn site(&self, service: &'a Service) -> Site<'a> {
-        Site {
-            live: self.live,
+impl<'a> Checker<'a> {
+    fn context(&self, service: &'a Service) -> ServiceContext<'a> {
+        ServiceContext {
+            config: self.config,
             service,
-            reach: self.reach,
+            addressing: self.addressing,
         }
     }
 
     /// Checks all parameters that a service reads.
-    fn service(&mut self, wanted: &[Wanted], reader: Reader, service: &'a Service, role: Role) {
-        let site = self.site(service);
-        if reader == Reader::Client {
-            self.verbose(service, "smtp(8)");
-            if let Some(proxymap) = table_list::proxymap_for_passwords(site) {
-                self.verbose(proxymap, "proxymap(8)");
+    fn check_service(
+        &mut self,
+        requirements: &[Requirement],
+        daemon: Daemon,
+        service: &'a Service,
+        role: Role,
+    ) {
+        let context = self.context(service);
+        if daemon == Daemon::Smtp {
+            self.check_verbose(service, "smtp(8)");
+            if let Some(proxymap) = table_list::proxymap_for_passwords(context) {
+                self.check_verbose(proxymap, "proxymap(8)");
             }
         }
-        for wanted in wanted.iter().filter(|wanted| wanted.reader == reader) {
-            self.parameter(wanted.parameter, site, role, |value| {
-                judge::judge(wanted, value, site)
+        for requirement in requirements
+            .iter()
+            .filter(|requirement| requirement.daemon == daemon)
+        {
+            self.check_parameter(requirement.parameter, context, role, |value| {
+                evaluate::evaluate(requirement, value, context)
             });
         }
-        for obstacle in OBSTACLES.iter().filter(|obstacle| obstacle.reader == reader) {
-            self.parameter(obstacle.parameter, site, role, |value| {
-                let stands = (obstacle.stands)(value, site);
-                let verdict = || Verdict::new(obstacle.code, obstacle.message, obstacle.cure.clone());
-                stands.then(verdict).into_iter().collect()
+        for conflict in CONFLICTS.iter().filter(|conflict| conflict.daemon == daemon) {
+            self.check_parameter(conflict.parameter, context, role, |value| {
+                let applies = (conflict.applies)(value, context);
+                let issue = || Issue::new(conflict.code, conflict.message, conflict.fix.clone());
+                applies.then(issue).into_iter().collect()
             });
         }
     }
 
     /// Reports a service that writes passwords into the log.
-    fn verbose(&mut self, service: &Service, program: &str) {
+    fn check_verbose(&mut self, service: &Service, program: &str) {
         if verbose::is_verbose(service) {
             self.add(
                 Place::parameter(Some(service.id.to_string()), "command"),
@@ -157,26 +170,26 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn parameter(
+    fn check_parameter(
         &mut self,
         parameter: &str,
-        site: Site<'a>,
+        context: ServiceContext<'a>,
         role: Role,
-        judge: impl Fn(&str) -> Vec<Verdict>,
+        evaluate: impl Fn(&str) -> Vec<Issue>,
     ) {
-        let main_does = || {
-            let verdicts = judge(self.live.main(parameter));
-            verdicts
+        let main_suffices = || {
+            let issues = evaluate(self.config.main_cf(parameter));
+            issues
                 .iter()
-                .all(|verdict| verdict.code.severity() != Severity::Error)
+                .all(|issue| issue.code.severity() != Severity::Error)
         };
-        let verdicts = judge(site.value(parameter));
+        let issues = evaluate(context.value(parameter));
         // Evaluated only if there is something to fix.
-        let main_does = !verdicts.is_empty() && main_does();
-        for verdict in verdicts {
-            let (place, help) = self.mend(parameter, site, &verdict.cure, main_does);
-            let mut finding = Finding::new(verdict.code, place).says(verdict.message).help(help);
-            match (role, verdict.code.leak()) {
+        let main_suffices = !issues.is_empty() && main_suffices();
+        for issue in issues {
+            let (place, help) = self.place_and_help(parameter, context, &issue.fix, main_suffices);
+            let mut finding = Finding::new(issue.code, place).says(issue.message).help(help);
+            match (role, issue.code.leak()) {
                 (Role::MainRoute, _) | (_, Leak::All) => {}
                 (Role::Other, Leak::Nothing) => continue,
                 _ => finding.severity = Severity::Warning,
@@ -187,40 +200,53 @@ impl<'a> Check<'a> {
 
     /// Returns the place of the value, and the command or the advice that fixes it. `main_suffices`: whether the value
     /// of main.cf has no error for this service.
-    fn mend(&self, parameter: &str, site: Site<'_>, cure: &Cure, main_does: bool) -> (Place, String) {
-        let commands = &self.live.commands;
-        let id = &site.service.id;
-        let overridden = self.live.is_overridden(id, parameter);
+    fn place_and_help(
+        &self,
+        parameter: &str,
+        context: ServiceContext<'_>,
+        fix: &Fix,
+        main_suffices: bool,
+    ) -> (Place, String) {
+        let commands = &self.config.commands;
+        let id = &context.service.id;
+        let overridden = self.config.is_overridden(id, parameter);
         // Also true if the value is a default that refers to another parameter, which the service overrides.
-        let own = overridden || site.value(parameter) != self.live.main(parameter);
-        let help = match cure {
-            Cure::Advice(advice) => advice.to_string(),
-            Cure::Unjail(service) => {
+        let in_master_cf = overridden || context.value(parameter) != self.config.main_cf(parameter);
+        let help = match fix {
+            Fix::Advice(advice) => advice.to_string(),
+            Fix::DisableChroot(service) => {
                 let place = Place::parameter(Some(service.to_string()), "chroot");
                 return (place, commands.set_column(service, "chroot", "n"));
             }
-            Cure::Unset | Cure::Value(_) if overridden && main_does => commands.unset_for(id, parameter),
-            Cure::Unset if overridden => commands.unset_for(id, parameter),
-            Cure::Unset => commands.unset(parameter),
-            Cure::Value(value) | Cure::Here(value) if own => commands.set_for(id, parameter, value),
-            Cure::Value(value) | Cure::Here(value) => commands.set(parameter, value),
+            Fix::Unset | Fix::Value(_) if overridden && main_suffices => {
+                commands.unset_for_service(id, parameter)
+            }
+            Fix::Unset if overridden => commands.unset_for_service(id, parameter),
+            Fix::Unset => commands.unset(parameter),
+            Fix::Value(value) | Fix::ValueInPlace(value) if in_master_cf => {
+                commands.set_for_service(id, parameter, value)
+            }
+            Fix::Value(value) | Fix::ValueInPlace(value) => commands.set(parameter, value),
         };
-        (Place::parameter(own.then(|| id.to_string()), parameter), help)
+        (
+            Place::parameter(in_master_cf.then(|| id.to_string()), parameter),
+            help,
+        )
     }
 
     /// Returns the transports of outgoing mail that this trivial-rewrite chooses, and checks them.
-    fn transports(&mut self, service: &'a Service) -> Vec<String> {
-        let site = self.site(service);
+    fn check_transports(&mut self, service: &'a Service) -> Vec<String> {
+        let context = self.context(service);
         let mut names = Vec::new();
         for parameter in ["default_transport", "relay_transport"] {
-            let (name, next_hop) = match site.value(parameter).split_once(':') {
+            let (name, next_hop) = match context.value(parameter).split_once(':') {
                 Some((name, next_hop)) => (name, next_hop),
-                None => (site.value(parameter), ""),
+                None => (context.value(parameter), ""),
             };
             names.push(name.to_owned());
-            let is_client = clients(self.live).any(|client| client.id.name == name);
+            let is_client = smtp_clients(self.config).any(|client| client.id.name == name);
             let advice = "name smtp: there, without a next hop".to_owned();
-            let (place, command) = self.mend(parameter, site, &Cure::Unset, false);
+            let (place, command) = self.place_and_help(parameter, context, &Fix::Unset, false);
             match parameter {
                 "default_transport" if !is_client => self.add(
                     place,
@@ -248,28 +274,28 @@ impl<'a> Check<'a> {
     }
 
     /// Reports tables of this server in other parameters, where replies mean something else and Postfix would log them.
-    fn our_tables_elsewhere(&mut self) {
-        let live = self.live;
-        for (service, parameter, value) in live.everything() {
-            if MAY_HOLD_OUR_TABLES.contains(&parameter) || !live.knows(parameter) {
+    fn check_misplaced_tables(&mut self) {
+        let config = self.config;
+        for (service, parameter, value) in config.all_values() {
+            if MAY_NAME_OWN_TABLES.contains(&parameter) || !config.has_parameter(parameter) {
                 continue;
             }
-            let is_ours = |table: &str| {
+            let is_own_table = |table: &str| {
                 let inner = table.strip_prefix("proxy:").unwrap_or(table);
                 matches!(
-                    self.reach.kinship(inner, false),
-                    Kinship::Ours(_) | Kinship::Hidden(_)
+                    self.addressing.table_owner(inner, false),
+                    TableOwner::ThisServer(_) | TableOwner::Unreachable(_)
                 )
             };
-            let (ours, others): (Vec<&str>, Vec<&str>) =
-                table_list::tables(value).partition(|table| is_ours(table));
-            if ours.is_empty() {
+            let (own, others): (Vec<&str>, Vec<&str>) =
+                table_list::tables(value).partition(|table| is_own_table(table));
+            if own.is_empty() {
                 continue;
             }
-            let commands = &live.commands;
+            let commands = &config.commands;
             let help = match service {
                 _ if !others.is_empty() => "take postmapd's table out of it".to_owned(),
-                Some(service) => commands.unset_for(service, parameter),
+                Some(service) => commands.unset_for_service(service, parameter),
                 None => commands.set(parameter, ""),
             };
             self.add(
@@ -282,22 +308,22 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn misspelt(&mut self, wanted: &[Wanted]) {
-        for name in &self.live.unused {
-            let names = wanted.iter().map(|wanted| wanted.parameter);
+    fn check_misspelt(&mut self, requirements: &[Requirement]) {
+        for name in &self.config.unused {
+            let names = requirements.iter().map(|requirement| requirement.parameter);
             if let Some(near) = nearest(name, names) {
                 self.add(
                     Place::parameter(None, name),
                     Code::UnusedParameter,
                     &format!("Postfix does not know this parameter; {near} is meant, perhaps"),
-                    self.live.commands.unset(name),
+                    self.config.commands.unset(name),
                 );
             }
         }
     }
 
-    fn delimiter(&mut self, delimiters: &Delimiters) {
-        if Delimiters::new(self.live.main("recipient_delimiter")).as_ref() != Some(delimiters) {
+    fn check_delimiter(&mut self, delimiters: &Delimiters) {
+        if Delimiters::new(self.config.main_cf("recipient_delimiter")).as_ref() != Some(delimiters) {
             self.add(
                 Place::parameter(None, "recipient_delimiter"),
                 Code::RecipientDelimiter,
@@ -307,9 +333,9 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn other_instances(&mut self) {
-        let live = self.live;
-        if live.commands.directory.is_none() && !live.main("multi_instance_directories").is_empty() {
+    fn check_other_instances(&mut self) {
+        let config = self.config;
+        if config.commands.directory.is_none() && !config.main_cf("multi_instance_directories").is_empty() {
             self.add(
                 Place::parameter(None, "multi_instance_directories"),
                 Code::OtherInstances,
@@ -325,8 +351,8 @@ impl<'a> Check<'a> {
 
     /// Adds a finding, unless another service has the same.
     fn push(&mut self, finding: Finding) {
-        let is_known = |known: &Finding| known.code == finding.code && known.place == finding.place;
-        if !self.findings.iter().any(is_known) {
+        let is_duplicate = |known: &Finding| known.code == finding.code && known.place == finding.place;
+        if !self.findings.iter().any(is_duplicate) {
             self.findings.push(finding);
         }
     }

@@ -51,12 +51,12 @@ impl Commands {
 
     /// Returns a command that sets a parameter for one service. postconf 3.7 rejects whitespace in such a value; no
     /// parameter here needs it.
-    pub(crate) fn set_for(&self, service: &ServiceName, parameter: &str, value: &str) -> String {
+    pub(crate) fn set_for_service(&self, service: &ServiceName, parameter: &str, value: &str) -> String {
         self.postconf("-P", &service_assignment(service, parameter, value))
     }
 
     /// Returns a command that removes the `-o` of one service, so that main.cf takes effect for it.
-    pub(crate) fn unset_for(&self, service: &ServiceName, parameter: &str) -> String {
+    pub(crate) fn unset_for_service(&self, service: &ServiceName, parameter: &str) -> String {
         self.postconf("-PX", &format!("{service}/{parameter}"))
     }
 
@@ -67,11 +67,11 @@ impl Commands {
 
     fn postconf(&self, flag: &str, argument: &str) -> String {
         let directory = self.directory.as_ref();
-        let directory = directory.map(|path| format!(" -c {}", quoted(&path.to_string_lossy())));
+        let directory = directory.map(|path| format!(" -c {}", quote(&path.to_string_lossy())));
         format!(
             "postconf{} {flag} '{}'",
             directory.unwrap_or_default(),
-            escaped(argument)
+            escape_quotes(argument)
         )
     }
 }
@@ -87,16 +87,16 @@ pub(crate) fn service_assignment(service: &ServiceName, parameter: &str, value: 
 }
 
 /// Quotes a word for the shell, if it needs quotes.
-fn quoted(word: &str) -> String {
+fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
     } else {
-        format!("'{}'", escaped(word))
+        format!("'{}'", escape_quotes(word))
     }
 }
 
-fn escaped(text: &str) -> String {
+fn escape_quotes(text: &str) -> String {
     text.replace('\'', r"'\''")
 }
 

@@ -17,17 +17,17 @@
 //! Nothing here changes a Postfix. No finding quotes a value, because a value may be a password
 //! (`static:user:password`).
 
+pub(crate) mod addressing;
 pub(crate) mod check;
 pub(crate) mod command;
+pub(crate) mod config;
+mod conflicts;
+mod evaluate;
 pub(crate) mod import;
-mod judge;
-pub(crate) mod live;
-mod obstacles;
-pub(crate) mod paste;
+mod issue;
 mod program;
-pub(crate) mod reach;
+pub(crate) mod render;
+pub(crate) mod requirements;
 pub(crate) mod stricter;
 pub(crate) mod table_list;
 mod verbose;
-mod verdict;
-pub(crate) mod wanted;

@@ -19,29 +19,29 @@ use thiserror::Error;
 use crate::os::secret::Secret;
 
 /// The directory of Postfix's programs, which the PATH of an unprivileged user often lacks.
-const USUAL_DIRECTORY: &str = "/usr/sbin";
+const FALLBACK_DIRECTORY: &str = "/usr/sbin";
 
 /// The size of a read, in bytes.
-const CHUNK: usize = 64 << 10;
+const READ_SIZE: usize = 64 << 10;
 
 /// How many chunks may wait for the consumer.
-const CHUNKS: usize = 4;
+const MAX_WAITING_CHUNKS: usize = 4;
 
 /// How many bytes of standard error are kept.
-const MAX_ERRORS: usize = 64 << 10;
+const MAX_STDERR: usize = 64 << 10;
 
 /// How often a program that has closed its output is checked for its exit.
-const UNTIL_NEXT_LOOK: Duration = Duration::from_millis(5);
+const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The limits of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// How long the program may print nothing.
-    pub silence: Duration,
+    pub idle_timeout: Duration,
     /// How long the program may run.
-    pub total: Duration,
+    pub total_timeout: Duration,
     /// How many bytes the program may print.
-    pub output: usize,
+    pub max_output: usize,
 }
 
 /// Why a program has no usable output. Never repeats its output.
@@ -49,13 +49,13 @@ pub(super) struct Limits {
 pub enum RunError {
     /// The program does not exist, or cannot be executed.
     #[error("{0}")]
-    NotRun(#[source] io::Error),
+    NotStarted(#[source] io::Error),
     /// The program printed nothing, or did not exit, within this time.
     #[error("it does not end within {} seconds", .0.as_secs())]
-    TooSlow(Duration),
+    TimedOut(Duration),
     /// The program printed more than this number of bytes.
     #[error("it prints more than {} MiB", .0 >> 20)]
-    TooMuch(usize),
+    TooMuchOutput(usize),
 }
 
 /// A program that has exited by itself.
@@ -63,9 +63,9 @@ pub(super) struct Finished {
     /// Its exit status.
     pub status: ExitStatus,
     /// Its standard output.
-    pub output: Secret,
+    pub stdout: Secret,
     /// Its standard error.
-    pub errors: String,
+    pub stderr: String,
 }
 
 /// Runs the program `name` for the Postfix with this configuration directory, or with the default one. Looks for the
@@ -88,11 +88,11 @@ pub(super) fn run(
     };
     let mut child = start(Path::new(name))
         .or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => start(&Path::new(USUAL_DIRECTORY).join(name)).map_err(|_| error),
+            io::ErrorKind::NotFound => start(&Path::new(FALLBACK_DIRECTORY).join(name)).map_err(|_| error),
             _ => Err(error),
         })
-        .map_err(RunError::NotRun)?;
-    let result = follow(&mut child, limits);
+        .map_err(RunError::NotStarted)?;
+    let result = read_until_exit(&mut child, limits);
     if result.is_err() {
         // Killing fails only if the program has just exited.
         let _ = child.kill();
@@ -102,55 +102,55 @@ pub(super) fn run(
 }
 
 /// Reads both pipes until the program has exited.
-fn follow(child: &mut Child, limits: Limits) -> Result<Finished, RunError> {
-    let deadline = Instant::now() + limits.total;
-    let left = || deadline.saturating_duration_since(Instant::now());
-    let late = || {
-        RunError::TooSlow(if left().is_zero() {
-            limits.total
+fn read_until_exit(child: &mut Child, limits: Limits) -> Result<Finished, RunError> {
+    let deadline = Instant::now() + limits.total_timeout;
+    let remaining = || deadline.saturating_duration_since(Instant::now());
+    let timeout_error = || {
+        RunError::TimedOut(if remaining().is_zero() {
+            limits.total_timeout
         } else {
-            limits.silence
+            limits.idle_timeout
         })
     };
-    let chunks = chunks(child.stdout.take());
-    let errors = collect(child.stderr.take());
-    let mut output = Secret::default();
+    let chunks = read_chunks(child.stdout.take());
+    let stderr = read_beginning(child.stderr.take());
+    let mut stdout = Secret::default();
     loop {
-        match chunks.recv_timeout(limits.silence.min(left())) {
-            Ok(chunk) => output.append(chunk.expose()),
+        match chunks.recv_timeout(limits.idle_timeout.min(remaining())) {
+            Ok(chunk) => stdout.append(chunk.expose()),
             Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => return Err(late()),
+            Err(RecvTimeoutError::Timeout) => return Err(timeout_error()),
         }
-        if output.len() > limits.output {
-            return Err(RunError::TooMuch(limits.output));
+        if stdout.len() > limits.max_output {
+            return Err(RunError::TooMuchOutput(limits.max_output));
         }
     }
-    let errors = errors
-        .recv_timeout(limits.silence.min(left()))
-        .map_err(|_| late())?;
-    let until = deadline.min(Instant::now() + limits.silence);
+    let stderr = stderr
+        .recv_timeout(limits.idle_timeout.min(remaining()))
+        .map_err(|_| timeout_error())?;
+    let until = deadline.min(Instant::now() + limits.idle_timeout);
     loop {
-        if let Some(status) = child.try_wait().map_err(RunError::NotRun)? {
+        if let Some(status) = child.try_wait().map_err(RunError::NotStarted)? {
             return Ok(Finished {
                 status,
-                output,
-                errors,
+                stdout,
+                stderr,
             });
         }
         if Instant::now() >= until {
-            return Err(late());
+            return Err(timeout_error());
         }
-        thread::sleep(UNTIL_NEXT_LOOK);
+        thread::sleep(EXIT_POLL_INTERVAL);
     }
 }
 
 /// Reads a pipe in chunks on a thread of its own.
-fn chunks(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Secret> {
-    let (sender, receiver) = mpsc::sync_channel(CHUNKS);
+fn read_chunks(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Secret> {
+    let (sender, receiver) = mpsc::sync_channel(MAX_WAITING_CHUNKS);
     thread::spawn(move || {
         let Some(mut pipe) = pipe else { return };
         loop {
-            let mut chunk = Secret::from(vec![0; CHUNK]);
+            let mut chunk = Secret::from(vec![0; READ_SIZE]);
             match pipe.read(chunk.expose_mut()) {
                 Ok(0) => return,
                 Ok(len) => {
@@ -169,12 +169,12 @@ fn chunks(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Secret> {
 }
 
 /// Reads a pipe to its end on a thread of its own, and keeps the beginning.
-fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+fn read_beginning(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut kept = Vec::new();
-        for chunk in chunks(pipe) {
-            let room = MAX_ERRORS.saturating_sub(kept.len());
+        for chunk in read_chunks(pipe) {
+            let room = MAX_STDERR.saturating_sub(kept.len());
             kept.extend(chunk.expose().iter().take(room));
         }
         let _ = sender.send(String::from_utf8_lossy(&kept).into_owned());
@@ -189,56 +189,56 @@ mod tests {
     use super::{Limits, RunError, run};
 
     const LIMITS: Limits = Limits {
-        silence: Duration::from_millis(200),
-        total: Duration::from_secs(10),
-        output: 1 << 20,
+        idle_timeout: Duration::from_millis(200),
+        total_timeout: Duration::from_secs(10),
+        max_output: 1 << 20,
     };
 
     fn sh(script: &str, limits: Limits) -> Result<(Option<i32>, Vec<u8>, String), RunError> {
         let finished = run("sh", None, &["-c", script], limits)?;
         Ok((
             finished.status.code(),
-            finished.output.expose().to_vec(),
-            finished.errors,
+            finished.stdout.expose().to_vec(),
+            finished.stderr,
         ))
     }
 
     #[test]
-    fn what_a_program_prints_comes_whole_with_its_status() {
+    fn the_output_and_the_exit_status_of_a_program_are_complete() {
         let patient = Limits {
-            silence: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(10),
             ..LIMITS
         };
-        let (code, output, errors) = sh("head -c 300000 /dev/zero; echo no >&2; exit 3", patient).unwrap();
-        assert_eq!((code, output.len(), errors.as_str()), (Some(3), 300_000, "no\n"));
-        let (_, output, errors) = sh("head -c 9000000 /dev/zero >&2; echo end", patient).unwrap();
-        assert_eq!((output.as_slice(), errors.len()), (&b"end\n"[..], 64 << 10));
+        let (code, stdout, stderr) = sh("head -c 300000 /dev/zero; echo no >&2; exit 3", patient).unwrap();
+        assert_eq!((code, stdout.len(), stderr.as_str()), (Some(3), 300_000, "no\n"));
+        let (_, stdout, stderr) = sh("head -c 9000000 /dev/zero >&2; echo end", patient).unwrap();
+        assert_eq!((stdout.as_slice(), stderr.len()), (&b"end\n"[..], 64 << 10));
         let nowhere = run("no-such-program-of-postfix", None, &[], patient);
-        assert!(matches!(nowhere, Err(RunError::NotRun(_))));
+        assert!(matches!(nowhere, Err(RunError::NotStarted(_))));
     }
 
     #[test]
-    fn a_program_that_hangs_trickles_or_floods_is_ended() {
-        let begun = Instant::now();
+    fn a_program_that_hangs_or_exceeds_a_limit_is_killed() {
+        let started = Instant::now();
         for script in ["exec sleep 60", "exec sleep 60 >&-", "exec >&- 2>&-; sleep 60"] {
             let ended = sh(script, LIMITS);
             assert!(
-                matches!(ended, Err(RunError::TooSlow(limit)) if limit == LIMITS.silence),
+                matches!(ended, Err(RunError::TimedOut(limit)) if limit == LIMITS.idle_timeout),
                 "{script}"
             );
         }
         let brief = Limits {
-            silence: Duration::from_secs(5),
-            total: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(5),
+            total_timeout: Duration::from_secs(1),
             ..LIMITS
         };
         let ended = sh("while :; do echo; sleep 0.1; done", brief);
-        assert!(matches!(ended, Err(RunError::TooSlow(limit)) if limit == brief.total));
+        assert!(matches!(ended, Err(RunError::TimedOut(limit)) if limit == brief.total_timeout));
         let patient = Limits {
-            silence: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(10),
             ..LIMITS
         };
-        assert!(matches!(sh("exec yes", patient), Err(RunError::TooMuch(_))));
-        assert!(begun.elapsed() < Duration::from_secs(30));
+        assert!(matches!(sh("exec yes", patient), Err(RunError::TooMuchOutput(_))));
+        assert!(started.elapsed() < Duration::from_secs(30));
     }
 }

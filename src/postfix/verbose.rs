@@ -3,15 +3,15 @@
 //!
 //! `debug_peer_list` has the same effect for the servers that it names ([`super::conflicts`]).
 
-use super::live::Service;
+use super::config::Service;
 use super::table_list;
 
 /// The options of Postfix's daemons that take an argument (`single_server(3)`).
-const WITH_ARGUMENT: &str = "imnost";
+const OPTIONS_WITH_ARGUMENT: &str = "imnost";
 
 /// Whether the command of a service in master.cf has `-v`.
 pub(super) fn is_verbose(service: &Service) -> bool {
-    let mut words = table_list::words(&service.command, |c| c.is_ascii_whitespace()).skip(1);
+    let mut words = table_list::split_outside_braces(&service.command, |c| c.is_ascii_whitespace()).skip(1);
     while let Some(word) = words.next() {
         let Some(options) = word.strip_prefix('-').filter(|options| !options.is_empty()) else {
             return false;
@@ -22,7 +22,7 @@ pub(super) fn is_verbose(service: &Service) -> bool {
             if option == 'v' {
                 return true;
             }
-            if WITH_ARGUMENT.contains(option) {
+            if OPTIONS_WITH_ARGUMENT.contains(option) {
                 if at + option.len_utf8() == options.len() {
                     words.next();
                 }
@@ -37,10 +37,10 @@ pub(super) fn is_verbose(service: &Service) -> bool {
 mod tests {
     use super::is_verbose;
     use crate::postfix::command::ServiceName;
-    use crate::postfix::live::Service;
+    use crate::postfix::config::Service;
 
     #[test]
-    fn the_option_is_found_where_getopt_finds_it() {
+    fn the_verbose_option_is_found_where_getopt_finds_it() {
         let verbose = |command: &str| {
             is_verbose(&Service {
                 id: ServiceName {

@@ -4,17 +4,17 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_error;
 
-use super::{Generator, LoadError, ROUNDS, no_events, number};
+use super::{Generator, LoadError, MAINTENANCE_INTERVAL, connection_of, event_buffer};
 use crate::bench::connection::{Connection, State};
-use crate::bench::number::count;
-use crate::bench::tally::Fault;
-use crate::bench::target::Begun;
+use crate::bench::number::to_u64;
+use crate::bench::tally::ErrorKind;
+use crate::bench::target::StartedConnect;
 
 /// How long to wait after a refused connection, in nanoseconds.
-const AFTER_REFUSAL: u64 = 100_000_000;
+const RETRY_AFTER_REFUSAL: u64 = 100_000_000;
 
 /// How long to wait after a connection that was closed without a reply, or while the queue is full, in nanoseconds.
-const AFTER_SILENCE: u64 = 10_000_000;
+const RETRY_AFTER_CLOSE: u64 = 10_000_000;
 
 fn cannot_connect(error: Errno) -> LoadError {
     LoadError::Connect(error.into())
@@ -23,25 +23,25 @@ fn cannot_connect(error: Errno) -> LoadError {
 impl Generator<'_> {
     /// Opens all connections, within the timeout of the load.
     pub(super) fn connect_all(&mut self) -> Result<(), LoadError> {
-        let mut events = no_events();
+        let mut events = event_buffer();
         for id in 0..self.connections.len() {
             self.connect(id, 0).map_err(cannot_connect)?;
         }
         while self.connections.iter().any(|connection| !connection.is_open()) {
             let now = self.now();
             if now > self.timeout {
-                return Err(LoadError::NotInTime(self.load.timeout));
+                return Err(LoadError::ConnectTimeout(self.load.timeout));
             }
             for id in 0..self.connections.len() {
-                if matches!(&self.connections.get(id), Some(Connection { state: State::Gone { retry_at }, .. }) if *retry_at <= now)
+                if matches!(&self.connections.get(id), Some(Connection { state: State::Closed { retry_at }, .. }) if *retry_at <= now)
                 {
                     self.connect(id, now).map_err(cannot_connect)?;
                 }
             }
-            let ready = self.wait(&mut events, ROUNDS)?;
+            let ready = self.wait(&mut events, MAINTENANCE_INTERVAL)?;
             for event in events.iter().take(ready) {
-                let id = number(event);
-                self.connected(id).map_err(cannot_connect)?;
+                let id = connection_of(event);
+                self.finish_connect(id).map_err(cannot_connect)?;
             }
         }
         self.reconnects = 0;
@@ -50,31 +50,31 @@ impl Generator<'_> {
 
     /// Starts to open a connection.
     fn connect(&mut self, id: usize, now: u64) -> Result<(), Errno> {
-        let begun = self.place.begin();
+        let started = self.address.start_connect();
         let Some(connection) = self.connections.get_mut(id) else {
             return Ok(());
         };
-        let data = epoll::EventData::new_u64(count(id));
-        let state = match begun {
-            Ok(Begun::Open(socket)) => {
+        let data = epoll::EventData::new_u64(to_u64(id));
+        let state = match started {
+            Ok(StartedConnect::Open(socket)) => {
                 epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN)?;
                 State::Open { socket }
             }
-            Ok(Begun::Pending(socket)) => {
+            Ok(StartedConnect::Pending(socket)) => {
                 epoll::add(&self.epoll, &socket, data, epoll::EventFlags::OUT)?;
                 State::Connecting { socket, since: now }
             }
-            Err(Errno::AGAIN) => State::Gone {
-                retry_at: now + AFTER_SILENCE,
+            Err(Errno::AGAIN) => State::Closed {
+                retry_at: now + RETRY_AFTER_CLOSE,
             },
             Err(error) => {
-                connection.reset(State::Gone {
-                    retry_at: now + AFTER_REFUSAL,
+                connection.reset(State::Closed {
+                    retry_at: now + RETRY_AFTER_REFUSAL,
                 });
                 return Err(error);
             }
         };
-        if !matches!(state, State::Gone { .. }) {
+        if !matches!(state, State::Closed { .. }) {
             self.reconnects += 1;
         }
         connection.reset(state);
@@ -82,14 +82,14 @@ impl Generator<'_> {
     }
 
     /// Finishes a pending connect. Returns whether the connection has just been opened.
-    pub(super) fn connected(&mut self, id: usize) -> Result<bool, Errno> {
+    pub(super) fn finish_connect(&mut self, id: usize) -> Result<bool, Errno> {
         let Some(connection) = self.connections.get_mut(id) else {
             return Ok(false);
         };
-        match std::mem::replace(&mut connection.state, State::Gone { retry_at: u64::MAX }) {
+        match std::mem::replace(&mut connection.state, State::Closed { retry_at: u64::MAX }) {
             State::Connecting { socket, .. } => {
                 socket_error(&socket)??;
-                let data = epoll::EventData::new_u64(count(id));
+                let data = epoll::EventData::new_u64(to_u64(id));
                 epoll::modify(&self.epoll, &socket, data, epoll::EventFlags::IN)?;
                 connection.state = State::Open { socket };
                 Ok(true)
@@ -101,51 +101,50 @@ impl Generator<'_> {
         }
     }
 
-    pub(super) fn refused(&mut self, id: usize, now: u64) {
-        self.fault_now(Fault::Connect, now);
+    pub(super) fn on_connect_error(&mut self, id: usize, now: u64) {
+        self.count_error(ErrorKind::Connect, now);
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.reset(State::Gone {
-                retry_at: now + AFTER_REFUSAL,
+            connection.reset(State::Closed {
+                retry_at: now + RETRY_AFTER_REFUSAL,
             });
         }
     }
 
     /// Closes a connection, counts its requests in flight as errors of this kind, and reconnects.
-    pub(super) fn lose(&mut self, id: usize, fault: Fault, now: u64) {
+    pub(super) fn close(&mut self, id: usize, error: ErrorKind, now: u64) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let retry_at = if connection.has_answered {
+        let retry_at = if connection.has_replied {
             now
         } else {
-            now + AFTER_SILENCE
+            now + RETRY_AFTER_CLOSE
         };
         // Dropping the socket also removes it from epoll.
-        connection.reset(State::Gone { retry_at });
-        while let Some(asked) = self
+        connection.reset(State::Closed { retry_at });
+        while let Some(request) = self
             .connections
             .get_mut(id)
             .and_then(|lost| lost.in_flight.pop_front())
         {
             self.in_flight -= 1;
-            self.tally_of(asked.measured).faults.add(fault, 1);
+            self.tally_mut(request.measured).errors.add(error, 1);
         }
-        self.open_again(id, now);
+        self.reconnect(id, now);
     }
 
     /// Reopens a closed connection if its retry time has come and there are requests to send.
-    pub(super) fn open_again(&mut self, id: usize, now: u64) {
-        let is_time =
-            |connection: &Connection| matches!(connection.state, State::Gone { retry_at } if retry_at <= now);
-        if self.has_asked_all(now) || !self.connections.get(id).is_some_and(is_time) {
+    pub(super) fn reconnect(&mut self, id: usize, now: u64) {
+        let is_time = |connection: &Connection| matches!(connection.state, State::Closed { retry_at } if retry_at <= now);
+        if self.has_sent_all(now) || !self.connections.get(id).is_some_and(is_time) {
             return;
         }
         match self.connect(id, now) {
             Ok(()) if self.connections.get(id).is_some_and(Connection::is_open) => {
-                self.is_free(id, self.load.pipeline, now);
+                self.on_slots_free(id, self.load.pipeline, now);
             }
             Ok(()) => {}
-            Err(_) => self.refused(id, now),
+            Err(_) => self.on_connect_error(id, now),
         }
     }
 
@@ -161,7 +160,7 @@ impl Generator<'_> {
             let mut flags = epoll::EventFlags::IN;
             flags.set(epoll::EventFlags::OUT, connection.is_blocked);
             // Fails only if the socket is not registered.
-            let _ = epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(count(id)), flags);
+            let _ = epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(to_u64(id)), flags);
         }
     }
 }

@@ -19,10 +19,10 @@
 //! Limits: one thread. Requests in flight on a lost connection are not repeated. Bytes after the last reply are
 //! detected by a single read, without waiting.
 
-mod asking;
 mod connecting;
 mod ending;
 mod replies;
+mod sending;
 
 use std::collections::VecDeque;
 use std::io;
@@ -38,19 +38,19 @@ use thiserror::Error;
 
 use super::Server;
 use super::connection::{Connection, State};
-use super::cpu::{Spent, Used};
+use super::cpu::{CpuTimes, CpuUsage};
 use super::latency::Latency;
-use super::number::{float, nanos, ratio, whole};
-use super::tally::{Fault, Outcome, Tally};
-use super::target::Place;
+use super::number::{nanos, ratio, round, to_f64};
+use super::tally::{ErrorKind, Outcome, Tally};
+use super::target::ConnectAddress;
 
 /// How late a request may be sent before the generator is at fault, in nanoseconds.
-pub(crate) const LATE: u64 = 1_000_000;
+pub(crate) const LATE_AFTER: u64 = 1_000_000;
 /// How often timeouts and reconnects are checked, in nanoseconds.
-const ROUNDS: u64 = 5_000_000;
+const MAINTENANCE_INTERVAL: u64 = 5_000_000;
 /// How often progress is reported, in nanoseconds.
-const PROGRESS: u64 = 200_000_000;
-const EVENTS: usize = 256;
+const PROGRESS_INTERVAL: u64 = 200_000_000;
+const EVENTS_AT_ONCE: usize = 256;
 
 /// The load to put on a server.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ pub(crate) enum LoadError {
     Connect(io::Error),
     /// The connections were not all accepted within the timeout.
     #[error("no connection within {0:?} (--timeout); the server accepts too few, or none")]
-    NotInTime(Duration),
+    ConnectTimeout(Duration),
     /// A system call failed.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
@@ -87,11 +87,11 @@ pub(crate) enum LoadError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mismatch {
     /// The number of the request.
-    pub question: usize,
+    pub request: usize,
     /// The reply according to the files.
-    pub right: Outcome,
+    pub expected: Outcome,
     /// The server's reply.
-    pub said: Outcome,
+    pub actual: Outcome,
 }
 
 /// The result of a run.
@@ -111,11 +111,11 @@ pub(crate) struct Run {
     /// How often a connection was reopened.
     pub reconnects: u64,
     /// CPU time of the server, if its processes are known.
-    pub server: Option<Spent>,
+    pub server_cpu: Option<CpuUsage>,
     /// CPU time of the generator.
-    pub own: Spent,
+    pub generator_cpu: CpuUsage,
     /// The seconds over which the CPU times were measured.
-    pub own_seconds: f64,
+    pub generator_seconds: f64,
     /// The first wrong replies.
     pub mismatches: Vec<Mismatch>,
 }
@@ -123,13 +123,13 @@ pub(crate) struct Run {
 impl Run {
     /// Returns replies per second.
     pub(crate) fn rate(&self) -> f64 {
-        ratio(float(self.tally.replies()), self.seconds)
+        ratio(to_f64(self.tally.replies()), self.seconds)
     }
 
     /// Returns the server's CPU time per reply, in microseconds.
-    pub(crate) fn server_micros(&self) -> Option<f64> {
-        let spent = self.server?;
-        Some(ratio(float(spent.running), float(self.tally.replies())) / 1e3)
+    pub(crate) fn server_micros_per_reply(&self) -> Option<f64> {
+        let usage = self.server_cpu?;
+        Some(ratio(to_f64(usage.running), to_f64(self.tally.replies())) / 1e3)
     }
 }
 
@@ -141,7 +141,7 @@ pub(crate) struct Progress {
     /// Replies per second since the last report.
     pub rate: f64,
     /// Errors so far.
-    pub faults: u64,
+    pub errors: u64,
 }
 
 /// Puts the load on a server, with this number of connections. If `watch` breaks, no further requests are sent, and the
@@ -152,20 +152,20 @@ pub(super) fn run(
     connections: usize,
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Run, LoadError> {
-    let place = server.target.resolve(load.timeout);
-    let place = place.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => LoadError::NotInTime(load.timeout),
+    let address = server.target.resolve(load.timeout);
+    let address = address.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => LoadError::ConnectTimeout(load.timeout),
         _ => LoadError::Connect(error),
     })?;
-    let mut generator = Generator::new(server, &place, load, connections)?;
+    let mut generator = Generator::new(server, &address, load, connections)?;
     generator.connect_all()?;
-    generator.drive(watch)?;
+    generator.run_loop(watch)?;
     generator.finish()
 }
 
 struct Generator<'a> {
     server: &'a Server,
-    place: &'a Place,
+    address: &'a ConnectAddress,
     load: &'a Load,
     schedule: Schedule,
     timeout: u64,
@@ -173,14 +173,14 @@ struct Generator<'a> {
     connections: Vec<Connection>,
     /// Connections with room for a request, each with the time since when. Some may have been closed meanwhile.
     free: VecDeque<(usize, u64)>,
-    begun: Instant,
-    next_question: usize,
+    started_at: Instant,
+    next_request: usize,
     /// The number of requests sent. The closed loop counts only measured ones.
-    asked: u64,
+    sent_requests: u64,
     in_flight: usize,
-    last_asked: u64,
+    last_sent: u64,
     last_reply: u64,
-    last_counted_reply: u64,
+    last_measured_reply: u64,
     has_given_up: bool,
     is_stopped: bool,
     tally: Tally,
@@ -190,15 +190,15 @@ struct Generator<'a> {
     late: u64,
     reconnects: u64,
     mismatches: Vec<Mismatch>,
-    memory: BytesMut,
+    decode_buffer: BytesMut,
     /// The time at the end of the warm-up, with the CPU times of the server and of the generator.
-    used: Option<(Instant, Option<Used>, Used)>,
+    after_warm_up: Option<(Instant, Option<CpuTimes>, CpuTimes)>,
 }
 
 impl<'a> Generator<'a> {
     fn new(
         server: &'a Server,
-        place: &'a Place,
+        address: &'a ConnectAddress,
         load: &'a Load,
         connections: usize,
     ) -> Result<Self, LoadError> {
@@ -213,20 +213,20 @@ impl<'a> Generator<'a> {
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         Ok(Self {
             server,
-            place,
+            address,
             load,
-            schedule: Schedule::of(load),
+            schedule: Schedule::new(load),
             timeout: nanos(load.timeout),
             epoll,
             connections: (0..connections).map(connection).collect(),
             free: VecDeque::with_capacity(connections),
-            begun: Instant::now(),
-            next_question: 0,
-            asked: 0,
+            started_at: Instant::now(),
+            next_request: 0,
+            sent_requests: 0,
             in_flight: 0,
-            last_asked: 0,
+            last_sent: 0,
             last_reply: 0,
-            last_counted_reply: 0,
+            last_measured_reply: 0,
             has_given_up: false,
             is_stopped: false,
             tally: Tally::default(),
@@ -236,16 +236,16 @@ impl<'a> Generator<'a> {
             late: 0,
             reconnects: 0,
             mismatches: Vec::new(),
-            memory: BytesMut::with_capacity(4096),
-            used: None,
+            decode_buffer: BytesMut::with_capacity(4096),
+            after_warm_up: None,
         })
     }
 
     fn now(&self) -> u64 {
-        nanos(self.begun.elapsed())
+        nanos(self.started_at.elapsed())
     }
 
-    fn tally_of(&mut self, measured: bool) -> &mut Tally {
+    fn tally_mut(&mut self, measured: bool) -> &mut Tally {
         if measured {
             &mut self.tally
         } else {
@@ -253,28 +253,28 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn fault_now(&mut self, fault: Fault, now: u64) {
-        let measured = now >= self.schedule.warm_until;
-        self.tally_of(measured).faults.add(fault, 1);
+    fn count_error(&mut self, error: ErrorKind, now: u64) {
+        let measured = now >= self.schedule.warm_up_end;
+        self.tally_mut(measured).errors.add(error, 1);
     }
 
     /// Waits for events for at most this number of nanoseconds. Returns the number of events.
-    fn wait(&self, events: &mut [epoll::Event], at_most: u64) -> Result<usize, LoadError> {
+    fn wait(&self, events: &mut [epoll::Event], max_wait: u64) -> Result<usize, LoadError> {
         let timeout = |nanos: u64| Timespec {
             tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or_default(),
         };
-        let mut at_most = timeout(at_most);
-        if self.schedule.open.is_some() && at_most != timeout(0) {
+        let mut max_wait = timeout(max_wait);
+        if self.schedule.open_loop.is_some() && max_wait != timeout(0) {
             // epoll rounds timeouts up to whole milliseconds (epoll_pwait2 does not, but needs Linux 5.11), which would
             // add half a millisecond to each latency. ppoll has nanoseconds, and can wait for an epoll descriptor.
-            match poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&at_most)) {
+            match poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&max_wait)) {
                 Ok(0) | Err(Errno::INTR) => return Ok(0),
-                Ok(_) => at_most = timeout(0),
+                Ok(_) => max_wait = timeout(0),
                 Err(error) => return Err(LoadError::System("poll", error.into())),
             }
         }
-        let waited = epoll::wait(&self.epoll, events, Some(&at_most));
+        let waited = epoll::wait(&self.epoll, events, Some(&max_wait));
         match waited {
             Err(Errno::INTR) => Ok(0),
             waited => waited.map_err(|error| LoadError::System("epoll", error.into())),
@@ -282,68 +282,73 @@ impl<'a> Generator<'a> {
     }
 
     /// Runs the load from the first request to the last reply.
-    fn drive(&mut self, watch: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<(), LoadError> {
-        let mut events = no_events();
-        self.begun = Instant::now();
+    fn run_loop(&mut self, watch: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<(), LoadError> {
+        let mut events = event_buffer();
+        self.started_at = Instant::now();
         for id in 0..self.connections.len() {
-            self.is_free(id, self.load.pipeline, 0);
+            self.on_slots_free(id, self.load.pipeline, 0);
         }
-        let (mut next_round, mut next_progress, mut seen) = (0, PROGRESS, (0, 0));
+        let (mut next_maintenance, mut next_progress, mut last_progress) = (0, PROGRESS_INTERVAL, (0, 0));
         loop {
             let mut now = self.now();
-            if self.used.is_none() && now >= self.schedule.warm_until {
-                self.used = Some(self.used_now()?);
+            if self.after_warm_up.is_none() && now >= self.schedule.warm_up_end {
+                self.after_warm_up = Some(self.read_cpu_times()?);
                 now = self.now();
             }
-            self.send_what_is_due();
-            if now >= next_round {
-                next_round = now + ROUNDS;
-                self.look_after(now);
+            self.send_due_requests();
+            if now >= next_maintenance {
+                next_maintenance = now + MAINTENANCE_INTERVAL;
+                self.maintain(now);
             }
             if now >= next_progress {
-                next_progress = now + PROGRESS;
+                next_progress = now + PROGRESS_INTERVAL;
                 let replies = self.tally.replies() + self.warm_up.replies();
                 let progress = Progress {
-                    seconds: float(now) / 1e9,
-                    rate: ratio(float(replies - seen.1) * 1e9, float(now - seen.0)),
-                    faults: self.tally.faults.total() + self.warm_up.faults.total(),
+                    seconds: to_f64(now) / 1e9,
+                    rate: ratio(
+                        to_f64(replies - last_progress.1) * 1e9,
+                        to_f64(now - last_progress.0),
+                    ),
+                    errors: self.tally.errors.total() + self.warm_up.errors.total(),
                 };
                 if watch(progress).is_break() {
                     self.stop(now);
                 }
-                seen = (now, replies);
+                last_progress = (now, replies);
             }
-            if self.in_flight == 0 && self.has_asked_all(now) {
+            if self.in_flight == 0 && self.has_sent_all(now) {
                 return Ok(());
             }
-            let until = self.next_due().map_or(next_round, |due| due.min(next_round));
+            let until = self
+                .next_due()
+                .map_or(next_maintenance, |due| due.min(next_maintenance));
             let ready = self.wait(&mut events, until.saturating_sub(self.now()))?;
             for event in events.iter().take(ready) {
-                self.happened(number(event), event.flags);
+                self.on_event(connection_of(event), event.flags);
             }
         }
     }
 
     /// Reads the CPU times. If the server has ended, only its replies report it.
-    fn used_now(&self) -> Result<(Instant, Option<Used>, Used), LoadError> {
-        let own = Used::by(&[std::process::id()])
+    fn read_cpu_times(&self) -> Result<(Instant, Option<CpuTimes>, CpuTimes), LoadError> {
+        let own = CpuTimes::read(&[std::process::id()])
             .map_err(|error| LoadError::System("cannot read our own processor time", error))?;
-        Ok((Instant::now(), Used::by(&self.server.pids).ok(), own))
+        Ok((Instant::now(), CpuTimes::read(&self.server.pids).ok(), own))
     }
 
     /// Handles an event of a connection.
-    fn happened(&mut self, id: usize, flags: epoll::EventFlags) {
+    fn on_event(&mut self, id: usize, flags: epoll::EventFlags) {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
         match connection.state {
-            State::Gone { .. } => {}
+            State::Closed { .. } => {}
             State::Connecting { .. } => {
                 let now = self.now();
-                match self.connected(id) {
-                    Ok(true) => self.is_free(id, self.load.pipeline, now),
+                match self.finish_connect(id) {
+                    Ok(true) => self.on_slots_free(id, self.load.pipeline, now),
                     Ok(false) => {}
-                    Err(_) => self.refused(id, now),
+                    Err(_) => self.on_connect_error(id, now),
                 }
             }
             State::Open { .. } => {
@@ -358,51 +363,51 @@ impl<'a> Generator<'a> {
     }
 }
 
-fn no_events() -> Vec<epoll::Event> {
-    let nothing = epoll::Event {
+fn event_buffer() -> Vec<epoll::Event> {
+    let empty = epoll::Event {
         flags: epoll::EventFlags::empty(),
         data: epoll::EventData::new_u64(0),
     };
-    vec![nothing; EVENTS]
+    vec![empty; EVENTS_AT_ONCE]
 }
 
 /// Returns the number of the connection that an event belongs to.
-fn number(event: &epoll::Event) -> usize {
+fn connection_of(event: &epoll::Event) -> usize {
     let data = event.data;
     usize::try_from(data.u64()).unwrap_or(usize::MAX)
 }
 
 /// When requests are due. Times are nanoseconds since the load began.
 struct Schedule {
-    warm_until: u64,
+    warm_up_end: u64,
     end: u64,
     /// Open loop: nanoseconds between requests, and the number of requests.
-    open: Option<(f64, u64)>,
+    open_loop: Option<(f64, u64)>,
 }
 
 impl Schedule {
-    fn of(load: &Load) -> Self {
-        let warm_until = nanos(load.warm_up);
+    fn new(load: &Load) -> Self {
+        let warm_up_end = nanos(load.warm_up);
         let end = load
             .duration
-            .map_or(u64::MAX, |duration| warm_until.saturating_add(nanos(duration)));
-        let open = load.rate.map(|rate| {
-            let between = 1e9 / rate;
-            let until = |time: u64| whole((float(time) / between).ceil());
+            .map_or(u64::MAX, |duration| warm_up_end.saturating_add(nanos(duration)));
+        let open_loop = load.rate.map(|rate| {
+            let interval = 1e9 / rate;
+            let until = |time: u64| round((to_f64(time) / interval).ceil());
             let by_count = load
                 .count
-                .map_or(u64::MAX, |count| until(warm_until).saturating_add(count));
-            (between, until(end).min(by_count))
+                .map_or(u64::MAX, |count| until(warm_up_end).saturating_add(count));
+            (interval, until(end).min(by_count))
         });
         Self {
-            warm_until,
+            warm_up_end,
             end,
-            open,
+            open_loop,
         }
     }
 
     /// Returns when the n-th request of the open loop is due.
-    fn due(between: f64, number: u64) -> u64 {
-        whole(float(number) * between)
+    fn due(interval: f64, number: u64) -> u64 {
+        round(to_f64(number) * interval)
     }
 }

@@ -1,13 +1,13 @@
 //! Reads, checks and counts replies.
 
 use super::{Generator, Mismatch};
-use crate::bench::connection::Read;
+use crate::bench::connection::ReadResult;
 use crate::bench::number::nanos;
-use crate::bench::reply::{Judged, judge};
-use crate::bench::tally::Fault;
+use crate::bench::reply::{CheckedReply, check_reply};
+use crate::bench::tally::ErrorKind;
 
 /// The maximum number of wrong replies that are remembered with their keys.
-const REMEMBERED: usize = 10;
+const MAX_MISMATCHES: usize = 10;
 
 impl Generator<'_> {
     /// Reads what has arrived, counts the replies, and sends further requests.
@@ -17,60 +17,62 @@ impl Generator<'_> {
         };
         let read = connection.read();
         // The clock is read once for all replies of a read and the requests that follow.
-        let now = nanos(self.begun.elapsed());
+        let now = nanos(self.started_at.elapsed());
         match read {
-            Read::Nothing => return,
-            Read::Closed => {
-                self.lose(id, Fault::Closed, now);
+            ReadResult::WouldBlock => return,
+            ReadResult::Closed => {
+                self.close(id, ErrorKind::Closed, now);
                 return;
             }
-            Read::Some => {}
+            ReadResult::Data => {}
         }
-        let (mut taken, mut replies) = (0, 0);
-        while let Some(asked) = connection.in_flight.front().copied() {
-            let unread = connection.unread(taken);
+        let (mut consumed, mut replies) = (0, 0);
+        while let Some(request) = connection.in_flight.front().copied() {
+            let unread = connection.unread(consumed);
             let protocol = self.server.target.protocol;
-            match judge(
+            match check_reply(
                 protocol,
                 unread,
-                &self.server.questions,
-                asked.question,
-                &mut self.memory,
+                &self.server.requests,
+                request.number,
+                &mut self.decode_buffer,
             ) {
                 Ok(None) => break,
                 Err(_) => {
                     connection.in_flight.pop_front();
                     self.in_flight -= 1;
-                    self.tally_of(asked.measured).faults.add(Fault::Malformed, 1);
-                    self.lose(id, Fault::Closed, now);
+                    self.tally_mut(request.measured)
+                        .errors
+                        .add(ErrorKind::Malformed, 1);
+                    self.close(id, ErrorKind::Closed, now);
                     return;
                 }
-                Ok(Some(Judged {
+                Ok(Some(CheckedReply {
                     length,
                     outcome,
-                    fault,
+                    error,
                 })) => {
                     connection.in_flight.pop_front();
-                    connection.has_answered = true;
-                    taken += length;
+                    connection.has_replied = true;
+                    consumed += length;
                     replies += 1;
-                    let tally = if asked.measured {
-                        self.latency.record(now.saturating_sub(asked.from));
-                        self.last_counted_reply = now;
+                    let tally = if request.measured {
+                        self.latency.record(now.saturating_sub(request.latency_start));
+                        self.last_measured_reply = now;
                         &mut self.tally
                     } else {
                         &mut self.warm_up
                     };
-                    tally.reply(outcome);
-                    if let Some(fault) = fault {
-                        tally.faults.add(fault, 1);
-                        if let Some(right) = self.server.questions.expected(asked.question)
-                            && self.mismatches.len() < REMEMBERED
+                    tally.count_reply(outcome);
+                    if let Some(error) = error {
+                        tally.errors.add(error, 1);
+                        if let Some(expected) = self.server.requests.expected(request.number)
+                            && self.mismatches.len() < MAX_MISMATCHES
                         {
                             self.mismatches.push(Mismatch {
-                                question: asked.question,
-                                right,
-                                said: outcome,
+                                request: request.number,
+                                expected,
+                                actual: outcome,
                             });
                         }
                     }
@@ -79,14 +81,14 @@ impl Generator<'_> {
         }
         self.in_flight -= replies;
         self.last_reply = now;
-        let is_more = connection.in_flight.is_empty() && !connection.unread(taken).is_empty();
-        connection.take(taken);
-        if is_more {
+        let has_extra_input = connection.in_flight.is_empty() && !connection.unread(consumed).is_empty();
+        connection.consume(consumed);
+        if has_extra_input {
             // From here on, replies cannot be matched to requests.
-            self.fault_now(Fault::Extra, now);
-            self.lose(id, Fault::Closed, now);
+            self.count_error(ErrorKind::Extra, now);
+            self.close(id, ErrorKind::Closed, now);
             return;
         }
-        self.is_free(id, replies, now);
+        self.on_slots_free(id, replies, now);
     }
 }

@@ -1,11 +1,11 @@
 //! The axes: their ranges and marks.
 
-use crate::bench::report::{grouped, time};
+use crate::bench::report::{format_micros, grouped};
 
 /// An axis with its range and its marks.
 pub(super) struct Axis {
-    pub(super) least: f64,
-    pub(super) most: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
     /// The position and the label of each mark.
     pub(super) marks: Vec<(f64, String)>,
     pub(super) title: String,
@@ -15,7 +15,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// Returns the position of a measured value.
-    pub(super) fn place(&self, measured: f64) -> f64 {
+    pub(super) fn position(&self, measured: f64) -> f64 {
         if self.is_logarithmic {
             measured.max(1e-6).log10()
         } else {
@@ -24,27 +24,23 @@ impl Axis {
     }
 
     /// Returns how far along the axis a position is, from 0 to 1.
-    pub(super) fn share(&self, value: f64) -> f64 {
-        ((value - self.least) / (self.most - self.least).max(1e-9)).clamp(0.0, 1.0)
+    pub(super) fn fraction(&self, value: f64) -> f64 {
+        ((value - self.min) / (self.max - self.min).max(1e-9)).clamp(0.0, 1.0)
     }
 }
 
 /// Returns a logarithmic axis for these latencies, in microseconds, with marks at 1, 2, 5 and 10.
 pub(super) fn latency_axis(micros: impl Iterator<Item = f64> + Clone) -> Axis {
-    let least = micros.clone().fold(f64::INFINITY, f64::min).clamp(0.01, 1e9);
-    let most = micros.fold(0.0, f64::max).clamp(least, 1e10);
+    let min = micros.clone().fold(f64::INFINITY, f64::min).clamp(0.01, 1e9);
+    let max = micros.fold(0.0, f64::max).clamp(min, 1e10);
     let steps: Vec<f64> = (-3..10)
         .flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(power)))
         .collect();
-    let below = steps
-        .iter()
-        .copied()
-        .rfind(|step| *step <= least)
-        .unwrap_or(0.001);
+    let below = steps.iter().copied().rfind(|step| *step <= min).unwrap_or(0.001);
     let above = steps
         .iter()
         .copied()
-        .find(|step| *step >= most)
+        .find(|step| *step >= max)
         .unwrap_or(f64::INFINITY);
     let inside: Vec<f64> = steps
         .into_iter()
@@ -53,10 +49,10 @@ pub(super) fn latency_axis(micros: impl Iterator<Item = f64> + Clone) -> Axis {
     // There are seldom more than three decades. If there are, only powers of ten are marked.
     let sparse = inside.len() > 11;
     let is_shown = |step: &f64| !sparse || (step.log10() - step.log10().round()).abs() < 1e-6;
-    let short = |step: f64| time(step).replace(".00", "").replace(".0 ", " ");
+    let short = |step: f64| format_micros(step).replace(".00", "").replace(".0 ", " ");
     Axis {
-        least: below.log10(),
-        most: above.min(1e10).log10(),
+        min: below.log10(),
+        max: above.min(1e10).log10(),
         marks: inside
             .into_iter()
             .filter(is_shown)
@@ -68,15 +64,15 @@ pub(super) fn latency_axis(micros: impl Iterator<Item = f64> + Clone) -> Axis {
 }
 
 /// Returns a linear axis from 0 to a round number, with about five marks.
-pub(super) fn rate_axis(most: f64) -> Axis {
-    let rough = (most / 5.0).max(0.2);
+pub(super) fn rate_axis(max: f64) -> Axis {
+    let rough = (max / 5.0).max(0.2);
     let power = 10_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0]
         .into_iter()
         .map(|step| step * power)
         .find(|step| *step >= rough)
         .unwrap_or(rough);
-    let marks = (most / step).ceil().max(1.0);
+    let marks = (max / step).ceil().max(1.0);
     let mut at = 0.0;
     let mut shown = Vec::new();
     while at <= marks {
@@ -84,8 +80,8 @@ pub(super) fn rate_axis(most: f64) -> Axis {
         at += 1.0;
     }
     Axis {
-        least: 0.0,
-        most: marks * step,
+        min: 0.0,
+        max: marks * step,
         marks: shown,
         title: "replies/s".into(),
         is_logarithmic: false,

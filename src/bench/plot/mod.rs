@@ -7,15 +7,15 @@
 mod axis;
 mod svg;
 
-use super::number::{count, float};
-use super::report::{Report, Row, letter};
+use super::number::{to_f64, to_u64};
+use super::report::{Report, Row, server_prefix};
 use axis::{Axis, latency_axis, rate_axis};
 use svg::{Anchor, Drawing, Ink};
 
 /// Points of a curve for each nine of the distribution.
-const STEPS: usize = 20;
+const POINTS_PER_NINE: usize = 20;
 /// The maximum number of lines; more cannot be told apart.
-const MOST_LINES: usize = 6;
+const MAX_LINES: usize = 6;
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 74.0;
 const RIGHT: f64 = 190.0;
@@ -55,16 +55,10 @@ pub(crate) fn svg(report: &Report<'_>) -> String {
         _ => format!("map {map}"),
     };
     drawing.text((LEFT - 50.0, 32.0), &heading, Anchor::Start, 17.0, Ink::Text);
-    drawing.label((LEFT - 50.0, 54.0), &report.manner(), Anchor::Start);
-    if let Some(reservation) = report.reservation() {
-        title = format!("{title}; {reservation}");
-        drawing.text(
-            (WIDTH - 20.0, 32.0),
-            reservation,
-            Anchor::End,
-            15.0,
-            Ink::Series(1),
-        );
+    drawing.label((LEFT - 50.0, 54.0), &report.load_description(), Anchor::Start);
+    if let Some(caveat) = report.caveat() {
+        title = format!("{title}; {caveat}");
+        drawing.text((WIDTH - 20.0, 32.0), caveat, Anchor::End, 15.0, Ink::Series(1));
     }
     let mut top = 72.0;
     if servers.len() > 1 {
@@ -89,8 +83,8 @@ pub(crate) fn svg(report: &Report<'_>) -> String {
 }
 
 /// Returns the name of a row for the legend.
-fn name(row: &Row, servers: usize) -> String {
-    let letter = letter(servers, row.server);
+fn legend_text(row: &Row, servers: usize) -> String {
+    let letter = server_prefix(servers, row.server);
     let noun = if row.connections == 1 {
         "connection"
     } else {
@@ -102,11 +96,11 @@ fn name(row: &Row, servers: usize) -> String {
 fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, bottom: f64) {
     // If there are too many numbers of connections, some are chosen evenly, including the first and the last.
     let groups = rows.len() / servers.max(1);
-    let most = MOST_LINES / servers.max(1);
-    let shown: Vec<&Row> = if groups <= most || most < 2 {
-        rows.iter().take(MOST_LINES).collect()
+    let max = MAX_LINES / servers.max(1);
+    let shown: Vec<&Row> = if groups <= max || max < 2 {
+        rows.iter().take(MAX_LINES).collect()
     } else {
-        let chosen: Vec<usize> = (0..most).map(|n| n * (groups - 1) / (most - 1)).collect();
+        let chosen: Vec<usize> = (0..max).map(|n| n * (groups - 1) / (max - 1)).collect();
         let is_chosen = |(number, _): &(usize, &Row)| chosen.contains(&(number / servers.max(1)));
         rows.iter()
             .enumerate()
@@ -114,7 +108,10 @@ fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, b
             .map(|(_, row)| row)
             .collect()
     };
-    let curves: Vec<Vec<(f64, f64)>> = shown.iter().map(|row| row.latency.curve(STEPS)).collect();
+    let curves: Vec<Vec<(f64, f64)>> = shown
+        .iter()
+        .map(|row| row.latency.curve(POINTS_PER_NINE))
+        .collect();
     let nines = curves
         .iter()
         .filter_map(|curve| Some(curve.last()?.0))
@@ -136,8 +133,8 @@ fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, b
         top,
         bottom,
         x: Axis {
-            least: 0.0,
-            most: nines,
+            min: 0.0,
+            max: nines,
             marks: marks.filter(|(at, _)| *at <= nines).collect(),
             title: "share of the replies that took no longer".into(),
             is_logarithmic: false,
@@ -152,7 +149,7 @@ fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, b
             series,
             dashed,
         );
-        drawing.legend(top, number, series, &name(row, servers), dashed);
+        drawing.legend(top, number, series, &legend_text(row, servers), dashed);
     }
 }
 
@@ -163,17 +160,17 @@ fn over_connections(
     servers: usize,
     (top, bottom): (f64, f64),
 ) {
-    let place = |connections: usize| float(count(connections)).log2();
+    let position = |connections: usize| to_f64(to_u64(connections)).log2();
     let ends = (
-        connections.first().copied().map(place),
-        connections.last().copied().map(place),
+        connections.first().copied().map(position),
+        connections.last().copied().map(position),
     );
     let axis = || Axis {
-        least: ends.0.unwrap_or_default(),
-        most: ends.1.unwrap_or(1.0),
+        min: ends.0.unwrap_or_default(),
+        max: ends.1.unwrap_or(1.0),
         marks: connections
             .iter()
-            .map(|number| (place(*number), number.to_string()))
+            .map(|number| (position(*number), number.to_string()))
             .collect(),
         title: "connections".into(),
         is_logarithmic: false,
@@ -189,7 +186,7 @@ fn over_connections(
     };
     let latencies = rows
         .iter()
-        .flat_map(|row| [row.latency.at(0.5), row.latency.at(0.99)]);
+        .flat_map(|row| [row.latency.quantile(0.5), row.latency.quantile(0.99)]);
     let times = Panel {
         left: middle + 45.0,
         right: WIDTH - RIGHT,
@@ -201,18 +198,22 @@ fn over_connections(
     drawing.panel(&rates);
     drawing.panel(&times);
     for server in 0..servers {
-        let letter = letter(servers, server);
+        let letter = server_prefix(servers, server);
         let dashed = server > 0;
         let own = || rows.iter().filter(|row| row.server == server);
         let curve = |panel: &Panel, figure: &dyn Fn(&Row) -> f64| -> Vec<(f64, f64)> {
             own()
-                .map(|row| panel.at((place(row.connections), figure(row))))
+                .map(|row| panel.at((position(row.connections), figure(row))))
                 .collect()
         };
         drawing.line(&curve(&rates, &Row::rate), Ink::Series(0), dashed);
-        drawing.line(&curve(&times, &|row| row.latency.at(0.5)), Ink::Series(2), dashed);
         drawing.line(
-            &curve(&times, &|row| row.latency.at(0.99)),
+            &curve(&times, &|row| row.latency.quantile(0.5)),
+            Ink::Series(2),
+            dashed,
+        );
+        drawing.line(
+            &curve(&times, &|row| row.latency.quantile(0.99)),
             Ink::Series(1),
             dashed,
         );
@@ -226,15 +227,15 @@ fn over_connections(
 impl Panel {
     /// Returns the position of a point: its x as a position on the axis, its y as a measured value.
     fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
-        (self.x_at(x), self.y_at(self.y.place(y)))
+        (self.x_at(x), self.y_at(self.y.position(y)))
     }
 
     fn x_at(&self, x: f64) -> f64 {
-        self.left + self.x.share(x) * (self.right - self.left)
+        self.left + self.x.fraction(x) * (self.right - self.left)
     }
 
     fn y_at(&self, y: f64) -> f64 {
-        self.bottom - self.y.share(y) * (self.bottom - self.top)
+        self.bottom - self.y.fraction(y) * (self.bottom - self.top)
     }
 }
 
@@ -246,7 +247,7 @@ impl Drawing {
     /// Draws a legend entry beside a panel with this top. Rows are numbered from 0.
     fn legend(&mut self, top: f64, row: usize, ink: Ink, text: &str, dashed: bool) {
         let x = WIDTH - RIGHT + 18.0;
-        let y = top + 10.0 + 20.0 * float(count(row));
+        let y = top + 10.0 + 20.0 * to_f64(to_u64(row));
         self.line(&[(x, y), (x + 22.0, y)], ink, dashed);
         self.label((x + 30.0, y + 4.0), text, Anchor::Start);
     }

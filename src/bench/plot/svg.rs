@@ -47,11 +47,11 @@ impl Drawing {
         };
         let places: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let places = places.join(" ");
-        let broken = if dashed { " stroke-dasharray=\"6 4\"" } else { "" };
+        let dash = if dashed { " stroke-dasharray=\"6 4\"" } else { "" };
         // Writing to a string does not fail.
         let _ = writeln!(
             self.shapes,
-            "<polyline points=\"{places}\" fill=\"none\" {stroke} stroke-width=\"{width}\"{broken}/>"
+            "<polyline points=\"{places}\" fill=\"none\" {stroke} stroke-width=\"{width}\"{dash}/>"
         );
     }
 

@@ -5,10 +5,10 @@ use std::io;
 
 use serde::Serialize;
 
-use super::{Generator, Report, rounded};
-use crate::bench::Measured;
+use super::{GeneratorFigures, Report, rounded};
+use crate::bench::Measurement;
 use crate::bench::compare::{Comparison, as_map, compare};
-use crate::bench::tally::Faults;
+use crate::bench::tally::ErrorCounts;
 
 #[derive(Serialize)]
 struct Json<'a> {
@@ -48,7 +48,7 @@ struct JsonRun {
     errors: JsonErrors,
     server_cpu_us_per_reply: Option<f64>,
     reconnects: u64,
-    generator: Generator,
+    generator: GeneratorFigures,
     warm_up: WarmUp,
 }
 
@@ -56,7 +56,7 @@ struct JsonRun {
 struct JsonErrors {
     total: u64,
     #[serde(flatten)]
-    kinds: Faults,
+    kinds: ErrorCounts,
 }
 
 #[derive(Serialize)]
@@ -67,7 +67,7 @@ struct WarmUp {
 }
 
 impl JsonRun {
-    fn of(measured: &Measured) -> Self {
+    fn new(measured: &Measurement) -> Self {
         let run = &measured.run;
         Self {
             server: measured.server,
@@ -85,16 +85,16 @@ impl JsonRun {
                 .figures()
                 .map(|(name, micros)| (name, rounded(micros))),
             errors: JsonErrors {
-                total: run.tally.faults.total(),
-                kinds: run.tally.faults,
+                total: run.tally.errors.total(),
+                kinds: run.tally.errors,
             },
-            server_cpu_us_per_reply: run.server_micros().map(rounded),
+            server_cpu_us_per_reply: run.server_micros_per_reply().map(rounded),
             reconnects: run.reconnects,
-            generator: Generator::of(run),
+            generator: GeneratorFigures::new(run),
             warm_up: WarmUp {
                 requests: run.warm_up.requests,
                 replies: run.warm_up.replies(),
-                errors: run.warm_up.faults.total(),
+                errors: run.warm_up.errors.total(),
             },
         }
     }
@@ -123,10 +123,10 @@ impl Report<'_> {
             warm_up_seconds: load.warm_up.as_secs_f64(),
             timeout_seconds: load.timeout.as_secs_f64(),
             rounds: self.plan.rounds,
-            keys: first.map_or(0, |server| server.questions.len()),
+            keys: first.map_or(0, |server| server.requests.len()),
             seed: self.seed,
             verified: self.verified,
-            runs: self.measured.iter().map(JsonRun::of).collect(),
+            runs: self.measured.iter().map(JsonRun::new).collect(),
             comparison: if self.is_comparison() {
                 compare(self.measured)
             } else {
@@ -139,8 +139,8 @@ impl Report<'_> {
 
     /// Prints the report as CSV, one line for each run.
     pub(crate) fn csv(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let kinds = Faults::default()
-            .each()
+        let kinds = ErrorCounts::default()
+            .by_kind()
             .map(|(name, ..)| format!("error_{name}"))
             .collect::<Vec<_>>()
             .join(",");
@@ -152,12 +152,12 @@ impl Report<'_> {
              lateness_max_us,generator_valid,warm_up_requests,warm_up_replies,warm_up_errors"
         )?;
         for measured in self.measured {
-            let run = JsonRun::of(measured);
+            let run = JsonRun::new(measured);
             let endpoint = self.plan.servers.get(run.server);
             let endpoint = endpoint
                 .map(|server| server.target.to_string())
                 .unwrap_or_default();
-            let (own, warm_up) = (&run.generator, &run.warm_up);
+            let (generator, warm_up) = (&run.generator, &run.warm_up);
             let mut line = String::new();
             let mut field = |value: &dyn fmt::Display| {
                 // Writing to a string does not fail.
@@ -181,7 +181,7 @@ impl Report<'_> {
                 field(&micros);
             }
             field(&run.errors.total);
-            for (_, _, number) in run.errors.kinds.each() {
+            for (_, _, number) in run.errors.kinds.by_kind() {
                 field(&number);
             }
             field(
@@ -189,12 +189,12 @@ impl Report<'_> {
                     .map_or(String::new(), |cpu| cpu.to_string()),
             );
             field(&run.reconnects);
-            field(&own.cpu);
-            field(&own.cpu_wait);
-            field(&own.late);
-            field(&own.lateness_p99_us);
-            field(&own.lateness_max_us);
-            field(&own.valid);
+            field(&generator.cpu);
+            field(&generator.cpu_wait);
+            field(&generator.late);
+            field(&generator.lateness_p99_us);
+            field(&generator.lateness_max_us);
+            field(&generator.valid);
             for number in [warm_up.requests, warm_up.replies, warm_up.errors] {
                 field(&number);
             }
@@ -218,7 +218,7 @@ mod tests {
     use super::quoted;
 
     #[test]
-    fn an_endpoint_is_one_field_whatever_is_in_it() {
+    fn an_endpoint_is_one_csv_field_whatever_it_contains() {
         assert_eq!(quoted("socketmap:unix:/a b"), "socketmap:unix:/a b");
         assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
     }

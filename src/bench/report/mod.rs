@@ -9,17 +9,17 @@ mod text;
 use serde::Serialize;
 
 use super::latency::Latency;
-use super::load::{LATE, Run};
-use super::number::{count, float, ratio, whole};
-use super::tally::{Faults, Tally};
-use super::{Measured, Plan};
+use super::load::{LATE_AFTER, Run};
+use super::number::{ratio, round, to_f64, to_u64};
+use super::tally::{ErrorCounts, Tally};
+use super::{Measurement, Plan};
 
 /// Above this share of late requests, the figures depend on the generator as much as on the server.
-const TOO_MANY_LATE: f64 = 0.01;
+const MAX_LATE_SHARE: f64 = 0.01;
 /// Above this share of a processor, the generator may be the limit.
-const BUSY: f64 = 0.95;
+const BUSY_SHARE: f64 = 0.95;
 /// Above this share of time waiting for a processor, the generator shares one with the server or other programs.
-const CROWDED: f64 = 0.2;
+const CONTENDED_SHARE: f64 = 0.2;
 
 /// Measurements and their circumstances.
 pub(crate) struct Report<'a> {
@@ -30,12 +30,12 @@ pub(crate) struct Report<'a> {
     /// Whether the replies were compared with the files.
     pub verified: bool,
     /// The results.
-    pub measured: &'a [Measured],
+    pub measured: &'a [Measurement],
 }
 
 /// The generator's own figures, with the names of the JSON fields.
 #[derive(Clone, Copy, Serialize)]
-struct Generator {
+struct GeneratorFigures {
     /// Shares of one processor.
     cpu: f64,
     cpu_wait: f64,
@@ -50,17 +50,17 @@ fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }
 
-impl Generator {
-    fn of(run: &Run) -> Self {
-        let share = |nanos| rounded(ratio(float(nanos) / 1e9, run.own_seconds));
-        let sent = float(run.lateness.len());
+impl GeneratorFigures {
+    fn new(run: &Run) -> Self {
+        let share = |nanos| rounded(ratio(to_f64(nanos) / 1e9, run.generator_seconds));
+        let sent = to_f64(run.lateness.len());
         Self {
-            cpu: share(run.own.running),
-            cpu_wait: share(run.own.waiting),
+            cpu: share(run.generator_cpu.running),
+            cpu_wait: share(run.generator_cpu.waiting),
             late: run.late,
-            lateness_p99_us: rounded(run.lateness.at(0.99)),
-            lateness_max_us: rounded(run.lateness.at(1.0)),
-            valid: ratio(float(run.late), sent) <= TOO_MANY_LATE,
+            lateness_p99_us: rounded(run.lateness.quantile(0.99)),
+            lateness_max_us: rounded(run.lateness.quantile(1.0)),
+            valid: ratio(to_f64(run.late), sent) <= MAX_LATE_SHARE,
         }
     }
 }
@@ -77,30 +77,30 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn rate(&self) -> f64 {
-        ratio(float(self.tally.replies()), self.seconds)
+        ratio(to_f64(self.tally.replies()), self.seconds)
     }
 }
 
 impl Report<'_> {
     /// Whether every request got the expected reply, in the warm-up too.
     pub(crate) fn is_ok(&self) -> bool {
-        self.faults().total() == 0
+        self.errors().total() == 0
     }
 
     /// Returns the errors of all runs, warm-ups included.
-    fn faults(&self) -> Faults {
+    fn errors(&self) -> ErrorCounts {
         let mut all = Tally::default();
         for measured in self.measured {
             all.append(&measured.run.tally);
             all.append(&measured.run.warm_up);
         }
-        all.faults
+        all.errors
     }
 
     /// Sums the rounds by server and number of connections.
     pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
-        for Measured {
+        for Measurement {
             server,
             connections,
             run,
@@ -108,7 +108,7 @@ impl Report<'_> {
         } in self.measured
         {
             let same = |row: &&mut Row| (row.server, row.connections) == (*server, *connections);
-            let cpu = run.server.map(|spent| spent.running);
+            let cpu = run.server_cpu.map(|usage| usage.running);
             if let Some(row) = rows.iter_mut().find(same) {
                 row.latency.append(&run.latency);
                 row.tally.append(&run.tally);
@@ -134,7 +134,7 @@ impl Report<'_> {
     }
 
     /// Returns a description of the load.
-    pub(super) fn manner(&self) -> String {
+    pub(super) fn load_description(&self) -> String {
         let load = &self.plan.load;
         match load.rate {
             Some(rate) => format!("open loop, {} requests/s", grouped(rate)),
@@ -148,14 +148,17 @@ impl Report<'_> {
 
     /// Whether there were replies, and all of them were *not found*.
     fn are_all_misses(&self) -> bool {
-        let tallies = || self.measured.iter().map(|one| &one.run.tally);
+        let tallies = || self.measured.iter().map(|measurement| &measurement.run.tally);
         let are_misses = tallies().all(|tally| tally.found == 0 && tally.cannot_tell == 0);
         are_misses && tallies().any(|tally| tally.not_found > 0)
     }
 
     /// Returns a caveat for the plot, if its curves are misleading.
-    pub(crate) fn reservation(&self) -> Option<&'static str> {
-        let is_invalid = self.measured.iter().any(|one| !Generator::of(&one.run).valid);
+    pub(crate) fn caveat(&self) -> Option<&'static str> {
+        let is_invalid = self
+            .measured
+            .iter()
+            .any(|measurement| !GeneratorFigures::new(&measurement.run).valid);
         if is_invalid {
             Some("INVALID: the generator could not keep up")
         } else {
@@ -173,29 +176,37 @@ impl Report<'_> {
                     .to_owned(),
             );
         }
-        let generators = || self.measured.iter().map(|one| (one, Generator::of(&one.run)));
-        let invalid: Vec<_> = generators().filter(|(_, own)| !own.valid).collect();
-        if let Some((one, own)) = invalid.first() {
+        let generators = || {
+            self.measured
+                .iter()
+                .map(|measurement| (measurement, GeneratorFigures::new(&measurement.run)))
+        };
+        let invalid: Vec<_> = generators().filter(|(_, generator)| !generator.valid).collect();
+        if let Some((measurement, generator)) = invalid.first() {
             warnings.push(format!(
                 "Invalid: the generator could not keep up: with {} it sent {} of {} requests more than {} late (the worst {}), \
                  though a connection was free. These latencies are its own as much as the server's.",
-                plural(count(one.connections), "connection"),
-                own.late,
-                one.run.lateness.len(),
-                time(float(LATE) / 1e3),
-                time(own.lateness_max_us),
+                plural(to_u64(measurement.connections), "connection"),
+                generator.late,
+                measurement.run.lateness.len(),
+                format_micros(to_f64(LATE_AFTER) / 1e3),
+                format_micros(generator.lateness_max_us),
             ));
         }
-        let longest = generators().map(|(_, own)| own.cpu_wait).fold(0.0, f64::max);
-        if longest >= CROWDED {
+        let longest = generators()
+            .map(|(_, generator)| generator.cpu_wait)
+            .fold(0.0, f64::max);
+        if longest >= CONTENDED_SHARE {
             warnings.push(format!(
                 "The generator waited for a processor {:.0} % of the time: it shared one with the server or with \
                  others, and all figures suffer. taskset(1) gives each its own.",
                 longest * 100.0
             ));
         }
-        let busiest = generators().map(|(_, own)| own.cpu).fold(0.0, f64::max);
-        if busiest >= BUSY {
+        let busiest = generators()
+            .map(|(_, generator)| generator.cpu)
+            .fold(0.0, f64::max);
+        if busiest >= BUSY_SHARE {
             warnings.push(format!(
                 "The generator used {:.0} % of a processor: where the curve is flat, that may be its own limit.",
                 busiest * 100.0
@@ -206,7 +217,7 @@ impl Report<'_> {
 }
 
 /// Returns the prefix that tells several servers apart.
-pub(super) fn letter(servers: usize, server: usize) -> &'static str {
+pub(super) fn server_prefix(servers: usize, server: usize) -> &'static str {
     match (servers, server) {
         (0 | 1, _) => "",
         (_, 0) => "A, ",
@@ -215,7 +226,7 @@ pub(super) fn letter(servers: usize, server: usize) -> &'static str {
 }
 
 fn plural(number: u64, noun: &str) -> String {
-    let grouped = grouped(float(number));
+    let grouped = grouped(to_f64(number));
     if number == 1 {
         format!("1 {noun}")
     } else {
@@ -225,7 +236,7 @@ fn plural(number: u64, noun: &str) -> String {
 
 /// Formats an integer in groups of three digits.
 pub(super) fn grouped(number: f64) -> String {
-    let digits = whole(number).to_string();
+    let digits = round(number).to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (place, digit) in digits.chars().enumerate() {
         if place > 0 && (digits.len() - place).is_multiple_of(3) {
@@ -237,7 +248,7 @@ pub(super) fn grouped(number: f64) -> String {
 }
 
 /// Formats microseconds with three digits and a unit.
-pub(super) fn time(micros: f64) -> String {
+pub(super) fn format_micros(micros: f64) -> String {
     let (number, unit) = match micros {
         micros if micros < 999.5 => (micros, "µs"),
         micros if micros < 999_500.0 => (micros / 1e3, "ms"),
@@ -253,7 +264,7 @@ pub(super) fn time(micros: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{grouped, time};
+    use super::{format_micros, grouped};
 
     #[test]
     fn figures_have_three_digits_and_a_unit() {
@@ -266,7 +277,7 @@ mod tests {
             (12_345.0, "12.3 ms"),
             (1_500_000.0, "1.50 s"),
         ] {
-            assert_eq!(time(micros), shown);
+            assert_eq!(format_micros(micros), shown);
         }
         assert_eq!(grouped(123.4), "123");
         assert_eq!(grouped(1_234_567.0), "1 234 567");

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io;
 
-use super::{Generator, Report, grouped, letter, plural, time};
+use super::{GeneratorFigures, Report, format_micros, grouped, plural, server_prefix};
 use crate::bench::compare::{Spread, compare};
 use crate::bench::load::Mismatch;
-use crate::bench::number::{count, float, ratio};
+use crate::bench::number::{ratio, to_f64, to_u64};
 use crate::bench::tally::Tally;
 
 impl Report<'_> {
@@ -29,34 +29,34 @@ impl Report<'_> {
         } else {
             "replies not compared with anything"
         };
-        let keys = plural(count(first.questions.len()), "key");
+        let keys = plural(to_u64(first.requests.len()), "key");
         writeln!(out, "{keys} (seed {}), {verified}", self.seed)?;
         let long = match (load.duration, load.count) {
             (Some(duration), None) => format!("{} s", duration.as_secs_f64()),
             (Some(duration), Some(count)) => format!(
                 "{} requests or {} s",
-                grouped(float(count)),
+                grouped(to_f64(count)),
                 duration.as_secs_f64()
             ),
-            (None, Some(count)) => format!("{} requests", grouped(float(count))),
+            (None, Some(count)) => format!("{} requests", grouped(to_f64(count))),
             (None, None) => String::new(),
         };
         let warm_up = load.warm_up.as_secs_f64();
         writeln!(
             out,
             "{}; {long} each after {warm_up} s of warm-up\n",
-            self.manner()
+            self.load_description()
         )?;
-        self.table(out)?;
-        self.answers(out)?;
+        self.print_table(out)?;
+        self.print_outcomes(out)?;
         if self.is_comparison() {
-            self.ratios(out)?;
+            self.print_ratios(out)?;
         }
-        self.generator(out)?;
-        self.troubles(out)
+        self.print_generator(out)?;
+        self.print_errors(out)
     }
 
-    fn table(&self, out: &mut dyn io::Write) -> io::Result<()> {
+    fn print_table(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let rows = self.rows();
         let has_cpu = rows.iter().any(|row| row.cpu.is_some());
         let letter = if self.is_comparison() { "  " } else { "" };
@@ -75,16 +75,16 @@ impl Report<'_> {
                 let shown = if row.latency.is_empty() {
                     "-".to_owned()
                 } else {
-                    time(micros)
+                    format_micros(micros)
                 };
                 write!(out, "  {shown:>8}")?;
             }
-            write!(out, "  {:>7}", row.tally.faults.total())?;
+            write!(out, "  {:>7}", row.tally.errors.total())?;
             if let Some(cpu) = row.cpu {
                 write!(
                     out,
                     "  {:>9}",
-                    time(ratio(float(cpu), float(row.tally.replies())) / 1e3)
+                    format_micros(ratio(to_f64(cpu), to_f64(row.tally.replies())) / 1e3)
                 )?;
             }
             writeln!(out)?;
@@ -93,10 +93,13 @@ impl Report<'_> {
     }
 
     /// Prints the kinds of replies of all runs.
-    fn answers(&self, out: &mut dyn io::Write) -> io::Result<()> {
+    fn print_outcomes(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let sum = |figure: &dyn Fn(&Tally) -> u64| {
-            let figures = self.measured.iter().map(|one| figure(&one.run.tally));
-            grouped(float(figures.sum()))
+            let figures = self
+                .measured
+                .iter()
+                .map(|measurement| figure(&measurement.run.tally));
+            grouped(to_f64(figures.sum()))
         };
         writeln!(
             out,
@@ -108,7 +111,7 @@ impl Report<'_> {
         )
     }
 
-    fn ratios(&self, out: &mut dyn io::Write) -> io::Result<()> {
+    fn print_ratios(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let rounds = plural(u64::from(self.plan.rounds), "round");
         writeln!(
             out,
@@ -132,56 +135,74 @@ impl Report<'_> {
     }
 
     /// Prints the generator's own figures: the worst of all runs.
-    fn generator(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let most = |figure: &dyn Fn(&Generator) -> f64| {
-            let figures = self.measured.iter().map(|one| figure(&Generator::of(&one.run)));
+    fn print_generator(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let worst = |figure: &dyn Fn(&GeneratorFigures) -> f64| {
+            let figures = self
+                .measured
+                .iter()
+                .map(|measurement| figure(&GeneratorFigures::new(&measurement.run)));
             figures.fold(0.0, f64::max)
         };
-        let (cpu, wait) = (most(&|own| own.cpu) * 100.0, most(&|own| own.cpu_wait) * 100.0);
+        let (cpu, wait) = (
+            worst(&|generator| generator.cpu) * 100.0,
+            worst(&|generator| generator.cpu_wait) * 100.0,
+        );
         write!(
             out,
             "\nthe generator: at most {cpu:.0} % of a processor, and {wait:.0} % of the time waiting for one"
         )?;
-        if self.measured.iter().any(|one| !one.run.lateness.is_empty()) {
-            let (p99, max) = (most(&|own| own.lateness_p99_us), most(&|own| own.lateness_max_us));
-            write!(out, "; it sent {} late (p99), {} at most", time(p99), time(max))?;
+        if self
+            .measured
+            .iter()
+            .any(|measurement| !measurement.run.lateness.is_empty())
+        {
+            let (p99, max) = (
+                worst(&|generator| generator.lateness_p99_us),
+                worst(&|generator| generator.lateness_max_us),
+            );
+            write!(
+                out,
+                "; it sent {} late (p99), {} at most",
+                format_micros(p99),
+                format_micros(max)
+            )?;
         }
         writeln!(out)
     }
 
     /// Prints the errors, and reasons to distrust the figures.
-    fn troubles(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let faults = self.faults();
-        if faults.total() > 0 {
-            writeln!(out, "\n{}:", plural(faults.total(), "error"))?;
-            for (_, words, number) in faults.each().filter(|(.., number)| *number > 0) {
+    fn print_errors(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let errors = self.errors();
+        if errors.total() > 0 {
+            writeln!(out, "\n{}:", plural(errors.total(), "error"))?;
+            for (_, words, number) in errors.by_kind().filter(|(.., number)| *number > 0) {
                 writeln!(out, "  {number:>9}  {words}")?;
             }
         }
-        let mut said: Vec<(usize, Mismatch)> = Vec::new();
+        let mut shown: Vec<(usize, Mismatch)> = Vec::new();
         for measured in self.measured {
             for mismatch in &measured.run.mismatches {
                 let this = (measured.server, *mismatch);
-                if said.len() < 10 && !said.contains(&this) {
-                    said.push(this);
+                if shown.len() < 10 && !shown.contains(&this) {
+                    shown.push(this);
                 }
             }
         }
-        for (number, mismatch) in said {
+        for (number, mismatch) in shown {
             let Some(server) = self.plan.servers.get(number) else {
                 continue;
             };
-            let letter = letter(self.plan.servers.len(), number);
-            let key = server.questions.key(mismatch.question).escape_ascii();
-            let (right, said) = (mismatch.right.name(), mismatch.said.name());
-            let other = if mismatch.right == mismatch.said {
+            let letter = server_prefix(self.plan.servers.len(), number);
+            let key = server.requests.key(mismatch.request).escape_ascii();
+            let (expected, actual) = (mismatch.expected.name(), mismatch.actual.name());
+            let other = if mismatch.expected == mismatch.actual {
                 ", another value"
             } else {
                 ""
             };
             writeln!(
                 out,
-                "  {letter}{key}: the files say {right}, the server said {said}{other}"
+                "  {letter}{key}: the files say {expected}, the server said {actual}{other}"
             )?;
         }
         for warning in self.warnings() {

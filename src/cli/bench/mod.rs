@@ -17,7 +17,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::tables::Tables;
 use super::{Error, exit_code, say};
-use crate::bench::keys::{self, KeysError, Questions, Random};
+use crate::bench::keys::{self, KeysError, Random, RequestSet};
 use crate::bench::load::Load;
 use crate::bench::plot;
 use crate::bench::report::Report;
@@ -219,10 +219,10 @@ impl Bench {
             (Some(keys), _) => keys,
             (None, Some((tables, map))) => {
                 let random = &mut Random::new(self.seed);
-                keys::of_tables(&tables.snapshot, *map, self.hits, self.distinct, random)
+                keys::from_tables(&tables.snapshot, *map, self.hits, self.distinct, random)
                     .map_err(|error| usage("--dir", error))?
             }
-            (None, None) => keys::made_up(MADE_UP, &mut Random::new(self.seed)),
+            (None, None) => keys::synthetic(MADE_UP, &mut Random::new(self.seed)),
         };
         let right = tables.as_ref().filter(|_| !self.no_verify);
         let right = right.map(|(tables, map)| (&tables.snapshot, *map));
@@ -243,7 +243,7 @@ impl Bench {
         allow_connections(plan.connections.iter().copied().max().unwrap_or_default());
         let mut line = ProgressLine::default();
         let mut interrupt = Interrupt::hold();
-        let measured = plan.carry_out(&mut |step, progress| {
+        let measured = plan.run(&mut |step, progress| {
             line.show(step, progress);
             if interrupt.as_mut().is_some_and(Interrupt::look) {
                 ControlFlow::Break(())
@@ -325,7 +325,7 @@ impl Bench {
             fs::read(path)
         };
         let text = text.map_err(|error| usage("--keys", format!("{}: {error}", of_path(path))))?;
-        match keys::of_lines(&text) {
+        match keys::from_lines(&text) {
             keys if keys.is_empty() => Err(usage("--keys", KeysError::None("the list is empty"))),
             keys => Ok(Some(keys)),
         }
@@ -356,7 +356,7 @@ impl Bench {
     ) -> Result<Server, Error> {
         let target = Target::new(endpoint, &self.map)
             .map_err(|problem| usage(argument, format!("`{endpoint}` is no endpoint to ask: {problem}")))?;
-        let questions = Questions::new(&target, keys, right).map_err(|error| usage("--keys", error))?;
+        let requests = RequestSet::new(&target, keys, right).map_err(|error| usage("--keys", error))?;
         for pid in pids {
             if !Path::new(&format!("/proc/{pid}/stat")).exists() {
                 return Err(usage("--pid", format!("there is no process {pid}")));
@@ -364,7 +364,7 @@ impl Bench {
         }
         Ok(Server {
             target,
-            questions,
+            requests,
             pids: pids.to_vec(),
         })
     }

@@ -28,12 +28,12 @@ impl ProgressLine {
             err,
             "\r\x1b[K{}/{}  {}  {} connections  {:.1} s  {:.0} replies/s  {} errors",
             step.number,
-            step.of,
+            step.total,
             step.server,
             step.connections,
             progress.seconds,
             progress.rate,
-            progress.faults
+            progress.errors
         );
         let _ = err.flush();
     }

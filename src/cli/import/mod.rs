@@ -25,10 +25,10 @@ use crate::os::printable::{of_path, printable};
 use crate::os::replace_file;
 use crate::os::whole_file;
 use crate::postfix::command::{Commands, ServiceName};
-use crate::postfix::import::convert::{self, Converted, Existing, PASSWORDS, RELAYS, Remark};
-use crate::postfix::import::dump::{self, Place};
-use crate::postfix::import::written;
-use crate::postfix::live::Live;
+use crate::postfix::config::PostfixConfig;
+use crate::postfix::import::convert::{self, Converted, ExistingPostfix, PASSWORDS, RELAYS, Remark};
+use crate::postfix::import::dump::{self, Directories};
+use crate::postfix::import::inline;
 use crate::postfix::table_list;
 use crate::source::evaluate;
 use output::{File, Holds};
@@ -80,7 +80,7 @@ impl Import {
         let sources = Sources::new(self.options.clone(), ServiceOptions::default(), &mut findings);
         let settings = evaluate::read_settings(&sources, &mut findings);
         Error::if_any(findings, EX_USAGE)?;
-        let live = Live::read(Commands {
+        let live = PostfixConfig::read(Commands {
             directory: self.config_directory.clone(),
         })?;
         let mut said = Said::default();
@@ -123,12 +123,12 @@ impl Import {
     }
 
     /// What Postfix has, and the tables of each list.
-    fn existing(&self, live: &Live, said: &mut Said) -> (Existing, Tables) {
+    fn existing(&self, live: &PostfixConfig, said: &mut Said) -> (ExistingPostfix, Tables) {
         let rewrite = ServiceName::unix("rewrite");
         let smtp = ServiceName::unix("smtp");
         let relays: Vec<String> = owned_tables(live.value(&rewrite, RELAYS));
         let passwords: Vec<String> = owned_tables(live.value(&smtp, PASSWORDS));
-        let mut existing = Existing {
+        let mut existing = ExistingPostfix {
             relayhost: live.value(&rewrite, "relayhost").as_bytes().to_vec(),
             authenticates_by_sender: live
                 .value(&smtp, "smtp_sender_dependent_authentication")
@@ -138,7 +138,7 @@ impl Import {
                 .as_bytes()
                 .to_vec(),
             local_domains: local_domains(live),
-            ..Existing::default()
+            ..ExistingPostfix::default()
         };
         match Delimiters::new(live.value(&rewrite, "recipient_delimiter")) {
             Some(delimiters) => existing.delimiters = delimiters,
@@ -161,17 +161,17 @@ impl Import {
                  which postmapd knows the null sender; take the parameter out of main.cf (postconf -X)",
             );
         }
-        let place = Place {
+        let directories = Directories {
             config_directory: self.config_directory.as_deref(),
-            queue_directory: Path::new(live.main("queue_directory")),
+            queue_directory: Path::new(live.main_cf("queue_directory")),
         };
         let mut passwords_to_read = passwords.as_slice();
         if let Some((first, others)) = passwords.split_first()
-            && let Some(login) = written::for_every_key(first)
+            && let Some(login) = inline::static_value(first)
         {
             passwords_to_read = &[];
             match login {
-                Ok(login) => existing.password_for_all = Some(login),
+                Ok(login) => existing.static_login = Some(login),
                 Err(error) => said.refuse(format!("main.cf: {PASSWORDS}: table 1: {error}")),
             }
             if !others.is_empty() {
@@ -186,7 +186,7 @@ impl Import {
             (PASSWORDS, passwords_to_read, &mut existing.passwords),
         ] {
             for (number, table) in (1..).zip(tables) {
-                match dump::dump(table, number, &place) {
+                match dump::dump(table, number, &directories) {
                     Ok(dump) => {
                         if dump.is_from_source {
                             said.note(format!(
@@ -244,7 +244,7 @@ impl Import {
     fn files(
         &self,
         sources: &Sources,
-        existing: &Existing,
+        existing: &ExistingPostfix,
         tables: &Tables,
         converted: Converted,
         said: &mut Said,
@@ -285,7 +285,7 @@ const NO_RELAYS: &[u8] =
 
 /// Where next hops come from after the import: from the imported files if Postfix chose them by what is imported. Else
 /// other parameters of main.cf choose them, which stay as they are. `None` where no answer depends on it.
-fn next_hops(existing: &Existing, tables: &Tables, converted: &Converted) -> Option<NextHops> {
+fn next_hops(existing: &ExistingPostfix, tables: &Tables, converted: &Converted) -> Option<NextHops> {
     if !tables.relays.is_empty() || !existing.relayhost.is_empty() {
         return Some(NextHops::Postmapd);
     }
@@ -339,7 +339,7 @@ fn owned_tables(list: &str) -> Vec<String> {
 
 /// The domains that Postfix completes an address without a domain with, or takes for its own. Those in a table are not
 /// read.
-fn local_domains(live: &Live) -> Vec<String> {
+fn local_domains(live: &PostfixConfig) -> Vec<String> {
     let mut domains: Vec<String> = Vec::new();
     let mut add = |name: &str| {
         let is_name = !name.contains([':', '/', '!', '{']);
@@ -348,14 +348,14 @@ fn local_domains(live: &Live) -> Vec<String> {
         }
     };
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let origin = live.main("myorigin");
+    let origin = live.main_cf("myorigin");
     if origin.starts_with('/') {
         // Debian: the first line of a file.
         add(read(origin).lines().next().unwrap_or_default().trim());
     } else {
         add(origin);
     }
-    for name in table_list::tables(live.main("mydestination")) {
+    for name in table_list::tables(live.main_cf("mydestination")) {
         if name.starts_with('/') {
             let text = read(name);
             let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
@@ -369,9 +369,9 @@ fn local_domains(live: &Live) -> Vec<String> {
 }
 
 /// Says that own domains are not known, where that matters.
-fn say_unknown_domains(live: &Live, existing: &Existing, said: &mut Said) {
+fn say_unknown_domains(live: &PostfixConfig, existing: &ExistingPostfix, said: &mut Said) {
     let is_table = |name: &str| name.contains(':');
-    let mut tables = table_list::tables(live.main("mydestination"));
+    let mut tables = table_list::tables(live.main_cf("mydestination"));
     let is_without_domain =
         |entry: &convert::Entry| !entry.key.contains(&b'@') && entry.key != existing.null_sender_key;
     if tables.any(is_table) && existing.relays.iter().any(is_without_domain) {

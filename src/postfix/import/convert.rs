@@ -41,13 +41,13 @@ pub(crate) struct Entry {
 
 /// The tables and parameters of an existing Postfix.
 #[derive(Default)]
-pub(crate) struct Existing {
+pub(crate) struct ExistingPostfix {
     /// The entries of `sender_dependent_relayhost_maps`, in the order of the tables.
     pub relays: Vec<Entry>,
     /// The entries of `smtp_sasl_password_maps`, in the order of the tables.
     pub passwords: Vec<Entry>,
     /// The login of a `static:` table, if it is the first of `smtp_sasl_password_maps`.
-    pub password_for_all: Option<Secret>,
+    pub static_login: Option<Secret>,
     /// `relayhost`.
     pub relayhost: Vec<u8>,
     /// `smtp_sender_dependent_authentication`.
@@ -94,24 +94,24 @@ pub(crate) const RELAYS: &str = "sender_dependent_relayhost_maps";
 pub(crate) const PASSWORDS: &str = "smtp_sasl_password_maps";
 
 /// Converts all tables.
-pub(crate) fn convert(existing: &Existing) -> Converted {
-    let relays = relays(existing);
-    let passwords = passwords(existing);
+pub(crate) fn convert(existing: &ExistingPostfix) -> Converted {
+    let relays = relay_map_lines(existing);
+    let passwords = credentials_lines(existing);
     let mut remarks = relays.remarks;
     remarks.extend(passwords.remarks);
     Converted {
         relay_map: relays.text,
         credentials: passwords.text,
-        has_credentials_of_senders: existing.password_for_all.is_none()
+        has_credentials_of_senders: existing.static_login.is_none()
             && passwords.keys.iter().any(|key| key.contains(&b'@')),
         remarks,
     }
 }
 
-fn relays(existing: &Existing) -> Lines {
-    let mut lines = Lines::new(RELAYS, RELAY_MAP.format);
-    if let Some(entry) = of_null_sender(existing)
-        && let Some(value) = destination(existing, entry, &mut lines)
+fn relay_map_lines(existing: &ExistingPostfix) -> FileLines {
+    let mut lines = FileLines::new(RELAYS, RELAY_MAP.format);
+    if let Some(entry) = null_sender_entry(existing)
+        && let Some(value) = next_hop(existing, entry, &mut lines)
     {
         lines.add(NULL_SENDER, value, entry);
     }
@@ -119,11 +119,11 @@ fn relays(existing: &Existing) -> Lines {
         if !entry.key.contains(&b'@') {
             continue;
         }
-        let Some(key) = as_asked(&entry.key) else {
-            lines.remark(false, entry, NEVER_ASKED);
+        let Some(key) = lookup_key(&entry.key) else {
+            lines.remark(false, entry, NEVER_LOOKED_UP);
             continue;
         };
-        if let Some(value) = destination(existing, entry, &mut lines) {
+        if let Some(value) = next_hop(existing, entry, &mut lines) {
             lines.add(&key, value, entry);
         }
     }
@@ -132,14 +132,14 @@ fn relays(existing: &Existing) -> Lines {
         if entry.key.contains(&b'@') || is_null_sender(&entry.key) {
             continue;
         }
-        let keys = of_own_domains(existing, &entry.key, &with_domain);
+        let keys = expand_to_local_domains(existing, &entry.key, &with_domain);
         if keys.is_empty() {
             lines.remark(
                 false,
                 entry,
                 "left out: Postfix asks for a key without @ only for a user of its own domains",
             );
-        } else if let Some(value) = destination(existing, entry, &mut lines) {
+        } else if let Some(value) = next_hop(existing, entry, &mut lines) {
             for key in keys.iter().flatten() {
                 lines.add(key, value, entry);
             }
@@ -148,10 +148,10 @@ fn relays(existing: &Existing) -> Lines {
     lines
 }
 
-const NEVER_ASKED: &str = "left out: Postfix asks for no address in these quotes, so it answers nobody; write it without \
+const NEVER_LOOKED_UP: &str = "left out: Postfix asks for no address in these quotes, so it answers nobody; write it without \
                            them if it is meant";
 
-const NO_KEY: &str = "left out: Postfix asks for no such key, so it answers nobody";
+const INVALID_KEY: &str = "left out: Postfix asks for no such key, so it answers nobody";
 
 fn is_null_sender(key: &[u8]) -> bool {
     key == NULL_SENDER || key == b"\"<>\""
@@ -165,28 +165,28 @@ fn quoted_first(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
 }
 
 /// Returns the entry that answers for the null sender. Postfix looks it up under a configured key, like an address.
-fn of_null_sender(existing: &Existing) -> Option<&Entry> {
-    let asked = &existing.null_sender_key;
-    let senders = SenderKeys::of(asked, &existing.delimiters);
-    let mut keys = vec![quoted(asked)];
+fn null_sender_entry(existing: &ExistingPostfix) -> Option<&Entry> {
+    let configured = &existing.null_sender_key;
+    let senders = SenderKeys::of(configured, &existing.delimiters);
+    let mut keys = vec![quote(configured)];
     let mut folded = Vec::new();
-    fold_into(asked, &mut folded);
+    fold_into(configured, &mut folded);
     keys.push(folded);
     keys.extend(senders.in_order().map(|key| key.bytes().to_vec()));
     keys.iter().find_map(|key| {
-        let is_it = |entry: &&Entry| entry.key.eq_ignore_ascii_case(key);
-        existing.relays.iter().find(is_it)
+        let is_match = |entry: &&Entry| entry.key.eq_ignore_ascii_case(key);
+        existing.relays.iter().find(is_match)
     })
 }
 
 /// Returns the key of a sender or domain as the file has it. `None` if Postfix never looks it up: it quotes an address
 /// only if it must, and escapes only quotes and backslashes.
-fn as_asked(key: &[u8]) -> Option<Vec<u8>> {
-    let (local, domain) = split(key);
+fn lookup_key(key: &[u8]) -> Option<Vec<u8>> {
+    let (local, domain) = split_at_domain(key);
     if !key.starts_with(b"\"") {
         // A `#` at the beginning would turn the line into a comment.
         let is_plain = local.is_empty() || !needs_quotes(local) && !local.starts_with(b"#");
-        return Some(if is_plain { key.to_vec() } else { in_quotes(key) });
+        return Some(if is_plain { key.to_vec() } else { add_quotes(key) });
     }
     let inner = local.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     let mut plain = Vec::with_capacity(key.len());
@@ -200,11 +200,11 @@ fn as_asked(key: &[u8]) -> Option<Vec<u8>> {
         }
     }
     plain.extend_from_slice(domain);
-    (quoted(&plain) == key).then(|| key.to_vec())
+    (quote(&plain) == key).then(|| key.to_vec())
 }
 
 /// Returns the next hop of an entry for the relay map. `None`, with a remark, if it is invalid.
-fn destination<'a>(existing: &'a Existing, entry: &'a Entry, lines: &mut Lines) -> Option<&'a [u8]> {
+fn next_hop<'a>(existing: &'a ExistingPostfix, entry: &'a Entry, lines: &mut FileLines) -> Option<&'a [u8]> {
     let value = entry.value.expose();
     if nexthop::is_dunno(value) {
         return Some(&existing.relayhost);
@@ -222,9 +222,13 @@ fn destination<'a>(existing: &'a Existing, entry: &'a Entry, lines: &mut Lines) 
 
 /// Expands a key without a domain to one key for each local domain, `None` where a longer key takes precedence. Postfix
 /// tries such a key after those with a domain and before `@domain`.
-fn of_own_domains(existing: &Existing, key: &[u8], with_domain: &HashSet<Vec<u8>>) -> Vec<Option<Vec<u8>>> {
+fn expand_to_local_domains(
+    existing: &ExistingPostfix,
+    key: &[u8],
+    with_domain: &HashSet<Vec<u8>>,
+) -> Vec<Option<Vec<u8>>> {
     let is_next_hop = key.starts_with(b"[");
-    let Some(local) = as_asked(key).filter(|_| !is_next_hop) else {
+    let Some(local) = lookup_key(key).filter(|_| !is_next_hop) else {
         return Vec::new();
     };
     let in_domain = |domain: &String| {
@@ -240,14 +244,14 @@ fn of_own_domains(existing: &Existing, key: &[u8], with_domain: &HashSet<Vec<u8>
 }
 
 /// Returns credentials lines with the login of a `static:` table, one for each next hop that a sender may have.
-fn password_for_all(existing: &Existing, login: &Secret) -> Lines {
+fn static_login_lines(existing: &ExistingPostfix, login: &Secret) -> FileLines {
     let table = Entry {
         key: Vec::new(),
         value: login.clone(),
         table: 1,
     };
-    let mut lines = Lines::new(PASSWORDS, CREDENTIALS.format);
-    let Some(value) = credentials(&table, &mut lines) else {
+    let mut lines = FileLines::new(PASSWORDS, CREDENTIALS.format);
+    let Some(value) = valid_login(&table, &mut lines) else {
         return lines;
     };
     let relays = existing.relays.iter().map(|entry| entry.value.expose());
@@ -267,11 +271,11 @@ fn password_for_all(existing: &Existing, login: &Secret) -> Lines {
     lines
 }
 
-fn passwords(existing: &Existing) -> Lines {
-    if let Some(login) = &existing.password_for_all {
-        return password_for_all(existing, login);
+fn credentials_lines(existing: &ExistingPostfix) -> FileLines {
+    if let Some(login) = &existing.static_login {
+        return static_login_lines(existing, login);
     }
-    let mut lines = Lines::new(PASSWORDS, CREDENTIALS.format);
+    let mut lines = FileLines::new(PASSWORDS, CREDENTIALS.format);
     let mut without_domain = Vec::new();
     for entry in quoted_first(&existing.passwords) {
         let is_sender = entry.key.contains(&b'@');
@@ -283,11 +287,11 @@ fn passwords(existing: &Existing) -> Lines {
             );
             continue;
         }
-        let Some(key) = as_asked(&entry.key) else {
-            lines.remark(false, entry, NEVER_ASKED);
+        let Some(key) = lookup_key(&entry.key) else {
+            lines.remark(false, entry, NEVER_LOOKED_UP);
             continue;
         };
-        let Some(value) = credentials(entry, &mut lines) else {
+        let Some(value) = valid_login(entry, &mut lines) else {
             continue;
         };
         let may_be_host = !entry.key.starts_with(b"\"") && !entry.key.starts_with(b"#");
@@ -296,13 +300,13 @@ fn passwords(existing: &Existing) -> Lines {
         } else if may_be_host && !is_null_sender(&entry.key) {
             lines.add(&entry.key, value.expose(), entry);
         }
-        if !is_sender && existing.authenticates_by_sender && !is_surely_host(existing, &entry.key) {
+        if !is_sender && existing.authenticates_by_sender && !is_only_host(existing, &entry.key) {
             without_domain.push((entry, value));
         }
     }
     let with_domain = lines.keys.clone();
     for (entry, value) in without_domain {
-        for key in of_own_domains(existing, &entry.key, &with_domain)
+        for key in expand_to_local_domains(existing, &entry.key, &with_domain)
             .iter()
             .flatten()
         {
@@ -314,7 +318,7 @@ fn passwords(existing: &Existing) -> Lines {
 
 /// Whether a key without `@` can only be a host, so that it is not also a user of a local domain: it has a dot, a colon
 /// or a bracket, or is the server of a next hop.
-fn is_surely_host(existing: &Existing, key: &[u8]) -> bool {
+fn is_only_host(existing: &ExistingPostfix, key: &[u8]) -> bool {
     let relays = existing.relays.iter().map(|entry| entry.value.expose());
     let is_server = |element: &[u8]| {
         let (host, _) = nexthop::host_and_port(element);
@@ -328,9 +332,9 @@ fn is_surely_host(existing: &Existing, key: &[u8]) -> bool {
 }
 
 /// Returns the login of an entry for the credentials. `None`, with a remark, if it is invalid.
-fn credentials(entry: &Entry, lines: &mut Lines) -> Option<Secret> {
+fn valid_login(entry: &Entry, lines: &mut FileLines) -> Option<Secret> {
     let value = entry.value.expose();
-    let wrong = match memchr::memchr(b':', value) {
+    let error = match memchr::memchr(b':', value) {
         Some(0) => {
             "the value has no user before its colon: no login with it can succeed; correct it in the table"
         }
@@ -340,12 +344,12 @@ fn credentials(entry: &Entry, lines: &mut Lines) -> Option<Secret> {
              table, or take the entry out"
         }
     };
-    lines.remark(true, entry, wrong);
+    lines.remark(true, entry, error);
     None
 }
 
 /// The lines of one file. The first line of a key applies; later ones are dropped.
-struct Lines {
+struct FileLines {
     parameter: &'static str,
     format: Format,
     text: Secret,
@@ -353,7 +357,7 @@ struct Lines {
     remarks: Vec<Remark>,
 }
 
-impl Lines {
+impl FileLines {
     fn new(parameter: &'static str, format: Format) -> Self {
         Self {
             parameter,
@@ -380,15 +384,15 @@ impl Lines {
             return;
         }
         if key::validate(self.format, key).is_err() && !key.iter().any(u8::is_ascii_control) {
-            self.remark(false, entry, NO_KEY);
+            self.remark(false, entry, INVALID_KEY);
             return;
         }
         let is_control = |c: &u8| c.is_ascii_control() && *c != b'\t';
-        let has_blanks_outside = value.trim_ascii() != value;
+        let has_outer_whitespace = value.trim_ascii() != value;
         let is_too_long = key.len() + value.len() + 1 > MAX_LINE;
         if key.iter().any(u8::is_ascii_control)
             || value.iter().any(is_control)
-            || has_blanks_outside
+            || has_outer_whitespace
             || is_too_long
         {
             let text =
@@ -406,9 +410,9 @@ impl Lines {
 }
 
 /// Returns an unquoted address in the form that Postfix looks up first (`quote_822_local(3)`).
-fn quoted(address: &[u8]) -> Vec<u8> {
-    if needs_quotes(split(address).0) {
-        in_quotes(address)
+fn quote(address: &[u8]) -> Vec<u8> {
+    if needs_quotes(split_at_domain(address).0) {
+        add_quotes(address)
     } else {
         address.to_vec()
     }
@@ -423,8 +427,8 @@ fn needs_quotes(local: &[u8]) -> bool {
         || local.windows(2).any(|two| two == b"..")
 }
 
-fn in_quotes(address: &[u8]) -> Vec<u8> {
-    let (local, domain) = split(address);
+fn add_quotes(address: &[u8]) -> Vec<u8> {
+    let (local, domain) = split_at_domain(address);
     let mut quoted = vec![b'"'];
     for &c in local {
         if matches!(c, b'"' | b'\\') {
@@ -438,7 +442,7 @@ fn in_quotes(address: &[u8]) -> Vec<u8> {
 }
 
 /// Splits an address into the local part, and the rest from the last `@` on.
-fn split(address: &[u8]) -> (&[u8], &[u8]) {
+fn split_at_domain(address: &[u8]) -> (&[u8], &[u8]) {
     let at = memchr::memrchr(b'@', address).unwrap_or(address.len());
     address.split_at_checked(at).unwrap_or((address, &[]))
 }

@@ -21,27 +21,27 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::convert::Entry;
-use super::table::{Unreadable, kind_and_name};
-use super::written;
+use super::inline;
+use super::table::{ReadTableError, type_and_name};
 use crate::os::secret::Secret;
 use crate::postfix::program::{self, Limits, RunError};
 
 /// The limits of one run of postmap. Listing ten million entries takes half a minute, with continuous output;
 /// `texthash:` is first read into memory, at about half a million entries a second.
 const LIMITS: Limits = Limits {
-    silence: Duration::from_secs(10),
-    total: Duration::from_secs(600),
-    output: 256 << 20,
+    idle_timeout: Duration::from_secs(10),
+    total_timeout: Duration::from_secs(600),
+    max_output: 256 << 20,
 };
 
 /// Table types whose entries Postfix can list.
-const LISTED: [&str; 6] = ["hash", "btree", "lmdb", "sdbm", "dbm", "texthash"];
+const LISTABLE: [&str; 6] = ["hash", "btree", "lmdb", "sdbm", "dbm", "texthash"];
 
 /// Table types that Postfix builds from a source text, but cannot list.
-const FROM_SOURCE: [&str; 1] = ["cdb"];
+const ONLY_FROM_SOURCE: [&str; 1] = ["cdb"];
 
 /// The suffix of the indexed file, by table type. Postfix appends it to the name of the source text.
-const ENDINGS: [(&str, &str); 6] = [
+const INDEX_SUFFIXES: [(&str, &str); 6] = [
     ("hash", ".db"),
     ("btree", ".db"),
     ("lmdb", ".lmdb"),
@@ -60,7 +60,7 @@ pub(crate) struct Dump {
 }
 
 /// The directories of the Postfix that reads the tables.
-pub(crate) struct Place<'a> {
+pub(crate) struct Directories<'a> {
     /// The configuration directory. `None` for the default.
     pub config_directory: Option<&'a Path>,
     /// The directory in which Postfix's daemons resolve relative paths.
@@ -68,36 +68,42 @@ pub(crate) struct Place<'a> {
 }
 
 /// Reads the entries of `table`, as main.cf names it. `number` is its number in the list.
-pub(crate) fn dump(table: &str, number: usize, place: &Place<'_>) -> Result<Dump, Unreadable> {
-    let (kind, path) = kind_and_name(table);
+pub(crate) fn dump(
+    table: &str,
+    number: usize,
+    directories: &Directories<'_>,
+) -> Result<Dump, ReadTableError> {
+    let (kind, path) = type_and_name(table);
     if kind == "inline" {
-        let mut entries = written::inline(path, number)?;
+        let mut entries = inline::entries(path, number)?;
         sort(&mut entries);
         return Ok(Dump {
             entries,
             is_from_source: false,
         });
     }
-    let path = place.queue_directory.join(path);
+    let path = directories.queue_directory.join(path);
     let source = || format!("texthash:{}", path.to_string_lossy());
-    let run = |table: &str| list(table, place.config_directory);
-    if is_older(kind, &path) {
-        return Err(Unreadable::Older {
+    let run = |table: &str| run_postmap(table, directories.config_directory);
+    if is_stale(kind, &path) {
+        return Err(ReadTableError::Stale {
             table: format!("{kind}:{}", path.to_string_lossy()),
         });
     }
-    let (output, is_from_source) = if LISTED.contains(&kind) {
+    let (output, is_from_source) = if LISTABLE.contains(&kind) {
         match run(&format!("{kind}:{}", path.to_string_lossy())) {
             Ok(output) => (output, false),
-            Err(Unreadable::Failed { .. }) if kind != "texthash" && path.is_file() => (run(&source())?, true),
+            Err(ReadTableError::Failed { .. }) if kind != "texthash" && path.is_file() => {
+                (run(&source())?, true)
+            }
             Err(error) => return Err(error),
         }
-    } else if FROM_SOURCE.contains(&kind) {
+    } else if ONLY_FROM_SOURCE.contains(&kind) {
         (run(&source())?, true)
     } else {
-        return Err(Unreadable::Type {
+        return Err(ReadTableError::Unlistable {
             kind: kind.to_owned(),
-            help: help(kind),
+            help: alternative(kind),
         });
     };
     Ok(Dump {
@@ -107,12 +113,12 @@ pub(crate) fn dump(table: &str, number: usize, place: &Place<'_>) -> Result<Dump
 }
 
 /// Whether the source was edited in a later second than the one in which postmap indexed it.
-fn is_older(kind: &str, source: &Path) -> bool {
-    let Some((_, ending)) = ENDINGS.iter().find(|(known, _)| *known == kind) else {
+fn is_stale(kind: &str, source: &Path) -> bool {
+    let Some((_, suffix)) = INDEX_SUFFIXES.iter().find(|(known, _)| *known == kind) else {
         return false;
     };
     let mut index = source.as_os_str().to_owned();
-    index.push(ending);
+    index.push(suffix);
     let changed = |path: &Path| fs::metadata(path).map(|metadata| metadata.mtime());
     match (changed(source), changed(Path::new(&index))) {
         (Ok(source), Ok(index)) => source > index,
@@ -120,7 +126,7 @@ fn is_older(kind: &str, source: &Path) -> bool {
     }
 }
 
-fn help(kind: &str) -> &'static str {
+fn alternative(kind: &str) -> &'static str {
     match kind {
         "socketmap" | "tcp" => "a server answers already: import where its entries come from",
         "static" => {
@@ -134,22 +140,22 @@ fn help(kind: &str) -> &'static str {
     }
 }
 
-fn list(table: &str, config_directory: Option<&Path>) -> Result<Secret, Unreadable> {
-    let ran = program::run("postmap", config_directory, &["-s", table], LIMITS);
-    let ran = ran.map_err(|error| match error {
-        RunError::NotRun(source) => Unreadable::NotRun(source),
-        RunError::TooSlow(_) | RunError::TooMuch(_) => Unreadable::Stopped {
+fn run_postmap(table: &str, config_directory: Option<&Path>) -> Result<Secret, ReadTableError> {
+    let finished = program::run("postmap", config_directory, &["-s", table], LIMITS);
+    let finished = finished.map_err(|error| match error {
+        RunError::NotStarted(source) => ReadTableError::NotStarted(source),
+        RunError::TimedOut(_) | RunError::TooMuchOutput(_) => ReadTableError::LimitExceeded {
             table: table.to_owned(),
-            why: error,
+            reason: error,
         },
     })?;
-    if ran.status.success() {
-        return Ok(ran.output);
+    if finished.status.success() {
+        return Ok(finished.stdout);
     }
-    let why = ran.errors.lines().last().unwrap_or("it says nothing");
-    Err(Unreadable::Failed {
+    let reason = finished.stderr.lines().last().unwrap_or("it says nothing");
+    Err(ReadTableError::Failed {
         table: table.to_owned(),
-        why: why.trim_start_matches("postmap: ").to_owned(),
+        reason: reason.trim_start_matches("postmap: ").to_owned(),
     })
 }
 
@@ -173,10 +179,10 @@ fn entries(output: &[u8], table: usize) -> Vec<Entry> {
 }
 
 fn sort(entries: &mut [Entry]) {
-    entries.sort_by(|one, other| by_domain(&one.key).cmp(&by_domain(&other.key)));
+    entries.sort_by(|one, other| domain_and_local(&one.key).cmp(&domain_and_local(&other.key)));
 }
 
-fn by_domain(key: &[u8]) -> (&[u8], &[u8]) {
+fn domain_and_local(key: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memrchr(b'@', key).and_then(|at| key.split_at_checked(at)) {
         Some((local, domain)) => (domain, local),
         None => (b"", key),

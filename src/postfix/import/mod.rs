@@ -5,5 +5,5 @@
 
 pub(crate) mod convert;
 pub(crate) mod dump;
+pub(crate) mod inline;
 mod table;
-pub(crate) mod written;

@@ -21,9 +21,9 @@ use crate::os::printable::of_path;
 /// The limits of one run of postconf. It reads two files in 10 ms, but waits until main.cf has not changed for a whole
 /// second; 8 MiB are a hundred times what the largest configuration needs.
 const LIMITS: Limits = Limits {
-    silence: Duration::from_secs(10),
-    total: Duration::from_secs(10),
-    output: 8 << 20,
+    idle_timeout: Duration::from_secs(10),
+    total_timeout: Duration::from_secs(10),
+    max_output: 8 << 20,
 };
 
 /// The maximum number of `$name` references that are followed from one parameter.
@@ -31,39 +31,39 @@ const MAX_REFERENCES: usize = 8;
 
 /// Why the configuration cannot be read.
 #[derive(Debug, Error)]
-pub enum Unreadable {
+pub enum ReadConfigError {
     /// postconf does not exist, or cannot be executed.
     #[error("postconf cannot be run: {0}; is Postfix installed here, and its folder of programs in PATH?")]
-    NotRun(#[source] io::Error),
+    NotStarted(#[source] io::Error),
     /// postconf exited with an error.
-    #[error("{command} fails{why}")]
+    #[error("{command} fails{reason}")]
     Failed {
         /// The command line.
         command: String,
         /// The error message, if it cannot contain a credential.
-        why: String,
+        reason: String,
         /// Whether main.cf does not exist.
         is_absent: bool,
     },
     /// postconf ran too long, or printed too much.
-    #[error("{command}: {why}")]
-    Stopped {
+    #[error("{command}: {reason}")]
+    LimitExceeded {
         /// The command line.
         command: String,
         /// The exceeded limit.
         #[source]
-        why: RunError,
+        reason: RunError,
     },
 }
 
-impl Unreadable {
+impl ReadConfigError {
     /// Whether Postfix or its main.cf does not exist.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         match self {
-            Self::NotRun(error) => error.kind() == io::ErrorKind::NotFound,
+            Self::NotStarted(error) => error.kind() == io::ErrorKind::NotFound,
             Self::Failed { is_absent, .. } => *is_absent,
-            Self::Stopped { .. } => false,
+            Self::LimitExceeded { .. } => false,
         }
     }
 }
@@ -83,7 +83,7 @@ pub(crate) struct Service {
 
 /// The configuration of one Postfix, as postconf prints it.
 #[derive(Debug, Default)]
-pub(crate) struct Live {
+pub(crate) struct PostfixConfig {
     /// Creates commands that change this Postfix.
     pub commands: Commands,
     /// All services of master.cf.
@@ -95,9 +95,9 @@ pub(crate) struct Live {
     /// Names in main.cf that no program reads.
     pub unused: Vec<String>,
     /// The parameters that have a built-in default.
-    known: BTreeSet<String>,
+    built_in: BTreeSet<String>,
     /// The parameters that main.cf sets.
-    set: BTreeSet<String>,
+    set_in_main_cf: BTreeSet<String>,
     main: Values,
     overrides: BTreeMap<ServiceName, Values>,
 }
@@ -110,35 +110,35 @@ struct Values {
 }
 
 /// Returns the value of one parameter in main.cf, or its default, without reading the rest of the configuration.
-pub(crate) fn parameter(commands: &Commands, name: &str) -> Result<String, Unreadable> {
-    let said = run(commands, &["-x", "-h", name])?;
-    Ok(said.output.trim_end().to_owned())
+pub(crate) fn parameter(commands: &Commands, name: &str) -> Result<String, ReadConfigError> {
+    let printed = run(commands, &["-x", "-h", name])?;
+    Ok(printed.stdout.trim_end().to_owned())
 }
 
-impl Live {
+impl PostfixConfig {
     /// Reads the configuration of the Postfix that these commands are for.
-    pub(crate) fn read(commands: Commands) -> Result<Self, Unreadable> {
-        let text = |arguments: &[&str]| run(&commands, arguments).map(|said| said.output);
+    pub(crate) fn read(commands: Commands) -> Result<Self, ReadConfigError> {
+        let text = |arguments: &[&str]| run(&commands, arguments).map(|printed| printed.stdout);
         let written = run(&commands, &[])?;
         let main = Values {
-            written: assignments(&written.output).collect(),
-            expanded: assignments(&text(&["-x"])?).collect(),
+            written: parse_assignments(&written.stdout).collect(),
+            expanded: parse_assignments(&text(&["-x"])?).collect(),
         };
         let mut overrides: BTreeMap<ServiceName, Values> = BTreeMap::new();
-        for (service, name, value) in of_services(&text(&["-P"])?) {
+        for (service, name, value) in parse_service_assignments(&text(&["-P"])?) {
             overrides.entry(service).or_default().written.insert(name, value);
         }
-        for (service, name, value) in of_services(&text(&["-P", "-x"])?) {
+        for (service, name, value) in parse_service_assignments(&text(&["-P", "-x"])?) {
             overrides.entry(service).or_default().expanded.insert(name, value);
         }
         let words = |text: String| text.split_whitespace().map(ToOwned::to_owned).collect();
         Ok(Self {
-            known: assignments(&text(&["-d"])?).map(|(name, _)| name).collect(),
-            set: assignments(&text(&["-n"])?).map(|(name, _)| name).collect(),
-            services: services(&text(&["-F"])?, chroots_by_default(&main)),
+            built_in: parse_assignments(&text(&["-d"])?).map(|(name, _)| name).collect(),
+            set_in_main_cf: parse_assignments(&text(&["-n"])?).map(|(name, _)| name).collect(),
+            services: parse_services(&text(&["-F"])?, chroots_by_default(&main)),
             table_types: words(text(&["-m"])?),
             sasl_types: words(text(&["-A"])?),
-            unused: unused(&written.errors),
+            unused: parse_unused(&written.stderr),
             main,
             overrides,
             commands,
@@ -146,21 +146,21 @@ impl Live {
     }
 
     /// Returns the value of a parameter in main.cf, or its default, expanded.
-    pub(crate) fn main(&self, parameter: &str) -> &str {
+    pub(crate) fn main_cf(&self, parameter: &str) -> &str {
         self.main.expanded.get(parameter).map_or("", String::as_str)
     }
 
     /// Returns the value in main.cf with `$name` as written. `None` where the default applies.
-    pub(crate) fn written(&self, parameter: &str) -> Option<&str> {
-        let is_set = self.set.contains(parameter);
+    pub(crate) fn written_in_main_cf(&self, parameter: &str) -> Option<&str> {
+        let is_set = self.set_in_main_cf.contains(parameter);
         let written = self.main.written.get(parameter).filter(|_| is_set);
         written.map(String::as_str)
     }
 
     /// Whether main.cf sets the parameter to more than a reference to another parameter.
-    pub(crate) fn is_explicit_in_main(&self, parameter: &str) -> bool {
-        let written = self.written(parameter);
-        written.is_some_and(|written| reference(written).is_none())
+    pub(crate) fn is_explicit_in_main_cf(&self, parameter: &str) -> bool {
+        let written = self.written_in_main_cf(parameter);
+        written.is_some_and(|written| referenced_parameter(written).is_none())
     }
 
     /// Whether the value that takes effect for this service was written for this parameter: it is neither a default nor
@@ -169,14 +169,14 @@ impl Live {
         let own = self.overrides.get(service);
         let own = own.and_then(|values| values.written.get(parameter));
         own.map_or_else(
-            || self.is_explicit_in_main(parameter),
-            |written| reference(written).is_none(),
+            || self.is_explicit_in_main_cf(parameter),
+            |written| referenced_parameter(written).is_none(),
         )
     }
 
     /// Whether this Postfix has the parameter.
-    pub(crate) fn knows(&self, parameter: &str) -> bool {
-        self.known.contains(parameter)
+    pub(crate) fn has_parameter(&self, parameter: &str) -> bool {
+        self.built_in.contains(parameter)
     }
 
     /// Whether master.cf overrides the parameter for this service.
@@ -193,17 +193,17 @@ impl Live {
             let own = own.filter(|values| values.written.contains_key(name));
             let values = own.unwrap_or(&self.main);
             let written = values.written.get(name).map_or("", String::as_str);
-            match reference(written) {
+            match referenced_parameter(written) {
                 Some(other) if other != name => name = other,
                 _ => return values.expanded.get(name).map_or("", String::as_str),
             }
         }
-        self.main(name)
+        self.main_cf(name)
     }
 
     /// Returns all values of main.cf, master.cf and the defaults, each with its service (`None` for main.cf) and
     /// parameter.
-    pub(crate) fn everything(&self) -> impl Iterator<Item = (Option<&ServiceName>, &str, &str)> {
+    pub(crate) fn all_values(&self) -> impl Iterator<Item = (Option<&ServiceName>, &str, &str)> {
         let main = self.main.expanded.iter();
         let main = main.map(|(name, value)| (None, name.as_str(), value.as_str()));
         let overrides = self.overrides.iter().flat_map(|(service, values)| {
@@ -215,7 +215,7 @@ impl Live {
 }
 
 /// Returns the parameter that a value refers to, if it is nothing but `$name`, `${name}` or `$(name)`.
-fn reference(value: &str) -> Option<&str> {
+fn referenced_parameter(value: &str) -> Option<&str> {
     let rest = value.strip_prefix('$')?;
     let braced = rest.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     let parenthesised = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
@@ -235,7 +235,7 @@ fn chroots_by_default(main: &Values) -> bool {
 }
 
 /// Parses `name = value` lines.
-fn assignments(text: &str) -> impl Iterator<Item = (String, String)> {
+fn parse_assignments(text: &str) -> impl Iterator<Item = (String, String)> {
     text.lines().filter_map(|line| {
         let (name, value) = line.split_once(" =")?;
         Some((name.to_owned(), value.trim().to_owned()))
@@ -243,8 +243,8 @@ fn assignments(text: &str) -> impl Iterator<Item = (String, String)> {
 }
 
 /// Parses `service/type/name = value` lines.
-fn of_services(text: &str) -> impl Iterator<Item = (ServiceName, String, String)> {
-    assignments(text).filter_map(|(path, value)| {
+fn parse_service_assignments(text: &str) -> impl Iterator<Item = (ServiceName, String, String)> {
+    parse_assignments(text).filter_map(|(path, value)| {
         let mut parts = path.rsplitn(3, '/');
         let (last, kind, name) = (parts.next()?, parts.next()?, parts.next()?);
         let service = ServiceName {
@@ -255,9 +255,9 @@ fn of_services(text: &str) -> impl Iterator<Item = (ServiceName, String, String)
     })
 }
 
-fn services(text: &str, chrooted_by_default: bool) -> Vec<Service> {
+fn parse_services(text: &str, chrooted_by_default: bool) -> Vec<Service> {
     let mut services: Vec<Service> = Vec::new();
-    for (id, column, value) in of_services(text) {
+    for (id, column, value) in parse_service_assignments(text) {
         if services.last().is_none_or(|service| service.id != id) {
             services.push(Service {
                 id,
@@ -288,20 +288,20 @@ fn services(text: &str, chrooted_by_default: bool) -> Vec<Service> {
 }
 
 /// Returns the unused parameters that postconf warns about, without the rest of the line, which may be a credential.
-fn unused(errors: &str) -> Vec<String> {
-    let named = errors.lines().filter_map(|line| {
+fn parse_unused(stderr: &str) -> Vec<String> {
+    let named = stderr.lines().filter_map(|line| {
         let (_, rest) = line.split_once(": unused parameter: ")?;
         Some(rest.split_once('=')?.0.to_owned())
     });
     named.collect()
 }
 
-struct Said {
-    output: String,
-    errors: String,
+struct PostconfOutput {
+    stdout: String,
+    stderr: String,
 }
 
-fn run(commands: &Commands, arguments: &[&str]) -> Result<Said, Unreadable> {
+fn run(commands: &Commands, arguments: &[&str]) -> Result<PostconfOutput, ReadConfigError> {
     let name = || {
         let directory = commands.directory.as_ref();
         let directory = directory.map(|path| format!(" -c {}", of_path(path)));
@@ -314,24 +314,24 @@ fn run(commands: &Commands, arguments: &[&str]) -> Result<Said, Unreadable> {
     };
     let finished = program::run("postconf", commands.directory.as_deref(), arguments, LIMITS);
     let finished = finished.map_err(|error| match error {
-        RunError::NotRun(source) => Unreadable::NotRun(source),
-        RunError::TooSlow(_) | RunError::TooMuch(_) => Unreadable::Stopped {
+        RunError::NotStarted(source) => ReadConfigError::NotStarted(source),
+        RunError::TimedOut(_) | RunError::TooMuchOutput(_) => ReadConfigError::LimitExceeded {
             command: name(),
-            why: error,
+            reason: error,
         },
     })?;
-    let errors = finished.errors;
+    let stderr = finished.stderr;
     if finished.status.success() {
-        return Ok(Said {
-            output: String::from_utf8_lossy(finished.output.expose()).into_owned(),
-            errors,
+        return Ok(PostconfOutput {
+            stdout: String::from_utf8_lossy(finished.stdout.expose()).into_owned(),
+            stderr,
         });
     }
-    let opening = errors.lines().find_map(|line| line.split_once("fatal: open "));
-    Err(Unreadable::Failed {
+    let opening = stderr.lines().find_map(|line| line.split_once("fatal: open "));
+    Err(ReadConfigError::Failed {
         command: name(),
         is_absent: opening.is_some_and(|(_, what)| what.ends_with("No such file or directory")),
-        why: opening.map_or_else(
+        reason: opening.map_or_else(
             || "; run it to see why".to_owned(),
             |(_, what)| format!(": it cannot open {what}"),
         ),

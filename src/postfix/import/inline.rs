@@ -8,17 +8,17 @@
 //! Limits: keys in quotes are read as Postfix 3.7 and later read them.
 
 use super::convert::Entry;
-use super::table::{Unreadable, kind_and_name};
+use super::table::{ReadTableError, type_and_name};
 use crate::lookup::address::fold_into;
 use crate::os::secret::Secret;
 use crate::postfix::table_list;
 
 /// Returns the value that a `static:` table has for every key. `None` for a table of another type.
-pub(crate) fn for_every_key(table: &str) -> Option<Result<Secret, Unreadable>> {
-    let (kind, name) = kind_and_name(table);
+pub(crate) fn static_value(table: &str) -> Option<Result<Secret, ReadTableError>> {
+    let (kind, name) = type_and_name(table);
     (kind == "static").then(|| {
         let value = match name.strip_prefix('{') {
-            Some(_) => in_braces(name).ok_or_else(|| syntax("static", BRACES))?,
+            Some(_) => strip_braces(name).ok_or_else(|| syntax_error("static", BRACES))?,
             None => name,
         };
         Ok(Secret::from(value.as_bytes().to_vec()))
@@ -28,16 +28,16 @@ pub(crate) fn for_every_key(table: &str) -> Option<Result<Secret, Unreadable>> {
 const BRACES: &str = "the closing brace is missing, or is followed by something else";
 
 /// Returns the entries of an `inline:` table. `text` is what follows the type, `table` its number in the list.
-pub(super) fn inline(text: &str, table: usize) -> Result<Vec<Entry>, Unreadable> {
-    let wrong = |why| syntax("inline", why);
-    let inner = in_braces(text).ok_or_else(|| wrong(BRACES))?;
+pub(super) fn entries(text: &str, table: usize) -> Result<Vec<Entry>, ReadTableError> {
+    let error = |reason| syntax_error("inline", reason);
+    let inner = strip_braces(text).ok_or_else(|| error(BRACES))?;
     let mut entries: Vec<Entry> = Vec::new();
     for element in table_list::tables(inner) {
         let pair = match element.strip_prefix('{') {
-            Some(_) => in_braces(element).ok_or_else(|| wrong(BRACES))?,
+            Some(_) => strip_braces(element).ok_or_else(|| error(BRACES))?,
             None => element,
         };
-        let (key, value) = key_and_value(pair).map_err(wrong)?;
+        let (key, value) = key_and_value(pair).map_err(error)?;
         let mut folded = Vec::new();
         fold_into(key.as_bytes(), &mut folded);
         entries.retain(|entry| entry.key != folded);
@@ -48,17 +48,17 @@ pub(super) fn inline(text: &str, table: usize) -> Result<Vec<Entry>, Unreadable>
         });
     }
     if entries.is_empty() {
-        return Err(wrong("it has no entries"));
+        return Err(error("it has no entries"));
     }
     Ok(entries)
 }
 
-fn syntax(kind: &'static str, why: &'static str) -> Unreadable {
-    Unreadable::Syntax { kind, why }
+fn syntax_error(kind: &'static str, reason: &'static str) -> ReadTableError {
+    ReadTableError::Syntax { kind, reason }
 }
 
 /// Returns the text between an opening brace and its closing brace at the end, without surrounding whitespace.
-fn in_braces(text: &str) -> Option<&str> {
+fn strip_braces(text: &str) -> Option<&str> {
     let mut depth = 0_usize;
     let close = text.char_indices().find_map(|(at, c)| {
         match c {
@@ -69,12 +69,12 @@ fn in_braces(text: &str) -> Option<&str> {
         (depth == 0).then_some(at)
     })?;
     let inner = text.strip_prefix('{')?.strip_suffix('}')?;
-    (close + 1 == text.len()).then(|| inner.trim_matches(is_blank))
+    (close + 1 == text.len()).then(|| inner.trim_matches(is_whitespace))
 }
 
 /// Splits `key = value`. Within quotes, whitespace and `=` belong to the key; after a backslash, any character does.
 fn key_and_value(pair: &str) -> Result<(&str, &str), &'static str> {
-    let pair = pair.trim_start_matches(is_blank);
+    let pair = pair.trim_start_matches(is_whitespace);
     let (mut is_quoted, mut is_escaped) = (false, false);
     let ends_key = |c: char| {
         if is_escaped {
@@ -84,7 +84,7 @@ fn key_and_value(pair: &str) -> Result<(&str, &str), &'static str> {
         } else if c == '"' {
             is_quoted = !is_quoted;
         } else {
-            return !is_quoted && (c == '=' || is_blank(c));
+            return !is_quoted && (c == '=' || is_whitespace(c));
         }
         false
     };
@@ -93,16 +93,16 @@ fn key_and_value(pair: &str) -> Result<(&str, &str), &'static str> {
         return Err("the quotes of a key are not closed");
     }
     let (key, rest) = pair.split_at_checked(end).unwrap_or((pair, ""));
-    let value = rest.trim_start_matches(is_blank).strip_prefix('=');
+    let value = rest.trim_start_matches(is_whitespace).strip_prefix('=');
     let value =
         value.ok_or("an element is not key=value; where there are blanks, it takes braces: {key = value}")?;
     if key.is_empty() {
         return Err("a key is empty");
     }
-    Ok((key, value.trim_matches(is_blank)))
+    Ok((key, value.trim_matches(is_whitespace)))
 }
 
 /// Whether isspace(3) in the C locale accepts the character.
-fn is_blank(c: char) -> bool {
+fn is_whitespace(c: char) -> bool {
     c.is_ascii_whitespace() || c == '\u{b}'
 }

@@ -6,21 +6,21 @@
 
 use std::borrow::Cow;
 
-use super::reach::{NoName, Reach};
+use super::addressing::{Addressing, Unaddressable};
 use crate::lookup::map::Map;
 
 /// The daemon of Postfix that reads a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
+pub(crate) enum Daemon {
     /// trivial-rewrite(8), which chooses the next hop.
-    Rewrite,
+    TrivialRewrite,
     /// smtp(8), which logs in at the next hop.
-    Client,
+    Smtp,
 }
 
 /// What a value must satisfy; [`super::evaluate`] checks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Demand {
+pub(crate) enum Expectation {
     /// The value is empty.
     Empty,
     /// The value is `yes`.
@@ -28,93 +28,93 @@ pub(crate) enum Demand {
     /// The list has this map, and no other table before it.
     Table(Map),
     /// SASL mechanisms with plaintext passwords are forbidden on connections without TLS.
-    WithoutTls,
+    NoPlaintextWithoutTls,
     /// SASL mechanisms with plaintext passwords are allowed under TLS.
-    UnderTls,
+    PlaintextUnderTls,
     /// TLS is used at least where the server offers it.
     Tls,
 }
 
 /// A parameter that postmapd needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct Requirement {
     /// The name of the parameter.
     pub parameter: &'static str,
     /// The recommended value.
     pub value: String,
     /// What a value must satisfy.
-    pub demand: Demand,
+    pub expectation: Expectation,
     /// The daemon that reads the parameter.
-    pub reader: Reader,
+    pub daemon: Daemon,
     /// Why Postfix needs it: a sentence for the user.
-    pub why: Cow<'static, str>,
+    pub rationale: Cow<'static, str>,
 }
 
 /// Returns all requirements of a Postfix that reaches the server by this addressing.
-pub(crate) fn parameters(reach: &Reach) -> Result<Vec<Wanted>, NoName> {
-    use Reader::{Client, Rewrite};
-    let wanted = |parameter, value: &str, demand, reader, why| Wanted {
+pub(crate) fn all(addressing: &Addressing) -> Result<Vec<Requirement>, Unaddressable> {
+    use Daemon::{Smtp, TrivialRewrite};
+    let requirement = |parameter, value: &str, expectation, daemon, rationale| Requirement {
         parameter,
         value: value.to_owned(),
-        demand,
-        reader,
-        why: Cow::Borrowed(why),
+        expectation,
+        daemon,
+        rationale: Cow::Borrowed(rationale),
     };
     Ok(vec![
-        wanted(
+        requirement(
             "relayhost",
             "",
-            Demand::Empty,
-            Rewrite,
+            Expectation::Empty,
+            TrivialRewrite,
             "The default relay is postmapd's; with one here too, no sender could be excluded from it.",
         ),
-        wanted(
+        requirement(
             Map::RELAYHOST.parameter,
-            &reach.table(Map::RELAYHOST)?,
-            Demand::Table(Map::RELAYHOST),
-            Rewrite,
+            &addressing.table(Map::RELAYHOST)?,
+            Expectation::Table(Map::RELAYHOST),
+            TrivialRewrite,
             "By which next hop the mail of a sender leaves; a table before this one would be believed first.",
         ),
-        wanted(
+        requirement(
             "smtp_sasl_auth_enable",
             "yes",
-            Demand::Yes,
-            Client,
+            Expectation::Yes,
+            Smtp,
             "Without it Postfix never logs in, and the relay refuses the mail.",
         ),
-        wanted(
+        requirement(
             Map::SASL.parameter,
-            &reach.table(Map::SASL)?,
-            Demand::Table(Map::SASL),
-            Client,
+            &addressing.table(Map::SASL)?,
+            Expectation::Table(Map::SASL),
+            Smtp,
             "With which user and password Postfix logs in there.",
         ),
-        wanted(
+        requirement(
             "smtp_sender_dependent_authentication",
             "yes",
-            Demand::Yes,
-            Client,
+            Expectation::Yes,
+            Smtp,
             "Ask for the sender's password first; else all mail to a next hop leaves by one account.",
         ),
-        wanted(
+        requirement(
             "smtp_sasl_security_options",
             "noanonymous, noplaintext",
-            Demand::WithoutTls,
-            Client,
+            Expectation::NoPlaintextWithoutTls,
+            Smtp,
             "Without TLS, no password that can be read on the way.",
         ),
-        wanted(
+        requirement(
             "smtp_sasl_tls_security_options",
             "noanonymous",
-            Demand::UnderTls,
-            Client,
+            Expectation::PlaintextUnderTls,
+            Smtp,
             "Under TLS, PLAIN and LOGIN; by default the line above would forbid them here too.",
         ),
-        wanted(
+        requirement(
             "smtp_tls_security_level",
             "may",
-            Demand::Tls,
-            Client,
+            Expectation::Tls,
+            Smtp,
             "TLS wherever it is offered; `encrypt` is stricter, for mail that is delivered directly too.",
         ),
     ])

@@ -2,63 +2,63 @@
 
 use std::borrow::Cow;
 
+use super::addressing::Addressing;
 use super::command::ServiceName;
-use super::live::{Live, Service};
-use super::reach::Reach;
+use super::config::{PostfixConfig, Service};
 use crate::diagnostics::Code;
 
 /// A service that reads a value.
 #[derive(Clone, Copy)]
-pub(crate) struct Site<'a> {
+pub(crate) struct ServiceContext<'a> {
     /// The configuration of the Postfix.
-    pub live: &'a Live,
+    pub config: &'a PostfixConfig,
     /// The service in master.cf.
     pub service: &'a Service,
     /// How this Postfix reaches the server.
-    pub reach: &'a Reach,
+    pub addressing: &'a Addressing,
 }
 
-impl Site<'_> {
+impl ServiceContext<'_> {
     /// Returns the value that takes effect for the service.
     pub(crate) fn value(&self, parameter: &str) -> &str {
-        self.live.value(&self.service.id, parameter)
+        self.config.value(&self.service.id, parameter)
     }
 }
 
 /// Something that is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Verdict {
+pub(crate) struct Issue {
     /// The code of the finding.
     pub code: Code,
     /// What is wrong. Never quotes the value.
     pub message: Cow<'static, str>,
     /// What fixes it.
-    pub cure: Cure,
+    pub fix: Fix,
 }
 
 /// What fixes an issue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Cure {
+pub(crate) enum Fix {
     /// Set this value.
     Value(Cow<'static, str>),
     /// Set this value where the present one is written, in main.cf or master.cf, because the other place has a weaker
     /// one.
-    Here(Cow<'static, str>),
+    ValueInPlace(Cow<'static, str>),
     /// Restore the default.
     Unset,
     /// Disable chroot for this service.
-    Unjail(ServiceName),
+    DisableChroot(ServiceName),
     /// A decision of the administrator, which no command can make.
     Advice(Cow<'static, str>),
 }
 
-impl Verdict {
+impl Issue {
     /// Creates an issue.
-    pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>, cure: Cure) -> Self {
+    pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>, fix: Fix) -> Self {
         Self {
             code,
             message: message.into(),
-            cure,
+            fix,
         }
     }
 }

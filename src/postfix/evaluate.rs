@@ -1,0 +1,150 @@
+//! Evaluates one value of a required parameter, as one service sees it: whether it is sufficient, and if not, why and
+//! what fixes it.
+//!
+//! Sufficient values are accepted even if they differ from those in [`super::requirements`]: `encrypt` for `may`,
+//! docker-mailserver's `noanonymous` where TLS is mandatory, a relay table through `proxy:`.
+
+use super::issue::{Fix, Issue, ServiceContext};
+use super::requirements::{Expectation, Requirement};
+use super::stricter;
+use super::table_list;
+use crate::diagnostics::Code;
+
+/// Whether Postfix uses TLS, in Postfix's own terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TlsUse {
+    Off,
+    Opportunistic,
+    Mandatory,
+}
+
+/// Returns the issues of a value that this parameter has, or could have, in this context.
+pub(super) fn evaluate(requirement: &Requirement, value: &str, context: ServiceContext<'_>) -> Vec<Issue> {
+    let fix = || Fix::Value(requirement.value.clone().into());
+    let mut issues = Vec::new();
+    match requirement.expectation {
+        Expectation::Empty if value.is_empty() => {}
+        Expectation::Empty => issues.push(Issue::new(
+            Code::RelayhostSet,
+            "a next hop for everyone: Postfix takes it for each sender that postmapd excludes, and for bounces",
+            fix(),
+        )),
+        Expectation::Yes if value.eq_ignore_ascii_case("yes") => {}
+        Expectation::Yes if requirement.parameter == "smtp_sasl_auth_enable" => issues.push(Issue::new(
+            Code::AuthOff,
+            "Postfix does not log in anywhere, and relays refuse its mail",
+            fix(),
+        )),
+        Expectation::Yes => issues.push(Issue::new(
+            Code::SenderAuthOff,
+            "the sender's own password is not asked for, so mail leaves by the next hop's account, or by none",
+            fix(),
+        )),
+        Expectation::Table(map) => issues.extend(table_list::evaluate(map, value, &requirement.value, context)),
+        Expectation::NoPlaintextWithoutTls => check_without_tls(requirement, value, context, &mut issues),
+        Expectation::PlaintextUnderTls => {
+            if forbids_plain(value) {
+                let is_explicit = context.config.is_explicit(&context.service.id, requirement.parameter);
+                issues.push(Issue::new(
+                    Code::PlainForbidden,
+                    "it forbids PLAIN and LOGIN under TLS too, and most relays offer nothing else, so their mail \
+                     stays in the queue",
+                    if is_explicit || forbids_plain(&requirement.value) {
+                        Fix::Advice(WEAKENING_ADVICE.into())
+                    } else {
+                        fix()
+                    },
+                ));
+            }
+            issues.extend(check_noanonymous(requirement, value));
+        }
+        Expectation::Tls => {
+            if tls_use(value, context) == TlsUse::Off {
+                let consequence = if forbids_plain(context.value("smtp_sasl_security_options")) {
+                    "no password may be sent without it, and mail that needs a login stays in the queue"
+                } else {
+                    "passwords and mail can be read on the way"
+                };
+                issues.push(Issue::new(
+                    Code::TlsOff,
+                    format!("TLS is off: {consequence}"),
+                    fix(),
+                ));
+            }
+        }
+    }
+    issues
+}
+
+/// The advice for words of main.cf that are stricter than what postmapd needs.
+const WEAKENING_ADVICE: &str = "if these relays offer PLAIN or LOGIN alone, take the words other than noanonymous out of it; that \
+                       weakens what was written here on purpose, so no command is proposed";
+
+fn check_without_tls(
+    requirement: &Requirement,
+    value: &str,
+    context: ServiceContext<'_>,
+    issues: &mut Vec<Issue>,
+) {
+    let fix = || Fix::Value(requirement.value.clone().into());
+    issues.extend(check_noanonymous(requirement, value));
+    if forbids_plain(value) {
+        return;
+    }
+    let level = tls_use(context.value("smtp_tls_security_level"), context);
+    let may_be_lowered = ["smtp_tls_policy_maps", "smtp_tls_per_site"]
+        .iter()
+        .any(|parameter| !context.value(parameter).is_empty());
+    if level != TlsUse::Mandatory {
+        issues.push(Issue::new(
+            Code::PasswordInCleartext,
+            "without noplaintext, a server that offers AUTH and no TLS gets the password in clear text",
+            fix(),
+        ));
+    } else if may_be_lowered {
+        issues.push(Issue::new(
+            Code::TlsPolicyMayLower,
+            "TLS is mandatory, but a table of TLS policies may say otherwise for a server, which then gets the \
+             password in clear text",
+            fix(),
+        ));
+    }
+}
+
+/// Checks for `noanonymous`. The fix keeps the other words of the value.
+fn check_noanonymous(requirement: &Requirement, value: &str) -> Option<Issue> {
+    (!stricter::has_any(value, &["noanonymous"])).then(|| {
+        Issue::new(
+            Code::AnonymousAllowed,
+            "without noanonymous, Postfix may use anonymous authentication where a server offers it",
+            match stricter::unite(&requirement.value, value) {
+                Some(value) => Fix::ValueInPlace(value.into()),
+                None => Fix::Value(requirement.value.clone().into()),
+            },
+        )
+    })
+}
+
+/// Whether the value names a security property that SASL's PLAIN and LOGIN lack.
+pub(super) fn forbids_plain(value: &str) -> bool {
+    const LACKING_IN_PLAIN: [&str; 5] = [
+        "noplaintext",
+        "noactive",
+        "nodictionary",
+        "forward_secrecy",
+        "mutual_auth",
+    ];
+    stricter::has_any(value, &LACKING_IN_PLAIN)
+}
+
+fn tls_use(level: &str, context: ServiceContext<'_>) -> TlsUse {
+    let is_yes = |parameter| context.value(parameter).eq_ignore_ascii_case("yes");
+    match level.to_ascii_lowercase().as_str() {
+        "" if is_yes("smtp_enforce_tls") => TlsUse::Mandatory,
+        "" if is_yes("smtp_use_tls") => TlsUse::Opportunistic,
+        "" | "none" => TlsUse::Off,
+        // `dane` is equivalent to `may` where a domain has no TLSA record.
+        "may" | "dane" => TlsUse::Opportunistic,
+        _ => TlsUse::Mandatory,
+    }
+}
