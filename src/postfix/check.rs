@@ -104,7 +104,7 @@ enum Role {
 
 fn smtp_clients(config: &PostfixConfig) -> impl Iterator<Item = &Service> {
     let services = config.services.iter();
-    services.filter(|service| service.program == "smtp" && service.id.kind == "unix")
+    services.filter(|service| service.program == "smtp" && service.id.service_type == "unix")
 }
 
 struct Checker<'a> {

@@ -12,7 +12,7 @@ pub(crate) struct ServiceName {
     /// The first column: the service name.
     pub name: String,
     /// The second column: the service type.
-    pub kind: String,
+    pub service_type: String,
 }
 
 impl ServiceName {
@@ -20,14 +20,14 @@ impl ServiceName {
     pub(crate) fn unix(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            kind: "unix".to_owned(),
+            service_type: "unix".to_owned(),
         }
     }
 }
 
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.name, self.kind)
+        write!(f, "{}/{}", self.name, self.service_type)
     }
 }
 

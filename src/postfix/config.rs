@@ -246,10 +246,10 @@ fn parse_assignments(text: &str) -> impl Iterator<Item = (String, String)> {
 fn parse_service_assignments(text: &str) -> impl Iterator<Item = (ServiceName, String, String)> {
     parse_assignments(text).filter_map(|(path, value)| {
         let mut parts = path.rsplitn(3, '/');
-        let (last, kind, name) = (parts.next()?, parts.next()?, parts.next()?);
+        let (last, service_type, name) = (parts.next()?, parts.next()?, parts.next()?);
         let service = ServiceName {
             name: name.to_owned(),
-            kind: kind.to_owned(),
+            service_type: service_type.to_owned(),
         };
         Some((service, last.to_owned(), value))
     })

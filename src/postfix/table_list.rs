@@ -59,7 +59,7 @@ fn proxymap(context: ServiceContext<'_>) -> Option<&Service> {
     let services = &context.config.services;
     services
         .iter()
-        .find(|service| service.id.name == name && service.id.kind == "unix")
+        .find(|service| service.id.name == name && service.id.service_type == "unix")
 }
 
 /// Returns the issues of a list that should query `map`. `required` is the table that main.cf should name.
@@ -167,12 +167,12 @@ fn unreachable_socket(table: &str, required: &str, context: ServiceContext<'_>) 
 fn check_own_table(table: &str, required: &str, context: ServiceContext<'_>) -> Vec<Issue> {
     let mut issues = Vec::new();
     let inner = table.strip_prefix(PROXY).unwrap_or(table);
-    let kind = inner.split(':').next().unwrap_or_default();
-    if !context.config.table_types.contains(kind) {
+    let table_type = inner.split(':').next().unwrap_or_default();
+    if !context.config.table_types.contains(table_type) {
         issues.push(Issue::new(
             Code::NoTableType,
-            format!("this Postfix is built without {kind}: tables (postconf -m)"),
-            Fix::Advice(match kind {
+            format!("this Postfix is built without {table_type}: tables (postconf -m)"),
+            Fix::Advice(match table_type {
                 "tcp" => "let postmapd listen at a socketmap endpoint, and name that".into(),
                 _ => "install a Postfix that has them".into(),
             }),

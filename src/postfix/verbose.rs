@@ -45,7 +45,7 @@ mod tests {
             is_verbose(&Service {
                 id: ServiceName {
                     name: "smtp".to_owned(),
-                    kind: "unix".to_owned(),
+                    service_type: "unix".to_owned(),
                 },
                 chrooted: false,
                 program: "smtp".to_owned(),

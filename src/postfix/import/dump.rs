@@ -73,8 +73,8 @@ pub(crate) fn dump(
     number: usize,
     directories: &Directories<'_>,
 ) -> Result<Dump, ReadTableError> {
-    let (kind, path) = type_and_name(table);
-    if kind == "inline" {
+    let (table_type, path) = type_and_name(table);
+    if table_type == "inline" {
         let mut entries = inline::entries(path, number)?;
         sort(&mut entries);
         return Ok(Dump {
@@ -85,25 +85,25 @@ pub(crate) fn dump(
     let path = directories.queue_directory.join(path);
     let source = || format!("texthash:{}", path.to_string_lossy());
     let run = |table: &str| run_postmap(table, directories.config_directory);
-    if is_stale(kind, &path) {
+    if is_stale(table_type, &path) {
         return Err(ReadTableError::Stale {
-            table: format!("{kind}:{}", path.to_string_lossy()),
+            table: format!("{table_type}:{}", path.to_string_lossy()),
         });
     }
-    let (output, is_from_source) = if LISTABLE.contains(&kind) {
-        match run(&format!("{kind}:{}", path.to_string_lossy())) {
+    let (output, is_from_source) = if LISTABLE.contains(&table_type) {
+        match run(&format!("{table_type}:{}", path.to_string_lossy())) {
             Ok(output) => (output, false),
-            Err(ReadTableError::Failed { .. }) if kind != "texthash" && path.is_file() => {
+            Err(ReadTableError::Failed { .. }) if table_type != "texthash" && path.is_file() => {
                 (run(&source())?, true)
             }
             Err(error) => return Err(error),
         }
-    } else if ONLY_FROM_SOURCE.contains(&kind) {
+    } else if ONLY_FROM_SOURCE.contains(&table_type) {
         (run(&source())?, true)
     } else {
         return Err(ReadTableError::Unlistable {
-            kind: kind.to_owned(),
-            help: alternative(kind),
+            table_type: table_type.to_owned(),
+            help: alternative(table_type),
         });
     };
     Ok(Dump {
@@ -113,8 +113,8 @@ pub(crate) fn dump(
 }
 
 /// Whether the source was edited in a later second than the one in which postmap indexed it.
-fn is_stale(kind: &str, source: &Path) -> bool {
-    let Some((_, suffix)) = INDEX_SUFFIXES.iter().find(|(known, _)| *known == kind) else {
+fn is_stale(table_type: &str, source: &Path) -> bool {
+    let Some((_, suffix)) = INDEX_SUFFIXES.iter().find(|(known, _)| *known == table_type) else {
         return false;
     };
     let mut index = source.as_os_str().to_owned();
@@ -126,8 +126,8 @@ fn is_stale(kind: &str, source: &Path) -> bool {
     }
 }
 
-fn alternative(kind: &str) -> &'static str {
-    match kind {
+fn alternative(table_type: &str) -> &'static str {
+    match table_type {
         "socketmap" | "tcp" => "a server answers already: import where its entries come from",
         "static" => {
             "it answers every key, which the files can say of the first table of smtp_sasl_password_maps alone; as a \

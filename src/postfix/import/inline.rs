@@ -15,8 +15,8 @@ use crate::postfix::table_list;
 
 /// Returns the value that a `static:` table has for every key. `None` for a table of another type.
 pub(crate) fn static_value(table: &str) -> Option<Result<Secret, ReadTableError>> {
-    let (kind, name) = type_and_name(table);
-    (kind == "static").then(|| {
+    let (table_type, name) = type_and_name(table);
+    (table_type == "static").then(|| {
         let value = match name.strip_prefix('{') {
             Some(_) => strip_braces(name).ok_or_else(|| syntax_error("static", BRACES))?,
             None => name,
@@ -53,8 +53,8 @@ pub(super) fn entries(text: &str, table: usize) -> Result<Vec<Entry>, ReadTableE
     Ok(entries)
 }
 
-fn syntax_error(kind: &'static str, reason: &'static str) -> ReadTableError {
-    ReadTableError::Syntax { kind, reason }
+fn syntax_error(table_type: &'static str, reason: &'static str) -> ReadTableError {
+    ReadTableError::Syntax { table_type, reason }
 }
 
 /// Returns the text between an opening brace and its closing brace at the end, without surrounding whitespace.

@@ -16,10 +16,10 @@ pub(super) fn type_and_name(table: &str) -> (&str, &str) {
 #[derive(Debug, Error)]
 pub(crate) enum ReadTableError {
     /// Tables of this type cannot be listed.
-    #[error("{kind}: tables have no entries that can be read; {help}")]
+    #[error("{table_type}: tables have no entries that can be read; {help}")]
     Unlistable {
         /// The table type.
-        kind: String,
+        table_type: String,
         /// What the user can do instead.
         help: &'static str,
     },
@@ -45,10 +45,10 @@ pub(crate) enum ReadTableError {
         reason: RunError,
     },
     /// A table that is written in main.cf itself has a syntax error.
-    #[error("{kind}: table: {reason}")]
+    #[error("{table_type}: table: {reason}")]
     Syntax {
         /// The table type.
-        kind: &'static str,
+        table_type: &'static str,
         /// The error.
         reason: &'static str,
     },
