@@ -1,8 +1,8 @@
-//! A finding about a file or a setting: how bad, where, what is wrong, what to do.
+//! Findings about files and settings: severity, place, what is wrong, and what to do.
 //!
-//! Start, reload, `query` and `check` all speak through [`Finding`]. A finding never quotes the text that it is
-//! about: in a credentials file a password may stand anywhere, in the place of a key too, and a credentials line
-//! may have been pasted into the relay map. The place (file:line:column) leads the reader to the text instead.
+//! Start, reload, `query` and `check` all report [`Finding`]s. A finding never quotes the text that it is about: in a
+//! credentials file, a password may be anywhere, even in the place of a key, and a credentials line may have been
+//! pasted into the relay map. The place (file:line:column) leads the reader to the text instead.
 
 mod code;
 pub(crate) mod machine;
@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 use crate::os::printable::{of_path, of_text, printable};
 pub use code::{Code, Leak};
 
-/// How bad a [`Finding`] is.
+/// The severity of a [`Finding`].
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth knowing; everything is usable.
+    /// Everything is usable.
     Warning,
-    /// Something cannot be answered until it is mended.
+    /// Some lookups cannot be answered until it is fixed.
     Error,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// A line and a column of a file, both counted from 1, the column in bytes.
+/// A line and a column of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The line, from 1.
@@ -51,7 +51,7 @@ pub struct Position {
     pub column: u32,
 }
 
-/// Where a finding points.
+/// What a finding is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A position in a file, or the file as a whole.
@@ -60,7 +60,7 @@ pub enum Place {
     Setting(&'static str),
     /// A parameter of Postfix.
     Parameter {
-        /// The service for which master.cf has it (`smtp/unix`), or `None` for main.cf.
+        /// The service whose entry in master.cf sets it (`smtp/unix`), or `None` for main.cf.
         service: Option<String>,
         /// The parameter, or the column of master.cf.
         name: String,
@@ -68,7 +68,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// A parameter of Postfix: of that service in master.cf, or in main.cf.
+    /// Returns a parameter of Postfix: of that service in master.cf, or of main.cf.
     #[must_use]
     pub fn parameter(service: Option<String>, name: &str) -> Self {
         Self::Parameter {
@@ -96,28 +96,28 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that is wrong, or that a person should know.
+/// An error, or a fact that an operator should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is: as findings of its kind are ([`Code::severity`]), unless its place makes it less bad.
+    /// That of its code ([`Code::severity`]), unless its place makes it less severe.
     pub severity: Severity,
-    /// Its kind.
+    /// The kind of finding.
     pub code: Code,
-    /// Where it is.
+    /// What it is about.
     pub place: Place,
-    /// What is wrong, without a quotation.
+    /// What is wrong, without quoting the text.
     pub message: String,
-    /// What to do about it.
+    /// What to do.
     pub help: String,
 }
 
 impl Finding {
-    /// A finding of this kind at `position` of the file `path`, or about the file as a whole.
+    /// Creates a finding at `position` of the file `path`, or about the file as a whole.
     pub fn in_file(code: Code, path: &Path, position: impl Into<Option<Position>>) -> Self {
         Self::new(code, Place::File(path.into(), position.into()))
     }
 
-    /// A finding of this kind without words yet; see [`Finding::says`] and [`Finding::help`].
+    /// Creates a finding without text; see [`Finding::message`] and [`Finding::help`].
     #[must_use]
     pub fn new(code: Code, place: Place) -> Self {
         Self {
@@ -129,20 +129,20 @@ impl Finding {
         }
     }
 
-    /// The same finding, at `place`.
+    /// Returns the finding with another place.
     #[must_use]
     pub fn at(self, place: Place) -> Self {
         Self { place, ..self }
     }
 
-    /// The same finding, saying `message`, [`printable`].
+    /// Returns the finding with this message, made [`printable`].
     #[must_use]
     pub fn says(mut self, message: impl Into<String>) -> Self {
         self.message = of_text(message.into());
         self
     }
 
-    /// The same finding, with what to do, [`printable`].
+    /// Returns the finding with this help, made [`printable`].
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = of_text(help.into());
@@ -150,7 +150,7 @@ impl Finding {
     }
 }
 
-/// One line: `FILE:LINE:COLUMN: error: what is wrong; what to do`.
+/// Formats one line: `FILE:LINE:COLUMN: error: what is wrong; what to do`.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.place, self.severity, self.message)?;
@@ -161,18 +161,18 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The findings of one reading. All are counted, the first [`Findings::KEPT`] errors and as many warnings are kept: a
-/// file with a million bad lines must not become a million lines of log, and warnings must not hide an error.
+/// The findings of one reading. All are counted; the first [`Findings::KEPT`] errors and as many warnings are kept: a
+/// file with a million invalid lines must not become a million log lines, and warnings must not hide an error.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     kept: Vec<Finding>,
     errors: usize,
     warnings: usize,
-    /// How many of those that are kept are errors.
+    /// The number of kept errors.
     errors_kept: usize,
 }
 
-/// Its errors, a line each.
+/// Formats the kept errors, one a line.
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let errors: Vec<String> = self.of(Severity::Error).map(ToString::to_string).collect();
@@ -181,10 +181,10 @@ impl fmt::Display for Findings {
 }
 
 impl Findings {
-    /// How many errors, and how many warnings, are kept for the reader.
+    /// The maximum number of errors, and of warnings, that are kept.
     pub const KEPT: usize = 200;
 
-    /// Adds one.
+    /// Adds a finding.
     pub fn push(&mut self, finding: Finding) {
         match finding.severity {
             Severity::Error => self.errors += 1,
@@ -193,7 +193,7 @@ impl Findings {
         self.keep(finding);
     }
 
-    /// Keeps one that is counted already, if there is room.
+    /// Keeps a finding that is already counted, if there is room.
     fn keep(&mut self, finding: Finding) {
         if self.has_room_for(finding.severity) {
             self.errors_kept += usize::from(finding.severity == Severity::Error);
@@ -209,7 +209,7 @@ impl Findings {
         kept < Self::KEPT
     }
 
-    /// Adds one whose message takes time to make, and makes it only if it is kept.
+    /// Adds a finding whose message is expensive, and creates the message only if the finding is kept.
     pub fn push_with(&mut self, finding: Finding, message: impl FnOnce() -> String) {
         if self.has_room_for(finding.severity) {
             self.push(finding.says(message()));
@@ -218,7 +218,7 @@ impl Findings {
         }
     }
 
-    /// Adds those of another reading.
+    /// Adds the findings of another reading.
     pub fn append(&mut self, other: &Self) {
         self.errors += other.errors;
         self.warnings += other.warnings;
@@ -227,36 +227,36 @@ impl Findings {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no findings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.errors + self.warnings == 0
     }
 
-    /// How many errors there were.
+    /// Returns the number of errors.
     #[must_use]
     pub fn errors(&self) -> usize {
         self.errors
     }
 
-    /// How many warnings there were.
+    /// Returns the number of warnings.
     #[must_use]
     pub fn warnings(&self) -> usize {
         self.warnings
     }
 
-    /// How many findings are counted but not kept.
+    /// Returns the number of findings that are counted but not kept.
     #[must_use]
     pub fn dropped(&self) -> usize {
         self.errors + self.warnings - self.kept.len()
     }
 
-    /// The kept findings that are as bad as this, in the order in which they were made.
+    /// Returns the kept findings of this severity, in the order in which they were added.
     pub fn of(&self, severity: Severity) -> impl Iterator<Item = &Finding> {
         self.iter().filter(move |finding| finding.severity == severity)
     }
 
-    /// The kept findings, in the order in which they were made.
+    /// Returns the kept findings, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = &Finding> {
         self.kept.iter()
     }

@@ -1,7 +1,7 @@
-//! Who may ask: `allow_users` and `allow_networks`, of which [`crate::lookup::peer::Allowed`] is made.
+//! Access control: `allow_users` and `allow_networks`, which become [`crate::lookup::peer::Allowed`].
 //!
-//! Names of users become numbers when the settings are read. Where nothing is said, `root`, `postfix` (where there is
-//! such a user) and the server's own user are allowed, and no network.
+//! User names become IDs when the settings are read. The defaults are `root`, `postfix` (where that user exists) and
+//! the server's own user, and no network.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use crate::net::address::Address;
 use crate::os::name_service;
 use crate::os::printable::printable;
 
-/// The users that are allowed where nothing is said.
+/// Returns the users allowed by default.
 pub(super) fn usual_users() -> Vec<u32> {
     let postfix = User::from_name("postfix").ok().flatten().map(|user| user.uid);
     let users = [Uid::from_raw(0), geteuid()].into_iter().chain(postfix);
@@ -33,7 +33,7 @@ pub(super) fn user(given: &Given, settings: &mut Settings) -> Result<(), Finding
     Ok(())
 }
 
-/// The number of a user.
+/// Returns the ID of a user, given as a name or an ID.
 fn number(word: &str) -> Result<u32, String> {
     if word.bytes().all(|c| c.is_ascii_digit()) {
         return name_service::number(word).ok_or_else(|| format!("a number is at most {}", u32::MAX - 1));
@@ -55,8 +55,8 @@ pub(super) fn network(given: &Given, settings: &mut Settings) -> Result<(), Find
     Ok(())
 }
 
-/// `address` or `address/length`; an IPv6 address may have brackets, as in Postfix's `mynetworks`. Where it is wrong,
-/// what to do.
+/// Parses `address` or `address/length`; an IPv6 address may have brackets, as in Postfix's `mynetworks`. The error
+/// says what to write instead.
 fn parse(word: &str) -> Result<IpNet, String> {
     let example = || "write for example 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32".to_owned();
     let plain = match word.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -67,7 +67,7 @@ fn parse(word: &str) -> Result<IpNet, String> {
         Ok(address) => IpNet::from(address),
         Err(_) => plain.parse().map_err(|_| example())?,
     };
-    // Peers are compared by the shorter form.
+    // Peers are compared in IPv4 form.
     let network = match (network.addr().to_canonical(), network) {
         (address @ IpAddr::V4(_), IpNet::V6(mapped)) => {
             let length = mapped.prefix_len().checked_sub(96).ok_or_else(example)?;
@@ -78,7 +78,7 @@ fn parse(word: &str) -> Result<IpNet, String> {
     if network == network.trunc() {
         Ok(network)
     } else {
-        // As Postfix: somebody meant something else than what is written.
+        // Postfix rejects such a network, too: the address or the length is a mistake.
         let (whole, one) = (network.trunc(), network.addr());
         Err(format!(
             "the address has bits behind the length; write {whole} for the network, or {one} for the host"
@@ -86,8 +86,7 @@ fn parse(word: &str) -> Result<IpNet, String> {
     }
 }
 
-/// A listener for other hosts of which none is let in is a mistake, of which its clients would learn only that they
-/// are hung up on.
+/// Warns of listeners for other hosts where no other host is allowed. Their clients would only see closed connections.
 pub(super) fn warn_of_the_unreachable(settings: &Settings, listen: &Place, findings: &mut Findings) {
     if settings.allowed().allows_other_hosts() {
         return;

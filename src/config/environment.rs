@@ -1,13 +1,13 @@
-//! Whose environment the default relay comes from.
+//! The environment that the default relay comes from.
 //!
-//! The server has its own. A command that answers from the files has, in this order:
+//! The server uses its own. A command that answers from the files uses the first of these:
 //!
-//! 1. its own, where that sets a variable of the default relay: an operator who tries something sets it for one command;
-//! 2. that of the server that runs for the directory (`src/config/running_server.rs`);
-//! 3. the file `postmapd.env` beside the tables, which `postmapd import` writes for the service to read;
-//! 4. its own, which has none.
+//! 1. its own, where that sets a variable of the default relay: an operator can set one for a single command; 2. that
+//! of the running server of the directory (`src/config/running_server.rs`); 3. the file `postmapd.env` beside the
+//! tables, which `postmapd import` writes for the service to read; 4. its own, without a default relay.
 //!
-//! A command says which of them counted ([`Whose`]), because no default relay in a shell is not no default relay.
+//! A command says which of them it uses ([`EnvironmentOrigin`]), because a shell without a default relay does not mean
+//! that the server has none.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,42 +19,43 @@ use crate::diagnostics::Findings;
 use crate::os::printable::of_path;
 use crate::os::whole_file;
 
-/// The file of variables beside the tables.
+/// The name of the file of variables beside the tables.
 pub(crate) const ENVIRONMENT_FILE: &str = "postmapd.env";
 
-/// Whose environment it is.
+/// The origin of the variables of the default relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whose {
-    /// Of this process, which sets variables of the default relay, or is the server.
+    /// This process, which sets variables of the default relay or is the server.
     Own,
-    /// Of this process, and of a server of the directory alike.
+    /// This process; the running server of the directory has the same variables.
     Agreed(Process),
-    /// Of this process, while a server of the directory has other variables.
+    /// This process; the running server of the directory has other variables.
     OwnBesideServer(Process),
-    /// Of a server of the directory.
+    /// The running server of the directory.
     Server(Process),
-    /// Of a file beside the tables.
+    /// A file beside the tables.
     File(PathBuf),
-    /// Of this process, which has no variable of the default relay, and no server was found.
+    /// This process, which has no variable of the default relay. No running server was found.
     NoneFound,
-    /// Likewise, because this user may not see the environment of the server.
+    /// This process, which has no variable of the default relay. The user cannot read the environment of the running
+    /// server.
     Hidden(Process),
-    /// Likewise, because several servers have different ones.
+    /// This process, which has no variable of the default relay. Several running servers have different ones.
     Several(Vec<Process>),
 }
 
 impl Whose {
-    /// Whether a default relay may be set that is not known here.
+    /// Returns whether a server may have a default relay that is unknown here.
     pub(crate) fn is_in_doubt(&self) -> bool {
         matches!(self, Self::Hidden(_) | Self::Several(_))
     }
 
-    /// Whether it is that of this process, and of a server as well if one was found.
+    /// Returns whether it is this process, and no server has other variables.
     pub(crate) fn is_plain(&self) -> bool {
         matches!(self, Self::Own | Self::Agreed(_))
     }
 
-    /// Whether it is another one than that of this process, or none of them is certain.
+    /// Returns whether it is not this process alone, or is uncertain, so that a report must say so.
     pub(crate) fn is_remarkable(&self) -> bool {
         !matches!(self, Self::Own | Self::Agreed(_) | Self::NoneFound)
     }
@@ -100,7 +101,7 @@ impl fmt::Display for Whose {
     }
 }
 
-/// The environment in which a command judges the files of `dir`, and whose it is.
+/// Returns the environment in which a command evaluates the files of `dir`, and its origin.
 pub(super) fn of_command(dir: &Path) -> (Variables, Whose) {
     let own = Variables::of_process();
     let is_set = |variables: &Variables| RelayEnvironment::new(variables, &mut Findings::default()).is_set();
@@ -110,7 +111,7 @@ pub(super) fn of_command(dir: &Path) -> (Variables, Whose) {
         Found::Server(process, _) if has_own => (own, Whose::OwnBesideServer(process)),
         _ if has_own => (own, Whose::Own),
         Found::Server(process, variables) => (variables, Whose::Server(process)),
-        // The first process of a container: container engines start others in it with the same variables.
+        // PID 1 of a container: container engines start further processes there with the same variables.
         Found::Hidden(process) if process.is_first() => (own, Whose::Agreed(process)),
         Found::Hidden(process) => (own, Whose::Hidden(process)),
         Found::Several(processes) => (own, Whose::Several(processes)),

@@ -1,7 +1,7 @@
-//! `postmapd.toml`: the settings that can also stand in a file, and their texts as the other sources have them.
+//! `postmapd.toml`: the settings file, read into the same texts as flags and variables.
 //!
-//! A key that is not known is an error, with the nearest one that is: a setting that is ignored in silence is one
-//! that somebody relies on.
+//! An unknown key is an error that names the nearest known one: a setting that is silently ignored is one that an
+//! operator relies on.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,20 +17,20 @@ use super::setting::{self, Kind, Setting};
 use crate::diagnostics::{Code, Finding, Findings, Place, Position};
 use crate::os::printable::printable;
 
-/// Whether this is the name of a setting, or a misspelt one. Anything else may be a password.
+/// Returns whether this is the name of a setting, or a misspelt one. Anything else may be a password.
 pub(crate) fn is_like_a_setting(name: &str) -> bool {
     let known = setting::tables().into_iter().chain([""]).flat_map(setting::keys);
     let is_key = name
         .bytes()
         .all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
-    // What begins as a setting does may go on as a password.
+    // A password may begin like a setting.
     is_key && nearest(name, known).is_some_and(|known| name.len() <= known.len() + 2)
 }
 
-/// The texts of the settings in a file, by their keys. Several values are joined by commas.
+/// The texts of the settings in a file, by key. Several values are joined by commas.
 pub(super) type Texts = HashMap<&'static str, Given>;
 
-/// Reads the text of the file `path`, and says what is wrong with its form.
+/// Parses the text of the file `path`, and adds a finding for each error of syntax, name or type.
 pub(super) fn read(path: &Path, text: &[u8], findings: &mut Findings) -> Texts {
     let (whole, is_utf8) = match std::str::from_utf8(text) {
         Ok(text) => (text, true),
@@ -106,7 +106,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A single value as a flag would have it.
+    /// Returns a single value as the text of a flag.
     fn text(&mut self, setting: &Setting, value: &Spanned<DeValue<'_>>) -> Option<String> {
         use Kind::{Connections, Name, Names, Path, Seconds, SecondsOrZero, Switch, Text, Texts, Unparsed};
         let text = match (value.get_ref(), setting.kind) {
@@ -131,7 +131,7 @@ impl Reader<'_> {
 
     fn unknown(&mut self, name: &str, span: Range<usize>, table: &str) {
         let known = setting::keys(table);
-        // What is not even like the name of a setting may be a password.
+        // A name unlike any setting may be a password.
         let (message, help) = match nearest(name, known.iter().copied()) {
             Some(near) => (
                 format!("there is no setting `{}`", printable(name.as_bytes())),

@@ -1,16 +1,16 @@
-//! Variables that mean nothing here, and are set because they mean something elsewhere: in other images that relay mail,
-//! in versions of docker-mailserver of long ago, and where a variable of ours is misspelt.
+//! Variables that have no effect here: those of other images that relay mail, those of old versions of
+//! docker-mailserver, and misspelt ones.
 //!
-//! Each is a warning that names what to set instead. Sources: the README of each image (bokysan/docker-postfix, panubo and
-//! catatnight, loganmarchione/docker-postfixrelay, turgon37/docker-smtp-relay, wader/postfix-relay, Mailu).
+//! Each is a warning that names what to set instead. Sources: the README of each image (bokysan/docker-postfix, panubo
+//! and catatnight, loganmarchione/docker-postfixrelay, turgon37/docker-smtp-relay, wader/postfix-relay, Mailu).
 //!
-//! Limits: names that say nothing of a relay (`SMTP_HOST`, `SMTP_PASSWORD`) may be meant for another program that shares
-//! the environment, and are passed over.
+//! Limits: names without a reference to a relay (`SMTP_HOST`, `SMTP_PASSWORD`) may be meant for another program in the
+//! same environment, and are ignored.
 
 use super::variables::Variables;
 use crate::diagnostics::{Code, Finding, Findings, Place};
 
-/// Names of others, in upper case, and what replaces them here.
+/// Names of other images, in upper case, each with its replacement here.
 const OTHERS: &[(&str, &str)] = &[
     (
         "RELAYHOST",
@@ -76,14 +76,14 @@ const OTHERS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What docker-mailserver had until 2018.
+/// Names of docker-mailserver until 2018, each with its replacement here.
 const AWS_SES: &[(&str, &str)] = &[
     ("AWS_SES_HOST", "RELAY_HOST"),
     ("AWS_SES_PORT", "RELAY_PORT"),
     ("AWS_SES_USERPASS", "RELAY_USER and RELAY_PASSWORD"),
 ];
 
-/// Our own, of which others may be misspellings.
+/// The names of postmapd, of which others may be misspellings.
 const OWN: &[&str] = &[
     "RELAY_HOST",
     "RELAY_PORT",
@@ -92,7 +92,7 @@ const OWN: &[&str] = &[
     "DEFAULT_RELAY_HOST",
 ];
 
-/// Warns of each variable that is set and means nothing here.
+/// Adds a warning for each variable that is set and has no effect.
 pub(super) fn warn(variables: &Variables, findings: &mut Findings) {
     for name in variables.names() {
         let upper = name.to_ascii_uppercase();
@@ -119,21 +119,21 @@ pub(super) fn warn(variables: &Variables, findings: &mut Findings) {
     }
 }
 
-/// Whether a variable has its value from Kubernetes or from a link of Docker, which make their names of a service's.
+/// Returns whether Kubernetes or a Docker link set the variable for a service of that name.
 fn is_of_service_links(variables: &Variables, name: &str) -> bool {
     variables
         .get(name)
         .is_some_and(|value| is_service_link(value.expose()))
 }
 
-/// Whether a value is that of `NAME_PORT` for a service: `tcp://10.0.0.7:587`.
+/// Returns whether a value is that of `NAME_PORT` for a service: `tcp://10.0.0.7:587`.
 pub(super) fn is_service_link(value: &[u8]) -> bool {
     [&b"tcp://"[..], b"udp://", b"sctp://"]
         .iter()
         .any(|scheme| value.starts_with(scheme))
 }
 
-/// The variable of ours that was nearly certainly meant: one letter is wrong, missing, too much, or two are exchanged.
+/// Returns the variable of postmapd that differs in one letter: wrong, missing, extra, or exchanged with its neighbour.
 fn misspelt(name: &str) -> Option<String> {
     let plain = ["__FILE", "_FILE", ""]
         .into_iter()
@@ -142,7 +142,7 @@ fn misspelt(name: &str) -> Option<String> {
     let upper = plain.to_ascii_uppercase();
     let near = |own: &&&str| strsim::osa_distance(&upper, own) <= 1;
     let own = OWN.iter().find(near)?;
-    // What is ours as it stands is no misspelling; `relay_host` is one.
+    // An exact name is not a misspelling; `relay_host` is one.
     (plain != *own).then(|| format!("{own}{end}"))
 }
 

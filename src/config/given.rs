@@ -1,18 +1,18 @@
-//! The text of a setting, from whichever source, and where it was given.
+//! The text of a setting, with its source.
 
 use crate::diagnostics::{Code, Finding, Place};
 
-/// A value, and where it was given.
+/// The text of a setting, with its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// The value.
+    /// The text, without whitespace around it.
     pub value: String,
-    /// Where it was given.
+    /// The flag, the variable or the position in the settings file.
     pub place: Place,
 }
 
 impl Given {
-    /// A value without the whitespace around it, of which a line end may be left by a file with CR LF.
+    /// Creates it from `text` without the whitespace around it, such as the CR of a file with CR LF.
     pub(crate) fn word(text: &str, place: Place) -> Self {
         Self {
             value: text.trim_ascii().to_owned(),
@@ -20,7 +20,7 @@ impl Given {
         }
     }
 
-    /// The words of a list with commas.
+    /// Returns the items of a comma-separated list, without empty ones.
     pub(crate) fn words(&self) -> impl Iterator<Item = Self> {
         let words = self
             .value
@@ -29,7 +29,7 @@ impl Given {
         words.filter(|word| !word.value.is_empty())
     }
 
-    /// Says what is wrong with it.
+    /// Returns a finding about it.
     pub(super) fn wrong(&self, code: Code, message: impl Into<String>) -> Finding {
         Finding::new(code, self.place.clone()).says(message)
     }

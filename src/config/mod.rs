@@ -1,19 +1,19 @@
-//! Flags, environment, `postmapd.toml` and secret files, into checked values.
+//! Configuration: flags, environment, `postmapd.toml` and secret files, read into checked values.
 //!
-//! The order is: defaults, `postmapd.toml`, environment, flags; the later wins. An empty variable is an unset one,
-//! because Compose passes variables on that nobody set. What is wrong becomes a finding with the place it came
-//! from; an error among them means that the server does not start, or, while it runs, that nothing changes.
+//! The order is: defaults, `postmapd.toml`, environment, flags; the later wins. An empty variable is treated as unset,
+//! because Compose passes on variables without a value. Each error becomes a finding with its place. With an error, the
+//! server does not start, or, while it runs, keeps its settings.
 //!
-//! [`Sources`] say where to read, and stay as they are for the life of the process; [`Settings`] are what the flags,
-//! the environment and the settings file come to as of one reading of that file.
+//! [`Sources`] say where to read, and stay the same for the life of the process. [`Settings`] are the result of one
+//! reading of flags, environment and settings file.
 //!
-//! - [`allow`]: who may ask
-//! - [`setting`]: every setting, with its names, its default, its meaning and how it is read
+//! - [`allow`]: access control
+//! - [`setting`]: every setting, with its names, default, meaning and how it is read
 //! - [`options`]: the flags, and the variables that begin with `POSTMAPD_`
 //! - [`mod@file`]: the settings file
-//! - `value`: the readers of values that need more than a number or a switch
+//! - `value`: parsers of values that need more than a number or a switch
 //! - [`relay_environment`]: the default relay's variables, and the files they may name
-//! - [`environment`]: whose environment they come from
+//! - [`environment`]: which environment they come from
 //! - [`variables`]: the variables as they are set there
 
 mod allow;
@@ -47,18 +47,18 @@ use options::{Options, ServiceOptions};
 use relay_environment::RelayEnvironment;
 use variables::Variables;
 
-/// The folder that is read where nothing else is said.
+/// The default directory.
 pub(crate) const DEFAULT_DIR: &str = "/etc/postmapd";
 
-/// Where `status` asks where nothing else is said.
+/// The default address that `status` connects to.
 pub(crate) const DEFAULT_ADMIN: &str = "127.0.0.1:9451";
 
-/// Where is listened where nothing else is said: local, and every map by its name.
+/// The default endpoint: local, and every map by its name.
 pub const DEFAULT_LISTEN: &str = "socketmap:inet:127.0.0.1:10451";
 
-/// Where everything is read: the folder, the settings file, and what the environment says.
+/// Where to read from: the directory, the settings file, the flags and the environment.
 pub struct Sources {
-    /// The maps that are answered from them.
+    /// The maps that are served from them.
     pub maps: Maps,
     dir: PathBuf,
     settings_file: PathBuf,
@@ -66,27 +66,27 @@ pub struct Sources {
     options: Options,
     /// The default relay's variables.
     pub relay: RelayEnvironment,
-    /// Whose environment these variables are of.
+    /// The origin of these variables.
     pub environment: Whose,
 }
 
 impl Sources {
-    /// Takes flags and environment, and says what is wrong with the environment by itself.
+    /// Takes flags and environment, and adds findings about the environment.
     pub(crate) fn new(options: Options, service: ServiceOptions, findings: &mut Findings) -> Self {
         let sources = Self::not_judged(options, service, findings);
-        // Whoever set a variable to something wrong learns it before anything is served.
+        // An operator should see an invalid variable before anything is served.
         sources.judge_variables(findings);
         sources
     }
 
-    /// Likewise, but what is wrong with the default relay is only said when all is read and judged.
+    /// Like [`Sources::new`], but findings about the default relay are added only when all is read and evaluated.
     pub fn not_judged(options: Options, service: ServiceOptions, findings: &mut Findings) -> Self {
         let environment = (Variables::of_process(), Whose::Own);
         Self::in_environment(options, service, environment, findings)
     }
 
-    /// The sources of a command that answers from the files, in the environment that counts for it ([`environment`]).
-    /// What is wrong with the default relay is only said when all is read and judged.
+    /// Returns the sources of a command that answers from the files, with the environment of the server
+    /// ([`environment`]). Findings about the default relay are added only when all is read and evaluated.
     pub(crate) fn of_command(options: Options, findings: &mut Findings) -> Self {
         let environment = environment::of_command(&options.dir());
         Self::in_environment(options, ServiceOptions::default(), environment, findings)
@@ -113,44 +113,44 @@ impl Sources {
         }
     }
 
-    /// Says what is wrong with the variables of the default relay by themselves.
+    /// Adds findings about the variables of the default relay, without the files that they name.
     pub(crate) fn judge_variables(&self, findings: &mut Findings) {
         self.relay.judge_inline(findings);
     }
 
-    /// The folder with the tables.
+    /// Returns the directory of the tables.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The file of this table.
+    /// Returns the path of this table.
     pub(crate) fn file(&self, table: &TableSpec) -> PathBuf {
         self.dir.join(table.file)
     }
 
-    /// The relay map.
+    /// Returns the path of the relay map.
     pub(crate) fn relay_map(&self) -> PathBuf {
         self.file(&RELAY_MAP)
     }
 
-    /// The credentials.
+    /// Returns the path of the credentials.
     pub(crate) fn credentials(&self) -> PathBuf {
         self.file(&CREDENTIALS)
     }
 
-    /// The settings file.
+    /// Returns the path of the settings file.
     #[must_use]
     pub fn settings_file(&self) -> &Path {
         &self.settings_file
     }
 
-    /// Whether the settings file was named, and therefore has to be there.
+    /// Returns whether the settings file was named explicitly, and therefore must exist.
     pub(crate) fn needs_settings_file(&self) -> bool {
         self.settings_file_is_named
     }
 
-    /// The settings, with `text` as the content of the settings file. Where `findings` has an error afterwards, they
-    /// are not to be used.
+    /// Returns the settings, with `text` as the content of the settings file. If `findings` has an error afterwards,
+    /// they must not be used.
     pub fn settings(&self, text: &[u8], findings: &mut Findings) -> Settings {
         let mut file = file::read(&self.settings_file, text, findings);
         let mut settings = Settings::default();
@@ -168,7 +168,7 @@ impl Sources {
                 listen = Some(given);
             }
         }
-        // The default listens where local users alone can connect.
+        // The default listens where only local users can connect.
         if let Some(listen) = listen {
             if listen.words().next().is_none() {
                 let finding = listen.wrong(Code::BadEndpoint, "no endpoint to listen at is named");
@@ -208,51 +208,51 @@ pub struct ReloadTiming {
     pub in_flight: Duration,
 }
 
-/// How many connections there may be; what is not said is for the server to choose.
+/// Connection limits. The server chooses those that are not set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// In all.
+    /// The maximum number of connections.
     pub connections: Option<usize>,
-    /// Of one user, or one host.
+    /// The maximum number of connections of one user or one host.
     pub connections_per_peer: Option<usize>,
 }
 
 impl Limits {
-    /// The most that may be set: Linux gives no process more descriptors (`fs.nr_open`).
+    /// The greatest possible limit: Linux gives no process more descriptors (`fs.nr_open`).
     pub const MOST: usize = 1 << 20;
 }
 
 /// Every setting, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Where is listened. Counts at the start only.
+    /// The listeners. Takes effect on restart.
     pub listen: Vec<Endpoint>,
-    /// Whether nobody said where to listen, and `listen` is the usual place.
+    /// Whether `listen` is the default.
     pub listen_is_default: bool,
-    /// Where health, status and metrics are told, if anywhere. Counts at the start only.
+    /// The address of the HTTP listener for health, status and metrics. Takes effect on restart.
     pub admin: Option<Address>,
-    /// Who may use the UNIX sockets. Counts at the start only.
+    /// Owner, group and mode of UNIX sockets. Takes effect on restart.
     pub sockets: SocketAccess,
-    /// Who the server becomes, if somebody is named. Counts at the start only.
+    /// The user that the server becomes. Takes effect on restart.
     pub user: Option<ServerUser>,
-    /// Whether it locks itself ([`crate::os::confinement`]). Counts at the start only.
+    /// Whether the server enters its sandbox ([`crate::os::sandbox`]). Takes effect on restart.
     pub is_confined: bool,
-    /// Which local users get credentials.
+    /// The IDs of the local users that get credentials.
     pub allow_users: Vec<u32>,
-    /// Which other hosts may ask.
+    /// The networks of other hosts that may connect.
     pub allow_networks: Vec<IpNet>,
-    /// What begins an address extension.
+    /// The characters that begin an address extension.
     pub delimiters: Delimiters,
     /// Where next hops come from.
     pub next_hops: NextHops,
-    /// How many connections there may be. Counts at the start only.
+    /// The connection limits. Takes effect on restart.
     pub limits: Limits,
-    /// How soon changes count.
+    /// When changes of the files are detected and take effect.
     pub reload_timing: ReloadTiming,
 }
 
 impl Default for Settings {
-    /// Where nothing is said. What has a value by default begins with nothing here, and gets it from its definition.
+    /// Returns the defaults. Fields whose default is a value start empty, and are read from their definition.
     fn default() -> Self {
         let mut settings = Self {
             listen: Vec::new(),
@@ -286,7 +286,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Who may ask.
+    /// Returns the clients that may connect and ask.
     pub(crate) fn allowed(&self) -> Allowed {
         Allowed::new(
             self.allow_users.iter().copied(),
@@ -295,7 +295,7 @@ impl Settings {
     }
 }
 
-/// The nearest of `known` to a misspelt word, if any is near.
+/// Returns the known word that is nearest to a misspelt one, if one is near.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known
         .into_iter()
@@ -306,13 +306,13 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 
 #[cfg(test)]
 impl Sources {
-    /// The same with other maps than those of postmapd.
+    /// Replaces the maps by other maps than those of postmapd.
     #[must_use]
     pub fn with_maps(self, maps: Maps) -> Self {
         Self { maps, ..self }
     }
 
-    /// The same with the default relay of these variables, one assignment a line.
+    /// Replaces the default relay by that of these variables, one assignment a line.
     #[must_use]
     pub fn with_variables(self, text: &str) -> Self {
         let variables = Variables::of_file(&text.as_bytes().to_vec().into());

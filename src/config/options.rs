@@ -1,7 +1,7 @@
-//! The flags of the commands that read the folder, and the variable behind each.
+//! The flags of the commands that read the directory, and the variable of each.
 //!
-//! A value is read alike in a flag, a variable and the settings file ([`Given`]). One difference: a variable that is empty or
-//! has whitespace alone is not set, because Compose passes variables on that have no value.
+//! Flags, variables and the settings file share one syntax of values ([`Sourced`]). One difference: a variable that is
+//! empty or contains only whitespace is treated as unset, because Compose passes on variables without a value.
 
 use std::collections::HashMap;
 use std::env;
@@ -18,20 +18,20 @@ use crate::diagnostics::{Code, Finding, Findings, Place};
 
 const PREFIX: &str = "POSTMAPD_";
 
-/// What the flags of some settings say; `OF` is the number of their [`Commands`].
+/// The values of the flags of some settings; `OF` is the number of their [`Commands`].
 #[derive(Clone, Debug, Default)]
 pub struct Flags<const OF: usize> {
-    /// By the flag. Several values are joined by commas.
+    /// By flag. Several values are joined by commas.
     given: HashMap<&'static str, OsString>,
 }
 
-/// What every command that reads the folder may be told, before its own subcommand or behind it.
+/// The flags of every command that reads the directory, before its own subcommand or after it.
 pub type Options = Flags<{ Commands::All as usize }>;
 
-/// What only a server may be told.
+/// The flags that describe a server.
 pub type ServiceOptions = Flags<{ Commands::Servers as usize }>;
 
-/// What only `serve` may be told.
+/// The flags of `serve` alone.
 pub(crate) type ServeOptions = Flags<{ Commands::Serve as usize }>;
 
 impl<const OF: usize> Args for Flags<OF> {
@@ -68,13 +68,13 @@ fn of_group(group: usize) -> impl Iterator<Item = &'static Setting> {
 }
 
 impl<const OF: usize> Flags<OF> {
-    /// The flags of both.
+    /// Returns the flags of both.
     pub(super) fn and<const OTHERS: usize>(mut self, others: Flags<OTHERS>) -> Self {
         self.given.extend(others.given);
         self
     }
 
-    /// What the flag says, or the variable behind it, and which of them it was.
+    /// Returns the value of the flag, or else of the variable, with the name of that source.
     fn raw(&self, setting: &Setting) -> Option<(OsString, &'static str)> {
         let flag = setting
             .flag
@@ -82,7 +82,7 @@ impl<const OF: usize> Flags<OF> {
         flag.or_else(|| setting.variable.and_then(|name| Some((variable(name)?, name))))
     }
 
-    /// What the flag says, or the variable behind it. A variable that is not UTF-8 is an error.
+    /// Returns the value of the flag, or else of the variable. Adds an error for a value that is not UTF-8.
     pub(crate) fn given(&self, setting: &Setting, findings: &mut Findings) -> Option<Given> {
         let (value, name) = self.raw(setting)?;
         let place = Place::Setting(name);
@@ -99,25 +99,25 @@ impl<const OF: usize> Flags<OF> {
 }
 
 impl Options {
-    /// The folder.
+    /// Returns the directory.
     pub(crate) fn dir(&self) -> PathBuf {
         self.path(&setting::DIR)
             .unwrap_or_else(|| setting::DIR.default.text().into())
     }
 
-    /// Whether the folder was named, by the flag or by the variable, and is not merely the usual one.
+    /// Returns whether the flag or the variable names the directory, so that it is not merely the default.
     pub(crate) fn names_dir(&self) -> bool {
         self.path(&setting::DIR).is_some()
     }
 
-    /// The path that was named, by the flag or by the variable.
+    /// Returns the path that the flag or the variable names.
     pub(super) fn path(&self, setting: &Setting) -> Option<PathBuf> {
         self.raw(setting).map(|(path, _)| path.into())
     }
 }
 
 impl ServiceOptions {
-    /// What a client of the admin listener may be told: its flag alone.
+    /// Creates the options of a client of the admin listener from its flag.
     pub(crate) fn of_admin(flag: Option<String>) -> Self {
         let given = setting::ADMIN.flag.zip(flag.map(OsString::from));
         Self {
@@ -126,13 +126,13 @@ impl ServiceOptions {
     }
 }
 
-/// A variable, if it is set to something.
+/// Returns the value of a variable, if it is set and not empty.
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.as_bytes().trim_ascii().is_empty())
 }
 
-/// A misspelt variable would otherwise be ignored in silence. It is no error: Kubernetes sets `POSTMAPD_PORT`,
-/// `POSTMAPD_SERVICE_HOST` and others where a Service is named postmapd.
+/// Warns of unknown variables, because a misspelt one would otherwise be silently ignored. It is not an error:
+/// Kubernetes sets `POSTMAPD_PORT`, `POSTMAPD_SERVICE_HOST` and others where a Service is named postmapd.
 pub(super) fn warn_of_unknown_variables(findings: &mut Findings) {
     let set = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for name in set.filter(|name| !setting::variables().any(|known| known == name)) {

@@ -1,13 +1,13 @@
 //! `RELAY_*` and `DEFAULT_RELAY_HOST`: the default relay, from variables or from the files that they name.
 //!
-//! docker-mailserver's variables, and both spellings of "from a file" that its users know: `RELAY_PASSWORD_FILE`
-//! and `RELAY_PASSWORD__FILE`. A variable is read once, at the start; a file is read again with the tables.
+//! These are docker-mailserver's variables, with both suffixes for files that its users know: `RELAY_PASSWORD_FILE` and
+//! `RELAY_PASSWORD__FILE`. A variable is read once, at the start; a file is read again with the tables.
 //!
-//! A file that is missing, empty or wrong is an error, never an unset value: the answer that would follow from
-//! "no password" is to send without authenticating. For the same reason a user without a password, or a password without
-//! a user, is a login that nobody knows ([`Configured::Unreadable`]) and not one that is unset: the next hop of the default
-//! relay is then *cannot tell*, and the mail waits. The sender and the host, which Postfix asks for before the next hop,
-//! stay *not found*, because only the last of the three answers decides to send without authenticating.
+//! A file that is missing, empty or invalid is an error, never an unset value: with "no password", Postfix would send
+//! without authenticating. For the same reason a user without a password, or a password without a user, is an unknown
+//! login ([`Configured::Unreadable`]) and not an unset one: the answer for the next hop of the default relay is then
+//! *cannot tell*, and the mail stays queued. The answers for the sender and the host, which Postfix asks for before the
+//! next hop, stay *not found*, because only the last of the three answers decides to send without authenticating.
 
 use std::path::{Path, PathBuf};
 
@@ -21,10 +21,10 @@ use crate::lookup::table::line::MAX_LINE;
 use crate::os::invisible;
 use crate::os::secret::Secret;
 
-/// Where one value comes from.
+/// The source of one value.
 #[derive(Default)]
 enum Origin {
-    /// Nowhere.
+    /// No source: the variable is not set.
     #[default]
     Unset,
     /// The variable itself.
@@ -49,7 +49,7 @@ pub struct RelayEnvironment {
 }
 
 impl RelayEnvironment {
-    /// Takes the variables, and warns of those that contradict each other or mean nothing here.
+    /// Takes the variables, and warns of those that contradict each other or have no effect here.
     pub(crate) fn new(variables: &Variables, findings: &mut Findings) -> Self {
         foreign_variables::warn(variables, findings);
         let mut take = |name, file_names| Variable::take(variables, name, file_names, findings);
@@ -65,7 +65,7 @@ impl RelayEnvironment {
         }
     }
 
-    /// Whether any of the variables is set.
+    /// Returns whether any of the variables is set.
     pub(crate) fn is_set(&self) -> bool {
         self.all()
             .into_iter()
@@ -82,7 +82,7 @@ impl RelayEnvironment {
         ]
     }
 
-    /// The files that are named.
+    /// Returns the files that the variables name.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         self.all()
             .into_iter()
@@ -92,7 +92,8 @@ impl RelayEnvironment {
             })
     }
 
-    /// Judges what stands in the variables themselves. Values in files can change, and are judged when they are read.
+    /// Adds findings about the values of the variables themselves. Values in files can change, and are checked when
+    /// they are read.
     pub(super) fn judge_inline(&self, findings: &mut Findings) {
         let mut all = Findings::default();
         self.resolve(&mut |_| None, &mut all);
@@ -104,7 +105,7 @@ impl RelayEnvironment {
         }
     }
 
-    /// The default relay, with the named files read by `read`, which says by itself what it could not read.
+    /// Returns the default relay. `read` reads the named files, and reports those that it cannot read.
     pub(crate) fn resolve(
         &self,
         read: &mut dyn FnMut(&Path) -> Option<Secret>,
@@ -327,7 +328,7 @@ impl Variable {
         Self { name, origin }
     }
 
-    /// The value in the text of its file: everything but a byte order mark before it and one line end behind it.
+    /// Returns the value in the text of its file: all but a leading byte order mark and one line end at the end.
     fn value_in(&self, mut text: Secret, findings: &mut Findings) -> Configured<Secret> {
         if text.strip_byte_order_mark() {
             findings.push(
@@ -348,8 +349,8 @@ impl Variable {
         Configured::Value(text)
     }
 
-    /// An error about a value of which no next hop can be made. What other programs left on the value says more than its
-    /// grammar does.
+    /// Returns an error about a value that is not a next hop. Traces that another program left in the value explain it
+    /// better than a syntax error.
     fn unusable(&self, code: Code, value: &[u8], problem: String, help: &str) -> Finding {
         let finding = self.finding(code);
         match Suspicion::first_in(value) {

@@ -1,17 +1,17 @@
-//! The server that runs for a directory, and the variables that it was started with.
+//! The running server of a directory, and the variables that it was started with.
 //!
-//! `RELAY_HOST` in a unit or a container is unknown to a shell. So the commands look into /proc for processes that serve the
-//! same directory, be it in a container with the same files mounted, and read their environment as proc(5) shows it. That
-//! needs no setting, no listener and no state on a disk, and the kernel decides who may look: a server that has locked itself
-//! shows its environment to root alone. What is read stays in this process, and passwords are wiped with it.
+//! `RELAY_HOST` in a unit or a container is unknown to a shell. So the commands look in /proc for processes that serve
+//! the same directory, including those in a container with the same files mounted, and read their environment
+//! (proc(5)). That needs no setting, no listener and no state on disk, and the kernel decides who may read: a sandboxed
+//! server shows its environment to root alone. What is read stays in this process, and passwords are wiped with it.
 //!
-//! A process counts if its name is postmapd, its arguments have `serve`, its directory is the same file as ours, and it
-//! is root's, ours, or of a user or group that owns the directory or a table in it: another user's process could tell us
-//! anything.
+//! A process is trusted if its name is postmapd, its arguments contain `serve`, its directory is the same file as ours,
+//! and it belongs to root, to the current user, or to a user or group that owns the directory or a table in it: a
+//! process of another user could claim anything.
 //!
-//! Limits: variables alone count, not the flags of the server. A server whose environment this user may not see is
-//! recognised by an absolute `--dir`, or as that of the usual directory, alone. A process of another namespace of processes (a container,
-//! seen from another one) is not found, and neither is one of another machine.
+//! Limits: only variables are read, not the flags of the server. A server whose environment this user may not read is
+//! recognized only by an absolute `--dir`, or as the server of the default directory. A process in another PID
+//! namespace (a container, seen from another one) or on another machine is not found.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -28,29 +28,29 @@ use super::{DEFAULT_DIR, setting};
 use crate::lookup::map::Maps;
 use crate::os::secret::Secret;
 
-/// What a search finds.
+/// The result of a search.
 pub(super) enum Found {
     /// No server of the directory.
     Nothing,
     /// A server, and its variables.
     Server(Process, Variables),
-    /// A server whose environment this user may not see.
+    /// A server whose environment this user may not read.
     Hidden(Process),
     /// Several servers with different variables.
     Several(Vec<Process>),
 }
 
-/// A process.
+/// A process of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Its number.
+    /// Its PID.
     id: i32,
-    /// Its user, by name where there is one.
+    /// The name of its user, or the ID where there is no name.
     user: String,
 }
 
 impl Process {
-    /// Whether it is the first of its namespace, as the server of a container is.
+    /// Returns whether it is PID 1, as the server of a container is.
     pub(super) fn is_first(&self) -> bool {
         self.id == 1
     }
@@ -71,7 +71,7 @@ pub(super) fn find(dir: &Path) -> Found {
     let own = getpid().as_raw();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     for id in numbers.filter(|id| *id != own) {
-        // A process that ends meanwhile is none.
+        // A process that ends meanwhile is skipped.
         match server(id, dir, &owners) {
             Some((process, Some(variables))) => servers.push((process, variables)),
             Some((process, None)) => hidden = Some(process),
@@ -87,7 +87,7 @@ pub(super) fn find(dir: &Path) -> Found {
     Found::Server(first.clone(), variables.clone())
 }
 
-/// The process of this number if it is a server of `dir`, and its variables if they can be seen.
+/// Returns the process with this PID if it is a server of `dir`, and its variables if they can be read.
 fn server(id: i32, dir: &Path, owners: &Owners) -> Option<(Process, Option<Variables>)> {
     let process = PathBuf::from(format!("/proc/{id}"));
     if fs::read(process.join("comm")).ok()?.trim_ascii() != b"postmapd" {
@@ -109,7 +109,7 @@ fn server(id: i32, dir: &Path, owners: &Owners) -> Option<(Process, Option<Varia
             is_same_file(&seen_by(&process, &named), dir)
                 .then(|| (user, Some(Variables::of_environment(&block, &process))))
         }
-        // Where nothing of it can be seen, its arguments are all that there is to go by.
+        // Without its environment, only its arguments identify it.
         Err(ErrorKind::PermissionDenied) => {
             let named = arguments.dir.unwrap_or_else(|| DEFAULT_DIR.into());
             (named.is_absolute() && is_same_file(&named, dir)).then_some((user, None))
@@ -118,13 +118,13 @@ fn server(id: i32, dir: &Path, owners: &Owners) -> Option<(Process, Option<Varia
     }
 }
 
-/// What the arguments of a server say.
+/// The arguments of a server.
 struct Arguments {
     dir: Option<PathBuf>,
 }
 
 impl Arguments {
-    /// Those in `/proc/PID/cmdline`, or none where they are not those of a server.
+    /// Parses `/proc/PID/cmdline`. `None` where it is not that of a server.
     fn of(line: &[u8]) -> Option<Self> {
         let words: Vec<&[u8]> = line.split(|c| *c == 0).skip(1).collect();
         words.contains(&&b"serve"[..]).then(|| {
@@ -143,9 +143,9 @@ impl Arguments {
     }
 }
 
-/// The environment of a process. /proc says no length, so it is read piece by piece, and each piece is wiped.
+/// Reads the environment of a process. /proc reports no length, so it is read in pieces, and each piece is wiped.
 fn environment(path: &Path) -> Result<Secret, ErrorKind> {
-    // More than execve(2) accepts with the usual limit of the stack.
+    // More than execve(2) accepts with the default stack limit.
     const MOST: usize = 8 << 20;
     let mut file = fs::File::open(path).map_err(|error| error.kind())?;
     let mut block = Secret::default();
@@ -161,7 +161,7 @@ fn environment(path: &Path) -> Result<Secret, ErrorKind> {
     Err(ErrorKind::FileTooLarge)
 }
 
-/// The directory that an environment names.
+/// Returns the directory that an environment names.
 fn dir_in(block: &Secret) -> Option<PathBuf> {
     let mut assignments = block.expose().split(|c| *c == 0);
     let name = setting::DIR.variable?.as_bytes();
@@ -169,7 +169,7 @@ fn dir_in(block: &Secret) -> Option<PathBuf> {
     (!dir.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(dir)))
 }
 
-/// Whose processes are believed.
+/// The users and groups whose processes are trusted.
 struct Owners {
     users: Vec<u32>,
     groups: Vec<u32>,
@@ -191,7 +191,7 @@ impl Owners {
         owners
     }
 
-    /// The user of a process that is believed.
+    /// Returns the user of a process, if it is trusted.
     fn user(&self, process: &Path) -> Option<Uid> {
         let status = fs::read_to_string(process.join("status")).ok()?;
         let numbers = |field: &str| -> Vec<u32> {

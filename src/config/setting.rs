@@ -1,8 +1,8 @@
-//! What a setting is: its names, its default, what it means, when it counts, and how it is read.
+//! Settings: the names, default, meaning, value and time of effect of each.
 //!
-//! Each stands once, in `definitions.rs`. Flags, variables and the settings file are three sources of texts that are
-//! looked up by it ([`Sources::settings`](super::Sources::settings)), and all else that lists settings is made from the
-//! definitions: `--help`, the manual, the names that are known, and what needs a restart.
+//! Each is defined once, in `definitions.rs`. Flags, variables and the settings file are three sources of texts
+//! ([`Sources::settings`](super::Sources::settings)). All lists of settings are generated from the definitions:
+//! `--help`, the manual, the known names, and what needs a restart.
 
 mod definitions;
 
@@ -20,50 +20,50 @@ pub use definitions::{ADMIN, ALL, CONFIG, DIR, LISTEN, LOG, LOG_FORMAT};
 /// A setting.
 #[derive(Debug)]
 pub struct Setting {
-    /// The key in the settings file; before a dot stands its table.
+    /// The key in the settings file, after its table and a dot if it is in one.
     pub key: Option<&'static str>,
-    /// The flag.
+    /// The flag, with its dashes.
     pub flag: Option<&'static str>,
-    /// Which commands have the flag.
+    /// The commands that have the flag.
     pub commands: Commands,
-    /// The variable.
+    /// The environment variable.
     pub variable: Option<&'static str>,
-    /// What its value is called in a usage line.
+    /// The name of its value in a usage line.
     pub value: &'static str,
-    /// What counts where nothing is said.
+    /// The default.
     pub default: Fallback,
     /// What it means, without a full stop.
     pub about: &'static str,
-    /// When a new value counts.
+    /// When a new value takes effect.
     pub counts: Counts,
-    /// How a value is written, and read.
+    /// The syntax of its values, and how they are read.
     pub kind: Kind,
 }
 
 /// The commands that have a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commands {
-    /// None: there is no flag.
+    /// No command: there is no flag.
     None,
-    /// Every command that reads the folder, before its own subcommand or behind it.
+    /// Every command that reads the directory, before its own subcommand or after it.
     All,
-    /// `serve`, and `postconf`, which prints what suits a server with the same flags.
+    /// `serve`, and `postconf`, which prints the main.cf for a server with the same flags.
     Servers,
     /// `serve`.
     Serve,
 }
 
-/// What counts where nothing is said.
+/// The default of a setting.
 #[derive(Clone, Copy, Debug)]
 pub enum Fallback {
-    /// This value, which is read as any other.
+    /// A value, which is read like any other.
     Value(&'static str),
-    /// What this text describes, and [`Settings::default`] begins with.
+    /// A description of the initial value in [`Settings::default`].
     Described(&'static str),
 }
 
 impl Fallback {
-    /// The value or its description.
+    /// Returns the value or its description.
     #[must_use]
     pub fn text(&self) -> &'static str {
         match self {
@@ -72,57 +72,58 @@ impl Fallback {
     }
 }
 
-/// When a new value counts.
+/// When a new value takes effect.
 #[derive(Clone, Copy, Debug)]
 pub enum Counts {
-    /// When the settings file is saved.
+    /// On reload, when the settings file is saved.
     WhenSaved,
-    /// When the server starts. Says whether the values of two readings differ.
+    /// On restart. The function returns whether two readings differ in the setting.
     AtStart(fn(&Settings, &Settings) -> bool),
 }
 
-/// Reads a value into the settings, or says what is wrong with it.
+/// Reads a value into the settings, or returns an error.
 type Read = fn(&Given, &mut Settings) -> Result<(), Finding>;
 
-/// How a value is written in the settings file, and how it is read from whichever source.
+/// The syntax of values in the settings file, and how a value is read from any source.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// A path, which is none of the [`Settings`].
+    /// A path, which is not part of [`Settings`].
     Path,
-    /// A string that its command reads, and which is none of the [`Settings`].
+    /// A string that its command parses, and which is not part of [`Settings`].
     Unparsed,
     /// A string.
     Text(Read),
-    /// Several strings, or one; in one text with commas. The list is emptied, and each is added to it.
+    /// A list of strings, or one; as a text, separated by commas. The first function empties the list, the second adds
+    /// an item.
     Texts(fn(&mut Settings), Read),
     /// A string or a whole number.
     Name(Read),
-    /// Several of them, or one; in one text with commas.
+    /// A list of strings or whole numbers, or one; as a text, separated by commas.
     Names(fn(&mut Settings), Read),
-    /// true or false, or a string: on or off in Postfix's words, or in TOML's.
+    /// A boolean, or a string: on or off in Postfix's words, or in TOML's.
     Switch(Read),
     /// A number of seconds, from 0.01 to 86400.
     Seconds(fn(&mut Settings) -> &mut Duration),
-    /// Likewise, or 0.
+    /// A number of seconds, from 0.01 to 86400, or 0.
     SecondsOrZero(fn(&mut Settings) -> &mut Duration),
-    /// A number of connections, from 1 to [`Limits::MOST`].
+    /// A number of connections, from 1 to [`Limits::MAX`].
     Connections(fn(&mut Settings) -> &mut Option<usize>),
 }
 
 impl Kind {
-    /// Whether the value is one of [`Settings`].
+    /// Returns whether the value is part of [`Settings`].
     pub(super) fn is_of_settings(&self) -> bool {
         !matches!(self, Self::Path | Self::Unparsed)
     }
 
-    /// Whether there may be several values.
+    /// Returns whether there can be several values.
     pub(super) fn is_list(&self) -> bool {
         matches!(self, Self::Texts(..) | Self::Names(..))
     }
 }
 
 impl Setting {
-    /// The help text of the flag.
+    /// Returns the help text of the flag.
     #[must_use]
     pub fn help(&self) -> String {
         let variable = self
@@ -132,7 +133,7 @@ impl Setting {
         format!("{}{variable} [default: {}]", self.about, self.default.text())
     }
 
-    /// The flag, as clap has it.
+    /// Returns the flag as an argument of clap.
     pub(super) fn argument(&self) -> Option<Arg> {
         let argument = Arg::new(self.flag?)
             .long(self.flag?.trim_start_matches('-'))
@@ -151,13 +152,13 @@ impl Setting {
         Some(argument.value_parser(parser).action(action))
     }
 
-    /// The table of the settings file in which it stands, empty for the file itself, and its key there.
+    /// Returns its table in the settings file, empty for the top level, and its key there.
     #[must_use]
     pub fn table_and_key(&self) -> Option<(&'static str, &'static str)> {
         self.key.map(|key| key.split_once('.').unwrap_or(("", key)))
     }
 
-    /// Reads a value into the settings, or says what is wrong with it.
+    /// Reads a value into the settings, or adds an error.
     pub(super) fn read(&self, given: &Given, settings: &mut Settings, findings: &mut Findings) {
         let text = &given.value;
         let wrong = || self.wrong(given.place.clone());
@@ -185,16 +186,16 @@ impl Setting {
         }
     }
 
-    /// Reads the value that counts where nothing is said, if it is one.
+    /// Reads the default into the settings, if it is a value.
     pub(super) fn read_default(&self, settings: &mut Settings) {
         if let Fallback::Value(text) = self.default {
             let place = Place::Setting(self.flag.or(self.key).unwrap_or_default());
-            // A test sees to it that nothing is wrong with it.
+            // A test checks that the value is valid.
             self.read(&Given::word(text, place), settings, &mut Findings::default());
         }
     }
 
-    /// Says that a value is not of this kind.
+    /// Returns the error that a value is not of this kind.
     pub(super) fn wrong(&self, place: Place) -> Finding {
         let connections = format!("a whole number from 1 to {}", Limits::MOST);
         let (what, help) = match self.kind {
@@ -212,13 +213,13 @@ impl Setting {
     }
 }
 
-/// The setting with this key in a table of the settings file, or in the file itself for an empty name.
+/// Returns the setting with this key in a table of the settings file; an empty name is the top level.
 pub(super) fn with_key(table: &str, key: &str) -> Option<&'static Setting> {
     let mut all = ALL.iter().copied();
     all.find(|setting| setting.table_and_key() == Some((table, key)))
 }
 
-/// What may stand in one table of the settings file, or in the file itself for an empty name.
+/// Returns the keys of a table of the settings file; an empty name is the top level.
 pub(super) fn keys(table: &str) -> Vec<&'static str> {
     let all = ALL.iter().filter_map(|setting| setting.table_and_key());
     let own = all.filter_map(|(own, key)| (own == table).then_some(key));
@@ -226,7 +227,7 @@ pub(super) fn keys(table: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// The tables of the settings file, whose settings stand together in [`ALL`].
+/// Returns the tables of the settings file. The settings of a table are adjacent in [`ALL`].
 #[must_use]
 pub fn tables() -> Vec<&'static str> {
     let all = ALL.iter().filter_map(|setting| setting.key?.split_once('.'));
@@ -235,12 +236,12 @@ pub fn tables() -> Vec<&'static str> {
     tables
 }
 
-/// Every variable.
+/// Returns the variables of all settings.
 pub fn variables() -> impl Iterator<Item = &'static str> {
     ALL.iter().filter_map(|setting| setting.variable)
 }
 
-/// The keys of the settings that count when the server starts, and that differ from those of `others`.
+/// Returns the keys of the settings that take effect on restart and differ from those of `others`.
 pub(crate) fn changed_for_the_next_start(settings: &Settings, others: &Settings) -> Vec<&'static str> {
     let all = ALL.iter().filter(|setting| match setting.counts {
         Counts::WhenSaved => false,
@@ -256,7 +257,7 @@ mod tests {
     use crate::config::given::Given;
     use crate::diagnostics::{Findings, Place};
 
-    /// The settings with this value, if it is right.
+    /// Returns the settings with this value, if it is valid.
     fn with(setting: &Setting, value: &str) -> Result<Settings, Findings> {
         let (mut settings, mut findings) = (Settings::default(), Findings::default());
         let given = Given::word(value, Place::Setting("--setting"));
@@ -295,7 +296,7 @@ mod tests {
         }
     }
 
-    /// Of every kind, and other than each default.
+    /// Values of every kind, which differ from each default.
     const VALUES: [&str; 8] = [
         "7",
         "0600",

@@ -1,4 +1,4 @@
-//! Reads values into the settings. What is wrong with one is a finding that says what to write.
+//! Parsers of values, which read them into the settings. An error says what to write instead.
 
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ pub(super) fn endpoint(given: &Given, settings: &mut Settings) -> Read {
     Ok(())
 }
 
-/// An endpoint as it may be named: what does not even begin like one may be a password, unless it was typed as a flag.
+/// Returns an endpoint for a message. A value that does not begin like an endpoint may be a password, unless it is a
+/// flag's.
 fn name(given: &Given) -> String {
     let endpoint = &given.value;
     let is_flag = matches!(given.place, Place::Setting(name) if name.starts_with("--"));
@@ -61,7 +62,7 @@ pub(super) fn socket_group(given: &Given, settings: &mut Settings) -> Read {
     of_sockets("group", settings.sockets.group, given, settings)
 }
 
-/// Whether there is such a user or group, or no socket that needs one.
+/// Returns an error if there is no such user or group, unless no UNIX socket needs one.
 fn of_sockets(kind: &str, number: Option<u32>, given: &Given, settings: &Settings) -> Read {
     let listeners = settings.listen.iter().map(|endpoint| &endpoint.address);
     let mut addresses = listeners.chain(&settings.admin);
@@ -95,7 +96,7 @@ pub(super) fn user(given: &Given, settings: &mut Settings) -> Read {
     Ok(())
 }
 
-/// On or off, in Postfix's words or in TOML's.
+/// Reads on or off, in Postfix's words or in TOML's.
 pub(super) fn confinement(given: &Given, settings: &mut Settings) -> Read {
     settings.is_confined = match given.value.as_str() {
         "on" | "yes" | "true" => true,
@@ -131,14 +132,14 @@ pub(super) fn next_hops(given: &Given, settings: &mut Settings) -> Read {
     Ok(())
 }
 
-/// A number of seconds, from 0.01 to 86400, or 0 where that is a value, too.
+/// Parses a number of seconds, from 0.01 to 86400, or 0 if `may_be_zero`.
 pub(super) fn seconds(text: &str, may_be_zero: bool) -> Option<Duration> {
     let number: f64 = text.parse().ok()?;
     ((0.01..=86400.0).contains(&number) || (may_be_zero && number == 0.0))
         .then(|| Duration::from_secs_f64(number))
 }
 
-/// A number of connections that may be set.
+/// Parses a connection limit, from 1 to [`Limits::MAX`].
 pub(super) fn connections(text: &str) -> Option<usize> {
     let number = text.parse().ok();
     number.filter(|number| (1..=Limits::MOST).contains(number))

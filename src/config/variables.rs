@@ -1,7 +1,7 @@
-//! The variables of the default relay, from wherever they are set: the environment of this process, that of a running
-//! server, or the file of variables beside the tables.
+//! The variables of the default relay: those of this process, of a running server, or of the file of variables beside
+//! the tables.
 //!
-//! Values are secrets from the moment they are read, because a password may stand in any of them. Only what can concern
+//! Values are secrets from the moment they are read, because any of them may contain a password. Only what can concern
 //! the default relay is kept; the rest of an environment is wiped at once.
 
 use std::env;
@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 
 use crate::os::secret::Secret;
 
-/// Variables and their values. An empty value is an unset one, because Compose passes variables on that nobody set.
+/// Variables and their values. An empty value is treated as unset, because Compose passes on variables without a value.
 #[derive(Clone, Default)]
 pub(crate) struct Variables {
     set: Vec<(String, Secret)>,
-    /// The directory in /proc of the process whose variables they are, if that is not this one.
+    /// The directory in /proc of the process that has these variables, if it is another one.
     process: Option<PathBuf>,
 }
 
 impl Variables {
-    /// The variables of this process.
+    /// Returns the variables of this process.
     pub(crate) fn of_process() -> Self {
         let mut variables = Self::default();
         for (name, value) in env::vars_os() {
@@ -28,7 +28,7 @@ impl Variables {
         variables
     }
 
-    /// The variables in an environment as `/proc/PID/environ` shows it, of the process whose directory in /proc this is.
+    /// Parses `/proc/PID/environ` of the process with this directory in /proc.
     pub(crate) fn of_environment(block: &Secret, process: &Path) -> Self {
         let mut variables = Self {
             process: Some(process.to_owned()),
@@ -42,11 +42,11 @@ impl Variables {
         variables
     }
 
-    /// The variables of a file as systemd reads it (`EnvironmentFile=`): an assignment a line, perhaps with quotes around
-    /// the value, and comments that begin with `#` or `;`.
+    /// Parses a file as systemd does (`EnvironmentFile=`): one assignment a line, optionally with quotes around the
+    /// value, and comments that begin with `#` or `;`.
     ///
-    /// Limits: no value goes on in the next line, and of the escapes in double quotes only those of a quote and of a
-    /// backslash are known.
+    /// Limits: values cannot continue on the next line, and in double quotes only a quote, a backslash, `$` and a
+    /// backtick can be escaped.
     pub(crate) fn of_file(text: &Secret) -> Self {
         let mut variables = Self::default();
         for line in text.expose().split(|c| *c == b'\n') {
@@ -79,19 +79,19 @@ impl Variables {
         }
     }
 
-    /// The value of a variable, if it is set.
+    /// Returns the value of a variable, if it is set.
     pub(crate) fn get(&self, name: &str) -> Option<&Secret> {
         self.set
             .iter()
             .find_map(|(own, value)| (own == name).then_some(value))
     }
 
-    /// The names of the variables that are set.
+    /// Returns the names of the variables that are set.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.set.iter().map(|(name, _)| name.as_str())
     }
 
-    /// The file that a variable names, as this process finds it.
+    /// Returns the path of the file that a variable names, for this process.
     pub(crate) fn file(&self, name: &str) -> Option<PathBuf> {
         let named = std::ffi::OsStr::from_bytes(self.get(name)?.expose());
         let named = Path::new(named);
@@ -103,7 +103,7 @@ impl Variables {
         Some(if is_here { named.to_owned() } else { there })
     }
 
-    /// Whether both say the same of the default relay.
+    /// Returns whether both have the same variables.
     pub(crate) fn are_same(&self, other: &Self) -> bool {
         let has_all =
             |own: &Self, other: &Self| own.set.iter().all(|(name, value)| other.get(name) == Some(value));
@@ -111,7 +111,7 @@ impl Variables {
     }
 }
 
-/// Where the path leads for another process, whose directory in /proc this is.
+/// Returns the path by which this process reaches `path` of another one, given that one's directory in /proc.
 pub(super) fn seen_by(process: &Path, path: &Path) -> PathBuf {
     match path.strip_prefix("/") {
         Ok(within) => process.join("root").join(within),
@@ -119,7 +119,7 @@ pub(super) fn seen_by(process: &Path, path: &Path) -> PathBuf {
     }
 }
 
-/// Whether two paths lead to one file.
+/// Returns whether two paths lead to one file.
 pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let id = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
@@ -131,7 +131,7 @@ fn assignment_of(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name, value.strip_prefix(b"=")?))
 }
 
-/// A value without the quotes that systemd takes away.
+/// Returns a value without the quotes that systemd removes.
 fn unquoted(value: &[u8]) -> Secret {
     match value {
         [b'\'', inner @ .., b'\''] => Secret::from(inner.to_vec()),

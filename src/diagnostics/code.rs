@@ -1,24 +1,24 @@
-//! The kinds of findings: for each its name, how bad it is, why it matters, and whether a password leaks by it.
+//! The kinds of findings: the name, severity and rationale of each, and whether it means that passwords leak.
 //!
-//! The names are an interface (`check --format json`, `postconf --check --format json`, `/status`): one that was released
-//! stays. The tables in postmapd-check(1) and postmapd-postconf(1) are made from this one.
+//! The names are an interface (`check --format json`, `postconf --check --format json`, `/status`): a released one
+//! stays. The tables in postmapd-check(1) and postmapd-postconf(1) are generated from this one.
 
 use std::fmt;
 
 use super::Severity;
 
-/// Whether a password leaks where a finding of this kind is.
+/// Which passwords leak where there is a finding of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leak {
-    /// No.
+    /// None.
     Nothing,
-    /// Those for the mail that the service at fault sends.
+    /// Those for the mail that the service concerned sends.
     Own,
-    /// Those of postmapd, whatever mail the service at fault sends.
+    /// All that postmapd has, whatever mail the service concerned sends.
     All,
 }
 
-/// Defines the kinds: of each group the reason why its findings matter, then severity, variant and name of each kind.
+/// Defines the kinds: of each group the rationale, then severity, variant and name of each kind.
 macro_rules! codes {
     ($($why:expr => $($severity:ident $code:ident $name:literal $(leaks $leak:ident)?),+;)*) => {
         /// A kind of finding. [`Code::as_str`] is its name.
@@ -31,7 +31,7 @@ macro_rules! codes {
             /// All kinds, those of a group together.
             pub const ALL: &'static [Self] = &[$($(Self::$code,)+)*];
 
-            /// Returns its stable name, for machines.
+            /// Returns its stable name, for programs.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -39,7 +39,7 @@ macro_rules! codes {
                 }
             }
 
-            /// Returns how bad a finding of this kind is.
+            /// Returns the severity of findings of this kind.
             #[must_use]
             pub const fn severity(self) -> Severity {
                 match self {
@@ -55,7 +55,7 @@ macro_rules! codes {
                 }
             }
 
-            /// Returns whether passwords leak where there is such a finding.
+            /// Returns which passwords leak where there is such a finding.
             #[must_use]
             pub const fn leak(self) -> Leak {
                 match self {
@@ -183,7 +183,7 @@ codes! {
         Error BadArgument "bad-argument";
     Some("main.cf cannot name a server that listens nowhere") =>
         Error NoEndpoint "no-endpoint";
-    // Of `postconf --check`, whose messages say what comes of it.
+    // Findings of `postconf --check`, whose messages contain the rationale.
     None =>
         Error RelayhostSet "relayhost-set",
         Error AuthOff "auth-off",

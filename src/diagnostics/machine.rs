@@ -1,4 +1,4 @@
-//! Findings for machines. Names and meaning are an interface (contract: `check --format json`).
+//! Findings as JSON. Names and meaning are an interface (contract: `check --format json`).
 
 use std::io::{self, Write};
 
@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 use super::{Finding, Findings, Place, Severity};
 use crate::os::printable::json;
 
-/// A finding, as JSON has it.
+/// A finding, as JSON.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct FindingObject {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// The name of its kind ([`Code::as_str`](super::Code::as_str)); another version may have others.
+    /// The name of its kind ([`Code::as_str`](super::Code::as_str)); other versions may have others.
     pub code: String,
-    /// `null` where the finding is about a flag or a variable.
+    /// The file; `null` where the finding is about a flag or a variable.
     pub file: Option<String>,
     /// The flag or the variable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub setting: Option<String>,
-    /// Of master.cf.
+    /// The service in master.cf.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// Of main.cf or master.cf.
+    /// The parameter of main.cf or master.cf.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameter: Option<String>,
-    /// From 1.
+    /// The line, from 1.
     pub line: Option<u32>,
-    /// In bytes, from 1.
+    /// The column in bytes, from 1.
     pub column: Option<u32>,
     /// What is wrong.
     pub message: String,
@@ -36,7 +36,7 @@ pub(crate) struct FindingObject {
 }
 
 impl FindingObject {
-    /// This finding.
+    /// Creates the object of a finding.
     pub(crate) fn of(finding: &Finding) -> Self {
         let mut object = Self {
             severity: finding.severity,
@@ -68,7 +68,7 @@ impl FindingObject {
     }
 }
 
-/// Prints findings, in the order of `findings`, of which `all` has the numbers.
+/// Prints findings in the given order. `all` has their numbers.
 pub(crate) fn print<'a>(
     findings: impl IntoIterator<Item = &'a Finding>,
     all: &Findings,

@@ -1,11 +1,11 @@
-//! Threads that let those that answer go first.
+//! The scheduling priority of threads.
 
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 use tracing::debug;
 
-/// Lets the threads that answer go first where they and the calling thread want the same processor: what it does may
-/// take longer then, and no lookup does.
+/// Lowers the priority of the calling thread to nice level 10, so that threads that answer lookups run first where
+/// processors are short. Logs a failure at level debug, and changes nothing then.
 pub(crate) fn yield_to_lookups() {
     const NICENESS: i32 = 10;
     if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {

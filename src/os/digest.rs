@@ -1,9 +1,9 @@
-//! Digests of files, by which two of them can be told apart without being shown.
+//! Digests of files: they tell two contents apart without showing them.
 //!
-//! Where no credential belongs, the digest is the one that sha256sum(1) prints. Of a file with credentials that would be
-//! too much: who has the digest of `@example.com user:password` can try passwords until one fits. So there it is made
-//! with a key that this process invents at its start and that never leaves it: it says whether the file has changed,
-//! and nothing else, to nobody.
+//! Of a file without credentials the digest is SHA-256, as sha256sum(1) prints it. Of a file with credentials that
+//! would give too much away: with the digest of `@example.com user:password`, passwords can be tried until one fits.
+//! There it is HMAC-SHA-256 with a random key that this process creates at its start and never shows: it says whether
+//! the file has changed, and nothing else.
 
 use std::fmt::Write;
 use std::sync::OnceLock;
@@ -12,15 +12,15 @@ use hmac::{Hmac, KeyInit, Mac};
 use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::{Digest, Sha256};
 
-/// The digest of a text in pieces, as `sha256:` and hexadecimal digits.
+/// Returns the SHA-256 of a text in pieces, as `sha256:` and hexadecimal digits.
 pub(crate) fn plain<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut digest = Sha256::new();
     pieces.into_iter().for_each(|piece| digest.update(piece));
     written("sha256:", &digest.finalize())
 }
 
-/// The digest of a text in pieces that may be a credential, as `hmac-sha256:` and hexadecimal digits. `None` where the
-/// system has no random numbers to give.
+/// Returns the HMAC-SHA-256 of a text in pieces that may contain a credential, as `hmac-sha256:` and hexadecimal
+/// digits. `None` where the system provides no random numbers.
 pub(crate) fn keyed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
     let mut digest = Hmac::<Sha256>::new_from_slice(key()?).ok()?;
     pieces.into_iter().for_each(|piece| digest.update(piece));
@@ -40,7 +40,7 @@ fn key() -> Option<&'static [u8]> {
 fn written(kind: &str, digest: &[u8]) -> String {
     let mut text = kind.to_owned();
     for byte in digest {
-        // A String takes whatever is written to it.
+        // Writing to a String does not fail.
         let _ = write!(text, "{byte:02x}");
     }
     text
@@ -65,7 +65,7 @@ mod tests {
         assert_ne!(Some(&digest), keyed([&b"abd"[..]]).as_ref());
         let (kind, digits) = digest.split_once(':').unwrap();
         assert_eq!((kind, digits.len()), ("hmac-sha256", 64));
-        // HMAC with an empty key, which anybody could compute.
+        // HMAC with an empty key, which anyone can compute.
         assert!(!digits.starts_with("fd7adb15"));
     }
 }

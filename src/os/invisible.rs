@@ -1,24 +1,24 @@
-//! Characters that cannot be seen, or that look like a blank and are none, named by their code point.
+//! Characters that are invisible, or that look like a space and are not one, named by their code point.
 //!
-//! They come with text that is copied from web pages, documents and chats, and stay there unnoticed: in a host name that
-//! does not resolve, or in a password that the relay refuses. The names are those of the Unicode character database.
+//! They come with text copied from web pages, documents and chats, and remain unnoticed: in a host name that does not
+//! resolve, or in a password that the relay rejects. The names are those of the Unicode character database.
 //!
-//! Punctuation beyond ASCII is known here, too: a dash, a quotation mark or an `@` of a word processor looks like the
-//! ASCII character and is another.
+//! Non-ASCII punctuation is recognized too: a dash, a quotation mark or an `@` from a word processor looks like the
+//! ASCII character and is another one.
 //!
-//! Limits: letters that look like other letters are not known here, and an ordinary blank is none of these.
+//! Limits: letters that look like other letters are not recognized, and an ordinary space is not invisible.
 
-/// The first such character of a text.
+/// An invisible character and its position in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Invisible {
-    /// Where it begins, in bytes from the beginning of the text.
+    /// Its offset from the beginning of the text, in bytes.
     pub offset: usize,
     /// The character.
     pub character: char,
 }
 
 impl Invisible {
-    /// Returns the first invisible character of `text`. A tab is none, and bytes that are not UTF-8 are passed over.
+    /// Returns the first invisible character of `text`. Ignores tabs and bytes that are not UTF-8.
     #[must_use]
     pub fn first(text: &[u8]) -> Option<Self> {
         let mut offset = 0;
@@ -35,13 +35,13 @@ impl Invisible {
         None
     }
 
-    /// The code point and what it is: `U+00A0 (no-break space)`.
+    /// Returns its code point and name: `U+00A0 (no-break space)`.
     pub(crate) fn name(self) -> String {
         name(self.character)
     }
 }
 
-/// Whether a character shows nothing, or a gap that is no ordinary blank.
+/// Returns whether a character shows nothing, or shows a gap other than an ordinary space.
 #[must_use]
 pub fn is_invisible(c: char) -> bool {
     if c.is_ascii() {
@@ -50,8 +50,9 @@ pub fn is_invisible(c: char) -> bool {
     c.is_control() || c.is_whitespace() || (what(c).is_some() && !is_foreign_punctuation(c))
 }
 
-/// Whether `c` is punctuation beyond ASCII, which may look like a dot, a dash, a colon, a quotation mark or an `@`, and
-/// which is in no domain name (RFC 5892 section 2.9). The middle dots of Catalan and Katakana and the marks of Hebrew are.
+/// Returns whether `c` is non-ASCII punctuation, which may look like a dot, a dash, a colon, a quotation mark or an
+/// `@`, and which no domain name contains (RFC 5892 section 2.9). Not included: the middle dots of Catalan and Katakana
+/// and the marks of Hebrew, which domain names may contain.
 #[must_use]
 pub fn is_foreign_punctuation(c: char) -> bool {
     matches!(c,
@@ -62,7 +63,7 @@ pub fn is_foreign_punctuation(c: char) -> bool {
         | '\u{ff3b}'..='\u{ff40}' | '\u{ff5b}'..='\u{ff65}' | '\u{fffc}'..='\u{ffff}')
 }
 
-/// The code point of a character, and what it is where that is known: `U+00A0 (no-break space)`.
+/// Returns the code point of a character, and its name where that is known: `U+00A0 (no-break space)`.
 pub(crate) fn name(c: char) -> String {
     let code = u32::from(c);
     match what(c) {
@@ -71,7 +72,7 @@ pub(crate) fn name(c: char) -> String {
     }
 }
 
-/// What an invisible character is, or a character of punctuation that is often meant for an ASCII one.
+/// Returns the name of an invisible character, or of non-ASCII punctuation that is often used for an ASCII character.
 fn what(c: char) -> Option<&'static str> {
     Some(match c {
         '\0' => "NUL",

@@ -1,11 +1,12 @@
-//! Where the log is written to: a stream that nobody reads holds nobody up.
+//! The output stream of the log, which never blocks a thread for long.
 //!
-//! A pipe and the journal's socket have room for some lines. While one is full, the thread that answers lookups loses its
-//! lines at once, and every other waits a second for room, but not again before there has been some. The first line
-//! that gets through is followed by one that says how many were lost.
+//! A pipe and the journal's socket hold a limited number of lines. While one is full, the thread that answers lookups
+//! drops its lines at once. Every other thread waits up to [`WRITE_TIMEOUT`] for room, and after one timeout all drop
+//! their lines until there is room again. The first line that is written is followed by one with the number of dropped
+//! lines.
 //!
-//! Limits: whether there is room is what poll(2) says, and another process that writes to the same pipe at that very
-//! moment may take it, so that a write waits after all.
+//! Limits: poll(2) says whether there is room. Another process that writes to the same pipe at the same moment may take
+//! that room, and the write then blocks. moment may take it, so that a write waits after all.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -22,19 +23,19 @@ use tracing_subscriber::fmt::MakeWriter;
 /// How long a line waits for room.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// So much can be written where poll(2) says that there is room: `PIPE_BUF` of pipe(7).
+/// The bytes that a write does not block for where poll(2) reports room: `PIPE_BUF` of pipe(7).
 const PIECE: usize = 4096;
 
 thread_local! {
     static WAITS: Cell<bool> = const { Cell::new(true) };
 }
 
-/// The calling thread never waits for room in the log.
+/// Makes the calling thread drop a log line where there is no room, instead of waiting.
 pub(crate) fn never_wait() {
     WAITS.set(false);
 }
 
-/// A stream of lines.
+/// An output stream of log lines.
 pub struct Stream<W> {
     to: W,
     state: Mutex<State>,
@@ -42,16 +43,16 @@ pub struct Stream<W> {
 
 #[derive(Default)]
 struct State {
-    /// Lines since the last one that was written whole.
+    /// Lines dropped since the last complete line.
     lost: u64,
-    /// Somebody has waited in vain, and there has been no room since.
+    /// Whether a thread has waited in vain, and there has been no room since.
     is_stuck: bool,
-    /// What was written last is the beginning of a line.
+    /// Whether the last write ended within a line.
     is_torn: bool,
 }
 
 impl<W: AsFd> Stream<W> {
-    /// A stream of lines to this file.
+    /// Creates a stream of lines to this file.
     pub fn new(to: W) -> Self {
         Self {
             to,
@@ -59,7 +60,7 @@ impl<W: AsFd> Stream<W> {
         }
     }
 
-    /// Writes a line, or loses it. Gives the number of those that were lost before one that is written.
+    /// Writes a line, or drops it. Returns the number of lines dropped before one that is written, and otherwise 0.
     fn put(&self, line: &[u8]) -> u64 {
         let waits_until = WAITS.get().then(|| Instant::now() + PATIENCE);
         loop {
@@ -103,7 +104,7 @@ impl<W: AsFd> Stream<W> {
                         state.lost += 1;
                         return 0;
                     }
-                    // Nobody will ever read it.
+                    // The reader has closed the stream: no line will be read.
                     Err(_) => return 0,
                 }
             }
@@ -112,20 +113,20 @@ impl<W: AsFd> Stream<W> {
         mem::take(&mut state.lost)
     }
 
-    /// Whether a piece can be written, or will never be, without waiting for longer.
+    /// Returns whether a write would not block, waiting for at most `time`. A closed stream does not block either.
     fn has_room_within(&self, time: Duration) -> bool {
         let time = Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: time.subsec_nanos().into(),
         };
         let mut asked = [PollFd::new(&self.to, PollFlags::OUT)];
-        // An error is one of the system, and the write will say so.
+        // A failure of poll(2) is left to the write to report.
         poll(&mut asked, Some(&time)).map_or_else(|error| error != Errno::INTR, |ready| ready > 0)
     }
 }
 
 impl<W: AsFd> Write for &Stream<W> {
-    /// One line, whole.
+    /// Writes one line, whole, or drops it. Never fails.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let lost = self.put(line);
         if lost > 0 {
@@ -160,7 +161,7 @@ mod tests {
         (reader, Stream::new(writer))
     }
 
-    /// Writes until there is no room, as the thread that answers does, and gives the number of lines that got through.
+    /// Writes lines as the thread that answers lookups does, until one is dropped. Returns the number of lines written.
     fn fill(stream: &Stream<PipeWriter>, line: &[u8]) -> usize {
         thread::scope(|scope| {
             let filling = scope.spawn(|| {
@@ -178,7 +179,7 @@ mod tests {
         })
     }
 
-    /// Without room for another line, and with so many bytes in the pipe.
+    /// Returns a stream without room for another line, and the number of bytes in its pipe.
     fn full() -> (PipeReader, Stream<PipeWriter>, usize) {
         let (reader, stream) = streamed();
         let written = fill(&stream, &[b'x'; PIECE]);

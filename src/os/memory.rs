@@ -1,12 +1,12 @@
-//! Memory that is needed no more, given back to the system.
+//! The memory allocator.
 //!
-//! glibc keeps what is freed for later, however much it is, unless it lies at the end of a heap. A table that was
-//! replaced would stay in the resident memory of the process until the next reload happens to use its place.
+//! glibc keeps freed memory for later use, whatever its size, unless it is at the end of a heap. Without [`trim`], a
+//! replaced table would stay in the resident memory of the process until a later reload happens to reuse it.
 //!
-//! Other C libraries (musl) give it back by themselves; there this does nothing.
+//! Other C libraries (musl) return it by themselves; there this module does nothing.
 
-/// Gives back what is free in whole pages. Takes milliseconds where much is, during which other threads may have to
-/// wait if they allocate.
+/// Returns free whole pages to the system. Takes milliseconds where there is much to return; other threads that
+/// allocate may wait meanwhile.
 pub(crate) fn give_back() {
     #[cfg(target_env = "gnu")]
     {
@@ -14,7 +14,7 @@ pub(crate) fn give_back() {
             unsafe_code,
             reason = "neither the standard library nor nix has malloc_trim(3)"
         )]
-        // SAFETY: it takes a number of bytes to keep and no pointer, and glibc lets any thread call it at any time.
+        // SAFETY: the argument is a number of bytes to keep, not a pointer, and glibc permits the call from any thread.
         unsafe {
             libc::malloc_trim(0);
         }

@@ -1,19 +1,19 @@
-//! What the program asks of the operating system, and text and bytes as they are shown, kept and compared.
+//! Interfaces to the operating system, and how text and bytes are shown, kept and compared.
 //!
-//! | module | what it has |
+//! | module | contents |
 //! |---|---|
-//! | [`secret`] | bytes that can be stored and sent, but not printed, and that are wiped when dropped |
-//! | [`memory`] | what is freed, given back to the system |
-//! | [`name_service`] | where names of users and hosts are looked up |
-//! | [`log_stream`] | where the log is written to, without waiting for whoever reads it |
-//! | [`background`] | threads that let those that answer go first |
-//! | [`user_namespace`] | which users have a number of their own here |
-//! | [`invisible`] | characters that cannot be seen, named by their code point |
-//! | [`printable`] | text that others wrote, for a terminal and a log to show and not to obey |
-//! | [`digest`] | digests of files, and such that give nothing away |
-//! | [`whole_file`] | a file, read whole, as a secret |
-//! | [`replace_file`] | a file, locked, changed and replaced whole, or left as it was |
-//! | [`confinement`] | the process locks itself: its user, capabilities, Landlock, a filter of system calls |
+//! | [`secret`] | bytes that can be stored and sent but not printed, wiped when dropped |
+//! | [`allocator`] | returns freed memory to the system |
+//! | [`name_service`] | the sources of user, group and host names |
+//! | [`log_stream`] | the output stream of the log, which never blocks a thread for long |
+//! | [`priority`] | the scheduling priority of threads |
+//! | [`user_namespace`] | the users that the kernel does not tell apart |
+//! | [`invisible`] | invisible characters, named by their code point |
+//! | [`printable`] | untrusted text, escaped for terminals and logs |
+//! | [`digest`] | digests of files, plain or keyed |
+//! | [`whole_file`] | reads a file whole, as a secret |
+//! | [`replace_file`] | locks, edits and replaces a file whole, or leaves it unchanged |
+//! | [`sandbox`] | restricts the process: its user, capabilities, Landlock, seccomp |
 
 pub(crate) mod background;
 pub mod confinement;

@@ -1,29 +1,29 @@
-//! Where the names of users, groups and hosts are looked up.
+//! The sources of user, group and host names.
 //!
-//! The C library goes by `/etc/nsswitch.conf`. glibc has the sources `files` and `dns` in itself (since 2.34), and loads
-//! any other as a shared library of the machine that it runs on, with that machine's C library. In a process that has a
-//! C library linked in already there are then two, and the first name that is not in `/etc/passwd` ends it
-//! (`SIGSEGV` with glibc 2.36 and `passwd: files systemd`, Debian's default).
+//! The C library follows `/etc/nsswitch.conf`. glibc contains the sources `files` and `dns` (since 2.34), and loads any
+//! other as a shared library of the machine, together with that machine's C library. In a statically linked process
+//! there are then two C libraries, and the first name that is not in `/etc/passwd` crashes it (`SIGSEGV` with glibc
+//! 2.36 and `passwd: files systemd`, Debian's default).
 //!
-//! So a static build looks users and groups up in `/etc/passwd` and `/etc/group`, and hosts in `/etc/hosts` and at the
-//! name servers of `/etc/resolv.conf`, and nowhere else; a user whom only a directory service knows has to be given
-//! by number. A dynamic build asks whom the machine asks, and [`configure`] does nothing there. Other C libraries
-//! (musl) load no sources at all.
+//! So a static build looks up users and groups in `/etc/passwd` and `/etc/group`, and hosts in `/etc/hosts` and at the
+//! name servers of `/etc/resolv.conf`, and nowhere else. Users that only a directory service knows must be given by
+//! number there. A dynamic build uses the machine's sources, and [`configure`] does nothing. Other C libraries (musl)
+//! load no sources.
 
 use std::io;
 
-/// The user or group that has no name but a number: digits alone, and not the greatest one, which chown(2) and the kernel's
-/// answers about peers take for none.
+/// Parses a user or group ID: digits alone, and not the greatest 32-bit number, which means "none" to chown(2) and in
+/// the kernel's credentials of peers.
 pub(crate) fn number(word: &str) -> Option<u32> {
     let is_number = !word.is_empty() && word.bytes().all(|c| c.is_ascii_digit());
     let number = word.parse().ok().filter(|_| is_number);
     number.filter(|number| *number != u32::MAX)
 }
 
-/// Says where this process looks names up. To be called before the first lookup, and before a second thread.
+/// Restricts a static build to the sources it contains. Call it before the first lookup and before starting a thread.
 ///
 /// # Errors
-/// What the C library says (no memory).
+/// The error of the C library (out of memory).
 #[cfg_attr(
     not(all(target_env = "gnu", target_feature = "crt-static")),
     expect(clippy::unnecessary_wraps, reason = "it fails in a static build alone")
@@ -41,8 +41,8 @@ mod built_in {
     use std::ffi::{CStr, c_char, c_int};
     use std::io;
 
-    /// Of each database that a lookup of ours can reach, the sources that need no shared library. `initgroups` is that
-    /// of `group`, unless nsswitch.conf has a line for it.
+    /// The databases that this program looks names up in, each with the sources that need no shared library.
+    /// `initgroups` uses those of `group`, unless nsswitch.conf has a line for it.
     pub(super) const SOURCES: [(&CStr, &CStr); 4] = [
         (c"passwd", c"files"),
         (c"group", c"files"),
@@ -56,10 +56,10 @@ mod built_in {
     )]
     pub(super) fn look_up(database: &CStr, sources: &CStr) -> io::Result<()> {
         unsafe extern "C" {
-            /// <nss.h>: 0, or -1 and errno.
+            /// <nss.h>: returns 0, or -1 and sets errno.
             fn __nss_configure_lookup(database: *const c_char, sources: *const c_char) -> c_int;
         }
-        // SAFETY: both are strings that end with NUL and live for ever; glibc parses them and keeps neither.
+        // SAFETY: both are static strings that end with NUL; glibc parses them and keeps neither.
         match unsafe { __nss_configure_lookup(database.as_ptr(), sources.as_ptr()) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),

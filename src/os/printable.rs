@@ -1,13 +1,13 @@
-//! Text that others wrote, for a terminal and a log to show and not to obey.
+//! Untrusted text, escaped so that terminals and logs show it and do not act on it.
 //!
-//! Names of files and directories, lines of tables, replies of servers, values of settings and of main.cf: any of them may
-//! hold control characters, which move the cursor, repaint the screen or begin a line of their own; characters that
-//! reverse the direction of what follows; and such as nobody sees. Whatever is shown goes through here: [`printable`] for
-//! text, [`of_path`] for paths (clippy refuses [`Path::display`], clippy.toml), and [`json`] for what machines read, where
-//! the value stays what it is.
+//! Names of files and directories, lines of tables, replies of servers, and values of settings and of main.cf may
+//! contain control characters, which move the cursor, repaint the screen or begin a new line; characters that reverse
+//! the direction of the following text; and invisible ones. All text that is shown passes through here: [`printable`]
+//! for text, [`of_path`] for paths (clippy rejects [`Path::display`], clippy.toml), and [`json`] for JSON, whose values
+//! stay the same.
 //!
-//! Limits: letters that look like others of another script are shown as they are. A backslash is not doubled, so that
-//! `\u{1b}` may also be what was written; where that matters, JSON tells the two apart.
+//! Limits: letters that look like those of another script are shown as they are. A backslash is not doubled, so
+//! `\u{1b}` may also be the original text; JSON tells the two apart.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -21,8 +21,8 @@ use serde_json::ser::{CompactFormatter, Formatter};
 
 use crate::os::invisible::is_invisible;
 
-/// The text, on one line, with a blank for each tab and an escape for what a terminal would act upon or would not show:
-/// `\n`, `\u{1b}`, `\u{202e}`, and `\xff` for a byte that is not UTF-8.
+/// Returns the text on one line, with a space for each tab and an escape for each character that a terminal would act
+/// on or not show: `\n`, `\u{1b}`, `\u{202e}`, and `\xff` for a byte that is not UTF-8.
 #[must_use]
 pub fn printable(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
@@ -37,14 +37,14 @@ pub fn printable(bytes: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
-            // A String takes whatever is written to it.
+            // Writing to a String does not fail.
             let _ = write!(text, "\\x{byte:02x}");
         }
     }
     text
 }
 
-/// A text as [`printable`] text; the same one, not copied, where there is nothing in it but printable ASCII.
+/// Returns a text as [`printable`] text. Text of printable ASCII alone is returned without a copy.
 pub(crate) fn of_text(text: String) -> String {
     if text.bytes().all(|c| matches!(c, b' '..=b'~')) {
         text
@@ -53,23 +53,23 @@ pub(crate) fn of_text(text: String) -> String {
     }
 }
 
-/// A path as [`printable`] text.
+/// Returns a path as [`printable`] text.
 pub(crate) fn of_path(path: &Path) -> String {
     printable(path.as_os_str().as_bytes())
 }
 
-/// Whether a terminal shows something for this character, and does nothing else about it.
+/// Returns whether a terminal shows this character, and does nothing else with it.
 fn is_shown(c: char) -> bool {
     match c {
         ' '..='~' => true,
         c if is_invisible(c) => false,
-        // Neither control nor format character, blank of another kind, private nor unassigned. After a letter, because a
-        // mark by itself would be escaped, too.
+        // Neither a control nor a format character, another kind of space, private or unassigned. It follows a letter,
+        // because a mark alone would be escaped, too.
         c => String::from_iter(['a', c]).escape_debug().count() == 2,
     }
 }
 
-/// JSON in which every such character is an escape: the same value for machines, and harmless on a terminal.
+/// JSON in which every such character is escaped: the same value, and harmless on a terminal.
 pub(crate) mod json {
     use super::{Cow, Escaped, Serialize, Serializer, io, is_shown, write_escaped};
 
@@ -78,7 +78,7 @@ pub(crate) mod json {
         Ok(value.serialize(&mut Serializer::with_formatter(out, Escaped))?)
     }
 
-    /// JSON that another program wrote. Between values a character that is not shown can only be whitespace.
+    /// Returns JSON of another program, escaped. Between values, a character that is not shown can only be whitespace.
     pub(crate) fn escaped(text: &[u8]) -> String {
         let text: Cow<'_, str> = String::from_utf8_lossy(text);
         let mut escaped = String::with_capacity(text.len());
@@ -117,10 +117,10 @@ impl Formatter for Escaped {
     }
 }
 
-/// A character as a string of JSON has it (RFC 8259, section 7).
+/// Appends a character as an escape of a JSON string (RFC 8259, section 7).
 fn write_escaped(c: char, out: &mut String) {
     for unit in c.encode_utf16(&mut [0; 2]) {
-        // A String takes whatever is written to it.
+        // Writing to a String does not fail.
         let _ = write!(out, "\\u{unit:04x}");
     }
 }
@@ -141,7 +141,7 @@ mod tests {
                 "@one.test [relay]:587 \"a\\b\" 'c'",
             ),
             ("grün.example 例え.test", "grün.example 例え.test"),
-            // Marks belong to letters: decomposed Latin, and Devanagari.
+            // Marks follow letters: decomposed Latin, and Devanagari.
             ("e\u{301} हिन्दी", "e\u{301} हिन्दी"),
             ("a\tb", "a b"),
             ("a\nb\r", "a\\nb\\r"),

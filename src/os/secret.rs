@@ -1,17 +1,17 @@
-//! Bytes that can be stored and sent, but not printed, and that are wiped when they are dropped.
+//! Bytes that can be stored and sent but not printed, and that are wiped when dropped.
 //!
-//! Every password, and every file that holds some, is a [`Secret`] from the moment it is read. The type has no
-//! `Debug`, no `Display` and no serialisation, so that no log line, error or panic can format one:
+//! Every password, and every file that contains some, is a [`Secret`] from the moment it is read. The type has no
+//! `Debug`, no `Display` and no serialization, so that no log line, error or panic can format one:
 //!
 //! ```compile_fail
 //! let secret = postmapd::os::secret::Secret::from(b"hunter2".to_vec());
 //! println!("{secret:?}");
 //! ```
 //!
-//! The bytes come out through [`Secret::expose`] and its like alone, which are easy to search for in review.
+//! Only [`Secret::expose`] and [`Secret::expose_mut`] give access to the bytes, which are easy to find in a review.
 //!
-//! Limits: the memory is wiped, not locked; the kernel may still have swapped it out. A copy made by whoever
-//! calls [`Secret::expose`] is theirs to wipe.
+//! Limits: the memory is wiped, not locked; the kernel may have swapped it out. A caller that copies the bytes must
+//! wipe its copy.
 
 use zeroize::Zeroize;
 
@@ -22,7 +22,7 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// An empty secret with room for `capacity` bytes.
+    /// Creates an empty secret with room for `capacity` bytes.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
@@ -30,32 +30,32 @@ impl Secret {
         }
     }
 
-    /// The bytes themselves.
+    /// Returns the bytes.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The bytes themselves, to be written to.
+    /// Returns the bytes for writing.
     #[must_use]
     pub fn expose_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Appends `more`. Where the room does not suffice, the bytes move to a larger place and the old one is wiped,
-    /// which `Vec` by itself would leave behind readable.
+    /// Appends `more`. Where the capacity does not suffice, the bytes move to a larger allocation and the old one is
+    /// wiped, which `Vec` does not do.
     pub fn append(&mut self, more: &[u8]) {
         let needed = self.bytes.len().saturating_add(more.len());
         if needed > self.bytes.capacity() {
@@ -67,7 +67,7 @@ impl Secret {
         self.bytes.extend_from_slice(more);
     }
 
-    /// Forgets everything from `len` on.
+    /// Wipes and removes everything from `len` on.
     pub fn truncate(&mut self, len: usize) {
         if let Some(rest) = self.bytes.get_mut(len..) {
             rest.zeroize();
@@ -75,7 +75,7 @@ impl Secret {
         self.bytes.truncate(len);
     }
 
-    /// Takes one line end off the end: LF, CR LF, or the CR of a line end that was cut in two, as the tables' lines end.
+    /// Removes one line end from the end: LF, CR LF, or the CR of a line end that was cut in two, as in the tables.
     pub fn strip_line_end(&mut self) {
         for end in [b"\n", b"\r"] {
             if self.bytes.ends_with(end) {
@@ -84,7 +84,7 @@ impl Secret {
         }
     }
 
-    /// Takes the byte order mark of UTF-8 off the beginning. Returns whether there was one.
+    /// Removes a UTF-8 byte order mark from the beginning. Returns whether there was one.
     pub fn strip_byte_order_mark(&mut self) -> bool {
         let Some(rest) = self.bytes.strip_prefix(b"\xEF\xBB\xBF") else {
             return false;

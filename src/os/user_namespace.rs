@@ -1,10 +1,10 @@
-//! Which users have a number of their own in this process's user namespace.
+//! The users that the kernel does not tell apart in this process's user namespace.
 //!
-//! In a user namespace (rootless Podman, userns-remap of Docker, `hostUsers: false` of Kubernetes) the kernel shows every
-//! user that the namespace does not map under one number, the overflow user (user_namespaces(7)). So that number says
-//! nothing about who it is, even where the namespace maps a user of its own to it.
+//! In a user namespace (rootless Podman, userns-remap of Docker, `hostUsers: false` of Kubernetes) the kernel shows all
+//! users that the namespace does not map under one ID, the overflow user (user_namespaces(7)). That ID identifies no
+//! user, even where the namespace maps a user of its own to it.
 //!
-//! Failure: where /proc cannot be read, the overflow user counts as unknown. No other user is affected.
+//! Failure: where /proc cannot be read, the overflow user is treated as unknown. Other users are not affected.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -12,11 +12,11 @@ use std::sync::OnceLock;
 /// `DEFAULT_OVERFLOWUID` of linux/highuid.h.
 const USUAL_OVERFLOW_USER: u32 = 65_534;
 
-/// Every number that a user can have: all of 32 bits but the last, which stands for none.
+/// The number of user IDs: all of 32 bits except the last, which means "none".
 const ALL_USERS: u64 = u32::MAX as u64;
 
-/// The number under which this process sees users that its namespace does not map. `None` where it maps everybody. Found
-/// out once: a process does not change its namespace here, and a map is written once.
+/// Returns the ID under which this process sees users that its namespace does not map, `None` where it maps all users.
+/// It is read once: this process does not change its namespace, and a map is written once.
 pub(crate) fn number_of_the_unmapped() -> Option<u32> {
     static FOUND: OnceLock<Option<u32>> = OnceLock::new();
     *FOUND.get_or_init(find_out)
@@ -28,7 +28,7 @@ fn find_out() -> Option<u32> {
     (!maps_everybody(&map)).then(|| overflow.trim().parse().unwrap_or(USUAL_OVERFLOW_USER))
 }
 
-/// Whether a map of users has all of them. A namespace inside another can map only what that one maps.
+/// Returns whether a map contains all users. A nested namespace can map only what its parent maps.
 fn maps_everybody(map: &str) -> bool {
     let lengths = map
         .lines()

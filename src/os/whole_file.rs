@@ -1,14 +1,14 @@
-//! A file, read whole: the one way in which anybody here reads one.
+//! Reads a file whole. All files are read through this module.
 //!
-//! Only regular files are read: a FIFO would wait for a writer, a directory says nothing, a device never ends. What
-//! is read is a [`Secret`] from the first byte, because it may have a password.
+//! Only regular files are read: a FIFO would wait for a writer, and a device may never end. The content is a [`Secret`]
+//! from the first byte, because it may contain a password.
 //!
 //! Limits: a file has at most [`MAX_FILE`] bytes, and one that is kept as a single text at most [`MAX_TEXT`], unless
-//! the caller says otherwise. Memory is asked for and not taken: where the system has none, that is an error of this
-//! file and not the end of the process.
+//! the caller sets another limit. Memory is allocated fallibly: where the system has none, reading this file fails and
+//! the process goes on.
 //!
-//! A file that grows or shrinks while it is read is an error. A writer that pauses half-way does not show here;
-//! [`WholeFile::is_unchanged`], a moment later, does.
+//! A file that grows or shrinks while it is read is an error. A writer that pauses within a file is not detected here;
+//! [`WholeFile::is_unchanged`], a moment later, detects it.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -21,54 +21,54 @@ use thiserror::Error;
 
 use crate::os::secret::Secret;
 
-/// The largest file: some twenty million senders. The index of a table counts in 32 bits, of which the cutting of the
-/// text into blocks costs two.
+/// The maximum size of a file in bytes: about twenty million senders. The index of a table has 32-bit offsets, of which
+/// splitting the text into blocks takes two bits.
 pub(crate) const MAX_FILE: u64 = 1 << 30;
 
-/// The largest file that is kept as a single text: settings, or a secret.
+/// The maximum size in bytes of a file that is kept as a single text: settings, or a secret.
 pub(crate) const MAX_TEXT: u64 = 1 << 20;
 
-/// How much memory must be left after what a reading takes, so that the threads that answer do not fail for want of
-/// it. More than glibc ever takes from its heap instead of from the system, so that asking gives it back at once.
+/// The bytes that must remain available after a reading, so that the threads that answer can allocate. More than glibc
+/// takes from its heap instead of from the system, so that the test allocation is returned at once.
 const HEADROOM: usize = 40 << 20;
 
 /// Why a file cannot be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// The system says so.
+    /// The system reports an error.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// A directory, a FIFO, a socket, a device.
+    /// The path leads to a directory, a FIFO, a socket or a device.
     #[error("it is not a regular file")]
     NotAFile,
-    /// More than so many MiB.
+    /// The file is larger than this limit, in MiB.
     #[error("it is larger than {0} MiB")]
     TooLarge(u64),
-    /// It grew or shrank meanwhile.
+    /// The file grew or shrank while it was read.
     #[error("it changes while it is read")]
     Changing,
 }
 
 impl ReadError {
-    /// Whether nothing has this name, or the name leads to nothing.
+    /// Returns whether there is no such file, or the path is a link to nothing.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// How far a reading went.
+/// How much of a file was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// To the end of the file.
+    /// All of it.
     Whole,
-    /// As far as the file can be used: what follows was not read.
+    /// The part that can be used. The rest was not read.
     Cut,
 }
 
 /// A file that was read.
 pub(crate) struct WholeFile<T = Secret> {
-    /// What stood in it.
+    /// Its content.
     pub text: T,
     file: Option<File>,
     len: u64,
@@ -77,14 +77,14 @@ pub(crate) struct WholeFile<T = Secret> {
 }
 
 impl<T> WholeFile<T> {
-    /// Whether it had no name any more when it was read. If its path still leads to it, it is a bind mount of its own,
-    /// and was replaced where it comes from: its new version will never be seen here.
+    /// Returns whether it had no name any more when it was read. If its path still leads to it, it is a bind mount of a
+    /// single file that was replaced at its origin: the new version never becomes visible here.
     pub(crate) fn is_unlinked(&self) -> bool {
         self.links == 0
     }
 
-    /// Whether it still has the length and the time of when it was read. A file that was replaced or removed since is
-    /// unchanged.
+    /// Returns whether its length and modification time are still those of the reading. A file that was replaced or
+    /// removed since is unchanged, and so is a closed one.
     pub(crate) fn is_unchanged(&self) -> bool {
         self.file.as_ref().is_none_or(|file| {
             file.metadata()
@@ -92,12 +92,12 @@ impl<T> WholeFile<T> {
         })
     }
 
-    /// Closes the file, which keeps its file system from being unmounted. From then on it counts as unchanged.
+    /// Closes the file, because an open file prevents its file system from being unmounted.
     pub(crate) fn close(&mut self) {
         self.file = None;
     }
 
-    /// Whether it was written to within the last two seconds, so that a program may be about to continue.
+    /// Returns whether it was written to within the last two seconds, so that a program may still be writing.
     pub(crate) fn is_recently_modified(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
@@ -109,15 +109,15 @@ fn modified(metadata: &Metadata) -> (i64, i64) {
     (metadata.mtime(), metadata.mtime_nsec())
 }
 
-/// Reads the file whole, of which there are at most [`MAX_FILE`] bytes.
+/// Reads the file whole, up to [`MAX_FILE`] bytes.
 pub(crate) fn read(path: &Path) -> Result<WholeFile, ReadError> {
     read_text(open(path)?, MAX_FILE)
 }
 
-/// Reads the open file whole, of which there are at most `most` bytes.
+/// Reads the open file whole, up to `most` bytes.
 pub(crate) fn read_text(file: File, most: u64) -> Result<WholeFile, ReadError> {
     read_as(file, most, |file, len| {
-        // The memory is reserved at once, so that no copy of a password stays behind in a smaller piece.
+        // The memory is reserved at once, so that no copy of a password remains in a smaller allocation.
         let mut bytes = reserved(len.saturating_add(1))?;
         let result = file.read_to_end(&mut bytes);
         let text = Secret::from(bytes);
@@ -125,7 +125,7 @@ pub(crate) fn read_text(file: File, most: u64) -> Result<WholeFile, ReadError> {
     })
 }
 
-/// Opens a file to read it.
+/// Opens a file for reading.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     // Without O_NONBLOCK, opening a FIFO waits for a writer.
     OpenOptions::new()
@@ -134,8 +134,8 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Reads the open file whole, as `read` makes it of its bytes, of which there should be as many as `read` is told. One
-/// more is there to be read if the file has grown.
+/// Reads the open file whole. `read` gets its bytes and their expected number, and returns the content. One more byte
+/// can be read if the file has grown.
 pub(crate) fn read_as<T>(
     file: File,
     most: u64,
@@ -164,7 +164,7 @@ pub(crate) fn read_as<T>(
     })
 }
 
-/// An empty vector with room for exactly so many, or the error that there is no memory for it.
+/// Returns an empty vector with room for exactly `room` elements, or an error where memory is short.
 pub(crate) fn reserved<T>(room: usize) -> io::Result<Vec<T>> {
     let mut vector = Vec::new();
     vector.try_reserve_exact(room).map_err(|_| out_of_memory())?;
@@ -174,11 +174,11 @@ pub(crate) fn reserved<T>(room: usize) -> io::Result<Vec<T>> {
     Ok(vector)
 }
 
-/// Fails unless there is memory left for the threads that answer.
+/// Returns an error unless [`HEADROOM`] is available for the threads that answer.
 pub(crate) fn has_headroom() -> io::Result<()> {
     let mut headroom = Vec::<u8>::new();
     let result = headroom.try_reserve_exact(HEADROOM);
-    // Memory that is never used may otherwise never be asked for.
+    // The compiler may remove an allocation that is never used.
     std::hint::black_box(&headroom);
     result.map_err(|_| out_of_memory())
 }

@@ -1,16 +1,16 @@
-//! The definitions: a new setting is one item of [`ALL`], and its field in [`Settings`].
+//! The definitions of the settings: a new one is an item of [`ALL`] and a field of [`Settings`].
 //!
-//! Those with a name of their own are looked up by it somewhere.
+//! Those with a name of their own are used by it elsewhere.
 
 use super::super::{DEFAULT_DIR, DEFAULT_LISTEN, Settings, allow, value};
 use super::{Commands, Counts, Fallback, Kind, Setting};
 
-/// Of what the settings file cannot say: flags and variables stay as they are while the server runs.
+/// Compares settings that the settings file cannot set: flags and variables do not change while the server runs.
 fn stays(_: &Settings, _: &Settings) -> bool {
     false
 }
 
-/// What only the settings file can say.
+/// The base of settings that only the settings file can set.
 const OF_FILE: Setting = Setting {
     key: None,
     flag: None,
@@ -23,7 +23,7 @@ const OF_FILE: Setting = Setting {
     kind: Kind::Unparsed,
 };
 
-/// The folder.
+/// The directory of the tables.
 pub static DIR: Setting = Setting {
     key: None,
     flag: Some("--dir"),
@@ -49,7 +49,7 @@ pub static CONFIG: Setting = Setting {
     kind: Kind::Path,
 };
 
-/// Where to listen.
+/// The listeners.
 pub static LISTEN: Setting = Setting {
     key: Some("listen"),
     flag: Some("--listen"),
@@ -63,7 +63,7 @@ pub static LISTEN: Setting = Setting {
     kind: Kind::Texts(|settings| settings.listen.clear(), value::endpoint),
 };
 
-/// Where health and metrics are told.
+/// The HTTP listener for health, status and metrics.
 pub static ADMIN: Setting = Setting {
     key: Some("admin"),
     flag: Some("--admin"),
@@ -76,7 +76,7 @@ pub static ADMIN: Setting = Setting {
     kind: Kind::Text(value::admin),
 };
 
-/// What is logged.
+/// The log filter.
 pub static LOG: Setting = Setting {
     key: None,
     flag: Some("--log"),
@@ -89,7 +89,7 @@ pub static LOG: Setting = Setting {
     kind: Kind::Unparsed,
 };
 
-/// The form of the log.
+/// The log format.
 pub static LOG_FORMAT: Setting = Setting {
     key: None,
     flag: Some("--log-format"),
@@ -102,7 +102,7 @@ pub static LOG_FORMAT: Setting = Setting {
     kind: Kind::Unparsed,
 };
 
-/// Every setting, in the order in which they are explained and read: a later one may depend on an earlier one.
+/// Every setting, in the order in which they are documented and read: a later one may depend on an earlier one.
 pub static ALL: &[&Setting] = &[
     &DIR,
     &CONFIG,

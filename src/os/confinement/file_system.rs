@@ -1,13 +1,13 @@
-//! No writing: Landlock takes every right on files but that to read them, and every new TCP connection.
+//! Landlock: denies all access to files except reading, and new TCP connections.
 //!
-//! Handled, and granted nowhere: writing, truncating, making, renaming and removing whatever kind of file, running
-//! programs, device ioctls, connecting and binding over TCP, and signals and abstract UNIX sockets of processes beyond
-//! this one. The one exception is to remove files in the folders of the server's own UNIX sockets; a rule counts for
-//! everything below a folder, so they had better have one of their own.
+//! Handled, and granted nowhere: writing, truncating, creating, renaming and removing files of any kind, running
+//! programs, device ioctls, connecting and binding over TCP, and signals to, and abstract UNIX sockets of, processes
+//! outside the sandbox. The one exception is removing files in the directories of the server's own UNIX sockets. A rule
+//! applies to everything below a directory, so the sockets should have a directory of their own.
 //!
-//! Reading is not handled, for the reason that [`super`] gives. Descriptors that are open already, the log among them,
-//! stay as they are. UNIX sockets with a path can be connected to: the system's databases of users (nscd, SSSD)
-//! and systemd listen there.
+//! Reading is not handled, for the reason that [`super`] gives. Open descriptors, such as the log, are not affected.
+//! UNIX sockets with a path can be connected to: the user databases of the system (nscd, SSSD) and systemd listen
+//! there.
 
 use std::env;
 use std::io;
@@ -19,11 +19,11 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
 };
 
-/// The newest version of Landlock whose rights are known and asked for here. What a kernel lacks of them is left out.
+/// The newest Landlock version whose access rights are requested. Rights that the kernel lacks are left out.
 const NEWEST: ABI = ABI::V7;
 
-/// Takes all that from the calling thread and those that it starts, but for removing files in `folders`. Says which
-/// version of Landlock did it.
+/// Restricts the calling thread and those that it starts, except for removing files in `folders`. Returns the Landlock
+/// version that enforces it.
 pub fn read_only(folders: &[&Path]) -> io::Result<String> {
     let status = restrict(folders).map_err(io::Error::other)?;
     match status {
@@ -44,14 +44,14 @@ fn restrict(folders: &[&Path]) -> Result<LandlockStatus, RulesetError> {
         .handle_access(AccessNet::from_all(NEWEST))?
         .scope(scopes())?
         .create()?;
-    // A folder that cannot be opened has no socket that could be removed.
+    // A directory that cannot be opened has no socket that could be removed.
     for folder in folders.iter().filter_map(|folder| PathFd::new(folder).ok()) {
         rules = rules.add_rule(PathBeneath::new(folder, AccessFs::RemoveFile))?;
     }
     Ok(rules.restrict_self()?.landlock)
 }
 
-/// A supervisor that is told of readiness may listen on an abstract socket.
+/// Returns the scopes to restrict: without abstract sockets where the service manager is notified over one.
 fn scopes() -> BitFlags<Scope> {
     let supervisor = env::var_os("NOTIFY_SOCKET").unwrap_or_default();
     if supervisor.as_bytes().starts_with(b"@") {

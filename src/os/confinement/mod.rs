@@ -1,26 +1,26 @@
-//! The process locks itself: what `serve` gives up once its sockets are bound, and before it reads a secret.
+//! The sandbox: the rights that `serve` drops once its sockets are bound, and before it reads a secret.
 //!
-//! A fault that let a peer run code of its own in here should find a process that can do nothing but what it is for:
-//! read some files and answer on sockets that are open already. So before the tables are read, and before there is a
-//! second thread, the server
+//! A peer that exploits a fault to run its own code here should find a process that can only do its task: read some
+//! files and answer on sockets that are already open. So before reading the tables and before starting a thread, the
+//! server
 //!
-//! 1. becomes the user of the setting `user`, if there is one, and lets go of every capability but those that read
-//!    files ([`user`]);
-//! 2. can gain no privileges any more, and leaves no core dump (nor lets another process of its user look into its
-//!    memory or its environment);
-//! 3. can write, make, rename or run no file, and open no TCP connection (Landlock, [`file_system`]);
-//! 4. can make no system call that only an intruder would make ([`system_calls`]).
+//! - becomes the user of the setting `user`, if it is set, and drops all capabilities except those for reading files
+//!   ([`user`]);
+//! - sets no_new_privs, and disables core dumps and access by other processes of its user to its memory and
+//!   environment;
+//! - denies itself writing, creating, renaming or running files, and opening TCP connections ([`landlock`]);
+//! - denies itself system calls that only an attacker would make ([`seccomp`]).
 //!
-//! **Reading stays as the file system allows it.** A Landlock rule is bound to the folder that is there when it is
-//! made. An edit may lead anywhere (a link that is swapped, a folder that is made anew, a mount), and a reload that
-//! fails because of the lock would break what the server is for. What is secret and readable here are the tables
-//! themselves, which are in memory anyway.
+//! **Reading is restricted by file permissions alone.** A Landlock rule is bound to the directory that exists when it
+//! is created. An edit may lead anywhere (a switched link, a recreated directory, a mount), and a reload that failed
+//! because of the sandbox would break the purpose of the server. The readable secrets are the tables themselves, which
+//! are in memory anyway.
 //!
-//! **The first reading has the rights of every later one**, because it comes after all this. A file that a reload
-//! could not read is reported at the start.
+//! **The first reading has the rights of every later one**, because it comes after all this. A file that a reload could
+//! not read is reported at the start.
 //!
-//! Limits: where a kernel lacks one of these, the log says so once, and the server runs. The threads of a process share
-//! their memory, so that those which answer hold no capability makes an intruder's work harder and not impossible.
+//! Limits: where the kernel lacks one of these, the server logs that once and runs. Threads of a process share their
+//! memory, so dropping capabilities in the threads that answer makes an attack harder, not impossible.
 
 pub mod file_system;
 pub mod system_calls;
@@ -40,46 +40,46 @@ use user::ServerUser;
 
 use crate::os::printable::of_path;
 
-/// Why the server cannot become the user that it shall be.
+/// Why the server cannot become the user of the setting `user`.
 #[derive(Debug, Error)]
 pub enum ConfinementError {
-    /// It is not started as root.
+    /// It was not started as root.
     #[error(
         "the server cannot become the user {user}, because it is not started as root; start it as root, or leave `user` out"
     )]
     NotRoot {
-        /// The user.
+        /// The user of the setting.
         user: String,
     },
-    /// It could not read a file of root any more.
+    /// It could no longer read files of root.
     #[error(
         "the server does not become the user {user}, because it could not read a file of root's any more: this system gives \
          it neither CAP_DAC_READ_SEARCH nor CAP_DAC_OVERRIDE; give it the first, or start it as {user} and leave `user` out"
     )]
     CannotRead {
-        /// The user.
+        /// The user of the setting.
         user: String,
     },
-    /// The system refuses.
+    /// The system refused.
     #[error("the server cannot become the user {user}: {source}")]
     Refused {
-        /// The user.
+        /// The user of the setting.
         user: String,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// What is to be given up.
+/// The restrictions to enforce.
 pub struct Confinement {
-    /// Another user than the present one.
+    /// The user to become, if it is not the current one.
     user: Option<ServerUser>,
     is_on: bool,
 }
 
 impl Confinement {
-    /// The server shall be `user`, if that is another than it is, and lock itself if `is_on`. Says at once whether it
-    /// may become that user: nothing is bound yet.
+    /// Plans to become `user`, if that is not the current one, and to restrict the process if `is_on`. Returns an error
+    /// if the server cannot become that user; nothing is bound yet.
     pub fn plan(user: Option<ServerUser>, is_on: bool) -> Result<Self, ConfinementError> {
         let user = user.filter(|user| !user.is_the_present_one());
         if let Some(user) = &user {
@@ -88,8 +88,8 @@ impl Confinement {
         Ok(Self { user, is_on })
     }
 
-    /// Gives it up, for the calling thread and those that it starts. There should be no other thread. `sockets` are the
-    /// files that are to be removed at the end.
+    /// Enforces the restrictions for the calling thread and those that it starts. There should be no other thread.
+    /// `sockets` are the files that the server removes at its end.
     pub fn enforce<'a>(self, sockets: impl Iterator<Item = &'a Path>) -> Result<Confined, ConfinementError> {
         let folders: Vec<&Path> = sockets.filter_map(Path::parent).collect();
         let mut in_force = Vec::new();
@@ -115,7 +115,7 @@ impl Confinement {
         };
         match (reduced, &self.user) {
             (Ok(()), _) => in_force.push("only capabilities to read".to_owned()),
-            // It could not read what it has to.
+            // The server could not read its files.
             (Err(error), Some(user)) => return Err(user.refused(error)),
             (Err(error), None) => lacks("capabilities are kept", &error),
         }
@@ -154,21 +154,22 @@ fn lacks(what: &str, error: &io::Error) {
     warn!("confinement is not complete: {what}: {error}");
 }
 
-/// No core dump of whichever kind; and no other process of the same user may read the memory or the environment.
+/// Disables core dumps, and access of other processes of the same user to the memory and the environment.
 fn no_core_dump() -> io::Result<()> {
-    // The limit counts for files alone, and this one for programs that take dumps, too.
+    // The limit applies to files alone, and this also to programs that receive dumps.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     Ok(())
 }
 
-/// What is left: the calling thread may still read what the readers may.
+/// A sandboxed process, whose calling thread still has the capability to read files.
 pub struct Confined {
     are_capabilities_reduced: bool,
 }
 
 impl Confined {
-    /// The threads that read have been started: the calling thread, which answers, need not read any more.
+    /// Drops the capability to read files in the calling thread, which answers lookups, once the reading threads are
+    /// started.
     pub fn leave_reading_to_others(self) {
         if self.are_capabilities_reduced
             && let Err(error) = user::let_go()

@@ -1,15 +1,14 @@
-//! A filter of system calls (seccomp): what only an intruder would ask for is answered with "not permitted".
+//! The seccomp filter: system calls that only an attacker would make fail with EPERM.
 //!
-//! It is a list of what is denied. A list of what is allowed would be stricter, and would break the server with some
-//! update of the C library, of the runtime or of the kernel, at a time of its own choosing; the systemd unit has such
-//! a list, which systemd maintains. Denied are: other programs and processes, the memory of other processes,
-//! mounts, namespaces, kernel modules, BPF, keys, io_uring, the clock, files opened by handle (which the capability to
-//! read would permit, out of any container), changes of files and of their owner and mode (of which Landlock knows
-//! some only), further listeners, sockets of families other than UNIX, IPv4, IPv6 and netlink, and typing into the
-//! terminal that started it.
+//! It is a list of denied calls. A list of allowed calls would be stricter, and an update of the C library, the runtime
+//! or the kernel would break the server at an unexpected time; the systemd unit has such a list, which systemd
+//! maintains. Denied are: other programs and processes, the memory of other processes, mounts, namespaces, kernel
+//! modules, BPF, keys, io_uring, the clock, files opened by handle (which the capability to read would permit, out of
+//! any container), changes of files, their owner and mode (of which Landlock knows only some), further listeners,
+//! sockets of families other than UNIX, IPv4, IPv6 and netlink, and typing into the terminal that started the server.
 //!
-//! Limits: the arguments of clone3(2) cannot be looked at, so it "does not exist", and the C library takes clone(2).
-//! The 32-bit calls of a 64-bit kernel end the process.
+//! Limits: the arguments of clone3(2) cannot be filtered, so it fails with ENOSYS, and the C library uses clone(2). The
+//! 32-bit calls of a 64-bit kernel end the process.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -21,7 +20,7 @@ use seccompiler::{
     SeccompRule, TargetArch, apply_filter,
 };
 
-/// Denied whatever the arguments.
+/// Calls denied with any arguments.
 const DENIED: &[c_long] = &[
     // Programs, and other processes.
     libc::SYS_execve,
@@ -98,14 +97,14 @@ const DENIED: &[c_long] = &[
     libc::SYS_listen,
 ];
 
-// asm-generic/ioctls.h and tiocl.h, which x86-64 and arm64 share.
+// From asm-generic/ioctls.h and tiocl.h, which x86-64 and arm64 share.
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541C;
 
-/// It has this number on every architecture.
+/// The number of fchmodat2(2), the same on every architecture.
 const FCHMODAT2: c_long = 452;
 
-/// Likewise, but only some architectures have them.
+/// Calls denied with any arguments that only this architecture has.
 #[cfg(target_arch = "x86_64")]
 const DENIED_HERE: &[c_long] = &[
     libc::SYS_fork,
@@ -131,17 +130,17 @@ const DENIED_HERE: &[c_long] = &[
 ];
 #[cfg(target_arch = "aarch64")]
 const DENIED_HERE: &[c_long] = &[
-    // renameat and kexec_file_load, which libc names for some C libraries only (asm-generic/unistd.h).
+    // renameat and kexec_file_load, which libc defines for some C libraries only (asm-generic/unistd.h).
     38, 294,
 ];
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const DENIED_HERE: &[c_long] = &[];
 
-/// A kernel for x86-64 may know each call by a second number (x32).
+/// Returns the x32 numbers of a call, by which an x86-64 kernel may know it, too.
 #[cfg(target_arch = "x86_64")]
 fn other_numbers(number: c_long) -> impl Iterator<Item = c_long> {
     const X32: c_long = 0x4000_0000;
-    // Those that have yet another number there (arch/x86/entry/syscalls/syscall_64.tbl).
+    // Calls with a number of their own there (arch/x86/entry/syscalls/syscall_64.tbl).
     let own = match number {
         libc::SYS_execve => Some(520),
         libc::SYS_ptrace => Some(521),
@@ -162,7 +161,7 @@ fn other_numbers(_: c_long) -> impl Iterator<Item = c_long> {
     std::iter::empty()
 }
 
-/// Filters the calls of the calling thread and of those that it starts.
+/// Installs the filter for the calling thread and those that it starts.
 pub fn filter() -> io::Result<()> {
     for program in programs().map_err(io::Error::other)? {
         apply_filter(&program).map_err(io::Error::other)?;
@@ -195,20 +194,20 @@ fn program(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<BpfProg
     SeccompFilter::new(rules, SeccompAction::Allow, action, TargetArch::try_from(ARCH)?)?.try_into()
 }
 
-/// clone(2) of a process.
+/// Matches clone(2) of a process.
 fn no_thread() -> Result<SeccompRule, BackendError> {
     let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
     SeccompRule::new(vec![condition(0, SeccompCmpOp::MaskedEq(thread), 0)?])
 }
 
-/// socket(2) of a family that is not served.
+/// Matches socket(2) of a family that the server does not use.
 fn other_family() -> Result<SeccompRule, BackendError> {
     let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
     let others = families.map(|family| condition(0, SeccompCmpOp::Ne, u64::from(family.unsigned_abs())));
     SeccompRule::new(others.into_iter().collect::<Result<_, _>>()?)
 }
 
-/// ioctl(2) of this request.
+/// Matches ioctl(2) with this request.
 fn terminal(request: u64) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(vec![condition(1, SeccompCmpOp::Eq, request)?])
 }

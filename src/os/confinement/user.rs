@@ -1,17 +1,17 @@
 //! The user that the server becomes, and the capabilities that it keeps.
 //!
-//! The credentials may belong to root and be for nobody else (0600), and an editor may make them so at any time. A
-//! server that is no longer root would then fail with the next edit. So the threads that read keep one capability,
-//! CAP_DAC_READ_SEARCH, which reads every file and changes none; where the system does not give it (Docker's default),
-//! CAP_DAC_OVERRIDE, which could write as well, were it not for Landlock. A group would have to be given to each
-//! new file by whoever makes it, and a reader that stays root would be a second program that can do more.
+//! The credentials may be readable by root alone (0600), and an editor may make them so at any time. A server without
+//! root rights would then fail at the next edit. So the threads that read keep one capability, CAP_DAC_READ_SEARCH,
+//! which permits reading every file and changing none; where the system does not grant it (Docker's default),
+//! CAP_DAC_OVERRIDE, which Landlock keeps from writing. The alternatives are worse: every program that creates a file
+//! would have to give it to a group, and a reading process that stays root would be a second program with more rights.
 //!
-//! Capabilities belong to a thread. The one that answers has none at all.
+//! Capabilities belong to a thread. The thread that answers lookups has none.
 //!
-//! Limits: a file system that judges by itself who may read (FUSE, NFS) goes by the number of the user, whatever its
-//! capabilities. As the first reading comes after the change, what cannot be read there is said at the start.
+//! Limits: a file system that checks access by itself (FUSE, NFS) uses the user ID and ignores capabilities. Since the
+//! first reading comes after the change, files that cannot be read there are reported at the start.
 //!
-//! A server that stays root keeps those that read files and remove its sockets, and no other.
+//! A server that stays root keeps the capabilities to read files and remove its sockets, and no other.
 
 use std::ffi::CString;
 use std::io;
@@ -22,19 +22,19 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 use super::ConfinementError;
 use crate::os::name_service;
 
-/// A user of this system that the server shall be.
+/// A user of this system for the server to become.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUser {
     /// Its name.
     pub name: String,
-    /// Its number.
+    /// Its user ID.
     pub uid: u32,
-    /// The number of its group.
+    /// The ID of its primary group.
     pub gid: u32,
 }
 
 impl ServerUser {
-    /// The user of that name or number. `None` where this system knows none.
+    /// Returns the user with that name or ID. `None` where this system has none.
     pub(crate) fn find(word: &str) -> Option<Self> {
         let by_number = || User::from_uid(Uid::from_raw(name_service::number(word)?)).ok()?;
         let user = User::from_name(word).ok().flatten().or_else(by_number)?;
@@ -49,7 +49,7 @@ impl ServerUser {
         self.uid == geteuid().as_raw()
     }
 
-    /// Whether the server may become it, and could read afterwards what it can read now.
+    /// Checks that the server can become this user, and can still read every file afterwards.
     pub(super) fn judge(&self) -> Result<(), ConfinementError> {
         let has = capabilities(None).map_err(|error| self.refused(error))?;
         let user = self.name.clone();
@@ -65,7 +65,7 @@ impl ServerUser {
         Ok(())
     }
 
-    /// Becomes it, for good, with its groups. The permitted capabilities stay; none is effective.
+    /// Switches to this user and its groups permanently. The permitted capabilities stay; none is effective.
     pub(super) fn become_it(&self) -> Result<(), ConfinementError> {
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         let become_it = || {
@@ -87,7 +87,7 @@ impl ServerUser {
     }
 }
 
-/// The least of `permitted` with which files of any user can be read.
+/// Returns the weakest capability of `permitted` that permits reading files of any user.
 fn that_read(permitted: CapabilitySet) -> CapabilitySet {
     let reads = permitted & CapabilitySet::DAC_READ_SEARCH;
     if reads.is_empty() {
@@ -97,22 +97,22 @@ fn that_read(permitted: CapabilitySet) -> CapabilitySet {
     }
 }
 
-/// Keeps what those threads need that read files.
+/// Keeps the capability that the reading threads need, and drops the others.
 pub(super) fn keep_for_readers() -> io::Result<()> {
     keep(that_read)
 }
 
-/// Lets go of what only readers need.
+/// Drops the capability that only the reading threads need.
 pub(super) fn let_go() -> io::Result<()> {
     keep(|_| CapabilitySet::empty())
 }
 
-/// Keeps the necessary capabilities alone.
+/// Keeps only the necessary capabilities. As root, those for its files and sockets.
 fn keep(necessary: impl FnOnce(CapabilitySet) -> CapabilitySet) -> io::Result<()> {
     let has = capabilities(None)?;
     let permitted = has.permitted;
     let kept = if geteuid().is_root() {
-        // The folder of a socket may be another user's.
+        // The directory of a socket may belong to another user.
         permitted & (CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER)
     } else {
         necessary(permitted)
@@ -122,7 +122,7 @@ fn keep(necessary: impl FnOnce(CapabilitySet) -> CapabilitySet) -> io::Result<()
         permitted: kept,
         inheritable: CapabilitySet::empty(),
     };
-    // A unit of systemd that left nothing may well forbid the call.
+    // A systemd unit that already dropped all capabilities may deny the call.
     let is_so = (has.effective, has.permitted, has.inheritable) == (kept, kept, sets.inheritable);
     if !is_so {
         set_capabilities(None, sets)?;

@@ -1,11 +1,12 @@
-//! A new file beside the old one, with the same owner, group, mode and attributes, to be renamed over it.
+//! The temporary file: created in the directory of the old file, with its owner, group, mode and attributes, and
+//! renamed over it.
 //!
-//! Until it is complete, its owner alone may read it. It is gone when it is dropped without having been renamed.
+//! Until it is complete, only its owner can read it. It is removed when dropped without a rename.
 //!
-//! The crate `tempfile` makes, removes and renames such files by path. Here all of that goes by the descriptor of the
-//! folder that [`super::place`] has found: of a path, another user could exchange a link between two of the steps. What
-//! else there is to do would be left to do beside that crate: files that a SIGKILL left behind, owner and attributes,
-//! and a rename that replaces nothing where the file system has none.
+//! The crate `tempfile` creates, removes and renames such files by path. Here everything uses the descriptor of the
+//! directory that [`super::location`] has resolved: in a path, another user could replace a link between two steps.
+//! What else is needed is missing in that crate: removing files that a SIGKILL left behind, owner and attributes, and a
+//! rename that replaces nothing where the file system has none.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -25,16 +26,16 @@ use rustix::io::Errno;
 use super::{Old, Place};
 use crate::os::secret::Secret;
 
-/// In the name of the new file, behind a dot and the name of the old one.
+/// Separates the name of the old file, after a leading dot, from random digits.
 const MARK: &str = ".postmapd-";
 
-/// The most bytes that Linux lets the names of extended attributes, or one value, have.
+/// The maximum size in bytes of all names of extended attributes, or of one value, on Linux.
 const MOST_OF_ATTRIBUTES: usize = 65_536;
 
-/// After how long such a file is taken for one that was left behind.
+/// The age from which a temporary file is stale.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
-/// The beginning of the names of our new files.
+/// Returns the prefix of the names of temporary files.
 fn mark(place: &Place) -> OsString {
     let mut mark = OsString::from(".");
     mark.push(&place.name);
@@ -42,7 +43,7 @@ fn mark(place: &Place) -> OsString {
     mark
 }
 
-/// Takes away what a loss of power or a SIGKILL left here.
+/// Removes temporary files that a loss of power or a SIGKILL left behind. Errors are ignored.
 pub(super) fn take_away_what_was_left_behind(place: &Place) {
     let mark = mark(place);
     let Ok(entries) = Dir::read_from(&place.folder) else {
@@ -56,7 +57,7 @@ pub(super) fn take_away_what_was_left_behind(place: &Place) {
             && let Ok(written) = u64::try_from(about.st_mtime)
             && now.saturating_sub(Duration::from_secs(written)) > LEFT_BEHIND
         {
-            // It is in nobody's way.
+            // A file that stays does no harm.
             let _ = unlinkat(&place.folder, name, AtFlags::empty());
         }
     }
@@ -64,16 +65,16 @@ pub(super) fn take_away_what_was_left_behind(place: &Place) {
 
 /// Why the new file is not in place.
 pub(super) enum Obstacle {
-    /// Writing in place may do.
+    /// It could not be created or renamed. Writing in place may succeed.
     InPlace(io::Error),
-    /// It would not, either.
+    /// Writing in place would fail, too.
     Final(io::Error),
-    /// There is a file now where there was none.
+    /// There was no file before, and another program created one.
     SomebodyElse,
 }
 
 impl Obstacle {
-    /// What an error of creating a file, or of renaming it, means.
+    /// Classifies an error of creating or renaming a file.
     fn of_folder(source: io::Error) -> Self {
         match Errno::from_io_error(&source) {
             Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV) => {
@@ -84,14 +85,14 @@ impl Obstacle {
     }
 }
 
-/// A new file. It is gone when this is dropped, unless it was renamed.
+/// A temporary file. It is removed when dropped, unless it was renamed.
 pub(super) struct Beside<'a> {
     place: &'a Place,
     name: OsString,
 }
 
 impl<'a> Beside<'a> {
-    /// A new file in the same folder, with the new text, and with everything else of the old one.
+    /// Creates it with the new text, and with the owner, group, mode and attributes of the old file.
     pub(super) fn write(place: &'a Place, old: &Old, new: &Secret, new_mode: u32) -> Result<Self, Obstacle> {
         let mode = if old.metadata.is_some() { 0o600 } else { new_mode };
         let mut name = mark(place);
@@ -113,7 +114,7 @@ impl<'a> Beside<'a> {
             file.set_permissions(wanted.permissions())
                 .map_err(Obstacle::InPlace)?;
         } else if geteuid().is_root() {
-            // Whoever owns the folder reads what is in it; a file of root's own would shut the server out.
+            // The owner of the directory reads its files; the server could not read a file of root.
             let folder = place.folder.metadata().map_err(Obstacle::Final)?;
             if folder.uid() != 0 {
                 fchown(&file, Some(folder.uid()), Some(folder.gid())).map_err(Obstacle::Final)?;
@@ -123,13 +124,13 @@ impl<'a> Beside<'a> {
         Ok(beside)
     }
 
-    /// Gives it the name of the file: over the old one, or only where there is none.
+    /// Renames it to the file: over the old one if `replaces`, and otherwise only where there is none.
     pub(super) fn rename(self, replaces: bool) -> Result<(), Obstacle> {
         let Place { folder, name, .. } = self.place;
         if !replaces {
             match renameat_with(folder, &self.name, folder, name, RenameFlags::NOREPLACE) {
                 Err(Errno::EXIST) => return Err(Obstacle::SomebodyElse),
-                // The file system has no such rename.
+                // The file system does not support it.
                 Err(Errno::INVAL | Errno::NOSYS) => {}
                 other => return other.map_err(|error| Obstacle::of_folder(error.into())),
             }
@@ -140,13 +141,13 @@ impl<'a> Beside<'a> {
 
 impl Drop for Beside<'_> {
     fn drop(&mut self) {
-        // After a rename there is none.
+        // After a rename there is no such file.
         let _ = unlinkat(&self.place.folder, &self.name, AtFlags::empty());
     }
 }
 
-/// Copies all extended attributes: access control lists, labels, and what users put there. A label that only the system
-/// may set is left to the system.
+/// Copies all extended attributes: access control lists, labels, and those of users. Labels that only the system may
+/// set are left to the system.
 fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
     let mut names = vec![0; MOST_OF_ATTRIBUTES];
     let length = match flistxattr(from, names.as_mut_slice()) {

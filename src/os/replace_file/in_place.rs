@@ -1,8 +1,8 @@
-//! A file written in place, where none can be renamed over it.
+//! Writes a file in place, where no other can be renamed over it.
 //!
-//! Room is reserved first. All is written with one call, filled up with line ends to the length that was there, and
-//! then the file is cut: whoever reads in between reads the old text, or the new one and blank lines. Where anything
-//! fails, what was there is put back.
+//! Space is reserved first. One call writes the whole text, padded with line ends to the old length; then the file is
+//! truncated. A program that reads in between gets the old text, or the new one with empty lines after it. On any
+//! failure the old text is written back.
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use super::{Old, Place, Problem, ReplaceError, stamp};
 use crate::os::secret::Secret;
 
-/// Writes `new` over the old text in the file itself, or puts that back.
+/// Writes `new` over the old text in the file itself. On failure, writes the old text back.
 pub(super) fn write(place: &Place, old: &Old, new: &Secret) -> Result<(), ReplaceError> {
     let not_written = |error| Problem::NotWritten(error).of(&place.path);
     let file = place.open(OFlags::WRONLY).map_err(not_written)?;
@@ -25,7 +25,7 @@ pub(super) fn write(place: &Place, old: &Old, new: &Secret) -> Result<(), Replac
         return Err(Problem::Changing.of(&place.path));
     }
     let old = &old.text;
-    // Otherwise what was there could not be put back beyond the limit, either.
+    // Beyond the limit the old text could not be written back, either.
     let longest = u64::try_from(old.len().max(new.len())).unwrap_or(u64::MAX);
     if getrlimit(Resource::RLIMIT_FSIZE).is_ok_and(|(limit, _)| longest > limit) {
         return Err(not_written(Errno::EFBIG.into()));
@@ -37,8 +37,8 @@ pub(super) fn write(place: &Place, old: &Old, new: &Secret) -> Result<(), Replac
     })
 }
 
-/// Asks for room for so many bytes, without a change of the file. A file system that cannot promise any is believed to
-/// have some.
+/// Reserves space for `bytes` bytes without changing the file. File systems that cannot reserve are assumed to have
+/// space.
 fn reserve(file: &File, bytes: usize) -> io::Result<()> {
     let Ok(length) = i64::try_from(bytes) else {
         return Ok(());
@@ -52,7 +52,7 @@ fn reserve(file: &File, bytes: usize) -> io::Result<()> {
     }
 }
 
-/// Writes `text` over what is there, which has `length` bytes: first filled up with line ends, then cut.
+/// Writes `text` over a content of `length` bytes: padded with line ends first, then truncated.
 fn write_over(file: &File, text: &Secret, length: usize) -> io::Result<()> {
     let mut filled = Secret::with_capacity(text.len().max(length));
     filled.append(text.expose());

@@ -1,4 +1,4 @@
-//! Locks on folders and files, and signals that have to wait.
+//! Locks on directories and files, and deferred signals.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,19 +11,19 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use super::{Problem, ReplaceError};
 
-/// How long a lock is waited for.
+/// How long to wait for a lock.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
-/// The file as it was opened. Some file systems (NFS) lock only files that are open for writing; there the lock on the
-/// folder has to do.
+/// The opened file. Some file systems (NFS) lock only files that are open for writing; there the lock on the directory
+/// must suffice.
 pub(super) enum Opened {
     Locked(Flock<File>),
     Unlocked(File),
 }
 
 impl Opened {
-    /// The file, locked or not.
+    /// Returns the file, locked or not.
     pub(super) fn file(&self) -> &File {
         match self {
             Self::Locked(lock) => lock,
@@ -32,7 +32,7 @@ impl Opened {
     }
 }
 
-/// Locks a folder or a file, or waits; gives it back where it has no locks.
+/// Locks a directory or a file, waiting for other programs. Returns the file unlocked where it does not support locks.
 pub(super) fn lock(file: File, path: &Path) -> Result<Result<Flock<File>, (File, Errno)>, ReplaceError> {
     let latest = Instant::now() + PATIENCE;
     let mut file = file;
@@ -49,8 +49,8 @@ pub(super) fn lock(file: File, path: &Path) -> Result<Result<Flock<File>, (File,
     }
 }
 
-/// Signals that end a process wait until this is dropped: those of persons and of service managers, of timers that
-/// another program left running, and of a limit of processor time (RLIMIT_CPU).
+/// Blocks signals that would end the process until it is dropped: those of users and service managers, of timers that
+/// another program left running, and of the processor time limit (RLIMIT_CPU).
 pub(super) struct DeferredSignals {
     before: Option<SigSet>,
 }
@@ -82,7 +82,7 @@ impl DeferredSignals {
 impl Drop for DeferredSignals {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
-            // It cannot fail with a mask that the kernel gave us.
+            // Restoring a mask that the kernel returned does not fail.
             let _ = before.thread_set_mask();
         }
     }

@@ -1,25 +1,28 @@
-//! A small file, replaced whole: locked, read, changed, and in its place or not changed at all.
+//! Replaces a small file whole: locks, reads and edits it, or leaves it unchanged.
 //!
-//! [`edit`] holds two locks (flock(2)) while it works: one on the folder of the file, which stays the same when the
-//! file is replaced, and one on the file itself, for whoever sees the same file through another folder (a bind mount).
-//! Neither leaves anything behind. Who does not lock (an editor, docker-mailserver's `setup`) is noticed when the file
-//! is not what was read any more right before it is replaced, or within the next 10 milliseconds where it was written
-//! to lately: then all begins anew. Between the last look and the rename a few microseconds remain.
+//! [`edit`] holds two locks (flock(2)): one on the directory of the file, which remains when the file is replaced, and
+//! one on the file itself, for programs that see the same file through another directory (a bind mount). Neither leaves
+//! anything behind. A program that does not lock (an editor, docker-mailserver's `setup`) is detected when the file
+//! differs from what was read right before it is replaced, or, where it was written to recently, within the 10
+//! milliseconds after the reading: then all starts over. Between the last check and the rename a few microseconds
+//! remain.
 //!
-//! The new text is written to a new file beside the old one, given the owner, the group, the mode and the extended
-//! attributes (access control lists among them) of the old one, flushed to the disk, and renamed over it. Until then it is
-//! readable by its owner alone. A symbolic link stays, and what it leads to is replaced, unless another user could have made
-//! it for that (`src/replace_file/place.rs`). Signals that would end the process wait, so that no such file stays behind; after a loss of
-//! power or a SIGKILL one may, and an edit takes it away that comes a minute later. A limit of the size of files
-//! (RLIMIT_FSIZE) is an error of writing like a full disk, as long as SIGXFSZ is blocked (`crate::cli`).
+//! The new text is written to a temporary file in the same directory, which gets the owner, group, mode and extended
+//! attributes (access control lists among them) of the old file, is flushed to the disk, and is renamed over it. Until
+//! then only its owner can read it. A symbolic link stays, and its target is replaced, unless another user could have
+//! created the link for that (`src/os/replace_file/location.rs`). Signals that would end the process are deferred, so
+//! that no temporary file stays behind; after a loss of power or a SIGKILL one may, and an edit a minute later or more
+//! removes it. A file size limit (RLIMIT_FSIZE) is a write error like a full disk, as long as SIGXFSZ is blocked
+//! (`crate::cli`).
 //!
-//! A file that cannot be renamed over is written in place: one that is mounted by itself, one with several names, one
-//! whose owner or attributes we may not give to another file, one in a folder where we may not write. Room is reserved
-//! first, all is written with one call, a shorter text is filled up with blank lines before the file is cut, so that
-//! the states between the calls are right ones, and what was there is put back where anything fails. A loss of power
-//! or a SIGKILL in that moment may leave half of each.
+//! A file that cannot be renamed over is written in place: a bind mount of a single file, one with several names, one
+//! whose owner or attributes cannot be given to another file, one in a directory without write permission. Space is
+//! reserved first, one call writes the whole text, and a shorter text is padded with empty lines before the file is
+//! truncated, so that the states between the calls are valid. On any failure the old text is written back. A loss of
+//! power or a SIGKILL at that moment may leave half of each.
 //!
-//! Limits: the times of the old file are not kept. A folder that two hosts mount (NFS) is locked on each host by itself.
+//! Limits: the times of the old file are not kept. A directory that two hosts mount (NFS) is locked on each host
+//! separately.
 
 mod beside;
 mod in_place;
@@ -45,80 +48,79 @@ use beside::{Beside, Obstacle};
 use lock::{DeferredSignals, Opened, PATIENCE, lock};
 use place::Place;
 
-/// How often all begins anew because somebody who does not lock changed the file meanwhile, and how long is waited in
-/// between.
+/// How often to start over because a program that does not lock changed the file meanwhile, and the delay in between.
 const ATTEMPTS: u32 = 10;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
 
-/// How long a file that was written to lately must stay as it was read: whoever writes it piece by piece is in the
-/// middle, perhaps, and what comes next would go to a file without a name.
+/// How long a file that was written to recently must stay unchanged after the reading: a program that writes it in
+/// pieces may not be done, and would write the rest to a file without a name.
 const STAYS: Duration = Duration::from_millis(10);
 const LATELY: Duration = Duration::from_secs(2);
 
-/// Why a file was not replaced. Unless it says otherwise, the file is as it was.
+/// Why a file was not replaced. Unless the kind says otherwise, the file is unchanged.
 #[derive(Debug, Error)]
 #[error("{} {problem}", of_path(path))]
 pub struct ReplaceError {
-    /// The file, or what stands in its way: a link, or its folder.
+    /// The file, or what prevents the edit: a link, or the directory.
     pub path: PathBuf,
     /// What is wrong with it.
     pub problem: Problem,
 }
 
-/// What is wrong with a file that was to be replaced.
+/// The kinds of [`ReplaceError`].
 #[derive(Debug, Error)]
 pub enum Problem {
-    /// It is there and cannot be read, or locked.
+    /// The file exists and cannot be read, or locked.
     #[error("cannot be read: {0}")]
     Unreadable(ReadError),
-    /// It is a symbolic link to nothing.
+    /// The path is a symbolic link to nothing.
     #[error("is a symbolic link that leads nowhere; create the file that it names, or remove it")]
     LeadsNowhere,
-    /// It is a symbolic link on the way, is another user's, and leads to what is not.
+    /// A symbolic link on the path belongs to another user and leads to what does not.
     #[error(
         "is a symbolic link of the user {of} and leads to what belongs to the user {owner}: it is not followed, because \
          that user could have any file edited by way of it; name the directory itself with --dir, or give the link to root \
          (chown -h root)"
     )]
     ForeignLink {
-        /// Its owner.
+        /// The owner of the link.
         of: u32,
-        /// The owner of what it leads to.
+        /// The owner of its target.
         owner: u32,
     },
-    /// It is the folder of the file, and is not there, or not for us.
+    /// The directory of the file does not exist, or cannot be opened.
     #[error("cannot be used as a folder: {0}; create it, or name another with --dir")]
     Folder(io::Error),
-    /// The file system has no locks.
+    /// The file system does not support locks.
     #[error("cannot be locked, and two edits at once could lose one: {0}; edit the file by hand")]
     NoLock(io::Error),
-    /// Another program has the lock.
+    /// Another program holds the lock.
     #[error("is locked by another program for {} seconds already; try again later", PATIENCE.as_secs())]
     Locked,
-    /// A program that does not lock writes to it.
+    /// A program that does not lock writes to the file.
     #[error("changes faster than it can be edited; try again when no other program writes to it")]
     Changing,
-    /// It cannot be written. It is as it was.
+    /// The file cannot be written. It is unchanged.
     #[error("cannot be written, and is as it was: {0}")]
     NotWritten(io::Error),
-    /// Writing in place failed, and so did putting back what was there.
+    /// Writing in place failed, and so did writing the old text back.
     #[error(
         "could not be written ({source}), nor could what was there be put back ({restoring}): it is damaged; restore it \
          from a backup"
     )]
     Damaged {
-        /// Why it could not be written.
+        /// The error of writing the new text.
         source: io::Error,
-        /// Why it could not be put back.
+        /// The error of writing the old text back.
         restoring: io::Error,
     },
-    /// The new text is in place, and may not be after a loss of power.
+    /// The new text is in place, but a loss of power may undo it.
     #[error("is changed, but a loss of power may undo it: {0}")]
     NotFlushed(io::Error),
 }
 
 impl Problem {
-    /// The error that `path` has it.
+    /// Returns the error of this kind about `path`.
     fn of(self, path: impl Into<PathBuf>) -> ReplaceError {
         ReplaceError {
             path: path.into(),
@@ -127,15 +129,15 @@ impl Problem {
     }
 }
 
-/// The locks. As long as this is held, nobody who locks changes the file.
+/// The locks. While this exists, no other program that locks can change the file.
 pub(crate) struct Held {
     _folder: Flock<File>,
     _file: Option<Opened>,
 }
 
-/// Lets `change` make a new text of the text of the file `path`, and puts it in place. A file that is not there has an
-/// empty text, and is created with `new_mode`. Where `change` returns `None`, nothing is written. It is called again
-/// where somebody else changed the file meanwhile.
+/// Replaces the text of the file `path` with what `change` returns for it. A missing file has an empty text, and is
+/// created with `new_mode`. Where `change` returns `None`, nothing is written. It is called again where another program
+/// changed the file meanwhile.
 pub(crate) fn edit<E: From<ReplaceError>>(
     path: &Path,
     new_mode: u32,
@@ -169,13 +171,13 @@ pub(crate) fn edit<E: From<ReplaceError>>(
     Err(Problem::Changing.of(path).into())
 }
 
-/// Whether there is a folder for the file `path` to be in.
+/// Checks that the directory of the file `path` exists.
 pub(crate) fn folder_is_there(path: &Path) -> Result<(), ReplaceError> {
     Place::of(path).map(drop)
 }
 
 impl Place {
-    /// Whether `new` is in place; `false` where the old text is not what was read any more.
+    /// Puts `new` in place. Returns `false` where the old text is no longer what was read.
     fn replace(&self, old: &Old, new: &Secret, new_mode: u32) -> Result<bool, ReplaceError> {
         let _deferred = DeferredSignals::begin();
         let created = match &old.metadata {
@@ -192,7 +194,7 @@ impl Place {
             Ok(()) => self
                 .folder
                 .sync_all()
-                // Some file systems cannot flush a folder.
+                // Some file systems cannot flush a directory.
                 .or_else(|source| match source.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EINVAL | Errno::EACCES | Errno::EROFS) => Ok(()),
                     _ => Err(source),
@@ -218,14 +220,14 @@ impl Place {
 
 /// The file as it was read, locked.
 struct Old {
-    /// `None` where it is not there.
+    /// `None` where there is no file.
     file: Option<Opened>,
     metadata: Option<Metadata>,
     text: Secret,
 }
 
 impl Old {
-    /// `None` where somebody changed it meanwhile.
+    /// Reads it. `None` where another program changed it meanwhile.
     fn read(place: &Place, path: &Path) -> Result<Option<Self>, ReplaceError> {
         let unreadable = |error| Problem::Unreadable(error).of(path);
         // Without O_NONBLOCK, opening a FIFO waits for a writer.
@@ -267,7 +269,7 @@ impl Old {
     }
 }
 
-/// What tells a file from itself after a change.
+/// Returns the metadata that differs after any change of a file.
 fn stamp(metadata: &Metadata) -> impl PartialEq + use<> {
     let (times, place) = (
         [

@@ -1,14 +1,14 @@
-//! Where a file is: an open directory and a name in it, to which no other user can have led.
+//! The location of a file: an open directory and a name in it, which no other user can redirect.
 //!
-//! A symbolic link is followed only if it belongs to root, to the user who edits, or to the owner of what it leads to: the
-//! rule of fs.protected_symlinks (proc(5)), for every link on the path and in every directory. Otherwise a user who may
-//! write to a directory on the path could have root edit any file.
+//! A symbolic link is followed only if it belongs to root, to the user that edits, or to the owner of its target: the
+//! rule of fs.protected_symlinks (proc(5)), applied to every link on the path and in every directory. Otherwise a user
+//! with write permission for a directory on the path could make root edit any file.
 //!
-//! The path is walked name by name, each from the open directory before it, and the file is opened, created and renamed in
-//! the last one. What is exchanged on the path after it was judged does not matter.
+//! The path is walked component by component, each from the open directory before it, and the file is opened, created
+//! and renamed in the last one. Replacing a component after its check has no effect.
 //!
-//! Limits: a directory that belongs to another user is entered. Only links lead out of what a user owns; hard links to what
-//! is another's are left to fs.protected_hardlinks (proc(5)), which every distribution sets.
+//! Limits: directories of other users are entered. Only links lead out of what a user owns; hard links to files of
+//! another user are left to fs.protected_hardlinks (proc(5)), which every distribution sets.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -25,21 +25,21 @@ use super::{Problem, ReplaceError};
 use crate::os::user_namespace;
 use crate::os::whole_file::ReadError;
 
-/// The most symbolic links on the way to one file, as the kernel counts (path_resolution(7)).
+/// The maximum number of symbolic links on a path, as in the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// A file, or the place for one.
+/// The location of a file, or of one to create.
 pub(super) struct Place {
     /// Its directory.
     pub(super) folder: File,
-    /// Its name there.
+    /// Its name in the directory.
     pub(super) name: OsString,
-    /// Both, for messages.
+    /// The path of the file, for messages.
     pub(super) path: PathBuf,
 }
 
 impl Place {
-    /// Where `path` leads.
+    /// Resolves `path`.
     pub(super) fn of(path: &Path) -> Result<Self, ReplaceError> {
         let mut walk = Walk::begin(path).map_err(|error| unreadable(path, error))?;
         while let Some(next) = walk.ahead.pop() {
@@ -57,11 +57,11 @@ impl Place {
                 }
             }
         }
-        // It ends in a directory.
+        // The path ends in a directory.
         Err(Problem::Unreadable(ReadError::NotAFile).of(path))
     }
 
-    /// The directory, for messages.
+    /// Returns the path of the directory, for messages.
     pub(super) fn folder_path(&self) -> &Path {
         let folder = self.path.parent();
         folder
@@ -69,12 +69,12 @@ impl Place {
             .unwrap_or(Path::new("."))
     }
 
-    /// The metadata of what has the name now, itself and not what it may lead to.
+    /// Returns the metadata of the file, without following a link.
     pub(super) fn metadata(&self) -> io::Result<Metadata> {
         self.open(OFlags::PATH)?.metadata()
     }
 
-    /// Opens the file with these flags, and no link.
+    /// Opens the file with these flags, without following a link.
     pub(super) fn open(&self, flags: OFlags) -> io::Result<File> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(openat(&self.folder, &self.name, flags, Mode::empty())?.into())
@@ -85,19 +85,19 @@ fn unreadable(path: &Path, error: io::Error) -> ReplaceError {
     Problem::Unreadable(error.into()).of(path)
 }
 
-/// What is still to be done on the way.
+/// A component of the path that remains to be walked.
 enum Ahead {
     Root,
     Parent,
     Name(OsString),
-    /// What the link leads to is reached.
+    /// The target of the link is reached here.
     EndOf(Link),
 }
 
 struct Link {
     path: PathBuf,
     owner: u32,
-    /// Whether it stands for the file, and not for a directory on the way.
+    /// Whether it is the link to the file, and not to a directory on the path.
     is_last: bool,
 }
 
@@ -113,10 +113,10 @@ impl Link {
 }
 
 struct Walk {
-    /// A directory, open as a place alone (O_PATH).
+    /// The current directory of the walk, opened with O_PATH.
     here: OwnedFd,
     path: PathBuf,
-    /// The next one last.
+    /// The next component last.
     ahead: Vec<Ahead>,
     links: usize,
 }
@@ -151,7 +151,7 @@ impl Walk {
         self.ahead.iter().all(|ahead| matches!(ahead, Ahead::EndOf(_)))
     }
 
-    /// Goes by one name. The place of the file, if that is its name.
+    /// Walks one component. Returns the location of the file, if it is the last one.
     fn step(&mut self, name: OsString, whole: &Path) -> Result<Option<Place>, ReplaceError> {
         let failed = |error: Errno| unreadable(whole, error.into());
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -191,7 +191,7 @@ impl Walk {
         self.place(name).map(Some)
     }
 
-    /// Nothing has this name.
+    /// Returns the location where no file has this name, unless a link or a directory is missing.
     fn missing(&self, name: OsString, whole: &Path) -> Result<Place, ReplaceError> {
         let leads_nowhere = |ahead: &Ahead| matches!(ahead, Ahead::EndOf(link) if link.is_last);
         if self.ahead.iter().any(leads_nowhere) {
@@ -205,7 +205,7 @@ impl Walk {
     }
 
     fn place(&self, name: OsString) -> Result<Place, ReplaceError> {
-        // To be locked, listed and flushed, and not only to be a place.
+        // A directory opened with O_PATH could not be locked, listed and flushed.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(&self.here, ".", flags, Mode::empty())
             .map_err(|error| Problem::Folder(error.into()).of(&self.path))?;

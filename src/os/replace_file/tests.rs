@@ -46,7 +46,7 @@ fn what_somebody_wrote_meanwhile_is_read_again_and_nothing_of_it_is_lost() {
         edit::<ReplaceError>(&path, 0o600, |text| {
             calls += 1;
             if calls == 1 {
-                // Neither asks for a lock.
+                // This writer takes no lock.
                 fs::write(&path, "somebody else's\n").unwrap();
             }
             Ok(Some([text, b"ours\n"].concat().into()))
