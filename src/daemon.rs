@@ -3,7 +3,7 @@
 //! Sockets passed by the service manager are taken first, settings are checked before anything is bound, and sockets
 //! are bound before the tables are read (connections wait in the kernel's queue meanwhile). The first snapshot is
 //! active before the first connection is accepted and the service manager learns that the server is ready. After
-//! binding and before the first table is read, the process enters its sandbox ([`crate::os::confinement`]).
+//! binding and before the first table is read, the process enters its sandbox ([`crate::os::sandbox`]).
 //!
 //! Three threads run: the calling one answers lookups ([`crate::server`]), one reloads the files ([`crate::source`]),
 //! and one does everything else ([`crate::control`]).
@@ -27,8 +27,8 @@ use crate::diagnostics::{Findings, Severity};
 use crate::lookup::snapshot::ActiveSnapshot;
 use crate::net::bind::{BindError, bind};
 use crate::net::listener::Listener;
-use crate::os::confinement::{Confinement, ConfinementError};
 use crate::os::log_stream;
+use crate::os::sandbox::{Sandbox, SandboxError};
 use crate::protocol::Protocol;
 use crate::protocol::endpoint::Endpoint;
 use crate::server::Server;
@@ -49,7 +49,7 @@ pub enum DaemonError {
     Activation(#[from] ActivationError),
     /// The server cannot switch to its user.
     #[error(transparent)]
-    Confinement(#[from] ConfinementError),
+    Sandbox(#[from] SandboxError),
     /// An unexpected system error.
     #[error("{what}: {source}")]
     System {
@@ -70,7 +70,7 @@ pub(crate) fn run(options: Options, service: ServiceOptions) -> Result<(), Daemo
     let mut findings = Findings::default();
     let sources = Sources::new(options, service, &mut findings);
     let settings = evaluate::read_settings(&sources, &mut findings);
-    for finding in findings.of(Severity::Warning) {
+    for finding in findings.with_severity(Severity::Warning) {
         warn!("{finding}");
     }
     if findings.errors() > 0 {
@@ -90,10 +90,10 @@ fn serve(
     let started = SystemTime::now();
     let control =
         ControlSetup::new().map_err(system_error("cannot start the runtime, or watch for signals"))?;
-    let confinement = Confinement::plan(settings.user.clone(), settings.is_confined)?;
+    let sandbox = Sandbox::plan(settings.user.clone(), settings.is_sandboxed)?;
     let ActivatedSockets { maps, admin } = sockets(&settings, activated)?;
     let bound = maps.iter().map(|(_, listener)| listener).chain(&admin);
-    let confined = confinement.enforce(bound.filter_map(Listener::file))?;
+    let sandboxed = sandbox.enforce(bound.filter_map(Listener::file))?;
     let limits = settings.limits;
     let (reloader, snapshot) = Reloader::load_initial(sources, settings, logged);
     let mut directory_findings = Findings::default();
@@ -107,7 +107,7 @@ fn serve(
     let reloader = reloader
         .start(Arc::clone(&active_snapshot))
         .map_err(system_error("cannot start the thread that reads the files"))?;
-    confined.leave_reading_to_others();
+    sandboxed.drop_read_capability();
 
     let endpoints: Vec<String> = maps
         .iter()
@@ -139,7 +139,7 @@ fn serve(
             stop: server.stop(),
         })
         .map_err(system_error("cannot start the thread that hears signals"))?;
-    log_stream::never_wait();
+    log_stream::never_block();
     // The responder is dropped with the server, so that no probe waits for an answer afterwards.
     let outcome = server.run(move || responder.respond());
     let controlled = control.join();

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::os::printable::{of_path, of_text, printable};
+use crate::os::printable::{printable, printable_path, printable_text};
 pub use code::{Code, Leak};
 
 /// The severity of a [`Finding`].
@@ -81,8 +81,8 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path, Some(at)) => write!(f, "{}:{}:{}", of_path(path), at.line, at.column),
-            Self::File(path, None) => write!(f, "{}", of_path(path)),
+            Self::File(path, Some(at)) => write!(f, "{}:{}:{}", printable_path(path), at.line, at.column),
+            Self::File(path, None) => write!(f, "{}", printable_path(path)),
             Self::Setting(name) => f.write_str(name),
             Self::Parameter { service: None, name } => write!(f, "main.cf: {}", printable(name.as_bytes())),
             Self::Parameter {
@@ -137,15 +137,15 @@ impl Finding {
 
     /// Returns the finding with this message, made [`printable`].
     #[must_use]
-    pub fn says(mut self, message: impl Into<String>) -> Self {
-        self.message = of_text(message.into());
+    pub fn message(mut self, message: impl Into<String>) -> Self {
+        self.message = printable_text(message.into());
         self
     }
 
     /// Returns the finding with this help, made [`printable`].
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = of_text(help.into());
+        self.help = printable_text(help.into());
         self
     }
 }
@@ -175,7 +175,10 @@ pub struct Findings {
 /// Formats the kept errors, one a line.
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let errors: Vec<String> = self.of(Severity::Error).map(ToString::to_string).collect();
+        let errors: Vec<String> = self
+            .with_severity(Severity::Error)
+            .map(ToString::to_string)
+            .collect();
         f.write_str(&errors.join("\n"))
     }
 }
@@ -212,7 +215,7 @@ impl Findings {
     /// Adds a finding whose message is expensive, and creates the message only if the finding is kept.
     pub fn push_with(&mut self, finding: Finding, message: impl FnOnce() -> String) {
         if self.has_room_for(finding.severity) {
-            self.push(finding.says(message()));
+            self.push(finding.message(message()));
         } else {
             self.push(finding);
         }
@@ -252,7 +255,7 @@ impl Findings {
     }
 
     /// Returns the kept findings of this severity, in the order in which they were added.
-    pub fn of(&self, severity: Severity) -> impl Iterator<Item = &Finding> {
+    pub fn with_severity(&self, severity: Severity) -> impl Iterator<Item = &Finding> {
         self.iter().filter(move |finding| finding.severity == severity)
     }
 

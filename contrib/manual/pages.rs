@@ -4,7 +4,7 @@ use std::io;
 
 use clap_complete::Shell;
 use postmapd::cli;
-use postmapd::config::setting::{self, Counts, Setting};
+use postmapd::config::setting::{self, Setting, TakesEffect};
 use postmapd::diagnostics::{Code, Leak};
 
 /// A file: its path below contrib/, and what it should hold.
@@ -299,9 +299,9 @@ fn settings_file() -> String {
 fn describe(setting: &Setting, key: &str, page: &mut String) {
     page.extend([".TP\n.B ", key, "\n", &roff(setting.about), ".\n"]);
     page.extend(["Default: ", &roff(setting.default.text()), ".\n"]);
-    *page += match setting.counts {
-        Counts::WhenSaved => "Counts when the file is saved.\n",
-        Counts::AtStart(_) => "Counts after a restart.\n",
+    *page += match setting.takes_effect {
+        TakesEffect::OnReload => "Counts when the file is saved.\n",
+        TakesEffect::OnRestart(_) => "Counts after a restart.\n",
     };
     let others: Vec<String> = [setting.flag, setting.variable]
         .into_iter()

@@ -15,7 +15,7 @@ use serde_json::Value;
 /// `basic-toml` crate reads.
 pub fn settings(data: &[u8]) {
     let mut findings = Findings::default();
-    let sources = Sources::not_judged(Options::default(), ServiceOptions::default(), &mut findings);
+    let sources = Sources::unchecked(Options::default(), ServiceOptions::default(), &mut findings);
     let mut findings = Findings::default();
     let settings = sources.settings(data, &mut findings);
     places(data, sources.settings_file(), &findings);

@@ -45,14 +45,14 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
     {
         findings.push(
             Finding::in_file(Code::NothingRoutes, dir, None)
-                .says("nothing here routes mail: there is no entry in either table and no default relay")
+                .message("nothing here routes mail: there is no entry in either table and no default relay")
                 .help("write the tables into this directory, name another with --dir, or set RELAY_HOST"),
         );
     }
     if snapshot.routing == Routing::Unknown && has_credentials_of_senders(snapshot) {
         findings.push(
             Finding::in_file(Code::NoNextHops, dir, None)
-                .says(
+                .message(
                     "there are credentials of senders, and no relay map and no default relay: they are answered with a \
                      temporary error, and mail waits",
                 )
@@ -75,7 +75,7 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
             let meant = meant.file_name().unwrap_or_default().to_string_lossy();
             findings.push(
                 Finding::in_file(Code::NearMissName, &dir.join(&name), None)
-                    .says(format!("the file is not read: its name is nearly {meant}"))
+                    .message(format!("the file is not read: its name is nearly {meant}"))
                     .help(format!("rename it to {meant}, or move it to another directory")),
             );
         }

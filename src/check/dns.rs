@@ -65,7 +65,7 @@ pub(crate) fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Find
         let name = if is_certain { host.as_str() } else { "a host" };
         findings.push(
             Finding::new(Code::HostWithoutAddress, place)
-                .says(format!("{name} has no address here ({error}){unless}"))
+                .message(format!("{name} has no address here ({error}){unless}"))
                 .help("correct the name, or see what this machine's resolver says about it"),
         );
     }

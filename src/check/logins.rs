@@ -69,7 +69,7 @@ impl Strangers {
             findings.push(
                 warning(Code::NoSuchRelay)
                     .at(at(entry.position))
-                    .says(format!(
+                    .message(format!(
                         "no next hop here leads to this host, and {name}{place} has no login"
                     ))
                     .help(format!(
@@ -159,7 +159,7 @@ fn has_login(snapshot: &Snapshot, key: &[u8], keys: &mut SenderKeys) -> bool {
 /// A login of a sender that Postfix offers to relays of several operators, with the list that the sender has.
 fn several() -> Finding {
     warning(Code::LoginForSeveralRelays)
-        .says("Postfix offers the login of this sender to every relay of its list, and they are of different operators")
+        .message("Postfix offers the login of this sender to every relay of its list, and they are of different operators")
         .help(
             "give each relay its own login by next hop ([relay1.org]:587 user:password, on a line for each), and remove \
              that of the sender",
@@ -211,7 +211,7 @@ pub(super) fn bounces(snapshot: &Snapshot, findings: &mut Findings) {
         findings.push(
             warning(Code::BouncesWithoutRelay)
                 .at(Place::Setting("RELAY_HOST"))
-                .says("RELAY_HOST is for senders that have a domain, and bounces have none: they are delivered directly")
+                .message("RELAY_HOST is for senders that have a domain, and bounces have none: they are delivered directly")
                 .help(
                     "add a line <> [host]:port to the relay map, or <> alone if direct is meant; or set \
                      DEFAULT_RELAY_HOST, which is for bounces too",

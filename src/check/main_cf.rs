@@ -41,7 +41,7 @@ pub(crate) fn examine(snapshot: &Snapshot, commands: &Commands, findings: &mut F
     };
     findings.push(
         Finding::new(Code::RelayhostInMainCf, place)
-            .says(message)
+            .message(message)
             .help(commands.set("relayhost", "")),
     );
 }

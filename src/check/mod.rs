@@ -27,7 +27,7 @@ use crate::lookup::nexthop;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::grammar::{Content, Record};
 use crate::lookup::table::{Hit, Table};
-use crate::os::printable::of_path;
+use crate::os::printable::printable_path;
 use crate::protocol::answer::Answer;
 
 /// What is to be said about the files of `sources` beyond what reading them said. `snapshot` is what they come to.
@@ -161,7 +161,7 @@ fn warning(code: Code) -> Finding {
 
 fn implicit_tls() -> Finding {
     warning(Code::ImplicitTls)
-        .says("this port speaks TLS from the first byte, which a next hop cannot ask for")
+        .message("this port speaks TLS from the first byte, which a next hop cannot ask for")
         .help(
             "use port 587 (STARTTLS), or give these senders a transport with smtp_tls_wrappermode = yes through \
              sender_dependent_default_transport_maps",
@@ -172,7 +172,7 @@ fn implicit_tls() -> Finding {
 fn star(keys: &SenderKeys) -> Option<Finding> {
     keys.whole().starts_with(b"*@").then(|| {
         warning(Code::NeverAsked)
-            .says("there are no wildcards: this is the entry of the one sender whose local part is `*`")
+            .message("there are no wildcards: this is the entry of the one sender whose local part is `*`")
             .help("write @domain for every sender of the domain")
     })
 }
@@ -180,7 +180,7 @@ fn star(keys: &SenderKeys) -> Option<Finding> {
 fn null_sender(keys: &SenderKeys) -> Option<Finding> {
     (keys.whole() == NULL_SENDER).then(|| {
         warning(Code::NeverAsked)
-            .says("Postfix never asks for credentials by the null sender")
+            .message("Postfix never asks for credentials by the null sender")
             .help("write the next hop of bounces as the key, as it stands in the relay map")
     })
 }
@@ -200,11 +200,11 @@ fn withheld(snapshot: &Snapshot, routed: &Routed, record: &Record<'_>) -> Option
     let is_excluded = matches!(snapshot.relay_map.find(keys.in_order()), Hit::NoValue);
     Some(if is_excluded {
         warning(Code::ExcludedWithCredentials)
-            .says("the relay map excludes this sender from relaying, so its credentials are never used")
+            .message("the relay map excludes this sender from relaying, so its credentials are never used")
             .help("remove the credentials, or give the sender a next hop")
     } else {
         warning(Code::CredentialsWithheld)
-            .says("this sender has no next hop, so its credentials are withheld")
+            .message("this sender has no next hop, so its credentials are withheld")
             .help("add the sender to the relay map, or set RELAY_HOST")
     })
 }
@@ -227,7 +227,7 @@ fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) 
         };
         return Some(
             warning(Code::NeverAsked)
-                .says("no next hop is written like this, and Postfix asks for it as it is written")
+                .message("no next hop is written like this, and Postfix asks for it as it is written")
                 .help(format!("write {likely}, or the host alone")),
         );
     }
@@ -239,7 +239,7 @@ fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) 
         );
     is_domain.then(|| {
         warning(Code::BareDomain)
-            .says("the key is a host here, but the relay map has a sender domain of this name")
+            .message("the key is a host here, but the relay map has a sender domain of this name")
             .help("put an @ before it, if these are the credentials of the senders")
     })
 }
@@ -253,7 +253,7 @@ fn shadowed(keys: &SenderKeys, snapshot: &Snapshot, record: &Record<'_>) -> Opti
     let (_, line) = snapshot.credentials.locate([server.into()])?;
     matches!(snapshot.credentials.find([server.into()]), Hit::Value(_)).then(|| {
         warning(Code::Shadowed)
-            .says(format!(
+            .message(format!(
                 "line {line} has credentials for the name of this server, and they win"
             ))
             .help("remove one of the two lines")
@@ -273,7 +273,7 @@ fn line_ends(table: &Table, path: &Path, findings: &mut Findings) {
                 };
                 findings.push(
                     Finding::in_file(Code::Crlf, path, position)
-                        .says("the lines end in CR and LF, as on Windows; the CR is ignored")
+                        .message("the lines end in CR and LF, as on Windows; the CR is ignored")
                         .help("save the file with UNIX line ends"),
                 );
                 return;
@@ -293,8 +293,8 @@ fn readable_by_others(path: &Path, findings: &mut Findings) {
     {
         findings.push(
             Finding::in_file(Code::ReadableByOthers, path, None)
-                .says("every user of this machine can read the passwords in it")
-                .help(format!("chmod o= {}", of_path(path))),
+                .message("every user of this machine can read the passwords in it")
+                .help(format!("chmod o= {}", printable_path(path))),
         );
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn of_login(record: &Record<'_>) -> Option<Finding> {
         .or_else(|| Some((Suspicion::first_in(password)?, "the password")))?;
     Some(
         warning(suspicion.code())
-            .says(suspicion.message(what))
+            .message(suspicion.message(what))
             .help(suspicion.help()),
     )
 }
@@ -40,7 +40,7 @@ pub(super) fn too_long(record: &Record<'_>) -> Option<Finding> {
 
 fn too_long_for_tcp() -> Finding {
     warning(Code::TooLongForTcp)
-        .says(format!(
+        .message(format!(
             "the value is longer than a reply of tcp_table can be ({} bytes, with each byte encoded that is no plain \
              ASCII)",
             tcp_table::MAX_REPLY
@@ -86,7 +86,7 @@ pub(super) fn other_form(table: &Table, record: &Record<'_>) -> Option<Finding> 
     } else {
         "add the same entry for the other form of the domain".to_owned()
     };
-    (!is_there).then(|| warning(code).says(message).help(help))
+    (!is_there).then(|| warning(code).message(message).help(help))
 }
 
 /// The `xn--` form of a domain, if it has one.

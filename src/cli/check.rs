@@ -19,7 +19,7 @@ use crate::config::Sources;
 use crate::config::options::{Options, ServeOptions};
 use crate::diagnostics::{Code, Finding, Findings, Place, Position, Severity, machine};
 use crate::lookup::snapshot::Snapshot;
-use crate::os::printable::of_path;
+use crate::os::printable::printable_path;
 use crate::os::whole_file;
 use crate::postfix::command::Commands;
 use crate::source::evaluate;
@@ -62,7 +62,7 @@ impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let mut findings = Findings::default();
         log::judge(&ServeOptions::default(), &mut findings);
-        let sources = Sources::of_command(self.options, &mut findings);
+        let sources = Sources::for_command(self.options, &mut findings);
         let loaded = evaluate::load(&sources);
         findings.append(&loaded.findings);
         check::examine(&sources, &loaded.snapshot, &mut findings);
@@ -81,7 +81,7 @@ impl Check {
                 let withholds = ordered
                     .iter()
                     .any(|finding| finding.code == Code::CredentialsWithheld);
-                let matters = withholds || sources.relay.is_set() || sources.environment.is_remarkable();
+                let matters = withholds || sources.relay.is_set() || sources.environment.needs_mention();
                 print(&ordered, &findings, &sources, &loaded.snapshot, matters)
             }
             OutputFormat::Json => machine::print(ordered, &findings, &mut io::stdout().lock()),
@@ -135,7 +135,7 @@ fn print(
         _ => counted(number, noun),
     };
     let (errors, warnings) = (number(all.errors(), "error"), number(all.warnings(), "warning"));
-    writeln!(out, "{}: {errors}, {warnings}", of_path(sources.dir()))?;
+    writeln!(out, "{}: {errors}, {warnings}", printable_path(sources.dir()))?;
     out.flush()
 }
 

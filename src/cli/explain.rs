@@ -17,7 +17,7 @@ use crate::lookup::rationale::Source;
 use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::spec::ValueKind;
-use crate::os::printable::{json, of_path, printable};
+use crate::os::printable::{json, printable, printable_path};
 use crate::protocol::answer::Answer;
 
 /// What stands for a password.
@@ -101,7 +101,7 @@ fn text(explanation: &Explanation<'_>, sources: &Sources, out: &mut impl Write) 
     }
     match explanation.source {
         Some(Source::Line(table, line)) => {
-            writeln!(out, "  from     {}:{line}", of_path(&sources.file(table)))?;
+            writeln!(out, "  from     {}:{line}", printable_path(&sources.file(table)))?;
         }
         Some(Source::Variable(name)) => writeln!(out, "  from     {name}")?,
         None => {}

@@ -21,11 +21,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt as layer};
 
 use super::{EX_CONFIG, Error};
-use crate::config::given::Given;
 use crate::config::options::ServeOptions;
 use crate::config::setting::{self, Setting};
+use crate::config::sourced::Sourced;
 use crate::diagnostics::{Code, Finding, Findings, Place};
-use crate::os::log_stream::Stream;
+use crate::os::log_stream::LogStream;
 use crate::os::printable::{json, printable};
 
 /// The form of the log.
@@ -74,7 +74,7 @@ pub(super) fn start(flags: &ServeOptions) -> Result<Form, Error> {
         .and_then(|targets| Ok((targets, form(flags)?)))
         .map_err(|finding| Error::of(finding, EX_CONFIG))?;
     let to_stderr = layer::layer()
-        .with_writer(Stream::new(io::stderr()))
+        .with_writer(LogStream::new(io::stderr()))
         .log_internal_errors(false);
     let layer = match form {
         Form::Text => {
@@ -114,10 +114,11 @@ pub(super) fn judge(flags: &ServeOptions, findings: &mut Findings) {
 
 fn targets(flags: &ServeOptions) -> Result<Targets, Finding> {
     let given = given(flags, &setting::LOG)?;
-    let given = given.unwrap_or_else(|| Given::word(setting::LOG.default.text(), Place::Setting("--log")));
+    let given =
+        given.unwrap_or_else(|| Sourced::trimmed(setting::LOG.default.text(), Place::Setting("--log")));
     given.value.parse().map_err(|_| {
         wrong(given.place)
-            .says("this is no log filter")
+            .message("this is no log filter")
             .help("write off, error, warn, info, debug or trace")
     })
 }
@@ -128,15 +129,15 @@ fn form(flags: &ServeOptions) -> Result<Form, Finding> {
     };
     Form::from_str(&given.value, true).map_err(|_| {
         wrong(given.place)
-            .says("this is no log format")
+            .message("this is no log format")
             .help("write text, json or journald")
     })
 }
 
 /// What was said, if anything was, and where.
-fn given(flags: &ServeOptions, setting: &Setting) -> Result<Option<Given>, Finding> {
+fn given(flags: &ServeOptions, setting: &Setting) -> Result<Option<Sourced>, Finding> {
     let mut findings = Findings::default();
-    let given = flags.given(setting, &mut findings);
+    let given = flags.value(setting, &mut findings);
     match findings.iter().next() {
         Some(finding) => Err(finding.clone()),
         None => Ok(given),

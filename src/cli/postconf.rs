@@ -170,7 +170,7 @@ impl Postconf {
                 Maps::SERVED.iter().find_map(as_asked).ok_or_else(|| {
                     let place = Place::Setting("--server");
                     let finding = Finding::new(Code::BadEndpoint, place);
-                    Error::usage(finding.says(format!("`{text}` is no endpoint: {problem}")))
+                    Error::usage(finding.message(format!("`{text}` is no endpoint: {problem}")))
                 })
             })
         };
@@ -255,5 +255,5 @@ fn unaddressable(reason: &Unaddressable) -> Error {
         Unaddressable::UnsupportedPath(_) => "give the socket another path".to_owned(),
     };
     let finding = Finding::new(Code::NoEndpoint, Place::Setting("--listen"));
-    Error::usage(finding.says(reason.to_string()).help(help))
+    Error::usage(finding.message(reason.to_string()).help(help))
 }

@@ -113,7 +113,9 @@ impl Query {
                         |problem| {
                             let place = Place::Setting("--server");
                             let finding = Finding::new(Code::BadEndpoint, place);
-                            Error::usage(finding.says(format!("`{server}` is no endpoint to ask: {problem}")))
+                            Error::usage(
+                                finding.message(format!("`{server}` is no endpoint to ask: {problem}")),
+                            )
                         },
                     )?;
                     match Client::connect(endpoint) {
@@ -124,7 +126,7 @@ impl Query {
                 None => Source::Tables(Box::new(Tables::read(&self.options)?)),
             };
             if let Source::Tables(tables) = &source
-                && tables.sources.environment.is_in_doubt()
+                && tables.sources.environment.is_uncertain()
             {
                 say_environment(&tables.sources);
             }
@@ -254,7 +256,7 @@ impl Outcomes {
     /// Says why on standard error, after everything that is wrong with the files, once.
     fn cannot_tell(&mut self, key: &[u8], reason: &str, findings: &Findings) {
         if !self.unsure {
-            let errors = findings.of(Severity::Error);
+            let errors = findings.with_severity(Severity::Error);
             for finding in errors {
                 cannot_tell(&finding.to_string());
             }

@@ -141,8 +141,8 @@ impl Status {
     /// Where to ask. What is wrong with other settings does not matter: the server runs on with what it had.
     fn address(&self) -> Result<Address, Error> {
         let mut findings = Findings::default();
-        let service = ServiceOptions::of_admin(self.admin.clone());
-        let sources = Sources::not_judged(self.options.clone(), service, &mut findings);
+        let service = ServiceOptions::from_admin_flag(self.admin.clone());
+        let sources = Sources::unchecked(self.options.clone(), service, &mut findings);
         let settings = evaluate::read_settings(&sources, &mut findings);
         if let Some(address) = settings.admin {
             return Ok(address);

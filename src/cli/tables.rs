@@ -27,8 +27,8 @@ impl Tables {
     /// would.
     pub(super) fn read(options: &Options) -> Result<Self, Error> {
         let mut findings = Findings::default();
-        let sources = Sources::of_command(options.clone(), &mut findings);
-        sources.judge_variables(&mut findings);
+        let sources = Sources::for_command(options.clone(), &mut findings);
+        sources.check_variables(&mut findings);
         evaluate::read_settings(&sources, &mut findings);
         Error::if_any(findings, EX_USAGE)?;
         let loaded = evaluate::load(&sources);

@@ -9,34 +9,34 @@ use ipnet::IpNet;
 use nix::unistd::{Uid, User, geteuid};
 
 use super::Settings;
-use super::given::Given;
+use super::sourced::Sourced;
 use crate::diagnostics::{Code, Finding, Findings, Place};
 use crate::net::address::Address;
 use crate::os::name_service;
 use crate::os::printable::printable;
 
 /// Returns the users allowed by default.
-pub(super) fn usual_users() -> Vec<u32> {
+pub(super) fn default_users() -> Vec<u32> {
     let postfix = User::from_name("postfix").ok().flatten().map(|user| user.uid);
     let users = [Uid::from_raw(0), geteuid()].into_iter().chain(postfix);
     users.map(Uid::as_raw).collect()
 }
 
-pub(super) fn user(given: &Given, settings: &mut Settings) -> Result<(), Finding> {
-    let number = number(&given.value).map_err(|why| {
+pub(super) fn user(given: &Sourced, settings: &mut Settings) -> Result<(), Finding> {
+    let uid = uid(&given.value).map_err(|why| {
         let shown = printable(given.value.as_bytes());
         let message = format!("there is no user `{shown}` to allow: {why}");
-        let finding = given.wrong(Code::NoSuchUser, message);
+        let finding = given.finding(Code::NoSuchUser, message);
         finding.help("write a name that this machine knows, or the number of the user")
     })?;
-    settings.allow_users.push(number);
+    settings.allow_users.push(uid);
     Ok(())
 }
 
 /// Returns the ID of a user, given as a name or an ID.
-fn number(word: &str) -> Result<u32, String> {
+fn uid(word: &str) -> Result<u32, String> {
     if word.bytes().all(|c| c.is_ascii_digit()) {
-        return name_service::number(word).ok_or_else(|| format!("a number is at most {}", u32::MAX - 1));
+        return name_service::parse_id(word).ok_or_else(|| format!("a number is at most {}", u32::MAX - 1));
     }
     match User::from_name(word) {
         Ok(Some(user)) => Ok(user.uid.as_raw()),
@@ -45,11 +45,11 @@ fn number(word: &str) -> Result<u32, String> {
     }
 }
 
-pub(super) fn network(given: &Given, settings: &mut Settings) -> Result<(), Finding> {
+pub(super) fn network(given: &Sourced, settings: &mut Settings) -> Result<(), Finding> {
     let network = parse(&given.value).map_err(|help| {
         let shown = printable(given.value.as_bytes());
         let message = format!("`{shown}` is neither an address nor a network");
-        given.wrong(Code::BadNetwork, message).help(help)
+        given.finding(Code::BadNetwork, message).help(help)
     })?;
     settings.allow_networks.push(network);
     Ok(())
@@ -87,7 +87,7 @@ fn parse(word: &str) -> Result<IpNet, String> {
 }
 
 /// Warns of listeners for other hosts where no other host is allowed. Their clients would only see closed connections.
-pub(super) fn warn_of_the_unreachable(settings: &Settings, listen: &Place, findings: &mut Findings) {
+pub(super) fn warn_unreachable_listeners(settings: &Settings, listen: &Place, findings: &mut Findings) {
     if settings.allowed().allows_other_hosts() {
         return;
     }
@@ -108,7 +108,7 @@ pub(super) fn warn_of_the_unreachable(settings: &Settings, listen: &Place, findi
         };
         findings.push(
             Finding::new(Code::NobodyAllowed, listen.clone())
-                .says(format!(
+                .message(format!(
                     "{who} may connect to {endpoint}: allow_networks names no network of other hosts"
                 ))
                 .help("name in allow_networks those that may ask for everything, passwords too, or listen on 127.0.0.1"),
@@ -120,8 +120,8 @@ pub(super) fn warn_of_the_unreachable(settings: &Settings, listen: &Place, findi
 mod tests {
     use super::parse;
     use crate::config::Settings;
-    use crate::config::given::Given;
     use crate::config::setting::with_key;
+    use crate::config::sourced::Sourced;
     use crate::diagnostics::{Findings, Place};
 
     #[test]
@@ -163,10 +163,10 @@ mod tests {
     }
 
     #[test]
-    fn users_are_names_or_numbers() {
+    fn users_are_names_or_ids() {
         let read = |words: &str| {
             let (mut settings, mut findings) = (Settings::default(), Findings::default());
-            let given = Given::word(words, Place::Setting("--allow-users"));
+            let given = Sourced::trimmed(words, Place::Setting("--allow-users"));
             let setting = with_key("", "allow_users").unwrap();
             setting.read(&given, &mut settings, &mut findings);
             (settings.allow_users, findings.errors())

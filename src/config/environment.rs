@@ -2,9 +2,10 @@
 //!
 //! The server uses its own. A command that answers from the files uses the first of these:
 //!
-//! 1. its own, where that sets a variable of the default relay: an operator can set one for a single command; 2. that
-//! of the running server of the directory (`src/config/running_server.rs`); 3. the file `postmapd.env` beside the
-//! tables, which `postmapd import` writes for the service to read; 4. its own, without a default relay.
+//! 1. its own, where that sets a variable of the default relay: an operator can set one for a single command;
+//! 2. that of the running server of the directory (`src/config/running_server.rs`);
+//! 3. the file `postmapd.env` beside the tables, which `postmapd import` writes for the service to read;
+//! 4. its own, without a default relay.
 //!
 //! A command says which of them it uses ([`EnvironmentOrigin`]), because a shell without a default relay does not mean
 //! that the server has none.
@@ -13,10 +14,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::relay_environment::RelayEnvironment;
-use super::running_server::{self, Found, Process};
+use super::running_server::{self, Process, SearchResult};
 use super::variables::Variables;
 use crate::diagnostics::Findings;
-use crate::os::printable::of_path;
+use crate::os::printable::printable_path;
 use crate::os::whole_file;
 
 /// The name of the file of variables beside the tables.
@@ -24,52 +25,52 @@ pub(crate) const ENVIRONMENT_FILE: &str = "postmapd.env";
 
 /// The origin of the variables of the default relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub enum EnvironmentOrigin {
     /// This process, which sets variables of the default relay or is the server.
     Own,
     /// This process; the running server of the directory has the same variables.
-    Agreed(Process),
+    OwnAndServer(Process),
     /// This process; the running server of the directory has other variables.
-    OwnBesideServer(Process),
+    OwnDiffersFromServer(Process),
     /// The running server of the directory.
     Server(Process),
     /// A file beside the tables.
     File(PathBuf),
     /// This process, which has no variable of the default relay. No running server was found.
-    NoneFound,
+    OwnWithoutServer,
     /// This process, which has no variable of the default relay. The user cannot read the environment of the running
     /// server.
-    Hidden(Process),
+    ServerHidden(Process),
     /// This process, which has no variable of the default relay. Several running servers have different ones.
-    Several(Vec<Process>),
+    ServersDiffer(Vec<Process>),
 }
 
-impl Whose {
+impl EnvironmentOrigin {
     /// Returns whether a server may have a default relay that is unknown here.
-    pub(crate) fn is_in_doubt(&self) -> bool {
-        matches!(self, Self::Hidden(_) | Self::Several(_))
+    pub(crate) fn is_uncertain(&self) -> bool {
+        matches!(self, Self::ServerHidden(_) | Self::ServersDiffer(_))
     }
 
     /// Returns whether it is this process, and no server has other variables.
-    pub(crate) fn is_plain(&self) -> bool {
-        matches!(self, Self::Own | Self::Agreed(_))
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Self::Own | Self::OwnAndServer(_))
     }
 
     /// Returns whether it is not this process alone, or is uncertain, so that a report must say so.
-    pub(crate) fn is_remarkable(&self) -> bool {
-        !matches!(self, Self::Own | Self::Agreed(_) | Self::NoneFound)
+    pub(crate) fn needs_mention(&self) -> bool {
+        !matches!(self, Self::Own | Self::OwnAndServer(_) | Self::OwnWithoutServer)
     }
 }
 
-impl fmt::Display for Whose {
+impl fmt::Display for EnvironmentOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Own => f.write_str("the environment of this command"),
-            Self::Agreed(server) => write!(
+            Self::OwnAndServer(server) => write!(
                 f,
                 "the environment of this command, and of {server}, which serves this directory"
             ),
-            Self::OwnBesideServer(server) => write!(
+            Self::OwnDiffersFromServer(server) => write!(
                 f,
                 "the environment of this command; that of {server}, which serves this directory, is another"
             ),
@@ -77,18 +78,18 @@ impl fmt::Display for Whose {
                 write!(f, "the environment of {server}, which serves this directory")
             }
             Self::File(path) => {
-                write!(f, "{}; no server of this directory was found running", of_path(path))
+                write!(f, "{}; no server of this directory was found running", printable_path(path))
             }
-            Self::NoneFound => f.write_str(
+            Self::OwnWithoutServer => f.write_str(
                 "the environment of this command, which sets no default relay; no server of this directory was found \
                  running",
             ),
-            Self::Hidden(server) => write!(
+            Self::ServerHidden(server) => write!(
                 f,
                 "the environment of this command, which sets no default relay; that of {server}, which serves this \
                  directory, can be seen by root alone"
             ),
-            Self::Several(servers) => {
+            Self::ServersDiffer(servers) => {
                 let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
                 write!(
                     f,
@@ -102,24 +103,28 @@ impl fmt::Display for Whose {
 }
 
 /// Returns the environment in which a command evaluates the files of `dir`, and its origin.
-pub(super) fn of_command(dir: &Path) -> (Variables, Whose) {
-    let own = Variables::of_process();
+pub(super) fn for_command(dir: &Path) -> (Variables, EnvironmentOrigin) {
+    let own = Variables::from_process();
     let is_set = |variables: &Variables| RelayEnvironment::new(variables, &mut Findings::default()).is_set();
     let has_own = is_set(&own);
     match running_server::find(dir) {
-        Found::Server(process, variables) if own.are_same(&variables) => (own, Whose::Agreed(process)),
-        Found::Server(process, _) if has_own => (own, Whose::OwnBesideServer(process)),
-        _ if has_own => (own, Whose::Own),
-        Found::Server(process, variables) => (variables, Whose::Server(process)),
+        SearchResult::Server(process, variables) if own.is_same(&variables) => {
+            (own, EnvironmentOrigin::OwnAndServer(process))
+        }
+        SearchResult::Server(process, _) if has_own => {
+            (own, EnvironmentOrigin::OwnDiffersFromServer(process))
+        }
+        _ if has_own => (own, EnvironmentOrigin::Own),
+        SearchResult::Server(process, variables) => (variables, EnvironmentOrigin::Server(process)),
         // PID 1 of a container: container engines start further processes there with the same variables.
-        Found::Hidden(process) if process.is_first() => (own, Whose::Agreed(process)),
-        Found::Hidden(process) => (own, Whose::Hidden(process)),
-        Found::Several(processes) => (own, Whose::Several(processes)),
-        Found::Nothing => {
+        SearchResult::Hidden(process) if process.is_init() => (own, EnvironmentOrigin::OwnAndServer(process)),
+        SearchResult::Hidden(process) => (own, EnvironmentOrigin::ServerHidden(process)),
+        SearchResult::Several(processes) => (own, EnvironmentOrigin::ServersDiffer(processes)),
+        SearchResult::Nothing => {
             let path = dir.join(ENVIRONMENT_FILE);
-            match whole_file::read(&path).map(|file| Variables::of_file(&file.text)) {
-                Ok(variables) if is_set(&variables) => (variables, Whose::File(path)),
-                _ => (own, Whose::NoneFound),
+            match whole_file::read(&path).map(|file| Variables::parse_file(&file.text)) {
+                Ok(variables) if is_set(&variables) => (variables, EnvironmentOrigin::File(path)),
+                _ => (own, EnvironmentOrigin::OwnWithoutServer),
             }
         }
     }

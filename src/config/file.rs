@@ -11,9 +11,9 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::given::Given;
 use super::nearest;
 use super::setting::{self, Kind, Setting};
+use super::sourced::Sourced;
 use crate::diagnostics::{Code, Finding, Findings, Place, Position};
 use crate::os::printable::printable;
 
@@ -28,7 +28,7 @@ pub(crate) fn is_like_a_setting(name: &str) -> bool {
 }
 
 /// The texts of the settings in a file, by key. Several values are joined by commas.
-pub(super) type Texts = HashMap<&'static str, Given>;
+pub(super) type Texts = HashMap<&'static str, Sourced>;
 
 /// Parses the text of the file `path`, and adds a finding for each error of syntax, name or type.
 pub(super) fn read(path: &Path, text: &[u8], findings: &mut Findings) -> Texts {
@@ -102,7 +102,7 @@ impl Reader<'_> {
         };
         if let (Some(key), Some(text)) = (setting.key, text) {
             self.texts
-                .insert(key, Given::word(&text, self.place(value.span())));
+                .insert(key, Sourced::trimmed(&text, self.place(value.span())));
         }
     }
 
@@ -124,7 +124,7 @@ impl Reader<'_> {
         };
         if text.is_none() {
             let place = self.place(value.span());
-            self.findings.push(setting.wrong(place));
+            self.findings.push(setting.invalid(place));
         }
         text
     }
@@ -156,7 +156,7 @@ impl Reader<'_> {
 
     fn error(&mut self, code: Code, span: Range<usize>, message: &str, help: &str) {
         let finding = Finding::new(code, self.place(span));
-        self.findings.push(finding.says(message).help(help));
+        self.findings.push(finding.message(message).help(help));
     }
 }
 
@@ -187,10 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_read_with_their_places() {
-        let (texts, said) =
+    fn settings_are_read_with_their_positions() {
+        let (texts, messages) =
             parse("listen = [\"a\", \"b\"]\nrecipient_delimiter = \"+-\"\nsocket_mode = \"0600\"\n");
-        assert!(said.is_empty(), "{said:?}");
+        assert!(messages.is_empty(), "{messages:?}");
         assert_eq!(texts["listen"].value, "a,b");
         let delimiter = &texts["recipient_delimiter"];
         assert_eq!(
@@ -201,12 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn users_are_names_or_numbers_and_one_needs_no_list() {
+    fn users_are_names_or_ids_and_a_single_one_needs_no_list() {
         let users = |text: &str| {
-            let (texts, said) = parse(text);
-            assert!(said.is_empty(), "{said:?}");
+            let (texts, messages) = parse(text);
+            assert!(messages.is_empty(), "{messages:?}");
             texts["allow_users"]
-                .words()
+                .items()
                 .map(|word| word.value)
                 .collect::<Vec<_>>()
         };
@@ -215,8 +215,8 @@ mod tests {
         assert_eq!(users("allow_users = \"root\""), ["root"]);
         assert!(users("allow_users = []").is_empty());
         for wrong in ["[true]", "1.5", "0x10", "[[1]]"] {
-            let said = parse(&format!("allow_users = {wrong}")).1.join("\n");
-            assert!(said.contains("postmapd.toml:1:1"), "{wrong}: {said}");
+            let messages = parse(&format!("allow_users = {wrong}")).1.join("\n");
+            assert!(messages.contains("postmapd.toml:1:1"), "{wrong}: {messages}");
         }
         assert!(
             parse("allow_networks = [10]")
@@ -227,10 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_is_true_or_false_or_a_word() {
+    fn a_switch_is_a_boolean_or_a_word() {
         for (written, read) in [("true", "true"), ("false", "false"), ("\"off\"", "off")] {
-            let (texts, said) = parse(&format!("confinement = {written}"));
-            assert!(said.is_empty(), "{said:?}");
+            let (texts, messages) = parse(&format!("confinement = {written}"));
+            assert!(messages.is_empty(), "{messages:?}");
             assert_eq!(texts["confinement"].value, read);
         }
         assert!(
@@ -242,35 +242,36 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_place() {
-        let said = |text: &str| parse(text).1.join("\n");
+    fn an_error_is_reported_with_its_position() {
+        let messages = |text: &str| parse(text).1.join("\n");
         assert!(
-            said("\n lisen = 1")
+            messages("\n lisen = 1")
                 .contains("postmapd.toml:2:2: error: there is no setting `lisen`; did you mean listen?")
         );
-        assert!(said("zzz = 1").contains("the settings here are listen"));
+        assert!(messages("zzz = 1").contains("the settings here are listen"));
         assert!(
-            said("socket_mode = 660").contains("postmapd.toml:1:15: error: `socket_mode` must be a string")
+            messages("socket_mode = 660")
+                .contains("postmapd.toml:1:15: error: `socket_mode` must be a string")
         );
-        assert!(said("listen = [1]").contains("postmapd.toml:1:11"));
-        assert!(said("listen = ").contains("postmapd.toml:1:"));
+        assert!(messages("listen = [1]").contains("postmapd.toml:1:11"));
+        assert!(messages("listen = ").contains("postmapd.toml:1:"));
         assert!(
-            said("[reload]\npol = 1")
+            messages("[reload]\npol = 1")
                 .contains("postmapd.toml:2:1: error: there is no setting `pol`; did you mean poll?")
         );
         for wrong in ["-1", "0", "\"5\"", "true", "nan", "1e9"] {
-            let said = settings(&format!("[reload]\ngrace = {wrong}")).1.join("\n");
+            let messages = settings(&format!("[reload]\ngrace = {wrong}")).1.join("\n");
             assert!(
-                said.contains("postmapd.toml:2:9: error: `grace` must be"),
-                "{wrong}: {said}"
+                messages.contains("postmapd.toml:2:9: error: `grace` must be"),
+                "{wrong}: {messages}"
             );
         }
     }
 
     #[test]
     fn reload_timing_is_in_seconds() {
-        let (settings, said) = settings("[reload]\npoll = 0.25\npatience = 60\n");
-        assert!(said.is_empty(), "{said:?}");
+        let (settings, messages) = settings("[reload]\npoll = 0.25\npatience = 60\n");
+        assert!(messages.is_empty(), "{messages:?}");
         assert_eq!(settings.reload_timing.poll_interval, Duration::from_millis(250));
         assert_eq!(settings.reload_timing.writer_timeout, Duration::from_secs(60));
         assert_eq!(
@@ -280,9 +281,9 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_whole_numbers_within_what_linux_allows() {
-        let (read, said) = settings("[limits]\nconnections = 1\nconnections_per_peer = 1048576\n");
-        assert!(said.is_empty(), "{said:?}");
+    fn connection_limits_are_whole_numbers_up_to_the_limit_of_linux() {
+        let (read, messages) = settings("[limits]\nconnections = 1\nconnections_per_peer = 1048576\n");
+        assert!(messages.is_empty(), "{messages:?}");
         assert_eq!(read.limits.connections, Some(1));
         assert_eq!(read.limits.connections_per_peer, Some(1_048_576));
         for wrong in [
@@ -294,10 +295,10 @@ mod tests {
             "\"5\"",
             "0x10",
         ] {
-            let said = settings(&format!("[limits]\nconnections = {wrong}")).1.join("\n");
+            let messages = settings(&format!("[limits]\nconnections = {wrong}")).1.join("\n");
             assert!(
-                said.contains("postmapd.toml:2:15: error: `connections` must be a whole number"),
-                "{wrong}: {said}"
+                messages.contains("postmapd.toml:2:15: error: `connections` must be a whole number"),
+                "{wrong}: {messages}"
             );
         }
         assert!(
@@ -306,7 +307,7 @@ mod tests {
                 .join("\n")
                 .contains("begin it with the line [limits]")
         );
-        let said = parse("[limits]\nconections = 5").1.join("\n");
-        assert!(said.contains("did you mean connections?"), "{said}");
+        let messages = parse("[limits]\nconections = 5").1.join("\n");
+        assert!(messages.contains("did you mean connections?"), "{messages}");
     }
 }

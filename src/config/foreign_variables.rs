@@ -11,7 +11,7 @@ use super::variables::Variables;
 use crate::diagnostics::{Code, Finding, Findings, Place};
 
 /// Names of other images, in upper case, each with its replacement here.
-const OTHERS: &[(&str, &str)] = &[
+const FOREIGN: &[(&str, &str)] = &[
     (
         "RELAYHOST",
         "RELAY_HOST and RELAY_PORT, or DEFAULT_RELAY_HOST, which takes [host]:port as it is",
@@ -100,17 +100,17 @@ pub(super) fn warn(variables: &Variables, findings: &mut Findings) {
             |list: &'static [(&'static str, &'static str)]| list.iter().find(|(other, _)| *other == upper);
         let finding = if let Some((old, new)) = replaced(AWS_SES) {
             Finding::new(Code::AwsSes, Place::Setting(old))
-                .says("this variable no longer means anything")
+                .message("this variable no longer means anything")
                 .help(format!("use {new}"))
-        } else if let Some((other, new)) = replaced(OTHERS)
-            && !is_of_service_links(variables, other)
+        } else if let Some((other, new)) = replaced(FOREIGN)
+            && !is_service_link_variable(variables, other)
         {
             Finding::new(Code::ForeignVariable, Place::Setting(other))
-                .says("this variable is of another image, and means nothing here")
+                .message("this variable is of another image, and means nothing here")
                 .help(format!("use {new}"))
         } else if let Some(own) = misspelt(name) {
             Finding::new(Code::UnknownVariable, Place::Setting("environment"))
-                .says(format!("{name} is no variable of postmapd and does nothing"))
+                .message(format!("{name} is no variable of postmapd and does nothing"))
                 .help(format!("did you mean {own}?"))
         } else {
             continue;
@@ -120,7 +120,7 @@ pub(super) fn warn(variables: &Variables, findings: &mut Findings) {
 }
 
 /// Returns whether Kubernetes or a Docker link set the variable for a service of that name.
-fn is_of_service_links(variables: &Variables, name: &str) -> bool {
+fn is_service_link_variable(variables: &Variables, name: &str) -> bool {
     variables
         .get(name)
         .is_some_and(|value| is_service_link(value.expose()))
@@ -148,10 +148,10 @@ fn misspelt(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{OTHERS, OWN, misspelt};
+    use super::{FOREIGN, OWN, misspelt};
 
     #[test]
-    fn a_misspelt_name_is_known_and_a_right_one_is_none() {
+    fn a_misspelt_name_is_recognized_and_an_exact_one_is_not() {
         for (name, own) in [
             ("RELAY_PASWORD", Some("RELAY_PASSWORD")),
             ("RELAY_HOTS", Some("RELAY_HOST")),
@@ -170,7 +170,7 @@ mod tests {
             for end in ["", "_FILE", "__FILE"] {
                 assert_eq!(misspelt(&format!("{own}{end}")), None);
             }
-            assert!(OTHERS.iter().all(|(other, _)| other != own));
+            assert!(FOREIGN.iter().all(|(other, _)| other != own));
         }
     }
 }

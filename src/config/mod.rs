@@ -20,11 +20,11 @@ mod allow;
 pub(crate) mod environment;
 pub(crate) mod file;
 mod foreign_variables;
-pub(crate) mod given;
 pub mod options;
 mod relay_environment;
 mod running_server;
 pub mod setting;
+pub(crate) mod sourced;
 mod value;
 mod variables;
 
@@ -40,9 +40,9 @@ use crate::lookup::peer::Allowed;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
 use crate::net::address::Address;
 use crate::net::socket_file::SocketAccess;
-use crate::os::confinement::user::ServerUser;
+use crate::os::sandbox::user::ServerUser;
 use crate::protocol::endpoint::Endpoint;
-use environment::Whose;
+use environment::EnvironmentOrigin;
 use options::{Options, ServiceOptions};
 use relay_environment::RelayEnvironment;
 use variables::Variables;
@@ -67,38 +67,38 @@ pub struct Sources {
     /// The default relay's variables.
     pub relay: RelayEnvironment,
     /// The origin of these variables.
-    pub environment: Whose,
+    pub environment: EnvironmentOrigin,
 }
 
 impl Sources {
     /// Takes flags and environment, and adds findings about the environment.
     pub(crate) fn new(options: Options, service: ServiceOptions, findings: &mut Findings) -> Self {
-        let sources = Self::not_judged(options, service, findings);
+        let sources = Self::unchecked(options, service, findings);
         // An operator should see an invalid variable before anything is served.
-        sources.judge_variables(findings);
+        sources.check_variables(findings);
         sources
     }
 
     /// Like [`Sources::new`], but findings about the default relay are added only when all is read and evaluated.
-    pub fn not_judged(options: Options, service: ServiceOptions, findings: &mut Findings) -> Self {
-        let environment = (Variables::of_process(), Whose::Own);
+    pub fn unchecked(options: Options, service: ServiceOptions, findings: &mut Findings) -> Self {
+        let environment = (Variables::from_process(), EnvironmentOrigin::Own);
         Self::in_environment(options, service, environment, findings)
     }
 
     /// Returns the sources of a command that answers from the files, with the environment of the server
     /// ([`environment`]). Findings about the default relay are added only when all is read and evaluated.
-    pub(crate) fn of_command(options: Options, findings: &mut Findings) -> Self {
-        let environment = environment::of_command(&options.dir());
+    pub(crate) fn for_command(options: Options, findings: &mut Findings) -> Self {
+        let environment = environment::for_command(&options.dir());
         Self::in_environment(options, ServiceOptions::default(), environment, findings)
     }
 
     fn in_environment(
         options: Options,
         service: ServiceOptions,
-        (variables, whose): (Variables, Whose),
+        (variables, origin): (Variables, EnvironmentOrigin),
         findings: &mut Findings,
     ) -> Self {
-        options::warn_of_unknown_variables(findings);
+        options::warn_unknown_variables(findings);
         let relay = RelayEnvironment::new(&variables, findings);
         let dir = options.dir();
         let named = options.path(&setting::CONFIG);
@@ -107,15 +107,15 @@ impl Sources {
             settings_file_is_named: named.is_some(),
             settings_file: named.unwrap_or_else(|| dir.join("postmapd.toml")),
             dir,
-            options: options.and(service),
+            options: options.merge(service),
             relay,
-            environment: whose,
+            environment: origin,
         }
     }
 
     /// Adds findings about the variables of the default relay, without the files that they name.
-    pub(crate) fn judge_variables(&self, findings: &mut Findings) {
-        self.relay.judge_inline(findings);
+    pub(crate) fn check_variables(&self, findings: &mut Findings) {
+        self.relay.check_inline(findings);
     }
 
     /// Returns the directory of the tables.
@@ -157,9 +157,9 @@ impl Sources {
         let mut listen = None;
         for setting in setting::ALL
             .iter()
-            .filter(|setting| setting.kind.is_of_settings())
+            .filter(|setting| setting.kind.is_in_settings())
         {
-            let given = self.options.given(setting, findings);
+            let given = self.options.value(setting, findings);
             let Some(given) = given.or_else(|| file.remove(setting.key?)) else {
                 continue;
             };
@@ -170,13 +170,13 @@ impl Sources {
         }
         // The default listens where only local users can connect.
         if let Some(listen) = listen {
-            if listen.words().next().is_none() {
-                let finding = listen.wrong(Code::BadEndpoint, "no endpoint to listen at is named");
+            if listen.items().next().is_none() {
+                let finding = listen.finding(Code::BadEndpoint, "no endpoint to listen at is named");
                 let help =
                     "write for example socketmap:inet:127.0.0.1:10451, or leave it out for the default";
                 findings.push(finding.help(help));
             }
-            allow::warn_of_the_unreachable(&settings, &listen.place, findings);
+            allow::warn_unreachable_listeners(&settings, &listen.place, findings);
         }
         if let Some(user) = &settings.user {
             settings.sockets.owner.get_or_insert(user.uid);
@@ -219,7 +219,7 @@ pub struct Limits {
 
 impl Limits {
     /// The greatest possible limit: Linux gives no process more descriptors (`fs.nr_open`).
-    pub const MOST: usize = 1 << 20;
+    pub const MAX: usize = 1 << 20;
 }
 
 /// Every setting, checked.
@@ -236,7 +236,7 @@ pub struct Settings {
     /// The user that the server becomes. Takes effect on restart.
     pub user: Option<ServerUser>,
     /// Whether the server enters its sandbox ([`crate::os::sandbox`]). Takes effect on restart.
-    pub is_confined: bool,
+    pub is_sandboxed: bool,
     /// The IDs of the local users that get credentials.
     pub allow_users: Vec<u32>,
     /// The networks of other hosts that may connect.
@@ -264,8 +264,8 @@ impl Default for Settings {
                 mode: 0,
             },
             user: None,
-            is_confined: true,
-            allow_users: allow::usual_users(),
+            is_sandboxed: true,
+            allow_users: allow::default_users(),
             allow_networks: Vec::new(),
             delimiters: Delimiters::default(),
             next_hops: NextHops::default(),
@@ -315,7 +315,7 @@ impl Sources {
     /// Replaces the default relay by that of these variables, one assignment a line.
     #[must_use]
     pub fn with_variables(self, text: &str) -> Self {
-        let variables = Variables::of_file(&text.as_bytes().to_vec().into());
+        let variables = Variables::parse_file(&text.as_bytes().to_vec().into());
         let relay = RelayEnvironment::new(&variables, &mut Findings::default());
         Self { relay, ..self }
     }

@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::given::Given;
 use super::nearest;
 use super::setting::{self, Commands, Setting};
+use super::sourced::Sourced;
 use crate::diagnostics::{Code, Finding, Findings, Place};
 
 const PREFIX: &str = "POSTMAPD_";
@@ -22,7 +22,7 @@ const PREFIX: &str = "POSTMAPD_";
 #[derive(Clone, Debug, Default)]
 pub struct Flags<const OF: usize> {
     /// By flag. Several values are joined by commas.
-    given: HashMap<&'static str, OsString>,
+    values: HashMap<&'static str, OsString>,
 }
 
 /// The flags of every command that reads the directory, before its own subcommand or after it.
@@ -36,7 +36,7 @@ pub(crate) type ServeOptions = Flags<{ Commands::Serve as usize }>;
 
 impl<const OF: usize> Args for Flags<OF> {
     fn augment_args(command: Command) -> Command {
-        let arguments = of_group(OF).filter_map(Setting::argument);
+        let arguments = settings_of(OF).filter_map(Setting::clap_arg);
         arguments.fold(command, Command::arg)
     }
 
@@ -47,12 +47,12 @@ impl<const OF: usize> Args for Flags<OF> {
 
 impl<const OF: usize> FromArgMatches for Flags<OF> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = of_group(OF).filter_map(|setting| {
-            let values: Vec<&OsStr> = matches.get_raw(setting.flag?)?.collect();
-            Some((setting.flag?, values.join(OsStr::new(","))))
+        let values = settings_of(OF).filter_map(|setting| {
+            let given: Vec<&OsStr> = matches.get_raw(setting.flag?)?.collect();
+            Some((setting.flag?, given.join(OsStr::new(","))))
         });
         Ok(Self {
-            given: given.collect(),
+            values: values.collect(),
         })
     }
 
@@ -62,36 +62,36 @@ impl<const OF: usize> FromArgMatches for Flags<OF> {
     }
 }
 
-fn of_group(group: usize) -> impl Iterator<Item = &'static Setting> {
+fn settings_of(group: usize) -> impl Iterator<Item = &'static Setting> {
     let all = setting::ALL.iter().copied();
     all.filter(move |setting| setting.commands as usize == group)
 }
 
 impl<const OF: usize> Flags<OF> {
     /// Returns the flags of both.
-    pub(super) fn and<const OTHERS: usize>(mut self, others: Flags<OTHERS>) -> Self {
-        self.given.extend(others.given);
+    pub(super) fn merge<const OTHERS: usize>(mut self, others: Flags<OTHERS>) -> Self {
+        self.values.extend(others.values);
         self
     }
 
     /// Returns the value of the flag, or else of the variable, with the name of that source.
-    fn raw(&self, setting: &Setting) -> Option<(OsString, &'static str)> {
+    fn raw_value(&self, setting: &Setting) -> Option<(OsString, &'static str)> {
         let flag = setting
             .flag
-            .and_then(|name| Some((self.given.get(name)?.clone(), name)));
+            .and_then(|name| Some((self.values.get(name)?.clone(), name)));
         flag.or_else(|| setting.variable.and_then(|name| Some((variable(name)?, name))))
     }
 
     /// Returns the value of the flag, or else of the variable. Adds an error for a value that is not UTF-8.
-    pub(crate) fn given(&self, setting: &Setting, findings: &mut Findings) -> Option<Given> {
-        let (value, name) = self.raw(setting)?;
+    pub(crate) fn value(&self, setting: &Setting, findings: &mut Findings) -> Option<Sourced> {
+        let (value, name) = self.raw_value(setting)?;
         let place = Place::Setting(name);
         if let Ok(text) = value.into_string() {
-            return Some(Given::word(&text, place));
+            return Some(Sourced::trimmed(&text, place));
         }
         findings.push(
             Finding::new(Code::BadSetting, place)
-                .says("the value is not UTF-8")
+                .message("the value is not UTF-8")
                 .help("set it to plain text"),
         );
         None
@@ -106,22 +106,22 @@ impl Options {
     }
 
     /// Returns whether the flag or the variable names the directory, so that it is not merely the default.
-    pub(crate) fn names_dir(&self) -> bool {
+    pub(crate) fn has_explicit_dir(&self) -> bool {
         self.path(&setting::DIR).is_some()
     }
 
     /// Returns the path that the flag or the variable names.
     pub(super) fn path(&self, setting: &Setting) -> Option<PathBuf> {
-        self.raw(setting).map(|(path, _)| path.into())
+        self.raw_value(setting).map(|(path, _)| path.into())
     }
 }
 
 impl ServiceOptions {
     /// Creates the options of a client of the admin listener from its flag.
-    pub(crate) fn of_admin(flag: Option<String>) -> Self {
-        let given = setting::ADMIN.flag.zip(flag.map(OsString::from));
+    pub(crate) fn from_admin_flag(flag: Option<String>) -> Self {
+        let values = setting::ADMIN.flag.zip(flag.map(OsString::from));
         Self {
-            given: given.into_iter().collect(),
+            values: values.into_iter().collect(),
         }
     }
 }
@@ -133,7 +133,7 @@ fn variable(name: &str) -> Option<OsString> {
 
 /// Warns of unknown variables, because a misspelt one would otherwise be silently ignored. It is not an error:
 /// Kubernetes sets `POSTMAPD_PORT`, `POSTMAPD_SERVICE_HOST` and others where a Service is named postmapd.
-pub(super) fn warn_of_unknown_variables(findings: &mut Findings) {
+pub(super) fn warn_unknown_variables(findings: &mut Findings) {
     let set = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for name in set.filter(|name| !setting::variables().any(|known| known == name)) {
         let Some(word) = name.strip_prefix(PREFIX) else {
@@ -146,7 +146,7 @@ pub(super) fn warn_of_unknown_variables(findings: &mut Findings) {
         };
         findings.push(
             Finding::new(Code::UnknownVariable, Place::Setting("environment"))
-                .says(format!("{name} is no setting of postmapd and does nothing"))
+                .message(format!("{name} is no setting of postmapd and does nothing"))
                 .help(help),
         );
     }

@@ -94,7 +94,7 @@ impl RelayEnvironment {
 
     /// Adds findings about the values of the variables themselves. Values in files can change, and are checked when
     /// they are read.
-    pub(super) fn judge_inline(&self, findings: &mut Findings) {
+    pub(super) fn check_inline(&self, findings: &mut Findings) {
         let mut all = Findings::default();
         self.resolve(&mut |_| None, &mut all);
         for finding in all
@@ -116,7 +116,7 @@ impl RelayEnvironment {
             Origin::Inline(value) => Configured::Value(value.clone()),
             Origin::File(path) => match read(path) {
                 None => Configured::Unreadable,
-                Some(text) => variable.value_in(text, findings),
+                Some(text) => variable.parse_file_text(text, findings),
             },
         };
         let [host, port, user, password, default_host] = self.all().map(|variable| value(variable, findings));
@@ -133,7 +133,7 @@ impl RelayEnvironment {
             findings.push(
                 self.password
                     .finding(Code::CredentialsWithoutRelay)
-                    .says("RELAY_USER and RELAY_PASSWORD are set, and no default relay is")
+                    .message("RELAY_USER and RELAY_PASSWORD are set, and no default relay is")
                     .help("set RELAY_HOST or DEFAULT_RELAY_HOST, or remove them"),
             );
         }
@@ -173,7 +173,7 @@ impl RelayEnvironment {
                 "set RELAY_HOST to a host name or an address alone, and RELAY_PORT to the port",
             ),
         };
-        findings.push(variable.unusable(Code::BadRelayHost, value, problem.to_string(), help));
+        findings.push(variable.invalid(Code::BadRelayHost, value, problem.to_string(), help));
         Configured::Unreadable
     }
 
@@ -181,15 +181,15 @@ impl RelayEnvironment {
         let Configured::Value(host) = host else {
             return host.map(|host| host.expose().to_vec());
         };
-        let judged = if nexthop::is_dunno(host.expose()) {
+        let checked = if nexthop::is_dunno(host.expose()) {
             Err("DUNNO is no next hop".to_owned())
         } else {
             nexthop::validate(host.expose()).map_err(|fault| format!("this is not a next hop: {fault}"))
         };
-        match judged {
+        match checked {
             Ok(()) => Configured::Value(host.expose().to_vec()),
             Err(problem) => {
-                findings.push(self.default_host.unusable(
+                findings.push(self.default_host.invalid(
                     Code::BadDefaultRelayHost,
                     host.expose(),
                     problem,
@@ -215,7 +215,7 @@ impl RelayEnvironment {
                 };
                 findings.push(
                     set.finding(Code::HalfCredentials)
-                        .says(format!(
+                        .message(format!(
                             "{} is set without {}; the login of the default relay is 'cannot tell', and its mail waits",
                             set.name, missing.name
                         ))
@@ -253,7 +253,7 @@ impl RelayEnvironment {
             findings.push(
                 variable
                     .finding(Code::BadDefaultCredentials)
-                    .says(message)
+                    .message(message)
                     .help("set it to what the relay's operator gave you, in one line"),
             );
             return Configured::Unreadable;
@@ -263,7 +263,7 @@ impl RelayEnvironment {
                 findings.push(
                     variable
                         .finding(suspicion.code())
-                        .says(suspicion.message(&format!("the value of {}", variable.name)))
+                        .message(suspicion.message(&format!("the value of {}", variable.name)))
                         .help(suspicion.help()),
                 );
             }
@@ -289,7 +289,7 @@ impl Variable {
             if is_link {
                 findings.push(
                     Finding::new(Code::ServiceLink, Place::Setting(name))
-                        .says(
+                        .message(
                             "the value is what Kubernetes or a link of Docker sets for a service named relay, and is \
                              ignored",
                         )
@@ -308,7 +308,7 @@ impl Variable {
         let mut warn = |ignored: &'static str, used: &'static str| {
             findings.push(
                 Finding::new(Code::VariableIgnored, Place::Setting(ignored))
-                    .says(format!("{used} is set as well, and counts"))
+                    .message(format!("{used} is set as well, and counts"))
                     .help("set one of the two"),
             );
         };
@@ -329,11 +329,11 @@ impl Variable {
     }
 
     /// Returns the value in the text of its file: all but a leading byte order mark and one line end at the end.
-    fn value_in(&self, mut text: Secret, findings: &mut Findings) -> Configured<Secret> {
+    fn parse_file_text(&self, mut text: Secret, findings: &mut Findings) -> Configured<Secret> {
         if text.strip_byte_order_mark() {
             findings.push(
                 self.finding(Code::ByteOrderMark)
-                    .says("the file begins with a byte order mark, which is not a part of the value")
+                    .message("the file begins with a byte order mark, which is not a part of the value")
                     .help("save it as UTF-8 without one"),
             );
         }
@@ -341,7 +341,7 @@ impl Variable {
         if text.is_empty() {
             findings.push(
                 self.finding(Code::EmptySecretFile)
-                    .says(format!("the file for {} is empty", self.name))
+                    .message(format!("the file for {} is empty", self.name))
                     .help("write the value into it, or do not name it"),
             );
             return Configured::Unreadable;
@@ -351,13 +351,13 @@ impl Variable {
 
     /// Returns an error about a value that is not a next hop. Traces that another program left in the value explain it
     /// better than a syntax error.
-    fn unusable(&self, code: Code, value: &[u8], problem: String, help: &str) -> Finding {
+    fn invalid(&self, code: Code, value: &[u8], problem: String, help: &str) -> Finding {
         let finding = self.finding(code);
         match Suspicion::first_in(value) {
             Some(suspicion) => finding
-                .says(suspicion.message(&format!("the value of {}", self.name)))
+                .message(suspicion.message(&format!("the value of {}", self.name)))
                 .help(suspicion.help()),
-            None => finding.says(problem).help(help),
+            None => finding.message(problem).help(help),
         }
     }
 

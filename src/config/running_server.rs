@@ -23,13 +23,13 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User, geteuid, getpid};
 
-use super::variables::{Variables, is_same_file, seen_by};
+use super::variables::{Variables, is_same_file, path_in_process};
 use super::{DEFAULT_DIR, setting};
 use crate::lookup::map::Maps;
 use crate::os::secret::Secret;
 
 /// The result of a search.
-pub(super) enum Found {
+pub(super) enum SearchResult {
     /// No server of the directory.
     Nothing,
     /// A server, and its variables.
@@ -51,7 +51,7 @@ pub struct Process {
 
 impl Process {
     /// Returns whether it is PID 1, as the server of a container is.
-    pub(super) fn is_first(&self) -> bool {
+    pub(super) fn is_init(&self) -> bool {
         self.id == 1
     }
 }
@@ -63,8 +63,8 @@ impl fmt::Display for Process {
 }
 
 /// Looks for servers of `dir`.
-pub(super) fn find(dir: &Path) -> Found {
-    let owners = Owners::of(dir);
+pub(super) fn find(dir: &Path) -> SearchResult {
+    let owners = TrustedOwners::new(dir);
     let mut hidden = None;
     let mut servers: Vec<(Process, Variables)> = Vec::new();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -72,28 +72,28 @@ pub(super) fn find(dir: &Path) -> Found {
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     for id in numbers.filter(|id| *id != own) {
         // A process that ends meanwhile is skipped.
-        match server(id, dir, &owners) {
+        match server_process(id, dir, &owners) {
             Some((process, Some(variables))) => servers.push((process, variables)),
             Some((process, None)) => hidden = Some(process),
             None => {}
         }
     }
     let Some((first, variables)) = servers.first() else {
-        return hidden.map_or(Found::Nothing, Found::Hidden);
+        return hidden.map_or(SearchResult::Nothing, SearchResult::Hidden);
     };
-    if servers.iter().any(|(_, other)| !other.are_same(variables)) {
-        return Found::Several(servers.into_iter().map(|(process, _)| process).collect());
+    if servers.iter().any(|(_, other)| !other.is_same(variables)) {
+        return SearchResult::Several(servers.into_iter().map(|(process, _)| process).collect());
     }
-    Found::Server(first.clone(), variables.clone())
+    SearchResult::Server(first.clone(), variables.clone())
 }
 
 /// Returns the process with this PID if it is a server of `dir`, and its variables if they can be read.
-fn server(id: i32, dir: &Path, owners: &Owners) -> Option<(Process, Option<Variables>)> {
+fn server_process(id: i32, dir: &Path, owners: &TrustedOwners) -> Option<(Process, Option<Variables>)> {
     let process = PathBuf::from(format!("/proc/{id}"));
     if fs::read(process.join("comm")).ok()?.trim_ascii() != b"postmapd" {
         return None;
     }
-    let arguments = Arguments::of(&fs::read(process.join("cmdline")).ok()?)?;
+    let arguments = Arguments::parse(&fs::read(process.join("cmdline")).ok()?)?;
     let user = owners.user(&process)?;
     let user = Process {
         id,
@@ -102,12 +102,12 @@ fn server(id: i32, dir: &Path, owners: &Owners) -> Option<(Process, Option<Varia
             .flatten()
             .map_or_else(|| user.to_string(), |user| user.name),
     };
-    match environment(&process.join("environ")) {
+    match read_environ(&process.join("environ")) {
         Ok(block) => {
-            let named = arguments.dir.or_else(|| dir_in(&block));
+            let named = arguments.dir.or_else(|| dir_variable(&block));
             let named = named.unwrap_or_else(|| DEFAULT_DIR.into());
-            is_same_file(&seen_by(&process, &named), dir)
-                .then(|| (user, Some(Variables::of_environment(&block, &process))))
+            is_same_file(&path_in_process(&process, &named), dir)
+                .then(|| (user, Some(Variables::from_environ(&block, &process))))
         }
         // Without its environment, only its arguments identify it.
         Err(ErrorKind::PermissionDenied) => {
@@ -125,7 +125,7 @@ struct Arguments {
 
 impl Arguments {
     /// Parses `/proc/PID/cmdline`. `None` where it is not that of a server.
-    fn of(line: &[u8]) -> Option<Self> {
+    fn parse(line: &[u8]) -> Option<Self> {
         let words: Vec<&[u8]> = line.split(|c| *c == 0).skip(1).collect();
         words.contains(&&b"serve"[..]).then(|| {
             let mut dir = None;
@@ -144,13 +144,13 @@ impl Arguments {
 }
 
 /// Reads the environment of a process. /proc reports no length, so it is read in pieces, and each piece is wiped.
-fn environment(path: &Path) -> Result<Secret, ErrorKind> {
+fn read_environ(path: &Path) -> Result<Secret, ErrorKind> {
     // More than execve(2) accepts with the default stack limit.
-    const MOST: usize = 8 << 20;
+    const MAX: usize = 8 << 20;
     let mut file = fs::File::open(path).map_err(|error| error.kind())?;
     let mut block = Secret::default();
     let mut piece = Secret::from(vec![0; 1 << 16]);
-    while block.len() < MOST {
+    while block.len() < MAX {
         match file.read(piece.expose_mut()) {
             Ok(0) => return Ok(block),
             Ok(read) => block.append(piece.expose().get(..read).unwrap_or_default()),
@@ -162,7 +162,7 @@ fn environment(path: &Path) -> Result<Secret, ErrorKind> {
 }
 
 /// Returns the directory that an environment names.
-fn dir_in(block: &Secret) -> Option<PathBuf> {
+fn dir_variable(block: &Secret) -> Option<PathBuf> {
     let mut assignments = block.expose().split(|c| *c == 0);
     let name = setting::DIR.variable?.as_bytes();
     let dir = assignments.find_map(|assignment| assignment.strip_prefix(name)?.strip_prefix(b"="))?;
@@ -170,13 +170,13 @@ fn dir_in(block: &Secret) -> Option<PathBuf> {
 }
 
 /// The users and groups whose processes are trusted.
-struct Owners {
+struct TrustedOwners {
     users: Vec<u32>,
     groups: Vec<u32>,
 }
 
-impl Owners {
-    fn of(dir: &Path) -> Self {
+impl TrustedOwners {
+    fn new(dir: &Path) -> Self {
         let mut owners = Self {
             users: vec![0, geteuid().as_raw()],
             groups: Vec::new(),
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_arguments_of_a_server_name_its_directory() {
-        let dir = |line: &str| Arguments::of(line.replace(' ', "\0").as_bytes()).map(|found| found.dir);
+        let dir = |line: &str| Arguments::parse(line.replace(' ', "\0").as_bytes()).map(|found| found.dir);
         let named = |path: &str| Some(Some(PathBuf::from(path)));
         assert_eq!(dir("postmapd serve --dir /a "), named("/a"));
         assert_eq!(dir("/usr/bin/postmapd --dir=/a serve "), named("/a"));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction};
 
-use super::given::Given;
+use super::sourced::Sourced;
 use super::{Limits, Settings, value};
 use crate::diagnostics::{Code, Finding, Findings, Place};
 
@@ -31,11 +31,11 @@ pub struct Setting {
     /// The name of its value in a usage line.
     pub value: &'static str,
     /// The default.
-    pub default: Fallback,
+    pub default: SettingDefault,
     /// What it means, without a full stop.
     pub about: &'static str,
     /// When a new value takes effect.
-    pub counts: Counts,
+    pub takes_effect: TakesEffect,
     /// The syntax of its values, and how they are read.
     pub kind: Kind,
 }
@@ -55,14 +55,14 @@ pub enum Commands {
 
 /// The default of a setting.
 #[derive(Clone, Copy, Debug)]
-pub enum Fallback {
+pub enum SettingDefault {
     /// A value, which is read like any other.
     Value(&'static str),
     /// A description of the initial value in [`Settings::default`].
     Described(&'static str),
 }
 
-impl Fallback {
+impl SettingDefault {
     /// Returns the value or its description.
     #[must_use]
     pub fn text(&self) -> &'static str {
@@ -74,15 +74,15 @@ impl Fallback {
 
 /// When a new value takes effect.
 #[derive(Clone, Copy, Debug)]
-pub enum Counts {
+pub enum TakesEffect {
     /// On reload, when the settings file is saved.
-    WhenSaved,
+    OnReload,
     /// On restart. The function returns whether two readings differ in the setting.
-    AtStart(fn(&Settings, &Settings) -> bool),
+    OnRestart(fn(&Settings, &Settings) -> bool),
 }
 
 /// Reads a value into the settings, or returns an error.
-type Read = fn(&Given, &mut Settings) -> Result<(), Finding>;
+type Read = fn(&Sourced, &mut Settings) -> Result<(), Finding>;
 
 /// The syntax of values in the settings file, and how a value is read from any source.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +112,7 @@ pub enum Kind {
 
 impl Kind {
     /// Returns whether the value is part of [`Settings`].
-    pub(super) fn is_of_settings(&self) -> bool {
+    pub(super) fn is_in_settings(&self) -> bool {
         !matches!(self, Self::Path | Self::Unparsed)
     }
 
@@ -134,7 +134,7 @@ impl Setting {
     }
 
     /// Returns the flag as an argument of clap.
-    pub(super) fn argument(&self) -> Option<Arg> {
+    pub(super) fn clap_arg(&self) -> Option<Arg> {
         let argument = Arg::new(self.flag?)
             .long(self.flag?.trim_start_matches('-'))
             .value_name(self.value)
@@ -159,15 +159,15 @@ impl Setting {
     }
 
     /// Reads a value into the settings, or adds an error.
-    pub(super) fn read(&self, given: &Given, settings: &mut Settings, findings: &mut Findings) {
+    pub(super) fn read(&self, given: &Sourced, settings: &mut Settings, findings: &mut Findings) {
         let text = &given.value;
-        let wrong = || self.wrong(given.place.clone());
+        let wrong = || self.invalid(given.place.clone());
         let read = match self.kind {
             Kind::Path | Kind::Unparsed => Ok(()),
             Kind::Text(read) | Kind::Name(read) | Kind::Switch(read) => read(given, settings),
             Kind::Texts(clear, read) | Kind::Names(clear, read) => {
                 clear(settings);
-                let wrong = given.words().filter_map(|word| read(&word, settings).err());
+                let wrong = given.items().filter_map(|word| read(&word, settings).err());
                 return wrong.for_each(|finding| findings.push(finding));
             }
             Kind::Seconds(field) | Kind::SecondsOrZero(field) => {
@@ -188,16 +188,16 @@ impl Setting {
 
     /// Reads the default into the settings, if it is a value.
     pub(super) fn read_default(&self, settings: &mut Settings) {
-        if let Fallback::Value(text) = self.default {
+        if let SettingDefault::Value(text) = self.default {
             let place = Place::Setting(self.flag.or(self.key).unwrap_or_default());
             // A test checks that the value is valid.
-            self.read(&Given::word(text, place), settings, &mut Findings::default());
+            self.read(&Sourced::trimmed(text, place), settings, &mut Findings::default());
         }
     }
 
     /// Returns the error that a value is not of this kind.
-    pub(super) fn wrong(&self, place: Place) -> Finding {
-        let connections = format!("a whole number from 1 to {}", Limits::MOST);
+    pub(super) fn invalid(&self, place: Place) -> Finding {
+        let connections = format!("a whole number from 1 to {}", Limits::MAX);
         let (what, help) = match self.kind {
             Kind::Seconds(_) => ("a number of seconds, from 0.01 to 86400", "write for example 5"),
             Kind::SecondsOrZero(_) => (
@@ -209,7 +209,7 @@ impl Setting {
         };
         let (_, key) = self.table_and_key().unwrap_or_default();
         let finding = Finding::new(Code::BadSetting, place);
-        finding.says(format!("`{key}` must be {what}")).help(help)
+        finding.message(format!("`{key}` must be {what}")).help(help)
     }
 }
 
@@ -242,25 +242,25 @@ pub fn variables() -> impl Iterator<Item = &'static str> {
 }
 
 /// Returns the keys of the settings that take effect on restart and differ from those of `others`.
-pub(crate) fn changed_for_the_next_start(settings: &Settings, others: &Settings) -> Vec<&'static str> {
-    let all = ALL.iter().filter(|setting| match setting.counts {
-        Counts::WhenSaved => false,
-        Counts::AtStart(differ) => differ(settings, others),
+pub(crate) fn keys_needing_restart(settings: &Settings, others: &Settings) -> Vec<&'static str> {
+    let all = ALL.iter().filter(|setting| match setting.takes_effect {
+        TakesEffect::OnReload => false,
+        TakesEffect::OnRestart(differ) => differ(settings, others),
     });
     all.filter_map(|setting| setting.key).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ALL, Counts, Fallback, Setting, changed_for_the_next_start};
+    use super::{ALL, Setting, SettingDefault, TakesEffect, keys_needing_restart};
     use crate::config::Settings;
-    use crate::config::given::Given;
+    use crate::config::sourced::Sourced;
     use crate::diagnostics::{Findings, Place};
 
     /// Returns the settings with this value, if it is valid.
     fn with(setting: &Setting, value: &str) -> Result<Settings, Findings> {
         let (mut settings, mut findings) = (Settings::default(), Findings::default());
-        let given = Given::word(value, Place::Setting("--setting"));
+        let given = Sourced::trimmed(value, Place::Setting("--setting"));
         setting.read(&given, &mut settings, &mut findings);
         if findings.is_empty() {
             Ok(settings)
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_a_setting_are_one_name() {
+    fn key_flag_and_variable_of_a_setting_have_the_same_name() {
         for setting in ALL {
             let name = setting
                 .flag
@@ -286,9 +286,9 @@ mod tests {
     }
 
     #[test]
-    fn a_default_that_is_a_value_is_a_right_one() {
+    fn every_default_value_is_valid() {
         for setting in ALL {
-            if let Fallback::Value(text) = setting.default {
+            if let SettingDefault::Value(text) = setting.default {
                 let mut read = with(setting, text).unwrap_or_else(|findings| panic!("{text}: {findings:?}"));
                 read.listen_is_default = true;
                 assert!(read == Settings::default(), "{text}");
@@ -309,19 +309,19 @@ mod tests {
     ];
 
     #[test]
-    fn every_key_changes_its_own_setting_and_what_counts_at_the_start_is_named_and_nothing_else() {
-        let usual = Settings::default();
+    fn every_key_changes_its_own_setting_and_is_reported_where_it_needs_a_restart() {
+        let defaults = Settings::default();
         let mut changed = Vec::new();
         for setting in ALL.iter().filter(|setting| setting.key.is_some()) {
-            let expected = match setting.counts {
-                Counts::AtStart(_) => setting.key,
-                Counts::WhenSaved => None,
+            let expected = match setting.takes_effect {
+                TakesEffect::OnRestart(_) => setting.key,
+                TakesEffect::OnReload => None,
             };
             let before = changed.len();
             for value in VALUES {
                 let Ok(other) = with(setting, value) else { continue };
-                if other != usual {
-                    let named = changed_for_the_next_start(&other, &usual);
+                if other != defaults {
+                    let named = keys_needing_restart(&other, &defaults);
                     assert_eq!(named, Vec::from_iter(expected), "{setting:?}");
                     assert!(
                         !changed.contains(&(value, other.clone())),

@@ -4,23 +4,23 @@ use std::time::Duration;
 
 use nix::unistd::{Group, User};
 
-use super::given::Given;
+use super::sourced::Sourced;
 use super::{Limits, NextHops, Settings};
 use crate::diagnostics::{Code, Finding, Place};
 use crate::lookup::address::Delimiters;
 use crate::lookup::map::Maps;
 use crate::net::address::Address;
-use crate::os::confinement::user::ServerUser;
 use crate::os::name_service;
 use crate::os::printable::printable;
+use crate::os::sandbox::user::ServerUser;
 use crate::protocol::endpoint::Endpoint;
 
 type Read = Result<(), Finding>;
 
-pub(super) fn endpoint(given: &Given, settings: &mut Settings) -> Read {
+pub(super) fn endpoint(given: &Sourced, settings: &mut Settings) -> Read {
     let endpoint = Endpoint::parse_listener(&given.value, &Maps::SERVED.names()).map_err(|problem| {
-        let message = format!("{} is no endpoint to listen at: {problem}", name(given));
-        let finding = given.wrong(Code::BadEndpoint, message);
+        let message = format!("{} is no endpoint to listen at: {problem}", shown_endpoint(given));
+        let finding = given.finding(Code::BadEndpoint, message);
         finding.help("write for example socketmap:inet:127.0.0.1:10451")
     })?;
     settings.listen.push(endpoint);
@@ -30,7 +30,7 @@ pub(super) fn endpoint(given: &Given, settings: &mut Settings) -> Read {
 
 /// Returns an endpoint for a message. A value that does not begin like an endpoint may be a password, unless it is a
 /// flag's.
-fn name(given: &Given) -> String {
+fn shown_endpoint(given: &Sourced) -> String {
     let endpoint = &given.value;
     let is_flag = matches!(given.place, Place::Setting(name) if name.starts_with("--"));
     if is_flag || endpoint.starts_with("socketmap:") || endpoint.starts_with("tcp:") {
@@ -40,30 +40,30 @@ fn name(given: &Given) -> String {
     }
 }
 
-pub(super) fn admin(given: &Given, settings: &mut Settings) -> Read {
+pub(super) fn admin(given: &Sourced, settings: &mut Settings) -> Read {
     let address = Address::parse(&given.value).map_err(|problem| {
         let message = format!("this is no address for the admin listener: {problem}");
-        let finding = given.wrong(Code::BadAdminAddress, message);
+        let finding = given.finding(Code::BadAdminAddress, message);
         finding.help("write for example 127.0.0.1:9451, or unix:/run/postmapd/admin")
     })?;
     settings.admin = Some(address);
     Ok(())
 }
 
-pub(super) fn socket_owner(given: &Given, settings: &mut Settings) -> Read {
+pub(super) fn socket_owner(given: &Sourced, settings: &mut Settings) -> Read {
     let by_name = || User::from_name(&given.value).ok().flatten();
-    settings.sockets.owner = name_service::number(&given.value).or_else(|| Some(by_name()?.uid.as_raw()));
-    of_sockets("user", settings.sockets.owner, given, settings)
+    settings.sockets.owner = name_service::parse_id(&given.value).or_else(|| Some(by_name()?.uid.as_raw()));
+    check_socket_id("user", settings.sockets.owner, given, settings)
 }
 
-pub(super) fn socket_group(given: &Given, settings: &mut Settings) -> Read {
+pub(super) fn socket_group(given: &Sourced, settings: &mut Settings) -> Read {
     let by_name = || Group::from_name(&given.value).ok().flatten();
-    settings.sockets.group = name_service::number(&given.value).or_else(|| Some(by_name()?.gid.as_raw()));
-    of_sockets("group", settings.sockets.group, given, settings)
+    settings.sockets.group = name_service::parse_id(&given.value).or_else(|| Some(by_name()?.gid.as_raw()));
+    check_socket_id("group", settings.sockets.group, given, settings)
 }
 
 /// Returns an error if there is no such user or group, unless no UNIX socket needs one.
-fn of_sockets(kind: &str, number: Option<u32>, given: &Given, settings: &Settings) -> Read {
+fn check_socket_id(kind: &str, number: Option<u32>, given: &Sourced, settings: &Settings) -> Read {
     let listeners = settings.listen.iter().map(|endpoint| &endpoint.address);
     let mut addresses = listeners.chain(&settings.admin);
     if number.is_some() || !addresses.any(|address| matches!(address, Address::Unix(_))) {
@@ -71,25 +71,25 @@ fn of_sockets(kind: &str, number: Option<u32>, given: &Given, settings: &Setting
     }
     let shown = printable(given.value.as_bytes());
     let message = format!("there is no {kind} `{shown}` for the sockets");
-    let finding = given.wrong(Code::NoSuchUser, message);
+    let finding = given.finding(Code::NoSuchUser, message);
     Err(finding.help("name another, or create it"))
 }
 
-pub(super) fn socket_mode(given: &Given, settings: &mut Settings) -> Read {
+pub(super) fn socket_mode(given: &Sourced, settings: &mut Settings) -> Read {
     let mode = u32::from_str_radix(&given.value, 8).ok();
     settings.sockets.mode = mode.filter(|mode| *mode <= 0o777).ok_or_else(|| {
         let message = "the mode of the socket is not an octal number up to 0777";
-        let finding = given.wrong(Code::BadSocketMode, message);
+        let finding = given.finding(Code::BadSocketMode, message);
         finding.help("write for example 0660")
     })?;
     Ok(())
 }
 
-pub(super) fn user(given: &Given, settings: &mut Settings) -> Read {
+pub(super) fn user(given: &Sourced, settings: &mut Settings) -> Read {
     let user = ServerUser::find(&given.value).ok_or_else(|| {
         let shown = printable(given.value.as_bytes());
         let message = format!("there is no user `{shown}` that the server could become");
-        let finding = given.wrong(Code::NoSuchUser, message);
+        let finding = given.finding(Code::NoSuchUser, message);
         finding.help("create it (adduser --system --group postmapd), or name another")
     })?;
     settings.user = Some(user);
@@ -97,33 +97,33 @@ pub(super) fn user(given: &Given, settings: &mut Settings) -> Read {
 }
 
 /// Reads on or off, in Postfix's words or in TOML's.
-pub(super) fn confinement(given: &Given, settings: &mut Settings) -> Read {
-    settings.is_confined = match given.value.as_str() {
+pub(super) fn confinement(given: &Sourced, settings: &mut Settings) -> Read {
+    settings.is_sandboxed = match given.value.as_str() {
         "on" | "yes" | "true" => true,
         "off" | "no" | "false" => false,
         _ => {
-            let finding = given.wrong(Code::BadSwitch, "this is neither on nor off");
+            let finding = given.finding(Code::BadSwitch, "this is neither on nor off");
             return Err(finding.help("write on or off"));
         }
     };
     Ok(())
 }
 
-pub(super) fn recipient_delimiter(given: &Given, settings: &mut Settings) -> Read {
+pub(super) fn recipient_delimiter(given: &Sourced, settings: &mut Settings) -> Read {
     settings.delimiters = Delimiters::new(&given.value).ok_or_else(|| {
         let message = "the recipient delimiter has a character that no address extension can begin with";
-        let finding = given.wrong(Code::BadRecipientDelimiter, message);
+        let finding = given.finding(Code::BadRecipientDelimiter, message);
         finding.help("copy the value of recipient_delimiter from main.cf, for example +")
     })?;
     Ok(())
 }
 
-pub(super) fn next_hops(given: &Given, settings: &mut Settings) -> Read {
+pub(super) fn next_hops(given: &Sourced, settings: &mut Settings) -> Read {
     settings.next_hops = match given.value.as_str() {
         "postmapd" => NextHops::Postmapd,
         "main.cf" => NextHops::MainCf,
         _ => {
-            let finding = given.wrong(Code::BadNextHops, "this does not say where next hops come from");
+            let finding = given.finding(Code::BadNextHops, "this does not say where next hops come from");
             let help =
                 "write postmapd, or main.cf if main.cf has the relays and postmapd the credentials alone";
             return Err(finding.help(help));
@@ -142,5 +142,5 @@ pub(super) fn seconds(text: &str, may_be_zero: bool) -> Option<Duration> {
 /// Parses a connection limit, from 1 to [`Limits::MAX`].
 pub(super) fn connections(text: &str) -> Option<usize> {
     let number = text.parse().ok();
-    number.filter(|number| (1..=Limits::MOST).contains(number))
+    number.filter(|number| (1..=Limits::MAX).contains(number))
 }

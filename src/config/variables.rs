@@ -20,7 +20,7 @@ pub(crate) struct Variables {
 
 impl Variables {
     /// Returns the variables of this process.
-    pub(crate) fn of_process() -> Self {
+    pub(crate) fn from_process() -> Self {
         let mut variables = Self::default();
         for (name, value) in env::vars_os() {
             variables.set(name.as_bytes(), Secret::from(value.into_vec()));
@@ -29,13 +29,13 @@ impl Variables {
     }
 
     /// Parses `/proc/PID/environ` of the process with this directory in /proc.
-    pub(crate) fn of_environment(block: &Secret, process: &Path) -> Self {
+    pub(crate) fn from_environ(block: &Secret, process: &Path) -> Self {
         let mut variables = Self {
             process: Some(process.to_owned()),
             ..Self::default()
         };
         for assignment in block.expose().split(|c| *c == 0) {
-            if let Some((name, value)) = assignment_of(assignment) {
+            if let Some((name, value)) = split_assignment(assignment) {
                 variables.set(name, Secret::from(value.to_vec()));
             }
         }
@@ -47,14 +47,14 @@ impl Variables {
     ///
     /// Limits: values cannot continue on the next line, and in double quotes only a quote, a backslash, `$` and a
     /// backtick can be escaped.
-    pub(crate) fn of_file(text: &Secret) -> Self {
+    pub(crate) fn parse_file(text: &Secret) -> Self {
         let mut variables = Self::default();
         for line in text.expose().split(|c| *c == b'\n') {
             let line = line.trim_ascii();
             if line.starts_with(b"#") || line.starts_with(b";") {
                 continue;
             }
-            if let Some((name, value)) = assignment_of(line) {
+            if let Some((name, value)) = split_assignment(line) {
                 variables.set(name.trim_ascii(), unquoted(value.trim_ascii()));
             }
         }
@@ -98,13 +98,13 @@ impl Variables {
         let Some(process) = &self.process else {
             return Some(named.to_owned());
         };
-        let there = seen_by(process, named);
+        let there = path_in_process(process, named);
         let is_here = named.is_absolute() && is_same_file(named, &there);
         Some(if is_here { named.to_owned() } else { there })
     }
 
     /// Returns whether both have the same variables.
-    pub(crate) fn are_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         let has_all =
             |own: &Self, other: &Self| own.set.iter().all(|(name, value)| other.get(name) == Some(value));
         has_all(self, other) && has_all(other, self)
@@ -112,7 +112,7 @@ impl Variables {
 }
 
 /// Returns the path by which this process reaches `path` of another one, given that one's directory in /proc.
-pub(super) fn seen_by(process: &Path, path: &Path) -> PathBuf {
+pub(super) fn path_in_process(process: &Path, path: &Path) -> PathBuf {
     match path.strip_prefix("/") {
         Ok(within) => process.join("root").join(within),
         Err(_) => process.join("cwd").join(path),
@@ -126,7 +126,7 @@ pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
     id(one).is_some_and(|found| id(other) == Some(found))
 }
 
-fn assignment_of(text: &[u8]) -> Option<(&[u8], &[u8])> {
+fn split_assignment(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let (name, value) = text.split_at_checked(memchr::memchr(b'=', text)?)?;
     Some((name, value.strip_prefix(b"=")?))
 }
@@ -160,10 +160,10 @@ mod tests {
     use crate::os::secret::Secret;
 
     #[test]
-    fn a_file_of_variables_is_read_as_systemd_reads_it() {
+    fn a_file_of_variables_is_parsed_as_systemd_does() {
         let text = "# RELAY_HOST=no\n; RELAY_HOST=no\nRELAY_HOST=old.test\n RELAY_HOST = relay.test \n\
                     RELAY_USER='a b'\nRELAY_PASSWORD=\"p\\\"\\\\\\$ =#\"\nHOME=/root\nRELAY_PORT=\nnonsense\n";
-        let variables = Variables::of_file(&Secret::from(text.as_bytes().to_vec()));
+        let variables = Variables::parse_file(&Secret::from(text.as_bytes().to_vec()));
         let get = |name| {
             variables
                 .get(name)

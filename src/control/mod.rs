@@ -22,7 +22,7 @@ use tracing::error;
 
 use crate::control::admin::{View, http};
 use crate::net::listener::Listener;
-use crate::os::background::yield_to_lookups;
+use crate::os::priority::lower_thread_priority;
 use crate::server::Stop;
 use crate::source::ReloadHandle;
 use systemd::SystemdNotifier;
@@ -59,7 +59,7 @@ impl ControlSetup {
             // For digests, one at a time.
             .max_blocking_threads(1)
             .thread_name("admin-digest")
-            .on_thread_start(yield_to_lookups)
+            .on_thread_start(lower_thread_priority)
             .build()?;
         let signals = {
             let _within = runtime.enter();
@@ -73,7 +73,7 @@ impl ControlSetup {
         let server_ended = CancellationToken::new();
         let ended = server_ended.clone();
         let thread = thread::Builder::new().name("control".into()).spawn(move || {
-            yield_to_lookups();
+            lower_thread_priority();
             let stop = context.stop.clone();
             let is_ok = catch_unwind(AssertUnwindSafe(|| self.run(context, &ended))).is_ok();
             stop.begin();

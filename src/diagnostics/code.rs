@@ -20,7 +20,7 @@ pub enum Leak {
 
 /// Defines the kinds: of each group the rationale, then severity, variant and name of each kind.
 macro_rules! codes {
-    ($($why:expr => $($severity:ident $code:ident $name:literal $(leaks $leak:ident)?),+;)*) => {
+    ($($rationale:expr => $($severity:ident $code:ident $name:literal $(leaks $leak:ident)?),+;)*) => {
         /// A kind of finding. [`Code::as_str`] is its name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Code {
@@ -51,7 +51,7 @@ macro_rules! codes {
             #[must_use]
             pub const fn rationale(self) -> Option<&'static str> {
                 match self {
-                    $($(Self::$code)|+ => $why,)*
+                    $($(Self::$code)|+ => $rationale,)*
                 }
             }
 
@@ -242,7 +242,7 @@ mod tests {
     use super::Code;
 
     #[test]
-    fn each_kind_has_a_name_of_its_own_in_lower_case_words() {
+    fn each_code_has_a_unique_name_of_lower_case_words() {
         let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(names.len(), Code::ALL.len());
         for name in names {

@@ -37,7 +37,7 @@ pub(crate) struct FindingObject {
 
 impl FindingObject {
     /// Creates the object of a finding.
-    pub(crate) fn of(finding: &Finding) -> Self {
+    pub(crate) fn new(finding: &Finding) -> Self {
         let mut object = Self {
             severity: finding.severity,
             code: finding.code.to_string(),
@@ -75,7 +75,7 @@ pub(crate) fn print<'a>(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let object = Object {
-        findings: findings.into_iter().map(FindingObject::of).collect(),
+        findings: findings.into_iter().map(FindingObject::new).collect(),
         errors: all.errors(),
         warnings: all.warnings(),
     };

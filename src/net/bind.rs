@@ -21,7 +21,7 @@ use super::address::Address;
 use super::listener::Listener;
 use super::socket_file::{SocketAccess, SocketFile};
 use super::stream_socket;
-use crate::os::printable::of_path;
+use crate::os::printable::printable_path;
 
 /// The length of the listen queue; the kernel limits it to `net.core.somaxconn`. With Rust's default of 128, a burst of
 /// connects has to retransmit SYNs, which takes a second and more. All processes of a starting Postfix connect at once,
@@ -51,7 +51,7 @@ pub enum BindErrorKind {
     #[error("there is something at this path that is not a socket; remove it, or choose another path")]
     NotASocket,
     /// The directory of the UNIX socket does not exist.
-    #[error("the folder of the socket does not exist; create it (mkdir -p {})", of_path(.0))]
+    #[error("the folder of the socket does not exist; create it (mkdir -p {})", printable_path(.0))]
     NoDirectory(PathBuf),
     /// Another error of bind(2) or listen(2).
     #[error("cannot listen: {0}")]

@@ -16,18 +16,18 @@ use sha2::{Digest, Sha256};
 pub(crate) fn plain<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut digest = Sha256::new();
     pieces.into_iter().for_each(|piece| digest.update(piece));
-    written("sha256:", &digest.finalize())
+    to_text("sha256:", &digest.finalize())
 }
 
 /// Returns the HMAC-SHA-256 of a text in pieces that may contain a credential, as `hmac-sha256:` and hexadecimal
 /// digits. `None` where the system provides no random numbers.
 pub(crate) fn keyed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
-    let mut digest = Hmac::<Sha256>::new_from_slice(key()?).ok()?;
+    let mut digest = Hmac::<Sha256>::new_from_slice(process_key()?).ok()?;
     pieces.into_iter().for_each(|piece| digest.update(piece));
-    Some(written("hmac-sha256:", &digest.finalize().into_bytes()))
+    Some(to_text("hmac-sha256:", &digest.finalize().into_bytes()))
 }
 
-fn key() -> Option<&'static [u8]> {
+fn process_key() -> Option<&'static [u8]> {
     static KEY: OnceLock<Option<[u8; 32]>> = OnceLock::new();
     let key = KEY.get_or_init(|| {
         let mut key = [0; 32];
@@ -37,7 +37,7 @@ fn key() -> Option<&'static [u8]> {
     key.as_ref().map(<[u8; 32]>::as_slice)
 }
 
-fn written(kind: &str, digest: &[u8]) -> String {
+fn to_text(kind: &str, digest: &[u8]) -> String {
     let mut text = kind.to_owned();
     for byte in digest {
         // Writing to a String does not fail.
@@ -51,7 +51,7 @@ mod tests {
     use super::{keyed, plain};
 
     #[test]
-    fn the_plain_digest_is_the_usual_one() {
+    fn the_plain_digest_is_sha256() {
         // The example of FIPS 180-4.
         let expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(plain([&b"abc"[..]]), expected);
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keyed_digest_depends_on_more_than_the_text() {
+    fn the_keyed_digest_depends_on_a_secret_key() {
         let digest = keyed([&b"abc"[..]]).unwrap();
         assert_eq!(Some(&digest), keyed([&b"a"[..], b"bc"]).as_ref());
         assert_ne!(Some(&digest), keyed([&b"abd"[..]]).as_ref());

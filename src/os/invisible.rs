@@ -47,14 +47,14 @@ pub fn is_invisible(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
     }
-    c.is_control() || c.is_whitespace() || (what(c).is_some() && !is_foreign_punctuation(c))
+    c.is_control() || c.is_whitespace() || (description(c).is_some() && !is_non_ascii_punctuation(c))
 }
 
 /// Returns whether `c` is non-ASCII punctuation, which may look like a dot, a dash, a colon, a quotation mark or an
 /// `@`, and which no domain name contains (RFC 5892 section 2.9). Not included: the middle dots of Catalan and Katakana
 /// and the marks of Hebrew, which domain names may contain.
 #[must_use]
-pub fn is_foreign_punctuation(c: char) -> bool {
+pub fn is_non_ascii_punctuation(c: char) -> bool {
     matches!(c,
         '\u{a1}'..='\u{a9}' | '\u{ab}'..='\u{b4}' | '\u{b6}' | '\u{b8}' | '\u{b9}' | '\u{bb}'..='\u{bf}'
         | '\u{37e}' | '\u{589}' | '\u{2010}'..='\u{2027}' | '\u{2030}'..='\u{205e}' | '\u{2212}' | '\u{2236}'
@@ -66,14 +66,14 @@ pub fn is_foreign_punctuation(c: char) -> bool {
 /// Returns the code point of a character, and its name where that is known: `U+00A0 (no-break space)`.
 pub(crate) fn name(c: char) -> String {
     let code = u32::from(c);
-    match what(c) {
-        Some(what) => format!("U+{code:04X} ({what})"),
+    match description(c) {
+        Some(description) => format!("U+{code:04X} ({description})"),
         None => format!("U+{code:04X}"),
     }
 }
 
 /// Returns the name of an invisible character, or of non-ASCII punctuation that is often used for an ASCII character.
-fn what(c: char) -> Option<&'static str> {
+fn description(c: char) -> Option<&'static str> {
     Some(match c {
         '\0' => "NUL",
         '\t' => "tab",
@@ -127,10 +127,10 @@ fn what(c: char) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Invisible, is_foreign_punctuation, is_invisible, name};
+    use super::{Invisible, is_invisible, is_non_ascii_punctuation, name};
 
     #[test]
-    fn the_first_one_is_found_and_named_by_its_code_point() {
+    fn the_first_invisible_character_is_found_and_named_by_its_code_point() {
         for (text, offset, named) in [
             ("relay\u{a0}.test", 5, "U+00A0 (no-break space)"),
             (
@@ -165,16 +165,16 @@ mod tests {
     #[test]
     fn letters_and_marks_of_all_scripts_are_neither_invisible_nor_punctuation() {
         for c in "aß中क\u{94d}あ・·ل\u{64e}א\u{5f3}ªº".chars() {
-            assert!(!is_invisible(c) && !is_foreign_punctuation(c), "{c:?}");
+            assert!(!is_invisible(c) && !is_non_ascii_punctuation(c), "{c:?}");
         }
         for c in "“’–．：＠。…".chars() {
-            assert!(is_foreign_punctuation(c) && !is_invisible(c), "{c:?}");
+            assert!(is_non_ascii_punctuation(c) && !is_invisible(c), "{c:?}");
         }
         assert_eq!(name('’'), "U+2019 (right single quotation mark)");
     }
 
     #[test]
-    fn what_the_contract_names_is_invisible() {
+    fn every_character_that_the_contract_lists_is_invisible() {
         for c in ['\u{a0}', '\u{feff}'].into_iter().chain('\u{200b}'..='\u{200f}') {
             assert!(is_invisible(c) && name(c).contains('('), "{}", name(c));
         }

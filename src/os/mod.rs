@@ -15,15 +15,15 @@
 //! | [`replace_file`] | locks, edits and replaces a file whole, or leaves it unchanged |
 //! | [`sandbox`] | restricts the process: its user, capabilities, Landlock, seccomp |
 
-pub(crate) mod background;
-pub mod confinement;
+pub(crate) mod allocator;
 pub(crate) mod digest;
 pub mod invisible;
 pub(crate) mod log_stream;
-pub(crate) mod memory;
 pub(crate) mod name_service;
 pub mod printable;
+pub(crate) mod priority;
 pub(crate) mod replace_file;
+pub mod sandbox;
 pub mod secret;
 pub(crate) mod user_namespace;
 pub(crate) mod whole_file;

@@ -14,9 +14,9 @@ use std::io;
 
 /// Parses a user or group ID: digits alone, and not the greatest 32-bit number, which means "none" to chown(2) and in
 /// the kernel's credentials of peers.
-pub(crate) fn number(word: &str) -> Option<u32> {
-    let is_number = !word.is_empty() && word.bytes().all(|c| c.is_ascii_digit());
-    let number = word.parse().ok().filter(|_| is_number);
+pub(crate) fn parse_id(word: &str) -> Option<u32> {
+    let is_digits = !word.is_empty() && word.bytes().all(|c| c.is_ascii_digit());
+    let number = word.parse().ok().filter(|_| is_digits);
     number.filter(|number| *number != u32::MAX)
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn number(word: &str) -> Option<u32> {
 pub(crate) fn configure() -> io::Result<()> {
     #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
     for (database, sources) in built_in::SOURCES {
-        built_in::look_up(database, sources)?;
+        built_in::set_sources(database, sources)?;
     }
     Ok(())
 }
@@ -54,7 +54,7 @@ mod built_in {
         unsafe_code,
         reason = "<nss.h> is the only way to say so, and neither nix nor libc has it"
     )]
-    pub(super) fn look_up(database: &CStr, sources: &CStr) -> io::Result<()> {
+    pub(super) fn set_sources(database: &CStr, sources: &CStr) -> io::Result<()> {
         unsafe extern "C" {
             /// <nss.h>: returns 0, or -1 and sets errno.
             fn __nss_configure_lookup(database: *const c_char, sources: *const c_char) -> c_int;

@@ -3,8 +3,8 @@
 //! Names of files and directories, lines of tables, replies of servers, and values of settings and of main.cf may
 //! contain control characters, which move the cursor, repaint the screen or begin a new line; characters that reverse
 //! the direction of the following text; and invisible ones. All text that is shown passes through here: [`printable`]
-//! for text, [`of_path`] for paths (clippy rejects [`Path::display`], clippy.toml), and [`json`] for JSON, whose values
-//! stay the same.
+//! for text, [`printable_path`] for paths (clippy rejects [`Path::display`], clippy.toml), and [`json`] for JSON, whose
+//! values stay the same.
 //!
 //! Limits: letters that look like those of another script are shown as they are. A backslash is not doubled, so
 //! `\u{1b}` may also be the original text; JSON tells the two apart.
@@ -45,7 +45,7 @@ pub fn printable(bytes: &[u8]) -> String {
 }
 
 /// Returns a text as [`printable`] text. Text of printable ASCII alone is returned without a copy.
-pub(crate) fn of_text(text: String) -> String {
+pub(crate) fn printable_text(text: String) -> String {
     if text.bytes().all(|c| matches!(c, b' '..=b'~')) {
         text
     } else {
@@ -54,7 +54,7 @@ pub(crate) fn of_text(text: String) -> String {
 }
 
 /// Returns a path as [`printable`] text.
-pub(crate) fn of_path(path: &Path) -> String {
+pub(crate) fn printable_path(path: &Path) -> String {
     printable(path.as_os_str().as_bytes())
 }
 
@@ -131,10 +131,10 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{json, of_path, printable};
+    use super::{json, printable, printable_path};
 
     #[test]
-    fn what_can_be_read_stays_and_what_cannot_is_named() {
+    fn printable_characters_stay_and_others_are_escaped() {
         for (text, shown) in [
             (
                 "@one.test [relay]:587 \"a\\b\" 'c'",
@@ -154,12 +154,12 @@ mod tests {
             assert_eq!(printable(text.as_bytes()), shown);
         }
         assert_eq!(printable(b"\xffa\xc3"), "\\xffa\\xc3");
-        assert_eq!(of_path(Path::new("/a\nb")), "/a\\nb");
+        assert_eq!(printable_path(Path::new("/a\nb")), "/a\\nb");
     }
 
     proptest! {
         #[test]
-        fn whatever_it_is_there_is_one_line_without_control_characters(bytes: Vec<u8>, text: String) {
+        fn any_text_becomes_one_line_without_control_characters(bytes: Vec<u8>, text: String) {
             for text in [printable(&bytes), printable(text.as_bytes())] {
                 prop_assert!(!text.chars().any(char::is_control));
                 prop_assert_eq!(printable(text.as_bytes()), text);
@@ -167,7 +167,7 @@ mod tests {
         }
 
         #[test]
-        fn json_says_the_same_with_nothing_in_it_that_is_not_shown(text: String) {
+        fn json_keeps_its_value_and_shows_every_character(text: String) {
             let mut written = Vec::new();
             json::write(&text, &mut written).unwrap();
             let plain = serde_json::to_string(&text).unwrap();

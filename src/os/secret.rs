@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_end_and_one_byte_order_mark_are_taken_off() {
+    fn one_line_end_and_one_byte_order_mark_are_removed() {
         for (text, value, had_mark) in [
             ("pw\n", "pw", false),
             ("pw\r\n", "pw", false),

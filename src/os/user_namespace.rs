@@ -10,26 +10,26 @@ use std::fs;
 use std::sync::OnceLock;
 
 /// `DEFAULT_OVERFLOWUID` of linux/highuid.h.
-const USUAL_OVERFLOW_USER: u32 = 65_534;
+const DEFAULT_OVERFLOW_UID: u32 = 65_534;
 
 /// The number of user IDs: all of 32 bits except the last, which means "none".
 const ALL_USERS: u64 = u32::MAX as u64;
 
 /// Returns the ID under which this process sees users that its namespace does not map, `None` where it maps all users.
 /// It is read once: this process does not change its namespace, and a map is written once.
-pub(crate) fn number_of_the_unmapped() -> Option<u32> {
-    static FOUND: OnceLock<Option<u32>> = OnceLock::new();
-    *FOUND.get_or_init(find_out)
+pub(crate) fn overflow_uid() -> Option<u32> {
+    static UID: OnceLock<Option<u32>> = OnceLock::new();
+    *UID.get_or_init(read_overflow_uid)
 }
 
-fn find_out() -> Option<u32> {
+fn read_overflow_uid() -> Option<u32> {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
-    (!maps_everybody(&map)).then(|| overflow.trim().parse().unwrap_or(USUAL_OVERFLOW_USER))
+    (!maps_all_users(&map)).then(|| overflow.trim().parse().unwrap_or(DEFAULT_OVERFLOW_UID))
 }
 
 /// Returns whether a map contains all users. A nested namespace can map only what its parent maps.
-fn maps_everybody(map: &str) -> bool {
+fn maps_all_users(map: &str) -> bool {
     let lengths = map
         .lines()
         .filter_map(|line| line.split_ascii_whitespace().nth(2));
@@ -41,10 +41,10 @@ fn maps_everybody(map: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::maps_everybody;
+    use super::maps_all_users;
 
     #[test]
-    fn a_map_has_everybody_or_not() {
+    fn a_map_contains_all_users_or_not() {
         for (map, all) in [
             ("         0          0 4294967295\n", true),
             ("0 0 65534\n65534 65534 4294901761\n", true),
@@ -53,7 +53,7 @@ mod tests {
             ("65534 1000 1\n", false),
             ("", false),
         ] {
-            assert_eq!(maps_everybody(map), all, "{map}");
+            assert_eq!(maps_all_users(map), all, "{map}");
         }
     }
 }

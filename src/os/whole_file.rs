@@ -40,7 +40,7 @@ pub enum ReadError {
     Io(#[from] io::Error),
     /// The path leads to a directory, a FIFO, a socket or a device.
     #[error("it is not a regular file")]
-    NotAFile,
+    NotRegularFile,
     /// The file is larger than this limit, in MiB.
     #[error("it is larger than {0} MiB")]
     TooLarge(u64),
@@ -63,7 +63,7 @@ pub enum Extent {
     /// All of it.
     Whole,
     /// The part that can be used. The rest was not read.
-    Cut,
+    Truncated,
 }
 
 /// A file that was read.
@@ -114,11 +114,11 @@ pub(crate) fn read(path: &Path) -> Result<WholeFile, ReadError> {
     read_text(open(path)?, MAX_FILE)
 }
 
-/// Reads the open file whole, up to `most` bytes.
-pub(crate) fn read_text(file: File, most: u64) -> Result<WholeFile, ReadError> {
-    read_as(file, most, |file, len| {
+/// Reads the open file whole, up to `max` bytes.
+pub(crate) fn read_text(file: File, max: u64) -> Result<WholeFile, ReadError> {
+    read_with(file, max, |file, len| {
         // The memory is reserved at once, so that no copy of a password remains in a smaller allocation.
-        let mut bytes = reserved(len.saturating_add(1))?;
+        let mut bytes = try_with_capacity(len.saturating_add(1))?;
         let result = file.read_to_end(&mut bytes);
         let text = Secret::from(bytes);
         result.map(|_| (text, Extent::Whole))
@@ -136,17 +136,17 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 
 /// Reads the open file whole. `read` gets its bytes and their expected number, and returns the content. One more byte
 /// can be read if the file has grown.
-pub(crate) fn read_as<T>(
+pub(crate) fn read_with<T>(
     file: File,
-    most: u64,
+    max: u64,
     read: impl FnOnce(&mut dyn Read, usize) -> io::Result<(T, Extent)>,
 ) -> Result<WholeFile<T>, ReadError> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(ReadError::NotAFile);
+        return Err(ReadError::NotRegularFile);
     }
-    let too_large = ReadError::TooLarge(most >> 20);
-    if metadata.len() > most {
+    let too_large = ReadError::TooLarge(max >> 20);
+    if metadata.len() > max {
         return Err(too_large);
     }
     let expected = usize::try_from(metadata.len()).map_err(|_| too_large)?;
@@ -164,18 +164,18 @@ pub(crate) fn read_as<T>(
     })
 }
 
-/// Returns an empty vector with room for exactly `room` elements, or an error where memory is short.
-pub(crate) fn reserved<T>(room: usize) -> io::Result<Vec<T>> {
+/// Returns an empty vector with room for exactly `capacity` elements, or an error where memory is short.
+pub(crate) fn try_with_capacity<T>(capacity: usize) -> io::Result<Vec<T>> {
     let mut vector = Vec::new();
-    vector.try_reserve_exact(room).map_err(|_| out_of_memory())?;
-    if size_of::<T>().saturating_mul(room) >= HEADROOM / 2 {
-        has_headroom()?;
+    vector.try_reserve_exact(capacity).map_err(|_| out_of_memory())?;
+    if size_of::<T>().saturating_mul(capacity) >= HEADROOM / 2 {
+        check_headroom()?;
     }
     Ok(vector)
 }
 
 /// Returns an error unless [`HEADROOM`] is available for the threads that answer.
-pub(crate) fn has_headroom() -> io::Result<()> {
+pub(crate) fn check_headroom() -> io::Result<()> {
     let mut headroom = Vec::<u8>::new();
     let result = headroom.try_reserve_exact(HEADROOM);
     // The compiler may remove an allocation that is never used.

@@ -188,7 +188,7 @@ impl<'a> Checker<'a> {
         let main_suffices = !issues.is_empty() && main_suffices();
         for issue in issues {
             let (place, help) = self.place_and_help(parameter, context, &issue.fix, main_suffices);
-            let mut finding = Finding::new(issue.code, place).says(issue.message).help(help);
+            let mut finding = Finding::new(issue.code, place).message(issue.message).help(help);
             match (role, issue.code.leak()) {
                 (Role::MainRoute, _) | (_, Leak::All) => {}
                 (Role::Other, Leak::Nothing) => continue,
@@ -346,7 +346,7 @@ impl<'a> Checker<'a> {
     }
 
     fn add(&mut self, place: Place, code: Code, message: &str, help: String) {
-        self.push(Finding::new(code, place).says(message).help(help));
+        self.push(Finding::new(code, place).message(message).help(help));
     }
 
     /// Adds a finding, unless another service has the same.

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use super::command::{Commands, ServiceName};
 use super::program::{self, Limits, RunError};
-use crate::os::printable::of_path;
+use crate::os::printable::printable_path;
 
 /// The limits of one run of postconf. It reads two files in 10 ms, but waits until main.cf has not changed for a whole
 /// second; 8 MiB are a hundred times what the largest configuration needs.
@@ -304,7 +304,7 @@ struct PostconfOutput {
 fn run(commands: &Commands, arguments: &[&str]) -> Result<PostconfOutput, ReadConfigError> {
     let name = || {
         let directory = commands.directory.as_ref();
-        let directory = directory.map(|path| format!(" -c {}", of_path(path)));
+        let directory = directory.map(|path| format!(" -c {}", printable_path(path)));
         format!(
             "`postconf{} {}`",
             directory.unwrap_or_default(),

@@ -50,7 +50,7 @@ impl RawSources {
         for path in self.unlinked_files(sources) {
             findings.push(
                 Finding::in_file(Code::ReplacedUnderItsMount, &path, None)
-                    .says("the file was replaced by the owner of its mount, and this is still the old one")
+                    .message("the file was replaced by the owner of its mount, and this is still the old one")
                     .help(
                         "it is mounted by itself; mount its folder instead, and start this container again",
                     ),
@@ -169,7 +169,7 @@ fn settings(source_file: &SourceFile, sources: &Sources, findings: &mut Findings
             };
             findings.push(
                 Finding::in_file(Code::SettingsUnreadable, sources.settings_file(), None)
-                    .says(format!("the settings cannot be read: {why}"))
+                    .message(format!("the settings cannot be read: {why}"))
                     .help("mend the path or the permissions"),
             );
             &[]
@@ -205,7 +205,7 @@ fn table(
             };
             findings.push(
                 Finding::in_file(Code::FileUnreadable, what, None)
-                    .says(format!("the {} map cannot be read: {error}", spec.label))
+                    .message(format!("the {} map cannot be read: {error}", spec.label))
                     .help(help),
             );
             Table::unreadable(spec).into()
@@ -221,7 +221,7 @@ fn secret(path: &Path, source_file: &SourceFile, findings: &mut Findings) -> Opt
     };
     findings.push(
         Finding::in_file(Code::SecretUnreadable, path, None)
-            .says(format!("the file cannot be read: {why}"))
+            .message(format!("the file cannot be read: {why}"))
             .help("mend its path or its permissions, or unset the variable that names it"),
     );
     None

@@ -326,7 +326,7 @@ impl RawSources {
 /// The finding for a file that cannot be read as of one moment.
 pub(super) fn changing_finding(path: &Path) -> Finding {
     Finding::in_file(Code::FilesChanging, path, None)
-        .says("the file, or the way to it, changes faster than it can be read")
+        .message("the file, or the way to it, changes faster than it can be read")
         .help("write each new version to a directory of its own and swap a link to it")
 }
 

@@ -37,9 +37,9 @@ use tracing::{debug, error, info, warn};
 use crate::config::{Settings, Sources, setting};
 use crate::diagnostics::Findings;
 use crate::lookup::snapshot::{ActiveSnapshot, Snapshot};
-use crate::os::background::yield_to_lookups;
-use crate::os::memory;
-use crate::os::printable::of_path;
+use crate::os::allocator;
+use crate::os::printable::printable_path;
+use crate::os::priority::lower_thread_priority;
 use debounce::{DEBOUNCE_MAX, debounce};
 use decision::{Action, Cause, Decision, Outcome, SourceState, Timing, Verdict};
 use evaluate::LoadedConfig;
@@ -170,7 +170,7 @@ impl Reloader {
     }
 
     fn run(mut self, active_snapshot: &ActiveSnapshot) {
-        yield_to_lookups();
+        lower_thread_priority();
         loop {
             let timing = self.settings.reload_timing;
             let now = Instant::now();
@@ -236,7 +236,7 @@ impl Reloader {
         }
         self.reload(trigger, active_snapshot);
         // In every case: sources that were read and not applied take as much memory as the active ones.
-        memory::give_back();
+        allocator::trim();
     }
 
     /// Reads all sources, and waits, keeps or applies, as the decision says.
@@ -422,10 +422,10 @@ impl Reloader {
 
     /// Logs the changed settings that take effect on restart only.
     fn warn_restart_needed(&self, settings: &Settings) {
-        let now = setting::changed_for_the_next_start(settings, &self.settings);
-        for name in setting::changed_for_the_next_start(settings, &self.started_with) {
+        let now = setting::keys_needing_restart(settings, &self.settings);
+        for name in setting::keys_needing_restart(settings, &self.started_with) {
             if now.contains(&name) {
-                let file = of_path(self.sources.settings_file());
+                let file = printable_path(self.sources.settings_file());
                 warn!("{file}: {name} has changed, which counts after a restart");
             }
         }

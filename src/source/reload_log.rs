@@ -16,10 +16,10 @@ pub(super) fn finding_of_wait(path: &Path, reason: WaitReason) -> Finding {
     match reason {
         WaitReason::Changing => load::changing_finding(path),
         WaitReason::OpenForWriting(_) => Finding::in_file(Code::FileOpenForWriting, path, None)
-            .says("a program has the file open for writing, and its present content is not used yet")
+            .message("a program has the file open for writing, and its present content is not used yet")
             .help("let that program close it, or write a new file and rename it over this one"),
         WaitReason::MissingOrEmpty => Finding::in_file(Code::FileGone, path, None)
-            .says("the file is missing or empty, and what it had stays in force for now")
+            .message("the file is missing or empty, and what it had stays in force for now")
             .help("write it again, or leave it alone if it is to count as empty; for no entries, a comment will do"),
     }
 }

@@ -180,7 +180,7 @@ impl SourceFile<Text> {
             .open_file(path)
             .map_err(ReadError::from)
             .and_then(|file| {
-                whole_file::read_as(file, whole_file::MAX_FILE, |file, len| {
+                whole_file::read_with(file, whole_file::MAX_FILE, |file, len| {
                     let text = Text::read(file, len, &previous, hasher)?;
                     let extent = text.extent();
                     Ok((text, extent))

@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 use super::path_walk::walk_links;
 use super::reload_queue::{ReloadQueue, Trigger, WatchedName};
 
-use crate::os::printable::of_path;
+use crate::os::printable::printable_path;
 
 /// The current watches.
 pub(super) struct Watch {
@@ -154,7 +154,7 @@ fn unreliable_file_system(path: &Path) -> Option<String> {
     let (_, name) = unreliable.into_iter().find(|(magic, _)| *magic == kind)?;
     Some(format!(
         "{} is on {name}, which does not report every change: its files are found changed by polling as well",
-        of_path(path)
+        printable_path(path)
     ))
 }
 

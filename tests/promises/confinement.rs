@@ -16,7 +16,7 @@ use std::thread;
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
-use postmapd::os::confinement::{file_system, system_calls};
+use postmapd::os::sandbox::{landlock, seccomp};
 use rustix::net::{AddressFamily, SocketType};
 
 use crate::harness::client::{Reply, Socketmap, TcpTable};
@@ -280,7 +280,7 @@ fn landlock_denies_every_write_and_no_read() {
         });
         locked(
             || {
-                let abi = file_system::read_only(&[&at("run")]).unwrap();
+                let abi = landlock::restrict(&[&at("run")]).unwrap();
                 assert!(abi.contains("ABI"), "{abi}");
             },
             move || {
@@ -318,7 +318,7 @@ fn the_system_call_filter_denies_calls_the_server_never_makes() {
     fs::write(at("file"), "text").unwrap();
     let listener = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
     locked(
-        || system_calls::filter().unwrap(),
+        || seccomp::install().unwrap(),
         || {
             let denied = Errno::EPERM;
             let nix = |result: nix::Result<()>| result.map_err(io::Error::from);

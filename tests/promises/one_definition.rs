@@ -6,7 +6,7 @@ use std::path::Path;
 
 use postmapd::cli;
 use postmapd::config::options::{Options, ServiceOptions};
-use postmapd::config::setting::{self, Commands, Counts, Setting};
+use postmapd::config::setting::{self, Commands, Setting, TakesEffect};
 use postmapd::config::{Settings, Sources};
 use postmapd::diagnostics::Findings;
 
@@ -55,12 +55,12 @@ fn every_key_is_in_the_manual_of_the_settings_file() {
             .unwrap()
             .replace("\\-", "-")
             .replace("\\(aq", "'");
-        let counts = match setting.counts {
-            Counts::WhenSaved => "Counts when the file is saved.",
-            Counts::AtStart(_) => "Counts after a restart.",
+        let sentence = match setting.takes_effect {
+            TakesEffect::OnReload => "Counts when the file is saved.",
+            TakesEffect::OnRestart(_) => "Counts after a restart.",
         };
         let names = [setting.flag, setting.variable].into_iter().flatten();
-        for part in [setting.about, setting.default.text(), counts]
+        for part in [setting.about, setting.default.text(), sentence]
             .into_iter()
             .chain(names)
         {
@@ -92,7 +92,7 @@ fn a_misspelt_name_of_every_setting_is_recognised() {
 fn another_value(setting: &Setting) -> String {
     let read = |text: &str| -> (Settings, usize) {
         let mut findings = Findings::default();
-        let sources = Sources::not_judged(Options::default(), ServiceOptions::default(), &mut findings);
+        let sources = Sources::unchecked(Options::default(), ServiceOptions::default(), &mut findings);
         let mut findings = Findings::default();
         let settings = sources.settings(text.as_bytes(), &mut findings);
         (settings, findings.errors())
@@ -127,7 +127,7 @@ fn exactly_the_startup_settings_are_logged_as_needing_a_restart_when_edited() {
         .iter()
         .copied()
         .filter(|setting| setting.key.is_some())
-        .partition(|setting| matches!(setting.counts, Counts::AtStart(_)));
+        .partition(|setting| matches!(setting.takes_effect, TakesEffect::OnRestart(_)));
     let lines = |settings: &[&Setting]| -> String {
         let lines = settings.iter().map(|setting| another_value(setting));
         lines.collect()

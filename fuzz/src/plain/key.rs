@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use postmapd::lookup::table::spec::{Format, RELAY_MAP};
-use postmapd::os::invisible::{is_foreign_punctuation, is_invisible};
+use postmapd::os::invisible::{is_invisible, is_non_ascii_punctuation};
 
 use super::next_hop;
 
@@ -174,7 +174,7 @@ fn odd_character(text: &[u8]) -> Option<usize> {
         let joins = (c == '\u{200c}' || c == '\u{200d}')
             && is_joined(text[..at].chars().last())
             && is_joined(text[at + c.len_utf8()..].chars().next());
-        (!c.is_ascii() && is_invisible(c) && !joins) || is_foreign_punctuation(c)
+        (!c.is_ascii() && is_invisible(c) && !joins) || is_non_ascii_punctuation(c)
     };
     text.char_indices().find(is_odd).map(|(at, _)| at)
 }

@@ -26,7 +26,7 @@ use crate::bench::{Plan, Server};
 use crate::config::options::Options;
 use crate::diagnostics::{Code, Finding, Place};
 use crate::lookup::map::Map;
-use crate::os::printable::of_path;
+use crate::os::printable::printable_path;
 use crate::os::replace_file::{self, ReplaceError};
 use terminal::{Interrupt, ProgressLine};
 use values::{between, duration, map_name, number, some_time};
@@ -210,7 +210,7 @@ impl Bench {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let plot = self.plot_file()?;
         let keys = self.list_of_keys()?;
-        let needs_tables = self.options.names_dir() && (keys.is_none() || !self.no_verify);
+        let needs_tables = self.options.has_explicit_dir() && (keys.is_none() || !self.no_verify);
         let tables = if needs_tables { Some(self.tables()?) } else { None };
         if self.hits.is_some() && tables.is_none() {
             return Err(usage("--hits", "what is found, the folder says; add --dir"));
@@ -324,7 +324,7 @@ impl Bench {
         } else {
             fs::read(path)
         };
-        let text = text.map_err(|error| usage("--keys", format!("{}: {error}", of_path(path))))?;
+        let text = text.map_err(|error| usage("--keys", format!("{}: {error}", printable_path(path))))?;
         match keys::from_lines(&text) {
             keys if keys.is_empty() => Err(usage("--keys", KeysError::None("the list is empty"))),
             keys => Ok(Some(keys)),
@@ -405,5 +405,5 @@ fn allow_connections(most: usize) {
 
 fn usage(argument: &'static str, says: impl std::fmt::Display) -> Error {
     let finding = Finding::new(Code::BadArgument, Place::Setting(argument));
-    Error::usage(finding.says(says.to_string()))
+    Error::usage(finding.message(says.to_string()))
 }

@@ -21,7 +21,7 @@ use crate::lookup::nexthop;
 use crate::lookup::table::Table;
 use crate::lookup::table::key;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
-use crate::os::printable::{of_path, printable};
+use crate::os::printable::{printable, printable_path};
 use crate::os::replace_file;
 use crate::os::whole_file;
 use crate::postfix::command::{Commands, ServiceName};
@@ -100,7 +100,7 @@ impl Import {
         ));
         let mut missing = Vec::new();
         for file in &files {
-            match replace_file::folder_is_there(&file.path) {
+            match replace_file::check_directory(&file.path) {
                 Ok(()) => self.judge(file, &mut said),
                 Err(error) => missing.push(error.to_string()),
             }
@@ -210,7 +210,7 @@ impl Import {
             Ok(there) => Some(there.text),
             Err(error) if error.is_not_found() => None,
             Err(error) => {
-                said.refuse(format!("{} cannot be read: {error}", of_path(&file.path)));
+                said.refuse(format!("{} cannot be read: {error}", printable_path(&file.path)));
                 return;
             }
         };
@@ -219,7 +219,7 @@ impl Import {
         };
         let mut findings = Findings::default();
         Table::build(table, &file.path, file.text.clone(), &mut findings);
-        for finding in findings.of(Severity::Error) {
+        for finding in findings.with_severity(Severity::Error) {
             said.refuse(finding.to_string());
         }
         let Some(there) = there.filter(|there| *there != file.text) else {
@@ -231,7 +231,7 @@ impl Import {
         if has_entries && !self.may_replace() {
             said.refuse(format!(
                 "{}: there are entries already; --dry-run shows what would change, --force replaces them",
-                of_path(&file.path)
+                printable_path(&file.path)
             ));
         }
     }
@@ -268,7 +268,7 @@ impl Import {
             said.note(format!(
                 "relayhost of main.cf becomes DEFAULT_RELAY_HOST: start the server with the variable in {}, and \
                  empty relayhost in main.cf (postmapd postconf)",
-                of_path(&path)
+                printable_path(&path)
             ));
             match output::with_default_relay(&path, &existing.relayhost, self.may_replace()) {
                 Ok(text) => files.push(File::new(path, text, Holds::Environment)),
@@ -318,7 +318,7 @@ fn settings_file(
              \"main.cf\" in {} the credentials of senders are answered as before, wherever their mail goes, also to the \
              recipient's own server. To withhold them there, give these senders a next hop (postmapd relay add-domain) and \
              remove that line",
-            of_path(path)
+            printable_path(path)
         ));
     }
     if changes.is_empty() {

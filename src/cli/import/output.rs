@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::super::{Error, counted, print};
 use crate::check::excerpt;
 use crate::lookup::table::spec::TableSpec;
-use crate::os::printable::{of_path, printable};
+use crate::os::printable::{printable, printable_path};
 use crate::os::replace_file;
 use crate::os::secret::Secret;
 use crate::os::whole_file;
@@ -48,7 +48,7 @@ fn text_of(path: &Path) -> Result<Secret, String> {
     match whole_file::read(path) {
         Ok(file) => Ok(file.text),
         Err(error) if error.is_not_found() => Ok(Secret::default()),
-        Err(error) => Err(format!("{} cannot be read: {error}", of_path(path))),
+        Err(error) => Err(format!("{} cannot be read: {error}", printable_path(path))),
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) fn with_default_relay(path: &Path, relayhost: &[u8], may_replace: boo
         if is_it && line != assignment && !may_replace {
             return Err(format!(
                 "{}: there is another DEFAULT_RELAY_HOST already; --dry-run shows what would change, --force replaces it",
-                of_path(path)
+                printable_path(path)
             ));
         }
         is_there |= is_it;
@@ -119,7 +119,7 @@ pub(super) fn with_settings(path: &Path, settings: &[(&str, String)]) -> Result<
         if has_one {
             return Err(format!(
                 "{}: set {line} there; it is another value now, which is not replaced",
-                of_path(path)
+                printable_path(path)
             ));
         }
         text.append(line.as_bytes());
@@ -145,9 +145,9 @@ pub(super) fn show(files: &[File]) -> Result<(), Error> {
             let _ = writeln!(changes, "{sign}{}", shown(file.holds, line));
         }
         if changes.is_empty() {
-            let _ = writeln!(out, "{}: nothing changes", of_path(&file.path));
+            let _ = writeln!(out, "{}: nothing changes", printable_path(&file.path));
         } else {
-            let _ = write!(out, "{}:\n{changes}", of_path(&file.path));
+            let _ = write!(out, "{}:\n{changes}", printable_path(&file.path));
         }
     }
     print(&out)
@@ -180,7 +180,12 @@ pub(super) fn write(files: &[File]) -> Result<(), Error> {
         replace_file::edit(&file.path, file.mode, edit)?;
         let lines = lines(file.text.expose()).filter(|line| !is_comment(line)).count();
         let done = if is_new { "written" } else { "as it was" };
-        let _ = writeln!(out, "{}: {}, {done}", of_path(&file.path), counted(lines, "line"));
+        let _ = writeln!(
+            out,
+            "{}: {}, {done}",
+            printable_path(&file.path),
+            counted(lines, "line")
+        );
     }
     print(&out)
 }

@@ -93,7 +93,7 @@ impl Edit<'_> {
         let held = standing::after_edit(self.table, &self.key, &loaded.snapshot);
         let needs_default = standing::needs_default(&self.key, &loaded.snapshot);
         warnings.extend(held.warnings);
-        let errors = loaded.findings.of(Severity::Error);
+        let errors = loaded.findings.with_severity(Severity::Error);
         let mut said = 0;
         for finding in errors.take(MOST_ERRORS) {
             warnings.push(finding.to_string());
@@ -108,7 +108,7 @@ impl Edit<'_> {
         for warning in warnings {
             say(warning);
         }
-        if needs_default && !sources.environment.is_plain() {
+        if needs_default && !sources.environment.is_own() {
             say_environment(sources);
         }
         Ok(())
@@ -135,7 +135,7 @@ fn judge(
         if present.errors() > 0 {
             findings = present;
         }
-        let errors = findings.of(Severity::Error);
+        let errors = findings.with_severity(Severity::Error);
         return Err(RelayError::Errors {
             path: path.to_owned(),
             errors: errors.take(MOST_ERRORS).map(ToString::to_string).collect(),

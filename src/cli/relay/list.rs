@@ -57,8 +57,8 @@ pub(super) fn run(sources: &Sources, form: OutputFormat) -> Result<ExitCode, Err
     };
     // For machines there is nothing on standard error where nothing is remarkable.
     let may_say = match form {
-        OutputFormat::Text => !sources.environment.is_plain(),
-        OutputFormat::Json => sources.environment.is_remarkable(),
+        OutputFormat::Text => !sources.environment.is_own(),
+        OutputFormat::Json => sources.environment.needs_mention(),
     };
     if may_say && needs_default() {
         say_environment(sources);
@@ -67,7 +67,7 @@ pub(super) fn run(sources: &Sources, form: OutputFormat) -> Result<ExitCode, Err
     if all_sure && tables.into_iter().all(|table| table.is_complete()) {
         return Ok(ExitCode::SUCCESS);
     }
-    let errors = loaded.findings.of(Severity::Error);
+    let errors = loaded.findings.with_severity(Severity::Error);
     for finding in errors.take(MOST_ERRORS) {
         say(finding);
     }

@@ -28,7 +28,7 @@ use crate::config::options::Options;
 use crate::diagnostics::Findings;
 use crate::lookup::table::edit::NotRepresentable;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
-use crate::os::printable::{of_path, printable};
+use crate::os::printable::{printable, printable_path};
 use crate::os::replace_file::{self, ReplaceError};
 use crate::os::secret::Secret;
 use edit::{Edit, Hint, What};
@@ -184,7 +184,7 @@ pub enum RelayError {
     #[error(
         "{}\n{} was not written: with an error in it the server would use none of it; fix the line first",
         errors.join("\n"),
-        of_path(path)
+        printable_path(path)
     )]
     Errors {
         /// The file.
@@ -193,7 +193,7 @@ pub enum RelayError {
         errors: Vec<String>,
     },
     /// There is nothing to remove.
-    #[error("{} has no entry for {key}{hint}", of_path(path))]
+    #[error("{} has no entry for {key}{hint}", printable_path(path))]
     NoEntry {
         /// The file.
         path: PathBuf,
@@ -207,7 +207,7 @@ pub enum RelayError {
 impl Relay {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         // What is wrong with the environment concerns the server, and is said with what holds.
-        let sources = Sources::of_command(self.options, &mut Findings::default());
+        let sources = Sources::for_command(self.options, &mut Findings::default());
         match self.command {
             Command::List { format } => list::run(&sources, format),
             Command::AddDomain { domain, host, port } => {
@@ -243,7 +243,7 @@ impl Relay {
                 let user = user.as_bytes();
                 // Refuse what is wrong before asking for a password, not after.
                 key::user(user).map_err(RelayError::from)?;
-                replace_file::folder_is_there(&sources.credentials()).map_err(RelayError::from)?;
+                replace_file::check_directory(&sources.credentials()).map_err(RelayError::from)?;
                 let password = match password {
                     Some(password) => Ok(password),
                     None if password_stdin => password::from_standard_input(),

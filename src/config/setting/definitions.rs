@@ -3,10 +3,10 @@
 //! Those with a name of their own are used by it elsewhere.
 
 use super::super::{DEFAULT_DIR, DEFAULT_LISTEN, Settings, allow, value};
-use super::{Commands, Counts, Fallback, Kind, Setting};
+use super::{Commands, Kind, Setting, SettingDefault, TakesEffect};
 
 /// Compares settings that the settings file cannot set: flags and variables do not change while the server runs.
-fn stays(_: &Settings, _: &Settings) -> bool {
+fn never_changes(_: &Settings, _: &Settings) -> bool {
     false
 }
 
@@ -17,9 +17,9 @@ const OF_FILE: Setting = Setting {
     commands: Commands::None,
     variable: None,
     value: "",
-    default: Fallback::Value(""),
+    default: SettingDefault::Value(""),
     about: "",
-    counts: Counts::WhenSaved,
+    takes_effect: TakesEffect::OnReload,
     kind: Kind::Unparsed,
 };
 
@@ -30,9 +30,9 @@ pub static DIR: Setting = Setting {
     commands: Commands::All,
     variable: Some("POSTMAPD_DIR"),
     value: "DIR",
-    default: Fallback::Value(DEFAULT_DIR),
+    default: SettingDefault::Value(DEFAULT_DIR),
     about: "The folder with postfix-relaymap.cf and postfix-sasl-password.cf",
-    counts: Counts::AtStart(stays),
+    takes_effect: TakesEffect::OnRestart(never_changes),
     kind: Kind::Path,
 };
 
@@ -43,9 +43,9 @@ pub static CONFIG: Setting = Setting {
     commands: Commands::All,
     variable: Some("POSTMAPD_CONFIG"),
     value: "FILE",
-    default: Fallback::Described("postmapd.toml in DIR, if it is there"),
+    default: SettingDefault::Described("postmapd.toml in DIR, if it is there"),
     about: "The settings file",
-    counts: Counts::AtStart(stays),
+    takes_effect: TakesEffect::OnRestart(never_changes),
     kind: Kind::Path,
 };
 
@@ -56,10 +56,10 @@ pub static LISTEN: Setting = Setting {
     commands: Commands::Servers,
     variable: Some("POSTMAPD_LISTEN"),
     value: "ENDPOINT",
-    default: Fallback::Value(DEFAULT_LISTEN),
+    default: SettingDefault::Value(DEFAULT_LISTEN),
     about: "Where to listen, as main.cf writes it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT:MAP; \
             several are separated by commas, in the settings file they may be a list; the flag may be given several times",
-    counts: Counts::AtStart(|a, b| a.listen != b.listen),
+    takes_effect: TakesEffect::OnRestart(|a, b| a.listen != b.listen),
     kind: Kind::Texts(|settings| settings.listen.clear(), value::endpoint),
 };
 
@@ -70,9 +70,9 @@ pub static ADMIN: Setting = Setting {
     commands: Commands::Servers,
     variable: Some("POSTMAPD_ADMIN"),
     value: "ADDRESS",
-    default: Fallback::Described("nowhere"),
+    default: SettingDefault::Described("nowhere"),
     about: "Where to tell health, status and metrics over HTTP: HOST:PORT or unix:PATH; see postmapd-status(1)",
-    counts: Counts::AtStart(|a, b| a.admin != b.admin),
+    takes_effect: TakesEffect::OnRestart(|a, b| a.admin != b.admin),
     kind: Kind::Text(value::admin),
 };
 
@@ -83,9 +83,9 @@ pub static LOG: Setting = Setting {
     commands: Commands::Serve,
     variable: Some("POSTMAPD_LOG"),
     value: "FILTER",
-    default: Fallback::Value("info"),
+    default: SettingDefault::Value("info"),
     about: "What is logged: off, error, warn, info, debug (with the keys of lookups) or trace",
-    counts: Counts::AtStart(stays),
+    takes_effect: TakesEffect::OnRestart(never_changes),
     kind: Kind::Unparsed,
 };
 
@@ -96,9 +96,9 @@ pub static LOG_FORMAT: Setting = Setting {
     commands: Commands::Serve,
     variable: Some("POSTMAPD_LOG_FORMAT"),
     value: "text|json|journald",
-    default: Fallback::Described("journald where the journal reads standard error, else text"),
+    default: SettingDefault::Described("journald where the journal reads standard error, else text"),
     about: "The form of the log",
-    counts: Counts::AtStart(stays),
+    takes_effect: TakesEffect::OnRestart(never_changes),
     kind: Kind::Unparsed,
 };
 
@@ -114,10 +114,12 @@ pub static ALL: &[&Setting] = &[
         commands: Commands::Servers,
         variable: Some("POSTMAPD_ALLOW_USERS"),
         value: "USERS",
-        default: Fallback::Described("root, postfix if there is such a user, and the server's own user"),
+        default: SettingDefault::Described(
+            "root, postfix if there is such a user, and the server's own user",
+        ),
         about: "The local users that get answers from sasl, names or numbers separated by commas, in the settings file a \
                 list; all other users get those of relayhost alone",
-        counts: Counts::WhenSaved,
+        takes_effect: TakesEffect::OnReload,
         kind: Kind::Names(|settings| settings.allow_users.clear(), allow::user),
     },
     &Setting {
@@ -126,10 +128,10 @@ pub static ALL: &[&Setting] = &[
         commands: Commands::Servers,
         variable: Some("POSTMAPD_ALLOW_NETWORKS"),
         value: "NETWORKS",
-        default: Fallback::Described("none"),
+        default: SettingDefault::Described("none"),
         about: "The other hosts that may connect, and ask everything: addresses or networks (192.0.2.7, 192.0.2.0/24, \
                 2001:db8::/32) separated by commas, in the settings file a list; 127.0.0.0/8 admits every local user",
-        counts: Counts::WhenSaved,
+        takes_effect: TakesEffect::OnReload,
         kind: Kind::Texts(|settings| settings.allow_networks.clear(), allow::network),
     },
     &Setting {
@@ -138,9 +140,9 @@ pub static ALL: &[&Setting] = &[
         commands: Commands::Servers,
         variable: Some("POSTMAPD_SOCKET_OWNER"),
         value: "USER",
-        default: Fallback::Described("the server's user"),
+        default: SettingDefault::Described("the server's user"),
         about: "The owner of UNIX sockets, a name or a number",
-        counts: Counts::AtStart(|a, b| a.sockets.owner != b.sockets.owner),
+        takes_effect: TakesEffect::OnRestart(|a, b| a.sockets.owner != b.sockets.owner),
         kind: Kind::Name(value::socket_owner),
     },
     &Setting {
@@ -149,9 +151,9 @@ pub static ALL: &[&Setting] = &[
         commands: Commands::Servers,
         variable: Some("POSTMAPD_SOCKET_GROUP"),
         value: "GROUP",
-        default: Fallback::Described("postfix, if there is such a group and the server may give it"),
+        default: SettingDefault::Described("postfix, if there is such a group and the server may give it"),
         about: "The group of UNIX sockets, a name or a number",
-        counts: Counts::AtStart(|a, b| a.sockets.group != b.sockets.group),
+        takes_effect: TakesEffect::OnRestart(|a, b| a.sockets.group != b.sockets.group),
         kind: Kind::Name(value::socket_group),
     },
     &Setting {
@@ -160,9 +162,9 @@ pub static ALL: &[&Setting] = &[
         commands: Commands::Servers,
         variable: Some("POSTMAPD_SOCKET_MODE"),
         value: "MODE",
-        default: Fallback::Value("0660"),
+        default: SettingDefault::Value("0660"),
         about: "The mode of UNIX sockets, an octal number (in the settings file in quotes)",
-        counts: Counts::AtStart(|a, b| a.sockets.mode != b.sockets.mode),
+        takes_effect: TakesEffect::OnRestart(|a, b| a.sockets.mode != b.sockets.mode),
         kind: Kind::Text(value::socket_mode),
     },
     &Setting {
@@ -171,10 +173,10 @@ pub static ALL: &[&Setting] = &[
         commands: Commands::Servers,
         variable: Some("POSTMAPD_USER"),
         value: "USER",
-        default: Fallback::Described("the user that starts the server"),
+        default: SettingDefault::Described("the user that starts the server"),
         about: "The user that the server becomes once its sockets are bound, a name or a number; it has to be started as root, \
                 and goes on to read files that are for root alone",
-        counts: Counts::AtStart(|a, b| a.user != b.user),
+        takes_effect: TakesEffect::OnRestart(|a, b| a.user != b.user),
         kind: Kind::Name(value::user),
     },
     &Setting {
@@ -183,10 +185,10 @@ pub static ALL: &[&Setting] = &[
         commands: Commands::Servers,
         variable: Some("POSTMAPD_CONFINEMENT"),
         value: "on|off",
-        default: Fallback::Value("on"),
+        default: SettingDefault::Value("on"),
         about: "Whether the server locks itself: no new privileges, no core dump, no writing of files, no programs, no outgoing \
                 TCP connections, only the capabilities and system calls that it needs",
-        counts: Counts::AtStart(|a, b| a.is_confined != b.is_confined),
+        takes_effect: TakesEffect::OnRestart(|a, b| a.is_sandboxed != b.is_sandboxed),
         kind: Kind::Switch(value::confinement),
     },
     &Setting {
@@ -195,9 +197,9 @@ pub static ALL: &[&Setting] = &[
         commands: Commands::All,
         variable: Some("POSTMAPD_RECIPIENT_DELIMITER"),
         value: "CHARACTERS",
-        default: Fallback::Value("+"),
+        default: SettingDefault::Value("+"),
         about: "What begins an address extension, each character by itself, as in main.cf",
-        counts: Counts::WhenSaved,
+        takes_effect: TakesEffect::OnReload,
         kind: Kind::Text(value::recipient_delimiter),
     },
     &Setting {
@@ -206,67 +208,71 @@ pub static ALL: &[&Setting] = &[
         commands: Commands::All,
         variable: Some("POSTMAPD_NEXT_HOPS"),
         value: "postmapd|main.cf",
-        default: Fallback::Value("postmapd"),
+        default: SettingDefault::Value("postmapd"),
         about: "Where the next hops of senders come from. With postmapd, credentials of a sender that has no next hop here are \
                 withheld, and without a relay map and a default relay the answer is a temporary error; with main.cf, they are \
                 answered",
-        counts: Counts::WhenSaved,
+        takes_effect: TakesEffect::OnReload,
         kind: Kind::Text(value::next_hops),
     },
     &Setting {
         key: Some("limits.connections"),
         value: "NUMBER",
-        default: Fallback::Described("10000, or as many as the process may open files, less 128"),
+        default: SettingDefault::Described("10000, or as many as the process may open files, less 128"),
         about: "How many connections are served at once, from 1 to 1048576; those that come then wait in the kernel's queue. \
                 Peers that may not ask sasl have at most half of them together",
-        counts: Counts::AtStart(|a, b| a.limits.connections != b.limits.connections),
+        takes_effect: TakesEffect::OnRestart(|a, b| a.limits.connections != b.limits.connections),
         kind: Kind::Connections(|settings| &mut settings.limits.connections),
         ..OF_FILE
     },
     &Setting {
         key: Some("limits.connections_per_peer"),
         value: "NUMBER",
-        default: Fallback::Described("half of the connections; a quarter for a peer that may not ask sasl"),
+        default: SettingDefault::Described(
+            "half of the connections; a quarter for a peer that may not ask sasl",
+        ),
         about: "How many of them one user, or one host, may have, and at most connections; more of it are closed at once, \
                 and the log says so. A peer that may not ask sasl never has more than a quarter",
-        counts: Counts::AtStart(|a, b| a.limits.connections_per_peer != b.limits.connections_per_peer),
+        takes_effect: TakesEffect::OnRestart(|a, b| {
+            a.limits.connections_per_peer != b.limits.connections_per_peer
+        }),
         kind: Kind::Connections(|settings| &mut settings.limits.connections_per_peer),
         ..OF_FILE
     },
     &Setting {
         key: Some("reload.poll"),
         value: "SECONDS",
-        default: Fallback::Value("5"),
+        default: SettingDefault::Value("5"),
         about: "How often the files are compared without any hint that they changed",
-        counts: Counts::WhenSaved,
+        takes_effect: TakesEffect::OnReload,
         kind: Kind::Seconds(|settings| &mut settings.reload_timing.poll_interval),
         ..OF_FILE
     },
     &Setting {
         key: Some("reload.grace"),
         value: "SECONDS",
-        default: Fallback::Value("5"),
+        default: SettingDefault::Value("5"),
         about: "How long a table that vanished, or was cut to not one byte, is not believed",
-        counts: Counts::WhenSaved,
+        takes_effect: TakesEffect::OnReload,
         kind: Kind::Seconds(|settings| &mut settings.reload_timing.empty_grace),
         ..OF_FILE
     },
     &Setting {
         key: Some("reload.patience"),
         value: "SECONDS",
-        default: Fallback::Value("30"),
+        default: SettingDefault::Value("30"),
         about: "How long a file that is open for writing is waited for",
-        counts: Counts::WhenSaved,
+        takes_effect: TakesEffect::OnReload,
         kind: Kind::Seconds(|settings| &mut settings.reload_timing.writer_timeout),
         ..OF_FILE
     },
     &Setting {
         key: Some("reload.in_flight"),
         value: "SECONDS",
-        default: Fallback::Value("900"),
+        default: SettingDefault::Value("900"),
         about: "How long after an edit that changes the next hop of a sender its mail that is already on its way gets the login \
                 of the next hop it goes to; 0 switches this off",
-        counts: Counts::WhenSaved,
+        takes_effect: TakesEffect::OnReload,
         kind: Kind::SecondsOrZero(|settings| &mut settings.reload_timing.in_flight),
         ..OF_FILE
     },

@@ -6,7 +6,7 @@ use super::View;
 use super::exposition::{Exposition, Kind};
 use super::status::is_reported;
 use crate::lookup::snapshot::Snapshot;
-use crate::os::printable::of_path;
+use crate::os::printable::printable_path;
 use crate::server::counters::{BOUNDS, Counters, Outcome, ProtocolError, Reason};
 use crate::source::reload_status::{ReloadOutcome, StatusReport};
 
@@ -96,7 +96,7 @@ fn reloads(report: &StatusReport, text: &mut Exposition) {
         "1 if the present file is right and in force, else 0.",
     );
     for file in report.files.iter().filter(|file| is_reported(file)) {
-        let path = of_path(&file.active.path);
+        let path = printable_path(&file.active.path);
         text.sample(&[("file", &path)], u8::from(file.invalid.is_none()));
     }
     text.family(

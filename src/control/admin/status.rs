@@ -15,7 +15,7 @@ use crate::diagnostics::{Place, Severity};
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::Table;
 use crate::os::digest;
-use crate::os::printable::of_path;
+use crate::os::printable::printable_path;
 use crate::source::reload_status::{FileState, Invalid, StatusReport};
 
 /// The state of a server. Times are in RFC 3339 format, in UTC.
@@ -102,7 +102,7 @@ impl Status {
                 at: time(report.last_reload.at),
             },
             last_success: report.last_success.map(time),
-            findings: report.findings.iter().map(FindingObject::of).collect(),
+            findings: report.findings.iter().map(FindingObject::new).collect(),
             errors: report.findings.errors(),
             warnings: report.findings.warnings(),
             senders_in_flight: snapshot.history.moved_entries(),
@@ -141,14 +141,14 @@ pub(super) fn not_ready_reasons(report: &StatusReport) -> Vec<String> {
     let files = report.files.iter().filter_map(invalid_line);
     let errors = report
         .findings
-        .of(Severity::Error)
+        .with_severity(Severity::Error)
         .filter(|finding| !matches!(finding.place, Place::File(..)));
     files.chain(errors.map(ToString::to_string)).collect()
 }
 
 fn invalid_line(file: &FileState) -> Option<String> {
     let invalid = file.invalid.as_ref()?;
-    let path = of_path(&file.active.path);
+    let path = printable_path(&file.active.path);
     let since = format_rfc3339_seconds(invalid.since);
     Some(format!("{path}: not valid since {since}: {}", problem(invalid)))
 }

@@ -13,7 +13,7 @@ use std::io;
 use zeroize::Zeroizing;
 
 use crate::os::secret::Secret;
-use crate::os::whole_file::reserved;
+use crate::os::whole_file::try_with_capacity;
 
 /// The first byte of a reference. No valid key, next hop or credential has it.
 const REFERENCE: u8 = 0x01;
@@ -63,7 +63,7 @@ impl Block {
     pub(super) fn new(text: &[u8], digest: u64, scratch: &mut Zeroizing<Vec<u8>>) -> io::Result<Self> {
         scratch.clear();
         if scratch.capacity() < text.len() {
-            *scratch = Zeroizing::new(reserved(text.len())?);
+            *scratch = Zeroizing::new(try_with_capacity(text.len())?);
         }
         let values = intern_values(text, scratch);
         let lines = if values.is_empty() {
@@ -71,7 +71,7 @@ impl Block {
         } else {
             scratch.as_slice()
         };
-        let mut kept = reserved(lines.len())?;
+        let mut kept = try_with_capacity(lines.len())?;
         kept.extend_from_slice(lines);
         Ok(Self {
             lines: kept.into(),

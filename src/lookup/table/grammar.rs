@@ -107,7 +107,7 @@ impl<'a, 'p> Parser<'a, 'p> {
             (offset, rest) = (BYTE_ORDER_MARK.len(), after);
             findings.push(
                 Finding::in_file(Code::ByteOrderMark, self.path, position(1, 0))
-                    .says("the file begins with a byte order mark, which is ignored here")
+                    .message("the file begins with a byte order mark, which is ignored here")
                     .help("save it as UTF-8 without one: Postfix would take it for a part of the first key"),
             );
         }
@@ -178,14 +178,14 @@ impl<'a, 'p> Parser<'a, 'p> {
         if entry.indent > 0 {
             findings.push(
                 Finding::in_file(Code::IndentedEntry, self.path, position(number, 0))
-                    .says("the entry is indented; it is an entry of its own here")
+                    .message("the entry is indented; it is an entry of its own here")
                     .help("remove the blanks before it: Postfix would glue it to the line before"),
             );
         }
         if !self.is_utf8 && std::str::from_utf8(line).is_err() {
             findings.push(
                 Finding::in_file(Code::NotUtf8, self.path, position(number, 0))
-                    .says("the line is not UTF-8; its bytes are served as they are")
+                    .message("the line is not UTF-8; its bytes are served as they are")
                     .help("save the file as UTF-8: with smtputf8_enable=yes Postfix refuses such a value"),
             );
         }
@@ -231,7 +231,7 @@ impl<'a, 'p> Parser<'a, 'p> {
         if is_without_login && key::is_sender(key) {
             findings.push(
                 Finding::in_file(Code::NoCredentials, self.path, position(number, offset))
-                    .says("the key has no value: it has no credentials, whatever its domain has")
+                    .message("the key has no value: it has no credentials, whatever its domain has")
                     .help("add user:password, or leave it if that is meant"),
             );
             return Content::NoValue;
@@ -279,7 +279,7 @@ impl<'a, 'p> Parser<'a, 'p> {
     ) {
         findings.push(
             Finding::in_file(code, self.path, position(number, offset))
-                .says(message)
+                .message(message)
                 .help(help),
         );
     }

@@ -17,7 +17,7 @@ use std::io;
 use siphasher::sip::SipHasher13;
 
 use super::blocks::Location;
-use crate::os::whole_file::reserved;
+use crate::os::whole_file::try_with_capacity;
 
 /// Access to the keys of entries in the text.
 pub(super) trait KeySource {
@@ -61,7 +61,7 @@ impl Index {
     fn with_hasher(entries: usize, hasher: SipHasher13) -> io::Result<Self> {
         // At least one slot is free, which ends a search.
         let slots = entries.saturating_add(entries / 3).saturating_add(2);
-        let (mut tags, mut locations) = (reserved(slots)?, reserved(slots)?);
+        let (mut tags, mut locations) = (try_with_capacity(slots)?, try_with_capacity(slots)?);
         tags.resize(slots, FREE);
         locations.resize(slots, Location::default());
         Ok(Self::from_slots(tags, locations, hasher))
@@ -78,9 +78,9 @@ impl Index {
 
     /// Returns a copy. Fails if memory is short.
     pub(super) fn try_clone(&self) -> io::Result<Self> {
-        let mut tags = reserved(self.tags.len())?;
+        let mut tags = try_with_capacity(self.tags.len())?;
         tags.extend_from_slice(&self.tags);
-        let mut locations = reserved(self.locations.len())?;
+        let mut locations = try_with_capacity(self.locations.len())?;
         locations.extend_from_slice(&self.locations);
         Ok(Self {
             len: self.len,

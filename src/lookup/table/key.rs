@@ -372,7 +372,7 @@ fn validate_characters(text: &[u8]) -> Result<(), KeyError> {
         if !c.is_ascii() && !is_joiner && invisible::is_invisible(c) {
             return error(KeyErrorKind::Invisible(c), at);
         }
-        if invisible::is_foreign_punctuation(c) {
+        if invisible::is_non_ascii_punctuation(c) {
             return error(KeyErrorKind::Punctuation(c), at);
         }
         before = Some(c);

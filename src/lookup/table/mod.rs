@@ -165,7 +165,7 @@ impl Table {
             miss_reason = Some(spec.unreadable);
             findings.push(
                 Finding::in_file(Code::FileTooLarge, path, None)
-                    .says("the file has more lines than can be indexed")
+                    .message("the file has more lines than can be indexed")
                     .help("split it between several servers"),
             );
         }
@@ -193,7 +193,7 @@ impl Table {
         let mut table = Self::unreadable(spec);
         table.findings.push(
             Finding::in_file(Code::FileUnreadable, path, None)
-                .says(format!("the {} map cannot be read: {error}", spec.label))
+                .message(format!("the {} map cannot be read: {error}", spec.label))
                 .help("make the file smaller, or give the server more memory"),
         );
         table

@@ -23,7 +23,7 @@ pub use super::block::Block;
 use super::block::Comparison;
 use super::line::MAX_LINE;
 use crate::os::secret::Secret;
-use crate::os::whole_file::{self, Extent, reserved};
+use crate::os::whole_file::{self, Extent, try_with_capacity};
 
 /// The minimum size of a block in bytes, except for the last one.
 pub const MIN_BLOCK: usize = 32 * 1024;
@@ -74,7 +74,7 @@ impl Text {
     #[must_use]
     pub fn extent(&self) -> Extent {
         if self.is_truncated {
-            Extent::Cut
+            Extent::Truncated
         } else {
             Extent::Whole
         }
@@ -158,7 +158,7 @@ struct Chunker<'p, H> {
 impl<'p, H: BuildHasher> Chunker<'p, H> {
     fn new(expected: usize, previous: &'p [Arc<Block>], hasher: &'p H) -> io::Result<Self> {
         let size = expected.saturating_add(1).min(BUFFER);
-        let mut buffer = reserved(size)?;
+        let mut buffer = try_with_capacity(size)?;
         buffer.resize(size, 0);
         Ok(Self {
             hasher,
@@ -256,7 +256,7 @@ impl<'p, H: BuildHasher> Chunker<'p, H> {
         self.new_blocks += 1;
         // Not for each block, because it is a system call.
         if self.new_blocks.is_multiple_of(16) {
-            whole_file::has_headroom()?;
+            whole_file::check_headroom()?;
         }
         Ok(Some(Arc::new(Block::new(bytes, digest, &mut self.scratch)?)))
     }
@@ -395,7 +395,7 @@ mod tests {
                             bytes.len()
                         };
                         assert!(bytes_of(&text) == bytes[..expected], "{before} {long} {max_read}");
-                        assert_eq!(text.extent() == Extent::Cut, is_truncated);
+                        assert_eq!(text.extent() == Extent::Truncated, is_truncated);
                         let again = read(&bytes, max_read, &text, &hasher);
                         assert!(
                             bytes_of(&again) == bytes[..expected],

@@ -13,16 +13,16 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::resource::{Resource, getrlimit};
 use rustix::fs::OFlags;
 
-use super::{Old, Place, Problem, ReplaceError, stamp};
+use super::{Location, OldFile, ReplaceError, ReplaceErrorKind, file_stat};
 use crate::os::secret::Secret;
 
 /// Writes `new` over the old text in the file itself. On failure, writes the old text back.
-pub(super) fn write(place: &Place, old: &Old, new: &Secret) -> Result<(), ReplaceError> {
-    let not_written = |error| Problem::NotWritten(error).of(&place.path);
-    let file = place.open(OFlags::WRONLY).map_err(not_written)?;
+pub(super) fn write(location: &Location, old: &OldFile, new: &Secret) -> Result<(), ReplaceError> {
+    let not_written = |error| ReplaceErrorKind::NotWritten(error).at(&location.path);
+    let file = location.open(OFlags::WRONLY).map_err(not_written)?;
     let metadata = file.metadata().map_err(not_written)?;
-    if old.metadata.as_ref().map(stamp) != Some(stamp(&metadata)) {
-        return Err(Problem::Changing.of(&place.path));
+    if old.metadata.as_ref().map(file_stat) != Some(file_stat(&metadata)) {
+        return Err(ReplaceErrorKind::Changing.at(&location.path));
     }
     let old = &old.text;
     // Beyond the limit the old text could not be written back, either.
@@ -33,7 +33,7 @@ pub(super) fn write(place: &Place, old: &Old, new: &Secret) -> Result<(), Replac
     reserve(&file, new.len()).map_err(not_written)?;
     write_over(&file, new, old.len()).map_err(|source| match write_over(&file, old, 0) {
         Ok(()) => not_written(source),
-        Err(restoring) => Problem::Damaged { source, restoring }.of(&place.path),
+        Err(restoring) => ReplaceErrorKind::Damaged { source, restoring }.at(&location.path),
     })
 }
 

@@ -9,11 +9,11 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
-use super::{Problem, ReplaceError};
+use super::{ReplaceError, ReplaceErrorKind};
 
 /// How long to wait for a lock.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The opened file. Some file systems (NFS) lock only files that are open for writing; there the lock on the directory
 /// must suffice.
@@ -34,18 +34,18 @@ impl Opened {
 
 /// Locks a directory or a file, waiting for other programs. Returns the file unlocked where it does not support locks.
 pub(super) fn lock(file: File, path: &Path) -> Result<Result<Flock<File>, (File, Errno)>, ReplaceError> {
-    let latest = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     let mut file = file;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(Ok(lock)),
-            Err((same, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < latest => file = same,
+            Err((same, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < deadline => file = same,
             Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => {
-                return Err(Problem::Locked.of(path));
+                return Err(ReplaceErrorKind::Locked.at(path));
             }
-            Err(without) => return Ok(Err(without)),
+            Err(unsupported) => return Ok(Err(unsupported)),
         }
-        thread::sleep(BETWEEN_LOOKS);
+        thread::sleep(LOCK_POLL_INTERVAL);
     }
 }
 
@@ -56,8 +56,8 @@ pub(super) struct DeferredSignals {
 }
 
 impl DeferredSignals {
-    pub(super) fn begin() -> Self {
-        let ending = [
+    pub(super) fn new() -> Self {
+        let fatal = [
             Signal::SIGINT,
             Signal::SIGTERM,
             Signal::SIGHUP,
@@ -72,9 +72,9 @@ impl DeferredSignals {
             Signal::SIGPWR,
             Signal::SIGSTKFLT,
         ];
-        let ending: SigSet = ending.into_iter().collect();
+        let fatal: SigSet = fatal.into_iter().collect();
         Self {
-            before: ending.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok(),
+            before: fatal.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok(),
         }
     }
 }

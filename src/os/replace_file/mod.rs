@@ -24,10 +24,10 @@
 //! Limits: the times of the old file are not kept. A directory that two hosts mount (NFS) is locked on each host
 //! separately.
 
-mod beside;
 mod in_place;
+mod location;
 mod lock;
-mod place;
+mod temp_file;
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
@@ -41,61 +41,61 @@ use nix::fcntl::Flock;
 use rustix::fs::OFlags;
 use thiserror::Error;
 
-use crate::os::printable::of_path;
+use crate::os::printable::printable_path;
 use crate::os::secret::Secret;
 use crate::os::whole_file::{self, ReadError};
-use beside::{Beside, Obstacle};
-use lock::{DeferredSignals, Opened, PATIENCE, lock};
-use place::Place;
+use location::Location;
+use lock::{DeferredSignals, LOCK_TIMEOUT, Opened, lock};
+use temp_file::{TempFile, WriteError};
 
 /// How often to start over because a program that does not lock changed the file meanwhile, and the delay in between.
 const ATTEMPTS: u32 = 10;
-const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// How long a file that was written to recently must stay unchanged after the reading: a program that writes it in
 /// pieces may not be done, and would write the rest to a file without a name.
-const STAYS: Duration = Duration::from_millis(10);
-const LATELY: Duration = Duration::from_secs(2);
+const SETTLE_TIME: Duration = Duration::from_millis(10);
+const RECENT: Duration = Duration::from_secs(2);
 
 /// Why a file was not replaced. Unless the kind says otherwise, the file is unchanged.
 #[derive(Debug, Error)]
-#[error("{} {problem}", of_path(path))]
+#[error("{} {kind}", printable_path(path))]
 pub struct ReplaceError {
     /// The file, or what prevents the edit: a link, or the directory.
     pub path: PathBuf,
     /// What is wrong with it.
-    pub problem: Problem,
+    pub kind: ReplaceErrorKind,
 }
 
 /// The kinds of [`ReplaceError`].
 #[derive(Debug, Error)]
-pub enum Problem {
+pub enum ReplaceErrorKind {
     /// The file exists and cannot be read, or locked.
     #[error("cannot be read: {0}")]
     Unreadable(ReadError),
     /// The path is a symbolic link to nothing.
     #[error("is a symbolic link that leads nowhere; create the file that it names, or remove it")]
-    LeadsNowhere,
+    DanglingLink,
     /// A symbolic link on the path belongs to another user and leads to what does not.
     #[error(
-        "is a symbolic link of the user {of} and leads to what belongs to the user {owner}: it is not followed, because \
+        "is a symbolic link of the user {link_owner} and leads to what belongs to the user {target_owner}: it is not followed, because \
          that user could have any file edited by way of it; name the directory itself with --dir, or give the link to root \
          (chown -h root)"
     )]
     ForeignLink {
         /// The owner of the link.
-        of: u32,
+        link_owner: u32,
         /// The owner of its target.
-        owner: u32,
+        target_owner: u32,
     },
     /// The directory of the file does not exist, or cannot be opened.
     #[error("cannot be used as a folder: {0}; create it, or name another with --dir")]
-    Folder(io::Error),
+    Directory(io::Error),
     /// The file system does not support locks.
     #[error("cannot be locked, and two edits at once could lose one: {0}; edit the file by hand")]
     NoLock(io::Error),
     /// Another program holds the lock.
-    #[error("is locked by another program for {} seconds already; try again later", PATIENCE.as_secs())]
+    #[error("is locked by another program for {} seconds already; try again later", LOCK_TIMEOUT.as_secs())]
     Locked,
     /// A program that does not lock writes to the file.
     #[error("changes faster than it can be edited; try again when no other program writes to it")]
@@ -119,19 +119,19 @@ pub enum Problem {
     NotFlushed(io::Error),
 }
 
-impl Problem {
+impl ReplaceErrorKind {
     /// Returns the error of this kind about `path`.
-    fn of(self, path: impl Into<PathBuf>) -> ReplaceError {
+    fn at(self, path: impl Into<PathBuf>) -> ReplaceError {
         ReplaceError {
             path: path.into(),
-            problem: self,
+            kind: self,
         }
     }
 }
 
 /// The locks. While this exists, no other program that locks can change the file.
-pub(crate) struct Held {
-    _folder: Flock<File>,
+pub(crate) struct LockGuard {
+    _directory: Flock<File>,
     _file: Option<Opened>,
 }
 
@@ -142,96 +142,98 @@ pub(crate) fn edit<E: From<ReplaceError>>(
     path: &Path,
     new_mode: u32,
     mut change: impl FnMut(&[u8]) -> Result<Option<Secret>, E>,
-) -> Result<Held, E> {
+) -> Result<LockGuard, E> {
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
-            thread::sleep(BETWEEN_ATTEMPTS);
+            thread::sleep(RETRY_DELAY);
         }
-        let place = Place::of(path)?;
-        let folder = place
-            .folder
+        let location = Location::resolve(path)?;
+        let directory = location
+            .directory
             .try_clone()
-            .map_err(|error| Problem::Folder(error).of(place.folder_path()))?;
-        let folder = lock(folder, place.folder_path())?
-            .map_err(|(_, error)| Problem::NoLock(error.into()).of(place.folder_path()))?;
-        beside::take_away_what_was_left_behind(&place);
-        let Some(old) = Old::read(&place, path)? else {
+            .map_err(|error| ReplaceErrorKind::Directory(error).at(location.directory_path()))?;
+        let directory = lock(directory, location.directory_path())?
+            .map_err(|(_, error)| ReplaceErrorKind::NoLock(error.into()).at(location.directory_path()))?;
+        temp_file::remove_stale_temp_files(&location);
+        let Some(old) = OldFile::read(&location, path)? else {
             continue;
         };
         if let Some(new) = change(old.text.expose())?
-            && !place.replace(&old, &new, new_mode)?
+            && !location.replace(&old, &new, new_mode)?
         {
             continue;
         }
-        return Ok(Held {
-            _folder: folder,
+        return Ok(LockGuard {
+            _directory: directory,
             _file: old.file,
         });
     }
-    Err(Problem::Changing.of(path).into())
+    Err(ReplaceErrorKind::Changing.at(path).into())
 }
 
 /// Checks that the directory of the file `path` exists.
-pub(crate) fn folder_is_there(path: &Path) -> Result<(), ReplaceError> {
-    Place::of(path).map(drop)
+pub(crate) fn check_directory(path: &Path) -> Result<(), ReplaceError> {
+    Location::resolve(path).map(drop)
 }
 
-impl Place {
+impl Location {
     /// Puts `new` in place. Returns `false` where the old text is no longer what was read.
-    fn replace(&self, old: &Old, new: &Secret, new_mode: u32) -> Result<bool, ReplaceError> {
-        let _deferred = DeferredSignals::begin();
+    fn replace(&self, old: &OldFile, new: &Secret, new_mode: u32) -> Result<bool, ReplaceError> {
+        let _deferred = DeferredSignals::new();
         let created = match &old.metadata {
-            Some(metadata) if metadata.nlink() > 1 => Err(Obstacle::InPlace(io::Error::from(Errno::EMLINK))),
-            _ => Beside::write(self, old, new, new_mode),
+            Some(metadata) if metadata.nlink() > 1 => {
+                Err(WriteError::InPlace(io::Error::from(Errno::EMLINK)))
+            }
+            _ => TempFile::write(self, old, new, new_mode),
         };
         let renamed = match created {
-            Ok(_) if !self.is_still(old) => return Ok(false),
-            Ok(beside) => beside.rename(old.metadata.is_some()),
-            Err(obstacle) => Err(obstacle),
+            Ok(_) if !self.is_unchanged(old) => return Ok(false),
+            Ok(temp_file) => temp_file.rename(old.metadata.is_some()),
+            Err(error) => Err(error),
         };
         match renamed {
-            Err(Obstacle::SomebodyElse) => return Ok(false),
+            Err(WriteError::CreatedMeanwhile) => return Ok(false),
             Ok(()) => self
-                .folder
+                .directory
                 .sync_all()
                 // Some file systems cannot flush a directory.
                 .or_else(|source| match source.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EINVAL | Errno::EACCES | Errno::EROFS) => Ok(()),
                     _ => Err(source),
                 })
-                .map_err(|error| Problem::NotFlushed(error).of(&self.path))?,
-            Err(Obstacle::InPlace(_)) if old.metadata.is_some() => {
-                if !self.is_still(old) {
+                .map_err(|error| ReplaceErrorKind::NotFlushed(error).at(&self.path))?,
+            Err(WriteError::InPlace(_)) if old.metadata.is_some() => {
+                if !self.is_unchanged(old) {
                     return Ok(false);
                 }
                 in_place::write(self, old, new)?;
             }
-            Err(Obstacle::InPlace(error) | Obstacle::Final(error)) => {
-                return Err(Problem::NotWritten(error).of(&self.path));
+            Err(WriteError::InPlace(error) | WriteError::Final(error)) => {
+                return Err(ReplaceErrorKind::NotWritten(error).at(&self.path));
             }
         }
         Ok(true)
     }
 
-    fn is_still(&self, old: &Old) -> bool {
-        self.metadata().ok().as_ref().map(stamp) == old.metadata.as_ref().map(stamp)
+    fn is_unchanged(&self, old: &OldFile) -> bool {
+        self.metadata().ok().as_ref().map(file_stat) == old.metadata.as_ref().map(file_stat)
     }
 }
 
 /// The file as it was read, locked.
-struct Old {
+struct OldFile {
     /// `None` where there is no file.
     file: Option<Opened>,
     metadata: Option<Metadata>,
     text: Secret,
 }
 
-impl Old {
+impl OldFile {
     /// Reads it. `None` where another program changed it meanwhile.
-    fn read(place: &Place, path: &Path) -> Result<Option<Self>, ReplaceError> {
-        let unreadable = |error| Problem::Unreadable(error).of(path);
+    fn read(location: &Location, path: &Path) -> Result<Option<Self>, ReplaceError> {
+        let unreadable = |error| ReplaceErrorKind::Unreadable(error).at(path);
         // Without O_NONBLOCK, opening a FIFO waits for a writer.
-        let file = match place.open(OFlags::RDONLY | OFlags::NONBLOCK) {
+        let file = match location.open(OFlags::RDONLY | OFlags::NONBLOCK) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Ok(Some(Self {
@@ -242,7 +244,7 @@ impl Old {
             }
             Err(error) => return Err(unreadable(error.into())),
         };
-        let file = match lock(file, &place.path)? {
+        let file = match lock(file, &location.path)? {
             Ok(lock) => Opened::Locked(lock),
             Err((file, _)) => Opened::Unlocked(file),
         };
@@ -262,16 +264,16 @@ impl Old {
             metadata: Some(metadata),
             text,
         };
-        if age.is_none_or(|age| age < LATELY) {
-            thread::sleep(STAYS);
+        if age.is_none_or(|age| age < RECENT) {
+            thread::sleep(SETTLE_TIME);
         }
-        Ok(place.is_still(&old).then_some(old))
+        Ok(location.is_unchanged(&old).then_some(old))
     }
 }
 
 /// Returns the metadata that differs after any change of a file.
-fn stamp(metadata: &Metadata) -> impl PartialEq + use<> {
-    let (times, place) = (
+fn file_stat(metadata: &Metadata) -> impl PartialEq + use<> {
+    let (times, identity) = (
         [
             metadata.mtime(),
             metadata.mtime_nsec(),
@@ -280,7 +282,7 @@ fn stamp(metadata: &Metadata) -> impl PartialEq + use<> {
         ],
         [metadata.dev(), metadata.ino(), metadata.len(), metadata.nlink()],
     );
-    (times, place, [metadata.uid(), metadata.gid(), metadata.mode()])
+    (times, identity, [metadata.uid(), metadata.gid(), metadata.mode()])
 }
 
 #[cfg(test)]

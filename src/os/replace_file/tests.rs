@@ -4,15 +4,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{Problem, ReplaceError, edit};
+use super::{ReplaceError, ReplaceErrorKind, edit};
 use crate::os::secret::Secret;
 
 fn write(path: &Path, text: &str) -> Result<(), ReplaceError> {
     edit::<ReplaceError>(path, 0o600, |_| Ok(Some(Secret::from(text.as_bytes().to_vec())))).map(drop)
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -21,22 +21,22 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_file_with_two_names_keeps_both_and_every_length_is_written_in_place() {
-    let folder = tempfile::tempdir().unwrap();
-    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+fn a_file_with_two_names_keeps_both_and_is_written_in_place_at_any_length() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, two) = (directory.path().join("one"), directory.path().join("two"));
     fs::write(&one, "first\n").unwrap();
     fs::hard_link(&one, &two).unwrap();
     for text in ["a longer text than before\n", "short\n", "", "x", "y"] {
         write(&two, text).unwrap();
         assert_eq!(fs::read_to_string(&one).unwrap(), text);
     }
-    assert_eq!(names(folder.path()), ["one", "two"]);
+    assert_eq!(names(directory.path()), ["one", "two"]);
 }
 
 #[test]
-fn what_somebody_wrote_meanwhile_is_read_again_and_nothing_of_it_is_lost() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("t");
+fn a_change_by_another_program_is_read_again_and_not_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t");
     for before in [None, Some("old\n")] {
         drop(fs::remove_file(&path));
         if let Some(before) = before {
@@ -56,66 +56,66 @@ fn what_somebody_wrote_meanwhile_is_read_again_and_nothing_of_it_is_lost() {
         assert_eq!(fs::read_to_string(&path).unwrap(), "somebody else's\nours\n");
     }
     let mut calls = 0;
-    let restless = edit::<ReplaceError>(&path, 0o600, |_| {
+    let always_changing = edit::<ReplaceError>(&path, 0o600, |_| {
         calls += 1;
         fs::write(&path, "x".repeat(calls)).unwrap();
         Ok(Some(Secret::default()))
     });
-    assert!(matches!(restless, Err(error) if matches!(error.problem, Problem::Changing)));
+    assert!(matches!(always_changing, Err(error) if matches!(error.kind, ReplaceErrorKind::Changing)));
     assert_eq!(fs::read_to_string(&path).unwrap(), "x".repeat(calls));
-    assert_eq!(names(folder.path()), ["t"]);
+    assert_eq!(names(directory.path()), ["t"]);
 }
 
 #[test]
-fn a_new_file_that_was_left_behind_goes_with_the_next_edit() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("t");
+fn a_stale_temporary_file_is_removed_by_the_next_edit() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t");
     for (name, age) in [
         (".t.postmapd-old", 3600),
         (".t.postmapd-new", 0),
         (".other", 3600),
     ] {
-        let file = File::create(folder.path().join(name)).unwrap();
+        let file = File::create(directory.path().join(name)).unwrap();
         let time = SystemTime::now() - Duration::from_secs(age);
         file.set_modified(time).unwrap();
     }
     write(&path, "text\n").unwrap();
-    assert_eq!(names(folder.path()), [".other", ".t.postmapd-new", "t"]);
+    assert_eq!(names(directory.path()), [".other", ".t.postmapd-new", "t"]);
 }
 
 #[test]
-fn a_change_that_fails_or_is_none_leaves_file_and_folder_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("t");
+fn a_failed_or_empty_edit_leaves_file_and_directory_unchanged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t");
     fs::write(&path, "old\n").unwrap();
     fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
     let before = fs::metadata(&path).unwrap();
-    let stamp = |metadata: &fs::Metadata| (metadata.ino(), metadata.mtime_nsec(), metadata.ctime_nsec());
+    let file_stat = |metadata: &fs::Metadata| (metadata.ino(), metadata.mtime_nsec(), metadata.ctime_nsec());
     edit::<ReplaceError>(&path, 0o600, |_| Ok(None)).unwrap();
     let failed = edit(&path, 0o600, |_| {
-        Err(Problem::Folder(io::Error::other("no")).of("x"))
+        Err(ReplaceErrorKind::Directory(io::Error::other("no")).at("x"))
     });
     assert!(failed.is_err());
-    assert_eq!(stamp(&fs::metadata(&path).unwrap()), stamp(&before));
+    assert_eq!(file_stat(&fs::metadata(&path).unwrap()), file_stat(&before));
     write(&path, "new\n").unwrap();
     let after = fs::metadata(&path).unwrap();
     assert_eq!(after.mode() & 0o7777, 0o640);
     assert_ne!(after.ino(), before.ino());
-    assert_eq!(names(folder.path()), ["t"]);
+    assert_eq!(names(directory.path()), ["t"]);
 }
 
 #[test]
-fn what_is_no_file_is_not_replaced() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
+fn a_path_that_is_not_a_regular_file_is_not_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
     std::os::unix::fs::symlink("nothing", at("link")).unwrap();
     fs::create_dir(at("folder")).unwrap();
     nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let problem = |name: &str| write(&at(name), "x").unwrap_err().problem;
-    assert!(matches!(problem("link"), Problem::LeadsNowhere));
+    let kind = |name: &str| write(&at(name), "x").unwrap_err().kind;
+    assert!(matches!(kind("link"), ReplaceErrorKind::DanglingLink));
     for name in ["folder", "fifo"] {
-        assert!(matches!(problem(name), Problem::Unreadable(_)), "{name}");
+        assert!(matches!(kind(name), ReplaceErrorKind::Unreadable(_)), "{name}");
     }
-    assert!(matches!(problem("missing/t"), Problem::Folder(_)));
-    assert_eq!(names(folder.path()), ["fifo", "folder", "link"]);
+    assert!(matches!(kind("missing/t"), ReplaceErrorKind::Directory(_)));
+    assert_eq!(names(directory.path()), ["fifo", "folder", "link"]);
 }

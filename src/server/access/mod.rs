@@ -48,7 +48,7 @@ impl Access {
         Self {
             refusals,
             kernel: None,
-            unmapped: user_namespace::number_of_the_unmapped(),
+            unmapped: user_namespace::overflow_uid(),
             is_said: false,
         }
     }

@@ -92,7 +92,7 @@ fn called(peer: Peer, name: Option<&str>) -> String {
     match (peer, name) {
         (Peer::User { uid, .. }, Some(name)) => format!("user {name} ({uid})"),
         (Peer::User { uid, .. }, None) => format!("user {uid}"),
-        (Peer::Unknown { .. }, _) => match user_namespace::number_of_the_unmapped() {
+        (Peer::Unknown { .. }, _) => match user_namespace::overflow_uid() {
             None => "a user that cannot be told".to_owned(),
             Some(number) => format!(
                 "a user that cannot be told ({number} is every user whom this user namespace does not map)"

@@ -79,7 +79,7 @@ fn sources(dir: &Path, flags: &[&OsStr]) -> Sources {
     let fixed = [OsStr::new("test"), "--dir".as_ref(), dir.as_os_str()];
     let flags = fixed.iter().chain(flags);
     let options = Options::from_arg_matches(&command.get_matches_from(flags)).unwrap();
-    Sources::not_judged(options, ServiceOptions::default(), &mut Findings::default())
+    Sources::unchecked(options, ServiceOptions::default(), &mut Findings::default())
 }
 
 /// The first version of every source, in a directory of its own.

@@ -7,7 +7,7 @@
 
 /// Returns free whole pages to the system. Takes milliseconds where there is much to return; other threads that
 /// allocate may wait meanwhile.
-pub(crate) fn give_back() {
+pub(crate) fn trim() {
     #[cfg(target_env = "gnu")]
     {
         #[allow(

@@ -15,13 +15,13 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::{Problem, ReplaceError};
+use super::{ReplaceError, ReplaceErrorKind};
 use crate::os::user_namespace;
 use crate::os::whole_file::ReadError;
 
@@ -29,43 +29,43 @@ use crate::os::whole_file::ReadError;
 const MAX_LINKS: usize = 40;
 
 /// The location of a file, or of one to create.
-pub(super) struct Place {
+pub(super) struct Location {
     /// Its directory.
-    pub(super) folder: File,
+    pub(super) directory: File,
     /// Its name in the directory.
     pub(super) name: OsString,
     /// The path of the file, for messages.
     pub(super) path: PathBuf,
 }
 
-impl Place {
+impl Location {
     /// Resolves `path`.
-    pub(super) fn of(path: &Path) -> Result<Self, ReplaceError> {
-        let mut walk = Walk::begin(path).map_err(|error| unreadable(path, error))?;
-        while let Some(next) = walk.ahead.pop() {
+    pub(super) fn resolve(path: &Path) -> Result<Self, ReplaceError> {
+        let mut walk = Walk::new(path).map_err(|error| unreadable(path, error))?;
+        while let Some(next) = walk.remaining.pop() {
             match next {
-                Ahead::Root => walk.enter_root().map_err(|error| unreadable(path, error))?,
-                Ahead::Parent => walk.step_back().map_err(|error| unreadable(path, error))?,
-                Ahead::EndOf(link) => {
+                Component::Root => walk.enter_root().map_err(|error| unreadable(path, error))?,
+                Component::Parent => walk.enter_parent().map_err(|error| unreadable(path, error))?,
+                Component::LinkTarget(link) => {
                     let here = fstat(&walk.here).map_err(|error| unreadable(path, error.into()))?;
-                    link.may_lead_to(here.st_uid)?;
+                    link.check_target_owner(here.st_uid)?;
                 }
-                Ahead::Name(name) => {
-                    if let Some(place) = walk.step(name, path)? {
-                        return Ok(place);
+                Component::Name(name) => {
+                    if let Some(location) = walk.enter(name, path)? {
+                        return Ok(location);
                     }
                 }
             }
         }
         // The path ends in a directory.
-        Err(Problem::Unreadable(ReadError::NotAFile).of(path))
+        Err(ReplaceErrorKind::Unreadable(ReadError::NotRegularFile).at(path))
     }
 
     /// Returns the path of the directory, for messages.
-    pub(super) fn folder_path(&self) -> &Path {
-        let folder = self.path.parent();
-        folder
-            .filter(|folder| !folder.as_os_str().is_empty())
+    pub(super) fn directory_path(&self) -> &Path {
+        let directory = self.path.parent();
+        directory
+            .filter(|directory| !directory.as_os_str().is_empty())
             .unwrap_or(Path::new("."))
     }
 
@@ -77,21 +77,21 @@ impl Place {
     /// Opens the file with these flags, without following a link.
     pub(super) fn open(&self, flags: OFlags) -> io::Result<File> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(openat(&self.folder, &self.name, flags, Mode::empty())?.into())
+        Ok(openat(&self.directory, &self.name, flags, Mode::empty())?.into())
     }
 }
 
 fn unreadable(path: &Path, error: io::Error) -> ReplaceError {
-    Problem::Unreadable(error.into()).of(path)
+    ReplaceErrorKind::Unreadable(error.into()).at(path)
 }
 
 /// A component of the path that remains to be walked.
-enum Ahead {
+enum Component {
     Root,
     Parent,
     Name(OsString),
     /// The target of the link is reached here.
-    EndOf(Link),
+    LinkTarget(Link),
 }
 
 struct Link {
@@ -102,13 +102,17 @@ struct Link {
 }
 
 impl Link {
-    fn may_lead_to(&self, owner: u32) -> Result<(), ReplaceError> {
-        let is_same = self.owner == owner && Some(owner) != user_namespace::number_of_the_unmapped();
+    fn check_target_owner(&self, target_owner: u32) -> Result<(), ReplaceError> {
+        let is_same = self.owner == target_owner && Some(target_owner) != user_namespace::overflow_uid();
         if self.owner == 0 || self.owner == geteuid().as_raw() || is_same {
             return Ok(());
         }
-        let of = self.owner;
-        Err(Problem::ForeignLink { of, owner }.of(&self.path))
+        let link_owner = self.owner;
+        Err(ReplaceErrorKind::ForeignLink {
+            link_owner,
+            target_owner,
+        }
+        .at(&self.path))
     }
 }
 
@@ -117,28 +121,28 @@ struct Walk {
     here: OwnedFd,
     path: PathBuf,
     /// The next component last.
-    ahead: Vec<Ahead>,
+    remaining: Vec<Component>,
     links: usize,
 }
 
 impl Walk {
-    fn begin(path: &Path) -> io::Result<Self> {
+    fn new(path: &Path) -> io::Result<Self> {
         Ok(Self {
-            here: directory(CWD, OsStr::new("."))?,
+            here: open_directory(CWD, OsStr::new("."))?,
             path: PathBuf::new(),
-            ahead: reversed(path),
+            remaining: reversed_components(path),
             links: 0,
         })
     }
 
     fn enter_root(&mut self) -> io::Result<()> {
-        self.here = directory(CWD, OsStr::new("/"))?;
+        self.here = open_directory(CWD, OsStr::new("/"))?;
         self.path = PathBuf::from("/");
         Ok(())
     }
 
-    fn step_back(&mut self) -> io::Result<()> {
-        self.here = directory(&self.here, OsStr::new(".."))?;
+    fn enter_parent(&mut self) -> io::Result<()> {
+        self.here = open_directory(&self.here, OsStr::new(".."))?;
         if self.path.file_name().is_none() && !self.path.has_root() || self.path.ends_with("..") {
             self.path.push("..");
         } else {
@@ -148,11 +152,13 @@ impl Walk {
     }
 
     fn is_last(&self) -> bool {
-        self.ahead.iter().all(|ahead| matches!(ahead, Ahead::EndOf(_)))
+        self.remaining
+            .iter()
+            .all(|component| matches!(component, Component::LinkTarget(_)))
     }
 
     /// Walks one component. Returns the location of the file, if it is the last one.
-    fn step(&mut self, name: OsString, whole: &Path) -> Result<Option<Place>, ReplaceError> {
+    fn enter(&mut self, name: OsString, whole: &Path) -> Result<Option<Location>, ReplaceError> {
         let failed = |error: Errno| unreadable(whole, error.into());
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = match openat(&self.here, &name, flags, Mode::empty()) {
@@ -160,8 +166,8 @@ impl Walk {
             Err(Errno::NOENT) => return self.missing(name, whole).map(Some),
             Err(error) => return Err(failed(error)),
         };
-        let about = fstat(&found).map_err(failed)?;
-        let kind = FileType::from_raw_mode(about.st_mode);
+        let metadata = fstat(&found).map_err(failed)?;
+        let kind = FileType::from_raw_mode(metadata.st_mode);
         if kind.is_symlink() {
             self.links += 1;
             if self.links > MAX_LINKS {
@@ -170,12 +176,14 @@ impl Walk {
             let target = readlinkat(&found, "", Vec::new()).map_err(failed)?;
             let link = Link {
                 path: self.path.join(&name),
-                owner: about.st_uid,
+                owner: metadata.st_uid,
                 is_last: self.is_last(),
             };
-            self.ahead.push(Ahead::EndOf(link));
-            self.ahead
-                .extend(reversed(Path::new(OsStr::from_bytes(target.as_bytes()))));
+            self.remaining.push(Component::LinkTarget(link));
+            self.remaining
+                .extend(reversed_components(Path::new(OsStr::from_bytes(
+                    target.as_bytes(),
+                ))));
             return Ok(None);
         }
         if !self.is_last() {
@@ -183,51 +191,52 @@ impl Walk {
             self.here = found;
             return Ok(None);
         }
-        for ahead in self.ahead.iter().rev() {
-            if let Ahead::EndOf(link) = ahead {
-                link.may_lead_to(about.st_uid)?;
+        for component in self.remaining.iter().rev() {
+            if let Component::LinkTarget(link) = component {
+                link.check_target_owner(metadata.st_uid)?;
             }
         }
-        self.place(name).map(Some)
+        self.location(name).map(Some)
     }
 
     /// Returns the location where no file has this name, unless a link or a directory is missing.
-    fn missing(&self, name: OsString, whole: &Path) -> Result<Place, ReplaceError> {
-        let leads_nowhere = |ahead: &Ahead| matches!(ahead, Ahead::EndOf(link) if link.is_last);
-        if self.ahead.iter().any(leads_nowhere) {
-            return Err(Problem::LeadsNowhere.of(whole));
+    fn missing(&self, name: OsString, whole: &Path) -> Result<Location, ReplaceError> {
+        let is_dangling =
+            |component: &Component| matches!(component, Component::LinkTarget(link) if link.is_last);
+        if self.remaining.iter().any(is_dangling) {
+            return Err(ReplaceErrorKind::DanglingLink.at(whole));
         }
         if !self.is_last() {
-            let folder = whole.parent().unwrap_or(whole);
-            return Err(Problem::Folder(io::ErrorKind::NotFound.into()).of(folder));
+            let directory = whole.parent().unwrap_or(whole);
+            return Err(ReplaceErrorKind::Directory(io::ErrorKind::NotFound.into()).at(directory));
         }
-        self.place(name)
+        self.location(name)
     }
 
-    fn place(&self, name: OsString) -> Result<Place, ReplaceError> {
+    fn location(&self, name: OsString) -> Result<Location, ReplaceError> {
         // A directory opened with O_PATH could not be locked, listed and flushed.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat(&self.here, ".", flags, Mode::empty())
-            .map_err(|error| Problem::Folder(error.into()).of(&self.path))?;
-        Ok(Place {
-            folder: folder.into(),
+        let directory = openat(&self.here, ".", flags, Mode::empty())
+            .map_err(|error| ReplaceErrorKind::Directory(error.into()).at(&self.path))?;
+        Ok(Location {
+            directory: directory.into(),
             path: self.path.join(&name),
             name,
         })
     }
 }
 
-fn directory(from: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
+fn open_directory(from: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(openat(from, name, flags, Mode::empty())?)
 }
 
-fn reversed(path: &Path) -> Vec<Ahead> {
-    let ahead = path.components().rev().filter_map(|component| match component {
-        Component::Normal(name) => Some(Ahead::Name(name.to_owned())),
-        Component::ParentDir => Some(Ahead::Parent),
-        Component::RootDir => Some(Ahead::Root),
-        Component::CurDir | Component::Prefix(_) => None,
+fn reversed_components(path: &Path) -> Vec<Component> {
+    let components = path.components().rev().filter_map(|component| match component {
+        path::Component::Normal(name) => Some(Component::Name(name.to_owned())),
+        path::Component::ParentDir => Some(Component::Parent),
+        path::Component::RootDir => Some(Component::Root),
+        path::Component::CurDir | path::Component::Prefix(_) => None,
     });
-    ahead.collect()
+    components.collect()
 }

@@ -6,7 +6,7 @@ use tracing::debug;
 
 /// Lowers the priority of the calling thread to nice level 10, so that threads that answer lookups run first where
 /// processors are short. Logs a failure at level debug, and changes nothing then.
-pub(crate) fn yield_to_lookups() {
+pub(crate) fn lower_thread_priority() {
     const NICENESS: i32 = 10;
     if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
         let thread = std::thread::current();

@@ -106,7 +106,7 @@ const FCHMODAT2: c_long = 452;
 
 /// Calls denied with any arguments that only this architecture has.
 #[cfg(target_arch = "x86_64")]
-const DENIED_HERE: &[c_long] = &[
+const DENIED_ON_THIS_ARCH: &[c_long] = &[
     libc::SYS_fork,
     libc::SYS_vfork,
     libc::SYS_kexec_file_load,
@@ -129,16 +129,16 @@ const DENIED_HERE: &[c_long] = &[
     libc::SYS_futimesat,
 ];
 #[cfg(target_arch = "aarch64")]
-const DENIED_HERE: &[c_long] = &[
+const DENIED_ON_THIS_ARCH: &[c_long] = &[
     // renameat and kexec_file_load, which libc defines for some C libraries only (asm-generic/unistd.h).
     38, 294,
 ];
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const DENIED_HERE: &[c_long] = &[];
+const DENIED_ON_THIS_ARCH: &[c_long] = &[];
 
 /// Returns the x32 numbers of a call, by which an x86-64 kernel may know it, too.
 #[cfg(target_arch = "x86_64")]
-fn other_numbers(number: c_long) -> impl Iterator<Item = c_long> {
+fn x32_numbers(number: c_long) -> impl Iterator<Item = c_long> {
     const X32: c_long = 0x4000_0000;
     // Calls with a number of their own there (arch/x86/entry/syscalls/syscall_64.tbl).
     let own = match number {
@@ -157,12 +157,12 @@ fn other_numbers(number: c_long) -> impl Iterator<Item = c_long> {
         .map(|number| number | X32)
 }
 #[cfg(not(target_arch = "x86_64"))]
-fn other_numbers(_: c_long) -> impl Iterator<Item = c_long> {
+fn x32_numbers(_: c_long) -> impl Iterator<Item = c_long> {
     std::iter::empty()
 }
 
 /// Installs the filter for the calling thread and those that it starts.
-pub fn filter() -> io::Result<()> {
+pub fn install() -> io::Result<()> {
     for program in programs().map_err(io::Error::other)? {
         apply_filter(&program).map_err(io::Error::other)?;
     }
@@ -172,18 +172,21 @@ pub fn filter() -> io::Result<()> {
 fn programs() -> Result<[BpfProgram; 2], BackendError> {
     let mut denied: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let mut deny = |number: c_long, rules: &[SeccompRule]| {
-        for number in other_numbers(number).chain([number]) {
+        for number in x32_numbers(number).chain([number]) {
             denied.insert(number, rules.to_vec());
         }
     };
-    for number in DENIED.iter().chain(DENIED_HERE) {
+    for number in DENIED.iter().chain(DENIED_ON_THIS_ARCH) {
         deny(*number, &[]);
     }
-    deny(libc::SYS_clone, &[no_thread()?]);
+    deny(libc::SYS_clone, &[process_clone()?]);
     deny(libc::SYS_socket, &[other_family()?]);
-    deny(libc::SYS_ioctl, &[terminal(TIOCSTI)?, terminal(TIOCLINUX)?]);
+    deny(
+        libc::SYS_ioctl,
+        &[ioctl_request(TIOCSTI)?, ioctl_request(TIOCLINUX)?],
+    );
     let mut missing = BTreeMap::new();
-    for number in other_numbers(libc::SYS_clone3).chain([libc::SYS_clone3]) {
+    for number in x32_numbers(libc::SYS_clone3).chain([libc::SYS_clone3]) {
         missing.insert(number, Vec::new());
     }
     Ok([program(denied, libc::EPERM)?, program(missing, libc::ENOSYS)?])
@@ -195,7 +198,7 @@ fn program(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<BpfProg
 }
 
 /// Matches clone(2) of a process.
-fn no_thread() -> Result<SeccompRule, BackendError> {
+fn process_clone() -> Result<SeccompRule, BackendError> {
     let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
     SeccompRule::new(vec![condition(0, SeccompCmpOp::MaskedEq(thread), 0)?])
 }
@@ -208,7 +211,7 @@ fn other_family() -> Result<SeccompRule, BackendError> {
 }
 
 /// Matches ioctl(2) with this request.
-fn terminal(request: u64) -> Result<SeccompRule, BackendError> {
+fn ioctl_request(request: u64) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(vec![condition(1, SeccompCmpOp::Eq, request)?])
 }
 

@@ -6,7 +6,7 @@
 //!
 //! - becomes the user of the setting `user`, if it is set, and drops all capabilities except those for reading files
 //!   ([`user`]);
-//! - sets no_new_privs, and disables core dumps and access by other processes of its user to its memory and
+//! - sets `no_new_privs`, and disables core dumps and access by other processes of its user to its memory and
 //!   environment;
 //! - denies itself writing, creating, renaming or running files, and opening TCP connections ([`landlock`]);
 //! - denies itself system calls that only an attacker would make ([`seccomp`]).
@@ -22,8 +22,8 @@
 //! Limits: where the kernel lacks one of these, the server logs that once and runs. Threads of a process share their
 //! memory, so dropping capabilities in the threads that answer makes an attack harder, not impossible.
 
-pub mod file_system;
-pub mod system_calls;
+pub mod landlock;
+pub mod seccomp;
 pub(crate) mod user;
 
 use std::io;
@@ -38,11 +38,11 @@ use tracing::{info, warn};
 
 use user::ServerUser;
 
-use crate::os::printable::of_path;
+use crate::os::printable::printable_path;
 
 /// Why the server cannot become the user of the setting `user`.
 #[derive(Debug, Error)]
-pub enum ConfinementError {
+pub enum SandboxError {
     /// It was not started as root.
     #[error(
         "the server cannot become the user {user}, because it is not started as root; start it as root, or leave `user` out"
@@ -71,37 +71,37 @@ pub enum ConfinementError {
 }
 
 /// The restrictions to enforce.
-pub struct Confinement {
+pub struct Sandbox {
     /// The user to become, if it is not the current one.
     user: Option<ServerUser>,
     is_on: bool,
 }
 
-impl Confinement {
+impl Sandbox {
     /// Plans to become `user`, if that is not the current one, and to restrict the process if `is_on`. Returns an error
     /// if the server cannot become that user; nothing is bound yet.
-    pub fn plan(user: Option<ServerUser>, is_on: bool) -> Result<Self, ConfinementError> {
-        let user = user.filter(|user| !user.is_the_present_one());
+    pub fn plan(user: Option<ServerUser>, is_on: bool) -> Result<Self, SandboxError> {
+        let user = user.filter(|user| !user.is_current());
         if let Some(user) = &user {
-            user.judge()?;
+            user.check()?;
         }
         Ok(Self { user, is_on })
     }
 
     /// Enforces the restrictions for the calling thread and those that it starts. There should be no other thread.
     /// `sockets` are the files that the server removes at its end.
-    pub fn enforce<'a>(self, sockets: impl Iterator<Item = &'a Path>) -> Result<Confined, ConfinementError> {
-        let folders: Vec<&Path> = sockets.filter_map(Path::parent).collect();
-        let mut in_force = Vec::new();
+    pub fn enforce<'a>(self, sockets: impl Iterator<Item = &'a Path>) -> Result<Sandboxed, SandboxError> {
+        let directories: Vec<&Path> = sockets.filter_map(Path::parent).collect();
+        let mut active = Vec::new();
         if let Some(user) = &self.user {
-            user.become_it()?;
-            in_force.push(format!("user {}", user.name));
-            for folder in &folders {
-                if access(*folder, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
+            user.switch()?;
+            active.push(format!("user {}", user.name));
+            for directory in &directories {
+                if access(*directory, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
                     warn!(
                         "{}: the user {} may not remove sockets here, so they stay at the end and the next start replaces \
                          them; give it the folder",
-                        of_path(folder),
+                        printable_path(directory),
                         user.name
                     );
                 }
@@ -109,53 +109,53 @@ impl Confinement {
         }
         let are_capabilities_reduced = self.user.is_some() || self.is_on;
         let reduced = if are_capabilities_reduced {
-            user::keep_for_readers()
+            user::keep_read_capability()
         } else {
             Ok(())
         };
         match (reduced, &self.user) {
-            (Ok(()), _) => in_force.push("only capabilities to read".to_owned()),
+            (Ok(()), _) => active.push("only capabilities to read".to_owned()),
             // The server could not read its files.
-            (Err(error), Some(user)) => return Err(user.refused(error)),
-            (Err(error), None) => lacks("capabilities are kept", &error),
+            (Err(error), Some(user)) => return Err(user.switch_error(error)),
+            (Err(error), None) => warn_unavailable("capabilities are kept", &error),
         }
         if self.is_on {
-            Self::lock(&folders, &mut in_force);
-            info!("confined: {}", in_force.join(", "));
+            Self::restrict(&directories, &mut active);
+            info!("confined: {}", active.join(", "));
         } else {
             warn!("confinement is off: the server keeps rights that it does not need");
         }
-        Ok(Confined {
+        Ok(Sandboxed {
             are_capabilities_reduced,
         })
     }
 
-    fn lock(folders: &[&Path], in_force: &mut Vec<String>) {
+    fn restrict(directories: &[&Path], active: &mut Vec<String>) {
         match set_no_new_privs(true) {
-            Ok(()) => in_force.push("no new privileges".to_owned()),
-            Err(error) => lacks("the server could gain privileges", &error.into()),
+            Ok(()) => active.push("no new privileges".to_owned()),
+            Err(error) => warn_unavailable("the server could gain privileges", &error.into()),
         }
-        match no_core_dump() {
-            Ok(()) => in_force.push("no core dump".to_owned()),
-            Err(error) => lacks("a core dump is possible", &error),
+        match disable_core_dumps() {
+            Ok(()) => active.push("no core dump".to_owned()),
+            Err(error) => warn_unavailable("a core dump is possible", &error),
         }
-        match file_system::read_only(folders) {
-            Ok(abi) => in_force.push(format!("no writing (Landlock {abi})")),
-            Err(error) => lacks("files can be written (Landlock)", &error),
+        match landlock::restrict(directories) {
+            Ok(abi) => active.push(format!("no writing (Landlock {abi})")),
+            Err(error) => warn_unavailable("files can be written (Landlock)", &error),
         }
-        match system_calls::filter() {
-            Ok(()) => in_force.push("system calls filtered".to_owned()),
-            Err(error) => lacks("system calls are not filtered (seccomp)", &error),
+        match seccomp::install() {
+            Ok(()) => active.push("system calls filtered".to_owned()),
+            Err(error) => warn_unavailable("system calls are not filtered (seccomp)", &error),
         }
     }
 }
 
-fn lacks(what: &str, error: &io::Error) {
+fn warn_unavailable(what: &str, error: &io::Error) {
     warn!("confinement is not complete: {what}: {error}");
 }
 
 /// Disables core dumps, and access of other processes of the same user to the memory and the environment.
-fn no_core_dump() -> io::Result<()> {
+fn disable_core_dumps() -> io::Result<()> {
     // The limit applies to files alone, and this also to programs that receive dumps.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
@@ -163,18 +163,18 @@ fn no_core_dump() -> io::Result<()> {
 }
 
 /// A sandboxed process, whose calling thread still has the capability to read files.
-pub struct Confined {
+pub struct Sandboxed {
     are_capabilities_reduced: bool,
 }
 
-impl Confined {
+impl Sandboxed {
     /// Drops the capability to read files in the calling thread, which answers lookups, once the reading threads are
     /// started.
-    pub fn leave_reading_to_others(self) {
+    pub fn drop_read_capability(self) {
         if self.are_capabilities_reduced
-            && let Err(error) = user::let_go()
+            && let Err(error) = user::drop_read_capability()
         {
-            lacks("the thread that answers may read every file", &error);
+            warn_unavailable("the thread that answers may read every file", &error);
         }
     }
 }

@@ -19,7 +19,7 @@ use std::io;
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities};
 
-use super::ConfinementError;
+use super::SandboxError;
 use crate::os::name_service;
 
 /// A user of this system for the server to become.
@@ -36,8 +36,8 @@ pub struct ServerUser {
 impl ServerUser {
     /// Returns the user with that name or ID. `None` where this system has none.
     pub(crate) fn find(word: &str) -> Option<Self> {
-        let by_number = || User::from_uid(Uid::from_raw(name_service::number(word)?)).ok()?;
-        let user = User::from_name(word).ok().flatten().or_else(by_number)?;
+        let by_id = || User::from_uid(Uid::from_raw(name_service::parse_id(word)?)).ok()?;
+        let user = User::from_name(word).ok().flatten().or_else(by_id)?;
         Some(Self {
             name: user.name,
             uid: user.uid.as_raw(),
@@ -45,30 +45,30 @@ impl ServerUser {
         })
     }
 
-    pub(super) fn is_the_present_one(&self) -> bool {
+    pub(super) fn is_current(&self) -> bool {
         self.uid == geteuid().as_raw()
     }
 
     /// Checks that the server can become this user, and can still read every file afterwards.
-    pub(super) fn judge(&self) -> Result<(), ConfinementError> {
-        let has = capabilities(None).map_err(|error| self.refused(error))?;
+    pub(super) fn check(&self) -> Result<(), SandboxError> {
+        let has = capabilities(None).map_err(|error| self.switch_error(error))?;
         let user = self.name.clone();
         if !has
             .effective
             .contains(CapabilitySet::SETUID | CapabilitySet::SETGID)
         {
-            return Err(ConfinementError::NotRoot { user });
+            return Err(SandboxError::NotRoot { user });
         }
-        if that_read(has.permitted).is_empty() {
-            return Err(ConfinementError::CannotRead { user });
+        if read_capability(has.permitted).is_empty() {
+            return Err(SandboxError::CannotRead { user });
         }
         Ok(())
     }
 
     /// Switches to this user and its groups permanently. The permitted capabilities stay; none is effective.
-    pub(super) fn become_it(&self) -> Result<(), ConfinementError> {
+    pub(super) fn switch(&self) -> Result<(), SandboxError> {
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
-        let become_it = || {
+        let switch = || {
             set_keep_capabilities(true)?;
             initgroups(&CString::new(self.name.as_str())?, gid)?;
             setresgid(gid, gid, gid)?;
@@ -76,11 +76,11 @@ impl ServerUser {
             set_keep_capabilities(false)?;
             Ok::<(), io::Error>(())
         };
-        become_it().map_err(|error| self.refused(error))
+        switch().map_err(|error| self.switch_error(error))
     }
 
-    pub(super) fn refused(&self, source: impl Into<io::Error>) -> ConfinementError {
-        ConfinementError::Refused {
+    pub(super) fn switch_error(&self, source: impl Into<io::Error>) -> SandboxError {
+        SandboxError::Refused {
             user: self.name.clone(),
             source: source.into(),
         }
@@ -88,7 +88,7 @@ impl ServerUser {
 }
 
 /// Returns the weakest capability of `permitted` that permits reading files of any user.
-fn that_read(permitted: CapabilitySet) -> CapabilitySet {
+fn read_capability(permitted: CapabilitySet) -> CapabilitySet {
     let reads = permitted & CapabilitySet::DAC_READ_SEARCH;
     if reads.is_empty() {
         permitted & CapabilitySet::DAC_OVERRIDE
@@ -98,17 +98,17 @@ fn that_read(permitted: CapabilitySet) -> CapabilitySet {
 }
 
 /// Keeps the capability that the reading threads need, and drops the others.
-pub(super) fn keep_for_readers() -> io::Result<()> {
-    keep(that_read)
+pub(super) fn keep_read_capability() -> io::Result<()> {
+    keep_only(read_capability)
 }
 
 /// Drops the capability that only the reading threads need.
-pub(super) fn let_go() -> io::Result<()> {
-    keep(|_| CapabilitySet::empty())
+pub(super) fn drop_read_capability() -> io::Result<()> {
+    keep_only(|_| CapabilitySet::empty())
 }
 
 /// Keeps only the necessary capabilities. As root, those for its files and sockets.
-fn keep(necessary: impl FnOnce(CapabilitySet) -> CapabilitySet) -> io::Result<()> {
+fn keep_only(necessary: impl FnOnce(CapabilitySet) -> CapabilitySet) -> io::Result<()> {
     let has = capabilities(None)?;
     let permitted = has.permitted;
     let kept = if geteuid().is_root() {
@@ -123,8 +123,8 @@ fn keep(necessary: impl FnOnce(CapabilitySet) -> CapabilitySet) -> io::Result<()
         inheritable: CapabilitySet::empty(),
     };
     // A systemd unit that already dropped all capabilities may deny the call.
-    let is_so = (has.effective, has.permitted, has.inheritable) == (kept, kept, sets.inheritable);
-    if !is_so {
+    let is_unchanged = (has.effective, has.permitted, has.inheritable) == (kept, kept, sets.inheritable);
+    if !is_unchanged {
         set_capabilities(None, sets)?;
     }
     Ok(())
@@ -134,23 +134,23 @@ fn keep(necessary: impl FnOnce(CapabilitySet) -> CapabilitySet) -> io::Result<()
 mod tests {
     use rustix::thread::CapabilitySet;
 
-    use super::{ServerUser, that_read};
+    use super::{ServerUser, read_capability};
 
     #[test]
-    fn a_user_is_found_by_name_and_by_number() {
+    fn a_user_is_found_by_name_and_by_id() {
         let root = ServerUser::find("root").unwrap();
         assert_eq!((root.uid, root.gid), (0, 0));
         assert_eq!(ServerUser::find("0"), Some(root));
-        for nobody in ["", "no-such-user", "4294967294", "-1", "root "] {
-            assert_eq!(ServerUser::find(nobody), None, "{nobody}");
+        for unknown in ["", "no-such-user", "4294967294", "-1", "root "] {
+            assert_eq!(ServerUser::find(unknown), None, "{unknown}");
         }
     }
 
     #[test]
-    fn the_capability_that_only_reads_comes_first() {
+    fn the_read_only_capability_is_preferred() {
         let (reads, writes) = (CapabilitySet::DAC_READ_SEARCH, CapabilitySet::DAC_OVERRIDE);
-        assert_eq!(that_read(reads | writes | CapabilitySet::SYS_ADMIN), reads);
-        assert_eq!(that_read(writes | CapabilitySet::SYS_ADMIN), writes);
-        assert!(that_read(CapabilitySet::SYS_ADMIN).is_empty());
+        assert_eq!(read_capability(reads | writes | CapabilitySet::SYS_ADMIN), reads);
+        assert_eq!(read_capability(writes | CapabilitySet::SYS_ADMIN), writes);
+        assert!(read_capability(CapabilitySet::SYS_ADMIN).is_empty());
     }
 }

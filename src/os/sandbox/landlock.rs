@@ -22,10 +22,10 @@ use landlock::{
 /// The newest Landlock version whose access rights are requested. Rights that the kernel lacks are left out.
 const NEWEST: ABI = ABI::V7;
 
-/// Restricts the calling thread and those that it starts, except for removing files in `folders`. Returns the Landlock
-/// version that enforces it.
-pub fn read_only(folders: &[&Path]) -> io::Result<String> {
-    let status = restrict(folders).map_err(io::Error::other)?;
+/// Restricts the calling thread and those that it starts, except for removing files in `directories`. Returns the
+/// Landlock version that enforces it.
+pub fn restrict(directories: &[&Path]) -> io::Result<String> {
+    let status = apply_rules(directories).map_err(io::Error::other)?;
     match status {
         LandlockStatus::Available { effective_abi, .. } => Ok(format!("ABI {}", effective_abi as i32)),
         LandlockStatus::NotEnabled => Err(io::Error::other(
@@ -37,7 +37,7 @@ pub fn read_only(folders: &[&Path]) -> io::Result<String> {
     }
 }
 
-fn restrict(folders: &[&Path]) -> Result<LandlockStatus, RulesetError> {
+fn apply_rules(directories: &[&Path]) -> Result<LandlockStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_write(NEWEST) | AccessFs::Execute)?
@@ -45,8 +45,11 @@ fn restrict(folders: &[&Path]) -> Result<LandlockStatus, RulesetError> {
         .scope(scopes())?
         .create()?;
     // A directory that cannot be opened has no socket that could be removed.
-    for folder in folders.iter().filter_map(|folder| PathFd::new(folder).ok()) {
-        rules = rules.add_rule(PathBeneath::new(folder, AccessFs::RemoveFile))?;
+    for directory in directories
+        .iter()
+        .filter_map(|directory| PathFd::new(directory).ok())
+    {
+        rules = rules.add_rule(PathBeneath::new(directory, AccessFs::RemoveFile))?;
     }
     Ok(rules.restrict_self()?.landlock)
 }
