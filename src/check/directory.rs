@@ -1,11 +1,10 @@
-//! What is odd about the directory as a whole: nothing in it routes, or a file is there whose name is nearly that of a
-//! table.
+//! Checks the directory as a whole: nothing in it routes mail, or a file name is nearly that of a table.
 //!
-//! A file with a misspelt name is not read, and a missing table is an empty one, so that nothing else would tell. The
-//! server says the same at its start.
+//! A file with a misspelt name is not read, and a missing table is an empty one, so nothing else would report it. The
+//! server logs the same findings when it starts.
 //!
-//! Limits: of a directory the first `AT_MOST` names are looked at. Names that are a table's with something behind it
-//! are taken for copies, and reported only where the table itself is missing.
+//! Limits: the first [`MAX_NAMES`] names of a directory. A name that continues that of a table is taken for a copy, and
+//! reported only if the table itself is missing.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,27 +17,27 @@ use crate::lookup::routing::Routing;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::grammar::Content;
 
-/// How many names of a directory are looked at.
-const AT_MOST: usize = 10_000;
+/// The maximum number of names of a directory that are checked.
+const MAX_NAMES: usize = 10_000;
 
-/// How many letters may be wrong in a name that is nearly another.
-const NEAR: usize = 3;
+/// The maximum edit distance of a name that is nearly another, in characters.
+const MAX_DISTANCE: usize = 3;
 
 fn has_credentials_of_senders(snapshot: &Snapshot) -> bool {
     let mut keys = SenderKeys::default();
-    let mut has = false;
+    let mut is_found = false;
     snapshot.credentials.for_each(|record| {
         keys.parse(record.key, &snapshot.delimiters);
-        has |= keys.is_sender() && matches!(record.content, Content::Value(_));
+        is_found |= keys.is_sender() && matches!(record.content, Content::Value(_));
     });
-    has
+    is_found
 }
 
-/// What is to be said about the directory of `sources`.
+/// Checks the directory of `sources`.
 pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) {
     let dir = sources.dir();
     let tables = [&snapshot.relay_map, &snapshot.credentials];
-    // Where the directory or a table cannot be read, that is said already.
+    // A directory or table that cannot be read is reported already.
     if tables.iter().all(|table| table.is_certainly_empty())
         && !snapshot.default.is_set()
         && tables.iter().all(|table| table.findings().is_empty())
@@ -59,19 +58,19 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
                 .help("write the relay map, set RELAY_HOST, or set next_hops = \"main.cf\" if main.cf has the relays"),
         );
     }
-    let own = [
+    let read_files = [
         sources.relay_map(),
         sources.credentials(),
         dir.join("postmapd.toml"),
     ];
     let Ok(entries) = fs::read_dir(dir) else { return };
     let mut names: Vec<_> = entries
-        .take(AT_MOST)
+        .take(MAX_NAMES)
         .filter_map(|entry| Some(entry.ok()?.file_name()))
         .collect();
     names.sort_unstable();
     for name in names {
-        if let Some(meant) = own.iter().find(|own| is_near(&name, own)) {
+        if let Some(meant) = read_files.iter().find(|file| is_near_miss(&name, file)) {
             let meant = meant.file_name().unwrap_or_default().to_string_lossy();
             findings.push(
                 Finding::in_file(Code::NearMissName, &dir.join(&name), None)
@@ -82,19 +81,19 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
     }
 }
 
-/// Whether a name is nearly that of `own`, a file that is read.
-fn is_near(name: &OsStr, own: &Path) -> bool {
-    let (Some(name), Some(own_name)) = (name.to_str(), own.file_name().and_then(OsStr::to_str)) else {
+/// Whether `name` is nearly the name of `file`, which is read.
+fn is_near_miss(name: &OsStr, file: &Path) -> bool {
+    let (Some(name), Some(file_name)) = (name.to_str(), file.file_name().and_then(OsStr::to_str)) else {
         return false;
     };
-    if name == own_name || name.starts_with('.') || name.ends_with('~') {
+    if name == file_name || name.starts_with('.') || name.ends_with('~') {
         return false;
     }
     let folded = name.to_lowercase();
-    if folded.starts_with(own_name) && folded != own_name {
-        return !own.exists();
+    if folded.starts_with(file_name) && folded != file_name {
+        return !file.exists();
     }
-    strsim::osa_distance(&folded, own_name) <= NEAR
+    strsim::osa_distance(&folded, file_name) <= MAX_DISTANCE
 }
 
 #[cfg(test)]
@@ -102,11 +101,11 @@ mod tests {
     use std::ffi::OsStr;
     use std::path::Path;
 
-    use super::is_near;
+    use super::is_near_miss;
 
     #[test]
-    fn a_misspelt_name_is_near_and_a_copy_or_another_file_is_not() {
-        let near = |name: &str, own: &str| is_near(OsStr::new(name), Path::new(own));
+    fn a_misspelt_name_is_a_near_miss_and_a_copy_or_another_file_is_not() {
+        let near = |name: &str, file: &str| is_near_miss(OsStr::new(name), Path::new(file));
         for name in [
             "postfix-relay-map.cf",
             "postfix_relaymap.cf",
@@ -114,7 +113,7 @@ mod tests {
             "postfix-relaymap.conf",
             "postfix-relaymap",
             "postfix-relaymaps.cf",
-            // There is no such table in the directory of the test.
+            // The table does not exist in the directory of the test.
             "postfix-relaymap.cf.txt",
         ] {
             assert!(near(name, "postfix-relaymap.cf"), "{name}");

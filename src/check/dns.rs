@@ -1,7 +1,7 @@
-//! Whether the hosts of the next hops have an address, asked of the resolver of this machine.
+//! Checks whether the hosts of the next hops have an address, with the resolver of this machine.
 //!
-//! Each host is asked for once, some at a time, and as long as the resolver takes. MX records are not looked up: a next
-//! hop without brackets may have some and no address.
+//! Each host is resolved once, [`MAX_CONCURRENT`] at a time, for as long as the resolver takes. MX records are not
+//! looked up: a next hop without brackets may have MX records and no address.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::ToSocketAddrs;
@@ -15,16 +15,16 @@ use crate::lookup::nexthop;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::grammar::Content;
 
-/// How many hosts are asked for at once.
-const AT_ONCE: usize = 16;
+/// The number of hosts that are resolved at once.
+const MAX_CONCURRENT: usize = 16;
 
-/// A host, and whether MX records come first.
+/// A host name, and whether Postfix looks up its MX records first.
 type Host = (String, bool);
 
-/// Where a host is named, and whether its name may be repeated: a plain word may be a password.
+/// Where a host is named, and whether the name can be shown: a plain word may be a password.
 type Mention = (Place, bool);
 
-/// Says of which hosts in the next hops of `snapshot`, whose relay map is the file `relay_map`, there is no address.
+/// Warns of each host in the next hops of `snapshot` that has no address. `relay_map` is the path of the relay map.
 pub(crate) fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Findings) {
     let mut mentions: BTreeMap<Host, Mention> = BTreeMap::new();
     let mut add = |list: &[u8], is_table: bool, place: &dyn Fn() -> Place| {
@@ -32,16 +32,16 @@ pub(crate) fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Find
             let (host, _) = nexthop::host_and_port(element);
             let has_mx = nexthop::server_name(element).is_none();
             let host = String::from_utf8_lossy(nexthop::server_name(element).unwrap_or(host)).into_owned();
-            // The brackets around the value of a variable are ours.
-            let is_certain = if is_table {
+            // The brackets around the value of a variable are not from the variable.
+            let can_be_shown = if is_table {
                 excerpt::is_name_or_port(element)
             } else {
                 host.contains(['.', ':'])
             };
             let mention = mentions
                 .entry((host, has_mx))
-                .or_insert_with(|| (place(), is_certain));
-            mention.1 |= is_certain;
+                .or_insert_with(|| (place(), can_be_shown));
+            mention.1 |= can_be_shown;
         }
     };
     snapshot.relay_map.for_each(|record| {
@@ -53,8 +53,8 @@ pub(crate) fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Find
     for (list, variable) in snapshot.default.next_hops() {
         add(list, false, &|| Place::Setting(variable));
     }
-    for ((host, has_mx), error) in without_address(mentions.keys().cloned().collect()) {
-        let Some((place, is_certain)) = mentions.remove(&(host.clone(), has_mx)) else {
+    for ((host, has_mx), error) in hosts_without_address(mentions.keys().cloned().collect()) {
+        let Some((place, can_be_shown)) = mentions.remove(&(host.clone(), has_mx)) else {
             continue;
         };
         let unless = if has_mx {
@@ -62,7 +62,7 @@ pub(crate) fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Find
         } else {
             ""
         };
-        let name = if is_certain { host.as_str() } else { "a host" };
+        let name = if can_be_shown { host.as_str() } else { "a host" };
         findings.push(
             Finding::new(Code::HostWithoutAddress, place)
                 .message(format!("{name} has no address here ({error}){unless}"))
@@ -71,12 +71,12 @@ pub(crate) fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Find
     }
 }
 
-/// Those of these hosts that have no address, each with what the resolver says.
-fn without_address(hosts: VecDeque<Host>) -> Vec<(Host, String)> {
+/// Returns the hosts without an address, each with the error of the resolver.
+fn hosts_without_address(hosts: VecDeque<Host>) -> Vec<(Host, String)> {
     let waiting = Mutex::new(hosts);
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..MAX_CONCURRENT {
             scope.spawn(|| {
                 loop {
                     let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();

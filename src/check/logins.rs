@@ -1,10 +1,10 @@
-//! Which relay gets which login, seen over all entries together.
+//! Checks which relay gets which login, over all entries together.
 //!
-//! - A relay has no login, and there are logins for hosts that are no relay here: perhaps one was meant for the other.
-//! - A sender's login is offered to every relay of its list, and they are not of one operator.
-//! - The default relay is not for bounces.
+//! - A relay has no login, and there are logins for hosts in no next hop: one may be meant for the other.
+//! - Postfix offers a sender's login to every relay of its list, and the relays belong to different operators.
+//! - The default relay does not apply to bounces.
 
-use super::{Routed, warning};
+use super::{RouteIndex, warning};
 use crate::diagnostics::{Code, Finding, Findings, Place, Position};
 use crate::lookup::address::{self, NULL_SENDER, SenderKeys};
 use crate::lookup::nexthop;
@@ -15,24 +15,24 @@ use crate::protocol::answer::Answer;
 
 use super::excerpt;
 
-/// Logins for hosts that are no relay here, and the places of their entries.
+/// Logins for hosts that are in no next hop, with the positions of their entries.
 #[derive(Default)]
-pub(super) struct Strangers {
+pub(super) struct UnmatchedLogins {
     entries: Vec<Entry>,
 }
 
 struct Entry {
     position: Position,
-    /// Postfix may have the name from an MX record.
+    /// Whether the key has neither brackets nor a port. Postfix may get such a name from an MX record.
     is_plain_host: bool,
 }
 
-impl Strangers {
-    /// Remembers the login if its host is no relay here. `keys` has read its key, which is no sender.
-    pub(super) fn consider(&mut self, keys: &SenderKeys, routed: &Routed, record: &Record<'_>) {
+impl UnmatchedLogins {
+    /// Adds the login if its host is in no next hop. `keys` holds the parsed key, which is no sender.
+    pub(super) fn add_if_unmatched(&mut self, keys: &SenderKeys, routes: &RouteIndex, record: &Record<'_>) {
         let key = keys.whole();
         if matches!(record.content, Content::Value(_))
-            && !routed.by_host.contains_key(&nexthop::canonical_host(key))
+            && !routes.by_host.contains_key(&nexthop::canonical_host(key))
         {
             self.entries.push(Entry {
                 position: record.position,
@@ -41,15 +41,15 @@ impl Strangers {
         }
     }
 
-    /// Warns of them, if a relay has no login. `at` makes a place in the credentials file of a position.
+    /// Warns of the logins if a relay has none. `at` turns a position into a place in the credentials file.
     pub(super) fn report(self, snapshot: &Snapshot, at: impl Fn(Position) -> Place, findings: &mut Findings) {
         if self.entries.is_empty() || !snapshot.routes_senders() {
             return;
         }
-        let without = WithoutLogin::of(snapshot);
+        let relays = RelaysWithoutLogin::find(snapshot);
         for entry in self.entries {
-            // Who looks up MX records may ask for any host.
-            let Some(relay) = without.first(entry.is_plain_host) else {
+            // Where Postfix looks up MX records, it may query any host.
+            let Some(relay) = relays.first(entry.is_plain_host) else {
                 continue;
             };
             let (name, key) = if relay.can_be_shown() {
@@ -80,16 +80,16 @@ impl Strangers {
     }
 }
 
-/// A relay that some sender uses without a login.
+/// A relay that a sender uses without a login.
 struct Relay {
     element: Vec<u8>,
-    /// The line of the relay map; none for the default relay.
+    /// The line of the relay map; `None` for the default relay.
     line: Option<u32>,
 }
 
 impl Relay {
-    /// Whether it is no password in the wrong place. In `RELAY_HOST` a plain word may be one, and the brackets around it are
-    /// not of the variable.
+    /// Whether the name can be shown, because it is no misplaced password. In `RELAY_HOST` a plain word may be one; the
+    /// brackets around it are not from the variable.
     fn can_be_shown(&self) -> bool {
         let (host, _) = nexthop::host_and_port(&self.element);
         let is_plain_word = !host.iter().any(|c| b".:".contains(c));
@@ -97,15 +97,15 @@ impl Relay {
     }
 }
 
-/// The first relay without a login, and the first of those that Postfix connects to by name.
+/// The first relay without a login, and the first of these that Postfix connects to by name, without MX records.
 #[derive(Default)]
-struct WithoutLogin {
+struct RelaysWithoutLogin {
     any: Option<Relay>,
     without_mx: Option<Relay>,
 }
 
-impl WithoutLogin {
-    fn of(snapshot: &Snapshot) -> Self {
+impl RelaysWithoutLogin {
+    fn find(snapshot: &Snapshot) -> Self {
         let mut found = Self::default();
         let mut keys = SenderKeys::default();
         snapshot.relay_map.for_each(|record| {
@@ -113,16 +113,16 @@ impl WithoutLogin {
                 && let Content::Value(list) = record.content
                 && !has_login(snapshot, record.key, &mut keys)
             {
-                found.look(list, Some(record.position.line), snapshot);
+                found.add_list(list, Some(record.position.line), snapshot);
             }
         });
         for (list, _) in snapshot.default.next_hops() {
-            found.look(list, None, snapshot);
+            found.add_list(list, None, snapshot);
         }
         found
     }
 
-    fn look(&mut self, list: &[u8], line: Option<u32>, snapshot: &Snapshot) {
+    fn add_list(&mut self, list: &[u8], line: Option<u32>, snapshot: &Snapshot) {
         let mut keys = SenderKeys::default();
         for element in nexthop::elements(list) {
             let host = nexthop::server_name(element);
@@ -151,13 +151,13 @@ impl WithoutLogin {
     }
 }
 
-/// Whether there is a login, or may be one.
+/// Whether there is a login for `key`, or may be one.
 fn has_login(snapshot: &Snapshot, key: &[u8], keys: &mut SenderKeys) -> bool {
     !matches!(snapshot.login_for(key, keys), Answer::NotFound)
 }
 
-/// A login of a sender that Postfix offers to relays of several operators, with the list that the sender has.
-fn several() -> Finding {
+/// Returns the warning that Postfix offers a sender's login to relays of several operators.
+fn several_operators() -> Finding {
     warning(Code::LoginForSeveralRelays)
         .message("Postfix offers the login of this sender to every relay of its list, and they are of different operators")
         .help(
@@ -166,33 +166,37 @@ fn several() -> Finding {
         )
 }
 
-/// A list in the relay map whose sender has a login of its own.
-pub(super) fn of_list(snapshot: &Snapshot, record: &Record<'_>) -> Option<Finding> {
+/// Warns of a list of several operators in the relay map whose sender has a login, its own or that of its domain.
+pub(super) fn list_of_several_operators(snapshot: &Snapshot, record: &Record<'_>) -> Option<Finding> {
     let Content::Value(list) = record.content else {
         return None;
     };
     if !nexthop::has_several_operators(list) || is_null_sender(record.key) {
         return None;
     }
-    has_login_by_sender(snapshot, record.key).then(several)
+    has_login_by_sender(snapshot, record.key).then(several_operators)
 }
 
-/// A login of a sender, whose list is that of its domain or the default.
-pub(super) fn of_login(snapshot: &Snapshot, keys: &SenderKeys, record: &Record<'_>) -> Option<Finding> {
+/// Warns of a sender's login if the sender has such a list from its domain or the default relay.
+pub(super) fn login_for_several_operators(
+    snapshot: &Snapshot,
+    keys: &SenderKeys,
+    record: &Record<'_>,
+) -> Option<Finding> {
     let is_login = matches!(record.content, Content::Value(_));
-    // A list of its own says it itself.
+    // A list of its own has the warning already.
     let is_own = !matches!(snapshot.relay_map.find([keys.whole_key()]), Hit::Absent);
     if !is_login || is_own {
         return None;
     }
-    let mut memory = SenderKeys::default();
-    match snapshot.next_hop_for(record.key, &mut memory) {
-        Answer::Found(list) => nexthop::has_several_operators(list.expose()).then(several),
+    let mut scratch = SenderKeys::default();
+    match snapshot.next_hop_for(record.key, &mut scratch) {
+        Answer::Found(list) => nexthop::has_several_operators(list.expose()).then(several_operators),
         Answer::NotFound | Answer::CannotTell(_) => None,
     }
 }
 
-/// Whether the credentials file has a login for the sender itself, or for its domain.
+/// Whether the credentials file has a login for the sender or for its domain.
 pub(crate) fn has_login_by_sender(snapshot: &Snapshot, sender: &[u8]) -> bool {
     let keys = SenderKeys::of(sender, &snapshot.delimiters);
     matches!(snapshot.credentials.find(keys.in_order()), Hit::Value(_))
@@ -202,12 +206,12 @@ fn is_null_sender(key: &[u8]) -> bool {
     address::key_matches(key, NULL_SENDER)
 }
 
-/// A default relay that is for senders with a domain alone, where nothing says what becomes of bounces.
-pub(super) fn bounces(snapshot: &Snapshot, findings: &mut Findings) {
+/// Warns of a default relay for senders with a domain only, if no entry decides about bounces.
+pub(super) fn bounces_without_relay(snapshot: &Snapshot, findings: &mut Findings) {
     let default = |has_domain| snapshot.default.next_hop(has_domain);
     let keys = SenderKeys::of(NULL_SENDER, &snapshot.delimiters);
-    let is_said = !matches!(snapshot.relay_map.find([keys.whole_key()]), Hit::Absent);
-    if matches!(default(true), Answer::Found(_)) && matches!(default(false), Answer::NotFound) && !is_said {
+    let has_entry = !matches!(snapshot.relay_map.find([keys.whole_key()]), Hit::Absent);
+    if matches!(default(true), Answer::Found(_)) && matches!(default(false), Answer::NotFound) && !has_entry {
         findings.push(
             warning(Code::BouncesWithoutRelay)
                 .at(Place::Setting("RELAY_HOST"))

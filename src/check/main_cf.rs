@@ -1,7 +1,7 @@
-//! The one thing in main.cf that undoes what the files say: a `relayhost` beside next hops of our own.
+//! Checks the one parameter of main.cf that can override the files: a `relayhost`, where next hops are configured here.
 //!
-//! Everything else that matters there is for `postconf --check`. Where there is no main.cf, as in a container of the
-//! server's own, there is nothing to say, and postconf(1), which sleeps for a second before it fails, is not run.
+//! `postconf --check` checks everything else. Without a main.cf, as in a container with only the server, nothing is
+//! checked, and postconf(1), which sleeps for a second before it fails, is not run.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::lookup::snapshot::Snapshot;
 use crate::postfix::command::Commands;
 use crate::postfix::config;
 
-/// Where nearly every Postfix has its configuration.
-const USUAL_DIRECTORY: &str = "/etc/postfix";
+/// The configuration directory of nearly every Postfix.
+const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
 
-/// Looks at `relayhost` of the Postfix that these commands are for.
+/// Checks `relayhost` of the Postfix that `commands` address.
 pub(crate) fn examine(snapshot: &Snapshot, commands: &Commands, findings: &mut Findings) {
     if !snapshot.routes_senders() {
         return;
@@ -23,7 +23,9 @@ pub(crate) fn examine(snapshot: &Snapshot, commands: &Commands, findings: &mut F
         .directory
         .clone()
         .or_else(|| env::var_os("MAIL_CONFIG").map(PathBuf::from));
-    let directory = directory.as_deref().unwrap_or(Path::new(USUAL_DIRECTORY));
+    let directory = directory
+        .as_deref()
+        .unwrap_or(Path::new(DEFAULT_CONFIG_DIRECTORY));
     if !directory.join("main.cf").is_file() {
         return;
     }

@@ -1,12 +1,12 @@
-//! What `check` finds beyond what a file says by itself: next hops that no sender has, credentials that are withheld or
-//! shadowed, next hops that cannot work, files that others can read.
+//! Warnings about valid files: credentials that are withheld, shadowed or never queried, next hops that cannot work,
+//! files that other users can read.
 //!
-//! All of these are warnings. The server serves such files as they are, and says nothing of it, because each may be
-//! meant; errors and the warnings of a single line come from [`crate::lookup::table::grammar`] and [`crate::config`], and are
-//! in the log of the server too.
+//! The server serves such files as they are, and logs none of these warnings except those of [`directory`], because
+//! each may be intended. Errors and the warnings about a single line come from [`crate::lookup::table::grammar`] and
+//! [`crate::config`]; the server logs them too.
 //!
-//! Limits: of main.cf only `relayhost` is looked at ([`main_cf`]); the rest is for `postconf --check`. Host names are
-//! resolved on demand only ([`dns`]).
+//! Limits: of main.cf only `relayhost` is checked ([`main_cf`]); `postconf --check` checks the rest. Host names are
+//! resolved on request only ([`dns`]).
 
 pub(crate) mod directory;
 pub(crate) mod dns;
@@ -30,17 +30,17 @@ use crate::lookup::table::{Hit, Table};
 use crate::os::printable::printable_path;
 use crate::protocol::answer::Answer;
 
-/// What is to be said about the files of `sources` beyond what reading them said. `snapshot` is what they come to.
+/// Adds the findings about the files of `sources` beyond those from reading them. `snapshot` is the result of reading.
 pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Findings) {
     let relay_map = sources.relay_map();
     let credentials = sources.credentials();
-    let routed = Routed::of(snapshot);
+    let routes = RouteIndex::new(snapshot);
     let mut keys = SenderKeys::default();
-    line_ends(&snapshot.relay_map, &relay_map, findings);
+    check_line_ends(&snapshot.relay_map, &relay_map, findings);
     snapshot.relay_map.for_each(|record| {
         keys.parse(record.key, &snapshot.delimiters);
         let at = |finding: Finding| finding.at(Place::File(relay_map.clone(), Some(record.position)));
-        if let Some(finding) = star(&keys) {
+        if let Some(finding) = wildcard(&keys) {
             findings.push(at(finding));
         }
         if let Content::Value(list) = record.content
@@ -49,69 +49,69 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
             findings.push(at(implicit_tls()));
         }
         let others = [
-            logins::of_list(snapshot, &record),
-            values::other_form(&snapshot.relay_map, &record),
-            values::too_long(&record),
+            logins::list_of_several_operators(snapshot, &record),
+            values::missing_domain_form(&snapshot.relay_map, &record),
+            values::too_long_for_tcp_table(&record),
         ];
         for finding in others.into_iter().flatten() {
             findings.push(at(finding));
         }
     });
-    logins::bounces(snapshot, findings);
-    values::of_default(snapshot, findings);
+    logins::bounces_without_relay(snapshot, findings);
+    values::check_default_login(snapshot, findings);
     for (list, variable) in snapshot.default.next_hops() {
         if nexthop::elements(list).any(nexthop::uses_implicit_tls) {
             findings.push(implicit_tls().at(Place::Setting(variable)));
         }
     }
-    line_ends(&snapshot.credentials, &credentials, findings);
-    let mut strangers = logins::Strangers::default();
+    check_line_ends(&snapshot.credentials, &credentials, findings);
+    let mut unmatched = logins::UnmatchedLogins::default();
     let at = |position: Position| Place::File(credentials.clone(), Some(position));
     snapshot.credentials.for_each(|record| {
         keys.parse(record.key, &snapshot.delimiters);
         let finding = if keys.is_sender() {
-            star(&keys)
-                .or_else(|| null_sender(&keys))
-                .or_else(|| withheld(snapshot, &routed, &record))
-                .or_else(|| logins::of_login(snapshot, &keys, &record))
+            wildcard(&keys)
+                .or_else(|| null_sender_credentials(&keys))
+                .or_else(|| withheld_credentials(snapshot, &routes, &record))
+                .or_else(|| logins::login_for_several_operators(snapshot, &keys, &record))
         } else {
-            let finding =
-                never_asked_of_host(&keys, &routed, snapshot).or_else(|| shadowed(&keys, snapshot, &record));
+            let finding = never_queried_key(&keys, &routes, snapshot)
+                .or_else(|| shadowed_credentials(&keys, snapshot, &record));
             if finding.is_none() {
-                strangers.consider(&keys, &routed, &record);
+                unmatched.add_if_unmatched(&keys, &routes, &record);
             }
             finding
         };
         let others = [
-            values::of_login(&record),
-            values::other_form(&snapshot.credentials, &record),
-            values::too_long(&record),
+            values::suspicious_login(&record),
+            values::missing_domain_form(&snapshot.credentials, &record),
+            values::too_long_for_tcp_table(&record),
         ];
         for finding in finding.into_iter().chain(others.into_iter().flatten()) {
             findings.push(finding.at(at(record.position)));
         }
     });
-    strangers.report(snapshot, at, findings);
-    readable_by_others(&credentials, findings);
+    unmatched.report(snapshot, at, findings);
+    check_permissions(&credentials, findings);
     directory::examine(sources, snapshot, findings);
 }
 
-/// Who is routed where, in all.
-struct Routed {
-    /// The keys under which senders with a next hop of their own are looked for, too: without extension, and `@domain`.
-    reached: HashSet<Vec<u8>>,
-    /// The elements of all next hops, folded.
+/// The senders and next hops of the relay map and the default relay, indexed.
+struct RouteIndex {
+    /// The less specific keys of the senders with a next hop of their own: without extension, and `@domain`.
+    routed_keys: HashSet<Vec<u8>>,
+    /// The elements of all next hops, in lower case.
     next_hops: HashSet<Vec<u8>>,
-    /// Their hosts as they are written, without brackets and port.
+    /// The hosts of these elements as written, without brackets and port.
     hosts: HashSet<Vec<u8>>,
-    /// For each host of these in one spelling ([`nexthop::canonical_host`]), the first of its next hops in the order of
-    /// the alphabet.
+    /// For each of these hosts in canonical form ([`nexthop::canonical_host`]): the first of its next hops in
+    /// alphabetical order.
     by_host: HashMap<Vec<u8>, Vec<u8>>,
 }
 
-impl Routed {
-    fn of(snapshot: &Snapshot) -> Self {
-        let mut reached = HashSet::new();
+impl RouteIndex {
+    fn new(snapshot: &Snapshot) -> Self {
+        let mut routed_keys = HashSet::new();
         let mut next_hops = HashSet::new();
         let mut keys = SenderKeys::default();
         let mut add = |list: &[u8]| {
@@ -126,8 +126,8 @@ impl Routed {
                 add(list);
                 keys.parse(record.key, &snapshot.delimiters);
                 for key in keys.in_order().skip(1).map(Key::bytes) {
-                    if !reached.contains(key) {
-                        reached.insert(key.to_vec());
+                    if !routed_keys.contains(key) {
+                        routed_keys.insert(key.to_vec());
                     }
                 }
             }
@@ -147,7 +147,7 @@ impl Routed {
             }
         }
         Self {
-            reached,
+            routed_keys,
             next_hops,
             hosts,
             by_host,
@@ -168,8 +168,8 @@ fn implicit_tls() -> Finding {
         )
 }
 
-/// A key that looks like a wildcard, and is the address of one sender.
-fn star(keys: &SenderKeys) -> Option<Finding> {
+/// Warns of a key that looks like a wildcard, but is the address of one sender.
+fn wildcard(keys: &SenderKeys) -> Option<Finding> {
     keys.whole().starts_with(b"*@").then(|| {
         warning(Code::NeverAsked)
             .message("there are no wildcards: this is the entry of the one sender whose local part is `*`")
@@ -177,7 +177,7 @@ fn star(keys: &SenderKeys) -> Option<Finding> {
     })
 }
 
-fn null_sender(keys: &SenderKeys) -> Option<Finding> {
+fn null_sender_credentials(keys: &SenderKeys) -> Option<Finding> {
     (keys.whole() == NULL_SENDER).then(|| {
         warning(Code::NeverAsked)
             .message("Postfix never asks for credentials by the null sender")
@@ -185,8 +185,8 @@ fn null_sender(keys: &SenderKeys) -> Option<Finding> {
     })
 }
 
-/// Credentials of a sender that are withheld.
-fn withheld(snapshot: &Snapshot, routed: &Routed, record: &Record<'_>) -> Option<Finding> {
+/// Warns of a sender's credentials that are withheld.
+fn withheld_credentials(snapshot: &Snapshot, routes: &RouteIndex, record: &Record<'_>) -> Option<Finding> {
     if !matches!(record.content, Content::Value(_)) || !snapshot.routes_senders() {
         return None;
     }
@@ -194,7 +194,7 @@ fn withheld(snapshot: &Snapshot, routed: &Routed, record: &Record<'_>) -> Option
     if !matches!(snapshot.next_hop_for(record.key, &mut keys), Answer::NotFound) {
         return None;
     }
-    if routed.reached.contains(keys.whole()) {
+    if routes.routed_keys.contains(keys.whole()) {
         return None;
     }
     let is_excluded = matches!(snapshot.relay_map.find(keys.in_order()), Hit::NoValue);
@@ -209,17 +209,17 @@ fn withheld(snapshot: &Snapshot, routed: &Routed, record: &Record<'_>) -> Option
     })
 }
 
-/// Credentials of a host or a next hop that Postfix never asks for by this key.
-fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) -> Option<Finding> {
+/// Warns of a host's or next hop's credentials that Postfix never queries by this key.
+fn never_queried_key(keys: &SenderKeys, routes: &RouteIndex, snapshot: &Snapshot) -> Option<Finding> {
     let key = keys.whole();
     let is_address = nexthop::is_bare_ipv6(key);
     let is_next_hop = !is_address && (key.starts_with(b"[") || key.contains(&b':'));
-    if routed.next_hops.contains(key) || (!is_next_hop && routed.hosts.contains(key)) {
+    if routes.next_hops.contains(key) || (!is_next_hop && routes.hosts.contains(key)) {
         return None;
     }
-    let likely = routed.by_host.get(&nexthop::canonical_host(key));
+    let likely = routes.by_host.get(&nexthop::canonical_host(key));
     if let Some(likely) = likely {
-        // A plain word there may be a password.
+        // A plain word in it may be a password.
         let likely = if excerpt::is_name_or_port(likely) {
             String::from_utf8_lossy(likely)
         } else {
@@ -244,8 +244,8 @@ fn never_asked_of_host(keys: &SenderKeys, routed: &Routed, snapshot: &Snapshot) 
     })
 }
 
-/// Credentials of a next hop whose server has some under its name.
-fn shadowed(keys: &SenderKeys, snapshot: &Snapshot, record: &Record<'_>) -> Option<Finding> {
+/// Warns of a next hop's credentials if there are others for the name of its server.
+fn shadowed_credentials(keys: &SenderKeys, snapshot: &Snapshot, record: &Record<'_>) -> Option<Finding> {
     if !matches!(record.content, Content::Value(_)) {
         return None;
     }
@@ -260,8 +260,8 @@ fn shadowed(keys: &SenderKeys, snapshot: &Snapshot, record: &Record<'_>) -> Opti
     })
 }
 
-/// Says once that the lines of a file end as they do on Windows.
-fn line_ends(table: &Table, path: &Path, findings: &mut Findings) {
+/// Warns, once, of a file whose lines end in CR LF.
+fn check_line_ends(table: &Table, path: &Path, findings: &mut Findings) {
     let mut number = 0;
     for block in table.blocks() {
         for line in block.lines().split_inclusive(|c| *c == b'\n') {
@@ -282,14 +282,16 @@ fn line_ends(table: &Table, path: &Path, findings: &mut Findings) {
     }
 }
 
-fn readable_by_others(path: &Path, findings: &mut Findings) {
+fn check_permissions(path: &Path, findings: &mut Findings) {
     let mode = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
     let Ok(real_path) = path.canonicalize() else {
         return;
     };
-    let mut folders = real_path.ancestors().skip(1);
-    // What stands in a folder that others cannot enter is safe from them.
-    if real_path.is_file() && mode(&real_path) & 0o004 != 0 && folders.all(|folder| mode(folder) & 0o001 != 0)
+    let mut directories = real_path.ancestors().skip(1);
+    // A file in a directory that other users cannot enter is safe from them.
+    if real_path.is_file()
+        && mode(&real_path) & 0o004 != 0
+        && directories.all(|directory| mode(directory) & 0o001 != 0)
     {
         findings.push(
             Finding::in_file(Code::ReadableByOthers, path, None)

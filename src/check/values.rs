@@ -1,5 +1,5 @@
-//! What is odd about one value, or about one key, of files that can be served: marks that other programs leave on a login,
-//! values that a protocol cannot carry, and domains that Postfix may ask for in another form.
+//! Checks single entries of valid files: marks that other programs leave in a login, values that a protocol cannot
+//! carry, and domains that Postfix may query in another form.
 
 use super::{excerpt, warning};
 use crate::diagnostics::Finding;
@@ -11,8 +11,8 @@ use crate::lookup::table::grammar::{Content, Record};
 use crate::lookup::table::{Hit, Table};
 use crate::protocol::tcp_table;
 
-/// A login that was nearly certainly not meant like this.
-pub(super) fn of_login(record: &Record<'_>) -> Option<Finding> {
+/// Warns of a login that is very probably not meant as it is written.
+pub(super) fn suspicious_login(record: &Record<'_>) -> Option<Finding> {
     let Content::Value(login) = record.content else {
         return None;
     };
@@ -30,15 +30,15 @@ pub(super) fn of_login(record: &Record<'_>) -> Option<Finding> {
     )
 }
 
-/// A value that no reply of tcp_table can carry.
-pub(super) fn too_long(record: &Record<'_>) -> Option<Finding> {
+/// Warns of a value that is too long for a reply of tcp_table.
+pub(super) fn too_long_for_tcp_table(record: &Record<'_>) -> Option<Finding> {
     let Content::Value(value) = record.content else {
         return None;
     };
-    (!tcp_table::fits_in_reply(value)).then(too_long_for_tcp)
+    (!tcp_table::fits_in_reply(value)).then(too_long_finding)
 }
 
-fn too_long_for_tcp() -> Finding {
+fn too_long_finding() -> Finding {
     warning(Code::TooLongForTcp)
         .message(format!(
             "the value is longer than a reply of tcp_table can be ({} bytes, with each byte encoded that is no plain \
@@ -48,49 +48,49 @@ fn too_long_for_tcp() -> Finding {
         .help("ask over socketmap, which carries it; over tcp_table it is 'cannot tell'")
 }
 
-/// Likewise of the login of the default relay.
-pub(super) fn of_default(snapshot: &Snapshot, findings: &mut Findings) {
+/// Warns if the login of the default relay is too long for a reply of tcp_table.
+pub(super) fn check_default_login(snapshot: &Snapshot, findings: &mut Findings) {
     if snapshot
         .default
         .login()
         .is_some_and(|login| !tcp_table::fits_in_reply(login))
     {
-        findings.push(too_long_for_tcp().at(Place::Setting("RELAY_PASSWORD")));
+        findings.push(too_long_finding().at(Place::Setting("RELAY_PASSWORD")));
     }
 }
 
-/// A sender whose domain is there in one of its two forms: with letters beyond ASCII, or as `xn--`.
-pub(super) fn other_form(table: &Table, record: &Record<'_>) -> Option<Finding> {
+/// Warns of a sender whose domain the table has in one of its two forms only: with letters beyond ASCII, or as `xn--`.
+pub(super) fn missing_domain_form(table: &Table, record: &Record<'_>) -> Option<Finding> {
     let key = record.key;
     let at = memchr::memrchr(b'@', key)?;
     let (local, domain) = key.split_at_checked(at + 1)?;
     let domain = std::str::from_utf8(domain).ok()?;
     let (other, code, message) = if domain.is_ascii() {
         (
-            in_unicode(domain)?,
+            to_unicode(domain)?,
             Code::DomainWithoutUnicode,
             "the domain is here in its xn-- form alone, and a mail with SMTPUTF8 has the other",
         )
     } else {
         (
-            in_ascii(domain)?,
+            to_ascii(domain)?,
             Code::DomainWithoutXn,
             "the domain is here in its Unicode form alone, and most mail has the xn-- form",
         )
     };
     let other_key = [local, other.as_bytes()].concat();
     let keys = SenderKeys::of(&other_key, &Delimiters::default());
-    let is_there = !matches!(table.find([keys.whole_key()]), Hit::Absent);
+    let is_present = !matches!(table.find([keys.whole_key()]), Hit::Absent);
     let help = if excerpt::is_name(key) {
         format!("add the same entry for the domain {other}")
     } else {
         "add the same entry for the other form of the domain".to_owned()
     };
-    (!is_there).then(|| warning(code).message(message).help(help))
+    (!is_present).then(|| warning(code).message(message).help(help))
 }
 
-/// The `xn--` form of a domain, if it has one.
-fn in_ascii(domain: &str) -> Option<String> {
+/// Returns the `xn--` form of a domain, if it has one.
+fn to_ascii(domain: &str) -> Option<String> {
     let label = |label: &str| {
         if label.is_ascii() {
             return Some(label.to_ascii_lowercase());
@@ -102,8 +102,8 @@ fn in_ascii(domain: &str) -> Option<String> {
     Some(labels?.join("."))
 }
 
-/// The Unicode form of a domain that has an `xn--` label.
-fn in_unicode(domain: &str) -> Option<String> {
+/// Returns the Unicode form of a domain that has an `xn--` label.
+fn to_unicode(domain: &str) -> Option<String> {
     let domain = domain.to_ascii_lowercase();
     let label = |label: &str| match label.strip_prefix("xn--") {
         Some(encoded) => punycode::decode(encoded)
@@ -120,22 +120,22 @@ fn in_unicode(domain: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{in_ascii, in_unicode};
+    use super::{to_ascii, to_unicode};
 
-    /// The samples of RFC 3492 and of registries.
+    /// Samples from RFC 3492 and from registries.
     #[test]
-    fn both_forms_of_a_domain_are_known() {
+    fn a_domain_is_converted_between_its_unicode_and_xn_forms() {
         for (unicode, ascii) in [
             ("münchen.example", "xn--mnchen-3ya.example"),
             ("пример.example", "xn--e1afmkfd.example"),
             ("例え.テスト", "xn--r8jz45g.xn--zckzah"),
             ("a.bücher.example", "a.xn--bcher-kva.example"),
         ] {
-            assert_eq!(in_ascii(unicode).as_deref(), Some(ascii));
-            assert_eq!(in_unicode(ascii).as_deref(), Some(unicode));
+            assert_eq!(to_ascii(unicode).as_deref(), Some(ascii));
+            assert_eq!(to_unicode(ascii).as_deref(), Some(unicode));
         }
         assert_eq!(
-            in_ascii("MÜNCHEN.example").as_deref(),
+            to_ascii("MÜNCHEN.example").as_deref(),
             Some("xn--mnchen-3ya.example")
         );
         for plain in [
@@ -144,7 +144,7 @@ mod tests {
             "xn--.example",
             "xn--99zzzzzzzzz.example",
         ] {
-            assert_eq!(in_unicode(plain), None, "{plain}");
+            assert_eq!(to_unicode(plain), None, "{plain}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! `postmapd check`: everything that is wrong with the files, or worth knowing, as a good compiler says it.
+//! `postmapd check`: reports all errors and warnings about the files, as a compiler does.
 //!
-//! It reads and judges as the server does, and then looks at what the entries mean together ([`crate::check`]). A line
-//! is shown where that cannot show a credential ([`crate::check::excerpt`]).
+//! It reads and validates as the server does, and then checks the entries together ([`crate::check`]). A line is shown
+//! only where that cannot show a credential ([`crate::check::excerpt`]).
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use clap::Args;
 
-use super::{Error, OutputFormat, counted, exit_code, log};
+use super::{Error, OutputFormat, count_of, exit_code, log};
 use crate::check::excerpt::{self, Excerpt};
 use crate::check::{self, dns, main_cf};
 use crate::config::Sources;
@@ -61,7 +61,7 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let mut findings = Findings::default();
-        log::judge(&ServeOptions::default(), &mut findings);
+        log::check_settings(&ServeOptions::default(), &mut findings);
         let sources = Sources::for_command(self.options, &mut findings);
         let loaded = evaluate::load(&sources);
         findings.append(&loaded.findings);
@@ -74,15 +74,22 @@ impl Check {
             dns::examine(&loaded.snapshot, &sources.relay_map(), &mut findings);
         }
         let is_bad = findings.errors() > 0 || (self.strict && findings.warnings() > 0);
-        let ordered = in_order(&findings);
+        let ordered = sorted_by_place(&findings);
         let printed = match self.format {
             OutputFormat::Text => {
-                // Of no interest where nothing depends on it.
-                let withholds = ordered
+                // The environment is of no interest where nothing depends on it.
+                let is_withheld = ordered
                     .iter()
                     .any(|finding| finding.code == Code::CredentialsWithheld);
-                let matters = withholds || sources.relay.is_set() || sources.environment.needs_mention();
-                print(&ordered, &findings, &sources, &loaded.snapshot, matters)
+                let environment_matters =
+                    is_withheld || sources.relay.is_set() || sources.environment.needs_mention();
+                print(
+                    &ordered,
+                    &findings,
+                    &sources,
+                    &loaded.snapshot,
+                    environment_matters,
+                )
             }
             OutputFormat::Json => machine::print(ordered, &findings, &mut io::stdout().lock()),
         };
@@ -91,8 +98,8 @@ impl Check {
     }
 }
 
-/// The findings, file by file, from the top to the bottom of each.
-fn in_order(findings: &Findings) -> Vec<&Finding> {
+/// Returns the findings file by file, each file from top to bottom.
+fn sorted_by_place(findings: &Findings) -> Vec<&Finding> {
     let mut files: HashMap<&Path, usize> = HashMap::new();
     let mut ordered: Vec<_> = findings
         .iter()
@@ -122,7 +129,11 @@ fn print(
     let mut out = anstream::stdout().lock();
     for finding in ordered {
         let excerpt = excerpt(&finding.place, sources, snapshot);
-        writeln!(out, "{}\n", renderer.render(&[group(finding, excerpt.as_ref())]))?;
+        writeln!(
+            out,
+            "{}\n",
+            renderer.render(&[to_group(finding, excerpt.as_ref())])
+        )?;
     }
     if all.dropped() > 0 {
         writeln!(out, "and {} findings more\n", all.dropped())?;
@@ -132,20 +143,20 @@ fn print(
     }
     let number = |number, noun| match number {
         0 => format!("no {noun}s"),
-        _ => counted(number, noun),
+        _ => count_of(number, noun),
     };
     let (errors, warnings) = (number(all.errors(), "error"), number(all.warnings(), "warning"));
     writeln!(out, "{}: {errors}, {warnings}", printable_path(sources.dir()))?;
     out.flush()
 }
 
-/// A finding as the renderer takes it.
-fn group<'a>(finding: &'a Finding, excerpt: Option<&'a Excerpt>) -> Group<'a> {
+/// Converts a finding for the renderer.
+fn to_group<'a>(finding: &'a Finding, excerpt: Option<&'a Excerpt>) -> Group<'a> {
     let level = match finding.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    // Columns are those of the file. The renderer would count them in what is shown.
+    // Columns are those of the file. The renderer would count them in the excerpt.
     let heading = level.with_name(format!("{}: {}", finding.place, finding.severity));
     let mut group = Group::with_title(heading.primary_title(&finding.message).id(finding.code.as_str()));
     if let (Some(excerpt), Place::File(_, Some(position))) = (excerpt, &finding.place) {
@@ -166,7 +177,7 @@ fn number(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// What may be shown of the line at this place.
+/// Returns what may be shown of the line at this place.
 fn excerpt(place: &Place, sources: &Sources, snapshot: &Snapshot) -> Option<Excerpt> {
     let Place::File(path, Some(Position { line, column })) = place else {
         return None;
@@ -174,12 +185,12 @@ fn excerpt(place: &Place, sources: &Sources, snapshot: &Snapshot) -> Option<Exce
     let mut tables = snapshot.tables();
     if let Some(table) = tables.find(|table| *path == sources.file(table.spec())) {
         let text = table.line(*line)?;
-        Some(excerpt::of_table(table.spec().format, text.expose(), *column))
+        Some(excerpt::table_line(table.spec().format, text.expose(), *column))
     } else if path == sources.settings_file() {
         let file = whole_file::read(path).ok()?;
         let mut lines = file.text.expose().split(|c| *c == b'\n');
         let text = lines.nth(number(*line).checked_sub(1)?)?;
-        Some(excerpt::of_settings(text, *column))
+        Some(excerpt::settings_line(text, *column))
     } else {
         None
     }

@@ -1,7 +1,7 @@
-//! `postmapd query --explain`: why a key is answered as it is, and what Postfix makes of the answer.
+//! `postmapd query --explain`: why a key has its answer, and what Postfix does with it.
 //!
-//! For an envelope sender both halves are shown, whichever map was asked: the next hop, and the credentials in the
-//! order in which Postfix asks for them. A password is never shown here, only that there is one, and for which user.
+//! For an envelope sender both halves are shown, whichever map is queried: the next hop, and the credentials in the
+//! order in which Postfix queries them. A password is never shown, only that there is one, and for which user.
 
 use std::io::{self, Write};
 
@@ -20,10 +20,10 @@ use crate::lookup::table::spec::ValueKind;
 use crate::os::printable::{json, printable, printable_path};
 use crate::protocol::answer::Answer;
 
-/// What stands for a password.
+/// Replaces a password.
 const MASK: &str = "********";
 
-/// Prints why `key` is answered as it is, and hands back the answer.
+/// Prints why `key` has its answer, and returns the answer.
 pub(super) fn print<'a>(
     snapshot: &'a Snapshot,
     sources: &Sources,
@@ -33,69 +33,69 @@ pub(super) fn print<'a>(
     scratch: &'a mut Scratch,
     out: &mut impl Write,
 ) -> io::Result<Answer<'a>> {
-    let asked = explain::explain(snapshot, map, key, scratch);
-    let others = others(snapshot, &asked);
+    let explanation = explain::explain(snapshot, map, key, scratch);
+    let related = related(snapshot, &explanation);
     match format {
         OutputFormat::Text => {
-            text(&asked, sources, out)?;
-            for other in &others {
+            print_text(&explanation, sources, out)?;
+            for other in &related {
                 writeln!(out)?;
-                text(other, sources, out)?;
+                print_text(other, sources, out)?;
             }
-            if needs_default(&asked) || others.iter().any(needs_default) {
+            if depends_on_default(&explanation) || related.iter().any(depends_on_default) {
                 writeln!(out, "\njudged with {}", sources.environment)?;
             }
             writeln!(out)?;
         }
         OutputFormat::Json => {
-            let mut object = Object::of(&asked, sources);
-            if needs_default(&asked) || others.iter().any(needs_default) {
+            let mut object = ExplanationObject::of(&explanation, sources);
+            if depends_on_default(&explanation) || related.iter().any(depends_on_default) {
                 object.environment = Some(sources.environment.to_string());
             }
-            let mut related = others.iter().map(|other| Object::of(other, sources));
+            let mut objects = related.iter().map(|other| ExplanationObject::of(other, sources));
             match map.values {
-                ValueKind::NextHop => object.credentials = Some(related.collect()),
-                ValueKind::Login => object.relayhost = related.next().map(Box::new),
+                ValueKind::NextHop => object.credentials = Some(objects.collect()),
+                ValueKind::Login => object.relayhost = objects.next().map(Box::new),
             }
             json::write(&object, &mut *out)?;
             writeln!(out)?;
         }
     }
-    Ok(asked.answer)
+    Ok(explanation.answer)
 }
 
-/// Whether it depends on the default relay, so on whose environment counts.
-fn needs_default(explanation: &Explanation<'_>) -> bool {
+/// Whether the answer depends on the default relay, and so on the environment.
+fn depends_on_default(explanation: &Explanation<'_>) -> bool {
     explanation.map.values == ValueKind::NextHop && !matches!(explanation.source, Some(Source::Line(..)))
 }
 
-/// The other half of what decides about a sender's mail: the credentials for its next hops, or its next hop.
-fn others<'a>(snapshot: &'a Snapshot, asked: &Explanation<'a>) -> Vec<Explanation<'a>> {
-    let keys = SenderKeys::of(&asked.key, &snapshot.delimiters);
-    match (asked.map.values, asked.answer) {
+/// Returns the other half of a sender's route: the credentials for its next hops, or its next hop.
+fn related<'a>(snapshot: &'a Snapshot, explanation: &Explanation<'a>) -> Vec<Explanation<'a>> {
+    let keys = SenderKeys::of(&explanation.key, &snapshot.delimiters);
+    match (explanation.map.values, explanation.answer) {
         (ValueKind::NextHop, Answer::Found(list)) => {
             let mut all: Vec<Explanation<'_>> = Vec::new();
             for next_hop in nexthop::elements(list.expose()) {
-                for question in explain::credentials(snapshot, &asked.key, Some(next_hop)) {
-                    if !all.iter().any(|known| known.key == question.key) {
-                        all.push(question);
+                for lookup in explain::credentials(snapshot, &explanation.key, Some(next_hop)) {
+                    if !all.iter().any(|known| known.key == lookup.key) {
+                        all.push(lookup);
                     }
                 }
             }
             all
         }
-        (ValueKind::NextHop, Answer::NotFound) => explain::credentials(snapshot, &asked.key, None),
-        (ValueKind::Login, _) if keys.is_sender() => vec![explain::next_hop(snapshot, &asked.key)],
+        (ValueKind::NextHop, Answer::NotFound) => explain::credentials(snapshot, &explanation.key, None),
+        (ValueKind::Login, _) if keys.is_sender() => vec![explain::next_hop(snapshot, &explanation.key)],
         (ValueKind::NextHop, Answer::CannotTell(_)) | (ValueKind::Login, _) => Vec::new(),
     }
 }
 
-fn text(explanation: &Explanation<'_>, sources: &Sources, out: &mut impl Write) -> io::Result<()> {
+fn print_text(explanation: &Explanation<'_>, sources: &Sources, out: &mut impl Write) -> io::Result<()> {
     let tried: Vec<String> = explanation.tried.iter().map(|key| printable(key)).collect();
     writeln!(out, "{} {}", explanation.map, printable(&explanation.key))?;
     writeln!(out, "  tried    {}", tried.join(", "))?;
     let outcome = explanation.answer.outcome().replace('_', " ");
-    match value(explanation) {
+    match shown_value(explanation) {
         Some(value) => writeln!(out, "  answer   {outcome}: {value}")?,
         None => writeln!(out, "  answer   {outcome}")?,
     }
@@ -107,11 +107,11 @@ fn text(explanation: &Explanation<'_>, sources: &Sources, out: &mut impl Write) 
         None => {}
     }
     writeln!(out, "  because  {}", printable(explanation.reason.as_bytes()))?;
-    writeln!(out, "  Postfix  {}", consequence(explanation))
+    writeln!(out, "  Postfix  {}", postfix_action(explanation))
 }
 
-/// The value as it may be shown: of credentials, the user.
-fn value(explanation: &Explanation<'_>) -> Option<String> {
+/// Returns the value as it may be shown: of credentials, the user.
+fn shown_value(explanation: &Explanation<'_>) -> Option<String> {
     let Answer::Found(value) = explanation.answer else {
         return None;
     };
@@ -131,12 +131,12 @@ fn user(explanation: &Explanation<'_>) -> String {
     }
 }
 
-/// What Postfix does with the answer.
-fn consequence(explanation: &Explanation<'_>) -> String {
+/// Describes what Postfix does with the answer.
+fn postfix_action(explanation: &Explanation<'_>) -> String {
     match (explanation.map.values, explanation.answer) {
         (ValueKind::NextHop, Answer::Found(list)) => {
-            let ways: Vec<String> = nexthop::elements(list.expose()).map(way).collect();
-            ways.join("; if that fails, it ")
+            let attempts: Vec<String> = nexthop::elements(list.expose()).map(delivery_attempt).collect();
+            attempts.join("; if that fails, it ")
         }
         (ValueKind::NextHop, Answer::NotFound) => {
             "sends to relayhost of main.cf if that is set (it should not be), else to the recipient's own servers"
@@ -178,75 +178,75 @@ fn consequence(explanation: &Explanation<'_>) -> String {
     }
 }
 
-fn way(element: &[u8]) -> String {
+fn delivery_attempt(element: &[u8]) -> String {
     let (host, port) = nexthop::host_and_port(element);
     let port = port.map_or_else(
         || "the default port".to_owned(),
         |port| format!("port {}", printable(port)),
     );
     let host = printable(host);
-    let way = if nexthop::server_name(element).is_some() {
+    let attempt = if nexthop::server_name(element).is_some() {
         format!("connects to {host}, {port}")
     } else {
         format!("looks up the MX records of {host} and connects to those hosts, {port}")
     };
     if nexthop::uses_implicit_tls(element) {
-        way + " (where TLS begins at once, which needs a transport with smtp_tls_wrappermode = yes)"
+        attempt + " (where TLS begins at once, which needs a transport with smtp_tls_wrappermode = yes)"
     } else {
-        way
+        attempt
     }
 }
 
-/// An explanation for machines. Names and meaning are an interface.
+/// An explanation in JSON. Names and meaning are an interface.
 #[derive(Serialize)]
-struct Object {
+struct ExplanationObject {
     map: &'static str,
     key: String,
     outcome: &'static str,
     value: Option<String>,
     tried: Vec<String>,
-    source: Option<Place>,
+    source: Option<SourceObject>,
     reason: String,
     postfix: String,
-    /// Whose environment the default relay is of, where the answer depends on it.
+    /// Whose environment the default relay comes from, if the answer depends on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     environment: Option<String>,
-    /// What Postfix would ask for credentials, in order.
+    /// The lookups of credentials that Postfix would do, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
-    credentials: Option<Vec<Object>>,
+    credentials: Option<Vec<ExplanationObject>>,
     /// The next hop of the sender, on which its credentials depend.
     #[serde(skip_serializing_if = "Option::is_none")]
-    relayhost: Option<Box<Object>>,
+    relayhost: Option<Box<ExplanationObject>>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Place {
+enum SourceObject {
     Line { file: String, line: usize },
     Variable { variable: &'static str },
 }
 
-impl Object {
+impl ExplanationObject {
     fn of(explanation: &Explanation<'_>, sources: &Sources) -> Self {
         Self {
             map: explanation.map.name,
             key: String::from_utf8_lossy(&explanation.key).into_owned(),
             outcome: explanation.answer.outcome(),
-            value: value(explanation),
+            value: shown_value(explanation),
             tried: explanation
                 .tried
                 .iter()
                 .map(|key| String::from_utf8_lossy(key).into_owned())
                 .collect(),
             source: explanation.source.map(|source| match source {
-                Source::Line(table, line) => Place::Line {
+                Source::Line(table, line) => SourceObject::Line {
                     file: sources.file(table).to_string_lossy().into_owned(),
                     line,
                 },
-                Source::Variable(variable) => Place::Variable { variable },
+                Source::Variable(variable) => SourceObject::Variable { variable },
             }),
             reason: explanation.reason.clone(),
-            postfix: consequence(explanation),
+            postfix: postfix_action(explanation),
             environment: None,
             credentials: None,
             relayhost: None,

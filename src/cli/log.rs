@@ -1,7 +1,7 @@
-//! Logs on standard error: text, JSON, or lines for journald.
+//! The log on standard error: text, JSON, or lines for journald.
 //!
-//! An event is one line, whatever the names in it ([`crate::os::printable`]). Nothing that is logged anywhere in this crate holds a credential; see [`crate::os::secret`]. A panic is logged by
-//! its place alone, because its message may quote what went wrong.
+//! An event is one line, whatever the names in it contain ([`crate::os::printable`]). No event contains a credential
+//! ([`crate::os::secret`]). A panic is logged with its location only, because its message may quote the data at fault.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt as layer};
+use tracing_subscriber::{Layer, fmt as fmt_layer};
 
 use super::{EX_CONFIG, Error};
 use crate::config::options::ServeOptions;
@@ -28,28 +28,29 @@ use crate::diagnostics::{Code, Finding, Findings, Place};
 use crate::os::log_stream::LogStream;
 use crate::os::printable::{json, printable};
 
-/// The form of the log.
+/// The format of the log.
 #[derive(Clone, Copy, ValueEnum)]
-pub(super) enum Form {
+pub(super) enum LogFormat {
     Text,
     Json,
     Journald,
 }
 
-impl Form {
-    /// The form that suits whoever reads standard error, where nobody chose one.
-    fn of_standard_error() -> Self {
-        if is_the_journal(&io::stderr()) {
+impl LogFormat {
+    /// Returns the format where none is set: for journald if it reads standard error, else text.
+    fn detect() -> Self {
+        if is_journal(&io::stderr()) {
             Self::Journald
         } else {
             Self::Text
         }
     }
 
-    /// Says why the program ends, where its last words need a form; elsewhere `main` does.
-    pub(super) fn say_last(self, error: Error) -> Result<ExitCode, Error> {
+    /// Prints the error that ends the program if the format needs a priority before it. Otherwise returns it, for
+    /// `main` to print.
+    pub(super) fn report_fatal(self, error: Error) -> Result<ExitCode, Error> {
         let Self::Journald = self else { return Err(error) };
-        // Whatever the filter: an end without a word helps nobody.
+        // Independent of the filter: an exit must always have a reason.
         let text: Vec<String> = error
             .to_string()
             .lines()
@@ -60,35 +61,35 @@ impl Form {
     }
 }
 
-/// Whether the journal reads what is written there (JOURNAL_STREAM of systemd.exec(5)).
-fn is_the_journal(stream: &impl AsFd) -> bool {
+/// Whether the stream is connected to the journal (JOURNAL_STREAM of systemd.exec(5)).
+fn is_journal(stream: &impl AsFd) -> bool {
     let Ok(named) = std::env::var("JOURNAL_STREAM") else {
         return false;
     };
     fstat(stream).is_ok_and(|about| named == format!("{}:{}", about.st_dev, about.st_ino))
 }
 
-/// Starts logging, for the life of the process.
-pub(super) fn start(flags: &ServeOptions) -> Result<Form, Error> {
-    let (targets, form) = targets(flags)
-        .and_then(|targets| Ok((targets, form(flags)?)))
-        .map_err(|finding| Error::of(finding, EX_CONFIG))?;
-    let to_stderr = layer::layer()
+/// Starts logging, for the life of the process, and returns the format.
+pub(super) fn init(flags: &ServeOptions) -> Result<LogFormat, Error> {
+    let (filter, log_format) = filter(flags)
+        .and_then(|filter| Ok((filter, log_format(flags)?)))
+        .map_err(|finding| Error::from_finding(finding, EX_CONFIG))?;
+    let to_stderr = fmt_layer::layer()
         .with_writer(LogStream::new(io::stderr()))
         .log_internal_errors(false);
-    let layer = match form {
-        Form::Text => {
+    let layer = match log_format {
+        LogFormat::Text => {
             let text = to_stderr.with_target(false).with_ansi(false);
             text.map_event_format(|format| OneLine(format, |_, line| printable(line.as_bytes()) + "\n"))
                 .boxed()
         }
-        Form::Json => {
+        LogFormat::Json => {
             let json = to_stderr.json().flatten_event(true);
             json.map_event_format(|format| OneLine(format, |_, line| json::escaped(line.as_bytes()) + "\n"))
                 .boxed()
         }
-        // The priority in front (sd-daemon(3)), and no time, which journald knows better.
-        Form::Journald => {
+        // With the priority in front (sd-daemon(3)), and without the time, which journald adds.
+        LogFormat::Journald => {
             let plain = to_stderr.with_target(false).with_ansi(false);
             let plain = plain.without_time().with_level(false);
             let show = |level, line: &str| with_priority(priority(level), &printable(line.as_bytes()));
@@ -96,46 +97,49 @@ pub(super) fn start(flags: &ServeOptions) -> Result<Form, Error> {
         }
     };
     tracing_subscriber::registry()
-        .with(layer.with_filter(targets))
+        .with(layer.with_filter(filter))
         .init();
     panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(String::new, ToString::to_string);
         error!(place, "a task panicked");
     }));
-    Ok(form)
+    Ok(log_format)
 }
 
-/// Says what is wrong, without logging anything.
-pub(super) fn judge(flags: &ServeOptions, findings: &mut Findings) {
-    for finding in [targets(flags).err(), form(flags).err()].into_iter().flatten() {
+/// Adds the findings about the log settings, without logging anything.
+pub(super) fn check_settings(flags: &ServeOptions, findings: &mut Findings) {
+    for finding in [filter(flags).err(), log_format(flags).err()]
+        .into_iter()
+        .flatten()
+    {
         findings.push(finding);
     }
 }
 
-fn targets(flags: &ServeOptions) -> Result<Targets, Finding> {
-    let given = given(flags, &setting::LOG)?;
+fn filter(flags: &ServeOptions) -> Result<Targets, Finding> {
+    let given = read_setting(flags, &setting::LOG)?;
     let given =
         given.unwrap_or_else(|| Sourced::trimmed(setting::LOG.default.text(), Place::Setting("--log")));
     given.value.parse().map_err(|_| {
-        wrong(given.place)
+        invalid_setting(given.place)
             .message("this is no log filter")
             .help("write off, error, warn, info, debug or trace")
     })
 }
 
-fn form(flags: &ServeOptions) -> Result<Form, Finding> {
-    let Some(given) = given(flags, &setting::LOG_FORMAT)? else {
-        return Ok(Form::of_standard_error());
+fn log_format(flags: &ServeOptions) -> Result<LogFormat, Finding> {
+    let Some(given) = read_setting(flags, &setting::LOG_FORMAT)? else {
+        return Ok(LogFormat::detect());
     };
-    Form::from_str(&given.value, true).map_err(|_| {
-        wrong(given.place)
+    LogFormat::from_str(&given.value, true).map_err(|_| {
+        invalid_setting(given.place)
             .message("this is no log format")
             .help("write text, json or journald")
     })
 }
 
-/// What was said, if anything was, and where.
-fn given(flags: &ServeOptions, setting: &Setting) -> Result<Option<Sourced>, Finding> {
+/// Returns the value of a setting and where it is set; `None` if it is not.
+fn read_setting(flags: &ServeOptions, setting: &Setting) -> Result<Option<Sourced>, Finding> {
     let mut findings = Findings::default();
     let given = flags.value(setting, &mut findings);
     match findings.iter().next() {
@@ -144,11 +148,11 @@ fn given(flags: &ServeOptions, setting: &Setting) -> Result<Option<Sourced>, Fin
     }
 }
 
-fn wrong(place: Place) -> Finding {
+fn invalid_setting(place: Place) -> Finding {
     Finding::new(Code::BadLogSetting, place)
 }
 
-/// A line of that format, with what others wrote in it as it may be shown, and with its end.
+/// A format that writes each event as one line. The function makes the text printable, and ends the line.
 struct OneLine<F>(F, fn(Level, &str) -> String);
 
 impl<S, N, F> FormatEvent<S, N> for OneLine<F>
@@ -170,7 +174,7 @@ where
     }
 }
 
-/// The priority of a level, as syslog(3) counts it.
+/// Returns the priority of a level, as in syslog(3).
 fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
@@ -180,7 +184,7 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// The text with the priority in front of each of its lines: journald takes each for an entry of its own.
+/// Returns the text with the priority before each line, since journald makes each line an entry of its own.
 fn with_priority(priority: u8, text: &str) -> String {
     let mut lines = String::new();
     for line in text.lines() {

@@ -1,7 +1,7 @@
-//! What a person types: a file for each command.
+//! The command line: a file for each command.
 //!
-//! A command either does its work and says how it ended ([`ExitCode`]), or fails with an [`enum@Error`], which `main`
-//! prints once. Exit codes follow sysexits.h where the contract does not name one itself.
+//! A command returns its exit code ([`ExitCode`]), or fails with an [`enum@Error`], which `main` prints once. Exit
+//! codes follow sysexits.h, unless the help of the command names another.
 
 mod bench;
 mod check;
@@ -71,7 +71,7 @@ enum Command {
     Postconf(postconf::Postconf),
 }
 
-/// How a command prints what it found.
+/// The output format of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum OutputFormat {
     /// For people
@@ -80,25 +80,26 @@ enum OutputFormat {
     Json,
 }
 
-/// A number of things in words: `1 error`, `2 errors`.
-fn counted(number: usize, noun: &str) -> String {
+/// Returns a number with its noun: `1 error`, `2 errors`.
+fn count_of(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }
 
-/// Says something on standard error. That may be closed: the exit code tells how the command ended all the same.
-fn say(text: impl fmt::Display) {
+/// Prints a message on standard error. A failure is ignored: standard error may be closed, and the exit code tells the
+/// result.
+fn print_message(text: impl fmt::Display) {
     let _ = writeln!(std::io::stderr(), "postmapd: {text}");
 }
 
-/// Says whose environment the default relay is from.
-fn say_environment(sources: &Sources) {
-    say(format_args!("judged with {}", sources.environment));
+/// Prints whose environment the default relay comes from.
+fn print_environment(sources: &Sources) {
+    print_message(format_args!("judged with {}", sources.environment));
 }
 
-/// The exit code of a command that says whether all is well.
-fn exit_code(is_well: bool) -> ExitCode {
-    if is_well {
+/// Returns the exit code of a command that checks something.
+fn exit_code(is_ok: bool) -> ExitCode {
+    if is_ok {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -113,83 +114,83 @@ fn print(text: &str) -> Result<(), Error> {
         .map_err(Error::system("cannot print"))
 }
 
-/// Why a command could not do its work.
+/// The reason why a command failed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Settings are wrong.
+    /// Settings or arguments are invalid.
     #[error("{findings}")]
     Settings {
-        /// What is wrong.
+        /// The findings, errors among them.
         findings: Findings,
-        /// With which code to end.
+        /// The exit code.
         code: u8,
     },
-    /// The server does not start, or has ended.
+    /// The server did not start, or has failed.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
-    /// A relay file is not edited.
+    /// A table file was not edited.
     #[error(transparent)]
     Relay(#[from] relay::RelayError),
-    /// A file is not replaced.
+    /// A file was not replaced.
     #[error(transparent)]
     Replace(#[from] crate::os::replace_file::ReplaceError),
-    /// Postfix cannot be read.
+    /// The configuration of Postfix cannot be read.
     #[error(transparent)]
     Postfix(#[from] ReadConfigError),
     /// A server cannot be measured.
     #[error(transparent)]
     Bench(#[from] BenchError),
-    /// A server does not say how it is.
+    /// The admin listener of a server returned no status.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The system refuses something that it never should.
+    /// A system call failed unexpectedly.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// The operation that failed.
         what: &'static str,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
 }
 
 impl Error {
-    /// Whether it is only that nobody reads on, as in `postmapd check | head`.
+    /// Whether the reader closed the output, as in `postmapd check | head`.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::System { source, .. } if source.kind() == ErrorKind::BrokenPipe)
     }
 
-    /// The exit code.
+    /// Returns the exit code of the program.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         if self.is_broken_pipe() {
-            return ExitCode::from(BROKEN_PIPE);
+            return ExitCode::from(EXIT_BROKEN_PIPE);
         }
         ExitCode::from(match self {
             Self::Settings { code, .. } => *code,
             Self::Daemon(DaemonError::Bind(error)) if error.is_transient() => EX_UNAVAILABLE,
             Self::Bench(error) if error.is_unreachable() => EX_UNAVAILABLE,
             Self::Postfix(_) | Self::Admin(_) => EX_UNAVAILABLE,
-            Self::Relay(_) | Self::Replace(_) => REFUSED,
+            Self::Relay(_) | Self::Replace(_) => EXIT_REJECTED,
             Self::Bench(_) | Self::System { .. } | Self::Daemon(DaemonError::System { .. }) => EX_OSERR,
             Self::Daemon(_) => EX_CONFIG,
         })
     }
 
-    /// What was typed is wrong.
+    /// Creates an error about an argument.
     fn usage(finding: Finding) -> Self {
-        Self::of(finding, EX_USAGE)
+        Self::from_finding(finding, EX_USAGE)
     }
 
-    /// One finding that ends the program with this code.
-    fn of(finding: Finding, code: u8) -> Self {
+    /// Creates an error from one finding and an exit code.
+    fn from_finding(finding: Finding, code: u8) -> Self {
         let mut findings = Findings::default();
         findings.push(finding);
         Self::Settings { findings, code }
     }
 
-    /// The findings again, unless there are errors among them, which end the program with this code.
-    fn if_any(findings: Findings, code: u8) -> Result<Findings, Self> {
+    /// Returns the findings, or fails with this exit code if there are errors among them.
+    fn fail_on_errors(findings: Findings, code: u8) -> Result<Findings, Self> {
         if findings.errors() > 0 {
             return Err(Self::Settings { findings, code });
         }
@@ -201,44 +202,44 @@ impl Error {
     }
 }
 
-/// What a shell reports of a program that SIGPIPE ended.
-const BROKEN_PIPE: u8 = 141;
-/// An edit that is not made.
-const REFUSED: u8 = 1;
-/// Usage errors, as clap has them.
+/// What a shell reports for a program that SIGPIPE ended.
+const EXIT_BROKEN_PIPE: u8 = 141;
+/// An edit was rejected.
+const EXIT_REJECTED: u8 = 1;
+/// A usage error, as in clap.
 const EX_USAGE: u8 = 2;
-/// Somebody else is in the way, or a program that is needed is not there.
+/// Another process is in the way, or a required program is missing.
 const EX_UNAVAILABLE: u8 = 69;
-/// The system is out of order.
+/// A system call failed unexpectedly.
 const EX_OSERR: u8 = 71;
-/// Nobody can tell now; later perhaps.
+/// A lookup cannot tell; a later one may.
 const EX_TEMPFAIL: u8 = 75;
-/// The settings are wrong.
+/// Settings are invalid.
 const EX_CONFIG: u8 = 78;
 
-/// The definition of the command line, from which help, manual pages and completions are made.
+/// Returns the definition of the command line, from which help, manual pages and completions are generated.
 #[must_use]
 pub fn definition() -> clap::Command {
     CommandLine::command()
 }
 
-/// Makes a file that grows beyond a limit (RLIMIT_FSIZE) an error of that write, EFBIG, and not the end of the process: an
-/// edit would leave a file with passwords behind, and a server would end because its log is full. To be called before a
-/// second thread. Programs that we start get the signal again (std::process).
-fn outlive_size_limit() {
+/// Blocks SIGXFSZ, so that a write beyond the file size limit (RLIMIT_FSIZE) fails with EFBIG and does not end the
+/// process: an edit would leave a file with passwords behind, and a full log would end the server. Call it before a
+/// second thread starts. Child processes get the signal again (std::process).
+fn block_size_limit_signal() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGXFSZ);
-    // It cannot fail with a signal that there is.
+    // This cannot fail for a signal that exists.
     let _ = signals.thread_block();
 }
 
-/// Parses the command line of this process and does what it says.
+/// Parses the command line of this process and runs the command.
 pub fn run() -> Result<ExitCode, Error> {
     name_service::configure().map_err(Error::system("names of users and hosts cannot be looked up"))?;
-    outlive_size_limit();
+    block_size_limit_signal();
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
-        Err(error) => match relay::usage_without_words(&error) {
+        Err(error) => match relay::usage_without_arguments(&error) {
             Some(code) => return Ok(code),
             None => error.exit(),
         },

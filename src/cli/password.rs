@@ -1,11 +1,11 @@
-//! A password that is typed twice without echo, or one line of standard input.
+//! Reads a password: typed twice without echo, or one line of standard input.
 //!
-//! It is asked for at the terminal of the process (/dev/tty), whatever standard input and output are, or at standard
-//! input where that is a terminal. The echo comes back on every way out: signals that would end or stop the process
-//! are taken from the kernel's hand while it is off, and have their effect when it is on again.
+//! It is typed at the terminal of the process (/dev/tty), whatever standard input and output are, or at standard input
+//! if that is a terminal. The echo is restored in every case: signals that would end or stop the process are blocked
+//! while it is off, and delivered when it is on again.
 //!
-//! Limits: a terminal gives lines of up to 4095 bytes; a longer password goes to standard input. After a SIGKILL the
-//! echo stays off (`stty sane`).
+//! Limits: a terminal returns lines of up to 4095 bytes; a longer password needs standard input. After SIGKILL the echo
+//! stays off (`stty sane`).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
@@ -19,38 +19,32 @@ use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use thiserror::Error;
 use zeroize::Zeroize;
 
-use super::say;
+use super::print_message;
 use crate::lookup::table::line::MAX_LINE;
 use crate::os::secret::Secret;
 
-/// The most that a terminal gives at once, with the line end (N_TTY_BUF_SIZE).
+/// The maximum that a terminal returns at once, in bytes, with the line end (N_TTY_BUF_SIZE).
 const TERMINAL_LINE: usize = 4096;
 
-/// Why there is no password.
+/// The reason why there is no password.
 #[derive(Debug, Error)]
 pub enum PasswordError {
-    /// Nobody to ask.
     #[error("there is no terminal to ask for the password at; give it with --password-stdin")]
     NoTerminal,
-    /// Two passwords.
     #[error("the two passwords are not the same")]
     Different,
     /// End of file, or a signal that did not end the process.
     #[error("no password was given")]
     NotGiven,
-    /// As long as a terminal's line, and so perhaps longer.
+    /// As long as a terminal's line, so perhaps longer.
     #[error("the password is longer than a terminal can take; give it with --password-stdin")]
     TooLongForTerminal,
-    /// More than a line can hold.
     #[error("the password is longer than a line of the file can be, {MAX_LINE} bytes")]
     TooLong,
-    /// A second line on standard input.
     #[error("standard input has more than one line, and a password has no line end; give the password alone")]
     SeveralLines,
-    /// Standard input cannot be read.
     #[error("standard input cannot be read: {0}")]
     Input(io::Error),
-    /// The terminal cannot be used.
     #[error("the terminal cannot be used: {0}; give the password with --password-stdin")]
     Terminal(io::Error),
 }
@@ -61,16 +55,18 @@ impl PasswordError {
     }
 }
 
-/// The one line of standard input.
+/// Reads the one line of standard input.
 pub(super) fn from_standard_input() -> Result<Secret, PasswordError> {
     let mut text = Vec::with_capacity(MAX_LINE + 6);
     let limit = u64::try_from(text.capacity()).unwrap_or(u64::MAX);
     let read = io::stdin().lock().take(limit).read_to_end(&mut text);
     let mut text = Secret::from(text);
     read.map_err(PasswordError::Input)?;
-    // As a secret file is read.
+    // The same as for a secret file.
     if text.strip_byte_order_mark() {
-        say("warning: standard input begins with a byte order mark, which is not a part of the password");
+        print_message(
+            "warning: standard input begins with a byte order mark, which is not a part of the password",
+        );
     }
     text.strip_line_end();
     if text.expose().contains(&b'\n') {
@@ -82,16 +78,16 @@ pub(super) fn from_standard_input() -> Result<Secret, PasswordError> {
     Ok(text)
 }
 
-/// Asks for the password of `whom` twice.
-pub(super) fn ask(whom: &str) -> Result<Secret, PasswordError> {
+/// Prompts for the password of `account` twice.
+pub(super) fn prompt(account: &str) -> Result<Secret, PasswordError> {
     let mut terminal = Terminal::open()?;
-    let signals = Signals::taken().map_err(PasswordError::terminal)?;
+    let signals = BlockedSignals::new().map_err(PasswordError::terminal)?;
     loop {
-        match terminal.ask_twice(whom, &signals)? {
-            Typed::Password(password) => return Ok(password),
-            Typed::Signal(signal) => {
-                signals.let_pass(signal);
-                // It was to stop the process, and the process was continued.
+        match terminal.prompt_twice(account, &signals)? {
+            Input::Password(password) => return Ok(password),
+            Input::Signal(signal) => {
+                signals.deliver(signal);
+                // It stopped the process, which was then continued.
                 if signal != Signal::SIGTSTP {
                     return Err(PasswordError::NotGiven);
                 }
@@ -100,15 +96,15 @@ pub(super) fn ask(whom: &str) -> Result<Secret, PasswordError> {
     }
 }
 
-enum Typed {
+enum Input {
     Password(Secret),
     Signal(Signal),
 }
 
-/// Where is asked, and where the answer comes from.
+/// Where prompts are written and the password is read.
 struct Terminal {
     input: File,
-    /// Standard error, where the terminal is known by standard input alone.
+    /// `None` for standard error, where standard input is the only known terminal.
     output: Option<File>,
 }
 
@@ -134,36 +130,39 @@ impl Terminal {
         })
     }
 
-    fn say(&mut self, text: &str) -> Result<(), PasswordError> {
-        let said = match &mut self.output {
+    fn write(&mut self, text: &str) -> Result<(), PasswordError> {
+        let written = match &mut self.output {
             Some(terminal) => terminal.write_all(text.as_bytes()),
             None => io::stderr().write_all(text.as_bytes()),
         };
-        said.map_err(PasswordError::terminal)
+        written.map_err(PasswordError::terminal)
     }
 
-    fn ask_twice(&mut self, whom: &str, signals: &Signals) -> Result<Typed, PasswordError> {
-        // Declared first and dropped last: the echo comes back after whatever is said here.
+    fn prompt_twice(&mut self, account: &str, signals: &BlockedSignals) -> Result<Input, PasswordError> {
+        // Declared first and dropped last: the echo is restored after all output here.
         let input = self.input.try_clone().map_err(PasswordError::terminal)?;
-        let _silence = Silence::begin(&input).map_err(PasswordError::terminal)?;
-        self.say(&format!("Password for {whom}: "))?;
-        let first = match self.line(signals)? {
-            Typed::Password(line) => line,
-            signal @ Typed::Signal(_) => return Ok(signal),
+        let _echo_off = EchoOff::new(&input).map_err(PasswordError::terminal)?;
+        self.write(&format!("Password for {account}: "))?;
+        let first = match self.read_line(signals)? {
+            Input::Password(line) => line,
+            signal @ Input::Signal(_) => return Ok(signal),
         };
-        self.say("The same once more: ")?;
-        match self.line(signals)? {
-            Typed::Password(second) if second == first => Ok(Typed::Password(second)),
-            Typed::Password(_) => Err(PasswordError::Different),
-            signal @ Typed::Signal(_) => Ok(signal),
+        self.write("The same once more: ")?;
+        match self.read_line(signals)? {
+            Input::Password(second) if second == first => Ok(Input::Password(second)),
+            Input::Password(_) => Err(PasswordError::Different),
+            signal @ Input::Signal(_) => Ok(signal),
         }
     }
 
-    fn line(&mut self, signals: &Signals) -> Result<Typed, PasswordError> {
+    fn read_line(&mut self, signals: &BlockedSignals) -> Result<Input, PasswordError> {
         let mut line = Secret::with_capacity(TERMINAL_LINE);
         let typed = loop {
-            if let Some(signal) = signals.or_input(&self.input).map_err(PasswordError::terminal)? {
-                break Ok(Typed::Signal(signal));
+            if let Some(signal) = signals
+                .wait_readable_or_signal(&self.input)
+                .map_err(PasswordError::terminal)?
+            {
+                break Ok(Input::Signal(signal));
             }
             let mut piece = [0; TERMINAL_LINE];
             let read = match self.input.read(&mut piece) {
@@ -178,52 +177,56 @@ impl Terminal {
             }
             if line.expose().ends_with(b"\n") {
                 line.strip_line_end();
-                break Ok(Typed::Password(line));
+                break Ok(Input::Password(line));
             }
             if read == 0 {
                 break Err(PasswordError::NotGiven);
             }
         };
         // The line end that was typed was not echoed.
-        self.say("\n")?;
+        self.write("\n")?;
         typed
     }
 }
 
-/// No echo, until this is dropped.
-struct Silence<'t> {
+/// Turns the echo off until it is dropped.
+struct EchoOff<'t> {
     terminal: &'t File,
-    before: Termios,
+    previous: Termios,
 }
 
-impl<'t> Silence<'t> {
-    fn begin(terminal: &'t File) -> nix::Result<Self> {
-        let before = tcgetattr(terminal)?;
-        let mut silent = before.clone();
-        silent.local_flags.remove(LocalFlags::ECHO | LocalFlags::ECHONL);
-        silent.local_flags.insert(LocalFlags::ICANON | LocalFlags::ISIG);
-        // What was typed before anybody asked was echoed, and is no password.
-        tcsetattr(terminal, SetArg::TCSAFLUSH, &silent)?;
-        Ok(Self { terminal, before })
+impl<'t> EchoOff<'t> {
+    fn new(terminal: &'t File) -> nix::Result<Self> {
+        let previous = tcgetattr(terminal)?;
+        let mut without_echo = previous.clone();
+        without_echo
+            .local_flags
+            .remove(LocalFlags::ECHO | LocalFlags::ECHONL);
+        without_echo
+            .local_flags
+            .insert(LocalFlags::ICANON | LocalFlags::ISIG);
+        // Discards what was typed before the prompt: it was echoed, and is no password.
+        tcsetattr(terminal, SetArg::TCSAFLUSH, &without_echo)?;
+        Ok(Self { terminal, previous })
     }
 }
 
-impl Drop for Silence<'_> {
+impl Drop for EchoOff<'_> {
     fn drop(&mut self) {
-        // What is left of a password that was typed too far goes, too. A terminal that is gone needs no echo.
-        let _ = tcsetattr(self.terminal, SetArg::TCSAFLUSH, &self.before);
+        // Discards the rest of a password that was not read. A terminal that is gone needs no echo.
+        let _ = tcsetattr(self.terminal, SetArg::TCSAFLUSH, &self.previous);
     }
 }
 
-/// The signals that would end or stop the process and leave the terminal silent. Dropping this gives them back.
-struct Signals {
-    before: SigSet,
-    arrived: SignalFd,
+/// Blocks the signals that would end or stop the process and leave the echo off. Dropping it restores the signal mask.
+struct BlockedSignals {
+    previous: SigSet,
+    signal_fd: SignalFd,
 }
 
-impl Signals {
-    fn taken() -> nix::Result<Self> {
-        let taken: SigSet = [
+impl BlockedSignals {
+    fn new() -> nix::Result<Self> {
+        let blocked: SigSet = [
             Signal::SIGINT,
             Signal::SIGTERM,
             Signal::SIGHUP,
@@ -232,45 +235,45 @@ impl Signals {
         ]
         .into_iter()
         .collect();
-        let arrived = SignalFd::with_flags(&taken, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        let before = taken.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-        Ok(Self { before, arrived })
+        let signal_fd = SignalFd::with_flags(&blocked, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let previous = blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        Ok(Self { previous, signal_fd })
     }
 
-    /// Waits for input or for a signal, and says which signal.
-    fn or_input(&self, input: &File) -> nix::Result<Option<Signal>> {
+    /// Waits until `input` is readable or a signal arrives. Returns the signal.
+    fn wait_readable_or_signal(&self, input: &File) -> nix::Result<Option<Signal>> {
         loop {
-            let mut either = [
+            let mut fds = [
                 PollFd::new(input.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.arrived.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut either, PollTimeout::NONE) {
+            match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error),
             }
-            let arrived = self.arrived.read_signal()?;
+            let arrived = self.signal_fd.read_signal()?;
             let signal = arrived.and_then(|info| Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok());
-            if signal.is_some() || either.first().and_then(PollFd::any) == Some(true) {
+            if signal.is_some() || fds.first().and_then(PollFd::any) == Some(true) {
                 return Ok(signal);
             }
         }
     }
 
-    /// Lets a signal do what it would have done.
-    fn let_pass(&self, signal: Signal) {
-        let taken = self.before.thread_swap_mask(SigmaskHow::SIG_SETMASK);
-        // Where it has no effect, the caller goes on.
+    /// Delivers a signal, with its usual effect.
+    fn deliver(&self, signal: Signal) {
+        let blocked = self.previous.thread_swap_mask(SigmaskHow::SIG_SETMASK);
+        // If it has none, the caller continues.
         let _ = raise(signal);
-        if let Ok(taken) = taken {
-            let _ = taken.thread_set_mask();
+        if let Ok(blocked) = blocked {
+            let _ = blocked.thread_set_mask();
         }
     }
 }
 
-impl Drop for Signals {
+impl Drop for BlockedSignals {
     fn drop(&mut self) {
-        // It cannot fail with a mask that the kernel gave us.
-        let _ = self.before.thread_set_mask();
+        // This cannot fail with a mask from the kernel.
+        let _ = self.previous.thread_set_mask();
     }
 }

@@ -1,8 +1,8 @@
-//! `postmapd postconf`: the main.cf lines for the present settings, and the check of a live Postfix against them.
+//! `postmapd postconf`: prints the main.cf lines for the present settings, and checks a live Postfix against them.
 //!
-//! Printing needs no Postfix: where there is none, or none with a main.cf, `queue_directory` is taken to be the usual
-//! one. Where there is one, what its main.cf has that is stricter stays, and one that cannot be read is an error, as
-//! it is not known then what the lines would weaken. The check needs one. Without it, the exit code is 69.
+//! Printing needs no Postfix: without one, or without its main.cf, `queue_directory` is the usual one. Where there is
+//! one, what its main.cf has that is stricter stays, and one that cannot be read is an error, because the lines might
+//! weaken it. The check needs a Postfix: without one, the exit code is 69.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::{EX_USAGE, Error, OutputFormat, counted, exit_code, print};
+use super::{EX_USAGE, Error, OutputFormat, count_of, exit_code, print};
 use crate::config::options::{Options, ServiceOptions};
 use crate::config::{Settings, Sources};
 use crate::diagnostics::{Code, Finding, Findings, Place, machine};
@@ -106,7 +106,7 @@ pub(super) struct Postconf {
     format: OutputFormat,
 }
 
-/// docker-mailserver's files for overrides.
+/// The override files of docker-mailserver.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OverrideFile {
     Main,
@@ -122,16 +122,16 @@ impl Postconf {
             directory: self.config_directory.clone(),
         };
         if self.check {
-            // What is wrong on this side does not depend on any Postfix.
+            // Errors on this side do not depend on any Postfix.
             let usual = Addressing::new(endpoints.clone(), USUAL_QUEUE_DIRECTORY.into());
-            requirements::all(&usual).map_err(|reason| unaddressable(&reason))?;
+            requirements::all(&usual).map_err(|reason| no_endpoint(&reason))?;
             let config = PostfixConfig::read(commands)?;
             let addressing = Addressing::new(endpoints, config.main_cf("queue_directory").into());
             let findings = check::check(&config, &addressing, &settings.delimiters)
-                .map_err(|reason| unaddressable(&reason))?;
+                .map_err(|reason| no_endpoint(&reason))?;
             return self.report(&findings);
         }
-        let config = self.installed(&commands)?;
+        let config = self.read_postfix(&commands)?;
         let addressing = if self.docker_mailserver.is_some() {
             Addressing::for_container(endpoints)
         } else {
@@ -142,7 +142,7 @@ impl Postconf {
         };
         let text = self
             .text(&addressing, config.as_ref(), &commands)
-            .map_err(|reason| unaddressable(&reason))?;
+            .map_err(|reason| no_endpoint(&reason))?;
         print(&text)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -151,7 +151,7 @@ impl Postconf {
         let mut findings = Findings::default();
         let sources = Sources::new(self.options.clone(), self.service.clone(), &mut findings);
         let settings = evaluate::read_settings(&sources, &mut findings);
-        Error::if_any(findings, EX_USAGE)?;
+        Error::fail_on_errors(findings, EX_USAGE)?;
         Ok(settings)
     }
 
@@ -161,13 +161,13 @@ impl Postconf {
         }
         let names = Maps::SERVED.names();
         let parse = |text: &String| {
-            // What stands in main.cf has the map behind a socketmap endpoint.
-            let as_asked = |map: Map| {
+            // In main.cf, the map follows a socketmap endpoint.
+            let without_map = |map: Map| {
                 let endpoint = Endpoint::parse_server(text, map.name, &names).ok();
                 endpoint.filter(|endpoint| endpoint.protocol == Protocol::Socketmap)
             };
             Endpoint::parse_listener(text, &names).or_else(|problem| {
-                Maps::SERVED.iter().find_map(as_asked).ok_or_else(|| {
+                Maps::SERVED.iter().find_map(without_map).ok_or_else(|| {
                     let place = Place::Setting("--server");
                     let finding = Finding::new(Code::BadEndpoint, place);
                     Error::usage(finding.message(format!("`{text}` is no endpoint: {problem}")))
@@ -177,8 +177,9 @@ impl Postconf {
         self.server.iter().map(parse).collect()
     }
 
-    /// The Postfix that the lines are for. Where none is named, none has to be here; docker-mailserver's is elsewhere.
-    fn installed(&self, commands: &Commands) -> Result<Option<PostfixConfig>, Error> {
+    /// Reads the Postfix that the lines are for. `None` for docker-mailserver's, which is elsewhere, and where none is
+    /// named and none is installed.
+    fn read_postfix(&self, commands: &Commands) -> Result<Option<PostfixConfig>, Error> {
         if self.docker_mailserver.is_some() {
             return Ok(None);
         }
@@ -233,8 +234,8 @@ impl Postconf {
                 let mut lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
                 lines.push(format!(
                     "{}, {}\n",
-                    counted(errors, "error"),
-                    counted(warnings, "warning")
+                    count_of(errors, "error"),
+                    count_of(warnings, "warning")
                 ));
                 lines.join("\n")
             }
@@ -244,7 +245,7 @@ impl Postconf {
     }
 }
 
-fn unaddressable(reason: &Unaddressable) -> Error {
+fn no_endpoint(reason: &Unaddressable) -> Error {
     let help = match reason {
         Unaddressable::NoListener(map) => {
             format!("listen at a socketmap endpoint, or at tcp:HOST:PORT:{map}")

@@ -1,8 +1,8 @@
 //! `postmapd query`: what the tables, or a running server, answer for some keys.
 //!
-//! The output is that of `postmap -q`: the value alone for one key, `key<TAB>value` lines for several, byte for byte, unless
-//! it goes to a terminal: that is shown what is [`printable`]. For the `sasl` map the value is the credential that was
-//! asked for; it goes to standard output and nowhere else.
+//! The output is that of `postmap -q`: the value alone for one key, `key<TAB>value` lines for several, byte for byte;
+//! on a terminal, in [`printable`] form. For the `sasl` map the value is the credential that was requested; it goes to
+//! standard output and nowhere else.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -14,7 +14,7 @@ use clap::builder::PossibleValuesParser;
 
 use super::explain;
 use super::tables::Tables;
-use super::{EX_TEMPFAIL, EX_USAGE, Error, OutputFormat, say, say_environment};
+use super::{EX_TEMPFAIL, EX_USAGE, Error, OutputFormat, print_environment, print_message};
 use crate::config::options::Options;
 use crate::diagnostics::{Code, Finding, Findings, Place, Severity};
 use crate::lookup::map::{Map, Maps};
@@ -72,14 +72,14 @@ pub(super) struct Query {
     keys: Vec<OsString>,
 }
 
-/// Whoever is asked.
-enum Source {
+/// What answers the lookups.
+enum Backend {
     Tables(Box<Tables>),
     Server(Client),
 }
 
-impl Source {
-    fn ask(&mut self, map: Map, key: &[u8]) -> Result<Response, String> {
+impl Backend {
+    fn lookup(&mut self, map: Map, key: &[u8]) -> Result<Response, String> {
         match self {
             Self::Tables(tables) => {
                 let Tables {
@@ -107,7 +107,7 @@ impl Query {
         let result = if self.explain {
             self.explain_all(map, &Tables::read(&self.options)?)
         } else {
-            let mut source = match &self.server {
+            let mut backend = match &self.server {
                 Some(server) => {
                     let endpoint = Endpoint::parse_server(server, map.name, &Maps::SERVED.names()).map_err(
                         |problem| {
@@ -119,23 +119,23 @@ impl Query {
                         },
                     )?;
                     match Client::connect(endpoint) {
-                        Ok(client) => Source::Server(client),
-                        Err(error) => return Ok(cannot_tell(&error.to_string())),
+                        Ok(client) => Backend::Server(client),
+                        Err(error) => return Ok(print_cannot_tell(&error.to_string())),
                     }
                 }
-                None => Source::Tables(Box::new(Tables::read(&self.options)?)),
+                None => Backend::Tables(Box::new(Tables::read(&self.options)?)),
             };
-            if let Source::Tables(tables) = &source
+            if let Backend::Tables(tables) = &backend
                 && tables.sources.environment.is_uncertain()
             {
-                say_environment(&tables.sources);
+                print_environment(&tables.sources);
             }
-            self.answer_all(map, &mut source)
+            self.answer_all(map, &mut backend)
         };
         result.map_err(Error::system("cannot read the keys or print the values"))
     }
 
-    fn answer_all(&self, map: Map, source: &mut Source) -> io::Result<ExitCode> {
+    fn answer_all(&self, map: Map, backend: &mut Backend) -> io::Result<ExitCode> {
         let mut outcomes = Outcomes::default();
         let mut out = io::stdout().lock();
         let is_terminal = out.is_terminal();
@@ -148,7 +148,7 @@ impl Query {
         };
         let is_one = matches!(self.keys.as_slice(), [key] if key != "-");
         self.each_key(|key| {
-            outcomes.answer(map, key, source, |value| {
+            outcomes.lookup(map, key, backend, |value| {
                 if !is_one {
                     out.write_all(shown(key).expose())?;
                     out.write_all(b"\t")?;
@@ -175,9 +175,9 @@ impl Query {
                 &mut scratch,
                 &mut out,
             )?;
-            outcomes.found |= matches!(answer, Answer::Found(_));
+            outcomes.has_found |= matches!(answer, Answer::Found(_));
             if let Answer::CannotTell(reason) = answer {
-                outcomes.cannot_tell(key, &reason.to_string(), &tables.findings);
+                outcomes.record_cannot_tell(key, &reason.to_string(), &tables.findings);
             }
             Ok(())
         })?;
@@ -185,18 +185,18 @@ impl Query {
         Ok(outcomes.exit_code())
     }
 
-    /// Hands out the keys, those from standard input in the place of `-`.
-    fn each_key(&self, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    /// Calls `handle` with each key, and with those from standard input in place of `-`.
+    fn each_key(&self, mut handle: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         for key in &self.keys {
             if key != "-" {
-                take(key.as_bytes())?;
+                handle(key.as_bytes())?;
                 continue;
             }
             let mut input = io::stdin().lock();
             let mut line = Vec::new();
             let mut is_first = true;
             while input.read_until(b'\n', &mut line)? > 0 {
-                // As the lines of the files are read.
+                // The same as for a line of the files.
                 let key = line.strip_suffix(b"\n").unwrap_or(&line);
                 let key = key.strip_suffix(b"\r").unwrap_or(key);
                 let key = if is_first {
@@ -206,7 +206,7 @@ impl Query {
                 };
                 is_first = false;
                 if !key.is_empty() {
-                    take(key)?;
+                    handle(key)?;
                 }
                 line.clear();
             }
@@ -215,58 +215,58 @@ impl Query {
     }
 }
 
-/// Says why on standard error.
-fn cannot_tell(reason: &str) -> ExitCode {
-    say(printable(reason.as_bytes()));
+/// Prints the reason on standard error, and returns the exit code.
+fn print_cannot_tell(reason: &str) -> ExitCode {
+    print_message(printable(reason.as_bytes()));
     ExitCode::from(EX_TEMPFAIL)
 }
 
 #[derive(Default)]
 struct Outcomes {
-    found: bool,
-    unsure: bool,
+    has_found: bool,
+    has_cannot_tell: bool,
 }
 
 impl Outcomes {
-    fn answer(
+    fn lookup(
         &mut self,
         map: Map,
         key: &[u8],
-        source: &mut Source,
+        backend: &mut Backend,
         print: impl FnOnce(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        match source.ask(map, key) {
+        match backend.lookup(map, key) {
             Ok(Response::Found(value)) => {
-                self.found = true;
+                self.has_found = true;
                 print(value.expose())?;
             }
             Ok(Response::NotFound) => {}
             Ok(Response::CannotTell(reason)) | Err(reason) => {
                 let none = Findings::default();
-                let findings = match source {
-                    Source::Tables(tables) => &tables.findings,
-                    Source::Server(_) => &none,
+                let findings = match backend {
+                    Backend::Tables(tables) => &tables.findings,
+                    Backend::Server(_) => &none,
                 };
-                self.cannot_tell(key, &reason, findings);
+                self.record_cannot_tell(key, &reason, findings);
             }
         }
         Ok(())
     }
 
-    /// Says why on standard error, after everything that is wrong with the files, once.
-    fn cannot_tell(&mut self, key: &[u8], reason: &str, findings: &Findings) {
-        if !self.unsure {
+    /// Prints the reason on standard error, the first time after all errors of the files.
+    fn record_cannot_tell(&mut self, key: &[u8], reason: &str, findings: &Findings) {
+        if !self.has_cannot_tell {
             let errors = findings.with_severity(Severity::Error);
             for finding in errors {
-                cannot_tell(&finding.to_string());
+                print_cannot_tell(&finding.to_string());
             }
         }
-        self.unsure = true;
-        cannot_tell(&format!("{}: {reason}", printable(key)));
+        self.has_cannot_tell = true;
+        print_cannot_tell(&format!("{}: {reason}", printable(key)));
     }
 
     fn exit_code(&self) -> ExitCode {
-        match (self.unsure, self.found) {
+        match (self.has_cannot_tell, self.has_found) {
             (true, _) => ExitCode::from(EX_TEMPFAIL),
             (false, true) => ExitCode::SUCCESS,
             (false, false) => ExitCode::FAILURE,

@@ -1,4 +1,4 @@
-//! `postmapd serve`: the options of the server ([`crate::daemon`]) and its log.
+//! `postmapd serve`: the options of the server ([`crate::daemon`]) and of its log.
 
 use std::process::ExitCode;
 
@@ -42,10 +42,10 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
-        let form = log::start(&self.log)?;
+        let format = log::init(&self.log)?;
         match daemon::run(self.options, self.service) {
             Ok(()) => Ok(ExitCode::SUCCESS),
-            Err(error) => form.say_last(error.into()),
+            Err(error) => format.report_fatal(error.into()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `postmapd status`: how a running server and its files are, by way of its admin listener.
+//! `postmapd status`: the state of a running server and its files, from its admin listener.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use crate::config::options::{Options, ServiceOptions};
 use crate::config::setting;
 use crate::config::{DEFAULT_ADMIN, Sources};
 use crate::control::admin::client::{self, AdminError, AdminErrorKind};
-use crate::control::admin::status::{FileStatus, Status as State};
+use crate::control::admin::status::{FileStatus, Status as ServerStatus};
 use crate::diagnostics::machine::FindingObject;
 use crate::diagnostics::{Code, Finding, Findings, Severity};
 use crate::net::address::Address;
@@ -103,7 +103,7 @@ pub(super) struct Status {
     #[command(flatten)]
     options: Options,
 
-    #[arg(long, value_name = setting::ADMIN.value, help = help())]
+    #[arg(long, value_name = setting::ADMIN.value, help = admin_help())]
     admin: Option<String>,
 
     /// Ask nothing but whether the server answers lookups, and print nothing if it does: for health checks
@@ -123,7 +123,7 @@ impl Status {
         let state = match reply.code {
             200 if self.alive => return Ok(ExitCode::SUCCESS),
             503 if self.alive => Err(AdminErrorKind::NotAlive),
-            200 => serde_json::from_slice::<State>(&reply.body).map_err(|_| AdminErrorKind::NotAdmin),
+            200 => serde_json::from_slice::<ServerStatus>(&reply.body).map_err(|_| AdminErrorKind::NotAdmin),
             _ => Err(AdminErrorKind::NotAdmin),
         };
         let state = state.map_err(|kind| AdminError { address, kind })?;
@@ -138,7 +138,8 @@ impl Status {
         Ok(exit_code(state.ready))
     }
 
-    /// Where to ask. What is wrong with other settings does not matter: the server runs on with what it had.
+    /// Returns the address of the admin listener. Errors of other settings do not matter: the server still has its
+    /// active ones.
     fn address(&self) -> Result<Address, Error> {
         let mut findings = Findings::default();
         let service = ServiceOptions::from_admin_flag(self.admin.clone());
@@ -147,61 +148,61 @@ impl Status {
         if let Some(address) = settings.admin {
             return Ok(address);
         }
-        let mut wrong = Findings::default();
-        let is_about_it =
+        let mut relevant = Findings::default();
+        let is_about_admin =
             |finding: &&Finding| matches!(finding.code, Code::BadAdminAddress | Code::SettingsUnreadable);
         findings
             .iter()
-            .filter(is_about_it)
-            .for_each(|finding| wrong.push(finding.clone()));
-        Error::if_any(wrong, EX_USAGE)?;
+            .filter(is_about_admin)
+            .for_each(|finding| relevant.push(finding.clone()));
+        Error::fail_on_errors(relevant, EX_USAGE)?;
         Address::parse(DEFAULT_ADMIN)
             .map_err(|_| Error::system(setting::ADMIN.about)(io::ErrorKind::InvalidInput.into()))
     }
 }
 
-/// The help text of --admin: the same address as the server's, seen from the other side.
-fn help() -> String {
+/// Returns the help text of --admin: the same address as the server's, for a client.
+fn admin_help() -> String {
     let variable = setting::ADMIN.variable.unwrap_or_default();
     format!(
         "The server's admin listener, HOST:PORT or unix:PATH [env: {variable}] [default: {DEFAULT_ADMIN}]"
     )
 }
 
-fn print(state: &State, out: &mut impl Write) -> io::Result<()> {
-    for line in lines(state) {
+fn print(state: &ServerStatus, out: &mut impl Write) -> io::Result<()> {
+    for line in report_lines(state) {
         writeln!(out, "{}", printable(line.as_bytes()))?;
     }
     Ok(())
 }
 
-/// The widest column to which paths are filled up, in characters.
-const WIDEST: usize = 100;
+/// The maximum width to which paths are padded, in characters.
+const MAX_PATH_WIDTH: usize = 100;
 
-fn lines(state: &State) -> Vec<String> {
+fn report_lines(state: &ServerStatus) -> Vec<String> {
     let mut lines = vec![format!(
         "postmapd {}, started {}; generation {} is in force since {}",
         state.version,
-        when(&state.started),
+        format_time(&state.started),
         state.generation,
-        when(&state.loaded)
+        format_time(&state.loaded)
     )];
     let width = state.files.iter().map(|file| file.path.chars().count()).max();
     for file in &state.files {
-        // A listener that is no postmapd may name a file with a megabyte of name, and many others.
-        let width = width.unwrap_or_default().min(WIDEST);
-        lines.push(format!("  {:width$}  {}", file.path, standing(file)));
-        // Its own errors come below, as does whatever else there is to say.
-        let is_of_it = |finding: &FindingObject| {
+        // A listener that is no postmapd may return a path of a megabyte, and many others.
+        let width = width.unwrap_or_default().min(MAX_PATH_WIDTH);
+        lines.push(format!("  {:width$}  {}", file.path, file_state(file)));
+        // Errors of the file itself are listed below.
+        let is_about_file = |finding: &FindingObject| {
             finding.severity == Severity::Error && finding.file.as_ref() == Some(&file.path)
         };
         if let Some(problem) = &file.problem
-            && !state.findings.iter().any(is_of_it)
+            && !state.findings.iter().any(is_about_file)
         {
             lines.push(format!("    {problem}"));
         }
     }
-    lines.extend(state.findings.iter().map(line));
+    lines.extend(state.findings.iter().map(finding_line));
     let listed = state.findings.len();
     let all = state.errors.saturating_add(state.warnings);
     if all > listed {
@@ -210,7 +211,7 @@ fn lines(state: &State) -> Vec<String> {
     lines.push(format!(
         "last reading of the files: {}, {}",
         state.last_reload.outcome,
-        when(&state.last_reload.at)
+        format_time(&state.last_reload.at)
     ));
     lines.push(format!(
         "listening on {}; connections: {}",
@@ -220,22 +221,22 @@ fn lines(state: &State) -> Vec<String> {
     lines
 }
 
-/// How a file stands, in words.
-fn standing(file: &FileStatus) -> String {
+/// Describes the state of a file.
+fn file_state(file: &FileStatus) -> String {
     let what = match (file.entries, &file.digest) {
         (Some(1), _) => "1 entry, ".to_owned(),
         (Some(entries), _) => format!("{entries} entries, "),
         (None, _) => String::new(),
     };
     match (&file.invalid_since, &file.digest) {
-        (Some(since), _) => format!("{what}NOT VALID since {}", when(since)),
+        (Some(since), _) => format!("{what}NOT VALID since {}", format_time(since)),
         (None, None) => format!("{what}no such file"),
         (None, Some(_)) => format!("{what}valid"),
     }
 }
 
-/// A finding in one line, as the log has it.
-fn line(finding: &FindingObject) -> String {
+/// Returns a finding in one line, as in the log.
+fn finding_line(finding: &FindingObject) -> String {
     let mut line = finding
         .file
         .clone()
@@ -251,12 +252,12 @@ fn line(finding: &FindingObject) -> String {
     line
 }
 
-/// A time with how long ago it was.
-fn when(time: &str) -> String {
+/// Returns a time, with how long ago it was.
+fn format_time(time: &str) -> String {
     let ago = parse_rfc3339(time)
         .ok()
         .and_then(|time| SystemTime::now().duration_since(time).ok());
-    // A clock that is set back makes a time of the future out of one that is past.
+    // If the clock was set back, a past time may be in the future.
     let seconds = ago.unwrap_or_default().as_secs();
     let rounded = match seconds {
         0..3600 => seconds,

@@ -1,4 +1,4 @@
-//! The tables as a server that started now would have them, for the commands that answer from the files.
+//! The tables as a server that starts now has them, for the commands that answer from the files.
 
 use super::{EX_USAGE, Error};
 use crate::config::Sources;
@@ -9,28 +9,25 @@ use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::Snapshot;
 use crate::source::evaluate;
 
-/// The files and the environment, read for this once.
+/// The files and the environment, read once.
 pub(super) struct Tables {
-    /// Where they come from.
     pub(super) sources: Sources,
-    /// What answers.
     pub(super) snapshot: Snapshot,
-    /// Memory for a lookup.
+    /// Memory for lookups.
     pub(super) keys: SenderKeys,
     pub(super) scratch: Scratch,
-    /// What is wrong with them.
+    /// The findings about the files and the environment.
     pub(super) findings: Findings,
 }
 
 impl Tables {
-    /// Reads them. Wrong settings are an error of usage; what is wrong with the tables is answered as the server
-    /// would.
+    /// Reads them. Invalid settings are a usage error; for invalid tables, lookups answer as on the server.
     pub(super) fn read(options: &Options) -> Result<Self, Error> {
         let mut findings = Findings::default();
         let sources = Sources::for_command(options.clone(), &mut findings);
         sources.check_variables(&mut findings);
         evaluate::read_settings(&sources, &mut findings);
-        Error::if_any(findings, EX_USAGE)?;
+        Error::fail_on_errors(findings, EX_USAGE)?;
         let loaded = evaluate::load(&sources);
         Ok(Self {
             sources,

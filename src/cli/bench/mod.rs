@@ -1,6 +1,6 @@
-//! `postmapd bench`: how many answers a second a server gives, and how long they take.
+//! `postmapd bench`: measures how many replies a second a server sends, and their latency.
 //!
-//! The report goes to standard output; a progress line to standard error, if that is a terminal.
+//! The report goes to standard output; a progress line goes to standard error, if that is a terminal.
 
 mod terminal;
 mod values;
@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::tables::Tables;
-use super::{Error, exit_code, say};
+use super::{Error, exit_code, print_message};
 use crate::bench::keys::{self, KeysError, Random, RequestSet};
 use crate::bench::load::Load;
 use crate::bench::plot;
@@ -29,15 +29,15 @@ use crate::lookup::map::Map;
 use crate::os::printable::printable_path;
 use crate::os::replace_file::{self, ReplaceError};
 use terminal::{Interrupt, ProgressLine};
-use values::{between, duration, map_name, number, some_time};
+use values::{between, duration, map_name, nonzero_duration, number};
 
-/// Connections without --connections, and with --rate or --compare.
-const SWEEP: [usize; 6] = [1, 2, 4, 8, 16, 32];
-const ONE: [usize; 1] = [16];
-/// Rounds with --compare.
+/// The numbers of connections without `--connections`, and with `--rate` or `--compare`.
+const DEFAULT_CONNECTIONS: [usize; 6] = [1, 2, 4, 8, 16, 32];
+const SINGLE_RUN_CONNECTIONS: [usize; 1] = [16];
+/// The number of rounds with `--compare`.
 const ROUNDS: u32 = 5;
-/// Made-up keys where there is neither a list nor a folder.
-const MADE_UP: usize = 10_000;
+/// The number of generated keys, where there is neither a list nor a directory.
+const GENERATED_KEYS: usize = 10_000;
 
 /// Ask a server as many Postfix processes would, and report replies a second and the latency distribution
 #[derive(Args)]
@@ -124,7 +124,7 @@ pub(super) struct Bench {
     rate: Option<f64>,
 
     /// How long to measure each number of connections (500ms, 10s, 2m) [default: 3s without --count]
-    #[arg(long, value_name = "TIME", value_parser = some_time)]
+    #[arg(long, value_name = "TIME", value_parser = nonzero_duration)]
     duration: Option<Duration>,
 
     /// How many requests to measure
@@ -136,7 +136,7 @@ pub(super) struct Bench {
     warm_up: Duration,
 
     /// How long to wait for a connection or a reply; Postfix waits 100 seconds
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = some_time)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = nonzero_duration)]
     timeout: Duration,
 
     /// The keys, one a line; - reads standard input
@@ -192,10 +192,10 @@ pub(super) struct Bench {
     map: String,
 }
 
-/// As shells have it: 128 and the number of SIGINT.
+/// The exit code after SIGINT, as in shells: 128 and the number of the signal.
 const INTERRUPTED: u8 = 130;
 
-/// How to print.
+/// The format of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// For people
@@ -209,7 +209,7 @@ enum Format {
 impl Bench {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
         let plot = self.plot_file()?;
-        let keys = self.list_of_keys()?;
+        let keys = self.listed_keys()?;
         let needs_tables = self.options.has_explicit_dir() && (keys.is_none() || !self.no_verify);
         let tables = if needs_tables { Some(self.tables()?) } else { None };
         if self.hits.is_some() && tables.is_none() {
@@ -222,13 +222,13 @@ impl Bench {
                 keys::from_tables(&tables.snapshot, *map, self.hits, self.distinct, random)
                     .map_err(|error| usage("--dir", error))?
             }
-            (None, None) => keys::synthetic(MADE_UP, &mut Random::new(self.seed)),
+            (None, None) => keys::synthetic(GENERATED_KEYS, &mut Random::new(self.seed)),
         };
-        let right = tables.as_ref().filter(|_| !self.no_verify);
-        let right = right.map(|(tables, map)| (&tables.snapshot, *map));
-        let mut servers = vec![self.server("ENDPOINT", &self.endpoint, &self.pid, &keys, right)?];
+        let expected = tables.as_ref().filter(|_| !self.no_verify);
+        let expected = expected.map(|(tables, map)| (&tables.snapshot, *map));
+        let mut servers = vec![self.server("ENDPOINT", &self.endpoint, &self.pid, &keys, expected)?];
         if let Some(second) = &self.compare {
-            servers.push(self.server("--compare", second, &self.compare_pid, &keys, right)?);
+            servers.push(self.server("--compare", second, &self.compare_pid, &keys, expected)?);
         }
         let plan = Plan {
             servers,
@@ -240,12 +240,12 @@ impl Bench {
                 1
             },
         };
-        allow_connections(plan.connections.iter().copied().max().unwrap_or_default());
+        raise_file_limit(plan.connections.iter().copied().max().unwrap_or_default());
         let mut line = ProgressLine::default();
-        let mut interrupt = Interrupt::hold();
+        let mut interrupt = Interrupt::block();
         let measured = plan.run(&mut |step, progress| {
             line.show(step, progress);
-            if interrupt.as_mut().is_some_and(Interrupt::look) {
+            if interrupt.as_mut().is_some_and(Interrupt::poll) {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
@@ -253,21 +253,21 @@ impl Bench {
         });
         line.clear();
         let measured = measured?;
-        let is_interrupted = interrupt.is_some_and(|interrupt| interrupt.has_come);
+        let is_interrupted = interrupt.is_some_and(|interrupt| interrupt.received);
         if is_interrupted {
-            say("interrupted; this is what was measured so far");
+            print_message("interrupted; this is what was measured so far");
         }
         let report = Report {
             plan: &plan,
             seed: self.seed,
-            verified: right.is_some(),
+            verified: expected.is_some(),
             measured: &measured,
         };
         self.print(&report)
             .map_err(Error::system("cannot print the report"))?;
         if let Some(path) = plot {
             let svg = plot::svg(&report);
-            // Not by way of another user's link, as root in a directory of somebody else.
+            // Follows no link of another user, as root in a directory of that user.
             replace_file::edit::<ReplaceError>(path, 0o644, |_| Ok(Some(svg.clone().into_bytes().into())))
                 .map_err(|error| Error::system("cannot write the plot")(io::Error::other(error)))?;
         }
@@ -287,19 +287,21 @@ impl Bench {
         }
         if self.format != Format::Text {
             for warning in report.warnings() {
-                say(warning);
+                print_message(warning);
             }
         }
         out.flush()
     }
 
-    /// The file of the plot, checked before the measurement, which may take minutes.
+    /// Returns the file of the plot, checked before the measurement, which may take minutes.
     fn plot_file(&self) -> Result<Option<&Path>, Error> {
         let Some(path) = self.plot.as_deref() else {
             return Ok(None);
         };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if folder.is_some_and(|folder| !folder.is_dir()) {
+        let directory = path
+            .parent()
+            .filter(|directory| !directory.as_os_str().is_empty());
+        if directory.is_some_and(|directory| !directory.is_dir()) {
             return Err(usage("--plot", "its folder does not exist"));
         }
         if !path
@@ -314,7 +316,7 @@ impl Bench {
         Ok(Some(path))
     }
 
-    fn list_of_keys(&self) -> Result<Option<Vec<Vec<u8>>>, Error> {
+    fn listed_keys(&self) -> Result<Option<Vec<Vec<u8>>>, Error> {
         let Some(path) = &self.keys else {
             return Ok(None);
         };
@@ -333,15 +335,15 @@ impl Bench {
 
     fn tables(&self) -> Result<(Tables, Map), Error> {
         let Some(map) = Map::named(&self.map) else {
-            let says = format!(
+            let message = format!(
                 "the folder has the maps relayhost and sasl, and not {}; use --keys with --no-verify, or no folder",
                 self.map
             );
-            return Err(usage("--dir", says));
+            return Err(usage("--dir", message));
         };
         let tables = Tables::read(&self.options)?;
         if tables.findings.errors() > 0 {
-            say("the files have errors, and some keys cannot be told; postmapd check says more");
+            print_message("the files have errors, and some keys cannot be told; postmapd check says more");
         }
         Ok((tables, map))
     }
@@ -352,11 +354,11 @@ impl Bench {
         endpoint: &str,
         pids: &[u32],
         keys: &[Vec<u8>],
-        right: Option<(&crate::lookup::snapshot::Snapshot, Map)>,
+        expected: Option<(&crate::lookup::snapshot::Snapshot, Map)>,
     ) -> Result<Server, Error> {
         let target = Target::new(endpoint, &self.map)
             .map_err(|problem| usage(argument, format!("`{endpoint}` is no endpoint to ask: {problem}")))?;
-        let requests = RequestSet::new(&target, keys, right).map_err(|error| usage("--keys", error))?;
+        let requests = RequestSet::new(&target, keys, expected).map_err(|error| usage("--keys", error))?;
         for pid in pids {
             if !Path::new(&format!("/proc/{pid}/stat")).exists() {
                 return Err(usage("--pid", format!("there is no process {pid}")));
@@ -373,9 +375,9 @@ impl Bench {
         if !self.connections.is_empty() {
             self.connections.clone()
         } else if self.rate.is_some() || self.compare.is_some() {
-            ONE.to_vec()
+            SINGLE_RUN_CONNECTIONS.to_vec()
         } else {
-            SWEEP.to_vec()
+            DEFAULT_CONNECTIONS.to_vec()
         }
     }
 
@@ -394,16 +396,18 @@ impl Bench {
     }
 }
 
-/// Each connection is an open file. Where the system does not allow so many, connecting will say so.
-fn allow_connections(most: usize) {
-    if let (Ok((soft, hard)), Ok(most)) = (getrlimit(Resource::RLIMIT_NOFILE), u64::try_from(most))
-        && soft < most + 100
+/// Raises the limit of open files for this many connections. Where the system does not allow it, connecting fails
+/// later.
+fn raise_file_limit(connections: usize) {
+    if let (Ok((soft, hard)), Ok(connections)) =
+        (getrlimit(Resource::RLIMIT_NOFILE), u64::try_from(connections))
+        && soft < connections + 100
     {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(most + 100), hard);
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(connections + 100), hard);
     }
 }
 
-fn usage(argument: &'static str, says: impl std::fmt::Display) -> Error {
+fn usage(argument: &'static str, message: impl std::fmt::Display) -> Error {
     let finding = Finding::new(Code::BadArgument, Place::Setting(argument));
-    Error::usage(finding.message(says.to_string()))
+    Error::usage(finding.message(message.to_string()))
 }

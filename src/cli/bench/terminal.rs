@@ -1,6 +1,6 @@
-//! What a person at the terminal sees and does while a measurement runs.
+//! The terminal while a measurement runs: a progress line, and Ctrl-C.
 //!
-//! A line says how far it is. Ctrl-C ends it, and what was measured so far is reported; a second one ends the program.
+//! Ctrl-C ends the measurement, and what was measured so far is reported; a second one ends the program.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -10,7 +10,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::bench::Step;
 use crate::bench::load::Progress;
 
-/// One line on a terminal, written over and over. There is nothing coloured in it.
+/// A line on a terminal that each update overwrites, without colors.
 #[derive(Default)]
 pub(super) struct ProgressLine {
     is_shown: bool,
@@ -18,14 +18,14 @@ pub(super) struct ProgressLine {
 
 impl ProgressLine {
     pub(super) fn show(&mut self, step: &Step<'_>, progress: Progress) {
-        let mut err = io::stderr().lock();
-        if !err.is_terminal() || std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
+        let mut stderr = io::stderr().lock();
+        if !stderr.is_terminal() || std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
             return;
         }
         self.is_shown = true;
-        // Without the line of progress, the measurement is the same.
+        // Without a progress line, the measurement is the same.
         let _ = write!(
-            err,
+            stderr,
             "\r\x1b[K{}/{}  {}  {} connections  {:.1} s  {:.0} replies/s  {} errors",
             step.number,
             step.total,
@@ -35,7 +35,7 @@ impl ProgressLine {
             progress.rate,
             progress.errors
         );
-        let _ = err.flush();
+        let _ = stderr.flush();
     }
 
     pub(super) fn clear(&mut self) {
@@ -45,34 +45,35 @@ impl ProgressLine {
     }
 }
 
-/// SIGINT, held back from the process.
+/// SIGINT, blocked for the process.
 pub(super) struct Interrupt {
-    before: SigSet,
-    arrived: SignalFd,
-    /// Whether it has come.
-    pub(super) has_come: bool,
+    previous: SigSet,
+    signal_fd: SignalFd,
+    /// Whether SIGINT has arrived.
+    pub(super) received: bool,
 }
 
 impl Interrupt {
-    /// Holds SIGINT back; `None` where the system does not let it be, and it ends the program as ever.
-    pub(super) fn hold() -> Option<Self> {
-        let wanted: SigSet = [Signal::SIGINT].into_iter().collect();
-        let arrived = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).ok()?;
-        let before = wanted.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok()?;
+    /// Blocks SIGINT. `None` where the system does not allow it: then SIGINT ends the program as usual.
+    pub(super) fn block() -> Option<Self> {
+        let signals: SigSet = [Signal::SIGINT].into_iter().collect();
+        let signal_fd =
+            SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).ok()?;
+        let previous = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok()?;
         Some(Self {
-            before,
-            arrived,
-            has_come: false,
+            previous,
+            signal_fd,
+            received: false,
         })
     }
 
-    /// Looks whether it has come. From then on the next one ends the program.
-    pub(super) fn look(&mut self) -> bool {
-        if !self.has_come && matches!(self.arrived.read_signal(), Ok(Some(_))) {
-            self.has_come = true;
-            // It cannot fail with a mask that the kernel gave us.
-            let _ = self.before.thread_set_mask();
+    /// Whether SIGINT has arrived. From then on the next one ends the program.
+    pub(super) fn poll(&mut self) -> bool {
+        if !self.received && matches!(self.signal_fd.read_signal(), Ok(Some(_))) {
+            self.received = true;
+            // This cannot fail with a mask from the kernel.
+            let _ = self.previous.thread_set_mask();
         }
-        self.has_come
+        self.received
     }
 }

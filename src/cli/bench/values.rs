@@ -1,23 +1,23 @@
-//! The values of the options: numbers in their bounds, shares, times and a map's name.
+//! Parsers of option values: numbers in a range, shares, durations and map names.
 
 use std::time::Duration;
 
-pub(super) fn number<const LEAST: usize, const MOST: usize>(text: &str) -> Result<usize, String> {
+pub(super) fn number<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {
     match text.trim().parse() {
-        Ok(number) if (LEAST..=MOST).contains(&number) => Ok(number),
-        _ => Err(format!("it is no number from {LEAST} to {MOST}")),
+        Ok(number) if (MIN..=MAX).contains(&number) => Ok(number),
+        _ => Err(format!("it is no number from {MIN} to {MAX}")),
     }
 }
 
-/// Reads a number within these bounds.
-pub(super) fn between(least: f64, most: f64) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
+/// Returns a parser of numbers in this range.
+pub(super) fn between(min: f64, max: f64) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
     move |text| match text.parse() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(format!("it is no number from {least} to {most}")),
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("it is no number from {min} to {max}")),
     }
 }
 
-/// A number of seconds, or one with a unit.
+/// Parses a number of seconds, or a number with a unit; a day at most.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = [("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)]
         .into_iter()
@@ -31,8 +31,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Likewise, and more than none.
-pub(super) fn some_time(text: &str) -> Result<Duration, String> {
+/// Parses a duration that is not zero.
+pub(super) fn nonzero_duration(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|time| {
         if time.is_zero() {
             Err("no time is too little".into())
@@ -42,7 +42,7 @@ pub(super) fn some_time(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// A map's name as socketmap can carry it: the first blank ends it.
+/// Parses a map name that socketmap can carry: whitespace would end it.
 pub(super) fn map_name(text: &str) -> Result<String, String> {
     if text.is_empty()
         || text

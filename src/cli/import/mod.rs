@@ -1,7 +1,7 @@
-//! `postmapd import`: the tables of an existing Postfix as the files and the settings that give the same answers.
+//! `postmapd import`: converts the tables of an existing Postfix to files and settings that give the same answers.
 //!
-//! Nothing is written unless all of it can be: an entry that cannot be carried over is named, and the exit code is 1.
-//! A file that has entries already is left alone without `--force`. Postfix itself is only read.
+//! Everything is written, or nothing: an entry that cannot be converted is reported, and the exit code is 1. A file
+//! that has entries already is replaced only with `--force`. Postfix itself is only read.
 
 mod output;
 
@@ -31,7 +31,7 @@ use crate::postfix::import::dump::{self, Directories};
 use crate::postfix::import::inline;
 use crate::postfix::table_list;
 use crate::source::evaluate;
-use output::{File, Holds};
+use output::{File, FileKind};
 
 /// Write the files and settings that answer as an existing Postfix's tables do
 #[derive(Args)]
@@ -79,91 +79,95 @@ impl Import {
         let mut findings = Findings::default();
         let sources = Sources::new(self.options.clone(), ServiceOptions::default(), &mut findings);
         let settings = evaluate::read_settings(&sources, &mut findings);
-        Error::if_any(findings, EX_USAGE)?;
-        let live = PostfixConfig::read(Commands {
+        Error::fail_on_errors(findings, EX_USAGE)?;
+        let config = PostfixConfig::read(Commands {
             directory: self.config_directory.clone(),
         })?;
-        let mut said = Said::default();
-        let (existing, tables) = self.existing(&live, &mut said);
+        let mut messages = Messages::default();
+        let (existing, tables) = self.read_existing(&config, &mut messages);
         let converted = convert::convert(&existing);
         for remark in &converted.remarks {
-            said.remark(remark, &tables);
+            messages.remark(remark, &tables);
         }
         let next_hops = next_hops(&existing, &tables, &converted).unwrap_or(settings.next_hops);
-        let mut files = self.files(&sources, &existing, &tables, converted, &mut said);
+        let mut files = self.files(&sources, &existing, &tables, converted, &mut messages);
         files.extend(settings_file(
             &sources,
             &settings,
             &existing.delimiters,
             next_hops,
-            &mut said,
+            &mut messages,
         ));
         let mut missing = Vec::new();
         for file in &files {
             match replace_file::check_directory(&file.path) {
-                Ok(()) => self.judge(file, &mut said),
+                Ok(()) => self.check_file(file, &mut messages),
                 Err(error) => missing.push(error.to_string()),
             }
         }
         // All files are in one directory, as a rule.
         missing.dedup();
         for error in missing {
-            said.refuse(error);
+            messages.reject(error);
         }
-        said.print()?;
-        if said.is_refused {
+        messages.print()?;
+        if messages.is_rejected {
             return Ok(ExitCode::FAILURE);
         }
         if self.dry_run {
-            output::show(&files)?;
+            output::print_changes(&files)?;
         } else {
-            output::write(&files)?;
+            output::write_files(&files)?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What Postfix has, and the tables of each list.
-    fn existing(&self, live: &PostfixConfig, said: &mut Said) -> (ExistingPostfix, Tables) {
+    /// Reads what Postfix has, and returns it with the tables of each list.
+    fn read_existing(
+        &self,
+        config: &PostfixConfig,
+        messages: &mut Messages,
+    ) -> (ExistingPostfix, TableNames) {
         let rewrite = ServiceName::unix("rewrite");
         let smtp = ServiceName::unix("smtp");
-        let relays: Vec<String> = owned_tables(live.value(&rewrite, RELAYS));
-        let passwords: Vec<String> = owned_tables(live.value(&smtp, PASSWORDS));
+        let relays: Vec<String> = table_names(config.value(&rewrite, RELAYS));
+        let passwords: Vec<String> = table_names(config.value(&smtp, PASSWORDS));
         let mut existing = ExistingPostfix {
-            relayhost: live.value(&rewrite, "relayhost").as_bytes().to_vec(),
-            authenticates_by_sender: live
+            relayhost: config.value(&rewrite, "relayhost").as_bytes().to_vec(),
+            authenticates_by_sender: config
                 .value(&smtp, "smtp_sender_dependent_authentication")
                 .eq_ignore_ascii_case("yes"),
-            null_sender_key: live
+            null_sender_key: config
                 .value(&rewrite, "empty_address_relayhost_maps_lookup_key")
                 .as_bytes()
                 .to_vec(),
-            local_domains: local_domains(live),
+            local_domains: local_domains(config),
             ..ExistingPostfix::default()
         };
-        match Delimiters::new(live.value(&rewrite, "recipient_delimiter")) {
+        match Delimiters::new(config.value(&rewrite, "recipient_delimiter")) {
             Some(delimiters) => existing.delimiters = delimiters,
-            None => said.refuse("main.cf: recipient_delimiter has a character that postmapd cannot have"),
+            None => messages.reject("main.cf: recipient_delimiter has a character that postmapd cannot have"),
         }
         if !existing.relayhost.is_empty() && nexthop::validate(&existing.relayhost).is_err() {
-            said.refuse("main.cf: relayhost is no next hop that postmapd could answer; correct it first");
+            messages.reject("main.cf: relayhost is no next hop that postmapd could answer; correct it first");
         }
-        // From Postfix 3.9 on.
-        let delimiter = live.value(&smtp, "smtp_sasl_password_result_delimiter");
+        // Since Postfix 3.9.
+        let delimiter = config.value(&smtp, "smtp_sasl_password_result_delimiter");
         if !passwords.is_empty() && !delimiter.is_empty() && !delimiter.starts_with(':') {
-            said.refuse(
+            messages.reject(
                 "main.cf: smtp_sasl_password_result_delimiter: these tables have something else than a colon between \
                  user and password; write them with colons, and take the parameter out of main.cf first",
             );
         }
         if existing.null_sender_key != NULL_SENDER {
-            said.note(
+            messages.note(
                 "main.cf: empty_address_relayhost_maps_lookup_key: what answers for it becomes the entry for <>, under \
                  which postmapd knows the null sender; take the parameter out of main.cf (postconf -X)",
             );
         }
         let directories = Directories {
             config_directory: self.config_directory.as_deref(),
-            queue_directory: Path::new(live.main_cf("queue_directory")),
+            queue_directory: Path::new(config.main_cf("queue_directory")),
         };
         let mut passwords_to_read = passwords.as_slice();
         if let Some((first, others)) = passwords.split_first()
@@ -172,10 +176,10 @@ impl Import {
             passwords_to_read = &[];
             match login {
                 Ok(login) => existing.static_login = Some(login),
-                Err(error) => said.refuse(format!("main.cf: {PASSWORDS}: table 1: {error}")),
+                Err(error) => messages.reject(format!("main.cf: {PASSWORDS}: table 1: {error}")),
             }
             if !others.is_empty() {
-                said.note(format!(
+                messages.note(format!(
                     "main.cf: {PASSWORDS}: table 1 is static: and answers every key, so the tables after it are never \
                      asked, and are left out"
                 ));
@@ -189,47 +193,47 @@ impl Import {
                 match dump::dump(table, number, &directories) {
                     Ok(dump) => {
                         if dump.is_from_source {
-                            said.note(format!(
+                            messages.note(format!(
                                 "main.cf: {parameter}: table {number} is read from its source text; what postmap \
                                  made of it may be older"
                             ));
                         }
                         entries.extend(dump.entries);
                     }
-                    Err(error) => said.refuse(format!("main.cf: {parameter}: table {number}: {error}")),
+                    Err(error) => messages.reject(format!("main.cf: {parameter}: table {number}: {error}")),
                 }
             }
         }
-        say_unknown_domains(live, &existing, said);
-        (existing, Tables { relays, passwords })
+        note_unread_domains(config, &existing, messages);
+        (existing, TableNames { relays, passwords })
     }
 
-    /// Refuses to replace what somebody wrote, and to write what the server would refuse.
-    fn judge(&self, file: &File, said: &mut Said) {
-        let there = match whole_file::read(&file.path) {
-            Ok(there) => Some(there.text),
+    /// Rejects a file that would replace entries, and a text that the server would reject.
+    fn check_file(&self, file: &File, messages: &mut Messages) {
+        let current = match whole_file::read(&file.path) {
+            Ok(current) => Some(current.text),
             Err(error) if error.is_not_found() => None,
             Err(error) => {
-                said.refuse(format!("{} cannot be read: {error}", printable_path(&file.path)));
+                messages.reject(format!("{} cannot be read: {error}", printable_path(&file.path)));
                 return;
             }
         };
-        let Holds::Table(table) = file.holds else {
+        let FileKind::Table(table) = file.kind else {
             return;
         };
         let mut findings = Findings::default();
         Table::build(table, &file.path, file.text.clone(), &mut findings);
         for finding in findings.with_severity(Severity::Error) {
-            said.refuse(finding.to_string());
+            messages.reject(finding.to_string());
         }
-        let Some(there) = there.filter(|there| *there != file.text) else {
+        let Some(current) = current.filter(|current| *current != file.text) else {
             return;
         };
-        let mut wrong = Findings::default();
-        let has_entries =
-            !Table::build(table, &file.path, there, &mut wrong).is_empty() || wrong.errors() > 0;
+        let mut current_findings = Findings::default();
+        let has_entries = !Table::build(table, &file.path, current, &mut current_findings).is_empty()
+            || current_findings.errors() > 0;
         if has_entries && !self.may_replace() {
-            said.refuse(format!(
+            messages.reject(format!(
                 "{}: there are entries already; --dry-run shows what would change, --force replaces them",
                 printable_path(&file.path)
             ));
@@ -240,14 +244,14 @@ impl Import {
         self.force || self.dry_run
     }
 
-    /// Everything that is to be written, but the settings file.
+    /// Returns all files to write, except the settings file.
     fn files(
         &self,
         sources: &Sources,
         existing: &ExistingPostfix,
-        tables: &Tables,
+        tables: &TableNames,
         converted: Converted,
-        said: &mut Said,
+        messages: &mut Messages,
     ) -> Vec<File> {
         let files = [
             (&RELAY_MAP, converted.relay_map),
@@ -256,23 +260,23 @@ impl Import {
         .map(|(table, entries)| {
             let path = sources.file(table);
             let mut text = output::with_comments(&path, &entries);
-            // A relay map that is not there would make the credentials of senders *cannot tell*.
+            // Without a relay map, the credentials of senders would be *cannot tell*.
             if !table.is_secret() && text.is_empty() && !tables.relays.is_empty() {
                 text.append(NO_RELAYS);
             }
-            File::new(path, text, Holds::Table(table))
+            File::new(path, text, FileKind::Table(table))
         });
         let mut files = Vec::from(files);
         if !existing.relayhost.is_empty() {
             let path = sources.dir().join("postmapd.env");
-            said.note(format!(
+            messages.note(format!(
                 "relayhost of main.cf becomes DEFAULT_RELAY_HOST: start the server with the variable in {}, and \
                  empty relayhost in main.cf (postmapd postconf)",
                 printable_path(&path)
             ));
             match output::with_default_relay(&path, &existing.relayhost, self.may_replace()) {
-                Ok(text) => files.push(File::new(path, text, Holds::Environment)),
-                Err(text) => said.refuse(text),
+                Ok(text) => files.push(File::new(path, text, FileKind::Environment)),
+                Err(text) => messages.reject(text),
             }
         }
         files
@@ -283,22 +287,22 @@ const NO_RELAYS: &[u8] =
     b"# The tables of sender_dependent_relayhost_maps had no entry. With this file, even without entries, the credentials of\n\
       # senders without a next hop are withheld; without it they would be answered with a temporary error.\n";
 
-/// Where next hops come from after the import: from the imported files if Postfix chose them by what is imported. Else
-/// other parameters of main.cf choose them, which stay as they are. `None` where no answer depends on it.
-fn next_hops(existing: &ExistingPostfix, tables: &Tables, converted: &Converted) -> Option<NextHops> {
+/// Returns where next hops come from after the import: from the imported files if Postfix chose them by what is
+/// imported, else from other parameters of main.cf, which stay unchanged. `None` where no answer depends on it.
+fn next_hops(existing: &ExistingPostfix, tables: &TableNames, converted: &Converted) -> Option<NextHops> {
     if !tables.relays.is_empty() || !existing.relayhost.is_empty() {
         return Some(NextHops::Postmapd);
     }
     converted.has_credentials_of_senders.then_some(NextHops::MainCf)
 }
 
-/// The settings file, where it has to change. What stands there otherwise is refused, not replaced.
+/// Returns the settings file, if it must change. A setting with another value is rejected, not replaced.
 fn settings_file(
     sources: &Sources,
     settings: &Settings,
     delimiters: &Delimiters,
     next_hops: NextHops,
-    said: &mut Said,
+    messages: &mut Messages,
 ) -> Option<File> {
     let path = sources.settings_file();
     let mut changes = Vec::new();
@@ -313,7 +317,7 @@ fn settings_file(
         changes.push(("next_hops", value.to_owned()));
     }
     if next_hops == NextHops::MainCf {
-        said.note(format!(
+        messages.note(format!(
             "main.cf has neither {RELAYS} nor relayhost, so its other parameters choose the next hops: with next_hops = \
              \"main.cf\" in {} the credentials of senders are answered as before, wherever their mail goes, also to the \
              recipient's own server. To withhold them there, give these senders a next hop (postmapd relay add-domain) and \
@@ -325,21 +329,21 @@ fn settings_file(
         return None;
     }
     match output::with_settings(path, &changes) {
-        Ok(text) => Some(File::new(path.to_owned(), text, Holds::Settings)),
+        Ok(text) => Some(File::new(path.to_owned(), text, FileKind::Settings)),
         Err(text) => {
-            said.refuse(text);
+            messages.reject(text);
             None
         }
     }
 }
 
-fn owned_tables(list: &str) -> Vec<String> {
+fn table_names(list: &str) -> Vec<String> {
     table_list::tables(list).map(ToOwned::to_owned).collect()
 }
 
-/// The domains that Postfix completes an address without a domain with, or takes for its own. Those in a table are not
-/// read.
-fn local_domains(live: &PostfixConfig) -> Vec<String> {
+/// Returns the domains that Postfix appends to an address without a domain, or takes for its own. Domains in tables are
+/// not read.
+fn local_domains(config: &PostfixConfig) -> Vec<String> {
     let mut domains: Vec<String> = Vec::new();
     let mut add = |name: &str| {
         let is_name = !name.contains([':', '/', '!', '{']);
@@ -348,14 +352,14 @@ fn local_domains(live: &PostfixConfig) -> Vec<String> {
         }
     };
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let origin = live.main_cf("myorigin");
+    let origin = config.main_cf("myorigin");
     if origin.starts_with('/') {
-        // Debian: the first line of a file.
+        // On Debian, the first line of a file.
         add(read(origin).lines().next().unwrap_or_default().trim());
     } else {
         add(origin);
     }
-    for name in table_list::tables(live.main_cf("mydestination")) {
+    for name in table_list::tables(config.main_cf("mydestination")) {
         if name.starts_with('/') {
             let text = read(name);
             let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
@@ -368,44 +372,44 @@ fn local_domains(live: &PostfixConfig) -> Vec<String> {
     domains
 }
 
-/// Says that own domains are not known, where that matters.
-fn say_unknown_domains(live: &PostfixConfig, existing: &ExistingPostfix, said: &mut Said) {
+/// Notes that domains in tables are not read, where that matters.
+fn note_unread_domains(config: &PostfixConfig, existing: &ExistingPostfix, messages: &mut Messages) {
     let is_table = |name: &str| name.contains(':');
-    let mut tables = table_list::tables(live.main_cf("mydestination"));
+    let mut tables = table_list::tables(config.main_cf("mydestination"));
     let is_without_domain =
         |entry: &convert::Entry| !entry.key.contains(&b'@') && entry.key != existing.null_sender_key;
     if tables.any(is_table) && existing.relays.iter().any(is_without_domain) {
-        said.note(
+        messages.note(
             "main.cf: mydestination: the domains in a table are not read; add an entry for each user without a domain \
              in these domains by hand",
         );
     }
 }
 
-/// The tables of both lists.
-struct Tables {
+/// The tables of both lists, as main.cf names them.
+struct TableNames {
     relays: Vec<String>,
     passwords: Vec<String>,
 }
 
-/// What is said on standard error, all of it before anything is written.
+/// The messages for standard error, all printed before anything is written.
 #[derive(Default)]
-struct Said {
+struct Messages {
     lines: Vec<String>,
-    is_refused: bool,
+    is_rejected: bool,
 }
 
-impl Said {
+impl Messages {
     fn note(&mut self, text: impl Into<String>) {
         self.lines.push(text.into());
     }
 
-    fn refuse(&mut self, text: impl Into<String>) {
-        self.is_refused = true;
+    fn reject(&mut self, text: impl Into<String>) {
+        self.is_rejected = true;
         self.lines.push(text.into());
     }
 
-    fn remark(&mut self, remark: &Remark, tables: &Tables) {
+    fn remark(&mut self, remark: &Remark, tables: &TableNames) {
         let list = if remark.parameter == RELAYS {
             &tables.relays
         } else {
@@ -413,7 +417,7 @@ impl Said {
         };
         let table = remark.table.checked_sub(1).and_then(|at| list.get(at));
         let table = table.map_or("", String::as_str);
-        // What is neither a sender nor a next hop may be a password that stands in the wrong place.
+        // What is neither a sender nor a next hop may be a misplaced password.
         let is_key = key::validate(CREDENTIALS.format, &remark.key).is_ok();
         let is_next_hop = || nexthop::validate(&remark.key).is_ok();
         let key = if is_key && (!remark.key.contains(&b':') || is_next_hop()) {
@@ -421,7 +425,7 @@ impl Said {
         } else {
             "a key that is not shown".to_owned()
         };
-        // The name of a table that stands in main.cf itself is its content.
+        // The name of a table inside main.cf is its content.
         let table = match table.strip_prefix("proxy:").unwrap_or(table).split_once(':') {
             Some((kind @ ("inline" | "static"), _)) => format!("table {} ({kind}:)", remark.table),
             _ => table.to_owned(),
@@ -433,7 +437,7 @@ impl Said {
         };
         let line = format!("{}: {table}: {key}{}", remark.parameter, remark.text);
         if remark.is_error {
-            self.refuse(line);
+            self.reject(line);
         } else {
             self.note(line);
         }
@@ -445,7 +449,7 @@ impl Said {
             for line in &self.lines {
                 writeln!(err, "postmapd: {}", printable(line.as_bytes()))?;
             }
-            if self.is_refused {
+            if self.is_rejected {
                 writeln!(err, "postmapd: nothing is written")?;
             }
             Ok(())

@@ -1,12 +1,12 @@
-//! The files that an import comes to: made, shown as a difference, or put in place.
+//! The files of an import: creates them, shows what changes, writes them.
 //!
-//! What stands in the settings file and in the file of variables besides stays. A password is never shown.
+//! Other content of the settings file and of the file of variables stays. A password is never shown.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::super::{Error, counted, print};
+use super::super::{Error, count_of, print};
 use crate::check::excerpt;
 use crate::lookup::table::spec::TableSpec;
 use crate::os::printable::{printable, printable_path};
@@ -14,37 +14,37 @@ use crate::os::replace_file;
 use crate::os::secret::Secret;
 use crate::os::whole_file;
 
-/// A file to be written.
+/// A file to write.
 pub(super) struct File {
     pub(super) path: PathBuf,
     pub(super) text: Secret,
     pub(super) mode: u32,
-    /// What may be shown of a line.
-    pub(super) holds: Holds,
+    /// Decides what may be shown of a line.
+    pub(super) kind: FileKind,
 }
 
 impl File {
-    pub(super) fn new(path: PathBuf, text: Secret, holds: Holds) -> Self {
-        let is_secret = matches!(holds, Holds::Table(table) if table.is_secret());
+    pub(super) fn new(path: PathBuf, text: Secret, kind: FileKind) -> Self {
+        let is_secret = matches!(kind, FileKind::Table(table) if table.is_secret());
         Self {
             path,
             text,
             mode: if is_secret { 0o600 } else { 0o644 },
-            holds,
+            kind,
         }
     }
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Holds {
+pub(super) enum FileKind {
     Table(&'static TableSpec),
     Settings,
-    /// Variables, which may hold a password.
+    /// Variables, which may include a password.
     Environment,
 }
 
-/// The text of a file, or none where it is not there.
-fn text_of(path: &Path) -> Result<Secret, String> {
+/// Returns the text of a file; empty if the file does not exist.
+fn read_or_empty(path: &Path) -> Result<Secret, String> {
     match whole_file::read(path) {
         Ok(file) => Ok(file.text),
         Err(error) if error.is_not_found() => Ok(Secret::default()),
@@ -52,13 +52,13 @@ fn text_of(path: &Path) -> Result<Secret, String> {
     }
 }
 
-/// The entries under the comments and blank lines that the file has. One that cannot be read has none.
+/// Returns the entries after the comments and empty lines of the file. A file that cannot be read has none.
 pub(super) fn with_comments(path: &Path, entries: &Secret) -> Secret {
-    let there = text_of(path).unwrap_or_default();
-    let there = there.expose();
-    let there = there.strip_prefix(BYTE_ORDER_MARK).unwrap_or(there);
-    let lines = there.split_inclusive(|c| *c == b'\n');
-    let mut text = Secret::with_capacity(there.len() + entries.len() + 1);
+    let current = read_or_empty(path).unwrap_or_default();
+    let current = current.expose();
+    let current = current.strip_prefix(BYTE_ORDER_MARK).unwrap_or(current);
+    let lines = current.split_inclusive(|c| *c == b'\n');
+    let mut text = Secret::with_capacity(current.len() + entries.len() + 1);
     for line in lines.filter(|line| is_comment(line)) {
         text.append(line);
         if !line.ends_with(b"\n") {
@@ -71,31 +71,31 @@ pub(super) fn with_comments(path: &Path, entries: &Secret) -> Secret {
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Whether a line of a table is a comment or blank.
+/// Whether a line of a table is a comment or whitespace.
 fn is_comment(line: &[u8]) -> bool {
     line.trim_ascii_start().first().is_none_or(|c| *c == b'#')
 }
 
-/// The file of variables with this default relay. What else stands there stays.
+/// Returns the file of variables with this default relay. Its other content stays.
 pub(super) fn with_default_relay(path: &Path, relayhost: &[u8], may_replace: bool) -> Result<Secret, String> {
-    let there = text_of(path)?;
+    let current = read_or_empty(path)?;
     let assignment = [DEFAULT_RELAY, relayhost].concat();
-    let mut text = Secret::with_capacity(there.len() + assignment.len() + 2);
-    let mut is_there = false;
-    let lines = there.expose().strip_suffix(b"\n").unwrap_or(there.expose());
+    let mut text = Secret::with_capacity(current.len() + assignment.len() + 2);
+    let mut is_present = false;
+    let lines = current.expose().strip_suffix(b"\n").unwrap_or(current.expose());
     for line in lines.split(|c| *c == b'\n').filter(|_| !lines.is_empty()) {
-        let is_it = line.starts_with(DEFAULT_RELAY);
-        if is_it && line != assignment && !may_replace {
+        let is_assignment = line.starts_with(DEFAULT_RELAY);
+        if is_assignment && line != assignment && !may_replace {
             return Err(format!(
                 "{}: there is another DEFAULT_RELAY_HOST already; --dry-run shows what would change, --force replaces it",
                 printable_path(path)
             ));
         }
-        is_there |= is_it;
-        text.append(if is_it { &assignment } else { line });
+        is_present |= is_assignment;
+        text.append(if is_assignment { &assignment } else { line });
         text.append(b"\n");
     }
-    if !is_there {
+    if !is_present {
         text.append(&assignment);
         text.append(b"\n");
     }
@@ -104,19 +104,19 @@ pub(super) fn with_default_relay(path: &Path, relayhost: &[u8], may_replace: boo
 
 const DEFAULT_RELAY: &[u8] = b"DEFAULT_RELAY_HOST=";
 
-/// The settings file with these settings, given by name and value, none of which has this value yet.
+/// Returns the settings file with these settings (name, value), none of which has this value yet.
 pub(super) fn with_settings(path: &Path, settings: &[(&str, String)]) -> Result<Secret, String> {
-    let there = text_of(path)?;
-    // At the beginning: at the end they would belong to the last table.
+    let current = read_or_empty(path)?;
+    // At the beginning: at the end they would belong to the last TOML table.
     let mut text = Secret::default();
     for (name, value) in settings {
-        // A name may stand in quotes, too.
-        let has_one = String::from_utf8_lossy(there.expose()).lines().any(|line| {
-            let there = line.split('=').next().unwrap_or_default().trim();
-            there.trim_matches(['"', '\'']) == *name
+        // The name may be quoted.
+        let is_set = String::from_utf8_lossy(current.expose()).lines().any(|line| {
+            let current = line.split('=').next().unwrap_or_default().trim();
+            current.trim_matches(['"', '\'']) == *name
         });
         let line = format!("{name} = \"{}\"", value.replace('\\', "\\\\"));
-        if has_one {
+        if is_set {
             return Err(format!(
                 "{}: set {line} there; it is another value now, which is not replaced",
                 printable_path(path)
@@ -125,24 +125,27 @@ pub(super) fn with_settings(path: &Path, settings: &[(&str, String)]) -> Result<
         text.append(line.as_bytes());
         text.append(b"\n");
     }
-    text.append(there.expose());
+    text.append(current.expose());
     Ok(text)
 }
 
-/// Shows what would change, line by line.
-pub(super) fn show(files: &[File]) -> Result<(), Error> {
+/// Prints what would change, line by line.
+pub(super) fn print_changes(files: &[File]) -> Result<(), Error> {
     let mut out = String::new();
     for file in files {
-        let there = whole_file::read(&file.path)
+        let current = whole_file::read(&file.path)
             .map(|file| file.text)
             .unwrap_or_default();
-        let (old, new) = (there.expose(), file.text.expose());
+        let (old, new) = (current.expose(), file.text.expose());
         let (in_old, in_new): (HashSet<_>, HashSet<_>) = (lines(old).collect(), lines(new).collect());
-        let gone = lines(old).filter(|line| !in_new.contains(line));
+        let removed = lines(old).filter(|line| !in_new.contains(line));
         let added = lines(new).filter(|line| !in_old.contains(line));
         let mut changes = String::new();
-        for (sign, line) in gone.map(|line| ('-', line)).chain(added.map(|line| ('+', line))) {
-            let _ = writeln!(changes, "{sign}{}", shown(file.holds, line));
+        for (sign, line) in removed
+            .map(|line| ('-', line))
+            .chain(added.map(|line| ('+', line)))
+        {
+            let _ = writeln!(changes, "{sign}{}", masked(file.kind, line));
         }
         if changes.is_empty() {
             let _ = writeln!(out, "{}: nothing changes", printable_path(&file.path));
@@ -153,38 +156,38 @@ pub(super) fn show(files: &[File]) -> Result<(), Error> {
     print(&out)
 }
 
-/// The lines that are not empty.
+/// Returns the lines that are not empty.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|c| *c == b'\n').filter(|line| !line.is_empty())
 }
 
-/// A line without its password.
-fn shown(holds: Holds, line: &[u8]) -> String {
-    match holds {
-        Holds::Table(table) => excerpt::of_table(table.format, line, 1).text,
-        Holds::Settings => excerpt::of_settings(line, 1).text,
-        // Nothing else changes there.
-        Holds::Environment if line.starts_with(DEFAULT_RELAY) => printable(line),
-        Holds::Environment => String::new(),
+/// Returns a line without its password.
+fn masked(kind: FileKind, line: &[u8]) -> String {
+    match kind {
+        FileKind::Table(table) => excerpt::table_line(table.format, line, 1).text,
+        FileKind::Settings => excerpt::settings_line(line, 1).text,
+        // No other line of it changes.
+        FileKind::Environment if line.starts_with(DEFAULT_RELAY) => printable(line),
+        FileKind::Environment => String::new(),
     }
 }
 
-pub(super) fn write(files: &[File]) -> Result<(), Error> {
+pub(super) fn write_files(files: &[File]) -> Result<(), Error> {
     let mut out = String::new();
     for file in files {
-        let mut is_new = false;
-        let edit = |there: &[u8]| -> Result<Option<Secret>, replace_file::ReplaceError> {
-            is_new = there != file.text.expose();
-            Ok(is_new.then(|| file.text.clone()))
+        let mut is_changed = false;
+        let edit = |current: &[u8]| -> Result<Option<Secret>, replace_file::ReplaceError> {
+            is_changed = current != file.text.expose();
+            Ok(is_changed.then(|| file.text.clone()))
         };
         replace_file::edit(&file.path, file.mode, edit)?;
         let lines = lines(file.text.expose()).filter(|line| !is_comment(line)).count();
-        let done = if is_new { "written" } else { "as it was" };
+        let done = if is_changed { "written" } else { "as it was" };
         let _ = writeln!(
             out,
             "{}: {}, {done}",
             printable_path(&file.path),
-            counted(lines, "line")
+            count_of(lines, "line")
         );
     }
     print(&out)

@@ -1,11 +1,11 @@
-//! One edit: read, changed, judged, put in place; and what is said of it.
+//! One edit: reads, changes, validates and replaces a file, and prints the result.
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::super::{Error, say, say_environment};
-use super::{RelayError, key, standing};
+use super::super::{Error, print_environment, print_message};
+use super::{RelayError, effective, key};
 use crate::config::Sources;
 use crate::diagnostics::{Findings, Place, Severity};
 use crate::lookup::table::edit::{self, Change, Edited};
@@ -16,113 +16,113 @@ use crate::os::replace_file;
 use crate::source::evaluate;
 use crate::source::evaluate::LoadedConfig;
 
-/// An edit of one file.
+/// An edit of one table file.
 pub(super) struct Edit<'a> {
     pub(super) table: &'static TableSpec,
     pub(super) key: Vec<u8>,
-    pub(super) what: What<'a>,
+    pub(super) action: EditAction<'a>,
 }
 
-pub(super) enum What<'a> {
-    /// This is the value; the key alone where it is empty.
+pub(super) enum EditAction<'a> {
+    /// Sets the value of the key; if it is empty, writes the key alone.
     Set(&'a [u8]),
-    /// The key goes. With what may have been meant where there is no such key.
+    /// Removes the entry of the key. The hint is for a key without an entry.
     Remove(Option<Hint<'a>>),
 }
 
-/// If there is this key, that is what to say.
+/// What to print if the file has an entry for `other_key`.
 pub(super) struct Hint<'a> {
     pub(super) other_key: &'a [u8],
     pub(super) text: &'static str,
 }
 
 impl Edit<'_> {
-    /// Makes it, and says what then holds.
-    pub(super) fn make(&self, sources: &Sources) -> Result<ExitCode, Error> {
+    /// Makes the edit, and prints what takes effect.
+    pub(super) fn run(&self, sources: &Sources) -> Result<ExitCode, Error> {
         let table = self.table;
         let path = sources.file(table);
         let new_mode = if table.is_secret() { 0o600 } else { 0o644 };
         let mut warnings = Vec::new();
-        let held = replace_file::edit::<RelayError>(&path, new_mode, |text| {
+        let lock = replace_file::edit::<RelayError>(&path, new_mode, |text| {
             let edited = self.apply(&path, text)?;
             warnings.clear();
             if edited.change == Change::None {
                 return Ok(None);
             }
-            judge(self.table, &path, text, &edited, &mut warnings)?;
+            validate(self.table, &path, text, &edited, &mut warnings)?;
             Ok(Some(edited.text))
         })?;
         // The lock keeps other edits out until it is known what takes effect.
         let loaded = evaluate::load(sources);
-        drop(held);
-        self.say(sources, &loaded, warnings)
+        drop(lock);
+        self.report(sources, &loaded, warnings)
             .map_err(Error::system("cannot say what holds now; the file is changed"))?;
         Ok(ExitCode::SUCCESS)
     }
 
     fn apply(&self, path: &Path, text: &[u8]) -> Result<Edited, RelayError> {
         let format = self.table.format;
-        match &self.what {
-            What::Set(value) => {
-                key::length(&self.key, value)?;
+        match &self.action {
+            EditAction::Set(value) => {
+                key::validate_length(&self.key, value)?;
                 Ok(edit::set(format, text, &self.key, value)?)
             }
-            What::Remove(hint) => {
+            EditAction::Remove(hint) => {
                 let edited = edit::remove(format, text, &self.key);
                 if edited.change != Change::None {
                     return Ok(edited);
                 }
-                let meant = hint
+                let alternative = hint
                     .as_ref()
                     .filter(|hint| edit::get(format, text, hint.other_key).is_some());
                 Err(RelayError::NoEntry {
                     path: path.to_owned(),
-                    // What is no key may be a password.
+                    // An invalid key may be a password.
                     key: match table::key::validate(CREDENTIALS.format, &self.key) {
                         Ok(()) => printable(&self.key),
                         Err(_) => "what was given".to_owned(),
                     },
-                    hint: meant.map_or("", |hint| hint.text),
+                    hint: alternative.map_or("", |hint| hint.text),
                 })
             }
         }
     }
 
-    /// The one line on standard output, and the warnings on standard error.
-    fn say(&self, sources: &Sources, loaded: &LoadedConfig, mut warnings: Vec<String>) -> io::Result<()> {
-        let held = standing::after_edit(self.table, &self.key, &loaded.snapshot);
-        let needs_default = standing::needs_default(&self.key, &loaded.snapshot);
-        warnings.extend(held.warnings);
+    /// Prints the one line on standard output, and the warnings on standard error.
+    fn report(&self, sources: &Sources, loaded: &LoadedConfig, mut warnings: Vec<String>) -> io::Result<()> {
+        let summary = effective::summarize(self.table, &self.key, &loaded.snapshot);
+        let depends_on_default = effective::depends_on_default(&self.key, &loaded.snapshot);
+        warnings.extend(summary.warnings);
         let errors = loaded.findings.with_severity(Severity::Error);
-        let mut said = 0;
-        for finding in errors.take(MOST_ERRORS) {
+        let mut shown = 0;
+        for finding in errors.take(MAX_ERRORS_SHOWN) {
             warnings.push(finding.to_string());
-            said += 1;
+            shown += 1;
         }
-        if said > 0 {
+        if shown > 0 {
             warnings.push("until that is fixed, a running server keeps its active tables".to_owned());
         }
         let mut out = io::stdout().lock();
-        writeln!(out, "{}: {}", printable(&self.key), held.line)?;
+        writeln!(out, "{}: {}", printable(&self.key), summary.line)?;
         out.flush()?;
         for warning in warnings {
-            say(warning);
+            print_message(warning);
         }
-        if needs_default && !sources.environment.is_own() {
-            say_environment(sources);
+        if depends_on_default && !sources.environment.is_own() {
+            print_environment(sources);
         }
         Ok(())
     }
 }
 
-/// How many errors of a file are repeated.
-pub(super) const MOST_ERRORS: usize = 5;
+/// The maximum number of errors of a file that are printed.
+pub(super) const MAX_ERRORS_SHOWN: usize = 5;
 
-/// Refuses what the server would refuse. What it would warn of in the new entry goes to `warnings`.
-fn judge(
+/// Rejects what the server would reject. Adds the warnings about the new entry to `warnings`.
+fn validate(
     table: &'static TableSpec,
     path: &Path,
-    before: &[u8],
+    previous: &[u8],
     edited: &Edited,
     warnings: &mut Vec<String>,
 ) -> Result<(), RelayError> {
@@ -131,19 +131,19 @@ fn judge(
     if findings.errors() > 0 {
         // Nothing is written, so the lines to fix are those of the file as it is.
         let mut present = Findings::default();
-        drop(Table::build(table, path, before.to_vec().into(), &mut present));
+        drop(Table::build(table, path, previous.to_vec().into(), &mut present));
         if present.errors() > 0 {
             findings = present;
         }
         let errors = findings.with_severity(Severity::Error);
         return Err(RelayError::Errors {
             path: path.to_owned(),
-            errors: errors.take(MOST_ERRORS).map(ToString::to_string).collect(),
+            errors: errors.take(MAX_ERRORS_SHOWN).map(ToString::to_string).collect(),
         });
     }
-    let of_entry = findings.iter().filter(|finding| {
+    let entry_findings = findings.iter().filter(|finding| {
         matches!(&finding.place, Place::File(_, Some(at)) if usize::try_from(at.line) == Ok(edited.line))
     });
-    warnings.extend(of_entry.map(ToString::to_string));
+    warnings.extend(entry_findings.map(ToString::to_string));
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! `postmapd relay list`: every sender with an entry, its next hop and its user.
 //!
-//! What is listed are the answers that Postfix would get, and not the lines of the files: the senders of the relay map
-//! in its order, then those of the credentials file that it has not. A user that the file has for a sender and that no
-//! answer names is shown too, with the reason. Where an answer cannot be told, the text says so, JSON leaves the sender
-//! out, and the exit code is 1.
+//! It lists the answers that Postfix would get, and not the lines of the files: the senders of the relay map in its
+//! order, then the other senders of the credentials file. A user that the file has for a sender and that no answer
+//! contains is listed too, with the reason. If an answer is *cannot tell*, the text says so, JSON omits the sender, and
+//! the exit code is 1.
 
 use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::super::{Error, OutputFormat, REFUSED, say, say_environment};
-use super::edit::MOST_ERRORS;
-use super::standing::{self, Standing, Told};
+use super::super::{EXIT_REJECTED, Error, OutputFormat, print_environment, print_message};
+use super::edit::MAX_ERRORS_SHOWN;
+use super::effective::{self, EffectiveRoute, Resolved};
 use crate::check::logins;
 use crate::config::Sources;
 use crate::diagnostics::Severity;
@@ -25,56 +25,56 @@ use crate::lookup::table::{Hit, Table};
 use crate::os::printable::printable;
 use crate::source::evaluate;
 
-/// One sender.
+/// A line of the list.
 struct Row {
     sender: String,
-    standing: Standing,
+    route: EffectiveRoute,
     excluded: bool,
-    /// The user that the file has and that no lookup is answered with, and why.
+    /// The user that the file has and no answer contains, and the reason.
     unused: Option<(Vec<u8>, &'static str)>,
-    /// What is wrong with the user that Postfix is told.
+    /// A warning about the user that Postfix gets.
     warning: Option<&'static str>,
 }
 
-pub(super) fn run(sources: &Sources, form: OutputFormat) -> Result<ExitCode, Error> {
+pub(super) fn run(sources: &Sources, format: OutputFormat) -> Result<ExitCode, Error> {
     let loaded = evaluate::load(sources);
     let snapshot = &loaded.snapshot;
     let tables = [&snapshot.relay_map, &snapshot.credentials];
     let senders = senders(tables);
     let rows = senders.iter().map(|sender| Row::of(sender, snapshot));
     let mut out = BufWriter::new(io::stdout().lock());
-    let printed = match form {
+    let printed = match format {
         OutputFormat::Text => print_text(rows, &mut out),
         OutputFormat::Json => print_json(rows, &mut out),
     };
-    let all_sure = printed
-        .and_then(|all_sure| out.flush().map(|()| all_sure))
+    let all_known = printed
+        .and_then(|all_known| out.flush().map(|()| all_known))
         .map_err(Error::system("cannot print the list"))?;
-    let needs_default = || {
+    let depends_on_default = || {
         senders
             .iter()
-            .any(|sender| standing::needs_default(sender, snapshot))
+            .any(|sender| effective::depends_on_default(sender, snapshot))
     };
-    // For machines there is nothing on standard error where nothing is remarkable.
-    let may_say = match form {
+    // With JSON, standard error stays empty unless something is remarkable.
+    let may_print_environment = match format {
         OutputFormat::Text => !sources.environment.is_own(),
         OutputFormat::Json => sources.environment.needs_mention(),
     };
-    if may_say && needs_default() {
-        say_environment(sources);
+    if may_print_environment && depends_on_default() {
+        print_environment(sources);
     }
     // A line whose key cannot be read may be that of a sender.
-    if all_sure && tables.into_iter().all(|table| table.is_complete()) {
+    if all_known && tables.into_iter().all(|table| table.is_complete()) {
         return Ok(ExitCode::SUCCESS);
     }
     let errors = loaded.findings.with_severity(Severity::Error);
-    for finding in errors.take(MOST_ERRORS) {
-        say(finding);
+    for finding in errors.take(MAX_ERRORS_SHOWN) {
+        print_message(finding);
     }
-    Ok(ExitCode::from(REFUSED))
+    Ok(ExitCode::from(EXIT_REJECTED))
 }
 
-/// Every sender that has an entry, once.
+/// Returns every sender that has an entry, once.
 fn senders(tables: [&Arc<Table>; 2]) -> Vec<Vec<u8>> {
     let mut keys = SenderKeys::default();
     let (mut in_order, mut seen) = (Vec::new(), HashSet::new());
@@ -89,7 +89,7 @@ fn senders(tables: [&Arc<Table>; 2]) -> Vec<Vec<u8>> {
     in_order
 }
 
-/// Whether the entry that answers for a sender has no destination.
+/// Whether the entry that decides about a sender has no next hop.
 fn is_excluded(sender: &[u8], snapshot: &Snapshot) -> bool {
     let keys = SenderKeys::of(sender, &snapshot.delimiters);
     matches!(snapshot.relay_map.find(keys.in_order()), Hit::NoValue)
@@ -97,19 +97,19 @@ fn is_excluded(sender: &[u8], snapshot: &Snapshot) -> bool {
 
 impl Row {
     fn of(sender: &[u8], snapshot: &Snapshot) -> Self {
-        let standing = Standing::of(sender, snapshot);
+        let route = EffectiveRoute::find(sender, snapshot);
         let excluded = is_excluded(sender, snapshot);
-        let reason = match (&standing.next_hop, &standing.user) {
-            (Told::None, Told::None) if excluded => Some("delivered directly"),
-            (Told::None, Told::None) => Some("no next hop"),
-            (Told::Is(_), Told::None) if sender == NULL_SENDER => {
+        let reason = match (&route.next_hop, &route.user) {
+            (Resolved::None, Resolved::None) if excluded => Some("delivered directly"),
+            (Resolved::None, Resolved::None) => Some("no next hop"),
+            (Resolved::Value(_), Resolved::None) if sender == NULL_SENDER => {
                 Some("Postfix asks for no credentials of the null sender")
             }
             _ => None,
         };
-        let unused = reason.and_then(|reason| Some((standing::user_in_file(sender, snapshot)?, reason)));
-        let warning = match (&standing.next_hop, &standing.user) {
-            (Told::Is(list), Told::Is(_))
+        let unused = reason.and_then(|reason| Some((effective::stored_user(sender, snapshot)?, reason)));
+        let warning = match (&route.next_hop, &route.user) {
+            (Resolved::Value(list), Resolved::Value(_))
                 if nexthop::has_several_operators(list)
                     && sender != NULL_SENDER
                     && logins::has_login_by_sender(snapshot, sender) =>
@@ -120,7 +120,7 @@ impl Row {
         };
         Self {
             sender: printable(sender),
-            standing,
+            route,
             excluded,
             unused,
             warning,
@@ -128,44 +128,40 @@ impl Row {
     }
 
     fn user(&self) -> String {
-        match (&self.standing.user, &self.unused, self.warning) {
-            (Told::Is(user), _, Some(warning)) => format!("{} ({warning})", printable(user)),
-            (Told::Is(user), _, None) => printable(user),
-            (Told::None, Some((user, reason)), _) => format!("{} (not used: {reason})", printable(user)),
-            (Told::None, None, _) => "-".to_owned(),
-            (Told::Unsure(_), ..) => "cannot tell".to_owned(),
+        match (&self.route.user, &self.unused, self.warning) {
+            (Resolved::Value(user), _, Some(warning)) => format!("{} ({warning})", printable(user)),
+            (Resolved::Value(user), _, None) => printable(user),
+            (Resolved::None, Some((user, reason)), _) => format!("{} (not used: {reason})", printable(user)),
+            (Resolved::None, None, _) => "-".to_owned(),
+            (Resolved::CannotTell(_), ..) => "cannot tell".to_owned(),
         }
     }
 
-    fn is_sure(&self) -> bool {
-        let unsure = |told: &Told| matches!(told, Told::Unsure(_));
-        !unsure(&self.standing.next_hop) && !unsure(&self.standing.user)
+    fn is_known(&self) -> bool {
+        let is_unknown = |value: &Resolved| matches!(value, Resolved::CannotTell(_));
+        !is_unknown(&self.route.next_hop) && !is_unknown(&self.route.user)
     }
 
     fn cells(&self) -> [String; 3] {
-        let cell = |told: &Told, none: &str| match told {
-            Told::Is(text) => printable(text),
-            Told::None => none.to_owned(),
-            Told::Unsure(_) => "cannot tell".to_owned(),
+        let cell = |value: &Resolved, none: &str| match value {
+            Resolved::Value(text) => printable(text),
+            Resolved::None => none.to_owned(),
+            Resolved::CannotTell(_) => "cannot tell".to_owned(),
         };
         let none = if self.excluded { "direct" } else { "-" };
-        [
-            self.sender.clone(),
-            cell(&self.standing.next_hop, none),
-            self.user(),
-        ]
+        [self.sender.clone(), cell(&self.route.next_hop, none), self.user()]
     }
 }
 
-/// The widest column to which cells are filled up, in characters: one long list of next hops does not make every line as
-/// long, and the standard library fills up to 65 535.
-const WIDEST: usize = 200;
+/// The maximum width to which a column is padded, in characters: one long list of next hops does not lengthen every
+/// line, and the standard library pads to 65,535 at most.
+const MAX_COLUMN_WIDTH: usize = 200;
 
-/// Prints aligned columns; says whether every answer could be told.
+/// Prints aligned columns. Returns whether no answer is *cannot tell*.
 fn print_text(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Result<bool> {
-    let mut all_sure = true;
+    let mut all_known = true;
     let rows = rows
-        .inspect(|row| all_sure &= row.is_sure())
+        .inspect(|row| all_known &= row.is_known())
         .map(|row| row.cells());
     let head = ["SENDER", "NEXT HOP", "USER"].map(ToOwned::to_owned);
     let lines: Vec<[String; 3]> = [head].into_iter().chain(rows).collect();
@@ -173,37 +169,41 @@ fn print_text(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Resu
         return Ok(true);
     }
     let width = |of: fn(&[String; 3]) -> &String| lines.iter().map(|line| of(line).chars().count()).max();
-    let sender = width(|[sender, ..]| sender).unwrap_or_default().min(WIDEST);
-    let next_hop = width(|[_, next_hop, _]| next_hop).unwrap_or_default().min(WIDEST);
+    let sender = width(|[sender, ..]| sender)
+        .unwrap_or_default()
+        .min(MAX_COLUMN_WIDTH);
+    let next_hop = width(|[_, next_hop, _]| next_hop)
+        .unwrap_or_default()
+        .min(MAX_COLUMN_WIDTH);
     for [a, b, c] in &lines {
         writeln!(out, "{a:sender$}  {b:next_hop$}  {c}")?;
     }
-    Ok(all_sure)
+    Ok(all_known)
 }
 
-/// Prints an array, and leaves out what cannot be told; says whether every answer could be.
+/// Prints an array without the senders whose answers are *cannot tell*. Returns whether there are none.
 fn print_json(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Result<bool> {
     let quoted = |text: &str| Value::from(text).to_string();
-    let told = |told: &Told| match told {
-        Told::Is(text) => quoted(&String::from_utf8_lossy(text)),
-        Told::None | Told::Unsure(_) => Value::Null.to_string(),
+    let value = |value: &Resolved| match value {
+        Resolved::Value(text) => quoted(&String::from_utf8_lossy(text)),
+        Resolved::None | Resolved::CannotTell(_) => Value::Null.to_string(),
     };
-    let mut all_sure = true;
+    let mut all_known = true;
     let mut before = "[\n  ";
     for row in rows {
-        if !row.is_sure() {
-            all_sure = false;
+        if !row.is_known() {
+            all_known = false;
             continue;
         }
-        let user = match (&row.standing.user, &row.unused) {
-            (Told::None, Some((user, _))) => quoted(&String::from_utf8_lossy(user)),
-            (user, _) => told(user),
+        let user = match (&row.route.user, &row.unused) {
+            (Resolved::None, Some((user, _))) => quoted(&String::from_utf8_lossy(user)),
+            (user, _) => value(user),
         };
         write!(
             out,
             "{before}{{\"sender\": {}, \"nexthop\": {}, \"user\": {user}, \"excluded\": {}",
             quoted(&row.sender),
-            told(&row.standing.next_hop),
+            value(&row.route.next_hop),
             row.excluded
         )?;
         let unused = row.unused.as_ref().map(|(_, reason)| ("unused", *reason));
@@ -216,5 +216,5 @@ fn print_json(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Resu
     }
     let end = if before.starts_with('[') { "[]\n" } else { "\n]\n" };
     out.write_all(end.as_bytes())?;
-    Ok(all_sure)
+    Ok(all_known)
 }

@@ -1,18 +1,19 @@
-//! `postmapd relay`: edits the two files, as `setup.sh relay` of docker-mailserver does, and says what then holds.
+//! `postmapd relay`: edits the two table files, as `setup.sh relay` of docker-mailserver does, and prints what takes
+//! effect.
 //!
-//! An edit reads the file, changes one entry of it ([`crate::lookup::table::edit`]), judges the result with the code that the
-//! server judges it with, and puts it in place ([`crate::os::replace_file`]). A result with an error is not written,
-//! whether the error is new or was there before: the server would not use the file, the new entry included. An edit
-//! that fixes the last error is written.
+//! An edit reads the file, changes one entry of it ([`crate::lookup::table::edit`]), validates the result with the
+//! server's own code, and replaces the file ([`crate::os::replace_file`]). A result with an error is not written,
+//! whether the error is new or not: the server would reject the file, the new entry included. An edit that fixes the
+//! last error is written.
 //!
-//! Afterwards one line on standard output says what holds for the sender or the next hop, from a snapshot of the whole
-//! folder and of the environment of this command; what matters beside it is a warning on standard error. Exit codes: 0
-//! it is as was asked, 1 refused and nothing written, 2 usage.
+//! Then one line on standard output shows what is effective for the sender or the next hop, from a snapshot of the
+//! whole directory and the environment of this command. Warnings go to standard error. Exit codes: 0 the file is as
+//! requested, 1 rejected and nothing written, 2 usage.
 
 mod edit;
+mod effective;
 mod key;
 mod list;
-mod standing;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::password::{self, PasswordError};
-use super::{EX_USAGE, Error, OutputFormat, say};
+use super::{EX_USAGE, Error, OutputFormat, print_message};
 use crate::config::Sources;
 use crate::config::options::Options;
 use crate::diagnostics::Findings;
@@ -31,8 +32,8 @@ use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 use crate::os::printable::{printable, printable_path};
 use crate::os::replace_file::{self, ReplaceError};
 use crate::os::secret::Secret;
-use edit::{Edit, Hint, What};
-use key::Refused;
+use edit::{Edit, EditAction, Hint};
+use key::ArgumentError;
 
 /// Add, change, remove and list relays and their credentials.
 #[derive(Args)]
@@ -165,68 +166,63 @@ Examples:
     },
 }
 
-/// Why an edit was not made. Nothing was written, unless it says otherwise.
+/// The reason why an edit was not made. Nothing was written, unless the message says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
-    /// What was typed cannot be.
     #[error("{0}; nothing was written")]
-    Refused(#[from] Refused),
-    /// There is no password.
+    Argument(#[from] ArgumentError),
     #[error("{0}; nothing was written")]
     Password(#[from] PasswordError),
-    /// The format is narrower than what was typed.
+    /// The file format cannot represent an argument.
     #[error("{0}; nothing was written")]
     NotRepresentable(#[from] NotRepresentable),
-    /// The file cannot be replaced.
     #[error(transparent)]
     Replace(#[from] ReplaceError),
-    /// The server would refuse the result.
+    /// The server would reject the result.
     #[error(
         "{}\n{} was not written: with an error in it the server would use none of it; fix the line first",
         errors.join("\n"),
         printable_path(path)
     )]
     Errors {
-        /// The file.
         path: PathBuf,
-        /// The first of its errors.
+        /// The first errors of the file.
         errors: Vec<String>,
     },
     /// There is nothing to remove.
     #[error("{} has no entry for {key}{hint}", printable_path(path))]
     NoEntry {
-        /// The file.
         path: PathBuf,
-        /// What was looked for.
+        /// The key, as far as it can be shown.
         key: String,
-        /// What may have been meant.
+        /// What to try instead; may be empty.
         hint: &'static str,
     },
 }
 
 impl Relay {
     pub(super) fn run(self) -> Result<ExitCode, Error> {
-        // What is wrong with the environment concerns the server, and is said with what holds.
+        // Findings about the environment concern the server, and are printed with the result.
         let sources = Sources::for_command(self.options, &mut Findings::default());
         match self.command {
             Command::List { format } => list::run(&sources, format),
             Command::AddDomain { domain, host, port } => {
                 let port = port.as_ref().map(|port| port.as_bytes());
-                let key = key::sender(domain.as_bytes()).map_err(RelayError::from)?;
+                let key = key::sender_key(domain.as_bytes()).map_err(RelayError::from)?;
                 let next_hop = key::next_hop(host.as_bytes(), port).map_err(RelayError::from)?;
                 Edit {
                     table: &RELAY_MAP,
                     key,
-                    what: What::Set(&next_hop),
+                    action: EditAction::Set(&next_hop),
                 }
-                .make(&sources)
+                .run(&sources)
             }
             Command::ExcludeDomain { domain } => Edit {
                 table: &RELAY_MAP,
-                key: key::sender(domain.as_bytes()).map_err(RelayError::from)?,
-                what: What::Set(b""),
+                key: key::sender_key(domain.as_bytes()).map_err(RelayError::from)?,
+                action: EditAction::Set(b""),
             }
-            .make(&sources),
+            .run(&sources),
             Command::AddAuth {
                 domain,
                 user,
@@ -236,64 +232,64 @@ impl Relay {
             } => {
                 let password = password.map(|password| Secret::from(password.into_vec()));
                 let is_on_command_line = password.is_some();
-                if password.as_ref().is_some_and(looks_like_a_flag) {
-                    return Err(RelayError::from(Refused::LikeAFlag).into());
+                if password.as_ref().is_some_and(looks_like_flag) {
+                    return Err(RelayError::from(ArgumentError::LooksLikeFlag).into());
                 }
-                let key = key::of_credentials(domain.as_bytes(), next_hop).map_err(RelayError::from)?;
+                let key = key::credentials_key(domain.as_bytes(), next_hop).map_err(RelayError::from)?;
                 let user = user.as_bytes();
-                // Refuse what is wrong before asking for a password, not after.
-                key::user(user).map_err(RelayError::from)?;
+                // Rejects what is wrong before asking for a password, not after.
+                key::validate_user(user).map_err(RelayError::from)?;
                 replace_file::check_directory(&sources.credentials()).map_err(RelayError::from)?;
                 let password = match password {
                     Some(password) => Ok(password),
                     None if password_stdin => password::from_standard_input(),
-                    None => password::ask(&format!("{} at {}", printable(user), printable(&key))),
+                    None => password::prompt(&format!("{} at {}", printable(user), printable(&key))),
                 };
                 let password = password.map_err(RelayError::from)?;
-                let value = key::credentials(user, &password).map_err(RelayError::from)?;
+                let value = key::credentials_value(user, &password).map_err(RelayError::from)?;
                 let done = Edit {
                     table: &CREDENTIALS,
                     key,
-                    what: What::Set(value.expose()),
+                    action: EditAction::Set(value.expose()),
                 }
-                .make(&sources)?;
+                .run(&sources)?;
                 if is_on_command_line {
-                    say(PASSWORD_SEEN);
+                    print_message(PASSWORD_ON_COMMAND_LINE);
                 }
                 Ok(done)
             }
             Command::RemoveDomain { domain } => Edit {
                 table: &RELAY_MAP,
-                key: key::to_remove(domain.as_bytes(), false).map_err(RelayError::from)?,
-                what: What::Remove(None),
+                key: key::key_to_remove(domain.as_bytes(), false).map_err(RelayError::from)?,
+                action: EditAction::Remove(None),
             }
-            .make(&sources),
+            .run(&sources),
             Command::RemoveAuth { domain, next_hop } => Edit {
                 table: &CREDENTIALS,
-                key: key::to_remove(domain.as_bytes(), next_hop).map_err(RelayError::from)?,
-                what: What::Remove(Some(Hint {
+                key: key::key_to_remove(domain.as_bytes(), next_hop).map_err(RelayError::from)?,
+                action: EditAction::Remove(Some(Hint {
                     other_key: domain.as_bytes(),
                     text: "; it has one for the host of that name: add --next-hop",
                 })),
             }
-            .make(&sources),
+            .run(&sources),
         }
     }
 }
 
-const PASSWORD_SEEN: &str = "warning: the password was on the command line, where every local user could see it, and the shell may keep \
+const PASSWORD_ON_COMMAND_LINE: &str = "warning: the password was on the command line, where every local user could see it, and the shell may keep \
      it in its history; leave it out to be asked for it, or give it with --password-stdin";
 
-/// Whether a password may be a misspelt flag: what stands behind `--` is none.
-fn looks_like_a_flag(password: &Secret) -> bool {
+/// Whether a password may be a misspelt flag: after `--` it is none.
+fn looks_like_flag(password: &Secret) -> bool {
     password.expose().starts_with(b"--") && !std::env::args_os().any(|word| word == "--")
 }
 
-/// What to say where the words of an `add-auth` cannot be understood: clap would repeat them, and one of them may be a
-/// password.
-pub(super) fn usage_without_words(error: &clap::Error) -> Option<ExitCode> {
+/// Prints the usage if the arguments of an `add-auth` cannot be parsed, and returns the exit code. clap would repeat
+/// the arguments, and one of them may be a password.
+pub(super) fn usage_without_arguments(error: &clap::Error) -> Option<ExitCode> {
     use clap::error::ErrorKind;
-    let names_words = !matches!(
+    let quotes_arguments = !matches!(
         error.kind(),
         ErrorKind::DisplayHelp
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
@@ -301,10 +297,10 @@ pub(super) fn usage_without_words(error: &clap::Error) -> Option<ExitCode> {
             | ErrorKind::MissingRequiredArgument
             | ErrorKind::ArgumentConflict
     );
-    if !names_words || !std::env::args_os().any(|word| word == "add-auth") {
+    if !quotes_arguments || !std::env::args_os().any(|word| word == "add-auth") {
         return None;
     }
-    say(
+    print_message(
         "these words cannot be understood; they are not repeated here, because one may be a password\n\n\
          Usage: postmapd relay add-auth [OPTIONS] DOMAIN USER [PASSWORD]\n\n\
          A value with blanks needs quotes, and --password-stdin reads a password from standard input. For more, try \

@@ -1,12 +1,12 @@
-use super::{KeyErrorKind, Refused, next_hop, of_credentials, sender, to_remove};
+use super::{ArgumentError, KeyErrorKind, credentials_key, key_to_remove, next_hop, sender_key};
 
-fn text(result: Result<Vec<u8>, Refused>) -> Result<String, Refused> {
+fn text(result: Result<Vec<u8>, ArgumentError>) -> Result<String, ArgumentError> {
     result.map(|bytes| String::from_utf8(bytes).unwrap())
 }
 
 #[test]
 fn a_domain_an_address_and_the_null_sender_are_senders() {
-    for (typed, key) in [
+    for (argument, key) in [
         ("example.com", "@example.com"),
         ("@example.com", "@example.com"),
         ("Example.COM", "@Example.COM"),
@@ -19,42 +19,42 @@ fn a_domain_an_address_and_the_null_sender_are_senders() {
         ("<>", "<>"),
         ("\"<>\"", "<>"),
     ] {
-        assert_eq!(text(sender(typed.as_bytes())), Ok(key.to_owned()));
+        assert_eq!(text(sender_key(argument.as_bytes())), Ok(key.to_owned()));
     }
-    for (typed, refused) in [
-        ("", Refused::EmptyDomain),
-        ("@", Refused::EmptyDomain),
-        ("user@", Refused::EmptyDomain),
-        ("example..com", Refused::Domain),
-        (".example.com", Refused::Key(KeyErrorKind::Wildcard)),
-        ("example.com.", Refused::Key(KeyErrorKind::TrailingDot)),
-        ("exam ple.com", Refused::Domain),
-        ("@exam\nple.com", Refused::ControlInDomain),
-        ("a,b", Refused::Key(KeyErrorKind::Separator(','))),
-        ("*", Refused::Key(KeyErrorKind::Wildcard)),
-        ("*.example.com", Refused::Key(KeyErrorKind::Wildcard)),
-        ("@.example.com", Refused::Key(KeyErrorKind::Wildcard)),
-        ("@@example.com", Refused::Key(KeyErrorKind::TwoAts)),
+    for (argument, error) in [
+        ("", ArgumentError::EmptyDomain),
+        ("@", ArgumentError::EmptyDomain),
+        ("user@", ArgumentError::EmptyDomain),
+        ("example..com", ArgumentError::Domain),
+        (".example.com", ArgumentError::Key(KeyErrorKind::Wildcard)),
+        ("example.com.", ArgumentError::Key(KeyErrorKind::TrailingDot)),
+        ("exam ple.com", ArgumentError::Domain),
+        ("@exam\nple.com", ArgumentError::ControlInDomain),
+        ("a,b", ArgumentError::Key(KeyErrorKind::Separator(','))),
+        ("*", ArgumentError::Key(KeyErrorKind::Wildcard)),
+        ("*.example.com", ArgumentError::Key(KeyErrorKind::Wildcard)),
+        ("@.example.com", ArgumentError::Key(KeyErrorKind::Wildcard)),
+        ("@@example.com", ArgumentError::Key(KeyErrorKind::TwoAts)),
         (
             "example.com\u{a0}",
-            Refused::Key(KeyErrorKind::Invisible('\u{a0}')),
+            ArgumentError::Key(KeyErrorKind::Invisible('\u{a0}')),
         ),
-        ("mailto:u@e.example", Refused::LocalPart),
-        ("'u@e.example'", Refused::Key(KeyErrorKind::Enclosed)),
-        ("john doe@example.com", Refused::LocalPart),
-        ("#a@example.com", Refused::LocalPart),
-        ("\"open@example.com", Refused::LocalPart),
-        ("\"a\"b\"@example.com", Refused::LocalPart),
-        ("[relay.test]:25", Refused::NextHopForSender),
-        ("relay.test:25", Refused::Key(KeyErrorKind::Separator(':'))),
+        ("mailto:u@e.example", ArgumentError::LocalPart),
+        ("'u@e.example'", ArgumentError::Key(KeyErrorKind::Enclosed)),
+        ("john doe@example.com", ArgumentError::LocalPart),
+        ("#a@example.com", ArgumentError::LocalPart),
+        ("\"open@example.com", ArgumentError::LocalPart),
+        ("\"a\"b\"@example.com", ArgumentError::LocalPart),
+        ("[relay.test]:25", ArgumentError::NextHopForSender),
+        ("relay.test:25", ArgumentError::Key(KeyErrorKind::Separator(':'))),
     ] {
-        assert_eq!(text(sender(typed.as_bytes())), Err(refused), "{typed}");
+        assert_eq!(text(sender_key(argument.as_bytes())), Err(error), "{argument}");
     }
 }
 
 #[test]
-fn credentials_are_of_senders_and_of_next_hops() {
-    for (typed, is_next_hop, key) in [
+fn credentials_belong_to_senders_and_to_next_hops() {
+    for (argument, is_next_hop, key) in [
         ("example.com", false, "@example.com"),
         ("relay.test", true, "relay.test"),
         ("[relay.test]:587", false, "[relay.test]:587"),
@@ -64,24 +64,30 @@ fn credentials_are_of_senders_and_of_next_hops() {
         ("2001:db8::1", true, "2001:db8::1"),
     ] {
         assert_eq!(
-            text(of_credentials(typed.as_bytes(), is_next_hop)),
+            text(credentials_key(argument.as_bytes(), is_next_hop)),
             Ok(key.to_owned())
         );
     }
-    assert_eq!(of_credentials(b"<>", false), Err(Refused::NullSenderCredentials));
     assert_eq!(
-        of_credentials(b"[a]:25,[b]:25", false),
-        Err(Refused::SeveralNextHops)
+        credentials_key(b"<>", false),
+        Err(ArgumentError::NullSenderCredentials)
     );
-    assert!(matches!(of_credentials(b"[a", false), Err(Refused::NextHop(_))));
+    assert_eq!(
+        credentials_key(b"[a]:25,[b]:25", false),
+        Err(ArgumentError::SeveralNextHops)
+    );
     assert!(matches!(
-        of_credentials(b"a:99999", false),
-        Err(Refused::NextHop(_))
+        credentials_key(b"[a", false),
+        Err(ArgumentError::NextHop(_))
+    ));
+    assert!(matches!(
+        credentials_key(b"a:99999", false),
+        Err(ArgumentError::NextHop(_))
     ));
 }
 
 #[test]
-fn a_host_may_come_with_brackets_or_a_port_and_not_with_two() {
+fn a_host_may_include_brackets_and_one_port() {
     let joined = |host: &str, port: Option<&str>| text(next_hop(host.as_bytes(), port.map(str::as_bytes)));
     for (host, port, expected) in [
         ("relay.test", None, "[relay.test]:25"),
@@ -95,12 +101,21 @@ fn a_host_may_come_with_brackets_or_a_port_and_not_with_two() {
     ] {
         assert_eq!(joined(host, port), Ok(expected.to_owned()));
     }
-    assert_eq!(joined("relay.test:587", Some("25")), Err(Refused::PortTwice));
-    assert_eq!(joined("dunno", None), Err(Refused::Dunno));
-    assert_eq!(joined("https://relay.test", Some("587")), Err(Refused::Url));
-    assert_eq!(joined("https://relay.test", None), Err(Refused::Url));
-    assert_eq!(joined("smtp:[relay.test]:587", None), Err(Refused::Transport));
-    assert_eq!(joined("smtp:[relay.test]", Some("587")), Err(Refused::Transport));
+    assert_eq!(
+        joined("relay.test:587", Some("25")),
+        Err(ArgumentError::DuplicatePort)
+    );
+    assert_eq!(joined("dunno", None), Err(ArgumentError::Dunno));
+    assert_eq!(joined("https://relay.test", Some("587")), Err(ArgumentError::Url));
+    assert_eq!(joined("https://relay.test", None), Err(ArgumentError::Url));
+    assert_eq!(
+        joined("smtp:[relay.test]:587", None),
+        Err(ArgumentError::Transport)
+    );
+    assert_eq!(
+        joined("smtp:[relay.test]", Some("587")),
+        Err(ArgumentError::Transport)
+    );
     for (host, port) in [
         ("", None),
         ("a", Some("")),
@@ -108,13 +123,16 @@ fn a_host_may_come_with_brackets_or_a_port_and_not_with_two() {
         ("a", Some("text")),
         ("a b", None),
     ] {
-        assert!(matches!(joined(host, port), Err(Refused::Host(_))), "{host}");
+        assert!(
+            matches!(joined(host, port), Err(ArgumentError::Host(_))),
+            "{host}"
+        );
     }
 }
 
 #[test]
-fn what_is_to_go_may_be_written_wrongly() {
-    for (typed, is_next_hop, key) in [
+fn an_invalid_entry_can_be_removed() {
+    for (argument, is_next_hop, key) in [
         ("example.com", false, "@example.com"),
         ("john doe@example.com", false, "john doe@example.com"),
         ("<>", false, "<>"),
@@ -122,8 +140,11 @@ fn what_is_to_go_may_be_written_wrongly() {
         ("[broken", false, "[broken"),
         ("relay.test", true, "relay.test"),
     ] {
-        assert_eq!(text(to_remove(typed.as_bytes(), is_next_hop)), Ok(key.to_owned()));
+        assert_eq!(
+            text(key_to_remove(argument.as_bytes(), is_next_hop)),
+            Ok(key.to_owned())
+        );
     }
-    assert_eq!(to_remove(b"", true), Err(Refused::EmptyDomain));
-    assert_eq!(to_remove(b"@", false), Err(Refused::EmptyDomain));
+    assert_eq!(key_to_remove(b"", true), Err(ArgumentError::EmptyDomain));
+    assert_eq!(key_to_remove(b"@", false), Err(ArgumentError::EmptyDomain));
 }
