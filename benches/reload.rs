@@ -35,7 +35,7 @@ use apparatus::entries::Edition;
 use apparatus::machine::{self, Machine};
 use apparatus::postmap::{self, Postmap};
 use apparatus::server::Server;
-use client::{Asking, Meanwhile, Questions};
+use client::{Clients, Meanwhile, Requests};
 use report::{Measured, Run};
 use tables::Tables;
 
@@ -116,14 +116,14 @@ fn benchmark(options: &Options) -> Result<()> {
 fn measure(entries: u64, runs: u32, directory: &Path, postmap: &Postmap) -> Result<Measured> {
     eprintln!("{entries} entries: writing the files");
     let mut tables = Tables::write(directory, entries)?;
-    let questions = [Edition::First, Edition::Second].map(|edition| Questions::about(&tables, edition));
+    let requests = [Edition::First, Edition::Second].map(|edition| Requests::about(&tables, edition));
     // The server relies on a file's modification time once the file is older than a second. Until then it reads it
     // again at each poll, and would not be idle.
     thread::sleep(Duration::from_millis(1500));
     let mut measured = Measured::new(&tables)?;
     for number in 1..=runs {
         eprintln!("{entries} entries: run {number} of {runs}");
-        let mut run = run(&mut tables, &questions)?;
+        let mut run = run(&mut tables, &requests)?;
         for format in postmap::FORMATS {
             if !measured.has_enough(format) {
                 run.built
@@ -136,7 +136,7 @@ fn measure(entries: u64, runs: u32, directory: &Path, postmap: &Postmap) -> Resu
 }
 
 /// Runs one server from start to end.
-fn run(tables: &mut Tables, [first, second]: &[Questions; 2]) -> Result<Run> {
+fn run(tables: &mut Tables, [first, second]: &[Requests; 2]) -> Result<Run> {
     let server = Server::start(tables.directory(), &["socketmap:inet:127.0.0.1:0".to_owned()])?;
     let address = server.address()?;
     let mut run = Run {
@@ -144,12 +144,14 @@ fn run(tables: &mut Tables, [first, second]: &[Questions; 2]) -> Result<Run> {
         memory_after_start: server.settled_memory()?,
         ..Run::default()
     };
-    let asking = Asking::of(address, first);
+    let clients = Clients::of(address, first);
     for connections in CONNECTIONS {
-        run.quiet.push(asking.measure(connections, Meanwhile::Nothing)?);
-        run.busy.push(asking.measure(connections, Meanwhile::BusyThread)?);
+        run.baseline
+            .push(clients.measure(connections, Meanwhile::Nothing)?);
+        run.busy
+            .push(clients.measure(connections, Meanwhile::BusyThread)?);
     }
-    server.forget_peak();
+    server.reset_peak();
     for number in 1..=RELOADS {
         run.reloads.push(tables.replace_and_wait(address)?);
         if number == 1 {
@@ -160,10 +162,10 @@ fn run(tables: &mut Tables, [first, second]: &[Questions; 2]) -> Result<Run> {
     run.loads = server.durations_of_reloads();
     for connections in CONNECTIONS {
         run.reloading
-            .push(asking.measure(connections, Meanwhile::Reloads(tables))?);
+            .push(clients.measure(connections, Meanwhile::Reloads(tables))?);
     }
     run.memory_peak = server.peak_memory()?;
-    server.forget_peak();
+    server.reset_peak();
     run.rewrite = tables.rewrite_and_wait(address)?;
     run.memory_after_rewrite = server.settled_memory()?;
     run.memory_peak_of_rewrite = server.peak_memory()?;
@@ -173,7 +175,7 @@ fn run(tables: &mut Tables, [first, second]: &[Questions; 2]) -> Result<Run> {
     // at a next hop only.
     drop(server);
     let server = Server::start(tables.directory(), &["socketmap:inet:127.0.0.1:0".to_owned()])?;
-    Asking::of(server.address()?, second).measure(1, Meanwhile::Nothing)?;
+    Clients::of(server.address()?, second).measure(1, Meanwhile::Nothing)?;
     tables.restore()?;
     Ok(run)
 }

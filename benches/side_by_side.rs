@@ -45,9 +45,9 @@ use apparatus::machine::{self, Machine};
 use apparatus::postmap::Postmap;
 use apparatus::relay_map::{self, RelayMap};
 use interruption::Interruption;
-use lookup::{Keys, Questions};
+use lookup::{Keys, Requests};
 use report::Size;
-use table::Stage;
+use table::Fixture;
 
 /// Postfix's own tables and postmapd side by side, through Postfix's own client.
 #[derive(Parser)]
@@ -153,24 +153,24 @@ fn measure(
 ) -> Result<Size> {
     eprintln!("{entries} entries: writing and building the tables");
     let relay_map = RelayMap::write(directory, entries)?;
-    let questions = Questions {
+    let requests = Requests {
         one: Keys::write(directory, "one", entries, 1)?,
         few: Keys::write(directory, "few", entries, options.keys / 10)?,
         many: Keys::write(directory, "many", entries, options.keys)?,
     };
-    let mut stage = Stage::set(postmap, &relay_map, directory, &options.endpoint, &questions.one)?;
+    let mut fixture = Fixture::set(postmap, &relay_map, directory, &options.endpoint, &requests.one)?;
     for round in 0..options.rounds {
         eprintln!("{entries} entries: round {} of {}", round + 1, options.rounds);
-        stage.turn(round);
-        for table in stage.tables() {
+        fixture.turn(round);
+        for table in fixture.tables() {
             interruption.check()?;
-            lookup::measure(table, &questions)?;
+            lookup::measure(table, &requests)?;
         }
-        for table in stage.tables() {
+        for table in fixture.tables() {
             interruption.check()?;
             change::measure(table)?;
         }
-        change::measure_served(&mut stage)?;
+        change::measure_served(&mut fixture)?;
     }
-    Ok(Size::of(entries, &questions, stage.into_rows()))
+    Ok(Size::of(entries, &requests, fixture.into_rows()))
 }

@@ -83,12 +83,12 @@ impl RelayMap {
 
 /// Renames links to files over active names, all at once. Returns the time before.
 pub(crate) fn put(files: &[(&Path, &Path)]) -> io::Result<Instant> {
-    for (file, live) in files {
-        fs::hard_link(file, live.with_extension("ready"))?;
+    for (file, active) in files {
+        fs::hard_link(file, active.with_extension("ready"))?;
     }
     let replaced = Instant::now();
-    for (_, live) in files {
-        fs::rename(live.with_extension("ready"), live)?;
+    for (_, active) in files {
+        fs::rename(active.with_extension("ready"), active)?;
     }
     Ok(replaced)
 }

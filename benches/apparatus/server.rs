@@ -99,14 +99,14 @@ impl Server {
 
     /// Restarts the measurement of peak memory. Where the system does not permit that, the peak is the one since the
     /// start.
-    pub(crate) fn forget_peak(&self) {
+    pub(crate) fn reset_peak(&self) {
         // The number is that of proc_pid_clear_refs(5).
         if let Err(error) = fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5") {
             eprintln!("the peak of the memory is that since the start: {error}");
         }
     }
 
-    /// The peak of its resident memory since [`Server::forget_peak`], in bytes.
+    /// The peak of its resident memory since [`Server::reset_peak`], in bytes.
     pub(crate) fn peak_memory(&self) -> Result<u64> {
         self.status("VmHWM:")
     }

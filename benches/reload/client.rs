@@ -24,20 +24,20 @@ const AT_LEAST: Duration = Duration::from_secs(1);
 const RELOADS_AT_LEAST: u32 = 3;
 
 /// The number of different requests: more than the entries of a large table that fit into the processor's caches.
-const QUESTIONS: u64 = 65_536;
+const REQUESTS: u64 = 65_536;
 
 /// A request, and the only right reply to it.
-pub(crate) struct Question {
-    request: Vec<u8>,
+pub(crate) struct Request {
+    bytes: Vec<u8>,
     pub(crate) reply: Vec<u8>,
 }
 
-impl Question {
+impl Request {
     /// A request to `map` for `key`, whose reply is `value`.
     pub(crate) fn new(map: &str, key: &str, value: Option<&str>) -> Self {
         let reply = value.map_or_else(|| "NOTFOUND ".into(), |value| format!("OK {value}"));
         Self {
-            request: netstring(&format!("{map} {key}")),
+            bytes: netstring(&format!("{map} {key}")),
             reply: netstring(&reply),
         }
     }
@@ -48,14 +48,14 @@ fn netstring(payload: &str) -> Vec<u8> {
 }
 
 /// Requests in pseudo-random order: both maps in turn, and every fourth time a sender without an entry.
-pub(crate) struct Questions {
-    all: Arc<[Question]>,
+pub(crate) struct Requests {
+    all: Arc<[Request]>,
 }
 
-impl Questions {
+impl Requests {
     /// Requests for all of the entries of `tables`, as they are in this edition.
     pub(crate) fn about(tables: &Tables, edition: Edition) -> Self {
-        let question = |number: u64| {
+        let request = |number: u64| {
             let entry = scattered(number) % tables.entries;
             let known = !number.is_multiple_of(4);
             let sender = if known {
@@ -64,13 +64,13 @@ impl Questions {
                 entries::sender_without_entry(number)
             };
             if (number / 2).is_multiple_of(2) {
-                Question::new(
+                Request::new(
                     "relayhost",
                     &sender,
                     known.then(|| edition.next_hop(entry)).as_deref(),
                 )
             } else {
-                Question::new(
+                Request::new(
                     "sasl",
                     &sender,
                     known.then(|| edition.credentials(entry)).as_deref(),
@@ -78,7 +78,7 @@ impl Questions {
             }
         };
         Self {
-            all: (0..QUESTIONS).map(question).collect(),
+            all: (0..REQUESTS).map(request).collect(),
         }
     }
 }
@@ -97,9 +97,9 @@ impl Connection {
     }
 
     /// Sends the request, and reads as many bytes as the expected reply has.
-    pub(crate) fn ask(&mut self, question: &Question) -> io::Result<Vec<u8>> {
-        self.stream.write_all(&question.request)?;
-        let mut reply = vec![0; question.reply.len()];
+    pub(crate) fn ask(&mut self, request: &Request) -> io::Result<Vec<u8>> {
+        self.stream.write_all(&request.bytes)?;
+        let mut reply = vec![0; request.reply.len()];
         self.stream.read_exact(&mut reply)?;
         Ok(reply)
     }
@@ -143,14 +143,14 @@ impl Latency {
 }
 
 /// The clients of one server.
-pub(crate) struct Asking<'a> {
+pub(crate) struct Clients<'a> {
     address: SocketAddr,
-    questions: &'a Questions,
+    requests: &'a Requests,
 }
 
-impl<'a> Asking<'a> {
-    pub(crate) fn of(address: SocketAddr, questions: &'a Questions) -> Self {
-        Self { address, questions }
+impl<'a> Clients<'a> {
+    pub(crate) fn of(address: SocketAddr, requests: &'a Requests) -> Self {
+        Self { address, requests }
     }
 
     /// Sends requests on this many connections until `meanwhile` has ended.
@@ -181,10 +181,10 @@ impl<'a> Asking<'a> {
     async fn ask_on_all(&self, connections: usize, stop: &Arc<AtomicBool>) -> Result<Vec<u64>> {
         let mut askers = Vec::new();
         for number in 0..connections {
-            let asker = Asker {
+            let asker = Client {
                 stream: tokio::net::TcpStream::connect(self.address).await?,
-                questions: Arc::clone(&self.questions.all),
-                next: number * self.questions.all.len() / connections,
+                requests: Arc::clone(&self.requests.all),
+                next: number * self.requests.all.len() / connections,
                 stop: Arc::clone(stop),
             };
             asker.stream.set_nodelay(true)?;
@@ -221,33 +221,33 @@ fn disturb(meanwhile: Meanwhile<'_>, address: SocketAddr, stop: &AtomicBool) -> 
 }
 
 /// One of several connections.
-struct Asker {
+struct Client {
     stream: tokio::net::TcpStream,
-    questions: Arc<[Question]>,
+    requests: Arc<[Request]>,
     next: usize,
     stop: Arc<AtomicBool>,
 }
 
-impl Asker {
+impl Client {
     /// Sends requests until it is stopped. Returns how long each reply took, in nanoseconds.
     async fn ask(mut self) -> Result<Vec<u64>> {
         let mut took = Vec::new();
         let mut buffer = [0; 1024];
         while !self.stop.load(Ordering::Relaxed) {
-            let question = self.questions.get(self.next).ok_or("there is no question")?;
-            self.next = (self.next + 1) % self.questions.len();
+            let request = self.requests.get(self.next).ok_or("there is no request")?;
+            self.next = (self.next + 1) % self.requests.len();
             let begun = Instant::now();
-            self.stream.write_all(&question.request).await?;
+            self.stream.write_all(&request.bytes).await?;
             let mut have = 0;
-            while have < question.reply.len() {
+            while have < request.reply.len() {
                 let room = buffer.get_mut(have..).ok_or("the reply is too long")?;
                 have += match self.stream.read(room).await? {
                     0 => return Err("the server closed a connection".into()),
                     more => more,
                 };
                 // Compared at each step, so that it does not wait for the rest of a shorter reply.
-                if question.reply.get(..have) != buffer.get(..have) {
-                    return Err(wrong(question, buffer.get(..have).unwrap_or_default()).into());
+                if request.reply.get(..have) != buffer.get(..have) {
+                    return Err(wrong(request, buffer.get(..have).unwrap_or_default()).into());
                 }
             }
             took.push(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
@@ -256,11 +256,11 @@ impl Asker {
     }
 }
 
-fn wrong(question: &Question, reply: &[u8]) -> String {
+fn wrong(request: &Request, reply: &[u8]) -> String {
     format!(
         "wrong reply: asked {}, got {} instead of {}",
-        question.request.escape_ascii(),
+        request.bytes.escape_ascii(),
         reply.escape_ascii(),
-        question.reply.escape_ascii()
+        request.reply.escape_ascii()
     )
 }

@@ -28,7 +28,7 @@ pub(crate) struct Run {
     pub(crate) memory_peak_of_rewrite: u64,
     pub(crate) memory_after_rewrite: u64,
     /// For each of [`CONNECTIONS`].
-    pub(crate) quiet: Vec<Latency>,
+    pub(crate) baseline: Vec<Latency>,
     pub(crate) busy: Vec<Latency>,
     pub(crate) reloading: Vec<Latency>,
 }
@@ -172,9 +172,13 @@ fn print_latencies(measured: &[Measured]) {
                 summary.print(&heading, name, others);
                 summary
             };
-            let quiet = summary("nothing", |run| &run.quiet, &[]);
-            let busy = summary("a busy thread elsewhere", |run| &run.busy, &[("quiet", &quiet)]);
-            let others = [("quiet", &quiet), ("busy", &busy)];
+            let baseline = summary("nothing", |run| &run.baseline, &[]);
+            let busy = summary(
+                "a busy thread elsewhere",
+                |run| &run.busy,
+                &[("quiet", &baseline)],
+            );
+            let others = [("quiet", &baseline), ("busy", &busy)];
             summary("**reloads**, one after another", |run| &run.reloading, &others);
         }
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::apparatus::Result;
 use super::apparatus::entries::{self, Edition};
 use super::apparatus::relay_map::{self, MARKER, RelayMap};
-use super::client::{Connection, Question};
+use super::client::{Connection, Request};
 
 /// The file name that postmapd reads.
 const CREDENTIALS: &str = "postfix-sasl-password.cf";
@@ -38,19 +38,19 @@ pub(crate) struct Tables {
 impl Tables {
     /// Writes them into `directory`, which is created.
     pub(crate) fn write(directory: &Path, entries: u64) -> Result<Self> {
-        let live = directory.join("tables");
-        fs::create_dir_all(&live)?;
+        let active = directory.join("tables");
+        fs::create_dir_all(&active)?;
         let credentials = directory.join("credentials.cf");
         let second = [directory.join("second-0.cf"), directory.join("second-1.cf")];
         let relay_map = RelayMap::write(directory, entries)?;
         relay_map::write(&second[0], entries, Edition::Second)?;
         write_credentials(&credentials, entries, Edition::First)?;
         write_credentials(&second[1], entries, Edition::Second)?;
-        fs::hard_link(relay_map.present(), live.join(relay_map::NAME))?;
-        fs::hard_link(&credentials, live.join(CREDENTIALS))?;
+        fs::hard_link(relay_map.present(), active.join(relay_map::NAME))?;
+        fs::hard_link(&credentials, active.join(CREDENTIALS))?;
         Ok(Self {
             entries,
-            directory: live,
+            directory: active,
             relay_map,
             credentials,
             second,
@@ -104,8 +104,8 @@ impl Tables {
     ) -> Result<Duration> {
         let mut connection = Connection::to(address)?;
         let mut answers = |hop: &str| {
-            let question = Question::new("relayhost", MARKER, Some(hop));
-            connection.ask(&question).map(|reply| reply == question.reply)
+            let request = Request::new("relayhost", MARKER, Some(hop));
+            connection.ask(&request).map(|reply| reply == request.reply)
         };
         if !answers(&self.relay_map.marker_hop())? {
             return Err("the marker is not where it was left".into());
@@ -123,12 +123,12 @@ impl Tables {
 
     /// Moves a relay map into place, and with it credentials. Returns the time before.
     fn put(&self, relay_map: &Path, credentials: Option<&PathBuf>) -> io::Result<Instant> {
-        let live = [relay_map::NAME, CREDENTIALS].map(|name| self.directory.join(name));
+        let active = [relay_map::NAME, CREDENTIALS].map(|name| self.directory.join(name));
         let files = [Some(relay_map), credentials.map(PathBuf::as_path)];
         let files: Vec<_> = files
             .into_iter()
-            .zip(&live)
-            .filter_map(|(file, live)| Some((file?, live.as_path())))
+            .zip(&active)
+            .filter_map(|(file, active)| Some((file?, active.as_path())))
             .collect();
         relay_map::put(&files)
     }

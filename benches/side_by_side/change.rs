@@ -8,7 +8,7 @@ use postmapd::protocol::client::{Client, Response};
 use crate::apparatus::Result;
 use crate::apparatus::relay_map::{self, MARKER};
 use crate::lookup;
-use crate::table::{Stage, Table, Way};
+use crate::table::{Fixture, Method, Table};
 
 /// The timeout for a change.
 const TIMEOUT: Duration = Duration::from_secs(300);
@@ -19,12 +19,12 @@ const REQUEST_INTERVAL: Duration = Duration::from_micros(200);
 
 /// Changes one of Postfix's own tables, rebuilds it where needed, and looks up in one new process after another.
 pub(crate) fn measure(table: &mut Table) -> Result<()> {
-    let Some((live, relay_map)) = &mut table.source else {
+    let Some((active, relay_map)) = &mut table.source else {
         return Ok(());
     };
     let next = relay_map.next()?;
     let hop = relay_map.marker_hop();
-    let begun = relay_map::put(&[(&next, live)])?;
+    let begun = relay_map::put(&[(&next, active)])?;
     table.build()?;
     let built = begun.elapsed();
     loop {
@@ -37,27 +37,27 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
         }
     }
     table.changes.push(begun.elapsed().as_secs_f64());
-    if matches!(table.way, Way::Built(_)) {
+    if matches!(table.method, Method::Built(_)) {
         table.builds.push(built.as_secs_f64());
     }
     table.age()
 }
 
 /// Changes the relay map of postmapd, and queries all endpoints in turn, over connections that were open before.
-pub(crate) fn measure_served(stage: &mut Stage) -> Result<()> {
+pub(crate) fn measure_served(fixture: &mut Fixture) -> Result<()> {
     let mut waiting = Vec::new();
     let mut clients = Vec::new();
-    for (number, table) in stage.tables().enumerate() {
-        if let Way::Served(endpoint) = &table.way {
+    for (number, table) in fixture.tables().enumerate() {
+        if let Method::Served(endpoint) = &table.method {
             let mut client = Client::connect(endpoint.clone())?;
             ask(&mut client)?;
             clients.push((number, client));
         }
     }
-    let (live, relay_map) = &mut stage.served;
+    let (active, relay_map) = &mut fixture.served;
     let next = relay_map.next()?;
     let hop = relay_map.marker_hop();
-    let begun = relay_map::put(&[(&next, live)])?;
+    let begun = relay_map::put(&[(&next, active)])?;
     while !clients.is_empty() {
         let mut still = Vec::new();
         for (number, mut client) in clients {
@@ -74,7 +74,7 @@ pub(crate) fn measure_served(stage: &mut Stage) -> Result<()> {
         thread::sleep(REQUEST_INTERVAL);
     }
     for (number, took) in waiting {
-        if let Some(table) = stage.tables().nth(number) {
+        if let Some(table) = fixture.tables().nth(number) {
             table.changes.push(took.as_secs_f64());
         }
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::apparatus::Result;
 use crate::apparatus::entries::{self, Edition, scattered};
-use crate::table::{Answers, Table, Way};
+use crate::table::{Answers, Method, Table};
 
 /// Keys, and the expected output of `postmap -q -`.
 pub(crate) struct Keys {
@@ -57,7 +57,7 @@ impl Keys {
 }
 
 /// The keys for a table.
-pub(crate) struct Questions {
+pub(crate) struct Requests {
     /// A single key, for the time of a process to its first answer.
     pub(crate) one: Keys,
     /// The keys for servers.
@@ -66,7 +66,7 @@ pub(crate) struct Questions {
     pub(crate) many: Keys,
 }
 
-impl Questions {
+impl Requests {
     /// The keys for this table.
     pub(crate) fn of(&self, table: &Table) -> &Keys {
         if table.in_process() { &self.many } else { &self.few }
@@ -74,20 +74,20 @@ impl Questions {
 }
 
 /// Looks up one key and many, on an idle machine and beside a busy thread, and records how long that took.
-pub(crate) fn measure(table: &mut Table, questions: &Questions) -> Result<()> {
-    let times = one_and_many(table, questions).and_then(|quiet| {
-        let busy = beside_busy_thread(|| one_and_many(table, questions))?;
-        Ok((quiet, busy))
+pub(crate) fn measure(table: &mut Table, requests: &Requests) -> Result<()> {
+    let times = time_of_one_and_many(table, requests).and_then(|baseline| {
+        let busy = beside_busy_thread(|| time_of_one_and_many(table, requests))?;
+        Ok((baseline, busy))
     });
     match times {
-        Ok(((start, quiet), (_, busy))) => {
+        Ok(((start, baseline), (_, busy))) => {
             table.starts.push(start);
-            table.lookups.push(quiet);
+            table.lookups.push(baseline);
             table.lookups_beside_busy_thread.push(busy);
             Ok(())
         }
         // An external server may fail; its row says so.
-        Err(error) if matches!(table.way, Way::Elsewhere) => {
+        Err(error) if matches!(table.method, Method::Elsewhere) => {
             table.skipped = Some(error.to_string());
             Ok(())
         }
@@ -96,9 +96,9 @@ pub(crate) fn measure(table: &mut Table, questions: &Questions) -> Result<()> {
 }
 
 /// The time of one key with everything around it, and of each of many without, in seconds.
-fn one_and_many(table: &mut Table, questions: &Questions) -> Result<(f64, f64)> {
-    let many = questions.of(table);
-    let one = ask(table, &questions.one)?.as_secs_f64();
+fn time_of_one_and_many(table: &mut Table, requests: &Requests) -> Result<(f64, f64)> {
+    let many = requests.of(table);
+    let one = ask(table, &requests.one)?.as_secs_f64();
     let all = ask(table, many)?.as_secs_f64();
     Ok((one, (all - one) / (many.count - 1) as f64))
 }
@@ -139,10 +139,10 @@ pub(crate) fn ask(table: &mut Table, keys: &Keys) -> Result<Duration> {
         return Err(format!("postmap -q - {}: {status}: {}", table.endpoint, complaint.trim()).into());
     }
     let difference = difference(&fs::read(&output)?, &keys.expected);
-    match (&table.way, difference) {
+    match (&table.method, difference) {
         // It gives every key the same answer.
-        (Way::Constant, _) | (_, None) => {}
-        (Way::Elsewhere, Some(difference)) => table.answers = Answers::Different(difference),
+        (Method::Constant, _) | (_, None) => {}
+        (Method::Elsewhere, Some(difference)) => table.answers = Answers::Different(difference),
         (_, Some(difference)) => {
             return Err(format!("wrong answer from {}: {difference}", table.endpoint).into());
         }

@@ -6,8 +6,8 @@ use crate::Format;
 use crate::apparatus::Result;
 use crate::apparatus::machine::Machine;
 use crate::apparatus::spread::{Spread, grouped};
-use crate::lookup::Questions;
-use crate::table::{Answers, Table, Way};
+use crate::lookup::Requests;
+use crate::table::{Answers, Method, Table};
 
 /// The name of the row, and its figures.
 const COLUMNS: usize = 7;
@@ -38,8 +38,8 @@ struct Row {
 }
 
 impl Size {
-    pub(crate) fn of(entries: u64, questions: &Questions, tables: Vec<Table>) -> Self {
-        let rows = tables.into_iter().map(|table| Row::of(table, questions));
+    pub(crate) fn of(entries: u64, requests: &Requests, tables: Vec<Table>) -> Self {
+        let rows = tables.into_iter().map(|table| Row::of(table, requests));
         Self {
             entries,
             rows: rows.collect(),
@@ -55,11 +55,11 @@ impl Size {
 }
 
 impl Row {
-    fn of(table: Table, questions: &Questions) -> Self {
-        let keys = questions.of(&table).count;
-        let (answers, different) = match (&table.way, table.answers) {
+    fn of(table: Table, requests: &Requests) -> Self {
+        let keys = requests.of(&table).count;
+        let (answers, different) = match (&table.method, table.answers) {
             _ if table.skipped.is_some() => (None, None),
-            (Way::Constant, _) => (None, None),
+            (Method::Constant, _) => (None, None),
             (_, Answers::Same) => (Some("same"), None),
             (_, Answers::Different(example)) => (Some("different"), Some(example)),
         };

@@ -17,7 +17,7 @@ use crate::lookup::{self, Keys};
 use crate::postfix::{self, Postfix};
 
 /// How a change of the source becomes an answer.
-pub(crate) enum Way {
+pub(crate) enum Method {
     /// Never: `static:`, for the cost of the client alone.
     Constant,
     /// `postmap` builds an indexed file of it, in this format.
@@ -43,7 +43,7 @@ pub(crate) struct Table {
     pub(crate) name: String,
     /// Its name for `postmap`, with the map.
     pub(crate) endpoint: String,
-    pub(crate) way: Way,
+    pub(crate) method: Method,
     /// Why it cannot be measured.
     pub(crate) skipped: Option<String>,
     pub(crate) answers: Answers,
@@ -74,19 +74,19 @@ impl Table {
 
     /// Whether a lookup stays in the client's process.
     pub(crate) fn in_process(&self) -> bool {
-        match self.way {
-            Way::Constant | Way::ReadAtStart => true,
-            Way::Built(_) => !self.endpoint.starts_with("proxy:"),
-            Way::Served(_) | Way::Elsewhere => false,
+        match self.method {
+            Method::Constant | Method::ReadAtStart => true,
+            Method::Built(_) => !self.endpoint.starts_with("proxy:"),
+            Method::Served(_) | Method::Elsewhere => false,
         }
     }
 
     /// Builds the indexed file with `postmap`, where the method has one.
     pub(crate) fn build(&self) -> Result<()> {
-        if let (Way::Built(format), Some((live, _))) = (&self.way, &self.source) {
+        if let (Method::Built(format), Some((active, _))) = (&self.method, &self.source) {
             let output = self
                 .postmap()
-                .arg(format!("{format}:{}", live.display()))
+                .arg(format!("{format}:{}", active.display()))
                 .stdin(Stdio::null())
                 .output()?;
             if !output.status.success() || !output.stderr.is_empty() {
@@ -99,16 +99,16 @@ impl Table {
 
     /// Backdates the source, as it would be in use: `texthash:` waits while a file is younger than a second or two.
     pub(crate) fn age(&self) -> Result<()> {
-        if let (Way::ReadAtStart, Some((live, _))) = (&self.way, &self.source) {
+        if let (Method::ReadAtStart, Some((active, _))) = (&self.method, &self.source) {
             let past = SystemTime::now() - Duration::from_secs(60);
-            File::options().write(true).open(live)?.set_modified(past)?;
+            File::options().write(true).open(active)?.set_modified(past)?;
         }
         Ok(())
     }
 }
 
 /// All methods, and the programs that they need.
-pub(crate) struct Stage {
+pub(crate) struct Fixture {
     tables: Vec<Table>,
     /// The directory of postmapd, and the relay map that it serves.
     pub(crate) served: (PathBuf, RelayMap),
@@ -116,7 +116,7 @@ pub(crate) struct Stage {
     _postfix: Option<Postfix>,
 }
 
-impl Stage {
+impl Fixture {
     /// Writes, builds and starts everything, and looks up one key in each.
     pub(crate) fn set(
         postmap: &Postmap,
@@ -131,7 +131,7 @@ impl Stage {
             postmap,
             tables: Vec::new(),
         };
-        rows.push("static:", "static:[floor.example]:587".into(), Way::Constant);
+        rows.push("static:", "static:[floor.example]:587".into(), Method::Constant);
         for format in ["hash", "lmdb", "cdb"] {
             rows.built(format, relay_map, directory)?;
         }
@@ -141,7 +141,7 @@ impl Stage {
             rows.served(endpoint.clone());
         }
         for endpoint in elsewhere {
-            rows.push(endpoint, endpoint.clone(), Way::Elsewhere);
+            rows.push(endpoint, endpoint.clone(), Method::Elsewhere);
         }
         let mut stage = Self {
             tables: rows.tables,
@@ -153,7 +153,7 @@ impl Stage {
             table.build()?;
             table.age()?;
             match lookup::ask(table, one) {
-                Err(error) if matches!(table.way, Way::Elsewhere) => {
+                Err(error) if matches!(table.method, Method::Elsewhere) => {
                     table.skipped = Some(error.to_string());
                 }
                 result => result.map(drop)?,
@@ -189,11 +189,11 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn push(&mut self, name: &str, endpoint: String, way: Way) -> Option<&mut Table> {
+    fn push(&mut self, name: &str, endpoint: String, method: Method) -> Option<&mut Table> {
         self.tables.push(Table {
             name: name.to_owned(),
             endpoint,
-            way,
+            method,
             skipped: None,
             answers: Answers::Same,
             row: self.tables.len(),
@@ -215,12 +215,12 @@ impl Rows<'_> {
                 "hash" => "not in this Postfix (it needs Berkeley DB)".to_owned(),
                 _ => format!("not installed (apt install postfix-{format})"),
             };
-            self.skip(&name, Way::Built(format), why);
+            self.skip(&name, Method::Built(format), why);
             return Ok(());
         }
         let source = source(relay_map, &directory.join(format))?;
         let endpoint = format!("{format}:{}", source.0.display());
-        if let Some(table) = self.push(&name, endpoint, Way::Built(format)) {
+        if let Some(table) = self.push(&name, endpoint, Method::Built(format)) {
             table.source = Some(source);
         }
         Ok(())
@@ -229,7 +229,7 @@ impl Rows<'_> {
     fn read_at_start(&mut self, relay_map: &RelayMap, directory: &Path) -> Result<()> {
         let source = source(relay_map, &directory.join("texthash"))?;
         let endpoint = format!("texthash:{}", source.0.display());
-        if let Some(table) = self.push("texthash:", endpoint, Way::ReadAtStart) {
+        if let Some(table) = self.push("texthash:", endpoint, Method::ReadAtStart) {
             table.source = Some(source);
         }
         Ok(())
@@ -239,13 +239,13 @@ impl Rows<'_> {
         match (postfix, source) {
             (Some(postfix), Ok(source)) => {
                 let endpoint = format!("proxy:lmdb:{}", source.0.display());
-                if let Some(table) = self.push("proxy:lmdb:", endpoint, Way::Built("lmdb")) {
+                if let Some(table) = self.push("proxy:lmdb:", endpoint, Method::Built("lmdb")) {
                     table.source = Some(source);
                     table.program.1 = postfix.config_directory();
                 }
             }
-            (_, Err(error)) => self.skip("proxy:lmdb:", Way::Built("lmdb"), error.to_string()),
-            (None, Ok(_)) => self.skip("proxy:lmdb:", Way::Built("lmdb"), "no Postfix runs".into()),
+            (_, Err(error)) => self.skip("proxy:lmdb:", Method::Built("lmdb"), error.to_string()),
+            (None, Ok(_)) => self.skip("proxy:lmdb:", Method::Built("lmdb"), "no Postfix runs".into()),
         }
     }
 
@@ -255,12 +255,12 @@ impl Rows<'_> {
             (Protocol::Socketmap, Address::Unix(_)) => "postmapd, socketmap over UNIX",
             (Protocol::Socketmap, _) => "postmapd, socketmap over TCP",
         };
-        let asked = endpoint.lookup_table("relayhost");
-        self.push(name, asked, Way::Served(endpoint));
+        let queried = endpoint.lookup_table("relayhost");
+        self.push(name, queried, Method::Served(endpoint));
     }
 
-    fn skip(&mut self, name: &str, way: Way, why: String) {
-        if let Some(table) = self.push(name, name.to_owned(), way) {
+    fn skip(&mut self, name: &str, method: Method, why: String) {
+        if let Some(table) = self.push(name, name.to_owned(), method) {
             table.skipped = Some(why);
         }
     }
@@ -270,18 +270,18 @@ impl Rows<'_> {
 fn source(relay_map: &RelayMap, directory: &Path) -> Result<(PathBuf, RelayMap)> {
     fs::create_dir(directory)?;
     let own = relay_map.copied_to(directory)?;
-    let live = directory.join("relaymap.cf");
-    fs::hard_link(own.present(), &live)?;
-    Ok((live, own))
+    let active = directory.join("relaymap.cf");
+    fs::hard_link(own.present(), &active)?;
+    Ok((active, own))
 }
 
 /// Starts postmapd on its own relay map.
 fn serve(relay_map: &RelayMap, directory: &Path) -> Result<(Server, (PathBuf, RelayMap))> {
     let directory = directory.join("postmapd");
-    let live = directory.join("tables");
-    fs::create_dir_all(&live)?;
+    let active = directory.join("tables");
+    fs::create_dir_all(&active)?;
     let own = relay_map.copied_to(&directory)?;
-    let file = live.join(relay_map::NAME);
+    let file = active.join(relay_map::NAME);
     fs::hard_link(own.present(), &file)?;
     let unix = format!("socketmap:unix:{}", directory.join("socket").display());
     let listen = [
@@ -289,7 +289,7 @@ fn serve(relay_map: &RelayMap, directory: &Path) -> Result<(Server, (PathBuf, Re
         unix,
         "tcp:127.0.0.1:0:relayhost".to_owned(),
     ];
-    Ok((Server::start(&live, &listen)?, (file, own)))
+    Ok((Server::start(&active, &listen)?, (file, own)))
 }
 
 /// Starts a private Postfix, whose proxymap(8) may read a table in its directory.

@@ -55,18 +55,21 @@ fn show(screen: &mut Screen) -> io::Result<()> {
     screen.title("postmapd: live lookup tables for a real Postfix")?;
     screen
         .line("A private Postfix, four fake servers and postmapd, on loopback, in a temporary directory.")?;
-    let stage = Stage::set()?;
-    stage.introduce(screen)?;
+    let fixture = Fixture::set()?;
+    fixture.introduce(screen)?;
 
     screen.title("Five mails")?;
-    let before = stage.send_all(1)?;
+    let before = fixture.send_all(1)?;
     screen.table(&before, &[])?;
 
     screen.title("An edit")?;
-    let (old, new) = (Tables::before(&stage.far_end), Tables::after(&stage.far_end));
+    let (old, new) = (
+        Tables::before(&fixture.smtp_servers),
+        Tables::after(&fixture.smtp_servers),
+    );
     screen.diff(RELAYMAP, &old.relaymap, &new.relaymap)?;
     screen.diff(CREDENTIALS, &old.credentials, &new.credentials)?;
-    let time = stage.edit(&new)?;
+    let time = fixture.edit(&new)?;
     screen.line("")?;
     screen.strong(&format!(
         "Active {:.1} ms after both files were saved.",
@@ -76,15 +79,15 @@ fn show(screen: &mut Screen) -> io::Result<()> {
 
     screen.title("Five mails from the same senders")?;
     screen.line("To new recipients: qmgr(8) caches the relay of a sender and recipient for 30 seconds.")?;
-    let after = stage.send_all(2)?;
+    let after = fixture.send_all(2)?;
     screen.table(&after, &before)?;
     screen.line("")?;
     screen.line(&format!(
         "Credentials offered to the recipients' own server, though the file has some for domain3.com: {}.",
-        stage.far_end.recipients.attempts().len()
+        fixture.smtp_servers.recipients.attempts().len()
     ))?;
 
-    drop(stage);
+    drop(fixture);
     screen.line(&format!(
         "Stopped and removed everything after {:.1} s.",
         begun.elapsed().as_secs_f64()
@@ -94,7 +97,7 @@ fn show(screen: &mut Screen) -> io::Result<()> {
 }
 
 /// The SMTP servers that mail can reach.
-struct FarEnd {
+struct SmtpServers {
     journal: Journal,
     relay_1: SmtpServer,
     relay_2: SmtpServer,
@@ -102,7 +105,7 @@ struct FarEnd {
     recipients: SmtpServer,
 }
 
-impl FarEnd {
+impl SmtpServers {
     fn start() -> io::Result<Self> {
         let journal = Journal::default();
         let relay = |name, last, user| {
@@ -137,20 +140,20 @@ struct Tables {
 }
 
 impl Tables {
-    fn before(far_end: &FarEnd) -> Self {
-        Self::new(&far_end.relay_1, "relay_user_1", far_end)
+    fn before(smtp_servers: &SmtpServers) -> Self {
+        Self::new(&smtp_servers.relay_1, "relay_user_1", smtp_servers)
     }
 
     /// The tables after the edit, which moves domain 1 to relay 2.
-    fn after(far_end: &FarEnd) -> Self {
-        Self::new(&far_end.relay_2, "relay_user_2", far_end)
+    fn after(smtp_servers: &SmtpServers) -> Self {
+        Self::new(&smtp_servers.relay_2, "relay_user_2", smtp_servers)
     }
 
-    fn new(relay_of_domain_1: &SmtpServer, user_of_domain_1: &str, far_end: &FarEnd) -> Self {
+    fn new(relay_of_domain_1: &SmtpServer, user_of_domain_1: &str, smtp_servers: &SmtpServers) -> Self {
         Self {
             relaymap: vec![
                 format!("@domain1.com   {}", relay_of_domain_1.next_hop()),
-                format!("@domain2.com   {}", far_end.relay_2.next_hop()),
+                format!("@domain2.com   {}", smtp_servers.relay_2.next_hop()),
                 "@domain3.com".to_owned(),
             ],
             credentials: vec![
@@ -169,57 +172,57 @@ fn text(lines: &[String]) -> String {
 }
 
 /// All running processes, in the order in which they are stopped.
-struct Stage {
+struct Fixture {
     postfix: Postfix,
     daemon: Daemon,
-    far_end: FarEnd,
+    smtp_servers: SmtpServers,
 }
 
-impl Stage {
+impl Fixture {
     fn set() -> io::Result<Self> {
         let postfix = postfix::Setup::new()?;
-        let far_end = FarEnd::start()?;
-        let tables = Tables::before(&far_end);
+        let smtp_servers = SmtpServers::start()?;
+        let tables = Tables::before(&smtp_servers);
         let default = account("default_user");
         let setup = Setup::new()
             .binary(binary()?)
             .relaymap(text(&tables.relaymap))
             .credentials(text(&tables.credentials))
             .env("RELAY_HOST", "127.0.0.4")
-            .env("RELAY_PORT", far_end.default.port().to_string())
+            .env("RELAY_PORT", smtp_servers.default.port().to_string())
             .env("RELAY_USER", default.user)
             .env("RELAY_PASSWORD", default.password);
         let daemon = Daemon::try_start(setup).map_err(io::Error::other)?;
         let postfix = postfix
-            .set("smtp_tcp_port", far_end.recipients.port().to_string())
+            .set("smtp_tcp_port", smtp_servers.recipients.port().to_string())
             .set("sender_dependent_relayhost_maps", map(&daemon, "relayhost"))
             .set("smtp_sasl_password_maps", map(&daemon, "sasl"))
             .start()?;
         Ok(Self {
             postfix,
             daemon,
-            far_end,
+            smtp_servers,
         })
     }
 
     fn introduce(&self, screen: &mut Screen) -> io::Result<()> {
-        let far_end = &self.far_end;
+        let smtp_servers = &self.smtp_servers;
         screen.line("")?;
         for (server, what) in [
-            (&far_end.relay_1, "requires AUTH"),
-            (&far_end.relay_2, "requires AUTH"),
+            (&smtp_servers.relay_1, "requires AUTH"),
+            (&smtp_servers.relay_2, "requires AUTH"),
             (
-                &far_end.default,
+                &smtp_servers.default,
                 "requires AUTH; it is RELAY_HOST in the environment",
             ),
             (
-                &far_end.recipients,
+                &smtp_servers.recipients,
                 "offers AUTH, and must never receive a password",
             ),
         ] {
             screen.line(&format!("  {:<20}{:<20}{what}", server.name(), server.next_hop()))?;
         }
-        let tables = Tables::before(far_end);
+        let tables = Tables::before(smtp_servers);
         screen.file(RELAYMAP, &tables.relaymap)?;
         screen.file(CREDENTIALS, &tables.credentials)?;
         screen.file(
@@ -244,7 +247,7 @@ impl Stage {
             self.postfix.send(sender, recipient)?;
         }
         let arrived = |recipient: &String| {
-            let mail = self.far_end.journal.mail_to(recipient, DEADLINE);
+            let mail = self.smtp_servers.journal.mail_to(recipient, DEADLINE);
             mail.ok_or_else(|| {
                 io::Error::other(format!(
                     "the mail to {recipient} does not arrive; the log of Postfix:\n{}",
@@ -258,7 +261,7 @@ impl Stage {
     /// Saves both files as an editor does, queries the server until it returns the new answers, and returns the time that
     /// this took.
     fn edit(&self, tables: &Tables) -> io::Result<Duration> {
-        let new_hop = Reply::Found(self.far_end.relay_2.next_hop());
+        let new_hop = Reply::Found(self.smtp_servers.relay_2.next_hop());
         let new_login = Reply::Found(account("relay_user_2").to_string());
         let mut client = Socketmap::to(&self.daemon, 0);
         self.daemon.replace(CREDENTIALS, text(&tables.credentials));

@@ -19,7 +19,7 @@ pub fn settings(data: &[u8]) {
     let mut findings = Findings::default();
     let settings = sources.settings(data, &mut findings);
     places(data, sources.settings_file(), &findings);
-    nothing_is_quoted(data, &findings);
+    assert_no_quotation(data, &findings);
     let is_right = findings.errors() == 0;
     match std::str::from_utf8(data).map(basic_toml::from_str::<Value>) {
         Err(_) => assert!(!is_right),
@@ -49,7 +49,7 @@ fn places(data: &[u8], path: &Path, findings: &Findings) {
 /// The seeds have this where a password may have been pasted.
 const PASSWORD: &str = "hunter2";
 
-fn nothing_is_quoted(data: &[u8], findings: &Findings) {
+fn assert_no_quotation(data: &[u8], findings: &Findings) {
     let has_it = |text: &[u8]| {
         text.windows(PASSWORD.len())
             .any(|part| part == PASSWORD.as_bytes())

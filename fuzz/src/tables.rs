@@ -24,9 +24,9 @@ pub fn credentials(data: &[u8]) {
 
 fn check(spec: &'static TableSpec, text: &[u8]) {
     let plain = table::read(spec.format, text);
-    the_records(spec, text, &plain);
-    the_records_in_blocks(spec, text, &plain);
-    the_table(spec, text);
+    check_records(spec, text, &plain);
+    check_records_in_blocks(spec, text, &plain);
+    check_table(spec, text);
 }
 
 fn path() -> &'static Path {
@@ -42,7 +42,7 @@ pub fn reported(finding: &Finding) -> Reported {
     (finding.severity, finding.code.as_str(), at.0, at.1)
 }
 
-fn the_same(record: &Record<'_>, offset: usize, entry: &Entry) {
+fn assert_same(record: &Record<'_>, offset: usize, entry: &Entry) {
     let meaning = match record.content {
         Content::Value(value) => Meaning::Value(value.to_vec()),
         Content::NoValue => Meaning::Nothing,
@@ -66,12 +66,12 @@ fn the_same(record: &Record<'_>, offset: usize, entry: &Entry) {
     );
 }
 
-fn the_records(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
+fn check_records(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
     let mut findings = Findings::default();
     let mut expected = plain.entries.iter();
     let reading = grammar::parse(spec.format, path(), text, &mut findings, |record, _| {
         let entry = expected.next().expect("an entry that is none");
-        the_same(&record, 0, entry);
+        assert_same(&record, 0, entry);
         let (key, value) =
             postmapd::lookup::table::line::entry_at(spec.format, &text[record.offset..]).unwrap();
         assert_eq!((key, value), (entry.written.as_slice(), entry.raw.as_slice()));
@@ -93,7 +93,7 @@ fn the_records(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
 }
 
 /// Checks that a text in blocks of whole lines is read as it is in one piece.
-fn the_records_in_blocks(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
+fn check_records_in_blocks(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
     let lines = table::lines(text);
     let first: usize = lines
         .iter()
@@ -108,7 +108,7 @@ fn the_records_in_blocks(spec: &'static TableSpec, text: &[u8], plain: &Reading)
             block,
             |value| value,
             &mut findings,
-            |record, _| the_same(&record, offset, expected.next().unwrap()),
+            |record, _| assert_same(&record, offset, expected.next().unwrap()),
         );
     }
     assert_eq!(expected.next(), None);
@@ -119,7 +119,7 @@ fn the_records_in_blocks(spec: &'static TableSpec, text: &[u8], plain: &Reading)
 /// Finding a line takes time in proportion to its number; of many entries, not each is looked up.
 const MANY: usize = 200;
 
-fn the_table(spec: &'static TableSpec, text: &[u8]) {
+fn check_table(spec: &'static TableSpec, text: &[u8]) {
     let text = table::until_too_long(text);
     let plain = &table::read(spec.format, text);
     let mut findings = Findings::default();
@@ -169,7 +169,7 @@ fn the_table(spec: &'static TableSpec, text: &[u8]) {
     let mut entries = plain.entries.iter();
     table.for_each(|record| assert_eq!(record.key, entries.next().unwrap().written));
     assert_eq!(entries.next(), None);
-    the_lines(&table, text);
+    check_lines(&table, text);
     duplicates(&findings, plain);
 }
 
@@ -183,7 +183,7 @@ pub fn found(spec: &'static TableSpec, table: &Table, key: &[u8], meaning: &Mean
     }
 }
 
-fn the_lines(table: &Table, text: &[u8]) {
+fn check_lines(table: &Table, text: &[u8]) {
     let text = text.strip_prefix(MARK).unwrap_or(text);
     let lines = table::lines(text);
     let last = lines.len().saturating_sub(1);

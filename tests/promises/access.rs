@@ -42,12 +42,12 @@ fn everywhere(setup: Setup) -> Setup {
 }
 
 /// A way to reach an endpoint.
-enum Way {
+enum Transport {
     Socketmap(String),
     TcpTable { relayhost: String, sasl: String },
 }
 
-impl Way {
+impl Transport {
     /// Sends one request on a new connection.
     fn ask(&self, map: &str) -> Reply {
         let connect = |address: &str| Stream::connect(address);
@@ -73,7 +73,7 @@ impl Way {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socketmap(address) => write!(f, "socketmap at {address}"),
@@ -88,7 +88,7 @@ fn port(daemon: &Daemon, n: usize) -> &str {
 }
 
 /// All ways to the endpoints of [`everywhere`].
-fn ways(daemon: &Daemon) -> Vec<Way> {
+fn transports(daemon: &Daemon) -> Vec<Transport> {
     let socketmaps = [
         daemon.address(0).to_owned(),
         daemon.address(1).to_owned(),
@@ -99,13 +99,13 @@ fn ways(daemon: &Daemon) -> Vec<Way> {
         format!("[::ffff:127.0.0.1]:{}", port(daemon, 0)),
         daemon.address(3).to_owned(),
     ];
-    let tcp_table = Way::TcpTable {
+    let tcp_table = Transport::TcpTable {
         sasl: daemon.address(4).to_owned(),
         relayhost: daemon.address(5).to_owned(),
     };
     socketmaps
         .into_iter()
-        .map(Way::Socketmap)
+        .map(Transport::Socketmap)
         .chain([tcp_table])
         .collect()
 }
@@ -120,28 +120,28 @@ fn refusal(reply: &Reply) -> &str {
 
 #[track_caller]
 fn expect_allowed(daemon: &Daemon, uid: u32) {
-    for way in ways(daemon) {
-        let replies = as_user(uid, || way.ask_both());
+    for transport in transports(daemon) {
+        let replies = as_user(uid, || transport.ask_both());
         let expected = [Reply::found(NEXT_HOP), Reply::found(CREDENTIALS)];
-        assert_eq!(replies, expected, "user {uid} over {way}");
+        assert_eq!(replies, expected, "user {uid} over {transport}");
     }
 }
 
 #[track_caller]
 fn expect_refused(daemon: &Daemon, uid: u32, words: &[&str]) {
-    for way in ways(daemon) {
-        let [relayhost, sasl] = as_user(uid, || way.ask_both());
-        assert_eq!(relayhost, Reply::found(NEXT_HOP), "user {uid} over {way}");
+    for transport in transports(daemon) {
+        let [relayhost, sasl] = as_user(uid, || transport.ask_both());
+        assert_eq!(relayhost, Reply::found(NEXT_HOP), "user {uid} over {transport}");
         assert_eq!(
             sasl.is_refused(),
-            matches!(way, Way::Socketmap(_)),
-            "user {uid} over {way}: {sasl:?}"
+            matches!(transport, Transport::Socketmap(_)),
+            "user {uid} over {transport}: {sasl:?}"
         );
         let reason = refusal(&sasl);
         for word in words.iter().chain(&["allow_users"]) {
             assert!(
                 reason.contains(word),
-                "user {uid} over {way}: no {word} in {reason}"
+                "user {uid} over {transport}: no {word} in {reason}"
             );
         }
     }
@@ -291,11 +291,11 @@ fn an_edit_of_allow_users_applies_to_open_connections_at_once() {
         refusal(&other.ask("sasl", SENDER));
 
         daemon.replace(SETTINGS, "allow_users = [54321]\n");
-        other.comes_to_find("sasl", SENDER, CREDENTIALS);
+        other.eventually_finds("sasl", SENDER, CREDENTIALS);
         refusal(&root.ask("sasl", SENDER));
 
         daemon.replace(SETTINGS, "");
-        root.comes_to_find("sasl", SENDER, CREDENTIALS);
+        root.eventually_finds("sasl", SENDER, CREDENTIALS);
         refusal(&other.ask("sasl", SENDER));
 
         // An invalid list changes nothing.
@@ -322,9 +322,9 @@ fn a_refusal_is_logged_once_per_peer() {
     let daemon = Daemon::start(everywhere(setup()));
     let (nobody, other) = (uid_of("nobody"), uid_of("daemon"));
     for uid in [nobody, other, nobody, other] {
-        for way in ways(&daemon) {
+        for transport in transports(&daemon) {
             for _ in 0..3 {
-                refusal(&as_user(uid, || way.ask("sasl")));
+                refusal(&as_user(uid, || transport.ask("sasl")));
             }
         }
     }
@@ -357,7 +357,7 @@ fn expect_closed(address: &str) {
 }
 
 /// The addresses of a listener on all addresses, as seen from the other network namespace.
-fn over_the_cable(daemon: &Daemon) -> [String; 2] {
+fn over_network(daemon: &Daemon) -> [String; 2] {
     let port = port(daemon, 0);
     [format!("192.0.2.1:{port}"), format!("[2001:db8::1]:{port}")]
 }
@@ -368,10 +368,10 @@ fn another_host_is_disconnected_unless_its_network_is_allowed_and_then_gets_both
     let networks = Networks::new();
     let setup = setup()
         .listen("socketmap:inet:[::]:0")
-        .within(networks.starter())
+        .within(networks.start_command())
         .settings("allow_networks = [\"198.51.100.0/24\"]\n");
     let daemon = Daemon::start(setup);
-    let addresses = over_the_cable(&daemon);
+    let addresses = over_network(&daemon);
     for address in addresses.iter().cycle().take(6) {
         networks.far(|| expect_closed(address));
     }
@@ -434,10 +434,10 @@ fn the_network_of_loopback_admits_no_other_host() {
     let networks = Networks::new();
     let setup = setup()
         .listen("socketmap:inet:[::]:0")
-        .within(networks.starter())
+        .within(networks.start_command())
         .arg("--allow-networks=127.0.0.0/8,::1");
     let daemon = Daemon::start(setup);
-    for address in over_the_cable(&daemon) {
+    for address in over_network(&daemon) {
         networks.far(|| expect_closed(&address));
     }
 }
@@ -486,11 +486,11 @@ fn without_peer_identification_over_tcp_no_client_gets_credentials_there() {
         messages.contains("WARN") && messages.contains("UNIX socket"),
         "{messages}"
     );
-    for way in ways(&daemon) {
-        let [relayhost, sasl] = way.ask_both();
-        assert_eq!(relayhost, Reply::found(NEXT_HOP), "{way}");
-        if way.is_unix() {
-            assert_eq!(sasl, Reply::found(CREDENTIALS), "{way}");
+    for transport in transports(&daemon) {
+        let [relayhost, sasl] = transport.ask_both();
+        assert_eq!(relayhost, Reply::found(NEXT_HOP), "{transport}");
+        if transport.is_unix() {
+            assert_eq!(sasl, Reply::found(CREDENTIALS), "{transport}");
         } else {
             let reason = refusal(&sasl);
             assert!(
@@ -538,7 +538,7 @@ fn an_unreachable_listener_gives_a_warning_at_startup() {
 }
 
 /// Runs a program as this user.
-fn becoming(user: &str) -> Command {
+fn run_as(user: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", user, "--regid", user, "--clear-groups"]);
     command
@@ -554,7 +554,7 @@ fn query_shows_the_reason_of_a_refusal_and_exits_as_for_cannot_tell() {
     fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     for n in 0..5 {
         let query = |map: &str, user: &str| {
-            let mut command = becoming(user);
+            let mut command = run_as(user);
             command
                 .arg(&program)
                 .args(["query", "--server", daemon.endpoint(n), map, SENDER]);
@@ -585,7 +585,7 @@ fn postmap_gets_credentials_as_root_and_an_error_as_any_other_user() {
     let configuration = daemon.root();
     fs::write(configuration.join("main.cf"), "compatibility_level = 3.6\n").unwrap();
     let postmap = |user: &str, table: &str| {
-        let mut command = becoming(user);
+        let mut command = run_as(user);
         command
             .args(["postmap", "-c"])
             .arg(configuration)
@@ -611,7 +611,7 @@ fn postmap_gets_credentials_as_root_and_an_error_as_any_other_user() {
 
 /// Starts a program as user 65534 of its own user namespace with this map. The map is written from outside, because
 /// only there may it include all users.
-fn in_a_user_namespace(setup: Setup, map: &str) -> Setup {
+fn with_user_namespace(setup: Setup, map: &str) -> Setup {
     let script = "(until [ \"$(readlink /proc/$$/ns/user)\" != \"$(readlink /proc/self/ns/user)\" ]; do :; done\n\
                   printf \"$2\" > /proc/$$/uid_map && printf \"$2\" > /proc/$$/gid_map && echo go > \"$1/pipe\") &\n\
                   exec unshare --user sh -c 'read go < \"$1/pipe\"; shift 2; exec setpriv --reuid=65534 --regid=65534 \
@@ -631,7 +631,7 @@ fn in_a_user_namespace_the_overflow_user_gets_no_credentials_even_as_the_servers
     ] {
         fs::set_permissions(setup.root(), fs::Permissions::from_mode(0o777)).unwrap();
         // Root and user 65534 (user 54321 of the host) are mapped, and no others.
-        let daemon = Daemon::start(in_a_user_namespace(setup, "0 0 1\\n65534 54321 1\\n"));
+        let daemon = Daemon::start(with_user_namespace(setup, "0 0 1\\n65534 54321 1\\n"));
         expect_allowed(&daemon, ROOT);
         // Users that are not mapped, among them the host's 65534, and the one that is mapped to 65534.
         for uid in [uid_of("daemon"), uid_of("nobody"), 4711, NAMELESS] {
@@ -645,7 +645,7 @@ fn in_a_user_namespace_the_overflow_user_gets_no_credentials_even_as_the_servers
 fn in_a_user_namespace_that_maps_all_users_65534_is_an_ordinary_user() {
     let setup = everywhere(setup());
     fs::set_permissions(setup.root(), fs::Permissions::from_mode(0o777)).unwrap();
-    let daemon = Daemon::start(in_a_user_namespace(setup, "0 0 4294967295\\n"));
+    let daemon = Daemon::start(with_user_namespace(setup, "0 0 4294967295\\n"));
     expect_allowed(&daemon, uid_of("nobody"));
     expect_refused(&daemon, uid_of("daemon"), &["daemon"]);
 }
@@ -655,6 +655,6 @@ fn in_a_user_namespace_that_maps_all_users_65534_is_an_ordinary_user() {
 fn a_network_that_admits_all_local_users_admits_unmapped_users_too() {
     let setup = everywhere(setup()).arg("--allow-networks=127.0.0.0/8");
     fs::set_permissions(setup.root(), fs::Permissions::from_mode(0o777)).unwrap();
-    let daemon = Daemon::start(in_a_user_namespace(setup, "0 0 1\\n65534 54321 1\\n"));
+    let daemon = Daemon::start(with_user_namespace(setup, "0 0 1\\n65534 54321 1\\n"));
     expect_allowed(&daemon, 4711);
 }

@@ -649,7 +649,7 @@ fn health_is_that_of_the_lookup_thread() {
     eventually(|| admin.get("/healthz").code, |code| *code == 503);
     assert!(admin.get("/healthz").body.contains("does not answer"));
     let hung = format!("status --alive --admin {}", admin.address);
-    daemon.setup().typed(&hung).exits(69);
+    daemon.setup().run_line(&hung).exits(69);
     assert_eq!(admin.get("/readyz").code, 200, "the files are right");
     assert_eq!(admin.get("/metrics").code, 200);
     drop(strace.kill());

@@ -28,7 +28,7 @@ fn private(setup: Setup) -> Setup {
 }
 
 /// A finding as `severity code place`; a place in the directory is relative to it.
-fn in_short(setup: &Setup, finding: &Value) -> String {
+fn summary(setup: &Setup, finding: &Value) -> String {
     let mut place = match (&finding["file"], finding.get("setting")) {
         (Value::String(file), None) => inside(setup, file),
         (Value::Null, Some(Value::String(setting))) => setting.clone(),
@@ -51,10 +51,10 @@ fn inside(setup: &Setup, path: &str) -> String {
         .map_or_else(|| path.to_owned(), |rest| rest.display().to_string())
 }
 
-fn all_in_short(setup: &Setup, words: &str) -> Vec<String> {
-    let report = setup.typed(&format!("check --format json {words}")).json();
+fn summaries(setup: &Setup, words: &str) -> Vec<String> {
+    let report = setup.run_line(&format!("check --format json {words}")).json();
     let findings = report["findings"].as_array().unwrap();
-    findings.iter().map(|finding| in_short(setup, finding)).collect()
+    findings.iter().map(|finding| summary(setup, finding)).collect()
 }
 
 /// The paragraph of the text about this finding.
@@ -124,8 +124,8 @@ fn a_host_without_an_address_is_reported_with_its_line() {
         .relaymap("@a.test [127.0.0.1], [nosuch.invalid]:25\n")
         .env("RES_OPTIONS", "timeout:1 attempts:1");
     let finding = "warning host-without-address postfix-relaymap.cf:1:1";
-    assert_eq!(all_in_short(&setup, "--dns"), [finding]);
-    let text = setup.typed("check --dns").stdout;
+    assert_eq!(summaries(&setup, "--dns"), [finding]);
+    let text = setup.run_line("check --dns").stdout;
     let paragraph = paragraph(&setup, &text, finding);
     for part in [
         "\n1 | @a.test [127.0.0.1], [nosuch.invalid]:25\n  | ^\n",
@@ -143,13 +143,13 @@ fn relayhost_in_main_cf_beside_a_relay_map_is_a_warning_with_the_command_that_fi
     let main_cf = postfix.path().join("main.cf");
     let directory = postfix.path().to_str().unwrap();
     fs::write(&main_cf, "compatibility_level = 3.6\nrelayhost = [r.test]:25\n").unwrap();
-    let findings = |setup: &Setup| all_in_short(setup, &format!("-c {directory}"));
+    let findings = |setup: &Setup| summaries(setup, &format!("-c {directory}"));
     let warning = ["warning relayhost-in-main-cf main.cf"];
     let routes = Setup::new().relaymap("@a.test [r.test]\n");
     let by_default = Setup::new().env("DEFAULT_RELAY_HOST", "r.test");
     assert_eq!(findings(&routes), warning);
     assert_eq!(findings(&by_default), warning);
-    let text = routes.typed(&format!("check -c {directory}")).stdout;
+    let text = routes.run_line(&format!("check -c {directory}")).stdout;
     assert!(
         text.contains(&format!("= help: postconf -c {directory} -e 'relayhost ='")),
         "{text}"
@@ -221,7 +221,7 @@ fn errors_logged(setup: &Setup, log: &str) -> BTreeSet<String> {
 }
 
 fn errors_checked(setup: &Setup) -> BTreeSet<String> {
-    let all = all_in_short(setup, "");
+    let all = summaries(setup, "");
     let errors = all.iter().filter(|finding| finding.starts_with("error "));
     errors
         .map(|finding| finding.rsplit(' ').next().unwrap().to_owned())
@@ -310,7 +310,7 @@ fn an_error_after_hundreds_of_warnings_is_shown() {
             .relaymap("@a.test [r]\n".repeat(500))
             .credentials("@a.test CANARY\n"),
     );
-    let text = setup.typed("check").stdout;
+    let text = setup.run_line("check").stdout;
     paragraph(
         &setup,
         &text,
@@ -346,7 +346,7 @@ fn a_hundred_thousand_findings_are_summarised_quickly() {
         for format in ["text", "json"] {
             let timed = |setup: &Setup| {
                 let begun = Instant::now();
-                let finished = setup.typed(&format!("check --format {format}"));
+                let finished = setup.run_line(&format!("check --format {format}"));
                 (begun.elapsed(), finished)
             };
             let (of_few, _) = timed(&few);
@@ -365,12 +365,12 @@ fn credentials_in_a_directory_closed_to_others_are_not_reported_as_readable() {
         .relaymap("@a.test [r.test]:587\n")
         .credentials("@a.test u:p\n");
     assert_eq!(
-        all_in_short(&setup, ""),
+        summaries(&setup, ""),
         ["warning readable-by-others postfix-sasl-password.cf"]
     );
     for closed in [setup.dir(), setup.root()] {
         fs::set_permissions(closed, PermissionsExt::from_mode(0o750)).unwrap();
-        assert_eq!(all_in_short(&setup, ""), Vec::<String>::new());
+        assert_eq!(summaries(&setup, ""), Vec::<String>::new());
         fs::set_permissions(closed, PermissionsExt::from_mode(0o755)).unwrap();
     }
 }
@@ -384,7 +384,7 @@ fn the_example_gives_no_warning() {
             .relaymap(read(RELAYMAP))
             .credentials(read(CREDENTIALS)),
     );
-    assert_eq!(all_in_short(&examples, ""), Vec::<String>::new());
+    assert_eq!(summaries(&examples, ""), Vec::<String>::new());
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn only_the_questionable_documented_cases_get_a_warning() {
     let mut warned = Vec::new();
     for case in cases.as_array().unwrap() {
         let setup = private(crate::relay_cases::setup(case));
-        for finding in all_in_short(&setup, "") {
+        for finding in summaries(&setup, "") {
             // Every case with RELAY_HOST and without a line for <> has this finding.
             if finding.contains("bounces-without-relay") {
                 assert!(!case["env"]["RELAY_HOST"].is_null() && case["env"]["DEFAULT_RELAY_HOST"].is_null());
@@ -463,7 +463,7 @@ fn a_password_in_place_of_a_host_is_not_printed() {
         .env("RELAY_HOST", "CANARY2")
         .env("RES_OPTIONS", "timeout:1 attempts:1");
     for format in ["text", "json"] {
-        let finished = setup.typed(&format!("check --dns --format {format}"));
+        let finished = setup.run_line(&format!("check --dns --format {format}"));
         let printed = (finished.stdout + &finished.stderr).to_uppercase();
         assert!(printed.contains("NEVER-ASKED") && printed.contains("HOST-WITHOUT-ADDRESS"));
         assert!(!printed.contains("CANARY"), "{printed}");
@@ -491,7 +491,7 @@ proptest! {
             .settings(settings)
             .env(variable, value.replace(['\0', '\n'], ""));
         for format in ["text", "json"] {
-            let finished = setup.typed(&format!("check --format {format}"));
+            let finished = setup.run_line(&format!("check --format {format}"));
             let printed = finished.stdout + &finished.stderr;
             prop_assert!(!printed.to_uppercase().contains("CANARY"), "{} {:?}:\n{}", variable, value, printed);
         }
@@ -502,7 +502,7 @@ proptest! {
 #[ignore = "needs programs that tests/run-all installs"]
 fn colours_are_used_on_terminals_only_and_not_with_no_color() {
     let setup = Setup::new().relaymap("@a.test [r\n");
-    let plain = setup.typed("check").stdout;
+    let plain = setup.run_line("check").stdout;
     assert!(!plain.contains('\u{1b}'), "{plain:?}");
     let on_terminal = |variables: &[(&str, &str)]| {
         // script(1) of util-linux gives its command a terminal.

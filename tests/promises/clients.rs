@@ -61,7 +61,7 @@ fn query(endpoint: &str) -> Finished {
 }
 
 fn alive(address: &str) -> Finished {
-    Setup::new().typed(&format!("status --alive --admin {address}"))
+    Setup::new().run_line(&format!("status --alive --admin {address}"))
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn bench_ends_although_the_server_trickles_bytes() {
         "bench socketmap:inet:{address} relayhost --connections 2 --count 4 --warm-up 0s --timeout 1s"
     );
     let begun = Instant::now();
-    let ran = setup.typed(&line);
+    let ran = setup.run_line(&line);
     assert!(begun.elapsed() < ENOUGH, "{ran:?}");
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stdout.contains("4  no reply in time"), "{ran:?}");
@@ -174,7 +174,7 @@ fn bench_reports_how_long_it_waited_for_a_connection() {
     let _listener = listens_and_accepts_none(&path);
     let setup = Setup::new().relaymap("@one.test [relay]\n");
     let endpoint = format!("socketmap:unix:{}", path.display());
-    let ran = setup.typed(&format!(
+    let ran = setup.run_line(&format!(
         "bench {endpoint} relayhost --timeout 1s --connections 9"
     ));
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(69), ""), "{ran:?}");
@@ -191,7 +191,7 @@ fn bench_does_not_write_a_plot_through_another_users_symbolic_link() {
     std::os::unix::fs::lchown(&link, Some(4711), Some(4711)).expect("the tests need to be root");
     let (endpoint, plot) = (daemon.endpoint(0), link.display());
     let words = format!("bench {endpoint} relayhost --count 10 --warm-up 0s --plot {plot}");
-    let ran = daemon.setup().typed(&words).exits(71);
+    let ran = daemon.setup().run_line(&words).exits(71);
     let message = "is a symbolic link of the user 4711";
     assert!(ran.stderr.contains(message), "{ran:?}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "root's");

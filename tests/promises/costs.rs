@@ -3,8 +3,8 @@
 
 use crate::harness::client::{Reply, Socketmap, TcpTable};
 use crate::harness::daemon::{Daemon, Setup};
-use crate::harness::latency::Quiet;
-use crate::harness::{eventually, room_for_descriptors, strace};
+use crate::harness::latency::Baseline;
+use crate::harness::{eventually, raise_descriptor_limit, strace};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -125,14 +125,14 @@ fn resident(daemon: &Daemon) -> u64 {
 fn ten_thousand_used_connections_cost_less_than_64_mib_and_delay_no_lookup() {
     // The server's connection limit (limits::CONNECTIONS), less a few for other clients.
     const CONNECTIONS: usize = 9_990;
-    room_for_descriptors(CONNECTIONS);
+    raise_descriptor_limit(CONNECTIONS);
     let daemon = served("[limits]\nconnections_per_peer = 10000\n");
     let mut clients = vec![Socketmap::to(&daemon, 0), Socketmap::to(&daemon, 1)];
     let ask = |client: &mut Socketmap| {
         client.finds("relayhost", "Ann+x@ONE.test", "[relay2.test]:587");
     };
     clients.iter_mut().for_each(ask);
-    let quiet = Quiet::measure(|| ask(&mut clients[0]));
+    let baseline = Baseline::measure(|| ask(&mut clients[0]));
     let idle = resident(&daemon);
     while clients.len() < CONNECTIONS {
         let mut client = Socketmap::to(&daemon, clients.len() % 2);
@@ -150,6 +150,6 @@ fn ten_thousand_used_connections_cost_less_than_64_mib_and_delay_no_lookup() {
         "{CONNECTIONS} connections cost {more} bytes, {} each",
         more / 9_990
     );
-    quiet.expect_no_delay("ten thousand that are idle", || ask(&mut clients[0]));
+    baseline.expect_no_delay("ten thousand that are idle", || ask(&mut clients[0]));
     clients.iter_mut().for_each(ask);
 }

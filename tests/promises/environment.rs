@@ -32,16 +32,16 @@ fn a_command_uses_the_default_relay_of_the_server_running_on_its_directory() {
     let server = server();
     let shell = shell(server.dir());
     let whose = format!("process {}", server.pid());
-    let listed = shell.typed("relay list");
+    let listed = shell.run_line("relay list");
     assert!(
         listed.stdout.contains("@b.test    [default.test]:25  bob\n"),
         "{listed:?}"
     );
-    let removed = shell.typed("relay remove-domain own.test");
+    let removed = shell.run_line("relay remove-domain own.test");
     assert_eq!(removed.stdout, "@own.test: [default.test]:25 as shared\n");
-    let explained = shell.typed("query --explain relayhost x@else.test");
+    let explained = shell.run_line("query --explain relayhost x@else.test");
     assert_eq!(explained.code, Some(0), "{explained:?}");
-    let checked = shell.typed("check");
+    let checked = shell.run_line("check");
     let queried = shell.query(&["relayhost", "x@else.test"]);
     assert_eq!(queried.stdout, "[default.test]:25\n");
     for output in [
@@ -67,7 +67,7 @@ fn a_command_uses_the_default_relay_of_the_server_running_on_its_directory() {
 fn the_commands_own_variables_override_the_servers_and_the_difference_is_reported() {
     let server = server();
     let shell = shell(server.dir()).env("RELAY_HOST", "other.test");
-    let explained = shell.typed("query --explain relayhost x@else.test");
+    let explained = shell.run_line("query --explain relayhost x@else.test");
     assert!(
         explained.stdout.contains("found: [other.test]:25"),
         "{explained:?}"
@@ -75,7 +75,7 @@ fn the_commands_own_variables_override_the_servers_and_the_difference_is_reporte
     let whose = format!("that of process {}", server.pid());
     assert!(explained.stdout.contains(&whose), "{explained:?}");
     // With equal variables there is no difference to report.
-    let same = server.setup().typed("relay list");
+    let same = server.setup().run_line("relay list");
     assert_eq!(same.stderr, "");
 }
 
@@ -84,7 +84,7 @@ fn without_a_server_a_command_uses_the_environment_file_beside_the_tables() {
     let setup = Setup::new()
         .relaymap("@own.test [own.test]\n")
         .credentials("@b.test bob:CANARY\n");
-    let explained = setup.typed("query --explain relayhost x@b.test");
+    let explained = setup.run_line("query --explain relayhost x@b.test");
     assert_eq!(explained.code, Some(1));
     assert!(
         explained
@@ -93,7 +93,7 @@ fn without_a_server_a_command_uses_the_environment_file_beside_the_tables() {
             && explained.stdout.contains("no server"),
         "{explained:?}"
     );
-    let checked = setup.typed("check");
+    let checked = setup.run_line("check");
     assert!(
         checked
             .stdout
@@ -104,7 +104,7 @@ fn without_a_server_a_command_uses_the_environment_file_beside_the_tables() {
         "postmapd.env",
         "# made by import\nDEFAULT_RELAY_HOST=\"[isp.test]:587\"\nRELAY_USER=u\nRELAY_PASSWORD=CANARY\n",
     );
-    let explained = setup.typed("query --explain relayhost x@b.test");
+    let explained = setup.run_line("query --explain relayhost x@b.test");
     assert!(
         explained.stdout.contains("found: [isp.test]:587") && explained.stdout.contains("postmapd.env"),
         "{explained:?}"

@@ -229,7 +229,7 @@ fn no_password_is_in_any_explanation() {
         let asked = "ann@a.test ann+x@a.test bob@a.test u@direct.test u@else.test <> x.test [x.test]:4 [r] [default.test]:25";
         for map in ["relayhost", "sasl"] {
             for format in ["text", "json"] {
-                let finished = setup.typed(&format!("query --explain --format {format} {map} {asked}"));
+                let finished = setup.run_line(&format!("query --explain --format {format} {map} {asked}"));
                 let printed = finished.stdout + &finished.stderr;
                 assert!(!printed.contains("CANARY"), "{printed}");
                 assert!(printed.contains("ann@a.test"), "{printed}");
@@ -264,7 +264,7 @@ fn forward_from_v6(to: &SmtpServer) -> io::Result<u16> {
 }
 
 /// The requests to a server whose log is JSON at debug level: maps and keys, in order.
-fn questions(daemon: &Daemon) -> Vec<(String, String)> {
+fn requests(daemon: &Daemon) -> Vec<(String, String)> {
     let lookup = |line: &str| {
         let event: Value = serde_json::from_str(line).ok()?;
         let is_lookup = event["message"] == "lookup";
@@ -279,13 +279,13 @@ fn questions(daemon: &Daemon) -> Vec<(String, String)> {
 }
 
 /// A server, and a real Postfix that queries it.
-struct Scene {
+struct Fixture {
     postfix: Postfix,
     daemon: Daemon,
     journal: Journal,
 }
 
-impl Scene {
+impl Fixture {
     fn start(release: Release, setup: Setup, journal: &Journal, port: u16) -> Self {
         let setup = setup
             .env("POSTMAPD_LOG", "debug")
@@ -353,24 +353,24 @@ fn the_explained_lookups_for_credentials_are_those_of_a_real_postfix() {
                 "{relaymap}<> [{HOST}]:{port}\n@known.test [{HOST}]:{port}\n"
             ))
             .credentials("@known.test user:CANARY\n");
-        let scene = Scene::start(release, setup, &journal, port);
+        let fixture = Fixture::start(release, setup, &journal, port);
         let senders = (0..hops.len())
             .map(|n| format!("ann@d{n}.test"))
             .chain(["Ann+x@D0.test", "\"a b\"@d1.test", "u@known.test", ""].map(str::to_owned));
         for (n, sender) in senders.enumerate() {
-            let before = questions(&scene.daemon).len();
-            scene.deliver(&sender, &format!("r{n}@[127.0.0.9]"));
+            let before = requests(&fixture.daemon).len();
+            fixture.deliver(&sender, &format!("r{n}@[127.0.0.9]"));
             let key = if sender.is_empty() { "<>" } else { &sender };
-            let object = explain(&scene.daemon.setup(), "relayhost", key);
+            let object = explain(&fixture.daemon.setup(), "relayhost", key);
             let keys_explained: Vec<_> = object["credentials"]
                 .as_array()
                 .unwrap()
                 .iter()
-                .map(|question| word(question, "key").to_owned())
+                .map(|request| word(request, "key").to_owned())
                 .collect();
             // Another thread reads the log.
             let asked = || -> Vec<String> {
-                let all = questions(&scene.daemon);
+                let all = requests(&fixture.daemon);
                 let sasl = all[before..].iter().filter(|(map, _)| map == "sasl");
                 // Both forms of an address that needs quotes are one key, and Postfix requests a host twice that is
                 // also the whole next hop.
@@ -418,7 +418,7 @@ fn a_key_reported_as_never_queried_is_not_queried_by_a_real_postfix() {
          a.test u:p\n*@a.test u:p\n{HOST}:{port},{HOST} u:p\n"
         );
         let setup = Setup::new().relaymap(&relaymap).credentials(&credentials);
-        let report = setup.typed("check --format json");
+        let report = setup.run_line("check --format json");
         let report = report.json();
         let mut never = BTreeSet::new();
         for finding in report["findings"].as_array().unwrap() {
@@ -442,7 +442,7 @@ fn a_key_reported_as_never_queried_is_not_queried_by_a_real_postfix() {
             !never.contains(&("relayhost".to_owned(), key))
         };
         let right: String = relaymap.split_inclusive('\n').filter(is_right).collect();
-        let scene = Scene::start(release, Setup::new().relaymap(right), &journal, port);
+        let fixture = Fixture::start(release, Setup::new().relaymap(right), &journal, port);
         let senders = [
             "ann@a.test",
             "ann@b.test",
@@ -455,11 +455,14 @@ fn a_key_reported_as_never_queried_is_not_queried_by_a_real_postfix() {
         for (n, sender) in senders.iter().enumerate() {
             if *sender == "ann@sub.a.test" {
                 // It has no relay: its mail stays in the queue, and its key has been requested still.
-                scene.postfix.submit(sender, "nobody@[127.0.0.9]").unwrap();
+                fixture.postfix.submit(sender, "nobody@[127.0.0.9]").unwrap();
             } else {
-                scene.deliver(sender, &format!("n{n}@[127.0.0.9]"));
+                fixture.deliver(sender, &format!("n{n}@[127.0.0.9]"));
                 // By SMTP, smtpd(8) sends requests as well.
-                scene.postfix.send(sender, &format!("s{n}@[127.0.0.9]")).unwrap();
+                fixture
+                    .postfix
+                    .send(sender, &format!("s{n}@[127.0.0.9]"))
+                    .unwrap();
             }
         }
         let expected = [
@@ -474,14 +477,14 @@ fn a_key_reported_as_never_queried_is_not_queried_by_a_real_postfix() {
             ("sasl", hop.as_str()),
         ];
         eventually(
-            || questions(&scene.daemon),
+            || requests(&fixture.daemon),
             |asked| {
                 expected
                     .iter()
                     .all(|(map, key)| asked.contains(&((*map).to_owned(), (*key).to_owned())))
             },
         );
-        let asked: BTreeSet<_> = questions(&scene.daemon)
+        let asked: BTreeSet<_> = requests(&fixture.daemon)
             .into_iter()
             .map(|(map, key)| (map, key.to_lowercase()))
             .collect();
@@ -503,8 +506,8 @@ fn a_next_hop_reported_as_shadowed_is_not_used_by_a_real_postfix() {
         let setup = Setup::new()
             .relaymap(format!("@a.test {hop}\n"))
             .credentials(format!("{hop} hop:CANARY\nlocalhost host:CANARY\n"));
-        let scene = Scene::start(release, setup, &journal, server.port());
-        scene.deliver("ann@a.test", "shadow@[127.0.0.9]");
+        let fixture = Fixture::start(release, setup, &journal, server.port());
+        fixture.deliver("ann@a.test", "shadow@[127.0.0.9]");
         let users: Vec<_> = journal
             .attempts()
             .into_iter()

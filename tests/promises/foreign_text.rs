@@ -79,7 +79,7 @@ fn no_command_prints_a_directory_name_unescaped() {
     let setup = setup
         .relaymap("@one.test [relay\n")
         .credentials("@one.test u:p\nx y z\n");
-    let run = |line: &str| harmless(line, setup.typed(line));
+    let run = |line: &str| harmless(line, setup.run_line(line));
     for line in [
         "check",
         "query relayhost a@one.test",
@@ -106,7 +106,7 @@ fn no_command_prints_a_directory_name_unescaped() {
     // A missing directory.
     let nowhere = Setup::in_directory(&setup.dir().join("gone")).env("POSTMAPD_LISTEN", "nonsense");
     for line in ["relay add-domain one.test relay", "check", "serve"] {
-        harmless("a directory that is not there", nowhere.typed(line));
+        harmless("a directory that is not there", nowhere.run_line(line));
     }
 }
 
@@ -130,7 +130,7 @@ fn names_from_an_admin_listener_are_escaped() {
     );
     for format in ["text", "json"] {
         let line = format!("status --admin {} --format {format}", admin.address);
-        let ran = harmless(format, daemon.setup().typed(&line));
+        let ran = harmless(format, daemon.setup().run_line(&line));
         assert!(
             ran.stdout.contains("FORGED") && ran.stdout.contains(RELAYMAP),
             "{ran:?}"
@@ -293,7 +293,7 @@ fn a_false_admin_listener_cannot_send_terminal_escapes() {
     let address = server(reply.into_bytes());
     for format in ["text", "json"] {
         let line = format!("status --admin {address} --format {format}");
-        let ran = harmless(format, Setup::new().typed(&line));
+        let ran = harmless(format, Setup::new().run_line(&line));
         assert!(ran.stdout.contains("FORGED"), "{ran:?}");
         if format == "json" {
             let printed = ran.json();
@@ -310,7 +310,7 @@ fn bench_prints_no_reply() {
         let line = format!(
             "bench socketmap:inet:{address} relayhost --count 10 --warm-up 0s --connections 1 --format {format}"
         );
-        let ran = harmless(format, setup.typed(&line));
+        let ran = harmless(format, setup.run_line(&line));
         assert_eq!(ran.code, Some(1), "{ran:?}");
         assert!(
             !ran.stdout.contains("FORGED") && !ran.stderr.contains("FORGED"),
@@ -331,11 +331,11 @@ fn a_name_of_a_megabyte_does_not_pad_the_other_lines() {
     let body = status.to_string();
     let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let line = format!("status --admin {}", server(reply.into_bytes()));
-    let ran = Setup::new().typed(&line).exits(0);
+    let ran = Setup::new().run_line(&line).exits(0);
     assert!(ran.stdout.len() < 2 << 20, "{}", ran.stdout.len());
     // Nor is a list of next hops as long as a line may be.
     let hops = ",[h.test]:587".repeat(5000);
     let setup = Setup::new().relaymap(format!("@a.test [h.test]{hops}\n@b.test [relay]\n"));
-    let ran = setup.typed("relay list").exits(0);
+    let ran = setup.run_line("relay list").exits(0);
     assert!(ran.stdout.lines().last().unwrap().len() < 1000);
 }

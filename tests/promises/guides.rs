@@ -80,7 +80,7 @@ fn follow(host: &MailHost, page: &Page, mut on_piece: impl FnMut(&Piece)) -> usi
         match piece {
             Piece::Command(command) if is_elsewhere(command) => {}
             Piece::Command(command) => {
-                do_as_shown(host, command);
+                run_as_shown(host, command);
                 run += 1;
             }
             other => on_piece(other),
@@ -94,7 +94,7 @@ fn is_elsewhere(command: &Command) -> bool {
 }
 
 /// Runs a command until its output matches what is shown, or once where it is not one of [`READ_ONLY_COMMANDS`].
-fn do_as_shown(host: &MailHost, command: &Command) {
+fn run_as_shown(host: &MailHost, command: &Command) {
     let begun = Instant::now();
     let looks = READ_ONLY_COMMANDS
         .iter()

@@ -38,13 +38,13 @@ const WORD: &str = "CANARY";
 const TYPES: [&str; 5] = ["hash", "btree", "lmdb", "cdb", "texthash"];
 
 /// An existing Postfix: its configuration directory and its tables. None of its programs run.
-struct Old {
+struct ExistingPostfix {
     directory: tempfile::TempDir,
     parameters: BTreeMap<String, String>,
     tables: usize,
 }
 
-impl Old {
+impl ExistingPostfix {
     fn new() -> Self {
         let directory = tempfile::Builder::new()
             .prefix("postmapd-import-")
@@ -94,7 +94,7 @@ impl Old {
             .map(|(name, value)| format!("{name} = {value}\n"))
             .collect();
         fs::write(self.path("etc/main.cf"), lines.concat()).unwrap();
-        age_configuration(&self.etc());
+        backdate_configuration(&self.etc());
         self
     }
 
@@ -107,7 +107,7 @@ impl Old {
         self.tables += 1;
         let source = self.path(&format!("table-{}", self.tables));
         fs::write(&source, text).unwrap();
-        age(&source, 60);
+        backdate(&source, 60);
         if kind == "file" {
             return source.display().to_string();
         }
@@ -173,7 +173,7 @@ impl Old {
         let daemon = Daemon::start(imported);
         let mut command = daemon.setup().command("postconf");
         command.args(["--commands", "--listen", daemon.endpoint(0), "-c"]);
-        age_configuration(&etc);
+        backdate_configuration(&etc);
         let printed = finish(command.arg(&etc), b"").exits(0);
         // Each command waits where the one before has just changed main.cf.
         let older = format!("touch -d '1 minute ago' {}\n", etc.join("main.cf").display());
@@ -182,7 +182,7 @@ impl Old {
             .replace("\npostconf", &format!("\n{older}postconf"));
         let ran = finish(Command::new("sh").args(["-eu", "-c", &script]), b"");
         assert_eq!(ran.code, Some(0), "{}\n{}", printed.stdout, ran.stderr);
-        age_configuration(&etc);
+        backdate_configuration(&etc);
         let after = Resolver {
             config_directory: etc,
             ..self.resolver()
@@ -233,16 +233,16 @@ impl Old {
 }
 
 /// Moves the modification time of a file into the past.
-fn age(path: &Path, seconds: u64) {
+fn backdate(path: &Path, seconds: u64) {
     let file = File::options().write(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(seconds))
         .unwrap();
 }
 
 /// Backdates all files: Postfix waits while one of them is younger than a second.
-fn age_configuration(etc: &Path) {
+fn backdate_configuration(etc: &Path) {
     for name in ["main.cf", "master.cf"] {
-        age(&etc.join(name), 60);
+        backdate(&etc.join(name), 60);
     }
 }
 
@@ -340,9 +340,12 @@ fn each_sender_keeps_its_next_hop_and_the_imported_directory_passes_check() {
         // Only one parameter may have several values.
         let most = configuration.values.iter().map(|(_, values)| values.len()).max();
         for n in 0..most.unwrap_or(1) {
-            let set = |old: Old, (name, values): &(&str, Vec<&str>)| old.set(name, values[n % values.len()]);
-            let old = configuration.values.iter().fold(Old::new(), set);
-            let with = |old: Old, (list, kind, text): &(&str, &str, String)| old.with(list, kind, text);
+            let set = |old: ExistingPostfix, (name, values): &(&str, Vec<&str>)| {
+                old.set(name, values[n % values.len()])
+            };
+            let old = configuration.values.iter().fold(ExistingPostfix::new(), set);
+            let with =
+                |old: ExistingPostfix, (list, kind, text): &(&str, &str, String)| old.with(list, kind, text);
             let old = configuration.tables.iter().fold(old, with);
             let (imported, messages) = old.import();
             assert!(
@@ -350,7 +353,7 @@ fn each_sender_keeps_its_next_hop_and_the_imported_directory_passes_check() {
                 "{}",
                 messages.stderr
             );
-            let checked = imported.typed("check").exits(0);
+            let checked = imported.run_line("check").exits(0);
             assert!(
                 !format!("{messages:?}{checked:?}").contains(WORD),
                 "{messages:?}{checked:?}"
@@ -379,7 +382,7 @@ fn the_null_sender_keeps_its_next_hop_in_every_notation_of_its_key() {
         ("bounces+x@one.test", "bounces@one.test [bounces]\n"),
         ("bounces@one.test", "<> [never]\n"),
     ] {
-        let mut old = Old::new().relays("hash", &[table, entries].concat());
+        let mut old = ExistingPostfix::new().relays("hash", &[table, entries].concat());
         if !key.is_empty() {
             old = old.set(parameter, key);
         }
@@ -404,7 +407,7 @@ fn the_null_sender_keeps_its_next_hop_in_every_notation_of_its_key() {
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
 fn overrides_in_master_cf_are_imported() {
-    let mut old = Old::new()
+    let mut old = ExistingPostfix::new()
         .set("relayhost", "[main.test]")
         .set("other_relays", "")
         .relays("hash", "@one.test [main.one]\n")
@@ -424,7 +427,7 @@ fn overrides_in_master_cf_are_imported() {
         let mut command = Command::new("postconf");
         finish(command.arg("-c").arg(old.etc()).args(["-P", &assignment]), b"").exits(0);
     }
-    age_configuration(&old.etc());
+    backdate_configuration(&old.etc());
     let (imported, _) = old.import();
     let senders = ["x@one.test", "x-y@one.test", "x@two.test", "x@three.test", ""].map(ToOwned::to_owned);
     let overrides = [
@@ -456,9 +459,9 @@ fn overrides_in_master_cf_are_imported() {
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
 fn a_relative_path_is_relative_to_the_queue_directory_as_in_postfix() {
-    let old = Old::new();
+    let old = ExistingPostfix::new();
     fs::write(old.path("spool/relays"), "@one.test [one]\n").unwrap();
-    age(&old.path("spool/relays"), 60);
+    backdate(&old.path("spool/relays"), 60);
     let mut command = Command::new("postmap");
     command
         .arg("-c")
@@ -489,7 +492,7 @@ fn each_next_hop_and_host_keeps_its_credentials() {
         .map(|(key, value)| format!("{key}  {value}\n"))
         .collect();
     for kinds in TYPES.iter().zip(TYPES.iter().rev()) {
-        let old = Old::new()
+        let old = ExistingPostfix::new()
             .passwords(kinds.0, &source.concat())
             .passwords(kinds.1, "[relay3.test] second:2\n[only.second] second:3\n");
         let (imported, _) = old.import();
@@ -513,7 +516,7 @@ fn each_next_hop_and_host_keeps_its_credentials() {
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
 fn a_password_of_a_user_without_a_domain_still_applies_to_senders_of_postfixs_own_domains() {
-    let old = Old::new()
+    let old = ExistingPostfix::new()
         .relays(
             "hash",
             "@local.test [relay.test]\n@mta.test [relay.test]\n@one.test [relay.test]\n",
@@ -547,7 +550,7 @@ fn the_entries_of_an_inline_table_are_those_that_postmap_lists() {
         "inline:{{@one.test = u:p#q $ \\ %20}}",
     ] {
         // main.cf has two dollar signs for one.
-        let old = Old::new()
+        let old = ExistingPostfix::new()
             .set(PASSWORDS, &table.replace('$', "$$"))
             .relays("hash", "@relayed.test [relay.test]\n");
         let mut command = Command::new("postmap");
@@ -644,7 +647,7 @@ fn after_an_import_mail_uses_the_same_relays_with_the_same_logins() {
     let write = |name: &str, text: String| {
         let path = setup.root().join(name);
         fs::write(&path, text).unwrap();
-        age(&path, 60);
+        backdate(&path, 60);
         path.display().to_string()
     };
     let relays = write("relays", format!("@one.test {}\n", one.next_hop()));
@@ -821,7 +824,7 @@ fn any_imported_tables_answer_as_before() {
     let result = TestRunner::new(config).run(
         &strategy,
         |(relays, passwords, delimiters, relayhost, senders)| {
-            let old = Old::new()
+            let old = ExistingPostfix::new()
                 .set("recipient_delimiter", delimiters)
                 .set("relayhost", relayhost)
                 .relays(TYPES[relays.0.0], &relays.0.1)
@@ -835,7 +838,7 @@ fn any_imported_tables_answer_as_before() {
 }
 
 fn same_answers(
-    old: &Old,
+    old: &ExistingPostfix,
     delimiters: &str,
     relayhost: &str,
     senders: &[String],
@@ -902,7 +905,7 @@ fn same_answers(
 #[test]
 #[ignore = "needs programs that tests/run-all installs"]
 fn import_does_not_wait_for_a_hanging_postmap() {
-    let old = Old::new().relays("hash", "@one.test [one.test]\n");
+    let old = ExistingPostfix::new().relays("hash", "@one.test [one.test]\n");
     let programs = old.path("programs");
     fs::create_dir(&programs).unwrap();
     fs::write(programs.join("postmap"), "#!/bin/sh\nexec sleep 600\n").unwrap();
@@ -921,7 +924,7 @@ fn import_does_not_wait_for_a_hanging_postmap() {
 #[ignore = "needs programs that tests/run-all installs"]
 fn import_passes_no_password_as_an_argument_of_a_process() {
     let trace = tempfile::NamedTempFile::new().unwrap();
-    let old = Old::new()
+    let old = ExistingPostfix::new()
         .relays("hash", "@one.test [one.test]\n")
         .passwords("hash", "[one.test] u:CANARY1\n")
         .passwords("cdb", "x@one.test u:CANARY2\n");

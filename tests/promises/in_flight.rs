@@ -11,7 +11,7 @@ use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, Setup};
 use crate::harness::name_server::NameServer;
 use crate::harness::postfix::{self, DEADLINE, Release};
 use crate::harness::smtp_server::{self, Auth, Journal, Login, Mail, SmtpServer};
-use crate::harness::starttls::Front;
+use crate::harness::starttls::TlsProxy;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ const RECIPIENT_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 
 /// The protocol that Postfix uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Transport {
     Inet,
     UnixFromTheChroot,
     Tcp,
@@ -42,7 +42,7 @@ enum Edit {
 /// A burst, and the edits during it.
 struct Burst {
     release: Release,
-    way: Way,
+    transport: Transport,
     /// Whether Postfix may use a connection for more than one mail.
     cache: bool,
     tls: bool,
@@ -71,7 +71,7 @@ enum Keys {
 
 struct Relay {
     server: SmtpServer,
-    front: Option<Front>,
+    front: Option<TlsProxy>,
     domain: Option<&'static str>,
 }
 
@@ -114,7 +114,7 @@ fn relays(burst: &Burst, journal: &Journal) -> [Relay; 2] {
         }
         let server = setup.start().unwrap();
         let behind = SocketAddr::V4(SocketAddrV4::new(host, server.port()));
-        let front = burst.tls.then(|| Front::start(host, behind));
+        let front = burst.tls.then(|| TlsProxy::start(host, behind));
         let domain = matches!(burst.next_hops, NextHops::Domains(_)).then(|| RELAY_DOMAINS[number]);
         Relay {
             server,
@@ -155,23 +155,23 @@ fn save(daemon: &Daemon, [relay_map, credentials]: &[String; 2]) {
 }
 
 /// Starts the server such that this Postfix can reach it. Returns main.cf's values for `relayhost` and for `sasl`.
-fn start_for(way: Way, setup: Setup, postfix: &postfix::Setup) -> (Daemon, [String; 2]) {
-    let setup = match way {
-        Way::Inet => setup.listen("socketmap:inet:127.0.0.1:0"),
-        Way::UnixFromTheChroot => {
+fn start_for(transport: Transport, setup: Setup, postfix: &postfix::Setup) -> (Daemon, [String; 2]) {
+    let setup = match transport {
+        Transport::Inet => setup.listen("socketmap:inet:127.0.0.1:0"),
+        Transport::UnixFromTheChroot => {
             let socket = postfix.queue_directory().join("postmapd/socketmap");
             fs::create_dir(socket.parent().unwrap()).unwrap();
             setup.listen(format!("socketmap:unix:{}", socket.display()))
         }
-        Way::Tcp => setup
+        Transport::Tcp => setup
             .listen("tcp:127.0.0.1:0:relayhost")
             .listen("tcp:127.0.0.1:0:sasl"),
     };
     let daemon = Daemon::start(setup);
-    let maps = ["relayhost", "sasl"].map(|map| match way {
-        Way::Inet => format!("{}:{map}", daemon.endpoint(0)),
-        Way::UnixFromTheChroot => format!("socketmap:unix:postmapd/socketmap:{map}"),
-        Way::Tcp => format!("tcp:{}", daemon.address(usize::from(map == "sasl"))),
+    let maps = ["relayhost", "sasl"].map(|map| match transport {
+        Transport::Inet => format!("{}:{map}", daemon.endpoint(0)),
+        Transport::UnixFromTheChroot => format!("socketmap:unix:postmapd/socketmap:{map}"),
+        Transport::Tcp => format!("tcp:{}", daemon.address(usize::from(map == "sasl"))),
     });
     (daemon, maps)
 }
@@ -203,7 +203,7 @@ fn start_postfix(burst: &Burst, setup: postfix::Setup, maps: &[String; 2], port:
 }
 
 /// One burst at a time: several at once are submitted so slowly that most mail has arrived before the edit.
-fn alone() -> MutexGuard<'static, ()> {
+fn burst_lock() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -211,7 +211,7 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Sends the burst, edits in the middle of it, and checks that each mail arrives with the login of the relay it arrives
 /// at.
 fn send(burst: &Burst) {
-    let _alone = alone();
+    let _alone = burst_lock();
     let journal = Journal::default();
     let relays = relays(burst, &journal);
     let recipient = smtp_server::Setup::new("recipient", RECIPIENT_HOST)
@@ -221,11 +221,11 @@ fn send(burst: &Burst) {
         .unwrap();
     let postfix = postfix::Setup::release(burst.release)
         .unwrap()
-        .chrooted(burst.way == Way::UnixFromTheChroot);
+        .chrooted(burst.transport == Transport::UnixFromTheChroot);
     let mut own = LOGINS[0];
     let [relay_map, credentials] = files(burst.keys, &relays, Some(0), own);
     let (daemon, maps) = start_for(
-        burst.way,
+        burst.transport,
         Setup::new().relaymap(relay_map).credentials(credentials),
         &postfix,
     );
@@ -278,7 +278,7 @@ fn send(burst: &Burst) {
     for to in &sent {
         let mail = journal.mail_to(to, DEADLINE);
         let mail = mail.unwrap_or_else(|| panic!("the mail to {to} does not arrive: {}", postfix.log()));
-        assert_is_at_home(burst, &mail);
+        assert_own_login(burst, &mail);
     }
     assert!(
         before_edits
@@ -301,7 +301,7 @@ fn send(burst: &Burst) {
 }
 
 /// Checks that a mail came with a login of the relay it arrived at.
-fn assert_is_at_home(burst: &Burst, mail: &Mail) {
+fn assert_own_login(burst: &Burst, mail: &Mail) {
     let user = mail.login.as_ref().map(|login| login.user.as_str());
     let allowed = match (mail.server.as_str(), mail.sender.as_str()) {
         ("relay 1", "u@steady.test") if burst.keys == Keys::Senders => Some("steady"),
@@ -316,7 +316,7 @@ fn assert_is_at_home(burst: &Burst, mail: &Mail) {
 fn all_ways_and_edits(release: Release) {
     let burst = Burst {
         release,
-        way: Way::Inet,
+        transport: Transport::Inet,
         cache: false,
         tls: false,
         next_hops: NextHops::Hosts,
@@ -327,12 +327,12 @@ fn all_ways_and_edits(release: Release) {
     send(&burst);
     send(&Burst { cache: true, ..burst });
     send(&Burst {
-        way: Way::UnixFromTheChroot,
+        transport: Transport::UnixFromTheChroot,
         edits: &[Edit::MoveTo(1), Edit::MoveTo(0)],
         ..burst
     });
     send(&Burst {
-        way: Way::Tcp,
+        transport: Transport::Tcp,
         edits: &[Edit::MoveTo(1), Edit::Exclude],
         ..burst
     });
@@ -341,7 +341,7 @@ fn all_ways_and_edits(release: Release) {
 fn tls_and_rotation(release: Release) {
     let burst = Burst {
         release,
-        way: Way::Inet,
+        transport: Transport::Inet,
         cache: true,
         tls: true,
         next_hops: NextHops::Hosts,
@@ -368,7 +368,7 @@ fn tls_and_rotation(release: Release) {
 fn mail_exchangers_and_logins_by_next_hop(release: Release, name_server: Ipv4Addr) {
     let burst = Burst {
         release,
-        way: Way::Inet,
+        transport: Transport::Inet,
         cache: false,
         tls: false,
         next_hops: NextHops::Domains(name_server),

@@ -17,8 +17,8 @@ use crate::harness::admin::Admin;
 use crate::harness::client::{Reply, Socketmap, Stream, TcpTable, framed, payloads};
 use crate::harness::daemon::{Daemon, Setup};
 use crate::harness::elsewhere::{as_user, uid_of};
-use crate::harness::latency::Quiet;
-use crate::harness::{eventually, room_for_descriptors, strace};
+use crate::harness::latency::Baseline;
+use crate::harness::{eventually, raise_descriptor_limit, strace};
 
 const NEXT_HOP: &str = "[relay.test]:587";
 const CREDENTIALS: &str = "user:password";
@@ -288,7 +288,7 @@ fn a_hostile_user_with_all_its_connections_costs_little_and_excludes_no_other_pe
     // The default limits, and five services of Postfix with all their processes.
     const SHARE: usize = 2500;
     const OF_POSTFIX: usize = 500;
-    room_for_descriptors(SHARE + OF_POSTFIX + 100);
+    raise_descriptor_limit(SHARE + OF_POSTFIX + 100);
     let daemon = Daemon::start(setup(""));
     assert!(answered(&daemon, 0).is_some());
     let idle = resident(&daemon);
@@ -363,7 +363,7 @@ fn a_burst_of_connects_fits_into_the_kernels_queue() {
     let system = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
     let backlog: usize = system.trim().parse().unwrap();
     let backlog = backlog.min(4096);
-    room_for_descriptors(backlog + 500);
+    raise_descriptor_limit(backlog + 500);
     let daemon = Daemon::start(setup(""));
     // While the server is stopped, only the kernel accepts connects.
     daemon.signal("STOP");
@@ -493,11 +493,11 @@ fn the_server_logs_and_survives_any_shortage_while_polling_a_connection() {
 fn peers_that_never_read_trickle_or_flood_connections_delay_no_lookup() {
     const NEVER_READ: usize = 40;
     const SLOW: usize = 1000;
-    room_for_descriptors(NEVER_READ + SLOW + 500);
+    raise_descriptor_limit(NEVER_READ + SLOW + 500);
     let daemon = Daemon::start(setup(""));
     let mut client = Socketmap::to(&daemon, 0);
     let mut lookup = || expect_answer(&mut client);
-    let quiet = Quiet::measure(&mut lookup);
+    let baseline = Baseline::measure(&mut lookup);
 
     // TCP buffers megabytes before it blocks, so there are only some of these.
     let mut never_read: Vec<NonReader> = (0..NEVER_READ)
@@ -506,14 +506,14 @@ fn peers_that_never_read_trickle_or_flood_connections_delay_no_lookup() {
     for non_reader in &mut never_read {
         non_reader.send_until_full();
     }
-    quiet.expect_no_delay("peers that never read", &mut lookup);
+    baseline.expect_no_delay("peers that never read", &mut lookup);
 
     let mut slow: Vec<Stream> = (0..SLOW).map(|n| Stream::to(&daemon, n % 2)).collect();
     let request = framed(&format!("relayhost {SENDER}"));
     for stream in &mut slow {
         stream.write_all(&request[..1]).unwrap();
     }
-    quiet.expect_no_delay("requests that were begun", &mut lookup);
+    baseline.expect_no_delay("requests that were begun", &mut lookup);
     for byte in &request[1..] {
         for stream in &mut slow {
             stream.write_all(&[*byte]).unwrap();
@@ -543,7 +543,7 @@ fn peers_that_never_read_trickle_or_flood_connections_delay_no_lookup() {
             }
         });
         eventually(|| connects.load(Ordering::Relaxed), |connects| *connects > 1000);
-        quiet.expect_no_delay("a storm of connects", &mut lookup);
+        baseline.expect_no_delay("a storm of connects", &mut lookup);
         drop(stopping);
     });
 }

@@ -89,7 +89,7 @@ fn check_reports_a_file_that_is_no_table_and_relay_does_not_edit_it() {
         ] {
             let content = format!("# first\n{}\n", with_value(text, file));
             let setup = Setup::new().file(file, &content);
-            let checked = setup.typed("check --format json");
+            let checked = setup.run_line("check --format json");
             assert_eq!(checked.code, Some(1), "{text}: {}", checked.stdout);
             let report = checked.json();
             let findings = report["findings"].as_array().unwrap();
@@ -102,13 +102,13 @@ fn check_reports_a_file_that_is_no_table_and_relay_does_not_edit_it() {
                 error["message"].as_str().unwrap().contains(named),
                 "{text}: {error}"
             );
-            let shown = setup.typed("check");
+            let shown = setup.run_line("check");
             assert!(!shown.stdout.contains("SECRET"), "{}", shown.stdout);
-            let refused = setup.typed(command);
+            let refused = setup.run_line(command);
             assert_eq!(refused.code, Some(1), "{text}: {}", refused.stderr);
             assert_eq!(fs::read_to_string(setup.dir().join(file)).unwrap(), content);
             for command in ["relay list", "relay list --format json"] {
-                let listed = setup.typed(command);
+                let listed = setup.run_line(command);
                 let all = listed.stdout + &listed.stderr;
                 assert!(!all.contains("SECRET"), "{text}: {all}");
             }

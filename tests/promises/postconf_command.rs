@@ -9,7 +9,7 @@
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
 use crate::harness::postfix::{self, DEADLINE, Postfix, Release};
 use crate::harness::smtp_server::{self, Auth, Journal, Login, SmtpServer};
-use crate::harness::starttls::Front;
+use crate::harness::starttls::TlsProxy;
 use serde_json::Value;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -44,7 +44,7 @@ fn lines(printed: &str) -> Vec<&str> {
 
 #[track_caller]
 fn printed(setup: &Setup, line: &str) -> String {
-    setup.typed(&format!("postconf {line}")).exits(0).stdout
+    setup.run_line(&format!("postconf {line}")).exits(0).stdout
 }
 
 /// A configuration directory as in Debian's package, with no running Postfix.
@@ -71,7 +71,7 @@ impl Configuration {
             directory,
             setup: Setup::new(),
         };
-        configuration.age();
+        configuration.backdate();
         configuration
     }
 
@@ -112,18 +112,18 @@ impl Configuration {
         for (name, text) in ["main.cf", "master.cf"].into_iter().zip(files) {
             fs::write(self.etc().join(name), text).unwrap();
         }
-        self.age();
+        self.backdate();
     }
 
     /// Runs commands that change the configuration.
     #[track_caller]
     fn run(&self, script: &str) {
         sh(script);
-        self.age();
+        self.backdate();
     }
 
     /// Backdates main.cf: every program of Postfix waits until it is a second old, and these tests make many changes.
-    fn age(&self) {
+    fn backdate(&self) {
         let main_cf = fs::File::options().write(true).open(self.etc().join("main.cf"));
         let before = SystemTime::now() - Duration::from_secs(10);
         main_cf.unwrap().set_modified(before).unwrap();
@@ -158,7 +158,7 @@ impl Configuration {
         let (flag, argument) = mistake.split_once(' ').unwrap();
         let queue = self.queue().display().to_string();
         postconf(&self.etc(), &[flag, &argument.replace("QUEUE", &queue)]);
-        self.age();
+        self.backdate();
     }
 }
 
@@ -273,7 +273,7 @@ fn each_mistake_is_reported_at_its_place_and_the_proposed_command_fixes_it() {
         let findings = configuration.findings();
         if is_fine {
             assert_eq!(findings, [], "{listen:?} {edits:?}");
-            expect_silence(&configuration.check(&["--strict"]));
+            expect_no_findings(&configuration.check(&["--strict"]));
             continue;
         }
         let named = |findings: &[Finding]| {
@@ -342,7 +342,7 @@ fn the_printed_lines_and_commands_give_the_same_main_cf() {
         let by_lines = Configuration::new();
         for line in lines(&text) {
             postconf(&by_lines.etc(), &["-e", line]);
-            by_lines.age();
+            by_lines.backdate();
         }
 
         let settings = |configuration: &Configuration| {
@@ -387,16 +387,16 @@ const TWO: (&str, &str) = ("relay_user_2", "p%20 w#");
 const PLAIN: (&str, &str) = ("plain", "never-in-clear-text");
 
 /// Two relays with TLS, one server that offers AUTH without TLS, and the recipient's own server.
-struct FarEnd {
+struct SmtpServers {
     journal: Journal,
-    one: Front,
-    two: Front,
+    one: TlsProxy,
+    two: TlsProxy,
     without_tls: SmtpServer,
     recipient: SmtpServer,
     _behind: [SmtpServer; 2],
 }
 
-impl FarEnd {
+impl SmtpServers {
     fn start() -> Self {
         let journal = Journal::default();
         let relay = |name, (user, password)| {
@@ -417,8 +417,8 @@ impl FarEnd {
         let behind = [relay("relay one", ONE), relay("relay two", TWO)];
         let address = |server: &SmtpServer| SocketAddr::from(([127, 0, 0, 8], server.port()));
         Self {
-            one: Front::start(Ipv4Addr::new(127, 0, 0, 2), address(&behind[0])),
-            two: Front::start(Ipv4Addr::new(127, 0, 0, 3), address(&behind[1])),
+            one: TlsProxy::start(Ipv4Addr::new(127, 0, 0, 2), address(&behind[0])),
+            two: TlsProxy::start(Ipv4Addr::new(127, 0, 0, 3), address(&behind[1])),
             without_tls: offering("without tls", 4),
             recipient: offering("recipient", 9),
             _behind: behind,
@@ -489,26 +489,26 @@ impl FarEnd {
 }
 
 /// The servers above, postmapd, and a running Postfix.
-struct Scene {
-    far_end: FarEnd,
+struct Fixture {
+    smtp_servers: SmtpServers,
     daemon: Daemon,
     postfix: Postfix,
     release: Release,
 }
 
-impl Scene {
+impl Fixture {
     /// Starts postmapd at this endpoint, or at the default one, and a Postfix with this setup.
     fn start(
         release: Release,
         listen: impl FnOnce(&postfix::Setup) -> String,
-        set: impl FnOnce(postfix::Setup, &FarEnd) -> postfix::Setup,
+        set: impl FnOnce(postfix::Setup, &SmtpServers) -> postfix::Setup,
     ) -> Self {
-        let far_end = FarEnd::start();
-        let setup = set(far_end.postfix(release), &far_end);
-        let daemon = Daemon::start(far_end.daemon().listen(listen(&setup)));
+        let smtp_servers = SmtpServers::start();
+        let setup = set(smtp_servers.postfix(release), &smtp_servers);
+        let daemon = Daemon::start(smtp_servers.daemon().listen(listen(&setup)));
         let postfix = setup.start().unwrap();
         Self {
-            far_end,
+            smtp_servers,
             daemon,
             postfix,
             release,
@@ -546,19 +546,19 @@ impl Scene {
     fn check(&self) -> Finished {
         let line = format!("--check --strict --listen {}", self.daemon.endpoint(0));
         self.setup()
-            .typed(&format!("postconf {line} -c {}", self.directory()))
+            .run_line(&format!("postconf {line} -c {}", self.directory()))
     }
 
     /// Checks that `--check` finds nothing, and that mail is sent correctly.
     #[track_caller]
     fn expect_all_right(&self) {
-        expect_silence(&self.check());
-        self.far_end.expect_all_right(&self.postfix);
+        expect_no_findings(&self.check());
+        self.smtp_servers.expect_all_right(&self.postfix);
     }
 }
 
 #[track_caller]
-fn expect_silence(check: &Finished) {
+fn expect_no_findings(check: &Finished) {
     assert_eq!(
         (check.code, check.stdout.as_str(), check.stderr.as_str()),
         (Some(0), "", "")
@@ -594,15 +594,15 @@ fn the_printed_lines_make_mail_go_out(release: Release, chrooted: bool) {
         fs::create_dir(&directory).unwrap();
         format!("socketmap:unix:{}/socketmap", directory.display())
     };
-    let scene = Scene::start(release, listen, |setup, _| setup.chrooted(chrooted));
-    assert_eq!(scene.check().code, Some(1));
-    let text = scene.printed("");
+    let fixture = Fixture::start(release, listen, |setup, _| setup.chrooted(chrooted));
+    assert_eq!(fixture.check().code, Some(1));
+    let text = fixture.printed("");
     let is_in_jail = text.contains("= socketmap:unix:postmapd/socketmap:sasl\n");
     assert_eq!(is_in_jail, chrooted);
-    let directory = scene.postfix.config_directory();
+    let directory = fixture.postfix.config_directory();
     postconf(&directory, &[&["-e"], lines(&text).as_slice()].concat());
-    scene.postfix.reload().unwrap();
-    scene.expect_all_right();
+    fixture.postfix.reload().unwrap();
+    fixture.expect_all_right();
 }
 
 #[test]
@@ -615,15 +615,15 @@ fn the_printed_lines_work_for_a_socket_outside_the_chroot() {
             .tempdir()
             .unwrap();
         let listen = |_: &postfix::Setup| format!("socketmap:unix:{}/socket", directory.path().display());
-        let scene = Scene::start(release, listen, |setup, _| setup.chrooted(true));
-        scene.follow();
-        let output = scene.check().stdout;
+        let fixture = Fixture::start(release, listen, |setup, _| setup.chrooted(true));
+        fixture.follow();
+        let output = fixture.check().stdout;
         assert!(
             output.starts_with("main.cf: smtp_sasl_password_maps: warning: proxymap(8) carries")
                 && output.ends_with("\n0 errors, 1 warning\n"),
             "{output}"
         );
-        scene.far_end.expect_all_right(&scene.postfix);
+        fixture.smtp_servers.expect_all_right(&fixture.postfix);
     }
 }
 
@@ -632,9 +632,13 @@ fn the_printed_lines_work_for_a_socket_outside_the_chroot() {
 #[ignore = "needs root: tests/run-all"]
 fn parameters_that_log_passwords_are_reported_in_advance() {
     for release in Release::ALL {
-        let scene = Scene::start(release, inet, |setup, _| setup);
-        let Scene { postfix, far_end, .. } = &scene;
-        scene.follow();
+        let fixture = Fixture::start(release, inet, |setup, _| setup);
+        let Fixture {
+            postfix,
+            smtp_servers,
+            ..
+        } = &fixture;
+        fixture.follow();
         let mut number = 0;
         let mut logged = |edits: &[[&str; 2]]| {
             for edit in edits {
@@ -645,12 +649,12 @@ fn parameters_that_log_passwords_are_reported_in_advance() {
             number += 1;
             let recipient = format!("recipient-{number}@[127.0.0.9]");
             postfix.send("ann@one.test", &recipient).unwrap();
-            far_end.journal.mail_to(&recipient, DEADLINE).unwrap();
+            smtp_servers.journal.mail_to(&recipient, DEADLINE).unwrap();
             postfix.wait_for_queue(<[_]>::is_empty).unwrap();
             postfix.log()[before..].matches(ONE.1).count()
         };
         let named = |code: &str| {
-            let check = scene.check();
+            let check = fixture.check();
             let is_named = check.stdout.contains(code);
             assert_eq!(check.code, Some(i32::from(is_named)), "{}", check.stdout);
             assert!(!check.stdout.contains(ONE.1));
@@ -681,12 +685,12 @@ fn like_docker_mailserver(setup: postfix::Setup) -> postfix::Setup {
 #[ignore = "needs root: tests/run-all"]
 fn docker_mailserver_sends_mail_with_the_printed_postfix_main_cf() {
     for release in Release::ALL {
-        let scene = Scene::start(release, inet, |setup, _| like_docker_mailserver(setup));
-        let line = format!("--docker-mailserver=main --server {}", scene.daemon.endpoint(0));
-        let text = printed(&scene.setup(), &line);
+        let fixture = Fixture::start(release, inet, |setup, _| like_docker_mailserver(setup));
+        let line = format!("--docker-mailserver=main --server {}", fixture.daemon.endpoint(0));
+        let text = printed(&fixture.setup(), &line);
         // docker-mailserver does so before it starts Postfix: it appends, and rewrites the file without duplicates. (A
         // running postlogd that warns of duplicates may block itself.)
-        let directory = scene.postfix.config_directory();
+        let directory = fixture.postfix.config_directory();
         let aside = tempfile::tempdir().unwrap();
         let old = fs::read_to_string(directory.join("main.cf")).unwrap();
         fs::write(aside.path().join("main.cf"), old + &text).unwrap();
@@ -697,8 +701,8 @@ fn docker_mailserver_sends_mail_with_the_printed_postfix_main_cf() {
             .collect();
         fs::write(directory.join("main.cf.new"), new.concat()).unwrap();
         fs::rename(directory.join("main.cf.new"), directory.join("main.cf")).unwrap();
-        scene.postfix.reload().unwrap();
-        scene.expect_all_right();
+        fixture.postfix.reload().unwrap();
+        fixture.expect_all_right();
     }
 }
 
@@ -707,9 +711,9 @@ fn docker_mailserver_sends_mail_with_the_printed_postfix_main_cf() {
 fn docker_mailservers_postfix_master_cf_overrides_its_own_relay_feature() {
     for release in Release::ALL {
         // The configuration for DEFAULT_RELAY_HOST and its two files, which it writes after each change of an account.
-        let set = |setup: postfix::Setup, far_end: &FarEnd| {
+        let set = |setup: postfix::Setup, smtp_servers: &SmtpServers| {
             like_docker_mailserver(setup)
-                .set("relayhost", far_end.without_tls.next_hop())
+                .set("relayhost", smtp_servers.without_tls.next_hop())
                 .set(
                     "sender_dependent_relayhost_maps",
                     "texthash:/etc/postfix/relayhost_map",
@@ -719,15 +723,18 @@ fn docker_mailservers_postfix_master_cf_overrides_its_own_relay_feature() {
                 .set("smtp_sasl_security_options", "noanonymous")
                 .set("smtp_sender_dependent_authentication", "yes")
         };
-        let scene = Scene::start(release, inet, set);
-        assert_eq!(scene.check().code, Some(1));
-        let line = format!("--docker-mailserver=master --server {}", scene.daemon.endpoint(0));
-        for line in lines(&printed(&scene.setup(), &line)) {
+        let fixture = Fixture::start(release, inet, set);
+        assert_eq!(fixture.check().code, Some(1));
+        let line = format!(
+            "--docker-mailserver=master --server {}",
+            fixture.daemon.endpoint(0)
+        );
+        for line in lines(&printed(&fixture.setup(), &line)) {
             assert!(!line.contains(' '), "postconf -P of 3.7 takes no blank: {line}");
-            postconf(&scene.postfix.config_directory(), &["-P", line]);
+            postconf(&fixture.postfix.config_directory(), &["-P", line]);
         }
-        scene.postfix.reload().unwrap();
-        scene.expect_all_right();
+        fixture.postfix.reload().unwrap();
+        fixture.expect_all_right();
     }
 }
 
@@ -735,19 +742,23 @@ fn docker_mailservers_postfix_master_cf_overrides_its_own_relay_feature() {
 #[ignore = "needs root: tests/run-all"]
 fn a_next_hop_in_default_transport_defeats_postmapd_as_the_check_says() {
     for release in Release::ALL {
-        let scene = Scene::start(release, inet, |setup, _| setup);
-        let Scene { postfix, far_end, .. } = &scene;
-        scene.follow();
-        let wrong = format!("default_transport = smtp:{}", far_end.without_tls.next_hop());
+        let fixture = Fixture::start(release, inet, |setup, _| setup);
+        let Fixture {
+            postfix,
+            smtp_servers,
+            ..
+        } = &fixture;
+        fixture.follow();
+        let wrong = format!("default_transport = smtp:{}", smtp_servers.without_tls.next_hop());
         postconf(&postfix.config_directory(), &["-e", &wrong]);
         postfix.reload().unwrap();
         postfix.send("dan@direct.test", "one@[127.0.0.9]").unwrap();
-        let mail = far_end.journal.mail_to("one@[127.0.0.9]", DEADLINE).unwrap();
+        let mail = smtp_servers.journal.mail_to("one@[127.0.0.9]", DEADLINE).unwrap();
         assert_eq!(mail.server, "without tls");
-        let check = scene.check().exits(1);
+        let check = fixture.check().exits(1);
         let (_, command) = check.stdout.lines().next().unwrap().rsplit_once("; ").unwrap();
         sh(command);
         postfix.reload().unwrap();
-        far_end.expect_all_right(postfix);
+        smtp_servers.expect_all_right(postfix);
     }
 }

@@ -27,9 +27,9 @@ fn a_running_server_answers_over_every_kind_of_endpoint() {
     );
     // The client has no tables.
     let elsewhere = Setup::new();
-    let expect = |endpoint: usize, question: &str, code: i32, answer: &str| {
-        let line = format!("query --server {} {question}", daemon.endpoint(endpoint));
-        let ran = elsewhere.typed(&line).exits(code);
+    let expect = |endpoint: usize, request: &str, code: i32, answer: &str| {
+        let line = format!("query --server {} {request}", daemon.endpoint(endpoint));
+        let ran = elsewhere.run_line(&line).exits(code);
         assert_eq!(ran.stdout, answer, "{line}: {}", ran.stderr);
     };
     for endpoint in [0, 1, 3] {
@@ -47,7 +47,7 @@ fn a_running_server_answers_over_every_kind_of_endpoint() {
         expect(endpoint, "sasl ann@direct.test", 1, "");
     }
     // A tcp_table serves one map; answers for another map would be wrong.
-    let other_map = elsewhere.typed(&format!(
+    let other_map = elsewhere.run_line(&format!(
         "query --server {} sasl ann@one.test",
         daemon.endpoint(1)
     ));
@@ -77,7 +77,7 @@ fn a_server_that_is_down_cannot_tell() {
         format!("tcp:{free}:relayhost"),
         format!("socketmap:unix:{}", nothing.display()),
     ] {
-        let ran = setup.typed(&format!("query --server {endpoint} relayhost ann@one.test"));
+        let ran = setup.run_line(&format!("query --server {endpoint} relayhost ann@one.test"));
         assert!(
             ran.stdout.is_empty() && !ran.stderr.trim().is_empty(),
             "{endpoint}: {ran:?}"

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 /// How Postfix reaches the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Transport {
     /// `socketmap:inet:`, no service chrooted.
     Inet,
     /// `socketmap:unix:` with a path relative to the queue directory, the querying services chrooted.
@@ -29,7 +29,7 @@ enum Way {
     Tcp,
 }
 
-impl Way {
+impl Transport {
     const SOCKET: &str = "postmapd/socketmap";
 
     fn chrooted(self) -> bool {
@@ -63,7 +63,7 @@ impl Way {
 }
 
 /// The relays and the recipient's server, and the text of the two files for them.
-struct FarEnd {
+struct SmtpServers {
     journal: Journal,
     one: SmtpServer,
     two: SmtpServer,
@@ -93,7 +93,7 @@ fn login((user, password): (&str, &str)) -> Login {
     Login::new(user, password)
 }
 
-impl FarEnd {
+impl SmtpServers {
     fn start() -> Self {
         let journal = Journal::default();
         let relay = |name, last, logins: &[(&str, &str)]| {
@@ -171,36 +171,38 @@ impl FarEnd {
 }
 
 /// Everything between a sender and a recipient. The fields are dropped in this order.
-struct Scene {
+struct Fixture {
     postfix: Postfix,
     daemon: Daemon,
     maps: [String; 2],
-    far_end: FarEnd,
+    smtp_servers: SmtpServers,
     sent: Cell<usize>,
 }
 
-impl Scene {
-    fn start(release: Release, way: Way) -> Self {
-        let far_end = FarEnd::start();
-        let postfix = postfix::Setup::release(release).unwrap().chrooted(way.chrooted());
+impl Fixture {
+    fn start(release: Release, transport: Transport) -> Self {
+        let smtp_servers = SmtpServers::start();
+        let postfix = postfix::Setup::release(release)
+            .unwrap()
+            .chrooted(transport.chrooted());
         let (user, password) = DEFAULT;
         let setup = Setup::new()
-            .relaymap(far_end.relaymap())
-            .credentials(FarEnd::credentials())
+            .relaymap(smtp_servers.relaymap())
+            .credentials(SmtpServers::credentials())
             .env("RELAY_HOST", "127.0.0.4")
-            .env("RELAY_PORT", far_end.default.port().to_string())
+            .env("RELAY_PORT", smtp_servers.default.port().to_string())
             .env("RELAY_USER", user)
             .env("RELAY_PASSWORD", password);
         // Where SMTP clients share a connection, mail of a sender that has just moved would wait.
-        let setup = if way == Way::Proxy {
+        let setup = if transport == Transport::Proxy {
             setup.settings("[reload]\nin_flight = 0\n")
         } else {
             setup
         };
-        let daemon = Daemon::start(way.listen(setup, &postfix));
-        let maps = way.maps(&daemon);
+        let daemon = Daemon::start(transport.listen(setup, &postfix));
+        let maps = transport.maps(&daemon);
         let postfix = postfix
-            .set("smtp_tcp_port", far_end.recipient.port().to_string())
+            .set("smtp_tcp_port", smtp_servers.recipient.port().to_string())
             .set("sender_dependent_relayhost_maps", &maps[0])
             .set("smtp_sasl_password_maps", &maps[1])
             .start()
@@ -209,7 +211,7 @@ impl Scene {
             postfix,
             daemon,
             maps,
-            far_end,
+            smtp_servers,
             sent: Cell::new(0),
         }
     }
@@ -229,7 +231,7 @@ impl Scene {
 
     /// Waits for the mail to that recipient, at any server.
     fn arrival(&self, recipient: &str) -> Arrival {
-        let mail = self.far_end.journal.mail_to(recipient, DEADLINE);
+        let mail = self.smtp_servers.journal.mail_to(recipient, DEADLINE);
         arrival(&mail.unwrap_or_else(|| panic!("the mail to {recipient} does not arrive")))
     }
 
@@ -255,7 +257,7 @@ impl Scene {
 
     /// Checks that no server received credentials that it does not know, and the recipient's own server none at all.
     fn expect_no_stray_credentials(&self) {
-        let attempts = self.far_end.journal.attempts();
+        let attempts = self.smtp_servers.journal.attempts();
         let strays: Vec<_> = attempts
             .iter()
             .filter(|attempt| !attempt.accepted || attempt.server == "recipient")
@@ -289,9 +291,9 @@ fn direct() -> Arrival {
     "recipient".into()
 }
 
-fn each_mail_uses_the_relay_and_the_credentials_of_its_sender(release: Release, way: Way) {
-    let scene = Scene::start(release, way);
-    scene.expect(&[
+fn each_mail_uses_the_relay_and_the_credentials_of_its_sender(release: Release, transport: Transport) {
+    let fixture = Fixture::start(release, transport);
+    fixture.expect(&[
         ("ann@domain1.com", at("relay one", ONE)),
         ("bob@domain2.com", at("relay two", TWO)),
         ("boss@domain1.com", at("relay two", BOSS)),
@@ -305,39 +307,42 @@ fn each_mail_uses_the_relay_and_the_credentials_of_its_sender(release: Release, 
         // RELAY_HOST applies to senders that have a domain.
         ("", direct()),
     ]);
-    scene.expect_no_stray_credentials();
+    fixture.expect_no_stray_credentials();
 }
 
-fn an_edit_of_both_files_applies_to_the_next_mail(release: Release, way: Way) {
-    let scene = Scene::start(release, way);
-    let (one, two) = (scene.far_end.one.next_hop(), scene.far_end.two.next_hop());
+fn an_edit_of_both_files_applies_to_the_next_mail(release: Release, transport: Transport) {
+    let fixture = Fixture::start(release, transport);
+    let (one, two) = (
+        fixture.smtp_servers.one.next_hop(),
+        fixture.smtp_servers.two.next_hop(),
+    );
     let before = [
         ("ann@domain1.com", at("relay one", ONE)),
         ("bob@domain2.com", at("relay two", TWO)),
         ("dan@domain3.com", direct()),
         ("", direct()),
     ];
-    scene.expect(&before);
+    fixture.expect(&before);
 
     // Mail is sent continuously during the edit.
     let in_between: Vec<_> = (0..20)
         .map(|n| {
             if n == 5 {
                 // Saves as careful programs do: a new file renamed over the old one.
-                scene
+                fixture
                     .daemon
-                    .replace(CREDENTIALS, scene.far_end.credentials_after_the_edit());
-                scene
+                    .replace(CREDENTIALS, fixture.smtp_servers.credentials_after_the_edit());
+                fixture
                     .daemon
-                    .replace(RELAYMAP, scene.far_end.relaymap_after_the_edit());
+                    .replace(RELAYMAP, fixture.smtp_servers.relaymap_after_the_edit());
             }
-            scene.send("ann@domain1.com")
+            fixture.send("ann@domain1.com")
         })
         .collect();
     // The credentials were saved first. (postmap(1) gets none for a sender that has just moved:
     // tests/promises/in_flight.rs.)
-    scene.wait_for_answer(0, "ann@domain1.com", &two);
-    scene.expect(&[
+    fixture.wait_for_answer(0, "ann@domain1.com", &two);
+    fixture.expect(&[
         ("ann@domain1.com", at("relay two", NEW_TWO)),
         ("bob@domain2.com", at("relay one", NEW_TWO)),
         ("dan@domain3.com", at("relay one", NEW_ONE)),
@@ -356,40 +361,44 @@ fn an_edit_of_both_files_applies_to_the_next_mail(release: Release, way: Way) {
     ]
     .map(|(server, known)| at(server, known));
     for recipient in &in_between {
-        let arrival = scene.arrival(recipient);
+        let arrival = fixture.arrival(recipient);
         assert!(known.contains(&arrival), "{recipient}: {arrival}");
     }
 
     // Saves as an editor without a swap file does: rewrites the same file.
-    fs::write(scene.daemon.dir().join(CREDENTIALS), FarEnd::credentials()).unwrap();
-    fs::write(scene.daemon.dir().join(RELAYMAP), scene.far_end.relaymap()).unwrap();
-    scene.wait_for_answer(0, "ann@domain1.com", &one);
-    scene.expect(&before);
-    scene.expect_no_stray_credentials();
+    fs::write(fixture.daemon.dir().join(CREDENTIALS), SmtpServers::credentials()).unwrap();
+    fs::write(
+        fixture.daemon.dir().join(RELAYMAP),
+        fixture.smtp_servers.relaymap(),
+    )
+    .unwrap();
+    fixture.wait_for_answer(0, "ann@domain1.com", &one);
+    fixture.expect(&before);
+    fixture.expect_no_stray_credentials();
 }
 
-fn an_excluded_sender_reaches_the_recipients_server_without_any_auth(release: Release, way: Way) {
-    let scene = Scene::start(release, way);
-    scene.expect(&[
+fn an_excluded_sender_reaches_the_recipients_server_without_any_auth(release: Release, transport: Transport) {
+    let fixture = Fixture::start(release, transport);
+    fixture.expect(&[
         ("dan@domain3.com", direct()),
         ("Dan+x@DOMAIN3.com", direct()),
         (r#""dan dan"@domain3.com"#, direct()),
         ("direct@domain1.com", direct()),
         ("direct+x@domain1.com", direct()),
     ]);
-    assert_eq!(scene.far_end.recipient.attempts(), []);
+    assert_eq!(fixture.smtp_servers.recipient.attempts(), []);
     // No other server received those credentials.
-    assert_eq!(scene.far_end.journal.attempts(), []);
-    assert_eq!(scene.far_end.recipient.mails().len(), 5);
+    assert_eq!(fixture.smtp_servers.journal.attempts(), []);
+    assert_eq!(fixture.smtp_servers.recipient.mails().len(), 5);
 }
 
 fn with_the_server_killed_all_mail_waits_and_is_delivered_correctly_after_its_restart(
     release: Release,
-    way: Way,
+    transport: Transport,
 ) {
-    let mut scene = Scene::start(release, way);
-    scene.expect(&[("ann@domain1.com", at("relay one", ONE))]);
-    scene.daemon.kill();
+    let mut fixture = Fixture::start(release, transport);
+    fixture.expect(&[("ann@domain1.com", at("relay one", ONE))]);
+    fixture.daemon.kill();
 
     let mut expected = vec![
         ("dan@domain3.com", direct()),
@@ -397,7 +406,7 @@ fn with_the_server_killed_all_mail_waits_and_is_delivered_correctly_after_its_re
         ("stranger@elsewhere.test", at("default relay", DEFAULT)),
         ("", direct()),
     ];
-    if way == Way::Tcp {
+    if transport == Transport::Tcp {
         // A `tcp:` client tries ten times at intervals of a second, for one mail after another.
         expected.truncate(2);
     }
@@ -405,12 +414,12 @@ fn with_the_server_killed_all_mail_waits_and_is_delivered_correctly_after_its_re
     let recipients: Vec<_> = expected
         .iter()
         .map(|(sender, _)| {
-            let recipient = scene.fresh_recipient();
-            scene.postfix.submit(sender, &recipient).unwrap();
+            let recipient = fixture.fresh_recipient();
+            fixture.postfix.submit(sender, &recipient).unwrap();
             recipient
         })
         .collect();
-    let queue = scene
+    let queue = fixture
         .postfix
         .wait_for_queue(|queue| {
             let deferred = queue
@@ -426,40 +435,51 @@ fn with_the_server_killed_all_mail_waits_and_is_delivered_correctly_after_its_re
             "{mail:?}"
         );
     }
-    assert_eq!(scene.far_end.journal.mails().len(), 1, "only the one from before");
-    assert_eq!(scene.far_end.journal.attempts().len(), 1);
+    assert_eq!(
+        fixture.smtp_servers.journal.mails().len(),
+        1,
+        "only the one from before"
+    );
+    assert_eq!(fixture.smtp_servers.journal.attempts().len(), 1);
 
-    scene.daemon = Daemon::start(scene.daemon.setup());
-    assert_eq!(way.maps(&scene.daemon), scene.maps, "the same ports and sockets");
+    fixture.daemon = Daemon::start(fixture.daemon.setup());
+    assert_eq!(
+        transport.maps(&fixture.daemon),
+        fixture.maps,
+        "the same ports and sockets"
+    );
     // qmgr(8) caches its last failure for 30 s, as it does a success; another mail replaces it.
-    scene.expect(&[("bob@domain2.com", at("relay two", TWO))]);
-    scene.postfix.flush().unwrap();
-    scene.expect_at(&recipients, &expected);
-    scene.postfix.wait_for_queue(<[_]>::is_empty).unwrap();
-    scene.expect_no_stray_credentials();
+    fixture.expect(&[("bob@domain2.com", at("relay two", TWO))]);
+    fixture.postfix.flush().unwrap();
+    fixture.expect_at(&recipients, &expected);
+    fixture.postfix.wait_for_queue(<[_]>::is_empty).unwrap();
+    fixture.expect_no_stray_credentials();
 }
 
-fn with_only_the_password_unknown_mail_waits_and_is_not_sent_unauthenticated(release: Release, way: Way) {
-    let mut scene = Scene::start(release, way);
+fn with_only_the_password_unknown_mail_waits_and_is_not_sent_unauthenticated(
+    release: Release,
+    transport: Transport,
+) {
+    let mut fixture = Fixture::start(release, transport);
     // A table without a server has the next hop of ann's mail, so that Postfix goes on to request her password. This
     // relay would accept mail without one.
     let open = smtp_server::Setup::new("open relay", Ipv4Addr::new(127, 0, 0, 5))
-        .journal(&scene.far_end.journal)
+        .journal(&fixture.smtp_servers.journal)
         .start()
         .unwrap();
-    let table = scene.postfix.root().join("etc/relays");
+    let table = fixture.postfix.root().join("etc/relays");
     fs::write(&table, format!("@domain1.com {}\n", open.next_hop())).unwrap();
     let relays = format!("texthash:{}", table.display());
-    scene
+    fixture
         .postfix
         .set(&[("sender_dependent_relayhost_maps", &relays)])
         .unwrap();
-    scene.expect(&[("ann@domain1.com", at("open relay", ONE))]);
-    scene.daemon.kill();
+    fixture.expect(&[("ann@domain1.com", at("open relay", ONE))]);
+    fixture.daemon.kill();
 
-    let recipient = scene.fresh_recipient();
-    scene.postfix.submit("ann@domain1.com", &recipient).unwrap();
-    let queue = scene
+    let recipient = fixture.fresh_recipient();
+    fixture.postfix.submit("ann@domain1.com", &recipient).unwrap();
+    let queue = fixture
         .postfix
         .wait_for_queue(|queue| {
             queue
@@ -472,51 +492,55 @@ fn with_only_the_password_unknown_mail_waits_and_is_not_sent_unauthenticated(rel
         reason.starts_with("local data error while talking to"),
         "{queue:?}"
     );
-    assert_eq!(scene.far_end.journal.mails().len(), 1, "only the one from before");
-    assert_eq!(scene.far_end.journal.attempts().len(), 1);
+    assert_eq!(
+        fixture.smtp_servers.journal.mails().len(),
+        1,
+        "only the one from before"
+    );
+    assert_eq!(fixture.smtp_servers.journal.attempts().len(), 1);
 
-    scene.daemon = Daemon::start(scene.daemon.setup());
-    scene.postfix.flush().unwrap();
-    assert_eq!(scene.arrival(&recipient), at("open relay", ONE));
+    fixture.daemon = Daemon::start(fixture.daemon.setup());
+    fixture.postfix.flush().unwrap();
+    assert_eq!(fixture.arrival(&recipient), at("open relay", ONE));
 }
 
 /// Every promise, with each release, in each way.
 macro_rules! with {
-    ($($of:ident: $release:expr => {$($module:ident: $way:expr,)*})*) => {$(
+    ($($of:ident: $release:expr => {$($module:ident: $transport:expr,)*})*) => {$(
         mod $of {
-            use super::{Release, Way};
+            use super::{Release, Transport};
 
             $(mod $module {
-                use super::{Release, Way};
+                use super::{Release, Transport};
 
                 #[test]
                 #[ignore = "needs root: tests/run-all"]
                 fn each_mail_uses_the_relay_and_the_credentials_of_its_sender() {
-                    super::super::each_mail_uses_the_relay_and_the_credentials_of_its_sender($release, $way);
+                    super::super::each_mail_uses_the_relay_and_the_credentials_of_its_sender($release, $transport);
                 }
 
                 #[test]
                 #[ignore = "needs root: tests/run-all"]
                 fn an_edit_of_both_files_applies_to_the_next_mail() {
-                    super::super::an_edit_of_both_files_applies_to_the_next_mail($release, $way);
+                    super::super::an_edit_of_both_files_applies_to_the_next_mail($release, $transport);
                 }
 
                 #[test]
                 #[ignore = "needs root: tests/run-all"]
                 fn an_excluded_sender_reaches_the_recipients_server_without_any_auth() {
-                    super::super::an_excluded_sender_reaches_the_recipients_server_without_any_auth($release, $way);
+                    super::super::an_excluded_sender_reaches_the_recipients_server_without_any_auth($release, $transport);
                 }
 
                 #[test]
                 #[ignore = "needs root: tests/run-all"]
                 fn with_the_server_killed_all_mail_waits_and_is_delivered_correctly_after_its_restart() {
-                    super::super::with_the_server_killed_all_mail_waits_and_is_delivered_correctly_after_its_restart($release, $way);
+                    super::super::with_the_server_killed_all_mail_waits_and_is_delivered_correctly_after_its_restart($release, $transport);
                 }
 
                 #[test]
                 #[ignore = "needs root: tests/run-all"]
                 fn with_only_the_password_unknown_mail_waits_and_is_not_sent_unauthenticated() {
-                    super::super::with_only_the_password_unknown_mail_waits_and_is_not_sent_unauthenticated($release, $way);
+                    super::super::with_only_the_password_unknown_mail_waits_and_is_not_sent_unauthenticated($release, $transport);
                 }
             })*
         }
@@ -525,16 +549,16 @@ macro_rules! with {
 
 with! {
     postfix_3_7: Release::Installed => {
-        socketmap_inet: Way::Inet,
-        socketmap_unix_from_the_chroot: Way::UnixFromTheChroot,
-        proxy_socketmap_inet: Way::Proxy,
-        tcp_table: Way::Tcp,
+        socketmap_inet: Transport::Inet,
+        socketmap_unix_from_the_chroot: Transport::UnixFromTheChroot,
+        proxy_socketmap_inet: Transport::Proxy,
+        tcp_table: Transport::Tcp,
     }
     postfix_3_10: Release::Debian13 => {
-        socketmap_inet: Way::Inet,
-        socketmap_unix_from_the_chroot: Way::UnixFromTheChroot,
-        proxy_socketmap_inet: Way::Proxy,
-        tcp_table: Way::Tcp,
+        socketmap_inet: Transport::Inet,
+        socketmap_unix_from_the_chroot: Transport::UnixFromTheChroot,
+        proxy_socketmap_inet: Transport::Proxy,
+        tcp_table: Transport::Tcp,
     }
 }
 
@@ -558,23 +582,23 @@ fn the_tested_postfix_releases_are_those_that_the_readme_names() {
 #[ignore = "needs root: tests/run-all"]
 fn mail_waits_in_the_queue_while_postfix_may_not_query_its_password() {
     for release in Release::ALL {
-        a_password_that_may_not_be_asked_for_keeps_mail(release);
+        mail_waits_while_its_password_may_not_be_queried(release);
     }
 }
 
-fn a_password_that_may_not_be_asked_for_keeps_mail(release: Release) {
-    let scene = Scene::start(release, Way::Inet);
-    scene.expect(&[("ann@domain1.com", at("relay one", ONE))]);
-    let seen = scene.daemon.log_lines();
-    scene.daemon.replace(SETTINGS, "allow_users = [\"root\"]\n");
-    scene
+fn mail_waits_while_its_password_may_not_be_queried(release: Release) {
+    let fixture = Fixture::start(release, Transport::Inet);
+    fixture.expect(&[("ann@domain1.com", at("relay one", ONE))]);
+    let seen = fixture.daemon.log_lines();
+    fixture.daemon.replace(SETTINGS, "allow_users = [\"root\"]\n");
+    fixture
         .daemon
         .wait_for_log_after(seen, |line| line.contains("generation"));
 
     // smtp(8) may send the request on a connection it already has.
-    let recipient = scene.fresh_recipient();
-    scene.postfix.submit("bob@domain2.com", &recipient).unwrap();
-    let queue = scene
+    let recipient = fixture.fresh_recipient();
+    fixture.postfix.submit("bob@domain2.com", &recipient).unwrap();
+    let queue = fixture
         .postfix
         .wait_for_queue(|queue| {
             queue
@@ -589,19 +613,23 @@ fn a_password_that_may_not_be_asked_for_keeps_mail(release: Release) {
     );
     // Postfix's log has the user and the reason.
     let message = "permanent error: user postfix (";
-    scene.postfix.wait_for_log(message, 1).unwrap();
-    assert!(scene.postfix.log().contains("allow_users of postmapd"));
-    assert_eq!(scene.far_end.journal.mails().len(), 1, "only the one from before");
-    assert_eq!(scene.far_end.journal.attempts().len(), 1);
+    fixture.postfix.wait_for_log(message, 1).unwrap();
+    assert!(fixture.postfix.log().contains("allow_users of postmapd"));
+    assert_eq!(
+        fixture.smtp_servers.journal.mails().len(),
+        1,
+        "only the one from before"
+    );
+    assert_eq!(fixture.smtp_servers.journal.attempts().len(), 1);
 
-    let seen = scene.daemon.log_lines();
-    scene.daemon.replace(SETTINGS, "");
-    scene
+    let seen = fixture.daemon.log_lines();
+    fixture.daemon.replace(SETTINGS, "");
+    fixture
         .daemon
         .wait_for_log_after(seen, |line| line.contains("generation"));
-    scene.postfix.flush().unwrap();
-    assert_eq!(scene.arrival(&recipient), at("relay two", TWO));
-    scene.expect_no_stray_credentials();
+    fixture.postfix.flush().unwrap();
+    assert_eq!(fixture.arrival(&recipient), at("relay two", TWO));
+    fixture.expect_no_stray_credentials();
 }
 
 #[test]
@@ -628,7 +656,7 @@ fn half_a_login_keeps_mail(release: Release) {
         .env("RELAY_PORT", open.port().to_string())
         .env("RELAY_USER", ONE.0);
     let mut daemon = Daemon::start(setup);
-    let maps = Way::Inet.maps(&daemon);
+    let maps = Transport::Inet.maps(&daemon);
     let postfix = postfix::Setup::release(release)
         .unwrap()
         .set("sender_dependent_relayhost_maps", &maps[0])
@@ -654,7 +682,7 @@ fn half_a_login_keeps_mail(release: Release) {
     // With the other half, the mail is sent.
     daemon.kill();
     let daemon = Daemon::start(daemon.setup().env("RELAY_PASSWORD", ONE.1));
-    assert_eq!(Way::Inet.maps(&daemon), maps, "the same ports");
+    assert_eq!(Transport::Inet.maps(&daemon), maps, "the same ports");
     postfix.flush().unwrap();
     let mail = journal.mail_to(&recipient, DEADLINE).expect("the mail arrives");
     assert_eq!(arrival(&mail), at("open relay", ONE));
@@ -671,17 +699,17 @@ fn with_plain_tables_postfix_sends_an_excluded_senders_password_to_the_recipient
 }
 
 fn with_plain_tables_a_password_goes_to_the_recipients_server(release: Release) {
-    let far_end = FarEnd::start();
+    let smtp_servers = SmtpServers::start();
     let setup = postfix::Setup::release(release).unwrap();
     let table = |name: &str, text: String| {
         let path = setup.root().join("etc").join(name);
         fs::write(&path, text).unwrap();
         format!("texthash:{}", path.display())
     };
-    let relays = table("relays", far_end.relaymap());
-    let passwords = table("passwords", FarEnd::credentials());
+    let relays = table("relays", smtp_servers.relaymap());
+    let passwords = table("passwords", SmtpServers::credentials());
     let postfix = setup
-        .set("smtp_tcp_port", far_end.recipient.port().to_string())
+        .set("smtp_tcp_port", smtp_servers.recipient.port().to_string())
         .set("sender_dependent_relayhost_maps", relays)
         .set("smtp_sasl_password_maps", passwords)
         .start()
@@ -691,7 +719,7 @@ fn with_plain_tables_a_password_goes_to_the_recipients_server(release: Release) 
         ("dan@domain3.com", "two@[127.0.0.9]", at("recipient", LEAK)),
     ] {
         postfix.send(sender, recipient).unwrap();
-        let mail = far_end.journal.mail_to(recipient, DEADLINE).unwrap();
+        let mail = smtp_servers.journal.mail_to(recipient, DEADLINE).unwrap();
         assert_eq!(arrival(&mail), expected);
     }
 }

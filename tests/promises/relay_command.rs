@@ -15,7 +15,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 
 pub(super) fn relay(setup: &Setup, line: &str) -> Finished {
-    setup.typed(&format!("relay {line}"))
+    setup.run_line(&format!("relay {line}"))
 }
 
 /// Runs it. Fails where it does not succeed and print this line. Returns standard error.
@@ -71,7 +71,7 @@ fn removing_the_last_entry_takes_effect_at_once() {
     let setup = daemon.setup();
     done(&setup, "remove-domain one.test", "@one.test: delivered directly");
     // An empty file would only take effect after five seconds.
-    let took = client.comes_to_find("relayhost", "x@one.test", "");
+    let took = client.eventually_finds("relayhost", "x@one.test", "");
     assert!(took.as_secs() < 3, "{took:?}");
 }
 

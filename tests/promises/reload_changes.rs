@@ -8,7 +8,7 @@ use crate::harness::client::{Both, Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
 use crate::harness::observer::{Observer, observe};
 use crate::harness::versions::{
-    EVENTS_ONLY, FILES, IN_DIRECTORY, PASSWORD, QUESTIONS, Versions, answers, fill, link_through_data,
+    EVENTS_ONLY, FILES, IN_DIRECTORY, PASSWORD, REQUESTS, Versions, answers, fill, link_through_data,
     path_of, relay, reloads, repoint, setup, text, with_default_relay, with_versions,
 };
 use crate::harness::{eventually, names_place};
@@ -70,10 +70,10 @@ impl Save<'_> {
     }
 }
 
-type Way = (&'static str, fn(&Save<'_>) -> io::Result<()>);
+type SaveMethod = (&'static str, fn(&Save<'_>) -> io::Result<()>);
 
 /// Ways to save a file. After the first ones it is missing, empty or partially written for a while.
-const WAYS: [Way; 20] = [
+const SAVE_METHODS: [SaveMethod; 20] = [
     ("an editor renames the old file and writes a new one", |save| {
         fs::rename(&save.path, save.path.with_extension("old"))?;
         save.pause();
@@ -159,7 +159,11 @@ fn every_way_to_save_a_file_takes_effect_and_no_partial_file_is_used() {
     let daemon = Daemon::start(setup(EVENTS_ONLY));
     with_versions(&daemon, EVENTS_ONLY, |versions| {
         for file in FILES {
-            let ways = if file == RELAYMAP { &WAYS[..] } else { &WAYS[..6] };
+            let ways = if file == RELAYMAP {
+                &SAVE_METHODS[..]
+            } else {
+                &SAVE_METHODS[..6]
+            };
             for (way, save) in ways {
                 versions.take_effect(&[file], &format!("{file}: {way}"), |versions| {
                     let path = versions.path(file);
@@ -338,7 +342,7 @@ fn a_directory_that_appears_takes_effect_and_no_wrong_answer_is_given() {
         let outer = Setup::new();
         let directory = outer.root().join("a/b/tables");
         let daemon = Daemon::start(with_default_relay(Setup::in_directory(&directory)));
-        observe(&daemon, &QUESTIONS, |observer| {
+        observe(&daemon, &REQUESTS, |observer| {
             observer.wait_for_rounds(20);
             appear(&directory, observer).unwrap();
             observer.wait_for(&answers([1; 4]));
@@ -364,7 +368,7 @@ fn files_that_appear_take_effect() {
     assert!(client.ask("sasl", "[default.test]:25").is_cannot_tell());
     for (number, file) in FILES.into_iter().enumerate() {
         fs::write(path_of(&setup, file), text(file, 0, EVENTS_ONLY)).unwrap();
-        let (map, key) = QUESTIONS[number];
+        let (map, key) = REQUESTS[number];
         eventually(|| client.ask(map, key), |reply| *reply == answers([0; 4])[number]);
     }
 }

@@ -8,7 +8,7 @@ use crate::harness::client::Reply;
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
 use crate::harness::observer::observe;
 use crate::harness::versions::{
-    FILES, QUESTIONS, QUICK, Versions, answers, path_of, relay, setup, text, with_versions,
+    FILES, QUICK, REQUESTS, Versions, answers, path_of, relay, setup, text, with_versions,
 };
 use crate::harness::{eventually, names_place};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -76,7 +76,7 @@ fn errors(daemon: &Daemon, seen: usize, name: &str) -> Vec<String> {
 
 /// Waits for an error about a file. Fails where it is logged more than once, or changes anything.
 #[track_caller]
-fn is_said_once(versions: &Versions<'_>, seen: usize, file: &str, what: &str) {
+fn is_logged_once(versions: &Versions<'_>, seen: usize, file: &str, what: &str) {
     versions.wait_for_log_after(seen, |line| line.contains("ERROR") && line.contains(file));
     versions.pause(what);
     let errors = errors(versions.daemon, seen, file);
@@ -91,7 +91,7 @@ fn a_non_file_in_place_of_a_file_keeps_the_active_snapshot_and_its_repair_takes_
             let what = format!("{obstacle} in place of {file}");
             let seen = daemon.log_lines();
             exchange(&versions.path(file), make);
-            is_said_once(versions, seen, file, &what);
+            is_logged_once(versions, seen, file, &what);
             // A reload request logs the error once more.
             let seen = daemon.log_lines();
             daemon.hangup();
@@ -219,7 +219,7 @@ fn a_directory_unreadable_at_startup_answers_cannot_tell_until_it_is_readable() 
     fs::write(&settings, text(SETTINGS, 0, QUICK)).unwrap();
     let dir = setup.dir().to_path_buf();
     let daemon = Daemon::start(unprivileged(setup.arg("--config").arg(settings)));
-    observe(&daemon, &QUESTIONS, |observer| {
+    observe(&daemon, &REQUESTS, |observer| {
         observer.wait_for_rounds(60);
         let before = observer.answers();
         assert!(before.iter().flatten().all(Reply::is_cannot_tell), "{before:?}");

@@ -89,12 +89,12 @@ impl Served {
         self.daemon.memory("VmRSS").saturating_sub(self.base)
     }
 
-    /// The peak of the memory for its tables since [`Served::forget_peak`].
+    /// The peak of the memory for its tables since [`Served::reset_peak`].
     fn peak(&self) -> u64 {
         self.daemon.memory("VmHWM").saturating_sub(self.base)
     }
 
-    fn forget_peak(&self) {
+    fn reset_peak(&self) {
         fs::write(format!("/proc/{}/clear_refs", self.daemon.pid()), "5").unwrap();
     }
 
@@ -123,7 +123,7 @@ fn idle_and_during_a_small_edit_the_server_needs_less_than_twice_the_size_of_its
     assert!(at_rest < twice, "at rest it needs {at_rest}, of {twice}");
     let path = served.daemon.dir().join(RELAYMAP);
     let edit = |served: &mut Served, what: &str, edit: &dyn Fn(), map: &str, key: &str, wanted: Reply| {
-        served.forget_peak();
+        served.reset_peak();
         edit();
         served.wait_for_answer(map, key, &wanted);
         let peak = served.peak();
@@ -277,7 +277,7 @@ fn repeated_reads_of_an_invalid_file_leak_no_memory() {
         .wait_for_log_after(seen, |line| line.contains("are not used"));
     eventually(|| served.daemon.memory("VmRSS"), |now| *now <= at_most);
     for _ in 0..2 {
-        served.forget_peak();
+        served.reset_peak();
         served.daemon.replace(RELAYMAP, &bad);
         // It does not log the same errors again, so only its memory shows that it reads.
         let half = u64::try_from(bad.len() / 2).unwrap();
@@ -445,7 +445,7 @@ fn a_file_too_large_for_memory_is_an_error_of_that_file() {
 fn the_shortest_entries_need_no_more_memory_than_five_times_their_bytes() {
     let served = Served::start();
     let lines = 1_000_000;
-    served.forget_peak();
+    served.reset_peak();
     let before = served.resident();
     // An invalid key needs as much memory as a valid one, and is shorter.
     served.daemon.replace(RELAYMAP, "a\n".repeat(lines));
@@ -462,7 +462,7 @@ fn the_shortest_entries_need_no_more_memory_than_five_times_their_bytes() {
 fn empty_lines_need_no_more_memory_than_their_bytes() {
     let mut served = Served::start();
     let blank = 4_000_000;
-    served.forget_peak();
+    served.reset_peak();
     let before = served.resident();
     served.daemon.replace(
         RELAYMAP,

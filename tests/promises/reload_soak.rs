@@ -148,10 +148,10 @@ fn settled_size(daemon: &Daemon) -> Size {
 /// Requests pairs until it is stopped. Fails at the first pair that is torn or missing.
 fn ask(daemon: &Daemon, stop: &AtomicBool, pairs: &AtomicUsize, seen: &Mutex<BTreeSet<usize>>) {
     let mut client = Socketmap::to(daemon, 0);
-    let questions = [("relayhost", "ann@one.test"), ("sasl", "login.test")].repeat(8);
+    let requests = [("relayhost", "ann@one.test"), ("sasl", "login.test")].repeat(8);
     let mut versions = BTreeSet::new();
     while !stop.load(Ordering::Relaxed) {
-        for pair in client.ask_all(&questions).chunks(2) {
+        for pair in client.ask_all(&requests).chunks(2) {
             let version = generation(&pair[0]);
             let password = Reply::Found(format!("user{version}:secret{version}"));
             assert_eq!(pair[1], password, "beside the relay of version {version}");

@@ -174,11 +174,11 @@ fn a_removed_or_emptied_file_takes_effect_only_after_the_empty_grace() {
         versions.replace_with_next(PASSWORD);
         versions.wait_for_numbers([0, 0, 1, 0], PASSWORD);
 
-        for (file, act, questions) in LOSSES {
+        for (file, act, requests) in LOSSES {
             let seen = daemon.log_lines();
             let mut without = answers(versions.numbers);
-            for question in questions {
-                without[*question] = match file {
+            for request in requests {
+                without[*request] = match file {
                     RELAYMAP => Reply::found("[default.test]:25"),
                     CREDENTIALS => Reply::NotFound,
                     _ => Reply::found("[two.test]"),
@@ -236,7 +236,7 @@ fn login_at(client: &mut Socketmap, next_hop: &str) -> Reply {
 }
 
 /// Waits for both files: the new login at the new relay, and the old one at the old relay for mail in flight.
-fn is_a_pair_in_the_end(client: &mut Socketmap, in_flight: u32) {
+fn wait_for_pair(client: &mut Socketmap, in_flight: u32) {
     eventually(
         || login_at(client, "[two.test]"),
         |reply| *reply == Reply::found("new:secret"),
@@ -247,7 +247,7 @@ fn is_a_pair_in_the_end(client: &mut Socketmap, in_flight: u32) {
     }
 }
 
-fn moves_while_the_credentials_are_written(in_flight: u32) {
+fn sender_moves_while_credentials_are_written(in_flight: u32) {
     let (daemon, mut client) = with_two_domains(in_flight);
     let mut file = hold_open(&daemon, CREDENTIALS);
     daemon.replace(RELAYMAP, MOVED);
@@ -261,10 +261,10 @@ fn moves_while_the_credentials_are_written(in_flight: u32) {
     file.write_all(b"@one.test new:secret\n@still.test still:secret\n")
         .unwrap();
     drop(file);
-    is_a_pair_in_the_end(&mut client, in_flight);
+    wait_for_pair(&mut client, in_flight);
 }
 
-fn gets_a_login_while_the_relay_map_is_written(in_flight: u32) {
+fn sender_gets_a_login_while_the_relay_map_is_written(in_flight: u32) {
     let (daemon, mut client) = with_two_domains(in_flight);
     let mut file = hold_open(&daemon, RELAYMAP);
     daemon.replace(CREDENTIALS, "@one.test new:secret\n");
@@ -276,15 +276,15 @@ fn gets_a_login_while_the_relay_map_is_written(in_flight: u32) {
     assert!(reply.is_cannot_tell(), "{reply:?}");
     file.write_all(MOVED.as_bytes()).unwrap();
     drop(file);
-    is_a_pair_in_the_end(&mut client, in_flight);
+    wait_for_pair(&mut client, in_flight);
 }
 
 #[test]
 fn while_one_table_is_written_no_login_is_answered_that_may_belong_to_another_relay() {
     thread::scope(|scope| {
         for in_flight in [0, 900] {
-            scope.spawn(move || moves_while_the_credentials_are_written(in_flight));
-            scope.spawn(move || gets_a_login_while_the_relay_map_is_written(in_flight));
+            scope.spawn(move || sender_moves_while_credentials_are_written(in_flight));
+            scope.spawn(move || sender_gets_a_login_while_the_relay_map_is_written(in_flight));
         }
     });
 }

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Mounts a directory with the first versions over that of a running server.
-fn on_a_file_server(pace: &str, act: impl FnOnce(&mut Daemon, &RemoteDirectory)) {
+fn with_file_server(pace: &str, act: impl FnOnce(&mut Daemon, &RemoteDirectory)) {
     // The directory is dropped after the daemon that has mounted it.
     let directory;
     let setup = setup(pace).relaymap(text(RELAYMAP, 9, pace));
@@ -38,7 +38,7 @@ fn on_a_file_server(pace: &str, act: impl FnOnce(&mut Daemon, &RemoteDirectory))
 }
 
 /// Waits until the files were read several times more.
-fn several_readings(directory: &RemoteDirectory) {
+fn wait_for_reads(directory: &RemoteDirectory) {
     let before = directory.reads();
     // There are three files, and each ends in a separate read.
     eventually(|| directory.reads(), |now| *now > before + 18);
@@ -46,7 +46,7 @@ fn several_readings(directory: &RemoteDirectory) {
 
 /// Fails unless the log mentions polling once, with these words.
 #[track_caller]
-fn says_once_that_it_polls(daemon: &Daemon, words: &[&str]) {
+fn logs_polling_once(daemon: &Daemon, words: &[&str]) {
     let log = daemon.log();
     let messages: Vec<_> = log.lines().filter(|line| line.contains("polling")).collect();
     assert_eq!(messages.len(), 1, "{log}");
@@ -60,7 +60,7 @@ fn says_once_that_it_polls(daemon: &Daemon, words: &[&str]) {
 #[ignore = "needs root: tests/run-all"]
 fn changes_on_a_file_server_are_found_by_a_poll_despite_stale_metadata_and_polling_is_logged_once() {
     let pace = "poll = 0.05\ngrace = 600";
-    on_a_file_server(pace, |daemon, directory| {
+    with_file_server(pace, |daemon, directory| {
         with_versions(daemon, pace, |versions| {
             for _ in 0..3 {
                 let saved = Instant::now();
@@ -81,13 +81,13 @@ fn changes_on_a_file_server_are_found_by_a_poll_despite_stale_metadata_and_polli
             }
             // A file cut to zero bytes, or removed, does not take effect before it is filled.
             directory.save(RELAYMAP, "");
-            several_readings(directory);
+            wait_for_reads(directory);
             directory.change(|files| drop(files.remove(RELAYMAP)));
-            several_readings(directory);
+            wait_for_reads(directory);
             directory.save(RELAYMAP, &versions.next_text(RELAYMAP));
             versions.wait_for_numbers(versions.next(&[RELAYMAP]), "it is filled again");
         });
-        says_once_that_it_polls(daemon, &[daemon.dir().to_str().unwrap()]);
+        logs_polling_once(daemon, &[daemon.dir().to_str().unwrap()]);
     });
 }
 
@@ -95,7 +95,7 @@ fn changes_on_a_file_server_are_found_by_a_poll_despite_stale_metadata_and_polli
 #[ignore = "needs root: tests/run-all"]
 fn files_that_change_while_they_are_read_are_read_again() {
     let pace = "poll = 0.05";
-    on_a_file_server(pace, |daemon, directory| {
+    with_file_server(pace, |daemon, directory| {
         with_versions(daemon, pace, |versions| {
             // After each read of the relay map, both files become the next version. So the credentials read after it
             // are of another version.
@@ -143,7 +143,7 @@ const FAULTS: [Fault; 8] = [
 fn a_failing_file_server_keeps_the_active_snapshot_is_logged_once_and_recovers() {
     // The grace period is short: a failing read is not a missing file, however long it fails.
     let pace = "poll = 0.05\ngrace = 0.1";
-    on_a_file_server(pace, |daemon, directory| {
+    with_file_server(pace, |daemon, directory| {
         with_versions(daemon, pace, |versions| {
             for (n, (fault, make)) in FAULTS.into_iter().enumerate() {
                 let file = [RELAYMAP, CREDENTIALS][n % 2];
@@ -177,7 +177,7 @@ fn a_failing_file_server_keeps_the_active_snapshot_is_logged_once_and_recovers()
 #[ignore = "needs root: tests/run-all"]
 fn a_hanging_file_server_delays_neither_lookups_nor_shutdown() {
     let pace = "poll = 0.05";
-    on_a_file_server(pace, |daemon, directory| {
+    with_file_server(pace, |daemon, directory| {
         with_versions(daemon, pace, |versions| {
             directory.hang(true);
             eventually(|| directory.waiting(), |waiting| *waiting > 0);
@@ -234,7 +234,7 @@ fn a_change_in_the_lower_layer_of_an_overlay_is_found_by_a_poll_and_polling_is_l
             versions.wait_for_numbers(versions.next(&[file]), "the lower layer changes");
         }
     });
-    says_once_that_it_polls(&daemon, &[]);
+    logs_polling_once(&daemon, &[]);
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn with_inotify_exhausted_changes_are_found_by_a_poll_and_polling_is_logged_once
             versions.wait_for_numbers(versions.next(&[RELAYMAP]), "an edit");
         }
     });
-    says_once_that_it_polls(&daemon, &["max_user_instances"]);
+    logs_polling_once(&daemon, &["max_user_instances"]);
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn a_missing_permission_is_not_reported_as_a_limit_of_inotify() {
     let other = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"];
     let daemon = Daemon::start(setup.within(other));
     daemon.wait_for_log(|line| line.contains("found by polling"));
-    says_once_that_it_polls(
+    logs_polling_once(
         &daemon,
         &["ermission denied", "chmod", daemon.dir().to_str().unwrap()],
     );

@@ -334,7 +334,7 @@ fn table(
 }
 
 /// All requests for one table: senders, and keys that are not split.
-struct Questions {
+struct Requests {
     senders: BTreeSet<String>,
     whole: BTreeSet<String>,
 }
@@ -345,19 +345,19 @@ fn compare(
     daemon: &Daemon,
     file: &str,
     map: &str,
-    questions: &Questions,
+    requests: &Requests,
 ) -> Result<usize, TestCaseError> {
-    let tried: BTreeSet<String> = questions
+    let tried: BTreeSet<String> = requests
         .senders
         .iter()
         .flat_map(|sender| keys(sender))
-        .chain(questions.whole.iter().cloned())
+        .chain(requests.whole.iter().cloned())
         .collect();
-    let sent: BTreeSet<String> = questions
+    let sent: BTreeSet<String> = requests
         .senders
         .iter()
         .flat_map(|sender| whole_keys(sender))
-        .chain(questions.whole.iter().cloned())
+        .chain(requests.whole.iter().cloned())
         .collect();
     let endpoints = [
         format!("{}:{map}", daemon.endpoint(0)),
@@ -379,7 +379,7 @@ fn compare(
             first.and_then(|key| found(&key)).cloned()
         };
         for (endpoint, answers) in endpoints.iter().zip(&answers) {
-            for sender in &questions.senders {
+            for sender in &requests.senders {
                 // Each form separately: Postfix sends the second where the first is not found.
                 for form in whole_keys(sender) {
                     prop_assert_eq!(
@@ -393,7 +393,7 @@ fn compare(
                     );
                 }
             }
-            for key in &questions.whole {
+            for key in &requests.whole {
                 prop_assert_eq!(
                     answers.get(key),
                     found(key),
@@ -468,11 +468,11 @@ fn any_relay_map_is_answered_as_postmap_answers_it() {
         let setup = Setup::new().relaymap(&table.text);
         let postfix = Postfix::new(setup.root());
         let daemon = Daemon::start(setup.listen(SOCKETMAP).listen("tcp:127.0.0.1:0:relayhost"));
-        let questions = Questions {
+        let requests = Requests {
             senders,
             whole: BTreeSet::new(),
         };
-        compare(&postfix, &daemon, RELAYMAP, "relayhost", &questions)
+        compare(&postfix, &daemon, RELAYMAP, "relayhost", &requests)
     });
 }
 
@@ -506,7 +506,7 @@ fn any_credentials_are_answered_as_postmap_answers_them() {
             &daemon,
             CREDENTIALS,
             "sasl",
-            &Questions { senders, whole },
+            &Requests { senders, whole },
         )
     });
 }

@@ -15,7 +15,7 @@ const WORD: &str = "CANARY";
 
 /// Fails where a text contains the word, in any case, or encoded as numbers or escapes.
 #[track_caller]
-fn silent(what: &str, text: &str) {
+fn expect_no_password(what: &str, text: &str) {
     let lower = text.to_lowercase();
     let spellings = [
         WORD.to_lowercase(),
@@ -38,17 +38,17 @@ fn silent(what: &str, text: &str) {
 }
 
 #[track_caller]
-fn silent_process(daemon: &Daemon) {
-    silent("standard error", &daemon.log());
-    silent("standard output", &daemon.stdout());
-    silent(
+fn expect_no_password_in_process(daemon: &Daemon) {
+    expect_no_password("standard error", &daemon.log());
+    expect_no_password("standard output", &daemon.stdout());
+    expect_no_password(
         "the command line",
         &fs::read_to_string(format!("/proc/{}/cmdline", daemon.pid())).unwrap(),
     );
 }
 
-fn silent_but_for_stdout(finished: &Finished) {
-    silent("the standard error of a query", &finished.stderr);
+fn expect_no_password_on_stderr(finished: &Finished) {
+    expect_no_password("the standard error of a query", &finished.stderr);
 }
 
 /// Valid files, with passwords in all places where a password can be.
@@ -138,7 +138,7 @@ fn no_password_is_logged_by_a_server_that_answers_refuses_and_reloads() {
         fs::write(daemon.root().join("secret"), "CANARY6b\n").unwrap();
         clients
             .socketmap
-            .comes_to_find("sasl", "[default.test]:25", "default:CANARY6b");
+            .eventually_finds("sasl", "[default.test]:25", "default:CANARY6b");
 
         for (file, text) in wrong() {
             let seen = daemon.log_lines();
@@ -155,11 +155,11 @@ fn no_password_is_logged_by_a_server_that_answers_refuses_and_reloads() {
                 |reply| *reply == good,
             );
         }
-        silent_process(&daemon);
+        expect_no_password_in_process(&daemon);
         let mut daemon = daemon;
         assert!(daemon.terminate().success());
-        silent("standard error", &daemon.log());
-        silent("standard output", &daemon.stdout());
+        expect_no_password("standard error", &daemon.log());
+        expect_no_password("standard output", &daemon.stdout());
         assert!(
             daemon.log().contains("ann@one.test"),
             "at trace level the log says something:\n{}",
@@ -181,10 +181,10 @@ fn no_password_is_in_a_startup_error() {
             "[relay1.test]:587",
             "nobody@nowhere.test",
         ] {
-            silent("a reason", clients.sasl(key).reason());
-            silent("a reason", clients.relayhost(key).reason());
+            expect_no_password("a reason", clients.sasl(key).reason());
+            expect_no_password("a reason", clients.relayhost(key).reason());
         }
-        silent_process(&daemon);
+        expect_no_password_in_process(&daemon);
     }
 }
 
@@ -194,19 +194,19 @@ fn no_password_is_on_the_standard_error_of_query() {
         let setup = traced(good(), format);
         let found = setup.query(&["sasl", "ann@one.test"]);
         assert_eq!((found.code, found.stdout.as_str()), (Some(0), "user1:CANARY1\n"));
-        silent_but_for_stdout(&found);
+        expect_no_password_on_stderr(&found);
         let several = setup.query(&["sasl", "ann@two.test", "[default.test]:25", "nobody"]);
         assert_eq!(
             several.stdout,
             "ann@two.test\tuser2:CANARY2 with blanks\n[default.test]:25\tdefault:CANARY6\n"
         );
-        silent_but_for_stdout(&several);
+        expect_no_password_on_stderr(&several);
         for (file, text) in wrong() {
             let failed = traced(good().file(file, text), format).query(&["sasl", "ann@one.test"]);
-            silent_but_for_stdout(&failed);
+            expect_no_password_on_stderr(&failed);
         }
-        silent_but_for_stdout(&setup.query(&["sasl"]));
-        silent_but_for_stdout(&setup.query(&["sasl", "--nosuchflag", "ann@one.test"]));
+        expect_no_password_on_stderr(&setup.query(&["sasl"]));
+        expect_no_password_on_stderr(&setup.query(&["sasl", "--nosuchflag", "ann@one.test"]));
     }
 }
 
@@ -223,9 +223,9 @@ fn no_password_is_printed_by_a_query_to_a_server() {
             "{}",
             found.stderr
         );
-        silent_but_for_stdout(&found);
+        expect_no_password_on_stderr(&found);
     }
-    silent_process(&daemon);
+    expect_no_password_in_process(&daemon);
 }
 
 #[test]
@@ -260,10 +260,10 @@ fn no_password_is_printed_for_an_invalid_secret_file_or_variable() {
     for setup in by_file.into_iter().chain(by_variable) {
         // Other tests check whether such a value is served, cannot be told or is refused.
         match Daemon::try_start(traced(setup.clone(), "text").listen("socketmap:inet:127.0.0.1:0")) {
-            Ok(daemon) => silent_process(&daemon),
-            Err(error) => silent("the message of a refused start", &without_command(&error)),
+            Ok(daemon) => expect_no_password_in_process(&daemon),
+            Err(error) => expect_no_password("the message of a refused start", &without_command(&error)),
         }
-        silent_but_for_stdout(&traced(setup, "text").query(&["sasl", "[default.test]:25"]));
+        expect_no_password_on_stderr(&traced(setup, "text").query(&["sasl", "[default.test]:25"]));
     }
 }
 
@@ -282,8 +282,8 @@ fn no_password_is_printed_for_an_invalid_settings_file() {
         let setup = traced(good().settings(text), "text");
         let refused = setup.serve_until_exit();
         assert_eq!(refused.code, Some(78), "{}", refused.stderr);
-        silent("the message of a refused start", &refused.stderr);
-        silent("standard output", &refused.stdout);
+        expect_no_password("the message of a refused start", &refused.stderr);
+        expect_no_password("standard output", &refused.stdout);
     }
 }
 
@@ -318,11 +318,11 @@ fn the_search_for_passwords_finds_one() {
         .into_iter()
         .chain(base64)
     {
-        let found = std::panic::catch_unwind(|| silent("this", spelled));
+        let found = std::panic::catch_unwind(|| expect_no_password("this", spelled));
         assert!(found.is_err(), "{spelled}");
     }
-    silent("this", "nothing of the kind");
-    silent(
+    expect_no_password("this", "nothing of the kind");
+    expect_no_password(
         "the output of true",
         &finish(&mut std::process::Command::new("true"), b"").stdout,
     );
@@ -333,12 +333,12 @@ fn no_password_is_sent_by_the_admin_listener() {
     let check = |admin: &Admin, daemon: &Daemon| {
         for path in "/healthz /readyz /status /metrics /CANARY /status?CANARY".split(' ') {
             let check = admin.get(path);
-            silent(path, &(check.head + &check.body));
+            expect_no_password(path, &(check.head + &check.body));
         }
         for format in ["text", "json"] {
             let line = format!("status --admin {} --format {format}", admin.address);
-            let check = daemon.setup().typed(&line);
-            silent("status", &(check.stdout + &check.stderr));
+            let check = daemon.setup().run_line(&line);
+            expect_no_password("status", &(check.stdout + &check.stderr));
         }
     };
     let (daemon, mut clients) = Both::start(Admin::wanted(traced(good(), "text")));
@@ -361,5 +361,5 @@ fn no_password_is_sent_by_the_admin_listener() {
     }
     let wrong = traced(good().settings("admin = \"CANARY\"\n"), "text").serve_until_exit();
     assert_eq!(wrong.code, Some(78));
-    silent("the message of a refused start", &wrong.stderr);
+    expect_no_password("the message of a refused start", &wrong.stderr);
 }

@@ -41,7 +41,7 @@ impl Manager {
         let path = setup.root().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         let name = path.to_str().unwrap().to_owned();
-        Self { socket, name }.patient()
+        Self { socket, name }.with_read_timeout()
     }
 
     /// A manager with an abstract socket.
@@ -49,10 +49,10 @@ impl Manager {
         let name = setup.root().join("abstract").to_str().unwrap().to_owned();
         let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         let name = format!("@{name}");
-        Self { socket, name }.patient()
+        Self { socket, name }.with_read_timeout()
     }
 
-    fn patient(self) -> Self {
+    fn with_read_timeout(self) -> Self {
         self.socket.set_read_timeout(Some(DEADLINE)).unwrap();
         self
     }
@@ -550,7 +550,7 @@ fn sockets_passed_to_another_process_are_not_used() {
 }
 
 /// Executes the program with standard error announced as the journal's, or as `stream` says.
-fn in_the_journal(stream: &str) -> [String; 4] {
+fn with_journal_stream(stream: &str) -> [String; 4] {
     let set = format!("export JOURNAL_STREAM={stream}; exec \"$@\"");
     ["sh".into(), "-c".into(), set, "sh".into()]
 }
@@ -559,18 +559,18 @@ const STANDARD_ERROR: &str = "$(stat -L -c %d:%i /proc/self/fd/2)";
 
 #[test]
 fn on_a_journal_stream_log_lines_have_priorities_by_default() {
-    let daemon = Daemon::start(setup().within(in_the_journal(STANDARD_ERROR)));
+    let daemon = Daemon::start(setup().within(with_journal_stream(STANDARD_ERROR)));
     let log = daemon.log();
     assert!(log.lines().all(|line| line.starts_with("<6>")), "{log}");
     let broken = setup().relaymap("@one.test [relay\n");
-    let daemon = Daemon::start(broken.within(in_the_journal(STANDARD_ERROR)));
+    let daemon = Daemon::start(broken.within(with_journal_stream(STANDARD_ERROR)));
     daemon.wait_for_log(|line| line.starts_with("<3>") && line.contains("postfix-relaymap.cf:1:"));
     daemon.wait_for_log(|line| line.starts_with("<4>"));
     // Another stream is not the journal, and a configured format is kept.
     for daemon in [
-        setup().within(in_the_journal("1:1")),
+        setup().within(with_journal_stream("1:1")),
         setup()
-            .within(in_the_journal(STANDARD_ERROR))
+            .within(with_journal_stream(STANDARD_ERROR))
             .env("POSTMAPD_LOG_FORMAT", "text"),
     ] {
         let log = Daemon::start(daemon).log();
@@ -582,7 +582,7 @@ fn on_a_journal_stream_log_lines_have_priorities_by_default() {
 fn every_startup_error_has_its_priority_in_the_journal() {
     let setup = setup()
         .settings("lisen = 1\nsocket_mode = 1\n")
-        .within(in_the_journal(STANDARD_ERROR));
+        .within(with_journal_stream(STANDARD_ERROR));
     let ended = setup.serve_until_exit();
     assert_eq!(ended.code, Some(78));
     assert!(ended.stderr.lines().count() >= 2, "{}", ended.stderr);
@@ -630,7 +630,7 @@ fn a_passed_socket_outlives_the_server_and_refuses_no_connection() {
             .spawn()
             .unwrap();
         let mut server = Process(server);
-        let query = setup.typed(&format!("query --server {announced} relayhost x@one.test"));
+        let query = setup.run_line(&format!("query --server {announced} relayhost x@one.test"));
         assert_eq!(query.exits(0).stdout, "[relay1.test]\n");
         kill(
             Pid::from_raw(i32::try_from(server.0.id()).unwrap()),

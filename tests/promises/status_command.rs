@@ -12,7 +12,7 @@ fn setup() -> Setup {
 }
 
 fn status(setup: &Setup, words: &str) -> Finished {
-    let ran = setup.typed(&format!("status {words}"));
+    let ran = setup.run_line(&format!("status {words}"));
     assert!(!format!("{ran:?}").contains("CANARY"), "{ran:?}");
     ran
 }

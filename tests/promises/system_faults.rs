@@ -199,7 +199,7 @@ impl Run {
         let secret = setup.root().join("password");
         fs::write(&secret, text("", 0)).map_err(|error| error.to_string())?;
         let trace = aside.path().join("trace").display().to_string();
-        let quiet = ["-f", "-qq", "-o", &trace].map(str::to_owned);
+        let baseline = ["-f", "-qq", "-o", &trace].map(str::to_owned);
         let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
         let mut setup = setup
             .relaymap(text(RELAYMAP, 0))
@@ -217,7 +217,7 @@ impl Run {
             setup = setup.within(
                 [
                     words(&["strace", "-D", "--seccomp-bpf"]),
-                    quiet.to_vec(),
+                    baseline.to_vec(),
                     fault.inject().to_vec(),
                 ]
                 .concat(),
@@ -237,7 +237,7 @@ impl Run {
             run.strace = Some(attach(
                 &run.daemon,
                 &run.aside.path().join(STRACE_MESSAGES),
-                [quiet.to_vec(), fault.inject().to_vec()].concat(),
+                [baseline.to_vec(), fault.inject().to_vec()].concat(),
             )?);
         }
         Ok(run)

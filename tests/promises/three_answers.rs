@@ -114,9 +114,9 @@ fn without_a_relay_map_and_a_default_relay_no_password_is_released_unless_relays
     daemon.replace(SETTINGS, MAIN_CF);
     clients
         .socketmap
-        .comes_to_find("sasl", "ann@one.test", "user1:secret1");
+        .eventually_finds("sasl", "ann@one.test", "user1:secret1");
     daemon.replace(RELAYMAP, "@one.test\n");
-    clients.socketmap.comes_to_find("sasl", "ann@one.test", "");
+    clients.socketmap.eventually_finds("sasl", "ann@one.test", "");
 }
 
 #[test]
@@ -126,7 +126,9 @@ fn a_relay_map_lost_at_runtime_releases_no_password() {
     assert_eq!(clients.sasl("ann@elsewhere.test"), Reply::NotFound);
     fs::remove_file(daemon.dir().join(RELAYMAP)).unwrap();
     // Over one protocol, because the edit may take effect between two requests.
-    clients.socketmap.comes_to_find("relayhost", "ann@one.test", "");
+    clients
+        .socketmap
+        .eventually_finds("relayhost", "ann@one.test", "");
     assert!(clients.sasl("ann@one.test").is_cannot_tell());
     assert!(clients.sasl("ann@elsewhere.test").is_cannot_tell());
 }

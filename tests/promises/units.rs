@@ -227,7 +227,7 @@ fn as_nobody(options: &[&str]) -> Vec<String> {
 }
 
 /// Copies the program to where every user can execute it.
-fn for_everybody(setup: Setup) -> Setup {
+fn executable_for_all(setup: Setup) -> Setup {
     let copy = setup.root().join("postmapd");
     fs::copy(env!("CARGO_BIN_EXE_postmapd"), &copy).unwrap();
     setup.binary(copy)
@@ -241,7 +241,7 @@ fn edits_of_group_readable_tables_take_effect_for_a_member_of_the_group() {
     let setup = Setup::new()
         .relaymap("@one.test [relay1.test]\n")
         .credentials("@one.test user:one\n");
-    let setup = for_everybody(setup);
+    let setup = executable_for_all(setup);
     for (path, mode) in [
         (setup.dir().to_owned(), 0o750),
         (setup.dir().join(RELAYMAP), 0o640),
@@ -268,14 +268,14 @@ fn edits_of_group_readable_tables_take_effect_for_a_member_of_the_group() {
         assert_eq!(edited.code, Some(0), "{edited:?}");
     };
     edit(&["add-auth", "one.test", "user", "two"]);
-    client.comes_to_find("sasl", "x@one.test", "user:two");
+    client.eventually_finds("sasl", "x@one.test", "user:two");
 }
 
 /// As in examples/root-only-tables.conf.
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn edits_of_root_only_tables_take_effect_with_one_capability() {
-    let setup = for_everybody(
+    let setup = executable_for_all(
         Setup::new()
             .relaymap("@one.test [relay1.test]\n")
             .credentials("@one.test user:one\n"),
@@ -298,7 +298,7 @@ fn edits_of_root_only_tables_take_effect_with_one_capability() {
     fs::write(&new, "@one.test user:two\n").unwrap();
     fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
     fs::rename(new, daemon.dir().join(CREDENTIALS)).unwrap();
-    client.comes_to_find("sasl", "x@one.test", "user:two");
+    client.eventually_finds("sasl", "x@one.test", "user:two");
     // Without the capability, the server answers *cannot tell*.
     fs::set_permissions(setup.dir(), fs::Permissions::from_mode(0o755)).unwrap();
     let none = [

@@ -96,14 +96,14 @@ impl Drop for Server {
 }
 
 /// A server whose standard error is a pipe that is read when the test decides.
-struct Unread {
+struct BlockedLog {
     server: Server,
     log: BufReader<PipeReader>,
     /// The same pipe, for writing without waiting.
     filler: File,
 }
 
-impl Unread {
+impl BlockedLog {
     fn start() -> Self {
         let (reader, writer) = pipe().unwrap();
         // Opened again, because flags set for a duplicate would also apply to the server's end.
@@ -157,10 +157,10 @@ impl Unread {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn with_a_blocked_log_lookups_and_reloads_continue_and_lost_lines_are_reported() {
-    let mut unread = Unread::start();
-    let mut polite = unread.server.client();
-    unread.fill();
-    let server = &unread.server;
+    let mut blocked_log = BlockedLog::start();
+    let mut polite = blocked_log.server.client();
+    blocked_log.fill();
+    let server = &blocked_log.server;
     // A line of the lookup thread, and lines of the reload thread.
     server.is_refused("nobody");
     for n in 1..5 {
@@ -170,7 +170,7 @@ fn with_a_blocked_log_lookups_and_reloads_continue_and_lost_lines_are_reported()
     assert_eq!(polite.ask("relayhost", SENDER), Reply::found("[relay4.test]"));
 
     // The log is read again.
-    let text = unread.read_from_now_on();
+    let text = blocked_log.read_from_now_on();
     let mut n = 5;
     eventually(
         || {
@@ -191,14 +191,14 @@ fn with_a_blocked_log_lookups_and_reloads_continue_and_lost_lines_are_reported()
 #[test]
 fn with_a_blocked_log_reloads_and_shutdown_still_work() {
     for is_full in [true, false] {
-        let mut unread = Unread::start();
+        let mut blocked_log = BlockedLog::start();
         if is_full {
-            unread.fill();
+            blocked_log.fill();
         }
-        unread.server.edit(1);
-        unread.server.ends();
+        blocked_log.server.edit(1);
+        blocked_log.server.ends();
         if !is_full {
-            unread.read_until("stopped");
+            blocked_log.read_until("stopped");
         }
     }
 }
@@ -206,7 +206,7 @@ fn with_a_blocked_log_reloads_and_shutdown_still_work() {
 #[test]
 fn a_log_that_cannot_be_written_does_not_stop_the_server() {
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let (reader, unread) = pipe().unwrap();
+    let (reader, blocked_log) = pipe().unwrap();
     drop(reader);
     let logs: [(&str, &[&str], Stdio); 3] = [
         ("a full disk", &[], full.into()),
@@ -215,7 +215,7 @@ fn a_log_that_cannot_be_written_does_not_stop_the_server() {
             &["sh", "-c", "exec \"$@\" 2>&-", "sh"],
             Stdio::null(),
         ),
-        ("its reader went away", &[], unread.into()),
+        ("its reader went away", &[], blocked_log.into()),
     ];
     for (log, within, stderr) in logs {
         let mut server = Server::start(within, stderr);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::engine::{Engine, Who};
+use super::engine::{Engine, PodmanUser};
 use super::{CLOSED, SOCKET, directories, is_confined, is_healthy, wait_for};
 use crate::harness::client::Reply;
 use crate::harness::daemon::{CREDENTIALS, RELAYMAP};
@@ -14,7 +14,7 @@ use crate::harness::postfix::{self, DEADLINE};
 use crate::harness::smtp_server::{self, Auth, Journal, Login};
 
 /// The promises of a container with a socket, for either user of podman.
-fn is_sandboxed_and_applies_edits(who: Who) {
+fn is_sandboxed_and_applies_edits(who: PodmanUser) {
     const SECRET: &str = "never-to-be-logged";
     let engine = Engine::start(who);
     let [tables, socket] = directories(&engine);
@@ -44,7 +44,7 @@ fn is_sandboxed_and_applies_edits(who: Who) {
     let mut other = engine.connect_as(102, &socket);
     wait_for(&mut other, "relayhost", "[relay1.test]:587");
     assert!(other.ask("sasl", "me@one.test").is_refused());
-    if who == Who::Operator {
+    if who == PodmanUser::Operator {
         // A user of this machine outside the operator's containers is unmapped there.
         let refused = container.postmap(
             102,
@@ -86,13 +86,13 @@ fn is_sandboxed_and_applies_edits(who: Who) {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_root_container_is_sandboxed_and_applies_edits() {
-    is_sandboxed_and_applies_edits(Who::Root);
+    is_sandboxed_and_applies_edits(PodmanUser::Root);
 }
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_rootless_container_is_sandboxed_and_applies_edits() {
-    is_sandboxed_and_applies_edits(Who::Operator);
+    is_sandboxed_and_applies_edits(PodmanUser::Operator);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_real_postfix_uses_the_relay_answered_by_the_container() {
             .start()
             .unwrap()
     });
-    let engine = Engine::start(Who::Root);
+    let engine = Engine::start(PodmanUser::Root);
     let [tables, socket] = directories(&engine);
     let route = |n: usize| {
         let write = |name: &str, text: String| engine.write(&engine.path("tables").join(name), &text);
@@ -150,7 +150,7 @@ fn a_real_postfix_uses_the_relay_answered_by_the_container() {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn over_the_loopback_of_a_pod_users_are_identified_by_number() {
-    let engine = Engine::start(Who::Root);
+    let engine = Engine::start(PodmanUser::Root);
     let [tables, _] = directories(&engine);
     // What the program does by default.
     let options = [tables.as_str(), "--env=POSTMAPD_ALLOW_USERS=101"];
@@ -179,7 +179,7 @@ fn over_the_loopback_of_a_pod_users_are_identified_by_number() {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_mechanism_the_runtime_forbids_is_logged_and_the_server_continues() {
-    let engine = Engine::start(Who::Root);
+    let engine = Engine::start(PodmanUser::Root);
     let [tables, _] = directories(&engine);
     let names = [
         "landlock_create_ruleset",

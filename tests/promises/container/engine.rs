@@ -56,12 +56,12 @@ pub(super) fn archive() -> &'static [u8] {
 
 /// The user that runs podman.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Who {
+pub(super) enum PodmanUser {
     Root,
     Operator,
 }
 
-impl Who {
+impl PodmanUser {
     /// The number on this machine of a user in a container.
     pub(super) fn outside(self, user: u32) -> u32 {
         match (self, user) {
@@ -111,14 +111,14 @@ events_logger = "file"
 
 /// A podman that has the image.
 pub(super) struct Engine {
-    who: Who,
+    who: PodmanUser,
     keeper: Child,
     service: Option<Child>,
     work: TempDir,
 }
 
 impl Engine {
-    pub(super) fn start(who: Who) -> Self {
+    pub(super) fn start(who: PodmanUser) -> Self {
         // podman accepts only short paths, whatever TMPDIR is.
         let work = tempfile::Builder::new()
             .prefix("postmapd-container-")

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::CLOSED;
-use super::engine::{Engine, IMAGE, OPERATOR, SERVER, Who, archive, build, repository};
+use super::engine::{Engine, IMAGE, OPERATOR, PodmanUser, SERVER, archive, build, repository};
 use crate::contrib::docker_mailserver::service;
 use crate::contrib::kubernetes::{named, pod};
 use crate::contrib::{done, read, text};
@@ -111,7 +111,7 @@ fn the_image_contains_only_the_program_two_users_and_two_directories() {
 fn the_same_program_gives_the_same_image() {
     assert!(build("podman") == archive(), "two builds differ");
     // Built by an ordinary user in another directory.
-    let engine = Engine::start(Who::Operator);
+    let engine = Engine::start(PodmanUser::Operator);
     fs::create_dir_all(engine.path("contrib/container")).unwrap();
     let script = "contrib/container/build";
     for name in ["Containerfile", "passwd", "group"].map(|name| format!("contrib/container/{name}")) {

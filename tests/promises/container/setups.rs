@@ -3,10 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 
-use super::engine::{Engine, SERVER, Who};
+use super::engine::{Engine, PodmanUser, SERVER};
 use super::{CLOSED, SOCKET, directories, is_confined, is_healthy, wait_for};
 use crate::contrib::docker_mailserver::service;
-use crate::contrib::kubernetes::{bring, named, pod};
+use crate::contrib::kubernetes::{named, pod, write_volume};
 use crate::contrib::{done, read, text};
 use crate::harness::client::{Reply, Socketmap, Stream};
 use crate::harness::daemon::{CREDENTIALS, RELAYMAP};
@@ -17,11 +17,11 @@ use crate::harness::eventually;
 #[ignore = "needs root: tests/run-all"]
 fn another_host_queries_over_tcp_with_the_compose_file() {
     let networks = Networks::new();
-    let engine = Engine::start(Who::Root);
+    let engine = Engine::start(PodmanUser::Root);
     let [tables, _] = directories(&engine);
     let service = service("compose.network.yaml", None, "postmapd");
     let variable = |name: &str| text(&service["environment"][name]).to_owned();
-    let network = format!("--network=ns:/run/netns/{}", networks.starter()[3]);
+    let network = format!("--network=ns:/run/netns/{}", networks.start_command()[3]);
     let listen = variable("POSTMAPD_LISTEN");
     let options = [
         &tables,
@@ -47,7 +47,7 @@ fn another_host_queries_over_tcp_with_the_compose_file() {
 #[ignore = "needs root: tests/run-all"]
 fn docker_compose_starts_postmapd_beside_a_mailserver() {
     let postfix = uid_of("postfix");
-    let mut engine = Engine::start(Who::Root);
+    let mut engine = Engine::start(PodmanUser::Root);
     let docker = engine.docker();
     let project = engine.path("project");
     let tables = project.join("docker-data/postmapd");
@@ -134,7 +134,7 @@ fn docker_compose_starts_postmapd_beside_a_mailserver() {
 fn a_pods_sidecar_applies_updates_of_mounted_volumes() {
     let pod = pod();
     let sidecar = named(&pod["initContainers"], "postmapd");
-    let engine = Engine::start(Who::Root);
+    let engine = Engine::start(PodmanUser::Root);
     let [files, socket] = ["files", "socket"].map(|name| engine.path(name));
     for directory in [&files, &socket] {
         fs::create_dir(directory).unwrap();
@@ -143,7 +143,7 @@ fn a_pods_sidecar_applies_updates_of_mounted_volumes() {
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
     let shipped =
         [RELAYMAP, CREDENTIALS, "postmapd.toml"].map(|name| (name, read(&format!("kubernetes/base/{name}"))));
-    bring(&files, "1", &shipped);
+    write_volume(&files, "1", &shipped);
     let context = &sidecar["securityContext"];
     let mut options = vec![
         format!("--user={}:{}", context["runAsUser"], context["runAsGroup"]),
@@ -172,8 +172,8 @@ fn a_pods_sidecar_applies_updates_of_mounted_volumes() {
     let mut new = shipped;
     new[0].1 = "@domain1.com [relay9.org]:587\n".to_owned();
     new[1].1 = "@domain1.com user_9:password_9\n".to_owned();
-    bring(&files, "2", &new);
-    postfix.comes_to_find("relayhost", sender, "[relay9.org]:587");
+    write_volume(&files, "2", &new);
+    postfix.eventually_finds("relayhost", sender, "[relay9.org]:587");
     assert_eq!(postfix.login(sender), Reply::found("user_9:password_9"));
     assert_eq!(container.stop(), 0);
 

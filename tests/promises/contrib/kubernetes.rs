@@ -129,7 +129,7 @@ fn the_socket_is_at_the_path_that_postfix_queries_without_proxymap() {
 
 /// Writes a version of the volume as kubelet does: a new directory, to which `..data` leads after one rename. The files
 /// belong to root:root and have the mode of the volume.
-pub(crate) fn bring(volume: &Path, version: &str, files: &[(&str, String)]) {
+pub(crate) fn write_volume(volume: &Path, version: &str, files: &[(&str, String)]) {
     let directory = volume.join(format!("..{version}"));
     fs::create_dir(&directory).unwrap();
     for (name, text) in files {
@@ -160,7 +160,7 @@ fn the_sidecar_applies_volume_updates_and_answers_passwords_only_to_postfix() {
     let own = setup.dir().to_path_buf();
     let shipped = ["postfix-relaymap.cf", "postfix-sasl-password.cf", "postmapd.toml"]
         .map(|name| (name, read(&format!("kubernetes/base/{name}"))));
-    bring(&own, "1", &shipped);
+    write_volume(&own, "1", &shipped);
     // An emptyDir is writable for all users.
     let socket = setup.root().join("run");
     fs::create_dir(&socket).unwrap();
@@ -214,7 +214,7 @@ fn the_sidecar_applies_volume_updates_and_answers_passwords_only_to_postfix() {
         ("postmapd.toml", "allow_users = [0, 101, 54321]\n"),
     ]
     .map(|(name, text)| (name, text.to_owned()));
-    bring(&own, "2", &new);
+    write_volume(&own, "2", &new);
     let [hop, password] = ["[relay9.org]:587", "user_9:password_9"].map(found);
     eventually(
         || postfix.ask("relayhost", "me@domain1.com"),

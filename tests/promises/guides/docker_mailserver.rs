@@ -1,6 +1,6 @@
 //! contrib/guides/with-docker-mailserver.md, with a stand-in for docker (tests/systemd/stand-ins/docker).
 
-use super::mail_host::{FarEnd, MailHost, within};
+use super::mail_host::{MailHost, SmtpServers, within};
 use super::{Page, follow};
 
 /// A directory with a compose.yaml, and a Postfix as in docker-mailserver: not chrooted, with its log in another place.
@@ -21,16 +21,16 @@ postfix reload
 #[ignore = "needs root: tests/run-all"]
 fn the_guide_migrates_docker_mailserver_to_postmapd_and_back_in_both_ways() {
     within(|| {
-        let far_end = FarEnd::start();
+        let smtp_servers = SmtpServers::start();
         let mut host = MailHost::start();
         host.set_working_directory("/srv/mail");
         host.output(INITIAL_STATE);
         let page = Page::read("contrib/guides/with-docker-mailserver.md");
         let run = follow(&host, &page, |_| {});
         assert!(run > 35, "only {run} commands");
-        far_end.expect_no_leak(&[]);
+        smtp_servers.expect_no_leak(&[]);
         assert_eq!(
-            far_end.arrivals(),
+            smtp_servers.arrivals(),
             [
                 "you@domain1.com by relay1.org as relay_user_1",
                 "you@domain2.com by relay1.org as relay_user_3",

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::mail_host::{FarEnd, MailHost, within};
+use super::mail_host::{MailHost, SmtpServers, within};
 use super::{Page, follow};
 
 /// A directory of an administrator, and a Postfix without any relay configuration.
@@ -18,7 +18,7 @@ postfix reload
 #[ignore = "needs root: tests/run-all"]
 fn the_guide_runs_a_sidecar_whose_files_are_edited_while_it_runs() {
     within(|| {
-        let far_end = FarEnd::start();
+        let smtp_servers = SmtpServers::start();
         let mut host = MailHost::start();
         host.set_working_directory("/srv/deployment");
         host.output(INITIAL_STATE);
@@ -30,9 +30,9 @@ fn the_guide_runs_a_sidecar_whose_files_are_edited_while_it_runs() {
         // The pod is still the same one: it was started once.
         let starts = host.output("grep -c 'loaded generation=1 ' /run/postmapd.log");
         assert_eq!(starts.trim(), "1");
-        far_end.expect_no_leak(&[]);
+        smtp_servers.expect_no_leak(&[]);
         assert_eq!(
-            far_end.arrivals(),
+            smtp_servers.arrivals(),
             [
                 "you@domain1.com by relay1.org as relay_user_1",
                 "you@domain2.com by relay1.org as relay_user_3",

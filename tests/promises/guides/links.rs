@@ -29,7 +29,7 @@ const FOLLOWED: [(&str, &str); 5] = [
 ];
 
 /// The documents for users. Those of benches and fuzz are for developers.
-fn for_users() -> Vec<Page> {
+fn user_documents() -> Vec<Page> {
     let pages: Vec<Page> = all()
         .iter()
         .map(|path| path.strip_prefix(repository()).unwrap().to_str().unwrap())
@@ -86,7 +86,7 @@ fn headings(page: &Path) -> BTreeSet<String> {
 #[test]
 fn every_documented_command_is_run_by_a_test() {
     let mut elsewhere: BTreeSet<&str> = ELSEWHERE.iter().map(|(command, _)| *command).collect();
-    for page in for_users() {
+    for page in user_documents() {
         let followed = FOLLOWED.iter().any(|(name, _)| *name == page.name);
         for command in page.commands() {
             assert!(
@@ -156,7 +156,7 @@ fn every_documented_command_and_flag_exists() {
     let mut command = cli::definition();
     command.build();
     let mut named = BTreeSet::new();
-    for page in for_users() {
+    for page in user_documents() {
         for code in code(&page.text) {
             for (at, _) in code.match_indices("postmapd ") {
                 // Only as a command, and not as the name of a unit or of a container.
@@ -278,7 +278,7 @@ fn every_documented_variable_setting_metric_and_parameter_exists() {
     ];
     known.extend(of_others.map(ToOwned::to_owned));
     let mut seen = 0;
-    for page in for_users() {
+    for page in user_documents() {
         let prose: String = {
             let mut fenced = false;
             let lines = page.text.lines().filter(|line| {

@@ -17,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 use crate::harness::daemon::{Finished, finish};
 use crate::harness::elsewhere::Networks;
 use crate::harness::smtp_server::{self, Auth, Journal, Login, SmtpServer};
-use crate::harness::starttls::Front;
+use crate::harness::starttls::TlsProxy;
 
 /// Runs `act` in its own network namespace.
 pub(super) fn within<T: Send>(act: impl FnOnce() -> T + Send) -> T {
@@ -142,14 +142,14 @@ pub(super) const TWO: (&str, &str) = ("relay_user_2", "password_2");
 pub(super) const NEW: (&str, &str) = ("relay_user_3", "password_3");
 
 /// The servers to which it sends.
-pub(super) struct FarEnd {
+pub(super) struct SmtpServers {
     pub(super) journal: Journal,
     /// STARTTLS in front of the relays. They are dropped before them.
-    pub(super) fronts: Vec<Front>,
+    pub(super) tls_proxies: Vec<TlsProxy>,
     _servers: Vec<SmtpServer>,
 }
 
-impl FarEnd {
+impl SmtpServers {
     pub(super) fn start() -> Self {
         let journal = Journal::default();
         let relay = |name: &str, logins: &[(&str, &str)]| {
@@ -173,10 +173,10 @@ impl FarEnd {
         ];
         let front = |last, server: &SmtpServer| {
             let behind = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
-            Front::start_at(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 587), behind)
+            TlsProxy::start_at(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, last), 587), behind)
         };
         Self {
-            fronts: vec![front(2, &servers[0]), front(3, &servers[1])],
+            tls_proxies: vec![front(2, &servers[0]), front(3, &servers[1])],
             _servers: servers,
             journal,
         }
@@ -206,7 +206,7 @@ impl FarEnd {
         for attempt in self.journal.attempts() {
             assert_ne!(attempt.server, "example.net", "{attempt:?}");
         }
-        for front in &self.fronts {
+        for front in &self.tls_proxies {
             assert_eq!(front.auth_in_clear_text(), Vec::<String>::new());
         }
     }

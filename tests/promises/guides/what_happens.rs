@@ -7,9 +7,9 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::mail_host::{FarEnd, MailHost, within};
+use super::mail_host::{MailHost, SmtpServers, within};
 use super::page::{Page, Piece, Quotation, is_like};
-use super::{DEADLINE, do_as_shown};
+use super::{DEADLINE, run_as_shown};
 use crate::harness::postfix::SmtpClient;
 use crate::harness::smtp_server::{self, Auth, SmtpServer};
 
@@ -58,8 +58,8 @@ systemctl stop postmapd.socket postmapd.service 2> /dev/null
 systemctl start postmapd.socket postmapd.service
 ";
 
-struct Scene {
-    far_end: FarEnd,
+struct Fixture {
+    smtp_servers: SmtpServers,
     host: MailHost,
     /// relay3.org, which differs by section.
     third: Option<SmtpServer>,
@@ -71,13 +71,13 @@ struct Scene {
     sent: usize,
 }
 
-impl Scene {
+impl Fixture {
     fn start() -> Self {
-        let far_end = FarEnd::start();
+        let smtp_servers = SmtpServers::start();
         let host = MailHost::start();
         host.output(INSTALL);
         Self {
-            far_end,
+            smtp_servers,
             host,
             third: None,
             replies: String::new(),
@@ -152,7 +152,7 @@ impl Scene {
     fn third(&mut self, setup: impl FnOnce(smtp_server::Setup) -> smtp_server::Setup) {
         let setup_ = smtp_server::Setup::new("relay3.org", Ipv4Addr::new(127, 0, 0, 4))
             .port(587)
-            .journal(&self.far_end.journal);
+            .journal(&self.smtp_servers.journal);
         self.third = Some(setup(setup_).start().unwrap());
     }
 
@@ -331,21 +331,21 @@ subprocess.run([\"timeout\", \"1\", \"systemd-cat\", \"-t\", \"postmapd\", \"pos
 fn each_documented_fault_behaves_as_described_and_no_mail_leaves_without_its_login() {
     within(|| {
         let page = Page::read("contrib/guides/what-happens-when.md");
-        let mut scene = Scene::start();
-        scene.root(RESTORE);
+        let mut fixture = Fixture::start();
+        fixture.root(RESTORE);
         let mut sections = 0;
         for piece in &page.pieces {
             match piece {
                 Piece::Heading(2, heading) => {
-                    scene.section(heading);
+                    fixture.section(heading);
                     sections += 1;
                 }
                 Piece::Heading(..) => {}
-                Piece::Command(command) => do_as_shown(&scene.host, command),
-                Piece::Quotation(quotation) => scene.expect_quoted(quotation),
+                Piece::Command(command) => run_as_shown(&fixture.host, command),
+                Piece::Quotation(quotation) => fixture.expect_quoted(quotation),
             }
         }
         assert!(sections >= 18, "only {sections} sections");
-        scene.far_end.expect_no_leak(&[]);
+        fixture.smtp_servers.expect_no_leak(&[]);
     });
 }

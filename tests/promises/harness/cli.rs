@@ -21,7 +21,7 @@ impl Setup {
     }
 
     /// Runs `postmapd LINE` to its end, with the directory after the command. Whitespace separates the words.
-    pub(crate) fn typed(&self, line: &str) -> Finished {
+    pub(crate) fn run_line(&self, line: &str) -> Finished {
         let mut words = line.split_whitespace();
         let command = words.next().expect("a command");
         finish(self.command(command).args(words), b"")

@@ -211,7 +211,7 @@ impl Socketmap {
 
     /// Waits until the answer is this value; an empty value means *not found*.
     #[track_caller]
-    pub(crate) fn comes_to_find(&mut self, map: &str, key: &str, value: &str) -> Duration {
+    pub(crate) fn eventually_finds(&mut self, map: &str, key: &str, value: &str) -> Duration {
         eventually(|| self.ask(map, key), |reply| *reply == Reply::of(value))
     }
 

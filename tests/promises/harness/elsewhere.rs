@@ -84,7 +84,7 @@ impl Networks {
     }
 
     /// The command line that starts a program at the near end.
-    pub(crate) fn starter(&self) -> [&str; 4] {
+    pub(crate) fn start_command(&self) -> [&str; 4] {
         ["ip", "netns", "exec", &self.near]
     }
 

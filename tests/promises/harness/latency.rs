@@ -10,9 +10,9 @@ const LOOKUPS: usize = 300;
 const FACTOR: u32 = 10;
 
 /// The median time of lookups without any activity.
-pub(crate) struct Quiet(Duration);
+pub(crate) struct Baseline(Duration);
 
-impl Quiet {
+impl Baseline {
     /// Measures the median. `lookup` fails the test where it gets no answer.
     pub(crate) fn measure(mut lookup: impl FnMut()) -> Self {
         median(&mut lookup);

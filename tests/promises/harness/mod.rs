@@ -45,7 +45,7 @@ pub(crate) fn eventually<T: Debug>(
 
 /// Raises this process's limit of open files by `more`, and by 4000 for the tests that run at the same time.
 #[track_caller]
-pub(crate) fn room_for_descriptors(wanted: usize) {
+pub(crate) fn raise_descriptor_limit(wanted: usize) {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit of descriptors");
     let wanted = u64::try_from(wanted + 4000).expect("a number");
     assert!(

@@ -30,7 +30,7 @@ impl Seen {
 }
 
 /// Sends all of `questions` at once, repeatedly, while `act` runs.
-pub(crate) fn observe<R>(daemon: &Daemon, questions: &[(&str, &str)], act: impl FnOnce(&Observer) -> R) -> R {
+pub(crate) fn observe<R>(daemon: &Daemon, requests: &[(&str, &str)], act: impl FnOnce(&Observer) -> R) -> R {
     struct Stop<'a>(&'a Observer);
     impl Drop for Stop<'_> {
         fn drop(&mut self) {
@@ -39,14 +39,14 @@ pub(crate) fn observe<R>(daemon: &Daemon, questions: &[(&str, &str)], act: impl 
     }
     let observer = Observer::default();
     thread::scope(|scope| {
-        scope.spawn(|| observer.ask(daemon, questions));
+        scope.spawn(|| observer.ask(daemon, requests));
         let _stop = Stop(&observer);
         act(&observer)
     })
 }
 
 impl Observer {
-    fn ask(&self, daemon: &Daemon, questions: &[(&str, &str)]) {
+    fn ask(&self, daemon: &Daemon, requests: &[(&str, &str)]) {
         struct Ended<'a>(&'a Observer);
         impl Drop for Ended<'_> {
             fn drop(&mut self) {
@@ -57,7 +57,7 @@ impl Observer {
         let _ended = Ended(self);
         let mut client = Socketmap::to(daemon, 0);
         while !self.stop.load(Ordering::Relaxed) {
-            let replies = client.ask_all(questions);
+            let replies = client.ask_all(requests);
             let mut seen = self.lock();
             seen.rounds += 1;
             if seen.history.last().is_none_or(|(_, last)| *last != replies) {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A running front end. It stops on drop.
-pub(crate) struct Front {
+pub(crate) struct TlsProxy {
     address: SocketAddrV4,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
@@ -36,7 +36,7 @@ struct Shared {
     children: Mutex<Vec<Child>>,
 }
 
-impl Front {
+impl TlsProxy {
     /// Listens on that address, in front of the server at `behind`.
     pub(crate) fn start(host: Ipv4Addr, behind: SocketAddr) -> Self {
         Self::start_at(SocketAddrV4::new(host, 0), behind)
@@ -110,7 +110,7 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for TlsProxy {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         // This connection wakes the thread that waits in accept(2).
@@ -157,7 +157,7 @@ fn encrypted(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
     let mut openssl = s_server(shared.directory.path(), &path)?;
     let (plain_in, plain_out) = (openssl.stdin.take().unwrap(), openssl.stdout.take().unwrap());
     shared.children.lock().unwrap().push(openssl);
-    let tls = when_it_listens(&path)?;
+    let tls = connect_when_listening(&path)?;
     let behind = TcpStream::connect(shared.behind)?;
     behind.set_nodelay(true)?;
     // The client expects no second greeting.
@@ -196,7 +196,7 @@ fn s_server(directory: &Path, path: &PathBuf) -> io::Result<Child> {
 }
 
 /// Connects to openssl, which prints nothing when it is ready: retries until the deadline.
-fn when_it_listens(path: &Path) -> io::Result<UnixStream> {
+fn connect_when_listening(path: &Path) -> io::Result<UnixStream> {
     let deadline = Instant::now() + DEADLINE;
     loop {
         match UnixStream::connect(path) {

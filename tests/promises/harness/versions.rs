@@ -28,7 +28,7 @@ pub(crate) const IN_DIRECTORY: [&str; 3] = [RELAYMAP, CREDENTIALS, SETTINGS];
 pub(crate) type Numbers = [usize; 4];
 
 /// The requests. The answers depend on every file.
-pub(crate) const QUESTIONS: [(&str, &str); 6] = [
+pub(crate) const REQUESTS: [(&str, &str); 6] = [
     ("relayhost", "ann@one.test"),
     ("sasl", "login.test"),
     ("sasl", "[default.test]:25"),
@@ -76,7 +76,7 @@ pub(crate) fn text(file: &str, n: usize, pace: &str) -> String {
     }
 }
 
-/// The answers to [`QUESTIONS`] where these versions are active.
+/// The answers to [`REQUESTS`] where these versions are active.
 pub(crate) fn answers([map, credentials, password, settings]: Numbers) -> Vec<Reply> {
     let mut two = [Reply::found("[ann.test]"), Reply::found("[two.test]")];
     two.rotate_left(settings % 2);
@@ -149,7 +149,7 @@ pub(crate) struct Versions<'a> {
 
 /// Sends requests on one connection while `act` edits the files of a daemon started with [`setup`].
 pub(crate) fn with_versions<R>(daemon: &Daemon, pace: &str, act: impl FnOnce(&mut Versions<'_>) -> R) -> R {
-    observe(daemon, &QUESTIONS, |observer| {
+    observe(daemon, &REQUESTS, |observer| {
         observer.wait_for(&answers([0; 4]));
         act(&mut Versions {
             daemon,

@@ -29,7 +29,7 @@ fn start(settings: &str) -> Daemon {
 
 fn relayhost_becomes(daemon: &Daemon, next_hop: &str) {
     let mut client = Socketmap::to(daemon, 0);
-    client.comes_to_find("relayhost", "u@a.test", next_hop);
+    client.eventually_finds("relayhost", "u@a.test", next_hop);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn moved_senders_are_remembered_for_the_configured_time_and_no_longer() {
     save(&daemon, &AFTER.map(ToOwned::to_owned));
     relayhost_becomes(&daemon, "[r2.test]:587");
     let mut client = Socketmap::to(&daemon, 0);
-    client.comes_to_find("sasl", "u@a.test", "a:new");
+    client.eventually_finds("sasl", "u@a.test", "a:new");
     let daemon = start("[reload]\nin_flight = 0\n");
     save(&daemon, &AFTER.map(ToOwned::to_owned));
     relayhost_becomes(&daemon, "[r2.test]:587");

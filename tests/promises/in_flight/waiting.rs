@@ -3,7 +3,7 @@
 //! The answer is a temporary error, which smtp(8) logs as a local data error. No relay receives a login that is not its
 //! own, or a mail without a login.
 
-use super::{LOGINS, alone, login, save};
+use super::{LOGINS, burst_lock, login, save};
 use crate::harness::daemon::{Daemon, Setup};
 use crate::harness::postfix::{self, DEADLINE, Release};
 use crate::harness::smtp_server::{self, Auth, Journal, SmtpServer};
@@ -53,7 +53,7 @@ fn relay(name: &str, number: u8, own: &str, journal: &Journal) -> SmtpServer {
 }
 
 fn send(release: Release, case: Case) {
-    let _alone = alone();
+    let _alone = burst_lock();
     let journal = Journal::default();
     let mut first = Some(relay("relay 1", 2, LOGINS[0], &journal));
     let second = relay("relay 2", 3, LOGINS[1], &journal);

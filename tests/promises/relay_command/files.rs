@@ -144,8 +144,8 @@ fn thirty_concurrent_edits_lose_nothing_and_a_server_never_reads_an_invalid_file
         .credentials("@first.test first:secret\n");
     let daemon = Daemon::start(setup);
     let setup = daemon.setup();
-    let questions = [("relayhost", "x@first.test"), ("sasl", "x@first.test")];
-    let seen = observe(&daemon, &questions, |observer| {
+    let requests = [("relayhost", "x@first.test"), ("sasl", "x@first.test")];
+    let seen = observe(&daemon, &requests, |observer| {
         thread::scope(|scope| {
             for n in 0..N {
                 let setup = &setup;
@@ -173,7 +173,7 @@ fn thirty_concurrent_edits_lose_nothing_and_a_server_never_reads_an_invalid_file
     for n in 0..N {
         if n % 2 == 0 {
             assert!(relays.contains(&format!("@d{n}.test [r{n}.test]:25\n")));
-            client.comes_to_find("relayhost", &format!("x@d{n}.test"), &format!("[r{n}.test]:25"));
+            client.eventually_finds("relayhost", &format!("x@d{n}.test"), &format!("[r{n}.test]:25"));
         } else {
             assert!(credentials.contains(&format!("@d{n}.test u{n}:secret\n")));
         }
@@ -275,7 +275,7 @@ fn an_individually_mounted_file_is_written_in_place_and_the_edit_takes_effect() 
     ] {
         inside(line).exits(0);
         assert_eq!(fs::read_to_string(&host).unwrap(), expected);
-        client.comes_to_find("relayhost", key, wanted);
+        client.eventually_finds("relayhost", key, wanted);
     }
     let metadata = fs::metadata(&host).unwrap();
     assert_eq!((metadata.ino(), metadata.mode() & 0o7777), (inode, 0o640));
@@ -488,7 +488,7 @@ fn link_of(owner: u32, target: impl AsRef<Path>, link: &Path) {
 }
 
 /// A directory of another user, and a file of root elsewhere.
-fn directory_of_another() -> (Setup, std::path::PathBuf) {
+fn another_users_directory() -> (Setup, std::path::PathBuf) {
     let setup = Setup::new();
     chown(setup.dir(), Some(MALLORY), Some(MALLORY)).unwrap();
     let roots = setup.root().join("roots");
@@ -501,7 +501,7 @@ fn directory_of_another() -> (Setup, std::path::PathBuf) {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn root_follows_no_symbolic_link_of_another_user_to_a_third_users_file() {
-    let (setup, file) = directory_of_another();
+    let (setup, file) = another_users_directory();
     let link = setup.dir().join(RELAYMAP);
     let expect_refused = |setup: &Setup, named: &Path| {
         let ran = relay(setup, "add-domain one.test evil.test");
@@ -538,7 +538,7 @@ fn root_follows_no_symbolic_link_of_another_user_to_a_third_users_file() {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_symbolic_link_of_root_or_of_the_targets_owner_is_followed() {
-    let (setup, file) = directory_of_another();
+    let (setup, file) = another_users_directory();
     let link = setup.dir().join(RELAYMAP);
     link_of(0, &file, &link);
     relay(&setup, "add-domain one.test relay").exits(0);
@@ -578,7 +578,7 @@ fn a_symbolic_link_of_root_or_of_the_targets_owner_is_followed() {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn symbolic_links_exchanged_during_an_edit_never_redirect_root() {
-    let (setup, file) = directory_of_another();
+    let (setup, file) = another_users_directory();
     let (way, good) = (setup.root().join("way"), setup.root().join("good"));
     fs::create_dir(&good).unwrap();
     chown(&good, Some(MALLORY), None).unwrap();

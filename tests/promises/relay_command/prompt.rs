@@ -170,7 +170,7 @@ fn differing_empty_or_overlong_passwords_are_refused() {
 #[test]
 fn the_terminal_echo_is_restored_after_every_signal() {
     let setup = Setup::new();
-    for (typed, signal) in [("half\x03", Signal::SIGINT), ("half\x1c", Signal::SIGQUIT)] {
+    for (run_line, signal) in [("half\x03", Signal::SIGINT), ("half\x1c", Signal::SIGQUIT)] {
         for at_second in [false, true] {
             let mut session = Session::begin(&setup);
             session.wait_for(FIRST);
@@ -178,7 +178,7 @@ fn the_terminal_echo_is_restored_after_every_signal() {
                 session.type_in("CANARY\n");
                 session.wait_for(SECOND);
             }
-            session.type_in(typed);
+            session.type_in(run_line);
             let (status, _, shown) = session.end();
             assert_eq!(status.signal(), Some(signal as i32), "{status:?}");
             assert!(!shown.contains("CANARY") && !shown.contains("half"), "{shown}");
