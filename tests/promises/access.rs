@@ -10,8 +10,8 @@ use std::{fmt, fs};
 
 use crate::harness::client::{Reply, Socketmap, Stream, TcpTable, framed};
 use crate::harness::daemon::{Daemon, SETTINGS, Setup, finish};
-use crate::harness::elsewhere::{Networks, as_user, uid_of};
 use crate::harness::eventually;
+use crate::harness::identities::{Networks, as_user, uid_of};
 
 const ROOT: u32 = 0;
 /// A user number without a name.

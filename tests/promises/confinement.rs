@@ -21,8 +21,8 @@ use rustix::net::{AddressFamily, SocketType};
 
 use crate::harness::client::{Reply, Socketmap, TcpTable};
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, SETTINGS, Setup};
-use crate::harness::elsewhere::{as_user, uid_of};
 use crate::harness::eventually;
+use crate::harness::identities::{as_user, uid_of};
 
 const SENDER: &str = "ann@one.test";
 const NEXT_HOP: &str = "[relay.test]:587";

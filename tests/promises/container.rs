@@ -3,7 +3,7 @@
 //! The image built by contrib/container/build runs in a real podman, as root and rootless, by hand and with contrib's
 //! files: docker-compose itself starts compose.yaml. There is no cluster; the tests simulate kubelet.
 
-mod alone;
+mod by_hand;
 mod engine;
 mod image;
 mod setups;

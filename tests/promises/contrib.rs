@@ -10,7 +10,7 @@ pub(crate) mod kubernetes;
 
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{Daemon, Finished, finish};
-use crate::harness::elsewhere::as_user;
+use crate::harness::identities::as_user;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};

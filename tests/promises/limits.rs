@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use crate::harness::admin::Admin;
 use crate::harness::client::{Reply, Socketmap, Stream, TcpTable, framed, payloads};
 use crate::harness::daemon::{Daemon, Setup};
-use crate::harness::elsewhere::{as_user, uid_of};
+use crate::harness::identities::{as_user, uid_of};
 use crate::harness::latency::Baseline;
 use crate::harness::{eventually, raise_descriptor_limit, strace};
 

@@ -19,7 +19,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use crate::harness::client::Socketmap;
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
-use crate::harness::elsewhere::{as_user, uid_of};
+use crate::harness::identities::{as_user, uid_of};
 
 fn setup() -> (Setup, PathBuf) {
     let setup = Setup::new().relaymap("@one.test [relay1.test]\n");

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{CREDENTIALS, Daemon, Finished, RELAYMAP, Setup, finish};
-use crate::harness::elsewhere::uid_of;
+use crate::harness::identities::uid_of;
 use crate::harness::systemd::boot;
 
 fn contrib() -> PathBuf {

@@ -18,8 +18,8 @@ use tempfile::TempDir;
 use crate::contrib::done;
 use crate::harness::client::{Socketmap, Stream};
 use crate::harness::daemon::{Finished, finish};
-use crate::harness::elsewhere::as_user;
 use crate::harness::eventually;
+use crate::harness::identities::as_user;
 
 /// The name of the image, in its build, in compose.yaml and in the manifest.
 pub(super) const IMAGE: &str = "localhost/postmapd:local";

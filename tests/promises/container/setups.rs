@@ -10,8 +10,8 @@ use crate::contrib::kubernetes::{named, pod, write_volume};
 use crate::contrib::{done, read, text};
 use crate::harness::client::{Reply, Socketmap, Stream};
 use crate::harness::daemon::{CREDENTIALS, RELAYMAP};
-use crate::harness::elsewhere::{Networks, uid_of};
 use crate::harness::eventually;
+use crate::harness::identities::{Networks, uid_of};
 
 #[test]
 #[ignore = "needs root: tests/run-all"]

@@ -4,7 +4,7 @@
 use super::{ask_as, confined, contrib, done, read, text, yaml};
 use crate::harness::client::Reply;
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
-use crate::harness::elsewhere::uid_of;
+use crate::harness::identities::uid_of;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};

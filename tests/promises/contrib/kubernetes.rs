@@ -3,8 +3,8 @@
 use super::{ask_as, confined, contrib, done, read, text, yaml};
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
-use crate::harness::elsewhere::as_user;
 use crate::harness::eventually;
+use crate::harness::identities::as_user;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::harness::daemon::{Finished, finish};
-use crate::harness::elsewhere::Networks;
+use crate::harness::identities::Networks;
 use crate::harness::smtp_server::{self, Auth, Journal, Login, SmtpServer};
 use crate::harness::starttls::TlsProxy;
 

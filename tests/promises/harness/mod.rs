@@ -4,7 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod cli;
 pub(crate) mod client;
 pub(crate) mod daemon;
-pub(crate) mod elsewhere;
+pub(crate) mod identities;
 pub(crate) mod latency;
 pub(crate) mod name_server;
 pub(crate) mod observer;

@@ -9,7 +9,7 @@ use super::engine::{Engine, PodmanUser};
 use super::{CLOSED, SOCKET, directories, is_confined, is_healthy, wait_for};
 use crate::harness::client::Reply;
 use crate::harness::daemon::{CREDENTIALS, RELAYMAP};
-use crate::harness::elsewhere::uid_of;
+use crate::harness::identities::uid_of;
 use crate::harness::postfix::{self, DEADLINE};
 use crate::harness::smtp_server::{self, Auth, Journal, Login};
 

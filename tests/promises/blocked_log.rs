@@ -12,8 +12,8 @@ use rustix::fs::{Mode, OFlags, open};
 
 use crate::harness::client::{Reply, Socketmap, Stream};
 use crate::harness::daemon::{RELAYMAP, Setup, finish};
-use crate::harness::elsewhere::{as_user, uid_of};
 use crate::harness::eventually;
+use crate::harness::identities::{as_user, uid_of};
 
 const SENDER: &str = "ann@one.test";
 

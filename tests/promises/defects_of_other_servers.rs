@@ -9,17 +9,17 @@
 //! | podop | two queries in one segment: no reply, ever | `framing::replies_to_pipelined_requests_are_sent_in_one_write` |
 //! | podop | an unknown map: an exception, and a temporary error | `three_answers::unknown_maps_and_malformed_requests_are_refused` |
 //! | podop | a netstring that does not end in a comma is accepted | `framing::broken_framing_closes_the_connection_and_no_other` |
-//! | dutty5's connector | every next hop is percent-encoded over socketmap, where Postfix decodes nothing | `defects_of_others::over_socketmap_a_value_is_sent_unchanged`, `grammar::next_hops_are_returned_as_written` |
+//! | dutty5's connector | every next hop is percent-encoded over socketmap, where Postfix decodes nothing | `defects_of_other_servers::over_socketmap_a_value_is_sent_unchanged`, `grammar::next_hops_are_returned_as_written` |
 //! | dutty5's connector | a request in two writes: an error for each, and all later replies are wrong | `framing::requests_get_the_same_replies_in_one_piece_and_byte_by_byte`, `framing::any_split_of_any_requests_gets_the_same_replies` |
 //! | dutty5's connector | of several requests in one segment, all but the first are lost | `framing::replies_to_pipelined_requests_are_sent_in_one_write` |
 //! | dutty5's connector | out of descriptors: a busy loop that writes 50 MB of log a second | `limits::out_of_descriptors_the_server_logs_it_once_and_serves_open_connections` |
 //! | dutty5's connector | an invalid file, or an answer that does not fit a line of tcp_table: "not found" | `framing::an_answer_too_long_for_a_line_is_cannot_tell_instead_of_not_found`, `limits::a_reply_longer_than_postfix_reads_is_cannot_tell`, `tests/cases/answers/wrong-relay-map`, `tests/cases/answers/wrong-credentials` |
 //! | vitalvas's library | `9999999999:` makes it reserve 10 GB | `framing::the_memory_one_peer_can_use_is_limited` |
 //! | vitalvas's and d--j's libraries | out of descriptors: the process ends | `limits::out_of_descriptors_the_server_logs_it_once_and_serves_open_connections`, `limits::the_server_survives_any_shortage_while_accepting_a_connection` |
-//! | mta-sts-resolver | a key that is not UTF-8: the connection is closed | `defects_of_others::a_key_that_is_not_utf8_is_not_found_and_the_connection_stays_open` |
+//! | mta-sts-resolver | a key that is not UTF-8: the connection is closed | `defects_of_other_servers::a_key_that_is_not_utf8_is_not_found_and_the_connection_stays_open` |
 //! | PostSRSd | SIGHUP: open connections are closed | `framing::idle_connections_stay_open_across_reloads` |
 //! | PostSRSd, dutty5's connector | a burst of connects: delays of a second, because its queue is short | `limits::a_burst_of_connects_fits_into_the_kernels_queue` |
-//! | Postfix's client, of any server that closes | it repeats a request after the end of a connection, but not if the last system call that failed had timed out: mail is deferred. So a server must not close idle connections | `src/server/session/tests.rs::a_request_that_does_not_end_ends_the_session_and_an_idle_one_never_does`, `defects_of_others::no_request_and_no_reload_ends_a_connection`, `framing::idle_connections_stay_open_across_reloads` |
+//! | Postfix's client, of any server that closes | it repeats a request after the end of a connection, but not if the last system call that failed had timed out: mail is deferred. So a server must not close idle connections | `src/server/session/tests.rs::a_request_that_does_not_end_ends_the_session_and_an_idle_one_never_does`, `defects_of_other_servers::no_request_and_no_reload_ends_a_connection`, `framing::idle_connections_stay_open_across_reloads` |
 
 use std::io::Write as _;
 
@@ -104,7 +104,7 @@ fn no_request_and_no_reload_ends_a_connection() {
 
 /// The rows of the table above: the program, and the tests.
 fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
-    let lines = include_str!("defects_of_others.rs").lines();
+    let lines = include_str!("defects_of_other_servers.rs").lines();
     let rows = lines.filter_map(|line| line.strip_prefix("//! | ")?.strip_suffix(" |"));
     let rows = rows.map(|row| row.split(" | ").collect::<Vec<_>>()).skip(1);
     rows.map(|row| {
