@@ -70,12 +70,14 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
         .collect();
     names.sort_unstable();
     for name in names {
-        if let Some(meant) = read_files.iter().find(|file| is_near_miss(&name, file)) {
-            let meant = meant.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(intended) = read_files.iter().find(|file| is_near_miss(&name, file)) {
+            let intended = intended.file_name().unwrap_or_default().to_string_lossy();
             findings.push(
                 Finding::in_file(Code::NearMissName, &dir.join(&name), None)
-                    .message(format!("the file is not read: its name is nearly {meant}"))
-                    .help(format!("rename it to {meant}, or move it to another directory")),
+                    .message(format!("the file is not read: its name is nearly {intended}"))
+                    .help(format!(
+                        "rename it to {intended}, or move it to another directory"
+                    )),
             );
         }
     }

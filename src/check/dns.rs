@@ -57,7 +57,7 @@ pub(crate) fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Find
         let Some((place, can_be_shown)) = mentions.remove(&(host.clone(), has_mx)) else {
             continue;
         };
-        let unless = if has_mx {
+        let mx_note = if has_mx {
             ", and MX records were not looked up"
         } else {
             ""
@@ -65,7 +65,7 @@ pub(crate) fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Find
         let name = if can_be_shown { host.as_str() } else { "a host" };
         findings.push(
             Finding::new(Code::HostWithoutAddress, place)
-                .message(format!("{name} has no address here ({error}){unless}"))
+                .message(format!("{name} has no address here ({error}){mx_note}"))
                 .help("correct the name, or see what this machine's resolver says about it"),
         );
     }

@@ -73,16 +73,16 @@ impl Check {
         if self.dns {
             dns::examine(&loaded.snapshot, &sources.relay_map(), &mut findings);
         }
-        let is_bad = findings.errors() > 0 || (self.strict && findings.warnings() > 0);
+        let has_failed = findings.errors() > 0 || (self.strict && findings.warnings() > 0);
         let ordered = sorted_by_place(&findings);
         let printed = match self.format {
             OutputFormat::Text => {
                 // The environment is of no interest where nothing depends on it.
-                let is_withheld = ordered
+                let has_withheld = ordered
                     .iter()
                     .any(|finding| finding.code == Code::CredentialsWithheld);
                 let environment_matters =
-                    is_withheld || sources.relay.is_set() || sources.environment.needs_mention();
+                    has_withheld || sources.relay.is_set() || sources.environment.needs_mention();
                 print(
                     &ordered,
                     &findings,
@@ -94,7 +94,7 @@ impl Check {
             OutputFormat::Json => machine::print(ordered, &findings, &mut io::stdout().lock()),
         };
         printed.map_err(Error::system("cannot print the findings"))?;
-        Ok(exit_code(!is_bad))
+        Ok(exit_code(!has_failed))
     }
 }
 

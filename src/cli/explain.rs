@@ -48,11 +48,11 @@ pub(super) fn print<'a>(
             writeln!(out)?;
         }
         OutputFormat::Json => {
-            let mut object = ExplanationObject::of(&explanation, sources);
+            let mut object = ExplanationObject::new(&explanation, sources);
             if depends_on_default(&explanation) || related.iter().any(depends_on_default) {
                 object.environment = Some(sources.environment.to_string());
             }
-            let mut objects = related.iter().map(|other| ExplanationObject::of(other, sources));
+            let mut objects = related.iter().map(|other| ExplanationObject::new(other, sources));
             match map.values {
                 ValueKind::NextHop => object.credentials = Some(objects.collect()),
                 ValueKind::Login => object.relayhost = objects.next().map(Box::new),
@@ -227,7 +227,7 @@ enum SourceObject {
 }
 
 impl ExplanationObject {
-    fn of(explanation: &Explanation<'_>, sources: &Sources) -> Self {
+    fn new(explanation: &Explanation<'_>, sources: &Sources) -> Self {
         Self {
             map: explanation.map.name,
             key: String::from_utf8_lossy(&explanation.key).into_owned(),

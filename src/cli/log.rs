@@ -117,22 +117,22 @@ pub(super) fn check_settings(flags: &ServeOptions, findings: &mut Findings) {
 }
 
 fn filter(flags: &ServeOptions) -> Result<Targets, Finding> {
-    let given = read_setting(flags, &setting::LOG)?;
-    let given =
-        given.unwrap_or_else(|| Sourced::trimmed(setting::LOG.default.text(), Place::Setting("--log")));
-    given.value.parse().map_err(|_| {
-        invalid_setting(given.place)
+    let sourced = read_setting(flags, &setting::LOG)?;
+    let sourced =
+        sourced.unwrap_or_else(|| Sourced::trimmed(setting::LOG.default.text(), Place::Setting("--log")));
+    sourced.value.parse().map_err(|_| {
+        invalid_setting(sourced.place)
             .message("this is no log filter")
             .help("write off, error, warn, info, debug or trace")
     })
 }
 
 fn log_format(flags: &ServeOptions) -> Result<LogFormat, Finding> {
-    let Some(given) = read_setting(flags, &setting::LOG_FORMAT)? else {
+    let Some(sourced) = read_setting(flags, &setting::LOG_FORMAT)? else {
         return Ok(LogFormat::detect());
     };
-    LogFormat::from_str(&given.value, true).map_err(|_| {
-        invalid_setting(given.place)
+    LogFormat::from_str(&sourced.value, true).map_err(|_| {
+        invalid_setting(sourced.place)
             .message("this is no log format")
             .help("write text, json or journald")
     })
@@ -141,10 +141,10 @@ fn log_format(flags: &ServeOptions) -> Result<LogFormat, Finding> {
 /// Returns the value of a setting and where it is set; `None` if it is not.
 fn read_setting(flags: &ServeOptions, setting: &Setting) -> Result<Option<Sourced>, Finding> {
     let mut findings = Findings::default();
-    let given = flags.value(setting, &mut findings);
+    let sourced = flags.value(setting, &mut findings);
     match findings.iter().next() {
         Some(finding) => Err(finding.clone()),
-        None => Ok(given),
+        None => Ok(sourced),
     }
 }
 

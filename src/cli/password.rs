@@ -157,7 +157,7 @@ impl Terminal {
 
     fn read_line(&mut self, signals: &BlockedSignals) -> Result<Input, PasswordError> {
         let mut line = Secret::with_capacity(TERMINAL_LINE);
-        let typed = loop {
+        let result = loop {
             if let Some(signal) = signals
                 .wait_readable_or_signal(&self.input)
                 .map_err(PasswordError::terminal)?
@@ -185,7 +185,7 @@ impl Terminal {
         };
         // The line end that was typed was not echoed.
         self.write("\n")?;
-        typed
+        result
     }
 }
 

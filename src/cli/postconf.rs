@@ -24,7 +24,7 @@ use crate::protocol::endpoint::Endpoint;
 use crate::source::evaluate;
 
 /// `queue_directory` of nearly every Postfix.
-const USUAL_QUEUE_DIRECTORY: &str = "/var/spool/postfix";
+const DEFAULT_QUEUE_DIRECTORY: &str = "/var/spool/postfix";
 
 /// Print the main.cf lines for the present settings, or check a live Postfix against them.
 #[derive(Args)]
@@ -123,8 +123,8 @@ impl Postconf {
         };
         if self.check {
             // Errors on this side do not depend on any Postfix.
-            let usual = Addressing::new(endpoints.clone(), USUAL_QUEUE_DIRECTORY.into());
-            requirements::all(&usual).map_err(|reason| no_endpoint(&reason))?;
+            let default_addressing = Addressing::new(endpoints.clone(), DEFAULT_QUEUE_DIRECTORY.into());
+            requirements::all(&default_addressing).map_err(|reason| no_endpoint(&reason))?;
             let config = PostfixConfig::read(commands)?;
             let addressing = Addressing::new(endpoints, config.main_cf("queue_directory").into());
             let findings = check::check(&config, &addressing, &settings.delimiters)
@@ -136,8 +136,9 @@ impl Postconf {
             Addressing::for_container(endpoints)
         } else {
             let config = config.as_ref();
-            let queue_directory =
-                config.map_or(USUAL_QUEUE_DIRECTORY, |config| config.main_cf("queue_directory"));
+            let queue_directory = config.map_or(DEFAULT_QUEUE_DIRECTORY, |config| {
+                config.main_cf("queue_directory")
+            });
             Addressing::new(endpoints, queue_directory.into())
         };
         let text = self

@@ -146,10 +146,10 @@ impl Query {
                 bytes.to_vec()
             })
         };
-        let is_one = matches!(self.keys.as_slice(), [key] if key != "-");
+        let is_single_key = matches!(self.keys.as_slice(), [key] if key != "-");
         self.each_key(|key| {
             outcomes.lookup(map, key, backend, |value| {
-                if !is_one {
+                if !is_single_key {
                     out.write_all(shown(key).expose())?;
                     out.write_all(b"\t")?;
                 }

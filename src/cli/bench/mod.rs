@@ -35,7 +35,7 @@ use values::{between, duration, map_name, nonzero_duration, number};
 const DEFAULT_CONNECTIONS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 const SINGLE_RUN_CONNECTIONS: [usize; 1] = [16];
 /// The number of rounds with `--compare`.
-const ROUNDS: u32 = 5;
+const DEFAULT_ROUNDS: u32 = 5;
 /// The number of generated keys, where there is neither a list nor a directory.
 const GENERATED_KEYS: usize = 10_000;
 
@@ -193,7 +193,7 @@ pub(super) struct Bench {
 }
 
 /// The exit code after SIGINT, as in shells: 128 and the number of the signal.
-const INTERRUPTED: u8 = 130;
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// The format of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -235,7 +235,7 @@ impl Bench {
             load: self.load(),
             connections: self.connections(),
             rounds: if self.compare.is_some() {
-                self.rounds.unwrap_or(ROUNDS)
+                self.rounds.unwrap_or(DEFAULT_ROUNDS)
             } else {
                 1
             },
@@ -272,7 +272,7 @@ impl Bench {
                 .map_err(|error| Error::system("cannot write the plot")(io::Error::other(error)))?;
         }
         Ok(if is_interrupted {
-            ExitCode::from(INTERRUPTED)
+            ExitCode::from(EXIT_INTERRUPTED)
         } else {
             exit_code(report.is_ok())
         })

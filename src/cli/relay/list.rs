@@ -163,8 +163,8 @@ fn print_text(rows: impl Iterator<Item = Row>, out: &mut impl Write) -> io::Resu
     let rows = rows
         .inspect(|row| all_known &= row.is_known())
         .map(|row| row.cells());
-    let head = ["SENDER", "NEXT HOP", "USER"].map(ToOwned::to_owned);
-    let lines: Vec<[String; 3]> = [head].into_iter().chain(rows).collect();
+    let header = ["SENDER", "NEXT HOP", "USER"].map(ToOwned::to_owned);
+    let lines: Vec<[String; 3]> = [header].into_iter().chain(rows).collect();
     if lines.len() == 1 {
         return Ok(true);
     }
