@@ -225,13 +225,13 @@ fn run(name: &str, lookups: &str) -> Result<()> {
         .ok_or("no such case")?;
     let lookups: u64 = lookups.parse()?;
     if case.socketmap {
-        ask(case, Protocol::Socketmap.codec(), lookups)
+        query(case, Protocol::Socketmap.codec(), lookups)
     } else {
-        ask(case, Protocol::TcpTable(case.map).codec(), lookups)
+        query(case, Protocol::TcpTable(case.map).codec(), lookups)
     }
 }
 
-fn ask<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
+fn query<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
     let requests: Vec<String> = (0..1000).map(|n| request(case, &(case.key)(n * 7))).collect();
     let snapshot = snapshot(case.addresses);
     let peer = Peer::User {

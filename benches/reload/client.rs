@@ -97,7 +97,7 @@ impl Connection {
     }
 
     /// Sends the request, and reads as many bytes as the expected reply has.
-    pub(crate) fn ask(&mut self, request: &Request) -> io::Result<Vec<u8>> {
+    pub(crate) fn query(&mut self, request: &Request) -> io::Result<Vec<u8>> {
         self.stream.write_all(&request.bytes)?;
         let mut reply = vec![0; request.reply.len()];
         self.stream.read_exact(&mut reply)?;
@@ -188,7 +188,7 @@ impl<'a> Clients<'a> {
                 stop: Arc::clone(stop),
             };
             asker.stream.set_nodelay(true)?;
-            askers.push(tokio::spawn(asker.ask()));
+            askers.push(tokio::spawn(asker.query()));
         }
         let mut all = Vec::new();
         for asker in askers {
@@ -230,7 +230,7 @@ struct Client {
 
 impl Client {
     /// Sends requests until it is stopped. Returns how long each reply took, in nanoseconds.
-    async fn ask(mut self) -> Result<Vec<u64>> {
+    async fn query(mut self) -> Result<Vec<u64>> {
         let mut took = Vec::new();
         let mut buffer = [0; 1024];
         while !self.stop.load(Ordering::Relaxed) {

@@ -105,7 +105,7 @@ impl Tables {
         let mut connection = Connection::to(address)?;
         let mut answers = |hop: &str| {
             let request = Request::new("relayhost", MARKER, Some(hop));
-            connection.ask(&request).map(|reply| reply == request.reply)
+            connection.query(&request).map(|reply| reply == request.reply)
         };
         if !answers(&self.relay_map.marker_hop())? {
             return Err("the marker is not where it was left".into());

@@ -28,7 +28,7 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
     table.build()?;
     let built = begun.elapsed();
     loop {
-        let found = lookup::ask_for(table, MARKER)?;
+        let found = lookup::query_one(table, MARKER)?;
         if found == hop {
             break;
         }
@@ -50,7 +50,7 @@ pub(crate) fn measure_served(fixture: &mut Fixture) -> Result<()> {
     for (number, table) in fixture.tables().enumerate() {
         if let Method::Served(endpoint) = &table.method {
             let mut client = Client::connect(endpoint.clone())?;
-            ask(&mut client)?;
+            query(&mut client)?;
             clients.push((number, client));
         }
     }
@@ -61,7 +61,7 @@ pub(crate) fn measure_served(fixture: &mut Fixture) -> Result<()> {
     while !clients.is_empty() {
         let mut still = Vec::new();
         for (number, mut client) in clients {
-            if ask(&mut client)?.as_deref() == Some(hop.as_bytes()) {
+            if query(&mut client)?.as_deref() == Some(hop.as_bytes()) {
                 waiting.push((number, begun.elapsed()));
             } else {
                 still.push((number, client));
@@ -81,7 +81,7 @@ pub(crate) fn measure_served(fixture: &mut Fixture) -> Result<()> {
     Ok(())
 }
 
-fn ask(client: &mut Client) -> Result<Option<Vec<u8>>> {
+fn query(client: &mut Client) -> Result<Option<Vec<u8>>> {
     match client.lookup("relayhost", MARKER.as_bytes())? {
         Response::Found(value) => Ok(Some(value.expose().to_vec())),
         Response::NotFound => Ok(None),

@@ -98,8 +98,8 @@ pub(crate) fn measure(table: &mut Table, requests: &Requests) -> Result<()> {
 /// The time of one key with everything around it, and of each of many without, in seconds.
 fn time_of_one_and_many(table: &mut Table, requests: &Requests) -> Result<(f64, f64)> {
     let many = requests.of(table);
-    let one = ask(table, &requests.one)?.as_secs_f64();
-    let all = ask(table, many)?.as_secs_f64();
+    let one = query(table, &requests.one)?.as_secs_f64();
+    let all = query(table, many)?.as_secs_f64();
     Ok((one, (all - one) / (many.count - 1) as f64))
 }
 
@@ -119,7 +119,7 @@ fn beside_busy_thread<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 /// Runs `postmap` with the keys, compares its output, and returns how long it ran.
-pub(crate) fn ask(table: &mut Table, keys: &Keys) -> Result<Duration> {
+pub(crate) fn query(table: &mut Table, keys: &Keys) -> Result<Duration> {
     let (output, errors) = (
         keys.file.with_extension("answers"),
         keys.file.with_extension("errors"),
@@ -166,7 +166,7 @@ fn difference(printed: &[u8], expected: &[u8]) -> Option<String> {
 }
 
 /// Looks up one key in a new process.
-pub(crate) fn ask_for(table: &Table, key: &str) -> io::Result<String> {
+pub(crate) fn query_one(table: &Table, key: &str) -> io::Result<String> {
     let output = table
         .postmap()
         .args(["-q", key, &table.endpoint])

@@ -152,7 +152,7 @@ impl Fixture {
         for table in stage.tables() {
             table.build()?;
             table.age()?;
-            match lookup::ask(table, one) {
+            match lookup::query(table, one) {
                 Err(error) if matches!(table.method, Method::Elsewhere) => {
                     table.skipped = Some(error.to_string());
                 }

@@ -268,7 +268,7 @@ impl Fixture {
         self.daemon.replace(RELAYMAP, text(&tables.relaymap));
         let saved = Instant::now();
         let sender = "ann@domain1.com";
-        while client.ask("relayhost", sender) != new_hop || client.ask("sasl", sender) != new_login {
+        while client.query("relayhost", sender) != new_hop || client.query("sasl", sender) != new_login {
             if saved.elapsed() > DEADLINE {
                 return Err(io::Error::other(format!(
                     "the edit does not take effect; the log of postmapd:\n{}",

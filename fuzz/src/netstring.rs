@@ -97,7 +97,7 @@ fn requests(stream: &[u8]) {
             ) {
                 (Ok(Some((asked, taken))), Frame::Whole(payload, length)) => {
                     assert_eq!(taken, length);
-                    assert_asked(&asked, &payload);
+                    assert_queried(&asked, &payload);
                 }
                 (Ok(None), Frame::Part) => {}
                 (Err(violation), expected) => assert_eq!(broken(&violation), expected),
@@ -109,7 +109,7 @@ fn requests(stream: &[u8]) {
     }
 }
 
-fn assert_asked(asked: &Request<'_>, payload: &[u8]) {
+fn assert_queried(asked: &Request<'_>, payload: &[u8]) {
     let mut words = payload.splitn(2, |c| *c == b' ');
     match (words.next(), words.next(), asked) {
         (Some(name), Some(own), Request::Lookup { map, key }) => assert_eq!((*map, *key), (name, own)),

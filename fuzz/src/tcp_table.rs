@@ -42,7 +42,7 @@ fn requests(stream: &[u8], piece: usize) {
                         panic!("not {expected:?}");
                     };
                     assert_eq!(taken, *length);
-                    assert_asked(&asked, line);
+                    assert_queried(&asked, line);
                     break taken;
                 }
                 Err(violation) => {
@@ -56,7 +56,7 @@ fn requests(stream: &[u8], piece: usize) {
     }
 }
 
-fn assert_asked(asked: &Request<'_>, line: &[u8]) {
+fn assert_queried(asked: &Request<'_>, line: &[u8]) {
     let expected = line.strip_prefix(b"get ").and_then(percent_decoded);
     match (asked, expected) {
         (Request::Lookup { map: b"sasl", key }, Some(expected)) => assert_eq!(*key, expected),

@@ -49,23 +49,23 @@ enum Transport {
 
 impl Transport {
     /// Sends one request on a new connection.
-    fn ask(&self, map: &str) -> Reply {
+    fn query(&self, map: &str) -> Reply {
         let connect = |address: &str| Stream::connect(address);
         match self {
             Self::Socketmap(address) => Socketmap {
                 stream: connect(address),
             }
-            .ask(map, SENDER),
+            .query(map, SENDER),
             Self::TcpTable { relayhost, sasl } => TcpTable {
                 stream: BufReader::new(connect(if map == "sasl" { sasl } else { relayhost })),
             }
-            .ask(SENDER),
+            .query(SENDER),
         }
     }
 
     /// The replies of both maps.
-    fn ask_both(&self) -> [Reply; 2] {
-        ["relayhost", "sasl"].map(|map| self.ask(map))
+    fn query_both(&self) -> [Reply; 2] {
+        ["relayhost", "sasl"].map(|map| self.query(map))
     }
 
     fn is_unix(&self) -> bool {
@@ -121,7 +121,7 @@ fn refusal(reply: &Reply) -> &str {
 #[track_caller]
 fn expect_allowed(daemon: &Daemon, uid: u32) {
     for transport in transports(daemon) {
-        let replies = as_user(uid, || transport.ask_both());
+        let replies = as_user(uid, || transport.query_both());
         let expected = [Reply::found(NEXT_HOP), Reply::found(CREDENTIALS)];
         assert_eq!(replies, expected, "user {uid} over {transport}");
     }
@@ -130,7 +130,7 @@ fn expect_allowed(daemon: &Daemon, uid: u32) {
 #[track_caller]
 fn expect_refused(daemon: &Daemon, uid: u32, words: &[&str]) {
     for transport in transports(daemon) {
-        let [relayhost, sasl] = as_user(uid, || transport.ask_both());
+        let [relayhost, sasl] = as_user(uid, || transport.query_both());
         assert_eq!(relayhost, Reply::found(NEXT_HOP), "user {uid} over {transport}");
         assert_eq!(
             sasl.is_refused(),
@@ -159,8 +159,8 @@ fn by_default_only_root_and_postfix_get_credentials() {
     // A refusal leaves the connection and the server running.
     let mut client = as_user(NAMELESS, || Socketmap::to(&daemon, 0));
     for _ in 0..3 {
-        refusal(&client.ask("sasl", SENDER));
-        assert_eq!(client.ask("relayhost", SENDER), Reply::found(NEXT_HOP));
+        refusal(&client.query("sasl", SENDER));
+        assert_eq!(client.query("relayhost", SENDER), Reply::found(NEXT_HOP));
     }
 }
 
@@ -250,19 +250,19 @@ fn a_client_that_closes_before_it_is_accepted_is_never_mistaken_for_root() {
     ];
     // Nothing is accepted before all have closed. For such a socket, the kernel reports user 0.
     daemon.signal("STOP");
-    let ask_and_go = |times: usize| {
+    let query_and_close = |times: usize| {
         for address in addresses.iter().cycle().take(times) {
             let mut client = Stream::connect(address);
             client.write_all(&framed(&format!("sasl {SENDER}"))).unwrap();
         }
     };
-    as_user(NAMELESS, || ask_and_go(CLIENTS));
+    as_user(NAMELESS, || query_and_close(CLIENTS));
     eventually(|| ownerless(&addresses), |count| *count == CLIENTS);
     daemon.signal("CONT");
     wait_for_answers(&daemon, CLIENTS);
     assert!(!daemon.log().contains("outcome"), "{}", daemon.log());
     // Then without a pause of the server.
-    as_user(NAMELESS, || ask_and_go(10 * CLIENTS));
+    as_user(NAMELESS, || query_and_close(10 * CLIENTS));
     wait_for_answers(&daemon, 11 * CLIENTS);
     assert!(!daemon.log().contains("outcome"), "{}", daemon.log());
 }
@@ -287,22 +287,22 @@ fn an_edit_of_allow_users_applies_to_open_connections_at_once() {
     for n in 0..4 {
         let mut root = Socketmap::to(&daemon, n);
         let mut other = as_user(NAMELESS, || Socketmap::to(&daemon, n));
-        assert_eq!(root.ask("sasl", SENDER), Reply::found(CREDENTIALS));
-        refusal(&other.ask("sasl", SENDER));
+        assert_eq!(root.query("sasl", SENDER), Reply::found(CREDENTIALS));
+        refusal(&other.query("sasl", SENDER));
 
         daemon.replace(SETTINGS, "allow_users = [54321]\n");
         other.eventually_finds("sasl", SENDER, CREDENTIALS);
-        refusal(&root.ask("sasl", SENDER));
+        refusal(&root.query("sasl", SENDER));
 
         daemon.replace(SETTINGS, "");
         root.eventually_finds("sasl", SENDER, CREDENTIALS);
-        refusal(&other.ask("sasl", SENDER));
+        refusal(&other.query("sasl", SENDER));
 
         // An invalid list changes nothing.
         let seen = daemon.log_lines();
         daemon.replace(SETTINGS, "allow_users = [\"no-such-user\"]\n");
         daemon.wait_for_log_after(seen, |line| line.contains("stays in force"));
-        assert_eq!(root.ask("sasl", SENDER), Reply::found(CREDENTIALS));
+        assert_eq!(root.query("sasl", SENDER), Reply::found(CREDENTIALS));
         daemon.replace(SETTINGS, "");
         daemon.wait_for_log_after(seen, |line| line.contains("again as they are in force"));
     }
@@ -324,7 +324,7 @@ fn a_refusal_is_logged_once_per_peer() {
     for uid in [nobody, other, nobody, other] {
         for transport in transports(&daemon) {
             for _ in 0..3 {
-                refusal(&as_user(uid, || transport.ask("sasl")));
+                refusal(&as_user(uid, || transport.query("sasl")));
             }
         }
     }
@@ -390,14 +390,14 @@ fn another_host_is_disconnected_unless_its_network_is_allowed_and_then_gets_both
     // Clients over loopback are identified as before.
     let port = port(&daemon, 0);
     for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
-        let ask = || {
+        let query = || {
             Socketmap {
                 stream: Stream::connect(&address),
             }
-            .ask("sasl", SENDER)
+            .query("sasl", SENDER)
         };
-        assert_eq!(networks.near(ROOT, ask), Reply::found(CREDENTIALS));
-        refusal(&networks.near(NAMELESS, ask));
+        assert_eq!(networks.near(ROOT, query), Reply::found(CREDENTIALS));
+        refusal(&networks.near(NAMELESS, query));
     }
 
     let seen = daemon.log_lines();
@@ -409,17 +409,17 @@ fn another_host_is_disconnected_unless_its_network_is_allowed_and_then_gets_both
         })
     });
     for client in &mut clients {
-        assert_eq!(client.ask("relayhost", SENDER), Reply::found(NEXT_HOP));
-        assert_eq!(client.ask("sasl", SENDER), Reply::found(CREDENTIALS));
+        assert_eq!(client.query("relayhost", SENDER), Reply::found(NEXT_HOP));
+        assert_eq!(client.query("sasl", SENDER), Reply::found(CREDENTIALS));
     }
 
     // An edit closes no connection, but what was allowed is refused from now on.
     daemon.replace(SETTINGS, "");
     let [one, two] = &mut clients;
-    eventually(|| one.ask("sasl", SENDER), Reply::is_refused);
+    eventually(|| one.query("sasl", SENDER), Reply::is_refused);
     for client in [one, two] {
         for map in ["relayhost", "sasl"] {
-            let reply = client.ask(map, SENDER);
+            let reply = client.query(map, SENDER);
             assert!(
                 reply.is_refused() && reply.reason().contains("allow_networks"),
                 "{reply:?}"
@@ -449,9 +449,9 @@ fn a_unix_socket_identifies_a_user_in_another_network_namespace() {
     let setup = setup();
     let socket = format!("socketmap:unix:{}/socket", setup.root().display());
     let daemon = Daemon::start(setup.listen(socket).arg("--socket-mode").arg("0666"));
-    let ask = || Socketmap::to(&daemon, 0).ask("sasl", SENDER);
-    assert_eq!(networks.near(ROOT, ask), Reply::found(CREDENTIALS));
-    refusal(&networks.near(NAMELESS, ask));
+    let query = || Socketmap::to(&daemon, 0).query("sasl", SENDER);
+    assert_eq!(networks.near(ROOT, query), Reply::found(CREDENTIALS));
+    refusal(&networks.near(NAMELESS, query));
 }
 
 #[test]
@@ -487,7 +487,7 @@ fn without_peer_identification_over_tcp_no_client_gets_credentials_there() {
         "{messages}"
     );
     for transport in transports(&daemon) {
-        let [relayhost, sasl] = transport.ask_both();
+        let [relayhost, sasl] = transport.query_both();
         assert_eq!(relayhost, Reply::found(NEXT_HOP), "{transport}");
         if transport.is_unix() {
             assert_eq!(sasl, Reply::found(CREDENTIALS), "{transport}");

@@ -134,7 +134,7 @@ fn every_lookup_is_counted_once_by_its_map_and_its_outcome() {
     assert!(clients.sasl("x@bad.test").is_cannot_tell());
     // These are sent over one protocol, in one write.
     let many = vec![("relayhost", "x@one.test"); 100];
-    assert_eq!(clients.socketmap.ask_all(&many), vec![found; 100]);
+    assert_eq!(clients.socketmap.query_all(&many), vec![found; 100]);
 
     let metrics = admin.metrics();
     let lookups = [
@@ -170,10 +170,15 @@ fn refusals_and_protocol_errors_are_counted_by_reason() {
     let (daemon, mut clients) = Both::start(Admin::wanted(setup()));
     let admin = Admin::of(&daemon);
     for _ in 0..2 {
-        assert!(clients.socketmap.ask("nosuchmap", "x@one.test").is_refused());
+        assert!(clients.socketmap.query("nosuchmap", "x@one.test").is_refused());
     }
     // The map's name and the sender are in no metric: no label contains what a peer sent.
-    assert!(clients.socketmap.ask("CANARYMAP", "canary@one.test").is_refused());
+    assert!(
+        clients
+            .socketmap
+            .query("CANARYMAP", "canary@one.test")
+            .is_refused()
+    );
     let metrics = admin.metrics();
     assert_eq!(
         metrics.not_zero("postmapd_refusals_total"),
@@ -224,7 +229,7 @@ fn the_connection_metric_is_the_number_of_open_connections() {
     assert_eq!(connections(), "0");
     let mut clients: Vec<_> = (0..7).map(|_| Socketmap::to(&daemon, 0)).collect();
     for client in &mut clients {
-        client.ask("relayhost", "x@one.test");
+        client.query("relayhost", "x@one.test");
     }
     assert_eq!(connections(), "7");
     assert_eq!(admin.status()["connections"], 7);
@@ -369,7 +374,7 @@ fn an_invalid_file_is_reported_with_its_error_and_since_when() {
     eventually(|| admin.get("/readyz").code, |code| *code == 200);
     assert_eq!(both_valid(), "11");
     let mut client = Socketmap::to(&daemon, 0);
-    assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:other"));
+    assert_eq!(client.query("sasl", "x@one.test"), Reply::found("user:other"));
 }
 
 #[test]
@@ -481,7 +486,7 @@ fn metrics_are_in_the_text_format_whatever_the_accept_header() {
         .env("RELAY_PASSWORD_FILE", "/no/\"such\\file")
         .env("RELAY_HOST", "r.test");
     let (daemon, admin) = Admin::start(setup);
-    Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test");
+    Socketmap::to(&daemon, 0).query("relayhost", "x@one.test");
     let text = admin.get("/metrics");
     // The Accept headers of Prometheus and of a browser.
     let open = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
@@ -521,15 +526,15 @@ fn metrics_are_in_the_text_format_whatever_the_accept_header() {
 #[test]
 fn only_existing_paths_are_served_and_only_for_get_and_head() {
     let (_daemon, admin) = Admin::start(setup());
-    let ask = |request: &str| exchange(&admin.address, request);
+    let query = |request: &str| exchange(&admin.address, request);
     for path in ["/", "/metrics/", "/../etc/passwd", "/Metrics", "*", "/readyz%20"] {
-        let reply = ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let reply = query(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert_eq!(reply.code, 404, "{path}");
     }
-    assert_eq!(ask("GET /healthz?x=y HTTP/1.1\r\nHost: x\r\n\r\n").code, 200);
-    assert_eq!(ask("GET /healthz HTTP/1.0\r\n\r\n").code, 200);
+    assert_eq!(query("GET /healthz?x=y HTTP/1.1\r\nHost: x\r\n\r\n").code, 200);
+    assert_eq!(query("GET /healthz HTTP/1.0\r\n\r\n").code, 200);
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
-        let reply = ask(&format!(
+        let reply = query(&format!(
             "{method} /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
         ));
         assert_eq!(
@@ -539,7 +544,7 @@ fn only_existing_paths_are_served_and_only_for_get_and_head() {
         );
     }
     for path in ["/healthz", "/readyz", "/status"] {
-        let head = ask(&format!("HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let head = query(&format!("HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
         let get = admin.get(path);
         assert_eq!((head.code, head.body.as_str()), (get.code, ""));
         assert_eq!(get.header("content-length").unwrap().parse(), Ok(get.body.len()));
@@ -551,12 +556,12 @@ fn only_existing_paths_are_served_and_only_for_get_and_head() {
         assert_eq!(head.header("cache-control"), Some("no-store"));
     }
     // One request is answered on each connection, without waiting for its body.
-    let reply = ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
+    let reply = query("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /readyz HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(
         (reply.header("connection"), reply.body.as_str()),
         (Some("close"), "ok\n")
     );
-    let reply = ask("POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+    let reply = query("POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
     assert_eq!(reply.code, 405);
 }
 
@@ -599,7 +604,7 @@ fn slow_or_many_admin_clients_are_disconnected_and_delay_no_lookup() {
     let (daemon, admin) = Admin::start(setup());
     let mut client = Socketmap::to(&daemon, 0);
     let found = Reply::found("[relay1.test]:587");
-    assert_eq!(client.ask("relayhost", "x@one.test"), found);
+    assert_eq!(client.query("relayhost", "x@one.test"), found);
     let descriptors = || {
         fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
             .unwrap()
@@ -617,7 +622,7 @@ fn slow_or_many_admin_clients_are_disconnected_and_delay_no_lookup() {
             ];
             // It may have been closed already.
             let _ = stream.write_all(begin[number % 3].as_bytes());
-            assert_eq!(client.ask("relayhost", "x@one.test"), found);
+            assert_eq!(client.query("relayhost", "x@one.test"), found);
             stream
         })
         .collect();
@@ -634,7 +639,7 @@ fn slow_or_many_admin_clients_are_disconnected_and_delay_no_lookup() {
         );
     }
     eventually(descriptors, |now| *now <= before + 1);
-    assert_eq!(client.ask("relayhost", "x@one.test"), found);
+    assert_eq!(client.query("relayhost", "x@one.test"), found);
 }
 
 #[test]

@@ -55,13 +55,13 @@ impl Server {
         fs::rename(&new, self.setup.dir().join(RELAYMAP)).unwrap();
         let mut client = self.client();
         let expected = Reply::found(&format!("[relay{n}.test]"));
-        eventually(|| client.ask("relayhost", SENDER), |reply| *reply == expected);
+        eventually(|| client.query("relayhost", SENDER), |reply| *reply == expected);
     }
 
     /// Makes the lookup thread log something.
     fn is_refused(&self, user: &str) {
         let mut client = as_user(uid_of(user), || self.client());
-        assert!(client.ask("sasl", SENDER).is_refused());
+        assert!(client.query("sasl", SENDER).is_refused());
     }
 
     fn signal(&self, name: &str) {
@@ -167,7 +167,7 @@ fn with_a_blocked_log_lookups_and_reloads_continue_and_lost_lines_are_reported()
         server.edit(n);
     }
     server.is_refused("daemon");
-    assert_eq!(polite.ask("relayhost", SENDER), Reply::found("[relay4.test]"));
+    assert_eq!(polite.query("relayhost", SENDER), Reply::found("[relay4.test]"));
 
     // The log is read again.
     let text = blocked_log.read_from_now_on();
@@ -223,14 +223,14 @@ fn a_log_that_cannot_be_written_does_not_stop_the_server() {
         eventually(is_there, |connected| *connected);
         // It listens before it loads its files, and answers afterwards.
         let mut client = server.client();
-        assert_eq!(client.ask("relayhost", SENDER), Reply::found("[relay0.test]"));
+        assert_eq!(client.query("relayhost", SENDER), Reply::found("[relay0.test]"));
         for n in 1..4 {
             // Errors, a request and a reload, each of which would log a line.
             fs::write(server.setup.dir().join(RELAYMAP), "@one.test [relay\n").unwrap();
             server.signal("HUP");
             server.edit(n);
             let expected = Reply::found(&format!("[relay{n}.test]"));
-            assert_eq!(client.ask("relayhost", SENDER), expected, "{log}");
+            assert_eq!(client.query("relayhost", SENDER), expected, "{log}");
         }
         server.ends();
     }

@@ -94,8 +94,8 @@ fn answers(setup: &Setup, variables: &[u8], words: &str) -> String {
             map = word;
             continue;
         }
-        let reply = clients.ask(map, word);
-        let query = setup.query(&[map, word]);
+        let reply = clients.query(map, word);
+        let query = setup.run_query(&[map, word]);
         let (answer, printed) = match &reply {
             Reply::Found(value) => (format!("found {value}"), format!("{value}\n")),
             Reply::NotFound => ("not found".to_owned(), String::new()),
@@ -121,9 +121,9 @@ fn transcript(case: &Path) -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_postmapd")).parent().unwrap();
     let path = std::env::var("PATH").unwrap();
     let tools = tempfile::tempdir().unwrap();
-    let ask = tools.path().join("ask");
-    fs::write(&ask, ASK).unwrap();
-    fs::set_permissions(&ask, PermissionsExt::from_mode(0o755)).unwrap();
+    let script = tools.path().join("ask");
+    fs::write(&script, ASK).unwrap();
+    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
     let commands = fs::read_to_string(case.join("cmd")).unwrap();
     let mut transcript = String::new();
     for line in commands.lines().filter(|line| !line.is_empty()) {

@@ -57,7 +57,7 @@ fn timed(ran: impl FnOnce() -> Finished, code: i32, message: &str) {
 }
 
 fn query(endpoint: &str) -> Finished {
-    Setup::new().query(&["--server", endpoint, "sasl", "a@one.test"])
+    Setup::new().run_query(&["--server", endpoint, "sasl", "a@one.test"])
 }
 
 fn alive(address: &str) -> Finished {
@@ -143,7 +143,8 @@ fn a_late_reply_is_not_mistaken_for_the_answer_to_another_key() {
         for address in [&late, &twice] {
             scope.spawn(move || {
                 let endpoint = format!("socketmap:inet:{address}");
-                let ran = Setup::new().query(&["--server", &endpoint, "sasl", "a@one.test", "b@two.test"]);
+                let ran =
+                    Setup::new().run_query(&["--server", &endpoint, "sasl", "a@one.test", "b@two.test"]);
                 assert_eq!((ran.code, ran.stdout.as_str()), (Some(75), ""), "{ran:?}");
                 let second = "b@two.test: ";
                 let not_asked = ran.stderr.lines().find(|line| line.contains(second)).unwrap();

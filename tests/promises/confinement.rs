@@ -380,7 +380,7 @@ fn replace_for_root(daemon: &Daemon, name: &str, text: &str) {
 #[track_caller]
 fn expect_edits_to_take_effect(daemon: &Daemon) {
     let mut client = Socketmap::to(daemon, 0);
-    let mut expect = |n| eventually(|| client.ask("sasl", SENDER), |reply| *reply == password(n));
+    let mut expect = |n| eventually(|| client.query("sasl", SENDER), |reply| *reply == password(n));
     expect(0);
     replace_for_root(daemon, CREDENTIALS, &credentials(1));
     expect(1);
@@ -482,8 +482,8 @@ fn root_and_the_configured_user_may_both_query_credentials() {
     ] {
         let uid = uid_of(user);
         let replies = as_user(uid, || {
-            let tcp = TcpTable::to(&daemon, 1).ask(SENDER);
-            [Socketmap::to(&daemon, 0).ask("sasl", SENDER), tcp]
+            let tcp = TcpTable::to(&daemon, 1).query(SENDER);
+            [Socketmap::to(&daemon, 0).query("sasl", SENDER), tcp]
         });
         for reply in replies {
             assert_eq!(reply == password(0), may, "{user}: {reply:?}");
@@ -524,7 +524,7 @@ fn a_user_the_server_cannot_change_to_is_a_startup_error_with_a_fix() {
     let me = uid_of("daemon").to_string();
     let words = ["setpriv", "--reuid", &me, "--regid", &me, "--clear-groups"];
     let daemon = Daemon::start(setup().settings(format!("user = {me}\n")).within(words));
-    assert_eq!(Socketmap::to(&daemon, 0).ask("sasl", SENDER), password(0));
+    assert_eq!(Socketmap::to(&daemon, 0).query("sasl", SENDER), password(0));
 }
 
 #[test]
@@ -546,7 +546,7 @@ fn a_socket_is_removed_at_exit_if_permitted_and_otherwise_replaced_at_the_next_s
             "{message}"
         );
         for n in [0, 1] {
-            assert_eq!(Socketmap::to(&daemon, n).ask("sasl", SENDER), password(0));
+            assert_eq!(Socketmap::to(&daemon, n).query("sasl", SENDER), password(0));
         }
         assert!(daemon.terminate().success());
         assert!(!removed.exists() && stays.exists());
@@ -589,9 +589,9 @@ fn a_missing_kernel_mechanism_is_logged_once_and_the_server_continues() {
     }
     expect_in_all_threads(&daemon, "NoNewPrivs", "1");
     let mut client = Socketmap::to(&daemon, 0);
-    assert_eq!(client.ask("sasl", SENDER), password(0));
+    assert_eq!(client.query("sasl", SENDER), password(0));
     daemon.replace(CREDENTIALS, credentials(1));
-    eventually(|| client.ask("sasl", SENDER), |reply| *reply == password(1));
+    eventually(|| client.query("sasl", SENDER), |reply| *reply == password(1));
 }
 
 #[test]
@@ -639,29 +639,29 @@ fn passwords_stay_in_memory_only_in_the_active_table() {
         .listen("socketmap:inet:127.0.0.1:0")
         .listen("tcp:127.0.0.1:0:sasl");
     let daemon = Daemon::start(setup);
-    let ask = |n: usize| {
+    let query = |n: usize| {
         let secret = secret(n);
         let holds = |reply: &Reply| matches!(reply, Reply::Found(value) if value.contains(&secret));
         let mut clients = Vec::new();
         for _ in 0..3 {
             let (mut socketmap, mut tcp) = (Socketmap::to(&daemon, 0), TcpTable::to(&daemon, 1));
             for sender in ["a@one.test", "a@two.test", "a@three.test", "a@one.test"] {
-                eventually(|| socketmap.ask("sasl", sender), holds);
-                tcp.ask(sender);
+                eventually(|| socketmap.query("sasl", sender), holds);
+                tcp.query(sender);
             }
             // Several requests in one write, for which the buffer grows.
             let requests = ["a@one.test", "a@two.test", "a@three.test"].map(|sender| ("sasl", sender));
-            assert!(socketmap.ask_all(&requests).iter().all(holds));
+            assert!(socketmap.query_all(&requests).iter().all(holds));
             // Every second client closes its connection.
             clients.push(socketmap);
         }
         clients
     };
     let in_table = 3;
-    let waiting = ask(0);
+    let waiting = query(0);
     eventually(|| occurrences(&daemon, &secret(0)), |count| *count == in_table);
     daemon.replace(CREDENTIALS, table(1));
-    let others = ask(1);
+    let others = query(1);
     eventually(|| occurrences(&daemon, &secret(0)), |count| *count == 0);
     eventually(|| occurrences(&daemon, &secret(1)), |count| *count == in_table);
     drop((waiting, others));
@@ -684,7 +684,7 @@ fn a_replaced_default_relay_password_is_wiped_from_memory() {
     let mut expect = |n: usize| {
         let expected = Reply::Found(format!("user:{}", secret(n)));
         eventually(
-            || client.ask("sasl", "[relay.test]:25"),
+            || client.query("sasl", "[relay.test]:25"),
             |reply| *reply == expected,
         );
         eventually(|| occurrences(&daemon, &secret(n)), |count| *count == 1);

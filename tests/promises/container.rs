@@ -42,11 +42,11 @@ fn directories(engine: &Engine) -> [String; 2] {
 
 fn wait_for(client: &mut Socketmap, map: &str, value: &str) {
     let wanted = Reply::found(value);
-    let mut ask = |map| match map {
+    let mut query = |map| match map {
         "sasl" => client.login("me@one.test"),
-        map => client.ask(map, "me@one.test"),
+        map => client.query(map, "me@one.test"),
     };
-    eventually(|| ask(map), |reply| *reply == wanted);
+    eventually(|| query(map), |reply| *reply == wanted);
 }
 
 /// Checks the restrictions set by the runtime, and those set by the program.

@@ -69,8 +69,8 @@ fn confined(uid: u32, gid: u32) -> Vec<String> {
 }
 
 /// The reply to a user on the first listener.
-fn ask_as(daemon: &Daemon, uid: u32, map: &str, key: &str) -> Reply {
-    as_user(uid, || Socketmap::to(daemon, 0)).ask(map, key)
+fn query_as(daemon: &Daemon, uid: u32, map: &str, key: &str) -> Reply {
+    as_user(uid, || Socketmap::to(daemon, 0)).query(map, key)
 }
 
 #[test]

@@ -39,10 +39,10 @@ fn a_lookup_costs_one_read_one_write_and_one_wait() {
     let mut round = || {
         for client in [&mut inet, &mut unix] {
             client.finds("relayhost", "Ann+x@ONE.test", "[relay2.test]:587");
-            assert_eq!(client.ask("relayhost", "x@none.test"), Reply::NotFound);
-            assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:password"));
+            assert_eq!(client.query("relayhost", "x@none.test"), Reply::NotFound);
+            assert_eq!(client.query("sasl", "x@one.test"), Reply::found("user:password"));
         }
-        assert_eq!(line.ask("x@one.test"), Reply::found("[relay1.test]:587"));
+        assert_eq!(line.query("x@one.test"), Reply::found("[relay1.test]:587"));
     };
     round();
 
@@ -97,7 +97,7 @@ fn an_idle_server_does_nothing_between_two_polls() {
     let daemon = served("[reload]\npoll = 3600\n");
     let mut clients: Vec<_> = (0..100).map(|n| Socketmap::to(&daemon, n % 2)).collect();
     for client in &mut clients {
-        assert_eq!(client.ask("relayhost", "x@none.test"), Reply::NotFound);
+        assert_eq!(client.query("relayhost", "x@none.test"), Reply::NotFound);
     }
     let rests = || {
         let before = context_switches(&daemon);
@@ -107,7 +107,7 @@ fn an_idle_server_does_nothing_between_two_polls() {
     // The work left from the startup comes first.
     eventually(rests, |rested| *rested);
     for client in &mut clients {
-        assert_eq!(client.ask("relayhost", "x@none.test"), Reply::NotFound);
+        assert_eq!(client.query("relayhost", "x@none.test"), Reply::NotFound);
     }
 }
 
@@ -128,21 +128,21 @@ fn ten_thousand_used_connections_cost_less_than_64_mib_and_delay_no_lookup() {
     raise_descriptor_limit(CONNECTIONS);
     let daemon = served("[limits]\nconnections_per_peer = 10000\n");
     let mut clients = vec![Socketmap::to(&daemon, 0), Socketmap::to(&daemon, 1)];
-    let ask = |client: &mut Socketmap| {
+    let query = |client: &mut Socketmap| {
         client.finds("relayhost", "Ann+x@ONE.test", "[relay2.test]:587");
     };
-    clients.iter_mut().for_each(ask);
-    let baseline = Baseline::measure(|| ask(&mut clients[0]));
+    clients.iter_mut().for_each(query);
+    let baseline = Baseline::measure(|| query(&mut clients[0]));
     let idle = resident(&daemon);
     while clients.len() < CONNECTIONS {
         let mut client = Socketmap::to(&daemon, clients.len() % 2);
-        ask(&mut client);
+        query(&mut client);
         clients.push(client);
     }
     // The buffer of a request of the largest size is not kept either.
     let long = format!("{}@none.test", "x".repeat(9_000));
     for client in clients.iter_mut().step_by(10) {
-        assert_eq!(client.ask("relayhost", &long), Reply::NotFound);
+        assert_eq!(client.query("relayhost", &long), Reply::NotFound);
     }
     let more = resident(&daemon).saturating_sub(idle);
     assert!(
@@ -150,6 +150,6 @@ fn ten_thousand_used_connections_cost_less_than_64_mib_and_delay_no_lookup() {
         "{CONNECTIONS} connections cost {more} bytes, {} each",
         more / 9_990
     );
-    baseline.expect_no_delay("ten thousand that are idle", || ask(&mut clients[0]));
-    clients.iter_mut().for_each(ask);
+    baseline.expect_no_delay("ten thousand that are idle", || query(&mut clients[0]));
+    clients.iter_mut().for_each(query);
 }

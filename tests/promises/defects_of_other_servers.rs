@@ -67,10 +67,10 @@ fn a_key_that_is_not_utf8_is_not_found_and_the_connection_stays_open() {
         let request = [format!("{}:", request.len()).as_bytes(), &request, b","].concat();
         client.stream.write_all(&request).unwrap();
         assert_eq!(client.payload(), "NOTFOUND ", "{}", key.escape_ascii());
-        assert_eq!(client.ask("relayhost", "ann@one.test"), Reply::found(NEXT_HOP));
+        assert_eq!(client.query("relayhost", "ann@one.test"), Reply::found(NEXT_HOP));
         table.send(&[b"get ", key, b"\n"].concat());
         assert_eq!(table.reply(), Reply::NotFound, "{}", key.escape_ascii());
-        assert_eq!(table.ask("ann@one.test"), Reply::found(NEXT_HOP));
+        assert_eq!(table.query("ann@one.test"), Reply::found(NEXT_HOP));
     }
 }
 
@@ -96,7 +96,7 @@ fn no_request_and_no_reload_ends_a_connection() {
         daemon.replace("postfix-relaymap.cf", format!("@one.test [relay{round}.test]\n"));
         daemon.wait_for_log_after(seen, |line| line.contains("loaded"));
         assert_eq!(
-            client.ask("relayhost", "ann@one.test"),
+            client.query("relayhost", "ann@one.test"),
             Reply::Found(format!("[relay{round}.test]"))
         );
     }

@@ -42,7 +42,7 @@ fn a_command_uses_the_default_relay_of_the_server_running_on_its_directory() {
     let explained = shell.run_line("query --explain relayhost x@else.test");
     assert_eq!(explained.code, Some(0), "{explained:?}");
     let checked = shell.run_line("check");
-    let queried = shell.query(&["relayhost", "x@else.test"]);
+    let queried = shell.run_query(&["relayhost", "x@else.test"]);
     assert_eq!(queried.stdout, "[default.test]:25\n");
     for output in [
         &listed.stderr,
@@ -58,7 +58,7 @@ fn a_command_uses_the_default_relay_of_the_server_running_on_its_directory() {
     // Also by another name of the directory.
     let link = server.root().join("link");
     std::os::unix::fs::symlink(server.dir(), &link).unwrap();
-    let queried = Setup::in_directory(&link).query(&["relayhost", "x@else.test"]);
+    let queried = Setup::in_directory(&link).run_query(&["relayhost", "x@else.test"]);
     assert_eq!(queried.stdout, "[default.test]:25\n");
 }
 
@@ -111,7 +111,10 @@ fn without_a_server_a_command_uses_the_environment_file_beside_the_tables() {
     );
     assert!(!explained.stdout.contains("CANARY"));
     let setup = setup.env("RELAY_HOST", "mine.test");
-    assert_eq!(setup.query(&["relayhost", "x@b.test"]).stdout, "[mine.test]:25\n");
+    assert_eq!(
+        setup.run_query(&["relayhost", "x@b.test"]).stdout,
+        "[mine.test]:25\n"
+    );
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::thread;
 
 fn explain_to_end(setup: &Setup, map: &str, keys: &[&str]) -> Finished {
     let args = [&["--explain", "--format", "json", map], keys].concat();
-    setup.query(&args)
+    setup.run_query(&args)
 }
 
 /// The JSON object about one key.
@@ -26,7 +26,7 @@ fn explain(setup: &Setup, map: &str, key: &str) -> Value {
 }
 
 fn text(setup: &Setup, map: &str, key: &str) -> String {
-    setup.query(&["--explain", map, key]).stdout
+    setup.run_query(&["--explain", map, key]).stdout
 }
 
 #[track_caller]
@@ -56,7 +56,7 @@ fn every_documented_case_is_explained_with_the_answer_of_query() {
     for case in cases {
         let (map, key) = (word(case, "map"), word(case, "key"));
         let setup = crate::relay_cases::setup(case);
-        let (plain, explained) = (setup.query(&[map, key]), explain_to_end(&setup, map, &[key]));
+        let (plain, explained) = (setup.run_query(&[map, key]), explain_to_end(&setup, map, &[key]));
         let object = explained.json();
         let context = format!("{}: {object}", case["id"]);
         assert_eq!(
@@ -151,7 +151,7 @@ fn the_explained_source_is_the_line_that_decides_the_answer() {
             assert_eq!(before["source"], line(&original, file, number), "{key}");
             let plain = |text: &str| {
                 let setup = setup().file(file, text);
-                let finished = setup.query(&[map, key]);
+                let finished = setup.run_query(&[map, key]);
                 (finished.code, finished.stdout)
             };
             let lines: Vec<_> = text.lines().collect();

@@ -362,7 +362,7 @@ fn idle_connections_stay_open_across_reloads() {
         let expected = Reply::Found(format!("[relay{round}.test]:587"));
         let mut other = Socketmap::to(&daemon, 0);
         eventually(
-            || other.ask("relayhost", "ann@one.test"),
+            || other.query("relayhost", "ann@one.test"),
             |reply| *reply == expected,
         );
         assert_eq!(clients.relayhost("ann@one.test"), expected);
@@ -439,14 +439,14 @@ fn an_answer_too_long_for_a_line_is_cannot_tell_instead_of_not_found() {
     )));
     let mut socketmap = Socketmap::to(&daemon, 0);
     let mut table = TcpTable::to(&daemon, 2);
-    assert_eq!(table.ask("fits@one.test"), Reply::found(&fits));
+    assert_eq!(table.query("fits@one.test"), Reply::found(&fits));
     for (key, value) in [
         ("long@one.test", format!("{fits}x")),
         ("longer@one.test", format!("{fits}{fits}")),
         ("encoded@one.test", encoded_too_long),
     ] {
         let mut table = TcpTable::to(&daemon, 2);
-        assert!(table.ask(key).is_cannot_tell(), "{key}");
-        assert_eq!(socketmap.ask("sasl", key), Reply::Found(value), "{key}");
+        assert!(table.query(key).is_cannot_tell(), "{key}");
+        assert_eq!(socketmap.query("sasl", key), Reply::Found(value), "{key}");
     }
 }

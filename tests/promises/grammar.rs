@@ -211,7 +211,7 @@ fn a_large_table_is_read_completely() {
     let mut client = Socketmap::to(&daemon, 0);
     for (start, keys) in keys.chunks(500).enumerate() {
         let requests: Vec<(&str, &str)> = keys.iter().map(|key| ("relayhost", key.as_str())).collect();
-        for (place, reply) in client.ask_all(&requests).into_iter().enumerate() {
+        for (place, reply) in client.query_all(&requests).into_iter().enumerate() {
             assert_eq!(
                 reply,
                 Reply::Found(format!("[relay{}.test]:587", start * 500 + place))

@@ -212,7 +212,7 @@ impl ExistingPostfix {
     }
 
     /// Those keys that the tables have, each with the answer of the first table that has it.
-    fn ask(&self, parameter: &str, keys: &BTreeSet<String>) -> HashMap<String, String> {
+    fn query(&self, parameter: &str, keys: &BTreeSet<String>) -> HashMap<String, String> {
         let lines: Vec<String> = keys.iter().map(|key| format!("{key}\n")).collect();
         let mut answers = HashMap::new();
         for table in self.list(parameter) {
@@ -507,7 +507,7 @@ fn each_next_hop_and_host_keeps_its_credentials() {
             ]
             .map(Into::into),
         );
-        let before = old.ask(PASSWORDS, &keys);
+        let before = old.query(PASSWORDS, &keys);
         assert_eq!(before.len(), lines.len() + 3, "{before:?}");
         assert_eq!(query(&imported, "sasl", &keys), before, "{kinds:?}");
     }
@@ -850,8 +850,8 @@ fn same_answers(
         .flat_map(|sender| keys_of(sender, delimiters))
         .collect();
     keys.extend(hosts.iter().map(|host| (*host).to_owned()));
-    let relays = old.ask(RELAYS, &keys);
-    let passwords = old.ask(PASSWORDS, &keys);
+    let relays = old.query(RELAYS, &keys);
+    let passwords = old.query(PASSWORDS, &keys);
     let first = |answers: &HashMap<String, String>, sender: &str| {
         let mut keys = keys_of(sender, delimiters).into_iter();
         keys.find_map(|key| answers.get(&key).cloned())

@@ -48,7 +48,7 @@ fn setup(settings: &str) -> Setup {
 
 #[track_caller]
 fn expect_answer(client: &mut Socketmap) {
-    assert_eq!(client.ask("relayhost", SENDER), Reply::found(NEXT_HOP));
+    assert_eq!(client.query("relayhost", SENDER), Reply::found(NEXT_HOP));
 }
 
 /// A new connection on which a request was answered, or `None` if it was closed instead.
@@ -176,9 +176,9 @@ fn a_reply_longer_than_postfix_reads_is_cannot_tell() {
             let setup = setup.env("DEFAULT_RELAY_HOST_FILE", &file).listen(endpoint);
             let daemon = Daemon::start(setup);
             let reply = if endpoint.starts_with("socketmap:") {
-                Socketmap::to(&daemon, 0).ask("relayhost", SENDER)
+                Socketmap::to(&daemon, 0).query("relayhost", SENDER)
             } else {
-                TcpTable::to(&daemon, 0).ask(SENDER)
+                TcpTable::to(&daemon, 0).query(SENDER)
             };
             if length > most {
                 assert!(reply.is_cannot_tell(), "{endpoint} {length}");
@@ -197,7 +197,7 @@ fn a_connection_over_the_total_limit_waits_in_the_kernels_queue() {
     )));
     // All endpoints share the limit, and none has a reserved connection.
     let mut table = TcpTable::to(&daemon, 2);
-    assert_eq!(table.ask(SENDER), Reply::found(NEXT_HOP));
+    assert_eq!(table.query(SENDER), Reply::found(NEXT_HOP));
     let mut clients: Vec<Socketmap> = (1..MOST).map(|n| Socketmap::to(&daemon, n % 2)).collect();
     clients.iter_mut().for_each(expect_answer);
     for endpoint in [0, 1] {
@@ -205,7 +205,7 @@ fn a_connection_over_the_total_limit_waits_in_the_kernels_queue() {
         one_too_many.request("relayhost", SENDER);
         for _ in 0..20 {
             clients.iter_mut().for_each(expect_answer);
-            assert_eq!(table.ask(SENDER), Reply::found(NEXT_HOP));
+            assert_eq!(table.query(SENDER), Reply::found(NEXT_HOP));
         }
         set_nonblocking(&one_too_many.stream, true);
         let waits = one_too_many.stream.read(&mut [0]).unwrap_err();
@@ -305,7 +305,7 @@ fn a_hostile_user_with_all_its_connections_costs_little_and_excludes_no_other_pe
     as_user(uid_of("postfix"), || {
         let mut postfix: Vec<Socketmap> = (0..OF_POSTFIX).map(|n| Socketmap::to(&daemon, n % 2)).collect();
         for client in &mut postfix {
-            assert_eq!(client.ask("sasl", SENDER), Reply::found(CREDENTIALS));
+            assert_eq!(client.query("sasl", SENDER), Reply::found(CREDENTIALS));
         }
     });
     let more = resident(&daemon).saturating_sub(idle);

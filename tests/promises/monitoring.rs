@@ -154,7 +154,7 @@ fn a_prometheus_scrapes_the_server_and_every_expression_has_a_result() {
     // It prefers OpenMetrics, and accepts the format that the content type names.
     let begun = Instant::now();
     loop {
-        client.ask("relayhost", "x@one.test");
+        client.query("relayhost", "x@one.test");
         let rate = prometheus.query("sum(rate(postmapd_lookups_total[30s]))");
         if rate.first().is_some_and(|rate| rate["value"][1] != "0") {
             break;

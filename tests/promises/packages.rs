@@ -140,7 +140,7 @@ fn serves(program: &Path, within: &[&str]) {
             Reply::found("relay_user_1:password_1"),
         ),
     ] {
-        assert_eq!(client.ask(map, key), reply, "{map} {key}: {}", daemon.log());
+        assert_eq!(client.query(map, key), reply, "{map} {key}: {}", daemon.log());
     }
     daemon.replace("postfix-relaymap.cf", "@domain1.com [relay3.org]\n");
     client.eventually_finds("relayhost", "someone@domain1.com", "[relay3.org]");
@@ -281,20 +281,20 @@ fn the_static_program_loads_no_library_of_the_host_to_resolve_names() {
     let (_, files) = opened(dynamic, &serve);
     assert!(files.contains("/libnss_systemd.so"), "{files}");
 
-    let ask = [
+    let query = [
         "query",
         "--server",
         "socketmap:inet:no-such-host.invalid:10451",
         "relayhost",
         "a@domain1.com",
     ];
-    let (failed, files) = opened(&built.path, &ask);
+    let (failed, files) = opened(&built.path, &query);
     assert_eq!(failed.code, Some(75), "{failed:?}");
     for file in ["/etc/hosts", "/etc/resolv.conf"] {
         assert!(files.contains(&format!("\"{file}\"")), "{files}");
     }
     assert!(!files.contains(".so"), "{files}");
-    let (_, files) = opened(dynamic, &ask);
+    let (_, files) = opened(dynamic, &query);
     assert!(files.contains("/libnss_mymachines.so"), "{files}");
 }
 

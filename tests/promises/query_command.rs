@@ -38,7 +38,7 @@ fn a_running_server_answers_over_every_kind_of_endpoint() {
         expect(endpoint, "relayhost ann@bad.test", 75, "");
         let keys = ["ann@one.test", "x@nowhere.test", "\"a b\"@two.test"];
         let args = ["--server", daemon.endpoint(endpoint), "relayhost"];
-        let several = elsewhere.query(&[&args, &keys[..]].concat()).exits(0);
+        let several = elsewhere.run_query(&[&args, &keys[..]].concat()).exits(0);
         let answer = "ann@one.test\t[relay1.test]:587\n\"a b\"@two.test\t[relay2.test]:2525\n";
         assert_eq!(several.stdout, answer);
     }

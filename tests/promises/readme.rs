@@ -136,7 +136,7 @@ fn the_manual_of_the_settings_file_names_every_setting_and_its_example_is_valid(
     let (_, example) = manual.split_once(".EX\n").unwrap();
     let (example, _) = example.split_once(".EE").unwrap();
     let setup = Setup::new().settings(example);
-    let ran = setup.query(&["relayhost", "x@one.test"]);
+    let ran = setup.run_query(&["relayhost", "x@one.test"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""));
     // The settings according to the program itself.
     for (text, heading) in [
@@ -144,7 +144,9 @@ fn the_manual_of_the_settings_file_names_every_setting_and_its_example_is_valid(
         ("[limits]\nzzz = 1\n", ".SS [limits]"),
         ("[reload]\nzzz = 1\n", ".SS [reload]"),
     ] {
-        let ran = Setup::new().settings(text).query(&["relayhost", "x@one.test"]);
+        let ran = Setup::new()
+            .settings(text)
+            .run_query(&["relayhost", "x@one.test"]);
         let (_, names) = ran
             .stderr
             .split_once("the settings here are ")
@@ -169,7 +171,7 @@ fn the_manual_of_the_tables_has_a_valid_example() {
         ("relayhost", "x@domain3.com", ""),
         ("sasl", "[relay9.org]:587", "boss:another password\n"),
     ] {
-        let ran = setup.query(&[map, key]);
+        let ran = setup.run_query(&[map, key]);
         assert_eq!(
             (ran.stdout.as_str(), ran.stderr.as_str()),
             (expected, ""),

@@ -36,13 +36,13 @@ fn tried(case: &Value) -> Vec<String> {
     let (daemon, mut clients) = Both::start(setup(case));
     let mut failures = Vec::new();
 
-    let got = clients.ask(map, key);
+    let got = clients.query(map, key);
     // The reason is for people, and is not compared.
     if got != expected && !(got.is_cannot_tell() && expected.is_cannot_tell()) {
         failures.push(format!("{map} {key:?}: expected {expected:?}, got {got:?}"));
     }
 
-    let query = daemon.setup().query(&[map, key]);
+    let query = daemon.setup().run_query(&[map, key]);
     let printed = match &expected {
         Reply::Found(value) => format!("{value}\n"),
         _ => String::new(),

@@ -55,7 +55,7 @@ pub(super) fn text(setup: &Setup, name: &str) -> String {
 }
 
 pub(super) fn answer(setup: &Setup, map: &str, key: &str) -> String {
-    let ran = setup.query(&[map, key]);
+    let ran = setup.run_query(&[map, key]);
     let answer = ran.stdout.strip_suffix('\n').unwrap_or("").to_owned();
     assert!(
         matches!((ran.code, answer.is_empty()), (Some(0), false) | (Some(1), true)),

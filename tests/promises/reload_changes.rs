@@ -362,14 +362,17 @@ fn files_that_appear_take_effect() {
     let daemon = Daemon::start(setup.clone());
     let mut client = Socketmap::to(&daemon, 0);
     assert_eq!(
-        client.ask("relayhost", "ann@one.test"),
+        client.query("relayhost", "ann@one.test"),
         Reply::found("[default.test]:25")
     );
-    assert!(client.ask("sasl", "[default.test]:25").is_cannot_tell());
+    assert!(client.query("sasl", "[default.test]:25").is_cannot_tell());
     for (number, file) in FILES.into_iter().enumerate() {
         fs::write(path_of(&setup, file), text(file, 0, EVENTS_ONLY)).unwrap();
         let (map, key) = REQUESTS[number];
-        eventually(|| client.ask(map, key), |reply| *reply == answers([0; 4])[number]);
+        eventually(
+            || client.query(map, key),
+            |reply| *reply == answers([0; 4])[number],
+        );
     }
 }
 
@@ -417,7 +420,7 @@ fn an_edited_setting_that_needs_a_restart_is_logged_and_the_others_take_effect()
         versions.pause("an endpoint with an error");
     });
     // It still listens at the same endpoint.
-    Socketmap::to(&daemon, 0).ask("relayhost", "ann@one.test");
+    Socketmap::to(&daemon, 0).query("relayhost", "ann@one.test");
 }
 
 #[test]
@@ -472,7 +475,7 @@ fn a_reload_logs_one_line_and_a_lookup_none() {
         let seen = daemon.log_lines();
         daemon.replace(RELAYMAP, text(RELAYMAP, n, ""));
         eventually(
-            || clients.socketmap.ask("relayhost", "ann@one.test"),
+            || clients.socketmap.query("relayhost", "ann@one.test"),
             |reply| *reply == Reply::Found(relay(n)),
         );
         let line = daemon.wait_for_log_after(seen, |line| line.contains("generation"));

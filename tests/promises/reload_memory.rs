@@ -101,7 +101,7 @@ impl Served {
     /// Waits for an answer.
     #[track_caller]
     fn wait_for_answer(&mut self, map: &str, key: &str, wanted: &Reply) {
-        eventually(|| self.client.ask(map, key), |reply| reply == wanted);
+        eventually(|| self.client.query(map, key), |reply| reply == wanted);
     }
 
     /// Replaces both files by these lines of a version, and waits until they take effect.
@@ -308,7 +308,7 @@ fn a_warning_that_moves_is_logged_again_with_its_new_line() {
         let seen = daemon.log_lines();
         daemon.replace(RELAYMAP, &text);
         eventually(
-            || client.ask("relayhost", &format!("new{n}@of.test")),
+            || client.query("relayhost", &format!("new{n}@of.test")),
             |reply| *reply == Reply::found("[new.test]"),
         );
         daemon.wait_for_log_after(seen, |line| line.contains("loaded generation="));
@@ -337,11 +337,11 @@ fn a_warning_that_moves_is_logged_again_with_its_new_line() {
         daemon.log()
     );
     assert_eq!(
-        client.ask("relayhost", "under@of.test"),
+        client.query("relayhost", "under@of.test"),
         Reply::found("[under.test]")
     );
     assert_eq!(
-        client.ask("relayhost", "a@twice.test"),
+        client.query("relayhost", "a@twice.test"),
         Reply::found("[one.test]")
     );
     // Without the first of the two lines, the second one applies, and there is no warning.
@@ -350,7 +350,7 @@ fn a_warning_that_moves_is_logged_again_with_its_new_line() {
     let loaded = daemon.wait_for_log_after(seen, |line| line.contains("loaded generation="));
     assert!(loaded.contains("warnings=0"), "{loaded}");
     assert_eq!(
-        client.ask("relayhost", "a@twice.test"),
+        client.query("relayhost", "a@twice.test"),
         Reply::found("[two.test]")
     );
 }
@@ -404,17 +404,20 @@ fn a_large_file_without_a_line_end_is_rejected_before_it_is_read_into_memory() {
     let mut client = Socketmap::to(&daemon, 0);
     sparse(&daemon.setup());
     daemon.wait_for_log(|line| line.contains("longer than 65535 bytes") && names_place(line, RELAYMAP, 1));
-    assert_eq!(client.ask("relayhost", "a@one.test"), Reply::found("[one.test]"));
+    assert_eq!(
+        client.query("relayhost", "a@one.test"),
+        Reply::found("[one.test]")
+    );
     daemon.replace(RELAYMAP, "@one.test [two.test]\n");
     eventually(
-        || client.ask("relayhost", "a@one.test"),
+        || client.query("relayhost", "a@one.test"),
         |reply| *reply == Reply::found("[two.test]"),
     );
     // At startup, everything then answers *cannot tell*.
     let setup = Setup::new().credentials("");
     sparse(&setup);
     let daemon = with_memory(setup, 100 << 10);
-    let reply = Socketmap::to(&daemon, 0).ask("relayhost", "a@one.test");
+    let reply = Socketmap::to(&daemon, 0).query("relayhost", "a@one.test");
     assert!(matches!(reply, Reply::CannotTell(_)), "{reply:?}");
 }
 
@@ -432,10 +435,13 @@ fn a_file_too_large_for_memory_is_an_error_of_that_file() {
     daemon.wait_for_log(|line| {
         line.contains("ERROR") && line.contains(RELAYMAP) && line.contains("not enough memory")
     });
-    assert_eq!(client.ask("relayhost", "a@one.test"), Reply::found("[one.test]"));
+    assert_eq!(
+        client.query("relayhost", "a@one.test"),
+        Reply::found("[one.test]")
+    );
     daemon.replace(RELAYMAP, "@one.test [two.test]\n");
     eventually(
-        || client.ask("relayhost", "a@one.test"),
+        || client.query("relayhost", "a@one.test"),
         |reply| *reply == Reply::found("[two.test]"),
     );
 }

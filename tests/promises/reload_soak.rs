@@ -146,12 +146,12 @@ fn settled_size(daemon: &Daemon) -> Size {
 }
 
 /// Requests pairs until it is stopped. Fails at the first pair that is torn or missing.
-fn ask(daemon: &Daemon, stop: &AtomicBool, pairs: &AtomicUsize, seen: &Mutex<BTreeSet<usize>>) {
+fn query(daemon: &Daemon, stop: &AtomicBool, pairs: &AtomicUsize, seen: &Mutex<BTreeSet<usize>>) {
     let mut client = Socketmap::to(daemon, 0);
     let requests = [("relayhost", "ann@one.test"), ("sasl", "login.test")].repeat(8);
     let mut versions = BTreeSet::new();
     while !stop.load(Ordering::Relaxed) {
-        for pair in client.ask_all(&requests).chunks(2) {
+        for pair in client.query_all(&requests).chunks(2) {
             let version = generation(&pair[0]);
             let password = Reply::Found(format!("user{version}:secret{version}"));
             assert_eq!(pair[1], password, "beside the relay of version {version}");
@@ -175,7 +175,7 @@ fn soak(daemon: &Daemon, mut swapper: Swapper) {
             }
         }
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|_| scope.spawn(|| ask(daemon, &stop, &pairs, &seen)))
+            .map(|_| scope.spawn(|| query(daemon, &stop, &pairs, &seen)))
             .collect();
         let _stop = Stop(&stop);
         let begun = Instant::now();
@@ -226,7 +226,7 @@ fn wait_for_version(daemon: &Daemon, version: usize) {
     let mut client = Socketmap::to(daemon, 0);
     let since = Instant::now();
     loop {
-        let reply = client.ask("relayhost", "ann@one.test");
+        let reply = client.query("relayhost", "ann@one.test");
         if generation(&reply) == version {
             return;
         }

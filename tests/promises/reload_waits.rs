@@ -228,7 +228,7 @@ fn with_two_domains(in_flight: u32) -> (Daemon, Socketmap) {
 fn login_at(client: &mut Socketmap, next_hop: &str) -> Reply {
     let host = next_hop.trim_matches(['[', ']']);
     let mut replies = [SENDER, host, next_hop]
-        .map(|key| client.ask("sasl", key))
+        .map(|key| client.query("sasl", key))
         .into_iter();
     replies
         .find(|reply| *reply != Reply::NotFound)
@@ -241,7 +241,7 @@ fn wait_for_pair(client: &mut Socketmap, in_flight: u32) {
         || login_at(client, "[two.test]"),
         |reply| *reply == Reply::found("new:secret"),
     );
-    assert_eq!(client.ask("relayhost", SENDER), Reply::found("[two.test]"));
+    assert_eq!(client.query("relayhost", SENDER), Reply::found("[two.test]"));
     if in_flight > 0 {
         assert_eq!(login_at(client, "[one.test]"), Reply::found("old:secret"));
     }
@@ -252,12 +252,15 @@ fn sender_moves_while_credentials_are_written(in_flight: u32) {
     let mut file = hold_open(&daemon, CREDENTIALS);
     daemon.replace(RELAYMAP, MOVED);
     eventually(
-        || client.ask("relayhost", SENDER),
+        || client.query("relayhost", SENDER),
         |reply| *reply == Reply::found("[two.test]"),
     );
     let reply = login_at(&mut client, "[two.test]");
     assert!(reply.is_cannot_tell(), "{reply:?}");
-    assert_eq!(client.ask("sasl", "bob@still.test"), Reply::found("still:secret"));
+    assert_eq!(
+        client.query("sasl", "bob@still.test"),
+        Reply::found("still:secret")
+    );
     file.write_all(b"@one.test new:secret\n@still.test still:secret\n")
         .unwrap();
     drop(file);
@@ -269,7 +272,7 @@ fn sender_gets_a_login_while_the_relay_map_is_written(in_flight: u32) {
     let mut file = hold_open(&daemon, RELAYMAP);
     daemon.replace(CREDENTIALS, "@one.test new:secret\n");
     eventually(
-        || client.ask("sasl", "bob@still.test"),
+        || client.query("sasl", "bob@still.test"),
         |reply| *reply == Reply::NotFound,
     );
     let reply = login_at(&mut client, "[one.test]");
@@ -312,18 +315,18 @@ fn no_pair_is_torn(daemon: &Daemon, seconds: u64, are_seen: bool, race: impl Fn(
             Reply::Found(format!("{name}:secret")),
         ]
     });
-    let ask = || {
+    let query = || {
         let mut client = Socketmap::to(daemon, 0);
         let (begun, mut counts) = (Instant::now(), [0; 2]);
         while begun.elapsed() < Duration::from_secs(seconds) || are_seen && counts.contains(&0) {
             assert!(begun.elapsed() < DEADLINE, "{counts:?}");
-            let pair = client.ask_all(&[("relayhost", SENDER), ("sasl", SENDER)]);
+            let pair = client.query_all(&[("relayhost", SENDER), ("sasl", SENDER)]);
             let version = pairs.iter().position(|whole| *whole == pair[..]);
             counts[version.unwrap_or_else(|| panic!("a torn pair: {pair:?}"))] += 1;
         }
         assert!(counts[0] + counts[1] > 250, "{counts:?}");
     };
-    repeatedly_during(race, || repeatedly_during(request, ask));
+    repeatedly_during(race, || repeatedly_during(request, query));
 }
 
 #[test]

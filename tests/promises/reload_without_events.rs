@@ -29,7 +29,7 @@ fn with_file_server(pace: &str, act: impl FnOnce(&mut Daemon, &RemoteDirectory))
     directory = RemoteDirectory::mount(&daemon, &IN_DIRECTORY.map(|file| (file, text(file, 0, pace))));
     let mut client = Socketmap::to(&daemon, 0);
     eventually(
-        || client.ask("relayhost", "ann@one.test"),
+        || client.query("relayhost", "ann@one.test"),
         |reply| *reply == Reply::Found(relay(0)),
     );
     act(&mut daemon, &directory);
@@ -188,7 +188,7 @@ fn a_hanging_file_server_delays_neither_lookups_nor_shutdown() {
             // Nor does it delay a new connection.
             let begun = Instant::now();
             let mut client = Socketmap::to(daemon, 0);
-            assert_eq!(client.ask("relayhost", "ann@one.test"), Reply::Found(relay(0)));
+            assert_eq!(client.query("relayhost", "ann@one.test"), Reply::Found(relay(0)));
             assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
             directory.hang(false);
             versions.wait_for_numbers([1, 0, 0, 0], "it answers again");

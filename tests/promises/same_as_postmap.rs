@@ -52,7 +52,7 @@ impl Postfix {
     }
 
     /// Looks up all keys at once, and returns those that the table has.
-    fn ask(&self, table: &str, keys: &BTreeSet<String>) -> HashMap<String, String> {
+    fn query(&self, table: &str, keys: &BTreeSet<String>) -> HashMap<String, String> {
         let lines: Vec<String> = keys.iter().map(|key| format!("{key}\n")).collect();
         let finished = run(self.postmap().args(["-q", "-", table]), lines.concat().as_bytes());
         // Exit code 1 means "none of them". It is also that of an error, which prints a message.
@@ -365,10 +365,10 @@ fn compare(
     ];
     let answers: Vec<_> = endpoints
         .iter()
-        .map(|endpoint| postfix.ask(endpoint, &sent))
+        .map(|endpoint| postfix.query(endpoint, &sent))
         .collect();
     for table in postfix.tables(&daemon.dir().join(file)) {
-        let oracle = postfix.ask(&table, &tried);
+        let oracle = postfix.query(&table, &tried);
         let found = |key: &String| {
             oracle
                 .get(key)

@@ -122,7 +122,7 @@ fn no_password_is_logged_by_a_server_that_answers_refuses_and_reloads() {
             assert_eq!(clients.sasl(key), Reply::found(credential));
         }
         assert_eq!(clients.sasl("nobody"), Reply::NotFound);
-        assert!(clients.socketmap.ask("nosuchmap", "ann@one.test").is_refused());
+        assert!(clients.socketmap.query("nosuchmap", "ann@one.test").is_refused());
         for (endpoint, bytes) in [
             (0, b"999999999:".as_slice()),
             (0, b"x"),
@@ -151,7 +151,7 @@ fn no_password_is_logged_by_a_server_that_answers_refuses_and_reloads() {
             daemon.replace(CREDENTIALS, format!("@one.test user1:CANARY{seen}\n"));
             let good = Reply::Found(format!("user1:CANARY{seen}"));
             eventually(
-                || clients.socketmap.ask("sasl", "ann@one.test"),
+                || clients.socketmap.query("sasl", "ann@one.test"),
                 |reply| *reply == good,
             );
         }
@@ -192,21 +192,21 @@ fn no_password_is_in_a_startup_error() {
 fn no_password_is_on_the_standard_error_of_query() {
     for format in ["text", "json", "journald"] {
         let setup = traced(good(), format);
-        let found = setup.query(&["sasl", "ann@one.test"]);
+        let found = setup.run_query(&["sasl", "ann@one.test"]);
         assert_eq!((found.code, found.stdout.as_str()), (Some(0), "user1:CANARY1\n"));
         expect_no_password_on_stderr(&found);
-        let several = setup.query(&["sasl", "ann@two.test", "[default.test]:25", "nobody"]);
+        let several = setup.run_query(&["sasl", "ann@two.test", "[default.test]:25", "nobody"]);
         assert_eq!(
             several.stdout,
             "ann@two.test\tuser2:CANARY2 with blanks\n[default.test]:25\tdefault:CANARY6\n"
         );
         expect_no_password_on_stderr(&several);
         for (file, text) in wrong() {
-            let failed = traced(good().file(file, text), format).query(&["sasl", "ann@one.test"]);
+            let failed = traced(good().file(file, text), format).run_query(&["sasl", "ann@one.test"]);
             expect_no_password_on_stderr(&failed);
         }
-        expect_no_password_on_stderr(&setup.query(&["sasl"]));
-        expect_no_password_on_stderr(&setup.query(&["sasl", "--nosuchflag", "ann@one.test"]));
+        expect_no_password_on_stderr(&setup.run_query(&["sasl"]));
+        expect_no_password_on_stderr(&setup.run_query(&["sasl", "--nosuchflag", "ann@one.test"]));
     }
 }
 
@@ -214,9 +214,10 @@ fn no_password_is_on_the_standard_error_of_query() {
 fn no_password_is_printed_by_a_query_to_a_server() {
     let (daemon, _clients) = Both::start(traced(good(), "text"));
     for endpoint in [0, 2] {
-        let found = daemon
-            .setup()
-            .query(&["sasl", "--server", daemon.endpoint(endpoint), "ann@one.test"]);
+        let found =
+            daemon
+                .setup()
+                .run_query(&["sasl", "--server", daemon.endpoint(endpoint), "ann@one.test"]);
         assert_eq!(
             (found.code, found.stdout.as_str()),
             (Some(0), "user1:CANARY1\n"),
@@ -263,7 +264,7 @@ fn no_password_is_printed_for_an_invalid_secret_file_or_variable() {
             Ok(daemon) => expect_no_password_in_process(&daemon),
             Err(error) => expect_no_password("the message of a refused start", &without_command(&error)),
         }
-        expect_no_password_on_stderr(&traced(setup, "text").query(&["sasl", "[default.test]:25"]));
+        expect_no_password_on_stderr(&traced(setup, "text").run_query(&["sasl", "[default.test]:25"]));
     }
 }
 
@@ -346,7 +347,7 @@ fn no_password_is_sent_by_the_admin_listener() {
     assert_eq!(clients.sasl("ann@one.test"), Reply::found("user1:CANARY1"));
     // Nor does the log contain what a peer sent, not even if it is a password.
     clients.finds("relayhost", "CANARY@CANARY.test", "[default.test]:25");
-    assert!(clients.socketmap.ask("CANARY", "CANARY").is_refused());
+    assert!(clients.socketmap.query("CANARY", "CANARY").is_refused());
     check(&admin, &daemon);
     for (file, text) in wrong() {
         let seen = daemon.log_lines();

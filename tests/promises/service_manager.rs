@@ -380,7 +380,7 @@ fn without_a_manager_nothing_is_sent_and_an_invalid_one_is_no_error() {
     }
     let daemon = Daemon::start(setup().env("NOTIFY_SOCKET", "/nonexistent/socket"));
     daemon.wait_for_log(|line| line.contains("WARN") && line.contains("the service manager cannot be told"));
-    let reply = Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test");
+    let reply = Socketmap::to(&daemon, 0).query("relayhost", "x@one.test");
     assert_eq!(reply, Reply::found("[relay1.test]"));
 }
 
@@ -454,10 +454,10 @@ fn passed_sockets_are_served_by_their_names() {
     assert_eq!(waited, ["OK [relay1.test]"]);
     let found = Reply::found("[relay1.test]");
     let credentials = Reply::found("user:secret-of-one");
-    assert_eq!(Socketmap::to(&daemon, 0).ask("sasl", "x@one.test"), credentials);
-    assert_eq!(TcpTable::to(&daemon, 1).ask("x@one.test"), found);
-    assert_eq!(TcpTable::to(&daemon, 2).ask("x@one.test"), credentials);
-    assert_eq!(Socketmap::to(&daemon, 3).ask("sasl", "x@one.test"), credentials);
+    assert_eq!(Socketmap::to(&daemon, 0).query("sasl", "x@one.test"), credentials);
+    assert_eq!(TcpTable::to(&daemon, 1).query("x@one.test"), found);
+    assert_eq!(TcpTable::to(&daemon, 2).query("x@one.test"), credentials);
+    assert_eq!(Socketmap::to(&daemon, 3).query("sasl", "x@one.test"), credentials);
     daemon.wait_for_log(|line| line.contains(&format!("admin listening on {admin}")));
     let request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     assert_eq!(exchange(&admin, request).code, 200);
@@ -496,7 +496,7 @@ fn configured_endpoints_are_bound_unless_their_socket_was_passed() {
     let (daemon, waited) = with_passed_sockets(setup, &[(path.to_str().unwrap(), "socketmap")], &path);
     assert_eq!(waited, ["OK [relay1.test]"]);
     assert_eq!(
-        TcpTable::to(&daemon, 1).ask("x@one.test"),
+        TcpTable::to(&daemon, 1).query("x@one.test"),
         Reply::found("[relay1.test]")
     );
 }
@@ -544,7 +544,7 @@ fn sockets_passed_to_another_process_are_not_used() {
             "export {variables}; [ -n \"$LISTEN_PID\" ] || unset LISTEN_PID; exec \"$@\" 3</dev/null"
         );
         let daemon = Daemon::start(setup().within(["sh", "-c", &set, "sh"]));
-        let reply = Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test");
+        let reply = Socketmap::to(&daemon, 0).query("relayhost", "x@one.test");
         assert_eq!(reply, Reply::found("[relay1.test]"));
     }
 }

@@ -161,7 +161,7 @@ fn a_key_is_parsed_alike_from_an_argument_and_from_standard_input() {
         ("ann@one.test\u{200b}\n", "ann@one.test\u{200b}"),
         ("\u{feff}\u{feff}ann@one.test\n", "\u{feff}ann@one.test"),
     ] {
-        let argument = setup.query(&["relayhost", key]);
+        let argument = setup.run_query(&["relayhost", key]);
         let read = setup.run_with("query", &["relayhost", "-"], text.as_bytes());
         let value = read.stdout.strip_prefix(&format!("{key}\t"));
         assert_eq!(

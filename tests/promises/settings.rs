@@ -19,7 +19,7 @@ fn setup() -> Setup {
 /// Starts it, and requests a sender's next hop.
 fn hop_of(setup: Setup, sender: &str) -> Reply {
     let daemon = Daemon::start(setup);
-    Socketmap::to(&daemon, 0).ask("relayhost", sender)
+    Socketmap::to(&daemon, 0).query("relayhost", sender)
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn flags_override_the_environment_and_the_environment_overrides_the_file() {
 fn endpoints_of_a_higher_source_replace_those_of_a_lower_one() {
     let setup = setup().settings("listen = [\"tcp:127.0.0.1:0:sasl\"]\n");
     let daemon = Daemon::start(setup.clone().env("POSTMAPD_LISTEN", INET).announces(&[INET]));
-    Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test");
+    Socketmap::to(&daemon, 0).query("relayhost", "x@one.test");
     assert!(!daemon.log().contains("tcp:127"), "{}", daemon.log());
 
     let daemon = Daemon::start(
@@ -78,7 +78,7 @@ fn endpoints_of_a_higher_source_replace_those_of_a_lower_one() {
             .env("POSTMAPD_LISTEN", "tcp:127.0.0.1:0:relayhost")
             .listen(INET),
     );
-    Socketmap::to(&daemon, 0).ask("relayhost", "x@one.test");
+    Socketmap::to(&daemon, 0).query("relayhost", "x@one.test");
     assert!(!daemon.log().contains("tcp:127"), "{}", daemon.log());
 }
 
@@ -120,7 +120,10 @@ fn a_signal_ends_the_server_with_success_and_removes_its_sockets() {
         // Idle connections do not delay it.
         let mut idle = Socketmap::to(&daemon, 0);
         let mut other = Socketmap::to(&daemon, 1);
-        assert_eq!(idle.ask("relayhost", "x@one.test"), Reply::found("[relay1.test]"));
+        assert_eq!(
+            idle.query("relayhost", "x@one.test"),
+            Reply::found("[relay1.test]")
+        );
         other.finds("relayhost", "x@one.test", "[relay1.test]");
         assert!(path.symlink_metadata().unwrap().file_type().is_socket());
         let status = daemon.end_by(signal);

@@ -272,7 +272,7 @@ impl Run {
             let mut over_tcp = Vec::new();
             if all {
                 over_tcp = connect_tcp(&self.address)
-                    .map_or_else(|error| lost(&error), |mut stream| ask(&mut stream));
+                    .map_or_else(|error| lost(&error), |mut stream| query(&mut stream));
                 all = check_answers("inet", version, &over_tcp)?;
             }
             if all || self.has_ended() {
@@ -297,7 +297,7 @@ impl Run {
             Ok(held) => held,
             Err(error) => return lost(&error),
         };
-        let answers = ask(&mut held);
+        let answers = query(&mut held);
         // A connection whose peer the server could not identify does not recover.
         let is_good = |answer: &Lookup| !matches!(answer, Ok(Reply::Refused(_)) | Err(_));
         if answers.iter().all(is_good) {
@@ -428,7 +428,7 @@ fn lost(error: &io::Error) -> Vec<Lookup> {
 }
 
 /// Sends all requests in one write.
-fn ask(stream: &mut Stream) -> Vec<Lookup> {
+fn query(stream: &mut Stream) -> Vec<Lookup> {
     let requests: Vec<u8> = right(0)
         .iter()
         .flat_map(|(map, key, _)| framed(&format!("{map} {key}")))
@@ -602,6 +602,6 @@ fn a_file_unreadable_at_startup_is_retried_without_a_change_to_it() {
     let words = "strace -D -f -qq -o /dev/null -e trace=openat -e inject=openat:error=EMFILE:when=1 -P";
     let daemon = Daemon::start(setup.within(words.split(' ').chain([path.as_str(), "-P", CREDENTIALS])));
     daemon.wait_for_log(|line| line.contains("cannot be read: Too many open files"));
-    let ask = || Socketmap::to(&daemon, 0).ask("sasl", "ann@one.test");
-    eventually(ask, |reply| *reply == Reply::found("one:secret0"));
+    let query = || Socketmap::to(&daemon, 0).query("sasl", "ann@one.test");
+    eventually(query, |reply| *reply == Reply::found("one:secret0"));
 }

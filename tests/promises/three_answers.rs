@@ -50,9 +50,9 @@ fn a_missing_directory_is_not_an_empty_table() {
 #[test]
 fn unknown_maps_and_malformed_requests_are_refused() {
     let (daemon, mut clients) = Both::start(two_domains());
-    assert!(clients.socketmap.ask("nosuchmap", "ann@one.test").is_refused());
-    assert!(clients.socketmap.ask("", "ann@one.test").is_refused());
-    assert!(clients.socketmap.ask("RELAYHOSTS", "ann@one.test").is_refused());
+    assert!(clients.socketmap.query("nosuchmap", "ann@one.test").is_refused());
+    assert!(clients.socketmap.query("", "ann@one.test").is_refused());
+    assert!(clients.socketmap.query("RELAYHOSTS", "ann@one.test").is_refused());
     // An unknown map is answered, and does not end the connection.
     clients.finds("relayhost", "ann@one.test", "[relay1.test]:587");
 
@@ -89,7 +89,7 @@ fn no_reason_contains_a_key_a_value_or_a_credential() {
         clients.sasl("[CANARYHOP]:25").reason().to_owned(),
         clients
             .socketmap
-            .ask("nosuchmap", "canarysender@one.test")
+            .query("nosuchmap", "canarysender@one.test")
             .reason()
             .to_owned(),
     ];

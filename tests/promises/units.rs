@@ -258,7 +258,7 @@ fn edits_of_group_readable_tables_take_effect_for_a_member_of_the_group() {
         "--inh-caps=-all",
     ])));
     let mut client = Socketmap::to(&daemon, 0);
-    assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:one"));
+    assert_eq!(client.query("sasl", "x@one.test"), Reply::found("user:one"));
     // root's own command keeps owner, group and mode, so that the server can still read the files.
     let edit = |words: &[&str]| {
         let edited = finish(
@@ -293,7 +293,7 @@ fn edits_of_root_only_tables_take_effect_with_one_capability() {
     ];
     let daemon = Daemon::start(setup.clone().within(as_nobody(&one)));
     let mut client = Socketmap::to(&daemon, 0);
-    assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:one"));
+    assert_eq!(client.query("sasl", "x@one.test"), Reply::found("user:one"));
     let new = daemon.dir().join("new");
     fs::write(&new, "@one.test user:two\n").unwrap();
     fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
@@ -310,7 +310,7 @@ fn edits_of_root_only_tables_take_effect_with_one_capability() {
     let daemon = Daemon::start(setup.within(as_nobody(&none)));
     assert!(
         Socketmap::to(&daemon, 0)
-            .ask("sasl", "x@one.test")
+            .query("sasl", "x@one.test")
             .is_cannot_tell()
     );
 }
@@ -338,8 +338,8 @@ fn a_credentials_directory_of_systemd_can_hold_the_tables() {
         .env("RELAY_PASSWORD_FILE", credentials.path().join("relay-password"));
     let daemon = Daemon::start(setup);
     let mut client = Socketmap::to(&daemon, 0);
-    assert_eq!(client.ask("sasl", "x@one.test"), Reply::found("user:one"));
-    let reply = client.ask("sasl", "[smtp.relay.example]:587");
+    assert_eq!(client.query("sasl", "x@one.test"), Reply::found("user:one"));
+    let reply = client.query("sasl", "[smtp.relay.example]:587");
     assert_eq!(reply, Reply::found("relay-user:secret"));
 }
 

@@ -156,7 +156,7 @@ fn server(reply: Vec<u8>) -> String {
     address
 }
 
-fn ask(endpoint: &str) -> std::process::Output {
+fn query(endpoint: &str) -> std::process::Output {
     let mut command = Setup::new().command("query");
     command
         .args(["--server", endpoint, "sasl", "a@one.test"])
@@ -174,7 +174,7 @@ fn the_reason_from_a_server_is_printed_as_one_escaped_line() {
         format!("socketmap:inet:{perm}"),
         format!("tcp:{tcp}"),
     ] {
-        let output = ask(&endpoint);
+        let output = query(&endpoint);
         let stderr = String::from_utf8(output.stderr).unwrap();
         is_harmless(&endpoint, &stderr);
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
@@ -195,7 +195,7 @@ fn a_value_with_a_control_character_is_an_error() {
         let socketmap = format!("socketmap:inet:{}", server(framed(&format!("OK {value}"))));
         let answer = format!("200 {}\n", encoded(value.as_bytes())).into_bytes();
         for endpoint in [socketmap, format!("tcp:{}", server(answer))] {
-            let output = ask(&endpoint);
+            let output = query(&endpoint);
             let stderr = String::from_utf8(output.stderr).unwrap();
             is_harmless(&endpoint, &stderr);
             assert_eq!(
@@ -231,8 +231,8 @@ fn a_value_is_printed_byte_for_byte_where_a_program_reads_it() {
             .output()
             .unwrap();
         for output in [
-            ask(&format!("socketmap:inet:{}", server(frame))),
-            ask(&format!("tcp:{}", server(answer))),
+            query(&format!("socketmap:inet:{}", server(frame))),
+            query(&format!("tcp:{}", server(answer))),
             own,
         ] {
             assert_eq!(output.stdout, [value, b"\n"].concat(), "{output:?}");

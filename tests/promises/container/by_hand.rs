@@ -40,10 +40,10 @@ fn is_sandboxed_and_applies_edits(who: PodmanUser) {
     wait_for(&mut postfix, "relayhost", "[relay1.test]:587");
     wait_for(&mut postfix, "sasl", "user:password-1");
     let default = Reply::found(&format!("default:{SECRET}"));
-    assert_eq!(postfix.ask("sasl", "[default.test]:25"), default);
+    assert_eq!(postfix.query("sasl", "[default.test]:25"), default);
     let mut other = engine.connect_as(102, &socket);
     wait_for(&mut other, "relayhost", "[relay1.test]:587");
-    assert!(other.ask("sasl", "me@one.test").is_refused());
+    assert!(other.query("sasl", "me@one.test").is_refused());
     if who == PodmanUser::Operator {
         // A user of this machine outside the operator's containers is unmapped there.
         let refused = container.postmap(
@@ -158,7 +158,7 @@ fn over_the_loopback_of_a_pod_users_are_identified_by_number() {
         &[&options[..], &CLOSED[..5]].concat(),
         "socketmap:inet:127.0.0.1:10451",
     );
-    let ask = |user, map| {
+    let query = |user, map| {
         container.postmap(
             user,
             true,
@@ -166,10 +166,10 @@ fn over_the_loopback_of_a_pod_users_are_identified_by_number() {
             "me@one.test",
         )
     };
-    assert_eq!(ask(101, "relayhost").stdout, "[relay1.test]:587\n");
-    assert_eq!(ask(101, "sasl").stdout, "user:password-1\n");
-    assert_eq!(ask(102, "relayhost").stdout, "[relay1.test]:587\n");
-    let refused = ask(102, "sasl");
+    assert_eq!(query(101, "relayhost").stdout, "[relay1.test]:587\n");
+    assert_eq!(query(101, "sasl").stdout, "user:password-1\n");
+    assert_eq!(query(102, "relayhost").stdout, "[relay1.test]:587\n");
+    let refused = query(102, "sasl");
     assert!(refused.stderr.contains("102"), "{refused:?}");
     assert_eq!(container.stop(), 0);
 }

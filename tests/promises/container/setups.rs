@@ -97,10 +97,10 @@ fn docker_compose_starts_postmapd_beside_a_mailserver() {
         b"",
     );
     let map = |name: &str| format!("socketmap:unix:{}/socketmap:{name}", theirs.display());
-    let ask = |user: u32, name: &str| container.postmap(user, false, &map(name), "me@one.test");
-    assert_eq!(ask(postfix, "relayhost").stdout, "[relay1.test]:587\n");
-    assert_eq!(ask(postfix, "sasl").stdout, "user:password-1\n");
-    let refused = ask(uid_of("nobody"), "sasl");
+    let query = |user: u32, name: &str| container.postmap(user, false, &map(name), "me@one.test");
+    assert_eq!(query(postfix, "relayhost").stdout, "[relay1.test]:587\n");
+    assert_eq!(query(postfix, "sasl").stdout, "user:password-1\n");
+    let refused = query(uid_of("nobody"), "sasl");
     assert!(
         refused.stderr.contains(&uid_of("nobody").to_string()),
         "{refused:?}"
@@ -122,7 +122,7 @@ fn docker_compose_starts_postmapd_beside_a_mailserver() {
     ];
     compose(&add);
     eventually(
-        || ask(postfix, "relayhost").stdout,
+        || query(postfix, "relayhost").stdout,
         |hop| hop == "[relay2.test]:587\n",
     );
     compose(&["stop", "postmapd"]);

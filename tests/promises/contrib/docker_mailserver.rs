@@ -1,7 +1,7 @@
 //! contrib/docker-mailserver. postconf_command.rs tests that mail leaves by the right relay, with DMS's values in
 //! main.cf and master.cf and either variant over them, for the same lines with another endpoint.
 
-use super::{ask_as, confined, contrib, done, read, text, yaml};
+use super::{confined, contrib, done, query_as, read, text, yaml};
 use crate::harness::client::Reply;
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
 use crate::harness::identities::uid_of;
@@ -103,11 +103,11 @@ fn only_postfix_in_the_other_container_gets_passwords_over_the_socket() {
     let next_hop = Reply::found("[relay.test]:587");
     let password = Reply::found("user:password");
     for user in [0, postfix] {
-        assert_eq!(ask_as(&daemon, user, "sasl", "me@one.test"), password, "{user}");
+        assert_eq!(query_as(&daemon, user, "sasl", "me@one.test"), password, "{user}");
     }
     for user in [uid_of("nobody"), 10451] {
-        assert_eq!(ask_as(&daemon, user, "relayhost", "me@one.test"), next_hop);
-        let refused = ask_as(&daemon, user, "sasl", "me@one.test");
+        assert_eq!(query_as(&daemon, user, "relayhost", "me@one.test"), next_hop);
+        let refused = query_as(&daemon, user, "sasl", "me@one.test");
         assert!(
             refused.is_refused() && refused.reason().contains(&user.to_string()),
             "{refused:?}"

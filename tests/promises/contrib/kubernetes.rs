@@ -1,6 +1,6 @@
 //! contrib/kubernetes.
 
-use super::{ask_as, confined, contrib, done, read, text, yaml};
+use super::{confined, contrib, done, query_as, read, text, yaml};
 use crate::harness::client::{Reply, Socketmap};
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};
 use crate::harness::eventually;
@@ -194,18 +194,18 @@ fn the_sidecar_applies_volume_updates_and_answers_passwords_only_to_postfix() {
     let mut postfix = as_user(101, || Socketmap::to(&daemon, 0));
     let found = Reply::found;
     assert_eq!(
-        postfix.ask("relayhost", "me@domain1.com"),
+        postfix.query("relayhost", "me@domain1.com"),
         found("[relay1.org]:587")
     );
     assert_eq!(
-        postfix.ask("sasl", "me@domain1.com"),
+        postfix.query("sasl", "me@domain1.com"),
         found("relay_user_1:password_1")
     );
     assert_eq!(
-        ask_as(&daemon, 54321, "relayhost", "me@domain1.com"),
+        query_as(&daemon, 54321, "relayhost", "me@domain1.com"),
         found("[relay1.org]:587")
     );
-    assert!(ask_as(&daemon, 54321, "sasl", "me@domain1.com").is_refused());
+    assert!(query_as(&daemon, 54321, "sasl", "me@domain1.com").is_refused());
 
     // All files change in one step, and with them the allowed users; the connection stays open.
     let new = [
@@ -217,7 +217,7 @@ fn the_sidecar_applies_volume_updates_and_answers_passwords_only_to_postfix() {
     write_volume(&own, "2", &new);
     let [hop, password] = ["[relay9.org]:587", "user_9:password_9"].map(found);
     eventually(
-        || postfix.ask("relayhost", "me@domain1.com"),
+        || postfix.query("relayhost", "me@domain1.com"),
         |reply| *reply == hop,
     );
     assert_eq!(postfix.login("me@domain1.com"), password);

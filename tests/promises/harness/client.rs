@@ -198,7 +198,7 @@ impl Socketmap {
     }
 
     /// Sends a request, and reads the reply.
-    pub(crate) fn ask(&mut self, map: &str, key: &str) -> Reply {
+    pub(crate) fn query(&mut self, map: &str, key: &str) -> Reply {
         self.request(map, key);
         self.reply()
     }
@@ -206,25 +206,25 @@ impl Socketmap {
     /// Sends a request, and fails the test where the answer is not this value; an empty value means *not found*.
     #[track_caller]
     pub(crate) fn finds(&mut self, map: &str, key: &str, value: &str) {
-        assert_eq!(self.ask(map, key), Reply::of(value), "{map} {key}");
+        assert_eq!(self.query(map, key), Reply::of(value), "{map} {key}");
     }
 
     /// Waits until the answer is this value; an empty value means *not found*.
     #[track_caller]
     pub(crate) fn eventually_finds(&mut self, map: &str, key: &str, value: &str) -> Duration {
-        eventually(|| self.ask(map, key), |reply| *reply == Reply::of(value))
+        eventually(|| self.query(map, key), |reply| *reply == Reply::of(value))
     }
 
     /// Requests the login of a sender at its next hop, as Postfix does: by sender, by host, by next hop.
     pub(crate) fn login(&mut self, sender: &str) -> Reply {
-        let next_hop = self.ask("relayhost", sender);
-        let of_sender = self.ask("sasl", sender);
+        let next_hop = self.query("relayhost", sender);
+        let of_sender = self.query("sasl", sender);
         let (Reply::Found(next_hop), Reply::NotFound) = (next_hop, &of_sender) else {
             return of_sender;
         };
         let host = next_hop.trim_start_matches('[').split([']', ':']).next();
-        match self.ask("sasl", host.expect("a host")) {
-            Reply::NotFound => self.ask("sasl", &next_hop),
+        match self.query("sasl", host.expect("a host")) {
+            Reply::NotFound => self.query("sasl", &next_hop),
             of_host => of_host,
         }
     }
@@ -247,7 +247,7 @@ impl Socketmap {
     }
 
     /// Sends all requests, then reads the replies.
-    pub(crate) fn ask_all(&mut self, requests: &[(&str, &str)]) -> Vec<Reply> {
+    pub(crate) fn query_all(&mut self, requests: &[(&str, &str)]) -> Vec<Reply> {
         let mut bytes = Vec::new();
         for (map, key) in requests {
             bytes.extend(framed(&format!("{map} {key}")));
@@ -287,7 +287,7 @@ impl TcpTable {
     }
 
     /// Requests a key, encoded as Postfix encodes it, and reads the reply.
-    pub(crate) fn ask(&mut self, key: &str) -> Reply {
+    pub(crate) fn query(&mut self, key: &str) -> Reply {
         self.send(format!("get {}\n", encoded(key.as_bytes())).as_bytes());
         self.reply()
     }
@@ -343,14 +343,14 @@ impl Both {
     }
 
     /// Requests a key over both, and returns the answer. Fails the test where the two differ.
-    pub(crate) fn ask(&mut self, map: &str, key: &str) -> Reply {
-        let reply = self.socketmap.ask(map, key);
+    pub(crate) fn query(&mut self, map: &str, key: &str) -> Reply {
+        let reply = self.socketmap.query(map, key);
         let table = match map {
             "relayhost" => &mut self.relayhost,
             "sasl" => &mut self.sasl,
             _ => panic!("no tcp_table serves {map:?}"),
         };
-        let other = table.ask(key);
+        let other = table.query(key);
         let agree = match (&reply, &other) {
             (Reply::CannotTell(_) | Reply::Refused(_), Reply::CannotTell(_)) => true,
             (one, other) => one == other,
@@ -366,17 +366,17 @@ impl Both {
     /// found*.
     #[track_caller]
     pub(crate) fn finds(&mut self, map: &str, key: &str, value: &str) {
-        assert_eq!(self.ask(map, key), Reply::of(value), "{map} {key}");
+        assert_eq!(self.query(map, key), Reply::of(value), "{map} {key}");
     }
 
     /// Requests a sender's next hop.
     pub(crate) fn relayhost(&mut self, key: &str) -> Reply {
-        self.ask("relayhost", key)
+        self.query("relayhost", key)
     }
 
     /// Requests credentials.
     pub(crate) fn sasl(&mut self, key: &str) -> Reply {
-        self.ask("sasl", key)
+        self.query("sasl", key)
     }
 }
 

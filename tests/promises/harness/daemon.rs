@@ -171,7 +171,7 @@ impl Setup {
     }
 
     /// Runs `postmapd query …` to its end.
-    pub(crate) fn query<S: AsRef<OsStr>>(&self, args: &[S]) -> Finished {
+    pub(crate) fn run_query<S: AsRef<OsStr>>(&self, args: &[S]) -> Finished {
         finish(self.command("query").args(args), b"")
     }
 

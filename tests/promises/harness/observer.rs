@@ -39,14 +39,14 @@ pub(crate) fn observe<R>(daemon: &Daemon, requests: &[(&str, &str)], act: impl F
     }
     let observer = Observer::default();
     thread::scope(|scope| {
-        scope.spawn(|| observer.ask(daemon, requests));
+        scope.spawn(|| observer.query(daemon, requests));
         let _stop = Stop(&observer);
         act(&observer)
     })
 }
 
 impl Observer {
-    fn ask(&self, daemon: &Daemon, requests: &[(&str, &str)]) {
+    fn query(&self, daemon: &Daemon, requests: &[(&str, &str)]) {
         struct Ended<'a>(&'a Observer);
         impl Drop for Ended<'_> {
             fn drop(&mut self) {
@@ -57,7 +57,7 @@ impl Observer {
         let _ended = Ended(self);
         let mut client = Socketmap::to(daemon, 0);
         while !self.stop.load(Ordering::Relaxed) {
-            let replies = client.ask_all(requests);
+            let replies = client.query_all(requests);
             let mut seen = self.lock();
             seen.rounds += 1;
             if seen.history.last().is_none_or(|(_, last)| *last != replies) {

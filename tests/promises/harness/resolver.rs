@@ -39,7 +39,7 @@ impl Resolver {
     pub(crate) fn next_hops(&self, senders: &[String]) -> Vec<Option<String>> {
         let mut next_hops = Vec::with_capacity(senders.len());
         for some in senders.chunks(CONCURRENCY) {
-            let asked: Vec<_> = some.iter().map(|sender| self.ask(sender)).collect();
+            let asked: Vec<_> = some.iter().map(|sender| self.query(sender)).collect();
             for (sender, (stream, child)) in some.iter().zip(asked) {
                 next_hops.push(answer(sender, stream, child));
             }
@@ -47,7 +47,7 @@ impl Resolver {
         next_hops
     }
 
-    fn ask(&self, sender: &str) -> (UnixStream, Child) {
+    fn query(&self, sender: &str) -> (UnixStream, Child) {
         let program = Path::new("/usr/lib/postfix/sbin/trivial-rewrite");
         assert!(
             program.exists(),

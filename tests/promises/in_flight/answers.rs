@@ -39,26 +39,26 @@ fn the_login_of_a_moved_sender_is_answered_at_its_next_hop_over_both_protocols()
     relayhost_becomes(&daemon, "[r2.test]:587");
     let mut socketmap = Socketmap::to(&daemon, 0);
     let mut tcp = TcpTable::to(&daemon, 1);
-    let mut ask: [&mut dyn FnMut(&str) -> Reply; 2] =
-        [&mut |key| socketmap.ask("sasl", key), &mut |key| tcp.ask(key)];
-    for ask in &mut ask {
+    let mut query: [&mut dyn FnMut(&str) -> Reply; 2] =
+        [&mut |key| socketmap.query("sasl", key), &mut |key| tcp.query(key)];
+    for query in &mut query {
         for (next_hop, login) in [
             ("[r1.test]:587", Reply::found("a:old")),
             ("[R2.test]:587", Reply::found("a:new")),
         ] {
             let host = next_hop.trim_matches(['[', ']']).split(']').next().unwrap();
-            assert_eq!(ask("u@a.test"), Reply::NotFound);
+            assert_eq!(query("u@a.test"), Reply::NotFound);
             // So it is even where the file has an entry for the host, because that would hide the next hop.
-            assert_eq!(ask(host), Reply::NotFound);
-            assert_eq!(ask(next_hop), login);
+            assert_eq!(query(host), Reply::NotFound);
+            assert_eq!(query(next_hop), login);
         }
-        assert_eq!(ask("u@a.test"), Reply::NotFound);
-        assert_eq!(ask("fallback.test"), Reply::NotFound);
-        assert!(ask("[fallback.test]:587").is_cannot_tell());
+        assert_eq!(query("u@a.test"), Reply::NotFound);
+        assert_eq!(query("fallback.test"), Reply::NotFound);
+        assert!(query("[fallback.test]:587").is_cannot_tell());
         // Senders that did not move are answered as before, and so is mail of the null sender.
-        assert_eq!(ask("u@b.test"), Reply::found("b:stays"));
-        assert_eq!(ask("r1.test"), Reply::found("host:entry"));
-        assert_eq!(ask("[r1.test]:587"), Reply::found("hop:one"));
+        assert_eq!(query("u@b.test"), Reply::found("b:stays"));
+        assert_eq!(query("r1.test"), Reply::found("host:entry"));
+        assert_eq!(query("[r1.test]:587"), Reply::found("hop:one"));
     }
 }
 
@@ -96,9 +96,9 @@ fn two_moved_senders_at_once_on_one_connection_get_cannot_tell() {
     save(&daemon, &both);
     relayhost_becomes(&daemon, "[r2.test]:587");
     let mut client = Socketmap::to(&daemon, 0);
-    assert_eq!(client.ask("sasl", "u@a.test"), Reply::NotFound);
+    assert_eq!(client.query("sasl", "u@a.test"), Reply::NotFound);
     for key in ["u@b.test", "r1.test", "[r1.test]:587", "u@a.test"] {
-        let reply = client.ask("sasl", key);
+        let reply = client.query("sasl", key);
         assert!(
             reply.is_cannot_tell() && reply.reason().contains("proxy:"),
             "{key}: {reply:?}"
