@@ -161,8 +161,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The findings of one reading. All are counted; the first [`Findings::KEPT`] errors and as many warnings are kept: a
-/// file with a million invalid lines must not become a million log lines, and warnings must not hide an error.
+/// The findings of one reading. All are counted; the first [`Findings::MAX_KEPT`] errors and as many warnings are kept:
+/// a file with a million invalid lines must not become a million log lines, and warnings must not hide an error.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     kept: Vec<Finding>,
@@ -185,7 +185,7 @@ impl fmt::Display for Findings {
 
 impl Findings {
     /// The maximum number of errors, and of warnings, that are kept.
-    pub const KEPT: usize = 200;
+    pub const MAX_KEPT: usize = 200;
 
     /// Adds a finding.
     pub fn push(&mut self, finding: Finding) {
@@ -209,7 +209,7 @@ impl Findings {
             Severity::Error => self.errors_kept,
             Severity::Warning => self.kept.len() - self.errors_kept,
         };
-        kept < Self::KEPT
+        kept < Self::MAX_KEPT
     }
 
     /// Adds a finding whose message is expensive, and creates the message only if the finding is kept.

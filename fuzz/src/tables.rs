@@ -83,7 +83,7 @@ fn check_records(spec: &'static TableSpec, text: &[u8], plain: &Reading) {
     let is_kept = |reported: &&Reported| {
         let kept = &mut kept[reported.0 as usize];
         *kept += 1;
-        *kept <= Findings::KEPT
+        *kept <= Findings::MAX_KEPT
     };
     let expected: Vec<&Reported> = plain.reported.iter().filter(is_kept).collect();
     let found: Vec<Reported> = findings.iter().map(reported).collect();

@@ -101,7 +101,7 @@ pub(super) fn warn_unreachable_listeners(settings: &Settings, listen: &Place, fi
         if address.to_canonical().is_loopback() {
             continue;
         }
-        let who = if address.is_unspecified() {
+        let peers = if address.is_unspecified() {
             "no other host"
         } else {
             "nobody"
@@ -109,7 +109,7 @@ pub(super) fn warn_unreachable_listeners(settings: &Settings, listen: &Place, fi
         findings.push(
             Finding::new(Code::NobodyAllowed, listen.clone())
                 .message(format!(
-                    "{who} may connect to {endpoint}: allow_networks names no network of other hosts"
+                    "{peers} may connect to {endpoint}: allow_networks names no network of other hosts"
                 ))
                 .help("name in allow_networks those that may ask for everything, passwords too, or listen on 127.0.0.1"),
         );

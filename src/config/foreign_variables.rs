@@ -93,16 +93,16 @@ const OWN: &[&str] = &[
 ];
 
 /// Adds a warning for each variable that is set and has no effect.
-pub(super) fn warn(variables: &Variables, findings: &mut Findings) {
+pub(super) fn warn_foreign_variables(variables: &Variables, findings: &mut Findings) {
     for name in variables.names() {
         let upper = name.to_ascii_uppercase();
-        let replaced =
+        let replacement =
             |list: &'static [(&'static str, &'static str)]| list.iter().find(|(other, _)| *other == upper);
-        let finding = if let Some((old, new)) = replaced(AWS_SES) {
+        let finding = if let Some((old, new)) = replacement(AWS_SES) {
             Finding::new(Code::AwsSes, Place::Setting(old))
                 .message("this variable no longer means anything")
                 .help(format!("use {new}"))
-        } else if let Some((other, new)) = replaced(FOREIGN)
+        } else if let Some((other, new)) = replacement(FOREIGN)
             && !is_service_link_variable(variables, other)
         {
             Finding::new(Code::ForeignVariable, Place::Setting(other))

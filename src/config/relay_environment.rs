@@ -51,14 +51,14 @@ pub struct RelayEnvironment {
 impl RelayEnvironment {
     /// Takes the variables, and warns of those that contradict each other or have no effect here.
     pub(crate) fn new(variables: &Variables, findings: &mut Findings) -> Self {
-        foreign_variables::warn(variables, findings);
-        let mut take = |name, file_names| Variable::take(variables, name, file_names, findings);
+        foreign_variables::warn_foreign_variables(variables, findings);
+        let mut variable = |name, file_names| Variable::new(variables, name, file_names, findings);
         Self {
-            host: take("RELAY_HOST", ["RELAY_HOST_FILE", "RELAY_HOST__FILE"]),
-            port: take("RELAY_PORT", ["RELAY_PORT_FILE", "RELAY_PORT__FILE"]),
-            user: take("RELAY_USER", ["RELAY_USER_FILE", "RELAY_USER__FILE"]),
-            password: take("RELAY_PASSWORD", ["RELAY_PASSWORD_FILE", "RELAY_PASSWORD__FILE"]),
-            default_host: take(
+            host: variable("RELAY_HOST", ["RELAY_HOST_FILE", "RELAY_HOST__FILE"]),
+            port: variable("RELAY_PORT", ["RELAY_PORT_FILE", "RELAY_PORT__FILE"]),
+            user: variable("RELAY_USER", ["RELAY_USER_FILE", "RELAY_USER__FILE"]),
+            password: variable("RELAY_PASSWORD", ["RELAY_PASSWORD_FILE", "RELAY_PASSWORD__FILE"]),
+            default_host: variable(
                 "DEFAULT_RELAY_HOST",
                 ["DEFAULT_RELAY_HOST_FILE", "DEFAULT_RELAY_HOST__FILE"],
             ),
@@ -277,7 +277,7 @@ impl RelayEnvironment {
 }
 
 impl Variable {
-    fn take(
+    fn new(
         variables: &Variables,
         name: &'static str,
         file_names: [&'static str; 2],

@@ -13,7 +13,7 @@ use crate::os::secret::Secret;
 /// Variables and their values. An empty value is treated as unset, because Compose passes on variables without a value.
 #[derive(Clone, Default)]
 pub(crate) struct Variables {
-    set: Vec<(String, Secret)>,
+    values: Vec<(String, Secret)>,
     /// The directory in /proc of the process that has these variables, if it is another one.
     process: Option<PathBuf>,
 }
@@ -23,7 +23,7 @@ impl Variables {
     pub(crate) fn from_process() -> Self {
         let mut variables = Self::default();
         for (name, value) in env::vars_os() {
-            variables.set(name.as_bytes(), Secret::from(value.into_vec()));
+            variables.insert(name.as_bytes(), Secret::from(value.into_vec()));
         }
         variables
     }
@@ -36,7 +36,7 @@ impl Variables {
         };
         for assignment in block.expose().split(|c| *c == 0) {
             if let Some((name, value)) = split_assignment(assignment) {
-                variables.set(name, Secret::from(value.to_vec()));
+                variables.insert(name, Secret::from(value.to_vec()));
             }
         }
         variables
@@ -55,14 +55,14 @@ impl Variables {
                 continue;
             }
             if let Some((name, value)) = split_assignment(line) {
-                variables.set(name.trim_ascii(), unquoted(value.trim_ascii()));
+                variables.insert(name.trim_ascii(), unquoted(value.trim_ascii()));
             }
         }
         variables
     }
 
     /// Keeps a variable if it can concern the default relay. The last of a name wins.
-    fn set(&mut self, name: &[u8], value: Secret) {
+    fn insert(&mut self, name: &[u8], value: Secret) {
         let Ok(name) = std::str::from_utf8(name) else {
             return;
         };
@@ -73,22 +73,22 @@ impl Variables {
         {
             return;
         }
-        self.set.retain(|(other, _)| other != name);
+        self.values.retain(|(other, _)| other != name);
         if !value.is_empty() {
-            self.set.push((name.to_owned(), value));
+            self.values.push((name.to_owned(), value));
         }
     }
 
     /// Returns the value of a variable, if it is set.
     pub(crate) fn get(&self, name: &str) -> Option<&Secret> {
-        self.set
+        self.values
             .iter()
             .find_map(|(own, value)| (own == name).then_some(value))
     }
 
     /// Returns the names of the variables that are set.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.set.iter().map(|(name, _)| name.as_str())
+        self.values.iter().map(|(name, _)| name.as_str())
     }
 
     /// Returns the path of the file that a variable names, for this process.
@@ -105,8 +105,11 @@ impl Variables {
 
     /// Returns whether both have the same variables.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let has_all =
-            |own: &Self, other: &Self| own.set.iter().all(|(name, value)| other.get(name) == Some(value));
+        let has_all = |own: &Self, other: &Self| {
+            own.values
+                .iter()
+                .all(|(name, value)| other.get(name) == Some(value))
+        };
         has_all(self, other) && has_all(other, self)
     }
 }

@@ -74,7 +74,7 @@ pub(crate) fn print<'a>(
     all: &Findings,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let object = Object {
+    let object = Report {
         findings: findings.into_iter().map(FindingObject::new).collect(),
         errors: all.errors(),
         warnings: all.warnings(),
@@ -84,7 +84,7 @@ pub(crate) fn print<'a>(
 }
 
 #[derive(Serialize)]
-struct Object {
+struct Report {
     findings: Vec<FindingObject>,
     errors: usize,
     warnings: usize,

@@ -109,13 +109,13 @@ fn a_path_that_is_not_a_regular_file_is_not_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     std::os::unix::fs::symlink("nothing", at("link")).unwrap();
-    fs::create_dir(at("folder")).unwrap();
+    fs::create_dir(at("directory")).unwrap();
     nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let kind = |name: &str| write(&at(name), "x").unwrap_err().kind;
     assert!(matches!(kind("link"), ReplaceErrorKind::DanglingLink));
-    for name in ["folder", "fifo"] {
+    for name in ["directory", "fifo"] {
         assert!(matches!(kind(name), ReplaceErrorKind::Unreadable(_)), "{name}");
     }
     assert!(matches!(kind("missing/t"), ReplaceErrorKind::Directory(_)));
-    assert_eq!(names(directory.path()), ["fifo", "folder", "link"]);
+    assert_eq!(names(directory.path()), ["directory", "fifo", "link"]);
 }
