@@ -17,7 +17,7 @@ use crate::diagnostics::{Code, Finding, Findings, Place};
 
 pub use definitions::{ADMIN, ALL, CONFIG, DIR, LISTEN, LOG, LOG_FORMAT};
 
-/// A setting.
+/// The definition of a setting.
 #[derive(Debug)]
 pub struct Setting {
     /// The key in the settings file, after its table and a dot if it is in one.
@@ -30,7 +30,7 @@ pub struct Setting {
     pub variable: Option<&'static str>,
     /// The name of its value in a usage line.
     pub value: &'static str,
-    /// The default.
+    /// The value that applies where no source sets it.
     pub default: SettingDefault,
     /// What it means, without a full stop.
     pub about: &'static str,

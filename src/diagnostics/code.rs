@@ -10,7 +10,7 @@ use super::Severity;
 /// Which passwords leak where there is a finding of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leak {
-    /// None.
+    /// No passwords leak.
     Nothing,
     /// Those for the mail that the service concerned sends.
     Own,

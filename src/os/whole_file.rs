@@ -60,7 +60,7 @@ impl ReadError {
 /// How much of a file was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// All of it.
+    /// The whole file.
     Whole,
     /// The part that can be used. The rest was not read.
     Truncated,
@@ -68,7 +68,7 @@ pub enum Extent {
 
 /// A file that was read.
 pub(crate) struct WholeFile<T = Secret> {
-    /// Its content.
+    /// The content.
     pub text: T,
     file: Option<File>,
     len: u64,
