@@ -8,7 +8,7 @@ fn rows(page: &str) -> Vec<(&str, Vec<&str>)> {
     let rows = page
         .lines()
         .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
-    rows.filter(|row| *row != "what was wrong | test")
+    rows.filter(|row| *row != "defect | test")
         .map(|row| {
             let (what, tests) = row
                 .rsplit_once(" | ")
