@@ -15,7 +15,7 @@ use crate::harness::identities::{Networks, as_user, uid_of};
 
 const ROOT: u32 = 0;
 /// A user number without a name.
-const NAMELESS: u32 = 54321;
+const UNNAMED_USER: u32 = 54321;
 
 const NEXT_HOP: &str = "[relay.test]:587";
 const CREDENTIALS: &str = "user:password";
@@ -155,9 +155,9 @@ fn by_default_only_root_and_postfix_get_credentials() {
     expect_allowed(&daemon, uid_of("postfix"));
     expect_refused(&daemon, uid_of("nobody"), &["nobody", "65534"]);
     expect_refused(&daemon, uid_of("daemon"), &["daemon", "1"]);
-    expect_refused(&daemon, NAMELESS, &["54321"]);
+    expect_refused(&daemon, UNNAMED_USER, &["54321"]);
     // A refusal leaves the connection and the server running.
-    let mut client = as_user(NAMELESS, || Socketmap::to(&daemon, 0));
+    let mut client = as_user(UNNAMED_USER, || Socketmap::to(&daemon, 0));
     for _ in 0..3 {
         refusal(&client.query("sasl", SENDER));
         assert_eq!(client.query("relayhost", SENDER), Reply::found(NEXT_HOP));
@@ -167,11 +167,11 @@ fn by_default_only_root_and_postfix_get_credentials() {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn the_servers_own_user_gets_credentials() {
-    let me = NAMELESS.to_string();
+    let me = UNNAMED_USER.to_string();
     let setup = everywhere(setup());
-    std::os::unix::fs::chown(setup.root(), Some(NAMELESS), None).unwrap();
+    std::os::unix::fs::chown(setup.root(), Some(UNNAMED_USER), None).unwrap();
     let daemon = Daemon::start(setup.within(["setpriv", "--reuid", &me, "--regid", &me, "--clear-groups"]));
-    expect_allowed(&daemon, NAMELESS);
+    expect_allowed(&daemon, UNNAMED_USER);
     expect_allowed(&daemon, ROOT);
     expect_allowed(&daemon, uid_of("postfix"));
     expect_refused(&daemon, uid_of("daemon"), &["daemon"]);
@@ -196,7 +196,7 @@ fn allow_users_accepts_names_and_numbers_and_replaces_the_default() {
     for setup in settings {
         let daemon = Daemon::start(setup);
         expect_allowed(&daemon, uid_of("daemon"));
-        expect_allowed(&daemon, NAMELESS);
+        expect_allowed(&daemon, UNNAMED_USER);
         expect_refused(&daemon, ROOT, &["root", "0"]);
     }
     let nobody = Daemon::start(everywhere(setup()).settings("allow_users = []\n"));
@@ -256,13 +256,13 @@ fn a_client_that_closes_before_it_is_accepted_is_never_mistaken_for_root() {
             client.write_all(&framed(&format!("sasl {SENDER}"))).unwrap();
         }
     };
-    as_user(NAMELESS, || query_and_close(CLIENTS));
+    as_user(UNNAMED_USER, || query_and_close(CLIENTS));
     eventually(|| ownerless(&addresses), |count| *count == CLIENTS);
     daemon.signal("CONT");
     wait_for_answers(&daemon, CLIENTS);
     assert!(!daemon.log().contains("outcome"), "{}", daemon.log());
     // Then without a pause of the server.
-    as_user(NAMELESS, || query_and_close(10 * CLIENTS));
+    as_user(UNNAMED_USER, || query_and_close(10 * CLIENTS));
     wait_for_answers(&daemon, 11 * CLIENTS);
     assert!(!daemon.log().contains("outcome"), "{}", daemon.log());
 }
@@ -286,7 +286,7 @@ fn an_edit_of_allow_users_applies_to_open_connections_at_once() {
     let daemon = Daemon::start(everywhere(setup()));
     for n in 0..4 {
         let mut root = Socketmap::to(&daemon, n);
-        let mut other = as_user(NAMELESS, || Socketmap::to(&daemon, n));
+        let mut other = as_user(UNNAMED_USER, || Socketmap::to(&daemon, n));
         assert_eq!(root.query("sasl", SENDER), Reply::found(CREDENTIALS));
         refusal(&other.query("sasl", SENDER));
 
@@ -341,7 +341,7 @@ fn a_refusal_is_logged_once_per_peer() {
 #[ignore = "needs root: tests/run-all"]
 fn the_network_of_loopback_admits_every_local_user() {
     let daemon = Daemon::start(everywhere(setup()).arg("--allow-networks=127.0.0.0/8"));
-    for uid in [ROOT, uid_of("nobody"), NAMELESS] {
+    for uid in [ROOT, uid_of("nobody"), UNNAMED_USER] {
         expect_allowed(&daemon, uid);
     }
     assert_eq!(refusals_in_log(&daemon), [""; 0]);
@@ -397,7 +397,7 @@ fn another_host_is_disconnected_unless_its_network_is_allowed_and_then_gets_both
             .query("sasl", SENDER)
         };
         assert_eq!(networks.near(ROOT, query), Reply::found(CREDENTIALS));
-        refusal(&networks.near(NAMELESS, query));
+        refusal(&networks.near(UNNAMED_USER, query));
     }
 
     let seen = daemon.log_lines();
@@ -451,7 +451,7 @@ fn a_unix_socket_identifies_a_user_in_another_network_namespace() {
     let daemon = Daemon::start(setup.listen(socket).arg("--socket-mode").arg("0666"));
     let query = || Socketmap::to(&daemon, 0).query("sasl", SENDER);
     assert_eq!(networks.near(ROOT, query), Reply::found(CREDENTIALS));
-    refusal(&networks.near(NAMELESS, query));
+    refusal(&networks.near(UNNAMED_USER, query));
 }
 
 #[test]
@@ -461,7 +461,7 @@ fn a_unix_socket_identifies_the_user_of_a_process_outside_the_pid_namespace() {
     let words = ["unshare", "--pid", "--fork", "--kill-child"];
     let daemon = Daemon::start(everywhere(setup()).within(words));
     expect_allowed(&daemon, ROOT);
-    expect_refused(&daemon, NAMELESS, &[&NAMELESS.to_string()]);
+    expect_refused(&daemon, UNNAMED_USER, &[&UNNAMED_USER.to_string()]);
 }
 
 #[test]
@@ -470,7 +470,7 @@ fn a_user_not_mapped_in_this_user_namespace_is_refused() {
     // Only root is mapped there. All other users appear as 65534, which is `nobody` elsewhere.
     let daemon = Daemon::start(everywhere(setup()).within(["unshare", "--user", "--map-root-user"]));
     expect_allowed(&daemon, ROOT);
-    for uid in [uid_of("postfix"), uid_of("daemon"), NAMELESS] {
+    for uid in [uid_of("postfix"), uid_of("daemon"), UNNAMED_USER] {
         expect_refused(&daemon, uid, &["65534"]);
     }
 }
@@ -634,7 +634,7 @@ fn in_a_user_namespace_the_overflow_user_gets_no_credentials_even_as_the_servers
         let daemon = Daemon::start(with_user_namespace(setup, "0 0 1\\n65534 54321 1\\n"));
         expect_allowed(&daemon, ROOT);
         // Users that are not mapped, among them the host's 65534, and the one that is mapped to 65534.
-        for uid in [uid_of("daemon"), uid_of("nobody"), 4711, NAMELESS] {
+        for uid in [uid_of("daemon"), uid_of("nobody"), 4711, UNNAMED_USER] {
             expect_refused(&daemon, uid, &["cannot be told"]);
         }
     }

@@ -19,7 +19,7 @@ use std::process::Command;
 use std::time::Instant;
 
 /// Makes the credentials readable only by their owner, as they should be.
-fn private(setup: Setup) -> Setup {
+fn with_private_credentials(setup: Setup) -> Setup {
     let path = setup.dir().join(CREDENTIALS);
     if path.exists() {
         fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
@@ -155,7 +155,7 @@ fn relayhost_in_main_cf_beside_a_relay_map_is_a_warning_with_the_command_that_fi
         "{text}"
     );
     // Without a relay map here, relayhost in main.cf is correct.
-    let passwords_alone = private(Setup::new().credentials("[r.test]:25 u:p\n"));
+    let passwords_alone = with_private_credentials(Setup::new().credentials("[r.test]:25 u:p\n"));
     assert_eq!(findings(&passwords_alone), [""; 0]);
     fs::write(&main_cf, "compatibility_level = 3.6\n").unwrap();
     assert_eq!(findings(&routes), [""; 0]);
@@ -187,7 +187,7 @@ fn a_closed_output_ends_check_without_a_message() {
 }
 
 /// Files, valid and invalid, for which check and the server must agree.
-fn corpus() -> Vec<(&'static str, Vec<u8>)> {
+fn sample_files() -> Vec<(&'static str, Vec<u8>)> {
     let relaymaps = "@b.test [r]\n|@b.test [r\n@c.test [r]:0\n\n@d.test h:x, h\n|@b.test\n@B.test [\n|\"open [r]\n\x01 [r]\n|\
                      \u{feff}@b.test ::1\n  @c.test ::1\n|@b.test [r]\r\n@c.test [r\r\n|@b.test h # [\n@c.test # [\n@d.test [ # h\n|\
                      a\\\n|@b.test a,b,,c d\n@c.test ,\n|\0\n||# nothing\n\n";
@@ -229,7 +229,7 @@ fn errors_checked(setup: &Setup) -> BTreeSet<String> {
 }
 
 #[track_caller]
-fn agree_at_start(setup: &Setup) -> Result<(), TestCaseError> {
+fn agree_at_startup(setup: &Setup) -> Result<(), TestCaseError> {
     let checked = errors_checked(setup);
     let is_about_settings = checked.iter().any(|place| place.starts_with(SETTINGS));
     let log = if is_about_settings {
@@ -250,8 +250,8 @@ fn agree_at_start(setup: &Setup) -> Result<(), TestCaseError> {
 
 #[test]
 fn check_and_the_server_report_the_same_errors_at_the_same_places() {
-    for (file, text) in corpus() {
-        agree_at_start(&Setup::new().relaymap("@a.test [r]\n").file(file, &text)).unwrap();
+    for (file, text) in sample_files() {
+        agree_at_startup(&Setup::new().relaymap("@a.test [r]\n").file(file, &text)).unwrap();
     }
 }
 
@@ -270,14 +270,14 @@ proptest! {
     fn check_and_the_server_agree_on_arbitrary_lines(
         relaymap in prop::collection::vec(line(), 0..6), credentials in prop::collection::vec(line(), 0..6),
     ) {
-        agree_at_start(&Setup::new().relaymap(relaymap.concat()).credentials(credentials.concat()))?;
+        agree_at_startup(&Setup::new().relaymap(relaymap.concat()).credentials(credentials.concat()))?;
     }
 }
 
 #[test]
 fn a_reload_accepts_the_files_exactly_if_check_finds_no_error() {
     let (mut taken, mut kept) = (0, 0);
-    for (file, text) in corpus() {
+    for (file, text) in sample_files() {
         let daemon = Daemon::start(
             Setup::new()
                 .relaymap("@a.test [r]\n")
@@ -305,7 +305,7 @@ fn a_reload_accepts_the_files_exactly_if_check_finds_no_error() {
 
 #[test]
 fn an_error_after_hundreds_of_warnings_is_shown() {
-    let setup = private(
+    let setup = with_private_credentials(
         Setup::new()
             .relaymap("@a.test [r]\n".repeat(500))
             .credentials("@a.test CANARY\n"),
@@ -340,7 +340,7 @@ fn a_hundred_thousand_findings_are_summarised_quickly() {
             credentials(&|n| format!("host{n}.test u:CANARY\n")),
             credentials(&|n| format!("@d{n}.test u:CANARY\n")),
         ]
-        .map(private)
+        .map(with_private_credentials)
     };
     for (few, many) in setups(10_000).into_iter().zip(setups(100_000)) {
         for format in ["text", "json"] {
@@ -379,7 +379,7 @@ fn credentials_in_a_directory_closed_to_others_are_not_reported_as_readable() {
 fn the_example_gives_no_warning() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/example");
     let read = |name| fs::read(example.join(name)).unwrap();
-    let examples = private(
+    let examples = with_private_credentials(
         Setup::new()
             .relaymap(read(RELAYMAP))
             .credentials(read(CREDENTIALS)),
@@ -392,7 +392,7 @@ fn only_the_questionable_documented_cases_get_a_warning() {
     let cases: Value = serde_json::from_str(include_str!("../relay-cases.json")).unwrap();
     let mut warned = Vec::new();
     for case in cases.as_array().unwrap() {
-        let setup = private(crate::relay_cases::setup(case));
+        let setup = with_private_credentials(crate::relay_cases::setup(case));
         for finding in summaries(&setup, "") {
             // Every case with RELAY_HOST and without a line for <> has this finding.
             if finding.contains("bounces-without-relay") {

@@ -15,7 +15,7 @@ use crate::harness::client::framed;
 use crate::harness::daemon::{Daemon, Finished, Setup};
 
 /// The time limit for a command with a deadline of ten seconds.
-const ENOUGH: Duration = Duration::from_secs(14);
+const TIME_LIMIT: Duration = Duration::from_secs(14);
 
 /// A server that reads something from each connection, then answers in this way.
 fn server(answer: impl Fn(&mut TcpStream) + Send + Copy + 'static) -> String {
@@ -50,7 +50,7 @@ fn timed(ran: impl FnOnce() -> Finished, code: i32, message: &str) {
     let ran = ran();
     let took = begun.elapsed();
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{ran:?}");
-    assert!(took < ENOUGH, "{took:?}");
+    assert!(took < TIME_LIMIT, "{took:?}");
     assert!(ran.stderr.contains(message), "{ran:?}");
     assert!(!ran.stderr.contains("os error"), "{ran:?}");
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
@@ -163,7 +163,7 @@ fn bench_ends_although_the_server_trickles_bytes() {
     );
     let begun = Instant::now();
     let ran = setup.run_line(&line);
-    assert!(begun.elapsed() < ENOUGH, "{ran:?}");
+    assert!(begun.elapsed() < TIME_LIMIT, "{ran:?}");
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stdout.contains("4  no reply in time"), "{ran:?}");
 }

@@ -6,7 +6,7 @@ use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, Setup};
 use crate::harness::names_place;
 
 /// A relay map that gives `user0@one.test` the first value, `user1@one.test` the second, and so on.
-fn valued(values: &[&str]) -> String {
+fn with_values(values: &[&str]) -> String {
     let line = |(place, value)| format!("user{place}@one.test {value}\n");
     let lines: Vec<String> = values.iter().enumerate().map(line).collect();
     lines.concat()
@@ -35,7 +35,7 @@ fn next_hops_are_returned_as_written() {
         "[relay1.test]:587 \t relay2.test",
         "xn--strae-oqa.test",
     ];
-    let (_daemon, mut clients) = Both::start(Setup::new().relaymap(valued(&values)));
+    let (_daemon, mut clients) = Both::start(Setup::new().relaymap(with_values(&values)));
     for (place, value) in values.iter().enumerate() {
         clients.finds("relayhost", &format!("user{place}@one.test"), value);
     }
@@ -71,7 +71,7 @@ fn a_value_that_makes_smtp_exit_is_an_error_with_its_place() {
         ",",
         "[relay1.test]:25, [relay2.test",
     ];
-    let (daemon, mut clients) = Both::start(Setup::new().relaymap(valued(&values)));
+    let (daemon, mut clients) = Both::start(Setup::new().relaymap(with_values(&values)));
     for (place, value) in values.iter().enumerate() {
         let reply = clients.relayhost(&format!("user{place}@one.test"));
         assert!(reply.is_cannot_tell(), "{value}: {reply:?}");

@@ -24,7 +24,7 @@ const NEXT_HOP: &str = "[relay.test]:587";
 const CREDENTIALS: &str = "user:password";
 const SENDER: &str = "ann@one.test";
 /// A user number without a name.
-const NAMELESS: u32 = 54321;
+const UNNAMED_USER: u32 = 54321;
 
 /// Postfix's limits, as observed in its client: a key, a reply over socketmap, a reply over `tcp_table`.
 const KEY: usize = 10_000;
@@ -261,7 +261,7 @@ fn connections_over_a_peers_share_are_closed_and_no_other_peers() {
 fn unprivileged_peers_leave_half_of_all_connections_to_others() {
     let daemon = Daemon::start(setup("[limits]\nconnections = 16\n"));
     let mut strangers = Vec::new();
-    for uid in NAMELESS..NAMELESS + 5 {
+    for uid in UNNAMED_USER..UNNAMED_USER + 5 {
         let more = as_user(uid, || (0..10).map_while(|n| answered(&daemon, n % 2)).collect());
         let more: Vec<Stream> = more;
         assert!(more.len() <= 4, "{} of user {uid}", more.len());
@@ -292,7 +292,7 @@ fn a_hostile_user_with_all_its_connections_costs_little_and_excludes_no_other_pe
     let daemon = Daemon::start(setup(""));
     assert!(answered(&daemon, 0).is_some());
     let idle = resident(&daemon);
-    let hostile = as_user(NAMELESS, || {
+    let hostile = as_user(UNNAMED_USER, || {
         let begun = [b"10100:relayhost ".as_slice(), &[b'x'; 10_000]].concat();
         let mut hostile = Vec::new();
         while let Some(mut stream) = answered(&daemon, hostile.len() % 2) {
@@ -323,10 +323,10 @@ fn a_peer_that_never_reads_its_replies_costs_only_some_kilobytes() {
     let daemon = Daemon::start(setup(""));
     let idle = resident(&daemon);
     // A UNIX socket has a small buffer, so all of these block.
-    let mut non_reader: Vec<NonReader> = (0..CONNECTIONS).map(|_| NonReader::to(&daemon, 1)).collect();
+    let mut non_readers: Vec<NonReader> = (0..CONNECTIONS).map(|_| NonReader::to(&daemon, 1)).collect();
     let rests = || {
         let before = ticks(&daemon);
-        let asked = non_reader
+        let asked = non_readers
             .iter_mut()
             .map(NonReader::send_until_full)
             .filter(|took| *took)

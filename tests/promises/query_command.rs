@@ -26,10 +26,10 @@ fn a_running_server_answers_over_every_kind_of_endpoint() {
             .listen(unix),
     );
     // The client has no tables.
-    let elsewhere = Setup::new();
+    let without_tables = Setup::new();
     let expect = |endpoint: usize, request: &str, code: i32, answer: &str| {
         let line = format!("query --server {} {request}", daemon.endpoint(endpoint));
-        let ran = elsewhere.run_line(&line).exits(code);
+        let ran = without_tables.run_line(&line).exits(code);
         assert_eq!(ran.stdout, answer, "{line}: {}", ran.stderr);
     };
     for endpoint in [0, 1, 3] {
@@ -38,7 +38,7 @@ fn a_running_server_answers_over_every_kind_of_endpoint() {
         expect(endpoint, "relayhost ann@bad.test", 75, "");
         let keys = ["ann@one.test", "x@nowhere.test", "\"a b\"@two.test"];
         let args = ["--server", daemon.endpoint(endpoint), "relayhost"];
-        let several = elsewhere.run_query(&[&args, &keys[..]].concat()).exits(0);
+        let several = without_tables.run_query(&[&args, &keys[..]].concat()).exits(0);
         let answer = "ann@one.test\t[relay1.test]:587\n\"a b\"@two.test\t[relay2.test]:2525\n";
         assert_eq!(several.stdout, answer);
     }
@@ -47,7 +47,7 @@ fn a_running_server_answers_over_every_kind_of_endpoint() {
         expect(endpoint, "sasl ann@direct.test", 1, "");
     }
     // A tcp_table serves one map; answers for another map would be wrong.
-    let other_map = elsewhere.run_line(&format!(
+    let other_map = without_tables.run_line(&format!(
         "query --server {} sasl ann@one.test",
         daemon.endpoint(1)
     ));

@@ -16,7 +16,7 @@ fn every_documented_case_gets_its_answer_over_both_protocols_and_from_query() {
     let mut ran = 0;
     for case in cases {
         ran += 1;
-        for failure in tried(case) {
+        for failure in differences(case) {
             failures.push(format!("{}: {failure}", text(case, "id")));
         }
     }
@@ -30,7 +30,7 @@ fn every_documented_case_gets_its_answer_over_both_protocols_and_from_query() {
 }
 
 /// The differences from the expectation of this case.
-fn tried(case: &Value) -> Vec<String> {
+fn differences(case: &Value) -> Vec<String> {
     let (map, key) = (text(case, "map"), text(case, "key"));
     let expected = expectation(case);
     let (daemon, mut clients) = Both::start(setup(case));

@@ -21,10 +21,10 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-type Obstacle = (&'static str, fn(&Path) -> io::Result<()>);
+type NonFile = (&'static str, fn(&Path) -> io::Result<()>);
 
 /// Some of what may be in place of a file.
-const OBSTACLES: [Obstacle; 8] = [
+const NON_FILES: [NonFile; 8] = [
     ("a FIFO", |path| Ok(mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?)),
     ("a directory", |path| fs::create_dir(path)),
     ("a link that leads nowhere", |path| {
@@ -87,7 +87,7 @@ fn is_logged_once(versions: &Versions<'_>, seen: usize, file: &str, what: &str) 
 fn a_non_file_in_place_of_a_file_keeps_the_active_snapshot_and_its_repair_takes_effect() {
     let daemon = Daemon::start(setup(QUICK));
     with_versions(&daemon, QUICK, |versions| {
-        for ((obstacle, make), file) in OBSTACLES.into_iter().zip(FILES.into_iter().cycle()) {
+        for ((obstacle, make), file) in NON_FILES.into_iter().zip(FILES.into_iter().cycle()) {
             let what = format!("{obstacle} in place of {file}");
             let seen = daemon.log_lines();
             exchange(&versions.path(file), make);
@@ -105,7 +105,7 @@ fn a_non_file_in_place_of_a_file_keeps_the_active_snapshot_and_its_repair_takes_
 
 #[test]
 fn a_non_file_in_place_of_the_settings_file_is_a_startup_error() {
-    for (obstacle, make) in OBSTACLES {
+    for (obstacle, make) in NON_FILES {
         let setup = setup(QUICK);
         exchange(&path_of(&setup, SETTINGS), make);
         let finished = setup.listen("socketmap:inet:127.0.0.1:0").serve_until_exit();

@@ -5,18 +5,18 @@ use crate::harness::client::{Both, Reply};
 use crate::harness::daemon::{Daemon, Setup};
 
 /// A daemon whose relay map has, for each of these keys, a next hop with the key's index: `[hop0]`, `[hop1]`, …
-fn keyed(keys: &[&str]) -> (Daemon, Both) {
-    Both::start(keyed_setup(keys))
+fn with_keys(keys: &[&str]) -> (Daemon, Both) {
+    Both::start(setup_with_keys(keys))
 }
 
-fn keyed_setup(keys: &[&str]) -> Setup {
+fn setup_with_keys(keys: &[&str]) -> Setup {
     let line = |(place, key)| format!("{key}\t[hop{place}]\n");
     let lines: Vec<String> = keys.iter().enumerate().map(line).collect();
     Setup::new().relaymap(lines.concat())
 }
 
 #[track_caller]
-fn hop(clients: &mut Both, sender: &str, place: usize) {
+fn expect_hop(clients: &mut Both, sender: &str, place: usize) {
     assert_eq!(
         clients.relayhost(sender),
         Reply::Found(format!("[hop{place}]")),
@@ -25,55 +25,55 @@ fn hop(clients: &mut Both, sender: &str, place: usize) {
 }
 
 #[track_caller]
-fn none(clients: &mut Both, sender: &str) {
+fn expect_not_found(clients: &mut Both, sender: &str) {
     assert_eq!(clients.relayhost(sender), Reply::NotFound, "{sender:?}");
 }
 
 #[test]
 fn the_address_wins_over_the_one_without_extension_and_that_over_the_domain() {
-    let (_daemon, mut clients) = keyed(&["@one.test", "ann@one.test", "ann+news@one.test"]);
-    hop(&mut clients, "ann+news@one.test", 2);
-    hop(&mut clients, "ann+other@one.test", 1);
-    hop(&mut clients, "ann@one.test", 1);
-    hop(&mut clients, "bob+news@one.test", 0);
-    hop(&mut clients, "@one.test", 0);
-    none(&mut clients, "ann@two.test");
+    let (_daemon, mut clients) = with_keys(&["@one.test", "ann@one.test", "ann+news@one.test"]);
+    expect_hop(&mut clients, "ann+news@one.test", 2);
+    expect_hop(&mut clients, "ann+other@one.test", 1);
+    expect_hop(&mut clients, "ann@one.test", 1);
+    expect_hop(&mut clients, "bob+news@one.test", 0);
+    expect_hop(&mut clients, "@one.test", 0);
+    expect_not_found(&mut clients, "ann@two.test");
 }
 
 #[test]
 fn an_extension_begins_at_the_first_delimiter() {
-    let (_daemon, mut clients) = keyed(&["@one.test", "ann@one.test", "ann+a@one.test"]);
-    hop(&mut clients, "ann+a+b@one.test", 1);
-    hop(&mut clients, "ann+a@one.test", 2);
-    hop(&mut clients, "ann+@one.test", 1);
+    let (_daemon, mut clients) = with_keys(&["@one.test", "ann@one.test", "ann+a@one.test"]);
+    expect_hop(&mut clients, "ann+a+b@one.test", 1);
+    expect_hop(&mut clients, "ann+a@one.test", 2);
+    expect_hop(&mut clients, "ann+@one.test", 1);
     // The delimiter is only recognised in the local part.
-    let (_daemon, mut clients) = keyed(&["ann@a.test", "@a"]);
-    none(&mut clients, "ann@a+b.test");
-    none(&mut clients, "ann@a.test+c");
+    let (_daemon, mut clients) = with_keys(&["ann@a.test", "@a"]);
+    expect_not_found(&mut clients, "ann@a+b.test");
+    expect_not_found(&mut clients, "ann@a.test+c");
 }
 
 #[test]
 fn no_key_shorter_than_the_domain_is_tried() {
-    let (_daemon, mut clients) = keyed(&["@one.test", "@test", "bob@two.test"]);
-    none(&mut clients, "ann@sub.one.test");
-    none(&mut clients, "ann@one.test.example");
-    none(&mut clients, "ann@two.test");
-    none(&mut clients, "bob");
-    none(&mut clients, "one.test");
+    let (_daemon, mut clients) = with_keys(&["@one.test", "@test", "bob@two.test"]);
+    expect_not_found(&mut clients, "ann@sub.one.test");
+    expect_not_found(&mut clients, "ann@one.test.example");
+    expect_not_found(&mut clients, "ann@two.test");
+    expect_not_found(&mut clients, "bob");
+    expect_not_found(&mut clients, "one.test");
 }
 
 #[test]
 fn an_extension_is_not_removed_where_the_local_part_would_become_empty() {
-    let (_daemon, mut clients) = keyed(&["@one.test", "+u@one.test"]);
-    hop(&mut clients, "+u@one.test", 1);
-    hop(&mut clients, "+u+x@one.test", 0);
-    hop(&mut clients, "+x@one.test", 0);
-    hop(&mut clients, "+@one.test", 0);
+    let (_daemon, mut clients) = with_keys(&["@one.test", "+u@one.test"]);
+    expect_hop(&mut clients, "+u@one.test", 1);
+    expect_hop(&mut clients, "+u+x@one.test", 0);
+    expect_hop(&mut clients, "+x@one.test", 0);
+    expect_hop(&mut clients, "+@one.test", 0);
 }
 
 #[test]
 fn keys_are_case_folded_as_unicode_specifies() {
-    let (_daemon, mut clients) = keyed(&[
+    let (_daemon, mut clients) = with_keys(&[
         "@straße.test",
         "@ΣΊΣΥΦΟΣ.test",
         "@İ.test",
@@ -91,30 +91,30 @@ fn keys_are_case_folded_as_unicode_specifies() {
         "a@strasse.test",
         "a@ſtrasse.test",
     ] {
-        hop(&mut clients, sender, 0);
+        expect_hop(&mut clients, sender, 0);
     }
     for sender in ["a@σίσυφος.test", "a@σίσυφοσ.test", "a@Σίσυφος.TEST"] {
-        hop(&mut clients, sender, 1);
+        expect_hop(&mut clients, sender, 1);
     }
     for sender in ["a@İ.test", "a@i\u{307}.test", "a@I\u{307}.test"] {
-        hop(&mut clients, sender, 2);
+        expect_hop(&mut clients, sender, 2);
     }
-    none(&mut clients, "a@i.test");
-    none(&mut clients, "a@ı.test");
+    expect_not_found(&mut clients, "a@i.test");
+    expect_not_found(&mut clients, "a@ı.test");
     for sender in ["üni@one.test", "Üni@ONE.test", "ÜNI+x@one.test"] {
-        hop(&mut clients, sender, 3);
+        expect_hop(&mut clients, sender, 3);
     }
-    none(&mut clients, "uni@one.test");
+    expect_not_found(&mut clients, "uni@one.test");
     for sender in ["a@Ǆ.test", "a@ǆ.test"] {
-        hop(&mut clients, sender, 4);
+        expect_hop(&mut clients, sender, 4);
     }
     // The Kelvin sign.
-    hop(&mut clients, "a@\u{212a}.test", 5);
-    hop(&mut clients, "a@FI.test", 6);
-    hop(&mut clients, "a@\u{2bc}n.test", 7);
-    hop(&mut clients, "a@москва.test", 8);
+    expect_hop(&mut clients, "a@\u{212a}.test", 5);
+    expect_hop(&mut clients, "a@FI.test", 6);
+    expect_hop(&mut clients, "a@\u{2bc}n.test", 7);
+    expect_hop(&mut clients, "a@москва.test", 8);
     // Case folding is not normalization: a letter and a combining accent do not match the accented letter.
-    none(&mut clients, "u\u{308}ni@one.test");
+    expect_not_found(&mut clients, "u\u{308}ni@one.test");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_quoted_address_and_the_same_address_unquoted_get_one_answer() {
         "\"quo\\\"te\"@one.test",
         "\"dots..dots\"@one.test",
     ];
-    let (_daemon, mut clients) = keyed(&keys);
+    let (_daemon, mut clients) = with_keys(&keys);
     for (quoted, unquoted, place) in [
         ("\"john doe\"@one.test", "john doe@one.test", 1),
         ("\"John Doe+x\"@one.test", "John Doe+x@one.test", 1),
@@ -148,11 +148,11 @@ fn a_quoted_address_and_the_same_address_unquoted_get_one_answer() {
         ("\"dots..dots\"@one.test", "dots..dots@one.test", 5),
         ("\"some one\"@one.test", "some one@one.test", 0),
     ] {
-        hop(&mut clients, quoted, place);
-        hop(&mut clients, unquoted, place);
+        expect_hop(&mut clients, quoted, place);
+        expect_hop(&mut clients, unquoted, place);
     }
-    none(&mut clients, "\"john doe\"@two.test");
-    none(&mut clients, "john doe@two.test");
+    expect_not_found(&mut clients, "\"john doe\"@two.test");
+    expect_not_found(&mut clients, "john doe@two.test");
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn an_exclusion_applies_to_both_forms_of_an_address() {
         "\"A B+x\"@two.test",
         "A B+x@two.test",
     ] {
-        none(&mut clients, sender);
+        expect_not_found(&mut clients, sender);
         assert_eq!(clients.sasl(sender), Reply::NotFound, "{sender}");
     }
     clients.finds("relayhost", "\"jane doe\"@one.test", "[relay1.test]");
@@ -183,112 +183,112 @@ fn an_exclusion_applies_to_both_forms_of_an_address() {
 
 #[test]
 fn unneeded_quotes_make_no_difference() {
-    let (_daemon, mut clients) = keyed(&["@one.test", "\"ann\"@one.test"]);
+    let (_daemon, mut clients) = with_keys(&["@one.test", "\"ann\"@one.test"]);
     for sender in [
         "ann@one.test",
         "\"ann\"@one.test",
         "ann+x@one.test",
         "\"ann+x\"@one.test",
     ] {
-        hop(&mut clients, sender, 1);
+        expect_hop(&mut clients, sender, 1);
     }
 }
 
 #[test]
 fn the_null_sender_is_one_sender_in_both_forms() {
     for key in ["<>", "\"<>\""] {
-        let (_daemon, mut clients) = keyed(&["@one.test", key]);
-        hop(&mut clients, "<>", 1);
-        hop(&mut clients, "\"<>\"", 1);
+        let (_daemon, mut clients) = with_keys(&["@one.test", key]);
+        expect_hop(&mut clients, "<>", 1);
+        expect_hop(&mut clients, "\"<>\"", 1);
     }
-    let (_daemon, mut clients) = keyed(&["@one.test"]);
-    none(&mut clients, "<>");
-    none(&mut clients, "\"<>\"");
+    let (_daemon, mut clients) = with_keys(&["@one.test"]);
+    expect_not_found(&mut clients, "<>");
+    expect_not_found(&mut clients, "\"<>\"");
 }
 
 #[test]
 fn an_address_literal_is_a_domain() {
-    let (_daemon, mut clients) = keyed(&["@[192.0.2.1]", "ann@[192.0.2.1]", "@[IPv6:2001:DB8::1]"]);
-    hop(&mut clients, "bob@[192.0.2.1]", 0);
-    hop(&mut clients, "ann+x@[192.0.2.1]", 1);
-    hop(&mut clients, "ann@[ipv6:2001:db8::1]", 2);
-    none(&mut clients, "ann@192.0.2.1");
+    let (_daemon, mut clients) = with_keys(&["@[192.0.2.1]", "ann@[192.0.2.1]", "@[IPv6:2001:DB8::1]"]);
+    expect_hop(&mut clients, "bob@[192.0.2.1]", 0);
+    expect_hop(&mut clients, "ann+x@[192.0.2.1]", 1);
+    expect_hop(&mut clients, "ann@[ipv6:2001:db8::1]", 2);
+    expect_not_found(&mut clients, "ann@192.0.2.1");
 }
 
 #[test]
 fn the_last_at_sign_separates_local_part_and_domain() {
-    let (_daemon, mut clients) = keyed(&["@one.test", "@two.test", "ann@one.test"]);
-    hop(&mut clients, "ann@one.test@two.test", 1);
-    hop(&mut clients, "x@y@one.test", 0);
-    none(&mut clients, "ann@one.test@three.test");
+    let (_daemon, mut clients) = with_keys(&["@one.test", "@two.test", "ann@one.test"]);
+    expect_hop(&mut clients, "ann@one.test@two.test", 1);
+    expect_hop(&mut clients, "x@y@one.test", 0);
+    expect_not_found(&mut clients, "ann@one.test@three.test");
 }
 
 #[test]
 fn postmaster_and_mailer_daemon_are_not_split_but_lose_their_extension() {
-    let (_daemon, mut clients) = keyed(&["@one.test", "postmaster@one.test"]);
-    hop(&mut clients, "Postmaster@one.test", 1);
-    hop(&mut clients, "postmaster+x@one.test", 1);
+    let (_daemon, mut clients) = with_keys(&["@one.test", "postmaster@one.test"]);
+    expect_hop(&mut clients, "Postmaster@one.test", 1);
+    expect_hop(&mut clients, "postmaster+x@one.test", 1);
     // Even with a delimiter that is in the name, the name is not split.
     let keys = ["@one.test", "mailer@one.test", "double@one.test"];
-    let (_daemon, mut clients) = Both::start(keyed_setup(&keys).arg("--recipient-delimiter=-"));
+    let (_daemon, mut clients) = Both::start(setup_with_keys(&keys).arg("--recipient-delimiter=-"));
     for whole in [
         "mailer-daemon@one.test",
         "MAILER-DAEMON@one.test",
         "Double-Bounce@one.test",
     ] {
-        hop(&mut clients, whole, 0);
+        expect_hop(&mut clients, whole, 0);
     }
-    hop(&mut clients, "mailer-daemons@one.test", 1);
-    hop(&mut clients, "double-bounces@one.test", 2);
+    expect_hop(&mut clients, "mailer-daemons@one.test", 1);
+    expect_hop(&mut clients, "double-bounces@one.test", 2);
 }
 
 #[test]
 fn the_delimiter_can_be_set_in_three_places() {
     let keys = ["@one.test", "ann@one.test"];
     for setup in [
-        keyed_setup(&keys).arg("--recipient-delimiter").arg("="),
-        keyed_setup(&keys).env("POSTMAPD_RECIPIENT_DELIMITER", "="),
-        keyed_setup(&keys).settings("recipient_delimiter = \"=\"\n"),
+        setup_with_keys(&keys).arg("--recipient-delimiter").arg("="),
+        setup_with_keys(&keys).env("POSTMAPD_RECIPIENT_DELIMITER", "="),
+        setup_with_keys(&keys).settings("recipient_delimiter = \"=\"\n"),
     ] {
         let (_daemon, mut clients) = Both::start(setup);
-        hop(&mut clients, "ann=x@one.test", 1);
-        hop(&mut clients, "ann+x@one.test", 0);
+        expect_hop(&mut clients, "ann=x@one.test", 1);
+        expect_hop(&mut clients, "ann+x@one.test", 0);
     }
 }
 
 #[test]
 fn with_a_dash_as_delimiter_owner_and_request_addresses_are_not_split() {
     let keys = ["@one.test", "owner@one.test", "list@one.test", "ann@one.test"];
-    let (_daemon, mut clients) = Both::start(keyed_setup(&keys).env("POSTMAPD_RECIPIENT_DELIMITER", "-"));
+    let (_daemon, mut clients) = Both::start(setup_with_keys(&keys).env("POSTMAPD_RECIPIENT_DELIMITER", "-"));
     for whole in [
         "owner-list@one.test",
         "Owner-list@one.test",
         "list-request@one.test",
         "list-REQUEST@one.test",
     ] {
-        hop(&mut clients, whole, 0);
+        expect_hop(&mut clients, whole, 0);
     }
-    hop(&mut clients, "list-requests@one.test", 2);
-    hop(&mut clients, "ann-x@one.test", 3);
-    hop(&mut clients, "ann+x@one.test", 0);
+    expect_hop(&mut clients, "list-requests@one.test", 2);
+    expect_hop(&mut clients, "ann-x@one.test", 3);
+    expect_hop(&mut clients, "ann+x@one.test", 0);
 }
 
 #[test]
 fn without_a_dash_as_delimiter_owner_and_request_addresses_are_ordinary() {
-    let (_daemon, mut clients) = keyed(&["@one.test", "owner-list@one.test", "list@one.test"]);
-    hop(&mut clients, "owner-list+x@one.test", 1);
-    hop(&mut clients, "list+x-request@one.test", 2);
+    let (_daemon, mut clients) = with_keys(&["@one.test", "owner-list@one.test", "list@one.test"]);
+    expect_hop(&mut clients, "owner-list+x@one.test", 1);
+    expect_hop(&mut clients, "list+x-request@one.test", 2);
 }
 
 #[test]
 fn several_delimiters_form_a_set() {
     let keys = ["@one.test", "ann@one.test", "ann-a@one.test"];
-    let (_daemon, mut clients) = Both::start(keyed_setup(&keys).arg("--recipient-delimiter").arg("+="));
-    hop(&mut clients, "ann+x@one.test", 1);
-    hop(&mut clients, "ann=x@one.test", 1);
-    hop(&mut clients, "ann=a+b@one.test", 1);
-    hop(&mut clients, "ann-a+b@one.test", 2);
-    hop(&mut clients, "ann-b@one.test", 0);
+    let (_daemon, mut clients) = Both::start(setup_with_keys(&keys).arg("--recipient-delimiter").arg("+="));
+    expect_hop(&mut clients, "ann+x@one.test", 1);
+    expect_hop(&mut clients, "ann=x@one.test", 1);
+    expect_hop(&mut clients, "ann=a+b@one.test", 1);
+    expect_hop(&mut clients, "ann-a+b@one.test", 2);
+    expect_hop(&mut clients, "ann-b@one.test", 0);
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn expect_no_password_on_stderr(finished: &Finished) {
 }
 
 /// Valid files, with passwords in all places where a password can be.
-fn good() -> Setup {
+fn valid_files() -> Setup {
     let setup = Setup::new()
         .relaymap("@one.test [relay1.test]:587\n@two.test [relay2.test]:587\n")
         .credentials(
@@ -72,7 +72,7 @@ fn good() -> Setup {
 }
 
 /// Invalid credentials, each in another way, with the file that each belongs to.
-fn wrong() -> Vec<(&'static str, Vec<u8>)> {
+fn invalid_files() -> Vec<(&'static str, Vec<u8>)> {
     [
         (CREDENTIALS, "@one.test CANARYwithoutcolon\n"),
         (CREDENTIALS, "user1:CANARY @one.test\n"),
@@ -103,7 +103,7 @@ fn wrong() -> Vec<(&'static str, Vec<u8>)> {
     .collect()
 }
 
-fn traced(setup: Setup, format: &str) -> Setup {
+fn with_trace_log(setup: Setup, format: &str) -> Setup {
     setup
         .env("POSTMAPD_LOG", "trace")
         .env("POSTMAPD_LOG_FORMAT", format)
@@ -112,7 +112,7 @@ fn traced(setup: Setup, format: &str) -> Setup {
 #[test]
 fn no_password_is_logged_by_a_server_that_answers_refuses_and_reloads() {
     for format in ["text", "json", "journald"] {
-        let (daemon, mut clients) = Both::start(traced(good(), format));
+        let (daemon, mut clients) = Both::start(with_trace_log(valid_files(), format));
         for (key, credential) in [
             ("ann@one.test", "user1:CANARY1"),
             ("ann@two.test", "user2:CANARY2 with blanks"),
@@ -140,7 +140,7 @@ fn no_password_is_logged_by_a_server_that_answers_refuses_and_reloads() {
             .socketmap
             .eventually_finds("sasl", "[default.test]:25", "default:CANARY6b");
 
-        for (file, text) in wrong() {
+        for (file, text) in invalid_files() {
             let seen = daemon.log_lines();
             daemon.replace(file, text);
             daemon.hangup();
@@ -149,10 +149,10 @@ fn no_password_is_logged_by_a_server_that_answers_refuses_and_reloads() {
             // Back to a valid file, with a new password.
             daemon.replace(RELAYMAP, "@one.test [relay1.test]:587\n");
             daemon.replace(CREDENTIALS, format!("@one.test user1:CANARY{seen}\n"));
-            let good = Reply::Found(format!("user1:CANARY{seen}"));
+            let expected = Reply::Found(format!("user1:CANARY{seen}"));
             eventually(
                 || clients.socketmap.query("sasl", "ann@one.test"),
-                |reply| *reply == good,
+                |reply| *reply == expected,
             );
         }
         expect_no_password_in_process(&daemon);
@@ -170,8 +170,8 @@ fn no_password_is_logged_by_a_server_that_answers_refuses_and_reloads() {
 
 #[test]
 fn no_password_is_in_a_startup_error() {
-    for (file, text) in wrong() {
-        let (daemon, mut clients) = Both::start(traced(good().file(file, &text), "text"));
+    for (file, text) in invalid_files() {
+        let (daemon, mut clients) = Both::start(with_trace_log(valid_files().file(file, &text), "text"));
         daemon.wait_for_log(|line| line.contains(file));
         let credential = clients.sasl("[default.test]:25");
         assert!(credential == Reply::found("default:CANARY6") || credential.is_cannot_tell());
@@ -191,7 +191,7 @@ fn no_password_is_in_a_startup_error() {
 #[test]
 fn no_password_is_on_the_standard_error_of_query() {
     for format in ["text", "json", "journald"] {
-        let setup = traced(good(), format);
+        let setup = with_trace_log(valid_files(), format);
         let found = setup.run_query(&["sasl", "ann@one.test"]);
         assert_eq!((found.code, found.stdout.as_str()), (Some(0), "user1:CANARY1\n"));
         expect_no_password_on_stderr(&found);
@@ -201,8 +201,9 @@ fn no_password_is_on_the_standard_error_of_query() {
             "ann@two.test\tuser2:CANARY2 with blanks\n[default.test]:25\tdefault:CANARY6\n"
         );
         expect_no_password_on_stderr(&several);
-        for (file, text) in wrong() {
-            let failed = traced(good().file(file, text), format).run_query(&["sasl", "ann@one.test"]);
+        for (file, text) in invalid_files() {
+            let failed =
+                with_trace_log(valid_files().file(file, text), format).run_query(&["sasl", "ann@one.test"]);
             expect_no_password_on_stderr(&failed);
         }
         expect_no_password_on_stderr(&setup.run_query(&["sasl"]));
@@ -212,7 +213,7 @@ fn no_password_is_on_the_standard_error_of_query() {
 
 #[test]
 fn no_password_is_printed_by_a_query_to_a_server() {
-    let (daemon, _clients) = Both::start(traced(good(), "text"));
+    let (daemon, _clients) = Both::start(with_trace_log(valid_files(), "text"));
     for endpoint in [0, 2] {
         let found =
             daemon
@@ -239,7 +240,7 @@ fn no_password_is_printed_for_an_invalid_secret_file_or_variable() {
         b"user:CANARY\x01\n",
     ];
     let by_file = contents.map(|content| {
-        let setup = good();
+        let setup = valid_files();
         fs::write(setup.root().join("secret"), content).unwrap();
         setup
     });
@@ -260,11 +261,13 @@ fn no_password_is_printed_for_an_invalid_secret_file_or_variable() {
     });
     for setup in by_file.into_iter().chain(by_variable) {
         // Other tests check whether such a value is served, cannot be told or is refused.
-        match Daemon::try_start(traced(setup.clone(), "text").listen("socketmap:inet:127.0.0.1:0")) {
+        match Daemon::try_start(with_trace_log(setup.clone(), "text").listen("socketmap:inet:127.0.0.1:0")) {
             Ok(daemon) => expect_no_password_in_process(&daemon),
             Err(error) => expect_no_password("the message of a refused start", &without_command(&error)),
         }
-        expect_no_password_on_stderr(&traced(setup, "text").run_query(&["sasl", "[default.test]:25"]));
+        expect_no_password_on_stderr(
+            &with_trace_log(setup, "text").run_query(&["sasl", "[default.test]:25"]),
+        );
     }
 }
 
@@ -280,7 +283,7 @@ fn no_password_is_printed_for_an_invalid_settings_file() {
         "password = CANARY\n",
         "listen = \"CANARY\n",
     ] {
-        let setup = traced(good().settings(text), "text");
+        let setup = with_trace_log(valid_files().settings(text), "text");
         let refused = setup.serve_until_exit();
         assert_eq!(refused.code, Some(78), "{}", refused.stderr);
         expect_no_password("the message of a refused start", &refused.stderr);
@@ -291,7 +294,7 @@ fn no_password_is_printed_for_an_invalid_settings_file() {
 #[test]
 fn a_key_is_logged_at_debug_level_only() {
     for (level, shown) in [("", false), ("info", false), ("debug", true), ("trace", true)] {
-        let setup = good();
+        let setup = valid_files();
         let setup = if level.is_empty() {
             setup
         } else {
@@ -342,25 +345,25 @@ fn no_password_is_sent_by_the_admin_listener() {
             expect_no_password("status", &(check.stdout + &check.stderr));
         }
     };
-    let (daemon, mut clients) = Both::start(Admin::wanted(traced(good(), "text")));
+    let (daemon, mut clients) = Both::start(Admin::wanted(with_trace_log(valid_files(), "text")));
     let admin = Admin::of(&daemon);
     assert_eq!(clients.sasl("ann@one.test"), Reply::found("user1:CANARY1"));
     // Nor does the log contain what a peer sent, not even if it is a password.
     clients.finds("relayhost", "CANARY@CANARY.test", "[default.test]:25");
     assert!(clients.socketmap.query("CANARY", "CANARY").is_refused());
     check(&admin, &daemon);
-    for (file, text) in wrong() {
+    for (file, text) in invalid_files() {
         let seen = daemon.log_lines();
         daemon.replace(file, &text);
         daemon.wait_for_log_after(seen, |line| line.contains("stays in force"));
         assert_eq!(admin.get("/readyz").code, 503);
         check(&admin, &daemon);
     }
-    for (file, text) in wrong() {
-        let daemon = Daemon::start(Admin::wanted(good().file(file, &text)));
+    for (file, text) in invalid_files() {
+        let daemon = Daemon::start(Admin::wanted(valid_files().file(file, &text)));
         check(&Admin::of(&daemon), &daemon);
     }
-    let wrong = traced(good().settings("admin = \"CANARY\"\n"), "text").serve_until_exit();
-    assert_eq!(wrong.code, Some(78));
-    expect_no_password("the message of a refused start", &wrong.stderr);
+    let refused = with_trace_log(valid_files().settings("admin = \"CANARY\"\n"), "text").serve_until_exit();
+    assert_eq!(refused.code, Some(78));
+    expect_no_password("the message of a refused start", &refused.stderr);
 }

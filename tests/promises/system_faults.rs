@@ -142,7 +142,7 @@ fn text(name: &str, version: usize) -> String {
 }
 
 /// Requests with the right answers of a version; `None` is *not found*.
-fn right(version: usize) -> [(&'static str, &'static str, Option<String>); 8] {
+fn expected_answers(version: usize) -> [(&'static str, &'static str, Option<String>); 8] {
     let found = |text: String| Some(text);
     [
         ("relayhost", "ann@one.test", found("[relay.test]:587".into())),
@@ -233,7 +233,7 @@ impl Run {
             ended: None,
         };
         if matches!(fault.phase, Phase::Running) {
-            run.until_right(0)?;
+            run.wait_for_version(0)?;
             run.strace = Some(attach(
                 &run.daemon,
                 &run.aside.path().join(STRACE_MESSAGES),
@@ -264,10 +264,10 @@ impl Run {
 
     /// Looks up until all answers are those of this version, on both listeners, or the server has ended. Until then
     /// each answer is of this version or the one before it, or *cannot tell*.
-    fn until_right(&mut self, version: usize) -> Result<(), Failure> {
+    fn wait_for_version(&mut self, version: usize) -> Result<(), Failure> {
         let begun = Instant::now();
         loop {
-            let answers = self.over_unix();
+            let answers = self.query_over_unix();
             let mut all = check_answers("unix", version, &answers)?;
             let mut over_tcp = Vec::new();
             if all {
@@ -288,7 +288,7 @@ impl Run {
     }
 
     /// The answers over the connection that is kept open, or over a new one if it was closed.
-    fn over_unix(&mut self) -> Vec<Lookup> {
+    fn query_over_unix(&mut self) -> Vec<Lookup> {
         let held = self
             .held
             .take()
@@ -317,14 +317,14 @@ impl Run {
 
     /// The whole life of a server.
     fn run_lifecycle(&mut self) -> Result<(), Failure> {
-        self.until_right(0)?;
+        self.wait_for_version(0)?;
         self.edit(1)?;
-        self.until_right(1)?;
+        self.wait_for_version(1)?;
         if !self.has_ended() {
             self.daemon.hangup();
         }
         self.edit(2)?;
-        self.until_right(2)?;
+        self.wait_for_version(2)?;
         if self.has_ended() {
             return Ok(());
         }
@@ -424,12 +424,12 @@ fn connect_tcp(address: &str) -> io::Result<Stream> {
 type Lookup = Result<Reply, String>;
 
 fn lost(error: &io::Error) -> Vec<Lookup> {
-    right(0).map(|_| Err(error.to_string())).to_vec()
+    expected_answers(0).map(|_| Err(error.to_string())).to_vec()
 }
 
 /// Sends all requests in one write.
 fn query(stream: &mut Stream) -> Vec<Lookup> {
-    let requests: Vec<u8> = right(0)
+    let requests: Vec<u8> = expected_answers(0)
         .iter()
         .flat_map(|(map, key, _)| framed(&format!("{map} {key}")))
         .collect();
@@ -441,7 +441,7 @@ fn query(stream: &mut Stream) -> Vec<Lookup> {
             .read_netstring()
             .map(|payload| Reply::from_socketmap(&payload))
     };
-    right(0)
+    expected_answers(0)
         .map(reply)
         .map(|reply| reply.map_err(|error| error.to_string()))
         .to_vec()
@@ -449,9 +449,11 @@ fn query(stream: &mut Stream) -> Vec<Lookup> {
 
 /// Whether all of these answers are those of the version. A wrong one is a failure.
 fn check_answers(listener: &str, version: usize, answers: &[Lookup]) -> Result<bool, Failure> {
-    let before = right(version.saturating_sub(1));
+    let before = expected_answers(version.saturating_sub(1));
     let mut all = true;
-    for (((map, key, now), (_, _, before)), answer) in right(version).iter().zip(&before).zip(answers) {
+    for (((map, key, now), (_, _, before)), answer) in
+        expected_answers(version).iter().zip(&before).zip(answers)
+    {
         let found = match answer {
             Ok(Reply::Found(value)) => Some(value),
             Ok(Reply::NotFound) => None,

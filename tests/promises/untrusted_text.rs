@@ -210,7 +210,7 @@ fn a_value_with_a_control_character_is_an_error() {
 }
 
 /// Values that a credential may have, and that a terminal would interpret or not show.
-const ODD: [&[u8]; 3] = [
+const UNUSUAL_VALUES: [&[u8]; 3] = [
     "u:p\u{202e}x\u{200b}".as_bytes(),
     "u:p\u{9b}31m".as_bytes(),
     b"u:p\xe9",
@@ -218,7 +218,7 @@ const ODD: [&[u8]; 3] = [
 
 #[test]
 fn a_value_is_printed_byte_for_byte_where_a_program_reads_it() {
-    for value in ODD {
+    for value in UNUSUAL_VALUES {
         let payload = [b"OK ", value].concat();
         let frame = [payload.len().to_string().as_bytes(), b":", &payload, b","].concat();
         let answer = [b"200 ".as_slice(), encoded(value).as_bytes(), b"\n"].concat();
@@ -243,9 +243,10 @@ fn a_value_is_printed_byte_for_byte_where_a_program_reads_it() {
 
 #[test]
 fn a_value_is_escaped_where_a_person_reads_it() {
-    for (value, shown) in ODD
-        .into_iter()
-        .zip(["u:p\\u{202e}x\\u{200b}", "u:p\\u{9b}31m", "u:p\\xe9"])
+    for (value, shown) in
+        UNUSUAL_VALUES
+            .into_iter()
+            .zip(["u:p\\u{202e}x\\u{200b}", "u:p\\u{9b}31m", "u:p\\xe9"])
     {
         let setup = Setup::new()
             .relaymap("@one.test [relay]\n")

@@ -73,13 +73,13 @@ pub(crate) struct Journal(Arc<Pages>);
 
 #[derive(Default)]
 struct Pages {
-    seen: Mutex<Seen>,
+    seen: Mutex<Records>,
     changed: Condvar,
 }
 
 /// The content of a [`Journal`].
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Records {
     pub(crate) mails: Vec<Mail>,
     pub(crate) attempts: Vec<Attempt>,
 }
@@ -96,7 +96,7 @@ impl Journal {
     }
 
     /// Waits until the condition is fulfilled. Returns `None` after the timeout.
-    pub(crate) fn wait<T>(&self, timeout: Duration, condition: impl Fn(&Seen) -> Option<T>) -> Option<T> {
+    pub(crate) fn wait<T>(&self, timeout: Duration, condition: impl Fn(&Records) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + timeout;
         let mut seen = self.lock();
         loop {
@@ -124,11 +124,11 @@ impl Journal {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, Records> {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, entry: impl FnOnce(&mut Seen)) {
+    fn write(&self, entry: impl FnOnce(&mut Records)) {
         entry(&mut self.lock());
         self.0.changed.notify_all();
     }
