@@ -1,8 +1,8 @@
 //! Counts the instructions of a lookup: decode, identify the peer, fold, search and encode, without the kernel.
 //!
 //! `cargo bench --bench instructions` counts them under valgrind, which gives nearly the same figure on every machine,
-//! however busy. `-- --check` compares with benches/instructions.txt, and fails where a figure has grown by more than 5
-//! %. `-- --write` writes the present figures there.
+//! however busy. `-- --check` compares with benches/instructions.txt, and fails where a figure has grown by more than
+//! 5 %. `-- --write` writes the present figures there.
 //!
 //! The program runs itself twice for each case, once with more lookups, and takes the difference, which excludes what
 //! is done only once (starting, building the tables).

@@ -190,7 +190,7 @@ fn soak(daemon: &Daemon, mut swapper: Swapper) {
             wait_for_version(daemon, swapper.at);
             sizes.push(settled_size(daemon));
             let progress = format!(
-                "{:?}: {} flips, {:?}",
+                "{:?}: {} swaps, {:?}",
                 begun.elapsed(),
                 swapper.swaps,
                 sizes.last()
@@ -204,7 +204,7 @@ fn soak(daemon: &Daemon, mut swapper: Swapper) {
     // Thousands on an idle machine; in any case enough for the test to be meaningful.
     assert!(
         swaps > 100 && pairs > 500 && seen.len() > 10,
-        "{swaps} flips, {pairs} pairs, {} versions seen in {length:?}",
+        "{swaps} swaps, {pairs} pairs, {} versions seen in {length:?}",
         seen.len()
     );
     let (warm_up, rest) = sizes.split_at(3);
@@ -212,11 +212,11 @@ fn soak(daemon: &Daemon, mut swapper: Swapper) {
     for size in rest {
         assert!(
             size.memory <= warm + GROWTH_KIB,
-            "it grows with each of {swaps} flips: {sizes:?}"
+            "it grows with each of {swaps} swaps: {sizes:?}"
         );
         assert!(
             size.files <= warm_up[2].files + 40 && size.threads <= warm_up[2].threads + 20,
-            "it keeps something of each of {swaps} flips: {sizes:?}"
+            "it keeps something of each of {swaps} swaps: {sizes:?}"
         );
     }
 }
