@@ -21,7 +21,7 @@ pub use code::{Code, Leak};
 pub enum Severity {
     /// Worth knowing; everything is usable.
     Warning,
-    /// Something cannot be answered until it is mended.
+    /// Something cannot be answered until it is fixed.
     Error,
 }
 

@@ -5,7 +5,7 @@
 //!
 //! A file that is missing, empty or wrong is an error, never an unset value: the answer that would follow from
 //! "no password" is to send without authenticating. For the same reason a user without a password, or a password without
-//! a user, is a login that nobody knows ([`Configured::Unreadable`]) and not one that is unset: the next hop of the default
+//! a user, is an unknown login ([`Configured::Unreadable`]) and not an unset one: the next hop of the default
 //! relay is then *cannot tell*, and the mail waits. The sender and the host, which Postfix asks for before the next hop,
 //! stay *not found*, because only the last of the three answers decides to send without authenticating.
 

@@ -5,7 +5,7 @@
 //! | [`secret`] | bytes that can be stored and sent, but not printed, and that are wiped when dropped |
 //! | [`memory`] | what is freed, given back to the system |
 //! | [`name_service`] | where names of users and hosts are looked up |
-//! | [`log_stream`] | where the log is written to, without waiting for whoever reads it |
+//! | [`log_stream`] | the stream of the log, which never waits for its reader |
 //! | [`background`] | threads that let those that answer go first |
 //! | [`user_namespace`] | which users have a number of their own here |
 //! | [`invisible`] | characters that cannot be seen, named by their code point |

@@ -23,7 +23,7 @@ pub(crate) enum Unreadable {
         /// What to do.
         help: &'static str,
     },
-    /// Nobody can say which of the two is meant.
+    /// The indexed file is older than its source, and which of the two is meant is unknown.
     #[error(
         "{table} is older than its source text, and Postfix answers with what it was: run `postmap {table}`, or undo \
          the edit"
