@@ -16,7 +16,7 @@
 //! map ([`lookup::map`]), and checks whether the client, identified when it connected ([`server::access`]), may query
 //! it. The map's search ([`lookup::search`]) derives the keys that Postfix would try on a `hash:` table
 //! ([`lookup::address::SenderKeys`]) and finds the entry ([`lookup::table::Table`]); the rules between the tables
-//! ([`lookup::routing`]) turn it into one of three answers ([`protocol::answer::Answer`]): found, not found, cannot tell.
+//! ([`lookup::rules`]) turn it into one of three answers ([`protocol::answer::Answer`]): found, not found, cannot tell.
 //! The encoder of the protocol appends the reply, and one write sends all replies.
 //!
 //! # The path of an edit

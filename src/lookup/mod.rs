@@ -32,7 +32,7 @@ pub mod peer;
 pub(crate) mod rationale;
 pub(crate) mod reason;
 pub mod routing;
-mod rules;
+pub(crate) mod rules;
 pub mod search;
 pub mod snapshot;
 pub(crate) mod suspicion;

@@ -42,7 +42,7 @@ pub struct BindError {
 #[derive(Debug, Error)]
 pub enum BindErrorKind {
     /// The host name does not resolve.
-    #[error("the host has no address: {0}; write an address, or mend the name")]
+    #[error("the host has no address: {0}; write an address, or fix the name")]
     Resolve(io::Error),
     /// Another process listens there.
     #[error("another process listens there already; stop it, or choose another endpoint")]

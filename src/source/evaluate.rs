@@ -199,7 +199,7 @@ fn table(
         }
         SourceFile::Unreadable(error) => {
             let (what, help) = if dir.is_dir() {
-                (path, "mend the file or its permissions")
+                (path, "fix the file or its permissions")
             } else {
                 (dir, "create the folder, or name another with --dir")
             };

@@ -139,7 +139,7 @@ impl Reloader {
         };
         if errors > 0 {
             warn!(
-                "what has an error is answered with 'cannot tell' until it is mended; mail that needs it waits"
+                "what has an error is answered with 'cannot tell' until it is fixed; mail that needs it waits"
             );
         }
         (reloader, loaded.snapshot)

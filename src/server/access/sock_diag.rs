@@ -10,7 +10,7 @@
 //! - Where there is no such connection, the kernel falls back to a listening socket at that address. So the answer has to be
 //!   about the connection that was asked for, with both ends.
 //!
-//! Limits: a socket belongs to the user that created it, whoever holds it now. Connections of another network namespace are not
+//! Limits: a socket belongs to the user that created it, whichever process holds it now. Connections of another network namespace are not
 //! seen. A user that this user namespace does not map has the number 65534.
 
 use std::io;
