@@ -10,8 +10,8 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 /// The longest wait for that, even if changes never stop.
 pub(super) const DEBOUNCE_MAX: Duration = Duration::from_secs(1);
 
-/// Waits until changes have stopped and no file is open for writing. A requested reload waits for writers only, a
-/// shutdown for nothing. `writer_wait` limits the wait for one writer, and the wait for all: an open file itself is
+/// Waits until changes have stopped and no file is open for writing. After lost events, when a writer may be unknown,
+/// changes must have stopped for `debounce_max`. A requested reload waits for known writers only, a shutdown for nothing. `writer_wait` limits the wait for one writer, and the wait for all: an open file itself is
 /// read after it is closed, but the other files are not held up any longer ([`super::waits`]).
 pub(super) fn debounce(
     queue: &ReloadQueue,
@@ -20,17 +20,22 @@ pub(super) fn debounce(
     debounce_max: Duration,
 ) -> Option<Trigger> {
     let begun = Instant::now();
-    let debounce_end = begun + debounce_max;
+    let mut debounce_end = begun + debounce_max;
+    let mut quiet = DEBOUNCE;
     while let Some(last @ (Trigger::Changed | Trigger::Reload)) = pending {
         let now = Instant::now();
         if now >= begun + writer_wait {
             break;
         }
+        if queue.take_events_lost() {
+            quiet = debounce_max;
+            debounce_end = begun + writer_wait;
+        }
         let writer = queue.last_writer_since(now.checked_sub(writer_wait));
         let until = match writer {
             Some(opened) => (opened + writer_wait).min(begun + writer_wait),
             None if last == Trigger::Reload => break,
-            None => (now + DEBOUNCE).min(debounce_end),
+            None => (now + quiet).min(debounce_end),
         };
         let more = queue.wait(until);
         pending = pending.max(more);
@@ -94,6 +99,21 @@ mod tests {
         );
         assert!(begun.elapsed() >= DEBOUNCE);
         assert_eq!(queue.wait(Instant::now()), None);
+    }
+
+    #[test]
+    fn after_lost_events_changes_must_have_stopped_for_longer() {
+        let queue = ReloadQueue::default();
+        queue.writer_started(&name());
+        queue.events_lost();
+        let begun = Instant::now();
+        let (long, quiet) = (Duration::from_secs(60), DEBOUNCE * 4);
+        assert_eq!(
+            debounce(&queue, Some(Trigger::Changed), long, quiet),
+            Some(Trigger::Changed)
+        );
+        assert!((quiet..long).contains(&begun.elapsed()));
+        assert!(!queue.take_events_lost());
     }
 
     #[test]

@@ -170,7 +170,7 @@ fn settings(source_file: &SourceFile, sources: &Sources, findings: &mut Findings
             findings.push(
                 Finding::in_file(Code::SettingsUnreadable, sources.settings_file(), None)
                     .message(format!("the settings cannot be read: {why}"))
-                    .help("mend the path or the permissions"),
+                    .help("fix the path or the permissions"),
             );
             &[]
         }
@@ -222,7 +222,7 @@ fn secret(path: &Path, source_file: &SourceFile, findings: &mut Findings) -> Opt
     findings.push(
         Finding::in_file(Code::SecretUnreadable, path, None)
             .message(format!("the file cannot be read: {why}"))
-            .help("mend its path or its permissions, or unset the variable that names it"),
+            .help("fix its path or its permissions, or unset the variable that names it"),
     );
     None
 }

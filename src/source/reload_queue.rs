@@ -42,6 +42,8 @@ struct State {
     requests: u64,
     /// Files that were written to and not closed, and since when. Bounded: only watched names are added.
     writers: HashMap<WatchedName, Instant>,
+    /// Whether events were lost since the last [`ReloadQueue::take_events_lost`].
+    is_incomplete: bool,
 }
 
 impl ReloadQueue {
@@ -78,6 +80,21 @@ impl ReloadQueue {
             writers.remove(name);
             Trigger::Changed
         });
+    }
+
+    /// Records that events were lost. The closing of any file may be among them, so none is known to be open for writing
+    /// any more.
+    pub(super) fn events_lost(&self) {
+        let mut state = self.lock();
+        state.is_incomplete = true;
+        state.writers.clear();
+        state.trigger = state.trigger.max(Some(Trigger::Changed));
+        self.wake.notify_one();
+    }
+
+    /// Returns whether events were lost since the last call.
+    pub(super) fn take_events_lost(&self) -> bool {
+        std::mem::take(&mut self.lock().is_incomplete)
     }
 
     /// Returns the files that are open for writing, and since when.

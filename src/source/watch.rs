@@ -196,7 +196,7 @@ fn start(
         Ok(event) => {
             filter.on_event(&event, &queue);
         }
-        Err(_) => queue.notify(Trigger::Changed),
+        Err(_) => queue.events_lost(),
     })?;
     let mut watcher = Watcher(Some(watcher));
     for target in targets {
@@ -256,7 +256,7 @@ impl EventFilter {
     /// Records what the event says about watched names.
     fn on_event(&self, event: &Event, queue: &ReloadQueue) {
         if event.need_rescan() || event.paths.is_empty() {
-            queue.notify(Trigger::Changed);
+            queue.events_lost();
         }
         for path in &event.paths {
             let of_file = self.files.get(path).cloned().unwrap_or_default();
@@ -442,8 +442,13 @@ mod tests {
         let lost = Event::new(EventKind::Other)
             .set_flag(Flag::Rescan)
             .add_path(at("tables/other"));
-        let queue = ReloadQueue::default();
         filter.on_event(&lost, &queue);
         assert_eq!(queue.wait(Instant::now()), Some(Trigger::Changed));
+        assert_eq!(
+            queue.writers(),
+            [],
+            "the event that closed the file may be among those"
+        );
+        assert!(queue.take_events_lost());
     }
 }

@@ -390,3 +390,23 @@ fn a_file_that_is_saved_repeatedly_is_never_read_partially() {
         }
     });
 }
+
+#[test]
+fn a_file_whose_closing_the_kernel_did_not_report_takes_effect() {
+    let daemon = Daemon::start(Setup::new().relaymap("@first.test [x.test]\n"));
+    let queue_length = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let queue_length: usize = queue_length.trim().parse().unwrap();
+    observe(&daemon, &[("relayhost", "ann@first.test")], |observer| {
+        let mut file = File::create(daemon.dir().join(RELAYMAP)).unwrap();
+        write!(file, "@first.test {}\n#", relay(1)).unwrap();
+        // The server hears that the file is open for writing, and no more, as the queue of the kernel is full.
+        observer.wait_for_rounds(100);
+        daemon.signal("STOP");
+        for _ in 0..=queue_length {
+            file.write_all(b"#").unwrap();
+        }
+        drop(file);
+        daemon.signal("CONT");
+        observer.wait_for(&[Reply::Found(relay(1))]);
+    });
+}
