@@ -545,7 +545,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__postconf)
-            opts="-c -h -V --dir --config --recipient-delimiter --next-hops --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --confinement --server --commands --docker-mailserver --check --strict --format --help --version"
+            opts="-c -h -V --dir --config --recipient-delimiter --next-hops --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --sandbox --server --commands --docker-mailserver --check --strict --format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -599,7 +599,7 @@ _postmapd() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --confinement)
+                --sandbox)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -991,7 +991,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__serve)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --confinement --log --log-format --help --version"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --listen --admin --allow-users --allow-networks --socket-owner --socket-group --socket-mode --user --sandbox --log --log-format --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1045,7 +1045,7 @@ _postmapd() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --confinement)
+                --sandbox)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

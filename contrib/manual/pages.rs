@@ -219,7 +219,7 @@ A Postfix has one connection for each of its processes that asks, and for each e
 .B default_process_limit
 (100) for each service in master.cf that delivers mail, and a few for trivial\-rewrite.
 Raise the limits if the product comes near to 5000.
-.SH CONFINEMENT
+.SH SANDBOX
 Once the sockets are bound, and before a table is read, the server gives up what it does not need:
 .IP \(bu 2
 It becomes
@@ -249,11 +249,11 @@ The folder of a UNIX socket has to be writable for the
 or the socket stays at the end; the next start replaces it.
 .PP
 To attach a debugger, to get a core dump, or where users are looked up over TCP (an NSS module that speaks LDAP by itself):
-.BR "confinement = false" .
+.BR "sandbox = false" .
 The settings
 .B user
 and
-.B confinement
+.B sandbox
 count for
 .B postmapd serve
 alone.
@@ -267,7 +267,7 @@ recipient_delimiter = "+-"
 connections = 20000
 
 [reload]
-patience = 60
+writer_timeout = 60
 .EE
 .SH SEE ALSO
 .BR postmapd (1),

@@ -86,7 +86,7 @@ const OTHERS: [&str; 7] = [
     "allow_networks",
     "limits",
     "user",
-    "confinement",
+    "sandbox",
     "next_hops",
 ];
 
@@ -192,9 +192,9 @@ fn expected(read: &Value) -> Option<Expected> {
                 };
                 let seconds = value.as_f64().filter(is_known)?;
                 let known = match key.as_str() {
-                    "poll" => &mut timing.poll_interval,
-                    "grace" => &mut timing.empty_grace,
-                    "patience" => &mut timing.writer_timeout,
+                    "poll_interval" => &mut timing.poll_interval,
+                    "empty_grace" => &mut timing.empty_grace,
+                    "writer_timeout" => &mut timing.writer_timeout,
                     "in_flight" => &mut timing.in_flight,
                     _ => return None,
                 };

@@ -300,7 +300,10 @@ mod tests {
             "next_hops =********"
         );
         assert_eq!(settings_line(b"[reload]", 1).text, "[reload]");
-        assert_eq!(settings_line(b"poll = 5 # password", 1).text, "poll =********");
+        assert_eq!(
+            settings_line(b"poll_interval = 5 # password", 1).text,
+            "poll_interval =********"
+        );
     }
 
     #[test]

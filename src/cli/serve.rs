@@ -26,7 +26,7 @@ last reload, that the thread that answers lives (WATCHDOG_USEC), and when the en
 (sd_listen_fds(3)) are served as their names say: socketmap, relayhost and sasl (over tcp_table), or admin; then only an \
 endpoint that is set is listened at besides, not the default. Units are in contrib/systemd.
 
-Once its sockets are bound, the server locks itself: see CONFINEMENT in postmapd.toml(5). With --user it also stops being root.
+Once its sockets are bound, the server locks itself: see SANDBOX in postmapd.toml(5). With --user it also stops being root.
 
 Example:
   postmapd serve --dir /etc/postmapd --listen socketmap:inet:127.0.0.1:10451

@@ -229,16 +229,11 @@ mod tests {
     #[test]
     fn a_switch_is_a_boolean_or_a_word() {
         for (written, read) in [("true", "true"), ("false", "false"), ("\"off\"", "off")] {
-            let (texts, messages) = parse(&format!("confinement = {written}"));
+            let (texts, messages) = parse(&format!("sandbox = {written}"));
             assert!(messages.is_empty(), "{messages:?}");
-            assert_eq!(texts["confinement"].value, read);
+            assert_eq!(texts["sandbox"].value, read);
         }
-        assert!(
-            parse("confinement = 0")
-                .1
-                .join("\n")
-                .contains("postmapd.toml:1:15")
-        );
+        assert!(parse("sandbox = 0").1.join("\n").contains("postmapd.toml:1:11"));
     }
 
     #[test]
@@ -255,14 +250,13 @@ mod tests {
         );
         assert!(messages("listen = [1]").contains("postmapd.toml:1:11"));
         assert!(messages("listen = ").contains("postmapd.toml:1:"));
-        assert!(
-            messages("[reload]\npol = 1")
-                .contains("postmapd.toml:2:1: error: there is no setting `pol`; did you mean poll?")
-        );
+        assert!(messages("[reload]\npoll_inteval = 1").contains(
+            "postmapd.toml:2:1: error: there is no setting `poll_inteval`; did you mean poll_interval?"
+        ));
         for wrong in ["-1", "0", "\"5\"", "true", "nan", "1e9"] {
-            let messages = settings(&format!("[reload]\ngrace = {wrong}")).1.join("\n");
+            let messages = settings(&format!("[reload]\nempty_grace = {wrong}")).1.join("\n");
             assert!(
-                messages.contains("postmapd.toml:2:9: error: `grace` must be"),
+                messages.contains("postmapd.toml:2:15: error: `empty_grace` must be"),
                 "{wrong}: {messages}"
             );
         }
@@ -270,7 +264,7 @@ mod tests {
 
     #[test]
     fn reload_timing_is_in_seconds() {
-        let (settings, messages) = settings("[reload]\npoll = 0.25\npatience = 60\n");
+        let (settings, messages) = settings("[reload]\npoll_interval = 0.25\nwriter_timeout = 60\n");
         assert!(messages.is_empty(), "{messages:?}");
         assert_eq!(settings.reload_timing.poll_interval, Duration::from_millis(250));
         assert_eq!(settings.reload_timing.writer_timeout, Duration::from_secs(60));

@@ -295,13 +295,17 @@ impl Settings {
     }
 }
 
-/// Returns the known word that is nearest to a misspelt one, if one is near.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// Returns the known name that is nearest to a misspelt one, if one is near, or else one that has it as a part.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(word, name), name));
-    let (score, name) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (score > 0.85).then_some(name)
+        .map(|known| (strsim::jaro_winkler(name, known), known));
+    let (near, rest): (Vec<_>, Vec<_>) = scored.partition(|(score, _)| *score > 0.85);
+    let nearest = near.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
+    let has_part = |known: &&str| known.split('_').any(|part| part == name);
+    nearest
+        .map(|(_, known)| known)
+        .or_else(|| rest.into_iter().map(|(_, known)| known).find(has_part))
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ pub(super) fn user(given: &Sourced, settings: &mut Settings) -> Read {
 }
 
 /// Reads on or off, in Postfix's words or in TOML's.
-pub(super) fn confinement(given: &Sourced, settings: &mut Settings) -> Read {
+pub(super) fn sandbox(given: &Sourced, settings: &mut Settings) -> Read {
     settings.is_sandboxed = match given.value.as_str() {
         "on" | "yes" | "true" => true,
         "off" | "no" | "false" => false,

@@ -193,7 +193,8 @@ fn sample_files() -> Vec<(&'static str, Vec<u8>)> {
                      a\\\n|@b.test a,b,,c d\n@c.test ,\n|\0\n||# nothing\n\n";
     let credentials = "@b.test u:p\n|@b.test u\n@c.test :p\n[r]:587 u:p\n|@b.test\n@b.test u\n|u:p\n\tu:p q\n|\
                        @b.test u:p\x07q\n@c.test u:p\tq\n|\u{feff}\"\n@b.test x|@b.test u:p\r\n@c.test u\r\n";
-    let settings = "|listen = 1\n|# x\n[reload]\npoll = 0\ngrace = 9\n|=\n|socket_mode = \"8\"\nx = 1\n";
+    let settings =
+        "|listen = 1\n|# x\n[reload]\npoll_interval = 0\nempty_grace = 9\n|=\n|socket_mode = \"8\"\nx = 1\n";
     let texts = [
         (RELAYMAP, relaymaps),
         (CREDENTIALS, credentials),
@@ -438,7 +439,7 @@ fn line_with_password() -> impl Strategy<Value = String> {
     let templates = "KEY USER:PW|USER:PW KEY|USER:PW|PW|KEY PW|PW KEY|# KEY USER:PW|KEY=USER:PW|KEY,PW|KEY:PW|KEY [r.test]:465 # PW|\
                      KEY [r.test]:587 USER:PW|KEY [r.test]:PW|KEY [r.test:PW|KEY USER:PW\x01|\"PW KEY|\tKEY\tUSER:PW|\
                      KEY USER@a.test:PW|USER@a.test:PW KEY|listen = \"PW\"|password = \"PW\"|PW = 1|listen = 1 # PW|\
-                     socket_mode = PW|relay_password: PW|[reload] # PW|[PW]|poll = \"PW\"|listen = [\"PW|\
+                     socket_mode = PW|relay_password: PW|[reload] # PW|[PW]|poll_interval = \"PW\"|listen = [\"PW|\
                      listen = \"\"\"\\q\nPW = \\q\"\"\"|[r.test]:587 USER:PW";
     let template = prop::sample::select(templates.split('|').collect::<Vec<_>>());
     (template, key, "u|user1", password).prop_map(|(template, key, user, password)| {

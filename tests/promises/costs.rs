@@ -94,7 +94,7 @@ fn context_switches(daemon: &Daemon) -> u64 {
 
 #[test]
 fn an_idle_server_does_nothing_between_two_polls() {
-    let daemon = served("[reload]\npoll = 3600\n");
+    let daemon = served("[reload]\npoll_interval = 3600\n");
     let mut clients: Vec<_> = (0..100).map(|n| Socketmap::to(&daemon, n % 2)).collect();
     for client in &mut clients {
         assert_eq!(client.query("relayhost", "x@none.test"), Reply::NotFound);

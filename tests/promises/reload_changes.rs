@@ -425,7 +425,7 @@ fn an_edited_setting_that_needs_a_restart_is_logged_and_the_others_take_effect()
 
 #[test]
 fn a_change_that_leaves_the_content_unchanged_is_no_reload() {
-    let daemon = Daemon::start(setup("poll = 0.1"));
+    let daemon = Daemon::start(setup("poll_interval = 0.1"));
     let path = daemon.dir().join(RELAYMAP);
     let touch = |file: &str| {
         let path = path_of(&daemon.setup(), file);
@@ -451,7 +451,7 @@ fn a_change_that_leaves_the_content_unchanged_is_no_reload() {
         },
         &|| fs::write(daemon.dir().join("other.cf"), text(RELAYMAP, 9, "")).unwrap(),
     ];
-    with_versions(&daemon, "poll = 0.1", |versions| {
+    with_versions(&daemon, "poll_interval = 0.1", |versions| {
         for (number, change) in unchanged.into_iter().enumerate() {
             change();
             // The server polls by itself, and reads once more on request.

@@ -302,7 +302,7 @@ const ERRORS: [(&str, &str, &[usize]); 14] = [
     (SETTINGS, "recipient_delimiter = \"@\"\n", &[1]),
     (
         SETTINGS,
-        "recipient_delimiter = \"~\"\n[reload]\ngrace = -1\n",
+        "recipient_delimiter = \"~\"\n[reload]\nempty_grace = -1\n",
         &[3],
     ),
     (
@@ -369,7 +369,7 @@ fn a_file_that_is_saved_repeatedly_is_never_read_partially() {
         },
     ];
     let setup = Setup::new().relaymap(long_table(0));
-    let daemon = Daemon::start(setup.settings("[reload]\npoll = 0.02\n"));
+    let daemon = Daemon::start(setup.settings("[reload]\npoll_interval = 0.02\n"));
     observe(&daemon, &ENDS, |observer| {
         let mut n = 0;
         for save in ways {

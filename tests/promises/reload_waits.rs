@@ -44,7 +44,7 @@ fn repeatedly_during<R>(something: impl Fn() + Send + Sync, act: impl FnOnce() -
 
 #[test]
 fn a_file_touched_continuously_or_held_open_delays_no_other_file() {
-    let pace = "poll = 1";
+    let pace = "poll_interval = 1";
     let (daemon, admin) = Admin::start(setup(pace));
     let waits = [
         (RELAYMAP, "changes faster than it can be read"),
@@ -99,7 +99,7 @@ fn a_file_touched_continuously_or_held_open_delays_no_other_file() {
 
 #[test]
 fn a_file_open_for_writing_is_read_on_close_or_after_the_writer_timeout() {
-    let pace = "poll = 600\npatience = 0.5";
+    let pace = "poll_interval = 600\nwriter_timeout = 0.5";
     let timeout = Duration::from_millis(500);
     let daemon = Daemon::start(setup(pace));
     with_versions(&daemon, pace, |versions| {
@@ -160,7 +160,7 @@ const LOSSES: [(&str, Act, &[usize]); 4] = [
 
 #[test]
 fn a_removed_or_emptied_file_takes_effect_only_after_the_empty_grace() {
-    let pace = "poll = 0.02\nin_flight = 0\ngrace = 0.4";
+    let pace = "poll_interval = 0.02\nin_flight = 0\nempty_grace = 0.4";
     let grace = Duration::from_millis(400);
     let daemon = Daemon::start(setup(pace));
     with_versions(&daemon, pace, |versions| {
@@ -219,7 +219,8 @@ fn with_two_domains(in_flight: u32) -> (Daemon, Socketmap) {
     let setup = Setup::new()
         .relaymap("@one.test [one.test]\n@still.test [one.test]\n")
         .credentials("@one.test old:secret\n@still.test still:secret\n");
-    let daemon = Daemon::start(setup.settings(format!("[reload]\npoll = 1\nin_flight = {in_flight}\n")));
+    let daemon =
+        Daemon::start(setup.settings(format!("[reload]\npoll_interval = 1\nin_flight = {in_flight}\n")));
     let client = Socketmap::to(&daemon, 0);
     (daemon, client)
 }

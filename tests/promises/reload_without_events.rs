@@ -59,7 +59,7 @@ fn logs_polling_once(daemon: &Daemon, words: &[&str]) {
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn changes_on_a_file_server_are_found_by_a_poll_despite_stale_metadata_and_polling_is_logged_once() {
-    let pace = "poll = 0.05\ngrace = 600";
+    let pace = "poll_interval = 0.05\nempty_grace = 600";
     with_file_server(pace, |daemon, directory| {
         with_versions(daemon, pace, |versions| {
             for _ in 0..3 {
@@ -94,7 +94,7 @@ fn changes_on_a_file_server_are_found_by_a_poll_despite_stale_metadata_and_polli
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn files_that_change_while_they_are_read_are_read_again() {
-    let pace = "poll = 0.05";
+    let pace = "poll_interval = 0.05";
     with_file_server(pace, |daemon, directory| {
         with_versions(daemon, pace, |versions| {
             // After each read of the relay map, both files become the next version. So the credentials read after it
@@ -142,7 +142,7 @@ const FAULTS: [Fault; 8] = [
 #[ignore = "needs root: tests/run-all"]
 fn a_failing_file_server_keeps_the_active_snapshot_is_logged_once_and_recovers() {
     // The grace period is short: a failing read is not a missing file, however long it fails.
-    let pace = "poll = 0.05\ngrace = 0.1";
+    let pace = "poll_interval = 0.05\nempty_grace = 0.1";
     with_file_server(pace, |daemon, directory| {
         with_versions(daemon, pace, |versions| {
             for (n, (fault, make)) in FAULTS.into_iter().enumerate() {
@@ -176,7 +176,7 @@ fn a_failing_file_server_keeps_the_active_snapshot_is_logged_once_and_recovers()
 #[test]
 #[ignore = "needs root: tests/run-all"]
 fn a_hanging_file_server_delays_neither_lookups_nor_shutdown() {
-    let pace = "poll = 0.05";
+    let pace = "poll_interval = 0.05";
     with_file_server(pace, |daemon, directory| {
         with_versions(daemon, pace, |versions| {
             directory.hang(true);
@@ -210,7 +210,7 @@ fn a_hanging_file_server_delays_neither_lookups_nor_shutdown() {
 }
 
 /// A setting for frequent polls.
-const POLL: &str = "poll = 0.1";
+const POLL: &str = "poll_interval = 0.1";
 
 #[test]
 #[ignore = "needs root: tests/run-all"]

@@ -180,16 +180,16 @@ pub static ALL: &[&Setting] = &[
         kind: Kind::Name(value::user),
     },
     &Setting {
-        key: Some("confinement"),
-        flag: Some("--confinement"),
+        key: Some("sandbox"),
+        flag: Some("--sandbox"),
         commands: Commands::Servers,
-        variable: Some("POSTMAPD_CONFINEMENT"),
+        variable: Some("POSTMAPD_SANDBOX"),
         value: "on|off",
         default: SettingDefault::Value("on"),
         about: "Whether the server locks itself: no new privileges, no core dump, no writing of files, no programs, no outgoing \
                 TCP connections, only the capabilities and system calls that it needs",
         takes_effect: TakesEffect::OnRestart(|a, b| a.is_sandboxed != b.is_sandboxed),
-        kind: Kind::Switch(value::confinement),
+        kind: Kind::Switch(value::sandbox),
     },
     &Setting {
         key: Some("recipient_delimiter"),
@@ -240,7 +240,7 @@ pub static ALL: &[&Setting] = &[
         ..OF_FILE
     },
     &Setting {
-        key: Some("reload.poll"),
+        key: Some("reload.poll_interval"),
         value: "SECONDS",
         default: SettingDefault::Value("5"),
         about: "How often the files are compared without any hint that they changed",
@@ -249,7 +249,7 @@ pub static ALL: &[&Setting] = &[
         ..OF_FILE
     },
     &Setting {
-        key: Some("reload.grace"),
+        key: Some("reload.empty_grace"),
         value: "SECONDS",
         default: SettingDefault::Value("5"),
         about: "How long a table that vanished, or was cut to not one byte, is not believed",
@@ -258,7 +258,7 @@ pub static ALL: &[&Setting] = &[
         ..OF_FILE
     },
     &Setting {
-        key: Some("reload.patience"),
+        key: Some("reload.writer_timeout"),
         value: "SECONDS",
         default: SettingDefault::Value("30"),
         about: "How long a file that is open for writing is waited for",

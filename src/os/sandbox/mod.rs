@@ -123,7 +123,7 @@ impl Sandbox {
             Self::restrict(&directories, &mut active);
             info!("confined: {}", active.join(", "));
         } else {
-            warn!("confinement is off: the server keeps rights that it does not need");
+            warn!("the sandbox is off: the server keeps rights that it does not need");
         }
         Ok(Sandboxed {
             are_capabilities_reduced,
@@ -151,7 +151,7 @@ impl Sandbox {
 }
 
 fn warn_unavailable(what: &str, error: &io::Error) {
-    warn!("confinement is not complete: {what}: {error}");
+    warn!("the sandbox is incomplete: {what}: {error}");
 }
 
 /// Disables core dumps, and access of other processes of the same user to the memory and the environment.

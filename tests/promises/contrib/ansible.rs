@@ -103,7 +103,7 @@ fn the_role_is_idempotent_and_a_new_password_restarts_nothing() {
       postmapd_settings:
         listen: ["socketmap:unix:{here}/spool/postmapd/socketmap"]
         recipient_delimiter: +-
-        reload: {{poll: 7}}
+        reload: {{poll_interval: 7}}
       postmapd_environment: {{RELAY_HOST: default.test, RELAY_PORT: 587}}
       postmapd_manage_service: false
       postmapd_relaymap: "@one.test [relay.test]:587\n"

@@ -38,11 +38,11 @@ pub(crate) const REQUESTS: [(&str, &str); 6] = [
 ];
 
 /// Settings with which no poll finds a change before a test ends.
-pub(crate) const EVENTS_ONLY: &str = "poll = 600";
+pub(crate) const EVENTS_ONLY: &str = "poll_interval = 600";
 
 /// Settings with frequent polls and a short wait for a file that is missing or empty: a test then waits less for what
 /// must not happen.
-pub(crate) const QUICK: &str = "poll = 0.02\ngrace = 0.1";
+pub(crate) const QUICK: &str = "poll_interval = 0.02\nempty_grace = 0.1";
 
 /// The next hop in the n-th relay map.
 pub(crate) fn relay(n: usize) -> String {

@@ -175,21 +175,21 @@ fn the_server_keeps_no_privilege_it_does_not_need() {
 #[test]
 fn the_sandbox_can_be_disabled_by_flag_variable_and_settings_file() {
     for setup in [
-        setup().arg("--confinement=off"),
-        setup().env("POSTMAPD_CONFINEMENT", "no"),
-        setup().settings("confinement = false\n"),
+        setup().arg("--sandbox=off"),
+        setup().env("POSTMAPD_SANDBOX", "no"),
+        setup().settings("sandbox = false\n"),
         // The flag overrides the file.
-        setup().settings("confinement = true\n").arg("--confinement=off"),
+        setup().settings("sandbox = true\n").arg("--sandbox=off"),
     ] {
         let daemon = Daemon::start(setup.within(UNLIMITED_CORE));
         expect_in_all_threads(&daemon, "NoNewPrivs", "0");
         expect_in_all_threads(&daemon, "Seccomp", "0");
         assert_eq!(core_limit(&daemon), ["unlimited", "unlimited"]);
-        daemon.wait_for_log(|line| line.contains("WARN") && line.contains("confinement is off"));
+        daemon.wait_for_log(|line| line.contains("WARN") && line.contains("the sandbox is off"));
     }
-    let finished = setup().settings("confinement = \"perhaps\"\n").serve_until_exit();
+    let finished = setup().settings("sandbox = \"perhaps\"\n").serve_until_exit();
     assert_eq!(finished.code, Some(78), "{finished:?}");
-    assert!(finished.stderr.contains("postmapd.toml:1:15"), "{finished:?}");
+    assert!(finished.stderr.contains("postmapd.toml:1:11"), "{finished:?}");
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn another_process_of_the_same_user_cannot_read_the_servers_environment() {
     };
     let daemon = started(setup());
     assert_eq!(read(&daemon).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
-    let daemon = started(setup().arg("--confinement=off"));
+    let daemon = started(setup().arg("--sandbox=off"));
     assert!(read(&daemon).unwrap().contains("RELAY_HOST"));
 }
 
@@ -450,8 +450,8 @@ fn the_reading_thread_works_with_the_fewer_privileges_of_a_container() {
 
 #[test]
 #[ignore = "needs root: tests/run-all"]
-fn without_confinement_the_server_still_changes_its_user() {
-    let daemon = Daemon::start(dropped(setup()).arg("--confinement=off"));
+fn without_the_sandbox_the_server_still_changes_its_user() {
+    let daemon = Daemon::start(dropped(setup()).arg("--sandbox=off"));
     expect_in_all_threads(&daemon, "NoNewPrivs", "0");
     expect_in_all_threads(
         &daemon,
@@ -585,7 +585,7 @@ fn a_missing_kernel_mechanism_is_logged_once_and_the_server_continues() {
             .filter(|line| line.contains("WARN") && line.contains(word))
             .collect();
         assert_eq!(message.len(), 1, "{log}");
-        assert!(message[0].contains("confinement is not complete"), "{log}");
+        assert!(message[0].contains("the sandbox is incomplete"), "{log}");
     }
     expect_in_all_threads(&daemon, "NoNewPrivs", "1");
     let mut client = Socketmap::to(&daemon, 0);
@@ -598,8 +598,8 @@ fn a_missing_kernel_mechanism_is_logged_once_and_the_server_continues() {
 #[ignore = "needs root: tests/run-all"]
 fn an_edited_startup_setting_is_logged_as_needing_a_restart() {
     let daemon = Daemon::start(setup());
-    daemon.replace(SETTINGS, "user = \"daemon\"\nconfinement = false\n");
-    for name in ["user", "confinement"] {
+    daemon.replace(SETTINGS, "user = \"daemon\"\nsandbox = false\n");
+    for name in ["user", "sandbox"] {
         daemon.wait_for_log(|line| {
             line.contains(&format!(": {name} has changed, which counts after a restart"))
         });
