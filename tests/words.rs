@@ -273,7 +273,7 @@ fn no_text_and_no_name_has_a_word_of_the_list() {
 
 #[test]
 fn a_word_is_found_in_texts_and_names_and_its_exception_is_not() {
-    let list = "# A comment\n\nbell, bells => waker\nin force => active\n    in src/a.rs: is in force => quoted\n    anywhere: `in force` => quoted\n";
+    let list = "# A comment\n\nplum, plums => apple\nin fruit => ripe\n    in src/a.rs: is in fruit => quoted\n    anywhere: `in fruit` => quoted\n";
     let rules = rules(list);
     let found = |text: &str| {
         let found = matches(text, &rules);
@@ -288,18 +288,18 @@ fn a_word_is_found_in_texts_and_names_and_its_exception_is_not() {
             .collect::<Vec<_>>()
     };
     for (text, lines) in [
-        ("the Bell\nof two BELLS.", vec![1, 2]),
+        ("the Plum\nof two PLUMS.", vec![1, 2]),
         (
-            "let waker = DoorBell::new(self.bell, all_bells, \"bell's\");",
+            "let waker = BadPlum::new(self.plum, all_plums, \"plum's\");",
             vec![1, 1, 1, 1],
         ),
-        ("// what is read in\n    // force", vec![1]),
-        ("a bellow, labelled, umbellate", vec![]),
-        ("what is read in: force", vec![]),
-        ("bell@example.org, bell.test, x+bell-1@a.test", vec![]),
-        ("it is in force, `in force`, now in force", vec![1]),
-        ("fn is_in_force() {}", vec![1]),
-        ("HTTPBell", vec![1]),
+        ("// what is read in\n    // fruit", vec![1]),
+        ("a plumber, aplumb, a dump lump", vec![]),
+        ("what is read in: fruit", vec![]),
+        ("plum@example.org, plum.test, x+plum-1@a.test", vec![]),
+        ("it is in fruit, `in fruit`, now in fruit", vec![1]),
+        ("fn is_in_fruit() {}", vec![1]),
+        ("HTTPPlum", vec![1]),
     ] {
         assert_eq!(found(text), lines, "{text}");
     }

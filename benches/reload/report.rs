@@ -106,13 +106,13 @@ fn print_sizes(measured: &[Measured]) {
     row("**reload**: rename to first new reply", measured, |size| {
         size.reload().time()
     });
-    row("of this, reading, judging and indexing", measured, |size| {
+    row("of this, reading, parsing and indexing", measured, |size| {
         Spread::of(size.seconds(|run| &run.loads)).time()
     });
     row("**reload of every line of both files**", measured, |size| {
         size.spread(|run| run.rewrite.as_secs_f64()).time()
     });
-    row("of this, reading, judging and indexing", measured, |size| {
+    row("of this, reading, parsing and indexing", measured, |size| {
         size.spread(|run| run.rewrite_load.as_secs_f64()).time()
     });
     for format in postmap::FORMATS {

@@ -13,8 +13,8 @@ fn main() -> io::Result<()> {
     let contrib = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib");
     for (path, content) in pages::all()? {
         let path = contrib.join(path);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
         }
         fs::write(path, content)?;
     }

@@ -206,7 +206,9 @@ impl Case<'_> {
     }
 
     fn only_a_line_was_added(&self, text: &[u8]) {
-        let added = text.strip_prefix(self.text).expect("what was there is as it was");
+        let added = text
+            .strip_prefix(self.text)
+            .expect("the existing text is unchanged");
         let is_whole = self.text.is_empty() || self.text == MARK || self.text.ends_with(b"\n");
         let line = if is_whole {
             added
@@ -218,7 +220,7 @@ impl Case<'_> {
         assert_eq!(line.iter().filter(|c| **c == b'\n').count(), 1);
     }
 
-    /// Whether a line can contain the value, and the key, if it is not there already.
+    /// Whether a line can contain the value, and the key, unless the file already has it.
     fn can_carry(&self, value: &[u8]) -> bool {
         let holds = |key: &[u8]| {
             let line = [key, b" ", value, b"\n"].concat();

@@ -287,7 +287,7 @@ impl Plan {
     }
 
     fn parse_reply(&self, reply: &[u8]) -> Reply {
-        let (code, text) = reply.split_at(reply.iter().position(|c| *c == b' ').expect("a blank") + 1);
+        let (code, text) = reply.split_at(reply.iter().position(|c| *c == b' ').expect("a space") + 1);
         let parsed = match (self.protocol, code) {
             (Protocol::Socketmap, b"OK ") => Reply::Found(text.to_vec()),
             (Protocol::TcpTable(_), b"200 ") => Reply::Found(percent_decoded(text).unwrap()),

@@ -199,8 +199,8 @@ fn allow_users_accepts_names_and_numbers_and_replaces_the_default() {
         expect_allowed(&daemon, UNNAMED_USER);
         expect_refused(&daemon, ROOT, &["root", "0"]);
     }
-    let nobody = Daemon::start(everywhere(setup()).settings("allow_users = []\n"));
-    expect_refused(&nobody, ROOT, &["root"]);
+    let no_users = Daemon::start(everywhere(setup()).settings("allow_users = []\n"));
+    expect_refused(&no_users, ROOT, &["root"]);
 }
 
 /// The number of sockets connected to these addresses for which the kernel reports root, because they have no owner.
@@ -320,8 +320,8 @@ fn refusals_in_log(daemon: &Daemon) -> Vec<String> {
 #[ignore = "needs root: tests/run-all"]
 fn a_refusal_is_logged_once_per_peer() {
     let daemon = Daemon::start(everywhere(setup()));
-    let (nobody, other) = (uid_of("nobody"), uid_of("daemon"));
-    for uid in [nobody, other, nobody, other] {
+    let (one, other) = (uid_of("nobody"), uid_of("daemon"));
+    for uid in [one, other, one, other] {
         for transport in transports(&daemon) {
             for _ in 0..3 {
                 refusal(&as_user(uid, || transport.query("sasl")));

@@ -381,7 +381,7 @@ fn a_stall_is_measured_in_every_request_that_was_due_during_it() {
 #[test]
 fn cannot_tell_is_an_error_unless_the_files_say_so() {
     let report = |setup: &Setup, code| {
-        let endpoint = socketmap(|_, _| Send(framed("PERM you may not ask")));
+        let endpoint = socketmap(|_, _| Send(framed("PERM not allowed")));
         report_of(setup, &endpoint, "sasl", "x@bad.test\n", 4, code)
     };
     let found = report(&Setup::new().without_dir_flag(), 1);

@@ -261,7 +261,7 @@ fn line() -> impl Strategy<Value = String> {
     let key = "@[ab]\\.test|[ab]@a\\.test|\\[r\\]:587|\"a b\"@a\\.test|\"x|r|<>|\\PC{1,4}";
     let value = "|\\[r\\]:587|\\[r|u:p|u|h:[0-9]{1,6}|[a-z:,\\[\\]# ]{1,9}|\\PC{0,5}";
     (" {0,2}", key, "[ \t]{1,2}", value, "\n|\r\n")
-        .prop_map(|(indent, key, blank, value, end)| indent + &key + &blank + &value + &end)
+        .prop_map(|(indent, key, space, value, end)| indent + &key + &space + &value + &end)
 }
 
 proptest! {

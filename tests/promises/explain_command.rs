@@ -168,7 +168,7 @@ fn the_explained_source_is_the_line_that_decides_the_answer() {
             };
             // Another value on that line is the new answer.
             let entry = lines[number - 1].trim();
-            let blank = if entry.starts_with('"') {
+            let end_of_key = if entry.starts_with('"') {
                 entry.rfind(' ').unwrap()
             } else {
                 entry.find(' ').unwrap_or(entry.len())
@@ -179,7 +179,7 @@ fn the_explained_source_is_the_line_that_decides_the_answer() {
                 "[new.test]:9"
             };
             assert_eq!(
-                plain(&with(Some(format!("{} {new}", &entry[..blank])))),
+                plain(&with(Some(format!("{} {new}", &entry[..end_of_key])))),
                 (Some(0), format!("{new}\n")),
                 "{key} is not answered by {file}:{number}"
             );

@@ -20,7 +20,7 @@ fn socketmap_requests() -> (Vec<u8>, usize) {
         "relayhost nobody@nowhere.test",
         "nosuchmap ann@one.test",
         "relayhost bad@bad.test",
-        "relayhost with blank, comma:1, and\ttab\nline@one.test",
+        "relayhost with space, comma:1, and\ttab\nline@one.test",
         "relayhost ünï@one.test",
         "sasl [relay1.test]:587",
     ];

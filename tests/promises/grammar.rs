@@ -105,7 +105,7 @@ fn a_credential_is_verbatim_without_the_whitespace_around_it() {
     let values = [
         "user:p#a:s\"s'w\\o$r%d",
         "user: leading",
-        "user:inner  blanks",
+        "user:inner  spaces",
         "us er:password",
         "user@one.test:password",
         "user:pässwörd😀",

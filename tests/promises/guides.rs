@@ -2,7 +2,7 @@
 //!
 //! The commands of each document run in order, as root, on a separate mail server with a real systemd, Postfix and
 //! journal (`mail_host`). Their output is compared with what the document shows. What a document quotes from a log is
-//! provoked, and has to be logged. A command that no test runs is a failure.
+//! provoked, and must be logged. A command that no test runs is a failure.
 //!
 //! Some parts are simulated:
 //!

@@ -375,9 +375,9 @@ fn the_null_sender_keeps_its_next_hop_in_every_notation_of_its_key() {
         ("", "\"<>\" [quoted]\n"),
         ("", "<> [plain]\n\"<>\" [quoted]\n"),
         ("", ""),
-        ("nobody", "nobody [nobody]\n<> [never]\n"),
-        ("NoBody", "nobody [nobody]\n"),
-        ("nobody", "<> [never]\n\"<>\" [never]\n"),
+        ("bounces", "bounces [bounces]\n<> [never]\n"),
+        ("Bounces", "bounces [bounces]\n"),
+        ("bounces", "<> [never]\n\"<>\" [never]\n"),
         ("mailer-daemon@one.test", ""),
         ("bounces+x@one.test", "bounces@one.test [bounces]\n"),
         ("bounces@one.test", "<> [never]\n"),
@@ -479,7 +479,7 @@ fn a_relative_path_is_relative_to_the_queue_directory_as_in_postfix() {
 fn each_next_hop_and_host_keeps_its_credentials() {
     let lines = [
         ("[relay1.test]:587", "user:pass:with:colons"),
-        ("Relay1.Test", "user:with blanks  and\ttabs # and no comment"),
+        ("Relay1.Test", "user:with spaces  and\ttabs # and no comment"),
         ("[192.0.2.1]:2525", "user:quo\"tes' and \\ backslash %20 $HOME"),
         ("192.0.2.2", "user:größe"),
         ("[IPv6:2001:db8::1]:25", "user::"),
@@ -539,7 +539,7 @@ fn a_password_of_a_user_without_a_domain_still_applies_to_senders_of_postfixs_ow
 fn the_entries_of_an_inline_table_are_those_that_postmap_lists() {
     for table in [
         "inline:{[a.test]=u:p}",
-        "inline:{ [a.test]=u:p, [b.test]:587=u:p=q,{ [c.test] = u:with blanks, and commas } }",
+        "inline:{ [a.test]=u:p, [b.test]:587=u:p=q,{ [c.test] = u:with spaces, and commas } }",
         "inline:{{[a.test] = u:{in} braces} {[b.test]=u:{p}}}",
         "inline:{[a.test]=u:{p, q}}",
         "inline:{[A.test]=u:1,[b.test]=u:2,[a.TEST]=u:3}",

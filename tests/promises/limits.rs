@@ -260,14 +260,14 @@ fn connections_over_a_peers_share_are_closed_and_no_other_peers() {
 #[ignore = "needs root: tests/run-all"]
 fn unprivileged_peers_leave_half_of_all_connections_to_others() {
     let daemon = Daemon::start(setup("[limits]\nconnections = 16\n"));
-    let mut strangers = Vec::new();
+    let mut others = Vec::new();
     for uid in UNNAMED_USER..UNNAMED_USER + 5 {
         let more = as_user(uid, || (0..10).map_while(|n| answered(&daemon, n % 2)).collect());
         let more: Vec<Stream> = more;
         assert!(more.len() <= 4, "{} of user {uid}", more.len());
-        strangers.extend(more);
+        others.extend(more);
     }
-    assert_eq!(strangers.len(), 8);
+    assert_eq!(others.len(), 8);
     let allowed: Vec<Stream> = (0..8).map_while(|n| answered(&daemon, n % 2)).collect();
     assert_eq!(allowed.len(), 8);
     daemon.wait_for_log(|line| line.contains("may not ask sasl have 8 connections, half of all"));

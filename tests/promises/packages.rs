@@ -372,7 +372,7 @@ reloaded
 user:secret
 root: [relay1.test] user:secret
 nobody: no answer no answer
-# upgraded while somebody asks
+# upgraded during lookups
 [relay1.test] user:secret
 99 install ok installed
 active running enabled

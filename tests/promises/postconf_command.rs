@@ -730,7 +730,7 @@ fn docker_mailservers_postfix_master_cf_overrides_its_own_relay_feature() {
             fixture.daemon.endpoint(0)
         );
         for line in lines(&printed(&fixture.setup(), &line)) {
-            assert!(!line.contains(' '), "postconf -P of 3.7 takes no blank: {line}");
+            assert!(!line.contains(' '), "postconf -P of 3.7 takes no space: {line}");
             postconf(&fixture.postfix.config_directory(), &["-P", line]);
         }
         fixture.postfix.reload().unwrap();

@@ -136,7 +136,7 @@ fn any_password_that_fits_a_line_is_stored_unchanged() {
     });
     runner
         .run(
-            &(printable.prop_filter("blanks around it", inner), any::<bool>()),
+            &(printable.prop_filter("spaces around it", inner), any::<bool>()),
             |(password, by_argument)| {
                 round_trip(&setup, &password, by_argument);
                 Ok(())

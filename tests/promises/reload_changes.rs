@@ -454,7 +454,7 @@ fn a_change_that_leaves_the_content_unchanged_is_no_reload() {
     with_versions(&daemon, "poll_interval = 0.1", |versions| {
         for (number, change) in unchanged.into_iter().enumerate() {
             change();
-            // The server polls by itself, and reads once more on request.
+            // The server polls, and also reads on request.
             versions.observer.wait_for_rounds(40);
             let seen = daemon.log_lines();
             daemon.hangup();

@@ -87,8 +87,8 @@ fn is_logged_once(versions: &Versions<'_>, seen: usize, file: &str, what: &str) 
 fn a_non_file_in_place_of_a_file_keeps_the_active_snapshot_and_its_repair_takes_effect() {
     let daemon = Daemon::start(setup(QUICK));
     with_versions(&daemon, QUICK, |versions| {
-        for ((obstacle, make), file) in NON_FILES.into_iter().zip(FILES.into_iter().cycle()) {
-            let what = format!("{obstacle} in place of {file}");
+        for ((kind, make), file) in NON_FILES.into_iter().zip(FILES.into_iter().cycle()) {
+            let what = format!("{kind} in place of {file}");
             let seen = daemon.log_lines();
             exchange(&versions.path(file), make);
             is_logged_once(versions, seen, file, &what);
@@ -105,15 +105,12 @@ fn a_non_file_in_place_of_a_file_keeps_the_active_snapshot_and_its_repair_takes_
 
 #[test]
 fn a_non_file_in_place_of_the_settings_file_is_a_startup_error() {
-    for (obstacle, make) in NON_FILES {
+    for (kind, make) in NON_FILES {
         let setup = setup(QUICK);
         exchange(&path_of(&setup, SETTINGS), make);
         let finished = setup.listen("socketmap:inet:127.0.0.1:0").serve_until_exit();
-        assert_eq!(finished.code, Some(78), "with {obstacle}: {finished:?}");
-        assert!(
-            finished.stderr.contains(SETTINGS),
-            "with {obstacle}: {finished:?}"
-        );
+        assert_eq!(finished.code, Some(78), "with {kind}: {finished:?}");
+        assert!(finished.stderr.contains(SETTINGS), "with {kind}: {finished:?}");
     }
 }
 
@@ -399,7 +396,7 @@ fn a_file_whose_closing_the_kernel_did_not_report_takes_effect() {
     observe(&daemon, &[("relayhost", "ann@first.test")], |observer| {
         let mut file = File::create(daemon.dir().join(RELAYMAP)).unwrap();
         write!(file, "@first.test {}\n#", relay(1)).unwrap();
-        // The server hears that the file is open for writing, and no more, as the queue of the kernel is full.
+        // The server learns that the file is open for writing, and nothing more, because the kernel's queue is full.
         observer.wait_for_rounds(100);
         daemon.signal("STOP");
         for _ in 0..=queue_length {

@@ -467,15 +467,15 @@ fn the_shortest_entries_need_no_more_memory_than_five_times_their_bytes() {
 #[ignore = "needs root: tests/run-all"]
 fn empty_lines_need_no_more_memory_than_their_bytes() {
     let mut served = Served::start();
-    let blank = 4_000_000;
+    let empty_lines = 4_000_000;
     served.reset_peak();
     let before = served.resident();
     served.daemon.replace(
         RELAYMAP,
-        "@one.test [one.test]\n".to_owned() + &"\n".repeat(blank),
+        "@one.test [one.test]\n".to_owned() + &"\n".repeat(empty_lines),
     );
     served.wait_for_answer("relayhost", "a@one.test", &Reply::found("[one.test]"));
     let more = served.peak().saturating_sub(before);
-    let most = u64::try_from(3 * blank).unwrap();
-    assert!(more < most, "{more} for {blank} blank lines");
+    let most = u64::try_from(3 * empty_lines).unwrap();
+    assert!(more < most, "{more} for {empty_lines} empty lines");
 }

@@ -304,7 +304,7 @@ fn version(dir: &Path, name: &str) {
 }
 
 /// Sends requests while `race` repeatedly replaces one version by the other: every pair is of one version. It takes
-/// that many seconds and, where both versions have to be seen, until they were.
+/// `seconds` and, if `are_seen`, continues until both versions have been observed.
 fn no_pair_is_torn(daemon: &Daemon, seconds: u64, are_seen: bool, race: impl Fn() + Send + Sync) {
     let request = || {
         daemon.hangup();

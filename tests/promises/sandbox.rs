@@ -288,7 +288,7 @@ fn landlock_denies_every_write_and_no_read() {
                 expect_errno(fs::write(at("tables/file"), ""), denied);
                 expect_errno(fs::write(at("tables/new"), ""), denied);
                 expect_errno(fs::write(at("run/new"), ""), denied);
-                expect_errno(fs::create_dir(at("tables/folder")), denied);
+                expect_errno(fs::create_dir(at("tables/directory")), denied);
                 expect_errno(fs::remove_file(at("tables/file")), denied);
                 expect_errno(fs::rename(at("tables/file"), at("tables/other")), denied);
                 expect_errno(symlink("file", at("tables/other")), denied);
@@ -332,7 +332,7 @@ fn the_system_call_filter_denies_calls_the_server_never_makes() {
             expect_errno(fs::rename(at("file"), at("other")), denied);
             expect_errno(fs::hard_link(at("file"), at("other")), denied);
             expect_errno(symlink("file", at("other")), denied);
-            expect_errno(fs::create_dir(at("folder")), denied);
+            expect_errno(fs::create_dir(at("directory")), denied);
             expect_errno(nix(nix::unistd::mkfifo(&at("pipe"), Mode::S_IRUSR)), denied);
             expect_errno(nix(nix::unistd::chroot(root.path())), denied);
             expect_errno(

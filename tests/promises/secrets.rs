@@ -56,7 +56,7 @@ fn valid_files() -> Setup {
     let setup = Setup::new()
         .relaymap("@one.test [relay1.test]:587\n@two.test [relay2.test]:587\n")
         .credentials(
-            "@one.test user1:CANARY1\n@two.test user2:CANARY2 with blanks\n[relay1.test]:587 hop:CANARY3\n\
+            "@one.test user1:CANARY1\n@two.test user2:CANARY2 with spaces\n[relay1.test]:587 hop:CANARY3\n\
              @one.test again:CANARY4\n  @three.test indented:CANARY5\n",
         );
     let secret = setup.root().join("secret");
@@ -115,13 +115,13 @@ fn no_password_is_logged_by_a_server_that_answers_refuses_and_reloads() {
         let (daemon, mut clients) = Both::start(with_trace_log(valid_files(), format));
         for (key, credential) in [
             ("ann@one.test", "user1:CANARY1"),
-            ("ann@two.test", "user2:CANARY2 with blanks"),
+            ("ann@two.test", "user2:CANARY2 with spaces"),
             ("[relay1.test]:587", "hop:CANARY3"),
             ("[default.test]:25", "default:CANARY6"),
         ] {
             assert_eq!(clients.sasl(key), Reply::found(credential));
         }
-        assert_eq!(clients.sasl("nobody"), Reply::NotFound);
+        assert_eq!(clients.sasl("unknown"), Reply::NotFound);
         assert!(clients.socketmap.query("nosuchmap", "ann@one.test").is_refused());
         for (endpoint, bytes) in [
             (0, b"999999999:".as_slice()),
@@ -195,10 +195,10 @@ fn no_password_is_on_the_standard_error_of_query() {
         let found = setup.run_query(&["sasl", "ann@one.test"]);
         assert_eq!((found.code, found.stdout.as_str()), (Some(0), "user1:CANARY1\n"));
         expect_no_password_on_stderr(&found);
-        let several = setup.run_query(&["sasl", "ann@two.test", "[default.test]:25", "nobody"]);
+        let several = setup.run_query(&["sasl", "ann@two.test", "[default.test]:25", "unknown"]);
         assert_eq!(
             several.stdout,
-            "ann@two.test\tuser2:CANARY2 with blanks\n[default.test]:25\tdefault:CANARY6\n"
+            "ann@two.test\tuser2:CANARY2 with spaces\n[default.test]:25\tdefault:CANARY6\n"
         );
         expect_no_password_on_stderr(&several);
         for (file, text) in invalid_files() {

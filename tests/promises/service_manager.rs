@@ -169,7 +169,7 @@ fn lifecycle(manager: &Manager, setup: Setup) {
     let path = setup.root().join("socket");
     let mut daemon = manager.start(setup.listen(format!("socketmap:unix:{}", path.display())));
     let ready = manager.next_notice();
-    // It is ready, so nothing has to be tried twice.
+    // It is ready, so the first attempt succeeds.
     let mut client = Socketmap::to(&daemon, 0);
     client.finds("relayhost", "x@one.test", "[relay1.test]");
     assert!(ready.is("READY"), "{ready:?}");
@@ -384,7 +384,7 @@ fn without_a_manager_nothing_is_sent_and_an_invalid_one_is_no_error() {
     assert_eq!(reply, Reply::found("[relay1.test]"));
 }
 
-/// Free ports. systemd-socket-activate has to be given one.
+/// Free ports: systemd-socket-activate cannot choose one.
 fn free_ports() -> [u16; 3] {
     // All are bound at once, so that they differ.
     [(); 3]

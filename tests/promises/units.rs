@@ -216,10 +216,10 @@ fn without_postfix_the_other_directories_are_still_created() {
 
 /// Executes the program as the user nobody, with these options of setpriv(1), and without a way to regain privileges.
 fn as_nobody(options: &[&str]) -> Vec<String> {
-    let nobody = uid_of("nobody").to_string();
+    let uid = uid_of("nobody").to_string();
     let mut words = vec![
         "setpriv".to_owned(),
-        format!("--reuid={nobody}"),
+        format!("--reuid={uid}"),
         "--no-new-privs".to_owned(),
     ];
     words.extend(options.iter().map(ToString::to_string));
@@ -360,7 +360,7 @@ CapEff: 0000000000000000
 NoNewPrivs: 1
 Seccomp: 2
 reload: nice 10
-# restarts while somebody asks
+# restarts during lookups
 [relay2.test]
 # a server that hangs
 NRestarts=1
@@ -373,7 +373,7 @@ nobody: no answer
 active
 postmapd postfix 660
 user:one
-# tables of root alone
+# tables readable only by root
 active
 user:one
 generation 2: 1 relayhost entries, 1 sasl entries

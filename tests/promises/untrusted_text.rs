@@ -106,7 +106,7 @@ fn no_command_prints_a_directory_name_unescaped() {
     // A missing directory.
     let nowhere = Setup::in_directory(&setup.dir().join("gone")).env("POSTMAPD_LISTEN", "nonsense");
     for line in ["relay add-domain one.test relay", "check", "serve"] {
-        harmless("a directory that is not there", nowhere.run_line(line));
+        harmless("a missing directory", nowhere.run_line(line));
     }
 }
 

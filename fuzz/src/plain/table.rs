@@ -80,12 +80,12 @@ pub fn until_too_long(text: &[u8]) -> &[u8] {
     text
 }
 
-fn is_blank(c: u8) -> bool {
+fn is_space(c: u8) -> bool {
     c == b' ' || c == b'\t'
 }
 
 fn trimmed_end(mut text: &[u8]) -> &[u8] {
-    while text.last().is_some_and(|c| is_blank(*c)) {
+    while text.last().is_some_and(|c| is_space(*c)) {
         text = &text[..text.len() - 1];
     }
     text
@@ -104,7 +104,7 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
     if without_lf.len() > MAX_LINE {
         return unreadable(0);
     }
-    let Some(indent) = line.iter().position(|c| !is_blank(*c)) else {
+    let Some(indent) = line.iter().position(|c| !is_space(*c)) else {
         return;
     };
     if line[indent] == b'#' {
@@ -113,7 +113,7 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
     // The key, with quotes and backslashes as postmap reads them.
     let mut at = indent;
     let mut in_quotes = false;
-    while at < line.len() && (in_quotes || !is_blank(line[at])) {
+    while at < line.len() && (in_quotes || !is_space(line[at])) {
         if line[at] == b'"' {
             in_quotes = !in_quotes;
         }
@@ -126,14 +126,14 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
     if let Some(bad) = written.iter().position(|c| *c < 32 || *c == 127) {
         return unreadable(indent + bad);
     }
-    while at < line.len() && is_blank(line[at]) {
+    while at < line.len() && is_space(line[at]) {
         at += 1;
     }
     let value_at = at;
     let mut value = &line[value_at..];
     if format == RELAY_MAP.format {
         for hash in 0..value.len() {
-            if value[hash] == b'#' && (hash == 0 || is_blank(value[hash - 1])) {
+            if value[hash] == b'#' && (hash == 0 || is_space(value[hash - 1])) {
                 value = &value[..hash];
                 break;
             }

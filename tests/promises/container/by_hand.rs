@@ -137,7 +137,7 @@ fn a_real_postfix_uses_the_relay_answered_by_the_container() {
         route(n);
         let mut client = engine.connect_as(uid_of("postfix"), &engine.path("socket/socketmap"));
         wait_for(&mut client, "relayhost", &relay.next_hop());
-        let recipient = format!("somebody-{n}@{RECIPIENT}");
+        let recipient = format!("user-{n}@{RECIPIENT}");
         postfix.send("me@one.test", &recipient).unwrap();
         let mail = journal.mail_to(&recipient, DEADLINE).expect("the mail arrives");
         assert_eq!(mail.server, relay.name());

@@ -73,7 +73,7 @@ impl PodmanUser {
 }
 
 /// The first process of the namespaces. It ends with its standard input, and everything in them with it.
-const KEEPER: &str = r#"
+const HOLDER: &str = r#"
 set -eu
 mount --make-rshared /
 # On machines with both kinds of control groups crun would start nothing.
@@ -112,7 +112,7 @@ events_logger = "file"
 /// A podman that has the image.
 pub(super) struct Engine {
     who: PodmanUser,
-    keeper: Child,
+    holder: Child,
     service: Option<Child>,
     work: TempDir,
 }
@@ -135,10 +135,10 @@ impl Engine {
         .unwrap();
         fs::write(work.path().join("image.tar"), archive()).unwrap();
         fs::set_permissions(work.path().join("image.tar"), fs::Permissions::from_mode(0o644)).unwrap();
-        let errors = work.path().join("keeper");
-        let mut keeper = Command::new("unshare")
+        let errors = work.path().join("holder");
+        let mut holder = Command::new("unshare")
             .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
-            .args(["--propagation", "private", "sh", "-c", KEEPER])
+            .args(["--propagation", "private", "sh", "-c", HOLDER])
             .env("OPERATOR", OPERATOR.to_string())
             .env("SUBORDINATE", SUBORDINATE.to_string())
             .current_dir(work.path())
@@ -148,11 +148,11 @@ impl Engine {
             .spawn()
             .unwrap();
         let mut output = [0; 6];
-        let ready = keeper.stdout.as_mut().unwrap().read_exact(&mut output);
+        let ready = holder.stdout.as_mut().unwrap().read_exact(&mut output);
         assert!(ready.is_ok(), "{}", fs::read_to_string(errors).unwrap());
         let engine = Self {
             who,
-            keeper,
+            holder,
             service: None,
             work,
         };
@@ -173,7 +173,7 @@ impl Engine {
     /// A program in its namespaces.
     pub(super) fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        let own = format!("/proc/{}/ns", self.keeper.id());
+        let own = format!("/proc/{}/ns", self.holder.id());
         command
             .arg(format!("--mount={own}/mnt"))
             .arg(format!("--pid={own}/pid_for_children"))
@@ -280,8 +280,8 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        drop(self.keeper.wait());
+        drop(self.holder.stdin.take());
+        drop(self.holder.wait());
         // All processes in the namespaces have now ended.
         drop(self.service.as_mut().map(Child::wait));
     }

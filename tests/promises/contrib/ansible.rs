@@ -33,9 +33,9 @@ fn ansible_lint_reports_nothing() {
 const RUNS: &str = r#"
 set -eu
 mount -t tmpfs tmpfs "$WORK"
-for folder in etc usr/local var/spool; do
-    mkdir -p "$WORK/new/$folder" "$WORK/work/$folder"
-    mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$WORK/new/$folder,workdir=$WORK/work/$folder" "/$folder"
+for directory in etc usr/local var/spool; do
+    mkdir -p "$WORK/new/$directory" "$WORK/work/$directory"
+    mount -t overlay overlay -o "lowerdir=/$directory,upperdir=$WORK/new/$directory,workdir=$WORK/work/$directory" "/$directory"
 done
 mkdir "$WORK/home" "$WORK/spool" "$WORK/data"
 rm -rf /etc/postmapd /etc/postfix /etc/sysusers.d /etc/tmpfiles.d /var/spool/postfix/postmapd

@@ -186,7 +186,7 @@ impl SmtpServers {
     pub(super) fn arrivals(&self) -> Vec<String> {
         let mails = self.journal.mails();
         let arrivals = mails.iter().map(|mail| {
-            let user = mail.login.as_ref().map_or("nobody", |login| &login.user);
+            let user = mail.login.as_ref().map_or("no user", |login| &login.user);
             format!("{} by {} as {user}", mail.sender, mail.server)
         });
         arrivals.collect()

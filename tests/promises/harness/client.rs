@@ -83,7 +83,7 @@ impl Reply {
         let line = std::str::from_utf8(line).expect("an encoded reply is ASCII");
         assert!(
             line.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()),
-            "blanks and controls are to be encoded: {line:?}"
+            "spaces and control characters must be encoded: {line:?}"
         );
         let text = |text: &str| String::from_utf8(decoded(text)).expect("a UTF-8 value");
         match line.split_once(' ') {

@@ -351,22 +351,22 @@ fn a_writable_file_in_a_read_only_directory_is_written_in_place() {
     let path = setup.dir().join(RELAYMAP);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     let inode = fs::metadata(&path).unwrap().ino();
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    let as_nobody = setup.clone().within(nobody);
+    let other_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let as_other = setup.clone().within(other_user);
     done(
-        &as_nobody,
+        &as_other,
         "exclude-domain one.test",
         "@one.test: delivered directly",
     );
     assert_eq!(text(&setup, RELAYMAP), "@one.test\n");
     assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(refused(&as_nobody, "exclude-domain two.test").contains("ermission denied"));
+    assert!(refused(&as_other, "exclude-domain two.test").contains("ermission denied"));
     // In its own directory it may not give files to another owner, so the file is edited in place.
     chown(setup.dir(), Some(65534), Some(65534)).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     done(
-        &as_nobody,
+        &as_other,
         "exclude-domain two.test",
         "@two.test: delivered directly",
     );

@@ -1,5 +1,5 @@
-"""What the stand-ins of docker and kubectl share: the container of postmapd is a process with the user, the environment and
-the mounts that its manifest gives it, and the container of Postfix is this host."""
+"""Shared by the simulated docker and kubectl: the container of postmapd is a process with the user, environment and mounts
+of its manifest; the container of Postfix is this host."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ def run(*words, **options):
 
 
 def become(uid, gid, environment, words):
-    """The command of a process of the container: that user, no capability, no way to one."""
+    """The command of a container process: as that user, without capabilities and without a way to gain them."""
     names = [f"{name}={value}" for name, value in environment.items()]
     return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all",
             "--no-new-privs", "--", "env", "-i", "PATH=/usr/bin:/bin", *names, *words]
@@ -34,20 +34,20 @@ def stop():
 
 
 def start(command):
-    """Starts the server; it outlives this program, and what it logs is kept."""
+    """Starts the server; it outlives this program, and its log is kept."""
     stop()
     with open(LOG, "ab") as log:
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     with open(PID, "w") as file:
         file.write(str(server.pid))
-    # A container is started when its process is; wait for what the next command of somebody would find.
+    # A container counts as started when its process runs; wait until the server accepts connections.
     deadline = time.monotonic() + 10
     while b"listening on" not in open(LOG, "rb").read() and server.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
 def mount(*words, at):
-    """Mounts something there, in place of what was mounted there."""
+    """Mounts something there, replacing an existing mount."""
     os.makedirs(at, exist_ok=True)
     if os.path.ismount(at):
         run("umount", at)

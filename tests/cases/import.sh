@@ -1,4 +1,5 @@
-# import.sh LINE…: imports a Postfix with these lines in main.cf into a copy of $FROM, or a new directory, and shows what is there then.
+# import.sh LINE…: imports a Postfix with these lines in main.cf into a copy of $FROM, or into a new directory, and prints its
+# files. The case has the other lines of main.cf in `base`.
 rm -rf new
 if [ "$FROM" ]; then cp -pr "$FROM" new; else mkdir new; fi
 cat base > etc/main.cf
