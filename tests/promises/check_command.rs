@@ -43,7 +43,7 @@ fn summary(setup: &Setup, finding: &Value) -> String {
     format!("{} {} {place}", word("severity"), word("code"))
 }
 
-/// A path in the directory, or beside it, without what precedes it.
+/// A path in the directory, or next to it, without what precedes it.
 fn inside(setup: &Setup, path: &str) -> String {
     [setup.dir(), setup.root()]
         .iter()

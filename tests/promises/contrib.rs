@@ -34,7 +34,7 @@ pub(crate) fn yaml(text: &str) -> Vec<Value> {
     serde_json::from_str(&json.stdout).unwrap()
 }
 
-/// Runs a program, which has to succeed.
+/// Runs a program, which must succeed.
 #[track_caller]
 pub(crate) fn done(command: &mut Command, input: &[u8]) -> Finished {
     let finished = finish(command, input);

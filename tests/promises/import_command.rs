@@ -153,7 +153,7 @@ impl ExistingPostfix {
         finish(command.arg("-c").arg(self.etc()).args(arguments), b"")
     }
 
-    /// Imports into a new directory, which has to succeed. Returns the messages with it.
+    /// Imports into a new directory, which must succeed. Returns the messages with it.
     #[track_caller]
     fn import(&self) -> (Setup, Finished) {
         let setup = Setup::new();

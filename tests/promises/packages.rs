@@ -31,7 +31,7 @@ fn target() -> PathBuf {
         .to_owned()
 }
 
-/// Runs a program without a timeout; it has to succeed.
+/// Runs a program without a timeout; it must succeed.
 #[track_caller]
 fn done(command: &mut Command) -> String {
     let Output {
@@ -73,7 +73,7 @@ impl Built {
         fs::read(&self.path).unwrap()
     }
 
-    /// A file beside it with the same name and this ending.
+    /// A file next to it with the same name and this ending.
     fn beside(&self, ending: &str) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
         name.push(ending);
@@ -221,7 +221,7 @@ fn the_static_program_runs_on_the_oldest_processor() {
     serves(&built.path, &OLDEST);
 }
 
-/// The files that a program tries to open where nsswitch.conf names sources for which the C library has to load
+/// The files that a program tries to open where nsswitch.conf names sources for which the C library must load
 /// modules, and there is no network.
 fn opened(program: &Path, words: &[&str]) -> (Finished, String) {
     let directory = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
 //! Promise: `postmapd postconf` prints what Postfix needs, and `--check` reports whatever defeats it or leaks a
 //! password.
 //!
-//! The oracle is Postfix: a private instance gets what is printed, and mail has to leave by the right relay with the
+//! The oracle is Postfix: a private instance gets what is printed, and mail must leave by the right relay with the
 //! right login, under TLS. Each mistake is made by postconf in a real configuration directory. Each command that a
-//! finding proposes is run as printed, and has to fix the mistake. The cases in tests/cases/postconf have the printed
+//! finding proposes is run as printed, and must fix the mistake. The cases in tests/cases/postconf have the printed
 //! text.
 
 use crate::harness::daemon::{Daemon, Finished, Setup, finish};

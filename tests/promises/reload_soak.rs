@@ -30,7 +30,7 @@ fn length() -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-/// Both files of a version, in a new directory beside the others. The sender's entries are at the ends of the tables,
+/// Both files of a version, in a new directory next to the others. The sender's entries are at the ends of the tables,
 /// and what is between them differs in length.
 fn write_version(parent: &Path, n: usize) {
     let directory = parent.join(format!("..version{n}"));

@@ -416,7 +416,7 @@ fn a_next_hop_that_the_sender_never_had_is_not_known() {
 }
 
 #[test]
-fn a_sender_or_host_too_long_to_be_kept_is_told_to_wait() {
+fn a_sender_or_host_too_long_to_be_kept_gets_a_temporary_error() {
     let snapshot = moved();
     let long = "x".repeat(super::MAX_KEPT);
     let mut exchange = Exchange::default();
@@ -433,7 +433,7 @@ fn a_sender_or_host_too_long_to_be_kept_is_told_to_wait() {
 }
 
 #[test]
-fn an_edit_between_the_host_and_the_next_hop_of_mail_without_a_sender_is_told_to_wait() {
+fn an_edit_between_the_host_and_the_next_hop_of_mail_without_a_sender_gets_a_temporary_error() {
     let snapshot = |generation, relay_map: &str, credentials: &str| {
         let build = |spec, text: &str| {
             let text = text.as_bytes().to_vec().into();

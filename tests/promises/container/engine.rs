@@ -211,7 +211,7 @@ impl Engine {
         command
     }
 
-    /// Runs podman, which has to succeed, and returns its output.
+    /// Runs podman, which must succeed, and returns its output.
     #[track_caller]
     pub(super) fn podman<S: AsRef<str>>(&self, words: impl IntoIterator<Item = S>) -> String {
         let mut command = self.command();
@@ -306,13 +306,13 @@ impl Container<'_> {
         finish(command.args(["exec", &self.name, "postmapd"]).args(words), b"")
     }
 
-    /// A podman command for it, which has to succeed.
+    /// A podman command for it, which must succeed.
     #[track_caller]
     pub(super) fn podman(&self, words: &[&str]) -> String {
         self.engine.podman(words.iter().chain(&[self.name.as_str()]))
     }
 
-    /// The process numbers of the server's children, which it has to reap.
+    /// The process numbers of the server's children, which it must reap.
     pub(super) fn children(&self) -> Vec<String> {
         let mut command = self.engine.inside("sh");
         command.args(["-c", "grep -H PPid: /proc/[0-9]*/status 2>/dev/null || true"]);

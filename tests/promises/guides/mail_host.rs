@@ -7,7 +7,7 @@
 //! start and stop, and the recipient's own server at port 25, which offers AUTH and accepts any login: a login it
 //! receives is a leak. Names are in /etc/hosts (tests/systemd/host); there is no DNS.
 //!
-//! Everything that uses its network has to run in [`within`], the drop of its parts included.
+//! Everything that uses its network must run in [`within`], the drop of its parts included.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -119,7 +119,7 @@ impl MailHost {
         PathBuf::from(format!("/proc/{}/root", self.init))
     }
 
-    /// The output of a command, which has to succeed.
+    /// The output of a command, which must succeed.
     #[track_caller]
     pub(super) fn output(&self, command: &str) -> String {
         let done = self.run(command);

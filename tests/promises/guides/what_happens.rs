@@ -87,7 +87,7 @@ impl Fixture {
         }
     }
 
-    /// Runs a command that has to succeed.
+    /// Runs a command that must succeed.
     fn root(&self, command: &str) -> String {
         self.host.output(command)
     }

@@ -311,7 +311,7 @@ impl TcpTable {
     }
 }
 
-/// A client of each protocol. Both have to get the same answers.
+/// A client of each protocol. Both must get the same answers.
 pub(crate) struct Both {
     pub(crate) socketmap: Socketmap,
     relayhost: TcpTable,

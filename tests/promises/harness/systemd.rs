@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-/// Runs a script of tests/systemd there, with those files beside it. Returns what it printed and what was logged. Fails
+/// Runs a script of tests/systemd there, with those files next to it. Returns what it printed and what was logged. Fails
 /// the test where the script fails.
 #[track_caller]
 pub(crate) fn boot<S: AsRef<OsStr>>(script: &str, files: impl IntoIterator<Item = S>) -> (String, String) {
