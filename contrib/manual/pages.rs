@@ -162,101 +162,109 @@ const HEAD: &str = r#".TH POSTMAPD.TOML 5 "" postmapd "File formats"
 .SH NAME
 postmapd.toml \- settings of postmapd
 .SH DESCRIPTION
-The file is optional.
-.BR postmapd (1)
-reads it from the folder of its tables, or from where
+The settings file of
+.BR postmapd (1),
+in TOML.
+It is optional, and is read from the directory of the tables unless
 .B \-\-config
-says.
-The environment wins over it, and flags win over both.
-A key that is not known is an error, as is a value that is wrong: the server does not start, or, while it runs, goes on
-with what it had.
+names another file.
+Environment variables take precedence over it, and flags over both.
+.PP
+An unknown key and an invalid value are errors: the server does not start or, while it is running, rejects the reload and
+keeps its active settings.
 "#;
 
-const TAIL: &str = r#".SH "WHO MAY ASK"
-The map relayhost is for whoever may connect, and sasl for allowed peers.
-A peer on a UNIX socket is known by its user, and so is one on TCP from 127.0.0.0/8 or ::1, where the kernel says whose
-the connection is; the user has to be in
+const TAIL: &str = r#".SH "ACCESS CONTROL"
+Any client that can connect can query the map relayhost.
+Only allowed clients can query sasl.
+A client on a UNIX socket is identified by its user, and so is a client on TCP from 127.0.0.0/8 or ::1 if the kernel reports
+the owner of its socket; the user must be in
 .BR allow_users .
-A peer from any other address, one of this host included, has to be in
-.BR allow_networks ,
-or its connection is closed; if it is, it may ask everything.
+A client from any other address, including the other addresses of this host, must be in
+.BR allow_networks .
+It can then query every map; otherwise the server closes the connection.
 .PP
-A refused request is answered with PERM (400 over tcp_table), which names the user or the address and the setting;
-Postfix logs it and keeps the mail.
-The log of postmapd has each refused peer once a day; of IPv6 hosts, each /64.
+The reply to a query that is not allowed is PERM (400 over tcp_table) with the user or address and the setting; Postfix logs
+it and keeps the mail in its queue.
+The log of postmapd has each rejected user or host once a day, and each /64 for IPv6.
 .PP
-Users are looked up when the settings are read.
-The number of a user is always right, also of one that only another container has a name for.
-A user whom the user namespace of the server does not know has the number 65534, as nobody has: where the namespace does not
-map everybody, that number is not allowed, even if it is in
+User names are looked up when the settings are read.
+An ID always works, even for a user that has a name only in another container.
+A user that does not exist in the user namespace of the server has the ID 65534, as nobody has.
+If the namespace does not map all users, that ID is not allowed, even if it is in
 .B allow_users
-or the server's own.
-A user whom the kernel does not name is not allowed: of a client that has closed already, of a connection that a firewall rule
-redirected, or where the kernel has no socket diagnostics (said at the start; a UNIX socket works there).
+or is the ID of the server itself.
+A client whose user the kernel does not report is not allowed: one that has already closed its connection, one behind a
+firewall rule that redirects connections, or any client on TCP if the kernel has no socket diagnostics.
+In the last case the server logs a warning on startup; use a UNIX socket.
 .PP
-trivial\-rewrite, smtp and proxymap ask as the user mail_owner of main.cf, postmap \-q as whoever types it.
-A proxy (socat, ssh \-L, a container's port forwarding) is known by its own user or address, whoever is behind it.
-root of a container without a user namespace is root.
+trivial\-rewrite, smtp and proxymap query as the user mail_owner of main.cf, and postmap \-q as the user that runs it.
+A proxy (socat, ssh \-L, the port forwarding of a container) is identified by its own user or address, not by that of its
+clients.
+root in a container without a user namespace is root.
 With 127.0.0.0/8 in
 .BR allow_networks ,
 every local user gets passwords.
-What goes to another host is not encrypted: use such a network for nothing else, or a tunnel.
+Connections to other hosts are not encrypted: use a network that carries nothing else, or a tunnel.
 .PP
-Names of users, groups and hosts are looked up where nsswitch.conf(5) says, except by the static program: that looks in
-/etc/passwd, /etc/group and /etc/hosts, asks the name servers of resolv.conf(5), and knows nothing else.
-A user whom only a directory service knows is to be given to it by number.
-.SH "WHO GETS A CONNECTION"
-When as many are served as
+User, group and host names are looked up as nsswitch.conf(5) specifies.
+The static program does not read it: it uses only /etc/passwd, /etc/group, /etc/hosts and the name servers of
+resolv.conf(5).
+Set a user that exists only in a directory service by ID.
+.SH "CONNECTION LIMITS"
+When
 .B connections
-says, those that come then wait in the queue of the kernel until one is closed.
-A peer that has as many as
+connections are open, further clients wait in the kernel's queue until one is closed.
+A client that exceeds
 .B connections_per_peer
-says is known only when it is accepted: its connection is closed at once, so that nobody waits behind it.
-The log has each such peer once an hour, and the metric postmapd_refusals_total counts them (reason: connections).
-A user is one peer, however it connects, and so is an IPv4 address, and a /64 of IPv6.
+is identified only when its connection is accepted.
+The server closes this connection immediately, so that other clients do not wait behind it.
+It logs each such user or host once an hour, and counts the connections in the metric postmapd_refusals_total (reason:
+connections).
+The limit applies to a user, whichever way it connects, to an IPv4 address, or to an IPv6 /64.
 .PP
-A Postfix has one connection for each of its processes that asks, and for each endpoint: at most
+Each Postfix process that does lookups has one connection to each endpoint: at most
 .B default_process_limit
 (100) for each service in master.cf that delivers mail, and a few for trivial\-rewrite.
-Raise the limits if the product comes near to 5000.
+Raise the limits if the total approaches 5000.
 .SH SANDBOX
-Once the sockets are bound, and before a table is read, the server gives up what it does not need:
+Once its sockets are bound, and before it reads a table, the server gives up all rights that it does not need:
 .IP \(bu 2
-It becomes
+It switches to
 .BR user ,
-if one is named.
+if that is set.
 .IP \(bu 2
-It keeps no capability but those that read files and, while it is root, remove its sockets.
-Files that are for root alone (0600) can still be read after the change of the user: the threads that read keep
-CAP_DAC_READ_SEARCH, or CAP_DAC_OVERRIDE where a container does not give that, and the one that answers keeps none.
-Where the system gives neither, the server does not start.
-A file system that judges by itself who may read (FUSE, NFS) has to let that user read; what it refuses is said at the
-start.
+It keeps only the capabilities to read files and, as root, to remove its sockets.
+Files that only root can read (0600) stay readable after the change of user: the threads that read files keep
+CAP_DAC_READ_SEARCH, or CAP_DAC_OVERRIDE in a container that does not grant it; the lookup thread keeps neither.
+If neither is available, the server does not start.
+A file system that checks permissions on its own (FUSE, NFS) must let that user read; the server logs what it cannot read on
+startup.
 .IP \(bu 2
-No new privileges, no core dump; other processes of the same user cannot look into its memory or its environment.
+It cannot gain privileges or dump core; other processes of the same user cannot read its memory or its environment.
 .IP \(bu 2
-It writes, makes, renames and runs no file, and opens no TCP connection (Landlock, from Linux 5.13 on; connections from 6.7
-on).
-It may remove files in the folders of its UNIX sockets and below: give those a folder of their own.
-Reading stays as owner and mode of the files allow it, so that a file may be replaced, linked and mounted as before.
+It cannot write, create, rename or execute files, or open TCP connections (Landlock, Linux 5.13 or later; TCP 6.7 or later).
+It can remove files in and below the directories of its UNIX sockets: put the sockets into a directory of their own.
+Read access still follows the owner and mode of each file, so that files can be replaced, linked and mounted as before.
 .IP \(bu 2
-System calls that only an intruder would make fail (seccomp).
+System calls that the server never makes fail (seccomp).
 .PP
-What the kernel does not have is said at the start, and the server runs without it.
+The server logs each mechanism that the kernel does not support, and runs without it.
 .PP
-The folder of a UNIX socket has to be writable for the
-.BR user ,
-or the socket stays at the end; the next start replaces it.
+The directory of a UNIX socket must be writable for
+.BR user ;
+otherwise the socket remains after exit, and the next start replaces it.
 .PP
-To attach a debugger, to get a core dump, or where users are looked up over TCP (an NSS module that speaks LDAP by itself):
-.BR "sandbox = false" .
+Set
+.B "sandbox = false"
+to attach a debugger, to get core dumps, or if users are looked up over TCP (an NSS module that connects to an LDAP server
+itself).
 The settings
 .B user
 and
 .B sandbox
-count for
-.B postmapd serve
-alone.
+apply only to
+.BR "postmapd serve" .
 .SH EXAMPLE
 .EX
 listen = ["socketmap:unix:/var/spool/postfix/postmapd/socketmap", "tcp:127.0.0.1:10452:relayhost"]
@@ -287,7 +295,7 @@ fn settings_file() -> String {
     of_table("", &mut page);
     for table in setting::tables() {
         let values = match table {
-            "reload" => "In seconds, from 0.01 to 86400; fractions are fine.\n",
+            "reload" => "All values are seconds, from 0.01 to 86400; fractions are allowed.\n",
             _ => "",
         };
         page.extend([".SS [", table, "]\n", values]);
@@ -300,8 +308,8 @@ fn describe(setting: &Setting, key: &str, page: &mut String) {
     page.extend([".TP\n.B ", key, "\n", &roff(setting.about), ".\n"]);
     page.extend(["Default: ", &roff(setting.default.text()), ".\n"]);
     *page += match setting.takes_effect {
-        TakesEffect::OnReload => "Counts when the file is saved.\n",
-        TakesEffect::OnRestart(_) => "Counts after a restart.\n",
+        TakesEffect::OnReload => "Takes effect on reload.\n",
+        TakesEffect::OnRestart(_) => "Takes effect on restart.\n",
     };
     let others: Vec<String> = [setting.flag, setting.variable]
         .into_iter()
@@ -309,7 +317,7 @@ fn describe(setting: &Setting, key: &str, page: &mut String) {
         .map(roff)
         .collect();
     if !others.is_empty() {
-        page.extend(["Elsewhere: ", &others.join(", "), ".\n"]);
+        page.extend(["Also set by: ", &others.join(", "), ".\n"]);
     }
 }
 

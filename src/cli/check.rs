@@ -139,7 +139,7 @@ fn print(
         writeln!(out, "and {} findings more\n", all.dropped())?;
     }
     if environment_matters {
-        writeln!(out, "judged with {}", sources.environment)?;
+        writeln!(out, "evaluated with {}", sources.environment)?;
     }
     let number = |number, noun| match number {
         0 => format!("no {noun}s"),

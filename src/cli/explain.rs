@@ -43,7 +43,7 @@ pub(super) fn print<'a>(
                 print_text(other, sources, out)?;
             }
             if depends_on_default(&explanation) || related.iter().any(depends_on_default) {
-                writeln!(out, "\njudged with {}", sources.environment)?;
+                writeln!(out, "\nevaluated with {}", sources.environment)?;
             }
             writeln!(out)?;
         }

@@ -122,8 +122,8 @@ fn filter(flags: &ServeOptions) -> Result<Targets, Finding> {
         sourced.unwrap_or_else(|| Sourced::trimmed(setting::LOG.default.text(), Place::Setting("--log")));
     sourced.value.parse().map_err(|_| {
         invalid_setting(sourced.place)
-            .message("this is no log filter")
-            .help("write off, error, warn, info, debug or trace")
+            .message("the value is not a log level")
+            .help("set it to off, error, warn, info, debug or trace")
     })
 }
 
@@ -133,8 +133,8 @@ fn log_format(flags: &ServeOptions) -> Result<LogFormat, Finding> {
     };
     LogFormat::from_str(&sourced.value, true).map_err(|_| {
         invalid_setting(sourced.place)
-            .message("this is no log format")
-            .help("write text, json or journald")
+            .message("the value is not a log format")
+            .help("set it to text, json or journald")
     })
 }
 

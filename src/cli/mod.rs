@@ -41,7 +41,7 @@ From nothing to a live answer:
   postmap -q someone@example.com socketmap:inet:127.0.0.1:10451:relayhost
   postmapd postconf --commands | sh
 
-Each command has examples of its own: postmapd COMMAND --help";
+Each command has its own examples: postmapd COMMAND --help";
 
 /// Live lookup tables for Postfix: sender-dependent relays and their credentials, over socketmap and tcp_table.
 #[derive(Parser)]
@@ -53,30 +53,30 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve a folder of relay files to Postfix, in the foreground
+    /// Serve the tables of a directory to Postfix, in the foreground
     Serve(serve::Serve),
-    /// Ask a running server how it and its files are
+    /// Show the state of a running server and its files
     Status(status::Status),
-    /// Print what the tables, or a running server, answer for some keys
+    /// Look up keys in the tables, or on a running server
     Query(query::Query),
-    /// Read everything and say what is wrong, where, why it matters, and what to do
+    /// Check tables, settings and environment, and report each problem with its fix
     Check(check::Check),
     /// Add, change, remove and list relays and their credentials
     Relay(relay::Relay),
-    /// Ask a server as many Postfix processes would, and say how fast it answers
+    /// Measure how fast a server answers under the load of many Postfix processes
     Bench(Box<bench::Bench>),
-    /// Write the files and settings that answer as an existing Postfix's tables do
+    /// Convert the tables of an existing Postfix into files and settings that give the same answers
     Import(import::Import),
-    /// Print the main.cf lines for the present settings, or check a live Postfix against them
+    /// Print the main.cf parameters for these settings, or check a live Postfix against them
     Postconf(postconf::Postconf),
 }
 
 /// The output format of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum OutputFormat {
-    /// For people
+    /// Text for people
     Text,
-    /// For machines
+    /// JSON for programs
     Json,
 }
 
@@ -92,9 +92,9 @@ fn print_message(text: impl fmt::Display) {
     let _ = writeln!(std::io::stderr(), "postmapd: {text}");
 }
 
-/// Prints whose environment the default relay comes from.
+/// Prints the environment that the default relay comes from.
 fn print_environment(sources: &Sources) {
-    print_message(format_args!("judged with {}", sources.environment));
+    print_message(format_args!("evaluated with {}", sources.environment));
 }
 
 /// Returns the exit code of a command that checks something.

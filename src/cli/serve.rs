@@ -8,25 +8,29 @@ use super::{Error, log};
 use crate::config::options::{Options, ServeOptions, ServiceOptions};
 use crate::daemon;
 
-/// Serve a folder of relay files to Postfix, in the foreground.
+/// Serve the tables of a directory to Postfix, in the foreground.
 #[derive(Args)]
 #[command(after_help = "\
-SIGHUP reads the files again at once; one that is missing or empty at that moment has the same grace as ever. SIGTERM and SIGINT answer what was asked, and end.
+SIGHUP reloads the files. A file that is missing or empty at that moment has the same grace period as in any other reload. \
+On SIGTERM and SIGINT, the server answers the requests that it has received, and exits.
 
-The default relay comes from RELAY_HOST, RELAY_PORT, RELAY_USER and RELAY_PASSWORD, and from DEFAULT_RELAY_HOST. \
-Each may stand in the file that a variable of its name with _FILE behind it names.
+The default relay is set by RELAY_HOST, RELAY_PORT, RELAY_USER and RELAY_PASSWORD, or by DEFAULT_RELAY_HOST. To read a value \
+from a file, append _FILE to the name of its variable, and set that variable to the path.
 
-Whoever can connect may ask relayhost. Passwords are answered to allowed users alone, who are known on UNIX sockets and on \
-loopback TCP; other hosts have to be in an allowed network, or are hung up on. A refusal is PERM and says why.
+Any client that can connect can query relayhost. Only users in --allow-users, whom the kernel identifies on UNIX sockets and \
+loopback TCP, and hosts in --allow-networks can query sasl. The server closes connections from other hosts. The reply \
+to a query that is not allowed is PERM with the reason.
 
---admin tells health, status and metrics over HTTP; postmapd-status(1) says what.
+--admin serves health, status and metrics over HTTP; see postmapd-status(1).
 
-A service manager hears by NOTIFY_SOCKET (sd_notify(3), Type=notify-reload) when the server is ready, what became of the \
-last reload, that the thread that answers lives (WATCHDOG_USEC), and when the end begins. Sockets that it hands over \
-(sd_listen_fds(3)) are served as their names say: socketmap, relayhost and sasl (over tcp_table), or admin; then only an \
-endpoint that is set is listened at besides, not the default. Units are in contrib/systemd.
+If NOTIFY_SOCKET is set (sd_notify(3), Type=notify-reload), the server notifies the service manager when it is ready, after \
+each reload with the result, at intervals while lookups are answered (WATCHDOG_USEC), and when it begins to stop. It serves \
+sockets that the service manager passes (sd_listen_fds(3)) according to their names: socketmap, relayhost and sasl (both over \
+tcp_table), or admin. It then does not listen on the default endpoint, only on endpoints that are set explicitly. Units are \
+in contrib/systemd.
 
-Once its sockets are bound, the server locks itself: see SANDBOX in postmapd.toml(5). With --user it also stops being root.
+Once its sockets are bound, the server enters its sandbox: see SANDBOX in postmapd.toml(5). With --user, it also switches to \
+that user.
 
 Example:
   postmapd serve --dir /etc/postmapd --listen socketmap:inet:127.0.0.1:10451

@@ -25,9 +25,9 @@ pub(super) fn default_users() -> Vec<u32> {
 pub(super) fn user(given: &Sourced, settings: &mut Settings) -> Result<(), Finding> {
     let uid = uid(&given.value).map_err(|why| {
         let shown = printable(given.value.as_bytes());
-        let message = format!("there is no user `{shown}` to allow: {why}");
+        let message = format!("the user `{shown}` cannot be allowed: {why}");
         let finding = given.finding(Code::NoSuchUser, message);
-        finding.help("write a name that this machine knows, or the number of the user")
+        finding.help("use a name that this machine knows, or the user's ID")
     })?;
     settings.allow_users.push(uid);
     Ok(())
@@ -36,11 +36,11 @@ pub(super) fn user(given: &Sourced, settings: &mut Settings) -> Result<(), Findi
 /// Returns the ID of a user, given as a name or an ID.
 fn uid(word: &str) -> Result<u32, String> {
     if word.bytes().all(|c| c.is_ascii_digit()) {
-        return name_service::parse_id(word).ok_or_else(|| format!("a number is at most {}", u32::MAX - 1));
+        return name_service::parse_id(word).ok_or_else(|| format!("an ID is at most {}", u32::MAX - 1));
     }
     match User::from_name(word) {
         Ok(Some(user)) => Ok(user.uid.as_raw()),
-        Ok(None) => Err("the name is not known".to_owned()),
+        Ok(None) => Err("no user has this name".to_owned()),
         Err(error) => Err(format!("the name cannot be looked up: {error}")),
     }
 }
@@ -58,7 +58,7 @@ pub(super) fn network(given: &Sourced, settings: &mut Settings) -> Result<(), Fi
 /// Parses `address` or `address/length`; an IPv6 address may have brackets, as in Postfix's `mynetworks`. The error
 /// says what to write instead.
 fn parse(word: &str) -> Result<IpNet, String> {
-    let example = || "write for example 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32".to_owned();
+    let example = || "for example, 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32".to_owned();
     let plain = match word.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, length)) => format!("{address}{length}"),
         None => word.to_owned(),
@@ -81,7 +81,7 @@ fn parse(word: &str) -> Result<IpNet, String> {
         // Postfix rejects such a network, too: the address or the length is a mistake.
         let (whole, one) = (network.trunc(), network.addr());
         Err(format!(
-            "the address has bits behind the length; write {whole} for the network, or {one} for the host"
+            "the address has bits set after the prefix length; write {whole} for the network, or {one} for the host"
         ))
     }
 }
@@ -101,17 +101,17 @@ pub(super) fn warn_unreachable_listeners(settings: &Settings, listen: &Place, fi
         if address.to_canonical().is_loopback() {
             continue;
         }
-        let peers = if address.is_unspecified() {
+        let clients = if address.is_unspecified() {
             "no other host"
         } else {
-            "nobody"
+            "no client"
         };
         findings.push(
             Finding::new(Code::NobodyAllowed, listen.clone())
                 .message(format!(
-                    "{peers} may connect to {endpoint}: allow_networks names no network of other hosts"
+                    "{clients} can connect to {endpoint}: allow_networks has no other host"
                 ))
-                .help("name in allow_networks those that may ask for everything, passwords too, or listen on 127.0.0.1"),
+                .help("add the hosts to allow_networks, which lets them query everything, passwords included, or listen on 127.0.0.1"),
         );
     }
 }

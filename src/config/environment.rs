@@ -68,33 +68,37 @@ impl fmt::Display for EnvironmentOrigin {
             Self::Own => f.write_str("the environment of this command"),
             Self::OwnAndServer(server) => write!(
                 f,
-                "the environment of this command, and of {server}, which serves this directory"
+                "the environment of this command, which equals that of {server}, which serves this directory"
             ),
             Self::OwnDiffersFromServer(server) => write!(
                 f,
-                "the environment of this command; that of {server}, which serves this directory, is another"
+                "the environment of this command, which differs from that of {server}, which serves this directory"
             ),
             Self::Server(server) => {
                 write!(f, "the environment of {server}, which serves this directory")
             }
             Self::File(path) => {
-                write!(f, "{}; no server of this directory was found running", printable_path(path))
+                write!(
+                    f,
+                    "{}; no running server of this directory was found",
+                    printable_path(path)
+                )
             }
             Self::OwnWithoutServer => f.write_str(
-                "the environment of this command, which sets no default relay; no server of this directory was found \
-                 running",
+                "the environment of this command, which sets no default relay; no running server of this \
+                 directory was found",
             ),
             Self::ServerHidden(server) => write!(
                 f,
-                "the environment of this command, which sets no default relay; that of {server}, which serves this \
-                 directory, can be seen by root alone"
+                "the environment of this command, which sets no default relay; only root can read that of \
+                 {server}, which serves this directory"
             ),
             Self::ServersDiffer(servers) => {
                 let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
                 write!(
                     f,
-                    "the environment of this command, which sets no default relay; servers of this directory have \
-                     different ones: {}",
+                    "the environment of this command, which sets no default relay; the servers of this directory \
+                     have different environments: {}",
                     servers.join(", ")
                 )
             }

@@ -53,7 +53,7 @@ pub(super) fn read(path: &Path, text: &[u8], findings: &mut Findings) -> Texts {
     match DeTable::parse(whole) {
         Ok(table) => reader.file(table.get_ref()),
         Err(error) => {
-            let help = "write NAME = VALUE, one a line, with text in quotes; see postmapd.toml(5)";
+            let help = "write one NAME = VALUE per line, with strings in quotes; see postmapd.toml(5)";
             let span = error.span().unwrap_or_default();
             reader.error(Code::BadToml, span, error.message(), help);
         }
@@ -81,7 +81,7 @@ impl Reader<'_> {
                 }
             } else {
                 let message = format!("`{name}` must be a table");
-                let help = format!("begin it with the line [{name}]");
+                let help = format!("write its settings below the line [{name}]");
                 self.error(Code::BadSetting, value.span(), &message, &help);
             }
         }
@@ -134,11 +134,11 @@ impl Reader<'_> {
         // A name unlike any setting may be a password.
         let (message, help) = match nearest(name, known.iter().copied()) {
             Some(near) => (
-                format!("there is no setting `{}`", printable(name.as_bytes())),
+                format!("unknown setting `{}`", printable(name.as_bytes())),
                 format!("did you mean {near}?"),
             ),
             None => (
-                "there is no setting of this name".to_owned(),
+                "unknown setting".to_owned(),
                 format!("the settings here are {}", known.join(", ")),
             ),
         };
@@ -241,7 +241,7 @@ mod tests {
         let messages = |text: &str| parse(text).1.join("\n");
         assert!(
             messages("\n lisen = 1")
-                .contains("postmapd.toml:2:2: error: there is no setting `lisen`; did you mean listen?")
+                .contains("postmapd.toml:2:2: error: unknown setting `lisen`; did you mean listen?")
         );
         assert!(messages("zzz = 1").contains("the settings here are listen"));
         assert!(
@@ -251,7 +251,7 @@ mod tests {
         assert!(messages("listen = [1]").contains("postmapd.toml:1:11"));
         assert!(messages("listen = ").contains("postmapd.toml:1:"));
         assert!(messages("[reload]\npoll_inteval = 1").contains(
-            "postmapd.toml:2:1: error: there is no setting `poll_inteval`; did you mean poll_interval?"
+            "postmapd.toml:2:1: error: unknown setting `poll_inteval`; did you mean poll_interval?"
         ));
         for wrong in ["-1", "0", "\"5\"", "true", "nan", "1e9"] {
             let messages = settings(&format!("[reload]\nempty_grace = {wrong}")).1.join("\n");
@@ -299,7 +299,7 @@ mod tests {
             parse("limits = 5")
                 .1
                 .join("\n")
-                .contains("begin it with the line [limits]")
+                .contains("write its settings below the line [limits]")
         );
         let messages = parse("[limits]\nconections = 5").1.join("\n");
         assert!(messages.contains("did you mean connections?"), "{messages}");

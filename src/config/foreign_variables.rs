@@ -23,7 +23,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("RELAYHOST_PASSWORD_FILE", "RELAY_PASSWORD_FILE"),
     (
         "RELAYHOST_PASSWORDMAP",
-        "postfix-sasl-password.cf, with a line for each",
+        "postfix-sasl-password.cf, with one line for each relay",
     ),
     (
         "RELAYHOST_AUTH",
@@ -72,7 +72,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("POSTFIX_RELAY_HOST", "RELAY_HOST"),
     (
         "SASL_PASSWD",
-        "postfix-sasl-password.cf, whose lines are the same",
+        "postfix-sasl-password.cf, which has the same format",
     ),
 ];
 
@@ -100,17 +100,17 @@ pub(super) fn warn_foreign_variables(variables: &Variables, findings: &mut Findi
             |list: &'static [(&'static str, &'static str)]| list.iter().find(|(other, _)| *other == upper);
         let finding = if let Some((old, new)) = replacement(AWS_SES) {
             Finding::new(Code::AwsSes, Place::Setting(old))
-                .message("this variable no longer means anything")
+                .message("this variable no longer has an effect")
                 .help(format!("use {new}"))
         } else if let Some((other, new)) = replacement(FOREIGN)
             && !is_service_link_variable(variables, other)
         {
             Finding::new(Code::ForeignVariable, Place::Setting(other))
-                .message("this variable is of another image, and means nothing here")
+                .message("this variable belongs to another image, and has no effect here")
                 .help(format!("use {new}"))
         } else if let Some(own) = misspelt(name) {
             Finding::new(Code::UnknownVariable, Place::Setting("environment"))
-                .message(format!("{name} is no variable of postmapd and does nothing"))
+                .message(format!("{name} is not a variable of postmapd and has no effect"))
                 .help(format!("did you mean {own}?"))
         } else {
             continue;

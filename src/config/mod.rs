@@ -171,9 +171,8 @@ impl Sources {
         // The default listens where only local users can connect.
         if let Some(listen) = listen {
             if listen.items().next().is_none() {
-                let finding = listen.finding(Code::BadEndpoint, "no endpoint to listen at is named");
-                let help =
-                    "write for example socketmap:inet:127.0.0.1:10451, or leave it out for the default";
+                let finding = listen.finding(Code::BadEndpoint, "the list of endpoints is empty");
+                let help = "add one, for example socketmap:inet:127.0.0.1:10451, or remove the setting to use the default";
                 findings.push(finding.help(help));
             }
             allow::warn_unreachable_listeners(&settings, &listen.place, findings);

@@ -92,7 +92,7 @@ impl<const OF: usize> Flags<OF> {
         findings.push(
             Finding::new(Code::BadSetting, place)
                 .message("the value is not UTF-8")
-                .help("set it to plain text"),
+                .help("set it to UTF-8 text"),
         );
         None
     }
@@ -142,11 +142,11 @@ pub(super) fn warn_unknown_variables(findings: &mut Findings) {
         let known = setting::variables().filter_map(|known| known.strip_prefix(PREFIX));
         let help = match nearest(word, known) {
             Some(near) => format!("did you mean {PREFIX}{near}?"),
-            None => "postmapd serve --help lists the variables that count".to_owned(),
+            None => "postmapd serve --help lists the variables".to_owned(),
         };
         findings.push(
             Finding::new(Code::UnknownVariable, Place::Setting("environment"))
-                .message(format!("{name} is no setting of postmapd and does nothing"))
+                .message(format!("{name} is not a variable of postmapd and has no effect"))
                 .help(help),
         );
     }

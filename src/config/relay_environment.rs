@@ -133,8 +133,8 @@ impl RelayEnvironment {
             findings.push(
                 self.password
                     .finding(Code::CredentialsWithoutRelay)
-                    .message("RELAY_USER and RELAY_PASSWORD are set, and no default relay is")
-                    .help("set RELAY_HOST or DEFAULT_RELAY_HOST, or remove them"),
+                    .message("RELAY_USER and RELAY_PASSWORD are set without a default relay")
+                    .help("set RELAY_HOST or DEFAULT_RELAY_HOST, or unset both"),
             );
         }
         default
@@ -165,12 +165,12 @@ impl RelayEnvironment {
             nexthop::NextHopErrorKind::SeveralHosts => (
                 &self.host,
                 host.expose(),
-                "set RELAY_HOST to one host; DEFAULT_RELAY_HOST takes a list",
+                "set RELAY_HOST to one host; DEFAULT_RELAY_HOST accepts a list",
             ),
             _ => (
                 &self.host,
                 host.expose(),
-                "set RELAY_HOST to a host name or an address alone, and RELAY_PORT to the port",
+                "set RELAY_HOST to only a host name or an address, and RELAY_PORT to the port",
             ),
         };
         findings.push(variable.invalid(Code::BadRelayHost, value, problem.to_string(), help));
@@ -182,7 +182,7 @@ impl RelayEnvironment {
             return host.map(|host| host.expose().to_vec());
         };
         let checked = if nexthop::is_dunno(host.expose()) {
-            Err("DUNNO is no next hop".to_owned())
+            Err("DUNNO is not a next hop".to_owned())
         } else {
             nexthop::validate(host.expose()).map_err(|fault| format!("this is not a next hop: {fault}"))
         };
@@ -216,11 +216,11 @@ impl RelayEnvironment {
                 findings.push(
                     set.finding(Code::HalfCredentials)
                         .message(format!(
-                            "{} is set without {}; the login of the default relay is 'cannot tell', and its mail waits",
+                            "{} is set without {}; lookups of the default relay's login return a temporary error, and its mail stays queued",
                             set.name, missing.name
                         ))
                         .help(format!(
-                            "set {} too, or neither, for a default relay without a login",
+                            "set {} too, or neither if the default relay needs no login",
                             missing.name
                         )),
                 );
@@ -235,17 +235,23 @@ impl RelayEnvironment {
             Some(invisible::name(char::from(*control)))
         };
         let fault = if user.expose().contains(&b':') {
-            let message = "the user has a `:`, at which Postfix would part it from the password";
+            let message = "the user contains a `:`, where Postfix would split it from the password";
             Some((&self.user, message.to_owned()))
         } else if let Some(name) = control(&user) {
-            Some((&self.user, format!("the user has a control character, {name}")))
+            Some((
+                &self.user,
+                format!("the user contains a control character, {name}"),
+            ))
         } else if let Some(name) = control(&password) {
             Some((
                 &self.password,
-                format!("the password has a line end or another control character, {name}"),
+                format!("the password contains a line end or another control character, {name}"),
             ))
         } else if user.len() + password.len() > MAX_LINE {
-            Some((&self.password, "user and password are too long".to_owned()))
+            Some((
+                &self.password,
+                format!("user and password are longer than {MAX_LINE} bytes"),
+            ))
         } else {
             None
         };
@@ -254,7 +260,7 @@ impl RelayEnvironment {
                 variable
                     .finding(Code::BadDefaultCredentials)
                     .message(message)
-                    .help("set it to what the relay's operator gave you, in one line"),
+                    .help("set it to the value from the relay's operator, on one line"),
             );
             return Configured::Unreadable;
         }
@@ -290,12 +296,12 @@ impl Variable {
                 findings.push(
                     Finding::new(Code::ServiceLink, Place::Setting(name))
                         .message(
-                            "the value is what Kubernetes or a link of Docker sets for a service named relay, and is \
+                            "the value is one that Kubernetes or a Docker link sets for a service named relay, and is \
                              ignored",
                         )
                         .help(
-                            "set enableServiceLinks: false for the pod, or give the service another name, and set the \
-                             variable yourself if the relay has another port than 25",
+                            "set enableServiceLinks: false in the pod, or rename the service, and set the variable to the \
+                             relay's port if that is not 25",
                         ),
                 );
             }
@@ -308,8 +314,8 @@ impl Variable {
         let mut warn = |ignored: &'static str, used: &'static str| {
             findings.push(
                 Finding::new(Code::VariableIgnored, Place::Setting(ignored))
-                    .message(format!("{used} is set as well, and counts"))
-                    .help("set one of the two"),
+                    .message(format!("{used} is also set, and takes precedence"))
+                    .help("unset one of them"),
             );
         };
         if let (Some((used, _)), Some((ignored, _))) = (&file, named.next()) {
@@ -333,8 +339,8 @@ impl Variable {
         if text.strip_byte_order_mark() {
             findings.push(
                 self.finding(Code::ByteOrderMark)
-                    .message("the file begins with a byte order mark, which is not a part of the value")
-                    .help("save it as UTF-8 without one"),
+                    .message("the file begins with a byte order mark, which is ignored")
+                    .help("save it as UTF-8 without a byte order mark"),
             );
         }
         text.strip_line_end();
@@ -342,7 +348,7 @@ impl Variable {
             findings.push(
                 self.finding(Code::EmptySecretFile)
                     .message(format!("the file for {} is empty", self.name))
-                    .help("write the value into it, or do not name it"),
+                    .help("write the value to it, or unset the variable that names it"),
             );
             return Configured::Unreadable;
         }

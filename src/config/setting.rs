@@ -199,13 +199,13 @@ impl Setting {
     pub(super) fn invalid(&self, place: Place) -> Finding {
         let connections = format!("a whole number from 1 to {}", Limits::MAX);
         let (what, help) = match self.kind {
-            Kind::Seconds(_) => ("a number of seconds, from 0.01 to 86400", "write for example 5"),
+            Kind::Seconds(_) => ("a number of seconds, from 0.01 to 86400", "for example, 5"),
             Kind::SecondsOrZero(_) => (
                 "a number of seconds, from 0.01 to 86400, or 0",
-                "write for example 900",
+                "for example, 900",
             ),
-            Kind::Connections(_) => (connections.as_str(), "write for example 10000"),
-            _ => ("a string", "put it in quotes"),
+            Kind::Connections(_) => (connections.as_str(), "for example, 10000"),
+            _ => ("a string", "enclose it in quotes"),
         };
         let (_, key) = self.table_and_key().unwrap_or_default();
         let finding = Finding::new(Code::BadSetting, place);

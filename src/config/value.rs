@@ -19,9 +19,9 @@ type Read = Result<(), Finding>;
 
 pub(super) fn endpoint(given: &Sourced, settings: &mut Settings) -> Read {
     let endpoint = Endpoint::parse_listener(&given.value, &Maps::SERVED.names()).map_err(|problem| {
-        let message = format!("{} is no endpoint to listen at: {problem}", shown_endpoint(given));
+        let message = format!("{} is not an endpoint: {problem}", shown_endpoint(given));
         let finding = given.finding(Code::BadEndpoint, message);
-        finding.help("write for example socketmap:inet:127.0.0.1:10451")
+        finding.help("for example, socketmap:inet:127.0.0.1:10451")
     })?;
     settings.listen.push(endpoint);
     settings.listen_is_default = false;
@@ -36,15 +36,15 @@ fn shown_endpoint(given: &Sourced) -> String {
     if is_flag || endpoint.starts_with("socketmap:") || endpoint.starts_with("tcp:") {
         format!("`{}`", printable(endpoint.as_bytes()))
     } else {
-        "this".to_owned()
+        "the value".to_owned()
     }
 }
 
 pub(super) fn admin(given: &Sourced, settings: &mut Settings) -> Read {
     let address = Address::parse(&given.value).map_err(|problem| {
-        let message = format!("this is no address for the admin listener: {problem}");
+        let message = format!("the value is not an address for the admin listener: {problem}");
         let finding = given.finding(Code::BadAdminAddress, message);
-        finding.help("write for example 127.0.0.1:9451, or unix:/run/postmapd/admin")
+        finding.help("for example, 127.0.0.1:9451 or unix:/run/postmapd/admin")
     })?;
     settings.admin = Some(address);
     Ok(())
@@ -70,17 +70,17 @@ fn check_socket_id(kind: &str, number: Option<u32>, given: &Sourced, settings: &
         return Ok(());
     }
     let shown = printable(given.value.as_bytes());
-    let message = format!("there is no {kind} `{shown}` for the sockets");
+    let message = format!("the {kind} `{shown}` does not exist");
     let finding = given.finding(Code::NoSuchUser, message);
-    Err(finding.help("name another, or create it"))
+    Err(finding.help("create it, or set another one"))
 }
 
 pub(super) fn socket_mode(given: &Sourced, settings: &mut Settings) -> Read {
     let mode = u32::from_str_radix(&given.value, 8).ok();
     settings.sockets.mode = mode.filter(|mode| *mode <= 0o777).ok_or_else(|| {
-        let message = "the mode of the socket is not an octal number up to 0777";
+        let message = "the mode of the sockets is not an octal number up to 0777";
         let finding = given.finding(Code::BadSocketMode, message);
-        finding.help("write for example 0660")
+        finding.help("for example, 0660")
     })?;
     Ok(())
 }
@@ -88,9 +88,9 @@ pub(super) fn socket_mode(given: &Sourced, settings: &mut Settings) -> Read {
 pub(super) fn user(given: &Sourced, settings: &mut Settings) -> Read {
     let user = ServerUser::find(&given.value).ok_or_else(|| {
         let shown = printable(given.value.as_bytes());
-        let message = format!("there is no user `{shown}` that the server could become");
+        let message = format!("the user `{shown}` does not exist");
         let finding = given.finding(Code::NoSuchUser, message);
-        finding.help("create it (adduser --system --group postmapd), or name another")
+        finding.help("create it (adduser --system --group postmapd), or set another one")
     })?;
     settings.user = Some(user);
     Ok(())
@@ -102,8 +102,8 @@ pub(super) fn sandbox(given: &Sourced, settings: &mut Settings) -> Read {
         "on" | "yes" | "true" => true,
         "off" | "no" | "false" => false,
         _ => {
-            let finding = given.finding(Code::BadSwitch, "this is neither on nor off");
-            return Err(finding.help("write on or off"));
+            let finding = given.finding(Code::BadSwitch, "the value is neither on nor off");
+            return Err(finding.help("set it to on or off"));
         }
     };
     Ok(())
@@ -111,9 +111,9 @@ pub(super) fn sandbox(given: &Sourced, settings: &mut Settings) -> Read {
 
 pub(super) fn recipient_delimiter(given: &Sourced, settings: &mut Settings) -> Read {
     settings.delimiters = Delimiters::new(&given.value).ok_or_else(|| {
-        let message = "the recipient delimiter has a character that no address extension can begin with";
+        let message = "the recipient delimiter contains a character that cannot begin an address extension";
         let finding = given.finding(Code::BadRecipientDelimiter, message);
-        finding.help("copy the value of recipient_delimiter from main.cf, for example +")
+        finding.help("copy the value of recipient_delimiter from main.cf; for example, +")
     })?;
     Ok(())
 }
@@ -123,9 +123,8 @@ pub(super) fn next_hops(given: &Sourced, settings: &mut Settings) -> Read {
         "postmapd" => NextHops::Postmapd,
         "main.cf" => NextHops::MainCf,
         _ => {
-            let finding = given.finding(Code::BadNextHops, "this does not say where next hops come from");
-            let help =
-                "write postmapd, or main.cf if main.cf has the relays and postmapd the credentials alone";
+            let finding = given.finding(Code::BadNextHops, "the value is neither postmapd nor main.cf");
+            let help = "set it to postmapd, or to main.cf if main.cf has the next hops and postmapd only the credentials";
             return Err(finding.help(help));
         }
     };

@@ -89,15 +89,15 @@ fn without_a_server_a_command_uses_the_environment_file_beside_the_tables() {
     assert!(
         explained
             .stdout
-            .contains("judged with the environment of this command")
-            && explained.stdout.contains("no server"),
+            .contains("evaluated with the environment of this command")
+            && explained.stdout.contains("no running server"),
         "{explained:?}"
     );
     let checked = setup.run_line("check");
     assert!(
         checked
             .stdout
-            .contains("judged with the environment of this command"),
+            .contains("evaluated with the environment of this command"),
         "{checked:?}"
     );
     let setup = setup.file(
@@ -142,7 +142,7 @@ fn a_command_that_may_not_read_the_servers_environment_reports_so() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     let whose = format!("process {}", server.pid());
     assert!(
-        ran.stderr.contains(&whose) && ran.stderr.contains("root alone"),
+        ran.stderr.contains(&whose) && ran.stderr.contains("only root can read"),
         "{ran:?}"
     );
 }

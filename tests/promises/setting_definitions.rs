@@ -56,8 +56,8 @@ fn every_key_is_in_the_manual_of_the_settings_file() {
             .replace("\\-", "-")
             .replace("\\(aq", "'");
         let sentence = match setting.takes_effect {
-            TakesEffect::OnReload => "Counts when the file is saved.",
-            TakesEffect::OnRestart(_) => "Counts after a restart.",
+            TakesEffect::OnReload => "Takes effect on reload.",
+            TakesEffect::OnRestart(_) => "Takes effect on restart.",
         };
         let names = [setting.flag, setting.variable].into_iter().flatten();
         for part in [setting.about, setting.default.text(), sentence]

@@ -33,7 +33,10 @@ fn without_its_text(message: &str) -> String {
     let quoted = message
         .strip_prefix('`')
         .and_then(|rest| rest.split_once("` is no"));
-    quoted.map_or_else(|| message.to_owned(), |(_, rest)| format!("this is no{rest}"))
+    quoted.map_or_else(
+        || message.to_owned(),
+        |(_, rest)| format!("the value is no{rest}"),
+    )
 }
 
 /// Runs a command that reads all settings and does not use Postfix.
@@ -115,10 +118,7 @@ fn a_list_in_the_settings_file_equals_its_words_in_a_flag() {
     assert_eq!(print(listed), print(one));
     let nowhere = print("listen = []\n");
     assert!(
-        nowhere
-            .errors
-            .concat()
-            .contains("no endpoint to listen at is named"),
+        nowhere.errors.concat().contains("the list of endpoints is empty"),
         "{nowhere:?}"
     );
 }

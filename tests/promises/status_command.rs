@@ -102,7 +102,7 @@ fn status_finds_the_address_as_the_server_does() {
         ),
     ] {
         let refused = status(&setup, "").exits(2);
-        let message = format!("{place}: error: this is no address");
+        let message = format!("{place}: error: the value is not an address");
         assert!(refused.stderr.contains(&message), "{refused:?}");
     }
 }

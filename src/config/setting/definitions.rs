@@ -31,7 +31,7 @@ pub static DIR: Setting = Setting {
     variable: Some("POSTMAPD_DIR"),
     value: "DIR",
     default: SettingDefault::Value(DEFAULT_DIR),
-    about: "The folder with postfix-relaymap.cf and postfix-sasl-password.cf",
+    about: "Directory of the table files, postfix-relaymap.cf and postfix-sasl-password.cf",
     takes_effect: TakesEffect::OnRestart(never_changes),
     kind: Kind::Path,
 };
@@ -43,8 +43,8 @@ pub static CONFIG: Setting = Setting {
     commands: Commands::All,
     variable: Some("POSTMAPD_CONFIG"),
     value: "FILE",
-    default: SettingDefault::Described("postmapd.toml in DIR, if it is there"),
-    about: "The settings file",
+    default: SettingDefault::Described("postmapd.toml in DIR, if it exists"),
+    about: "Settings file; see postmapd.toml(5)",
     takes_effect: TakesEffect::OnRestart(never_changes),
     kind: Kind::Path,
 };
@@ -57,8 +57,9 @@ pub static LISTEN: Setting = Setting {
     variable: Some("POSTMAPD_LISTEN"),
     value: "ENDPOINT",
     default: SettingDefault::Value(DEFAULT_LISTEN),
-    about: "Where to listen, as main.cf writes it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT:MAP; \
-            several are separated by commas, in the settings file they may be a list; the flag may be given several times",
+    about: "Endpoint to listen on, written as in main.cf: socketmap:inet:HOST:PORT or socketmap:unix:PATH for every map, or \
+            tcp:HOST:PORT:MAP for one. Separate several with commas, repeat the flag, or write a list in the settings \
+            file",
     takes_effect: TakesEffect::OnRestart(|a, b| a.listen != b.listen),
     kind: Kind::Texts(|settings| settings.listen.clear(), value::endpoint),
 };
@@ -70,8 +71,8 @@ pub static ADMIN: Setting = Setting {
     commands: Commands::Servers,
     variable: Some("POSTMAPD_ADMIN"),
     value: "ADDRESS",
-    default: SettingDefault::Described("nowhere"),
-    about: "Where to tell health, status and metrics over HTTP: HOST:PORT or unix:PATH; see postmapd-status(1)",
+    default: SettingDefault::Described("disabled"),
+    about: "Address of the HTTP listener for health, status and metrics: HOST:PORT or unix:PATH; see postmapd-status(1)",
     takes_effect: TakesEffect::OnRestart(|a, b| a.admin != b.admin),
     kind: Kind::Text(value::admin),
 };
@@ -84,7 +85,8 @@ pub static LOG: Setting = Setting {
     variable: Some("POSTMAPD_LOG"),
     value: "FILTER",
     default: SettingDefault::Value("info"),
-    about: "What is logged: off, error, warn, info, debug (with the keys of lookups) or trace",
+    about: "Log level: off, error, warn, info, debug (includes the keys of lookups) or trace; for single modules, a list such as \
+            info,postmapd::source=debug",
     takes_effect: TakesEffect::OnRestart(never_changes),
     kind: Kind::Unparsed,
 };
@@ -96,8 +98,8 @@ pub static LOG_FORMAT: Setting = Setting {
     commands: Commands::Serve,
     variable: Some("POSTMAPD_LOG_FORMAT"),
     value: "text|json|journald",
-    default: SettingDefault::Described("journald where the journal reads standard error, else text"),
-    about: "The form of the log",
+    default: SettingDefault::Described("journald if standard error is connected to the journal, else text"),
+    about: "Format of the log",
     takes_effect: TakesEffect::OnRestart(never_changes),
     kind: Kind::Unparsed,
 };
@@ -114,11 +116,9 @@ pub static ALL: &[&Setting] = &[
         commands: Commands::Servers,
         variable: Some("POSTMAPD_ALLOW_USERS"),
         value: "USERS",
-        default: SettingDefault::Described(
-            "root, postfix if there is such a user, and the server's own user",
-        ),
-        about: "The local users that get answers from sasl, names or numbers separated by commas, in the settings file a \
-                list; all other users get those of relayhost alone",
+        default: SettingDefault::Described("root, postfix if that user exists, and the server's user"),
+        about: "Local users that can query sasl: names or IDs, separated by commas or, in the settings file, as a list. Other \
+                local users can query only relayhost",
         takes_effect: TakesEffect::OnReload,
         kind: Kind::Names(|settings| settings.allow_users.clear(), allow::user),
     },
@@ -129,8 +129,9 @@ pub static ALL: &[&Setting] = &[
         variable: Some("POSTMAPD_ALLOW_NETWORKS"),
         value: "NETWORKS",
         default: SettingDefault::Described("none"),
-        about: "The other hosts that may connect, and ask everything: addresses or networks (192.0.2.7, 192.0.2.0/24, \
-                2001:db8::/32) separated by commas, in the settings file a list; 127.0.0.0/8 admits every local user",
+        about: "Other hosts that can connect and query every map: addresses or networks (192.0.2.7, 192.0.2.0/24, \
+                2001:db8::/32), separated by commas or, in the settings file, as a list. 127.0.0.0/8 lets every local \
+                user query sasl",
         takes_effect: TakesEffect::OnReload,
         kind: Kind::Texts(|settings| settings.allow_networks.clear(), allow::network),
     },
@@ -141,7 +142,7 @@ pub static ALL: &[&Setting] = &[
         variable: Some("POSTMAPD_SOCKET_OWNER"),
         value: "USER",
         default: SettingDefault::Described("the server's user"),
-        about: "The owner of UNIX sockets, a name or a number",
+        about: "Owner of the UNIX sockets: a user name or ID",
         takes_effect: TakesEffect::OnRestart(|a, b| a.sockets.owner != b.sockets.owner),
         kind: Kind::Name(value::socket_owner),
     },
@@ -151,8 +152,8 @@ pub static ALL: &[&Setting] = &[
         commands: Commands::Servers,
         variable: Some("POSTMAPD_SOCKET_GROUP"),
         value: "GROUP",
-        default: SettingDefault::Described("postfix, if there is such a group and the server may give it"),
-        about: "The group of UNIX sockets, a name or a number",
+        default: SettingDefault::Described("postfix, if that group exists and the server can assign it"),
+        about: "Group of the UNIX sockets: a group name or ID",
         takes_effect: TakesEffect::OnRestart(|a, b| a.sockets.group != b.sockets.group),
         kind: Kind::Name(value::socket_group),
     },
@@ -163,7 +164,7 @@ pub static ALL: &[&Setting] = &[
         variable: Some("POSTMAPD_SOCKET_MODE"),
         value: "MODE",
         default: SettingDefault::Value("0660"),
-        about: "The mode of UNIX sockets, an octal number (in the settings file in quotes)",
+        about: "Mode of the UNIX sockets, an octal number; in the settings file, a string",
         takes_effect: TakesEffect::OnRestart(|a, b| a.sockets.mode != b.sockets.mode),
         kind: Kind::Text(value::socket_mode),
     },
@@ -174,8 +175,8 @@ pub static ALL: &[&Setting] = &[
         variable: Some("POSTMAPD_USER"),
         value: "USER",
         default: SettingDefault::Described("the user that starts the server"),
-        about: "The user that the server becomes once its sockets are bound, a name or a number; it has to be started as root, \
-                and goes on to read files that are for root alone",
+        about: "User that the server switches to once its sockets are bound: a name or ID. The server must be started as root, \
+                and can still read files that only root can read",
         takes_effect: TakesEffect::OnRestart(|a, b| a.user != b.user),
         kind: Kind::Name(value::user),
     },
@@ -186,8 +187,8 @@ pub static ALL: &[&Setting] = &[
         variable: Some("POSTMAPD_SANDBOX"),
         value: "on|off",
         default: SettingDefault::Value("on"),
-        about: "Whether the server locks itself: no new privileges, no core dump, no writing of files, no programs, no outgoing \
-                TCP connections, only the capabilities and system calls that it needs",
+        about: "Restrict the server once its sockets are bound: no new privileges, no core dumps, no writing or executing of \
+                files, no outgoing TCP connections, and only the capabilities and system calls that it needs",
         takes_effect: TakesEffect::OnRestart(|a, b| a.is_sandboxed != b.is_sandboxed),
         kind: Kind::Switch(value::sandbox),
     },
@@ -198,7 +199,7 @@ pub static ALL: &[&Setting] = &[
         variable: Some("POSTMAPD_RECIPIENT_DELIMITER"),
         value: "CHARACTERS",
         default: SettingDefault::Value("+"),
-        about: "What begins an address extension, each character by itself, as in main.cf",
+        about: "Characters that separate an address from its extension; set it to the value of recipient_delimiter in main.cf",
         takes_effect: TakesEffect::OnReload,
         kind: Kind::Text(value::recipient_delimiter),
     },
@@ -209,18 +210,18 @@ pub static ALL: &[&Setting] = &[
         variable: Some("POSTMAPD_NEXT_HOPS"),
         value: "postmapd|main.cf",
         default: SettingDefault::Value("postmapd"),
-        about: "Where the next hops of senders come from. With postmapd, credentials of a sender that has no next hop here are \
-                withheld, and without a relay map and a default relay the answer is a temporary error; with main.cf, they are \
-                answered",
+        about: "Source of the senders' next hops: postmapd, or main.cf if postmapd serves only credentials. With postmapd, a \
+                sender without a next hop gets no credentials: the lookup finds nothing, or returns a temporary error if there \
+                is neither a relay map nor a default relay",
         takes_effect: TakesEffect::OnReload,
         kind: Kind::Text(value::next_hops),
     },
     &Setting {
         key: Some("limits.connections"),
         value: "NUMBER",
-        default: SettingDefault::Described("10000, or as many as the process may open files, less 128"),
-        about: "How many connections are served at once, from 1 to 1048576; those that come then wait in the kernel's queue. \
-                Peers that may not ask sasl have at most half of them together",
+        default: SettingDefault::Described("10000, or the limit on open files less 128, if that is lower"),
+        about: "Maximum number of open connections, from 1 to 1048576. Further clients wait in the kernel's queue. Clients that \
+                cannot query sasl have at most half of these connections in total",
         takes_effect: TakesEffect::OnRestart(|a, b| a.limits.connections != b.limits.connections),
         kind: Kind::Connections(|settings| &mut settings.limits.connections),
         ..OF_FILE
@@ -229,10 +230,10 @@ pub static ALL: &[&Setting] = &[
         key: Some("limits.connections_per_peer"),
         value: "NUMBER",
         default: SettingDefault::Described(
-            "half of the connections; a quarter for a peer that may not ask sasl",
+            "half of connections; a quarter for a user or host that cannot query sasl",
         ),
-        about: "How many of them one user, or one host, may have, and at most connections; more of it are closed at once, \
-                and the log says so. A peer that may not ask sasl never has more than a quarter",
+        about: "Maximum number of connections of one user or one host, up to connections. The server closes further ones \
+                immediately and logs the user or host. One that cannot query sasl never has more than a quarter of connections",
         takes_effect: TakesEffect::OnRestart(|a, b| {
             a.limits.connections_per_peer != b.limits.connections_per_peer
         }),
@@ -243,7 +244,7 @@ pub static ALL: &[&Setting] = &[
         key: Some("reload.poll_interval"),
         value: "SECONDS",
         default: SettingDefault::Value("5"),
-        about: "How often the files are compared without any hint that they changed",
+        about: "Time between checks for changes that the kernel does not report",
         takes_effect: TakesEffect::OnReload,
         kind: Kind::Seconds(|settings| &mut settings.reload_timing.poll_interval),
         ..OF_FILE
@@ -252,7 +253,7 @@ pub static ALL: &[&Setting] = &[
         key: Some("reload.empty_grace"),
         value: "SECONDS",
         default: SettingDefault::Value("5"),
-        about: "How long a table that vanished, or was cut to not one byte, is not believed",
+        about: "Time before a missing or empty file is treated as empty",
         takes_effect: TakesEffect::OnReload,
         kind: Kind::Seconds(|settings| &mut settings.reload_timing.empty_grace),
         ..OF_FILE
@@ -261,7 +262,7 @@ pub static ALL: &[&Setting] = &[
         key: Some("reload.writer_timeout"),
         value: "SECONDS",
         default: SettingDefault::Value("30"),
-        about: "How long a file that is open for writing is waited for",
+        about: "Time to wait for a program to close a file that it has open for writing, before the file is read as it is",
         takes_effect: TakesEffect::OnReload,
         kind: Kind::Seconds(|settings| &mut settings.reload_timing.writer_timeout),
         ..OF_FILE
@@ -270,8 +271,8 @@ pub static ALL: &[&Setting] = &[
         key: Some("reload.in_flight"),
         value: "SECONDS",
         default: SettingDefault::Value("900"),
-        about: "How long after an edit that changes the next hop of a sender its mail that is already on its way gets the login \
-                of the next hop it goes to; 0 switches this off",
+        about: "Time after a change of a sender's next hop in which its mail that is already on its way to the old one gets the \
+                login of the old one; 0 disables this",
         takes_effect: TakesEffect::OnReload,
         kind: Kind::SecondsOrZero(|settings| &mut settings.reload_timing.in_flight),
         ..OF_FILE
