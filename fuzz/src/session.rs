@@ -151,7 +151,9 @@ impl Plan {
                         session.expire()
                     };
                 }
-                Ok(Next::Writable) => assert!(session.deadline().is_some(), "a reply that waits for ever"),
+                Ok(Next::Writable) => {
+                    assert!(session.deadline().is_some(), "a pending reply without a deadline")
+                }
                 Ok(Next::Readable | Next::Runnable) => {}
                 Err(end) => break end,
             }

@@ -250,10 +250,10 @@ fn connections_over_a_peers_share_are_closed_and_no_other_peers() {
     assert!(times.parse::<usize>().unwrap() >= 10, "{times}");
     let log = daemon.log();
     assert_eq!(log.matches("connections_per_peer").count(), 1, "{log}");
-    let is_said = |line: &str| {
+    let is_logged = |line: &str| {
         line.contains("connections_per_peer") && line.contains("user root (0) has 4 connections")
     };
-    assert!(log.lines().any(is_said), "{log}");
+    assert!(log.lines().any(is_logged), "{log}");
 }
 
 #[test]

@@ -319,7 +319,7 @@ fn a_rejected_reload_keeps_the_active_snapshot_and_logs_the_place_of_the_error()
     let daemon = Daemon::start(setup(QUICK));
     with_versions(&daemon, QUICK, |versions| {
         for (file, text, rows) in ERRORS {
-            let are_said_once = |seen| {
+            let are_logged_once = |seen| {
                 for row in rows {
                     daemon.wait_for_log_after(seen, |line| names_place(line, file, *row));
                 }
@@ -329,13 +329,13 @@ fn a_rejected_reload_keeps_the_active_snapshot_and_logs_the_place_of_the_error()
             };
             let seen = daemon.log_lines();
             daemon.replace(file, text);
-            are_said_once(seen);
+            are_logged_once(seen);
             // A valid edit of the other file waits: its passwords, or its relay, may belong to the rejected file.
             let other = if file == RELAYMAP { CREDENTIALS } else { RELAYMAP };
             versions.replace_with_next(other);
             let seen = daemon.log_lines();
             daemon.hangup();
-            are_said_once(seen);
+            are_logged_once(seen);
             versions.replace_with_next(file);
             versions.wait_for_numbers(versions.next(&[file, other]), text);
         }
