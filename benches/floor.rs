@@ -202,7 +202,11 @@ impl Server {
             if log.read_line(&mut text)? == 0 {
                 return Err(format!("the server does not start; it says {text}").into());
             }
-            if let Some((_, endpoint)) = text.get(begins..).unwrap_or_default().split_once("listening on ") {
+            if let Some((_, endpoint)) = text
+                .get(begins..)
+                .unwrap_or_default()
+                .split_once("listening endpoint=")
+            {
                 break endpoint.trim().to_owned();
             }
         };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::check::directory;
 use crate::config::options::{Options, ServiceOptions};
@@ -33,7 +33,7 @@ use crate::protocol::Protocol;
 use crate::protocol::endpoint::Endpoint;
 use crate::server::Server;
 use crate::server::counters::Counters;
-use crate::source::{Reloader, evaluate};
+use crate::source::{Reloader, evaluate, log_finding};
 
 /// Why the server did not start, or failed.
 #[derive(Debug, Error)]
@@ -70,9 +70,7 @@ pub(crate) fn run(options: Options, service: ServiceOptions) -> Result<(), Daemo
     let mut findings = Findings::default();
     let sources = Sources::new(options, service, &mut findings);
     let settings = evaluate::read_settings(&sources, &mut findings);
-    for finding in findings.with_severity(Severity::Warning) {
-        warn!("{finding}");
-    }
+    findings.with_severity(Severity::Warning).for_each(log_finding);
     if findings.errors() > 0 {
         return Err(DaemonError::Settings(findings));
     }
@@ -88,8 +86,9 @@ fn serve(
     logged: &Findings,
 ) -> Result<(), DaemonError> {
     let started = SystemTime::now();
-    let control =
-        ControlSetup::new().map_err(system_error("cannot start the runtime, or watch for signals"))?;
+    let control = ControlSetup::new().map_err(system_error(
+        "cannot start the runtime or install signal handlers",
+    ))?;
     let sandbox = Sandbox::plan(settings.user.clone(), settings.is_sandboxed)?;
     let ActivatedSockets { maps, admin } = sockets(&settings, activated)?;
     let bound = maps.iter().map(|(_, listener)| listener).chain(&admin);
@@ -98,9 +97,7 @@ fn serve(
     let (reloader, snapshot) = Reloader::load_initial(sources, settings, logged);
     let mut directory_findings = Findings::default();
     directory::examine(reloader.sources(), &snapshot, &mut directory_findings);
-    for finding in directory_findings.iter() {
-        warn!("{finding}");
-    }
+    directory_findings.iter().for_each(log_finding);
     let active_snapshot = Arc::new(ActiveSnapshot::new(snapshot));
     let reload_status = reloader.status();
     let served_maps = reloader.sources().maps;
@@ -114,14 +111,14 @@ fn serve(
         .map(|served| endpoint_of(served).to_string())
         .collect();
     for endpoint in &endpoints {
-        info!("listening on {endpoint}");
+        info!(%endpoint, "listening");
     }
     let counters = Arc::new(Counters::new(served_maps, !admin.is_empty()));
     let server = Server::new(maps, Arc::clone(&active_snapshot), Arc::clone(&counters), limits)
-        .map_err(system_error("cannot start to serve"))?;
+        .map_err(system_error("cannot start the event loop"))?;
     let (liveness, mut responder) = probe(server.waker());
     for listener in &admin {
-        info!("admin listening on {}", listener.address());
+        info!(address = %listener.address(), "listening for admin requests");
     }
     let control = control
         .start(ControlContext {
@@ -138,21 +135,19 @@ fn serve(
             reloader,
             stop: server.stop(),
         })
-        .map_err(system_error("cannot start the thread that hears signals"))?;
+        .map_err(system_error("cannot start the control thread"))?;
     log_stream::never_block();
     // The responder is dropped with the server, so that no probe waits for an answer afterwards.
     let outcome = server.run(move || responder.respond());
     let controlled = control.join();
-    outcome
-        .and(controlled)
-        .map_err(system_error("cannot serve any more"))
+    outcome.and(controlled).map_err(system_error("the server failed"))
 }
 
 /// Returns the sockets passed by the service manager, and binds the others that the settings require. With passed
 /// sockets, the default address is not bound, nor is any address that a passed socket has.
 fn sockets(settings: &Settings, mut sockets: ActivatedSockets) -> Result<ActivatedSockets, DaemonError> {
     for served in &sockets.maps {
-        info!("{} is handed over by the service manager", endpoint_of(served));
+        info!(endpoint = %endpoint_of(served), "using a socket of the service manager");
     }
     let is_missing = |endpoint: &&Endpoint| {
         let mut passed = sockets.maps.iter();

@@ -63,7 +63,7 @@ impl Server {
         while server.endpoints.len() < listen.len() {
             let line = server.lines.recv_timeout(TIMEOUT);
             let line = line.map_err(|_| format!("the server does not start; it says {printed:#?}"))?;
-            if let Some((_, endpoint)) = line.split_once("listening on ") {
+            if let Some((_, endpoint)) = line.split_once("listening endpoint=") {
                 server
                     .endpoints
                     .push(Endpoint::parse_listener(endpoint.trim(), &["relayhost", "sasl"])?);

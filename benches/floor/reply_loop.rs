@@ -28,12 +28,12 @@ pub(crate) fn serve(endpoint: &str) -> Result<()> {
     let (listener, is_tcp): (OwnedFd, bool) = match socket(endpoint)? {
         socket @ super::Socket::Inet(address) => {
             let listener = TcpListener::bind(address)?;
-            eprintln!("listening on {}", socket.at(listener.local_addr()?));
+            eprintln!("listening endpoint={}", socket.at(listener.local_addr()?));
             (listener.into(), true)
         }
         super::Socket::Unix(path) => {
             let listener = UnixListener::bind(path)?;
-            eprintln!("listening on {endpoint}");
+            eprintln!("listening endpoint={endpoint}");
             (listener.into(), false)
         }
     };

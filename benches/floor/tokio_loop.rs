@@ -48,7 +48,7 @@ pub(crate) fn serve(shape: Shape, endpoint: &str) -> Result<()> {
             };
             let first = bind(address)?;
             address = first.local_addr()?;
-            eprintln!("listening on socketmap:inet:{address}");
+            eprintln!("listening endpoint=socketmap:inet:{address}");
             for _ in 1..std::thread::available_parallelism()?.get() {
                 std::thread::spawn(move || one_thread()?.block_on(accept_tcp(bind(address)?)));
             }
@@ -78,12 +78,12 @@ async fn accept(endpoint: &str) -> Result<()> {
     match socket(endpoint)? {
         Socket::Inet(address) => {
             let socket = bind(address)?;
-            eprintln!("listening on socketmap:inet:{}", socket.local_addr()?);
+            eprintln!("listening endpoint=socketmap:inet:{}", socket.local_addr()?);
             accept_tcp(socket).await
         }
         Socket::Unix(path) => {
             let listener = UnixListener::bind(path)?;
-            eprintln!("listening on {endpoint}");
+            eprintln!("listening endpoint={endpoint}");
             loop {
                 tokio::spawn(answer(listener.accept().await?.0));
             }

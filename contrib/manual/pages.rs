@@ -150,6 +150,7 @@ const SEE_ALSO: &str = r".SH SEE ALSO
 .BR postmapd (1),
 .BR postmapd.toml (5),
 .BR postmapd\-tables (5),
+.BR postmapd\-log (7),
 .BR socketmap_table (5),
 .BR postconf (5)
 .PP

@@ -100,8 +100,10 @@ pub(super) fn init(flags: &ServeOptions) -> Result<LogFormat, Error> {
         .with(layer.with_filter(filter))
         .init();
     panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map_or_else(String::new, ToString::to_string);
-        error!(place, "a task panicked");
+        error!(
+            location = panic.location().map(display),
+            "internal error (panic); please report it"
+        );
     }));
     Ok(log_format)
 }

@@ -99,7 +99,7 @@ impl ControlSetup {
                 Some(admin) => Some(admin.await),
                 None => None,
             } {
-                error!("the admin listener has ended: {error}");
+                error!(%error, "admin listener failed");
             }
             systemd.end().await;
         });
@@ -115,7 +115,7 @@ impl Control {
         match self.thread.join() {
             Ok(true) => Ok(()),
             // The panic hook has logged where.
-            _ => Err(io::Error::other("the thread that hears signals failed")),
+            _ => Err(io::Error::other("the control thread failed")),
         }
     }
 }

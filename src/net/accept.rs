@@ -26,7 +26,7 @@ impl AcceptErrors {
     /// Returns how long to pause; `None` if only this connection failed. Calls `log` if the error is to be logged.
     pub(crate) fn pause(&mut self, error: &io::Error, log: impl FnOnce()) -> Option<Duration> {
         if is_peer_error(error) {
-            debug!("a peer went away before it was accepted: {error}");
+            debug!(%error, "client disconnected before it was accepted");
             return None;
         }
         if self.logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {

@@ -21,10 +21,10 @@ pub enum AddressError {
     #[error("the port is not a number from 0 to 65535")]
     Port,
     /// The path is empty, or longer than the kernel allows.
-    #[error("the path of the socket is empty, or longer than {MAX_UNIX_PATH} bytes")]
+    #[error("the socket path is empty or longer than {MAX_UNIX_PATH} bytes")]
     Path,
     /// It has a line end or another control character, which no parameter of main.cf can contain.
-    #[error("it has a control character")]
+    #[error("it contains a control character")]
     ControlCharacter,
 }
 

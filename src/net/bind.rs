@@ -42,22 +42,22 @@ pub struct BindError {
 #[derive(Debug, Error)]
 pub enum BindErrorKind {
     /// The host name does not resolve.
-    #[error("the host has no address: {0}; write an address, or fix the name")]
+    #[error("cannot resolve the host: {0}; fix the name, or use an address")]
     Resolve(io::Error),
     /// Another process listens there.
-    #[error("another process listens there already; stop it, or choose another endpoint")]
+    #[error("another process is already listening there; stop it, or choose another endpoint")]
     InUse,
     /// The path exists, and is not a socket.
-    #[error("there is something at this path that is not a socket; remove it, or choose another path")]
+    #[error("the path exists and is not a socket; remove it, or choose another path")]
     NotASocket,
     /// The directory of the UNIX socket does not exist.
-    #[error("the folder of the socket does not exist; create it (mkdir -p {})", printable_path(.0))]
+    #[error("the directory of the socket does not exist; create it (mkdir -p {})", printable_path(.0))]
     NoDirectory(PathBuf),
     /// Another error of bind(2) or listen(2).
     #[error("cannot listen: {0}")]
     System(io::Error),
     /// Owner, group or mode cannot be set.
-    #[error("owner, group or mode of the socket cannot be set: {0}")]
+    #[error("cannot set owner, group or mode of the socket: {0}")]
     Access(io::Error),
 }
 

@@ -138,6 +138,6 @@ sockopt_impl!(
 /// manager passed are subject to the settings of its unit.
 fn disable_fd_passing(listener: &impl AsFd) {
     if let Err(error) = setsockopt(listener, PassRights, &false) {
-        debug!("the kernel does not keep descriptors from being handed over: {error}");
+        debug!(%error, "cannot disable the passing of file descriptors");
     }
 }

@@ -72,8 +72,9 @@ impl SocketFile {
         {
             // No setting names this group, so the server continues with its own.
             warn!(
-                "{endpoint}: the socket cannot be given to the group postfix ({error}); put the server's user into that \
-                 group, or say with --socket-group who may connect"
+                %endpoint,
+                %error,
+                "cannot change the group of the socket to postfix; add the server's user to that group, or set socket_group"
             );
         }
         // A handle opened with O_PATH does not support fchmod(2).

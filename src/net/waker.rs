@@ -22,7 +22,7 @@ impl Waker {
     pub fn wake(&self) {
         // eventfd(2) has no error here that its creation would not have had.
         if let Err(error) = self.0.wake() {
-            error!("the thread that answers cannot be woken: {error}");
+            error!(%error, "cannot wake the event loop");
         }
     }
 }

@@ -11,6 +11,6 @@ pub(crate) fn lower_thread_priority() {
     if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or_default();
-        debug!("the thread {name} goes on at the usual priority: {error}");
+        debug!(thread = %name, %error, "cannot lower the priority of a thread");
     }
 }

@@ -39,13 +39,13 @@ pub enum ReadError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The path leads to a directory, a FIFO, a socket or a device.
-    #[error("it is not a regular file")]
+    #[error("not a regular file")]
     NotRegularFile,
     /// The file is larger than this limit, in MiB.
-    #[error("it is larger than {0} MiB")]
+    #[error("larger than {0} MiB")]
     TooLarge(u64),
     /// The file grew or shrank while it was read.
-    #[error("it changes while it is read")]
+    #[error("it changes while being read")]
     Changing,
 }
 
@@ -184,8 +184,5 @@ pub(crate) fn check_headroom() -> io::Result<()> {
 }
 
 fn out_of_memory() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::OutOfMemory,
-        "there is not enough memory to read it",
-    )
+    io::Error::new(io::ErrorKind::OutOfMemory, "not enough memory to read it")
 }

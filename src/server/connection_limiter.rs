@@ -68,9 +68,12 @@ impl ConnectionLimiter {
         let connections = wanted.min(open_files.saturating_sub(SPARE_DESCRIPTORS)).max(1);
         if connections < wanted {
             warn!(
-                "no more than {connections} connections are served at once, and not {wanted}, because the process may \
-                 have {open_files} files open, and keeps {SPARE_DESCRIPTORS} for itself; raise that (LimitNOFILE= in a \
-                 systemd unit, --ulimit nofile= in Docker), or lower limits.connections"
+                limit = connections,
+                wanted,
+                open_files,
+                reserved = SPARE_DESCRIPTORS,
+                "connection limit lowered: the limit of open files is too low; raise it (LimitNOFILE= in a systemd unit, \
+                 --ulimit nofile= in Docker), or lower limits.connections"
             );
         }
         Self::of(connections, limits.connections_per_peer)
@@ -103,23 +106,26 @@ impl ConnectionLimiter {
         if own >= most {
             if taken.should_log(Some(peer)) {
                 warn!(
-                    "{} has {own} connections, as many as it may (limits.connections_per_peer); more of it are closed \
-                     at once",
-                    name(peer)
+                    connections = own,
+                    peer = %name(peer),
+                    "peer has reached limits.connections_per_peer; closing its new connections"
                 );
             }
-            debug!(?peer, own, "closed: too many connections");
+            debug!(connections = own, peer = %name(peer), "connection closed: limit of the peer");
             return None;
         }
         if is_unprivileged && taken.by_unprivileged >= self.most.unprivileged {
             if taken.should_log(None) {
                 warn!(
-                    "peers that may not ask sasl have {} connections, half of all (limits.connections); more of them \
-                     are closed at once",
-                    taken.by_unprivileged
+                    connections = taken.by_unprivileged,
+                    "peers that are not allowed to query sasl have reached half of limits.connections; closing their new \
+                     connections"
                 );
             }
-            debug!(?peer, own, "closed: too many connections of such peers");
+            debug!(
+                peer = %name(peer),
+                "connection closed: limit of peers that are not allowed to query sasl"
+            );
             return None;
         }
         taken.all += 1;

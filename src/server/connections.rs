@@ -230,7 +230,7 @@ impl<S: Stream + AsRawFd, C: Codec> Connections<S, C> {
             self.queue.retain(|queued| *queued != number);
         }
         connection.session.count(end, counters);
-        debug!(?end, "disconnected");
+        debug!(?end, "connection ended");
     }
 }
 
@@ -318,7 +318,7 @@ impl<S: Stream + AsRawFd, C: Codec> Connection<S, C> {
         };
         let socket = self.session.stream().as_raw_fd();
         if let Err(error) = registry.reregister(&mut SourceFd(&socket), Token(number), interest) {
-            debug!("a connection ends, because the kernel cannot say when there is room: {error}");
+            debug!(%error, "connection closed: cannot wait until it is writable");
             return Err(End::Closed);
         }
         self.wants_write = wants;

@@ -120,20 +120,19 @@ impl Served {
 
     fn recognise(&mut self, accepted: Accepted, allowed: &Allowed, counters: &Counters) -> Option<Incoming> {
         let Accepted { socket, peer } = accepted;
+        trace!(peer = peer.map(display), "client connected");
         let client = if let Some(peer) = peer {
-            trace!(%peer, "connected");
             let Some(client) = self.access.tcp(&socket, peer, allowed) else {
                 counters.refused(Reason::Network);
                 return None;
             };
             // Replies are written in one piece; Nagle's algorithm would only delay them.
             if let Err(error) = set_tcp_nodelay(&socket, true) {
-                debug!("a peer went away before it was served: {error}");
+                debug!(%error, "client disconnected before it was served");
                 return None;
             }
             client
         } else {
-            trace!("connected");
             self.access.unix(&socket)
         };
         Some(Incoming {

@@ -197,7 +197,7 @@ impl Server {
                 continue;
             };
             let pause = self.accept_errors.pause(&error, || {
-                warn!("cannot accept a connection: {error}; trying again, and serving those that there are");
+                warn!(%error, "cannot accept connections; retrying");
             });
             if let Some(pause) = pause {
                 self.accept_paused_until = Some(Instant::now() + pause);
@@ -260,8 +260,8 @@ impl Server {
         let is_late = Instant::now() >= until;
         if is_late {
             warn!(
-                sessions = self.connections.len(),
-                "some peers did not read their replies in time"
+                connections = self.connections.len(),
+                "stopping, although some clients have not read their replies"
             );
         }
         is_late

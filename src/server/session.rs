@@ -429,25 +429,21 @@ impl<S: Stream, C: Codec> Channel<S, C> {
                             is_secret = map.is_secret && matches!(answer, Answer::Found(_));
                             Reply::Answer(answer)
                         }
-                        Some((number, map)) => {
+                        Some((number, _)) => {
                             batch.refused(number, self.client.kind_of_refusal());
-                            let reason = self.client.refuse();
-                            debug!(%map, "refused: {reason}");
-                            Reply::Refused(reason)
+                            refused(self.client.refuse())
                         }
                         None => {
                             no_such_map = batch.maps().no_such_map();
-                            debug!("refused: {no_such_map}");
                             batch.refused_request(Reason::NoSuchMap);
-                            Reply::Refused(&no_such_map)
+                            refused(&no_such_map)
                         }
                     };
                     (reply, taken)
                 }
                 Ok(Some((Request::Invalid, taken))) => {
-                    debug!("refused: {NOT_A_LOOKUP}");
                     batch.refused_request(Reason::NotARequest);
-                    (Reply::Refused(NOT_A_LOOKUP), taken)
+                    (refused(NOT_A_LOOKUP), taken)
                 }
                 Err(violation) => {
                     batch.broken((&violation).into());
@@ -479,6 +475,12 @@ impl<S: Stream, C: Codec> Channel<S, C> {
 
 /// The reply to a request that is no lookup.
 const NOT_A_LOOKUP: &str = "this is not a lookup request";
+
+/// Returns the reply to a request that is refused for this reason.
+fn refused(reason: &str) -> Reply<'_> {
+    debug!(%reason, "request refused");
+    Reply::Refused(reason)
+}
 
 /// Tells an error that means waiting from one that ends the session.
 fn waits_for<T>(error: &io::Error, what: T) -> Result<T, End> {

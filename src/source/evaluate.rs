@@ -50,10 +50,8 @@ impl RawSources {
         for path in self.unlinked_files(sources) {
             findings.push(
                 Finding::in_file(Code::ReplacedUnderItsMount, &path, None)
-                    .message("the file was replaced by the owner of its mount, and this is still the old one")
-                    .help(
-                        "it is mounted by itself; mount its folder instead, and start this container again",
-                    ),
+                    .message("the file was replaced outside this mount, and this is still the old version")
+                    .help("mount its directory instead of the file, and restart this container"),
             );
         }
         let settings = settings(&self.settings_file, sources, &mut findings);
@@ -165,11 +163,11 @@ fn settings(source_file: &SourceFile, sources: &Sources, findings: &mut Findings
         SourceFile::Missing | SourceFile::Unreadable(_) => {
             let why = match source_file {
                 SourceFile::Unreadable(error) => error.to_string(),
-                _ => "there is no such file".to_owned(),
+                _ => "no such file".to_owned(),
             };
             findings.push(
                 Finding::in_file(Code::SettingsUnreadable, sources.settings_file(), None)
-                    .message(format!("the settings cannot be read: {why}"))
+                    .message(format!("cannot read the settings: {why}"))
                     .help("fix the path or the permissions"),
             );
             &[]
@@ -201,11 +199,11 @@ fn table(
             let (what, help) = if dir.is_dir() {
                 (path, "fix the file or its permissions")
             } else {
-                (dir, "create the folder, or name another with --dir")
+                (dir, "create the directory, or set another with --dir")
             };
             findings.push(
                 Finding::in_file(Code::FileUnreadable, what, None)
-                    .message(format!("the {} map cannot be read: {error}", spec.label))
+                    .message(format!("cannot read the {} map: {error}", spec.label))
                     .help(help),
             );
             Table::unreadable(spec).into()
@@ -216,13 +214,13 @@ fn table(
 fn secret(path: &Path, source_file: &SourceFile, findings: &mut Findings) -> Option<Secret> {
     let why = match source_file {
         SourceFile::Text(file) => return Some(file.text.clone()),
-        SourceFile::Missing => "there is no such file".to_owned(),
+        SourceFile::Missing => "no such file".to_owned(),
         SourceFile::Unreadable(error) => error.to_string(),
     };
     findings.push(
         Finding::in_file(Code::SecretUnreadable, path, None)
-            .message(format!("the file cannot be read: {why}"))
-            .help("fix its path or its permissions, or unset the variable that names it"),
+            .message(format!("cannot read the file: {why}"))
+            .help("fix its path or permissions, or unset the variable that names it"),
     );
     None
 }

@@ -326,8 +326,8 @@ impl RawSources {
 /// The finding for a file that cannot be read as of one moment.
 pub(super) fn changing_finding(path: &Path) -> Finding {
     Finding::in_file(Code::FilesChanging, path, None)
-        .message("the file, or the way to it, changes faster than it can be read")
-        .help("write each new version to a directory of its own and swap a link to it")
+        .message("the file, or a link or directory of its path, changes faster than it can be read")
+        .help("write each new version to a new directory, and switch a symbolic link to it")
 }
 
 /// Returns the path of every source: the settings, the tables, and the secrets.

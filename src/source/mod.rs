@@ -45,6 +45,7 @@ use decision::{Action, Cause, Decision, Outcome, SourceState, Timing, Verdict};
 use evaluate::LoadedConfig;
 use load::RawSources;
 use path_walk::PathStat;
+pub(crate) use reload_log::log_finding;
 use reload_log::{finding_of_wait, log_findings, log_snapshot};
 use reload_queue::{ReloadQueue, Trigger};
 use reload_status::ReloadStatus;
@@ -139,7 +140,8 @@ impl Reloader {
         };
         if errors > 0 {
             warn!(
-                "what has an error is answered with 'cannot tell' until it is fixed; mail that needs it waits"
+                errors,
+                "started with errors: lookups that need an invalid entry or file return a temporary error until it is fixed"
             );
         }
         (reloader, loaded.snapshot)
@@ -194,7 +196,7 @@ impl Reloader {
             };
             if catch_unwind(AssertUnwindSafe(check)).is_err() {
                 // The panic hook has logged where. The thread must go on, or no edit would ever take effect again.
-                error!("reading the files failed in a way that it never should; what is in force stays so");
+                error!("internal error while reloading (please report it); keeping the active configuration");
                 self.status.record_failed();
             }
             self.status.finish_reload(requests);
@@ -265,14 +267,14 @@ impl Reloader {
                 if is_return {
                     info!(
                         generation = active.generation,
-                        "the files are again as they are in force"
+                        "files match the active configuration again"
                     );
                 }
                 self.status.record_unchanged(is_reload);
             }
             Action::StillRejected { is_reload: true } => self.status.record_failed(),
             Action::StillRejected { is_reload: false } => {}
-            Action::Wait => debug!("a file changed while another is waited for; waiting for both"),
+            Action::Wait => debug!("changed files are waiting for a file that is not usable yet"),
             Action::Evaluate => {
                 for (file, _) in is_held.iter().enumerate().filter(|(_, is_held)| **is_held) {
                     raw.hold(file, &self.active);
@@ -322,7 +324,7 @@ impl Reloader {
                 self.status.record_failed();
             }
             if wait.is_to_log {
-                warn!("{finding}");
+                log_finding(&finding);
             }
             if wait.is_overdue {
                 *overdue_finding = Some(finding);
@@ -349,14 +351,14 @@ impl Reloader {
             Verdict::Apply { is_unpaired } => is_unpaired,
             Verdict::Same => {
                 self.status.record_unchanged(true);
-                info!(generation, errors, "read again: nothing changed");
+                info!(generation, errors, "reload requested, nothing changed");
                 return;
             }
             Verdict::Reject => {
                 self.status.record_rejected(&loaded.versions, loaded.findings);
                 error!(
                     generation,
-                    errors, "the files have errors and are not used; generation {generation} stays in force"
+                    errors, "reload rejected, keeping the active configuration"
                 );
                 return;
             }
@@ -426,7 +428,7 @@ impl Reloader {
         for name in setting::keys_needing_restart(settings, &self.started_with) {
             if now.contains(&name) {
                 let file = printable_path(self.sources.settings_file());
-                warn!("{file}: {name} has changed, which counts after a restart");
+                warn!(%file, setting = %name, "changed setting takes effect on restart");
             }
         }
     }

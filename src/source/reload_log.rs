@@ -16,11 +16,11 @@ pub(super) fn finding_of_wait(path: &Path, reason: WaitReason) -> Finding {
     match reason {
         WaitReason::Changing => load::changing_finding(path),
         WaitReason::OpenForWriting(_) => Finding::in_file(Code::FileOpenForWriting, path, None)
-            .message("a program has the file open for writing, and its present content is not used yet")
-            .help("let that program close it, or write a new file and rename it over this one"),
+            .message("a program has the file open for writing; its current content is not used yet")
+            .help("close the file in that program, or write a new file and rename it over this one"),
         WaitReason::MissingOrEmpty => Finding::in_file(Code::FileGone, path, None)
-            .message("the file is missing or empty, and what it had stays in force for now")
-            .help("write it again, or leave it alone if it is to count as empty; for no entries, a comment will do"),
+            .message("the file is missing or empty; its previous content stays active for now")
+            .help("restore the file, or wait if it is meant to be empty; a file with only a comment takes effect immediately"),
     }
 }
 
@@ -28,13 +28,18 @@ pub(super) fn finding_of_wait(path: &Path, reason: WaitReason) -> Finding {
 pub(super) fn log_findings(findings: &Findings, decision: &mut Decision) {
     let is_to_log = decision.take_unlogged(findings.iter().map(ToString::to_string).collect());
     for (finding, _) in findings.iter().zip(is_to_log).filter(|(_, is_to_log)| *is_to_log) {
-        match finding.severity {
-            Severity::Error => error!("{finding}"),
-            Severity::Warning => warn!("{finding}"),
-        }
+        log_finding(finding);
     }
     if findings.dropped() > 0 {
-        warn!("and {} findings more", findings.dropped());
+        warn!(findings = findings.dropped(), "further findings not shown");
+    }
+}
+
+/// Logs a finding, as `FILE:LINE:COLUMN: severity: message; help`.
+pub(crate) fn log_finding(finding: &Finding) {
+    match finding.severity {
+        Severity::Error => error!("{finding}"),
+        Severity::Warning => warn!("{finding}"),
     }
 }
 

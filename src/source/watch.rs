@@ -37,7 +37,43 @@ pub(super) struct Watch {
     /// because a link may come to lead to another name in the same directory.
     names: HashMap<WatchedName, BTreeSet<usize>>,
     /// Why changes may go unreported, if so. Logged when it changes.
-    polling_reason: Option<String>,
+    polling_reason: Option<PollingReason>,
+}
+
+/// Why changes may go unreported.
+#[derive(Debug, PartialEq, Eq)]
+enum PollingReason {
+    /// The kernel does not watch the files.
+    NotWatched {
+        error: String,
+        /// What to do about it, if that is known.
+        help: Option<&'static str>,
+    },
+    /// A directory is on a file system that does not report every change.
+    FileSystem {
+        directory: String,
+        file_system: &'static str,
+    },
+}
+
+impl PollingReason {
+    fn log(&self) {
+        match self {
+            Self::NotWatched { error, help } => warn!(
+                %error,
+                help = help.map(display),
+                "cannot watch the files; finding changes by polling"
+            ),
+            Self::FileSystem {
+                directory,
+                file_system,
+            } => warn!(
+                %directory,
+                %file_system,
+                "file system does not report every change; finding changes by polling as well"
+            ),
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +118,7 @@ impl Watch {
         }
         let polling_reason = match start(&targets, &set.names, &self.queue) {
             Ok(watcher) => {
-                debug!(places = targets.len(), "watching");
+                debug!(paths = targets.len(), "watching the files");
                 self.watcher = Some(watcher);
                 targets
                     .iter()
@@ -90,10 +126,10 @@ impl Watch {
             }
             Err(error) => {
                 self.watcher = None;
-                Some(format!(
-                    "changes are found by polling, because the kernel cannot watch the files: {}",
-                    cause(&error)
-                ))
+                Some(PollingReason::NotWatched {
+                    error: error.to_string(),
+                    help: help(&error),
+                })
             }
         };
         self.targets = targets;
@@ -103,37 +139,36 @@ impl Watch {
         if let Some(reason) = &polling_reason
             && self.polling_reason != polling_reason
         {
-            warn!("{reason}");
+            reason.log();
         }
         self.polling_reason = polling_reason;
     }
 }
 
-/// Returns why the kernel does not watch, and how to fix it if one of its limits is reached (inotify(7)).
-fn cause(error: &notify::Error) -> String {
+/// Returns what to do if the kernel does not watch because of one of its limits (inotify(7)) or of permissions.
+fn help(error: &notify::Error) -> Option<&'static str> {
     let errno = match &error.kind {
         notify::ErrorKind::MaxFilesWatch => Some(Errno::ENOSPC),
         notify::ErrorKind::Io(error) => error.raw_os_error().map(Errno::from_raw),
         _ => None,
     };
-    let what_to_do = match errno {
-        Some(Errno::ENOSPC) => "; raise fs.inotify.max_user_watches",
-        Some(Errno::EMFILE) => {
-            "; raise fs.inotify.max_user_instances, or the number of files that the process may open (LimitNOFILE= in a \
-             systemd unit, --ulimit nofile= in Docker)"
-        }
-        Some(Errno::ENFILE) => "; raise fs.file-max",
-        Some(Errno::EACCES) => {
-            "; let the server's user read that directory (chmod or chgrp), and not only enter it"
-        }
-        _ => "",
-    };
-    format!("{error}{what_to_do}")
+    match errno {
+        Some(Errno::ENOSPC) => Some("raise fs.inotify.max_user_watches"),
+        Some(Errno::EMFILE) => Some(
+            "raise fs.inotify.max_user_instances, or the limit of open files (LimitNOFILE= in a systemd unit, \
+             --ulimit nofile= in Docker)",
+        ),
+        Some(Errno::ENFILE) => Some("raise fs.file-max"),
+        Some(Errno::EACCES) => Some(
+            "give the server's user read permission on that directory, not only search permission (chmod or chgrp)",
+        ),
+        _ => None,
+    }
 }
 
-/// Returns a message if `path` is on a file system that does not report every change: one that other hosts can write
+/// Returns a reason to poll if `path` is on a file system that does not report every change: one that other hosts can write
 /// to, or an overlay.
-fn unreliable_file_system(path: &Path) -> Option<String> {
+fn unreliable_file_system(path: &Path) -> Option<PollingReason> {
     // Magic numbers of statfs(2) that nix does not name.
     const CIFS: i64 = 0xFF53_4D42;
     const SMB2: i64 = 0xFE53_4D42;
@@ -148,14 +183,14 @@ fn unreliable_file_system(path: &Path) -> Option<String> {
         (CEPH, "Ceph"),
         (statfs::AFS_SUPER_MAGIC.0, "AFS"),
         (statfs::FUSE_SUPER_MAGIC.0, "FUSE"),
-        (statfs::OVERLAYFS_SUPER_MAGIC.0, "an overlay"),
+        (statfs::OVERLAYFS_SUPER_MAGIC.0, "overlay"),
     ];
     let kind = statfs::statfs(path).ok()?.filesystem_type().0;
-    let (_, name) = unreliable.into_iter().find(|(magic, _)| *magic == kind)?;
-    Some(format!(
-        "{} is on {name}, which does not report every change: its files are found changed by polling as well",
-        printable_path(path)
-    ))
+    let (_, file_system) = unreliable.into_iter().find(|(magic, _)| *magic == kind)?;
+    Some(PollingReason::FileSystem {
+        directory: printable_path(path),
+        file_system,
+    })
 }
 
 /// A watcher of `notify`, which panics in [`Self::watch`] and on drop if its thread did not start (`ulimit -u`, a
@@ -170,11 +205,8 @@ impl Watcher {
         };
         // This does not drop the watcher.
         let watch = || watcher.watch(path, RecursiveMode::NonRecursive);
-        catch_unwind(AssertUnwindSafe(watch)).unwrap_or_else(|_| {
-            Err(notify::Error::generic(
-                "the thread that hears of changes is not there",
-            ))
-        })
+        catch_unwind(AssertUnwindSafe(watch))
+            .unwrap_or_else(|_| Err(notify::Error::generic("the watching thread is not running")))
     }
 }
 

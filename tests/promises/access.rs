@@ -232,7 +232,9 @@ fn wait_for_answers(daemon: &Daemon, count: usize) {
     let answered = |daemon: &Daemon| {
         let log = daemon.log();
         log.lines()
-            .filter(|line| line.contains("DEBUG") && (line.contains("refused:") || line.contains("lookup")))
+            .filter(|line| {
+                line.contains("DEBUG") && (line.contains("request refused") || line.contains("lookup"))
+            })
             .count()
     };
     eventually(|| answered(daemon), |answered| *answered >= count);
@@ -301,17 +303,17 @@ fn an_edit_of_allow_users_applies_to_open_connections_at_once() {
         // An invalid list changes nothing.
         let seen = daemon.log_lines();
         daemon.replace(SETTINGS, "allow_users = [\"no-such-user\"]\n");
-        daemon.wait_for_log_after(seen, |line| line.contains("stays in force"));
+        daemon.wait_for_log_after(seen, |line| line.contains("reload rejected"));
         assert_eq!(root.query("sasl", SENDER), Reply::found(CREDENTIALS));
         daemon.replace(SETTINGS, "");
-        daemon.wait_for_log_after(seen, |line| line.contains("again as they are in force"));
+        daemon.wait_for_log_after(seen, |line| line.contains("match the active configuration again"));
     }
 }
 
 fn refusals_in_log(daemon: &Daemon) -> Vec<String> {
     let log = daemon.log();
     log.lines()
-        .filter(|line| line.contains("refused:"))
+        .filter(|line| line.contains("client refused"))
         .map(ToOwned::to_owned)
         .collect()
 }
@@ -494,7 +496,7 @@ fn without_peer_identification_over_tcp_no_client_gets_credentials_there() {
         } else {
             let reason = refusal(&sasl);
             assert!(
-                reason.contains("cannot be told") && reason.contains("allow_users"),
+                reason.contains("unidentified") && reason.contains("allow_users"),
                 "{reason}"
             );
         }
@@ -506,7 +508,7 @@ fn without_peer_identification_over_tcp_no_client_gets_credentials_there() {
 fn an_unreachable_listener_gives_a_warning_at_startup() {
     let warned = |setup: Setup| {
         let daemon = Daemon::start(setup);
-        daemon.wait_for_log(|line| line.contains("listening on"));
+        daemon.wait_for_log(|line| line.contains("listening endpoint="));
         let log = daemon.log();
         log.lines()
             .any(|line| line.contains("WARN") && line.contains("allow_networks"))
@@ -635,7 +637,7 @@ fn in_a_user_namespace_the_overflow_user_gets_no_credentials_even_as_the_servers
         expect_allowed(&daemon, ROOT);
         // Users that are not mapped, among them the host's 65534, and the one that is mapped to 65534.
         for uid in [uid_of("daemon"), uid_of("nobody"), 4711, UNNAMED_USER] {
-            expect_refused(&daemon, uid, &["cannot be told"]);
+            expect_refused(&daemon, uid, &["unidentified"]);
         }
     }
 }

@@ -89,7 +89,7 @@ fn an_admin_address_in_use_ends_the_startup_with_69() {
         .arg(&address)
         .serve_with("socketmap:inet:127.0.0.1:0")
         .exits(69);
-    let message = format!("admin {address}: another process listens there");
+    let message = format!("admin {address}: another process is already listening there");
     assert!(refused.stderr.contains(&message), "{}", refused.stderr);
 }
 
@@ -305,7 +305,7 @@ fn each_reload_attempt_is_reported_with_its_outcome() {
 
 #[test]
 fn each_poll_confirms_valid_files_and_none_while_one_is_invalid() {
-    let (daemon, admin) = Admin::start(setup().settings("[reload]\npoll = 0.02\n"));
+    let (daemon, admin) = Admin::start(setup().settings("[reload]\npoll_interval = 0.02\n"));
     let name = "postmapd_reload_last_success_timestamp_seconds";
     let succeeded = || admin.metrics().value(name);
     let first = succeeded();
@@ -348,8 +348,7 @@ fn an_invalid_file_is_reported_with_its_error_and_since_when() {
     };
     let first = since(&body);
     assert!(first >= before && first <= seconds_now(), "{body}");
-    let expected =
-        format!("2 errors, of which the first is: {relay_map}:1:11: error: this is not a next hop");
+    let expected = format!("2 errors; the first: {relay_map}:1:11: error: this is not a next hop");
     assert!(body.starts_with(&relay_map) && body.contains(&expected), "{body}");
     assert_eq!(body.lines().count(), 1, "{body}");
     assert_eq!(both_valid(), "01");
@@ -365,7 +364,7 @@ fn an_invalid_file_is_reported_with_its_error_and_since_when() {
     let waiting = body.lines().nth(1).unwrap();
     assert!(
         waiting.starts_with(&credentials)
-            && waiting.ends_with("it is not used until the other files are right"),
+            && waiting.ends_with("not used until the errors of the other files are fixed"),
         "{body}"
     );
     assert!(since(waiting) > first);
@@ -398,7 +397,7 @@ fn files_invalid_at_startup_are_reported_so_until_they_are_fixed() {
         .env("RELAY_HOST", "relay.test")
         .env("RELAY_USER", "user")
         .env("RELAY_PASSWORD_FILE", &secret)
-        .settings("[reload]\ngrace = 0.01\n");
+        .settings("[reload]\nempty_grace = 0.01\n");
     let (daemon, admin) = Admin::start(setup);
     let lines = || admin.get("/readyz").body.lines().count();
     let reply = admin.get("/readyz");
@@ -652,7 +651,7 @@ fn health_is_that_of_the_lookup_thread() {
     let arguments = format!("-e trace={waits} -e inject={waits}:delay_exit=30000000 -o /dev/null");
     let mut strace = strace::attach(&daemon, arguments.split(' '));
     eventually(|| admin.get("/healthz").code, |code| *code == 503);
-    assert!(admin.get("/healthz").body.contains("does not answer"));
+    assert!(admin.get("/healthz").body.contains("does not respond"));
     let hung = format!("status --alive --admin {}", admin.address);
     daemon.setup().run_line(&hung).exits(69);
     assert_eq!(admin.get("/readyz").code, 200, "the files are right");

@@ -114,7 +114,7 @@ impl BlockedLog {
             log: BufReader::new(reader),
             filler: filler.into(),
         };
-        server.read_until("listening on");
+        server.read_until("listening endpoint=");
         server
     }
 
@@ -178,14 +178,17 @@ fn with_a_blocked_log_lookups_and_reloads_continue_and_lost_lines_are_reported()
             server.edit(n);
             text.lock().unwrap().clone()
         },
-        |text| text.contains(" are lost"),
+        |text| text.contains("messages dropped"),
     );
     let text = text.lock().unwrap().clone();
     let has = |words: [&str; 2]| {
         text.lines()
             .any(|line| words.iter().all(|word| line.contains(word)))
     };
-    assert!(has(["WARN", "lost="]) && has(["INFO", "generation="]), "{text}");
+    assert!(
+        has(["WARN", "dropped="]) && has(["INFO", "generation="]),
+        "{text}"
+    );
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn answers(setup: &Setup, variables: &[u8], words: &str) -> String {
     let warnings = log
         .lines()
         .filter_map(|line| line.split_once(' ')?.1.trim_start().into());
-    for line in warnings.take_while(|line| !line.contains("listening on")) {
+    for line in warnings.take_while(|line| !line.contains("listening endpoint=")) {
         if line.starts_with("WARN") || line.starts_with("ERROR") {
             writeln!(text, "! {line}").unwrap();
         }

@@ -293,7 +293,7 @@ fn a_reload_accepts_the_files_exactly_if_check_finds_no_error() {
             daemon.replace(SETTINGS, "# new\n");
         }
         daemon.hangup();
-        let is_kept = |line: &str| line.contains("are not used") || line.contains("is not used");
+        let is_kept = |line: &str| line.contains("reload rejected");
         let line =
             daemon.wait_for_log_after(seen, |line| line.contains("loaded generation=") || is_kept(line));
         let has_errors = !errors_checked(&daemon.setup()).is_empty();

@@ -74,7 +74,7 @@ fn is_confined(container: &Container<'_>) {
     assert!(options.starts_with("ro,"), "{mounts}");
     let log = container.log();
     assert!(
-        log.contains("no writing (Landlock ABI") && log.contains("system calls filtered"),
+        log.contains("no file writes (Landlock ABI") && log.contains("system calls filtered"),
         "{log}"
     );
 }

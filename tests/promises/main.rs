@@ -33,6 +33,7 @@ mod import_command;
 mod in_flight;
 mod invalid_tables;
 mod limits;
+mod log_messages;
 mod manual;
 mod monitoring;
 mod packages;

@@ -517,7 +517,7 @@ fn edits_of_an_individually_mounted_file_take_effect_and_its_replacement_on_the_
         versions.wait_for(appended, "it is appended to");
         // The mount shows the old file as long as it exists. The file has no name any more, but is not missing.
         let seen = daemon.log_lines();
-        let is_warning = |line: &str| line.contains("WARN") && line.contains("mount its folder instead");
+        let is_warning = |line: &str| line.contains("WARN") && line.contains("mount its directory instead");
         for n in [8, 9] {
             let new = host.with_extension("new");
             fs::write(&new, text(RELAYMAP, n, "")).unwrap();

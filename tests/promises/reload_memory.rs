@@ -274,7 +274,7 @@ fn repeated_reads_of_an_invalid_file_leak_no_memory() {
     served.daemon.replace(RELAYMAP, &bad);
     served
         .daemon
-        .wait_for_log_after(seen, |line| line.contains("are not used"));
+        .wait_for_log_after(seen, |line| line.contains("reload rejected"));
     eventually(|| served.daemon.memory("VmRSS"), |now| *now <= at_most);
     for _ in 0..2 {
         served.reset_peak();
@@ -457,7 +457,7 @@ fn the_shortest_entries_need_no_more_memory_than_five_times_their_bytes() {
     served.daemon.replace(RELAYMAP, "a\n".repeat(lines));
     served
         .daemon
-        .wait_for_log(|line| line.contains("stays in force") && line.contains(&format!("errors={lines}")));
+        .wait_for_log(|line| line.contains("reload rejected") && line.contains(&format!("errors={lines}")));
     let more = served.peak().saturating_sub(before);
     let most = u64::try_from(5 * 2 * lines).unwrap();
     assert!(more < most, "{more} for {lines} lines of two bytes");

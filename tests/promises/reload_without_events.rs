@@ -351,7 +351,7 @@ fn a_missing_permission_is_not_reported_as_a_limit_of_inotify() {
     fs::set_permissions(setup.dir(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
     let other = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"];
     let daemon = Daemon::start(setup.within(other));
-    daemon.wait_for_log(|line| line.contains("found by polling"));
+    daemon.wait_for_log(|line| line.contains("by polling"));
     logs_polling_once(
         &daemon,
         &["ermission denied", "chmod", daemon.dir().to_str().unwrap()],

@@ -355,7 +355,7 @@ fn no_password_is_sent_by_the_admin_listener() {
     for (file, text) in invalid_files() {
         let seen = daemon.log_lines();
         daemon.replace(file, &text);
-        daemon.wait_for_log_after(seen, |line| line.contains("stays in force"));
+        daemon.wait_for_log_after(seen, |line| line.contains("reload rejected"));
         assert_eq!(admin.get("/readyz").code, 503);
         check(&admin, &daemon);
     }

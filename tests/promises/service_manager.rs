@@ -196,7 +196,7 @@ fn lifecycle(manager: &Manager, setup: Setup) {
         ),
         (
             Some("@one.test user-without-password\n"),
-            "generation 2: 2 relayhost entries, 1 sasl entries; last reload: failed (1 errors; postmapd check says which)",
+            "generation 2: 2 relayhost entries, 1 sasl entries; last reload: failed (1 errors; run postmapd check)",
         ),
         (
             Some("@one.test user:another-secret\n@three.test u:p\n"),
@@ -379,7 +379,7 @@ fn without_a_manager_nothing_is_sent_and_an_invalid_one_is_no_error() {
         daemon.wait_for_log(|line| line.contains("WARN") && line.contains("NOTIFY_SOCKET"));
     }
     let daemon = Daemon::start(setup().env("NOTIFY_SOCKET", "/nonexistent/socket"));
-    daemon.wait_for_log(|line| line.contains("WARN") && line.contains("the service manager cannot be told"));
+    daemon.wait_for_log(|line| line.contains("WARN") && line.contains("cannot notify the service manager"));
     let reply = Socketmap::to(&daemon, 0).query("relayhost", "x@one.test");
     assert_eq!(reply, Reply::found("[relay1.test]"));
 }
@@ -458,7 +458,7 @@ fn passed_sockets_are_served_by_their_names() {
     assert_eq!(TcpTable::to(&daemon, 1).query("x@one.test"), found);
     assert_eq!(TcpTable::to(&daemon, 2).query("x@one.test"), credentials);
     assert_eq!(Socketmap::to(&daemon, 3).query("sasl", "x@one.test"), credentials);
-    daemon.wait_for_log(|line| line.contains(&format!("admin listening on {admin}")));
+    daemon.wait_for_log(|line| line.contains(&format!("listening for admin requests address={admin}")));
     let request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     assert_eq!(exchange(&admin, request).code, 200);
     // With passed sockets, the default endpoint is not served.
@@ -511,7 +511,7 @@ fn a_passed_socket_that_is_connected_is_refused() {
     );
     let setup = setup().within(["bash", "-c", &script, "bash"]);
     let ended = setup.serve_until_exit().exits(78);
-    let reported = "(descriptor 3) is no stream socket that listens";
+    let reported = "(descriptor 3): not a listening stream socket";
     assert!(ended.stderr.contains(reported), "{ended:?}");
 }
 
@@ -529,7 +529,7 @@ fn a_passed_unix_socket_cannot_serve_tcp_table() {
     poked.join().unwrap();
     assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(
-        ended.stderr.contains("Postfix asks tcp_table over TCP alone"),
+        ended.stderr.contains("Postfix queries tcp_table over TCP only"),
         "{ended:?}"
     );
 }

@@ -187,7 +187,7 @@ fn without_the_privilege_to_set_the_group_of_the_socket_the_server_logs_it_and_s
     let setup = Setup::in_directory(setup.dir()).listen(format!("socketmap:unix:{}", socket.display()));
     let words = ["setpriv", "--reuid", &me, "--regid", &me, "--clear-groups"];
     let daemon = Daemon::start(setup.clone().within(words));
-    daemon.wait_for_log(|line| line.contains("WARN") && line.contains("group postfix"));
+    daemon.wait_for_log(|line| line.contains("WARN") && line.contains("group of the socket to postfix"));
     assert_eq!(access(&socket), (uid_of("daemon"), uid_of("daemon"), 0o660));
     drop(daemon);
     // Where the group is configured, that is an error.

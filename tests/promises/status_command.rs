@@ -54,7 +54,7 @@ fn the_exit_code_says_whether_every_file_is_valid() {
         || run_status("").stdout,
         |text| {
             text.matches("1 entry, NOT VALID since ").count() == 2
-                && text.contains("    it is not used until the other files are right\n")
+                && text.contains("    not used until the errors of the other files are fixed\n")
                 && text.contains(
                     ":1:11: error: this is not a next hop: the bracket is not closed; write [host]:port",
                 )
@@ -119,12 +119,12 @@ fn an_unreachable_or_foreign_server_gives_exit_code_69() {
         "--admin unix:/no/such".to_owned(),
     ] {
         let ran = status(&setup(), &words).exits(69);
-        let message = "is postmapd running, and started with --admin";
+        let message = "is postmapd running, and was it started with --admin";
         assert!(ran.stdout.is_empty() && ran.stderr.contains(message), "{ran:?}");
     }
     // The listener for lookups is not the admin listener.
     let (daemon, _admin) = Admin::start(setup());
     let ran = status(&daemon.setup(), &format!("--admin {}", daemon.address(0))).exits(69);
-    let message = "this is not the admin listener of a postmapd";
+    let message = "not the admin listener of postmapd";
     assert!(ran.stderr.contains(message), "{ran:?}");
 }

@@ -204,7 +204,7 @@ impl Run {
         let mut setup = setup
             .relaymap(text(RELAYMAP, 0))
             .credentials(text(CREDENTIALS, 0))
-            .file(SETTINGS, "[reload]\npoll = 0.2\ngrace = 1\n")
+            .file(SETTINGS, "[reload]\npoll_interval = 0.2\nempty_grace = 1\n")
             .env("RELAY_HOST", "default.test")
             .env("RELAY_USER", "user")
             .env("RELAY_PASSWORD_FILE", &secret)
@@ -589,7 +589,7 @@ fn a_file_unreadable_at_startup_is_retried_without_a_change_to_it() {
     let setup = Setup::new()
         .relaymap(text(RELAYMAP, 0))
         .credentials(text(CREDENTIALS, 0));
-    let setup = setup.file(SETTINGS, "[reload]\npoll = 0.1\n");
+    let setup = setup.file(SETTINGS, "[reload]\npoll_interval = 0.1\n");
     let file = setup.dir().join(CREDENTIALS);
     let age = || {
         fs::metadata(&file)
@@ -603,7 +603,7 @@ fn a_file_unreadable_at_startup_is_retried_without_a_change_to_it() {
     let path = file.display().to_string();
     let words = "strace -D -f -qq -o /dev/null -e trace=openat -e inject=openat:error=EMFILE:when=1 -P";
     let daemon = Daemon::start(setup.within(words.split(' ').chain([path.as_str(), "-P", CREDENTIALS])));
-    daemon.wait_for_log(|line| line.contains("cannot be read: Too many open files"));
+    daemon.wait_for_log(|line| line.contains("map: Too many open files"));
     let query = || Socketmap::to(&daemon, 0).query("sasl", "ann@one.test");
     eventually(query, |reply| *reply == Reply::found("one:secret0"));
 }

@@ -121,7 +121,7 @@ fn without_a_relay_map_and_a_default_relay_no_password_is_released_unless_relays
 
 #[test]
 fn a_relay_map_lost_at_runtime_releases_no_password() {
-    let settings = "[reload]\ngrace = 0.05\nin_flight = 0\n";
+    let settings = "[reload]\nempty_grace = 0.05\nin_flight = 0\n";
     let (daemon, mut clients) = Both::start(two_domains().settings(settings));
     assert_eq!(clients.sasl("ann@elsewhere.test"), Reply::NotFound);
     fs::remove_file(daemon.dir().join(RELAYMAP)).unwrap();

@@ -27,16 +27,16 @@ pub struct AdminError {
 #[derive(Debug, Error)]
 pub enum AdminErrorKind {
     /// Connecting failed, or the connection ended.
-    #[error("{0}; is postmapd running, and started with --admin {1}?")]
+    #[error("{0}; is postmapd running, and was it started with --admin {1}?")]
     Io(io::Error, Address),
     /// It did not respond in time.
-    #[error("{0}; if postmapd listens there, restart it; if not, name its admin listener with --admin")]
+    #[error("{0}; if postmapd listens there, restart it; otherwise set --admin to its admin listener")]
     TimedOut(ConnectionError),
     /// The response is not that of an admin listener.
-    #[error("this is not the admin listener of a postmapd")]
+    #[error("not the admin listener of postmapd")]
     NotAdmin,
     /// The server runs, and does not answer lookups.
-    #[error("postmapd runs, but the thread that answers lookups does not; restart it")]
+    #[error("postmapd is running, but its event loop does not respond; restart it")]
     NotAlive,
 }
 

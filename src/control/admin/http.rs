@@ -76,7 +76,7 @@ async fn accept(listener: &TokioListener, view: &Arc<View>) {
             Ok(connection) => connections.add(connection),
             Err(error) => {
                 let pause = errors.pause(&error, || {
-                    warn!("the admin listener cannot accept a connection: {error}; trying again");
+                    warn!(%error, "admin listener cannot accept connections; retrying");
                 });
                 if let Some(pause) = pause {
                     sleep(pause).await;
@@ -105,7 +105,7 @@ impl Connections {
         if self.0.len() >= CONNECTIONS
             && let Some(oldest) = self.0.pop_front()
         {
-            debug!("too many connections to the admin listener; the oldest has to go");
+            debug!("too many connections to the admin listener; closing the oldest");
             oldest.abort();
         }
         self.0.push_back(connection);
@@ -129,22 +129,22 @@ where
         .serve_connection(TokioIo::new(stream), service);
     match timeout(CONNECTION_DEADLINE, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!("a request to the admin listener failed: {error}"),
-        Err(_) => debug!("a request to the admin listener took too long"),
+        Ok(Err(error)) => debug!(%error, "admin request failed"),
+        Err(_) => debug!("admin request timed out"),
     }
 }
 
 async fn answer(request: &Request<Incoming>, view: &Arc<View>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     if !["/healthz", "/readyz", "/status", "/metrics"].contains(&path) {
-        let text = "there are /healthz, /readyz, /status and /metrics\n";
+        let text = "not found; the paths are /healthz, /readyz, /status and /metrics\n";
         return response(StatusCode::NOT_FOUND, TEXT, text);
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         let mut refused = response(
             StatusCode::METHOD_NOT_ALLOWED,
             TEXT,
-            "GET and HEAD are answered\n",
+            "method not allowed; use GET or HEAD\n",
         );
         let allowed = HeaderValue::from_static("GET, HEAD");
         refused.headers_mut().insert(ALLOW, allowed);
@@ -162,7 +162,7 @@ async fn healthz(view: &View) -> Response<Full<Bytes>> {
     if view.liveness.is_alive().await {
         response(StatusCode::OK, TEXT, "ok\n")
     } else {
-        let text = "the thread that answers lookups does not answer\n";
+        let text = "the event loop that answers lookups does not respond\n";
         response(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
     }
 }
@@ -188,7 +188,7 @@ async fn status(view: &Arc<View>) -> Response<Full<Bytes>> {
             response(StatusCode::OK, "application/json", text)
         }
         // Either would be a bug.
-        Ok(Err(_)) | Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "this failed\n"),
+        Ok(Err(_)) | Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "internal error\n"),
     }
 }
 

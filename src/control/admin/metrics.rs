@@ -34,7 +34,7 @@ fn traffic(counters: &Counters, text: &mut Exposition) {
     text.family(
         "postmapd_lookups_total",
         Kind::Counter,
-        "Lookups, by map and by what was answered.",
+        "Lookups, by map and outcome.",
     );
     for (number, map) in counters.maps().iter().enumerate() {
         for outcome in Outcome::ALL {
@@ -45,7 +45,7 @@ fn traffic(counters: &Counters, text: &mut Exposition) {
     text.family(
         "postmapd_lookup_duration_seconds",
         Kind::Histogram,
-        "Time from when a request had arrived to when its reply, with all that go out in one write, was ready.",
+        "Time from the arrival of a request until its reply, and all others of the same write, are ready.",
     );
     let durations = counters.durations();
     let mut so_far = 0;
@@ -58,7 +58,7 @@ fn traffic(counters: &Counters, text: &mut Exposition) {
     text.family(
         "postmapd_protocol_errors_total",
         Kind::Counter,
-        "Peers that broke the protocol, by how; each was disconnected.",
+        "Connections closed because of a protocol error, by kind.",
     );
     for error in ProtocolError::ALL {
         text.sample(&[("kind", error.label())], counters.protocol_errors(error));
@@ -66,12 +66,16 @@ fn traffic(counters: &Counters, text: &mut Exposition) {
     text.family(
         "postmapd_refusals_total",
         Kind::Counter,
-        "Requests and connections that were refused, by reason.",
+        "Refused requests and connections, by reason.",
     );
     for reason in Reason::ALL {
         text.sample(&[("reason", reason.label())], counters.refusals(reason));
     }
-    text.family("postmapd_connections", Kind::Gauge, "Connections for lookups.");
+    text.family(
+        "postmapd_connections",
+        Kind::Gauge,
+        "Open connections to the lookup listeners.",
+    );
     text.sample(&[], counters.connections());
 }
 
@@ -79,7 +83,7 @@ fn reloads(report: &StatusReport, text: &mut Exposition) {
     text.family(
         "postmapd_reloads_total",
         Kind::Counter,
-        "Readings of the files since the start, by what came of them.",
+        "Reloads since the start, by outcome.",
     );
     for outcome in ReloadOutcome::ALL {
         text.sample(&[("outcome", outcome.label())], report.reloads(outcome));
@@ -87,13 +91,13 @@ fn reloads(report: &StatusReport, text: &mut Exposition) {
     text.family(
         "postmapd_reload_last_success_timestamp_seconds",
         Kind::Gauge,
-        "When the files were last seen to be right and in force; 0 if never.",
+        "When all files were last known to be valid and active; 0 if never.",
     );
     text.sample(&[], report.last_success.map_or_else(|| "0".to_owned(), timestamp));
     text.family(
         "postmapd_files_valid",
         Kind::Gauge,
-        "1 if the present file is right and in force, else 0.",
+        "1 if the current version of the file is valid and active, else 0.",
     );
     for file in report.files.iter().filter(|file| is_reported(file)) {
         let path = printable_path(&file.active.path);
@@ -102,7 +106,7 @@ fn reloads(report: &StatusReport, text: &mut Exposition) {
     text.family(
         "postmapd_findings",
         Kind::Gauge,
-        "What there is to say about the files as they were read last, by severity.",
+        "Findings of the last reload, by severity.",
     );
     for (severity, count) in [
         ("error", report.findings.errors()),
@@ -116,19 +120,19 @@ fn active(report: &StatusReport, snapshot: &Snapshot, text: &mut Exposition) {
     text.family(
         "postmapd_snapshot_generation",
         Kind::Gauge,
-        "The number of the snapshot in force, from 1 at the start.",
+        "The number of the active snapshot; 1 at the start.",
     );
     text.sample(&[], snapshot.generation);
     text.family(
         "postmapd_snapshot_loaded_timestamp_seconds",
         Kind::Gauge,
-        "When the snapshot in force came into force.",
+        "When the active snapshot took effect.",
     );
     text.sample(&[], timestamp(report.active_since));
     text.family(
         "postmapd_table_entries",
         Kind::Gauge,
-        "Entries of the table in force, by map.",
+        "Entries of the active table, by map.",
     );
     for table in snapshot.tables() {
         text.sample(&[("map", table.spec().label)], table.len());
@@ -139,7 +143,7 @@ fn in_flight(snapshot: &Snapshot, text: &mut Exposition) {
     text.family(
         "postmapd_senders_in_flight",
         Kind::Gauge,
-        "Entries of the relay map that had another next hop within reload.in_flight, whose mail may be on its way there.",
+        "Entries of the relay map whose next hop changed within reload.in_flight, so that mail can still be on its way to the old one.",
     );
     text.sample(&[], snapshot.history.moved_entries());
 }

@@ -156,10 +156,10 @@ fn invalid_line(file: &FileState) -> Option<String> {
 /// Describes why a file is not valid.
 fn problem(invalid: &Invalid) -> String {
     match (invalid.errors, &invalid.first) {
-        (0, _) => "it is not used until the other files are right".to_owned(),
+        (0, _) => "not used until the errors of the other files are fixed".to_owned(),
         (1, Some(first)) => first.to_string(),
-        (errors, Some(first)) => format!("{errors} errors, of which the first is: {first}"),
-        (errors, None) => format!("errors: {errors}"),
+        (errors, Some(first)) => format!("{errors} errors; the first: {first}"),
+        (errors, None) => format!("{errors} errors"),
     }
 }
 

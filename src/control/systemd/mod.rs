@@ -112,7 +112,7 @@ impl NotifierTask {
     async fn run(mut self, mut lifecycle: watch::Receiver<Lifecycle>) {
         let mut progress = self.reload_status.subscribe();
         let mut watchdog = watchdog_interval().map(|every| {
-            info!("the service manager hears every {every:?} that lookups are answered");
+            info!(interval = ?every, "watchdog notifications enabled");
             let mut watchdog = interval(every);
             watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
             watchdog
@@ -164,7 +164,7 @@ impl NotifierTask {
     async fn send(&mut self, notification: Notification) {
         let sent = self.socket.send(&notification).await;
         if let (Err(error), false) = (&sent, self.is_failing) {
-            warn!("the service manager cannot be told what becomes of the server: {error}");
+            warn!(%error, "cannot notify the service manager");
         }
         self.is_failing = sent.is_err();
     }
@@ -176,7 +176,7 @@ impl NotifierTask {
         let errors = report.findings.errors();
         let last = match report.last_reload.outcome {
             ReloadOutcome::Failed if errors > 0 => {
-                format!("failed ({errors} errors; postmapd check says which)")
+                format!("failed ({errors} errors; run postmapd check)")
             }
             outcome => outcome.label().to_owned(),
         };

@@ -61,7 +61,7 @@ impl NotifySocket {
         match address(&name) {
             Ok(address) => Some(Self { address }),
             Err(error) => {
-                warn!("NOTIFY_SOCKET names no socket, so the service manager will hear nothing: {error}");
+                warn!(%error, "not notifying the service manager, because NOTIFY_SOCKET is invalid");
                 None
             }
         }
@@ -85,7 +85,7 @@ fn address(name: &OsString) -> io::Result<SocketAddr> {
         Some((b'/', _)) => SocketAddr::from_pathname(name),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "it is neither a path from / on nor an abstract name with @ in front",
+            "neither an absolute path nor an abstract name (@NAME)",
         )),
     }
 }

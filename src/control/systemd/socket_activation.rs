@@ -36,9 +36,7 @@ const MAX_SOCKETS: usize = 256;
 #[derive(Debug, Error)]
 pub enum ActivationError {
     /// A variable is invalid.
-    #[error(
-        "{variable} is not what a service manager sets ({why}); unset it, or start the server by its unit"
-    )]
+    #[error("invalid {variable}: {why}; unset it, or start the server from its unit")]
     Variable {
         /// The name of the variable.
         variable: &'static str,
@@ -46,7 +44,7 @@ pub enum ActivationError {
         why: String,
     },
     /// A socket cannot be served.
-    #[error("the service manager's socket `{name}` (descriptor {descriptor}) {error}")]
+    #[error("socket `{name}` of the service manager (descriptor {descriptor}): {error}")]
     Socket {
         /// The number of its descriptor.
         descriptor: usize,
@@ -61,26 +59,23 @@ pub enum ActivationError {
 #[derive(Debug, Error)]
 pub enum SocketError {
     /// The name is unknown.
-    #[error(
-        "has a name that does not say what to serve there; set FileDescriptorName= in its unit to socketmap, relayhost, sasl \
-         or admin"
-    )]
+    #[error("unknown name; set FileDescriptorName= in its unit to socketmap, relayhost, sasl or admin")]
     Name,
     /// It is not a listening stream socket.
-    #[error("is no stream socket that listens; write ListenStream= in its unit, with Accept=no")]
+    #[error("not a listening stream socket; use ListenStream= and Accept=no in its unit")]
     NotAListener,
     /// A UNIX socket for tcp_table, which Postfix cannot query.
     #[error(
-        "is a UNIX socket, and Postfix asks tcp_table over TCP alone; give it a port, or name it socketmap"
+        "a UNIX socket, but Postfix queries tcp_table over TCP only; use a TCP port, or name it socketmap"
     )]
     NotTcp,
     /// A UNIX socket without a path, which Postfix cannot find.
     #[error(
-        "is a UNIX socket without a path, and Postfix finds no other; write ListenStream=/PATH in its unit"
+        "a UNIX socket without a path, to which Postfix cannot connect; use ListenStream=/PATH in its unit"
     )]
     NoPath,
     /// Another system error.
-    #[error("cannot be taken over: {0}")]
+    #[error("cannot be used: {0}")]
     System(#[from] io::Error),
 }
 
@@ -144,11 +139,11 @@ fn names() -> Result<Vec<String>, ActivationError> {
     let variable = |name: &'static str| match env::var(name) {
         Ok(value) => Ok(Some(value)),
         Err(env::VarError::NotPresent) => Ok(None),
-        Err(_) => Err(bad_variable(name, "it is not UTF-8")),
+        Err(_) => Err(bad_variable(name, "not UTF-8")),
     };
     let number = |name: &'static str, value: &str| {
         let number = value.parse::<usize>();
-        number.map_err(|_| bad_variable(name, "it is not a number"))
+        number.map_err(|_| bad_variable(name, "not a number"))
     };
     // LISTEN_FDS without LISTEN_PID is for no process.
     let (Some(process), Some(count)) = (variable("LISTEN_PID")?, variable("LISTEN_FDS")?) else {
@@ -159,10 +154,7 @@ fn names() -> Result<Vec<String>, ActivationError> {
     }
     let count = number("LISTEN_FDS", &count)?;
     if count > MAX_SOCKETS {
-        return Err(bad_variable(
-            "LISTEN_FDS",
-            format!("it is more than {MAX_SOCKETS}"),
-        ));
+        return Err(bad_variable("LISTEN_FDS", format!("more than {MAX_SOCKETS}")));
     }
     let names: Vec<String> = match variable("LISTEN_FDNAMES")? {
         Some(names) if count > 0 => names.split(':').map(ToOwned::to_owned).collect(),
@@ -171,10 +163,7 @@ fn names() -> Result<Vec<String>, ActivationError> {
     if names.len() == count {
         Ok(names)
     } else {
-        let why = format!(
-            "it has {} names, and LISTEN_FDS says {count} sockets",
-            names.len()
-        );
+        let why = format!("{} names for the {count} sockets of LISTEN_FDS", names.len());
         Err(bad_variable("LISTEN_FDNAMES", why))
     }
 }

@@ -193,7 +193,7 @@ impl Table {
         let mut table = Self::unreadable(spec);
         table.findings.push(
             Finding::in_file(Code::FileUnreadable, path, None)
-                .message(format!("the {} map cannot be read: {error}", spec.label))
+                .message(format!("cannot read the {} map: {error}", spec.label))
                 .help("make the file smaller, or give the server more memory"),
         );
         table

@@ -208,7 +208,7 @@ impl Walk {
         }
         if !self.is_last() {
             let directory = whole.parent().unwrap_or(whole);
-            return Err(ReplaceErrorKind::Directory(io::ErrorKind::NotFound.into()).at(directory));
+            return Err(ReplaceErrorKind::Directory(Errno::NOENT.into()).at(directory));
         }
         self.location(name)
     }

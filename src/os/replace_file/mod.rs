@@ -74,13 +74,13 @@ pub enum ReplaceErrorKind {
     #[error("cannot be read: {0}")]
     Unreadable(ReadError),
     /// The path is a symbolic link to nothing.
-    #[error("is a symbolic link that leads nowhere; create the file that it names, or remove it")]
+    #[error("is a dangling symbolic link; create its target, or remove the link")]
     DanglingLink,
     /// A symbolic link on the path belongs to another user and leads to what does not.
     #[error(
-        "is a symbolic link of the user {link_owner} and leads to what belongs to the user {target_owner}: it is not followed, because \
-         that user could have any file edited by way of it; name the directory itself with --dir, or give the link to root \
-         (chown -h root)"
+        "is a symbolic link owned by the user {link_owner} whose target is owned by the user {target_owner}; it is not followed, because \
+         the owner of the link could redirect the edit to any file; set --dir to the directory itself, or change the owner of the \
+         link to root (chown -h root)"
     )]
     ForeignLink {
         /// The owner of the link.
@@ -89,24 +89,25 @@ pub enum ReplaceErrorKind {
         target_owner: u32,
     },
     /// The directory of the file does not exist, or cannot be opened.
-    #[error("cannot be used as a folder: {0}; create it, or name another with --dir")]
+    #[error("cannot be used as a directory: {0}; create it, or set another with --dir")]
     Directory(io::Error),
     /// The file system does not support locks.
-    #[error("cannot be locked, and two edits at once could lose one: {0}; edit the file by hand")]
+    #[error(
+        "cannot be locked: {0}; without a lock, concurrent edits could be lost, so edit the file by hand"
+    )]
     NoLock(io::Error),
     /// Another program holds the lock.
-    #[error("is locked by another program for {} seconds already; try again later", LOCK_TIMEOUT.as_secs())]
+    #[error("has been locked by another program for {} seconds; try again later", LOCK_TIMEOUT.as_secs())]
     Locked,
     /// A program that does not lock writes to the file.
-    #[error("changes faster than it can be edited; try again when no other program writes to it")]
+    #[error("changes faster than it can be edited; try again when no other program is writing to it")]
     Changing,
     /// The file cannot be written. It is unchanged.
-    #[error("cannot be written, and is as it was: {0}")]
+    #[error("cannot be written and is unchanged: {0}")]
     NotWritten(io::Error),
     /// Writing in place failed, and so did writing the old text back.
     #[error(
-        "could not be written ({source}), nor could what was there be put back ({restoring}): it is damaged; restore it \
-         from a backup"
+        "is damaged: writing failed ({source}), and so did restoring the old text ({restoring}); restore it from a backup"
     )]
     Damaged {
         /// The error of writing the new text.
@@ -115,7 +116,7 @@ pub enum ReplaceErrorKind {
         restoring: io::Error,
     },
     /// The new text is in place, but a loss of power may undo it.
-    #[error("is changed, but a loss of power may undo it: {0}")]
+    #[error("is changed, but not flushed to disk, and a power loss could undo the change: {0}")]
     NotFlushed(io::Error),
 }
 

@@ -29,10 +29,10 @@ pub fn restrict(directories: &[&Path]) -> io::Result<String> {
     match status {
         LandlockStatus::Available { effective_abi, .. } => Ok(format!("ABI {}", effective_abi as i32)),
         LandlockStatus::NotEnabled => Err(io::Error::other(
-            "the kernel has it, but it is not enabled (lsm= at boot)",
+            "supported by the kernel, but not enabled (boot parameter lsm=)",
         )),
         LandlockStatus::NotImplemented => Err(io::Error::other(
-            "the kernel does not have it, or a filter of system calls forbids it",
+            "not supported by the kernel, or denied by a system call filter",
         )),
     }
 }

@@ -45,7 +45,7 @@ use crate::os::printable::printable_path;
 pub enum SandboxError {
     /// It was not started as root.
     #[error(
-        "the server cannot become the user {user}, because it is not started as root; start it as root, or leave `user` out"
+        "cannot switch to the user {user}: not started as root; start the server as root, or remove the setting user"
     )]
     NotRoot {
         /// The user of the setting.
@@ -53,15 +53,15 @@ pub enum SandboxError {
     },
     /// It could no longer read files of root.
     #[error(
-        "the server does not become the user {user}, because it could not read a file of root's any more: this system gives \
-         it neither CAP_DAC_READ_SEARCH nor CAP_DAC_OVERRIDE; give it the first, or start it as {user} and leave `user` out"
+        "not switching to the user {user}, because the server could then no longer read files of root: it has neither \
+         CAP_DAC_READ_SEARCH nor CAP_DAC_OVERRIDE; add the first, or start the server as {user} and remove the setting user"
     )]
     CannotRead {
         /// The user of the setting.
         user: String,
     },
     /// The system refused.
-    #[error("the server cannot become the user {user}: {source}")]
+    #[error("cannot switch to the user {user}: {source}")]
     Refused {
         /// The user of the setting.
         user: String,
@@ -99,10 +99,9 @@ impl Sandbox {
             for directory in &directories {
                 if access(*directory, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
                     warn!(
-                        "{}: the user {} may not remove sockets here, so they stay at the end and the next start replaces \
-                         them; give it the folder",
-                        printable_path(directory),
-                        user.name
+                        user = %user.name,
+                        directory = %printable_path(directory),
+                        "the server cannot remove its sockets when it stops; make its user the owner of the directory"
                     );
                 }
             }
@@ -114,16 +113,16 @@ impl Sandbox {
             Ok(())
         };
         match (reduced, &self.user) {
-            (Ok(()), _) => active.push("only capabilities to read".to_owned()),
+            (Ok(()), _) => active.push("capabilities reduced".to_owned()),
             // The server could not read its files.
             (Err(error), Some(user)) => return Err(user.switch_error(error)),
             (Err(error), None) => warn_unavailable("capabilities are kept", &error),
         }
         if self.is_on {
             Self::restrict(&directories, &mut active);
-            info!("confined: {}", active.join(", "));
+            info!(measures = %active.join(", "), "sandbox enabled");
         } else {
-            warn!("the sandbox is off: the server keeps rights that it does not need");
+            warn!("sandboxing is disabled by the setting sandbox");
         }
         Ok(Sandboxed {
             are_capabilities_reduced,
@@ -136,11 +135,11 @@ impl Sandbox {
             Err(error) => warn_unavailable("the server could gain privileges", &error.into()),
         }
         match disable_core_dumps() {
-            Ok(()) => active.push("no core dump".to_owned()),
-            Err(error) => warn_unavailable("a core dump is possible", &error),
+            Ok(()) => active.push("no core dumps".to_owned()),
+            Err(error) => warn_unavailable("core dumps are possible", &error),
         }
         match landlock::restrict(directories) {
-            Ok(abi) => active.push(format!("no writing (Landlock {abi})")),
+            Ok(abi) => active.push(format!("no file writes (Landlock {abi})")),
             Err(error) => warn_unavailable("files can be written (Landlock)", &error),
         }
         match seccomp::install() {
@@ -150,8 +149,8 @@ impl Sandbox {
     }
 }
 
-fn warn_unavailable(what: &str, error: &io::Error) {
-    warn!("the sandbox is incomplete: {what}: {error}");
+fn warn_unavailable(effect: &str, error: &io::Error) {
+    warn!(%effect, %error, "sandbox is incomplete");
 }
 
 /// Disables core dumps, and access of other processes of the same user to the memory and the environment.
@@ -174,7 +173,7 @@ impl Sandboxed {
         if self.are_capabilities_reduced
             && let Err(error) = user::drop_read_capability()
         {
-            warn_unavailable("the thread that answers may read every file", &error);
+            warn_unavailable("the event loop can read every file", &error);
         }
     }
 }

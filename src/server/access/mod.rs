@@ -92,7 +92,7 @@ impl Access {
             return Some(client);
         }
         let reason = self.refusals.reason(peer);
-        debug!(client = %from, "closed: {reason}");
+        debug!(client = %from, %reason, "connection closed: client refused");
         None
     }
 
@@ -130,8 +130,9 @@ impl Access {
     fn cannot_tell(&mut self, error: &io::Error) {
         if !self.is_said {
             warn!(
-                "the kernel does not say whose a loopback connection is ({error}; sock_diag, module tcp_diag), so sasl \
-                 is refused there; let Postfix ask over a UNIX socket"
+                %error,
+                "cannot identify clients on loopback TCP (sock_diag, module tcp_diag), and refusing sasl there; use a UNIX \
+                 socket for Postfix"
             );
         }
         self.is_said = true;

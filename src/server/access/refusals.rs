@@ -59,13 +59,16 @@ impl Refusals {
         }
         if said.reasons.len() >= REFUSALS_REMEMBERED {
             if !said.is_full {
-                warn!("more than {REFUSALS_REMEMBERED} peers were refused; those that follow are not named");
+                warn!(
+                    limit = REFUSALS_REMEMBERED,
+                    "too many refused clients; not logging further ones"
+                );
             }
             said.is_full = true;
             return reason_of(peer, None);
         }
         let reason = reason_of(peer, name_of(peer).as_deref());
-        warn!("refused: {reason}");
+        warn!(%reason, "client refused");
         said.reasons.insert(peer.accounting_peer(), Arc::clone(&reason));
         reason
     }
@@ -76,9 +79,9 @@ fn reason_of(peer: Peer, name: Option<&str>) -> Arc<str> {
     let who = called(peer, name);
     match peer {
         Peer::User { .. } | Peer::Unknown { .. } => {
-            format!("{who} may not ask sasl: it is not in allow_users of postmapd")
+            format!("{who} is not allowed to query sasl: not in allow_users of postmapd")
         }
-        Peer::Host(_) => format!("{who} may not ask: it is not in allow_networks of postmapd"),
+        Peer::Host(_) => format!("{who} is not allowed to connect: not in allow_networks of postmapd"),
     }
     .into()
 }
@@ -93,9 +96,9 @@ fn called(peer: Peer, name: Option<&str>) -> String {
         (Peer::User { uid, .. }, Some(name)) => format!("user {name} ({uid})"),
         (Peer::User { uid, .. }, None) => format!("user {uid}"),
         (Peer::Unknown { .. }, _) => match user_namespace::overflow_uid() {
-            None => "a user that cannot be told".to_owned(),
+            None => "an unidentified user".to_owned(),
             Some(number) => format!(
-                "a user that cannot be told ({number} is every user whom this user namespace does not map)"
+                "an unidentified user ({number} stands for every user that this user namespace does not map)"
             ),
         },
         (Peer::Host(address), _) => address.to_string(),

@@ -194,7 +194,10 @@ fn a_mechanism_the_runtime_forbids_is_logged_and_the_server_continues() {
     let without_landlock = format!("--security-opt=seccomp={}", engine.path("seccomp.json").display());
     for (filter, words) in [
         (without_landlock.as_str(), "files can be written (Landlock)"),
-        ("--security-opt=seccomp=unconfined", "no writing (Landlock ABI"),
+        (
+            "--security-opt=seccomp=unconfined",
+            "no file writes (Landlock ABI",
+        ),
     ] {
         let options = [&tables, "--volume=new:/run/postmapd", filter, "--replace"];
         let container = engine.run(&[&options[..], &CLOSED[..]].concat(), SOCKET);

@@ -251,7 +251,7 @@ impl Engine {
     #[track_caller]
     pub(super) fn container(&self, name: String, endpoint: &str) -> Container<'_> {
         let container = Container { engine: self, name };
-        let line = format!("listening on {endpoint}\n");
+        let line = format!("listening endpoint={endpoint}\n");
         eventually(|| container.log(), |log| log.contains(&line));
         container
     }

@@ -180,7 +180,10 @@ fn the_sidecar_applies_volume_updates_and_answers_passwords_only_to_postfix() {
     // An image with only the program does not contain the group postfix; the test machine does.
     let log = daemon.log();
     let mut warnings = log.lines().filter(|line| line.contains("WARN"));
-    assert!(warnings.all(|line| line.contains("the group postfix")), "{log}");
+    assert!(
+        warnings.all(|line| line.contains("group of the socket to postfix")),
+        "{log}"
+    );
 
     // Each probe, with the program found in PATH.
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {

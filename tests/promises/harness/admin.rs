@@ -70,11 +70,8 @@ impl Admin {
 
     /// The address of this daemon's admin listener.
     pub(crate) fn of(daemon: &Daemon) -> Self {
-        let line = daemon.wait_for_log(|line| line.contains("admin listening on "));
-        let (_, address) = line
-            .trim_end()
-            .split_once("admin listening on ")
-            .expect("an address");
+        let line = daemon.wait_for_log(|line| line.contains("listening for admin requests"));
+        let (_, address) = line.trim_end().split_once("address=").expect("an address");
         Self {
             address: address.to_owned(),
         }

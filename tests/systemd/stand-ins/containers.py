@@ -42,7 +42,7 @@ def start(command):
         file.write(str(server.pid))
     # A container counts as started when its process runs; wait until the server accepts connections.
     deadline = time.monotonic() + 10
-    while b"listening on" not in open(LOG, "rb").read() and server.poll() is None and time.monotonic() < deadline:
+    while b"listening endpoint=" not in open(LOG, "rb").read() and server.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
