@@ -3,7 +3,7 @@
 //! glibc keeps freed memory for later use, whatever its size, unless it is at the end of a heap. Without [`trim`], a
 //! replaced table would stay in the resident memory of the process until a later reload happens to reuse it.
 //!
-//! Other C libraries (musl) return it by themselves; there this module does nothing.
+//! Other C libraries (musl) return it automatically; there this module does nothing.
 
 /// Returns free whole pages to the system. Takes milliseconds where there is much to return; other threads that
 /// allocate may wait meanwhile.

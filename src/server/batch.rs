@@ -121,12 +121,12 @@ mod tests {
 
     use super::{BATCH, Batch, IoBuffers, Steps};
 
-    /// Notes which connection was in which phase, and panics where it is told to.
+    /// Records which connection was in which phase, and panics at the given places.
     #[derive(Default)]
     struct Noted {
         phases: BTreeMap<usize, Vec<&'static str>>,
         panics: BTreeSet<(usize, &'static str)>,
-        /// Whose turn it is.
+        /// The connection that runs.
         current: usize,
         ended: BTreeSet<usize>,
     }

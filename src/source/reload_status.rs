@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn an_error_without_a_file_makes_every_table_invalid() {
-        let status = ReloadStatus::new(versions([1, 1]), error_in("/folder"));
+        let status = ReloadStatus::new(versions([1, 1]), error_in("/directory"));
         assert_eq!(invalid(&status), [(0, 1), (1, 1)]);
         assert_eq!(status.report().last_reload.outcome, ReloadOutcome::Failed);
         assert_eq!(status.report().last_success, None);

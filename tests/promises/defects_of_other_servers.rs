@@ -19,7 +19,7 @@
 //! | mta-sts-resolver | a key that is not UTF-8: the connection is closed | `defects_of_other_servers::a_key_that_is_not_utf8_is_not_found_and_the_connection_stays_open` |
 //! | PostSRSd | SIGHUP: open connections are closed | `framing::idle_connections_stay_open_across_reloads` |
 //! | PostSRSd, dutty5's connector | a burst of connects: delays of a second, because its queue is short | `limits::a_burst_of_connects_fits_into_the_kernels_queue` |
-//! | Postfix's client, of any server that closes | it repeats a request after the end of a connection, but not if the last system call that failed had timed out: mail is deferred. So a server must not close idle connections | `src/server/session/tests.rs::a_request_that_does_not_end_ends_the_session_and_an_idle_one_never_does`, `defects_of_other_servers::no_request_and_no_reload_ends_a_connection`, `framing::idle_connections_stay_open_across_reloads` |
+//! | Postfix's client, of any server that closes | it repeats a request after the end of a connection, but not if the last system call that failed had timed out: mail is deferred. So a server must not close idle connections | `src/server/session/tests.rs::an_incomplete_request_ends_the_session_at_its_deadline_and_an_idle_session_never_ends`, `defects_of_other_servers::no_request_and_no_reload_ends_a_connection`, `framing::idle_connections_stay_open_across_reloads` |
 
 use std::io::Write as _;
 

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_in_every_lane_is_folded_as_by_itself() {
+    fn every_byte_is_folded_alike_in_every_lane() {
         for place in 0..LANES {
             for byte in 0..=u8::MAX {
                 for others in [b'a', b'Z', b'@', b'!', b'~'] {

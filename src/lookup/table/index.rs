@@ -198,7 +198,7 @@ impl Index {
         Ok(())
     }
 
-    /// Inserts an entry that is not there into the first free slot.
+    /// Inserts a new entry into the first free slot.
     fn insert_new(&mut self, hash: u64, location: Location) {
         if let Some(slot) = self.slots_from(hash).find(|slot| self.tag(*slot) == FREE) {
             self.set(slot, tag(hash), location);

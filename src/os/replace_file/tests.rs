@@ -47,13 +47,13 @@ fn a_change_by_another_program_is_read_again_and_not_lost() {
             calls += 1;
             if calls == 1 {
                 // This writer takes no lock.
-                fs::write(&path, "somebody else's\n").unwrap();
+                fs::write(&path, "another writer's\n").unwrap();
             }
             Ok(Some([text, b"ours\n"].concat().into()))
         })
         .unwrap();
         assert_eq!(calls, 2);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody else's\nours\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "another writer's\nours\n");
     }
     let mut calls = 0;
     let always_changing = edit::<ReplaceError>(&path, 0o600, |_| {

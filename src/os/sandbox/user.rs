@@ -8,7 +8,7 @@
 //!
 //! Capabilities belong to a thread. The thread that answers lookups has none.
 //!
-//! Limits: a file system that checks access by itself (FUSE, NFS) uses the user ID and ignores capabilities. Since the
+//! Limits: a file system that has its own access checks (FUSE, NFS) uses the user ID and ignores capabilities. Since the
 //! first reading comes after the change, files that cannot be read there are reported at the start.
 //!
 //! A server that stays root keeps the capabilities to read files and remove its sockets, and no other.

@@ -3,12 +3,12 @@
 //! One query in one datagram and one answer, on a netlink socket that is kept open: 1.5 µs, however many sockets there are. The
 //! kernel answers within the send, so nothing here blocks.
 //!
-//! Two answers look like a user and are none. Taking them for one would make every client root:
+//! Two answers look like a user and are not one. Accepting them would make every client root:
 //!
 //! - A client that has already closed leaves a socket without an owner, which the kernel reports with user 0 and inode 0. So only
 //!   a socket that has an inode, and that is connected, has a user.
-//! - Where there is no such connection, the kernel falls back to a listening socket at that address. So the answer has to be
-//!   about the connection that was asked for, with both ends.
+//! - Where there is no such connection, the kernel falls back to a listening socket at that address. So both
+//!   ends of the socket in the answer are compared with those of the connection.
 //!
 //! Limits: a socket belongs to the user that created it, whichever process holds it now. Connections of another network namespace are not
 //! seen. A user that this user namespace does not map has the number 65534.
@@ -72,11 +72,11 @@ impl SockDiag {
     /// gives the same error as without the module.
     pub(super) fn finds(&mut self, listener: SocketAddr) -> io::Result<bool> {
         let listener = canonical(listener);
-        let nobody = match listener.ip() {
+        let unconnected = match listener.ip() {
             IpAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
             IpAddr::V6(_) => SocketAddr::from(([0_u16; 8], 0)),
         };
-        let socket = self.ask(listener, nobody)?;
+        let socket = self.ask(listener, unconnected)?;
         Ok(socket.is_some_and(|socket| socket.state == TCP_LISTEN))
     }
 
@@ -250,13 +250,13 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_has_closed_is_nobody() {
+    fn a_client_that_has_closed_has_no_user() {
         let mut kernel = SockDiag::open().unwrap();
         for (listen, connect) in WAYS {
             let (_listener, mut client, server, [from, to]) = connected(listen, connect);
             client.write_all(b"request").unwrap();
             drop(client);
-            // What the kernel itself says, without our rule: the trap is there.
+            // The answer of the kernel before the check: user 0.
             let said = kernel.ask(canonical(from), canonical(to)).unwrap().unwrap();
             assert_eq!(said.inode, 0, "{listen} {connect}");
             assert_eq!(kernel.user(from, to).unwrap(), None, "{listen} {connect}");
@@ -266,12 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_not_taken_for_a_connection() {
+    fn a_listener_is_not_mistaken_for_a_connection() {
         let mut kernel = SockDiag::open().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let elsewhere = SocketAddr::from(([127, 0, 0, 1], 1));
-        // The kernel falls back to it, and says that it is ours.
+        // The kernel falls back to the listener, and reports this user.
         let said = kernel.ask(address, elsewhere).unwrap().unwrap();
         assert_eq!((said.state, said.uid), (TCP_LISTEN, geteuid().as_raw()));
         assert_eq!(kernel.user(address, elsewhere).unwrap(), None);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_about_another_connection_says_nothing_about_this_one() {
+    fn an_answer_about_another_connection_is_ignored() {
         let [client, server, other] = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let socket = |state, local, remote, inode| Socket {
             state,
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_cut_or_of_another_kind_is_no_user() {
+    fn a_truncated_answer_or_one_of_another_kind_is_an_error() {
         for length in 0..88 {
             let mut message = vec![0; length];
             if let Some(kind) = message.get_mut(4) {

@@ -27,7 +27,7 @@ use crate::server::limits::{BATCH, LINGER, READ_AT_ONCE, REQUEST_DEADLINE, WRITE
 use crate::server::session::{Session, Stream};
 use crate::server::stream::PeerSocket;
 
-/// Panics at what is no socketmap, as a defect might.
+/// Panics at an invalid request, as a defect might.
 struct Fragile;
 
 impl Codec for Fragile {
@@ -85,7 +85,7 @@ impl AsRawFd for FragileSocket {
     }
 }
 
-/// The round of the server, without listeners.
+/// The event loop of the server, without listeners.
 struct Rounds {
     poll: Poll,
     connections: Connections<FragileSocket, Fragile>,
@@ -121,7 +121,7 @@ impl Rounds {
         self.connect_to_panic(None)
     }
 
-    /// A connection whose turns panic in this phase (while it answers: at `panic`).
+    /// A connection that panics in this phase (for [`Phase::Answer`], at the request `panic`).
     fn connect_to_panic(&mut self, panics: Option<Phase>) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         self.add(ours.into(), panics);
@@ -154,7 +154,7 @@ impl Rounds {
             .unwrap();
     }
 
-    /// A turn for whoever has something to do.
+    /// Runs the connections that are ready.
     fn round(&mut self) {
         let mut events = Events::with_capacity(100);
         self.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
@@ -183,7 +183,7 @@ impl Rounds {
         assert_eq!(self.connections.deadlines.len(), timed.count());
     }
 
-    /// Rounds until everything that was sent is answered.
+    /// Runs until all requests are answered.
     fn rounds(&mut self) {
         self.round();
         while self.connections.has_runnable() {
@@ -203,12 +203,12 @@ fn ask(rounds: &mut Rounds, mut client: &UnixStream) {
 fn is_gone(mut client: &UnixStream) -> bool {
     match client.read(&mut [0]) {
         Ok(length) => length == 0,
-        // What it asked was never read.
+        // Its request was never read.
         Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
     }
 }
 
-/// One that panics among others of its batch, in each phase and at each place; and, queued, outside of a batch.
+/// A connection panics in each phase, at each position of its batch, and, if queued, outside of a batch.
 #[test]
 fn a_panic_in_any_phase_ends_its_own_connection_and_the_rest_of_the_batch_is_answered() {
     for phase in [Phase::Read, Phase::Answer, Phase::Write] {
@@ -239,7 +239,7 @@ fn a_panic_in_any_phase_ends_its_own_connection_and_the_rest_of_the_batch_is_ans
                     assert_eq!(reply, REPLY, "{what}");
                     ask(&mut rounds, client);
                 }
-                // Its number goes to the next.
+                // The next connection gets its number.
                 let next = rounds.connect();
                 ask(&mut rounds, &next);
             }
@@ -248,7 +248,7 @@ fn a_panic_in_any_phase_ends_its_own_connection_and_the_rest_of_the_batch_is_ans
 }
 
 #[test]
-fn who_asks_without_end_has_one_turn_a_round() {
+fn a_client_that_sends_without_pause_gets_one_turn_a_round() {
     let mut rounds = Rounds::new();
     let (mut greedy, polite) = (rounds.connect(), rounds.connect());
     let requests = REQUEST.repeat(5 * READ_AT_ONCE / REQUEST.len());
@@ -258,7 +258,7 @@ fn who_asks_without_end_has_one_turn_a_round() {
     rounds.round();
     assert!(rounds.connections.has_runnable());
     (&polite).write_all(REQUEST).unwrap();
-    // More of the greedy one, so that it has an event and a place in the queue.
+    // More from the greedy client, so that it has both an event and a place in the queue.
     let _ = greedy.write(REQUEST);
     rounds.round();
     let mut reply = [0; REPLY.len()];
@@ -270,7 +270,7 @@ fn who_asks_without_end_has_one_turn_a_round() {
 }
 
 #[test]
-fn a_deadline_ends_its_own_connection_and_goes_with_it() {
+fn a_deadline_closes_only_its_connection_and_is_removed_with_it() {
     let mut rounds = Rounds::new();
     let (mut slow, mut quick, mut broken) = (rounds.connect(), rounds.connect(), rounds.connect());
     for client in [&mut slow, &mut quick] {
@@ -285,7 +285,7 @@ fn a_deadline_ends_its_own_connection_and_goes_with_it() {
     let first = rounds.connections.next_deadline().unwrap();
     assert!(first <= Instant::now() + LINGER);
     rounds.connections.expire(Instant::now(), &rounds.counters);
-    assert_eq!(rounds.connections.len(), 3, "none has passed");
+    assert_eq!(rounds.connections.len(), 3, "no deadline has passed");
     rounds
         .connections
         .expire(Instant::now() + LINGER, &rounds.counters);
@@ -298,7 +298,7 @@ fn a_deadline_ends_its_own_connection_and_goes_with_it() {
     let mut reply = [0; REPLY.len()];
     quick.read_exact(&mut reply).unwrap();
     ask(&mut rounds, &quick);
-    // A peer that goes in the middle of a request takes its deadline along.
+    // When a peer closes in the middle of a request, its deadline is removed.
     quick.write_all(&REQUEST[..5]).unwrap();
     rounds.rounds();
     drop(quick);
@@ -308,13 +308,13 @@ fn a_deadline_ends_its_own_connection_and_goes_with_it() {
 }
 
 #[test]
-fn who_leaves_no_room_is_told_all_once_it_reads_and_wakes_nobody_afterwards() {
+fn a_client_that_does_not_read_gets_all_replies_once_it_reads_and_then_causes_no_events() {
     let mut rounds = Rounds::new();
     let mut client = rounds.connect();
     client.set_nonblocking(true).unwrap();
     let requests = REQUEST.repeat(100);
     let mut asked = 0;
-    // Until the server reads no more, because nothing of what it says is read.
+    // Until the server stops reading, because its replies are not read.
     while let Ok(more) = client.write(&requests[asked % REQUEST.len()..]) {
         asked += more;
         rounds.rounds();
@@ -335,7 +335,7 @@ fn who_leaves_no_room_is_told_all_once_it_reads_and_wakes_nobody_afterwards() {
 }
 
 #[test]
-fn a_server_that_stops_answers_what_has_arrived_and_lets_go_of_whoever_is_idle() {
+fn a_stopping_server_answers_received_requests_and_closes_idle_connections() {
     let mut rounds = Rounds::new();
     let (idle, mut asks, mut begins, mut broken) = (
         rounds.connect(),
@@ -354,22 +354,22 @@ fn a_server_that_stops_answers_what_has_arrived_and_lets_go_of_whoever_is_idle()
     let mut reply = Vec::new();
     asks.read_to_end(&mut reply).unwrap();
     assert_eq!(reply, REPLY);
-    // It may still read what it is told.
+    // The client can still read the reason.
     assert_eq!(rounds.connections.len(), 1);
 }
 
 #[test]
-fn what_lies_behind_urgent_data_is_answered_too() {
+fn requests_after_urgent_data_are_answered() {
     let mut rounds = Rounds::new();
     let mut client = rounds.connect_over_tcp();
     client.write_all(REQUEST).unwrap();
     send(&client, b"!", SendFlags::OOB).unwrap();
-    // A read ends here, whatever room it has.
+    // A read ends here, whatever the size of its buffer.
     client.write_all(REQUEST).unwrap();
     rounds.rounds();
     let mut replies = [0; 2 * REPLY.len()];
     client.read_exact(&mut replies).unwrap();
     assert_eq!(replies, REPLY.repeat(2).as_slice());
-    // Nor does it wake for nothing.
+    // It causes no further event.
     assert!(!rounds.connections.has_runnable());
 }

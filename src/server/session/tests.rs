@@ -19,14 +19,14 @@ use crate::server::access::Client;
 use crate::server::counters::{Counters, ProtocolError};
 use crate::server::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_AT, WRITE_DEADLINE};
 
-/// A peer whose pieces arrive one by one, and that keeps each write apart.
+/// A peer whose pieces arrive one by one, and that records each write separately.
 struct Peer {
     sends: VecDeque<Vec<u8>>,
-    /// How much it takes of what is written, in all, until it is given more room.
+    /// The number of bytes that it still accepts.
     room: usize,
     got: Vec<Vec<u8>>,
-    /// Whether it was told that nothing more comes.
-    is_told: bool,
+    /// Whether the server has shut down its writing side.
+    is_shut_down: bool,
     has_closed: bool,
 }
 
@@ -36,7 +36,7 @@ impl Peer {
             sends: sends.into_iter().filter(|piece| !piece.is_empty()).collect(),
             room: usize::MAX,
             got: Vec::new(),
-            is_told: false,
+            is_shut_down: false,
             has_closed: false,
         }
     }
@@ -62,7 +62,7 @@ impl Read for Peer {
 
 impl Write for Peer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        assert!(!self.is_told, "written after the end");
+        assert!(!self.is_shut_down, "written after the shutdown");
         let taken = bytes.len().min(self.room);
         if taken == 0 {
             return Err(ErrorKind::WouldBlock.into());
@@ -79,12 +79,12 @@ impl Write for Peer {
 
 impl Stream for Peer {
     fn end_writing(&mut self) -> io::Result<()> {
-        self.is_told = true;
+        self.is_shut_down = true;
         Ok(())
     }
 }
 
-/// The user that may ask everything.
+/// The user that can query everything.
 const ALLOWED: u32 = 1;
 
 fn client(uid: u32) -> Client {
@@ -104,7 +104,7 @@ fn active_snapshot() -> ActiveSnapshot {
     })
 }
 
-/// A session, what it needs, and a clock that a test sets.
+/// A session, its environment, and a clock that a test sets.
 struct Served<C> {
     session: Session<Peer, C>,
     buffers: IoBuffers,
@@ -130,7 +130,7 @@ impl<C: Codec> Served<C> {
             .turn(&mut self.buffers, &self.active_snapshot, &self.counters, || now)
     }
 
-    /// Steps until it waits for something.
+    /// Steps until it waits for an event.
     fn steps(&mut self) -> Result<Next, End> {
         loop {
             match self.turn()? {
@@ -149,8 +149,8 @@ impl<C: Codec> Served<C> {
         self.steps()
     }
 
-    /// Time goes by. The server ends a session whose deadline is there.
-    fn rests(&mut self, time: Duration) -> Result<(), End> {
+    /// Advances the clock. A session past its deadline is ended, as by the server.
+    fn advance(&mut self, time: Duration) -> Result<(), End> {
         self.now += time;
         match self.session.deadline() {
             Some(at) if at <= self.now => Err(self.session.expire()),
@@ -159,12 +159,12 @@ impl<C: Codec> Served<C> {
     }
 }
 
-/// What comes back for these pieces, write by write, until the peer closes.
+/// The writes in reply to these pieces, until the peer closes.
 fn exchange(codec: impl Codec, pieces: impl IntoIterator<Item = Vec<u8>>) -> (Vec<Vec<u8>>, End) {
     let mut served = Served::new(codec, Peer::new(pieces));
     let end = loop {
         match served.turn() {
-            // It is the next piece's arrival.
+            // This is the arrival of the next piece.
             Ok(_) if !served.peer().sends.is_empty() => {}
             Ok(Next::Runnable) => {}
             Ok(_) => served.peer().has_closed = true,
@@ -179,7 +179,7 @@ fn count(byte: u8, bytes: &[u8]) -> usize {
     memchr::memchr_iter(byte, bytes).count()
 }
 
-/// A stream of requests, cut at every place that `cuts` says.
+/// A stream of requests, cut into pieces of these lengths.
 fn cut(stream: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
     let mut pieces = Vec::new();
     let mut rest = stream;
@@ -212,7 +212,7 @@ fn socketmap() -> ProtocolCodec {
     Protocol::Socketmap.codec()
 }
 
-/// The number of netstrings, if these are whole ones.
+/// The number of netstrings, if all are complete.
 fn replies_in(mut bytes: &[u8]) -> Option<usize> {
     let mut replies = 0;
     while !bytes.is_empty() {
@@ -236,7 +236,7 @@ proptest! {
         }
         stream.extend_from_slice(broken.as_bytes());
         let (whole, _) = exchange(socketmap(), [stream.to_vec()]);
-        // All of it had arrived.
+        // The whole stream has arrived.
         prop_assert_eq!(whole.len(), 1);
         let (pieces, _) = exchange(socketmap(), cut(&stream, &cuts));
         for write in &pieces {
@@ -261,9 +261,9 @@ proptest! {
         prop_assert_eq!(count(b'\n', &whole.concat()), requests.len());
     }
 
-    /// Whatever a peer sends, the session neither panics nor says more than it was asked.
+    /// Whatever a peer sends, the session neither panics nor sends more replies than there are requests.
     #[test]
-    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200), cuts in prop::collection::vec(1_usize..40, 1..9)) {
+    fn arbitrary_bytes_cause_no_panic_and_no_extra_reply(bytes in prop::collection::vec(any::<u8>(), 0..200), cuts in prop::collection::vec(1_usize..40, 1..9)) {
         let (netstrings, _) = exchange(socketmap(), cut(&bytes, &cuts));
         prop_assert!(netstrings.len() <= 1 + count(b':', &bytes));
         let (lines, _) = exchange(Protocol::TcpTable("sasl").codec(), cut(&bytes, &cuts));
@@ -272,7 +272,7 @@ proptest! {
 }
 
 #[test]
-fn a_peer_that_asks_a_lot_makes_the_server_hold_one_write_and_no_more() {
+fn a_peer_that_sends_many_requests_makes_the_server_hold_only_one_write() {
     let stream = "13:relayhost a@x,".repeat(3 * WRITE_AT / 10);
     let (writes, end) = exchange(socketmap(), [stream.clone().into_bytes()]);
     assert!(matches!(end, End::Closed));
@@ -305,29 +305,29 @@ fn connected() -> Served<ProtocolCodec> {
 }
 
 #[test]
-fn a_deadline_is_that_of_one_request_and_not_of_a_busy_connection() {
+fn a_deadline_applies_to_one_request_and_not_to_a_busy_connection() {
     let mut served = connected();
     let (head, tail) = REQUEST.split_at(9);
     served.sends(head).unwrap();
-    // Always a request that has begun, and each is whole in time.
+    // A request is always in progress, and each is complete in time.
     for round in 1..20 {
-        served.rests(REQUEST_DEADLINE / 10).unwrap();
+        served.advance(REQUEST_DEADLINE / 10).unwrap();
         assert_eq!(served.sends(&[tail, head].concat()).unwrap(), Next::Readable);
         assert_eq!(served.peer().got.concat(), REPLY.repeat(round));
     }
 }
 
 #[test]
-fn a_request_that_does_not_end_ends_the_session_and_an_idle_one_never_does() {
+fn an_incomplete_request_ends_the_session_at_its_deadline_and_an_idle_session_never_ends() {
     let mut served = connected();
-    served.rests(REQUEST_DEADLINE * 1000).unwrap();
+    served.advance(REQUEST_DEADLINE * 1000).unwrap();
     served.sends(REQUEST).unwrap();
-    served.rests(REQUEST_DEADLINE * 1000).unwrap();
+    served.advance(REQUEST_DEADLINE * 1000).unwrap();
     let begun = served.now;
     let end = REQUEST.iter().find_map(|c| {
-        // A byte now and then does not move the deadline.
+        // Occasional bytes do not extend the deadline.
         served.sends(&[*c]).unwrap();
-        served.rests(REQUEST_DEADLINE / 5).err()
+        served.advance(REQUEST_DEADLINE / 5).err()
     });
     assert!(matches!(end, Some(End::TooSlow)), "{end:?}");
     assert_eq!(served.now - begun, REQUEST_DEADLINE);
@@ -339,7 +339,7 @@ fn an_event_without_anything_to_read_changes_nothing() {
     assert_eq!(served.turn().unwrap(), Next::Readable);
     served.sends(&REQUEST[..5]).unwrap();
     let deadline = served.session.deadline();
-    served.rests(MOMENT).unwrap();
+    served.advance(MOMENT).unwrap();
     assert_eq!(served.turn().unwrap(), Next::Readable);
     assert_eq!(served.session.deadline(), deadline);
     assert_eq!(served.sends(&REQUEST[5..]).unwrap(), Next::Readable);
@@ -347,52 +347,55 @@ fn an_event_without_anything_to_read_changes_nothing() {
 }
 
 #[test]
-fn a_request_counts_if_it_is_there_before_its_deadline_and_not_after_it() {
+fn a_request_complete_before_its_deadline_is_answered_and_a_later_one_is_not() {
     let mut served = connected();
     let (head, tail) = REQUEST.split_at(1);
     served.sends(head).unwrap();
-    served.rests(REQUEST_DEADLINE.saturating_sub(MOMENT)).unwrap();
+    served.advance(REQUEST_DEADLINE.saturating_sub(MOMENT)).unwrap();
     served.sends(tail).unwrap();
     assert_eq!(served.session.deadline(), None);
     served.sends(head).unwrap();
-    assert!(matches!(served.rests(REQUEST_DEADLINE), Err(End::TooSlow)));
+    assert!(matches!(served.advance(REQUEST_DEADLINE), Err(End::TooSlow)));
 }
 
 #[test]
-fn a_peer_that_does_not_read_is_read_from_no_more_and_ends_in_time() {
+fn a_peer_that_does_not_read_its_replies_is_not_read_from_and_is_closed_at_its_deadline() {
     let mut served = connected();
     served.peer().room = 5;
     assert_eq!(served.sends(REQUEST).unwrap(), Next::Writable);
-    // However often it has a turn, it reads nothing, and a little room does not move the deadline.
-    served.rests(WRITE_DEADLINE.saturating_sub(MOMENT)).unwrap();
+    // However often it runs, it reads nothing, and a few accepted bytes do not extend the deadline.
+    served.advance(WRITE_DEADLINE.saturating_sub(MOMENT)).unwrap();
     served.peer().room = 1;
     assert_eq!(served.sends(REQUEST).unwrap(), Next::Writable);
     assert_eq!(served.peer().sends.len(), 1);
     assert!(!served.session.is_idle());
-    assert!(matches!(served.rests(MOMENT), Err(End::TooSlow)));
+    assert!(matches!(served.advance(MOMENT), Err(End::TooSlow)));
 }
 
 #[test]
-fn replies_count_if_they_are_taken_before_their_deadline_and_what_came_meanwhile_is_answered() {
+fn replies_read_before_their_deadline_are_in_time_and_requests_received_meanwhile_are_answered() {
     let mut served = connected();
     served.peer().room = 5;
     let (head, tail) = REQUEST.split_at(9);
     assert_eq!(served.sends(&[REQUEST, head].concat()).unwrap(), Next::Writable);
-    served.rests(WRITE_DEADLINE.saturating_sub(MOMENT)).unwrap();
+    served.advance(WRITE_DEADLINE.saturating_sub(MOMENT)).unwrap();
     served.peer().room = usize::MAX;
     assert_eq!(served.steps().unwrap(), Next::Readable);
     assert_eq!(served.peer().got.concat(), REPLY);
-    // The request that has begun has all its time from now on.
-    served.rests(REQUEST_DEADLINE.saturating_sub(MOMENT)).unwrap();
+    // The full deadline of the request in progress starts now.
+    served.advance(REQUEST_DEADLINE.saturating_sub(MOMENT)).unwrap();
     assert_eq!(served.sends(tail).unwrap(), Next::Readable);
     assert_eq!(served.peer().got.concat(), REPLY.repeat(2));
     assert!(served.session.is_idle());
-    assert!(served.session.pending.is_none(), "it waits, and holds nothing");
+    assert!(
+        served.session.pending.is_none(),
+        "an idle session holds no memory"
+    );
 }
 
 #[test]
-fn a_peer_that_asks_without_end_has_no_turn_longer_than_one_read_and_is_answered_to_the_end() {
-    // The second makes more replies of a read than go into one write.
+fn a_peer_that_sends_without_pause_gets_one_read_a_turn_and_all_its_replies() {
+    // With the second, the replies to one read exceed one write.
     for request in [REQUEST, b"0:,"] {
         let mut served = connected();
         let stream = request.repeat(3 * READ_AT_ONCE / request.len());
@@ -406,8 +409,8 @@ fn a_peer_that_asks_without_end_has_no_turn_longer_than_one_read_and_is_answered
 }
 
 #[test]
-fn the_end_is_read_after_what_came_before_it() {
-    // The kernel told of both in one event.
+fn the_end_of_input_is_read_in_the_same_turn_as_the_data_before_it() {
+    // The kernel reports both in one event.
     for piece in [REQUEST, &REQUEST[..9], b"x"] {
         let mut served = connected();
         served.session.read_to_the_end();
@@ -417,7 +420,7 @@ fn the_end_is_read_after_what_came_before_it() {
 }
 
 #[test]
-fn how_a_session_ended_is_counted() {
+fn each_kind_of_end_is_counted() {
     for (sent, error) in [(REQUEST, None), (&REQUEST[..9], Some(ProtocolError::Truncated))] {
         let mut served = connected();
         served.sends(sent).unwrap();
@@ -434,37 +437,37 @@ fn how_a_session_ended_is_counted() {
 }
 
 #[test]
-fn who_is_told_of_its_mistake_may_send_on_for_a_while() {
+fn after_a_framing_error_the_peer_can_send_for_a_limited_time() {
     let lingering = || {
         let mut served = connected();
         assert_eq!(served.sends(b"x").unwrap(), Next::Readable);
-        assert!(served.peer().is_told && !served.session.is_idle());
+        assert!(served.peer().is_shut_down && !served.session.is_idle());
         served
     };
     let mut served = lingering();
-    served.rests(LINGER.saturating_sub(MOMENT)).unwrap();
+    served.advance(LINGER.saturating_sub(MOMENT)).unwrap();
     assert_eq!(served.sends(REQUEST).unwrap(), Next::Readable);
     assert_eq!(served.peer().got.len(), 1, "it is not answered");
     assert!(
-        matches!(served.rests(MOMENT), Err(End::Broken(_))),
-        "nor does it last"
+        matches!(served.advance(MOMENT), Err(End::Broken(_))),
+        "the time is over"
     );
 
     let mut served = lingering();
     let end = served.sends(&vec![0; LINGER_BYTES]);
     assert!(matches!(end, Err(End::Broken(_))));
 
-    // Told only once there is room for it.
+    // The shutdown comes only after the reply is written.
     let mut served = connected();
     served.peer().room = 5;
     assert_eq!(served.sends(b"x").unwrap(), Next::Writable);
-    assert!(!served.peer().is_told);
+    assert!(!served.peer().is_shut_down);
     served.peer().room = usize::MAX;
     assert_eq!(served.steps().unwrap(), Next::Readable);
-    assert!(served.peer().is_told);
+    assert!(served.peer().is_shut_down);
 }
 
-/// Panics at a request that is not the protocol's.
+/// Panics at an invalid request.
 struct Fragile(ProtocolCodec);
 
 impl Codec for Fragile {
@@ -479,7 +482,7 @@ impl Codec for Fragile {
 }
 
 #[test]
-fn the_replies_of_a_session_that_panicked_go_to_nobody_else() {
+fn the_replies_of_a_session_that_panicked_are_sent_to_no_other_peer() {
     let mut buffers = IoBuffers::default();
     let mut replies_to = |bytes: &[u8]| {
         let mut served = Served::new(Fragile(socketmap()), Peer::new([bytes.to_vec()]));
