@@ -57,9 +57,9 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l config -d '
 complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l recipient-delimiter -d 'Characters that separate an address from its extension; set it to the value of recipient_delimiter in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l next-hops -d 'Source of the senders\' next hops: postmapd, or main.cf if postmapd serves only credentials. With postmapd, a sender without a next hop gets no credentials: the lookup finds nothing, or returns a temporary error if there is neither a relay map nor a default relay [env: POSTMAPD_NEXT_HOPS] [default: postmapd]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l admin -d 'The server\'s admin listener, HOST:PORT or unix:PATH [env: POSTMAPD_ADMIN] [default: 127.0.0.1:9451]' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l format -d 'How to print' -r -f -a "text\t'Text for people'
+complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l format -d 'The output format' -r -f -a "text\t'Text for people'
 json\t'JSON for programs'"
-complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l alive -d 'Ask nothing but whether the server answers lookups, and print nothing if it does: for health checks'
+complete -c postmapd -n "__fish_postmapd_using_subcommand status" -l alive -d 'Check only whether the server answers lookups, and print nothing if it does: for health checks'
 complete -c postmapd -n "__fish_postmapd_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c postmapd -n "__fish_postmapd_using_subcommand status" -s V -l version -d 'Print version'
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l dir -d 'Directory of the table files, postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
@@ -148,35 +148,35 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l dir -d 'Dire
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l config -d 'Settings file; see postmapd.toml(5) [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it exists]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l recipient-delimiter -d 'Characters that separate an address from its extension; set it to the value of recipient_delimiter in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l next-hops -d 'Source of the senders\' next hops: postmapd, or main.cf if postmapd serves only credentials. With postmapd, a sender without a next hop gets no credentials: the lookup finds nothing, or returns a temporary error if there is neither a relay map nor a default relay [env: POSTMAPD_NEXT_HOPS] [default: postmapd]' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l connections -d 'How many connections, each in turn: 1,2,4,8,16,32, and with --rate or --compare 16 alone, without this' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l pipeline -d 'How many requests in flight on each connection; Postfix has one' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l rate -d 'So many requests a second, due at fixed times, instead of as many as are answered' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l duration -d 'How long to measure each number of connections (500ms, 10s, 2m) [default: 3s without --count]' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l count -d 'How many requests to measure' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l warm-up -d 'How long to ask before anything counts' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l timeout -d 'How long to wait for a connection or a reply; Postfix waits 100 seconds' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l keys -d 'The keys, one a line; - reads standard input' -r -F
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l hits -d 'The share of keys that are found, from 0 to 1; the rest are senders without an entry' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l distinct -d 'How many keys to take from the tables, at most' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l seed -d 'Where the random choice of keys begins' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l pid -d 'The server\'s process, for its processor time and that of those which it started; several with commas' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l compare -d 'A second server, measured in alternation; the report has the ratios, and their spread over the rounds' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l compare-pid -d 'The second server\'s process' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l rounds -d 'How often to measure each of the two [default: 5]' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l format -d 'How to print' -r -f -a "text\t'For people'
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l connections -d 'Numbers of connections, measured one after the other [default: 1,2,4,8,16,32; with --rate or --compare: 16]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l pipeline -d 'Number of requests in flight on each connection; Postfix has one' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l rate -d 'Number of requests per second, due at fixed times [default: as many as the server answers]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l duration -d 'Duration of each run, such as 500ms, 10s or 2m [default: 3s without --count]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l count -d 'Number of requests in each run [default: no limit]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l warm-up -d 'Duration of the warm-up before each run, which is not measured' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l timeout -d 'Time to wait for a connection or a reply; Postfix waits 100 seconds' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l keys -d 'File with the keys, one a line; - is standard input; not with --hits' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l hits -d 'Share of keys that are found, from 0 to 1; the others are senders without an entry; needs --dir, not with --keys' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l distinct -d 'Maximum number of keys from the tables' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l seed -d 'Seed of the random choice of keys' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l pid -d 'Process IDs of the server, to report its processor time and that of its child processes' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l compare -d 'Second server, measured in alternation; the report has the ratios and their spread over the rounds' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l compare-pid -d 'Process IDs of the second server' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l rounds -d 'Number of runs of each of the two servers, for each number of connections [default: 5]' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l format -d 'The output format' -r -f -a "text\t'For people'
 json\t'For machines'
-csv\t'For machines, a line a run'"
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l plot -d 'Draw the result as SVG: FILE.svg' -r -F
-complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l no-verify -d 'Take keys from the folder, but do not compare the replies with it'
+csv\t'For machines, one line for each run'"
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l plot -d 'SVG file for a plot of the result; its name must end in .svg' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l no-verify -d 'Take keys from the directory, but do not compare the replies with it'
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -s V -l version -d 'Print version'
 complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l dir -d 'Directory of the table files, postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l config -d 'Settings file; see postmapd.toml(5) [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it exists]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l recipient-delimiter -d 'Characters that separate an address from its extension; set it to the value of recipient_delimiter in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l next-hops -d 'Source of the senders\' next hops: postmapd, or main.cf if postmapd serves only credentials. With postmapd, a sender without a next hop gets no credentials: the lookup finds nothing, or returns a temporary error if there is neither a relay map nor a default relay [env: POSTMAPD_NEXT_HOPS] [default: postmapd]' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand import" -s c -d 'Postfix\'s configuration directory, as for postconf -c' -r -F
-complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l dry-run -d 'Show what would change, passwords masked, and write nothing'
-complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l force -d 'Replace files that have entries already'
+complete -c postmapd -n "__fish_postmapd_using_subcommand import" -s c -d 'Postfix\'s configuration directory, as in postconf -c' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l dry-run -d 'Show what would change, with passwords masked, and write nothing'
+complete -c postmapd -n "__fish_postmapd_using_subcommand import" -l force -d 'Replace files that already have entries'
 complete -c postmapd -n "__fish_postmapd_using_subcommand import" -s h -l help -d 'Print help'
 complete -c postmapd -n "__fish_postmapd_using_subcommand import" -s V -l version -d 'Print version'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l dir -d 'Directory of the table files, postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
@@ -192,16 +192,16 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l socket-gr
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l socket-mode -d 'Mode of the UNIX sockets, an octal number; in the settings file, a string [env: POSTMAPD_SOCKET_MODE] [default: 0660]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l user -d 'User that the server switches to once its sockets are bound: a name or ID. The server must be started as root, and can still read files that only root can read [env: POSTMAPD_USER] [default: the user that starts the server]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l sandbox -d 'Restrict the server once its sockets are bound: no new privileges, no core dumps, no writing or executing of files, no outgoing TCP connections, and only the capabilities and system calls that it needs [env: POSTMAPD_SANDBOX] [default: on]' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l server -d 'The server as Postfix reaches it, where that is not as it listens (another container, port 0); may be given several times' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s c -d 'Postfix\'s configuration directory, as for postconf -c' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l server -d 'The server\'s endpoint as Postfix reaches it, if that differs from --listen (another container, port 0); can be given several times' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s c -d 'Postfix\'s configuration directory, as in postconf -c' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l docker-mailserver -d 'Print docker-mailserver\'s override files instead: main (postfix-main.cf), master (postfix-master.cf), or both' -r -f -a "main\t''
 master\t''
 both\t''"
-complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l format -d 'How to print what --check finds' -r -f -a "text\t'Text for people'
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l format -d 'The output format of --check' -r -f -a "text\t'Text for people'
 json\t'JSON for programs'"
-complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l commands -d 'Print commands for a shell instead of lines'
-complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l check -d 'Compare a live Postfix with the lines, and name everything that defeats or leaks'
-complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l strict -d 'End with 1 for warnings, too'
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l commands -d 'Print shell commands instead of lines'
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l check -d 'Check an installed Postfix, and report everything that defeats postmapd or leaks a password'
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l strict -d 'Exit with 1 for warnings too'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s V -l version -d 'Print version'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and not __fish_seen_subcommand_from serve status query check relay bench import postconf help" -f -a "serve" -d 'Serve the tables of a directory to Postfix, in the foreground'

@@ -127,9 +127,9 @@ fn findings_of_files() -> String {
 
 /// The kinds of findings about a live Postfix.
 fn findings_of_postfix() -> String {
-    let mut section = ".SH FINDINGS\nThe codes of what\n.B \\-\\-check\nfinds. For an SMTP client that mail reaches only \
-                       by a table of senders, an error is a warning; for one with a next hop of its own, leaks alone are \
-                       found, as warnings. What leaks every password is an error everywhere.\n"
+    let mut section = ".SH FINDINGS\nThe codes of the findings of\n.BR \\-\\-check .\nFor an SMTP client that gets mail only from a table of \
+                       senders, an error becomes a warning. For one whose mail has its own next hop, only leaks are reported, \
+                       as warnings. A leak of every password is always an error.\n"
         .to_owned();
     for code in Code::ALL.iter().filter(|code| code.rationale().is_none()) {
         let leak = match code.leak() {
@@ -155,7 +155,7 @@ const SEE_ALSO: &str = r".SH SEE ALSO
 .BR postconf (5)
 .PP
 Guides, in contrib/guides of the source (of the Debian package, in /usr/share/doc/postmapd/examples/guides):
-replace\-hash\-on\-a\-host.md, with\-docker\-mailserver.md, in\-kubernetes.md, and what\-happens\-when.md, which has each fault with
+replace\-hash\-on\-a\-host.md, with\-docker\-mailserver.md, in\-kubernetes.md, and what\-happens\-when.md, which lists each fault with
 what Postfix logs, what a sender sees, and what to do.
 ";
 

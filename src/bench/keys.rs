@@ -23,18 +23,16 @@ use crate::protocol::{MAX_KEY, Protocol, netstring};
 #[derive(Debug, Error)]
 pub(crate) enum KeysError {
     /// The list or the table is empty.
-    #[error("there is no key to ask for: {0}")]
+    #[error("no keys: {0}")]
     None(&'static str),
     /// A key is longer than the protocols of postmapd allow.
     #[error("key {0} is longer than {MAX_KEY} bytes")]
     TooLong(usize),
     /// A sender without an entry is not answered with *not found*.
-    #[error(
-        "a sender without an entry is answered {0:?}, so no share of misses can be made; leave --hits out"
-    )]
+    #[error("a sender without an entry gets the reply {0:?}, so --hits cannot add misses; omit it")]
     NoMisses(&'static str),
     /// There are too many keys to number.
-    #[error("there are more than four thousand million keys")]
+    #[error("there are more than 4 294 967 295 keys")]
     TooMany,
 }
 
@@ -244,7 +242,7 @@ pub(crate) fn from_tables(
     }
     if keys.is_empty() {
         return Err(KeysError::None(
-            "the table of this map has no entry that can be asked for",
+            "the table of this map has no entry that can be looked up",
         ));
     }
     Ok(keys)

@@ -33,14 +33,14 @@ pub(crate) enum ErrorKind {
 impl ErrorKind {
     /// For each kind, in the order above: its name in JSON and CSV, and its description.
     const NAMES: [(&'static str, &'static str); 8] = [
-        ("wrong", "other than in the files"),
+        ("wrong", "reply differs from the files"),
         ("cannot_tell", "cannot tell"),
-        ("malformed", "not the protocol"),
-        ("closed", "closed before the reply"),
-        ("timeout", "no reply in time"),
-        ("unsent", "due, but every connection was busy"),
-        ("extra", "bytes that nobody asked for"),
-        ("connect", "could not connect again"),
+        ("malformed", "malformed reply"),
+        ("closed", "connection closed before the reply"),
+        ("timeout", "no reply within the timeout"),
+        ("unsent", "not sent when due, because every connection was busy"),
+        ("extra", "unsolicited bytes"),
+        ("connect", "reconnecting failed"),
     ];
 }
 

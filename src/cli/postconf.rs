@@ -26,33 +26,35 @@ use crate::source::evaluate;
 /// `queue_directory` of nearly every Postfix.
 const DEFAULT_QUEUE_DIRECTORY: &str = "/var/spool/postfix";
 
-/// Print the main.cf lines for the present settings, or check a live Postfix against them.
+/// Print the main.cf parameters for these settings, or check a live Postfix against them.
 #[derive(Args)]
 #[command(after_help = "\
-What is printed can be pasted as it stands: each parameter with the reason above it, as a comment. The endpoint is the \
-one at which `postmapd serve` listens with the same flags, variables and settings file. Of several listeners a UNIX \
-socket inside the queue directory comes first, relative to it, because chrooted services find it too; then TCP; then a \
-UNIX socket elsewhere, through proxymap(8); then tcp_table. What main.cf has already and is stricter stays: a \
-smtp_tls_security_level above may, and the words of smtp_sasl_security_options and smtp_sasl_tls_security_options. Only \
-noplaintext, which the latter has by default from the former, goes: with it, Postfix cannot log in at most relays. \
-docker-mailserver's files are printed without a look at its main.cf.
+The output can be pasted into main.cf unchanged: each parameter has its reason above it, as a comment. The endpoint is \
+the one on which `postmapd serve` listens with the same flags, variables and settings file. If there are several \
+listeners, a UNIX socket inside the queue directory is preferred, with a path relative to that directory, so that \
+chrooted services find it too; then TCP; then a UNIX socket elsewhere, through proxymap(8); then tcp_table. Values of \
+main.cf that are stricter are kept: a smtp_tls_security_level above may, and the words of smtp_sasl_security_options and \
+smtp_sasl_tls_security_options. The only exception is a noplaintext that smtp_sasl_tls_security_options has by default, from \
+smtp_sasl_security_options: it is removed, because with it Postfix cannot log in at most relays. With --docker-mailserver, main.cf is not read.
 
---check reads the live Postfix (main.cf, master.cf with its -o, what it was built with) and prints one line for each \
-thing that defeats postmapd or leaks a password: place, severity, what is wrong, and the command that fixes it. Where \
-nothing is wrong it prints nothing, like `postfix check`. An error defeats or leaks; a warning may be meant. No value \
-of a parameter is ever printed. No command that it proposes weakens what main.cf or master.cf has on purpose; where \
-nothing else helps, it says what would have to be weakened. After a change: postfix reload.
+--check reads the installed Postfix (main.cf, master.cf with its -o options, the features of the build) and prints one \
+line for each setting that defeats postmapd or leaks a password: the place, the severity, what is wrong, and the command \
+that fixes it. If there is nothing to report, it prints nothing, like `postfix check`. An error defeats postmapd or leaks \
+a password; a warning can be intended. The value of a parameter is never printed. The proposed commands never weaken an \
+explicit setting of main.cf or master.cf; if nothing else helps, the finding says what to weaken. After a \
+change, run `postfix reload`.
 
---check names what writes passwords into the log: -v of smtp (and of a proxymap that carries the passwords) in \
-master.cf, and debug_peer_list. It cannot see what Postfix was started with (postfix -v start), the content of tables \
-(smtp_tls_policy_maps, transport_maps), other instances, logs of relays and proxies, a debugger or a trace that is \
-attached to a process, and who can read the log.
+--check reports settings that log passwords: -v for smtp (and for a proxymap that passes on passwords) in master.cf, and \
+debug_peer_list. It does not detect how Postfix was started (postfix -v start), the contents of tables \
+(smtp_tls_policy_maps, transport_maps), other instances, the logs of relays and proxies, an attached debugger or tracer, \
+and which users can read the log.
 
-docker-mailserver has two ways, each a file in its config volume. postfix-main.cf (main) where its own relay feature \
-is not in use; postfix-master.cf (master) where RELAY_*, its two files and `setup relay` go on being used. Take one.
+docker-mailserver can be configured in two ways, each with a file in its config volume: postfix-main.cf (main) if its own \
+relay feature is not in use, or postfix-master.cf (master) if RELAY_*, its two files and `setup relay` remain in use. Use \
+only one of them.
 
-Exit codes: 0 printed, or nothing differs; 1 --check found errors (with --strict, also warnings); 2 usage or a wrong \
-setting; 69 postconf is not there, or fails.
+Exit codes: 0 printed, or no errors found; 1 --check found errors (with --strict, also warnings); 2 usage or an invalid \
+setting; 69 postconf is missing, or failed.
 
 Examples:
   postmapd postconf
@@ -69,16 +71,16 @@ pub(super) struct Postconf {
     #[command(flatten)]
     service: ServiceOptions,
 
-    /// The server as Postfix reaches it, where that is not as it listens (another container, port 0); may be given
-    /// several times
+    /// The server's endpoint as Postfix reaches it, if that differs from --listen (another container, port 0); can be
+    /// given several times
     #[arg(long, value_name = "ENDPOINT")]
     server: Vec<String>,
 
-    /// Postfix's configuration directory, as for postconf -c
+    /// Postfix's configuration directory, as in postconf -c
     #[arg(short = 'c', value_name = "DIR")]
     config_directory: Option<PathBuf>,
 
-    /// Print commands for a shell instead of lines
+    /// Print shell commands instead of lines
     #[arg(long, group = "output")]
     commands: bool,
 
@@ -93,15 +95,15 @@ pub(super) struct Postconf {
     )]
     docker_mailserver: Option<OverrideFile>,
 
-    /// Compare a live Postfix with the lines, and name everything that defeats or leaks
+    /// Check an installed Postfix, and report everything that defeats postmapd or leaks a password
     #[arg(long, group = "output")]
     check: bool,
 
-    /// End with 1 for warnings, too
+    /// Exit with 1 for warnings too
     #[arg(long, requires = "check")]
     strict: bool,
 
-    /// How to print what --check finds
+    /// The output format of --check
     #[arg(long, value_name = "FORMAT", requires = "check", default_value = "text")]
     format: OutputFormat,
 }
@@ -171,7 +173,7 @@ impl Postconf {
                 Maps::SERVED.iter().find_map(without_map).ok_or_else(|| {
                     let place = Place::Setting("--server");
                     let finding = Finding::new(Code::BadEndpoint, place);
-                    Error::usage(finding.message(format!("`{text}` is no endpoint: {problem}")))
+                    Error::usage(finding.message(format!("`{text}` is not a valid endpoint: {problem}")))
                 })
             })
         };
@@ -249,12 +251,12 @@ impl Postconf {
 fn no_endpoint(reason: &Unaddressable) -> Error {
     let help = match reason {
         Unaddressable::NoListener(map) => {
-            format!("listen at a socketmap endpoint, or at tcp:HOST:PORT:{map}")
+            format!("listen on a socketmap endpoint, or on tcp:HOST:PORT:{map}")
         }
         Unaddressable::EphemeralPort(_) => {
-            "listen at a fixed port, or name the endpoint with --server".to_owned()
+            "listen on a fixed port, or give the endpoint with --server".to_owned()
         }
-        Unaddressable::UnsupportedPath(_) => "give the socket another path".to_owned(),
+        Unaddressable::UnsupportedPath(_) => "use another path for the socket".to_owned(),
     };
     let finding = Finding::new(Code::NoEndpoint, Place::Setting("--listen"));
     Error::usage(finding.message(reason.to_string()).help(help))

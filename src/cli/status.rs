@@ -19,30 +19,29 @@ use crate::net::address::Address;
 use crate::os::printable::{json, printable};
 use crate::source::evaluate;
 
-/// Ask a running server how it and its files are.
+/// Show the state of a running server and its files
 #[derive(Args)]
 #[command(after_help = "\
-The server has to run with --admin, which is off by default. The address comes from the same flag, variable and settings \
-file as the server's; without any, 127.0.0.1:9451 is asked. It is HTTP without passwords: keep it to loopback, a UNIX \
-socket (mode, owner and group as for the others) or a private network. A health check should have the address from the \
-variable: a settings file may be wrong while the server goes on with what it had. Nothing there holds a credential, a sender or a \
-user, but paths of files and what is wrong in them.
+The server must run with --admin, which is disabled by default. The address comes from the same flag, variable and \
+settings file as the server's; the default is 127.0.0.1:9451. The admin listener is HTTP without authentication: restrict \
+it to loopback, a UNIX socket (with the same mode, owner and group as the other sockets) or a private network. For a health check, give the address in the variable, because the settings file can become invalid while the server keeps its active \
+settings. The replies contain paths of files and the errors in them, but no credential, sender or user.
 
-Without a whole reply within 10 seconds, status ends with 69 and says so.
+status exits with 69 if it has no complete reply within 10 seconds.
 
-/healthz: 200 if the thread that answers lookups answers within 2 s, else 503. For liveness probes.
+/healthz: 200 if the thread that answers lookups responds within 2 s, else 503. For liveness probes.
 
-/readyz: 200 if every file is valid, else 503 and a line for each that is not: its path, since when, and why. For alerts; \
-think twice before it decides about traffic, since a server with a wrong file goes on answering from the last good ones.
+/readyz: 200 if every file is valid, else 503 and a line for each invalid file: its path, since when, and why. For alerts. \
+Seldom suitable for routing traffic: a server with an invalid file still answers from the last valid snapshot.
 
-/status: JSON with the fields below, which --format json prints as it came, with escapes for what a terminal would obey.
+/status: JSON with the fields below. --format json prints it unchanged, except that control characters are escaped.
 
 /metrics: Prometheus text format 0.0.4. Alert rules and a dashboard are in contrib/prometheus and contrib/grafana.
 
-A file is valid if it was read without an error and that reading is in force. A file that is gone, or still being written, \
-stays what it was until that is believed (see reload in postmapd.toml(5)).
+A file is valid if it was read without an error and the result is active. A file that is missing, or still being written, \
+keeps its state until the change is accepted (see reload in postmapd.toml(5)).
 
-Exit codes: 0 every file is valid; 1 some file is not; 2 usage; 69 the server cannot be reached, is no postmapd, or does \
+Exit codes: 0 every file is valid; 1 a file is invalid; 2 usage; 69 the server is unreachable, is not postmapd, or does \
 not answer lookups.
 
 Examples:
@@ -53,48 +52,48 @@ Examples:
   curl -s http://127.0.0.1:9451/metrics
 
 Fields of /status and --format json:
-  version, started        of postmapd; when the server started
-  generation, loaded      the number of the snapshot in force; since when
+  version, started        version of postmapd; start time of the server
+  generation, loaded      number of the active snapshot; since when it is active
   ready                   whether every file is valid
-  files[]                 those that are read:
+  files[]                 the files that the server reads:
     path
     map                   relayhost or sasl; null for other files
-    digest                of the version in force: sha256: and what sha256sum
-                          prints; for files with credentials hmac-sha256: and
-                          a digest with a key that each start of the server
-                          makes anew, so that nobody can try passwords on it;
-                          null where there is no file
-    entries               of the version in force; null where it is no table
+    digest                of the active version: sha256: and the output of
+                          sha256sum; for files with credentials, hmac-sha256:
+                          and a digest with a random key that changes at each
+                          start, so that passwords cannot be guessed from it;
+                          null if the file does not exist
+    entries               of the active version; null if it is not a table
     valid, invalid_since, problem
-  last_reload             outcome: changed, unchanged, failed; at. The reading at
-                          the start is one, too
-  last_success            when the files were last seen to be right and in force
-  findings[]              as check --format json has them, about the present files
-  errors, warnings        how many there are; not all of them are listed
+  last_reload             outcome: changed, unchanged, failed; at. The first
+                          load, at the start, is a reload too
+  last_success            when the files were last found valid and active
+  findings[]              as in check --format json, for the current files
+  errors, warnings        total numbers; not all of them are listed
   senders_in_flight       entries of the relay map that had another next hop
-                          within reload.in_flight: their mail may be on its
-                          way to that one, and gets the login there
-  listeners, connections  where lookups are answered; how many connections
+                          within reload.in_flight: mail on its way to the old
+                          next hop gets the credentials for that one
+  listeners, connections  endpoints of the server; number of connections
 
 Fields of /metrics:
   postmapd_lookups_total            map, outcome: found, not_found, cannot_tell,
                                     refused
-  postmapd_lookup_duration_seconds  a histogram: from when a request had arrived
-                                    to when its reply was ready to be written,
-                                    with all that go out in one write
+  postmapd_lookup_duration_seconds  histogram: from the arrival of a request
+                                    until its reply, and all others of the
+                                    same write, are ready to be written
   postmapd_protocol_errors_total    kind: length, terminator, too_long,
                                     truncated, timeout
   postmapd_refusals_total           reason: no_such_map, not_a_request, user,
                                     network, connections
   postmapd_connections
   postmapd_reloads_total            outcome: changed, unchanged, failed. A poll
-                                    that finds nothing new does not count
+                                    that finds no change is not counted
   postmapd_reload_last_success_timestamp_seconds
-                                    as last_success; it moves with each poll
+                                    as last_success; each poll updates it
   postmapd_snapshot_generation, postmapd_snapshot_loaded_timestamp_seconds
   postmapd_files_valid              file: its path. 1 or 0
   postmapd_findings                 severity: error, warning. Findings about the
-                                    files as they were read last
+                                    files at the last reload
   postmapd_table_entries            map
   postmapd_senders_in_flight        entries of the relay map that had another next
                                     hop within reload.in_flight
@@ -106,11 +105,11 @@ pub(super) struct Status {
     #[arg(long, value_name = setting::ADMIN.value, help = admin_help())]
     admin: Option<String>,
 
-    /// Ask nothing but whether the server answers lookups, and print nothing if it does: for health checks
+    /// Check only whether the server answers lookups, and print nothing if it does: for health checks
     #[arg(long, conflicts_with = "format")]
     alive: bool,
 
-    /// How to print
+    /// The output format
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: OutputFormat,
 }
@@ -181,7 +180,7 @@ const MAX_PATH_WIDTH: usize = 100;
 
 fn report_lines(state: &ServerStatus) -> Vec<String> {
     let mut lines = vec![format!(
-        "postmapd {}, started {}; generation {} is in force since {}",
+        "postmapd {}, started {}; generation {}, active since {}",
         state.version,
         format_time(&state.started),
         state.generation,
@@ -206,10 +205,10 @@ fn report_lines(state: &ServerStatus) -> Vec<String> {
     let listed = state.findings.len();
     let all = state.errors.saturating_add(state.warnings);
     if all > listed {
-        lines.push(format!("and {} findings more", all - listed));
+        lines.push(format!("{} more findings not shown", all - listed));
     }
     lines.push(format!(
-        "last reading of the files: {}, {}",
+        "last reload: {}, {}",
         state.last_reload.outcome,
         format_time(&state.last_reload.at)
     ));
@@ -229,8 +228,8 @@ fn file_state(file: &FileStatus) -> String {
         (None, _) => String::new(),
     };
     match (&file.invalid_since, &file.digest) {
-        (Some(since), _) => format!("{what}NOT VALID since {}", format_time(since)),
-        (None, None) => format!("{what}no such file"),
+        (Some(since), _) => format!("{what}INVALID since {}", format_time(since)),
+        (None, None) => format!("{what}missing"),
         (None, Some(_)) => format!("{what}valid"),
     }
 }

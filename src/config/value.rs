@@ -44,7 +44,16 @@ pub(super) fn admin(given: &Sourced, settings: &mut Settings) -> Read {
     let address = Address::parse(&given.value).map_err(|problem| {
         let message = format!("the value is not an address for the admin listener: {problem}");
         let finding = given.finding(Code::BadAdminAddress, message);
-        finding.help("for example, 127.0.0.1:9451 or unix:/run/postmapd/admin")
+        // Other values may be misplaced passwords.
+        let is_flag = matches!(given.place, Place::Setting(name) if name.starts_with("--"));
+        if is_flag && given.value.starts_with('/') {
+            finding.help(format!(
+                "for a UNIX socket, write unix:{}",
+                printable(given.value.as_bytes())
+            ))
+        } else {
+            finding.help("for example, 127.0.0.1:9451 or unix:/run/postmapd/admin")
+        }
     })?;
     settings.admin = Some(address);
     Ok(())

@@ -183,10 +183,10 @@ static RELAYHOST: MapSpec = MapSpec {
     table: &RELAY_MAP,
     search: &NextHopSearch,
     misuse: Misuse {
-        other_map: "it asks for credentials: Postfix would take a password for a next hop, and log it",
-        table_after: "another table stands after postmapd's, and is asked about the senders that postmapd has \
-                      deliver directly",
-        not_used: "mail does not leave by the senders' next hops",
+        other_map: "this list queries credentials: Postfix would use a password as a next hop, and log it",
+        table_after: "another table is listed after postmapd's, and Postfix queries it for the senders that postmapd \
+                      excludes",
+        not_used: "mail does not go to the senders' next hops",
     },
 };
 
@@ -198,10 +198,10 @@ static SASL: MapSpec = MapSpec {
     table: &CREDENTIALS,
     search: &LoginSearch,
     misuse: Misuse {
-        other_map: "it asks for next hops: Postfix would offer one as a user and a password",
-        table_after: "another table stands after postmapd's, and is asked about the senders that have no \
+        other_map: "this list queries next hops: Postfix would send one as the user and password",
+        table_after: "another table is listed after postmapd's, and Postfix queries it for the senders that have no \
                       credentials here",
-        not_used: "Postfix does not get the passwords, and does not log in",
+        not_used: "it gets no passwords, and does not log in",
     },
 };
 

@@ -29,11 +29,11 @@ pub(crate) enum Unaddressable {
     #[error("no listener serves the map {0}")]
     NoListener(Map),
     /// The only listeners have port 0, so the system chooses another port at each start.
-    #[error("the listener for the map {0} has port 0, so its port is another one after each start")]
+    #[error("the listener of the map {0} has port 0, so its port changes at each start")]
     EphemeralPort(Map),
     /// The path has whitespace, a comma, a brace or a `$`.
     #[error(
-        "main.cf cannot name the path of the socket for the map {0}: it has a blank, a comma, a brace or a $"
+        "main.cf cannot contain the socket path of the map {0}: it has whitespace, a comma, a brace or a $"
     )]
     UnsupportedPath(Map),
 }
@@ -217,36 +217,36 @@ impl Addressing {
         };
         if self.endpoints.len() > 1 {
             remarks.push(format!(
-                "Of the {} listeners, these lines name the one that most services of Postfix can reach.",
+                "Of the {} listeners, these lines use the one that most Postfix services can reach.",
                 self.endpoints.len()
             ));
         }
         match &chosen.address {
             Address::Unix(_) if self.is_in_container => remarks.push(
-                "Mount the folder of the socket at the same path into both containers; user postfix must be able to \
-                 connect (--socket-mode 0666, folder 0755)."
+                "Mount the directory of the socket at the same path in both containers. The user postfix must be able to \
+                 connect (--socket-mode 0666, directory 0755)."
                     .to_owned(),
             ),
             Address::Inet(host, _) if self.is_in_container && is_loopback(host) => remarks.push(
-                "A loopback address is right where postmapd's container has network_mode: \"service:mailserver\"; else \
-                 name it: --server socketmap:inet:CONTAINER:PORT."
+                "A loopback address works only if postmapd's container has network_mode: \"service:mailserver\". Otherwise, \
+                 give --server socketmap:inet:CONTAINER:PORT."
                     .to_owned(),
             ),
             Address::Inet(host, _) if self.is_in_container && host_for_container(host) == DEFAULT_CONTAINER => {
                 remarks.push(format!(
-                    "{DEFAULT_CONTAINER} is the name of its container in a network of these two alone; if it has another name: \
-                     --server socketmap:inet:NAME:PORT."
+                    "{DEFAULT_CONTAINER} is the name of its container, in a network that only these two containers share. For another \
+                     name, give --server socketmap:inet:NAME:PORT."
                 ));
             }
             Address::Inet(..) => {}
             Address::Unix(path) if self.relative_to_queue(path).is_none() => remarks.push(
-                "The socket lies outside the queue directory, where chrooted services cannot see it; so proxymap(8) asks \
-                 for them, and mail of a sender whose relay has just changed waits for a while. A socket in the queue \
-                 directory has neither drawback."
+                "The socket is outside the queue directory, where chrooted services cannot see it, so these lines use \
+                 proxymap(8). Through proxymap(8), mail of a sender whose relay has just changed is delayed. A socket in \
+                 the queue directory avoids this."
                     .to_owned(),
             ),
             Address::Unix(_) => remarks.push(format!(
-                "The path of the socket is relative to queue_directory ({}), so it is right with and without chroot.",
+                "The socket path is relative to queue_directory ({}), so it works with and without chroot.",
                 self.queue_directory.to_string_lossy()
             )),
         }

@@ -53,8 +53,8 @@ pub(crate) fn check(
         checker.add(
             Place::parameter(Some("rewrite/unix".to_owned()), "command"),
             Code::NoRewrite,
-            "master.cf has no trivial-rewrite service, without which Postfix routes no mail",
-            "put the line of rewrite back into master.cf".to_owned(),
+            "master.cf has no trivial-rewrite service, and Postfix cannot route mail without it",
+            "restore the rewrite service in master.cf".to_owned(),
         );
     }
     let mut main_route = Vec::new();
@@ -160,10 +160,10 @@ impl<'a> Checker<'a> {
             self.add(
                 Place::parameter(Some(service.id.to_string()), "command"),
                 Code::PasswordsLogged,
-                &format!("with -v, {program} writes every password that it gets into the log"),
+                &format!("with -v, {program} logs every password that it receives"),
                 format!(
-                    "take -v out of the line of {} in master.cf, postfix reload, and change the passwords if others \
-                     can read the log",
+                    "remove -v from {} in master.cf, run postfix reload, and change the passwords if other users can read \
+                     the log",
                     service.id
                 ),
             );
@@ -245,26 +245,26 @@ impl<'a> Checker<'a> {
             };
             names.push(name.to_owned());
             let is_client = smtp_clients(self.config).any(|client| client.id.name == name);
-            let advice = "name smtp: there, without a next hop".to_owned();
+            let advice = "set it to a transport without a next hop, for example smtp:".to_owned();
             let (place, command) = self.place_and_help(parameter, context, &Fix::Unset, false);
             match parameter {
                 "default_transport" if !is_client => self.add(
                     place,
                     Code::DefaultTransport,
-                    "mail does not leave by an SMTP client of master.cf, and only that asks postmapd for a password",
+                    "this transport is not an SMTP client in master.cf, and only SMTP clients query postmapd for passwords",
                     command,
                 ),
                 "default_transport" if !next_hop.is_empty() => self.add(
                     place,
                     Code::DefaultTransport,
-                    "its next hop is one for everyone, and wins over the sender's",
+                    "its next hop applies to all mail and overrides the sender's",
                     command,
                 ),
                 "relay_transport" if is_client && !next_hop.is_empty() => self.add(
                     place,
                     Code::RelayTransport,
-                    "mail to relay_domains goes to that next hop whatever the sender's is, and the sender's password \
-                     is offered there",
+                    "mail to relay_domains goes to this next hop instead of the sender's, and Postfix offers it the \
+                     sender's password",
                     advice,
                 ),
                 _ => {}
@@ -278,6 +278,10 @@ impl<'a> Checker<'a> {
         let config = self.config;
         for (service, parameter, value) in config.all_values() {
             if MAY_NAME_OWN_TABLES.contains(&parameter) || !config.has_parameter(parameter) {
+                continue;
+            }
+            // A default has such a table only from another parameter ($transport_maps), which is reported.
+            if service.is_none() && config.written_in_main_cf(parameter).is_none() {
                 continue;
             }
             let is_own_table = |table: &str| {
@@ -294,15 +298,15 @@ impl<'a> Checker<'a> {
             }
             let commands = &config.commands;
             let help = match service {
-                _ if !others.is_empty() => "take postmapd's table out of it".to_owned(),
+                _ if !others.is_empty() => "remove postmapd's table from it".to_owned(),
                 Some(service) => commands.unset_for_service(service, parameter),
                 None => commands.set(parameter, ""),
             };
             self.add(
                 Place::parameter(service.map(ToString::to_string), parameter),
                 Code::MapElsewhere,
-                "it asks postmapd for something that postmapd does not answer: passwords and next hops would be taken \
-                 for other things here, and logged",
+                "postmapd has no map for this parameter: Postfix would use passwords and next hops for another purpose, and log \
+                 them",
                 help,
             );
         }
@@ -315,7 +319,7 @@ impl<'a> Checker<'a> {
                 self.add(
                     Place::parameter(None, name),
                     Code::UnusedParameter,
-                    &format!("Postfix does not know this parameter; {near} is meant, perhaps"),
+                    &format!("Postfix has no such parameter; it resembles {near}"),
                     self.config.commands.unset(name),
                 );
             }
@@ -323,12 +327,18 @@ impl<'a> Checker<'a> {
     }
 
     fn check_delimiter(&mut self, delimiters: &Delimiters) {
-        if Delimiters::new(self.config.main_cf("recipient_delimiter")).as_ref() != Some(delimiters) {
+        let delimiters_of_postfix = self.config.main_cf("recipient_delimiter");
+        if Delimiters::new(delimiters_of_postfix).as_ref() != Some(delimiters) {
+            let help = if delimiters_of_postfix.is_empty() {
+                "main.cf has none: set recipient_delimiter = \"\" in postmapd.toml"
+            } else {
+                "set recipient_delimiter in postmapd.toml to the characters in main.cf"
+            };
             self.add(
                 Place::parameter(None, "recipient_delimiter"),
                 Code::RecipientDelimiter,
-                "postmapd parts address extensions otherwise than Postfix does",
-                "set recipient_delimiter in postmapd.toml to the same characters".to_owned(),
+                "postmapd and Postfix use different recipient delimiters",
+                help.to_owned(),
             );
         }
     }
@@ -339,7 +349,7 @@ impl<'a> Checker<'a> {
             self.add(
                 Place::parameter(None, "multi_instance_directories"),
                 Code::OtherInstances,
-                "there are other instances of Postfix, each with a main.cf of its own",
+                "Postfix has other instances, each with its own main.cf",
                 "check each with -c DIR".to_owned(),
             );
         }

@@ -33,10 +33,10 @@ const MAX_REFERENCES: usize = 8;
 #[derive(Debug, Error)]
 pub enum ReadConfigError {
     /// postconf does not exist, or cannot be executed.
-    #[error("postconf cannot be run: {0}; is Postfix installed here, and its folder of programs in PATH?")]
+    #[error("cannot run postconf: {0}; is Postfix installed, and the directory of its programs in PATH?")]
     NotStarted(#[source] io::Error),
     /// postconf exited with an error.
-    #[error("{command} fails{reason}")]
+    #[error("{command} failed{reason}")]
     Failed {
         /// The command line.
         command: String,
@@ -46,7 +46,7 @@ pub enum ReadConfigError {
         is_absent: bool,
     },
     /// postconf ran too long, or printed too much.
-    #[error("{command}: {reason}")]
+    #[error("{command} {reason}")]
     LimitExceeded {
         /// The command line.
         command: String,
@@ -332,8 +332,8 @@ fn run(commands: &Commands, arguments: &[&str]) -> Result<PostconfOutput, ReadCo
         command: name(),
         is_absent: opening.is_some_and(|(_, what)| what.ends_with("No such file or directory")),
         reason: opening.map_or_else(
-            || "; run it to see why".to_owned(),
-            |(_, what)| format!(": it cannot open {what}"),
+            || "; run it to see the error".to_owned(),
+            |(_, what)| format!(": cannot open {what}"),
         ),
     })
 }

@@ -46,11 +46,11 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::TrivialRewrite,
         code: Code::TransportMaps,
         applies: is_set,
-        message: "what these tables say about a recipient wins over the sender's next hop, and the host that they name \
-                  is offered the sender's password",
+        message: "a recipient's entry in these tables overrides the sender's next hop, and Postfix offers the sender's password \
+                  to the host that the entry names",
         fix: Fix::Advice(Cow::Borrowed(
-            "give their transports a service of their own in master.cf with -o smtp_sasl_auth_enable=no, unless they \
-             are meant to log in",
+            "unless these hosts require a login, give their transports a separate service in master.cf with \
+             -o smtp_sasl_auth_enable=no",
         )),
     },
     Conflict {
@@ -58,9 +58,9 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::TrivialRewrite,
         code: Code::SenderTransportMaps,
         applies: is_set,
-        message: "a next hop in these tables wins over the one that postmapd answers",
+        message: "a next hop in these tables overrides the one from postmapd",
         fix: Fix::Advice(Cow::Borrowed(
-            "name transports without a next hop there, as in `slow:`",
+            "use only transports without a next hop there, for example `slow:`",
         )),
     },
     Conflict {
@@ -68,7 +68,7 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::TrivialRewrite,
         code: Code::NullSenderKey,
         applies: |value, _| value != "<>",
-        message: "postmapd knows the null sender as <>, so bounces do not find their next hop",
+        message: "postmapd has the null sender under the key <>, so Postfix does not find the next hop of bounces",
         fix: Fix::Unset,
     },
     Conflict {
@@ -76,7 +76,7 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::TrivialRewrite,
         code: Code::ProbeRelayhost,
         applies: |value, context| value != context.value("relayhost"),
-        message: "probes of addresses take another way than the mail that follows them",
+        message: "address verification probes take another route than the mail itself",
         fix: Fix::Unset,
     },
     Conflict {
@@ -84,7 +84,7 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::TrivialRewrite,
         code: Code::ProbeRelayhost,
         applies: |value, context| value != context.value("sender_dependent_relayhost_maps"),
-        message: "probes of addresses take another way than the mail that follows them",
+        message: "address verification probes take another route than the mail itself",
         fix: Fix::Unset,
     },
     Conflict {
@@ -92,8 +92,7 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::Smtp,
         code: Code::FallbackRelay,
         applies: is_set,
-        message: "where a sender's next hop is down, mail goes to the fallback relay, which is offered the sender's \
-                  password",
+        message: "if a sender's next hop is down, mail goes to the fallback relay, and Postfix offers it the sender's password",
         fix: Fix::Value(Cow::Borrowed("")),
     },
     Conflict {
@@ -104,10 +103,10 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         applies: |value, context| {
             forbids_plain(value) && value != context.value("smtp_sasl_tls_security_options")
         },
-        message: "it forbids PLAIN and LOGIN at servers with a verified certificate, and most relays offer nothing else",
+        message: "this value forbids PLAIN and LOGIN for servers with a verified certificate, and most relays offer only these",
         fix: Fix::Advice(Cow::Borrowed(
-            "if these relays offer PLAIN or LOGIN alone, take the words other than noanonymous out of it; that weakens \
-             what was written here on purpose, so no command is proposed",
+            "if your relays offer only PLAIN or LOGIN, remove the words other than noanonymous; no command is proposed, \
+             because this weakens an explicit setting",
         )),
     },
     Conflict {
@@ -115,7 +114,8 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::Smtp,
         code: Code::NoSasl,
         applies: |value, context| !context.config.sasl_types.contains(value),
-        message: "the client of this Postfix cannot log in with that SASL implementation (postconf -A)",
+        message: "the SMTP client of this Postfix does not support this SASL implementation (postconf -A lists the supported \
+                  ones)",
         fix: Fix::Unset,
     },
     Conflict {
@@ -123,10 +123,10 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::Smtp,
         code: Code::MechanismFilter,
         applies: |value, _| !value.is_empty() && !has_any(value, &["plain", "login"]),
-        message: "it names neither PLAIN nor LOGIN, and most relays offer nothing else",
+        message: "this filter allows neither PLAIN nor LOGIN, and most relays offer only these",
         fix: Fix::Advice(Cow::Borrowed(
-            "if these relays offer PLAIN or LOGIN alone, add them to it; that weakens what was written here on purpose, \
-             so no command is proposed",
+            "if your relays offer only PLAIN or LOGIN, add them to it; no command is proposed, because this weakens an \
+             explicit setting",
         )),
     },
     Conflict {
@@ -139,7 +139,7 @@ pub(super) const CONFLICTS: &[Conflict] = &[
                 .has_parameter("smtp_sasl_password_result_delimiter")
                 && !value.starts_with(':')
         },
-        message: "postmapd answers user:password, and Postfix would part that elsewhere",
+        message: "postmapd returns user:password, and Postfix would split it at another character",
         fix: Fix::Unset,
     },
     Conflict {
@@ -147,7 +147,7 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::Smtp,
         code: Code::HardBounce,
         applies: is_no,
-        message: "a login that a relay refuses bounces the mail, also while a password is being changed",
+        message: "mail bounces if a relay rejects the login, even while a password is being changed",
         fix: Fix::Unset,
     },
     Conflict {
@@ -155,8 +155,8 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::Smtp,
         code: Code::DebugPeers,
         applies: is_set,
-        message: "for the servers that it names, smtp(8) logs as with -v, the passwords that it sends there among it \
-                  (debug_peer_level says how much)",
+        message: "for the servers in this list, smtp(8) logs as with -v, including the passwords that it sends to them \
+                  (debug_peer_level sets the amount)",
         fix: Fix::Unset,
     },
     Conflict {
@@ -164,7 +164,7 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::Smtp,
         code: Code::NoEhlo,
         applies: is_yes,
-        message: "without EHLO there is neither TLS nor a login",
+        message: "without EHLO, Postfix can neither use TLS nor log in",
         fix: Fix::Unset,
     },
     Conflict {
@@ -172,7 +172,7 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::Smtp,
         code: Code::EhloKeywordDiscarded,
         applies: |value, _| has_any(value, &["auth", "starttls"]),
-        message: "Postfix does not want to know that a server offers AUTH, or STARTTLS, so it does not log in",
+        message: "Postfix ignores that a server offers AUTH or STARTTLS, so it does not log in",
         fix: Fix::Unset,
     },
     Conflict {
@@ -180,7 +180,7 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::Smtp,
         code: Code::Wrappermode,
         applies: is_yes,
-        message: "every server is spoken to in TLS from the first byte, which is right for port 465 and for no other",
+        message: "Postfix uses implicit TLS for every server, which is correct only for port 465",
         fix: Fix::Unset,
     },
     Conflict {
@@ -188,7 +188,7 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::Smtp,
         code: Code::ReplySize,
         applies: |value, _| value.parse::<usize>().is_ok_and(|size| size < MAX_REPLY),
-        message: "a longer answer than that is an error to Postfix, and the mail stays in the queue",
+        message: "Postfix treats a longer reply as an error, and the mail stays in the queue",
         fix: Fix::Unset,
     },
 ];

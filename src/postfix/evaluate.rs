@@ -26,18 +26,19 @@ pub(super) fn evaluate(requirement: &Requirement, value: &str, context: ServiceC
         Expectation::Empty if value.is_empty() => {}
         Expectation::Empty => issues.push(Issue::new(
             Code::RelayhostSet,
-            "a next hop for everyone: Postfix takes it for each sender that postmapd excludes, and for bounces",
+            "Postfix uses this next hop for every sender that postmapd excludes, and for bounces",
             fix(),
         )),
         Expectation::Yes if value.eq_ignore_ascii_case("yes") => {}
         Expectation::Yes if requirement.parameter == "smtp_sasl_auth_enable" => issues.push(Issue::new(
             Code::AuthOff,
-            "Postfix does not log in anywhere, and relays refuse its mail",
+            "Postfix never logs in, and relays reject its mail",
             fix(),
         )),
         Expectation::Yes => issues.push(Issue::new(
             Code::SenderAuthOff,
-            "the sender's own password is not asked for, so mail leaves by the next hop's account, or by none",
+            "Postfix does not look up the sender's own password, so it sends mail with the account of the next hop, or \
+             without a login",
             fix(),
         )),
         Expectation::Table(map) => issues.extend(table_list::evaluate(map, value, &requirement.value, context)),
@@ -47,7 +48,7 @@ pub(super) fn evaluate(requirement: &Requirement, value: &str, context: ServiceC
                 let is_explicit = context.config.is_explicit(&context.service.id, requirement.parameter);
                 issues.push(Issue::new(
                     Code::PlainForbidden,
-                    "it forbids PLAIN and LOGIN under TLS too, and most relays offer nothing else, so their mail \
+                    "this value forbids PLAIN and LOGIN under TLS too, and most relays offer only these, so their mail \
                      stays in the queue",
                     if is_explicit || forbids_plain(&requirement.value) {
                         Fix::Advice(WEAKENING_ADVICE.into())
@@ -61,9 +62,9 @@ pub(super) fn evaluate(requirement: &Requirement, value: &str, context: ServiceC
         Expectation::Tls => {
             if tls_use(value, context) == TlsUse::Off {
                 let consequence = if forbids_plain(context.value("smtp_sasl_security_options")) {
-                    "no password may be sent without it, and mail that needs a login stays in the queue"
+                    "Postfix must not send a password without it, so mail that needs a login stays in the queue"
                 } else {
-                    "passwords and mail can be read on the way"
+                    "passwords and mail can be read in transit"
                 };
                 issues.push(Issue::new(
                     Code::TlsOff,
@@ -77,8 +78,8 @@ pub(super) fn evaluate(requirement: &Requirement, value: &str, context: ServiceC
 }
 
 /// The advice for words of main.cf that are stricter than what postmapd needs.
-const WEAKENING_ADVICE: &str = "if these relays offer PLAIN or LOGIN alone, take the words other than noanonymous out of it; that \
-                       weakens what was written here on purpose, so no command is proposed";
+const WEAKENING_ADVICE: &str = "if your relays offer only PLAIN or LOGIN, remove the words other than noanonymous; no \
+                       command is proposed, because this weakens an explicit setting";
 
 fn check_without_tls(
     requirement: &Requirement,
@@ -98,13 +99,13 @@ fn check_without_tls(
     if level != TlsUse::Mandatory {
         issues.push(Issue::new(
             Code::PasswordInCleartext,
-            "without noplaintext, a server that offers AUTH and no TLS gets the password in clear text",
+            "without noplaintext, Postfix sends the password in clear text to a server that offers AUTH but no TLS",
             fix(),
         ));
     } else if may_be_lowered {
         issues.push(Issue::new(
             Code::TlsPolicyMayLower,
-            "TLS is mandatory, but a table of TLS policies may say otherwise for a server, which then gets the \
+            "TLS is mandatory, but a TLS policy table can lower the level for a server, and Postfix then sends it the \
              password in clear text",
             fix(),
         ));
@@ -116,7 +117,7 @@ fn check_noanonymous(requirement: &Requirement, value: &str) -> Option<Issue> {
     (!stricter::has_any(value, &["noanonymous"])).then(|| {
         Issue::new(
             Code::AnonymousAllowed,
-            "without noanonymous, Postfix may use anonymous authentication where a server offers it",
+            "without noanonymous, Postfix can authenticate anonymously if a server offers it",
             match stricter::unite(&requirement.value, value) {
                 Some(value) => Fix::ValueInPlace(value.into()),
                 None => Fix::Value(requirement.value.clone().into()),

@@ -51,14 +51,14 @@ pub enum RunError {
     #[error("{0}")]
     NotStarted(#[source] io::Error),
     /// The program printed nothing, or did not exit, within this time.
-    #[error("it does not end within {} seconds", .0.as_secs())]
+    #[error("did not finish within {} seconds", .0.as_secs())]
     TimedOut(Duration),
     /// The program printed more than this number of bytes.
-    #[error("it prints more than {} MiB", .0 >> 20)]
+    #[error("printed more than {} MiB", .0 >> 20)]
     TooMuchOutput(usize),
 }
 
-/// A program that has exited by itself.
+/// A program that was not killed and has exited.
 pub(super) struct Finished {
     /// Its exit status.
     pub status: ExitStatus,

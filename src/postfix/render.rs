@@ -9,7 +9,7 @@ use super::requirements::{Daemon, Requirement};
 
 /// Returns lines of main.cf, each below its rationale.
 pub(crate) fn main_cf(requirements: &[Requirement], addressing: &Addressing) -> String {
-    let about = format!("For main.cf. postmapd listens at {addressing}.");
+    let about = format!("For main.cf. postmapd listens on {addressing}.");
     render(&[&about], requirements, addressing, |requirement| {
         assignment(requirement.parameter, &requirement.value)
     })
@@ -17,7 +17,7 @@ pub(crate) fn main_cf(requirements: &[Requirement], addressing: &Addressing) -> 
 
 /// Returns commands that set the same parameters, each below its rationale.
 pub(crate) fn shell(requirements: &[Requirement], addressing: &Addressing, commands: &Commands) -> String {
-    let about = format!("postmapd listens at {addressing}. After these commands: postfix reload");
+    let about = format!("postmapd listens on {addressing}. After these commands, run: postfix reload");
     render(&[&about], requirements, addressing, |requirement| {
         commands.set(requirement.parameter, &requirement.value)
     })
@@ -27,9 +27,9 @@ pub(crate) fn shell(requirements: &[Requirement], addressing: &Addressing, comma
 pub(crate) fn docker_mailserver_main(requirements: &[Requirement], addressing: &Addressing) -> String {
     render(
         &[
-            "docker-data/dms/config/postfix-main.cf of docker-mailserver, where its own relay feature is not in use:",
-            "RELAY_HOST and DEFAULT_RELAY_HOST unset, and no postfix-relaymap.cf in that folder. Else it puts its own",
-            "tables back after the next change of an account. Give postmapd a folder of its own.",
+            "docker-data/dms/config/postfix-main.cf, for a docker-mailserver that does not use its own relay feature:",
+            "RELAY_HOST and DEFAULT_RELAY_HOST are unset, and that directory has no postfix-relaymap.cf. Otherwise,",
+            "docker-mailserver restores its own tables at the next account change. Give postmapd a directory of its own.",
         ],
         requirements,
         addressing,
@@ -55,9 +55,9 @@ pub(crate) fn docker_mailserver_master(requirements: &[Requirement], addressing:
     };
     render(
         &[
-            "docker-data/dms/config/postfix-master.cf of docker-mailserver. These win over what it writes into main.cf,",
-            "so RELAY_*, postfix-relaymap.cf, postfix-sasl-password.cf and `setup relay` may go on being used; postmapd",
-            "reads the same files.",
+            "docker-data/dms/config/postfix-master.cf of docker-mailserver. These lines override what it writes to main.cf,",
+            "so RELAY_*, postfix-relaymap.cf, postfix-sasl-password.cf and `setup relay` can remain in use: postmapd reads",
+            "the same files.",
         ],
         requirements,
         addressing,
@@ -75,7 +75,7 @@ fn render(
     let remarks = addressing.remarks();
     let last = addressing
         .is_in_container
-        .then_some("After an edit of this file, create the container anew.");
+        .then_some("After editing this file, recreate the container.");
     let heading = about.iter().copied().chain(remarks.iter().map(String::as_str));
     let mut text = String::new();
     for line in heading.chain(last) {

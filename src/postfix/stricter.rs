@@ -33,7 +33,7 @@ pub(crate) fn keep(requirements: &mut [Requirement], config: &PostfixConfig) {
         };
         if let Some(value) = kept {
             requirement.rationale = format!(
-                "{} Kept from main.cf, which is stricter than is needed.",
+                "{} Kept from main.cf, which is stricter than necessary.",
                 requirement.rationale
             )
             .into();

@@ -90,7 +90,7 @@ pub(crate) fn evaluate(map: Map, list: &str, required: &str, context: ServiceCon
     if count_others(owned.get(..at)) > 0 {
         issues.push(Issue::new(
             Code::TableBefore,
-            "another table stands before postmapd's, and what it answers counts; move its entries to postmapd's files",
+            "another table is listed before postmapd's, and its answers take precedence; move its entries to postmapd's files",
             fix(),
         ));
     }
@@ -104,11 +104,11 @@ pub(crate) fn evaluate(map: Map, list: &str, required: &str, context: ServiceCon
     if map == Map::SASL && issues.is_empty() && owned.iter().any(is_proxied) {
         issues.push(Issue::new(
             Code::SaslThroughProxy,
-            "proxymap(8) carries the questions of several SMTP clients on one connection, so postmapd cannot tell which \
-             next hop a client asks for: mail of a sender whose relay has just changed waits in the queue",
+            "proxymap(8) sends the lookups of several SMTP clients over one connection, so postmapd cannot tell which next \
+             hop a client looks up: mail of a sender whose relay has just changed waits in the queue",
             if required.starts_with(PROXY) {
                 Fix::Advice(
-                    "let postmapd listen at a UNIX socket in the queue directory, or at 127.0.0.1, and name that \
+                    "let postmapd listen on a UNIX socket in the queue directory, or on 127.0.0.1, and use that endpoint \
                      without proxy:".into(),
                 )
             } else {
@@ -124,21 +124,21 @@ fn missing_map(map: Map, owned: &[(&str, TableOwner)], fix: Fix) -> Issue {
     if any(TableOwner::NoSuchMap) {
         return Issue::new(
             Code::WrongMap,
-            "it asks postmapd in a way that this listener does not answer: another map, or the other protocol",
+            "postmapd does not serve this map, or not with this protocol, on this endpoint",
             fix,
         );
     }
     if any(TableOwner::OtherEndpoint(map)) {
         return Issue::new(
             Code::WrongEndpoint,
-            "it asks at an endpoint at which postmapd does not listen",
+            "postmapd does not listen on this endpoint",
             fix,
         );
     }
     let instead = if owned.is_empty() {
-        "postmapd is not asked"
+        "Postfix does not query postmapd"
     } else {
-        "other tables are asked, and postmapd is not"
+        "Postfix queries other tables instead of postmapd"
     };
     Issue::new(
         Code::MapMissing,
@@ -157,8 +157,8 @@ fn unreachable_socket(table: &str, required: &str, context: ServiceContext<'_>) 
     };
     Issue::new(
         Code::ChrootHidesSocket,
-        "the service that asks is chrooted in the queue directory, where the socket does not have this path; every \
-         lookup fails, and mail stays in the queue",
+        "the service is chrooted to the queue directory, where the socket has another path: every lookup fails, and \
+         mail stays in the queue",
         fix,
     )
 }
@@ -171,10 +171,12 @@ fn check_own_table(table: &str, required: &str, context: ServiceContext<'_>) -> 
     if !context.config.table_types.contains(table_type) {
         issues.push(Issue::new(
             Code::NoTableType,
-            format!("this Postfix is built without {table_type}: tables (postconf -m)"),
+            format!(
+                "this Postfix does not support {table_type}: tables (postconf -m lists the supported types)"
+            ),
             Fix::Advice(match table_type {
-                "tcp" => "let postmapd listen at a socketmap endpoint, and name that".into(),
-                _ => "install a Postfix that has them".into(),
+                "tcp" => "let postmapd listen on a socketmap endpoint, and use that".into(),
+                _ => "install a Postfix that supports them".into(),
             }),
         ));
     }
@@ -190,8 +192,8 @@ fn check_own_table(table: &str, required: &str, context: ServiceContext<'_>) -> 
     if is_ipv6 && !has_ipv6 {
         issues.push(Issue::new(
             Code::Ipv6Off,
-            "the endpoint is an IPv6 address, and inet_protocols has no ipv6, so it cannot be reached",
-            Fix::Advice("let postmapd listen at 127.0.0.1 too, or add ipv6 to inet_protocols".into()),
+            "Postfix cannot connect to this IPv6 address, because inet_protocols does not include ipv6",
+            Fix::Advice("let postmapd listen on 127.0.0.1 too, or add ipv6 to inet_protocols".into()),
         ));
     }
     if table.starts_with(PROXY) {
@@ -211,8 +213,8 @@ fn check_proxymap(table: &str, required: &str, context: ServiceContext<'_>) -> O
     let Some(proxymap) = proxymap(context) else {
         return Some(Issue::new(
             Code::NoProxymap,
-            "it goes through proxymap(8), and master.cf has no such service",
-            fix("put the line of proxymap back into master.cf"),
+            "the table uses proxymap(8), and master.cf has no such service",
+            fix("restore the proxymap service in master.cf"),
         ));
     };
     let approved = context.config.value(&proxymap.id, "proxy_read_maps");
@@ -221,8 +223,9 @@ fn check_proxymap(table: &str, required: &str, context: ServiceContext<'_>) -> O
     }
     Some(Issue::new(
         Code::ProxyNotApproved,
-        "proxymap(8) refuses it, because proxy_read_maps does not have it, and the service that asks dies of that",
-        fix("add this table, with proxy: in front, to proxy_read_maps in main.cf"),
+        "proxymap(8) rejects the table, because proxy_read_maps does not include it, and the service that queries the table \
+         terminates",
+        fix("add this table, including proxy:, to proxy_read_maps in main.cf"),
     ))
 }
 

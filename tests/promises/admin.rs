@@ -342,7 +342,7 @@ fn an_invalid_file_is_reported_with_its_error_and_since_when() {
     eventually(|| admin.get("/readyz").code, |code| *code == 503);
     let body = admin.get("/readyz").body;
     let since = |body: &str| {
-        let (_, rest) = body.split_once(": not valid since ").expect("since when");
+        let (_, rest) = body.split_once(": invalid since ").expect("since when");
         let (time, _) = rest.split_once(": ").expect("and why");
         seconds_of(time)
     };
@@ -402,7 +402,7 @@ fn files_invalid_at_startup_are_reported_so_until_they_are_fixed() {
     let lines = || admin.get("/readyz").body.lines().count();
     let reply = admin.get("/readyz");
     assert_eq!((reply.code, lines()), (503, 2), "{}", reply.body);
-    let message = format!("{}: not valid since", secret.display());
+    let message = format!("{}: invalid since", secret.display());
     assert!(reply.body.contains(&message), "{}", reply.body);
     let status = admin.status();
     assert_eq!(status["last_reload"]["outcome"], "failed");

@@ -285,9 +285,9 @@ fn a_wrong_answer_is_counted_and_shown_by_key_and_kind_only() {
     let finished = run("text").exits(1);
     for line in [
         "9 errors:",
-        "x@one.test: the files say found, the server said found, another value",
-        "y@one.test: the files say found, the server said not found",
-        "x@one.test: the files say found, the server said cannot tell",
+        "x@one.test: expected found, received found with another value",
+        "y@one.test: expected found, received not found",
+        "x@one.test: expected found, received cannot tell",
     ] {
         assert!(finished.stdout.contains(line), "{line}\n{}", finished.stdout);
     }
@@ -486,7 +486,7 @@ fn two_servers_are_measured_in_alternation_and_their_ratios_have_a_spread() {
     }
     assert!(compared["server_cpu"].is_null());
     let text = run("text").stdout;
-    assert!(text.contains("B to A: the median of 3 rounds"), "{text}");
+    assert!(text.contains("B relative to A: median of 3 rounds"), "{text}");
 }
 
 #[test]
@@ -507,7 +507,7 @@ fn the_plot_is_well_formed_and_labelled() {
     };
     let one = texts("one.svg", "");
     let two = texts("two.SVG", &format!("--compare {endpoint} --rounds 1"));
-    let labels = "latency, logarithmic|share of the replies that took no longer|99 %|connections|replies/s|p50|p99|\
+    let labels = "latency (logarithmic)|percentile of replies|99 %|connections|replies/s|p50|p99|\
                   1 connection|4 connections";
     for label in labels.split('|') {
         assert!(one.iter().any(|text| text == label), "{label}: {one:?}");
@@ -619,10 +619,10 @@ fn the_report_states_the_share_of_hits_and_flags_a_run_of_misses_only() {
     let (text, drawn) = run(&[]);
     assert!(
         text.contains("\nof 200 replies: 0 found, 200 not found, 0 cannot tell\n")
-            && text.contains("latencies of misses alone"),
+            && text.contains("latencies of misses only"),
         "{text}"
     );
-    assert!(drawn.contains("every answer was not found"));
+    assert!(drawn.contains("every reply was not found"));
     let dir = daemon.setup().dir().to_str().unwrap().to_owned();
     let (text, drawn) = run(&["--dir", &dir, "--hits", "1"]);
     assert!(
@@ -630,7 +630,7 @@ fn the_report_states_the_share_of_hits_and_flags_a_run_of_misses_only() {
             && !text.contains("misses"),
         "{text}"
     );
-    assert!(!drawn.contains("every answer was not found"));
+    assert!(!drawn.contains("every reply was not found"));
 }
 
 /// Starts `bench` with the words of this line, and sends it these signals, each after that number of milliseconds.
@@ -681,7 +681,7 @@ fn ctrl_c_reports_what_was_measured_so_far() {
     // Progress on a terminal would show that the second run has begun; a pipe has none, so the signal is sent by time.
     let line = "--duration 0.5s --connections 1,2,4,8";
     let ended = signalled(&daemon, line, &[(1100, Signal::SIGINT)]).exits(130);
-    let message = "interrupted; this is what was measured so far";
+    let message = "interrupted; the report has the results so far";
     assert!(ended.stderr.contains(message), "{ended:?}");
     let is_row = |line: &&str| {
         let number = line.trim_start().split_once(' ').map_or("", |(number, _)| number);

@@ -914,7 +914,7 @@ fn import_does_not_wait_for_a_hanging_postmap() {
     let setup = Setup::new().env("PATH", path);
     let ended = old.run_import(&setup, &[]).exits(1);
     assert!(
-        ended.stderr.contains("does not end within 10 seconds"),
+        ended.stderr.contains("did not finish within 10 seconds"),
         "{ended:?}"
     );
     assert_eq!(fs::read_dir(setup.dir()).unwrap().count(), 0);

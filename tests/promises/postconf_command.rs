@@ -377,7 +377,7 @@ fn check_does_not_wait_for_a_hanging_postconf() {
         b"",
     );
     assert_eq!((finished.code, finished.stdout.as_str()), (Some(69), ""));
-    assert!(finished.stderr.contains("does not end"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("did not finish"), "{}", finished.stderr);
 }
 
 // Tests with a running Postfix follow.
@@ -619,7 +619,7 @@ fn the_printed_lines_work_for_a_socket_outside_the_chroot() {
         fixture.follow();
         let output = fixture.check().stdout;
         assert!(
-            output.starts_with("main.cf: smtp_sasl_password_maps: warning: proxymap(8) carries")
+            output.starts_with("main.cf: smtp_sasl_password_maps: warning: proxymap(8) sends")
                 && output.ends_with("\n0 errors, 1 warning\n"),
             "{output}"
         );

@@ -25,22 +25,14 @@ fn the_exit_code_says_whether_every_file_is_valid() {
     assert_eq!((well.code, well.stderr.as_str()), (Some(0), ""), "{well:?}");
     let lines: Vec<&str> = well.stdout.lines().collect();
     assert!(lines[0].starts_with(concat!("postmapd ", env!("CARGO_PKG_VERSION"), ", started ")));
-    assert!(
-        lines[0].contains("; generation 1 is in force since "),
-        "{}",
-        lines[0]
-    );
+    assert!(lines[0].contains("; generation 1, active since "), "{}", lines[0]);
     for (line, file) in lines[1..3].iter().zip([RELAYMAP, CREDENTIALS]) {
         assert!(
             line.contains(file) && line.ends_with("  1 entry, valid"),
             "{line}"
         );
     }
-    assert!(
-        lines[3].starts_with("last reading of the files: changed, "),
-        "{}",
-        lines[3]
-    );
+    assert!(lines[3].starts_with("last reload: changed, "), "{}", lines[3]);
     assert_eq!(
         lines[4],
         format!("listening on {}; connections: 0", daemon.endpoint(0))
@@ -53,12 +45,12 @@ fn the_exit_code_says_whether_every_file_is_valid() {
     eventually(
         || run_status("").stdout,
         |text| {
-            text.matches("1 entry, NOT VALID since ").count() == 2
+            text.matches("1 entry, INVALID since ").count() == 2
                 && text.contains("    not used until the errors of the other files are fixed\n")
                 && text.contains(
                     ":1:11: error: this is not a next hop: the bracket is not closed; write [host]:port",
                 )
-                && text.contains("last reading of the files: failed, ")
+                && text.contains("last reload: failed, ")
         },
     );
     assert_eq!(run_status("--format json").code, Some(1));
@@ -105,6 +97,16 @@ fn status_finds_the_address_as_the_server_does() {
         let message = format!("{place}: error: the value is not an address");
         assert!(refused.stderr.contains(&message), "{refused:?}");
     }
+}
+
+#[test]
+fn a_path_as_the_address_gets_the_form_to_write() {
+    let refused = status(&setup(), "--admin /run/postmapd/admin").exits(2);
+    let help = "write unix:/run/postmapd/admin\n";
+    assert!(refused.stderr.ends_with(help), "{refused:?}");
+    // A variable or a setting may hold a misplaced password.
+    let refused = status(&setup().env("POSTMAPD_ADMIN", "/CANARY"), "").exits(2);
+    assert!(!refused.stderr.contains("CANARY"), "{refused:?}");
 }
 
 #[test]

@@ -76,7 +76,7 @@ pub(crate) enum LoadError {
     #[error("cannot connect: {0}")]
     Connect(io::Error),
     /// The connections were not all accepted within the timeout.
-    #[error("no connection within {0:?} (--timeout); the server accepts too few, or none")]
+    #[error("the server did not accept all connections within {0:?} (--timeout)")]
     ConnectTimeout(Duration),
     /// A system call failed.
     #[error("{0}: {1}")]
@@ -332,7 +332,7 @@ impl<'a> Generator<'a> {
     /// Reads the CPU times. If the server has ended, only its replies report it.
     fn read_cpu_times(&self) -> Result<(Instant, Option<CpuTimes>, CpuTimes), LoadError> {
         let own = CpuTimes::read(&[std::process::id()])
-            .map_err(|error| LoadError::System("cannot read our own processor time", error))?;
+            .map_err(|error| LoadError::System("cannot read the processor time of the generator", error))?;
         Ok((Instant::now(), CpuTimes::read(&self.server.pids).ok(), own))
     }
 

@@ -58,7 +58,7 @@ pub(super) fn latency_axis(micros: impl Iterator<Item = f64> + Clone) -> Axis {
             .filter(is_shown)
             .map(|step| (step.log10(), short(step)))
             .collect(),
-        title: "latency, logarithmic".into(),
+        title: "latency (logarithmic)".into(),
         is_logarithmic: true,
     }
 }

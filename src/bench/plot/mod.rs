@@ -136,7 +136,7 @@ fn distribution(drawing: &mut Drawing, rows: &[Row], servers: usize, top: f64, b
             min: 0.0,
             max: nines,
             marks: marks.filter(|(at, _)| *at <= nines).collect(),
-            title: "share of the replies that took no longer".into(),
+            title: "percentile of replies".into(),
             is_logarithmic: false,
         },
         y: latency_axis(curves.iter().flatten().map(|point| point.1)),

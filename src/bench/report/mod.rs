@@ -162,7 +162,7 @@ impl Report<'_> {
         if is_invalid {
             Some("INVALID: the generator could not keep up")
         } else {
-            self.are_all_misses().then_some("every answer was not found")
+            self.are_all_misses().then_some("every reply was not found")
         }
     }
 
@@ -171,8 +171,8 @@ impl Report<'_> {
         let mut warnings = Vec::new();
         if self.are_all_misses() {
             warnings.push(
-                "Every key was answered with not found, so these are the latencies of misses alone. --dir takes keys \
-                 that the tables have, --keys a list of your own."
+                "Every reply was not found, so these are the latencies of misses only. Use --dir for the keys of the tables, or \
+                 --keys for a list of your own."
                     .to_owned(),
             );
         }
@@ -184,8 +184,8 @@ impl Report<'_> {
         let invalid: Vec<_> = generators().filter(|(_, generator)| !generator.valid).collect();
         if let Some((measurement, generator)) = invalid.first() {
             warnings.push(format!(
-                "Invalid: the generator could not keep up: with {} it sent {} of {} requests more than {} late (the worst {}), \
-                 though a connection was free. These latencies are its own as much as the server's.",
+                "Invalid: the generator could not keep up. With {}, it sent {} of {} requests more than {} late (up to {}), \
+                 although a connection was free. The latencies include its own delays.",
                 plural(to_u64(measurement.connections), "connection"),
                 generator.late,
                 measurement.run.lateness.len(),
@@ -198,8 +198,8 @@ impl Report<'_> {
             .fold(0.0, f64::max);
         if longest >= CONTENDED_SHARE {
             warnings.push(format!(
-                "The generator waited for a processor {:.0} % of the time: it shared one with the server or with \
-                 others, and all figures suffer. taskset(1) gives each its own.",
+                "The generator waited for a processor {:.0} % of the time, because it shared one with the server or with other \
+                 programs. This distorts all figures; use taskset(1) to give each its own.",
                 longest * 100.0
             ));
         }
@@ -208,7 +208,7 @@ impl Report<'_> {
             .fold(0.0, f64::max);
         if busiest >= BUSY_SHARE {
             warnings.push(format!(
-                "The generator used {:.0} % of a processor: where the curve is flat, that may be its own limit.",
+                "The generator used {:.0} % of a processor: if the replies per second no longer rise, it may be the limit.",
                 busiest * 100.0
             ));
         }

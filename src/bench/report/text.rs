@@ -27,7 +27,7 @@ impl Report<'_> {
         let verified = if self.verified {
             "replies compared with the files"
         } else {
-            "replies not compared with anything"
+            "replies not verified"
         };
         let keys = plural(to_u64(first.requests.len()), "key");
         writeln!(out, "{keys} (seed {}), {verified}", self.seed)?;
@@ -44,7 +44,7 @@ impl Report<'_> {
         let warm_up = load.warm_up.as_secs_f64();
         writeln!(
             out,
-            "{}; {long} each after {warm_up} s of warm-up\n",
+            "{}; {long} for each run, after {warm_up} s of warm-up\n",
             self.load_description()
         )?;
         self.print_table(out)?;
@@ -113,10 +113,7 @@ impl Report<'_> {
 
     fn print_ratios(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let rounds = plural(u64::from(self.plan.rounds), "round");
-        writeln!(
-            out,
-            "\nB to A: the median of {rounds}, and the least and the greatest\n"
-        )?;
+        writeln!(out, "\nB relative to A: median of {rounds} (minimum..maximum)\n")?;
         writeln!(
             out,
             "{:>11}  {:>18}  {:>18}  {:>18}  {:>18}  {:>18}",
@@ -149,7 +146,7 @@ impl Report<'_> {
         );
         write!(
             out,
-            "\nthe generator: at most {cpu:.0} % of a processor, and {wait:.0} % of the time waiting for one"
+            "\ngenerator: used at most {cpu:.0} % of a processor, and waited for one at most {wait:.0} % of the time"
         )?;
         if self
             .measured
@@ -162,7 +159,7 @@ impl Report<'_> {
             );
             write!(
                 out,
-                "; it sent {} late (p99), {} at most",
+                "; sent requests {} late (p99), {} at most",
                 format_micros(p99),
                 format_micros(max)
             )?;
@@ -196,13 +193,13 @@ impl Report<'_> {
             let key = server.requests.key(mismatch.request).escape_ascii();
             let (expected, actual) = (mismatch.expected.name(), mismatch.actual.name());
             let other = if mismatch.expected == mismatch.actual {
-                ", another value"
+                " with another value"
             } else {
                 ""
             };
             writeln!(
                 out,
-                "  {letter}{key}: the files say {expected}, the server said {actual}{other}"
+                "  {letter}{key}: expected {expected}, received {actual}{other}"
             )?;
         }
         for warning in self.warnings() {

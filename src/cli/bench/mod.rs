@@ -39,34 +39,36 @@ const DEFAULT_ROUNDS: u32 = 5;
 /// The number of generated keys, where there is neither a list nor a directory.
 const GENERATED_KEYS: usize = 10_000;
 
-/// Ask a server as many Postfix processes would, and report replies a second and the latency distribution
+/// Measure how fast a server answers under the load of many Postfix processes
 #[derive(Args)]
 #[command(after_help = "\
-Any server of socketmap_table(5) or tcp_table(5) can be measured, under any map name. Without --rate each connection \
-asks again when it has its reply, as a Postfix process does (closed loop): a server that stalls is asked less, and the \
-stall is one slow reply on each connection. With --rate requests are due at fixed times whatever the server does, and \
-each latency counts from then (open loop): a stall shows in every request that should have been sent during it.
+bench measures any server of socketmap_table(5) or tcp_table(5), under any map name. Without --rate, each connection sends \
+its next request when it has the reply, as a Postfix process does (closed loop): a server that stalls receives fewer \
+requests, and the stall appears as one slow reply on each connection. With --rate, requests are due at fixed times, \
+whatever the server does, and each latency is measured from the due time (open loop): a stall affects every request that \
+was due during it.
 
-The keys are those of --keys, one a line, in that order and over again; else those of the tables in --dir, in random \
-order, with somebody of the domain for @domain; else made-up senders. With --dir (or POSTMAPD_DIR) every reply is \
-compared with the files and the environment: a value byte for byte. Without it, a reply that cannot tell is an error. \
-An error names the key, what the files say and what the server said in kind; a credential is never printed.
+The keys come from --keys, one a line, in this order and repeatedly; otherwise from the tables in --dir, in random order, \
+with a generated user for @domain; otherwise they are generated senders. With --dir (or POSTMAPD_DIR), every reply is \
+compared with the files and the environment, a value byte for byte. Without it, only a temporary error (cannot tell) is a wrong reply. For a wrong reply, the report has the key and the kinds of the expected and the received reply. It never contains a \
+credential.
 
-The machine that measures is measured, too: the load comes from one thread, whose processor time, time of waiting for a \
-processor and late sends are reported (generator). More than 1 in 100 requests sent over 1 ms late by its own fault, \
-and the measurement is called invalid. That does not change the exit code.
+The report covers the generator too: one thread generates the load, and its processor time, its time waiting for a \
+processor and its late requests are reported (generator). If it sends more than 1 in 100 requests over 1 ms late although \
+a connection is free, the report marks the measurement as invalid. This does not change the exit code.
 
---plot draws the distribution, with as much room for the slowest hundredth as for the slowest tenth, and for several \
-numbers of connections replies a second and latencies over them.
+--plot draws the latency distribution on a percentile axis that gives each nine (90 %, 99 %, 99.9 %) the same width. \
+For several numbers of connections, it also draws the replies per second and the latencies by number of connections.
 
---format json has the fields below, latencies in microseconds; fields may be added, and none changes its meaning. \
---format csv has a line for each run with the same figures; the first line names them: latencies as p99_us, errors as \
-errors and error_wrong, and what is of the generator or the warm-up as generator_cpu, late, warm_up_requests.
+--format json has the fields below, with latencies in microseconds. Fields can be added, but their meaning does not change. \
+--format csv has the same figures, one line for each run, and the column names in the first line: latencies such as \
+p99_us; errors in total (errors) and by kind, such as error_wrong; and figures of the generator and the warm-up, such as \
+generator_cpu, late and warm_up_requests.
 
-Ctrl-C ends the measurement and reports what was measured so far; a second one ends the program.
+Ctrl-C ends the measurement and reports the results so far; a second Ctrl-C ends the program.
 
-Exit codes: 0 every request had its right reply; 1 wrong or missing replies; 130 interrupted; 2 usage; 69 cannot connect; 71 the system \
-refuses something.
+Exit codes: 0 every reply was correct; 1 wrong or missing replies; 2 usage; 69 cannot connect; 71 a system call failed; \
+130 interrupted.
 
 Examples:
   postmapd bench socketmap:inet:127.0.0.1:10451 relayhost --dir /etc/postmapd
@@ -81,12 +83,12 @@ Examples:
       --format json | jq '.runs[].latency_us'
 
 Fields of --format json:
-  version, ok             of postmapd; whether there was no error
-  map, servers, mode      the endpoints as given; closed or open
+  version, ok             version of postmapd; whether there was no error
+  map, servers, mode      map name; endpoints as given; closed or open
   rate, pipeline, duration_seconds, count, warm_up_seconds, timeout_seconds,
   rounds, keys, seed, verified
   runs[]                  one for each server, round and number of connections,
-                          in the order in which they ran:
+                          in the order of measurement:
     server                0 or 1, as in servers
     round, connections
     seconds               from the end of the warm-up to the last reply
@@ -95,91 +97,91 @@ Fields of --format json:
     found, not_found, cannot_tell, replies_per_second
     latency_us            mean, p50, p90, p99, p99_9, p99_99, max
     errors                total; replies: wrong, cannot_tell; no replies:
-                          malformed, closed, timeout, unsent; extra: bytes that
-                          nobody asked for; connect: not opened again
-    server_cpu_us_per_reply   user and system time of --pid and the
-                          processes that it started; null without it
+                          malformed, closed, timeout, unsent; extra: unsolicited
+                          bytes; connect: reconnecting failed
+    server_cpu_us_per_reply   user and system time of --pid and its child
+                          processes; null without --pid
     reconnects
     generator             cpu, cpu_wait: shares of a processor; late: requests;
                           lateness_p99_us, lateness_max_us; valid
-    warm_up               requests, replies, errors; errors count for ok
-  comparison[]            of the second server to the first, for each number of
-                          connections: connections, rounds, and of each ratio
-                          median, min, max, or null where there is none:
+    warm_up               requests, replies, errors; its errors affect ok
+  comparison[]            ratios of the second server to the first, for each
+                          number of connections: connections, rounds, and the
+                          median, min and max of each ratio, or null:
     replies_per_second, mean, p50, p90, p99, p99_9, p99_99, max, server_cpu")]
 pub(super) struct Bench {
     #[command(flatten)]
     options: Options,
 
-    /// How many connections, each in turn: 1,2,4,8,16,32, and with --rate or --compare 16 alone, without this
+    /// Numbers of connections, measured one after the other [default: 1,2,4,8,16,32; with --rate or --compare: 16]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = number::<1, 100_000>)]
     connections: Vec<usize>,
 
-    /// How many requests in flight on each connection; Postfix has one
+    /// Number of requests in flight on each connection; Postfix has one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<1, 10_000>)]
     pipeline: usize,
 
-    /// So many requests a second, due at fixed times, instead of as many as are answered
+    /// Number of requests per second, due at fixed times [default: as many as the server answers]
     #[arg(long, value_name = "N", value_parser = between(0.01, 10_000_000.0))]
     rate: Option<f64>,
 
-    /// How long to measure each number of connections (500ms, 10s, 2m) [default: 3s without --count]
+    /// Duration of each run, such as 500ms, 10s or 2m [default: 3s without --count]
     #[arg(long, value_name = "TIME", value_parser = nonzero_duration)]
     duration: Option<Duration>,
 
-    /// How many requests to measure
+    /// Number of requests in each run [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
     count: Option<u64>,
 
-    /// How long to ask before anything counts
+    /// Duration of the warm-up before each run, which is not measured
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration)]
     warm_up: Duration,
 
-    /// How long to wait for a connection or a reply; Postfix waits 100 seconds
+    /// Time to wait for a connection or a reply; Postfix waits 100 seconds
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = nonzero_duration)]
     timeout: Duration,
 
-    /// The keys, one a line; - reads standard input
+    /// File with the keys, one a line; - is standard input; not with --hits
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
 
-    /// The share of keys that are found, from 0 to 1; the rest are senders without an entry
+    /// Share of keys that are found, from 0 to 1; the others are senders without an entry; needs --dir, not with --keys
     #[arg(long, value_name = "SHARE", conflicts_with = "keys", value_parser = between(0.0, 1.0))]
     hits: Option<f64>,
 
-    /// How many keys to take from the tables, at most
+    /// Maximum number of keys from the tables
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = number::<1, 10_000_000>)]
     distinct: usize,
 
-    /// Where the random choice of keys begins
+    /// Seed of the random choice of keys
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 
-    /// Take keys from the folder, but do not compare the replies with it
+    /// Take keys from the directory, but do not compare the replies with it
     #[arg(long)]
     no_verify: bool,
 
-    /// The server's process, for its processor time and that of those which it started; several with commas
+    /// Process IDs of the server, to report its processor time and that of its child processes
     #[arg(long, value_name = "PID,...", value_delimiter = ',')]
     pid: Vec<u32>,
 
-    /// A second server, measured in alternation; the report has the ratios, and their spread over the rounds
+    /// Second server, measured in alternation; the report has the ratios and their spread over the rounds
     #[arg(long, value_name = "ENDPOINT")]
     compare: Option<String>,
 
-    /// The second server's process
+    /// Process IDs of the second server
     #[arg(long, value_name = "PID,...", value_delimiter = ',', requires = "compare")]
     compare_pid: Vec<u32>,
 
-    /// How often to measure each of the two [default: 5]
+    /// Number of runs of each of the two servers, for each number of connections [default: 5]
     #[arg(long, value_name = "N", requires = "compare", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
 
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 
-    /// Draw the result as SVG: FILE.svg
+    /// SVG file for a plot of the result; its name must end in .svg
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 
@@ -202,7 +204,7 @@ enum Format {
     Text,
     /// For machines
     Json,
-    /// For machines, a line a run
+    /// For machines, one line for each run
     Csv,
 }
 
@@ -213,7 +215,7 @@ impl Bench {
         let needs_tables = self.options.has_explicit_dir() && (keys.is_none() || !self.no_verify);
         let tables = if needs_tables { Some(self.tables()?) } else { None };
         if self.hits.is_some() && tables.is_none() {
-            return Err(usage("--hits", "what is found, the folder says; add --dir"));
+            return Err(usage("--hits", "this option needs the tables; add --dir"));
         }
         let keys = match (keys, &tables) {
             (Some(keys), _) => keys,
@@ -255,7 +257,7 @@ impl Bench {
         let measured = measured?;
         let is_interrupted = interrupt.is_some_and(|interrupt| interrupt.received);
         if is_interrupted {
-            print_message("interrupted; this is what was measured so far");
+            print_message("interrupted; the report has the results so far");
         }
         let report = Report {
             plan: &plan,
@@ -302,7 +304,7 @@ impl Bench {
             .parent()
             .filter(|directory| !directory.as_os_str().is_empty());
         if directory.is_some_and(|directory| !directory.is_dir()) {
-            return Err(usage("--plot", "its folder does not exist"));
+            return Err(usage("--plot", "the directory of this file does not exist"));
         }
         if !path
             .extension()
@@ -310,7 +312,7 @@ impl Bench {
         {
             return Err(usage(
                 "--plot",
-                "the plot is written as SVG, and the name must end in .svg",
+                "the plot is an SVG file, and its name must end in .svg",
             ));
         }
         Ok(Some(path))
@@ -336,14 +338,16 @@ impl Bench {
     fn tables(&self) -> Result<(Tables, Map), Error> {
         let Some(map) = Map::named(&self.map) else {
             let message = format!(
-                "the folder has the maps relayhost and sasl, and not {}; use --keys with --no-verify, or no folder",
+                "the directory has the maps relayhost and sasl, but not {}; use --keys with --no-verify, or omit --dir",
                 self.map
             );
             return Err(usage("--dir", message));
         };
         let tables = Tables::read(&self.options)?;
         if tables.findings.errors() > 0 {
-            print_message("the files have errors, and some keys cannot be told; postmapd check says more");
+            print_message(
+                "the files have errors, so some expected replies are temporary errors; run postmapd check",
+            );
         }
         Ok((tables, map))
     }
@@ -356,12 +360,16 @@ impl Bench {
         keys: &[Vec<u8>],
         expected: Option<(&crate::lookup::snapshot::Snapshot, Map)>,
     ) -> Result<Server, Error> {
-        let target = Target::new(endpoint, &self.map)
-            .map_err(|problem| usage(argument, format!("`{endpoint}` is no endpoint to ask: {problem}")))?;
+        let target = Target::new(endpoint, &self.map).map_err(|problem| {
+            usage(
+                argument,
+                format!("`{endpoint}` is not a valid endpoint: {problem}"),
+            )
+        })?;
         let requests = RequestSet::new(&target, keys, expected).map_err(|error| usage("--keys", error))?;
         for pid in pids {
             if !Path::new(&format!("/proc/{pid}/stat")).exists() {
-                return Err(usage("--pid", format!("there is no process {pid}")));
+                return Err(usage("--pid", format!("process {pid} does not exist")));
             }
         }
         Ok(Server {

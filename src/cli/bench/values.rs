@@ -5,7 +5,7 @@ use std::time::Duration;
 pub(super) fn number<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {
     match text.trim().parse() {
         Ok(number) if (MIN..=MAX).contains(&number) => Ok(number),
-        _ => Err(format!("it is no number from {MIN} to {MAX}")),
+        _ => Err(format!("not a number from {MIN} to {MAX}")),
     }
 }
 
@@ -13,7 +13,7 @@ pub(super) fn number<const MIN: usize, const MAX: usize>(text: &str) -> Result<u
 pub(super) fn between(min: f64, max: f64) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
     move |text| match text.parse() {
         Ok(number) if (min..=max).contains(&number) => Ok(number),
-        _ => Err(format!("it is no number from {min} to {max}")),
+        _ => Err(format!("not a number from {min} to {max}")),
     }
 }
 
@@ -27,7 +27,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         Ok(number) if (0.0..=86_400.0).contains(&(number * unit)) => {
             Ok(Duration::from_secs_f64(number * unit))
         }
-        _ => Err("it is no time up to a day; write 500ms, 10s or 2m".into()),
+        _ => Err("not a duration of at most one day; write for example 500ms, 10s or 2m".into()),
     }
 }
 
@@ -35,7 +35,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn nonzero_duration(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|time| {
         if time.is_zero() {
-            Err("no time is too little".into())
+            Err("must be more than zero".into())
         } else {
             Ok(time)
         }
@@ -49,7 +49,7 @@ pub(super) fn map_name(text: &str) -> Result<String, String> {
             .chars()
             .any(|c| c.is_whitespace() || c.is_control() || c == ':')
     {
-        return Err("a map's name has neither blanks nor colons".into());
+        return Err("a map name must not be empty, and must not contain whitespace or colons".into());
     }
     Ok(text.to_owned())
 }

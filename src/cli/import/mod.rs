@@ -33,25 +33,25 @@ use crate::postfix::table_list;
 use crate::source::evaluate;
 use output::{File, FileKind};
 
-/// Write the files and settings that answer as an existing Postfix's tables do
+/// Convert the tables of an existing Postfix into files and settings that give the same answers
 #[derive(Args)]
 #[command(after_help = "\
-Read are sender_dependent_relayhost_maps, smtp_sasl_password_maps, relayhost and recipient_delimiter as postconf names \
-them, and the entries of hash:, btree:, lmdb:, sdbm:, dbm:, cdb: and texthash: tables (with proxy: or without) as \
-postmap -s lists them, of inline: tables, and the login of static:user:password as the first table of \
-smtp_sasl_password_maps, which becomes an entry for each next hop. Written are postfix-relaymap.cf, \
-postfix-sasl-password.cf, recipient_delimiter in postmapd.toml where it is not +, and DEFAULT_RELAY_HOST in postmapd.env \
-where there is a relayhost: start the server with that variable. Comments in the first two, and everything else in the \
-last two, stay.
+import reads sender_dependent_relayhost_maps, smtp_sasl_password_maps, relayhost and recipient_delimiter as postconf prints \
+them; the entries of hash:, btree:, lmdb:, sdbm:, dbm:, cdb: and texthash: tables (with or without proxy:) as postmap -s \
+lists them; the entries of inline: tables; and static:user:password as the first table of smtp_sasl_password_maps, whose \
+credentials become an entry for each next hop.
 
-Where main.cf has neither sender_dependent_relayhost_maps nor a relayhost, its other parameters choose the next hops: \
-next_hops = \"main.cf\" in postmapd.toml keeps it so, and the credentials of senders are answered as before.
+import writes postfix-relaymap.cf, postfix-sasl-password.cf, recipient_delimiter in postmapd.toml if it is not +, and \
+DEFAULT_RELAY_HOST in postmapd.env if main.cf has a relayhost: start the server with that variable. It keeps the comments \
+of the first two files, and all other content of the last two.
 
-Where it has one of them, one thing is answered otherwise, on purpose: the credentials of a sender that has no next hop \
-are withheld.
+If main.cf has neither sender_dependent_relayhost_maps nor a relayhost, its other parameters choose the next hops. Then \
+import writes next_hops = \"main.cf\" to postmapd.toml, and postmapd returns the credentials of senders as before.
 
-Exit codes: 0 written, or nothing to write; 1 refused, and nothing is written; 2 usage or a wrong setting; 69 Postfix \
-cannot be read.
+If main.cf has one of them, one answer is different on purpose: postmapd withholds the credentials of a sender without a next hop.
+
+Exit codes: 0 written, or nothing to write; 1 rejected, and nothing written; 2 usage or an invalid setting; 69 the \
+configuration of Postfix cannot be read.
 
 Examples:
   postmapd import --dry-run
@@ -61,15 +61,15 @@ pub(super) struct Import {
     #[command(flatten)]
     options: Options,
 
-    /// Postfix's configuration directory, as for postconf -c
+    /// Postfix's configuration directory, as in postconf -c
     #[arg(short = 'c', value_name = "DIR")]
     config_directory: Option<PathBuf>,
 
-    /// Show what would change, passwords masked, and write nothing
+    /// Show what would change, with passwords masked, and write nothing
     #[arg(long)]
     dry_run: bool,
 
-    /// Replace files that have entries already
+    /// Replace files that already have entries
     #[arg(long)]
     force: bool,
 }
@@ -146,23 +146,26 @@ impl Import {
         };
         match Delimiters::new(config.value(&rewrite, "recipient_delimiter")) {
             Some(delimiters) => existing.delimiters = delimiters,
-            None => messages.reject("main.cf: recipient_delimiter has a character that postmapd cannot have"),
+            None => {
+                messages
+                    .reject("main.cf: recipient_delimiter has a character that postmapd does not support");
+            }
         }
         if !existing.relayhost.is_empty() && nexthop::validate(&existing.relayhost).is_err() {
-            messages.reject("main.cf: relayhost is no next hop that postmapd could answer; correct it first");
+            messages.reject("main.cf: relayhost is not a valid next hop; correct it first");
         }
         // Since Postfix 3.9.
         let delimiter = config.value(&smtp, "smtp_sasl_password_result_delimiter");
         if !passwords.is_empty() && !delimiter.is_empty() && !delimiter.starts_with(':') {
             messages.reject(
-                "main.cf: smtp_sasl_password_result_delimiter: these tables have something else than a colon between \
-                 user and password; write them with colons, and take the parameter out of main.cf first",
+                "main.cf: smtp_sasl_password_result_delimiter: these tables do not separate user and password by a colon; rewrite \
+                 them with colons, and remove the parameter from main.cf first",
             );
         }
         if existing.null_sender_key != NULL_SENDER {
             messages.note(
-                "main.cf: empty_address_relayhost_maps_lookup_key: what answers for it becomes the entry for <>, under \
-                 which postmapd knows the null sender; take the parameter out of main.cf (postconf -X)",
+                "main.cf: empty_address_relayhost_maps_lookup_key: the entry for this key becomes the entry for <>, which is \
+                 postmapd's key for the null sender; remove the parameter from main.cf (postconf -X)",
             );
         }
         let directories = Directories {
@@ -180,8 +183,8 @@ impl Import {
             }
             if !others.is_empty() {
                 messages.note(format!(
-                    "main.cf: {PASSWORDS}: table 1 is static: and answers every key, so the tables after it are never \
-                     asked, and are left out"
+                    "main.cf: {PASSWORDS}: table 1 is static: and answers every key; the tables after it are left out, because \
+                     Postfix never queries them"
                 ));
             }
         }
@@ -194,8 +197,8 @@ impl Import {
                     Ok(dump) => {
                         if dump.is_from_source {
                             messages.note(format!(
-                                "main.cf: {parameter}: table {number} is read from its source text; what postmap \
-                                 made of it may be older"
+                                "main.cf: {parameter}: table {number} is read from its source file; the indexed file may be \
+                                 older"
                             ));
                         }
                         entries.extend(dump.entries);
@@ -234,7 +237,7 @@ impl Import {
             || current_findings.errors() > 0;
         if has_entries && !self.may_replace() {
             messages.reject(format!(
-                "{}: there are entries already; --dry-run shows what would change, --force replaces them",
+                "{}: the file already has entries; --dry-run shows what would change, --force replaces them",
                 printable_path(&file.path)
             ));
         }
@@ -270,8 +273,8 @@ impl Import {
         if !existing.relayhost.is_empty() {
             let path = sources.dir().join("postmapd.env");
             messages.note(format!(
-                "relayhost of main.cf becomes DEFAULT_RELAY_HOST: start the server with the variable in {}, and \
-                 empty relayhost in main.cf (postmapd postconf)",
+                "main.cf: relayhost becomes DEFAULT_RELAY_HOST: start the server with the variable from {}, and empty relayhost \
+                 in main.cf (postmapd postconf)",
                 printable_path(&path)
             ));
             match output::with_default_relay(&path, &existing.relayhost, self.may_replace()) {
@@ -284,8 +287,8 @@ impl Import {
 }
 
 const NO_RELAYS: &[u8] =
-    b"# The tables of sender_dependent_relayhost_maps had no entry. With this file, even without entries, the credentials of\n\
-      # senders without a next hop are withheld; without it they would be answered with a temporary error.\n";
+    b"# The tables of sender_dependent_relayhost_maps had no entries. Because this file exists, postmapd withholds the\n\
+      # credentials of senders without a next hop; without the file, it would answer them with a temporary error.\n";
 
 /// Returns where next hops come from after the import: from the imported files if Postfix chose them by what is
 /// imported, else from other parameters of main.cf, which stay unchanged. `None` where no answer depends on it.
@@ -318,10 +321,10 @@ fn settings_file(
     }
     if next_hops == NextHops::MainCf {
         messages.note(format!(
-            "main.cf has neither {RELAYS} nor relayhost, so its other parameters choose the next hops: with next_hops = \
-             \"main.cf\" in {} the credentials of senders are answered as before, wherever their mail goes, also to the \
-             recipient's own server. To withhold them there, give these senders a next hop (postmapd relay add-domain) and \
-             remove that line",
+            "main.cf: there is neither {RELAYS} nor relayhost, so other parameters choose the next hops. With next_hops = \
+             \"main.cf\" in {}, postmapd returns the credentials of senders as before, wherever their mail goes, even to \
+             the recipient's own server. To withhold them there, give these senders a next hop (postmapd relay \
+             add-domain), and remove that line",
             printable_path(path)
         ));
     }
@@ -380,8 +383,8 @@ fn note_unread_domains(config: &PostfixConfig, existing: &ExistingPostfix, messa
         |entry: &convert::Entry| !entry.key.contains(&b'@') && entry.key != existing.null_sender_key;
     if tables.any(is_table) && existing.relays.iter().any(is_without_domain) {
         messages.note(
-            "main.cf: mydestination: the domains in a table are not read; add an entry for each user without a domain \
-             in these domains by hand",
+            "main.cf: mydestination: domains in tables are not read; for each key without a domain, add the entries in these \
+             domains by hand",
         );
     }
 }
@@ -423,7 +426,7 @@ impl Messages {
         let key = if is_key && (!remark.key.contains(&b':') || is_next_hop()) {
             printable(&remark.key)
         } else {
-            "a key that is not shown".to_owned()
+            "(key not shown)".to_owned()
         };
         // The name of a table inside main.cf is its content.
         let table = match table.strip_prefix("proxy:").unwrap_or(table).split_once(':') {
@@ -450,7 +453,7 @@ impl Messages {
                 writeln!(err, "postmapd: {}", printable(line.as_bytes()))?;
             }
             if self.is_rejected {
-                writeln!(err, "postmapd: nothing is written")?;
+                writeln!(err, "postmapd: nothing was written")?;
             }
             Ok(())
         };

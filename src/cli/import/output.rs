@@ -87,7 +87,7 @@ pub(super) fn with_default_relay(path: &Path, relayhost: &[u8], may_replace: boo
         let is_assignment = line.starts_with(DEFAULT_RELAY);
         if is_assignment && line != assignment && !may_replace {
             return Err(format!(
-                "{}: there is another DEFAULT_RELAY_HOST already; --dry-run shows what would change, --force replaces it",
+                "{}: the file already sets another DEFAULT_RELAY_HOST; --dry-run shows what would change, --force replaces it",
                 printable_path(path)
             ));
         }
@@ -118,7 +118,7 @@ pub(super) fn with_settings(path: &Path, settings: &[(&str, String)]) -> Result<
         let line = format!("{name} = \"{}\"", value.replace('\\', "\\\\"));
         if is_set {
             return Err(format!(
-                "{}: set {line} there; it is another value now, which is not replaced",
+                "{}: the file already sets another value, which import does not replace; change it to {line}",
                 printable_path(path)
             ));
         }
@@ -148,7 +148,7 @@ pub(super) fn print_changes(files: &[File]) -> Result<(), Error> {
             let _ = writeln!(changes, "{sign}{}", masked(file.kind, line));
         }
         if changes.is_empty() {
-            let _ = writeln!(out, "{}: nothing changes", printable_path(&file.path));
+            let _ = writeln!(out, "{}: no changes", printable_path(&file.path));
         } else {
             let _ = write!(out, "{}:\n{changes}", printable_path(&file.path));
         }
@@ -182,7 +182,7 @@ pub(super) fn write_files(files: &[File]) -> Result<(), Error> {
         };
         replace_file::edit(&file.path, file.mode, edit)?;
         let lines = lines(file.text.expose()).filter(|line| !is_comment(line)).count();
-        let done = if is_changed { "written" } else { "as it was" };
+        let done = if is_changed { "written" } else { "unchanged" };
         let _ = writeln!(
             out,
             "{}: {}, {done}",

@@ -150,7 +150,7 @@ fn invalid_line(file: &FileState) -> Option<String> {
     let invalid = file.invalid.as_ref()?;
     let path = printable_path(&file.active.path);
     let since = format_rfc3339_seconds(invalid.since);
-    Some(format!("{path}: not valid since {since}: {}", problem(invalid)))
+    Some(format!("{path}: invalid since {since}: {}", problem(invalid)))
 }
 
 /// Describes why a file is not valid.

@@ -89,7 +89,7 @@ pub enum ReplaceErrorKind {
         target_owner: u32,
     },
     /// The directory of the file does not exist, or cannot be opened.
-    #[error("cannot be used as a directory: {0}; create it, or set another with --dir")]
+    #[error("{}", unusable_directory(.0))]
     Directory(io::Error),
     /// The file system does not support locks.
     #[error(
@@ -118,6 +118,15 @@ pub enum ReplaceErrorKind {
     /// The new text is in place, but a loss of power may undo it.
     #[error("is changed, but not flushed to disk, and a power loss could undo the change: {0}")]
     NotFlushed(io::Error),
+}
+
+/// Returns the message of [`ReplaceErrorKind::Directory`].
+fn unusable_directory(error: &io::Error) -> String {
+    if error.kind() == ErrorKind::NotFound {
+        "does not exist; create it, or set another with --dir".to_owned()
+    } else {
+        format!("cannot be used as a directory: {error}; set another with --dir")
+    }
 }
 
 impl ReplaceErrorKind {

@@ -137,7 +137,7 @@ fn relay_map_lines(existing: &ExistingPostfix) -> FileLines {
             lines.remark(
                 false,
                 entry,
-                "left out: Postfix asks for a key without @ only for a user of its own domains",
+                "left out: Postfix looks up a key without @ only for users of its local domains",
             );
         } else if let Some(value) = next_hop(existing, entry, &mut lines) {
             for key in keys.iter().flatten() {
@@ -148,10 +148,10 @@ fn relay_map_lines(existing: &ExistingPostfix) -> FileLines {
     lines
 }
 
-const NEVER_LOOKED_UP: &str = "left out: Postfix asks for no address in these quotes, so it answers nobody; write it without \
-                           them if it is meant";
+const NEVER_LOOKED_UP: &str = "left out: Postfix never looks up an address with these quotes; if the entry is needed, \
+                           remove the quotes";
 
-const INVALID_KEY: &str = "left out: Postfix asks for no such key, so it answers nobody";
+const INVALID_KEY: &str = "left out: Postfix never looks up such a key";
 
 fn is_null_sender(key: &[u8]) -> bool {
     key == NULL_SENDER || key == b"\"<>\""
@@ -215,7 +215,7 @@ fn next_hop<'a>(existing: &'a ExistingPostfix, entry: &'a Entry, lines: &mut Fil
     lines.remark(
         true,
         entry,
-        "the value is no next hop: smtp(8) exits at it; correct it in the table",
+        "the value is not a valid next hop, and smtp(8) would exit; correct it in the table",
     );
     None
 }
@@ -264,8 +264,8 @@ fn static_login_lines(existing: &ExistingPostfix, login: &Secret) -> FileLines {
         lines.remark(
             true,
             &table,
-            "it is one login for every server, and neither relayhost nor sender_dependent_relayhost_maps names the relay \
-             that it is for; set relayhost first",
+            "the login is for every server, and neither relayhost nor sender_dependent_relayhost_maps names its relay; set \
+             relayhost first",
         );
     }
     lines
@@ -283,7 +283,7 @@ fn credentials_lines(existing: &ExistingPostfix) -> FileLines {
             lines.remark(
                 false,
                 entry,
-                "left out: Postfix does not ask for senders, because smtp_sender_dependent_authentication is off",
+                "left out: Postfix does not look up senders, because smtp_sender_dependent_authentication is off",
             );
             continue;
         }
@@ -335,13 +335,11 @@ fn is_only_host(existing: &ExistingPostfix, key: &[u8]) -> bool {
 fn valid_login(entry: &Entry, lines: &mut FileLines) -> Option<Secret> {
     let value = entry.value.expose();
     let error = match memchr::memchr(b':', value) {
-        Some(0) => {
-            "the value has no user before its colon: no login with it can succeed; correct it in the table"
-        }
+        Some(0) => "the value has no user before the colon, so no login can succeed; correct it in the table",
         Some(at) if at + 1 < value.len() => return Some(entry.value.clone()),
         _ => {
-            "the value has no password: Postfix logs in with an empty one, which postmapd refuses; correct it in the \
-             table, or take the entry out"
+            "the value has no password: Postfix logs in with an empty one, which postmapd rejects; correct it in the \
+             table, or remove the entry"
         }
     };
     lines.remark(true, entry, error);
@@ -395,8 +393,7 @@ impl FileLines {
             || has_outer_whitespace
             || is_too_long
         {
-            let text =
-                "the file cannot carry it: a control byte, a blank at the end, or more than 65535 bytes";
+            let text = "the file cannot represent it: a control character, leading or trailing whitespace, or more than 65535 bytes";
             self.remark(true, entry, text);
             return;
         }

@@ -128,15 +128,15 @@ fn is_stale(table_type: &str, source: &Path) -> bool {
 
 fn alternative(table_type: &str) -> &'static str {
     match table_type {
-        "socketmap" | "tcp" => "a server answers already: import where its entries come from",
+        "socketmap" | "tcp" => "a server answers these lookups: import the tables of that server",
         "static" => {
-            "it answers every key, which the files can say of the first table of smtp_sasl_password_maps alone; as a \
-             next hop it is a default relay: take the table out of the list, and set RELAY_HOST"
+            "import supports static: only as the first table of smtp_sasl_password_maps; for a default next hop, remove the \
+             table from the list, and set RELAY_HOST"
         }
         "regexp" | "pcre" | "cidr" => {
-            "write the senders that it matches into a file, and name that as texthash:"
+            "write the matching senders to a file, and name that file as texthash:FILE"
         }
-        _ => "write its entries into a file, and name that as texthash:",
+        _ => "write the entries to a file, and name that file as texthash:FILE",
     }
 }
 
@@ -152,7 +152,7 @@ fn run_postmap(table: &str, config_directory: Option<&Path>) -> Result<Secret, R
     if finished.status.success() {
         return Ok(finished.stdout);
     }
-    let reason = finished.stderr.lines().last().unwrap_or("it says nothing");
+    let reason = finished.stderr.lines().last().unwrap_or("no error message");
     Err(ReadTableError::Failed {
         table: table.to_owned(),
         reason: reason.trim_start_matches("postmap: ").to_owned(),

@@ -25,7 +25,7 @@ pub(crate) fn static_value(table: &str) -> Option<Result<Secret, ReadTableError>
     })
 }
 
-const BRACES: &str = "the closing brace is missing, or is followed by something else";
+const BRACES: &str = "the closing brace is missing, or other text follows it";
 
 /// Returns the entries of an `inline:` table. `text` is what follows the type, `table` its number in the list.
 pub(super) fn entries(text: &str, table: usize) -> Result<Vec<Entry>, ReadTableError> {
@@ -48,7 +48,7 @@ pub(super) fn entries(text: &str, table: usize) -> Result<Vec<Entry>, ReadTableE
         });
     }
     if entries.is_empty() {
-        return Err(error("it has no entries"));
+        return Err(error("no entries"));
     }
     Ok(entries)
 }
@@ -90,12 +90,12 @@ fn key_and_value(pair: &str) -> Result<(&str, &str), &'static str> {
     };
     let end = pair.find(ends_key).unwrap_or(pair.len());
     if is_quoted {
-        return Err("the quotes of a key are not closed");
+        return Err("the closing quote of a key is missing");
     }
     let (key, rest) = pair.split_at_checked(end).unwrap_or((pair, ""));
     let value = rest.trim_start_matches(is_whitespace).strip_prefix('=');
     let value =
-        value.ok_or("an element is not key=value; where there are blanks, it takes braces: {key = value}")?;
+        value.ok_or("an element is not key=value; an element with whitespace needs braces: {key = value}")?;
     if key.is_empty() {
         return Err("a key is empty");
     }

@@ -16,7 +16,7 @@ pub(super) fn type_and_name(table: &str) -> (&str, &str) {
 #[derive(Debug, Error)]
 pub(crate) enum ReadTableError {
     /// Tables of this type cannot be listed.
-    #[error("{table_type}: tables have no entries that can be read; {help}")]
+    #[error("the entries of {} cannot be listed; {help}", tables_of_type(table_type))]
     Unlistable {
         /// The table type.
         table_type: String,
@@ -25,7 +25,7 @@ pub(crate) enum ReadTableError {
     },
     /// The source text is newer than the indexed file, so either could be the intended one.
     #[error(
-        "{table} is older than its source text, and Postfix answers with what it was: run `postmap {table}`, or undo \
+        "{table} is older than its source file, and Postfix still uses the old entries: run `postmap {table}`, or undo \
          the edit"
     )]
     Stale {
@@ -33,10 +33,10 @@ pub(crate) enum ReadTableError {
         table: String,
     },
     /// postmap does not exist, or cannot be executed.
-    #[error("postmap cannot be run: {0}")]
+    #[error("cannot run postmap: {0}")]
     NotStarted(#[source] io::Error),
     /// postmap ran too long, or printed too much.
-    #[error("postmap, while it lists {table}: {reason}")]
+    #[error("`postmap -s {table}` {reason}")]
     LimitExceeded {
         /// The table.
         table: String,
@@ -60,4 +60,12 @@ pub(crate) enum ReadTableError {
         /// The message of postmap.
         reason: String,
     },
+}
+
+fn tables_of_type(table_type: &str) -> String {
+    if table_type.is_empty() {
+        "a table without a type".to_owned()
+    } else {
+        format!("{table_type}: tables")
+    }
 }
