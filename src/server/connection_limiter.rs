@@ -49,7 +49,7 @@ struct Usage {
     by_peer: HashMap<Peer, usize>,
     by_unprivileged: usize,
     /// When each rejected peer was last logged; `None` for unprivileged peers as a whole.
-    said: HashMap<Option<Peer>, Instant>,
+    logged_at: HashMap<Option<Peer>, Instant>,
 }
 
 /// Counts one connection until it is dropped.
@@ -156,16 +156,20 @@ impl Quota {
 impl Usage {
     /// Whether a rejected peer is to be logged. Remembers a limited number of peers.
     fn should_log(&mut self, peer: Option<Peer>) -> bool {
-        if self.said.get(&peer).is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
+        if self
+            .logged_at
+            .get(&peer)
+            .is_some_and(|at| at.elapsed() < LOG_INTERVAL)
+        {
             return false;
         }
-        if self.said.len() >= REFUSALS_REMEMBERED {
-            self.said.retain(|_, at| at.elapsed() < LOG_INTERVAL);
-            if self.said.len() >= REFUSALS_REMEMBERED {
+        if self.logged_at.len() >= REFUSALS_REMEMBERED {
+            self.logged_at.retain(|_, at| at.elapsed() < LOG_INTERVAL);
+            if self.logged_at.len() >= REFUSALS_REMEMBERED {
                 return false;
             }
         }
-        self.said.insert(peer, Instant::now());
+        self.logged_at.insert(peer, Instant::now());
         true
     }
 
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_halves_and_never_nothing() {
+    fn shares_are_halves_and_never_zero() {
         let most = |connections, per_peer| {
             let most = Quota::of(connections, per_peer);
             (most.peer, most.per_unprivileged_peer, most.unprivileged)
@@ -240,9 +244,9 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_has_its_share_and_a_place_that_is_left_is_free() {
+    fn a_peer_gets_its_share_and_a_released_permit_is_available_again() {
         let connection_limiter = ConnectionLimiter::of(100, Some(3));
-        let mut places: Vec<Permit> = (0..3)
+        let mut permits: Vec<Permit> = (0..3)
             .map(|_| connect(&connection_limiter, user(7), false).unwrap())
             .collect();
         assert!(connect(&connection_limiter, user(7), false).is_none());
@@ -255,14 +259,14 @@ mod tests {
             "the same user"
         );
         assert!(connect(&connection_limiter, user(8), false).is_some());
-        places.pop();
+        permits.pop();
         assert!(connect(&connection_limiter, elsewhere, false).is_some());
-        // Both of those who were refused have left nothing behind.
+        // The refused connections left nothing behind.
         assert_eq!(lock(&connection_limiter.taken).all, 2);
     }
 
     #[test]
-    fn strangers_leave_half_of_all_however_many_they_are() {
+    fn unprivileged_peers_leave_half_of_all_connections_to_others() {
         let connection_limiter = ConnectionLimiter::of(100, None);
         let unprivileged: Vec<Permit> = (0..200)
             .map_while(|uid| connect(&connection_limiter, user(uid), true))
@@ -283,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_remembered_of_those_who_have_gone_but_what_the_log_has() {
+    fn of_disconnected_peers_only_the_logged_refusals_are_remembered() {
         let connection_limiter = ConnectionLimiter::of(10_000, Some(1));
         for uid in 0..u32::try_from(REFUSALS_REMEMBERED).unwrap() + 10 {
             let permit = connect(&connection_limiter, user(uid), false);
@@ -292,6 +296,6 @@ mod tests {
         }
         let taken = lock(&connection_limiter.taken);
         assert!(taken.all == 0 && taken.by_peer.is_empty() && taken.by_unprivileged == 0);
-        assert_eq!(taken.said.len(), REFUSALS_REMEMBERED);
+        assert_eq!(taken.logged_at.len(), REFUSALS_REMEMBERED);
     }
 }

@@ -291,8 +291,8 @@ impl<S: Stream + AsRawFd, C: Codec> Steps for ReadyConnections<'_, S, C> {
             return;
         };
         let turned = connection.session.write(buffers, Instant::now);
-        let is_as_ever = matches!(turned, Ok(Next::Readable)) && !connection.is_special() && !stops;
-        if !is_as_ever {
+        let is_routine = matches!(turned, Ok(Next::Readable)) && !connection.is_special() && !stops;
+        if !is_routine {
             self.connections.settle(number, turned, &self.context);
         }
     }

@@ -115,7 +115,7 @@ impl Server {
     pub fn run(mut self, mut on_wake: impl FnMut()) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_AT_ONCE);
         while !self.is_at_the_end() {
-            match self.poll.poll(&mut events, self.patience()) {
+            match self.poll.poll(&mut events, self.poll_timeout()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 waited => waited?,
             }
@@ -134,7 +134,7 @@ impl Server {
     }
 
     /// Returns how long to poll; `None` for as long as it takes.
-    fn patience(&self) -> Option<Duration> {
+    fn poll_timeout(&self) -> Option<Duration> {
         if self.connections.has_runnable() {
             return Some(Duration::ZERO);
         }

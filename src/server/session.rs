@@ -1,11 +1,11 @@
 //! One connection, over any byte stream: reads, answers, and writes, in order.
 //!
 //! A session never blocks. It runs in three steps: it reads what has arrived, answers it, and writes the replies; then it
-//! says what it waits for ([`Next`]). All requests that have arrived are answered from one snapshot and sent in one write; a
+//! returns what it waits for ([`Next`]). All requests that have arrived are answered from one snapshot and sent in one write; a
 //! reply is never split between two. A session reads once each time, so that a client that never stops sending gets no more
 //! of the thread than others.
 //!
-//! An idle connection is kept for ever. A session has a deadline only while a request is incomplete or a reply is waiting to
+//! An idle connection is kept forever. A session has a deadline only while a request is incomplete or a reply is waiting to
 //! be written. A peer that misses it is disconnected without a reply, because the position in the stream is unknown by then.
 //!
 //! Whether the client may query a map is looked up in the snapshot that answers.
@@ -360,9 +360,9 @@ where
         let Some(pending) = &mut self.pending else {
             return Ok(Next::Runnable);
         };
-        let is_told = pending.discarded.is_some();
+        let is_shut_down = pending.discarded.is_some();
         let discarded = pending.discarded.get_or_insert(0);
-        if !is_told {
+        if !is_shut_down {
             pending.deadline = Some(clock() + LINGER);
             if self.channel.stream.end_writing().is_err() {
                 return Err(self.expire());

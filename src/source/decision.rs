@@ -45,7 +45,7 @@ pub(super) struct SourceState {
     pub(super) steady: Option<u64>,
     /// Since when a program has it open for writing.
     pub(super) written_since: Option<Instant>,
-    /// Whether its metadata is as it was at the last read.
+    /// Whether its metadata is unchanged since the last read.
     pub(super) is_untouched: bool,
 }
 

@@ -269,7 +269,7 @@ impl RawSources {
     }
 
     /// For each source, returns whether being missing or empty would change any answer, if `snapshot` was made of these
-    /// sources. A table that cannot tell counts too: a new directory is filled one file after the other.
+    /// sources. This includes a table that cannot tell: a new directory is filled one file after the other.
     pub(super) fn matters(&self, snapshot: &Snapshot) -> Vec<bool> {
         let mut matters: Vec<bool> = self
             .empty_or_missing()

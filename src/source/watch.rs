@@ -1,9 +1,9 @@
 //! Watches the files, with inotify by way of `notify`, and triggers a reload when one may have changed.
 //!
 //! Watches every directory on the path of a source: its own, that of each symbolic link, and those that the links lead
-//! to; and the file itself, for one that is mounted by itself into a container. So a rename over the file, a swapped
+//! to; and the file itself, for one that is individually mounted into a container. So a rename over the file, a swapped
 //! link above it (Kubernetes' `..data`) and a replaced directory are all reported. Any of these changes the set, so it
-//! is built anew before each read ([`Watch::update`]).
+//! is updated before each read ([`Watch::update`]).
 //!
 //! An event only triggers a read: the content decides. Events about other names in the same directories, and about the
 //! same names in other directories, are ignored. Changes without an event (a network file system, the lower layer of an

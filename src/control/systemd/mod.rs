@@ -189,7 +189,7 @@ impl NotifierTask {
     }
 }
 
-/// Waits for the next tick of the watchdog; for ever without one.
+/// Waits for the next tick of the watchdog; forever without one.
 async fn tick(watchdog: &mut Option<Interval>) {
     match watchdog {
         Some(watchdog) => {

@@ -5,12 +5,12 @@
 //! What it may query is decided for each request by the list of the snapshot that answers ([`crate::lookup::peer::Allowed`]): a
 //! narrowed list applies to open connections too.
 //!
-//! A client whose user the kernel does not tell gets the relay map and no credentials. In a user namespace that does not map
+//! A client whose user the kernel does not report gets the relay map and no credentials. In a user namespace that does not map
 //! every user, this includes the overflow user (65534), even where it is the server's own: the kernel shows all unmapped users
-//! of the host under this number ([`crate::os::user_namespace`]). A connection from a host that is not allowed is closed at once.
+//! of the host under this number ([`crate::os::user_namespace`]). A connection from a host that is not allowed is closed immediately.
 //!
 //! - [`sock_diag`]: the query to the kernel;
-//! - [`refusals`]: what a refused client and the log are told.
+//! - [`refusals`]: the reason that a refused client gets, and its log message.
 
 pub(crate) mod refusals;
 mod sock_diag;
@@ -37,8 +37,8 @@ pub struct Access {
     kernel: Option<SockDiag>,
     /// The number under which the kernel shows users that this user namespace does not map.
     unmapped: Option<u32>,
-    /// Whether the log has that the kernel does not answer.
-    is_said: bool,
+    /// Whether it is logged that the kernel does not answer.
+    is_logged: bool,
 }
 
 impl Access {
@@ -49,7 +49,7 @@ impl Access {
             refusals,
             kernel: None,
             unmapped: user_namespace::overflow_uid(),
-            is_said: false,
+            is_logged: false,
         }
     }
 
@@ -128,18 +128,18 @@ impl Access {
     }
 
     fn cannot_tell(&mut self, error: &io::Error) {
-        if !self.is_said {
+        if !self.is_logged {
             warn!(
                 %error,
                 "cannot identify clients on loopback TCP (sock_diag, module tcp_diag), and refusing sasl there; use a UNIX \
                  socket for Postfix"
             );
         }
-        self.is_said = true;
+        self.is_logged = true;
     }
 }
 
-/// The client of one connection, and what it was told.
+/// The client of one connection, and why it was refused.
 pub struct Client {
     peer: Peer,
     refusals: Arc<Refusals>,

@@ -1,7 +1,7 @@
-//! What refused peers are told, and that the log has it once for each of them.
+//! The reasons that refused peers get. Each peer is logged once.
 //!
-//! Limits: at most [`REFUSALS_REMEMBERED`] peers are remembered, for [`REFUSALS_FORGOTTEN`]. Further peers are refused all the
-//! same, and the log says once that there are more. A user is one peer, from whichever loopback address it connects; an IPv6 /64
+//! Limits: at most [`REFUSALS_REMEMBERED`] peers are remembered, for [`REFUSALS_FORGOTTEN`]. Further peers are refused as
+//! well, and it is logged once that there are more. A user is one peer, from whichever loopback address it connects; an IPv6 /64
 //! is one peer.
 
 use std::collections::HashMap;
@@ -19,10 +19,10 @@ use crate::server::limits::{REFUSALS_FORGOTTEN, REFUSALS_REMEMBERED};
 
 /// The refusals of one server.
 pub struct Refusals {
-    said: Mutex<Said>,
+    logged: Mutex<Logged>,
 }
 
-struct Said {
+struct Logged {
     reasons: HashMap<Peer, Arc<str>>,
     since: Instant,
     /// Whether the log has that some are not named.
@@ -32,7 +32,7 @@ struct Said {
 impl Default for Refusals {
     fn default() -> Self {
         Self {
-            said: Mutex::new(Said {
+            logged: Mutex::new(Logged {
                 reasons: HashMap::new(),
                 since: Instant::now(),
                 is_full: false,
@@ -45,31 +45,31 @@ impl Refusals {
     /// Returns why this peer is refused, and logs it the first time.
     #[must_use]
     pub fn reason(&self, peer: Peer) -> Arc<str> {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.since.elapsed() > REFUSALS_FORGOTTEN {
-            said.reasons.clear();
-            (said.since, said.is_full) = (Instant::now(), false);
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.since.elapsed() > REFUSALS_FORGOTTEN {
+            logged.reasons.clear();
+            (logged.since, logged.is_full) = (Instant::now(), false);
         }
-        if let Some(reason) = said.reasons.get(&peer.accounting_peer()) {
+        if let Some(reason) = logged.reasons.get(&peer.accounting_peer()) {
             // For a host, the text names the address that asks, not the first one of its network.
             return match peer {
                 Peer::Host(_) => reason_of(peer, None),
                 _ => Arc::clone(reason),
             };
         }
-        if said.reasons.len() >= REFUSALS_REMEMBERED {
-            if !said.is_full {
+        if logged.reasons.len() >= REFUSALS_REMEMBERED {
+            if !logged.is_full {
                 warn!(
                     limit = REFUSALS_REMEMBERED,
                     "too many refused clients; not logging further ones"
                 );
             }
-            said.is_full = true;
+            logged.is_full = true;
             return reason_of(peer, None);
         }
         let reason = reason_of(peer, name_of(peer).as_deref());
         warn!(%reason, "client refused");
-        said.reasons.insert(peer.accounting_peer(), Arc::clone(&reason));
+        logged.reasons.insert(peer.accounting_peer(), Arc::clone(&reason));
         reason
     }
 }
@@ -129,7 +129,7 @@ mod tests {
     use crate::server::limits::REFUSALS_REMEMBERED;
 
     fn remembered(refusals: &Refusals) -> usize {
-        refusals.said.lock().unwrap().reasons.len()
+        refusals.logged.lock().unwrap().reasons.len()
     }
 
     #[test]

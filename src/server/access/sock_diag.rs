@@ -257,8 +257,8 @@ mod tests {
             client.write_all(b"request").unwrap();
             drop(client);
             // The answer of the kernel before the check: user 0.
-            let said = kernel.ask(canonical(from), canonical(to)).unwrap().unwrap();
-            assert_eq!(said.inode, 0, "{listen} {connect}");
+            let answer = kernel.ask(canonical(from), canonical(to)).unwrap().unwrap();
+            assert_eq!(answer.inode, 0, "{listen} {connect}");
             assert_eq!(kernel.user(from, to).unwrap(), None, "{listen} {connect}");
             drop(server);
             assert_eq!(kernel.user(from, to).unwrap(), None, "{listen} {connect}");
@@ -272,8 +272,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let elsewhere = SocketAddr::from(([127, 0, 0, 1], 1));
         // The kernel falls back to the listener, and reports this user.
-        let said = kernel.ask(address, elsewhere).unwrap().unwrap();
-        assert_eq!((said.state, said.uid), (TCP_LISTEN, geteuid().as_raw()));
+        let answer = kernel.ask(address, elsewhere).unwrap().unwrap();
+        assert_eq!((answer.state, answer.uid), (TCP_LISTEN, geteuid().as_raw()));
         assert_eq!(kernel.user(address, elsewhere).unwrap(), None);
         drop(listener);
         assert!(kernel.ask(address, elsewhere).unwrap().is_none());

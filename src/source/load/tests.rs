@@ -241,7 +241,7 @@ fn only_a_missing_source_or_one_without_a_byte_is_empty() {
         (RELAY_MAP, |files| files.set(RELAY_MAP, ""), true, false),
         (
             RELAY_MAP,
-            |files| files.set(RELAY_MAP, "# nobody\n\n"),
+            |files| files.set(RELAY_MAP, "# no entry\n\n"),
             false,
             false,
         ),
