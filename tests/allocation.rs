@@ -140,7 +140,7 @@ fn a_lookup_allocates_nothing() {
         ("relayhost x@three.test", "NOTFOUND "),
         (
             "relayhost x@bad.test",
-            "TEMP the entry for this key in the relay map has an error; see the log of postmapd",
+            "TEMP the relay map entry for this key is invalid; see the log of postmapd",
         ),
         ("sasl x@one.test", "OK user:password"),
         ("sasl [relay1.test]:587", "OK user:password"),

@@ -44,18 +44,18 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
     {
         findings.push(
             Finding::in_file(Code::NothingRoutes, dir, None)
-                .message("nothing here routes mail: there is no entry in either table and no default relay")
-                .help("write the tables into this directory, name another with --dir, or set RELAY_HOST"),
+                .message("nothing here routes mail: both tables are empty, and there is no default relay")
+                .help("add entries to the tables, name another directory with --dir, or set RELAY_HOST"),
         );
     }
     if snapshot.routing == Routing::Unknown && has_credentials_of_senders(snapshot) {
         findings.push(
             Finding::in_file(Code::NoNextHops, dir, None)
                 .message(
-                    "there are credentials of senders, and no relay map and no default relay: they are answered with a \
-                     temporary error, and mail waits",
+                    "there are credentials of senders, but no relay map and no default relay: lookups of these \
+                     credentials return a temporary error, and mail stays in the queue",
                 )
-                .help("write the relay map, set RELAY_HOST, or set next_hops = \"main.cf\" if main.cf has the relays"),
+                .help("write the relay map, set RELAY_HOST, or set next_hops = \"main.cf\" if main.cf sets the relays"),
         );
     }
     let read_files = [
@@ -74,7 +74,9 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
             let intended = intended.file_name().unwrap_or_default().to_string_lossy();
             findings.push(
                 Finding::in_file(Code::NearMissName, &dir.join(&name), None)
-                    .message(format!("the file is not read: its name is nearly {intended}"))
+                    .message(format!(
+                        "postmapd does not read this file, although its name is similar to {intended}"
+                    ))
                     .help(format!(
                         "rename it to {intended}, or move it to another directory"
                     )),

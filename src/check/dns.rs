@@ -58,15 +58,17 @@ pub(crate) fn examine(snapshot: &Snapshot, relay_map: &Path, findings: &mut Find
             continue;
         };
         let mx_note = if has_mx {
-            ", and MX records were not looked up"
+            "; MX records were not looked up"
         } else {
             ""
         };
         let name = if can_be_shown { host.as_str() } else { "a host" };
         findings.push(
             Finding::new(Code::HostWithoutAddress, place)
-                .message(format!("{name} has no address here ({error}){mx_note}"))
-                .help("correct the name, or see what this machine's resolver says about it"),
+                .message(format!(
+                    "{name} does not resolve to an address on this machine ({error}){mx_note}"
+                ))
+                .help("correct the name, or check the resolver of this machine"),
         );
     }
 }

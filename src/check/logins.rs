@@ -57,7 +57,7 @@ impl UnmatchedLogins {
                 (name.clone(), name)
             } else {
                 let key = match relay.line {
-                    Some(_) => "it exactly as the relay map has it",
+                    Some(_) => "that next hop in the relay map",
                     None => "[RELAY_HOST]:RELAY_PORT",
                 };
                 ("a relay".to_owned(), key.to_owned())
@@ -70,7 +70,7 @@ impl UnmatchedLogins {
                 warning(Code::NoSuchRelay)
                     .at(at(entry.position))
                     .message(format!(
-                        "no next hop here leads to this host, and {name}{place} has no login"
+                        "no next hop uses this host, and {name}{place} has no login"
                     ))
                     .help(format!(
                         "if these are the credentials of that relay, write the key as {key}"
@@ -159,10 +159,11 @@ fn has_login(snapshot: &Snapshot, key: &[u8], keys: &mut SenderKeys) -> bool {
 /// Returns the warning that Postfix offers a sender's login to relays of several operators.
 fn several_operators() -> Finding {
     warning(Code::LoginForSeveralRelays)
-        .message("Postfix offers the login of this sender to every relay of its list, and they are of different operators")
+        .message("Postfix offers the login of this sender to every relay in its list, and they have different \
+                  operators")
         .help(
-            "give each relay its own login by next hop ([relay1.org]:587 user:password, on a line for each), and remove \
-             that of the sender",
+            "give each relay its own login by next hop ([relay1.org]:587 user:password, one line each), and remove \
+             the login of the sender",
         )
 }
 
@@ -215,10 +216,11 @@ pub(super) fn bounces_without_relay(snapshot: &Snapshot, findings: &mut Findings
         findings.push(
             warning(Code::BouncesWithoutRelay)
                 .at(Place::Setting("RELAY_HOST"))
-                .message("RELAY_HOST is for senders that have a domain, and bounces have none: they are delivered directly")
+                .message("RELAY_HOST applies only to senders with a domain; bounces have none and are delivered \
+                          directly")
                 .help(
-                    "add a line <> [host]:port to the relay map, or <> alone if direct is meant; or set \
-                     DEFAULT_RELAY_HOST, which is for bounces too",
+                    "add the line <> [host]:port to the relay map, or <> alone if direct delivery is intended; or \
+                     set DEFAULT_RELAY_HOST, which also applies to bounces",
                 ),
         );
     }

@@ -37,9 +37,9 @@ pub(crate) fn examine(snapshot: &Snapshot, commands: &Commands, findings: &mut F
     }
     let place = Place::parameter(None, "relayhost");
     let message = if snapshot.default.is_set() {
-        "the default relay is in main.cf, too, and there nobody can be excluded from it"
+        "main.cf sets a default relay as well, and no sender can be excluded from that one"
     } else {
-        "main.cf has a next hop for everyone that has none here, senders that are excluded among them"
+        "main.cf sets a next hop for every sender without one here, excluded senders included"
     };
     findings.push(
         Finding::new(Code::RelayhostInMainCf, place)

@@ -161,7 +161,7 @@ fn warning(code: Code) -> Finding {
 
 fn implicit_tls() -> Finding {
     warning(Code::ImplicitTls)
-        .message("this port speaks TLS from the first byte, which a next hop cannot ask for")
+        .message("this port expects TLS from the first byte, which a next hop cannot express")
         .help(
             "use port 587 (STARTTLS), or give these senders a transport with smtp_tls_wrappermode = yes through \
              sender_dependent_default_transport_maps",
@@ -172,16 +172,18 @@ fn implicit_tls() -> Finding {
 fn wildcard(keys: &SenderKeys) -> Option<Finding> {
     keys.whole().starts_with(b"*@").then(|| {
         warning(Code::NeverAsked)
-            .message("there are no wildcards: this is the entry of the one sender whose local part is `*`")
-            .help("write @domain for every sender of the domain")
+            .message(
+                "wildcards are not supported: this entry matches only the sender whose local part is `*`",
+            )
+            .help("write @domain to match every sender of the domain")
     })
 }
 
 fn null_sender_credentials(keys: &SenderKeys) -> Option<Finding> {
     (keys.whole() == NULL_SENDER).then(|| {
         warning(Code::NeverAsked)
-            .message("Postfix never asks for credentials by the null sender")
-            .help("write the next hop of bounces as the key, as it stands in the relay map")
+            .message("Postfix never looks up credentials of the null sender")
+            .help("write the next hop of bounces as the key, exactly as in the relay map")
     })
 }
 
@@ -223,12 +225,12 @@ fn never_queried_key(keys: &SenderKeys, routes: &RouteIndex, snapshot: &Snapshot
         let likely = if excerpt::is_name_or_port(likely) {
             String::from_utf8_lossy(likely)
         } else {
-            "it exactly as the relay map has it".into()
+            "it exactly as in the relay map".into()
         };
         return Some(
             warning(Code::NeverAsked)
-                .message("no next hop is written like this, and Postfix asks for it as it is written")
-                .help(format!("write {likely}, or the host alone")),
+                .message("no next hop is written like this, and Postfix looks up a next hop as it is written")
+                .help(format!("write {likely}, or only the host")),
         );
     }
     let domain = [b"@", key].concat();
@@ -239,8 +241,8 @@ fn never_queried_key(keys: &SenderKeys, routes: &RouteIndex, snapshot: &Snapshot
         );
     is_domain.then(|| {
         warning(Code::BareDomain)
-            .message("the key is a host here, but the relay map has a sender domain of this name")
-            .help("put an @ before it, if these are the credentials of the senders")
+            .message("this key is a host, but the relay map has a sender domain of this name")
+            .help("put an @ before it if these are the credentials of its senders")
     })
 }
 
@@ -254,7 +256,7 @@ fn shadowed_credentials(keys: &SenderKeys, snapshot: &Snapshot, record: &Record<
     matches!(snapshot.credentials.find([server.into()]), Hit::Value(_)).then(|| {
         warning(Code::Shadowed)
             .message(format!(
-                "line {line} has credentials for the name of this server, and they win"
+                "line {line} has credentials for the name of this server, and they take precedence"
             ))
             .help("remove one of the two lines")
     })
@@ -273,8 +275,8 @@ fn check_line_ends(table: &Table, path: &Path, findings: &mut Findings) {
                 };
                 findings.push(
                     Finding::in_file(Code::Crlf, path, position)
-                        .message("the lines end in CR and LF, as on Windows; the CR is ignored")
-                        .help("save the file with UNIX line ends"),
+                        .message("the lines end in CR LF, as on Windows; postmapd ignores the CR")
+                        .help("save the file with UNIX line endings"),
                 );
                 return;
             }
@@ -295,8 +297,12 @@ fn check_permissions(path: &Path, findings: &mut Findings) {
     {
         findings.push(
             Finding::in_file(Code::ReadableByOthers, path, None)
-                .message("every user of this machine can read the passwords in it")
-                .help(format!("chmod o= {}", printable_path(path))),
+                .message("every user of this machine can read the passwords in this file")
+                .help(format!(
+                    "give the file to the server's group, then close it to other users: chgrp GROUP {path} && chmod \
+                     g=r,o= {path}",
+                    path = printable_path(path)
+                )),
         );
     }
 }

@@ -41,11 +41,11 @@ pub(super) fn too_long_for_tcp_table(record: &Record<'_>) -> Option<Finding> {
 fn too_long_finding() -> Finding {
     warning(Code::TooLongForTcp)
         .message(format!(
-            "the value is longer than a reply of tcp_table can be ({} bytes, with each byte encoded that is no plain \
-             ASCII)",
+            "the value does not fit into a reply of tcp_table ({} bytes, with spaces and non-ASCII bytes \
+             percent-encoded)",
             tcp_table::MAX_REPLY
         ))
-        .help("ask over socketmap, which carries it; over tcp_table it is 'cannot tell'")
+        .help("use socketmap; over tcp_table, lookups of this value return a temporary error")
 }
 
 /// Warns if the login of the default relay is too long for a reply of tcp_table.
@@ -69,13 +69,13 @@ pub(super) fn missing_domain_form(table: &Table, record: &Record<'_>) -> Option<
         (
             to_unicode(domain)?,
             Code::DomainWithoutUnicode,
-            "the domain is here in its xn-- form alone, and a mail with SMTPUTF8 has the other",
+            "the table has this domain only in its xn-- form, and mail with SMTPUTF8 uses the Unicode form",
         )
     } else {
         (
             to_ascii(domain)?,
             Code::DomainWithoutXn,
-            "the domain is here in its Unicode form alone, and most mail has the xn-- form",
+            "the table has this domain only in its Unicode form, and most mail uses the xn-- form",
         )
     };
     let other_key = [local, other.as_bytes()].concat();

@@ -24,14 +24,14 @@ use crate::os::whole_file;
 use crate::postfix::command::Commands;
 use crate::source::evaluate;
 
-/// Read everything and say what is wrong, where, why it matters, and what to do
+/// Check tables, settings and environment, and report each problem with its fix
 #[derive(Args)]
 #[command(after_help = "\
-The default relay is judged with the variables of this command, if it has any (RELAY_HOST and so on); else with those of the \
-server that runs for the folder, whose environment root and the server's own user can see; else with those in \
-postmapd.env beside the tables. The text says which. Of the variables POSTMAPD_... those of this command count.
+The default relay comes from the environment of this command, if that sets one of its variables (RELAY_HOST and so on); \
+else from the server that runs for the same directory, whose environment root and the server's own user can read; else \
+from postmapd.env in that directory. The output names the source. Variables POSTMAPD_... are always those of this command.
 
-Exit codes: 0 no errors, 1 errors (with --strict: or warnings), 2 usage.
+Exit codes: 0 no errors, 1 errors (with --strict, also warnings), 2 usage.
 
 Examples:
   postmapd check --dir /etc/postmapd
@@ -41,19 +41,19 @@ pub(super) struct Check {
     #[command(flatten)]
     options: Options,
 
-    /// End with 1 if there are warnings
+    /// Exit with 1 if there are warnings
     #[arg(long)]
     strict: bool,
 
-    /// Ask the resolver for every host of a next hop
+    /// Resolve the host of every next hop
     #[arg(long)]
     dns: bool,
 
-    /// Postfix's configuration directory, as for postconf -c: relayhost there is looked at, if there is a Postfix
+    /// Postfix's configuration directory, as for postconf -c; if it has a main.cf, its relayhost is checked
     #[arg(short = 'c', value_name = "DIR")]
     config_directory: Option<PathBuf>,
 
-    /// How to print
+    /// Output format
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
 }
@@ -136,7 +136,7 @@ fn print(
         )?;
     }
     if all.dropped() > 0 {
-        writeln!(out, "and {} findings more\n", all.dropped())?;
+        writeln!(out, "{} more findings not shown\n", all.dropped())?;
     }
     if environment_matters {
         writeln!(out, "evaluated with {}", sources.environment)?;

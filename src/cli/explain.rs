@@ -139,36 +139,35 @@ fn postfix_action(explanation: &Explanation<'_>) -> String {
             attempts.join("; if that fails, it ")
         }
         (ValueKind::NextHop, Answer::NotFound) => {
-            "sends to relayhost of main.cf if that is set (it should not be), else to the recipient's own servers"
+            "sends to relayhost of main.cf if that is set (it should be empty), else to the recipient's own servers"
                 .to_owned()
         }
         (ValueKind::NextHop, Answer::CannotTell(_)) => {
-            "keeps the mail: 451 4.3.0 to who submits it, deferred if it is in the queue; tries again after \
-             minimal_backoff_time (300 s)"
+            "rejects new mail with 451 4.3.0, defers queued mail, and retries it after minimal_backoff_time (300 s)"
                 .to_owned()
         }
         (ValueKind::Login, Answer::Found(_)) => {
             let login = format!("logs in as {} if the server offers AUTH", user(explanation));
             if explanation.key.contains(&b'@') {
                 login
-                    + "; for reload.in_flight after its next hop changed, a running server answers not found here, and \
-                       at the next hop the login of this sender there"
+                    + "; for reload.in_flight after a change of its next hop, a running server returns not found for \
+                       this key and, for the next hop, this sender's login there"
             } else {
                 login
             }
         }
         (ValueKind::Login, Answer::NotFound) => {
             let next = if explanation.key == NULL_SENDER {
-                "never asks this: bounces have the credentials of their next hop"
+                "never looks this up: bounces use the credentials of their next hop"
             } else if explanation.key.contains(&b'@') {
-                "asks for the server's host name next, then for the next hop as it is written; where none has \
-                 credentials, it sends without authenticating"
+                "looks up the server's host name, then the next hop as it is written; if neither has credentials, it \
+                 sends without authenticating"
             } else if !nexthop::is_bare_ipv6(&explanation.key)
                 && explanation.key.iter().any(|c| b"[:".contains(c))
             {
-                "sends without authenticating: this is the last thing it asks"
+                "sends without authenticating: this is its last lookup"
             } else {
-                "asks for the next hop as it is written, if that is another text; else it sends without authenticating"
+                "looks up the next hop as it is written, if that differs; else it sends without authenticating"
             };
             next.to_owned()
         }
@@ -191,7 +190,7 @@ fn delivery_attempt(element: &[u8]) -> String {
         format!("looks up the MX records of {host} and connects to those hosts, {port}")
     };
     if nexthop::uses_implicit_tls(element) {
-        attempt + " (where TLS begins at once, which needs a transport with smtp_tls_wrappermode = yes)"
+        attempt + " (TLS from the first byte, which needs a transport with smtp_tls_wrappermode = yes)"
     } else {
         attempt
     }

@@ -29,23 +29,23 @@ const TERMINAL_LINE: usize = 4096;
 /// The reason why there is no password.
 #[derive(Debug, Error)]
 pub enum PasswordError {
-    #[error("there is no terminal to ask for the password at; give it with --password-stdin")]
+    #[error("there is no terminal to prompt for the password; use --password-stdin")]
     NoTerminal,
-    #[error("the two passwords are not the same")]
+    #[error("the passwords do not match")]
     Different,
     /// End of file, or a signal that did not end the process.
     #[error("no password was given")]
     NotGiven,
     /// As long as a terminal's line, so perhaps longer.
-    #[error("the password is longer than a terminal can take; give it with --password-stdin")]
+    #[error("the password is longer than a line of a terminal can be; use --password-stdin")]
     TooLongForTerminal,
-    #[error("the password is longer than a line of the file can be, {MAX_LINE} bytes")]
+    #[error("the password is longer than a line of the file can be ({MAX_LINE} bytes)")]
     TooLong,
-    #[error("standard input has more than one line, and a password has no line end; give the password alone")]
+    #[error("standard input has more than one line; give only the password, which has no line end")]
     SeveralLines,
     #[error("standard input cannot be read: {0}")]
     Input(io::Error),
-    #[error("the terminal cannot be used: {0}; give the password with --password-stdin")]
+    #[error("the terminal cannot be used: {0}; use --password-stdin")]
     Terminal(io::Error),
 }
 
@@ -65,7 +65,7 @@ pub(super) fn from_standard_input() -> Result<Secret, PasswordError> {
     // The same as for a secret file.
     if text.strip_byte_order_mark() {
         print_message(
-            "warning: standard input begins with a byte order mark, which is not a part of the password",
+            "warning: standard input starts with a byte order mark, which is not part of the password",
         );
     }
     text.strip_line_end();
@@ -147,7 +147,7 @@ impl Terminal {
             Input::Password(line) => line,
             signal @ Input::Signal(_) => return Ok(signal),
         };
-        self.write("The same once more: ")?;
+        self.write("Repeat the password: ")?;
         match self.read_line(signals)? {
             Input::Password(second) if second == first => Ok(Input::Password(second)),
             Input::Password(_) => Err(PasswordError::Different),

@@ -26,20 +26,20 @@ use crate::protocol::answer::Answer;
 use crate::protocol::client::{Client, Response};
 use crate::protocol::endpoint::Endpoint;
 
-/// Print what the tables, or a running server, answer for some keys.
+/// Look up keys in the tables, or on a running server.
 #[derive(Args)]
 #[command(after_help = "\
-Without --server the answer is that of the files and of a default relay: of the variables of this command (RELAY_HOST and so \
-on) if it has any, else of the server that runs for the folder, as far as this user may see its environment, else of \
-postmapd.env beside the tables. --explain says which of them counted.
+Without --server, the answer comes from the files and the default relay. The default relay comes from the environment of \
+this command, if that sets one of its variables (RELAY_HOST and so on); else from the server that runs for the same \
+directory, if this user can read its environment; else from postmapd.env in that directory. --explain names the source.
 
-Exit codes: 0 found, 1 not found, 75 cannot tell, 2 usage or a wrong setting. For several keys: 75 if any cannot be \
-told, else 0 if any was found.
+Exit codes: 0 found, 1 not found, 75 cannot tell (a temporary error), 2 usage or an invalid setting. For several keys: 75 if any \
+lookup cannot tell, else 0 if any key was found.
 
-A file or a program gets each value byte for byte. A terminal gets characters that it would act upon or not show \
-as \\u{202e}, bytes that are no UTF-8 as \\xff, and a blank for a tab.
+A file or a pipe gets each value byte for byte. A terminal shows control characters and invisible ones as \\u{202e}, bytes \
+that are not UTF-8 as \\xff, and a tab as a space.
 
---server waits 10 seconds for each answer, however slowly it arrives. A value with a control character is no answer.
+--server waits at most 10 seconds for each complete reply. A value with a control character is an error.
 
 Examples:
   postmapd query --dir /etc/postmapd relayhost someone@example.com
@@ -50,15 +50,15 @@ pub(super) struct Query {
     #[command(flatten)]
     options: Options,
 
-    /// Ask a running server, as main.cf names it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT
+    /// Query a running server, named as in main.cf: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT
     #[arg(long, value_name = "ENDPOINT")]
     server: Option<String>,
 
-    /// Say which keys were tried, what answered and why, and what Postfix does then; passwords are not shown
+    /// Print which keys were tried, what answered and why, and what Postfix does next; never a password
     #[arg(long, conflicts_with = "server")]
     explain: bool,
 
-    /// How to print the explanation; json is one object a line
+    /// Output format of --explain; json is one object a line
     #[arg(long, value_enum, default_value_t = OutputFormat::Text, requires = "explain", hide_possible_values = false)]
     format: OutputFormat,
 
@@ -66,8 +66,8 @@ pub(super) struct Query {
     #[arg(value_name = "MAP", value_parser = PossibleValuesParser::new(Maps::SERVED.names()), hide_possible_values = true)]
     map: String,
 
-    /// The keys: an envelope sender, <>, a host, a next hop; - reads them from standard input, one a line (CR LF and a
-    /// byte order mark are no part of a key)
+    /// The keys: an envelope sender, <>, a host or a next hop; - reads keys from standard input, one a line (without
+    /// its line end and a byte order mark)
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<OsString>,
 }
@@ -107,24 +107,24 @@ impl Query {
         let result = if self.explain {
             self.explain_all(map, &Tables::read(&self.options)?)
         } else {
-            let mut backend = match &self.server {
-                Some(server) => {
-                    let endpoint = Endpoint::parse_server(server, map.name, &Maps::SERVED.names()).map_err(
-                        |problem| {
-                            let place = Place::Setting("--server");
-                            let finding = Finding::new(Code::BadEndpoint, place);
-                            Error::usage(
-                                finding.message(format!("`{server}` is no endpoint to ask: {problem}")),
-                            )
-                        },
-                    )?;
-                    match Client::connect(endpoint) {
-                        Ok(client) => Backend::Server(client),
-                        Err(error) => return Ok(print_cannot_tell(&error.to_string())),
+            let mut backend =
+                match &self.server {
+                    Some(server) => {
+                        let endpoint = Endpoint::parse_server(server, map.name, &Maps::SERVED.names())
+                            .map_err(|problem| {
+                                let place = Place::Setting("--server");
+                                let finding = Finding::new(Code::BadEndpoint, place);
+                                Error::usage(finding.message(format!(
+                                    "`{server}` is not the endpoint of a server: {problem}"
+                                )))
+                            })?;
+                        match Client::connect(endpoint) {
+                            Ok(client) => Backend::Server(client),
+                            Err(error) => return Ok(print_cannot_tell(&error.to_string())),
+                        }
                     }
-                }
-                None => Backend::Tables(Box::new(Tables::read(&self.options)?)),
-            };
+                    None => Backend::Tables(Box::new(Tables::read(&self.options)?)),
+                };
             if let Backend::Tables(tables) = &backend
                 && tables.sources.environment.is_uncertain()
             {

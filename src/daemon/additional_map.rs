@@ -82,14 +82,7 @@ impl Search for ExactSearch {
         vec![keys.whole_key()]
     }
 
-    fn explain(
-        &self,
-        _: &Snapshot,
-        _: &[u8],
-        _: &SenderKeys,
-        _: Answer<'_>,
-        entry: Option<Entry<'_>>,
-    ) -> Rationale {
+    fn explain(&self, _: &Snapshot, _: &SenderKeys, _: Answer<'_>, entry: Option<Entry<'_>>) -> Rationale {
         Rationale::from_entry(entry, "so it is written")
     }
 }

@@ -68,105 +68,105 @@ macro_rules! codes {
 }
 
 codes! {
-    Some("smtp(8) exits at a next hop that it cannot parse, and master(8) then holds back the mail of everyone for a \
-          minute") =>
+    Some("smtp(8) exits on a next hop that it cannot parse, and master(8) then delays all mail for a minute") =>
         Error BadNextHop "bad-next-hop";
-    Some("Postfix would log in with an empty password, or not at all; the key is answered with 'cannot tell' \
+    Some("Postfix would log in with an empty password, or not at all; lookups of this key return a temporary error \
           instead") =>
         Error BadCredentials "bad-credentials";
-    Some("Postfix can ask for no such key, so this is no line of a table: it may be meant for any sender, and \
-          whatever is not found in this file is 'cannot tell'") =>
+    Some("Postfix never looks up such a key, so the line may belong to any sender: every lookup that finds no entry \
+          in this file returns a temporary error") =>
         Error BadKey "bad-key";
-    Some("a directory that is mounted too late or at the wrong place looks like this, and Postfix is told that no \
-          sender has a relay") =>
+    Some("a directory that is mounted late or in the wrong place looks like this, and Postfix then finds no relay \
+          for any sender") =>
         Warning NothingRoutes "nothing-routes";
-    Some("a relay map that was lost looks like this, and without a relay Postfix would offer the passwords to the \
-          recipients' own servers") =>
+    Some("a lost relay map looks like this, and without a relay Postfix would offer the passwords to the recipients' \
+          own servers") =>
         Warning NoNextHops "no-next-hops";
-    Some("it decides whether a password without a relay is withheld, so it is not guessed") =>
+    Some("the setting decides whether a password without a relay is withheld, so the server does not guess it") =>
         Error BadNextHops "bad-next-hops";
-    Some("a table that is missing is empty, so that its senders have no relay or no password") =>
+    Some("a missing table is an empty table, so its senders have no relay or no password") =>
         Warning NearMissName "near-miss-name";
-    Some("no sender has two @ in its address, so Postfix never asks for the entry") =>
+    Some("no sender has two @ in its address, so Postfix never looks up this key") =>
         Error TwoAts "two-ats";
-    Some("postmap(1) keeps the first line of a key, too") =>
+    Some("postmap(1) also uses the first of several lines with the same key") =>
         Warning DuplicateKey "duplicate-key";
-    Some("Postfix sends without authenticating where it finds no credentials") =>
+    Some("Postfix sends without authenticating if it finds no credentials") =>
         Warning NoCredentials "no-credentials";
-    Some("postmap(1) glues an indented line to the one before it") =>
+    Some("postmap(1) joins an indented line to the line before it") =>
         Warning IndentedEntry "indented-entry";
-    Some("postmap(1) takes it for a part of the first key, which then never matches") =>
+    Some("postmap(1) makes it part of the first key, which then never matches") =>
         Warning ByteOrderMark "byte-order-mark";
-    Some("with smtputf8_enable=yes Postfix takes a value that is not UTF-8 for a failed lookup") =>
+    Some("with smtputf8_enable=yes, Postfix treats a value that is not UTF-8 as a failed lookup") =>
         Warning NotUtf8 "not-utf-8";
-    Some("postmap(1) ignores the CR too; other programs make it a part of the password") =>
+    Some("postmap(1) also ignores the CR; other programs make it part of the password") =>
         Warning Crlf "crlf";
-    Some("the entry can never match: Postfix asks for a sender's whole address, for the name of the server and for \
-          the next hop as it is written, and nothing else") =>
+    Some("the entry never matches: Postfix looks up only the sender's whole address, the server name, and the next \
+          hop as it is written") =>
         Warning NeverAsked "never-asked";
-    Some("the entry never matches a sender: those of a domain are found by @domain") =>
+    Some("the entry never matches a sender: @domain matches the senders of a domain") =>
         Warning BareDomain "bare-domain";
-    Some("Postfix asks for the name of the server before the next hop, and takes what it finds first") =>
+    Some("Postfix looks up the server name before the next hop, and uses the first match") =>
         Warning Shadowed "shadowed";
-    Some("without a next hop the mail goes to the recipient's own server, and Postfix would offer it the \
-          password") =>
+    Some("without a next hop, the mail goes to the recipient's own server, and Postfix would offer it the password") =>
         Warning CredentialsWithheld "credentials-withheld";
     Some("mail of an excluded sender goes to the recipient's own server, which must not get the password") =>
         Warning ExcludedWithCredentials "excluded-with-credentials";
-    Some("smtp(8) waits for a greeting in plain text, the server for TLS, and the mail is deferred") =>
+    Some("smtp(8) waits for a plaintext greeting while the server waits for TLS, and the mail is deferred") =>
         Warning ImplicitTls "implicit-tls";
     Some("Postfix bounces mail for a sender-dependent relay whose name does not resolve (5.4.4)") =>
         Warning HostWithoutAddress "host-without-address";
-    Some("the relay refuses such a login, and Postfix logs that refusal alone") =>
+    Some("the relay rejects such a login, and Postfix logs only the rejection") =>
         Warning InvisibleCharacter "invisible-character",
         Warning ValueInQuotes "value-in-quotes",
         Warning Placeholder "placeholder",
-        Warning BlankAroundValue "blank-around-value";
-    Some("a relay that wants a login refuses mail that comes without one, and Postfix bounces it (530 5.7.0)") =>
+        Warning WhitespaceAroundValue "blank-around-value";
+    Some("a relay that requires a login rejects mail sent without one, and Postfix bounces it (530 5.7.0)") =>
         Warning NoSuchRelay "no-such-relay";
-    Some("Postfix asks for the login by the sender before it asks by the relay, so the second relay is given the \
-          password of the first") =>
+    Some("Postfix looks up the login by sender before it looks it up by relay, so the second relay gets the password \
+          of the first") =>
         Warning LoginForSeveralRelays "login-for-several-relays";
     Some("where direct delivery is blocked, bounces stay in the queue until they expire") =>
         Warning BouncesWithoutRelay "bounces-without-relay";
-    Some("Postfix asks for a domain in the form in which the mail has it, and converts neither") =>
+    Some("Postfix looks up a domain in the form that the message uses, and does not convert it") =>
         Warning DomainWithoutXn "domain-without-xn",
         Warning DomainWithoutUnicode "domain-without-unicode";
-    Some("Postfix takes at most so many bytes of a reply (DICT_TCP_MAXLEN)") =>
+    Some("Postfix limits the length of a tcp_table reply (DICT_TCP_MAXLEN)") =>
         Warning TooLongForTcp "too-long-for-tcp";
-    Some("smtp(8) reads no file here: postmapd alone needs to") =>
+    Some("only postmapd needs to read this file; smtp(8) does not") =>
         Warning ReadableByOthers "readable-by-others";
-    Some("edits on the host are not seen here, and what is served gets old") =>
+    Some("edits on the host are not visible here, so the server keeps serving the old file") =>
         Warning ReplacedUnderItsMount "replaced-under-its-mount";
-    Some("an excluded sender, which is to be delivered directly, goes to that relayhost instead") =>
+    Some("mail of an excluded sender goes to that relayhost instead of being delivered directly") =>
         Warning RelayhostInMainCf "relayhost-in-main-cf";
-    Some("what is not known is answered with 'cannot tell', and Postfix keeps the mail in its queue") =>
+    Some("lookups that depend on the file return a temporary error, and Postfix keeps the mail in its queue") =>
         Error FileUnreadable "file-unreadable",
         Error FileTooLarge "file-too-large",
         Error FilesChanging "files-changing",
         Error FileOpenForWriting "file-open-for-writing",
         Error FileGone "file-gone";
-    Some("without it the default relay, or its credentials, are 'cannot tell'; never 'no credentials'") =>
+    Some("without it, lookups of the default relay or its credentials return a temporary \
+          error, never 'no credentials'") =>
         Error SecretUnreadable "secret-unreadable",
         Error EmptySecretFile "empty-secret-file";
-    Some("a next hop that smtp(8) cannot parse stops everyone's mail") =>
+    Some("a next hop that smtp(8) cannot parse stops all mail") =>
         Error BadRelayHost "bad-relay-host",
         Error BadDefaultRelayHost "bad-default-relay-host";
-    Some("without a login Postfix would send without authenticating, and the relay's refusal would bounce the \
-          mail") =>
+    Some("without a login, Postfix would send without authenticating, and the relay's rejection would \
+          bounce the mail") =>
         Warning HalfCredentials "half-credentials";
-    Some("credentials that are not whole are of no use to the relay, and its refusal bounces the mail") =>
-        Error BadDefaultCredentials "bad-default-credentials",
+    Some("the relay would reject such credentials, and its rejection would bounce the mail") =>
+        Error BadDefaultCredentials "bad-default-credentials";
+    Some("these credentials belong to the default relay, and without one they are never used") =>
         Warning CredentialsWithoutRelay "credentials-without-relay";
-    Some("what it says has no effect") =>
+    Some("the variable has no effect") =>
         Warning AwsSes "aws-ses",
         Warning ForeignVariable "foreign-variable",
         Warning ServiceLink "service-link",
         Warning VariableIgnored "variable-ignored",
         Warning UnknownVariable "unknown-variable";
-    Some("The server closes Postfix's connections there, and Postfix keeps all mail that needs an answer in its queue") =>
+    Some("the server closes Postfix's connections there, and Postfix queues all mail that needs a reply") =>
         Warning NobodyAllowed "nobody-allowed";
-    Some("the server does not start with wrong settings, and keeps those it has while it runs") =>
+    Some("the server does not start with invalid settings; a running server keeps its current ones") =>
         Error BadEndpoint "bad-endpoint",
         Error BadAdminAddress "bad-admin-address",
         Error NoSuchUser "no-such-user",
@@ -179,9 +179,9 @@ codes! {
         Error BadToml "bad-toml",
         Error UnknownSetting "unknown-setting",
         Error SettingsUnreadable "settings-unreadable";
-    Some("the command measures nothing with a wrong argument") =>
+    Some("the command measures nothing if an argument is invalid") =>
         Error BadArgument "bad-argument";
-    Some("main.cf cannot name a server that listens nowhere") =>
+    Some("main.cf cannot refer to a server without a listener") =>
         Error NoEndpoint "no-endpoint";
     // Findings of `postconf --check`, whose messages contain the rationale.
     None =>

@@ -19,7 +19,7 @@ use crate::protocol::answer::Answer;
 pub(crate) struct Explanation<'a> {
     /// The map.
     pub map: Map,
-    /// The key as it was asked for.
+    /// The key as received.
     pub key: Vec<u8>,
     /// The answer.
     pub answer: Answer<'a>,
@@ -71,7 +71,7 @@ fn explain_answer<'a>(
     let table = snapshot.table(map.table);
     let found = table.and_then(|table| Entry::find(table, &keys_in_order));
     let entry = found.map(|(_, entry)| entry);
-    let why = map.search.explain(snapshot, key, keys, answer, entry);
+    let why = map.search.explain(snapshot, keys, answer, entry);
     let last = found.map_or(keys_in_order.len(), |(number, _)| number + 1);
     Explanation {
         map,

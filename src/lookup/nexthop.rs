@@ -22,36 +22,36 @@ const TRANSPORTS: [&[u8]; 6] = [b"smtp", b"smtps", b"relay", b"lmtp", b"inet", b
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NextHopErrorKind {
     /// Only whitespace and commas.
-    #[error("there is no host")]
+    #[error("the host is missing")]
     Empty,
     /// `[host`
     #[error("the bracket is not closed")]
     UnclosedBracket,
     /// `[host]25`
-    #[error("after the bracket comes something else than `:` and a port")]
+    #[error("the closing bracket is followed by something other than `:` and a port")]
     AfterBracket,
     /// `host:0`, `host:99999`, `host:`, `host:name`
-    #[error("the port is not a number from 1 to 65535, nor smtp, smtps, submission or submissions")]
+    #[error("the port must be a number from 1 to 65535, or smtp, smtps, submission or submissions")]
     Port,
     /// `2001:db8::1`
-    #[error("an IPv6 address must stand in brackets")]
+    #[error("an IPv6 address must be in brackets")]
     BareIpv6,
     /// `smtp:[host]:25`
     #[error(
-        "the word before the first `:` is a transport, as in transport_maps, and here the next hop stands alone"
+        "the word before the first `:` is a transport, as in transport_maps; only a next hop is allowed here"
     )]
     Transport,
     /// `https://host`
-    #[error("this is a URL, and not a host")]
+    #[error("this is a URL, not a host")]
     Url,
     /// `-h`, `a..b`, `user@h`, `300.1.1.1`, `[]`
     #[error("the host is neither a valid host name nor a valid address")]
     Host,
     /// `[host]:587` with a separate port
-    #[error("the host comes with a port, which is given apart")]
+    #[error("the host includes a port, which must be given separately")]
     PortInHost,
     /// `a, b` instead of one host
-    #[error("these are several hosts, and one is wanted")]
+    #[error("this is a list of hosts, but only one host is allowed")]
     SeveralHosts,
 }
 

@@ -8,35 +8,35 @@ pub(crate) const DEFAULT_UNREADABLE: Reason =
 
 /// The credentials of the default relay could not be read, or are a user without a password or the reverse.
 pub(crate) const DEFAULT_CREDENTIALS_UNREADABLE: Reason = Reason::new(
-    "the credentials of the default relay cannot be read or are not whole; see the log of postmapd",
+    "the credentials of the default relay cannot be read or are incomplete; see the log of postmapd",
 );
 
 /// The sender has credentials, but it is not known where its mail goes.
 pub(crate) const NO_ROUTING: Reason = Reason::new(
-    "there is no relay map and no default relay, so it is not known where this password may go; \
-     see next_hops in postmapd.toml(5)",
+    "there is no relay map and no default relay, so it is unknown which server can get this password; see next_hops \
+     in postmapd.toml(5)",
 );
 
 /// The sender's next hop changed lately, and it is not known to have had this one.
 pub(crate) const NEXT_HOP_CHANGED: Reason = Reason::new(
-    "the next hop of this sender changed lately, and its login for this one is not known; \
-     the next delivery attempt uses the new next hop",
+    "the next hop of this sender changed recently, and its login for this one is unknown; the next delivery attempt \
+     uses the new next hop",
 );
 
 /// The login of this next hop was removed lately, and it is not known for which sender it is looked up.
 pub(crate) const LOGIN_REMOVED: Reason = Reason::new(
-    "the login of this next hop was removed lately, and mail may have been on its way there; \
-     the next delivery attempt uses the new next hop",
+    "the login of this next hop was removed recently, and mail may still be on its way there; the next delivery \
+     attempt uses the new next hop",
 );
 
 /// The sender's next hop or login has changed, and the file with the other one is not active yet.
 pub(crate) const FILE_PENDING: Reason = Reason::new(
-    "this sender has a new next hop or login, and the file with the other is being changed; \
-     see the log of postmapd",
+    "this sender has a new next hop or login, and the file with the other one is still changing; see the log of \
+     postmapd",
 );
 
 /// The sender's next hop changed lately, and several SMTP clients share this connection.
 pub(crate) const SHARED_CONNECTION: Reason = Reason::new(
-    "the next hop of this sender changed lately, and its login cannot be told on a connection that \
-     several SMTP clients share; remove proxy: in front of this map",
+    "the next hop of this sender changed recently, and its login cannot be determined on a connection that several \
+     SMTP clients share; remove the proxy: prefix of this map",
 );

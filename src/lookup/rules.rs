@@ -176,7 +176,6 @@ mod tests {
     use crate::lookup::table::Table;
     use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
     use crate::os::secret::Secret;
-    use crate::protocol::answer::Answer;
 
     fn snapshot(relay_map: &str, credentials: &str, default: DefaultRelay) -> Snapshot {
         let build = |map, text: &str| {
@@ -202,16 +201,13 @@ mod tests {
     }
 
     fn lookup(snapshot: &Snapshot, map: Map, key: &str) -> String {
-        match map.answer(
+        map.answer(
             snapshot,
             key.as_bytes(),
             &mut SenderKeys::default(),
             &mut Scratch::default(),
-        ) {
-            Answer::Found(value) => String::from_utf8(value.expose().to_vec()).unwrap(),
-            Answer::NotFound => "-".into(),
-            Answer::CannotTell(reason) => format!("? {reason:?}"),
-        }
+        )
+        .to_text()
     }
 
     fn default() -> DefaultRelay {

@@ -7,6 +7,8 @@ use super::address::{Key, SenderKeys};
 use super::rationale::{Entry, Rationale};
 use super::reason;
 use super::snapshot::Snapshot;
+use super::table::key;
+use crate::os::printable::printable;
 use crate::protocol::answer::{Answer, Value};
 
 /// Memory that the caller lends for a value that no table has as it is answered. It keeps its capacity, so that lookups
@@ -35,11 +37,10 @@ pub trait Search: Sync {
     /// Returns the keys that are looked up in the table of the map, in order.
     fn keys<'k>(&self, keys: &'k SenderKeys) -> Vec<Key<'k>>;
 
-    /// Explains this answer for `key`. `entry` is the first entry that was found.
+    /// Explains this answer for `keys`. `entry` is the first entry that was found.
     fn explain(
         &self,
         snapshot: &Snapshot,
-        key: &[u8],
         keys: &SenderKeys,
         answer: Answer<'_>,
         entry: Option<Entry<'_>>,
@@ -61,7 +62,6 @@ impl Search for NextHopSearch {
     fn explain(
         &self,
         snapshot: &Snapshot,
-        _: &[u8],
         keys: &SenderKeys,
         answer: Answer<'_>,
         entry: Option<Entry<'_>>,
@@ -89,13 +89,12 @@ impl Search for LoginSearch {
     fn explain(
         &self,
         snapshot: &Snapshot,
-        key: &[u8],
         keys: &SenderKeys,
         answer: Answer<'_>,
         entry: Option<Entry<'_>>,
     ) -> Rationale {
         if keys.is_sender() {
-            explain_sender_login(snapshot, key, answer, entry)
+            explain_sender_login(snapshot, keys, answer, entry)
         } else {
             explain_host_login(answer, entry)
         }
@@ -116,20 +115,32 @@ fn explain_next_hop(
         }
         (Answer::Found(_), None) => {
             let variable = snapshot.default.variable(keys.has_domain());
-            Rationale::from_variable(variable, format!("no entry; {variable} is the default relay"))
+            Rationale::from_variable(variable, format!("no entry; {variable} sets the default relay"))
         }
         (Answer::NotFound, Some(found)) => Rationale::from_entry(
             entry,
             format!(
-                "the entry for {} has no destination: mail is delivered directly, whatever the default relay is",
+                "the entry for {} has no destination: mail is delivered directly, regardless of the default relay",
                 found.name()
             ),
         ),
-        (Answer::NotFound, None) if !snapshot.default.is_set() => {
-            Rationale::from_entry(None, "no entry, and there is no default relay")
-        }
         (Answer::NotFound, None) => {
-            Rationale::from_entry(None, "no entry, and RELAY_HOST is for senders that have a domain")
+            let reason = if snapshot.default.is_set() {
+                "no entry, and RELAY_HOST applies only to senders with a domain"
+            } else {
+                "no entry, and there is no default relay"
+            };
+            let key = keys.whole();
+            let is_domain = !keys.is_sender() && key::validate_domain(key).is_ok();
+            Rationale::from_entry(
+                None,
+                if is_domain {
+                    let domain = printable(key);
+                    format!("{reason}; Postfix looks up sender addresses here: query someone@{domain}")
+                } else {
+                    reason.to_owned()
+                },
+            )
         }
     }
 }
@@ -137,15 +148,15 @@ fn explain_next_hop(
 /// Explains the login of an envelope sender.
 fn explain_sender_login(
     snapshot: &Snapshot,
-    sender: &[u8],
+    keys: &SenderKeys,
     answer: Answer<'_>,
     entry: Option<Entry<'_>>,
 ) -> Rationale {
     match (answer, &entry) {
         (Answer::CannotTell(reason), _) => {
-            let (next_hop, route) = explain_route(snapshot, sender);
+            let (next_hop, route) = explain_route(snapshot, keys);
             match next_hop {
-                // If the route is unknown, so are the credentials: the route has to be fixed.
+                // If the route is unknown, so are the credentials: the route must be fixed.
                 Answer::CannotTell(_) => Rationale {
                     reason: reason.text().to_owned(),
                     source: route.source,
@@ -154,12 +165,12 @@ fn explain_sender_login(
             }
         }
         (Answer::NotFound, Some(found)) if found.has_value => {
-            let (_, route) = explain_route(snapshot, sender);
+            let (_, route) = explain_route(snapshot, keys);
             Rationale::from_entry(
                 entry,
                 format!(
-                    "withheld: the credentials of {} are there, but the sender has no next hop ({}), and Postfix would \
-                     offer them to the recipient's own server",
+                    "withheld: {} has credentials, but the sender has no next hop ({}), and Postfix would offer them \
+                     to the recipient's own server",
                     found.name(),
                     route.reason
                 ),
@@ -168,7 +179,7 @@ fn explain_sender_login(
         (Answer::NotFound, Some(found)) => Rationale::from_entry(
             entry,
             format!(
-                "the entry for {} has no value: this sender has no credentials, on purpose",
+                "the entry for {} has no value: this sender intentionally has no credentials",
                 found.name()
             ),
         ),
@@ -183,7 +194,7 @@ fn explain_sender_login(
 /// Explains the login of a host or a next hop.
 fn explain_host_login(answer: Answer<'_>, entry: Option<Entry<'_>>) -> Rationale {
     match (answer, &entry) {
-        // Names the variable that has to be fixed.
+        // Names the variable to fix.
         (Answer::CannotTell(reason), _) if reason == reason::DEFAULT_CREDENTIALS_UNREADABLE => {
             Rationale::from_variable("RELAY_USER", reason.text())
         }
@@ -194,12 +205,12 @@ fn explain_host_login(answer: Answer<'_>, entry: Option<Entry<'_>>) -> Rationale
         ),
         (Answer::Found(_), None) => Rationale::from_variable(
             "RELAY_USER",
-            "no entry; this is the next hop of the default relay, whose credentials RELAY_USER and RELAY_PASSWORD are",
+            "no entry; this is the next hop of the default relay, whose credentials RELAY_USER and RELAY_PASSWORD set",
         ),
         (Answer::NotFound, Some(found)) => Rationale::from_entry(
             entry,
             format!(
-                "the entry for {} has no value: it has no credentials, on purpose",
+                "the entry for {} has no value: it intentionally has no credentials",
                 found.name()
             ),
         ),
@@ -208,10 +219,9 @@ fn explain_host_login(answer: Answer<'_>, entry: Option<Entry<'_>>) -> Rationale
 }
 
 /// Returns the next hop of a sender, and its rationale.
-fn explain_route<'a>(snapshot: &'a Snapshot, sender: &[u8]) -> (Answer<'a>, Rationale) {
-    let keys = SenderKeys::of(sender, &snapshot.delimiters);
-    let answer = snapshot.next_hop(&keys);
+fn explain_route<'a>(snapshot: &'a Snapshot, keys: &SenderKeys) -> (Answer<'a>, Rationale) {
+    let answer = snapshot.next_hop(keys);
     let in_order: Vec<Key<'_>> = keys.in_order().collect();
     let entry = Entry::find(&snapshot.relay_map, &in_order).map(|(_, entry)| entry);
-    (answer, explain_next_hop(snapshot, &keys, answer, entry))
+    (answer, explain_next_hop(snapshot, keys, answer, entry))
 }

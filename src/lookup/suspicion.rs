@@ -46,7 +46,7 @@ impl Suspicion {
             Self::Invisible(_) => Code::InvisibleCharacter,
             Self::Quoted => Code::ValueInQuotes,
             Self::Placeholder => Code::Placeholder,
-            Self::SurroundingWhitespace => Code::BlankAroundValue,
+            Self::SurroundingWhitespace => Code::WhitespaceAroundValue,
         }
     }
 
@@ -55,13 +55,13 @@ impl Suspicion {
     pub(crate) fn message(self, what: &str) -> String {
         match self {
             Self::Invisible(invisible) => format!(
-                "{what} has {}, which cannot be seen, at byte {}",
+                "{what} contains an invisible character, {}, at byte {}",
                 invisible.name(),
                 invisible.offset + 1
             ),
-            Self::Quoted => format!("{what} has quotes around it, and they are a part of it"),
-            Self::Placeholder => format!("{what} is a placeholder that was not filled"),
-            Self::SurroundingWhitespace => format!("{what} begins or ends with a blank"),
+            Self::Quoted => format!("{what} is in quotes, which are part of it"),
+            Self::Placeholder => format!("{what} is a placeholder that was not replaced"),
+            Self::SurroundingWhitespace => format!("{what} starts or ends with whitespace"),
         }
     }
 
@@ -71,12 +71,12 @@ impl Suspicion {
         match self {
             Self::Invisible(_) => "type the value instead of copying it",
             Self::Quoted => {
-                "remove the quotes: the env_file of Docker and a list under environment: in compose.yaml keep them"
+                "remove the quotes: Docker's env_file and a list under environment: in compose.yaml keep them"
             }
             Self::Placeholder => {
-                "put the value in its place; was the template filled, and the variable in it set?"
+                "write the value instead; check that the template was rendered and its variable was set"
             }
-            Self::SurroundingWhitespace => "remove the blank",
+            Self::SurroundingWhitespace => "remove the whitespace",
         }
     }
 }

@@ -327,20 +327,28 @@ impl<'a> Checker<'a> {
     }
 
     fn check_delimiter(&mut self, delimiters: &Delimiters) {
-        let delimiters_of_postfix = self.config.main_cf("recipient_delimiter");
-        if Delimiters::new(delimiters_of_postfix).as_ref() != Some(delimiters) {
-            let help = if delimiters_of_postfix.is_empty() {
-                "main.cf has none: set recipient_delimiter = \"\" in postmapd.toml"
-            } else {
-                "set recipient_delimiter in postmapd.toml to the characters in main.cf"
-            };
-            self.add(
-                Place::parameter(None, "recipient_delimiter"),
-                Code::RecipientDelimiter,
-                "postmapd and Postfix use different recipient delimiters",
-                help.to_owned(),
-            );
+        let of_postfix = self.config.main_cf("recipient_delimiter");
+        if Delimiters::new(of_postfix).as_ref() == Some(delimiters) {
+            return;
         }
+        let list = |characters: &str| match characters {
+            "" => "no character".to_owned(),
+            _ => characters.to_owned(),
+        };
+        // A value that is not a delimiter may be a secret in the wrong place.
+        let is_delimiter = of_postfix.bytes().all(|c| c.is_ascii_punctuation());
+        let (theirs, value) = if is_delimiter {
+            (list(of_postfix), format!("{of_postfix:?}"))
+        } else {
+            ("other characters".to_owned(), "the same characters".to_owned())
+        };
+        let ours = list(&delimiters.to_string());
+        self.add(
+            Place::parameter(None, "recipient_delimiter"),
+            Code::RecipientDelimiter,
+            &format!("Postfix splits address extensions at {theirs}, postmapd at {ours}"),
+            format!("set recipient_delimiter in postmapd.toml to {value}"),
+        );
     }
 
     fn check_other_instances(&mut self) {

@@ -72,4 +72,14 @@ impl Answer<'_> {
             Self::CannotTell(_) => "cannot_tell",
         }
     }
+
+    /// Returns the value, `-` for *not found*, or `? ` and the reason.
+    #[cfg(test)]
+    pub(crate) fn to_text(self) -> String {
+        match self {
+            Self::Found(value) => String::from_utf8_lossy(value.expose()).into_owned(),
+            Self::NotFound => "-".to_owned(),
+            Self::CannotTell(reason) => format!("? {reason:?}"),
+        }
+    }
 }

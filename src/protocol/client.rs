@@ -8,7 +8,7 @@
 
 pub(crate) mod connection;
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use bytes::{BufMut, BytesMut};
 use thiserror::Error;
@@ -42,32 +42,43 @@ pub struct ClientError {
 #[derive(Debug, Error)]
 pub enum ClientErrorKind {
     /// The connection could not be opened, or it failed.
-    #[error("{0}; is postmapd running, and does it listen there?")]
+    #[error("{0}; check that postmapd is running and listens there")]
     Io(io::Error),
+    /// The server closed the connection before its reply.
+    #[error(
+        "{0}: the server closed the connection without a reply; its log has the reason: allow_networks may not include \
+         this host, or it has too many connections"
+    )]
+    Closed(io::Error),
     /// The deadline passed.
     #[error(
-        "{0}; Postfix would wait, too: see the server's log, ask postmapd status --alive, and restart the server if it does \
-         not answer"
+        "{0}; Postfix would wait too; see the server's log, run postmapd status --alive, and restart the server \
+         if that fails"
     )]
     TimedOut(ConnectionError),
     /// The reply is not of the protocol.
-    #[error("the reply is not of this protocol; is it another kind of server?")]
+    #[error("the reply is not valid in this protocol; check that the server is postmapd")]
     InvalidReply,
     /// The value cannot be that of a relay table.
     #[error(
-        "the value has a control character, which no value of postmapd has, and is not printed; is it another kind of \
-         server?"
+        "the value contains a control character, which no value of postmapd does, and is not printed; check that the \
+         server is postmapd"
     )]
     ControlCharacter,
     /// An earlier lookup on this connection had no reply.
-    #[error("not asked, because an earlier question had no reply")]
+    #[error("skipped, because an earlier lookup got no reply")]
     EarlierRequestFailed,
 }
 
 impl From<ConnectionError> for ClientErrorKind {
     fn from(error: ConnectionError) -> Self {
         match error {
-            ConnectionError::Io(error) => Self::Io(error),
+            ConnectionError::Io(error) => match error.kind() {
+                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                    Self::Closed(error)
+                }
+                _ => Self::Io(error),
+            },
             error @ ConnectionError::TimedOut(_) => Self::TimedOut(error),
         }
     }
@@ -142,7 +153,7 @@ fn exchange(
         }
         let read = connection.read(&mut piece)?;
         if read == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
         }
         reply.put_slice(piece.get(..read).unwrap_or_default());
     }

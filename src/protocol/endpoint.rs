@@ -19,19 +19,19 @@ use crate::protocol::Protocol;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EndpointError {
     /// Neither `socketmap:` nor `tcp:`.
-    #[error("it begins with neither socketmap:inet:, socketmap:unix: nor tcp:")]
+    #[error("it does not start with socketmap:inet:, socketmap:unix: or tcp:")]
     Protocol,
     /// The address is invalid.
     #[error(transparent)]
     Address(#[from] AddressError),
     /// `tcp:host:port` without a map.
-    #[error("tcp serves one map on a port; add {0}")]
+    #[error("a tcp endpoint serves one map; add {0}")]
     MissingMap(String),
     /// `tcp:host:port:something`
     #[error("there is no such map; the maps are {0}")]
     UnknownMap(String),
     /// A listener for `socketmap:…:relayhost`.
-    #[error("a socketmap listener serves every map by name; leave the map out")]
+    #[error("a socketmap listener serves every map by name; omit the map")]
     UnexpectedMap,
 }
 

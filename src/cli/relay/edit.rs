@@ -55,8 +55,9 @@ impl Edit<'_> {
         // The lock keeps other edits out until it is known what takes effect.
         let loaded = evaluate::load(sources);
         drop(lock);
-        self.report(sources, &loaded, warnings)
-            .map_err(Error::system("cannot say what holds now; the file is changed"))?;
+        self.report(sources, &loaded, warnings).map_err(Error::system(
+            "the file was changed, but the result cannot be printed",
+        ))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -80,7 +81,7 @@ impl Edit<'_> {
                     // An invalid key may be a password.
                     key: match table::key::validate(CREDENTIALS.format, &self.key) {
                         Ok(()) => printable(&self.key),
-                        Err(_) => "what was given".to_owned(),
+                        Err(_) => "this argument".to_owned(),
                     },
                     hint: alternative.map_or("", |hint| hint.text),
                 })
@@ -100,7 +101,7 @@ impl Edit<'_> {
             shown += 1;
         }
         if shown > 0 {
-            warnings.push("until that is fixed, a running server keeps its active tables".to_owned());
+            warnings.push("until this is fixed, a running server keeps its active tables".to_owned());
         }
         let mut out = io::stdout().lock();
         writeln!(out, "{}: {}", printable(&self.key), summary.line)?;

@@ -133,39 +133,47 @@ fn sender_summary(table: &TableSpec, key: &[u8], snapshot: &Snapshot) -> EditSum
         }
         Resolved::None if routes_senders => "delivered directly".to_owned(),
         Resolved::None if snapshot.routing == Routing::MainCf => "the next hop of main.cf".to_owned(),
-        Resolved::None => "no next hop is known here".to_owned(),
-        Resolved::CannotTell(reason) => format!("the next hop cannot be told: {reason}"),
+        Resolved::None => "no next hop is configured here".to_owned(),
+        Resolved::CannotTell(reason) => format!("the next hop is unknown: {reason}"),
     };
     let line = match (&effective.user, &effective.next_hop) {
         (Resolved::Value(user), _) => format!("{route} as {}", printable(user)),
         (Resolved::None, Resolved::Value(_)) => format!("{route} without credentials"),
         (Resolved::CannotTell(reason), Resolved::Value(_)) => {
-            format!("{route}; the credentials cannot be told: {reason}")
+            format!("{route}; the credentials are unknown: {reason}")
         }
         (Resolved::None | Resolved::CannotTell(_), _) => route,
     };
     match (&effective.next_hop, &effective.user, stored) {
-        (Resolved::Value(_), Resolved::None, StoredCredentials::None) => warnings.push(format!(
-            "warning: there are no credentials for {0} or its next hop, so its mail is sent without authenticating; if \
-             the relay wants some: postmapd relay add-auth {0} USER",
-            shell_quoted(key)
-        )),
+        (Resolved::Value(list), Resolved::None, StoredCredentials::None) => {
+            // The null sender has the credentials of its next hop.
+            let account = match nexthop::elements(list).next() {
+                Some(first) if key == NULL_SENDER => format!("--next-hop {}", shell_quoted(first)),
+                _ => shell_quoted(key),
+            };
+            warnings.push(format!(
+                "warning: neither {0} nor its next hop has credentials, so its mail is sent without authenticating; if \
+                 the relay requires them: postmapd relay add-auth {account} USER",
+                shell_quoted(key)
+            ));
+        }
         (Resolved::None, _, StoredCredentials::Own) if routes_senders => warnings.push(format!(
-            "warning: the credentials for {0} are not used, because it has no next hop; postmapd relay {1}",
+            "warning: the credentials for {0} are not used, because it has no next hop; {1}",
             shell_quoted(key),
             if table.is_secret() {
-                format!("add-domain {} HOST PORT gives it one", shell_quoted(key))
+                format!("to add one: postmapd relay add-domain {} HOST PORT", shell_quoted(key))
             } else {
-                format!("remove-auth {} removes them", shell_quoted(key))
+                format!("to remove them: postmapd relay remove-auth {}", shell_quoted(key))
             }
         )),
         (Resolved::None, _, StoredCredentials::Own) if table.is_secret() => warnings.push(
             if snapshot.routing == Routing::MainCf {
-                "warning: no sender has a next hop here, so these credentials go to wherever main.cf sends the mail"
+                "warning: no sender has a next hop here, so Postfix offers these credentials to any server that \
+                 main.cf selects"
             } else {
-                "warning: there is no relay map and no default relay, so a server answers these credentials with a temporary \
-                 error and mail waits: give the sender a next hop (postmapd relay add-domain), or set next_hops = \"main.cf\" \
-                 in postmapd.toml if main.cf has the relays"
+                "warning: there is no relay map and no default relay, so lookups of these credentials return a \
+                 temporary error and mail stays in the queue; add a next hop (postmapd relay add-domain), or set \
+                 next_hops = \"main.cf\" in postmapd.toml if main.cf sets the relays"
             }
             .to_owned(),
         ),
@@ -174,12 +182,13 @@ fn sender_summary(table: &TableSpec, key: &[u8], snapshot: &Snapshot) -> EditSum
     EditSummary { line, warnings }
 }
 
-const IMPLICIT_TLS: &str = "warning: a relay on port 465 expects TLS from the first byte, which a next hop cannot ask for: without \
-     smtp_tls_wrappermode=yes in main.cf, or in a transport of its own in master.cf, Postfix waits there for nothing; \
-     most such relays have port 587 too";
+const IMPLICIT_TLS: &str = "warning: a relay on port 465 expects TLS from the first byte, which a next hop cannot \
+                            express: without smtp_tls_wrappermode=yes in main.cf, or in a separate transport in \
+                            master.cf, delivery times out; most such relays also listen on port 587";
 
-const SEVERAL_RELAYS: &str = "warning: Postfix offers the login of this sender to every relay of its list, and they are of different \
-     operators; give each relay its own (postmapd relay add-auth '[HOST]:PORT' USER), and remove that of the sender";
+const SEVERAL_RELAYS: &str = "warning: Postfix offers the login of this sender to every relay in its list, and they \
+                              have different operators; give each relay its own login (postmapd relay add-auth \
+                              '[HOST]:PORT' USER), and remove the login of the sender";
 
 /// Which entry of the credentials file is for a sender.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -209,22 +218,22 @@ fn next_hop_summary(key: &[u8], snapshot: &Snapshot) -> EditSummary {
             let host_login = snapshot.login_for(host, &mut SenderKeys::default());
             if host != key && matches!(host_login, Answer::Found(_)) {
                 warnings.push(format!(
-                    "warning: Postfix asks for the host {0} first, which has credentials, and never for those of {1}; \
-                     postmapd relay remove-auth --next-hop {0} removes them",
+                    "warning: Postfix looks up the host {0} first, which has credentials, and never {1}; to remove \
+                     those of the host: postmapd relay remove-auth --next-hop {0}",
                     printable(host),
                     shell_quoted(key)
                 ));
             } else if is_unused_next_hop(key, snapshot) {
                 warnings.push(format!(
-                    "warning: no sender has the next hop {}, so these credentials are not used; write it as the relay \
-                     map has it, or give a domain that next hop",
+                    "warning: no sender has the next hop {}, so these credentials are not used; write it as in the \
+                     relay map, or give a domain this next hop",
                     printable(key)
                 ));
             }
-            format!("mail by it is sent as {}", printable(&user))
+            format!("mail through it is sent as {}", printable(&user))
         }
-        Resolved::None => "no credentials, except those that a sender has".to_owned(),
-        Resolved::CannotTell(reason) => format!("the credentials cannot be told: {reason}"),
+        Resolved::None => "no credentials, except those of senders".to_owned(),
+        Resolved::CannotTell(reason) => format!("the credentials are unknown: {reason}"),
     };
     EditSummary { line, warnings }
 }

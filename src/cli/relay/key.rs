@@ -23,81 +23,80 @@ use crate::os::secret::Secret;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ArgumentError {
     /// Empty, or `@`.
-    #[error("the domain is empty; write for example example.com, @example.com or someone@example.com")]
+    #[error("the domain is empty; write, for example, example.com, @example.com or someone@example.com")]
     EmptyDomain,
     /// A domain that no sender can have.
     #[error(
-        "this is no domain: it may have letters, digits, hyphens and underscores, parted by single dots; write for \
-         example example.com"
+        "this is not a domain: use letters, digits, hyphens and underscores, separated by single dots, for example \
+         example.com"
     )]
     Domain,
     /// A key that Postfix never queries.
-    #[error("{0}; write for example example.com, @example.com or someone@example.com")]
+    #[error("{0}; write, for example, example.com, @example.com or someone@example.com")]
     Key(KeyErrorKind),
     /// A second line, perhaps.
-    #[error("the domain has a line end or another control character")]
+    #[error("the domain contains a line end or another control character")]
     ControlInDomain,
     /// For example `john doe@example.com`.
     #[error(
-        "the part before the @ has a blank or another special character; quote it: '\"john doe\"@example.com', in \
-         quotes for the shell too"
+        "the part before the @ contains a space or another special character; quote it: '\"john doe\"@example.com', \
+         in quotes for the shell as well"
     )]
     LocalPart,
-    #[error(
-        "this is a next hop; here the sender comes first, for example: example.com relay.example.com 587"
-    )]
+    #[error("this is a next hop, but the sender comes first, for example: example.com relay.example.com 587")]
     NextHopForSender,
     #[error(
-        "Postfix never asks for the credentials of the null sender; add those of its next hop, for example for \
+        "Postfix never looks up credentials of the null sender; add those of its next hop, for example \
          [relay.example.com]:587"
     )]
     NullSenderCredentials,
-    #[error(
-        "this is not a next hop: {0}; write it as the relay map has it, for example [relay.example.com]:587"
-    )]
+    #[error("this is not a next hop: {0}; write it as in the relay map, for example [relay.example.com]:587")]
     NextHop(NextHopErrorKind),
-    #[error("these are several next hops; add the credentials of each by itself")]
+    #[error("this is a list of next hops; add the credentials of each of them separately")]
     SeveralNextHops,
-    #[error("this is no relay: {0}; write the host and the port apart, for example relay.example.com 587")]
+    #[error(
+        "this is not a relay: {0}; write the host and the port as separate arguments, for example \
+             relay.example.com 587"
+    )]
     Host(NextHopErrorKind),
     /// For example `https://relay.example.com`.
-    #[error(
-        "this is a URL, and no relay; write the host alone, and the port after it: relay.example.com 587"
-    )]
+    #[error("this is a URL, not a relay; write only the host, then the port: relay.example.com 587")]
     Url,
     /// For example `smtp:[relay.example.com]:587`.
     #[error(
-        "this begins with a transport, as in transport_maps; write the host alone, and the port after it: \
-         relay.example.com 587"
+        "this starts with a transport, as in transport_maps; write only the host, then the port: relay.example.com 587"
     )]
     Transport,
-    #[error("the host has a port already; give it once")]
+    #[error("the host already has a port; give it only once")]
     DuplicatePort,
-    #[error("DUNNO is no host; use postmapd relay exclude-domain")]
+    #[error("DUNNO is not a host; use postmapd relay exclude-domain")]
     Dunno,
     #[error("the user is empty")]
     EmptyUser,
     #[error(
-        "the user has a `:`, at which Postfix would part it from the password; the format cannot carry that"
+        "the user contains a `:`, which separates it from the password; the file format cannot represent it"
     )]
     ColonInUser,
-    #[error("the user has a line end or another control character; the format cannot carry that")]
+    #[error(
+        "the user contains a line end or another control character, which the file format cannot represent"
+    )]
     ControlInUser,
-    #[error("the user begins or ends with a blank; the format cannot carry that")]
+    #[error("the user starts or ends with whitespace, which the file format cannot represent")]
     WhitespaceAroundUser,
     #[error("the password is empty")]
     EmptyPassword,
-    #[error("the password has a line end or another control character; the format cannot carry that")]
+    #[error(
+        "the password contains a line end or another control character, which the file format cannot represent"
+    )]
     ControlInPassword,
-    #[error("the password begins or ends with a blank; the format cannot carry that")]
+    #[error("the password starts or ends with whitespace, which the file format cannot represent")]
     WhitespaceAroundPassword,
     /// For example the misspelt flag `--pasword-stdin`.
     #[error(
-        "the password begins with --; if it is one, and no misspelt flag, write -- before it, or give it with \
-         --password-stdin"
+        "the password starts with --; if it is not a misspelled option, write -- before it, or use --password-stdin"
     )]
     LooksLikeFlag,
-    #[error("the entry is longer than a line of the file can be, {MAX_LINE} bytes")]
+    #[error("the entry is longer than a line of the file can be ({MAX_LINE} bytes)")]
     TooLong,
 }
 

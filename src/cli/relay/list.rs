@@ -103,7 +103,7 @@ impl Row {
             (Resolved::None, Resolved::None) if excluded => Some("delivered directly"),
             (Resolved::None, Resolved::None) => Some("no next hop"),
             (Resolved::Value(_), Resolved::None) if sender == NULL_SENDER => {
-                Some("Postfix asks for no credentials of the null sender")
+                Some("Postfix looks up no credentials of the null sender")
             }
             _ => None,
         };
@@ -114,7 +114,7 @@ impl Row {
                     && sender != NULL_SENDER
                     && logins::has_login_by_sender(snapshot, sender) =>
             {
-                Some("offered to every relay of the list")
+                Some("offered to every relay in the list")
             }
             _ => None,
         };

@@ -41,11 +41,12 @@ use key::ArgumentError;
     arg_required_else_help = true,
     after_help = "\
 DOMAIN is a domain (example.com, or @example.com), one sender (someone@example.com) or the null sender ('<>'). \
-Running a command twice is as running it once. A running server has the change in force milliseconds later.
+Running a command twice has the same effect as running it once. On a running server, the change takes effect within \
+milliseconds.
 
-A symbolic link on the path of a file is followed if it belongs to root, to you, or to the owner of what it leads to.
+A symbolic link in the path of a file is followed if it belongs to root, to you, or to the owner of its target.
 
-Exit codes: 0 done, 1 refused (nothing was written) or no such entry, 2 usage.
+Exit codes: 0 done, 1 rejected (nothing was written) or no such entry, 2 usage.
 
 Examples:
   postmapd relay add-domain example.com relay.example.net 587
@@ -61,9 +62,9 @@ pub(super) struct Relay {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Send the mail of a domain, or of one sender, by a relay
+    /// Send the mail of a domain or of one sender through a relay
     #[command(after_help = "\
-Writes `@DOMAIN [HOST]:PORT` to postfix-relaymap.cf, or changes the entry in its place.
+Writes `@DOMAIN [HOST]:PORT` to postfix-relaymap.cf, or changes the existing entry.
 
 Examples:
   postmapd relay add-domain example.com relay.example.net 587
@@ -71,45 +72,45 @@ Examples:
     AddDomain {
         /// The domain, the sender, or <> for the null sender
         domain: OsString,
-        /// The host name or the address of the relay; an MX record of it is not looked up
+        /// The host name or address of the relay; its MX records are not looked up
         host: OsString,
-        /// Its port: a number, smtp, smtps, submission or submissions [default: 25]
+        /// The port: a number, smtp, smtps, submission or submissions [default: 25]
         port: Option<OsString>,
     },
-    /// Store the credentials of a domain, of one sender, or of a next hop
+    /// Store the credentials of a domain, of one sender or of a next hop
     #[command(after_help = "\
-Writes `@DOMAIN USER:PASSWORD` to postfix-sasl-password.cf, or changes the entry in its place. A new file has mode 0600; root \
-gives it to the owner of the folder.
+Writes `@DOMAIN USER:PASSWORD` to postfix-sasl-password.cf, or changes the existing entry. A new file has mode 0600; if root \
+creates it, it belongs to the owner of the directory.
 
-Without PASSWORD and --password-stdin the password is asked for twice at the terminal. A PASSWORD on the command line \
-is there for scripts of docker-mailserver, and gets a warning: every local user can see it in the list of processes, and \
-it stays in the history of the shell.
+Without PASSWORD and --password-stdin, the command prompts for the password twice on the terminal. PASSWORD on the \
+command line is for scripts of docker-mailserver, and causes a warning: every local user can see it in the process list, \
+and the shell may keep it in its history.
 
-What begins with a bracket or has a port is a next hop, as the relay map has it: [relay.example.net]:587. With \
---next-hop so is a bare host name. Every mail by that next hop gets its credentials, unless the sender has its own.
+A DOMAIN in brackets or with a port is a next hop, written as in the relay map: [relay.example.net]:587. With \
+--next-hop, so is a bare host name. All mail through that next hop uses its credentials, unless the sender has its own.
 
 Examples:
   postmapd relay add-auth example.com relay_user
   postmapd relay add-auth example.com relay_user --password-stdin < password
   postmapd relay add-auth '[relay.example.net]:587' relay_user")]
     AddAuth {
-        /// The domain, the sender, or the next hop
+        /// The domain, the sender or the next hop
         domain: OsString,
-        /// The user at the relay
+        /// The user name at the relay
         user: OsString,
-        /// The password, where others may see it
+        /// The password; every local user can see it here
         #[arg(allow_hyphen_values = true)]
         password: Option<OsString>,
-        /// Read the password from standard input, one line
+        /// Read the password from standard input (one line)
         #[arg(long, conflicts_with = "password")]
         password_stdin: bool,
-        /// DOMAIN is a host or a next hop, and is written as it is
+        /// DOMAIN is a host or a next hop, and is used unchanged
         #[arg(long)]
         next_hop: bool,
     },
-    /// Deliver the mail of a domain, or of one sender, directly, whatever the default relay is
+    /// Deliver the mail of a domain or of one sender directly, regardless of the default relay
     #[command(after_help = "\
-Writes `@DOMAIN` without a destination to postfix-relaymap.cf, or changes the entry in its place.
+Writes `@DOMAIN` without a destination to postfix-relaymap.cf, or changes the existing entry.
 
 Examples:
   postmapd relay exclude-domain example.com
@@ -118,9 +119,9 @@ Examples:
         /// The domain, the sender, or <> for the null sender
         domain: OsString,
     },
-    /// Remove the relay map's entry of a domain, or of one sender; the default relay counts again
+    /// Remove the relay map entry of a domain or of one sender; the default relay applies again
     #[command(after_help = "\
-Its credentials stay, and are withheld while it has no next hop; remove-auth takes them out.
+The credentials stay, and are withheld while the sender has no next hop; remove-auth removes them.
 
 Examples:
   postmapd relay remove-domain example.com
@@ -129,38 +130,39 @@ Examples:
         /// The domain, the sender, or <> for the null sender
         domain: OsString,
     },
-    /// Remove the credentials of a domain, of one sender, or of a next hop
+    /// Remove the credentials of a domain, of one sender or of a next hop
     #[command(after_help = "\
-Its entry in the relay map stays; the credentials of its domain or its next hop count again, if there are any.
+The relay map entry stays; the credentials of the domain or the next hop, if any, apply again.
 
 Examples:
   postmapd relay remove-auth example.com
   postmapd relay remove-auth '[relay.example.net]:587'")]
     RemoveAuth {
-        /// The domain, the sender, or the next hop
+        /// The domain, the sender or the next hop
         domain: OsString,
-        /// DOMAIN is a host or a next hop, and is taken as it is
+        /// DOMAIN is a host or a next hop, and is used unchanged
         #[arg(long)]
         next_hop: bool,
     },
-    /// List every sender that has an entry, its next hop and its user; never a password
+    /// List every sender that has an entry, its next hop and its user, never a password
     #[command(after_help = "\
-The next hop and the user are those that Postfix would get: for a sender without credentials of its own, those of its \
-domain or of its next hop. Where the file has a user that is not used, because the sender is delivered directly or has no \
-next hop, it is shown with the reason behind it; likewise where the user is offered to several relays of a list.
+The next hop and the user are those that Postfix would get: for a sender without credentials of its own, the user of its \
+domain or of its next hop. A user in the file that is not used, because the sender is delivered directly or has no next \
+hop, is listed with the reason; so is a user that Postfix offers to several relays in a list.
 
-The default relay is that of the variables of this command (RELAY_HOST and so on), if it has any; else that of the server \
-that runs for the folder, or of postmapd.env beside the tables, which is said on standard error.
+The default relay comes from the environment of this command, if that sets one of its variables (RELAY_HOST and so on); \
+else from the server that runs for the same directory; else from postmapd.env in that directory. Standard error names the \
+source.
 
 --format json prints [{\"sender\": \"@example.com\", \"nexthop\": \"[relay.example.net]:587\" or null, \"user\": \"relay_user\" \
-or null, \"excluded\": false}], with \"unused\": \"REASON\" in those whose user is not used, and \"warning\": \"REASON\" in those \
-whose user is offered to several relays.
+or null, \"excluded\": false}], with \"unused\": \"REASON\" for a user that is not used, and \"warning\": \"REASON\" for one that \
+is offered to several relays.
 
 Examples:
   postmapd relay list
   postmapd relay list --dir /etc/postmapd --format json")]
     List {
-        /// How to print
+        /// Output format
         #[arg(long, value_name = "FORMAT", default_value = "text")]
         format: OutputFormat,
     },
@@ -180,7 +182,7 @@ pub enum RelayError {
     Replace(#[from] ReplaceError),
     /// The server would reject the result.
     #[error(
-        "{}\n{} was not written: with an error in it the server would use none of it; fix the line first",
+        "{}\n{} was not written: the server would reject the whole file because of this error; fix the line first",
         errors.join("\n"),
         printable_path(path)
     )]
@@ -278,7 +280,7 @@ impl Relay {
 }
 
 const PASSWORD_ON_COMMAND_LINE: &str = "warning: the password was on the command line, where every local user could see it, and the shell may keep \
-     it in its history; leave it out to be asked for it, or give it with --password-stdin";
+     it in its history; omit it to be prompted for it, or use --password-stdin";
 
 /// Whether a password may be a misspelt flag: after `--` it is none.
 fn looks_like_flag(password: &Secret) -> bool {
@@ -301,10 +303,10 @@ pub(super) fn usage_without_arguments(error: &clap::Error) -> Option<ExitCode> {
         return None;
     }
     print_message(
-        "these words cannot be understood; they are not repeated here, because one may be a password\n\n\
+        "the arguments are invalid; they are not repeated here, because one of them may be a password\n\n\
          Usage: postmapd relay add-auth [OPTIONS] DOMAIN USER [PASSWORD]\n\n\
-         A value with blanks needs quotes, and --password-stdin reads a password from standard input. For more, try \
-         'postmapd relay add-auth --help'.",
+         Quote values that contain spaces, or read the password from standard input with --password-stdin. For more \
+         information, try 'postmapd relay add-auth --help'.",
     );
     Some(ExitCode::from(EX_USAGE))
 }

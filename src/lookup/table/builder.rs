@@ -120,7 +120,7 @@ impl<'a> Builder<'a> {
                         .help("remove one of the two lines"),
                     || {
                         let first = self.entries.blocks.line(first);
-                        format!("line {first} has this key already, and the first wins")
+                        format!("line {first} already has this key, and the first entry takes effect")
                     },
                 ),
             }

@@ -28,7 +28,7 @@ use crate::os::secret::Secret;
 
 /// The format cannot represent this key with this value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a line of the file cannot hold this: read again, it would be something else")]
+#[error("the file format cannot represent this: the line would be read as something else")]
 pub struct NotRepresentable;
 
 /// The effect of an edit.
@@ -110,8 +110,8 @@ pub fn remove(format: Format, text: &[u8], key: &[u8]) -> Edited {
             ..again
         };
     }
-    let is_blank_text = new.is_empty() || new.expose() == BYTE_ORDER_MARK;
-    if is_blank_text && !entries.is_empty() {
+    let is_empty_text = new.is_empty() || new.expose() == BYTE_ORDER_MARK;
+    if is_empty_text && !entries.is_empty() {
         new.append(line_end(text));
     }
     Edited {
@@ -212,8 +212,8 @@ fn append_changed(text: &[u8], entry: &Entry, value: &[u8], new: &mut Secret) {
 /// Appends a new line after `text`, which is in `new` already.
 fn append_entry(text: &[u8], key: &[u8], value: &[u8], new: &mut Secret) {
     let end = line_end(text);
-    let is_blank_text = text.is_empty() || text == BYTE_ORDER_MARK;
-    if !is_blank_text && !text.ends_with(b"\n") {
+    let is_empty_text = text.is_empty() || text == BYTE_ORDER_MARK;
+    if !is_empty_text && !text.ends_with(b"\n") {
         // A CR at the very end is half of a line end.
         new.append(if text.ends_with(b"\r") { b"\n" } else { end });
     }

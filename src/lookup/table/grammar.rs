@@ -107,8 +107,8 @@ impl<'a, 'p> Parser<'a, 'p> {
             (offset, rest) = (BYTE_ORDER_MARK.len(), after);
             findings.push(
                 Finding::in_file(Code::ByteOrderMark, self.path, position(1, 0))
-                    .message("the file begins with a byte order mark, which is ignored here")
-                    .help("save it as UTF-8 without one: Postfix would take it for a part of the first key"),
+                    .message("the file starts with a byte order mark, which postmapd ignores")
+                    .help("save it as UTF-8 without one: Postfix would make it part of the first key"),
             );
         }
         while !rest.is_empty() {
@@ -155,38 +155,38 @@ impl<'a, 'p> Parser<'a, 'p> {
             // Includes comments: such a line ends the text, and nothing after it was read (super::text).
             _ if line.len() > MAX_LINE => {
                 let message =
-                    format!("the line is longer than {MAX_LINE} bytes, and what follows it is not read");
-                let help = "shorten it, or remove it if it is a comment; is this a text file?";
+                    format!("the line is longer than {MAX_LINE} bytes, and the rest of the file is not read");
+                let help = "shorten it, or remove it if it is a comment; check that this is a text file";
                 self.report_unreadable(number, 0, message, help, findings);
                 return None;
             }
             ParsedLine::Ignored => return None,
             ParsedLine::Unclosed { indent } => {
-                let message = "the key has a quote that is not closed, or ends in a backslash";
-                let help = "close the quote, or write the key without it";
+                let message = "the key has an unclosed quote, or ends in a backslash";
+                let help = "close the quote, or write the key without quotes";
                 self.report_unreadable(number, indent, message, help, findings);
                 return None;
             }
             ParsedLine::Entry(entry) => entry,
         };
         if let Some(bad) = entry.key.iter().position(u8::is_ascii_control) {
-            let help = "remove it; was the file saved by the wrong program, or cut off?";
-            let message = "the key has a control byte";
+            let help = "remove it; check that this is a text file and that it is complete";
+            let message = "the key contains a control character";
             self.report_unreadable(number, entry.indent + bad, message, help, findings);
             return None;
         }
         if entry.indent > 0 {
             findings.push(
                 Finding::in_file(Code::IndentedEntry, self.path, position(number, 0))
-                    .message("the entry is indented; it is an entry of its own here")
-                    .help("remove the blanks before it: Postfix would glue it to the line before"),
+                    .message("the entry is indented; postmapd reads it as a separate entry")
+                    .help("remove the whitespace before it: Postfix would join it to the line before"),
             );
         }
         if !self.is_utf8 && std::str::from_utf8(line).is_err() {
             findings.push(
                 Finding::in_file(Code::NotUtf8, self.path, position(number, 0))
-                    .message("the line is not UTF-8; its bytes are served as they are")
-                    .help("save the file as UTF-8: with smtputf8_enable=yes Postfix refuses such a value"),
+                    .message("the line is not UTF-8; postmapd serves its bytes unchanged")
+                    .help("save the file as UTF-8: with smtputf8_enable=yes, Postfix rejects such a value"),
             );
         }
         let record = |content| Record {
@@ -231,8 +231,8 @@ impl<'a, 'p> Parser<'a, 'p> {
         if is_without_login && key::is_sender(key) {
             findings.push(
                 Finding::in_file(Code::NoCredentials, self.path, position(number, offset))
-                    .message("the key has no value: it has no credentials, whatever its domain has")
-                    .help("add user:password, or leave it if that is meant"),
+                    .message("the key has no value, so it has no credentials, even if its domain has some")
+                    .help("add user:password, or ignore this warning if that is intended"),
             );
             return Content::NoValue;
         }

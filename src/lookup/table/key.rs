@@ -29,13 +29,13 @@ use crate::os::invisible::{self, Invisible};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum KeyErrorKind {
     /// A no-break space, a zero width space, a byte order mark within the file.
-    #[error("the key has a character that cannot be seen: {}", invisible::name(*.0))]
+    #[error("the key contains an invisible character: {}", invisible::name(*.0))]
     Invisible(char),
     /// A dash, a quotation mark or an `@` of another script.
-    #[error("the key has a character that is in no domain and no host: {}", invisible::name(*.0))]
+    #[error("the key contains a character that no domain or host can have: {}", invisible::name(*.0))]
     Punctuation(char),
     /// A domain that is not UTF-8.
-    #[error("the domain has a byte that is not UTF-8")]
+    #[error("the domain contains a byte that is not UTF-8")]
     NotUtf8,
     /// `$ANSIBLE_VAULT;1.1;AES256`
     #[error("the file is encrypted")]
@@ -44,51 +44,49 @@ pub enum KeyErrorKind {
     #[error("the file has an unresolved merge conflict")]
     MergeConflict,
     /// `@@example.com`, as `setup relay` of docker-mailserver writes it for `@example.com`.
-    #[error("the domain has two @ before it, so the entry is for no sender")]
+    #[error("two @ precede the domain, so the entry matches no sender")]
     TwoAts,
     /// `user@`
-    #[error("the key has no domain after its `@`")]
+    #[error("the key has no domain after the `@`")]
     NoDomain,
     /// `@.example.com`, `*.example.com`, `@*`, `*`
     #[error("wildcards and parent domains are not supported yet")]
     Wildcard,
     /// `@example.com.`
-    #[error("the domain ends in a dot, which Postfix removes from a sender before it asks")]
+    #[error("the domain ends in a dot, which Postfix removes from a sender before it looks it up")]
     TrailingDot,
     /// `@a.example,@b.example`, `@a.example: [relay]`, `user@a.example:password`
-    #[error("a `{0}` follows the key, and whitespace belongs there")]
+    #[error("a `{0}` follows the key instead of whitespace")]
     Separator(char),
     /// `'user@example.com'`, `<user@example.com>`
-    #[error("the key stands in quotes or brackets, and Postfix asks for it without")]
+    #[error("the key is in quotes or brackets, but Postfix looks it up without them")]
     Enclosed,
     /// `@example..com`, `@-example.com`, `@exam$ple.com`
     #[error("the domain is not a valid domain name")]
     Domain,
     /// `user@[999.0.2.1]`
-    #[error("the domain is in brackets and is not a valid address")]
+    #[error("the domain in brackets is not a valid address")]
     AddressLiteral,
     /// `mailto:user@example.com`, `a..b@example.com`
-    #[error(
-        "the part before the @ has a character that it cannot have without quotes, or a dot in the wrong place"
-    )]
+    #[error("the part before the @ contains a character that requires quotes, or a misplaced dot")]
     LocalPart,
     /// A next hop in the relay map.
-    #[error("the key is a next hop, and the relay map is asked for senders")]
+    #[error("the key is a next hop, but the keys of the relay map are senders")]
     NextHop,
     /// A domain in the relay map.
-    #[error("the key is a domain without its `@`, for which Postfix never asks here")]
+    #[error("the key is a domain without the `@`, which Postfix never looks up here")]
     BareDomain,
     /// A word in the relay map.
-    #[error("the key is no sender: it has no `@`")]
+    #[error("the key is not a sender: it has no `@`")]
     NoSender,
     /// `[a]:25,[b]:25` as a key of the credentials.
-    #[error("the key is a list of next hops, and Postfix asks for each by itself")]
+    #[error("the key is a list of next hops, but Postfix looks up each of them separately")]
     SeveralNextHops,
     /// A word in the credentials.
-    #[error("the key is neither a sender nor a host nor a next hop")]
+    #[error("the key is not a sender, a host or a next hop")]
     NeitherSenderNorHost,
     /// `user:password` or `password` alone.
-    #[error("the line has one word, which is no sender")]
+    #[error("the line is a single word that is not a sender")]
     OneWord,
 }
 
@@ -108,42 +106,42 @@ impl KeyErrorKind {
     pub fn help(self, format: Format) -> &'static str {
         match (self, format.keys) {
             (Self::Invisible(_), _) => {
-                "remove it; where it stands for a blank, type the blank: key, whitespace, value"
+                "remove it, or replace it with a space if it separates the key from the value"
             }
-            (Self::Punctuation(_), _) => "type the ASCII character in its place",
+            (Self::Punctuation(_), _) => "type the ASCII character instead",
             (Self::NotUtf8, _) => "save the file as UTF-8, or write the domain in its xn-- form",
-            (Self::Encrypted, _) => "decrypt it before it is put here",
+            (Self::Encrypted, _) => "decrypt it before you put it here",
             (Self::MergeConflict, _) => "resolve the conflict, and remove its markers",
             (Self::TwoAts, _) => {
-                "write it with one @, for example @example.com; the argument of setup relay has none"
+                "write it with one @, for example @example.com; the domain argument of setup relay has none"
             }
             (Self::NoDomain, _) => "write user@domain, or @domain",
             (Self::Wildcard, KeyKind::Sender) => {
-                "write @domain for each domain; RELAY_HOST is the default for all others"
+                "write @domain for each domain; RELAY_HOST sets the default for all others"
             }
             (Self::Wildcard, KeyKind::SenderOrHost) => {
-                "write @domain for each domain, or key the credentials by next hop: [relay.example.com]:587"
+                "write @domain for each domain, or use the next hop as the key: [relay.example.com]:587"
             }
             (Self::TrailingDot, _) => "remove the dot",
-            (Self::Separator(_), _) => "write each key on a line of its own, then whitespace, then its value",
+            (Self::Separator(_), _) => "write each key on its own line, then whitespace, then its value",
             (Self::Enclosed, _) => {
-                "write the address alone: user@domain, or @domain; only a local part may be quoted"
+                "write only the address: user@domain, or @domain; only the part before the @ can be quoted"
             }
             (Self::Domain, _) => {
-                "write labels of letters, digits, hyphens and underscores between single dots"
+                "use labels of letters, digits, hyphens and underscores, separated by single dots"
             }
             (Self::AddressLiteral, _) => "write it as user@[192.0.2.1] or user@[IPv6:2001:db8::1]",
             (Self::LocalPart, _) => {
-                "write user@domain alone, or quote the part before the @: \"john doe\"@example.com"
+                "write only user@domain, or quote the part before the @: \"john doe\"@example.com"
             }
             (Self::NextHop, _) => {
-                "write the sender first, then the next hop; credentials of a next hop belong into the other file"
+                "write the sender first, then the next hop; credentials of a next hop belong in the other file"
             }
             (Self::BareDomain, _) => "put an @ before it",
             (Self::NoSender, _) => "write @domain or user@domain, then whitespace, then the next hop",
-            (Self::SeveralNextHops, _) => "write a line for each next hop of the list",
+            (Self::SeveralNextHops, _) => "write one line for each next hop of the list",
             (Self::NeitherSenderNorHost | Self::OneWord, _) => {
-                "write @domain, user@domain, a host, or one next hop as the relay map has it, then whitespace, then \
+                "write @domain, user@domain, a host, or one next hop as in the relay map, then whitespace, then \
                  user:password"
             }
         }

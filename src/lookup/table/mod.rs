@@ -1,6 +1,6 @@
 //! A table: the text of a `.cf` file, validated and indexed.
 //!
-//! A table is its text, as it was read, and an index. Keys are not copied, a repeated value is stored once
+//! A table is its text, as read, and an index. Keys are not copied, a repeated value is stored once
 //! ([`text::Block`]), and no other place in memory holds a password. A lookup parses the one line that the index points
 //! to, with the grammar that validated it.
 //!
@@ -166,7 +166,7 @@ impl Table {
             findings.push(
                 Finding::in_file(Code::FileTooLarge, path, None)
                     .message("the file has more lines than can be indexed")
-                    .help("split it between several servers"),
+                    .help("split it across several servers"),
             );
         }
         let Builder {

@@ -81,9 +81,7 @@ pub static RELAY_MAP: TableSpec = TableSpec {
         keys: KeyKind::Sender,
         values: ValueKind::NextHop,
     },
-    invalid_entry: Reason::new(
-        "the entry for this key in the relay map has an error; see the log of postmapd",
-    ),
+    invalid_entry: Reason::new("the relay map entry for this key is invalid; see the log of postmapd"),
     unparsable_key: Reason::new("the relay map has a line whose key cannot be read; see the log of postmapd"),
     unreadable: Reason::new("the relay map cannot be read; see the log of postmapd"),
 };
@@ -96,9 +94,7 @@ pub static CREDENTIALS: TableSpec = TableSpec {
         keys: KeyKind::SenderOrHost,
         values: ValueKind::Login,
     },
-    invalid_entry: Reason::new(
-        "the entry for this key in the credentials file has an error; see the log of postmapd",
-    ),
+    invalid_entry: Reason::new("the credentials file entry for this key is invalid; see the log of postmapd"),
     unparsable_key: Reason::new(
         "the credentials file has a line whose key cannot be read; see the log of postmapd",
     ),

@@ -29,7 +29,7 @@ fn the_first_of_two_lines_with_one_key_answers_and_the_second_is_a_warning() {
             .next()
             .unwrap()
             .to_string()
-            .starts_with("t:3:1: warning: line 1 has")
+            .starts_with("t:3:1: warning: line 1 already has")
     );
 }
 

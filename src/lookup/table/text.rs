@@ -37,7 +37,7 @@ const BOUNDARY_INTERVAL: u64 = 256;
 /// The size of the read buffer in bytes.
 const BUFFER: usize = 4 * TARGET_BLOCK;
 
-/// A text as it was read, in order.
+/// The bytes of a text, in the order in which they were read.
 #[derive(Default)]
 pub struct Text {
     blocks: Vec<Arc<Block>>,

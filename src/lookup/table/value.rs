@@ -36,17 +36,14 @@ fn validate_next_hop(value: &[u8]) -> Result<(), ValueError> {
     let (offset, message) = match invisible {
         Some(found) => (
             found.offset,
-            format!(
-                "the next hop has a character that cannot be seen: {}",
-                found.name()
-            ),
+            format!("the next hop contains an invisible character: {}", found.name()),
         ),
         None => (error.offset, format!("this is not a next hop: {error}")),
     };
     let help = match error.kind {
-        _ if invisible.is_some() => "remove it; where it stands for a blank, type the blank",
-        nexthop::NextHopErrorKind::Transport => "write the next hop alone, without the transport before it",
-        nexthop::NextHopErrorKind::Url => "write the host, and a port in place of the scheme: [host]:port",
+        _ if invisible.is_some() => "remove it, or replace it with a space if it separates two words",
+        nexthop::NextHopErrorKind::Transport => "write only the next hop, without the transport",
+        nexthop::NextHopErrorKind::Url => "write the host, and a port instead of the scheme: [host]:port",
         _ => "write [host]:port, [host], host:port or host, or nothing to deliver directly",
     };
     Err(ValueError {
@@ -62,9 +59,9 @@ fn validate_login(value: &[u8]) -> Result<(), ValueError> {
     let (offset, message) = match (control, memchr::memchr(b':', value)) {
         _ if value.is_empty() => (
             0,
-            "the key is a host or a next hop without a value, and only a sender may stand without credentials",
+            "the key is a host or a next hop without a value; only a sender can have an entry without credentials",
         ),
-        (Some(bad), _) => (bad, "the credentials have a control byte"),
+        (Some(bad), _) => (bad, "the credentials contain a control character"),
         (None, None) => (0, "the credentials have no `:` between user and password"),
         (None, Some(0)) => (0, "the credentials have no user before the first `:`"),
         (None, Some(colon)) if colon + 1 == value.len() => (colon, "the password is empty"),
@@ -74,6 +71,6 @@ fn validate_login(value: &[u8]) -> Result<(), ValueError> {
         code: Code::BadCredentials,
         offset,
         message: message.to_owned(),
-        help: "write user:password in one line; the first `:` parts them",
+        help: "write user:password on one line; the first `:` separates them",
     })
 }

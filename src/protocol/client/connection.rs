@@ -1,7 +1,7 @@
 //! A connection to a server, with one deadline for each request and its reply.
 //!
-//! Socket timeouts restart with each byte that arrives, so a server that sends single bytes could block a client for
-//! ever. Here each system call gets the time that remains of [`DEADLINE`].
+//! Socket timeouts restart with each byte that arrives, so a server that sends single bytes could block a client
+//! indefinitely. Here each system call gets the time that remains of [`DEADLINE`].
 //!
 //! Limits: the C library resolves host names and waits as long as resolv.conf(5) says. That time is part of the
 //! deadline, but nothing interrupts it.
@@ -51,8 +51,8 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "the server did not accept a connection",
-            Self::Write => "the server did not take the request",
-            Self::Read => "the server did not send a whole reply",
+            Self::Write => "the server did not read the request",
+            Self::Read => "the server did not send a complete reply",
         })
     }
 }

@@ -365,17 +365,15 @@ fn unsure(reason: Reason) -> String {
 }
 
 fn ask(exchange: &mut Exchange, snapshot: &Snapshot, key: &str) -> String {
-    match exchange.answer(
-        snapshot,
-        Map::SASL,
-        key.as_bytes(),
-        &mut SenderKeys::default(),
-        &mut Scratch::default(),
-    ) {
-        Answer::Found(value) => String::from_utf8(value.expose().to_vec()).unwrap(),
-        Answer::NotFound => "-".into(),
-        Answer::CannotTell(reason) => format!("? {reason:?}"),
-    }
+    exchange
+        .answer(
+            snapshot,
+            Map::SASL,
+            key.as_bytes(),
+            &mut SenderKeys::default(),
+            &mut Scratch::default(),
+        )
+        .to_text()
 }
 
 #[test]

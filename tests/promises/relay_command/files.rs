@@ -37,7 +37,7 @@ fn new_credentials_files_are_private_and_new_files_belong_to_the_owner_of_the_di
     done(
         &setup,
         "add-auth one.test u p",
-        "@one.test: no next hop is known here",
+        "@one.test: no next hop is configured here",
     );
     let metadata = fs::metadata(setup.dir().join(CREDENTIALS)).unwrap();
     assert_eq!(

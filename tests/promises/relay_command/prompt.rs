@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 const FIRST: &str = "Password for user at @one.test: ";
-const SECOND: &str = "The same once more: ";
+const SECOND: &str = "Repeat the password: ";
 
 /// `add-auth` on a terminal, which is the controlling one of its session.
 struct Session {
@@ -136,9 +136,9 @@ fn erased_characters_are_not_part_of_the_password() {
 #[test]
 fn differing_empty_or_overlong_passwords_are_refused() {
     for (first, second, reason) in [
-        ("CANARY1\n", "CANARY2\n", "not the same"),
+        ("CANARY1\n", "CANARY2\n", "do not match"),
         ("\n", "\n", "empty"),
-        ("CANARY \n", "CANARY \n", "blank"),
+        ("CANARY \n", "CANARY \n", "whitespace"),
         ("\x04", "", "no password"),
         ("CANARY\n", "\x04", "no password"),
     ] {
