@@ -192,7 +192,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l socket-gr
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l socket-mode -d 'Mode of the UNIX sockets, an octal number; in the settings file, a string [env: POSTMAPD_SOCKET_MODE] [default: 0660]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l user -d 'User that the server switches to once its sockets are bound: a name or ID. The server must be started as root, and can still read files that only root can read [env: POSTMAPD_USER] [default: the user that starts the server]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l sandbox -d 'Restrict the server once its sockets are bound: no new privileges, no core dumps, no writing or executing of files, no outgoing TCP connections, and only the capabilities and system calls that it needs [env: POSTMAPD_SANDBOX] [default: on]' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l server -d 'The server\'s endpoint as Postfix reaches it, if that differs from --listen (another container, port 0); can be given several times' -r
+complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l server -d 'The server\'s endpoint as Postfix reaches it, if that differs from --listen (another container, port 0); can be repeated' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -s c -d 'Postfix\'s configuration directory, as in postconf -c' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand postconf" -l docker-mailserver -d 'Print docker-mailserver\'s override files instead: main (postfix-main.cf), master (postfix-master.cf), or both' -r -f -a "main\t''
 master\t''

@@ -29,29 +29,30 @@ const DEFAULT_QUEUE_DIRECTORY: &str = "/var/spool/postfix";
 /// Print the main.cf parameters for these settings, or check a live Postfix against them.
 #[derive(Args)]
 #[command(after_help = "\
-The output can be pasted into main.cf unchanged: each parameter has its reason above it, as a comment. The endpoint is \
-the one on which `postmapd serve` listens with the same flags, variables and settings file. If there are several \
+The output can be pasted into main.cf unchanged: a comment above each parameter gives its reason. The endpoint is the \
+one on which `postmapd serve` listens with the same flags, variables and settings file. If there are several \
 listeners, a UNIX socket inside the queue directory is preferred, with a path relative to that directory, so that \
-chrooted services find it too; then TCP; then a UNIX socket elsewhere, through proxymap(8); then tcp_table. Values of \
-main.cf that are stricter are kept: a smtp_tls_security_level above may, and the words of smtp_sasl_security_options and \
-smtp_sasl_tls_security_options. The only exception is a noplaintext that smtp_sasl_tls_security_options has by default, from \
-smtp_sasl_security_options: it is removed, because with it Postfix cannot log in at most relays. With --docker-mailserver, main.cf is not read.
+chrooted services find it too; then TCP; then a UNIX socket elsewhere, through proxymap(8); then tcp_table. Stricter \
+values of main.cf are kept: a smtp_tls_security_level above may, and the words of smtp_sasl_security_options and \
+smtp_sasl_tls_security_options. The only exception is a noplaintext that smtp_sasl_tls_security_options has by \
+default, from smtp_sasl_security_options: it is removed, because with it Postfix cannot log in at most relays. With \
+--docker-mailserver, main.cf is not read.
 
---check reads the installed Postfix (main.cf, master.cf with its -o options, the features of the build) and prints one \
-line for each setting that defeats postmapd or leaks a password: the place, the severity, what is wrong, and the command \
-that fixes it. If there is nothing to report, it prints nothing, like `postfix check`. An error defeats postmapd or leaks \
-a password; a warning can be intended. The value of a parameter is never printed. The proposed commands never weaken an \
-explicit setting of main.cf or master.cf; if nothing else helps, the finding says what to weaken. After a \
-change, run `postfix reload`.
+--check reads the installed Postfix (main.cf, master.cf with its -o options, the features of the build) and prints \
+one line for each setting that defeats postmapd or leaks a password: the place, the severity, what is wrong, and the \
+command that fixes it. If there is nothing to report, it prints nothing, like `postfix check`. An error defeats \
+postmapd or leaks a password; a warning can be about a deliberate setting. The value of a parameter is never printed. \
+The proposed commands never weaken an explicit setting of main.cf or master.cf; if nothing else helps, the finding \
+says what to weaken. After a change, run `postfix reload`.
 
---check reports settings that log passwords: -v for smtp (and for a proxymap that passes on passwords) in master.cf, and \
-debug_peer_list. It does not detect how Postfix was started (postfix -v start), the contents of tables \
-(smtp_tls_policy_maps, transport_maps), other instances, the logs of relays and proxies, an attached debugger or tracer, \
-and which users can read the log.
+--check reports settings that log passwords: -v for smtp (and for a proxymap that passes on passwords) in master.cf, \
+and debug_peer_list. It does not detect how Postfix was started (postfix -v start), the contents of tables \
+(smtp_tls_policy_maps, transport_maps), other instances, the logs of relays and proxies, an attached debugger or \
+tracer, or which users can read the log.
 
-docker-mailserver can be configured in two ways, each with a file in its config volume: postfix-main.cf (main) if its own \
-relay feature is not in use, or postfix-master.cf (master) if RELAY_*, its two files and `setup relay` remain in use. Use \
-only one of them.
+docker-mailserver can be configured in two ways, each with a file in its config volume: postfix-main.cf (main) if its \
+own relay feature is not in use, or postfix-master.cf (master) if RELAY_*, its two files and `setup relay` remain in \
+use. Use only one of them.
 
 Exit codes: 0 printed, or no errors found; 1 --check found errors (with --strict, also warnings); 2 usage or an invalid \
 setting; 69 postconf is missing, or failed.
@@ -72,7 +73,7 @@ pub(super) struct Postconf {
     service: ServiceOptions,
 
     /// The server's endpoint as Postfix reaches it, if that differs from --listen (another container, port 0); can be
-    /// given several times
+    /// repeated
     #[arg(long, value_name = "ENDPOINT")]
     server: Vec<String>,
 

@@ -23,23 +23,26 @@ use crate::source::evaluate;
 #[derive(Args)]
 #[command(after_help = "\
 The server must run with --admin, which is disabled by default. The address comes from the same flag, variable and \
-settings file as the server's; the default is 127.0.0.1:9451. The admin listener is HTTP without authentication: restrict \
-it to loopback, a UNIX socket (with the same mode, owner and group as the other sockets) or a private network. For a health check, give the address in the variable, because the settings file can become invalid while the server keeps its active \
-settings. The replies contain paths of files and the errors in them, but no credential, sender or user.
+settings file as the server's; the default is 127.0.0.1:9451. The admin listener is HTTP without authentication: \
+restrict it to loopback, a UNIX socket (--socket-mode, --socket-owner and --socket-group apply to it) or a private \
+network. Set the address of a health check in the environment variable, because the settings file can become invalid \
+while the server keeps its active settings. The replies contain paths of files and the errors in them, but no \
+credential, sender or user.
 
 status exits with 69 if it has no complete reply within 10 seconds.
 
 /healthz: 200 if the thread that answers lookups responds within 2 s, else 503. For liveness probes.
 
-/readyz: 200 if every file is valid, else 503 and a line for each invalid file: its path, since when, and why. For alerts. \
-Seldom suitable for routing traffic: a server with an invalid file still answers from the last valid snapshot.
+/readyz: 200 if every file is valid, else 503 and a line for each invalid file: its path, since when, and why. For \
+alerts. Seldom suitable for routing traffic: a server with an invalid file still answers from the last valid \
+snapshot.
 
 /status: JSON with the fields below. --format json prints it unchanged, except that control characters are escaped.
 
 /metrics: Prometheus text format 0.0.4. Alert rules and a dashboard are in contrib/prometheus and contrib/grafana.
 
-A file is valid if it was read without an error and the result is active. A file that is missing, or still being written, \
-keeps its state until the change is accepted (see reload in postmapd.toml(5)).
+A file is valid if it was read without an error and the result is active. A file that is missing, or still being \
+written, keeps its state until the change is accepted (see reload in postmapd.toml(5)).
 
 Exit codes: 0 every file is valid; 1 a file is invalid; 2 usage; 69 the server is unreachable, is not postmapd, or does \
 not answer lookups.

@@ -223,26 +223,26 @@ impl Addressing {
         }
         match &chosen.address {
             Address::Unix(_) if self.is_in_container => remarks.push(
-                "Mount the directory of the socket at the same path in both containers. The user postfix must be able to \
-                 connect (--socket-mode 0666, directory 0755)."
+                "Mount the directory of the socket at the same path in both containers. The user postfix must be able \
+                 to connect (--socket-mode 0666, directory 0755)."
                     .to_owned(),
             ),
             Address::Inet(host, _) if self.is_in_container && is_loopback(host) => remarks.push(
-                "A loopback address works only if postmapd's container has network_mode: \"service:mailserver\". Otherwise, \
-                 give --server socketmap:inet:CONTAINER:PORT."
+                "A loopback address works only if postmapd's container has network_mode: \"service:mailserver\". \
+                 Otherwise, give --server socketmap:inet:CONTAINER:PORT."
                     .to_owned(),
             ),
             Address::Inet(host, _) if self.is_in_container && host_for_container(host) == DEFAULT_CONTAINER => {
                 remarks.push(format!(
-                    "{DEFAULT_CONTAINER} is the name of its container, in a network that only these two containers share. For another \
-                     name, give --server socketmap:inet:NAME:PORT."
+                    "{DEFAULT_CONTAINER} is the name of its container, in a network that only these two containers \
+                     share. For another name, give --server socketmap:inet:NAME:PORT."
                 ));
             }
             Address::Inet(..) => {}
             Address::Unix(path) if self.relative_to_queue(path).is_none() => remarks.push(
                 "The socket is outside the queue directory, where chrooted services cannot see it, so these lines use \
-                 proxymap(8). Through proxymap(8), mail of a sender whose relay has just changed is delayed. A socket in \
-                 the queue directory avoids this."
+                 proxymap(8). Through proxymap(8), mail of a sender whose relay has just changed is delayed. A socket \
+                 in the queue directory avoids this."
                     .to_owned(),
             ),
             Address::Unix(_) => remarks.push(format!(

@@ -162,8 +162,8 @@ impl<'a> Checker<'a> {
                 Code::PasswordsLogged,
                 &format!("with -v, {program} logs every password that it receives"),
                 format!(
-                    "remove -v from {} in master.cf, run postfix reload, and change the passwords if other users can read \
-                     the log",
+                    "remove -v from {} in master.cf, run postfix reload, and change the passwords if other users can \
+                     read the log",
                     service.id
                 ),
             );
@@ -251,7 +251,8 @@ impl<'a> Checker<'a> {
                 "default_transport" if !is_client => self.add(
                     place,
                     Code::DefaultTransport,
-                    "this transport is not an SMTP client in master.cf, and only SMTP clients query postmapd for passwords",
+                    "this transport is not an SMTP client in master.cf, and only SMTP clients query postmapd for \
+                     passwords",
                     command,
                 ),
                 "default_transport" if !next_hop.is_empty() => self.add(
@@ -305,8 +306,8 @@ impl<'a> Checker<'a> {
             self.add(
                 Place::parameter(service.map(ToString::to_string), parameter),
                 Code::MapElsewhere,
-                "postmapd has no map for this parameter: Postfix would use passwords and next hops for another purpose, and log \
-                 them",
+                "postmapd has no map for this parameter: Postfix would use passwords and next hops for another \
+                 purpose, and log them",
                 help,
             );
         }

@@ -46,8 +46,8 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::TrivialRewrite,
         code: Code::TransportMaps,
         applies: is_set,
-        message: "a recipient's entry in these tables overrides the sender's next hop, and Postfix offers the sender's password \
-                  to the host that the entry names",
+        message: "a recipient's entry in these tables overrides the sender's next hop, and Postfix offers the \
+                  sender's password to the host that the entry names",
         fix: Fix::Advice(Cow::Borrowed(
             "unless these hosts require a login, give their transports a separate service in master.cf with \
              -o smtp_sasl_auth_enable=no",
@@ -68,7 +68,7 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::TrivialRewrite,
         code: Code::NullSenderKey,
         applies: |value, _| value != "<>",
-        message: "postmapd has the null sender under the key <>, so Postfix does not find the next hop of bounces",
+        message: "postmapd expects <> as the null sender, so bounces get no next hop",
         fix: Fix::Unset,
     },
     Conflict {
@@ -92,7 +92,8 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::Smtp,
         code: Code::FallbackRelay,
         applies: is_set,
-        message: "if a sender's next hop is down, mail goes to the fallback relay, and Postfix offers it the sender's password",
+        message: "if a sender's next hop is down, mail goes to the fallback relay, and Postfix offers it the sender's \
+                  password",
         fix: Fix::Value(Cow::Borrowed("")),
     },
     Conflict {
@@ -103,10 +104,11 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         applies: |value, context| {
             forbids_plain(value) && value != context.value("smtp_sasl_tls_security_options")
         },
-        message: "this value forbids PLAIN and LOGIN for servers with a verified certificate, and most relays offer only these",
+        message: "this value forbids PLAIN and LOGIN for servers with a verified certificate, and most relays offer \
+                  only these",
         fix: Fix::Advice(Cow::Borrowed(
-            "if your relays offer only PLAIN or LOGIN, remove the words other than noanonymous; no command is proposed, \
-             because this weakens an explicit setting",
+            "if your relays offer only PLAIN or LOGIN, remove the words other than noanonymous; no command is \
+             proposed, because this weakens an explicit setting",
         )),
     },
     Conflict {
@@ -114,8 +116,8 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::Smtp,
         code: Code::NoSasl,
         applies: |value, context| !context.config.sasl_types.contains(value),
-        message: "the SMTP client of this Postfix does not support this SASL implementation (postconf -A lists the supported \
-                  ones)",
+        message: "the SMTP client of this Postfix does not support this SASL implementation (postconf -A lists the \
+                  supported ones)",
         fix: Fix::Unset,
     },
     Conflict {
@@ -125,8 +127,8 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         applies: |value, _| !value.is_empty() && !has_any(value, &["plain", "login"]),
         message: "this filter allows neither PLAIN nor LOGIN, and most relays offer only these",
         fix: Fix::Advice(Cow::Borrowed(
-            "if your relays offer only PLAIN or LOGIN, add them to it; no command is proposed, because this weakens an \
-             explicit setting",
+            "if your relays offer only PLAIN or LOGIN, add them to it; no command is proposed, because this weakens \
+             an explicit setting",
         )),
     },
     Conflict {
@@ -155,8 +157,8 @@ pub(super) const CONFLICTS: &[Conflict] = &[
         daemon: Daemon::Smtp,
         code: Code::DebugPeers,
         applies: is_set,
-        message: "for the servers in this list, smtp(8) logs as with -v, including the passwords that it sends to them \
-                  (debug_peer_level sets the amount)",
+        message: "for the servers in this list, smtp(8) logs as with -v, including the passwords that it sends to \
+                  them (debug_peer_level sets the amount)",
         fix: Fix::Unset,
     },
     Conflict {

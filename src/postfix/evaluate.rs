@@ -37,8 +37,8 @@ pub(super) fn evaluate(requirement: &Requirement, value: &str, context: ServiceC
         )),
         Expectation::Yes => issues.push(Issue::new(
             Code::SenderAuthOff,
-            "Postfix does not look up the sender's own password, so it sends mail with the account of the next hop, or \
-             without a login",
+            "Postfix does not look up the sender's own password, so it sends mail with the account of the next hop, \
+             or without a login",
             fix(),
         )),
         Expectation::Table(map) => issues.extend(table_list::evaluate(map, value, &requirement.value, context)),
@@ -48,8 +48,8 @@ pub(super) fn evaluate(requirement: &Requirement, value: &str, context: ServiceC
                 let is_explicit = context.config.is_explicit(&context.service.id, requirement.parameter);
                 issues.push(Issue::new(
                     Code::PlainForbidden,
-                    "this value forbids PLAIN and LOGIN under TLS too, and most relays offer only these, so their mail \
-                     stays in the queue",
+                    "this value forbids PLAIN and LOGIN under TLS too, and most relays offer only these, so their \
+                     mail stays in the queue",
                     if is_explicit || forbids_plain(&requirement.value) {
                         Fix::Advice(WEAKENING_ADVICE.into())
                     } else {

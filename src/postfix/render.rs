@@ -29,7 +29,7 @@ pub(crate) fn docker_mailserver_main(requirements: &[Requirement], addressing: &
         &[
             "docker-data/dms/config/postfix-main.cf, for a docker-mailserver that does not use its own relay feature:",
             "RELAY_HOST and DEFAULT_RELAY_HOST are unset, and that directory has no postfix-relaymap.cf. Otherwise,",
-            "docker-mailserver restores its own tables at the next account change. Give postmapd a directory of its own.",
+            "docker-mailserver restores its own tables at the next account change. Give postmapd its own directory.",
         ],
         requirements,
         addressing,
@@ -55,9 +55,9 @@ pub(crate) fn docker_mailserver_master(requirements: &[Requirement], addressing:
     };
     render(
         &[
-            "docker-data/dms/config/postfix-master.cf of docker-mailserver. These lines override what it writes to main.cf,",
-            "so RELAY_*, postfix-relaymap.cf, postfix-sasl-password.cf and `setup relay` can remain in use: postmapd reads",
-            "the same files.",
+            "docker-data/dms/config/postfix-master.cf of docker-mailserver. These lines override its main.cf, so",
+            "RELAY_*, postfix-relaymap.cf, postfix-sasl-password.cf and `setup relay` can remain in use: postmapd",
+            "reads the same files.",
         ],
         requirements,
         addressing,

@@ -90,7 +90,8 @@ pub(crate) fn evaluate(map: Map, list: &str, required: &str, context: ServiceCon
     if count_others(owned.get(..at)) > 0 {
         issues.push(Issue::new(
             Code::TableBefore,
-            "another table is listed before postmapd's, and its answers take precedence; move its entries to postmapd's files",
+            "another table is listed before postmapd's, and its answers take precedence; move its entries to \
+             postmapd's files",
             fix(),
         ));
     }
@@ -104,12 +105,12 @@ pub(crate) fn evaluate(map: Map, list: &str, required: &str, context: ServiceCon
     if map == Map::SASL && issues.is_empty() && owned.iter().any(is_proxied) {
         issues.push(Issue::new(
             Code::SaslThroughProxy,
-            "proxymap(8) sends the lookups of several SMTP clients over one connection, so postmapd cannot tell which next \
-             hop a client looks up: mail of a sender whose relay has just changed waits in the queue",
+            "proxymap(8) sends the lookups of several SMTP clients over one connection, so postmapd cannot tell which \
+             next hop a client looks up: mail of a sender whose relay has just changed waits in the queue",
             if required.starts_with(PROXY) {
                 Fix::Advice(
-                    "let postmapd listen on a UNIX socket in the queue directory, or on 127.0.0.1, and use that endpoint \
-                     without proxy:".into(),
+                    "let postmapd listen on a UNIX socket in the queue directory, or on 127.0.0.1, and use that \
+                     endpoint without proxy:".into(),
                 )
             } else {
                 fix()
@@ -124,7 +125,7 @@ fn missing_map(map: Map, owned: &[(&str, TableOwner)], fix: Fix) -> Issue {
     if any(TableOwner::NoSuchMap) {
         return Issue::new(
             Code::WrongMap,
-            "postmapd does not serve this map, or not with this protocol, on this endpoint",
+            "on this endpoint, postmapd serves another map or uses the other protocol",
             fix,
         );
     }
@@ -223,8 +224,8 @@ fn check_proxymap(table: &str, required: &str, context: ServiceContext<'_>) -> O
     }
     Some(Issue::new(
         Code::ProxyNotApproved,
-        "proxymap(8) rejects the table, because proxy_read_maps does not include it, and the service that queries the table \
-         terminates",
+        "proxymap(8) rejects the table, because proxy_read_maps does not include it, and the service that queries the \
+         table terminates",
         fix("add this table, including proxy:, to proxy_read_maps in main.cf"),
     ))
 }

@@ -115,14 +115,12 @@ fn an_unreachable_or_foreign_server_gives_exit_code_69() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().to_string()
     };
-    for words in [
-        format!("--admin {unreachable}"),
-        format!("--alive --admin {unreachable}"),
-        "--admin unix:/no/such".to_owned(),
-    ] {
-        let ran = status(&setup(), &words).exits(69);
-        let message = "is postmapd running, and was it started with --admin";
-        assert!(ran.stdout.is_empty() && ran.stderr.contains(message), "{ran:?}");
+    for address in [unreachable.as_str(), "unix:/no/such"] {
+        for flag in ["", "--alive "] {
+            let ran = status(&setup(), &format!("{flag}--admin {address}")).exits(69);
+            let message = format!("is postmapd running, and was it started with --admin {address}?");
+            assert!(ran.stdout.is_empty() && ran.stderr.contains(&message), "{ran:?}");
+        }
     }
     // The listener for lookups is not the admin listener.
     let (daemon, _admin) = Admin::start(setup());

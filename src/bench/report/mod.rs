@@ -171,8 +171,8 @@ impl Report<'_> {
         let mut warnings = Vec::new();
         if self.are_all_misses() {
             warnings.push(
-                "Every reply was not found, so these are the latencies of misses only. Use --dir for the keys of the tables, or \
-                 --keys for a list of your own."
+                "Every reply was not found, so these are the latencies of misses only. Use --dir for the keys of the \
+                 tables, or --keys for a list of your own."
                     .to_owned(),
             );
         }
@@ -184,8 +184,8 @@ impl Report<'_> {
         let invalid: Vec<_> = generators().filter(|(_, generator)| !generator.valid).collect();
         if let Some((measurement, generator)) = invalid.first() {
             warnings.push(format!(
-                "Invalid: the generator could not keep up. With {}, it sent {} of {} requests more than {} late (up to {}), \
-                 although a connection was free. The latencies include its own delays.",
+                "Invalid: the generator could not keep up. With {}, it sent {} of {} requests more than {} late (up \
+                 to {}), although a connection was free. The latencies include its own delays.",
                 plural(to_u64(measurement.connections), "connection"),
                 generator.late,
                 measurement.run.lateness.len(),
@@ -198,8 +198,8 @@ impl Report<'_> {
             .fold(0.0, f64::max);
         if longest >= CONTENDED_SHARE {
             warnings.push(format!(
-                "The generator waited for a processor {:.0} % of the time, because it shared one with the server or with other \
-                 programs. This distorts all figures; use taskset(1) to give each its own.",
+                "The generator waited for a processor {:.0} % of the time, because it shared one with the server or \
+                 with other programs. This distorts all figures; use taskset(1) to give each its own.",
                 longest * 100.0
             ));
         }
@@ -208,7 +208,8 @@ impl Report<'_> {
             .fold(0.0, f64::max);
         if busiest >= BUSY_SHARE {
             warnings.push(format!(
-                "The generator used {:.0} % of a processor: if the replies per second no longer rise, it may be the limit.",
+                "The generator used {:.0} % of a processor: if the replies per second no longer rise, it may be the \
+                 limit.",
                 busiest * 100.0
             ));
         }

@@ -42,28 +42,29 @@ const GENERATED_KEYS: usize = 10_000;
 /// Measure how fast a server answers under the load of many Postfix processes
 #[derive(Args)]
 #[command(after_help = "\
-bench measures any server of socketmap_table(5) or tcp_table(5), under any map name. Without --rate, each connection sends \
-its next request when it has the reply, as a Postfix process does (closed loop): a server that stalls receives fewer \
-requests, and the stall appears as one slow reply on each connection. With --rate, requests are due at fixed times, \
-whatever the server does, and each latency is measured from the due time (open loop): a stall affects every request that \
-was due during it.
+bench measures any server of socketmap_table(5) or tcp_table(5), under any map name. Without --rate, each connection \
+sends its next request when it has the reply, as a Postfix process does (closed loop): a server that stalls receives \
+fewer requests, and the stall appears as one slow reply on each connection. With --rate, requests are due at fixed \
+times, whatever the server does, and each latency is measured from the due time (open loop): a stall affects every \
+request that was due during it.
 
-The keys come from --keys, one a line, in this order and repeatedly; otherwise from the tables in --dir, in random order, \
-with a generated user for @domain; otherwise they are generated senders. With --dir (or POSTMAPD_DIR), every reply is \
-compared with the files and the environment, a value byte for byte. Without it, only a temporary error (cannot tell) is a wrong reply. For a wrong reply, the report has the key and the kinds of the expected and the received reply. It never contains a \
-credential.
+The keys come from --keys, one a line, in this order and repeatedly; otherwise from the tables in --dir, in random \
+order, with a generated user for @domain; otherwise they are generated senders. With --dir (or POSTMAPD_DIR), every \
+reply is compared with the files and the environment, a value byte for byte. Without it, only a temporary error \
+(cannot tell) is a wrong reply. For a wrong reply, the report has the key and the kinds of the expected and the \
+received reply. It never contains a credential.
 
 The report covers the generator too: one thread generates the load, and its processor time, its time waiting for a \
-processor and its late requests are reported (generator). If it sends more than 1 in 100 requests over 1 ms late although \
-a connection is free, the report marks the measurement as invalid. This does not change the exit code.
+processor and its late requests are reported (generator). If it sends more than 1 in 100 requests over 1 ms late \
+although a connection is free, the report marks the measurement as invalid. This does not change the exit code.
 
 --plot draws the latency distribution on a percentile axis that gives each nine (90 %, 99 %, 99.9 %) the same width. \
 For several numbers of connections, it also draws the replies per second and the latencies by number of connections.
 
---format json has the fields below, with latencies in microseconds. Fields can be added, but their meaning does not change. \
---format csv has the same figures, one line for each run, and the column names in the first line: latencies such as \
-p99_us; errors in total (errors) and by kind, such as error_wrong; and figures of the generator and the warm-up, such as \
-generator_cpu, late and warm_up_requests.
+--format json has the fields below, with latencies in microseconds. Fields can be added; the meaning of existing \
+fields does not change. --format csv has the same figures, one line for each run, and the column names in the first \
+line: latencies such as p99_us; errors in total (errors) and by kind, such as error_wrong; and figures of the \
+generator and the warm-up, such as generator_cpu, late and warm_up_requests.
 
 Ctrl-C ends the measurement and reports the results so far; a second Ctrl-C ends the program.
 
@@ -185,11 +186,11 @@ pub(super) struct Bench {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 
-    /// The server, as main.cf names it: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT
+    /// The server, written as in main.cf: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT
     #[arg(value_name = "ENDPOINT")]
     endpoint: String,
 
-    /// The name of the map
+    /// Name of the map
     #[arg(value_name = "MAP", value_parser = map_name)]
     map: String,
 }
@@ -338,7 +339,8 @@ impl Bench {
     fn tables(&self) -> Result<(Tables, Map), Error> {
         let Some(map) = Map::named(&self.map) else {
             let message = format!(
-                "the directory has the maps relayhost and sasl, but not {}; use --keys with --no-verify, or omit --dir",
+                "the directory has the maps relayhost and sasl, but not {}; use --keys with --no-verify, or omit \
+                 --dir",
                 self.map
             );
             return Err(usage("--dir", message));

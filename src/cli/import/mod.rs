@@ -36,19 +36,20 @@ use output::{File, FileKind};
 /// Convert the tables of an existing Postfix into files and settings that give the same answers
 #[derive(Args)]
 #[command(after_help = "\
-import reads sender_dependent_relayhost_maps, smtp_sasl_password_maps, relayhost and recipient_delimiter as postconf prints \
-them; the entries of hash:, btree:, lmdb:, sdbm:, dbm:, cdb: and texthash: tables (with or without proxy:) as postmap -s \
-lists them; the entries of inline: tables; and static:user:password as the first table of smtp_sasl_password_maps, whose \
-credentials become an entry for each next hop.
+import reads sender_dependent_relayhost_maps, smtp_sasl_password_maps, relayhost and recipient_delimiter as postconf \
+prints them; the entries of hash:, btree:, lmdb:, sdbm:, dbm:, cdb: and texthash: tables (with or without proxy:) as \
+postmap -s lists them; the entries of inline: tables; and static:user:password as the first table of \
+smtp_sasl_password_maps, whose credentials become an entry for each next hop.
 
 import writes postfix-relaymap.cf, postfix-sasl-password.cf, recipient_delimiter in postmapd.toml if it is not +, and \
-DEFAULT_RELAY_HOST in postmapd.env if main.cf has a relayhost: start the server with that variable. It keeps the comments \
-of the first two files, and all other content of the last two.
+DEFAULT_RELAY_HOST in postmapd.env if main.cf has a relayhost: start the server with that variable. It keeps the \
+comments of the first two files, and all other content of the last two.
 
 If main.cf has neither sender_dependent_relayhost_maps nor a relayhost, its other parameters choose the next hops. Then \
 import writes next_hops = \"main.cf\" to postmapd.toml, and postmapd returns the credentials of senders as before.
 
-If main.cf has one of them, one answer is different on purpose: postmapd withholds the credentials of a sender without a next hop.
+If main.cf has one of them, one answer is different on purpose: postmapd withholds the credentials of a sender \
+without a next hop.
 
 Exit codes: 0 written, or nothing to write; 1 rejected, and nothing written; 2 usage or an invalid setting; 69 the \
 configuration of Postfix cannot be read.
@@ -158,14 +159,14 @@ impl Import {
         let delimiter = config.value(&smtp, "smtp_sasl_password_result_delimiter");
         if !passwords.is_empty() && !delimiter.is_empty() && !delimiter.starts_with(':') {
             messages.reject(
-                "main.cf: smtp_sasl_password_result_delimiter: these tables do not separate user and password by a colon; rewrite \
-                 them with colons, and remove the parameter from main.cf first",
+                "main.cf: smtp_sasl_password_result_delimiter: these tables do not separate user and password by a \
+                 colon; rewrite them with colons, and remove the parameter from main.cf first",
             );
         }
         if existing.null_sender_key != NULL_SENDER {
             messages.note(
-                "main.cf: empty_address_relayhost_maps_lookup_key: the entry for this key becomes the entry for <>, which is \
-                 postmapd's key for the null sender; remove the parameter from main.cf (postconf -X)",
+                "main.cf: empty_address_relayhost_maps_lookup_key: the entry for this key becomes the entry for <>, \
+                 which is postmapd's key for the null sender; remove the parameter from main.cf (postconf -X)",
             );
         }
         let directories = Directories {
@@ -183,8 +184,8 @@ impl Import {
             }
             if !others.is_empty() {
                 messages.note(format!(
-                    "main.cf: {PASSWORDS}: table 1 is static: and answers every key; the tables after it are left out, because \
-                     Postfix never queries them"
+                    "main.cf: {PASSWORDS}: table 1 is static: and answers every key; the tables after it are left \
+                     out, because Postfix never queries them"
                 ));
             }
         }
@@ -197,8 +198,8 @@ impl Import {
                     Ok(dump) => {
                         if dump.is_from_source {
                             messages.note(format!(
-                                "main.cf: {parameter}: table {number} is read from its source file; the indexed file may be \
-                                 older"
+                                "main.cf: {parameter}: table {number} is read from its source file; the indexed file \
+                                 may be older"
                             ));
                         }
                         entries.extend(dump.entries);
@@ -273,8 +274,8 @@ impl Import {
         if !existing.relayhost.is_empty() {
             let path = sources.dir().join("postmapd.env");
             messages.note(format!(
-                "main.cf: relayhost becomes DEFAULT_RELAY_HOST: start the server with the variable from {}, and empty relayhost \
-                 in main.cf (postmapd postconf)",
+                "main.cf: relayhost becomes DEFAULT_RELAY_HOST: start the server with the variable from {}, and empty \
+                 relayhost in main.cf (postmapd postconf)",
                 printable_path(&path)
             ));
             match output::with_default_relay(&path, &existing.relayhost, self.may_replace()) {
@@ -321,10 +322,10 @@ fn settings_file(
     }
     if next_hops == NextHops::MainCf {
         messages.note(format!(
-            "main.cf: there is neither {RELAYS} nor relayhost, so other parameters choose the next hops. With next_hops = \
-             \"main.cf\" in {}, postmapd returns the credentials of senders as before, wherever their mail goes, even to \
-             the recipient's own server. To withhold them there, give these senders a next hop (postmapd relay \
-             add-domain), and remove that line",
+            "main.cf: there is neither {RELAYS} nor relayhost, so other parameters choose the next hops. With \
+             next_hops = \"main.cf\" in {}, postmapd returns the credentials of senders as before, wherever their \
+             mail goes, even to the recipient's own server. To withhold them there, give these senders a next hop \
+             (postmapd relay add-domain), and remove that line",
             printable_path(path)
         ));
     }
@@ -383,8 +384,8 @@ fn note_unread_domains(config: &PostfixConfig, existing: &ExistingPostfix, messa
         |entry: &convert::Entry| !entry.key.contains(&b'@') && entry.key != existing.null_sender_key;
     if tables.any(is_table) && existing.relays.iter().any(is_without_domain) {
         messages.note(
-            "main.cf: mydestination: domains in tables are not read; for each key without a domain, add the entries in these \
-             domains by hand",
+            "main.cf: mydestination: domains in tables are not read; for each key without a domain, add the entries \
+             in these domains by hand",
         );
     }
 }

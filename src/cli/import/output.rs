@@ -87,7 +87,8 @@ pub(super) fn with_default_relay(path: &Path, relayhost: &[u8], may_replace: boo
         let is_assignment = line.starts_with(DEFAULT_RELAY);
         if is_assignment && line != assignment && !may_replace {
             return Err(format!(
-                "{}: the file already sets another DEFAULT_RELAY_HOST; --dry-run shows what would change, --force replaces it",
+                "{}: the file already sets another DEFAULT_RELAY_HOST; --dry-run shows what would change, --force \
+                 replaces it",
                 printable_path(path)
             ));
         }

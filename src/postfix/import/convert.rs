@@ -264,8 +264,8 @@ fn static_login_lines(existing: &ExistingPostfix, login: &Secret) -> FileLines {
         lines.remark(
             true,
             &table,
-            "the login is for every server, and neither relayhost nor sender_dependent_relayhost_maps names its relay; set \
-             relayhost first",
+            "the login is for every server, and neither relayhost nor sender_dependent_relayhost_maps names its \
+             relay; set relayhost first",
         );
     }
     lines
@@ -393,7 +393,8 @@ impl FileLines {
             || has_outer_whitespace
             || is_too_long
         {
-            let text = "the file cannot represent it: a control character, leading or trailing whitespace, or more than 65535 bytes";
+            let text = "the file cannot represent it: a control character, leading or trailing whitespace, or more \
+                        than 65535 bytes";
             self.remark(true, entry, text);
             return;
         }

@@ -25,8 +25,8 @@ pub(crate) enum ReadTableError {
     },
     /// The source text is newer than the indexed file, so either could be the intended one.
     #[error(
-        "{table} is older than its source file, and Postfix still uses the old entries: run `postmap {table}`, or undo \
-         the edit"
+        "{table} is older than its source file, and Postfix still uses the old entries: run `postmap {table}`, or \
+         undo the edit"
     )]
     Stale {
         /// The table.
