@@ -67,7 +67,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l config -d 'S
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l recipient-delimiter -d 'Characters that separate an address from its extension; set it to the value of recipient_delimiter in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l next-hops -d 'Source of the senders\' next hops: postmapd, or main.cf if postmapd serves only credentials. With postmapd, a sender without a next hop gets no credentials: the lookup finds nothing, or returns a temporary error if there is neither a relay map nor a default relay [env: POSTMAPD_NEXT_HOPS] [default: postmapd]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l server -d 'Query a running server, named as in main.cf: socketmap:inet:HOST:PORT, socketmap:unix:PATH or tcp:HOST:PORT' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l format -d 'Output format of --explain; json is one object a line' -r -f -a "text\t'Text for people'
+complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l format -d 'Output format of --explain; json prints one object per line' -r -f -a "text\t'Text for people'
 json\t'JSON for programs'"
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -l explain -d 'Print which keys were tried, what answered and why, and what Postfix does next; never a password'
 complete -c postmapd -n "__fish_postmapd_using_subcommand query" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -76,7 +76,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l dir -d 'Dire
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l config -d 'Settings file; see postmapd.toml(5) [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it exists]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l recipient-delimiter -d 'Characters that separate an address from its extension; set it to the value of recipient_delimiter in main.cf [env: POSTMAPD_RECIPIENT_DELIMITER] [default: +]' -r
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l next-hops -d 'Source of the senders\' next hops: postmapd, or main.cf if postmapd serves only credentials. With postmapd, a sender without a next hop gets no credentials: the lookup finds nothing, or returns a temporary error if there is neither a relay map nor a default relay [env: POSTMAPD_NEXT_HOPS] [default: postmapd]' -r
-complete -c postmapd -n "__fish_postmapd_using_subcommand check" -s c -d 'Postfix\'s configuration directory, as for postconf -c; if it has a main.cf, its relayhost is checked' -r -F
+complete -c postmapd -n "__fish_postmapd_using_subcommand check" -s c -d 'Postfix\'s configuration directory, as for postconf -c; if it has a main.cf, its relayhost is checked [default: $MAIL_CONFIG or /etc/postfix]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l format -d 'Output format' -r -f -a "text\t'Text for people'
 json\t'JSON for programs'"
 complete -c postmapd -n "__fish_postmapd_using_subcommand check" -l strict -d 'Exit with 1 if there are warnings'
@@ -94,7 +94,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -f -a "exclude-domain" -d 'Deliver the mail of a domain or of one sender directly, regardless of the default relay'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -f -a "remove-domain" -d 'Remove the relay map entry of a domain or of one sender; the default relay applies again'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -f -a "remove-auth" -d 'Remove the credentials of a domain, of one sender or of a next hop'
-complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -f -a "list" -d 'List every sender that has an entry, its next hop and its user, never a password'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -f -a "list" -d 'List every sender with an entry, its next hop and its user, but no password'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and not __fish_seen_subcommand_from add-domain add-auth exclude-domain remove-domain remove-auth list help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-domain" -l dir -d 'Directory of the table files, postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from add-domain" -l config -d 'Settings file; see postmapd.toml(5) [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it exists]' -r -F
@@ -142,7 +142,7 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "exclude-domain" -d 'Deliver the mail of a domain or of one sender directly, regardless of the default relay'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "remove-domain" -d 'Remove the relay map entry of a domain or of one sender; the default relay applies again'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "remove-auth" -d 'Remove the credentials of a domain, of one sender or of a next hop'
-complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "list" -d 'List every sender that has an entry, its next hop and its user, never a password'
+complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "list" -d 'List every sender with an entry, its next hop and its user, but no password'
 complete -c postmapd -n "__fish_postmapd_using_subcommand relay; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l dir -d 'Directory of the table files, postfix-relaymap.cf and postfix-sasl-password.cf [env: POSTMAPD_DIR] [default: /etc/postmapd]' -r -F
 complete -c postmapd -n "__fish_postmapd_using_subcommand bench" -l config -d 'Settings file; see postmapd.toml(5) [env: POSTMAPD_CONFIG] [default: postmapd.toml in DIR, if it exists]' -r -F
@@ -218,4 +218,4 @@ complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "exclude-domain" -d 'Deliver the mail of a domain or of one sender directly, regardless of the default relay'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "remove-domain" -d 'Remove the relay map entry of a domain or of one sender; the default relay applies again'
 complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "remove-auth" -d 'Remove the credentials of a domain, of one sender or of a next hop'
-complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "list" -d 'List every sender that has an entry, its next hop and its user, never a password'
+complete -c postmapd -n "__fish_postmapd_using_subcommand help; and __fish_seen_subcommand_from relay" -f -a "list" -d 'List every sender with an entry, its next hop and its user, but no password'

@@ -117,12 +117,22 @@ fn findings_of_files() -> String {
                 " \" (",
                 severity.as_str(),
                 ")\"\n",
-                &roff(why),
+                &roff(&capitalized(why)),
                 ".\n",
             ]);
         }
     }
     section
+}
+
+/// Returns a sentence that starts with a capital letter, unless it starts with the name of a program.
+fn capitalized(sentence: &str) -> String {
+    let (word, _) = sentence.split_once(' ').unwrap_or((sentence, ""));
+    let mut rest = sentence.chars();
+    match rest.next() {
+        Some(first) if !word.contains('(') => first.to_uppercase().chain(rest).collect(),
+        _ => sentence.to_owned(),
+    }
 }
 
 /// The kinds of findings about a live Postfix.

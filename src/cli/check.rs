@@ -49,7 +49,8 @@ pub(super) struct Check {
     #[arg(long)]
     dns: bool,
 
-    /// Postfix's configuration directory, as for postconf -c; if it has a main.cf, its relayhost is checked
+    /// Postfix's configuration directory, as for postconf -c; if it has a main.cf, its relayhost is checked [default:
+    /// $MAIL_CONFIG or /etc/postfix]
     #[arg(short = 'c', value_name = "DIR")]
     config_directory: Option<PathBuf>,
 

@@ -34,7 +34,7 @@ this command, if that sets one of its variables (RELAY_HOST and so on); else fro
 directory, if this user can read its environment; else from postmapd.env in that directory. --explain names the source.
 
 Exit codes: 0 found, 1 not found, 75 cannot tell (a temporary error), 2 usage or an invalid setting. For several keys: 75 if any \
-lookup cannot tell, else 0 if any key was found.
+lookup returns a temporary error, else 0 if any key is found.
 
 A file or a pipe gets each value byte for byte. A terminal shows control characters and invisible ones as \\u{202e}, bytes \
 that are not UTF-8 as \\xff, and a tab as a space.
@@ -58,7 +58,7 @@ pub(super) struct Query {
     #[arg(long, conflicts_with = "server")]
     explain: bool,
 
-    /// Output format of --explain; json is one object a line
+    /// Output format of --explain; json prints one object per line
     #[arg(long, value_enum, default_value_t = OutputFormat::Text, requires = "explain", hide_possible_values = false)]
     format: OutputFormat,
 
@@ -66,8 +66,8 @@ pub(super) struct Query {
     #[arg(value_name = "MAP", value_parser = PossibleValuesParser::new(Maps::SERVED.names()), hide_possible_values = true)]
     map: String,
 
-    /// The keys: an envelope sender, <>, a host or a next hop; - reads keys from standard input, one a line (without
-    /// its line end and a byte order mark)
+    /// The keys: an envelope sender, <>, a host or a next hop; - reads keys from standard input, one per line (line ends
+    /// and a byte order mark are ignored)
     #[arg(value_name = "KEY", required = true)]
     keys: Vec<OsString>,
 }

@@ -98,7 +98,7 @@ Examples:
         domain: OsString,
         /// The user name at the relay
         user: OsString,
-        /// The password; every local user can see it here
+        /// The password, visible to every local user; prompted for if omitted
         #[arg(allow_hyphen_values = true)]
         password: Option<OsString>,
         /// Read the password from standard input (one line)
@@ -144,7 +144,7 @@ Examples:
         #[arg(long)]
         next_hop: bool,
     },
-    /// List every sender that has an entry, its next hop and its user, never a password
+    /// List every sender with an entry, its next hop and its user, but no password
     #[command(after_help = "\
 The next hop and the user are those that Postfix would get: for a sender without credentials of its own, the user of its \
 domain or of its next hop. A user in the file that is not used, because the sender is delivered directly or has no next \
