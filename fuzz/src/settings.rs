@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use postmapd::config::options::{Options, ServiceOptions};
+use postmapd::config::setting;
 use postmapd::config::{DEFAULT_LISTEN, ReloadTiming, Settings, Sources};
 use postmapd::diagnostics::{Code, Findings, Place, Severity};
 use postmapd::lookup::address::Delimiters;
@@ -79,25 +80,21 @@ const KEYS: [&str; 6] = [
     "reload",
 ];
 
-/// Settings that are not compared: their meaning depends on the machine, or nothing here shows it.
-const OTHERS: [&str; 7] = [
-    "admin",
-    "allow_users",
-    "allow_networks",
-    "limits",
-    "user",
-    "sandbox",
-    "next_hops",
-];
+/// Returns whether a key is that of a setting or table that is not compared: its meaning depends on the machine, or nothing
+/// here shows it.
+fn is_uncompared(key: &str) -> bool {
+    let keys = setting::ALL.iter().filter_map(|setting| setting.table_and_key());
+    let mut top = keys.map(|(table, key)| if table.is_empty() { key } else { table });
+    !KEYS.contains(&key) && top.any(|known| known == key)
+}
 
 fn compare(read: &Value, is_right: bool, settings: Settings, findings: &Findings) {
     if findings.iter().any(|finding| finding.code == Code::BadToml) {
         // The older reader may accept it.
         return;
     }
-    let has_others =
-        |table: &serde_json::Map<String, Value>| OTHERS.iter().any(|key| table.contains_key(*key));
-    if read.as_object().is_some_and(has_others) {
+    let has_uncompared = |table: &serde_json::Map<String, Value>| table.keys().any(|key| is_uncompared(key));
+    if read.as_object().is_some_and(has_uncompared) {
         return;
     }
     let expected = expected(read);

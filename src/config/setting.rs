@@ -49,7 +49,7 @@ pub enum Commands {
     All,
     /// `serve`, and `postconf`, which prints the main.cf for a server with the same flags.
     Servers,
-    /// `serve`.
+    /// `serve`, which reads the flag itself: none of [`Settings`].
     Serve,
 }
 
@@ -252,7 +252,7 @@ pub(crate) fn keys_needing_restart(settings: &Settings, others: &Settings) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use super::{ALL, Setting, SettingDefault, TakesEffect, keys_needing_restart};
+    use super::{ALL, Commands, Setting, SettingDefault, TakesEffect, keys_needing_restart};
     use crate::config::Settings;
     use crate::config::sourced::Sourced;
     use crate::diagnostics::{Findings, Place};
@@ -282,6 +282,17 @@ mod tests {
                 assert_eq!(key.replace('.', "_"), *name);
             }
             assert!(setting.key.is_some() || setting.flag.is_some());
+        }
+    }
+
+    #[test]
+    fn every_flag_of_a_setting_is_read() {
+        for setting in ALL.iter().filter(|setting| setting.kind.is_in_settings()) {
+            assert_ne!(
+                setting.commands,
+                Commands::Serve,
+                "{setting:?}: `Servers` is read"
+            );
         }
     }
 
