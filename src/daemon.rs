@@ -147,7 +147,7 @@ fn serve(
 /// sockets, the default address is not bound, nor is any address that a passed socket has.
 fn sockets(settings: &Settings, mut sockets: ActivatedSockets) -> Result<ActivatedSockets, DaemonError> {
     for served in &sockets.maps {
-        info!(endpoint = %endpoint_of(served), "using a socket of the service manager");
+        info!(endpoint = %endpoint_of(served), "using a socket passed by the service manager");
     }
     let is_missing = |endpoint: &&Endpoint| {
         let mut passed = sockets.maps.iter();

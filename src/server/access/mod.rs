@@ -131,8 +131,8 @@ impl Access {
         if !self.is_logged {
             warn!(
                 %error,
-                "cannot identify clients on loopback TCP (sock_diag, module tcp_diag), and refusing sasl there; use a UNIX \
-                 socket for Postfix"
+                "cannot identify clients on loopback TCP (sock_diag, kernel module tcp_diag), so sasl is refused there; connect \
+                 Postfix over a UNIX socket"
             );
         }
         self.is_logged = true;

@@ -23,7 +23,7 @@ use crate::protocol::answer::{Answer, Reason};
 
 const WINDOW: Duration = Duration::from_secs(900);
 const SENDERS: [&str; 4] = ["a@x.test", "\"b b\"@x.test", "c@y.test", "d@z.test"];
-/// The keys under which they stand in the tables.
+/// Their keys in the tables.
 const KEYS: [&str; 4] = ["a@x.test", "\"b b\"@x.test", "@y.test", "d@z.test"];
 const RELAYS: [&str; 3] = ["[r1.test]:587", "[r2.test]:587", "r3.test"];
 const HOSTS: [&str; 3] = ["r1.test", "r2.test", "mx.r3.test"];
@@ -308,8 +308,8 @@ fn run(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// On a connection of its own, each mail gets the login of its sender at its next hop; where an edit comes while it
-    /// asks, that of before or after, or it is told to wait.
+    /// On a separate connection, each mail gets the login of its sender at its next hop. If an edit takes effect during
+    /// its lookups, it gets the login before or after the edit, or a temporary error.
     #[test]
     fn a_client_with_a_connection_of_its_own_gets_the_login_of_its_sender_at_its_next_hop(
         generations in prop::collection::vec(generation(), 1..6),
@@ -326,9 +326,9 @@ proptest! {
         }
     }
 
-    /// On one connection for all, less those who name no sender, in whatever order their requests come, each gets that or is told to wait. Where an edit
-    /// comes while it asks, it may get what stands for its own host or next hop after the edit, though the sender itself
-    /// was not found before it.
+    /// On one connection shared by all clients that send a sender, in any order of their requests, each gets that login or a
+    /// temporary error. If an edit takes effect during its lookups, a client can get the login of its host or next hop after
+    /// the edit, although its sender was not found before.
     #[test]
     fn clients_that_share_a_connection_get_no_login_but_their_own(
         generations in prop::collection::vec(generation(), 1..6),
