@@ -21,7 +21,7 @@ use postmapd::protocol::{Codec, Protocol, tcp_table};
 use postmapd::server::access::Client;
 use postmapd::server::counters::Counters;
 use postmapd::server::limits::WRITE_AT;
-use postmapd::server::session::{End, IoBuffers, Next, Session, Stream};
+use postmapd::server::session::{IoBuffers, Session, SessionEnd, Stream, WaitFor};
 
 use super::input;
 use super::plain::address;
@@ -119,16 +119,16 @@ impl Plan {
         let (end, got) = self.serve(self.protocol.codec(), &active_snapshot);
         let (expected, is_broken) = self.expected(stream);
         match end {
-            End::Broken(_) => assert!(is_broken),
-            End::Stopped => assert!(self.stops && !is_broken),
-            End::Closed => assert!(!self.stops && !is_broken),
-            End::TooSlow => panic!("no peer was slow"),
+            SessionEnd::Broken(_) => assert!(is_broken),
+            SessionEnd::Stopped => assert!(self.stops && !is_broken),
+            SessionEnd::Closed => assert!(!self.stops && !is_broken),
+            SessionEnd::TooSlow => panic!("no peer was slow"),
         }
         assert_eq!(self.replies(&got), expected);
     }
 
     /// A session as in the server. Returns how it ended, and what the peer received.
-    fn serve(&self, codec: impl Codec, active_snapshot: &ActiveSnapshot) -> (End, Vec<u8>) {
+    fn serve(&self, codec: impl Codec, active_snapshot: &ActiveSnapshot) -> (SessionEnd, Vec<u8>) {
         let peer = Peer {
             plan: self,
             active_snapshot,
@@ -142,19 +142,19 @@ impl Plan {
         let (mut buffers, counters) = (IoBuffers::default(), Counters::new(Maps::SERVED, true));
         let mut session = Session::new(peer, codec, client());
         let end = loop {
-            match session.turn(&mut buffers, active_snapshot, &counters, Instant::now) {
-                Ok(Next::Readable) if self.stops && session.stream().sends.is_empty() => {
+            match session.run(&mut buffers, active_snapshot, &counters, Instant::now) {
+                Ok(WaitFor::Readable) if self.stops && session.stream().sends.is_empty() => {
                     // No more input comes: the server ends an idle session, and the deadline any other.
                     break if session.is_idle() {
-                        End::Stopped
+                        SessionEnd::Stopped
                     } else {
                         session.expire()
                     };
                 }
-                Ok(Next::Writable) => {
+                Ok(WaitFor::Writable) => {
                     assert!(session.deadline().is_some(), "a pending reply without a deadline")
                 }
-                Ok(Next::Readable | Next::Runnable) => {}
+                Ok(WaitFor::Readable | WaitFor::Nothing) => {}
                 Err(end) => break end,
             }
         };

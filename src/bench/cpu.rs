@@ -23,10 +23,17 @@ pub(super) struct CpuTimes {
 struct Process {
     /// User and system time of the process, in nanoseconds.
     total: u64,
-    /// For each thread: its id, its running time and its time of waiting for a processor, in nanoseconds.
-    threads: Vec<(u32, u64, u64)>,
+    /// The threads, by id.
+    threads: Vec<Thread>,
     /// The child processes that have not ended.
     children: Vec<u32>,
+}
+
+/// The time that a thread has run, and waited for a processor, in nanoseconds.
+struct Thread {
+    id: u32,
+    running: u64,
+    waiting: u64,
 }
 
 /// The CPU time between two moments, in nanoseconds.
@@ -60,26 +67,23 @@ impl CpuTimes {
         Ok(Self { processes })
     }
 
-    /// Returns the CPU time used since `before`.
-    pub(super) fn since(&self, before: &Self) -> CpuUsage {
+    /// Returns the CPU time used, and the time spent waiting for a processor, since `before`. Processes that have ended do
+    /// not count.
+    pub(super) fn usage_since(&self, before: &Self) -> CpuUsage {
         let mut usage = CpuUsage::default();
-        // A process that was started since then had used nothing.
-        let nothing = Process::default();
-        for (pid, now) in &self.processes {
-            let before = before.processes.get(pid).unwrap_or(&nothing);
-            let same = now.threads.len() == before.threads.len()
-                && now.threads.iter().zip(&before.threads).all(|(a, b)| a.0 == b.0);
-            let sum = |threads: &[(u32, u64, u64)]| {
-                threads
-                    .iter()
-                    .fold((0, 0), |sum, thread| (sum.0 + thread.1, sum.1 + thread.2))
-            };
-            if same && !now.threads.is_empty() {
-                let (now, before) = (sum(&now.threads), sum(&before.threads));
-                usage.running += now.0.saturating_sub(before.0);
-                usage.waiting += now.1.saturating_sub(before.1);
+        // A process that started after `before` had used nothing.
+        let new = Process::default();
+        for (pid, process) in &self.processes {
+            let earlier = before.processes.get(pid).unwrap_or(&new);
+            let ids = |process: &Process| process.threads.iter().map(|thread| thread.id).collect::<Vec<_>>();
+            if !process.threads.is_empty() && ids(process) == ids(earlier) {
+                for (thread, earlier) in process.threads.iter().zip(&earlier.threads) {
+                    usage.running += thread.running.saturating_sub(earlier.running);
+                    usage.waiting += thread.waiting.saturating_sub(earlier.waiting);
+                }
             } else {
-                usage.running += now.total.saturating_sub(before.total);
+                // The times of threads that have ended are lost. Those of the process do not include waiting.
+                usage.running += process.total.saturating_sub(earlier.total);
             }
         }
         usage
@@ -95,19 +99,17 @@ impl Process {
         let mut threads = Vec::new();
         let mut children = Vec::new();
         for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
-            let number = task.file_name().to_str().and_then(|name| name.parse().ok());
+            let id = task.file_name().to_str().and_then(|name| name.parse().ok());
             let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
             let mut fields = schedstat.split_ascii_whitespace().map(str::parse);
-            if let (Some(number), Some(Ok(running)), Some(Ok(waiting))) =
-                (number, fields.next(), fields.next())
-            {
-                threads.push((number, running, waiting));
+            if let (Some(id), Some(Ok(running)), Some(Ok(waiting))) = (id, fields.next(), fields.next()) {
+                threads.push(Thread { id, running, waiting });
             }
             let started = fs::read_to_string(task.path().join("children")).unwrap_or_default();
             let numbers = started.split_ascii_whitespace();
             children.extend(numbers.filter_map(|number| number.parse::<u32>().ok()));
         }
-        threads.sort_unstable();
+        threads.sort_unstable_by_key(|thread| thread.id);
         Ok(Self {
             total: round(to_f64(ticks) * 1e9 / second),
             threads,
@@ -147,7 +149,7 @@ mod tests {
         let mut work = 0_u64;
         loop {
             work = std::hint::black_box(work.wrapping_mul(31).wrapping_add(1));
-            if work.is_multiple_of(1024) && CpuTimes::read(&me).unwrap().since(&before).running > 0 {
+            if work.is_multiple_of(1024) && CpuTimes::read(&me).unwrap().usage_since(&before).running > 0 {
                 break;
             }
         }
@@ -165,7 +167,7 @@ mod tests {
         let pid = [shell.id()];
         let before = CpuTimes::read(&pid).unwrap();
         let started_at = Instant::now();
-        while CpuTimes::read(&pid).unwrap().since(&before).running < 20_000_000 {
+        while CpuTimes::read(&pid).unwrap().usage_since(&before).running < 20_000_000 {
             assert!(started_at.elapsed() < Duration::from_secs(20));
             thread::sleep(Duration::from_millis(1));
         }

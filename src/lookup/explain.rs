@@ -31,7 +31,7 @@ pub(crate) struct Explanation<'a> {
     pub reason: String,
 }
 
-/// Explains the answer of `map` for `key`. `scratch` is memory for the answer.
+/// Looks up `key` in `map`, and explains the answer, which may borrow from `scratch`.
 #[must_use]
 pub(crate) fn explain<'a>(
     snapshot: &'a Snapshot,

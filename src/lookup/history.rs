@@ -5,7 +5,7 @@
 //! entry of a key in an earlier generation ([`History::next_hop`], [`History::login`], [`History::default_relay`]).
 //! With it, [`crate::lookup::moved_senders`] decides which login a sender has at which next hop.
 //!
-//! An edit is remembered as the keys whose entries it changed, each with its previous entry. An edit of more than
+//! An edit is what differs between two successive generations. It is remembered as the keys whose entries it changed, each with its previous entry. An edit of more than
 //! [`MAX_KEYS_OF_EDIT`] keys is remembered as the whole previous table, which shares unchanged text with the current
 //! one. Edits of credentials alone are remembered only while an earlier edit that moved a sender is: without one, no
 //! request needs an earlier entry.
@@ -69,8 +69,8 @@ struct Edit {
     /// The last generation before the edit.
     last_generation: u64,
     at: Instant,
-    /// Whether the edit may have moved senders.
-    moves_senders: bool,
+    /// Whether it may have given senders another next hop.
+    changes_next_hops: bool,
 }
 
 /// Earlier states of one table.
@@ -136,15 +136,15 @@ impl History {
         }
         let relay_map = Difference::between(before.relay_map, after.relay_map);
         let default_changed = !before.default.has_same_next_hops(after.default);
-        let moves_senders = default_changed || !relay_map.is_empty();
-        if !moves_senders && next.is_empty() {
+        let changes_next_hops = default_changed || !relay_map.is_empty();
+        if !changes_next_hops && next.is_empty() {
             return next;
         }
         let credentials = Difference::between(before.credentials, after.credentials);
         next.edits.push_back(Edit {
             last_generation,
             at: now,
-            moves_senders,
+            changes_next_hops,
         });
         if before.default != after.default {
             next.defaults.push((last_generation, Arc::clone(before.default)));
@@ -186,15 +186,17 @@ impl History {
         self.prune();
     }
 
-    /// Drops states that no request can need: those before the first edit that moves senders.
+    /// Drops earlier entries that no lookup refers to: only mail whose sender has another next hop since an edit gets
+    /// earlier entries, and those that it gets are at most as old as the oldest such edit.
     fn prune(&mut self) {
-        while self.edits.front().is_some_and(|edit| !edit.moves_senders) {
+        while self.edits.front().is_some_and(|edit| !edit.changes_next_hops) {
             self.edits.pop_front();
         }
-        let oldest = self.edits.front().map_or(u64::MAX, |edit| edit.last_generation);
-        self.relay_map.drop_before(oldest);
-        self.credentials.drop_before(oldest);
-        self.defaults.retain(|(last, _)| *last >= oldest);
+        // Without such an edit, everything is dropped. The current entries are in the snapshot, not here.
+        let oldest_needed = self.edits.front().map_or(u64::MAX, |edit| edit.last_generation);
+        self.relay_map.drop_before(oldest_needed);
+        self.credentials.drop_before(oldest_needed);
+        self.defaults.retain(|(last, _)| *last >= oldest_needed);
     }
 
     /// Returns the hit of the relay map in `generation` for the first of these keys that has an entry. `current` is the

@@ -22,7 +22,7 @@ use tracing::debug;
 
 use super::batch::{Batch, Steps};
 use super::connection_limiter::Permit;
-use super::session::{End, IoBuffers, Next, Session, Stream};
+use super::session::{IoBuffers, Session, SessionEnd, Stream, WaitFor};
 use super::stream::PeerSocket;
 use crate::lookup::snapshot::{ActiveSnapshot, Snapshot};
 use crate::protocol::{Codec, ProtocolCodec};
@@ -156,7 +156,7 @@ impl<S: Stream + AsRawFd, C: Codec> Connections<S, C> {
             let current = steps.connections.current;
             steps
                 .connections
-                .end(current, &End::Closed, steps.context.counters);
+                .end(current, &SessionEnd::Closed, steps.context.counters);
         }
     }
 
@@ -170,27 +170,34 @@ impl<S: Stream + AsRawFd, C: Codec> Connections<S, C> {
                 connection.is_queued = false;
                 self.current = number;
                 let session = &mut connection.session;
-                let turned = session.turn(buffers, context.active_snapshot, context.counters, Instant::now);
-                self.settle(number, turned, context);
+                let outcome = session.run(buffers, context.active_snapshot, context.counters, Instant::now);
+                self.finish_step(number, outcome, context);
             }
         }
     }
 
-    /// Applies what a step came to: ends the connection, or updates its registration and deadline.
-    fn settle(&mut self, number: usize, turned: Result<Next, End>, context: &TurnContext<'_>) {
+    /// Applies the outcome of a step: ends the connection, or updates its registration and deadline.
+    fn finish_step(
+        &mut self,
+        number: usize,
+        outcome: Result<WaitFor, SessionEnd>,
+        context: &TurnContext<'_>,
+    ) {
         let Some(connection) = self.all.get_mut(number) else {
             return;
         };
-        let settled = match turned {
-            Ok(Next::Readable) if context.stops && connection.session.is_idle() => Err(End::Stopped),
+        let applied = match outcome {
+            Ok(WaitFor::Readable) if context.stops && connection.session.is_idle() => {
+                Err(SessionEnd::Stopped)
+            }
             Ok(next) => connection
-                .set_write_interest(next == Next::Writable, number, context.registry)
+                .set_write_interest(next == WaitFor::Writable, number, context.registry)
                 .map(|()| next),
             Err(end) => Err(end),
         };
-        match settled {
+        match applied {
             Ok(next) => {
-                if next == Next::Runnable && !connection.is_queued {
+                if next == WaitFor::Nothing && !connection.is_queued {
                     connection.is_queued = true;
                     self.queue.push_back(number);
                 }
@@ -219,7 +226,7 @@ impl<S: Stream + AsRawFd, C: Codec> Connections<S, C> {
         }
     }
 
-    fn end(&mut self, number: usize, end: &End, counters: &Counters) {
+    fn end(&mut self, number: usize, end: &SessionEnd, counters: &Counters) {
         let Some(connection) = self.all.try_remove(number) else {
             return;
         };
@@ -254,10 +261,10 @@ impl<S: Stream + AsRawFd, C: Codec> Steps for ReadyConnections<'_, S, C> {
     type Snapshot = Guard<Arc<Snapshot>>;
 
     #[inline]
-    fn read(&mut self, (number, reads_to_the_end): (usize, bool), buffers: &mut IoBuffers) -> Option<usize> {
+    fn read(&mut self, (number, must_drain): (usize, bool), buffers: &mut IoBuffers) -> Option<usize> {
         let connection = self.connection(number)?;
-        if reads_to_the_end {
-            connection.session.read_to_the_end();
+        if must_drain {
+            connection.session.require_drain();
         }
         // It is processed anyway.
         if connection.is_queued {
@@ -265,8 +272,8 @@ impl<S: Stream + AsRawFd, C: Codec> Steps for ReadyConnections<'_, S, C> {
         }
         match connection.session.read(buffers, Instant::now).transpose() {
             None => Some(number),
-            Some(turned) => {
-                self.connections.settle(number, turned, &self.context);
+            Some(outcome) => {
+                self.connections.finish_step(number, outcome, &self.context);
                 None
             }
         }
@@ -290,10 +297,10 @@ impl<S: Stream + AsRawFd, C: Codec> Steps for ReadyConnections<'_, S, C> {
         let Some(connection) = self.connection(number) else {
             return;
         };
-        let turned = connection.session.write(buffers, Instant::now);
-        let is_routine = matches!(turned, Ok(Next::Readable)) && !connection.is_special() && !stops;
+        let outcome = connection.session.write(buffers, Instant::now);
+        let is_routine = matches!(outcome, Ok(WaitFor::Readable)) && !connection.is_special() && !stops;
         if !is_routine {
-            self.connections.settle(number, turned, &self.context);
+            self.connections.finish_step(number, outcome, &self.context);
         }
     }
 }
@@ -307,7 +314,12 @@ impl<S: Stream + AsRawFd, C: Codec> Connection<S, C> {
 
     /// Registers for writability, or undoes that. The kernel then reports readiness to read again. Where it fails, the connection
     /// ends.
-    fn set_write_interest(&mut self, wants: bool, number: usize, registry: &Registry) -> Result<(), End> {
+    fn set_write_interest(
+        &mut self,
+        wants: bool,
+        number: usize,
+        registry: &Registry,
+    ) -> Result<(), SessionEnd> {
         if wants == self.wants_write {
             return Ok(());
         }
@@ -319,7 +331,7 @@ impl<S: Stream + AsRawFd, C: Codec> Connection<S, C> {
         let socket = self.session.stream().as_raw_fd();
         if let Err(error) = registry.reregister(&mut SourceFd(&socket), Token(number), interest) {
             debug!(%error, "connection closed: cannot wait until it is writable");
-            return Err(End::Closed);
+            return Err(SessionEnd::Closed);
         }
         self.wants_write = wants;
         Ok(())

@@ -68,7 +68,7 @@ pub struct Server {
     accept_paused_until: Option<Instant>,
     accept_errors: AcceptErrors,
     /// The deadline of the drain. `None` until shutdown begins.
-    drains_until: Option<Instant>,
+    drain_deadline: Option<Instant>,
 }
 
 impl Server {
@@ -94,7 +94,7 @@ impl Server {
             batch: Batch::default(),
             accept_paused_until: None,
             accept_errors: AcceptErrors::default(),
-            drains_until: None,
+            drain_deadline: None,
         })
     }
 
@@ -114,7 +114,7 @@ impl Server {
     /// events.
     pub fn run(mut self, mut on_wake: impl FnMut()) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_AT_ONCE);
-        while !self.is_at_the_end() {
+        while !self.is_drained() {
             match self.poll.poll(&mut events, self.poll_timeout()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 waited => waited?,
@@ -133,17 +133,21 @@ impl Server {
         Ok(())
     }
 
-    /// Returns how long to poll; `None` for as long as it takes.
+    /// Returns the timeout of the next poll. `None` blocks until an event arrives.
     fn poll_timeout(&self) -> Option<Duration> {
         if self.connections.has_runnable() {
             return Some(Duration::ZERO);
         }
-        let accepts = match self.accept_paused_until {
-            _ if !self.can_accept() => None,
-            None => return Some(Duration::ZERO),
-            until => until,
-        };
-        let deadlines = [self.connections.next_deadline(), self.drains_until, accepts];
+        // A ready listener causes no further event until accept(2) returns EAGAIN.
+        if self.can_accept() && self.accept_paused_until.is_none() {
+            return Some(Duration::ZERO);
+        }
+        let accept_resumes = self.accept_paused_until.filter(|_| self.can_accept());
+        let deadlines = [
+            self.connections.next_deadline(),
+            self.drain_deadline,
+            accept_resumes,
+        ];
         let next = deadlines.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
@@ -165,14 +169,14 @@ impl Server {
             registry: self.poll.registry(),
             active_snapshot: &self.active_snapshot,
             counters: &self.counters,
-            stops: self.drains_until.is_some(),
+            stops: self.drain_deadline.is_some(),
         };
         self.connections
             .run_ready(of_connections, &mut self.batch, context);
         woken
     }
 
-    /// Whether a connection may be waiting and the limit allows one.
+    /// Whether a listener is known to be ready, and the limit allows another connection.
     fn can_accept(&self) -> bool {
         self.listeners.any_ready() && !self.connection_limiter.is_full()
     }
@@ -234,8 +238,8 @@ impl Server {
     /// Begins the shutdown: accepts the connections that wait, closes the listeners, and schedules each connection, so that it
     /// answers what has arrived.
     fn drain(&mut self) {
-        if self.drains_until.is_none() {
-            self.drains_until = Some(Instant::now() + DRAIN_DEADLINE);
+        if self.drain_deadline.is_none() {
+            self.drain_deadline = Some(Instant::now() + DRAIN_DEADLINE);
             // Their requests may have been sent already, and a close would reset them. No more than the queue holds, because others keep coming.
             self.listeners.set_all_ready();
             for _ in 0..BACKLOG {
@@ -250,8 +254,8 @@ impl Server {
     }
 
     /// Whether the drain is over: every session has ended, or the deadline has passed.
-    fn is_at_the_end(&self) -> bool {
-        let Some(until) = self.drains_until else {
+    fn is_drained(&self) -> bool {
+        let Some(until) = self.drain_deadline else {
             return false;
         };
         if self.connections.is_empty() {

@@ -46,7 +46,7 @@ pub(super) struct SourceState {
     /// Since when a program has it open for writing.
     pub(super) written_since: Option<Instant>,
     /// Whether its metadata is unchanged since the last read.
-    pub(super) is_untouched: bool,
+    pub(super) is_unchanged: bool,
 }
 
 /// Why the sources were read.
@@ -128,8 +128,8 @@ pub(super) enum Verdict {
 pub(super) struct Decision {
     roles: Vec<Role>,
     active: Contents,
-    /// For each source, whether being missing or empty would change any answer.
-    matters: Vec<bool>,
+    /// For each source, whether answers would change if it were missing or empty.
+    loss_changes_answers: Vec<bool>,
     /// Whether the active configuration has no error.
     is_valid: bool,
     last_read: Contents,
@@ -153,7 +153,7 @@ impl Decision {
             roles,
             active: contents(Vec::new()),
             last_read: contents(digests),
-            matters: Vec::new(),
+            loss_changes_answers: Vec::new(),
             is_valid: false,
             logged_of_active: HashSet::new(),
             logged,
@@ -174,7 +174,7 @@ impl Decision {
             let reason = self.reason(source, seen, timing, now);
             let held = self
                 .waits
-                .observe(source, reason, seen.is_untouched, timing.empty_grace, now);
+                .record_read(source, reason, seen.is_unchanged, timing.empty_grace, now);
             is_held.push(held);
             is_unpaired |= held && self.may_match_the_other(source, *role, seen, reason);
         }
@@ -234,9 +234,9 @@ impl Decision {
         Action::Evaluate
     }
 
-    /// Returns what to do with the last read, which has `errors` errors. `matters` says for each source whether being
-    /// missing or empty would change any answer.
-    pub(super) fn after_evaluation(&mut self, errors: usize, matters: Vec<bool>) -> Verdict {
+    /// Returns what to do with the last read, which has `errors` errors. `loss_changes_answers`
+    /// has for each source whether answers would change if it were missing or empty.
+    pub(super) fn after_evaluation(&mut self, errors: usize, loss_changes_answers: Vec<bool>) -> Verdict {
         if errors > 0 && self.is_valid {
             return Verdict::Reject;
         }
@@ -245,7 +245,7 @@ impl Decision {
         }
         self.is_valid = errors == 0;
         self.active = self.last_read.clone();
-        self.matters = matters;
+        self.loss_changes_answers = loss_changes_answers;
         self.logged_of_active.clone_from(&self.logged);
         Verdict::Apply {
             is_unpaired: self.active.is_unpaired,
@@ -280,8 +280,8 @@ impl Decision {
         {
             return Some(WaitReason::OpenForWriting(since));
         }
-        let matters = self.matters.get(source).copied().unwrap_or_default();
-        (seen.is_empty && matters).then_some(WaitReason::MissingOrEmpty)
+        let changes_answers = self.loss_changes_answers.get(source).copied().unwrap_or_default();
+        (seen.is_empty && changes_answers).then_some(WaitReason::MissingOrEmpty)
     }
 
     /// Returns whether the new content of a held table may belong to a change of the other table.

@@ -70,7 +70,7 @@ pub(crate) fn read(sources: &Sources, hasher: &RandomState, active: Option<&Snap
         let before = path_stats(sources);
         let mut raw = read_once(sources, hasher, active);
         raw.stats = path_stats(sources);
-        raw.unsettled = path_walk::unsettled(&before, &raw.stats, at);
+        raw.unsettled = path_walk::may_have_changed(&before, &raw.stats, at);
         raw.detect_writers();
         let is_settled = !raw.unsettled.contains(&true);
         if !is_settled {
@@ -263,28 +263,30 @@ impl RawSources {
                 is_unsettled: *is_unsettled,
                 steady: self.steady.get(source).copied().flatten(),
                 written_since: None,
-                is_untouched: before.get(source) == self.stats.get(source),
+                is_unchanged: before.get(source) == self.stats.get(source),
             });
         seen.collect()
     }
 
-    /// For each source, returns whether being missing or empty would change any answer, if `snapshot` was made of these
-    /// sources. This includes a table that cannot tell: a new directory is filled one file after the other.
-    pub(super) fn matters(&self, snapshot: &Snapshot) -> Vec<bool> {
-        let mut matters: Vec<bool> = self
+    /// For each source, returns whether answers would change if it were missing or empty. `snapshot` must have been built
+    /// from these sources.
+    ///
+    /// A table that is not known to be empty counts as well: in a new directory, its file may still have to be created.
+    pub(super) fn loss_changes_answers(&self, snapshot: &Snapshot) -> Vec<bool> {
+        let has_content: Vec<bool> = self
             .empty_or_missing()
-            .into_iter()
+            .iter()
             .map(|is_empty_or_missing| !is_empty_or_missing)
             .collect();
-        if let [settings, others @ ..] = matters.as_mut_slice() {
-            // Unreadable settings are an error, or their whole directory is missing.
-            *settings &= !matches!(*self.settings_file, SourceFile::Unreadable(_));
-            for (matters, (spec, _)) in others.iter_mut().zip(&self.tables) {
-                let table = snapshot.table(spec);
-                *matters = !table.is_some_and(|table| table.is_certainly_empty());
-            }
-        }
-        matters
+        // Unreadable settings are reported, or their whole directory is missing.
+        let settings = has_content.first().copied().unwrap_or_default()
+            && !matches!(*self.settings_file, SourceFile::Unreadable(_));
+        let tables = self.tables.iter().map(|(spec, _)| {
+            let table = snapshot.table(spec);
+            table.is_none_or(|table| !table.is_certainly_empty())
+        });
+        let secrets = has_content.iter().copied().skip(1 + self.tables.len());
+        [settings].into_iter().chain(tables).chain(secrets).collect()
     }
 
     /// Returns which sources are missing or have no byte, in the order of [`paths`]. A missing secret is an error, so

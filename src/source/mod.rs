@@ -121,7 +121,7 @@ impl Reloader {
         let logged = logged.iter().map(ToString::to_string).collect();
         let mut decision = Decision::new(load::roles(&sources), raw.digests.clone(), logged);
         log_findings(&loaded.findings, &mut decision);
-        decision.after_evaluation(errors, raw.matters(&loaded.snapshot));
+        decision.after_evaluation(errors, raw.loss_changes_answers(&loaded.snapshot));
         raw.set_default_relay(&loaded.snapshot.default, loaded.default_findings);
         log_snapshot(&loaded.snapshot, &loaded.findings, started.elapsed());
         let reloader = Self {
@@ -346,7 +346,7 @@ impl Reloader {
         let errors = loaded.findings.errors();
         let is_unpaired = match self
             .decision
-            .after_evaluation(errors, raw.matters(&loaded.snapshot))
+            .after_evaluation(errors, raw.loss_changes_answers(&loaded.snapshot))
         {
             Verdict::Apply { is_unpaired } => is_unpaired,
             Verdict::Same => {

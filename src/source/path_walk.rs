@@ -120,9 +120,9 @@ impl FileStat {
         self.changed.0
     }
 
-    /// Whether it changed so recently that a further change may leave the times equal. `since_1970` is the current
-    /// time.
-    fn is_within_a_tick(&self, since_1970: Duration) -> bool {
+    /// Whether it changed so shortly before this time that a later change can have the same times: the kernel's file clock
+    /// advances in ticks.
+    fn is_too_recent(&self, since_1970: Duration) -> bool {
         let time = |(seconds, nanoseconds): (i64, i64)| {
             Some(Duration::new(
                 seconds.try_into().ok()?,
@@ -134,11 +134,18 @@ impl FileStat {
     }
 }
 
+/// The metadata of a directory or a link on a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ComponentStat {
+    path: PathBuf,
+    stat: FileStat,
+}
+
 /// The metadata of everything on the path of one file. While it stays equal, so does the content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PathStat {
     /// Each directory and each link on the path.
-    ancestors: Vec<(PathBuf, FileStat)>,
+    components: Vec<ComponentStat>,
     /// The file itself. `None` if it does not exist.
     file: Option<FileStat>,
 }
@@ -151,70 +158,66 @@ impl PathStat {
             let Some(metadata) = &component.metadata else {
                 return;
             };
-            if component.is_link() {
-                stats.ancestors.push((
-                    component.directory.join(component.name),
-                    FileStat::from_metadata(metadata),
-                ));
+            let stat = if component.is_link() {
+                FileStat::from_metadata(metadata)
             } else if component.remaining == 0 {
                 stats.file = Some(FileStat::from_metadata(metadata));
+                return;
             } else {
-                stats.ancestors.push((
-                    component.directory.join(component.name),
-                    FileStat::from_directory(metadata),
-                ));
-            }
+                FileStat::from_directory(metadata)
+            };
+            stats.components.push(ComponentStat {
+                path: component.directory.join(component.name),
+                stat,
+            });
         });
         stats
     }
 
     /// Returns the times of the last changes, in seconds since 1970; 0 for a directory.
     pub(super) fn times(&self) -> impl Iterator<Item = i64> {
-        let all = self.ancestors.iter().map(|(_, stat)| stat).chain(&self.file);
+        let all = self
+            .components
+            .iter()
+            .map(|component| &component.stat)
+            .chain(&self.file);
         all.map(FileStat::changed_at)
-    }
-
-    /// Whether the file changed so recently that it may have changed again with equal metadata.
-    fn may_have_changed_since(&self, since_1970: Duration) -> bool {
-        self.file
-            .as_ref()
-            .is_some_and(|file| file.is_within_a_tick(since_1970))
     }
 }
 
-/// Returns which files may have changed between taking `before` and `after`.
+/// Returns for each file whether it may have changed between two passes that read the metadata of all paths. The files
+/// were read in between.
 ///
-/// `at` is when the first of `before` was taken. Files that share a part of their paths belong together: if it changed
-/// for one of them, one may have been read by the old path and another by the new one.
-pub(super) fn unsettled(before: &[PathStat], after: &[PathStat], at: SystemTime) -> Vec<bool> {
-    let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+/// `before` and `after` are the results of the passes, `started_at` is when the first one started. If a directory or link
+/// changed, every file that is reached through it may have: one may have been read through the old one, and another
+/// through the new one.
+pub(super) fn may_have_changed(before: &[PathStat], after: &[PathStat], started_at: SystemTime) -> Vec<bool> {
+    let started_at = started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut changed: Vec<&Path> = Vec::new();
     for (before, after) in before.iter().zip(after) {
-        for (path, stat) in &before.ancestors {
-            if stat.is_within_a_tick(at)
-                || !after
-                    .ancestors
-                    .iter()
-                    .any(|other| other.0 == *path && other.1 == *stat)
-            {
-                changed.push(path);
+        let stat_after = |path: &Path| after.components.iter().find(|component| component.path == path);
+        for component in &before.components {
+            let is_same = stat_after(&component.path).is_some_and(|after| after.stat == component.stat);
+            if !is_same || component.stat.is_too_recent(started_at) {
+                changed.push(&component.path);
             }
         }
-        for (path, _) in &after.ancestors {
-            if !before.ancestors.iter().any(|other| other.0 == *path) {
-                changed.push(path);
-            }
-        }
+        let is_new = |path: &Path| !before.components.iter().any(|component| component.path == path);
+        let paths = after.components.iter().map(|component| component.path.as_path());
+        changed.extend(paths.filter(|path| is_new(path)));
     }
-    let is_unsettled = |(before, after): (&PathStat, &PathStat)| {
-        before.file != after.file
-            || before.may_have_changed_since(at)
-            || [before, after]
-                .into_iter()
-                .flat_map(|stats| &stats.ancestors)
-                .any(|(path, _)| changed.contains(&path.as_path()))
+    let is_reached_through_changed = |stat: &PathStat| {
+        let mut components = stat.components.iter();
+        components.any(|component| changed.contains(&component.path.as_path()))
     };
-    before.iter().zip(after).map(is_unsettled).collect()
+    let may_have_changed = |(before, after): (&PathStat, &PathStat)| {
+        let file = before.file.as_ref();
+        before.file != after.file
+            || file.is_some_and(|file| file.is_too_recent(started_at))
+            || is_reached_through_changed(before)
+            || is_reached_through_changed(after)
+    };
+    before.iter().zip(after).map(may_have_changed).collect()
 }
 
 #[cfg(test)]
@@ -224,7 +227,7 @@ mod tests {
     use std::path::Path;
     use std::time::{Duration, SystemTime};
 
-    use super::{PathStat, unsettled};
+    use super::{PathStat, may_have_changed};
 
     fn stats(root: &Path) -> Vec<PathStat> {
         ["one/a", "one/b", "other"]
@@ -246,36 +249,42 @@ mod tests {
         fs::write(root.join("other"), "").unwrap();
         let before = stats(root);
         let later = SystemTime::now() + Duration::from_secs(1);
-        assert_eq!(unsettled(&before, &stats(root), later), [false; 3]);
+        assert_eq!(may_have_changed(&before, &stats(root), later), [false; 3]);
         // A new file may change again within the same tick. On a busy machine it takes several tries.
         let is_new = (0..100).any(|_| {
             for name in ["v1/a", "v1/b", "other"] {
                 fs::write(root.join(name), "again").unwrap();
             }
-            unsettled(&stats(root), &stats(root), SystemTime::now()) == [true; 3]
+            may_have_changed(&stats(root), &stats(root), SystemTime::now()) == [true; 3]
         });
         assert!(is_new);
         let before = stats(root);
 
         fs::write(root.join("v1/a"), "longer").unwrap();
-        assert_eq!(unsettled(&before, &stats(root), later), [true, false, false]);
+        assert_eq!(
+            may_have_changed(&before, &stats(root), later),
+            [true, false, false]
+        );
 
         let before = stats(root);
         symlink("v2", root.join("new")).unwrap();
         fs::rename(root.join("new"), root.join("one")).unwrap();
-        assert_eq!(unsettled(&before, &stats(root), later), [true, true, false]);
+        assert_eq!(
+            may_have_changed(&before, &stats(root), later),
+            [true, true, false]
+        );
 
         // A directory is compared by its identity, not by what is created in it.
         let before = stats(root);
         fs::write(root.join("v2/c"), "").unwrap();
         fs::write(root.join("d"), "").unwrap();
-        assert_eq!(unsettled(&before, &stats(root), later), [false; 3]);
+        assert_eq!(may_have_changed(&before, &stats(root), later), [false; 3]);
         fs::rename(root.join("v2"), root.join("v3")).unwrap();
         fs::create_dir(root.join("v2")).unwrap();
         for name in ["a", "b"] {
             fs::hard_link(root.join("v3").join(name), root.join("v2").join(name)).unwrap();
         }
         let after = stats(root);
-        assert_eq!(unsettled(&before, &after, later)[..2], [true, true]);
+        assert_eq!(may_have_changed(&before, &after, later)[..2], [true, true]);
     }
 }

@@ -73,31 +73,32 @@ impl Waits {
         }
     }
 
-    /// Takes what a read saw of one source: why it is not usable, and whether it is untouched since the last read.
-    /// Returns whether to wait for it. A source that is missing or empty is used as empty after `empty_grace`.
-    pub(super) fn observe(
+    /// Records the result of reading one source: why it is not usable yet, if so, and whether it is unchanged since the
+    /// previous read. Returns whether the reload must wait for it. A source that stays missing or empty for `empty_grace`
+    /// is used as empty. If the reason changes, the wait and its report continue.
+    pub(super) fn record_read(
         &mut self,
-        source: usize,
+        index: usize,
         reason: Option<WaitReason>,
-        is_untouched: bool,
+        is_unchanged: bool,
         empty_grace: Duration,
         now: Instant,
     ) -> bool {
-        let Some(source) = self.sources.get_mut(source) else {
+        let Some(source) = self.sources.get_mut(index) else {
             return false;
         };
-        let empty_since = source.empty_since.filter(|_| is_untouched).unwrap_or(now);
+        let empty_since = source.empty_since.filter(|_| is_unchanged).unwrap_or(now);
         source.empty_since = (reason == Some(WaitReason::MissingOrEmpty)).then_some(empty_since);
         let reason =
             reason.filter(|reason| *reason != WaitReason::MissingOrEmpty || now < empty_since + empty_grace);
         source.wait = reason.map(|reason| {
-            let begins = match reason {
+            let started_at = match reason {
                 WaitReason::OpenForWriting(since) => since.min(now),
                 WaitReason::Changing | WaitReason::MissingOrEmpty => now,
             };
             Wait {
                 reason,
-                since: source.wait.map_or(begins, |before| before.since),
+                since: source.wait.map_or(started_at, |before| before.since),
                 is_reported: source.wait.is_some_and(|before| before.is_reported),
             }
         });
@@ -189,7 +190,7 @@ mod tests {
         let begin = Instant::now();
         let mut waits = Waits::new(1);
         let now = after(begin, 1.5);
-        assert!(waits.observe(0, Some(WaitReason::OpenForWriting(begin)), true, EMPTY_GRACE, now));
+        assert!(waits.record_read(0, Some(WaitReason::OpenForWriting(begin)), true, EMPTY_GRACE, now));
         assert!(waits.delay_others(now));
         let mut expected = [begin + GROUP_WAIT, begin + REPORT_AFTER, begin + WRITER_TIMEOUT].into_iter();
         let mut now = now;
@@ -199,7 +200,7 @@ mod tests {
         }
         assert_eq!(expected.next(), None);
         // Another reason continues the same wait.
-        assert!(waits.observe(0, Some(WaitReason::Changing), false, EMPTY_GRACE, now));
+        assert!(waits.record_read(0, Some(WaitReason::Changing), false, EMPTY_GRACE, now));
         for is_new in [true, false] {
             let expected = Awaited {
                 source: 0,

@@ -89,8 +89,10 @@ impl Generator<'_> {
         let (own_seconds, server, own) = match self.after_warm_up {
             Some((since, server_before, own_before)) => (
                 (at - since).as_secs_f64(),
-                server.zip(server_before).map(|(now, before)| now.since(&before)),
-                own.since(&own_before),
+                server
+                    .zip(server_before)
+                    .map(|(now, before)| now.usage_since(&before)),
+                own.usage_since(&own_before),
             ),
             None => (0.0, None, CpuUsage::default()),
         };

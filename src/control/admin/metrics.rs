@@ -83,7 +83,7 @@ fn reloads(report: &StatusReport, text: &mut Exposition) {
     text.family(
         "postmapd_reloads_total",
         Kind::Counter,
-        "Reloads since the start, by outcome.",
+        "Reloads since startup, by outcome.",
     );
     for outcome in ReloadOutcome::ALL {
         text.sample(&[("outcome", outcome.label())], report.reloads(outcome));
@@ -91,13 +91,13 @@ fn reloads(report: &StatusReport, text: &mut Exposition) {
     text.family(
         "postmapd_reload_last_success_timestamp_seconds",
         Kind::Gauge,
-        "When all files were last known to be valid and active; 0 if never.",
+        "Unix time at which all files were last found valid and active; 0 if never.",
     );
     text.sample(&[], report.last_success.map_or_else(|| "0".to_owned(), timestamp));
     text.family(
         "postmapd_files_valid",
         Kind::Gauge,
-        "1 if the current version of the file is valid and active, else 0.",
+        "1 if the version on disk is valid and active, 0 if it was rejected or cannot be read.",
     );
     for file in report.files.iter().filter(|file| is_reported(file)) {
         let path = printable_path(&file.active.path);

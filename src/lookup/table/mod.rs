@@ -68,8 +68,8 @@ pub struct Table {
     /// Folded keys that were certainly intended by an entry that matches no sender (`@@example.com`), where *not found*
     /// would make Postfix send without authenticating.
     intended_keys: HashSet<Vec<u8>>,
-    /// The reason why a miss is uncertain, if it is.
-    miss_reason: Option<Reason>,
+    /// Why a key without an entry may have one, if lines or the whole file could not be read.
+    incomplete: Option<Reason>,
     findings: Findings,
 }
 
@@ -87,7 +87,7 @@ impl Table {
             domains: 0,
             invalid_entries: HashSet::new(),
             intended_keys: HashSet::new(),
-            miss_reason: None,
+            incomplete: None,
             findings: Findings::default(),
         }
     }
@@ -96,7 +96,7 @@ impl Table {
     #[must_use]
     pub fn unreadable(spec: &'static TableSpec) -> Self {
         Self {
-            miss_reason: Some(spec.unreadable),
+            incomplete: Some(spec.unreadable),
             ..Self::empty(spec)
         }
     }
@@ -114,7 +114,8 @@ impl Table {
         table
     }
 
-    /// Builds the table of this kind from the text of the file `path`. `previous` is the table before an edit.
+    /// Builds the table of `text`, the content of the file `path`, from as much of `previous` as is unchanged. Returns
+    /// `previous` itself if the text is the same.
     #[must_use]
     pub fn rebuild(
         previous: Option<&Arc<Self>>,
@@ -122,8 +123,8 @@ impl Table {
         path: &Path,
         text: &Text,
     ) -> Arc<Self> {
-        // A table that could not be read completely has no text to start from.
-        let previous = previous.filter(|table| table.spec == spec && table.miss_reason.is_none());
+        // The text of a file that could not be read completely is not known.
+        let previous = previous.filter(|table| table.spec == spec && table.incomplete.is_none());
         match previous {
             Some(table) if table.entries.blocks.matches(text) => Arc::clone(table),
             Some(table) => Arc::new(
@@ -157,12 +158,12 @@ impl Table {
         if let Some(error) = &builder.out_of_memory {
             return Self::without_memory(spec, path, error);
         }
-        let mut miss_reason = parser
+        let mut incomplete = parser
             .summary()
             .has_unreadable_keys
             .then_some(spec.unparsable_key);
         if builder.is_too_large {
-            miss_reason = Some(spec.unreadable);
+            incomplete = Some(spec.unreadable);
             findings.push(
                 Finding::in_file(Code::FileTooLarge, path, None)
                     .message("the file has more lines than can be indexed")
@@ -183,7 +184,7 @@ impl Table {
             domains,
             invalid_entries,
             intended_keys,
-            miss_reason,
+            incomplete,
             findings,
         }
     }
@@ -242,7 +243,7 @@ impl Table {
             domains,
             invalid_entries: HashSet::new(),
             intended_keys: HashSet::new(),
-            miss_reason: None,
+            incomplete: None,
             findings,
         })
     }
@@ -279,7 +280,7 @@ impl Table {
     /// Whether every line could be read, so that a miss is certain.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.miss_reason.is_none()
+        self.incomplete.is_none()
     }
 
     /// Whether it is certain that there is no entry.
@@ -371,7 +372,7 @@ impl Table {
     /// Returns the hit for a key without an entry.
     #[must_use]
     pub fn miss(&self) -> Hit<'_> {
-        self.miss_reason.map_or(Hit::Absent, Hit::CannotTell)
+        self.incomplete.map_or(Hit::Absent, Hit::CannotTell)
     }
 
     /// Calls `handle` with the key, as written, of every entry in a block that `other` does not share. A key whose

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::{End, IoBuffers, Next, Session, Stream};
+use super::{IoBuffers, Session, SessionEnd, Stream, WaitFor};
 use crate::diagnostics::Findings;
 use crate::lookup::map::Maps;
 use crate::lookup::peer::{Allowed, Peer as Who};
@@ -124,17 +124,17 @@ impl<C: Codec> Served<C> {
         }
     }
 
-    fn turn(&mut self) -> Result<Next, End> {
+    fn run(&mut self) -> Result<WaitFor, SessionEnd> {
         let now = self.now;
         self.session
-            .turn(&mut self.buffers, &self.active_snapshot, &self.counters, || now)
+            .run(&mut self.buffers, &self.active_snapshot, &self.counters, || now)
     }
 
     /// Steps until it waits for an event.
-    fn steps(&mut self) -> Result<Next, End> {
+    fn steps(&mut self) -> Result<WaitFor, SessionEnd> {
         loop {
-            match self.turn()? {
-                Next::Runnable => {}
+            match self.run()? {
+                WaitFor::Nothing => {}
                 next => return Ok(next),
             }
         }
@@ -144,13 +144,13 @@ impl<C: Codec> Served<C> {
         &mut self.session.channel.stream
     }
 
-    fn sends(&mut self, bytes: &[u8]) -> Result<Next, End> {
+    fn sends(&mut self, bytes: &[u8]) -> Result<WaitFor, SessionEnd> {
         self.peer().sends.push_back(bytes.to_vec());
         self.steps()
     }
 
     /// Advances the clock. A session past its deadline is ended, as by the server.
-    fn advance(&mut self, time: Duration) -> Result<(), End> {
+    fn advance(&mut self, time: Duration) -> Result<(), SessionEnd> {
         self.now += time;
         match self.session.deadline() {
             Some(at) if at <= self.now => Err(self.session.expire()),
@@ -160,13 +160,13 @@ impl<C: Codec> Served<C> {
 }
 
 /// The writes in reply to these pieces, until the peer closes.
-fn exchange(codec: impl Codec, pieces: impl IntoIterator<Item = Vec<u8>>) -> (Vec<Vec<u8>>, End) {
+fn exchange(codec: impl Codec, pieces: impl IntoIterator<Item = Vec<u8>>) -> (Vec<Vec<u8>>, SessionEnd) {
     let mut served = Served::new(codec, Peer::new(pieces));
     let end = loop {
-        match served.turn() {
+        match served.run() {
             // This is the arrival of the next piece.
             Ok(_) if !served.peer().sends.is_empty() => {}
-            Ok(Next::Runnable) => {}
+            Ok(WaitFor::Nothing) => {}
             Ok(_) => served.peer().has_closed = true,
             Err(end) => break end,
         }
@@ -275,7 +275,7 @@ proptest! {
 fn a_peer_that_sends_many_requests_makes_the_server_hold_only_one_write() {
     let stream = "13:relayhost a@x,".repeat(3 * WRITE_AT / 10);
     let (writes, end) = exchange(socketmap(), [stream.clone().into_bytes()]);
-    assert!(matches!(end, End::Closed));
+    assert!(matches!(end, SessionEnd::Closed));
     assert!(writes.iter().all(|write| write.len() < WRITE_AT + 100));
     let replies = count(b',', &writes.concat());
     assert_eq!(replies, stream.matches(',').count());
@@ -287,7 +287,7 @@ fn broken_framing_is_answered_once_and_ends_the_session() {
         socketmap(),
         [b"20:relayhost a@one.test,x 20:relayhost a@one.test,".to_vec()],
     );
-    assert!(matches!(end, End::Broken(_)));
+    assert!(matches!(end, SessionEnd::Broken(_)));
     let text = String::from_utf8(writes.concat()).unwrap();
     assert!(
         text.starts_with("14:OK [relay]:587,") && text.contains(":PERM "),
@@ -312,7 +312,7 @@ fn a_deadline_applies_to_one_request_and_not_to_a_busy_connection() {
     // A request is always in progress, and each is complete in time.
     for round in 1..20 {
         served.advance(REQUEST_DEADLINE / 10).unwrap();
-        assert_eq!(served.sends(&[tail, head].concat()).unwrap(), Next::Readable);
+        assert_eq!(served.sends(&[tail, head].concat()).unwrap(), WaitFor::Readable);
         assert_eq!(served.peer().got.concat(), REPLY.repeat(round));
     }
 }
@@ -329,20 +329,20 @@ fn an_incomplete_request_ends_the_session_at_its_deadline_and_an_idle_session_ne
         served.sends(&[*c]).unwrap();
         served.advance(REQUEST_DEADLINE / 5).err()
     });
-    assert!(matches!(end, Some(End::TooSlow)), "{end:?}");
+    assert!(matches!(end, Some(SessionEnd::TooSlow)), "{end:?}");
     assert_eq!(served.now - begun, REQUEST_DEADLINE);
 }
 
 #[test]
 fn an_event_without_anything_to_read_changes_nothing() {
     let mut served = connected();
-    assert_eq!(served.turn().unwrap(), Next::Readable);
+    assert_eq!(served.run().unwrap(), WaitFor::Readable);
     served.sends(&REQUEST[..5]).unwrap();
     let deadline = served.session.deadline();
     served.advance(MOMENT).unwrap();
-    assert_eq!(served.turn().unwrap(), Next::Readable);
+    assert_eq!(served.run().unwrap(), WaitFor::Readable);
     assert_eq!(served.session.deadline(), deadline);
-    assert_eq!(served.sends(&REQUEST[5..]).unwrap(), Next::Readable);
+    assert_eq!(served.sends(&REQUEST[5..]).unwrap(), WaitFor::Readable);
     assert_eq!(served.peer().got.concat(), REPLY);
 }
 
@@ -355,21 +355,24 @@ fn a_request_complete_before_its_deadline_is_answered_and_a_later_one_is_not() {
     served.sends(tail).unwrap();
     assert_eq!(served.session.deadline(), None);
     served.sends(head).unwrap();
-    assert!(matches!(served.advance(REQUEST_DEADLINE), Err(End::TooSlow)));
+    assert!(matches!(
+        served.advance(REQUEST_DEADLINE),
+        Err(SessionEnd::TooSlow)
+    ));
 }
 
 #[test]
 fn a_peer_that_does_not_read_its_replies_is_not_read_from_and_is_closed_at_its_deadline() {
     let mut served = connected();
     served.peer().room = 5;
-    assert_eq!(served.sends(REQUEST).unwrap(), Next::Writable);
+    assert_eq!(served.sends(REQUEST).unwrap(), WaitFor::Writable);
     // However often it runs, it reads nothing, and a few accepted bytes do not extend the deadline.
     served.advance(WRITE_DEADLINE.saturating_sub(MOMENT)).unwrap();
     served.peer().room = 1;
-    assert_eq!(served.sends(REQUEST).unwrap(), Next::Writable);
+    assert_eq!(served.sends(REQUEST).unwrap(), WaitFor::Writable);
     assert_eq!(served.peer().sends.len(), 1);
     assert!(!served.session.is_idle());
-    assert!(matches!(served.advance(MOMENT), Err(End::TooSlow)));
+    assert!(matches!(served.advance(MOMENT), Err(SessionEnd::TooSlow)));
 }
 
 #[test]
@@ -377,14 +380,17 @@ fn replies_read_before_their_deadline_are_in_time_and_requests_received_meanwhil
     let mut served = connected();
     served.peer().room = 5;
     let (head, tail) = REQUEST.split_at(9);
-    assert_eq!(served.sends(&[REQUEST, head].concat()).unwrap(), Next::Writable);
+    assert_eq!(
+        served.sends(&[REQUEST, head].concat()).unwrap(),
+        WaitFor::Writable
+    );
     served.advance(WRITE_DEADLINE.saturating_sub(MOMENT)).unwrap();
     served.peer().room = usize::MAX;
-    assert_eq!(served.steps().unwrap(), Next::Readable);
+    assert_eq!(served.steps().unwrap(), WaitFor::Readable);
     assert_eq!(served.peer().got.concat(), REPLY);
     // The full deadline of the request in progress starts now.
     served.advance(REQUEST_DEADLINE.saturating_sub(MOMENT)).unwrap();
-    assert_eq!(served.sends(tail).unwrap(), Next::Readable);
+    assert_eq!(served.sends(tail).unwrap(), WaitFor::Readable);
     assert_eq!(served.peer().got.concat(), REPLY.repeat(2));
     assert!(served.session.is_idle());
     assert!(
@@ -400,10 +406,10 @@ fn a_peer_that_sends_without_pause_gets_one_read_a_turn_and_all_its_replies() {
         let mut served = connected();
         let stream = request.repeat(3 * READ_AT_ONCE / request.len());
         served.peer().sends.push_back(stream.clone());
-        assert_eq!(served.turn().unwrap(), Next::Runnable);
+        assert_eq!(served.run().unwrap(), WaitFor::Nothing);
         let left: usize = served.peer().sends.iter().map(Vec::len).sum();
         assert_eq!(stream.len() - left, READ_AT_ONCE);
-        assert_eq!(served.steps().unwrap(), Next::Readable);
+        assert_eq!(served.steps().unwrap(), WaitFor::Readable);
         assert_eq!(count(b',', &served.peer().got.concat()), count(b',', &stream));
     }
 }
@@ -413,7 +419,7 @@ fn the_end_of_input_is_read_in_the_same_turn_as_the_data_before_it() {
     // The kernel reports both in one event.
     for piece in [REQUEST, &REQUEST[..9], b"x"] {
         let mut served = connected();
-        served.session.read_to_the_end();
+        served.session.require_drain();
         served.peer().has_closed = true;
         assert!(served.sends(piece).is_err(), "{}", piece.escape_ascii());
     }
@@ -426,13 +432,13 @@ fn each_kind_of_end_is_counted() {
         served.sends(sent).unwrap();
         served.peer().has_closed = true;
         let end = served.steps().unwrap_err();
-        assert!(matches!(end, End::Closed));
+        assert!(matches!(end, SessionEnd::Closed));
         served.session.count(&end, &served.counters);
         let truncated = served.counters.protocol_errors(ProtocolError::Truncated);
         assert_eq!(truncated, u64::from(error.is_some()));
     }
     let served = connected();
-    served.session.count(&End::TooSlow, &served.counters);
+    served.session.count(&SessionEnd::TooSlow, &served.counters);
     assert_eq!(served.counters.protocol_errors(ProtocolError::Timeout), 1);
 }
 
@@ -440,30 +446,30 @@ fn each_kind_of_end_is_counted() {
 fn after_a_framing_error_the_peer_can_send_for_a_limited_time() {
     let lingering = || {
         let mut served = connected();
-        assert_eq!(served.sends(b"x").unwrap(), Next::Readable);
+        assert_eq!(served.sends(b"x").unwrap(), WaitFor::Readable);
         assert!(served.peer().is_shut_down && !served.session.is_idle());
         served
     };
     let mut served = lingering();
     served.advance(LINGER.saturating_sub(MOMENT)).unwrap();
-    assert_eq!(served.sends(REQUEST).unwrap(), Next::Readable);
+    assert_eq!(served.sends(REQUEST).unwrap(), WaitFor::Readable);
     assert_eq!(served.peer().got.len(), 1, "it is not answered");
     assert!(
-        matches!(served.advance(MOMENT), Err(End::Broken(_))),
+        matches!(served.advance(MOMENT), Err(SessionEnd::Broken(_))),
         "the time is over"
     );
 
     let mut served = lingering();
     let end = served.sends(&vec![0; LINGER_BYTES]);
-    assert!(matches!(end, Err(End::Broken(_))));
+    assert!(matches!(end, Err(SessionEnd::Broken(_))));
 
     // The shutdown comes only after the reply is written.
     let mut served = connected();
     served.peer().room = 5;
-    assert_eq!(served.sends(b"x").unwrap(), Next::Writable);
+    assert_eq!(served.sends(b"x").unwrap(), WaitFor::Writable);
     assert!(!served.peer().is_shut_down);
     served.peer().room = usize::MAX;
-    assert_eq!(served.steps().unwrap(), Next::Readable);
+    assert_eq!(served.steps().unwrap(), WaitFor::Readable);
     assert!(served.peer().is_shut_down);
 }
 
@@ -487,9 +493,9 @@ fn the_replies_of_a_session_that_panicked_are_sent_to_no_other_peer() {
     let mut replies_to = |bytes: &[u8]| {
         let mut served = Served::new(Fragile(socketmap()), Peer::new([bytes.to_vec()]));
         std::mem::swap(&mut served.buffers, &mut buffers);
-        let turn = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| served.turn()));
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| served.run()));
         std::mem::swap(&mut served.buffers, &mut buffers);
-        turn.map(|_| served.peer().got.concat())
+        run.map(|_| served.peer().got.concat())
     };
     assert!(replies_to(&[REQUEST, b"x"].concat()).is_err());
     assert_eq!(

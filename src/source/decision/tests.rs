@@ -64,7 +64,7 @@ struct File {
     written_since: Option<Instant>,
     /// Whether it is touched continuously.
     is_busy: bool,
-    is_untouched: bool,
+    is_unchanged: bool,
 }
 
 /// Simulates files, clock, log, and the reload thread around the decision.
@@ -93,12 +93,12 @@ impl World {
             text: *text,
             written_since: None,
             is_busy: false,
-            is_untouched: true,
+            is_unchanged: true,
         };
         let mut decision = Decision::new(ROLES.to_vec(), digests, HashSet::new());
         let is_new = decision.take_unlogged(lines(&findings));
         assert!(is_new.iter().all(|is_new| *is_new));
-        let verdict = decision.after_evaluation(errors(&texts).len(), matters(&texts));
+        let verdict = decision.after_evaluation(errors(&texts).len(), loss_changes_answers(&texts));
         assert_eq!(verdict, Verdict::Apply { is_unpaired: false });
         Self {
             now: Instant::now(),
@@ -118,7 +118,7 @@ impl World {
         let now = self.now;
         let file = &mut self.files[file];
         change(file, now);
-        file.is_untouched = false;
+        file.is_unchanged = false;
         self.read(Cause::Change);
     }
 
@@ -137,7 +137,7 @@ impl World {
             is_unsettled: file.is_busy,
             steady: file.is_busy.then(|| file.text.digest()),
             written_since: file.written_since,
-            is_untouched: file.is_untouched && !file.is_busy,
+            is_unchanged: file.is_unchanged && !file.is_busy,
         };
         self.files.iter().map(seen).collect()
     }
@@ -149,7 +149,7 @@ impl World {
             awaited,
         } = self.decision.after_read(&self.seen(), cause, TIMING, self.now);
         for file in &mut self.files {
-            file.is_untouched = true;
+            file.is_unchanged = true;
             // As the reload thread does.
             if file
                 .written_since
@@ -207,7 +207,9 @@ impl World {
             );
         }
         self.logged = findings.iter().copied().collect();
-        let verdict = self.decision.after_evaluation(errors_now.len(), matters(&texts));
+        let verdict = self
+            .decision
+            .after_evaluation(errors_now.len(), loss_changes_answers(&texts));
         self.is_rejected = verdict == Verdict::Reject;
         match verdict {
             Verdict::Apply { is_unpaired } => {
@@ -269,7 +271,7 @@ fn lines(findings: &[(usize, Text)]) -> Vec<String> {
     findings.iter().map(|finding| format!("{finding:?}")).collect()
 }
 
-fn matters(texts: &[Text]) -> Vec<bool> {
+fn loss_changes_answers(texts: &[Text]) -> Vec<bool> {
     texts.iter().map(|text| *text != Text::Empty).collect()
 }
 

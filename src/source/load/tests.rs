@@ -266,7 +266,11 @@ fn only_a_missing_source_or_one_without_a_byte_is_empty() {
         assert_eq!(raw.empty_or_missing()[source], is_empty, "case {number}");
         assert_eq!(raw.seen(&[])[source].is_empty, is_empty, "case {number}");
         let loaded = raw.evaluate(&files.sources, None);
-        assert_eq!(raw.matters(&loaded.snapshot)[source], matters, "case {number}");
+        assert_eq!(
+            raw.loss_changes_answers(&loaded.snapshot)[source],
+            matters,
+            "case {number}"
+        );
     }
 }
 
@@ -322,7 +326,7 @@ fn a_file_that_keeps_changing_is_unreadable_and_its_final_content_is_new() {
         let seen = busy.seen(&calm.stats);
         for source in ALL {
             assert_eq!(seen[source].is_unsettled, source == RELAY_MAP, "{source}");
-            assert_eq!(seen[source].is_untouched, source != RELAY_MAP, "{source}");
+            assert_eq!(seen[source].is_unchanged, source != RELAY_MAP, "{source}");
             assert_eq!(seen[source].content == calm.digests[source], source != RELAY_MAP);
         }
         let (answered, errors) = files.evaluate(&busy);
