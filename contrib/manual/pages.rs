@@ -170,6 +170,7 @@ what Postfix logs, what a sender sees, and what to do.
 ";
 
 const HEAD: &str = r#".TH POSTMAPD.TOML 5 "" postmapd "File formats"
+.nh
 .SH NAME
 postmapd.toml \- settings of postmapd
 .SH DESCRIPTION
@@ -212,7 +213,7 @@ In the last case the server logs a warning on startup; use a UNIX socket.
 trivial\-rewrite, smtp and proxymap query as the user mail_owner of main.cf, and postmap \-q as the user that runs it.
 A proxy (socat, ssh \-L, the port forwarding of a container) is identified by its own user or address, not by that of its
 clients.
-root in a container without a user namespace is root.
+root in a container without a user namespace is root of the host, and can query sasl.
 With 127.0.0.0/8 in
 .BR allow_networks ,
 every local user gets passwords.
@@ -223,9 +224,9 @@ The static program does not read it: it uses only /etc/passwd, /etc/group, /etc/
 resolv.conf(5).
 Set a user that exists only in a directory service by ID.
 .SH "CONNECTION LIMITS"
-When
+When the limit
 .B connections
-connections are open, further clients wait in the kernel's queue until one is closed.
+is reached, further clients wait in the kernel's queue until a connection is closed.
 A client that exceeds
 .B connections_per_peer
 is identified only when its connection is accepted.
@@ -290,7 +291,8 @@ writer_timeout = 60
 .EE
 .SH SEE ALSO
 .BR postmapd (1),
-.BR postmapd\-tables (5)
+.BR postmapd\-tables (5),
+.BR postmapd\-log (7)
 "#;
 
 fn settings_file() -> String {
@@ -317,7 +319,7 @@ fn settings_file() -> String {
 
 fn describe(setting: &Setting, key: &str, page: &mut String) {
     page.extend([".TP\n.B ", key, "\n", &roff(setting.about), ".\n"]);
-    page.extend(["Default: ", &roff(setting.default.text()), ".\n"]);
+    page.extend([".br\nDefault: ", &roff(setting.default.text()), ".\n"]);
     *page += match setting.takes_effect {
         TakesEffect::OnReload => "Takes effect on reload.\n",
         TakesEffect::OnRestart(_) => "Takes effect on restart.\n",

@@ -230,10 +230,11 @@ pub static ALL: &[&Setting] = &[
         key: Some("limits.connections_per_peer"),
         value: "NUMBER",
         default: SettingDefault::Described(
-            "half of connections; a quarter for a user or host that cannot query sasl",
+            "half of limits.connections; a quarter for a user or host that cannot query sasl",
         ),
-        about: "Maximum number of connections of one user or one host, up to connections. The server closes further ones \
-                immediately and logs the user or host. One that cannot query sasl never has more than a quarter of connections",
+        about: "Maximum number of connections of one user or one host, at most limits.connections. The server closes \
+                further ones immediately and logs the user or host. A user or host that cannot query sasl never has more than \
+                a quarter of limits.connections",
         takes_effect: TakesEffect::OnRestart(|a, b| {
             a.limits.connections_per_peer != b.limits.connections_per_peer
         }),
@@ -253,7 +254,8 @@ pub static ALL: &[&Setting] = &[
         key: Some("reload.empty_grace"),
         value: "SECONDS",
         default: SettingDefault::Value("5"),
-        about: "Time before a missing or empty file is treated as empty",
+        about: "Time before a missing or empty file is treated as empty, because programs that rewrite a file can empty or \
+                remove it first",
         takes_effect: TakesEffect::OnReload,
         kind: Kind::Seconds(|settings| &mut settings.reload_timing.empty_grace),
         ..OF_FILE
@@ -271,7 +273,7 @@ pub static ALL: &[&Setting] = &[
         key: Some("reload.in_flight"),
         value: "SECONDS",
         default: SettingDefault::Value("900"),
-        about: "Time after a change of a sender's next hop in which its mail that is already on its way to the old one gets the \
+        about: "Time after a change of a sender's next hop during which mail that is already on its way to the old one gets the \
                 login of the old one; 0 disables this",
         takes_effect: TakesEffect::OnReload,
         kind: Kind::SecondsOrZero(|settings| &mut settings.reload_timing.in_flight),
