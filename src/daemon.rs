@@ -118,7 +118,7 @@ fn serve(
         .map_err(system_error("cannot start the event loop"))?;
     let (liveness, mut responder) = probe(server.waker());
     for listener in &admin {
-        info!(address = %listener.address(), "listening for admin requests");
+        info!(address = %listener.address().setting_value(), "listening for admin requests");
     }
     let control = control
         .start(ControlContext {
@@ -166,7 +166,11 @@ fn sockets(settings: &Settings, mut sockets: ActivatedSockets) -> Result<Activat
     if let Some(address) = &settings.admin
         && !sockets.admin.iter().any(|passed| passed.address() == address)
     {
-        let bound = bind(&format!("admin {address}"), address, &settings.sockets)?;
+        let bound = bind(
+            &format!("admin {}", address.setting_value()),
+            address,
+            &settings.sockets,
+        )?;
         sockets.admin.extend(bound);
     }
     Ok(sockets)

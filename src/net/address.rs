@@ -48,6 +48,14 @@ impl Address {
         Ok(Self::Inet(host.into(), self::port(port)?))
     }
 
+    /// Returns the address as [`Address::parse`] takes it: a UNIX socket begins with `unix:`.
+    pub(crate) fn setting_value(&self) -> String {
+        match self {
+            Self::Inet(..) => self.to_string(),
+            Self::Unix(_) => format!("unix:{self}"),
+        }
+    }
+
     /// Returns where a process on the same machine reaches a listener at this address: a wildcard address is reached over
     /// loopback.
     pub(crate) fn seen_from_here(&self) -> Self {
@@ -125,6 +133,9 @@ mod tests {
             assert_eq!(Address::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(Address::parse("unix:/run/a"), Ok(Address::Unix("/run/a".into())));
+        for text in ["127.0.0.1:9451", "[::1]:0", "unix:/run/a"] {
+            assert_eq!(Address::parse(text).unwrap().setting_value(), text);
+        }
         for (text, error) in [
             ("9451", AddressError::HostAndPort),
             (":9451", AddressError::HostAndPort),

@@ -27,7 +27,7 @@ pub struct AdminError {
 #[derive(Debug, Error)]
 pub enum AdminErrorKind {
     /// Connecting failed, or the connection ended.
-    #[error("{0}; is postmapd running, and was it started with --admin {address}?", address = flag_value(.1))]
+    #[error("{0}; is postmapd running, and was it started with --admin {address}?", address = .1.setting_value())]
     Io(io::Error, Address),
     /// It did not respond in time.
     #[error("{0}; if postmapd listens there, restart it; otherwise set --admin to its admin listener")]
@@ -38,14 +38,6 @@ pub enum AdminErrorKind {
     /// The server runs, and does not answer lookups.
     #[error("postmapd is running, but its event loop does not respond; restart it")]
     NotAlive,
-}
-
-/// Returns an address as the value of `--admin`.
-fn flag_value(address: &Address) -> String {
-    match address {
-        Address::Inet(..) => address.to_string(),
-        Address::Unix(_) => format!("unix:{address}"),
-    }
 }
 
 /// A response.
