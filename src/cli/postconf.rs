@@ -41,9 +41,9 @@ default, from smtp_sasl_security_options: it is removed, because with it Postfix
 --check reads the installed Postfix (main.cf, master.cf with its -o options, the features of the build) and prints \
 one line for each setting that defeats postmapd or leaks a password: the place, the severity, what is wrong, and the \
 command that fixes it. If there is nothing to report, it prints nothing, like `postfix check`. An error defeats \
-postmapd or leaks a password; a warning can be about a deliberate setting. The value of a parameter is never printed. \
-The proposed commands never weaken an explicit setting of main.cf or master.cf; if nothing else helps, the finding \
-says what to weaken. After a change, run `postfix reload`.
+postmapd or leaks a password; a warning can be about a deliberate setting. --check never prints the value of a \
+parameter other than recipient_delimiter. The proposed commands never weaken an explicit setting of main.cf or \
+master.cf; if nothing else helps, the finding says what to weaken. After a change, run `postfix reload`.
 
 --check reports settings that log passwords: -v for smtp (and for a proxymap that passes on passwords) in master.cf, \
 and debug_peer_list. It does not detect how Postfix was started (postfix -v start), the contents of tables \

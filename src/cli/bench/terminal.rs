@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::super::count_of;
 use crate::bench::Step;
 use crate::bench::load::Progress;
 
@@ -26,11 +27,11 @@ impl ProgressLine {
         // Without a progress line, the measurement is the same.
         let _ = write!(
             stderr,
-            "\r\x1b[K{}/{}  {}  {} connections  {:.1} s  {:.0} replies/s  {} errors",
+            "\r\x1b[K{}/{}  {}  {}  {:.1} s  {:.0} replies/s  {} errors",
             step.number,
             step.total,
             step.server,
-            step.connections,
+            count_of(step.connections, "connection"),
             progress.seconds,
             progress.rate,
             progress.errors

@@ -149,7 +149,8 @@ impl Import {
             Some(delimiters) => existing.delimiters = delimiters,
             None => {
                 messages
-                    .reject("main.cf: recipient_delimiter has a character that postmapd does not support");
+                    .reject("main.cf: recipient_delimiter: postmapd supports only printable ASCII characters other than @ and \"; correct \
+                     it first");
             }
         }
         if !existing.relayhost.is_empty() && nexthop::validate(&existing.relayhost).is_err() {
