@@ -109,7 +109,7 @@ pub(super) fn warn_unreachable_listeners(settings: &Settings, listen: &Place, fi
         findings.push(
             Finding::new(Code::NobodyAllowed, listen.clone())
                 .message(format!(
-                    "{clients} can connect to {endpoint}: allow_networks has no other host"
+                    "{clients} can connect to {endpoint}: allow_networks names no other host"
                 ))
                 .help("add the hosts to allow_networks, which lets them query everything, passwords included, or listen on 127.0.0.1"),
         );

@@ -14,7 +14,7 @@ use crate::diagnostics::{Code, Finding, Findings, Place};
 const FOREIGN: &[(&str, &str)] = &[
     (
         "RELAYHOST",
-        "RELAY_HOST and RELAY_PORT, or DEFAULT_RELAY_HOST, which takes [host]:port as it is",
+        "RELAY_HOST and RELAY_PORT, or DEFAULT_RELAY_HOST, which accepts [host]:port",
     ),
     ("RELAYHOST_PORT", "RELAY_PORT"),
     ("RELAYHOST_USERNAME", "RELAY_USER"),
@@ -49,15 +49,15 @@ const FOREIGN: &[(&str, &str)] = &[
     ("DEFAULT_RELAYHOST", "DEFAULT_RELAY_HOST"),
     (
         "DEFAULT_RELAY_PORT",
-        "DEFAULT_RELAY_HOST, which takes [host]:port",
+        "DEFAULT_RELAY_HOST, which accepts [host]:port",
     ),
     (
         "DEFAULT_RELAY_USER",
-        "RELAY_USER, which is for DEFAULT_RELAY_HOST too",
+        "RELAY_USER, which also applies to DEFAULT_RELAY_HOST",
     ),
     (
         "DEFAULT_RELAY_PASSWORD",
-        "RELAY_PASSWORD, which is for DEFAULT_RELAY_HOST too",
+        "RELAY_PASSWORD, which also applies to DEFAULT_RELAY_HOST",
     ),
     ("SMTP_RELAY", "RELAY_HOST"),
     ("SMTP_RELAY_HOST", "RELAY_HOST"),
@@ -67,7 +67,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("SMTP_RELAY_PASSWORD", "RELAY_PASSWORD"),
     (
         "POSTFIX_RELAYHOST",
-        "DEFAULT_RELAY_HOST, which takes [host]:port as it is",
+        "DEFAULT_RELAY_HOST, which accepts [host]:port",
     ),
     ("POSTFIX_RELAY_HOST", "RELAY_HOST"),
     (
