@@ -46,8 +46,8 @@ pub enum ClientErrorKind {
     Io(io::Error),
     /// The server closed the connection before its reply.
     #[error(
-        "{0}: the server closed the connection without a reply; its log has the reason: allow_networks may not include \
-         this host, or it has too many connections"
+        "{0}: the server closed the connection without a reply; its log has the reason, for example that \
+         allow_networks does not include this host"
     )]
     Closed(io::Error),
     /// The deadline passed.

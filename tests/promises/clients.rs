@@ -101,6 +101,17 @@ fn a_reply_ends_at_its_stated_length_not_at_the_end_of_the_connection() {
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
+#[test]
+fn query_names_the_setting_that_makes_a_server_close_connections() {
+    let address = server(|_| {});
+    for endpoint in [format!("socketmap:inet:{address}"), format!("tcp:{address}")] {
+        timed(|| query(&endpoint), 75, "allow_networks");
+    }
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unreachable = query(&format!("socketmap:inet:{closed}"));
+    assert!(!unreachable.stderr.contains("allow_networks"), "{unreachable:?}");
+}
+
 /// A UNIX socket whose queue holds one connection, which is never accepted.
 fn listens_and_accepts_none(path: &Path) -> OwnedFd {
     let address = SocketAddrUnix::new(path).unwrap();
