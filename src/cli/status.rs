@@ -232,7 +232,7 @@ fn file_state(file: &FileStatus) -> String {
     };
     match (&file.invalid_since, &file.digest) {
         (Some(since), _) => format!("{what}INVALID since {}", format_time(since)),
-        (None, None) => format!("{what}missing"),
+        (None, None) => "missing".to_owned(),
         (None, Some(_)) => format!("{what}valid"),
     }
 }
