@@ -316,7 +316,7 @@ fn a_warning_that_moves_is_logged_again_with_its_new_line() {
         let warnings: Vec<_> = log
             .lines()
             .skip(seen)
-            .filter(|line| line.contains("has this key already"))
+            .filter(|line| line.contains("already has this key"))
             .collect();
         let first = format!("line {} ", line - 1);
         assert!(
