@@ -196,7 +196,7 @@ fn lifecycle(manager: &Manager, setup: Setup) {
         ),
         (
             Some("@one.test user-without-password\n"),
-            "generation 2: 2 relayhost entries, 1 sasl entries; last reload: failed (1 errors; run postmapd check)",
+            "generation 2: 2 relayhost entries, 1 sasl entries; last reload: failed (errors: 1; run postmapd check)",
         ),
         (
             Some("@one.test user:another-secret\n@three.test u:p\n"),

@@ -353,7 +353,7 @@ root: [relay1.test] user:one
 nobody: [relay1.test] no answer
 generation 1: 1 relayhost entries, 1 sasl entries; last reload: unchanged
 generation 1: 1 relayhost entries, 1 sasl entries
-generation 1: 1 relayhost entries, 1 sasl entries; last reload: failed (1 errors; run postmapd check)
+generation 1: 1 relayhost entries, 1 sasl entries; last reload: failed (errors: 1; run postmapd check)
 generation 2: 1 relayhost entries, 1 sasl entries
 CapBnd: 0000000000000000
 CapEff: 0000000000000000

@@ -159,7 +159,7 @@ fn problem(invalid: &Invalid) -> String {
         (0, _) => "not used until the errors of the other files are fixed".to_owned(),
         (1, Some(first)) => first.to_string(),
         (errors, Some(first)) => format!("{errors} errors; the first: {first}"),
-        (errors, None) => format!("{errors} errors"),
+        (errors, None) => format!("errors: {errors}"),
     }
 }
 

@@ -176,7 +176,7 @@ impl NotifierTask {
         let errors = report.findings.errors();
         let last = match report.last_reload.outcome {
             ReloadOutcome::Failed if errors > 0 => {
-                format!("failed ({errors} errors; run postmapd check)")
+                format!("failed (errors: {errors}; run postmapd check)")
             }
             outcome => outcome.label().to_owned(),
         };
