@@ -20,7 +20,7 @@ use std::process::{Command, ExitCode};
 
 use bytes::BytesMut;
 use postmapd::diagnostics::Findings;
-use postmapd::lookup::address::SenderKeys;
+use postmapd::lookup::address::LookupKeys;
 use postmapd::lookup::map::Maps;
 use postmapd::lookup::peer::{Allowed, Peer};
 use postmapd::lookup::search::Scratch;
@@ -238,7 +238,7 @@ fn query<C: Codec>(case: &Case, mut codec: C, lookups: u64) -> Result<()> {
         uid: 102,
         address: "127.0.0.1".parse().ok(),
     };
-    let (mut keys, mut scratch) = (SenderKeys::default(), Scratch::default());
+    let (mut keys, mut scratch) = (LookupKeys::default(), Scratch::default());
     // Without reading the clock, as without an admin listener.
     let counters = Counters::new(Maps::SERVED, false);
     let (mut input, mut output) = (BytesMut::with_capacity(4096), BytesMut::with_capacity(4096));

@@ -15,7 +15,7 @@
 //! name of a map and a key. The session loads the active [`lookup::snapshot::Snapshot`] once for all of them, finds the
 //! map ([`lookup::map`]), and checks whether the client, identified when it connected ([`server::access`]), may query
 //! it. The map's search ([`lookup::search`]) derives the keys that Postfix would try on a `hash:` table
-//! ([`lookup::address::SenderKeys`]) and finds the entry ([`lookup::table::Table`]); the rules between the tables
+//! ([`lookup::address::LookupKeys`]) and finds the entry ([`lookup::table::Table`]); the rules between the tables
 //! ([`lookup::rules`]) turn it into one of three answers ([`protocol::answer::Answer`]): found, not found, cannot tell.
 //! The encoder of the protocol appends the reply, and one write sends all replies.
 //!

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use postmapd::diagnostics::{Finding, Findings, Place};
-use postmapd::lookup::address::SenderKeys;
+use postmapd::lookup::address::LookupKeys;
 use postmapd::lookup::table::grammar::{self, Content, Parser, Record};
 use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
 use postmapd::lookup::table::{Hit, Table};
@@ -137,7 +137,7 @@ fn check_table(spec: &'static TableSpec, text: &[u8]) {
             Some((0, entry.line as usize))
         );
         // In other case, and after keys that do not exist.
-        let mut keys = SenderKeys::default();
+        let mut keys = LookupKeys::default();
         keys.parse(
             &entry.written.to_ascii_uppercase(),
             &postmapd::lookup::address::Delimiters::default(),

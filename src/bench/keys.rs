@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::number::{ratio, round, to_f64, to_u64};
 use super::tally::Outcome;
 use super::target::Target;
-use crate::lookup::address::SenderKeys;
+use crate::lookup::address::LookupKeys;
 use crate::lookup::map::Map;
 use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::Snapshot;
@@ -87,7 +87,7 @@ impl RequestSet {
             expected: Vec::with_capacity(keys.len()),
         };
         let (mut sender_keys, mut scratch, mut bytes) =
-            (SenderKeys::default(), Scratch::default(), BytesMut::new());
+            (LookupKeys::default(), Scratch::default(), BytesMut::new());
         for (number, key) in keys.iter().enumerate() {
             if key.len() > MAX_KEY {
                 return Err(KeysError::TooLong(number + 1));
@@ -201,7 +201,7 @@ pub(crate) fn from_tables(
     };
     // A key of a secret table may be a misplaced password.
     let is_secret = map.table.is_secret();
-    let (mut sender_keys, mut scratch) = (SenderKeys::default(), Scratch::default());
+    let (mut sender_keys, mut scratch) = (LookupKeys::default(), Scratch::default());
     let (mut keys, mut seen) = (Vec::new(), 0);
     table.for_each(|record| {
         let is_sender = record.key.contains(&b'@') || record.key == b"<>";
@@ -266,7 +266,7 @@ fn mix_with_misses(
         return Err(KeysError::None("the table of this map has no entry with a value"));
     }
     let mut mixed: Vec<_> = keys.into_iter().cycle().take(found).collect();
-    let (mut sender_keys, mut scratch) = (SenderKeys::default(), Scratch::default());
+    let (mut sender_keys, mut scratch) = (LookupKeys::default(), Scratch::default());
     for key in synthetic(all - found, random) {
         match map.answer(snapshot, &key, &mut sender_keys, &mut scratch) {
             Answer::NotFound => mixed.push(key),
@@ -305,7 +305,7 @@ mod tests {
     use super::{Random, RequestSet, Target, from_lines, from_tables};
     use crate::bench::tally::Outcome;
     use crate::diagnostics::Findings;
-    use crate::lookup::address::SenderKeys;
+    use crate::lookup::address::LookupKeys;
     use crate::lookup::map::Map;
     use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 
@@ -328,7 +328,7 @@ mod tests {
     }
 
     fn found(snapshot: &Snapshot, keys: &[Vec<u8>]) -> usize {
-        let mut sender_keys = SenderKeys::default();
+        let mut sender_keys = LookupKeys::default();
         keys.iter()
             .filter(|key| matches!(snapshot.next_hop_for(key, &mut sender_keys), Answer::Found(_)))
             .count()

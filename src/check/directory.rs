@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::config::Sources;
 use crate::diagnostics::{Code, Finding, Findings};
-use crate::lookup::address::SenderKeys;
+use crate::lookup::address::LookupKeys;
 use crate::lookup::routing::Routing;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::grammar::Content;
@@ -24,7 +24,7 @@ const MAX_NAMES: usize = 10_000;
 const MAX_DISTANCE: usize = 3;
 
 fn has_credentials_of_senders(snapshot: &Snapshot) -> bool {
-    let mut keys = SenderKeys::default();
+    let mut keys = LookupKeys::default();
     let mut is_found = false;
     snapshot.credentials.for_each(|record| {
         keys.parse(record.key, &snapshot.delimiters);

@@ -6,7 +6,7 @@
 
 use super::{RouteIndex, warning};
 use crate::diagnostics::{Code, Finding, Findings, Place, Position};
-use crate::lookup::address::{self, NULL_SENDER, SenderKeys};
+use crate::lookup::address::{self, LookupKeys, NULL_SENDER};
 use crate::lookup::nexthop;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::Hit;
@@ -29,7 +29,7 @@ struct Entry {
 
 impl UnmatchedLogins {
     /// Adds the login if its host is in no next hop. `keys` holds the parsed key, which is no sender.
-    pub(super) fn add_if_unmatched(&mut self, keys: &SenderKeys, routes: &RouteIndex, record: &Record<'_>) {
+    pub(super) fn add_if_unmatched(&mut self, keys: &LookupKeys, routes: &RouteIndex, record: &Record<'_>) {
         let key = keys.whole();
         if matches!(record.content, Content::Value(_))
             && !routes.by_host.contains_key(&nexthop::canonical_host(key))
@@ -107,7 +107,7 @@ struct RelaysWithoutLogin {
 impl RelaysWithoutLogin {
     fn find(snapshot: &Snapshot) -> Self {
         let mut found = Self::default();
-        let mut keys = SenderKeys::default();
+        let mut keys = LookupKeys::default();
         snapshot.relay_map.for_each(|record| {
             if found.without_mx.is_none()
                 && let Content::Value(list) = record.content
@@ -123,7 +123,7 @@ impl RelaysWithoutLogin {
     }
 
     fn add_list(&mut self, list: &[u8], line: Option<u32>, snapshot: &Snapshot) {
-        let mut keys = SenderKeys::default();
+        let mut keys = LookupKeys::default();
         for element in nexthop::elements(list) {
             let host = nexthop::server_name(element);
             let is_known = has_login(snapshot, element, &mut keys)
@@ -152,7 +152,7 @@ impl RelaysWithoutLogin {
 }
 
 /// Whether there is a login for `key`, or may be one.
-fn has_login(snapshot: &Snapshot, key: &[u8], keys: &mut SenderKeys) -> bool {
+fn has_login(snapshot: &Snapshot, key: &[u8], keys: &mut LookupKeys) -> bool {
     !matches!(snapshot.login_for(key, keys), Answer::NotFound)
 }
 
@@ -181,7 +181,7 @@ pub(super) fn list_of_several_operators(snapshot: &Snapshot, record: &Record<'_>
 /// Warns of a sender's login if the sender has such a list from its domain or the default relay.
 pub(super) fn login_for_several_operators(
     snapshot: &Snapshot,
-    keys: &SenderKeys,
+    keys: &LookupKeys,
     record: &Record<'_>,
 ) -> Option<Finding> {
     let is_login = matches!(record.content, Content::Value(_));
@@ -190,7 +190,7 @@ pub(super) fn login_for_several_operators(
     if !is_login || is_own {
         return None;
     }
-    let mut scratch = SenderKeys::default();
+    let mut scratch = LookupKeys::default();
     match snapshot.next_hop_for(record.key, &mut scratch) {
         Answer::Found(list) => nexthop::has_several_operators(list.expose()).then(several_operators),
         Answer::NotFound | Answer::CannotTell(_) => None,
@@ -199,7 +199,7 @@ pub(super) fn login_for_several_operators(
 
 /// Whether the credentials file has a login for the sender or for its domain.
 pub(crate) fn has_login_by_sender(snapshot: &Snapshot, sender: &[u8]) -> bool {
-    let keys = SenderKeys::of(sender, &snapshot.delimiters);
+    let keys = LookupKeys::of(sender, &snapshot.delimiters);
     matches!(snapshot.credentials.find(keys.in_order()), Hit::Value(_))
 }
 
@@ -210,7 +210,7 @@ fn is_null_sender(key: &[u8]) -> bool {
 /// Warns of a default relay for senders with a domain only, if no entry decides about bounces.
 pub(super) fn bounces_without_relay(snapshot: &Snapshot, findings: &mut Findings) {
     let default = |has_domain| snapshot.default.next_hop(has_domain);
-    let keys = SenderKeys::of(NULL_SENDER, &snapshot.delimiters);
+    let keys = LookupKeys::of(NULL_SENDER, &snapshot.delimiters);
     let has_entry = !matches!(snapshot.relay_map.find([keys.whole_key()]), Hit::Absent);
     if matches!(default(true), Answer::Found(_)) && matches!(default(false), Answer::NotFound) && !has_entry {
         findings.push(

@@ -22,7 +22,7 @@ use std::path::Path;
 
 use crate::config::Sources;
 use crate::diagnostics::{Code, Finding, Findings, Place, Position};
-use crate::lookup::address::{Key, NULL_SENDER, SenderKeys};
+use crate::lookup::address::{Key, LookupKeys, NULL_SENDER};
 use crate::lookup::nexthop;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::grammar::{Content, Record};
@@ -35,7 +35,7 @@ pub(crate) fn examine(sources: &Sources, snapshot: &Snapshot, findings: &mut Fin
     let relay_map = sources.relay_map();
     let credentials = sources.credentials();
     let routes = RouteIndex::new(snapshot);
-    let mut keys = SenderKeys::default();
+    let mut keys = LookupKeys::default();
     check_line_ends(&snapshot.relay_map, &relay_map, findings);
     snapshot.relay_map.for_each(|record| {
         keys.parse(record.key, &snapshot.delimiters);
@@ -113,7 +113,7 @@ impl RouteIndex {
     fn new(snapshot: &Snapshot) -> Self {
         let mut routed_keys = HashSet::new();
         let mut next_hops = HashSet::new();
-        let mut keys = SenderKeys::default();
+        let mut keys = LookupKeys::default();
         let mut add = |list: &[u8]| {
             for element in nexthop::elements(list) {
                 if !next_hops.contains(element) {
@@ -169,7 +169,7 @@ fn implicit_tls() -> Finding {
 }
 
 /// Warns of a key that looks like a wildcard, but is the address of one sender.
-fn wildcard(keys: &SenderKeys) -> Option<Finding> {
+fn wildcard(keys: &LookupKeys) -> Option<Finding> {
     keys.whole().starts_with(b"*@").then(|| {
         warning(Code::NeverAsked)
             .message(
@@ -179,7 +179,7 @@ fn wildcard(keys: &SenderKeys) -> Option<Finding> {
     })
 }
 
-fn null_sender_credentials(keys: &SenderKeys) -> Option<Finding> {
+fn null_sender_credentials(keys: &LookupKeys) -> Option<Finding> {
     (keys.whole() == NULL_SENDER).then(|| {
         warning(Code::NeverAsked)
             .message("Postfix never looks up credentials of the null sender")
@@ -192,7 +192,7 @@ fn withheld_credentials(snapshot: &Snapshot, routes: &RouteIndex, record: &Recor
     if !matches!(record.content, Content::Value(_)) || !snapshot.routes_senders() {
         return None;
     }
-    let mut keys = SenderKeys::default();
+    let mut keys = LookupKeys::default();
     if !matches!(snapshot.next_hop_for(record.key, &mut keys), Answer::NotFound) {
         return None;
     }
@@ -212,7 +212,7 @@ fn withheld_credentials(snapshot: &Snapshot, routes: &RouteIndex, record: &Recor
 }
 
 /// Warns of a host's or next hop's credentials that Postfix never queries by this key.
-fn never_queried_key(keys: &SenderKeys, routes: &RouteIndex, snapshot: &Snapshot) -> Option<Finding> {
+fn never_queried_key(keys: &LookupKeys, routes: &RouteIndex, snapshot: &Snapshot) -> Option<Finding> {
     let key = keys.whole();
     let is_address = nexthop::is_bare_ipv6(key);
     let is_next_hop = !is_address && (key.starts_with(b"[") || key.contains(&b':'));
@@ -247,7 +247,7 @@ fn never_queried_key(keys: &SenderKeys, routes: &RouteIndex, snapshot: &Snapshot
 }
 
 /// Warns of a next hop's credentials if there are others for the name of its server.
-fn shadowed_credentials(keys: &SenderKeys, snapshot: &Snapshot, record: &Record<'_>) -> Option<Finding> {
+fn shadowed_credentials(keys: &LookupKeys, snapshot: &Snapshot, record: &Record<'_>) -> Option<Finding> {
     if !matches!(record.content, Content::Value(_)) {
         return None;
     }

@@ -4,7 +4,7 @@
 use super::{excerpt, warning};
 use crate::diagnostics::Finding;
 use crate::diagnostics::{Code, Findings, Place};
-use crate::lookup::address::{Delimiters, SenderKeys};
+use crate::lookup::address::{Delimiters, LookupKeys};
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::suspicion::Suspicion;
 use crate::lookup::table::grammar::{Content, Record};
@@ -79,7 +79,7 @@ pub(super) fn missing_domain_form(table: &Table, record: &Record<'_>) -> Option<
         )
     };
     let other_key = [local, other.as_bytes()].concat();
-    let keys = SenderKeys::of(&other_key, &Delimiters::default());
+    let keys = LookupKeys::of(&other_key, &Delimiters::default());
     let is_present = !matches!(table.find([keys.whole_key()]), Hit::Absent);
     let help = if excerpt::is_name(key) {
         format!("add the same entry for the domain {other}")

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::OutputFormat;
 use crate::config::Sources;
-use crate::lookup::address::{NULL_SENDER, SenderKeys};
+use crate::lookup::address::{LookupKeys, NULL_SENDER};
 use crate::lookup::explain::{self, Explanation};
 use crate::lookup::map::Map;
 use crate::lookup::nexthop;
@@ -71,7 +71,7 @@ fn depends_on_default(explanation: &Explanation<'_>) -> bool {
 
 /// Returns the other half of a sender's route: the credentials for its next hops, or its next hop.
 fn related<'a>(snapshot: &'a Snapshot, explanation: &Explanation<'a>) -> Vec<Explanation<'a>> {
-    let keys = SenderKeys::of(&explanation.key, &snapshot.delimiters);
+    let keys = LookupKeys::of(&explanation.key, &snapshot.delimiters);
     match (explanation.map.values, explanation.answer) {
         (ValueKind::NextHop, Answer::Found(list)) => {
             let mut all: Vec<Explanation<'_>> = Vec::new();

@@ -4,7 +4,7 @@ use super::{EX_USAGE, Error};
 use crate::config::Sources;
 use crate::config::options::Options;
 use crate::diagnostics::Findings;
-use crate::lookup::address::SenderKeys;
+use crate::lookup::address::LookupKeys;
 use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::Snapshot;
 use crate::source::evaluate;
@@ -14,7 +14,7 @@ pub(super) struct Tables {
     pub(super) sources: Sources,
     pub(super) snapshot: Snapshot,
     /// Memory for lookups.
-    pub(super) keys: SenderKeys,
+    pub(super) keys: LookupKeys,
     pub(super) scratch: Scratch,
     /// The findings about the files and the environment.
     pub(super) findings: Findings,
@@ -32,7 +32,7 @@ impl Tables {
         Ok(Self {
             sources,
             snapshot: loaded.snapshot,
-            keys: SenderKeys::default(),
+            keys: LookupKeys::default(),
             scratch: Scratch::default(),
             findings: loaded.findings,
         })

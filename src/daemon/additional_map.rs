@@ -15,7 +15,7 @@ use crate::control::admin::liveness::probe;
 use crate::control::admin::status::{Status, TableDigests};
 use crate::control::admin::{View, metrics};
 use crate::diagnostics::Findings;
-use crate::lookup::address::{Key, SenderKeys};
+use crate::lookup::address::{Key, LookupKeys};
 use crate::lookup::explain;
 use crate::lookup::map::{Map, MapSpec, Maps, Misuse};
 use crate::lookup::rationale::{Entry, Rationale, Source};
@@ -67,7 +67,7 @@ static MAPS: Maps = Maps::new(&ALL);
 struct ExactSearch;
 
 impl Search for ExactSearch {
-    fn answer<'a>(&self, snapshot: &'a Snapshot, keys: &SenderKeys, scratch: &'a mut Scratch) -> Answer<'a> {
+    fn answer<'a>(&self, snapshot: &'a Snapshot, keys: &LookupKeys, scratch: &'a mut Scratch) -> Answer<'a> {
         let Some(table) = snapshot.table(&TRANSPORTS_FILE) else {
             return Answer::CannotTell(TRANSPORTS_FILE.unreadable);
         };
@@ -78,11 +78,11 @@ impl Search for ExactSearch {
         }
     }
 
-    fn keys<'k>(&self, keys: &'k SenderKeys) -> Vec<Key<'k>> {
+    fn keys<'k>(&self, keys: &'k LookupKeys) -> Vec<Key<'k>> {
         vec![keys.whole_key()]
     }
 
-    fn explain(&self, _: &Snapshot, _: &SenderKeys, _: Answer<'_>, entry: Option<Entry<'_>>) -> Rationale {
+    fn explain(&self, _: &Snapshot, _: &LookupKeys, _: Answer<'_>, entry: Option<Entry<'_>>) -> Rationale {
         Rationale::from_entry(entry, "so it is written")
     }
 }

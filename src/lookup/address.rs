@@ -44,14 +44,14 @@ pub fn fold_into(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Whether `folded` is the key of the address `written`. Same as [`SenderKeys::whole`], without the copy for nearly all
+/// Whether `folded` is the key of the address `written`. Same as [`LookupKeys::whole`], without the copy for nearly all
 /// keys.
 #[must_use]
 pub fn key_matches(written: &[u8], folded: &[u8]) -> bool {
     if written.is_ascii() && !written.starts_with(b"\"") {
         return written.eq_ignore_ascii_case(folded);
     }
-    let mut keys = SenderKeys::default();
+    let mut keys = LookupKeys::default();
     keys.parse(written, &Delimiters::default());
     keys.whole() == folded
 }
@@ -155,12 +155,13 @@ impl<'k> From<&'k [u8]> for Key<'k> {
     }
 }
 
-/// The keys of one address, most specific first: the whole address, the address without its extension, then `@domain`.
+/// The keys to look up for a requested key, most specific first. For an address: the whole address, the address without its
+/// extension, then `@domain`. For a host or a next hop: the text alone.
 ///
-/// The value keeps its memory for the next address ([`SenderKeys::parse`]), so that lookups do not allocate after the
+/// The value keeps its memory for the next address ([`LookupKeys::parse`]), so that lookups do not allocate after the
 /// first few.
 #[derive(Default)]
-pub struct SenderKeys {
+pub struct LookupKeys {
     /// The keys, concatenated.
     text: Vec<u8>,
     /// The local part without quotes, not folded.
@@ -171,8 +172,8 @@ pub struct SenderKeys {
     is_plain: bool,
 }
 
-impl SenderKeys {
-    /// Returns the keys of one address.
+impl LookupKeys {
+    /// Returns the keys of one address, host or next hop.
     #[must_use]
     pub fn of(address: &[u8], delimiters: &Delimiters) -> Self {
         let mut keys = Self::default();
@@ -283,7 +284,7 @@ impl SenderKeys {
             .map(|range| self.key(range))
     }
 
-    /// Returns [`SenderKeys::whole`] as a key.
+    /// Returns [`LookupKeys::whole`] as a key.
     #[must_use]
     pub fn whole_key(&self) -> Key<'_> {
         self.key(&self.whole)
@@ -319,10 +320,10 @@ fn unescape_into(content: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Delimiters, SenderKeys};
+    use super::{Delimiters, LookupKeys};
 
     fn keys_with(delimiters: &str, address: &str) -> Vec<String> {
-        let mut keys = SenderKeys::default();
+        let mut keys = LookupKeys::default();
         keys.parse(b"Someone+else@before.example", &Delimiters::default());
         keys.parse(address.as_bytes(), &Delimiters::new(delimiters).unwrap());
         keys.in_order()
@@ -388,7 +389,7 @@ mod tests {
         assert_eq!(keys("STRASSE@x.org"), keys("straße@X.ORG"));
         assert_eq!(keys("ΣΑΣ@x.org"), keys("σας@x.org"));
         assert_eq!(keys("İ@x.org"), ["i\u{307}@x.org", "@x.org"]);
-        let mut bytes = SenderKeys::default();
+        let mut bytes = LookupKeys::default();
         bytes.parse(b"M\xFCLLER@x.org", &Delimiters::default());
         assert_eq!(bytes.whole(), b"m\xFCller@x.org");
     }

@@ -7,7 +7,7 @@
 //! Limits: not known here is what Postfix gets elsewhere: the MX hosts of a next hop without brackets, and a next hop
 //! from main.cf.
 
-use crate::lookup::address::SenderKeys;
+use crate::lookup::address::LookupKeys;
 use crate::lookup::map::Map;
 use crate::lookup::nexthop;
 use crate::lookup::rationale::{Entry, Source};
@@ -39,7 +39,7 @@ pub(crate) fn explain<'a>(
     key: &[u8],
     scratch: &'a mut Scratch,
 ) -> Explanation<'a> {
-    let mut keys = SenderKeys::default();
+    let mut keys = LookupKeys::default();
     let answer = map.answer(snapshot, key, &mut keys, scratch);
     explain_answer(snapshot, map, key, &keys, answer)
 }
@@ -47,7 +47,7 @@ pub(crate) fn explain<'a>(
 /// Explains the next hop of a sender.
 #[must_use]
 pub(crate) fn next_hop<'a>(snapshot: &'a Snapshot, sender: &[u8]) -> Explanation<'a> {
-    let mut keys = SenderKeys::default();
+    let mut keys = LookupKeys::default();
     let answer = snapshot.next_hop_for(sender, &mut keys);
     explain_answer(snapshot, Map::RELAYHOST, sender, &keys, answer)
 }
@@ -55,7 +55,7 @@ pub(crate) fn next_hop<'a>(snapshot: &'a Snapshot, sender: &[u8]) -> Explanation
 /// Explains the login of a sender, a host or a next hop.
 #[must_use]
 pub(crate) fn login<'a>(snapshot: &'a Snapshot, key: &[u8]) -> Explanation<'a> {
-    let mut keys = SenderKeys::default();
+    let mut keys = LookupKeys::default();
     let answer = snapshot.login_for(key, &mut keys);
     explain_answer(snapshot, Map::SASL, key, &keys, answer)
 }
@@ -64,7 +64,7 @@ fn explain_answer<'a>(
     snapshot: &Snapshot,
     map: Map,
     key: &[u8],
-    keys: &SenderKeys,
+    keys: &LookupKeys,
     answer: Answer<'a>,
 ) -> Explanation<'a> {
     let keys_in_order = map.search.keys(keys);
@@ -97,7 +97,7 @@ pub(crate) fn credentials<'a>(
 ) -> Vec<Explanation<'a>> {
     let mut keys_in_order = Vec::new();
     let is_null_sender = {
-        let keys = SenderKeys::of(sender, &snapshot.delimiters);
+        let keys = LookupKeys::of(sender, &snapshot.delimiters);
         keys.whole() == crate::lookup::address::NULL_SENDER
     };
     // Postfix never looks up the null sender (smtp_sender_dependent_authentication in postconf(5)).

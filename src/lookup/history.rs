@@ -20,7 +20,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::lookup::address::{Delimiters, Key, SenderKeys};
+use crate::lookup::address::{Delimiters, Key, LookupKeys};
 use crate::lookup::default_relay::DefaultRelay;
 use crate::lookup::table::{Hit, Table};
 use crate::os::secret::Secret;
@@ -241,7 +241,7 @@ impl History {
 
     /// Returns, in no order, the last generations before edits that may have moved the sender of these keys. Empty for
     /// nearly all senders, at the cost of one hash lookup for each key.
-    pub fn generations<'a>(&'a self, keys: &'a SenderKeys) -> impl Iterator<Item = u64> + 'a {
+    pub fn generations<'a>(&'a self, keys: &'a LookupKeys) -> impl Iterator<Item = u64> + 'a {
         let of_keys = keys
             .in_order()
             .filter(|_| !self.relay_map.keys.is_empty())
@@ -325,7 +325,7 @@ impl Difference {
             return Self::Keys(Vec::new());
         }
         let mut candidates = Vec::new();
-        let mut keys = SenderKeys::default();
+        let mut keys = LookupKeys::default();
         let mut add_candidate = |written: &[u8]| {
             if candidates.len() <= 2 * MAX_KEYS_OF_EDIT {
                 // Delimiters do not matter for the whole key.

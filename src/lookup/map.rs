@@ -7,7 +7,7 @@
 use std::fmt;
 use std::ops::Deref;
 
-use super::address::SenderKeys;
+use super::address::LookupKeys;
 use super::peer::{Allowed, Peer};
 use super::search::{LoginSearch, NextHopSearch, Scratch, Search};
 use super::snapshot::Snapshot;
@@ -72,7 +72,7 @@ impl Map {
         self,
         snapshot: &'a Snapshot,
         key: &[u8],
-        keys: &mut SenderKeys,
+        keys: &mut LookupKeys,
         scratch: &'a mut Scratch,
     ) -> Answer<'a> {
         keys.parse(key, &snapshot.delimiters);

@@ -5,7 +5,7 @@
 //! [`crate::lookup::history`]; the server tells which requests of a client belong together
 //! (`crate::server::exchange`).
 
-use crate::lookup::address::{Key, SenderKeys, key_matches};
+use crate::lookup::address::{Key, LookupKeys, key_matches};
 use crate::lookup::nexthop;
 use crate::lookup::reason;
 use crate::lookup::rules::Version;
@@ -16,7 +16,7 @@ impl Snapshot {
     /// Whether the sender of these keys had another next hop within the window of the history, so that mail may be on
     /// its way there.
     #[must_use]
-    pub fn has_moved(&self, keys: &SenderKeys) -> bool {
+    pub fn has_moved(&self, keys: &LookupKeys) -> bool {
         if self.history.is_empty() {
             return false;
         }
@@ -42,7 +42,7 @@ impl Snapshot {
     /// Postfix (`smtp_sasl_passwd_lookup` in smtp/smtp_sasl_glue.c). *Cannot tell* if there is no such generation.
     /// Allocates.
     #[must_use]
-    pub fn login_at(&self, sender: &SenderKeys, host: Key<'_>, next_hop: Key<'_>) -> Answer<'_> {
+    pub fn login_at(&self, sender: &LookupKeys, host: Key<'_>, next_hop: Key<'_>) -> Answer<'_> {
         let versions = self.versions_of(sender);
         let routed = versions
             .iter()
@@ -68,7 +68,7 @@ impl Snapshot {
 
     /// Whether the sender has this next hop, or had it in a remembered generation.
     #[must_use]
-    pub fn had_next_hop(&self, sender: &SenderKeys, next_hop: Key<'_>) -> bool {
+    pub fn had_next_hop(&self, sender: &LookupKeys, next_hop: Key<'_>) -> bool {
         let versions = self.versions_of(sender);
         versions
             .iter()
@@ -83,7 +83,7 @@ impl Snapshot {
     }
 
     /// Returns the versions of the tables between which this sender may have moved, newest first.
-    fn versions_of(&self, sender: &SenderKeys) -> Vec<Version> {
+    fn versions_of(&self, sender: &LookupKeys) -> Vec<Version> {
         let mut generations: Vec<u64> = self.history.generations(sender).collect();
         generations.sort_unstable_by(|one, other| other.cmp(one));
         generations.dedup();
@@ -91,7 +91,7 @@ impl Snapshot {
         [Version::Current].into_iter().chain(past).collect()
     }
 
-    fn uses_next_hop(&self, sender: &SenderKeys, version: Version, next_hop: Key<'_>) -> bool {
+    fn uses_next_hop(&self, sender: &LookupKeys, version: Version, next_hop: Key<'_>) -> bool {
         match self.next_hop_in(sender, version) {
             Answer::Found(list) => {
                 nexthop::elements(list.expose()).any(|element| key_matches(element, next_hop.bytes()))

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use crate::lookup::address::{Key, SenderKeys};
+use crate::lookup::address::{Key, LookupKeys};
 use crate::lookup::default_relay::DefaultRelay;
 use crate::lookup::nexthop;
 use crate::lookup::reason;
@@ -32,13 +32,13 @@ pub(super) enum Version {
 impl Snapshot {
     /// Returns the next hop of the sender of these keys.
     #[must_use]
-    pub fn next_hop(&self, keys: &SenderKeys) -> Answer<'_> {
+    pub fn next_hop(&self, keys: &LookupKeys) -> Answer<'_> {
         self.next_hop_in(keys, Version::Current)
     }
 
     /// Returns the login of the sender, host or next hop of these keys.
     #[must_use]
-    pub fn login(&self, keys: &SenderKeys) -> Answer<'_> {
+    pub fn login(&self, keys: &LookupKeys) -> Answer<'_> {
         if keys.is_sender() {
             self.sender_credentials(keys, Version::Current)
         } else {
@@ -47,18 +47,18 @@ impl Snapshot {
     }
 
     /// Returns the next hop of the sender `key` as received from Postfix.
-    pub fn next_hop_for(&self, key: &[u8], keys: &mut SenderKeys) -> Answer<'_> {
+    pub fn next_hop_for(&self, key: &[u8], keys: &mut LookupKeys) -> Answer<'_> {
         keys.parse(key, &self.delimiters);
         self.next_hop(keys)
     }
 
     /// Returns the login of the sender, host or next hop `key` as received from Postfix.
-    pub fn login_for(&self, key: &[u8], keys: &mut SenderKeys) -> Answer<'_> {
+    pub fn login_for(&self, key: &[u8], keys: &mut LookupKeys) -> Answer<'_> {
         keys.parse(key, &self.delimiters);
         self.login(keys)
     }
 
-    pub(super) fn next_hop_in(&self, keys: &SenderKeys, version: Version) -> Answer<'_> {
+    pub(super) fn next_hop_in(&self, keys: &LookupKeys, version: Version) -> Answer<'_> {
         match self.relay_map_hit(keys, version) {
             Hit::Value(next_hop) => Answer::Found(Value::new(next_hop)),
             Hit::NoValue => Answer::NotFound,
@@ -67,7 +67,7 @@ impl Snapshot {
         }
     }
 
-    pub(super) fn sender_credentials(&self, keys: &SenderKeys, version: Version) -> Answer<'_> {
+    pub(super) fn sender_credentials(&self, keys: &LookupKeys, version: Version) -> Answer<'_> {
         if let (Version::Current, Some(tables)) = (version, &self.last_consistent)
             && !self.is_consistent_with(tables, keys)
         {
@@ -98,7 +98,7 @@ impl Snapshot {
     /// Whether the sender's next hop and login are both those of `tables`. A removed login belongs to no next hop, and
     /// a sender without a next hop needs none.
     #[cold]
-    fn is_consistent_with(&self, tables: &ConsistentTables, keys: &SenderKeys) -> bool {
+    fn is_consistent_with(&self, tables: &ConsistentTables, keys: &LookupKeys) -> bool {
         let next_hop = self.next_hop_in(keys, Version::Current);
         let before = match tables.relay_map.find(keys.in_order()) {
             Hit::Value(next_hop) => Answer::Found(Value::new(next_hop)),
@@ -140,7 +140,7 @@ impl Snapshot {
         })
     }
 
-    fn relay_map_hit(&self, keys: &SenderKeys, version: Version) -> Hit<'_> {
+    fn relay_map_hit(&self, keys: &LookupKeys, version: Version) -> Hit<'_> {
         match version {
             Version::Current => self.relay_map.find(keys.in_order()),
             Version::Past(last) => self.history.next_hop(&self.relay_map, keys.in_order(), last),
@@ -166,7 +166,7 @@ mod tests {
     use std::path::Path;
 
     use crate::diagnostics::Findings;
-    use crate::lookup::address::SenderKeys;
+    use crate::lookup::address::LookupKeys;
     use crate::lookup::default_relay::{Configured, DefaultRelay};
     use crate::lookup::map::Map;
     use crate::lookup::reason;
@@ -204,7 +204,7 @@ mod tests {
         map.answer(
             snapshot,
             key.as_bytes(),
-            &mut SenderKeys::default(),
+            &mut LookupKeys::default(),
             &mut Scratch::default(),
         )
         .to_text()

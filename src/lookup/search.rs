@@ -3,7 +3,7 @@
 //! A [`Search`] is the code of a map. It chooses which keys are looked up where; the [`Snapshot`], which has the tables
 //! and the rules between them, decides the answer.
 
-use super::address::{Key, SenderKeys};
+use super::address::{Key, LookupKeys};
 use super::rationale::{Entry, Rationale};
 use super::reason;
 use super::snapshot::Snapshot;
@@ -32,16 +32,16 @@ impl Scratch {
 /// The search of a map.
 pub trait Search: Sync {
     /// Returns the answer for the parsed `keys`.
-    fn answer<'a>(&self, snapshot: &'a Snapshot, keys: &SenderKeys, scratch: &'a mut Scratch) -> Answer<'a>;
+    fn answer<'a>(&self, snapshot: &'a Snapshot, keys: &LookupKeys, scratch: &'a mut Scratch) -> Answer<'a>;
 
     /// Returns the keys that are looked up in the table of the map, in order.
-    fn keys<'k>(&self, keys: &'k SenderKeys) -> Vec<Key<'k>>;
+    fn keys<'k>(&self, keys: &'k LookupKeys) -> Vec<Key<'k>>;
 
     /// Explains this answer for `keys`. `entry` is the first entry that was found.
     fn explain(
         &self,
         snapshot: &Snapshot,
-        keys: &SenderKeys,
+        keys: &LookupKeys,
         answer: Answer<'_>,
         entry: Option<Entry<'_>>,
     ) -> Rationale;
@@ -51,18 +51,18 @@ pub trait Search: Sync {
 pub struct NextHopSearch;
 
 impl Search for NextHopSearch {
-    fn answer<'a>(&self, snapshot: &'a Snapshot, keys: &SenderKeys, _: &'a mut Scratch) -> Answer<'a> {
+    fn answer<'a>(&self, snapshot: &'a Snapshot, keys: &LookupKeys, _: &'a mut Scratch) -> Answer<'a> {
         snapshot.next_hop(keys)
     }
 
-    fn keys<'k>(&self, keys: &'k SenderKeys) -> Vec<Key<'k>> {
+    fn keys<'k>(&self, keys: &'k LookupKeys) -> Vec<Key<'k>> {
         keys.in_order().collect()
     }
 
     fn explain(
         &self,
         snapshot: &Snapshot,
-        keys: &SenderKeys,
+        keys: &LookupKeys,
         answer: Answer<'_>,
         entry: Option<Entry<'_>>,
     ) -> Rationale {
@@ -74,11 +74,11 @@ impl Search for NextHopSearch {
 pub struct LoginSearch;
 
 impl Search for LoginSearch {
-    fn answer<'a>(&self, snapshot: &'a Snapshot, keys: &SenderKeys, _: &'a mut Scratch) -> Answer<'a> {
+    fn answer<'a>(&self, snapshot: &'a Snapshot, keys: &LookupKeys, _: &'a mut Scratch) -> Answer<'a> {
         snapshot.login(keys)
     }
 
-    fn keys<'k>(&self, keys: &'k SenderKeys) -> Vec<Key<'k>> {
+    fn keys<'k>(&self, keys: &'k LookupKeys) -> Vec<Key<'k>> {
         if keys.is_sender() {
             keys.in_order().collect()
         } else {
@@ -89,7 +89,7 @@ impl Search for LoginSearch {
     fn explain(
         &self,
         snapshot: &Snapshot,
-        keys: &SenderKeys,
+        keys: &LookupKeys,
         answer: Answer<'_>,
         entry: Option<Entry<'_>>,
     ) -> Rationale {
@@ -104,7 +104,7 @@ impl Search for LoginSearch {
 /// Explains a next hop.
 fn explain_next_hop(
     snapshot: &Snapshot,
-    keys: &SenderKeys,
+    keys: &LookupKeys,
     answer: Answer<'_>,
     entry: Option<Entry<'_>>,
 ) -> Rationale {
@@ -148,7 +148,7 @@ fn explain_next_hop(
 /// Explains the login of an envelope sender.
 fn explain_sender_login(
     snapshot: &Snapshot,
-    keys: &SenderKeys,
+    keys: &LookupKeys,
     answer: Answer<'_>,
     entry: Option<Entry<'_>>,
 ) -> Rationale {
@@ -219,7 +219,7 @@ fn explain_host_login(answer: Answer<'_>, entry: Option<Entry<'_>>) -> Rationale
 }
 
 /// Returns the next hop of a sender, and its rationale.
-fn explain_route<'a>(snapshot: &'a Snapshot, keys: &SenderKeys) -> (Answer<'a>, Rationale) {
+fn explain_route<'a>(snapshot: &'a Snapshot, keys: &LookupKeys) -> (Answer<'a>, Rationale) {
     let answer = snapshot.next_hop(keys);
     let in_order: Vec<Key<'_>> = keys.in_order().collect();
     let entry = Entry::find(&snapshot.relay_map, &in_order).map(|(_, entry)| entry);

@@ -130,7 +130,7 @@ impl<W: AsFd> Write for &LogStream<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let lost = self.write_line(line);
         if lost > 0 {
-            warn!(dropped = lost, "log output was blocked; messages dropped");
+            warn!(lost, "log messages lost, because the log output was blocked");
         }
         Ok(line.len())
     }

@@ -107,24 +107,24 @@ impl ConnectionLimiter {
             if taken.should_log(Some(peer)) {
                 warn!(
                     connections = own,
-                    peer = %name(peer),
-                    "peer has reached limits.connections_per_peer; closing its new connections"
+                    client = %name(peer),
+                    "client has reached limits.connections_per_peer; closing its new connections"
                 );
             }
-            debug!(connections = own, peer = %name(peer), "connection closed: limit of the peer");
+            debug!(connections = own, client = %name(peer), "connection closed: limit of the client");
             return None;
         }
         if is_unprivileged && taken.by_unprivileged >= self.most.unprivileged {
             if taken.should_log(None) {
                 warn!(
                     connections = taken.by_unprivileged,
-                    "peers that are not allowed to query sasl have reached half of limits.connections; closing their new \
+                    "clients that cannot query sasl have reached half of limits.connections; closing their new \
                      connections"
                 );
             }
             debug!(
-                peer = %name(peer),
-                "connection closed: limit of peers that are not allowed to query sasl"
+                client = %name(peer),
+                "connection closed: limit of clients that cannot query sasl"
             );
             return None;
         }

@@ -24,7 +24,7 @@
 //! sender at the same next hop. Nor can an edit between two requests of one client be detected there: the second may be answered
 //! from after it.
 
-use crate::lookup::address::SenderKeys;
+use crate::lookup::address::LookupKeys;
 use crate::lookup::map::Map;
 use crate::lookup::reason;
 use crate::lookup::search::Scratch;
@@ -91,7 +91,7 @@ impl Exchange {
         snapshot: &'s Snapshot,
         map: Map,
         key: &[u8],
-        keys: &mut SenderKeys,
+        keys: &mut LookupKeys,
         scratch: &'s mut Scratch,
     ) -> Answer<'s> {
         let answer = map.answer(snapshot, key, keys, scratch);
@@ -108,7 +108,7 @@ impl Exchange {
         &mut self,
         snapshot: &'s Snapshot,
         key: &[u8],
-        keys: &SenderKeys,
+        keys: &LookupKeys,
         answer: Answer<'s>,
     ) -> Answer<'s> {
         if snapshot.has_moved(keys) {
@@ -146,7 +146,7 @@ impl Exchange {
     }
 
     #[cold]
-    fn moved_sender<'s>(&mut self, snapshot: &'s Snapshot, key: &[u8], keys: &SenderKeys) -> Answer<'s> {
+    fn moved_sender<'s>(&mut self, snapshot: &'s Snapshot, key: &[u8], keys: &LookupKeys) -> Answer<'s> {
         let shared = Answer::CannotTell(reason::SHARED_CONNECTION);
         match &mut self.state {
             _ if key.len() > MAX_KEPT => Answer::CannotTell(reason::NEXT_HOP_CHANGED),
@@ -187,7 +187,7 @@ impl Exchange {
         &mut self,
         snapshot: &'s Snapshot,
         key: &[u8],
-        keys: &SenderKeys,
+        keys: &LookupKeys,
         answer: Answer<'s>,
     ) -> Answer<'s> {
         match &mut self.state {
@@ -244,7 +244,7 @@ impl Exchange {
 
 /// Returns the answer for a host or a next hop of mail without a sender: the null sender's, and all mail with
 /// `smtp_sender_dependent_authentication = no`. Whether its next hop has changed is unknown.
-fn without_sender<'s>(snapshot: &Snapshot, keys: &SenderKeys, answer: Answer<'s>) -> Answer<'s> {
+fn without_sender<'s>(snapshot: &Snapshot, keys: &LookupKeys, answer: Answer<'s>) -> Answer<'s> {
     let is_unsure = answer == Answer::NotFound
         && !snapshot.history.is_empty()
         && snapshot.may_have_had_login(keys.whole_key());
@@ -259,7 +259,7 @@ impl Exchange {
     /// Whether what was not found before this request is not found now either, so that all answers are of one generation.
     #[cold]
     fn is_still_not_found(&self, one: Unmoved, snapshot: &Snapshot) -> bool {
-        let mut keys = SenderKeys::default();
+        let mut keys = LookupKeys::default();
         // A key that was too long to be kept is empty.
         let is_sender_not_found = !self.sender.is_empty()
             && snapshot.login_for(&self.sender, &mut keys) == Answer::NotFound
@@ -270,13 +270,13 @@ impl Exchange {
     /// Whether the host that was not found before this request is not found now either.
     #[cold]
     fn is_host_not_found(&self, snapshot: &Snapshot) -> bool {
-        let mut keys = SenderKeys::default();
+        let mut keys = LookupKeys::default();
         !self.host.is_empty() && snapshot.login_for(&self.host, &mut keys) == Answer::NotFound
     }
 }
 
 /// Keeps the key, if it is not too long.
-fn keep(into: &mut Vec<u8>, keys: &SenderKeys) {
+fn keep(into: &mut Vec<u8>, keys: &LookupKeys) {
     into.clear();
     if keys.whole().len() <= MAX_KEPT {
         into.extend_from_slice(keys.whole());
@@ -284,8 +284,8 @@ fn keep(into: &mut Vec<u8>, keys: &SenderKeys) {
 }
 
 impl Moved {
-    fn keys(&self, snapshot: &Snapshot) -> SenderKeys {
-        let mut keys = SenderKeys::default();
+    fn keys(&self, snapshot: &Snapshot) -> LookupKeys {
+        let mut keys = LookupKeys::default();
         keys.parse(&self.sender, &snapshot.delimiters);
         keys
     }
@@ -296,7 +296,7 @@ impl Moved {
         &mut self,
         snapshot: &'s Snapshot,
         key: &[u8],
-        keys: &SenderKeys,
+        keys: &LookupKeys,
     ) -> (Option<State>, Answer<'s>) {
         let shared = State::Shared { moved_is_open: true };
         if self.is_answered || key.len() > MAX_KEPT {

@@ -25,7 +25,7 @@ use bytes::{Buf, BytesMut};
 use super::access::Client;
 use super::exchange::Exchange;
 use super::limits::{LINGER, LINGER_BYTES, READ_AT_ONCE, REQUEST_DEADLINE, WRITE_DEADLINE};
-use crate::lookup::address::SenderKeys;
+use crate::lookup::address::LookupKeys;
 use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::{ActiveSnapshot, Snapshot};
 use crate::protocol::{Codec, FramingError};
@@ -74,7 +74,7 @@ pub struct IoBuffers {
     /// How many bytes of the input are answered, or kept as pending.
     consumed: usize,
     progress: Progress,
-    keys: SenderKeys,
+    keys: LookupKeys,
     scratch: Scratch,
     replies: Replies,
 }
@@ -87,7 +87,7 @@ impl Default for IoBuffers {
             is_drained: false,
             consumed: 0,
             progress: Progress::Done,
-            keys: SenderKeys::default(),
+            keys: LookupKeys::default(),
             scratch: Scratch::default(),
             replies: Replies::default(),
         }

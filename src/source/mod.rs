@@ -139,9 +139,9 @@ impl Reloader {
             started_with: settings,
         };
         if errors > 0 {
-            warn!(
+            error!(
                 errors,
-                "started with errors: lookups that need an invalid entry or file return a temporary error until it is fixed"
+                "started with errors; lookups that depend on them return a temporary error until they are fixed"
             );
         }
         (reloader, loaded.snapshot)

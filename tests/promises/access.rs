@@ -313,7 +313,7 @@ fn an_edit_of_allow_users_applies_to_open_connections_at_once() {
 fn refusals_in_log(daemon: &Daemon) -> Vec<String> {
     let log = daemon.log();
     log.lines()
-        .filter(|line| line.contains("client refused"))
+        .filter(|line| line.contains("refused a client"))
         .map(ToOwned::to_owned)
         .collect()
 }

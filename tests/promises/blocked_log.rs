@@ -178,17 +178,14 @@ fn with_a_blocked_log_lookups_and_reloads_continue_and_lost_lines_are_reported()
             server.edit(n);
             text.lock().unwrap().clone()
         },
-        |text| text.contains("messages dropped"),
+        |text| text.contains("log messages lost"),
     );
     let text = text.lock().unwrap().clone();
     let has = |words: [&str; 2]| {
         text.lines()
             .any(|line| words.iter().all(|word| line.contains(word)))
     };
-    assert!(
-        has(["WARN", "dropped="]) && has(["INFO", "generation="]),
-        "{text}"
-    );
+    assert!(has(["WARN", "lost="]) && has(["INFO", "generation="]), "{text}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! a list of next hops only the first is used, and no MX record is looked up.
 
 use crate::check::logins;
-use crate::lookup::address::{self, Delimiters, NULL_SENDER, SenderKeys};
+use crate::lookup::address::{self, Delimiters, LookupKeys, NULL_SENDER};
 use crate::lookup::nexthop;
 use crate::lookup::routing::Routing;
 use crate::lookup::snapshot::Snapshot;
@@ -53,7 +53,7 @@ pub(super) struct EffectiveRoute {
 impl EffectiveRoute {
     /// Looks up the route of a sender in `snapshot`.
     pub(super) fn find(sender: &[u8], snapshot: &Snapshot) -> Self {
-        let mut keys = SenderKeys::default();
+        let mut keys = LookupKeys::default();
         let next_hop = Resolved::from_answer(&snapshot.next_hop_for(sender, &mut keys));
         let sender_user = if sender == NULL_SENDER {
             // Postfix queries no login for the null sender.
@@ -73,7 +73,7 @@ fn user_of_next_hop(list: &[u8], snapshot: &Snapshot) -> Resolved {
     let Some(first) = nexthop::elements(list).next() else {
         return Resolved::None;
     };
-    let mut keys = SenderKeys::default();
+    let mut keys = LookupKeys::default();
     let (host, _) = nexthop::host_and_port(first);
     match Resolved::user_from_answer(&snapshot.login_for(host, &mut keys)) {
         Resolved::None => Resolved::user_from_answer(&snapshot.login_for(first, &mut keys)),
@@ -83,13 +83,13 @@ fn user_of_next_hop(list: &[u8], snapshot: &Snapshot) -> Resolved {
 
 /// Whether the default relay decides about a sender: the relay map has no entry for it.
 pub(super) fn depends_on_default(key: &[u8], snapshot: &Snapshot) -> bool {
-    let keys = SenderKeys::of(key, &snapshot.delimiters);
+    let keys = LookupKeys::of(key, &snapshot.delimiters);
     keys.is_sender() && matches!(snapshot.relay_map.find(keys.in_order()), Hit::Absent)
 }
 
 /// Returns the user in the credentials file that a sender would have, used or not.
 pub(super) fn stored_user(sender: &[u8], snapshot: &Snapshot) -> Option<Vec<u8>> {
-    let keys = SenderKeys::of(sender, &snapshot.delimiters);
+    let keys = LookupKeys::of(sender, &snapshot.delimiters);
     match snapshot.credentials.find(keys.in_order()) {
         Hit::Value(login) => {
             let end = memchr::memchr(b':', login)?;
@@ -108,7 +108,7 @@ pub(super) struct EditSummary {
 
 /// Returns what is effective for `key`, after an edit of its entry in `table`.
 pub(super) fn summarize(table: &TableSpec, key: &[u8], snapshot: &Snapshot) -> EditSummary {
-    let keys = SenderKeys::of(key, &Delimiters::default());
+    let keys = LookupKeys::of(key, &Delimiters::default());
     if keys.is_sender() {
         sender_summary(table, key, snapshot)
     } else {
@@ -201,7 +201,7 @@ enum StoredCredentials {
 }
 
 fn stored_credentials(key: &[u8], snapshot: &Snapshot) -> StoredCredentials {
-    let keys = SenderKeys::of(key, &snapshot.delimiters);
+    let keys = LookupKeys::of(key, &snapshot.delimiters);
     let table = &snapshot.credentials;
     match (table.locate(keys.in_order()), table.find(keys.in_order())) {
         (None, _) | (_, Hit::Absent) => StoredCredentials::None,
@@ -215,7 +215,7 @@ fn next_hop_summary(key: &[u8], snapshot: &Snapshot) -> EditSummary {
     let line = match user_of_next_hop(key, snapshot) {
         Resolved::Value(user) => {
             let (host, _) = nexthop::host_and_port(key);
-            let host_login = snapshot.login_for(host, &mut SenderKeys::default());
+            let host_login = snapshot.login_for(host, &mut LookupKeys::default());
             if host != key && matches!(host_login, Answer::Found(_)) {
                 warnings.push(format!(
                     "warning: Postfix looks up the host {0} first, which has credentials, and never {1}; to remove \

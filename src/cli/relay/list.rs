@@ -18,7 +18,7 @@ use super::effective::{self, EffectiveRoute, Resolved};
 use crate::check::logins;
 use crate::config::Sources;
 use crate::diagnostics::Severity;
-use crate::lookup::address::{Delimiters, NULL_SENDER, SenderKeys};
+use crate::lookup::address::{Delimiters, LookupKeys, NULL_SENDER};
 use crate::lookup::nexthop;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::{Hit, Table};
@@ -76,7 +76,7 @@ pub(super) fn run(sources: &Sources, format: OutputFormat) -> Result<ExitCode, E
 
 /// Returns every sender that has an entry, once.
 fn senders(tables: [&Arc<Table>; 2]) -> Vec<Vec<u8>> {
-    let mut keys = SenderKeys::default();
+    let mut keys = LookupKeys::default();
     let (mut in_order, mut seen) = (Vec::new(), HashSet::new());
     for table in tables {
         table.for_each(|record| {
@@ -91,7 +91,7 @@ fn senders(tables: [&Arc<Table>; 2]) -> Vec<Vec<u8>> {
 
 /// Whether the entry that decides about a sender has no next hop.
 fn is_excluded(sender: &[u8], snapshot: &Snapshot) -> bool {
-    let keys = SenderKeys::of(sender, &snapshot.delimiters);
+    let keys = LookupKeys::of(sender, &snapshot.delimiters);
     matches!(snapshot.relay_map.find(keys.in_order()), Hit::NoValue)
 }
 

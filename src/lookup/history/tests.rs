@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Difference, History, MAX_KEYS_OF_EDIT, MAX_TABLES, TrackedTables};
-use crate::lookup::address::{Delimiters, SenderKeys};
+use crate::lookup::address::{Delimiters, LookupKeys};
 use crate::lookup::default_relay::DefaultRelay;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
 use crate::lookup::table::text::Text;
@@ -78,8 +78,8 @@ impl EditedServer {
     }
 }
 
-fn keys(sender: &str) -> SenderKeys {
-    let mut keys = SenderKeys::default();
+fn keys(sender: &str) -> LookupKeys {
+    let mut keys = LookupKeys::default();
     keys.parse(sender.as_bytes(), &Delimiters::default());
     keys
 }

@@ -10,7 +10,7 @@ use super::grammar::{Content, Record};
 use super::index::Index;
 use super::key;
 use crate::diagnostics::{Code, Finding, Findings, Position};
-use crate::lookup::address::{Delimiters, SenderKeys};
+use crate::lookup::address::{Delimiters, LookupKeys};
 
 /// The index under construction, and the counts that belong to it. Entries are inserted in batches: each hits another
 /// cache line, and only independent inserts in a row let the processor overlap these cache misses.
@@ -28,7 +28,7 @@ pub(super) struct Builder<'a> {
     /// The error of the last failed allocation.
     pub(super) out_of_memory: Option<io::Error>,
     batch: Vec<Pending>,
-    keys: SenderKeys,
+    keys: LookupKeys,
     no_extension: Delimiters,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Builder<'a> {
             is_too_large: false,
             out_of_memory: None,
             batch: Vec::with_capacity(Self::BATCH),
-            keys: SenderKeys::default(),
+            keys: LookupKeys::default(),
             no_extension: Delimiters::default(),
         }
     }

@@ -23,7 +23,7 @@ use super::line::{self, BYTE_ORDER_MARK};
 use super::spec::Format;
 use super::value;
 use crate::diagnostics::Findings;
-use crate::lookup::address::{self, Delimiters, SenderKeys};
+use crate::lookup::address::{self, Delimiters, LookupKeys};
 use crate::os::secret::Secret;
 
 /// The format cannot represent this key with this value.
@@ -157,7 +157,7 @@ fn entries_and_invalid_lines(format: Format, text: &[u8], key: &[u8]) -> Vec<Ent
 }
 
 fn folded(key: &[u8]) -> Vec<u8> {
-    let keys = SenderKeys::of(key, &Delimiters::default());
+    let keys = LookupKeys::of(key, &Delimiters::default());
     keys.whole().to_vec()
 }
 

@@ -4,7 +4,7 @@ use super::blocks::{Blocks, Location};
 use super::index::KeySource;
 use super::line;
 use super::spec::Format;
-use crate::lookup::address::{self, Delimiters, Key, SenderKeys};
+use crate::lookup::address::{self, Delimiters, Key, LookupKeys};
 
 /// A text in blocks, and its grammar.
 pub(super) struct Entries {
@@ -41,7 +41,7 @@ impl KeySource for Entries {
     }
 
     fn with_key<T>(&self, location: Location, use_key: impl FnOnce(&[u8]) -> T) -> T {
-        let mut keys = SenderKeys::default();
+        let mut keys = LookupKeys::default();
         let written = self.at(location).map_or(&[][..], |(written, _)| written);
         keys.parse(written, &Delimiters::default());
         use_key(keys.whole())

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::text::{Block, Text};
 use super::{Hit, Table};
 use crate::diagnostics::Findings;
-use crate::lookup::address::{Delimiters, SenderKeys};
+use crate::lookup::address::{Delimiters, LookupKeys};
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 
 #[test]
@@ -46,7 +46,7 @@ proptest! {
         asked in prop::collection::vec(key(), 0..50),
     ) {
         let folded = |key: &str| {
-            let mut keys = SenderKeys::default();
+            let mut keys = LookupKeys::default();
             keys.parse(key.as_bytes(), &Delimiters::default());
             keys.whole().to_vec()
         };

@@ -22,7 +22,7 @@
 
 use std::collections::HashSet;
 
-use crate::lookup::address::{Delimiters, NULL_SENDER, SenderKeys, fold_into};
+use crate::lookup::address::{Delimiters, LookupKeys, NULL_SENDER, fold_into};
 use crate::lookup::nexthop;
 use crate::lookup::table::key;
 use crate::lookup::table::line::MAX_LINE;
@@ -167,7 +167,7 @@ fn quoted_first(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
 /// Returns the entry that answers for the null sender. Postfix looks it up under a configured key, like an address.
 fn null_sender_entry(existing: &ExistingPostfix) -> Option<&Entry> {
     let configured = &existing.null_sender_key;
-    let senders = SenderKeys::of(configured, &existing.delimiters);
+    let senders = LookupKeys::of(configured, &existing.delimiters);
     let mut keys = vec![quote(configured)];
     let mut folded = Vec::new();
     fold_into(configured, &mut folded);
@@ -233,7 +233,7 @@ fn expand_to_local_domains(
     };
     let in_domain = |domain: &String| {
         let key = [&local, &b"@"[..], domain.as_bytes()].concat();
-        let keys = SenderKeys::of(&key, &existing.delimiters);
+        let keys = LookupKeys::of(&key, &existing.delimiters);
         let is_shadowed = keys
             .in_order()
             .filter(|key| !key.is_domain())
@@ -377,7 +377,7 @@ impl FileLines {
     }
 
     fn add(&mut self, key: &[u8], value: &[u8], entry: &Entry) {
-        let keys = SenderKeys::of(key, &Delimiters::new("").unwrap_or_default());
+        let keys = LookupKeys::of(key, &Delimiters::new("").unwrap_or_default());
         if !self.keys.insert(keys.whole().to_vec()) {
             return;
         }

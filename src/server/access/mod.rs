@@ -92,7 +92,7 @@ impl Access {
             return Some(client);
         }
         let reason = self.refusals.reason(peer);
-        debug!(client = %from, %reason, "connection closed: client refused");
+        debug!(client = %from, %reason, "connection closed: refused a client");
         None
     }
 

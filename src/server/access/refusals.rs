@@ -61,14 +61,14 @@ impl Refusals {
             if !logged.is_full {
                 warn!(
                     limit = REFUSALS_REMEMBERED,
-                    "too many refused clients; not logging further ones"
+                    "too many clients refused; not logging further ones"
                 );
             }
             logged.is_full = true;
             return reason_of(peer, None);
         }
         let reason = reason_of(peer, name_of(peer).as_deref());
-        warn!(%reason, "client refused");
+        warn!(%reason, "refused a client");
         logged.reasons.insert(peer.accounting_peer(), Arc::clone(&reason));
         reason
     }

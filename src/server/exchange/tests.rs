@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::Exchange;
 use crate::diagnostics::Findings;
-use crate::lookup::address::SenderKeys;
+use crate::lookup::address::LookupKeys;
 use crate::lookup::map::Map;
 use crate::lookup::reason;
 use crate::lookup::search::Scratch;
@@ -225,7 +225,7 @@ impl Client {
         }
         let key = self.requests[self.asked].as_bytes();
         let mut scratch = Scratch::default();
-        let answer = exchange.answer(snapshot, Map::SASL, key, &mut SenderKeys::default(), &mut scratch);
+        let answer = exchange.answer(snapshot, Map::SASL, key, &mut LookupKeys::default(), &mut scratch);
         self.asked += 1;
         self.login = match answer {
             Answer::Found(value) => Some(Login::Is(String::from_utf8(value.expose().to_vec()).unwrap())),
@@ -370,7 +370,7 @@ fn ask(exchange: &mut Exchange, snapshot: &Snapshot, key: &str) -> String {
             snapshot,
             Map::SASL,
             key.as_bytes(),
-            &mut SenderKeys::default(),
+            &mut LookupKeys::default(),
             &mut Scratch::default(),
         )
         .to_text()

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::replies::Replies;
 use super::{SessionEnd, Stream};
-use crate::lookup::address::SenderKeys;
+use crate::lookup::address::LookupKeys;
 use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::Snapshot;
 use crate::protocol::answer::Answer;
@@ -42,7 +42,7 @@ impl<S: Stream, C: Codec> Channel<S, C> {
     pub(super) fn answer(
         &mut self,
         input: &mut [u8],
-        keys: &mut SenderKeys,
+        keys: &mut LookupKeys,
         scratch: &mut Scratch,
         replies: &mut Replies,
         snapshot: &Snapshot,

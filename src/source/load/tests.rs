@@ -22,7 +22,7 @@ use super::{RawSources, paths, read, read_once};
 use crate::config::Sources;
 use crate::config::options::{Options, ServiceOptions};
 use crate::diagnostics::Findings;
-use crate::lookup::address::SenderKeys;
+use crate::lookup::address::LookupKeys;
 use crate::lookup::map::Map;
 use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::Snapshot;
@@ -148,7 +148,7 @@ fn ask(snapshot: &Snapshot, map: Map, key: &str) -> String {
     match map.answer(
         snapshot,
         key.as_bytes(),
-        &mut SenderKeys::default(),
+        &mut LookupKeys::default(),
         &mut Scratch::default(),
     ) {
         Answer::Found(value) => String::from_utf8(value.expose().to_vec()).unwrap(),

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::{Change, NotRepresentable, get, remove, set};
-use crate::lookup::address::{Delimiters, SenderKeys};
+use crate::lookup::address::{Delimiters, LookupKeys};
 use crate::lookup::table::grammar::{self, Content, Record};
 use crate::lookup::table::key;
 use crate::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP};
@@ -214,7 +214,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn folded(key: &[u8]) -> Vec<u8> {
-    let mut keys = SenderKeys::default();
+    let mut keys = LookupKeys::default();
     keys.parse(key, &Delimiters::default());
     keys.whole().to_vec()
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{Content, Format, parse as grammar_parse};
 use crate::diagnostics::{Code, Findings};
-use crate::lookup::address::{Delimiters, SenderKeys, key_matches};
+use crate::lookup::address::{Delimiters, LookupKeys, key_matches};
 use crate::lookup::table::line::{after_key, entry_at, value_after_key};
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP};
 
@@ -166,7 +166,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 
 /// Looks up `asked` at the start of `text`, by a key that is known to be plain and by one that is not.
 fn value_at<'t>(format: Format, text: &'t [u8], asked: &[u8]) -> Option<&'t [u8]> {
-    let mut keys = SenderKeys::default();
+    let mut keys = LookupKeys::default();
     keys.parse(asked, &Delimiters::default());
     let value_of = |key| after_key(text, key).and_then(|rest| value_after_key(format, rest));
     let value = value_of(asked.into());
