@@ -9,14 +9,13 @@ use serde::Serialize;
 
 use super::OutputFormat;
 use crate::config::Sources;
-use crate::lookup::address::{LookupKeys, NULL_SENDER};
+use crate::lookup::address::{NULL_SENDER, LookupKeys};
 use crate::lookup::explain::{self, Explanation};
-use crate::lookup::map::Map;
+use crate::lookup::map::{AnswerKind, Map};
 use crate::lookup::nexthop;
 use crate::lookup::rationale::Source;
 use crate::lookup::search::Scratch;
 use crate::lookup::snapshot::Snapshot;
-use crate::lookup::table::spec::ValueKind;
 use crate::os::printable::{json, printable, printable_path};
 use crate::protocol::answer::Answer;
 
@@ -53,9 +52,10 @@ pub(super) fn print<'a>(
                 object.environment = Some(sources.environment.to_string());
             }
             let mut objects = related.iter().map(|other| ExplanationObject::new(other, sources));
-            match map.values {
-                ValueKind::NextHop => object.credentials = Some(objects.collect()),
-                ValueKind::Login => object.relayhost = objects.next().map(Box::new),
+            match map.answers {
+                AnswerKind::NextHop => object.credentials = Some(objects.collect()),
+                AnswerKind::Login => object.relayhost = objects.next().map(Box::new),
+                AnswerKind::Transport | AnswerKind::TlsPolicy => {}
             }
             json::write(&object, &mut *out)?;
             writeln!(out)?;
@@ -66,14 +66,14 @@ pub(super) fn print<'a>(
 
 /// Whether the answer depends on the default relay, and so on the environment.
 fn depends_on_default(explanation: &Explanation<'_>) -> bool {
-    explanation.map.values == ValueKind::NextHop && !matches!(explanation.source, Some(Source::Line(..)))
+    explanation.map.answers != AnswerKind::Login && !matches!(explanation.source, Some(Source::Line(..)))
 }
 
 /// Returns the other half of a sender's route: the credentials for its next hops, or its next hop.
 fn related<'a>(snapshot: &'a Snapshot, explanation: &Explanation<'a>) -> Vec<Explanation<'a>> {
     let keys = LookupKeys::of(&explanation.key, &snapshot.delimiters);
-    match (explanation.map.values, explanation.answer) {
-        (ValueKind::NextHop, Answer::Found(list)) => {
+    match (explanation.map.answers, explanation.answer) {
+        (AnswerKind::NextHop, Answer::Found(list)) => {
             let mut all: Vec<Explanation<'_>> = Vec::new();
             for next_hop in nexthop::elements(list.expose()) {
                 for lookup in explain::credentials(snapshot, &explanation.key, Some(next_hop)) {
@@ -84,9 +84,9 @@ fn related<'a>(snapshot: &'a Snapshot, explanation: &Explanation<'a>) -> Vec<Exp
             }
             all
         }
-        (ValueKind::NextHop, Answer::NotFound) => explain::credentials(snapshot, &explanation.key, None),
-        (ValueKind::Login, _) if keys.is_sender() => vec![explain::next_hop(snapshot, &explanation.key)],
-        (ValueKind::NextHop, Answer::CannotTell(_)) | (ValueKind::Login, _) => Vec::new(),
+        (AnswerKind::NextHop, Answer::NotFound) => explain::credentials(snapshot, &explanation.key, None),
+        (AnswerKind::Login, _) if keys.is_sender() => vec![explain::next_hop(snapshot, &explanation.key)],
+        _ => Vec::new(),
     }
 }
 
@@ -115,15 +115,15 @@ fn shown_value(explanation: &Explanation<'_>) -> Option<String> {
     let Answer::Found(value) = explanation.answer else {
         return None;
     };
-    Some(match explanation.map.values {
-        ValueKind::NextHop => printable(value.expose()),
-        ValueKind::Login => format!("{}:{MASK}", user(explanation)),
+    Some(match explanation.map.answers {
+        AnswerKind::NextHop | AnswerKind::Transport | AnswerKind::TlsPolicy => printable(value.expose()),
+        AnswerKind::Login => format!("{}:{MASK}", user(explanation)),
     })
 }
 
 fn user(explanation: &Explanation<'_>) -> String {
     match explanation.answer {
-        Answer::Found(value) if explanation.map.values == ValueKind::Login => {
+        Answer::Found(value) if explanation.map.answers == AnswerKind::Login => {
             let user = value.expose().split(|c| *c == b':').next();
             printable(user.unwrap_or_default())
         }
@@ -133,20 +133,33 @@ fn user(explanation: &Explanation<'_>) -> String {
 
 /// Describes what Postfix does with the answer.
 fn postfix_action(explanation: &Explanation<'_>) -> String {
-    match (explanation.map.values, explanation.answer) {
-        (ValueKind::NextHop, Answer::Found(list)) => {
+    match (explanation.map.answers, explanation.answer) {
+        (AnswerKind::NextHop, Answer::Found(list)) => {
             let attempts: Vec<String> = nexthop::elements(list.expose()).map(delivery_attempt).collect();
             attempts.join("; if that fails, it ")
         }
-        (ValueKind::NextHop, Answer::NotFound) => {
+        (AnswerKind::NextHop, Answer::NotFound) => {
             "sends to relayhost of main.cf if that is set (it should be empty), else to the recipient's own servers"
                 .to_owned()
         }
-        (ValueKind::NextHop, Answer::CannotTell(_)) => {
+        (AnswerKind::Transport, Answer::Found(_)) => {
+            "delivers by this service of master.cf to this next hop, instead of that of relayhost".to_owned()
+        }
+        (AnswerKind::Transport, Answer::NotFound) => "delivers by default_transport of main.cf".to_owned(),
+        (AnswerKind::TlsPolicy, Answer::Found(_)) => {
+            "delivers with this policy, or defers the mail (4.7.5) if the server does not meet it".to_owned()
+        }
+        (AnswerKind::TlsPolicy, Answer::NotFound) => {
+            "uses smtp_tls_security_level of the service that delivers".to_owned()
+        }
+        (AnswerKind::TlsPolicy, Answer::CannotTell(_)) => {
+            "defers the mail (4.7.5 client TLS configuration problem) and tries the next server".to_owned()
+        }
+        (AnswerKind::NextHop | AnswerKind::Transport, Answer::CannotTell(_)) => {
             "rejects new mail with 451 4.3.0, defers queued mail, and retries it after minimal_backoff_time (300 s)"
                 .to_owned()
         }
-        (ValueKind::Login, Answer::Found(_)) => {
+        (AnswerKind::Login, Answer::Found(_)) => {
             let login = format!("logs in as {} if the server offers AUTH", user(explanation));
             if explanation.key.contains(&b'@') {
                 login
@@ -156,7 +169,7 @@ fn postfix_action(explanation: &Explanation<'_>) -> String {
                 login
             }
         }
-        (ValueKind::Login, Answer::NotFound) => {
+        (AnswerKind::Login, Answer::NotFound) => {
             let next = if explanation.key == NULL_SENDER {
                 "never looks this up: bounces use the credentials of their next hop"
             } else if explanation.key.contains(&b'@') {
@@ -171,7 +184,7 @@ fn postfix_action(explanation: &Explanation<'_>) -> String {
             };
             next.to_owned()
         }
-        (ValueKind::Login, Answer::CannotTell(_)) => {
+        (AnswerKind::Login, Answer::CannotTell(_)) => {
             "keeps the mail (4.3.0 local data error) and tries the next server".to_owned()
         }
     }

@@ -37,6 +37,7 @@ use crate::diagnostics::{Code, Findings};
 use crate::lookup::address::Delimiters;
 use crate::lookup::map::Maps;
 use crate::lookup::peer::Allowed;
+use crate::lookup::relay_tls::Services;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
 use crate::net::address::Address;
 use crate::net::socket_file::SocketAccess;
@@ -244,6 +245,8 @@ pub struct Settings {
     pub delimiters: Delimiters,
     /// Where next hops come from.
     pub next_hops: NextHops,
+    /// The services of master.cf that deliver to relays.
+    pub services: Services,
     /// The connection limits. Takes effect on restart.
     pub limits: Limits,
     /// When changes of the files are detected and take effect.
@@ -268,6 +271,7 @@ impl Default for Settings {
             allow_networks: Vec::new(),
             delimiters: Delimiters::default(),
             next_hops: NextHops::default(),
+            services: Services::default(),
             limits: Limits::default(),
             reload_timing: ReloadTiming {
                 poll_interval: Duration::ZERO,

@@ -18,6 +18,7 @@ use crate::lookup::default_relay::{Configured, DefaultRelay};
 use crate::lookup::nexthop;
 use crate::lookup::suspicion::Suspicion;
 use crate::lookup::table::line::MAX_LINE;
+use crate::lookup::tls_policy::{self, TlsSetting};
 use crate::os::invisible;
 use crate::os::secret::Secret;
 
@@ -46,6 +47,7 @@ pub struct RelayEnvironment {
     user: Variable,
     password: Variable,
     default_host: Variable,
+    tls: Variable,
 }
 
 impl RelayEnvironment {
@@ -62,6 +64,7 @@ impl RelayEnvironment {
                 "DEFAULT_RELAY_HOST",
                 ["DEFAULT_RELAY_HOST_FILE", "DEFAULT_RELAY_HOST__FILE"],
             ),
+            tls: variable("RELAY_TLS", ["RELAY_TLS_FILE", "RELAY_TLS__FILE"]),
         }
     }
 
@@ -72,13 +75,14 @@ impl RelayEnvironment {
             .any(|variable| !matches!(variable.origin, Origin::Unset))
     }
 
-    fn all(&self) -> [&Variable; 5] {
+    fn all(&self) -> [&Variable; 6] {
         [
             &self.host,
             &self.port,
             &self.user,
             &self.password,
             &self.default_host,
+            &self.tls,
         ]
     }
 
@@ -119,11 +123,13 @@ impl RelayEnvironment {
                 Some(text) => variable.parse_file_text(text, findings),
             },
         };
-        let [host, port, user, password, default_host] = self.all().map(|variable| value(variable, findings));
+        let [host, port, user, password, default_host, tls] =
+            self.all().map(|variable| value(variable, findings));
         let relay_host = self.relay_host(host, &port, findings);
         let default_relay_host = self.default_relay_host(default_host, findings);
         let credentials = self.credentials(user, password, findings);
-        let default = DefaultRelay::new(relay_host, default_relay_host, credentials);
+        let default = DefaultRelay::new(relay_host, default_relay_host, credentials)
+            .with_tls(self.relay_tls(tls, findings));
         if !default.is_set()
             && !matches!(
                 (&self.user.origin, &self.password.origin),
@@ -195,6 +201,20 @@ impl RelayEnvironment {
                     problem,
                     "set it to [host]:port, [host], host:port or host, or leave it empty",
                 ));
+                Configured::Unreadable
+            }
+        }
+    }
+
+    fn relay_tls(&self, tls: Configured<Secret>, findings: &mut Findings) -> Configured<TlsSetting> {
+        let Configured::Value(value) = tls else {
+            return tls.map(|_| TlsSetting::default());
+        };
+        match tls_policy::parse(value.expose()) {
+            Ok(setting) => Configured::Value(setting),
+            Err(error) => {
+                let finding = self.tls.finding(Code::BadTls);
+                findings.push(finding.message(error.to_string()).help(error.kind.help()));
                 Configured::Unreadable
             }
         }

@@ -9,6 +9,7 @@ use super::{Limits, NextHops, Settings};
 use crate::diagnostics::{Code, Finding, Place};
 use crate::lookup::address::Delimiters;
 use crate::lookup::map::Maps;
+use crate::lookup::tls_policy::{NotAServiceName, ServiceName};
 use crate::net::address::Address;
 use crate::os::name_service;
 use crate::os::printable::printable;
@@ -138,6 +139,23 @@ pub(super) fn next_hops(given: &Sourced, settings: &mut Settings) -> Read {
         }
     };
     Ok(())
+}
+
+pub(super) fn starttls_service(given: &Sourced, settings: &mut Settings) -> Read {
+    settings.services.starttls = service(given)?;
+    Ok(())
+}
+
+pub(super) fn implicit_service(given: &Sourced, settings: &mut Settings) -> Read {
+    settings.services.implicit = service(given)?;
+    Ok(())
+}
+
+fn service(given: &Sourced) -> Result<ServiceName, Finding> {
+    ServiceName::try_from(given.value.as_str()).map_err(|NotAServiceName| {
+        let finding = given.finding(Code::BadService, "this is not the name of a service of master.cf");
+        finding.help("write the first column of its line: letters, digits, `-` and `_`, beginning with a letter or a digit")
+    })
 }
 
 /// Parses a number of seconds, from 0.01 to 86400, or 0 if `may_be_zero`.

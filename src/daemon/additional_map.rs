@@ -17,7 +17,7 @@ use crate::control::admin::{View, metrics};
 use crate::diagnostics::Findings;
 use crate::lookup::address::{Key, LookupKeys};
 use crate::lookup::explain;
-use crate::lookup::map::{Map, MapSpec, Maps, Misuse};
+use crate::lookup::map::{AnswerKind, Map, MapSpec, Maps, Misuse};
 use crate::lookup::rationale::{Entry, Rationale, Source};
 use crate::lookup::search::{Scratch, Search};
 use crate::lookup::snapshot::{ActiveSnapshot, Snapshot};
@@ -49,7 +49,7 @@ static TRANSPORTS_FILE: TableSpec = TableSpec {
 static TRANSPORT: MapSpec = MapSpec {
     name: "transport",
     parameter: "transport_maps",
-    values: ValueKind::NextHop,
+    answers: AnswerKind::NextHop,
     is_secret: false,
     table: &TRANSPORTS_FILE,
     search: &ExactSearch,

@@ -70,6 +70,10 @@ macro_rules! codes {
 codes! {
     Some("smtp(8) exits on a next hop that it cannot parse, and master(8) then delays all mail for a minute") =>
         Error BadNextHop "bad-next-hop";
+    Some("Postfix cannot use such a TLS policy, and defers all mail to the next hop (4.7.5)") =>
+        Error BadTls "bad-tls";
+    Some("an answer names one service of master.cf, which uses either implicit TLS or STARTTLS") =>
+        Error MixedTls "mixed-tls";
     Some("Postfix would log in with an empty password, or not at all; lookups of this key return a temporary error \
           instead") =>
         Error BadCredentials "bad-credentials";
@@ -173,6 +177,7 @@ codes! {
         Error BadNetwork "bad-network",
         Error BadSocketMode "bad-socket-mode",
         Error BadSwitch "bad-switch",
+        Error BadService "bad-service",
         Error BadRecipientDelimiter "bad-recipient-delimiter",
         Error BadLogSetting "bad-log-setting",
         Error BadSetting "bad-setting",

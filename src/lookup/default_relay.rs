@@ -11,8 +11,9 @@
 use crate::lookup::address::fold_into;
 use crate::lookup::nexthop;
 use crate::lookup::reason;
+use crate::lookup::tls_policy::TlsSetting;
 use crate::os::secret::Secret;
-use crate::protocol::answer::{Answer, Value};
+use crate::protocol::answer::{Answer, Reason, Value};
 
 /// A value that is set, unset, or set but unreadable.
 #[derive(Clone, Default, PartialEq)]
@@ -53,6 +54,8 @@ pub struct DefaultRelay {
     /// `DEFAULT_RELAY_HOST`.
     fallback_host: Configured<Vec<u8>>,
     credentials: Configured<Secret>,
+    /// `RELAY_TLS`.
+    tls: Configured<TlsSetting>,
     /// The elements of both next hops, folded: the keys of the credentials.
     keys: Vec<Vec<u8>>,
 }
@@ -79,8 +82,34 @@ impl DefaultRelay {
             relay_host,
             fallback_host,
             credentials,
+            tls: Configured::Unset,
             keys,
         }
+    }
+
+    /// Sets how to speak TLS to these next hops where the TLS file has no entry for them.
+    #[must_use]
+    pub fn with_tls(self, tls: Configured<TlsSetting>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Returns how to speak TLS to this folded next hop, if it is one of the default relay and `RELAY_TLS` is set.
+    pub(super) fn tls(&self, key: &[u8]) -> Result<Option<&TlsSetting>, Reason> {
+        match &self.tls {
+            Configured::Value(setting) if self.has_next_hop(key) => Ok(Some(setting)),
+            Configured::Unreadable if self.has_next_hop(key) => Err(reason::DEFAULT_TLS_UNREADABLE),
+            Configured::Value(_) | Configured::Unset | Configured::Unreadable => Ok(None),
+        }
+    }
+
+    /// Returns why a next hop of the default relay may be unknown, if so.
+    pub(super) fn unreadable(&self) -> Option<Reason> {
+        let is_unreadable = self.relay_host.is_unreadable() || self.fallback_host.is_unreadable();
+        is_unreadable.then_some(reason::DEFAULT_UNREADABLE)
+    }
+
+    fn has_next_hop(&self, key: &[u8]) -> bool {
+        self.keys.iter().any(|own| own == key)
     }
 
     /// Whether there is a default relay, readable or not.
@@ -153,13 +182,9 @@ impl DefaultRelay {
         if self.credentials.is_unset() {
             return Answer::NotFound;
         }
-        if !self.keys.iter().any(|own| own == key) {
+        if !self.has_next_hop(key) {
             // The key may be that of the unreadable one.
-            return if self.relay_host.is_unreadable() || self.fallback_host.is_unreadable() {
-                Answer::CannotTell(reason::DEFAULT_UNREADABLE)
-            } else {
-                Answer::NotFound
-            };
+            return self.unreadable().map_or(Answer::NotFound, Answer::CannotTell);
         }
         match &self.credentials {
             Configured::Value(credentials) => Answer::Found(Value::new(credentials.expose())),

@@ -9,9 +9,9 @@ use std::ops::Deref;
 
 use super::address::LookupKeys;
 use super::peer::{Allowed, Peer};
-use super::search::{LoginSearch, NextHopSearch, Scratch, Search};
+use super::search::{LoginSearch, NextHopSearch, Scratch, Search, TlsPolicySearch, TransportSearch};
 use super::snapshot::Snapshot;
-use super::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec, ValueKind};
+use super::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS, TableSpec};
 use crate::protocol::answer::Answer;
 
 /// The specification of a map.
@@ -20,8 +20,8 @@ pub struct MapSpec {
     pub name: &'static str,
     /// The parameter of main.cf that uses it (postconf(5)).
     pub parameter: &'static str,
-    /// The kind of its values.
-    pub values: ValueKind,
+    /// The kind of its answers.
+    pub answers: AnswerKind,
     /// Whether only allowed peers may query it ([`crate::lookup::peer`]), and its values are never printed.
     pub is_secret: bool,
     /// The file with its entries.
@@ -30,6 +30,19 @@ pub struct MapSpec {
     pub search: &'static dyn Search,
     /// The consequences of a wrong use in main.cf.
     pub misuse: Misuse,
+}
+
+/// The kind of the answers of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerKind {
+    /// A next hop, or a list of them.
+    NextHop,
+    /// `user:password`.
+    Login,
+    /// A service of master.cf and a next hop, or a list of them: `service:next hop`.
+    Transport,
+    /// A TLS policy.
+    TlsPolicy,
 }
 
 /// The consequences of a main.cf parameter that uses other tables than its map.
@@ -51,6 +64,10 @@ impl Map {
     pub const RELAYHOST: Self = Self::new(&RELAYHOST);
     /// `smtp_sasl_password_maps`: from envelope sender, host or next hop to `user:password`.
     pub const SASL: Self = Self::new(&SASL);
+    /// `sender_dependent_default_transport_maps`: from envelope sender to service and next hop.
+    pub const TRANSPORT: Self = Self::new(&TRANSPORT);
+    /// `smtp_tls_policy_maps`: from next hop to TLS policy.
+    pub const TLS: Self = Self::new(&TLS);
 
     /// Returns the map of postmapd with this name.
     #[must_use]
@@ -127,7 +144,7 @@ pub struct Maps(&'static [Map]);
 
 impl Maps {
     /// The maps of postmapd.
-    pub const SERVED: Self = Self(&[Map::RELAYHOST, Map::SASL]);
+    pub const SERVED: Self = Self(&[Map::RELAYHOST, Map::SASL, Map::TRANSPORT, Map::TLS]);
 
     /// Creates a list of maps. Their tables must include the relay map and the credentials, which the answers of every
     /// map need.
@@ -178,7 +195,7 @@ impl Maps {
 static RELAYHOST: MapSpec = MapSpec {
     name: "relayhost",
     parameter: "sender_dependent_relayhost_maps",
-    values: ValueKind::NextHop,
+    answers: AnswerKind::NextHop,
     is_secret: false,
     table: &RELAY_MAP,
     search: &NextHopSearch,
@@ -193,7 +210,7 @@ static RELAYHOST: MapSpec = MapSpec {
 static SASL: MapSpec = MapSpec {
     name: "sasl",
     parameter: "smtp_sasl_password_maps",
-    values: ValueKind::Login,
+    answers: AnswerKind::Login,
     is_secret: true,
     table: &CREDENTIALS,
     search: &LoginSearch,
@@ -202,6 +219,35 @@ static SASL: MapSpec = MapSpec {
         table_after: "another table is listed after postmapd's, and Postfix queries it for the senders that have no \
                       credentials here",
         not_used: "it gets no passwords, and does not log in",
+    },
+};
+
+static TRANSPORT: MapSpec = MapSpec {
+    name: "transport",
+    parameter: "sender_dependent_default_transport_maps",
+    answers: AnswerKind::Transport,
+    is_secret: false,
+    table: &RELAY_MAP,
+    search: &TransportSearch,
+    misuse: Misuse {
+        other_map: "it does not query transports: Postfix would take another value for a service of master.cf",
+        table_after: "another table follows postmapd's, and is queried for the senders that postmapd has delivered \
+                      directly",
+        not_used: "mail does not leave by the service of its relay",
+    },
+};
+
+static TLS: MapSpec = MapSpec {
+    name: "tls",
+    parameter: "smtp_tls_policy_maps",
+    answers: AnswerKind::TlsPolicy,
+    is_secret: false,
+    table: &RELAY_TLS,
+    search: &TlsPolicySearch,
+    misuse: Misuse {
+        other_map: "it does not query TLS policies: Postfix would take another value for one, and defer all mail",
+        table_after: "another table follows postmapd's, and is queried for all other next hops",
+        not_used: "Postfix does not verify the certificates of relays",
     },
 };
 

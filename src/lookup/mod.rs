@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`address`] | envelope senders: folding, quoting, extension, null sender; the keys that Postfix would try |
 //! | [`nexthop`] | `[host]:port` and its variants: validation |
+//! | [`tls_policy`] | how to speak TLS to a next hop: parsing, and the policy of those without one |
 //! | [`suspicion`] | values that are valid but probably a mistake |
 //! | [`table`] | the grammar of the files, the text in blocks and its index, and edits of the text |
-//! | [`default_relay`] | the next hop and the credentials of senders without an entry |
-//! | [`peer`] | clients, and whether they may query secret maps |
 //! | [`reason`] | the reasons for *cannot tell* |
+//! | [`default_relay`] | the next hop and the credentials of senders without an entry |
+//! | [`relay_tls`] | the service and the TLS policy of every next hop |
+//! | [`peer`] | clients, and whether they may query secret maps |
 //! | [`history`] | the tables before the edits of the last minutes |
 //! | [`routing`] | where next hops come from, and what follows for credentials |
 //! | [`snapshot`] | tables, default relay and settings as one value, and the pointer to the active one |
@@ -31,9 +33,11 @@ pub(crate) mod nexthop;
 pub mod peer;
 pub(crate) mod rationale;
 pub(crate) mod reason;
+pub mod relay_tls;
 pub mod routing;
 pub(crate) mod rules;
 pub mod search;
 pub mod snapshot;
 pub(crate) mod suspicion;
 pub mod table;
+pub mod tls_policy;

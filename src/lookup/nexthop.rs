@@ -83,7 +83,9 @@ pub(crate) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|element| !element.is_empty())
 }
 
-fn is_separator(c: u8) -> bool {
+/// Whether this byte separates the elements of a list.
+#[must_use]
+pub(crate) fn is_separator(c: u8) -> bool {
     matches!(c, b',' | b' ' | b'\t')
 }
 
@@ -165,6 +167,29 @@ pub(crate) fn has_several_operators(list: &[u8]) -> bool {
 pub(crate) fn uses_implicit_tls(element: &[u8]) -> bool {
     let (_, port) = host_and_port(element);
     port.is_some_and(|port| [&b"465"[..], b"smtps", b"submissions"].contains(&port))
+}
+
+/// What is known of the host of an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostKind {
+    /// A name, which a certificate can have.
+    Name,
+    /// An address.
+    Address,
+    /// An address of this machine, or `localhost` (RFC 6761).
+    Loopback,
+}
+
+/// Returns the kind of the host of an element.
+#[must_use]
+pub(crate) fn host_kind(element: &[u8]) -> HostKind {
+    let (host, _) = host_and_port(element);
+    match address(host) {
+        Some(address) if address.to_canonical().is_loopback() => HostKind::Loopback,
+        Some(_) => HostKind::Address,
+        None if host.eq_ignore_ascii_case(b"localhost") => HostKind::Loopback,
+        None => HostKind::Name,
+    }
 }
 
 /// Validates a next hop, or a list of them separated by commas or whitespace.
@@ -288,7 +313,8 @@ fn address(host: &[u8]) -> Option<IpAddr> {
 
 /// Whether this is a name by `valid_hostname(3)`: non-empty labels of letters, digits, `-` and `_`, without `-` at
 /// either end, at most 63 bytes a label and 255 in all, not digits only.
-fn is_host_name(host: &[u8]) -> bool {
+#[must_use]
+pub(crate) fn is_host_name(host: &[u8]) -> bool {
     let label = |label: &[u8]| {
         matches!(label, [first, .., last] | [first @ last] if *first != b'-' && *last != b'-')
             && label.len() <= 63

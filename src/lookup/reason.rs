@@ -40,3 +40,19 @@ pub(crate) const SHARED_CONNECTION: Reason = Reason::new(
     "the next hop of this sender changed recently, and its login cannot be determined on a connection that several \
      SMTP clients share; remove the proxy: prefix of this map",
 );
+
+/// `RELAY_TLS` could not be read, or is invalid.
+pub(crate) const DEFAULT_TLS_UNREADABLE: Reason =
+    Reason::new("RELAY_TLS cannot be read or has an error; see the log of postmapd");
+
+/// The elements of a list of next hops need different services.
+pub(crate) const MIXED_TLS: Reason = Reason::new(
+    "the next hops of this sender need different TLS services, and Postfix can use only one; see the log of postmapd",
+);
+
+/// The level of a next hop does not demand TLS, and the connection begins with it.
+pub(crate) const WEAK_TLS: Reason =
+    Reason::new("the TLS entry for this next hop cannot be used with implicit TLS; see the log of postmapd");
+
+/// The TLS of a next hop was not evaluated.
+pub(crate) const NO_TLS: Reason = Reason::new("it is not known how to speak TLS to this next hop");

@@ -15,6 +15,7 @@ use crate::lookup::address::Delimiters;
 use crate::lookup::default_relay::DefaultRelay;
 use crate::lookup::history::{History, TrackedTables};
 use crate::lookup::peer::Allowed;
+use crate::lookup::relay_tls::RelayTls;
 use crate::lookup::routing::Routing;
 use crate::lookup::table::Table;
 use crate::lookup::table::spec::TableSpec;
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub other_tables: Vec<Arc<Table>>,
     /// The default relay of senders without an entry.
     pub default: Arc<DefaultRelay>,
+    /// The TLS of all next hops.
+    pub relay_tls: Arc<RelayTls>,
     /// Where next hops come from.
     pub routing: Routing,
     /// The characters that start an address extension.
@@ -56,8 +59,8 @@ pub struct ConsistentTables {
 }
 
 impl Snapshot {
-    /// Creates the first generation with these two tables only: no default relay, no routes in main.cf, no peer that
-    /// may query credentials.
+    /// Creates the first generation with these two tables only: no default relay, no TLS of next hops, no routes in
+    /// main.cf, no peer that may query credentials.
     #[must_use]
     pub fn new(relay_map: Arc<Table>, credentials: Arc<Table>) -> Self {
         Self {
@@ -66,6 +69,7 @@ impl Snapshot {
             credentials,
             other_tables: Vec::new(),
             default: Arc::default(),
+            relay_tls: Arc::default(),
             routing: Routing::Postmapd,
             delimiters: Delimiters::default(),
             allowed: Allowed::default(),
@@ -130,6 +134,7 @@ impl Snapshot {
             credentials: Arc::clone(&self.credentials),
             other_tables: self.other_tables.clone(),
             default: Arc::clone(&self.default),
+            relay_tls: Arc::clone(&self.relay_tls),
             routing: self.routing,
             delimiters: self.delimiters.clone(),
             allowed: self.allowed.clone(),

@@ -12,13 +12,18 @@ use super::load::{self, RawSources, changing_finding};
 use super::reload_status::FileVersion;
 use super::source_file::{Directory, SourceFile};
 use crate::config::{NextHops, Settings, Sources};
-use crate::diagnostics::{Code, Finding, Findings};
+use crate::diagnostics::{Code, Finding, Findings, Place, Position};
+use crate::lookup::address::Key;
 use crate::lookup::default_relay::DefaultRelay;
+use crate::lookup::relay_tls::{Conflicts, RelayTls, WeakPolicy};
 use crate::lookup::routing::Routing;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::Table;
-use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
+use crate::lookup::table::grammar::Content;
+use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS, TableSpec};
 use crate::lookup::table::text::Text;
+use crate::lookup::tls_policy::TlsErrorKind;
+use crate::os::printable::printable;
 use crate::os::secret::Secret;
 use crate::os::whole_file::ReadError;
 
@@ -101,8 +106,16 @@ impl RawSources {
             .tables
             .iter()
             .any(|(spec, source_file)| **spec == RELAY_MAP && !matches!(**source_file, SourceFile::Missing));
+        let no_tls = Arc::new(Table::empty(&RELAY_TLS));
+        let tls = tables
+            .iter()
+            .find(|table| *table.spec() == RELAY_TLS)
+            .unwrap_or(&no_tls);
+        let (relay_tls, conflicts) = RelayTls::new(&relay_map, &default, tls, &settings.services);
+        report_conflicts(sources, &relay_map, tls, &conflicts, findings);
         Snapshot {
             other_tables: tables,
+            relay_tls: relay_tls.into(),
             routing: match settings.next_hops {
                 NextHops::MainCf => Routing::MainCf,
                 NextHops::Postmapd if has_relay_map || default.is_set() => Routing::Postmapd,
@@ -135,6 +148,51 @@ impl RawSources {
             .resolve(&mut |path| secrets.get(path).cloned(), &mut findings);
         (default.into(), findings)
     }
+}
+
+/// Reports what no file shows alone: TLS settings that do not fit the next hops they apply to.
+fn report_conflicts(
+    sources: &Sources,
+    relay_map: &Table,
+    tls: &Table,
+    conflicts: &Conflicts,
+    findings: &mut Findings,
+) {
+    for WeakPolicy { key, next_hop } in &conflicts.weak_policies {
+        let place = tls.locate([Key::from(key.as_slice())]).map(|(_, line)| Position {
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+            column: 1,
+        });
+        let kind = TlsErrorKind::ImplicitWithoutTls;
+        let finding = match place {
+            Some(place) => Finding::in_file(Code::BadTls, &sources.file(&RELAY_TLS), place),
+            None => Finding::new(Code::BadTls, Place::Setting("RELAY_TLS")),
+        };
+        findings.push(
+            finding
+                .message(format!("for {}: {kind}", printable(next_hop)))
+                .help(kind.help()),
+        );
+    }
+    if conflicts.mixed_lists.is_empty() {
+        return;
+    }
+    let path = sources.file(&RELAY_MAP);
+    relay_map.for_each(|record| {
+        let is_mixed = |value: &[u8]| {
+            let mut lists = conflicts.mixed_lists.iter();
+            lists.any(|list| *list.next_hops == *value)
+        };
+        if let Content::Value(value) = record.content
+            && is_mixed(value)
+        {
+            findings.push(
+                Finding::in_file(Code::MixedTls, &path, record.position)
+                    .message("the next hops of the list need different services: implicit TLS for one, not for another")
+                    .help("write next hops of one kind, or change their entries in postfix-relay-tls.cf"),
+            );
+        }
+    });
 }
 
 /// Reads and evaluates the settings alone.

@@ -217,6 +217,26 @@ pub static ALL: &[&Setting] = &[
         kind: Kind::Text(value::next_hops),
     },
     &Setting {
+        key: Some("transport.starttls"),
+        value: "SERVICE",
+        default: SettingDefault::Value("relay-starttls"),
+        about: "The service of master.cf that delivers to relays with STARTTLS, for the map transport; smtp delivers them with \
+                the service of direct mail",
+        takes_effect: TakesEffect::OnReload,
+        kind: Kind::Text(value::starttls_service),
+        ..OF_FILE
+    },
+    &Setting {
+        key: Some("transport.implicit"),
+        value: "SERVICE",
+        default: SettingDefault::Value("relay-implicit"),
+        about: "The service of master.cf that delivers to relays with implicit TLS, for the map transport: one with \
+                smtp_tls_wrappermode = yes",
+        takes_effect: TakesEffect::OnReload,
+        kind: Kind::Text(value::implicit_service),
+        ..OF_FILE
+    },
+    &Setting {
         key: Some("limits.connections"),
         value: "NUMBER",
         default: SettingDefault::Described("10000, or the limit on open files less 128, if that is lower"),

@@ -5,10 +5,12 @@ use std::io;
 use std::path::Path;
 
 use super::blocks::Location;
+use super::distinct_values::DistinctValues;
 use super::entries::Entries;
 use super::grammar::{Content, Record};
 use super::index::Index;
 use super::key;
+use super::spec::ValueKind;
 use crate::diagnostics::{Code, Finding, Findings, Position};
 use crate::lookup::address::{Delimiters, LookupKeys};
 
@@ -21,6 +23,8 @@ pub(super) struct Builder<'a> {
     /// The number of entries for a domain.
     pub(super) domains: usize,
     pub(super) invalid_entries: HashSet<Location>,
+    /// The next hops, if the values are next hops.
+    pub(super) next_hops: DistinctValues,
     /// See [`super::Table`].
     pub(super) intended_keys: HashSet<Vec<u8>>,
     /// Whether an entry was out of range for a location.
@@ -43,12 +47,20 @@ struct Pending {
 impl<'a> Builder<'a> {
     const BATCH: usize = 256;
 
-    pub(super) fn new(entries: &'a Entries, path: &'a Path, index: Index, domains: usize) -> Self {
+    /// Starts from nothing, or from the index, the number of domains and the next hops of the table before an edit.
+    pub(super) fn new(
+        entries: &'a Entries,
+        path: &'a Path,
+        index: Index,
+        domains: usize,
+        next_hops: DistinctValues,
+    ) -> Self {
         Self {
             entries,
             path,
             index,
             domains,
+            next_hops,
             invalid_entries: HashSet::new(),
             intended_keys: HashSet::new(),
             is_too_large: false,
@@ -66,6 +78,14 @@ impl<'a> Builder<'a> {
         (self.index.hash(key.bytes()), key.is_domain())
     }
 
+    /// Returns the next hop of an entry, if it has one.
+    fn next_hop<'r>(&self, record: &Record<'r>) -> Option<&'r [u8]> {
+        match record.content {
+            Content::Value(value) if self.entries.format.values == ValueKind::NextHop => Some(value),
+            _ => None,
+        }
+    }
+
     /// Inserts an entry of the block with this number.
     pub(super) fn insert(&mut self, block: u32, record: &Record<'_>, findings: &mut Findings) {
         let Some(location) = Location::new(block, record.offset) else {
@@ -75,6 +95,9 @@ impl<'a> Builder<'a> {
         if let Some(key) = key::intended_key(self.entries.format, record.key) {
             self.keys.parse(key, &self.no_extension);
             self.intended_keys.insert(self.keys.whole().to_vec());
+        }
+        if let Some(next_hop) = self.next_hop(record) {
+            self.next_hops.add(next_hop);
         }
         let (hash, is_domain) = self.hash(record.key);
         self.batch.push(Pending {
@@ -91,6 +114,9 @@ impl<'a> Builder<'a> {
 
     /// Removes an entry of the block with this number, one of `before`. Returns whether it was indexed.
     pub(super) fn remove(&mut self, block: u32, record: &Record<'_>, before: &Entries) -> bool {
+        if let Some(next_hop) = self.next_hop(record) {
+            self.next_hops.remove(next_hop);
+        }
         let (hash, is_domain) = self.hash(record.key);
         let location = Location::new(block, record.offset);
         let was_there = location.is_some_and(|location| self.index.remove(hash, location, before));

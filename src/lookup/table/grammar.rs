@@ -239,9 +239,9 @@ impl<'a, 'p> Parser<'a, 'p> {
         if !is_without_login && value::is_no_value(self.format.values, value) {
             return Content::NoValue;
         }
-        if (value.is_empty() || value != self.valid)
-            && let Err(error) = value::validate(self.format.values, value)
-        {
+        let is_known_valid =
+            !value.is_empty() && value == self.valid && !value::depends_on_key(self.format.values);
+        if !is_known_valid && let Err(error) = value::validate(self.format.values, key, value) {
             self.report(
                 error.code,
                 number,

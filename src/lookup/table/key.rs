@@ -85,6 +85,12 @@ pub enum KeyErrorKind {
     /// A word in the credentials.
     #[error("the key is not a sender, a host or a next hop")]
     NeitherSenderNorHost,
+    /// A sender in the TLS file.
+    #[error("the key is a sender, and TLS depends on the next hop")]
+    Sender,
+    /// A word in the TLS file.
+    #[error("the key is neither a next hop nor a host")]
+    NoNextHop,
     /// `user:password` or `password` alone.
     #[error("the line is a single word that is not a sender")]
     OneWord,
@@ -119,7 +125,7 @@ impl KeyErrorKind {
             (Self::Wildcard, KeyKind::Sender) => {
                 "write @domain for each domain; RELAY_HOST sets the default for all others"
             }
-            (Self::Wildcard, KeyKind::SenderOrHost) => {
+            (Self::Wildcard, KeyKind::SenderOrHost | KeyKind::NextHop) => {
                 "write @domain for each domain, or use the next hop as the key: [relay.example.com]:587"
             }
             (Self::TrailingDot, _) => "remove the dot",
@@ -140,6 +146,9 @@ impl KeyErrorKind {
             (Self::BareDomain, _) => "put an @ before it",
             (Self::NoSender, _) => "write @domain or user@domain, then whitespace, then the next hop",
             (Self::SeveralNextHops, _) => "write one line for each next hop of the list",
+            (Self::Sender | Self::NoNextHop, _) => {
+                "write a next hop as in the relay map, [relay.example.com]:587, or a host, or * for all others"
+            }
             (Self::NeitherSenderNorHost | Self::OneWord, _) => {
                 "write @domain, user@domain, a host, or one next hop as in the relay map, then whitespace, then \
                  user:password"
@@ -178,6 +187,13 @@ fn error<T>(kind: KeyErrorKind, offset: usize) -> Result<T, KeyError> {
 
 /// Validates a key of a file of this format.
 pub(crate) fn validate(format: Format, key: &[u8]) -> Result<(), KeyError> {
+    if format.keys == KeyKind::NextHop {
+        return match key {
+            b"*" => Ok(()),
+            _ if is_sender(key) => error(KeyErrorKind::Sender, 0),
+            _ => validate_without_at(format, key),
+        };
+    }
     if key == NULL_SENDER || key == b"\"<>\"" {
         return Ok(());
     }
@@ -408,6 +424,12 @@ fn validate_without_at(format: Format, key: &[u8]) -> Result<(), KeyError> {
             error(KeyErrorKind::SeveralNextHops, 0)
         }
         KeyKind::SenderOrHost => Ok(()),
+        KeyKind::NextHop if nexthop::is_bare_ipv6(key) => Ok(()),
+        KeyKind::NextHop if !is_next_hop(key) => error(KeyErrorKind::NoNextHop, 0),
+        KeyKind::NextHop if nexthop::elements(key).next() != Some(key) => {
+            error(KeyErrorKind::SeveralNextHops, 0)
+        }
+        KeyKind::NextHop => Ok(()),
     }
 }
 

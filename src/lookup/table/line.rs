@@ -3,7 +3,7 @@
 //! [`parse_line`] splits any line. A lookup reads the one line that the index points to with [`after_key`] and
 //! [`value_after_key`], which nearly always match the key and find the value without splitting the line.
 
-use super::spec::{Format, ValueKind};
+use super::spec::Format;
 use crate::lookup::address::Key;
 
 /// The maximum length of a line in bytes: a reply of socketmap has at most 100,000 (Postfix's
@@ -57,16 +57,15 @@ pub fn after_key<'t>(text: &'t [u8], key: Key<'_>) -> Option<&'t [u8]> {
 /// Returns the value in `rest`, the result of [`after_key`]. After `None`, use [`entry_at`].
 #[must_use]
 pub fn value_after_key(format: Format, rest: &[u8]) -> Option<&[u8]> {
-    let (value, is_whole) = match format.values {
+    let (value, is_whole) = if format.values.allows_comments() {
         // A `#` need not start a comment, and is rare.
-        ValueKind::NextHop => match memchr::memchr2(b'\n', b'#', rest) {
+        match memchr::memchr2(b'\n', b'#', rest) {
             Some(end) => (rest.get(..end)?, rest.get(end) == Some(&b'\n')),
             None => (rest, true),
-        },
-        ValueKind::Login => (
-            rest.get(..memchr::memchr(b'\n', rest).unwrap_or(rest.len()))?,
-            true,
-        ),
+        }
+    } else {
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        (rest.get(..end)?, true)
     };
     let value = value.strip_suffix(b"\r").unwrap_or(value);
     is_whole.then(|| value.trim_start_whitespace().trim_end_whitespace())
@@ -135,9 +134,10 @@ pub(super) fn parse_line(format: Format, line: &[u8]) -> ParsedLine<'_> {
         indent,
         key,
         value_at: line.len() - value.len(),
-        value: match format.values {
-            ValueKind::NextHop => without_comment(value),
-            ValueKind::Login => value.trim_end_whitespace(),
+        value: if format.values.allows_comments() {
+            without_comment(value)
+        } else {
+            value.trim_end_whitespace()
         },
     })
 }

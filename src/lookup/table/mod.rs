@@ -15,6 +15,7 @@
 mod block;
 mod blocks;
 mod builder;
+mod distinct_values;
 pub mod edit;
 mod entries;
 pub mod grammar;
@@ -37,6 +38,7 @@ use crate::os::secret::Secret;
 use crate::protocol::answer::Reason;
 use blocks::{Blocks, Location};
 use builder::Builder;
+use distinct_values::DistinctValues;
 use entries::Entries;
 use grammar::{Parser, Record};
 use index::Index;
@@ -65,6 +67,8 @@ pub struct Table {
     domains: usize,
     /// The invalid entries. They are few: a table with errors is served only if there never was a valid one.
     invalid_entries: HashSet<Location>,
+    /// The next hops, each once, if the values are next hops.
+    next_hops: DistinctValues,
     /// Folded keys that were certainly intended by an entry that matches no sender (`@@example.com`), where *not found*
     /// would make Postfix send without authenticating.
     intended_keys: HashSet<Vec<u8>>,
@@ -86,6 +90,7 @@ impl Table {
             index: Index::default(),
             domains: 0,
             invalid_entries: HashSet::new(),
+            next_hops: DistinctValues::default(),
             intended_keys: HashSet::new(),
             incomplete: None,
             findings: Findings::default(),
@@ -148,7 +153,7 @@ impl Table {
             Err(error) => return Self::without_memory(spec, path, &error),
         };
         let mut parser = Parser::new(entries.format, path);
-        let mut builder = Builder::new(&entries, path, index, 0);
+        let mut builder = Builder::new(&entries, path, index, 0, DistinctValues::default());
         for (number, block) in entries.blocks.in_order() {
             parser.parse_block(block, &mut findings, |record, findings| {
                 builder.insert(number, &record, findings);
@@ -174,6 +179,7 @@ impl Table {
             index,
             domains,
             invalid_entries,
+            next_hops,
             intended_keys,
             ..
         } = builder;
@@ -183,6 +189,7 @@ impl Table {
             index,
             domains,
             invalid_entries,
+            next_hops,
             intended_keys,
             incomplete,
             findings,
@@ -211,7 +218,8 @@ impl Table {
             format,
             blocks: diff.blocks,
         };
-        let mut builder = Builder::new(&entries, path, self.index.try_clone().ok()?, self.domains);
+        let index = self.index.try_clone().ok()?;
+        let mut builder = Builder::new(&entries, path, index, self.domains, self.next_hops.clone());
         let mut findings = Findings::default();
         let mut all_removed = true;
         for (number, block) in &diff.removed {
@@ -233,7 +241,10 @@ impl Table {
             && findings.is_empty()
             && !first_lines.is_some_and(line::has_byte_order_mark);
         let Builder {
-            mut index, domains, ..
+            mut index,
+            domains,
+            next_hops,
+            ..
         } = builder;
         index.shrink(&entries);
         is_clean.then(|| Self {
@@ -242,6 +253,7 @@ impl Table {
             index,
             domains,
             invalid_entries: HashSet::new(),
+            next_hops,
             intended_keys: HashSet::new(),
             incomplete: None,
             findings,
@@ -287,6 +299,11 @@ impl Table {
     #[must_use]
     pub fn is_certainly_empty(&self) -> bool {
         self.is_empty() && self.is_complete()
+    }
+
+    /// Returns the next hops of the entries, each once, in no order; none if the values are not next hops.
+    pub fn next_hops(&self) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.next_hops.iter()
     }
 
     /// Calls `handle` with every entry, in the order of the file.

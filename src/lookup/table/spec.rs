@@ -14,6 +14,8 @@ pub enum KeyKind {
     Sender,
     /// Envelope senders, their domains, hosts and next hops.
     SenderOrHost,
+    /// Next hops, hosts, and `*`.
+    NextHop,
 }
 
 /// The kind of the values of a file or a map.
@@ -23,6 +25,8 @@ pub enum ValueKind {
     NextHop,
     /// `user:password`.
     Login,
+    /// How to speak TLS ([`crate::lookup::tls_policy`]).
+    Tls,
 }
 
 /// The grammar of a file, which follows from its keys and values.
@@ -32,6 +36,14 @@ pub struct Format {
     pub keys: KeyKind,
     /// The kind of its values.
     pub values: ValueKind,
+}
+
+impl ValueKind {
+    /// Whether a `#` after whitespace starts a comment. Passwords can have one.
+    #[must_use]
+    pub fn allows_comments(self) -> bool {
+        self != Self::Login
+    }
 }
 
 /// The specification of a table file.
@@ -99,4 +111,17 @@ pub static CREDENTIALS: TableSpec = TableSpec {
         "the credentials file has a line whose key cannot be read; see the log of postmapd",
     ),
     unreadable: Reason::new("the credentials file cannot be read; see the log of postmapd"),
+};
+
+/// From next hop to TLS mode, policy and service.
+pub static RELAY_TLS: TableSpec = TableSpec {
+    file: "postfix-relay-tls.cf",
+    label: "tls",
+    format: Format {
+        keys: KeyKind::NextHop,
+        values: ValueKind::Tls,
+    },
+    invalid_entry: Reason::new("the TLS entry for this next hop has an error; see the log of postmapd"),
+    unparsable_key: Reason::new("the TLS file has a line whose key cannot be read; see the log of postmapd"),
+    unreadable: Reason::new("the TLS file cannot be read; see the log of postmapd"),
 };

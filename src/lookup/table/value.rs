@@ -3,6 +3,7 @@
 use super::spec::ValueKind;
 use crate::diagnostics::Code;
 use crate::lookup::nexthop;
+use crate::lookup::tls_policy::{self, TlsError, TlsErrorKind};
 use crate::os::invisible::Invisible;
 
 /// Why a value is invalid.
@@ -17,15 +18,26 @@ pub(super) struct ValueError {
 /// Whether a value means *no value on purpose*.
 #[must_use]
 pub(super) fn is_no_value(kind: ValueKind, value: &[u8]) -> bool {
-    value.is_empty() || (kind == ValueKind::NextHop && nexthop::is_dunno(value))
+    match kind {
+        ValueKind::NextHop => value.is_empty() || nexthop::is_dunno(value),
+        ValueKind::Login => value.is_empty(),
+        ValueKind::Tls => false,
+    }
 }
 
-/// Validates a value of this kind.
-pub(super) fn validate(kind: ValueKind, value: &[u8]) -> Result<(), ValueError> {
+/// Validates a value of this kind, for this key.
+pub(super) fn validate(kind: ValueKind, key: &[u8], value: &[u8]) -> Result<(), ValueError> {
     match kind {
         ValueKind::NextHop => validate_next_hop(value),
         ValueKind::Login => validate_login(value),
+        ValueKind::Tls => validate_tls(key, value),
     }
+}
+
+/// Whether the validity of a value depends on its key.
+#[must_use]
+pub(super) fn depends_on_key(kind: ValueKind) -> bool {
+    kind == ValueKind::Tls
 }
 
 fn validate_next_hop(value: &[u8]) -> Result<(), ValueError> {
@@ -72,5 +84,23 @@ fn validate_login(value: &[u8]) -> Result<(), ValueError> {
         offset,
         message: message.to_owned(),
         help: "write user:password on one line; the first `:` separates them",
+    })
+}
+
+fn validate_tls(key: &[u8], value: &[u8]) -> Result<(), ValueError> {
+    let error = match tls_policy::parse(value) {
+        // A host and `*` stand for next hops with and without a port.
+        Ok(setting) if setting.conflicts_with(setting.mode_for(key)) => TlsError {
+            kind: TlsErrorKind::ImplicitWithoutTls,
+            offset: 0,
+        },
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    Err(ValueError {
+        code: Code::BadTls,
+        offset: error.offset,
+        message: error.to_string(),
+        help: error.kind.help(),
     })
 }

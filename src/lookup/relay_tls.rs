@@ -1,0 +1,236 @@
+//! How to speak TLS to every next hop that is named: the service that delivers, and the policy.
+//!
+//! Made with each snapshot from the relay map, the default relay and the TLS file, so that a lookup finds its answer
+//! whole. The setting of a next hop is that of the most specific entry: the next hop as written, its host, then
+//! `RELAY_TLS` for the default relay, then `*`. Where it has no policy, that is [`tls_policy::computed`]; where it has
+//! no mode, that follows from the port.
+//!
+//! A next hop whose entry is invalid, or may be on a line that cannot be read, is *cannot tell* in both maps. So is a
+//! list whose elements need different services, because an answer names one. A text that is not the next hop of any
+//! sender has no policy: Postfix asks for the recipient's domain, and for its parents, as well.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::lookup::address::{Key, fold_into};
+use crate::lookup::default_relay::DefaultRelay;
+use crate::lookup::nexthop;
+use crate::lookup::reason;
+use crate::lookup::table::{Hit, Table};
+use crate::lookup::tls_policy::{self, Mode, ServiceName, TlsSetting};
+use crate::protocol::answer::{Answer, Reason, Value};
+
+/// The key of all next hops without a more specific entry.
+pub(super) const ANY: &[u8] = b"*";
+
+/// The services of master.cf that deliver where an entry does not name another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Services {
+    /// For STARTTLS.
+    pub starttls: ServiceName,
+    /// For implicit TLS.
+    pub implicit: ServiceName,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self {
+            starttls: ServiceName::RELAY_STARTTLS,
+            implicit: ServiceName::RELAY_IMPLICIT,
+        }
+    }
+}
+
+impl Services {
+    fn of_mode(&self, mode: Mode) -> &ServiceName {
+        match mode {
+            Mode::Starttls => &self.starttls,
+            Mode::Implicit => &self.implicit,
+        }
+    }
+}
+
+/// The TLS of one next hop.
+#[derive(Clone)]
+struct HopTls {
+    service: ServiceName,
+    policy: Cow<'static, [u8]>,
+}
+
+/// The TLS of all next hops.
+#[derive(Default)]
+pub struct RelayTls {
+    /// By next hop, folded.
+    hops: HashMap<Box<[u8]>, Result<HopTls, Reason>>,
+    /// The service for each list of next hops, as written.
+    services: HashMap<Box<[u8]>, Result<ServiceName, Reason>>,
+    /// Why a next hop may be missing here, if so.
+    missing: Option<Reason>,
+}
+
+/// A list whose elements need different services.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct MixedList {
+    /// The list as written.
+    pub next_hops: Arc<[u8]>,
+}
+
+/// An entry whose policy cannot be used with a next hop that it applies to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct WeakPolicy {
+    /// The key of the entry, folded.
+    pub key: Vec<u8>,
+    /// The next hop, folded.
+    pub next_hop: Vec<u8>,
+}
+
+/// Errors between the files, which no file shows alone.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Conflicts {
+    pub(crate) mixed_lists: Vec<MixedList>,
+    pub(crate) weak_policies: Vec<WeakPolicy>,
+}
+
+impl RelayTls {
+    /// Creates the TLS of all next hops of `relay_map` and `default`. `tls` has the entries of the TLS file.
+    #[must_use]
+    pub(crate) fn new(
+        relay_map: &Table,
+        default: &DefaultRelay,
+        tls: &Table,
+        services: &Services,
+    ) -> (Self, Conflicts) {
+        let mut conflicts = Conflicts::default();
+        let mut all = Self {
+            missing: match relay_map.miss() {
+                Hit::CannotTell(reason) => Some(reason),
+                _ => default.unreadable(),
+            },
+            ..Self::default()
+        };
+        let defaults = default.next_hops().map(|(next_hops, _)| Arc::from(next_hops));
+        for next_hops in relay_map.next_hops().cloned().chain(defaults) {
+            let service = all.add_list(&next_hops, default, tls, services, &mut conflicts);
+            if service == Err(reason::MIXED_TLS) {
+                conflicts.mixed_lists.push(MixedList {
+                    next_hops: Arc::clone(&next_hops),
+                });
+            }
+            all.services.insert((&*next_hops).into(), service);
+        }
+        (all, conflicts)
+    }
+
+    /// Adds the elements of a list. Returns the service that delivers to all of them.
+    fn add_list(
+        &mut self,
+        next_hops: &[u8],
+        default: &DefaultRelay,
+        tls: &Table,
+        services: &Services,
+        conflicts: &mut Conflicts,
+    ) -> Result<ServiceName, Reason> {
+        let mut service: Option<ServiceName> = None;
+        let mut result = Ok(());
+        for element in nexthop::elements(next_hops) {
+            let mut folded = Vec::with_capacity(element.len());
+            fold_into(element, &mut folded);
+            let hop = self
+                .hops
+                .entry(folded.into())
+                .or_insert_with_key(|folded| hop_tls(folded, element, default, tls, services, conflicts));
+            match hop {
+                Ok(hop) if service.as_ref().is_none_or(|service| *service == hop.service) => {
+                    service = Some(hop.service.clone());
+                }
+                Ok(_) => result = result.and(Err(reason::MIXED_TLS)),
+                Err(reason) => result = Err(*reason),
+            }
+        }
+        result?;
+        service.ok_or(reason::NO_TLS)
+    }
+
+    /// Returns the service that delivers to these next hops, as written in the relay map or the environment.
+    pub(super) fn service(&self, next_hops: &[u8]) -> Result<&ServiceName, Reason> {
+        match self.services.get(next_hops) {
+            Some(Ok(service)) => Ok(service),
+            Some(Err(reason)) => Err(*reason),
+            None => Err(self.missing.unwrap_or(reason::NO_TLS)),
+        }
+    }
+
+    /// Returns the policy of this folded next hop.
+    pub(super) fn policy(&self, next_hop: &[u8]) -> Answer<'_> {
+        match self.hops.get(next_hop) {
+            Some(Ok(hop)) => Answer::Found(Value::new(&hop.policy)),
+            Some(Err(reason)) => Answer::CannotTell(*reason),
+            None => self.missing.map_or(Answer::NotFound, Answer::CannotTell),
+        }
+    }
+}
+
+/// Returns the keys of a folded next hop in the TLS file, most specific first, without `*`.
+pub(super) fn keys(next_hop: &[u8]) -> impl Iterator<Item = Key<'_>> {
+    let (host, _) = nexthop::host_and_port(next_hop);
+    let host = host.strip_prefix(b"ipv6:").unwrap_or(host);
+    let host = (host != next_hop).then_some(host);
+    [Some(next_hop), host].into_iter().flatten().map(Key::from)
+}
+
+fn hop_tls(
+    folded: &[u8],
+    next_hop: &[u8],
+    default: &DefaultRelay,
+    tls: &Table,
+    services: &Services,
+    conflicts: &mut Conflicts,
+) -> Result<HopTls, Reason> {
+    let (key, setting) = setting(folded, default, tls)?;
+    let mode = setting.mode_for(folded);
+    if setting.conflicts_with(mode) {
+        conflicts.weak_policies.push(WeakPolicy {
+            key: key.to_vec(),
+            next_hop: folded.to_vec(),
+        });
+        return Err(reason::WEAK_TLS);
+    }
+    Ok(HopTls {
+        service: setting.service.unwrap_or_else(|| services.of_mode(mode).clone()),
+        policy: match setting.policy {
+            Some(policy) => Cow::Owned(policy.text.into()),
+            None => Cow::Borrowed(tls_policy::computed(next_hop, mode)),
+        },
+    })
+}
+
+/// Returns the setting of a folded next hop, and the key of its entry.
+fn setting<'a>(
+    folded: &'a [u8],
+    default: &DefaultRelay,
+    tls: &Table,
+) -> Result<(&'a [u8], TlsSetting), Reason> {
+    let parse = |value: &[u8]| tls_policy::parse(value).map_err(|_| tls.spec().invalid_entry);
+    for key in keys(folded) {
+        match tls.entry_hit(key) {
+            Some(Hit::Value(value)) => return Ok((key.bytes(), parse(value)?)),
+            Some(Hit::CannotTell(reason)) => return Err(reason),
+            Some(Hit::NoValue | Hit::Absent) | None => {}
+        }
+    }
+    if let Hit::CannotTell(reason) = tls.miss() {
+        return Err(reason);
+    }
+    if let Some(setting) = default.tls(folded)? {
+        return Ok((b"RELAY_TLS", setting.clone()));
+    }
+    match tls.entry_hit(ANY.into()) {
+        Some(Hit::Value(value)) => Ok((ANY, parse(value)?)),
+        Some(Hit::CannotTell(reason)) => Err(reason),
+        Some(Hit::NoValue | Hit::Absent) | None => Ok((folded, TlsSetting::default())),
+    }
+}
+
+#[cfg(test)]
+mod tests;
