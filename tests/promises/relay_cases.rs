@@ -1,16 +1,27 @@
 //! Promise: docker-mailserver's relay files and variables mean here what its users rely on, case by case.
 
 use crate::harness::client::{Both, Reply};
-use crate::harness::daemon::Setup;
+use crate::harness::daemon::{RELAY_TLS, Setup};
 use serde_json::Value;
 use std::fs;
 
 const CASES: &str = include_str!("../relay-cases.json");
+const TLS_CASES: &str = include_str!("../tls-cases.json");
 
 #[test]
 #[ignore = "takes long: tests/run-all"]
 fn every_documented_case_gets_its_answer_over_both_protocols_and_from_query() {
-    let cases: Value = serde_json::from_str(CASES).unwrap();
+    get_their_answers(CASES, 90);
+}
+
+#[test]
+#[ignore = "takes long: tests/run-all"]
+fn every_case_of_tls_gets_its_answer_over_both_protocols_and_from_query() {
+    get_their_answers(TLS_CASES, 22);
+}
+
+fn get_their_answers(cases: &str, number: usize) {
+    let cases: Value = serde_json::from_str(cases).unwrap();
     let cases = cases.as_array().unwrap();
     let mut failures = Vec::new();
     let mut ran = 0;
@@ -20,7 +31,7 @@ fn every_documented_case_gets_its_answer_over_both_protocols_and_from_query() {
             failures.push(format!("{}: {failure}", text(case, "id")));
         }
     }
-    assert_eq!(ran, 90, "cases");
+    assert_eq!(ran, number, "cases");
     assert!(
         failures.is_empty(),
         "{} answers differ:\n{}",
@@ -64,6 +75,14 @@ pub(crate) fn setup(case: &Value) -> Setup {
     }
     if let Some(credentials) = case["sasl_cf"].as_str() {
         setup = setup.credentials(credentials);
+    }
+    match &case["tls_cf"] {
+        Value::String(tls) if !tls.is_empty() => setup = setup.file(RELAY_TLS, tls),
+        // The file exists and cannot be read.
+        Value::Null if case.get("tls_cf").is_some() => {
+            fs::create_dir_all(setup.dir().join(RELAY_TLS)).unwrap();
+        }
+        _ => {}
     }
     let elsewhere = setup.root().join("elsewhere");
     let moved = |path: &str| elsewhere.join(path.trim_start_matches('/'));

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use std::hash::RandomState;
@@ -220,6 +220,8 @@ proptest! {
             let rebuilt = Table::from_text(&RELAY_MAP, path, &text);
             prop_assert!(contents(&next) == contents(&rebuilt));
             prop_assert_eq!(next.domains, rebuilt.domains);
+            let next_hops = |table: &Table| table.next_hops().cloned().collect::<HashSet<_>>();
+            prop_assert_eq!(next_hops(&next), next_hops(&rebuilt));
             table = next;
         }
     }

@@ -37,17 +37,19 @@ const LOGIN: Map = Map::SASL;
 const SETTINGS: usize = 0;
 const RELAY_MAP: usize = 1;
 const CREDENTIALS: usize = 2;
-const HOST: usize = 3;
-const PASSWORD: usize = 4;
-const ALL: [usize; 5] = [SETTINGS, RELAY_MAP, CREDENTIALS, HOST, PASSWORD];
+const RELAY_TLS: usize = 3;
+const HOST: usize = 4;
+const PASSWORD: usize = 5;
+const ALL: [usize; 6] = [SETTINGS, RELAY_MAP, CREDENTIALS, RELAY_TLS, HOST, PASSWORD];
 
 /// The queries. Their answers depend on every source.
-const QUESTIONS: [(Map, &str); 5] = [
+const QUESTIONS: [(Map, &str); 6] = [
     (RELAY, "ann@one.test"),
     (LOGIN, "ann@one.test"),
     (LOGIN, "[default0.test]:25"),
     (RELAY, "ann=x@two.test"),
     (RELAY, "ann@three.test"),
+    (Map::TLS, "[default0.test]:25"),
 ];
 
 /// The n-th text of a source.
@@ -56,13 +58,14 @@ fn text(source: usize, n: usize) -> String {
         SETTINGS => format!("recipient_delimiter = \"{}\"\n", ["=", "-"][n % 2]),
         RELAY_MAP => format!("@one.test [relay{n}.test]\nann@two.test [ann.test]\n@two.test [two.test]\n"),
         CREDENTIALS => format!("@one.test user:secret{n}\n"),
+        RELAY_TLS => format!("[default0.test]:25 secure match=name{n}.test\n"),
         HOST => "default0.test\n".to_owned(),
         _ => format!("password{n}\n"),
     }
 }
 
 /// The answers if these versions are active.
-fn answers([settings, relay_map, credentials, _, password]: [usize; 5]) -> Vec<String> {
+fn answers([settings, relay_map, credentials, tls, _, password]: [usize; 6]) -> Vec<String> {
     let two = ["[ann.test]", "[two.test]"][settings % 2];
     vec![
         format!("[relay{relay_map}.test]"),
@@ -70,6 +73,7 @@ fn answers([settings, relay_map, credentials, _, password]: [usize; 5]) -> Vec<S
         format!("user:password{password}"),
         two.to_owned(),
         "[default0.test]:25".to_owned(),
+        format!("secure match=name{tls}.test"),
     ]
 }
 
@@ -192,7 +196,7 @@ fn sparse(path: &Path, length: u64) -> io::Result<()> {
 /// For each source, the answers that are unknown without it: without the relay map also those of the credentials, which
 /// might otherwise be sent to the recipient's own server, and without the credentials also those of the default relay,
 /// over which an entry would take precedence.
-const UNSURE: [&[usize]; 5] = [&[], &[0, 1, 3, 4], &[1, 2], &[2, 4], &[2]];
+const UNSURE: [&[usize]; 6] = [&[], &[0, 1, 3, 4], &[1, 2], &[5], &[2, 4, 5], &[2]];
 
 #[test]
 fn an_unreadable_source_is_one_error_that_names_it_and_never_an_empty_file() {
@@ -220,7 +224,7 @@ fn an_unreadable_source_is_one_error_that_names_it_and_never_an_empty_file() {
                     assert_eq!(errors.len(), 1, "{what}");
                     assert!(errors[0].contains(path.to_str().unwrap()), "{what}");
                     assert!(errors[0].contains("cannot read the "), "{what}");
-                    let mut expected = answers([0; 5]);
+                    let mut expected = answers([0; 6]);
                     for unsure in UNSURE[source] {
                         expected[*unsure] = "?".to_owned();
                     }
@@ -330,7 +334,10 @@ fn a_file_that_keeps_changing_is_unreadable_and_its_final_content_is_new() {
             assert_eq!(seen[source].content == calm.digests[source], source != RELAY_MAP);
         }
         let (answered, errors) = files.evaluate(&busy);
-        assert_eq!(answered, ["?", "?", "user:password0", "?", "?"]);
+        assert_eq!(
+            answered,
+            ["?", "?", "user:password0", "?", "?", "secure match=name0.test"]
+        );
         assert!(
             errors.len() == 1 && errors[0].contains("changes faster than it can be read"),
             "{errors:?}"
@@ -391,7 +398,7 @@ fn the_errors_of_a_table_are_counted_for_its_file() {
         .iter()
         .map(|version| version.table_errors)
         .collect();
-    assert_eq!(errors, [0, 2, 1, 0, 0]);
+    assert_eq!(errors, [0, 2, 1, 0, 0, 0]);
 }
 
 #[test]

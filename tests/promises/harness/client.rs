@@ -314,16 +314,18 @@ impl TcpTable {
 /// A client of each protocol. Both must get the same answers.
 pub(crate) struct Both {
     pub(crate) socketmap: Socketmap,
-    relayhost: TcpTable,
-    sasl: TcpTable,
+    /// The maps, each with its tcp_table.
+    tables: [(&'static str, TcpTable); 4],
 }
 
 impl Both {
     /// The endpoints that [`Both::to`] connects to.
-    pub(crate) const ENDPOINTS: [&str; 3] = [
+    pub(crate) const ENDPOINTS: [&str; 5] = [
         "socketmap:inet:127.0.0.1:0",
         "tcp:127.0.0.1:0:relayhost",
         "tcp:127.0.0.1:0:sasl",
+        "tcp:127.0.0.1:0:transport",
+        "tcp:127.0.0.1:0:tls",
     ];
 
     /// Starts a daemon that speaks both protocols.
@@ -337,19 +339,20 @@ impl Both {
     pub(crate) fn to(daemon: &Daemon) -> Self {
         Self {
             socketmap: Socketmap::to(daemon, 0),
-            relayhost: TcpTable::to(daemon, 1),
-            sasl: TcpTable::to(daemon, 2),
+            tables: [
+                ("relayhost", TcpTable::to(daemon, 1)),
+                ("sasl", TcpTable::to(daemon, 2)),
+                ("transport", TcpTable::to(daemon, 3)),
+                ("tls", TcpTable::to(daemon, 4)),
+            ],
         }
     }
 
     /// Requests a key over both, and returns the answer. Fails the test where the two differ.
     pub(crate) fn query(&mut self, map: &str, key: &str) -> Reply {
         let reply = self.socketmap.query(map, key);
-        let table = match map {
-            "relayhost" => &mut self.relayhost,
-            "sasl" => &mut self.sasl,
-            _ => panic!("no tcp_table serves {map:?}"),
-        };
+        let mut tables = self.tables.iter_mut();
+        let (_, table) = tables.find(|(name, _)| *name == map).expect("a map");
         let other = table.query(key);
         let agree = match (&reply, &other) {
             (Reply::CannotTell(_) | Reply::Refused(_), Reply::CannotTell(_)) => true,

@@ -25,6 +25,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) const RELAYMAP: &str = "postfix-relaymap.cf";
 /// The credentials file.
 pub(crate) const CREDENTIALS: &str = "postfix-sasl-password.cf";
+pub(crate) const RELAY_TLS: &str = "postfix-relay-tls.cf";
 /// The settings file.
 pub(crate) const SETTINGS: &str = "postmapd.toml";
 
