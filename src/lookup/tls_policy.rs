@@ -274,8 +274,7 @@ impl TlsErrorKind {
             Self::NoValue => "write attribute=value without whitespace, or remove the attribute",
             Self::Repeated => "write it once; only match and tafile can be repeated",
             Self::NoAttributes => "remove the attributes, or write another level",
-            Self::Match => "remove it, or write verify or secure",
-            Self::TrustAnchors => "remove it, or write verify or secure",
+            Self::Match | Self::TrustAnchors => "remove it, or write verify or secure",
             Self::FingerprintWithoutMatch => "add match= with the digest of the server's certificate or key",
             Self::Protocols => {
                 "write names with colons between them and no whitespace: >=TLSv1.2, or !SSLv3:!TLSv1; the names are \

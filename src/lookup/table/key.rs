@@ -418,18 +418,13 @@ fn validate_without_at(format: Format, key: &[u8]) -> Result<(), KeyError> {
             error(KeyErrorKind::BareDomain, 0)
         }
         KeyKind::Sender => error(KeyErrorKind::NoSender, 0),
-        KeyKind::SenderOrHost if nexthop::is_bare_ipv6(key) => Ok(()),
+        KeyKind::SenderOrHost | KeyKind::NextHop if nexthop::is_bare_ipv6(key) => Ok(()),
         KeyKind::SenderOrHost if !is_next_hop(key) => error(KeyErrorKind::NeitherSenderNorHost, 0),
-        KeyKind::SenderOrHost if nexthop::elements(key).next() != Some(key) => {
-            error(KeyErrorKind::SeveralNextHops, 0)
-        }
-        KeyKind::SenderOrHost => Ok(()),
-        KeyKind::NextHop if nexthop::is_bare_ipv6(key) => Ok(()),
         KeyKind::NextHop if !is_next_hop(key) => error(KeyErrorKind::NoNextHop, 0),
-        KeyKind::NextHop if nexthop::elements(key).next() != Some(key) => {
+        KeyKind::SenderOrHost | KeyKind::NextHop if nexthop::elements(key).next() != Some(key) => {
             error(KeyErrorKind::SeveralNextHops, 0)
         }
-        KeyKind::NextHop => Ok(()),
+        KeyKind::SenderOrHost | KeyKind::NextHop => Ok(()),
     }
 }
 
