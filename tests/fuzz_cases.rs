@@ -85,7 +85,7 @@ macro_rules! targets {
     };
 }
 
-targets! { netstring, tcp_table, relaymap, credentials, settings, session, editor, generations }
+targets! { netstring, tcp_table, relaymap, credentials, relay_tls, transport, settings, session, editor, generations }
 
 /// An input of `generations`: edits with a generation after each, most of them without a finding about the file, which
 /// is then edited as a table too.

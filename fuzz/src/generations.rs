@@ -77,6 +77,7 @@ fn line(spec: &TableSpec, number: usize, version: u8) -> Vec<u8> {
     match spec.format.values {
         ValueKind::NextHop => format!("user{number}@test [r{version}.test]:25 # {padding}\n"),
         ValueKind::Login => format!("user{number}@test u{version}:{padding}\n"),
+        ValueKind::Tls => format!("relay{number}.test secure match=m{version} # {padding}\n"),
     }
     .into_bytes()
 }

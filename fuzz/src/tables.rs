@@ -1,11 +1,11 @@
-//! The two files: their records, and the tables made of them.
+//! The table files: their records, and the tables made of them.
 
 use std::path::Path;
 
 use postmapd::diagnostics::{Finding, Findings, Place};
 use postmapd::lookup::address::LookupKeys;
 use postmapd::lookup::table::grammar::{self, Content, Parser, Record};
-use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, TableSpec};
+use postmapd::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS, TableSpec};
 use postmapd::lookup::table::{Hit, Table};
 
 use super::input;
@@ -20,6 +20,11 @@ pub fn relaymap(data: &[u8]) {
 /// `postfix-sasl-password.cf`, compared with the plain reader of the contract.
 pub fn credentials(data: &[u8]) {
     check(&CREDENTIALS, &input::expand(data));
+}
+
+/// `postfix-relay-tls.cf`, compared with the plain reader of the contract.
+pub fn relay_tls(data: &[u8]) {
+    check(&RELAY_TLS, &input::expand(data));
 }
 
 fn check(spec: &'static TableSpec, text: &[u8]) {

@@ -71,14 +71,14 @@ pub struct RelayTls {
 
 /// A list whose elements need different services.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct MixedList {
+pub struct MixedList {
     /// The list as written.
     pub next_hops: Arc<[u8]>,
 }
 
 /// An entry whose policy cannot be used with a next hop that it applies to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct WeakPolicy {
+pub struct WeakPolicy {
     /// The key of the entry, folded.
     pub key: Vec<u8>,
     /// The next hop, folded.
@@ -87,15 +87,18 @@ pub(crate) struct WeakPolicy {
 
 /// Errors between the files, which no file shows alone.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Conflicts {
-    pub(crate) mixed_lists: Vec<MixedList>,
-    pub(crate) weak_policies: Vec<WeakPolicy>,
+pub struct Conflicts {
+    /// The lists that need more than one service.
+    pub mixed_lists: Vec<MixedList>,
+    /// The entries whose level does not demand TLS, with next hops of implicit TLS.
+    pub weak_policies: Vec<WeakPolicy>,
 }
 
 impl RelayTls {
-    /// Creates the TLS of all next hops of `relay_map` and `default`. `tls` has the entries of the TLS file.
+    /// Creates the TLS of all next hops of `relay_map` and `default`. `tls` has the entries of the TLS file. Returns the
+    /// conflicts between them as well.
     #[must_use]
-    pub(crate) fn new(
+    pub fn new(
         relay_map: &Table,
         default: &DefaultRelay,
         tls: &Table,

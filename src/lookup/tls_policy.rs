@@ -500,7 +500,8 @@ fn are_protocols(list: &[u8]) -> bool {
     const NAMES: [&str; 5] = ["SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
     let is_name = |word: &[u8]| is_one_of(word, &NAMES) || word.eq_ignore_ascii_case(b"SSLv2");
     let is_bound = |bound: &[u8]| {
-        let digits = bound.strip_prefix(b"0x").unwrap_or(bound);
+        let hexadecimal = bound.strip_prefix(b"0x").or_else(|| bound.strip_prefix(b"0X"));
+        let digits = hexadecimal.unwrap_or(bound);
         let is_number = (1..=4).contains(&digits.len()) && digits.iter().all(u8::is_ascii_hexdigit);
         is_number || is_one_of(bound, &NAMES) || bound.eq_ignore_ascii_case(b"None")
     };

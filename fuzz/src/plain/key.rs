@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use postmapd::lookup::table::spec::{Format, RELAY_MAP};
+use postmapd::lookup::table::spec::{Format, RELAY_MAP, RELAY_TLS};
 use postmapd::os::invisible::{is_invisible, is_non_ascii_punctuation};
 
 use super::next_hop;
@@ -18,12 +18,24 @@ pub enum Evaluated {
 
 /// Evaluates the key of a line. `is_alone`: nothing follows it.
 pub fn evaluate(format: Format, key: &[u8], is_alone: bool) -> Evaluated {
-    if key == b"<>" || key == b"\"<>\"" {
+    let is_null_sender = key == b"<>" || key == b"\"<>\"";
+    if format == RELAY_TLS.format {
+        return match key {
+            b"*" => Evaluated::Key,
+            _ if is_null_sender || key.contains(&b'@') => Evaluated::None(0),
+            _ => without_at(format, key, is_alone),
+        };
+    }
+    if is_null_sender {
         return Evaluated::Key;
     }
     if let Some(at) = key.iter().rposition(|c| *c == b'@') {
         return sender(&key[..at], &key[at + 1..]);
     }
+    without_at(format, key, is_alone)
+}
+
+fn without_at(format: Format, key: &[u8], is_alone: bool) -> Evaluated {
     let begins: [&[u8]; 8] = [
         b"$ANSIBLE_VAULT",
         b"-----BEGIN",
@@ -47,11 +59,15 @@ pub fn evaluate(format: Format, key: &[u8], is_alone: bool) -> Evaluated {
     if text.parse::<Ipv6Addr>().is_ok() {
         return Evaluated::Key;
     }
+    if format == RELAY_TLS.format && (!key.is_ascii() || text.contains(',')) {
+        return Evaluated::None(0);
+    }
     // An internationalised host is treated like any other.
     let ascii: String = text.chars().map(|c| if c.is_ascii() { c } else { 'x' }).collect();
     let is_one = !ascii.contains([',', ' ', '\t']);
     let is_host = is_one && next_hop::first_fault(ascii.as_bytes()).is_none();
-    if is_host && (!is_alone || ascii.contains(['.', ':', '['])) {
+    let is_complete = !is_alone || format == RELAY_TLS.format;
+    if is_host && (is_complete || ascii.contains(['.', ':', '['])) {
         Evaluated::Key
     } else {
         Evaluated::None(0)

@@ -8,3 +8,4 @@ pub mod framing;
 pub mod key;
 pub mod next_hop;
 pub mod table;
+pub mod tls;

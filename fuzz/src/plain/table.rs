@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use postmapd::diagnostics::Severity;
 use postmapd::lookup::table::line::MAX_LINE;
-use postmapd::lookup::table::spec::{CREDENTIALS, Format, RELAY_MAP, ValueKind};
+use postmapd::lookup::table::spec::{CREDENTIALS, Format, ValueKind};
 
 use super::key::{self, Evaluated};
-use super::{address, next_hop};
+use super::{address, next_hop, tls};
 
 /// The meaning of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
     }
     let value_at = at;
     let mut value = &line[value_at..];
-    if format == RELAY_MAP.format {
+    if format != CREDENTIALS.format {
         for hash in 0..value.len() {
             if value[hash] == b'#' && (hash == 0 || is_space(value[hash - 1])) {
                 value = &value[..hash];
@@ -169,6 +169,10 @@ fn read_line(format: Format, line: &[u8], number: u32, begin: usize, reading: &m
         }
         (Evaluated::Key, ValueKind::NextHop) => of_relay_map(value),
         (Evaluated::Key, ValueKind::Login) => of_credentials(written, value),
+        (Evaluated::Key, ValueKind::Tls) => match tls::first_fault(written, value) {
+            None => (Meaning::Value(value.to_vec()), None),
+            Some(at) => (Meaning::Fault, Some((Severity::Error, "bad-tls", at))),
+        },
     };
     if let Some((severity, code, bad)) = reported {
         reading

@@ -420,7 +420,8 @@ fn validate_without_at(format: Format, key: &[u8]) -> Result<(), KeyError> {
         KeyKind::Sender => error(KeyErrorKind::NoSender, 0),
         KeyKind::SenderOrHost | KeyKind::NextHop if nexthop::is_bare_ipv6(key) => Ok(()),
         KeyKind::SenderOrHost if !is_next_hop(key) => error(KeyErrorKind::NeitherSenderNorHost, 0),
-        KeyKind::NextHop if !is_next_hop(key) => error(KeyErrorKind::NoNextHop, 0),
+        // One with an internationalised host is in no relay map.
+        KeyKind::NextHop if nexthop::validate(key).is_err() => error(KeyErrorKind::NoNextHop, 0),
         KeyKind::SenderOrHost | KeyKind::NextHop if nexthop::elements(key).next() != Some(key) => {
             error(KeyErrorKind::SeveralNextHops, 0)
         }
