@@ -128,7 +128,6 @@ impl Search for TransportSearch {
     fn explain(
         &self,
         snapshot: &Snapshot,
-        _: &[u8],
         keys: &LookupKeys,
         answer: Answer<'_>,
         entry: Option<Entry<'_>>,
@@ -169,7 +168,6 @@ impl Search for TlsPolicySearch {
     fn explain(
         &self,
         _: &Snapshot,
-        _: &[u8],
         _: &LookupKeys,
         answer: Answer<'_>,
         entry: Option<Entry<'_>>,

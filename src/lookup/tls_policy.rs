@@ -207,7 +207,7 @@ pub enum TlsErrorKind {
     #[error("the line has two levels")]
     SecondLevel,
     /// `match=nexthop secure`
-    #[error("an attribute stands before the level")]
+    #[error("an attribute precedes the level")]
     BeforeLevel,
     /// `secure via=a match=b`
     #[error("a word follows `via=`")]
