@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use postmapd::diagnostics::Findings;
-use postmapd::lookup::address::SenderKeys;
+use postmapd::lookup::address::LookupKeys;
 use postmapd::lookup::default_relay::{Configured, DefaultRelay};
 use postmapd::lookup::map::Map;
 use postmapd::lookup::relay_tls::{RelayTls, Services};
@@ -59,7 +59,7 @@ fn table(spec: &'static TableSpec, text: &[u8]) -> Table {
 }
 
 fn check(snapshot: &Snapshot, sender: &[u8], services: &Services) {
-    let (mut keys, mut scratch) = (SenderKeys::default(), Scratch::default());
+    let (mut keys, mut scratch) = (LookupKeys::default(), Scratch::default());
     let next_hop = Map::RELAYHOST.answer(snapshot, sender, &mut keys, &mut scratch);
     let next_hop = match next_hop {
         Answer::Found(value) => Some(value.expose().to_vec()),

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::OutputFormat;
 use crate::config::Sources;
-use crate::lookup::address::{NULL_SENDER, LookupKeys};
+use crate::lookup::address::{LookupKeys, NULL_SENDER};
 use crate::lookup::explain::{self, Explanation};
 use crate::lookup::map::{AnswerKind, Map};
 use crate::lookup::nexthop;

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::{MixedList, RelayTls, Services, WeakPolicy};
 use crate::diagnostics::Findings;
-use crate::lookup::address::SenderKeys;
+use crate::lookup::address::LookupKeys;
 use crate::lookup::default_relay::{Configured, DefaultRelay};
 use crate::lookup::map::Map;
 use crate::lookup::reason;
@@ -35,7 +35,7 @@ fn with_tables(relay_map: Table, tls: &Table, default: DefaultRelay) -> (Snapsho
 }
 
 fn lookup(snapshot: &Snapshot, map: Map, key: &str) -> String {
-    let (mut keys, mut scratch) = (SenderKeys::default(), Scratch::default());
+    let (mut keys, mut scratch) = (LookupKeys::default(), Scratch::default());
     match map.answer(snapshot, key.as_bytes(), &mut keys, &mut scratch) {
         Answer::Found(value) => String::from_utf8(value.expose().to_vec()).unwrap(),
         Answer::NotFound => "-".to_owned(),
