@@ -8,7 +8,7 @@ mod answers;
 mod waiting;
 
 use crate::harness::daemon::{CREDENTIALS, Daemon, RELAYMAP, Setup};
-use crate::harness::name_server::NameServer;
+use crate::harness::name_server::{NameServer, mail_exchangers};
 use crate::harness::postfix::{self, DEADLINE, Release};
 use crate::harness::smtp_server::{self, Auth, Journal, Login, Mail, SmtpServer};
 use crate::harness::starttls::TlsProxy;
@@ -231,7 +231,10 @@ fn send(burst: &Burst) {
     );
     let _name_server = match burst.next_hops {
         NextHops::Hosts => None,
-        NextHops::Domains(address) => Some(NameServer::start(address, &RELAY_DOMAINS, &RELAY_HOSTS)),
+        NextHops::Domains(address) => Some(NameServer::start(
+            address,
+            mail_exchangers(&RELAY_DOMAINS, &RELAY_HOSTS),
+        )),
     };
     let postfix = start_postfix(burst, postfix, &maps, recipient.port());
 

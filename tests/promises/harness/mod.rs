@@ -1,6 +1,8 @@
 //! The parts that the tests share.
 
+pub(crate) mod addresses;
 pub(crate) mod admin;
+pub(crate) mod certificates;
 pub(crate) mod cli;
 pub(crate) mod client;
 pub(crate) mod daemon;

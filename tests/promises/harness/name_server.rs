@@ -1,6 +1,6 @@
 //! A DNS server at a loopback address, with mail exchangers and their addresses.
 //!
-//! Limits: UDP only, one question a query, MX and A records. Any other name is answered NXDOMAIN.
+//! Limits: UDP only, one question a query, at most one MX and one A record a name. Any other name is answered NXDOMAIN.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
@@ -12,6 +12,43 @@ const HEADER: usize = 12;
 const A: u16 = 1;
 const MX: u16 = 15;
 
+/// A record of a name.
+#[derive(Debug, Clone)]
+pub(crate) enum Record {
+    Address(Ipv4Addr),
+    /// The name of the mail exchanger.
+    Exchanger(String),
+}
+
+impl Record {
+    fn kind(&self) -> u16 {
+        match self {
+            Self::Address(_) => A,
+            Self::Exchanger(_) => MX,
+        }
+    }
+
+    fn data(&self) -> Vec<u8> {
+        match self {
+            Self::Address(address) => address.octets().to_vec(),
+            Self::Exchanger(name) => [&[0, 10], &encoded(name)[..]].concat(),
+        }
+    }
+}
+
+/// The records of domains that have one mail exchanger each, named `mx.` and the domain, at the address with the same
+/// index in `exchangers`.
+pub(crate) fn mail_exchangers(domains: &[&str], exchangers: &[Ipv4Addr]) -> Vec<(String, Record)> {
+    let records = domains.iter().zip(exchangers).flat_map(|(domain, address)| {
+        let exchanger = format!("mx.{domain}");
+        [
+            ((*domain).to_owned(), Record::Exchanger(exchanger.clone())),
+            (exchanger, Record::Address(*address)),
+        ]
+    });
+    records.collect()
+}
+
 /// A running name server. It stops on drop.
 pub(crate) struct NameServer {
     address: Ipv4Addr,
@@ -20,21 +57,19 @@ pub(crate) struct NameServer {
 }
 
 impl NameServer {
-    /// Starts one at port 53 of that address, which no other test may use. Each domain has one mail exchanger, named
-    /// `mx.` and the domain, at the address with the same index in `exchangers`.
-    pub(crate) fn start(address: Ipv4Addr, domains: &[&'static str], exchangers: &[Ipv4Addr]) -> Self {
+    /// Starts one at port 53 of that address, which no other test may use, with the records of these names.
+    pub(crate) fn start(address: Ipv4Addr, records: Vec<(String, Record)>) -> Self {
         let socket = UdpSocket::bind((address, 53)).unwrap();
         let stopping = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({
             let stopping = Arc::clone(&stopping);
-            let known: Vec<_> = domains.iter().copied().zip(exchangers.iter().copied()).collect();
             move || {
                 let mut query = [0; 512];
                 while let Ok((length, peer)) = socket.recv_from(&mut query) {
                     if stopping.load(Ordering::SeqCst) {
                         return;
                     }
-                    if let Some(reply) = reply(query.get(..length).unwrap_or_default(), &known) {
+                    if let Some(reply) = reply(query.get(..length).unwrap_or_default(), &records) {
                         socket.send_to(&reply, peer).unwrap();
                     }
                 }
@@ -58,24 +93,21 @@ impl Drop for NameServer {
     }
 }
 
-fn reply(query: &[u8], known: &[(&'static str, Ipv4Addr)]) -> Option<Vec<u8>> {
+fn reply(query: &[u8], records: &[(String, Record)]) -> Option<Vec<u8>> {
     let (header, rest) = query.split_at_checked(HEADER)?;
     let end = rest.iter().position(|byte| *byte == 0)? + 1;
     let (name, class_and_type) = (rest.get(..end)?, rest.get(end..end + 4)?);
     let kind = u16::from_be_bytes([class_and_type[0], class_and_type[1]]);
-    let record = known.iter().find_map(|(domain, address)| {
-        let exchanger = encoded(&format!("mx.{domain}"));
-        let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
-        match kind {
-            MX if is(&encoded(domain)) => Some([&[0, 10], &exchanger[..]].concat()),
-            A if is(&exchanger) => Some(address.octets().to_vec()),
-            _ => None,
-        }
-    });
-    let is_known = u8::from(record.is_some());
-    // An authoritative answer to one question: the record, or NXDOMAIN.
-    let flags = [0x85, if record.is_some() { 0x80 } else { 0x83 }];
-    let mut reply = [header.get(..2)?, &flags, &[0, 1, 0, is_known, 0, 0, 0, 0]].concat();
+    let of_name: Vec<_> = records
+        .iter()
+        .filter(|(of, _)| name.eq_ignore_ascii_case(&encoded(of)))
+        .collect();
+    let record = of_name.iter().find(|(_, record)| record.kind() == kind);
+    let record = record.map(|(_, record)| record.data());
+    let answers = u8::from(record.is_some());
+    // An authoritative answer to one question: the record, none of this type, or NXDOMAIN.
+    let flags = [0x85, if of_name.is_empty() { 0x83 } else { 0x80 }];
+    let mut reply = [header.get(..2)?, &flags, &[0, 1, 0, answers, 0, 0, 0, 0]].concat();
     reply.extend_from_slice(rest.get(..end + 4)?);
     if let Some(record) = record {
         // A pointer to the name in the question, then type, class and a TTL of 60 seconds.

@@ -80,7 +80,7 @@ impl Release {
 }
 
 /// The services of an instance, as in Debian's master.cf, without `smtp inet`, which gets its own port, and without
-/// services that deliver to mailboxes and other programs. The caller chooses the chroot column of the first three.
+/// services that deliver to mailboxes and other programs. The caller chooses the chroot column where it is `CHROOT`.
 const SERVICES: &str = "\
 rewrite    unix  -  -  CHROOT  -      -  trivial-rewrite
 smtp       unix  -  -  CHROOT  -      -  smtp
@@ -103,6 +103,7 @@ discard    unix  -  -  n       -      -  discard
 local      unix  -  n  n       -      -  local
 anvil      unix  -  -  n       -      1  anvil
 scache     unix  -  -  n       -      1  scache
+tlsproxy   unix  -  -  CHROOT  -      0  tlsproxy
 postlog    unix-dgram n - n    -      1  postlogd
 ";
 
@@ -122,6 +123,7 @@ pub(crate) struct Setup {
     release: Release,
     directory: tempfile::TempDir,
     parameters: BTreeMap<String, String>,
+    services: String,
     chrooted: bool,
     name_server: Option<Ipv4Addr>,
 }
@@ -175,6 +177,7 @@ impl Setup {
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
+            services: SERVICES.to_owned(),
             chrooted: false,
             name_server: None,
         })
@@ -202,6 +205,12 @@ impl Setup {
         self
     }
 
+    /// Adds services to master.cf. `CHROOT` is their chroot column as chosen by [`Self::chrooted`].
+    pub(crate) fn services(mut self, services: &str) -> Self {
+        self.services.push_str(services);
+        self
+    }
+
     /// Runs the services that do lookups chrooted in the queue directory, as Debian does.
     pub(crate) fn chrooted(mut self, chrooted: bool) -> Self {
         self.chrooted = chrooted;
@@ -221,10 +230,11 @@ impl Setup {
         }
         write_main_cf(self.root(), &self.parameters)?;
         if let Some(address) = self.name_server {
-            fs::write(
-                self.root().join("etc/resolv.conf"),
-                format!("nameserver {address}\n"),
-            )?;
+            let text = format!("nameserver {address}\n");
+            if self.chrooted {
+                fs::write(self.queue_directory().join("etc/resolv.conf"), &text)?;
+            }
+            fs::write(self.root().join("etc/resolv.conf"), text)?;
         }
         let guard = guard(self.release, self.root())?;
         let mut postfix = Postfix {
@@ -433,7 +443,7 @@ impl Postfix {
 
     fn try_start(&self) -> io::Result<()> {
         let chroot = if self.setup.chrooted { "y" } else { "n" };
-        let services = SERVICES.replace("CHROOT", chroot);
+        let services = self.setup.services.replace("CHROOT", chroot);
         fs::write(
             self.root().join("etc/master.cf"),
             format!("127.0.0.1:{} inet n - n - - smtpd\n{services}", self.port),

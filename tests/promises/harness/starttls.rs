@@ -1,24 +1,53 @@
-//! STARTTLS for a fake SMTP server, by openssl(1).
+//! TLS for a fake SMTP server, by openssl(1).
 //!
-//! Before STARTTLS, it answers itself: it offers STARTTLS and AUTH, and records every AUTH command as sent in clear
-//! text. After STARTTLS, `openssl s_server` decrypts, and the server behind it answers.
+//! Before TLS, it answers itself: it offers AUTH, STARTTLS too unless [`Offer`] says otherwise, and records every AUTH
+//! command as sent in clear text. From then on `openssl s_server` decrypts, and the server behind it answers.
 //!
-//! Limits: one certificate for all connections, which cannot be verified, and one process for each connection. The
-//! programs end with their connections, and on drop.
+//! Limits: at most two certificates, of which the name in the client's SNI chooses one, and one process for each
+//! connection. The programs end with their connections, and on drop.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::certificates::{Certificate, self_signed};
+
 /// The timeout for openssl to listen.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How TLS begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// By the STARTTLS command.
+    Starttls,
+    /// With the first byte of the connection.
+    Implicit,
+    /// By the STARTTLS command, which is missing in the reply to EHLO: a server in the middle has removed it.
+    Stripped,
+    /// Never: STARTTLS is in the reply to EHLO, but is rejected for now.
+    Rejected,
+}
+
+/// The certificates of a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) shown: Certificate,
+    /// Shown instead to a client that sends this name (SNI).
+    pub(crate) by_name: Option<(String, Certificate)>,
+}
+
+impl From<Certificate> for Identity {
+    fn from(shown: Certificate) -> Self {
+        Self { shown, by_name: None }
+    }
+}
 
 /// A running front end. It stops on drop.
 pub(crate) struct TlsProxy {
@@ -30,6 +59,8 @@ pub(crate) struct TlsProxy {
 struct Shared {
     directory: tempfile::TempDir,
     behind: SocketAddr,
+    offer: Offer,
+    identity: Identity,
     connections: AtomicUsize,
     stopping: AtomicBool,
     in_clear_text: Mutex<Vec<String>>,
@@ -37,7 +68,8 @@ struct Shared {
 }
 
 impl TlsProxy {
-    /// Listens on that address, in front of the server at `behind`.
+    /// Listens on that address, in front of the server at `behind`, with STARTTLS and a certificate that cannot be
+    /// verified.
     pub(crate) fn start(host: Ipv4Addr, behind: SocketAddr) -> Self {
         Self::start_at(SocketAddrV4::new(host, 0), behind)
     }
@@ -45,35 +77,40 @@ impl TlsProxy {
     /// Listens on that address and port, for a caller with its own network namespace.
     pub(crate) fn start_at(address: SocketAddrV4, behind: SocketAddr) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let made = Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-            ])
-            .args([
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=relay.test",
-                "-keyout",
-                "key.pem",
-                "-out",
-                "cert.pem",
-            ])
-            .current_dir(directory.path())
-            .output()
-            .expect("openssl, to try TLS with: apt-get install openssl");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let identity = self_signed(directory.path(), "relay.test").into();
+        Self::serve(directory, address, behind, Offer::Starttls, identity)
+    }
+
+    /// Listens on that address and port, with TLS as described.
+    pub(crate) fn start_with(
+        address: SocketAddrV4,
+        behind: SocketAddr,
+        offer: Offer,
+        identity: impl Into<Identity>,
+    ) -> Self {
+        Self::serve(
+            tempfile::tempdir().unwrap(),
+            address,
+            behind,
+            offer,
+            identity.into(),
+        )
+    }
+
+    fn serve(
+        directory: tempfile::TempDir,
+        address: SocketAddrV4,
+        behind: SocketAddr,
+        offer: Offer,
+        identity: Identity,
+    ) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = SocketAddrV4::new(*address.ip(), listener.local_addr().unwrap().port());
         let shared = Arc::new(Shared {
             directory,
             behind,
+            offer,
+            identity,
             connections: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             in_clear_text: Mutex::default(),
@@ -104,6 +141,11 @@ impl TlsProxy {
         format!("[{}]:{}", self.address.ip(), self.address.port())
     }
 
+    /// The number of connections with TLS so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
     /// Every AUTH command received without TLS.
     pub(crate) fn auth_in_clear_text(&self) -> Vec<String> {
         self.shared.in_clear_text.lock().unwrap().clone()
@@ -127,16 +169,25 @@ impl Drop for TlsProxy {
 
 fn connection(shared: &Shared, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    if shared.offer == Offer::Implicit {
+        return encrypted(shared, stream);
+    }
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream.try_clone()?);
+    let extensions: &[u8] = if shared.offer == Offer::Stripped {
+        b"250-relay.test\r\n250 AUTH PLAIN LOGIN\r\n"
+    } else {
+        b"250-relay.test\r\n250-AUTH PLAIN LOGIN\r\n250 STARTTLS\r\n"
+    };
     writer.write_all(b"220 relay.test ESMTP\r\n")?;
     let mut line = String::new();
     while reader.read_line(&mut line)? > 0 {
         match line.trim_end().to_ascii_uppercase().as_str() {
-            "STARTTLS" => return encrypted(shared, stream),
-            command if command.starts_with("EHLO ") => {
-                writer.write_all(b"250-relay.test\r\n250-AUTH PLAIN LOGIN\r\n250 STARTTLS\r\n")?;
+            "STARTTLS" if shared.offer == Offer::Rejected => {
+                writer.write_all(b"454 4.7.0 TLS not available due to temporary reason\r\n")?;
             }
+            "STARTTLS" => return encrypted(shared, stream),
+            command if command.starts_with("EHLO ") => writer.write_all(extensions)?,
             "QUIT" => return writer.write_all(b"221 2.0.0 Bye\r\n"),
             command => {
                 if command.starts_with("AUTH") {
@@ -154,17 +205,19 @@ fn connection(shared: &Shared, stream: TcpStream) -> io::Result<()> {
 fn encrypted(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
     let number = shared.connections.fetch_add(1, Ordering::SeqCst);
     let path = shared.directory.path().join(format!("tls-{number}"));
-    let mut openssl = s_server(shared.directory.path(), &path)?;
+    let mut openssl = s_server(&shared.identity, &path)?;
     let (plain_in, plain_out) = (openssl.stdin.take().unwrap(), openssl.stdout.take().unwrap());
     shared.children.lock().unwrap().push(openssl);
     let tls = connect_when_listening(&path)?;
     let behind = TcpStream::connect(shared.behind)?;
     behind.set_nodelay(true)?;
-    // The client expects no second greeting.
-    let mut greeting = String::new();
     let mut from_behind = BufReader::new(behind.try_clone()?);
-    from_behind.read_line(&mut greeting)?;
-    client.write_all(b"220 2.0.0 Ready to start TLS\r\n")?;
+    if shared.offer != Offer::Implicit {
+        // The client expects no second greeting.
+        let mut greeting = String::new();
+        from_behind.read_line(&mut greeting)?;
+        client.write_all(b"220 2.0.0 Ready to start TLS\r\n")?;
+    }
 
     let inward = copy(client.try_clone()?, tls.try_clone()?);
     let outward = copy(tls.try_clone()?, client.try_clone()?);
@@ -182,13 +235,18 @@ fn encrypted(shared: &Shared, mut client: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn s_server(directory: &Path, path: &PathBuf) -> io::Result<Child> {
-    Command::new("openssl")
-        .args([
-            "s_server", "-quiet", "-naccept", "1", "-cert", "cert.pem", "-key", "key.pem", "-unix",
-        ])
-        .arg(path)
-        .current_dir(directory)
+fn s_server(identity: &Identity, path: &Path) -> io::Result<Child> {
+    let mut command = Command::new("openssl");
+    command
+        .args(["s_server", "-quiet", "-naccept", "1", "-unix"])
+        .arg(path);
+    let Certificate { chain, key } = &identity.shown;
+    command.arg("-cert").arg(chain).arg("-key").arg(key);
+    if let Some((name, Certificate { chain, key })) = &identity.by_name {
+        command.args(["-servername", name]);
+        command.arg("-cert2").arg(chain).arg("-key2").arg(key);
+    }
+    command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
