@@ -61,5 +61,6 @@ mod sockets;
 mod status_command;
 mod system_faults;
 mod three_answers;
+mod tls_relays;
 mod units;
 mod untrusted_text;
