@@ -74,6 +74,9 @@ codes! {
         Error BadTls "bad-tls";
     Some("an answer names one service of master.cf, which uses either implicit TLS or STARTTLS") =>
         Error MixedTls "mixed-tls";
+    Some("An answer of the map transport names one service of master.cf, which uses either implicit TLS or STARTTLS; \
+          without that map, Postfix speaks STARTTLS to all next hops") =>
+        Warning MixedModes "mixed-modes";
     Some("Postfix would log in with an empty password, or not at all; lookups of this key return a temporary error \
           instead") =>
         Error BadCredentials "bad-credentials";

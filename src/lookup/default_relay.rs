@@ -93,6 +93,12 @@ impl DefaultRelay {
         Self { tls, ..self }
     }
 
+    /// Whether `RELAY_TLS` is set, readable or not.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        !self.tls.is_unset()
+    }
+
     /// Returns how to speak TLS to this folded next hop, if it is one of the default relay and `RELAY_TLS` is set.
     pub(super) fn tls(&self, key: &[u8]) -> Result<Option<&TlsSetting>, Reason> {
         match &self.tls {

@@ -8,10 +8,18 @@
 //! A next hop whose entry is invalid, or may be on a line that cannot be read, is *cannot tell* in both maps. So is a
 //! list whose elements need different services, because an answer names one. A text that is not the next hop of any
 //! sender has no policy: Postfix asks for the recipient's domain, and for its parents, as well.
+//!
+//! A next hop that an edit removed keeps its policy for `reload.in_flight`, because mail may be on its way there, and its
+//! login is answered as long ([`crate::lookup::moved_senders`]): without the policy, Postfix would use the level of
+//! main.cf, which may verify nothing.
+//!
+//! Limits: at most [`MAX_RETIRED`] removed next hops are remembered. If there are more, an unknown next hop is *cannot
+//! tell* until the last of them would have expired, unless it is a bare domain, as is the key of direct delivery.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::lookup::address::{Key, fold_into};
 use crate::lookup::default_relay::DefaultRelay;
@@ -58,9 +66,29 @@ struct HopTls {
     policy: Cow<'static, [u8]>,
 }
 
+/// The maximum number of removed next hops that are remembered.
+pub(crate) const MAX_RETIRED: usize = 65_536;
+
 /// The TLS of all next hops.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct RelayTls {
+    named: Arc<NamedHops>,
+    /// Next hops that no sender has any more, folded.
+    retired: HashMap<Box<[u8]>, RetiredHop>,
+    /// Until when more next hops would be remembered than are.
+    truncated_until: Option<Instant>,
+}
+
+/// A next hop that an edit removed.
+#[derive(Clone)]
+struct RetiredHop {
+    tls: Result<HopTls, Reason>,
+    until: Instant,
+}
+
+/// The TLS of the next hops that senders have.
+#[derive(Default)]
+struct NamedHops {
     /// By next hop, folded.
     hops: HashMap<Box<[u8]>, Result<HopTls, Reason>>,
     /// The service for each list of next hops, as written.
@@ -105,12 +133,12 @@ impl RelayTls {
         services: &Services,
     ) -> (Self, Conflicts) {
         let mut conflicts = Conflicts::default();
-        let mut all = Self {
+        let mut all = NamedHops {
             missing: match relay_map.miss() {
                 Hit::CannotTell(reason) => Some(reason),
                 _ => default.unreadable(),
             },
-            ..Self::default()
+            ..NamedHops::default()
         };
         let defaults = default.next_hops().map(|(next_hops, _)| Arc::from(next_hops));
         for next_hops in relay_map.next_hops().cloned().chain(defaults) {
@@ -122,9 +150,78 @@ impl RelayTls {
             }
             all.services.insert((&*next_hops).into(), service);
         }
+        let all = Self {
+            named: all.into(),
+            ..Self::default()
+        };
         (all, conflicts)
     }
 
+    /// Remembers the next hops of `previous` that this one does not have, for `window` from `now`.
+    #[must_use]
+    pub(crate) fn remembering(mut self, previous: &Self, now: Instant, window: Duration) -> Self {
+        if window.is_zero() {
+            return self;
+        }
+        let until = now + window;
+        self.truncated_until = previous.truncated_until.filter(|until| *until > now);
+        let earlier = previous.retired.iter();
+        let earlier = earlier.map(|(hop, retired)| (hop, &retired.tls, retired.until));
+        let removed = previous.named.hops.iter().map(|(hop, tls)| (hop, tls, until));
+        for (hop, tls, until) in earlier.chain(removed).filter(|(_, _, until)| *until > now) {
+            if self.named.hops.contains_key(hop) {
+                continue;
+            }
+            if self.retired.len() >= MAX_RETIRED {
+                self.truncated_until = self.truncated_until.max(Some(until));
+                continue;
+            }
+            let tls = tls.clone();
+            self.retired.insert(hop.clone(), RetiredHop { tls, until });
+        }
+        self
+    }
+
+    /// Returns a copy without the next hops whose time is over at `now`.
+    #[must_use]
+    pub(crate) fn without_expired(&self, now: Instant) -> Self {
+        let mut next = self.clone();
+        next.retired.retain(|_, retired| retired.until > now);
+        next.truncated_until = next.truncated_until.filter(|until| *until > now);
+        next
+    }
+
+    /// Returns when the time of the next remembered next hop is over.
+    #[must_use]
+    pub(crate) fn expires(&self) -> Option<Instant> {
+        let retired = self.retired.values().map(|retired| retired.until);
+        retired.chain(self.truncated_until).min()
+    }
+
+    /// Returns the service that delivers to these next hops, as written in the relay map or the environment.
+    pub(super) fn service(&self, next_hops: &[u8]) -> Result<&ServiceName, Reason> {
+        match self.named.services.get(next_hops) {
+            Some(Ok(service)) => Ok(service),
+            Some(Err(reason)) => Err(*reason),
+            None => Err(self.named.missing.unwrap_or(reason::NO_TLS)),
+        }
+    }
+
+    /// Returns the policy of this folded next hop.
+    pub(super) fn policy(&self, next_hop: &[u8]) -> Answer<'_> {
+        let retired = || self.retired.get(next_hop).map(|retired| &retired.tls);
+        match self.named.hops.get(next_hop).or_else(retired) {
+            Some(Ok(hop)) => Answer::Found(Value::new(&hop.policy)),
+            Some(Err(reason)) => Answer::CannotTell(*reason),
+            None if self.truncated_until.is_some() && !nexthop::is_bare_domain(next_hop) => {
+                Answer::CannotTell(reason::NEXT_HOP_CHANGED)
+            }
+            None => self.named.missing.map_or(Answer::NotFound, Answer::CannotTell),
+        }
+    }
+}
+
+impl NamedHops {
     /// Adds the elements of a list. Returns the service that delivers to all of them.
     fn add_list(
         &mut self,
@@ -153,24 +250,6 @@ impl RelayTls {
         }
         result?;
         service.ok_or(reason::NO_TLS)
-    }
-
-    /// Returns the service that delivers to these next hops, as written in the relay map or the environment.
-    pub(super) fn service(&self, next_hops: &[u8]) -> Result<&ServiceName, Reason> {
-        match self.services.get(next_hops) {
-            Some(Ok(service)) => Ok(service),
-            Some(Err(reason)) => Err(*reason),
-            None => Err(self.missing.unwrap_or(reason::NO_TLS)),
-        }
-    }
-
-    /// Returns the policy of this folded next hop.
-    pub(super) fn policy(&self, next_hop: &[u8]) -> Answer<'_> {
-        match self.hops.get(next_hop) {
-            Some(Ok(hop)) => Answer::Found(Value::new(&hop.policy)),
-            Some(Err(reason)) => Answer::CannotTell(*reason),
-            None => self.missing.map_or(Answer::NotFound, Answer::CannotTell),
-        }
     }
 }
 

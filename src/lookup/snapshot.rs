@@ -125,16 +125,16 @@ impl Snapshot {
         }
     }
 
-    /// Returns a copy of this snapshot with another history.
+    /// Returns a copy of this snapshot with another history, and this TLS of next hops.
     #[must_use]
-    pub fn with_history(&self, history: History) -> Self {
+    pub fn with_history(&self, history: History, relay_tls: RelayTls) -> Self {
         Self {
             generation: self.generation,
             relay_map: Arc::clone(&self.relay_map),
             credentials: Arc::clone(&self.credentials),
             other_tables: self.other_tables.clone(),
             default: Arc::clone(&self.default),
-            relay_tls: Arc::clone(&self.relay_tls),
+            relay_tls: relay_tls.into(),
             routing: self.routing,
             delimiters: self.delimiters.clone(),
             allowed: self.allowed.clone(),

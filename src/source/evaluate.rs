@@ -11,19 +11,16 @@ use std::sync::Arc;
 use super::load::{self, RawSources, changing_finding};
 use super::reload_status::FileVersion;
 use super::source_file::{Directory, SourceFile};
+use super::tls_conflicts;
 use crate::config::{NextHops, Settings, Sources};
-use crate::diagnostics::{Code, Finding, Findings, Place, Position};
-use crate::lookup::address::Key;
+use crate::diagnostics::{Code, Finding, Findings};
 use crate::lookup::default_relay::DefaultRelay;
-use crate::lookup::relay_tls::{Conflicts, RelayTls, WeakPolicy};
+use crate::lookup::relay_tls::RelayTls;
 use crate::lookup::routing::Routing;
 use crate::lookup::snapshot::Snapshot;
 use crate::lookup::table::Table;
-use crate::lookup::table::grammar::Content;
 use crate::lookup::table::spec::{CREDENTIALS, RELAY_MAP, RELAY_TLS, TableSpec};
 use crate::lookup::table::text::Text;
-use crate::lookup::tls_policy::TlsErrorKind;
-use crate::os::printable::printable;
 use crate::os::secret::Secret;
 use crate::os::whole_file::ReadError;
 
@@ -112,7 +109,7 @@ impl RawSources {
             .find(|table| *table.spec() == RELAY_TLS)
             .unwrap_or(&no_tls);
         let (relay_tls, conflicts) = RelayTls::new(&relay_map, &default, tls, &settings.services);
-        report_conflicts(sources, &relay_map, tls, &conflicts, findings);
+        tls_conflicts::report(&conflicts, sources, &relay_map, &default, tls, findings);
         Snapshot {
             other_tables: tables,
             relay_tls: relay_tls.into(),
@@ -148,51 +145,6 @@ impl RawSources {
             .resolve(&mut |path| secrets.get(path).cloned(), &mut findings);
         (default.into(), findings)
     }
-}
-
-/// Reports what no file shows alone: TLS settings that do not fit the next hops they apply to.
-fn report_conflicts(
-    sources: &Sources,
-    relay_map: &Table,
-    tls: &Table,
-    conflicts: &Conflicts,
-    findings: &mut Findings,
-) {
-    for WeakPolicy { key, next_hop } in &conflicts.weak_policies {
-        let place = tls.locate([Key::from(key.as_slice())]).map(|(_, line)| Position {
-            line: u32::try_from(line).unwrap_or(u32::MAX),
-            column: 1,
-        });
-        let kind = TlsErrorKind::ImplicitWithoutTls;
-        let finding = match place {
-            Some(place) => Finding::in_file(Code::BadTls, &sources.file(&RELAY_TLS), place),
-            None => Finding::new(Code::BadTls, Place::Setting("RELAY_TLS")),
-        };
-        findings.push(
-            finding
-                .message(format!("for {}: {kind}", printable(next_hop)))
-                .help(kind.help()),
-        );
-    }
-    if conflicts.mixed_lists.is_empty() {
-        return;
-    }
-    let path = sources.file(&RELAY_MAP);
-    relay_map.for_each(|record| {
-        let is_mixed = |value: &[u8]| {
-            let mut lists = conflicts.mixed_lists.iter();
-            lists.any(|list| *list.next_hops == *value)
-        };
-        if let Content::Value(value) = record.content
-            && is_mixed(value)
-        {
-            findings.push(
-                Finding::in_file(Code::MixedTls, &path, record.position)
-                    .message("the next hops of the list need different services: implicit TLS for one, not for another")
-                    .help("write next hops of one kind, or change their entries in postfix-relay-tls.cf"),
-            );
-        }
-    });
 }
 
 /// Reads and evaluates the settings alone.

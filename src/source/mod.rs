@@ -22,6 +22,7 @@ mod reload_log;
 mod reload_queue;
 pub(crate) mod reload_status;
 mod source_file;
+mod tls_conflicts;
 mod waits;
 mod watch;
 
@@ -36,6 +37,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{Settings, Sources, setting};
 use crate::diagnostics::Findings;
+use crate::lookup::history::History;
+use crate::lookup::relay_tls::RelayTls;
 use crate::lookup::snapshot::{ActiveSnapshot, Snapshot};
 use crate::os::allocator;
 use crate::os::printable::printable_path;
@@ -210,18 +213,24 @@ impl Reloader {
         }
     }
 
-    /// Drops edits from the history that are older than `reload.in_flight`. Returns when the next one expires.
+    /// Drops edits from the history that are older than `reload.in_flight`, and the TLS of next hops that they removed.
+    /// Returns when the next one expires.
     fn expire_history(&self, active_snapshot: &ActiveSnapshot) -> Option<Instant> {
         let window = self.settings.reload_timing.in_flight;
         let now = Instant::now();
         let current = active_snapshot.load_full();
-        let expires = current.history.expires(window)?;
+        let next_expiry = |history: &History, relay_tls: &RelayTls| {
+            let both = [history.expires(window), relay_tls.expires()];
+            both.into_iter().flatten().min()
+        };
+        let expires = next_expiry(&current.history, &current.relay_tls)?;
         if expires > now {
             return Some(expires);
         }
         let history = current.history.without_expired(now, window);
-        let expires = history.expires(window);
-        let next = current.with_history(history);
+        let relay_tls = current.relay_tls.without_expired(now);
+        let expires = next_expiry(&history, &relay_tls);
+        let next = current.with_history(history, relay_tls);
         drop(current);
         drop_when_unused(active_snapshot.publish(next));
         expires
@@ -365,13 +374,16 @@ impl Reloader {
         };
         self.warn_restart_needed(&loaded.settings);
         self.settings = loaded.settings;
+        let (now, window) = (Instant::now(), self.settings.reload_timing.in_flight);
         let history = current.history.with_edit(
             generation,
             current.tables_to_remember(),
             loaded.snapshot.tracked_tables(),
-            Instant::now(),
-            self.settings.reload_timing.in_flight,
+            now,
+            window,
         );
+        let relay_tls = RelayTls::clone(&loaded.snapshot.relay_tls);
+        let relay_tls = relay_tls.remembering(&current.relay_tls, now, window);
         let last_consistent = is_unpaired.then(|| current.consistent_tables());
         drop(current);
         raw.set_default_relay(&loaded.snapshot.default, loaded.default_findings);
@@ -379,6 +391,7 @@ impl Reloader {
         let snapshot = Snapshot {
             generation: generation + 1,
             history,
+            relay_tls: relay_tls.into(),
             last_consistent,
             ..loaded.snapshot
         };

@@ -1,4 +1,6 @@
+use std::fmt::Write as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::{MixedList, RelayTls, Services, WeakPolicy};
 use crate::diagnostics::Findings;
@@ -248,4 +250,63 @@ fn after_an_edit_the_next_hops_are_those_of_the_new_text() {
     let mut next_hops: Vec<_> = after.next_hops().map(|next_hop| next_hop.to_vec()).collect();
     next_hops.sort();
     assert_eq!(next_hops, [b"[r]:587", b"[t]:587"]);
+}
+
+#[test]
+fn a_removed_next_hop_keeps_its_policy_for_a_limited_time() {
+    let services = Services::default();
+    let tls_file = table(&RELAY_TLS, "[a]:1 verify\n");
+    let of = |relay_map: &str| {
+        let relay_map = table(&RELAY_MAP, relay_map);
+        RelayTls::new(&relay_map, &DefaultRelay::default(), &tls_file, &services).0
+    };
+    let policy = |tls: &RelayTls, key: &str| match tls.policy(key.as_bytes()) {
+        Answer::Found(value) => String::from_utf8(value.expose().to_vec()).unwrap(),
+        Answer::NotFound => "-".to_owned(),
+        Answer::CannotTell(reason) => cannot_tell(reason),
+    };
+    let (start, window) = (Instant::now(), Duration::from_secs(10));
+    let after = |seconds| start + Duration::from_secs(seconds);
+    let first = of("@s [a]:1\n");
+    let second = of("@s [b]:2\n").remembering(&first, start, window);
+    let third = of("@s [a]:1\n@t [c]:3\n").remembering(&second, after(5), window);
+    let fourth = of("@s [d]:4\n").remembering(&third, after(6), window);
+    let computed = "secure match=nexthop servername=hostname";
+    for (tls, a, b) in [
+        (&first, "verify", "-"),
+        (&second, "verify", computed),
+        (&third, "verify", computed),
+        (&fourth, "verify", computed),
+    ] {
+        assert_eq!((policy(tls, "[a]:1"), policy(tls, "[b]:2")), (a.into(), b.into()));
+    }
+    assert_eq!(fourth.expires(), Some(after(15)));
+    let fifth = fourth.without_expired(after(15));
+    assert_eq!(policy(&fifth, "[b]:2"), "-");
+    assert_eq!(policy(&fifth, "[c]:3"), computed);
+    let last = fifth.without_expired(fifth.expires().unwrap());
+    assert_eq!((policy(&last, "[a]:1"), last.expires()), ("-".into(), None));
+    let disabled = of("@s [b]:2\n").remembering(&first, start, Duration::ZERO);
+    assert_eq!(policy(&disabled, "[a]:1"), "-");
+}
+
+#[test]
+fn beyond_the_limit_a_removed_next_hop_is_cannot_tell_and_a_domain_is_not() {
+    let mut lines = String::new();
+    for n in 0..=super::MAX_RETIRED {
+        writeln!(lines, "@d{n} [r{n}.test]:25").unwrap();
+    }
+    let of = |relay_map: &str| {
+        let relay_map = table(&RELAY_MAP, relay_map);
+        let tls = table(&RELAY_TLS, "");
+        RelayTls::new(&relay_map, &DefaultRelay::default(), &tls, &Services::default()).0
+    };
+    let (start, window) = (Instant::now(), Duration::from_secs(10));
+    let next = of("@s [s.test]:25\n").remembering(&of(&lines), start, window);
+    let unknown = Answer::CannotTell(reason::NEXT_HOP_CHANGED);
+    assert!(next.policy(b"[unknown.test]:25") == unknown);
+    assert!(next.policy(b"recipient.test") == Answer::NotFound);
+    assert!(matches!(next.policy(b"[s.test]:25"), Answer::Found(_)));
+    let expired = next.without_expired(start + window);
+    assert!(expired.policy(b"[unknown.test]:25") == Answer::NotFound);
 }
