@@ -39,13 +39,13 @@
 //! [`control::admin`] reads both, in the control thread ([`control`]) with sockets of its own, so that no request to it
 //! delays a lookup.
 //!
-//! # The rooms, from the bottom up
+//! # The modules, from the bottom up
 //!
-//! A room uses only rooms below it, and no modules use each other in a circle (`tests/rooms.rs`). What is `pub` is there
-//! for the tests, the fuzz targets, the benchmarks and the manual pages; all else is private to the crate, so that the
-//! compiler reports what is unused.
+//! Each module at the top level is a layer: it uses only layers below it, and no two modules use each other in a cycle
+//! (`tests/layers.rs`). Items are `pub` for the tests, the fuzz targets, the benchmarks and the manual pages; all else is
+//! private to the crate, so that the compiler reports what is unused.
 //!
-//! | floor | room | content |
+//! | layer | module | content |
 //! |---|---|---|
 //! | 0 | [`os`] | files, threads, memory, the sandbox, secrets, printable text |
 //! | 1 | [`diagnostics`] | findings about a file or a setting: code, severity, place, what is wrong, what to do |

@@ -43,21 +43,20 @@ pub(super) enum StartedConnect {
 }
 
 impl Target {
-    /// Returns the target for the map `map` at the endpoint `text`, which may end with the name of the map, as in
-    /// main.cf.
-    pub(crate) fn new(text: &str, map: &str) -> Result<Self, EndpointError> {
-        // The address does not depend on which of postmapd's own maps is named.
+    /// Returns the target for the map `map` at this endpoint, which may end with `:` and the name of the map, as in main.cf.
+    pub(crate) fn new(endpoint: &str, map: &str) -> Result<Self, EndpointError> {
+        // The map may be one of another server. The parser takes only postmapd's own, and the address is the same for each.
         let own_map = Map::named(map).unwrap_or(Map::RELAYHOST);
-        let address = text
+        let address = endpoint
             .strip_suffix(map)
-            .and_then(|text| text.strip_suffix(':'))
-            .unwrap_or(text);
-        let endpoint = Endpoint::parse_server(address, own_map.name, &Maps::SERVED.names())?;
+            .and_then(|address| address.strip_suffix(':'))
+            .unwrap_or(endpoint);
+        let parsed = Endpoint::parse_server(address, own_map.name, &Maps::SERVED.names())?;
         Ok(Self {
-            label: text.to_owned(),
+            label: endpoint.to_owned(),
             map: map.to_owned(),
-            protocol: endpoint.protocol,
-            address: endpoint.address,
+            protocol: parsed.protocol,
+            address: parsed.address,
         })
     }
 

@@ -130,10 +130,10 @@ impl DefaultRelay {
         self.relay_host == other.relay_host && self.fallback_host == other.fallback_host
     }
 
-    /// Returns the next hop of a sender without an entry.
+    /// Returns the default next hop, for a sender that has no entry and has a domain or not.
     #[must_use]
-    pub fn next_hop(&self, has_domain: bool) -> Answer<'_> {
-        let next_hop = if self.uses_relay_host(has_domain) {
+    pub fn next_hop(&self, sender_has_domain: bool) -> Answer<'_> {
+        let next_hop = if self.uses_relay_host(sender_has_domain) {
             &self.relay_host
         } else {
             &self.fallback_host

@@ -54,12 +54,14 @@ mod built_in {
         unsafe_code,
         reason = "<nss.h> is the only way to say so, and neither nix nor libc has it"
     )]
+    /// Replaces the sources of `database` in nsswitch.conf, for this process.
     pub(super) fn set_sources(database: &CStr, sources: &CStr) -> io::Result<()> {
         unsafe extern "C" {
             /// <nss.h>: returns 0, or -1 and sets errno.
             fn __nss_configure_lookup(database: *const c_char, sources: *const c_char) -> c_int;
         }
-        // SAFETY: both are static strings that end with NUL; glibc parses them and keeps neither.
+        // SAFETY: both end with NUL and live during the call, after which glibc keeps neither. No other thread exists yet,
+        // so none looks a name up at the same time (see `configure`).
         match unsafe { __nss_configure_lookup(database.as_ptr(), sources.as_ptr()) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),

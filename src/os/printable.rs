@@ -58,13 +58,13 @@ pub(crate) fn printable_path(path: &Path) -> String {
     printable(path.as_os_str().as_bytes())
 }
 
-/// Returns whether a terminal shows this character, and does nothing else with it.
+/// Returns whether a terminal shows this character as it is, without any other effect.
 fn is_shown(c: char) -> bool {
     match c {
         ' '..='~' => true,
         c if is_invisible(c) => false,
-        // Neither a control nor a format character, another kind of space, private or unassigned. It follows a letter,
-        // because a mark alone would be escaped, too.
+        // `escape_debug` escapes control and format characters, spaces other than this one, and private and unassigned code
+        // points. The letter is there because a combining mark at the start of a text is escaped as well.
         c => String::from_iter(['a', c]).escape_debug().count() == 2,
     }
 }

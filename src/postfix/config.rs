@@ -36,12 +36,12 @@ pub enum ReadConfigError {
     #[error("cannot run postconf: {0}; is Postfix installed, and the directory of its programs in PATH?")]
     NotStarted(#[source] io::Error),
     /// postconf exited with an error.
-    #[error("{command} failed{reason}")]
+    #[error("{command} failed{detail}")]
     Failed {
         /// The command line.
         command: String,
         /// The error message, if it cannot contain a credential.
-        reason: String,
+        detail: String,
         /// Whether main.cf does not exist.
         is_absent: bool,
     },
@@ -302,21 +302,18 @@ struct PostconfOutput {
 }
 
 fn run(commands: &Commands, arguments: &[&str]) -> Result<PostconfOutput, ReadConfigError> {
-    let name = || {
+    let command_line = || {
         let directory = commands.directory.as_ref();
-        let directory = directory.map(|path| format!(" -c {}", printable_path(path)));
-        format!(
-            "`postconf{} {}`",
-            directory.unwrap_or_default(),
-            arguments.join(" ")
-        )
-        .replace(" `", "`")
+        let directory = directory.map(|path| format!("-c {}", printable_path(path)));
+        let words = ["postconf"].into_iter().chain(directory.as_deref());
+        let words: Vec<&str> = words.chain(arguments.iter().copied()).collect();
+        format!("`{}`", words.join(" "))
     };
     let finished = program::run("postconf", commands.directory.as_deref(), arguments, LIMITS);
     let finished = finished.map_err(|error| match error {
         RunError::NotStarted(source) => ReadConfigError::NotStarted(source),
         RunError::TimedOut(_) | RunError::TooMuchOutput(_) => ReadConfigError::LimitExceeded {
-            command: name(),
+            command: command_line(),
             reason: error,
         },
     })?;
@@ -327,11 +324,12 @@ fn run(commands: &Commands, arguments: &[&str]) -> Result<PostconfOutput, ReadCo
             stderr,
         });
     }
-    let opening = stderr.lines().find_map(|line| line.split_once("fatal: open "));
+    // Everything else on standard error may contain the value of a parameter.
+    let open_error = stderr.lines().find_map(|line| line.split_once("fatal: open "));
     Err(ReadConfigError::Failed {
-        command: name(),
-        is_absent: opening.is_some_and(|(_, what)| what.ends_with("No such file or directory")),
-        reason: opening.map_or_else(
+        command: command_line(),
+        is_absent: open_error.is_some_and(|(_, what)| what.ends_with("No such file or directory")),
+        detail: open_error.map_or_else(
             || "; run it to see the error".to_owned(),
             |(_, what)| format!(": cannot open {what}"),
         ),

@@ -68,9 +68,9 @@ impl ConnectionLimiter {
         let connections = wanted.min(open_files.saturating_sub(SPARE_DESCRIPTORS)).max(1);
         if connections < wanted {
             warn!(
-                limit = connections,
-                wanted,
-                open_files,
+                connections,
+                configured = wanted,
+                open_files_limit = open_files,
                 reserved = SPARE_DESCRIPTORS,
                 "connection limit lowered: the limit of open files is too low; raise it (LimitNOFILE= in a systemd unit, \
                  --ulimit nofile= in Docker), or lower limits.connections"

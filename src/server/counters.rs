@@ -176,12 +176,13 @@ pub struct Counters {
     disconnections: Counter,
     is_timed: bool,
     /// By bucket; the last has no bound.
-    durations: [Counter; BOUNDS.len() + 1],
-    nanoseconds: Counter,
+    latencies: [Counter; BOUNDS.len() + 1],
+    /// The sum of all latencies, in nanoseconds.
+    latency_sum: Counter,
 }
 
 /// The latency histogram.
-pub struct Durations {
+pub struct Latencies {
     /// Lookups by bucket of [`BOUNDS`], and one bucket more without a bound.
     pub counts: [u64; BOUNDS.len() + 1],
     /// The sum of all latencies, in nanoseconds.
@@ -189,7 +190,7 @@ pub struct Durations {
 }
 
 impl Counters {
-    /// Creates the counters for these maps. `is_timed` says whether latencies are measured.
+    /// Creates the counters of a server of these maps, all zero. `is_timed` says whether latencies are measured.
     #[must_use]
     pub fn new(maps: Maps, is_timed: bool) -> Self {
         Self {
@@ -200,8 +201,8 @@ impl Counters {
             connections: Counter::default(),
             disconnections: Counter::default(),
             is_timed,
-            durations: Default::default(),
-            nanoseconds: Counter::default(),
+            latencies: Default::default(),
+            latency_sum: Counter::default(),
         }
     }
 
@@ -269,17 +270,17 @@ impl Counters {
 
     /// Returns the latency histogram.
     #[must_use]
-    pub fn durations(&self) -> Durations {
-        Durations {
-            counts: std::array::from_fn(|bucket| get(&self.durations, bucket)),
-            nanoseconds: self.nanoseconds.get(),
+    pub fn latencies(&self) -> Latencies {
+        Latencies {
+            counts: std::array::from_fn(|bucket| get(&self.latencies, bucket)),
+            nanoseconds: self.latency_sum.get(),
         }
     }
 
     fn took(&self, nanoseconds: u64, lookups: u64) {
         let bucket = BOUNDS.iter().position(|bound| nanoseconds <= *bound);
-        self.nanoseconds.add(nanoseconds.saturating_mul(lookups));
-        add(&self.durations, bucket.unwrap_or(BOUNDS.len()), lookups);
+        self.latency_sum.add(nanoseconds.saturating_mul(lookups));
+        add(&self.latencies, bucket.unwrap_or(BOUNDS.len()), lookups);
     }
 }
 
@@ -404,7 +405,7 @@ mod tests {
         }
         let errors = ProtocolError::ALL.map(|error| counters.protocol_errors(error));
         assert_eq!(errors, [0, 1, 2, 3, 4]);
-        assert_eq!(counters.durations().counts.iter().sum::<u64>(), 0, "not timed");
+        assert_eq!(counters.latencies().counts.iter().sum::<u64>(), 0, "not timed");
     }
 
     #[test]
@@ -413,10 +414,10 @@ mod tests {
         for (nanoseconds, lookups) in [(0, 1), (1_000, 1), (1_001, 1), (2_000_000_000, 3)] {
             counters.took(nanoseconds, lookups);
         }
-        let durations = counters.durations();
-        assert_eq!(durations.counts[..3], [2, 1, 0]);
-        assert_eq!(durations.counts[BOUNDS.len()], 3);
-        assert_eq!(durations.nanoseconds, 6_000_002_001);
+        let latencies = counters.latencies();
+        assert_eq!(latencies.counts[..3], [2, 1, 0]);
+        assert_eq!(latencies.counts[BOUNDS.len()], 3);
+        assert_eq!(latencies.nanoseconds, 6_000_002_001);
         assert!(BOUNDS.is_sorted());
     }
 
@@ -427,10 +428,10 @@ mod tests {
         (0..5).for_each(|_| batch.answered(RELAYHOST, &Answer::NotFound));
         batch.end();
         counters.batch().end();
-        let durations = counters.durations();
-        let filled: Vec<u64> = durations.counts.into_iter().filter(|count| *count > 0).collect();
+        let latencies = counters.latencies();
+        let filled: Vec<u64> = latencies.counts.into_iter().filter(|count| *count > 0).collect();
         assert_eq!(filled, [5]);
-        assert_eq!(durations.nanoseconds % 5, 0);
+        assert_eq!(latencies.nanoseconds % 5, 0);
     }
 
     #[test]

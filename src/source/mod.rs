@@ -275,7 +275,7 @@ impl Reloader {
             Action::Unchanged { is_return, is_reload } => {
                 if is_return {
                     info!(
-                        generation = active.generation,
+                        active_generation = active.generation,
                         "files match the active configuration again"
                     );
                 }
@@ -360,13 +360,16 @@ impl Reloader {
             Verdict::Apply { is_unpaired } => is_unpaired,
             Verdict::Same => {
                 self.status.record_unchanged(true);
-                info!(generation, errors, "reload requested, nothing changed");
+                info!(
+                    active_generation = generation,
+                    errors, "reload requested, nothing changed"
+                );
                 return;
             }
             Verdict::Reject => {
                 self.status.record_rejected(&loaded.versions, loaded.findings);
                 error!(
-                    generation,
+                    active_generation = generation,
                     errors, "reload rejected, keeping the active configuration"
                 );
                 return;

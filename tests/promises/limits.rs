@@ -251,7 +251,7 @@ fn connections_over_a_peers_share_are_closed_and_no_other_peers() {
     let log = daemon.log();
     assert_eq!(log.matches("connections_per_peer").count(), 1, "{log}");
     let is_logged = |line: &str| {
-        line.contains("connections_per_peer") && line.contains("connections=4 peer=user root (0)")
+        line.contains("connections_per_peer") && line.contains("connections=4 client=user root (0)")
     };
     assert!(log.lines().any(is_logged), "{log}");
 }
@@ -270,7 +270,7 @@ fn unprivileged_peers_leave_half_of_all_connections_to_others() {
     assert_eq!(others.len(), 8);
     let allowed: Vec<Stream> = (0..8).map_while(|n| answered(&daemon, n % 2)).collect();
     assert_eq!(allowed.len(), 8);
-    daemon.wait_for_log(|line| line.contains("not allowed to query sasl") && line.contains("connections=8"));
+    daemon.wait_for_log(|line| line.contains("cannot query sasl") && line.contains("connections=8"));
 }
 
 fn resident(daemon: &Daemon) -> u64 {
@@ -564,12 +564,15 @@ fn fewer_descriptors_than_connections_are_reported_at_startup() {
     let limited = setup("").within(["prlimit", "--nofile=300:300"]);
     let daemon = Daemon::start(limited);
     let line = daemon.wait_for_log(|line| line.contains("connection limit lowered"));
-    assert!(line.contains("limit=172 wanted=10000 open_files=300 "), "{line}");
+    assert!(
+        line.contains("connections=172 configured=10000 open_files_limit=300 "),
+        "{line}"
+    );
     // The limit is logged too where the descriptors do not even suffice for the server itself.
     let scarce = Daemon::start(setup("").within(["prlimit", "--nofile=40:40"]));
     let line = scarce.wait_for_log(|line| line.contains("connection limit lowered"));
     assert!(
-        line.contains("limit=1 ") && line.contains("open_files=40 "),
+        line.contains("connections=1 ") && line.contains("open_files_limit=40 "),
         "{line}"
     );
     // One peer gets half of the connections.

@@ -47,7 +47,7 @@ fn traffic(counters: &Counters, text: &mut Exposition) {
         Kind::Histogram,
         "Time from the arrival of a request until its reply, and all others of the same write, are ready.",
     );
-    let durations = counters.durations();
+    let durations = counters.latencies();
     let mut so_far = 0;
     for (count, le) in durations.counts.iter().zip(LE.into_iter().chain(["+Inf"])) {
         so_far += count;

@@ -53,10 +53,12 @@ fn validate_next_hop(value: &[u8]) -> Result<(), ValueError> {
         None => (error.offset, format!("this is not a next hop: {error}")),
     };
     let help = match error.kind {
-        _ if invisible.is_some() => "remove it, or replace it with a space if it separates two words",
+        _ if invisible.is_some() => {
+            "remove it, or replace it with a space or a comma if it separates two next hops"
+        }
         nexthop::NextHopErrorKind::Transport => "write only the next hop, without the transport",
-        nexthop::NextHopErrorKind::Url => "write the host, and a port instead of the scheme: [host]:port",
-        _ => "write [host]:port, [host], host:port or host, or nothing to deliver directly",
+        nexthop::NextHopErrorKind::Url => "write [host]:port instead of a URL",
+        _ => "write [host]:port, [host], host:port or host, or leave the value empty to deliver directly",
     };
     Err(ValueError {
         code: Code::BadNextHop,

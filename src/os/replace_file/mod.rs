@@ -139,15 +139,20 @@ impl ReplaceErrorKind {
     }
 }
 
-/// The locks. While this exists, no other program that locks can change the file.
+/// The locks on a file and its directory, until it is dropped. Programs that do not lock can change the file nevertheless.
 pub(crate) struct LockGuard {
     _directory: Flock<File>,
+    /// The file that was read, which is locked for those that lock files.
     _file: Option<Opened>,
 }
 
-/// Replaces the text of the file `path` with what `change` returns for it. A missing file has an empty text, and is
-/// created with `new_mode`. Where `change` returns `None`, nothing is written. It is called again where another program
-/// changed the file meanwhile.
+/// Replaces the content of the file `path` with what `change` returns for it, and returns the locks. A missing file is
+/// treated as empty, and is created with `new_mode`. If `change` returns `None`, nothing is written. `change` is called
+/// again if another program changes the file in the meantime.
+///
+/// # Errors
+///
+/// That of `change`, one of the system, or [`ReplaceErrorKind::Changing`] after [`ATTEMPTS`] attempts.
 pub(crate) fn edit<E: From<ReplaceError>>(
     path: &Path,
     new_mode: u32,

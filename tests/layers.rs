@@ -1,4 +1,4 @@
-//! The modules are as in the tour in src/lib.rs: each is on a floor, and uses only modules of lower floors.
+//! The modules are as in the tour in src/lib.rs: each has a layer, and uses only modules of lower layers.
 
 #![allow(clippy::expect_used, reason = "a test ends where something fails")]
 
@@ -6,16 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The floor of each module, from the table of the tour.
-fn floors(tour: &str) -> BTreeMap<String, u32> {
+/// The layer of each module, from the table of the tour.
+fn layers(tour: &str) -> BTreeMap<String, u32> {
     let rows = tour.lines().filter_map(|line| line.strip_prefix("//! | "));
-    let floors = rows.filter_map(|row| {
-        let (floor, rest) = row.split_once(" | [`")?;
+    let layers = rows.filter_map(|row| {
+        let (layer, rest) = row.split_once(" | [`")?;
         let (module, _) = rest.split_once('`')?;
         let module = module.trim_start_matches("mod@");
-        Some((module.to_owned(), floor.trim().parse().ok()?))
+        Some((module.to_owned(), layer.trim().parse().ok()?))
     });
-    floors.collect()
+    layers.collect()
 }
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
@@ -170,10 +170,10 @@ fn no_modules_depend_on_each_other_in_a_cycle() {
 }
 
 #[test]
-fn each_module_uses_only_modules_of_lower_floors() {
+fn each_module_uses_only_modules_of_lower_layers() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let tour = fs::read_to_string(src.join("lib.rs")).expect("the tour");
-    let floors = floors(&tour);
+    let layers = layers(&tour);
     let mut wrong = Vec::new();
     let mut files = Vec::new();
     sources(&src, &mut files);
@@ -185,8 +185,8 @@ fn each_module_uses_only_modules_of_lower_floors() {
         if own == "lib" || own == "main" || is_tests(path) {
             continue;
         }
-        let Some(own_floor) = floors.get(&own) else {
-            wrong.push(format!("{own} is on no floor of the tour in src/lib.rs"));
+        let Some(own_layer) = layers.get(&own) else {
+            wrong.push(format!("{own} has no layer of the tour in src/lib.rs"));
             continue;
         };
         for module in used(&code(&fs::read_to_string(&file).expect("a source"))) {
@@ -194,13 +194,13 @@ fn each_module_uses_only_modules_of_lower_floors() {
                 continue;
             }
             arrows += 1;
-            match floors.get(&module) {
-                Some(floor) if floor < own_floor => {}
-                Some(floor) => wrong.push(format!(
-                    "src/{}: {own} (floor {own_floor}) uses {module} (floor {floor})",
+            match layers.get(&module) {
+                Some(layer) if layer < own_layer => {}
+                Some(layer) => wrong.push(format!(
+                    "src/{}: {own} (layer {own_layer}) uses {module} (layer {layer})",
                     path.display()
                 )),
-                None => wrong.push(format!("src/{}: {module} is on no floor", path.display())),
+                None => wrong.push(format!("src/{}: {module} has no layer", path.display())),
             }
         }
     }
@@ -209,9 +209,9 @@ fn each_module_uses_only_modules_of_lower_floors() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // A search that finds nothing would not fail.
     assert!(
-        arrows > 100 && floors.len() >= 14,
+        arrows > 100 && layers.len() >= 14,
         "{arrows} uses of {} modules",
-        floors.len()
+        layers.len()
     );
 }
 
