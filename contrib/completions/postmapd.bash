@@ -627,7 +627,7 @@ _postmapd() {
             return 0
             ;;
         postmapd__subcmd__query)
-            opts="-h -V --dir --config --recipient-delimiter --next-hops --server --explain --format --help --version relayhost sasl"
+            opts="-h -V --dir --config --recipient-delimiter --next-hops --server --explain --format --help --version relayhost sasl transport tls"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -17,6 +17,7 @@ mod kubernetes;
 mod links;
 mod mail_host;
 mod page;
+mod providers;
 mod replace_hash;
 mod what_happens;
 

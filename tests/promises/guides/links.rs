@@ -14,7 +14,7 @@ use super::{ELSEWHERE, is_elsewhere};
 use crate::harness::daemon::finish;
 
 /// The documents whose commands are run from the first to the last, and the test of each.
-const FOLLOWED: [(&str, &str); 5] = [
+const FOLLOWED: [(&str, &str); 6] = [
     ("README.md", "readme.rs"),
     (
         "contrib/guides/replace-hash-on-a-host.md",
@@ -26,6 +26,7 @@ const FOLLOWED: [(&str, &str); 5] = [
         "guides/docker_mailserver.rs",
     ),
     ("contrib/guides/in-kubernetes.md", "guides/kubernetes.rs"),
+    ("contrib/guides/relays-of-providers.md", "guides/providers.rs"),
 ];
 
 /// The documents for users. Those of benches and fuzz are for developers.
